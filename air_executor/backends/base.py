@@ -1,0 +1,91 @@
+"""What the manager asks of a platform: three methods and a hint.
+
+The manager calls these from its one thread; a backend may use threads of its own but must never call back into the
+manager except through `wake`. A backend knows nothing of jobs' states: it starts, lists and removes runners.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from air_executor.core.names import Slot
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """All that a backend needs to start one run. Paths are absolute; durations are seconds."""
+
+    slot: Slot
+    uid: str
+    """The job's uid: with `run`, the runner's identity."""
+    run: str
+    """Run id, `<uid>-<seq>`."""
+    task: str
+    argv: tuple[str, ...]
+    env: Mapping[str, str]
+    """What the task gets on top of the platform's own environment: the task's `env` and the `AIR_*` names."""
+    out_dir: str
+    """The run's `out/`, the only part of the run directory that the task may write."""
+    workspace: str
+    bin_dir: str
+    workdir: str
+    timeout: float | None = None
+    grace: float = 10.0
+    secrets: Mapping[str, str] = field(default_factory=dict)
+    """Resolved secrets by name; they exist in memory only."""
+    options: Mapping[str, Any] = field(default_factory=dict)
+    """The task's `image`, `mounts`, `resources` and `network`, as given."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunnerStatus:
+    """One runner as its platform shows it now. A runner that is not listed is absent: its name is free."""
+
+    run: str | None
+    """Run id from the runner's own labels; None where it cannot be told (then it is nobody's of ours)."""
+    alive: bool
+    """False: its first process is gone, though something may still hold the name."""
+    exit_code: int | None = None
+    reason: str | None = None
+    """The platform's own verdict, where it has one: `oom`, `evicted`, `start-failed`."""
+    message: str | None = None
+    finished_at: float | None = None
+    """When the platform says it ended, Unix seconds; None where it does not say."""
+
+
+class Backend(Protocol):
+    """A platform that can hold at most one runner per slot."""
+
+    name: str
+    remote: bool
+    """Runners see the volume through another mount, so files may appear late (attribute caches)."""
+
+    def spawn(self, launch: Launch) -> None:
+        """Start one runner in `launch.slot`.
+
+        Raises:
+            DuplicateRunnerError: the slot's name is taken; nothing was started.
+            SpawnRejectedError: it can never start as it stands.
+            BackendUnavailableError: unknown; it may or may not have been started.
+        """
+
+    def observe(self) -> Mapping[Slot, RunnerStatus]:
+        """Return every runner of this state directory. No side effects on runners.
+
+        Raises:
+            BackendUnavailableError: the platform does not answer, so nothing may be concluded.
+        """
+
+    def remove(self, slot: Slot) -> None:
+        """Ask that the slot's runner be stopped if alive (TERM, its grace, KILL) and its name freed.
+
+        Returns at once; idempotent; call it again until `observe` no longer lists the slot.
+        """
+
+    def on_change(self, wake: Callable[[], None]) -> None:
+        """Call `wake` from now on whenever something may have changed. A hint only; it may be lost."""
+
+    def close(self) -> None:
+        """Release handles and threads. Runners go on."""

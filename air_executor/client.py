@@ -1,0 +1,182 @@
+"""What users and programs do with a state directory: submit, ask, wait. Files only; no manager is needed.
+
+The command line and the Python API (`from air_executor import submit`) both end here. Reads what the manager wrote, and
+writes only job directories and requests.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from air_executor.core.state import JobState
+from air_executor.errors import BadInputError, CorruptFileError, FormatTooNewError, NotFoundError
+from air_executor.store.inbox import Inbox, Request
+from air_executor.store.jobs import Jobs
+from air_executor.store.layout import Layout
+from air_executor.store.runs import Runs
+
+if TYPE_CHECKING:
+    from air_executor.core.spec import Job, Task
+
+ANSWER_WITHIN = 2.0
+"""Seconds that a request waits for the manager's answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What became of a request."""
+
+    request: str
+    applied: bool
+    """False: no manager has taken it up yet; it stays in the inbox until one does."""
+
+
+class Client:
+    """One state directory, seen from outside its manager."""
+
+    def __init__(self, state_dir: str | os.PathLike[str] | None = None) -> None:
+        if state_dir is None:
+            from air_executor.settings import locate_state_dir  # noqa: PLC0415 - only where nobody said which
+
+            state_dir = locate_state_dir(None)[0]
+        self.layout = Layout(state_dir)
+        self.jobs = Jobs(self.layout)
+        self.runs = Runs(self.layout)
+        self.inbox = Inbox(self.layout)
+
+    # Submitting
+
+    def submit(self, job: Job) -> JobState:
+        """Submit a job and return its state; its id is taken from now on, whether a manager runs or not.
+
+        Raises:
+            AlreadyExistsError: the id is taken.
+            BadInputError: a job that it waits for does not exist.
+            StoreError: the volume refused; nothing was submitted.
+        """
+        from air_executor.core.intake import initial_state  # noqa: PLC0415 - pydantic, which reading does not need
+
+        state = initial_state(job, uid=secrets.token_hex(4), now=round(time.time(), 3))
+        state.after_uids = {name: self._uid_of(name) for name in state.spec.get("after", ())}
+        self.jobs.prepare()
+        self.jobs.create(state)
+        self.inbox.post(Request("wake", state.id), time.time())
+        return state
+
+    def _uid_of(self, name: str) -> str:
+        try:
+            return self.jobs.load(name).uid
+        except NotFoundError:
+            archived = self.jobs.archived(name)
+        if archived is None:
+            msg = f"after: there is no job {name}; submit it first"
+            raise BadInputError(msg)
+        return archived.uid
+
+    # Asking the manager
+
+    def ask(self, op: str, job: str, task: str | None = None, tasks: Sequence[Mapping[str, Any]] = ()) -> Answer:
+        """Post a request and wait a little for its answer.
+
+        Raises:
+            NotFoundError: there is no such job.
+            BadInputError: the manager refused; the message says why.
+            StoreError: the volume refused; nothing was asked.
+        """
+        if not os.path.isdir(self.layout.job(job)):
+            msg = f"no job {job} in {self.layout.root}"
+            raise NotFoundError(msg)
+        name = self.inbox.post(Request(op, job, task, tasks), time.time())
+        applied = self.inbox.wait(name, ANSWER_WITHIN)
+        refusal = self.inbox.refusal(name) if applied else None
+        if refusal is not None:
+            msg = f"{op} {job}{f' {task}' if task else ''}: {refusal}"
+            raise BadInputError(msg)
+        return Answer(name, applied)
+
+    def add(self, job: str, tasks: Sequence[Task]) -> Answer:
+        """Queue more tasks in a job; a finished job is reopened. See `ask`."""
+        return self.ask("add", job, tasks=[task.model_dump(mode="json", exclude_unset=True) for task in tasks])
+
+    # Reading
+
+    def status(self, job: str) -> JobState:
+        """Return a job as its last checkpoint has it, archived ones included.
+
+        Raises:
+            NotFoundError: there is no such job.
+            CorruptFileError, FormatTooNewError: its state cannot be read.
+        """
+        try:
+            return self.jobs.load(job)
+        except NotFoundError:
+            archived = self.jobs.archived(job)
+        if archived is None:
+            msg = f"no job {job} in {self.layout.root}"
+            raise NotFoundError(msg)
+        return archived
+
+    def all(self) -> Iterator[JobState | tuple[str, str]]:
+        """Yield every job that is not archived; for one that cannot be read its id and what is wrong."""
+        for name in self.jobs.ids():
+            try:
+                yield self.jobs.load(name)
+            except NotFoundError:
+                continue
+            except (CorruptFileError, FormatTooNewError) as error:
+                yield name, str(error)
+
+    def wait(self, job: str, timeout: float | None = None) -> JobState:
+        """Wait until a job has ended and return it; after `timeout` seconds, as it then stands.
+
+        Raises:
+            NotFoundError: there is no such job.
+        """
+        until = None if timeout is None else time.monotonic() + timeout
+        seen = -1.0
+        pause = 0.01
+        state = self.status(job)
+        while not state.ended and (until is None or time.monotonic() < until):
+            time.sleep(pause)
+            pause = min(0.25, pause * 1.2)
+            changed = self._changed_at(job)
+            if changed != seen:  # a large state is read only when it is new
+                seen = changed
+                state = self.status(job)
+        return state
+
+    def _changed_at(self, job: str) -> float:
+        try:
+            return os.stat(self.layout.state(job)).st_mtime_ns
+        except OSError:
+            return -1.0
+
+    def log(self, job: str, task: str, seq: int) -> Path:
+        """Return where the output of one run is."""
+        return Path(self.layout.run(job, seq, task)) / "out" / "output.log"
+
+
+def submit(job: Job, state_dir: str | os.PathLike[str] | None = None) -> JobState:
+    """Submit a job; see `Client.submit`."""
+    return Client(state_dir).submit(job)
+
+
+def status(job: str, state_dir: str | os.PathLike[str] | None = None) -> JobState:
+    """Return a job's state; see `Client.status`."""
+    return Client(state_dir).status(job)
+
+
+def wait(job: str, timeout: float | None = None, state_dir: str | os.PathLike[str] | None = None) -> JobState:
+    """Wait for a job to end; see `Client.wait`."""
+    return Client(state_dir).wait(job, timeout)
+
+
+def cancel(job: str, task: str | None = None, state_dir: str | os.PathLike[str] | None = None) -> Answer:
+    """Cancel a job or one of its tasks; see `Client.ask`."""
+    return Client(state_dir).ask("cancel", job, task)

@@ -1,0 +1,71 @@
+"""Ids of jobs, tasks, runs and slots: which are allowed, and how they become names on a platform.
+
+Everything that turns an id into a path, a container name or a Job name relies on the rule here, so hostile ids
+(`../x`, `-rf`, a newline) cannot leave this module. Knows nothing of files or platforms.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+from air_executor.errors import BadInputError
+
+MAX_ID = 40
+"""Longest id: with a prefix of 12, `--` and a slot number a name stays below Kubernetes' 63 characters."""
+
+_ID = re.compile(r"[a-z0-9](?:[a-z0-9-]*[a-z0-9])?")
+_RESERVED = re.compile(r"t[0-9]+(?:-[0-9]+)?")
+_RUN_ID = re.compile(r"([0-9a-f]{8})-([0-9]{1,9})")
+
+ID_RULE = (
+    f"lower-case letters, digits and single hyphens, starting and ending with a letter or digit, at most {MAX_ID} characters"
+)
+
+
+class Slot(NamedTuple):
+    """One of a job's `max_runners` places; at most one runner can hold it."""
+
+    job: str
+    number: int
+
+
+class Host(NamedTuple):
+    """Where a process lives: a pid means something only together with both."""
+
+    name: str
+    boot: str
+
+
+def check_id(value: str, field: str = "id") -> str:
+    """Return `value` if it is a valid job or task id.
+
+    Raises:
+        BadInputError: it is not; ids are refused, never rewritten.
+    """
+    if not isinstance(value, str) or len(value) > MAX_ID or "--" in value or not _ID.fullmatch(value):
+        shown = repr(value) if len(repr(value)) <= 60 else repr(value)[:57] + "..."  # noqa: PLR2004
+        msg = f"{field}: {shown} is not a valid id; use {ID_RULE}"
+        raise BadInputError(msg)
+    return value
+
+
+def is_reserved_task_id(value: str) -> bool:
+    """Tell whether a task id has one of the shapes that Air-Executor gives to tasks without an id."""
+    return _RESERVED.fullmatch(value) is not None
+
+
+def run_id(uid: str, seq: int) -> str:
+    """Return the id of one run: unique over time, because neither uids nor sequence numbers come back."""
+    return f"{uid}-{seq}"
+
+
+def parse_run_id(value: str) -> tuple[str, int] | None:
+    """Return the job uid and the sequence number of a run id, or None for any other text."""
+    match = _RUN_ID.fullmatch(value)
+    return (match[1], int(match[2])) if match else None
+
+
+def runner_name(prefix: str, slot: Slot) -> str:
+    """Return the platform name of a slot's runner: `air-<job>`, from slot 1 on `air-<job>--<n>`."""
+    return f"{prefix}-{slot.job}" if slot.number == 0 else f"{prefix}-{slot.job}--{slot.number}"

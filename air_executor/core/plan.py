@@ -1,0 +1,180 @@
+"""What to do next, as pure functions of what is known: no I/O, no clock.
+
+`settle` is the table of the contract for one slot; `Roster.next_start` picks the next task of all jobs. The manager asks,
+journals the answer and only then acts.
+"""
+
+from __future__ import annotations
+
+import heapq
+import random
+from collections.abc import Callable, Container, Mapping
+from dataclasses import dataclass
+from enum import Enum
+
+from air_executor.core.fields import DEFAULT_RETRY_JITTER
+from air_executor.core.names import Slot
+from air_executor.core.state import PLATFORMS_FAULT, QUEUED, RUNNING, TIMEOUT, USERS_FAULT, JobState, TaskState
+from air_executor.core.transitions import Job
+
+PLATFORM_RETRY_DELAY = 0.1
+"""Seconds before the first retry that is the platform's fault; doubles each time, up to a minute."""
+
+
+class Action(Enum):
+    """What one slot needs."""
+
+    WAIT = "wait"
+    REMOVE = "remove"
+    """Stop whatever runner is there and free the name."""
+    STOP = "stop"
+    """Journal that the run is to be stopped, and why; then remove."""
+    BOOK = "book"
+    """The run has ended and its runner is gone: book what it left behind."""
+    LOST = "lost"
+    """Its runner is gone and left no outcome: fence it with the claim, then book that."""
+
+
+@dataclass(frozen=True, slots=True)
+class SlotView:
+    """All that is known of one slot now. Ages in seconds."""
+
+    open_run: str | None
+    """Id of the run that the state says is open here."""
+    exited: bool = False
+    """That run's `exit.json` is complete."""
+    exited_for: float = 0.0
+    """Since when that has been known."""
+    runner: str | None = None
+    """Run id of the runner that the platform shows here ("" if it cannot be told); None if the name is free."""
+    alive: bool = False
+    absent_for: float = 0.0
+    """How long the platform has shown that run's runner as exited or absent."""
+    stop_asked: bool = False
+    """The stop of the run is journaled."""
+    overdue: bool = False
+    """The run is past its timeout."""
+
+
+LINGER = 1.0
+"""Seconds that a runner may take to go once its outcome is complete, before it is helped."""
+
+
+def settle(view: SlotView, grace: float) -> tuple[Action, str | None]:
+    """Return what one slot needs and, for `STOP`, the reason: the first row of the contract's table that matches.
+
+    `grace` is how many seconds an outcome may take to become visible after the runner has gone.
+    """
+    if view.open_run is None:
+        return (Action.REMOVE if view.runner is not None else Action.WAIT), None
+    ours = view.runner == view.open_run
+    if view.exited:
+        if view.runner is None:
+            return Action.BOOK, None
+        return (Action.WAIT if ours and view.alive and view.exited_for < LINGER else Action.REMOVE), None
+    if ours and view.alive:
+        if view.stop_asked:
+            return Action.REMOVE, None
+        return (Action.STOP, TIMEOUT) if view.overdue else (Action.WAIT, None)
+    if view.runner is not None and not ours:
+        return Action.REMOVE, None
+    if view.absent_for < grace:
+        return Action.WAIT, None
+    return (Action.REMOVE if ours else Action.LOST), None
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """A task to start in a slot."""
+
+    job: Job
+    task: TaskState
+    slot: Slot
+
+
+class Roster:
+    """The jobs that may have something to start, best first: priority, then round-robin, then age.
+
+    Heaps with lazy deletion, so that picking costs the same whether ten jobs wait or ten thousand.
+    """
+
+    def __init__(self, limits: Mapping[str, int]) -> None:
+        self._limits = limits
+        self._heaps: dict[str, list[tuple[int, int, float, str]]] = {}
+        self._jobs: dict[str, Job] = {}
+        """Jobs on the roster; a heap entry without its job here is stale."""
+        self._served: dict[str, int] = {}
+        self._turn = 0
+
+    def offer(self, job: Job) -> None:
+        """Put a job on the roster if it may have a task to start; call it when the job has changed."""
+        state = job.state
+        if state.phase not in (QUEUED, RUNNING):
+            self.withdraw(state.id)
+        elif state.id not in self._jobs:
+            self._jobs[state.id] = job
+            entry = (-state.priority, self._served.get(state.id, 0), state.submitted_at, state.id)
+            heapq.heappush(self._heaps.setdefault(state.queue, []), entry)
+
+    def withdraw(self, job: str) -> None:
+        """Take a job off the roster."""
+        self._jobs.pop(job, None)
+
+    def forget(self, job: str) -> None:
+        """Take an ended job out altogether."""
+        self._jobs.pop(job, None)
+        self._served.pop(job, None)
+
+    def next_start(self, now: float, taken: Container[Slot], room: int, in_queue: Callable[[str], int]) -> Start | None:
+        """Return the next task to start, or None.
+
+        `taken` are the slots that cannot be used, `room` is how many more runners the manager may have, and `in_queue`
+        tells how many runners a queue has. The caller applies the start before it asks again.
+        """
+        while room > 0:
+            open_queues = [q for q, heap in self._heaps.items() if heap and in_queue(q) < self._limits.get(q, room + in_queue(q))]
+            if not open_queues:
+                return None
+            queue = min(open_queues, key=lambda q: self._heaps[q][0])
+            name = heapq.heappop(self._heaps[queue])[3]
+            job = self._jobs.pop(name, None)
+            if job is None:
+                continue
+            start = _start_of(job, now, taken)
+            if start is not None:
+                self._turn += 1
+                self._served[name] = self._turn
+                return start
+        return None
+
+
+def _start_of(job: Job, now: float, taken: Container[Slot]) -> Start | None:
+    state, progress = job.state, job.progress
+    if state.phase not in (QUEUED, RUNNING) or len(progress.slots) >= state.max_runners:
+        return None
+    progress.promote(now)
+    task = progress.next_ready()
+    if task is None:
+        return None
+    for number in range(state.max_runners):
+        slot = Slot(state.id, number)
+        if number not in progress.slots and slot not in taken:
+            return Start(job, task, slot)
+    return None
+
+
+def retry_at(state: JobState, task: TaskState, reason: str, now: float, *, budget: int, chance: random.Random) -> float | None:
+    """Return when a task that ended with `reason` runs again, in Unix seconds, or None if it does not.
+
+    `budget` is how many retries the platform's faults get; the user's own are in the task. `chance` spreads retries.
+    """
+    if state.stop is not None:
+        return None
+    spec = task.spec
+    if reason in PLATFORMS_FAULT:
+        return None if task.faults >= budget else now + min(60.0, PLATFORM_RETRY_DELAY * 2.0**task.faults)
+    if reason not in USERS_FAULT or task.charged >= spec.get("retries", 0):
+        return None
+    delay = spec.get("retry_delay", 0) * spec.get("retry_backoff", 1) ** task.charged
+    delay = min(delay, spec.get("retry_max_delay", delay))
+    return now + float(delay) * (1 + chance.random() * spec.get("retry_jitter", DEFAULT_RETRY_JITTER))

@@ -1,0 +1,263 @@
+"""What a job's tasks may do next: which are ready, which wait for what, which trees are complete.
+
+Derived from the tasks alone and rebuilt from them at any time (`Progress(job)`), kept up to date by `transitions` so
+that a step costs the same in a job of ten tasks and of fifty thousand. No recursion: chains are as long as tasks queue them.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterable
+from enum import Enum
+from typing import Any
+
+from air_executor.core.state import CANCELLED, FAILED, OK, SKIPPED, SUCCEEDED, Done, JobState, Queued, Running, TaskState
+
+
+class Readiness(Enum):
+    """What a queued task's `after` and `when` say."""
+
+    READY = "ready"
+    WAITS = "waits"
+    UPSTREAM = "upstream"
+    """What it needs did not succeed: it will never run."""
+    NOT_NEEDED = "not-needed"
+    """Its `when` did not apply."""
+
+
+class Progress:
+    """Indexes over one job's tasks. Queued tasks are in none of them until `place` has put them there."""
+
+    def __init__(self, job: JobState) -> None:
+        self.job = job
+        self.counts: dict[str, int] = {}
+        """Tasks by phase."""
+        self.open = 0
+        """Tasks that are queued or running."""
+        self.slots: dict[int, str] = {}
+        """Task of the open run in each taken slot."""
+        self.runs: dict[int, str] = {}
+        """Task of each open run, by the run's number."""
+        self.results: list[tuple[str, Any]] = []
+        """What tasks that have succeeded handed over, in the order of their ends; only grows."""
+        self._plain_open = 0
+        self._plain_failed = False
+        self._ready: list[tuple[tuple[int, int], str]] = []
+        self._is_ready: set[str] = set()
+        self._delayed: list[tuple[float, str]] = []
+        self._held_places: dict[str, tuple[int, int]] = {}
+        self._waiters: dict[str, list[str]] = {}
+        self._final_tasks: list[str] = []
+        self._rebuild()
+
+    def _rebuild(self) -> None:
+        tasks = self.job.tasks
+        for task in tasks.values():
+            task.open_children, task.complete = 0, False
+            task.cleanup = task.when != "success" or (task.queued_by in tasks and tasks[task.queued_by].cleanup)
+            self._count(task.phase, 1)
+            if isinstance(task.status, Done):
+                task.tree_ok, task.tree_failed = _own_outcome(task.status)
+                self._plain_failed |= task.tree_failed and not task.cleanup
+                if task.result is not None:
+                    self.results.append((task.id, task.result))
+                continue
+            task.tree_ok, task.tree_failed = True, False
+            self.open += 1
+            self._plain_open += not task.cleanup
+            if isinstance(task.status, Running):
+                self.slots[task.status.slot] = task.id
+                self.runs[task.status.seq] = task.id
+        for task in reversed(tasks.values()):  # children come after what queued them
+            task.complete = isinstance(task.status, Done) and task.open_children == 0
+            parent = tasks.get(task.queued_by) if task.queued_by is not None else None
+            if parent is None:
+                continue
+            if task.complete:
+                _join(parent, task)
+            else:
+                parent.open_children += 1
+
+    def _count(self, phase: str, by: int) -> None:
+        self.counts[phase] = self.counts.get(phase, 0) + by
+
+    # Steps that transitions take
+
+    def admit(self, task: TaskState) -> None:
+        """Take in a new task (queued, or ended at once because its job is stopping)."""
+        parent = self.job.tasks.get(task.queued_by) if task.queued_by is not None else None
+        task.cleanup = task.when != "success" or (parent is not None and parent.cleanup)
+        self._count(task.phase, 1)
+        self.open += 1
+        self._plain_open += not task.cleanup
+        if parent is not None:
+            parent.open_children += 1
+
+    def place(self, task: TaskState) -> Readiness:
+        """Put a queued task where it belongs; the caller ends it if the answer is that it will not run."""
+        verdict = self.readiness(task)
+        status = task.status
+        if verdict is Readiness.WAITS:
+            self._wait(task)
+        elif verdict is Readiness.READY and isinstance(status, Queued):
+            if status.waits_until is None:
+                self._push(task)
+            else:
+                heapq.heappush(self._delayed, (status.waits_until, task.id))
+                if status.retrying:
+                    self._held_places[task.id] = task.place
+        return verdict
+
+    def started(self, task: TaskState, run: Running) -> None:
+        """Move a task from queued to running."""
+        self._is_ready.discard(task.id)
+        self.slots[run.slot] = task.id
+        self.runs[run.seq] = task.id
+        task.status = run
+        self._recount("queued", "running")
+
+    def requeued(self, task: TaskState, run: Running, status: Queued) -> None:
+        """Move a task from running back to queued."""
+        self._free(run)
+        task.status = status
+        self._recount("running", "queued")
+        self.place(task)
+
+    def ended(self, task: TaskState, done: Done) -> list[TaskState]:
+        """Move a task to its end; return the queued tasks whose readiness may have changed by that."""
+        before = task.phase
+        if isinstance(task.status, Running):
+            self._free(task.status)
+        self._is_ready.discard(task.id)
+        self._held_places.pop(task.id, None)
+        task.status = done
+        self._recount(before, done.phase)
+        self.open -= 1
+        ok, failed = _own_outcome(done)
+        task.tree_ok &= ok
+        task.tree_failed |= failed
+        if done.result is not None:
+            self.results.append((task.id, done.result))
+        touched: list[str] = []
+        if not task.cleanup:
+            self._plain_open -= 1
+            self._plain_failed |= failed
+            if self._plain_open == 0:
+                touched += self._final_tasks
+                self._final_tasks = []
+        node: TaskState | None = task
+        while node is not None and isinstance(node.status, Done) and node.open_children == 0 and not node.complete:
+            node.complete = True
+            touched += self._waiters.pop(node.id, ())
+            parent = self.job.tasks.get(node.queued_by) if node.queued_by is not None else None
+            if parent is not None:
+                parent.open_children -= 1
+                _join(parent, node)
+            node = parent
+        return [t for t in map(self.job.tasks.__getitem__, touched) if isinstance(t.status, Queued)]
+
+    def _free(self, run: Running) -> None:
+        self.slots.pop(run.slot, None)
+        self.runs.pop(run.seq, None)
+
+    def _recount(self, before: str, after: str) -> None:
+        self._count(before, -1)
+        self._count(after, 1)
+
+    def _push(self, task: TaskState) -> None:
+        self._held_places.pop(task.id, None)
+        if task.id not in self._is_ready:
+            self._is_ready.add(task.id)
+            heapq.heappush(self._ready, (task.place, task.id))
+
+    def _wait(self, task: TaskState) -> None:
+        needs = self.needs(task)
+        if needs is None:
+            self._final_tasks.append(task.id)
+            return
+        # One is enough, and the last one is likely to be the last to complete: a task that waits for ten thousand
+        # others is then looked at a few times, not ten thousand.
+        last = next(need for need in reversed(needs) if not need.complete)
+        self._waiters.setdefault(last.id, []).append(task.id)
+
+    # What others ask
+
+    def needs(self, task: TaskState) -> list[TaskState] | None:
+        """Return the tasks whose trees `task` waits for; None means all tasks without a `when` of their own."""
+        if not task.after:
+            return None if task.when != "success" else []
+        above = set(self.job.ancestors(task))
+        return [self.job.tasks[need] for need in task.after if need not in above]
+
+    def readiness(self, task: TaskState) -> Readiness:
+        """Judge a queued task by what it waits for."""
+        if not task.after and task.when == "success":
+            return Readiness.READY
+        needs = self.needs(task)
+        if needs is None:
+            complete, ok, failed = self._plain_open == 0, not self._plain_failed, self._plain_failed
+        else:
+            complete = all(need.complete for need in needs)
+            ok = all(need.tree_ok for need in needs if need.complete)
+            failed = any(need.tree_failed for need in needs)
+        if task.when == "success":
+            if not ok:
+                return Readiness.UPSTREAM
+            return Readiness.READY if complete else Readiness.WAITS
+        if not complete:
+            return Readiness.WAITS
+        if task.when == "always" or failed:
+            return Readiness.READY
+        return Readiness.NOT_NEEDED
+
+    def promote(self, now: float) -> None:
+        """Let tasks whose waiting time is over take their place among the ready ones."""
+        while self._delayed and self._delayed[0][0] <= now:
+            until, name = heapq.heappop(self._delayed)
+            task = self.job.tasks[name]
+            if isinstance(task.status, Queued) and task.status.waits_until == until:
+                self._push(task)
+
+    def next_ready(self) -> TaskState | None:
+        """Return the task to start next, or None. `promote` comes first."""
+        while self._ready and self._ready[0][1] not in self._is_ready:
+            heapq.heappop(self._ready)
+        if not self._ready:
+            return None
+        place, name = self._ready[0]
+        if self.job.max_runners == 1 and any(held < place for held in self._held_places.values()):
+            return None
+        return self.job.tasks[name]
+
+    def next_time(self) -> float | None:
+        """Return when the next delayed task becomes ready, or None."""
+        while self._delayed:
+            until, name = self._delayed[0]
+            status = self.job.tasks[name].status
+            if isinstance(status, Queued) and status.waits_until == until:
+                return until
+            heapq.heappop(self._delayed)
+        return None
+
+    def queued(self) -> Iterable[TaskState]:
+        """Return the tasks that are queued, in order."""
+        return [t for t in self.job.tasks.values() if isinstance(t.status, Queued)]
+
+    def open_runs(self) -> list[tuple[TaskState, Running]]:
+        """Return the open runs with their tasks."""
+        found = []
+        for name in self.runs.values():
+            task = self.job.tasks[name]
+            if isinstance(task.status, Running):
+                found.append((task, task.status))
+        return found
+
+
+def _own_outcome(done: Done) -> tuple[bool, bool]:
+    ok = done.phase == SUCCEEDED or (done.phase == SKIPPED and done.reason == OK)
+    return ok, done.phase in (FAILED, CANCELLED)
+
+
+def _join(parent: TaskState, child: TaskState) -> None:
+    parent.tree_ok &= child.tree_ok
+    parent.tree_failed |= child.tree_failed

@@ -1,0 +1,81 @@
+"""From the four moments of a run to runner-seconds, work and idle.
+
+All moments are time stamps of one clock, the volume's, so their differences mean something; they are exact to that
+volume's time-stamp step (4 ms on many ext4 volumes).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Moments:
+    """When a run was spawned, started, ended and gone, in Unix seconds; `cpu` in seconds, `memory` peak in bytes."""
+
+    spawned: float
+    started: float | None
+    """None: the run never began."""
+    ended: float | None
+    """None: it was lost, so its work lasted until it was gone."""
+    gone: float
+    cpu: float | None = None
+    memory: int | None = None
+    clock_stepped: bool = False
+    """The manager saw wall and monotonic time disagree during the run, so the differences are not to be trusted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stages:
+    """A run's seconds by stage. Their sum is its runner-seconds, exactly."""
+
+    start: float
+    work: float
+    finish: float
+
+    @property
+    def runner_seconds(self) -> float:
+        """How long the runner existed."""
+        return self.start + self.work + self.finish
+
+
+def stages(moments: Moments) -> Stages:
+    """Split a run into start, work and finish; negative differences (a stepped clock) count as 0."""
+    total = max(0.0, moments.gone - moments.spawned)
+    if moments.started is None:
+        return Stages(round(total, 6), 0.0, 0.0)
+    start = min(max(0.0, moments.started - moments.spawned), total)
+    ended = moments.gone if moments.ended is None else moments.ended
+    work = min(max(0.0, ended - moments.started), total - start)
+    return Stages(round(start, 6), round(work, 6), round(max(0.0, total - start - work), 6))
+
+
+@dataclass(slots=True)
+class Usage:
+    """What a job has used so far."""
+
+    runs: int = 0
+    start_seconds: float = 0.0
+    work_seconds: float = 0.0
+    finish_seconds: float = 0.0
+    cpu_seconds: float = 0.0
+    cost: float = 0.0
+
+    @property
+    def runner_seconds(self) -> float:
+        """Seconds during which a runner of this job existed, summed over its runs."""
+        return self.start_seconds + self.work_seconds + self.finish_seconds
+
+    @property
+    def idle_seconds(self) -> float:
+        """Runner-seconds without work in them."""
+        return self.start_seconds + self.finish_seconds
+
+    def add(self, spent: Stages, cpu: float | None, cost: float) -> None:
+        """Add one run."""
+        self.runs += 1
+        self.start_seconds += spent.start
+        self.work_seconds += spent.work
+        self.finish_seconds += spent.finish
+        self.cpu_seconds += cpu or 0.0
+        self.cost += cost

@@ -1,0 +1,1 @@
+"""The manager: takes requests, watches runners, books what ended, plans, journals, acts."""

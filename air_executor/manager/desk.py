@@ -1,0 +1,159 @@
+"""Where decisions become known: each is applied, noted for the journal, and put into the catalog's indexes.
+
+Everything in the manager that changes a job goes through `decide`; nothing here touches a runner.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+from air_executor.core import state as s
+from air_executor.core.events import Event, Released, UpstreamFailed
+from air_executor.core.state import JobState
+from air_executor.core.transitions import Job
+from air_executor.errors import NotFoundError, StoreError
+from air_executor.manager.catalog import Catalog
+from air_executor.manager.clock import Clock
+from air_executor.store.jobs import Jobs
+from air_executor.store.journal import Journal
+
+log = logging.getLogger(__name__)
+
+
+class Desk:
+    """The jobs, the journal, and the way from a decision to both."""
+
+    def __init__(self, jobs: Jobs, journal: Journal, catalog: Catalog, clock: Clock, scope: set[str] | None) -> None:
+        self.jobs = jobs
+        self.journal = journal
+        self.catalog = catalog
+        self.clock = clock
+        self.scope = scope
+        """Ids of the jobs that this manager manages; None means all."""
+        self.unsaved: dict[str, Job] = {}
+        """Ended jobs whose last checkpoint is not written yet."""
+        self._held: dict[str, list[str]] = {}
+        """Held jobs by the run that submitted them."""
+        self.listeners: list[Callable[[Job, Event], None]] = []
+        """Called after each decision, for progress and metrics."""
+
+    def decide(self, job: Job, event: Event) -> None:
+        """Carry out one decision in memory; it counts once the journal is flushed."""
+        self.journal.decide(job, event)
+        state = job.state
+        log.info("job=%s version=%d phase=%s %s", state.id, state.version, state.phase, type(event).__name__)
+        if state.ended and state.id in self.catalog.open:
+            self.unsaved[state.id] = job
+            self._tell_waiting(state, self.catalog.close(state))
+        elif not state.ended:
+            self.unsaved.pop(state.id, None)
+            if state.id not in self.catalog.open:
+                self.catalog.add(job)
+            self.catalog.touch(job)
+        for listener in self.listeners:
+            listener(job, event)
+
+    def _tell_waiting(self, state: JobState, waiting: list[str]) -> None:
+        for name in waiting:
+            job = self.catalog.open.get(name)
+            if job is None:
+                continue
+            if state.phase == s.SUCCEEDED:
+                self.catalog.unblock(name, state.uid)
+                self.catalog.touch(job, clean=True)
+            else:
+                self.decide(job, UpstreamFailed(self.clock.wall(), state.id))
+
+    def admit(self, job: Job) -> None:
+        """Take in a job from the volume: its place in the catalog, and the jobs that it waits for."""
+        state = job.state
+        if state.ended:
+            self.catalog.close(state)
+            return
+        if state.phase == s.HELD and state.submitted_by is not None:
+            self._held.setdefault(state.submitted_by, []).append(state.id)
+        failed = None
+        for name, uid in state.after_uids.items():
+            phase = self._phase_of(name, uid)
+            if phase in s.ENDED_PHASES | {None} and phase != s.SUCCEEDED:
+                failed = name
+            elif phase != s.SUCCEEDED:
+                self.catalog.block(state.id, [uid])
+        self.catalog.add(job)
+        if failed is not None and state.started_at is None:
+            self.decide(job, UpstreamFailed(self.clock.wall(), failed))
+
+    def _phase_of(self, name: str, uid: str) -> str | None:
+        """Return the phase of a job by id and uid; None if it is nowhere."""
+        known = self.catalog.open.get(name)
+        if known is not None and known.state.uid == uid:
+            return known.state.phase
+        ended = self.catalog.ended.get(name)
+        if ended is not None and ended.uid == uid:
+            return ended.phase
+        try:
+            state = self.jobs.load(name)
+        except (NotFoundError, StoreError):
+            state = None
+        if state is None or state.uid != uid:
+            state = self.jobs.archived(name, uid)
+        return None if state is None else state.phase
+
+    def find(self, name: str) -> Job:
+        """Return a job, ended or not, to be changed.
+
+        Raises:
+            NotFoundError: there is none.
+            StoreError: it cannot be read.
+        """
+        job = self.catalog.open.get(name) or self.unsaved.get(name)
+        if job is not None:
+            return job
+        if name in self.catalog.left_alone:
+            msg = f"job {name} cannot be changed: {self.catalog.left_alone[name]}"
+            raise StoreError(msg)
+        return Job(self.jobs.load(name))
+
+    # Whole jobs that a run submits
+
+    def create_held(self, children: list[JobState]) -> None:
+        """Create the jobs that a run submitted, held until the run is booked; those that exist with the same uid count.
+
+        Raises:
+            AlreadyExistsError: another job has one of the ids; those created by this call are gone again.
+            StoreError: the volume refused; call again.
+        """
+        created: list[JobState] = []
+        try:
+            for child in children:
+                if self.jobs.archived(child.id, child.uid) is not None:
+                    continue
+                self.jobs.create(child)
+                created.append(child)
+        except Exception:
+            for child in created:
+                self.remove_held(child.id)
+            raise
+        for child in created:
+            held = self.jobs.load(child.id)
+            if held.phase == s.HELD:  # otherwise an earlier booking of the same run has released it
+                if self.scope is not None:
+                    self.scope.add(child.id)
+                self.admit(Job(held))
+
+    def release_held(self, run: str) -> None:
+        """Let the jobs that a run submitted run: it was booked as a success."""
+        for name in self._held.pop(run, ()):
+            job = self.catalog.open.get(name)
+            if job is not None and job.state.phase == s.HELD:
+                self.decide(job, Released(self.clock.wall()))
+
+    def take_held(self, run: str) -> list[str]:
+        """Return the held jobs that a run submitted, to be removed: it did not succeed."""
+        return self._held.pop(run, [])
+
+    def remove_held(self, name: str) -> None:
+        """Remove a held job from the volume."""
+        self.catalog.drop(name)
+        self.jobs.remove(name)

@@ -1,0 +1,294 @@
+"""The open runs: what is known of each, and what the table of the contract says to do about it.
+
+Looks at runners and run directories, books what ended. The decisions go through the desk; what must wait for the journal
+(stopping a runner, removing a job) goes into `acts`.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from air_executor.backends.base import Backend, RunnerStatus
+from air_executor.core import state as s
+from air_executor.core.events import Ended, StopAsked
+from air_executor.core.fields import DEFAULT_GRACE
+from air_executor.core.names import Host, Slot, run_id
+from air_executor.core.plan import Action, SlotView, retry_at, settle
+from air_executor.core.state import Running, TaskState
+from air_executor.core.transitions import Job
+from air_executor.core.usage import Moments, stages
+from air_executor.errors import AlreadyExistsError, BackendUnavailableError, StoreError
+from air_executor.manager.book import Verdict, collect, judge_exit
+from air_executor.manager.clock import STEP, Clock
+from air_executor.manager.desk import Desk
+from air_executor.store.runs import Exit, Runs
+
+log = logging.getLogger(__name__)
+
+OVERDUE = 5.0
+"""Seconds beyond timeout and grace after which the manager stops a run itself; the runner's own watchdog comes first."""
+
+
+@dataclass(slots=True)
+class OpenRun:
+    """One open run and what this manager knows of it. Ages are of the steady clock."""
+
+    job: Job
+    task: TaskState
+    seq: int
+    slot: Slot
+    run: str
+    since: float
+    wall_since: float
+    spawned: float | None = None
+    """By the volume's clock."""
+    ours: bool = False
+    """This manager spawned its runner and was told so."""
+    refused: str | None = None
+    """Why the backend will never start it."""
+    lost: str | None = None
+    """Why its files cannot be believed."""
+    elsewhere: str | None = None
+    """The host that it ran on, when that is not this one."""
+    confirmed_gone: bool = False
+    seen_alive: bool = False
+    exit: Exit | None = None
+    exit_since: float = 0.0
+    gone_since: float | None = None
+
+    @property
+    def status(self) -> Running:
+        """The run as the state has it."""
+        status = self.task.status
+        assert isinstance(status, Running)  # noqa: S101 - an open run's task is running until the run is booked
+        return status
+
+
+class Supervisor:
+    """Watches over the open runs of one manager."""
+
+    def __init__(
+        self, desk: Desk, backend: Backend, runs: Runs, clock: Clock, host: Host, *, platform_retries: int, price: float, grace: float
+    ) -> None:
+        self.desk = desk
+        self.backend = backend
+        self.runs = runs
+        self.clock = clock
+        self._host = host
+        self._platform_retries = platform_retries
+        self._price = price
+        self._grace = grace
+        self._chance = random.Random()  # noqa: S311 - spreads retries, guards nothing
+        self.open: dict[Slot, OpenRun] = {}
+        self.observed: Mapping[Slot, RunnerStatus] | None = {}
+        """What the backend shows; None while it cannot answer."""
+        self.backend_problem: str | None = None
+        self._ask_again = 0.0
+        self._backoff = 0.0
+        self.volume_time: Callable[[], float] = clock.wall
+
+    # Knowing
+
+    def adopt(self, job: Job, task: TaskState, status: Running) -> None:
+        """Take over an open run that an earlier manager started."""
+        state = job.state
+        run = OpenRun(
+            job, task, status.seq, Slot(state.id, status.slot), run_id(state.uid, status.seq), self.clock.steady(), status.since
+        )
+        found = self.runs.record(state.id, status.seq, task.id)
+        if found is not None:
+            record, run.spawned = found
+            run.since -= max(0.0, self.clock.wall() - run.spawned)
+            if self.backend.name == "local" and record.get("backend") == "local":
+                if record.get("host") != self._host.name:
+                    run.elsewhere = str(record.get("host"))
+                elif record.get("boot") != self._host.boot:
+                    run.lost = "the machine was restarted while it ran"
+        self.open[run.slot] = run
+
+    def observe(self) -> None:
+        """Ask the backend for its runners. When it cannot answer, nothing is concluded until it can."""
+        now = self.clock.steady()
+        if self.backend_problem is not None and now < self._ask_again:
+            return
+        try:
+            self.observed = self.backend.observe()
+        except BackendUnavailableError as error:
+            self.unavailable(str(error))
+        else:
+            self.backend_problem = None
+            self._backoff = 0.0
+
+    def unavailable(self, why: str) -> None:
+        """Note that the backend cannot answer; ask again later and later, at most every 30 s."""
+        if self.backend_problem is None:
+            log.warning("backend %s cannot answer: %s", self.backend.name, why)
+        self.observed = None
+        self.backend_problem = why
+        self._backoff = min(30.0, self._backoff * 2 or 0.5)
+        self._ask_again = self.clock.steady() + self._backoff * self._chance.uniform(0.8, 1.2)
+
+    def taken(self) -> int:
+        """Return how many slots are taken: by an open run, or by any runner that the backend shows."""
+        strangers = sum(1 for slot in self.observed or () if slot not in self.open)
+        return len(self.open) + strangers
+
+    # Deciding
+
+    def settle(self, now: float, acts: list[Callable[[], None]], *, look: bool) -> None:
+        """Do for every taken slot what the table says. With `look`, also read the outcome of runs that seem alive."""
+        if self.observed is None:
+            return
+        steady = self.clock.steady()
+        for run in list(self.open.values()):
+            runner = self.observed.get(run.slot)
+            try:
+                action, why = settle(self._view(run, runner, steady, look=look), self._grace)
+                self._do(action, why, run, runner, now, acts)
+            except StoreError as error:
+                log.warning("job=%s run=%s cannot be booked now: %s", run.job.state.id, run.run, error)
+        for slot in self.observed:
+            if slot not in self.open and slot.job not in self.desk.catalog.left_alone:
+                log.warning("job=%s slot=%d removing a runner that no open run needs", slot.job, slot.number)
+                acts.append(self._remover(slot))
+
+    def _view(self, run: OpenRun, runner: RunnerStatus | None, steady: float, *, look: bool) -> SlotView:
+        alive = runner is not None and runner.alive
+        mine = runner is not None and runner.run == run.run
+        if mine and alive:
+            run.seen_alive = True
+            run.gone_since = None
+        elif run.gone_since is None:
+            run.gone_since = steady
+        if run.exit is None and run.lost is None and (look or not (mine and alive)):
+            run.exit = self.runs.exit(run.job.state.id, run.seq, run.task.id)
+            run.exit_since = steady
+        timeout = run.task.spec.get("timeout")
+        limit = None if timeout is None else float(timeout) + float(run.task.spec.get("grace", DEFAULT_GRACE)) + OVERDUE
+        return SlotView(
+            open_run=run.run,
+            exited=run.exit is not None,
+            exited_for=steady - run.exit_since,
+            runner=None if runner is None else (runner.run or ""),
+            alive=alive,
+            absent_for=0.0 if run.gone_since is None else steady - run.gone_since,
+            stop_asked=run.status.stop is not None,
+            overdue=limit is not None and steady - run.since > limit,
+        )
+
+    def _do(  # noqa: PLR0913 - one row of the table, with all that it needs
+        self,
+        action: Action,
+        why: str | None,
+        run: OpenRun,
+        runner: RunnerStatus | None,
+        now: float,
+        acts: list[Callable[[], None]],
+    ) -> None:
+        match action:
+            case Action.WAIT:
+                return
+            case Action.STOP if why is not None:
+                self.desk.decide(run.job, StopAsked(now, run.seq, why))
+                acts.append(self._remover(run.slot))
+            case Action.REMOVE:
+                acts.append(self._remover(run.slot))
+            case Action.BOOK if run.exit is not None:
+                self._book_exit(run, run.exit, runner, now, acts)
+            case Action.LOST:
+                self._book_lost(run, runner, now, acts)
+
+    def _remover(self, slot: Slot) -> Callable[[], None]:
+        def remove() -> None:
+            try:
+                self.backend.remove(slot)
+            except BackendUnavailableError as error:
+                self.unavailable(str(error))
+
+        return remove
+
+    def _book_exit(
+        self, run: OpenRun, left: Exit, runner: RunnerStatus | None, now: float, acts: list[Callable[[], None]]
+    ) -> None:
+        platform = None if runner is None else runner.reason
+        reason, message = judge_exit(left, run.status.stop, platform)
+        verdict = Verdict(reason, left.exit_code, message)
+        if reason == s.OK:
+            verdict = collect(self.runs, run.job.state, run.task, run.seq, now)
+            try:
+                self.desk.create_held(verdict.jobs)
+            except AlreadyExistsError as error:
+                verdict = Verdict(s.REJECTED, left.exit_code, f"queue.jsonl: {error}")
+            else:
+                verdict.exit_code = left.exit_code
+        self._end(run, verdict, left, now, acts)
+
+    def _book_lost(self, run: OpenRun, runner: RunnerStatus | None, now: float, acts: list[Callable[[], None]]) -> None:
+        if run.elsewhere is not None and not run.confirmed_gone:
+            return  # a pid, or its absence, means nothing on another host
+        state = run.job.state
+        begun = self.runs.started(state.id, run.seq, run.task.id) is not None
+        if not begun and not self.runs.fence(state.id, run.seq, run.task.id):
+            return  # it has begun just now
+        stop = run.status.stop
+        if stop is not None:
+            verdict = Verdict(stop)
+        elif run.refused is not None:
+            verdict = Verdict(s.START_FAILED, message=run.refused)
+        elif runner is not None and runner.reason is not None:
+            verdict = Verdict(runner.reason, runner.exit_code, runner.message)
+        elif begun:
+            verdict = Verdict(s.LOST, message=run.lost or "its runner vanished without an outcome")
+        elif run.ours:
+            verdict = Verdict(s.START_FAILED, message="its runner ended before it could start the command")
+        else:
+            verdict = Verdict(s.REQUEUE)
+        self._end(run, verdict, None, now, acts)
+
+    def _end(self, run: OpenRun, verdict: Verdict, left: Exit | None, now: float, acts: list[Callable[[], None]]) -> None:
+        state = run.job.state
+        moments = self._moments(run, left)
+        again = None
+        if run.refused is None:
+            again = retry_at(state, run.task, verdict.reason, now, budget=self._platform_retries, chance=self._chance)
+        event = Ended(
+            at=now,
+            seq=run.seq,
+            reason=verdict.reason,
+            moments=moments,
+            exit_code=verdict.exit_code,
+            message=verdict.message,
+            result=verdict.result,
+            queued=verdict.queued,
+            released=[child.id for child in verdict.jobs],
+            retry_at=None if again is None else round(again, 3),
+            cost=round(stages(moments).runner_seconds * self._price / 3600, 9),
+        )
+        del self.open[run.slot]
+        self.desk.decide(run.job, event)
+        if verdict.reason == s.OK:
+            self.desk.release_held(run.run)
+        for name in self.desk.take_held(run.run):
+            acts.append(lambda name=name: self.desk.remove_held(name))
+
+    def _moments(self, run: OpenRun, left: Exit | None) -> Moments:
+        gone = self.volume_time()
+        if left is not None and not run.seen_alive and not run.ours:
+            gone = left.ended  # it went while no manager looked
+        wall, steady = self.clock.wall() - run.wall_since, self.clock.steady() - run.since
+        return Moments(
+            spawned=round(run.spawned if run.spawned is not None else gone, 6),
+            started=_rounded(self.runs.started(run.job.state.id, run.seq, run.task.id)),
+            ended=None if left is None else _rounded(left.ended),
+            gone=round(gone, 6),
+            cpu=None if left is None else left.cpu,
+            memory=None if left is None else left.memory,
+            clock_stepped=run.ours and abs(wall - steady) > STEP,
+        )
+
+
+def _rounded(seconds: float | None) -> float | None:
+    return None if seconds is None else round(seconds, 6)

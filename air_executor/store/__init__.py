@@ -1,0 +1,1 @@
+"""The state directory: the only part that knows file names and formats."""

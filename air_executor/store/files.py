@@ -1,0 +1,201 @@
+"""How bytes reach the volume and come back: aside-fsync-rename, exclusive create, hostile reads, quarantine.
+
+All of the project's state goes through here, so this is where tests make a rename fail or the disk full. Knows nothing
+of what is in the files.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import secrets
+import stat
+from typing import NoReturn
+
+from air_executor.errors import CorruptFileError, NotFoundError, StoreError
+
+
+def fail(verb: str, path: str, error: OSError) -> NoReturn:
+    """Raise the `StoreError` (or `NotFoundError`) that says what could not be done where, and what to do."""
+    if error.errno == errno.ENOENT:
+        msg = f"{path}: not found"
+        raise NotFoundError(msg) from error
+    hint = {
+        errno.ENOSPC: "the volume is full: free space there",
+        errno.EDQUOT: "the disk quota is used up: free space there",
+        errno.EROFS: "the volume is read-only: mount it writable",
+        errno.EACCES: "permission denied: use the account that owns the state directory",
+        errno.EPERM: "permission denied: use the account that owns the state directory",
+    }.get(error.errno or 0, os.strerror(error.errno) if error.errno else str(error))
+    msg = f"cannot {verb} {path}: {hint}"
+    raise StoreError(msg) from error
+
+
+def fsync_dir(path: str) -> None:
+    """Make the names in a directory durable.
+
+    Raises:
+        StoreError: the volume refused.
+    """
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+    except OSError as error:
+        fail("sync", path, error)
+
+
+def write_new(path: str, data: bytes, *, sync: bool) -> float:
+    """Create a file that must not exist and return its modification time by the volume's clock, in Unix seconds.
+
+    Raises:
+        FileExistsError: it exists.
+        StoreError: the volume refused; nothing is left behind.
+    """
+    try:
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+    except FileExistsError:
+        raise
+    except OSError as error:
+        fail("create", path, error)
+    try:
+        try:
+            write_all(fd, data)
+            if sync:
+                os.fsync(fd)
+            return os.fstat(fd).st_mtime
+        finally:
+            os.close(fd)
+    except OSError as error:
+        remove(path)
+        fail("write", path, error)
+
+
+def write_all(fd: int, data: bytes) -> None:
+    """Write everything, however the kernel cuts it."""
+    view = memoryview(data)
+    while view:
+        view = view[os.write(fd, view) :]
+
+
+def replace(path: str, data: bytes, aside: str, *, sync: bool = True) -> None:
+    """Put `data` in place of `path` in one step, built in the directory `aside` on the same volume.
+
+    Raises:
+        StoreError: the volume refused; the old file is untouched.
+    """
+    temporary = f"{aside}/{secrets.token_hex(6)}"
+    write_new(temporary, data, sync=sync)
+    try:
+        os.rename(temporary, path)
+    except OSError as error:
+        remove(temporary)
+        fail("replace", path, error)
+    if sync:
+        fsync_dir(os.path.dirname(path))
+
+
+def move(source: str, target: str) -> None:
+    """Rename.
+
+    Raises:
+        StoreError: the volume refused, or `target` is a directory with something in it.
+        NotFoundError: there is no `source`.
+    """
+    try:
+        os.rename(source, target)
+    except OSError as error:
+        fail("move", f"{source} to {target}", error)
+
+
+def remove(path: str) -> None:
+    """Remove a file; fine if it is gone already or cannot go now."""
+    try:
+        os.unlink(path)
+    except OSError:
+        return
+
+
+def make_dir(path: str) -> None:
+    """Create a directory and those above it; fine if it exists.
+
+    Raises:
+        StoreError: the volume refused.
+    """
+    try:
+        os.makedirs(path, exist_ok=True)
+    except OSError as error:
+        fail("create", path, error)
+
+
+def read(path: str, limit: int, dir_fd: int | None = None) -> tuple[bytes, float] | None:
+    """Return content and modification time of a regular file, or None if there is none.
+
+    Never follows a symlink and never waits on a fifo, so it is safe on what a task left behind.
+
+    Raises:
+        CorruptFileError: it is not a regular file, or longer than `limit` bytes.
+        StoreError: the volume refused.
+    """
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=dir_fd)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        if error.errno in (errno.ELOOP, errno.ENXIO, errno.ENOTDIR):
+            msg = f"{path}: not a regular file"
+            raise CorruptFileError(msg) from error
+        fail("open", path, error)
+    try:
+        info = os.fstat(fd)
+        if not stat.S_ISREG(info.st_mode):
+            msg = f"{path}: not a regular file"
+            raise CorruptFileError(msg)
+        if info.st_size > limit:
+            msg = f"{path}: {info.st_size} bytes, more than the {limit} that are allowed"
+            raise CorruptFileError(msg)
+        parts = []
+        left = limit + 1
+        while left > 0 and (part := os.read(fd, min(left, max(info.st_size + 1, 65536)))):
+            parts.append(part)
+            left -= len(part)
+    except OSError as error:
+        fail("read", path, error)
+    finally:
+        os.close(fd)
+    data = b"".join(parts)
+    if len(data) > limit:
+        msg = f"{path}: more than the {limit} bytes that are allowed"
+        raise CorruptFileError(msg)
+    return data, info.st_mtime
+
+
+def quarantine(path: str) -> str:
+    """Move an unreadable file out of the way, next to where it was, and return its new path.
+
+    Raises:
+        StoreError: the volume refused; the file stays, and must not be written.
+    """
+    target = f"{path}.corrupt"
+    number = 1
+    while os.path.lexists(target):
+        number += 1
+        target = f"{path}.{number}.corrupt"
+    move(path, target)
+    return target
+
+
+def list_dir(path: str) -> list[str]:
+    """Return the names in a directory; none if it does not exist.
+
+    Raises:
+        StoreError: the volume refused, so nothing is known.
+    """
+    try:
+        return os.listdir(path)
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        fail("list", path, error)

@@ -1,0 +1,194 @@
+"""Job directories: created whole, loaded, checkpointed, set aside, archived.
+
+A submitter creates; from then on the manager alone calls the rest.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+import time
+
+from air_executor.core.names import check_id
+from air_executor.core.state import JobState
+from air_executor.core.times import to_text
+from air_executor.errors import AlreadyExistsError, BadInputError, CorruptFileError, NotFoundError, StoreError
+from air_executor.store import codec, files
+from air_executor.store.layout import Layout
+
+MAX_STATE = 1024 * 1024 * 1024
+
+_GITIGNORE = """\
+# Written by Air-Executor: git keeps the states of the jobs, and nothing else from here.
+*
+!.gitignore
+!jobs/
+!jobs/*/
+!jobs/*/state.json
+!archive/
+!archive/*/
+!archive/*/state.json
+"""
+
+
+class Jobs:
+    """The jobs of one state directory."""
+
+    def __init__(self, layout: Layout) -> None:
+        self.layout = layout
+
+    def prepare(self) -> None:
+        """Create what a state directory needs; fine if it is there.
+
+        Raises:
+            StoreError: the volume refused.
+        """
+        layout = self.layout
+        for path in (layout.jobs, layout.refused, layout.tmp, layout.journal, layout.archive):
+            files.make_dir(path)
+        try:
+            files.write_new(layout.gitignore, _GITIGNORE.encode(), sync=True)
+        except FileExistsError:
+            return
+        files.fsync_dir(layout.root)
+
+    def ids(self) -> list[str]:
+        """Return the names in `jobs/` that can be job ids, sorted.
+
+        Raises:
+            StoreError: the volume refused.
+        """
+        found = []
+        for name in files.list_dir(self.layout.jobs):
+            try:
+                found.append(check_id(name))
+            except BadInputError:
+                continue
+        return sorted(found)
+
+    def create(self, job: JobState) -> None:
+        """Submit a job: build its directory aside and rename it into place.
+
+        Raises:
+            AlreadyExistsError: the id is taken.
+            StoreError: the volume refused; nothing was submitted.
+        """
+        aside = f"{self.layout.tmp}/submit-{secrets.token_hex(6)}"
+        target = self.layout.job(job.id)
+        files.make_dir(aside)
+        try:
+            files.write_new(f"{aside}/state.json", codec.dump_job(job), sync=True)
+            files.fsync_dir(aside)
+            try:
+                os.rename(aside, target)
+            except OSError as error:
+                self._explain_failed_create(job, error)
+            files.fsync_dir(self.layout.jobs)
+        finally:
+            shutil.rmtree(aside, ignore_errors=True)
+
+    def _explain_failed_create(self, job: JobState, error: OSError) -> None:
+        """Return if the rename happened after all (network volumes may report failure for it); raise otherwise."""
+        path = self.layout.state(job.id)
+        try:
+            there = self.load(job.id)
+        except NotFoundError:
+            if os.path.isdir(self.layout.job(job.id)) and files.list_dir(self.layout.job(job.id)):
+                msg = f"job {job.id} already exists at {self.layout.job(job.id)}, without a state.json; choose another id"
+                raise AlreadyExistsError(msg) from error
+            files.fail("create", path, error)
+        except StoreError as unreadable:
+            msg = f"job {job.id} already exists, unreadable: {unreadable}"
+            raise AlreadyExistsError(msg) from error
+        if there.uid != job.uid:
+            msg = f"job {job.id} already exists ({there.phase}); choose another id, or add tasks to it with `air-executor add`"
+            raise AlreadyExistsError(msg) from error
+
+    def load(self, job: str) -> JobState:
+        """Read one job's checkpoint.
+
+        Raises:
+            NotFoundError: there is none.
+            CorruptFileError, FormatTooNewError, StoreError: it cannot be read.
+        """
+        return self.load_path(self.layout.state(job), expected=job)
+
+    def load_path(self, path: str, expected: str | None = None) -> JobState:
+        """Read a checkpoint at any path; see `load`."""
+        found = files.read(path, MAX_STATE)
+        if found is None:
+            msg = f"{path}: not found"
+            raise NotFoundError(msg)
+        state = codec.load_job(found[0], path)
+        if expected is not None and state.id != expected:
+            msg = f"{path}: holds job {state.id!r}, not {expected!r}"
+            raise CorruptFileError(msg)
+        return state
+
+    def checkpoint(self, job: JobState, aside: str) -> None:
+        """Write a job's state durably, built in the directory `aside`.
+
+        Raises:
+            NotFoundError: `aside` or the job's directory is gone.
+            StoreError: the volume refused; the old state stands.
+        """
+        files.replace(self.layout.state(job.id), codec.dump_job(job), aside)
+
+    def recreate(self, job: JobState, aside: str) -> None:
+        """Write a job's state where its directory may be gone."""
+        files.make_dir(self.layout.job(job.id))
+        self.checkpoint(job, aside)
+
+    def set_aside(self, job: str) -> str:
+        """Move a job directory that has no state out of `jobs/` and return where it is now.
+
+        Raises:
+            StoreError: the volume refused.
+        """
+        target = f"{self.layout.archive}/.set-aside-{job}-{to_text(time.time()).replace(':', '')}"
+        files.make_dir(self.layout.archive)
+        files.move(self.layout.job(job), target)
+        return target
+
+    def remove(self, job: str) -> None:
+        """Delete a job's directory; its name is free as soon as this returns.
+
+        Raises:
+            StoreError: the volume refused.
+        """
+        doomed = f"{self.layout.tmp}/removed-{secrets.token_hex(6)}"
+        try:
+            files.move(self.layout.job(job), doomed)
+        except NotFoundError:
+            return
+        files.fsync_dir(self.layout.jobs)
+        shutil.rmtree(doomed, ignore_errors=True)
+
+    def archive(self, job: JobState) -> str:
+        """Move an ended job to the archive and return its new directory.
+
+        Raises:
+            StoreError: the volume refused.
+        """
+        target = f"{self.layout.archive}/{job.id}-{job.uid}"
+        files.make_dir(self.layout.archive)
+        files.move(self.layout.job(job.id), target)
+        files.fsync_dir(self.layout.jobs)
+        return target
+
+    def archived(self, job: str, uid: str | None = None) -> JobState | None:
+        """Return an archived job by its id (and uid), or None.
+
+        Raises:
+            StoreError: the volume refused.
+        """
+        names = [f"{job}-{uid}"] if uid is not None else [n for n in files.list_dir(self.layout.archive) if n[:-9] == job]
+        for name in sorted(names):
+            try:
+                state = self.load_path(f"{self.layout.archive}/{name}/state.json")
+            except (NotFoundError, CorruptFileError):
+                continue
+            if state.id == job:
+                return state
+        return None

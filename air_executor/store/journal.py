@@ -1,0 +1,345 @@
+"""What the manager decided since the last checkpoints, in order, in files that only grow.
+
+The manager notes a decision, writes all that it noted in one append, and only then acts. Recovery reads every file as one
+sequence. A file goes when checkpoints hold all its lines and the requests that it names are gone.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from air_executor.core.events import Event, Requested
+from air_executor.core.transitions import Job
+from air_executor.errors import DirectoryLostError, NotFoundError, StoreError
+from air_executor.store import codec, files
+from air_executor.store.layout import Layout
+
+ROTATE_AT = 4 * 1024 * 1024
+SYNC_EVERY = 0.1
+"""Seconds: how much a power failure may cost at the most."""
+MAX_FILE = 256 * 1024 * 1024
+
+
+@dataclass(slots=True)
+class _File:
+    """One journal file of ours, and what still needs it."""
+
+    path: str
+    jobs: dict[str, int] = field(default_factory=dict)
+    """Newest version of each job in it that no checkpoint holds yet."""
+    requests: set[str] = field(default_factory=set)
+
+
+class Journal:
+    """The journal of one epoch.
+
+    Raises (on creation):
+        FileExistsError: the epoch is taken.
+        StoreError: the volume refused.
+    """
+
+    def __init__(self, layout: Layout, epoch: int) -> None:
+        self._layout = layout
+        self.epoch = epoch
+        self._number = 0
+        self._pending: list[bytes] = []
+        self._pending_jobs: dict[str, int] = {}
+        self._pending_requests: set[str] = set()
+        self._seen: set[str] = set()
+        """Jobs (by uid) whose starting point this journal names."""
+        self._files: list[_File] = []
+        self._fd = -1
+        self._length = 0
+        self._torn = False
+        """A failed append could not be cut back yet."""
+        self._unsynced = threading.Event()
+        self._lock = threading.Lock()
+        """Guards the descriptor against the thread that syncs it."""
+        self._open()
+        self.sync_error: OSError | None = None
+        """What the volume said to the last periodic sync, if it failed."""
+        threading.Thread(target=self._keep_syncing, name="journal-sync", daemon=True).start()
+
+    def _open(self) -> None:
+        path = self._layout.journal_file(self.epoch, self._number)
+        try:
+            fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o644)
+        except FileExistsError:
+            raise
+        except OSError as error:
+            files.fail("create", path, error)
+        with self._lock:
+            if self._fd >= 0:
+                os.fdatasync(self._fd)
+                os.close(self._fd)
+            self._fd = fd
+        self._length = 0
+        self._files.append(_File(path))
+        files.fsync_dir(self._layout.journal)
+
+    # Writing
+
+    def decide(self, job: Job, event: Event) -> None:
+        """Apply a decision to the job and note its line; nothing may act on it before `flush` has returned."""
+        state = job.state
+        start = (state.epoch, state.version)
+        job.apply(event, self.epoch)
+        record: dict[str, Any] = {"job": state.id, "uid": state.uid, "v": state.version}
+        if state.uid not in self._seen:
+            self._seen.add(state.uid)
+            record["from"] = start
+        record |= codec.dump_event(event)
+        self._pending.append(codec.seal(record))
+        self._pending_jobs[state.id] = state.version
+        if isinstance(event, Requested):
+            self._pending_requests.add(event.request)
+
+    @property
+    def pending(self) -> bool:
+        """Whether there are decisions that no file holds yet."""
+        return bool(self._pending)
+
+    def flush(self) -> None:
+        """Append all noted lines in one write.
+
+        Raises:
+            DirectoryLostError: the file is not at its path any more; nothing was written.
+            StoreError: the volume refused; the file is as before and the lines are kept for the next try.
+        """
+        if not self._pending:
+            return
+        self.check()
+        self._cut_back()
+        if self._length >= ROTATE_AT:
+            self._number += 1
+            self._open()
+        data = b"".join(self._pending)
+        try:
+            files.write_all(self._fd, data)
+        except OSError as error:
+            self._torn = True
+            self._cut_back()
+            files.fail("write", self._files[-1].path, error)
+        self._length += len(data)
+        self._pending.clear()
+        self._files[-1].jobs |= self._pending_jobs
+        self._files[-1].requests |= self._pending_requests
+        self._pending_jobs, self._pending_requests = {}, set()
+        self._unsynced.set()
+
+    def _cut_back(self) -> None:
+        if not self._torn:
+            return
+        try:
+            os.ftruncate(self._fd, self._length)
+        except OSError as error:
+            files.fail("cut back", self._files[-1].path, error)
+        self._torn = False
+
+    def check(self) -> None:
+        """Check that the file being written is still the one at its path.
+
+        Raises:
+            DirectoryLostError: it is not.
+        """
+        path = self._files[-1].path
+        try:
+            there = os.stat(path)
+        except OSError:
+            there = None
+        mine = os.fstat(self._fd)
+        if there is None or (there.st_ino, there.st_dev) != (mine.st_ino, mine.st_dev):
+            msg = f"{path} is gone or was replaced"
+            raise DirectoryLostError(msg)
+
+    def sync(self) -> None:
+        """Make everything flushed durable now.
+
+        Raises:
+            StoreError: the volume refused.
+        """
+        self._unsynced.clear()
+        try:
+            os.fdatasync(self._fd)
+        except OSError as error:
+            self._unsynced.set()
+            files.fail("sync", self._files[-1].path, error)
+
+    def _keep_syncing(self) -> None:
+        closed = threading.Event()
+        while self._unsynced.wait():
+            closed.wait(SYNC_EVERY)
+            with self._lock:
+                if self._fd < 0:
+                    return
+                fd = os.dup(self._fd)
+            self._unsynced.clear()
+            try:
+                os.fdatasync(fd)
+                self.sync_error = None
+            except OSError as error:
+                self.sync_error = error
+                self._unsynced.set()
+            finally:
+                os.close(fd)
+
+    # Letting go
+
+    def checkpointed(self, job: str, version: int) -> None:
+        """Note that a durable checkpoint of this job holds everything up to `version`."""
+        for file in self._files:
+            if file.jobs.get(job, version + 1) <= version:
+                del file.jobs[job]
+        self._drop()
+
+    def answered(self, requests: Iterable[str]) -> None:
+        """Note that these request files are gone."""
+        gone = set(requests)
+        for file in self._files:
+            file.requests -= gone
+        self._drop()
+
+    def _drop(self) -> None:
+        for file in self._files[:-1]:
+            if not file.jobs and not file.requests:
+                files.remove(file.path)
+                self._files.remove(file)
+
+    def close(self) -> None:
+        """Stop writing; a file that nothing needs any more is removed."""
+        with self._lock:
+            if self._fd >= 0:
+                os.close(self._fd)
+            self._fd = -1
+        self._unsynced.set()
+        for file in self._files:
+            if not file.jobs and not file.requests and not self._pending:
+                files.remove(file.path)
+
+
+# Reading
+
+
+@dataclass(slots=True)
+class Line:
+    """One decision as a journal holds it."""
+
+    epoch: int
+    version: int
+    start: tuple[int, int] | None
+    """The (epoch, version) that the job had before this line, where the line says so."""
+    event: Event
+
+
+@dataclass(slots=True)
+class Replay:
+    """Everything that the journals on the volume hold."""
+
+    files: list[str] = field(default_factory=list)
+    """All journal files, oldest first."""
+    damaged: list[str] = field(default_factory=list)
+    """Those with a bad line before good ones."""
+    jobs: dict[str, list[Line]] = field(default_factory=dict)
+    """Lines by job uid, in order."""
+    requests: set[str] = field(default_factory=set)
+    """Names of the requests that were applied."""
+    highest_epoch: int = 0
+
+
+def file_key(name: str) -> tuple[int, int] | None:
+    """Return epoch and number of a journal file's name, or None for any other name."""
+    stem = name.removesuffix(".jsonl")
+    epoch, _, number = stem.partition("-")
+    return (int(epoch), int(number)) if stem != name and epoch.isdigit() and number.isdigit() else None
+
+
+def read(layout: Layout, below: int | None = None) -> Replay:
+    """Read all journals of epochs lower than `below` (all, if None).
+
+    Raises:
+        StoreError: the volume refused, or a file cannot be a journal.
+    """
+    replay = Replay()
+    keyed = {key: name for name in files.list_dir(layout.journal) if (key := file_key(name)) is not None}
+    for key in sorted(keyed):
+        if below is not None and key[0] >= below:
+            continue
+        path = f"{layout.journal}/{keyed[key]}"
+        replay.highest_epoch = max(replay.highest_epoch, key[0])
+        found = files.read(path, MAX_FILE)
+        if found is None:
+            continue
+        replay.files.append(path)
+        if not _read_lines(found[0], key[0], replay):
+            replay.damaged.append(path)
+    return replay
+
+
+def _read_lines(data: bytes, epoch: int, replay: Replay) -> bool:
+    """Take in one file's lines; False if a line before the last is damaged. A last one that is incomplete was never written."""
+    bad = False
+    whole = True
+    for text in data.split(b"\n")[:-1]:
+        record = codec.unseal(text)
+        try:
+            line = None if record is None else Line(epoch, record["v"], _pair(record.get("from")), codec.load_event(record))
+        except (KeyError, TypeError, ValueError):
+            line = None
+        if line is None or record is None:
+            bad = True
+            continue
+        whole = whole and not bad
+        replay.jobs.setdefault(record["uid"], []).append(line)
+        if isinstance(line.event, Requested):
+            replay.requests.add(line.event.request)
+    return whole
+
+
+def _pair(value: Any) -> tuple[int, int] | None:  # noqa: ANN401 - JSON
+    return None if value is None else (int(value[0]), int(value[1]))
+
+
+def replay_onto(job: Job, lines: list[Line]) -> bool | None:
+    """Apply to a job what its checkpoint does not hold yet.
+
+    Returns None if the journals do not know this checkpoint (somebody checked it out: it stands as it is), False if the
+    chain of versions has a gap (the job stops before it), True otherwise.
+    """
+    state = job.state
+    here = (state.epoch, state.version)
+    position = next((i for i, line in enumerate(lines) if line.start == here), None)
+    if position is None:
+        position = next((i + 1 for i, line in enumerate(lines) if (line.epoch, line.version) == here), None)
+    if position is None:
+        return None
+    for line in lines[position:]:
+        if line.version <= state.version:
+            continue
+        if line.version != state.version + 1:
+            return False
+        job.apply(line.event, line.epoch)
+    return True
+
+
+def drop(paths: Iterable[str], layout: Layout) -> None:
+    """Remove journal files that checkpoints have made superfluous.
+
+    Raises:
+        StoreError: the volume refused; what remains is harmless and is read again.
+    """
+    for path in paths:
+        try:
+            os.unlink(path)
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            files.fail("remove", path, error)
+    try:
+        files.fsync_dir(layout.journal)
+    except NotFoundError as error:
+        msg = f"{layout.journal} is gone"
+        raise StoreError(msg) from error

@@ -1,0 +1,79 @@
+"""Every path in a state directory, in one class. Computes names; touches nothing.
+
+Paths are plain strings: they are built several times per run, and `pathlib` costs more than the file operation.
+"""
+
+from __future__ import annotations
+
+import os
+
+from air_executor.core.names import Slot
+
+
+class Layout:
+    """The paths below one state directory."""
+
+    def __init__(self, root: str | os.PathLike[str]) -> None:
+        self.root = os.path.abspath(os.fspath(root))
+        self.gitignore = f"{self.root}/.gitignore"
+        self.lock = f"{self.root}/manager.lock"
+        self.manager = f"{self.root}/manager.json"
+        self.journal = f"{self.root}/journal"
+        self.tmp = f"{self.root}/tmp"
+        self.bin = f"{self.root}/bin"
+        self.inbox = f"{self.root}/inbox"
+        self.refused = f"{self.inbox}/refused"
+        self.jobs = f"{self.root}/jobs"
+        self.archive = f"{self.root}/archive"
+
+    def epoch_tmp(self, epoch: int) -> str:
+        """Where the manager of this epoch builds what it renames into place."""
+        return f"{self.tmp}/{epoch}"
+
+    def journal_file(self, epoch: int, number: int) -> str:
+        """One journal file."""
+        return f"{self.journal}/{epoch}-{number}.jsonl"
+
+    def job(self, job: str) -> str:
+        """One job's directory."""
+        return f"{self.jobs}/{job}"
+
+    def state(self, job: str) -> str:
+        """One job's checkpoint."""
+        return f"{self.jobs}/{job}/state.json"
+
+    def workspace(self, job: str) -> str:
+        """The folder that the job's tasks share."""
+        return f"{self.jobs}/{job}/workspace"
+
+    def runs(self, job: str) -> str:
+        """Where the job's run directories are."""
+        return f"{self.jobs}/{job}/runs"
+
+    def superseded(self, job: str) -> str:
+        """Where run directories go that a rewind has left behind."""
+        return f"{self.jobs}/{job}/runs/.superseded"
+
+    def run(self, job: str, seq: int, task: str) -> str:
+        """One run's directory."""
+        return f"{self.jobs}/{job}/runs/{seq}-{task}"
+
+    def slot_file(self, slot: Slot) -> str:
+        """The file whose kernel lock is the slot (local backend)."""
+        return f"{self.jobs}/{slot.job}/" + ("runner.pid" if slot.number == 0 else f"runner-{slot.number}.pid")
+
+    def slot_of(self, path: str) -> Slot | None:
+        """Return the slot whose file `path` is (a trailing ` (deleted)`, as /proc shows it, is allowed), or None."""
+        path = path.removesuffix(" (deleted)")
+        if not path.startswith(self.jobs + "/"):
+            return None
+        job, _, name = path[len(self.jobs) + 1 :].partition("/")
+        if name == "runner.pid":
+            return Slot(job, 0)
+        number = name.removeprefix("runner-").removesuffix(".pid")
+        return Slot(job, int(number)) if name == f"runner-{number}.pid" and number.isdigit() else None
+
+    def job_of_workspace(self, path: str) -> str | None:
+        """Return the job whose workspace `path` is, or None."""
+        head, _, tail = path.removeprefix(self.jobs + "/").partition("/")
+        return head if path.startswith(self.jobs + "/") and tail == "workspace" else None

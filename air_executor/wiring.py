@@ -1,0 +1,85 @@
+"""The only place that picks a backend and puts the parts together; everything else is handed what it needs."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+from importlib import metadata, resources
+from typing import TYPE_CHECKING
+
+from air_executor.core.names import Host
+from air_executor.errors import BadInputError
+from air_executor.store.layout import Layout
+
+if TYPE_CHECKING:
+    from air_executor.backends.base import Backend
+    from air_executor.manager.loop import Manager
+    from air_executor.settings import Settings
+
+
+def version() -> str:
+    """Return the installed version."""
+    return metadata.version("air-executor")
+
+
+def this_host() -> Host:
+    """Return this machine's name and the id of its present boot: a pid means something only with both."""
+    try:
+        with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
+            boot = file.read().strip()
+    except OSError:  # not Linux
+        import psutil  # noqa: PLC0415 - the dependency exists only there
+
+        boot = str(int(psutil.boot_time()))
+    return Host(platform.node(), boot)
+
+
+def runner_files() -> dict[str, bytes]:
+    """Return what a state directory's `bin/` holds: the runner, and the in-task API as one file."""
+    package = resources.files("air_executor")
+    return {
+        "air-runner": (package / "runner" / "air-runner").read_bytes(),
+        "air_executor.py": (package / "task.py").read_bytes(),
+    }
+
+
+def make_backend(settings: Settings, layout: Layout, host: Host) -> Backend:
+    """Return the backend that the settings name; its module is imported only now.
+
+    Raises:
+        BadInputError: there is no such backend.
+    """
+    if settings.backend == "local":
+        from air_executor.backends.local import LocalBackend  # noqa: PLC0415
+
+        return LocalBackend(layout, host)
+    msg = f"backend: there is no {settings.backend!r}; use local"
+    raise BadInputError(msg)
+
+
+def make_manager(settings: Settings, *, scope: set[str] | None = None, from_files: bool = False) -> Manager:
+    """Return a manager for the state directory of these settings, not started yet.
+
+    `scope` limits it to these jobs (and what they submit); `from_files` makes state files win over the journal.
+    """
+    from air_executor.manager.loop import Manager, Options  # noqa: PLC0415
+
+    layout = Layout(settings.state_dir)
+    host = this_host()
+    os.environ["PATH"] = f"{os.path.dirname(sys.executable)}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
+    options = Options(
+        version=version(),
+        max_runners=settings.max_runners,
+        runner_files=runner_files(),
+        project=os.path.dirname(layout.root),
+        poll_interval=settings.poll_interval,
+        queues=settings.queues,
+        platform_retries=settings.platform_retries,
+        price=settings.cost.runner_hour,
+        secrets_dir=None if settings.secrets_dir is None else str(settings.secrets_dir),
+        events=settings.events,
+        from_files=from_files,
+        scope=scope,
+    )
+    return Manager(layout, make_backend(settings, layout, host), host, options)
