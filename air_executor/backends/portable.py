@@ -1,0 +1,143 @@
+"""The processes of a machine without pidfd, by asking `psutil` again and again.
+
+For macOS, and for Linux where the kernel or a sandbox withholds what `processes.py` needs. Identity is the pid with its
+time of creation, so between a look and a signal there is an instant in which a pid could change hands.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+from collections.abc import Callable, Collection, Iterator
+
+import psutil
+
+from air_executor.backends.processes import LOCK_FD, Held, Process, answering, may_signal_group
+from air_executor.core.names import Slot
+
+_POLL_SECONDS = 0.05
+
+
+class PsutilProcesses:
+    """The same by asking again and again: identity is the pid with its time of creation."""
+
+    sees_orphans = False
+
+    def __init__(self) -> None:
+        self._held: list[Held] = []
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def scan(self, below: str, groups: Collection[int] = ()) -> list[Process]:
+        """See `Processes`."""
+        found = []
+        with _asking():
+            for candidate in psutil.process_iter():
+                if candidate.pid in {0, os.getpid()}:
+                    continue
+                try:
+                    process = _inspect_portably(candidate, below)
+                except (psutil.NoSuchProcess, ProcessLookupError):
+                    continue
+                except (psutil.AccessDenied, PermissionError):
+                    continue  # the kernel's own, or another user's
+                if process and (process.locks or "AIR_RUN_ID" in process.variables or process.group in groups):
+                    found.append(process)
+        return found
+
+    def hold(self, pid: int, start: float | None, slot: Slot) -> Held | None:
+        """See `Processes`."""
+        try:
+            created = psutil.Process(pid).create_time()
+        except psutil.NoSuchProcess:
+            return None
+        if start is not None and created != start:
+            return None
+        held = Held(pid, created, slot)
+        self._held.append(held)
+        return held
+
+    def release(self, held: Held) -> None:
+        """See `Processes`."""
+        if held in self._held:
+            self._held.remove(held)
+
+    def exited(self) -> list[Held]:
+        """See `Processes`."""
+        with _asking():
+            ended = [held for held in self._held if not _lives(held)]
+        for held in ended:
+            self.release(held)
+        return ended
+
+    def signal(self, held: Held, number: int, *, group: int | None = None) -> None:
+        """See `Processes`. Between look and signal the pid could change hands: as narrow as this system allows."""
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            if not _lives(held):
+                return
+            if may_signal_group(group, held):
+                os.killpg(group, number)
+            else:
+                os.kill(held.pid, number)
+
+    def children(self) -> set[int]:
+        """See `Processes`."""
+        return set()
+
+    def on_exit(self, wake: Callable[[], None]) -> None:
+        """See `Processes`."""
+
+        def watch() -> None:
+            while not self._stop.wait(_POLL_SECONDS):
+                with contextlib.suppress(psutil.Error, OSError):  # a hint only, and we ask again at once
+                    if not all(_lives(held) for held in tuple(self._held)):
+                        wake()
+
+        self._thread = threading.Thread(target=watch, name="air-exits", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """See `Processes`."""
+        self._stop.set()
+        if self._thread is not None:
+            self._thread.join()
+        self._held.clear()
+
+
+def _inspect_portably(candidate: psutil.Process, below: str) -> Process | None:
+    if candidate.status() == psutil.STATUS_ZOMBIE:
+        return None
+    locks, variables, command = [], {}, []
+    with contextlib.suppress(psutil.AccessDenied):
+        variables = {name: value for name, value in candidate.environ().items() if name.startswith("AIR_")}
+        # psutil cannot tell who shares a lock, but a reader of the file will not have it under our number.
+        locks = [file.path for file in candidate.open_files() if file.fd == LOCK_FD and file.path.startswith(below)]
+        command = candidate.cmdline()[:2]
+    return Process(
+        pid=candidate.pid,
+        start=candidate.create_time(),
+        parent=candidate.ppid(),
+        group=os.getpgid(candidate.pid),
+        session=os.getsid(candidate.pid),
+        variables=variables,
+        locks=tuple(locks),
+        command=tuple(command),
+    )
+
+
+def _lives(held: Held) -> bool:
+    try:
+        process = psutil.Process(held.pid)
+        return process.create_time() == held.start and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+@contextlib.contextmanager
+def _asking() -> Iterator[None]:
+    with answering():
+        try:
+            yield
+        except psutil.Error as error:
+            raise OSError(str(error)) from error
