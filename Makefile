@@ -13,8 +13,9 @@ MAKEFLAGS += --no-print-directory
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-PACKAGE := $(shell find air_executor -type f ! -name '*.py[co]') README.md LICENSE
-BESIDE := benchmarks docs examples tests CHANGELOG.md Makefile README.md pyproject.toml
+# With folders, whose time of change tells of deleted files.
+PACKAGE := $(shell find air_executor ! -name '*.pyc' ! -name __pycache__) README.md LICENSE
+BESIDE := $(wildcard benchmarks docs examples tests CHANGELOG.md Makefile README.md pyproject.toml)
 
 .PHONY: help
 help: ## list the targets
@@ -35,7 +36,8 @@ lint: build/venv/tools ## check style, types, layers and the runner script
 	build/venv/bin/ruff format --check .
 	build/venv/bin/mypy
 	PYTHONPATH=. build/venv/bin/lint-imports
-	@command -v shellcheck >/dev/null || { echo "make lint: shellcheck is missing; on Debian: apt-get install shellcheck" >&2; exit 1; }
+	@command -v shellcheck >/dev/null || { echo "make lint: shellcheck is missing; on Debian: apt-get install shellcheck" >&2; \
+		exit 1; }
 	shellcheck -s sh air_executor/runner/air-runner
 	shellcheck .ci/run
 

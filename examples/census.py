@@ -78,8 +78,10 @@ def task_id(package: str) -> str:
     Ids are lower-case letters, digits and single hyphens. A name that does not survive that unchanged (`_pyrepl`) gets
     a checksum, so that two names can never become one id.
     """
-    slug = re.sub(r"[^a-z0-9]+", "-", package.lower()).strip("-")[:14].strip("-")
-    return f"count-{slug}" if slug == package else f"count-{slug}-{zlib.crc32(package.encode()):08x}"
+    slug = re.sub(r"[^a-z0-9]+", "-", package.lower())[:14].strip("-")
+    if slug == package:
+        return f"count-{slug}"
+    return "-".join(filter(None, ["count", slug, f"{zlib.crc32(package.encode()):08x}"]))
 
 
 def find_packages(stdlib: Path) -> list[str]:
@@ -133,10 +135,10 @@ def add_up(results: Iterable[Any]) -> dict[str, dict[str, int]]:
 
 def draw_table(rows: Mapping[str, Mapping[str, int]], totals: Mapping[str, int]) -> str:
     """Return a Markdown table that also reads well as plain text."""
-    lines = [("package", *FIGURES)]
-    lines += [(name, *(f"{row[figure]:,}" for figure in FIGURES)) for name, row in [*rows.items(), ("total", totals)]]
+    lines = [["package", *FIGURES]]
+    lines += [[name, *(f"{row[figure]:,}" for figure in FIGURES)] for name, row in [*rows.items(), ("total", totals)]]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    lines.insert(1, ("-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])))
+    lines.insert(1, ["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])])
     form = " | ".join([f"{{:<{widths[0]}}}", *(f"{{:>{width}}}" for width in widths[1:])])
     return "".join(f"| {form.format(*line)} |\n" for line in lines)
 
@@ -144,15 +146,15 @@ def draw_table(rows: Mapping[str, Mapping[str, int]], totals: Mapping[str, int])
 def main() -> None:
     """Do the step that the command line names."""
     parser = argparse.ArgumentParser(description="One step of the census.")
-    steps = parser.add_subparsers(dest="step", required=True)
-    steps.add_parser("discover")
-    counting = steps.add_parser("count")
-    counting.add_argument("package")
-    counting.add_argument("start", type=int, nargs="?", default=0)
-    counting.add_argument("stop", type=int, nargs="?")
-    steps.add_parser("merge")
-    arguments = vars(parser.parse_args())
-    {"discover": discover, "count": count, "merge": merge}[arguments.pop("step")](**arguments)
+    parser.add_argument("step", choices=["discover", "count", "merge"])
+    parser.add_argument("package", nargs="?", help="what to count")
+    parser.add_argument("start", type=int, nargs="?", default=0, help="number of the first file")
+    parser.add_argument("stop", type=int, nargs="?", help="number of the file after the last one")
+    arguments = parser.parse_args()
+    if arguments.step == "count":
+        count(arguments.package or parser.error("which package?"), arguments.start, arguments.stop)
+    else:
+        {"discover": discover, "merge": merge}[arguments.step]()
 
 
 if __name__ == "__main__":
