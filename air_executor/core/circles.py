@@ -54,13 +54,18 @@ def find_circle(tasks: Mapping[str, Node], new: Sequence[NewNode], parent: str |
     """Return the ids of tasks that would wait for each other, the first one again at the end, or None.
 
     `tasks` are those that exist, among which there is no circle; `new` would be queued by the task `parent`. Takes time
-    in proportion to all tasks, but none when no new task waits for anything. Ids that name no task are ignored.
+    in proportion to all tasks, but only to the new ones while they wait for none of the others. Ids that name no task
+    are ignored.
     """
-    if not any(task.after or task.when != DEFAULT_WHEN for task in new):
+    waiting = [task for task in new if task.after or task.when != DEFAULT_WHEN]
+    if not waiting:
         return None
+    near = {task.id for task in new} | {parent}
+    if all(task.after and near.issuperset(task.after) for task in waiting):
+        tasks = {}  # what is new waits only for what is new: the common fan-in costs nothing in a large job
     graph = _Graph(tasks, new, parent)
     done: set[_Step] = set()
-    for task in new:
+    for task in waiting:
         circle = _circle_from(_Step(task.id), graph, done)
         if circle is not None:
             return _named(circle)
