@@ -91,7 +91,7 @@ class UpstreamFailed:
 
 @dataclass(frozen=True, slots=True)
 class ClockStepped:
-    """Wall time was set by `by` seconds: what waits for a while waits as long as before, what waits for a date does not."""
+    """Wall time was set by `by` seconds: a delay lasts as long as before, a date stays a date."""
 
     at: float
     by: float

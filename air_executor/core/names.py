@@ -18,9 +18,7 @@ _ID = re.compile(r"[a-z0-9](?:[a-z0-9-]*[a-z0-9])?")
 _RESERVED = re.compile(r"t[0-9]+(?:-[0-9]+)?")
 _RUN_ID = re.compile(r"([0-9a-f]{8})-([0-9]{1,9})")
 
-ID_RULE = (
-    f"lower-case letters, digits and single hyphens, starting and ending with a letter or digit, at most {MAX_ID} characters"
-)
+ID_RULE = f"lower-case letters, digits and single hyphens, starting and ending with a letter or digit, at most {MAX_ID} characters"
 
 
 class Slot(NamedTuple):
@@ -43,7 +41,7 @@ def check_id(value: str, field: str = "id") -> str:
     Raises:
         BadInputError: it is not; ids are refused, never rewritten.
     """
-    if not isinstance(value, str) or len(value) > MAX_ID or "--" in value or not _ID.fullmatch(value):
+    if len(value) > MAX_ID or "--" in value or not _ID.fullmatch(value):
         shown = repr(value) if len(repr(value)) <= 60 else repr(value)[:57] + "..."  # noqa: PLR2004
         msg = f"{field}: {shown} is not a valid id; use {ID_RULE}"
         raise BadInputError(msg)

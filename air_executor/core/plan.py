@@ -1,7 +1,7 @@
 """What to do next, as pure functions of what is known: no I/O, no clock.
 
-`settle` is the table of the contract for one slot; `Roster.next_start` picks the next task of all jobs. The manager asks,
-journals the answer and only then acts.
+`settle` is the table of the contract for one slot; `Roster.next_start` picks the next task of all jobs. The manager
+asks, journals the answer and only then acts.
 """
 
 from __future__ import annotations
@@ -60,7 +60,9 @@ LINGER = 1.0
 """Seconds that a runner may take to go once its outcome is complete, before it is helped."""
 
 
-def settle(view: SlotView, grace: float) -> tuple[Action, str | None]:
+def settle(  # noqa: PLR0911 - one return per row of the table
+    view: SlotView, grace: float
+) -> tuple[Action, str | None]:
     """Return what one slot needs and, for `STOP`, the reason: the first row of the contract's table that matches.
 
     `grace` is how many seconds an outcome may take to become visible after the runner has gone.
@@ -132,7 +134,9 @@ class Roster:
         tells how many runners a queue has. The caller applies the start before it asks again.
         """
         while room > 0:
-            open_queues = [q for q, heap in self._heaps.items() if heap and in_queue(q) < self._limits.get(q, room + in_queue(q))]
+            open_queues = [
+                q for q, heap in self._heaps.items() if heap and in_queue(q) < self._limits.get(q, room + in_queue(q))
+            ]
             if not open_queues:
                 return None
             queue = min(open_queues, key=lambda q: self._heaps[q][0])
@@ -163,7 +167,9 @@ def _start_of(job: Job, now: float, taken: Container[Slot]) -> Start | None:
     return None
 
 
-def retry_at(state: JobState, task: TaskState, reason: str, now: float, *, budget: int, chance: random.Random) -> float | None:
+def retry_at(
+    state: JobState, task: TaskState, reason: str, now: float, *, budget: int, chance: random.Random
+) -> float | None:
     """Return when a task that ended with `reason` runs again, in Unix seconds, or None if it does not.
 
     `budget` is how many retries the platform's faults get; the user's own are in the task. `chance` spreads retries.
@@ -175,6 +181,6 @@ def retry_at(state: JobState, task: TaskState, reason: str, now: float, *, budge
         return None if task.faults >= budget else now + min(60.0, PLATFORM_RETRY_DELAY * 2.0**task.faults)
     if reason not in USERS_FAULT or task.charged >= spec.get("retries", 0):
         return None
-    delay = spec.get("retry_delay", 0) * spec.get("retry_backoff", 1) ** task.charged
-    delay = min(delay, spec.get("retry_max_delay", delay))
-    return now + float(delay) * (1 + chance.random() * spec.get("retry_jitter", DEFAULT_RETRY_JITTER))
+    delay = float(spec.get("retry_delay", 0)) * float(spec.get("retry_backoff", 1)) ** task.charged
+    delay = min(delay, float(spec.get("retry_max_delay", delay)))
+    return now + delay * (1.0 + chance.random() * float(spec.get("retry_jitter", DEFAULT_RETRY_JITTER)))

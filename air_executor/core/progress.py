@@ -1,7 +1,7 @@
 """What a job's tasks may do next: which are ready, which wait for what, which trees are complete.
 
 Derived from the tasks alone and rebuilt from them at any time (`Progress(job)`), kept up to date by `transitions` so
-that a step costs the same in a job of ten tasks and of fifty thousand. No recursion: chains are as long as tasks queue them.
+that a step costs the same in a job of ten tasks and of fifty thousand. No recursion: a chain can be as long as a job.
 """
 
 from __future__ import annotations
@@ -11,7 +11,18 @@ from collections.abc import Iterable
 from enum import Enum
 from typing import Any
 
-from air_executor.core.state import CANCELLED, FAILED, OK, SKIPPED, SUCCEEDED, Done, JobState, Queued, Running, TaskState
+from air_executor.core.state import (
+    CANCELLED,
+    FAILED,
+    OK,
+    SKIPPED,
+    SUCCEEDED,
+    Done,
+    JobState,
+    Queued,
+    Running,
+    TaskState,
+)
 
 
 class Readiness(Enum):

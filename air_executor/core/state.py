@@ -103,7 +103,9 @@ class TaskState:
         "tree_ok",
     )
 
-    def __init__(self, task: str, spec: Mapping[str, Any], *, position: int, queued_by: str | None, status: Status) -> None:
+    def __init__(
+        self, task: str, spec: Mapping[str, Any], *, position: int, queued_by: str | None, status: Status
+    ) -> None:
         self.id = task
         self.spec = spec
         self.position = position
@@ -216,7 +218,11 @@ class JobState:
 
     def results(self) -> dict[str, Any]:
         """Return the results of all tasks that have succeeded, by task id."""
-        return {t.id: t.status.result for t in self.tasks.values() if isinstance(t.status, Done) and t.status.phase == SUCCEEDED}
+        return {
+            t.id: t.status.result
+            for t in self.tasks.values()
+            if isinstance(t.status, Done) and t.status.phase == SUCCEEDED
+        }
 
     def ancestors(self, task: TaskState) -> Iterable[str]:
         """Yield the ids of the task that queued it, of the one that queued that, and so on."""

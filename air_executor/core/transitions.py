@@ -70,7 +70,7 @@ class Job:
         job.seq = max(job.seq, event.seq)
         if job.started_at is None:
             job.started_at = event.at
-        if job.deadline_from is None:
+        if job.deadline_from is None and "deadline" in job.spec:
             job.deadline_from = event.at
         if job.phase == s.QUEUED:
             job.phase = s.RUNNING
@@ -295,7 +295,12 @@ def _may_retry(done: Done) -> bool:
 
 
 def _skipped_since(status: s.Status, since: float) -> bool:
-    return isinstance(status, Done) and status.phase == s.SKIPPED and status.reason == s.UPSTREAM and status.finished_at >= since
+    return (
+        isinstance(status, Done)
+        and status.phase == s.SKIPPED
+        and status.reason == s.UPSTREAM
+        and status.finished_at >= since
+    )
 
 
 def new_task(raw: Mapping[str, Any], *, position: int, queued_by: str | None, at: float) -> TaskState:

@@ -13,12 +13,12 @@ from typing import Any
 from air_executor.core import state as s
 from air_executor.core.circles import find_circle
 from air_executor.core.fields import DEFAULT_MAX_TASKS
+from air_executor.core.intake import initial_state
 from air_executor.core.names import run_id
 from air_executor.core.spec import QueuedJob, parse_queue_line
 from air_executor.core.state import JobState, TaskState
 from air_executor.core.transitions import new_task
 from air_executor.errors import BadInputError, CorruptFileError
-from air_executor.core.intake import initial_state
 from air_executor.store.runs import Exit, Runs
 
 SIGKILL_EXIT = 137
@@ -67,7 +67,9 @@ def collect(runs: Runs, job: JobState, task: TaskState, seq: int, now: float) ->
         return Verdict(s.REJECTED, 0, str(error))
     if len(job.tasks) + len(queued) > job.spec.get("max_tasks", DEFAULT_MAX_TASKS):
         limit = job.spec.get("max_tasks", DEFAULT_MAX_TASKS)
-        return Verdict(s.BUDGET, 0, f"task {task.id} queued {len(queued)} more, which makes more than max_tasks = {limit}")
+        return Verdict(
+            s.BUDGET, 0, f"task {task.id} queued {len(queued)} more, which makes more than max_tasks = {limit}"
+        )
     return Verdict(s.OK, 0, None, result, queued, jobs)
 
 
@@ -126,4 +128,3 @@ def check_added(tasks: Sequence[Mapping[str, Any]], job: JobState) -> None:
     if len(job.tasks) + len(tasks) > limit:
         msg = f"job {job.id} has {len(job.tasks)} tasks, and max_tasks = {limit}"
         raise BadInputError(msg)
-

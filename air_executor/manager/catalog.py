@@ -1,7 +1,7 @@
 """The jobs that this manager knows: unfinished ones whole, ended ones as a line, those it must leave alone by name.
 
-The cost of a cycle must not grow with the jobs that exist, so everything that asks "which job needs something" is an index
-here: what changed, what waits for which job, whose time comes next.
+The cost of a cycle must not grow with the jobs that exist, so everything that asks which job needs something is
+an index here: what changed, what waits for which job, whose time comes next.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Catalog:
         self.open: dict[str, Job] = {}
         self.ended: dict[str, EndedJob] = {}
         self.left_alone: dict[str, str] = {}
-        """Jobs that are on the volume but not ours to touch (unreadable, too new, another command's), with the reason."""
+        """Jobs on the volume that are not ours to touch (unreadable, too new, another command's), and why."""
         self.dirty: dict[str, None] = {}
         """Unfinished jobs whose checkpoint is behind, oldest change first."""
         self._waiting: dict[str, set[str]] = {}

@@ -1,7 +1,7 @@
 """The manager's two clocks, and the notice when they part.
 
-Wall time says when; monotonic time says how long. The latter counts while a machine sleeps (CLOCK_BOOTTIME, where there is
-one), so that a suspended laptop does not look like a stepped clock.
+Wall time says when; monotonic time says how long. The latter counts while a machine sleeps (CLOCK_BOOTTIME, where
+there is one), so that a suspended laptop does not look like a stepped clock.
 """
 
 from __future__ import annotations

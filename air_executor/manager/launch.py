@@ -40,7 +40,9 @@ class Inputs:
         self._parts.pop(uid, None)
 
 
-def launch_of(layout: Layout, project: str, job: JobState, task: TaskState, run: Running, secrets_dir: str | None) -> Launch:
+def launch_of(  # noqa: PLR0917 - everything that a launch is made of
+    layout: Layout, project: str, job: JobState, task: TaskState, run: Running, secrets_dir: str | None
+) -> Launch:
     """Return the launch of one run.
 
     Raises:

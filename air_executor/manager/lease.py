@@ -58,13 +58,17 @@ class FileLease:
         except Timeout as error:
             who = read_record(self._layout)
             name = f"pid {who.get('pid')} on {who.get('host')}, since {who.get('since')}" if who else "another process"
-            msg = f"{self._layout.root} is already managed by {name}; stop it first, or just submit: it will take the job"
+            msg = (
+                f"{self._layout.root} is already managed by {name}; stop it first, or just submit: it will take the job"
+            )
             raise ManagerHeldError(msg) from error
         except OSError as error:
             files.fail("lock", self._layout.lock, error)
         self._inode = (info.st_ino, info.st_dev)
 
-    def announce(self, epoch: int, version: str, now: float, problems: list[str] | None = None, *, until: bool = False) -> None:
+    def announce(
+        self, epoch: int, version: str, now: float, problems: list[str] | None = None, *, until: bool = False
+    ) -> None:
         """Write `manager.json`.
 
         Raises:
@@ -75,7 +79,9 @@ class FileLease:
             self._record = {"kind": KIND, "host": self._host.name, "pid": os.getpid(), "boot": self._host.boot}
             self._record |= {"epoch": epoch, "version": version, "since": since}
         record = self._record | {"until": to_text(now) if until else None, "problems": problems or []}
-        files.replace(self._layout.manager, (json.dumps(record, indent=2) + "\n").encode(), self._layout.tmp, sync=until)
+        files.replace(
+            self._layout.manager, (json.dumps(record, indent=2) + "\n").encode(), self._layout.tmp, sync=until
+        )
 
     def check(self) -> None:
         """Check that the lock we hold is still the one at its path.

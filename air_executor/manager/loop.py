@@ -81,7 +81,9 @@ class Options:
 class Manager:
     """Manages one state directory, from `start` to `stop`."""
 
-    def __init__(self, layout: Layout, backend: Backend, host: Host, options: Options, clock: Clock | None = None) -> None:
+    def __init__(
+        self, layout: Layout, backend: Backend, host: Host, options: Options, clock: Clock | None = None
+    ) -> None:
         self.layout = layout
         self.backend = backend
         self.host = host
@@ -187,7 +189,7 @@ class Manager:
         self.close()
 
     def stop(self, *, runners: bool = False, pause: bool = False) -> None:
-        """Ask it to stop; with `runners`, after its runners are stopped, and with `pause` its jobs paused. Any thread may call."""
+        """Ask it to stop: with `runners` after its runners have stopped, with `pause` its jobs paused too. Thread-safe."""
         self._stopping = "pause" if pause else "runners" if runners else self._stopping or "leave"
         self.wakeups.wake()
 
@@ -208,6 +210,7 @@ class Manager:
                 self._save(self.catalog.open[name])
             self._save_ended()
             self.desk.journal.close()
+            files.remove_tree(self.layout.epoch_tmp(self.epoch))
             self.lease.announce(self.epoch, self.options.version, self.clock.wall(), self.problems, until=True)
         finally:
             self.wakeups.close()
@@ -378,12 +381,14 @@ class Manager:
         state = start.job.state
         seq = state.seq + 1
         self.desk.decide(start.job, Started(now, start.task.id, seq, start.slot.number))
-        run = OpenRun(start.job, start.task, seq, start.slot, run_id(state.uid, seq), self.clock.steady(), self.clock.wall())
+        run = OpenRun(
+            start.job, start.task, seq, start.slot, run_id(state.uid, seq), self.clock.steady(), self.clock.wall()
+        )
         self.supervisor.open[start.slot] = run
         self._acts.append(lambda: self._spawn(run))
 
     def _flush(self) -> bool:
-        """Make all decisions of this cycle part of the journal; False if the volume refused, and then nothing may act on them."""
+        """Make all decisions part of the journal; False if the volume refused, and then nothing may act on them."""
         journal = self.desk.journal
         if not journal.pending and not self._answers:
             return True
@@ -405,7 +410,7 @@ class Manager:
         return True
 
     def _take_anew(self, why: DirectoryLostError) -> None:
-        """Our lock or journal was removed (`git clean`): take the directory again and write every job from memory, or leave.
+        """Our lock or journal was removed (`git clean`): take the directory again and write every job anew, or leave.
 
         Raises:
             ManagerHeldError: another manager has it.

@@ -16,11 +16,11 @@ from dataclasses import dataclass, field
 from air_executor.core import state as s
 from air_executor.core.state import JobState
 from air_executor.core.transitions import Job
-from air_executor.errors import CorruptFileError, FormatTooNewError, NotFoundError, StoreError
+from air_executor.errors import CorruptFileError, FormatTooNewError, NotFoundError
 from air_executor.store import files, journal
 from air_executor.store.inbox import Inbox
 from air_executor.store.jobs import Jobs
-from air_executor.store.journal import Journal
+from air_executor.store.journal import Journal, Line
 from air_executor.store.runs import Runs
 
 log = logging.getLogger(__name__)
@@ -33,7 +33,7 @@ STALE_SUBMIT = 3600.0
 class Recovered:
     """The state directory as a manager may start from it."""
 
-    journal: Journal
+    journal: Journal = field(init=False)
     jobs: dict[str, Job] = field(default_factory=dict)
     """Unfinished jobs by id."""
     ended: list[tuple[str, str, str]] = field(default_factory=list)
@@ -69,7 +69,7 @@ def take_epoch(jobs: Jobs, at_least: int) -> Journal:
                 files.move(path, doomed)
             except NotFoundError:
                 continue
-            shutil.rmtree(doomed, ignore_errors=True)
+            files.remove_tree(doomed)
     files.make_dir(layout.epoch_tmp(epoch))
     return opened
 
@@ -81,63 +81,30 @@ def _stale(path: str) -> bool:
         return False
 
 
-def recover(jobs: Jobs, runs: Runs, inbox: Inbox, *, at_least: int, from_files: bool, scope: Container[str] | None) -> Recovered:
+def recover(
+    jobs: Jobs, runs: Runs, inbox: Inbox, *, at_least: int, from_files: bool, scope: Container[str] | None
+) -> Recovered:
     """Bring the state directory up to date and return it.
 
-    `at_least` is the highest epoch known otherwise. With `from_files` the state files win over the journals. `scope` limits
-    the jobs that will be managed; the others are brought up to date all the same, because the journals go.
+    `at_least` is the highest epoch known otherwise. With `from_files` the state files win over the journals. `scope`
+    limits the jobs that will be managed; the others are brought up to date all the same, because the journals go.
 
     Raises:
         StoreError: the volume refused; nothing has been lost, start again.
     """
     jobs.prepare()
-    states: dict[str, JobState] = {}
-    left_alone: dict[str, str] = {}
-    stateless: list[str] = []
-    problems: list[str] = []
-    for name in jobs.ids():
-        try:
-            states[name] = jobs.load(name)
-        except NotFoundError:
-            if _quarantined(jobs, name):
-                left_alone[name] = "its state.json was unreadable and lies beside as *.corrupt"
-            else:
-                stateless.append(name)
-        except CorruptFileError as error:
-            where = files.quarantine(jobs.layout.state(name))
-            left_alone[name] = f"{error}; moved to {where}: restore it (from git, say) and restart the manager"
-        except FormatTooNewError as error:
-            left_alone[name] = str(error)
-    highest = max((state.epoch for state in states.values()), default=0)
+    done = Recovered()
     peek = journal.read(jobs.layout)
-    opened = take_epoch(jobs, max(at_least, highest, peek.highest_epoch))
+    highest, states = _load_all(jobs, done, peek.jobs)
+    done.journal = take_epoch(jobs, max(at_least, highest, peek.highest_epoch))
     # Read again now that no older manager can change a state file any more.
-    replay = journal.read(jobs.layout, below=opened.epoch)
-    done = Recovered(opened, left_alone=left_alone, stateless=stateless, problems=problems)
-    done.problems += [f"job {name}: {why}" for name, why in left_alone.items()]
-    aside = jobs.layout.epoch_tmp(opened.epoch)
-    for name, state in states.items():
-        lines = [] if from_files else replay.jobs.get(state.uid, [])
-        if state.ended and not lines:
-            done.ended.append((name, state.uid, state.phase))
-            continue
-        job = Job(state)
-        before = state.version
-        known = journal.replay_onto(job, lines) if lines else True
-        if known is False:
-            done.problems.append(f"job {name}: the journal has a gap after version {state.version}; resumed from there")
-        if known is None:
-            log.info("job=%s state.json was checked out; the journal's decisions about it are dropped", name)
-        if state.version != before:
-            jobs.checkpoint(state, aside)
-        if state.ended:
-            done.ended.append((name, state.uid, state.phase))
-        elif scope is not None and name not in scope:
-            done.left_alone[name] = "this command manages only its own job"
-        else:
-            if state.phase != s.HELD and _settle_runs(runs, state):
-                jobs.checkpoint(state, aside)
-            done.jobs[name] = job
+    replay = journal.read(jobs.layout, below=done.journal.epoch)
+    for state in states:
+        _bring_up_to_date(jobs, runs, state, [] if from_files else replay.jobs.get(state.uid, []), done)
+        job = done.jobs.get(state.id)
+        if job is not None and scope is not None and state.id not in scope:
+            del done.jobs[state.id]
+            done.left_alone[state.id] = "this command manages only its own job"
     for name in sorted(replay.requests):
         inbox.done(name)
     for path in replay.damaged:
@@ -146,6 +113,51 @@ def recover(jobs: Jobs, runs: Runs, inbox: Inbox, *, at_least: int, from_files: 
         done.problems.append(f"{path}: damaged lines; a copy is kept at {kept}")
     journal.drop(replay.files, jobs.layout)
     return done
+
+
+def _load_all(jobs: Jobs, done: Recovered, journaled: Container[str]) -> tuple[int, list[JobState]]:
+    """Return the highest epoch, and every state that is unfinished or journaled; note the others in `done`."""
+    highest = 0
+    states = []
+    for name in jobs.ids():
+        try:
+            state = jobs.load(name)
+        except NotFoundError:
+            if _quarantined(jobs, name):
+                done.left_alone[name] = "its state.json was unreadable and lies beside as *.corrupt"
+            else:
+                done.stateless.append(name)
+        except CorruptFileError as error:
+            where = files.quarantine(jobs.layout.state(name))
+            done.left_alone[name] = f"{error}; moved to {where}: restore it (from git, say) and restart the manager"
+        except FormatTooNewError as error:
+            done.left_alone[name] = str(error)
+        else:
+            highest = max(highest, state.epoch)
+            if state.ended and state.uid not in journaled:
+                done.ended.append((name, state.uid, state.phase))
+            else:
+                states.append(state)
+    done.problems += [f"job {name}: {why}" for name, why in done.left_alone.items()]
+    return highest, states
+
+
+def _bring_up_to_date(jobs: Jobs, runs: Runs, state: JobState, lines: list[Line], done: Recovered) -> None:
+    """Apply the journal's lines to one job, checkpoint it if that changed it, and put it where it belongs."""
+    before = state.version
+    job = Job(state)
+    known = journal.replay_onto(job, lines) if lines else True
+    if known is False:
+        done.problems.append(f"job {state.id}: a gap in the journal after version {state.version}; resumed there")
+    elif known is None:
+        log.info("job=%s state.json was checked out; the journal's decisions about it are dropped", state.id)
+    settled = not state.ended and state.phase != s.HELD and _settle_runs(runs, state)
+    if settled or state.version != before:
+        jobs.checkpoint(state, jobs.layout.epoch_tmp(done.journal.epoch))
+    if state.ended:
+        done.ended.append((state.id, state.uid, state.phase))
+    else:
+        done.jobs[state.id] = job
 
 
 def _quarantined(jobs: Jobs, name: str) -> bool:

@@ -60,11 +60,12 @@ def _tasks_to_add(request: Request, job: JobState) -> list[dict[str, Any]]:
     tasks = []
     free = len(job.tasks)
     for raw in request.tasks:
-        name, fields = task_from_request(raw, job.spec.get("defaults", {}))
+        parsed = task_from_request(raw, job.spec.get("defaults", {}))
+        name = parsed.id
         while name is None:
             free += 1
             name = f"t{free}" if f"t{free}" not in job.tasks else None
-        tasks.append({"id": name, **fields})
+        tasks.append({"id": name, **parsed.fields})
     check_added(tasks, job)
     return tasks
 
@@ -90,9 +91,12 @@ def _check_pause(op: str, job: JobState) -> None:
 def _check_retry(job: JobState, task: TaskState | None) -> None:
     if task is not None:
         if not isinstance(task.status, Done) or task.status.phase == s.SUCCEEDED:
-            msg = f"task {task.id} of job {job.id} is {task.phase}; only failed, cancelled and skipped tasks can be retried"
+            msg = f"task {task.id} of job {job.id} is {task.phase}; retry takes failed, cancelled and skipped ones"
             raise BadInputError(msg)
         return
-    if not any(isinstance(t.status, Done) and t.status.phase != s.SUCCEEDED and t.status.reason != s.OK for t in job.tasks.values()):
+    if not any(
+        isinstance(t.status, Done) and t.status.phase != s.SUCCEEDED and t.status.reason != s.OK
+        for t in job.tasks.values()
+    ):
         msg = f"job {job.id} has no failed, cancelled or skipped task to retry"
         raise BadInputError(msg)

@@ -1,7 +1,7 @@
 """The open runs: what is known of each, and what the table of the contract says to do about it.
 
-Looks at runners and run directories, books what ended. The decisions go through the desk; what must wait for the journal
-(stopping a runner, removing a job) goes into `acts`.
+Looks at runners and run directories, books what ended. The decisions go through the desk; what must wait for the
+journal (stopping a runner, removing a job) goes into `acts`.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import logging
 import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 from air_executor.backends.base import Backend, RunnerStatus
 from air_executor.core import state as s
@@ -29,7 +30,7 @@ from air_executor.store.runs import Exit, Runs
 log = logging.getLogger(__name__)
 
 OVERDUE = 5.0
-"""Seconds beyond timeout and grace after which the manager stops a run itself; the runner's own watchdog comes first."""
+"""Seconds beyond timeout and grace after which the manager stops a run; the runner's own watchdog comes first."""
 
 
 @dataclass(slots=True)
@@ -71,7 +72,16 @@ class Supervisor:
     """Watches over the open runs of one manager."""
 
     def __init__(
-        self, desk: Desk, backend: Backend, runs: Runs, clock: Clock, host: Host, *, platform_retries: int, price: float, grace: float
+        self,
+        desk: Desk,
+        backend: Backend,
+        runs: Runs,
+        clock: Clock,
+        host: Host,
+        *,
+        platform_retries: int,
+        price: float,
+        grace: float,
     ) -> None:
         self.desk = desk
         self.backend = backend
@@ -96,7 +106,13 @@ class Supervisor:
         """Take over an open run that an earlier manager started."""
         state = job.state
         run = OpenRun(
-            job, task, status.seq, Slot(state.id, status.slot), run_id(state.uid, status.seq), self.clock.steady(), status.since
+            job,
+            task,
+            status.seq,
+            Slot(state.id, status.slot),
+            run_id(state.uid, status.seq),
+            self.clock.steady(),
+            status.since,
         )
         found = self.runs.record(state.id, status.seq, task.id)
         if found is not None:
@@ -179,7 +195,7 @@ class Supervisor:
             overdue=limit is not None and steady - run.since > limit,
         )
 
-    def _do(  # noqa: PLR0913 - one row of the table, with all that it needs
+    def _do(
         self,
         action: Action,
         why: str | None,
@@ -248,7 +264,9 @@ class Supervisor:
             verdict = Verdict(s.REQUEUE)
         self._end(run, verdict, None, now, acts)
 
-    def _end(self, run: OpenRun, verdict: Verdict, left: Exit | None, now: float, acts: list[Callable[[], None]]) -> None:
+    def _end(
+        self, run: OpenRun, verdict: Verdict, left: Exit | None, now: float, acts: list[Callable[[], None]]
+    ) -> None:
         state = run.job.state
         moments = self._moments(run, left)
         again = None
@@ -271,8 +289,7 @@ class Supervisor:
         self.desk.decide(run.job, event)
         if verdict.reason == s.OK:
             self.desk.release_held(run.run)
-        for name in self.desk.take_held(run.run):
-            acts.append(lambda name=name: self.desk.remove_held(name))
+        acts.extend(partial(self.desk.remove_held, name) for name in self.desk.take_held(run.run))
 
     def _moments(self, run: OpenRun, left: Exit | None) -> Moments:
         gone = self.volume_time()

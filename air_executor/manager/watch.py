@@ -50,7 +50,13 @@ class Wakeups:
         try:
             # step: how long the watcher goes on collecting after the first event, in ms; 1 is as good as at once.
             for _ in watch(
-                folder, watch_filter=None, debounce=1, step=1, stop_event=self._stop, recursive=False, raise_interrupt=False
+                folder,
+                watch_filter=None,
+                debounce=1,
+                step=1,
+                stop_event=self._stop,
+                recursive=False,
+                raise_interrupt=False,
             ):
                 self.wake()
         except (OSError, RuntimeError) as error:
@@ -65,6 +71,6 @@ class Wakeups:
 
 def _pipe() -> tuple[int, int]:
     read, write = os.pipe()
-    os.set_blocking(read, False)  # noqa: FBT003 - the standard library's signature
-    os.set_blocking(write, False)  # noqa: FBT003
+    os.set_blocking(read, False)
+    os.set_blocking(write, False)
     return read, write

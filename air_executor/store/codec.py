@@ -61,7 +61,8 @@ _JOB_KEYS = frozenset(
     "after_uids submitted_by usage tasks".split()
 )
 _TASK_KEYS = frozenset(
-    "id phase reason exit_code runs queued_by result message finished_at waits_until retrying run charged faults attempts".split()
+    "id phase reason exit_code runs queued_by result message finished_at waits_until retrying run charged faults "
+    "attempts".split()
 )
 _DONE = frozenset({SUCCEEDED, FAILED, CANCELLED, SKIPPED})
 
@@ -140,9 +141,9 @@ def load_job(data: bytes, path: str) -> JobState:
     try:
         raw = json.loads(data)
         if not isinstance(raw, dict):
-            raise TypeError("not a JSON object")  # noqa: EM101, TRY003, TRY301 - becomes the message below
+            raise TypeError("not a JSON object")  # noqa: TRY301 - becomes the message below
         if raw.get("format", 0) > FORMAT:
-            msg = f"{path}: format {raw['format']} is newer than the {FORMAT} that this version reads; upgrade air-executor"
+            msg = f"{path}: format {raw['format']} is newer than {FORMAT}, the newest this version reads; upgrade"
             raise FormatTooNewError(msg)
         return _load_job(raw)
     except (ValueError, TypeError, KeyError, AttributeError, BadInputError, RecursionError) as error:

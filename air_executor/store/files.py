@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import os
 import secrets
+import shutil
 import stat
 from typing import NoReturn
 
@@ -116,6 +117,11 @@ def remove(path: str) -> None:
         os.unlink(path)
     except OSError:
         return
+
+
+def remove_tree(path: str) -> None:
+    """Remove a directory with all that is in it, as far as that can be done now."""
+    shutil.rmtree(path, ignore_errors=True)
 
 
 def make_dir(path: str) -> None:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import secrets
-import shutil
 import time
 
 from air_executor.core.names import check_id
@@ -86,7 +85,7 @@ class Jobs:
                 self._explain_failed_create(job, error)
             files.fsync_dir(self.layout.jobs)
         finally:
-            shutil.rmtree(aside, ignore_errors=True)
+            files.remove_tree(aside)
 
     def _explain_failed_create(self, job: JobState, error: OSError) -> None:
         """Return if the rename happened after all (network volumes may report failure for it); raise otherwise."""
@@ -95,14 +94,16 @@ class Jobs:
             there = self.load(job.id)
         except NotFoundError:
             if os.path.isdir(self.layout.job(job.id)) and files.list_dir(self.layout.job(job.id)):
-                msg = f"job {job.id} already exists at {self.layout.job(job.id)}, without a state.json; choose another id"
+                msg = (
+                    f"job {job.id} already exists at {self.layout.job(job.id)}, without a state.json; choose another id"
+                )
                 raise AlreadyExistsError(msg) from error
             files.fail("create", path, error)
         except StoreError as unreadable:
             msg = f"job {job.id} already exists, unreadable: {unreadable}"
             raise AlreadyExistsError(msg) from error
         if there.uid != job.uid:
-            msg = f"job {job.id} already exists ({there.phase}); choose another id, or add tasks to it with `air-executor add`"
+            msg = f"job {job.id} already exists ({there.phase}); choose another id, or use `air-executor add`"
             raise AlreadyExistsError(msg) from error
 
     def load(self, job: str) -> JobState:
@@ -163,7 +164,7 @@ class Jobs:
         except NotFoundError:
             return
         files.fsync_dir(self.layout.jobs)
-        shutil.rmtree(doomed, ignore_errors=True)
+        files.remove_tree(doomed)
 
     def archive(self, job: JobState) -> str:
         """Move an ended job to the archive and return its new directory.
@@ -183,7 +184,9 @@ class Jobs:
         Raises:
             StoreError: the volume refused.
         """
-        names = [f"{job}-{uid}"] if uid is not None else [n for n in files.list_dir(self.layout.archive) if n[:-9] == job]
+        names = (
+            [f"{job}-{uid}"] if uid is not None else [n for n in files.list_dir(self.layout.archive) if n[:-9] == job]
+        )
         for name in sorted(names):
             try:
                 state = self.load_path(f"{self.layout.archive}/{name}/state.json")

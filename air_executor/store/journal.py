@@ -1,7 +1,7 @@
 """What the manager decided since the last checkpoints, in order, in files that only grow.
 
-The manager notes a decision, writes all that it noted in one append, and only then acts. Recovery reads every file as one
-sequence. A file goes when checkpoints hold all its lines and the requests that it names are gone.
+The manager notes a decision, writes all that it noted in one append, and only then acts. Recovery reads every file as
+one sequence. A file goes when checkpoints hold all its lines and the requests that it names are gone.
 """
 
 from __future__ import annotations
@@ -280,13 +280,17 @@ def read(layout: Layout, below: int | None = None) -> Replay:
 
 
 def _read_lines(data: bytes, epoch: int, replay: Replay) -> bool:
-    """Take in one file's lines; False if a line before the last is damaged. A last one that is incomplete was never written."""
+    """Take in one file's lines; False if one before good ones is damaged. An incomplete last one was never written."""
     bad = False
     whole = True
     for text in data.split(b"\n")[:-1]:
         record = codec.unseal(text)
         try:
-            line = None if record is None else Line(epoch, record["v"], _pair(record.get("from")), codec.load_event(record))
+            line = (
+                None
+                if record is None
+                else Line(epoch, record["v"], _pair(record.get("from")), codec.load_event(record))
+            )
         except (KeyError, TypeError, ValueError):
             line = None
         if line is None or record is None:

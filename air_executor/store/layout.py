@@ -19,7 +19,7 @@ class Layout:
         self.lock = f"{self.root}/manager.lock"
         self.manager = f"{self.root}/manager.json"
         self.journal = f"{self.root}/journal"
-        self.tmp = f"{self.root}/tmp"
+        self.tmp = f"{self.root}/tmp"  # noqa: S108 - ours, not the system's
         self.bin = f"{self.root}/bin"
         self.inbox = f"{self.root}/inbox"
         self.refused = f"{self.inbox}/refused"

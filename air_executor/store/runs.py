@@ -1,7 +1,7 @@
 """Run directories: what the manager hands to a run, and what the run leaves behind.
 
-What a task can write is hostile: it is opened relative to the run's own directory, never through a symlink, never waited
-for, and read up to a limit.
+What a task can write is hostile: it is opened relative to the run's own directory, never through a symlink, never
+waited for, and read up to a limit.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 import secrets
-import shutil
 import time
 from collections.abc import Mapping
 from contextlib import contextmanager
@@ -50,7 +49,9 @@ class Runs:
     def __init__(self, layout: Layout) -> None:
         self.layout = layout
 
-    def create(self, job: str, seq: int, task: str, record: Mapping[str, Any], inputs: bytes, aside: str, *, remote: bool) -> float:
+    def create(  # noqa: PLR0917 - what a run directory is made of
+        self, job: str, seq: int, task: str, record: Mapping[str, Any], inputs: bytes, aside: str, *, remote: bool
+    ) -> float:
         """Build a run directory in `aside`, rename it into place and return when that was, by the volume's clock.
 
         `remote` runners see the volume through another mount: what they will write exists for them beforehand.
@@ -78,7 +79,7 @@ class Runs:
             files.make_dir(self.layout.workspace(job))
             files.move(built, target)
         except OSError as error:
-            shutil.rmtree(built, ignore_errors=True)
+            files.remove_tree(built)
             files.fail("create", target, error)
         return spawned
 
@@ -99,7 +100,9 @@ class Runs:
     def _out(self, job: str, seq: int, task: str) -> Iterator[int | None]:
         """Open a run's `out/`, which must be a real directory; None if it is not."""
         try:
-            fd = os.open(f"{self.layout.run(job, seq, task)}/out", os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+            fd = os.open(
+                f"{self.layout.run(job, seq, task)}/out", os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+            )
         except OSError:
             yield None
             return
@@ -186,7 +189,7 @@ class Runs:
         return max((seq for folder in folders for name in files.list_dir(folder) if (seq := _seq(name))), default=0)
 
     def supersede(self, job: str, above: int) -> list[str]:
-        """Move away the run directories with a number above `above`, which the state knows nothing of; return their names.
+        """Move away the run directories with a number above `above`, unknown to the state; return their names.
 
         Raises:
             StoreError: the volume refused.

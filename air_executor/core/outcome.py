@@ -1,0 +1,52 @@
+"""How a task ended, in a few words for people: the reason together with what the exit code means."""
+
+from __future__ import annotations
+
+import signal
+
+from air_executor.core import state as s
+from air_executor.core.state import Done
+
+_NOT_FOUND, _NOT_EXECUTABLE, _SIGNALLED = 127, 126, 128
+
+_WORDS = {
+    s.TIMEOUT: "stopped by its timeout",
+    s.OOM: "ran out of memory",
+    s.CANCELLED: "cancelled",
+    s.LOST: "its runner vanished without an outcome",
+    s.EVICTED: "its runner was evicted",
+    s.START_FAILED: "its runner could not be started",
+    s.REJECTED: "what it queued was rejected",
+    s.BUDGET: "the job has more than max_tasks",
+    s.UPSTREAM: "something before it failed",
+    s.OK: "not needed",
+}
+
+
+def exit_text(code: int) -> str:
+    """Return an exit code with what it means by convention."""
+    if code == _NOT_FOUND:
+        return "exit code 127: command not found"
+    if code == _NOT_EXECUTABLE:
+        return "exit code 126: not executable"
+    if code > _SIGNALLED:
+        try:
+            return f"exit code {code}: killed by {signal.Signals(code - _SIGNALLED).name}"
+        except ValueError:
+            pass
+    return f"exit code {code}"
+
+
+def reason_text(reason: str, exit_code: int | None) -> str:
+    """Return why a run ended, for people."""
+    if reason == s.ERROR:
+        return "failed" if exit_code is None else exit_text(exit_code)
+    return _WORDS.get(reason, reason)
+
+
+def outcome_text(done: Done) -> str:
+    """Return why a task ended as it did, with the message if there is one."""
+    if done.phase == s.SUCCEEDED:
+        return "ok"
+    text = reason_text(done.reason, done.exit_code)
+    return f"{text}: {done.message}" if done.message and done.message not in text else text

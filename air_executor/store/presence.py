@@ -1,0 +1,95 @@
+"""Whether a manager is at work in a state directory, as seen from outside and without touching its lock.
+
+A probe that took the lock, however shortly, could make a starting manager believe that another one is there. So this
+reads what the manager wrote and asks the kernel about that process. Used by whatever shows a job.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+from dataclasses import dataclass
+from typing import Any
+
+from air_executor.errors import CorruptFileError, StoreError
+from air_executor.store import files
+from air_executor.store.layout import Layout
+
+MAX_RECORD = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Presence:
+    """What is known of the manager."""
+
+    running: bool | None
+    """None: it was started on another host, so it cannot be told from here."""
+    record: dict[str, Any]
+    """What `manager.json` says; empty if there never was a manager."""
+
+    @property
+    def problems(self) -> list[str]:
+        """What the manager had to report: files that it could not read, and the like."""
+        return [str(problem) for problem in self.record.get("problems") or ()]
+
+    @property
+    def who(self) -> str:
+        """The manager as messages name it."""
+        return f"pid {self.record.get('pid')} on {self.record.get('host')}, since {self.record.get('since')}"
+
+
+def look(layout: Layout) -> Presence:
+    """Return what is known of the manager of this directory."""
+    record = _record(layout)
+    if not record or record.get("until"):
+        return Presence(running=False, record=record)
+    if record.get("kind", "file") != "file" or record.get("host") != platform.node():
+        return Presence(running=None, record=record)
+    return Presence(running=_alive(record) and _locked(layout), record=record)
+
+
+def _record(layout: Layout) -> dict[str, Any]:
+    try:
+        found = files.read(layout.manager, MAX_RECORD)
+        raw = {} if found is None else json.loads(found[0])
+    except (CorruptFileError, StoreError, ValueError):
+        return {}
+    return raw if isinstance(raw, dict) else {}
+
+
+def _alive(record: dict[str, Any]) -> bool:
+    boot = _boot()
+    if boot is not None and record.get("boot") != boot:
+        return False
+    pid = record.get("pid")
+    if not isinstance(pid, int) or pid <= 0:
+        return False
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True
+
+
+def _boot() -> str | None:
+    try:
+        with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
+            return file.read().strip()
+    except OSError:
+        return None
+
+
+def _locked(layout: Layout) -> bool:
+    """Tell whether some process holds the manager's lock, where the kernel lists locks (Linux); else take it for granted."""
+    try:
+        inode = os.stat(layout.lock).st_ino
+        with open("/proc/locks", encoding="ascii") as file:
+            locks = file.read()
+    except FileNotFoundError:
+        return not os.path.exists("/proc/locks")
+    except OSError:
+        return True
+    return any(f":{inode} " in line and " FLOCK " in line for line in locks.splitlines())
