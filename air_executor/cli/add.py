@@ -1,0 +1,47 @@
+"""`air-executor add`: queue another task in a job that is there."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from air_executor.cli import intake
+from air_executor.cli.requests import tell
+from air_executor.cli.session import session_of
+
+
+def add(
+    ctx: typer.Context,
+    job: Annotated[str, typer.Argument(metavar="JOB")],
+    words: Annotated[
+        list[str],
+        typer.Argument(metavar="FILE | -- COMMAND…", help="A command, or a file (`-` for stdin) with one task a line as JSON, as in $AIR_QUEUE."),
+    ],
+    task: Annotated[str | None, typer.Option("--id", metavar="TASK", help="The task's id. Default: given by Air-Executor.")] = None,
+    after: Annotated[list[str] | None, typer.Option(metavar="TASK", help="Start when this task of the job, and all it queued, has succeeded. Repeatable.")] = None,
+    priority: Annotated[int | None, typer.Option(help="Tasks with a higher one start first.")] = None,
+    env: intake.Env = None,
+    timeout: intake.Timeout = None,
+    retries: intake.Retries = None,
+    retry_delay: intake.RetryDelay = None,
+    delay: intake.Delay = None,
+    workdir: intake.Workdir = None,
+) -> None:
+    """Queue another task in a job; an ended job is reopened."""
+    session = session_of(ctx)
+    tasks = intake.read_tasks(
+        words,
+        {
+            "id": task,
+            "after": after,
+            "priority": priority,
+            "env": env,
+            "timeout": timeout,
+            "retries": retries,
+            "retry_delay": retry_delay,
+            "delay": delay,
+            "workdir": workdir,
+        },
+    )
+    tell(session, "add", job, session.client().add(job, tasks))

@@ -1,0 +1,226 @@
+"""`air-executor run`: submit a job and see it through, with a manager of its own."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+import time
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from air_executor.cli import intake
+from air_executor.cli.follow import Follower
+from air_executor.cli.session import Session, session_of
+from air_executor.cli.terminal import note, print_json
+from air_executor.errors import CorruptFileError, ManagerHeldError, NotFoundError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from air_executor.client import Client
+    from air_executor.core.state import JobState
+    from air_executor.manager.loop import Manager
+    from air_executor.settings import Settings
+
+LOOK_EVERY = 0.25
+"""Seconds between two looks while another manager does the work."""
+TRY_EVERY = 1.0
+"""Seconds between two tries to take over."""
+INTERRUPTED = 130
+TERMINATED = 143
+
+
+def run(
+    ctx: typer.Context,
+    words: Annotated[
+        list[str], typer.Argument(metavar="FILE | ID -- COMMAND… | JOB", help=f"{intake.WORDS_HELP} Or a job that is there, to go on with.")
+    ],
+    max_runners: intake.MaxRunners = None,
+    queue: intake.Queue = None,
+    priority: intake.Priority = None,
+    after: intake.After = None,
+    env: intake.Env = None,
+    timeout: intake.Timeout = None,
+    retries: intake.Retries = None,
+    retry_delay: intake.RetryDelay = None,
+    delay: intake.Delay = None,
+    workdir: intake.Workdir = None,
+    backend: Annotated[str | None, typer.Option(help="Where runners run.")] = None,
+) -> None:
+    """Submit a job, see it through, and print its bill. Exits with 0 if it succeeded, else with 1.
+
+    Manages only this job and what it submits. Ctrl-C stops its runners and pauses it; a second one leaves at once.
+    """
+    session = session_of(ctx)
+    settings = session.settings(backend=backend)
+    client = session.client()
+    if len(words) == 1 and not intake.is_file(words) and _exists(client, words[0]):
+        state = _go_on(client, words[0])
+    else:
+        job = intake.read_job(
+            words,
+            {"max_runners": max_runners, "queue": queue, "priority": priority, "after": after},
+            {"env": env, "timeout": timeout, "retries": retries, "retry_delay": retry_delay, "delay": delay, "workdir": workdir},
+        )
+        intake.warn_of_secrets(job)
+        state = client.submit(job)
+    code = _Run(session, settings, client, state).see_through()
+    raise typer.Exit(code)
+
+
+def _exists(client: Client, job: str) -> bool:
+    try:
+        client.status(job)
+    except NotFoundError:
+        return False
+    return True
+
+
+def _go_on(client: Client, job: str) -> JobState:
+    from air_executor.store.inbox import Request  # noqa: PLC0415
+
+    state = client.status(job)
+    if state.phase == "paused":
+        client.inbox.post(Request("resume", job), time.time())
+    return state
+
+
+class _Run:
+    """One job on its way."""
+
+    def __init__(self, session: Session, settings: Settings, client: Client, state: JobState) -> None:
+        self._session = session
+        self._settings = settings
+        self._client = client
+        self._id = state.id
+        self._scope = {state.id}
+        self._manager: Manager | None = None
+        self._interrupted = 0
+        self._terminated = False
+        self._follower = Follower(quiet=session.json)
+
+    def see_through(self) -> int:
+        """Bring the job to its end, show the end, and return the exit code."""
+        with _handling(signal.SIGINT, self._on_interrupt), _handling(signal.SIGTERM, self._on_terminate), self._follower:
+            self._work()
+        jobs = self._states()
+        if self._session.json:
+            from air_executor.cli.records import job_record  # noqa: PLC0415
+
+            print_json(job_record(jobs[0]))
+        else:
+            from air_executor.cli.summary import summarise  # noqa: PLC0415
+
+            summarise(self._client, jobs, self._settings.cost.currency)
+        if not self._ended(jobs):
+            note(f"job {self._id} is {jobs[0].phase}; go on with `air-executor run {self._id}`")
+            return INTERRUPTED if self._interrupted else TERMINATED
+        return 0 if all(job.phase == "succeeded" for job in jobs) else 1
+
+    def _work(self) -> None:
+        from air_executor.wiring import make_manager  # noqa: PLC0415
+
+        told = False
+        while not self._leaving() and not self._ended(self._states()):
+            manager = make_manager(self._settings, scope=self._scope)
+            try:
+                manager.start()
+            except ManagerHeldError as error:
+                if not told:
+                    note(f"{error}" if self._session.debug else f"another manager is at work here; waiting for it ({_who(self._client)})")
+                told = True
+                self._watch_files()
+                continue
+            self._manager = manager
+            if self._id in manager.catalog.left_alone:
+                manager.close()
+                raise CorruptFileError(manager.catalog.left_alone[self._id])
+            try:
+                manager.run(until=self._look)
+            except ManagerHeldError:
+                continue
+            finally:
+                self._manager = None
+        self._follower.look(self._states())
+        if self._interrupted and told:
+            self._pause_by_request()
+
+    def _look(self) -> bool:
+        """Show how things stand, in the manager's own thread; tell whether all is done."""
+        manager = self._manager
+        if manager is None:
+            return True
+        if self._follower.due:
+            jobs = [manager.catalog.open[name].state for name in self._names() if name in manager.catalog.open]
+            if self._id in manager.catalog.open:
+                self._follower.look(jobs)
+        return not any(name in manager.catalog.open for name in self._scope)
+
+    def _watch_files(self) -> None:
+        until = time.monotonic() + TRY_EVERY
+        while time.monotonic() < until and not self._leaving():
+            jobs = self._states()
+            if self._follower.due:
+                self._follower.look(jobs)
+            if self._ended(jobs):
+                return
+            time.sleep(LOOK_EVERY)
+
+    def _names(self) -> list[str]:
+        return [self._id, *sorted(self._scope - {self._id})]
+
+    def _states(self) -> list[JobState]:
+        found = []
+        for name in self._names():
+            with contextlib.suppress(NotFoundError):
+                found.append(self._client.status(name))
+        if not found:
+            msg = f"job {self._id} is gone from {self._client.layout.root}"
+            raise NotFoundError(msg)
+        return found
+
+    def _ended(self, jobs: list[JobState]) -> bool:
+        return all(job.ended for job in jobs)
+
+    def _leaving(self) -> bool:
+        return self._terminated or self._interrupted > 0
+
+    def _pause_by_request(self) -> None:
+        """Ask whichever manager comes next to pause the job: the one at work is not ours to stop."""
+        from air_executor.store.inbox import Request  # noqa: PLC0415
+
+        self._client.inbox.post(Request("pause", self._id), time.time())
+
+    def _on_interrupt(self, *_: Any) -> None:  # noqa: ANN401 - signal and frame
+        self._interrupted += 1
+        if self._interrupted > 1:
+            # The terminal is left as it should be; everything else is what the next manager puts in order.
+            sys.stderr.write("\x1b[?25h\n" if sys.stderr.isatty() else "")
+            sys.stderr.flush()
+            os._exit(INTERRUPTED)
+        self._follower.hint = "stopping; Ctrl-C again to leave at once"
+        if self._manager is not None:
+            self._manager.stop(runners=True, pause=True)
+
+    def _on_terminate(self, *_: Any) -> None:  # noqa: ANN401 - signal and frame
+        self._terminated = True
+        if self._manager is not None:
+            self._manager.stop()
+
+
+def _who(client: Client) -> str:
+    from air_executor.store.presence import look  # noqa: PLC0415
+
+    return look(client.layout).who
+
+
+@contextlib.contextmanager
+def _handling(number: int, handler: Any) -> Iterator[None]:  # noqa: ANN401 - what `signal.signal` takes
+    before = signal.signal(number, handler)
+    try:
+        yield
+    finally:
+        signal.signal(number, before)

@@ -1,0 +1,74 @@
+"""`air-executor status`: all jobs in a table, or one job's page."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from air_executor.cli.session import session_of
+from air_executor.cli.terminal import console, print_json
+from air_executor.store.presence import look
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from air_executor.client import Client
+
+LOOK_EVERY = 0.25
+"""Seconds between two looks with `--watch`: the state may lie on a volume that sends no events."""
+
+
+def status(
+    ctx: typer.Context,
+    job: Annotated[str | None, typer.Argument(metavar="[JOB]", help="Default: all jobs.")] = None,
+    watch: Annotated[bool, typer.Option("--watch", "-w", help="Go on showing it as it changes.")] = False,
+    everything: Annotated[bool, typer.Option("--all", "-a", help="Show every task, however many there are.")] = False,
+) -> None:
+    """Show all jobs, or one with its tasks: phases, runs, reasons, and which task queued which."""
+    session = session_of(ctx)
+    client = session.client()
+    if session.json:
+        print_json(_data(client, job))
+        return
+    if watch:
+        _watch(client, job, everything=everything)
+    else:
+        console().print(_page(client, job, everything=everything))
+
+
+def _data(client: Client, job: str | None) -> object:
+    from air_executor.cli.records import job_line, job_record  # noqa: PLC0415
+    from air_executor.core.state import JobState  # noqa: PLC0415
+
+    if job is not None:
+        return job_record(client.status(job))
+    found = list(client.all())
+    manager = look(client.layout)
+    return {
+        "manager": {"running": manager.running, **manager.record},
+        "jobs": [job_line(state) for state in found if isinstance(state, JobState)],
+        "unreadable": [{"id": entry[0], "message": entry[1]} for entry in found if isinstance(entry, tuple)],
+    }
+
+
+def _page(client: Client, job: str | None, *, everything: bool) -> RenderableType:
+    from air_executor.cli.pages import job_page, jobs_page  # noqa: PLC0415
+
+    if job is None:
+        return jobs_page(client.all(), look(client.layout), time.time(), client.layout.root)
+    return job_page(client.status(job), look(client.layout), time.time(), everything=everything)
+
+
+def _watch(client: Client, job: str | None, *, everything: bool) -> None:
+    from rich.live import Live  # noqa: PLC0415
+
+    with Live(_page(client, job, everything=everything), console=console(), auto_refresh=False, screen=console().is_terminal) as live:
+        try:
+            while True:
+                begun = time.monotonic()
+                live.update(_page(client, job, everything=everything), refresh=True)
+                time.sleep(max(LOOK_EVERY, 10 * (time.monotonic() - begun)))
+        except KeyboardInterrupt:
+            return

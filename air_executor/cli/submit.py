@@ -1,0 +1,46 @@
+"""`air-executor submit`: put a job into the state directory, with or without a manager."""
+
+from __future__ import annotations
+
+import typer
+
+from air_executor.cli import intake
+from air_executor.cli.session import session_of
+from air_executor.cli.terminal import note, print_json, say
+
+
+def submit(
+    ctx: typer.Context,
+    words: intake.Words,
+    max_runners: intake.MaxRunners = None,
+    queue: intake.Queue = None,
+    priority: intake.Priority = None,
+    after: intake.After = None,
+    env: intake.Env = None,
+    timeout: intake.Timeout = None,
+    retries: intake.Retries = None,
+    retry_delay: intake.RetryDelay = None,
+    delay: intake.Delay = None,
+    workdir: intake.Workdir = None,
+) -> None:
+    """Put a job into the state directory and print its id.
+
+    The job is safe once this returns; a manager takes it up now or when one is started.
+    """
+    session = session_of(ctx)
+    job = intake.read_job(
+        words,
+        {"max_runners": max_runners, "queue": queue, "priority": priority, "after": after},
+        {"env": env, "timeout": timeout, "retries": retries, "retry_delay": retry_delay, "delay": delay, "workdir": workdir},
+    )
+    intake.warn_of_secrets(job)
+    client = session.client()
+    state = client.submit(job)
+    if session.json:
+        print_json({"id": state.id, "uid": state.uid, "phase": state.phase})
+    else:
+        say(state.id)
+    from air_executor.store.presence import look  # noqa: PLC0415 - after the deed
+
+    if look(client.layout).running is False:
+        note(f"no manager is running here; start one with `air-executor manager`, or see this job through with `air-executor run {state.id}`")

@@ -1,0 +1,120 @@
+"""What `run` says at the end: the last task's output, the failures, and the bill."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Sequence
+
+from air_executor.cli.terminal import clean_log, console, say, styled
+from air_executor.client import Client
+from air_executor.core.bill import bill
+from air_executor.core.outcome import outcome_text
+from air_executor.core.state import Done, JobState, TaskState
+from air_executor.core.times import format_duration
+
+TAIL_BYTES = 64 * 1024
+OUTPUT_LINES = 60
+FAILURE_LINES = 10
+FAILURES_SHOWN = 5
+
+
+def summarise(client: Client, jobs: Sequence[JobState], currency: str) -> None:
+    """Print the end of these jobs; the first is the one that was asked for."""
+    first = jobs[0]
+    last = last_task(first)
+    if first.phase == "succeeded" and last is not None:
+        _print_log(client, first, last, OUTPUT_LINES)
+    for job in jobs:
+        _print_failures(client, job)
+    for job in jobs:
+        _print_outcome(job)
+    _print_bill(jobs, currency)
+
+
+def last_task(job: JobState) -> TaskState | None:
+    """Return the task that ended last, if it ran and succeeded: what it printed is the job's answer."""
+    ended = [(t.status.finished_at, n, t) for n, t in enumerate(job.tasks.values()) if isinstance(t.status, Done) and t.attempts]
+    last = max(ended, default=None)
+    return last[2] if last is not None and last[2].phase == "succeeded" else None
+
+
+def tail(client: Client, job: JobState, task: TaskState, lines: int) -> tuple[list[str], bool]:
+    """Return the last lines of a task's newest log, and whether there were more. Hostile logs count as empty."""
+    if not task.attempts:
+        return [], False
+    try:
+        fd = os.open(client.log(job.id, task.id, task.attempts[-1].seq), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        return [], False
+    with os.fdopen(fd, "rb") as file:
+        info = os.fstat(fd)
+        if not stat.S_ISREG(info.st_mode):
+            return [], False
+        start = max(0, info.st_size - TAIL_BYTES)
+        file.seek(start)
+        found = file.read(TAIL_BYTES).decode(errors="replace").rstrip("\n").split("\n")
+    if start and len(found) > 1:
+        found = found[1:]  # the first one is cut
+    if found == [""]:
+        return [], False
+    return found[-lines:], bool(start) or len(found) > lines
+
+
+def _print_log(client: Client, job: JobState, task: TaskState, lines: int) -> None:
+    found, more = tail(client, job, task, lines)
+    if more:
+        console().print(styled(f"… (all of it: air-executor logs {job.id} {task.id})", "bright_black"))
+    _print_lines(found)
+    if found:
+        say("")
+
+
+def _print_lines(lines: Sequence[str], indent: str = "") -> None:
+    colour = console().is_terminal and not console().no_color
+    for line in lines:
+        shown = clean_log(line)
+        if not colour:
+            from rich.text import Text  # noqa: PLC0415
+
+            shown = Text.from_ansi(shown).plain
+        console().file.write(f"{indent}{shown}\n")
+
+
+def _print_failures(client: Client, job: JobState) -> None:
+    failed = [t for t in job.tasks.values() if isinstance(t.status, Done) and t.status.phase == "failed"]
+    for task in failed[:FAILURES_SHOWN]:
+        if isinstance(task.status, Done):
+            runs = f" after {task.runs} runs" if task.runs > 1 else ""
+            console().print(styled(f"✗ {job.id}/{task.id} failed{runs}: {outcome_text(task.status)}", "red"))
+        found, more = tail(client, job, task, FAILURE_LINES)
+        _print_lines([f"… (all of it: air-executor logs {job.id} {task.id})", *found] if more else found, "    ")
+    if len(failed) > FAILURES_SHOWN:
+        say(f"… and {len(failed) - FAILURES_SHOWN} more failed tasks: air-executor status {job.id}")
+
+
+def _print_outcome(job: JobState) -> None:
+    counts: dict[str, int] = {}
+    for task in job.tasks.values():
+        counts[task.phase] = counts.get(task.phase, 0) + 1
+    tasks = ", ".join(f"{count} {phase}" for phase, count in counts.items())
+    why = f" ({job.reason}{f': {job.message}' if job.message else ''})" if job.ended and job.phase != "succeeded" else ""
+    style = {"succeeded": "bold green", "failed": "bold red"}.get(job.phase, "bold yellow")
+    line = styled(f"{job.id} {job.phase}{why}", style)
+    line.append(f": {tasks}", style="not bold default")
+    console().print(line)
+
+
+def _print_bill(jobs: Sequence[JobState], currency: str) -> None:
+    total = bill(jobs)
+    if total.efficiency is None:
+        return
+    parts = [
+        f"{total.runner_seconds:.2f} runner-seconds",
+        f"work {total.work_seconds:.2f} s",
+        f"idle {total.idle_seconds:.2f} s (start {total.start_seconds:.2f}, finish {total.finish_seconds:.2f})",
+        f"efficiency {total.efficiency:.1%}",
+    ]
+    say(" · ".join(parts))
+    wall = f"{total.runs} run{'s' * (total.runs != 1)} within {format_duration(total.window_seconds)}, at most {total.peak_runners} at once"
+    say(f"{wall} · cost {total.cost:.6g} {currency}" if total.cost else wall)

@@ -1,0 +1,43 @@
+"""`air-executor wait`: wait until jobs have ended."""
+
+from __future__ import annotations
+
+import time
+from typing import Annotated
+
+import typer
+
+from air_executor.cli.session import session_of
+from air_executor.cli.terminal import note, print_json, say
+
+TIMED_OUT = 124
+"""As `timeout` of coreutils says it; 1 would read as a failed job."""
+
+
+def wait(
+    ctx: typer.Context,
+    jobs: Annotated[list[str], typer.Argument(metavar="JOB…")],
+    timeout: Annotated[str | None, typer.Option(metavar="DURATION", help="Wait no longer than this; exits with 124 if that was not enough.")] = None,
+) -> None:
+    """Wait until these jobs have ended. Exits with 0 if all succeeded, 1 if not, 124 if the time was over first."""
+    from air_executor.core.times import parse_duration  # noqa: PLC0415
+
+    session = session_of(ctx)
+    client = session.client()
+    until = None if timeout is None else time.monotonic() + parse_duration(timeout)
+    states = []
+    for job in jobs:
+        client.status(job)  # a name that is wrong is said before the waiting begins
+    for job in jobs:
+        states.append(client.wait(job, None if until is None else max(0.0, until - time.monotonic())))
+        if not session.json and states[-1].ended:
+            say(f"{states[-1].id} {states[-1].phase}")
+    if session.json:
+        from air_executor.cli.records import job_line  # noqa: PLC0415
+
+        print_json({"jobs": [job_line(state) for state in states]})
+    waiting = [state.id for state in states if not state.ended]
+    if waiting:
+        note(f"not ended yet: {', '.join(waiting)}")
+        raise typer.Exit(TIMED_OUT)
+    raise typer.Exit(0 if all(state.phase == "succeeded" for state in states) else 1)
