@@ -1,0 +1,240 @@
+"""The settings there are, and the effective value of each: flag > environment > `air-executor.toml` > default.
+
+A setting is declared once, as a field; its variable, its key in the file and its line in the documentation follow from
+that. What the parts do with the values is not known here.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import Field, dataclass, field, fields
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+from air_executor.core.fields import RUN_ENVIRONMENT
+from air_executor.core.quote import quoted
+from air_executor.core.times import format_duration
+from air_executor.errors import BadInputError
+from air_executor.settings import values as v
+from air_executor.settings.project import DEFAULT, DIRECTORY, FILE, find_project, read_file
+
+_SECRETS = "AIR_SECRET_"
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _setting(
+    parse: Callable[[object], Any],
+    about: str,
+    default: object = None,
+    *,
+    make: Callable[[], object] | None = None,
+    shown: str | None = None,
+    hidden: bool = False,
+) -> Any:  # noqa: ANN401 - a field of any type
+    """Declare one setting: `shown` is its default in words, `hidden` keeps its value out of sight."""
+    meta = {"parse": parse, "about": about, "shown": shown or _as_text(default), "hidden": hidden}
+    if make is not None:
+        return field(default_factory=make, metadata=meta)
+    return field(default=default, metadata=meta, repr=not hidden)
+
+
+def _as_text(value: object) -> str:
+    if value is None:
+        return "none"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, Mapping):
+        return ",".join(f"{name}={limit}" for name, limit in value.items()) or "no limits"
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+@dataclass(frozen=True, slots=True)
+class CostSettings:
+    """What runners cost."""
+
+    runner_hour: float = _setting(v.to_price, "Price of one runner for one hour.", 0.0)
+    currency: str = _setting(v.to_text, "Currency of the price; for display only.", "USD")
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Everything that can be set. A group's fields go by its name: `AIR_COST_CURRENCY`, `[cost] currency`."""
+
+    state_dir: str = _setting(v.to_path, "The state directory.", "", shown="`.air-executor` in the project folder")
+    backend: str = _setting(v.to_id, "Where runners run.", "local")
+    max_runners: int = _setting(
+        v.to_whole(1, 100_000), "Most runners at once, of all jobs together.", make=_cores, shown="number of cores"
+    )
+    queues: Mapping[str, int] = _setting(
+        v.to_limits,
+        "Most runners at once by queue, like `gpu=2,default=8`; a queue not named here has no limit of its own.",
+        make=lambda: MappingProxyType({}),
+        shown="no limits",
+    )
+    poll_interval: float = _setting(
+        v.to_interval, "How often to look at the volume when no event comes.", 1.0, shown="1s"
+    )
+    events: bool = _setting(v.to_switch, "Let events wake the manager early; without them it only polls.", default=True)
+    platform_retries: int = _setting(
+        v.to_whole(0, 100), "How often a task is run again after the platform lost it or could not start it.", 3
+    )
+    name_prefix: str = _setting(v.to_prefix, "Start of runners' names on the platform, at most 12 characters.", "air")
+    runner_image: str | None = _setting(
+        v.to_text, "Image for tasks that name none, in containers.", shown="the backend's own"
+    )
+    secrets_dir: str | None = _setting(v.to_path, "Folder with one file per secret, named like it.")
+    http_host: str = _setting(v.to_text, "Address on which the manager serves its metrics and page.", "127.0.0.1")
+    http_port: int = _setting(v.to_whole(0, 65_535), "Port for the same; 0 serves nothing.", 9464)
+    token: str | None = _setting(v.to_secret, "Token that the page and its interface ask for.", hidden=True)
+    cost: CostSettings = field(default_factory=CostSettings)
+
+    sources: Mapping[str, str] = field(default_factory=dict)
+    """Where each value came from, by name (`cost.currency`): a flag, a variable, a file's path or `default`."""
+    warnings: tuple[str, ...] = ()
+    """Variables that look like settings and are none."""
+
+
+_GROUPS: Mapping[str, type[Any]] = MappingProxyType({"cost": CostSettings})
+
+
+class About(NamedTuple):
+    """One setting, for documentation and `doctor`."""
+
+    name: str
+    """As in the file: `max_runners`, and `cost.currency` for `currency` in the table `[cost]`."""
+    variable: str
+    default: str
+    text: str
+    hidden: bool
+
+    @property
+    def flag(self) -> str:
+        """The flag that sets it, where a command has one."""
+        return "--" + self.name.replace("_", "-").replace(".", "-")
+
+
+def all_settings() -> list[About]:
+    """Return every setting there is."""
+    return [
+        About(name, variable(name), item.metadata["shown"], item.metadata["about"], item.metadata["hidden"])
+        for name, item in _declared()
+    ]
+
+
+def variable(name: str) -> str:
+    """Return the environment variable of a setting."""
+    return "AIR_" + name.replace(".", "_").upper()
+
+
+def _declared() -> Iterator[tuple[str, Field[Any]]]:
+    for item in fields(Settings):
+        if "parse" in item.metadata:
+            yield item.name, item
+        elif item.name in _GROUPS:
+            for inner in fields(_GROUPS[item.name]):
+                yield f"{item.name}.{inner.name}", inner
+
+
+def load(
+    flags: Mapping[str, object] | None = None, env: Mapping[str, str] | None = None, cwd: str | None = None
+) -> Settings:
+    """Return the effective settings. `flags` go by name (`max_runners`, `cost.currency`); None is a flag not given.
+
+    Empty variables count as not set. A relative path is meant from the current folder; in the file, from the file's.
+
+    Raises:
+        BadInputError: a value is wrong, or the file has a key that is no setting; one line per problem.
+    """
+    env = os.environ if env is None else env
+    flags = flags or {}
+    here = os.path.abspath(cwd or os.getcwd())
+    project = find_project(here)
+    file = os.path.join(project, FILE)
+    in_file = _flatten(read_file(file))
+    names = [about.name for about in all_settings()]
+    problems = [f"{file}: {line}" for line in _unknown(in_file, names)] + _unknown(flags, names)
+    found: dict[str, Any] = {"state_dir": os.path.join(project, DIRECTORY)}
+    sources: dict[str, str] = {}
+    for about, (name, item) in zip(all_settings(), _declared(), strict=True):
+        value, source, base, where = _first(
+            (flags.get(name), about.flag, here, about.flag),
+            (env.get(about.variable) or None, about.variable, here, about.variable),
+            (in_file.get(name), file, project, f"{file}: {name}"),
+        )
+        sources[name] = source
+        if value is None:
+            continue
+        parse = item.metadata["parse"]
+        try:
+            parsed = parse(value)
+        except BadInputError as error:
+            problems.append(f"{where}: {error}")
+            continue
+        found[name] = os.path.normpath(os.path.join(base, parsed)) if parse is v.to_path else parsed
+    if problems:
+        raise BadInputError("\n  ".join(["settings:", *problems]) if len(problems) > 1 else problems[0])
+    groups = {
+        group: made(**{name.partition(".")[2]: value for name, value in found.items() if name.startswith(f"{group}.")})
+        for group, made in _GROUPS.items()
+    }
+    own = {name: value for name, value in found.items() if "." not in name}
+    return Settings(**own, **groups, sources=MappingProxyType(sources), warnings=tuple(unknown_variables(env)))
+
+
+_Candidate = tuple[object, str, str, str]
+
+
+def _first(*candidates: _Candidate) -> _Candidate:
+    return next((c for c in candidates if c[0] is not None), (None, DEFAULT, "", ""))
+
+
+def effective(settings: Settings) -> list[tuple[str, str, str]]:
+    """Return name, value and source of every setting as people read them; of a hidden one only that it is set."""
+    rows = []
+    for name, item in _declared():
+        value: Any = settings
+        for part in name.split("."):
+            value = getattr(value, part)
+        if item.metadata["parse"] is v.to_interval:
+            value = format_duration(value)
+        shown = "(set)" if item.metadata["hidden"] and value is not None else _as_text(value)
+        rows.append((name, shown, settings.sources.get(name, DEFAULT)))
+    return rows
+
+
+def unknown_variables(env: Mapping[str, str]) -> list[str]:
+    """Return a warning for each variable that looks like a setting and is none."""
+    known = [about.variable for about in all_settings()]
+    return _unknown(
+        [
+            name
+            for name in sorted(env)
+            if name.startswith("AIR_") and name not in RUN_ENVIRONMENT and not name.startswith(_SECRETS)
+        ],
+        known,
+    )
+
+
+def _flatten(tables: Mapping[str, Any]) -> dict[str, Any]:
+    """Put a group's name before the keys of its table; a table that is a setting's value stays one."""
+    flat: dict[str, Any] = {}
+    for name, value in tables.items():
+        if name in _GROUPS and isinstance(value, Mapping):
+            flat |= {f"{name}.{inner}": item for inner, item in value.items()}
+        else:
+            flat[name] = value
+    return flat
+
+
+def _unknown(names: Iterable[str], known: list[str]) -> list[str]:
+    lines = []
+    for name in names:
+        if name not in known:
+            near = difflib.get_close_matches(name[:100], known, n=1)
+            lines.append(f"{quoted(name)[1:-1]} is not a setting{f'; did you mean {near[0]}?' if near else ''}")
+    return lines

@@ -1,0 +1,91 @@
+"""Where the project folder, its `air-executor.toml` and its state directory are.
+
+Asked by everything that works on a state directory nobody named, before anything slow is imported.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from air_executor.errors import BadInputError
+from air_executor.settings.values import to_path
+
+FILE = "air-executor.toml"
+DIRECTORY = ".air-executor"
+DEFAULT = "default"
+"""The source of a value that nobody set."""
+
+
+def find_project(cwd: str) -> str:
+    """Return the nearest folder, from `cwd` upwards, that has an `air-executor.toml` or a state directory; else `cwd`.
+
+    Above `cwd` only what belongs to this user or to root counts: a stranger's jobs in a shared parent like /tmp must
+    not run as us.
+    """
+    here = folder = os.path.abspath(cwd)
+    trusted = {os.geteuid(), 0}
+    while True:
+        for name in (FILE, DIRECTORY):
+            try:
+                owner = os.lstat(os.path.join(folder, name)).st_uid
+            except OSError:
+                continue
+            if owner in trusted or folder == here:
+                return folder
+        above = os.path.dirname(folder)
+        if above == folder:
+            return here
+        folder = above
+
+
+def read_file(path: str) -> dict[str, Any]:
+    """Return what a settings file holds; nothing if there is none.
+
+    Raises:
+        BadInputError: it cannot be read.
+    """
+    try:
+        with open(path, "rb") as file:
+            import tomllib  # noqa: PLC0415 - most projects have no such file
+
+            return tomllib.load(file)
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError) as error:
+        msg = f"{path}: cannot be read: {error}"
+        raise BadInputError(msg) from error
+
+
+def locate_state_dir(
+    flag: str | os.PathLike[str] | None, env: Mapping[str, str] | None = None, cwd: str | None = None
+) -> tuple[str, str]:
+    """Return the absolute path of the state directory, and what says so. It need not exist.
+
+    A relative path is meant from the current folder; in `air-executor.toml`, from the file's folder.
+
+    Raises:
+        BadInputError: what says so cannot be read, or is no path.
+    """
+    env = os.environ if env is None else env
+    here = os.path.abspath(cwd or os.getcwd())
+    if flag is not None:
+        return _absolute(flag, here, "--state-dir"), "--state-dir"
+    variable = "AIR_STATE_DIR"
+    if env.get(variable):
+        return _absolute(env[variable], here, variable), variable
+    project = find_project(here)
+    file = os.path.join(project, FILE)
+    value = read_file(file).get("state_dir")
+    if value is not None:
+        return _absolute(value, project, f"{file}: state_dir"), file
+    return os.path.join(project, DIRECTORY), DEFAULT
+
+
+def _absolute(value: object, base: str, name: str) -> str:
+    try:
+        return os.path.normpath(os.path.join(base, to_path(value)))
+    except BadInputError as error:
+        msg = f"{name}: {error}"
+        raise BadInputError(msg) from None

@@ -1,0 +1,132 @@
+"""Kinds of settings' values: each takes what a flag, a variable (text) or a TOML file (typed) gives.
+
+Used by `model.py` alone. Messages say what is accepted; the caller puts in front which setting it is.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Iterable, Mapping
+from types import MappingProxyType
+
+from air_executor.core.names import check_id
+from air_executor.core.quote import quoted
+from air_executor.core.times import format_duration, parse_duration
+from air_executor.errors import BadInputError
+
+_LONGEST_PREFIX = 12
+_SHORTEST_POLL = 0.01
+_MOST = 1_000_000_000
+_SWITCH = {"true": True, "1": True, "yes": True, "on": True, "false": False, "0": False, "no": False, "off": False}
+
+
+def to_text(value: object) -> str:
+    """Take printable text without spaces around it."""
+    if not isinstance(value, str) or not value.isprintable() or value != value.strip() or not value:
+        msg = f"must be text without spaces around it, got {quoted(value)}"
+        raise BadInputError(msg)
+    return value
+
+
+def to_secret(value: object) -> str:
+    """Take a secret that fits into a header; no message shows it."""
+    if not isinstance(value, str) or not value.isascii() or not value.isprintable() or " " in value or not value:
+        raise BadInputError("must be ASCII text without spaces")
+    return value
+
+
+def to_path(value: object) -> str:
+    """Take a path; `~` is the home folder."""
+    if not isinstance(value, (str, os.PathLike)) or not os.fspath(value) or "\0" in str(value):
+        msg = f"must be a path, got {quoted(value)}"
+        raise BadInputError(msg)
+    return os.path.expanduser(str(value))
+
+
+def to_id(value: object) -> str:
+    """Take a name under the rule for ids."""
+    try:
+        return check_id(value)  # type: ignore[arg-type]  # refuses what is not text
+    except BadInputError as error:
+        raise BadInputError(str(error).removeprefix("id: ")) from None
+
+
+def to_prefix(value: object) -> str:
+    """Take an id that leaves room for a job's in a platform's name."""
+    name = to_id(value)
+    if len(name) > _LONGEST_PREFIX:
+        msg = f"must be at most {_LONGEST_PREFIX} characters, got {quoted(name)}"
+        raise BadInputError(msg)
+    return name
+
+
+def to_whole(low: int, high: int) -> Callable[[object], int]:
+    """Return the kind of whole numbers within bounds."""
+
+    def parse(value: object) -> int:
+        number = int(value) if isinstance(value, str) and re.fullmatch(r"[0-9]{1,9}", value, re.ASCII) else value
+        if not isinstance(number, int) or isinstance(number, bool) or not low <= number <= high:
+            msg = f"must be a whole number between {low} and {high}, got {quoted(value)}"
+            raise BadInputError(msg)
+        return number
+
+    return parse
+
+
+def to_price(value: object) -> float:
+    """Take an amount of money."""
+    number: object = value
+    if isinstance(value, str) and re.fullmatch(r"[0-9]+(\.[0-9]+)?", value, re.ASCII):
+        number = float(value)
+    if not isinstance(number, (int, float)) or isinstance(number, bool) or not 0 <= number <= _MOST:
+        msg = f"must be a number that is not negative, like 0.12, got {quoted(value)}"
+        raise BadInputError(msg)
+    return float(number)
+
+
+def to_interval(value: object) -> float:
+    """Take a duration that does not make a loop spin."""
+    seconds = parse_duration(value)  # type: ignore[arg-type]  # refuses what it does not know
+    if seconds < _SHORTEST_POLL:
+        msg = f"must be at least {format_duration(_SHORTEST_POLL)}, got {quoted(value)}"
+        raise BadInputError(msg)
+    return seconds
+
+
+def to_switch(value: object) -> bool:
+    """Take a yes or no."""
+    found = value if isinstance(value, bool) else _SWITCH.get(value.lower()) if isinstance(value, str) else None
+    if found is None:
+        msg = f"must be true or false, got {quoted(value)}"
+        raise BadInputError(msg)
+    return found
+
+
+def to_limits(value: object) -> Mapping[str, int]:
+    """Take limits by name: a table, or text like `gpu=2,default=8`."""
+    pairs: Iterable[tuple[object, object]]
+    if isinstance(value, Mapping):
+        pairs = value.items()
+    elif isinstance(value, str):
+        pairs = [_pair(part) for part in value.split(",")]
+    else:
+        msg = f'must be limits by queue, like "gpu=2,default=8", got {quoted(value)}'
+        raise BadInputError(msg)
+    limits: dict[str, int] = {}
+    for name, limit in pairs:
+        queue = to_id(name)
+        if queue in limits:
+            msg = f"names the queue {queue} twice"
+            raise BadInputError(msg)
+        try:
+            limits[queue] = to_whole(0, 1_000_000)(limit)
+        except BadInputError as error:
+            msg = f"the limit of {queue} {error}"
+            raise BadInputError(msg) from None
+    return MappingProxyType(limits)
+
+
+def _pair(text: str) -> tuple[str, str]:
+    name, _, limit = text.partition("=")
+    return name.strip(), limit.strip()
