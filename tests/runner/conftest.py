@@ -1,0 +1,30 @@
+"""Every test here runs once for each shell that has to be able to run the script."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.runner.rig import Rig
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+SHELLS = {"dash": ["dash"], "busybox": ["busybox", "sh"], "bash": ["bash"], "bash-posix": ["bash", "--posix"]}
+
+
+@pytest.fixture(params=list(SHELLS))
+def rig(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Rig]:
+    """One run, ready to be started by one of the shells."""
+    shell = SHELLS[request.param]
+    if shutil.which(shell[0]) is None:
+        if os.environ.get("CI"):
+            pytest.fail(f"{shell[0]} is not installed, and CI must not pass without it")
+        pytest.skip(f"{shell[0]} is not installed")
+    ready = Rig(tmp_path, shell)
+    yield ready
+    ready.clean_up()

@@ -1,0 +1,169 @@
+"""Starts the runner script as the local backend does, in a session of its own with the slot's lock as fd 9."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import shutil
+import signal
+import time
+import uuid
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import psutil
+
+import air_executor.errors
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+SCRIPT = str(Path(air_executor.errors.__file__).parent / "runner" / "air-runner")
+PATH = os.environ["PATH"]
+
+
+def until(condition: Callable[[], Any], seconds: float = 20.0) -> Any:  # noqa: ANN401 - whatever the condition gives
+    """Return the first true value of `condition`, or fail when there is none in time."""
+    end = time.monotonic() + seconds
+    while not (value := condition()):
+        assert time.monotonic() < end, "it did not happen in time"
+        time.sleep(0.005)
+    return value
+
+
+class Runner:
+    """One started runner."""
+
+    def __init__(self, pid: int) -> None:
+        self.pid = pid
+        self._status: int | None = None
+
+    def status(self) -> int | None:
+        """Return the exit status (negative: the signal that ended it), or None while it lives."""
+        if self._status is None:
+            pid, status = os.waitpid(self.pid, os.WNOHANG)
+            self._status = os.waitstatus_to_exitcode(status) if pid else None
+        return self._status
+
+    def wait(self, seconds: float = 20.0) -> int:
+        """Return the exit status once it has ended."""
+        until(lambda: self.status() is not None, seconds)
+        assert self._status is not None
+        return self._status
+
+    def send(self, number: signal.Signals) -> None:
+        """Send a signal to the runner alone, which may have ended: until its status is taken, the pid is its own."""
+        assert self._status is None, "the runner's status has been taken"
+        os.kill(self.pid, number)
+
+
+class Rig:
+    """One run directory, one slot file, and as many runners as a test likes to start on them."""
+
+    def __init__(self, folder: Path, shell: list[str]) -> None:
+        self.shell = shell
+        self.folder = folder
+        self.out = folder / "out"
+        self.work = folder / "work"
+        self.slot = folder / "runner.pid"
+        self.stdout = folder / "stdout"
+        self.stderr = folder / "stderr"
+        self.marker = uuid.uuid4().hex
+        self.runners: list[Runner] = []
+        self.out.mkdir()
+        self.work.mkdir()
+
+    def start(
+        self,
+        *command: str,
+        timeout: str = "-",
+        grace: str = "5",
+        mode: str = "local",
+        env: Mapping[str, str] | None = None,
+        out: str | None = None,
+        workdir: str | None = None,
+        locked: bool = True,
+    ) -> Runner:
+        """Start a runner for `command`, with the slot locked if that mode has one."""
+        runner = [SCRIPT, out or str(self.out), workdir or str(self.work), timeout, grace, mode, *command]
+        return self.start_program(*self.shell, *runner, env=env, locked=locked and mode == "local")
+
+    def start_program(self, *argv: str, env: Mapping[str, str] | None = None, locked: bool = True) -> Runner:
+        """Start any program in the place of a runner."""
+        append = os.O_WRONLY | os.O_CREAT | os.O_APPEND
+        actions: list[tuple[int, ...] | tuple[int, int, str, int, int]] = [
+            (os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDONLY, 0),
+            (os.POSIX_SPAWN_OPEN, 1, str(self.stdout), append, 0o644),
+            (os.POSIX_SPAWN_OPEN, 2, str(self.stderr), append, 0o644),
+        ]
+        fd = -1
+        if locked:
+            fd = os.open(self.slot, append | os.O_CLOEXEC, 0o644)
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            actions.append((os.POSIX_SPAWN_DUP2, fd, 9))
+        program = shutil.which(argv[0])
+        assert program is not None
+        pid = os.posix_spawn(
+            program,
+            list(argv),
+            {"PATH": PATH, **(env or {}), "AIR_RUN_ID": self.marker},
+            file_actions=actions,
+            setsid=True,
+            setsigdef=[signal.SIGPIPE, signal.SIGINT],
+        )
+        if fd >= 0:
+            os.close(fd)
+        self.runners.append(Runner(pid))
+        return self.runners[-1]
+
+    def run(self, *command: str, **options: Any) -> int:  # noqa: ANN401 - as for start
+        """Start a runner, wait for it, and return its exit status."""
+        return self.start(*command, **options).wait()
+
+    def script(self, text: str, **options: Any) -> int:  # noqa: ANN401 - as for start
+        """Run a line of sh to its end."""
+        return self.run("sh", "-c", text, **options)
+
+    @property
+    def log(self) -> bytes:
+        """What the command has written."""
+        return (self.out / "output.log").read_bytes()
+
+    @property
+    def exit(self) -> dict[str, Any]:
+        """What exit.json says; it must be one complete line."""
+        text = (self.out / "exit.json").read_text()
+        assert text.endswith("}\n")
+        assert text.count("\n") == 1
+        value: dict[str, Any] = json.loads(text)
+        return value
+
+    def slot_is_free(self) -> bool:
+        """Tell whether nothing holds the slot's lock."""
+        with open(self.slot, "ab") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return False
+        return True
+
+    def alive(self, *, runners: bool = True) -> list[psutil.Process]:
+        """Return every process that carries this run's mark, also the runner's own parts unless told otherwise."""
+        found = []
+        for process in psutil.process_iter():
+            with contextlib.suppress(psutil.Error, OSError):
+                if process.environ().get("AIR_RUN_ID") != self.marker or process.status() == psutil.STATUS_ZOMBIE:
+                    continue
+                if runners or SCRIPT not in process.cmdline():
+                    found.append(process)
+        return found
+
+    def clean_up(self) -> None:
+        """End what the test has left running."""
+        for process in self.alive():
+            with contextlib.suppress(psutil.Error):
+                process.kill()
+        for runner in self.runners:
+            runner.wait()

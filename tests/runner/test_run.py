@@ -1,0 +1,351 @@
+"""One command from claim to exit.json, when nobody interferes."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import signal
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.runner.rig import until
+
+if TYPE_CHECKING:
+    from tests.runner.rig import Rig
+
+KEYS = ["exit_code", "signal", "timed_out", "stopped", "user", "system", "memory_peak", "oom_kills", "message"]
+
+
+def test_a_run_leaves_output_and_outcome(rig: Rig) -> None:
+    """Output, directory and stdin are the run's own, and exit.json has its keys in their order."""
+    assert rig.script("pwd; cat; echo to-stderr >&2; exit 3") == 3
+    assert rig.log.decode() == f"{rig.work}\nto-stderr\n"
+    assert list(rig.exit) == KEYS
+    assert {**rig.exit, "user": "", "system": ""} == {
+        "exit_code": 3,
+        "signal": None,
+        "timed_out": False,
+        "stopped": False,
+        "user": "",
+        "system": "",
+        "memory_peak": None,
+        "oom_kills": None,
+        "message": None,
+    }
+    assert sorted(os.listdir(rig.out)) == [".times", "claim", "exit.json", "output.log"]
+    assert (rig.stdout.read_text(), rig.stderr.read_text()) == ("", "")
+
+
+def test_files_made_beforehand_are_used(rig: Rig) -> None:
+    """The manager creates the files empty, so that no reader is told that they are not there."""
+    for name in ("output.log", "queue.jsonl", "result.json", "exit.json"):
+        (rig.out / name).touch()
+    inodes = {name: (rig.out / name).stat().st_ino for name in ("output.log", "exit.json")}
+    assert rig.script("echo hello") == 0
+    assert rig.log == b"hello\n"
+    assert rig.exit["exit_code"] == 0
+    assert {name: (rig.out / name).stat().st_ino for name in inodes} == inodes
+
+
+def test_arguments_arrive_as_they_are(rig: Rig) -> None:
+    """No argument is split, expanded or taken for an option."""
+    arguments = ["a b", "", "*", "$HOME", "-n", "new\nline", 'quo"te', "'", "\\", "é"]
+    code = "import sys, json; print(json.dumps(sys.argv[1:]))"
+    assert rig.run("python3", "-c", code, *arguments) == 0
+    assert json.loads(rig.log) == arguments
+
+
+def test_the_environment_is_not_touched(rig: Rig) -> None:
+    """Names that the script could use for itself reach the command with their own values."""
+    names = ("out", "code", "mode", "status", "timeout", "signal", "message", "user", "pid", "i", "LC_ALL")
+    given = {name: f"mine {name}" for name in names}
+    assert rig.run("env", "-0", env=given, timeout="60") == 0
+    seen = dict(line.split("=", 1) for line in rig.log.decode().split("\0") if line)
+    for added_by_shells in ("PWD", "OLDPWD", "SHLVL", "_"):
+        seen.pop(added_by_shells, None)
+    assert seen == {**given, "PATH": os.environ["PATH"], "AIR_RUN_ID": rig.marker}
+
+
+def test_the_command_inherits_only_the_lock(rig: Rig) -> None:
+    """Beside stdin, stdout and stderr the command has the slot's descriptor, and none of the runner's."""
+    if not os.path.isdir("/proc/self/fd"):
+        pytest.skip("there is no /proc here")
+    code = (
+        "import os, json\n"
+        "links = {n: os.path.realpath(f'/proc/self/fd/{n}') for n in os.listdir('/proc/self/fd')}\n"
+        "print(json.dumps({n: link for n, link in links.items() if os.path.exists(f'/proc/self/fd/{n}')}))"
+    )
+    theirs = set(os.listdir("/proc/self/fd"))
+    assert rig.run("python3", "-c", code, timeout="60") == 0
+    links = json.loads(rig.log)
+    assert links["0"] == "/dev/null"
+    assert links["1"] == links["2"] == str(rig.out / "output.log")
+    assert links["9"] == str(rig.slot)
+    ours = {n: link for n, link in links.items() if n not in theirs or link.startswith(str(rig.folder))}
+    assert set(ours) <= {"0", "1", "2", "9"}
+
+
+def test_no_program_is_needed(rig: Rig) -> None:
+    """The normal path is builtins alone: it works where PATH leads nowhere."""
+    true = shutil.which("true")
+    assert true is not None
+    assert rig.run(true, env={"PATH": "/nonexistent"}) == 0
+    assert rig.exit["exit_code"] == 0
+    assert (rig.log, rig.stderr.read_text()) == (b"", "")
+
+
+def test_builtins_are_not_taken_for_the_command(rig: Rig) -> None:
+    """A list is executed as it is: what the shell would do itself is looked up like any other program."""
+    assert rig.run("_air_finish") == 127
+    program = rig.work / "ulimit"
+    program.write_text("#!/bin/sh\nprintf mine\n")
+    program.chmod(0o755)
+    other = rig.folder / "other"
+    other.mkdir()
+    assert rig.run("ulimit", out=str(other), env={"PATH": f"{os.environ['PATH']}:{rig.work}"}) == 0
+    assert (other / "output.log").read_bytes() == b"mine"
+
+
+@pytest.mark.parametrize("code", [0, 1, 2, 96, 97, 125, 126, 127, 128, 193, 255])
+def test_exit_codes_pass_through(rig: Rig, code: int) -> None:
+    """What the command chose is reported as it is, and not explained or taken for a signal."""
+    assert rig.script(f"exit {code}") == code
+    assert (rig.exit["exit_code"], rig.exit["signal"], rig.exit["message"]) == (code, None, None)
+
+
+@pytest.mark.parametrize("name", ["KILL", "TERM", "SEGV", "INT", "PIPE", "ABRT"])
+def test_signal_deaths_are_told(rig: Rig, name: str) -> None:
+    """A command that dies by a signal is reported with 128 + n and n, and was not stopped by us."""
+    code = f"import os, signal; signal.signal({int(signal.Signals[f'SIG{name}'])}, 0) if '{name}' != 'KILL' else 0"
+    number = int(signal.Signals[f"SIG{name}"])
+    assert rig.run("python3", "-c", f"{code}; os.kill(os.getpid(), {number})") == 128 + number
+    assert (rig.exit["exit_code"], rig.exit["signal"], rig.exit["stopped"]) == (128 + number, number, False)
+    assert rig.log == b""
+
+
+def test_cpu_time_is_the_command_s(rig: Rig) -> None:
+    """User time covers the command and is written as the shell tells it."""
+    code = "import time\nwhile time.process_time() < 0.3: pass"
+    assert rig.run("python3", "-c", code) == 0
+    minutes, seconds = rig.exit["user"].removesuffix("s").split("m")
+    other, system = rig.exit["system"].removesuffix("s").split("m")
+    assert 0.25 < int(minutes) * 60 + float(seconds) + int(other) * 60 + float(system) < 10
+
+
+def test_binary_output_is_kept(rig: Rig) -> None:
+    """Every byte is kept, in both modes, and in a container stdout gets the same."""
+    data = bytes(range(256)) * 400
+    (rig.work / "data").write_bytes(data)
+    assert rig.script("cat data; cat data >&2", mode="container") == 0
+    assert rig.log == rig.stdout.read_bytes() == data * 2
+
+
+def test_a_gigabyte_of_output(rig: Rig) -> None:
+    """Large output neither blocks nor is cut."""
+    assert rig.script("head -c 1073741824 /dev/zero; printf end") == 0
+    log = rig.out / "output.log"
+    assert log.stat().st_size == 1073741824 + 3
+    log.unlink()
+
+
+def test_much_output_in_a_container(rig: Rig) -> None:
+    """The copy on stdout is complete when the runner has ended."""
+    assert rig.script("head -c 60000000 /dev/urandom; sleep 0.1; head -c 60000000 /dev/urandom", mode="container") == 0
+    with open(rig.stdout, "rb") as copy, open(rig.out / "output.log", "rb") as log:
+        assert hashlib.file_digest(copy, "sha1").digest() == hashlib.file_digest(log, "sha1").digest()
+    assert rig.stdout.stat().st_size == 120000000
+    rig.stdout.unlink()
+    (rig.out / "output.log").unlink()
+
+
+def test_container_output_comes_while_it_runs(rig: Rig) -> None:
+    """Who follows the container's log sees output before the command has ended."""
+    runner = rig.start("sh", "-c", "echo first; while [ ! -e go ]; do sleep 0.05; done; echo last", mode="container")
+    until(lambda: rig.stdout.read_bytes() == b"first\n")
+    (rig.work / "go").touch()
+    assert runner.wait() == 0
+    assert rig.stdout.read_bytes() == b"first\nlast\n"
+    assert rig.alive() == []
+
+
+@pytest.mark.parametrize("detach", ["", "setsid "])
+@pytest.mark.parametrize("mode", ["local", "container"])
+def test_grandchildren_do_not_hold_the_runner(rig: Rig, mode: str, detach: str) -> None:
+    """The run ends with its command, whoever keeps the output open."""
+    if detach and not shutil.which("setsid"):
+        pytest.skip("there is no setsid here")
+    assert rig.script(f"{detach}sleep 60 & echo tail", mode=mode) == 0
+    assert rig.log == b"tail\n"
+    if mode == "container":
+        assert rig.stdout.read_bytes() == b"tail\n"
+    assert [process.name() for process in rig.alive()] == ["sleep"]
+
+
+# --- what cannot be run -----------------------------------------------------------------------------------------------
+
+HOSTILE = [
+    'no"such',
+    "back\\slash",
+    "new\nline",
+    "\x1b[31mred",
+    "tab\there",
+    "$(reboot)",
+    "%s%n",
+    "*",
+    "é" * 30,
+    "x" * 999,
+]
+
+
+@pytest.mark.parametrize("name", ["no-such-command", *HOSTILE, "-n", "", "./no/such", "/no/such"])
+def test_command_not_found(rig: Rig, name: str) -> None:
+    """127, the name in a message that stays JSON whatever the name holds, and the shell's words in the log."""
+    if len(name) > 255:
+        name = name[:255]
+    assert rig.run(name, "argument") == 127
+    assert rig.exit["exit_code"] == 127
+    shown = rig.exit["message"]
+    assert shown.startswith("command not found: ")
+    assert shown.isprintable()
+    if name.isascii() and name.replace("-", "").replace("/", "").replace(".", "").isalnum():
+        assert shown == f"command not found: {name[:200]}"
+    assert b"air-runner" in rig.log or b"found" in rig.log
+
+
+@pytest.mark.parametrize("where", ["path", "relative", "PATH", "folder"])
+def test_not_executable(rig: Rig, where: str) -> None:
+    """126 for a file without the permission and for a folder."""
+    (rig.work / "data").write_text("x")
+    (rig.work / "folder").mkdir()
+    name = {"path": str(rig.work / "data"), "relative": "./data", "PATH": "data", "folder": "./folder"}[where]
+    env = {"PATH": f"{os.environ['PATH']}:{rig.work}"}
+    assert rig.run(name, env=env) == 126
+    assert rig.exit["exit_code"] == 126
+    assert rig.exit["message"] == f"not executable: {name}"
+    assert rig.log != b""
+
+
+def test_a_work_directory_that_cannot_be_entered(rig: Rig) -> None:
+    """126, the reason in log and message, and the command is not run."""
+    assert rig.run("touch", str(rig.folder / "ran"), workdir="/no/such place") == 126
+    assert rig.exit["exit_code"] == 126
+    assert rig.exit["message"] == "cannot enter the working directory: /no/such place"
+    assert b"/no/such place" in rig.log
+    assert not (rig.folder / "ran").exists()
+
+
+# --- the claim --------------------------------------------------------------------------------------------------------
+
+
+def test_a_lost_claim_touches_nothing(rig: Rig) -> None:
+    """97 and silence: whoever lost knows nothing about the run."""
+    (rig.out / "claim").touch()
+    (rig.out / "output.log").write_text("theirs\n")
+    before = {path.name: (path.stat().st_mtime_ns, path.read_bytes()) for path in rig.out.iterdir()}
+    assert rig.run("touch", str(rig.folder / "ran"), mode="local") == 97
+    assert {path.name: (path.stat().st_mtime_ns, path.read_bytes()) for path in rig.out.iterdir()} == before
+    assert rig.slot.read_bytes() == rig.stdout.read_bytes() == rig.stderr.read_bytes() == b""
+    assert not (rig.folder / "ran").exists()
+
+
+def test_of_twenty_runners_one_runs(rig: Rig) -> None:
+    """However many are started at once, the command runs once."""
+    command = ("sh", "-c", f"echo ran >>{rig.folder}/ran")
+    statuses = [runner.wait() for runner in [rig.start(*command, mode="container") for _ in range(20)]]
+    assert sorted(statuses) == [0, *[97] * 19]
+    assert (rig.folder / "ran").read_text() == "ran\n"
+    assert rig.stderr.read_text() == ""
+
+
+def test_no_out_directory(rig: Rig) -> None:
+    """96 says that it could not even claim, which is not the same as having lost."""
+    assert rig.run("true", out=str(rig.folder / "nowhere")) == 96
+    assert "cannot create" in rig.stderr.read_text()
+    assert rig.run("true", out="relative") == 96
+    assert "usage" in rig.stderr.read_text()
+    assert rig.run() == 96
+
+
+def test_without_a_lock_nothing_runs_locally(rig: Rig) -> None:
+    """A local runner that holds no slot must not start anything."""
+    assert rig.run("touch", str(rig.folder / "ran"), locked=False) == 96
+    assert "fd 9" in rig.stderr.read_text()
+    assert not (rig.folder / "ran").exists()
+    assert not (rig.out / "exit.json").exists()
+
+
+def test_a_log_that_cannot_be_written(rig: Rig) -> None:
+    """Nothing runs whose output would be lost."""
+    (rig.out / "output.log").mkdir()
+    assert rig.run("touch", str(rig.folder / "ran")) == 96
+    assert "output.log" in rig.stderr.read_text()
+    assert not (rig.folder / "ran").exists()
+
+
+# --- the slot ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("timeout", ["-", "60"])
+def test_the_slot_is_taken_exactly_as_long(rig: Rig, timeout: str) -> None:
+    """The lock is held while the command lives and free the moment the runner has gone, watchdog or not."""
+    runner = rig.start("sh", "-c", "touch ready; while [ ! -e go ]; do sleep 0.02; done", timeout=timeout)
+    until((rig.work / "ready").exists)
+    assert rig.slot.read_text() == f"pid {runner.pid}\n"
+    assert not rig.slot_is_free()
+    (rig.work / "go").touch()
+    assert runner.wait() == 0
+    assert rig.slot_is_free()
+    assert rig.alive() == []
+
+
+def test_a_child_of_the_command_keeps_the_slot(rig: Rig) -> None:
+    """What the command leaves behind still holds the slot, so that no second runner gets in beside it."""
+    assert rig.script("sleep 60 &") == 0
+    assert not rig.slot_is_free()
+    for process in rig.alive():
+        process.kill()
+    until(rig.slot_is_free)
+
+
+# --- tasks that damage their own run ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "mkdir exit.json",
+        "mkfifo exit.json",
+        "ln -s /dev/full exit.json",
+        "ln -s nowhere exit.json",
+        "mkfifo real; ln -s real exit.json",
+        "rm -rf $PWD",
+    ],
+)
+def test_no_place_for_the_outcome(rig: Rig, damage: str) -> None:
+    """The runner neither hangs nor claims success where exit.json cannot be written."""
+    assert rig.script(f"cd {rig.out} && rm -f exit.json && {damage}") == 96
+    assert not (rig.out / "exit.json").is_file()
+
+
+def test_a_deleted_outcome_is_written_all_the_same(rig: Rig) -> None:
+    """A task that clears its folder has still ended as it has."""
+    assert rig.script(f"rm -f {rig.out}/*; exit 4") == 4
+    assert rig.exit["exit_code"] == 4
+
+
+@pytest.mark.parametrize("damage", ["mkdir .times", "mkfifo .times", "ln -s /dev/full .times"])
+def test_no_place_for_the_times(rig: Rig, damage: str) -> None:
+    """CPU time is unknown then; the outcome is not."""
+    assert rig.script(f"cd {rig.out} && {damage}; exit 5") == 5
+    assert (rig.exit["exit_code"], rig.exit["user"], rig.exit["system"]) == (5, None, None)
+
+
+def test_the_script_is_shipped_with_the_package() -> None:
+    """It is package data, with its line that names the interpreter."""
+    from tests.runner.rig import SCRIPT  # noqa: PLC0415 - the only use
+
+    assert Path(SCRIPT).read_text().startswith("#!/bin/sh\n")
