@@ -18,7 +18,7 @@ _ID = re.compile(r"[a-z0-9](?:[a-z0-9-]*[a-z0-9])?")
 _RESERVED = re.compile(r"t[0-9]+(?:-[0-9]+)?")
 _RUN_ID = re.compile(r"([0-9a-f]{8})-([0-9]{1,9})")
 
-ID_RULE = f"lower-case letters, digits and single hyphens, starting and ending with a letter or digit, at most {MAX_ID} characters"
+ID_RULE = f"lower-case letters, digits and single hyphens between them, at most {MAX_ID} characters"
 
 
 class Slot(NamedTuple):

@@ -189,7 +189,7 @@ class Manager:
         self.close()
 
     def stop(self, *, runners: bool = False, pause: bool = False) -> None:
-        """Ask it to stop: with `runners` after its runners have stopped, with `pause` its jobs paused too. Thread-safe."""
+        """Ask it to stop: with `runners` after stopping those, with `pause` pausing its jobs too. Thread-safe."""
         self._stopping = "pause" if pause else "runners" if runners else self._stopping or "leave"
         self.wakeups.wake()
 

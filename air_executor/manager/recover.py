@@ -167,7 +167,7 @@ def _quarantined(jobs: Jobs, name: str) -> bool:
 def _settle_runs(runs: Runs, state: JobState) -> bool:
     """Make the run directories agree with the state; True if the state changed.
 
-    Newer ones are set aside, and their numbers are never used again. After a rewind or in a clone the deadline counts anew.
+    Newer ones are set aside, their numbers never used again. After a rewind or in a clone the deadline counts anew.
     """
     highest = runs.highest_seq(state.id)
     newer = runs.supersede(state.id, state.seq)

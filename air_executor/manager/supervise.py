@@ -195,7 +195,7 @@ class Supervisor:
             overdue=limit is not None and steady - run.since > limit,
         )
 
-    def _do(
+    def _do(  # noqa: PLR0917 - one row of the table, with all that it needs
         self,
         action: Action,
         why: str | None,
