@@ -60,7 +60,7 @@ class Requested:
 
     at: float
     request: str
-    """Name of the request file; a request named in any line is never applied again."""
+    """Name of the request file; one named in any line is never applied again. Empty: the manager asked itself."""
     op: str
     task: str | None = None
     tasks: Sequence[Mapping[str, Any]] = field(default=())

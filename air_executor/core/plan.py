@@ -21,6 +21,10 @@ PLATFORM_RETRY_DELAY = 0.1
 """Seconds before the first retry that is the platform's fault; doubles each time, up to a minute."""
 
 
+LONGEST_WAIT = 365 * 86400.0
+"""Seconds: where a growing delay stops."""
+
+
 class Action(Enum):
     """What one slot needs."""
 
@@ -181,6 +185,9 @@ def retry_at(
         return None if task.faults >= budget else now + min(60.0, PLATFORM_RETRY_DELAY * 2.0**task.faults)
     if reason not in USERS_FAULT or task.charged >= spec.get("retries", 0):
         return None
-    delay = float(spec.get("retry_delay", 0)) * float(spec.get("retry_backoff", 1)) ** task.charged
-    delay = min(delay, float(spec.get("retry_max_delay", delay)))
+    try:
+        delay = float(spec.get("retry_delay", 0)) * float(spec.get("retry_backoff", 1)) ** task.charged
+    except OverflowError:
+        delay = LONGEST_WAIT
+    delay = min(delay, float(spec.get("retry_max_delay", LONGEST_WAIT)), LONGEST_WAIT)
     return now + delay * (1.0 + chance.random() * float(spec.get("retry_jitter", DEFAULT_RETRY_JITTER)))

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from air_executor.core.plan import Roster
-from air_executor.core.state import HELD, JobState
+from air_executor.core.state import HELD, TIMEOUT, JobState
 from air_executor.core.transitions import Job
 
 
@@ -83,7 +83,8 @@ class Catalog:
             self.roster.withdraw(state.id)
         else:
             self.roster.offer(job)
-        times = [t for t in (job.progress.next_time(), state.deadline_at) if t is not None]
+        deadline = state.deadline_at if state.stop != TIMEOUT else None
+        times = [t for t in (job.progress.next_time(), deadline) if t is not None]
         if times and self._next.get(state.id) != min(times):
             self._next[state.id] = min(times)
             heapq.heappush(self._times, (min(times), state.id))

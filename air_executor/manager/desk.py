@@ -113,7 +113,11 @@ class Desk:
         if name in self.catalog.left_alone:
             msg = f"job {name} cannot be changed: {self.catalog.left_alone[name]}"
             raise StoreError(msg)
-        return Job(self.jobs.load(name))
+        try:
+            return Job(self.jobs.load(name))
+        except NotFoundError as error:
+            msg = f"there is no job {name}"
+            raise NotFoundError(msg) from error
 
     # Whole jobs that a run submits
 

@@ -7,7 +7,6 @@ One thread owns all state. Everything else (watchers, signals, backends' threads
 from __future__ import annotations
 
 import logging
-import os
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -170,12 +169,7 @@ class Manager:
 
     def _volume_time(self) -> float:
         """Return what time it is by the volume's clock."""
-        path = f"{self.layout.epoch_tmp(self.epoch)}/clock"
-        try:
-            os.utime(path)
-            return os.stat(path).st_mtime
-        except FileNotFoundError:
-            return files.write_new(path, b"", sync=False)
+        return files.touch(f"{self.layout.epoch_tmp(self.epoch)}/clock")
 
     def run(self, until: Callable[[], bool] | None = None) -> None:
         """Cycle until told to stop (and, with `until`, until that is true), then leave everything tidy.
@@ -184,7 +178,13 @@ class Manager:
             ManagerHeldError: another manager has taken over.
         """
         while not self._may_leave() and not (until is not None and until()):
-            self.cycle()
+            try:
+                self.cycle()
+            except (NotFoundError, DirectoryLostError) as error:
+                self._take_anew(error)
+            except StoreError as error:
+                log.error("trying again: %s", error)  # noqa: TRY400 - a sick volume is no bug
+                self.wakeups.sleep(self.options.poll_interval)
             self.sleep()
         self.close()
 
@@ -276,8 +276,6 @@ class Manager:
                 decision = requests.decide(request, job.state, now)
             except requests.NothingToDoError:
                 self.inbox.done(name)
-            except NotFoundError as error:
-                self.inbox.refuse(name, f"no such job: {request.job}" if self.layout.root in str(error) else str(error))
             except AirExecutorError as error:
                 self.inbox.refuse(name, str(error))
             else:
@@ -409,7 +407,7 @@ class Manager:
         self._answers.clear()
         return True
 
-    def _take_anew(self, why: DirectoryLostError) -> None:
+    def _take_anew(self, why: AirExecutorError) -> None:
         """Our lock or journal was removed (`git clean`): take the directory again and write every job anew, or leave.
 
         Raises:
@@ -489,8 +487,6 @@ class Manager:
                 self._next_checkpoint = begun + took / CHECKPOINT_SHARE
             if not self.catalog.dirty:
                 self._next_checkpoint = max(self._next_checkpoint, self.clock.steady() + CHECKPOINT_AFTER)
-        except NotFoundError as error:
-            self._take_anew(DirectoryLostError(str(error)))
         except StoreError as error:
             log.error("checkpoints wait: %s", error)  # noqa: TRY400 - the journal holds what they would
             self._next_checkpoint = self.clock.steady() + 1.0

@@ -95,6 +95,7 @@ class Supervisor:
         self.open: dict[Slot, OpenRun] = {}
         self.observed: Mapping[Slot, RunnerStatus] | None = {}
         """What the backend shows; None while it cannot answer."""
+        self._strangers: set[Slot] = set()
         self.backend_problem: str | None = None
         self._ask_again = 0.0
         self._backoff = 0.0
@@ -166,10 +167,22 @@ class Supervisor:
                 self._do(action, why, run, runner, now, acts)
             except StoreError as error:
                 log.warning("job=%s run=%s cannot be booked now: %s", run.job.state.id, run.run, error)
-        for slot in self.observed:
-            if slot not in self.open and slot.job not in self.desk.catalog.left_alone:
+        self._remove_strangers(acts)
+
+    def _remove_strangers(self, acts: list[Callable[[], None]]) -> None:
+        """Ask for the end of runners that no open run needs; a job whose slot they held may start once they are gone."""
+        catalog = self.desk.catalog
+        strangers = {
+            slot for slot in self.observed or () if slot not in self.open and slot.job not in catalog.left_alone
+        }
+        for slot in strangers:
+            if slot not in self._strangers:
                 log.warning("job=%s slot=%d removing a runner that no open run needs", slot.job, slot.number)
-                acts.append(self._remover(slot))
+            acts.append(self._remover(slot))
+        for slot in self._strangers - strangers:
+            if slot.job in catalog.open:
+                catalog.touch(catalog.open[slot.job], clean=True)
+        self._strangers = strangers
 
     def _view(self, run: OpenRun, runner: RunnerStatus | None, steady: float, *, look: bool) -> SlotView:
         alive = runner is not None and runner.alive

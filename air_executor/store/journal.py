@@ -95,7 +95,7 @@ class Journal:
         record |= codec.dump_event(event)
         self._pending.append(codec.seal(record))
         self._pending_jobs[state.id] = state.version
-        if isinstance(event, Requested):
+        if isinstance(event, Requested) and event.request:
             self._pending_requests.add(event.request)
 
     @property
@@ -298,7 +298,7 @@ def _read_lines(data: bytes, epoch: int, replay: Replay) -> bool:
             continue
         whole = whole and not bad
         replay.jobs.setdefault(record["uid"], []).append(line)
-        if isinstance(line.event, Requested):
+        if isinstance(line.event, Requested) and line.event.request:
             replay.requests.add(line.event.request)
     return whole
 
