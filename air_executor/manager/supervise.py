@@ -170,7 +170,7 @@ class Supervisor:
         self._remove_strangers(acts)
 
     def _remove_strangers(self, acts: list[Callable[[], None]]) -> None:
-        """Ask for the end of runners that no open run needs; a job whose slot they held may start once they are gone."""
+        """Ask for the end of runners that no open run needs; their job may start when they are gone."""
         catalog = self.desk.catalog
         strangers = {
             slot for slot in self.observed or () if slot not in self.open and slot.job not in catalog.left_alone
