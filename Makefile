@@ -9,7 +9,6 @@ ARGS ?=
 
 SHELL := /bin/sh
 .DELETE_ON_ERROR:
-MAKEFLAGS += --no-print-directory
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
@@ -64,6 +63,7 @@ python:
 	.venv/bin/pip install --quiet --editable .
 	@touch $@
 
+# The package comes only to bring its dependencies, and goes again: tests shall find the wheel or nothing.
 build/venv/tools: pyproject.toml | python
 	$(PYTHON) -m venv build/venv
 	build/venv/bin/pip install --quiet --editable '.[dev]'
