@@ -56,7 +56,7 @@ class _Runner:
     grace: float
     status: RunnerStatus
     pid: int = 0
-    """Of the runner itself, and of its group and session."""
+    """Of the runner itself, and of its group and session; 0 where an earlier manager started it and it is gone."""
     process: Held | None = None
     """The runner itself; None once it is gone, or where it cannot be seen."""
     child: bool = False
@@ -269,7 +269,8 @@ class LocalBackend:
             else:
                 doubtful.append(runner)
         if doubtful:
-            found = self._scan({runner.pid for runner in doubtful})
+            # Never group 0: that is the kernel's own threads, and whatever lies outside of our pid namespace.
+            found = self._scan({runner.pid for runner in doubtful if runner.pid})
             for runner in doubtful:
                 self._conclude(runner, found.get(runner.slot, []))
 
@@ -291,7 +292,8 @@ class LocalBackend:
         code = None
         if runner.child:
             with contextlib.suppress(ChildProcessError):
-                code = os.waitstatus_to_exitcode(os.waitpid(runner.pid, 0)[1])
+                reaped, status = os.waitpid(runner.pid, os.WNOHANG)
+                code = os.waitstatus_to_exitcode(status) if reaped else None
             self._children.discard(runner.pid)
         runner.status = RunnerStatus(runner.status.run, alive=False, exit_code=code)
 

@@ -25,7 +25,7 @@ class PsutilProcesses:
     sees_orphans = False
 
     def __init__(self) -> None:
-        self._held: list[Held] = []
+        self._held: dict[Held, psutil.Process] = {}
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
 
@@ -48,25 +48,22 @@ class PsutilProcesses:
 
     def hold(self, pid: int, start: float | None, slot: Slot) -> Held | None:
         """See `Processes`."""
-        try:
-            created = psutil.Process(pid).create_time()
-        except psutil.NoSuchProcess:
-            return None
-        if start is not None and created != start:
-            return None
-        held = Held(pid, created, slot)
-        self._held.append(held)
-        return held
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process = psutil.Process(pid)
+            if start is None or process.create_time() == start:
+                held = Held(pid, process.create_time(), slot)
+                self._held[held] = process
+                return held
+        return None
 
     def release(self, held: Held) -> None:
         """See `Processes`."""
-        if held in self._held:
-            self._held.remove(held)
+        self._held.pop(held, None)
 
     def exited(self) -> list[Held]:
         """See `Processes`."""
         with _asking():
-            ended = [held for held in self._held if not _lives(held)]
+            ended = [held for held, process in self._held.items() if not _lives(process)]
         for held in ended:
             self.release(held)
         return ended
@@ -74,7 +71,7 @@ class PsutilProcesses:
     def signal(self, held: Held, number: int, *, group: int | None = None) -> None:
         """See `Processes`. Between look and signal the pid could change hands: as narrow as this system allows."""
         with contextlib.suppress(ProcessLookupError, PermissionError):
-            if not _lives(held):
+            if held not in self._held or not _lives(self._held[held]):
                 return
             if may_signal_group(group, held):
                 os.killpg(group, number)
@@ -91,7 +88,7 @@ class PsutilProcesses:
         def watch() -> None:
             while not self._stop.wait(_POLL_SECONDS):
                 with contextlib.suppress(psutil.Error, OSError):  # a hint only, and we ask again at once
-                    if not all(_lives(held) for held in tuple(self._held)):
+                    if not all(_lives(process) for process in tuple(self._held.values())):
                         wake()
 
         self._thread = threading.Thread(target=watch, name="air-exits", daemon=True)
@@ -126,10 +123,10 @@ def _inspect_portably(candidate: psutil.Process, below: str) -> Process | None:
     )
 
 
-def _lives(held: Held) -> bool:
+def _lives(process: psutil.Process) -> bool:
     try:
-        process = psutil.Process(held.pid)
-        return process.create_time() == held.start and process.status() != psutil.STATUS_ZOMBIE
+        # psutil knows whether the pid has changed hands, also after the clock was set.
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return False
 

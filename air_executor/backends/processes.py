@@ -29,6 +29,7 @@ LOCK_FD = 9
 _SETTLED_SECONDS = 5.0
 """From this age on a process is not about to exec into something else."""
 _EXEC_SECONDS = 0.0005
+_EXEC_LOOKS = 3
 _KERNEL_THREAD = 0x00200000
 _PR_SET_CHILD_SUBREAPER = 36
 _GONE = {errno.ENOENT, errno.ESRCH}
@@ -154,10 +155,11 @@ class LinuxProcesses:
                 if group not in groups and self._strangers.get(pid) == start:
                     strangers[pid] = start
                     continue
-                process = _inspect(pid, words, below)
+                environ = _environ(pid, words)
+                process = _inspect(pid, words, environ, below)
                 if process.locks or "AIR_RUN_ID" in process.variables or group in groups:
                     found.append(process)
-                elif int(start) < settled:
+                elif int(start) < settled and environ is not None:
                     strangers[pid] = start
         self._strangers = strangers
         return found
@@ -180,8 +182,13 @@ class LinuxProcesses:
         return held
 
     def release(self, held: Held) -> None:
-        """See `Processes`. Closing the pidfd takes it out of both epolls."""
+        """See `Processes`."""
         if held.fd >= 0:
+            # Closing is not enough: whoever looks at our descriptors at that instant keeps the file in the epoll, and
+            # it would then speak for the next process that gets its number.
+            self._exits.unregister(held.fd)
+            if self._hints is not None:
+                self._hints.unregister(held.fd)
             del self._held[held.fd]
             os.close(held.fd)
             held.fd = -1
@@ -286,14 +293,26 @@ def _start(pid: int) -> float | None:
     return float(stat[stat.rindex(b")") + 2 :].split(None, 20)[19]) if stat else None
 
 
-def _inspect(pid: int, stat: list[bytes], below: str) -> Process:
-    environ = _read(f"/proc/{pid}/environ")
-    # In the middle of an exec there is no environment to read for an instant.
-    for _ in range(3):
-        if environ != b"" or int(stat[6]) & _KERNEL_THREAD or not os.access(f"/proc/{pid}/environ", os.R_OK):
-            break
+def _environ(pid: int, stat: list[bytes]) -> bytes | None:
+    """Return what a process was started with; None if it cannot be told.
+
+    In the middle of an exec there is for an instant neither environment nor command line. Who has a command line but no
+    environment was started without one.
+    """
+    path = f"/proc/{pid}/environ"
+    environ = _read(path)
+    if environ != b"" or int(stat[6]) & _KERNEL_THREAD:
+        return environ
+    for _ in range(_EXEC_LOOKS):
+        command = _read(f"/proc/{pid}/cmdline")
+        environ = _read(path)
+        if environ is None or environ or command:
+            return environ
         time.sleep(_EXEC_SECONDS)
-        environ = _read(f"/proc/{pid}/environ")
+    return None
+
+
+def _inspect(pid: int, stat: list[bytes], environ: bytes | None, below: str) -> Process:
     variables = {}
     for entry in (environ or b"").split(b"\0"):
         if entry.startswith(b"AIR_"):

@@ -1,0 +1,27 @@
+"""One platform per test, for each backend that the contract binds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.backends.rig import RIGS, LocalRig, Rig
+
+
+@pytest.fixture(params=list(RIGS))
+def rig(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Rig]:
+    """A platform with nothing on it; whatever the test leaves is cleared away."""
+    ready = RIGS[request.param](tmp_path)
+    yield ready
+    ready.close()
+
+
+@pytest.fixture(params=[name for name in RIGS if name.startswith("local")])
+def local(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[LocalRig]:
+    """The same, for what is particular to processes of this machine: on Linux with and without pidfd."""
+    ready = RIGS[request.param](tmp_path)
+    assert isinstance(ready, LocalRig)
+    yield ready
+    ready.close()

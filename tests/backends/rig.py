@@ -1,0 +1,279 @@
+# ruff: noqa: D102 - the abstract class says what each method is for
+"""What a backend needs to be put through the contract: one class per platform, named in `RIGS`.
+
+A rig makes backends that share one platform, and launches whose tasks behave as the contract asks. Tasks are `sh`
+commands that talk through their workspace, so a container platform can use the same ones.
+"""
+
+from __future__ import annotations
+
+import abc
+import contextlib
+import ctypes
+import dataclasses
+import enum
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import psutil
+
+import air_executor.errors
+from air_executor.backends.base import Backend, Launch
+from air_executor.backends.fake import FakeBackend, FakePlatform
+from air_executor.backends.local import LocalBackend
+from air_executor.backends.portable import PsutilProcesses
+from air_executor.backends.processes import choose
+from air_executor.core.names import Host, Slot
+from air_executor.errors import AirExecutorError
+from air_executor.store.layout import Layout
+from tests.conftest import wait_for
+
+GRACE = 0.3
+"""Seconds; short, because some tests have to sit it out."""
+HOST = Host("here", "0f0f0f0f-boot")
+
+_UNTIL_RELEASED = 'while [ ! -e "$AIR_WORKSPACE/release-$AIR_RUN_ID" ]; do sleep 0.02; done'
+_READY = 'true >"$AIR_WORKSPACE/ready-$AIR_RUN_ID"'
+
+
+class Task(enum.Enum):
+    """How a task behaves; the value is the command that does it."""
+
+    ENDS = f"{_READY}"
+    WAITS = f"{_READY}; {_UNTIL_RELEASED}"
+    LEAVES_CHILD = f"( {_UNTIL_RELEASED} ) & {_READY}"
+    IGNORES_TERM = f"trap '' TERM; {_READY}; {_UNTIL_RELEASED}"
+
+
+class Rig(abc.ABC):
+    """One platform with nothing on it."""
+
+    @abc.abstractmethod
+    def backend(self) -> Backend:
+        """Return another backend on this platform."""
+
+    @abc.abstractmethod
+    def launch(self, slot: Slot, seq: int, task: Task) -> Launch:
+        """Return a launch of a task of that behaviour."""
+
+    @abc.abstractmethod
+    def release(self, launch: Launch) -> None:
+        """Let a task that waits end."""
+
+    @abc.abstractmethod
+    def is_ready(self, launch: Launch) -> bool:
+        """Tell whether the task got as far as its behaviour."""
+
+    @abc.abstractmethod
+    def spawn_by_manager_that_is_killed(self, launch: Launch) -> None:
+        """Spawn from another process, and kill that one as soon as `spawn` has returned."""
+
+    @abc.abstractmethod
+    def race(self, contenders: Sequence[Callable[[], None]]) -> list[AirExecutorError | None]:
+        """Run all at the same time, as far as the platform can, and return what each raised."""
+
+    def step(self) -> None:  # noqa: B027 - most platforms move by themselves
+        """Let the platform move on, where it does not by itself."""
+
+    def until(self, condition: Callable[[], bool], what: str) -> None:
+        """Wait for a condition while the platform moves on."""
+
+        def moved() -> bool:
+            if condition():
+                return True
+            self.step()
+            return False
+
+        wait_for(moved, timeout=20, what=what)
+
+    def close(self) -> None:  # noqa: B027 - nothing is left in memory
+        """Leave nothing behind."""
+
+
+class FakeRig(Rig):
+    """The platform in memory; removals take a step."""
+
+    def __init__(self, root: Path) -> None:
+        self.platform = FakePlatform(slow_removal=True, on_spawn=self._act)
+        self._root = root
+        self._ending: list[Slot] = []
+
+    def backend(self) -> Backend:
+        return FakeBackend(self.platform)
+
+    def launch(self, slot: Slot, seq: int, task: Task) -> Launch:
+        return make_launch(Layout(self._root), slot, seq, task)
+
+    def release(self, launch: Launch) -> None:
+        self.platform.end(launch.slot)
+
+    def is_ready(self, launch: Launch) -> bool:
+        return launch.run in self.platform.spawned
+
+    def spawn_by_manager_that_is_killed(self, launch: Launch) -> None:
+        self.backend().spawn(launch)
+
+    def race(self, contenders: Sequence[Callable[[], None]]) -> list[AirExecutorError | None]:
+        return [attempt(contender) for contender in contenders]
+
+    def step(self) -> None:
+        for slot in self._ending:
+            self.platform.end(slot, lingers=self.platform.runners[slot].launch.argv[-1] == Task.LEAVES_CHILD.value)
+        self._ending.clear()
+        self.platform.settle()
+
+    def _act(self, launch: Launch) -> None:
+        if launch.argv[-1] in {Task.ENDS.value, Task.LEAVES_CHILD.value}:
+            self._ending.append(launch.slot)
+
+
+class LocalRig(Rig):
+    """Processes of this machine, with a state directory below `root`."""
+
+    def __init__(self, root: Path, *, portable: bool = False) -> None:
+        self.layout = Layout(root / "state")
+        self.portable = portable
+        self._backends: list[LocalBackend] = []
+        if portable:  # an earlier test may have left this on, which no system without pidfd has
+            set_subreaper(on=False)
+        Path(self.layout.bin).mkdir(parents=True)
+        shutil.copy(Path(air_executor.errors.__file__).parent / "runner" / "air-runner", self.layout.bin)
+
+    def backend(self, layout: Layout | None = None) -> LocalBackend:
+        processes = PsutilProcesses() if self.portable else choose()
+        backend = LocalBackend(layout or self.layout, HOST, processes=processes)
+        self._backends.append(backend)
+        return backend
+
+    def launch(self, slot: Slot, seq: int, task: Task) -> Launch:
+        return self.command(slot, seq, task.value)
+
+    def command(self, slot: Slot, seq: int, script: str) -> Launch:
+        """Return a launch of any `sh` script."""
+        launch = make_launch(self.layout, slot, seq, script)
+        Path(launch.workspace).mkdir(parents=True, exist_ok=True)
+        Path(launch.out_dir).mkdir(parents=True, exist_ok=True)
+        return launch
+
+    def release(self, launch: Launch) -> None:
+        Path(launch.workspace, f"release-{launch.run}").touch()
+
+    def is_ready(self, launch: Launch) -> bool:
+        return Path(launch.workspace, f"ready-{launch.run}").exists()
+
+    def spawn_by_manager_that_is_killed(self, launch: Launch) -> None:
+        words = json.dumps([self.layout.root, self.portable, dataclasses.asdict(launch)])
+        command = [sys.executable, "-m", "tests.backends.spawn_once", words]
+        environ = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+        # The runner must become a stranger's child, as it does when a manager of another session dies.
+        with not_adopting_orphans(), subprocess.Popen(command, stdout=subprocess.PIPE, env=environ) as manager:
+            assert manager.stdout is not None
+            assert manager.stdout.readline() == b"spawned\n"
+            manager.send_signal(signal.SIGKILL)
+
+    def race(self, contenders: Sequence[Callable[[], None]]) -> list[AirExecutorError | None]:
+        start = threading.Barrier(len(contenders))
+        outcomes: list[AirExecutorError | None] = [None] * len(contenders)
+
+        def run(index: int) -> None:
+            start.wait()
+            outcomes[index] = attempt(contenders[index])
+
+        threads = [threading.Thread(target=run, args=(index,)) for index in range(len(contenders))]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        return outcomes
+
+    def members(self) -> list[psutil.Process]:
+        """Return the live processes that carry this state directory in their environment or hold a file of it."""
+        found = []
+        for process in psutil.process_iter():
+            with contextlib.suppress(psutil.Error):
+                if process.pid == os.getpid() or process.status() == psutil.STATUS_ZOMBIE:
+                    continue
+                mine = process.environ().get("AIR_WORKSPACE", "").startswith(self.layout.root + "/")
+                if mine or any(file.path.startswith(self.layout.jobs + "/") for file in process.open_files()):
+                    found.append(process)
+        return found
+
+    def _is_cleared(self) -> bool:
+        """Kill what is left; what forks meanwhile is there the next time."""
+        left = self.members()
+        for process in left:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
+        return not left
+
+    def close(self) -> None:
+        wait_for(self._is_cleared, what="the last process of the test to go")
+        for backend in self._backends:
+            backend.close()
+        last = LocalBackend(self.layout, HOST)
+        wait_for(lambda: not last.observe(), what="the slots to be free")  # and reaps what came to us
+        last.close()
+
+
+RIGS: dict[str, Callable[[Path], Rig]] = {
+    "fake": FakeRig,
+    "local": LocalRig,
+    "local-portable": lambda root: LocalRig(root, portable=True),
+}
+
+
+def make_launch(layout: Layout, slot: Slot, seq: int, task: Task | str) -> Launch:
+    """Return a launch as the manager would make it."""
+    run = f"0badcafe-{seq}"
+    script = task.value if isinstance(task, Task) else task
+    workspace = layout.workspace(slot.job)
+    environ = {"AIR_JOB_ID": slot.job, "AIR_TASK_ID": "t", "AIR_RUN_ID": run, "AIR_WORKSPACE": workspace}
+    return Launch(
+        slot=slot,
+        uid="0badcafe",
+        run=run,
+        task="t",
+        argv=("sh", "-c", script),
+        env=environ,
+        out_dir=f"{layout.run(slot.job, seq, 't')}/out",
+        workspace=workspace,
+        bin_dir=layout.bin,
+        workdir=workspace,
+        grace=GRACE,
+    )
+
+
+def attempt(action: Callable[[], None]) -> AirExecutorError | None:
+    """Return what an action raised."""
+    try:
+        action()
+    except AirExecutorError as error:
+        return error
+    return None
+
+
+@contextlib.contextmanager
+def not_adopting_orphans() -> Iterator[None]:
+    """Let orphans of our descendants go to init meanwhile, though a backend in this process may want them."""
+    before = set_subreaper(on=False)
+    try:
+        yield
+    finally:
+        set_subreaper(on=before)
+
+
+def set_subreaper(*, on: bool) -> bool:
+    """Say whether we get the orphans below this process, and return what was so before; Linux alone has this choice."""
+    before = ctypes.c_int(0)
+    if sys.platform == "linux":
+        libc = ctypes.CDLL(None)
+        libc.prctl(37, ctypes.byref(before), 0, 0, 0)
+        libc.prctl(36, int(on), 0, 0, 0)
+    return bool(before.value)

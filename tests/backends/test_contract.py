@@ -1,0 +1,187 @@
+"""What every backend promises, whatever its platform."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import pytest
+
+from air_executor.backends.base import Backend
+from air_executor.core.names import Slot
+from air_executor.errors import DuplicateRunnerError
+from tests.backends.rig import Rig, Task
+
+SLOT = Slot("census", 0)
+OTHER = Slot("census", 3)
+
+
+def is_gone(backend: Backend, slot: Slot = SLOT) -> bool:
+    """Ask for removal once more, as the manager does each cycle, and tell whether the slot is free."""
+    backend.remove(slot)
+    return slot not in backend.observe()
+
+
+def test_nothing_is_listed_at_first(rig: Rig) -> None:
+    """A platform on which nothing was started has no runners."""
+    assert rig.backend().observe() == {}
+
+
+def test_a_run_is_listed_until_it_ends(rig: Rig) -> None:
+    """A runner is listed alive under its run id, and absent once it has ended and left nothing."""
+    backend = rig.backend()
+    launch = rig.launch(SLOT, 1, Task.WAITS)
+    backend.spawn(launch)
+    status = backend.observe()[SLOT]
+    assert (status.run, status.alive) == (launch.run, True)
+    rig.until(lambda: rig.is_ready(launch), "the task to start")
+    assert backend.observe()[SLOT].alive
+    rig.release(launch)
+    rig.until(lambda: SLOT not in backend.observe(), "the runner to be gone")
+
+
+def test_slots_of_a_job_are_independent(rig: Rig) -> None:
+    """Two slots of one job hold two runners, and the end of one leaves the other."""
+    backend = rig.backend()
+    first, second = rig.launch(SLOT, 1, Task.WAITS), rig.launch(OTHER, 2, Task.WAITS)
+    backend.spawn(first)
+    backend.spawn(second)
+    assert {slot: status.run for slot, status in backend.observe().items()} == {SLOT: first.run, OTHER: second.run}
+    rig.until(lambda: rig.is_ready(first), "the task to start")
+    rig.release(first)
+    rig.until(lambda: SLOT not in backend.observe(), "the first runner to be gone")
+    assert backend.observe()[OTHER].alive
+
+
+def test_a_taken_slot_refuses(rig: Rig) -> None:
+    """A second spawn in a slot raises, starts nothing, and leaves the first runner alone."""
+    backend = rig.backend()
+    first, second = rig.launch(SLOT, 1, Task.WAITS), rig.launch(SLOT, 2, Task.WAITS)
+    backend.spawn(first)
+    rig.until(lambda: rig.is_ready(first), "the task to start")
+    with pytest.raises(DuplicateRunnerError):
+        backend.spawn(second)
+    with pytest.raises(DuplicateRunnerError):
+        rig.backend().spawn(second)
+    status = backend.observe()[SLOT]
+    assert (status.run, status.alive) == (first.run, True)
+    assert not rig.is_ready(second)
+
+
+def test_of_twenty_creators_one_wins(rig: Rig) -> None:
+    """Whoever else tries at the same time is refused, and the runner that is listed is the winner's."""
+    backends = [rig.backend() for _ in range(20)]
+    launches = [rig.launch(SLOT, seq, Task.WAITS) for seq in range(20)]
+    for backend in backends:
+        backend.observe()
+
+    outcomes = rig.race([partial(backend.spawn, launches[number]) for number, backend in enumerate(backends)])
+    winners = [launch for number, launch in enumerate(launches) if outcomes[number] is None]
+    assert len(winners) == 1
+    assert all(isinstance(outcome, DuplicateRunnerError) for outcome in outcomes if outcome is not None)
+    rig.until(lambda: rig.is_ready(winners[0]), "the winner's task to start")
+    assert [launch.run for launch in launches if rig.is_ready(launch)] == [winners[0].run]
+    assert rig.backend().observe()[SLOT].run == winners[0].run
+
+
+def test_a_freed_slot_takes_the_next_run(rig: Rig) -> None:
+    """A name is usable again as soon as it is absent, many times over."""
+    backend = rig.backend()
+    for seq in range(5):
+        backend.spawn(rig.launch(SLOT, seq, Task.ENDS))
+        rig.until(lambda: SLOT not in backend.observe(), "the runner to be gone")
+
+
+def test_remove_ends_with_absence(rig: Rig) -> None:
+    """A live runner that is removed goes, however often it is asked to."""
+    backend = rig.backend()
+    launch = rig.launch(SLOT, 1, Task.WAITS)
+    backend.spawn(launch)
+    rig.until(lambda: rig.is_ready(launch), "the task to start")
+    rig.until(lambda: is_gone(backend), "the runner to be gone")
+    backend.remove(SLOT)
+    assert backend.observe() == {}
+    backend.spawn(rig.launch(SLOT, 2, Task.WAITS))
+    assert backend.observe()[SLOT].alive
+
+
+def test_remove_at_once(rig: Rig) -> None:
+    """A runner that has hardly begun can be removed too."""
+    backend = rig.backend()
+    for seq in range(5):
+        backend.spawn(rig.launch(SLOT, seq, Task.WAITS))
+        rig.until(lambda: is_gone(backend), "the runner to be gone")
+
+
+def test_remove_of_the_unknown_does_nothing(rig: Rig) -> None:
+    """A slot without a runner can be removed, and its neighbour does not notice."""
+    backend = rig.backend()
+    backend.spawn(rig.launch(OTHER, 1, Task.WAITS))
+    backend.remove(SLOT)
+    backend.remove(Slot("no-such-job", 7))
+    assert list(backend.observe()) == [OTHER]
+    assert backend.observe()[OTHER].alive
+
+
+def test_what_ignores_term_is_killed(rig: Rig) -> None:
+    """After its grace a task goes, whether it wants to or not."""
+    backend = rig.backend()
+    launch = rig.launch(SLOT, 1, Task.IGNORES_TERM)
+    backend.spawn(launch)
+    rig.until(lambda: rig.is_ready(launch), "the task to start")
+    rig.until(lambda: is_gone(backend), "the runner to be gone")
+
+
+def test_exited_is_not_absent(rig: Rig) -> None:
+    """While a grandchild lives the runner counts as exited, but its slot is taken; removal ends the grandchild."""
+    backend = rig.backend()
+    launch = rig.launch(SLOT, 1, Task.LEAVES_CHILD)
+    backend.spawn(launch)
+    rig.until(lambda: SLOT in backend.observe() and not backend.observe()[SLOT].alive, "the runner to exit")
+    assert backend.observe()[SLOT].run == launch.run
+    with pytest.raises(DuplicateRunnerError):
+        backend.spawn(rig.launch(SLOT, 2, Task.WAITS))
+    rig.until(lambda: is_gone(backend), "the grandchild to be gone")
+
+
+@pytest.mark.parametrize("killed", [False, True], ids=["closed", "killed"])
+def test_the_next_manager_adopts(rig: Rig, *, killed: bool) -> None:
+    """A runner outlives its manager; the next one lists it, refuses its slot, and notices its end."""
+    launch = rig.launch(SLOT, 1, Task.WAITS)
+    start_under_earlier_manager(rig, launch.slot, killed=killed)
+    rig.until(lambda: rig.is_ready(launch), "the task to start")
+    backend = rig.backend()
+    status = backend.observe()[SLOT]
+    assert (status.run, status.alive) == (launch.run, True)
+    with pytest.raises(DuplicateRunnerError):
+        backend.spawn(rig.launch(SLOT, 2, Task.WAITS))
+    rig.release(launch)
+    rig.until(lambda: SLOT not in backend.observe(), "the runner to be gone")
+
+
+@pytest.mark.parametrize("killed", [False, True], ids=["closed", "killed"])
+def test_the_next_manager_can_remove(rig: Rig, *, killed: bool) -> None:
+    """An adopted runner is stopped like one's own."""
+    launch = rig.launch(SLOT, 1, Task.WAITS)
+    start_under_earlier_manager(rig, launch.slot, killed=killed)
+    rig.until(lambda: rig.is_ready(launch), "the task to start")
+    backend = rig.backend()
+    rig.until(lambda: is_gone(backend), "the runner to be gone")
+
+
+@pytest.mark.parametrize("killed", [False, True], ids=["closed", "killed"])
+def test_spawn_before_observe_sees_earlier_runners(rig: Rig, *, killed: bool) -> None:
+    """A manager that spawns before it has looked is refused all the same."""
+    start_under_earlier_manager(rig, SLOT, killed=killed)
+    with pytest.raises(DuplicateRunnerError):
+        rig.backend().spawn(rig.launch(SLOT, 2, Task.WAITS))
+
+
+def start_under_earlier_manager(rig: Rig, slot: Slot, *, killed: bool) -> None:
+    """Start run 1 of a slot by a manager that is gone afterwards."""
+    launch = rig.launch(slot, 1, Task.WAITS)
+    if killed:
+        rig.spawn_by_manager_that_is_killed(launch)
+    else:
+        earlier = rig.backend()
+        earlier.spawn(launch)
+        earlier.close()

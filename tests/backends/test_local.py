@@ -1,0 +1,481 @@
+"""What is particular to processes: strangers, stragglers, the environment, and what hostile tasks leave behind."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+import psutil
+import pytest
+
+from air_executor.backends import processes
+from air_executor.backends.base import Launch
+from air_executor.backends.local import LocalBackend
+from air_executor.core.names import Host, Slot
+from air_executor.errors import BackendUnavailableError, DuplicateRunnerError, SpawnRejectedError
+from air_executor.store.layout import Layout
+from tests.backends.rig import HOST, LocalRig, Task
+from tests.backends.test_contract import is_gone
+from tests.conftest import wait_for
+
+SLOT = Slot("census", 0)
+LOOP = "while :; do sleep 0.05; done"
+PYTHON_DAEMON = (
+    f"{sys.executable} -c 'import subprocess; "
+    'subprocess.Popen(["sleep", "1000"], close_fds=True, start_new_session={session})\''
+)
+
+linux_only = pytest.mark.skipif(sys.platform != "linux", reason="psutil cannot see this on other systems")
+
+
+def run_to_exit(rig: LocalRig, backend: LocalBackend, script: str, seq: int = 1) -> Launch:
+    """Run a task until its runner has exited and something of it is listed."""
+    launch = rig.command(SLOT, seq, script)
+    backend.spawn(launch)
+    rig.until(lambda: not backend.observe()[SLOT].alive, "the runner to exit")
+    return launch
+
+
+def runner_pid(rig: LocalRig, launch: Launch) -> int:
+    """Return the pid that the runner wrote, once the task has started."""
+    rig.until(lambda: rig.is_ready(launch), "the task to start")
+    return int(Path(rig.layout.slot_file(launch.slot)).read_text().split("pid ")[1].split()[0])
+
+
+def forge(rig: LocalRig, text: str) -> str:
+    """Write a slot's file as if a manager had, and return its path."""
+    path = Path(rig.layout.slot_file(SLOT))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    return str(path)
+
+
+def header(run: str = "0badcafe-1", host: Host = HOST, grace: float = 0.3) -> str:
+    """Return the first line of a slot's file."""
+    return json.dumps({"host": host.name, "boot": host.boot, "run": run, "grace": grace}) + "\n"
+
+
+@contextlib.contextmanager
+def stranger(*words: str) -> Iterator[subprocess.Popen[bytes]]:
+    """Run a program that is none of ours, and see that it has survived."""
+    with subprocess.Popen(words or ("sleep", "1000"), stdout=subprocess.DEVNULL) as process:
+        try:
+            yield process
+            assert process.poll() is None, "a stranger was killed"
+        finally:
+            process.kill()
+
+
+def zombies() -> list[psutil.Process]:
+    """Return our children that nobody has reaped."""
+    return [child for child in psutil.Process().children() if child.status() == psutil.STATUS_ZOMBIE]
+
+
+def test_a_pid_in_the_file_proves_nothing(local: LocalRig) -> None:
+    """A stranger that got the pid of an earlier runner is neither listed nor killed."""
+    with stranger() as other:
+        forge(local, header() + f"pid {other.pid}\n")
+        backend = local.backend()
+        assert backend.observe() == {}
+        backend.remove(SLOT)
+        backend.spawn(local.launch(SLOT, 2, Task.ENDS))
+        local.until(lambda: is_gone(backend), "the runner to be gone")
+
+
+def test_whoever_reads_the_file_is_a_stranger(local: LocalRig) -> None:
+    """A user who looks into the slot's file is neither listed nor killed with the run."""
+    backend = local.backend()
+    launch = local.launch(SLOT, 1, Task.WAITS)
+    backend.spawn(launch)
+    with stranger("tail", "-f", local.layout.slot_file(SLOT)):
+        runner_pid(local, launch)
+        local.until(lambda: is_gone(backend), "the runner to be gone")
+        assert local.backend().observe() == {}
+
+
+def test_a_child_that_dropped_the_lock_holds_the_slot(local: LocalRig) -> None:
+    """Python's children close the descriptor; one that lives on is found all the same, and removed."""
+    backend = local.backend()
+    launch = run_to_exit(local, backend, PYTHON_DAEMON.format(session=False))
+    assert backend.observe()[SLOT].run == launch.run
+    assert len(local.members()) == 1
+    with pytest.raises(DuplicateRunnerError):
+        backend.spawn(local.launch(SLOT, 2, Task.ENDS))
+    local.until(lambda: is_gone(backend), "the child to be gone")
+    assert local.members() == []
+
+
+def test_a_daemon_that_kept_the_lock_holds_the_slot(local: LocalRig) -> None:
+    """A child in a session of its own is found after the normal end of its run, and removed."""
+    backend = local.backend()
+    run_to_exit(local, backend, f"setsid sh -c '{LOOP}' & sleep 0.1")
+    local.until(lambda: is_gone(backend), "the daemon to be gone")
+    assert local.members() == []
+
+
+@linux_only
+def test_a_daemon_that_dropped_everything_but_its_environment(tmp_path: Path) -> None:
+    """Own session, no descriptor, runner ended well: the orphan comes to us and holds the slot."""
+    local = LocalRig(tmp_path)
+    backend = local.backend()
+    run_to_exit(local, backend, PYTHON_DAEMON.format(session=True))
+    local.until(lambda: is_gone(backend), "the daemon to be gone")
+    assert local.members() == []
+    local.close()
+
+
+def test_a_daemon_of_a_stopped_run_is_found(local: LocalRig) -> None:
+    """After a stop the slot is free only when nothing carries the run's environment any more."""
+    backend = local.backend()
+    launch = local.command(SLOT, 1, PYTHON_DAEMON.format(session=True) + f"; {Task.WAITS.value}")
+    backend.spawn(launch)
+    runner_pid(local, launch)
+    local.until(lambda: is_gone(backend), "the runner to be gone")
+    assert local.members() == []
+
+
+def test_a_task_that_cleared_its_environment_is_known_by_the_lock(local: LocalRig) -> None:
+    """With the descriptor alone, in a session of its own, it still belongs to the run."""
+    backend = local.backend()
+    path = os.environ["PATH"]
+    run_to_exit(local, backend, f"setsid env -i PATH={path} sh -c '{LOOP}' & sleep 0.1")
+    assert local.members()
+    local.until(lambda: is_gone(backend), "the task's child to be gone")
+    assert local.members() == []
+
+
+def test_a_child_without_any_mark_is_known_by_its_group(local: LocalRig) -> None:
+    """No environment and no descriptor, but still in the runner's group: found and removed."""
+    backend = local.backend()
+    script = f"env -i {shutil.which('sleep')} 1000 9>&- >/dev/null 2>&1 & echo $! >child; sleep 0.1"
+    launch = run_to_exit(local, backend, script)
+    left = psutil.Process(int(Path(launch.workspace, "child").read_text()))
+    assert local.members() == []
+    local.until(lambda: is_gone(backend), "the child to be gone")
+    wait_for(lambda: not left.is_running() or left.status() == psutil.STATUS_ZOMBIE, what="the child to end")
+
+
+def test_a_killed_runner_is_exited_while_its_task_lives(local: LocalRig) -> None:
+    """When the runner's shell is killed its task still holds the slot, and is stopped before it is free."""
+    backend = local.backend()
+    launch = local.launch(SLOT, 1, Task.WAITS)
+    backend.spawn(launch)
+    os.kill(runner_pid(local, launch), signal.SIGKILL)
+    local.until(lambda: not backend.observe()[SLOT].alive, "the runner to exit")
+    assert backend.observe()[SLOT].run == launch.run
+    assert local.members()
+    with pytest.raises(DuplicateRunnerError):
+        backend.spawn(local.launch(SLOT, 2, Task.ENDS))
+    local.until(lambda: is_gone(backend), "the task to be gone")
+    assert local.members() == []
+
+
+def test_stragglers_that_end_by_themselves_free_the_slot(local: LocalRig) -> None:
+    """What outlived its runner need not be removed to be seen gone."""
+    backend = local.backend()
+    launch = run_to_exit(local, backend, Task.LEAVES_CHILD.value)
+    local.release(launch)
+    local.until(lambda: SLOT not in backend.observe(), "the slot to be free")
+
+
+def test_a_straggler_is_adopted_as_exited(local: LocalRig) -> None:
+    """The next manager finds a task without its runner, knows its run, and removes it."""
+    launch = local.launch(SLOT, 1, Task.WAITS)
+    local.spawn_by_manager_that_is_killed(launch)
+    os.kill(runner_pid(local, launch), signal.SIGKILL)
+    backend = local.backend()
+    local.until(lambda: not backend.observe()[SLOT].alive, "the runner to exit")
+    again = local.backend()
+    status = again.observe()[SLOT]
+    assert (status.run, status.alive) == (launch.run, False)
+    local.until(lambda: is_gone(again), "the task to be gone")
+    assert local.members() == []
+
+
+def test_the_grace_survives_the_manager(local: LocalRig) -> None:
+    """An adopted run that ignores TERM is killed after its own grace, not after the default of 10 seconds."""
+    launch = local.launch(SLOT, 1, Task.IGNORES_TERM)
+    local.spawn_by_manager_that_is_killed(launch)
+    os.kill(runner_pid(local, launch), signal.SIGKILL)  # so that nobody but the backend can enforce it
+    backend = local.backend()
+    wait_for(lambda: is_gone(backend), timeout=8, what="the task to be killed")
+
+
+def test_no_zombies_are_left(local: LocalRig) -> None:
+    """Runners, their tasks, and orphans that end later are all reaped."""
+    backend = local.backend()
+    for seq in range(3):
+        backend.spawn(local.command(SLOT, seq, "( sleep 0.05 & ) ; ( setsid sleep 0.1 9>&- & )"))
+        local.until(lambda: is_gone(backend), "the runner to be gone")
+
+    def none_left() -> bool:
+        backend.observe()
+        return not zombies()
+
+    wait_for(none_left, what="the last zombie to be reaped")
+
+
+def test_other_children_of_this_process_are_left_alone(local: LocalRig) -> None:
+    """A program that embeds the manager gets its own children's exit codes."""
+    backend = local.backend()
+    with subprocess.Popen(["sh", "-c", "exit 7"]) as own:
+        wait_for(zombies, what="the child to end")
+        backend.spawn(local.launch(SLOT, 1, Task.ENDS))
+        local.until(lambda: SLOT not in backend.observe(), "the runner to be gone")
+        assert own.wait() == 7
+
+
+def test_the_environment_of_a_task(local: LocalRig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A task gets the manager's environment without its `AIR_` settings and secrets, plus what is its own."""
+    monkeypatch.setenv("AIR_TOKEN", "hush")
+    monkeypatch.setenv("AIR_SECRET_DB", "hush")
+    monkeypatch.setenv("COLOUR", "green")
+    monkeypatch.setenv("PYTHONPATH", "/theirs")
+    backend = local.backend()
+    launch = local.command(Slot("census", 3), 1, f'env >"$AIR_WORKSPACE/env"; {Task.ENDS.value}')
+    backend.spawn(
+        Launch(**{**{name: getattr(launch, name) for name in Launch.__slots__}, "secrets": {"PASSWORD": "swordfish"}})
+    )
+    local.until(lambda: not backend.observe(), "the runner to be gone")
+    lines = Path(launch.workspace, "env").read_text().splitlines()
+    assert not [line for line in lines if "hush" in line]
+    assert {"COLOUR=green", "PASSWORD=swordfish", f"AIR_RUN_ID={launch.run}", "AIR_SLOT=3"} <= set(lines)
+    assert f"PYTHONPATH=/theirs:{local.layout.bin}" in lines
+
+
+@pytest.mark.parametrize("kind", ["symlink", "dangling", "fifo", "directory", "hard link"])
+def test_a_hostile_slot_file_is_refused(local: LocalRig, tmp_path: Path, kind: str) -> None:
+    """What a task puts in the place of the slot's file is neither followed, nor waited for, nor changed."""
+    precious = tmp_path / "precious"
+    precious.write_text("do not touch")
+    launch = local.launch(SLOT, 1, Task.ENDS)
+    path = local.layout.slot_file(SLOT)
+    if kind == "fifo":
+        os.mkfifo(path)
+    elif kind == "directory":
+        os.mkdir(path)
+    elif kind == "hard link":
+        os.link(precious, path)
+    else:
+        os.symlink(precious if kind == "symlink" else tmp_path / "nothing", path)
+    backend = local.backend()
+    assert backend.observe() == {}
+    with pytest.raises(SpawnRejectedError, match=r"runner\.pid"):
+        backend.spawn(launch)
+    backend.remove(SLOT)
+    assert backend.observe() == {}
+    assert precious.read_text() == "do not touch"
+    assert not (tmp_path / "nothing").exists()
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"host": 1, "boot": 2, "run": 3, "grace": "x"}', "[" * 4000, "\0\n"])
+def test_a_scribbled_slot_file_harms_nobody(local: LocalRig, text: str) -> None:
+    """Whatever a task writes into the file, its own run is still known, and the next one starts."""
+    backend = local.backend()
+    launch = local.launch(SLOT, 1, Task.WAITS)
+    backend.spawn(launch)
+    runner_pid(local, launch)
+    forge(local, text)
+    adopting = local.backend()
+    assert adopting.observe()[SLOT].run == launch.run
+    local.release(launch)
+    local.until(lambda: SLOT not in adopting.observe() and SLOT not in backend.observe(), "the runner to be gone")
+    backend.spawn(local.launch(SLOT, 2, Task.ENDS))
+    local.until(lambda: SLOT not in backend.observe(), "the next runner to be gone")
+
+
+def test_a_removed_slot_file_frees_nothing(local: LocalRig) -> None:
+    """After a `git clean` the live runner is still found, by its lock on the file that is gone."""
+    backend = local.backend()
+    launch = local.launch(SLOT, 1, Task.WAITS)
+    backend.spawn(launch)
+    runner_pid(local, launch)
+    os.unlink(local.layout.slot_file(SLOT))
+    again = local.backend()
+    assert again.observe()[SLOT].run == launch.run
+    for manager in (backend, again):
+        with pytest.raises(DuplicateRunnerError):
+            manager.spawn(local.launch(SLOT, 2, Task.ENDS))
+    local.until(lambda: is_gone(again), "the runner to be gone")
+
+
+def test_a_new_file_is_no_proof_of_a_free_slot(local: LocalRig) -> None:
+    """A straggler of an archived job of the same id blocks the new one's slot, though nobody told this manager."""
+    backend = local.backend()
+    assert backend.observe() == {}
+    old = local.command(SLOT, 1, Task.WAITS.value)
+    local.spawn_by_manager_that_is_killed(old)
+    runner_pid(local, old)
+    os.makedirs(local.layout.archive)
+    os.rename(local.layout.job("census"), f"{local.layout.archive}/census-1")
+    new = local.launch(SLOT, 2, Task.ENDS)
+    with pytest.raises(DuplicateRunnerError):
+        backend.spawn(new)
+    with pytest.raises(DuplicateRunnerError):
+        backend.spawn(new)
+    assert backend.observe()[SLOT].run == old.run
+    local.until(lambda: is_gone(backend), "the straggler to be gone")
+    backend.spawn(new)
+    local.until(lambda: SLOT not in backend.observe(), "the new run to end")
+
+
+@pytest.mark.parametrize("late", [False, True], ids=["at start", "at spawn"])
+@pytest.mark.parametrize(
+    ("host", "run"),
+    [(HOST, "0badcafe-1"), (Host("elsewhere", "x"), "0badcafe-1"), (Host("here", "earlier-boot"), None)],
+    ids=["other namespace", "other host", "earlier boot"],
+)
+def test_a_lock_held_by_the_invisible(local: LocalRig, host: Host, run: str | None, *, late: bool) -> None:
+    """A holder that no process here explains keeps the slot; its run is believed unless the file is of another boot."""
+    backend = local.backend()
+    if late:
+        backend.observe()
+    with open(forge(local, header(host=host)), "rb") as file:  # we never suspect ourselves, so this lock has no owner
+        fcntl.flock(file, fcntl.LOCK_EX)
+        if late:
+            with pytest.raises(DuplicateRunnerError):
+                backend.spawn(local.launch(SLOT, 2, Task.ENDS))
+        status = backend.observe()[SLOT]
+        assert (status.run, status.alive) == (run, True)
+        backend.remove(SLOT)
+        assert SLOT in backend.observe()
+    assert SLOT not in backend.observe()
+
+
+@pytest.mark.parametrize("change", [{"argv": ("true", "x" * 4_000_000)}, {"env": {"A": "b\0c"}}, {"env": {"A=": "b"}}])
+def test_what_can_never_start_is_rejected(local: LocalRig, change: dict[str, object]) -> None:
+    """Arguments too long for the kernel or text that no process can get: permanent, and the slot stays free."""
+    backend = local.backend()
+    launch = local.launch(SLOT, 1, Task.ENDS)
+    with pytest.raises(SpawnRejectedError):
+        backend.spawn(Launch(**{**{name: getattr(launch, name) for name in Launch.__slots__}, **change}))
+    assert backend.observe() == {}
+    backend.spawn(launch)
+    local.until(lambda: SLOT not in backend.observe(), "the runner to be gone")
+
+
+def test_a_runner_that_cannot_be_watched_is_not_forgotten(local: LocalRig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Out of descriptors after the start: unknown is reported, and the next look finds the runner."""
+    backend = local.backend()
+    backend.observe()
+    launch = local.launch(SLOT, 1, Task.WAITS)
+    with monkeypatch.context() as patch:
+        patch.setattr(backend._processes, "hold", raise_too_many_files)
+        with pytest.raises(BackendUnavailableError):
+            backend.spawn(launch)
+    assert backend.observe()[SLOT].run == launch.run
+    local.until(lambda: is_gone(backend), "the runner to be gone")
+
+
+def raise_too_many_files(*_: object) -> None:
+    """Fail as the kernel does when a process has too many files open."""
+    raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+
+@linux_only
+def test_not_having_looked_is_not_having_found_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """When `/proc` cannot be read for want of descriptors the backend says so, and answers when it can."""
+    local = LocalRig(tmp_path)
+    launch = local.launch(SLOT, 1, Task.WAITS)
+    local.spawn_by_manager_that_is_killed(launch)
+    backend = local.backend()
+    with monkeypatch.context() as patch:
+        patch.setattr(processes, "_read", raise_too_many_files)
+        with pytest.raises(BackendUnavailableError):
+            backend.observe()
+    assert backend.observe()[SLOT].run == launch.run
+    local.close()
+
+
+def test_slots_are_held_for_archiving(local: LocalRig) -> None:
+    """A job's directory may move only while nothing of it runs, and nothing of it starts meanwhile."""
+    backend = local.backend()
+    launch = run_to_exit(local, backend, Task.LEAVES_CHILD.value)
+    with pytest.raises(DuplicateRunnerError), backend.lock_slots("census", [0, 1]):
+        pytest.fail("a straggler was overlooked")
+    local.release(launch)
+    local.until(lambda: SLOT not in backend.observe(), "the slot to be free")
+    rival = local.backend()
+    rival.observe()
+    with backend.lock_slots("census", [0, 1]), pytest.raises(DuplicateRunnerError):
+        rival.spawn(local.launch(SLOT, 2, Task.ENDS))
+    local.until(lambda: SLOT not in rival.observe(), "the slot to be free")
+    rival.spawn(local.launch(SLOT, 3, Task.ENDS))
+    local.until(lambda: SLOT not in rival.observe(), "the runner to be gone")
+
+
+def test_an_end_wakes_the_manager(local: LocalRig) -> None:
+    """The hint comes without anybody asking, for runners from before and after it was wanted."""
+    backend = local.backend()
+    woken = threading.Event()
+    first, second = local.launch(SLOT, 1, Task.WAITS), local.launch(Slot("census", 1), 2, Task.WAITS)
+    backend.spawn(first)
+    backend.on_change(woken.set)
+    backend.spawn(second)
+    for launch in (first, second):
+        local.until(partial(local.is_ready, launch), "the task to start")
+        woken.clear()
+        local.release(launch)
+        assert woken.wait(10)
+        local.until(partial(is_gone, backend, launch.slot), "the runner to be gone")
+
+
+def test_close_leaves_runners_but_no_handles(local: LocalRig) -> None:
+    """Descriptors and threads are given back, and the runner goes on."""
+    threads = set(threading.enumerate())
+    before = psutil.Process().num_fds()
+    backend = local.backend()
+    launch = local.launch(SLOT, 1, Task.WAITS)
+    backend.on_change(lambda: None)
+    backend.spawn(launch)
+    pid = runner_pid(local, launch)
+    backend.close()
+    assert psutil.Process().num_fds() == before
+    assert set(threading.enumerate()) == threads
+    assert psutil.pid_exists(pid)
+
+
+def test_runs_leave_no_descriptors_behind(local: LocalRig) -> None:
+    """After many runs the manager holds what it held after the first."""
+    backend = local.backend()
+    counts = []
+    for seq in range(4):
+        backend.spawn(local.launch(SLOT, seq, Task.ENDS))
+        local.until(lambda: SLOT not in backend.observe(), "the runner to be gone")
+        counts.append(psutil.Process().num_fds())
+    assert len(set(counts)) == 1
+
+
+def test_a_state_directory_behind_a_link(local: LocalRig, tmp_path: Path) -> None:
+    """The kernel shows real paths; a manager that came through a link knows its runners all the same."""
+    alias = tmp_path / "alias"
+    alias.symlink_to(local.layout.root)
+    launch = local.launch(SLOT, 1, Task.WAITS)
+    local.spawn_by_manager_that_is_killed(launch)
+    backend = local.backend(Layout(alias))
+    assert backend.observe()[SLOT].run == launch.run
+    with pytest.raises(DuplicateRunnerError):
+        backend.spawn(local.launch(SLOT, 2, Task.ENDS))
+    local.until(lambda: is_gone(backend), "the runner to be gone")
+
+
+def test_another_state_directory_is_none_of_ours(local: LocalRig, tmp_path: Path) -> None:
+    """Two managers of two directories do not see each other's runners."""
+    launch = local.launch(SLOT, 1, Task.WAITS)
+    backend = local.backend()
+    backend.spawn(launch)
+    other = local.backend(Layout(tmp_path / "other"))
+    assert other.observe() == {}
+    other.remove(SLOT)
+    assert backend.observe()[SLOT].alive
