@@ -71,6 +71,7 @@ def load_job(data: bytes, name: str) -> Job:
         what = "is empty" if raw is None else f"holds {quoted(raw)}"
         msg = f"{name}: {what}; a job file is a mapping with id and tasks"
         raise BadInputError(msg)
+    raw.pop("$schema", None)  # for editors
     return parse_job(raw, name)
 
 

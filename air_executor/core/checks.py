@@ -148,10 +148,16 @@ def _distinct(values: list[str]) -> list[str]:
 
 def check_id(value: object) -> str:
     """Check the id of a job, or of a task that someone names."""
-    try:
-        return named_id(value)  # type: ignore[arg-type]  # refuses what is not text
-    except BadInputError:
-        raise _wrong(ID_RULE, value) from None
+    return _id_at(value, ())
+
+
+def _id_at(value: object, at: Sequence[str | int]) -> str:
+    if isinstance(value, str):
+        try:
+            return named_id(value)
+        except BadInputError:
+            pass
+    raise _wrong(ID_RULE, value, at=at)
 
 
 def check_own_id(value: object) -> str:
@@ -165,13 +171,7 @@ def check_own_id(value: object) -> str:
 
 def check_ids(value: object) -> list[str]:
     """Check a list of ids; one that is named twice counts once."""
-    ids = []
-    for number, name in enumerate(_list(value, "ids")):
-        try:
-            ids.append(named_id(name))
-        except BadInputError:
-            raise _wrong(ID_RULE, name, at=(number,)) from None
-    return _distinct(ids)
+    return _distinct([_id_at(name, (number,)) for number, name in enumerate(_list(value, "ids"))])
 
 
 def check_workdir(value: object) -> str:

@@ -394,9 +394,13 @@ def job_schema() -> dict[str, Any]:
     schema = Job.model_json_schema()
     task = schema["$defs"]["Task"]
     task["properties"] = {name: task["properties"][name] for name in ("id", "command", "after", *TASK_DEFAULTS)}
+    del task["required"]  # the command; it may also stand in the defaults
+    own = {"properties": {"tasks": {"items": {"required": ["command"]}}}}
+    shared = {"properties": {"defaults": {"required": ["command"]}}, "required": ["defaults"]}
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         **schema,
+        "anyOf": [own, shared],
         "title": "Air-Executor job",
         "description": "A job file: tasks that run on ephemeral runners.",
     }

@@ -46,8 +46,11 @@ def to_path(value: object) -> str:
 
 def to_id(value: object) -> str:
     """Take a name under the rule for ids."""
+    if not isinstance(value, str):
+        msg = f"must be text, got {quoted(value)}"
+        raise BadInputError(msg)
     try:
-        return check_id(value)  # type: ignore[arg-type]  # refuses what is not text
+        return check_id(value)
     except BadInputError as error:
         raise BadInputError(str(error).removeprefix("id: ")) from None
 

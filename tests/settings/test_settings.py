@@ -1,0 +1,213 @@
+"""Settings: which source wins, what is refused, and that the documentation says the same."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from air_executor.errors import BadInputError
+from air_executor.settings import all_settings, effective, find_project, load, locate_state_dir
+
+DOCS = Path(__file__).parents[2] / "docs" / "settings.md"
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """Return a project folder with a settings file."""
+    (tmp_path / "air-executor.toml").write_text(
+        'max_runners = 3\nhttp_port = 1\nstate_dir = "st"\nsecrets_dir = "sec"\n'
+        "[queues]\ngpu = 2\n[cost]\nrunner_hour = 1\n"
+    )
+    return tmp_path
+
+
+def test_the_nearest_source_wins_and_is_named(project: Path) -> None:
+    """Flag, then environment, then file, then default; a flag that is not given and an empty variable do not count."""
+    env = {"AIR_MAX_RUNNERS": "5", "AIR_HTTP_PORT": "", "AIR_COST_CURRENCY": "EUR", "AIR_EVENTS": "off"}
+    settings = load({"max_runners": 7, "poll_interval": None}, env, str(project))
+    assert (settings.max_runners, settings.http_port, settings.events) == (7, 1, False)
+    assert (settings.cost.runner_hour, settings.cost.currency) == (1.0, "EUR")
+    assert settings.queues == {"gpu": 2}
+    assert (settings.poll_interval, settings.backend) == (1.0, "local")
+    file = str(project / "air-executor.toml")
+    wanted = {
+        "max_runners": "--max-runners",
+        "events": "AIR_EVENTS",
+        "cost.currency": "AIR_COST_CURRENCY",
+        "http_port": file,
+        "queues": file,
+        "cost.runner_hour": file,
+        "poll_interval": "default",
+    }
+    assert {name: settings.sources[name] for name in wanted} == wanted
+    assert load({}, env, str(project)).max_runners == 5
+    assert {name for name, _, _ in effective(settings)} == set(settings.sources) == {a.name for a in all_settings()}
+
+
+def test_without_anything_the_defaults_hold(tmp_path: Path) -> None:
+    """As documented."""
+    settings = load({}, {}, str(tmp_path))
+    assert settings.state_dir == str(tmp_path / ".air-executor")
+    assert settings.max_runners == len(os.sched_getaffinity(0))
+    assert settings.events is True
+    assert set(settings.sources.values()) == {"default"}
+    assert settings.warnings == ()
+
+
+def test_a_path_is_meant_from_where_it_is_written(project: Path) -> None:
+    """From the current folder in the environment, from the file's folder in the file."""
+    below = project / "a" / "b"
+    below.mkdir(parents=True)
+    assert load({}, {}, str(below)).state_dir == str(project / "st")
+    assert load({}, {}, str(below)).secrets_dir == str(project / "sec")
+    assert load({}, {"AIR_SECRETS_DIR": "x"}, str(below)).secrets_dir == str(below / "x")
+
+
+@pytest.mark.parametrize(
+    ("flag", "env", "state_dir", "source"),
+    [
+        ("x", {"AIR_STATE_DIR": "y"}, "a/x", "--state-dir"),
+        (None, {"AIR_STATE_DIR": "../y"}, "y", "AIR_STATE_DIR"),
+        (None, {"AIR_STATE_DIR": ""}, "st", "{project}/air-executor.toml"),
+        (None, {}, "st", "{project}/air-executor.toml"),
+    ],
+)
+def test_the_state_directory_is_found_alike_by_all(
+    project: Path, flag: str | None, env: Mapping[str, str], state_dir: str, source: str
+) -> None:
+    """The fast way that `status` takes and the full one agree."""
+    here = project / "a"
+    here.mkdir()
+    wanted = (str(project / state_dir), source.format(project=project))
+    assert locate_state_dir(flag, env, str(here)) == wanted
+    settings = load({"state_dir": flag}, env, str(here))
+    assert (settings.state_dir, settings.sources["state_dir"]) == wanted
+
+
+def test_the_project_is_the_nearest_folder_that_has_one(tmp_path: Path) -> None:
+    """A state directory or a settings file makes a project; the current folder is one where there is none."""
+    deep = tmp_path / "a" / "b"
+    deep.mkdir(parents=True)
+    assert find_project(str(deep)) == str(deep)
+    (tmp_path / ".air-executor").mkdir()
+    assert find_project(str(deep)) == str(tmp_path)
+    (tmp_path / "a" / "air-executor.toml").touch()
+    assert find_project(str(deep)) == str(tmp_path / "a")
+
+
+def test_a_strangers_project_above_is_not_ours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever may write to a shared parent could otherwise have us run their jobs."""
+    here = tmp_path / "a"
+    here.mkdir()
+    (tmp_path / ".air-executor").mkdir()
+    owner = os.stat(tmp_path / ".air-executor").st_uid
+    if owner == 0:
+        os.chown(tmp_path / ".air-executor", 12345, -1)
+        owner = 12345
+    monkeypatch.setattr(os, "geteuid", lambda: owner + 1)
+    assert find_project(str(here)) == str(here)
+    assert find_project(str(tmp_path)) == str(tmp_path)
+    monkeypatch.setattr(os, "geteuid", lambda: owner)
+    assert find_project(str(here)) == str(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "message"),
+    [
+        ("AIR_MAX_RUNNERS", "many", 'must be a whole number between 1 and 100000, got "many"'),
+        ("AIR_MAX_RUNNERS", "0", "must be a whole number between 1"),
+        ("AIR_MAX_RUNNERS", "\u0663", "must be a whole number between 1"),
+        ("AIR_QUEUES", "gpu", "the limit of gpu must be a whole number"),
+        ("AIR_QUEUES", "gpu=1,gpu=2", "names the queue gpu twice"),
+        ("AIR_QUEUES", "GPU=1", "'GPU' is not a valid id"),
+        ("AIR_POLL_INTERVAL", "0", "must be at least 10ms"),
+        ("AIR_POLL_INTERVAL", "often", "must be a number of seconds"),
+        ("AIR_EVENTS", "maybe", "must be true or false"),
+        ("AIR_NAME_PREFIX", "a" * 13, "must be at most 12 characters"),
+        ("AIR_NAME_PREFIX", "Air", "'Air' is not a valid id"),
+        ("AIR_HTTP_PORT", "65536", "must be a whole number between 0 and 65535"),
+        ("AIR_COST_RUNNER_HOUR", "nan", "must be a number that is not negative"),
+        ("AIR_COST_RUNNER_HOUR", "-1", "must be a number that is not negative"),
+        ("AIR_TOKEN", "hunter 2", "must be ASCII text without spaces"),
+        ("AIR_STATE_DIR", "a\0", "must be a path"),
+    ],
+)
+def test_a_wrong_value_is_refused_by_its_source(tmp_path: Path, variable: str, value: str, message: str) -> None:
+    """The variable, what is accepted, what was given; but never a token."""
+    with pytest.raises(BadInputError) as caught:
+        load({}, {variable: value}, str(tmp_path))
+    assert str(caught.value).startswith(f"{variable}: {message}")
+    assert "hunter" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("max_runner = 3\n", "max_runner is not a setting; did you mean max_runners?"),
+        ("[cost]\nprice = 3\n", "cost.price is not a setting"),
+        ("cost = 3\n", "cost is not a setting"),
+        ('max_runners = "x"\n', 'max_runners: must be a whole number between 1 and 100000, got "x"'),
+        ("max_runners = true\n", "max_runners: must be a whole number"),
+        ("queues = [1]\n", "queues: must be limits by queue"),
+        ("events = 1\n", "events: must be true or false"),
+        ("state_dir = 1\n", "state_dir: must be a path"),
+        ("max_runners = \n", "cannot be read: Invalid value (at line 1, column 15)"),
+        ('token = "\udcff"\n', "cannot be read: "),
+    ],
+)
+def test_a_wrong_file_is_refused_by_name(tmp_path: Path, text: str, message: str) -> None:
+    """A misspelt key in a file is an error: the file is ours alone."""
+    file = tmp_path / "air-executor.toml"
+    file.write_bytes(text.encode(errors="surrogateescape"))
+    with pytest.raises(BadInputError) as caught:
+        load({}, {}, str(tmp_path))
+    assert str(caught.value).startswith(f"{file}: {message}")
+
+
+def test_a_flag_that_sets_nothing_is_a_mistake(tmp_path: Path) -> None:
+    """Whoever passes flags by name hears of a misspelt one."""
+    with pytest.raises(BadInputError, match="max_runner is not a setting; did you mean max_runners"):
+        load({"max_runner": 1}, {}, str(tmp_path))
+
+
+def test_a_misspelt_variable_is_a_warning(tmp_path: Path) -> None:
+    """Only a warning, for the environment is everybody's; a run's own variables and secrets are no settings at all."""
+    env = {"AIR_POLINTERVAL": "1", "AIR_JOB_ID": "x", "AIR_SECRET_KEY": "x", "AIR_EVENTS": "1", "AIRFLOW_HOME": "/"}
+    assert load({}, env, str(tmp_path)).warnings == (
+        "AIR_POLINTERVAL is not a setting; did you mean AIR_POLL_INTERVAL?",
+    )
+
+
+def test_a_token_is_never_shown(tmp_path: Path) -> None:
+    """Neither by `doctor` nor in a traceback."""
+    settings = load({}, {"AIR_TOKEN": "hunter2"}, str(tmp_path))
+    assert settings.token == "hunter2"  # noqa: S105
+    assert "hunter2" not in repr(settings) + repr(effective(settings))
+    assert ("token", "(set)", "AIR_TOKEN") in effective(settings)
+
+
+def test_every_setting_is_documented() -> None:
+    """Name, key, default and meaning, as the code has them; and nothing that does not exist."""
+    rows = [line for line in DOCS.read_text().splitlines() if line.startswith("| `AIR_")]
+    plain = {"none", "no limits", "number of cores", "the backend's own"}
+    assert rows == [
+        f"| `{a.variable}` | `{a.name}` | "
+        f"{a.default if a.default in plain or a.default.startswith('`') else f'`{a.default}`'} | {a.text} |"
+        for a in all_settings()
+    ]
+
+
+def test_finding_the_state_directory_imports_nothing_slow(tmp_path: Path) -> None:
+    """`status` must start fast: no pydantic, no YAML, on the way to the state directory or to all settings."""
+    code = (
+        "import sys; from air_executor.settings import load, locate_state_dir; locate_state_dir(None); load();"
+        "import air_executor.core.fields, air_executor.core.times;"
+        "print([m for m in ('pydantic', 'ruamel', 'pydantic_core', 'typer') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"

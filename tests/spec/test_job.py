@@ -1,0 +1,375 @@
+"""Jobs and tasks: what is accepted, what is refused with which words, and what they become."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from air_executor.core.fields import JOB_DEFAULTS, TASK_DEFAULTS
+from air_executor.core.intake import initial_state
+from air_executor.core.spec import (
+    Job,
+    QueuedJob,
+    QueuedTask,
+    Task,
+    TaskDefaults,
+    describe,
+    parse_job,
+    parse_queue_line,
+    secret_looking,
+    task_from_request,
+)
+from air_executor.errors import BadInputError
+
+
+def refused(**job: object) -> str:
+    """Return the message about a job that is refused; what is not given is sound."""
+    with pytest.raises(BadInputError) as caught:
+        parse_job({"id": "x", "tasks": [{"command": "true"}]} | job)
+    return str(caught.value)
+
+
+def refused_task(**task: object) -> str:
+    """Return the message about a job's only task."""
+    return refused(tasks=[{"command": "true"} | task])
+
+
+FULL: dict[str, Any] = {
+    "command": ["python", "a.py", 3],
+    "env": {"A": "1", "PORT": 80},
+    "secrets": ["KEY"],
+    "image": "python:3.12-slim",
+    "workdir": "sub/folder",
+    "mounts": [{"source": "data", "target": "/data/", "read_only": True}],
+    "resources": {"cpu": "500m", "memory": "1.5Gi", "gpu": 1, "memory_growth": 2, "memory_max": "8G"},
+    "network": "none",
+    "timeout": "1h30m",
+    "grace": "5s",
+    "retries": 3,
+    "retry_delay": "500ms",
+    "retry_backoff": 2,
+    "retry_jitter": 0.5,
+    "retry_max_delay": "10m",
+    "delay": 1.5,
+    "after": ["b"],
+    "when": "always",
+    "priority": -2,
+    "labels": {"team": "a b", "n": 1},
+}
+
+NORMAL: dict[str, Any] = FULL | {
+    "command": ["python", "a.py", "3"],
+    "env": {"A": "1", "PORT": "80"},
+    "mounts": [{"source": "data", "target": "/data", "read_only": True}],
+    "resources": {"cpu": 0.5, "memory": 1_610_612_736, "gpu": 1, "memory_growth": 2, "memory_max": 8_000_000_000},
+    "timeout": 5400,
+    "grace": 5,
+    "retry_delay": 0.5,
+    "retry_max_delay": 600,
+    "labels": {"team": "a b", "n": "1"},
+}
+
+
+def test_every_field_of_a_task_has_one_normal_form() -> None:
+    """Seconds, bytes, text; the normal form is JSON, in a fixed order, and is itself accepted unchanged."""
+    task = Task.model_validate(FULL)
+    assert task.normalized() == NORMAL
+    assert list(task.normalized()) == [name for name in TASK_DEFAULTS if name in NORMAL]
+    assert Task.model_validate(json.loads(json.dumps(NORMAL))).normalized() == NORMAL
+    assert task_from_request(task.model_dump(mode="json", exclude_unset=True), {}) == QueuedTask(None, NORMAL)
+
+
+def test_the_core_knows_the_same_fields_and_defaults() -> None:
+    """`fields.py` exists so that reading a state needs no pydantic; it must not say anything else than the models."""
+    task = Task(command="x")
+    assert {name: getattr(task, name) for name in set(Task.model_fields) - {"id", "command", "resources"}} == {
+        name: value for name, value in TASK_DEFAULTS.items() if name not in ("command", "resources")
+    }
+    assert task.resources.model_dump(exclude_defaults=True) == TASK_DEFAULTS["resources"]
+    job = Job(id="x", tasks=[task])
+    assert set(Job.model_fields) - {"id", "tasks"} == set(JOB_DEFAULTS)
+    assert {n: getattr(job, n) for n in JOB_DEFAULTS if n != "defaults"} == {
+        n: value for n, value in JOB_DEFAULTS.items() if n != "defaults"
+    }
+    assert set(TaskDefaults.model_fields) == set(TASK_DEFAULTS) - {"after"}
+
+
+def test_python_takes_python_values() -> None:
+    """Durations as timedelta, times as aware datetime, models inside models."""
+    start = datetime(2026, 1, 31, 12, tzinfo=UTC)
+    task = Task(command=("a", "b"), timeout=timedelta(minutes=2), not_before=start, retry_delay=timedelta(seconds=0.5))
+    assert task.normalized() == {
+        "command": ["a", "b"],
+        "timeout": 120,
+        "retry_delay": 0.5,
+        "not_before": "2026-01-31T12:00:00.000Z",
+    }
+    assert Job(id="x", tasks=[task], deadline=timedelta(hours=1)).normalized()["deadline"] == 3600
+
+
+def test_a_job_keeps_what_readers_look_for() -> None:
+    """Three fields always, the others where they differ from the default."""
+    job = Job(id="x", tasks=[Task(command="true")])
+    assert job.normalized() == {"max_runners": 1, "on_failure": "stop", "queue": "default"}
+    other = Job(id="x", tasks=[Task(command="true")], max_runners=4, after=["y", "y"], labels={"a": "b"}, priority=1)
+    assert other.normalized() == {
+        "max_runners": 4,
+        "on_failure": "stop",
+        "queue": "default",
+        "priority": 1,
+        "after": ["y"],
+        "labels": {"a": "b"},
+    }
+
+
+def test_tasks_without_an_id_are_numbered_by_place() -> None:
+    """`t<n>`, which nobody else can take."""
+    job = Job(id="x", tasks=[Task(command="a"), Task(id="b", command="b"), Task(command="c", after=["t1", "b"])])
+    assert job.task_ids() == ["t1", "b", "t3"]
+    assert list(initial_state(job, uid="12345678", now=1.0).tasks) == ["t1", "b", "t3"]
+
+
+def test_defaults_are_merged_and_kept() -> None:
+    """A task's own value wins, even one that equals the field's default; env and labels merge key by key."""
+    job = parse_job(
+        {
+            "id": "x",
+            "defaults": {"command": "d", "env": {"A": "0", "B": "0"}, "retries": 3, "timeout": "1m", "delay": 9},
+            "tasks": [
+                {"command": "own", "env": {"A": "1"}, "retries": 0, "timeout": None},
+                {"labels": {"a": "b"}, "not_before": "2026-01-31T12:00:00Z"},
+            ],
+        }
+    )
+    defaults = {"command": "d", "env": {"A": "0", "B": "0"}, "timeout": 60, "retries": 3, "delay": 9}
+    assert job.normalized()["defaults"] == defaults
+    first = {"command": "own", "env": {"A": "1", "B": "0"}, "delay": 9}
+    second = {"command": "d", "env": {"A": "0", "B": "0"}, "timeout": 60, "retries": 3, "labels": {"a": "b"}}
+    assert job.normalized_tasks() == [
+        {"id": "t1", **first},
+        {"id": "t2", **second, "not_before": "2026-01-31T12:00:00.000Z"},
+    ]
+    line = json.dumps({"command": "own", "env": {"A": "1"}, "retries": 0, "timeout": None})
+    assert parse_queue_line(line, defaults) == QueuedTask(None, first)
+    assert parse_queue_line("{}", defaults) == QueuedTask(None, defaults)
+
+
+@pytest.mark.parametrize(
+    ("task", "message"),
+    [
+        ({"retries": "three"}, 'retries: must be a whole number between 0 and 1000, got "three"'),
+        ({"retries": -1}, "retries: must be a whole number >= 0, got -1"),
+        ({"retries": True}, "retries: must be a whole number"),
+        ({"timeout": 0}, "timeout: must be longer than nothing, got 0"),
+        ({"timeout": "soon"}, "timeout: must be a number of seconds"),
+        ({"delay": -1}, "delay: must be a number of seconds"),
+        ({"delay": 1, "not_before": "2026-01-31T12:00:00Z"}, "delay: cannot be used together with not_before"),
+        ({"not_before": "tomorrow"}, "not_before: must be a time with its zone"),
+        ({"not_before": datetime(2026, 1, 1)}, "not_before: must be a time with its zone"),  # noqa: DTZ001
+        ({"command": ""}, "command: must not be empty"),
+        ({"command": " \n"}, "command: must not be empty"),
+        ({"command": []}, "command: must not be empty: its first part"),
+        ({"command": [""]}, "command: must not be empty: its first part"),
+        ({"command": ["a", None]}, "command[1]: must be text, got nothing"),
+        ({"command": ["sleep", 0.5]}, "command[1]: must be text, got 0.5; put it in quotes"),
+        ({"command": "a\0b"}, "command: must not contain NUL bytes"),
+        ({"command": ["a", "b\0"]}, "command[1]: must not contain NUL bytes"),
+        ({"command": "\ud800"}, "command: must not contain NUL bytes or half surrogate pairs"),
+        ({"command": {"a": 1}}, "command: must be text for the shell, or a list of arguments"),
+        ({"env": {"A": "a\0"}}, "env.A: must not contain NUL bytes"),
+        ({"env": {"A": True}}, "env.A: must be text; put it in quotes"),
+        ({"env": {"A-B": "1"}}, "env.A-B: is no name of a variable"),
+        ({"env": {"AIR_QUEUE": "x"}}, "env.AIR_QUEUE: is set by Air-Executor"),
+        ({"env": ["A=1"]}, "env: must be a mapping of variables"),
+        ({"secrets": ["../x"]}, "secrets[0]: must be a name"),
+        ({"secrets": "KEY"}, "secrets: must be a list"),
+        ({"workdir": "../other"}, "workdir: must not contain .."),
+        ({"workdir": "a/../../b"}, "workdir: must not contain .."),
+        ({"workdir": ""}, "workdir: must be a path"),
+        ({"image": "--privileged"}, "image: must be the name of an image"),
+        ({"image": "a b"}, "image: must be the name of an image"),
+        ({"network": "a b"}, 'network: must be "none"'),
+        ({"mounts": [{"source": "a"}]}, "mounts[0].target: is missing"),
+        ({"mounts": [{"source": "a", "target": "b"}]}, "mounts[0].target: must be an absolute path"),
+        ({"mounts": [{"source": "a", "target": "/b", "ro": True}]}, "mounts[0].ro: is not a field (fields: source,"),
+        ({"resources": {"memory": 512}}, 'resources.memory: must be "512Mi"'),
+        ({"resources": {"memory": "512mb"}}, 'resources.memory: must be "512Mi"'),
+        ({"resources": {"cpu": 0}}, "resources.cpu: must be a number of CPUs"),
+        ({"resources": {"gpu": 0.5}}, "resources.gpu: must be a whole number"),
+        ({"resources": {"memory_growth": 2}}, "resources.memory: is missing"),
+        ({"resources": {"memory": "2G", "memory_max": "1G"}}, "resources.memory_max: must not be less than memory"),
+        ({"resources": {"cpus": 1}}, "resources.cpus: is not a field; did you mean cpu?"),
+        ({"when": "never"}, 'when: must be "success", "failure" or "always", got "never"'),
+        ({"priority": 1.5}, "priority: must be a whole number"),
+        ({"labels": {"a": "\n"}}, "labels.a: must be printable text"),
+        ({"retry_jitter": 2}, "retry_jitter: must be a number between 0 and 1, got 2"),
+        ({"retry_backoff": 0.5}, "retry_backoff: must be a number between 1 and 100"),
+        ({"retries": 1000, "retry_backoff": 100}, "retry_backoff: 100 to the power of 1000 retries is too large"),
+        ({"retries": 100, "retry_delay": 1, "retry_backoff": 2}, "retry_max_delay: is missing"),
+        ({"id": "../x"}, "id: must be lower-case letters"),
+        ({"id": "a--b"}, "id: must be lower-case letters"),
+        ({"id": "a" * 41}, "id: must be lower-case letters"),
+        ({"id": "a\n"}, "id: must be lower-case letters"),
+        ({"id": 5}, "id: must be lower-case letters"),
+        ({"id": "t2"}, 'id: "t2" is a shape reserved'),
+        ({"id": "t3-1"}, 'id: "t3-1" is a shape reserved'),
+        ({"after": "b"}, "after: must be a list of ids"),
+        ({"after": ["B"]}, "after[0]: must be lower-case letters"),
+        ({"after": ["other"]}, "after[0]: no task of this job has the id other"),
+        ({"id": "a", "after": ["a"]}, "after[0]: these tasks would wait for each other for ever: a -> a"),
+        ({"retry": 3}, "retry: is not a field; did you mean retries?"),
+        ({"phase": "succeeded"}, "phase: is not a field"),
+    ],
+)
+def test_a_wrong_task_is_refused_with_its_field(task: dict[str, Any], message: str) -> None:
+    """The field as the user wrote it, what is wrong, what is accepted: one line."""
+    shown = refused_task(**task)
+    assert shown.startswith(f"tasks[0].{message}")
+    assert "\n" not in shown
+
+
+@pytest.mark.parametrize(
+    ("job", "message"),
+    [
+        ({"id": "../x"}, "id: must be lower-case letters"),
+        ({"id": None}, "id: must be lower-case letters"),
+        ({"tasks": []}, "tasks: must have at least one task"),
+        ({"tasks": "true"}, 'tasks: must be a list, got "true"'),
+        ({"tasks": ["true"]}, 'tasks[0]: must be a mapping of fields, got "true"'),
+        ({"tasks": [{}]}, "tasks[0].command: is missing"),
+        ({"max_runners": 0}, "max_runners: must be a whole number >= 1, got 0"),
+        ({"max_runners": "4"}, "max_runners: must be a whole number"),
+        ({"on_failure": "retry"}, 'on_failure: must be "stop" or "continue"'),
+        ({"queue": "a b"}, "queue: must be lower-case letters"),
+        ({"after": ["x"]}, "after[0]: a job cannot wait for itself"),
+        ({"deadline": 0}, "deadline: must be longer than nothing"),
+        ({"max_tasks": 0}, "max_tasks: must be a whole number"),
+        ({"max_tasks": 1, "tasks": [{"command": "a"}] * 2}, "tasks: are 2, more than max_tasks = 1"),
+        ({"defaults": {"id": "a"}}, "defaults.id: is not a field"),
+        ({"defaults": {"after": ["a"]}}, "defaults.after: is not a field"),
+        ({"defaults": {"retries": -1}}, "defaults.retries: must be a whole number"),
+        ({"task": []}, "task: is not a field; did you mean tasks?"),
+        ({"tasks": [{"id": "a", "command": "a"}] * 2}, "tasks[1].id: a is the id of tasks[0] too"),
+        (
+            {"tasks": [{"id": "abc", "command": "a"}, {"command": "a", "after": ["abd"]}]},
+            "tasks[1].after[0]: no task of this job has the id abd; did you mean abc?",
+        ),
+        (
+            {"tasks": [{"id": n, "command": "a", "after": a} for n, a in [("a", []), ("b", ["a", "c"]), ("c", ["b"])]]},
+            "tasks[1].after[1]: these tasks would wait for each other for ever: b -> c -> b",
+        ),
+        (
+            {"tasks": [{"id": "a", "command": "a", "when": "always"}, {"id": "b", "command": "a", "after": ["a"]}]},
+            "tasks[0].when: these tasks would wait for each other for ever: a -> b -> a",
+        ),
+        (
+            {"tasks": [{"command": "a", "retries": 1000}], "defaults": {"retry_backoff": 100}},
+            "tasks[0].retry_backoff: 100 to the power of 1000",
+        ),
+    ],
+)
+def test_a_wrong_job_is_refused_with_its_field(job: dict[str, Any], message: str) -> None:
+    """What one field says, and what fields say of each other."""
+    assert refused(**job).startswith(message)
+
+
+def test_all_problems_come_at_once_but_not_a_thousand() -> None:
+    """One line each, after the name of the file; a flood is cut and counted."""
+    with pytest.raises(BadInputError) as caught:
+        parse_job({"id": "X", "tasks": [{"command": "a", "retries": -1}, {}]}, "job.yaml")
+    lines = str(caught.value).split("\n  ")
+    assert lines[0] == "job.yaml: 3 problems"
+    assert [line.partition(":")[0] for line in lines[1:]] == ["id", "tasks[0].retries", "tasks[1].command"]
+    with pytest.raises(BadInputError) as caught:
+        parse_job({"id": "x", "tasks": [{}] * 1000})
+    assert str(caught.value).endswith("\n  and 980 more")
+
+
+def test_an_environment_value_is_never_shown() -> None:
+    """It may be a secret, and messages end in logs."""
+    assert "hunter2" not in refused_task(env={"PASSWORD": ["hunter2"]})
+    assert "hunter2" not in refused_task(env={"PASSWORD": "hunter2\0"})
+
+
+def test_python_users_get_the_same_words() -> None:
+    """Pydantic's own error carries the same message; `describe` makes lines of it."""
+    with pytest.raises(ValidationError) as caught:
+        Task(command="x", retries=-1)
+    assert describe(caught.value) == ["retries: must be a whole number >= 0, got -1"]
+
+
+# Lines that running tasks write
+
+
+def test_a_queued_line_is_a_task_or_a_job() -> None:
+    """An id is optional for a task and required for a job."""
+    assert parse_queue_line('{"command": "x"}', {}) == QueuedTask(None, {"command": "x"})
+    assert parse_queue_line(b'{"id": "a", "command": ["x"], "delay": "1m"}', {}) == QueuedTask(
+        "a", {"command": ["x"], "delay": 60}
+    )
+    queued = parse_queue_line('{"job": {"id": "y", "tasks": [{"command": "x"}]}}', {"retries": 3})
+    assert isinstance(queued, QueuedJob)
+    assert queued.job == Job(id="y", tasks=[Task(command="x")])
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        (b"", "is not JSON: line 1, column 1"),
+        (b"[]", "must be a JSON object"),
+        (b'"true"', "must be a JSON object"),
+        (b"{", "is not JSON"),
+        (b"\xff", "is not UTF-8"),
+        (b'{"command": "a", "command": "b"}', 'the key "command" appears twice'),
+        (b'{"command": "a", "delay": NaN}', "NaN is not a number"),
+        (b'{"command": "a", "delay": 1e999}', "delay: must be a number of seconds"),
+        (b'{"command": "a", "priority": ' + b"9" * 5000 + b"}", "has a number that is too long"),
+        (b'{"command":' + b"[" * 100_000, "is nested too deeply"),
+        (b'{"command": "\\ud800"}', "command: must not contain"),
+        (b"{}", "command: is missing"),
+        (b'{"command": "", "id": "t1"}', "command: must not be empty; id: "),
+        (b'{"job": {}, "command": "x"}', "job: must be the only key"),
+        (b'{"job": {"id": "y"}}', "job.tasks: is missing"),
+        (b'{"job": []}', "job"),
+        (b'{"command": "a", "retries": 1000, "retry_backoff": 99}', "retry_backoff: 99 to the power"),
+    ],
+)
+def test_a_bad_line_is_refused_on_one_line(line: bytes, message: str) -> None:
+    """Lines are hostile; the message ends in a table."""
+    with pytest.raises(BadInputError) as caught:
+        parse_queue_line(line, {})
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=10,
+)
+
+
+@given(st.dictionaries(st.sampled_from(["id", "tasks", *Task.model_fields]), JSON, max_size=4), st.booleans())
+def test_any_json_is_accepted_or_refused_in_words(raw: dict[str, Any], whole_job: bool) -> None:  # noqa: FBT001
+    """No value makes it fail in another way, and what is accepted can be stored and read back as the same."""
+    line = json.dumps({"job": raw} if whole_job else {"command": "x"} | raw)
+    try:
+        queued = parse_queue_line(line, {})
+    except BadInputError as error:
+        assert "\n" not in str(error)  # noqa: PT017 - both ways are fine
+        return
+    assert isinstance(queued, QueuedTask)
+    stored = json.loads(json.dumps(queued.fields, allow_nan=False).encode())
+    assert task_from_request(stored, {}).fields == queued.fields
+
+
+def test_names_that_look_secret_are_found() -> None:
+    """They go to a warning at submit; the values are not looked at."""
+    env = dict.fromkeys(["API_KEY", "GITHUB_TOKEN", "DB_PASSWORD", "MY_SECRET", "AUTH", "PATH", "AUTHOR", "KEYS"], "x")
+    assert secret_looking(env) == ["API_KEY", "GITHUB_TOKEN", "DB_PASSWORD", "MY_SECRET", "AUTH"]

@@ -1,0 +1,122 @@
+"""Job files and command lines: how a file can be wrong before it is a job, and with which words."""
+
+from __future__ import annotations
+
+import json
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from air_executor.core.spec import job_schema
+from air_executor.errors import BadInputError, NotFoundError
+from air_executor.jobfile import MAX_BYTES, from_command, load_job, read_job
+
+SCHEMA = Path(__file__).parents[2] / "docs" / "schema" / "job.schema.json"
+
+YAML = """\
+id: census
+max_runners: 4
+tasks:
+  - {id: discover, command: [python, discover.py, 10], timeout: 10m}
+  - id: merge
+    command: |
+      echo one
+      echo two
+    after: [discover]
+    not_before: 2026-01-31T13:00:00+01:00
+"""
+
+
+def test_yaml_and_json_say_the_same(tmp_path: Path) -> None:
+    """One job, two notations, with and without an ending that tells which; a BOM and a `$schema` do no harm."""
+    job = load_job(YAML.encode(), "job.yaml")
+    assert job.tasks[1].normalized()["not_before"] == "2026-01-31T12:00:00.000Z"
+    text = json.dumps(
+        {"$schema": "x", "id": job.id, "tasks": job.normalized_tasks(), **job.normalized()}, ensure_ascii=False
+    )
+    for name in ("job.json", "job", "-"):
+        again = load_job(b"\xef\xbb\xbf" + text.encode(), name)
+        assert again.normalized_tasks() == job.normalized_tasks()
+    path = tmp_path / "job.yml"
+    path.write_text(YAML)
+    assert read_job(path) == load_job(YAML.encode(), "job")
+
+
+@pytest.mark.parametrize(
+    ("data", "name", "message"),
+    [
+        (b"", "j.yaml", "j.yaml: is empty; a job file is a mapping"),
+        (b"- a\n", "j.yaml", "j.yaml: holds ['a']; a job file is a mapping"),
+        (b"[1]", "j.json", "j.json: holds [1]; a job file is a mapping"),
+        (b"id: x\ntasks: [a", "j.yaml", "j.yaml: is not YAML: line 2, column 10:"),
+        (b"id: x\n\tx: y\n", "j.yaml", "j.yaml: is not YAML: line 2, column 1:"),
+        (b"id: x\nid: y\n", "j.yaml", 'j.yaml: is not YAML: line 2, column 1: found duplicate key "id"'),
+        (b"id: x\n---\nid: y\n", "j.yaml", "j.yaml: is not YAML: line 2, column 1: but found another document"),
+        (b"!!python/object/apply:os.system [id]\n", "j.yaml", "j.yaml: is not YAML: line 1, column 1: could not"),
+        (b"id: 2026-02-31\n", "j.yaml", "j.yaml: has a value that cannot be read"),
+        (b"[" * 100_000, "j.yaml", "j.yaml: is nested too deeply"),
+        (b"id: \x00", "j.yaml", "j.yaml: is not YAML: unacceptable character"),
+        (b'{"id": "x",\n "tasks": }', "j", "j: is not JSON: line 2, column 11:"),
+        (b'{"id": "x", "id": "y"}', "j.json", 'j.json: the key "id" appears twice'),
+        (b"id: \xff", "j.yaml", "j.yaml: is not UTF-8 text (byte 4 is 0xff); save it as UTF-8"),
+        (b"x: &a [*a]\nid: *a\ntasks: *a\n", "j.yaml", "j.yaml: "),
+        (b" " * (MAX_BYTES + 1), "j.yaml", "j.yaml: is larger than 64 MiB"),
+    ],
+)
+def test_a_file_that_is_no_job_says_where_and_why(data: bytes, name: str, message: str) -> None:
+    """Name of the file, line and column, and what is wrong."""
+    with pytest.raises(BadInputError) as caught:
+        load_job(data, name)
+    assert str(caught.value).startswith(message)
+
+
+def test_a_small_file_that_expands_is_refused_at_once() -> None:
+    """A billion laughs: aliases of aliases of aliases, whose text nobody could print."""
+    names = "abcdefghijklmnop"
+    lines = [f"a: &a [{','.join(['x'] * 9)}]"]
+    lines += [f"{new}: &{new} [{','.join([f'*{old}'] * 9)}]" for old, new in pairwise(names)]
+    with pytest.raises(BadInputError) as caught:
+        load_job("\n".join([*lines, "id: *p", "tasks: [{command: *p, env: *p}]"]).encode(), "j.yaml")
+    assert len(str(caught.value)) < 10_000
+
+
+def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    """Not there is something else than not readable."""
+    with pytest.raises(NotFoundError, match=r"none\.yaml: there is no such file"):
+        read_job(tmp_path / "none.yaml")
+    with pytest.raises(BadInputError, match="Is a directory"):
+        read_job(tmp_path)
+
+
+def test_a_command_line_is_a_job_of_one_task() -> None:
+    """Options go to the job where it has such a field, else to the task; arguments stay as they are."""
+    job = from_command("x", ["echo", "a b"], timeout="10m", priority=3, max_runners=2, env={"A": "1"})
+    assert job.normalized() == {"max_runners": 2, "on_failure": "stop", "queue": "default", "priority": 3}
+    assert job.normalized_tasks() == [{"id": "t1", "command": ["echo", "a b"], "env": {"A": "1"}, "timeout": 600}]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [({"timeout": "-1"}, "timeout: must be"), ({"foo": 1}, "foo: is not a field"), ({"queue": ""}, "queue: must be")],
+)
+def test_a_wrong_option_is_named_as_on_the_command_line(options: dict[str, Any], message: str) -> None:
+    """Without `tasks[0].`, which nobody wrote."""
+    with pytest.raises(BadInputError) as caught:
+        from_command("x", ["true"], **options)
+    assert str(caught.value).startswith(message)
+
+
+def test_the_published_schema_is_the_models() -> None:
+    """Editors read the file; `air-executor schema > docs/schema/job.schema.json` renews it."""
+    assert json.loads(SCHEMA.read_text()) == job_schema()
+
+
+def test_every_field_is_described_in_the_schema() -> None:
+    """What an editor shows while one types."""
+    schema = job_schema()
+    for model in (schema, *schema["$defs"].values()):
+        assert model["additionalProperties"] is False
+        for name, field in model["properties"].items():
+            assert len(field.get("description", "")) > 3, name
