@@ -13,13 +13,24 @@ from air_executor.cli.session import session_of
 
 def add(
     ctx: typer.Context,
+    *,
     job: Annotated[str, typer.Argument(metavar="JOB")],
     words: Annotated[
         list[str],
-        typer.Argument(metavar="FILE | -- COMMAND…", help="A command, or a file (`-` for stdin) with one task a line as JSON, as in $AIR_QUEUE."),
+        typer.Argument(
+            metavar="FILE | -- COMMAND…",
+            help="A command, or a file (`-` for stdin) with one task a line as JSON, as in $AIR_QUEUE.",
+        ),
     ],
-    task: Annotated[str | None, typer.Option("--id", metavar="TASK", help="The task's id. Default: given by Air-Executor.")] = None,
-    after: Annotated[list[str] | None, typer.Option(metavar="TASK", help="Start when this task of the job, and all it queued, has succeeded. Repeatable.")] = None,
+    task: Annotated[
+        str | None, typer.Option("--id", metavar="TASK", help="The task's id. Default: given by Air-Executor.")
+    ] = None,
+    after: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="TASK", help="Start when this task of the job, and all it queued, has succeeded. Repeatable."
+        ),
+    ] = None,
     priority: Annotated[int | None, typer.Option(help="Tasks with a higher one start first.")] = None,
     env: intake.Env = None,
     timeout: intake.Timeout = None,

@@ -11,7 +11,7 @@ import os
 import sys
 import traceback
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 from typer.core import TyperGroup
@@ -60,11 +60,17 @@ def _shared(
     state_dir: Annotated[
         str | None,
         typer.Option(
-            metavar="DIR", help="State directory. Default: AIR_STATE_DIR, else .air-executor here or above.", callback=_keep, expose_value=False
+            metavar="DIR",
+            help="State directory. Default: AIR_STATE_DIR, else .air-executor here or above.",
+            callback=_keep,
+            expose_value=False,
         ),
     ] = None,
     json: Annotated[
-        bool, typer.Option("--json", help="Print data as JSON, with the names of state.json.", callback=_keep, expose_value=False)
+        bool,
+        typer.Option(
+            "--json", help="Print data as JSON, with the names of state.json.", callback=_keep, expose_value=False
+        ),
     ] = False,
     verbose: Annotated[
         bool, typer.Option("--verbose", "-v", help="Log what happens to stderr.", callback=_keep, expose_value=False)
@@ -85,7 +91,9 @@ def _show_version(value: bool) -> None:
 
 
 def _top(
-    version: Annotated[bool, typer.Option("--version", help="Show the version and exit.", is_eager=True, callback=_show_version)] = False,
+    version: Annotated[
+        bool, typer.Option("--version", help="Show the version and exit.", is_eager=True, callback=_show_version)
+    ] = False,
 ) -> None:
     """Run tasks on ephemeral runners: a runner exists only while its task runs."""
 
@@ -94,7 +102,7 @@ def build(function: Callable[..., None], name: str) -> Command:
     """Return one command with the shared options."""
     command: Any = _single(function, name)
     command.params += [p for p in _single(_shared, "shared").params if p.name != "help"]
-    return command  # type: ignore[no-any-return] - typer brings its own click, whose types have no public name
+    return cast("Command", command)
 
 
 def _single(function: Callable[..., None], name: str) -> Any:  # noqa: ANN401 - as above
@@ -131,7 +139,9 @@ def run(arguments: Sequence[str]) -> int:
     """Run the program and return its exit code."""
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="backslashreplace")  # a terminal that cannot show a character is no reason to fail
+            stream.reconfigure(
+                errors="backslashreplace"
+            )  # a terminal that cannot show a character is no reason to fail
     session = Session()
     try:
         program().main(args=list(arguments), prog_name=PROGRAM, obj=session)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from importlib import import_module
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -12,10 +13,12 @@ from air_executor.cli.terminal import note
 def completion(
     ctx: typer.Context,
     shell: Annotated[Literal["bash", "zsh", "fish"], typer.Argument(metavar="bash|zsh|fish")],
-    install: Annotated[bool, typer.Option("--install", help="Put it where the shell looks for it, instead of printing it.")] = False,
+    install: Annotated[
+        bool, typer.Option("--install", help="Put it where the shell looks for it, instead of printing it.")
+    ] = False,
 ) -> None:
     """Print the completion script for a shell, or install it."""
-    from typer import completion as typers  # noqa: PLC0415 - only here
+    typers: Any = import_module("typer.completion")  # whose types do not name what it offers
 
     name = str(ctx.find_root().info_name)
     variable = f"_{name.replace('-', '_').upper()}_COMPLETE"

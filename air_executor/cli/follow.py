@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 from air_executor.cli.terminal import console, say, styled
 from air_executor.core.outcome import reason_text
@@ -18,6 +18,7 @@ from air_executor.core.times import format_duration
 if TYPE_CHECKING:
     from rich.console import RenderableType
     from rich.live import Live
+    from rich.text import Text
 
 REFRESH_EVERY = 0.12
 SHARE = 0.05
@@ -40,7 +41,7 @@ class Follower:
         self.hint = ""
         """One more line below, as long as it matters."""
 
-    def __enter__(self) -> Follower:
+    def __enter__(self) -> Self:
         if not self._quiet and sys.stdout.isatty():
             from rich.live import Live  # noqa: PLC0415
 
@@ -89,17 +90,17 @@ class Follower:
     def _view(self, jobs: Sequence[JobState]) -> RenderableType:
         from rich.console import Group  # noqa: PLC0415
 
-        parts: list[RenderableType] = []
+        parts: list[Text] = []
         for job in jobs:
             parts += self._job(job)
         parts += [styled(f"  ✗ {line}", "red") for line in self._failures[-FAILED_SHOWN:]]
         if self.hint:
             parts.append(styled(self.hint, "yellow"))
         for part in parts:
-            part.no_wrap, part.overflow = True, "ellipsis"  # type: ignore[union-attr] - all of them are Text
+            part.no_wrap, part.overflow = True, "ellipsis"
         return Group(*parts)
 
-    def _job(self, job: JobState) -> list[RenderableType]:
+    def _job(self, job: JobState) -> list[Text]:
         counts: dict[str, int] = {}
         running: list[tuple[TaskState, Running]] = []
         for task in job.tasks.values():
@@ -122,7 +123,7 @@ class Follower:
         if job.phase in ("paused", "held"):
             head.append(f" · {job.phase}", style="magenta")
         running.sort(key=lambda pair: pair[1].since)
-        lines: list[RenderableType] = [head]
+        lines: list[Text] = [head]
         for task, run in running[:RUNNING_SHOWN]:
             since = format_duration(max(0, round(time.time() - run.since)))
             attempt = f" (run {task.runs})" if task.runs > 1 else ""

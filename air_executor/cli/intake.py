@@ -18,12 +18,21 @@ if TYPE_CHECKING:
 WORDS_HELP = "A job file (YAML or JSON, `-` for stdin), or an id and, after `--`, the command of its only task."
 
 Words = Annotated[list[str], typer.Argument(metavar="FILE | ID -- COMMAND…", help=WORDS_HELP)]
-Env = Annotated[list[str] | None, typer.Option("--env", "-e", metavar="NAME=VALUE", help="Set a variable for the command. Repeatable.")]
-Timeout = Annotated[str | None, typer.Option(metavar="DURATION", help="Stop the command after this long: 90, 90s, 10m, 1h30m.")]
+Env = Annotated[
+    list[str] | None,
+    typer.Option("--env", "-e", metavar="NAME=VALUE", help="Set a variable for the command. Repeatable."),
+]
+Timeout = Annotated[
+    str | None, typer.Option(metavar="DURATION", help="Stop the command after this long: 90, 90s, 10m, 1h30m.")
+]
 Retries = Annotated[int | None, typer.Option(help="Run the command again up to this many times if it fails.")]
 RetryDelay = Annotated[str | None, typer.Option(metavar="DURATION", help="Wait this long before a retry.")]
-Delay = Annotated[str | None, typer.Option(metavar="DURATION", help="Start this long after it was submitted, at the earliest.")]
-Workdir = Annotated[str | None, typer.Option(metavar="DIR", help="Folder the command starts in; relative to the project folder.")]
+Delay = Annotated[
+    str | None, typer.Option(metavar="DURATION", help="Start this long after it was submitted, at the earliest.")
+]
+Workdir = Annotated[
+    str | None, typer.Option(metavar="DIR", help="Folder the command starts in; relative to the project folder.")
+]
 MaxRunners = Annotated[int | None, typer.Option("--max-runners", help="How many tasks of the job may run at once.")]
 Queue = Annotated[str | None, typer.Option(help="The queue whose limit the job shares.")]
 Priority = Annotated[int | None, typer.Option(help="Jobs with a higher one start first.")]
@@ -34,7 +43,9 @@ _SUFFIXES = (".yaml", ".yml", ".json")
 
 def is_file(words: Sequence[str]) -> bool:
     """Tell whether the arguments name a job file, and not an id."""
-    return len(words) == 1 and (words[0] == "-" or words[0].endswith(_SUFFIXES) or "/" in words[0] or os.path.isfile(words[0]))
+    return len(words) == 1 and (
+        words[0] == "-" or words[0].endswith(_SUFFIXES) or "/" in words[0] or os.path.isfile(words[0])
+    )
 
 
 def read_job(words: Sequence[str], options: Mapping[str, Any], task_options: Mapping[str, Any]) -> Job:
@@ -61,7 +72,7 @@ def read_job(words: Sequence[str], options: Mapping[str, Any], task_options: Map
 
 
 def read_tasks(words: Sequence[str], task_options: Mapping[str, Any]) -> list[Task]:
-    """Return the tasks that the arguments of `add` describe: a command, or a file with one task a line, as in `$AIR_QUEUE`.
+    """Return the tasks that the arguments of `add` describe: a command, or a file of lines as in `$AIR_QUEUE`.
 
     Raises:
         BadInputError, NotFoundError: there is no such file, or something in it or in the flags is wrong.
@@ -101,7 +112,9 @@ def warn_of_secrets(job: Job) -> None:
     """Say which variables look like secrets: `env` is stored in clear."""
     from air_executor.core.spec import secret_looking  # noqa: PLC0415 - pydantic
 
-    found = {name for env in (job.defaults.env, *(task.env for task in job.tasks)) for name in secret_looking(env or {})}
+    found = {
+        name for env in (job.defaults.env, *(task.env for task in job.tasks)) for name in secret_looking(env or {})
+    }
     if found:
         names = ", ".join(sorted(found))
         note(f"warning: env {names} looks like a secret and is stored in clear; name it under `secrets` instead")

@@ -27,9 +27,15 @@ LOOK_EVERY = 0.1
 def logs(
     ctx: typer.Context,
     job: Annotated[str, typer.Argument(metavar="JOB")],
-    task: Annotated[str | None, typer.Argument(metavar="[TASK]", help="Default: all tasks, each line with its task's id.")] = None,
-    run: Annotated[int | None, typer.Option(metavar="N", help="The run with this number. Default: each task's newest.")] = None,
-    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until the task, or the job, has ended.")] = False,
+    task: Annotated[
+        str | None, typer.Argument(metavar="[TASK]", help="Default: all tasks, each line with its task's id.")
+    ] = None,
+    run: Annotated[
+        int | None, typer.Option(metavar="N", help="The run with this number. Default: each task's newest.")
+    ] = None,
+    follow: Annotated[
+        bool, typer.Option("--follow", "-f", help="Go on until the task, or the job, has ended.")
+    ] = False,
 ) -> None:
     """Print what the tasks of a job printed, stdout and stderr together.
 
@@ -91,7 +97,8 @@ class Printer:
     def explain_nothing(self, state: JobState) -> None:
         """Say why there is nothing to print."""
         if self._run is not None:
-            msg = f"job {state.id}: no run {self._run} of {'any task' if self._task is None else f'task {self._task}'} is here"
+            whose = "" if self._task is None else f" of task {self._task}"
+            msg = f"job {state.id} has no run {self._run}{whose} here"
             raise NotFoundError(msg)
         which = f"task {self._task}" if self._task is not None else "no task"
         note(f"{which} of job {state.id} has {'not ' if self._task is not None else ''}run yet")

@@ -14,11 +14,18 @@ from air_executor.cli.terminal import note
 
 def manager(
     ctx: typer.Context,
-    stop_runners: Annotated[bool, typer.Option("--stop-runners", help="When told to stop, stop the runners first.")] = False,
+    *,
+    stop_runners: Annotated[
+        bool, typer.Option("--stop-runners", help="When told to stop, stop the runners first.")
+    ] = False,
     backend: Annotated[str | None, typer.Option(help="Where runners run.")] = None,
     max_runners: Annotated[int | None, typer.Option(help="How many runners there may be at once.")] = None,
-    poll_interval: Annotated[str | None, typer.Option(metavar="DURATION", help="How often to look where no event comes.")] = None,
-    from_files: Annotated[bool, typer.Option("--from-files", help="Let the state files win over the journal (after a crash, to rewind).")] = False,
+    poll_interval: Annotated[
+        str | None, typer.Option(metavar="DURATION", help="How often to look where no event comes.")
+    ] = None,
+    from_files: Annotated[
+        bool, typer.Option("--from-files", help="Let the state files win over the journal (after a crash, to rewind).")
+    ] = False,
     no_events: Annotated[bool, typer.Option("--no-events", help="Do not watch for events, only poll.")] = False,
 ) -> None:
     """Manage a state directory until told to stop (SIGTERM or Ctrl-C).
@@ -41,6 +48,7 @@ def manager(
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, stop)
     made.start()
-    note(f"managing {made.layout.root} (backend {settings.backend}, at most {settings.max_runners} runners, epoch {made.epoch})")
+    limits = f"backend {settings.backend}, at most {settings.max_runners} runners"
+    note(f"managing {made.layout.root} ({limits}, epoch {made.epoch})")
     made.run()
     note("stopped")

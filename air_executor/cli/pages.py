@@ -12,7 +12,7 @@ from rich.text import Text
 
 from air_executor.cli.terminal import PHASE_STYLES, styled
 from air_executor.core.outcome import outcome_text
-from air_executor.core.state import Done, JobState, Queued, Running, TaskState
+from air_executor.core.state import Done, JobState, Running, TaskState
 from air_executor.core.times import format_duration, to_text
 
 if TYPE_CHECKING:
@@ -86,7 +86,12 @@ def _about_manager(manager: Presence, *, open_jobs: bool) -> list[RenderableType
 
 def job_page(job: JobState, manager: Presence, now: float, *, everything: bool) -> RenderableType:
     """Return one job's page."""
-    return Group(*_header(job, now), *_about_manager(manager, open_jobs=not job.ended), "", _tasks(job, now, everything=everything))
+    return Group(
+        *_header(job, now),
+        *_about_manager(manager, open_jobs=not job.ended),
+        "",
+        _tasks(job, now, everything=everything),
+    )
 
 
 def _header(job: JobState, now: float) -> list[Text]:
@@ -109,7 +114,11 @@ def _header(job: JobState, now: float) -> list[Text]:
             f"idle {usage.idle_seconds:.2f} s{efficiency}{cost}"
         )
     )
-    options = [f"{name} {value}" for name, value in job.spec.items() if name in ("max_runners", "queue", "priority", "on_failure") and value]
+    options = [
+        f"{name} {value}"
+        for name, value in job.spec.items()
+        if name in ("max_runners", "queue", "priority", "on_failure") and value
+    ]
     options += [f"after {', '.join(job.after_uids)}"] if job.after_uids else []
     return [*lines, styled(", ".join(options), "bright_black")]
 
@@ -143,7 +152,9 @@ def _tasks(job: JobState, now: float, *, everything: bool) -> RenderableType:
     return table
 
 
-def _level(tasks: list[TaskState], indent: str, limit: int | None, *, root: bool) -> list[tuple[str, str, TaskState | str]]:
+def _level(
+    tasks: list[TaskState], indent: str, limit: int | None, *, root: bool
+) -> list[tuple[str, str, TaskState | str]]:
     """Return the rows of one level of the tree, last one first; of many, those that need attention are kept."""
     kept: list[TaskState | str] = list(tasks)
     if limit is not None and len(tasks) > limit and not root:
@@ -151,7 +162,9 @@ def _level(tasks: list[TaskState], indent: str, limit: int | None, *, root: bool
         chosen = {id(t) for t in sorted(tasks, key=lambda t: rank.get(t.phase, 4))[:limit]}
         kept = [t for t in tasks if id(t) in chosen]
         rest = Counter(t.phase for t in tasks if id(t) not in chosen)
-        kept.append(f"… and {len(tasks) - limit} more: {', '.join(f'{n} {phase}' for phase, n in rest.items())} (--all)")
+        kept.append(
+            f"… and {len(tasks) - limit} more: {', '.join(f'{n} {phase}' for phase, n in rest.items())} (--all)"
+        )
     rows: list[tuple[str, str, TaskState | str]] = []
     for number, item in enumerate(kept, 1):
         last = number == len(kept)
@@ -175,8 +188,10 @@ def _why(task: TaskState, now: float) -> str:
         text = "" if status.phase == "succeeded" else outcome_text(status)
     elif isinstance(status, Running):
         text = f"is being stopped: {status.stop}" if status.stop else ""
-    elif isinstance(status, Queued) and status.waits_until is not None and status.waits_until > now:
-        text = f"{'runs again' if status.retrying else 'starts'} in {format_duration(round(status.waits_until - now, 1))}"
+    elif status.waits_until is not None and status.waits_until > now:
+        text = (
+            f"{'runs again' if status.retrying else 'starts'} in {format_duration(round(status.waits_until - now, 1))}"
+        )
     else:
         text = f"after {', '.join(task.after)}" if task.after else ""
     return text if len(text) <= WHY_SHOWN else f"{text[: WHY_SHOWN - 1]}…"

@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 
 def report(
     ctx: typer.Context,
-    job: Annotated[list[str] | None, typer.Argument(metavar="[JOB…]", help="Default: all that are not archived.")] = None,
+    job: Annotated[
+        list[str] | None, typer.Argument(metavar="[JOB…]", help="Default: all that are not archived.")
+    ] = None,
 ) -> None:
     """Show runner-seconds, idle and cost, by job and in all, and what an always-on pool would have cost.
 
@@ -60,7 +62,9 @@ def _table(states: list[JobState], total: Bill) -> Table:
 
 def _cells(one: Bill, *, priced: bool) -> list[str]:
     cells = [str(one.runs)]
-    cells += [f"{seconds:.2f}" for seconds in (one.runner_seconds, one.work_seconds, one.start_seconds, one.finish_seconds)]
+    cells += [
+        f"{seconds:.2f}" for seconds in (one.runner_seconds, one.work_seconds, one.start_seconds, one.finish_seconds)
+    ]
     cells.append("" if one.efficiency is None else f"{one.efficiency:.1%}")
     return [*cells, f"{one.cost:.6g}"] if priced else cells
 
@@ -69,7 +73,8 @@ def _comparison(total: Bill) -> list[str]:
     if total.first_spawned is None or total.last_gone is None:
         return []
     window = f"{to_text(total.first_spawned)} to {to_text(total.last_gone)} ({format_duration(total.window_seconds)})"
-    pool = f"always-on pool of {total.peak_runners} (the most at once) over the same window: {total.pool_seconds:.2f} runner-seconds"
+    pool = f"always-on pool of {total.peak_runners} (the most at once) over the same window: "
+    pool += f"{total.pool_seconds:.2f} runner-seconds"
     if total.pool_seconds > 0:
         pool += f"; this used {total.runner_seconds / total.pool_seconds:.1%} of that"
     if total.pool_cost is not None:

@@ -55,4 +55,5 @@ def tell(session: Session, op: str, job: str, answer: Answer) -> None:
     elif answer.applied:
         say(f"{op} {job}: done")
     if not answer.applied:
-        note(f"no manager has answered; the request stays until one does (start one: `air-executor manager`, or `air-executor run {job}`)")
+        start = f"start one: `air-executor manager`, or `air-executor run {job}`"
+        note(f"no manager has answered; the request stays until one does ({start})")

@@ -21,7 +21,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from air_executor.client import Client
+    from air_executor.core.events import Event
     from air_executor.core.state import JobState
+    from air_executor.core.transitions import Job
     from air_executor.manager.loop import Manager
     from air_executor.settings import Settings
 
@@ -35,8 +37,12 @@ TERMINATED = 143
 
 def run(
     ctx: typer.Context,
+    *,
     words: Annotated[
-        list[str], typer.Argument(metavar="FILE | ID -- COMMAND… | JOB", help=f"{intake.WORDS_HELP} Or a job that is there, to go on with.")
+        list[str],
+        typer.Argument(
+            metavar="FILE | ID -- COMMAND… | JOB", help=f"{intake.WORDS_HELP} Or a job that is there, to go on with."
+        ),
     ],
     max_runners: intake.MaxRunners = None,
     queue: intake.Queue = None,
@@ -63,7 +69,14 @@ def run(
         job = intake.read_job(
             words,
             {"max_runners": max_runners, "queue": queue, "priority": priority, "after": after},
-            {"env": env, "timeout": timeout, "retries": retries, "retry_delay": retry_delay, "delay": delay, "workdir": workdir},
+            {
+                "env": env,
+                "timeout": timeout,
+                "retries": retries,
+                "retry_delay": retry_delay,
+                "delay": delay,
+                "workdir": workdir,
+            },
         )
         intake.warn_of_secrets(job)
         state = client.submit(job)
@@ -104,7 +117,11 @@ class _Run:
 
     def see_through(self) -> int:
         """Bring the job to its end, show the end, and return the exit code."""
-        with _handling(signal.SIGINT, self._on_interrupt), _handling(signal.SIGTERM, self._on_terminate), self._follower:
+        with (
+            _handling(signal.SIGINT, self._on_interrupt),
+            _handling(signal.SIGTERM, self._on_terminate),
+            self._follower,
+        ):
             self._work()
         jobs = self._states()
         if self._session.json:
@@ -130,11 +147,16 @@ class _Run:
                 manager.start()
             except ManagerHeldError as error:
                 if not told:
-                    note(f"{error}" if self._session.debug else f"another manager is at work here; waiting for it ({_who(self._client)})")
+                    note(
+                        f"{error}"
+                        if self._session.debug
+                        else f"another manager is at work here; waiting for it ({_who(self._client)})"
+                    )
                 told = True
                 self._watch_files()
                 continue
             self._manager = manager
+            manager.desk.listeners.append(self._on_event)
             if self._id in manager.catalog.left_alone:
                 manager.close()
                 raise CorruptFileError(manager.catalog.left_alone[self._id])
@@ -147,6 +169,10 @@ class _Run:
         self._follower.look(self._states())
         if self._interrupted and told:
             self._pause_by_request()
+
+    def _on_event(self, job: Job, _: Event) -> None:
+        if job.state.ended and self._manager is not None:
+            self._manager.wakeups.wake()  # so that the end is seen now, and not when the manager next looks up
 
     def _look(self) -> bool:
         """Show how things stand, in the manager's own thread; tell whether all is done."""

@@ -64,7 +64,9 @@ def _page(client: Client, job: str | None, *, everything: bool) -> RenderableTyp
 def _watch(client: Client, job: str | None, *, everything: bool) -> None:
     from rich.live import Live  # noqa: PLC0415
 
-    with Live(_page(client, job, everything=everything), console=console(), auto_refresh=False, screen=console().is_terminal) as live:
+    with Live(
+        _page(client, job, everything=everything), console=console(), auto_refresh=False, screen=console().is_terminal
+    ) as live:
         try:
             while True:
                 begun = time.monotonic()

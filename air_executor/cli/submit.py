@@ -11,6 +11,7 @@ from air_executor.cli.terminal import note, print_json, say
 
 def submit(
     ctx: typer.Context,
+    *,
     words: intake.Words,
     max_runners: intake.MaxRunners = None,
     queue: intake.Queue = None,
@@ -31,7 +32,14 @@ def submit(
     job = intake.read_job(
         words,
         {"max_runners": max_runners, "queue": queue, "priority": priority, "after": after},
-        {"env": env, "timeout": timeout, "retries": retries, "retry_delay": retry_delay, "delay": delay, "workdir": workdir},
+        {
+            "env": env,
+            "timeout": timeout,
+            "retries": retries,
+            "retry_delay": retry_delay,
+            "delay": delay,
+            "workdir": workdir,
+        },
     )
     intake.warn_of_secrets(job)
     client = session.client()
@@ -43,4 +51,7 @@ def submit(
     from air_executor.store.presence import look  # noqa: PLC0415 - after the deed
 
     if look(client.layout).running is False:
-        note(f"no manager is running here; start one with `air-executor manager`, or see this job through with `air-executor run {state.id}`")
+        note(
+            "no manager is running here; start one with `air-executor manager`, "
+            f"or see this job through with `air-executor run {state.id}`"
+        )

@@ -34,7 +34,11 @@ def summarise(client: Client, jobs: Sequence[JobState], currency: str) -> None:
 
 def last_task(job: JobState) -> TaskState | None:
     """Return the task that ended last, if it ran and succeeded: what it printed is the job's answer."""
-    ended = [(t.status.finished_at, n, t) for n, t in enumerate(job.tasks.values()) if isinstance(t.status, Done) and t.attempts]
+    ended = [
+        (t.status.finished_at, n, t)
+        for n, t in enumerate(job.tasks.values())
+        if isinstance(t.status, Done) and t.attempts
+    ]
     last = max(ended, default=None)
     return last[2] if last is not None and last[2].phase == "succeeded" else None
 
@@ -44,7 +48,10 @@ def tail(client: Client, job: JobState, task: TaskState, lines: int) -> tuple[li
     if not task.attempts:
         return [], False
     try:
-        fd = os.open(client.log(job.id, task.id, task.attempts[-1].seq), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        fd = os.open(
+            client.log(job.id, task.id, task.attempts[-1].seq),
+            os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC,
+        )
     except OSError:
         return [], False
     with os.fdopen(fd, "rb") as file:
@@ -98,7 +105,9 @@ def _print_outcome(job: JobState) -> None:
     for task in job.tasks.values():
         counts[task.phase] = counts.get(task.phase, 0) + 1
     tasks = ", ".join(f"{count} {phase}" for phase, count in counts.items())
-    why = f" ({job.reason}{f': {job.message}' if job.message else ''})" if job.ended and job.phase != "succeeded" else ""
+    why = (
+        f" ({job.reason}{f': {job.message}' if job.message else ''})" if job.ended and job.phase != "succeeded" else ""
+    )
     style = {"succeeded": "bold green", "failed": "bold red"}.get(job.phase, "bold yellow")
     line = styled(f"{job.id} {job.phase}{why}", style)
     line.append(f": {tasks}", style="not bold default")
@@ -116,5 +125,6 @@ def _print_bill(jobs: Sequence[JobState], currency: str) -> None:
         f"efficiency {total.efficiency:.1%}",
     ]
     say(" · ".join(parts))
-    wall = f"{total.runs} run{'s' * (total.runs != 1)} within {format_duration(total.window_seconds)}, at most {total.peak_runners} at once"
+    runs = f"{total.runs} run{'' if total.runs == 1 else 's'}"
+    wall = f"{runs} within {format_duration(total.window_seconds)}, at most {total.peak_runners} at once"
     say(f"{wall} · cost {total.cost:.6g} {currency}" if total.cost else wall)

@@ -17,7 +17,10 @@ TIMED_OUT = 124
 def wait(
     ctx: typer.Context,
     jobs: Annotated[list[str], typer.Argument(metavar="JOB…")],
-    timeout: Annotated[str | None, typer.Option(metavar="DURATION", help="Wait no longer than this; exits with 124 if that was not enough.")] = None,
+    timeout: Annotated[
+        str | None,
+        typer.Option(metavar="DURATION", help="Wait no longer than this; exits with 124 if that was not enough."),
+    ] = None,
 ) -> None:
     """Wait until these jobs have ended. Exits with 0 if all succeeded, 1 if not, 124 if the time was over first."""
     from air_executor.core.times import parse_duration  # noqa: PLC0415

@@ -11,6 +11,9 @@ from dataclasses import dataclass
 from air_executor.core.state import Attempt, JobState
 from air_executor.core.usage import Usage
 
+ROUNDED_TO = 0.001
+"""Seconds to which a state file knows when a run was spawned."""
+
 
 @dataclass(frozen=True, slots=True)
 class Bill:
@@ -46,7 +49,7 @@ class Bill:
 
     @property
     def pool_seconds(self) -> float:
-        """Runner-seconds of a pool as large as the peak that had been there for the whole window, and not a second longer."""
+        """Runner-seconds of a pool as large as the peak, there for exactly that window."""
         return self.peak_runners * self.window_seconds
 
     @property
@@ -88,7 +91,7 @@ def _gone(attempt: Attempt) -> float:
 
 def _peak(attempts: Iterable[Attempt]) -> int:
     # Where one ends as another begins, the end comes first: they can have been one place in a pool.
-    steps = sorted((at, by) for a in attempts for at, by in ((a.spawned_at, 1), (_gone(a), -1)))
+    steps = sorted((at, by) for a in attempts for at, by in ((a.spawned_at, 1), (_gone(a) - ROUNDED_TO, -1)))
     now = peak = 0
     for _, by in steps:
         now += by

@@ -83,7 +83,7 @@ def _boot() -> str | None:
 
 
 def _locked(layout: Layout) -> bool:
-    """Tell whether some process holds the manager's lock, where the kernel lists locks (Linux); else take it for granted."""
+    """Tell whether some process holds the manager's lock; taken for granted where the kernel lists none (macOS)."""
     try:
         inode = os.stat(layout.lock).st_ino
         with open("/proc/locks", encoding="ascii") as file:

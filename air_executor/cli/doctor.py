@@ -1,0 +1,148 @@
+"""`air-executor doctor`: the settings in force, and whether everything that they rest on works."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import typer
+
+from air_executor.cli.session import session_of
+from air_executor.cli.terminal import console, print_json, styled
+from air_executor.store.presence import look
+from air_executor.store.probe import BAD, FINE, WARN, Finding, probe
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from air_executor.client import Client
+
+STYLES = {FINE: "green", WARN: "yellow", BAD: "bold red"}
+MARKS = {FINE: "✓", WARN: "!", BAD: "✗"}
+CORRUPT_SHOWN = 10
+
+
+def doctor(ctx: typer.Context) -> None:
+    """Show the settings in force and where each came from, and check the volume, the manager and the jobs.
+
+    Exits with 0 if all is well (warnings allowed), with 1 if something does not work.
+    """
+    from air_executor.settings import effective  # noqa: PLC0415
+
+    session = session_of(ctx)
+    settings = session.settings()
+    client = session.client()
+    rows = effective(settings)
+    findings = [*probe(client.layout.root), *_system(), *_state(client)]
+    if session.json:
+        print_json(
+            {
+                "settings": [{"name": name, "value": value, "source": source} for name, value, source in rows],
+                "checks": [
+                    {"name": f.name, "verdict": f.verdict, "text": f.text, "remedy": f.remedy} for f in findings
+                ],
+            }
+        )
+    else:
+        console().print(_settings(rows))
+        console().print()
+        console().print(_findings(findings))
+    raise typer.Exit(1 if any(f.verdict == BAD for f in findings) else 0)
+
+
+def _system() -> Iterator[Finding]:
+    shell = "/bin/sh"
+    if os.access(shell, os.X_OK):
+        yield Finding("shell", FINE, shell)
+    else:
+        yield Finding("shell", BAD, f"there is no {shell}", "install a POSIX shell: runners are a shell script")
+    python = shutil.which("python")
+    yield (
+        Finding(
+            "python", FINE, f"tasks of `run` and `manager` started here find {os.path.dirname(sys.executable)} first"
+        )
+        if python
+        else Finding("python", WARN, "there is no `python` on the PATH", "say python3 in commands")
+    )
+
+
+def _state(client: Client) -> Iterator[Finding]:
+    layout = client.layout
+    manager = look(layout)
+    if manager.running:
+        yield Finding("manager", FINE, f"running: {manager.who}")
+    elif manager.running is None:
+        yield Finding(
+            "manager", WARN, f"started on another host ({manager.who}); it cannot be told from here whether it runs"
+        )
+    elif manager.record and not manager.record.get("until"):
+        yield Finding(
+            "manager", WARN, f"was killed or crashed ({manager.who})", "start one: it recovers what was under way"
+        )
+    else:
+        yield Finding("manager", FINE, "none is running")
+    for problem in manager.problems:
+        yield Finding("manager", BAD, problem)
+    jobs = unreadable = 0
+    for entry in client.all():
+        jobs += 1
+        if isinstance(entry, tuple):
+            unreadable += 1
+            yield Finding(
+                "job", BAD, f"{entry[0]}: {entry[1]}", "mend the file, or take it from git; nothing overwrites it"
+            )
+    yield Finding("jobs", BAD if unreadable else FINE, f"{jobs} here, {unreadable} of them unreadable")
+    yield from _corrupt(layout.jobs, client)
+    waiting = len(client.inbox.pending())
+    if waiting and not manager.running:
+        yield Finding("inbox", WARN, f"{waiting} requests wait for a manager", "start one: `air-executor manager`")
+    else:
+        yield Finding("inbox", FINE, f"{waiting} requests wait")
+
+
+def _corrupt(jobs: str, client: Client) -> Iterator[Finding]:
+    found = [
+        f"{jobs}/{name}/{file}"
+        for name in client.jobs.ids()
+        for file in os.listdir(f"{jobs}/{name}")
+        if ".corrupt" in file
+    ]
+    for path in found[:CORRUPT_SHOWN]:
+        yield Finding(
+            "job",
+            BAD,
+            f"{path} was set aside because it could not be read",
+            "mend it and rename it to state.json, or remove it",
+        )
+    if len(found) > CORRUPT_SHOWN:
+        yield Finding("job", BAD, f"and {len(found) - CORRUPT_SHOWN} more like it")
+
+
+def _settings(rows: list[tuple[str, str, str]]) -> Table:
+    from rich.table import Table  # noqa: PLC0415
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("setting", no_wrap=True)
+    table.add_column("value", overflow="fold")
+    table.add_column("from", overflow="fold")
+    for name, value, source in rows:
+        table.add_row(styled(name), styled(value), styled(source, "bright_black" if source == "default" else ""))
+    return table
+
+
+def _findings(findings: list[Finding]) -> Table:
+    from rich.table import Table  # noqa: PLC0415
+
+    table = Table(box=None, pad_edge=False, show_header=False)
+    table.add_column(no_wrap=True)
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
+    for one in findings:
+        text = styled(one.text)
+        if one.remedy:
+            text.append(f"\n→ {one.remedy}", style="yellow")
+        table.add_row(styled(MARKS[one.verdict], STYLES[one.verdict]), styled(one.name), text)
+    return table

@@ -1,0 +1,82 @@
+"""`air-executor prune`: move ended jobs out of the way."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from air_executor.cli.session import session_of
+from air_executor.cli.terminal import print_json, say
+from air_executor.errors import DuplicateRunnerError
+
+if TYPE_CHECKING:
+    from air_executor.backends.base import Backend
+    from air_executor.store.retention import LockSlots
+
+DEFAULT_AGE = "7d"
+
+
+def prune(
+    ctx: typer.Context,
+    older_than: Annotated[
+        str, typer.Option(metavar="DURATION", help="Only jobs that ended longer ago than this.")
+    ] = DEFAULT_AGE,
+    delete: Annotated[
+        bool, typer.Option("--delete", help="Delete them, archived ones included, instead of archiving.")
+    ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be done.")] = False,
+) -> None:
+    """Move ended jobs to the archive; their ids are free again. Safe beside a running manager.
+
+    Spares jobs that an unfinished one waits for, and those something of which still runs.
+    """
+    from air_executor.core.times import parse_duration  # noqa: PLC0415
+    from air_executor.store.layout import Layout  # noqa: PLC0415
+    from air_executor.store.retention import SPARED, Retention  # noqa: PLC0415
+    from air_executor.wiring import make_backend, this_host  # noqa: PLC0415
+
+    session = session_of(ctx)
+    age = parse_duration(older_than)
+    settings = session.settings()
+    layout = Layout(settings.state_dir)
+    backend = make_backend(settings, layout, this_host())
+    try:
+        found = list(Retention(layout, _lock(backend)).prune(time.time() - age, delete=delete, dry_run=dry_run))
+    finally:
+        backend.close()
+    if session.json:
+        print_json(
+            {
+                "dry_run": dry_run,
+                "jobs": [{"id": p.id, "uid": p.uid, "action": p.action, "reason": p.reason} for p in found],
+            }
+        )
+        return
+    for one in found:
+        if one.action == SPARED:
+            say(f"{one.id} spared: {one.reason}")
+        else:
+            say(f"{one.id} {'would be ' if dry_run else ''}{one.action}")
+    if not found:
+        say(f"no job ended more than {older_than} ago")
+
+
+def _lock(backend: Backend) -> LockSlots:
+    """Return how a job's slots are held: where they are no locks, by looking whether one has a runner."""
+    from air_executor.backends.local import LocalBackend  # noqa: PLC0415
+
+    if isinstance(backend, LocalBackend):
+        return backend.lock_slots
+
+    @contextmanager
+    def look(job: str, _: Iterable[int]) -> Iterator[None]:
+        if any(slot.job == job for slot in backend.observe()):
+            msg = f"job {job}: something of it still runs"
+            raise DuplicateRunnerError(msg)
+        yield
+
+    return look

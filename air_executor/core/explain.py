@@ -1,0 +1,256 @@
+"""Why something is not running, or how it ended, in one sentence. Pure: what is around a job is handed in.
+
+Called by `air-executor explain`; later by the page.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from air_executor.core import state as s
+from air_executor.core.outcome import outcome_text, reason_text
+from air_executor.core.progress import Progress, Readiness
+from air_executor.core.state import Done, JobState, Queued, Running, TaskState
+from air_executor.core.times import format_duration, to_text
+
+NAMES_SHOWN = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Around:
+    """What there is to know outside of the job. Limits are None where there is none or it is not known."""
+
+    now: float
+    manager: bool | None = True
+    """Whether one is running; None if it cannot be told."""
+    jobs: Mapping[str, str] = field(default_factory=dict)
+    """Phases of the jobs that this one waits for."""
+    running: int = 0
+    """Runners of all jobs."""
+    max_runners: int | None = None
+    running_in_queue: int = 0
+    queue_limit: int | None = None
+
+
+def explain_job(job: JobState, around: Around) -> str:
+    """Return why a job is where it is."""
+    if job.ended:
+        return f"job {job.id} {_job_end(job)}"
+    progress = Progress(job)
+    running = progress.counts.get(s.RUNNING, 0)
+    queued = progress.counts.get(s.QUEUED, 0)
+    hindrance = _hindrance(job, around)
+    if running:
+        what = f"is running {running} of {len(job.tasks)} tasks, {queued} queued"
+        return f"job {job.id} {what}{f'; it {hindrance}' if hindrance else ''}"
+    if hindrance:
+        return f"job {job.id} {hindrance}"
+    first = next(iter(progress.queued()), None)
+    if first is None:
+        return f"job {job.id} has nothing left to do and is about to end"
+    candidates = [task for task in progress.queued() if progress.readiness(task) is Readiness.READY]
+    soonest = min(candidates, key=lambda task: (_waits_until(task) or 0.0, task.place), default=first)
+    return f"job {job.id} runs nothing now: {_queued(job, soonest, progress, around)}"
+
+
+def explain_task(job: JobState, task: TaskState, around: Around) -> str:
+    """Return why a task is where it is."""
+    status = task.status
+    if isinstance(status, Done):
+        return f"task {task.id} {_task_end(job, task, status)}"
+    if isinstance(status, Running):
+        return f"task {task.id} {_running(task, status, around.now)}"
+    hindrance = _hindrance(job, around)
+    if hindrance:
+        return f"task {task.id} is queued: its job {hindrance}"
+    return _queued(job, task, Progress(job), around)
+
+
+# How things ended
+
+
+def _job_end(job: JobState) -> str:  # noqa: PLR0911 - one for each way to end
+    took = (
+        ""
+        if job.started_at is None or job.finished_at is None
+        else f" after {format_duration(job.finished_at - job.started_at)}"
+    )
+    message = f": {job.message}" if job.message else ""
+    if job.phase == s.SUCCEEDED:
+        return f"succeeded{took}: {_count(len(job.tasks), 'task')} in {_count(job.usage.runs, 'run')}"
+    if job.phase == s.CANCELLED:
+        return f"was cancelled{took}{message}"
+    if job.reason == s.TIMEOUT:
+        return f"failed{took}: its deadline of {format_duration(float(job.spec.get('deadline', 0)))} passed{message}"
+    if job.reason == s.UPSTREAM:
+        return f"failed: a job that it waits for did not succeed ({', '.join(job.after_uids)}){message}"
+    if job.reason == s.BUDGET:
+        return (
+            f"failed{took}: it would have had more than max_tasks = {job.spec.get('max_tasks', 10_000)} tasks{message}"
+        )
+    failed = [
+        (t.id, t.status)
+        for t in job.tasks.values()
+        if isinstance(t.status, Done) and t.status.phase in (s.FAILED, s.CANCELLED)
+    ]
+    if not failed:
+        return f"failed{took}{message or f': {job.reason}'}"
+    name, done = min(failed, key=lambda pair: pair[1].finished_at)
+    more = f" ({len(failed) - 1} more failed or were cancelled)" if len(failed) > 1 else ""
+    return f"failed{took}: task {name} {outcome_text(done)}{more}"
+
+
+def _task_end(job: JobState, task: TaskState, done: Done) -> str:
+    last = task.attempts[-1] if task.attempts else None
+    runs = f" after {task.runs} runs" if task.runs > 1 else ""
+    if done.phase == s.SUCCEEDED:
+        return f"succeeded{runs}" + (f" in {format_duration(last.work)}" if last else "")
+    if done.phase == s.SKIPPED:
+        if done.reason == s.OK:
+            return f"was not needed: its `when: {task.when}` did not apply"
+        culprit = _culprit(job, task)
+        return f"was skipped: {culprit}" if culprit else f"was skipped: {reason_text(done.reason, None)}"
+    if done.phase == s.CANCELLED:
+        return f"was cancelled{runs}" + (
+            f" while it ran ({format_duration(last.work)})" if last and last.reason == s.CANCELLED else ""
+        )
+    if done.reason == s.TIMEOUT and "timeout" in task.spec:
+        return f"failed{runs}: killed by its timeout of {format_duration(float(task.spec['timeout']))}"
+    return f"failed{runs}: {outcome_text(done)}"
+
+
+def _culprit(job: JobState, task: TaskState) -> str | None:
+    """Return what made a task be skipped."""
+    needed = _tree(job, task.after) if task.after else set(job.tasks)
+    for other in job.tasks.values():
+        if other.id in needed and isinstance(other.status, Done) and other.status.phase in (s.FAILED, s.CANCELLED):
+            return f"task {other.id} {other.status.phase} ({outcome_text(other.status)})"
+    if job.reason == s.UPSTREAM:
+        return f"a job that its job waits for did not succeed ({', '.join(job.after_uids)})"
+    for other in job.tasks.values():
+        if isinstance(other.status, Done) and other.status.phase in (s.FAILED, s.CANCELLED):
+            return (
+                f"task {other.id} {other.status.phase} ({outcome_text(other.status)}) and its job has on_failure: stop"
+            )
+    return None
+
+
+# How things go
+
+
+def _running(task: TaskState, run: Running, now: float) -> str:
+    since = format_duration(max(0.0, round(now - run.since, 1)))
+    text = f"has been running for {since} (run {run.seq}, attempt {task.runs})"
+    if run.stop is not None:
+        why = "its tasks are queued again later" if run.stop == s.REQUEUE else reason_text(run.stop, None)
+        return f"{text} and is being stopped: {why}"
+    if "timeout" in task.spec:
+        left = run.since + float(task.spec["timeout"]) - now
+        text += (
+            f"; its timeout stops it in {format_duration(round(left, 1))}" if left > 0 else "; its timeout has passed"
+        )
+    return text
+
+
+def _hindrance(job: JobState, around: Around) -> str | None:
+    """Return what keeps the whole job from starting anything."""
+    if job.phase == s.HELD:
+        return f"is held: run {job.submitted_by}, which submits it, has not been booked yet"
+    if job.phase == s.PAUSED:
+        return f"is paused; let it go on with `air-executor resume {job.id}`"
+    unfinished = [
+        f"{name} ({around.jobs.get(name, 'gone')})" for name in job.after_uids if around.jobs.get(name) != s.SUCCEEDED
+    ]
+    if unfinished and job.started_at is None:
+        return f"waits for {'job' if len(unfinished) == 1 else 'jobs'} {_listed(unfinished)}"
+    if around.manager is False:
+        return "has no manager: none is running here; start one with `air-executor manager`"
+    return None
+
+
+def _queued(job: JobState, task: TaskState, progress: Progress, around: Around) -> str:
+    readiness = progress.readiness(task)
+    name = f"task {task.id}"
+    if readiness is Readiness.WAITS:
+        return f"{name} waits for {_waits_for(job, task, progress)}"
+    if readiness is not Readiness.READY:
+        return f"{name} will be skipped: {_culprit(job, task) or readiness.value}"
+    until = _waits_until(task)
+    if until is not None and until > around.now:
+        when = f"at {to_text(until)}, in {format_duration(round(until - around.now, 1))}"
+        if isinstance(task.status, Queued) and task.status.retrying:
+            last = task.attempts[-1] if task.attempts else None
+            why = f" (run {task.runs} ended: {reason_text(last.reason, last.exit_code)})" if last else ""
+            return f"{name} has its next retry {when}{why}"
+        return f"{name} is delayed; it starts {when}"
+    return f"{name} {_behind(job, task, progress, around)}"
+
+
+def _behind(job: JobState, task: TaskState, progress: Progress, around: Around) -> str:  # noqa: PLR0911
+    """Return what a task that is ready waits for: a limit, or its turn."""
+    running = sorted(progress.slots.values())
+    if len(running) >= job.max_runners:
+        limit = "the job's only runner" if job.max_runners == 1 else f"one of the job's {job.max_runners} runners"
+        return f"is ready and waits for {limit}, busy with {_listed(running)}"
+    if job.max_runners == 1:
+        for other in progress.queued():
+            if other.place < task.place and isinstance(other.status, Queued) and other.status.retrying:
+                return f"is ready and waits behind task {other.id}, which keeps its place until its retry"
+    if around.queue_limit is not None and around.running_in_queue >= around.queue_limit:
+        has = f"{around.running_in_queue} of at most {around.queue_limit} runners"
+        return f"is ready; limit reached: queue {job.queue} has {has}"
+    if around.max_runners is not None and around.running >= around.max_runners:
+        return f"is ready; limit reached: the manager has {around.running} of at most {around.max_runners} runners"
+    ahead = [
+        t
+        for t in progress.queued()
+        if t.place < task.place and progress.readiness(t) is Readiness.READY and _waits_until(t) is None
+    ]
+    if ahead:
+        return f"is ready; {_count(len(ahead), 'task')} of its job {'is' if len(ahead) == 1 else 'are'} before it"
+    if around.manager is None:
+        return "is ready; whether its manager, on another host, is still there cannot be told from here"
+    return "is ready and about to start"
+
+
+def _waits_for(job: JobState, task: TaskState, progress: Progress) -> str:
+    needs = progress.needs(task)
+    if needs is None:
+        open_tasks = [t.id for t in job.tasks.values() if not isinstance(t.status, Done) and not t.cleanup]
+        return f"all other tasks to end ({_listed(open_tasks)})"
+    unfinished = [need for need in needs if not need.complete]
+    parts = []
+    for need in unfinished[:NAMES_SHOWN]:
+        inside = _tree(job, [need.id])
+        open_tasks = [t.id for t in job.tasks.values() if t.id in inside and not isinstance(t.status, Done)]
+        own = open_tasks == [need.id]
+        parts.append(
+            f"{need.id} ({need.phase})"
+            if own
+            else f"{need.id} and what it queued ({len(open_tasks)} not done: {_listed(open_tasks)})"
+        )
+    return _listed(parts, len(unfinished))
+
+
+def _tree(job: JobState, roots: Sequence[str]) -> set[str]:
+    """Return the ids of these tasks and of everything they queued; parents stand before their children in a job."""
+    inside = set(roots)
+    for task in job.tasks.values():
+        if task.queued_by in inside:
+            inside.add(task.id)
+    return inside
+
+
+def _waits_until(task: TaskState) -> float | None:
+    return task.status.waits_until if isinstance(task.status, Queued) else None
+
+
+def _listed(names: Sequence[str], total: int | None = None) -> str:
+    total = len(names) if total is None else total
+    text = ", ".join(names[:NAMES_SHOWN])
+    return f"{text} and {total - NAMES_SHOWN} more" if total > NAMES_SHOWN else text
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"

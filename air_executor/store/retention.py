@@ -1,0 +1,143 @@
+"""Which ended jobs may leave `jobs/`, and moving them: to the archive, or away for good.
+
+`air-executor prune` calls this, beside a running manager or without one. How a job's slots are held is handed in,
+because that is the backend's business.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+
+from air_executor.core.state import JobState
+from air_executor.errors import AirExecutorError, CorruptFileError, NotFoundError
+from air_executor.store import files
+from air_executor.store.inbox import Inbox
+from air_executor.store.jobs import Jobs
+from air_executor.store.layout import Layout
+
+LockSlots = Callable[[str, Iterable[int]], AbstractContextManager[None]]
+"""Hold these slots of a job; raises while something of it still runs."""
+
+ARCHIVED, DELETED, SPARED = "archived", "deleted", "spared"
+
+
+@dataclass(frozen=True, slots=True)
+class Pruned:
+    """What became of one ended job that is old enough."""
+
+    id: str
+    uid: str
+    action: str
+    reason: str | None = None
+    """Why it was spared."""
+
+
+class Retention:
+    """The ended jobs of one state directory."""
+
+    def __init__(self, layout: Layout, lock_slots: LockSlots) -> None:
+        self._layout = layout
+        self._jobs = Jobs(layout)
+        self._inbox = Inbox(layout)
+        self._lock_slots = lock_slots
+
+    def prune(self, before: float, *, delete: bool, dry_run: bool) -> Iterator[Pruned]:
+        """Archive (or delete) the jobs that ended before `before`, Unix seconds; with `delete` archived ones too.
+
+        Spares those that an unfinished job waits for, those something of which still runs, and those that somebody has
+        just asked something of.
+
+        Raises:
+            StoreError: the volume refused.
+        """
+        ended, needed = self._look()
+        asked = self._asked()
+        action = DELETED if delete else ARCHIVED
+        for job in ended:
+            if job.finished_at is None or job.finished_at >= before:
+                continue
+            reason = None
+            if job.uid in needed:
+                reason = f"job {needed[job.uid]} waits for it"
+            elif job.id in asked:
+                reason = "a request for it waits in the inbox"
+            elif not dry_run:
+                reason = self._take_away(job, delete=delete)
+            yield Pruned(job.id, job.uid, action if reason is None else SPARED, reason)
+        if delete:
+            yield from self._delete_archived(before, needed, dry_run=dry_run)
+
+    def _look(self) -> tuple[list[JobState], dict[str, str]]:
+        """Return the ended jobs, and for each uid that an unfinished job names the id of that job.
+
+        A job that cannot be read could name any, but it will not run before someone has repaired it.
+        """
+        ended: list[JobState] = []
+        needed: dict[str, str] = {}
+        for name in self._jobs.ids():
+            try:
+                job = self._jobs.load(name)
+            except AirExecutorError:
+                continue
+            if job.ended:
+                ended.append(job)
+            else:
+                needed |= dict.fromkeys(job.after_uids.values(), job.id)
+        return ended, needed
+
+    def _asked(self) -> set[str]:
+        found = set()
+        for name in self._inbox.pending():
+            try:
+                request = self._inbox.read(name)
+            except CorruptFileError:
+                continue
+            if request is not None and request.op != "wake":
+                found.add(request.job)
+        return found
+
+    def _take_away(self, job: JobState, *, delete: bool) -> str | None:
+        """Take one job out of `jobs/`; return why that was not done."""
+        try:
+            with self._lock_slots(job.id, self._slots(job)):
+                now = self._jobs.load(job.id)
+                if now.uid != job.uid or not now.ended or now.version != job.version:
+                    return "it has changed meanwhile"
+                if delete:
+                    self._jobs.remove(job.id)
+                else:
+                    self._jobs.archive(job)
+        except NotFoundError:
+            return "it is gone already"
+        except AirExecutorError as error:
+            return str(error)
+        return None
+
+    def _slots(self, job: JobState) -> list[int]:
+        numbers = set(range(job.max_runners))
+        for name in files.list_dir(self._layout.job(job.id)):
+            slot = self._layout.slot_of(f"{self._layout.job(job.id)}/{name}")
+            if slot is not None:
+                numbers.add(slot.number)
+        return sorted(numbers)
+
+    def _delete_archived(self, before: float, needed: dict[str, str], *, dry_run: bool) -> Iterator[Pruned]:
+        for name in files.list_dir(self._layout.archive):
+            folder = f"{self._layout.archive}/{name}"
+            try:
+                job = self._jobs.load_path(f"{folder}/state.json")
+            except AirExecutorError:
+                continue  # what cannot be read is never deleted
+            if job.finished_at is None or job.finished_at >= before:
+                continue
+            if job.uid in needed:
+                yield Pruned(job.id, job.uid, SPARED, f"job {needed[job.uid]} waits for it")
+                continue
+            if not dry_run:
+                doomed = f"{self._layout.tmp}/removed-{os.urandom(6).hex()}"
+                files.move(folder, doomed)
+                files.remove_tree(doomed)
+            yield Pruned(job.id, job.uid, DELETED)
