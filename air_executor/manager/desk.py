@@ -9,10 +9,10 @@ import logging
 from collections.abc import Callable
 
 from air_executor.core import state as s
-from air_executor.core.events import Event, Released, UpstreamFailed
+from air_executor.core.events import Event, UpstreamFailed
 from air_executor.core.state import JobState
 from air_executor.core.transitions import Job
-from air_executor.errors import NotFoundError, StoreError
+from air_executor.errors import BadInputError, NotFoundError, StoreError
 from air_executor.manager.catalog import Catalog
 from air_executor.manager.clock import Clock
 from air_executor.store.jobs import Jobs
@@ -33,7 +33,7 @@ class Desk:
         """Ids of the jobs that this manager manages; None means all."""
         self.unsaved: dict[str, Job] = {}
         """Ended jobs whose last checkpoint is not written yet."""
-        self._held: dict[str, list[str]] = {}
+        self.held: dict[str, list[str]] = {}
         """Held jobs by the run that submitted them."""
         self.listeners: list[Callable[[Job, Event], None]] = []
         """Called after each decision, for progress and metrics."""
@@ -72,7 +72,7 @@ class Desk:
             self.catalog.close(state)
             return
         if state.phase == s.HELD and state.submitted_by is not None:
-            self._held.setdefault(state.submitted_by, []).append(state.id)
+            self.held.setdefault(state.submitted_by, []).append(state.id)
         failed = None
         for name, uid in state.after_uids.items():
             phase = self._phase_of(name, uid)
@@ -105,6 +105,7 @@ class Desk:
 
         Raises:
             NotFoundError: there is none.
+            BadInputError: it is not this manager's to change.
             StoreError: it cannot be read.
         """
         job = self.catalog.open.get(name) or self.unsaved.get(name)
@@ -112,52 +113,9 @@ class Desk:
             return job
         if name in self.catalog.left_alone:
             msg = f"job {name} cannot be changed: {self.catalog.left_alone[name]}"
-            raise StoreError(msg)
+            raise BadInputError(msg)
         try:
             return Job(self.jobs.load(name))
         except NotFoundError as error:
             msg = f"there is no job {name}"
             raise NotFoundError(msg) from error
-
-    # Whole jobs that a run submits
-
-    def create_held(self, children: list[JobState]) -> None:
-        """Create the jobs that a run submitted, held until the run is booked; those that exist with the same uid count.
-
-        Raises:
-            AlreadyExistsError: another job has one of the ids; those created by this call are gone again.
-            StoreError: the volume refused; call again.
-        """
-        created: list[JobState] = []
-        try:
-            for child in children:
-                if self.jobs.archived(child.id, child.uid) is not None:
-                    continue
-                self.jobs.create(child)
-                created.append(child)
-        except Exception:
-            for child in created:
-                self.remove_held(child.id)
-            raise
-        for child in created:
-            held = self.jobs.load(child.id)
-            if held.phase == s.HELD:  # otherwise an earlier booking of the same run has released it
-                if self.scope is not None:
-                    self.scope.add(child.id)
-                self.admit(Job(held))
-
-    def release_held(self, run: str) -> None:
-        """Let the jobs that a run submitted run: it was booked as a success."""
-        for name in self._held.pop(run, ()):
-            job = self.catalog.open.get(name)
-            if job is not None and job.state.phase == s.HELD:
-                self.decide(job, Released(self.clock.wall()))
-
-    def take_held(self, run: str) -> list[str]:
-        """Return the held jobs that a run submitted, to be removed: it did not succeed."""
-        return self._held.pop(run, [])
-
-    def remove_held(self, name: str) -> None:
-        """Remove a held job from the volume."""
-        self.catalog.drop(name)
-        self.jobs.remove(name)

@@ -25,6 +25,7 @@ from air_executor.errors import AlreadyExistsError, BackendUnavailableError, Sto
 from air_executor.manager.book import Verdict, collect, judge_exit
 from air_executor.manager.clock import STEP, Clock
 from air_executor.manager.desk import Desk
+from air_executor.manager.held import HeldJobs
 from air_executor.store.runs import Exit, Runs
 
 log = logging.getLogger(__name__)
@@ -84,6 +85,7 @@ class Supervisor:
         grace: float,
     ) -> None:
         self.desk = desk
+        self.held = HeldJobs(desk)
         self.backend = backend
         self.runs = runs
         self.clock = clock
@@ -125,6 +127,12 @@ class Supervisor:
                 elif record.get("boot") != self._host.boot:
                     run.lost = "the machine was restarted while it ran"
         self.open[run.slot] = run
+
+    def confirm_gone(self, job: str) -> None:
+        """Believe an operator that the job's runners on another host are gone."""
+        for slot, run in self.open.items():
+            if slot.job == job:
+                run.confirmed_gone = True
 
     def observe(self) -> None:
         """Ask the backend for its runners. When it cannot answer, nothing is concluded until it can."""
@@ -248,7 +256,7 @@ class Supervisor:
         if reason == s.OK:
             verdict = collect(self.runs, run.job.state, run.task, run.seq, now)
             try:
-                self.desk.create_held(verdict.jobs)
+                self.held.create(verdict.jobs)
             except AlreadyExistsError as error:
                 verdict = Verdict(s.REJECTED, left.exit_code, f"queue.jsonl: {error}")
             else:
@@ -301,8 +309,8 @@ class Supervisor:
         del self.open[run.slot]
         self.desk.decide(run.job, event)
         if verdict.reason == s.OK:
-            self.desk.release_held(run.run)
-        acts.extend(partial(self.desk.remove_held, name) for name in self.desk.take_held(run.run))
+            self.held.release(run.run)
+        acts.extend(partial(self.held.remove, name) for name in self.held.take(run.run))
 
     def _moments(self, run: OpenRun, left: Exit | None) -> Moments:
         gone = self.volume_time()

@@ -1,0 +1,83 @@
+"""Whole jobs that a run submits: held until that run is booked, released by its success, removed by any other end."""
+
+from __future__ import annotations
+
+from air_executor.core import state as s
+from air_executor.core.events import Released
+from air_executor.core.names import parse_run_id
+from air_executor.core.state import JobState
+from air_executor.core.transitions import Job
+from air_executor.manager.desk import Desk
+
+
+class HeldJobs:
+    """The held jobs of one manager."""
+
+    def __init__(self, desk: Desk) -> None:
+        self._desk = desk
+
+    def create(self, children: list[JobState]) -> None:
+        """Create the jobs that a run submitted; one that is there already with the same uid counts as created.
+
+        Raises:
+            AlreadyExistsError: another job has one of the ids; none of them is there any more.
+            StoreError: the volume refused; call again.
+        """
+        created: list[JobState] = []
+        try:
+            for child in children:
+                if self._desk.jobs.archived(child.id, child.uid) is None:
+                    self._desk.jobs.create(child)
+                    created.append(child)
+        except Exception:
+            for child in created:
+                self.remove(child.id)
+            raise
+        for child in created:
+            there = self._desk.jobs.load(child.id)
+            if there.phase == s.HELD and child.id not in self._desk.catalog.open:
+                if self._desk.scope is not None:
+                    self._desk.scope.add(child.id)
+                self._desk.admit(Job(there))
+
+    def release(self, run: str) -> None:
+        """Let the jobs that a run submitted run: it was booked as a success."""
+        for name in self._desk.held.pop(run, ()):
+            job = self._desk.catalog.open.get(name)
+            if job is not None and job.state.phase == s.HELD:
+                self._desk.decide(job, Released(self._desk.clock.wall()))
+
+    def take(self, run: str) -> list[str]:
+        """Return the held jobs that a run submitted, to be removed: it did not succeed."""
+        return self._desk.held.pop(run, [])
+
+    def remove(self, name: str) -> None:
+        """Remove a held job from the volume."""
+        self._desk.catalog.drop(name)
+        self._desk.jobs.remove(name)
+
+    def resolve(self) -> None:
+        """After a crash: release or remove held jobs whose submitting run was booked; the rest waits for that."""
+        for run in list(self._desk.held):
+            parsed = parse_run_id(run)
+            parent = None if parsed is None else self._parent(parsed[0])
+            if parsed is not None and parent is not None and parsed[1] in parent.progress.runs:
+                continue
+            if parsed is not None and parent is not None and _succeeded(parent, parsed[1]):
+                self.release(run)
+            else:
+                for name in self.take(run):
+                    self.remove(name)
+
+    def _parent(self, uid: str) -> Job | None:
+        for job in self._desk.catalog.open.values():
+            if job.state.uid == uid:
+                return job
+        for name, ended in self._desk.catalog.ended.items():
+            if ended.uid == uid:
+                return Job(self._desk.jobs.load(name))
+        return None
+
+
+def _succeeded(parent: Job, seq: int) -> bool:
+    return any(a.seq == seq and a.reason == s.OK for task in parent.state.tasks.values() for a in task.attempts)

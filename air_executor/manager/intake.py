@@ -1,0 +1,116 @@
+"""What comes in from the volume while a manager runs: requests, new jobs, and what no wake-up told."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+from air_executor.core.transitions import Job
+from air_executor.errors import BadInputError, CorruptFileError, FormatTooNewError, NotFoundError, StoreError
+from air_executor.manager import requests
+from air_executor.manager.desk import Desk
+from air_executor.manager.save import Saver
+from air_executor.manager.supervise import Supervisor
+from air_executor.store import files
+from air_executor.store.inbox import Inbox
+
+log = logging.getLogger(__name__)
+
+
+class Intake:
+    """Takes requests and jobs in for one manager."""
+
+    def __init__(
+        self, desk: Desk, supervisor: Supervisor, saver: Saver, inbox: Inbox, report: Callable[[str], None]
+    ) -> None:
+        self._desk = desk
+        self._supervisor = supervisor
+        self._saver = saver
+        self._inbox = inbox
+        self._report = report
+        self.answers: list[str] = []
+        """Requests that are decided, and answered once the journal holds that durably."""
+        self.stateless: list[str] = []
+        """Job directories without a state, to be set aside once they have no runners."""
+
+    def take_requests(self, now: float) -> None:
+        """Decide on every request that waits, or refuse it."""
+        for name in self._inbox.pending():
+            if name in self.answers:
+                continue
+            try:
+                self._take_request(name, now)
+            except requests.NothingToDoError:
+                self._inbox.done(name)
+            except (BadInputError, NotFoundError, CorruptFileError, FormatTooNewError) as error:
+                self._inbox.refuse(name, str(error))
+            except StoreError as error:
+                log.warning("request %s waits: %s", name, error)
+
+    def _take_request(self, name: str, now: float) -> None:
+        request = self._inbox.read(name)
+        scope = self._desk.scope
+        if request is None or (scope is not None and request.job not in scope):
+            return
+        self._take_job(request.job)
+        if request.op == "wake":
+            self._inbox.done(name)
+            return
+        job = self._desk.find(request.job)
+        decision = requests.decide(request, job.state, now)
+        self.answers.append(name)
+        self._desk.decide(job, decision)
+        if request.op == "confirm-gone":
+            self._supervisor.confirm_gone(request.job)
+
+    def answered(self) -> None:
+        """Answer the requests whose decisions are durable now."""
+        for name in self.answers:
+            self._inbox.done(name)
+        self._desk.journal.answered(self.answers)
+        self.answers.clear()
+
+    def _take_job(self, name: str) -> None:
+        """Take in a job that was submitted, if it is new.
+
+        Raises:
+            CorruptFileError: it was unreadable, and has been set aside.
+        """
+        desk = self._desk
+        if desk.catalog.knows(name) or name in desk.unsaved:
+            return
+        try:
+            state = desk.jobs.load(name)
+        except NotFoundError:
+            return
+        except CorruptFileError as error:
+            where = files.quarantine(desk.jobs.layout.state(name))
+            desk.catalog.left_alone[name] = f"{error}; moved to {where}"
+            self._report(f"job {name}: {desk.catalog.left_alone[name]}")
+            raise
+        desk.admit(Job(state))
+
+    def rescan(self) -> None:
+        """Heal what no wake-up told: new jobs, jobs whose directory has gone, directories without a state."""
+        desk = self._desk
+        there = set(desk.jobs.ids())
+        for name in sorted(there):
+            if not desk.catalog.knows(name) and (desk.scope is None or name in desk.scope):
+                try:
+                    self._take_job(name)
+                except StoreError as error:
+                    log.warning("job=%s cannot be read: %s", name, error)
+        for name in [name for name in desk.catalog.open if name not in there]:
+            log.warning("job=%s its directory is gone; writing it anew", name)
+            self._saver.recreate(desk.catalog.open[name])
+        for name in [name for name in desk.catalog.ended if name not in there and name not in desk.unsaved]:
+            desk.catalog.drop(name)
+        self._set_stateless_aside()
+
+    def _set_stateless_aside(self) -> None:
+        for name in list(self.stateless):
+            if self._supervisor.observed is not None and not any(
+                slot.job == name for slot in self._supervisor.observed
+            ):
+                log.warning("job=%s has no state.json; set aside as %s", name, self._desk.jobs.set_aside(name))
+                self.stateless.remove(name)

@@ -1,0 +1,123 @@
+"""From a plan to a runner: decides which tasks start now, and starts each once that is journaled."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+from air_executor.backends.base import Backend
+from air_executor.core.events import Event, Started
+from air_executor.core.fields import DEFAULT_GRACE
+from air_executor.core.names import Host, run_id
+from air_executor.core.plan import Start
+from air_executor.core.state import Running
+from air_executor.core.transitions import Job
+from air_executor.errors import BackendUnavailableError, DuplicateRunnerError, SpawnRejectedError, StoreError
+from air_executor.manager.desk import Desk
+from air_executor.manager.launch import Inputs, launch_of
+from air_executor.manager.supervise import OpenRun, Supervisor
+from air_executor.store.layout import Layout
+from air_executor.store.runs import Runs
+
+log = logging.getLogger(__name__)
+
+LONGEST_BACKOFF = 30.0
+"""Seconds between tries to start anything on a volume that refuses."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where and under which limits runs are started."""
+
+    layout: Layout
+    host: Host
+    project: str
+    """The folder that relative work directories start from."""
+    secrets_dir: str | None
+    max_runners: int
+
+
+class Starter:
+    """Starts runs for one manager."""
+
+    def __init__(self, desk: Desk, supervisor: Supervisor, backend: Backend, runs: Runs, place: Place) -> None:
+        self._desk = desk
+        self._supervisor = supervisor
+        self._backend = backend
+        self._runs = runs
+        self._place = place
+        self._inputs = Inputs()
+        self._hold_until = 0.0
+        self._backoff = 0.0
+
+    def plan(self, now: float, acts: list[Callable[[], None]]) -> None:
+        """Decide which tasks start; `acts` gets what starts them."""
+        supervisor = self._supervisor
+        if supervisor.observed is None or self._desk.clock.steady() < self._hold_until:
+            return
+        room = self._place.max_runners - supervisor.taken()
+        if room <= 0:
+            return
+        roster = self._desk.catalog.roster
+        queues = Counter(run.job.state.queue for run in supervisor.open.values())
+        while (start := roster.next_start(now, supervisor.observed, room, queues.__getitem__)) is not None:
+            acts.append(partial(self._spawn, self._decide(start, now)))
+            queues[start.job.state.queue] += 1
+            room -= 1
+
+    def _decide(self, start: Start, now: float) -> OpenRun:
+        state, clock = start.job.state, self._desk.clock
+        seq = state.seq + 1
+        self._desk.decide(start.job, Started(now, start.task.id, seq, start.slot.number))
+        run = OpenRun(start.job, start.task, seq, start.slot, run_id(state.uid, seq), clock.steady(), clock.wall())
+        self._supervisor.open[start.slot] = run
+        return run
+
+    def _spawn(self, run: OpenRun) -> None:
+        if self._supervisor.open.get(run.slot) is not run or not isinstance(run.task.status, Running):
+            return
+        try:
+            self._start(run, run.task.status)
+        except SpawnRejectedError as error:
+            run.refused = str(error)
+        except DuplicateRunnerError as error:
+            log.warning("job=%s run=%s its slot is taken: %s", run.slot.job, run.run, error)
+        except BackendUnavailableError as error:
+            self._supervisor.unavailable(str(error))
+        except StoreError as error:
+            log.error("job=%s run=%s cannot be started: %s", run.slot.job, run.run, error)  # noqa: TRY400 - no bug
+            self._backoff = min(LONGEST_BACKOFF, self._backoff * 2 or 0.5)
+            self._hold_until = self._desk.clock.steady() + self._backoff
+        else:
+            run.ours = True
+            self._backoff = 0.0
+
+    def _start(self, run: OpenRun, status: Running) -> None:
+        place, state, task = self._place, run.job.state, run.task
+        launch = launch_of(place.layout, place.project, state, task, status, place.secrets_dir)
+        record = {
+            "run": run.run,
+            "job": state.id,
+            "task": task.id,
+            "attempt": task.runs,
+            "slot": run.slot.number,
+            "epoch": self._desk.journal.epoch,
+            "backend": self._backend.name,
+            "host": place.host.name,
+            "boot": place.host.boot,
+            "timeout": launch.timeout,
+            "grace": task.spec.get("grace", DEFAULT_GRACE),
+        }
+        aside = place.layout.epoch_tmp(self._desk.journal.epoch)
+        inputs = self._inputs.text(run.job)
+        run.spawned = self._runs.create(state.id, run.seq, task.id, record, inputs, aside, remote=self._backend.remote)
+        run.since, run.wall_since = self._desk.clock.steady(), self._desk.clock.wall()
+        self._backend.spawn(launch)
+
+    def notice(self, job: Job, _: Event) -> None:
+        """Drop what is kept for a job that has ended; the desk calls this after each decision."""
+        if job.state.ended:
+            self._inputs.forget(job.state.uid)
