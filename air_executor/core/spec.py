@@ -84,16 +84,19 @@ class TaskDefaults(_Model):
     command: ft.MaybeCommand = Field(
         default=None, description="What to run: text goes to `sh -c`, a list is executed as it is."
     )
-    env: ft.Env = Field(default={}, description="Environment variables, stored in clear; secrets have a field.")
+    env: ft.Env = Field(
+        default_factory=dict, description="Environment variables, stored in clear; secrets have a field."
+    )
     secrets: ft.Secrets = Field(
-        default=[], description="Names of secrets to put into the environment when the task starts; never stored."
+        default_factory=list,
+        description="Names of secrets to put into the environment when the task starts; never stored.",
     )
     image: ft.Image = Field(default=None, description="Container image; the backend's default if absent.")
     workdir: ft.Workdir = Field(
         default=None,
         description="Folder to run in: below the project (in a container, the workspace) unless absolute; no `..`.",
     )
-    mounts: list[Mount] = Field(default=[], description="What else the task sees in its container.")
+    mounts: list[Mount] = Field(default_factory=list, description="What else the task sees in its container.")
     resources: Resources = Field(default=Resources(), description="What the task needs of a machine.")
     network: ft.Network = Field(default=None, description="`none`, `default`, or the name of a network.")
     timeout: ft.PositiveDuration = Field(default=None, description="How long one run may take; then it is stopped.")
@@ -116,7 +119,7 @@ class TaskDefaults(_Model):
         default=DEFAULT_WHEN, description="On which outcome of what it waits for it runs; the others are for clean-up."
     )
     priority: ft.Priority = Field(default=0, description="Higher starts first among the tasks of the job.")
-    labels: ft.Labels = Field(default={}, description="Names and values for people; they change nothing.")
+    labels: ft.Labels = Field(default_factory=dict, description="Names and values for people; they change nothing.")
 
     @model_validator(mode="after")
     def _check_start(self) -> Self:
@@ -148,7 +151,8 @@ class Task(TaskDefaults):
         description="What to run: text goes to `sh -c`, a list is executed as it is.",
     )
     after: ft.Ids = Field(
-        default=[], description="Ids of tasks that must have succeeded first, with everything that they queued."
+        default_factory=list,
+        description="Ids of tasks that must have succeeded first, with everything that they queued.",
     )
 
 
@@ -166,14 +170,14 @@ class Job(_Model):
     )
     queue: ft.Id = Field(default=DEFAULT_QUEUE, description="The named lane whose limit the job shares.")
     priority: ft.Priority = Field(default=0, description="Jobs with a higher one start first.")
-    after: ft.Ids = Field(default=[], description="Ids of jobs that must have succeeded first.")
+    after: ft.Ids = Field(default_factory=list, description="Ids of jobs that must have succeeded first.")
     deadline: ft.PositiveDuration = Field(
         default=None, description="How long the whole job may take from its first start; then it is stopped."
     )
     max_tasks: Annotated[int, *ft.whole(1, 1_000_000)] = Field(
         default=DEFAULT_MAX_TASKS, description="A job whose tasks queue more than this in all fails."
     )
-    labels: ft.Labels = Field(default={}, description="Names and values for people; they change nothing.")
+    labels: ft.Labels = Field(default_factory=dict, description="Names and values for people; they change nothing.")
     defaults: TaskDefaults = Field(
         default=TaskDefaults(), description="Fields that all tasks have, queued ones too, unless they say otherwise."
     )
