@@ -72,6 +72,12 @@ class Catalog:
         """Tell whether the job is known in any way."""
         return job in self.open or job in self.ended or job in self.left_alone
 
+    def uid_of(self, job: str) -> str | None:
+        """Return the uid under which a job is known, or None."""
+        if job in self.open:
+            return self.open[job].state.uid
+        return self.ended[job].uid if job in self.ended else None
+
     # Changes
 
     def touch(self, job: Job, *, clean: bool = False) -> None:

@@ -52,7 +52,8 @@ class Intake:
         scope = self._desk.scope
         if request is None or (scope is not None and request.job not in scope):
             return
-        self._take_job(request.job)
+        if request.op == "wake" or not self._desk.catalog.knows(request.job):
+            self._take_job(request.job)
         if request.op == "wake":
             self._inbox.done(name)
             return
@@ -71,13 +72,13 @@ class Intake:
         self.answers.clear()
 
     def _take_job(self, name: str) -> None:
-        """Take in a job that was submitted, if it is new.
+        """Take in a job that was submitted, if it is new; one that somebody deleted gives way to its successor.
 
         Raises:
             CorruptFileError: it was unreadable, and has been set aside.
         """
         desk = self._desk
-        if desk.catalog.knows(name) or name in desk.unsaved:
+        if name in desk.catalog.left_alone or name in desk.unsaved:
             return
         try:
             state = desk.jobs.load(name)
@@ -88,6 +89,13 @@ class Intake:
             desk.catalog.left_alone[name] = f"{error}; moved to {where}"
             self._report(f"job {name}: {desk.catalog.left_alone[name]}")
             raise
+        known = desk.catalog.uid_of(name)
+        if known == state.uid:
+            return
+        if known is not None:
+            log.warning("job=%s was deleted and submitted anew", name)
+            self._supervisor.forget(name)
+            desk.catalog.drop(name)
         desk.admit(Job(state))
 
     def rescan(self) -> None:

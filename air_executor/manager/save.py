@@ -1,4 +1,4 @@
-"""When checkpoints are written: at a job's end at once, otherwise so that they take no more than a share of the time."""
+"""When checkpoints are written: at a job's end at once, otherwise so that they take no more than a share of time."""
 
 from __future__ import annotations
 

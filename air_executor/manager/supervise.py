@@ -128,6 +128,11 @@ class Supervisor:
                     run.lost = "the machine was restarted while it ran"
         self.open[run.slot] = run
 
+    def forget(self, job: str) -> None:
+        """Give up the open runs of a job that is no more; their runners are strangers from now on."""
+        for slot in [slot for slot in self.open if slot.job == job]:
+            del self.open[slot]
+
     def confirm_gone(self, job: str) -> None:
         """Believe an operator that the job's runners on another host are gone."""
         for slot, run in self.open.items():
