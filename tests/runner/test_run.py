@@ -182,7 +182,7 @@ def test_grandchildren_do_not_hold_the_runner(rig: Rig, mode: str, detach: str) 
     assert rig.log == b"tail\n"
     if mode == "container":
         assert rig.stdout.read_bytes() == b"tail\n"
-    assert [process.name() for process in rig.alive()] == ["sleep"]
+    until(lambda: [process.name() for process in rig.alive()] == ["sleep"])
 
 
 # --- what cannot be run -----------------------------------------------------------------------------------------------
