@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from air_executor.core.state import Attempt, JobState
 from air_executor.core.usage import Usage
 
-ROUNDED_TO = 0.001
-"""Seconds to which a state file knows when a run was spawned."""
+STAMP_STEP = 0.01
+"""Seconds by which two time stamps of a volume may disagree: the kernel gives coarse and fine ones to the same file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +91,7 @@ def _gone(attempt: Attempt) -> float:
 
 def _peak(attempts: Iterable[Attempt]) -> int:
     # Where one ends as another begins, the end comes first: they can have been one place in a pool.
-    steps = sorted((at, by) for a in attempts for at, by in ((a.spawned_at, 1), (_gone(a) - ROUNDED_TO, -1)))
+    steps = sorted((at, by) for a in attempts for at, by in ((a.spawned_at, 1), (_gone(a) - STAMP_STEP, -1)))
     now = peak = 0
     for _, by in steps:
         now += by
