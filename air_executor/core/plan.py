@@ -178,7 +178,7 @@ def retry_at(
 
     `budget` is how many retries the platform's faults get; the user's own are in the task. `chance` spreads retries.
     """
-    if state.stop is not None:
+    if state.stop is not None and not state.spares(task):
         return None
     spec = task.spec
     if reason in PLATFORMS_FAULT:

@@ -216,6 +216,10 @@ class JobState:
         deadline = self.spec.get("deadline")
         return None if deadline is None or self.deadline_from is None else self.deadline_from + float(deadline)
 
+    def spares(self, task: TaskState) -> bool:
+        """Tell whether what stops the job leaves this task its chance: it cleans up, and the job's time is not over."""
+        return task.cleanup and self.stop in (FAILED, CANCELLED)
+
     def results(self) -> dict[str, Any]:
         """Return the results of all tasks that have succeeded, by task id."""
         return {

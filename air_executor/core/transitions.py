@@ -112,12 +112,12 @@ class Job:
         del task.attempts[: -s.MAX_ATTEMPTS_KEPT]
         if event.reason == s.REQUEUE:
             task.runs -= 1
-            if job.stop is None or task.cleanup:
+            if job.stop is None or job.spares(task):
                 self.progress.requeued(task, run, Queued())
             else:
                 self._close_one(task, self._drop(job.stop, event.at), event.at)
             return
-        if event.retry_at is not None and job.stop is None:
+        if event.retry_at is not None and (job.stop is None or job.spares(task)):
             if event.reason in s.USERS_FAULT:
                 task.charged += 1
             else:
@@ -226,7 +226,7 @@ class Job:
         if job.stop is not None:
             dropped = self._drop(job.stop, at)
             for task in added:
-                if not task.cleanup:
+                if not job.spares(task):
                     self._close_one(task, dropped, at)
         self._close([t for t in added if isinstance(t.status, Queued)], at)
 

@@ -43,16 +43,20 @@ class Desk:
         self.journal.decide(job, event)
         state = job.state
         log.info("job=%s version=%d phase=%s %s", state.id, state.version, state.phase, type(event).__name__)
-        if state.ended and state.id in self.catalog.open:
+        failed = None
+        if state.ended:  # also one that was reopened and ended at once
             self.unsaved[state.id] = job
             self._tell_waiting(state, self.catalog.close(state))
-        elif not state.ended:
+        else:
             self.unsaved.pop(state.id, None)
             if state.id not in self.catalog.open:
+                failed = self._gate(job)
                 self.catalog.add(job)
             self.catalog.touch(job)
         for listener in self.listeners:
             listener(job, event)
+        if failed is not None:
+            self.decide(job, UpstreamFailed(self.clock.wall(), failed))
 
     def _tell_waiting(self, state: JobState, waiting: list[str]) -> None:
         for name in waiting:
@@ -73,6 +77,16 @@ class Desk:
             return
         if state.phase == s.HELD and state.submitted_by is not None:
             self.held.setdefault(state.submitted_by, []).append(state.id)
+        failed = self._gate(job)
+        self.catalog.add(job)
+        if failed is not None:
+            self.decide(job, UpstreamFailed(self.clock.wall(), failed))
+
+    def _gate(self, job: Job) -> str | None:
+        """Block a job that has not started until those it waits for have ended; return one that will not succeed."""
+        state = job.state
+        if state.started_at is not None:  # they had succeeded then
+            return None
         failed = None
         for name, uid in state.after_uids.items():
             phase = self._phase_of(name, uid)
@@ -80,9 +94,7 @@ class Desk:
                 failed = name
             elif phase != s.SUCCEEDED:
                 self.catalog.block(state.id, [uid])
-        self.catalog.add(job)
-        if failed is not None and state.started_at is None:
-            self.decide(job, UpstreamFailed(self.clock.wall(), failed))
+        return failed
 
     def _phase_of(self, name: str, uid: str) -> str | None:
         """Return the phase of a job by id and uid; None if it is nowhere."""

@@ -7,6 +7,7 @@ from air_executor.core.events import Released
 from air_executor.core.names import parse_run_id
 from air_executor.core.state import JobState
 from air_executor.core.transitions import Job
+from air_executor.errors import BadInputError, NotFoundError
 from air_executor.manager.desk import Desk
 
 
@@ -21,8 +22,11 @@ class HeldJobs:
 
         Raises:
             AlreadyExistsError: another job has one of the ids; none of them is there any more.
+            BadInputError: one of them waits for a job that does not exist.
             StoreError: the volume refused; call again.
         """
+        for child in children:
+            child.after_uids = {name: self._uid_of(name, children) for name in child.spec.get("after", ())}
         created: list[JobState] = []
         try:
             for child in children:
@@ -39,6 +43,20 @@ class HeldJobs:
                 if self._desk.scope is not None:
                     self._desk.scope.add(child.id)
                 self._desk.admit(Job(there))
+
+    def _uid_of(self, name: str, siblings: list[JobState]) -> str:
+        desk = self._desk
+        uid = next((job.uid for job in siblings if job.id == name), None) or desk.catalog.uid_of(name)
+        if uid is not None:
+            return uid
+        try:
+            return desk.jobs.load(name).uid
+        except NotFoundError:
+            archived = desk.jobs.archived(name)
+        if archived is None:
+            msg = f"job.after: there is no job {name}"
+            raise BadInputError(msg)
+        return archived.uid
 
     def release(self, run: str) -> None:
         """Let the jobs that a run submitted run: it was booked as a success."""
@@ -63,6 +81,8 @@ class HeldJobs:
             parent = None if parsed is None else self._parent(parsed[0])
             if parsed is not None and parent is not None and parsed[1] in parent.progress.runs:
                 continue
+            if parent is None and self._desk.catalog.left_alone:
+                continue  # one of those may be the job that submitted it
             if parsed is not None and parent is not None and _succeeded(parent, parsed[1]):
                 self.release(run)
             else:

@@ -85,6 +85,8 @@ class Intake:
         except NotFoundError:
             return
         except CorruptFileError as error:
+            if name in desk.catalog.open:
+                return  # what is in memory will replace it
             where = files.quarantine(desk.jobs.layout.state(name))
             desk.catalog.left_alone[name] = f"{error}; moved to {where}"
             self._report(f"job {name}: {desk.catalog.left_alone[name]}")
@@ -117,7 +119,9 @@ class Intake:
 
     def _set_stateless_aside(self) -> None:
         for name in list(self.stateless):
-            if self._supervisor.observed is not None and not any(
+            if self._desk.catalog.knows(name):
+                self.stateless.remove(name)  # its state has come back
+            elif self._supervisor.observed is not None and not any(
                 slot.job == name for slot in self._supervisor.observed
             ):
                 log.warning("job=%s has no state.json; set aside as %s", name, self._desk.jobs.set_aside(name))

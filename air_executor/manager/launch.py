@@ -24,14 +24,16 @@ class Inputs:
     """The text of each job's `inputs.json`, so that a result is encoded once and not once per run that sees it."""
 
     def __init__(self) -> None:
-        self._parts: dict[str, list[str]] = {}
+        self._parts: dict[str, tuple[object, list[str]]] = {}
+        """By job uid: the list of results that they were made from, and their text."""
 
     def text(self, job: Job) -> bytes:
         """Return the results of all tasks that have succeeded and set one, as a JSON object by task id."""
-        parts = self._parts.setdefault(job.state.uid, [])
         results = job.progress.results
-        if len(results) < len(parts):
-            parts.clear()
+        source, parts = self._parts.get(job.state.uid, (None, []))
+        if source is not results:  # the job was indexed anew, and its results may be in another order
+            parts = []
+            self._parts[job.state.uid] = results, parts
         parts += [f"{json.dumps(name)}: {json.dumps(value)}" for name, value in results[len(parts) :]]
         return f"{{{', '.join(parts)}}}\n".encode()
 

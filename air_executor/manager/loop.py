@@ -276,10 +276,11 @@ class Manager:
     def _flush(self) -> bool:
         """Make all decisions part of the journal; False if the volume refused, and then nothing may act on them."""
         journal = self.desk.journal
-        if not journal.pending and not self.intake.answers:
+        if not journal.pending and not self.intake.answers and not self._acts:
             return True
         try:
             self.lease.check()
+            journal.check()  # also before acts without a decision: one that was replaced must leave runners alone
             journal.flush()
             if self.intake.answers:
                 journal.sync()
@@ -310,6 +311,5 @@ class Manager:
 
     def _act(self) -> None:
         """Do what was decided."""
-        acts, self._acts = self._acts, []
-        for act in acts:
-            act()
+        while self._acts:  # one at a time: where one raises, the rest is done after the next flush
+            self._acts.pop(0)()

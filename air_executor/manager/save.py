@@ -33,6 +33,9 @@ class Saver:
         """
         clock, catalog = self._desk.clock, self._desk.catalog
         try:
+            if self._desk.unsaved or (catalog.dirty and clock.steady() >= self._next):
+                # What a checkpoint holds may rest on another job's lines: a power failure must not take those alone.
+                self._desk.journal.sync()
             self._save_ended()
             while catalog.dirty and clock.steady() >= self._next:
                 begun = clock.steady()

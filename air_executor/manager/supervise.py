@@ -21,7 +21,7 @@ from air_executor.core.plan import Action, SlotView, retry_at, settle
 from air_executor.core.state import Running, TaskState
 from air_executor.core.transitions import Job
 from air_executor.core.usage import Moments, stages
-from air_executor.errors import AlreadyExistsError, BackendUnavailableError, StoreError
+from air_executor.errors import AlreadyExistsError, BackendUnavailableError, BadInputError, StoreError
 from air_executor.manager.book import Verdict, collect, judge_exit
 from air_executor.manager.clock import STEP, Clock
 from air_executor.manager.desk import Desk
@@ -57,6 +57,8 @@ class OpenRun:
     """The host that it ran on, when that is not this one."""
     confirmed_gone: bool = False
     seen_alive: bool = False
+    platform: RunnerStatus | None = None
+    """What the platform last showed of its runner after its end: what it says of the reason goes with the name."""
     exit: Exit | None = None
     exit_since: float = 0.0
     gone_since: float | None = None
@@ -177,7 +179,7 @@ class Supervisor:
             runner = self.observed.get(run.slot)
             try:
                 action, why = settle(self._view(run, runner, steady, look=look), self._grace)
-                self._do(action, why, run, runner, now, acts)
+                self._do(action, why, run, now, acts)
             except StoreError as error:
                 log.warning("job=%s run=%s cannot be booked now: %s", run.job.state.id, run.run, error)
         self._remove_strangers(acts)
@@ -205,6 +207,8 @@ class Supervisor:
             run.gone_since = None
         elif run.gone_since is None:
             run.gone_since = steady
+        if mine and not alive:
+            run.platform = runner
         if run.exit is None and run.lost is None and (look or not (mine and alive)):
             run.exit = self.runs.exit(run.job.state.id, run.seq, run.task.id)
             run.exit_since = steady
@@ -221,12 +225,11 @@ class Supervisor:
             overdue=limit is not None and steady - run.since > limit,
         )
 
-    def _do(  # noqa: PLR0917 - one row of the table, with all that it needs
+    def _do(
         self,
         action: Action,
         why: str | None,
         run: OpenRun,
-        runner: RunnerStatus | None,
         now: float,
         acts: list[Callable[[], None]],
     ) -> None:
@@ -239,9 +242,9 @@ class Supervisor:
             case Action.REMOVE:
                 acts.append(self._remover(run.slot))
             case Action.BOOK if run.exit is not None:
-                self._book_exit(run, run.exit, runner, now, acts)
+                self._book_exit(run, run.exit, now, acts)
             case Action.LOST:
-                self._book_lost(run, runner, now, acts)
+                self._book_lost(run, now, acts)
 
     def _remover(self, slot: Slot) -> Callable[[], None]:
         def remove() -> None:
@@ -252,23 +255,21 @@ class Supervisor:
 
         return remove
 
-    def _book_exit(
-        self, run: OpenRun, left: Exit, runner: RunnerStatus | None, now: float, acts: list[Callable[[], None]]
-    ) -> None:
-        platform = None if runner is None else runner.reason
+    def _book_exit(self, run: OpenRun, left: Exit, now: float, acts: list[Callable[[], None]]) -> None:
+        platform = None if run.platform is None else run.platform.reason
         reason, message = judge_exit(left, run.status.stop, platform)
         verdict = Verdict(reason, left.exit_code, message)
         if reason == s.OK:
             verdict = collect(self.runs, run.job.state, run.task, run.seq, now)
             try:
                 self.held.create(verdict.jobs)
-            except AlreadyExistsError as error:
+            except (AlreadyExistsError, BadInputError) as error:
                 verdict = Verdict(s.REJECTED, left.exit_code, f"queue.jsonl: {error}")
             else:
                 verdict.exit_code = left.exit_code
         self._end(run, verdict, left, now, acts)
 
-    def _book_lost(self, run: OpenRun, runner: RunnerStatus | None, now: float, acts: list[Callable[[], None]]) -> None:
+    def _book_lost(self, run: OpenRun, now: float, acts: list[Callable[[], None]]) -> None:
         if run.elsewhere is not None and not run.confirmed_gone:
             return  # a pid, or its absence, means nothing on another host
         state = run.job.state
@@ -280,8 +281,8 @@ class Supervisor:
             verdict = Verdict(stop)
         elif run.refused is not None:
             verdict = Verdict(s.START_FAILED, message=run.refused)
-        elif runner is not None and runner.reason is not None:
-            verdict = Verdict(runner.reason, runner.exit_code, runner.message)
+        elif run.platform is not None and run.platform.reason is not None:
+            verdict = Verdict(run.platform.reason, run.platform.exit_code, run.platform.message)
         elif begun:
             verdict = Verdict(s.LOST, message=run.lost or "its runner vanished without an outcome")
         elif run.ours:

@@ -179,7 +179,21 @@ def _load_job(raw: dict[str, Any]) -> JobState:
             msg = f"task id {task.id} appears twice"
             raise ValueError(msg)
         job.tasks[task.id] = task
+    _check_tasks(job)
     return job
+
+
+def _check_tasks(job: JobState) -> None:
+    """Refuse what no manager writes but a merge or an editor may: it would stop the manager, and with it every job."""
+    slots: dict[int, str] = {}
+    for task in job.tasks.values():
+        for need in task.after:
+            if need not in job.tasks:
+                msg = f"task {task.id}: after: {need} is not a task of this job"
+                raise ValueError(msg)
+        if isinstance(task.status, Running) and slots.setdefault(task.status.slot, task.id) != task.id:
+            msg = f"tasks {slots[task.status.slot]} and {task.id} both run in slot {task.status.slot}"
+            raise ValueError(msg)
 
 
 def _load_task(raw: dict[str, Any], position: int) -> TaskState:

@@ -12,7 +12,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from air_executor.errors import CorruptFileError, NotFoundError
+from air_executor.core.names import check_id
+from air_executor.errors import BadInputError, CorruptFileError, NotFoundError
 from air_executor.store import files
 from air_executor.store.layout import Layout
 
@@ -80,10 +81,16 @@ class Inbox:
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             msg = f"{path}: not a request ({error})"
             raise CorruptFileError(msg) from error
-        well_formed = isinstance(job, str) and isinstance(task, str | None) and isinstance(tasks, list)
-        if op not in OPS or not well_formed or not all(isinstance(t, dict) for t in tasks):
+        well_formed = isinstance(op, str) and isinstance(job, str) and isinstance(task, str | None)
+        well_formed = well_formed and isinstance(tasks, list) and all(isinstance(t, dict) for t in tasks)
+        if not well_formed or op not in OPS:
             msg = f"{path}: not a request (op must be one of {', '.join(sorted(OPS))}, with a job)"
             raise CorruptFileError(msg)
+        try:
+            check_id(job, "job")  # it becomes a path
+        except BadInputError as error:
+            msg = f"{path}: not a request ({error})"
+            raise CorruptFileError(msg) from error
         return Request(op, job, task, tasks, name)
 
     def done(self, name: str) -> None:

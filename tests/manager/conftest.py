@@ -1,0 +1,27 @@
+"""What tests of the manager share."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+from tests.manager import rig
+
+settings.register_profile(
+    "laptop", max_examples=40, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck)
+)
+settings.register_profile(
+    "ci", max_examples=250, stateful_step_count=50, deadline=None, suppress_health_check=list(HealthCheck)
+)
+settings.load_profile("ci" if os.environ.get("CI") else "laptop")
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[rig.World]:
+    """A manager over an empty state directory and a platform in memory."""
+    with rig.world(tmp_path) as made:
+        yield made

@@ -1,0 +1,281 @@
+"""A manager in this process over real files and a platform in memory, which tests step, starve, silence and kill.
+
+Time passes only when a test says so. A crash leaves the files as a killed process would, or as a power failure would.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import random
+import secrets
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from air_executor.backends.base import Launch
+from air_executor.backends.fake import FakeBackend, FakePlatform
+from air_executor.core.events import Event
+from air_executor.core.intake import initial_state
+from air_executor.core.names import Host, Slot
+from air_executor.core.spec import parse_job
+from air_executor.core.state import JobState, TaskState
+from air_executor.core.transitions import Job
+from air_executor.errors import DirectoryLostError, NotFoundError
+from air_executor.manager.clock import Clock
+from air_executor.manager.loop import Manager, Options
+from air_executor.store.inbox import Inbox, Request
+from air_executor.store.jobs import Jobs
+from air_executor.store.layout import Layout
+
+HOST = Host("here", "this-boot")
+
+
+class StepClock(Clock):
+    """Stands still until told otherwise."""
+
+    def __init__(self) -> None:
+        self._now = round(time.time(), 3)
+        self._ticks = 1000.0
+        super().__init__()
+
+    def wall(self) -> float:
+        """Return Unix seconds."""
+        return round(self._now, 3)
+
+    def steady(self) -> float:
+        """Return seconds that never jump."""
+        return self._ticks
+
+    def pass_time(self, seconds: float) -> None:
+        """Let time pass."""
+        self._now += seconds
+        self._ticks += seconds
+
+    def set_wall(self, by: float) -> None:
+        """Set the wall clock, as an administrator does."""
+        self._now += by
+
+
+class World:
+    """One state directory, its platform, and at most one living manager."""
+
+    def __init__(self, root: Path, **options: Any) -> None:  # noqa: ANN401 - fields of `Options`
+        self.layout = Layout(root / ".air-executor")
+        self.platform = FakePlatform(on_spawn=self._begin)
+        self.clock = StepClock()
+        self.inbox = Inbox(self.layout)
+        self.jobs = Jobs(self.layout)
+        self.listeners: list[Callable[[Job, Event], None]] = []
+        self.begun: dict[str, Launch] = {}
+        """Every run whose command began, by run id."""
+        self.overlaps: list[str] = []
+        """Runs that began while another run of the same task lived."""
+        self.synced = 0
+        self._project = str(root)
+        self._options = {"poll_interval": 1.0, "max_runners": 4, "events": False} | options
+        self._manager: Manager | None = None
+        self._requests = 0
+
+    # The manager
+
+    @property
+    def manager(self) -> Manager:
+        """The living manager."""
+        assert self._manager is not None
+        return self._manager
+
+    @property
+    def alive(self) -> bool:
+        """Whether there is one."""
+        return self._manager is not None
+
+    def start(self, **options: Any) -> Manager:  # noqa: ANN401 - fields of `Options`
+        """Start a manager."""
+        settings = self._options | options
+        plan = Options(version="test", runner_files={}, project=self._project, **settings)
+        manager = Manager(self.layout, FakeBackend(self.platform), HOST, plan, self.clock)
+        try:
+            manager.start()
+        except BaseException:
+            _let_go(manager)
+            raise
+        manager.supervisor._chance = random.Random(0)
+        manager.desk.listeners += self.listeners
+        self.synced = 0
+        self._manager = manager
+        return manager
+
+    def cycle(self, times: int = 1) -> None:
+        """Let the manager do everything that it can do now, as its own loop would."""
+        for _ in range(times):
+            try:
+                self.manager.cycle()
+            except (NotFoundError, DirectoryLostError) as error:
+                self.manager._take_anew(error)
+
+    def until(self, condition: Callable[[], bool], limit: int = 50, step: float = 0.5) -> None:
+        """Cycle, time passing, until a condition holds."""
+        for _ in range(limit):
+            if condition():
+                return
+            self.cycle()
+            self.clock.pass_time(step)
+        assert condition(), "it did not come about"
+
+    def crash(self, *, cut: int | None = None, torn: bytes = b"") -> None:
+        """Kill the manager; `torn` is what of an append reached the file, `cut` how long a power failure leaves it."""
+        manager = self.manager
+        self._manager = None
+        journal = manager.desk.journal
+        path = journal._files[-1].path
+        _let_go(manager)
+        if torn:
+            with open(path, "ab") as file:
+                file.write(torn)
+        if cut is not None:
+            os.truncate(path, cut)
+
+    def stop(self) -> None:
+        """Stop the manager cleanly."""
+        manager = self.manager
+        self._manager = None
+        manager.close()
+        _close_fds(manager)
+
+    def restart(self) -> None:
+        """Crash and start again."""
+        self.crash()
+        self.start()
+
+    # The users
+
+    def submit(self, job: str, *tasks: Any, uid: str | None = None, **fields: Any) -> JobState:  # noqa: ANN401 - JSON
+        """Submit a job; a task given as text is a command named by itself."""
+        raw = [{"id": t, "command": f"run {t}"} if isinstance(t, str) else {"command": "do"} | t for t in tasks]
+        parsed = parse_job({"id": job, "tasks": raw, **fields})
+        state = initial_state(parsed, uid=uid or secrets.token_hex(4), now=self.clock.wall())
+        state.after_uids = {name: self.jobs.load(name).uid for name in state.spec.get("after", ())}
+        self.jobs.prepare()
+        self.jobs.create(state)
+        self.ask("wake", job)
+        return state
+
+    def ask(self, op: str, job: str, task: str | None = None, tasks: Sequence[Mapping[str, Any]] = ()) -> str:
+        """Post a request and return its name; requests are taken in the order in which they were posted."""
+        self._requests += 1
+        return self.inbox.post(Request(op, job, task, list(tasks)), self.clock.wall() + self._requests / 1000)
+
+    def asked(self, op: str, job: str, task: str | None = None, tasks: Sequence[Mapping[str, Any]] = ()) -> str | None:
+        """Post a request, let the manager take it, and return why it was refused (None if it was applied)."""
+        name = self.ask(op, job, task, tasks)
+        self.cycle()
+        assert not self.inbox.waiting(name)
+        return self.inbox.refusal(name)
+
+    def job(self, name: str) -> JobState:
+        """Return a job as the manager has it in memory, or as the volume has it."""
+        if self._manager is not None:
+            known = self.manager.catalog.open.get(name) or self.manager.desk.unsaved.get(name)
+            if known is not None:
+                return known.state
+        return self.jobs.load(name)
+
+    def task(self, job: str, task: str) -> TaskState:
+        """Return one task."""
+        return self.job(job).tasks[task]
+
+    def phases(self, job: str) -> dict[str, str]:
+        """Return the phases of a job's tasks."""
+        return {name: task.phase for name, task in self.job(job).tasks.items()}
+
+    # The tasks
+
+    def _begin(self, launch: Launch) -> None:
+        try:
+            os.close(os.open(f"{launch.out_dir}/claim", os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644))
+        except OSError:  # fenced, or its directory was moved away: a runner that cannot claim runs nothing
+            self.platform.end(launch.slot, 97)
+            return
+        for slot, other in self.platform.runners.items():
+            if slot != launch.slot and (other.launch.uid, other.launch.task) == (launch.uid, launch.task):
+                self.overlaps.append(f"{launch.run} and {other.launch.run} of task {launch.task}")
+        self.begun[launch.run] = launch
+
+    def running(self) -> dict[str, Slot]:
+        """Return the slots of live runners by `job/task`."""
+        return {f"{slot.job}/{r.launch.task}": slot for slot, r in self.platform.runners.items() if r.status.alive}
+
+    def slot(self, name: str) -> Slot:
+        """Return where `job/task` runs."""
+        return self.running()[name]
+
+    def launch(self, name: str) -> Launch:
+        """Return the launch of the runner of `job/task`."""
+        return self.platform.runners[self.slot(name)].launch
+
+    def exit(
+        self,
+        name: str,
+        code: int = 0,
+        *,
+        queue: Sequence[Any] = (),
+        result: Any = None,  # noqa: ANN401 - JSON
+    ) -> Launch:
+        """End the run of `job/task` as the runner does: its files, then itself. A text in `queue` is a raw line."""
+        slot = self.slot(name)
+        launch = self.platform.runners[slot].launch
+        leave(launch, code, queue=queue, result=result)
+        self.platform.end(slot, code)
+        return launch
+
+    def do(self, *names: str, code: int = 0, queue: Sequence[Any] = (), result: Any = None) -> None:  # noqa: ANN401
+        """Let the manager start these tasks one after another, and end each at once."""
+        for name in names:
+            self.until(lambda name=name: name in self.running())  # type: ignore[misc]
+            self.exit(name, code, queue=queue, result=result)
+            self.cycle()
+
+
+def leave(launch: Launch, code: int = 0, *, queue: Sequence[Any] = (), result: Any = None) -> None:  # noqa: ANN401 - JSON
+    """Write what a run leaves behind."""
+    if queue:
+        lines = [line if isinstance(line, str) else json.dumps(line) for line in queue]
+        Path(launch.out_dir, "queue.jsonl").write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+    if result is not None:
+        Path(launch.out_dir, "result.json").write_text(json.dumps(result), encoding="utf-8")
+    Path(launch.out_dir, "exit.json").write_text(json.dumps({"exit_code": code}) + "\n", encoding="utf-8")
+
+
+def _let_go(manager: Manager) -> None:
+    """Take from a manager what the kernel takes from a killed process: its descriptors and its lock."""
+    if hasattr(manager, "desk"):
+        journal = manager.desk.journal
+        with journal._lock:
+            if journal._fd >= 0:
+                os.close(journal._fd)
+            journal._fd = -1
+        journal._unsynced.set()
+    manager.backend.close()
+    manager.lease._lock.release(force=True)
+    _close_fds(manager)
+
+
+def _close_fds(manager: Manager) -> None:
+    for fd in (manager.wakeups._read, manager.wakeups._write):
+        with contextlib.suppress(OSError):
+            os.close(fd)
+
+
+@contextlib.contextmanager
+def world(root: Path, **options: Any) -> Iterator[World]:  # noqa: ANN401 - fields of `Options`
+    """A started world; whatever the test leaves alive is let go."""
+    made = World(root, **options)
+    made.start()
+    try:
+        yield made
+    finally:
+        if made.alive:
+            made.crash()
