@@ -75,8 +75,9 @@ class Runs:
         try:
             os.rename(built, target)
         except FileNotFoundError:
-            files.make_dir(self.layout.runs(job))
+            # In this order: a crash in between must not leave a job that has runs/, and so never gets a workspace.
             files.make_dir(self.layout.workspace(job))
+            files.make_dir(self.layout.runs(job))
             files.move(built, target)
         except OSError as error:
             files.remove_tree(built)
