@@ -113,7 +113,7 @@ class Follower:
         head = styled(f"{job.id} ", "bold")
         filled = WIDTH * done // max(1, total)
         head.append("━" * filled, style="red" if failed else "green")
-        head.append("━" * (WIDTH - filled), style="bright_black")
+        head.append("╌" * (WIDTH - filled), style="bright_black")
         head.append(f" {done}/{total}")
         for phase in ("running", "queued", "failed", "cancelled", "skipped"):
             if counts.get(phase):

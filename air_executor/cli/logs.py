@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import stat
 import sys
 import time
 from collections.abc import Iterator
@@ -11,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from air_executor.cli.logfile import open_log
 from air_executor.cli.session import session_of
 from air_executor.cli.terminal import clean_log, note
 from air_executor.errors import NotFoundError
@@ -116,15 +115,10 @@ class Printer:
         return sorted(found)
 
     def _new(self, state: JobState, seq: int, name: str) -> Iterator[bytes]:
-        path = self._client.log(state.id, name, seq)
-        try:
-            # What a task left is hostile: not through a symlink, and no waiting on a fifo.
-            fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-        except OSError:
+        file = open_log(self._client, state, name, seq)
+        if file is None:
             return
-        with os.fdopen(fd, "rb", buffering=0) as file:
-            if not stat.S_ISREG(os.fstat(fd).st_mode):
-                return
+        with file:
             file.seek(self._read.setdefault(seq, 0))
             while chunk := file.read(CHUNK):
                 self._read[seq] += len(chunk)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-import stat
 from collections.abc import Sequence
 
+from air_executor.cli.logfile import open_log
 from air_executor.cli.terminal import clean_log, console, say, styled
 from air_executor.client import Client
 from air_executor.core.bill import bill
@@ -45,20 +45,11 @@ def last_task(job: JobState) -> TaskState | None:
 
 def tail(client: Client, job: JobState, task: TaskState, lines: int) -> tuple[list[str], bool]:
     """Return the last lines of a task's newest log, and whether there were more. Hostile logs count as empty."""
-    if not task.attempts:
+    file = open_log(client, job, task.id, task.attempts[-1].seq) if task.attempts else None
+    if file is None:
         return [], False
-    try:
-        fd = os.open(
-            client.log(job.id, task.id, task.attempts[-1].seq),
-            os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC,
-        )
-    except OSError:
-        return [], False
-    with os.fdopen(fd, "rb") as file:
-        info = os.fstat(fd)
-        if not stat.S_ISREG(info.st_mode):
-            return [], False
-        start = max(0, info.st_size - TAIL_BYTES)
+    with file:
+        start = max(0, file.seek(0, os.SEEK_END) - TAIL_BYTES)
         file.seek(start)
         found = file.read(TAIL_BYTES).decode(errors="replace").rstrip("\n").split("\n")
     if start and len(found) > 1:
@@ -118,13 +109,11 @@ def _print_bill(jobs: Sequence[JobState], currency: str) -> None:
     total = bill(jobs)
     if total.efficiency is None:
         return
-    parts = [
-        f"{total.runner_seconds:.2f} runner-seconds",
-        f"work {total.work_seconds:.2f} s",
-        f"idle {total.idle_seconds:.2f} s (start {total.start_seconds:.2f}, finish {total.finish_seconds:.2f})",
-        f"efficiency {total.efficiency:.1%}",
-    ]
-    say(" · ".join(parts))
+    idle = f"idle {total.idle_seconds:.2f} (start {total.start_seconds:.2f}, finish {total.finish_seconds:.2f})"
+    say(f"{total.runner_seconds:.2f} runner-seconds = work {total.work_seconds:.2f} + {idle}")
     runs = f"{total.runs} run{'' if total.runs == 1 else 's'}"
-    wall = f"{runs} within {format_duration(total.window_seconds)}, at most {total.peak_runners} at once"
-    say(f"{wall} · cost {total.cost:.6g} {currency}" if total.cost else wall)
+    rest = [
+        f"efficiency {total.efficiency:.1%}",
+        f"{runs} within {format_duration(total.window_seconds)}, at most {total.peak_runners} at once",
+    ]
+    say(" · ".join([*rest, f"cost {total.cost:.6g} {currency}"] if total.cost else rest))

@@ -48,5 +48,7 @@ def outcome_text(done: Done) -> str:
     """Return why a task ended as it did, with the message if there is one."""
     if done.phase == s.SUCCEEDED:
         return "ok"
+    if done.message and done.reason == s.ERROR and done.exit_code is not None:
+        return f"exit code {done.exit_code}: {done.message}"
     text = reason_text(done.reason, done.exit_code)
-    return f"{text}: {done.message}" if done.message and done.message not in text else text
+    return f"{text}: {done.message}" if done.message else text

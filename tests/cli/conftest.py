@@ -1,0 +1,105 @@
+"""How these tests call the program: in this process where it only touches files, else as a process of its own."""
+
+from __future__ import annotations
+
+import logging
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from air_executor.cli.app import run
+from air_executor.client import Client
+
+SOON = 30.0
+"""Seconds within which anything that is to happen must have happened."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What one call of the program gave."""
+
+    code: int
+    out: str
+    err: str
+
+
+def eventually(true: Callable[[], object], what: str) -> None:
+    """Wait until something is true."""
+    until = time.monotonic() + SOON
+    while not true():
+        assert time.monotonic() < until, f"not within {SOON} s: {what}"
+        time.sleep(0.02)
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty project folder, which is the current one; no settings from outside."""
+    folder = tmp_path / "project"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    for name in [name for name in os.environ if name.startswith("AIR_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AIR_STATE_DIR", str(folder / ".air-executor"))
+    return folder
+
+
+@pytest.fixture
+def client(project: Path) -> Client:
+    """A client of the project's state directory."""
+    return Client(project / ".air-executor")
+
+
+@pytest.fixture
+def air(project: Path, capsys: pytest.CaptureFixture[str]) -> Iterator[Callable[..., Outcome]]:
+    """Call the program in this process."""
+
+    def call(*arguments: str) -> Outcome:
+        capsys.readouterr()
+        code = run(arguments)
+        captured = capsys.readouterr()
+        return Outcome(code, captured.out, captured.err)
+
+    yield call
+    logger = logging.getLogger("air_executor")
+    for handler in list(logger.handlers):  # bound to a stream that ends with this test
+        logger.removeHandler(handler)
+    logger.propagate = True
+    logger.setLevel(logging.NOTSET)
+
+
+@pytest.fixture
+def start(project: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
+    """Start the program as a process of its own; what is left of it at the end is killed."""
+    started: list[subprocess.Popen[str]] = []
+
+    def call(*arguments: str, **options: object) -> subprocess.Popen[str]:
+        command = [sys.executable, "-m", "air_executor", *arguments]
+        process = subprocess.Popen(  # type: ignore[call-overload]
+            command, **{"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, **options}
+        )
+        started.append(process)
+        return process  # type: ignore[no-any-return]
+
+    yield call
+    for process in started:
+        if process.poll() is None:
+            process.kill()
+        process.communicate()
+
+
+@pytest.fixture
+def call(start: Callable[..., subprocess.Popen[str]]) -> Callable[..., Outcome]:
+    """Run the program as a process of its own to its end."""
+
+    def wait(*arguments: str, **options: object) -> Outcome:
+        process = start(*arguments, **options)
+        out, err = process.communicate(timeout=60)
+        return Outcome(process.returncode, out, err)
+
+    return wait

@@ -1,0 +1,121 @@
+"""`doctor`: settings with their sources, a volume that is put to the test, and what is wrong with jobs and manager."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import watchfiles
+
+from air_executor.client import Client
+from air_executor.store import probe as probes
+from air_executor.store.probe import BAD, FINE, WARN, probe
+from tests.cli.conftest import Outcome
+
+Air = Callable[..., Outcome]
+
+
+def checks(done: Outcome) -> dict[str, dict[str, Any]]:
+    """Return the findings by name; of several the worst."""
+    found: dict[str, dict[str, Any]] = {}
+    for one in json.loads(done.out)["checks"]:
+        if one["name"] not in found or one["verdict"] == BAD:
+            found[one["name"]] = one
+    return found
+
+
+def test_a_healthy_folder_is_found_healthy(air: Air, project: Path) -> None:
+    """All is well on a normal volume, and nothing is left behind."""
+    done = air("doctor", "--json")
+    assert done.code == 0, done.out
+    found = checks(done)
+    assert {"rename", "exclusive create", "lock", "clock", "space", "events", "fsync"} <= found.keys()
+    assert all(found[name]["verdict"] == FINE for name in ("rename", "exclusive create", "lock", "clock"))
+    assert list(project.iterdir()) == []
+
+
+def test_settings_say_where_they_come_from(air: Air, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each with value and source; a token is not shown."""
+    monkeypatch.setenv("AIR_MAX_RUNNERS", "7")
+    monkeypatch.setenv("AIR_TOKEN", "hunter2")
+    done = air("doctor", "--json")
+    rows = {row["name"]: row for row in json.loads(done.out)["settings"]}
+    assert (rows["max_runners"]["value"], rows["max_runners"]["source"]) == ("7", "AIR_MAX_RUNNERS")
+    assert "hunter2" not in done.out + air("doctor").out
+
+
+def test_unreadable_jobs_are_named(air: Air, client: Client) -> None:
+    """A damaged state file is a failure with its path and a remedy."""
+    air("submit", "j", "--", "true")
+    Path(client.layout.state("j")).write_text("{")
+    done = air("doctor", "--json")
+    assert done.code == 1
+    assert "j:" in checks(done)["job"]["text"]
+    assert "state.json" in air("doctor").out
+
+
+def test_a_manager_that_was_killed_is_told_from_one_that_left(air: Air, client: Client) -> None:
+    """What manager.json says is compared with the processes that there are."""
+    client.jobs.prepare()
+    record = {
+        "kind": "file",
+        "host": os.uname().nodename,
+        "pid": 2**22 + 1,
+        "boot": "x",
+        "since": "then",
+        "until": None,
+    }
+    Path(client.layout.manager).write_text(json.dumps(record))
+    assert "killed or crashed" in checks(air("doctor", "--json"))["manager"]["text"]
+    Path(client.layout.manager).write_text(json.dumps(record | {"until": "later"}))
+    assert checks(air("doctor", "--json"))["manager"]["text"] == "none is running"
+    Path(client.layout.manager).write_text(json.dumps(record | {"host": "elsewhere"}))
+    assert "another host" in checks(air("doctor", "--json"))["manager"]["text"]
+
+
+def verdicts(folder: Path) -> dict[str, str]:
+    """Return what the probe says, by name."""
+    return {finding.name: finding.verdict for finding in probe(str(folder))}
+
+
+def test_a_rename_that_overwrites_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two jobs could get one id there."""
+    monkeypatch.setattr(probes.os, "rename", lambda *_: None)
+    assert verdicts(tmp_path)["rename"] == BAD
+
+
+def test_locks_that_do_not_hold_are_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two managers could work there."""
+    monkeypatch.setattr(probes.fcntl, "flock", lambda *_: None)
+    assert verdicts(tmp_path)["lock"] == BAD
+
+
+def test_a_volume_that_refuses_is_a_finding_and_no_crash(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An error of the volume during a check is what that check found."""
+
+    def refuse(*_: object) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(probes.os, "fsync", refuse)
+    assert verdicts(tmp_path)["fsync"] == BAD
+    monkeypatch.setattr(probes.os, "mkdir", refuse)
+    assert verdicts(tmp_path)["writable"] == BAD
+
+
+def test_a_clock_that_is_off_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The volume's clock is compared with the host's."""
+    real = probes.time.time
+    monkeypatch.setattr(probes.time, "time", lambda: real() + 3600)
+    assert verdicts(tmp_path)["clock"] == WARN
+
+
+def test_missing_events_are_only_a_warning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Polling finds everything, only later."""
+    monkeypatch.setattr(probes, "EVENT_WITHIN", 0.1)
+    monkeypatch.setattr(watchfiles, "watch", lambda *_, **__: iter(()))
+    assert verdicts(tmp_path)["events"] == WARN

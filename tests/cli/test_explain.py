@@ -1,0 +1,207 @@
+"""`explain`: one sentence that says what is in the way, or how it ended. Pure, so tested on states made here."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import pytest
+
+from air_executor.client import Client
+from air_executor.core.explain import Around, explain_job, explain_task
+from air_executor.core.state import Attempt, Done, JobState, Queued, Running, Status, TaskState
+from tests.cli.conftest import Outcome
+
+NOW = 1_800_000_000.0
+CALM = Around(now=NOW, max_runners=8)
+
+
+def job(*tasks: TaskState, phase: str = "running", **fields: Any) -> JobState:  # noqa: ANN401 - any field
+    """Return a job with these tasks."""
+    spec: Mapping[str, Any] = {"max_runners": 2, "on_failure": "stop", "queue": "default", **fields.pop("spec", {})}
+    state = JobState("j", "0badcafe", spec, submitted_at=NOW - 60, phase=phase, started_at=NOW - 50, **fields)
+    state.tasks = {task.id: task for task in tasks}
+    for position, task in enumerate(tasks):
+        task.position = position
+    return state
+
+
+def task(
+    name: str,
+    status: Status | None = None,
+    *,
+    queued_by: str | None = None,
+    attempts: tuple[Attempt, ...] = (),
+    **spec: Any,  # noqa: ANN401 - any field
+) -> TaskState:
+    """Return a task; queued unless its status is given."""
+    made = TaskState(name, {"command": "true", **spec}, position=0, queued_by=queued_by, status=status or Queued())
+    made.attempts = list(attempts)
+    made.runs = len(attempts) + isinstance(status, Running)
+    return made
+
+
+def done(phase: str = "succeeded", reason: str = "ok", code: int | None = 0, message: str | None = None) -> Done:
+    """Return an end, one second ago."""
+    return Done(phase, reason, NOW - 1, code, message)
+
+
+def attempt(reason: str = "ok", code: int | None = 0) -> Attempt:
+    """Return a run of two seconds."""
+    return Attempt(1, 0, NOW - 10, 0.1, 2.0, 0.1, reason, code)
+
+
+@pytest.mark.parametrize(
+    ("ended", "said"),
+    [
+        (task("a", done(), attempts=(attempt(),)), "succeeded in 2s"),
+        (
+            task("a", done("failed", "error", 3), attempts=(attempt("error", 3),) * 2),
+            "failed after 2 runs: exit code 3",
+        ),
+        (task("a", done("failed", "error", 127)), "failed: exit code 127: command not found"),
+        (task("a", done("failed", "error", 137)), "failed: exit code 137: killed by SIGKILL"),
+        (task("a", done("failed", "timeout", 143), timeout=5), "failed: killed by its timeout of 5s"),
+        (task("a", done("failed", "oom", 137)), "failed: ran out of memory"),
+        (task("a", done("failed", "lost", None)), "failed: its runner vanished without an outcome"),
+        (
+            task("a", done("failed", "rejected", 0, "queue.jsonl:2: bad")),
+            "failed: what it queued was rejected: queue.jsonl:2: bad",
+        ),
+        (task("a", done("cancelled", "cancelled", None)), "was cancelled"),
+        (task("a", done("skipped", "ok", None), when="failure"), "was not needed: its `when: failure` did not apply"),
+    ],
+)
+def test_how_a_task_ended(ended: TaskState, said: str) -> None:
+    """Every reason has its words, with the exit code's meaning."""
+    assert explain_task(job(ended), ended, CALM) == f"task a {said}"
+
+
+def test_a_skipped_task_names_the_culprit() -> None:
+    """Of all that failed it is the one in the tree that the task needs, however deep."""
+    root = task("root", done())
+    child = task("child", done("failed", "error", 2), queued_by="root")
+    other = task("other", done("failed", "error", 1))
+    merge = task("merge", done("skipped", "upstream", None), after=["root"])
+    assert (
+        explain_task(job(other, root, child, merge), merge, CALM)
+        == "task merge was skipped: task child failed (exit code 2)"
+    )
+
+
+@pytest.mark.parametrize(
+    ("waiting", "around", "said"),
+    [
+        (task("b", Queued(NOW + 90)), CALM, "is delayed; it starts at"),
+        (task("b", Queued(NOW + 5, retrying=True), attempts=(attempt("error", 3),)), CALM, "has its next retry at"),
+        (task("b"), CALM, "is ready and about to start"),
+        (task("b"), Around(NOW, max_runners=3, running=3), "limit reached: the manager has 3 of at most 3 runners"),
+        (
+            task("b"),
+            Around(NOW, queue_limit=1, running_in_queue=1),
+            "limit reached: queue default has 1 of at most 1 runners",
+        ),
+        (task("b"), Around(NOW, manager=False), "no manager: none is running here"),
+        (task("b"), Around(NOW, manager=None), "on another host"),
+    ],
+)
+def test_why_a_task_is_not_running(waiting: TaskState, around: Around, said: str) -> None:
+    """Delays, retries, limits and a missing manager each have their own sentence."""
+    assert said in explain_task(job(waiting), waiting, around)
+
+
+def test_a_retry_says_what_went_wrong() -> None:
+    """The next retry is told with its time and the end of the run before."""
+    waiting = task("b", Queued(NOW + 5, retrying=True), attempts=(attempt("error", 3),))
+    text = explain_task(job(waiting), waiting, CALM)
+    assert "2027-01-15T08:00:05.000Z, in 5s" in text
+    assert "(run 1 ended: exit code 3)" in text
+
+
+def test_after_names_what_of_the_tree_is_not_done() -> None:
+    """A task that waits for a tree says which of it is unfinished."""
+    root = task("root", done())
+    running = task("deep", Running(3, 0, NOW - 1), queued_by="root")
+    merge = task("merge", after=["root"])
+    text = explain_task(job(root, running, merge), merge, CALM)
+    assert text == "task merge waits for root and what it queued (1 not done: deep)"
+
+
+def test_the_jobs_own_limit_names_who_is_running() -> None:
+    """With all slots taken the tasks that hold them are named."""
+    first = task("a", Running(1, 0, NOW - 3))
+    second = task("b")
+    one = job(first, second, spec={"max_runners": 1})
+    assert explain_task(one, second, CALM) == "task b is ready and waits for the job's only runner, busy with a"
+
+
+def test_a_step_waits_behind_a_retry() -> None:
+    """In a job of one runner a retry keeps its place."""
+    first = task("a", Queued(NOW + 9, retrying=True), attempts=(attempt("error", 1),))
+    second = task("b")
+    one = job(first, second, spec={"max_runners": 1})
+    assert "waits behind task a" in explain_task(one, second, CALM)
+
+
+def test_a_running_task_says_how_long_it_has_left() -> None:
+    """Its age, and when the timeout comes."""
+    running = task("a", Running(7, 0, NOW - 3), timeout=10)
+    assert (
+        explain_task(job(running), running, CALM)
+        == "task a has been running for 3s (run 7, attempt 1); its timeout stops it in 7s"
+    )
+    stopping = task("a", Running(7, 0, NOW - 3, "timeout"))
+    assert "is being stopped: stopped by its timeout" in explain_task(job(stopping), stopping, CALM)
+
+
+@pytest.mark.parametrize(
+    ("state", "around", "said"),
+    [
+        (job(task("a"), phase="paused"), CALM, "job j is paused; let it go on with `air-executor resume j`"),
+        (job(task("a"), phase="queued", after_uids={"x": "1"}), Around(NOW, jobs={"x": "running"}), "is ready"),
+        (
+            job(task("a", done()), phase="succeeded", reason="ok", finished_at=NOW),
+            CALM,
+            "job j succeeded after 50s: 1 task in 0 runs",
+        ),
+        (
+            job(task("a", done()), phase="failed", reason="timeout", finished_at=NOW, spec={"deadline": 40}),
+            CALM,
+            "its deadline of 40s passed",
+        ),
+        (job(task("a", done()), phase="failed", reason="upstream", after_uids={"x": "1"}), CALM, "did not succeed (x)"),
+        (job(task("a", done()), phase="cancelled", reason="cancelled"), CALM, "job j was cancelled"),
+        (
+            job(task("a", done("failed", "error", 9)), phase="failed", reason="error"),
+            CALM,
+            "job j failed: task a exit code 9",
+        ),
+        (job(task("a"), phase="held", submitted_by="0badcafe-4"), CALM, "is held: run 0badcafe-4"),
+        (job(task("a", Running(1, 0, NOW)), task("b")), CALM, "job j is running 1 of 2 tasks, 1 queued"),
+        (job(task("a", Queued(NOW + 60))), CALM, "job j runs nothing now: task a is delayed"),
+    ],
+)
+def test_why_a_job_is_where_it_is(state: JobState, around: Around, said: str) -> None:
+    """A job speaks for itself, or for the task that comes next."""
+    assert said in explain_job(state, around)
+
+
+def test_a_job_that_waits_for_jobs_names_them() -> None:
+    """Those that have not succeeded, each with its phase."""
+    waiting = job(task("a"), phase="queued", after_uids={"x": "1", "y": "2"})
+    waiting.started_at = None
+    text = explain_job(waiting, Around(NOW, jobs={"x": "running", "y": "succeeded"}))
+    assert text == "job j waits for job x (running)"
+
+
+def test_from_the_command_line(air: Callable[..., Outcome], client: Client) -> None:
+    """Text, JSON, and what does not exist."""
+    air("submit", "first", "--", "true")
+    air("submit", "second", "--after", "first", "--", "true")
+    assert "no manager" in air("explain", "first").out
+    assert air("explain", "second").out == "job second waits for job first (queued)\n"
+    record = json.loads(air("explain", "first", "t1", "--json").out)
+    assert record.keys() == {"job", "task", "phase", "explanation"}
+    assert air("explain", "nobody").code == 3
+    assert air("explain", "first", "nobody").code == 3

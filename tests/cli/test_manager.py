@@ -1,0 +1,126 @@
+"""`manager`: one per directory, tidy at the end, and what is asked of it."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from air_executor.client import Client
+from tests.cli.conftest import Outcome, eventually
+
+Air = Callable[..., Outcome]
+Call = Callable[..., Outcome]
+Start = Callable[..., "subprocess.Popen[str]"]
+
+
+@pytest.fixture
+def manager(start: Start, client: Client) -> Iterator[subprocess.Popen[str]]:
+    """A manager at work in the project."""
+    process = start("manager", stderr=subprocess.DEVNULL)
+    eventually(lambda: Path(client.layout.manager).exists(), "the manager is there")
+    yield process
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(timeout=30) == 0
+
+
+def ends(client: Client, job: str) -> str:
+    """Wait for a job's end and return its phase."""
+    return client.wait(job, 30).phase
+
+
+def test_a_second_manager_is_refused_with_5(manager: object, call: Call) -> None:
+    """It says who holds the directory."""
+    done = call("manager")
+    assert done.code == 5
+    assert "already managed by pid" in done.err
+    assert "Traceback" not in done.err
+
+
+def test_jobs_are_taken_up_and_waited_for(manager: object, air: Air) -> None:
+    """`submit` and `wait` need nothing else; the exit code is the outcome."""
+    assert "no manager" not in air("submit", "good", "--", "true").err
+    air("submit", "bad", "--", "false")
+    assert air("wait", "good", "--timeout", "30s").code == 0
+    done = air("wait", "good", "bad", "--timeout", "30s")
+    assert (done.code, done.out.splitlines()) == (1, ["good succeeded", "bad failed"])
+
+
+def test_requests_are_answered(manager: object, air: Air, client: Client) -> None:
+    """Pause, resume, add, cancel and retry say what became of them."""
+    air("submit", "j", "--", "sh", "-c", "test -e ok")
+    assert ends(client, "j") == "failed"
+    assert air("retry", "j", "t1").out == "retry j: done\n"
+    eventually(lambda: client.status("j").tasks["t1"].runs == 2 and client.status("j").ended, "it has run again")
+    assert air("pause", "j").code == 2, "an ended job cannot be paused"
+    assert json.loads(air("add", "j", "--json", "--id", "more", "--", "sleep", "60").out)["applied"] is True
+    eventually(lambda: client.status("j").phase == "running", "the job is open again")
+    assert air("pause", "j").code == 0
+    assert air("resume", "j").code == 0
+    assert air("cancel", "j", "more").code == 0
+    assert ends(client, "j") == "failed"
+    assert client.status("j").tasks["more"].phase == "cancelled"
+    assert air("cancel", "j", "nobody").code == 2
+    assert air("cancel", "nobody").code == 3
+
+
+def test_tasks_are_added_from_a_file_of_lines(manager: object, air: Air, client: Client, project: Path) -> None:
+    """The lines are those of $AIR_QUEUE; a bad one is named and nothing is added."""
+    air("submit", "j", "--", "true")
+    ends(client, "j")
+    (project / "lines.json").write_text(
+        '{"id": "a", "command": "true"}\n\n{"id": "b", "command": "true", "after": ["a"]}\n'
+    )
+    assert air("add", "j", "lines.json").code == 0
+    eventually(lambda: list(client.status("j").tasks) == ["t1", "a", "b"], "the tasks are there")
+    assert ends(client, "j") == "succeeded"
+    (project / "bad.json").write_text('{"id": "c", "command": "true"}\n{"id": "d", "comand": "true"}\n')
+    done = air("add", "j", "bad.json")
+    assert done.code == 2
+    assert "bad.json:2" in done.err
+    assert "command" in done.err
+    assert "c" not in client.status("j").tasks
+
+
+def test_an_id_is_free_again_after_prune(manager: object, air: Air, client: Client) -> None:
+    """A job of an archived id, submitted while the manager of the old one lives, runs."""
+    for _ in range(2):
+        assert air("submit", "again", "--", "true").code == 0
+        assert ends(client, "again") == "succeeded"
+        pruned = air("prune", "--older-than", "0s")
+        assert pruned.out == "again archived\n", pruned
+    assert len(list(Path(client.layout.archive).iterdir())) == 2
+
+
+def test_without_a_manager_requests_stay(air: Air, client: Client) -> None:
+    """The client says that nobody has answered, and the request waits in the inbox."""
+    air("submit", "j", "--", "true")
+    done = air("cancel", "j")
+    assert done.code == 0
+    assert "no manager has answered" in done.err
+    assert done.out == ""
+    requests = [client.inbox.read(name) for name in client.inbox.pending()]
+    assert "cancel" in [request.op for request in requests if request is not None]
+
+
+def test_waiting_too_long_ends_with_124(air: Air) -> None:
+    """A time that is over is no failed job."""
+    air("submit", "j", "--", "true")
+    done = air("wait", "j", "--timeout", "10ms")
+    assert done.code == 124
+    assert "not ended yet: j" in done.err
+
+
+def test_stop_runners_queues_their_tasks_again(start: Start, air: Air, client: Client) -> None:
+    """`manager --stop-runners` leaves no runner behind when it is told to stop."""
+    process = start("manager", "--stop-runners", stderr=subprocess.DEVNULL)
+    air("submit", "j", "--", "sleep", "60")
+    eventually(lambda: list(Path(client.layout.runs("j")).glob("*/out/claim")), "the task runs")
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(timeout=30) == 0
+    task = client.status("j").tasks["t1"]
+    assert (task.phase, task.charged) == ("queued", 0)

@@ -1,0 +1,81 @@
+"""`prune`: ended jobs leave, and never one that somebody still needs or that still runs."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+from air_executor.client import Client
+from tests.cli.conftest import Outcome
+from tests.cli.test_status import create, ended
+
+Air = Callable[..., Outcome]
+
+
+def test_ended_jobs_are_archived_and_their_ids_free(air: Air, client: Client) -> None:
+    """The archive keeps everything, and `status` still finds the job by its id."""
+    create(client, "old", ended("a"))
+    assert air("prune", "--older-than", "1d").out == "old archived\n"
+    assert list(client.all()) == []
+    assert "succeeded" in air("status", "old").out
+    assert air("submit", "old", "--", "true").code == 0
+
+
+def test_only_what_is_old_enough(air: Air, client: Client) -> None:
+    """Nothing that is younger than the age, and nothing that has not ended."""
+    create(client, "old", ended("a"))
+    air("submit", "new", "--", "true")
+    assert "no job ended" in air("prune", "--older-than", "36500d").out
+    assert air("prune", "--older-than", "0s").out == "old archived\n"
+    assert client.status("new").phase == "queued"
+
+
+def test_what_an_unfinished_job_waits_for_is_spared(air: Air, client: Client) -> None:
+    """It could not tell how the other ended."""
+    create(client, "first", ended("a"))
+    air("submit", "second", "--after", "first", "--", "true")
+    assert air("prune", "--older-than", "0s").out == "first spared: job second waits for it\n"
+    assert Path(client.layout.job("first")).is_dir()
+
+
+def test_a_job_whose_slot_is_held_is_spared(air: Air, client: Client) -> None:
+    """Something of it still runs, whatever its state says."""
+    create(client, "busy", ended("a"))
+    with Path(client.layout.job("busy"), "runner.pid").open("a") as slot:
+        fcntl.flock(slot, fcntl.LOCK_EX)
+        done = air("prune", "--older-than", "0s")
+    assert done.out.startswith("busy spared: ")
+    assert Path(client.layout.job("busy")).is_dir()
+
+
+def test_a_job_that_somebody_asked_something_of_is_spared(air: Air, client: Client) -> None:
+    """A retry that waits for a manager would find nothing."""
+    create(client, "asked", ended("a", phase="failed"), phase="failed")
+    air("retry", "asked")
+    assert "spared: a request for it waits" in air("prune", "--older-than", "0s").out
+
+
+def test_a_dry_run_changes_nothing(air: Air, client: Client) -> None:
+    """It says what would be done."""
+    create(client, "old", ended("a"))
+    record = json.loads(air("prune", "--older-than", "0s", "--dry-run", "--json").out)
+    assert record == {"dry_run": True, "jobs": [{"id": "old", "uid": "0badcafe", "action": "archived", "reason": None}]}
+    assert Path(client.layout.job("old")).is_dir()
+
+
+def test_delete_removes_the_archive_too(air: Air, client: Client) -> None:
+    """What is deleted is gone, archived earlier or not; what cannot be read stays."""
+    create(client, "archived", ended("a"))
+    air("prune", "--older-than", "0s")
+    create(client, "old", ended("a"))
+    unreadable = Path(client.layout.archive, "broken-0badcafe")
+    unreadable.mkdir()
+    (unreadable / "state.json").write_text("{")
+    assert sorted(air("prune", "--older-than", "0s", "--delete").out.splitlines()) == [
+        "archived deleted",
+        "old deleted",
+    ]
+    assert list(client.all()) == []
+    assert [entry.name for entry in Path(client.layout.archive).iterdir()] == ["broken-0badcafe"]

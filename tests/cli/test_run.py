@@ -1,0 +1,187 @@
+"""`run`: a job seen through by a manager of its own, from its submission to its bill."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from air_executor.client import Client
+from tests.cli.conftest import Outcome, eventually
+
+Call = Callable[..., Outcome]
+Start = Callable[..., "subprocess.Popen[str]"]
+
+
+def running(client: Client, job: str) -> Callable[[], bool]:
+    """Return a function that tells whether a job's first task has begun."""
+    return lambda: bool(list(Path(client.layout.runs(job)).glob("*/out/claim")))
+
+
+def test_a_job_that_succeeds_prints_its_answer_and_its_bill(call: Call, client: Client) -> None:
+    """The output of the last task comes first, the bill last, and the exit code is 0."""
+    done = call("run", "hello", "--", "echo", "the answer")
+    assert done.code == 0, done.err
+    lines = done.out.splitlines()
+    assert "the answer" in lines
+    assert "hello succeeded: 1 succeeded" in lines
+    assert "runner-seconds = work" in lines[-2]
+    assert lines[-1].startswith("efficiency")
+    assert client.status("hello").phase == "succeeded"
+
+
+def test_a_job_that_fails_says_why_with_the_end_of_its_log(call: Call, project: Path) -> None:
+    """Failed tasks are named with reason, exit code and last lines; the exit code is 1."""
+    bad = {"id": "bad", "command": "echo oops >&2; exit 3"}
+    gone = {"id": "gone", "command": ["no-such-thing"]}
+    text = json.dumps({"id": "f", "on_failure": "continue", "tasks": [bad, gone]})
+    (project / "f.yaml").write_text(text)
+    done = call("run", "f.yaml")
+    assert done.code == 1
+    assert "✗ f/bad failed: exit code 3" in done.out
+    assert "    oops" in done.out
+    assert "exit code 127" in done.out
+    assert "command not found" in done.out
+    assert "Traceback" not in done.err
+
+
+def test_hostile_output_is_harmless_and_complete(call: Call, project: Path, client: Client) -> None:
+    """Bytes that are no text, markup and escape sequences neither break the run nor reach the output as they are."""
+    (project / "h.yaml").write_text(
+        "id: h\ntasks:\n- {id: a, command: \"printf '\\\\377\\\\376[red]x[/red]\\\\033]0;t\\\\007[/nope]\\\\n'\"}\n"
+    )
+    done = call("run", "h.yaml")
+    assert done.code == 0, done.err
+    assert "[red]x[/red][/nope]" in done.out
+    assert "\x1b" not in done.out
+    raw = subprocess.run(["cat", str(client.log("h", "a", 1))], capture_output=True, check=True).stdout
+    assert raw == b"\xff\xfe[red]x[/red]\x1b]0;t\x07[/nope]\n"
+
+
+def test_json_is_the_state(call: Call) -> None:
+    """With `--json` stdout is one JSON object with the names of state.json."""
+    record = json.loads(call("run", "--json", "a", "--", "true").out)
+    assert (record["id"], record["phase"], record["tasks"][0]["phase"]) == ("a", "succeeded", "succeeded")
+    assert record["usage"]["runs"] == 1
+
+
+def test_tasks_find_the_interpreter_that_runs_them(call: Call) -> None:
+    """`python` in a job file is the interpreter that air-executor runs with."""
+    done = call("run", "py", "--", "python", "-c", "import air_executor; print('import works')")
+    assert "import works" in done.out
+
+
+def test_jobs_that_it_submits_are_seen_through(call: Call, client: Client) -> None:
+    """What the job's tasks submit is managed too, and counts for the exit code."""
+    line = '{"job": {"id": "child", "tasks": [{"command": "exit 7"}]}}'
+    done = call("run", "parent", "--", "sh", "-c", f"echo '{line}' >> $AIR_QUEUE")
+    assert client.status("parent").phase == "succeeded"
+    assert client.status("child").phase == "failed"
+    assert "child failed" in done.out
+    assert done.code == 1
+
+
+def test_ctrl_c_stops_and_pauses_and_run_goes_on(start: Start, call: Call, client: Client, project: Path) -> None:
+    """The first Ctrl-C stops the runner at no charge and pauses the job; `run JOB` sees it through later."""
+    process = start("run", "long", "--", "sh", "-c", "test -e go || sleep 60; echo went on")
+    eventually(running(client, "long"), "the task runs")
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert "air-executor run long" in err
+    assert "Traceback" not in err
+    state = client.status("long")
+    assert (state.phase, state.tasks["t1"].phase) == ("paused", "queued")
+    (project / "go").touch()
+    done = call("run", "long")
+    assert done.code == 0, done.err
+    assert "went on" in done.out
+
+
+def test_a_second_ctrl_c_leaves_at_once(start: Start, client: Client) -> None:
+    """A task that takes its time to stop does not hold the second Ctrl-C."""
+    process = start("run", "stubborn", "--", "sh", "-c", "trap '' TERM; while :; do sleep 0.1; done")
+    eventually(running(client, "stubborn"), "the task runs")
+    process.send_signal(signal.SIGINT)
+    eventually(lambda: any("requeue" in line for line in _journal(client)), "the stop is decided")
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=5)
+    assert process.returncode == 130
+    # What it left behind is the next manager's to put in order; here nobody may be left.
+    next_one = start("manager", "--stop-runners")
+    eventually(lambda: client.status("stubborn").phase in ("paused", "queued", "running"), "there is a state")
+    next_one.send_signal(signal.SIGTERM)
+    next_one.communicate(timeout=60)
+
+
+def _journal(client: Client) -> list[str]:
+    return [text for path in Path(client.layout.journal).glob("*.jsonl") for text in path.read_text().splitlines()]
+
+
+def test_sigterm_leaves_the_runner_to_the_next(start: Start, call: Call, client: Client, project: Path) -> None:
+    """SIGTERM ends `run` as it ends a manager: the runner goes on and is adopted."""
+    process = start("run", "adopted", "--", "sh", "-c", "until test -e go; do sleep 0.05; done; echo once")
+    eventually(running(client, "adopted"), "the task runs")
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=30)
+    assert process.returncode == 143
+    (project / "go").touch()
+    done = call("run", "adopted")
+    assert done.code == 0, done.err
+    assert client.status("adopted").tasks["t1"].runs == 1
+
+
+def test_two_in_one_folder_both_end(start: Start, client: Client, project: Path) -> None:
+    """The second waits for the first one's manager, says so, and takes over when that is gone."""
+    first = start("run", "one", "--", "sh", "-c", "until test -e go; do sleep 0.05; done")
+    eventually(running(client, "one"), "the first task runs")
+    second = start("run", "two", "--", "true")
+    assert second.stderr is not None
+    assert "another manager" in second.stderr.readline()
+    (project / "go").touch()
+    assert first.wait(timeout=30) == 0
+    assert second.wait(timeout=30) == 0
+    assert client.status("two").phase == "succeeded"
+
+
+def test_two_in_one_folder_then_ctrl_c_on_both(start: Start, client: Client) -> None:
+    """Ctrl-C on both leaves two paused jobs, or one with its pause asked for, and no runner."""
+    first = start("run", "one", "--", "sleep", "60")
+    eventually(running(client, "one"), "the first task runs")
+    second = start("run", "two", "--", "sleep", "60")
+    assert second.stderr is not None
+    second.stderr.readline()
+    for process in (second, first):
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=30)
+        assert process.returncode == 130
+    assert client.status("one").phase == "paused"
+    assert client.status("two").phase == "queued"
+    request = client.inbox.read(client.inbox.pending()[-1])
+    assert request is not None
+    assert (request.op, request.job) == ("pause", "two")
+
+
+@pytest.mark.parametrize(("command", "code"), [("true", 0), ("false", 1)])
+def test_a_job_that_has_ended_only_reports(call: Call, command: str, code: int) -> None:
+    """`run JOB` of an ended job runs nothing and exits as the job ended."""
+    assert call("run", "a", "--", command).code == code
+    again = call("run", "a")
+    assert again.code == code
+    assert "1 run within" in again.out
+
+
+def test_a_service_manager_does_the_work_if_there_is_one(start: Start, call: Call, client: Client) -> None:
+    """Where a manager is at work, `run` only watches and prints the same."""
+    manager = start("manager")
+    assert manager.stderr is not None
+    eventually(lambda: Path(client.layout.manager).exists(), "the manager is there")
+    done = call("run", "watched", "--", "echo", "answer")
+    assert done.code == 0, done.err
+    assert "answer" in done.out
+    manager.send_signal(signal.SIGTERM)
+    assert manager.wait(timeout=30) == 0

@@ -1,0 +1,41 @@
+"""Looking at jobs is quick, because it loads only what it needs."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+from air_executor.cli.app import COMMANDS
+
+HEAVY = (
+    "air_executor.backends",
+    "air_executor.core.spec",
+    "air_executor.jobfile",
+    "air_executor.manager",
+    "air_executor.wiring",
+    "filelock",
+    "rich.live",
+    "ruamel",
+    "watchfiles",
+)
+"""pydantic is not among them: newer versions of typer load it themselves."""
+
+
+def test_status_loads_neither_backend_nor_manager(project: Path) -> None:
+    """`status` imports no backend, no manager, no job models and no watcher."""
+    code = (
+        "import sys\n"
+        "from air_executor.cli.app import run\n"
+        "assert run(['status']) == 0\n"
+        f"print([name for name in {HEAVY!r} if name in sys.modules])\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_help_names_every_command(project: Path) -> None:
+    """`--help` lists all commands with what they do."""
+    done = subprocess.run([sys.executable, "-m", "air_executor", "--help"], capture_output=True, text=True, check=True)
+    listed = {line.split()[0] for line in done.stdout.split("Commands:")[1].splitlines() if line.strip()}
+    assert set(COMMANDS) <= listed

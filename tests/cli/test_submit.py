@@ -1,0 +1,99 @@
+"""`submit`: jobs from files, from stdin and from the command line."""
+
+from __future__ import annotations
+
+import io
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from air_executor.client import Client
+from tests.cli.conftest import Outcome
+
+Air = Callable[..., Outcome]
+
+
+def test_a_command_becomes_a_job_of_one_task(air: Air, client: Client) -> None:
+    """`submit ID -- COMMAND` prints the id and says how the job gets a manager."""
+    done = air("submit", "hello", "--timeout", "1m", "--retries", "2", "-e", "A=b=c", "--", "echo", "-n", "hi")
+    assert (done.code, done.out) == (0, "hello\n")
+    assert "no manager is running" in done.err
+    task = client.status("hello").tasks["t1"]
+    assert task.spec == {"command": ["echo", "-n", "hi"], "timeout": 60, "retries": 2, "env": {"A": "b=c"}}
+
+
+def test_a_taken_id_is_refused_with_4(air: Air) -> None:
+    """A second job of the same id fails at once, without a manager."""
+    air("submit", "a", "--", "true")
+    done = air("submit", "a", "--", "true")
+    assert done.code == 4
+    assert done.err.startswith("error: job a already exists")
+    assert done.err.count("\n") == 1
+
+
+def test_flags_win_over_the_file(air: Air, client: Client, project: Path) -> None:
+    """A job's own fields can be given beside a file."""
+    (project / "job.yaml").write_text("id: j\nmax_runners: 1\ntasks: [{command: 'true', timeout: 5s}]\n")
+    assert air("submit", "job.yaml", "--max-runners", "3", "--queue", "gpu").code == 0
+    state = client.status("j")
+    assert (state.max_runners, state.queue) == (3, "gpu")
+    assert state.tasks["t1"].spec["timeout"] == 5
+
+
+def test_flags_of_a_command_are_refused_with_a_file(air: Air, project: Path) -> None:
+    """What belongs to a task is the file's to say."""
+    (project / "job.yaml").write_text("id: j\ntasks: [{command: 'true'}]\n")
+    done = air("submit", "job.yaml", "--timeout", "5s")
+    assert done.code == 2
+    assert "--timeout" in done.err
+
+
+def test_stdin_is_a_job_file(air: Air, client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`-` reads the job from stdin, YAML or JSON."""
+    text = json.dumps({"id": "piped", "tasks": [{"command": "true"}]})
+    monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(text.encode())))
+    assert air("submit", "-").code == 0
+    assert client.status("piped").phase == "queued"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (["submit", "nothing.yaml"], 3, "nothing.yaml"),
+        (["submit", "../x", "--", "true"], 2, "id"),
+        (["submit", "a", "--delay", "-1s", "--", "true"], 2, "delay"),
+        (["submit", "a", "--env", "NOVALUE", "--", "true"], 2, "NAME=VALUE"),
+        (["submit", "a", "--after", "nobody", "--", "true"], 2, "nobody"),
+        (["submit", "a"], 3, "a -- COMMAND"),
+        (["submit"], 2, "Missing argument"),
+        (["submit", "a", "--no-such-flag", "--", "true"], 2, "No such option"),
+        (["nonsense"], 2, "No such command"),
+    ],
+)
+def test_bad_input_is_refused_with_what_is_wrong(
+    air: Air, client: Client, arguments: list[str], code: int, said: str
+) -> None:
+    """The message names the field, path or id, and nothing is submitted."""
+    done = air(*arguments)
+    assert done.code == code
+    assert said in done.err
+    assert "Traceback" not in done.err
+    assert list(client.all()) == []
+
+
+def test_names_that_look_secret_are_warned_of(air: Air) -> None:
+    """`env` is stored in clear, so a variable that looks like a secret is pointed out; its value is not shown."""
+    done = air("submit", "a", "-e", "API_TOKEN=hunter2", "--", "true")
+    assert done.code == 0
+    assert "API_TOKEN" in done.err
+    assert "hunter2" not in done.err
+
+
+def test_json_has_the_names_of_the_state_file(air: Air) -> None:
+    """`--json` may stand before or after the command."""
+    assert json.loads(air("--json", "submit", "a", "--", "true").out).keys() == {"id", "uid", "phase"}
+    assert json.loads(air("submit", "b", "--json", "--", "true").out)["id"] == "b"

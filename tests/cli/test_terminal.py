@@ -1,0 +1,65 @@
+"""What a task wrote cannot steer the terminal of whoever looks at it."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from air_executor.cli.terminal import clean, clean_log
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("plain", "plain"),
+        ("[red]not markup[/red]", "[red]not markup[/red]"),
+        ("\x1b]0;title\x07", "\\x1b]0;title\\x07"),
+        ("a\nb\tc", "a b c"),
+        ("\x9b31m", "\\x9b31m"),
+        ("\u202egnp.exe", "\\u202egnp.exe"),
+        ("\udc80", "\\udc80"),
+    ],
+)
+def test_control_characters_of_a_value_become_visible(text: str, shown: str) -> None:
+    """A name or a message is one line in which nothing acts."""
+    assert clean(text) == shown
+
+
+@pytest.mark.parametrize(
+    ("line", "shown"),
+    [
+        ("plain\r", "plain"),
+        ("10%\r50%\r100%", "100%"),
+        ("\x1b[31mred\x1b[0m", "\x1b[31mred\x1b[0m\x1b[0m"),
+        ("\x1b[2J\x1b[Hgone", "gone"),
+        ("\x1b]0;title\x07text", "text"),
+        ("\x1b]8;;http://x\x1b\\link\x1b]8;;\x1b\\", "link"),
+        ("\x1bP$q\x1b\\x", "x"),
+        ("\x1bctext", "text"),
+        ("\x9b2Jtext", "\\x9b2Jtext"),
+        ("bell\x07", "bell\\x07"),
+    ],
+)
+def test_of_a_log_only_colours_reach_the_terminal(line: str, shown: str) -> None:
+    """Titles, links, cursor movements and the like are dropped, colours kept and ended with the line."""
+    assert clean_log(line) == shown
+
+
+@given(st.text())
+def test_no_text_gets_through_with_control_characters(text: str) -> None:
+    """Whatever a value is, its clean form is one printable line."""
+    assert all(ord(c) >= 0x20 and not 0x7F <= ord(c) <= 0x9F for c in clean(text))
+
+
+@given(st.text(alphabet=st.sampled_from("\x1b[]0;mJ\x07\\P\r\x9bx ")))
+def test_no_log_gets_through_with_more_than_colours(line: str) -> None:
+    """However a sequence is cut or nested, an escape that is left begins a colour."""
+    rest = clean_log(line)
+    while "\x1b" in rest:
+        _, _, rest = rest.partition("\x1b")
+        assert rest.startswith("[")
+        body = rest[1:].lstrip("0123456789;:")
+        assert body.startswith("m")
+    assert "\x07" not in rest
+    assert "\x9b" not in rest
