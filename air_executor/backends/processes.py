@@ -28,8 +28,9 @@ LOCK_FD = 9
 
 _SETTLED_SECONDS = 5.0
 """From this age on a process is not about to exec into something else."""
-_EXEC_SECONDS = 0.0005
-_EXEC_LOOKS = 3
+_EXEC_SECONDS = 0.001
+_EXEC_LOOKS = 1000
+"""An exec has taken 24 ms on a busy machine; on a slow volume it takes as long as reading the program."""
 _KERNEL_THREAD = 0x00200000
 _PR_SET_CHILD_SUBREAPER = 36
 _GONE = {errno.ENOENT, errno.ESRCH}
@@ -156,6 +157,8 @@ class LinuxProcesses:
                     strangers[pid] = start
                     continue
                 environ = _environ(pid, words)
+                if environ is None and int(start) >= settled:
+                    raise OSError(errno.EAGAIN, f"process {pid} does not show yet what it is")
                 process = _inspect(pid, words, environ, below)
                 if process.locks or "AIR_RUN_ID" in process.variables or group in groups:
                     found.append(process)
@@ -294,22 +297,27 @@ def _start(pid: int) -> float | None:
 
 
 def _environ(pid: int, stat: list[bytes]) -> bytes | None:
-    """Return what a process was started with; None if it cannot be told.
+    """Return what a process was started with, nothing if it is gone; None if it cannot be told.
 
-    In the middle of an exec there is for an instant neither environment nor command line. Who has a command line but no
-    environment was started without one.
+    In the middle of an exec there is neither environment nor command line; the kernel then sets one after the other, so
+    only who has a command line and a moment later still no environment was started without one.
     """
     path = f"/proc/{pid}/environ"
     environ = _read(path)
     if environ != b"" or int(stat[6]) & _KERNEL_THREAD:
-        return environ
+        return environ or b""
     for _ in range(_EXEC_LOOKS):
         command = _read(f"/proc/{pid}/cmdline")
-        environ = _read(path)
-        if environ is None or environ or command:
-            return environ
         time.sleep(_EXEC_SECONDS)
+        environ = _read(path)
+        if environ or command or not _lives(pid):
+            return environ or b""
     return None
+
+
+def _lives(pid: int) -> bool:
+    stat = _read(f"/proc/{pid}/stat")
+    return stat is not None and stat[stat.rindex(b")") + 2 :][:1] not in b"ZXx"
 
 
 def _inspect(pid: int, stat: list[bytes], environ: bytes | None, below: str) -> Process:

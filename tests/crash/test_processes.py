@@ -1,0 +1,43 @@
+"""What the campaign found in the scan for processes."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from air_executor.backends import processes
+from air_executor.errors import BackendUnavailableError
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+
+
+@pytest.mark.parametrize(("blank", "found"), [(20, True), (10**6, False)])
+def test_a_straggler_in_the_middle_of_an_exec_is_not_overlooked(
+    blank: int, found: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While a process shows neither environment nor command line the scan looks again, and in the end says "unknown"."""
+    child = subprocess.Popen(["sleep", "30"], env={**os.environ, "AIR_RUN_ID": "0123abcd-1"}, process_group=0)
+    mine = {f"/proc/{child.pid}/environ": blank, f"/proc/{child.pid}/cmdline": blank}
+    real = processes._read
+
+    def read(path: str) -> bytes | None:
+        mine[path] = mine.get(path, 0) - 1
+        return b"" if mine[path] > 0 else real(path)
+
+    monkeypatch.setattr(processes, "_read", read)
+    monkeypatch.setattr(processes, "_EXEC_LOOKS", 50)
+    chosen = processes.choose()
+    try:
+        if found:
+            assert child.pid in {process.pid for process in chosen.scan("/nowhere/")}
+        else:
+            with pytest.raises(BackendUnavailableError, match=f"process {child.pid} "):
+                chosen.scan("/nowhere/")
+    finally:
+        chosen.close()
+        child.send_signal(signal.SIGKILL)
+        child.wait()
