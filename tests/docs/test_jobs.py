@@ -1,0 +1,87 @@
+"""The job files in the pages are jobs, and the reference of jobs names all that there is, with its defaults."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from ruamel.yaml import YAML
+
+from air_executor.core import state as s
+from air_executor.core.fields import JOB_DEFAULTS, TASK_DEFAULTS
+from air_executor.core.outcome import outcome_text
+from air_executor.core.spec import Mount, Resources, parse_queue_line
+from air_executor.core.times import DURATION_RULE, parse_duration
+from air_executor.jobfile import load_job, read_job
+from tests.docs.pages import ROOT, Block, blocks, inline, names, rows
+
+JOBS = ROOT / "docs/jobs.md"
+JOB_FIELDS, TASK_FIELDS = "Fields of a job", "Fields of a task"
+
+
+@pytest.mark.parametrize("block", [block for block in blocks("yaml") if "\ntasks:" in block.text])
+def test_job_files_are_accepted(block: Block) -> None:
+    """What a reader copies into a file is a job."""
+    assert load_job(block.text.encode(), "block.yaml").tasks
+
+
+@pytest.mark.parametrize("block", [block for block in blocks("json") if block.text.startswith(('{"command', '{"id'))])
+def test_queue_lines_are_accepted(block: Block) -> None:
+    """Each line that a page shows for `$AIR_QUEUE` is a task."""
+    for line in block.text.splitlines():
+        assert parse_queue_line(line, {}), line
+
+
+def test_the_agent_in_the_readme_is_the_example() -> None:
+    """The readme shows the job and the code of examples/agent.yaml, not something that once was."""
+    shown = next(block.text for block in blocks("yaml") if block.text.startswith("id: agent"))
+    assert load_job(shown.encode(), "agent.yaml") == read_job(ROOT / "examples/agent.yaml")
+    code = next(block.text for block in blocks("python") if "decide(" in block.text)
+    assert code in (ROOT / "examples/agent.py").read_text(encoding="utf-8")
+
+
+def test_every_field_is_documented() -> None:
+    """The tables name each field of jobs and tasks, and no other."""
+    assert {row[0].strip("`") for row in rows(JOBS, JOB_FIELDS)} == {"id", "tasks", *JOB_DEFAULTS}
+    assert {row[0].strip("`") for row in rows(JOBS, TASK_FIELDS)} == {"id", *TASK_DEFAULTS}
+    named = set(inline(JOBS))
+    assert {*Mount.model_fields, *Resources.model_fields} <= named
+
+
+@pytest.mark.parametrize(
+    ("heading", "defaults"), [(JOB_FIELDS, JOB_DEFAULTS), (TASK_FIELDS, {**TASK_DEFAULTS, "command": "required"})]
+)
+def test_defaults_are_those_of_the_code(heading: str, defaults: dict[str, object]) -> None:
+    """The default that a reader relies on is the one that holds."""
+    shown = {row[0].strip("`"): row[1].strip("`") for row in rows(JOBS, heading)}
+    assert {name: meaning(shown[name]) for name in defaults} == {
+        name: default or None for name, default in defaults.items()
+    }
+
+
+def meaning(cell: str) -> object:
+    """Return the default that a cell shows: durations in seconds, None for nothing."""
+    if cell in {"none", "0"}:
+        return None
+    value = YAML(typ="safe", pure=True).load(cell)
+    return parse_duration(value) if re.fullmatch("[0-9]+s", str(value)) else value
+
+
+def test_every_phase_is_documented() -> None:
+    """The table has each phase, and no other."""
+    assert names(JOBS, "Phases") == {s.HELD, s.QUEUED, s.RUNNING, s.PAUSED, *s.ENDED_PHASES, s.SKIPPED}
+
+
+def test_every_reason_is_documented() -> None:
+    """The table has each reason, and no other."""
+    reasons = {s.OK, s.ERROR, s.CANCELLED, s.REJECTED, s.BUDGET, s.UPSTREAM, *s.USERS_FAULT, *s.PLATFORMS_FAULT}
+    assert {row[0].strip("`") for row in rows(JOBS, "Reasons")} == reasons
+    assert all(outcome_text(s.Done(s.FAILED, reason, 0.0)) for reason in reasons)
+
+
+def test_the_durations_shown_are_durations() -> None:
+    """What the page gives as a duration is accepted, and the message for a wrong one shows the same forms."""
+    shown = {"90": 90, "0.5": 0.5, "90s": 90, "10m": 600, "1h30m": 5400, "2d": 172_800, "500ms": 0.5}
+    assert shown.keys() <= set(inline(JOBS))
+    assert {text: parse_duration(text) for text in shown} == shown
+    assert all(text in DURATION_RULE for text in shown)

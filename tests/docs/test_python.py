@@ -1,0 +1,46 @@
+"""The Python in the pages is Python, and names only what there is."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import textwrap
+
+import pytest
+
+import air_executor
+from air_executor import Client, errors, task
+from tests.docs.pages import ROOT, Block, blocks, inline, rows
+
+
+@pytest.mark.parametrize("block", blocks("python"))
+def test_code_compiles_and_imports_what_exists(block: Block) -> None:
+    """Each block parses, and each name that it imports from us is there."""
+    for node in ast.walk(ast.parse(textwrap.dedent(block.text))):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("air_executor"):
+            module = importlib.import_module(str(node.module))
+            assert [name.name for name in node.names if not hasattr(module, name.name)] == []
+
+
+def test_every_public_name_is_documented() -> None:
+    """What can be imported from `air_executor` is in the pages on tasks or on Python."""
+    text = "\n".join(word for page in ("tasks.md", "python.md") for word in inline(ROOT / "docs" / page))
+    assert [name for name in air_executor.__all__ if name not in text] == []
+
+
+def test_the_in_task_functions_are_all_there() -> None:
+    """The table of the in-task API has each of its functions, and no other."""
+    documented = {row[0].strip("`").split("(")[0] for row in rows(ROOT / "docs/tasks.md", "The Python module")}
+    assert documented == {name for name in task.__all__ if callable(getattr(task, name))}
+
+
+def test_methods_and_errors_exist() -> None:
+    """The tables on the client and the errors name only what there is."""
+    page = ROOT / "docs/python.md"
+    functions = {name for row in rows(page, "Functions") for name in row[0].replace("`", "").split(", ") if "(" in name}
+    assert functions
+    called = {name.split("(")[0].strip() for name in functions}
+    assert [name for name in called if not hasattr(Client, name) and name not in air_executor.__all__] == []
+    named = {name for row in rows(page, "Errors") for name in row[0].replace("`", "").split(", ")}
+    assert named
+    assert [name for name in named if not hasattr(errors, name)] == []

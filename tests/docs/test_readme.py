@@ -1,0 +1,40 @@
+"""The first job of the readme runs as the readme says."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.docs.pages import blocks
+
+
+def air(folder: Path, *words: str) -> str:
+    """Run `air-executor` in a folder of its own and return what it printed; it must succeed."""
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("AIR_")}
+    done = subprocess.run(
+        [sys.executable, "-m", "air_executor", *words],
+        cwd=folder,
+        env=clean,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_the_first_job(tmp_path: Path) -> None:
+    """Whoever copies hello.yaml and its four commands sees the greetings, the tree and the bill."""
+    job = next(block.text for block in blocks("yaml") if block.text.startswith("id: hello"))
+    (tmp_path / "hello.yaml").write_text(job)
+    commands = next(block.text for block in blocks("sh") if "run hello.yaml" in block.text)
+    printed = [air(tmp_path, *line.split("#")[0].split()[1:]) for line in commands.splitlines()]
+    assert len(printed) == 4
+    run, status, logs, explain = printed
+    assert "hello succeeded: 5 succeeded" in run
+    assert "runner-seconds" in run
+    assert "├ t1-1" in status
+    assert {"t1-1 | Hello, Paris", "farewell | everybody was greeted"} <= set(logs.splitlines())
+    assert explain.startswith("task farewell succeeded")
