@@ -15,7 +15,7 @@ from air_executor.core import state as s
 from air_executor.core.events import ClockStepped, DeadlinePassed, Requested, StopAsked
 from air_executor.core.names import Host
 from air_executor.core.plan import Roster
-from air_executor.errors import AirExecutorError, DirectoryLostError, NotFoundError, StoreError
+from air_executor.errors import AirExecutorError, DirectoryLostError, ManagerHeldError, NotFoundError, StoreError
 from air_executor.manager import recover
 from air_executor.manager.catalog import Catalog, EndedJob
 from air_executor.manager.clock import Clock
@@ -95,7 +95,11 @@ class Manager:
             StoreError: the volume refused.
         """
         self.jobs.prepare()
-        self.lease.acquire()
+        try:
+            self.lease.acquire()
+        except ManagerHeldError:
+            self.backend.close()
+            raise
         self._install()
         found = recover.recover(
             self.jobs,
@@ -278,9 +282,9 @@ class Manager:
         journal = self.desk.journal
         if not journal.pending and not self.intake.answers and not self._acts:
             return True
+        # Acts without a decision are checked too: a manager that was replaced must leave the new one's runners alone.
         try:
             self.lease.check()
-            journal.check()  # also before acts without a decision: one that was replaced must leave runners alone
             journal.flush()
             if self.intake.answers:
                 journal.sync()

@@ -104,15 +104,15 @@ class Journal:
         return bool(self._pending)
 
     def flush(self) -> None:
-        """Append all noted lines in one write.
+        """Append all noted lines in one write; also checks, with nothing to write, that the journal is still ours.
 
         Raises:
             DirectoryLostError: the file is not at its path any more; nothing was written.
             StoreError: the volume refused; the file is as before and the lines are kept for the next try.
         """
+        self.check()
         if not self._pending:
             return
-        self.check()
         self._cut_back()
         if self._length >= ROTATE_AT:
             self._number += 1
