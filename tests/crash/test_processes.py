@@ -17,9 +17,9 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 
 @pytest.mark.parametrize(("blank", "found"), [(20, True), (10**6, False)])
 def test_a_straggler_in_the_middle_of_an_exec_is_not_overlooked(
-    blank: int, found: bool, monkeypatch: pytest.MonkeyPatch
+    blank: int, *, found: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """While a process shows neither environment nor command line the scan looks again, and in the end says "unknown"."""
+    """While a process shows neither environment nor command line the scan looks again; in the end it says "unknown"."""
     child = subprocess.Popen(["sleep", "30"], env={**os.environ, "AIR_RUN_ID": "0123abcd-1"}, process_group=0)
     mine = {f"/proc/{child.pid}/environ": blank, f"/proc/{child.pid}/cmdline": blank}
     real = processes._read

@@ -1,0 +1,61 @@
+"""The crash campaign: `python -m tests.crash --trials 200 --seed 1`.
+
+Runs trials that kill managers and runners at random instants, and checks by the tasks' own markers that nothing was
+lost, doubled or overlapped. Trial i uses seed + i, so `--seed S --trials 1` repeats one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+import os
+import sys
+import tempfile
+import time
+from concurrent.futures import ProcessPoolExecutor, as_completed
+
+from tests.crash import trial
+
+
+def _say(text: str) -> None:
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()
+
+
+def main() -> int:
+    """Run the campaign and return its exit code: 1 if any promise was broken."""
+    parser = argparse.ArgumentParser(prog="python -m tests.crash", description=__doc__.partition("\n")[0])
+    parser.add_argument("--trials", type=int, default=20, help="how many")
+    parser.add_argument("--seed", type=int, default=1, help="of the first trial; the next ones count up from it")
+    parser.add_argument("--backend", choices=["local"], default="local", help="where runners run")
+    parser.add_argument("--faults", type=float, default=0.0, help="probability that a call of the store fails")
+    parser.add_argument("--jobs", type=int, default=2, help="trials at a time")
+    parser.add_argument("--folder", help="where trials work, and stay if they fail (default: a temporary one)")
+    chosen = parser.parse_args()
+    folder = chosen.folder or tempfile.mkdtemp(prefix="air-crash-")
+    os.makedirs(folder, exist_ok=True)
+    begun = time.monotonic()
+    seeds = range(chosen.seed, chosen.seed + chosen.trials)
+    done: list[trial.Outcome] = []
+    with ProcessPoolExecutor(chosen.jobs, mp_context=multiprocessing.get_context("spawn")) as pool:
+        for future in as_completed([pool.submit(trial.run_seed, seed, chosen.faults, folder) for seed in seeds]):
+            outcome = future.result()
+            done.append(outcome)
+            if outcome.violations:
+                faults = f" --faults {chosen.faults}" if chosen.faults else ""
+                again = f"python -m tests.crash --seed {outcome.seed} --trials 1{faults}"
+                _say(f"FAILED seed {outcome.seed} (kept in {folder}/{outcome.seed}; again: {again})")
+                for violation in outcome.violations:
+                    _say(f"    {violation}")
+    failed = sum(bool(outcome.violations) for outcome in done)
+    _say(
+        f"{len(done)} trials, seeds {seeds.start} to {seeds.stop - 1}: {failed} failed; "
+        f"{sum(o.managers for o in done)} managers started, {sum(o.manager_kills for o in done)} killed; "
+        f"{sum(o.runner_kills for o in done)} runners or tasks killed; {sum(o.tasks for o in done)} tasks in "
+        f"{sum(o.runs for o in done)} runs; {time.monotonic() - begun:.0f} s"
+    )
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,135 @@
+"""A manager in a process of its own: forked, which costs milliseconds where a fresh interpreter costs half a second."""
+
+from __future__ import annotations
+
+import logging
+import os
+import random
+import signal
+import sys
+import time
+import traceback
+from dataclasses import dataclass
+
+import watchfiles  # noqa: F401 - imported before the fork, once for all managers
+
+import air_executor.backends.local
+import air_executor.manager.loop  # noqa: F401 - the same
+from air_executor.errors import AirExecutorError, ManagerHeldError
+from air_executor.settings.model import load
+from air_executor.wiring import make_manager
+from tests.crash import faults
+
+HELD = ManagerHeldError.exit_code
+BUG = 70
+"""Exit code of a manager that raised what it should not."""
+
+
+@dataclass(frozen=True, slots=True)
+class How:
+    """How to run a manager."""
+
+    project: str
+    max_runners: int = 4
+    events: bool = False
+    poll_interval: float = 0.1
+    platform_retries: int = 100
+    from_files: bool = False
+    faults: float = 0.0
+    seed: int = 0
+
+    @property
+    def state_dir(self) -> str:
+        """The state directory of that project."""
+        return f"{self.project}/.air-executor"
+
+
+class Driven:
+    """One manager process, our child."""
+
+    def __init__(self, how: How) -> None:
+        self.how = how
+        self.code: int | None = None
+        """Its exit code, negative for a signal, once it is known to have left."""
+        sys.stdout.flush()
+        # A SIGTERM that comes before the manager handles it waits for that.
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+        self.pid = os.fork()
+        if self.pid == 0:
+            try:
+                code = _manage(how)
+            except BaseException:  # noqa: BLE001 - it must not return into the parent's stack
+                traceback.print_exc()
+                code = BUG
+            sys.stderr.flush()
+            os._exit(code)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
+
+    def alive(self) -> bool:
+        """Tell whether it still runs."""
+        if self.code is None:
+            pid, status = os.waitpid(self.pid, os.WNOHANG)
+            if pid:
+                self.code = os.waitstatus_to_exitcode(status)
+        return self.code is None
+
+    def kill(self) -> None:
+        """SIGKILL, and wait until it is gone."""
+        if self.alive():
+            os.kill(self.pid, signal.SIGKILL)
+            self.wait(30)
+
+    def stop(self) -> int:
+        """SIGTERM, and return its exit code."""
+        if self.alive():
+            os.kill(self.pid, signal.SIGTERM)
+        return self.wait(30)
+
+    def wait(self, timeout: float) -> int:
+        """Wait until it has left, and return its exit code."""
+        until = time.monotonic() + timeout
+        while self.alive():
+            if time.monotonic() > until:
+                os.kill(self.pid, signal.SIGKILL)
+                msg = f"manager {self.pid} did not leave within {timeout:g} s"
+                raise TimeoutError(msg)
+            time.sleep(0.002)
+        assert self.code is not None
+        return self.code
+
+
+def _manage(how: How) -> int:
+    os.chdir(how.project)
+    output = os.open("manager.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    os.dup2(output, 1)
+    os.dup2(output, 2)
+    log = logging.getLogger("driver")
+    logging.basicConfig(
+        level=logging.INFO,
+        force=True,
+        format=f"%(asctime)s {os.getpid()} %(levelname)s %(name)s %(message)s",
+    )
+    for name in [name for name in os.environ if name.startswith("AIR_")]:
+        del os.environ[name]
+    flags = {
+        "state_dir": how.state_dir,
+        "max_runners": how.max_runners,
+        "poll_interval": how.poll_interval,
+        "platform_retries": how.platform_retries,
+        "events": how.events,
+    }
+    manager = make_manager(load(flags, env={}, cwd=how.project), from_files=how.from_files)
+    if how.faults:
+        faulty = faults.install(faults.at_random(random.Random(how.seed), how.faults), setattr)
+        faulty.writes_whole = False
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: manager.stop())
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
+    try:
+        manager.start()
+        log.info("epoch %d", manager.epoch)
+        manager.run()
+    except AirExecutorError as error:
+        log.error("%s: %s", type(error).__name__, error)  # noqa: TRY400 - what a user would see
+        return error.exit_code
+    return 0

@@ -1,0 +1,113 @@
+"""What one trial of the crash campaign does, drawn from its seed: jobs, requests, and who is killed after how long.
+
+The same seed gives the same plan; what the machine makes of it differs from run to run, so a failing seed may have to
+be repeated a few times.
+"""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass, field
+from typing import Any
+
+RETRIES = 50
+"""User's retries of each task: more than a trial can kill."""
+
+TARGETS = ("manager", "manager", "manager", "runner", "task", "group", "both")
+"""Who is killed; the manager is who has most to lose."""
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One act of the adversary."""
+
+    after: float
+    """Seconds since the last step."""
+    target: str
+    choice: float
+    """Picks one of those that are there, 0 to 1."""
+    add: tuple[str, str] | None = None
+    """A job and the label of a task that is added to it first."""
+
+
+@dataclass(slots=True)
+class Trial:
+    """One trial."""
+
+    seed: int
+    jobs: list[dict[str, Any]] = field(default_factory=list)
+    """As users write them."""
+    queues: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+    """What the task with each label queues."""
+    labels: dict[str, list[str]] = field(default_factory=dict)
+    """For each job, the labels that must be there in the end, each once."""
+    steps: list[Step] = field(default_factory=list)
+    max_runners: int = 4
+    events: bool = True
+    poll_interval: float = 0.1
+    faults: float = 0.0
+    """Probability that a call of the store fails."""
+
+    @property
+    def merges(self) -> dict[str, set[str]]:
+        """For each label of a merge, the labels whose results it must have been given."""
+        return {
+            f"{job}-merge": {name for name in labels if not name.startswith(f"{job}-added") and name != f"{job}-merge"}
+            for job, labels in self.labels.items()
+            if f"{job}-merge" in labels
+        }
+
+
+def draw(seed: int, faults: float = 0.0) -> Trial:
+    """Return the trial of a seed."""
+    chance = random.Random(seed)
+    trial = Trial(seed, faults=faults)
+    trial.max_runners = chance.choice((1, 2, 4))
+    trial.events = chance.random() < 0.5
+    trial.poll_interval = chance.choice((0.02, 0.1))
+    for name, runners in (("seq", 1), ("par", 3)):
+        trial.labels[name] = []
+        root = _tree(trial, chance, name, f"{name}-root", depth=0)
+        merge = _task(chance, f"{name}-merge") | {"id": f"{name}-merge", "after": [f"{name}-root"]}
+        trial.labels[name].append(f"{name}-merge")
+        trial.jobs.append({"id": name, "max_runners": runners, "tasks": [root, merge]})
+    if chance.random() < 0.5:
+        child: dict[str, Any] = {"id": "kid", "tasks": [_task(chance, f"kid-{n}") for n in range(2)]}
+        trial.labels["kid"] = ["kid-0", "kid-1"]
+        trial.queues.setdefault(chance.choice(["seq-root", "par-root"]), []).append({"job": child})
+    pauses = chance.choice(((0.01, 0.05, 0.15, 0.3), (0.002, 0.005, 0.01, 0.03)))  # the short ones hit recovery
+    for number in range(chance.randint(2, 8)):
+        pause = chance.choice(pauses) * (0.2 + chance.random())
+        added = None
+        if chance.random() < 0.25:
+            job = chance.choice(("seq", "par"))
+            added = (job, f"{job}-added-{number}")
+            trial.labels[job].append(added[1])
+        trial.steps.append(Step(pause, chance.choice(TARGETS), chance.random(), added))
+    return trial
+
+
+def _tree(trial: Trial, chance: random.Random, job: str, label: str, depth: int) -> dict[str, Any]:
+    trial.labels[job].append(label)
+    task = _task(chance, label)
+    if chance.random() < 0.7:  # the others are named by the manager
+        task["id"] = label
+    if depth == 0:
+        task["id"] = label
+    children = chance.randint(1, 3) if depth == 0 else chance.choice((0, 0, 1, 2)) if depth < 3 else 0
+    lines = [_tree(trial, chance, job, f"{label}-{n}", depth + 1) for n in range(children)]
+    if lines:
+        trial.queues.setdefault(label, []).extend(lines)
+    return task
+
+
+def _task(chance: random.Random, label: str) -> dict[str, Any]:
+    seconds = chance.choice(("0", "0", "0.01", "0.05"))
+    fails = chance.choice(("0", "0", "0", "1", "2"))
+    straggler = chance.choice("00000000001123")
+    return {"command": ["./task.sh", label, seconds, fails, straggler], "retries": RETRIES, "grace": 1}
+
+
+def added_task(label: str) -> dict[str, Any]:
+    """Return the task of an `add` request."""
+    return {"command": ["./task.sh", label, "0", "0", "0"], "retries": RETRIES, "grace": 1}

@@ -1,0 +1,70 @@
+"""The processes of one trial: found by the workspace in their environment, whatever the manager believes."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A live process that belongs to a run of the trial."""
+
+    pid: int
+    group: int
+    command: str
+
+    @property
+    def is_runner(self) -> bool:
+        """Whether it is the runner's shell, and no subshell of it."""
+        return "bin/air-runner" in self.command and self.pid == self.group
+
+
+def below(state_dir: str) -> list[Found]:
+    """Return the live processes whose workspace is below that state directory, in order of pid."""
+    mark = f"AIR_WORKSPACE={state_dir}/".encode()
+    found = []
+    for name in os.listdir("/proc"):
+        if not name.isdigit():
+            continue
+        try:
+            with open(f"/proc/{name}/environ", "rb") as file:
+                environ = file.read()
+            if mark not in environ:
+                continue
+            with open(f"/proc/{name}/cmdline", "rb") as file:
+                command = file.read().replace(b"\0", b" ").decode(errors="replace")
+            found.append(Found(int(name), os.getpgid(int(name)), command))
+        except OSError:  # gone, or not ours
+            continue
+    return sorted(found, key=lambda process: process.pid)
+
+
+def kill(state_dir: str, target: str, choice: float) -> str | None:
+    """Kill a runner's shell (`runner`), one of its tasks (`task`) or a whole session (`group`); say who it was."""
+    there = below(state_dir)
+    candidates = [p for p in there if p.is_runner == (target != "task")]
+    if not candidates:
+        return None
+    victim = candidates[min(int(choice * len(candidates)), len(candidates) - 1)]
+    with contextlib.suppress(ProcessLookupError):
+        fd = os.pidfd_open(victim.pid)
+        try:
+            if not any(p.pid == victim.pid and p.group == victim.group for p in below(state_dir)):
+                return None  # the number has changed hands
+            if target == "group":
+                os.killpg(victim.pid, signal.SIGKILL)
+            else:
+                signal.pidfd_send_signal(fd, signal.SIGKILL)
+        finally:
+            os.close(fd)
+    return f"{target} {victim.pid} {victim.command}"
+
+
+def clear(state_dir: str) -> None:
+    """Kill whatever of a failed trial is left, so that it does not disturb the next one."""
+    for process in below(state_dir):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(process.pid, signal.SIGKILL)

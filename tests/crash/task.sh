@@ -1,0 +1,96 @@
+#!/bin/sh
+# One task of the crash campaign: proves by files of its own what ran, how often, and beside what.
+#
+# usage: task.sh LABEL SECONDS FAILS STRAGGLER
+#   FAILS: how many of its runs fail. STRAGGLER: what it leaves behind: 0 nothing, 1 a child that holds the slot's lock,
+#   2 one that has dropped it, 3 one that has also left the process group.
+#
+# Trusts nothing of the manager's but the names in its environment: exclusive creation decides, and a marker of a run
+# that was killed is told from one of a run that lives by pid and start time of its process.
+
+set -u
+label=$1 seconds=$2 fails=$3 straggler=$4
+ws=$AIR_WORKSPACE slot=$AIR_SLOT run=$AIR_RUN_ID
+busy=$ws/slot-$slot.busy
+
+violation() {
+    echo "$label $run: $*" >>"$ws/violations"
+}
+
+# Sets `start` to the start time of process $1; fails if it is dead.
+look() {
+    [ -n "$1" ] || return 1 # killed while it wrote its marker
+    read -r stat 2>/dev/null <"/proc/$1/stat" || return 1
+    stat=${stat##*) }
+    # shellcheck disable=SC2086 # splitting is the point
+    set -- $stat
+    case $1 in Z | X) return 1 ;; esac
+    start=${20}
+}
+
+# Tells whether the process with pid $1 and start time $2 is alive.
+alive() {
+    look "$1" && [ "$start" = "$2" ]
+}
+
+# --- the run begins: once, and alone in its slot
+
+set -C
+true 2>/dev/null >"$ws/begin.$label.$run" || violation 'began twice'
+set +C
+
+look "$$"
+me="$$ $start $run"
+echo "$me" >"$ws/tmp.$run"
+tries=0
+until ln "$ws/tmp.$run" "$busy" 2>/dev/null; do
+    tries=$((tries + 1))
+    if [ "$tries" -gt 20 ]; then
+        violation "cannot create $busy"
+        break
+    fi
+    read -r pid began other 2>/dev/null <"$busy" || continue
+    if alive "$pid" "$began"; then
+        violation "slot $slot is taken by run $other, pid $pid"
+        break
+    fi
+    rm -f "$busy"
+done
+rm -f "$ws/tmp.$run"
+for mark in "$ws/straggler-$slot".*; do
+    [ -e "$mark" ] || continue
+    read -r pid began other <"$mark"
+    if alive "$pid" "$began"; then violation "run $other left pid $pid in slot $slot"; fi
+done
+
+finish() {
+    read -r holder 2>/dev/null <"$busy" || holder=nobody
+    [ "$holder" = "$me" ] || violation "slot $slot was taken by $holder meanwhile"
+    mv "$busy" "$ws/$1.$label.$run"
+}
+
+# --- work
+
+if [ "$fails" -gt 0 ]; then
+    set -- "$ws/failed.$label".*
+    [ -e "$1" ] || set --
+    if [ $# -lt "$fails" ]; then
+        # What a failed run queues must never exist.
+        printf '{"command": ["./task.sh", "poison-%s", "0", "0", "0"]}\n' "$label" >>"$AIR_QUEUE"
+        finish failed
+        exit 1
+    fi
+fi
+if [ "$seconds" != 0 ]; then sleep "$seconds"; fi
+case $straggler in
+    1) sleep 30 & ;;
+    2) sleep 30 9>&- & ;;
+    3) setsid sleep 30 9>&- & ;;
+esac
+if [ "$straggler" != 0 ] && look "$!"; then echo "$! $start $run" >"$ws/straggler-$slot.$run"; fi
+if [ -e "plan/$label.jsonl" ]; then cat "plan/$label.jsonl" >>"$AIR_QUEUE"; fi
+case $label in
+    *merge) cp "$AIR_INPUTS" "$ws/inputs.$label.$run" ;;
+esac
+printf '{"label": "%s", "run": "%s"}' "$label" "$run" >"$AIR_RESULT"
+finish end

@@ -1,0 +1,165 @@
+"""One trial: submit, kill and restart by plan, let everything end, check."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import time
+from dataclasses import dataclass, field
+
+from air_executor.client import Client
+from air_executor.core.spec import Job
+from air_executor.store.inbox import Request
+from tests.crash import check, processes
+from tests.crash.driver import BUG, HELD, Driven, How
+from tests.crash.plan import Trial, added_task, draw
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+PATIENCE = 60.0
+"""Seconds after the last kill within which all jobs must have ended."""
+
+HOPELESS = 3
+"""Managers that may leave by themselves before the trial is given up."""
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What became of a trial."""
+
+    seed: int
+    violations: list[str] = field(default_factory=list)
+    managers: int = 0
+    """Managers started."""
+    manager_kills: int = 0
+    runner_kills: int = 0
+    tasks: int = 0
+    runs: int = 0
+    seconds: float = 0.0
+
+
+class Arena:
+    """One trial under way."""
+
+    def __init__(self, trial: Trial, project: str) -> None:
+        self.trial = trial
+        self.outcome = Outcome(trial.seed)
+        self.how = How(
+            project,
+            trial.max_runners,
+            trial.events,
+            trial.poll_interval,
+            faults=trial.faults,
+            seed=trial.seed,
+        )
+        self.state_dir = self.how.state_dir
+        self.manager: Driven | None = None
+
+    def note(self, text: str) -> None:
+        """Write into the managers' log what was done to them."""
+        with open(f"{self.how.project}/manager.log", "a", encoding="utf-8") as log:
+            log.write(f"{time.strftime('%H:%M:%S')}.{int(time.time() * 1000) % 1000:03d} ---- {text}\n")
+
+    def prepare(self) -> None:
+        """Lay out the project and submit its jobs."""
+        project = self.how.project
+        os.makedirs(f"{project}/plan")
+        shutil.copy(f"{HERE}/task.sh", project)
+        for label, lines in self.trial.queues.items():
+            with open(f"{project}/plan/{label}.jsonl", "w", encoding="utf-8") as file:
+                file.writelines(json.dumps(line) + "\n" for line in lines)
+        self.client = Client(self.state_dir)
+        for job in self.trial.jobs:
+            self.client.submit(Job.model_validate(job))
+
+    def ensure_manager(self) -> None:
+        """Start a manager unless one works; count one that left by itself."""
+        if self.manager is not None and self.manager.alive():
+            return
+        if self.manager is not None:
+            self._judge(self.manager)
+        self.outcome.managers += 1
+        self.manager = Driven(self.how)
+
+    def _judge(self, manager: Driven) -> None:
+        code = manager.code
+        # Between fork and exec a runner still shares the lock of a manager that has just been killed.
+        fine = {0, -9, HELD} | ({1} if self.trial.faults else set())
+        if code not in fine:
+            what = "raised what it should not" if code == BUG else f"left by itself with {code}"
+            self.outcome.violations.append(f"manager {manager.pid} {what}: see manager.log")
+            if len(self.outcome.violations) > HOPELESS:
+                raise AssertionError("gave up")
+
+    def strike(self) -> None:
+        """Go through the plan's steps."""
+        for step in self.trial.steps:
+            self.ensure_manager()
+            time.sleep(step.after)
+            if step.add is not None:
+                job, label = step.add
+                self.client.inbox.post(Request("add", job, None, [added_task(label)]), time.time())
+                self.note(f"added {label}")
+            if step.target in ("runner", "task", "group", "both"):
+                killed = processes.kill(self.state_dir, "runner" if step.target == "both" else step.target, step.choice)
+                self.outcome.runner_kills += killed is not None
+                self.note(f"killed {killed}")
+            if step.target in ("manager", "both") and self.manager is not None:
+                self.note(f"killing manager {self.manager.pid}")
+                self.manager.kill()
+                self.outcome.manager_kills += 1
+
+    def finish(self) -> None:
+        """Let everything end, and stop the manager cleanly."""
+        until = time.monotonic() + PATIENCE
+        while True:
+            self.ensure_manager()
+            assert self.manager is not None
+            if time.monotonic() > until:
+                self.outcome.violations.append(f"not all jobs had ended after {PATIENCE:g} s")
+                self.manager.stop()
+                return
+            if not check.all_ended(self.state_dir, self.trial):
+                time.sleep(0.01)
+                continue
+            begun = time.monotonic()
+            code = self.manager.stop()
+            if time.monotonic() - begun > 5:
+                self.outcome.violations.append(f"a clean stop took {time.monotonic() - begun:.1f} s")
+            self._judge(self.manager)
+            self.manager = None
+            # A checkpoint may have been older than an `add`; a clean stop leaves nothing behind.
+            if code == 0 and check.all_ended(self.state_dir, self.trial):
+                return
+
+
+def run(trial: Trial, folder: str) -> Outcome:
+    """Carry out a trial in a new folder, which stays if anything is wrong."""
+    begun = time.monotonic()
+    arena = Arena(trial, folder)
+    outcome = arena.outcome
+    try:
+        arena.prepare()
+        arena.strike()
+        arena.finish()
+        outcome.violations += check.violations(arena.state_dir, trial)
+    except (AssertionError, OSError, ValueError, TimeoutError) as error:
+        outcome.violations.append(f"{type(error).__name__}: {error}")
+    finally:
+        if arena.manager is not None:
+            arena.manager.kill()
+        processes.clear(arena.state_dir)
+    for job in trial.labels:
+        state = check.state_of(arena.state_dir, job)
+        if state is not None:
+            outcome.tasks += len(state["tasks"])
+            outcome.runs += state["usage"]["runs"]
+    outcome.seconds = time.monotonic() - begun
+    if not outcome.violations:
+        shutil.rmtree(folder)
+    return outcome
+
+
+def run_seed(seed: int, faults: float, folder: str) -> Outcome:
+    """Draw a trial and carry it out in a folder of its own below `folder`."""
+    return run(draw(seed, faults), f"{folder}/{seed}")
