@@ -6,15 +6,13 @@ Commands are found by name and imported one at a time, because `air-executor sta
 from __future__ import annotations
 
 import importlib
-import logging
 import os
 import sys
-import traceback
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 
 from air_executor.cli.session import Session, session_of
 from air_executor.errors import AirExecutorError
@@ -100,19 +98,50 @@ def _top(
 
 def build(function: Callable[..., None], name: str) -> Command:
     """Return one command with the shared options."""
-    command: Any = _single(function, name)
-    command.params += [p for p in _single(_shared, "shared").params if p.name != "help"]
+    command = _single(function, name)
+    command.params += _shared_params()
     return cast("Command", command)
 
 
-def _single(function: Callable[..., None], name: str) -> Any:  # noqa: ANN401 - as above
+def _single(function: Callable[..., None], name: str) -> Any:  # noqa: ANN401 - typer's own classes have no public name
     app = typer.Typer(add_completion=False, rich_markup_mode=None)
-    app.command(name)(function)
+    app.command(name, cls=QuickCommand)(function)
     return typer.main.get_command(app)
+
+
+def _shared_params() -> list[Any]:
+    return [param for param in _single(_shared, "shared").params if param.name != "help"]
+
+
+def _spare_pydantic(param: Any) -> Any:  # noqa: ANN401 - as above
+    """Take text for text without pydantic, which newer typers ask about every value: that would be 100 ms."""
+    process = type(param).process_value.__get__(param)
+    annotation = getattr(getattr(param, "type_descriptor", None), "annotation", None)
+
+    def take(ctx: typer.Context, value: object) -> object:
+        is_text = isinstance(value, str) and annotation is str
+        if param.nargs != 1 or param.multiple or not (is_text or (value is None and not param.required)):
+            return process(ctx, value)
+        return param.callback(ctx, param, value) if param.callback is not None else value
+
+    param.process_value = take
+    return param
+
+
+class QuickCommand(TyperCommand):
+    """A command that reads its arguments without pydantic where they are plain."""
+
+    def get_params(self, ctx: Context) -> Any:  # type: ignore[override] # noqa: ANN401 - typer's own classes
+        """Return its arguments and options, `--help` among them."""
+        return [_spare_pydantic(param) for param in super().get_params(ctx)]  # type: ignore[arg-type]
 
 
 class LazyGroup(TyperGroup):
     """A group whose commands are imported when they are asked for."""
+
+    def get_params(self, ctx: Context) -> Any:  # type: ignore[override] # noqa: ANN401 - typer's own classes
+        """See `QuickCommand`."""
+        return [_spare_pydantic(param) for param in super().get_params(ctx)]  # type: ignore[arg-type]
 
     def list_commands(self, ctx: Context) -> list[str]:  # type: ignore[override] # noqa: ARG002 - see `build`
         """Return the names of all commands, in the order of the help text."""
@@ -131,7 +160,7 @@ def program() -> Any:  # noqa: ANN401 - as in `build`
     app = typer.Typer(cls=LazyGroup, add_completion=False, rich_markup_mode=None, no_args_is_help=True)
     app.callback()(_top)
     command: Any = typer.main.get_command(app)
-    command.params += [p for p in _single(_shared, "shared").params if p.name != "help"]
+    command.params += _shared_params()
     return command
 
 
@@ -154,18 +183,22 @@ def run(arguments: Sequence[str]) -> int:
         return EXIT_INTERRUPTED
     except AirExecutorError as error:
         if session.debug:
-            traceback.print_exc()
+            _show_traceback()
         _complain(str(error))
         return error.exit_code
     except Exception as error:  # noqa: BLE001 - the outer edge
         if session.debug:
-            traceback.print_exc()
+            _show_traceback()
         hint = "" if session.debug else "; run it again with --debug to see where"
         _complain(f"this is a bug in {PROGRAM}: {type(error).__name__}: {error}{hint}")
         return 1
-    finally:
-        logging.shutdown()
     return 0
+
+
+def _show_traceback() -> None:
+    import traceback  # noqa: PLC0415 - only with --debug
+
+    traceback.print_exc()
 
 
 def _code(leaving: SystemExit) -> int:

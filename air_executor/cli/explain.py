@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 def explain(
     ctx: typer.Context,
     job: Annotated[str, typer.Argument(metavar="JOB")],
-    task: Annotated[str | None, typer.Argument(metavar="[TASK]", help="Default: the whole job.")] = None,
+    task: Annotated[str | None, typer.Argument(metavar="TASK", help="Default: the whole job.")] = None,
 ) -> None:
     """Say in one line why a job or a task is not running, or how it ended.
 

@@ -27,7 +27,7 @@ def logs(
     ctx: typer.Context,
     job: Annotated[str, typer.Argument(metavar="JOB")],
     task: Annotated[
-        str | None, typer.Argument(metavar="[TASK]", help="Default: all tasks, each line with its task's id.")
+        str | None, typer.Argument(metavar="TASK", help="Default: all tasks, each line with its task's id.")
     ] = None,
     run: Annotated[
         int | None, typer.Option(metavar="N", help="The run with this number. Default: each task's newest.")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import signal
 from typing import Annotated, Any
 
@@ -34,7 +33,7 @@ def manager(
     grace, and queues their tasks again. Exits with 5 if another manager holds the directory.
     """
     session = session_of(ctx)
-    session.start_logging(logging.INFO)
+    session.start_logging(info=True)
     settings = session.settings(
         backend=backend, max_runners=max_runners, poll_interval=poll_interval, events=False if no_events else None
     )

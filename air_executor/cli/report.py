@@ -18,9 +18,7 @@ if TYPE_CHECKING:
 
 def report(
     ctx: typer.Context,
-    job: Annotated[
-        list[str] | None, typer.Argument(metavar="[JOB…]", help="Default: all that are not archived.")
-    ] = None,
+    job: Annotated[list[str] | None, typer.Argument(metavar="JOB", help="Default: all that are not archived.")] = None,
 ) -> None:
     """Show runner-seconds, idle and cost, by job and in all, and what an always-on pool would have cost.
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from air_executor.client import Answer
 
 JobName = Annotated[str, typer.Argument(metavar="JOB")]
-TaskName = Annotated[str | None, typer.Argument(metavar="[TASK]", help="Default: the whole job.")]
+TaskName = Annotated[str | None, typer.Argument(metavar="TASK", help="Default: the whole job.")]
 
 
 def cancel(ctx: typer.Context, job: JobName, task: TaskName = None) -> None:

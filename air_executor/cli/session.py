@@ -5,7 +5,6 @@ Commands get it from their context. Settings and pydantic are loaded only by tho
 
 from __future__ import annotations
 
-import logging
 import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
@@ -49,20 +48,19 @@ class Session:
             note(f"warning: {warning}")
         return settings
 
-    def start_logging(self, level: int = logging.WARNING) -> None:
-        """Log to stderr from `level` on, or from where -v and --debug say."""
+    def start_logging(self, *, info: bool = False) -> None:
+        """Log to stderr what -v and --debug say, or `info`; without any of them only warnings."""
+        if not (info or self.verbose or self.debug):
+            return  # warnings reach stderr anyway
+        import logging  # noqa: PLC0415 - 15 ms
+
         root = logging.getLogger("air_executor")
-        if self.debug:
-            level = logging.DEBUG
-        elif self.verbose:
-            level = min(level, logging.INFO)
         if not root.handlers:
             handler = logging.StreamHandler(sys.stderr)
             handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
             root.addHandler(handler)
             root.propagate = False
-            root.setLevel(level)
-        root.setLevel(min(level, root.level))
+        root.setLevel(logging.DEBUG if self.debug else logging.INFO)
 
 
 def session_of(ctx: typer.Context) -> Session:

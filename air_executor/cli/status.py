@@ -22,7 +22,7 @@ LOOK_EVERY = 0.25
 
 def status(
     ctx: typer.Context,
-    job: Annotated[str | None, typer.Argument(metavar="[JOB]", help="Default: all jobs.")] = None,
+    job: Annotated[str | None, typer.Argument(metavar="JOB", help="Default: all jobs.")] = None,
     watch: Annotated[bool, typer.Option("--watch", "-w", help="Go on showing it as it changes.")] = False,
     everything: Annotated[bool, typer.Option("--all", "-a", help="Show every task, however many there are.")] = False,
 ) -> None:

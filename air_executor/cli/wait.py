@@ -16,7 +16,7 @@ TIMED_OUT = 124
 
 def wait(
     ctx: typer.Context,
-    jobs: Annotated[list[str], typer.Argument(metavar="JOB…")],
+    jobs: Annotated[list[str], typer.Argument(metavar="JOB")],
     timeout: Annotated[
         str | None,
         typer.Option(metavar="DURATION", help="Wait no longer than this; exits with 124 if that was not enough."),

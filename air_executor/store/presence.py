@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import platform
 from dataclasses import dataclass
 from typing import Any
 
@@ -44,7 +43,7 @@ def look(layout: Layout) -> Presence:
     record = _record(layout)
     if not record or record.get("until"):
         return Presence(running=False, record=record)
-    if record.get("kind", "file") != "file" or record.get("host") != platform.node():
+    if record.get("kind", "file") != "file" or record.get("host") != os.uname().nodename:
         return Presence(running=None, record=record)
     return Presence(running=_alive(record) and _locked(layout), record=record)
 
