@@ -9,6 +9,7 @@ from air_executor.core.transitions import Job
 from air_executor.errors import BadInputError, CorruptFileError, FormatTooNewError, NotFoundError, StoreError
 from air_executor.manager import requests
 from air_executor.manager.desk import Desk
+from air_executor.manager.recover import settle_runs
 from air_executor.manager.save import Saver
 from air_executor.manager.supervise import Supervisor
 from air_executor.store import files
@@ -58,6 +59,9 @@ class Intake:
             self._inbox.done(name)
             return
         job = self._desk.find(request.job)
+        if job.state.ended:
+            # Its state may be older than its run directories: recovery looks at those of unfinished jobs alone.
+            settle_runs(self._supervisor.runs, job.state)
         decision = requests.decide(request, job.state, now)
         self.answers.append(name)
         self._desk.decide(job, decision)
@@ -115,9 +119,10 @@ class Intake:
             self._saver.recreate(desk.catalog.open[name])
         for name in [name for name in desk.catalog.ended if name not in there and name not in desk.unsaved]:
             desk.catalog.drop(name)
-        self._set_stateless_aside()
+        self.set_stateless_aside()
 
-    def _set_stateless_aside(self) -> None:
+    def set_stateless_aside(self) -> None:
+        """Move away job directories that have no state, once their runners are gone."""
         for name in list(self.stateless):
             if self._desk.catalog.knows(name):
                 self.stateless.remove(name)  # its state has come back

@@ -267,6 +267,8 @@ class Manager:
         if self.clock.steady() >= self._next_rescan:
             self._next_rescan = self.clock.steady() + RESCAN_EVERY
             self.intake.rescan()
+        elif self.intake.stateless:
+            self.intake.set_stateless_aside()
 
     def _stop_runners(self, now: float) -> None:
         for run in self.supervisor.open.values():

@@ -151,7 +151,7 @@ def _bring_up_to_date(jobs: Jobs, runs: Runs, state: JobState, lines: list[Line]
         done.problems.append(f"job {state.id}: a gap in the journal after version {state.version}; resumed there")
     elif known is None:
         log.info("job=%s state.json was checked out; the journal's decisions about it are dropped", state.id)
-    settled = not state.ended and state.phase != s.HELD and _settle_runs(runs, state)
+    settled = not state.ended and state.phase != s.HELD and settle_runs(runs, state)
     if settled or state.version != before:
         jobs.checkpoint(state, jobs.layout.epoch_tmp(done.journal.epoch))
     if state.ended:
@@ -164,7 +164,7 @@ def _quarantined(jobs: Jobs, name: str) -> bool:
     return any(entry.endswith(".corrupt") for entry in files.list_dir(jobs.layout.job(name)))
 
 
-def _settle_runs(runs: Runs, state: JobState) -> bool:
+def settle_runs(runs: Runs, state: JobState) -> bool:
     """Make the run directories agree with the state; True if the state changed.
 
     Newer ones are set aside, their numbers never used again. After a rewind or in a clone the deadline counts anew.

@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from air_executor.client import Client
 from air_executor.core.spec import Job
@@ -79,7 +79,7 @@ class Arena:
         if self.manager is not None:
             self._judge(self.manager)
         self.outcome.managers += 1
-        self.manager = Driven(self.how)
+        self.manager = Driven(replace(self.how, seed=self.trial.seed * 1000 + self.outcome.managers))
 
     def _judge(self, manager: Driven) -> None:
         code = manager.code

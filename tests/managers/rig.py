@@ -126,12 +126,10 @@ class Project:
         state = self.client.jobs.load(job)
         return {"": state.phase} | {task.id: task.phase for task in state.tasks.values()}
 
-    def await_phases(self, job: str, **phases: str) -> None:
-        """Wait until a job's tasks are in these phases; `job` is the job's own; `-` is written `_`."""
-        expected = {"" if name == "job" else name.replace("_", "-"): phase for name, phase in phases.items()}
-        wait_for(
-            lambda: expected.items() <= self.phases(job).items(), PATIENCE, f"{job} to be {expected}: {self.log()}"
-        )
+    def await_phases(self, name: str, /, **phases: str) -> None:
+        """Wait until a job's tasks are in these phases; `job` is the job's own."""
+        expected = {"" if task == "job" else task: phase for task, phase in phases.items()}
+        wait_for(lambda: expected.items() <= self.phases(name).items(), PATIENCE, f"{name} to be {expected}")
 
     def run_dirs(self, job: str) -> list[str]:
         """Return the names of a job's run directories, oldest first."""
