@@ -180,8 +180,6 @@ class LinuxProcesses:
         held = Held(pid, start or 0.0, slot, fd)
         self._held[fd] = held
         self._exits.register(fd, select.EPOLLIN)
-        if self._hints is not None:
-            self._hints.register(fd, select.EPOLLIN | select.EPOLLET)
         return held
 
     def release(self, held: Held) -> None:
@@ -190,8 +188,6 @@ class LinuxProcesses:
             # Closing is not enough: whoever looks at our descriptors at that instant keeps the file in the epoll, and
             # it would then speak for the next process that gets its number.
             self._exits.unregister(held.fd)
-            if self._hints is not None:
-                self._hints.unregister(held.fd)
             del self._held[held.fd]
             os.close(held.fd)
             held.fd = -1
@@ -228,8 +224,7 @@ class LinuxProcesses:
         hints = self._hints = select.epoll()
         self._stop = os.eventfd(0, os.EFD_CLOEXEC)
         hints.register(self._stop, select.EPOLLIN)
-        for fd in self._held:
-            hints.register(fd, select.EPOLLIN | select.EPOLLET)
+        hints.register(self._exits, select.EPOLLIN | select.EPOLLET)
 
         def watch() -> None:
             while all(fd != self._stop for fd, _ in hints.poll()):

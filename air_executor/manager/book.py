@@ -59,8 +59,7 @@ def collect(runs: Runs, job: JobState, task: TaskState, seq: int, now: float) ->
         StoreError: the volume refused, so nothing is known.
     """
     try:
-        result = runs.result(job.id, seq, task.id)
-        lines = runs.queue_lines(job.id, seq, task.id)
+        result, lines = runs.left_behind(job.id, seq, task.id)
         queued, jobs = _parse(lines, job, seq, now)
         _check(queued, job, task)
     except (BadInputError, CorruptFileError) as error:

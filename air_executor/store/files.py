@@ -180,9 +180,13 @@ def read(path: str, limit: int, dir_fd: int | None = None) -> tuple[bytes, float
             raise CorruptFileError(msg)
         parts = []
         left = limit + 1
-        while left > 0 and (part := os.read(fd, min(left, max(info.st_size + 1, 65536)))):
+        asked = min(left, max(info.st_size + 1, 65536))
+        while left > 0 and (part := os.read(fd, asked)):
             parts.append(part)
             left -= len(part)
+            if len(part) < asked and limit + 1 - left >= info.st_size:
+                break  # the end; asking for it once more would cost as much as the reading
+            asked = min(left, asked)
     except OSError as error:
         fail("read", path, error)
     finally:

@@ -6,6 +6,7 @@ waited for, and read up to a limit.
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import secrets
@@ -48,6 +49,8 @@ class Runs:
 
     def __init__(self, layout: Layout) -> None:
         self.layout = layout
+        self._numbers = itertools.count()
+        """For what is built aside; no other manager builds in that directory."""
 
     def create(  # noqa: PLR0917 - what a run directory is made of
         self, job: str, seq: int, task: str, record: Mapping[str, Any], inputs: bytes, aside: str, *, remote: bool
@@ -60,7 +63,7 @@ class Runs:
             NotFoundError: `aside` is gone: a newer manager took over.
             StoreError: the volume refused.
         """
-        built = f"{aside}/{secrets.token_hex(6)}"
+        built = f"{aside}/run-{next(self._numbers)}"
         try:
             os.mkdir(built)
             os.mkdir(f"{built}/out")
@@ -151,33 +154,18 @@ class Runs:
             return True
         return True
 
-    def result(self, job: str, seq: int, task: str) -> Any:  # noqa: ANN401 - any JSON value
-        """Return what the run set as its result; None if nothing.
+    def left_behind(self, job: str, seq: int, task: str) -> tuple[Any, list[bytes]]:
+        """Return what the run set as its result (None if nothing), and the lines that it appended to its queue file.
 
         Raises:
-            CorruptFileError: it is no JSON, too large, or not a regular file.
+            CorruptFileError: one of them is too large or not a regular file, or the result is no JSON.
         """
         with self._out(job, seq, task) as out:
-            found = None if out is None else files.read("result.json", MAX_RESULT, out)
-        if found is None or not found[0].strip():
-            return None
-        try:
-            value = json.loads(found[0], parse_constant=_no_constant)
-            json.dumps(value)
-        except (ValueError, RecursionError) as error:
-            msg = f"result.json: not JSON ({error})"
-            raise CorruptFileError(msg) from error
-        return value
-
-    def queue_lines(self, job: str, seq: int, task: str) -> list[bytes]:
-        """Return the lines that the run appended to its queue file.
-
-        Raises:
-            CorruptFileError: it is too large, or not a regular file.
-        """
-        with self._out(job, seq, task) as out:
-            found = None if out is None else files.read("queue.jsonl", MAX_QUEUE, out)
-        return [] if found is None else found[0].split(b"\n")
+            if out is None:
+                return None, []
+            result = files.read("result.json", MAX_RESULT, out)
+            queue = files.read("queue.jsonl", MAX_QUEUE, out)
+        return None if result is None else _parse_result(result[0]), [] if queue is None else queue[0].split(b"\n")
 
     def highest_seq(self, job: str) -> int:
         """Return the highest number that any run of the job ever had here, superseded ones included.
@@ -212,6 +200,18 @@ def _seq(name: str) -> int:
 def _no_constant(name: str) -> None:
     msg = f"{name} is not JSON"
     raise ValueError(msg)
+
+
+def _parse_result(data: bytes) -> Any:  # noqa: ANN401 - any JSON value
+    if not data.strip():
+        return None
+    try:
+        value = json.loads(data, parse_constant=_no_constant)
+        json.dumps(value)
+    except (ValueError, RecursionError) as error:
+        msg = f"result.json: not JSON ({error})"
+        raise CorruptFileError(msg) from error
+    return value
 
 
 def _parse_exit(data: bytes, ended: float) -> Exit | None:
