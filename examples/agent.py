@@ -19,7 +19,7 @@ from air_executor import inputs, queue_tasks, set_result
 
 MAX_DEPTH = 6
 """How often a sub-goal may be split: a bound on the tree, whatever the workers decide."""
-ENOUGH = 150
+ENOUGH = 600
 """Words that one worker can take in."""
 SMALL_WORDS = frozenset(
     "a after all an and are as at be but by can does for from has have how if in into is it its no not of on or so "

@@ -29,8 +29,8 @@ class Intake:
         self._saver = saver
         self._inbox = inbox
         self._report = report
-        self.answers: list[str] = []
-        """Requests that are decided, and answered once the journal holds that durably."""
+        self.answers: dict[str, str] = {}
+        """Requests that are decided, each with its job, and answered once the journal holds that durably."""
         self.stateless: list[str] = []
         """Job directories without a state, to be set aside once they have no runners."""
 
@@ -63,14 +63,15 @@ class Intake:
             # Its state may be older than its run directories: recovery looks at those of unfinished jobs alone.
             settle_runs(self._supervisor.runs, job.state)
         decision = requests.decide(request, job.state, now)
-        self.answers.append(name)
+        self.answers[name] = request.job
         self._desk.decide(job, decision)
         if request.op == "confirm-gone":
             self._supervisor.confirm_gone(request.job)
 
     def answered(self) -> None:
         """Answer the requests whose decisions are durable now."""
-        for name in self.answers:
+        for name, job in self.answers.items():
+            self._saver.save_now(job)  # whoever waits for the answer reads the state next
             self._inbox.done(name)
         self._desk.journal.answered(self.answers)
         self.answers.clear()

@@ -190,9 +190,11 @@ class Manager:
         """Checkpoint everything, empty the journal, let go of the directory. Runners go on.
 
         Raises:
+            ManagerHeldError: another manager has taken over; nothing was written.
             StoreError: the volume refused; the journal keeps what could not be written.
         """
         try:
+            self._make_sure()
             self._flush()
             self.saver.save_all()
             self.desk.journal.close()
@@ -240,7 +242,7 @@ class Manager:
         if by:
             log.warning("wall time was set by %+.1f s; delays go on as before", by)
             for job in list(self.catalog.open.values()):
-                if job.progress.next_time() is not None or job.state.deadline_at is not None:
+                if job.state.deadline_at is not None or any(_has_time(task) for task in job.progress.queued()):
                     self.desk.decide(job, ClockStepped(now, round(by, 3)))
 
     def _report(self, problem: str) -> None:
@@ -299,6 +301,14 @@ class Manager:
         self.intake.answered()
         return True
 
+    def _make_sure(self) -> None:
+        """See to it that the directory is ours; raises as `_take_anew`."""
+        try:
+            self.lease.check()
+            self.desk.journal.check()
+        except DirectoryLostError as error:
+            self._take_anew(error)
+
     def _take_anew(self, why: AirExecutorError) -> None:
         """Our lock or journal was removed (`git clean`): take the directory again and write every job anew, or leave.
 
@@ -319,3 +329,8 @@ class Manager:
         """Do what was decided."""
         while self._acts:  # one at a time: where one raises, the rest is done after the next flush
             self._acts.pop(0)()
+
+
+def _has_time(task: s.TaskState) -> bool:
+    """Tell whether a task waits, or has waited, for a time: one that is due already must not wait for it again."""
+    return isinstance(task.status, s.Queued) and task.status.waits_until is not None

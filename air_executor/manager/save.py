@@ -47,6 +47,15 @@ class Saver:
         if not catalog.dirty:
             self._next = max(self._next, clock.steady() + AFTER)
 
+    def save_now(self, name: str) -> None:
+        """Write one job if its checkpoint is behind, as far as the volume lets us."""
+        job = self._desk.catalog.open.get(name) if name in self._desk.catalog.dirty else self._desk.unsaved.get(name)
+        if job is not None:
+            try:
+                self._write(job)
+            except StoreError as error:
+                log.error("job=%s its checkpoint waits: %s", name, error)  # noqa: TRY400 - the journal holds it
+
     def due_in(self) -> float | None:
         """Return in how many seconds something is due, or None."""
         if self._desk.unsaved or self._desk.catalog.dirty:
