@@ -62,8 +62,9 @@ class Starter:
         if room <= 0:
             return
         roster = self._desk.catalog.roster
+        unusable = supervisor.unusable()
         queues = Counter(run.job.state.queue for run in supervisor.open.values())
-        while (start := roster.next_start(now, supervisor.observed, room, queues.__getitem__)) is not None:
+        while (start := roster.next_start(now, unusable, room, queues.__getitem__)) is not None:
             acts.append(partial(self._spawn, self._decide(start, now)))
             queues[start.job.state.queue] += 1
             room -= 1

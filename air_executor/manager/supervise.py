@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass
 from functools import partial
 
@@ -167,6 +167,18 @@ class Supervisor:
         """Return how many slots are taken: by an open run, or by any runner that the backend shows."""
         strangers = sum(1 for slot in self.observed or () if slot not in self.open)
         return len(self.open) + strangers
+
+    def unusable(self) -> Container[Slot]:
+        """Return the slots in which nothing may start now: those that have a runner.
+
+        A job that has a runner which it does not know gets no slot at all: that one may run the very task.
+        """
+        observed = self.observed or {}
+        if not self._strangers:
+            return observed
+        jobs = {slot.job for slot in self._strangers}
+        known = {job: self.desk.catalog.open[job].state.max_runners for job in jobs & self.desk.catalog.open.keys()}
+        return {*observed, *(Slot(job, number) for job, most in known.items() for number in range(most))}
 
     # Deciding
 

@@ -166,7 +166,7 @@ class World:
     def ask(self, op: str, job: str, task: str | None = None, tasks: Sequence[Mapping[str, Any]] = ()) -> str:
         """Post a request and return its name; requests are taken in the order in which they were posted."""
         self._requests += 1
-        return self.inbox.post(Request(op, job, task, list(tasks)), self.clock.wall() + self._requests / 1000)
+        return self.inbox.post(Request(op, job, task, list(tasks)), self._requests / 1000)
 
     def asked(self, op: str, job: str, task: str | None = None, tasks: Sequence[Mapping[str, Any]] = ()) -> str | None:
         """Post a request, let the manager take it, and return why it was refused (None if it was applied)."""
@@ -227,7 +227,8 @@ class World:
         """End the run of `job/task` as the runner does: its files, then itself. A text in `queue` is a raw line."""
         slot = self.slot(name)
         launch = self.platform.runners[slot].launch
-        leave(launch, code, queue=queue, result=result)
+        if os.path.isdir(launch.out_dir):  # it is not, where a rewind has moved it away
+            leave(launch, code, queue=queue, result=result)
         self.platform.end(slot, code)
         return launch
 

@@ -620,3 +620,41 @@ def test_clone_while_a_task_was_running(world: World) -> None:
     world.do("j/a")
     assert world.task("j", "a").runs == 1
     assert [a.reason for a in world.task("j", "a").attempts] == ["requeue", "ok"]
+
+
+def test_clock_set_back_while_a_delayed_task_is_due(world: World) -> None:
+    """A delay is over, its task waits for a slot, the clock is set back: a restart does not make it wait again."""
+    world.submit("j", "a", {"id": "b", "delay": 5})
+    world.cycle()
+    world.clock.pass_time(10)
+    world.cycle()
+    world.clock.set_wall(-3600)
+    world.cycle()
+    world.restart()
+    world.exit("j/a")
+    world.cycle(2)
+    assert set(world.running()) == {"j/b"}
+
+
+def test_stranger_that_may_run_the_very_task(world: World) -> None:
+    """A runner that the state does not know holds one of two slots: its job starts nothing beside it."""
+    world.submit("j", "a", "b", max_runners=2)
+    world.cycle()
+    world.stop()
+    old = world.platform.runners.pop(Slot("j", 1))
+    assert old.launch.task == "b"
+    state = Path(world.layout.state("j"))
+    rewound = state.read_text(encoding="utf-8").replace(
+        '{"id": "a", "phase": "running"', '{"id": "a", "phase": "queued"'
+    )
+    state.write_text(
+        rewound.replace('{"id": "b", "phase": "running"', '{"id": "b", "phase": "queued"'), encoding="utf-8"
+    )
+    world.platform.slow_removal = True
+    world.start()
+    world.cycle(3)
+    assert set(world.running()) == {"j/a"}
+    assert world.phases("j") == {"a": "queued", "b": "queued"}
+    world.platform.settle()
+    world.until(lambda: set(world.running()) == {"j/a", "j/b"})
+    assert world.overlaps == []

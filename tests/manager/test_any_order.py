@@ -1,0 +1,396 @@
+"""Any order of requests, ends, silences, faults, crashes and restarts keeps what the state directory promises.
+
+Hypothesis drives a manager over real files and a platform in memory, and checks the promises after every step; at the
+end all obstacles go away, and every job must come to its end.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
+
+from air_executor.backends.base import Launch
+from air_executor.backends.fake import Fault
+from air_executor.core.events import Ended, Event, Requested, Started
+from air_executor.core.state import HELD, PAUSED, Done, JobState, Queued, Running
+from air_executor.core.transitions import Job
+from air_executor.store import codec
+from air_executor.store.journal import Journal
+from tests.manager.rig import World, leave
+
+JOBS = ("j1", "j2", "j3")
+CHILD = "child"
+MEMORY = "/dev/shm"  # noqa: S108 - a place where fsync costs nothing, if there is one
+
+SHAPES: dict[str, list[Any]] = {
+    "steps": ["a", "b", "c"],
+    "fan-in": ["a", "b", {"id": "merge", "after": ["a"]}],
+    "clean-up": ["a", {"id": "b", "retries": 2, "retry_delay": 1}, {"id": "tidy", "when": "always"}],
+    "on-failure": ["a", {"id": "b", "after": ["a"]}, {"id": "oops", "when": "failure", "after": ["a"]}],
+    "delayed": [{"id": "a", "delay": 5}, {"id": "b", "retries": 1, "retry_delay": 3}, {"id": "c", "priority": 5}],
+}
+LINES: dict[str, list[Any]] = {
+    "nothing": [],
+    "two tasks": [{"command": "x"}, {"command": "y", "when": "always"}],
+    "same id": [{"id": "shared", "command": "x"}],
+    "retrying": [{"command": "x", "retries": 1}, {"command": "y", "delay": 2}],
+    "whole job": [{"job": {"id": CHILD, "tasks": [{"id": "a", "command": "x"}]}}, {"command": "x"}],
+    "half bad": [{"command": "x"}, "no json"],
+    "job, then bad": [{"job": {"id": CHILD, "tasks": [{"command": "x"}]}}, {"command": "x", "after": ["nobody"]}],
+}
+CYCLES = st.sampled_from([0, 1, 1, 2])
+"""How often the manager gets round to its work before the next thing happens."""
+GARBAGE = [b"", b"{", b"[]", b'{"op": [], "job": "j1"}', b'{"op": "add", "job": "../x", "tasks": [{}]}', b"\xff\x00"]
+GARBAGE += [b'{"op": "add", "job": "j1", "tasks": [{"command": ""}]}', b'{"op": "cancel", "job": "j1", "task": "no"}']
+GARBAGE += [b'{"op": "retry", "job": "j\\u0000"}', b'{"op": "wake", "job": "\\ud800"}', b'{"op": "add", "job": 1}']
+
+
+class AnyOrder(RuleBasedStateMachine):
+    """One state directory and everything that happens to it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.root = tempfile.mkdtemp(dir=MEMORY if os.path.isdir(MEMORY) else None)
+        self.world = World(Path(self.root), platform_retries=5)
+        self.world.listeners.append(self._listen)
+        self.world.start()
+        self.wrote: dict[str, list[Any]] = {}
+        """What each run queued, by run id."""
+        self.lost: list[Launch] = []
+        self.successes: set[tuple[str, str]] = set()
+        """Job uid and task of every success that was booked."""
+        self.retried: set[str] = set()
+        self.before: dict[str, JobState] = {}
+        self.applied: list[str] = []
+        self.power_failed = False
+
+    def _listen(self, job: Job, event: Event) -> None:
+        if isinstance(event, Ended) and event.reason == "ok":
+            name = next(t.id for t in job.state.tasks.values() if any(a.seq == event.seq for a in t.attempts[-1:]))
+            assert (job.state.uid, name) not in self.successes, f"{name} of {job.state.id} succeeded twice"
+            self.successes.add((job.state.uid, name))
+        if isinstance(event, Requested):
+            assert event.request not in self.applied, f"request {event.request} was applied twice"
+            self.applied.append(event.request)
+            self.retried.add(job.state.id)
+        if isinstance(event, Started):
+            assert job.state.phase not in {HELD, PAUSED}
+
+    # What users do
+
+    @rule(
+        job=st.sampled_from(JOBS),
+        shape=st.sampled_from(sorted(SHAPES)),
+        max_runners=st.integers(1, 3),
+        on_failure=st.sampled_from(["stop", "continue"]),
+        after=st.sampled_from([*JOBS, None, None, None]),
+        deadline=st.sampled_from([None, None, None, 20]),
+        cycles=CYCLES,
+    )
+    def submit(  # noqa: PLR0917 - what a job is made of
+        self,
+        job: str,
+        shape: str,
+        max_runners: int,
+        on_failure: str,
+        after: str | None,
+        deadline: int | None,
+        cycles: int,
+    ) -> None:
+        """Submit a job, with or without a manager."""
+        if os.path.exists(self.world.layout.job(job)):
+            return
+        fields: dict[str, Any] = {"max_runners": max_runners, "on_failure": on_failure}
+        if after is not None and after != job and os.path.exists(self.world.layout.state(after)):
+            fields["after"] = [after]
+        if deadline is not None:
+            fields["deadline"] = deadline
+        self.world.submit(job, *SHAPES[shape], **fields)
+        self.cycle(cycles)
+
+    @rule(
+        op=st.sampled_from(["add", "cancel", "pause", "resume", "retry", "confirm-gone", "wake"]),
+        job=st.sampled_from([*JOBS, CHILD]),
+        task=st.sampled_from([None, None, "a", "b", "merge", "tidy"]),
+        cycles=CYCLES,
+    )
+    def ask(self, op: str, job: str, task: str | None, cycles: int) -> None:
+        """Ask for something, sensible or not."""
+        if op == "add":
+            extra = {"id": f"x{len(self.applied)}", "command": "x"} | ({"after": [task]} if task else {})
+            self.world.ask(op, job, tasks=[extra])
+        else:
+            self.world.ask(op, job, task)
+        self.cycle(cycles)
+
+    @rule(data=st.sampled_from(GARBAGE))
+    def litter(self, data: bytes) -> None:
+        """Drop into the inbox what is no request."""
+        self.world._requests += 1
+        Path(self.world.layout.inbox, f"{self.world._requests:013d}-garbage.json").write_bytes(data)
+
+    # What tasks and the platform do
+
+    def _runner(self, number: int) -> str | None:
+        names = sorted(self.world.running())
+        return names[number % len(names)] if names else None
+
+    @rule(
+        number=st.integers(0, 5),
+        code=st.sampled_from([0, 0, 0, 1]),
+        lines=st.sampled_from(sorted(LINES)),
+        cycles=CYCLES,
+    )
+    def finish(self, number: int, code: int, lines: str, cycles: int) -> None:
+        """A task ends by itself."""
+        name = self._runner(number)
+        if name is not None:
+            self.wrote[self.world.launch(name).run] = LINES[lines]
+            self.world.exit(name, code, queue=LINES[lines], result=lines)
+        self.cycle(cycles)
+
+    @rule(number=st.integers(0, 5), lingers=st.booleans(), why=st.sampled_from([None, "oom", "evicted"]), cycles=CYCLES)
+    def die(self, number: int, why: str | None, cycles: int, *, lingers: bool) -> None:
+        """A runner ends without an outcome."""
+        name = self._runner(number)
+        if name is not None:
+            self.lost.append(self.world.launch(name))
+            self.world.platform.end(self.world.slot(name), 137, reason=why, lingers=lingers)
+        self.cycle(cycles)
+
+    @rule(code=st.sampled_from([0, 1]), lines=st.sampled_from(sorted(LINES)))
+    @precondition(lambda self: self.lost)
+    def outcome_appears_late(self, code: int, lines: str) -> None:
+        """The outcome of a runner that was gone already becomes visible."""
+        launch = self.lost.pop()
+        if os.path.isdir(launch.out_dir):
+            self.wrote[launch.run] = LINES[lines]
+            leave(launch, code, queue=LINES[lines])
+
+    @rule(fault=st.sampled_from(Fault))
+    def next_spawn_fails(self, fault: Fault) -> None:
+        """The next spawn goes wrong."""
+        self.world.platform.faults.append(fault)
+
+    @rule()
+    def late_runner_appears(self) -> None:
+        """A runner whose start nobody knows of comes to life."""
+        self.world.platform.appear()
+
+    @rule()
+    def switch_silence(self) -> None:
+        """The platform stops answering, or answers again."""
+        self.world.platform.silent = not self.world.platform.silent
+
+    @rule()
+    def switch_slow_removal(self) -> None:
+        """Removals start to take their time, or are all done."""
+        self.world.platform.slow_removal = not self.world.platform.slow_removal
+        self.world.platform.settle()
+
+    @rule(seconds=st.sampled_from([0.05, 0.5, 2, 30]), cycles=CYCLES)
+    def time_passes(self, seconds: float, cycles: int) -> None:
+        """Time passes."""
+        self.world.clock.pass_time(seconds)
+        self.cycle(cycles)
+
+    @rule(seconds=st.sampled_from([-3600, -5, 5, 3600]))
+    def clock_is_set(self, seconds: float) -> None:
+        """Somebody sets the clock."""
+        self.world.clock.set_wall(seconds)
+
+    # What happens to managers
+
+    @rule(cycles=CYCLES)
+    def cycle(self, cycles: int) -> None:
+        """The manager does what it can."""
+        for _ in range(cycles):
+            self.world.cycle()
+            self.check_running_manager()
+
+    @rule(torn=st.integers(0, 200))
+    def crash(self, torn: int) -> None:
+        """The manager is killed between cycles, or in the middle of an append."""
+        memory = self._dumps()
+        pending = b'{"job":"j1","uid":"00000000","v":1,"event":"start","at":1.5,"task":"a"' * 4
+        self.world.crash(torn=pending[:torn])
+        self.world.start()
+        assert self.world.manager.problems == []
+        self._same_as(memory)
+
+    @rule(percent=st.integers(0, 100))
+    def power_fails(self, percent: int) -> None:
+        """The machine with the manager loses power: what was not synced may be gone, runners elsewhere live on."""
+        journal = self.world.manager.desk.journal
+        synced = SYNCED.get(journal._files[-1].path, 0)
+        cut = synced + (journal._length - synced) * percent // 100
+        lost = cut < journal._length
+        self.world.crash(cut=cut)
+        if lost:
+            self.power_failed = True
+            self.successes.clear()
+            self.before.clear()
+            self.applied.clear()
+        self.world.start()
+
+    @rule()
+    def stop_and_start(self) -> None:
+        """The manager stops cleanly and another one starts."""
+        memory = self._dumps()
+        self.world.stop()
+        assert os.listdir(self.world.layout.journal) == []
+        self.world.start()
+        self._same_as(memory)
+
+    def _dumps(self) -> dict[str, bytes]:
+        jobs = [*self.world.manager.catalog.open.values(), *self.world.manager.desk.unsaved.values()]
+        for job in jobs:
+            for task in job.state.tasks.values():
+                assert task.line is None or task.line == codec.task_line(task), "a stale line would be written"
+        return {job.state.id: codec.dump_job(job.state) for job in jobs}
+
+    def _same_as(self, memory: dict[str, bytes]) -> None:
+        if self.world.manager.desk.journal.pending:
+            return  # the start itself decided something
+        for name, dump in memory.items():
+            if os.path.exists(self.world.layout.state(name)):
+                assert codec.dump_job(self.world.job(name)) == dump
+            else:
+                assert b'"phase": "held"' in dump
+
+    # What must hold
+
+    def check_running_manager(self) -> None:
+        """Check everything that must hold after a cycle."""
+        world = self.world
+        assert world.overlaps == [], "a run began while another run of the same task lived"
+        for job in [*world.manager.catalog.open.values(), *world.manager.desk.unsaved.values()]:
+            self._check_job(job)
+        if not world.manager.desk.journal.pending and world.manager.supervisor.observed is not None:
+            assert world.manager.supervisor.taken() <= 4 + sum(
+                slot not in world.manager.supervisor.open for slot in world.manager.supervisor.observed
+            )
+
+    def _check_job(self, job: Job) -> None:
+        state, progress = job.state, job.progress
+        open_tasks = [t for t in state.tasks.values() if not isinstance(t.status, Done)]
+        assert progress.open == len(open_tasks)
+        if state.phase != HELD:
+            assert state.ended == (not open_tasks), f"{state.id} is {state.phase} with {len(open_tasks)} open tasks"
+        assert (state.finished_at is not None) == state.ended
+        assert (state.reason is not None) == state.ended
+        assert sum(isinstance(t.status, Running) for t in state.tasks.values()) <= state.max_runners
+        self._check_indexes(job)
+        self._check_tree(state)
+        older = self.before.get(state.id)
+        if older is not None and older.uid == state.uid:
+            assert state.seq >= older.seq
+            assert state.usage.runs >= older.usage.runs
+            assert state.usage.runner_seconds >= older.usage.runner_seconds - 1e-6
+            assert state.usage.work_seconds <= state.usage.runner_seconds + 1e-6
+            for name, task in older.tasks.items():
+                assert name in state.tasks, f"task {name} of {state.id} is gone"
+                if isinstance(task.status, Done) and (task.phase == "succeeded" or state.id not in self.retried):
+                    assert state.tasks[name].status == task.status, f"{name} left its end"
+        self.retried.discard(state.id)
+        self.before[state.id] = codec.load_job(codec.dump_job(state), state.id)
+
+    def _check_indexes(self, job: Job) -> None:
+        """What is kept up to date step by step is what would be built from the tasks alone."""
+        now = self.world.clock.wall()
+        fresh = Job(codec.load_job(codec.dump_job(job.state), job.state.id))
+        for progress in (job.progress, fresh.progress):
+            progress.promote(now)
+        live, built = job.progress, fresh.progress
+        assert {k: v for k, v in live.counts.items() if v} == {k: v for k, v in built.counts.items() if v}
+        assert (live.open, live.slots, live.runs) == (built.open, built.slots, built.runs)
+        assert live._is_ready == built._is_ready
+        assert sorted(name for name, _ in live.results) == sorted(name for name, _ in built.results)
+        for task in job.state.tasks.values():
+            twin = fresh.state.tasks[task.id]
+            assert task.complete == twin.complete
+            if task.complete:
+                assert (task.tree_ok, task.tree_failed) == (twin.tree_ok, twin.tree_failed)
+        assert codec.dump_job(fresh.state) == codec.dump_job(job.state)
+
+    def _check_tree(self, state: JobState) -> None:
+        """What a run queued is there exactly if that run is the success of its task."""
+        children: dict[str, list[str]] = {}
+        for task in state.tasks.values():
+            if task.queued_by is not None:
+                children.setdefault(task.queued_by, []).append(task.id)
+        for task in state.tasks.values():
+            wins = [a.seq for a in task.attempts if a.reason == "ok"]
+            assert len(wins) == (task.phase == "succeeded")
+            lines = self.wrote.get(f"{state.uid}-{wins[0]}", []) if wins else []
+            expected = [
+                line.get("id", f"t{wins[0]}-{number}") for number, line in enumerate(lines, 1) if "job" not in line
+            ]
+            assert children.get(task.id, []) == expected
+            if any("job" in line for line in lines) and not self.power_failed:
+                child = self.world.job(CHILD)
+                assert child.submitted_by == f"{state.uid}-{wins[0]}"
+                assert child.phase != HELD
+
+    def teardown(self) -> None:
+        """Take every obstacle away: each job comes to its end."""
+        try:
+            self._finish_all()
+        finally:
+            if self.world.alive:
+                self.world.crash()
+            shutil.rmtree(self.root)
+
+    def _finish_all(self) -> None:
+        world = self.world
+        world.platform.silent = world.platform.slow_removal = False
+        world.platform.faults.clear()
+        world.platform.settle()
+        for name in os.listdir(world.layout.jobs) if os.path.isdir(world.layout.jobs) else []:
+            world.ask("resume", name)
+        for number in range(300):
+            world.cycle()
+            self.check_running_manager()
+            for name in sorted(world.running()):
+                if world.platform.runners[world.slot(name)].launch.run in world.begun:
+                    world.exit(name)
+            # Where a power failure took the notice of a clock that was set back, a delay lasts that much longer.
+            world.clock.pass_time(3 if number < 100 else 3600)
+            if not world.manager.catalog.open and not world.manager.desk.unsaved:
+                break
+        stuck = {name: world.phases(name) for name in world.manager.catalog.open}
+        assert not stuck, f"these jobs never end: {stuck}"
+        assert world.inbox.pending() == []
+        assert world.platform.runners == {}
+        for name in world.jobs.ids():
+            state = world.jobs.load(name)
+            assert all(isinstance(t.status, Done) for t in state.tasks.values())
+            assert not any(isinstance(t.status, Queued) for t in state.tasks.values())
+
+
+SYNCED: dict[str, int] = {}
+"""Up to which byte each journal file is durable."""
+
+
+@pytest.fixture(autouse=True)
+def _known_syncs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let no thread sync at times of its own, and note what has been."""
+    whole = Journal.sync
+
+    def sync(self: Journal) -> None:
+        whole(self)
+        SYNCED[self._files[-1].path] = self._length
+
+    monkeypatch.setattr(Journal, "_keep_syncing", lambda self: None)
+    monkeypatch.setattr(Journal, "sync", sync)
+
+
+AnyOrderTest = AnyOrder.TestCase
+AnyOrderTest.pytestmark = [pytest.mark.timeout(600), pytest.mark.usefixtures("_known_syncs")]  # type: ignore[attr-defined]
