@@ -7,7 +7,6 @@ writes only job directories and requests.
 from __future__ import annotations
 
 import os
-import secrets
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from air_executor.core.state import JobState
 from air_executor.errors import BadInputError, CorruptFileError, FormatTooNewError, NotFoundError
+from air_executor.store import files
 from air_executor.store.inbox import Inbox, Request
 from air_executor.store.jobs import Jobs
 from air_executor.store.layout import Layout
@@ -62,7 +62,7 @@ class Client:
         """
         from air_executor.core.intake import initial_state  # noqa: PLC0415 - pydantic, which reading does not need
 
-        state = initial_state(job, uid=secrets.token_hex(4), now=round(time.time(), 3))
+        state = initial_state(job, uid=files.random_hex(4), now=round(time.time(), 3))
         state.after_uids = {name: self._uid_of(name) for name in state.spec.get("after", ())}
         self.jobs.prepare()
         self.jobs.create(state)

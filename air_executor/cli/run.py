@@ -141,7 +141,7 @@ class _Run:
         from air_executor.wiring import make_manager  # noqa: PLC0415
 
         told = False
-        while not self._leaving() and not self._ended(self._states()):
+        while not self._leaving() and (self._asked() or not self._ended(self._states())):
             manager = make_manager(self._settings, scope=self._scope)
             try:
                 manager.start()
@@ -183,7 +183,7 @@ class _Run:
             jobs = [manager.catalog.open[name].state for name in self._names() if name in manager.catalog.open]
             if self._id in manager.catalog.open:
                 self._follower.look(jobs)
-        return not any(name in manager.catalog.open for name in self._scope)
+        return not any(name in manager.catalog.open for name in self._scope) and not self._asked()
 
     def _watch_files(self) -> None:
         until = time.monotonic() + TRY_EVERY
@@ -210,6 +210,16 @@ class _Run:
 
     def _ended(self, jobs: list[JobState]) -> bool:
         return all(job.ended for job in jobs)
+
+    def _asked(self) -> bool:
+        """Tell whether a request about the job waits: it may go on although it has ended."""
+        inbox = self._client.inbox
+        for name in inbox.pending():
+            with contextlib.suppress(CorruptFileError):
+                request = inbox.read(name)
+                if request is not None and request.job in self._scope and request.op != "wake":
+                    return True
+        return False
 
     def _leaving(self) -> bool:
         return self._terminated or self._interrupted > 0

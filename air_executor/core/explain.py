@@ -81,10 +81,10 @@ def _job_end(job: JobState) -> str:  # noqa: PLR0911 - one for each way to end
         return f"succeeded{took}: {_count(len(job.tasks), 'task')} in {_count(job.usage.runs, 'run')}"
     if job.phase == s.CANCELLED:
         return f"was cancelled{took}{message}"
-    if job.reason == s.TIMEOUT:
+    if job.stop == s.TIMEOUT:
         return f"failed{took}: its deadline of {format_duration(float(job.spec.get('deadline', 0)))} passed{message}"
-    if job.reason == s.UPSTREAM:
-        return f"failed: a job that it waits for did not succeed ({', '.join(job.after_uids)}){message}"
+    if job.stop == s.UPSTREAM:
+        return f"failed{message or ': a job that it waits for did not succeed'}"
     if job.reason == s.BUDGET:
         return (
             f"failed{took}: it would have had more than max_tasks = {job.spec.get('max_tasks', 10_000)} tasks{message}"

@@ -6,7 +6,6 @@ A submitter creates; from then on the manager alone calls the rest.
 from __future__ import annotations
 
 import os
-import secrets
 import time
 
 from air_executor.core.names import check_id
@@ -73,7 +72,7 @@ class Jobs:
             AlreadyExistsError: the id is taken.
             StoreError: the volume refused; nothing was submitted.
         """
-        aside = f"{self.layout.tmp}/submit-{secrets.token_hex(6)}"
+        aside = f"{self.layout.tmp}/submit-{files.random_hex(6)}"
         target = self.layout.job(job.id)
         files.make_dir(aside)
         try:
@@ -158,7 +157,7 @@ class Jobs:
         Raises:
             StoreError: the volume refused.
         """
-        doomed = f"{self.layout.tmp}/removed-{secrets.token_hex(6)}"
+        doomed = f"{self.layout.tmp}/removed-{files.random_hex(6)}"
         try:
             files.move(self.layout.job(job), doomed)
         except NotFoundError:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import itertools
 import json
 import os
-import secrets
 import time
 from collections.abc import Mapping
 from contextlib import contextmanager
@@ -185,7 +184,7 @@ class Runs:
         """
         newer = [name for name in files.list_dir(self.layout.runs(job)) if _seq(name) > above]
         if newer:
-            folder = f"{self.layout.superseded(job)}/{to_text(time.time()).replace(':', '')}-{secrets.token_hex(2)}"
+            folder = f"{self.layout.superseded(job)}/{to_text(time.time()).replace(':', '')}-{files.random_hex(2)}"
             files.make_dir(folder)
             for name in newer:
                 files.move(f"{self.layout.runs(job)}/{name}", f"{folder}/{name}")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -15,6 +17,7 @@ import pytest
 
 from air_executor.cli.app import run
 from air_executor.client import Client
+from tests.crash.processes import below
 
 SOON = 30.0
 """Seconds within which anything that is to happen must have happened."""
@@ -91,6 +94,9 @@ def start(project: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
         if process.poll() is None:
             process.kill()
         process.communicate()
+    for left in below(str(project / ".air-executor")):  # a manager that was killed leaves its runners
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(left.pid, signal.SIGKILL)
 
 
 @pytest.fixture

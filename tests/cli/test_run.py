@@ -11,7 +11,9 @@ from pathlib import Path
 import pytest
 
 from air_executor.client import Client
+from air_executor.manager.lease import read_record
 from tests.cli.conftest import Outcome, eventually
+from tests.crash.processes import below
 
 Call = Callable[..., Outcome]
 Start = Callable[..., "subprocess.Popen[str]"]
@@ -113,9 +115,10 @@ def test_a_second_ctrl_c_leaves_at_once(start: Start, client: Client) -> None:
     assert process.returncode == 130
     # What it left behind is the next manager's to put in order; here nobody may be left.
     next_one = start("manager", "--stop-runners")
-    eventually(lambda: client.status("stubborn").phase in ("paused", "queued", "running"), "there is a state")
+    eventually(lambda: read_record(client.layout).get("pid") == next_one.pid, "the next manager is at work")
     next_one.send_signal(signal.SIGTERM)
     next_one.communicate(timeout=60)
+    assert below(client.layout.root) == []
 
 
 def _journal(client: Client) -> list[str]:
@@ -164,6 +167,16 @@ def test_two_in_one_folder_then_ctrl_c_on_both(start: Start, client: Client) -> 
     request = client.inbox.read(client.inbox.pending()[-1])
     assert request is not None
     assert (request.op, request.job) == ("pause", "two")
+
+
+def test_a_request_that_waits_is_taken_up(call: Call, client: Client) -> None:
+    """Without a manager `add` waits in the inbox; `run JOB` of the ended job then does what was asked."""
+    assert call("run", "a", "--", "true").code == 0
+    assert call("add", "a", "--", "true").code == 0
+    again = call("run", "a")
+    assert again.code == 0
+    assert len(client.status("a").tasks) == 2
+    assert "2 runs within" in again.out
 
 
 @pytest.mark.parametrize(("command", "code"), [("true", 0), ("false", 1)])
