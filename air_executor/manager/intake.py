@@ -70,11 +70,12 @@ class Intake:
 
     def answered(self) -> None:
         """Answer the requests whose decisions are durable now."""
-        for name, job in self.answers.items():
+        for job in self.answers.values():
             self._saver.save_now(job)  # whoever waits for the answer reads the state next
-            self._inbox.done(name)
-        self._desk.journal.answered(self.answers)
-        self.answers.clear()
+        gone = [name for name in self.answers if self._inbox.done(name)]
+        self._desk.journal.answered(gone)
+        for name in gone:  # what the volume will not let go of stays named, or it would be applied again
+            del self.answers[name]
 
     def _take_job(self, name: str) -> None:
         """Take in a job that was submitted, if it is new; one that somebody deleted gives way to its successor.

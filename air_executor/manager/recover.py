@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from air_executor.core import state as s
 from air_executor.core.state import JobState
 from air_executor.core.transitions import Job
-from air_executor.errors import CorruptFileError, FormatTooNewError, NotFoundError
+from air_executor.errors import CorruptFileError, FormatTooNewError, NotFoundError, StoreError
 from air_executor.store import files, journal
 from air_executor.store.inbox import Inbox
 from air_executor.store.jobs import Jobs
@@ -106,7 +106,9 @@ def recover(
             del done.jobs[state.id]
             done.left_alone[state.id] = "this command manages only its own job"
     for name in sorted(replay.requests):
-        inbox.done(name)
+        if not inbox.done(name):  # without the journal that names it, it would be applied again
+            msg = f"cannot remove {jobs.layout.inbox}/{name}, which was applied; make the volume writable"
+            raise StoreError(msg)
     for path in replay.damaged:
         kept = f"{path}.corrupt"
         shutil.copyfile(path, kept)

@@ -6,6 +6,7 @@ A request file that is gone was applied; a refused one lies in `inbox/refused/` 
 from __future__ import annotations
 
 import json
+import os
 import secrets
 import time
 from collections.abc import Mapping, Sequence
@@ -93,9 +94,11 @@ class Inbox:
             raise CorruptFileError(msg) from error
         return Request(op, job, task, tasks, name)
 
-    def done(self, name: str) -> None:
-        """Remove an applied request, which is the answer to whoever waits for it."""
-        files.remove(f"{self.layout.inbox}/{name}")
+    def done(self, name: str) -> bool:
+        """Remove an applied request, which is the answer to whoever waits for it; False if the volume refused."""
+        path = f"{self.layout.inbox}/{name}"
+        files.remove(path)
+        return not os.path.lexists(path)
 
     def refuse(self, name: str, reason: str) -> None:
         """Move a request to the refused ones, with the reason beside it.

@@ -50,7 +50,7 @@ class Journal:
         self._pending_jobs: dict[str, int] = {}
         self._pending_requests: set[str] = set()
         self._seen: set[str] = set()
-        """Jobs (by uid) whose starting point this journal names."""
+        """Jobs (by uid) whose starting point the file being written names."""
         self._files: list[_File] = []
         self._fd = -1
         self._length = 0
@@ -72,9 +72,15 @@ class Journal:
             raise
         except OSError as error:
             files.fail("create", path, error)
-        with self._lock:
+        try:
             if self._fd >= 0:
                 os.fdatasync(self._fd)
+        except OSError as error:
+            os.close(fd)
+            files.remove(path)
+            files.fail("sync", self._files[-1].path, error)
+        with self._lock:
+            if self._fd >= 0:
                 os.close(self._fd)
             self._fd = fd
         self._length = 0
@@ -125,6 +131,9 @@ class Journal:
             self._cut_back()
             files.fail("write", self._files[-1].path, error)
         self._length += len(data)
+        if self._length >= ROTATE_AT:
+            # The next file must stand alone: this one may be gone when it is read.
+            self._seen.clear()
         self._pending.clear()
         self._files[-1].jobs |= self._pending_jobs
         self._files[-1].requests |= self._pending_requests
