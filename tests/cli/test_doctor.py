@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import json
 import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,7 +15,6 @@ import pytest
 import watchfiles
 
 from air_executor.client import Client
-from air_executor.store import probe as probes
 from air_executor.store.probe import BAD, FINE, WARN, probe
 from tests.cli.conftest import Outcome
 
@@ -85,13 +86,13 @@ def verdicts(folder: Path) -> dict[str, str]:
 
 def test_a_rename_that_overwrites_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two jobs could get one id there."""
-    monkeypatch.setattr(probes.os, "rename", lambda *_: None)
+    monkeypatch.setattr(os, "rename", lambda *_: None)
     assert verdicts(tmp_path)["rename"] == BAD
 
 
 def test_locks_that_do_not_hold_are_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two managers could work there."""
-    monkeypatch.setattr(probes.fcntl, "flock", lambda *_: None)
+    monkeypatch.setattr(fcntl, "flock", lambda *_: None)
     assert verdicts(tmp_path)["lock"] == BAD
 
 
@@ -101,16 +102,16 @@ def test_a_volume_that_refuses_is_a_finding_and_no_crash(tmp_path: Path, monkeyp
     def refuse(*_: object) -> None:
         raise OSError(errno.EIO, "Input/output error")
 
-    monkeypatch.setattr(probes.os, "fsync", refuse)
+    monkeypatch.setattr(os, "fsync", refuse)
     assert verdicts(tmp_path)["fsync"] == BAD
-    monkeypatch.setattr(probes.os, "mkdir", refuse)
+    monkeypatch.setattr(os, "mkdir", refuse)
     assert verdicts(tmp_path)["writable"] == BAD
 
 
 def test_a_clock_that_is_off_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The volume's clock is compared with the host's."""
-    real = probes.time.time
-    monkeypatch.setattr(probes.time, "time", lambda: real() + 3600)
+    real = time.time
+    monkeypatch.setattr(time, "time", lambda: real() + 3600)
     assert verdicts(tmp_path)["clock"] == WARN
 
 
