@@ -209,6 +209,8 @@ class Manager:
 
     def cycle(self) -> None:
         """Do everything that can be done now."""
+        if self.clock.steady() >= self._next_look:  # even idle: one that was replaced must not answer requests
+            self._make_sure()
         if not self._flushed_earlier():
             return
         now = self.clock.wall()

@@ -199,7 +199,7 @@ def every_call(stop_after: int) -> tuple[Callable[[str, tuple[Any, ...]], None],
 
 
 def test_each_single_call_may_fail(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One job with a follow-up and a request, again and again, with the first, the second, … call of the store failing."""
+    """One job with a follow-up and a request, again and again, the first, second, … call of the store failing."""
     number = 0
     while True:
         number += 1
@@ -208,9 +208,8 @@ def test_each_single_call_may_fail(tmp_path: Path, monkeypatch: pytest.MonkeyPat
             world.submit("job", "a", "b")
             faults.install(trip, patch.setattr).writes_whole = False
             world.until(lambda world=world: "job/a" in world.running())  # type: ignore[misc]
-            world.exit(
-                "job/a", queue=[{"id": "c", "command": "x"}, {"job": {"id": "kid", "tasks": [{"command": "k"}]}}]
-            )
+            kid = {"job": {"id": "kid", "tasks": [{"command": "k"}]}}
+            world.exit("job/a", queue=[{"id": "c", "command": "x"}, kid])
             world.do("job/b", "job/c", "kid/t1")
             world.until(lambda world=world: not world.manager.catalog.open)  # type: ignore[misc]
             begun = sorted(launch.task for launch in world.begun.values())

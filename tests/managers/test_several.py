@@ -57,19 +57,32 @@ def test_the_next_one_takes_over_and_adopts(project: Project) -> None:
 
 
 def test_a_stopped_manager_that_is_continued_does_no_harm(project: Project) -> None:
-    """SIGSTOP, lock and journal removed, a second manager; continued, the first one leaves with 5 and changes nothing."""
+    """Stopped, its lock and journal removed, and replaced: continued, it leaves with 5 and changes nothing."""
     first = project.start("--no-events")
     project.submit({"id": "job", "tasks": [gated("a"), gated("b")]})
     wait_for(lambda: project.runs("a"), PATIENCE, "a to begin")
     first.send_signal(signal.SIGSTOP)
-    for path in (project.client.layout.lock, *Path(project.client.layout.journal).iterdir()):
-        Path(path).unlink()
+    Path(project.client.layout.lock).unlink()
+    for path in Path(project.client.layout.journal).iterdir():
+        path.unlink()
     with project.managed("--no-events") as second:
         wait_for(lambda: project.record().get("pid") == second.pid, PATIENCE, "the second to work")
         first.send_signal(signal.SIGCONT)
         project.open("a", "b")
         project.await_phases("job", job="succeeded")
-        project.client.inbox.wait("none", 0)
         assert first.wait(PATIENCE) == HELD
         assert project.record()["pid"] == second.pid
     assert [len(project.runs(task)) for task in "ab"] == [1, 1]
+
+
+def test_an_idle_manager_that_was_replaced_leaves(project: Project) -> None:
+    """With nothing to write it still notices that its lock was removed and another manager works: it must not answer."""
+    first = project.start("--no-events")
+    wait_for(lambda: project.record().get("pid") == first.pid, PATIENCE, "the first to work")
+    first.send_signal(signal.SIGSTOP)
+    Path(project.client.layout.lock).unlink()
+    with project.managed("--no-events") as second:
+        wait_for(lambda: project.record().get("pid") == second.pid, PATIENCE, "the second to work")
+        first.send_signal(signal.SIGCONT)
+        assert first.wait(PATIENCE) == HELD
+        assert project.record()["pid"] == second.pid
