@@ -117,6 +117,6 @@ def test_a_clock_that_is_off_is_found(tmp_path: Path, monkeypatch: pytest.Monkey
 
 def test_missing_events_are_only_a_warning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Polling finds everything, only later."""
-    monkeypatch.setattr(probes, "EVENT_WITHIN", 0.1)
+    monkeypatch.setattr("air_executor.store.probe.EVENT_WITHIN", 0.1)
     monkeypatch.setattr(watchfiles, "watch", lambda *_, **__: iter(()))
     assert verdicts(tmp_path)["events"] == WARN

@@ -166,11 +166,22 @@ def test_a_running_task_says_how_long_it_has_left() -> None:
             "job j succeeded after 50s: 1 task in 0 runs",
         ),
         (
-            job(task("a", done()), phase="failed", reason="timeout", stop="timeout", finished_at=NOW, spec={"deadline": 40}),
+            job(
+                task("a", done()),
+                phase="failed",
+                reason="timeout",
+                stop="timeout",
+                finished_at=NOW,
+                spec={"deadline": 40},
+            ),
             CALM,
             "its deadline of 40s passed",
         ),
-        (job(task("a", done()), phase="failed", reason="upstream", stop="upstream", after_uids={"x": "1"}), CALM, "did not succeed"),
+        (
+            job(task("a", done()), phase="failed", reason="upstream", stop="upstream", after_uids={"x": "1"}),
+            CALM,
+            "did not succeed",
+        ),
         (job(task("a", done()), phase="cancelled", reason="cancelled"), CALM, "job j was cancelled"),
         (
             job(task("a", done("failed", "error", 9)), phase="failed", reason="error"),

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -148,7 +149,7 @@ def test_logs_give_every_byte_to_a_pipe(start: Callable[..., subprocess.Popen[st
     data = bytes(range(256)) * 1000
     create(client, "j", ended("a"))
     write_log(client, "j", "a", 1, data)
-    process = start("logs", "j", "a", text=False)
+    process: Any = start("logs", "j", "a", text=False)
     out, _ = process.communicate(timeout=30)
     assert out == data
 
