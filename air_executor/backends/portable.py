@@ -32,18 +32,27 @@ class PsutilProcesses:
     def scan(self, below: str, groups: Collection[int] = ()) -> list[Process]:
         """See `Processes`."""
         found = []
+        looked_at = {0, os.getpid()}
+        again = True
         with _asking():
-            for candidate in psutil.process_iter():
-                if candidate.pid in {0, os.getpid()}:
-                    continue
-                try:
-                    process = _inspect_portably(candidate, below)
-                except (psutil.NoSuchProcess, ProcessLookupError):
-                    continue
-                except (psutil.AccessDenied, PermissionError):
-                    continue  # the kernel's own, or another user's
-                if process and (process.locks or "AIR_RUN_ID" in process.variables or process.group in groups):
-                    found.append(process)
+            # What ended before we looked at it may have left a child that is not in our list yet.
+            while again:
+                again = False
+                for candidate in psutil.process_iter():
+                    if candidate.pid in looked_at:
+                        continue
+                    looked_at.add(candidate.pid)
+                    try:
+                        process = _inspect_portably(candidate, below)
+                    except (psutil.NoSuchProcess, ProcessLookupError):
+                        again = True
+                        continue
+                    except (psutil.AccessDenied, PermissionError):
+                        continue  # the kernel's own, or another user's
+                    if process is None:
+                        again = True
+                    elif process.locks or "AIR_RUN_ID" in process.variables or process.group in groups:
+                        found.append(process)
         return found
 
     def hold(self, pid: int, start: float | None, slot: Slot) -> Held | None:

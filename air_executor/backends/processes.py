@@ -141,29 +141,34 @@ class LinuxProcesses:
         settled = (time.clock_gettime(time.CLOCK_BOOTTIME) - _SETTLED_SECONDS) * self._ticks
         found: list[Process] = []
         strangers: dict[int, bytes] = {}
-        me = os.getpid()
+        looked_at = {os.getpid()}
+        again = True
         with answering():
-            for name in os.listdir("/proc"):
-                if not name.isdigit() or (pid := int(name)) == me:
-                    continue
-                stat = _read(f"/proc/{name}/stat")
-                if not stat:
-                    continue
-                words = stat[stat.rindex(b")") + 2 :].split(None, 20)
-                start, group = words[19], int(words[2])
-                if words[0] in b"ZXx":
-                    continue
-                if group not in groups and self._strangers.get(pid) == start:
-                    strangers[pid] = start
-                    continue
-                environ = _environ(pid, words)
-                if environ is None and int(start) >= settled:
-                    raise OSError(errno.EAGAIN, f"process {pid} does not show yet what it is")
-                process = _inspect(pid, words, environ, below)
-                if process.locks or "AIR_RUN_ID" in process.variables or group in groups:
-                    found.append(process)
-                elif int(start) < settled and environ is not None:
-                    strangers[pid] = start
+            # What ended before we looked at it may have left a child that is not in our list yet.
+            while again:
+                again = False
+                for pid in [int(name) for name in os.listdir("/proc") if name.isdigit()]:
+                    if pid in looked_at:
+                        continue
+                    looked_at.add(pid)
+                    words = _stat(pid)
+                    if words is None:
+                        again = True
+                        continue
+                    start, group = words[19], int(words[2])
+                    if group not in groups and self._strangers.get(pid) == start:
+                        strangers[pid] = start
+                        continue
+                    environ = _environ(pid, words)
+                    if environ is None and int(start) >= settled:
+                        raise OSError(errno.EAGAIN, f"process {pid} does not show yet what it is")
+                    process = _inspect(pid, words, environ, below)
+                    if process.locks or "AIR_RUN_ID" in process.variables or group in groups:
+                        found.append(process)
+                    elif _stat(pid) is None:
+                        again = True
+                    elif int(start) < settled and environ is not None:
+                        strangers[pid] = start
         self._strangers = strangers
         return found
 
@@ -305,14 +310,16 @@ def _environ(pid: int, stat: list[bytes]) -> bytes | None:
         command = _read(f"/proc/{pid}/cmdline")
         time.sleep(_EXEC_SECONDS)
         environ = _read(path)
-        if environ or command or not _lives(pid):
+        if environ or command or _stat(pid) is None:
             return environ or b""
     return None
 
 
-def _lives(pid: int) -> bool:
+def _stat(pid: int) -> list[bytes] | None:
+    """Return what `/proc` says of a process after its name, None if it has ended or we may not look."""
     stat = _read(f"/proc/{pid}/stat")
-    return stat is not None and stat[stat.rindex(b")") + 2 :][:1] not in b"ZXx"
+    words = stat[stat.rindex(b")") + 2 :].split(None, 20) if stat else [b"X"]
+    return None if words[0] in b"ZXx" else words
 
 
 def _inspect(pid: int, stat: list[bytes], environ: bytes | None, below: str) -> Process:

@@ -41,3 +41,25 @@ def test_a_straggler_in_the_middle_of_an_exec_is_not_overlooked(
         chosen.close()
         child.send_signal(signal.SIGKILL)
         child.wait()
+
+
+def test_what_a_process_left_behind_while_the_list_was_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One of the list has ended before it was looked at: its child, too young for the list, is found all the same."""
+    parent = subprocess.Popen(["true"])
+    parent.wait()
+    child = subprocess.Popen(["sleep", "30"], env={**os.environ, "AIR_RUN_ID": "0123abcd-1"})
+    real = os.listdir
+    lists = [[str(parent.pid), str(os.getpid())]]
+
+    def listdir(path: str) -> list[str]:
+        return lists.pop() if path == "/proc" and lists else real(path)
+
+    chosen = processes.choose()
+    try:
+        monkeypatch.setattr(os, "listdir", listdir)
+        assert child.pid in {process.pid for process in chosen.scan("/nowhere/")}
+    finally:
+        monkeypatch.undo()
+        chosen.close()
+        child.kill()
+        child.wait()
