@@ -229,3 +229,18 @@ def list_dir(path: str) -> list[str]:
         return []
     except OSError as error:
         fail("list", path, error)
+
+
+def list_folders(path: str) -> list[str]:
+    """Return the names of the directories in a directory, links to directories left out; none if it does not exist.
+
+    Raises:
+        StoreError: the volume refused, so nothing is known.
+    """
+    try:
+        with os.scandir(path) as entries:
+            return [entry.name for entry in entries if entry.is_dir(follow_symlinks=False)]
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        fail("list", path, error)

@@ -52,13 +52,13 @@ class Jobs:
         files.fsync_dir(layout.root)
 
     def ids(self) -> list[str]:
-        """Return the names in `jobs/` that can be job ids, sorted.
+        """Return the names of the directories in `jobs/` that can be job ids, sorted; what else lies there is no job.
 
         Raises:
             StoreError: the volume refused.
         """
         found = []
-        for name in files.list_dir(self.layout.jobs):
+        for name in files.list_folders(self.layout.jobs):
             try:
                 found.append(check_id(name))
             except BadInputError:

@@ -76,7 +76,7 @@ def test_a_stopped_manager_that_is_continued_does_no_harm(project: Project) -> N
 
 
 def test_an_idle_manager_that_was_replaced_leaves(project: Project) -> None:
-    """With nothing to write it still notices that its lock was removed and another manager works: it must not answer."""
+    """With nothing to write it still notices that another manager works in its place: it must not answer requests."""
     first = project.start("--no-events")
     wait_for(lambda: project.record().get("pid") == first.pid, PATIENCE, "the first to work")
     first.send_signal(signal.SIGSTOP)
