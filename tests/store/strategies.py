@@ -1,0 +1,103 @@
+"""Random jobs, as far as the types allow them: more than any manager would make."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hypothesis import strategies as st
+
+from air_executor.core.state import Attempt, Done, JobState, Queued, Running, TaskState
+from air_executor.core.usage import Usage
+
+IDS = st.from_regex(r"[a-z0-9](-?[a-z0-9]){0,10}", fullmatch=True)
+TIMES = st.integers(0, 4_000_000_000_000).map(lambda ms: ms / 1000)
+SECONDS = st.integers(0, 10**9).map(lambda us: us / 1_000_000)
+TEXT = st.text(st.characters(codec=None), max_size=20)  # halves of surrogate pairs too, which JSON allows
+JSON: st.SearchStrategy[Any] = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.floats(allow_nan=False, allow_infinity=False) | TEXT,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXT, inner, max_size=3),
+    max_leaves=6,
+)
+
+ATTEMPTS = st.builds(
+    Attempt,
+    seq=st.integers(1, 10**6),
+    slot=st.integers(0, 99),
+    spawned_at=TIMES,
+    start=SECONDS,
+    work=SECONDS,
+    finish=SECONDS,
+    reason=st.sampled_from(["ok", "error", "lost", "requeue"]),
+    exit_code=st.none() | st.integers(0, 255),
+    cpu=st.none() | SECONDS,
+    memory=st.none() | st.integers(0, 2**50),
+    cost=SECONDS,
+    clock_stepped=st.booleans(),
+)
+
+ENDS = st.builds(
+    Done,
+    phase=st.sampled_from(["succeeded", "failed", "cancelled", "skipped"]),
+    reason=st.sampled_from(["ok", "error", "timeout", "upstream"]),
+    finished_at=TIMES,
+    exit_code=st.none() | st.integers(0, 255),
+    message=st.none() | TEXT,
+    result=JSON,
+)
+STATUSES = st.builds(Queued, st.none() | TIMES, st.booleans()) | ENDS
+
+
+@st.composite
+def tasks(draw: st.DrawFn, name: str, position: int, earlier: list[str]) -> TaskState:
+    """Return one task, which may name those before it."""
+    spec: dict[str, Any] = {"command": draw(TEXT | st.lists(TEXT, min_size=1, max_size=3))}
+    spec |= draw(
+        st.fixed_dictionaries(
+            {},
+            optional={
+                "env": st.dictionaries(TEXT, TEXT, max_size=2),
+                "timeout": SECONDS,
+                "retries": st.integers(0, 9),
+                "when": st.sampled_from(["failure", "always"]),
+                "priority": st.integers(-9, 9),
+                "labels": st.dictionaries(TEXT, TEXT, max_size=2),
+            },
+        )
+    )
+    if draw(st.booleans()) and earlier:
+        spec["after"] = draw(st.lists(st.sampled_from(earlier), min_size=1, max_size=3, unique=True))
+    parent = draw(st.none() | st.sampled_from(earlier)) if earlier else None
+    status = draw(STATUSES | st.builds(Running, st.integers(1, 10**6), st.just(position), TIMES, st.none() | TEXT))
+    task = TaskState(name, spec, position=position, queued_by=parent, status=status)
+    task.runs, task.charged, task.faults = (draw(st.integers(0, 99)) for _ in range(3))
+    task.attempts = draw(st.lists(ATTEMPTS, max_size=3))
+    task.extra = draw(st.dictionaries(st.just("key_of_later_versions"), JSON, max_size=1))
+    return task
+
+
+@st.composite
+def jobs(draw: st.DrawFn) -> JobState:
+    """Return one job."""
+    job = JobState(
+        id=draw(IDS),
+        uid=draw(st.from_regex(r"[0-9a-f]{8}", fullmatch=True)),
+        spec={"max_runners": draw(st.integers(1, 9)), "on_failure": "stop", "queue": draw(IDS)},
+        submitted_at=draw(TIMES),
+        phase=draw(st.sampled_from(["held", "queued", "running", "paused", "succeeded", "failed", "cancelled"])),
+        reason=draw(st.none() | st.sampled_from(["ok", "error"])),
+        message=draw(st.none() | TEXT),
+        started_at=draw(st.none() | TIMES),
+        finished_at=draw(st.none() | TIMES),
+        deadline_from=draw(st.none() | TIMES),
+        seq=draw(st.integers(0, 10**6)),
+        epoch=draw(st.integers(0, 10**6)),
+        version=draw(st.integers(0, 10**6)),
+        stop=draw(st.none() | st.sampled_from(["failed", "cancelled", "timeout"])),
+        after_uids=draw(st.dictionaries(IDS, st.just("00c0ffee"), max_size=2)),
+        submitted_by=draw(st.none() | st.just("00c0ffee-3")),
+        usage=Usage(draw(st.integers(0, 99)), *(draw(SECONDS) for _ in range(5))),
+        extra=draw(st.dictionaries(st.just("key_of_later_versions"), JSON, max_size=1)),
+    )
+    for position, name in enumerate(draw(st.lists(IDS, max_size=5, unique=True))):
+        job.tasks[name] = draw(tasks(name, position, list(job.tasks)))
+    return job

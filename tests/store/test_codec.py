@@ -1,0 +1,174 @@
+"""`state.json` and journal lines: what is written is read back the same, by this version and by every later one."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from air_executor.core import events as ev
+from air_executor.core.state import Done, JobState, Queued, Running, TaskState
+from air_executor.core.transitions import Job
+from air_executor.core.usage import Moments
+from air_executor.errors import CorruptFileError, FormatTooNewError
+from air_executor.store import codec
+from tests.store.strategies import JSON, TEXT, jobs
+
+FORMAT_1 = Path(__file__).parent.parent / "fixtures" / "format-1" / "state.json"
+
+
+def values(task: TaskState) -> dict[str, Any]:
+    """Return all that is stored of a task."""
+    names = "id spec position queued_by status runs charged faults attempts extra after".split()
+    return {name: getattr(task, name) for name in names}
+
+
+def whole(job: JobState) -> dict[str, Any]:
+    """Return all that is stored of a job."""
+    return asdict(job) | {"tasks": [values(task) for task in job.tasks.values()]}
+
+
+@given(jobs())
+@settings(max_examples=40, deadline=None)
+def test_round_trip(job: JobState) -> None:
+    """What was dumped loads as the same job, and dumps as the same text."""
+    text = codec.dump_job(job)
+    loaded = codec.load_job(text, "state.json")
+    assert whole(loaded) == whole(job)
+    assert codec.dump_job(loaded) == text
+
+
+@given(jobs())
+@settings(max_examples=40, deadline=None)
+def test_text_is_made_for_people_and_git(job: JobState) -> None:
+    """UTF-8, valid JSON, one key and one task per line, keys in their order, a newline at the end."""
+    text = codec.dump_job(job).decode("utf-8")
+    raw = json.loads(text)
+    assert text.endswith("\n  ]\n}\n")
+    assert list(raw)[:13] == (
+        "format id uid phase reason spec submitted_at started_at finished_at seq epoch version usage".split()
+    )
+    assert list(raw)[-1] == "tasks"
+    lines = text.split("\n")
+    assert [json.loads(line.strip().rstrip(",")) for line in lines if line.startswith("    ")] == raw["tasks"]
+    assert all(list(task)[:6] == "id phase reason exit_code runs queued_by".split() for task in raw["tasks"])
+
+
+def test_format_1_loads_for_ever() -> None:
+    """The fixture of format 1 means what it meant."""
+    text = FORMAT_1.read_bytes()
+    job = codec.load_job(text, str(FORMAT_1))
+    assert (job.id, job.uid, job.phase, job.seq, job.epoch, job.version) == ("census", "9f1c2b7a", "paused", 6, 4, 17)
+    assert (job.max_runners, job.queue, job.priority) == (4, "gpu", 2)
+    assert (job.submitted_at, job.started_at, job.deadline_at) == (1769860800.123, 1769860800.14, 1769864400.14)
+    assert (job.after_uids, job.submitted_by) == ({"fetch": "00c0ffee"}, "00c0ffee-12")
+    assert (job.usage.runs, job.usage.cost) == (5, 0.000123)
+    assert job.usage.runner_seconds == pytest.approx(1.31)
+    tasks = job.tasks
+    assert list(tasks) == ["discover", "count-json", "count-ast", "t1-3", "needs-it", "merge", "later"]
+    assert tasks["discover"].status == Done("succeeded", "ok", 1769860800.4, 0, None, {"packages": 2, "größte": "json"})
+    assert (tasks["discover"].attempts[0].memory, tasks["discover"].attempts[0].clock_stepped) == (12582912, True)
+    assert tasks["count-json"].status == Running(6, 2, 1769860802.0, "timeout")
+    assert (tasks["count-json"].runs, tasks["count-json"].charged, tasks["count-json"].faults) == (2, 1, 2)
+    assert tasks["count-ast"].status == Queued(1769860812.0, retrying=True)
+    assert tasks["t1-3"].status == Done("failed", "error", 1769860801.0, 127, "not found", None)
+    assert tasks["t1-3"].extra == {"note": "unknown keys stay"}
+    assert tasks["merge"].place == (1, 5)
+    assert [task.cleanup for task in tasks.values()] == [False] * 5 + [True, False]
+    assert codec.dump_job(job) == text
+
+
+def test_format_1_can_be_worked_on() -> None:
+    """The fixture of format 1 is a job that a manager can go on with."""
+    job = Job(codec.load_job(FORMAT_1.read_bytes(), str(FORMAT_1)))
+    job.apply(ev.Requested(1769860900.0, "r", "resume"), 5)
+    job.progress.promote(1769860900.0)
+    ready = job.progress.next_ready()
+    assert ready is not None
+    assert ready.id == "count-ast"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda raw: raw.pop("uid"), "missing 'uid'"),
+        (lambda raw: raw.update(phase="asleep"), "asleep"),
+        (lambda raw: raw["tasks"][0].update(phase="done"), "done"),
+        (lambda raw: raw["tasks"].append(raw["tasks"][0]), "discover appears twice"),
+        (lambda raw: raw["tasks"][5].update(after=["nobody"]), "nobody is not a task"),
+        (lambda raw: raw["tasks"].append(raw["tasks"][1] | {"id": "other"}), "both run in slot 2"),
+        (lambda raw: raw.update(submitted_at="yesterday"), "yesterday"),
+        (lambda raw: raw.update(tasks=None), ""),
+        (lambda raw: raw.update(tasks=[1]), ""),
+        (lambda raw: raw.update(seq="many"), "many"),
+    ],
+)
+def test_what_is_no_state_is_refused(change: Any, message: str) -> None:  # noqa: ANN401 - a lambda
+    """A state that cannot be is refused with its path and what is wrong, so it is never overwritten."""
+    raw = json.loads(FORMAT_1.read_bytes())
+    change(raw)
+    with pytest.raises(CorruptFileError, match=r"a/state\.json: not a readable state file") as caught:
+        codec.load_job(json.dumps(raw).encode(), "a/state.json")
+    assert message in str(caught.value)
+
+
+@given(st.binary(max_size=200))
+def test_garbage_is_refused(data: bytes) -> None:
+    """No bytes make the reader fail in any other way."""
+    with pytest.raises(CorruptFileError):
+        codec.load_job(data, "state.json")
+
+
+@pytest.mark.parametrize("text", [b"<<<<<<< HEAD", b"", b"[" * 100_000, b"null", b'{"format": "x"}'])
+def test_typical_garbage_is_refused(text: bytes) -> None:
+    """Conflict markers, nothing, bottomless nesting: all refused."""
+    with pytest.raises(CorruptFileError):
+        codec.load_job(text, "state.json")
+
+
+def test_newer_format_is_refused() -> None:
+    """A newer format is refused as such, whatever else is in it."""
+    with pytest.raises(FormatTooNewError, match="format 2 is newer than 1"):
+        codec.load_job(b'{"format": 2, "jobs": []}', "state.json")
+
+
+TIMES = st.floats(0, 4e9)
+MOMENTS = st.builds(
+    Moments, TIMES, st.none() | TIMES, st.none() | TIMES, TIMES, st.none() | TIMES, st.none() | st.integers(0, 2**50)
+)
+TASKS = st.lists(st.fixed_dictionaries({"id": TEXT, "command": TEXT}), max_size=2).map(lambda found: found or ())
+EVENTS = st.one_of(
+    st.builds(ev.Started, TIMES, TEXT, st.integers(1), st.integers(0)),
+    st.builds(ev.StopAsked, TIMES, st.integers(1), TEXT),
+    st.builds(ev.Ended, TIMES, st.integers(1), TEXT, MOMENTS, st.none() | st.integers(), st.none() | TEXT, JSON, TASKS),
+    st.builds(ev.Requested, TIMES, TEXT, TEXT, st.none() | TEXT, TASKS),
+    st.builds(ev.Released, TIMES),
+    st.builds(ev.DeadlinePassed, TIMES),
+    st.builds(ev.UpstreamFailed, TIMES, TEXT),
+    st.builds(ev.ClockStepped, TIMES, TIMES),
+)
+
+
+@given(EVENTS)
+def test_events_round_trip_through_a_line(event: ev.Event) -> None:
+    """An event comes back from its journal line as it was, whatever text is in it; the line is one line."""
+    line = codec.seal({"job": "j"} | codec.dump_event(event))
+    assert line.count(b"\n") == 1
+    record = codec.unseal(line[:-1])
+    assert record is not None
+    assert codec.load_event(record) == event
+
+
+@given(EVENTS, st.data())
+def test_damage_to_a_line_is_noticed(event: ev.Event, data: st.DataObject) -> None:
+    """One changed byte, or a missing end, makes a line no line."""
+    line = codec.seal({"job": "j"} | codec.dump_event(event))[:-1]
+    at = data.draw(st.integers(0, len(line) - 1))
+    byte = data.draw(st.integers(0, 255).filter(lambda value: value != line[at]))
+    assert codec.unseal(line[:at] + bytes([byte]) + line[at + 1 :]) is None
+    assert codec.unseal(line[:at]) is None

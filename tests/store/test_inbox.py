@@ -1,0 +1,106 @@
+"""Requests: one file each, taken whole or refused with a reason; no file in there can harm the manager."""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from air_executor.errors import CorruptFileError
+from air_executor.store.inbox import Inbox, Request
+from air_executor.store.layout import Layout
+from tests.store.strategies import JSON
+
+
+@pytest.fixture
+def inbox(layout: Layout) -> Inbox:
+    """An empty inbox."""
+    return Inbox(layout)
+
+
+def test_posted_request_comes_back(inbox: Inbox) -> None:
+    """What was posted is read as it was, oldest first."""
+    first = inbox.post(Request("add", "j", tasks=[{"command": "ü \ud800"}]), 10.0)
+    second = inbox.post(Request("retry", "j", "a"), 11.0)
+    assert inbox.pending() == [first, second]
+    assert inbox.read(first) == Request("add", "j", None, [{"command": "ü \ud800"}], first)
+    assert inbox.read(second) == Request("retry", "j", "a", [], second)
+
+
+def test_answers(inbox: Inbox) -> None:
+    """Applied means gone; refused means moved, with the reason beside it; both end the wait."""
+    applied = inbox.post(Request("pause", "j"), 10.0)
+    refused = inbox.post(Request("pause", "j"), 11.0)
+    assert not inbox.wait(applied, 0.0)
+    inbox.done(applied)
+    inbox.refuse(refused, "because \ud800 of ü")
+    assert inbox.wait(applied, 0.0)
+    assert inbox.wait(refused, 0.0)
+    assert inbox.refusal(applied) is None
+    assert inbox.refusal(refused) == "because \ud800 of ü"
+    assert inbox.pending() == []
+    inbox.done(applied)
+    inbox.refuse(applied, "gone already, and that is fine")
+
+
+def test_wait_ends_with_the_answer(inbox: Inbox) -> None:
+    """Whoever waits is told soon after the answer."""
+    name = inbox.post(Request("pause", "j"), 10.0)
+    thread = threading.Timer(0.05, inbox.done, [name])
+    thread.start()
+    assert inbox.wait(name, 20.0)
+    thread.join()
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        None,
+        [],
+        {},
+        {"op": "add"},
+        {"op": "explode", "job": "j"},
+        {"op": ["add"], "job": "j"},
+        {"op": {"add": 1}, "job": "j"},
+        {"op": "add", "job": None},
+        {"op": "add", "job": "../../etc"},
+        {"op": "add", "job": "j\0"},
+        {"op": "add", "job": "\ud800"},
+        {"op": "add", "job": "j" * 1000},
+        {"op": "retry", "job": "j", "task": 1},
+        {"op": "add", "job": "j", "tasks": {}},
+        {"op": "add", "job": "j", "tasks": ["true"]},
+    ],
+)
+def test_what_is_no_request(inbox: Inbox, record: object) -> None:
+    """JSON that is no request is refused as such; above all an id that leads out of the directory."""
+    Path(inbox.layout.inbox, "1-x.json").write_text(json.dumps(record))
+    with pytest.raises(CorruptFileError, match="not a request"):
+        inbox.read("1-x.json")
+
+
+@given(data=st.binary(max_size=60) | JSON.map(lambda value: json.dumps(value).encode()))
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_garbage(inbox: Inbox, data: bytes) -> None:
+    """No bytes make the reader fail in any other way."""
+    Path(inbox.layout.inbox, "1-x.json").write_bytes(data)
+    with pytest.raises(CorruptFileError):
+        inbox.read("1-x.json")
+
+
+def test_hostile_files(inbox: Inbox) -> None:
+    """A fifo, a symlink and a directory are refused, and refusing moves them out of the way."""
+    os.mkfifo(f"{inbox.layout.inbox}/1-fifo.json")
+    os.symlink("/etc/passwd", f"{inbox.layout.inbox}/2-link.json")
+    os.mkdir(f"{inbox.layout.inbox}/3-folder.json")
+    for name in inbox.pending():
+        with pytest.raises(CorruptFileError):
+            inbox.read(name)
+        inbox.refuse(name, "no request")
+    assert inbox.pending() == []
+    assert len(os.listdir(inbox.layout.refused)) == 6

@@ -1,0 +1,255 @@
+"""The journal: what is flushed is read back wherever the file is cut, and files go when nothing needs them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from air_executor.core import events as ev
+from air_executor.core.transitions import Job
+from air_executor.core.usage import Moments
+from air_executor.errors import DirectoryLostError, StoreError
+from air_executor.store import codec, files
+from air_executor.store import journal as journals
+from air_executor.store.journal import Journal
+from air_executor.store.layout import Layout
+from tests.store.conftest import state
+
+
+@pytest.fixture
+def journal(layout: Layout) -> Iterator[Journal]:
+    """The journal of epoch 3."""
+    made = Journal(layout, 3)
+    yield made
+    made.close()
+
+
+def run(journal: Journal, job: Job, task: str) -> None:
+    """Note the start and the end of one run."""
+    seq = job.state.seq + 1
+    journal.decide(job, ev.Started(1.0, task, seq, 0))
+    journal.decide(job, ev.Ended(2.0, seq, "ok", Moments(1.0, 1.1, 1.9, 2.0)))
+
+
+def names(layout: Layout) -> list[str]:
+    """Return the journal files, in order."""
+    return sorted(os.listdir(layout.journal))
+
+
+def replayed(layout: Layout, job: Job) -> bool | None:
+    """Apply to a job what the journals hold of it."""
+    return journals.replay_onto(job, journals.read(layout).jobs.get(job.state.uid, []))
+
+
+def test_replay_ends_where_memory_was(layout: Layout, journal: Journal) -> None:
+    """Checkpoint plus lines is the job as it was in memory."""
+    job = Job(state())
+    run(journal, job, "x0")
+    journal.decide(job, ev.Requested(3.0, "r1", "pause"))
+    journal.flush()
+    again = Job(state())
+    assert replayed(layout, again) is True
+    assert codec.dump_job(again.state) == codec.dump_job(job.state)
+    assert journals.read(layout).requests == {"r1"}
+
+
+def test_replay_goes_on_from_any_checkpoint(layout: Layout, journal: Journal) -> None:
+    """A checkpoint from the middle of the journal takes only the lines beyond it; across epochs too."""
+    job = Job(state())
+    checkpoints = [codec.dump_job(job.state)]
+    journal.decide(job, ev.Started(1.0, "x0", 1, 0))
+    checkpoints.append(codec.dump_job(job.state))
+    journal.flush()
+    newer = Journal(layout, 4)
+    newer.decide(job, ev.Ended(2.0, 1, "ok", Moments(1.0, 1.1, 1.9, 2.0)))
+    checkpoints.append(codec.dump_job(job.state))
+    newer.decide(job, ev.Started(3.0, "x1", 2, 0))
+    newer.flush()
+    newer.close()
+    for text in [*checkpoints, codec.dump_job(job.state)]:
+        again = Job(codec.load_job(text, ""))
+        assert replayed(layout, again) is True
+        assert codec.dump_job(again.state) == codec.dump_job(job.state)
+
+
+def test_checkpoint_that_the_journals_do_not_know_wins(layout: Layout, journal: Journal) -> None:
+    """A state that somebody checked out is left as it is."""
+    job = Job(state())
+    job.state.epoch, job.state.version = 2, 9
+    run(journal, job, "x0")
+    journal.flush()
+    older = Job(state())
+    older.state.epoch, older.state.version = 2, 5
+    assert replayed(layout, older) is None
+    assert (older.state.epoch, older.state.version) == (2, 5)
+
+
+def test_every_cut_of_the_file_is_a_prefix_of_what_was_decided(layout: Layout, journal: Journal) -> None:
+    """Wherever a crash cuts the file, replay ends at a version that was, and calls nothing damaged."""
+    job = Job(state())
+    run(journal, job, "x0")
+    run(journal, job, "x1")
+    journal.flush()
+    path = Path(layout.journal, "3-0.jsonl")
+    whole = path.read_bytes()
+    seen = set()
+    for length in range(len(whole) + 1):
+        path.write_bytes(whole[:length])
+        again = Job(state())
+        replayed(layout, again)
+        assert journals.read(layout).damaged == []
+        seen.add(again.state.version)
+    assert seen == {0, 1, 2, 3, 4}
+
+
+def test_damaged_line_costs_only_the_job_with_the_gap(layout: Layout, journal: Journal) -> None:
+    """A bad line before good ones: its job stops before the gap, others are whole, and the file is reported."""
+    one, two = Job(state("one", "00000001")), Job(state("two", "00000002"))
+    for job in (one, two, one, two):
+        run(journal, job, f"x{job.state.seq}")
+    journal.flush()
+    path = Path(layout.journal, "3-0.jsonl")
+    lines = path.read_bytes().split(b"\n")
+    lines[4] = lines[4].replace(b'"start"', b'"sTart"')
+    path.write_bytes(b"\n".join(lines))
+    again, other = Job(state("one", "00000001")), Job(state("two", "00000002"))
+    assert journals.read(layout).damaged == [str(path)]
+    assert replayed(layout, again) is False
+    assert replayed(layout, other) is True
+    assert (again.state.version, other.state.version) == (2, 4)
+
+
+def test_full_volume_cuts_the_file_back(layout: Layout, journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A failed append leaves the file as it was; the lines are kept, and written by the next flush that works."""
+    job = Job(state())
+    journal.decide(job, ev.Started(1.0, "x0", 1, 0))
+    journal.flush()
+    path = Path(layout.journal, "3-0.jsonl")
+    before = path.read_bytes()
+
+    def full(fd: int, data: bytes) -> None:
+        os.write(fd, data[: len(data) // 2])
+        raise OSError(28, "No space left on device")
+
+    journal.decide(job, ev.Ended(2.0, 1, "ok", Moments(1.0, 1.1, 1.9, 2.0)))
+    with monkeypatch.context() as patch:
+        patch.setattr(files, "write_all", full)
+        for _ in range(2):
+            with pytest.raises(StoreError, match="the volume is full"):
+                journal.flush()
+            assert path.read_bytes() == before
+            assert journal.pending
+    journal.flush()
+    assert not journal.pending
+    again = Job(state())
+    assert replayed(layout, again) is True
+    assert again.state.version == 2
+
+
+def test_cut_back_that_fails_is_made_up_for(layout: Layout, journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where even the cut fails, the next flush cuts before it writes."""
+    job = Job(state())
+
+    def torn(fd: int, data: bytes) -> None:
+        os.write(fd, data[:20])
+        raise OSError(5, "Input/output error")
+
+    def broken(fd: int, length: int) -> None:
+        raise OSError(5, "Input/output error")
+
+    run(journal, job, "x0")
+    with monkeypatch.context() as patch:
+        patch.setattr(files, "write_all", torn)
+        patch.setattr(os, "ftruncate", broken)
+        with pytest.raises(StoreError):
+            journal.flush()
+    assert os.path.getsize(f"{layout.journal}/3-0.jsonl") == 20
+    journal.flush()
+    again = Job(state())
+    assert replayed(layout, again) is True
+    assert again.state.version == 2
+
+
+def test_rotation(layout: Layout, journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From the stated size on the next file begins; files go when checkpoints hold their lines."""
+    monkeypatch.setattr(journals, "ROTATE_AT", 150)
+    one, two = Job(state("one", "00000001", 9)), Job(state("two", "00000002"))
+    run(journal, two, "x0")
+    journal.decide(one, ev.Requested(3.0, "r1", "pause"))
+    journal.flush()
+    for number in range(2):
+        run(journal, one, f"x{number}")
+        journal.flush()
+    assert names(layout) == ["3-0.jsonl", "3-1.jsonl", "3-2.jsonl"]
+    journal.checkpointed("one", one.state.version)
+    assert names(layout) == ["3-0.jsonl", "3-2.jsonl"], (
+        "the first has lines of the other job, the last is being written"
+    )
+    journal.checkpointed("two", two.state.version - 1)
+    journal.answered(["r1"])
+    assert names(layout) == ["3-0.jsonl", "3-2.jsonl"], "that checkpoint is older than its last line"
+    journal.checkpointed("two", two.state.version)
+    assert names(layout) == ["3-2.jsonl"]
+    again = Job(codec.load_job(codec.dump_job(one.state), ""))
+    assert replayed(layout, again) is True
+
+
+def test_file_with_an_unanswered_request_stays(
+    layout: Layout, journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While a request file that a line names may still be there, the line stays, so that it is not applied again."""
+    monkeypatch.setattr(journals, "ROTATE_AT", 1)
+    job = Job(state())
+    journal.decide(job, ev.Requested(3.0, "r1", "pause"))
+    journal.flush()
+    run(journal, job, "x0")
+    journal.flush()
+    journal.checkpointed("j", job.state.version)
+    assert names(layout) == ["3-0.jsonl", "3-1.jsonl"]
+    journal.answered(["r1"])
+    assert names(layout) == ["3-1.jsonl"]
+
+
+def test_clean_stop_leaves_no_journal(layout: Layout, journal: Journal) -> None:
+    """After everything is checkpointed and answered, closing removes the file; otherwise it stays."""
+    job = Job(state())
+    run(journal, job, "x0")
+    journal.flush()
+    journal.close()
+    assert names(layout) == ["3-0.jsonl"]
+    other = Journal(layout, 4)
+    run(other, job, "x1")
+    other.flush()
+    other.checkpointed("j", job.state.version)
+    other.close()
+    assert names(layout) == ["3-0.jsonl"]
+
+
+def test_epoch_is_taken_once(layout: Layout, journal: Journal) -> None:
+    """Two managers cannot write the same journal."""
+    with pytest.raises(FileExistsError):
+        Journal(layout, 3)
+
+
+@pytest.mark.parametrize("replaced", [True, False])
+def test_removed_journal_is_noticed(layout: Layout, journal: Journal, *, replaced: bool) -> None:
+    """Nothing is written to a journal that is not at its path any more."""
+    path = Path(layout.journal, "3-0.jsonl")
+    path.unlink()
+    if replaced:
+        path.touch()
+    run(journal, Job(state()), "x0")
+    with pytest.raises(DirectoryLostError):
+        journal.flush()
+    assert journal.pending
+
+
+def test_other_names_are_no_journals(layout: Layout) -> None:
+    """Copies of damaged files and strangers are not read."""
+    for name in ("3-0.jsonl.corrupt", "notes.txt", "x-1.jsonl", "3.jsonl"):
+        Path(layout.journal, name).write_text("not ours")
+    replay = journals.read(layout)
+    assert (replay.files, replay.damaged, replay.highest_epoch) == ([], [], 0)
