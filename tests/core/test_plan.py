@@ -1,0 +1,188 @@
+"""The table for one slot, row by row; which task starts next; when a failed one runs again."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from air_executor.core.events import Requested, Started
+from air_executor.core.intake import initial_state
+from air_executor.core.names import Slot
+from air_executor.core.plan import LINGER, Action, Roster, SlotView, retry_at, settle
+from air_executor.core.spec import parse_job
+from air_executor.core.transitions import Job
+
+OURS, OTHER = "00000001-7", "00000001-6"
+GRACE = 3.0
+
+TABLE = {
+    "outcome complete, runner gone": (SlotView(OURS, exited=True), (Action.BOOK, None)),
+    "outcome complete, runner about to go": (
+        SlotView(OURS, exited=True, runner=OURS, alive=True, exited_for=LINGER / 2),
+        (Action.WAIT, None),
+    ),
+    "outcome complete, runner stays": (
+        SlotView(OURS, exited=True, runner=OURS, alive=True, exited_for=LINGER),
+        (Action.REMOVE, None),
+    ),
+    "outcome complete, something of it is left": (SlotView(OURS, exited=True, runner=OURS), (Action.REMOVE, None)),
+    "outcome complete, the name is another's": (
+        SlotView(OURS, exited=True, runner=OTHER, alive=True),
+        (Action.REMOVE, None),
+    ),
+    "alive": (SlotView(OURS, runner=OURS, alive=True), (Action.WAIT, None)),
+    "alive, past its timeout": (SlotView(OURS, runner=OURS, alive=True, overdue=True), (Action.STOP, "timeout")),
+    "alive, stop journaled": (SlotView(OURS, runner=OURS, alive=True, stop_asked=True), (Action.REMOVE, None)),
+    "alive, stop journaled, past its timeout": (
+        SlotView(OURS, runner=OURS, alive=True, stop_asked=True, overdue=True),
+        (Action.REMOVE, None),
+    ),
+    "the name is held by another run": (SlotView(OURS, runner=OTHER, alive=True), (Action.REMOVE, None)),
+    "the name is held by what cannot be told": (SlotView(OURS, runner="", absent_for=9), (Action.REMOVE, None)),
+    "absent, within the grace": (SlotView(OURS, absent_for=GRACE - 0.1), (Action.WAIT, None)),
+    "absent, after the grace": (SlotView(OURS, absent_for=GRACE), (Action.LOST, None)),
+    "absent, after the grace, stop journaled": (SlotView(OURS, absent_for=GRACE, stop_asked=True), (Action.LOST, None)),
+    "exited without outcome, within the grace": (SlotView(OURS, runner=OURS, absent_for=0), (Action.WAIT, None)),
+    "exited without outcome, after the grace": (SlotView(OURS, runner=OURS, absent_for=GRACE), (Action.REMOVE, None)),
+    "no open run, a runner": (SlotView(None, runner=OTHER, alive=True), (Action.REMOVE, None)),
+    "no open run, what is left of a runner": (SlotView(None, runner=OTHER), (Action.REMOVE, None)),
+    "no open run, free": (SlotView(None), (Action.WAIT, None)),
+}
+
+
+@pytest.mark.parametrize("row", TABLE)
+def test_table(row: str) -> None:
+    """Each row of the contract's table gives its action."""
+    view, expected = TABLE[row]
+    assert settle(view, GRACE) == expected
+
+
+@given(
+    st.builds(
+        SlotView,
+        open_run=st.none() | st.just(OURS),
+        exited=st.booleans(),
+        exited_for=st.floats(0, 9),
+        runner=st.sampled_from([None, OURS, OTHER, ""]),
+        alive=st.booleans(),
+        absent_for=st.floats(0, 9),
+        stop_asked=st.booleans(),
+        overdue=st.booleans(),
+    )
+)
+def test_nothing_is_booked_while_the_name_is_taken(view: SlotView) -> None:
+    """Whatever is known: a run is booked only with its name free, a live runner stopped only with reason."""
+    action, why = settle(view, GRACE)
+    if action in (Action.BOOK, Action.LOST):
+        assert view.open_run is not None
+        assert view.runner is None
+    if action is Action.REMOVE and view.runner == view.open_run and view.alive:
+        assert view.stop_asked or view.exited
+    assert (why is not None) == (action is Action.STOP)
+
+
+def job(name: str, tasks: int = 3, **fields: object) -> Job:
+    """Return a job of tasks that are all ready."""
+    raw = {"id": name, "tasks": [{"id": f"t-{number}", "command": "true"} for number in range(tasks)], **fields}
+    return Job(initial_state(parse_job(raw), uid="00000001", now=1.0))
+
+
+def starts(roster: Roster, jobs: Iterable[Job], number: int, taken: Iterable[Slot] = (), room: int = 9) -> list[str]:
+    """Return the next tasks to start, each applied before the next is asked for."""
+    for each in jobs:
+        roster.offer(each)
+    counts: dict[str, int] = {}
+    found = []
+    for _ in range(number):
+        start = roster.next_start(10.0, set(taken), room, lambda queue: counts.get(queue, 0))
+        if start is None:
+            break
+        state = start.job.state
+        start.job.apply(Started(1.0, start.task.id, state.seq + 1, start.slot.number), 1)
+        counts[state.queue] = counts.get(state.queue, 0) + 1
+        found.append(f"{state.id}/{start.task.id}/{start.slot.number}")
+        roster.offer(start.job)
+    return found
+
+
+def test_round_robin_between_jobs_of_one_priority() -> None:
+    """Jobs take turns, whatever their number of tasks."""
+    order = starts(Roster({}), [job("a", 9, max_runners=9), job("b", 2, max_runners=9)], 5)
+    assert order == ["a/t-0/0", "b/t-0/0", "a/t-1/1", "b/t-1/1", "a/t-2/2"]
+
+
+def test_priority_before_turns() -> None:
+    """A job of higher priority has all the turns it can take."""
+    order = starts(Roster({}), [job("a", max_runners=2), job("b", max_runners=2, priority=1)], 9)
+    assert order == ["b/t-0/0", "b/t-1/1", "a/t-0/0", "a/t-1/1"]
+
+
+def test_limits_of_queues() -> None:
+    """A full queue holds its own jobs alone."""
+    jobs = [job("a", max_runners=3, queue="gpu", priority=9), job("b", max_runners=3)]
+    assert starts(Roster({"gpu": 1}), jobs, 9) == ["a/t-0/0", "b/t-0/0", "b/t-1/1", "b/t-2/2"]
+
+
+def test_no_room() -> None:
+    """Nothing starts where there is no room, and nothing is forgotten by asking."""
+    roster = Roster({})
+    assert starts(roster, [job("a")], 9, room=0) == []
+    assert starts(roster, [], 9) == ["a/t-0/0"]
+
+
+def test_taken_slots_are_passed_over() -> None:
+    """A slot that still has a runner is not used; the next one is."""
+    assert starts(Roster({}), [job("a", max_runners=2)], 9, taken=[Slot("a", 0)]) == ["a/t-0/1"]
+
+
+def test_withdrawn_jobs_do_not_start() -> None:
+    """A job that was paused, or withdrawn, starts nothing; offered again it does."""
+    roster = Roster({})
+    one, two = job("a"), job("b")
+    roster.offer(one)
+    roster.offer(two)
+    one.apply(Requested(2.0, "r", "pause"), 1)
+    roster.offer(one)
+    roster.withdraw("b")
+    assert starts(roster, [], 9) == []
+    one.apply(Requested(3.0, "r", "resume"), 1)
+    assert starts(roster, [one, two], 9) == ["a/t-0/0", "b/t-0/0"]
+
+
+def test_retries_of_the_user_and_of_the_platform() -> None:
+    """Each kind of fault has its own budget, and nothing else is tried again."""
+    one = job("a", defaults={"retries": 2, "retry_delay": 10, "retry_backoff": 3})
+    task = one.state.tasks["t-0"]
+    chance = random.Random(1)
+    for charged, base in ((0, 10), (1, 30)):
+        task.charged = charged
+        for reason in ("error", "timeout", "oom"):
+            at = retry_at(one.state, task, reason, 100.0, budget=0, chance=chance)
+            assert at is not None
+            assert 100 + base <= at <= 100 + base * 1.1
+    task.charged = 2
+    assert retry_at(one.state, task, "error", 100.0, budget=9, chance=chance) is None
+    for reason in ("lost", "evicted", "start-failed"):
+        task.faults = 0
+        assert retry_at(one.state, task, reason, 100.0, budget=1, chance=chance) == pytest.approx(100.1)
+        task.faults = 1
+        assert retry_at(one.state, task, reason, 100.0, budget=1, chance=chance) is None
+    task.charged = task.faults = 0
+    for reason in ("ok", "rejected", "cancelled", "budget", "requeue"):
+        assert retry_at(one.state, task, reason, 100.0, budget=9, chance=chance) is None
+    one.state.stop = "failed"
+    assert retry_at(one.state, task, "error", 100.0, budget=9, chance=chance) is None
+
+
+def test_growing_delay_stops_growing() -> None:
+    """`retry_max_delay` caps the delay, and no number of retries makes a time that cannot be written."""
+    fields = {"retries": 200, "retry_delay": 10, "retry_backoff": 10, "retry_max_delay": 60, "retry_jitter": 0}
+    one = job("a", defaults=fields)
+    task = one.state.tasks["t-0"]
+    for charged in (5, 199):
+        task.charged = charged
+        assert retry_at(one.state, task, "error", 100.0, budget=0, chance=random.Random(1)) == 160.0
