@@ -215,7 +215,8 @@ class Manager:
             return
         now = self.clock.wall()
         self._notice_clock(now)
-        self.intake.take_requests(now)
+        if self.wakeups.news() or self.clock.steady() >= self._next_look:
+            self.intake.take_requests(now)
         self.supervisor.observe()
         self._book(now)
         self._let_time_pass(now)
