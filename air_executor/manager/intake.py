@@ -34,11 +34,15 @@ class Intake:
         self.stateless: list[str] = []
         """Job directories without a state, to be set aside once they have no runners."""
 
-    def take_requests(self, now: float) -> None:
-        """Decide on every request that waits, or refuse it."""
-        for name in self._inbox.pending():
-            if name in self.answers:
-                continue
+    def take_requests(self, now: float, make_sure: Callable[[], None]) -> None:
+        """Decide on every request that waits, or refuse it.
+
+        `make_sure` raises if the directory is another manager's by now, whose requests these are then.
+        """
+        waiting = [name for name in self._inbox.pending() if name not in self.answers]
+        if waiting:
+            make_sure()
+        for name in waiting:
             try:
                 self._take_request(name, now)
             except requests.NothingToDoError:

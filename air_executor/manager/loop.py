@@ -216,7 +216,7 @@ class Manager:
         now = self.clock.wall()
         self._notice_clock(now)
         if self.wakeups.news() or self.clock.steady() >= self._next_look:
-            self.intake.take_requests(now)
+            self.intake.take_requests(now, self._make_sure)
         self.supervisor.observe()
         self._book(now)
         self._let_time_pass(now)

@@ -496,6 +496,24 @@ def test_replaced_manager_leaves_the_new_ones_runners_alone(world: World) -> Non
     assert world.job("j").phase == "succeeded"
 
 
+def test_replaced_manager_answers_nobody(world: World) -> None:
+    """A manager that was replaced takes no request away from its successor, not even to refuse it."""
+    world.submit("j", "a")
+    world.cycle()
+    old = world.manager
+    os.unlink(world.layout.lock)
+    world._manager = None
+    world.start()
+    world.do("j/a", code=1)
+    names = [world.ask("retry", "j", "a"), world.ask("wake", "j")]
+    with pytest.raises(ManagerHeldError):
+        old.cycle()
+    assert world.inbox.pending() == names
+    world.cycle()
+    assert world.inbox.refusal(names[0]) is None
+    assert "j/a" in world.running()
+
+
 def test_one_broken_volume_answer_is_no_end(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """The volume refuses a listing once: nothing is lost, and the next cycle goes on."""
     world.submit("j", "a")
