@@ -61,7 +61,7 @@ def _find(state_dir: str, trial: Trial) -> Iterator[str]:
         yield f"left running: {left}"
     # What else is in tmp/ goes once it is an hour old, for a submitter may be at work on it.
     names = [name for folder in ("journal", "tmp") for name in os.listdir(f"{state_dir}/{folder}")]
-    names = [name for name in names if name.isdigit() or name.endswith(".jsonl")]
+    names = [name for name in names if (name.isdigit() and len(name) < 12) or name.endswith(".jsonl")]
     if names and not trial.faults:  # a volume that lets no file go keeps them, and they say nothing new
         yield f"there after a clean stop: {names}"
     corrupt = [name for _, _, files in os.walk(state_dir) for name in files if name.endswith(".corrupt")]

@@ -22,7 +22,9 @@ class Step:
     """One act of the adversary."""
 
     after: float
-    """Seconds since the last step."""
+    """Seconds since the last step, or since the manager has been at work."""
+    working: bool
+    """Wait until the manager is at work first; otherwise the blow may fall while it starts."""
     target: str
     choice: float
     """Picks one of those that are there, 0 to 1."""
@@ -79,11 +81,12 @@ def draw(seed: int, faults: float = 0.0) -> Trial:
     for number in range(chance.randint(2, 8)):
         pause = chance.choice(pauses) * (0.2 + chance.random())
         added = None
-        if chance.random() < 0.25:
+        if chance.random() < 0.4:
             job = chance.choice(("seq", "par"))
             added = (job, f"{job}-added-{number}")
             trial.labels[job].append(added[1])
-        trial.steps.append(Step(pause, chance.choice(TARGETS), chance.random(), added))
+        working = added is not None or chance.random() < 0.5
+        trial.steps.append(Step(pause, working, chance.choice(TARGETS), chance.random(), added))
     return trial
 
 
@@ -102,7 +105,7 @@ def _tree(trial: Trial, chance: random.Random, job: str, label: str, depth: int)
 
 
 def _task(chance: random.Random, label: str) -> dict[str, Any]:
-    seconds = chance.choice(("0", "0", "0.01", "0.05"))
+    seconds = chance.choice(("0", "0", "0.01", "0.05", "0.3"))
     fails = chance.choice(("0", "0", "0", "1", "2"))
     straggler = chance.choice("00000000001123")
     return {"command": ["./task.sh", label, seconds, fails, straggler], "retries": RETRIES, "grace": 1}

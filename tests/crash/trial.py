@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 
 from air_executor.client import Client
 from air_executor.core.spec import Job
+from air_executor.manager.lease import read_record
 from air_executor.store.inbox import Request
 from tests.crash import check, processes
 from tests.crash.driver import BUG, HELD, Driven, How
@@ -95,11 +96,13 @@ class Arena:
         """Go through the plan's steps."""
         for step in self.trial.steps:
             self.ensure_manager()
-            time.sleep(step.after)
-            if step.add is not None:
+            if step.working:
+                self.await_work()
+            if step.add is not None:  # first, so that the kill may come while it is being applied
                 job, label = step.add
                 self.client.inbox.post(Request("add", job, None, [added_task(label)]), time.time())
                 self.note(f"added {label}")
+            time.sleep(step.after)
             if step.target in ("runner", "task", "group", "both"):
                 killed = processes.kill(self.state_dir, "runner" if step.target == "both" else step.target, step.choice)
                 self.outcome.runner_kills += killed is not None
@@ -108,6 +111,13 @@ class Arena:
                 self.note(f"killing manager {self.manager.pid}")
                 self.manager.kill()
                 self.outcome.manager_kills += 1
+
+    def await_work(self) -> None:
+        """Wait until the manager has taken the directory, or a little while."""
+        assert self.manager is not None
+        until = time.monotonic() + 0.5
+        while read_record(self.client.layout).get("pid") != self.manager.pid and time.monotonic() < until:
+            time.sleep(0.001)
 
     def finish(self) -> None:
         """Let everything end, and stop the manager cleanly."""
