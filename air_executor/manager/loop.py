@@ -81,6 +81,8 @@ class Manager:
         self.wakeups = Wakeups()
         self.problems: list[str] = []
         self._stopping: str | None = None
+        self._lost: AirExecutorError | None = None
+        """How we know that the directory was taken from under us; until it is taken anew, nothing else is done."""
         self._acts: list[Callable[[], None]] = []
         self._next_look = 0.0
         self._next_rescan = 0.0
@@ -168,9 +170,9 @@ class Manager:
         while not self._may_leave() and not (until is not None and until()):
             try:
                 self.cycle()
-            except (NotFoundError, DirectoryLostError) as error:
-                self._take_anew(error)
-            except StoreError as error:
+            except (StoreError, NotFoundError, DirectoryLostError) as error:
+                if not isinstance(error, StoreError):
+                    self._lost = self._lost or error
                 log.error("trying again: %s", error)  # noqa: TRY400 - a sick volume is no bug
                 self.wakeups.sleep(self.options.poll_interval)
             self.sleep()
@@ -209,7 +211,8 @@ class Manager:
 
     def cycle(self) -> None:
         """Do everything that can be done now."""
-        if self.clock.steady() >= self._next_look:  # even idle: one that was replaced must not answer requests
+        # Even idle: one that was replaced must not answer requests.
+        if self._lost is not None or self.clock.steady() >= self._next_look:
             self._make_sure()
         if not self._flushed_earlier():
             return
@@ -310,15 +313,19 @@ class Manager:
             self.lease.check()
             self.desk.journal.check()
         except DirectoryLostError as error:
-            self._take_anew(error)
+            self._lost = error
+        if self._lost is not None:
+            self._take_anew(self._lost)
 
     def _take_anew(self, why: AirExecutorError) -> None:
         """Our lock or journal was removed (`git clean`): take the directory again and write every job anew, or leave.
 
         Raises:
             ManagerHeldError: another manager has it.
+            StoreError, NotFoundError: it could not be done now; the next cycle begins with it.
         """
         log.warning("%s; taking the state directory anew", why)
+        self._lost = why
         self.lease.retake()
         self.jobs.prepare()
         self._install()
@@ -327,6 +334,7 @@ class Manager:
         self.lease.announce(self.epoch, self.options.version, self.clock.wall(), self.problems)
         if self.options.events:
             self.wakeups.watch(self.layout.inbox)
+        self._lost = None
 
     def _act(self) -> None:
         """Do what was decided."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -218,3 +219,45 @@ def test_each_single_call_may_fail(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         if number > len(seen):
             break
     assert number > 50, "the store was not seen at work"
+
+
+def test_each_single_call_may_fail_after_all_was_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The directory goes, and while it is taken anew the first, second, … call of the store fails: memory wins."""
+    number = 0
+    seen = ["at least one"]
+    while number < len(seen):
+        number += 1
+        trip, seen = every_call(number)
+        with rig.world(tmp_path / str(number), poll_interval=0.001) as world, monkeypatch.context() as patch:
+            for job in ("one", "two"):
+                world.submit(job, "a", "b")
+            world.until(lambda world=world: {"one/a", "two/a"} <= world.running().keys())  # type: ignore[misc]
+            shutil.rmtree(world.layout.root)
+            faults.install(trip, patch.setattr)
+            see_through(world, patch)
+            assert {world.job(job).phase for job in ("one", "two")} == {"succeeded"}
+            assert not world.overlaps
+    assert number > 30, "the store was not seen at work"
+
+
+def see_through(world: rig.World, patch: pytest.MonkeyPatch) -> None:
+    """Let the manager run as it does by itself until its jobs have ended, and stop it on a volume that works."""
+    begun = dict(world.begun)
+    cycles = 0
+
+    def over() -> bool:
+        nonlocal cycles
+        cycles += 1
+        assert cycles < 2000, "it did not go on"
+        if not os.path.exists(world.layout.state("two")) or world.manager._lost is not None:
+            assert world.begun == begun, "a start was acted on before the directory was ours again"
+        for name in world.running():
+            world.exit(name)
+        world.clock.pass_time(0.1)
+        if world.manager.catalog.open:
+            return False
+        patch.undo()
+        return True
+
+    world.manager.run(over)
+    world._manager = None
