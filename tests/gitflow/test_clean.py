@@ -25,10 +25,11 @@ def test_the_manager_writes_its_jobs_anew(project: Repository, *, committed: boo
         wait_for((notes / "b.log").exists, PATIENCE, "b to begin")
         if committed:
             project.commit()
+        epoch = project.record()["epoch"]
         project.git("clean", "--quiet", "-ffdx")
-        assert not Path(project.client.layout.lock).exists()
-        wait_for(lambda: Path(project.client.layout.state("job")).exists(), PATIENCE, "the state to come back")
-        wait_for(lambda: Path(project.client.layout.lock).exists(), PATIENCE, "the lock to come back")
+        wait_for(lambda: project.record().get("epoch", 0) > epoch, PATIENCE, "the directory to be taken anew")
+        assert Path(project.client.layout.state("job")).exists()
+        assert Path(project.client.layout.lock).exists()
         assert len([p for p in processes.below(project.state_dir) if p.is_runner]) <= 1
         (notes / "b.gate").touch()
         project.await_phases("job", a="succeeded", b="succeeded", job="succeeded")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -79,8 +78,7 @@ class Project:
             if manager.poll() is None:
                 manager.kill()
                 manager.wait(PATIENCE)
-        for process in processes.below(str(self.root)):
-            os.kill(process.pid, signal.SIGKILL)
+        processes.clear(str(self.root))
 
     def record(self) -> dict[str, Any]:
         """Return `manager.json`, empty if there is none."""
