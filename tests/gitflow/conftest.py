@@ -20,15 +20,15 @@ class Repository(Project):
         if not (root / ".git").exists():
             self.git("init", "--quiet", "--initial-branch=main")
 
-    def git(self, *words: str) -> str:
-        """Run git and return what it prints."""
+    def git(self, *words: str, check: bool = True) -> str:
+        """Run git and return what it prints; unless `check`, it may fail."""
         environ = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
         identity = ["-c", "user.name=test", "-c", "user.email=test@example.org", "-c", "commit.gpgsign=false"]
         return subprocess.run(
             ["git", *identity, *words],
             cwd=self.root,
             env=environ | {"GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_SYSTEM": os.devnull},
-            check=True,
+            check=check,
             capture_output=True,
             text=True,
         ).stdout
