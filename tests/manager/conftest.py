@@ -12,10 +12,10 @@ from hypothesis import HealthCheck, settings
 from tests.manager import rig
 
 settings.register_profile(
-    "laptop", max_examples=60, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck)
+    "laptop", max_examples=50, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck)
 )
 settings.register_profile(
-    "ci", max_examples=600, stateful_step_count=60, deadline=None, suppress_health_check=list(HealthCheck)
+    "ci", max_examples=400, stateful_step_count=50, deadline=None, suppress_health_check=list(HealthCheck)
 )
 settings.load_profile("ci" if os.environ.get("CI") else "laptop")
 

@@ -72,7 +72,7 @@ class World:
         self.begun: dict[str, Launch] = {}
         """Every run whose command began, by run id."""
         self.overlaps: list[str] = []
-        """Runs that began while another run of the same task lived."""
+        """Runs that began while another run of the same task lived, or before they were journaled."""
         self.synced = 0
         self._project = str(root)
         self._options = {"poll_interval": 1.0, "max_runners": 4, "events": False} | options
@@ -202,6 +202,8 @@ class World:
         for slot, other in self.platform.runners.items():
             if slot != launch.slot and (other.launch.uid, other.launch.task) == (launch.uid, launch.task):
                 self.overlaps.append(f"{launch.run} and {other.launch.run} of task {launch.task}")
+        if self._manager is not None and self._manager.desk.journal.pending:
+            self.overlaps.append(f"{launch.run} began before the journal held its start")
         self.begun[launch.run] = launch
 
     def running(self) -> dict[str, Slot]:
@@ -223,13 +225,14 @@ class World:
         *,
         queue: Sequence[Any] = (),
         result: Any = None,  # noqa: ANN401 - JSON
+        lingers: bool = False,
     ) -> Launch:
         """End the run of `job/task` as the runner does: its files, then itself. A text in `queue` is a raw line."""
         slot = self.slot(name)
         launch = self.platform.runners[slot].launch
         if os.path.isdir(launch.out_dir):  # it is not, where a rewind has moved it away
             leave(launch, code, queue=queue, result=result)
-        self.platform.end(slot, code)
+        self.platform.end(slot, code, lingers=lingers)
         return launch
 
     def do(self, *names: str, code: int = 0, queue: Sequence[Any] = (), result: Any = None) -> None:  # noqa: ANN401

@@ -6,6 +6,8 @@ end all obstacles go away, and every job must come to its end.
 
 from __future__ import annotations
 
+import contextlib
+import operator
 import os
 import shutil
 import tempfile
@@ -23,6 +25,7 @@ from air_executor.core.state import HELD, PAUSED, Done, JobState, Queued, Runnin
 from air_executor.core.transitions import Job
 from air_executor.store import codec
 from air_executor.store.journal import Journal
+from air_executor.store.journal import read as read_journals
 from tests.manager.rig import World, leave
 
 JOBS = ("j1", "j2", "j3")
@@ -47,6 +50,9 @@ LINES: dict[str, list[Any]] = {
 }
 CYCLES = st.sampled_from([0, 1, 1, 2])
 """How often the manager gets round to its work before the next thing happens."""
+POINTS = [("inbox", "done"), ("desk.journal", "flush"), ("desk.journal", "sync"), ("backend", "spawn")]
+POINTS += [("backend", "remove"), ("jobs", "checkpoint"), ("runs", "create"), ("jobs", "create"), ("jobs", "remove")]
+"""Where a crash within a cycle strikes: what of the manager, and which of its methods."""
 GARBAGE = [b"", b"{", b"[]", b'{"op": [], "job": "j1"}', b'{"op": "add", "job": "../x", "tasks": [{}]}', b"\xff\x00"]
 GARBAGE += [b'{"op": "add", "job": "j1", "tasks": [{"command": ""}]}', b'{"op": "cancel", "job": "j1", "task": "no"}']
 GARBAGE += [b'{"op": "retry", "job": "j\\u0000"}', b'{"op": "wake", "job": "\\ud800"}', b'{"op": "add", "job": 1}']
@@ -72,6 +78,11 @@ class AnyOrder(RuleBasedStateMachine):
         self.power_failed = False
 
     def _listen(self, job: Job, event: Event) -> None:
+        if isinstance(event, Ended):
+            run = f"{job.state.uid}-{event.seq}"
+            assert all(runner.launch.run != run for runner in self.world.platform.runners.values()), (
+                "booked while it is"
+            )
         if isinstance(event, Ended) and event.reason == "ok":
             name = next(t.id for t in job.state.tasks.values() if any(a.seq == event.seq for a in t.attempts[-1:]))
             assert (job.state.uid, name) not in self.successes, f"{name} of {job.state.id} succeeded twice"
@@ -124,7 +135,7 @@ class AnyOrder(RuleBasedStateMachine):
     def ask(self, op: str, job: str, task: str | None, cycles: int) -> None:
         """Ask for something, sensible or not."""
         if op == "add":
-            extra = {"id": f"x{len(self.applied)}", "command": "x"} | ({"after": [task]} if task else {})
+            extra = {"command": "x"} | ({"after": [task]} if task else {})
             self.world.ask(op, job, tasks=[extra])
         else:
             self.world.ask(op, job, task)
@@ -147,13 +158,14 @@ class AnyOrder(RuleBasedStateMachine):
         code=st.sampled_from([0, 0, 0, 1]),
         lines=st.sampled_from(sorted(LINES)),
         cycles=CYCLES,
+        lingers=st.booleans(),
     )
-    def finish(self, number: int, code: int, lines: str, cycles: int) -> None:
+    def finish(self, number: int, code: int, lines: str, cycles: int, *, lingers: bool) -> None:
         """A task ends by itself."""
         name = self._runner(number)
         if name is not None:
             self.wrote[self.world.launch(name).run] = LINES[lines]
-            self.world.exit(name, code, queue=LINES[lines], result=lines)
+            self.world.exit(name, code, queue=LINES[lines], result=lines, lingers=lingers)
         self.cycle(cycles)
 
     @rule(number=st.integers(0, 5), lingers=st.booleans(), why=st.sampled_from([None, "oom", "evicted"]), cycles=CYCLES)
@@ -224,6 +236,41 @@ class AnyOrder(RuleBasedStateMachine):
         self.world.start()
         assert self.world.manager.problems == []
         self._same_as(memory)
+
+    @rule(point=st.sampled_from(POINTS), calls=st.integers(0, 2), after=st.booleans(), asked=st.sampled_from(JOBS))
+    def crash_within_a_cycle(self, point: tuple[str, str], calls: int, asked: str, *, after: bool) -> None:
+        """The manager is killed in the middle of its work, just before or just after it did something."""
+        self.world.ask("add", asked, tasks=[{"command": "x"}])
+        with pytest.MonkeyPatch.context() as patch:
+            place, name = point
+            owner = operator.attrgetter(place)(self.world.manager)
+            whole = getattr(owner, name)
+            left = calls
+
+            def deadly(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - stands in for any method
+                nonlocal left
+                left -= 1
+                if left >= 0:
+                    return whole(*args, **kwargs)
+                if after and left == -1:
+                    whole(*args, **kwargs)
+                raise KeyboardInterrupt
+
+            patch.setattr(owner, name, deadly)
+            with contextlib.suppress(KeyboardInterrupt):
+                self.world.cycle()
+        # What was decided and not flushed never was; what a line names, or was answered, must never be done again.
+        named = read_journals(self.world.layout).requests
+        self.applied = [name for name in self.applied if name in named or not self.world.inbox.waiting(name)]
+        self.before.clear()
+        self.world.restart()
+        states = [self.world.job(name) for name in self.world.jobs.ids()]
+        self.successes = {
+            (state.uid, task.id)
+            for state in states
+            for task in state.tasks.values()
+            if any(attempt.reason == "ok" for attempt in task.attempts)
+        }
 
     @rule(percent=st.integers(0, 100))
     def power_fails(self, percent: int) -> None:
