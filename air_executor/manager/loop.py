@@ -329,7 +329,9 @@ class Manager:
         self.lease.retake()
         self.jobs.prepare()
         self._install()
+        old = self.desk.journal
         self.desk.journal = recover.take_epoch(self.jobs, self.epoch)
+        old.close()
         self.saver.rewrite()
         self.lease.announce(self.epoch, self.options.version, self.clock.wall(), self.problems)
         if self.options.events:

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from air_executor.core import state as s
 from air_executor.core.state import JobState
 from air_executor.core.transitions import Job
-from air_executor.errors import CorruptFileError, FormatTooNewError, NotFoundError, StoreError
+from air_executor.errors import CorruptFileError, NotFoundError, StoreError
 from air_executor.store import files, journal
 from air_executor.store.inbox import Inbox
 from air_executor.store.jobs import Jobs
@@ -43,6 +43,8 @@ class Recovered:
     stateless: list[str] = field(default_factory=list)
     """Directories without a state: somebody checked out a commit from before the job."""
     problems: list[str] = field(default_factory=list)
+    unread: bool = False
+    """A state is there that could not be read: the journals stay, because they may hold more of it."""
 
 
 def take_epoch(jobs: Jobs, at_least: int) -> Journal:
@@ -113,7 +115,8 @@ def recover(
         kept = f"{path}.corrupt"
         shutil.copyfile(path, kept)
         done.problems.append(f"{path}: damaged lines; a copy is kept at {kept}")
-    journal.drop(replay.files, jobs.layout)
+    if not done.unread:
+        journal.drop(replay.files, jobs.layout)
     return done
 
 
@@ -132,8 +135,9 @@ def _load_all(jobs: Jobs, done: Recovered, journaled: Container[str]) -> tuple[i
         except CorruptFileError as error:
             where = files.quarantine(jobs.layout.state(name))
             done.left_alone[name] = f"{error}; moved to {where}: restore it (from git, say) and restart the manager"
-        except FormatTooNewError as error:
-            done.left_alone[name] = str(error)
+        except StoreError as error:  # refused by the volume, or written by a newer version
+            done.left_alone[name] = f"{error}; restart the manager when it can be read"
+            done.unread = True
         else:
             highest = max(highest, state.epoch)
             if state.ended and state.uid not in journaled:

@@ -676,3 +676,35 @@ def test_stranger_that_may_run_the_very_task(world: World) -> None:
     world.platform.settle()
     world.until(lambda: set(world.running()) == {"j/a", "j/b"})
     assert world.overlaps == []
+
+
+def test_a_state_that_cannot_be_read_now_costs_only_its_job_and_nothing_of_that(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An I/O error on one state file at a start: the others go on, and the job's decisions wait in the journal."""
+    world.submit("sick", "a", "b")
+    world.submit("well", "a", "b")
+    world.cycle(2)
+    world.manager.saver._next = float("inf")
+    world.exit("sick/a", queue=[{"id": "c", "command": "x"}])
+    world.cycle(2)
+    assert world.jobs.load("sick").tasks["a"].phase == "running", "the checkpoint is to be behind"
+    world.crash()
+    real = files.read
+
+    def read(path: str, *args: object) -> object:
+        if path == world.layout.state("sick"):
+            msg = f"cannot open {path}: Input/output error"
+            raise StoreError(msg)
+        return real(path, *args)  # type: ignore[arg-type]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(files, "read", read)
+        world.start()
+        assert "sick" in world.manager.catalog.left_alone
+        world.do("well/a", "well/b")
+        assert world.job("well").phase == "succeeded"
+        world.stop()
+    world.start()
+    assert world.phases("sick")["a"] == "succeeded"
+    assert "c" in world.phases("sick")
