@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import os
-import secrets
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -52,7 +51,7 @@ class Inbox:
             record["task"] = request.task
         if request.tasks:
             record["tasks"] = list(request.tasks)
-        name = f"{int(now * 1000):013d}-{secrets.token_hex(4)}.json"
+        name = f"{int(now * 1000):013d}-{files.random_hex(4)}.json"
         files.make_dir(self.layout.tmp)
         files.make_dir(self.layout.refused)
         files.replace(f"{self.layout.inbox}/{name}", json.dumps(record).encode() + b"\n", self.layout.tmp)
