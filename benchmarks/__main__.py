@@ -27,6 +27,7 @@ def main() -> int:
             if arguments.only is None or row.name in arguments.only:
                 print(f"measuring {row.name} …", file=sys.stderr, flush=True)
                 lines += row.measure(quick=arguments.quick)
+                table.write(arguments.output, lines, before)  # what is measured stays, whatever becomes of the rest
         before |= {"volume": table.kind_of_volume(root)}
     print(table.show(lines))
     facts = ", ".join(f"{key} {value}" for key, value in before.items())

@@ -15,6 +15,7 @@ import tempfile
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from importlib import resources
 from types import TracebackType
 from typing import Self
 
@@ -148,6 +149,11 @@ class Place:
         # The phase comes early in the file, and parsing all of it would take time from what is measured.
         with open(self.layout.state(name), "rb") as file:
             return any(phase in file.read(_HEAD) for phase in ENDED)
+
+
+def runner_script() -> str:
+    """Return the path of the runner script of the package under test."""
+    return str(resources.files("air_executor") / "runner" / "air-runner")
 
 
 @contextmanager

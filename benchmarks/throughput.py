@@ -12,9 +12,8 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from importlib import resources
 
-from benchmarks.place import LOOK, PATIENCE, Place
+from benchmarks.place import LOOK, PATIENCE, Place, runner_script
 from benchmarks.table import Line, Row, median_ratio
 
 RUNNERS = 4
@@ -52,11 +51,6 @@ def bare(tasks: int, *, runners: int = RUNNERS) -> float:
     return tasks / (time.monotonic() - begun)
 
 
-def runner_script() -> str:
-    """Return the path of the runner script of the package under test."""
-    return str(resources.files("air_executor") / "runner" / "air-runner")
-
-
 def parallel(tasks: int) -> float:
     """Return the tasks per second of GNU parallel."""
     begun = time.monotonic()
@@ -72,7 +66,7 @@ def spooler(tasks: int) -> float:
     env = {**os.environ, "TS_SOCKET": f"{folder}/socket", "TMPDIR": folder}
     subprocess.run(["tsp", "-S", str(RUNNERS)], env=env, check=True)
     try:
-        queue = f"for task in $(seq {tasks}); do tsp -n true; done >/dev/null; tsp -w"
+        queue = f"for task in $(seq {tasks}); do tsp true; done >/dev/null; tsp -w"
         begun = time.monotonic()
         subprocess.run(["sh", "-c", queue], env=env, check=True, timeout=PATIENCE)
         return tasks / (time.monotonic() - begun)
