@@ -17,6 +17,9 @@ from air_executor.store.inbox import Inbox
 
 log = logging.getLogger(__name__)
 
+STAMP_STEP = 2.0
+"""Seconds that no volume's time stamps are coarser than."""
+
 
 class Intake:
     """Takes requests and jobs in for one manager."""
@@ -31,6 +34,8 @@ class Intake:
         self._report = report
         self.answers: dict[str, str] = {}
         """Requests that are decided, each with its job, and answered once the journal holds that durably."""
+        self._scanned = 0.0
+        """When the names in `jobs/` had last changed at the last full look; 0: look again in any case."""
         self.stateless: list[str] = []
         """Job directories without a state, to be set aside once they have no runners."""
 
@@ -113,6 +118,9 @@ class Intake:
     def rescan(self) -> None:
         """Heal what no wake-up told: new jobs, jobs whose directory has gone, directories without a state."""
         desk = self._desk
+        changed = files.changed_at(desk.jobs.layout.jobs)
+        if changed == self._scanned:
+            return  # no name has come or gone, so ten thousand need not be read again
         there = set(desk.jobs.ids())
         for name in sorted(there):
             if not desk.catalog.knows(name) and (desk.scope is None or name in desk.scope):
@@ -126,6 +134,8 @@ class Intake:
         for name in [name for name in desk.catalog.ended if name not in there and name not in desk.unsaved]:
             desk.catalog.drop(name)
         self.set_stateless_aside()
+        # A change in the same tick as our look would leave the stamp as it is.
+        self._scanned = changed if desk.clock.wall() - changed > STAMP_STEP else 0.0
 
     def set_stateless_aside(self) -> None:
         """Move away job directories that have no state, once their runners are gone."""

@@ -231,6 +231,14 @@ def list_dir(path: str) -> list[str]:
         fail("list", path, error)
 
 
+def changed_at(path: str) -> float:
+    """Return when a file or the names in a directory last changed, in Unix seconds; 0 if there is none."""
+    try:
+        return os.stat(path).st_mtime
+    except OSError:
+        return 0.0
+
+
 def list_folders(path: str) -> list[str]:
     """Return the names of the directories in a directory, links to directories left out; none if it does not exist.
 
