@@ -84,8 +84,12 @@ class Backend(Protocol):
         Returns at once; idempotent; call it again until `observe` no longer lists the slot.
         """
 
-    def on_change(self, wake: Callable[[], None]) -> None:
-        """Call `wake` from now on whenever something may have changed. A hint only; it may be lost."""
+    def on_change(self, wake: Callable[[], None]) -> int | None:
+        """Call `wake` from now on whenever something may have changed. A hint only; it may be lost.
+
+        A backend that has a descriptor for this, readable until `observe` has looked, returns it instead and never
+        calls: who sleeps beside it anyway is then woken without a thread in between.
+        """
 
     def close(self) -> None:
         """Release handles and threads. Runners go on."""

@@ -169,10 +169,11 @@ class FakeBackend:
         if not self.platform.slow_removal:
             self.platform.lose(slot)
 
-    def on_change(self, wake: Callable[[], None]) -> None:
+    def on_change(self, wake: Callable[[], None]) -> int | None:
         """See `Backend.on_change`."""
         self._wakes.append(wake)
         self.platform.wakes.append(wake)
+        return None
 
     def close(self) -> None:
         """See `Backend.close`."""

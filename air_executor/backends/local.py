@@ -149,9 +149,9 @@ class LocalBackend:
                 # The runner passes a TERM on to its group; a KILL it cannot.
                 self._processes.signal(held, number, group=runner.pid if kill else None)
 
-    def on_change(self, wake: Callable[[], None]) -> None:
+    def on_change(self, wake: Callable[[], None]) -> int | None:
         """See `Backend.on_change`."""
-        self._processes.on_exit(wake)
+        return self._processes.on_exit(wake)
 
     def close(self) -> None:
         """See `Backend.close`."""

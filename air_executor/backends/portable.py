@@ -91,7 +91,7 @@ class PsutilProcesses:
         """See `Processes`."""
         return set()
 
-    def on_exit(self, wake: Callable[[], None]) -> None:
+    def on_exit(self, wake: Callable[[], None]) -> int | None:
         """See `Processes`."""
 
         def watch() -> None:
@@ -102,6 +102,7 @@ class PsutilProcesses:
 
         self._thread = threading.Thread(target=watch, name="air-exits", daemon=True)
         self._thread.start()
+        return None
 
     def close(self) -> None:
         """See `Processes`."""

@@ -14,7 +14,6 @@ import os
 import select
 import signal
 import sys
-import threading
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -99,8 +98,8 @@ class Processes(Protocol):
     def children(self) -> set[int]:
         """Return our children, orphans that came to us included; nothing where orphans do not come to us."""
 
-    def on_exit(self, wake: Callable[[], None]) -> None:
-        """Call `wake` from a thread of our own when a held process ends."""
+    def on_exit(self, wake: Callable[[], None]) -> int | None:
+        """Return a descriptor that is readable while `exited` has something, or call `wake` when a process ends."""
 
     def close(self) -> None:
         """Stop the thread and let go of everything."""
@@ -129,9 +128,6 @@ class LinuxProcesses:
             raise OSError(ctypes.get_errno(), "prctl(PR_SET_CHILD_SUBREAPER)")
         self._children = os.open(children, os.O_RDONLY | os.O_CLOEXEC)
         self._exits = select.epoll()
-        self._hints: select.epoll | None = None
-        self._stop = -1
-        self._thread: threading.Thread | None = None
         self._held: dict[int, Held] = {}
         self._strangers: dict[int, bytes] = {}
         self._ticks = os.sysconf("SC_CLK_TCK")
@@ -224,28 +220,12 @@ class LinuxProcesses:
                 offset += len(part)
         return {int(pid) for pid in pids.split()}
 
-    def on_exit(self, wake: Callable[[], None]) -> None:
-        """See `Processes`. Edge-triggered: an exit that nobody has taken note of yet does not spin the thread."""
-        hints = self._hints = select.epoll()
-        self._stop = os.eventfd(0, os.EFD_CLOEXEC)
-        hints.register(self._stop, select.EPOLLIN)
-        hints.register(self._exits, select.EPOLLIN | select.EPOLLET)
-
-        def watch() -> None:
-            while all(fd != self._stop for fd, _ in hints.poll()):
-                wake()
-
-        self._thread = threading.Thread(target=watch, name="air-exits", daemon=True)
-        self._thread.start()
+    def on_exit(self, wake: Callable[[], None]) -> int | None:  # noqa: ARG002 - the descriptor tells
+        """See `Processes`."""
+        return self._exits.fileno()
 
     def close(self) -> None:
         """See `Processes`."""
-        if self._thread is not None and self._hints is not None:
-            os.eventfd_write(self._stop, 1)
-            self._thread.join()
-            self._hints.close()
-            os.close(self._stop)
-            self._thread = self._hints = None
         for held in list(self._held.values()):
             self.release(held)
         self._exits.close()

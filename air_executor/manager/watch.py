@@ -27,8 +27,8 @@ class Wakeups:
 
     def __init__(self) -> None:
         self._read, self._write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK) if hasattr(os, "pipe2") else _pipe()
-        self._poll = select.poll()
-        self._poll.register(self._read, select.POLLIN)
+        self._poll = _Poll()
+        self._poll.register(self._read)
         self._stop = threading.Event()
         self._watchers: list[threading.Thread] = []
         self._events = -1
@@ -43,8 +43,16 @@ class Wakeups:
 
     def sleep(self, seconds: float) -> None:
         """Sleep until somebody rings, at most `seconds`."""
-        for fd, _ in self._poll.poll(max(0.0, seconds) * 1000):
-            self._news |= _drain(fd) and fd == self._events
+        for fd in self._poll.wait(max(0.0, seconds)):
+            if fd == self._events:
+                self._news |= _drain(fd)
+            elif fd == self._read:
+                _drain(fd)
+
+    def also(self, fd: int | None) -> None:
+        """Wake, too, whenever this descriptor becomes readable; somebody else reads it."""
+        if fd is not None:
+            self._poll.register(fd, once=True)
 
     def news(self) -> bool:
         """Tell whether something may have appeared since the last call; always, where no event tells."""
@@ -67,7 +75,7 @@ class Wakeups:
         except OSError as error:
             log.warning("no events from %s, polling only: %s", folder, error)
         else:
-            self._poll.register(self._events, select.POLLIN)
+            self._poll.register(self._events)
             self._news = True
 
     def _watch(self, folder: str) -> None:
@@ -99,6 +107,28 @@ class Wakeups:
         self._stop.set()
         for thread in self._watchers:
             thread.join(timeout=0.2)
+
+
+class _Poll:
+    """`epoll` where there is one, because only that can wake once for what stays readable; `poll` elsewhere."""
+
+    def __init__(self) -> None:
+        self._epoll = select.epoll() if sys.platform == "linux" else None
+        self._poll = select.poll()
+
+    def register(self, fd: int, *, once: bool = False) -> None:
+        if self._epoll is not None:
+            self._epoll.register(fd, select.EPOLLIN | (select.EPOLLET if once else 0))
+        else:
+            self._poll.register(fd, select.POLLIN)
+
+    def unregister(self, fd: int) -> None:
+        (self._epoll or self._poll).unregister(fd)
+
+    def wait(self, seconds: float) -> list[int]:
+        if self._epoll is not None:
+            return [fd for fd, _ in self._epoll.poll(seconds)]
+        return [fd for fd, _ in self._poll.poll(seconds * 1000)]
 
 
 def _drain(fd: int) -> bool:
