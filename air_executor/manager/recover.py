@@ -64,7 +64,7 @@ def take_epoch(jobs: Jobs, at_least: int) -> Journal:
         break
     for name in files.list_dir(layout.tmp):
         path = f"{layout.tmp}/{name}"
-        if (name.isdigit() and int(name) < epoch) or (not name.isdigit() and _stale(path)):
+        if (name.isdecimal() and int(name) < epoch) or (not name.isdecimal() and _stale(path)):
             # Renamed first: whoever still builds in there finds its rename failing from this instant on.
             doomed = f"{layout.tmp}/removed-{epoch}-{name}"
             try:

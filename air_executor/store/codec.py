@@ -7,6 +7,7 @@ Unknown keys are kept. A task's line is cached on the task, so a checkpoint cost
 from __future__ import annotations
 
 import json
+import math
 import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import fields
@@ -33,6 +34,7 @@ from air_executor.core.state import (
 from air_executor.core.times import from_text, to_text
 from air_executor.core.usage import Moments, Usage
 from air_executor.errors import BadInputError, CorruptFileError, FormatTooNewError
+from air_executor.store import shape
 
 FORMAT = 1
 
@@ -139,20 +141,29 @@ def load_job(data: bytes, path: str) -> JobState:
         CorruptFileError: it is not a state file; `path` is for the message.
     """
     try:
-        raw = json.loads(data)
+        raw = json.loads(data, parse_float=_number, parse_constant=_number)
         if not isinstance(raw, dict):
             raise TypeError("not a JSON object")  # noqa: TRY301 - becomes the message below
         if raw.get("format", 0) > FORMAT:
             msg = f"{path}: format {raw['format']} is newer than {FORMAT}, the newest this version reads; upgrade"
             raise FormatTooNewError(msg)
         return _load_job(raw)
-    except (ValueError, TypeError, KeyError, AttributeError, BadInputError, RecursionError) as error:
+    except (ValueError, OverflowError, TypeError, KeyError, AttributeError, BadInputError, RecursionError) as error:
         detail = f"missing {error}" if isinstance(error, KeyError) else str(error)
         msg = f"{path}: not a readable state file ({detail})"
         raise CorruptFileError(msg) from error
 
 
+def _number(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        msg = f"{text} is no number that could be written again"
+        raise ValueError(msg)
+    return value
+
+
 def _load_job(raw: dict[str, Any]) -> JobState:
+    shape.check_job(raw)
     job = JobState(
         id=_text(raw["id"]),
         uid=_text(raw["uid"]),
@@ -197,6 +208,7 @@ def _check_tasks(job: JobState) -> None:
 
 
 def _load_task(raw: dict[str, Any], position: int) -> TaskState:
+    shape.check_task(raw, position)
     phase = raw["phase"]
     status: Queued | Running | Done
     if phase == QUEUED:

@@ -263,7 +263,7 @@ def file_key(name: str) -> tuple[int, int] | None:
     """Return epoch and number of a journal file's name, or None for any other name."""
     stem = name.removesuffix(".jsonl")
     epoch, _, number = stem.partition("-")
-    return (int(epoch), int(number)) if stem != name and epoch.isdigit() and number.isdigit() else None
+    return (int(epoch), int(number)) if stem != name and epoch.isdecimal() and number.isdecimal() else None
 
 
 def read(layout: Layout, below: int | None = None) -> Replay:

@@ -71,7 +71,7 @@ class Layout:
         if name == "runner.pid":
             return Slot(job, 0)
         number = name.removeprefix("runner-").removesuffix(".pid")
-        return Slot(job, int(number)) if name == f"runner-{number}.pid" and number.isdigit() else None
+        return Slot(job, int(number)) if name == f"runner-{number}.pid" and number.isdecimal() else None
 
     def job_of_workspace(self, path: str) -> str | None:
         """Return the job whose workspace `path` is, or None."""

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
 import os
+import re
 import time
 from collections.abc import Mapping
 from contextlib import contextmanager
@@ -26,6 +28,10 @@ if TYPE_CHECKING:
 MAX_EXIT = 64 * 1024
 MAX_RESULT = 16 * 1024
 MAX_QUEUE = 64 * 1024 * 1024
+_NUMBER = re.compile(r"[0-9]{1,9}")
+MAX_NESTING = 100
+"""How deep lists and objects of a result may lie in each other: readers of the state recurse on top of this."""
+MAX_MEMORY = 2**63 - 1
 PRECREATED = ("output.log", "queue.jsonl", "result.json", "exit.json")
 
 
@@ -193,7 +199,7 @@ class Runs:
 
 def _seq(name: str) -> int:
     number, dash, _ = name.partition("-")
-    return int(number) if dash and number.isdigit() else 0
+    return int(number) if dash and _NUMBER.fullmatch(number) else 0
 
 
 def _no_constant(name: str) -> None:
@@ -206,11 +212,22 @@ def _parse_result(data: bytes) -> Any:  # noqa: ANN401 - any JSON value
         return None
     try:
         value = json.loads(data, parse_constant=_no_constant)
-        json.dumps(value)
+        json.dumps(value, allow_nan=False)  # 1e999 is read as infinite, and could not be written
     except (ValueError, RecursionError) as error:
         msg = f"result.json: not JSON ({error})"
         raise CorruptFileError(msg) from error
+    if _deeper(value, MAX_NESTING):
+        msg = f"result.json: nested deeper than {MAX_NESTING} levels"
+        raise CorruptFileError(msg)
     return value
+
+
+def _deeper(value: object, than: int) -> bool:
+    """Tell whether lists and objects lie in each other more than `than` deep."""
+    if not isinstance(value, list | dict):
+        return False
+    inner = value.values() if isinstance(value, dict) else value
+    return than == 0 or any(_deeper(item, than - 1) for item in inner)
 
 
 def _parse_exit(data: bytes, ended: float) -> Exit | None:
@@ -220,12 +237,12 @@ def _parse_exit(data: bytes, ended: float) -> Exit | None:
             exit_code=int(raw["exit_code"]),
             timed_out=bool(raw.get("timed_out")),
             cpu=_cpu(raw.get("user"), raw.get("system")),
-            memory=raw.get("memory_peak"),
+            memory=memory if isinstance(memory := raw.get("memory_peak"), int) and 0 <= memory <= MAX_MEMORY else None,
             oom_kills=int(raw.get("oom_kills") or 0),
-            message=raw.get("message"),
+            message=message if isinstance(message := raw.get("message"), str) else None,
             ended=ended,
         )
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+    except (ValueError, OverflowError, KeyError, TypeError, AttributeError, RecursionError):
         return None
 
 
@@ -240,4 +257,4 @@ def _cpu(*parts: str | None) -> float | None:
             total += 60 * float(minutes) + float(seconds)
         except ValueError:
             return None
-    return round(total, 6)
+    return round(total, 6) if 0 <= total < math.inf else None

@@ -165,6 +165,8 @@ def test_cancel_stops_the_process(local: Local) -> None:
         ('rm -f "$AIR_QUEUE"; mkdir "$AIR_QUEUE"', "rejected"),
         ('truncate -s 50G "$AIR_RESULT"', "rejected"),
         ('echo "[" >"$AIR_RESULT"', "rejected"),
+        ('echo 1e999 >"$AIR_RESULT"', "rejected"),
+        ('out=${AIR_QUEUE%/*}; echo "{\\"exit_code\\": 1e999}" >"$out/exit.json"; kill -9 $PPID', "lost"),
         ('truncate -s 50G "$AIR_QUEUE"', "rejected"),
         ('echo \'{"command": "x", "nonsense": 1}\' >>"$AIR_QUEUE"', "rejected"),
         ('out=${AIR_QUEUE%/*}; rm -f "$out/output.log"; ln -s /etc/passwd "$out/output.log"', "ok"),
