@@ -166,6 +166,7 @@ def program() -> Any:  # noqa: ANN401 - as in `build`
 
 def run(arguments: Sequence[str]) -> int:
     """Run the program and return its exit code."""
+    _open_closed_streams()
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(
@@ -195,6 +196,13 @@ def run(arguments: Sequence[str]) -> int:
     return 0
 
 
+def _open_closed_streams() -> None:
+    """Open what the caller has closed (`>&-`), lest the next file we open becomes our stdout."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115 - open for as long as we run
+
+
 def _show_traceback() -> None:
     import traceback  # noqa: PLC0415 - only with --debug
 
@@ -222,4 +230,7 @@ def _reader_left() -> int:
 def _complain(message: str) -> None:
     from air_executor.cli.terminal import clean  # noqa: PLC0415 - only for errors
 
-    sys.stderr.write(f"error: {clean(message)}\n")
+    lines = "\n  ".join(
+        clean(line) for line in message.split("\n  ")
+    )  # an error with several problems has a line for each
+    sys.stderr.write(f"error: {lines}\n")

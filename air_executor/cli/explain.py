@@ -57,9 +57,11 @@ def _around(client: Client, settings: Settings, state: JobState) -> Around:
         if isinstance(other, JobState) and not other.ended:
             count = sum(task.phase == RUNNING for task in other.tasks.values())
             running[other.queue] = running.get(other.queue, 0) + count
+    manager = look(client.layout)
     return Around(
         now=time.time(),
-        manager=look(client.layout).running,
+        manager=manager.running,
+        passed_over_for=(manager.only or ()) if manager.passes_over(state.id, state.submitted_by) else (),
         jobs={
             name: phase for name, uid in state.after_uids.items() if (phase := _phase(client, name, uid)) is not None
         },

@@ -127,7 +127,7 @@ class Follower:
         for task, run in running[:RUNNING_SHOWN]:
             since = format_duration(max(0, round(time.time() - run.since)))
             attempt = f" (run {task.runs})" if task.runs > 1 else ""
-            stopping = f" stopping: {run.stop}" if run.stop else ""
+            stopping = f" is being stopped: {reason_text(run.stop, None)}" if run.stop else ""
             lines.append(styled(f"  ▸ {task.id} {since}{attempt}{stopping}", "cyan"))
         if len(running) > RUNNING_SHOWN:
             lines.append(styled(f"    … and {len(running) - RUNNING_SHOWN} more", "cyan"))

@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from air_executor.cli.terminal import PHASE_STYLES, styled
-from air_executor.core.outcome import outcome_text
+from air_executor.core.outcome import outcome_text, reason_text
 from air_executor.core.state import Done, JobState, Running, TaskState
 from air_executor.core.times import format_duration, to_text
 
@@ -44,7 +44,7 @@ def jobs_page(found: Iterable[JobState | tuple[str, str]], manager: Presence, no
         table.add_row(*_row(job, now))
     parts: list[RenderableType] = [table] if jobs else [styled(f"no jobs in {root}", "bright_black")]
     parts += [styled(f"✗ {name} cannot be read: {what}", "red") for name, what in unreadable]
-    parts += _about_manager(manager, open_jobs=any(not job.ended for job in jobs))
+    parts += _about_manager(manager, [job for job in jobs if not job.ended])
     return Group(*parts)
 
 
@@ -77,10 +77,15 @@ def _ago(seconds: float) -> str:
     return f"{max(0, int(seconds))}s"
 
 
-def _about_manager(manager: Presence, *, open_jobs: bool) -> list[RenderableType]:
+def _about_manager(manager: Presence, open_jobs: list[JobState]) -> list[RenderableType]:
     lines: list[RenderableType] = [styled(f"✗ {problem}", "red") for problem in manager.problems]
     if open_jobs and manager.running is False:
         lines.append(styled("no manager is running: start one with `air-executor manager`", "yellow"))
+    left = next((job.id for job in open_jobs if manager.passes_over(job.id, job.submitted_by)), None)
+    if left is not None:
+        only = ", ".join(manager.only or ())
+        about = f"the manager at work sees only {only} through; be next with `air-executor run {left}`"
+        lines.append(styled(about, "yellow"))
     return lines
 
 
@@ -88,7 +93,7 @@ def job_page(job: JobState, manager: Presence, now: float, *, everything: bool) 
     """Return one job's page."""
     return Group(
         *_header(job, now),
-        *_about_manager(manager, open_jobs=not job.ended),
+        *_about_manager(manager, [] if job.ended else [job]),
         "",
         _tasks(job, now, everything=everything),
     )
@@ -104,14 +109,15 @@ def _header(job: JobState, now: float) -> list[Text]:
     lines = [head, styled("tasks: " + ", ".join(f"{count} {phase}" for phase, count in counts.items()))]
     times = f"submitted {to_text(job.submitted_at)}"
     if job.started_at is not None:
-        times += f", {'took' if job.ended else 'runs since'} {_took(job, now)}"
+        took = _took(job, now)
+        times += f", took {took}" if job.ended else f", started {took} ago"
     lines.append(styled(times))
     efficiency = f", efficiency {usage.work_seconds / usage.runner_seconds:.1%}" if usage.runner_seconds else ""
     cost = f", cost {usage.cost:.6g}" if usage.cost else ""
     lines.append(
         styled(
-            f"{usage.runs} runs: {usage.runner_seconds:.2f} runner-seconds, work {usage.work_seconds:.2f} s, "
-            f"idle {usage.idle_seconds:.2f} s{efficiency}{cost}"
+            f"{usage.runs} run{'' if usage.runs == 1 else 's'}: {usage.runner_seconds:.2f} runner-seconds, "
+            f"work {usage.work_seconds:.2f} s, idle {usage.idle_seconds:.2f} s{efficiency}{cost}"
         )
     )
     options = [
@@ -187,7 +193,7 @@ def _why(task: TaskState, now: float) -> str:
     if isinstance(status, Done):
         text = "" if status.phase == "succeeded" else outcome_text(status)
     elif isinstance(status, Running):
-        text = f"is being stopped: {status.stop}" if status.stop else ""
+        text = f"is being stopped: {reason_text(status.stop, None)}" if status.stop else ""
     elif status.waits_until is not None and status.waits_until > now:
         text = (
             f"{'runs again' if status.retrying else 'starts'} in {format_duration(round(status.waits_until - now, 1))}"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import sys
 import time
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -234,8 +233,8 @@ class _Run:
         self._interrupted += 1
         if self._interrupted > 1:
             # The terminal is left as it should be; everything else is what the next manager puts in order.
-            sys.stderr.write("\x1b[?25h\n" if sys.stderr.isatty() else "")
-            sys.stderr.flush()
+            # Not through sys.stderr, which the live view has taken over.
+            os.write(2, b"\x1b[?25h\n" if os.isatty(2) else b"")
             os._exit(INTERRUPTED)
         self._follower.hint = "stopping; Ctrl-C again to leave at once"
         if self._manager is not None:

@@ -50,8 +50,9 @@ def submit(
         say(state.id)
     from air_executor.store.presence import look  # noqa: PLC0415 - after the deed
 
-    if look(client.layout).running is False:
-        note(
-            "no manager is running here; start one with `air-executor manager`, "
-            f"or see this job through with `air-executor run {state.id}`"
-        )
+    manager = look(client.layout)
+    see_through = f"see this job through with `air-executor run {state.id}`"
+    if manager.running is False:
+        note(f"no manager is running here; start one with `air-executor manager`, or {see_through}")
+    elif manager.passes_over(state.id, state.submitted_by):
+        note(f"the manager at work here sees only {', '.join(manager.only or ())} through; {see_through}")

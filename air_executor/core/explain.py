@@ -24,6 +24,8 @@ class Around:
     now: float
     manager: bool | None = True
     """Whether one is running; None if it cannot be told."""
+    passed_over_for: Sequence[str] = ()
+    """The only jobs that this manager takes care of, where that leaves out the one in question."""
     jobs: Mapping[str, str] = field(default_factory=dict)
     """Phases of the jobs that this one waits for."""
     running: int = 0
@@ -143,8 +145,7 @@ def _running(task: TaskState, run: Running, now: float) -> str:
     since = format_duration(max(0.0, round(now - run.since, 1)))
     text = f"has been running for {since} (run {run.seq}, attempt {task.runs})"
     if run.stop is not None:
-        why = "its tasks are queued again later" if run.stop == s.REQUEUE else reason_text(run.stop, None)
-        return f"{text} and is being stopped: {why}"
+        return f"{text} and is being stopped: {reason_text(run.stop, None)}"
     if "timeout" in task.spec:
         left = run.since + float(task.spec["timeout"]) - now
         text += (
@@ -166,6 +167,9 @@ def _hindrance(job: JobState, around: Around) -> str | None:
         return f"waits for {'job' if len(unfinished) == 1 else 'jobs'} {_listed(unfinished)}"
     if around.manager is False:
         return "has no manager: none is running here; start one with `air-executor manager`"
+    if around.passed_over_for:
+        who = f"the one at work here sees only {_listed(around.passed_over_for)} through"
+        return f"has no manager: {who}; be next with `air-executor run {job.id}`"
     return None
 
 

@@ -20,6 +20,7 @@ _WORDS = {
     s.BUDGET: "the job has more than max_tasks",
     s.UPSTREAM: "something before it failed",
     s.OK: "not needed",
+    s.REQUEUE: "it will be run again, at no charge",
 }
 
 

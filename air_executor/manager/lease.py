@@ -7,35 +7,28 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Collection
 from typing import Any
 
 from filelock import FileLock, Timeout
 
 from air_executor.core.names import Host
 from air_executor.core.times import to_text
-from air_executor.errors import CorruptFileError, DirectoryLostError, ManagerHeldError, StoreError
+from air_executor.errors import DirectoryLostError, ManagerHeldError, StoreError
 from air_executor.store import files
 from air_executor.store.layout import Layout
+from air_executor.store.presence import Presence, read_record
 
 KIND = "file"
-MAX_RECORD = 1024 * 1024
-
-
-def read_record(layout: Layout) -> dict[str, Any]:
-    """Return what `manager.json` says; empty if there is none or it is unreadable."""
-    try:
-        found = files.read(layout.manager, MAX_RECORD)
-        raw = {} if found is None else json.loads(found[0])
-    except (CorruptFileError, ValueError):
-        return {}
-    return raw if isinstance(raw, dict) else {}
 
 
 class FileLease:
     """The lock on one state directory."""
 
-    def __init__(self, layout: Layout, host: Host) -> None:
+    def __init__(self, layout: Layout, host: Host, only: Collection[str] | None = None) -> None:
+        """`only` are the jobs for whose sake the directory is taken; None: for all."""
         self._layout = layout
+        self._only = only
         self._host = host
         self._lock = FileLock(layout.lock, timeout=0)
         self._inode: tuple[int, int] | None = None
@@ -56,11 +49,12 @@ class FileLease:
             self._lock.acquire()
             info = os.stat(self._layout.lock)
         except Timeout as error:
-            who = read_record(self._layout)
-            name = f"pid {who.get('pid')} on {who.get('host')}, since {who.get('since')}" if who else "another process"
-            msg = (
-                f"{self._layout.root} is already managed by {name}; stop it first, or just submit: it will take the job"
-            )
+            other = Presence(running=True, record=read_record(self._layout))
+            name = other.who if other.record else "another process"
+            what_to_do = "stop it first, or just submit: it will take the job"
+            if other.only is not None:
+                what_to_do = f"it sees only {', '.join(other.only)} through; wait until it has left, or stop it first"
+            msg = f"{self._layout.root} is already managed by {name}; {what_to_do}"
             raise ManagerHeldError(msg) from error
         except OSError as error:
             files.fail("lock", self._layout.lock, error)
@@ -78,7 +72,8 @@ class FileLease:
             since = to_text(now)
             self._record = {"kind": KIND, "host": self._host.name, "pid": os.getpid(), "boot": self._host.boot}
             self._record |= {"epoch": epoch, "version": version, "since": since}
-        record = self._record | {"until": to_text(now) if until else None, "problems": problems or []}
+        only = None if self._only is None else sorted(self._only)
+        record = self._record | {"only": only, "until": to_text(now) if until else None, "problems": problems or []}
         files.replace(
             self._layout.manager, (json.dumps(record, indent=2) + "\n").encode(), self._layout.tmp, sync=until
         )

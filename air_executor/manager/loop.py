@@ -21,7 +21,7 @@ from air_executor.manager.catalog import Catalog, EndedJob
 from air_executor.manager.clock import Clock
 from air_executor.manager.desk import Desk
 from air_executor.manager.intake import Intake
-from air_executor.manager.lease import FileLease, read_record
+from air_executor.manager.lease import FileLease
 from air_executor.manager.save import Saver
 from air_executor.manager.start import Place, Starter
 from air_executor.manager.supervise import Supervisor
@@ -30,6 +30,7 @@ from air_executor.store import files
 from air_executor.store.inbox import Inbox
 from air_executor.store.jobs import Jobs
 from air_executor.store.layout import Layout
+from air_executor.store.presence import read_record
 from air_executor.store.runs import Runs
 
 log = logging.getLogger(__name__)
@@ -77,7 +78,7 @@ class Manager:
         self.jobs = Jobs(layout)
         self.runs = Runs(layout)
         self.inbox = Inbox(layout)
-        self.lease = FileLease(layout, host)
+        self.lease = FileLease(layout, host, options.scope)
         self.wakeups = Wakeups()
         self.problems: list[str] = []
         self._stopping: str | None = None
@@ -141,7 +142,7 @@ class Manager:
                 self.supervisor.adopt(job, task, run)
         self.supervisor.held.resolve()
         self.lease.announce(self.epoch, self.options.version, self.clock.wall(), self.problems)
-        self.backend.on_change(self.wakeups.wake)
+        self.wakeups.also(self.backend.on_change(self.wakeups.wake))
         if self.options.events:
             self.wakeups.watch(self.layout.inbox)
         for problem in self.problems:

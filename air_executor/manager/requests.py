@@ -72,16 +72,16 @@ def _tasks_to_add(request: Request, job: JobState) -> list[dict[str, Any]]:
 
 def _check_cancel(job: JobState, task: TaskState | None) -> None:
     if task is not None and isinstance(task.status, Done):
-        msg = f"task {task.id} of job {job.id} has already {task.phase}"
+        msg = f"task {task.id} of job {job.id} has already ended: it is {task.phase}"
         raise BadInputError(msg)
     if job.ended:
-        msg = f"job {job.id} has already {job.phase}"
+        msg = f"job {job.id} has already ended: it is {job.phase}"
         raise BadInputError(msg)
 
 
 def _check_pause(op: str, job: JobState) -> None:
     if job.ended:
-        msg = f"job {job.id} has already {job.phase}"
+        msg = f"job {job.id} has already ended: it is {job.phase}"
         raise BadInputError(msg)
     if (op == "pause") == (job.phase == s.PAUSED):
         msg = f"job {job.id} is {job.phase}"

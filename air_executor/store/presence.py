@@ -1,4 +1,4 @@
-"""Whether a manager is at work in a state directory, as seen from outside and without touching its lock.
+"""What `manager.json` says, and whether that manager is at work, without touching its lock.
 
 A probe that took the lock, however shortly, could make a starting manager believe that another one is there. So this
 reads what the manager wrote and asks the kernel about that process. Used by whatever shows a job.
@@ -33,6 +33,16 @@ class Presence:
         return [str(problem) for problem in self.record.get("problems") or ()]
 
     @property
+    def only(self) -> list[str] | None:
+        """The jobs for whose sake an `air-executor run` manages here, taking no others; None: it takes all."""
+        only = self.record.get("only")
+        return [str(job) for job in only] if self.running is not False and isinstance(only, list) else None
+
+    def passes_over(self, job: str, submitted_by: str | None) -> bool:
+        """Tell whether the manager leaves this job to another one. What runs submitted may be of its own job."""
+        return self.only is not None and job not in self.only and submitted_by is None
+
+    @property
     def who(self) -> str:
         """The manager as messages name it."""
         return f"pid {self.record.get('pid')} on {self.record.get('host')}, since {self.record.get('since')}"
@@ -40,7 +50,10 @@ class Presence:
 
 def look(layout: Layout) -> Presence:
     """Return what is known of the manager of this directory."""
-    record = _record(layout)
+    try:
+        record = read_record(layout)
+    except StoreError:
+        record = {}
     if not record or record.get("until"):
         return Presence(running=False, record=record)
     if record.get("kind", "file") != "file" or record.get("host") != os.uname().nodename:
@@ -48,11 +61,16 @@ def look(layout: Layout) -> Presence:
     return Presence(running=_alive(record) and _locked(layout), record=record)
 
 
-def _record(layout: Layout) -> dict[str, Any]:
+def read_record(layout: Layout) -> dict[str, Any]:
+    """Return what `manager.json` says; empty if there is none or it is no record.
+
+    Raises:
+        StoreError: the volume refused, so nothing is known.
+    """
     try:
         found = files.read(layout.manager, MAX_RECORD)
         raw = {} if found is None else json.loads(found[0])
-    except (CorruptFileError, StoreError, ValueError):
+    except (CorruptFileError, ValueError):
         return {}
     return raw if isinstance(raw, dict) else {}
 

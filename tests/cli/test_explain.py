@@ -104,6 +104,7 @@ def test_a_skipped_task_names_the_culprit() -> None:
         ),
         (task("b"), Around(NOW, manager=False), "no manager: none is running here"),
         (task("b"), Around(NOW, manager=None), "on another host"),
+        (task("b"), Around(NOW, passed_over_for=["x"]), "no manager: the one at work here sees only x through"),
     ],
 )
 def test_why_a_task_is_not_running(waiting: TaskState, around: Around, said: str) -> None:

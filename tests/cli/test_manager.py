@@ -41,6 +41,20 @@ def test_a_second_manager_is_refused_with_5(manager: object, call: Call) -> None
     assert "Traceback" not in done.err
 
 
+def test_a_run_that_manages_only_its_own_job_says_so(start: Start, air: Air, client: Client) -> None:
+    """Whoever submits beside it, looks, or starts a manager is told that it takes no other job, and what to do."""
+    start("run", "own", "--", "sleep", "60", stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    eventually(lambda: Path(client.layout.jobs, "own").exists() and client.status("own").started_at, "it runs")
+    assert "sees only own through; see this job through with `air-executor run other`" in (
+        air("submit", "other", "--", "true").err
+    )
+    for page in (air("status"), air("status", "other"), air("explain", "other")):
+        assert "sees only own through; be next with `air-executor run other`" in page.out
+    assert "sees only" not in air("status", "own").out
+    refused = air("manager")
+    assert (refused.code, "sees only own through" in refused.err) == (5, True)
+
+
 def test_jobs_are_taken_up_and_waited_for(manager: object, air: Air) -> None:
     """`submit` and `wait` need nothing else; the exit code is the outcome."""
     assert "no manager" not in air("submit", "good", "--", "true").err

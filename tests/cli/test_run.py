@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from air_executor.client import Client
-from air_executor.manager.lease import read_record
+from air_executor.store.presence import read_record
 from tests.cli.conftest import Outcome, eventually
 from tests.crash.processes import below
 

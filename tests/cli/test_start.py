@@ -40,3 +40,11 @@ def test_help_names_every_command(project: Path) -> None:
     done = subprocess.run([sys.executable, "-m", "air_executor", "--help"], capture_output=True, text=True, check=True)
     listed = {line.split()[0] for line in done.stdout.split("Commands:")[1].splitlines() if line.strip()}
     assert set(COMMANDS) <= listed
+
+
+def test_closed_streams_are_no_reason_to_fail(project: Path) -> None:
+    """With stdin, stdout and stderr closed a job is done all the same, and no file of ours takes their place."""
+    command = f"exec {sys.executable} -m air_executor run a -- true <&- >&- 2>&-"
+    assert subprocess.run(["sh", "-c", command], check=False).returncode == 0
+    state = (project / ".air-executor/jobs/a/state.json").read_text()
+    assert '"phase": "succeeded"' in state.partition('"tasks"')[0]

@@ -85,6 +85,16 @@ def test_bad_input_is_refused_with_what_is_wrong(
     assert list(client.all()) == []
 
 
+def test_each_problem_of_a_job_file_has_its_line(air: Air, project: Path) -> None:
+    """Someone who has to mend five fields needs a list, not a paragraph; a hostile name still cannot steer it."""
+    (project / "job.yaml").write_text('id: Upper\ntasks: [{command: "true", retries: many, "\\e[2J": 1}]\n')
+    done = air("submit", "job.yaml")
+    head, *problems = done.err.splitlines()
+    assert (done.code, head) == (2, "error: job.yaml: 3 problems")
+    assert [line[:2] for line in problems] == ["  "] * 3
+    assert "\x1b" not in done.err
+
+
 def test_names_that_look_secret_are_warned_of(air: Air) -> None:
     """`env` is stored in clear, so a variable that looks like a secret is pointed out; its value is not shown."""
     done = air("submit", "a", "-e", "API_TOKEN=hunter2", "--", "true")

@@ -10,8 +10,8 @@ from dataclasses import dataclass, field, replace
 
 from air_executor.client import Client
 from air_executor.core.spec import Job
-from air_executor.manager.lease import read_record
 from air_executor.store.inbox import Request
+from air_executor.store.presence import read_record
 from tests.crash import check, processes
 from tests.crash.driver import BUG, HELD, Driven, How
 from tests.crash.plan import Trial, added_task, draw

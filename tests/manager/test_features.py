@@ -344,7 +344,7 @@ def test_cancel_a_job_leaves_clean_up_its_chance(world: World) -> None:
     world.exit("j/tidy")
     world.cycle()
     assert outcome(world, "j") == ("cancelled", "cancelled")
-    assert "has already cancelled" in (world.asked("cancel", "j") or "")
+    assert "has already ended: it is cancelled" in (world.asked("cancel", "j") or "")
 
 
 def test_exit_code_0_wins_over_a_cancel_that_came_too_late(world: World) -> None:
