@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from io import BytesIO
 from typing import Any
 
 from air_executor.core import state as s
@@ -22,6 +23,8 @@ from air_executor.errors import BadInputError, CorruptFileError
 from air_executor.store.runs import Exit, Runs
 
 SIGKILL_EXIT = 137
+MAX_JOBS = 10_000
+"""Whole jobs that one run may submit."""
 
 
 @dataclass(slots=True)
@@ -64,19 +67,22 @@ def collect(runs: Runs, job: JobState, task: TaskState, seq: int, now: float) ->
         _check(queued, job, task)
     except (BadInputError, CorruptFileError) as error:
         return Verdict(s.REJECTED, 0, str(error))
-    if len(job.tasks) + len(queued) > job.spec.get("max_tasks", DEFAULT_MAX_TASKS):
-        limit = job.spec.get("max_tasks", DEFAULT_MAX_TASKS)
-        return Verdict(
-            s.BUDGET, 0, f"task {task.id} queued {len(queued)} more, which makes more than max_tasks = {limit}"
-        )
+    except _TooManyError as error:
+        return Verdict(s.BUDGET, 0, f"task {task.id} {error}")
     return Verdict(s.OK, 0, None, result, queued, jobs)
 
 
-def _parse(lines: Sequence[bytes], job: JobState, seq: int, now: float) -> tuple[list[dict[str, Any]], list[JobState]]:
+class _TooManyError(Exception):
+    """More was queued than the job may have."""
+
+
+def _parse(lines: bytes, job: JobState, seq: int, now: float) -> tuple[list[dict[str, Any]], list[JobState]]:
+    """Return the tasks and jobs that the lines say; stops at the first too many, for a runaway may queue millions."""
     queued: list[dict[str, Any]] = []
     jobs: list[JobState] = []
     defaults = job.spec.get("defaults", {})
-    for number, line in enumerate(lines, 1):
+    limit = job.spec.get("max_tasks", DEFAULT_MAX_TASKS)
+    for number, line in enumerate(BytesIO(lines), 1):
         if not line.strip():
             continue
         try:
@@ -93,6 +99,12 @@ def _parse(lines: Sequence[bytes], job: JobState, seq: int, now: float) -> tuple
         else:
             name = item.id if item.id is not None else f"t{seq}-{number}"
             queued.append({"id": name, **item.fields})
+        if len(job.tasks) + len(queued) > limit:
+            msg = f"queued so many that the job has more than max_tasks = {limit}"
+            raise _TooManyError(msg)
+        if len(jobs) > MAX_JOBS:
+            msg = f"submitted more than {MAX_JOBS} jobs"
+            raise _TooManyError(msg)
     return queued, jobs
 
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from graphlib import CycleError, TopologicalSorter
+
 from air_executor.core import state as s
+from air_executor.core.circles import show_circle
 from air_executor.core.events import Released
 from air_executor.core.names import parse_run_id
 from air_executor.core.state import JobState
@@ -22,9 +25,10 @@ class HeldJobs:
 
         Raises:
             AlreadyExistsError: another job has one of the ids; none of them is there any more.
-            BadInputError: one of them waits for a job that does not exist.
+            BadInputError: one of them waits for a job that does not exist, or they wait for each other.
             StoreError: the volume refused; call again.
         """
+        _check_circle(children)
         for child in children:
             child.after_uids = {name: self._uid_of(name, children) for name in child.spec.get("after", ())}
         created: list[JobState] = []
@@ -97,6 +101,15 @@ class HeldJobs:
             if ended.uid == uid:
                 return Job(self._desk.jobs.load(name))
         return None
+
+
+def _check_circle(children: list[JobState]) -> None:
+    """Refuse jobs that would wait for each other for ever; others were there before, and wait for none of these."""
+    try:
+        TopologicalSorter({job.id: job.spec.get("after", ()) for job in children}).prepare()
+    except CycleError as error:
+        msg = f"job.after: these jobs would wait for each other for ever: {show_circle(error.args[1][::-1])}"
+        raise BadInputError(msg) from None
 
 
 def _succeeded(parent: Job, seq: int) -> bool:

@@ -53,9 +53,15 @@ class Intake:
             except requests.NothingToDoError:
                 self._inbox.done(name)
             except (BadInputError, NotFoundError, CorruptFileError, FormatTooNewError) as error:
-                self._inbox.refuse(name, str(error))
+                self._refuse(name, str(error))
             except StoreError as error:
                 log.warning("request %s waits: %s", name, error)
+
+    def _refuse(self, name: str, why: str) -> None:
+        try:
+            self._inbox.refuse(name, why)
+        except StoreError as error:  # a name too long to have a reason beside it, say: that must not hold up the rest
+            log.warning("request %s cannot be refused (%s): %s", name, why, error)
 
     def _take_request(self, name: str, now: float) -> None:
         request = self._inbox.read(name)

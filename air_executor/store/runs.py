@@ -159,7 +159,7 @@ class Runs:
             return True
         return True
 
-    def left_behind(self, job: str, seq: int, task: str) -> tuple[Any, list[bytes]]:
+    def left_behind(self, job: str, seq: int, task: str) -> tuple[Any, bytes]:
         """Return what the run set as its result (None if nothing), and the lines that it appended to its queue file.
 
         Raises:
@@ -167,10 +167,10 @@ class Runs:
         """
         with self._out(job, seq, task) as out:
             if out is None:
-                return None, []
+                return None, b""
             result = files.read("result.json", MAX_RESULT, out)
             queue = files.read("queue.jsonl", MAX_QUEUE, out)
-        return None if result is None else _parse_result(result[0]), [] if queue is None else queue[0].split(b"\n")
+        return None if result is None else _parse_result(result[0]), b"" if queue is None else queue[0]
 
     def highest_seq(self, job: str) -> int:
         """Return the highest number that any run of the job ever had here, superseded ones included.
