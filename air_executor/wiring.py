@@ -44,18 +44,27 @@ def runner_files() -> dict[str, bytes]:
     }
 
 
+def check_backend(settings: Settings) -> None:
+    """Refuse a backend that does not exist, before anything is done for its sake.
+
+    Raises:
+        BadInputError: there is no such backend.
+    """
+    if settings.backend != "local":
+        msg = f"backend: there is no {settings.backend!r}; use local"
+        raise BadInputError(msg)
+
+
 def make_backend(settings: Settings, layout: Layout, host: Host) -> Backend:
     """Return the backend that the settings name; its module is imported only now.
 
     Raises:
         BadInputError: there is no such backend.
     """
-    if settings.backend == "local":
-        from air_executor.backends.local import LocalBackend  # noqa: PLC0415
+    check_backend(settings)
+    from air_executor.backends.local import LocalBackend  # noqa: PLC0415
 
-        return LocalBackend(layout, host)
-    msg = f"backend: there is no {settings.backend!r}; use local"
-    raise BadInputError(msg)
+    return LocalBackend(layout, host)
 
 
 def make_manager(settings: Settings, *, scope: set[str] | None = None, from_files: bool = False) -> Manager:

@@ -60,7 +60,10 @@ def run(
     Manages only this job and what it submits. Ctrl-C stops its runners and pauses it; a second one leaves at once.
     """
     session = session_of(ctx)
+    from air_executor.wiring import check_backend  # noqa: PLC0415
+
     settings = session.settings(backend=backend)
+    check_backend(settings)  # or the job would be there, and its id taken, when the mistake is mended
     client = session.client()
     if len(words) == 1 and not intake.is_file(words) and _exists(client, words[0]):
         state = _go_on(client, words[0])

@@ -18,7 +18,7 @@ _WORDS = {
     s.START_FAILED: "its runner could not be started",
     s.REJECTED: "what it queued was rejected",
     s.BUDGET: "the job has more than max_tasks",
-    s.UPSTREAM: "something before it failed",
+    s.UPSTREAM: "another task did not succeed",
     s.OK: "not needed",
     s.REQUEUE: "it will be run again, at no charge",
 }

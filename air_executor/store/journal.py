@@ -6,6 +6,7 @@ one sequence. A file goes when checkpoints hold all its lines and the requests t
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 from collections.abc import Iterable
@@ -17,6 +18,8 @@ from air_executor.core.transitions import Job
 from air_executor.errors import DirectoryLostError, NotFoundError, StoreError
 from air_executor.store import codec, files
 from air_executor.store.layout import Layout
+
+log = logging.getLogger(__name__)
 
 ROTATE_AT = 4 * 1024 * 1024
 SYNC_EVERY = 0.1
@@ -60,8 +63,6 @@ class Journal:
         self._lock = threading.Lock()
         """Guards the descriptor against the thread that syncs it."""
         self._open()
-        self.sync_error: OSError | None = None
-        """What the volume said to the last periodic sync, if it failed."""
         threading.Thread(target=self._keep_syncing, name="journal-sync", daemon=True).start()
 
     def _open(self) -> None:
@@ -180,6 +181,7 @@ class Journal:
 
     def _keep_syncing(self) -> None:
         closed = threading.Event()
+        failing = False
         while self._unsynced.wait():
             closed.wait(SYNC_EVERY)
             with self._lock:
@@ -189,9 +191,11 @@ class Journal:
             self._unsynced.clear()
             try:
                 os.fdatasync(fd)
-                self.sync_error = None
+                failing = False
             except OSError as error:
-                self.sync_error = error
+                if not failing:
+                    log.error("the journal cannot be synced: %s", error)  # noqa: TRY400 - a sick volume is no bug
+                failing = True
                 self._unsynced.set()
             finally:
                 os.close(fd)

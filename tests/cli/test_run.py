@@ -198,3 +198,10 @@ def test_a_service_manager_does_the_work_if_there_is_one(start: Start, call: Cal
     assert "answer" in done.out
     manager.send_signal(signal.SIGTERM)
     assert manager.wait(timeout=30) == 0
+
+
+def test_a_wrong_backend_leaves_no_job_behind(call: Call, client: Client) -> None:
+    """Whoever mistypes a setting mends it and types the same command again."""
+    done = call("run", "j", "--backend", "dokcer", "--", "true")
+    assert (done.code, "dokcer" in done.err) == (2, True)
+    assert list(client.all()) == []
