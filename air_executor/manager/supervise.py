@@ -297,6 +297,8 @@ class Supervisor:
             verdict = Verdict(run.platform.reason, run.platform.exit_code, run.platform.message)
         elif begun:
             verdict = Verdict(s.LOST, message=run.lost or "its runner vanished without an outcome")
+        elif run.ours and not self.runs.has_place(state.id, run.seq, run.task.id):
+            verdict = Verdict(s.LOST, message="its run directory was removed, and with it what it left behind")
         elif run.ours:
             verdict = Verdict(s.START_FAILED, message="its runner ended before it could start the command")
         else:

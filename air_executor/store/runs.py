@@ -101,9 +101,9 @@ class Runs:
             return None
         return None if found is None or not isinstance(raw, dict) else (raw, found[1])
 
-    def exists(self, job: str, seq: int, task: str) -> bool:
-        """Tell whether the run's directory is there."""
-        return os.path.isdir(self.layout.run(job, seq, task))
+    def has_place(self, job: str, seq: int, task: str) -> bool:
+        """Tell whether there is still a directory for the run to leave anything in."""
+        return os.path.isdir(f"{self.layout.run(job, seq, task)}/out")
 
     @contextmanager
     def _out(self, job: str, seq: int, task: str) -> Iterator[int | None]:

@@ -157,6 +157,22 @@ def test_start_given_up_whose_runner_appears_after_all(world: World) -> None:
     assert world.job("j").phase == "succeeded"
 
 
+def test_start_given_up_whose_runner_appears_in_a_free_slot(world: World) -> None:
+    """The same where nothing bars its way but the claim: the job is paused, so the slot is free when it comes."""
+    world.platform.faults.append(Fault.LATE)
+    world.submit("j", "a")
+    world.cycle()
+    world.ask("pause", "j")
+    world.until(lambda: isinstance(world.task("j", "a").status, Queued), step=0.3)
+    world.platform.appear()
+    world.cycle()
+    assert not world.begun
+    assert world.asked("resume", "j") is None
+    world.do("j/a")
+    assert len(world.begun) == 1
+    assert world.job("j").phase == "succeeded"
+
+
 def test_late_runner_that_holds_the_slot(world: World) -> None:
     """A late runner that holds its slot is removed, and what waits for the slot starts without another event."""
     world.submit("j", "a", "b")

@@ -167,6 +167,7 @@ def test_cancel_stops_the_process(local: Local) -> None:
         ('echo "[" >"$AIR_RESULT"', "rejected"),
         ('echo 1e999 >"$AIR_RESULT"', "rejected"),
         ('out=${AIR_QUEUE%/*}; echo "{\\"exit_code\\": 1e999}" >"$out/exit.json"; kill -9 $PPID', "lost"),
+        ('rm -rf "${AIR_QUEUE%/*}"', "lost"),
         ('truncate -s 50G "$AIR_QUEUE"', "rejected"),
         ('echo \'{"command": "x", "nonsense": 1}\' >>"$AIR_QUEUE"', "rejected"),
         ('out=${AIR_QUEUE%/*}; rm -f "$out/output.log"; ln -s /etc/passwd "$out/output.log"', "ok"),
