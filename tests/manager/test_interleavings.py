@@ -421,6 +421,27 @@ def test_crash_between_creating_and_releasing_whole_jobs(world: World, monkeypat
     assert sum(launch.task == "x" for launch in world.begun.values()) == 1
 
 
+def test_held_job_of_a_run_that_is_lost_after_all(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The manager dies after it made a held job, and the run's outcome is gone at the next start: so is the job."""
+    world.submit("j", "a")
+    world.cycle()
+    launch = world.exit("j/a", queue=[{"job": {"id": "child", "tasks": [{"id": "x", "command": "x"}]}}])
+    with monkeypatch.context() as patch:
+        patch.setattr(world.manager.desk.journal, "flush", _die)
+        with pytest.raises(KeyboardInterrupt):
+            world.cycle()
+    assert world.jobs.load("child").phase == "held"
+    os.unlink(f"{launch.out_dir}/exit.json")
+    world.restart()
+    world.until(lambda: "j/a" in world.running())
+    assert [attempt.reason for attempt in world.task("j", "a").attempts] == ["lost"]
+    assert world.jobs.ids() == ["j"]
+    world.exit("j/a", queue=[{"job": {"id": "child", "tasks": [{"id": "y", "command": "y"}]}}])
+    world.do("child/y")
+    assert world.job("child").phase == "succeeded"
+    assert all(launch.task != "x" for launch in world.begun.values())
+
+
 def _die() -> None:
     raise KeyboardInterrupt
 

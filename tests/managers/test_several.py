@@ -56,6 +56,23 @@ def test_the_next_one_takes_over_and_adopts(project: Project) -> None:
     assert [task.runs for task in project.client.jobs.load("job").tasks.values()] == [1, 1]
 
 
+def test_an_end_while_no_manager_lives_keeps_its_exit_code(project: Project) -> None:
+    """Killed in the middle of a task, which then fails: the next manager books that exit code, nothing else runs."""
+    first = project.start()
+    task = gated("a")
+    project.submit({"id": "job", "tasks": [{**task, "command": f"{task['command']}; exit 3"}, gated("b")]})
+    wait_for(lambda: project.runs("a"), PATIENCE, "a to begin")
+    project.crash(first)
+    project.open("a", "b")
+    wait_for(lambda: any(Path(project.client.layout.runs("job")).glob("1-a/out/exit.json")), PATIENCE, "a to end")
+    with project.managed():
+        project.await_phases("job", job="failed")
+    state = project.client.jobs.load("job")
+    assert project.phases("job") == {"": "failed", "a": "failed", "b": "skipped"}
+    assert [attempt.exit_code for attempt in state.tasks["a"].attempts] == [3]
+    assert not project.runs("b")
+
+
 def test_a_stopped_manager_that_is_continued_does_no_harm(project: Project) -> None:
     """Stopped, its lock and journal removed, and replaced: continued, it leaves with 5 and changes nothing."""
     first = project.start("--no-events")
