@@ -60,7 +60,7 @@ class Client:
             BadInputError: a job that it waits for does not exist.
             StoreError: the volume refused; nothing was submitted.
         """
-        from air_executor.core.intake import initial_state  # noqa: PLC0415 - pydantic, which reading does not need
+        from air_executor.core.submission import initial_state  # noqa: PLC0415 - pydantic, which reading does not need
 
         state = initial_state(job, uid=files.random_hex(4), now=round(time.time(), 3))
         state.after_uids = {name: self._uid_of(name) for name in state.spec.get("after", ())}

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from air_executor.cli import intake
+from air_executor.cli import jobinput
 from air_executor.cli.requests import tell
 from air_executor.cli.session import session_of
 
@@ -32,16 +32,16 @@ def add(
         ),
     ] = None,
     priority: Annotated[int | None, typer.Option(help="Tasks with a higher one start first.")] = None,
-    env: intake.Env = None,
-    timeout: intake.Timeout = None,
-    retries: intake.Retries = None,
-    retry_delay: intake.RetryDelay = None,
-    delay: intake.Delay = None,
-    workdir: intake.Workdir = None,
+    env: jobinput.Env = None,
+    timeout: jobinput.Timeout = None,
+    retries: jobinput.Retries = None,
+    retry_delay: jobinput.RetryDelay = None,
+    delay: jobinput.Delay = None,
+    workdir: jobinput.Workdir = None,
 ) -> None:
     """Queue another task in a job; an ended job is reopened."""
     session = session_of(ctx)
-    tasks = intake.read_tasks(
+    tasks = jobinput.read_tasks(
         words,
         {
             "id": task,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from air_executor.cli import intake
+from air_executor.cli import jobinput
 from air_executor.cli.follow import Follower
 from air_executor.cli.session import Session, session_of
 from air_executor.cli.terminal import note, print_json
@@ -40,19 +40,19 @@ def run(
     words: Annotated[
         list[str],
         typer.Argument(
-            metavar="FILE | ID -- COMMAND… | JOB", help=f"{intake.WORDS_HELP} Or a job that is there, to go on with."
+            metavar="FILE | ID -- COMMAND… | JOB", help=f"{jobinput.WORDS_HELP} Or a job that is there, to go on with."
         ),
     ],
-    max_runners: intake.MaxRunners = None,
-    queue: intake.Queue = None,
-    priority: intake.Priority = None,
-    after: intake.After = None,
-    env: intake.Env = None,
-    timeout: intake.Timeout = None,
-    retries: intake.Retries = None,
-    retry_delay: intake.RetryDelay = None,
-    delay: intake.Delay = None,
-    workdir: intake.Workdir = None,
+    max_runners: jobinput.MaxRunners = None,
+    queue: jobinput.Queue = None,
+    priority: jobinput.Priority = None,
+    after: jobinput.After = None,
+    env: jobinput.Env = None,
+    timeout: jobinput.Timeout = None,
+    retries: jobinput.Retries = None,
+    retry_delay: jobinput.RetryDelay = None,
+    delay: jobinput.Delay = None,
+    workdir: jobinput.Workdir = None,
     backend: Annotated[str | None, typer.Option(help="Where runners run.")] = None,
 ) -> None:
     """Submit a job, see it through, and print its bill. Exits with 0 if it succeeded, else with 1.
@@ -65,10 +65,10 @@ def run(
     settings = session.settings(backend=backend)
     check_backend(settings)  # or the job would be there, and its id taken, when the mistake is mended
     client = session.client()
-    if len(words) == 1 and not intake.is_file(words) and _exists(client, words[0]):
+    if len(words) == 1 and not jobinput.is_file(words) and _exists(client, words[0]):
         state = _go_on(client, words[0])
     else:
-        job = intake.read_job(
+        job = jobinput.read_job(
             words,
             {"max_runners": max_runners, "queue": queue, "priority": priority, "after": after},
             {
@@ -80,7 +80,7 @@ def run(
                 "workdir": workdir,
             },
         )
-        intake.warn_of_secrets(job)
+        jobinput.warn_of_secrets(job)
         state = client.submit(job)
     code = _Run(session, settings, client, state).see_through()
     raise typer.Exit(code)

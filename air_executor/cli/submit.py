@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from air_executor.cli import intake
+from air_executor.cli import jobinput
 from air_executor.cli.session import session_of
 from air_executor.cli.terminal import note, print_json, say
 
@@ -12,24 +12,24 @@ from air_executor.cli.terminal import note, print_json, say
 def submit(
     ctx: typer.Context,
     *,
-    words: intake.Words,
-    max_runners: intake.MaxRunners = None,
-    queue: intake.Queue = None,
-    priority: intake.Priority = None,
-    after: intake.After = None,
-    env: intake.Env = None,
-    timeout: intake.Timeout = None,
-    retries: intake.Retries = None,
-    retry_delay: intake.RetryDelay = None,
-    delay: intake.Delay = None,
-    workdir: intake.Workdir = None,
+    words: jobinput.Words,
+    max_runners: jobinput.MaxRunners = None,
+    queue: jobinput.Queue = None,
+    priority: jobinput.Priority = None,
+    after: jobinput.After = None,
+    env: jobinput.Env = None,
+    timeout: jobinput.Timeout = None,
+    retries: jobinput.Retries = None,
+    retry_delay: jobinput.RetryDelay = None,
+    delay: jobinput.Delay = None,
+    workdir: jobinput.Workdir = None,
 ) -> None:
     """Put a job into the state directory and print its id.
 
     The job is safe once this returns; a manager takes it up now or when one is started.
     """
     session = session_of(ctx)
-    job = intake.read_job(
+    job = jobinput.read_job(
         words,
         {"max_runners": max_runners, "queue": queue, "priority": priority, "after": after},
         {
@@ -41,7 +41,7 @@ def submit(
             "workdir": workdir,
         },
     )
-    intake.warn_of_secrets(job)
+    jobinput.warn_of_secrets(job)
     client = session.client()
     state = client.submit(job)
     if session.json:

@@ -47,8 +47,6 @@ class Ended:
     result: Any = None
     queued: Sequence[Mapping[str, Any]] = ()
     """Normalised tasks that the run queued, each with its `id`."""
-    released: Sequence[str] = ()
-    """Ids of the whole jobs that the run submitted; they are held until now."""
     retry_at: float | None = None
     """When to run the task again; None if this was its last run."""
     cost: float = 0.0

@@ -14,10 +14,10 @@ from typing import Any
 from air_executor.core import state as s
 from air_executor.core.circles import find_circle
 from air_executor.core.fields import DEFAULT_MAX_TASKS
-from air_executor.core.intake import initial_state
 from air_executor.core.names import run_id
 from air_executor.core.spec import QueuedJob, parse_queue_line
 from air_executor.core.state import JobState, TaskState
+from air_executor.core.submission import initial_state
 from air_executor.core.transitions import new_task
 from air_executor.errors import BadInputError, CorruptFileError
 from air_executor.store.runs import Exit, Runs

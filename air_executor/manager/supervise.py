@@ -322,7 +322,6 @@ class Supervisor:
             message=verdict.message,
             result=verdict.result,
             queued=verdict.queued,
-            released=[child.id for child in verdict.jobs],
             retry_at=None if again is None else round(again, 3),
             cost=round(stages(moments).runner_seconds * self._price / 3600, 9),
         )

@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from air_executor.core.events import Requested, Started
-from air_executor.core.intake import initial_state
 from air_executor.core.names import Slot
 from air_executor.core.plan import LINGER, Action, Roster, SlotView, retry_at, settle
 from air_executor.core.spec import parse_job
+from air_executor.core.submission import initial_state
 from air_executor.core.transitions import Job
 
 OURS, OTHER = "00000001-7", "00000001-6"

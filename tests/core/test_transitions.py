@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from air_executor.core import events as ev
-from air_executor.core.intake import initial_state
 from air_executor.core.spec import parse_job
 from air_executor.core.state import Done, Queued, Running
+from air_executor.core.submission import initial_state
 from air_executor.core.transitions import Job
 from air_executor.core.usage import Moments
 

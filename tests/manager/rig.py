@@ -18,10 +18,10 @@ from typing import Any
 from air_executor.backends.base import Launch
 from air_executor.backends.fake import FakeBackend, FakePlatform
 from air_executor.core.events import Event
-from air_executor.core.intake import initial_state
 from air_executor.core.names import Host, Slot
 from air_executor.core.spec import parse_job
 from air_executor.core.state import JobState, TaskState
+from air_executor.core.submission import initial_state
 from air_executor.core.transitions import Job
 from air_executor.errors import DirectoryLostError, NotFoundError
 from air_executor.manager.clock import Clock

@@ -16,9 +16,9 @@ import pytest
 
 from air_executor.backends.local import LocalBackend
 from air_executor.client import Client
-from air_executor.core.intake import initial_state
 from air_executor.core.spec import parse_job
 from air_executor.core.state import Done, JobState
+from air_executor.core.submission import initial_state
 from air_executor.manager.loop import Manager, Options
 from air_executor.store.inbox import Request
 from air_executor.wiring import runner_files, this_host

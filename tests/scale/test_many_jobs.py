@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 
 from air_executor.core import state as s
-from air_executor.core.intake import initial_state
 from air_executor.core.spec import parse_job
 from air_executor.core.state import JobState
+from air_executor.core.submission import initial_state
 from air_executor.store import codec
 from air_executor.store.layout import Layout
 from tests.manager import rig

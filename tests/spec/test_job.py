@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from air_executor.core.fields import JOB_DEFAULTS, TASK_DEFAULTS
-from air_executor.core.intake import initial_state
 from air_executor.core.spec import (
     Job,
     QueuedJob,
@@ -25,6 +24,7 @@ from air_executor.core.spec import (
     secret_looking,
     task_from_request,
 )
+from air_executor.core.submission import initial_state
 from air_executor.errors import BadInputError
 
 
