@@ -229,6 +229,7 @@ class Manager:
         if self._flush():
             self._act()
             self.saver.save()
+            self.starter.prepare()
 
     def sleep(self) -> None:
         """Sleep until something happens, a time comes, or it is time to poll."""

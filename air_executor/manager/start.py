@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections import Counter
 from collections.abc import Callable
@@ -15,7 +16,13 @@ from air_executor.core.names import Host, run_id
 from air_executor.core.plan import Start
 from air_executor.core.state import Running
 from air_executor.core.transitions import Job
-from air_executor.errors import BackendUnavailableError, DuplicateRunnerError, SpawnRejectedError, StoreError
+from air_executor.errors import (
+    BackendUnavailableError,
+    DuplicateRunnerError,
+    NotFoundError,
+    SpawnRejectedError,
+    StoreError,
+)
 from air_executor.manager.desk import Desk
 from air_executor.manager.launch import Inputs, launch_of
 from air_executor.manager.supervise import OpenRun, Supervisor
@@ -117,6 +124,11 @@ class Starter:
         run.spawned = self._runs.create(state.id, run.seq, task.id, record, inputs, aside, remote=self._backend.remote)
         run.since, run.wall_since = self._desk.clock.steady(), self._desk.clock.wall()
         self._backend.spawn(launch)
+
+    def prepare(self) -> None:
+        """Do ahead what the next start needs, once nothing else waits; if it fails, that start will say so."""
+        with contextlib.suppress(NotFoundError, StoreError):
+            self._runs.prepare(self._place.layout.epoch_tmp(self._desk.journal.epoch))
 
     def notice(self, job: Job, _: Event) -> None:
         """Drop what is kept for a job that has ended; the desk calls this after each decision."""

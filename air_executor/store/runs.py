@@ -56,6 +56,8 @@ class Runs:
         self.layout = layout
         self._numbers = itertools.count()
         """For what is built aside; no other manager builds in that directory."""
+        self._spare: str | None = None
+        """The directories of a run to come, built ahead."""
 
     def create(  # noqa: PLR0917 - what a run directory is made of
         self, job: str, seq: int, task: str, record: Mapping[str, Any], inputs: bytes, aside: str, *, remote: bool
@@ -68,12 +70,8 @@ class Runs:
             NotFoundError: `aside` is gone: a newer manager took over.
             StoreError: the volume refused.
         """
-        built = f"{aside}/run-{next(self._numbers)}"
-        try:
-            os.mkdir(built)
-            os.mkdir(f"{built}/out")
-        except OSError as error:
-            files.fail("create", built, error)
+        self.prepare(aside)
+        built, self._spare = f"{self._spare}", None
         files.write_new(f"{built}/out/inputs.json", inputs, sync=False)
         if remote:
             for name in PRECREATED:
@@ -91,6 +89,21 @@ class Runs:
             files.remove_tree(built)
             files.fail("create", target, error)
         return spawned
+
+    def prepare(self, aside: str) -> None:
+        """Build the directories of the next run in `aside`, if they are not there; best while nobody waits for them.
+
+        Raises: as `create`.
+        """
+        if self._spare is not None and self._spare.startswith(f"{aside}/"):
+            return
+        built = f"{aside}/run-{next(self._numbers)}"
+        try:
+            os.mkdir(built)
+            os.mkdir(f"{built}/out")
+        except OSError as error:
+            files.fail("create", built, error)
+        self._spare = built
 
     def record(self, job: str, seq: int, task: str) -> tuple[dict[str, Any], float] | None:
         """Return a run's `run.json` and when it was spawned, or None if the directory or the file is not there."""
