@@ -95,7 +95,7 @@ def test_queue_limits(world: World) -> None:
 
 
 def test_managers_own_limit(world: World) -> None:
-    """No more runners than the manager may have, strangers counted."""
+    """No more runners than the manager may have, whatever the job may."""
     world.submit("j", *[f"x{i}" for i in range(9)], max_runners=9)
     world.cycle(3)
     assert len(world.running()) == 4

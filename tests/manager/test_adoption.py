@@ -1,0 +1,186 @@
+"""What the next manager makes of runs that it did not start: another boot, another host, other clocks, other lives."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from air_executor.backends.base import RunnerStatus
+from air_executor.backends.fake import FakeBackend, FakeRunner
+from air_executor.core.names import Host, Slot
+from air_executor.core.state import Running
+from air_executor.errors import ManagerHeldError, NotFoundError
+from air_executor.manager.lease import FileLease
+from air_executor.store import files
+from tests.manager import rig
+from tests.manager.rig import HOST, World, leave
+
+
+@pytest.fixture
+def local(world: World, monkeypatch: pytest.MonkeyPatch) -> World:
+    """A world whose platform is this host: boot and host name mean something."""
+    world.stop()
+    monkeypatch.setattr(FakeBackend, "name", "local")
+    world.start()
+    return world
+
+
+def test_a_run_of_an_earlier_boot_is_lost_whatever_its_files_say(local: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The power failed: what the run left may be half of it, so it is run again."""
+    local.submit("j", "a")
+    local.cycle()
+    leave(local.launch("j/a"), queue=[{"id": "b", "command": "x"}])
+    local.crash()
+    local.platform.runners.clear()
+    monkeypatch.setattr(rig, "HOST", Host(HOST.name, "next-boot"))
+    local.start()
+    local.do("j/a")
+    assert [attempt.reason for attempt in local.task("j", "a").attempts] == ["lost", "ok"]
+    assert set(local.job("j").tasks) == {"a"}
+
+
+def test_a_run_on_another_host_waits_for_an_operator(local: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """That no process is seen here says nothing about there; `confirm-gone` does."""
+    local.submit("j", "a")
+    local.cycle()
+    local.crash()
+    local.platform.runners.clear()
+    monkeypatch.setattr(rig, "HOST", Host("elsewhere", "its-boot"))
+    local.start()
+    for _ in range(10):
+        local.cycle()
+        local.clock.pass_time(60)
+    assert not local.running()
+    assert isinstance(local.task("j", "a").status, Running)
+    assert local.asked("confirm-gone", "j") is None
+    local.do("j/a")
+    assert [attempt.reason for attempt in local.task("j", "a").attempts] == ["lost", "ok"]
+
+
+def test_an_end_that_was_seen_late_is_the_runners_own(world: World) -> None:
+    """The run ended while no manager looked: nobody is billed for the time until one did."""
+    world.submit("j", "a")
+    world.cycle()
+    launch = world.launch("j/a")
+    world.crash()
+    leave(launch)
+    world.platform.end(launch.slot)
+    spawned = os.stat(f"{launch.out_dir}/../run.json").st_mtime
+    os.utime(f"{launch.out_dir}/exit.json", (spawned + 7, spawned + 7))
+    world.start()
+    world.manager.supervisor.volume_time = lambda: spawned + 9000
+    world.until(lambda: world.job("j").ended)
+    assert world.job("j").usage.runner_seconds == pytest.approx(7, abs=0.001)
+
+
+def test_a_run_during_which_the_clock_was_set_is_flagged(world: World) -> None:
+    """Its seconds are differences of wall times, so the ledger says that they are not to be trusted."""
+    world.submit("j", "a", "b")
+    world.cycle()
+    world.clock.set_wall(-3600)
+    world.do("j/a", "j/b")
+    assert [world.task("j", name).attempts[0].clock_stepped for name in "ab"] == [True, False]
+
+
+def test_a_run_whose_watchdog_does_not_bite_is_stopped(world: World) -> None:
+    """Past timeout and grace the manager stops the run itself, and the reason is `timeout`."""
+    world.submit("j", {"id": "a", "timeout": 10, "grace": 2})
+    world.cycle()
+    world.clock.pass_time(11)
+    world.cycle(2)
+    assert set(world.running()) == {"j/a"}, "its own watchdog comes first"
+    world.until(lambda: world.job("j").ended, step=2)
+    assert [attempt.reason for attempt in world.task("j", "a").attempts] == ["timeout"]
+
+
+def test_a_runner_that_does_not_go_after_its_outcome_is_helped(world: World) -> None:
+    """The outcome is complete and its runner lives on: it is removed after a moment, then the run is booked."""
+    world.submit("j", "a")
+    world.cycle()
+    leave(world.launch("j/a"))
+    world.cycle()
+    assert set(world.running()) == {"j/a"}
+    world.until(lambda: world.job("j").ended)
+    assert world.job("j").phase == "succeeded"
+    assert not world.running()
+
+
+def test_a_deadline_counts_anew_in_a_clone(world: World) -> None:
+    """The hours between the commit and the clone are nobody's: the deadline counts from the first start there."""
+    world.submit("j", "a", deadline=60)
+    world.cycle(2)
+    world.stop()
+    world.platform.runners.clear()
+    files.remove_tree(world.layout.runs("j"))
+    world.clock.pass_time(3600)
+    world.start()
+    world.do("j/a")
+    assert (world.job("j").phase, world.job("j").reason) == ("succeeded", "ok")
+
+
+def test_strangers_take_room(world: World) -> None:
+    """Four runners are allowed and three that no job knows are still there: one task starts."""
+    world.submit("j", *"abcdef", max_runners=6)
+    world.cycle()
+    for slot in list(world.running().values())[:3]:
+        old = world.platform.runners.pop(slot).launch
+        leave(old)
+        gone = Slot("gone", slot.number)
+        world.platform.runners[gone] = FakeRunner(old, RunnerStatus(old.run, alive=True))
+    world.platform.slow_removal = True
+    world.cycle(4)
+    assert len(world.platform.runners) == 4
+    world.platform.settle()
+    world.until(lambda: len(world.running()) == 3, step=1)
+
+
+@pytest.mark.parametrize("moment", ["observe", "settle"])
+def test_replaced_in_the_middle_of_a_cycle(world: World, monkeypatch: pytest.MonkeyPatch, moment: str) -> None:
+    """Paused between its look at the lock and its journal, replaced, continued: it decides nothing and leaves."""
+    world.submit("j", "a", "b")
+    world.cycle()
+    old = world.manager
+    world.exit("j/a")
+
+    def then(real: Callable[..., object]) -> Callable[..., object]:
+        def replaced(*args: object, **names: object) -> object:
+            found = real(*args, **names)
+            os.unlink(world.layout.lock)
+            world._manager = None
+            world.start()
+            return found
+
+        return replaced
+
+    monkeypatch.setattr(old.supervisor, moment, then(getattr(old.supervisor, moment)))
+    with pytest.raises((ManagerHeldError, NotFoundError)):  # its lock, or its place to build, is gone
+        old.cycle()
+    assert not world.overlaps
+    world.do("j/b")
+    assert [launch.task for launch in world.begun.values()] == ["a", "b"]
+    assert Path(world.layout.runs("j")).is_dir()
+    assert world.job("j").usage.runs == 2
+
+
+def test_replaced_by_one_that_has_only_the_lock_yet(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The other has taken the lock and nothing else: journal and place to build are whole, and yet nothing starts."""
+    world.submit("j", "a", "b")
+    world.cycle()
+    world.exit("j/a")
+    other = FileLease(world.layout, HOST)
+    real = world.manager.supervisor.observe
+
+    def replaced() -> None:
+        real()
+        os.unlink(world.layout.lock)
+        other.acquire()
+
+    monkeypatch.setattr(world.manager.supervisor, "observe", replaced)
+    with pytest.raises(ManagerHeldError):
+        world.manager.cycle()
+    other._lock.release(force=True)
+    assert set(world.running()) == set()
+    assert [launch.task for launch in world.begun.values()] == ["a"]
