@@ -88,6 +88,8 @@ class Runs:
         except OSError as error:
             files.remove_tree(built)
             files.fail("create", target, error)
+        if not os.path.isdir(self.layout.workspace(job)):  # a task may have removed what it was given
+            files.make_dir(self.layout.workspace(job))
         return spawned
 
     def prepare(self, aside: str) -> None:

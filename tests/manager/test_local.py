@@ -129,6 +129,14 @@ def test_failed_run_queues_nothing(local: Local) -> None:
     assert [a.reason for a in state.tasks["a"].attempts] == ["error", "ok"]
 
 
+def test_task_that_removes_the_workspace(local: Local) -> None:
+    """A task that removes the workspace leaves the next one an empty one, not none."""
+    follower = {"id": "b", "command": 'echo here >"$AIR_WORKSPACE/file"'}
+    local.submit("j", {"id": "a", "command": 'rm -rf "$AIR_WORKSPACE"'}, follower)
+    assert local.see("j").phase == "succeeded"
+    assert local.file("j", "file").read_text(encoding="utf-8") == "here\n"
+
+
 def test_command_that_does_not_exist(local: Local) -> None:
     """A command that does not exist fails with 127, never `completed`."""
     local.submit("j", {"id": "a", "command": ["no-such-command-here"]})
