@@ -88,9 +88,10 @@ case $straggler in
     3) setsid sleep 30 9>&- & ;;
 esac
 if [ "$straggler" != 0 ] && look "$!"; then echo "$! $start $run" >"$ws/straggler-$slot.$run"; fi
-if [ -e "plan/$label.jsonl" ]; then cat "plan/$label.jsonl" >>"$AIR_QUEUE"; fi
+# Each of these may be the process that is killed: a task that goes on without it would call its own loss a success.
+if [ -e "plan/$label.jsonl" ]; then cat "plan/$label.jsonl" >>"$AIR_QUEUE" || exit 1; fi
 case $label in
-    *merge) cp "$AIR_INPUTS" "$ws/inputs.$label.$run" ;;
+    *merge) cp "$AIR_INPUTS" "$ws/inputs.$label.$run" || exit 1 ;;
 esac
 printf '{"label": "%s", "run": "%s"}' "$label" "$run" >"$AIR_RESULT"
 finish end
