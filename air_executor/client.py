@@ -70,14 +70,11 @@ class Client:
         return state
 
     def _uid_of(self, name: str) -> str:
-        try:
-            return self.jobs.load(name).uid
-        except NotFoundError:
-            archived = self.jobs.archived(name)
-        if archived is None:
+        found = self.jobs.find(name)
+        if found is None:
             msg = f"after: there is no job {name}; submit it first"
             raise BadInputError(msg)
-        return archived.uid
+        return found.uid
 
     # Asking the manager
 
@@ -113,14 +110,11 @@ class Client:
             NotFoundError: there is no such job.
             CorruptFileError, FormatTooNewError: its state cannot be read.
         """
-        try:
-            return self.jobs.load(job)
-        except NotFoundError:
-            archived = self.jobs.archived(job)
-        if archived is None:
+        found = self.jobs.find(job)
+        if found is None:
             msg = f"no job {job} in {self.layout.root}"
             raise NotFoundError(msg)
-        return archived
+        return found
 
     def all(self) -> Iterator[JobState | tuple[str, str]]:
         """Yield every job that is not archived; for one that cannot be read its id and what is wrong."""

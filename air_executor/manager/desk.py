@@ -106,7 +106,9 @@ class Desk:
             return ended.phase
         try:
             state = self.jobs.load(name)
-        except (NotFoundError, StoreError):
+        except (NotFoundError, StoreError) as error:
+            if name in self.catalog.left_alone or isinstance(error, StoreError):
+                return s.QUEUED  # unknown is not gone: the job goes on waiting for it
             state = None
         if state is None or state.uid != uid:
             state = self.jobs.archived(name, uid)

@@ -10,7 +10,7 @@ from air_executor.core.events import Released
 from air_executor.core.names import parse_run_id
 from air_executor.core.state import JobState
 from air_executor.core.transitions import Job
-from air_executor.errors import BadInputError, NotFoundError
+from air_executor.errors import BadInputError
 from air_executor.manager.desk import Desk
 
 
@@ -53,14 +53,11 @@ class HeldJobs:
         uid = next((job.uid for job in siblings if job.id == name), None) or desk.catalog.uid_of(name)
         if uid is not None:
             return uid
-        try:
-            return desk.jobs.load(name).uid
-        except NotFoundError:
-            archived = desk.jobs.archived(name)
-        if archived is None:
+        found = desk.jobs.find(name)
+        if found is None:
             msg = f"job.after: there is no job {name}"
             raise BadInputError(msg)
-        return archived.uid
+        return found.uid
 
     def release(self, run: str) -> None:
         """Let the jobs that a run submitted run: it was booked as a success."""

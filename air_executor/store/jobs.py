@@ -177,6 +177,17 @@ class Jobs:
         files.fsync_dir(self.layout.jobs)
         return target
 
+    def find(self, job: str) -> JobState | None:
+        """Return a job by its id, archived or not; None if there is none.
+
+        Raises:
+            StoreError: it cannot be read.
+        """
+        try:
+            return self.load(job)
+        except NotFoundError:
+            return self.archived(job)
+
     def archived(self, job: str, uid: str | None = None) -> JobState | None:
         """Return an archived job by its id (and uid), or None.
 

@@ -745,3 +745,13 @@ def test_a_state_that_cannot_be_read_now_costs_only_its_job_and_nothing_of_that(
     world.start()
     assert world.phases("sick")["a"] == "succeeded"
     assert "c" in world.phases("sick")
+
+
+def test_upstream_that_cannot_be_read_is_waited_for(world: World) -> None:
+    """A job whose upstream has an unreadable state waits for it; unknown is not failed."""
+    world.submit("first", "a")
+    world.submit("later", "a", after=["first"])
+    Path(world.layout.state("first")).write_text("{", encoding="utf-8")
+    world.cycle(3)
+    assert world.job("later").phase == "queued"
+    assert not world.running()
