@@ -82,6 +82,7 @@ RUN_ENVIRONMENT = frozenset(
         "AIR_RESULT",
         "AIR_INPUTS",
         "AIR_WORKSPACE",
+        "AIR_SLOT",
     }
 )
 """Variables that every run gets; a task cannot set them itself."""
