@@ -9,12 +9,11 @@ from typing import Any
 from air_executor.core.bill import Bill
 from air_executor.core.state import JobState
 from air_executor.core.times import to_text
+from air_executor.store.codec import dump_job, dump_usage
 
 
 def job_record(job: JobState) -> dict[str, Any]:
     """Return everything about a job: what `state.json` holds."""
-    from air_executor.store.codec import dump_job  # noqa: PLC0415
-
     record: dict[str, Any] = json.loads(dump_job(job))
     return record
 
@@ -33,22 +32,8 @@ def job_line(job: JobState) -> dict[str, Any]:
         "queue": job.queue,
         "priority": job.priority,
         "max_runners": job.max_runners,
-        "usage": usage_record(job),
+        "usage": dump_usage(job.usage),
         "task_counts": dict(Counter(task.phase for task in job.tasks.values())),
-    }
-
-
-def usage_record(job: JobState) -> dict[str, Any]:
-    """Return what a job has used, as in `state.json`."""
-    usage = job.usage
-    return {
-        "runner_seconds": round(usage.runner_seconds, 6),
-        "work_seconds": round(usage.work_seconds, 6),
-        "start_seconds": round(usage.start_seconds, 6),
-        "finish_seconds": round(usage.finish_seconds, 6),
-        "cpu_seconds": round(usage.cpu_seconds, 6),
-        "runs": usage.runs,
-        "cost": round(usage.cost, 9),
     }
 
 

@@ -84,7 +84,7 @@ def dump_job(job: JobState) -> bytes:
         "seq": job.seq,
         "epoch": job.epoch,
         "version": job.version,
-        "usage": _dump_usage(job.usage),
+        "usage": dump_usage(job.usage),
     }
     optional = {
         "message": job.message,
@@ -258,7 +258,8 @@ def _load_attempt(raw: Mapping[str, Any]) -> Attempt:
 _ATTEMPT_KEYS = tuple(f.name for f in fields(Attempt))
 
 
-def _dump_usage(usage: Usage) -> dict[str, float]:
+def dump_usage(usage: Usage) -> dict[str, float]:
+    """Return what has been used, as `state.json` has it; seconds."""
     return {
         "runner_seconds": round(usage.runner_seconds, 6),
         "work_seconds": round(usage.work_seconds, 6),
