@@ -64,7 +64,9 @@ def make_backend(settings: Settings, layout: Layout, host: Host) -> Backend:
     check_backend(settings)
     from air_executor.backends.local import LocalBackend  # noqa: PLC0415
 
-    return LocalBackend(layout, host)
+    # A task that says `python` or `air-executor` means the installation that the manager runs from.
+    path = f"{os.path.dirname(sys.executable)}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
+    return LocalBackend(layout, host, environ={**os.environ, "PATH": path})
 
 
 def make_manager(settings: Settings, *, scope: set[str] | None = None, from_files: bool = False) -> Manager:
@@ -76,7 +78,6 @@ def make_manager(settings: Settings, *, scope: set[str] | None = None, from_file
 
     layout = Layout(settings.state_dir)
     host = this_host()
-    os.environ["PATH"] = f"{os.path.dirname(sys.executable)}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
     options = Options(
         version=version(),
         max_runners=settings.max_runners,

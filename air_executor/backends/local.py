@@ -74,13 +74,22 @@ class LocalBackend:
     name = "local"
     remote = False
 
-    def __init__(self, paths: Paths, host: Host, *, shell: str = "/bin/sh", processes: Processes | None = None) -> None:
+    def __init__(
+        self,
+        paths: Paths,
+        host: Host,
+        *,
+        environ: Mapping[str, str],
+        shell: str = "/bin/sh",
+        processes: Processes | None = None,
+    ) -> None:
+        """Take the paths of the state directory, this host, and what tasks inherit of the manager's environment."""
         self._paths = paths
         self._host = host
         self._shell = shell
         self._processes = processes or choose()
         # A manager's settings and secrets are not its tasks' business.
-        self._environ = {name: value for name, value in os.environ.items() if not name.startswith("AIR_")}
+        self._environ = {name: value for name, value in environ.items() if not name.startswith("AIR_")}
         null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
         self._null = fcntl.fcntl(null, fcntl.F_DUPFD_CLOEXEC, _LOWEST_FD)
         os.close(null)

@@ -148,7 +148,7 @@ class LocalRig(Rig):
 
     def backend(self, layout: Layout | None = None) -> LocalBackend:
         processes = PsutilProcesses() if self.portable else choose()
-        backend = LocalBackend(layout or self.layout, HOST, processes=processes)
+        backend = LocalBackend(layout or self.layout, HOST, environ=os.environ, processes=processes)
         self._backends.append(backend)
         return backend
 
@@ -217,7 +217,7 @@ class LocalRig(Rig):
         wait_for(self._is_cleared, what="the last process of the test to go")
         for backend in self._backends:
             backend.close()
-        last = LocalBackend(self.layout, HOST)
+        last = LocalBackend(self.layout, HOST, environ=os.environ)
         wait_for(lambda: not last.observe(), what="the slots to be free")  # and reaps what came to us
         last.close()
 

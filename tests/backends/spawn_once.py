@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import sys
 
@@ -16,7 +17,8 @@ from tests.backends.rig import HOST
 
 if __name__ == "__main__":
     root, portable, fields = json.loads(sys.argv[1])
-    backend = LocalBackend(Layout(root), HOST, processes=PsutilProcesses() if portable else choose())
+    processes = PsutilProcesses() if portable else choose()
+    backend = LocalBackend(Layout(root), HOST, environ=os.environ, processes=processes)
     fields["slot"] = Slot(*fields["slot"])
     backend.spawn(Launch(**fields))
     sys.stdout.write("spawned\n")

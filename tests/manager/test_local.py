@@ -38,7 +38,7 @@ class Local:
     def _start(self, **options: Any) -> Manager:  # noqa: ANN401 - fields of `Options`
         settings: dict[str, Any] = {"max_runners": 4, "poll_interval": 0.1, "events": False} | options
         plan = Options(version="test", runner_files=runner_files(), project=str(self.root), **settings)
-        manager = Manager(self.layout, LocalBackend(self.layout, this_host()), this_host(), plan)
+        manager = Manager(self.layout, LocalBackend(self.layout, this_host(), environ=os.environ), this_host(), plan)
         manager.start()
         return manager
 
