@@ -1,4 +1,4 @@
-"""What the manager asks of a platform: three methods and a hint.
+"""What the manager asks of a platform: to prepare, spawn, observe and remove runners, and a hint when to look.
 
 The manager calls these from its one thread; a backend may use threads of its own but must never call back into the
 manager except through `wake`. A backend knows nothing of jobs' states: it starts, lists and removes runners.
@@ -25,18 +25,31 @@ class Launch:
     task: str
     argv: tuple[str, ...]
     env: Mapping[str, str]
-    """What the task gets on top of the platform's own environment: the task's `env` and the `AIR_*` names."""
+    """What the task gets on top of the platform's own environment: its `env` and the `AIR_*` names without paths."""
     out_dir: str
     """The run's `out/`, the only part of the run directory that the task may write."""
     workspace: str
     bin_dir: str
-    workdir: str
+    project: str
+    """The project folder, from which relative paths of a task start."""
+    workdir: str | None = None
+    """The folder to run in, as the task names it; None where it names none."""
     timeout: float | None = None
     grace: float = 10.0
     secrets: Mapping[str, str] = field(default_factory=dict)
     """Resolved secrets by name; they exist in memory only."""
     options: Mapping[str, Any] = field(default_factory=dict)
     """The task's `image`, `mounts`, `resources` and `network`, as given."""
+
+    def environment(self, out_dir: str, workspace: str) -> dict[str, str]:
+        """Return the task's variables, for a runner that sees its `out/` and its workspace at these paths."""
+        paths = {
+            "AIR_QUEUE": f"{out_dir}/queue.jsonl",
+            "AIR_RESULT": f"{out_dir}/result.json",
+            "AIR_INPUTS": f"{out_dir}/inputs.json",
+            "AIR_WORKSPACE": workspace,
+        }
+        return {**self.env, **paths, **self.secrets}
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,9 +60,13 @@ class RunnerStatus:
     """Run id from the runner's own labels; None where it cannot be told (then it is nobody's of ours)."""
     alive: bool
     """False: its first process is gone, though something may still hold the name."""
+    finished: bool = False
+    """Nothing of it runs any more, for certain, and only its name is taken: it may be booked before it is removed."""
     exit_code: int | None = None
     reason: str | None = None
     """The platform's own verdict, where it has one: `oom`, `evicted`, `start-failed`."""
+    permanent: bool = False
+    """The same run would end the same way again, so it is not retried."""
     message: str | None = None
     finished_at: float | None = None
     """When the platform says it ended, Unix seconds; None where it does not say."""
@@ -61,6 +78,13 @@ class Backend(Protocol):
     name: str
     remote: bool
     """Runners see the volume through another mount, so files may appear late (attribute caches)."""
+
+    def prepare(self, options: Mapping[str, Any]) -> str | None:
+        """Get what a start with a task's `Launch.options` needs (an image), without waiting for it.
+
+        Returns None if `spawn` may be called now, or else what the task has to wait for, in words. Asked again each
+        cycle; what can never be had is for `spawn` to say.
+        """
 
     def spawn(self, launch: Launch) -> None:
         """Start one runner in `launch.slot`.

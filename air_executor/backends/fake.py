@@ -11,6 +11,7 @@ import enum
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from air_executor.backends.base import Launch, RunnerStatus
 from air_executor.core.names import Slot
@@ -46,6 +47,10 @@ class FakePlatform:
     """It answers nobody."""
     slow_removal: bool = False
     """What is to be removed stays until `settle`."""
+    keeps_names: bool = False
+    """A runner that has ended keeps its name until it is removed, as containers do."""
+    awaited: dict[str, str] = field(default_factory=dict)
+    """Images that are not there yet, and why."""
     lagging: bool = False
     """`observe` answers what was so when this was switched on, or at the last `catch_up`."""
     faults: deque[Fault] = field(default_factory=deque)
@@ -89,8 +94,11 @@ class FakePlatform:
             KeyError: there is no such runner.
         """
         runner = self.runners[slot]
-        if lingers:
-            runner.status = RunnerStatus(runner.launch.run, alive=False, exit_code=exit_code, reason=reason)
+        if lingers or self.keeps_names:
+            finished = not lingers
+            runner.status = RunnerStatus(
+                runner.launch.run, alive=False, finished=finished, exit_code=exit_code, reason=reason
+            )
         else:
             del self.runners[slot]
         self.wake()
@@ -135,6 +143,10 @@ class FakeBackend:
         self.platform = platform or FakePlatform()
         self.remote = remote
         self._wakes: list[Callable[[], None]] = []
+
+    def prepare(self, options: Mapping[str, Any]) -> str | None:
+        """See `Backend.prepare`."""
+        return self.platform.awaited.get(str(options.get("image")))
 
     def spawn(self, launch: Launch) -> None:
         """See `Backend.spawn`."""

@@ -17,7 +17,7 @@ import signal
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 from air_executor.backends import slotfile
 from air_executor.backends.base import Launch, RunnerStatus
@@ -100,6 +100,10 @@ class LocalBackend:
         self._unsettled: set[Slot] = set()
         self._children: set[int] = set()
         self._orphans: dict[int, Slot | None] = {}
+
+    def prepare(self, options: Mapping[str, Any]) -> str | None:  # noqa: ARG002 - other platforms need them
+        """See `Backend.prepare`. A process needs nothing."""
+        return None
 
     def spawn(self, launch: Launch) -> None:
         """See `Backend.spawn`. The task also gets `AIR_SLOT`, the slot's number, by which we know what it leaves."""
@@ -190,12 +194,14 @@ class LocalBackend:
             yield
 
     def _start(self, launch: Launch, fd: int) -> int:
-        env = {**self._environ, **launch.env, **launch.secrets, "AIR_SLOT": str(launch.slot.number)}
+        env = {**self._environ, **launch.environment(launch.out_dir, launch.workspace)}
+        env["AIR_SLOT"] = str(launch.slot.number)
         python_path = env.get("PYTHONPATH")
         env["PYTHONPATH"] = f"{python_path}{os.pathsep}{launch.bin_dir}" if python_path else launch.bin_dir
         runner = f"{launch.bin_dir}/air-runner"
         timeout = "-" if launch.timeout is None else _seconds(launch.timeout)
-        words = ["sh", runner, launch.out_dir, launch.workdir, timeout, _seconds(launch.grace), self.name]
+        workdir = launch.project if launch.workdir is None else os.path.join(launch.project, launch.workdir)
+        words = ["sh", runner, launch.out_dir, workdir, timeout, _seconds(launch.grace), self.name]
         slotfile.write_header(fd, slotfile.Header(self._host, launch.run, launch.grace))
         inherited = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, _LOWEST_FD) if fd == LOCK_FD else fd
         try:

@@ -52,6 +52,8 @@ class SlotView:
     runner: str | None = None
     """Run id of the runner that the platform shows here ("" if it cannot be told); None if the name is free."""
     alive: bool = False
+    finished: bool = False
+    """Nothing of that runner runs any more; it only has the name."""
     absent_for: float = 0.0
     """How long the platform has shown that run's runner as exited or absent."""
     stop_asked: bool = False
@@ -74,8 +76,9 @@ def settle(  # noqa: PLR0911 - one return per row of the table
     if view.open_run is None:
         return (Action.REMOVE if view.runner is not None else Action.WAIT), None
     ours = view.runner == view.open_run
+    gone = view.runner is None or (ours and view.finished)
     if view.exited:
-        if view.runner is None:
+        if gone:
             return Action.BOOK, None
         return (Action.WAIT if ours and view.alive and view.exited_for < LINGER else Action.REMOVE), None
     if ours and view.alive:
@@ -86,7 +89,7 @@ def settle(  # noqa: PLR0911 - one return per row of the table
         return Action.REMOVE, None
     if view.absent_for < grace:
         return Action.WAIT, None
-    return (Action.REMOVE if ours else Action.LOST), None
+    return (Action.LOST if gone else Action.REMOVE), None
 
 
 @dataclass(frozen=True, slots=True)

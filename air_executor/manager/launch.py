@@ -51,9 +51,6 @@ def launch_of(  # noqa: PLR0917 - everything that a launch is made of
         SpawnRejectedError: a secret that the task names does not exist.
     """
     spec = task.spec
-    folder = layout.run(job.id, run.seq, task.id)
-    out = f"{folder}/out"
-    workspace = layout.workspace(job.id)
     command = spec["command"]
     name = run_id(job.uid, run.seq)
     env = dict(spec.get("env", {}))
@@ -62,10 +59,6 @@ def launch_of(  # noqa: PLR0917 - everything that a launch is made of
         "AIR_TASK_ID": task.id,
         "AIR_RUN_ID": name,
         "AIR_ATTEMPT": str(task.runs),
-        "AIR_QUEUE": f"{out}/queue.jsonl",
-        "AIR_RESULT": f"{out}/result.json",
-        "AIR_INPUTS": f"{out}/inputs.json",
-        "AIR_WORKSPACE": workspace,
     }
     timeout = spec.get("timeout")
     return Launch(
@@ -75,15 +68,21 @@ def launch_of(  # noqa: PLR0917 - everything that a launch is made of
         task=task.id,
         argv=("sh", "-c", command) if isinstance(command, str) else tuple(command),
         env=env,
-        out_dir=out,
-        workspace=workspace,
+        out_dir=f"{layout.run(job.id, run.seq, task.id)}/out",
+        workspace=layout.workspace(job.id),
         bin_dir=layout.bin,
-        workdir=os.path.join(project, spec["workdir"]) if "workdir" in spec else project,
+        project=project,
+        workdir=spec.get("workdir"),
         timeout=None if timeout is None else float(timeout),
         grace=float(spec.get("grace", DEFAULT_GRACE)),
         secrets=_secrets(spec.get("secrets", ()), secrets_dir, os.environ),
-        options={key: spec[key] for key in _FOR_CONTAINERS if key in spec},
+        options=options_of(task),
     )
+
+
+def options_of(task: TaskState) -> dict[str, Any]:
+    """Return what the task asks of a platform."""
+    return {key: task.spec[key] for key in _FOR_CONTAINERS if key in task.spec}
 
 
 def _secrets(names: Any, folder: str | None, environ: Mapping[str, str]) -> dict[str, str]:  # noqa: ANN401 - a list of names

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from filelock import FileLock, Timeout
@@ -60,10 +60,8 @@ class FileLease:
             files.fail("lock", self._layout.lock, error)
         self._inode = (info.st_ino, info.st_dev)
 
-    def announce(
-        self, epoch: int, version: str, now: float, problems: list[str] | None = None, *, until: bool = False
-    ) -> None:
-        """Write `manager.json`.
+    def announce(self, epoch: int, version: str, now: float, facts: Mapping[str, Any], *, until: bool = False) -> None:
+        """Write `manager.json`, with what else this manager has to tell.
 
         Raises:
             StoreError: the volume refused.
@@ -73,7 +71,7 @@ class FileLease:
             self._record = {"kind": KIND, "host": self._host.name, "pid": os.getpid(), "boot": self._host.boot}
             self._record |= {"epoch": epoch, "version": version, "since": since}
         only = None if self._only is None else sorted(self._only)
-        record = self._record | {"only": only, "until": to_text(now) if until else None, "problems": problems or []}
+        record = self._record | {"only": only, "until": to_text(now) if until else None, **facts}
         files.replace(
             self._layout.manager, (json.dumps(record, indent=2) + "\n").encode(), self._layout.tmp, sync=until
         )

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from air_executor.backends.base import Backend
 from air_executor.core import state as s
@@ -81,6 +82,8 @@ class Manager:
         self.lease = FileLease(layout, host, options.scope)
         self.wakeups = Wakeups()
         self.problems: list[str] = []
+        self._told: tuple[Mapping[str, Any], float] = ({}, 0.0)
+        """What `manager.json` says beside who manages, and since when."""
         self._stopping: str | None = None
         self._lost: AirExecutorError | None = None
         """How we know that the directory was taken from under us; until it is taken anew, nothing else is done."""
@@ -141,7 +144,7 @@ class Manager:
             for task, run in job.progress.open_runs():
                 self.supervisor.adopt(job, task, run)
         self.supervisor.held.resolve()
-        self.lease.announce(self.epoch, self.options.version, self.clock.wall(), self.problems)
+        self._announce()
         self.wakeups.also(self.backend.on_change(self.wakeups.wake))
         if self.options.events:
             self.wakeups.watch(self.layout.inbox)
@@ -202,7 +205,7 @@ class Manager:
             self.saver.save_all()
             self.desk.journal.close()
             files.remove_tree(self.layout.epoch_tmp(self.epoch))
-            self.lease.announce(self.epoch, self.options.version, self.clock.wall(), self.problems, until=True)
+            self._announce(until=True)
         finally:
             self.wakeups.close()
             self.backend.close()
@@ -229,6 +232,7 @@ class Manager:
         if self._flush():
             self._act()
             self.saver.save()
+            self._tell_news()
             self.starter.prepare()
 
     def sleep(self) -> None:
@@ -256,7 +260,26 @@ class Manager:
     def _report(self, problem: str) -> None:
         log.error("%s", problem)
         self.problems.append(problem)
-        self.lease.announce(self.epoch, self.options.version, self.clock.wall(), self.problems)
+        self._announce()
+
+    def _announce(self, *, until: bool = False) -> None:
+        """Write who manages here, and what people should know of it."""
+        facts = {
+            "problems": list(self.problems),
+            "backend": {"name": self.backend.name, "problem": self.supervisor.backend_problem},
+            "waiting": dict(self.starter.waiting),
+        }
+        self._told = facts, self.clock.steady()
+        self.lease.announce(self.epoch, self.options.version, self.clock.wall(), facts, until=until)
+
+    def _tell_news(self) -> None:
+        """Announce what has changed, at most once per poll: downloads change all the time."""
+        facts, when = self._told
+        news = (
+            facts["backend"]["problem"] != self.supervisor.backend_problem or facts["waiting"] != self.starter.waiting
+        )
+        if news and self.clock.steady() - when >= self.options.poll_interval:
+            self._announce()
 
     def _book(self, now: float) -> None:
         steady = self.clock.steady()
@@ -335,7 +358,7 @@ class Manager:
         self.desk.journal = recover.take_epoch(self.jobs, self.epoch)
         old.close()
         self.saver.rewrite()
-        self.lease.announce(self.epoch, self.options.version, self.clock.wall(), self.problems)
+        self._announce()
         if self.options.events:
             self.wakeups.watch(self.layout.inbox)
         self._lost = None

@@ -24,7 +24,7 @@ from air_executor.errors import (
     StoreError,
 )
 from air_executor.manager.desk import Desk
-from air_executor.manager.launch import Inputs, launch_of
+from air_executor.manager.launch import Inputs, launch_of, options_of
 from air_executor.manager.supervise import OpenRun, Supervisor
 from air_executor.store.layout import Layout
 from air_executor.store.runs import Runs
@@ -59,6 +59,8 @@ class Starter:
         self._inputs = Inputs()
         self._hold_until = 0.0
         self._backoff = 0.0
+        self.waiting: dict[str, str] = {}
+        """By job: what its next task has to wait for before the backend can start it."""
 
     def plan(self, now: float, acts: list[Callable[[], None]]) -> None:
         """Decide which tasks start; `acts` gets what starts them."""
@@ -70,8 +72,15 @@ class Starter:
             return
         roster = self._desk.catalog.roster
         unusable = supervisor.unusable()
+        for name in self.waiting:
+            if name in self._desk.catalog.open:
+                roster.offer(self._desk.catalog.open[name])
+        self.waiting = {}
         queues = Counter(run.job.state.queue for run in supervisor.open.values())
         while (start := roster.next_start(now, unusable, room, queues.__getitem__)) is not None:
+            if (why := self._backend.prepare(options_of(start.task))) is not None:
+                self.waiting[start.job.state.id] = f"task {start.task.id}: {why}"
+                continue
             acts.append(partial(self._spawn, self._decide(start, now)))
             queues[start.job.state.queue] += 1
             room -= 1

@@ -54,7 +54,7 @@ class OpenRun:
     lost: str | None = None
     """Why its files cannot be believed."""
     elsewhere: str | None = None
-    """The host that it ran on, when that is not this one."""
+    """The host or the backend that it ran on, when that is not this one."""
     confirmed_gone: bool = False
     seen_alive: bool = False
     platform: RunnerStatus | None = None
@@ -99,7 +99,10 @@ class Supervisor:
         self.open: dict[Slot, OpenRun] = {}
         self.observed: Mapping[Slot, RunnerStatus] | None = {}
         """What the backend shows; None while it cannot answer."""
+        self._needless: set[Slot] = set()
+        """Slots with a runner that no open run needs."""
         self._strangers: set[Slot] = set()
+        """Those of them in which something still runs."""
         self.backend_problem: str | None = None
         self._ask_again = 0.0
         self._backoff = 0.0
@@ -123,7 +126,9 @@ class Supervisor:
         if found is not None:
             record, run.spawned = found
             run.since -= max(0.0, self.clock.wall() - run.spawned)
-            if self.backend.name == "local" and record.get("backend") == "local":
+            if record.get("backend") != self.backend.name:
+                run.elsewhere = f"the backend {record.get('backend')}"
+            elif self.backend.name == "local":
                 if record.get("host") != self._host.name:
                     run.elsewhere = str(record.get("host"))
                 elif record.get("boot") != self._host.boot:
@@ -165,8 +170,8 @@ class Supervisor:
 
     def taken(self) -> int:
         """Return how many slots are taken: by an open run, or by any runner that the backend shows."""
-        strangers = sum(1 for slot in self.observed or () if slot not in self.open)
-        return len(self.open) + strangers
+        observed = (self.observed or {}).items()
+        return len(self.open) + sum(1 for slot, status in observed if slot not in self.open and not status.finished)
 
     def unusable(self) -> Container[Slot]:
         """Return the slots in which nothing may start now: those that have a runner.
@@ -198,18 +203,17 @@ class Supervisor:
 
     def _remove_strangers(self, acts: list[Callable[[], None]]) -> None:
         """Ask for the end of runners that no open run needs; their job may start when they are gone."""
-        catalog = self.desk.catalog
-        strangers = {
-            slot for slot in self.observed or () if slot not in self.open and slot.job not in catalog.left_alone
-        }
-        for slot in strangers:
-            if slot not in self._strangers:
+        catalog, observed = self.desk.catalog, self.observed or {}
+        needless = {slot for slot in observed if slot not in self.open and slot.job not in catalog.left_alone}
+        strangers = {slot for slot in needless if not observed[slot].finished}
+        for slot in needless:
+            if slot in strangers and slot not in self._strangers:
                 log.warning("job=%s slot=%d removing a runner that no open run needs", slot.job, slot.number)
             acts.append(self._remover(slot))
-        for slot in self._strangers - strangers:
+        for slot in self._needless - needless:
             if slot.job in catalog.open:
                 catalog.touch(catalog.open[slot.job], clean=True)
-        self._strangers = strangers
+        self._needless, self._strangers = needless, strangers
 
     def _view(self, run: OpenRun, runner: RunnerStatus | None, steady: float, *, look: bool) -> SlotView:
         alive = runner is not None and runner.alive
@@ -232,6 +236,7 @@ class Supervisor:
             exited_for=steady - run.exit_since,
             runner=None if runner is None else (runner.run or ""),
             alive=alive,
+            finished=mine and runner is not None and runner.finished,
             absent_for=0.0 if run.gone_since is None else steady - run.gone_since,
             stop_asked=run.status.stop is not None,
             overdue=limit is not None and steady - run.since > limit,
@@ -283,20 +288,22 @@ class Supervisor:
 
     def _book_lost(self, run: OpenRun, now: float, acts: list[Callable[[], None]]) -> None:
         if run.elsewhere is not None and not run.confirmed_gone:
-            return  # a pid, or its absence, means nothing on another host
+            return  # that we see no runner means nothing where we cannot look
         state = run.job.state
         begun = self.runs.started(state.id, run.seq, run.task.id) is not None
         if not begun and not self.runs.fence(state.id, run.seq, run.task.id):
             return  # it has begun just now
-        stop = run.status.stop
+        stop, platform = run.status.stop, run.platform
         if stop is not None:
             verdict = Verdict(stop)
         elif run.refused is not None:
             verdict = Verdict(s.START_FAILED, message=run.refused)
-        elif run.platform is not None and run.platform.reason is not None:
-            verdict = Verdict(run.platform.reason, run.platform.exit_code, run.platform.message)
+        elif platform is not None and platform.reason is not None:
+            verdict = Verdict(platform.reason, platform.exit_code, platform.message)
+            run.refused = platform.message if platform.permanent else None
         elif begun:
-            verdict = Verdict(s.LOST, message=run.lost or "its runner vanished without an outcome")
+            message = run.lost or (platform and platform.message) or "its runner vanished without an outcome"
+            verdict = Verdict(s.LOST, message=message)
         elif run.ours and not self.runs.has_place(state.id, run.seq, run.task.id):
             verdict = Verdict(s.LOST, message="its run directory was removed, and with it what it left behind")
         elif run.ours:

@@ -233,8 +233,7 @@ def make_launch(layout: Layout, slot: Slot, seq: int, task: Task | str) -> Launc
     """Return a launch as the manager would make it."""
     run = f"0badcafe-{seq}"
     script = task.value if isinstance(task, Task) else task
-    workspace = layout.workspace(slot.job)
-    environ = {"AIR_JOB_ID": slot.job, "AIR_TASK_ID": "t", "AIR_RUN_ID": run, "AIR_WORKSPACE": workspace}
+    environ = {"AIR_JOB_ID": slot.job, "AIR_TASK_ID": "t", "AIR_RUN_ID": run}
     return Launch(
         slot=slot,
         uid="0badcafe",
@@ -243,9 +242,9 @@ def make_launch(layout: Layout, slot: Slot, seq: int, task: Task | str) -> Launc
         argv=("sh", "-c", script),
         env=environ,
         out_dir=f"{layout.run(slot.job, seq, 't')}/out",
-        workspace=workspace,
+        workspace=layout.workspace(slot.job),
         bin_dir=layout.bin,
-        workdir=workspace,
+        project=layout.workspace(slot.job),
         grace=GRACE,
     )
 
