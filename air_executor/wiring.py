@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import platform
 import sys
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from air_executor.backends.base import Backend
     from air_executor.manager.loop import Manager
     from air_executor.settings import Settings
+
+BACKENDS = ("local", "docker")
 
 
 def version() -> str:
@@ -50,18 +53,25 @@ def check_backend(settings: Settings) -> None:
     Raises:
         BadInputError: there is no such backend.
     """
-    if settings.backend != "local":
-        msg = f"backend: there is no {settings.backend!r}; use local"
+    if settings.backend not in BACKENDS:
+        msg = f"backend: there is no {settings.backend!r}; use {' or '.join(BACKENDS)}"
         raise BadInputError(msg)
+    if settings.backend == "docker" and importlib.util.find_spec("docker") is None:
+        raise BadInputError("backend: docker needs its client library: pip install 'air-executor[docker]'")
 
 
 def make_backend(settings: Settings, layout: Layout, host: Host) -> Backend:
     """Return the backend that the settings name; its module is imported only now.
 
     Raises:
-        BadInputError: there is no such backend.
+        BadInputError: there is no such backend, or it cannot work with these settings.
+        BackendUnavailableError: it does not answer.
     """
     check_backend(settings)
+    if settings.backend == "docker":
+        from air_executor.backends.docker import make_backend as make_docker_backend  # noqa: PLC0415
+
+        return make_docker_backend(settings, version())
     from air_executor.backends.local import LocalBackend  # noqa: PLC0415
 
     # A task that says `python` or `air-executor` means the installation that the manager runs from.

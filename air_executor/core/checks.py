@@ -14,21 +14,13 @@ from typing import Any
 from pydantic_core import PydanticCustomError
 
 from air_executor.core.fields import RUN_ENVIRONMENT
-from air_executor.core.names import ID_RULE, MAX_ID, is_reserved_task_id
+from air_executor.core.names import ID_RULE, is_reserved_task_id
 from air_executor.core.names import check_id as named_id
 from air_executor.core.quote import quoted
+from air_executor.core.sizes import parse_memory
 from air_executor.core.times import TIME_RULE, from_text, parse_duration, to_text
 from air_executor.errors import BadInputError
 
-MIB = 1 << 20
-"""Least memory, in bytes: a smaller number is a forgotten unit."""
-PIB = 1 << 50
-"""Most memory, in bytes."""
-_SIZES = {f"{letter}{i}": (1024 if i else 1000) ** n for n, letter in enumerate("KMGT", 1) for i in ("", "i")} | {
-    "k": 1000
-}
-MEMORY_PATTERN = r"^[0-9]+(?:\.[0-9]+)?(?:[KMGT]i?|k)$"
-_MEMORY = re.compile(MEMORY_PATTERN)
 _CPU = re.compile(r"[0-9]{1,9}m")
 NAME_PATTERN = "^[A-Za-z_][A-Za-z0-9_]*$"
 _NAME = re.compile(NAME_PATTERN)
@@ -245,20 +237,11 @@ def check_positive_duration(value: object) -> float:
 
 
 def check_memory(value: object) -> int:
-    """Return bytes, from a number of them or text like `512Mi`.
-
-    Raises:
-        PydanticCustomError: it is neither, or less than a mebibyte or more than a pebibyte.
-    """
-    size: float | None = None
-    if isinstance(value, int) and not isinstance(value, bool):
-        size = value
-    elif isinstance(value, str) and len(value) <= MAX_ID and _MEMORY.fullmatch(value):
-        number = value.rstrip("KMGTik")
-        size = float(number) * _SIZES[value[len(number) :]]
-    if size is None or not MIB <= size <= PIB:
-        raise _wrong('"512Mi", "2Gi", "1.5G" or a number of bytes, at least 1Mi', value)
-    return int(size)
+    """Check an amount of memory; give it back in bytes."""
+    try:
+        return parse_memory(value)
+    except BadInputError as error:
+        raise refusal(str(error)) from None
 
 
 def check_cpu(value: object) -> float:

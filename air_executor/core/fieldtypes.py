@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 from pydantic import PlainSerializer, PlainValidator, WithJsonSchema
 
-from air_executor.core import checks
+from air_executor.core import checks, sizes
 from air_executor.core.names import MAX_ID
 from air_executor.core.times import DURATION_PATTERN, MAX_DURATION
 
@@ -61,8 +61,8 @@ _LONGER: Schema = {
 }
 _MEMORY: Schema = {
     "anyOf": [
-        {"type": "integer", "minimum": checks.MIB, "maximum": checks.PIB},
-        {"type": "string", "pattern": checks.MEMORY_PATTERN},
+        {"type": "integer", "minimum": sizes.MIB, "maximum": sizes.PIB},
+        {"type": "string", "pattern": sizes.MEMORY_PATTERN},
     ]
 }
 _CPU: Schema = {"anyOf": [{"type": "number", "exclusiveMinimum": 0}, {"type": "string", "pattern": "^[0-9]{1,9}m$"}]}

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from air_executor.settings.project import DEFAULT, DIRECTORY, FILE, find_project, locate_state_dir
 
 if TYPE_CHECKING:
-    from air_executor.settings.model import About, CostSettings, Settings, all_settings, effective, load
+    from air_executor.settings.model import About, CostSettings, DockerSettings, Settings, all_settings, effective, load
 
 __all__ = [
     "DEFAULT",
@@ -19,6 +19,7 @@ __all__ = [
     "FILE",
     "About",
     "CostSettings",
+    "DockerSettings",
     "Settings",
     "all_settings",
     "effective",

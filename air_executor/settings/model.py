@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 from air_executor.core.fields import RUN_ENVIRONMENT
 from air_executor.core.quote import quoted
+from air_executor.core.sizes import format_memory
 from air_executor.core.times import format_duration
 from air_executor.errors import BadInputError
 from air_executor.settings import values as v
@@ -50,6 +51,8 @@ def _as_text(value: object) -> str:
         return str(value).lower()
     if isinstance(value, Mapping):
         return ",".join(f"{name}={limit}" for name, limit in value.items()) or "no limits"
+    if isinstance(value, tuple):
+        return (":" if value and isinstance(value[0], int) else ",").join(map(str, value)) or "none"
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
@@ -59,6 +62,34 @@ class CostSettings:
 
     runner_hour: float = _setting(v.to_price, "Price of one runner for one hour.", 0.0)
     currency: str = _setting(v.to_text, "Currency of the price; for display only.", "USD")
+
+
+@dataclass(frozen=True, slots=True)
+class DockerSettings:
+    """How containers are made. The engine itself is the one that `DOCKER_HOST` names, as for every Docker program."""
+
+    pull: str = _setting(
+        v.to_choice("missing", "always", "never"),
+        "When to pull a task's image: `missing`, `always` or `never`.",
+        "missing",
+    )
+    pull_deadline: float = _setting(v.to_interval, "How long a pull may take.", 600.0, shown="10m")
+    timeout: float = _setting(v.to_interval, "How long the engine may take to answer one request.", 30.0, shown="30s")
+    user: tuple[int, int] = _setting(
+        v.to_user, "Who tasks are where the state directory is root's: user and group.", (65532, 65532)
+    )
+    network: str = _setting(v.to_id, "Network of tasks that name none; made if missing.", "air-executor")
+    allow_networks: tuple[str, ...] = _setting(v.to_names, "Other networks that tasks may name.", ())
+    allow_mounts: tuple[str, ...] = _setting(
+        v.to_names,
+        "Folders outside the project that tasks may mount: absolute paths as the engine's host has them.",
+        (),
+    )
+    memory: int = _setting(v.to_memory, "Memory of a task that says nothing of it.", 2 << 30, shown="2Gi")
+    cpus: float | None = _setting(v.to_cpus, "CPUs of a task that says nothing of them.", shown="all there are")
+    pids: int = _setting(v.to_whole(16, 4_194_304), "Most processes and threads of one task.", 1024)
+    tmp_size: int = _setting(v.to_memory, "Size of a task's `/tmp`, which is memory.", 256 << 20, shown="256Mi")
+    read_only: bool = _setting(v.to_switch, "Keep tasks from writing into their image's folders.", default=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +123,7 @@ class Settings:
     http_port: int = _setting(v.to_whole(0, 65_535), "Port for the same; 0 serves nothing.", 9464)
     token: str | None = _setting(v.to_secret, "Token that the page and its interface ask for.", hidden=True)
     cost: CostSettings = field(default_factory=CostSettings)
+    docker: DockerSettings = field(default_factory=DockerSettings)
 
     sources: Mapping[str, str] = field(default_factory=dict)
     """Where each value came from, by name (`cost.currency`): a flag, a variable, a file's path or `default`."""
@@ -99,7 +131,7 @@ class Settings:
     """Variables that look like settings and are none."""
 
 
-_GROUPS: Mapping[str, type[Any]] = MappingProxyType({"cost": CostSettings})
+_GROUPS: Mapping[str, type[Any]] = MappingProxyType({"cost": CostSettings, "docker": DockerSettings})
 
 
 class About(NamedTuple):
@@ -202,6 +234,8 @@ def effective(settings: Settings) -> list[tuple[str, str, str]]:
             value = getattr(value, part)
         if item.metadata["parse"] is v.to_interval:
             value = format_duration(value)
+        elif item.metadata["parse"] is v.to_memory:
+            value = format_memory(value)
         shown = "(set)" if item.metadata["hidden"] and value is not None else _as_text(value)
         rows.append((name, shown, settings.sources.get(name, DEFAULT)))
     return rows

@@ -12,12 +12,15 @@ from types import MappingProxyType
 
 from air_executor.core.names import check_id
 from air_executor.core.quote import quoted
+from air_executor.core.sizes import parse_memory
 from air_executor.core.times import format_duration, parse_duration
 from air_executor.errors import BadInputError
 
 _LONGEST_PREFIX = 12
 _SHORTEST_POLL = 0.01
 _MOST = 1_000_000_000
+_FEWEST_CPUS = 0.01
+_MOST_CPUS = 100_000
 _SWITCH = {"true": True, "1": True, "yes": True, "on": True, "false": False, "0": False, "no": False, "off": False}
 
 
@@ -95,6 +98,50 @@ def to_interval(value: object) -> float:
         msg = f"must be at least {format_duration(_SHORTEST_POLL)}, got {quoted(value)}"
         raise BadInputError(msg)
     return seconds
+
+
+def to_memory(value: object) -> int:
+    """Take an amount of memory; a variable's text may be a plain number of bytes."""
+    return parse_memory(int(value) if isinstance(value, str) and value.isdecimal() else value)
+
+
+def to_cpus(value: object) -> float:
+    """Take a number of CPUs."""
+    number = to_price(value)
+    if not _FEWEST_CPUS <= number <= _MOST_CPUS:
+        msg = f"must be a number of CPUs, like 2 or 0.5, got {quoted(value)}"
+        raise BadInputError(msg)
+    return number
+
+
+def to_choice(*words: str) -> Callable[[object], str]:
+    """Return the kind of one of some words."""
+
+    def parse(value: object) -> str:
+        if value not in words:
+            msg = f"must be {', '.join(words[:-1])} or {words[-1]}, got {quoted(value)}"
+            raise BadInputError(msg)
+        return str(value)
+
+    return parse
+
+
+def to_user(value: object) -> tuple[int, int]:
+    """Take numbers of a user and a group, like `1000:1000`; not those of root."""
+    match = re.fullmatch(r"([0-9]{1,9}):([0-9]{1,9})", value, re.ASCII) if isinstance(value, str) else None
+    if match is None or 0 in (ids := (int(match[1]), int(match[2]))):
+        msg = f'must be the numbers of a user and a group other than root, like "1000:1000", got {quoted(value)}'
+        raise BadInputError(msg)
+    return ids
+
+
+def to_names(value: object) -> tuple[str, ...]:
+    """Take a list, or text with commas between its parts."""
+    parts = value.split(",") if isinstance(value, str) else value
+    if not isinstance(parts, (list, tuple)):
+        msg = f'must be names with commas between them, like "one,two", got {quoted(value)}'
+        raise BadInputError(msg)
+    return tuple(to_text(part.strip() if isinstance(part, str) else part) for part in parts)
 
 
 def to_switch(value: object) -> bool:

@@ -20,20 +20,29 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import psutil
 
 import air_executor.errors
 from air_executor.backends.base import Backend, Launch
+from air_executor.backends.docker import DockerBackend
+from air_executor.backends.docker import make_backend as make_docker_backend
+from air_executor.backends.docker.config import INSTANCE
+from air_executor.backends.docker.engine import ConflictError, Engine, MissingError
+from air_executor.backends.docker.site import make_site
 from air_executor.backends.fake import FakeBackend, FakePlatform
 from air_executor.backends.local import LocalBackend
 from air_executor.backends.portable import PsutilProcesses
 from air_executor.backends.processes import choose
 from air_executor.core.names import Host, Slot
 from air_executor.errors import AirExecutorError
+from air_executor.settings import DockerSettings, Settings
 from air_executor.store.layout import Layout
 from tests.conftest import wait_for
+from tests.engine import require_image
 
 GRACE = 0.3
 """Seconds; short, because some tests have to sit it out."""
@@ -222,9 +231,71 @@ class LocalRig(Rig):
         last.close()
 
 
+class DockerRig(LocalRig):
+    """Containers of a real engine, with a state directory below `root`."""
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(root)
+        for folder in (root, *root.parents):  # tasks are not root, and temporary folders are 0700
+            if folder.stat().st_uid == os.getuid() and folder != Path("/"):
+                folder.chmod(folder.stat().st_mode | 0o011)
+        self.settings = docker_settings(self.layout.root, f"rig{os.getpid() % 10**8}", require_image())
+        self._made: list[Backend] = []
+
+    def docker(self, **settings: Any) -> DockerBackend:  # noqa: ANN401 - any setting of the group
+        """Return another backend, with other settings where given."""
+        group = dataclasses.replace(self.settings.docker, **settings)
+        backend = make_docker_backend(dataclasses.replace(self.settings, docker=group), "0")
+        self._made.append(backend)
+        return backend
+
+    def backend(self, layout: Layout | None = None) -> Any:  # noqa: ANN401 - see `Rig`
+        assert layout is None
+        return self.docker()
+
+    def spawn_by_manager_that_is_killed(self, launch: Launch) -> None:
+        settings = [self.settings.state_dir, self.settings.name_prefix, self.settings.runner_image]
+        words = json.dumps([settings, dataclasses.asdict(launch)])
+        command = [sys.executable, "-m", "tests.backends.spawn_docker", words]
+        environ = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+        with subprocess.Popen(command, stdout=subprocess.PIPE, env=environ) as manager:
+            assert manager.stdout is not None
+            assert manager.stdout.readline() == b"spawned\n"
+            manager.send_signal(signal.SIGKILL)
+
+    def close(self) -> None:
+        for backend in self._made:
+            backend.close()
+        engine = Engine(30)
+        site = make_site(self.settings, engine, "0")
+        for entry in engine.list(f"{INSTANCE}={site.instance}"):
+            with contextlib.suppress(ConflictError, MissingError):
+                engine.kill(entry["Id"], "KILL")
+            with contextlib.suppress(MissingError):
+                wait_for(partial(_is_deleted, engine, entry["Id"]), what="the container to be removed")
+        engine.close()
+
+
+def docker_settings(state_dir: str, prefix: str, image: str | None) -> Settings:
+    """Return the settings of a manager of containers."""
+    group = DockerSettings(network="air-test")
+    return Settings(state_dir=state_dir, name_prefix=prefix, runner_image=image, docker=group)
+
+
+def _is_deleted(engine: Engine, container: str) -> bool:
+    try:
+        engine.delete(container)
+    except ConflictError:
+        return False
+    except MissingError:
+        return True
+    return True
+
+
 RIGS: dict[str, Callable[[Path], Rig]] = {
     "fake": FakeRig,
     "local": LocalRig,
+    "docker": DockerRig,
     "local-portable": lambda root: LocalRig(root, portable=True),
 }
 

@@ -1,0 +1,38 @@
+"""What a run looks like from inside a container, whatever platform holds it: paths, command and environment.
+
+A container sees only its run's `out/`, its job's workspace and `bin/`, each at a fixed path, so that nothing of the
+host's paths reaches a task. Pure functions; used by the container backends.
+"""
+
+from __future__ import annotations
+
+import os.path
+
+from air_executor.backends.base import Launch
+
+OUT = "/air/out"
+WORKSPACE = "/air/workspace"
+BIN = "/air/bin"
+TEMPORARY = "/tmp"  # noqa: S108 - the task's own, memory of its container
+HOME = TEMPORARY
+"""Any user may run in any image, so the image's home folder may be missing or somebody else's."""
+
+
+def command(launch: Launch) -> list[str]:
+    """Return the words that start the runner, which then starts the task."""
+    timeout = "-" if launch.timeout is None else seconds(launch.timeout)
+    workdir = os.path.join(WORKSPACE, launch.workdir or "").rstrip("/") or "/"
+    return ["sh", f"{BIN}/air-runner", OUT, workdir, timeout, seconds(launch.grace), "container", *launch.argv]
+
+
+def environment(launch: Launch, python_path: str | None = None) -> dict[str, str]:
+    """Return the task's variables; `python_path` is what the image itself sets as PYTHONPATH."""
+    env = {"HOME": HOME, **launch.environment(OUT, WORKSPACE)}
+    before = env.get("PYTHONPATH", python_path)
+    env["PYTHONPATH"] = f"{before}:{BIN}" if before else BIN
+    return env
+
+
+def seconds(value: float) -> str:
+    """Return a duration as the runner takes it."""
+    return f"{value:.3f}".rstrip("0").rstrip(".")

@@ -1,0 +1,450 @@
+"""Runners as containers of a Docker Engine: the container's name is what makes a slot unique.
+
+The manager's thread only creates containers, which is quick and exclusive; starting, stopping and removing them is done
+by a few threads, and a watcher keeps what is known of them up to date. Knows nothing of jobs' states or of what a run
+leaves in its directory.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
+from typing import Any
+
+from air_executor.backends.base import Launch, RunnerStatus
+from air_executor.backends.docker import config
+from air_executor.backends.docker.config import Site, container_config
+from air_executor.backends.docker.containers import Container, Containers, Ending, Phase, from_inspection
+from air_executor.backends.docker.engine import ConflictError, Engine, MissingError, RefusedError
+from air_executor.backends.docker.images import Images
+from air_executor.core.names import Slot
+from air_executor.errors import BackendUnavailableError, BadInputError, DuplicateRunnerError, SpawnRejectedError
+
+log = logging.getLogger(__name__)
+
+MARGIN_SECONDS = 2.0
+"""How much longer than the grace we wait: the runner itself kills its command after it, and then writes its end."""
+RELIST_SECONDS = 30.0
+"""Between two lists of all containers, which show what events may have missed."""
+WORKERS = 6
+"""Requests under way at once; the engine does not get faster by more."""
+_LONGEST_BACKOFF = 5.0
+_CANNOT_EXECUTE = (126, 127)
+_ERROR_LENGTH = 500
+
+
+class DockerBackend:
+    """The backend `docker`: one container per runner."""
+
+    name = "docker"
+    remote = False
+
+    def __init__(self, engine: Engine, site: Site) -> None:
+        self._engine = engine
+        self._site = site
+        self._label = f"{config.INSTANCE}={site.instance}"
+        self._lock = threading.Lock()
+        self._containers = Containers()
+        self._refused: dict[Slot, RunnerStatus] = {}
+        """Runs whose container could not be created, until their slot is removed."""
+        self._problem: str | None = "not asked yet"
+        self._wakes: list[Callable[[], None]] = []
+        self._images = Images(engine, site.settings.pull, site.settings.pull_deadline, self._wake)
+        self._pool = ThreadPoolExecutor(WORKERS, thread_name_prefix="docker")
+        self._closed = threading.Event()
+        self._listed = threading.Event()
+        """The first list has come, or has failed."""
+        self._relist_now = threading.Event()
+        self._threads: list[threading.Thread] = []
+        self._has_network = False
+
+    # What the manager calls
+
+    def prepare(self, options: Mapping[str, Any]) -> str | None:
+        """See `Backend.prepare`."""
+        return self._images.waits_for(self._site.image_of(options))
+
+    def spawn(self, launch: Launch) -> None:
+        """See `Backend.spawn`. The container is created when this returns; it is started in the background."""
+        self._begin()
+        self._check()
+        with self._lock:
+            if launch.slot in self._refused or self._containers.in_slot(launch.slot) is not None:
+                raise _duplicate(launch.slot)
+        image = self._site.image_of(launch.options)
+        if why := self._images.refusal(image):
+            raise SpawnRejectedError(why)
+        try:
+            body = container_config(self._site, launch, self._images.python_path(image))
+        except BadInputError as error:
+            raise SpawnRejectedError(str(error)) from error
+        self._hand_over(launch)
+        name = self._site.name(launch.slot)
+        try:
+            made = self._engine.create(name, body)
+        except ConflictError as error:
+            self._meet(launch, name, error)
+            return
+        except RefusedError as error:
+            if isinstance(error, MissingError):
+                self._images.forget(image)
+            elif error.final:
+                msg = f"the engine refuses the container: {error}"
+                raise SpawnRejectedError(msg) from error
+            message = f"the engine could not create container {name}: {error}"
+            with self._lock:
+                self._refused[launch.slot] = RunnerStatus(
+                    launch.run, alive=False, finished=True, reason="start-failed", message=message
+                )
+            self._wake()
+            return
+        self._start_soon(Container(made, name, launch.slot, launch.run, launch.grace, Phase.CREATED), body)
+
+    def observe(self) -> Mapping[Slot, RunnerStatus]:
+        """See `Backend.observe`. Answers from what the watcher knows; the first call waits for the first list."""
+        self._begin()
+        self._check()
+        with self._lock:
+            found = {slot: one.status for slot, one in self._containers.by_slot().items()}
+            return self._refused | found
+
+    def remove(self, slot: Slot) -> None:
+        """See `Backend.remove`."""
+        self._begin()
+        self._check()
+        now = time.monotonic()
+        with self._lock:
+            self._refused.pop(slot, None)
+            one = self._containers.in_slot(slot)
+            if one is None or one.busy:
+                return
+            if one.asked_at is None:
+                one.asked_at = now
+            signal = "KILL" if now - one.asked_at > one.grace + MARGIN_SECONDS else "TERM"
+            if one.status.alive and one.told == signal:
+                return
+            one.busy = True
+        self._submit(self._end, one, signal)
+
+    def on_change(self, wake: Callable[[], None]) -> None:
+        """See `Backend.on_change`."""
+        self._wakes.append(wake)
+
+    def close(self) -> None:
+        """See `Backend.close`. Requests under way are finished, so that no container stays created but not started."""
+        self._closed.set()
+        self._relist_now.set()
+        self._pool.shutdown(wait=True, cancel_futures=False)
+        self._engine.close()
+        for thread in self._threads:
+            thread.join(timeout=2)
+
+    def _wake(self) -> None:
+        for wake in self._wakes:
+            wake()
+
+    # Starting
+
+    def _begin(self) -> None:
+        """Start to watch, and wait for the first list."""
+        if not self._threads:
+            for target in (self._watch, self._list_regularly):
+                thread = threading.Thread(target=target, name=f"docker{target.__name__}", daemon=True)
+                self._threads.append(thread)
+                thread.start()
+        self._listed.wait(2 * self._site.settings.timeout)
+
+    def _check(self) -> None:
+        if self._problem is not None:
+            raise BackendUnavailableError(self._problem)
+
+    def _hand_over(self, launch: Launch) -> None:
+        """Give what the task is to write to who it will be; only root can, and only root needs to."""
+        if os.geteuid() != 0:
+            return
+        uid, gid = self._site.user
+        try:
+            for path in (launch.out_dir, launch.workspace):
+                if (owner := os.lstat(path)).st_uid != uid or owner.st_gid != gid:
+                    os.chown(path, uid, gid, follow_symlinks=False)
+        except OSError as error:
+            msg = f"cannot give {error.filename} to user {uid}:{gid}: {error.strerror}"
+            raise SpawnRejectedError(msg) from error
+
+    def _meet(self, launch: Launch, name: str, conflict: ConflictError) -> None:
+        """Find out who has the name, and act on it.
+
+        Raises:
+            DuplicateRunnerError: a runner of ours.
+            SpawnRejectedError: somebody else, who may keep it for ever.
+        """
+        try:
+            described = self._engine.inspect(name)
+        except MissingError:
+            raise _duplicate(launch.slot) from conflict  # it has gone this moment
+        labels = described["Config"].get("Labels") or {}
+        one = from_inspection(described)
+        if one is None or labels.get(config.INSTANCE) != self._site.instance:
+            whose = labels.get(config.STATE_DIR)
+            owner = f"of the state directory {whose}" if whose else "that is not Air-Executor's"
+            msg = f"there is a container {name} {owner}; set AIR_NAME_PREFIX for one of the two, or rename the job"
+            raise SpawnRejectedError(msg) from conflict
+        if one.run == launch.run and one.phase is Phase.CREATED:
+            self._start_soon(one, None)  # our own request, whose answer was lost
+            return
+        with self._lock:
+            self._containers.add(one)
+        if one.run != launch.run:
+            raise _duplicate(launch.slot) from conflict
+
+    def _start_soon(self, one: Container, body: Mapping[str, Any] | None) -> None:
+        with self._lock:
+            one = self._containers.add(one)
+            one.starting = one.phase is Phase.CREATED
+        self._submit(self._start, one, body)
+
+    def _submit(self, work: Callable[..., None], *arguments: object) -> None:
+        with contextlib.suppress(RuntimeError):  # closed meanwhile: the next manager goes on from there
+            self._pool.submit(self._guard, work, *arguments)
+
+    def _guard(self, work: Callable[..., None], *arguments: object) -> None:
+        try:
+            work(*arguments)
+        except Exception:
+            log.exception("a request to the engine failed in a way that is not foreseen")
+
+    def _start(self, one: Container, body: Mapping[str, Any] | None) -> None:
+        """Start a container, trying for as long as the engine does not answer: it may have heard us all the same."""
+        backoff = 0.25
+        network = None if body is None else str(body["HostConfig"]["NetworkMode"])
+        repaired = False
+        while not self._closed.is_set():
+            try:
+                if network == self._site.settings.network and not self._has_network:
+                    self._engine.ensure_network(self._site.settings.network)
+                    self._has_network = True
+                self._engine.start(one.id)
+            except BackendUnavailableError as error:
+                self._fail(str(error))
+                self._closed.wait(backoff)
+                backoff = min(_LONGEST_BACKOFF, backoff * 2)
+            except MissingError as error:
+                if "network" in str(error) and not repaired:
+                    self._has_network, repaired = False, True
+                    continue
+                self._not_started(one, error)
+                return
+            except RefusedError as error:
+                self._not_started(one, error)
+                return
+            else:
+                with self._lock:
+                    self._containers.advance(one.id, Phase.RUNNING)
+                return
+
+    def _not_started(self, one: Container, error: RefusedError) -> None:
+        message = f"the engine could not start container {one.name}: {_short(error)}"
+        with self._lock:
+            one.starting = False
+            one.ending = Ending(reason="start-failed", message=message, permanent=error.final)
+        self._wake()
+
+    # Ending
+
+    def _end(self, one: Container, signal: str) -> None:
+        """Take the next step towards the end of a container: a signal while it lives, removal afterwards."""
+        try:
+            if one.status.alive and not one.starting:
+                self._signal(one, signal)
+            else:
+                self._delete(one)
+        except BackendUnavailableError as error:
+            self._fail(str(error))
+        except RefusedError as error:
+            log.warning("container %s cannot be removed: %s", one.name, error)
+            self._relist_now.set()
+        finally:
+            one.busy = False
+        self._wake()
+
+    def _signal(self, one: Container, signal: str) -> None:
+        try:
+            self._engine.kill(one.id, signal)
+        except MissingError:
+            with self._lock:
+                self._containers.drop(one.id)
+        except ConflictError as error:
+            if "paused" in str(error).lower():
+                self._engine.unpause(one.id)
+            else:  # it does not run: it has just ended, or is not started yet
+                self._look_at(one)
+            return
+        one.told = signal
+
+    def _delete(self, one: Container) -> None:
+        try:
+            self._engine.delete(one.id)
+        except MissingError:
+            pass
+        except ConflictError as error:
+            if "in progress" not in str(error):  # it runs: the start that we had given up has come through
+                with self._lock:
+                    self._containers.advance(one.id, Phase.RUNNING)
+                self._relist_now.set()
+            return
+        with self._lock:
+            self._containers.drop(one.id)
+
+    # Watching
+
+    def _watch(self) -> None:
+        """Follow the engine's events; whenever the stream breaks, list anew."""
+        backoff = 0.1
+        while not self._closed.is_set():
+            try:
+                with self._engine.events(self._label) as events:
+                    self._relist_now.set()
+                    for event in events:
+                        backoff = 0.1
+                        self._take(event)
+            except BackendUnavailableError as error:
+                if not self._closed.is_set():
+                    self._fail(str(error))
+            except Exception:
+                log.exception("the stream of events failed in a way that is not foreseen")
+            self._relist_now.set()
+            self._closed.wait(backoff)
+            backoff = min(_LONGEST_BACKOFF, backoff * 2)
+
+    def _take(self, event: Mapping[str, Any]) -> None:
+        actor = event.get("Actor") or {}
+        container, action = str(actor.get("ID")), str(event.get("Action"))
+        attributes = actor.get("Attributes") or {}
+        if action == "destroy":
+            with self._lock:
+                self._containers.drop(container)
+        elif action == "start":
+            with self._lock:
+                self._containers.advance(container, Phase.RUNNING)
+            return
+        elif action == "die":
+            with self._lock:
+                one = self._containers.advance(container, Phase.ENDED)
+                if one is not None and attributes.get("exitCode") == "0":
+                    at = float(event.get("timeNano") or 0) / 1e9 or None
+                    one.ending = one.ending or Ending(exit_code=0, finished_at=at)
+            if one is not None and one.ending is None:
+                self._submit(self._look_at, one)
+                return
+        else:
+            return
+        self._wake()
+
+    def _look_at(self, one: Container) -> None:
+        """Find out how a container ended, if it has."""
+        try:
+            state = self._engine.inspect(one.id)["State"]
+        except MissingError:
+            with self._lock:
+                self._containers.drop(one.id)
+            self._wake()
+            return
+        except RefusedError as error:
+            log.warning("container %s cannot be inspected: %s", one.name, error)
+            state = {"Status": "exited"}
+        except BackendUnavailableError as error:
+            self._fail(str(error))  # the list that ends the failure brings us here again
+            return
+        if state.get("Status") in {"running", "paused", "restarting"}:
+            return
+        ending = self._judge(one, state)
+        with self._lock:
+            if state.get("Status") != "created":
+                self._containers.advance(one.id, Phase.ENDED)
+            if not one.starting:
+                one.ending = one.ending or ending
+        self._wake()
+
+    def _judge(self, one: Container, state: Mapping[str, Any]) -> Ending:
+        code = state.get("ExitCode")
+        ending = Ending(exit_code=code, finished_at=_seconds(state.get("FinishedAt")))
+        words = _short(state.get("Error") or "")
+        ending.message = f"container {one.name} ended with {code}" + (f": {words}" if words else "")
+        if state.get("OOMKilled"):
+            ending.reason = "oom"
+            ending.message += "; the kernel killed a process of it for want of memory"
+        elif code in _CANNOT_EXECUTE:
+            with contextlib.suppress(RefusedError, BackendUnavailableError):
+                said = self._engine.last_words(one.id)
+                if "exec sh failed" in said:  # the words of the engine's own init
+                    ending.reason, ending.permanent = "start-failed", True
+                    ending.message = f"the image has no shell `sh`, which the runner needs ({_short(said)})"
+        return ending
+
+    def _list_regularly(self) -> None:
+        """List all containers at the start, regularly, and whenever something was missed; retry while it fails."""
+        backoff = 0.25
+        while not self._closed.is_set():
+            if self._list():
+                backoff = 0.25
+                self._relist_now.wait(RELIST_SECONDS)
+            else:
+                self._closed.wait(backoff)
+                backoff = min(_LONGEST_BACKOFF, backoff * 2)
+            self._relist_now.clear()
+
+    def _list(self) -> bool:
+        with self._lock:
+            self._containers.list_begins()
+        try:
+            listed = self._engine.list(self._label)
+        except (BackendUnavailableError, RefusedError) as error:
+            with self._lock:
+                self._containers.list_failed()
+            self._fail(str(error))
+            self._listed.set()
+            return False
+        with self._lock:
+            ended = self._containers.list_came(listed)
+            recovered, self._problem = self._problem is not None, None
+        self._listed.set()
+        for one in ended:
+            self._submit(self._look_at, one)
+        if recovered and not self._closed.is_set():
+            log.info("the Docker engine answers")
+        self._wake()
+        return True
+
+    def _fail(self, why: str) -> None:
+        """Note that the engine cannot answer, until a list comes."""
+        if self._closed.is_set():
+            return
+        with self._lock:
+            self._problem = why
+        self._relist_now.set()
+        self._wake()
+
+
+def _duplicate(slot: Slot) -> DuplicateRunnerError:
+    msg = f"job {slot.job}: slot {slot.number} still has a container"
+    return DuplicateRunnerError(msg)
+
+
+def _short(words: object) -> str:
+    text = " ".join(str(words).split())
+    return text if len(text) <= _ERROR_LENGTH else text[:_ERROR_LENGTH] + "…"
+
+
+def _seconds(text: object) -> float | None:
+    """Return a time of the engine's (RFC 3339, nanoseconds) in Unix seconds; None if it is none, or the year 1."""
+    try:
+        at = datetime.fromisoformat(str(text)[:19] + "+00:00").timestamp()
+    except ValueError:
+        return None
+    return at if at > 0 else None

@@ -1,0 +1,64 @@
+"""Puts the backend together: finds out where we are, who tasks shall be, and which engine there is."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from typing import Any
+
+from air_executor.backends.docker import config
+from air_executor.backends.docker.backend import DockerBackend
+from air_executor.backends.docker.config import Site
+from air_executor.backends.docker.engine import Engine, MissingError
+from air_executor.backends.docker.places import VOLUME_SUBPATH, look_around, own_container
+from air_executor.errors import BadInputError
+from air_executor.settings import Settings
+
+
+def make_backend(settings: Settings, version: str) -> DockerBackend:
+    """Return the backend for the state directory of these settings. Asks the engine only if we are in a container.
+
+    Raises:
+        BadInputError: runners could not see the state directory.
+        BackendUnavailableError: the engine does not answer.
+    """
+    engine = Engine(settings.docker.timeout)
+    return DockerBackend(engine, make_site(settings, engine, version))
+
+
+def make_site(settings: Settings, engine: Engine, version: str) -> Site:
+    """Return what all containers have in common; raises as `make_backend`."""
+
+    def inspect(container: str) -> dict[str, Any] | None:
+        with contextlib.suppress(MissingError):
+            return engine.inspect(container)
+        return None
+
+    places = look_around(inspect, own_container())
+    if places.find(settings.state_dir)[0] == "volume" and engine.api_version < VOLUME_SUBPATH:
+        msg = (
+            f"the state directory {settings.state_dir} is on a volume, of which this engine can only mount the whole; "
+            "use a folder of the host, or Docker Engine 26 or newer"
+        )
+        raise BadInputError(msg)
+    return Site(
+        state_dir=settings.state_dir,
+        prefix=settings.name_prefix,
+        version=version,
+        image=settings.runner_image or config.DEFAULT_IMAGE,
+        user=_user(settings),
+        places=places,
+        settings=settings.docker,
+        location=places.text(settings.state_dir),
+    )
+
+
+def _user(settings: Settings) -> tuple[int, int]:
+    """Return who tasks are: ourselves, or where we are root the owner of the state directory; never root."""
+    if os.geteuid() != 0:
+        return os.geteuid(), os.getegid()
+    try:
+        owner = os.stat(settings.state_dir)
+    except FileNotFoundError:
+        owner = os.stat(os.path.dirname(settings.state_dir))
+    return settings.docker.user if 0 in {owner.st_uid, owner.st_gid} else (owner.st_uid, owner.st_gid)
