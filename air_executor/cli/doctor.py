@@ -12,8 +12,9 @@ import typer
 
 from air_executor.cli.session import session_of
 from air_executor.cli.terminal import console, print_json, styled
+from air_executor.core.finding import BAD, FINE, WARN, Finding
 from air_executor.store.presence import look
-from air_executor.store.probe import BAD, FINE, WARN, Finding, probe
+from air_executor.store.probe import probe
 
 if TYPE_CHECKING:
     from rich.table import Table

@@ -14,9 +14,8 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 
-FINE, WARN, BAD = "ok", "warning", "failed"
+from air_executor.core.finding import BAD, FINE, WARN, Finding
 
 MAX_SKEW = 2.0
 """Seconds that the volume's clock may differ from the host's before we mention it."""
@@ -28,16 +27,6 @@ NETWORK_VOLUMES = frozenset(
     {"nfs", "nfs4", "cifs", "smb3", "9p", "ceph", "glusterfs", "lustre", "beegfs", "afs", "fuse.sshfs", "virtiofs"}
 )
 COPIES = frozenset({"tmpfs", "ramfs"})
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """What one check found."""
-
-    name: str
-    verdict: str
-    text: str
-    remedy: str | None = None
 
 
 def probe(folder: str) -> Iterator[Finding]:

@@ -15,7 +15,8 @@ import pytest
 import watchfiles
 
 from air_executor.client import Client
-from air_executor.store.probe import BAD, FINE, WARN, probe
+from air_executor.core.finding import BAD, FINE, WARN
+from air_executor.store.probe import probe
 from tests.cli.conftest import Outcome
 
 Air = Callable[..., Outcome]
