@@ -98,6 +98,7 @@ def make_manager(settings: Settings, *, scope: set[str] | None = None, from_file
         platform_retries=settings.platform_retries,
         price=settings.cost.runner_hour,
         secrets_dir=None if settings.secrets_dir is None else str(settings.secrets_dir),
+        name_prefix=None if settings.backend == "local" else settings.name_prefix,
         events=settings.events,
         from_files=from_files,
         scope=scope,

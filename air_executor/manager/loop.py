@@ -56,6 +56,8 @@ class Options:
     price: float = 0.0
     """Per runner-hour."""
     secrets_dir: str | None = None
+    name_prefix: str | None = None
+    """Of runners' names on the platform, for people who look there; None where they have none."""
     events: bool = True
     """False: poll only."""
     from_files: bool = False
@@ -132,7 +134,14 @@ class Manager:
         self.saver = Saver(self.desk)
         self.intake = Intake(self.desk, self.supervisor, self.saver, self.inbox, self._report)
         self.intake.stateless = found.stateless
-        place = Place(self.layout, self.host, self.options.project, self.options.secrets_dir, self.options.max_runners)
+        place = Place(
+            self.layout,
+            self.host,
+            self.options.project,
+            self.options.secrets_dir,
+            self.options.max_runners,
+            self.options.name_prefix,
+        )
         self.starter = Starter(self.desk, self.supervisor, self.backend, self.runs, place)
         self.desk.listeners.append(self.starter.notice)
         self.catalog.left_alone.update(found.left_alone)

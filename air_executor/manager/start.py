@@ -12,7 +12,7 @@ from functools import partial
 from air_executor.backends.base import Backend
 from air_executor.core.events import Event, Started
 from air_executor.core.fields import DEFAULT_GRACE
-from air_executor.core.names import Host, run_id
+from air_executor.core.names import Host, run_id, runner_name
 from air_executor.core.plan import Start
 from air_executor.core.state import Running
 from air_executor.core.transitions import Job
@@ -45,6 +45,8 @@ class Place:
     """The folder that relative work directories start from."""
     secrets_dir: str | None
     max_runners: int
+    name_prefix: str | None = None
+    """Of runners' names on the platform; None where they have none."""
 
 
 class Starter:
@@ -128,6 +130,8 @@ class Starter:
             "timeout": launch.timeout,
             "grace": task.spec.get("grace", DEFAULT_GRACE),
         }
+        if place.name_prefix is not None:
+            record["runner"] = runner_name(place.name_prefix, run.slot)
         aside = place.layout.epoch_tmp(self._desk.journal.epoch)
         inputs = self._inputs.text(run.job)
         run.spawned = self._runs.create(state.id, run.seq, task.id, record, inputs, aside, remote=self._backend.remote)

@@ -33,6 +33,27 @@ class Presence:
         return [str(problem) for problem in self.record.get("problems") or ()]
 
     @property
+    def backend(self) -> str | None:
+        """The backend of the manager that is, or was, at work here."""
+        return self._backend.get("name")
+
+    @property
+    def backend_problem(self) -> str | None:
+        """Why the backend could not answer when the manager last asked; None if it could, or if nobody asks it."""
+        return self._backend.get("problem") if self.running is not False else None
+
+    @property
+    def _backend(self) -> dict[str, str | None]:
+        found = self.record.get("backend")
+        return found if isinstance(found, dict) else {}
+
+    @property
+    def waiting(self) -> dict[str, str]:
+        """By job: what its next task has to wait for before the backend can start it."""
+        found = self.record.get("waiting")
+        return found if self.running is not False and isinstance(found, dict) else {}
+
+    @property
     def only(self) -> list[str] | None:
         """The jobs for whose sake an `air-executor run` manages here, taking no others; None: it takes all."""
         only = self.record.get("only")
