@@ -6,9 +6,11 @@ import importlib.util
 import os
 import platform
 import sys
+from collections.abc import Iterator
 from importlib import metadata, resources
 from typing import TYPE_CHECKING
 
+from air_executor.core.finding import BAD, Finding
 from air_executor.core.names import Host
 from air_executor.errors import BadInputError
 from air_executor.store.layout import Layout
@@ -58,6 +60,33 @@ def check_backend(settings: Settings) -> None:
         raise BadInputError(msg)
     if settings.backend == "docker" and importlib.util.find_spec("docker") is None:
         raise BadInputError("backend: docker needs its client library: pip install 'air-executor[docker]'")
+
+
+def reach_backend(settings: Settings) -> None:
+    """Make sure that the platform answers, before a job is submitted for its sake.
+
+    Raises:
+        BadInputError: as `check_backend`.
+        BackendUnavailableError: it does not; the message says what to do.
+    """
+    check_backend(settings)
+    if settings.backend == "docker":
+        from air_executor.backends.docker import check  # noqa: PLC0415
+
+        check.reach(settings)
+
+
+def check_platform(settings: Settings) -> Iterator[Finding]:
+    """Check what the chosen backend rests on; each finding that is not good says what to do."""
+    try:
+        check_backend(settings)
+    except BadInputError as error:
+        yield Finding("backend", BAD, str(error), "set AIR_BACKEND, or install what is missing")
+        return
+    if settings.backend == "docker":
+        from air_executor.backends.docker import check  # noqa: PLC0415
+
+        yield from check.check(settings, version())
 
 
 def make_backend(settings: Settings, layout: Layout, host: Host) -> Backend:

@@ -6,7 +6,7 @@ import os
 import shutil
 import sys
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -26,18 +26,23 @@ MARKS = {FINE: "✓", WARN: "!", BAD: "✗"}
 CORRUPT_SHOWN = 10
 
 
-def doctor(ctx: typer.Context) -> None:
-    """Show the settings in force and where each came from, and check the volume, the manager and the jobs.
+def doctor(
+    ctx: typer.Context,
+    backend: Annotated[str | None, typer.Option(help="Check this backend instead of the one that is set.")] = None,
+) -> None:
+    """Show the settings in force and where each came from, and check volume, backend, manager and jobs.
 
     Exits with 0 if all is well (warnings allowed), with 1 if something does not work.
     """
     from air_executor.settings import effective  # noqa: PLC0415
 
     session = session_of(ctx)
-    settings = session.settings()
+    settings = session.settings(backend=backend)
     client = session.client()
+    from air_executor.wiring import check_platform  # noqa: PLC0415
+
     rows = effective(settings)
-    findings = [*probe(client.layout.root), *_system(), *_state(client)]
+    findings = [*probe(client.layout.root), *_system(), *check_platform(settings), *_state(client)]
     if session.json:
         print_json(
             {
@@ -87,6 +92,8 @@ def _state(client: Client) -> Iterator[Finding]:
         yield Finding("manager", FINE, "none is running")
     for problem in manager.problems:
         yield Finding("manager", BAD, problem)
+    if manager.backend_problem is not None:
+        yield Finding("manager", BAD, f"its backend {manager.backend} cannot answer: {manager.backend_problem}")
     jobs = unreadable = 0
     for entry in client.all():
         jobs += 1

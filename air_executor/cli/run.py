@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from air_executor.core.transitions import Job
     from air_executor.manager.loop import Manager
     from air_executor.settings import Settings
+    from air_executor.store.presence import Presence
 
 LOOK_EVERY = 0.25
 """Seconds between two looks while another manager does the work."""
@@ -60,11 +61,15 @@ def run(
     Manages only this job and what it submits. Ctrl-C stops its runners and pauses it; a second one leaves at once.
     """
     session = session_of(ctx)
-    from air_executor.wiring import check_backend  # noqa: PLC0415
+    from air_executor.wiring import check_backend, reach_backend  # noqa: PLC0415
 
     settings = session.settings(backend=backend)
-    check_backend(settings)  # or the job would be there, and its id taken, when the mistake is mended
     client = session.client()
+    # Now, or the job would be there, and its id taken, when what is wrong is mended.
+    if _presence(client).running:
+        check_backend(settings)  # that manager will do the work, with its own platform
+    else:
+        reach_backend(settings)
     if len(words) == 1 and not jobinput.is_file(words) and _exists(client, words[0]):
         state = _go_on(client, words[0])
     else:
@@ -152,7 +157,7 @@ class _Run:
                     note(
                         f"{error}"
                         if self._session.debug
-                        else f"another manager is at work here; waiting for it ({_who(self._client)})"
+                        else f"another manager is at work here; waiting for it ({_presence(self._client).who})"
                     )
                 told = True
                 self._watch_files()
@@ -249,10 +254,10 @@ class _Run:
             self._manager.stop()
 
 
-def _who(client: Client) -> str:
+def _presence(client: Client) -> Presence:
     from air_executor.store.presence import look  # noqa: PLC0415
 
-    return look(client.layout).who
+    return look(client.layout)
 
 
 @contextlib.contextmanager

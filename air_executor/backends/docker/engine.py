@@ -175,6 +175,19 @@ class Engine:
         """Return all containers with this label, those that have ended too."""
         return self._ask("list", lambda client: client.containers(all=True, filters={"label": [label]}))
 
+    def has_file(self, container: str, path: str) -> bool:
+        """Tell whether a container, running or not, has a file; what is mounted into it counts."""
+
+        def look(client: docker.APIClient) -> None:
+            stream, _ = client.get_archive(container, path)
+            stream.close()
+
+        try:
+            self._ask("archive", look)
+        except MissingError:
+            return False
+        return True
+
     def last_words(self, container: str) -> str:
         """Return the last lines that a container printed, on one line."""
         tail: bytes = self._ask("logs", lambda client: client.logs(container, tail=_LOG_LINES))
