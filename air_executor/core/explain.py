@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from air_executor.core import state as s
 from air_executor.core.outcome import outcome_text, reason_text
@@ -15,6 +16,16 @@ from air_executor.core.state import Done, JobState, Queued, Running, TaskState
 from air_executor.core.times import format_duration, to_text
 
 NAMES_SHOWN = 5
+
+
+class Runner(NamedTuple):
+    """Where a run is, as its `run.json` says."""
+
+    backend: str
+    host: str
+    """Of the manager that started it."""
+    name: str | None = None
+    """What the platform calls it, where that gives names."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +44,16 @@ class Around:
     max_runners: int | None = None
     running_in_queue: int = 0
     queue_limit: int | None = None
+    backend: str | None = None
+    """The manager's."""
+    host: str | None = None
+    """The manager's."""
+    backend_problem: str | None = None
+    """Why the backend does not answer."""
+    waiting: str | None = None
+    """What the job's next task needs of the backend first, as `task <id>: <what>`."""
+    runners: Mapping[str, Runner] = field(default_factory=dict)
+    """Where running tasks are, by task."""
 
 
 def explain_job(job: JobState, around: Around) -> str:
@@ -45,14 +66,20 @@ def explain_job(job: JobState, around: Around) -> str:
     hindrance = _hindrance(job, around)
     if running:
         what = f"is running {running} of {len(job.tasks)} tasks, {queued} queued"
-        return f"job {job.id} {what}{f'; it {hindrance}' if hindrance else ''}"
+        lost = next((why for name in around.runners if (why := _out_of_reach(job, name, around)) is not None), None)
+        return "; ".join(
+            [f"job {job.id} {what}", *([f"it {hindrance}"] if hindrance else []), *([lost] if lost else [])]
+        )
     if hindrance:
         return f"job {job.id} {hindrance}"
     first = next(iter(progress.queued()), None)
     if first is None:
         return f"job {job.id} has nothing left to do and is about to end"
     candidates = [task for task in progress.queued() if progress.readiness(task) is Readiness.READY]
-    soonest = min(candidates, key=lambda task: (_waits_until(task) or 0.0, task.place), default=first)
+    waits = [task for task in candidates if _waits_for_backend(task, around)]
+    soonest = (
+        waits[0] if waits else min(candidates, key=lambda task: (_waits_until(task) or 0.0, task.place), default=first)
+    )
     return f"job {job.id} runs nothing now: {_queued(job, soonest, progress, around)}"
 
 
@@ -62,7 +89,7 @@ def explain_task(job: JobState, task: TaskState, around: Around) -> str:
     if isinstance(status, Done):
         return f"task {task.id} {_task_end(job, task, status)}"
     if isinstance(status, Running):
-        return f"task {task.id} {_running(task, status, around.now)}"
+        return f"task {task.id} {_running(job, task, status, around)}"
     hindrance = _hindrance(job, around)
     if hindrance:
         return f"task {task.id} is queued: its job {hindrance}"
@@ -141,20 +168,52 @@ def _culprit(job: JobState, task: TaskState) -> str | None:
 # How things go
 
 
-def _running(task: TaskState, run: Running, now: float) -> str:
+def _running(job: JobState, task: TaskState, run: Running, around: Around) -> str:
+    now = around.now
     since = format_duration(max(0.0, round(now - run.since, 1)))
-    text = f"has been running for {since} (run {run.seq}, attempt {task.runs})"
+    runner = around.runners.get(task.id)
+    where = f" in {runner_text(runner)}" if runner is not None and runner.name else ""
+    text = f"has been running for {since}{where} (run {run.seq}, attempt {task.runs})"
+    lost = _out_of_reach(job, task.id, around)
     if run.stop is not None:
-        return f"{text} and is being stopped: {reason_text(run.stop, None)}"
-    if "timeout" in task.spec:
+        text += f" and is being stopped: {reason_text(run.stop, None)}"
+    elif "timeout" in task.spec and lost is None:
         left = run.since + float(task.spec["timeout"]) - now
         text += (
             f"; its timeout stops it in {format_duration(round(left, 1))}" if left > 0 else "; its timeout has passed"
         )
-    return text
+    if lost is None and around.backend_problem is not None:
+        lost = f"whether it still runs cannot be told: {around.backend_problem}"
+    return f"{text}; {lost}" if lost else text
 
 
-def _hindrance(job: JobState, around: Around) -> str | None:
+def runner_text(runner: Runner) -> str:
+    """Return a runner as people find it on its platform."""
+    return f"container {runner.name}" if runner.backend == "docker" else f"{runner.backend} {runner.name}"
+
+
+def _out_of_reach(job: JobState, task: str, around: Around) -> str | None:
+    """Return what to do about a runner that the manager can neither see nor stop; None if it can."""
+    runner = around.runners.get(task)
+    if runner is None or around.backend is None:
+        return None
+    if runner.backend != around.backend:
+        whose = f"the backend {runner.backend} on host {runner.host}, and the manager here looks at {around.backend}"
+    elif runner.backend == "local" and around.host is not None and runner.host != around.host:
+        whose = f"the backend local on host {runner.host}, and the manager here is on {around.host}"
+    else:
+        return None
+    remedy = f"once you are sure that it is gone: `air-executor confirm-gone {job.id}`"
+    return f"its runner was started by {whose}; it is booked when it has left its outcome, or {remedy}"
+
+
+def _waits_for_backend(task: TaskState, around: Around) -> str | None:
+    """Return what a task that is ready needs of the backend first."""
+    name, _, what = (around.waiting or "").partition(": ")
+    return what if what and name == f"task {task.id}" else None
+
+
+def _hindrance(job: JobState, around: Around) -> str | None:  # noqa: PLR0911 - one for each
     """Return what keeps the whole job from starting anything."""
     if job.phase == s.HELD:
         return f"is held: run {job.submitted_by}, which submits it, has not been booked yet"
@@ -167,6 +226,8 @@ def _hindrance(job: JobState, around: Around) -> str | None:
         return f"waits for {'job' if len(unfinished) == 1 else 'jobs'} {_listed(unfinished)}"
     if around.manager is False:
         return "has no manager: none is running here; start one with `air-executor manager`"
+    if around.backend_problem is not None:
+        return f"waits for its backend, which cannot answer: {around.backend_problem}"
     if around.passed_over_for:
         who = f"the one at work here sees only {_listed(around.passed_over_for)} through"
         return f"has no manager: {who}; be next with `air-executor run {job.id}`"
@@ -188,6 +249,8 @@ def _queued(job: JobState, task: TaskState, progress: Progress, around: Around) 
             why = f" (run {task.runs} ended: {reason_text(last.reason, last.exit_code)})" if last else ""
             return f"{name} has its next retry {when}{why}"
         return f"{name} is delayed; it starts {when}"
+    if (what := _waits_for_backend(task, around)) is not None:
+        return f"{name} waits for {what}"
     return f"{name} {_behind(job, task, progress, around)}"
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from air_executor.client import Client
-from air_executor.core.explain import Around, explain_job, explain_task
+from air_executor.core.explain import Around, Runner, explain_job, explain_task
 from air_executor.core.state import Attempt, Done, JobState, Queued, Running, Status, TaskState
 from tests.cli.conftest import Outcome
 
@@ -104,6 +104,17 @@ def test_a_skipped_task_names_the_culprit() -> None:
         ),
         (task("b"), Around(NOW, manager=False), "no manager: none is running here"),
         (task("b"), Around(NOW, manager=None), "on another host"),
+        (
+            task("b"),
+            Around(NOW, waiting="task b: image node:22: 3 of 7 layers"),
+            "task b waits for image node:22: 3 of 7 layers",
+        ),
+        (task("b"), Around(NOW, waiting="task other: image node:22: 3 of 7 layers"), "is ready and about to start"),
+        (
+            task("b"),
+            Around(NOW, backend_problem="the engine does not answer"),
+            "its job waits for its backend, which cannot answer: the engine does not answer",
+        ),
         (task("b"), Around(NOW, passed_over_for=["x"]), "no manager: the one at work here sees only x through"),
     ],
 )
@@ -156,6 +167,37 @@ def test_a_running_task_says_how_long_it_has_left() -> None:
     assert "is being stopped: stopped by its timeout" in explain_task(job(stopping), stopping, CALM)
 
 
+def test_a_running_task_says_where_it_runs() -> None:
+    """Its container by name, and whether its backend still answers."""
+    running = task("a", Running(7, 1, NOW - 3))
+    runners = {"a": Runner("docker", "laptop", "air-j--1")}
+    around = Around(NOW, backend="docker", host="other", runners=runners)
+    assert (
+        explain_task(job(running), running, around)
+        == "task a has been running for 3s in container air-j--1 (run 7, attempt 1)"
+    )
+    down = Around(NOW, backend="docker", runners=runners, backend_problem="no answer")
+    assert explain_task(job(running), running, down).endswith("; whether it still runs cannot be told: no answer")
+    assert explain_job(job(running), down).endswith("it waits for its backend, which cannot answer: no answer")
+
+
+@pytest.mark.parametrize(
+    ("runner", "backend", "said"),
+    [
+        (Runner("local", "laptop"), "docker", "the backend local on host laptop, and the manager here looks at docker"),
+        (Runner("docker", "laptop", "air-j"), "local", "the backend docker on host laptop, and the manager here looks"),
+        (Runner("local", "other"), "local", "the backend local on host other, and the manager here is on laptop"),
+    ],
+)
+def test_a_runner_out_of_reach_names_the_way_out(runner: Runner, backend: str, said: str) -> None:
+    """What another backend or another host has started cannot be seen from here; an operator must say that it is gone."""
+    running = task("a", Running(7, 0, NOW - 3), timeout=10)
+    around = Around(NOW, backend=backend, host="laptop", runners={"a": runner})
+    for text in (explain_task(job(running), running, around), explain_job(job(running), around)):
+        assert said in text
+        assert text.endswith("once you are sure that it is gone: `air-executor confirm-gone j`")
+
+
 @pytest.mark.parametrize(
     ("state", "around", "said"),
     [
@@ -205,6 +247,14 @@ def test_a_job_that_waits_for_jobs_names_them() -> None:
     waiting.started_at = None
     text = explain_job(waiting, Around(NOW, jobs={"x": "running", "y": "succeeded"}))
     assert text == "job j waits for job x (running)"
+
+
+def test_a_job_speaks_for_the_task_that_the_backend_prepares() -> None:
+    """With several ready tasks, the one that waits for its image is the news."""
+    first, second = task("a"), task("b")
+    around = Around(NOW, waiting="task b: image node:22: looking for the image")
+    text = explain_job(job(first, second), around)
+    assert text == "job j runs nothing now: task b waits for image node:22: looking for the image"
 
 
 def test_from_the_command_line(air: Callable[..., Outcome], client: Client) -> None:
