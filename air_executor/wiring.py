@@ -125,7 +125,7 @@ def make_manager(settings: Settings, *, scope: set[str] | None = None, from_file
         poll_interval=settings.poll_interval,
         queues=settings.queues,
         platform_retries=settings.platform_retries,
-        price=settings.cost.runner_hour,
+        prices={name: settings.cost.prices(name) for name in BACKENDS},
         secrets_dir=None if settings.secrets_dir is None else str(settings.secrets_dir),
         name_prefix=None if settings.backend == "local" else settings.name_prefix,
         events=settings.events,

@@ -50,6 +50,13 @@ class Ended:
     retry_at: float | None = None
     """When to run the task again; None if this was its last run."""
     cost: float = 0.0
+    """Its runner-seconds at `price`."""
+    price: Mapping[str, float] | None = None
+    """Per hour of this runner, by component, as in force when this was decided; None if it had none."""
+    currency: str | None = None
+    """Of price and cost."""
+    backend: str | None = None
+    """Where it ran."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -45,6 +45,8 @@ class Running:
     since: float
     stop: str | None = None
     """Why the run is being stopped, once that is decided."""
+    waited: float | None = None
+    """Seconds from when the task was ready until the run was decided; None if that is not known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +80,22 @@ class Attempt:
     memory: int | None = None
     cost: float = 0.0
     clock_stepped: bool = False
+    waited: float | None = None
+    """Seconds from when the task was ready to start until the run was decided, by the manager's clock."""
+    backend: str | None = None
+    price: Mapping[str, float] | None = None
+    """Per hour of this runner, by component, as it was when the run was booked."""
+    currency: str | None = None
+
+    @property
+    def runner_seconds(self) -> float:
+        """How long its runner existed."""
+        return self.start + self.work + self.finish
+
+    @property
+    def gone_at(self) -> float:
+        """When its runner was gone, in Unix seconds."""
+        return self.spawned_at + self.runner_seconds
 
 
 class TaskState:
@@ -96,6 +114,7 @@ class TaskState:
         "open_children",
         "position",
         "queued_by",
+        "ready_at",
         "runs",
         "spec",
         "status",
@@ -117,6 +136,8 @@ class TaskState:
         self.faults = 0
         """The same, from the platform's budget."""
         self.attempts: list[Attempt] = []
+        self.ready_at: float | None = None
+        """Of a queued task: from when nothing but a free runner is missing; None while it waits for other tasks."""
         self.after: tuple[str, ...] = tuple(spec.get("after", ()))
         self.cleanup = spec.get("when", "success") != "success"
         """It, or what queued it, has `when: failure` or `always`: failures elsewhere do not skip it."""

@@ -7,6 +7,7 @@ an event without further choice (skips, a finished tree, the job's own end) happ
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from air_executor.core import state as s
@@ -53,6 +54,7 @@ class Job:
                 self._request(event)
             case Released():
                 job.phase = s.QUEUED
+                self._ready_from(event.at)
             case DeadlinePassed():
                 self._stop_all(event.at, s.TIMEOUT)
             case UpstreamFailed():
@@ -75,14 +77,15 @@ class Job:
         if job.phase == s.QUEUED:
             job.phase = s.RUNNING
         task.runs += 1
-        task.line = None
-        self.progress.started(task, Running(event.seq, event.slot, event.at))
+        waited = None if task.ready_at is None else round(max(0.0, event.at - task.ready_at), 6)
+        task.ready_at = task.line = None
+        self.progress.started(task, Running(event.seq, event.slot, event.at, waited=waited))
 
     def _ask_stop(self, seq: int, reason: str) -> None:
         task = self.state.tasks[self.progress.runs[seq]]
         run = task.status
         if isinstance(run, Running) and run.stop is None:
-            task.status = Running(run.seq, run.slot, run.since, reason)
+            task.status = replace(run, stop=reason)
             task.line = None
 
     def _end(self, event: Ended) -> None:
@@ -92,7 +95,7 @@ class Job:
         assert isinstance(run, Running)  # noqa: S101 - `runs` lists running tasks only
         task.line = None
         spent = stages(event.moments)
-        job.usage.add(spent, event.moments.cpu, event.cost)
+        job.usage.add(spent, event.moments.cpu, event.cost, event.currency)
         task.attempts.append(
             Attempt(
                 seq=event.seq,
@@ -107,12 +110,17 @@ class Job:
                 memory=event.moments.memory,
                 cost=event.cost,
                 clock_stepped=event.moments.clock_stepped,
+                waited=run.waited,
+                backend=event.backend,
+                price=event.price,
+                currency=event.currency,
             )
         )
         del task.attempts[: -s.MAX_ATTEMPTS_KEPT]
         if event.reason == s.REQUEUE:
             task.runs -= 1
             if job.stop is None or job.spares(task):
+                task.ready_at = event.at
                 self.progress.requeued(task, run, Queued())
             else:
                 self._close_one(task, self._drop(job.stop, event.at), event.at)
@@ -122,6 +130,7 @@ class Job:
                 task.charged += 1
             else:
                 task.faults += 1
+            task.ready_at = max(event.at, event.retry_at)
             self.progress.requeued(task, run, Queued(waits_until=event.retry_at, retrying=True))
             return
         phase = {s.OK: s.SUCCEEDED, s.CANCELLED: s.CANCELLED}.get(event.reason, s.FAILED)
@@ -150,6 +159,7 @@ class Job:
                 job.phase = s.PAUSED
             case "resume":
                 job.phase = s.QUEUED if job.started_at is None else s.RUNNING
+                self._ready_from(event.at)
             case "retry":
                 self._retry(event)
             case _:  # `confirm-gone` says something about a runner, nothing about the job
@@ -186,7 +196,7 @@ class Job:
         for task in again:
             task.status = Queued()
             task.charged = task.faults = 0
-            task.line = None
+            task.ready_at = task.line = None
         self.progress = Progress(job)
         self._close(self.progress.queued(), event.at)
 
@@ -205,11 +215,22 @@ class Job:
         for task in self.progress.queued():
             status = task.status
             by_date = "not_before" in task.spec and not (isinstance(status, Queued) and status.retrying)
-            if isinstance(status, Queued) and status.waits_until is not None and not by_date:
+            if by_date or not isinstance(status, Queued):
+                continue
+            if status.waits_until is not None:
                 task.status = Queued(status.waits_until + by, status.retrying)
-                task.line = None
+            if task.ready_at is not None:
+                task.ready_at += by
+            task.line = None
         self.progress = Progress(job)
         self._close(self.progress.queued(), job.submitted_at)
+
+    def _ready_from(self, at: float) -> None:
+        """Note that what is ready could not have started before: its job was paused or held."""
+        for task in self.progress.queued():
+            if task.ready_at is not None and task.ready_at < at:
+                task.ready_at = at
+                task.line = None
 
     # What follows
 
@@ -265,6 +286,10 @@ class Job:
                 reason = s.UPSTREAM if verdict is Readiness.UPSTREAM else s.OK
                 task.line = None
                 work += self.progress.ended(task, Done(s.SKIPPED, reason, at))
+            elif verdict is Readiness.READY and task.ready_at is None:
+                until = task.status.waits_until
+                task.ready_at = at if until is None else max(at, until)
+                task.line = None
 
     def _finish(self, at: float) -> None:
         """End the job if nothing is queued or running any more."""

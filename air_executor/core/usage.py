@@ -6,7 +6,7 @@ volume's time-stamp step (4 ms on many ext4 volumes).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +60,11 @@ class Usage:
     finish_seconds: float = 0.0
     cpu_seconds: float = 0.0
     cost: float = 0.0
+    """In `currency`, at the prices that were in force when each run was booked."""
+    currency: str | None = None
+    """Of the newest run that had a price; None if none had."""
+    other_costs: dict[str, float] = field(default_factory=dict)
+    """What was booked in other currencies before, by currency: amounts of different money are never added."""
 
     @property
     def runner_seconds(self) -> float:
@@ -71,11 +76,17 @@ class Usage:
         """Runner-seconds without work in them."""
         return self.start_seconds + self.finish_seconds
 
-    def add(self, spent: Stages, cpu: float | None, cost: float) -> None:
-        """Add one run."""
+    def add(self, spent: Stages, cpu: float | None, cost: float = 0.0, currency: str | None = None) -> None:
+        """Add one run; `currency` is None if it had no price."""
         self.runs += 1
         self.start_seconds += spent.start
         self.work_seconds += spent.work
         self.finish_seconds += spent.finish
         self.cpu_seconds += cpu or 0.0
+        if currency is not None and currency != self.currency:
+            if self.currency is not None:
+                self.other_costs[self.currency] = self.cost
+                self.cost = 0.0
+            self.cost += self.other_costs.pop(currency, 0.0)
+            self.currency = currency
         self.cost += cost

@@ -16,6 +16,7 @@ from air_executor.core import state as s
 from air_executor.core.events import ClockStepped, DeadlinePassed, Requested, StopAsked
 from air_executor.core.names import Host
 from air_executor.core.plan import Roster
+from air_executor.core.price import Prices
 from air_executor.errors import AirExecutorError, DirectoryLostError, ManagerHeldError, NotFoundError, StoreError
 from air_executor.manager import recover
 from air_executor.manager.catalog import Catalog, EndedJob
@@ -53,8 +54,8 @@ class Options:
     poll_interval: float = 1.0
     queues: Mapping[str, int] = field(default_factory=dict)
     platform_retries: int = 3
-    price: float = 0.0
-    """Per runner-hour."""
+    prices: Mapping[str, Prices] = field(default_factory=dict)
+    """By backend; one that is not named has none."""
     secrets_dir: str | None = None
     name_prefix: str | None = None
     """Of runners' names on the platform, for people who look there; None where they have none."""
@@ -127,7 +128,7 @@ class Manager:
             self.clock,
             self.host,
             platform_retries=self.options.platform_retries,
-            price=self.options.price,
+            prices=self.options.prices,
             grace=self.options.visibility,
         )
         self.supervisor.volume_time = self._volume_time

@@ -129,6 +129,7 @@ class Starter:
             "boot": place.host.boot,
             "timeout": launch.timeout,
             "grace": task.spec.get("grace", DEFAULT_GRACE),
+            "clock": round(self._desk.clock.wall() - self._desk.clock.steady(), 3),
         }
         if place.name_prefix is not None:
             record["runner"] = runner_name(place.name_prefix, run.slot)

@@ -18,6 +18,7 @@ from air_executor.core.events import Ended, StopAsked
 from air_executor.core.fields import DEFAULT_GRACE
 from air_executor.core.names import Host, Slot, run_id
 from air_executor.core.plan import Action, SlotView, retry_at, settle
+from air_executor.core.price import FREE, Prices, cost_of, hourly
 from air_executor.core.state import Running, TaskState
 from air_executor.core.transitions import Job
 from air_executor.core.usage import Moments, stages
@@ -45,6 +46,7 @@ class OpenRun:
     run: str
     since: float
     wall_since: float
+    """By the wall clock; only its distance from `since` counts, which a clock that is set changes."""
     spawned: float | None = None
     """By the volume's clock."""
     ours: bool = False
@@ -55,13 +57,18 @@ class OpenRun:
     """Why its files cannot be believed."""
     elsewhere: str | None = None
     """The host or the backend that it ran on, when that is not this one."""
+    backend: str | None = None
+    """The backend that it ran on, when that is not this one."""
     confirmed_gone: bool = False
-    seen_alive: bool = False
+    unseen: bool = False
+    """It was adopted, or the backend could not answer, and it has not been seen alive since: its end is seen late."""
     platform: RunnerStatus | None = None
     """What the platform last showed of its runner after its end: what it says of the reason goes with the name."""
     exit: Exit | None = None
     exit_since: float = 0.0
     gone_since: float | None = None
+    gone_at: float | None = None
+    """When nothing of its runner was left any more, by the volume's clock."""
 
     @property
     def status(self) -> Running:
@@ -83,7 +90,7 @@ class Supervisor:
         host: Host,
         *,
         platform_retries: int,
-        price: float,
+        prices: Mapping[str, Prices],
         grace: float,
     ) -> None:
         self.desk = desk
@@ -93,7 +100,7 @@ class Supervisor:
         self.clock = clock
         self._host = host
         self._platform_retries = platform_retries
-        self._price = price
+        self._prices = prices
         self._grace = grace
         self._chance = random.Random()  # noqa: S311 - spreads retries, guards nothing
         self.open: dict[Slot, OpenRun] = {}
@@ -122,17 +129,23 @@ class Supervisor:
             self.clock.steady(),
             status.since,
         )
+        run.unseen = True
+        offset = self.clock.wall() - run.since
         found = self.runs.record(state.id, status.seq, task.id)
         if found is not None:
             record, run.spawned = found
             run.since -= max(0.0, self.clock.wall() - run.spawned)
+            if record.get("boot") == self._host.boot and isinstance(clock := record.get("clock"), float):
+                offset = clock
             if record.get("backend") != self.backend.name:
-                run.elsewhere = f"the backend {record.get('backend')}"
+                run.backend = str(record.get("backend"))
+                run.elsewhere = f"the backend {run.backend}"
             elif self.backend.name == "local":
                 if record.get("host") != self._host.name:
                     run.elsewhere = str(record.get("host"))
                 elif record.get("boot") != self._host.boot:
                     run.lost = "the machine was restarted while it ran"
+        run.wall_since = run.since + offset
         self.open[run.slot] = run
 
     def forget(self, job: str) -> None:
@@ -164,6 +177,8 @@ class Supervisor:
         if self.backend_problem is None:
             log.warning("backend %s cannot answer: %s", self.backend.name, why)
         self.observed = None
+        for run in self.open.values():
+            run.unseen = True
         self.backend_problem = why
         self._backoff = min(30.0, self._backoff * 2 or 0.5)
         self._ask_again = self.clock.steady() + self._backoff * self._chance.uniform(0.8, 1.2)
@@ -219,10 +234,12 @@ class Supervisor:
         alive = runner is not None and runner.alive
         mine = runner is not None and runner.run == run.run
         if mine and alive:
-            run.seen_alive = True
-            run.gone_since = None
+            run.unseen = False
+            run.gone_since = run.gone_at = None
         elif run.gone_since is None:
             run.gone_since = steady
+        if run.gone_at is None and (runner is None or (mine and runner.finished)):
+            run.gone_at = self.volume_time()
         if mine and not alive:
             run.platform = runner
         if run.exit is None and run.lost is None and (look or not (mine and alive)):
@@ -317,6 +334,9 @@ class Supervisor:
     ) -> None:
         state = run.job.state
         moments = self._moments(run, left)
+        backend = run.backend or self.backend.name
+        prices = self._prices.get(backend, FREE)
+        price = hourly(prices, run.task.spec.get("resources", {}), moments.spawned)
         again = None
         if run.refused is None:
             again = retry_at(state, run.task, verdict.reason, now, budget=self._platform_retries, chance=self._chance)
@@ -330,7 +350,10 @@ class Supervisor:
             result=verdict.result,
             queued=verdict.queued,
             retry_at=None if again is None else round(again, 3),
-            cost=round(stages(moments).runner_seconds * self._price / 3600, 9),
+            cost=cost_of(price, stages(moments).runner_seconds),
+            price=price,
+            currency=None if price is None else prices.currency,
+            backend=backend,
         )
         del self.open[run.slot]
         self.desk.decide(run.job, event)
@@ -339,18 +362,23 @@ class Supervisor:
         acts.extend(partial(self.held.remove, name) for name in self.held.take(run.run))
 
     def _moments(self, run: OpenRun, left: Exit | None) -> Moments:
-        gone = self.volume_time()
-        if left is not None and not run.seen_alive and not run.ours:
-            gone = left.ended  # it went while no manager looked
+        ended = None if left is None else left.ended
+        gone = run.gone_at
+        if gone is None or (ended is not None and ended > gone):  # it was not there yet when it was first looked for
+            gone = self.volume_time()
+        if run.unseen:  # it may have gone long ago, while nobody could look
+            finished = None if run.platform is None else run.platform.finished_at
+            known = [at for at in (ended, finished) if at is not None]
+            gone = min(gone, max(known, default=gone))
         wall, steady = self.clock.wall() - run.wall_since, self.clock.steady() - run.since
         return Moments(
             spawned=round(run.spawned if run.spawned is not None else gone, 6),
             started=_rounded(self.runs.started(run.job.state.id, run.seq, run.task.id)),
-            ended=None if left is None else _rounded(left.ended),
+            ended=_rounded(ended),
             gone=round(gone, 6),
             cpu=None if left is None else left.cpu,
             memory=None if left is None else left.memory,
-            clock_stepped=run.ours and abs(wall - steady) > STEP,
+            clock_stepped=abs(wall - steady) > STEP,
         )
 
 

@@ -14,9 +14,10 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from air_executor.core.fields import RUN_ENVIRONMENT
+from air_executor.core.price import Prices
 from air_executor.core.quote import quoted
 from air_executor.core.sizes import format_memory
-from air_executor.core.times import format_duration
+from air_executor.core.times import format_duration, from_text
 from air_executor.errors import BadInputError
 from air_executor.settings import values as v
 from air_executor.settings.project import DEFAULT, DIRECTORY, FILE, find_project, read_file
@@ -50,7 +51,7 @@ def _as_text(value: object) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, Mapping):
-        return ",".join(f"{name}={limit}" for name, limit in value.items()) or "no limits"
+        return ",".join(f"{name}={_as_text(number)}" for name, number in value.items()) or "none"
     if isinstance(value, tuple):
         return (":" if value and isinstance(value[0], int) else ",").join(map(str, value)) or "none"
     return f"{value:g}" if isinstance(value, float) else str(value)
@@ -58,10 +59,28 @@ def _as_text(value: object) -> str:
 
 @dataclass(frozen=True, slots=True)
 class CostSettings:
-    """What runners cost."""
+    """What runners cost. A run is charged its runner-seconds at the prices in force when it is booked."""
 
-    runner_hour: float = _setting(v.to_price, "Price of one runner for one hour.", 0.0)
-    currency: str = _setting(v.to_text, "Currency of the price; for display only.", "USD")
+    runner_hour: float = _setting(v.to_price, "Price of one runner for one hour, whatever its task asks for.", 0.0)
+    cpu_hour: float = _setting(v.to_price, "Price of one CPU for one hour, for each that the task asks for.", 0.0)
+    memory_hour: float = _setting(v.to_price, "Price of one GiB for one hour, for each that the task asks for.", 0.0)
+    gpu_hour: float = _setting(v.to_price, "Price of one GPU for one hour, for each that the task asks for.", 0.0)
+    currency: str = _setting(v.to_currency, "Currency of the prices; kept with each run.", "USD")
+    valid_from: str | None = _setting(
+        v.to_day, "Day (UTC) from which the prices hold; a run spawned before has no price.", shown="always"
+    )
+    backends: Mapping[str, float] = _setting(
+        v.to_backend_prices,
+        "Prices that differ by backend, like `docker.runner_hour=0.01,kubernetes.cpu_hour=0.05`.",
+        make=lambda: MappingProxyType({}),
+        shown="none",
+    )
+
+    def prices(self, backend: str) -> Prices:
+        """Return the prices of one backend."""
+        hours = {name: self.backends.get(f"{backend}.{name}", getattr(self, name)) for name in v.PRICES}
+        start = None if self.valid_from is None else from_text(f"{self.valid_from}T00:00:00Z")
+        return Prices(self.currency, **hours, valid_from=start)
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,9 +5,11 @@ Used by `model.py` alone. Messages say what is accepted; the caller puts in fron
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 from collections.abc import Callable, Iterable, Mapping
+from datetime import date
 from types import MappingProxyType
 
 from air_executor.core.names import check_id
@@ -21,6 +23,9 @@ _SHORTEST_POLL = 0.01
 _MOST = 1_000_000_000
 _FEWEST_CPUS = 0.01
 _MOST_CPUS = 100_000
+_LONGEST_CURRENCY = 12
+PRICES = ("runner_hour", "cpu_hour", "memory_hour", "gpu_hour")
+_OTHER_PRICES = "runner_hour, memory_hour, gpu_hour"
 _SWITCH = {"true": True, "1": True, "yes": True, "on": True, "false": False, "0": False, "no": False, "off": False}
 
 
@@ -89,6 +94,51 @@ def to_price(value: object) -> float:
         msg = f"must be a number that is not negative, like 0.12, got {quoted(value)}"
         raise BadInputError(msg)
     return float(number)
+
+
+def to_currency(value: object) -> str:
+    """Take the name of a currency: short text without spaces, like `EUR` or `credits`."""
+    name = to_text(value)
+    if " " in name or len(name) > _LONGEST_CURRENCY:
+        msg = f"must be at most {_LONGEST_CURRENCY} characters without spaces, like EUR, got {quoted(value)}"
+        raise BadInputError(msg)
+    return name
+
+
+def to_day(value: object) -> str:
+    """Take a day, as text or as TOML has it, and return it as text."""
+    text = value.isoformat() if isinstance(value, date) else value
+    if isinstance(text, str) and re.fullmatch(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", text, re.ASCII):
+        with contextlib.suppress(ValueError):
+            return date.fromisoformat(text).isoformat()
+    msg = f"must be a day, like 2026-01-31, got {quoted(value)}"
+    raise BadInputError(msg)
+
+
+def to_backend_prices(value: object) -> Mapping[str, float]:
+    """Take prices by backend: tables in a table, or text like `docker.cpu_hour=0.04`; the names are as in the text."""
+    pairs: list[tuple[str, object]] = []
+    if isinstance(value, str):
+        pairs += [_pair(part) for part in value.split(",")]
+    elif isinstance(value, Mapping):
+        for backend, prices in value.items():
+            inner = prices.items() if isinstance(prices, Mapping) else [("", prices)]
+            pairs += [(f"{backend}.{name}", price) for name, price in inner]
+    else:
+        msg = f'must be prices by backend, like "docker.cpu_hour=0.04", got {quoted(value)}'
+        raise BadInputError(msg)
+    found: dict[str, float] = {}
+    for name, price in pairs:
+        backend, _, price_name = name.partition(".")
+        if price_name not in PRICES:
+            msg = f"{quoted(name)[1:-1]}: must be a backend and a price, like docker.cpu_hour (or {_OTHER_PRICES})"
+            raise BadInputError(msg)
+        try:
+            found[f"{to_id(backend)}.{price_name}"] = to_price(price)
+        except BadInputError as error:
+            msg = f"{quoted(name)[1:-1]} {error}"
+            raise BadInputError(msg) from None
+    return MappingProxyType(found)
 
 
 def to_interval(value: object) -> float:

@@ -63,8 +63,8 @@ _JOB_KEYS = frozenset(
     "after_uids submitted_by usage tasks".split()
 )
 _TASK_KEYS = frozenset(
-    "id phase reason exit_code runs queued_by result message finished_at waits_until retrying run charged faults "
-    "attempts".split()
+    "id phase reason exit_code runs queued_by result message finished_at waits_until retrying ready_at run charged "
+    "faults attempts".split()
 )
 _DONE = frozenset({SUCCEEDED, FAILED, CANCELLED, SKIPPED})
 
@@ -117,12 +117,15 @@ def task_line(task: TaskState) -> str:
             record["message"] = status.message
         record["finished_at"] = to_text(status.finished_at)
     elif isinstance(status, Running):
-        record["run"] = {"seq": status.seq, "slot": status.slot, "since": to_text(status.since), "stop": status.stop}
+        run = {"seq": status.seq, "slot": status.slot, "since": to_text(status.since), "stop": status.stop}
+        record["run"] = run if status.waited is None else run | {"waited": status.waited}
     else:
         if status.waits_until is not None:
             record["waits_until"] = to_text(status.waits_until)
         if status.retrying:
             record["retrying"] = True
+        if task.ready_at is not None:
+            record["ready_at"] = to_text(task.ready_at)
     if task.charged:
         record["charged"] = task.charged
     if task.faults:
@@ -215,7 +218,7 @@ def _load_task(raw: dict[str, Any], position: int) -> TaskState:
         status = Queued(_seconds(raw.get("waits_until")), bool(raw.get("retrying", False)))
     elif phase == RUNNING:
         run = raw["run"]
-        status = Running(int(run["seq"]), int(run["slot"]), from_text(run["since"]), run.get("stop"))
+        status = Running(int(run["seq"]), int(run["slot"]), from_text(run["since"]), run.get("stop"), run.get("waited"))
     else:
         status = Done(
             _one_of(phase, _DONE),
@@ -231,6 +234,7 @@ def _load_task(raw: dict[str, Any], position: int) -> TaskState:
     task.charged = int(raw.get("charged", 0))
     task.faults = int(raw.get("faults", 0))
     task.attempts = [_load_attempt(a) for a in raw.get("attempts", ())]
+    task.ready_at = _seconds(raw.get("ready_at")) if phase == QUEUED else None
     task.extra = {key: value for key, value in raw.items() if key not in _TASK_KEYS and key not in TASK_FIELDS}
     return task
 
@@ -246,7 +250,16 @@ def _dump_attempt(a: Attempt) -> dict[str, Any]:
         "reason": a.reason,
         "exit_code": a.exit_code,
     }
-    optional = {"cpu": a.cpu, "memory": a.memory, "cost": a.cost or None, "clock_stepped": a.clock_stepped or None}
+    optional = {
+        "cpu": a.cpu,
+        "memory": a.memory,
+        "cost": a.cost or None,
+        "clock_stepped": a.clock_stepped or None,
+        "waited": a.waited,
+        "backend": a.backend,
+        "price": a.price,
+        "currency": a.currency,
+    }
     return record | {key: value for key, value in optional.items() if value is not None}
 
 
@@ -258,21 +271,27 @@ def _load_attempt(raw: Mapping[str, Any]) -> Attempt:
 _ATTEMPT_KEYS = tuple(f.name for f in fields(Attempt))
 
 
-def dump_usage(usage: Usage) -> dict[str, float]:
+def dump_usage(usage: Usage) -> dict[str, Any]:
     """Return what has been used, as `state.json` has it; seconds."""
-    return {
+    record: dict[str, Any] = {
         "runner_seconds": round(usage.runner_seconds, 6),
         "work_seconds": round(usage.work_seconds, 6),
         "start_seconds": round(usage.start_seconds, 6),
         "finish_seconds": round(usage.finish_seconds, 6),
         "cpu_seconds": round(usage.cpu_seconds, 6),
         "runs": usage.runs,
-        "cost": round(usage.cost, 9),
+        "cost": round(usage.cost, 12),
     }
+    if usage.currency is not None:
+        record["currency"] = usage.currency
+    if usage.other_costs:
+        record["other_costs"] = {name: round(cost, 12) for name, cost in usage.other_costs.items()}
+    return record
 
 
 def _load_usage(raw: Mapping[str, Any]) -> Usage:
-    return Usage(**{f.name: raw[f.name] for f in fields(Usage) if f.name in raw})
+    known = {f.name: raw[f.name] for f in fields(Usage) if f.name in raw}
+    return Usage(**known | {"other_costs": dict(raw.get("other_costs", {}))})
 
 
 def _text(value: object) -> str:

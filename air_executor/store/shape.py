@@ -50,6 +50,10 @@ def _is_words(value: object) -> bool:
     return isinstance(value, dict) and all(map(_is_text, value.values()))
 
 
+def _is_amounts(value: object) -> bool:
+    return isinstance(value, dict) and all(map(_AMOUNT[0], value.values()))
+
+
 def _is_command(value: object) -> bool:
     return _is_text(value) or (_is_texts(value) and value != [])
 
@@ -91,6 +95,7 @@ _EXIT_CODE = _or_null(_whole(-_LARGEST, _LARGEST))
 _PRIORITY = _whole(-_LARGEST, _LARGEST)
 _SECONDS = _real(MAX_DURATION)
 _AMOUNT = _real(_LARGEST)
+_AMOUNTS = _is_amounts, "an object of amounts"
 
 _TASK_SPEC: Shape = {
     "command": (_is_command, "text or a list of texts"),
@@ -148,6 +153,8 @@ _USAGE: Shape = {
     "cpu_seconds": _AMOUNT,
     "runs": _COUNT,
     "cost": _AMOUNT,
+    "currency": _or_null(_TEXT),
+    "other_costs": _AMOUNTS,
 }
 _TASK: Shape = {
     **_TASK_SPEC,
@@ -162,7 +169,7 @@ _TASK: Shape = {
     "faults": _COUNT,
     "attempts": _OBJECTS,
 }
-_RUN: Shape = {"seq": _whole(1, _MAX_SEQ), "slot": _whole(0, _MAX_SLOTS), "stop": _or_null(_TEXT)}
+_RUN: Shape = {"seq": _whole(1, _MAX_SEQ), "slot": _whole(0, _MAX_SLOTS), "stop": _or_null(_TEXT), "waited": _AMOUNT}
 _ATTEMPT: Shape = {
     "seq": _COUNT,
     "slot": _COUNT,
@@ -175,6 +182,10 @@ _ATTEMPT: Shape = {
     "memory": _whole(0, 2**63),
     "cost": _AMOUNT,
     "clock_stepped": _FLAG,
+    "waited": _AMOUNT,
+    "backend": _TEXT,
+    "price": _AMOUNTS,
+    "currency": _TEXT,
 }
 
 

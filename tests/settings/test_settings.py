@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from air_executor.core.price import Prices
 from air_executor.errors import BadInputError
 from air_executor.settings import all_settings, effective, find_project, load, locate_state_dir
 
@@ -133,6 +134,13 @@ def test_a_strangers_project_above_is_not_ours(tmp_path: Path, monkeypatch: pyte
         ("AIR_HTTP_PORT", "65536", "must be a whole number between 0 and 65535"),
         ("AIR_COST_RUNNER_HOUR", "nan", "must be a number that is not negative"),
         ("AIR_COST_RUNNER_HOUR", "-1", "must be a number that is not negative"),
+        ("AIR_COST_CURRENCY", "gold bars", "must be at most 12 characters without spaces"),
+        ("AIR_COST_VALID_FROM", "yesterday", "must be a day, like 2026-01-31"),
+        ("AIR_COST_VALID_FROM", "2026-02-31", "must be a day, like 2026-01-31"),
+        ("AIR_COST_BACKENDS", "docker=1", "docker: must be a backend and a price"),
+        ("AIR_COST_BACKENDS", "docker.day=1", "docker.day: must be a backend and a price"),
+        ("AIR_COST_BACKENDS", "docker.cpu_hour=-1", "docker.cpu_hour must be a number that is not negative"),
+        ("AIR_COST_BACKENDS", "Docker.cpu_hour=1", "Docker.cpu_hour 'Docker' is not a valid id"),
         ("AIR_TOKEN", "hunter 2", "must be ASCII text without spaces"),
         ("AIR_STATE_DIR", "a\0", "must be a path"),
     ],
@@ -194,7 +202,7 @@ def test_a_token_is_never_shown(tmp_path: Path) -> None:
 def test_every_setting_is_documented() -> None:
     """Name, key, default and meaning, as the code has them; and nothing that does not exist."""
     rows = [line for line in DOCS.read_text().splitlines() if line.startswith("| `AIR_")]
-    plain = {"none", "no limits", "number of cores", "the backend's own", "all there are"}
+    plain = {"none", "no limits", "number of cores", "the backend's own", "all there are", "always"}
     assert rows == [
         f"| `{a.variable}` | `{a.name}` | "
         f"{a.default if a.default in plain or a.default.startswith('`') else f'`{a.default}`'} | {a.text} |"
@@ -211,3 +219,19 @@ def test_finding_the_state_directory_imports_nothing_slow(tmp_path: Path) -> Non
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
+
+
+def test_a_backend_has_the_common_prices_and_its_own(tmp_path: Path) -> None:
+    """What a backend's table does not say is what all charge; tables in the file and text in a variable agree."""
+    (tmp_path / "air-executor.toml").write_text(
+        '[cost]\nrunner_hour = 0.01\ncpu_hour = 0.04\ncurrency = "EUR"\nvalid_from = 2026-01-31\n'
+        "[cost.backends]\nkubernetes.cpu_hour = 0.05\n"
+    )
+    start = 1769817600.0
+    same: list[dict[str, str]] = [{}, {"AIR_COST_BACKENDS": "kubernetes.cpu_hour=0.05"}]
+    for env in same:
+        cost = load({}, env, str(tmp_path)).cost
+        assert cost.prices("local") == Prices("EUR", 0.01, 0.04, valid_from=start)
+        assert cost.prices("kubernetes") == Prices("EUR", 0.01, 0.05, valid_from=start)
+    shown = {name: value for name, value, _ in effective(load({}, {}, str(tmp_path)))}
+    assert (shown["cost.backends"], shown["cost.valid_from"]) == ("kubernetes.cpu_hour=0.05", "2026-01-31")

@@ -33,6 +33,15 @@ ATTEMPTS = st.builds(
     memory=st.none() | st.integers(0, 2**50),
     cost=SECONDS,
     clock_stepped=st.booleans(),
+    waited=st.none() | SECONDS,
+    backend=st.none() | st.just("docker"),
+    price=st.none() | st.dictionaries(st.sampled_from(["runner", "cpu", "memory", "gpu"]), SECONDS, min_size=1),
+    currency=st.none() | st.just("EUR"),
+)
+
+AMOUNTS = st.tuples(SECONDS, SECONDS, SECONDS, SECONDS, SECONDS)
+CURRENCIES: st.SearchStrategy[tuple[str | None, dict[str, float]]] = st.sampled_from(
+    [(None, {}), ("EUR", {}), ("EUR", {"USD": 0.25})]
 )
 
 ENDS = st.builds(
@@ -67,9 +76,13 @@ def tasks(draw: st.DrawFn, name: str, position: int, earlier: list[str]) -> Task
     if draw(st.booleans()) and earlier:
         spec["after"] = draw(st.lists(st.sampled_from(earlier), min_size=1, max_size=3, unique=True))
     parent = draw(st.none() | st.sampled_from(earlier)) if earlier else None
-    status = draw(STATUSES | st.builds(Running, st.integers(1, 10**6), st.just(position), TIMES, st.none() | TEXT))
+    status = draw(
+        STATUSES
+        | st.builds(Running, st.integers(1, 10**6), st.just(position), TIMES, st.none() | TEXT, st.none() | SECONDS)
+    )
     task = TaskState(name, spec, position=position, queued_by=parent, status=status)
     task.runs, task.charged, task.faults = (draw(st.integers(0, 99)) for _ in range(3))
+    task.ready_at = draw(st.none() | TIMES) if isinstance(status, Queued) else None
     task.attempts = draw(st.lists(ATTEMPTS, max_size=3))
     task.extra = draw(st.dictionaries(st.just("key_of_later_versions"), JSON, max_size=1))
     return task
@@ -95,7 +108,7 @@ def jobs(draw: st.DrawFn) -> JobState:
         stop=draw(st.none() | st.sampled_from(["failed", "cancelled", "timeout"])),
         after_uids=draw(st.dictionaries(IDS, st.just("00c0ffee"), max_size=2)),
         submitted_by=draw(st.none() | st.just("00c0ffee-3")),
-        usage=Usage(draw(st.integers(0, 99)), *(draw(SECONDS) for _ in range(5))),
+        usage=Usage(draw(st.integers(0, 99)), *draw(AMOUNTS), *draw(CURRENCIES)),
         extra=draw(st.dictionaries(st.just("key_of_later_versions"), JSON, max_size=1)),
     )
     for position, name in enumerate(draw(st.lists(IDS, max_size=5, unique=True))):

@@ -24,7 +24,7 @@ FORMAT_1 = Path(__file__).parent.parent / "fixtures" / "format-1" / "state.json"
 
 def values(task: TaskState) -> dict[str, Any]:
     """Return all that is stored of a task."""
-    names = "id spec position queued_by status runs charged faults attempts extra after".split()
+    names = "id spec position queued_by status runs charged faults attempts ready_at extra after".split()
     return {name: getattr(task, name) for name in names}
 
 
