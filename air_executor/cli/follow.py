@@ -5,12 +5,13 @@ Fed with states, from memory or from files alike; it looks at a state as often a
 
 from __future__ import annotations
 
+import re
 import sys
 import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Self
 
-from air_executor.cli.terminal import console, say, styled
+from air_executor.cli.terminal import console, note, say, styled
 from air_executor.core.outcome import reason_text
 from air_executor.core.state import Done, JobState, Running, TaskState
 from air_executor.core.times import format_duration
@@ -26,6 +27,9 @@ SHARE = 0.05
 RUNNING_SHOWN = 8
 FAILED_SHOWN = 3
 WIDTH = 30
+LONG_WAIT = 2.0
+TELL_EVERY = 30.0
+_NUMBER = re.compile("[0-9]+")
 
 
 class Follower:
@@ -40,6 +44,8 @@ class Follower:
         self._live: Live | None = None
         self.hint = ""
         """One more line below, as long as it matters."""
+        self._waits: dict[str, tuple[float, float]] = {}
+        """By what something waits for, numbers left out: since when, and when that was last told."""
 
     def __enter__(self) -> Self:
         if not self._quiet and sys.stdout.isatty():
@@ -58,14 +64,16 @@ class Follower:
         """Whether it is time to look again."""
         return time.monotonic() >= self._next
 
-    def look(self, jobs: Sequence[JobState]) -> None:
-        """Show how these jobs stand; the first is the one that was asked for."""
+    def look(self, jobs: Sequence[JobState], waits: Sequence[str] = ()) -> None:
+        """Show how these jobs stand; the first is the one that was asked for. `waits`: what holds them up outside."""
         begun = time.monotonic()
         for job in jobs:
             self._tell_ended(job, several=len(jobs) > 1)
         if self._live is not None:
-            self._live.update(self._view(jobs), refresh=True)
+            self._live.update(self._view(jobs, waits), refresh=True)
         else:
+            if not self._quiet:
+                self._tell_waits(waits, begun)
             sys.stdout.flush()
         now = time.monotonic()
         self._next = now + max(REFRESH_EVERY, (now - begun) / SHARE)
@@ -87,13 +95,24 @@ class Follower:
             if self._live is None and not self._quiet:
                 say(text)
 
-    def _view(self, jobs: Sequence[JobState]) -> RenderableType:
+    def _tell_waits(self, waits: Sequence[str], now: float) -> None:
+        """Tell what takes long, once and then now and again: elsewhere than on a terminal each line stays."""
+        kinds = {_NUMBER.sub("", text): text for text in waits}
+        self._waits = {kind: self._waits.get(kind, (now, 0.0)) for kind in kinds}
+        for kind, text in kinds.items():
+            since, told = self._waits[kind]
+            if now - since >= LONG_WAIT and now - told >= TELL_EVERY:
+                self._waits[kind] = since, now
+                note(f"waiting: {text}")
+
+    def _view(self, jobs: Sequence[JobState], waits: Sequence[str]) -> RenderableType:
         from rich.console import Group  # noqa: PLC0415
 
         parts: list[Text] = []
         for job in jobs:
             parts += self._job(job)
         parts += [styled(f"  ✗ {line}", "red") for line in self._failures[-FAILED_SHOWN:]]
+        parts += [styled(f"  … {text}", "yellow") for text in waits]
         if self.hint:
             parts.append(styled(self.hint, "yellow"))
         for part in parts:

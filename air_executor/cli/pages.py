@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from rich.console import Group
@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from air_executor.cli.terminal import PHASE_STYLES, styled
+from air_executor.core.explain import Runner, runner_text
 from air_executor.core.outcome import outcome_text, reason_text
 from air_executor.core.state import Done, JobState, Running, TaskState
 from air_executor.core.times import format_duration, to_text
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 TASKS_SHOWN = 100
 CHILDREN_SHOWN = 20
 WHY_SHOWN = 100
+WAITING_SHOWN = 5
 
 
 def jobs_page(found: Iterable[JobState | tuple[str, str]], manager: Presence, now: float, root: str) -> RenderableType:
@@ -79,8 +81,14 @@ def _ago(seconds: float) -> str:
 
 def _about_manager(manager: Presence, open_jobs: list[JobState]) -> list[RenderableType]:
     lines: list[RenderableType] = [styled(f"✗ {problem}", "red") for problem in manager.problems]
+    if manager.backend_problem is not None:
+        lines.append(styled(f"✗ backend {manager.backend} cannot answer: {manager.backend_problem}", "red"))
     if open_jobs and manager.running is False:
         lines.append(styled("no manager is running: start one with `air-executor manager`", "yellow"))
+    waiting = [(job.id, manager.waiting[job.id]) for job in open_jobs if job.id in manager.waiting]
+    lines += [styled(f"{name} waits: {what}", "yellow") for name, what in waiting[:WAITING_SHOWN]]
+    if len(waiting) > WAITING_SHOWN:
+        lines.append(styled(f"and {len(waiting) - WAITING_SHOWN} more jobs wait for their backend", "yellow"))
     left = next((job.id for job in open_jobs if manager.passes_over(job.id, job.submitted_by)), None)
     if left is not None:
         only = ", ".join(manager.only or ())
@@ -89,13 +97,15 @@ def _about_manager(manager: Presence, open_jobs: list[JobState]) -> list[Rendera
     return lines
 
 
-def job_page(job: JobState, manager: Presence, now: float, *, everything: bool) -> RenderableType:
-    """Return one job's page."""
+def job_page(
+    job: JobState, manager: Presence, runners: Mapping[str, Runner], now: float, *, everything: bool
+) -> RenderableType:
+    """Return one job's page; `runners` are those of its running tasks."""
     return Group(
         *_header(job, now),
         *_about_manager(manager, [] if job.ended else [job]),
         "",
-        _tasks(job, now, everything=everything),
+        _tasks(job, runners, now, everything=everything),
     )
 
 
@@ -129,7 +139,7 @@ def _header(job: JobState, now: float) -> list[Text]:
     return [*lines, styled(", ".join(options), "bright_black")]
 
 
-def _tasks(job: JobState, now: float, *, everything: bool) -> RenderableType:
+def _tasks(job: JobState, runners: Mapping[str, Runner], now: float, *, everything: bool) -> RenderableType:
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("task", overflow="fold")
     table.add_column("phase", no_wrap=True)
@@ -153,7 +163,7 @@ def _tasks(job: JobState, now: float, *, everything: bool) -> RenderableType:
             table.add_row(styled(f"… and {len(job.tasks) - shown} more (--all)", "bright_black"))
             break
         shown += 1
-        table.add_row(styled(f"{branch}{item.id}"), *_task_cells(item, now))
+        table.add_row(styled(f"{branch}{item.id}"), *_task_cells(item, runners.get(item.id), now))
         stack += _level(children.get(item.id, []), below, limit, root=False)
     return table
 
@@ -179,21 +189,23 @@ def _level(
     return rows[::-1]
 
 
-def _task_cells(task: TaskState, now: float) -> list[Text]:
+def _task_cells(task: TaskState, runner: Runner | None, now: float) -> list[Text]:
     work = sum(attempt.work for attempt in task.attempts[-1:])
     took = format_duration(work) if task.attempts else ""
     if isinstance(task.status, Running):
         took = format_duration(max(0.0, round(now - task.status.since)))
     style = PHASE_STYLES.get(task.phase, "")
-    return [styled(task.phase, style), styled(task.runs or ""), styled(took), styled(_why(task, now))]
+    return [styled(task.phase, style), styled(task.runs or ""), styled(took), styled(_why(task, runner, now))]
 
 
-def _why(task: TaskState, now: float) -> str:
+def _why(task: TaskState, runner: Runner | None, now: float) -> str:
     status = task.status
     if isinstance(status, Done):
         text = "" if status.phase == "succeeded" else outcome_text(status)
     elif isinstance(status, Running):
-        text = f"is being stopped: {reason_text(status.stop, None)}" if status.stop else ""
+        parts = [f"in {runner_text(runner)}"] if runner is not None and runner.name else []
+        parts += [f"is being stopped: {reason_text(status.stop, None)}"] if status.stop else []
+        text = ", ".join(parts)
     elif status.waits_until is not None and status.waits_until > now:
         text = (
             f"{'runs again' if status.retrying else 'starts'} in {format_duration(round(status.waits_until - now, 1))}"

@@ -189,7 +189,10 @@ class _Run:
         if self._follower.due:
             jobs = [manager.catalog.open[name].state for name in self._names() if name in manager.catalog.open]
             if self._id in manager.catalog.open:
-                self._follower.look(jobs)
+                waiting = manager.starter.waiting
+                waits = [waiting[name] for name in self._names() if name in waiting]
+                problem = manager.supervisor.backend_problem
+                self._follower.look(jobs, waits if problem is None else [*waits, f"trying again: {problem}"])
         return not any(name in manager.catalog.open for name in self._scope) and not self._asked()
 
     def _watch_files(self) -> None:
@@ -197,7 +200,10 @@ class _Run:
         while time.monotonic() < until and not self._leaving():
             jobs = self._states()
             if self._follower.due:
-                self._follower.look(jobs)
+                manager = _presence(self._client)
+                waits = [manager.waiting[name] for name in self._names() if name in manager.waiting]
+                problem = manager.backend_problem
+                self._follower.look(jobs, waits if problem is None else [*waits, problem])
             if self._ended(jobs):
                 return
             time.sleep(LOOK_EVERY)

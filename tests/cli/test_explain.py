@@ -190,7 +190,7 @@ def test_a_running_task_says_where_it_runs() -> None:
     ],
 )
 def test_a_runner_out_of_reach_names_the_way_out(runner: Runner, backend: str, said: str) -> None:
-    """What another backend or another host has started cannot be seen from here; an operator must say that it is gone."""
+    """What another backend or host has started cannot be seen from here; an operator must say that it is gone."""
     running = task("a", Running(7, 0, NOW - 3), timeout=10)
     around = Around(NOW, backend=backend, host="laptop", runners={"a": runner})
     for text in (explain_task(job(running), running, around), explain_job(job(running), around)):
