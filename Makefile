@@ -14,7 +14,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 # With folders, whose time of change tells of deleted files.
 PACKAGE := $(shell find air_executor ! -name '*.pyc' ! -name __pycache__) README.md LICENSE
-BESIDE := $(wildcard benchmarks docs examples tests CHANGELOG.md Makefile README.md pyproject.toml)
+BESIDE := $(wildcard benchmarks docs examples helm tests CHANGELOG.md Makefile README.md pyproject.toml)
 
 .PHONY: help
 help: ## list the targets

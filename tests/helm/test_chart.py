@@ -1,0 +1,235 @@
+"""The chart as a file: every supported set-up renders into objects that today's Kubernetes takes, nonsense does not."""
+
+from __future__ import annotations
+
+import hashlib
+from importlib import metadata
+
+import kubernetes_validate
+import pytest
+
+from tests.helm.chart import CHART, NAME, NAMESPACE, SETUPS, helm, kinds, parse, pick, pods, refusal, render, values_of
+
+NEWEST, OLDEST = "1.37", "1.20.0"
+
+
+@pytest.mark.parametrize("setup", SETUPS)
+def test_lint(helm_program: str, setup: str) -> None:
+    """Helm finds nothing to mend."""
+    said = helm(helm_program, "lint", "--strict", str(CHART), *values_of(setup))
+    assert "[WARNING]" not in said
+    assert "[ERROR]" not in said
+
+
+@pytest.mark.parametrize("setup", SETUPS)
+def test_newest_kubernetes_takes_it(helm_program: str, setup: str) -> None:
+    """Each object has only fields, of the right types, that the schema of the newest Kubernetes knows."""
+    objects = render(helm_program, "--kube-version", NEWEST, *values_of(setup))
+    assert len(objects) >= 4
+    for one in objects:
+        kubernetes_validate.validate(one, NEWEST, strict=True)
+
+
+def test_validator_refuses_strangers(helm_program: str) -> None:
+    """The schema would notice a field that does not exist."""
+    deployment = pick(render(helm_program), "Deployment")
+    deployment["spec"]["template"]["spec"]["containers"][0]["imagePulPolicy"] = "Always"
+    with pytest.raises(kubernetes_validate.ValidationError):
+        kubernetes_validate.validate(deployment, NEWEST, strict=True)
+
+
+@pytest.mark.parametrize("setup", SETUPS)
+def test_all_in_the_release_namespace_and_labelled(helm_program: str, setup: str) -> None:
+    """Everything says where it belongs, by the recommended labels."""
+    for one in render(helm_program, *values_of(setup)):
+        assert one["metadata"]["namespace"] == NAMESPACE
+        labels = one["metadata"]["labels"]
+        assert labels["app.kubernetes.io/name"] == "air-executor"
+        assert labels["app.kubernetes.io/instance"] == "rel"
+        assert labels["app.kubernetes.io/managed-by"] == "Helm"
+
+
+@pytest.mark.parametrize("setup", SETUPS)
+def test_pods_are_restricted(helm_program: str, setup: str) -> None:
+    """Every pod keeps to the Pod Security Standard `restricted`, on a read-only root."""
+    for pod in pods(render(helm_program, *values_of(setup))):
+        security = pod["securityContext"]
+        assert security["runAsNonRoot"] is True
+        assert security["runAsUser"] > 0
+        assert security["seccompProfile"] == {"type": "RuntimeDefault"}
+        assert not {"hostNetwork", "hostPID", "hostIPC"} & pod.keys()
+        assert not [volume for volume in pod["volumes"] if "hostPath" in volume]
+        for container in pod["containers"]:
+            assert container["securityContext"] == {
+                "allowPrivilegeEscalation": False,
+                "readOnlyRootFilesystem": True,
+                "capabilities": {"drop": ["ALL"]},
+            }
+
+
+def test_only_the_manager_has_a_token(helm_program: str) -> None:
+    """The account itself gives none, the test's pod asks for none."""
+    objects = render(helm_program)
+    assert pick(objects, "ServiceAccount")["automountServiceAccountToken"] is False
+    assert pick(objects, "Deployment")["spec"]["template"]["spec"]["automountServiceAccountToken"] is True
+    assert pick(objects, "Pod", f"{NAME}-test")["spec"]["automountServiceAccountToken"] is False
+
+
+def test_instance_is_where_the_state_directory_lies(helm_program: str) -> None:
+    """Lease and runners are found by the digits that the manager computes of namespace, claim and folder."""
+    objects = render(helm_program, *values_of("high-availability"))
+    expected = hashlib.sha256(f"{NAMESPACE}/shared/teams/blue".encode()).hexdigest()[:12]
+    runners = pick(objects, "NetworkPolicy", f"{NAME}-runners")["spec"]["podSelector"]
+    assert runners == {"matchLabels": {"air-executor/instance": expected}}
+    rules = pick(objects, "Role")["rules"]
+    assert [rule["resourceNames"] for rule in rules if rule["resources"] == ["leases"] and "resourceNames" in rule] == [
+        [f"air-executor-{expected}"]
+    ]
+
+
+def test_claim(helm_program: str) -> None:
+    """By default a claim is made and outlives the release; with one that exists none is."""
+    made = pick(render(helm_program), "PersistentVolumeClaim")
+    assert made["metadata"]["annotations"] == {"helm.sh/resource-policy": "keep"}
+    assert made["spec"] == {"accessModes": ["ReadWriteMany"], "resources": {"requests": {"storage": "10Gi"}}}
+    by_hand = pick(render(helm_program, *values_of("by-hand")), "PersistentVolumeClaim")
+    assert by_hand["spec"]["storageClassName"] == ""
+    assert by_hand["metadata"]["annotations"] == {"example.com/backup": "nightly"}
+    objects = render(helm_program, *values_of("high-availability"))
+    assert "PersistentVolumeClaim" not in kinds(objects)
+    for pod in pods(objects):
+        assert {"name": "state", "persistentVolumeClaim": {"claimName": "shared"}} in pod["volumes"]
+        mounts = {mount["name"]: mount for mount in pod["containers"][0]["volumeMounts"]}
+        assert mounts["state"] == {"name": "state", "mountPath": "/project/.air-executor", "subPath": "teams/blue"}
+
+
+def test_config_is_passed_on_word_for_word(helm_program: str) -> None:
+    """What the file says is not touched, and a change of it brings new pods, as does one of the template."""
+    text = 'max_runners = 3\n# {{ not a template }}\n[queues]\ngpu = 1\n"ü" = 2\n'
+    plain, other, third = (
+        render(helm_program, sets=sets)
+        for sets in ({}, {"config": text}, {"podTemplate": {"spec": {"nodeSelector": {"a": "b"}}}})
+    )
+    assert pick(other, "ConfigMap")["data"] == {"air-executor.toml": text}
+    sums = {
+        pick(objects, "Deployment")["spec"]["template"]["metadata"]["annotations"]["checksum/config"]
+        for objects in (plain, other, third)
+    }
+    assert len(sums) == 3
+
+
+def test_pod_template_is_handed_to_the_manager(helm_program: str) -> None:
+    """The overlay is a file beside the configuration, and a setting names it."""
+    objects = render(helm_program, *values_of("locked-down"))
+    (template,) = parse(pick(objects, "ConfigMap")["data"]["pod-template.yaml"])
+    assert template["spec"]["priorityClassName"] == "tasks"
+    container = pick(objects, "Deployment")["spec"]["template"]["spec"]["containers"][0]
+    mount = {"name": "config", "mountPath": "/etc/air-executor", "readOnly": True}
+    assert mount in container["volumeMounts"]
+    assert {
+        "name": "AIR_KUBERNETES_POD_TEMPLATE",
+        "value": "/etc/air-executor/pod-template.yaml",
+    } in container["env"]
+
+
+def test_rights_only_where_they_are_wanted(helm_program: str) -> None:
+    """Roles, bindings and accounts that others give are not made; nothing is for the whole cluster."""
+    assert {"Role", "RoleBinding", "ServiceAccount"} <= set(kinds(render(helm_program)))
+    given = render(helm_program, *values_of("by-hand"))
+    assert not {"Role", "RoleBinding", "ServiceAccount"} & set(kinds(given))
+    assert pick(given, "Deployment")["spec"]["template"]["spec"]["serviceAccountName"] == "given"
+    for setup in SETUPS:
+        assert not {"ClusterRole", "ClusterRoleBinding"} & set(kinds(render(helm_program, *values_of(setup))))
+
+
+def test_disruption_budget(helm_program: str) -> None:
+    """There is one where a second manager can take over, of the version that the server has."""
+    assert "PodDisruptionBudget" not in kinds(render(helm_program))
+    for version, expected in ((NEWEST, "policy/v1"), (OLDEST, "policy/v1beta1")):
+        objects = render(helm_program, "--kube-version", version, *values_of("high-availability"))
+        assert pick(objects, "PodDisruptionBudget")["apiVersion"] == expected
+    assert "PodDisruptionBudget" not in kinds(
+        render(helm_program, sets={"replicas": 2, "podDisruptionBudget.enabled": False})
+    )
+
+
+def test_replicas_spread(helm_program: str) -> None:
+    """Two managers prefer two nodes."""
+    assert "topologySpreadConstraints" not in pods(render(helm_program))[0]
+    deployment = pick(render(helm_program, sets={"replicas": 2}), "Deployment")["spec"]
+    (spread,) = deployment["template"]["spec"]["topologySpreadConstraints"]
+    assert spread["labelSelector"] == deployment["selector"]
+
+
+def test_nobody_connects_to_anything(helm_program: str) -> None:
+    """Managers and runners take no connections; where they may connect to is the operator's to say."""
+    plain = render(helm_program)
+    for name in (NAME, f"{NAME}-runners"):
+        spec = pick(plain, "NetworkPolicy", name)["spec"]
+        assert (spec["policyTypes"], spec["ingress"], spec["egress"]) == (["Ingress", "Egress"], [], [{}])
+    narrow = render(helm_program, *values_of("locked-down"))
+    assert pick(narrow, "NetworkPolicy", f"{NAME}-runners")["spec"]["egress"] == []
+    assert pick(narrow, "NetworkPolicy")["spec"]["egress"] == [{"ports": [{"port": 443}, {"port": 6443}]}]
+    assert "NetworkPolicy" not in kinds(render(helm_program, sets={"networkPolicy.enabled": False}))
+
+
+def test_images(helm_program: str) -> None:
+    """The chart's own version is the default tag; a digest wins."""
+    env = pods(render(helm_program))[0]["containers"][0]["env"]
+    version = metadata.version("air-executor")
+    assert {"name": "AIR_RUNNER_IMAGE", "value": f"air-executor-runner:{version}"} in env
+    pod = pods(render(helm_program, *values_of("locked-down"), sets={"image.tag": "x"}))[0]
+    assert pod["containers"][0]["image"].startswith("registry.example.com/air-executor-manager@sha256:0123")
+
+
+def test_chart_version_is_the_package_version() -> None:
+    """Both are released together."""
+    (chart,) = parse((CHART / "Chart.yaml").read_text(encoding="utf-8"))
+    assert chart["version"] == chart["appVersion"] == metadata.version("air-executor")
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ("replica", 2),
+        ("replicas", "two"),
+        ("replicas", -1),
+        ("image.pullPolicy", "Sometimes"),
+        ("image.digest", "latest"),
+        ("image.name", "x"),
+        ("namePrefix", "much-too-long-a-prefix"),
+        ("namePrefix", "Air"),
+        ("persistence.subPath", "../other"),
+        ("persistence.subPath", "/root"),
+        ("persistence.accessModes", []),
+        ("persistence.accessModes", ["ReadOnlyMany"]),
+        ("persistence.size", "big"),
+        ("config", {"max_runners": 3}),
+        ("env", [{"value": "nameless"}]),
+        ("env", [{"name": "AIR_BACKEND", "value": "local"}]),
+        ("podTemplate", {"nodeSelector": {"a": "b"}}),
+        ("resources.request", {"cpu": 1}),
+        ("podSecurityContext.runAsUser", 0),
+        ("podSecurityContext.runAsNonRoot", False),
+        ("podDisruptionBudget.maxUnavailable", 0),
+        ("podDisruptionBudget.minAvailable", 1),
+        ("networkPolicy.egress", []),
+        ("nodeSelector", {"a": 1}),
+    ],
+)
+def test_nonsense_fails_at_render(helm_program: str, path: str, value: object) -> None:
+    """A value that does not exist, or cannot be meant, is refused with its name."""
+    said = refusal(helm_program, {path: value})
+    assert path.split(".", maxsplit=1)[0] in said
+
+
+def test_every_value_has_a_schema(helm_program: str) -> None:
+    """The defaults name every value that the schema allows, and the other way round."""
+    (defaults,) = parse((CHART / "values.yaml").read_text(encoding="utf-8"))
+    (schema,) = parse((CHART / "values.schema.json").read_text(encoding="utf-8"))
+    assert set(defaults) == set(schema["properties"]) - {"global"}
+    for name, value in defaults.items():
+        closed = schema["properties"][name].get("properties")
+        if isinstance(value, dict) and schema["properties"][name].get("additionalProperties") is False:
+            allowed = set(closed)
+            assert set(value) <= allowed, name
