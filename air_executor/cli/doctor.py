@@ -82,7 +82,9 @@ def _state(client: Client) -> Iterator[Finding]:
         yield Finding("manager", FINE, f"running: {manager.who}")
     elif manager.running is None:
         yield Finding(
-            "manager", WARN, f"started on another host ({manager.who}); it cannot be told from here whether it runs"
+            "manager",
+            WARN,
+            f"started on another host or in another container ({manager.who}); it cannot be told from here if it runs",
         )
     elif manager.record and not manager.record.get("until"):
         yield Finding(

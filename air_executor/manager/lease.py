@@ -17,7 +17,7 @@ from air_executor.core.times import to_text
 from air_executor.errors import DirectoryLostError, ManagerHeldError, StoreError
 from air_executor.store import files
 from air_executor.store.layout import Layout
-from air_executor.store.presence import Presence, read_record
+from air_executor.store.presence import Presence, pid_namespace, read_record
 
 KIND = "file"
 
@@ -69,7 +69,7 @@ class FileLease:
         if not self._record or self._record["epoch"] != epoch:
             since = to_text(now)
             self._record = {"kind": KIND, "host": self._host.name, "pid": os.getpid(), "boot": self._host.boot}
-            self._record |= {"epoch": epoch, "version": version, "since": since}
+            self._record |= {"pid_namespace": pid_namespace(), "epoch": epoch, "version": version, "since": since}
         only = None if self._only is None else sorted(self._only)
         record = self._record | {"only": only, "until": to_text(now) if until else None, **facts}
         files.replace(

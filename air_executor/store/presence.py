@@ -1,7 +1,9 @@
 """What `manager.json` says, and whether that manager is at work, without touching its lock.
 
 A probe that took the lock, however shortly, could make a starting manager believe that another one is there. So this
-reads what the manager wrote and asks the kernel about that process. Used by whatever shows a job.
+reads what the manager wrote and asks the kernel which locks there are. The kernel tells a process only of locks held in
+its own PID namespace and those below it: the host sees a manager in a container, a container sees none but its own.
+Used by whatever shows a job.
 """
 
 from __future__ import annotations
@@ -16,6 +18,8 @@ from air_executor.store import files
 from air_executor.store.layout import Layout
 
 MAX_RECORD = 1024 * 1024
+HOST_NAMESPACE = 0xEFFFFFFC
+"""The inode of the PID namespace that a Linux kernel starts with (`PROC_PID_INIT_INO`); who is in it sees everybody."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +27,7 @@ class Presence:
     """What is known of the manager."""
 
     running: bool | None
-    """None: it was started on another host, so it cannot be told from here."""
+    """None: it was started on another host or in another container, so it cannot be told from here."""
     record: dict[str, Any]
     """What `manager.json` says; empty if there never was a manager."""
 
@@ -66,7 +70,9 @@ class Presence:
     @property
     def who(self) -> str:
         """The manager as messages name it."""
-        return f"pid {self.record.get('pid')} on {self.record.get('host')}, since {self.record.get('since')}"
+        namespace = self.record.get("pid_namespace")
+        where = "on" if namespace in (None, HOST_NAMESPACE) else "in container"
+        return f"pid {self.record.get('pid')} {where} {self.record.get('host')}, since {self.record.get('since')}"
 
 
 def look(layout: Layout) -> Presence:
@@ -77,9 +83,15 @@ def look(layout: Layout) -> Presence:
         record = {}
     if not record or record.get("until"):
         return Presence(running=False, record=record)
-    if record.get("kind", "file") != "file" or record.get("host") != os.uname().nodename:
-        return Presence(running=None, record=record)
-    return Presence(running=_alive(record) and _locked(layout), record=record)
+    return Presence(running=_running(layout, record), record=record)
+
+
+def pid_namespace() -> int | None:
+    """Return what tells the PID namespace of this process from all others of this boot; None where there are none."""
+    try:
+        return os.stat("/proc/self/ns/pid").st_ino
+    except OSError:
+        return None
 
 
 def read_record(layout: Layout) -> dict[str, Any]:
@@ -96,10 +108,22 @@ def read_record(layout: Layout) -> dict[str, Any]:
     return raw if isinstance(raw, dict) else {}
 
 
-def _alive(record: dict[str, Any]) -> bool:
-    boot = _boot()
-    if boot is not None and record.get("boot") != boot:
+def _running(layout: Layout, record: dict[str, Any]) -> bool | None:
+    boot, ours, its = _boot(), pid_namespace(), record.get("pid_namespace")
+    same_host = record.get("host") == os.uname().nodename
+    same_boot = record.get("boot") == boot if boot is not None else same_host
+    if record.get("kind", "file") != "file" or not (same_host or same_boot):
+        return None
+    if not same_boot:
         return False
+    if its in (ours, None):  # None: no Linux, or written by a version that did not note it
+        return _alive(record) and _locked(layout) if same_host else None
+    if _locked(layout):
+        return True
+    return False if ours == HOST_NAMESPACE else None
+
+
+def _alive(record: dict[str, Any]) -> bool:
     pid = record.get("pid")
     if not isinstance(pid, int) or pid <= 0:
         return False
@@ -121,7 +145,7 @@ def _boot() -> str | None:
 
 
 def _locked(layout: Layout) -> bool:
-    """Tell whether some process holds the manager's lock; taken for granted where the kernel lists none (macOS)."""
+    """Tell whether a process that we see holds the manager's lock; taken for granted where none are listed (macOS)."""
     try:
         inode = os.stat(layout.lock).st_ino
         with open("/proc/locks", encoding="ascii") as file:
