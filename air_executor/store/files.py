@@ -102,6 +102,23 @@ def replace(path: str, data: bytes, aside: str, *, sync: bool = True) -> None:
         fsync_dir(os.path.dirname(path))
 
 
+def hand_over(path: str, folder: str) -> None:
+    """Give what root has made to whoever owns `folder`: a manager that is no root could not work with it.
+
+    Raises:
+        StoreError: the volume refused.
+        NotFoundError: there is no `path`.
+    """
+    if os.geteuid() != 0:
+        return
+    try:
+        owner = os.stat(folder)
+        if owner.st_uid != 0:
+            os.chown(path, owner.st_uid, owner.st_gid, follow_symlinks=False)
+    except OSError as error:
+        fail("hand over", path, error)
+
+
 def move(source: str, target: str) -> None:
     """Rename.
 

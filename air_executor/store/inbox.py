@@ -5,6 +5,7 @@ A request file that is gone was applied; a refused one lies in `inbox/refused/` 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import time
@@ -55,6 +56,8 @@ class Inbox:
         files.make_dir(self.layout.tmp)
         files.make_dir(self.layout.refused)
         files.replace(f"{self.layout.inbox}/{name}", json.dumps(record).encode() + b"\n", self.layout.tmp)
+        with contextlib.suppress(NotFoundError):  # taken up already
+            files.hand_over(f"{self.layout.inbox}/{name}", self.layout.inbox)
         return name
 
     def pending(self) -> list[str]:

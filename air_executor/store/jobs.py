@@ -7,11 +7,19 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Iterator
 
 from air_executor.core.names import check_id
 from air_executor.core.state import JobState
 from air_executor.core.times import to_text
-from air_executor.errors import AlreadyExistsError, BadInputError, CorruptFileError, NotFoundError, StoreError
+from air_executor.errors import (
+    AlreadyExistsError,
+    BadInputError,
+    CorruptFileError,
+    FormatTooNewError,
+    NotFoundError,
+    StoreError,
+)
 from air_executor.store import codec, files
 from air_executor.store.layout import Layout
 
@@ -78,6 +86,8 @@ class Jobs:
         try:
             files.write_new(f"{aside}/state.json", codec.dump_job(job), sync=True)
             files.fsync_dir(aside)
+            for path in (f"{aside}/state.json", aside):
+                files.hand_over(path, self.layout.jobs)
             try:
                 os.rename(aside, target)
             except OSError as error:
@@ -187,6 +197,20 @@ class Jobs:
             return self.load(job)
         except NotFoundError:
             return self.archived(job)
+
+    def all_archived(self) -> Iterator[JobState | tuple[str, str]]:
+        """Yield every archived job; for one that cannot be read its directory's name and what is wrong.
+
+        Raises:
+            StoreError: the volume refused.
+        """
+        for name in sorted(files.list_folders(self.layout.archive)):
+            try:
+                yield self.load_path(f"{self.layout.archive}/{name}/state.json")
+            except NotFoundError:  # set aside, or deleted just now
+                continue
+            except (CorruptFileError, FormatTooNewError) as error:
+                yield name, str(error)
 
     def archived(self, job: str, uid: str | None = None) -> JobState | None:
         """Return an archived job by its id (and uid), or None.
