@@ -277,7 +277,7 @@ def _behind(job: JobState, task: TaskState, progress: Progress, around: Around) 
     if ahead:
         return f"is ready; {_count(len(ahead), 'task')} of its job {'is' if len(ahead) == 1 else 'are'} before it"
     if around.manager is None:
-        return "is ready; whether its manager, on another host or in another container, is still there cannot be told from here"
+        return "is ready; its manager is on another host or in another container, and cannot be seen from here"
     return "is ready and about to start"
 
 

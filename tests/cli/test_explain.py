@@ -103,7 +103,7 @@ def test_a_skipped_task_names_the_culprit() -> None:
             "limit reached: queue default has 1 of at most 1 runners",
         ),
         (task("b"), Around(NOW, manager=False), "no manager: none is running here"),
-        (task("b"), Around(NOW, manager=None), "on another host"),
+        (task("b"), Around(NOW, manager=None), "in another container"),
         (
             task("b"),
             Around(NOW, waiting="task b: image node:22: 3 of 7 layers"),
