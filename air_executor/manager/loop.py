@@ -39,6 +39,8 @@ log = logging.getLogger(__name__)
 
 RESCAN_EVERY = 60.0
 """Seconds between full looks at `jobs/`."""
+_STARTS = (s.QUEUED, s.RUNNING)
+"""Phases of jobs whose tasks may start."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,6 +202,8 @@ class Manager:
     def _may_leave(self) -> bool:
         if self._stopping is None:
             return False
+        if self._stopping == "pause" and any(job.state.phase in _STARTS for job in self.catalog.open.values()):
+            return False  # told to stop while nothing ran
         return self._stopping == "leave" or (not self.supervisor.open and not self.desk.journal.pending)
 
     def close(self) -> None:
@@ -319,7 +323,7 @@ class Manager:
                 self.desk.decide(run.job, StopAsked(now, run.seq, s.REQUEUE))
         if self._stopping == "pause":
             for job in list(self.catalog.open.values()):
-                if job.state.phase in (s.QUEUED, s.RUNNING):
+                if job.state.phase in _STARTS:
                     self.desk.decide(job, Requested(now, "", "pause"))
 
     def _flush(self) -> bool:

@@ -104,6 +104,16 @@ def test_ctrl_c_stops_and_pauses_and_run_goes_on(start: Start, call: Call, clien
     assert "went on" in done.out
 
 
+def test_ctrl_c_pauses_what_does_not_run_yet(start: Start, client: Client) -> None:
+    """Between two runs, too, the job is paused, and no manager that comes by chance goes on with it."""
+    process = start("run", "later", "--delay", "60s", "--", "true")
+    eventually(lambda: (read_record(client.layout).get("only") or [None])[0] == "later", "the manager is at work")
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert client.status("later").phase == "paused"
+
+
 def test_a_second_ctrl_c_leaves_at_once(start: Start, client: Client) -> None:
     """A task that takes its time to stop does not hold the second Ctrl-C."""
     process = start("run", "stubborn", "--", "sh", "-c", "trap '' TERM; while :; do sleep 0.1; done")

@@ -1,0 +1,36 @@
+#!/opt/air-executor/bin/python -I
+"""Tell whether the manager of this container does its work: whether it takes a request that asks for nothing.
+
+That its process lives is no news to the engine; one that hangs, or whose volume does, takes no requests.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+
+from air_executor.errors import StoreError
+from air_executor.store import files
+from air_executor.store.inbox import Inbox, Request
+from air_executor.store.layout import Layout
+
+PATIENCE = 5.0
+"""Seconds; a manager looks once a second even where no event comes."""
+
+
+def main(state_dir: str) -> None:
+    """Exit with 0 if the manager of the state directory takes the request in time, else with 1 and why."""
+    inbox = Inbox(Layout(state_dir))
+    try:
+        name = inbox.post(Request("wake", "healthcheck"), time.time())
+        if inbox.wait(name, PATIENCE):
+            return
+        files.remove(f"{inbox.layout.inbox}/{name}")
+    except StoreError as error:
+        sys.exit(str(error))
+    sys.exit(f"the manager has not taken a request for {PATIENCE:g} s")
+
+
+if __name__ == "__main__":
+    main(os.environ.get("AIR_STATE_DIR") or ".air-executor")

@@ -1,0 +1,258 @@
+"""The command line with `--backend docker`: an engine that is down, and, where there is one, a real engine."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import hashlib
+import json
+import os
+import signal
+import socket
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import docker
+import docker.errors
+import pytest
+
+from air_executor.client import Client
+from air_executor.core.state import JobState
+from tests.cli.conftest import Outcome, eventually
+from tests.cli.test_doctor import checks
+from tests.cli.test_status import create, ended
+from tests.engine import require_engine, require_image
+
+Air = Callable[..., Outcome]
+Start = Callable[..., subprocess.Popen[str]]
+
+# The SDK leaves a socket that could not be connected to the garbage collector.
+pytestmark = pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")
+
+
+@pytest.fixture
+def no_engine(project: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The settings name an engine that is not there."""
+    monkeypatch.setenv("DOCKER_HOST", f"unix://{project}/nobody.sock")
+    monkeypatch.setenv("AIR_BACKEND", "docker")
+    yield
+    gc.collect()
+
+
+@pytest.fixture
+def engine(project: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[docker.APIClient]:
+    """A real engine, with names of this test's own; what is left of its containers at the end is removed."""
+    client = require_engine()
+    prefix = f"cli{os.getpid() % 10**8}"
+    monkeypatch.setenv("AIR_BACKEND", "docker")
+    monkeypatch.setenv("AIR_NAME_PREFIX", prefix)
+    monkeypatch.setenv("AIR_RUNNER_IMAGE", require_image())
+    monkeypatch.setenv("AIR_DOCKER_NETWORK", "air-test")
+    yield client
+    for found in client.containers(all=True, filters={"name": [f"^/{prefix}-"]}):
+        with contextlib.suppress(docker.errors.NotFound):
+            client.remove_container(found["Id"], force=True)
+    client.close()
+
+
+def name_of(job: str) -> str:
+    """Return the name of the container in a job's first slot."""
+    return f"{os.environ['AIR_NAME_PREFIX']}-{job}"
+
+
+def stop(process: subprocess.Popen[str]) -> str:
+    """Stop a process as Ctrl-C does, and return what it said on stderr."""
+    process.send_signal(signal.SIGINT)
+    return process.communicate(timeout=60)[1]
+
+
+def test_run_submits_nothing_for_an_engine_that_is_down(no_engine: None, air: Air, client: Client) -> None:
+    """It leaves at once with its own exit code, names the socket, and the id is free when the engine is there."""
+    done = air("run", "j", "--", "true")
+    assert done.code == 6
+    assert "nobody.sock" in done.err
+    assert "start the engine" in done.err
+    assert list(client.all()) == []
+
+
+def test_doctor_says_what_to_do_about_an_engine_that_is_down(no_engine: None, air: Air) -> None:
+    """A finding with a remedy, not an error; the other checks are made all the same."""
+    done = air("doctor", "--json")
+    assert done.code == 1
+    found = checks(done)
+    assert found["docker"]["verdict"] == "failed"
+    assert "start the engine" in found["docker"]["remedy"]
+    assert found["jobs"]["verdict"] == "ok"
+
+
+def test_doctor_tells_a_socket_that_nobody_answers_at(no_engine: None, air: Air, project: Path) -> None:
+    """A file that an engine left behind is not a missing engine."""
+    with socket.socket(socket.AF_UNIX) as left:
+        left.bind(f"{project}/nobody.sock")
+    assert "nobody answers at its socket" in checks(air("doctor", "--json"))["docker"]["remedy"]
+
+
+def test_doctor_knows_the_context_of_the_docker_command(
+    no_engine: None, air: Air, project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Docker Desktop and the like listen elsewhere, where only the `docker` command finds them by itself."""
+    folder = project / "config/contexts/meta" / hashlib.sha256(b"desktop-linux").hexdigest()
+    folder.mkdir(parents=True)
+    (project / "config/config.json").write_text('{"currentContext": "desktop-linux"}')
+    (folder / "meta.json").write_text(
+        '{"Name": "desktop-linux", "Endpoints": {"docker": {"Host": "unix:///home/me/.docker/desktop/docker.sock"}}}'
+    )
+    monkeypatch.delenv("DOCKER_HOST")
+    monkeypatch.setenv("DOCKER_CONFIG", f"{project}/config")
+    monkeypatch.setattr("air_executor.backends.docker.check.DEFAULT_SOCKET", f"{project}/nobody.sock")
+    monkeypatch.setattr("docker.utils.utils.DEFAULT_UNIX_SOCKET", f"http+unix://{project}/nobody.sock")
+    remedy = checks(air("doctor", "--json"))["docker"]["remedy"]
+    assert "uses the context desktop-linux: export DOCKER_HOST=unix:///home/me/.docker/desktop/docker.sock" in remedy
+
+
+def test_a_manager_keeps_trying_and_says_so(no_engine: None, air: Air, client: Client, start: Start) -> None:
+    """It takes jobs, and `status` and `explain` name the engine as what is in the way."""
+    air("submit", "j", "--", "true")
+    manager = start("manager")
+    eventually(lambda: "cannot answer" in air("status").out, "status knows of the engine")
+    assert "✗ backend docker cannot answer: the Docker engine does not answer" in air("status", "j").out
+    assert "waits for its backend, which cannot answer" in air("explain", "j", "t1").out
+    assert json.loads(air("status", "--json").out)["manager"]["backend"]["name"] == "docker"
+    assert (
+        "its backend docker cannot answer" in checks(air("doctor", "--backend", "local", "--json"))["manager"]["text"]
+    )
+    assert "backend docker cannot answer" in stop(manager)
+    assert client.status("j").phase == "queued"
+
+
+@pytest.mark.parametrize("missing", [("run", "j", "--", "true"), ("manager",)])
+def test_without_the_client_library_the_message_says_how_to_get_it(
+    missing: tuple[str, ...], no_engine: None, air: Air, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The extra is named, and nothing was submitted."""
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
+    done = air(*missing)
+    assert done.code == 2
+    assert "pip install 'air-executor[docker]'" in done.err
+    assert "air-executor[docker]" in checks(air("doctor", "--json"))["backend"]["text"]
+
+
+def test_a_command_in_a_container(engine: docker.APIClient, call: Callable[..., Outcome]) -> None:
+    """`run` shows the output and the bill, and no container is left."""
+    done = call("run", "j", "--", "sh", "-c", "echo hello from $(id -u)")
+    assert done.code == 0, done.err
+    assert "hello from " in done.out
+    assert "hello from 0\n" not in done.out
+    assert "1 succeeded" in done.out
+    assert engine.containers(all=True, filters={"name": [f"^/{name_of('j')}$"]}) == []
+
+
+def test_a_running_task_is_found_in_its_container(
+    engine: docker.APIClient, air: Air, client: Client, start: Start
+) -> None:
+    """`status` and `explain` name the container that the engine has under that name."""
+    air("submit", "j", "--", "sh", "-c", "echo begun; sleep 60")
+    manager = start("manager")
+    eventually(lambda: "begun" in air("logs", "j").out, "the task runs")
+    name = name_of("j")
+    assert engine.inspect_container(name)["State"]["Running"]
+    assert f"in container {name}" in air("status", "j").out
+    assert f" in container {name} (run 1, attempt 1)" in air("explain", "j", "t1").out
+    air("cancel", "j")
+    eventually(lambda: client.status("j").ended, "the job is cancelled")
+    stop(manager)
+
+
+@pytest.fixture
+def slow_image() -> Iterator[str]:
+    """An image of a registry that takes every call and answers none."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield f"localhost:{server.getsockname()[1]}/slow:1"
+
+
+@pytest.mark.usefixtures("engine")
+def test_what_waits_for_an_image_says_so(
+    slow_image: str, air: Air, client: Client, start: Start, project: Path
+) -> None:
+    """While an image is on its way no runner exists; `status`, `explain` and `run` name the image."""
+    image = slow_image
+    (project / "job.json").write_text(json.dumps({"id": "j", "tasks": [{"image": image, "command": "true"}]}))
+    job = start("run", "job.json")
+    eventually(lambda: image in air("status").out, "status names the image")
+    assert f"j waits: task t1: image {image}: " in air("status", "j").out
+    assert f"task t1 waits for image {image}: " in air("explain", "j", "t1").out
+    assert f"job j runs nothing now: task t1 waits for image {image}" in air("explain", "j").out
+    assert job.stderr is not None
+    assert job.stderr.readline().startswith(f"waiting: task t1: image {image}: ")
+    assert client.status("j").seq == 0
+    stop(job)
+    assert client.status("j").phase == "paused"
+
+
+def test_an_image_that_cannot_be_had_is_told_in_the_engines_words(
+    engine: docker.APIClient, call: Callable[..., Outcome], air: Air, project: Path
+) -> None:
+    """The task fails at once, and `explain` says what the engine said."""
+    (project / "job.json").write_text('{"id": "j", "tasks": [{"image": "localhost:1/none:1", "command": "true"}]}')
+    assert call("run", "job.json").code == 1
+    said = air("explain", "j", "t1").out
+    assert "its runner could not be started: image localhost:1/none:1 cannot be pulled: " in said
+    assert "refused" in said
+
+
+def test_doctor_finds_a_healthy_engine_healthy(engine: docker.APIClient, air: Air, project: Path) -> None:
+    """Everything about it is told, and nothing is left behind, neither here nor there."""
+    done = air("doctor", "--json")
+    found = {name: one for name, one in checks(done).items() if name.startswith("docker")}
+    assert {"docker", "docker storage", "docker limits", "docker user", "docker image", "docker volume"} <= found.keys()
+    assert {found[name]["verdict"] for name in ("docker", "docker image", "docker volume")} == {"ok"}, found
+    assert list(project.iterdir()) == []
+    assert engine.containers(all=True, filters={"name": [f"^/{name_of('doctor')}"]}) == []
+
+
+def test_doctor_misses_an_image(engine: docker.APIClient, air: Air, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It will be pulled, or, where that is forbidden, the tasks will fail."""
+    monkeypatch.setenv("AIR_RUNNER_IMAGE", "localhost:1/none:1")
+    assert checks(air("doctor", "--json"))["docker image"]["verdict"] == "warning"
+    monkeypatch.setenv("AIR_DOCKER_PULL", "never")
+    found = checks(air("doctor", "--json"))["docker image"]
+    assert found["verdict"] == "failed"
+    assert "docker pull localhost:1/none:1" in found["remedy"]
+
+
+def test_prune_spares_a_job_with_a_container(
+    engine: docker.APIClient, air: Air, client: Client, start: Start, project: Path
+) -> None:
+    """Whatever its state says, what still runs would write into the archive."""
+    air("submit", "j", "--", "sh", "-c", "echo begun; sleep 60")
+    manager = start("manager")
+    eventually(lambda: "begun" in air("logs", "j").out, "the task runs")
+    manager.kill()
+    manager.wait()
+    ended_state(client, "j")
+    create(client, "old", ended("a"))
+    lines = air("prune", "--older-than", "0s").out.splitlines()
+    assert "j spared: job j: something of it still runs" in lines
+    assert "old archived" in lines
+    engine.remove_container(name_of("j"), force=True)
+    assert air("prune", "--older-than", "0s").out == "j archived\n"
+
+
+def ended_state(client: Client, job: str) -> JobState:
+    """Edit a job's state as if it had ended, though it has not."""
+    state = client.status(job)
+    record = json.loads(Path(client.layout.state(job)).read_text())
+    record |= {"phase": "succeeded", "reason": "ok", "finished_at": record["submitted_at"]}
+    for task in record["tasks"]:
+        task.pop("run", None)
+        task |= {"phase": "succeeded", "reason": "ok", "exit_code": 0, "finished_at": record["submitted_at"]}
+    Path(client.layout.state(job)).write_text(json.dumps(record))
+    return state
+
+
+def test_prune_does_nothing_for_an_engine_that_is_down(no_engine: None, air: Air, client: Client) -> None:
+    """Whether something still runs cannot be told, so nothing is moved."""
+    create(client, "old", ended("a"))
+    assert air("prune", "--older-than", "0s").code == 6
+    assert client.status("old").phase == "succeeded"

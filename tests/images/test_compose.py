@@ -1,0 +1,132 @@
+"""`docker compose up` in a fresh clone is all it takes."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from air_executor.errors import ManagerHeldError
+from air_executor.settings import all_settings
+from air_executor.store.presence import look
+from tests.conftest import wait_for
+from tests.images.rig import PATIENCE, TREE, Clone, docker
+
+pytestmark = pytest.mark.timeout(600)
+
+SEEN_INSIDE = 'python -c "import air_executor, sys; air_executor.set_result(sys.version_info[0])"; id -u'
+
+
+def test_from_clone_to_result(clone: Clone) -> None:
+    """Jobs submitted on the host and in a container run; results, logs and all files belong to the folder's owner."""
+    clone.up()
+    assert "docker compose run --rm cli submit" in clone.compose("logs", "runner-image")
+    clone.submit({"id": "from-host", "tasks": [{"id": "t", "command": SEEN_INSIDE}]})
+    assert clone.await_end("from-host") == "succeeded"
+    assert clone.client.status("from-host").tasks["t"].result == 3
+    assert clone.air("logs", "from-host").split()[-1] == str(clone.owner[0])
+
+    job = {"id": "from-container", "tasks": [{"id": "t", "command": "echo $AIR_TASK_ID of $AIR_JOB_ID"}]}
+    (clone.folder / "job.json").write_text(json.dumps(job))
+    clone.cli("submit", "job.json")
+    assert "succeeded" in clone.cli("wait", "from-container")
+    assert "t of from-container" in clone.cli("logs", "from-container")
+    wait_for(lambda: not clone.runners(), PATIENCE, "the runners to be removed")
+    assert clone.owners() == {clone.owner}
+
+
+def test_down_and_up_while_a_task_runs(clone: Clone) -> None:
+    """The runner outlives its manager, and the next manager books it: one run, nothing repeated."""
+    clone.up()
+    clone.submit({"id": "long", "tasks": [{"id": "t", "command": "until [ -e gate ]; do sleep 0.1; done; echo through"}]})
+    wait_for(clone.runners, PATIENCE, "the task to run")
+    clone.down()
+    assert clone.record()["until"] is not None, "it has left in good order"
+    assert len(clone.runners()) == 1
+    gate = "open('gate', 'w')"
+    docker("exec", clone.runners()[0], "python", "-c", f"import os; os.chdir('/air/workspace'); {gate}")
+    clone.up()
+    assert clone.await_end("long") == "succeeded"
+    assert clone.client.status("long").tasks["t"].runs == 1
+    assert "through" in clone.air("logs", "long")
+
+
+def test_the_manager_is_healthy_while_it_takes_requests(clone: Clone) -> None:
+    """The health check asks for nothing, is answered, and leaves nothing behind; of a manager that hangs it says so."""
+    clone.up()
+    check = ["exec", "--no-TTY", "manager", "air-entrypoint", "/usr/local/bin/air-healthcheck"]
+    clone.compose(*check)
+    container = clone.compose("ps", "--quiet", "manager").strip()
+    hang = "import os, signal; os.kill({}, signal.SIG{})"
+    pid = clone.record()["pid"]
+    as_owner = ["exec", "--user", ":".join(map(str, clone.owner)), container, "python", "-c"]
+    docker(*as_owner, hang.format(pid, "STOP"))
+    assert "has not taken a request" in clone.compose(*check, fails=True)
+    docker(*as_owner, hang.format(pid, "CONT"))
+    clone.compose(*check)
+    assert [path.name for path in Path(clone.client.layout.inbox).iterdir() if path.suffix == ".json"] == []
+
+
+def test_who_can_tell_that_it_works(clone: Clone) -> None:
+    """The host sees the manager and its end; another container cannot tell, and says neither yes nor no."""
+    clone.up()
+    assert look(clone.client.layout).running is True
+    assert json.loads(clone.cli("status", "--json"))["manager"]["running"] is None
+    container = clone.compose("ps", "--quiet", "manager").strip()
+    docker("update", "--restart", "no", container)
+    docker("kill", container)
+    wait_for(lambda: look(clone.client.layout).running is False, PATIENCE, "the host to notice")
+    assert clone.record()["until"] is None
+
+
+def test_a_second_manager_in_another_container_leaves(clone: Clone) -> None:
+    """The lock reaches across containers: the second one exits with 5 and names the first."""
+    clone.up()
+    socket = "/var/run/docker.sock"
+    words = ["run", "--no-TTY", "--volume", f"{socket}:{socket}", "--name", f"{clone.name}-second", "cli", "manager"]
+    complaint = clone.compose(*words, fails=True)
+    assert f"in container {clone.record()['host']}" in complaint
+    code = docker("inspect", "--format", "{{.State.ExitCode}}", f"{clone.name}-second")
+    docker("rm", f"{clone.name}-second")
+    assert int(code) == ManagerHeldError.exit_code
+
+
+def test_secrets_come_from_a_mounted_folder(clone: Clone) -> None:
+    """A task gets its secret; neither the manager's description nor the state has it."""
+    secrets = clone.folder / "keys"
+    secrets.mkdir()
+    (secrets / "PASSWORD").write_text("xyzzy-very-secret")
+    with (clone.folder / ".env").open("a") as file:
+        file.write("AIR_SECRETS_DIR=./keys\n")
+    clone.up()
+    command = 'test "$PASSWORD" = xyzzy-very-secret'
+    clone.submit({"id": "j", "tasks": [{"id": "t", "command": command, "secrets": ["PASSWORD"]}]})
+    assert clone.await_end("j") == "succeeded"
+    assert "xyzzy" not in docker("inspect", clone.compose("ps", "--quiet", "manager").strip())
+    assert "xyzzy" not in Path(clone.client.layout.state("j")).read_text()
+
+
+def test_every_setting_can_be_set() -> None:
+    """The compose file hands on each setting that means something in a container."""
+    text = (TREE / "docker-compose.yaml").read_text()
+    names = [about.variable for about in all_settings()]
+    meaningless = {"AIR_STATE_DIR", "AIR_TOKEN"}
+    assert [name for name in names if f"    {name}:" not in text and name not in meaningless] == []
+
+
+@pytest.mark.skipif(not os.environ.get("DOCKER_HOST"), reason="DOCKER_HOST is not set")
+def test_what_the_manager_may_do(clone: Clone) -> None:
+    """No root, no capability, nothing of the image or the project to write, and no way back."""
+    clone.up()
+    container = clone.compose("ps", "--quiet", "manager").strip()
+    status = docker("exec", container, "cat", f"/proc/{clone.record()['pid']}/status")
+    facts = dict(line.split(":\t", 1) for line in status.splitlines() if ":\t" in line)
+    assert facts["Uid"].split() == [str(clone.owner[0])] * 4
+    assert facts["Gid"].split() == [str(clone.owner[1])] * 4
+    assert {int(facts[name], 16) for name in ("CapEff", "CapPrm", "CapInh", "CapAmb")} == {0}
+    assert facts["NoNewPrivs"] == "1"
+    for folder in ("/project", "/opt/air-executor", "/usr/local/bin"):
+        test = ["exec", "--user", ":".join(map(str, clone.owner)), container, "touch", f"{folder}/x"]
+        assert "Read-only file system" in docker(*test, fails=True)
