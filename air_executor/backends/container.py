@@ -21,8 +21,16 @@ HOME = TEMPORARY
 def command(launch: Launch) -> list[str]:
     """Return the words that start the runner, which then starts the task."""
     timeout = "-" if launch.timeout is None else seconds(launch.timeout)
-    workdir = os.path.join(WORKSPACE, launch.workdir or "").rstrip("/") or "/"
+    workdir = os.path.join(_home(launch), launch.workdir or "").rstrip("/") or "/"
     return ["sh", f"{BIN}/air-runner", OUT, workdir, timeout, seconds(launch.grace), "container", *launch.argv]
+
+
+def _home(launch: Launch) -> str:
+    """Return where relative paths of a task start: in the project folder if it mounts that, as without a container."""
+    for mount in launch.options.get("mounts", ()):
+        if os.path.normpath(str(mount["source"])) == ".":
+            return str(mount["target"])
+    return WORKSPACE
 
 
 def environment(launch: Launch, python_path: str | None = None) -> dict[str, str]:
