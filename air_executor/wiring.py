@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from air_executor.manager.loop import Manager
     from air_executor.settings import Settings
 
-BACKENDS = ("local", "docker")
+BACKENDS = ("local", "docker", "kubernetes")
 
 
 def version() -> str:
@@ -56,10 +56,11 @@ def check_backend(settings: Settings) -> None:
         BadInputError: there is no such backend.
     """
     if settings.backend not in BACKENDS:
-        msg = f"backend: there is no {settings.backend!r}; use {' or '.join(BACKENDS)}"
+        msg = f"backend: there is no {settings.backend!r}; use {', '.join(BACKENDS[:-1])} or {BACKENDS[-1]}"
         raise BadInputError(msg)
-    if settings.backend == "docker" and importlib.util.find_spec("docker") is None:
-        raise BadInputError("backend: docker needs its client library: pip install 'air-executor[docker]'")
+    if settings.backend != "local" and importlib.util.find_spec(settings.backend) is None:
+        msg = f"backend: {settings.backend} needs its client library: pip install 'air-executor[{settings.backend}]'"
+        raise BadInputError(msg)
 
 
 def reach_backend(settings: Settings) -> None:
@@ -101,6 +102,10 @@ def make_backend(settings: Settings, layout: Layout, host: Host) -> Backend:
         from air_executor.backends.docker import make_backend as make_docker_backend  # noqa: PLC0415
 
         return make_docker_backend(settings, version())
+    if settings.backend == "kubernetes":
+        from air_executor.backends.kubernetes import make_backend as make_kubernetes_backend  # noqa: PLC0415
+
+        return make_kubernetes_backend(settings, version())
     from air_executor.backends.local import LocalBackend  # noqa: PLC0415
 
     # A task that says `python` or `air-executor` means the installation that the manager runs from.
@@ -128,6 +133,8 @@ def make_manager(settings: Settings, *, scope: set[str] | None = None, from_file
         prices={name: settings.cost.prices(name) for name in BACKENDS},
         secrets_dir=None if settings.secrets_dir is None else str(settings.secrets_dir),
         name_prefix=None if settings.backend == "local" else settings.name_prefix,
+        secrets_by_name=settings.backend == "kubernetes",
+        visibility=settings.kubernetes.visibility if settings.backend == "kubernetes" else 0.0,
         events=settings.events,
         from_files=from_files,
         scope=scope,

@@ -37,7 +37,9 @@ class Launch:
     timeout: float | None = None
     grace: float = 10.0
     secrets: Mapping[str, str] = field(default_factory=dict)
-    """Resolved secrets by name; they exist in memory only."""
+    """Secrets by name, resolved unless the platform resolves them; they exist in memory only."""
+    epoch: int = 0
+    """Of the manager that starts it."""
     options: Mapping[str, Any] = field(default_factory=dict)
     """The task's `image`, `mounts`, `resources` and `network`, as given."""
 
@@ -64,10 +66,13 @@ class RunnerStatus:
     """Nothing of it runs any more, for certain, and only its name is taken: it may be booked before it is removed."""
     exit_code: int | None = None
     reason: str | None = None
-    """The platform's own verdict, where it has one: `oom`, `evicted`, `start-failed`."""
+    """The platform's own verdict, where it has one: `oom`, `evicted`, `start-failed`.
+
+    Of a runner that is alive: it will never start."""
     permanent: bool = False
     """The same run would end the same way again, so it is not retried."""
     message: str | None = None
+    """Of a runner that is alive: what it waits for, if it has not started, or what people should know of it."""
     finished_at: float | None = None
     """When the platform says it ended, Unix seconds; None where it does not say."""
 
@@ -106,6 +111,12 @@ class Backend(Protocol):
         """Ask that the slot's runner be stopped if alive (TERM, its grace, KILL) and its name freed.
 
         Returns at once; idempotent; call it again until `observe` no longer lists the slot.
+        """
+
+    def confirm_gone(self, slot: Slot) -> None:
+        """Believe an operator that nothing of the slot's runner runs any more, and free its name.
+
+        For platforms that cannot tell where a machine does not answer; any other does nothing. Returns at once.
         """
 
     def on_change(self, wake: Callable[[], None]) -> int | None:

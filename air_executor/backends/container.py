@@ -6,9 +6,10 @@ host's paths reaches a task. Pure functions; used by the container backends.
 
 from __future__ import annotations
 
-import os.path
+import os
 
 from air_executor.backends.base import Launch
+from air_executor.errors import SpawnRejectedError
 
 OUT = "/air/out"
 WORKSPACE = "/air/workspace"
@@ -44,3 +45,36 @@ def environment(launch: Launch, python_path: str | None = None) -> dict[str, str
 def seconds(value: float) -> str:
     """Return a duration as the runner takes it."""
     return f"{value:.3f}".rstrip("0").rstrip(".")
+
+
+def user_of(state_dir: str, otherwise: tuple[int, int]) -> tuple[int, int]:
+    """Return who tasks are: ourselves, or where we are root the owner of the state directory; never root."""
+    if os.geteuid() != 0:
+        return os.geteuid(), os.getegid()
+    try:
+        owner = os.stat(state_dir)
+    except FileNotFoundError:
+        owner = os.stat(os.path.dirname(state_dir))
+    return otherwise if 0 in {owner.st_uid, owner.st_gid} else (owner.st_uid, owner.st_gid)
+
+
+def hand_over(launch: Launch, user: tuple[int, int]) -> None:
+    """Give what the task is to write to who it will be; only root can, and only root needs to.
+
+    Raises:
+        SpawnRejectedError: the volume refuses.
+    """
+    if os.geteuid() != 0:
+        return
+    try:
+        for folder in (launch.out_dir, launch.workspace):
+            for path in (
+                folder,
+                *(os.path.join(folder, name) for name in os.listdir(folder) if folder == launch.out_dir),
+            ):
+                owner = os.lstat(path)
+                if (owner.st_uid, owner.st_gid) != user:
+                    os.chown(path, *user, follow_symlinks=False)
+    except OSError as error:
+        msg = f"cannot give {error.filename} to user {user[0]}:{user[1]}: {error.strerror}"
+        raise SpawnRejectedError(msg) from error

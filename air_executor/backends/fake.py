@@ -181,6 +181,9 @@ class FakeBackend:
         if not self.platform.slow_removal:
             self.platform.lose(slot)
 
+    def confirm_gone(self, slot: Slot) -> None:
+        """See `Backend.confirm_gone`. This platform can always tell."""
+
     def on_change(self, wake: Callable[[], None]) -> int | None:
         """See `Backend.on_change`."""
         self._wakes.append(wake)

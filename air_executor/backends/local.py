@@ -162,6 +162,9 @@ class LocalBackend:
                 # The runner passes a TERM on to its group; a KILL it cannot.
                 self._processes.signal(held, number, group=runner.pid if kill else None)
 
+    def confirm_gone(self, slot: Slot) -> None:
+        """See `Backend.confirm_gone`. This platform can always tell."""
+
     def on_change(self, wake: Callable[[], None]) -> int | None:
         """See `Backend.on_change`."""
         return self._processes.on_exit(wake)

@@ -14,7 +14,16 @@ from enum import Enum
 
 from air_executor.core.fields import DEFAULT_RETRY_JITTER
 from air_executor.core.names import Slot
-from air_executor.core.state import PLATFORMS_FAULT, QUEUED, RUNNING, TIMEOUT, USERS_FAULT, JobState, TaskState
+from air_executor.core.state import (
+    PLATFORMS_FAULT,
+    QUEUED,
+    RUNNING,
+    START_FAILED,
+    TIMEOUT,
+    USERS_FAULT,
+    JobState,
+    TaskState,
+)
 from air_executor.core.transitions import Job
 
 PLATFORM_RETRY_DELAY = 0.1
@@ -58,6 +67,8 @@ class SlotView:
     """How long the platform has shown that run's runner as exited or absent."""
     stop_asked: bool = False
     """The stop of the run is journaled."""
+    never_starts: bool = False
+    """The platform has given up on that runner, which has not started: it must be stopped."""
     overdue: bool = False
     """The run is past its timeout."""
 
@@ -84,6 +95,8 @@ def settle(  # noqa: PLR0911 - one return per row of the table
     if ours and view.alive:
         if view.stop_asked:
             return Action.REMOVE, None
+        if view.never_starts:
+            return Action.STOP, START_FAILED
         return (Action.STOP, TIMEOUT) if view.overdue else (Action.WAIT, None)
     if view.runner is not None and not ours:
         return Action.REMOVE, None

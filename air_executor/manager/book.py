@@ -14,6 +14,7 @@ from typing import Any
 from air_executor.core import state as s
 from air_executor.core.circles import find_circle
 from air_executor.core.fields import DEFAULT_MAX_TASKS
+from air_executor.core.memory import killed_text
 from air_executor.core.names import run_id
 from air_executor.core.spec import QueuedJob, parse_queue_line
 from air_executor.core.state import JobState, TaskState
@@ -22,7 +23,6 @@ from air_executor.core.transitions import new_task
 from air_executor.errors import BadInputError, CorruptFileError
 from air_executor.store.runs import Exit, Runs
 
-SIGKILL_EXIT = 137
 MAX_JOBS = 10_000
 """Whole jobs that one run may submit."""
 
@@ -40,18 +40,24 @@ class Verdict:
     """Whole jobs that the run submitted, to be created held."""
 
 
-def judge_exit(left: Exit, stop: str | None, platform_reason: str | None) -> tuple[str, str | None]:
-    """Return reason and message of a run that wrote its outcome. Exit code 0 wins over a stop that came too late."""
+def judge_exit(
+    left: Exit, stop: str | None, platform_reason: str | None, memory_limit: int | None = None
+) -> tuple[str, str | None]:
+    """Return reason and message of a run that wrote its outcome. Exit code 0 wins over a stop that came too late.
+
+    Whatever its exit code says, a failed run of which the kernel killed a process for memory ran out of it: mostly it
+    is a child that is killed, and the task then fails in its own way, or waits for that child until its timeout.
+    """
     if left.exit_code == 0:
         return s.OK, None
-    if stop in (s.CANCELLED, s.REQUEUE):
+    if stop in (s.CANCELLED, s.REQUEUE, s.START_FAILED):
         return stop, None
     if left.timed_out or stop == s.TIMEOUT:
-        return s.TIMEOUT, left.message
+        return s.TIMEOUT, killed_text(left.oom_kills, memory_limit, left.memory) if left.oom_kills else left.message
+    if left.oom_kills or platform_reason == s.OOM:
+        return s.OOM, killed_text(left.oom_kills, memory_limit, left.memory)
     if platform_reason is not None and platform_reason != s.ERROR:
         return platform_reason, left.message
-    if left.oom_kills and left.exit_code == SIGKILL_EXIT:
-        return s.OOM, left.message
     return s.ERROR, left.message
 
 

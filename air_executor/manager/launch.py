@@ -9,6 +9,7 @@ from typing import Any
 
 from air_executor.backends.base import Launch
 from air_executor.core.fields import DEFAULT_GRACE
+from air_executor.core.memory import resources_of
 from air_executor.core.names import Slot, run_id
 from air_executor.core.state import JobState, Running, TaskState
 from air_executor.core.transitions import Job
@@ -43,9 +44,17 @@ class Inputs:
 
 
 def launch_of(  # noqa: PLR0917 - everything that a launch is made of
-    layout: Layout, project: str, job: JobState, task: TaskState, run: Running, secrets_dir: str | None
+    layout: Layout,
+    project: str,
+    job: JobState,
+    task: TaskState,
+    run: Running,
+    secrets_dir: str | None,
+    *,
+    epoch: int = 0,
+    secrets_by_name: bool = False,
 ) -> Launch:
-    """Return the launch of one run.
+    """Return the launch of one run. With `secrets_by_name` the values of its secrets are left to the platform.
 
     Raises:
         SpawnRejectedError: a secret that the task names does not exist.
@@ -61,6 +70,7 @@ def launch_of(  # noqa: PLR0917 - everything that a launch is made of
         "AIR_ATTEMPT": str(task.runs),
     }
     timeout = spec.get("timeout")
+    secrets = spec.get("secrets", ())
     return Launch(
         slot=Slot(job.id, run.slot),
         uid=job.uid,
@@ -75,14 +85,16 @@ def launch_of(  # noqa: PLR0917 - everything that a launch is made of
         workdir=spec.get("workdir"),
         timeout=None if timeout is None else float(timeout),
         grace=float(spec.get("grace", DEFAULT_GRACE)),
-        secrets=_secrets(spec.get("secrets", ()), secrets_dir, os.environ),
+        secrets=dict.fromkeys(secrets, "") if secrets_by_name else _secrets(secrets, secrets_dir, os.environ),
+        epoch=epoch,
         options=options_of(task),
     )
 
 
 def options_of(task: TaskState) -> dict[str, Any]:
-    """Return what the task asks of a platform."""
-    return {key: task.spec[key] for key in _FOR_CONTAINERS if key in task.spec}
+    """Return what the task's open run asks of its platform, or the next one if there is none."""
+    options = {key: task.spec[key] for key in _FOR_CONTAINERS if key in task.spec}
+    return options | {"resources": resources_of(task)} if "resources" in options else options
 
 
 def _secrets(names: Any, folder: str | None, environ: Mapping[str, str]) -> dict[str, str]:  # noqa: ANN401 - a list of names

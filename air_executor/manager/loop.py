@@ -59,6 +59,8 @@ class Options:
     prices: Mapping[str, Prices] = field(default_factory=dict)
     """By backend; one that is not named has none."""
     secrets_dir: str | None = None
+    secrets_by_name: bool = False
+    """The platform knows the secrets, so the manager need not."""
     name_prefix: str | None = None
     """Of runners' names on the platform, for people who look there; None where they have none."""
     events: bool = True
@@ -158,6 +160,7 @@ class Manager:
         self.supervisor.held.resolve()
         self._announce()
         self.wakeups.also(self.backend.on_change(self.wakeups.wake))
+            self.options.secrets_by_name,
         if self.options.events:
             self.wakeups.watch(self.layout.inbox)
         for problem in self.problems:
@@ -281,7 +284,7 @@ class Manager:
         facts = {
             "problems": list(self.problems),
             "backend": {"name": self.backend.name, "problem": self.supervisor.backend_problem},
-            "waiting": dict(self.starter.waiting),
+            "waiting": self._waiting,
         }
         self._told = facts, self.clock.steady()
         self.lease.announce(self.epoch, self.options.version, self.clock.wall(), facts, until=until)
@@ -290,7 +293,7 @@ class Manager:
         """Announce what has changed, at most once per poll: downloads change all the time."""
         facts, when = self._told
         news = (
-            facts["backend"]["problem"] != self.supervisor.backend_problem or facts["waiting"] != self.starter.waiting
+            facts["backend"]["problem"] != self.supervisor.backend_problem or facts["waiting"] != self._waiting
         )
         if news and self.clock.steady() - when >= self.options.poll_interval:
             self._announce()
@@ -305,6 +308,10 @@ class Manager:
     def _let_time_pass(self, now: float) -> None:
         for job in self.catalog.due(now):
             deadline = job.state.deadline_at
+    @property
+    def _waiting(self) -> dict[str, str]:
+        return self.supervisor.waiting | self.starter.waiting
+
             if deadline is not None and deadline <= now and job.state.stop != s.TIMEOUT:
                 self.desk.decide(job, DeadlinePassed(now))
             job.progress.promote(now)

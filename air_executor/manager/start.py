@@ -47,6 +47,8 @@ class Place:
     max_runners: int
     name_prefix: str | None = None
     """Of runners' names on the platform; None where they have none."""
+    secrets_by_name: bool = False
+    """The platform resolves secrets itself."""
 
 
 class Starter:
@@ -116,7 +118,16 @@ class Starter:
 
     def _start(self, run: OpenRun, status: Running) -> None:
         place, state, task = self._place, run.job.state, run.task
-        launch = launch_of(place.layout, place.project, state, task, status, place.secrets_dir)
+        launch = launch_of(
+            place.layout,
+            place.project,
+            state,
+            task,
+            status,
+            place.secrets_dir,
+            epoch=self._desk.journal.epoch,
+            secrets_by_name=place.secrets_by_name,
+        )
         record = {
             "run": run.run,
             "job": state.id,

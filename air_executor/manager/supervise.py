@@ -16,6 +16,7 @@ from air_executor.backends.base import Backend, RunnerStatus
 from air_executor.core import state as s
 from air_executor.core.events import Ended, StopAsked
 from air_executor.core.fields import DEFAULT_GRACE
+from air_executor.core.memory import resources_of
 from air_executor.core.names import Host, Slot, run_id
 from air_executor.core.plan import Action, SlotView, retry_at, settle
 from air_executor.core.price import FREE, Prices, cost_of, hourly
@@ -64,6 +65,8 @@ class OpenRun:
     """It was adopted, or the backend could not answer, and it has not been seen alive since: its end is seen late."""
     platform: RunnerStatus | None = None
     """What the platform last showed of its runner after its end: what it says of the reason goes with the name."""
+    doomed: RunnerStatus | None = None
+    """What the platform said of its runner when it gave up starting it."""
     exit: Exit | None = None
     exit_since: float = 0.0
     gone_since: float | None = None
@@ -158,6 +161,9 @@ class Supervisor:
         for slot, run in self.open.items():
             if slot.job == job:
                 run.confirmed_gone = True
+        for slot in self.observed or ():
+            if slot.job == job:
+                self.backend.confirm_gone(slot)
 
     def observe(self) -> None:
         """Ask the backend for its runners. When it cannot answer, nothing is concluded until it can."""
@@ -242,11 +248,11 @@ class Supervisor:
             run.gone_at = self.volume_time()
         if mine and not alive:
             run.platform = runner
+        elif mine and runner is not None and runner.reason is not None:
+            run.doomed = runner
         if run.exit is None and run.lost is None and (look or not (mine and alive)):
             run.exit = self.runs.exit(run.job.state.id, run.seq, run.task.id)
             run.exit_since = steady
-        timeout = run.task.spec.get("timeout")
-        limit = None if timeout is None else float(timeout) + float(run.task.spec.get("grace", DEFAULT_GRACE)) + OVERDUE
         return SlotView(
             open_run=run.run,
             exited=run.exit is not None,
@@ -256,8 +262,33 @@ class Supervisor:
             finished=mine and runner is not None and runner.finished,
             absent_for=0.0 if run.gone_since is None else steady - run.gone_since,
             stop_asked=run.status.stop is not None,
-            overdue=limit is not None and steady - run.since > limit,
+            never_starts=mine and alive and runner is not None and runner.reason is not None,
+            overdue=self._is_overdue(run, steady),
         )
+
+    def _is_overdue(self, run: OpenRun, steady: float) -> bool:
+        """Tell whether a run has had its timeout; how long it may take to begin is for the platform to say."""
+        timeout = run.task.spec.get("timeout")
+        if timeout is None:
+            return False
+        limit = float(timeout) + float(run.task.spec.get("grace", DEFAULT_GRACE)) + OVERDUE
+        if steady - run.since <= limit:
+            return False
+        if not self.backend.remote:
+            return True
+        begun = self.runs.started(run.job.state.id, run.seq, run.task.id)
+        return begun is not None and self.volume_time() - begun > limit
+
+    @property
+    def waiting(self) -> dict[str, str]:
+        """By job: what one of its runners has to wait for, in the platform's words."""
+        observed = self.observed or {}
+        found = ((run, observed.get(slot)) for slot, run in self.open.items())
+        return {
+            run.slot.job: f"task {run.task.id}: {status.message}"
+            for run, status in found
+            if status is not None and status.alive and status.run == run.run and status.message
+        }
 
     def _do(
         self,
@@ -291,7 +322,7 @@ class Supervisor:
 
     def _book_exit(self, run: OpenRun, left: Exit, now: float, acts: list[Callable[[], None]]) -> None:
         platform = None if run.platform is None else run.platform.reason
-        reason, message = judge_exit(left, run.status.stop, platform)
+        reason, message = judge_exit(left, run.status.stop, platform, run.status.memory_limit)
         verdict = Verdict(reason, left.exit_code, message)
         if reason == s.OK:
             verdict = collect(self.runs, run.job.state, run.task, run.seq, now)
@@ -311,7 +342,10 @@ class Supervisor:
         if not begun and not self.runs.fence(state.id, run.seq, run.task.id):
             return  # it has begun just now
         stop, platform = run.status.stop, run.platform
-        if stop is not None:
+        if stop == s.START_FAILED and run.doomed is not None:
+            verdict = Verdict(stop, message=run.doomed.message)
+            run.refused = run.doomed.message if run.doomed.permanent else None
+        elif stop is not None:
             verdict = Verdict(stop)
         elif run.refused is not None:
             verdict = Verdict(s.START_FAILED, message=run.refused)
@@ -336,7 +370,7 @@ class Supervisor:
         moments = self._moments(run, left)
         backend = run.backend or self.backend.name
         prices = self._prices.get(backend, FREE)
-        price = hourly(prices, run.task.spec.get("resources", {}), moments.spawned)
+        price = hourly(prices, resources_of(run.task), moments.spawned)
         again = None
         if run.refused is None:
             again = retry_at(state, run.task, verdict.reason, now, budget=self._platform_retries, chance=self._chance)

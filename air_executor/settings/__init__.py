@@ -11,7 +11,16 @@ from typing import TYPE_CHECKING
 from air_executor.settings.project import DEFAULT, DIRECTORY, FILE, find_project, locate_state_dir
 
 if TYPE_CHECKING:
-    from air_executor.settings.model import About, CostSettings, DockerSettings, Settings, all_settings, effective, load
+    from air_executor.settings.model import (
+        About,
+        CostSettings,
+        DockerSettings,
+        KubernetesSettings,
+        Settings,
+        all_settings,
+        effective,
+        load,
+    )
 
 __all__ = [
     "DEFAULT",
@@ -20,6 +29,7 @@ __all__ = [
     "About",
     "CostSettings",
     "DockerSettings",
+    "KubernetesSettings",
     "Settings",
     "all_settings",
     "effective",

@@ -112,6 +112,62 @@ class DockerSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class KubernetesSettings:
+    """How Jobs are made. The cluster is the one of the manager's own pod, or else that of `KUBECONFIG`."""
+
+    claim: str | None = _setting(v.to_object, "The PersistentVolumeClaim on which the state directory lies.")
+    sub_path: str = _setting(v.to_inner_path, "Where in the claim the state directory lies.", "", shown="at its root")
+    namespace: str | None = _setting(
+        v.to_object, "Namespace of the runners.", shown="the manager's own, or that of the context"
+    )
+    owner: str | None = _setting(
+        v.to_object, "Deployment that the Jobs belong to: when it is deleted, they are too.", shown="none"
+    )
+    service_account: str | None = _setting(v.to_object, "Service account of the pods; they get no token of it.")
+    user: tuple[int, int] = _setting(
+        v.to_user, "Who tasks are where the state directory is root's: user and group.", (65532, 65532)
+    )
+    secret: str | None = _setting(v.to_object, "Secret whose keys are the secrets that tasks may name.")
+    pod_template: str | None = _setting(
+        v.to_path, "YAML file with `metadata` and `spec` that are merged into every pod, as Kubernetes merges patches."
+    )
+    allow_claims: tuple[str, ...] = _setting(v.to_names, "Other volume claims that tasks may mount.", ())
+    allow_networks: tuple[str, ...] = _setting(
+        v.to_names, "Networks that tasks may name; NetworkPolicies select them by label.", ()
+    )
+    pull: str = _setting(
+        v.to_choice("missing", "always", "never"),
+        "When a node pulls a task's image: `missing`, `always` or `never`.",
+        "missing",
+    )
+    schedule_deadline: float = _setting(
+        v.to_interval, "How long a pod may wait for a node that takes it.", 600.0, shown="10m"
+    )
+    pull_deadline: float = _setting(
+        v.to_interval, "How long a pod's image and volumes may take to be there.", 600.0, shown="10m"
+    )
+    start_deadline: float = _setting(
+        v.to_interval, "How long a pod may take to start after its node had an error with it.", 120.0, shown="2m"
+    )
+    timeout: float = _setting(
+        v.to_interval, "How long the API server may take to answer one request.", 30.0, shown="30s"
+    )
+    rate: float = _setting(v.to_rate, "Most requests per second to the API server.", 50.0)
+    visibility: float = _setting(
+        v.to_interval, "How long a file of a runner may take to be seen by the manager.", 5.0, shown="5s"
+    )
+    memory: int = _setting(v.to_memory, "Most memory of a task that says nothing of it.", 2 << 30, shown="2Gi")
+    memory_request: int = _setting(
+        v.to_memory, "Memory reserved for a task that says nothing of it.", 256 << 20, shown="256Mi"
+    )
+    cpus: float | None = _setting(v.to_cpus, "Most CPUs of a task that says nothing of them.", shown="no limit")
+    cpu_request: float = _setting(v.to_cpus, "CPUs reserved for a task that says nothing of them.", 0.1)
+    gpu_resource: str = _setting(v.to_text, "What the cluster calls a GPU.", "nvidia.com/gpu")
+    tmp_size: int = _setting(v.to_memory, "Size of a task's `/tmp`, which is memory.", 256 << 20, shown="256Mi")
+    read_only: bool = _setting(v.to_switch, "Keep tasks from writing into their image's folders.", default=True)
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """Everything that can be set. A group's fields go by its name: `AIR_COST_CURRENCY`, `[cost] currency`."""
 
@@ -143,6 +199,7 @@ class Settings:
     token: str | None = _setting(v.to_secret, "Token that the page and its interface ask for.", hidden=True)
     cost: CostSettings = field(default_factory=CostSettings)
     docker: DockerSettings = field(default_factory=DockerSettings)
+    kubernetes: KubernetesSettings = field(default_factory=KubernetesSettings)
 
     sources: Mapping[str, str] = field(default_factory=dict)
     """Where each value came from, by name (`cost.currency`): a flag, a variable, a file's path or `default`."""
@@ -150,7 +207,9 @@ class Settings:
     """Variables that look like settings and are none."""
 
 
-_GROUPS: Mapping[str, type[Any]] = MappingProxyType({"cost": CostSettings, "docker": DockerSettings})
+_GROUPS: Mapping[str, type[Any]] = MappingProxyType(
+    {"cost": CostSettings, "docker": DockerSettings, "kubernetes": KubernetesSettings}
+)
 
 
 class About(NamedTuple):

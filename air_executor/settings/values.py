@@ -26,6 +26,9 @@ _MOST_CPUS = 100_000
 _LONGEST_CURRENCY = 12
 PRICES = ("runner_hour", "cpu_hour", "memory_hour", "gpu_hour")
 _OTHER_PRICES = "runner_hour, memory_hour, gpu_hour"
+_LOWEST_RATE, _HIGHEST_RATE = 1, 10_000
+_LONGEST_OBJECT = 253
+_OBJECT = re.compile(r"[a-z0-9]([a-z0-9.-]*[a-z0-9])?", re.ASCII)
 _SWITCH = {"true": True, "1": True, "yes": True, "on": True, "false": False, "0": False, "no": False, "off": False}
 
 
@@ -162,6 +165,32 @@ def to_cpus(value: object) -> float:
         msg = f"must be a number of CPUs, like 2 or 0.5, got {quoted(value)}"
         raise BadInputError(msg)
     return number
+
+
+def to_rate(value: object) -> float:
+    """Take how often something may happen in a second."""
+    number = to_price(value)
+    if not _LOWEST_RATE <= number <= _HIGHEST_RATE:
+        msg = f"must be a number between {_LOWEST_RATE:g} and {_HIGHEST_RATE:g}, got {quoted(value)}"
+        raise BadInputError(msg)
+    return number
+
+
+def to_object(value: object) -> str:
+    """Take the name of an object of Kubernetes."""
+    if not isinstance(value, str) or len(value) > _LONGEST_OBJECT or not _OBJECT.fullmatch(value):
+        msg = f"must be the name of an object of Kubernetes, like state-volume, got {quoted(value)}"
+        raise BadInputError(msg)
+    return value
+
+
+def to_inner_path(value: object) -> str:
+    """Take a path within a volume."""
+    path = to_text(value).strip("/")
+    if ".." in path.split("/"):
+        msg = f"must be a path within the volume, got {quoted(value)}"
+        raise BadInputError(msg)
+    return path
 
 
 def to_choice(*words: str) -> Callable[[object], str]:

@@ -202,7 +202,17 @@ def test_a_token_is_never_shown(tmp_path: Path) -> None:
 def test_every_setting_is_documented() -> None:
     """Name, key, default and meaning, as the code has them; and nothing that does not exist."""
     rows = [line for line in DOCS.read_text().splitlines() if line.startswith("| `AIR_")]
-    plain = {"none", "no limits", "number of cores", "the backend's own", "all there are", "always"}
+    plain = {
+        "none",
+        "no limits",
+        "number of cores",
+        "the backend's own",
+        "all there are",
+        "always",
+        "at its root",
+        "no limit",
+        "the manager's own, or that of the context",
+    }
     assert rows == [
         f"| `{a.variable}` | `{a.name}` | "
         f"{a.default if a.default in plain or a.default.startswith('`') else f'`{a.default}`'} | {a.text} |"

@@ -132,6 +132,9 @@ class DockerBackend:
             one.busy = True
         self._submit(self._end, one, signal)
 
+    def confirm_gone(self, slot: Slot) -> None:
+        """See `Backend.confirm_gone`. This platform can always tell."""
+
     def on_change(self, wake: Callable[[], None]) -> None:
         """See `Backend.on_change`."""
         self._wakes.append(wake)

@@ -1,0 +1,8 @@
+"""The backend `kubernetes`. Importing it imports the Kubernetes client, so only `wiring` does, when it is chosen."""
+
+from __future__ import annotations
+
+from air_executor.backends.kubernetes.backend import KubernetesBackend
+from air_executor.backends.kubernetes.site import make_backend
+
+__all__ = ["KubernetesBackend", "make_backend"]

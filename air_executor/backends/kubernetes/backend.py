@@ -1,0 +1,377 @@
+"""Runners as Jobs of a Kubernetes cluster: the Job's name is what makes a slot unique.
+
+The manager's thread only creates Jobs, which is exclusive; deleting them is done by a few threads, and two watches keep
+what is known of Jobs and Pods up to date, so that no cycle costs a request. Knows nothing of jobs' states or of what a
+run leaves in its directory.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import random
+import threading
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any
+
+from air_executor.backends import container
+from air_executor.backends.base import Launch, RunnerStatus
+from air_executor.backends.kubernetes import objects
+from air_executor.backends.kubernetes.api import (
+    Api,
+    ConflictError,
+    ExpiredError,
+    MissingError,
+    RefusedError,
+    Resource,
+    jobs,
+    pods,
+)
+from air_executor.backends.kubernetes.cluster import INSTANCE, RUN, Cluster, Deadlines, Runner
+from air_executor.backends.kubernetes.manifests import VOLUME, Site, job_manifest
+from air_executor.core import state as s
+from air_executor.core.names import Slot
+from air_executor.errors import BackendUnavailableError, DuplicateRunnerError, SpawnRejectedError
+
+log = logging.getLogger(__name__)
+
+WORKERS = 8
+"""Requests under way at once."""
+WATCH_SECONDS = 290
+"""How long one watch lasts before it is opened again; chance adds a little, so that not all come at once."""
+SILENCE_SECONDS = 90.0
+"""How long a watch may bring nothing: the server sends a bookmark every minute, so the connection is then dead."""
+_LONGEST_BACKOFF = 10.0
+_SHORTEST_STREAM = 1.0
+
+
+@dataclass(slots=True, eq=False)
+class _Watched:
+    """One kind of objects that we follow."""
+
+    what: str
+    resource: Resource
+    problem: str | None = "not asked yet"
+    listed: threading.Event = field(default_factory=threading.Event)
+    """The first list has come, or has failed."""
+
+
+class KubernetesBackend:
+    """The backend `kubernetes`: one Job per runner."""
+
+    name = "kubernetes"
+    remote = True
+
+    def __init__(self, api: Api, site: Site) -> None:
+        self._api = api
+        self._site = site
+        group = site.settings
+        self._cluster = Cluster(Deadlines(group.schedule_deadline, group.pull_deadline, group.start_deadline))
+        self._lock = threading.Lock()
+        self._refused: dict[Slot, RunnerStatus] = {}
+        """Runs whose Job could not be created, until their slot is removed."""
+        self._jobs, self._pods = _Watched("jobs", jobs(site.namespace)), _Watched("pods", pods(site.namespace))
+        self._server: tuple[int, int] | None = None
+        self._owner: Mapping[str, Any] | None = None
+        self._wakes: list[Callable[[], None]] = []
+        self._closed = threading.Event()
+        self._threads: list[threading.Thread] = []
+        self._pool = ThreadPoolExecutor(WORKERS, thread_name_prefix="kubernetes")
+        self._chance = random.Random()  # noqa: S311 - spreads reconnects, guards nothing
+
+    # What the manager calls
+
+    def prepare(self, options: Mapping[str, Any]) -> str | None:
+        """See `Backend.prepare`. Nodes pull images themselves, once a pod is there."""
+
+    def spawn(self, launch: Launch) -> None:
+        """See `Backend.spawn`. The Job is created when this returns; the cluster makes its pod."""
+        self._begin()
+        self._check()
+        with self._lock:
+            if launch.slot in self._refused or self._cluster.in_slot(launch.slot) is not None:
+                raise _duplicate(launch.slot)
+        assert self._server is not None  # noqa: S101 - known since the first list
+        body = job_manifest(self._site, launch, self._server, self._owner)
+        container.hand_over(launch, self._site.user)
+        name = self._site.name(launch.slot)
+        try:
+            self._take_in(self._api.create_job(body))
+        except ConflictError as error:
+            self._meet(launch, name, error)
+        except RefusedError as error:
+            message = f"the cluster refuses job {name}: {objects.short(error)}"
+            if objects.is_final(str(error), error.status):
+                raise SpawnRejectedError(message) from error
+            with self._lock:
+                self._refused[launch.slot] = RunnerStatus(
+                    launch.run, alive=False, finished=True, reason=s.START_FAILED, message=message
+                )
+            self._wake()
+
+    def observe(self) -> Mapping[Slot, RunnerStatus]:
+        """See `Backend.observe`. Answers from what the watches know; the first call waits for the first lists."""
+        self._begin()
+        self._check()
+        now = time.monotonic()
+        with self._lock:
+            found = self._cluster.statuses(now)
+            doubtful = self._cluster.doubtful(now)
+            for one in doubtful:
+                one.busy = True
+            refused = dict(self._refused)
+        for one in doubtful:
+            self._submit(self._look_at, one)
+        return refused | found
+
+    def remove(self, slot: Slot) -> None:
+        """See `Backend.remove`."""
+        self._begin()
+        self._check()
+        with self._lock:
+            self._refused.pop(slot, None)
+            one = self._cluster.in_slot(slot)
+            if one is None:
+                return
+            one.expected = True
+            if not one.present and not one.live:
+                self._cluster.forget(one)
+                return
+            if one.busy or one.told:
+                return
+            one.busy = True
+        self._submit(self._end, one)
+
+    def confirm_gone(self, slot: Slot) -> None:
+        """See `Backend.confirm_gone`: its pods are forgotten, whatever their nodes would say."""
+        with self._lock:
+            one = self._cluster.in_slot(slot)
+            if one is None:
+                return
+            one.expected = True
+        self._submit(self._forget_pods, one)
+
+    def on_change(self, wake: Callable[[], None]) -> None:
+        """See `Backend.on_change`."""
+        self._wakes.append(wake)
+
+    def close(self) -> None:
+        """See `Backend.close`. Requests under way are finished."""
+        self._closed.set()
+        self._pool.shutdown(wait=True, cancel_futures=True)
+        self._api.close()
+        for thread in self._threads:
+            thread.join(timeout=5)
+
+    def _wake(self) -> None:
+        for wake in self._wakes:
+            wake()
+
+    def _begin(self) -> None:
+        """Start to watch, and wait for the first lists."""
+        if not self._threads:
+            for watched in (self._jobs, self._pods):
+                name = f"kubernetes-{watched.what}"
+                self._threads.append(threading.Thread(target=self._follow, args=(watched,), name=name, daemon=True))
+            for thread in self._threads:
+                thread.start()
+        for watched in (self._jobs, self._pods):
+            watched.listed.wait(2 * self._site.settings.timeout)
+
+    def _check(self) -> None:
+        problem = self._jobs.problem or self._pods.problem
+        if problem is not None:
+            raise BackendUnavailableError(problem)
+
+    # Starting
+
+    def _take_in(self, job: Mapping[str, Any]) -> None:
+        with self._lock:
+            self._cluster.put_job(job, time.monotonic())
+
+    def _meet(self, launch: Launch, name: str, conflict: ConflictError) -> None:
+        """Find out who has the name, and act on it.
+
+        Raises:
+            DuplicateRunnerError: a runner of ours.
+            SpawnRejectedError: somebody else, who may keep it for ever.
+        """
+        try:
+            found = self._api.read_job(name)
+        except MissingError:
+            raise _duplicate(launch.slot) from conflict  # it has gone this moment
+        meta = found["metadata"]
+        labels = meta.get("labels") or {}
+        if labels.get(INSTANCE) != self._site.instance:
+            whose = (meta.get("annotations") or {}).get(VOLUME)
+            owner = f"of the state directory {whose}" if whose else "that is not Air-Executor's"
+            msg = f"there is a job {name} {owner}; set AIR_NAME_PREFIX for one of the two, or rename the job"
+            raise SpawnRejectedError(msg) from conflict
+        self._take_in(found)
+        if labels.get(RUN) != launch.run or "deletionTimestamp" in meta:
+            raise _duplicate(launch.slot) from conflict
+
+    # Looking and ending
+
+    def _submit(self, work: Callable[[Runner], None], one: Runner) -> None:
+        with contextlib.suppress(RuntimeError):  # closed meanwhile: the next manager goes on from there
+            self._pool.submit(self._guard, work, one)
+
+    def _guard(self, work: Callable[[Runner], None], one: Runner) -> None:
+        try:
+            work(one)
+        except BackendUnavailableError as error:
+            log.warning("job %s: %s", one.name, error)  # asked again; whether the server is there the watches tell
+        except RefusedError as error:
+            log.warning("job %s: the API server refuses: %s", one.name, error)
+        except Exception:
+            log.exception("a request to the API server failed in a way that is not foreseen")
+        finally:
+            one.busy = False
+        self._wake()
+
+    def _look_at(self, one: Runner) -> None:
+        """Read a runner that does not start as it is now, and what the cluster says of it."""
+        begun = time.monotonic()
+        try:
+            job = self._api.read_job(one.name)
+        except MissingError:
+            job = None
+        if job is None or job["metadata"]["uid"] != one.uid:
+            with self._lock:
+                self._cluster.drop_job(one.uid)
+            return
+        found, _ = self._api.list(self._pods.resource, f"{self._site.selector},{RUN}={one.run}")
+        mine = [pod for pod in found if objects.read_pod(pod).job_uid == one.uid]
+        events = self._api.events_of(mine[0]["metadata"]["uid"] if mine else one.uid)
+        with self._lock:
+            for pod in mine:
+                self._cluster.put_pod(pod, begun)
+            if not mine:
+                one.ending = one.ending or objects.read_failure(job)
+            one.words = objects.read_events(events)
+            one.asked = begun
+
+    def _end(self, one: Runner) -> None:
+        """Delete a runner: in the foreground while something of it may run, so that its name stays taken until then."""
+        if not one.present:
+            for pod in one.live:
+                with contextlib.suppress(MissingError, ConflictError):
+                    self._api.delete_pod(pod.name, pod.uid)
+            one.told = True
+            return
+        try:
+            gone = self._api.delete_job(one.name, one.uid, wait_for_pods=one.may_run)
+        except (MissingError, ConflictError):
+            gone = True
+        one.told = True
+        if gone:
+            with self._lock:
+                self._cluster.drop_job(one.uid)
+
+    def _forget_pods(self, one: Runner) -> None:
+        for pod in one.live:
+            log.warning("job %s: forgetting pod %s, which an operator says is gone", one.name, pod.name)
+            with contextlib.suppress(MissingError, ConflictError):
+                self._api.delete_pod(pod.name, pod.uid, grace=0)
+        self._end(one)
+
+    # Watching
+
+    def _follow(self, watched: _Watched) -> None:
+        """List, then watch from there; whenever that cannot go on, begin anew."""
+        version: str | None = None
+        backoff = 0.0
+        while not self._closed.is_set():
+            begun = time.monotonic()
+            try:
+                if version is None:
+                    version = self._list(watched)
+                version = self._stream(watched, version)
+                if time.monotonic() - begun > _SHORTEST_STREAM:
+                    backoff = 0.0
+            except ExpiredError as error:
+                log.info("listing %s anew: %s", watched.what, error)
+                version = None
+            except (BackendUnavailableError, RefusedError) as error:
+                version = None
+                self._fail(watched, str(error))
+            except Exception:
+                log.exception("watching %s failed in a way that is not foreseen", watched.what)
+                version = None
+                self._fail(watched, f"watching {watched.what} failed; the manager's log says how")
+            self._closed.wait(backoff * self._chance.uniform(0.5, 1.0))
+            backoff = min(_LONGEST_BACKOFF, backoff * 2 or 0.1)
+
+    def _list(self, watched: _Watched) -> str:
+        if watched is self._pods:
+            self._jobs.listed.wait()  # what a pod belongs to is known first
+        else:
+            self._server = self._api.version()
+            self._owner = self._find_owner()
+        with self._lock:
+            self._cluster.list_begins(watched.what)
+        items, version = self._api.list(watched.resource, self._site.selector)
+        now = time.monotonic()
+        with self._lock:
+            (self._cluster.jobs_came if watched is self._jobs else self._cluster.pods_came)(items, now)
+        return version
+
+    def _find_owner(self) -> Mapping[str, Any] | None:
+        name = self._site.settings.owner
+        if name is None:
+            return None
+        uid = self._api.read_deployment(name)["metadata"]["uid"]
+        return {"apiVersion": "apps/v1", "kind": "Deployment", "name": name, "uid": uid}
+
+    def _stream(self, watched: _Watched, version: str) -> str:
+        """Take in what happens until the stream ends; return the version to go on from."""
+        span = WATCH_SECONDS + self._chance.randrange(30)
+        watch = self._api.watch(watched.resource, self._site.selector, version, seconds=span, silence=SILENCE_SECONDS)
+        with watch as events:
+            self._is_well(watched)
+            for event in events:
+                found = event["object"]
+                version = found["metadata"]["resourceVersion"]
+                if event["type"] != "BOOKMARK":
+                    self._take(watched, event["type"] == "DELETED", found)
+                    self._wake()
+        return version
+
+    def _take(self, watched: _Watched, deleted: bool, found: Mapping[str, Any]) -> None:  # noqa: FBT001 - of an event
+        now = time.monotonic()
+        with self._lock:
+            if watched is self._jobs:
+                if deleted:
+                    self._cluster.drop_job(found["metadata"]["uid"])
+                else:
+                    self._cluster.put_job(found, now)
+                return
+            self._cluster.put_pod(found, now)
+            if deleted:
+                pod = objects.read_pod(found)
+                self._cluster.drop_pod(pod.uid, pod.job_uid)
+
+    def _is_well(self, watched: _Watched) -> None:
+        """Note that the server answers and that what we know is up to date."""
+        before, watched.problem = watched.problem, None
+        watched.listed.set()
+        if before is not None:
+            log.debug("watching %s", watched.what)
+            self._wake()
+
+    def _fail(self, watched: _Watched, why: str) -> None:
+        """Note that the server cannot answer, until it does."""
+        if self._closed.is_set():
+            return
+        watched.problem = why
+        watched.listed.set()
+        self._wake()
+
+
+def _duplicate(slot: Slot) -> DuplicateRunnerError:
+    msg = f"job {slot.job}: slot {slot.number} still has a job on the cluster"
+    return DuplicateRunnerError(msg)

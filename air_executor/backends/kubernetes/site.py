@@ -1,0 +1,46 @@
+"""Puts the backend together: which cluster there is, who tasks shall be, and what the operator wants of every pod."""
+
+from __future__ import annotations
+
+from air_executor.backends.container import user_of
+from air_executor.backends.kubernetes import overlay
+from air_executor.backends.kubernetes.api import Api
+from air_executor.backends.kubernetes.backend import KubernetesBackend
+from air_executor.backends.kubernetes.manifests import DEFAULT_IMAGE, Site
+from air_executor.errors import BadInputError
+from air_executor.settings import Settings
+
+
+def make_backend(settings: Settings, version: str) -> KubernetesBackend:
+    """Return the backend for the state directory of these settings. Does not talk to the cluster yet.
+
+    Raises:
+        BadInputError: a setting is missing or wrong, or there is no access to a cluster.
+    """
+    api = make_api(settings)
+    return KubernetesBackend(api, make_site(settings, api.namespace, version))
+
+
+def make_api(settings: Settings) -> Api:
+    """Return the API server of these settings; raises as `make_backend`."""
+    group = settings.kubernetes
+    return Api(group.namespace, group.timeout, group.rate)
+
+
+def make_site(settings: Settings, namespace: str, version: str) -> Site:
+    """Return what all Jobs have in common; raises as `make_backend`."""
+    group = settings.kubernetes
+    if group.claim is None:
+        raise BadInputError(
+            "backend kubernetes: set AIR_KUBERNETES_CLAIM to the volume claim on which the state directory lies"
+        )
+    return Site(
+        state_dir=settings.state_dir,
+        namespace=namespace,
+        prefix=settings.name_prefix,
+        version=version,
+        image=settings.runner_image or DEFAULT_IMAGE,
+        user=user_of(settings.state_dir, group.user),
+        settings=group,
+        template=overlay.load(group.pod_template) if group.pod_template else {},
+    )

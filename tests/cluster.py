@@ -1,0 +1,119 @@
+"""A real Kubernetes cluster for tests: the one that KUBECONFIG names. Without one tests skip, and in CI fail.
+
+Each test gets a namespace of its own, with a volume claim on a folder of this machine: the cluster's node must be here.
+The image is one that the node has (AIR_TEST_IMAGE), for such clusters rarely reach a registry.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+import secrets
+from collections.abc import Mapping
+from typing import Any, NoReturn
+
+import pytest
+
+from air_executor.backends.kubernetes.api import Api, ConflictError, MissingError
+from air_executor.errors import AirExecutorError
+from tests.conftest import wait_for
+from tests.engine import BUSYBOX
+
+CLAIM = "state"
+
+
+def require_image() -> str:
+    """Return the image that the cluster's node has."""
+    return os.environ.get("AIR_TEST_IMAGE") or f"{BUSYBOX}:latest"
+
+
+@functools.cache
+def require_cluster() -> None:
+    """Make sure that there is a cluster; without one the test is skipped, and in CI fails."""
+    if not os.environ.get("KUBECONFIG"):
+        _give_up(
+            "KUBECONFIG is not set: these tests need a Kubernetes cluster, and leave yours alone unless you name it"
+        )
+    api = Api(None, 10, 100)
+    try:
+        api.version()
+    except AirExecutorError as error:
+        _give_up(f"no Kubernetes cluster answers: {error}")
+    finally:
+        api.close()
+
+
+class Namespace:
+    """A namespace with a claim on a folder; what is in it goes with it."""
+
+    def __init__(self, folder: str) -> None:
+        require_cluster()
+        self.name = f"air-test-{os.getpid()}-{secrets.token_hex(3)}"
+        self.api = Api(self.name, 30, 100)
+        self.ask("POST", "/api/v1/namespaces", {"metadata": {"name": self.name}})
+        shared = {"accessModes": ["ReadWriteMany"], "storageClassName": "", "volumeName": self.name}
+        size = {"storage": "1Gi"}
+        spec = {key: value for key, value in shared.items() if key != "volumeName"} | {
+            "capacity": size,
+            "hostPath": {"path": folder, "type": "Directory"},
+            "persistentVolumeReclaimPolicy": "Retain",
+            "claimRef": {"namespace": self.name, "name": CLAIM},
+        }
+        self.ask("POST", "/api/v1/persistentvolumes", {"metadata": {"name": self.name}, "spec": spec})
+        claim = {"metadata": {"name": CLAIM}, "spec": {**shared, "resources": {"requests": size}}}
+        self.ask("POST", f"{self.core}/persistentvolumeclaims", claim)
+        wait_for(self._is_ready, timeout=30, what="the claim to be bound")
+
+    @property
+    def core(self) -> str:
+        """The path of the namespace's own objects."""
+        return f"/api/v1/namespaces/{self.name}"
+
+    def ask(self, method: str, path: str, body: Mapping[str, Any] | None = None, **query: str) -> dict[str, Any]:
+        """Make any request; raises as the backend's own do."""
+        return self.api._ask(method, path, query, body=body)
+
+    def jobs(self) -> list[dict[str, Any]]:
+        """Return all Jobs."""
+        found: list[dict[str, Any]] = self.ask("GET", f"/apis/batch/v1/namespaces/{self.name}/jobs")["items"]
+        return found
+
+    def pods(self) -> list[dict[str, Any]]:
+        """Return all Pods."""
+        found: list[dict[str, Any]] = self.ask("GET", f"{self.core}/pods")["items"]
+        return found
+
+    def _is_ready(self) -> bool:
+        bound = self.ask("GET", f"{self.core}/persistentvolumeclaims/{CLAIM}")["status"].get("phase") == "Bound"
+        try:
+            self.ask("GET", f"{self.core}/serviceaccounts/default")
+        except MissingError:
+            return False
+        return bound
+
+    def close(self) -> None:
+        """Delete everything, at once."""
+        now = {"gracePeriodSeconds": 0, "propagationPolicy": "Background"}
+        for path in (f"/apis/batch/v1/namespaces/{self.name}/jobs", f"{self.core}/pods"):
+            self.ask("DELETE", path, now)
+        for path in (f"/api/v1/namespaces/{self.name}", f"/api/v1/persistentvolumes/{self.name}"):
+            with contextlib.suppress(MissingError, ConflictError):
+                self.ask("DELETE", path, now)
+        wait_for(self._is_gone, timeout=60, what="the namespace to be gone")
+        self.api.close()
+
+    def _is_gone(self) -> bool:
+        for path in (f"/api/v1/namespaces/{self.name}", f"/api/v1/persistentvolumes/{self.name}"):
+            try:
+                self.ask("GET", path)
+            except MissingError:
+                continue
+            return False
+        return True
+
+
+def _give_up(why: str) -> NoReturn:
+    stop = pytest.fail if os.environ.get("CI") else pytest.skip
+    stop(why)
+    raise AssertionError(why)
