@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
@@ -12,10 +13,15 @@ from typing import Any
 
 import pytest
 
+from tests.engine import require_engine
 
-def run(project: Path, example: str) -> dict[str, Any]:
+IMAGE = os.environ.get("AIR_TEST_PYTHON_IMAGE", "python:3.12-slim")
+"""An image with Python that the engine has."""
+
+
+def run(project: Path, example: str, **settings: str) -> dict[str, Any]:
     """Run an example's job file to its end and return the job's state; it must have succeeded."""
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("AIR_")}
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("AIR_")} | settings
     command = [sys.executable, "-m", "air_executor", "run", f"examples/{example}.yaml"]
     ended = subprocess.run(command, cwd=project, env=environment, capture_output=True, text=True, check=False)
     assert ended.returncode == 0, ended.stdout + ended.stderr
@@ -32,6 +38,53 @@ def by_id(state: dict[str, Any]) -> dict[str, dict[str, Any]]:
 def workspace(project: Path, job: str) -> Path:
     """Return the folder that the job's tasks share."""
     return project / ".air-executor/jobs" / job / "workspace"
+
+
+@pytest.fixture
+def docker_settings(project: Path) -> dict[str, str]:
+    """Settings for an engine that has the image; containers have names of this test's own."""
+    with contextlib.closing(require_engine()) as client:
+        if not client.images(name=IMAGE):
+            stop = pytest.fail if os.environ.get("CI") else pytest.skip
+            stop(f"the engine has no image {IMAGE}; pull it, or name another one with AIR_TEST_PYTHON_IMAGE")
+    job = project / "examples/containers.yaml"
+    job.write_text(job.read_text().replace("python:3.12-slim", IMAGE))
+    return {
+        "AIR_BACKEND": "docker",
+        "AIR_RUNNER_IMAGE": IMAGE,
+        "AIR_NAME_PREFIX": f"ex{os.getpid() % 10**8}",
+        "AIR_DOCKER_NETWORK": "air-test",
+    }
+
+
+def test_containers_see_what_they_need(project: Path, docker_settings: dict[str, str]) -> None:
+    """Never root, nothing writable but the workspace and /tmp, and the project folder is read as it is."""
+    state = run(project, "containers", **docker_settings)
+    expected = [file.read_bytes().count(b"\n") for file in (project / "examples").glob("*.py")]
+    assert by_id(state)["add-up"]["result"] == {"files": len(expected), "lines": sum(expected)}
+    (log,) = (project / ".air-executor/jobs/containers/runs").glob("*-look-around/out/output.log")
+    user, *folders = log.read_text().splitlines()
+    assert user.endswith(" in /air/workspace")
+    assert not user.startswith("user 0 ")
+    writable = {folder: text == "can be written to" for folder, _, text in (line.partition(" ") for line in folders)}
+    assert writable == {"/air/workspace": True, "/tmp": True, "/usr": False}  # noqa: S108 - the container's
+
+
+def test_containers_run_without_containers(project: Path) -> None:
+    """The same file is a job for the local backend."""
+    state = run(project, "containers")
+    assert by_id(state)["add-up"]["result"]["files"] == len(list((project / "examples").glob("*.py")))
+
+
+@pytest.mark.timeout(300)
+def test_census_runs_in_containers(project: Path, docker_settings: dict[str, str]) -> None:
+    """The same job, in containers, counts the standard library of the image."""
+    state = run(project, "census", **docker_settings)
+    tasks = by_id(state)
+    assert {task["phase"] for task in state["tasks"]} == {"succeeded"}
+    assert tasks["merge"]["result"]["packages"] == tasks["discover"]["result"]["packages"] > 1
+    assert tasks["merge"]["result"]["modules"] > 100
+    assert "| total " in (workspace(project, "census") / "census.md").read_text()
 
 
 @pytest.mark.timeout(300)
