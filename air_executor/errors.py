@@ -63,5 +63,9 @@ class FormatTooNewError(StoreError):
     """A file was written by a newer Air-Executor than this one."""
 
 
+class LeaseUnsureError(StoreError):
+    """The manager cannot prove now that the state directory is still its own. Temporary: it does nothing meanwhile."""
+
+
 class DirectoryLostError(AirExecutorError):
     """The manager no longer owns the state directory (its lock or journal was replaced)."""

@@ -46,7 +46,9 @@ def manager(
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, stop)
-    made.start()
+    if not made.start():
+        note("stopped")
+        return
     limits = f"backend {settings.backend}, at most {settings.max_runners} runners"
     note(f"managing {made.layout.root} ({limits}, epoch {made.epoch})")
     made.run()

@@ -1,25 +1,65 @@
 """One manager per state directory, proved by a kernel lock on `manager.lock` (for one host).
 
-`manager.json` says who it is, for people and for managers of another kind.
+`Lease` is what the manager asks of such a proof; `leader` has the one for clusters, where no lock file can be trusted.
 """
 
 from __future__ import annotations
 
-import json
 import os
-from collections.abc import Collection, Mapping
-from typing import Any
+from collections.abc import Callable, Collection, Mapping
+from typing import Any, Protocol
 
 from filelock import FileLock, Timeout
 
 from air_executor.core.names import Host
-from air_executor.core.times import to_text
 from air_executor.errors import DirectoryLostError, ManagerHeldError, StoreError
+from air_executor.manager.record import Record
 from air_executor.store import files
 from air_executor.store.layout import Layout
-from air_executor.store.presence import Presence, pid_namespace, read_record
+from air_executor.store.presence import Presence, read_record
 
-KIND = "file"
+
+class Lease(Protocol):
+    """The right to manage one state directory."""
+
+    def acquire(self, wait: Callable[[float], bool]) -> bool:
+        """Take it; a lease of which somebody may stand by waits for it with `wait`.
+
+        Args:
+            wait: waits for so many seconds, or less, and tells whether to go on.
+
+        Returns: False if told not to go on.
+
+        Raises:
+            ManagerHeldError: another manager has it; the message says who.
+            StoreError: the volume refused.
+        """
+
+    def announce(self, epoch: int, version: str, now: float, facts: Mapping[str, Any], *, until: bool = False) -> None:
+        """Write `manager.json`, with what else this manager has to tell.
+
+        Raises:
+            StoreError: the volume refused.
+        """
+
+    def check(self) -> None:
+        """Check that it is still ours. Cheap: called before whatever another manager must not see done twice.
+
+        Raises:
+            DirectoryLostError: it is not: somebody removed it, and another manager may have taken over.
+            LeaseUnsureError: that cannot be told now.
+        """
+
+    def retake(self) -> None:
+        """Take it anew after `check` failed.
+
+        Raises:
+            ManagerHeldError: another manager has it by now.
+            StoreError: the volume refused, or it cannot be told now.
+        """
+
+    def release(self) -> None:
+        """Let go of it."""
 
 
 class FileLease:
@@ -28,23 +68,17 @@ class FileLease:
     def __init__(self, layout: Layout, host: Host, only: Collection[str] | None = None) -> None:
         """`only` are the jobs for whose sake the directory is taken; None: for all."""
         self._layout = layout
-        self._only = only
-        self._host = host
         self._lock = FileLock(layout.lock, timeout=0)
         self._inode: tuple[int, int] | None = None
-        self._record: dict[str, Any] = {}
+        self._record = Record(layout, host, "file", only)
 
-    def acquire(self) -> None:
+    def acquire(self, wait: Callable[[float], bool] | None = None) -> bool:  # noqa: ARG002 - nobody stands by for a lock
         """Take the lock.
 
         Raises:
-            ManagerHeldError: another manager has it; the message says who.
+            ManagerHeldError: another manager has it, or one with a Lease is at work; the message says who.
             StoreError: the volume refused.
         """
-        held = read_record(self._layout)
-        if held.get("kind", KIND) != KIND and not held.get("until"):
-            msg = f"{self._layout.root} is managed through {held['kind']!r}, not a lock file; stop that manager first"
-            raise ManagerHeldError(msg)
         try:
             self._lock.acquire()
             info = os.stat(self._layout.lock)
@@ -59,6 +93,12 @@ class FileLease:
         except OSError as error:
             files.fail("lock", self._layout.lock, error)
         self._inode = (info.st_ino, info.st_dev)
+        try:
+            self._record.begin()
+        except BaseException:
+            self._lock.release(force=True)
+            raise
+        return True
 
     def announce(self, epoch: int, version: str, now: float, facts: Mapping[str, Any], *, until: bool = False) -> None:
         """Write `manager.json`, with what else this manager has to tell.
@@ -66,15 +106,7 @@ class FileLease:
         Raises:
             StoreError: the volume refused.
         """
-        if not self._record or self._record["epoch"] != epoch:
-            since = to_text(now)
-            self._record = {"kind": KIND, "host": self._host.name, "pid": os.getpid(), "boot": self._host.boot}
-            self._record |= {"pid_namespace": pid_namespace(), "epoch": epoch, "version": version, "since": since}
-        only = None if self._only is None else sorted(self._only)
-        record = self._record | {"only": only, "until": to_text(now) if until else None, **facts}
-        files.replace(
-            self._layout.manager, (json.dumps(record, indent=2) + "\n").encode(), self._layout.tmp, sync=until
-        )
+        self._record.write(epoch, version, now, facts, until=until)
 
     def check(self) -> None:
         """Check that the lock we hold is still the one at its path.
@@ -89,6 +121,7 @@ class FileLease:
         if info is None or (info.st_ino, info.st_dev) != self._inode:
             msg = f"{self._layout.lock} is gone or was replaced"
             raise DirectoryLostError(msg)
+        self._record.check()
 
     def retake(self) -> None:
         """Take the lock anew after `check` failed.

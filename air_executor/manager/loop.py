@@ -17,13 +17,13 @@ from air_executor.core.events import ClockStepped, DeadlinePassed, Requested, St
 from air_executor.core.names import Host
 from air_executor.core.plan import Roster
 from air_executor.core.price import Prices
-from air_executor.errors import AirExecutorError, DirectoryLostError, ManagerHeldError, NotFoundError, StoreError
+from air_executor.errors import AirExecutorError, DirectoryLostError, NotFoundError, StoreError
 from air_executor.manager import recover
 from air_executor.manager.catalog import Catalog, EndedJob
 from air_executor.manager.clock import Clock
 from air_executor.manager.desk import Desk
 from air_executor.manager.intake import Intake
-from air_executor.manager.lease import FileLease
+from air_executor.manager.lease import FileLease, Lease
 from air_executor.manager.save import Saver
 from air_executor.manager.start import Place, Starter
 from air_executor.manager.supervise import Supervisor
@@ -76,8 +76,16 @@ class Manager:
     """Manages one state directory, from `start` to `stop`."""
 
     def __init__(
-        self, layout: Layout, backend: Backend, host: Host, options: Options, clock: Clock | None = None
+        self,
+        layout: Layout,
+        backend: Backend,
+        host: Host,
+        options: Options,
+        clock: Clock | None = None,
+        *,
+        lease: Lease | None = None,
     ) -> None:
+        """`lease` is what proves that no other manager is at work; None: a lock file, for managers of one host."""
         self.layout = layout
         self.backend = backend
         self.host = host
@@ -86,7 +94,7 @@ class Manager:
         self.jobs = Jobs(layout)
         self.runs = Runs(layout)
         self.inbox = Inbox(layout)
-        self.lease = FileLease(layout, host, options.scope)
+        self.lease = lease or FileLease(layout, host, options.scope)
         self.wakeups = Wakeups()
         self.problems: list[str] = []
         self._told: tuple[Mapping[str, Any], float] = ({}, 0.0)
@@ -100,19 +108,25 @@ class Manager:
 
     # Its life
 
-    def start(self) -> None:
+    def start(self) -> bool:
         """Take the state directory, bring it up to date, and adopt the runners that are there.
+
+        Returns: False if it was told to stop while another manager had the directory; it has not begun then.
 
         Raises:
             ManagerHeldError: another manager holds it.
             StoreError: the volume refused.
         """
         self.jobs.prepare()
+        taken = False
         try:
-            self.lease.acquire()
-        except ManagerHeldError:
-            self.backend.close()
-            raise
+            taken = self.lease.acquire(self._stand_by)
+        finally:
+            if not taken:
+                self.wakeups.close()
+                self.backend.close()
+        if not taken:
+            return False
         self._install()
         found = recover.recover(
             self.jobs,
@@ -146,6 +160,7 @@ class Manager:
             self.options.secrets_dir,
             self.options.max_runners,
             self.options.name_prefix,
+            self.options.secrets_by_name,
         )
         self.starter = Starter(self.desk, self.supervisor, self.backend, self.runs, place)
         self.desk.listeners.append(self.starter.notice)
@@ -160,11 +175,15 @@ class Manager:
         self.supervisor.held.resolve()
         self._announce()
         self.wakeups.also(self.backend.on_change(self.wakeups.wake))
-            self.options.secrets_by_name,
         if self.options.events:
             self.wakeups.watch(self.layout.inbox)
         for problem in self.problems:
             log.error("%s", problem)
+        return True
+
+    def _stand_by(self, seconds: float) -> bool:
+        self.wakeups.sleep(seconds)
+        return self._stopping is None
 
     @property
     def epoch(self) -> int:
@@ -221,8 +240,8 @@ class Manager:
             self._flush()
             self.saver.save_all()
             self.desk.journal.close()
-            files.remove_tree(self.layout.epoch_tmp(self.epoch))
             self._announce(until=True)
+            files.remove_tree(self.layout.epoch_tmp(self.epoch))
         finally:
             self.wakeups.close()
             self.backend.close()
@@ -289,6 +308,10 @@ class Manager:
         self._told = facts, self.clock.steady()
         self.lease.announce(self.epoch, self.options.version, self.clock.wall(), facts, until=until)
 
+    @property
+    def _waiting(self) -> dict[str, str]:
+        return self.supervisor.waiting | self.starter.waiting
+
     def _tell_news(self) -> None:
         """Announce what has changed, at most once per poll: downloads change all the time."""
         facts, when = self._told
@@ -308,10 +331,6 @@ class Manager:
     def _let_time_pass(self, now: float) -> None:
         for job in self.catalog.due(now):
             deadline = job.state.deadline_at
-    @property
-    def _waiting(self) -> dict[str, str]:
-        return self.supervisor.waiting | self.starter.waiting
-
             if deadline is not None and deadline <= now and job.state.stop != s.TIMEOUT:
                 self.desk.decide(job, DeadlinePassed(now))
             job.progress.promote(now)
@@ -344,6 +363,8 @@ class Manager:
             journal.flush()
             if self.intake.answers:
                 journal.sync()
+            # If we were paused and replaced in between, nobody will ever read what was written, so nothing may follow.
+            self.lease.check()
         except DirectoryLostError as error:
             self._take_anew(error)
         except StoreError as error:
@@ -387,6 +408,7 @@ class Manager:
     def _act(self) -> None:
         """Do what was decided."""
         while self._acts:  # one at a time: where one raises, the rest is done after the next flush
+            self.lease.check()
             self._acts.pop(0)()
 
 

@@ -25,6 +25,7 @@ from air_executor.core.submission import initial_state
 from air_executor.core.transitions import Job
 from air_executor.errors import DirectoryLostError, NotFoundError
 from air_executor.manager.clock import Clock
+from air_executor.manager.lease import FileLease, Lease
 from air_executor.manager.loop import Manager, Options
 from air_executor.store.inbox import Inbox, Request
 from air_executor.store.jobs import Jobs
@@ -74,6 +75,8 @@ class World:
         self.overlaps: list[str] = []
         """Runs that began while another run of the same task lived, or before they were journaled."""
         self.synced = 0
+        self.lease: Callable[[], Lease] | None = None
+        """What the next managers prove their right with; None: a lock file."""
         self._project = str(root)
         self._options = {"poll_interval": 1.0, "max_runners": 4, "events": False} | options
         self._manager: Manager | None = None
@@ -96,7 +99,8 @@ class World:
         """Start a manager."""
         settings = self._options | options
         plan = Options(version="test", runner_files={}, project=self._project, **settings)
-        manager = Manager(self.layout, FakeBackend(self.platform), HOST, plan, self.clock)
+        lease = None if self.lease is None else self.lease()
+        manager = Manager(self.layout, FakeBackend(self.platform), HOST, plan, self.clock, lease=lease)
         try:
             manager.start()
         except BaseException:
@@ -263,7 +267,8 @@ def _let_go(manager: Manager) -> None:
             journal._fd = -1
         journal._unsynced.set()
     manager.backend.close()
-    manager.lease._lock.release(force=True)
+    if isinstance(manager.lease, FileLease):
+        manager.lease._lock.release(force=True)
     _close_fds(manager)
 
 
