@@ -12,7 +12,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Self
 
 from air_executor.cli.terminal import console, note, say, styled
+from air_executor.core.memory import memory_of
 from air_executor.core.outcome import reason_text
+from air_executor.core.sizes import format_memory
 from air_executor.core.state import Done, JobState, Running, TaskState
 from air_executor.core.times import format_duration
 
@@ -163,4 +165,7 @@ def _line(task: TaskState) -> str | None:
     text = f"{task.id} {'succeeded' if last.reason == 'ok' else 'failed'} in {format_duration(last.work)}"
     if last.reason != "ok":
         text += f" ({reason_text(last.reason, last.exit_code)})"
-    return text if isinstance(task.status, Done) else f"{text}, will run again"
+    if isinstance(task.status, Done):
+        return text
+    grown = f" with {format_memory(limit)}" if last.reason == "oom" and (limit := memory_of(task)) else ""
+    return f"{text}, will run again{grown}"

@@ -108,8 +108,8 @@ def read_tasks(words: Sequence[str], task_options: Mapping[str, Any]) -> list[Ta
     return tasks
 
 
-def warn_of_secrets(job: Job) -> None:
-    """Say which variables look like secrets: `env` is stored in clear."""
+def warn_of(job: Job) -> None:
+    """Say what is allowed and hardly meant: secrets in `env`, which is stored in clear; memory that cannot grow."""
     from air_executor.core.spec import secret_looking  # noqa: PLC0415 - pydantic
 
     found = {
@@ -118,6 +118,12 @@ def warn_of_secrets(job: Job) -> None:
     if found:
         names = ", ".join(sorted(found))
         note(f"warning: env {names} looks like a secret and is stored in clear; name it under `secrets` instead")
+    if any(part.resources.memory_growth != 1 for part in (job.defaults, *job.tasks)):
+        tasks = job.normalized_tasks()
+        stuck = [t["id"] for t in tasks if "memory_growth" in t.get("resources", {}) and not t.get("retries")]
+        if stuck:
+            names = stuck[0] if len(stuck) == 1 else f"{stuck[0]} and {len(stuck) - 1} more"
+            note(f"warning: {names}: `memory_growth` acts on retries only, and `retries` is 0")
 
 
 def _from_file(path: str, fields: Mapping[str, Any]) -> Job:

@@ -12,6 +12,7 @@ from rich.text import Text
 
 from air_executor.cli.terminal import PHASE_STYLES, styled
 from air_executor.core.explain import Runner, runner_text
+from air_executor.core.memory import history_text
 from air_executor.core.outcome import outcome_text, reason_text
 from air_executor.core.state import Done, JobState, Running, TaskState
 from air_executor.core.times import format_duration, to_text
@@ -200,16 +201,16 @@ def _task_cells(task: TaskState, runner: Runner | None, now: float) -> list[Text
 
 def _why(task: TaskState, runner: Runner | None, now: float) -> str:
     status = task.status
+    history = history_text(task)
     if isinstance(status, Done):
-        text = "" if status.phase == "succeeded" else outcome_text(status)
+        parts = [] if status.phase == "succeeded" else [outcome_text(status)]
     elif isinstance(status, Running):
         parts = [f"in {runner_text(runner)}"] if runner is not None and runner.name else []
         parts += [f"is being stopped: {reason_text(status.stop, None)}"] if status.stop else []
-        text = ", ".join(parts)
     elif status.waits_until is not None and status.waits_until > now:
-        text = (
-            f"{'runs again' if status.retrying else 'starts'} in {format_duration(round(status.waits_until - now, 1))}"
-        )
+        verb = "runs again" if status.retrying else "starts"
+        parts = [f"{verb} in {format_duration(round(status.waits_until - now, 1))}"]
     else:
-        text = f"after {', '.join(task.after)}" if task.after else ""
+        parts = [f"after {', '.join(task.after)}"] if task.after else []
+    text = ", ".join([*parts, *([history] if history else [])])
     return text if len(text) <= WHY_SHOWN else f"{text[: WHY_SHOWN - 1]}…"

@@ -85,7 +85,7 @@ def run(
                 "workdir": workdir,
             },
         )
-        jobinput.warn_of_secrets(job)
+        jobinput.warn_of(job)
         state = client.submit(job)
     code = _Run(session, settings, client, state).see_through()
     raise typer.Exit(code)

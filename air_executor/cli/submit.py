@@ -41,7 +41,7 @@ def submit(
             "workdir": workdir,
         },
     )
-    jobinput.warn_of_secrets(job)
+    jobinput.warn_of(job)
     client = session.client()
     state = client.submit(job)
     if session.json:

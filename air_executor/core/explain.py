@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from air_executor.core import state as s
+from air_executor.core.memory import history_text
 from air_executor.core.outcome import outcome_text, reason_text
 from air_executor.core.progress import Progress, Readiness
 from air_executor.core.state import Done, JobState, Queued, Running, TaskState
@@ -133,8 +134,10 @@ def _job_end(job: JobState) -> str:  # noqa: PLR0911 - one for each way to end
 def _task_end(job: JobState, task: TaskState, done: Done) -> str:
     last = task.attempts[-1] if task.attempts else None
     runs = f" after {task.runs} runs" if task.runs > 1 else ""
+    history = history_text(task)
+    earlier = f" ({history})" if history else ""
     if done.phase == s.SUCCEEDED:
-        return f"succeeded{runs}" + (f" in {format_duration(last.work)}" if last else "")
+        return f"succeeded{runs}" + (f" in {format_duration(last.work)}" if last else "") + earlier
     if done.phase == s.SKIPPED:
         if done.reason == s.OK:
             return f"was not needed: its `when: {task.when}` did not apply"
@@ -145,8 +148,10 @@ def _task_end(job: JobState, task: TaskState, done: Done) -> str:
             f" while it ran ({format_duration(last.work)})" if last and last.reason == s.CANCELLED else ""
         )
     if done.reason == s.TIMEOUT and "timeout" in task.spec:
-        return f"failed{runs}: killed by its timeout of {format_duration(float(task.spec['timeout']))}"
-    return f"failed{runs}: {outcome_text(done)}"
+        timeout = format_duration(float(task.spec["timeout"]))
+        message = f"; {done.message}" if done.message else ""
+        return f"failed{runs}: killed by its timeout of {timeout}{message}{earlier}"
+    return f"failed{runs}: {outcome_text(done)}{earlier}"
 
 
 def _culprit(job: JobState, task: TaskState) -> str | None:
@@ -173,7 +178,9 @@ def _running(job: JobState, task: TaskState, run: Running, around: Around) -> st
     since = format_duration(max(0.0, round(now - run.since, 1)))
     runner = around.runners.get(task.id)
     where = f" in {runner_text(runner)}" if runner is not None and runner.name else ""
-    text = f"has been running for {since}{where} (run {run.seq}, attempt {task.runs})"
+    history = history_text(task)
+    earlier = f"; {history}" if history else ""
+    text = f"has been running for {since}{where} (run {run.seq}, attempt {task.runs}{earlier})"
     lost = _out_of_reach(job, task.id, around)
     if run.stop is not None:
         text += f" and is being stopped: {reason_text(run.stop, None)}"
@@ -246,7 +253,8 @@ def _queued(job: JobState, task: TaskState, progress: Progress, around: Around) 
         when = f"at {to_text(until)}, in {format_duration(round(until - around.now, 1))}"
         if isinstance(task.status, Queued) and task.status.retrying:
             last = task.attempts[-1] if task.attempts else None
-            why = f" (run {task.runs} ended: {reason_text(last.reason, last.exit_code)})" if last else ""
+            how = history_text(task) if last and last.reason == s.OOM else None
+            why = f" (run {task.runs} ended: {how or reason_text(last.reason, last.exit_code)})" if last else ""
             return f"{name} has its next retry {when}{why}"
         return f"{name} is delayed; it starts {when}"
     if (what := _waits_for_backend(task, around)) is not None:

@@ -47,6 +47,8 @@ class Running:
     """Why the run is being stopped, once that is decided."""
     waited: float | None = None
     """Seconds from when the task was ready until the run was decided; None if that is not known."""
+    memory_limit: int | None = None
+    """Bytes; None if the task names no memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +80,9 @@ class Attempt:
     exit_code: int | None = None
     cpu: float | None = None
     memory: int | None = None
+    """Peak, in bytes."""
+    memory_limit: int | None = None
+    """What this run was allowed, in bytes; None if its task names no memory."""
     cost: float = 0.0
     clock_stepped: bool = False
     waited: float | None = None

@@ -22,6 +22,7 @@ from air_executor.core.events import (
     StopAsked,
     UpstreamFailed,
 )
+from air_executor.core.memory import memory_of
 from air_executor.core.progress import Progress, Readiness
 from air_executor.core.state import Attempt, Done, JobState, Queued, Running, TaskState
 from air_executor.core.times import from_text
@@ -79,7 +80,8 @@ class Job:
         task.runs += 1
         waited = None if task.ready_at is None else round(max(0.0, event.at - task.ready_at), 6)
         task.ready_at = task.line = None
-        self.progress.started(task, Running(event.seq, event.slot, event.at, waited=waited))
+        run = Running(event.seq, event.slot, event.at, waited=waited, memory_limit=memory_of(task))
+        self.progress.started(task, run)
 
     def _ask_stop(self, seq: int, reason: str) -> None:
         task = self.state.tasks[self.progress.runs[seq]]
@@ -108,6 +110,7 @@ class Job:
                 exit_code=event.exit_code,
                 cpu=event.moments.cpu,
                 memory=event.moments.memory,
+                memory_limit=run.memory_limit,
                 cost=event.cost,
                 clock_stepped=event.moments.clock_stepped,
                 waited=run.waited,

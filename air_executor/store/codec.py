@@ -118,7 +118,8 @@ def task_line(task: TaskState) -> str:
         record["finished_at"] = to_text(status.finished_at)
     elif isinstance(status, Running):
         run = {"seq": status.seq, "slot": status.slot, "since": to_text(status.since), "stop": status.stop}
-        record["run"] = run if status.waited is None else run | {"waited": status.waited}
+        known = {"waited": status.waited, "memory_limit": status.memory_limit}
+        record["run"] = run | {key: value for key, value in known.items() if value is not None}
     else:
         if status.waits_until is not None:
             record["waits_until"] = to_text(status.waits_until)
@@ -218,7 +219,14 @@ def _load_task(raw: dict[str, Any], position: int) -> TaskState:
         status = Queued(_seconds(raw.get("waits_until")), bool(raw.get("retrying", False)))
     elif phase == RUNNING:
         run = raw["run"]
-        status = Running(int(run["seq"]), int(run["slot"]), from_text(run["since"]), run.get("stop"), run.get("waited"))
+        status = Running(
+            int(run["seq"]),
+            int(run["slot"]),
+            from_text(run["since"]),
+            run.get("stop"),
+            run.get("waited"),
+            run.get("memory_limit"),
+        )
     else:
         status = Done(
             _one_of(phase, _DONE),
@@ -253,6 +261,7 @@ def _dump_attempt(a: Attempt) -> dict[str, Any]:
     optional = {
         "cpu": a.cpu,
         "memory": a.memory,
+        "memory_limit": a.memory_limit,
         "cost": a.cost or None,
         "clock_stepped": a.clock_stepped or None,
         "waited": a.waited,

@@ -253,7 +253,7 @@ def _parse_exit(data: bytes, ended: float) -> Exit | None:
             timed_out=bool(raw.get("timed_out")),
             cpu=_cpu(raw.get("user"), raw.get("system")),
             memory=memory if isinstance(memory := raw.get("memory_peak"), int) and 0 <= memory <= MAX_MEMORY else None,
-            oom_kills=int(raw.get("oom_kills") or 0),
+            oom_kills=max(0, int(raw.get("oom_kills") or 0)),
             message=message if isinstance(message := raw.get("message"), str) else None,
             ended=ended,
         )

@@ -13,6 +13,7 @@ from typing import Any
 
 from air_executor.core.names import check_id
 from air_executor.core.quote import quoted
+from air_executor.core.sizes import MIB, PIB
 from air_executor.core.times import MAX_DURATION, from_text
 from air_executor.errors import BadInputError
 
@@ -29,8 +30,8 @@ def _whole(low: int, high: int) -> tuple[Check, str]:
     return lambda value: type(value) is int and low <= value <= high, f"a whole number from {low} to {high}"
 
 
-def _real(high: float) -> tuple[Check, str]:
-    return lambda value: type(value) in (int, float) and 0 <= value <= high, f"a number from 0 to {high}"
+def _real(high: float, low: float = 0) -> tuple[Check, str]:
+    return lambda value: type(value) in (int, float) and low <= value <= high, f"a number from {low} to {high}"
 
 
 def _or_null(kind: tuple[Check, str]) -> tuple[Check, str]:
@@ -95,6 +96,7 @@ _EXIT_CODE = _or_null(_whole(-_LARGEST, _LARGEST))
 _PRIORITY = _whole(-_LARGEST, _LARGEST)
 _SECONDS = _real(MAX_DURATION)
 _AMOUNT = _real(_LARGEST)
+_BYTES = _whole(MIB, PIB)
 _AMOUNTS = _is_amounts, "an object of amounts"
 
 _TASK_SPEC: Shape = {
@@ -119,6 +121,13 @@ _TASK_SPEC: Shape = {
     "when": _TEXT,
     "priority": _PRIORITY,
     "labels": _WORDS,
+}
+_RESOURCES: Shape = {
+    "cpu": _AMOUNT,
+    "memory": _BYTES,
+    "gpu": _COUNT,
+    "memory_growth": _real(16, 1),
+    "memory_max": _BYTES,
 }
 _JOB_SPEC: Shape = {
     "max_runners": _whole(1, _MAX_SLOTS),
@@ -169,7 +178,13 @@ _TASK: Shape = {
     "faults": _COUNT,
     "attempts": _OBJECTS,
 }
-_RUN: Shape = {"seq": _whole(1, _MAX_SEQ), "slot": _whole(0, _MAX_SLOTS), "stop": _or_null(_TEXT), "waited": _AMOUNT}
+_RUN: Shape = {
+    "seq": _whole(1, _MAX_SEQ),
+    "slot": _whole(0, _MAX_SLOTS),
+    "stop": _or_null(_TEXT),
+    "waited": _AMOUNT,
+    "memory_limit": _BYTES,
+}
 _ATTEMPT: Shape = {
     "seq": _COUNT,
     "slot": _COUNT,
@@ -180,6 +195,7 @@ _ATTEMPT: Shape = {
     "exit_code": _EXIT_CODE,
     "cpu": _AMOUNT,
     "memory": _whole(0, 2**63),
+    "memory_limit": _BYTES,
     "cost": _AMOUNT,
     "clock_stepped": _FLAG,
     "waited": _AMOUNT,
@@ -205,7 +221,9 @@ def check_job(raw: Mapping[str, Any]) -> None:
     """
     _check(raw, _JOB, "")
     _check(raw["spec"], _JOB_SPEC, "spec.")
-    _check(raw["spec"].get("defaults", {}), _TASK_SPEC, "spec.defaults.")
+    defaults = raw["spec"].get("defaults", {})
+    _check(defaults, _TASK_SPEC, "spec.defaults.")
+    _check(defaults.get("resources", {}), _RESOURCES, "spec.defaults.resources.")
     _check(raw.get("usage", {}), _USAGE, "usage.")
 
 
@@ -213,6 +231,7 @@ def check_task(raw: Mapping[str, Any], number: int) -> None:
     """Check the values of one task, the `number`th. Raises as `check_job`, and KeyError for a missing command."""
     where = f"tasks[{number}]."
     _check(raw, _TASK, where)
+    _check(raw.get("resources", {}), _RESOURCES, f"{where}resources.")
     raw["command"]  # without one a task cannot start
     if "run" in raw:
         _check(raw["run"], _RUN, f"{where}run.")

@@ -1,0 +1,61 @@
+"""How much memory a run gets: what its task asks for, grown by a factor for each run that ran out of it.
+
+Asked when a run is started, and by whoever shows or charges for one. Pure; amounts are bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from air_executor.core.sizes import PIB, format_memory
+from air_executor.core.state import MAX_ATTEMPTS_KEPT, OOM, Done, Queued, Running, TaskState
+
+LIMITS_SHOWN = 3
+
+
+def memory_of(task: TaskState) -> int | None:
+    """Return what the task's open run has or, without one, its next run will get; None if the task names no memory.
+
+    The growth outlasts a user's `retry`, which gives fresh budgets: what was too little once would be so again.
+    """
+    if isinstance(task.status, Running) and task.status.memory_limit is not None:
+        return task.status.memory_limit
+    resources: Mapping[str, Any] = task.spec.get("resources", {})
+    memory = resources.get("memory")
+    if memory is None:
+        return None
+    factor = float(resources.get("memory_growth", 1))
+    times = sum(attempt.reason == OOM for attempt in task.attempts)
+    grown = min(memory * factor ** min(times, MAX_ATTEMPTS_KEPT), resources.get("memory_max", PIB))
+    return max(int(memory), int(grown))
+
+
+def resources_of(task: TaskState) -> dict[str, Any]:
+    """Return the resources that the task's open run has or its next one will get."""
+    resources = dict(task.spec.get("resources", {}))
+    if (memory := memory_of(task)) is not None:
+        resources["memory"] = memory
+    return resources
+
+
+def killed_text(kills: int, limit: int | None, peak: int | None) -> str:
+    """Return what is known of a run that ran out of memory; `kills` is 0 where nobody counted."""
+    who = "a process was" if kills == 0 else "1 process was" if kills == 1 else f"{kills} processes were"
+    where = "" if limit is None else f" at the limit of {format_memory(limit)}"
+    most = "" if peak is None else f" (peak {format_memory(peak)})"
+    return f"{who} killed{where}{most}"
+
+
+def history_text(task: TaskState) -> str | None:
+    """Return at which limits earlier runs were killed for memory and with what it went on; None if none was."""
+    over = isinstance(task.status, Done) and task.attempts
+    earlier = task.attempts[:-1] if over else task.attempts
+    limits = [a.memory_limit for a in earlier if a.reason == OOM and a.memory_limit is not None]
+    now = task.attempts[-1].memory_limit if over else memory_of(task)
+    if not limits or now is None:
+        return None
+    shown = list(dict.fromkeys(map(format_memory, limits)))
+    more = "… " if len(shown) > LIMITS_SHOWN else ""
+    verb = "tries" if isinstance(task.status, Queued) else "tried"
+    return f"killed for memory at {more}{', '.join(shown[-LIMITS_SHOWN:])}; {verb} again with {format_memory(now)}"
