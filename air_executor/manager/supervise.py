@@ -20,6 +20,7 @@ from air_executor.core.memory import resources_of
 from air_executor.core.names import Host, Slot, run_id
 from air_executor.core.plan import Action, SlotView, retry_at, settle
 from air_executor.core.price import FREE, Prices, cost_of, hourly
+from air_executor.core.sizes import format_memory
 from air_executor.core.state import Running, TaskState
 from air_executor.core.transitions import Job
 from air_executor.core.usage import Moments, stages
@@ -351,6 +352,8 @@ class Supervisor:
             verdict = Verdict(s.START_FAILED, message=run.refused)
         elif platform is not None and platform.reason is not None:
             verdict = Verdict(platform.reason, platform.exit_code, platform.message)
+            if verdict.reason == s.OOM and (limit := run.status.memory_limit) is not None:
+                verdict.message = f"{platform.message or 'its runner was killed'} (limit {format_memory(limit)})"
             run.refused = platform.message if platform.permanent else None
         elif begun:
             message = run.lost or (platform and platform.message) or "its runner vanished without an outcome"
