@@ -17,6 +17,7 @@ from air_executor.store.layout import Layout
 
 if TYPE_CHECKING:
     from air_executor.backends.base import Backend
+    from air_executor.manager.lease import Lease
     from air_executor.manager.loop import Manager
     from air_executor.settings import Settings
 
@@ -139,4 +140,20 @@ def make_manager(settings: Settings, *, scope: set[str] | None = None, from_file
         from_files=from_files,
         scope=scope,
     )
-    return Manager(layout, make_backend(settings, layout, host), host, options)
+    backend = make_backend(settings, layout, host)
+    return Manager(layout, backend, host, options, lease=_make_lease(settings, layout, host, backend, scope))
+
+
+def _make_lease(
+    settings: Settings, layout: Layout, host: Host, backend: Backend, scope: set[str] | None
+) -> Lease | None:
+    """Return what proves that no other manager is at work; None: a lock file. `run` does not stand by: it follows."""
+    if settings.backend != "kubernetes" or not settings.kubernetes.lease:
+        return None
+    from air_executor.backends.kubernetes import KubernetesBackend, make_lease_record  # noqa: PLC0415
+    from air_executor.manager.leader import LeaderLease  # noqa: PLC0415
+
+    lease = LeaderLease(layout, host, make_lease_record(settings), stands_by=scope is None, only=scope)
+    if isinstance(backend, KubernetesBackend):
+        backend.act_only_if(lease.check)
+    return lease

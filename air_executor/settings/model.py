@@ -120,6 +120,11 @@ class KubernetesSettings:
     namespace: str | None = _setting(
         v.to_object, "Namespace of the runners.", shown="the manager's own, or that of the context"
     )
+    lease: bool = _setting(
+        v.to_switch,
+        "Prove by a Lease, not by a lock file, that one manager is at work; others stand by.",
+        default=False,
+    )
     owner: str | None = _setting(
         v.to_object, "Deployment that the Jobs belong to: when it is deleted, they are too.", shown="none"
     )

@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 from air_executor.backends.kubernetes.backend import KubernetesBackend
-from air_executor.backends.kubernetes.site import make_backend
+from air_executor.backends.kubernetes.site import make_backend, make_lease_record
 
-__all__ = ["KubernetesBackend", "make_backend"]
+__all__ = ["KubernetesBackend", "make_backend", "make_lease_record"]

@@ -14,7 +14,7 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -98,6 +98,8 @@ class Api:
         self._timeout = timeout
         self._pace = Pace(rate)
         self._closed = threading.Event()
+        self.before_write: Callable[[], None] = lambda: None
+        """Called before each request that changes something; where it raises, the request is not made."""
         self._lock = threading.Lock()
         self._streams: list[urllib3.response.BaseHTTPResponse] = []
 
@@ -209,6 +211,8 @@ class Api:
         patience = time.monotonic() + PATIENCE_SECONDS
         while True:
             self._pace.wait(self._closed)
+            if method != "GET":
+                self.before_write()
             try:
                 response = self._send(method, path, query, body, accept, self._timeout)
                 found = json.loads(response.data or b"{}")

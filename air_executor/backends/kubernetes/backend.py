@@ -34,7 +34,7 @@ from air_executor.backends.kubernetes.cluster import INSTANCE, RUN, Cluster, Dea
 from air_executor.backends.kubernetes.manifests import VOLUME, Site, job_manifest
 from air_executor.core import state as s
 from air_executor.core.names import Slot
-from air_executor.errors import BackendUnavailableError, DuplicateRunnerError, SpawnRejectedError
+from air_executor.errors import AirExecutorError, BackendUnavailableError, DuplicateRunnerError, SpawnRejectedError
 
 log = logging.getLogger(__name__)
 
@@ -157,6 +157,20 @@ class KubernetesBackend:
     def on_change(self, wake: Callable[[], None]) -> None:
         """See `Backend.on_change`."""
         self._wakes.append(wake)
+
+    def act_only_if(self, check: Callable[[], None]) -> None:
+        """Let nothing be created or deleted while `check` raises: the requests of threads may wait, and come late.
+
+        What it raises shows as a server that does not answer: nothing is concluded, and nothing is done.
+        """
+
+        def before_write() -> None:
+            try:
+                check()
+            except AirExecutorError as error:
+                raise BackendUnavailableError(str(error)) from error
+
+        self._api.before_write = before_write
 
     def close(self) -> None:
         """See `Backend.close`. Requests under way are finished."""

@@ -6,9 +6,14 @@ from air_executor.backends.container import user_of
 from air_executor.backends.kubernetes import overlay
 from air_executor.backends.kubernetes.api import Api
 from air_executor.backends.kubernetes.backend import KubernetesBackend
+from air_executor.backends.kubernetes.leases import LeaseObject
 from air_executor.backends.kubernetes.manifests import DEFAULT_IMAGE, Site
 from air_executor.errors import BadInputError
 from air_executor.settings import Settings
+
+LEASE_TIMEOUT = 3.0
+"""Seconds: several tries must fit between two renewals that a manager may not miss."""
+LEASE_RATE = 5.0
 
 
 def make_backend(settings: Settings, version: str) -> KubernetesBackend:
@@ -25,6 +30,15 @@ def make_api(settings: Settings) -> Api:
     """Return the API server of these settings; raises as `make_backend`."""
     group = settings.kubernetes
     return Api(group.namespace, group.timeout, group.rate)
+
+
+def make_lease_record(settings: Settings) -> LeaseObject:
+    """Return the Lease of the state directory of these settings; raises as `make_backend`.
+
+    It has a connection of its own, so that no request for a runner holds up a renewal.
+    """
+    api = Api(settings.kubernetes.namespace, LEASE_TIMEOUT, LEASE_RATE)
+    return LeaseObject(api, f"air-executor-{make_site(settings, api.namespace, '').instance}")
 
 
 def make_site(settings: Settings, namespace: str, version: str) -> Site:
