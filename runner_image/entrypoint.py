@@ -48,18 +48,14 @@ def owner(project: str, instead_of_root: str) -> tuple[int, int]:
     """Return whom to be: user and group of the project folder; for those of them that are root's, `instead_of_root`.
 
     Raises:
-        ValueError: there is no such folder, or `instead_of_root` is no user.
+        ValueError: `instead_of_root` is no user.
     """
     numbers = re.fullmatch(r"([0-9]{1,10})(?::([0-9]{1,10}))?", instead_of_root)
     user, group = (int(numbers[1]), int(numbers[2] or numbers[1])) if numbers else (0, 0)
     if user == 0 or group == 0:
         msg = f"AIR_DOCKER_USER: {instead_of_root!r} is no user; give numbers other than 0, like {NOBODY}"
         raise ValueError(msg)
-    try:
-        found = os.stat(project)
-    except FileNotFoundError:
-        msg = f"there is no {project}; mount the project folder there"
-        raise ValueError(msg) from None
+    found = os.stat(project)
     return (found.st_uid, found.st_gid or group) if found.st_uid else (user, group)
 
 

@@ -18,6 +18,7 @@ from filelock import FileLock
 
 from air_executor.client import Client
 from air_executor.core.spec import parse_job
+from air_executor.store.presence import read_record
 from tests.conftest import wait_for
 from tests.engine import require_engine
 
@@ -26,11 +27,19 @@ PATIENCE = 120.0
 PYTHON_IMAGE = os.environ.get("AIR_TEST_PYTHON_IMAGE", "python:3.12-slim")
 TREE = next(folder for folder in Path(__file__).parents if (folder / "air_executor/task.py").is_file())
 """The repository: tests themselves may run in a copy that lacks the package."""
-PARTS = ("air_executor", "runner_image", ".dockerignore", "LICENSE", "README.md", "docker-compose.yaml", "pyproject.toml")
+PARTS = (
+    "air_executor",
+    "runner_image",
+    ".dockerignore",
+    "LICENSE",
+    "README.md",
+    "docker-compose.yaml",
+    "pyproject.toml",
+)
 """What the images are made of, and the compose file."""
 NOBODY = (65532, 65532)
 HARDENED = [
-    *("--init", "--read-only", "--tmpfs", "/tmp:mode=1777", "--network", "none"),
+    *("--read-only", "--tmpfs", "/tmp:mode=1777", "--network", "none"),  # noqa: S108 - the container's own
     *("--cap-drop", "ALL", "--cap-add", "CHOWN", "--cap-add", "SETUID", "--cap-add", "SETGID"),
     *("--security-opt", "no-new-privileges"),
 ]
@@ -76,9 +85,9 @@ def image(target: str) -> str:
     return tag
 
 
-def as_root(folder: Path, *words: str) -> None:
+def as_root(folder: Path, *words: str) -> str:
     """Run a program as root of a container with a folder at its path: tests themselves need not be root."""
-    docker("run", "--rm", "--network", "none", "-v", f"{folder}:{folder}", PYTHON_IMAGE, *words)
+    return docker("run", "--rm", "--network", "none", "-v", f"{folder}:{folder}", PYTHON_IMAGE, *words)
 
 
 class Clone:
@@ -121,7 +130,9 @@ class Clone:
             text=True,
             check=False,
         )
-        assert (done.returncode != 0) == fails, f"docker compose {words}: {done.returncode}\n{done.stdout}\n{done.stderr}"
+        assert (done.returncode != 0) == fails, (
+            f"docker compose {words}: {done.returncode}\n{done.stdout}\n{done.stderr}"
+        )
         return done.stdout if not fails else done.stderr
 
     def up(self) -> None:
@@ -136,8 +147,6 @@ class Clone:
 
     def record(self) -> dict[str, Any]:
         """Return `manager.json`."""
-        from air_executor.store.presence import read_record  # noqa: PLC0415 - pure convenience of this one method
-
         return read_record(self.client.layout)
 
     def air(self, *words: str) -> str:
@@ -177,7 +186,8 @@ class Clone:
 
     def clear(self) -> None:
         """Leave nothing behind: containers, network, volumes, images, and files that are not ours to delete."""
-        self.compose("--profile", "*", "down", "--volumes", "--rmi", "all", "--timeout", "5")
+        self.compose("--profile", "*", "down", "--volumes", "--timeout", "5")
+        docker("rmi", f"air-executor-runner:{self.name}", f"air-executor-manager:{self.name}")
         if runners := self.runners():
             docker("rm", "--force", "--volumes", *runners)
         if docker("network", "ls", "--quiet", "--filter", f"name=^{self.name}$"):

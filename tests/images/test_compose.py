@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -40,7 +40,9 @@ def test_from_clone_to_result(clone: Clone) -> None:
 def test_down_and_up_while_a_task_runs(clone: Clone) -> None:
     """The runner outlives its manager, and the next manager books it: one run, nothing repeated."""
     clone.up()
-    clone.submit({"id": "long", "tasks": [{"id": "t", "command": "until [ -e gate ]; do sleep 0.1; done; echo through"}]})
+    clone.submit(
+        {"id": "long", "tasks": [{"id": "t", "command": "until [ -e gate ]; do sleep 0.1; done; echo through"}]}
+    )
     wait_for(clone.runners, PATIENCE, "the task to run")
     clone.down()
     assert clone.record()["until"] is not None, "it has left in good order"
@@ -59,12 +61,9 @@ def test_the_manager_is_healthy_while_it_takes_requests(clone: Clone) -> None:
     check = ["exec", "--no-TTY", "manager", "air-entrypoint", "/usr/local/bin/air-healthcheck"]
     clone.compose(*check)
     container = clone.compose("ps", "--quiet", "manager").strip()
-    hang = "import os, signal; os.kill({}, signal.SIG{})"
-    pid = clone.record()["pid"]
-    as_owner = ["exec", "--user", ":".join(map(str, clone.owner)), container, "python", "-c"]
-    docker(*as_owner, hang.format(pid, "STOP"))
+    docker("kill", "--signal", "STOP", container)
     assert "has not taken a request" in clone.compose(*check, fails=True)
-    docker(*as_owner, hang.format(pid, "CONT"))
+    docker("kill", "--signal", "CONT", container)
     clone.compose(*check)
     assert [path.name for path in Path(clone.client.layout.inbox).iterdir() if path.suffix == ".json"] == []
 
@@ -101,22 +100,34 @@ def test_secrets_come_from_a_mounted_folder(clone: Clone) -> None:
     with (clone.folder / ".env").open("a") as file:
         file.write("AIR_SECRETS_DIR=./keys\n")
     clone.up()
-    command = 'test "$PASSWORD" = xyzzy-very-secret'
+    command = "case $PASSWORD in x*-secret) exit 0; esac; exit 1"
     clone.submit({"id": "j", "tasks": [{"id": "t", "command": command, "secrets": ["PASSWORD"]}]})
     assert clone.await_end("j") == "succeeded"
     assert "xyzzy" not in docker("inspect", clone.compose("ps", "--quiet", "manager").strip())
     assert "xyzzy" not in Path(clone.client.layout.state("j")).read_text()
 
 
+def test_the_state_in_a_named_volume(clone: Clone) -> None:
+    """Runners see their part of the volume, which belongs to the folder's owner; the host's folder stays empty."""
+    shutil.copytree(TREE / "examples/compose", clone.folder / "examples/compose")
+    (clone.folder / ".air-executor").mkdir()
+    with (clone.folder / ".env").open("a") as file:
+        file.write("COMPOSE_FILE=docker-compose.yaml:examples/compose/volume.yaml\n")
+    clone.compose("up", "--detach")
+    clone.cli("submit", "j", "--", "sh", "-c", SEEN_INSIDE)
+    assert "succeeded" in clone.cli("wait", "j", "--timeout", f"{PATIENCE:g}")
+    assert clone.cli("logs", "j").split()[-1] == str(clone.owner[0])
+    assert list((clone.folder / ".air-executor").iterdir()) == []
+
+
 def test_every_setting_can_be_set() -> None:
     """The compose file hands on each setting that means something in a container."""
     text = (TREE / "docker-compose.yaml").read_text()
     names = [about.variable for about in all_settings()]
-    meaningless = {"AIR_STATE_DIR", "AIR_TOKEN"}
-    assert [name for name in names if f"    {name}:" not in text and name not in meaningless] == []
+    meaningless = ("AIR_STATE_DIR", "AIR_HTTP_", "AIR_TOKEN", "AIR_KUBERNETES_")
+    assert [name for name in names if f"    {name}:" not in text and not name.startswith(meaningless)] == []
 
 
-@pytest.mark.skipif(not os.environ.get("DOCKER_HOST"), reason="DOCKER_HOST is not set")
 def test_what_the_manager_may_do(clone: Clone) -> None:
     """No root, no capability, nothing of the image or the project to write, and no way back."""
     clone.up()

@@ -1,11 +1,9 @@
-"""Who the manager's image becomes, and what it hands over to them, started with as few rights as the compose file gives."""
+"""Whom the manager's image becomes, and what it hands over to them, with as few rights as the compose file gives it."""
 
 from __future__ import annotations
 
 import socket
-import stat
 import uuid
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,7 +12,8 @@ from tests.images.rig import HARDENED, NOBODY, as_root, docker, image
 
 pytestmark = pytest.mark.timeout(600)
 
-WHO = 'echo "$(id -u):$(id -g) $(id -G)"; grep -E "^Cap(Eff|Prm)" /proc/self/status'
+WHO = 'echo "$(id -u):$(id -g) $(id -G)"; grep -E "^Cap(Eff|Prm|Amb)" /proc/self/status'
+POWERLESS = {"0" * 16}
 
 
 class Folder:
@@ -25,9 +24,9 @@ class Folder:
         self.path.mkdir()
         self.state = path / ".air-executor"
 
-    def give(self, owner: str, path: Path | None = None) -> None:
-        """Make a path, with all below it, somebody's."""
-        as_root(self.path, "chown", "--recursive", "--no-dereference", owner, str(path or self.path))
+    def give(self, owner: str) -> None:
+        """Make the folder, with all that is in it, somebody's."""
+        as_root(self.path, "chown", "--recursive", "--no-dereference", owner, str(self.path))
 
     def make_state(self) -> None:
         """Make the state directory as the engine does: root's."""
@@ -35,16 +34,132 @@ class Folder:
 
     def run(self, *words: str, state: str | None = None, options: tuple[str, ...] = (), fails: bool = False) -> str:
         """Start the manager's image on this folder."""
-        volumes = ["-v", f"{self.path}:/project:ro"]
-        volumes += ["-v", f"{state or self.state}:/project/.air-executor"]
+        volumes = ["-v", f"{self.path}:/project:ro", "-v", f"{state or self.state}:/project/.air-executor"]
         return docker("run", "--rm", *HARDENED, *volumes, *options, image("manager"), *words, fails=fails)
 
-    def who(self, *options: str) -> str:
-        """Return who a program in the image is: user, group, groups, capabilities."""
-        return self.run("/bin/sh", "-c", WHO, options=options)
+    def who(self, *options: str) -> tuple[str, set[str]]:
+        """Return who a program in the image is (user:group, groups), and its sets of capabilities."""
+        first, *capabilities = self.run("/bin/sh", "-c", WHO, options=options).splitlines()
+        return first, {line.split()[1] for line in capabilities}
 
-    def owner(self, path: Path) -> tuple[int, int]:
-        """Return whose a path is; it may lie where we cannot look."""
-        found = docker("run", "--rm", "-v", f"{self.path}:{self.path}", image("runner"), "stat", "-c", "%u %g", str(path)) \
-            if False else ""
-        raise NotImplementedError(found)
+    def owners(self) -> set[str]:
+        """Return whose the state directory and all below it is."""
+        return set(as_root(self.path, "find", str(self.state), "-printf", "%U:%G\n").split())
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Folder:
+    """Return an empty project folder."""
+    return Folder(tmp_path / "project")
+
+
+def test_it_becomes_the_folders_owner(folder: Folder) -> None:
+    """Without a capability left, and in no group of root's."""
+    folder.give("1234:2345")
+    folder.make_state()
+    assert folder.who() == ("1234:2345 2345", POWERLESS)
+
+
+def test_it_never_stays_root(folder: Folder) -> None:
+    """A folder of root's is managed by the configured user, and a group of root's is left too."""
+    folder.give("0:0")
+    folder.make_state()
+    assert folder.who()[0].startswith("{}:{} ".format(*NOBODY))
+    assert folder.who("--env", "AIR_DOCKER_USER=77:78")[0].startswith("77:78 ")
+    assert folder.who("--env", "AIR_DOCKER_USER=77")[0].startswith("77:77 ")
+    folder.give("1234:0")
+    assert folder.who() == (f"1234:{NOBODY[1]} {NOBODY[1]}", POWERLESS)
+
+
+@pytest.mark.parametrize("user", ["0", "0:0", "5:0", "root", "5:6:7", "-1", " "])
+def test_a_user_that_is_none(folder: Folder, user: str) -> None:
+    """One line says what is wrong, and nothing is started."""
+    folder.give("0:0")
+    complaint = folder.run("status", options=("--env", f"AIR_DOCKER_USER={user}"), fails=True)
+    assert (
+        complaint
+        == f"air-entrypoint: AIR_DOCKER_USER: {user!r} is no user; give numbers other than 0, like 65532:65532"
+    )
+
+
+def test_started_as_somebody_it_changes_nothing(folder: Folder) -> None:
+    """`user:` in a compose file, or a cluster that allows no root: no identity is changed, and none is needed."""
+    folder.give("1234:2345")
+    folder.make_state()
+    assert folder.who("--user", "1234:2345", "--cap-drop", "CHOWN") == ("1234:2345 2345", POWERLESS)
+    assert folder.owners() == {"0:0"}
+
+
+def test_what_the_engine_has_just_made_is_handed_over(folder: Folder) -> None:
+    """The first `docker compose up` in a fresh clone, even in a folder that is open to its owner alone."""
+    folder.give("1234:2345")
+    folder.make_state()
+    as_root(folder.path, "chmod", "700", str(folder.path))
+    folder.run("submit", "j", "--", "true")
+    assert folder.owners() == {"1234:2345"}
+
+
+def test_everything_below_is_handed_over_and_nothing_else(folder: Folder) -> None:
+    """Files that only their owner may read too; what a link points to stays whose it is."""
+    folder.make_state()
+    script = (
+        "mkdir -p deep/er; echo x >deep/er/file; chmod -R 700 deep; ln -s ../../outside deep/link; chown -R 99:99 deep;"
+        "chmod 700 .; chown 99:99 .; cd ..; mkdir outside; chmod 755 outside"
+    )
+    as_root(folder.path, "sh", "-ec", f"chown 1234:2345 {folder.path}; cd {folder.state}; {script}")
+    folder.run("status")
+    assert as_root(folder.path, "stat", "-c", "%u:%g", f"{folder.path}/outside") == "0:0"
+    as_root(folder.path, "rm", f"{folder.state}/deep/link")
+    assert folder.owners() == {"1234:2345"}
+
+
+def test_what_root_has_left_there_is_handed_over(folder: Folder) -> None:
+    """A state directory that is mostly the owner's: root's manager has left its lock, and a job."""
+    folder.give("1234:2345")
+    folder.make_state()
+    folder.run("submit", "j", "--", "true")
+    lock = f"{folder.state}/manager.lock"
+    as_root(folder.path, "sh", "-ec", f"umask 77; touch {lock}; cd {folder.state}/jobs; mkdir k; cp j/state.json k")
+    assert folder.owners() == {"0:0", "1234:2345"}
+    folder.run("status")
+    assert folder.owners() == {"1234:2345"}
+
+
+def test_what_root_submits_belongs_to_the_owner(folder: Folder) -> None:
+    """Root of the host works on a folder whose manager is no root: the job and the requests are the manager's."""
+    folder.give("1234:2345")
+    folder.make_state()
+    folder.run("submit", "first", "--", "true")
+    run = ["run", "--rm", "--network", "none", "--entrypoint", "air-executor", "--volume", f"{folder.path}:/project"]
+    docker(*run, image("manager"), "submit", "j", "--", "true")
+    docker(*run, image("manager"), "cancel", "j")
+    assert as_root(folder.path, "find", f"{folder.state}/jobs", f"{folder.state}/inbox", "-user", "0") == ""
+
+
+def test_a_named_volume(folder: Folder) -> None:
+    """A new volume is root's; the folder's owner gets it."""
+    folder.give("1234:2345")
+    folder.make_state()
+    name = f"airtest{uuid.uuid4().hex[:8]}"
+    try:
+        folder.run("submit", "j", "--", "true", state=name)
+        assert "j" in folder.run("status", state=name)
+        owners = docker(
+            "run", "--rm", "-v", f"{name}:/v", "--entrypoint", "find", image("runner"), "/v", "-printf", "%U\n"
+        )
+        assert set(owners.split()) == {"1234"}
+    finally:
+        docker("volume", "rm", name)
+
+
+def test_the_sockets_group_comes_along(folder: Folder) -> None:
+    """Whatever its number is on this host."""
+    folder.give("1234:2345")
+    folder.make_state()
+    place = folder.path / "s"
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(place))
+        as_root(folder.path, "chown", "0:4242", str(place))
+        options = ("-v", f"{place}:/var/run/docker.sock")
+        assert folder.who(*options) == ("1234:2345 2345 4242", POWERLESS)
+        assert folder.who(*options, "--env", "DOCKER_HOST=tcp://proxy:2375")[0] == "1234:2345 2345"
