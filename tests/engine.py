@@ -11,6 +11,7 @@ from typing import NoReturn
 import docker
 import docker.errors
 import pytest
+from docker.utils import kwargs_from_env
 
 BUSYBOX = "air-executor-test-busybox"
 """A shell and little else, as small images have it."""
@@ -24,7 +25,7 @@ def require_engine() -> docker.APIClient:
     if not os.environ.get("DOCKER_HOST"):
         _give_up("DOCKER_HOST is not set: these tests need a Docker Engine, and leave yours alone unless you name it")
     try:
-        client = docker.APIClient(version="auto", timeout=60)
+        client = docker.APIClient(version="auto", timeout=60, **kwargs_from_env())
         client.ping()
     except docker.errors.DockerException as error:
         _give_up(f"no Docker Engine answers: {error}")
