@@ -192,8 +192,10 @@ class Manager:
 
     def _install(self) -> None:
         files.make_dir(self.layout.bin)
+        files.let_read(self.layout.bin)
         for name, content in self.options.runner_files.items():
             files.replace(f"{self.layout.bin}/{name}", content, self.layout.tmp, sync=False)
+            files.let_read(f"{self.layout.bin}/{name}")
 
     def _volume_time(self) -> float:
         """Return what time it is by the volume's clock."""
@@ -315,9 +317,7 @@ class Manager:
     def _tell_news(self) -> None:
         """Announce what has changed, at most once per poll: downloads change all the time."""
         facts, when = self._told
-        news = (
-            facts["backend"]["problem"] != self.supervisor.backend_problem or facts["waiting"] != self._waiting
-        )
+        news = facts["backend"]["problem"] != self.supervisor.backend_problem or facts["waiting"] != self._waiting
         if news and self.clock.steady() - when >= self.options.poll_interval:
             self._announce()
 

@@ -102,6 +102,20 @@ def replace(path: str, data: bytes, aside: str, *, sync: bool = True) -> None:
         fsync_dir(os.path.dirname(path))
 
 
+def let_read(path: str) -> None:
+    """Let everybody read a file, or look into a directory, whatever our umask: runners may be other users than we are.
+
+    Raises:
+        StoreError: the volume refused.
+    """
+    try:
+        os.chmod(path, 0o755 if os.path.isdir(path) else 0o644)
+    except PermissionError:
+        pass  # another user made it, and has let us in
+    except OSError as error:
+        fail("change the mode of", path, error)
+
+
 def hand_over(path: str, folder: str) -> None:
     """Give what root has made to whoever owns `folder`: a manager that is no root could not work with it.
 

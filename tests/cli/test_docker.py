@@ -148,6 +148,13 @@ def test_a_command_in_a_container(engine: docker.APIClient, call: Callable[..., 
     assert engine.containers(all=True, filters={"name": [f"^/{name_of('j')}$"]}) == []
 
 
+def test_a_private_umask_keeps_no_runner_out(engine: docker.APIClient, call: Callable[..., Outcome]) -> None:
+    """Tasks of root's manager are another user, who must be able to read the runner and what it is handed."""
+    done = call("run", "j", "--", "sh", "-c", 'cat "$AIR_INPUTS" && echo fine', umask=0o077)
+    assert done.code == 0, done.out + done.err
+    assert "fine" in done.out
+
+
 def test_a_running_task_is_found_in_its_container(
     engine: docker.APIClient, air: Air, client: Client, start: Start
 ) -> None:

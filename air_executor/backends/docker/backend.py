@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -18,6 +17,7 @@ from datetime import datetime
 from typing import Any
 
 from air_executor.backends.base import Launch, RunnerStatus
+from air_executor.backends.container import hand_over
 from air_executor.backends.docker import config
 from air_executor.backends.docker.config import Site, container_config
 from air_executor.backends.docker.containers import Container, Containers, Ending, Phase, from_inspection
@@ -84,7 +84,7 @@ class DockerBackend:
             body = container_config(self._site, launch, self._images.python_path(image))
         except BadInputError as error:
             raise SpawnRejectedError(str(error)) from error
-        self._hand_over(launch)
+        hand_over(launch, self._site.user)
         name = self._site.name(launch.slot)
         try:
             made = self._engine.create(name, body)
@@ -166,19 +166,6 @@ class DockerBackend:
     def _check(self) -> None:
         if self._problem is not None:
             raise BackendUnavailableError(self._problem)
-
-    def _hand_over(self, launch: Launch) -> None:
-        """Give what the task is to write to who it will be; only root can, and only root needs to."""
-        if os.geteuid() != 0:
-            return
-        uid, gid = self._site.user
-        try:
-            for path in (launch.out_dir, launch.workspace):
-                if (owner := os.lstat(path)).st_uid != uid or owner.st_gid != gid:
-                    os.chown(path, uid, gid, follow_symlinks=False)
-        except OSError as error:
-            msg = f"cannot give {error.filename} to user {uid}:{gid}: {error.strerror}"
-            raise SpawnRejectedError(msg) from error
 
     def _meet(self, launch: Launch, name: str, conflict: ConflictError) -> None:
         """Find out who has the name, and act on it.
