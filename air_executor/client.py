@@ -126,6 +126,17 @@ class Client:
             except (CorruptFileError, FormatTooNewError) as error:
                 yield name, str(error)
 
+    def ledger(self) -> Iterator[JobState | tuple[str, str]]:
+        """Yield every job that is there, archived ones included, each once; see `all`."""
+        seen = set()
+        for found in self.all():
+            if isinstance(found, JobState):
+                seen.add((found.id, found.uid))
+            yield found
+        for found in self.jobs.all_archived():  # second, so that one that is archived meanwhile is not missed
+            if not isinstance(found, JobState) or (found.id, found.uid) not in seen:
+                yield found
+
     def wait(self, job: str, timeout: float | None = None) -> JobState:
         """Wait until a job has ended and return it; after `timeout` seconds, as it then stands.
 

@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from air_executor.cli.terminal import PHASE_STYLES, styled
+from air_executor.core.bill import money
 from air_executor.core.explain import Runner, runner_text
 from air_executor.core.memory import history_text
 from air_executor.core.outcome import outcome_text, reason_text
@@ -124,7 +125,7 @@ def _header(job: JobState, now: float) -> list[Text]:
         times += f", took {took}" if job.ended else f", started {took} ago"
     lines.append(styled(times))
     efficiency = f", efficiency {usage.work_seconds / usage.runner_seconds:.1%}" if usage.runner_seconds else ""
-    cost = f", cost {usage.cost:.6g}" if usage.cost else ""
+    cost = f", cost {money(usage.cost)} {usage.currency or ''}".rstrip() if usage.cost else ""
     lines.append(
         styled(
             f"{usage.runs} run{'' if usage.runs == 1 else 's'}: {usage.runner_seconds:.2f} runner-seconds, "

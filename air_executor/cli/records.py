@@ -6,7 +6,6 @@ import json
 from collections import Counter
 from typing import Any
 
-from air_executor.core.bill import Bill
 from air_executor.core.state import JobState
 from air_executor.core.times import to_text
 from air_executor.store.codec import dump_job, dump_usage
@@ -34,27 +33,6 @@ def job_line(job: JobState) -> dict[str, Any]:
         "max_runners": job.max_runners,
         "usage": dump_usage(job.usage),
         "task_counts": dict(Counter(task.phase for task in job.tasks.values())),
-    }
-
-
-def bill_record(total: Bill) -> dict[str, Any]:
-    """Return a bill; the first names are those of `usage` in `state.json`."""
-    return {
-        "runner_seconds": round(total.runner_seconds, 6),
-        "work_seconds": round(total.work_seconds, 6),
-        "start_seconds": round(total.start_seconds, 6),
-        "finish_seconds": round(total.finish_seconds, 6),
-        "cpu_seconds": round(total.cpu_seconds, 6),
-        "runs": total.runs,
-        "cost": round(total.cost, 9),
-        "idle_seconds": round(total.idle_seconds, 6),
-        "efficiency": None if total.efficiency is None else round(total.efficiency, 6),
-        "first_spawned_at": _time(total.first_spawned),
-        "last_gone_at": _time(total.last_gone),
-        "window_seconds": round(total.window_seconds, 6),
-        "peak_runners": total.peak_runners,
-        "pool_seconds": round(total.pool_seconds, 6),
-        "pool_cost": None if total.pool_cost is None else round(total.pool_cost, 9),
     }
 
 

@@ -1,80 +1,236 @@
-"""`air-executor report`: what the jobs have cost, and what an always-on pool would have."""
+"""`air-executor report`: what the runs have cost, and what an always-on pool would have."""
 
 from __future__ import annotations
 
+import re
+import sys
+import time
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from air_executor.cli.session import session_of
-from air_executor.cli.terminal import console, note, print_json, say, styled
-from air_executor.core.bill import Bill, bill
+from air_executor.cli.terminal import clean, console, note, print_json, say, styled
+from air_executor.core.bill import Bill, money
+from air_executor.core.sizes import format_memory
 from air_executor.core.state import JobState
-from air_executor.core.times import format_duration, to_text
+from air_executor.core.times import format_duration, from_text, parse_duration, to_text
+from air_executor.errors import BadInputError
 
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from air_executor.cli.reckoning import Reckoning
+    from air_executor.client import Client
+    from air_executor.core.advice import Advice
+    from air_executor.core.pool import Pool
 
-def report(
+WIDE = 100
+"""Columns from which on idle is shown by stage."""
+_LARGE = 1000
+_BY = re.compile(r"job|queue|day|label=.+", re.DOTALL)
+_DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
+
+
+def report(  # noqa: PLR0917 - a command has its options as arguments
     ctx: typer.Context,
-    job: Annotated[list[str] | None, typer.Argument(metavar="JOB", help="Default: all that are not archived.")] = None,
+    job: Annotated[
+        list[str] | None, typer.Argument(metavar="JOB", help="Default: all there are, archived ones included.")
+    ] = None,
+    since: Annotated[
+        str | None, typer.Option(metavar="TIME", help="Only runs that ended since then: 24h ago, a day or a time.")
+    ] = None,
+    by: Annotated[str, typer.Option(metavar="GROUP", help="One line per job, queue, day (UTC) or label=NAME.")] = "job",
+    pool: Annotated[
+        int | None, typer.Option(metavar="N", min=1, help="Compare with an always-on pool of this size.")
+    ] = None,
+    as_csv: Annotated[bool, typer.Option("--csv", help="Print the groups as CSV.")] = False,
 ) -> None:
-    """Show runner-seconds, idle and cost, by job and in all, and what an always-on pool would have cost.
+    """Show runner-seconds, idle, waste and cost, and what an always-on pool would have cost.
 
-    The pool has as many runners as there were at once at most, and exists exactly from the first runner's beginning to
-    the last one's end: the cheapest always-on pool that could have done the same.
+    The pool carries the same load over the same window. Its size is the smallest whose waits are no worse than those
+    that were, and it gets the benefit of every doubt: no starts, no faults, no limits, nothing but the work's seconds.
     """
     session = session_of(ctx)
-    client = session.client()
-    found = [client.status(name) for name in job] if job else list(client.all())
-    states = [entry for entry in found if isinstance(entry, JobState)]
-    total = bill(states)
-    for entry in found:
-        if isinstance(entry, tuple):
-            note(f"job {entry[0]} is not in the sums, it cannot be read: {entry[1]}")
+    from air_executor.cli import reckoning  # noqa: PLC0415 - only this command needs it
+    from air_executor.core.ledger import read  # noqa: PLC0415
+
+    now = time.time()
+    start = None if since is None else _since(since, now)
+    if not _BY.fullmatch(by):
+        msg = f"--by: {by!r} is none of job, queue, day, label=NAME"
+        raise BadInputError(msg)
+    if as_csv and session.json:
+        raise BadInputError("--csv and --json: give one of them")
+    unreadable: list[tuple[str, str]] = []
+    found = reckoning.reckon(read(_jobs(session.client(), job or [], unreadable)), now, by=by, since=start, pool=pool)
     if session.json:
-        from air_executor.cli.records import bill_record  # noqa: PLC0415
-
-        jobs = [{"id": state.id, "phase": state.phase, **bill_record(bill([state]))} for state in states]
-        print_json({"jobs": jobs, "total": bill_record(total)})
+        print_json(reckoning.as_record(found, unreadable))
         return
-    console().print(_table(states, total))
-    for line in _comparison(total):
-        say(line)
+    if as_csv:
+        sys.stdout.write("".join(f"{clean(line)}\n" for line in reckoning.as_csv(found).splitlines()))
+    else:
+        _print(found)
+    for name, problem in unreadable:
+        note(f"job {name} is not in the sums, it cannot be read: {problem}")
 
 
-def _table(states: list[JobState], total: Bill) -> Table:
+def _since(text: str, now: float) -> float:
+    try:
+        return now - parse_duration(text)
+    except BadInputError:
+        pass
+    try:
+        return from_text(f"{text}T00:00:00Z" if _DAY.fullmatch(text) else text)
+    except BadInputError:
+        msg = f"--since: must be a duration (24h, 7d), a day (2026-01-31) or a time with its zone, got {text!r}"
+        raise BadInputError(msg) from None
+
+
+def _jobs(client: Client, names: list[str], unreadable: list[tuple[str, str]]) -> Iterator[JobState]:
+    for name in names:
+        client.status(name)  # says so if there is none
+    for found in client.ledger():
+        if isinstance(found, JobState):
+            if not names or found.id in names:
+                yield found
+        elif not names or found[0] in names:
+            unreadable.append(found)
+
+
+def _print(found: Reckoning) -> None:
+    if found.groups:
+        console().print(_table(found))
+    else:
+        say("no run has ended" + ("" if found.since is None else f" since {_moment(found.since)} UTC"))
+    total = found.total
+    lines = []
+    if total.waste_seconds:
+        parts = " + ".join(f"{kind} {_seconds(seconds)}" for kind, seconds in total.waste.items() if seconds)
+        lines.append(f"waste: {_seconds(total.waste_seconds)} runner-seconds = {parts}")
+    lines += [f"cost in {name}: {money(cost)}" for name, cost in total.costs.items() if name != (found.currency or "")]
+    if found.open_runs:
+        so_far = f"{_seconds(found.open_seconds)} runner-seconds so far"
+        lines.append(f"open: {_count(found.open_runs, 'run')}, {so_far}, only in the comparison below")
+    _print_lines(lines)
+    if found.pool is not None:
+        say("")
+        console().print(_comparison(found, found.pool))
+        _print_lines(_basis(found, found.pool))
+    advice = [_advice(one) for one in found.advice if one.verdict is not None]
+    if advice:
+        say("")
+        _print_lines(advice)
+    for remark in _remarks(found):
+        note(remark)
+
+
+def _print_lines(lines: list[str]) -> None:
+    for line in lines:
+        console().print(styled(line))
+
+
+def _table(found: Reckoning) -> Table:
     from rich.table import Table  # noqa: PLC0415
 
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("job", overflow="fold")
-    names = ["runs", "runner-s", "work", "start", "finish", "efficiency"]
-    for name in [*names, "cost"] if total.cost else names:
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    table.add_column(clean(found.by.removeprefix("label=")), overflow="fold")
+    wide = console().width >= WIDE
+    names = ["runs", "runner-s", "work", *(["start", "finish"] if wide else ["idle"]), "busy", "waste"]
+    if found.currency is not None:
+        names += [_cost_name(found), "per success"]
+    for name in names:
         table.add_column(name, justify="right", no_wrap=True)
-    for state in states:
-        table.add_row(styled(state.id), *_cells(bill([state]), priced=bool(total.cost)))
-    table.add_row(styled("total", "bold"), *_cells(total, priced=bool(total.cost)))
+    for group, one in found.groups.items():
+        table.add_row(styled("(none)" if group is None else group), *_cells(one, found.currency, wide=wide))
+    if len(found.groups) > 1:
+        table.add_row(styled("total", "bold"), *_cells(found.total, found.currency, wide=wide))
     return table
 
 
-def _cells(one: Bill, *, priced: bool) -> list[str]:
-    cells = [str(one.runs)]
-    cells += [
-        f"{seconds:.2f}" for seconds in (one.runner_seconds, one.work_seconds, one.start_seconds, one.finish_seconds)
-    ]
+def _cells(one: Bill, currency: str | None, *, wide: bool) -> list[str]:
+    idle = [one.start_seconds, one.finish_seconds] if wide else [one.idle_seconds]
+    cells = [str(one.runs), *map(_seconds, (one.runner_seconds, one.work_seconds, *idle))]
     cells.append("" if one.efficiency is None else f"{one.efficiency:.1%}")
-    return [*cells, f"{one.cost:.6g}"] if priced else cells
+    cells.append(_seconds(one.waste_seconds) if one.waste_seconds else "")
+    if currency is not None:
+        each = one.cost_per_success(currency)
+        cells += [money(one.costs.get(currency, 0.0)), "" if each is None else money(each)]
+    return cells
 
 
-def _comparison(total: Bill) -> list[str]:
-    if total.first_spawned is None or total.last_gone is None:
-        return []
-    window = f"{to_text(total.first_spawned)} to {to_text(total.last_gone)} ({format_duration(total.window_seconds)})"
-    pool = f"always-on pool of {total.peak_runners} (the most at once) over the same window: "
-    pool += f"{total.pool_seconds:.2f} runner-seconds"
-    if total.pool_seconds > 0:
-        pool += f"; this used {total.runner_seconds / total.pool_seconds:.1%} of that"
-    if total.pool_cost is not None:
-        pool += f", {total.cost:.6g} instead of {total.pool_cost:.6g}"
-    return [f"window: {window}", pool]
+def _comparison(found: Reckoning, pool: Pool) -> Table:
+    from rich.table import Table  # noqa: PLC0415
+
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    table.add_column("compared")
+    names = ["runners", "runner-s", "busy", "mean wait", "p95 wait"]
+    if found.hour is not None:
+        names.append(_cost_name(found))
+    for name in names:
+        table.add_column(name, justify="right", no_wrap=True)
+    ours = found.compared
+    rows = [
+        ("on demand", f"0 to {ours.peak_runners}", found.used_seconds, found.used_work, found.waits),
+        ("always on", str(pool.size), pool.runner_seconds, pool.busy_seconds, pool.waits),
+    ]
+    for name, size, seconds, work, waits in rows:
+        share = f"{work / seconds:.1%}" if seconds > 0 else ""
+        cells = [size, _seconds(seconds), share, format_duration(waits.mean), format_duration(waits.p95)]
+        cost = found.cost_of(seconds)
+        table.add_row(name, *cells, *([] if cost is None else [money(cost)]))
+    return table
+
+
+def _basis(found: Reckoning, pool: Pool) -> list[str]:
+    kind = "first ready to last gone"
+    if found.since is not None or found.open_runs:
+        kind = "as asked for" if pool.start == found.since else "first ready until now"
+    start, end = _moment(pool.start), _moment(pool.end)
+    end = end[11:] if start[:10] == end[:10] else end
+    lines = [f"window: {start} to {end} UTC ({format_duration(pool.window_seconds)}), {kind}"]
+    if not found.given:
+        lines.append("pool: the fewest workers whose mean and p95 waits are no longer")
+    if found.used_seconds > 0 and pool.runner_seconds > 0:
+        ratio = pool.runner_seconds / found.used_seconds
+        lines.append(f"the pool takes {ratio:.3g} times as many runner-seconds as runners on demand")
+    return lines
+
+
+def _cost_name(found: Reckoning) -> str:
+    return f"cost {found.currency or ''}".rstrip()
+
+
+def _advice(one: Advice) -> str:
+    show = format_memory if one.resource == "memory" else "{:.3g}".format
+    text = f"{one.group or '(none)'}: asks for {show(one.requested)} {one.resource}, uses {show(one.p95)} "
+    text += f"(p95 of {one.runs} runs, most {show(one.most)})"
+    if one.verdict == "more":
+        return f"{text}: at its limit, {'more would be safer' if one.resource == 'memory' else 'more may be faster'}"
+    return f"{text}: {show(one.enough)} would do"
+
+
+def _remarks(found: Reckoning) -> list[str]:
+    total, lines = found.total, []
+    if found.currency is not None and total.unpriced:
+        lines.append(f"{_count(total.unpriced, 'run')} had no price, so the comparison is one of seconds alone")
+    if total.clock_stepped:
+        runs = _count(total.clock_stepped, "run")
+        lines.append(f"the clock was set during {runs}: their seconds are not to be trusted")
+    if total.earlier:
+        runs = _count(total.earlier, "earlier run")
+        lines.append(f"{runs} of tasks that ran more than 100 times: in the sums, not in the comparison")
+    return lines
+
+
+def _moment(seconds: float) -> str:
+    return to_text(round(seconds))[:19].replace("T", " ")
+
+
+def _seconds(value: float) -> str:
+    return f"{value:.2f}" if value < _LARGE else f"{value:.0f}"
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"

@@ -138,7 +138,7 @@ class _Run:
         else:
             from air_executor.cli.summary import summarise  # noqa: PLC0415
 
-            summarise(self._client, jobs, self._settings.cost.currency)
+            summarise(self._client, jobs)
         if not self._ended(jobs):
             note(f"job {self._id} is {jobs[0].phase}; go on with `air-executor run {self._id}`")
             return INTERRUPTED if self._interrupted else TERMINATED

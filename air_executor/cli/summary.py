@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from air_executor.cli.logfile import open_log
 from air_executor.cli.terminal import clean_log, console, say, styled
 from air_executor.client import Client
-from air_executor.core.bill import bill
+from air_executor.core.bill import bill, money
+from air_executor.core.ledger import read
 from air_executor.core.outcome import outcome_text
 from air_executor.core.state import Done, JobState, TaskState
 from air_executor.core.times import format_duration
@@ -19,7 +20,7 @@ FAILURE_LINES = 10
 FAILURES_SHOWN = 5
 
 
-def summarise(client: Client, jobs: Sequence[JobState], currency: str) -> None:
+def summarise(client: Client, jobs: Sequence[JobState]) -> None:
     """Print the end of these jobs; the first is the one that was asked for."""
     first = jobs[0]
     last = last_task(first)
@@ -29,7 +30,7 @@ def summarise(client: Client, jobs: Sequence[JobState], currency: str) -> None:
         _print_failures(client, job)
     for job in jobs:
         _print_outcome(job)
-    _print_bill(jobs, currency)
+    _print_bill(jobs)
 
 
 def last_task(job: JobState) -> TaskState | None:
@@ -105,8 +106,8 @@ def _print_outcome(job: JobState) -> None:
     console().print(line)
 
 
-def _print_bill(jobs: Sequence[JobState], currency: str) -> None:
-    total = bill(jobs)
+def _print_bill(jobs: Sequence[JobState]) -> None:
+    total = bill(read(jobs))
     if total.efficiency is None:
         return
     idle = f"idle {total.idle_seconds:.2f} (start {total.start_seconds:.2f}, finish {total.finish_seconds:.2f})"
@@ -116,4 +117,5 @@ def _print_bill(jobs: Sequence[JobState], currency: str) -> None:
         f"efficiency {total.efficiency:.1%}",
         f"{runs} within {format_duration(total.window_seconds)}, at most {total.peak_runners} at once",
     ]
-    say(" · ".join([*rest, f"cost {total.cost:.6g} {currency}"] if total.cost else rest))
+    rest += [f"cost {money(cost)} {currency}".rstrip() for currency, cost in total.costs.items()]
+    say(" · ".join(rest))

@@ -35,11 +35,13 @@ FREE = Prices()
 
 
 def hourly(prices: Prices, resources: Mapping[str, Any], spawned: float) -> dict[str, float] | None:
-    """Return a runner's price per hour by component (those that are not 0), or None if it has none.
+    """Return a runner's price per hour by component (those that are not 0), or None if there are no prices (yet).
 
-    `resources` are what the task asks for, normalised: CPUs, bytes of memory, GPUs; `spawned` is in Unix seconds.
+    A runner may be free of charge where others are not; then this is empty. `resources` are what the task asks for,
+    normalised: CPUs, bytes of memory, GPUs; `spawned` is in Unix seconds.
     """
-    if prices.valid_from is not None and spawned < prices.valid_from:
+    known = prices.runner_hour or prices.cpu_hour or prices.memory_hour or prices.gpu_hour
+    if not known or (prices.valid_from is not None and spawned < prices.valid_from):
         return None
     parts = (
         prices.runner_hour,
@@ -47,7 +49,7 @@ def hourly(prices: Prices, resources: Mapping[str, Any], spawned: float) -> dict
         prices.memory_hour * float(resources.get("memory") or 0) / GIB,
         prices.gpu_hour * float(resources.get("gpu") or 0),
     )
-    return {name: round(part, 12) for name, part in zip(COMPONENTS, parts, strict=True) if part} or None
+    return {name: round(part, 12) for name, part in zip(COMPONENTS, parts, strict=True) if part}
 
 
 def cost_of(price: Mapping[str, float] | None, seconds: float) -> float:

@@ -1,4 +1,4 @@
-"""`status`, `report` and `logs`: what is shown of jobs, and that nothing in them can steer the terminal."""
+"""`status` and `logs`: what is shown of jobs, and that nothing in them can steer the terminal."""
 
 from __future__ import annotations
 
@@ -217,18 +217,3 @@ def test_a_reader_that_has_enough_is_no_error(project: Path, client: Client) -> 
     program = f"{sys.executable} -m air_executor logs j a"
     done = subprocess.run(["sh", "-c", f"{program} | head -n 1"], capture_output=True, text=True, check=True)
     assert (done.stdout, done.stderr) == ("line\n", "")
-
-
-def test_report_sums_are_exact(air: Air, client: Client) -> None:
-    """Work and idle add up to the runner-seconds, by job and in all, and the pool states its size and window."""
-    create(client, "a", ended("x"))
-    create(client, "b", ended("x"), ended("y", seq=2))
-    record = json.loads(air("report", "--json").out)
-    for part in [*record["jobs"], record["total"]]:
-        assert part["runner_seconds"] == pytest.approx(part["work_seconds"] + part["idle_seconds"])
-    total = record["total"]
-    assert (total["runs"], total["runner_seconds"], total["work_seconds"]) == (3, 9.0, 6.0)
-    assert (total["peak_runners"], total["window_seconds"], total["pool_seconds"]) == (3, 3.0, 9.0)
-    out = air("report").out
-    assert "always-on pool of 3" in out
-    assert "66.7%" in out

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from air_executor.jobfile import read_job
 from tests.engine import require_engine
 
 IMAGE = os.environ.get("AIR_TEST_PYTHON_IMAGE", "python:3.12-slim")
@@ -129,3 +130,32 @@ def test_pipeline_retries_and_cleans_up(project: Path) -> None:
     assert tasks["summarise"]["result"]["files"] > 1
     assert [file.name for file in sorted(workspace(project, "pipeline").iterdir())] == ["biggest.txt", "published.txt"]
     assert len((workspace(project, "pipeline") / "published.txt").read_text().splitlines()) == 5
+
+
+def test_files_are_listed_and_worked_through(project: Path) -> None:
+    """The job of the page on costs: a hundred tasks, ten at a time, and its report says what a pool would have cost."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("AIR_")}
+    environment |= {"AIR_MAX_RUNNERS": "10", "AIR_COST_RUNNER_HOUR": "0.05"}
+    command = [sys.executable, "-m", "air_executor"]
+    for arguments in (["run", "examples/files.yaml"], ["report", "--json"]):
+        ended = subprocess.run(
+            [*command, *arguments], cwd=project, env=environment, capture_output=True, text=True, check=False
+        )
+        assert ended.returncode == 0, ended.stdout + ended.stderr
+    report = json.loads(ended.stdout)
+    total, pool = report["total"], report["pool"]
+    assert (total["runs"], total["succeeded"]) == (101, 101)
+    assert 100 <= total["work_seconds"] <= total["runner_seconds"]
+    assert total["cost"] == pytest.approx(total["runner_seconds"] * 0.05 / 3600)
+    assert pool["size"] <= 10, "whatever holds us up makes ours wait longer, so a smaller pool keeps up"
+    assert pool["window_seconds"] * pool["size"] == pytest.approx(pool["busy_seconds"] + pool["idle_seconds"])
+
+
+def test_the_bursts_are_a_tenth_of_the_real_ones(project: Path) -> None:
+    """Work and waits as the page on costs has them; it takes three minutes, so only the file is looked at."""
+    job = read_job(str(project / "examples/bursts.yaml"))
+    assert [(task.command, task.delay or 0) for task in job.tasks] == [
+        ("sleep 0.5", 0),
+        ("sleep 0.3", 0.5 + 60),
+        ("sleep 0.5", 0.5 + 60 + 0.3 + 120),
+    ]

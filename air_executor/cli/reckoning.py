@@ -1,0 +1,194 @@
+"""What `report` prints, as data: the groups, the total, the pool beside it, and advice. `--json` and `--csv` end here.
+
+The names are those of `usage` in `state.json` as far as they go. Layout is `report`'s business.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from air_executor.core.advice import Advice, advise
+from air_executor.core.bill import Bill, bill, group_by, groups, main_currency
+from air_executor.core.ledger import Ledger, Origin
+from air_executor.core.pool import Pool, Waits, demands, simulate, smallest, waits_of
+from air_executor.core.times import to_text
+
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+
+
+@dataclass(frozen=True, slots=True)
+class Reckoning:
+    """A report's numbers. Seconds, Unix seconds, and money in `currency`."""
+
+    by: str
+    since: float | None
+    groups: Mapping[str | None, Bill]
+    total: Bill
+    currency: str | None
+    """In which costs are given; other currencies are in `Bill.costs`."""
+    open_runs: int
+    open_seconds: float
+    """What open runs have used until now; not in the total."""
+    compared: Bill
+    """What the pool is compared with, open runs apart: the runs that are known one by one."""
+    waits: Waits
+    pool: Pool | None
+    """None if nothing ran."""
+    given: bool
+    """The pool's size was given; else it is the smallest whose waits are no worse."""
+    hour: float | None
+    """Price of one runner for one hour, the mean of what these runs were charged; None where some had no price."""
+    advice: list[Advice]
+
+    @property
+    def used_seconds(self) -> float:
+        """Runner-seconds, those of open runs included: what the pool is compared with."""
+        return self.compared.runner_seconds + self.open_seconds
+
+    @property
+    def used_work(self) -> float:
+        """The work in them; of open runs, all that they have used counts as work, here and in the pool."""
+        return self.compared.work_seconds + self.open_seconds
+
+    def cost_of(self, seconds: float) -> float | None:
+        """Return what runner-seconds cost at the mean price; None if there is none."""
+        return None if self.hour is None else self.hour * seconds / 3600
+
+
+def reckon(
+    ledger: Ledger, now: float, *, by: str = "job", since: float | None = None, pool: int | None = None
+) -> Reckoning:
+    """Work out a report. `now` and `since` in Unix seconds; `by` as in `group_by`; `pool` is a size."""
+    begin = min([entry.ready_at for entry in ledger.entries] + [run.ready_at for run in ledger.open], default=now)
+    if since is not None:
+        begin = max(begin, since)  # before the first run of all there was nothing to have a pool for
+        ledger = ledger.since(since)
+    key = group_by(by)
+    total = bill(ledger)
+    currency = main_currency(ledger)
+    load = demands(ledger, now, begin)
+    waits = waits_of(ledger)
+    beside = None
+    if load:
+        to_now = since is not None or ledger.open
+        end = now if to_now else max(entry.attempt.gone_at for entry in ledger.entries)
+        beside = smallest(load, waits, begin, end) if pool is None else simulate(load, pool, begin, end)
+    compared = bill(replace(ledger, earlier=()))
+    priced = not compared.unpriced and len(compared.costs) == 1 and compared.runner_seconds > 0
+    return Reckoning(
+        by=by,
+        since=since,
+        groups={name: bill(part) for name, part in groups(ledger, key).items()},
+        total=total,
+        currency=currency,
+        open_runs=len(ledger.open),
+        open_seconds=sum(max(0.0, now - run.since) for run in ledger.open),
+        compared=compared,
+        waits=waits,
+        pool=beside,
+        given=pool is not None,
+        hour=compared.costs.get(currency or "", 0.0) * 3600 / compared.runner_seconds if priced else None,
+        advice=advise(ledger.entries, key if by == "job" or by.startswith("label=") else _by_job),
+    )
+
+
+_by_job: Callable[[Origin, float | None], str | None] = group_by("job")
+
+
+def bill_record(one: Bill, currency: str | None) -> dict[str, Any]:
+    """Return a bill as data; `other_costs` only where there are some."""
+    per_success = None if currency is None else one.cost_per_success(currency)
+    record: dict[str, Any] = {
+        "runner_seconds": round(one.runner_seconds, 6),
+        "work_seconds": round(one.work_seconds, 6),
+        "start_seconds": round(one.start_seconds, 6),
+        "finish_seconds": round(one.finish_seconds, 6),
+        "idle_seconds": round(one.idle_seconds, 6),
+        "cpu_seconds": round(one.cpu_seconds, 6),
+        "efficiency": _rounded(one.efficiency),
+        "runs": one.runs,
+        "succeeded": one.succeeded,
+        "waste_seconds": round(one.waste_seconds, 6),
+        **{f"waste_{kind}_seconds": round(seconds, 6) for kind, seconds in one.waste.items()},
+        "cost": round(one.costs.get(currency or "", 0.0), 12),
+        "currency": currency,
+        "cost_per_success": None if per_success is None else round(per_success, 12),
+        "unpriced_runs": one.unpriced,
+        "clock_stepped_runs": one.clock_stepped,
+        "earlier_runs": one.earlier,
+        "first_spawned_at": _time(one.first_spawned),
+        "last_gone_at": _time(one.last_gone),
+        "peak_runners": one.peak_runners,
+    }
+    others = {name: round(cost, 12) for name, cost in one.costs.items() if name != (currency or "")}
+    return record | {"other_costs": others} if others else record
+
+
+def as_record(found: Reckoning, unreadable: Iterable[tuple[str, str]]) -> dict[str, Any]:
+    """Return the whole report as data."""
+    return {
+        "by": found.by,
+        "since": _time(found.since),
+        "groups": [{"key": name, **bill_record(one, found.currency)} for name, one in found.groups.items()],
+        "total": bill_record(found.total, found.currency),
+        "open": {"runs": found.open_runs, "runner_seconds": round(found.open_seconds, 6)},
+        "waits": {"mean": round(found.waits.mean, 6), "p95": round(found.waits.p95, 6)},
+        "pool": None if found.pool is None else _pool_record(found, found.pool),
+        "advice": [
+            {
+                "key": one.group,
+                "resource": one.resource,
+                "requested": one.requested,
+                "runs": one.runs,
+                "p95": round(one.p95, 6),
+                "most": round(one.most, 6),
+                "enough": round(one.enough, 6),
+                "verdict": one.verdict,
+            }
+            for one in found.advice
+        ],
+        "unreadable": [{"id": name, "problem": problem} for name, problem in unreadable],
+    }
+
+
+def _pool_record(found: Reckoning, pool: Pool) -> dict[str, Any]:
+    return {
+        "size": pool.size,
+        "given": found.given,
+        "from": _time(pool.start),
+        "to": _time(pool.end),
+        "window_seconds": round(pool.window_seconds, 6),
+        "runner_seconds": round(pool.runner_seconds, 6),
+        "busy_seconds": round(pool.busy_seconds, 6),
+        "idle_seconds": round(pool.idle_seconds, 6),
+        "waits": {"mean": round(pool.waits.mean, 6), "p95": round(pool.waits.p95, 6)},
+        "cost": _rounded(found.cost_of(pool.runner_seconds), 12),
+        "used_seconds": round(found.used_seconds, 6),
+        "used_cost": _rounded(found.cost_of(found.used_seconds), 12),
+    }
+
+
+def as_csv(found: Reckoning) -> str:
+    """Return the groups as CSV with a header; no total, which whoever reads it can add up."""
+    names = [name for name in bill_record(Bill(), None) if name != "other_costs"]
+    text = io.StringIO()
+    table = csv.DictWriter(text, [found.by, *names], extrasaction="ignore", lineterminator="\n")
+    table.writeheader()
+    for name, one in found.groups.items():
+        shown = name or ""
+        # A spreadsheet takes what begins like this for a formula, and labels are anybody's text.
+        shown = f"'{shown}" if shown.startswith(_FORMULA) else shown
+        table.writerow({found.by: shown, **bill_record(one, found.currency)})
+    return text.getvalue()
+
+
+def _time(seconds: float | None) -> str | None:
+    return None if seconds is None else to_text(seconds)
+
+
+def _rounded(value: float | None, digits: int = 6) -> float | None:
+    return None if value is None else round(value, digits)

@@ -1,0 +1,154 @@
+"""The ledger: every run that jobs have ended, read from their states, with what it is counted under.
+
+`bill` adds it up, `pool` asks what an always-on pool would have done with the same load, `advice` compares what was
+used with what was asked for. Times are Unix seconds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from air_executor.core import state as s
+from air_executor.core.state import Attempt, Done, JobState, Running, TaskState
+from air_executor.core.usage import Usage
+
+WASTE = ("failed", "retried", "cancelled", "lost")
+"""Kinds of runs that came to nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """What a run is counted under."""
+
+    job: str
+    queue: str
+    labels: Mapping[str, str]
+    """The task's own over its job's."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One ended run."""
+
+    origin: Origin
+    attempt: Attempt
+    ready_at: float
+    """From when nothing but a runner was missing."""
+    waited: float
+    """Seconds from then until its command began."""
+    followed: bool
+    """Its task was run again after it."""
+    requested: Mapping[str, Any]
+    """The resources that its task asked for; of memory, what it had grown to."""
+
+    @property
+    def waste(self) -> str | None:
+        """Which kind of waste the run was; None if it succeeded."""
+        reason = self.attempt.reason
+        if reason == s.OK:
+            return None
+        if reason == s.CANCELLED:
+            return "cancelled"
+        if reason in s.PLATFORMS_FAULT or reason == s.REQUEUE:
+            return "lost"
+        return "retried" if self.followed else "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class OpenRun:
+    """A run that has not ended yet: nothing of it is booked."""
+
+    origin: Origin
+    since: float
+    ready_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Earlier:
+    """Runs that are known only as a sum: of a task that ran very often, the state keeps the newest one by one."""
+
+    origin: Origin
+    usage: Usage
+
+
+@dataclass(frozen=True, slots=True)
+class Ledger:
+    """All runs of some jobs."""
+
+    entries: Sequence[Entry] = ()
+    open: Sequence[OpenRun] = ()
+    earlier: Sequence[Earlier] = ()
+
+    def since(self, at: float) -> Ledger:
+        """Return the runs that have ended since then, and the open ones."""
+        return Ledger([entry for entry in self.entries if entry.attempt.gone_at >= at], self.open)
+
+
+def read(jobs: Iterable[JobState]) -> Ledger:
+    """Read the ledger of some jobs. One that waits for other jobs of them is not ready before those have ended."""
+    parts: list[tuple[list[str], list[Entry], list[OpenRun]]] = []
+    earlier: list[Earlier] = []
+    ends: dict[str, float] = {}
+    for job in jobs:
+        entries = [entry for task in job.tasks.values() for entry in _of_task(job, task)]
+        if job.usage.runs > len(entries):
+            earlier.append(Earlier(_origin(job), _rest(job.usage, entries)))
+        if job.finished_at is not None:
+            ends[job.uid] = job.finished_at
+        parts.append((list(job.after_uids.values()), entries, _open_runs(job)))
+    for needed, entries, opened in parts:
+        released = max((ends.get(uid, 0.0) for uid in needed), default=0.0)
+        for n, entry in enumerate(entries):
+            if entry.ready_at < released <= entry.attempt.spawned_at:
+                waited = entry.attempt.spawned_at - released + entry.attempt.start
+                entries[n] = replace(entry, ready_at=released, waited=waited)
+        for n, run in enumerate(opened):
+            if run.ready_at < released <= run.since:
+                opened[n] = replace(run, ready_at=released)
+    return Ledger(
+        [e for _, entries, _ in parts for e in entries], [o for _, _, opened in parts for o in opened], earlier
+    )
+
+
+def _origin(job: JobState, task: TaskState | None = None) -> Origin:
+    labels: Mapping[str, str] = job.spec.get("labels", {})
+    own = {} if task is None else task.spec.get("labels", {})
+    return Origin(job.id, job.queue, {**labels, **own} if own else labels)
+
+
+def _of_task(job: JobState, task: TaskState) -> Iterator[Entry]:
+    origin = _origin(job, task)
+    last = len(task.attempts) - 1
+    again = not isinstance(task.status, Done)
+    requested = task.spec.get("resources", {})
+    for number, one in enumerate(task.attempts):
+        queued = one.waited or 0.0
+        had = requested if one.memory_limit is None else {**requested, "memory": one.memory_limit}
+        yield Entry(origin, one, one.spawned_at - queued, queued + one.start, number < last or again, had)
+
+
+def _open_runs(job: JobState) -> list[OpenRun]:
+    runs = [(task, task.status) for task in job.tasks.values() if isinstance(task.status, Running)]
+    return [OpenRun(_origin(job, task), run.since, run.since - (run.waited or 0.0)) for task, run in runs]
+
+
+def _rest(usage: Usage, entries: Iterable[Entry]) -> Usage:
+    """Return what of a job's usage its entries do not account for."""
+    rest = Usage(
+        usage.runs, usage.start_seconds, usage.work_seconds, usage.finish_seconds, usage.cpu_seconds, usage.cost
+    )
+    rest.currency, rest.other_costs = usage.currency, dict(usage.other_costs)
+    for entry in entries:
+        one = entry.attempt
+        rest.runs -= 1
+        rest.start_seconds = max(0.0, rest.start_seconds - one.start)
+        rest.work_seconds = max(0.0, rest.work_seconds - one.work)
+        rest.finish_seconds = max(0.0, rest.finish_seconds - one.finish)
+        rest.cpu_seconds = max(0.0, rest.cpu_seconds - (one.cpu or 0.0))
+        if one.currency == rest.currency:
+            rest.cost = max(0.0, rest.cost - one.cost)
+        elif one.currency in rest.other_costs:
+            rest.other_costs[one.currency] = max(0.0, rest.other_costs[one.currency] - one.cost)
+    return rest

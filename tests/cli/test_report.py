@@ -1,0 +1,265 @@
+"""`report`: sums by group, the pool beside them, and every form in which they are printed."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import secrets
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from air_executor.cli import terminal
+from air_executor.client import Client
+from air_executor.core.state import Attempt, Done, JobState, Queued, Running, TaskState
+from air_executor.core.usage import Stages, Usage
+from air_executor.errors import BadInputError
+from tests.cli.conftest import Outcome
+
+Air = Callable[..., Outcome]
+THEN = 1_700_000_000.0
+DAY = 86_400.0
+EUROS: Mapping[str, Any] = {"price": {"runner": 3.6}, "currency": "EUR"}
+
+
+def attempt(number: int, *, at: float = 0.0, reason: str = "ok", work: float = 2.0, **more: Any) -> Attempt:  # noqa: ANN401
+    """Return a run of `work` seconds in a runner that existed for one more, spawned so long after `THEN`."""
+    cost = 0.001 * (work + 1) if "price" in more else 0.0
+    return Attempt(number, 0, THEN + at, 0.5, work, 0.5, reason, 0, waited=0.25, cost=cost, backend="local", **more)
+
+
+def create(
+    client: Client,
+    name: str,
+    *runs: Attempt,
+    phase: str = "succeeded",
+    archive: bool = False,
+    **spec: Any,  # noqa: ANN401
+) -> JobState:
+    """Put a job with one task, which had these runs, on the volume."""
+    fields = {"command": "true", **spec.pop("task", {})}
+    state = JobState(name, secrets.token_hex(4), {"max_runners": 1, "on_failure": "stop"} | spec, THEN, phase)
+    state.spec = {"queue": "default", **state.spec}
+    state.started_at, state.finished_at, state.reason = THEN, THEN + 3, "ok"
+    task = TaskState("a", fields, position=0, queued_by=None, status=Done(phase, "ok", THEN + 3, 0))
+    task.attempts, task.runs = list(runs), len(runs)
+    state.tasks = {"a": task}
+    state.usage = Usage()
+    for run in runs:
+        state.usage.add(Stages(run.start, run.work, run.finish), run.cpu, run.cost, run.currency)
+    client.jobs.prepare()
+    client.jobs.create(state)
+    if archive:
+        client.jobs.archive(state)
+    return state
+
+
+def data(air: Air, *options: str) -> dict[str, Any]:
+    """Return a report as data."""
+    done = air("report", "--json", *options)
+    assert done.code == 0, done.err
+    found: dict[str, Any] = json.loads(done.out)
+    return found
+
+
+def test_report_sums_are_exact(air: Air, client: Client) -> None:
+    """Work and idle add up to the runner-seconds, by job and in all, and the pool states its size and window."""
+    create(client, "a", attempt(1))
+    create(client, "b", attempt(1), attempt(2))
+    record = data(air)
+    assert [group["key"] for group in record["groups"]] == ["a", "b"]
+    for part in [*record["groups"], record["total"]]:
+        assert part["runner_seconds"] == pytest.approx(part["work_seconds"] + part["idle_seconds"])
+    total, pool = record["total"], record["pool"]
+    assert (total["runs"], total["runner_seconds"], total["work_seconds"], total["peak_runners"]) == (3, 9.0, 6.0, 3)
+    assert (pool["size"], pool["window_seconds"], pool["runner_seconds"]) == (3, 3.25, 9.75)
+    assert pool["busy_seconds"] + pool["idle_seconds"] == pool["runner_seconds"]
+    assert "66.7%" in air("report").out
+
+
+def test_archived_jobs_count_and_deleted_ones_are_gone(air: Air, client: Client) -> None:
+    """The ledger lives with the jobs, wherever they lie; an id that came back is one group."""
+    create(client, "a", attempt(1), archive=True)
+    create(client, "a", attempt(1, at=100))
+    create(client, "b", attempt(1), archive=True)
+    assert {g["key"]: g["runs"] for g in data(air)["groups"]} == {"a": 2, "b": 1}
+    assert data(air, "a")["total"]["runs"] == 2
+    assert air("prune", "--older-than", "0", "--delete").code == 0
+    assert data(air)["total"]["runs"] == 0
+    assert air("report").out.startswith("no run has ended")
+
+
+@pytest.mark.parametrize(
+    ("by", "expected"),
+    [
+        ("job", {"one": 2, "two": 1}),
+        ("queue", {"default": 2, "gpu": 1}),
+        ("day", {"2023-11-14": 2, "2023-11-15": 1}),
+        ("label=team", {"red": 2, None: 1}),
+    ],
+)
+def test_groups(air: Air, client: Client, by: str, expected: dict[str | None, int]) -> None:
+    """By job, queue, day of the end, and label: the task's own, else its job's."""
+    create(client, "one", attempt(1), attempt(2, at=DAY), labels={"team": "blue"}, task={"labels": {"team": "red"}})
+    create(client, "two", attempt(1), queue="gpu")
+    assert {group["key"]: group["runs"] for group in data(air, "--by", by)["groups"]} == expected
+    rows = list(csv.DictReader(io.StringIO(air("report", "--by", by, "--csv").out)))
+    assert {row[by] or None: int(row["runs"]) for row in rows} == expected
+    assert ("(none)" in air("report", "--by", by).out) == (None in expected)
+
+
+def test_since_takes_what_ended_since(air: Air, client: Client) -> None:
+    """A duration, a day or a time; the window then lasts until now."""
+    create(client, "a", attempt(1), attempt(2, at=DAY), attempt(3, at=2 * DAY))
+    assert data(air, "--since", "2023-11-15")["total"]["runs"] == 2
+    later = data(air, "--since", "2023-11-16T22:13:22Z")
+    assert later["total"]["runs"] == 1
+    assert later["pool"]["from"] == later["since"] == "2023-11-16T22:13:22.000Z"
+    assert later["pool"]["window_seconds"] > 3 * DAY
+    early = data(air, "--since", "2020-01-01")["pool"]
+    assert early["from"] == "2023-11-14T22:13:19.750Z", "before the first run there was nothing to have a pool for"
+    assert data(air, "--since", "1h")["total"]["runs"] == 0
+    for wrong in ("yesterday", "2023-13-01"):
+        assert air("report", "--since", wrong).code == BadInputError.exit_code
+
+
+def test_waste_by_kind(air: Air, client: Client) -> None:
+    """What failed for good, what was tried again, what was cancelled and what the platform lost."""
+    reasons = ("error", "lost", "requeue", "cancelled", "ok", "timeout")
+    runs = [attempt(n, at=10 * n, reason=reason, work=n) for n, reason in enumerate(reasons, 1)]
+    create(client, "a", *runs, phase="failed")
+    total = data(air)["total"]
+    kinds = {kind: total[f"waste_{kind}_seconds"] for kind in ("failed", "retried", "cancelled", "lost")}
+    assert kinds == {"failed": 7.0, "retried": 2.0, "cancelled": 5.0, "lost": 7.0}
+    assert (total["waste_seconds"], total["succeeded"]) == (21.0, 1)
+    assert "waste: 21.00 runner-seconds = failed 7.00 + retried 2.00 + cancelled 5.00 + lost 7.00" in air("report").out
+
+
+def test_costs_and_the_price_of_a_success(air: Air, client: Client) -> None:
+    """Failures are paid for by what succeeds, and the pool costs its seconds at the same price."""
+    create(client, "a", attempt(1, reason="error", **EUROS), attempt(2, at=10, **EUROS), attempt(3, at=20, **EUROS))
+    record = data(air, "--pool", "2")
+    total, pool = record["total"], record["pool"]
+    assert (total["cost"], total["currency"]) == (pytest.approx(0.009), "EUR")
+    assert total["cost_per_success"] == pytest.approx(0.0045)
+    assert (pool["size"], pool["given"]) == (2, True)
+    assert pool["cost"] == pytest.approx(pool["runner_seconds"] * 0.001)
+    assert pool["used_cost"] == pytest.approx(0.009)
+    out = air("report").out
+    assert "cost EUR" in out
+    assert "0.00450" in out
+
+
+def test_money_of_two_kinds_is_not_added(air: Air, client: Client) -> None:
+    """The newest currency has the column; the other one is stated, and nothing is compared in money."""
+    dollars: dict[str, Any] = {"price": {"runner": 3.6}, "currency": "USD"}
+    create(client, "a", attempt(1, **dollars), attempt(2, at=10, **EUROS))
+    record = data(air)
+    assert (record["total"]["cost"], record["total"]["currency"]) == (pytest.approx(0.003), "EUR")
+    assert record["total"]["other_costs"] == {"USD": pytest.approx(0.003)}
+    assert record["pool"]["cost"] is None
+    assert "cost in USD: 0.00300" in air("report").out
+
+
+def test_a_run_without_a_price_ends_the_comparison_of_costs(air: Air, client: Client) -> None:
+    """Else ours would be cheaper than it was."""
+    create(client, "a", attempt(1), attempt(2, at=10, **EUROS))
+    record = data(air)
+    assert (record["total"]["unpriced_runs"], record["pool"]["cost"]) == (1, None)
+    assert "1 run had no price" in air("report").err
+
+
+def test_open_runs_are_told_and_compared(air: Air, client: Client) -> None:
+    """A pool is not charged for time that we have used and only not booked yet."""
+    state = create(client, "a", attempt(1))
+    state.tasks["b"] = TaskState("b", {"command": "x"}, position=1, queued_by=None, status=Running(2, 0, THEN + 10))
+    client.jobs.remove("a")
+    client.jobs.create(state)
+    record = data(air)
+    assert record["open"]["runs"] == 1
+    assert record["pool"]["used_seconds"] == pytest.approx(3 + record["open"]["runner_seconds"])
+    assert record["pool"]["busy_seconds"] == pytest.approx(2 + record["open"]["runner_seconds"])
+    assert "open: 1 run, " in air("report").out
+
+
+def test_what_waited_for_another_job_was_not_ready(air: Air, client: Client) -> None:
+    """The time until the job before has ended is nobody's waiting."""
+    before = create(client, "before", attempt(1))
+    state = create(client, "behind", attempt(1, at=50, work=1))
+    state.after_uids = {"before": before.uid}
+    run = attempt(1, at=50, work=1)
+    state.tasks["a"].attempts = [Attempt(1, 0, run.spawned_at, 0.5, 1.0, 0.5, "ok", waited=50.0)]
+    state.tasks["a"].line = None
+    client.jobs.remove("behind")
+    client.jobs.create(state)
+    assert data(air, "behind")["waits"]["mean"] == 50.5, "its own waits, as booked, where the other is not looked at"
+    both = data(air)
+    assert both["pool"]["window_seconds"] == pytest.approx(52.25)
+    assert both["waits"]["p95"] == pytest.approx(47.5)
+
+
+def test_remarks(air: Air, client: Client, project: Path) -> None:
+    """A clock that was set, and a job that cannot be read, are said on stderr; the report is there nevertheless."""
+    create(client, "a", attempt(1, clock_stepped=True))
+    create(client, "broken", attempt(1))
+    Path(client.layout.state("broken")).write_text("{")
+    done = air("report")
+    assert done.code == 0
+    assert "the clock was set during 1 run" in done.err
+    assert "job broken is not in the sums" in done.err
+    assert [entry["id"] for entry in data(air)["unreadable"]] == ["broken"]
+
+
+def test_advice_is_printed_where_it_helps(air: Air, client: Client) -> None:
+    """What twenty runs used, what they asked for, and what would do."""
+    runs = [attempt(n, at=10 * n, memory=100 << 20, cpu=0.8) for n in range(1, 21)]
+    create(client, "a", *runs, task={"resources": {"memory": 1 << 30, "cpu": 2}})
+    out = air("report").out
+    assert "a: asks for 1Gi memory, uses 100Mi (p95 of 20 runs, most 100Mi): 128Mi would do" in out
+    assert "a: asks for 2 cpu, uses 0.4 (p95 of 20 runs, most 0.4): 0.5 would do" in out
+
+
+@pytest.mark.parametrize("label", ["=1+1", "@x", "\x1b[31mred", "a\nb"])
+def test_labels_are_only_text(air: Air, client: Client, label: str) -> None:
+    """Neither the terminal nor a spreadsheet takes them for anything else."""
+    create(client, "a", attempt(1), labels={"x": label})
+    for options in ((), ("--csv",)):
+        out = air("report", "--by", "label=x", *options).out
+        assert "\x1b" not in out
+        assert not any(line.startswith(("=", "@")) for line in out.splitlines()[1:] if "--csv" in options)
+
+
+@pytest.mark.parametrize("options", [("--by", "colour"), ("--by", "label="), ("--pool", "0"), ("--csv", "--json")])
+def test_wrong_options_are_refused(air: Air, client: Client, options: tuple[str, ...]) -> None:
+    """With the exit code for bad input, and nothing printed."""
+    done = air("report", *options)
+    assert (done.code, done.out) == (2, "")
+
+
+@pytest.mark.parametrize("columns", [80, 120])
+def test_the_report_fits_the_terminal(air: Air, client: Client, monkeypatch: pytest.MonkeyPatch, columns: int) -> None:
+    """At 80 columns idle is one number, from 100 on it is told by stage; no number is cut."""
+    for n in range(3):
+        runs = [attempt(i, at=1000 * n + i, work=1234.5, **EUROS) for i in range(1, 30)]
+        create(client, f"a-job-with-a-rather-long-name-{n}", *runs)
+    monkeypatch.setattr(terminal, "WIDE", columns)
+    terminal.console.cache_clear()
+    out = air("report").out
+    terminal.console.cache_clear()
+    assert max(map(len, out.splitlines())) <= columns
+    assert "…" not in out
+    assert ("finish" in out) == (columns >= 100)
+    assert "107.49" in out
+
+
+def test_a_queued_job_has_no_runs(air: Air, client: Client) -> None:
+    """What has not run yet is not in the report, and is no error."""
+    state = JobState("j", "00c0ffee", {"max_runners": 1, "on_failure": "stop", "queue": "default"}, THEN)
+    state.tasks["a"] = TaskState("a", {"command": "x"}, position=0, queued_by=None, status=Queued())
+    client.jobs.prepare()
+    client.jobs.create(state)
+    record = data(air)
+    assert (record["groups"], record["pool"], record["total"]["runs"]) == ([], None, 0)

@@ -1,0 +1,162 @@
+"""What the manager books of a run: its four moments, its price, its wait, whoever looked when it ended."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+
+import pytest
+
+from air_executor.core.bill import bill
+from air_executor.core.ledger import read
+from air_executor.core.price import Prices
+from air_executor.core.state import Attempt, Running
+from tests.manager.rig import World, leave
+
+EUROS = {"fake": Prices("EUR", 3.6, 7.2)}
+
+
+def only(world: World, task: str = "a") -> Attempt:
+    """Return the one run of a task of job j."""
+    (attempt,) = world.task("j", task).attempts
+    return attempt
+
+
+def test_the_price_is_that_of_the_booking(world: World) -> None:
+    """A manager with other prices and another currency changes nothing that was booked before."""
+    world.stop()
+    world.start(prices=EUROS)
+    world.submit("j", {"id": "a", "resources": {"cpu": 0.5}}, "b")
+    world.do("j/a")
+    first = only(world)
+    assert (first.price, first.currency, first.backend) == ({"runner": 3.6, "cpu": 3.6}, "EUR", "fake")
+    assert first.cost == pytest.approx(first.runner_seconds * 7.2 / 3600)
+    world.crash()
+    world.start(prices={"fake": Prices("USD", 1.0)})
+    world.do("j/b")
+    job = world.job("j")
+    assert only(world) == replace(first, spawned_at=round(first.spawned_at, 3))
+    assert job.usage.currency == "USD"
+    assert job.usage.other_costs == {"EUR": pytest.approx(first.cost)}
+    assert set(bill(read([job])).costs) == {"EUR", "USD"}
+
+
+def test_what_was_spawned_before_a_price_holds_has_none(world: World) -> None:
+    """Neither has what runs on a backend that nobody has named a price for."""
+    world.stop()
+    world.start(prices={"fake": Prices("EUR", 1.0, valid_from=world.clock.wall() + 3600)})
+    world.submit("j", "a")
+    world.do("j/a")
+    assert (only(world).price, only(world).currency, only(world).cost) == (None, None, 0.0)
+    assert world.job("j").usage.currency is None
+
+
+def test_a_wait_is_from_ready_to_started(world: World) -> None:
+    """A delay is no wait, and neither is what the task needs; a slot that is taken, or a manager that is away, is."""
+    world.submit("j", {"id": "a", "delay": 30}, {"id": "b", "after": ["a"]})
+    world.stop()
+    world.clock.pass_time(42)
+    world.start()
+    world.do("j/a")
+    world.clock.pass_time(5)
+    world.do("j/b")
+    assert only(world).waited == pytest.approx(12, abs=1)
+    assert only(world, "b").waited == pytest.approx(0, abs=1)
+
+
+def test_a_pause_is_no_wait(world: World) -> None:
+    """Nobody waits for a runner while the job is paused."""
+    world.submit("j", "a", "b")
+    world.cycle()
+    assert world.asked("pause", "j") is None
+    world.do("j/a")
+    world.clock.pass_time(3600)
+    assert world.asked("resume", "j") is None
+    world.do("j/b")
+    waited = only(world, "b").waited
+    assert waited is not None
+    assert waited < 60
+
+
+def test_a_wait_survives_a_crash(world: World) -> None:
+    """It is in the state of the open run."""
+    world.submit("j", {"id": "a", "delay": 10})
+    world.clock.pass_time(25)
+    world.cycle()
+    world.restart()
+    status = world.task("j", "a").status
+    assert isinstance(status, Running)
+    assert status.waited == pytest.approx(15, abs=1)
+    world.do("j/a")
+    assert only(world).waited == status.waited
+
+
+def test_an_end_behind_a_silent_platform_is_the_runners_own(world: World) -> None:
+    """While the platform answered nobody the run ended: it is not charged for the silence."""
+    world.submit("j", "a")
+    world.cycle()
+    launch = world.launch("j/a")
+    world.cycle()
+    world.platform.silent = True
+    world.cycle()
+    leave(launch)
+    world.platform.end(launch.slot)
+    spawned = os.stat(f"{launch.out_dir}/../run.json").st_mtime
+    os.utime(f"{launch.out_dir}/exit.json", (spawned + 7, spawned + 7))
+    world.clock.pass_time(600)
+    world.platform.silent = False
+    world.manager.supervisor.volume_time = lambda: spawned + 9000
+    world.until(lambda: world.job("j").ended, step=60)
+    assert only(world).runner_seconds == pytest.approx(7, abs=0.001)
+
+
+def test_the_platforms_time_of_an_end_counts_where_nobody_looked(world: World) -> None:
+    """The runner outlived its command, and the platform knows until when."""
+    world.platform.keeps_names = True
+    world.submit("j", "a")
+    world.cycle()
+    launch = world.launch("j/a")
+    world.crash()
+    leave(launch)
+    spawned = os.stat(f"{launch.out_dir}/../run.json").st_mtime
+    os.utime(f"{launch.out_dir}/exit.json", (spawned + 7, spawned + 7))
+    runner = world.platform.runners[launch.slot]
+    runner.status = replace(runner.status, alive=False, finished=True, finished_at=spawned + 9)
+    world.start()
+    world.manager.supervisor.volume_time = lambda: spawned + 9000
+    world.until(lambda: world.job("j").ended)
+    run = only(world)
+    assert run.finish == pytest.approx(2, abs=0.001)
+    assert run.runner_seconds == pytest.approx(9, abs=0.001)
+
+
+def test_an_end_that_was_seen_is_by_the_volumes_clock(world: World) -> None:
+    """What lies between the command's end and the runner's is charged: it was there."""
+    world.submit("j", "a")
+    world.cycle(2)
+    launch = world.launch("j/a")
+    leave(launch)
+    spawned = os.stat(f"{launch.out_dir}/../run.json").st_mtime
+    os.utime(f"{launch.out_dir}/exit.json", (spawned + 7, spawned + 7))
+    world.manager.supervisor.volume_time = lambda: spawned + 8
+    world.platform.end(launch.slot)
+    world.until(lambda: world.job("j").ended)
+    assert only(world).runner_seconds == pytest.approx(8, abs=0.001)
+
+
+@pytest.mark.parametrize("when", ["before", "while", "after"])
+def test_a_clock_that_is_set_around_a_crash_is_noticed(world: World, when: str) -> None:
+    """The next manager knows from the run's own file where the clocks stood."""
+    if when == "before":
+        world.clock.set_wall(3600)
+    world.submit("j", "a")
+    world.cycle()
+    world.crash()
+    if when == "while":
+        world.clock.set_wall(-3600)
+    world.start()
+    world.cycle()
+    if when == "after":
+        world.clock.set_wall(3600)
+    world.do("j/a")
+    assert only(world).clock_stepped is (when != "before")
