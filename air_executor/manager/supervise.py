@@ -323,6 +323,9 @@ class Supervisor:
 
     def _book_exit(self, run: OpenRun, left: Exit, now: float, acts: list[Callable[[], None]]) -> None:
         platform = None if run.platform is None else run.platform.reason
+        if left.stopped and platform in {None, s.ERROR} and self.backend.remote:
+            # Nodes are drained, and pods deleted, while no manager looks; what the platform knew went with the pod.
+            platform = s.EVICTED
         reason, message = judge_exit(left, run.status.stop, platform, run.status.memory_limit)
         verdict = Verdict(reason, left.exit_code, message)
         if reason == s.OK:

@@ -41,6 +41,8 @@ class Exit:
 
     exit_code: int
     timed_out: bool
+    stopped: bool
+    """Something other than its timeout told it to stop (TERM, INT or HUP)."""
     cpu: float | None
     memory: int | None
     oom_kills: int
@@ -251,6 +253,7 @@ def _parse_exit(data: bytes, ended: float) -> Exit | None:
         return Exit(
             exit_code=int(raw["exit_code"]),
             timed_out=bool(raw.get("timed_out")),
+            stopped=bool(raw.get("stopped")),
             cpu=_cpu(raw.get("user"), raw.get("system")),
             memory=memory if isinstance(memory := raw.get("memory_peak"), int) and 0 <= memory <= MAX_MEMORY else None,
             oom_kills=max(0, int(raw.get("oom_kills") or 0)),
