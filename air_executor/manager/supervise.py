@@ -323,9 +323,6 @@ class Supervisor:
 
     def _book_exit(self, run: OpenRun, left: Exit, now: float, acts: list[Callable[[], None]]) -> None:
         platform = None if run.platform is None else run.platform.reason
-        if left.stopped and platform in {None, s.ERROR} and self.backend.remote:
-            # Nodes are drained, and pods deleted, while no manager looks; what the platform knew went with the pod.
-            platform = s.EVICTED
         reason, message = judge_exit(left, run.status.stop, platform, run.status.memory_limit)
         verdict = Verdict(reason, left.exit_code, message)
         if reason == s.OK:
@@ -364,7 +361,7 @@ class Supervisor:
         elif run.ours and not self.runs.has_place(state.id, run.seq, run.task.id):
             verdict = Verdict(s.LOST, message="its run directory was removed, and with it what it left behind")
         elif run.ours:
-            verdict = Verdict(s.START_FAILED, message="its runner ended before it could start the command")
+            verdict = Verdict(s.START_FAILED, message=_never_began(platform))
         else:
             verdict = Verdict(s.REQUEUE)
         self._end(run, verdict, None, now, acts)
@@ -420,6 +417,11 @@ class Supervisor:
             memory=None if left is None else left.memory,
             clock_stepped=abs(wall - steady) > STEP,
         )
+
+
+def _never_began(platform: RunnerStatus | None) -> str:
+    text = "its runner ended before it could start the command"
+    return f"{text}: {platform.message}" if platform is not None and platform.message else text
 
 
 def _rounded(seconds: float | None) -> float | None:

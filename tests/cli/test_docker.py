@@ -10,6 +10,7 @@ import os
 import signal
 import socket
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -153,6 +154,22 @@ def test_a_private_umask_keeps_no_runner_out(engine: docker.APIClient, call: Cal
     done = call("run", "j", "--", "sh", "-c", 'cat "$AIR_INPUTS" && echo fine', umask=0o077)
     assert done.code == 0, done.out + done.err
     assert "fine" in done.out
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root's tasks are another user than their manager")
+@pytest.mark.usefixtures("engine")
+def test_a_runner_that_may_not_read_its_script_says_so(air: Air, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the machine keeps containers from its files (SELinux does), the shell's own words tell."""
+    monkeypatch.setenv("AIR_PLATFORM_RETRIES", "0")
+    code = (
+        "import sys; from air_executor.store import files; files.let_read = lambda path: None\n"
+        "from air_executor.cli.app import run; sys.exit(run(['run', 'j', '--', 'true']))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, umask=0o077, check=False)
+    assert done.returncode == 1, done.stderr
+    said = air("explain", "j", "t1").out
+    assert "its runner ended before it could start the command: container " in said
+    assert "can't open '/air/bin/air-runner': Permission denied" in said
 
 
 def test_a_running_task_is_found_in_its_container(

@@ -17,7 +17,7 @@ from datetime import datetime
 from typing import Any
 
 from air_executor.backends.base import Launch, RunnerStatus
-from air_executor.backends.container import hand_over
+from air_executor.backends.container import BIN, hand_over
 from air_executor.backends.docker import config
 from air_executor.backends.docker.config import Site, container_config
 from air_executor.backends.docker.containers import Container, Containers, Ending, Phase, from_inspection
@@ -35,7 +35,8 @@ RELIST_SECONDS = 30.0
 WORKERS = 6
 """Requests under way at once; the engine does not get faster by more."""
 _LONGEST_BACKOFF = 5.0
-_CANNOT_EXECUTE = (126, 127)
+_CANNOT_EXECUTE = (2, 126, 127)
+"""What a shell that cannot run its script, and an init that finds no shell, end with."""
 _ERROR_LENGTH = 500
 
 
@@ -375,6 +376,8 @@ class DockerBackend:
                 if "exec sh failed" in said:  # the words of the engine's own init
                     ending.reason, ending.permanent = "start-failed", True
                     ending.message = f"the image has no shell `sh`, which the runner needs ({_short(said)})"
+                elif said.startswith("sh: ") and f"{BIN}/air-runner" in said:
+                    ending.message += f": {_short(said)}"
         return ending
 
     def _list_regularly(self) -> None:

@@ -79,6 +79,9 @@ def _check(engine: Engine, settings: Settings, version: str) -> Iterator[Finding
         yield Finding("docker volume", BAD, str(error), "mount the project folder into the manager's container")
         return
     yield _users(info, site)
+    if "name=selinux" in _security(info):
+        remedy = f"if tasks may not read or write: `chcon -Rt container_file_t {site.state_dir}`"
+        yield Finding("docker selinux", WARN, "SELinux decides what containers see of this machine", remedy)
     image = _image(engine, site)
     yield image
     yield (
@@ -162,7 +165,7 @@ def _limits(info: dict[str, Any]) -> Finding:
 
 def _users(info: dict[str, Any], site: Site) -> Finding:
     uid, gid = site.user
-    options = {part for option in info.get("SecurityOptions") or () for part in str(option).split(",")}
+    options = _security(info)
     text = f"tasks are user {uid}:{gid}"
     if "name=rootless" in options:
         text += "; in this rootless engine that is a user of a subordinate range, who may not write the state directory"
@@ -173,6 +176,10 @@ def _users(info: dict[str, Any], site: Site) -> Finding:
         remedy = "take `userns-remap` out of the engine's daemon.json, or use another engine"
         return Finding("docker user", BAD, text, remedy)
     return Finding("docker user", FINE, text)
+
+
+def _security(info: dict[str, Any]) -> set[str]:
+    return {part for option in info.get("SecurityOptions") or () for part in str(option).split(",")}
 
 
 def _space(info: dict[str, Any]) -> Iterator[Finding]:
