@@ -62,6 +62,10 @@ def check_backend(settings: Settings) -> None:
     if settings.backend != "local" and importlib.util.find_spec(settings.backend) is None:
         msg = f"backend: {settings.backend} needs its client library: pip install 'air-executor[{settings.backend}]'"
         raise BadInputError(msg)
+    for name in settings.cost.backends:
+        if name.partition(".")[0] not in BACKENDS:
+            msg = f"cost.backends: {name}: there is no such backend; use {', '.join(BACKENDS[:-1])} or {BACKENDS[-1]}"
+            raise BadInputError(msg)
 
 
 def reach_backend(settings: Settings) -> None:

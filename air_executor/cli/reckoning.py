@@ -77,7 +77,7 @@ def reckon(
         to_now = since is not None or ledger.open
         end = now if to_now else max(entry.attempt.gone_at for entry in ledger.entries)
         beside = smallest(load, waits, begin, end) if pool is None else simulate(load, pool, begin, end)
-    compared = bill(replace(ledger, earlier=()))
+    compared = bill(replace(ledger, earlier=())) if ledger.earlier else total
     priced = not compared.unpriced and len(compared.costs) == 1 and compared.runner_seconds > 0
     return Reckoning(
         by=by,

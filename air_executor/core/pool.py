@@ -103,8 +103,11 @@ def simulate(load: Sequence[Demand], size: int, start: float, end: float) -> Poo
 
 def smallest(load: Sequence[Demand], waits: Waits, start: float, end: float) -> Pool:
     """Return the smallest pool in which the load waits no longer than this."""
-    # More workers never make anything wait longer, so halving the range finds the first size that is enough.
-    low, high = 1, max(1, len(load))
+    # More workers never make anything wait longer. Double until it is enough, then halve the last step: small pools are
+    # tried first, and are the quickest to try.
+    low, high = 1, 1
+    while not simulate(load, high, start, end).waits.no_worse_than(waits):
+        low, high = high + 1, 2 * high
     while low < high:
         middle = (low + high) // 2
         if simulate(load, middle, start, end).waits.no_worse_than(waits):

@@ -52,7 +52,7 @@ def _is_words(value: object) -> bool:
 
 
 def _is_amounts(value: object) -> bool:
-    return isinstance(value, dict) and all(map(_AMOUNT[0], value.values()))
+    return isinstance(value, dict) and all(map(_MONEY[0], value.values()))
 
 
 def _is_command(value: object) -> bool:
@@ -96,6 +96,7 @@ _EXIT_CODE = _or_null(_whole(-_LARGEST, _LARGEST))
 _PRIORITY = _whole(-_LARGEST, _LARGEST)
 _SECONDS = _real(MAX_DURATION)
 _AMOUNT = _real(_LARGEST)
+_MONEY = _real(1e300)
 _BYTES = _whole(MIB, PIB)
 _AMOUNTS = _is_amounts, "an object of amounts"
 
@@ -161,7 +162,7 @@ _USAGE: Shape = {
     "finish_seconds": _AMOUNT,
     "cpu_seconds": _AMOUNT,
     "runs": _COUNT,
-    "cost": _AMOUNT,
+    "cost": _MONEY,
     "currency": _or_null(_TEXT),
     "other_costs": _AMOUNTS,
 }
@@ -196,7 +197,7 @@ _ATTEMPT: Shape = {
     "cpu": _AMOUNT,
     "memory": _whole(0, 2**63),
     "memory_limit": _BYTES,
-    "cost": _AMOUNT,
+    "cost": _MONEY,
     "clock_stepped": _FLAG,
     "waited": _AMOUNT,
     "backend": _TEXT,

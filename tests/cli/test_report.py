@@ -263,3 +263,12 @@ def test_a_queued_job_has_no_runs(air: Air, client: Client) -> None:
     client.jobs.create(state)
     record = data(air)
     assert (record["groups"], record["pool"], record["total"]["runs"]) == ([], None, 0)
+
+
+def test_a_price_for_no_backend_is_refused(air: Air, project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A misspelt name would be a price that nobody is charged; nothing is submitted."""
+    monkeypatch.setenv("AIR_COST_BACKENDS", "dokcer.cpu_hour=1")
+    done = air("run", "j", "--", "true")
+    assert (done.code, done.out) == (2, "")
+    assert "cost.backends: dokcer.cpu_hour: there is no such backend" in done.err
+    assert air("status", "j").code == 3

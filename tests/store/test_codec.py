@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from air_executor.core import events as ev
-from air_executor.core.state import Done, JobState, Queued, Running, TaskState
+from air_executor.core.state import Attempt, Done, JobState, Queued, Running, TaskState
 from air_executor.core.transitions import Job
-from air_executor.core.usage import Moments
+from air_executor.core.usage import Moments, Stages
 from air_executor.errors import CorruptFileError, FormatTooNewError
 from air_executor.store import codec
 from tests.store.strategies import JSON, TEXT, jobs
@@ -191,3 +191,16 @@ def test_damage_to_a_line_is_noticed(event: ev.Event, data: st.DataObject) -> No
     byte = data.draw(st.integers(0, 255).filter(lambda value: value != line[at]))
     assert codec.unseal(line[:at] + bytes([byte]) + line[at + 1 :]) is None
     assert codec.unseal(line[:at]) is None
+
+
+def test_no_price_is_too_high_to_be_read_again() -> None:
+    """What settings allow and a long run costs can be written, so it must be readable."""
+    job = codec.load_job(FORMAT_1.read_bytes(), str(FORMAT_1))
+    price = {"cpu": 1e9 * 100_000}
+    job.tasks["discover"].attempts = [Attempt(1, 0, 0.0, 0.0, 1e8, 0.0, "ok", cost=1e22, price=price, currency="EUR")]
+    job.tasks["discover"].line = None
+    job.usage.add(Stages(0, 1e8, 0), None, 1e22, "EUR")
+    job.usage.add(Stages(0, 1e8, 0), None, 1e22, "USD")
+    loaded = codec.load_job(codec.dump_job(job), "state.json")
+    assert (loaded.usage.cost, loaded.usage.other_costs) == (1e22, {"EUR": 1e22})
+    assert loaded.tasks["discover"].attempts == job.tasks["discover"].attempts
