@@ -61,6 +61,7 @@ class Namespace:
             "claimRef": {"namespace": self.name, "name": CLAIM},
         }
         self.ask("POST", "/api/v1/persistentvolumes", {"metadata": {"name": self.name}, "spec": spec})
+        wait_for(self._is_available, timeout=30, what="the volume to be available")  # else a claim waits for a resync
         claim = {"metadata": {"name": CLAIM}, "spec": {**shared, "resources": {"requests": size}}}
         self.ask("POST", f"{self.core}/persistentvolumeclaims", claim)
         wait_for(self._is_ready, timeout=30, what="the claim to be bound")
@@ -84,33 +85,47 @@ class Namespace:
         found: list[dict[str, Any]] = self.ask("GET", f"{self.core}/pods")["items"]
         return found
 
+    def _is_available(self) -> bool:
+        volume = self.ask("GET", f"/api/v1/persistentvolumes/{self.name}")
+        return bool(volume["status"].get("phase") == "Available")
+
     def _is_ready(self) -> bool:
-        bound = self.ask("GET", f"{self.core}/persistentvolumeclaims/{CLAIM}")["status"].get("phase") == "Bound"
+        claim = self.ask("GET", f"{self.core}/persistentvolumeclaims/{CLAIM}")
         try:
             self.ask("GET", f"{self.core}/serviceaccounts/default")
         except MissingError:
             return False
-        return bound
+        return bool(claim["status"].get("phase") == "Bound")
 
-    def close(self) -> None:
-        """Delete everything, at once."""
+    def clear(self, selector: str = "") -> None:
+        """Delete all Jobs and Pods with these labels, at once."""
         now = {"gracePeriodSeconds": 0, "propagationPolicy": "Background"}
         for path in (f"/apis/batch/v1/namespaces/{self.name}/jobs", f"{self.core}/pods"):
-            self.ask("DELETE", path, now)
+            self.ask("DELETE", path, now, labelSelector=selector)
+
+    def close(self) -> None:
+        """Delete everything; the cluster takes some seconds more to clear it away."""
+        self.clear()
         for path in (f"/api/v1/namespaces/{self.name}", f"/api/v1/persistentvolumes/{self.name}"):
             with contextlib.suppress(MissingError, ConflictError):
-                self.ask("DELETE", path, now)
-        wait_for(self._is_gone, timeout=60, what="the namespace to be gone")
+                self.ask("DELETE", path)
         self.api.close()
 
-    def _is_gone(self) -> bool:
-        for path in (f"/api/v1/namespaces/{self.name}", f"/api/v1/persistentvolumes/{self.name}"):
-            try:
-                self.ask("GET", path)
-            except MissingError:
-                continue
-            return False
-        return True
+
+_SHARED: dict[str, Namespace] = {}
+
+
+def shared_namespace(folder: str) -> Namespace:
+    """Return the namespace for a folder, made at the first call: for tests that only need part of it each."""
+    if folder not in _SHARED:
+        _SHARED[folder] = Namespace(folder)
+    return _SHARED[folder]
+
+
+def close_shared() -> None:
+    """Delete the namespaces that tests have shared."""
+    while _SHARED:
+        _SHARED.popitem()[1].close()
 
 
 def _give_up(why: str) -> NoReturn:

@@ -8,9 +8,21 @@ from pathlib import Path
 import pytest
 
 from tests.backends.rig import RIGS, LocalRig, Rig
+from tests.cluster import close_shared
 
 
-@pytest.fixture(params=list(RIGS))
+@pytest.fixture(scope="session", autouse=True)
+def _clean_cluster() -> Iterator[None]:
+    """Leave nothing on the cluster."""
+    yield
+    close_shared()
+
+
+SLOW = (pytest.mark.xdist_group("cluster"), pytest.mark.timeout(900))
+PARAMETERS = [pytest.param(name, marks=SLOW if name == "kubernetes" else ()) for name in RIGS]
+
+
+@pytest.fixture(params=PARAMETERS)
 def rig(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Rig]:
     """A platform with nothing on it; whatever the test leaves is cleared away."""
     ready = RIGS[request.param](tmp_path)

@@ -34,13 +34,18 @@ from air_executor.backends.docker.config import INSTANCE
 from air_executor.backends.docker.engine import ConflictError, Engine, MissingError
 from air_executor.backends.docker.site import make_site
 from air_executor.backends.fake import FakeBackend, FakePlatform
+from air_executor.backends.kubernetes import KubernetesBackend
+from air_executor.backends.kubernetes import make_backend as make_kubernetes_backend
+from air_executor.backends.kubernetes.site import make_site as make_kubernetes_site
 from air_executor.backends.local import LocalBackend
 from air_executor.backends.portable import PsutilProcesses
 from air_executor.backends.processes import choose
 from air_executor.core.names import Host, Slot
 from air_executor.errors import AirExecutorError
-from air_executor.settings import DockerSettings, Settings
+from air_executor.settings import DockerSettings, KubernetesSettings, Settings
 from air_executor.store.layout import Layout
+from tests.cluster import CLAIM, shared_namespace
+from tests.cluster import require_image as require_cluster_image
 from tests.conftest import wait_for
 from tests.engine import require_image
 
@@ -63,6 +68,9 @@ class Task(enum.Enum):
 
 class Rig(abc.ABC):
     """One platform with nothing on it."""
+
+    patience = 20.0
+    """Seconds that anything on it may take."""
 
     @abc.abstractmethod
     def backend(self) -> Backend:
@@ -100,7 +108,7 @@ class Rig(abc.ABC):
             self.step()
             return False
 
-        wait_for(moved, timeout=20, what=what)
+        wait_for(moved, timeout=self.patience, what=what)
 
     def close(self) -> None:  # noqa: B027 - nothing is left in memory
         """Leave nothing behind."""
@@ -236,9 +244,7 @@ class DockerRig(LocalRig):
 
     def __init__(self, root: Path) -> None:
         super().__init__(root)
-        for folder in (root, *root.parents):  # tasks are not root, and temporary folders are 0700
-            if folder.stat().st_uid == os.getuid() and folder != Path("/"):
-                folder.chmod(folder.stat().st_mode | 0o011)
+        open_to_tasks(root)
         self.settings = docker_settings(self.layout.root, f"rig{os.getpid() % 10**8}", require_image())
         self._made: list[Backend] = []
 
@@ -276,6 +282,66 @@ class DockerRig(LocalRig):
         engine.close()
 
 
+class KubernetesRig(LocalRig):
+    """Jobs of a real cluster, with a state directory below `root` in a namespace that all tests share."""
+
+    patience = 150.0  # an old kubelet that misses a deletion while it starts a pod looks again after 60 to 90 s
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(root)
+        open_to_tasks(root)
+        self.namespace = shared_namespace(str(root.parent))
+        self.settings = kubernetes_settings(self.layout.root, self.namespace.name, require_cluster_image())
+        self._made: list[Backend] = []
+
+    def kubernetes(self, **settings: Any) -> KubernetesBackend:  # noqa: ANN401 - any setting of the group
+        """Return another backend, with other settings where given."""
+        group = dataclasses.replace(self.settings.kubernetes, **settings)
+        backend = make_kubernetes_backend(dataclasses.replace(self.settings, kubernetes=group), "0")
+        self._made.append(backend)
+        return backend
+
+    def backend(self, layout: Layout | None = None) -> Any:  # noqa: ANN401 - see `Rig`
+        assert layout is None
+        return self.kubernetes()
+
+    def spawn_by_manager_that_is_killed(self, launch: Launch) -> None:
+        settings = [self.settings.state_dir, self.namespace.name, self.settings.runner_image]
+        words = json.dumps([settings, dataclasses.asdict(launch)])
+        command = [sys.executable, "-m", "tests.backends.spawn_kubernetes", words]
+        environ = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+        with subprocess.Popen(command, stdout=subprocess.PIPE, env=environ) as manager:
+            assert manager.stdout is not None
+            assert manager.stdout.readline() == b"spawned\n"
+            manager.send_signal(signal.SIGKILL)
+
+    def close(self) -> None:
+        for backend in self._made:
+            backend.close()
+        self.namespace.clear(make_kubernetes_site(self.settings, self.namespace.name, "0").selector)
+
+
+def open_to_tasks(root: Path) -> None:
+    """Let others into a test's folder: tasks in containers are not root, and temporary folders are 0700."""
+    for folder in (root, *root.parents):
+        if folder.stat().st_uid == os.getuid() and folder != Path("/"):
+            folder.chmod(folder.stat().st_mode | 0o011)
+
+
+def kubernetes_settings(state_dir: str, namespace: str, image: str | None) -> Settings:
+    """Return the settings of a manager of Jobs; what they reserve is small, for the node is."""
+    inside = Path(state_dir)
+    group = KubernetesSettings(
+        claim=CLAIM,
+        sub_path=f"{inside.parent.name}/{inside.name}",
+        namespace=namespace,
+        pull="never",
+        cpu_request=0.01,
+        memory_request=1 << 20,
+    )
+    return Settings(state_dir=state_dir, runner_image=image, kubernetes=group)
+
+
 def docker_settings(state_dir: str, prefix: str, image: str | None) -> Settings:
     """Return the settings of a manager of containers."""
     group = DockerSettings(network="air-test")
@@ -296,6 +362,7 @@ RIGS: dict[str, Callable[[Path], Rig]] = {
     "fake": FakeRig,
     "local": LocalRig,
     "docker": DockerRig,
+    "kubernetes": KubernetesRig,
     "local-portable": lambda root: LocalRig(root, portable=True),
 }
 

@@ -140,7 +140,9 @@ class KubernetesBackend:
             if not one.present and not one.live:
                 self._cluster.forget(one)
                 return
-            if one.busy or one.told:
+            # What was stopped in the foreground has its name until its Pods are cleared away, which can take long after
+            # the last process of it has gone; asked again, the server lets go of the name at once.
+            if one.busy or one.released or (one.told and one.may_run):
                 return
             one.busy = True
         self._submit(self._end, one)
@@ -277,11 +279,12 @@ class KubernetesBackend:
                     self._api.delete_pod(pod.name, pod.uid)
             one.told = True
             return
+        running = one.may_run
         try:
-            gone = self._api.delete_job(one.name, one.uid, wait_for_pods=one.may_run)
+            gone = self._api.delete_job(one.name, one.uid, wait_for_pods=running)
         except (MissingError, ConflictError):
             gone = True
-        one.told = True
+        one.told, one.released = True, not running
         if gone:
             with self._lock:
                 self._cluster.drop_job(one.uid)

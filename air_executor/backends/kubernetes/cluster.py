@@ -55,7 +55,9 @@ class Runner:
     expected: bool = False
     """That it is deleted is, or may be, our own doing."""
     told: bool = False
-    """The server has accepted the request for its end."""
+    """The server has accepted a request for its end."""
+    released: bool = False
+    """The last one: its name need not wait for anything."""
     busy: bool = False
     """A request about it is under way."""
     stage: Stage | None = None

@@ -1,0 +1,324 @@
+"""The Job that a launch becomes, compared as a whole, and the operator's template laid over it."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from air_executor.backends.base import Launch
+from air_executor.backends.kubernetes import overlay
+from air_executor.backends.kubernetes.manifests import Site, job_manifest
+from air_executor.core.names import Slot
+from air_executor.errors import BadInputError, SpawnRejectedError
+from air_executor.settings import KubernetesSettings
+
+OLD, TODAY = (1, 20), (1, 34)
+SETTINGS = KubernetesSettings(claim="state", sub_path="team/a")
+SITE = Site("/state", "prod", "air", "0.1", "python:3.12-slim", (1000, 1000), SETTINGS)
+LAUNCH = Launch(
+    slot=Slot("census", 0),
+    uid="0badcafe",
+    run="0badcafe-7",
+    task="count",
+    argv=("sh", "-c", "echo $$ $(date)"),
+    env={"AIR_JOB_ID": "census", "PRICE": "5$"},
+    out_dir="/state/jobs/census/runs/7-count/out",
+    workspace="/state/jobs/census/workspace",
+    bin_dir="/state/bin",
+    project="/",
+    epoch=4,
+)
+LABELS = {
+    "app.kubernetes.io/name": "air-executor-runner",
+    "app.kubernetes.io/component": "runner",
+    "app.kubernetes.io/managed-by": "air-executor",
+    "air-executor/instance": "INSTANCE",
+    "air-executor/job": "census",
+    "air-executor/uid": "0badcafe",
+    "air-executor/run": "0badcafe-7",
+    "air-executor/slot": "0",
+    "air-executor/epoch": "4",
+}
+ANNOTATIONS = {
+    "air-executor/task": "count",
+    "air-executor/version": "0.1",
+    "air-executor/state-dir": "prod/state/team/a",
+}
+CONTAINER = {
+    "name": "task",
+    "image": "python:3.12-slim",
+    "imagePullPolicy": "IfNotPresent",
+    "command": [
+        "sh",
+        "-c",
+        'export PYTHONPATH="$${PYTHONPATH:+$$PYTHONPATH:}/air/bin"; exec sh "$$0" "$$@"',
+        "/air/bin/air-runner",
+        "/air/out",
+        "/air/workspace",
+        "-",
+        "10",
+        "container",
+        "sh",
+        "-c",
+        "echo $$$$ $$(date)",
+    ],
+    "workingDir": "/",
+    "env": [
+        {"name": "HOME", "value": "/tmp"},  # noqa: S108 - in the container
+        {"name": "AIR_JOB_ID", "value": "census"},
+        {"name": "PRICE", "value": "5$$"},
+        {"name": "AIR_QUEUE", "value": "/air/out/queue.jsonl"},
+        {"name": "AIR_RESULT", "value": "/air/out/result.json"},
+        {"name": "AIR_INPUTS", "value": "/air/out/inputs.json"},
+        {"name": "AIR_WORKSPACE", "value": "/air/workspace"},
+        {"name": "AIR_SLOT", "value": "0"},
+    ],
+    "resources": {
+        "requests": {"cpu": "100m", "memory": str(256 << 20)},
+        "limits": {"memory": str(2 << 30)},
+    },
+    "securityContext": {
+        "allowPrivilegeEscalation": False,
+        "capabilities": {"drop": ["ALL"]},
+        "readOnlyRootFilesystem": True,
+    },
+    "volumeMounts": [
+        {"name": "state", "mountPath": "/air/out", "subPath": "team/a/jobs/census/runs/7-count/out"},
+        {"name": "state", "mountPath": "/air/workspace", "subPath": "team/a/jobs/census/workspace"},
+        {"name": "state", "mountPath": "/air/bin", "subPath": "team/a/bin", "readOnly": True},
+        {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108 - in the container
+    ],
+}
+POD = {
+    "restartPolicy": "Never",
+    "automountServiceAccountToken": False,
+    "enableServiceLinks": False,
+    "shareProcessNamespace": True,
+    "terminationGracePeriodSeconds": 12,
+    "securityContext": {
+        "runAsNonRoot": True,
+        "runAsUser": 1000,
+        "runAsGroup": 1000,
+        "fsGroup": 1000,
+        "fsGroupChangePolicy": "OnRootMismatch",
+        "seccompProfile": {"type": "RuntimeDefault"},
+    },
+    "containers": [CONTAINER],
+    "volumes": [
+        {"name": "state", "persistentVolumeClaim": {"claimName": "state"}},
+        {"name": "tmp", "emptyDir": {"medium": "Memory", "sizeLimit": str(256 << 20)}},
+    ],
+}
+
+
+def manifest(server: tuple[int, int] = OLD, **changes: Any) -> dict[str, Any]:  # noqa: ANN401 - any field
+    """Return the Job of the launch with changes."""
+    return job_manifest(SITE, dataclasses.replace(LAUNCH, **changes), server)
+
+
+def container(**changes: Any) -> dict[str, Any]:  # noqa: ANN401 - any field
+    """Return the container of the launch with changes."""
+    found: dict[str, Any] = manifest(**changes)["spec"]["template"]["spec"]["containers"][0]
+    return found
+
+
+def with_settings(**changes: Any) -> Site:  # noqa: ANN401 - any field
+    """Return the site with other settings."""
+    return dataclasses.replace(SITE, settings=dataclasses.replace(SETTINGS, **changes))
+
+
+def test_the_whole_job() -> None:
+    """Nothing is in it that is not here; to an old server nothing is sent that it would drop."""
+    labels = LABELS | {"air-executor/instance": SITE.instance}
+    assert manifest() == {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": {"name": "air-census", "labels": labels, "annotations": ANNOTATIONS},
+        "spec": {
+            "backoffLimit": 0,
+            "completions": 1,
+            "parallelism": 1,
+            "ttlSecondsAfterFinished": 86400,
+            "template": {"metadata": {"labels": labels, "annotations": ANNOTATIONS}, "spec": POD},
+        },
+    }
+
+
+def test_a_newer_server_is_told_never_to_replace_a_pod() -> None:
+    """Today's servers know policies for failed pods; they only add to the Job of an old one."""
+    before, now = manifest()["spec"], manifest(TODAY)["spec"]
+    assert {key: value for key, value in now.items() if key not in before} == {
+        "podFailurePolicy": {
+            "rules": [
+                {"action": "FailJob", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]},
+                {"action": "FailJob", "onExitCodes": {"containerName": "task", "operator": "NotIn", "values": [0]}},
+            ]
+        },
+        "podReplacementPolicy": "Failed",
+    }
+    assert now.items() >= before.items()
+
+
+def test_the_jobs_deadline_is_behind_all_others() -> None:
+    """It only strikes where neither runner nor manager did; without a timeout there is none."""
+    assert manifest(timeout=60.0, grace=5.0)["spec"]["activeDeadlineSeconds"] == 600 + 600 + 120 + 65 + 300
+
+
+def test_the_longest_names_fit() -> None:
+    """A job id of 40 characters, a prefix of 12 and a slot stay below the 63 that Kubernetes allows."""
+    site = dataclasses.replace(SITE, prefix="p" * 12)
+    found = job_manifest(site, dataclasses.replace(LAUNCH, slot=Slot("j" * 40, 99999)), OLD)
+    assert len(found["metadata"]["name"]) <= 63
+    assert all(len(value) <= 63 for value in found["metadata"]["labels"].values())
+
+
+def test_resources_are_reserved_as_asked() -> None:
+    """What a task names is its request and its limit, so that it gets it and no more."""
+    found = container(options={"resources": {"cpu": 1.5, "memory": 1 << 30, "gpu": 2}})["resources"]
+    assert found == {
+        "requests": {"cpu": "1500m", "memory": str(1 << 30)},
+        "limits": {"cpu": "1500m", "memory": str(1 << 30), "nvidia.com/gpu": "2"},
+    }
+
+
+def test_secrets_go_by_reference() -> None:
+    """Their values are in no manifest; without the operator's Secret there are none."""
+    launch = dataclasses.replace(LAUNCH, secrets={"TOKEN": ""})
+    env = job_manifest(with_settings(secret="keys"), launch, OLD)["spec"]["template"]["spec"]["containers"][0]["env"]  # noqa: S106 - a name
+    assert env[-1] == {"name": "TOKEN", "valueFrom": {"secretKeyRef": {"name": "keys", "key": "TOKEN"}}}
+    with pytest.raises(SpawnRejectedError, match="AIR_KUBERNETES_SECRET"):
+        job_manifest(SITE, launch, OLD)
+
+
+def test_a_python_path_of_the_tasks_own_is_kept() -> None:
+    """Ours comes after it."""
+    found = container(env={"PYTHONPATH": "/lib"})
+    assert {"name": "PYTHONPATH", "value": "/lib:/air/bin"} in found["env"]
+    assert found["command"][:2] == ["sh", "/air/bin/air-runner"]
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"network": "host"}, "AIR_KUBERNETES_ALLOW_NETWORKS"),
+        ({"mounts": [{"source": "data", "target": "/data"}]}, "AIR_KUBERNETES_ALLOW_CLAIMS"),
+        ({"mounts": [{"source": "state", "target": "/data"}]}, "AIR_KUBERNETES_ALLOW_CLAIMS"),
+        ({"mounts": [{"source": "allowed", "target": "/air/out"}]}, "belongs to Air-Executor"),
+        ({"mounts": [{"source": "allowed", "target": "/data/../air"}]}, "belongs to Air-Executor"),
+        ({"mounts": [{"source": "allowed/../x", "target": "/data"}]}, r"cannot have \.\."),
+        ({"mounts": [{"source": "/etc", "target": "/data"}]}, "AIR_KUBERNETES_ALLOW_CLAIMS"),
+    ],
+)
+def test_what_a_task_may_not_have(options: dict[str, Any], words: str) -> None:
+    """Tasks get other claims and networks only where the operator lists them, and the state directory never."""
+    site = with_settings(allow_claims=("allowed", "state"))
+    with pytest.raises(SpawnRejectedError, match=words):
+        job_manifest(site, dataclasses.replace(LAUNCH, options=options), OLD)
+
+
+def test_what_the_operator_allows() -> None:
+    """A claim is mounted once however often a task names it; a network is a label for NetworkPolicies."""
+    options = {
+        "network": "lan",
+        "mounts": [
+            {"source": "data/sets", "target": "/sets", "read_only": True},
+            {"source": "data", "target": "/all"},
+        ],
+    }
+    site = with_settings(allow_claims=("data",), allow_networks=("lan",))
+    template = job_manifest(site, dataclasses.replace(LAUNCH, options=options), OLD)["spec"]["template"]
+    assert template["metadata"]["labels"]["air-executor/network"] == "lan"
+    assert template["spec"]["volumes"][2:] == [{"name": "claim-0", "persistentVolumeClaim": {"claimName": "data"}}]
+    assert template["spec"]["containers"][0]["volumeMounts"][4:] == [
+        {"name": "claim-0", "mountPath": "/sets", "subPath": "sets", "readOnly": True},
+        {"name": "claim-0", "mountPath": "/all"},
+    ]
+
+
+def test_the_job_goes_with_its_owner() -> None:
+    """Where the operator names a Deployment, its deletion takes the Jobs along."""
+    owner = {"apiVersion": "apps/v1", "kind": "Deployment", "name": "air", "uid": "u"}
+    assert job_manifest(SITE, LAUNCH, OLD, owner)["metadata"]["ownerReferences"] == [owner]
+
+
+def test_the_template_is_merged_as_kubernetes_merges() -> None:
+    """Named lists item by item, others as a whole, null removes; who the pod is and that it runs once stays."""
+    template = {
+        "metadata": {"labels": {"team": "a", "air-executor/job": "forged"}, "annotations": {"note": "x"}},
+        "spec": {
+            "restartPolicy": "Always",
+            "nodeSelector": {"disk": "fast"},
+            "tolerations": [{"operator": "Exists"}],
+            "priorityClassName": "low",
+            "shareProcessNamespace": None,
+            "volumes": [{"name": "cache", "emptyDir": {}}, {"name": "tmp", "emptyDir": {"medium": None}}],
+            "containers": [
+                {
+                    "name": "task",
+                    "env": [{"name": "PRICE", "value": "6"}, {"name": "ZONE", "value": "z"}],
+                    "volumeMounts": [{"name": "cache", "mountPath": "/cache"}],
+                },
+                {"name": "proxy", "image": "proxy:1"},
+            ],
+        },
+    }
+    found = job_manifest(dataclasses.replace(SITE, template=template), LAUNCH, OLD)["spec"]["template"]
+    pod = {key: value for key, value in POD.items() if key != "shareProcessNamespace"}
+    env = [{"name": "PRICE", "value": "6"} if item["name"] == "PRICE" else item for item in CONTAINER["env"]]  # type: ignore[index]
+    assert found["metadata"]["labels"] == LABELS | {"air-executor/instance": SITE.instance, "team": "a"}
+    assert found["metadata"]["annotations"] == ANNOTATIONS | {"note": "x"}
+    assert found["spec"] == pod | {
+        "nodeSelector": {"disk": "fast"},
+        "tolerations": [{"operator": "Exists"}],
+        "priorityClassName": "low",
+        "volumes": [
+            POD["volumes"][0],  # type: ignore[index]
+            {"name": "tmp", "emptyDir": {"sizeLimit": str(256 << 20)}},
+            {"name": "cache", "emptyDir": {}},
+        ],
+        "containers": [
+            CONTAINER
+            | {
+                "env": [*env, {"name": "ZONE", "value": "z"}],
+                "volumeMounts": [*CONTAINER["volumeMounts"], {"name": "cache", "mountPath": "/cache"}],
+            },
+            {"name": "proxy", "image": "proxy:1"},
+        ],
+    }
+
+
+def test_directives_of_a_patch() -> None:
+    """`$patch` deletes an item, or replaces an object where it would be merged."""
+    base = {"volumes": [{"name": "a", "x": 1}, {"name": "b"}], "securityContext": {"runAsUser": 1, "fsGroup": 1}}
+    patch = {
+        "volumes": [{"name": "b", "$patch": "delete"}],
+        "securityContext": {"$patch": "replace", "runAsUser": 2},
+    }
+    assert overlay.merge(base, patch) == {
+        "volumes": [{"name": "a", "x": 1}],
+        "securityContext": {"runAsUser": 2},
+    }
+    with pytest.raises(BadInputError, match="needs a name"):
+        overlay.merge(base, {"volumes": [{"emptyDir": {}}]})
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("spec: [1]", "spec must be an object"),
+        ("kind: Pod", "metadata and spec"),
+        ("[1]", "metadata and spec"),
+        ("a: b: c", "cannot be read"),
+        (None, "cannot be read"),
+    ],
+)
+def test_a_template_that_is_none(tmp_path: Path, text: str | None, words: str) -> None:
+    """The manager does not start with it, and says what is wrong."""
+    path = tmp_path / "pod.yaml"
+    if text is not None:
+        path.write_text(text)
+    with pytest.raises(BadInputError, match=words):
+        overlay.load(str(path))
