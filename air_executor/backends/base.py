@@ -45,13 +45,14 @@ class Launch:
 
     def environment(self, out_dir: str, workspace: str) -> dict[str, str]:
         """Return the task's variables, for a runner that sees its `out/` and its workspace at these paths."""
-        paths = {
+        own = {
             "AIR_QUEUE": f"{out_dir}/queue.jsonl",
             "AIR_RESULT": f"{out_dir}/result.json",
             "AIR_INPUTS": f"{out_dir}/inputs.json",
             "AIR_WORKSPACE": workspace,
+            "AIR_SLOT": str(self.slot.number),
         }
-        return {**self.env, **paths, **self.secrets}
+        return {**self.env, **own, **self.secrets}
 
 
 @dataclass(frozen=True, slots=True)

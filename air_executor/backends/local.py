@@ -106,7 +106,7 @@ class LocalBackend:
         return None
 
     def spawn(self, launch: Launch) -> None:
-        """See `Backend.spawn`. The task also gets `AIR_SLOT`, the slot's number, by which we know what it leaves."""
+        """See `Backend.spawn`."""
         self._adopt()
         slot = launch.slot
         if slot in self._runners:
@@ -198,7 +198,6 @@ class LocalBackend:
 
     def _start(self, launch: Launch, fd: int) -> int:
         env = {**self._environ, **launch.environment(launch.out_dir, launch.workspace)}
-        env["AIR_SLOT"] = str(launch.slot.number)
         python_path = env.get("PYTHONPATH")
         env["PYTHONPATH"] = f"{python_path}{os.pathsep}{launch.bin_dir}" if python_path else launch.bin_dir
         runner = f"{launch.bin_dir}/air-runner"
