@@ -47,9 +47,10 @@ def done(phase: str = "succeeded", reason: str = "ok", code: int | None = 0, mes
     return Done(phase, reason, NOW - 1, code, message)
 
 
-def attempt(reason: str = "ok", code: int | None = 0) -> Attempt:
-    """Return a run of two seconds."""
-    return Attempt(1, 0, NOW - 10, 0.1, 2.0, 0.1, reason, code)
+def attempt(reason: str = "ok", code: int | None = 0, *, mebibytes: int | None = None) -> Attempt:
+    """Return a run of two seconds, with so much memory."""
+    limit = None if mebibytes is None else mebibytes << 20
+    return Attempt(1, 0, NOW - 10, 0.1, 2.0, 0.1, reason, code, memory_limit=limit)
 
 
 @pytest.mark.parametrize(
@@ -64,6 +65,25 @@ def attempt(reason: str = "ok", code: int | None = 0) -> Attempt:
         (task("a", done("failed", "error", 137)), "failed: exit code 137: killed by SIGKILL"),
         (task("a", done("failed", "timeout", 143), timeout=5), "failed: killed by its timeout of 5s"),
         (task("a", done("failed", "oom", 137)), "failed: ran out of memory"),
+        (
+            task(
+                "a",
+                done("failed", "oom", 1, "1 process was killed at the limit of 768Mi"),
+                attempts=(attempt("oom", 1, mebibytes=512), attempt("oom", 1, mebibytes=768)),
+            ),
+            (
+                "failed after 2 runs: ran out of memory: 1 process was killed at the limit of 768Mi "
+                "(killed for memory at 512Mi; tried again with 768Mi)"
+            ),
+        ),
+        (
+            task("a", done(), attempts=(attempt("oom", 137, mebibytes=512), attempt(mebibytes=768))),
+            "succeeded after 2 runs in 2s (killed for memory at 512Mi; tried again with 768Mi)",
+        ),
+        (
+            task("a", done("failed", "timeout", 143, "1 process was killed at the limit of 1Gi"), timeout=5),
+            "failed: killed by its timeout of 5s; 1 process was killed at the limit of 1Gi",
+        ),
         (task("a", done("failed", "lost", None)), "failed: its runner vanished without an outcome"),
         (
             task("a", done("failed", "rejected", 0, "queue.jsonl:2: bad")),
@@ -129,6 +149,20 @@ def test_a_retry_says_what_went_wrong() -> None:
     text = explain_task(job(waiting), waiting, CALM)
     assert "2027-01-15T08:00:05.000Z, in 5s" in text
     assert "(run 1 ended: exit code 3)" in text
+
+
+def test_a_run_with_more_memory_says_why() -> None:
+    """The amounts are told while the next run waits, and while it runs."""
+    spec = {"resources": {"memory": 512 << 20, "memory_growth": 1.5}}
+    before = (attempt("oom", 137, mebibytes=512),)
+    waiting = task("b", Queued(NOW + 5, retrying=True), attempts=before, **spec)
+    text = explain_task(job(waiting), waiting, CALM)
+    assert text.endswith("in 5s (run 1 ended: killed for memory at 512Mi; tries again with 768Mi)")
+    running = task("b", Running(2, 0, NOW - 3, memory_limit=768 << 20), attempts=before, **spec)
+    assert (
+        explain_task(job(running), running, CALM)
+        == "task b has been running for 3s (run 2, attempt 2; killed for memory at 512Mi; tried again with 768Mi)"
+    )
 
 
 def test_after_names_what_of_the_tree_is_not_done() -> None:

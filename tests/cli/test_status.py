@@ -127,6 +127,18 @@ def test_messages_of_tasks_are_only_text(air: Air, client: Client, text: str) ->
         assert text in air("status", "j").out
 
 
+def test_a_page_tells_of_memory_that_has_grown(air: Air, client: Client) -> None:
+    """With how much a task was killed and tried again, in the table and as data."""
+    task = ended("a", seq=2)
+    grown = [Attempt(1, 0, THEN, 0.5, 2.0, 0.5, "oom", 137, memory_limit=512 << 20)]
+    grown += [Attempt(2, 0, THEN + 3, 0.5, 2.0, 0.5, "ok", 0, memory_limit=768 << 20)]
+    task.attempts, task.runs = grown, 2
+    create(client, "j", task)
+    assert "killed for memory at 512Mi; tried again with 768Mi" in air("status", "j").out
+    record = json.loads(air("status", "j", "--json").out)
+    assert [one["memory_limit"] for one in record["tasks"][0]["attempts"]] == [512 << 20, 768 << 20]
+
+
 def test_what_does_not_exist_is_3(air: Air) -> None:
     """Every command that names a job says so in one line."""
     for command in ("status", "logs", "explain", "wait", "report", "cancel", "run"):

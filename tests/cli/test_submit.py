@@ -103,6 +103,20 @@ def test_names_that_look_secret_are_warned_of(air: Air) -> None:
     assert "hunter2" not in done.err
 
 
+def test_memory_that_cannot_grow_is_warned_of(air: Air, project: Path) -> None:
+    """Growth is for retries: who asks for it without any is told, for the tasks that it concerns."""
+    text = """id: grow
+defaults: {command: "true", resources: {memory: 64Mi, memory_growth: 2}}
+tasks: [{id: a}, {id: b, retries: 1}, {id: c}]
+"""
+    (project / "job.yaml").write_text(text)
+    done = air("submit", "job.yaml")
+    assert done.code == 0
+    assert "a and 1 more: `memory_growth` acts on retries only, and `retries` is 0" in done.err
+    (project / "job.yaml").write_text(text.replace("id: grow", "id: fine").replace("command:", "retries: 1, command:"))
+    assert "warning" not in air("submit", "job.yaml").err
+
+
 def test_json_has_the_names_of_the_state_file(air: Air) -> None:
     """`--json` may stand before or after the command."""
     assert json.loads(air("--json", "submit", "a", "--", "true").out).keys() == {"id", "uid", "phase"}

@@ -19,6 +19,7 @@ JSON: st.SearchStrategy[Any] = st.recursive(
     max_leaves=6,
 )
 
+LIMITS = st.integers(2**20, 2**50)
 ATTEMPTS = st.builds(
     Attempt,
     seq=st.integers(1, 10**6),
@@ -31,6 +32,7 @@ ATTEMPTS = st.builds(
     exit_code=st.none() | st.integers(0, 255),
     cpu=st.none() | SECONDS,
     memory=st.none() | st.integers(0, 2**50),
+    memory_limit=st.none() | LIMITS,
     cost=SECONDS,
     clock_stepped=st.booleans(),
     waited=st.none() | SECONDS,
@@ -78,7 +80,15 @@ def tasks(draw: st.DrawFn, name: str, position: int, earlier: list[str]) -> Task
     parent = draw(st.none() | st.sampled_from(earlier)) if earlier else None
     status = draw(
         STATUSES
-        | st.builds(Running, st.integers(1, 10**6), st.just(position), TIMES, st.none() | TEXT, st.none() | SECONDS)
+        | st.builds(
+            Running,
+            st.integers(1, 10**6),
+            st.just(position),
+            TIMES,
+            st.none() | TEXT,
+            st.none() | SECONDS,
+            st.none() | LIMITS,
+        )
     )
     task = TaskState(name, spec, position=position, queued_by=parent, status=status)
     task.runs, task.charged, task.faults = (draw(st.integers(0, 99)) for _ in range(3))

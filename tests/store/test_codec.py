@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from air_executor.core import events as ev
+from air_executor.core.memory import memory_of
 from air_executor.core.state import Attempt, Done, JobState, Queued, Running, TaskState
 from air_executor.core.transitions import Job
 from air_executor.core.usage import Moments, Stages
@@ -83,6 +84,17 @@ def test_format_1_loads_for_ever() -> None:
     assert codec.dump_job(job) == text
 
 
+def test_format_1_with_memory_loads_for_ever() -> None:
+    """Tasks with limits on their memory, from before and after each run kept its own, mean what they meant."""
+    text = FORMAT_1.with_name("memory.json").read_bytes()
+    job = codec.load_job(text, "memory.json")
+    old, grown = job.tasks["old"], job.tasks["grown"]
+    assert [one.memory_limit for one in (*old.attempts, *grown.attempts)] == [None, 64 << 20]
+    assert isinstance(grown.status, Running)
+    assert (grown.status.memory_limit, memory_of(grown), memory_of(old)) == (96 << 20, 96 << 20, 128 << 20)
+    assert codec.dump_job(job) == text
+
+
 def test_format_1_can_be_worked_on() -> None:
     """The fixture of format 1 is a job that a manager can go on with."""
     job = Job(codec.load_job(FORMAT_1.read_bytes(), str(FORMAT_1)))
@@ -122,6 +134,10 @@ def test_format_1_can_be_worked_on() -> None:
         (lambda raw: raw["tasks"][2].update(env={"A": 1}), "tasks[2].env: must be an object of texts"),
         (lambda raw: raw["tasks"][2].update(queued_by=[]), "tasks[2].queued_by: must be text"),
         (lambda raw: raw["tasks"][2].pop("command"), "missing 'command'"),
+        (lambda raw: raw["tasks"][2].update(resources={"memory": "1Gi"}), "tasks[2].resources.memory: must be a whole"),
+        (lambda raw: raw["tasks"][2].update(resources={"memory_growth": 0}), "must be a number from 1 to 16"),
+        (lambda raw: raw["spec"].update(defaults={"resources": {"cpu": []}}), "spec.defaults.resources.cpu: must be"),
+        (lambda raw: raw["tasks"][1]["run"].update(memory_limit=1), "tasks[1].run.memory_limit: must be"),
         (lambda raw: raw["tasks"][0].update(result=float("nan")), "NaN"),
         (lambda raw: raw["tasks"][1]["run"].update(slot=-1), "tasks[1].run.slot: must be"),
         (lambda raw: raw["tasks"][0]["attempts"][0].update(work="long"), "tasks[0].attempts.work: must be"),

@@ -1,0 +1,30 @@
+"""What `run` prints as runs end, where there is no terminal."""
+
+from __future__ import annotations
+
+import pytest
+
+from air_executor.cli.follow import Follower
+from air_executor.core.state import Attempt, JobState, Queued, TaskState
+
+THEN = 1_700_000_000.0
+
+
+@pytest.mark.parametrize(
+    ("reason", "code", "said"),
+    [
+        ("oom", 137, "a failed in 2s (ran out of memory), will run again with 1Gi\n"),
+        ("error", 3, "a failed in 2s (exit code 3), will run again\n"),
+    ],
+)
+def test_a_retry_with_more_memory_is_told(
+    capsys: pytest.CaptureFixture[str], reason: str, code: int, said: str
+) -> None:
+    """The line about a run that is tried again says how much the next one gets, if that is why."""
+    spec = {"command": "x", "resources": {"memory": 512 << 20, "memory_growth": 2}}
+    task = TaskState("a", spec, position=0, queued_by=None, status=Queued(retrying=True))
+    task.attempts = [Attempt(1, 0, THEN, 0.1, 2.0, 0.1, reason, code, memory_limit=512 << 20)]
+    job = JobState("j", "0badcafe", {}, submitted_at=THEN, tasks={"a": task})
+    with Follower() as follower:
+        follower.look([job])
+    assert capsys.readouterr().out == said
