@@ -27,8 +27,14 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.crash", description=__doc__.partition("\n")[0])
     parser.add_argument("--trials", type=int, default=20, help="how many")
     parser.add_argument("--seed", type=int, default=1, help="of the first trial; the next ones count up from it")
-    parser.add_argument("--backend", choices=["local"], default="local", help="where runners run")
+    parser.add_argument("--backend", choices=["local", "docker"], default="local", help="where runners run")
     parser.add_argument("--faults", type=float, default=0.0, help="probability that a call of the store fails")
+    parser.add_argument(
+        "--engine-restarts",
+        type=float,
+        default=0.0,
+        help="probability that a trial stops or kills the Docker Engine and starts it again: all that run there suffer",
+    )
     parser.add_argument("--jobs", type=int, default=2, help="trials at a time")
     parser.add_argument("--folder", help="where trials work, and stay if they fail (default: a temporary one)")
     chosen = parser.parse_args()
@@ -37,13 +43,18 @@ def main() -> int:
     begun = time.monotonic()
     seeds = range(chosen.seed, chosen.seed + chosen.trials)
     done: list[trial.Outcome] = []
+    how = (chosen.faults, folder, chosen.backend, chosen.engine_restarts)
+    flags = "".join(
+        f" --{name.replace('_', '-')} {value}"
+        for name, value in vars(chosen).items()
+        if name in ("backend", "faults", "engine_restarts") and value != parser.get_default(name)
+    )
     with ProcessPoolExecutor(chosen.jobs, mp_context=multiprocessing.get_context("spawn")) as pool:
-        for future in as_completed([pool.submit(trial.run_seed, seed, chosen.faults, folder) for seed in seeds]):
+        for future in as_completed([pool.submit(trial.run_seed, seed, *how) for seed in seeds]):
             outcome = future.result()
             done.append(outcome)
             if outcome.violations:
-                faults = f" --faults {chosen.faults}" if chosen.faults else ""
-                again = f"python -m tests.crash --seed {outcome.seed} --trials 1{faults}"
+                again = f"python -m tests.crash --seed {outcome.seed} --trials 1{flags}"
                 _say(f"FAILED seed {outcome.seed} (kept in {folder}/{outcome.seed}; again: {again})")
                 for violation in outcome.violations:
                     _say(f"    {violation}")
@@ -51,7 +62,8 @@ def main() -> int:
     _say(
         f"{len(done)} trials, seeds {seeds.start} to {seeds.stop - 1}: {failed} failed; "
         f"{sum(o.managers for o in done)} managers started, {sum(o.manager_kills for o in done)} killed; "
-        f"{sum(o.runner_kills for o in done)} runners or tasks killed; {sum(o.tasks for o in done)} tasks in "
+        f"{sum(o.runner_kills for o in done)} runners or tasks killed; "
+        f"{sum(o.interruptions for o in done)} interruptions of the platform; {sum(o.tasks for o in done)} tasks in "
         f"{sum(o.runs for o in done)} runs; {time.monotonic() - begun:.0f} s"
     )
     return 1 if failed else 0

@@ -5,10 +5,9 @@ from __future__ import annotations
 import json
 import os
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
-from tests.crash import processes
 from tests.crash.plan import Trial
 
 ENDED = {"succeeded", "failed", "cancelled"}
@@ -35,12 +34,12 @@ def all_ended(state_dir: str, trial: Trial) -> bool:
     return not requests(state_dir) and all(state is not None and state["phase"] in ENDED for state in states)
 
 
-def violations(state_dir: str, trial: Trial) -> list[str]:
-    """Return every promise that was broken, one sentence each. The manager has been stopped cleanly."""
-    return list(_find(state_dir, trial))
+def violations(state_dir: str, trial: Trial, left: Sequence[object]) -> list[str]:
+    """Return every promise that was broken, one sentence each; the manager has been stopped, and `left` still runs."""
+    return list(_find(state_dir, trial, left))
 
 
-def _find(state_dir: str, trial: Trial) -> Iterator[str]:
+def _find(state_dir: str, trial: Trial, left: Sequence[object]) -> Iterator[str]:
     extra = set(os.listdir(f"{state_dir}/jobs")) - set(trial.labels)
     if extra:
         yield f"jobs that nobody submitted: {sorted(extra)}"
@@ -56,9 +55,8 @@ def _find(state_dir: str, trial: Trial) -> Iterator[str]:
         workspace = f"{state_dir}/jobs/{job}/workspace"
         yield from _in_markers(job, workspace)
         yield from _in_state(job, labels, state, workspace, trial)
-    left = processes.below(state_dir)
     if left:
-        yield f"left running: {left}"
+        yield f"left behind: {left}"
     # What else is in tmp/ goes once it is an hour old, for a submitter may be at work on it.
     names = [name for folder in ("journal", "tmp") for name in os.listdir(f"{state_dir}/{folder}")]
     names = [name for name in names if (name.isdigit() and len(name) < 12) or name.endswith(".jsonl")]

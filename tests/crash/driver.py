@@ -26,6 +26,17 @@ BUG = 70
 
 
 @dataclass(frozen=True, slots=True)
+class Docker:
+    """How a manager comes to its containers."""
+
+    address: str
+    """Of the engine."""
+    prefix: str
+    image: str
+    timeout: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
 class How:
     """How to run a manager."""
 
@@ -37,6 +48,8 @@ class How:
     from_files: bool = False
     faults: float = 0.0
     seed: int = 0
+    docker: Docker | None = None
+    """None: runners are processes."""
 
     @property
     def state_dir(self) -> str:
@@ -111,13 +124,21 @@ def _manage(how: How) -> int:
     )
     for name in [name for name in os.environ if name.startswith("AIR_")]:
         del os.environ[name]
-    flags = {
+    flags: dict[str, object] = {
         "state_dir": how.state_dir,
         "max_runners": how.max_runners,
         "poll_interval": how.poll_interval,
         "platform_retries": how.platform_retries,
         "events": how.events,
     }
+    if how.docker is not None:
+        os.environ["DOCKER_HOST"] = how.docker.address
+        flags |= {
+            "backend": "docker",
+            "name_prefix": how.docker.prefix,
+            "runner_image": how.docker.image,
+            "docker.timeout": how.docker.timeout,
+        }
     manager = make_manager(load(flags, env={}, cwd=how.project), from_files=how.from_files)
     if how.faults:
         faulty = faults.install(faults.at_random(random.Random(how.seed), how.faults), setattr)

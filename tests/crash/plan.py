@@ -7,14 +7,34 @@ be repeated a few times.
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 RETRIES = 50
 """User's retries of each task: more than a trial can kill."""
 
-TARGETS = ("manager", "manager", "manager", "runner", "task", "group", "both")
-"""Who is killed; the manager is who has most to lose."""
+TARGETS: Mapping[str, Sequence[str]] = {
+    "local": ("manager", "manager", "manager", "runner", "task", "group", "both"),
+    "docker": ("manager", "manager", "manager", "runner", "inside", "removed", "both", "silence", "break"),
+}
+"""Who is killed, by backend; the manager is who has most to lose."""
+
+KIT: Mapping[str, Mapping[str, Any]] = {
+    "local": {"workdir": "kit"},
+    "docker": {
+        "workdir": "/kit",
+        "mounts": [{"source": "kit", "target": "/kit", "read_only": True}],
+        "network": "none",
+    },
+}
+"""How a task finds its script and what it is to queue, which lie in the folder `kit` of the project."""
+
+PAUSES: Mapping[str, Sequence[Sequence[float]]] = {
+    "local": ((0.01, 0.05, 0.15, 0.3), (0.002, 0.005, 0.01, 0.03)),
+    "docker": ((0.1, 0.3, 0.8, 1.5), (0.002, 0.01, 0.05, 0.2)),
+}
+"""Seconds between two blows: as long as tasks take to start and end, or short ones, which hit recovery."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +57,7 @@ class Trial:
     """One trial."""
 
     seed: int
+    backend: str = "local"
     jobs: list[dict[str, Any]] = field(default_factory=list)
     """As users write them."""
     queues: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
@@ -50,6 +71,11 @@ class Trial:
     faults: float = 0.0
     """Probability that a call of the store fails."""
 
+    def task(self, label: str, *, seconds: str = "0", fails: str = "0", straggler: str = "0") -> dict[str, Any]:
+        """Return the task with this label; see `task.sh` for the rest."""
+        command = ["./task.sh", label, seconds, fails, straggler]
+        return {"command": command, "retries": RETRIES, "grace": 1, **KIT[self.backend]}
+
     @property
     def merges(self) -> dict[str, set[str]]:
         """For each label of a merge, the labels whose results it must have been given."""
@@ -60,24 +86,24 @@ class Trial:
         }
 
 
-def draw(seed: int, faults: float = 0.0) -> Trial:
-    """Return the trial of a seed."""
+def draw(seed: int, faults: float = 0.0, backend: str = "local", engine_restarts: float = 0.0) -> Trial:
+    """Return the trial of a seed; `engine_restarts` is the probability that the engine is restarted in it."""
     chance = random.Random(seed)
-    trial = Trial(seed, faults=faults)
+    trial = Trial(seed, backend, faults=faults)
     trial.max_runners = chance.choice((1, 2, 4))
     trial.events = chance.random() < 0.5
     trial.poll_interval = chance.choice((0.02, 0.1))
     for name, runners in (("seq", 1), ("par", 3)):
         trial.labels[name] = []
         root = _tree(trial, chance, name, f"{name}-root", depth=0)
-        merge = _task(chance, f"{name}-merge") | {"id": f"{name}-merge", "after": [f"{name}-root"]}
+        merge = _task(trial, chance, f"{name}-merge") | {"id": f"{name}-merge", "after": [f"{name}-root"]}
         trial.labels[name].append(f"{name}-merge")
         trial.jobs.append({"id": name, "max_runners": runners, "tasks": [root, merge]})
     if chance.random() < 0.5:
-        child: dict[str, Any] = {"id": "kid", "tasks": [_task(chance, f"kid-{n}") for n in range(2)]}
+        child: dict[str, Any] = {"id": "kid", "tasks": [_task(trial, chance, f"kid-{n}") for n in range(2)]}
         trial.labels["kid"] = ["kid-0", "kid-1"]
         trial.queues.setdefault(chance.choice(["seq-root", "par-root"]), []).append({"job": child})
-    pauses = chance.choice(((0.01, 0.05, 0.15, 0.3), (0.002, 0.005, 0.01, 0.03)))  # the short ones hit recovery
+    pauses = chance.choice(PAUSES[backend])
     for number in range(chance.randint(2, 8)):
         pause = chance.choice(pauses) * (0.2 + chance.random())
         added = None
@@ -86,13 +112,16 @@ def draw(seed: int, faults: float = 0.0) -> Trial:
             added = (job, f"{job}-added-{number}")
             trial.labels[job].append(added[1])
         working = added is not None or chance.random() < 0.5
-        trial.steps.append(Step(pause, working, chance.choice(TARGETS), chance.random(), added))
+        trial.steps.append(Step(pause, working, chance.choice(TARGETS[backend]), chance.random(), added))
+    if chance.random() < engine_restarts:
+        number = chance.randrange(len(trial.steps))
+        trial.steps[number] = replace(trial.steps[number], target="engine")
     return trial
 
 
 def _tree(trial: Trial, chance: random.Random, job: str, label: str, depth: int) -> dict[str, Any]:
     trial.labels[job].append(label)
-    task = _task(chance, label)
+    task = _task(trial, chance, label)
     if chance.random() < 0.7:  # the others are named by the manager
         task["id"] = label
     if depth == 0:
@@ -104,13 +133,8 @@ def _tree(trial: Trial, chance: random.Random, job: str, label: str, depth: int)
     return task
 
 
-def _task(chance: random.Random, label: str) -> dict[str, Any]:
+def _task(trial: Trial, chance: random.Random, label: str) -> dict[str, Any]:
     seconds = chance.choice(("0", "0", "0.01", "0.05", "0.3"))
     fails = chance.choice(("0", "0", "0", "1", "2"))
     straggler = chance.choice("00000000001123")
-    return {"command": ["./task.sh", label, seconds, fails, straggler], "retries": RETRIES, "grace": 1}
-
-
-def added_task(label: str) -> dict[str, Any]:
-    """Return the task of an `add` request."""
-    return {"command": ["./task.sh", label, "0", "0", "0"], "retries": RETRIES, "grace": 1}
+    return trial.task(label, seconds=seconds, fails=fails, straggler=straggler)

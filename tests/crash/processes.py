@@ -63,6 +63,35 @@ def kill(state_dir: str, target: str, choice: float) -> str | None:
     return f"{target} {victim.pid} {victim.command}"
 
 
+class Processes:
+    """The runners of one trial: see `tests.crash.platform.Platform`."""
+
+    def __init__(self, state_dir: str) -> None:
+        self._state_dir = state_dir
+
+    def left(self) -> list[str]:
+        """Return what is there."""
+        return [str(process) for process in below(self._state_dir)]
+
+    def lingering(self) -> bool:
+        """What has ended is gone."""
+        return False
+
+    def strike(self, target: str, choice: float) -> str | None:
+        """Kill; see `kill`."""
+        return kill(self._state_dir, target, choice)
+
+    def relent(self) -> None:
+        """What was killed stays so."""
+
+    def clear(self) -> None:
+        """Kill whatever is left."""
+        clear(self._state_dir)
+
+    def close(self) -> None:
+        """There is nothing to let go of."""
+
+
 def clear(state_dir: str) -> None:
     """Kill whatever of a failed trial is left, so that it does not disturb the next one."""
     for process in below(state_dir):

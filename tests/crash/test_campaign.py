@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
 
+from tests.conftest import wait_for
 from tests.crash import plan, processes
+from tests.crash.gate import Gate
+from tests.engine import require_engine, require_image
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="finds runners through /proc")
 
+SCRIPT = Path(__file__).with_name("task.sh")
 TRIALS = int(os.environ.get("CRASH_TRIALS", "200"))
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -42,16 +48,26 @@ def test_no_promise_is_broken_by_a_failing_volume(tmp_path: Path) -> None:
     campaign(tmp_path, "--trials", str(max(1, TRIALS // 10)), "--faults", "0.01")
 
 
+@pytest.mark.timeout(1200)
+@pytest.mark.xdist_group("engine")
+def test_no_promise_is_broken_by_kills_of_containers(tmp_path: Path) -> None:
+    """The same with containers, which are also removed while they run, and an engine that does not always answer."""
+    require_image()
+    campaign(tmp_path, "--backend", "docker", "--trials", str(max(1, TRIALS // 4)))
+
+
 def test_a_seed_is_a_plan() -> None:
     """The same seed draws the same trial, another one another."""
     assert plan.draw(7) == plan.draw(7)
     assert plan.draw(7) != plan.draw(8)
+    assert plan.draw(7, backend="docker") == plan.draw(7, backend="docker")
+    targets = {step.target for step in plan.draw(7, backend="docker", engine_restarts=1).steps}
+    assert "engine" in targets
 
 
 def test_the_tasks_can_tell(tmp_path: Path) -> None:
     """The tasks' own proof works: a second live run in a slot is seen, a killed one is not taken for it."""
     (tmp_path / "begin.other.0123abcd-1").touch()
-    script = Path(__file__).with_name("task.sh")
 
     def run(number: int, label: str = "one") -> str:
         environ = {
@@ -63,7 +79,7 @@ def test_the_tasks_can_tell(tmp_path: Path) -> None:
             "AIR_RESULT": str(tmp_path / "result"),
             "AIR_INPUTS": "/dev/null",
         }
-        subprocess.run([script, label, "0", "0", "0"], env=environ, cwd=tmp_path, check=True)
+        subprocess.run([SCRIPT, label, "0", "0", "0"], env=environ, cwd=tmp_path, check=True)
         path = tmp_path / "violations"
         return path.read_text(encoding="utf-8") if path.exists() else ""
 
@@ -84,3 +100,70 @@ def test_what_runs_is_found(tmp_path: Path) -> None:
         assert processes.below(f"{tmp_path}/jobs/b") == []
         processes.clear(str(tmp_path))
         assert child.wait() == -9
+
+
+@pytest.mark.xdist_group("engine")
+def test_tasks_in_containers_can_tell(tmp_path: Path) -> None:
+    """What one run has left behind in another container is seen for as long as it lives, and not any longer."""
+    engine, image = require_engine(), require_image()
+    tmp_path.chmod(0o777)
+    host = engine.create_host_config(network_mode="none", binds=[f"{tmp_path}:/air/workspace", f"{SCRIPT}:/task.sh"])
+    made: list[str] = []
+
+    def run(number: int, seconds: str) -> str:
+        out = {name: f"/air/workspace/{name}" for name in ("AIR_QUEUE", "AIR_RESULT")}
+        environ = {**out, "AIR_WORKSPACE": "/air/workspace", "AIR_SLOT": "0", "AIR_RUN_ID": f"0123abcd-{number}"}
+        command = ["sh", "/task.sh", f"label{number}", seconds, "0", "0"]
+        container = engine.create_container(image, command, environment=environ, host_config=host)
+        made.append(str(container["Id"]))
+        engine.start(container)
+        return str(container["Id"])
+
+    def violations() -> str:
+        path = tmp_path / "violations"
+        return path.read_text(encoding="utf-8") if path.exists() else ""
+
+    try:
+        first = run(1, "60")
+        wait_for((tmp_path / "slot-0.busy").exists, what="the first to be in its slot")
+        engine.kill(first)
+        engine.wait(first)
+        engine.wait(run(2, "0"))
+        assert (tmp_path / "end.label2.0123abcd-2").exists()
+        assert violations() == ""
+        run(3, "60")
+        wait_for((tmp_path / "slot-0.busy").exists, what="the third to be in its slot")
+        engine.wait(run(4, "0"))
+        assert "slot 0 is taken by run 0123abcd-3" in violations()
+    finally:
+        for container in made:
+            engine.remove_container(container, force=True)
+        engine.close()
+
+
+def test_a_gate_falls_silent_and_breaks() -> None:
+    """What asks through a gate gets an answer, late while the gate is shut, none once connections are broken."""
+    with tempfile.TemporaryDirectory() as folder, socket.socket(socket.AF_UNIX) as engine:
+        engine.bind(f"{folder}/engine")
+        engine.listen()
+        gate = Gate(f"{folder}/engine")
+        try:
+            with socket.socket(socket.AF_UNIX) as client:
+                client.settimeout(10)
+                client.connect(gate.address.removeprefix("unix://"))
+                answering, _ = engine.accept()
+                with answering:
+                    gate.shut()
+                    client.sendall(b"ping")
+                    answering.settimeout(0.2)
+                    with pytest.raises(TimeoutError):
+                        answering.recv(4)
+                    gate.open()
+                    answering.settimeout(10)
+                    assert answering.recv(4) == b"ping"
+                    answering.sendall(b"pong")
+                    assert client.recv(4) == b"pong"
+                    gate.slam()
+                    assert (client.recv(4), answering.recv(4)) == (b"", b"")
+        finally:
+            gate.close()

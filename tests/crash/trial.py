@@ -13,12 +13,16 @@ from air_executor.core.spec import Job
 from air_executor.store.inbox import Request
 from air_executor.store.presence import read_record
 from tests.crash import check, processes
-from tests.crash.driver import BUG, HELD, Driven, How
-from tests.crash.plan import Trial, added_task, draw
+from tests.crash.driver import BUG, HELD, Docker, Driven, How
+from tests.crash.plan import Trial, draw
+from tests.crash.platform import Platform
 
 HERE = os.path.dirname(os.path.abspath(__file__))
-PATIENCE = 60.0
+PATIENCE = {"local": 60.0, "docker": 180.0}
 """Seconds after the last kill within which all jobs must have ended."""
+
+INTERRUPTIONS = frozenset({"silence", "break", "engine"})
+"""Steps that keep the platform from answering, and hurt nobody by themselves."""
 
 HOPELESS = 3
 """Managers that may leave by themselves before the trial is given up."""
@@ -34,6 +38,8 @@ class Outcome:
     """Managers started."""
     manager_kills: int = 0
     runner_kills: int = 0
+    interruptions: int = 0
+    """Times at which the platform did not answer for a while."""
     tasks: int = 0
     runs: int = 0
     seconds: float = 0.0
@@ -55,6 +61,13 @@ class Arena:
         )
         self.state_dir = self.how.state_dir
         self.manager: Driven | None = None
+        self.platform: Platform = processes.Processes(self.state_dir)
+        if trial.backend == "docker":
+            # The SDK, which a campaign of processes need not have.
+            from tests.crash.containers import Containers  # noqa: PLC0415
+
+            self.platform = found = Containers(os.path.dirname(project))
+            self.how = replace(self.how, docker=Docker(found.address, found.prefix, found.image))
 
     def note(self, text: str) -> None:
         """Write into the managers' log what was done to them."""
@@ -64,10 +77,10 @@ class Arena:
     def prepare(self) -> None:
         """Lay out the project and submit its jobs."""
         project = self.how.project
-        os.makedirs(f"{project}/plan")
-        shutil.copy(f"{HERE}/task.sh", project)
+        os.makedirs(f"{project}/kit/plan")
+        shutil.copy(f"{HERE}/task.sh", f"{project}/kit")
         for label, lines in self.trial.queues.items():
-            with open(f"{project}/plan/{label}.jsonl", "w", encoding="utf-8") as file:
+            with open(f"{project}/kit/plan/{label}.jsonl", "w", encoding="utf-8") as file:
                 file.writelines(json.dumps(line) + "\n" for line in lines)
         self.client = Client(self.state_dir)
         for job in self.trial.jobs:
@@ -93,24 +106,30 @@ class Arena:
                 raise AssertionError("gave up")
 
     def strike(self) -> None:
-        """Go through the plan's steps."""
+        """Go through the plan's steps. An interruption lasts until the next step is done."""
+        interrupted = False
         for step in self.trial.steps:
             self.ensure_manager()
             if step.working:
                 self.await_work()
             if step.add is not None:  # first, so that the kill may come while it is being applied
                 job, label = step.add
-                self.client.inbox.post(Request("add", job, None, [added_task(label)]), time.time())
+                self.client.inbox.post(Request("add", job, None, [self.trial.task(label)]), time.time())
                 self.note(f"added {label}")
             time.sleep(step.after)
-            if step.target in ("runner", "task", "group", "both"):
-                killed = processes.kill(self.state_dir, "runner" if step.target == "both" else step.target, step.choice)
-                self.outcome.runner_kills += killed is not None
-                self.note(f"killed {killed}")
+            relents = interrupted
+            interrupted = step.target in INTERRUPTIONS
+            if step.target != "manager":
+                hit = self.platform.strike("runner" if step.target == "both" else step.target, step.choice)
+                self.outcome.interruptions += interrupted
+                self.outcome.runner_kills += hit is not None and not interrupted
+                self.note(f"struck {step.target}: {hit}")
             if step.target in ("manager", "both") and self.manager is not None:
                 self.note(f"killing manager {self.manager.pid}")
                 self.manager.kill()
                 self.outcome.manager_kills += 1
+            if relents and not interrupted:
+                self.platform.relent()
 
     def await_work(self) -> None:
         """Wait until the manager has taken the directory, or a little while."""
@@ -121,15 +140,18 @@ class Arena:
 
     def finish(self) -> None:
         """Let everything end, and stop the manager cleanly."""
-        until = time.monotonic() + PATIENCE
+        self.platform.relent()
+        patience = PATIENCE[self.trial.backend]
+        until = time.monotonic() + patience
         while True:
             self.ensure_manager()
             assert self.manager is not None
             if time.monotonic() > until:
-                self.outcome.violations.append(f"not all jobs had ended after {PATIENCE:g} s")
+                self.outcome.violations.append(f"not all jobs had ended after {patience:g} s: {self.platform.left()}")
                 self.manager.stop()
                 return
-            if not check.all_ended(self.state_dir, self.trial):
+            # What has ended may hold its name for a moment: a manager that is stopped does not wait for the removal.
+            if not check.all_ended(self.state_dir, self.trial) or self.platform.lingering():
                 time.sleep(0.01)
                 continue
             begun = time.monotonic()
@@ -152,13 +174,14 @@ def run(trial: Trial, folder: str) -> Outcome:
         arena.prepare()
         arena.strike()
         arena.finish()
-        outcome.violations += check.violations(arena.state_dir, trial)
+        outcome.violations += check.violations(arena.state_dir, trial, arena.platform.left())
     except (AssertionError, OSError, ValueError, TimeoutError) as error:
         outcome.violations.append(f"{type(error).__name__}: {error}")
     finally:
         if arena.manager is not None:
             arena.manager.kill()
-        processes.clear(arena.state_dir)
+        arena.platform.clear()
+        arena.platform.close()
     for job in trial.labels:
         state = check.state_of(arena.state_dir, job)
         if state is not None:
@@ -170,6 +193,6 @@ def run(trial: Trial, folder: str) -> Outcome:
     return outcome
 
 
-def run_seed(seed: int, faults: float, folder: str) -> Outcome:
+def run_seed(seed: int, faults: float, folder: str, backend: str, engine_restarts: float) -> Outcome:
     """Draw a trial and carry it out in a folder of its own below `folder`."""
-    return run(draw(seed, faults), f"{folder}/{seed}")
+    return run(draw(seed, faults, backend, engine_restarts), f"{folder}/{seed}")
