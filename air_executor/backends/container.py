@@ -67,14 +67,11 @@ def hand_over(launch: Launch, user: tuple[int, int]) -> None:
     if os.geteuid() != 0:
         return
     try:
-        for folder in (launch.out_dir, launch.workspace):
-            for path in (
-                folder,
-                *(os.path.join(folder, name) for name in os.listdir(folder) if folder == launch.out_dir),
-            ):
-                owner = os.lstat(path)
-                if (owner.st_uid, owner.st_gid) != user:
-                    os.chown(path, *user, follow_symlinks=False)
+        made_for_it = [os.path.join(launch.out_dir, name) for name in os.listdir(launch.out_dir)]
+        for path in (launch.workspace, launch.out_dir, *made_for_it):
+            owner = os.lstat(path)
+            if (owner.st_uid, owner.st_gid) != user:
+                os.chown(path, *user, follow_symlinks=False)
     except OSError as error:
         msg = f"cannot give {error.filename} to user {user[0]}:{user[1]}: {error.strerror}"
         raise SpawnRejectedError(msg) from error

@@ -327,8 +327,9 @@ def _connect() -> tuple[client.ApiClient, str]:
             with open(_NAMESPACE_FILE, encoding="ascii") as file:
                 namespace = file.read().strip()
         else:
-            config.load_kube_config(client_configuration=settings, persist_config=False)
-            namespace = config.list_kube_config_contexts()[1]["context"].get("namespace") or namespace
+            file_name = os.environ.get("KUBECONFIG")  # the library looks only when it is imported
+            config.load_kube_config(file_name, client_configuration=settings, persist_config=False)
+            namespace = config.list_kube_config_contexts(file_name)[1]["context"].get("namespace") or namespace
     except (ConfigException, OSError) as error:
         msg = f"there is no access to a Kubernetes cluster: {_brief(error)}; set KUBECONFIG, or run in a pod"
         raise BadInputError(msg) from error
