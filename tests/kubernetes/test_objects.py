@@ -1,0 +1,226 @@
+"""What the cluster's objects mean, on objects as servers send them: also what no server at hand can be made to do.
+
+Those of newer servers (`DisruptionTarget`) and of machines that vanish are written after the documentation of the API.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from air_executor.backends.kubernetes.cluster import ASK_AFTER, Cluster, Deadlines
+from air_executor.backends.kubernetes.objects import Stage, is_final, read_events, read_failure, read_pod
+from air_executor.core.names import Slot
+from tests.kubernetes.server import job, pod
+
+JOB = job("census", "0badcafe-1")
+SLOT = Slot("census", 0)
+READY = {"type": "Ready", "status": "False", "lastTransitionTime": "2026-01-31T12:00:00Z"}
+
+
+def terminated(code: int, reason: str = "Error", message: str = "") -> dict[str, Any]:
+    """Return the state of a container that has ended."""
+    end = {"exitCode": code, "reason": reason, "message": message, "finishedAt": "2026-01-31T12:00:05Z"}
+    return {"terminated": end}
+
+
+def waiting(reason: str, message: str = "words") -> dict[str, Any]:
+    """Return the state of a container that does not start."""
+    return {"waiting": {"reason": reason, "message": message}}
+
+
+@pytest.mark.parametrize(
+    ("found", "reason", "permanent", "words"),
+    [
+        (pod(JOB, "Succeeded", state=terminated(0, "Completed")), None, False, "ended with 0"),
+        (pod(JOB, "Failed", state=terminated(3)), None, False, "ended with 3"),
+        (pod(JOB, "Running", state=terminated(3)), None, False, "ended with 3"),
+        (pod(JOB, "Failed", state=terminated(137, "OOMKilled")), "oom", False, "want of memory"),
+        (
+            pod(JOB, "Failed", reason="Evicted", message="The node was low on resource: memory."),
+            "evicted",
+            False,
+            "low on resource",
+        ),
+        (pod(JOB, "Failed", state=terminated(143), reason="Preempting"), "evicted", False, "Preempting"),
+        (
+            pod(JOB, "Failed", state=terminated(143), reason="Terminated", message="node shutdown"),
+            "evicted",
+            False,
+            "shut",
+        ),
+        (
+            pod(
+                JOB,
+                "Failed",
+                state=terminated(143),
+                conditions=[{"type": "DisruptionTarget", "status": "True", "reason": "EvictionByEvictionAPI"}],
+            ),
+            "evicted",
+            False,
+            "EvictionByEvictionAPI",
+        ),
+        (pod(JOB, "Failed", reason="OutOfcpu", message="Node didn't have enough"), "start-failed", False, "OutOfcpu"),
+        (pod(JOB, "Failed", reason="DeadlineExceeded", message="Pod was active"), "timeout", False, "active"),
+        (
+            pod(JOB, "Failed", state=terminated(128, "StartError", 'exec: "sh": executable file not found in $PATH')),
+            "start-failed",
+            True,
+            "no shell",
+        ),
+        (
+            pod(JOB, "Failed", state=terminated(128, "StartError", "cgroup: device or resource busy")),
+            "start-failed",
+            False,
+            "resource busy",
+        ),
+    ],
+)
+def test_how_a_pod_ended(found: dict[str, Any], reason: str | None, words: str, *, permanent: bool) -> None:
+    """The platform's verdict, if it has one, and words that say more."""
+    ending = read_pod(found).ending
+    assert ending is not None
+    assert (ending.reason, ending.permanent) == (reason, permanent)
+    assert words in str(ending.message)
+
+
+@pytest.mark.parametrize(
+    ("found", "stage", "permanent"),
+    [
+        (pod(JOB, "Pending"), Stage.SCHEDULE, False),
+        (pod(JOB, "Pending", conditions=[{"type": "PodScheduled", "status": "True"}]), Stage.PULL, False),
+        (pod(JOB, "Pending", state=waiting("ContainerCreating"), startTime="x"), Stage.PULL, False),
+        (pod(JOB, "Pending", state=waiting("ErrImagePull")), Stage.PULL, True),
+        (pod(JOB, "Pending", state=waiting("ImagePullBackOff")), Stage.PULL, True),
+        (pod(JOB, "Pending", state=waiting("InvalidImageName")), Stage.NEVER, True),
+        (pod(JOB, "Pending", state=waiting("ErrImageNeverPull")), Stage.NEVER, True),
+        (pod(JOB, "Pending", state=waiting("CreateContainerConfigError")), Stage.START, False),
+        (pod(JOB, "Pending", state=waiting("RunContainerError")), Stage.START, False),
+    ],
+)
+def test_what_keeps_a_pod_from_starting(found: dict[str, Any], stage: Stage, *, permanent: bool) -> None:
+    """Each stage of a start has its own deadline."""
+    hindrance = read_pod(found).hindrance
+    assert hindrance is not None
+    assert (hindrance.stage, hindrance.permanent) == (stage, permanent)
+
+
+def test_why_a_job_has_no_pod() -> None:
+    """A quota may have room later; what an admission refuses it refuses again; old trouble with a node is none now."""
+
+    def warning(reason: str, message: str, at: str = "2026-01-31T12:00:00Z") -> dict[str, Any]:
+        return {"type": "Warning", "reason": reason, "message": message, "lastTimestamp": at}
+
+    quota = warning("FailedCreate", 'pods "x" is forbidden: exceeded quota: none, requested: pods=1')
+    level = warning("FailedCreate", 'pods "x" is forbidden: violates PodSecurity "restricted:latest"', "2026-02-01")
+    assert read_events([]) is None
+    assert read_events([warning("FailedScheduling", "0/1 nodes"), {"type": "Normal", "reason": "Pulled"}]) is None
+    first, last = read_events([quota]), read_events([level, quota])
+    assert first is not None
+    assert last is not None
+    assert (first.stage, first.permanent) == (Stage.SCHEDULE, False)
+    assert (last.stage, last.permanent) == (Stage.NEVER, True)
+
+
+def test_a_job_without_pods_that_has_failed() -> None:
+    """Its own deadline is a timeout; anything else is no verdict."""
+
+    def failed(reason: str) -> dict[str, Any]:
+        return JOB | {"status": {"conditions": [{"type": "Failed", "status": "True", "reason": reason}]}}
+
+    late, other = read_failure(failed("DeadlineExceeded")), read_failure(failed("BackoffLimitExceeded"))
+    assert (late and late.reason, other and other.reason) == ("timeout", None)
+    assert read_failure(JOB | {"status": {"active": 1}}) is None
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "final"),
+    [
+        ('Job.batch "x" is invalid', 422, True),
+        ('jobs.batch "x" is forbidden: exceeded quota', 403, False),
+        ('jobs.batch is forbidden: User "u" cannot create resource', 403, False),
+        ('admission webhook "w" denied the request: no', 400, True),
+        ('admission webhook "w" denied the request: no', 403, True),
+        ('namespaces "here" not found', 404, False),
+    ],
+)
+def test_which_refusals_are_final(words: str, status: int, *, final: bool) -> None:
+    """What is wrong in itself is not tried again; what the operator or time may change is."""
+    assert is_final(words, status) == final
+
+
+@pytest.fixture
+def cluster() -> Cluster:
+    """A cluster that has seen our Job at time 0; deadlines are 10, 20 and 30 s."""
+    made = Cluster(Deadlines(10, 20, 30))
+    made.put_job(JOB, 0.0)
+    return made
+
+
+def test_a_node_that_does_not_answer_keeps_the_slot(cluster: Cluster) -> None:
+    """Its pod is alive until somebody knows better, and the message says since when and what an operator can do."""
+    lost = pod(JOB, conditions=[READY, {"type": "ContainersReady", "status": "True"}])
+    lost["metadata"]["deletionTimestamp"] = "x"
+    cluster.put_pod(lost, 1.0)
+    status = cluster.statuses(1e6)[SLOT]
+    assert (status.alive, status.reason) == (True, None)
+    assert "node-1 does not answer since 2026-01-31T12:00:00Z" in str(status.message)
+    assert "confirm-gone census" in str(status.message)
+
+
+def test_a_deadline_is_only_believed_after_a_look(cluster: Cluster) -> None:
+    """A cache may lag: the live objects are asked for when the time is up, and once more before it counts."""
+    cluster.put_pod(pod(JOB, "Pending", state=waiting("ErrImagePull")), 1.0)
+    assert not cluster.doubtful(1.0 + ASK_AFTER)
+    [one] = cluster.doubtful(21.5)
+    assert cluster.statuses(21.5)[SLOT].reason is None
+    one.asked = 21.5
+    assert cluster.statuses(21.5)[SLOT].reason == "start-failed"
+    cluster.put_pod(pod(JOB), 22.0)
+    assert cluster.statuses(22.0)[SLOT].reason is None
+
+
+def test_looks_become_rarer(cluster: Cluster) -> None:
+    """A Job that gets no pod is looked at when it has waited twice as long each time, not in every cycle."""
+    looks = 0
+    for second in range(1, 10):
+        for one in cluster.doubtful(float(second)):
+            looks, one.asked = looks + 1, float(second)
+    assert looks == 1
+
+
+def test_a_lost_claim_decides_nothing(cluster: Cluster) -> None:
+    """Of two pods of one Job the one that ran says how it ended, whichever is seen first."""
+    second = pod(JOB, "Failed", state=terminated(97))
+    second["metadata"]["uid"] = "second"
+    cluster.put_pod(second, 1.0)
+    cluster.put_pod(pod(JOB, "Failed", state=terminated(3)), 2.0)
+    assert cluster.statuses(3.0)[SLOT].exit_code == 3
+    cluster.put_pod(pod(JOB), 4.0)
+    assert cluster.statuses(4.0)[SLOT].alive
+
+
+def test_a_pod_that_we_had_deleted_is_not_evicted(cluster: Cluster) -> None:
+    """Only what somebody else deletes is the platform's fault."""
+    one = cluster.in_slot(SLOT)
+    assert one is not None
+    one.expected = True
+    cluster.put_pod(pod(JOB, "Failed", state=terminated(143), metadata={"deletionTimestamp": "x"}), 1.0)
+    assert cluster.statuses(2.0)[SLOT].reason is None
+
+
+def test_what_is_not_ours_is_not_listed(cluster: Cluster) -> None:
+    """Objects without our labels, and finished pods of Jobs that are gone, take no slot."""
+    cluster.put_job({"metadata": {"name": "x", "uid": "x", "labels": {}}}, 1.0)
+    cluster.put_pod(pod(job("gone", "0badcafe-9"), "Failed", state=terminated(1)), 1.0)
+    assert set(cluster.statuses(2.0)) == {SLOT}
+
+
+def test_a_live_pod_of_a_job_that_is_gone_keeps_its_slot(cluster: Cluster) -> None:
+    """Its name is free, but something of the run still runs."""
+    cluster.put_pod(pod(JOB), 1.0)
+    cluster.drop_job(JOB["metadata"]["uid"])
+    assert cluster.statuses(2.0)[SLOT].alive
+    cluster.put_pod(pod(job("other", "0badcafe-2")), 3.0)
+    assert cluster.statuses(4.0)[Slot("other", 0)].alive
