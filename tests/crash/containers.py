@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
 import time
@@ -19,7 +20,7 @@ LOOK_FOR = 1.0
 """Seconds that a blow waits for somebody to hit."""
 _KILL_ALL = ["kill", "-KILL", "-1"]
 """Of a container's processes all but its first, which the kernel spares, and this one."""
-_ANSWERS_LATE = (docker.errors.DockerException, requests.RequestException)
+NO_ANSWER = (docker.errors.DockerException, requests.RequestException)
 
 
 class Containers:
@@ -69,10 +70,8 @@ class Containers:
     def clear(self) -> None:
         """Remove whatever is left."""
         for one in self._all():
-            try:
+            with contextlib.suppress(*NO_ANSWER):  # it goes by itself
                 self._client.remove_container(one["Id"], force=True)
-            except docker.errors.APIError:
-                continue
 
     def close(self) -> None:
         """Let go of the engine."""
@@ -80,8 +79,17 @@ class Containers:
         self._client.close()
 
     def _all(self) -> list[dict[str, Any]]:
-        found: list[dict[str, Any]] = self._client.containers(all=True, filters={"name": [f"^/{self.prefix}-"]})
-        return found
+        """Return all containers of the trial; waits while another trial restarts the engine."""
+        until = time.monotonic() + daemon.PATIENCE
+        while True:
+            try:
+                found: list[dict[str, Any]] = self._client.containers(all=True, filters={"name": [f"^/{self.prefix}-"]})
+            except NO_ANSWER:
+                if time.monotonic() > until:
+                    raise
+                time.sleep(0.1)
+            else:
+                return found
 
     def _await_running(self) -> list[dict[str, Any]]:
         """Return what runs, once something does: starting takes longer than most tasks, so a look seldom meets one."""
@@ -106,6 +114,6 @@ class Containers:
                     self._client.remove_container(victim["Id"], force=True)
                 case _:
                     self._client.kill(victim["Id"], "KILL")
-        except _ANSWERS_LATE:  # it has ended meanwhile, or the engine is being restarted by another trial
+        except NO_ANSWER:  # it has ended meanwhile, or the engine is being restarted by another trial
             return None
         return f"{target} {victim['Names'][0]} {victim['Labels'].get('air-executor.run')}"

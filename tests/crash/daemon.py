@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import select
 import signal
 import socket
 import struct
@@ -29,15 +28,16 @@ def restart(path: str, *, kill: bool) -> None:
     with open(f"/proc/{pid}/ns/net", "rb") as net:  # a namespace without a name would go with its last process
         _end(pid, signal.SIGKILL if kill else signal.SIGTERM)
         with open(output if os.path.isfile(output) else os.devnull, "ab") as log:
-            subprocess.Popen(
-                ["nsenter", f"--net=/proc/self/fd/{net.fileno()}", *command],
+            # An orphan, whose end init notices: an engine refuses to start while a pid of its past is even a zombie.
+            subprocess.run(
+                ["setsid", "--fork", "nsenter", f"--net=/proc/self/fd/{net.fileno()}", *command],
                 cwd=folder,
                 env=environ,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
                 pass_fds=[net.fileno()],
-                start_new_session=True,
+                check=True,
             )
     until = time.monotonic() + PATIENCE
     while not answers(path):
@@ -68,13 +68,10 @@ def _listener(path: str) -> int:
 
 
 def _end(pid: int, number: signal.Signals) -> None:
-    fd = os.pidfd_open(pid)
-    try:
-        signal.pidfd_send_signal(fd, number)
-        waiting = select.poll()
-        waiting.register(fd, select.POLLIN)
-        if not waiting.poll(PATIENCE * 1000):
+    os.kill(pid, number)
+    until = time.monotonic() + PATIENCE
+    while os.path.exists(f"/proc/{pid}"):
+        if time.monotonic() > until:
             msg = f"the engine {pid} did not stop within {PATIENCE:g} s"
             raise TimeoutError(msg)
-    finally:
-        os.close(fd)
+        time.sleep(0.01)
