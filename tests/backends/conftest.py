@@ -18,8 +18,11 @@ def _clean_cluster() -> Iterator[None]:
     close_shared()
 
 
-SLOW = (pytest.mark.xdist_group("cluster"), pytest.mark.timeout(900))
-PARAMETERS = [pytest.param(name, marks=SLOW if name == "kubernetes" else ()) for name in RIGS]
+MARKS = {
+    "docker": (pytest.mark.xdist_group("engine"),),
+    "kubernetes": (pytest.mark.xdist_group("cluster"), pytest.mark.timeout(900)),
+}
+PARAMETERS = [pytest.param(name, marks=MARKS.get(name, ())) for name in RIGS]
 
 
 @pytest.fixture(params=PARAMETERS)

@@ -117,8 +117,8 @@ class Rig(abc.ABC):
 class FakeRig(Rig):
     """The platform in memory; removals take a step."""
 
-    def __init__(self, root: Path) -> None:
-        self.platform = FakePlatform(slow_removal=True, on_spawn=self._act)
+    def __init__(self, root: Path, *, keeps_names: bool = False) -> None:
+        self.platform = FakePlatform(slow_removal=True, keeps_names=keeps_names, on_spawn=self._act)
         self._root = root
         self._ending: list[Slot] = []
 
@@ -360,6 +360,7 @@ def _is_deleted(engine: Engine, container: str) -> bool:
 
 RIGS: dict[str, Callable[[Path], Rig]] = {
     "fake": FakeRig,
+    "fake-keeps-names": lambda root: FakeRig(root, keeps_names=True),
     "local": LocalRig,
     "docker": DockerRig,
     "kubernetes": KubernetesRig,

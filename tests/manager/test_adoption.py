@@ -60,6 +60,47 @@ def test_a_run_on_another_host_waits_for_an_operator(local: World, monkeypatch: 
     assert [attempt.reason for attempt in local.task("j", "a").attempts] == ["lost", "ok"]
 
 
+def test_a_run_of_another_backend_waits_for_it(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A manager with other settings cannot see its runner; it books what that leaves, and else waits for an operator."""
+    world.submit("left", "a")
+    world.submit("lost", "a")
+    world.cycle()
+    world.crash()
+    left = world.launch("left/a")
+    world.platform.runners.clear()
+    monkeypatch.setattr(FakeBackend, "name", "other")
+    world.start()
+    for _ in range(10):
+        world.cycle()
+        world.clock.pass_time(60)
+    assert not world.running()
+    assert {type(world.task(job, "a").status) for job in ("left", "lost")} == {Running}
+    leave(left)
+    world.until(lambda: world.job("left").ended)
+    assert world.job("left").phase == "succeeded"
+    assert world.asked("confirm-gone", "lost") is None
+    world.do("lost/a")
+    assert [attempt.reason for attempt in world.task("lost", "a").attempts] == ["lost", "ok"]
+
+
+def test_back_on_its_backend_a_run_goes_on(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A manager of another backend came and went: the run's own one adopts it as if nothing had been."""
+    world.submit("j", "a")
+    world.cycle()
+    world.crash()
+    runners = dict(world.platform.runners)
+    world.platform.runners.clear()
+    with monkeypatch.context() as patch:
+        patch.setattr(FakeBackend, "name", "other")
+        world.start()
+        world.cycle(3)
+        world.stop()
+    world.platform.runners.update(runners)
+    world.start()
+    world.do("j/a")
+    assert [attempt.reason for attempt in world.task("j", "a").attempts] == ["ok"]
+
+
 def test_an_end_that_was_seen_late_is_the_runners_own(world: World) -> None:
     """The run ended while no manager looked: nobody is billed for the time until one did."""
     world.submit("j", "a")

@@ -32,11 +32,14 @@ JOBS = ("j1", "j2", "j3")
 CHILD = "child"
 MEMORY = "/dev/shm"  # noqa: S108 - a place where fsync costs nothing, if there is one
 
+IMAGES = ("one", "other")
+"""What tasks may have to wait for, on a platform that has images."""
 SHAPES: dict[str, list[Any]] = {
     "steps": ["a", "b", "c"],
     "fan-in": ["a", "b", {"id": "merge", "after": ["a"]}],
     "clean-up": ["a", {"id": "b", "retries": 2, "retry_delay": 1}, {"id": "tidy", "when": "always"}],
     "on-failure": ["a", {"id": "b", "after": ["a"]}, {"id": "oops", "when": "failure", "after": ["a"]}],
+    "images": [{"id": "a", "image": IMAGES[0]}, {"id": "b", "image": IMAGES[1], "after": ["a"]}, "c"],
     "delayed": [{"id": "a", "delay": 5}, {"id": "b", "retries": 1, "retry_delay": 3}, {"id": "c", "priority": 5}],
 }
 LINES: dict[str, list[Any]] = {
@@ -80,9 +83,8 @@ class AnyOrder(RuleBasedStateMachine):
     def _listen(self, job: Job, event: Event) -> None:
         if isinstance(event, Ended):
             run = f"{job.state.uid}-{event.seq}"
-            assert all(runner.launch.run != run for runner in self.world.platform.runners.values()), (
-                "booked while it is"
-            )
+            runners = self.world.platform.runners.values()
+            assert all(one.launch.run != run or one.status.finished for one in runners), "booked while it runs"
         if isinstance(event, Ended) and event.reason == "ok":
             name = next(t.id for t in job.state.tasks.values() if any(a.seq == event.seq for a in t.attempts[-1:]))
             assert (job.state.uid, name) not in self.successes, f"{name} of {job.state.id} succeeded twice"
@@ -93,6 +95,7 @@ class AnyOrder(RuleBasedStateMachine):
             self.retried.add(job.state.id)
         if isinstance(event, Started):
             assert job.state.phase not in {HELD, PAUSED}
+            assert job.state.tasks[event.task].spec.get("image") not in self.world.platform.awaited
 
     # What users do
 
@@ -206,6 +209,19 @@ class AnyOrder(RuleBasedStateMachine):
         """Removals start to take their time, or are all done."""
         self.world.platform.slow_removal = not self.world.platform.slow_removal
         self.world.platform.settle()
+
+    @rule()
+    def switch_kept_names(self) -> None:
+        """Runners that end from now on keep their names until they are removed, or free them by themselves."""
+        self.world.platform.keeps_names = not self.world.platform.keeps_names
+
+    @rule(image=st.sampled_from(IMAGES), cycles=CYCLES)
+    def switch_image(self, image: str, cycles: int) -> None:
+        """An image is lost, or arrives: a task that needs it starts no sooner."""
+        awaited = self.world.platform.awaited
+        if awaited.pop(image, None) is None:
+            awaited[image] = "pulling"
+        self.cycle(cycles)
 
     @rule(seconds=st.sampled_from([0.05, 0.5, 2, 30]), cycles=CYCLES)
     def time_passes(self, seconds: float, cycles: int) -> None:
@@ -399,6 +415,7 @@ class AnyOrder(RuleBasedStateMachine):
         world = self.world
         world.platform.silent = world.platform.slow_removal = False
         world.platform.faults.clear()
+        world.platform.awaited.clear()
         world.platform.settle()
         for name in os.listdir(world.layout.jobs) if os.path.isdir(world.layout.jobs) else []:
             world.ask("resume", name)
