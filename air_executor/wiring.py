@@ -80,6 +80,10 @@ def reach_backend(settings: Settings) -> None:
         from air_executor.backends.docker import check  # noqa: PLC0415
 
         check.reach(settings)
+    elif settings.backend == "kubernetes":
+        from air_executor.backends.kubernetes import check as check_kubernetes  # noqa: PLC0415
+
+        check_kubernetes.reach(settings)
 
 
 def check_platform(settings: Settings) -> Iterator[Finding]:
@@ -93,6 +97,10 @@ def check_platform(settings: Settings) -> Iterator[Finding]:
         from air_executor.backends.docker import check  # noqa: PLC0415
 
         yield from check.check(settings, version())
+    elif settings.backend == "kubernetes":
+        from air_executor.backends.kubernetes import check as check_kubernetes  # noqa: PLC0415
+
+        yield from check_kubernetes.check(settings, version())
 
 
 def make_backend(settings: Settings, layout: Layout, host: Host) -> Backend:

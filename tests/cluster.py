@@ -25,7 +25,7 @@ CLAIM = "state"
 
 def require_image() -> str:
     """Return the image that the cluster's node has."""
-    return os.environ.get("AIR_TEST_IMAGE") or f"{BUSYBOX}:latest"
+    return os.environ.get("AIR_TEST_IMAGE") or BUSYBOX
 
 
 @functools.cache

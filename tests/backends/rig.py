@@ -36,6 +36,7 @@ from air_executor.backends.docker.site import make_site
 from air_executor.backends.fake import FakeBackend, FakePlatform
 from air_executor.backends.kubernetes import KubernetesBackend
 from air_executor.backends.kubernetes import make_backend as make_kubernetes_backend
+from air_executor.backends.kubernetes.cluster import RUN
 from air_executor.backends.kubernetes.site import make_site as make_kubernetes_site
 from air_executor.backends.local import LocalBackend
 from air_executor.backends.portable import PsutilProcesses
@@ -304,6 +305,11 @@ class KubernetesRig(LocalRig):
     def backend(self, layout: Layout | None = None) -> Any:  # noqa: ANN401 - see `Rig`
         assert layout is None
         return self.kubernetes()
+
+    def is_ready(self, launch: Launch) -> bool:
+        # Not before its node has said so: an old kubelet can miss the deletion of a pod that it is about to start.
+        pods = (pod for pod in self.namespace.pods() if pod["metadata"]["labels"].get(RUN) == launch.run)
+        return super().is_ready(launch) and any(pod["status"].get("phase") != "Pending" for pod in pods)
 
     def spawn_by_manager_that_is_killed(self, launch: Launch) -> None:
         settings = [self.settings.state_dir, self.namespace.name, self.settings.runner_image]

@@ -110,6 +110,13 @@ class Api:
         found = self._ask("GET", "/version")
         return int(found["major"]), int("".join(filter(str.isdecimal, found["minor"])))
 
+    def is_allowed(self, group: str, resource: str, verb: str) -> bool:
+        """Tell whether we may do this in our namespace."""
+        attributes = {"namespace": self.namespace, "group": group, "resource": resource, "verb": verb}
+        body = {"spec": {"resourceAttributes": attributes}}
+        found = self._ask("POST", "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews", body=body)
+        return bool(found["status"]["allowed"])
+
     def create_job(self, body: Mapping[str, Any]) -> dict[str, Any]:
         """Create a Job and return it as the server has it.
 

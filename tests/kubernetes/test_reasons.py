@@ -1,0 +1,217 @@
+"""Why a run ended or never started, as a real cluster tells it; nothing of it is the user's fault unless it is."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import pytest
+
+from air_executor.backends.base import Launch, RunnerStatus
+from air_executor.backends.kubernetes import KubernetesBackend
+from air_executor.core.names import Slot
+from air_executor.errors import DuplicateRunnerError, SpawnRejectedError
+from tests.backends.rig import KubernetesRig, Task
+from tests.backends.test_contract import is_gone
+from tests.cluster import Namespace
+
+pytestmark = [pytest.mark.xdist_group("cluster"), pytest.mark.timeout(600)]
+SLOT = Slot("census", 0)
+
+
+def launch_with(rig: KubernetesRig, task: Task | str = Task.WAITS, **options: Any) -> Launch:  # noqa: ANN401 - a task's
+    """Return a launch of a task or script with these options."""
+    script = task.value if isinstance(task, Task) else task
+    return dataclasses.replace(rig.command(SLOT, 1, script), options=options)
+
+
+def ended(rig: KubernetesRig, backend: KubernetesBackend) -> RunnerStatus:
+    """Wait until the runner has ended and return how."""
+    rig.until(lambda: (found := backend.observe().get(SLOT)) is not None and found.finished, "the runner to end")
+    return backend.observe()[SLOT]
+
+
+def doomed(rig: KubernetesRig, backend: KubernetesBackend) -> RunnerStatus:
+    """Wait until the backend gives up on a runner that does not start, see that it can be removed, and return why."""
+    rig.until(lambda: backend.observe()[SLOT].reason is not None, "the backend to give up")
+    found = backend.observe()[SLOT]
+    assert (found.alive, found.reason) == (True, "start-failed")
+    rig.until(lambda: is_gone(backend), "the runner to be gone")
+    return found
+
+
+def test_an_exit_code(rig: KubernetesRig) -> None:
+    """The cluster's own word for how a run ended, and when."""
+    backend = rig.kubernetes()
+    backend.spawn(launch_with(rig, "exit 3"))
+    found = ended(rig, backend)
+    assert (found.exit_code, found.reason) == (3, None)
+    assert found.finished_at is not None
+
+
+def test_an_impossible_image_fails_at_once(rig: KubernetesRig) -> None:
+    """No deadline has to pass, and no retry would help."""
+    backend = rig.kubernetes(pull="missing")
+    backend.spawn(launch_with(rig, image="No Such:Image"))
+    found = doomed(rig, backend)
+    assert found.permanent
+    assert "InvalidImageName" in str(found.message)
+
+
+def test_an_image_that_cannot_be_pulled(rig: KubernetesRig) -> None:
+    """Its node tries for as long as the deadline for pulls; then the registry's own words say why."""
+    backend = rig.kubernetes(pull="missing", pull_deadline=0.1)
+    backend.spawn(launch_with(rig, image="registry.invalid/nothing:1"))
+    rig.until(lambda: "pulled" in str(backend.observe()[SLOT].message), "the pull to fail")
+    found = doomed(rig, backend)
+    assert found.permanent
+    assert "registry.invalid/nothing:1" in str(found.message)
+
+
+def test_no_node_takes_it(rig: KubernetesRig) -> None:
+    """The scheduler's words are shown, and another try may meet a bigger cluster."""
+    backend = rig.kubernetes(schedule_deadline=0.5)
+    backend.spawn(launch_with(rig, resources={"cpu": 1000}))
+    found = doomed(rig, backend)
+    assert not found.permanent
+    assert "Insufficient cpu" in str(found.message)
+
+
+def test_a_secret_that_does_not_exist(rig: KubernetesRig) -> None:
+    """The container cannot be created; its own deadline passes, and the message names the Secret."""
+    backend = rig.kubernetes(secret="nowhere", start_deadline=0.5)  # noqa: S106 - a name
+    backend.spawn(dataclasses.replace(launch_with(rig), secrets={"TOKEN": ""}))
+    found = doomed(rig, backend)
+    assert 'secret "nowhere" not found' in str(found.message)
+
+
+def test_out_of_memory(rig: KubernetesRig) -> None:
+    """Whoever takes more than the limit is killed, and that is what the run's end is called."""
+    backend = rig.kubernetes()
+    script = "dd if=/dev/zero of=/tmp/hog bs=1M count=200"
+    backend.spawn(launch_with(rig, script, resources={"memory": 32 << 20}))
+    found = ended(rig, backend)
+    assert found.reason == "oom"
+
+
+def test_a_pod_deleted_by_hand(rig: KubernetesRig) -> None:
+    """That is the platform's fault, and a second pod of the same Job stops at the claim."""
+    backend = rig.kubernetes()
+    launch = launch_with(rig)
+    backend.spawn(launch)
+    rig.until(lambda: rig.is_ready(launch), "the task to start")
+    [pod] = [pod for pod in rig.namespace.pods() if "deletionTimestamp" not in pod["metadata"]]
+    rig.namespace.ask("DELETE", f"{rig.namespace.core}/pods/{pod['metadata']['name']}")
+    found = ended(rig, backend)
+    assert found.reason == "evicted"
+    assert "was deleted, and not by us" in str(found.message)
+    rig.until(lambda: is_gone(backend), "its name to be free")
+
+
+def test_a_job_deleted_by_hand(rig: KubernetesRig) -> None:
+    """Its end is told until it is removed, though nothing of it is left."""
+    backend = rig.kubernetes()
+    launch = launch_with(rig)
+    backend.spawn(launch)
+    rig.until(lambda: rig.is_ready(launch), "the task to start")
+    jobs = f"/apis/batch/v1/namespaces/{rig.namespace.name}/jobs"
+    rig.namespace.ask("DELETE", f"{jobs}/air-census", {"propagationPolicy": "Background"})
+    assert ended(rig, backend).reason == "evicted"
+    backend.remove(SLOT)
+    assert backend.observe() == {}
+
+
+def test_an_orphaned_pod_keeps_its_slot_and_can_be_stopped(rig: KubernetesRig) -> None:
+    """Where somebody deletes the Job alone, its pod is still the runner."""
+    backend = rig.kubernetes()
+    launch = launch_with(rig)
+    backend.spawn(launch)
+    rig.until(lambda: rig.is_ready(launch), "the task to start")
+    jobs = f"/apis/batch/v1/namespaces/{rig.namespace.name}/jobs"
+    rig.namespace.ask("DELETE", f"{jobs}/air-census", {"propagationPolicy": "Orphan"})
+    rig.until(lambda: not [job for job in rig.namespace.jobs() if job["metadata"]["name"] == "air-census"], "the end")
+    assert backend.observe()[SLOT].alive
+    other = rig.kubernetes()
+    assert other.observe()[SLOT].run == launch.run
+    with pytest.raises(DuplicateRunnerError):
+        other.spawn(rig.launch(SLOT, 2, Task.WAITS))
+    rig.until(lambda: is_gone(other), "the pod to be gone")
+
+
+def test_a_quota_of_pods(rig: KubernetesRig) -> None:
+    """A pod that the quota does not admit may be admitted later; the cluster's words are shown."""
+    namespace = Namespace(rig.layout.root)
+    try:
+        quota = {"metadata": {"name": "none"}, "spec": {"hard": {"pods": "0"}}}
+        namespace.ask("POST", f"{namespace.core}/resourcequotas", quota)
+        rig.until(lambda: _is_counted(namespace), "the quota to be counted")
+        backend = rig.kubernetes(namespace=namespace.name, schedule_deadline=0.5, sub_path="")
+        backend.spawn(launch_with(rig))
+        found = doomed(rig, backend)
+        assert not found.permanent
+        assert "exceeded quota" in str(found.message)
+    finally:
+        namespace.close()
+
+
+def test_a_quota_of_jobs(rig: KubernetesRig) -> None:
+    """A Job that the quota does not admit was never there; it is tried again from the platform's budget."""
+    namespace = Namespace(rig.layout.root)
+    try:
+        quota = {"metadata": {"name": "none"}, "spec": {"hard": {"count/jobs.batch": "0"}}}
+        namespace.ask("POST", f"{namespace.core}/resourcequotas", quota)
+        rig.until(lambda: _is_counted(namespace), "the quota to be counted")
+        backend = rig.kubernetes(namespace=namespace.name, sub_path="")
+        backend.spawn(launch_with(rig))
+        found = backend.observe()[SLOT]
+        assert (found.finished, found.reason, found.permanent) == (True, "start-failed", False)
+        assert "exceeded quota" in str(found.message)
+        assert is_gone(backend)
+    finally:
+        namespace.close()
+
+
+def _is_counted(namespace: Namespace) -> bool:
+    return "used" in namespace.ask("GET", f"{namespace.core}/resourcequotas/none")["status"]
+
+
+def test_what_the_server_will_never_take(rig: KubernetesRig) -> None:
+    """A Job that is wrong in itself is refused for good, in the server's words."""
+    backend = rig.kubernetes()
+    with pytest.raises(SpawnRejectedError, match="air-census"):
+        backend.spawn(dataclasses.replace(launch_with(rig), env={"not a name": "x"}))
+    assert backend.observe() == {}
+
+
+def test_a_name_that_somebody_else_has(rig: KubernetesRig) -> None:
+    """Another state directory's Job is left alone, and the message says whose it is and what to do."""
+    first = rig.kubernetes()
+    first.spawn(launch_with(rig))
+    other = rig.kubernetes(sub_path="elsewhere")
+    with pytest.raises(SpawnRejectedError, match=r"AIR_NAME_PREFIX") as refused:
+        other.spawn(rig.launch(SLOT, 9, Task.WAITS))
+    assert f"{rig.namespace.name}/state/" in str(refused.value)
+    assert first.observe()[SLOT].alive
+    assert other.observe() == {}
+
+
+def test_the_same_run_is_not_created_twice(rig: KubernetesRig) -> None:
+    """Where the answer to a create was lost, the Job that is there is ours already."""
+    launch = launch_with(rig)
+    late = rig.kubernetes()
+    assert late.observe() == {}
+    late._cluster.put_job = lambda *_: None  # type: ignore[method-assign]  # events that have not come yet
+    rig.kubernetes().spawn(launch)
+    late.spawn(launch)
+    with pytest.raises(DuplicateRunnerError):
+        late.spawn(dataclasses.replace(launch, run="0badcafe-2"))
+
+
+def test_an_operators_word_frees_the_name(rig: KubernetesRig) -> None:
+    """With `confirm-gone` the pods are forgotten, whatever their node would say."""
+    backend = rig.kubernetes()
+    launch = launch_with(rig, Task.IGNORES_TERM)
+    backend.spawn(launch)
+    rig.until(lambda: rig.is_ready(launch), "the task to start")
+    backend.confirm_gone(SLOT)
+    rig.until(lambda: backend.observe() == {}, "the slot to be free")
