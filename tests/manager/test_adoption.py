@@ -61,7 +61,7 @@ def test_a_run_on_another_host_waits_for_an_operator(local: World, monkeypatch: 
 
 
 def test_a_run_of_another_backend_waits_for_it(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A manager with other settings cannot see its runner; it books what that leaves, and else waits for an operator."""
+    """A manager with other settings cannot see its runner: it books what that leaves, or waits for an operator."""
     world.submit("left", "a")
     world.submit("lost", "a")
     world.cycle()

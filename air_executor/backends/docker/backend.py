@@ -12,28 +12,30 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from typing import Any
 
 from air_executor.backends.base import Launch, RunnerStatus
 from air_executor.backends.container import BIN, hand_over
 from air_executor.backends.docker import config
-from air_executor.backends.docker.config import Site, container_config
+from air_executor.backends.docker.config import MARGIN_SECONDS, Site, container_config
 from air_executor.backends.docker.containers import Container, Containers, Ending, Phase, from_inspection
 from air_executor.backends.docker.engine import ConflictError, Engine, MissingError, RefusedError
 from air_executor.backends.docker.images import Images
+from air_executor.backends.docker.workers import Workers
 from air_executor.core.names import Slot
 from air_executor.errors import BackendUnavailableError, BadInputError, DuplicateRunnerError, SpawnRejectedError
 
 log = logging.getLogger(__name__)
 
-MARGIN_SECONDS = 2.0
-"""How much longer than the grace we wait: the runner itself kills its command after it, and then writes its end."""
 RELIST_SECONDS = 30.0
 """Between two lists of all containers, which show what events may have missed."""
 WORKERS = 6
 """Requests under way at once; the engine does not get faster by more."""
+FIRST_LIST_SECONDS = 5.0
+"""How long the manager may be held up by the first list; afterwards it comes when it comes."""
+CLOSE_SECONDS = 3.0
+"""How long a manager that leaves waits for requests under way: it has 5 s for all that it does then."""
 _LONGEST_BACKOFF = 5.0
 _CANNOT_EXECUTE = (2, 126, 127)
 """What a shell that cannot run its script, and an init that finds no shell, end with."""
@@ -54,10 +56,10 @@ class DockerBackend:
         self._containers = Containers()
         self._refused: dict[Slot, RunnerStatus] = {}
         """Runs whose container could not be created, until their slot is removed."""
-        self._problem: str | None = "not asked yet"
+        self._problem: str | None = "the Docker engine has not answered yet"
         self._wakes: list[Callable[[], None]] = []
         self._images = Images(engine, site.settings.pull, site.settings.pull_deadline, self._wake)
-        self._pool = ThreadPoolExecutor(WORKERS, thread_name_prefix="docker")
+        self._workers = Workers(WORKERS, "docker")
         self._closed = threading.Event()
         self._listed = threading.Event()
         """The first list has come, or has failed."""
@@ -123,7 +125,7 @@ class DockerBackend:
         with self._lock:
             self._refused.pop(slot, None)
             one = self._containers.in_slot(slot)
-            if one is None or one.busy:
+            if one is None or one.busy or now < one.leave_until:
                 return
             if one.asked_at is None:
                 one.asked_at = now
@@ -131,7 +133,7 @@ class DockerBackend:
             if one.status.alive and one.told == signal:
                 return
             one.busy = True
-        self._submit(self._end, one, signal)
+        self._workers.submit(self._end, one, signal)
 
     def confirm_gone(self, slot: Slot) -> None:
         """See `Backend.confirm_gone`. This platform can always tell."""
@@ -141,10 +143,10 @@ class DockerBackend:
         self._wakes.append(wake)
 
     def close(self) -> None:
-        """See `Backend.close`. Requests under way are finished, so that no container stays created but not started."""
+        """See `Backend.close`. If the engine answers in time, no container stays created but not started."""
         self._closed.set()
         self._relist_now.set()
-        self._pool.shutdown(wait=True, cancel_futures=False)
+        self._workers.close(CLOSE_SECONDS)
         self._engine.close()
         for thread in self._threads:
             thread.join(timeout=2)
@@ -162,7 +164,7 @@ class DockerBackend:
                 thread = threading.Thread(target=target, name=f"docker{target.__name__}", daemon=True)
                 self._threads.append(thread)
                 thread.start()
-        self._listed.wait(2 * self._site.settings.timeout)
+        self._listed.wait(FIRST_LIST_SECONDS)
 
     def _check(self) -> None:
         if self._problem is not None:
@@ -198,24 +200,14 @@ class DockerBackend:
         with self._lock:
             one = self._containers.add(one)
             one.starting = one.phase is Phase.CREATED
-        self._submit(self._start, one, body)
-
-    def _submit(self, work: Callable[..., None], *arguments: object) -> None:
-        with contextlib.suppress(RuntimeError):  # closed meanwhile: the next manager goes on from there
-            self._pool.submit(self._guard, work, *arguments)
-
-    def _guard(self, work: Callable[..., None], *arguments: object) -> None:
-        try:
-            work(*arguments)
-        except Exception:
-            log.exception("a request to the engine failed in a way that is not foreseen")
+        self._workers.submit(self._start, one, body)
 
     def _start(self, one: Container, body: Mapping[str, Any] | None) -> None:
         """Start a container, trying for as long as the engine does not answer: it may have heard us all the same."""
         backoff = 0.25
         network = None if body is None else str(body["HostConfig"]["NetworkMode"])
         repaired = False
-        while not self._closed.is_set():
+        while True:
             try:
                 if network == self._site.settings.network and not self._has_network:
                     self._engine.ensure_network(self._site.settings.network)
@@ -223,7 +215,8 @@ class DockerBackend:
                 self._engine.start(one.id)
             except BackendUnavailableError as error:
                 self._fail(str(error))
-                self._closed.wait(backoff)
+                if self._closed.wait(backoff):
+                    return  # the next manager goes on from there
                 backoff = min(_LONGEST_BACKOFF, backoff * 2)
             except MissingError as error:
                 if "network" in str(error) and not repaired:
@@ -259,6 +252,8 @@ class DockerBackend:
             self._fail(str(error))
         except RefusedError as error:
             log.warning("container %s cannot be removed: %s", one.name, error)
+            one.backoff = min(_LONGEST_BACKOFF, one.backoff * 2 or 0.5)
+            one.leave_until = time.monotonic() + one.backoff
             self._relist_now.set()
         finally:
             one.busy = False
@@ -304,9 +299,9 @@ class DockerBackend:
                     for event in events:
                         backoff = 0.1
                         self._take(event)
-            except BackendUnavailableError as error:
-                if not self._closed.is_set():
-                    self._fail(str(error))
+            except (BackendUnavailableError, RefusedError) as error:
+                if not self._closed.is_set():  # whether the engine answers at all, the list will show
+                    log.info("no events from the engine for now: %s", error)
             except Exception:
                 log.exception("the stream of events failed in a way that is not foreseen")
             self._relist_now.set()
@@ -331,7 +326,7 @@ class DockerBackend:
                     at = float(event.get("timeNano") or 0) / 1e9 or None
                     one.ending = one.ending or Ending(exit_code=0, finished_at=at)
             if one is not None and one.ending is None:
-                self._submit(self._look_at, one)
+                self._workers.submit(self._look_at, one)
                 return
         else:
             return
@@ -400,15 +395,19 @@ class DockerBackend:
         except (BackendUnavailableError, RefusedError) as error:
             with self._lock:
                 self._containers.list_failed()
-            self._fail(str(error))
+            words = f"the Docker engine cannot list its containers: {error}"
+            self._fail(words if isinstance(error, RefusedError) else str(error))
             self._listed.set()
             return False
         with self._lock:
             ended = self._containers.list_came(listed)
+            missed = self._containers.missed
             recovered, self._problem = self._problem is not None, None
         self._listed.set()
         for one in ended:
-            self._submit(self._look_at, one)
+            self._workers.submit(self._look_at, one)
+        if missed:  # a connection can be dead without anybody noticing; another one costs little
+            self._engine.break_events()
         if recovered and not self._closed.is_set():
             log.info("the Docker engine answers")
         self._wake()

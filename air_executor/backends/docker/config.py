@@ -7,6 +7,7 @@ processes, and of the state directory only what is the run's own. Used by `backe
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -26,6 +27,8 @@ RUN, TASK, SLOT, GRACE, VERSION = (f"{LABEL}.{name}" for name in ("run", "task",
 DEFAULT_IMAGE = "python:3.12-slim"
 LOG_SIZE = "10m"
 """How much of a task's output the engine keeps for `docker logs`; all of it is in the run's `output.log`."""
+MARGIN_SECONDS = 2.0
+"""How much longer than the grace we wait: the runner itself kills its command after it, and then writes its end."""
 _NOTHING = {"SizeBytes": 4096, "Mode": 0o555}
 _OWN_NETWORK, _NO_NETWORK = "default", "none"
 
@@ -102,7 +105,8 @@ def container_config(site: Site, launch: Launch, python_path: str | None) -> dic
         "Hostname": launch.slot.job,
         "Labels": labels(site, launch),
         "Healthcheck": {"Test": ["NONE"]},
-        "StopTimeout": max(1, round(launch.grace)),
+        "StopSignal": "SIGTERM",
+        "StopTimeout": math.ceil(launch.grace + MARGIN_SECONDS),
         "HostConfig": host,
     }
 

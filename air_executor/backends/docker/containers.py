@@ -66,6 +66,9 @@ class Container:
     """The last signal that it was sent."""
     busy: bool = False
     """A request for its end is under way."""
+    leave_until: float = 0.0
+    """When its end may be asked for again, monotonic seconds: the engine has refused."""
+    backoff: float = 0.0
 
     @property
     def status(self) -> RunnerStatus:
@@ -94,6 +97,8 @@ class Containers:
         """Ids that went while a list was under way, which may still name them."""
         self._known_before: frozenset[str] = frozenset()
         self._listing = False
+        self.missed = False
+        """The last list has shown an end that nobody had told us of."""
 
     def by_slot(self) -> Mapping[Slot, Container]:
         """Return the containers by slot. Names are unique, so a slot has one; of two prefixes the living one counts."""
@@ -138,6 +143,7 @@ class Containers:
     def list_came(self, listed: Iterable[Mapping[str, Any]]) -> list[Container]:
         """Take in a list of the engine's; return the containers that have ended and must be looked at."""
         seen = set()
+        self.missed = False
         for entry in listed:
             one = from_list(entry)
             seen.add(str(entry["Id"]))
@@ -145,9 +151,10 @@ class Containers:
                 continue
             known = self.add(one)
             if known is not one:
+                self.missed |= known.phase < one.phase is Phase.ENDED
                 self.advance(one.id, one.phase)
         for missing in self._known_before - seen:
-            self._by_id.pop(missing, None)
+            self.missed |= self._by_id.pop(missing, None) is not None
         self._listing = False
         return [one for one in self._by_id.values() if one.phase is Phase.ENDED and one.ending is None]
 

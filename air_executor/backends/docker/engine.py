@@ -27,6 +27,8 @@ _SILENCE = (docker.errors.DockerException, requests.RequestException, urllib3.ex
 """What the SDK and the libraries below it raise when there is no answer."""
 _CONFLICT = 409
 _NOT_FOUND = 404
+_NOBODY_THERE = frozenset({502, 503, 504})
+"""What a proxy in front of an engine says when that does not answer."""
 _LOG_LINES = 5
 
 
@@ -86,6 +88,9 @@ class Engine:
         except docker.errors.APIError as error:
             words = str(error.explanation or error)
             status = error.status_code or 500
+            if status in _NOBODY_THERE:
+                msg = f"the Docker engine does not answer ({what}: {words})"
+                raise BackendUnavailableError(msg) from error
             kinds = {_NOT_FOUND: MissingError, _CONFLICT: ConflictError}
             raise kinds.get(status, RefusedError)(words, status) from error
         except _SILENCE as error:
@@ -129,6 +134,20 @@ class Engine:
                 yield self._ask("events", lambda _: next(stream))
             except StopIteration:
                 return
+
+    def break_events(self) -> None:
+        """End the streams of events that are open; who follows them sees them break."""
+        for stream in tuple(self._streams):
+            _close(stream)
+
+    def release(self) -> None:
+        """Close the calling thread's own connections, for one that ends before `close`."""
+        client: docker.APIClient | None = getattr(self._own, "client", None)
+        if client is not None:
+            del self._own.client
+            with self._lock, contextlib.suppress(ValueError):
+                self._clients.remove(client)
+            _close(client)
 
     def close(self) -> None:
         """Close all connections; requests under way in other threads fail."""

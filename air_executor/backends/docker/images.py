@@ -104,6 +104,12 @@ class Images:
             self._there.pop(image, None)
 
     def _get(self, pull: _Pull) -> None:
+        try:
+            self._try(pull)
+        finally:
+            self._engine.release()
+
+    def _try(self, pull: _Pull) -> None:
         why: str | None = None
         found: str | None = None
         try:

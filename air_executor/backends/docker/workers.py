@@ -1,0 +1,55 @@
+"""A few threads for requests that nobody waits for. They never keep the process from ending, whatever an engine does.
+
+Used by `backend.py` alone; knows nothing of containers.
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+import time
+from collections.abc import Callable
+from functools import partial
+
+log = logging.getLogger(__name__)
+
+
+class Workers:
+    """At most `number` threads, started as they are needed."""
+
+    def __init__(self, number: int, name: str) -> None:
+        self._number = number
+        self._name = name
+        self._work: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._threads: list[threading.Thread] = []
+        self._lock = threading.Lock()
+        self._closed = False
+
+    def submit(self, work: Callable[..., None], *arguments: object) -> None:
+        """Have something done soon; after `close` it is not done."""
+        with self._lock:
+            if self._closed:
+                return
+            self._work.put(partial(work, *arguments))
+            if len(self._threads) < self._number:
+                name = f"{self._name}-{len(self._threads)}"
+                self._threads.append(threading.Thread(target=self._run, name=name, daemon=True))
+                self._threads[-1].start()
+
+    def _run(self) -> None:
+        while (work := self._work.get()) is not None:
+            try:
+                work()
+            except Exception:
+                log.exception("a request to the engine failed in a way that is not foreseen")
+
+    def close(self, patience: float) -> None:
+        """Finish what was submitted, but wait no longer than `patience` seconds for it."""
+        with self._lock:
+            self._closed = True
+            for _ in self._threads:
+                self._work.put(None)
+        until = time.monotonic() + patience
+        for thread in self._threads:
+            thread.join(max(0.0, until - time.monotonic()))
