@@ -36,6 +36,9 @@ log = logging.getLogger(__name__)
 OVERDUE = 5.0
 """Seconds beyond timeout and grace after which the manager stops a run; the runner's own watchdog comes first."""
 
+OUTCOME_OF_SUCCESS = 60.0
+"""Seconds that the outcome of a run may take to appear on a network volume where the platform says that it exited 0."""
+
 
 @dataclass(slots=True)
 class OpenRun:
@@ -217,7 +220,8 @@ class Supervisor:
         for run in list(self.open.values()):
             runner = self.observed.get(run.slot)
             try:
-                action, why = settle(self._view(run, runner, steady, look=look), self._grace)
+                view = self._view(run, runner, steady, look=look)
+                action, why = settle(view, self._patience(run))
                 self._do(action, why, run, now, acts)
             except StoreError as error:
                 log.warning("job=%s run=%s cannot be booked now: %s", run.job.state.id, run.run, error)
@@ -236,6 +240,11 @@ class Supervisor:
             if slot.job in catalog.open:
                 catalog.touch(catalog.open[slot.job], clean=True)
         self._needless, self._strangers = needless, strangers
+
+    def _patience(self, run: OpenRun) -> float:
+        """Return how many seconds a run's outcome may take to appear after its runner has gone."""
+        succeeded = run.platform is not None and run.platform.exit_code == 0
+        return max(self._grace, OUTCOME_OF_SUCCESS) if self.backend.remote and succeeded else self._grace
 
     def _view(self, run: OpenRun, runner: RunnerStatus | None, steady: float, *, look: bool) -> SlotView:
         alive = runner is not None and runner.alive

@@ -36,6 +36,14 @@ TABLE = {
     ),
     "alive": (SlotView(OURS, runner=OURS, alive=True), (Action.WAIT, None)),
     "alive, past its timeout": (SlotView(OURS, runner=OURS, alive=True, overdue=True), (Action.STOP, "timeout")),
+    "alive, and will never start": (
+        SlotView(OURS, runner=OURS, alive=True, never_starts=True),
+        (Action.STOP, "start-failed"),
+    ),
+    "alive, will never start, stop journaled": (
+        SlotView(OURS, runner=OURS, alive=True, never_starts=True, stop_asked=True),
+        (Action.REMOVE, None),
+    ),
     "alive, stop journaled": (SlotView(OURS, runner=OURS, alive=True, stop_asked=True), (Action.REMOVE, None)),
     "alive, stop journaled, past its timeout": (
         SlotView(OURS, runner=OURS, alive=True, stop_asked=True, overdue=True),
