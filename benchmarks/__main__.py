@@ -5,10 +5,10 @@ from __future__ import annotations
 import argparse
 import sys
 
-from benchmarks import latency, scale, table, throughput
+from benchmarks import containers, latency, scale, table, throughput
 from benchmarks.place import volume
 
-ROWS = (*throughput.ROWS, *latency.ROWS, *scale.ROWS)
+ROWS = (*throughput.ROWS, *latency.ROWS, *scale.ROWS, *containers.ROWS)
 
 
 def main() -> int:

@@ -51,6 +51,8 @@ def main() -> int:
     )
     with ProcessPoolExecutor(chosen.jobs, mp_context=multiprocessing.get_context("spawn")) as pool:
         for future in as_completed([pool.submit(trial.run_seed, seed, *how) for seed in seeds]):
+            if future.exception():  # the campaign itself is broken
+                pool.shutdown(cancel_futures=True)
             outcome = future.result()
             done.append(outcome)
             if outcome.violations:

@@ -31,10 +31,11 @@ class Containers:
         if scheme != "unix":
             msg = "the campaign needs DOCKER_HOST to be unix://…: it goes between, and finds the engine's process"
             raise OSError(msg)
-        self._client = require_engine()
         self._restarting = FileLock(f"{folder}/engine.lock")
+        with self._restarting:  # another trial may be at it
+            self._client = require_engine()
+            self.image = require_image()
         self._gate = Gate(self._socket)
-        self.image = require_image()
         self.prefix = f"c{secrets.token_hex(5)}"
         self.address = self._gate.address
 
