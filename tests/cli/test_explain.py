@@ -153,12 +153,12 @@ def test_a_retry_says_what_went_wrong() -> None:
 
 def test_a_run_with_more_memory_says_why() -> None:
     """The amounts are told while the next run waits, and while it runs."""
-    spec = {"resources": {"memory": 512 << 20, "memory_growth": 1.5}}
+    growing = {"memory": 512 << 20, "memory_growth": 1.5}
     before = (attempt("oom", 137, mebibytes=512),)
-    waiting = task("b", Queued(NOW + 5, retrying=True), attempts=before, **spec)
+    waiting = task("b", Queued(NOW + 5, retrying=True), attempts=before, resources=growing)
     text = explain_task(job(waiting), waiting, CALM)
     assert text.endswith("in 5s (run 1 ended: killed for memory at 512Mi; tries again with 768Mi)")
-    running = task("b", Running(2, 0, NOW - 3, memory_limit=768 << 20), attempts=before, **spec)
+    running = task("b", Running(2, 0, NOW - 3, memory_limit=768 << 20), attempts=before, resources=growing)
     assert (
         explain_task(job(running), running, CALM)
         == "task b has been running for 3s (run 2, attempt 2; killed for memory at 512Mi; tried again with 768Mi)"

@@ -172,6 +172,26 @@ def test_container_output_comes_while_it_runs(rig: Rig) -> None:
     assert rig.alive() == []
 
 
+def test_who_copies_a_quiet_task_s_output_looks_less_often(rig: Rig) -> None:
+    """Looking costs processes, so the pause grows while nothing comes, and is short again after something did."""
+    if rig.shell[0] == "busybox":
+        pytest.skip("its sleep is its own, so none can be put in its place")
+    pauses, fake = rig.folder / "pauses", rig.folder / "bin" / "sleep"
+    fake.parent.mkdir()
+    fake.write_text(f'#!/bin/sh\necho "$1" >>{pauses}\nexec {shutil.which("sleep")} 0.02\n')
+    fake.chmod(0o755)
+    pauses.touch()
+    command = f"until [ -e go ]; do {shutil.which('sleep')} 0.1; done; echo more; exec {shutil.which('sleep')} 60"
+    runner = rig.start("sh", "-c", command, mode="container", env={"PATH": f"{fake.parent}:{os.environ['PATH']}"})
+    until(lambda: pauses.read_text().endswith("4\n4\n"))
+    assert pauses.read_text().split()[:4] == ["1", "2", "4", "4"]
+    (rig.work / "go").touch()
+    until(lambda: pauses.read_text().rstrip("4\n").endswith("4\n1\n2"))
+    assert rig.stdout.read_bytes() == b"more\n"
+    runner.send(signal.SIGTERM)
+    assert runner.wait() == 143
+
+
 @pytest.mark.parametrize("detach", ["", "setsid "])
 @pytest.mark.parametrize("mode", ["local", "container"])
 def test_grandchildren_do_not_hold_the_runner(rig: Rig, mode: str, detach: str) -> None:

@@ -6,6 +6,7 @@ import os
 import random
 import signal
 import sys
+import threading
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -199,6 +200,36 @@ def test_a_container_s_stdout_that_nobody_reads(rig: Rig) -> None:
         os.close(fd)
     assert rig.exit["exit_code"] == 3
     assert len(rig.log) == 300000
+
+
+def test_a_slow_reader_of_a_container_s_stdout(rig: Rig) -> None:
+    """Who takes less than the task writes gets the beginning, what was left out, and the end; the run goes on."""
+    os.mkfifo(rig.stdout)
+    reading, writing = os.open(rig.stdout, os.O_RDONLY | os.O_NONBLOCK), os.open(rig.stdout, os.O_WRONLY)
+    os.set_blocking(reading, True)
+    taken = bytearray()
+    over = threading.Event()
+
+    def read() -> None:
+        while data := os.read(reading, 65536):
+            taken.extend(data)
+            over.wait(0.03)
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    try:
+        assert rig.script("echo first; head -c 60000000 /dev/zero; touch done; echo last", mode="container") == 0
+    finally:
+        over.set()
+        os.close(writing)
+        reader.join()
+        os.close(reading)
+    assert len(rig.log) == 60000011
+    assert taken.startswith(b"first\n")
+    assert taken.endswith(b"last\n")
+    assert b"KiB are left out here; output.log has all]" in taken
+    delay = (rig.out / "exit.json").stat().st_mtime - (rig.work / "done").stat().st_mtime
+    assert delay < 15, "to copy all would have taken half a minute"
 
 
 def test_a_stop_at_any_moment_ends_the_run(rig: Rig) -> None:

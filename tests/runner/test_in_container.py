@@ -1,0 +1,170 @@
+"""The runner in real containers, hardened as ours are: what it leaves behind, what it passes on, and when it ends."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.engine import BUSYBOX, require_engine, require_image
+from tests.runner.rig import SCRIPT, until
+
+PYTHON_IMAGE = os.environ.get("AIR_TEST_PYTHON_IMAGE", "python:3.12-slim")
+LIMIT = 64 << 20
+EAT = "dd if=/dev/zero of=/dev/null bs=200M count=1"
+"""Needs three times the limit at once."""
+
+
+class Container:
+    """One container with one run."""
+
+    def __init__(self, folder: Path, image: str) -> None:
+        self.out = folder / "out"
+        self.out.mkdir()
+        self.out.chmod(0o777)
+        self.log = self.out / "output.log"
+        self.log.touch()
+        self.log.chmod(0o666)
+        self._image = image
+        self._engine: Any = require_engine()
+        self._id = ""
+
+    def start(self, script: str, *, timeout: str = "-", grace: str = "5") -> None:
+        """Start a run of a line of sh."""
+        command = [
+            "sh",
+            "/air/bin/air-runner",
+            "/air/out",
+            "/tmp",  # noqa: S108 - the container's own
+            timeout,
+            grace,
+            "container",
+            "sh",
+            "-c",
+            script,
+        ]
+        host = self._engine.create_host_config(
+            binds=[f"{self.out}:/air/out", f"{SCRIPT}:/air/bin/air-runner:ro"],
+            init=True,
+            read_only=True,
+            tmpfs={"/tmp": "mode=1777"},  # noqa: S108 - the container's own
+            mem_limit=LIMIT,
+            memswap_limit=LIMIT,
+            cap_drop=["ALL"],
+            network_mode="none",
+            log_config={"Type": "json-file", "Config": {"max-size": "10m", "max-file": "1"}},
+        )
+        self._id = self._engine.create_container(
+            self._image, entrypoint=command[:1], command=command[1:], user="65532:65532", host_config=host
+        )["Id"]
+        self._engine.start(self._id)
+
+    def term(self) -> None:
+        """Send TERM to the container, as a stop does."""
+        self._engine.kill(self._id, "SIGTERM")
+
+    def wait(self) -> int:
+        """Return the container's exit code once it has ended."""
+        return int(self._engine.wait(self._id, timeout=60)["StatusCode"])
+
+    def run(self, script: str, **options: Any) -> int:  # noqa: ANN401 - as for start
+        """Run a line of sh to its end."""
+        self.start(script, **options)
+        return self.wait()
+
+    @property
+    def logs(self) -> bytes:
+        """What the engine has of its output."""
+        return bytes(self._engine.logs(self._id))
+
+    @property
+    def exit(self) -> dict[str, Any]:
+        """What exit.json says."""
+        found: dict[str, Any] = json.loads((self.out / "exit.json").read_text())
+        return found
+
+    def remove(self) -> None:
+        """Leave nothing on the engine."""
+        if self._id:
+            self._engine.remove_container(self._id, force=True)
+        self._engine.close()
+
+
+@pytest.fixture(params=[BUSYBOX, PYTHON_IMAGE], ids=["busybox", "debian"])
+def container(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Container]:
+    """A container of a tiny image, and of an ordinary one."""
+    if request.param == BUSYBOX:
+        require_image()
+    elif not require_engine().images(PYTHON_IMAGE):
+        stop = pytest.fail if os.environ.get("CI") else pytest.skip
+        stop(f"the engine has no image {PYTHON_IMAGE}; pull it, or name another one with AIR_TEST_PYTHON_IMAGE")
+    ready = Container(tmp_path, request.param)
+    yield ready
+    ready.remove()
+
+
+def test_what_a_run_leaves(container: Container) -> None:
+    """The command's exit code is the container's, its output is in the file and with the engine, memory is known."""
+    assert container.run("echo out; echo err >&2; exit 3") == 3
+    assert container.exit["exit_code"] == 3
+    assert container.logs == container.log.read_bytes() == b"out\nerr\n"
+    assert 0 < container.exit["memory_peak"] <= LIMIT
+    assert container.exit["oom_kills"] == 0
+
+
+@pytest.mark.parametrize(("script", "code"), [(f"exec {EAT}", 137), (f"{EAT}; {EAT}; exit 5", 5)])
+def test_memory_runs_out(container: Container, script: str, code: int) -> None:
+    """Each process that the kernel killed is counted, also where a child was and the command ended in its own way."""
+    assert container.run(script) == code
+    assert container.exit["exit_code"] == code
+    assert container.exit["oom_kills"] == script.count(EAT)
+    assert LIMIT * 0.9 < container.exit["memory_peak"] <= LIMIT
+
+
+def test_term_reaches_the_task(container: Container) -> None:
+    """A stop of the container is a TERM for the command, which may end in its own way."""
+    container.start("trap 'echo bye; exit 7' TERM; echo ready; while :; do sleep 0.1; done")
+    until(lambda: b"ready" in container.log.read_bytes())
+    container.term()
+    assert container.wait() == 7
+    assert (container.exit["exit_code"], container.exit["stopped"]) == (7, True)
+    assert container.logs.endswith(b"bye\n"), "the shell may say before that its child was terminated"
+
+
+@pytest.mark.parametrize("timeout", ["-", "1"])
+def test_a_task_that_ignores_term(container: Container, timeout: str) -> None:
+    """It gets KILL after the grace, stopped from outside or by its timeout, and its children go with the container."""
+    container.start(
+        "trap '' TERM; (while :; do sleep 0.1; done) & echo ready; while :; do sleep 0.1; done",
+        grace="1",
+        timeout=timeout,
+    )
+    until(lambda: b"ready" in container.log.read_bytes())
+    begun = time.monotonic()
+    if timeout == "-":
+        container.term()
+    assert container.wait() == 137
+    assert time.monotonic() - begun < 10
+    assert (container.exit["signal"], container.exit["timed_out"]) == (9, timeout != "-")
+
+
+def test_a_daemon_dies_with_the_container(container: Container) -> None:
+    """What the task left behind holds up neither its end nor the container's."""
+    begun = time.monotonic()
+    assert container.run("(trap '' TERM HUP; exec sleep 600) & echo started") == 0
+    assert time.monotonic() - begun < 30
+    assert container.logs == b"started\n"
+
+
+def test_much_output_holds_up_little(container: Container) -> None:
+    """However slowly the engine takes it: the file has all, the engine the end, and the run ends soon."""
+    assert container.run("head -c 200000000 /dev/zero; echo; echo last; touch /air/out/done") == 0
+    assert container.log.stat().st_size == 200_000_006
+    assert container.logs.endswith(b"last\n")
+    delay = (container.out / "exit.json").stat().st_mtime - (container.out / "done").stat().st_mtime
+    assert delay < 5, "the whole would take ten seconds and more"
