@@ -352,11 +352,8 @@ class Supervisor:
         if not begun and not self.runs.fence(state.id, run.seq, run.task.id):
             return  # it has begun just now
         stop, platform = run.status.stop, run.platform
-        if stop == s.START_FAILED and run.doomed is not None:
-            verdict = Verdict(stop, message=run.doomed.message)
-            run.refused = run.doomed.message if run.doomed.permanent else None
-        elif stop is not None:
-            verdict = Verdict(stop)
+        if stop is not None:
+            verdict = _stopped(run, stop)
         elif run.refused is not None:
             verdict = Verdict(s.START_FAILED, message=run.refused)
         elif platform is not None and platform.reason is not None:
@@ -435,3 +432,11 @@ def _never_began(platform: RunnerStatus | None) -> str:
 
 def _rounded(seconds: float | None) -> float | None:
     return None if seconds is None else round(seconds, 6)
+def _stopped(run: OpenRun, why: str) -> Verdict:
+    """Return the verdict on a run that was stopped and left no outcome; may note that it is not to be tried again."""
+    if why != s.START_FAILED or run.doomed is None:
+        return Verdict(why)
+    run.refused = run.doomed.message if run.doomed.permanent else None
+    return Verdict(why, message=run.doomed.message)
+
+

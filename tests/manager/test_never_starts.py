@@ -1,4 +1,4 @@
-"""Runners that a platform gives up starting, that wait there for long, and whose outcome is late on a network volume."""
+"""Runners that a platform gives up starting, that wait there for long, and whose outcome comes late."""
 
 from __future__ import annotations
 
