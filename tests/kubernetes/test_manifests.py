@@ -310,6 +310,7 @@ def test_directives_of_a_patch() -> None:
     [
         ("spec: [1]", "spec must be an object"),
         ("kind: Pod", "metadata and spec"),
+        ("spec: {volumes: [{emptyDir: {}}]}", "needs a name"),
         ("[1]", "metadata and spec"),
         ("a: b: c", "cannot be read"),
         (None, "cannot be read"),

@@ -83,6 +83,26 @@ def test_an_idle_backend_asks_nothing(server: Server, kubernetes: KubernetesBack
     assert server.asked == {"GET": 1, "list jobs": 1, "list pods": 1, "watch jobs": 1, "watch pods": 1}
 
 
+def test_a_run_costs_two_requests(server: Server, kubernetes: KubernetesBackend, tmp_path: Path) -> None:
+    """One creates its Job, one deletes it, though it is observed and asked to go in every cycle."""
+    assert kubernetes.observe() == {}
+    wait_for(lambda: server.watches == 2, what="both watches")
+    before = server.asked.copy()
+    launch = make_launch(Layout(tmp_path / "state"), CENSUS, 1, Task.ENDS)
+    kubernetes.spawn(launch)
+    mine = {"metadata": {**job("census", launch.run)["metadata"], "uid": "uid-air-census"}}
+    server.put("pods", pod(mine))
+    server.put("pods", pod(mine, "Succeeded", state={"terminated": {"exitCode": 0}}))
+    wait_for(lambda: kubernetes.observe()[CENSUS].finished, what="the end")
+
+    def is_gone() -> bool:
+        kubernetes.remove(CENSUS)
+        return not kubernetes.observe()
+
+    wait_for(is_gone, what="its name to be free")
+    assert server.asked - before == {"POST": 1, "DELETE": 1}
+
+
 def test_a_watch_that_ends_goes_on_from_there(server: Server, kubernetes: KubernetesBackend) -> None:
     """Without a list, from the last version that was seen; bookmarks count."""
     begin(server, kubernetes)

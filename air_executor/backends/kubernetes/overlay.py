@@ -50,6 +50,7 @@ def load(path: str) -> dict[str, Any]:
         if not isinstance(value, dict):
             msg = f"pod template {path}: {key} must be an object"
             raise BadInputError(msg)
+    merge({}, found)  # so that what cannot be merged is said now, and not when the first task starts
     return found
 
 
