@@ -200,7 +200,7 @@ def test_the_same_run_is_not_created_twice(rig: KubernetesRig) -> None:
     launch = launch_with(rig)
     late = rig.kubernetes()
     assert late.observe() == {}
-    late._cluster.put_job = lambda *_: None  # type: ignore[method-assign]  # events that have not come yet
+    late._take = lambda *_: None  # type: ignore[method-assign]  # events that have not come yet
     rig.kubernetes().spawn(launch)
     late.spawn(launch)
     with pytest.raises(DuplicateRunnerError):
