@@ -34,8 +34,8 @@ class Container:
         self._engine: Any = require_engine()
         self._id = ""
 
-    def start(self, script: str, *, timeout: str = "-", grace: str = "5") -> None:
-        """Start a run of a line of sh."""
+    def start(self, script: str, *, timeout: str = "-", grace: str = "5", cgroup: Path | None = None) -> None:
+        """Start a run of a line of sh; `cgroup` is a folder to show in the place of the kernel's own."""
         command = [
             "sh",
             "/air/bin/air-runner",
@@ -49,7 +49,11 @@ class Container:
             script,
         ]
         host = self._engine.create_host_config(
-            binds=[f"{self.out}:/air/out", f"{SCRIPT}:/air/bin/air-runner:ro"],
+            binds=[
+                f"{self.out}:/air/out",
+                f"{SCRIPT}:/air/bin/air-runner:ro",
+                *([] if cgroup is None else [f"{cgroup}:/sys/fs/cgroup:ro"]),
+            ],
             init=True,
             read_only=True,
             tmpfs={"/tmp": "mode=1777"},  # noqa: S108 - the container's own
@@ -124,6 +128,38 @@ def test_memory_runs_out(container: Container, script: str, code: int) -> None:
     assert container.exit["exit_code"] == code
     assert container.exit["oom_kills"] == script.count(EAT)
     assert LIMIT * 0.9 < container.exit["memory_peak"] <= LIMIT
+
+
+V2 = {"memory.peak": "1234567\n", "memory.events": "low 0\nhigh 0\nmax 7\noom 2\noom_kill 2\noom_group_kill 0\n"}
+V1 = {
+    "memory/memory.max_usage_in_bytes": "1234567\n",
+    "memory/memory.oom_control": "oom_kill_disable 0\nunder_oom 0\noom_kill 2\n",
+}
+
+
+@pytest.mark.parametrize(
+    ("files", "peak", "kills"),
+    [
+        (V2, 1234567, 2),
+        ({"memory.events": V2["memory.events"]}, None, 2),  # v2 before Linux 5.19
+        (V1, 1234567, 2),
+        ({**V1, "memory/memory.oom_control": "oom_kill_disable 0\nunder_oom 0\n"}, 1234567, None),  # before 4.13
+        ({}, None, None),
+        ({"memory.peak": "max\n", "memory.events": "oom_kill\n"}, None, None),
+    ],
+    ids=["v2", "v2-old", "v1", "v1-old", "none", "odd"],
+)
+def test_what_kernels_tell(
+    container: Container, tmp_path: Path, files: dict[str, str], peak: int | None, kills: int | None
+) -> None:
+    """Both versions of cgroups are read; what a kernel does not tell is not known."""
+    cgroup = tmp_path / "cgroup"
+    cgroup.mkdir()
+    for name, text in files.items():
+        (cgroup / name).parent.mkdir(exist_ok=True)
+        (cgroup / name).write_text(text)
+    assert container.run("true", cgroup=cgroup) == 0
+    assert (container.exit["memory_peak"], container.exit["oom_kills"]) == (peak, kills)
 
 
 def test_term_reaches_the_task(container: Container) -> None:
