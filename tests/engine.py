@@ -13,11 +13,14 @@ import docker.errors
 import pytest
 from docker.utils import kwargs_from_env
 
-BUSYBOX = "air-executor-test-busybox"
+BUSYBOX = "air-executor-test-busybox:2"
 """A shell and little else, as small images have it."""
 NO_SHELL = "air-executor-test-no-shell"
 """A program, and no shell."""
-_APPLETS = "sh cat date dd echo env false grep head id kill ls mkdir mv nc ps rm sleep stat touch true wc wget yes"
+_APPLETS = (
+    "sh cat date dd echo env false fold grep head id kill ls mkdir mount mv nc ps rm setsid sleep stat touch tr true"
+    " wc wget yes"
+)
 
 
 def require_engine() -> docker.APIClient:

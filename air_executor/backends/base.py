@@ -85,6 +85,9 @@ class Backend(Protocol):
     remote: bool
     """Runners see the volume through another mount, so files may appear late (attribute caches)."""
 
+    evicts: bool
+    """Others may tell its runners to stop (a drained node, an engine that is shut down), which is no task's error."""
+
     def prepare(self, options: Mapping[str, Any]) -> str | None:
         """Get what a start with a task's `Launch.options` needs (an image), without waiting for it.
 

@@ -138,6 +138,7 @@ class FakeBackend:
     """One manager's view of a `FakePlatform`."""
 
     name = "fake"
+    evicts = False
 
     def __init__(self, platform: FakePlatform | None = None, *, remote: bool = False) -> None:
         self.platform = platform or FakePlatform()

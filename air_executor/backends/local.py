@@ -73,6 +73,7 @@ class LocalBackend:
 
     name = "local"
     remote = False
+    evicts = False
 
     def __init__(
         self,

@@ -254,7 +254,8 @@ def _queued(job: JobState, task: TaskState, progress: Progress, around: Around) 
         if isinstance(task.status, Queued) and task.status.retrying:
             last = task.attempts[-1] if task.attempts else None
             how = history_text(task) if last and last.reason == s.OOM else None
-            why = f" (run {task.runs} ended: {how or reason_text(last.reason, last.exit_code)})" if last else ""
+            said = f": {last.message}" if last and last.message else ""
+            why = f" (run {task.runs} ended: {how or reason_text(last.reason, last.exit_code) + said})" if last else ""
             return f"{name} has its next retry {when}{why}"
         return f"{name} is delayed; it starts {when}"
     if (what := _waits_for_backend(task, around)) is not None:

@@ -78,6 +78,8 @@ class Attempt:
     finish: float
     reason: str
     exit_code: int | None = None
+    message: str | None = None
+    """Why it ended so, where there is more to say than the reason."""
     cpu: float | None = None
     memory: int | None = None
     """Peak, in bytes."""

@@ -108,6 +108,7 @@ class Job:
                 finish=spent.finish,
                 reason=event.reason,
                 exit_code=event.exit_code,
+                message=event.message,
                 cpu=event.moments.cpu,
                 memory=event.moments.memory,
                 memory_limit=run.memory_limit,

@@ -332,6 +332,8 @@ class Supervisor:
 
     def _book_exit(self, run: OpenRun, left: Exit, now: float, acts: list[Callable[[], None]]) -> None:
         platform = None if run.platform is None else run.platform.reason
+        if left.stopped and platform in {None, s.ERROR} and self.backend.evicts:
+            platform = s.EVICTED
         reason, message = judge_exit(left, run.status.stop, platform, run.status.memory_limit)
         verdict = Verdict(reason, left.exit_code, message)
         if reason == s.OK:
@@ -430,8 +432,6 @@ def _never_began(platform: RunnerStatus | None) -> str:
     return f"{text}: {platform.message}" if platform is not None and platform.message else text
 
 
-def _rounded(seconds: float | None) -> float | None:
-    return None if seconds is None else round(seconds, 6)
 def _stopped(run: OpenRun, why: str) -> Verdict:
     """Return the verdict on a run that was stopped and left no outcome; may note that it is not to be tried again."""
     if why != s.START_FAILED or run.doomed is None:
@@ -440,3 +440,5 @@ def _stopped(run: OpenRun, why: str) -> Verdict:
     return Verdict(why, message=run.doomed.message)
 
 
+def _rounded(seconds: float | None) -> float | None:
+    return None if seconds is None else round(seconds, 6)

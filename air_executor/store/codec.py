@@ -259,6 +259,7 @@ def _dump_attempt(a: Attempt) -> dict[str, Any]:
         "exit_code": a.exit_code,
     }
     optional = {
+        "message": a.message,
         "cpu": a.cpu,
         "memory": a.memory,
         "memory_limit": a.memory_limit,

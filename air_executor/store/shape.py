@@ -194,6 +194,7 @@ _ATTEMPT: Shape = {
     "finish": _AMOUNT,
     "reason": _TEXT,
     "exit_code": _EXIT_CODE,
+    "message": _TEXT,
     "cpu": _AMOUNT,
     "memory": _whole(0, 2**63),
     "memory_limit": _BYTES,

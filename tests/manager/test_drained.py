@@ -1,4 +1,4 @@
-"""A runner that was told to stop while no manager looked: on a cluster that was the cluster's doing."""
+"""A runner that was told to stop while no manager looked: where platforms evict, that was the platform's doing."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from tests.manager.rig import World, world
 
 
-def drain(made: World, *, remote: bool, code: int) -> None:
+def drain(made: World, *, evicts: bool, code: int) -> None:
     """Let the manager die, then the task as one does that gets TERM, and start a manager of such a platform."""
     made.submit("j", "a")
     made.cycle()
@@ -18,22 +18,22 @@ def drain(made: World, *, remote: bool, code: int) -> None:
     launch = made.exit("j/a", code)
     left = {"exit_code": code, "signal": 15, "timed_out": False, "stopped": True}
     Path(launch.out_dir, "exit.json").write_text(json.dumps(left) + "\n", encoding="utf-8")
-    made.start().backend.remote = remote
+    made.start().backend.evicts = evicts
 
 
 def test_drained_on_a_cluster(tmp_path: Path) -> None:
     """It is run again on the platform's account, though the task has no retries."""
     with world(tmp_path) as made:
-        drain(made, remote=True, code=143)
+        drain(made, evicts=True, code=143)
         made.do("j/a")
         task = made.task("j", "a")
         assert (task.phase, task.runs, task.faults, task.charged) == ("succeeded", 2, 1, 0)
 
 
-@pytest.mark.parametrize(("remote", "code", "phase"), [(False, 143, "failed"), (True, 0, "succeeded")])
-def test_told_to_stop_otherwise(tmp_path: Path, remote: bool, code: int, phase: str) -> None:  # noqa: FBT001 - a case
+@pytest.mark.parametrize(("evicts", "code", "phase"), [(False, 143, "failed"), (True, 0, "succeeded")])
+def test_told_to_stop_otherwise(tmp_path: Path, evicts: bool, code: int, phase: str) -> None:  # noqa: FBT001 - a case
     """On one's own machine somebody killed it, which is an error; and who ends well has ended well."""
     with world(tmp_path) as made:
-        drain(made, remote=remote, code=code)
+        drain(made, evicts=evicts, code=code)
         made.until(lambda: made.job("j").phase != "running")
         assert (made.job("j").phase, made.task("j", "a").runs) == (phase, 1)

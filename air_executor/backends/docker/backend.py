@@ -47,6 +47,7 @@ class DockerBackend:
 
     name = "docker"
     remote = False
+    evicts = True
 
     def __init__(self, engine: Engine, site: Site) -> None:
         self._engine = engine

@@ -64,6 +64,7 @@ class KubernetesBackend:
 
     name = "kubernetes"
     remote = True
+    evicts = True
 
     def __init__(self, api: Api, site: Site) -> None:
         self._api = api
