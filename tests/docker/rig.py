@@ -1,0 +1,128 @@
+"""A manager whose runners are containers of a real engine, driven by the test's own thread."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import docker
+
+from air_executor.backends.docker import make_backend
+from air_executor.backends.docker.backend import DockerBackend
+from air_executor.client import Client
+from air_executor.core.spec import parse_job
+from air_executor.core.state import Done, JobState, TaskState
+from air_executor.manager.loop import Manager, Options
+from air_executor.wiring import runner_files, this_host
+from tests.backends.rig import DockerRig
+from tests.conftest import wait_for
+from tests.engine import require_engine
+
+
+class Plant:
+    """One state directory with its manager, and a client of the engine to look at what it makes."""
+
+    def __init__(self, root: Path) -> None:
+        self.project = root / "project"
+        self.project.mkdir()
+        self.rig = DockerRig(self.project)
+        self.settings = dataclasses.replace(self.rig.settings, state_dir=str(self.project / ".air-executor"))
+        self.rig.settings = self.settings
+        self.client = Client(self.settings.state_dir)
+        self.layout = self.client.layout
+        self.engine: docker.APIClient = require_engine()
+        self.backend: DockerBackend
+        self.manager: Manager
+        self.running = False
+
+    def start(self, **settings: Any) -> None:  # noqa: ANN401 - fields of `DockerSettings`
+        """Start a manager, with other settings where given."""
+        group = dataclasses.replace(self.settings.docker, **settings)
+        self.backend = make_backend(dataclasses.replace(self.settings, docker=group), "test")
+        secrets = self.project / "secrets"
+        options = Options(
+            version="test",
+            max_runners=4,
+            runner_files=runner_files(),
+            project=str(self.project),
+            poll_interval=0.2,
+            secrets_dir=str(secrets) if secrets.exists() else None,
+        )
+        self.manager = Manager(self.layout, self.backend, this_host(), options)
+        self.manager.start()
+        self.running = True
+
+    def stop(self) -> None:
+        """Stop the manager; runners go on."""
+        self.manager.close()
+        self.running = False
+
+    def submit(self, job: str, *tasks: dict[str, Any], **fields: Any) -> None:  # noqa: ANN401 - JSON
+        """Submit a job; the manager starts if none is there."""
+        self.client.submit(parse_job({"id": job, "tasks": list(tasks), **fields}))
+        if not self.running:
+            self.start()
+
+    def until(self, condition: Callable[[], bool], what: str, seconds: float = 60.0) -> None:
+        """Let the manager work until something is so."""
+
+        def moved() -> bool:
+            self.manager.cycle()
+            return condition()
+
+        wait_for(moved, timeout=seconds, what=what)
+
+    def job(self, name: str) -> JobState:
+        """Return a job as the manager has it."""
+        known = self.manager.catalog.open.get(name) or self.manager.desk.unsaved.get(name)
+        return known.state if known is not None else self.client.status(name)
+
+    def see(self, name: str, seconds: float = 60.0) -> JobState:
+        """Let the manager work until a job has ended; return it."""
+        self.until(lambda: name in self.client.jobs.ids() and self.job(name).ended, f"the end of {name}", seconds)
+        return self.job(name)
+
+    def run(self, script: str, **fields: Any) -> TaskState:  # noqa: ANN401 - JSON
+        """See one task of one job through; return it."""
+        name = f"job{time.monotonic_ns()}"
+        self.submit(name, {"id": "it", "command": script, **fields})
+        return self.see(name).tasks["it"]
+
+    def containers(self) -> list[dict[str, Any]]:
+        """Return all containers of this state directory, those that have ended too."""
+        label = f"air-executor.state-dir={self.layout.root}"
+        found: list[dict[str, Any]] = self.engine.containers(all=True, filters={"label": [label]})
+        return found
+
+    def the_container(self) -> str:
+        """Return the id of the only container there is, once it runs."""
+
+        def running() -> list[str]:
+            return [str(entry["Id"]) for entry in self.containers() if entry["State"] == "running"]
+
+        self.until(lambda: len(running()) == 1, "a container to run")
+        return running()[0]
+
+    def file(self, job: str, name: str) -> Path:
+        """Return a file in a job's workspace."""
+        return Path(self.layout.workspace(job), name)
+
+    def log(self, job: str, task: str, seq: int = 1) -> str:
+        """Return what a run printed."""
+        return Path(self.layout.run(job, seq, task), "out", "output.log").read_text(errors="replace")
+
+    def close(self) -> None:
+        """Leave nothing behind."""
+        if self.running:
+            self.stop()
+        self.rig.close()
+        self.engine.close()
+
+
+def done(task: TaskState) -> Done:
+    """Return how a task ended."""
+    assert isinstance(task.status, Done)
+    return task.status

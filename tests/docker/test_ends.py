@@ -1,0 +1,131 @@
+"""How runs in containers end: what the task did, what the image lacks, what is not allowed, each with its reason."""
+
+from __future__ import annotations
+
+import os
+from typing import Any, NamedTuple
+
+import pytest
+
+from tests.docker.rig import Plant, done
+from tests.engine import NO_SHELL, require_image
+
+pytestmark = pytest.mark.xdist_group("engine")
+
+TOO_MUCH = "dd if=/dev/zero of=/dev/null bs=64M count=1"
+SMALL = {"resources": {"memory": "16Mi"}}
+
+
+class End(NamedTuple):
+    """A task, and how it must end."""
+
+    command: str | list[str]
+    fields: dict[str, Any]
+    reason: str
+    code: int | None
+    message: str
+    runs: int = 1
+
+
+ENDS = {
+    "fine": End("true", {}, "ok", 0, ""),
+    "error": End("exit 3", {}, "error", 3, ""),
+    "no-program": End(["no-such-program"], {}, "error", 127, "command not found: no-such-program"),
+    "signal": End("kill -9 $$", {}, "error", 137, ""),
+    "no-workdir": End("true", {"workdir": "/no/such"}, "error", 126, "cannot enter the working directory: /no/such"),
+    "timeout": End("sleep 60", {"timeout": 0.3, "grace": 0.5}, "timeout", 143, ""),
+    "child-oom": End(f"{TOO_MUCH}; exit 5", SMALL, "oom", 5, ""),
+    "task-oom": End(f"exec {TOO_MUCH}", SMALL, "oom", 137, ""),
+    "oom-survived": End(f"{TOO_MUCH}; true", SMALL, "ok", 0, ""),
+    "no-shell": End("true", {"image": NO_SHELL}, "start-failed", 127, "the image has no shell `sh`"),
+    "no-image": End("true", {"image": "air-executor-nonesuch:1"}, "start-failed", None, "cannot be pulled"),
+    "bad-image": End("true", {"image": "No/SUCH"}, "start-failed", None, "reference"),
+    "bad-network": End("true", {"network": "nonesuch"}, "start-failed", None, "AIR_DOCKER_ALLOW_NETWORKS"),
+    "host-network": End("true", {"network": "host"}, "start-failed", None, "AIR_DOCKER_ALLOW_NETWORKS"),
+    "lost-network": End("true", {"network": "air-nonesuch"}, "start-failed", None, "air-nonesuch not found", runs=4),
+    "many-cpus": End("true", {"resources": {"cpu": 5000}}, "start-failed", None, "range of CPUs"),
+    "no-gpu": End("true", {"resources": {"gpu": 1}}, "start-failed", None, "device driver", runs=4),
+    "mount-out": End("true", {"mounts": [{"source": "out", "target": "/m"}]}, "start-failed", None, "leads out"),
+    "mount-up": End("true", {"mounts": [{"source": "../", "target": "/m"}]}, "start-failed", None, "leads out"),
+    "mount-state": End(
+        "true", {"mounts": [{"source": ".air-executor/jobs", "target": "/m"}]}, "start-failed", None, "state directory"
+    ),
+    "mount-none": End(
+        "true", {"mounts": [{"source": "nonesuch", "target": "/m"}]}, "start-failed", None, "there is no"
+    ),
+    "mount-etc": End(
+        "true", {"mounts": [{"source": "/etc", "target": "/m"}]}, "start-failed", None, "AIR_DOCKER_ALLOW_MOUNTS"
+    ),
+    "mount-air": End(
+        "true", {"mounts": [{"source": "out", "target": "/air/bin"}]}, "start-failed", None, "belongs to Air-Executor"
+    ),
+}
+
+
+def test_each_end_has_its_reason(plant: Plant) -> None:
+    """Exit codes, signals and want of memory are the task's; what can never start fails at once, in plain words."""
+    require_image(NO_SHELL)
+    os.symlink("/etc", plant.project / "out")
+    tasks = [{"id": name, "command": end.command, **end.fields} for name, end in ENDS.items()]
+    plant.start(allow_networks=("air-nonesuch",))
+    plant.submit("ends", *tasks, max_runners=4, on_failure="continue")
+    state = plant.see("ends", 110)
+    seen = {}
+    for name, end in ENDS.items():
+        task, ended = state.tasks[name], done(state.tasks[name])
+        seen[name] = end._replace(
+            reason=str(ended.reason),
+            code=ended.exit_code,
+            message=end.message if end.message in (ended.message or "") else str(ended.message),
+            runs=task.runs,
+        )
+    assert seen == ENDS
+    plant.until(lambda: not plant.containers(), "all containers to be removed")
+
+
+def test_killed_from_outside(plant: Plant) -> None:
+    """A runner that somebody kills or removes is lost, which is the platform's fault: the task runs again."""
+    script = 'echo run $AIR_ATTEMPT; [ "$AIR_ATTEMPT" -gt 2 ] || sleep 60'
+    plant.submit("hit", {"id": "it", "command": script})
+    plant.engine.kill(plant.the_container())
+    plant.until(lambda: plant.job("hit").tasks["it"].runs == 2, "the second run")
+    plant.engine.remove_container(plant.the_container(), force=True)
+    task = plant.see("hit").tasks["it"]
+    assert (done(task).reason, task.runs) == ("ok", 3)
+    first, second = task.attempts[0], task.attempts[1]
+    assert (first.reason, second.reason) == ("lost", "lost")
+    assert "ended with 137" in (first.message or "")
+
+
+def test_memory_grows(plant: Plant) -> None:
+    """A task that was killed for memory is tried again with more, if it says so; its attempts have the amounts."""
+    task = plant.run(
+        "exec dd if=/dev/zero of=/dev/null bs=40M count=1",
+        retries=3,
+        resources={"memory": "16Mi", "memory_growth": 2, "memory_max": "64Mi"},
+    )
+    assert done(task).reason == "ok"
+    assert [(attempt.reason, attempt.memory_limit) for attempt in task.attempts] == [
+        ("oom", 16 << 20),
+        ("oom", 32 << 20),
+        ("ok", 64 << 20),
+    ]
+
+
+def test_images_may_say_what_they_like(plant: Plant) -> None:
+    """Entrypoint, user, health check and volumes of an image change nothing of how a task runs."""
+    image = "air-executor-test-odd"
+    changes = ['ENTRYPOINT ["/bin/false"]', "USER root", "VOLUME /data", "WORKDIR /data", "HEALTHCHECK CMD false"]
+    made = plant.engine.create_container(require_image(), ["true"])
+    plant.engine.commit(made["Id"], repository=image, changes="\n".join(changes))
+    plant.engine.remove_container(made["Id"])
+    volumes = {volume["Name"] for volume in plant.engine.volumes()["Volumes"] or ()}
+    try:
+        task = plant.run('echo "$(id -u) $(pwd)" >who', image=image)
+        assert done(task).reason == "ok"
+        job = next(iter(plant.client.jobs.ids()))
+        assert plant.file(job, "who").read_text() == f"{plant.backend._site.user[0]} /air/workspace\n"
+        plant.until(lambda: not plant.containers(), "the container to be removed")
+        assert {volume["Name"] for volume in plant.engine.volumes()["Volumes"] or ()} == volumes
+    finally:
+        plant.engine.remove_image(image, force=True)

@@ -1,0 +1,111 @@
+"""Whose container it is: ours, another state directory's, a stranger's; made and never started; paused."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import time
+
+import pytest
+
+from air_executor.backends import container
+from air_executor.backends.base import Launch
+from air_executor.backends.docker.backend import DockerBackend
+from air_executor.backends.docker.config import container_config
+from air_executor.backends.docker.engine import Engine
+from air_executor.core.names import Slot
+from air_executor.errors import DuplicateRunnerError, SpawnRejectedError
+from air_executor.store.inbox import Request
+from tests.backends.rig import Task
+from tests.docker.rig import Plant, done
+from tests.engine import require_image
+
+pytestmark = pytest.mark.xdist_group("engine")
+SLOT = Slot("taken", 0)
+
+
+def test_a_strangers_container_is_left_alone(plant: Plant) -> None:
+    """A task whose name is taken by somebody else fails at once, in words that name them and the way out."""
+    name = f"{plant.settings.name_prefix}-taken"
+    made = plant.engine.create_container(require_image(), ["sleep", "60"], name=name)["Id"]
+    try:
+        plant.submit("taken", {"id": "it", "command": "true"})
+        task = plant.see("taken").tasks["it"]
+        assert (done(task).reason, task.runs) == ("start-failed", 1)
+        message = done(task).message or ""
+        assert name in message
+        assert "that is not Air-Executor's" in message
+        assert "AIR_NAME_PREFIX" in message
+        assert plant.engine.inspect_container(made)["State"]["Status"] == "created"
+    finally:
+        plant.engine.remove_container(made)
+
+
+def test_another_state_directory_is_named(plant: Plant) -> None:
+    """Two projects with a job of one name: the second is told which folder has it, and the first's runner lives."""
+    rig = plant.rig
+    launch = rig.launch(SLOT, 1, Task.WAITS)
+    backend = rig.docker()
+    backend.spawn(launch)
+    rig.until(lambda: rig.is_ready(launch), "the task to start")
+    other = dataclasses.replace(backend._site, location="/somewhere/else/.air-executor")
+    theirs = DockerBackend(Engine(30), other)
+    with pytest.raises(SpawnRejectedError, match=rf"{plant.layout.root}.*AIR_NAME_PREFIX"):
+        theirs.spawn(rig.launch(SLOT, 2, Task.WAITS))
+    theirs.close()
+    assert backend.observe()[SLOT].alive
+
+
+def create(backend: DockerBackend, launch: Launch) -> None:
+    """Make the container of a run, as a manager does that dies at once."""
+    with contextlib.closing(Engine(30)) as engine:
+        engine.create(backend._site.name(launch.slot), container_config(backend._site, launch, None))
+
+
+def test_our_own_request_whose_answer_was_lost(plant: Plant) -> None:
+    """A container that carries this very run is ours: it is started, not refused."""
+    rig = plant.rig
+    launch = rig.launch(SLOT, 1, Task.ENDS)
+    backend = rig.docker()
+    assert backend.observe() == {}
+    container.hand_over(launch, backend._site.user)
+    create(backend, launch)
+    backend.spawn(launch)
+    rig.until(lambda: rig.is_ready(launch), "the task to run")
+
+
+def test_made_and_never_started(plant: Plant) -> None:
+    """A manager that dies between making and starting leaves a name that nobody uses: it counts as finished."""
+    rig = plant.rig
+    launch = rig.launch(SLOT, 1, Task.ENDS)
+    backend = rig.docker()
+    create(backend, launch)
+    status = backend.observe()[SLOT]
+    assert (status.run, status.alive, status.finished, status.reason) == (launch.run, False, True, None)
+    with pytest.raises(DuplicateRunnerError):
+        backend.spawn(rig.launch(SLOT, 2, Task.ENDS))
+    backend.remove(SLOT)
+    rig.until(lambda: SLOT not in backend.observe(), "its name to be free")
+
+
+def test_its_task_is_queued_again_at_no_charge(plant: Plant, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The next manager runs the task as if nothing had been: the same attempt, and no retry is used up."""
+    plant.start()
+    monkeypatch.setattr(plant.backend, "_start", lambda *_: None)
+    plant.submit("late", {"id": "it", "command": "echo $AIR_ATTEMPT"})
+    plant.until(lambda: bool(plant.containers()), "the container to be made")
+    assert [entry["State"] for entry in plant.containers()] == ["created"]
+    plant.stop()
+    plant.start()
+    task = plant.see("late").tasks["it"]
+    assert (done(task).reason, task.charged, task.faults) == ("ok", 0, 0)
+    assert [attempt.reason for attempt in task.attempts] == ["requeue", "ok"]
+
+
+def test_a_paused_container_can_be_cancelled(plant: Plant) -> None:
+    """Somebody paused it: a cancel lets it go on, so that it can end."""
+    plant.submit("still", {"id": "it", "command": "sleep 60", "grace": 1})
+    plant.engine.pause(plant.the_container())
+    plant.client.inbox.post(Request("cancel", "still"), time.time())
+    assert done(plant.see("still").tasks["it"]).reason == "cancelled"
+    plant.until(lambda: not plant.containers(), "the container to be removed")

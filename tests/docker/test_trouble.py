@@ -1,0 +1,135 @@
+"""An engine that falls silent, breaks its connections, loses events or is restarted: nothing is concluded from it."""
+
+from __future__ import annotations
+
+import gc
+import os
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from air_executor.backends.docker import backend as docker_backend
+from air_executor.store.presence import read_record
+from tests.crash import daemon
+from tests.crash.gate import Gate
+from tests.docker.rig import Plant, done
+
+pytestmark = [
+    pytest.mark.xdist_group("engine"),
+    pytest.mark.timeout(240),
+    # The SDK leaves it to the garbage collector to close a socket whose connection failed.
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),
+]
+
+UNTIL_GO = "touch began; while [ ! -e go ]; do sleep 0.05; done"
+
+
+def socket_path() -> str:
+    """Return the path of the engine's socket; where it is none, the test cannot get in between."""
+    host = os.environ["DOCKER_HOST"]
+    if not host.startswith("unix://"):
+        pytest.skip("the engine has no unix socket here, so nothing can be put in front of it")
+    return host.removeprefix("unix://")
+
+
+@pytest.fixture(autouse=True)
+def _collected() -> Iterator[None]:
+    """See to it that what is left to the garbage collector is left to it here, where that is no error."""
+    yield
+    gc.collect()
+
+
+@pytest.fixture
+def gate(plant: Plant, monkeypatch: pytest.MonkeyPatch) -> Iterator[Gate]:
+    """A way to the engine that can be shut; the manager that is started next goes through it."""
+    made = Gate(socket_path())
+    monkeypatch.setenv("DOCKER_HOST", made.address)
+    yield made
+    made.open()
+    if plant.running:
+        plant.stop()
+    monkeypatch.undo()
+    made.close()
+
+
+def begin(plant: Plant, job: str) -> None:
+    """Start a task that waits for a file."""
+    plant.submit(job, {"id": "it", "command": UNTIL_GO})
+    plant.until(lambda: plant.file(job, "began").exists(), "the task to begin")
+
+
+def test_silence_proves_nothing(plant: Plant, gate: Gate) -> None:
+    """While the engine says nothing no run is given up and none is started; people are told; then all goes on."""
+    plant.start(timeout=1.0)
+    begin(plant, "quiet")
+    gate.shut()
+    plant.file("quiet", "go").touch()
+    plant.submit("next", {"id": "it", "command": "true"})
+    plant.until(lambda: plant.manager.supervisor.backend_problem is not None, "the silence to be noticed")
+    plant.until(lambda: read_record(plant.layout)["backend"]["problem"] is not None, "people to be told")
+    assert "does not answer" in read_record(plant.layout)["backend"]["problem"]
+    assert plant.job("quiet").tasks["it"].phase == "running"
+    gate.open()
+    assert [(plant.see(job).tasks["it"].runs, plant.job(job).phase) for job in ("quiet", "next")] == [
+        (1, "succeeded"),
+        (1, "succeeded"),
+    ]
+    plant.until(lambda: read_record(plant.layout)["backend"]["problem"] is None, "people to be told that all is well")
+
+
+def test_broken_connections(plant: Plant, gate: Gate) -> None:
+    """Broken streams are opened anew, and what happened in between is found by a list."""
+    plant.start(timeout=5.0)
+    begin(plant, "cut")
+    for _ in range(3):
+        gate.slam()
+        plant.manager.cycle()
+    plant.file("cut", "go").touch()
+    assert plant.see("cut").tasks["it"].runs == 1
+
+
+def test_lost_events(plant: Plant, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stream that stays open and says nothing only makes things slower: the next list shows what it kept back."""
+    monkeypatch.setattr(docker_backend, "RELIST_SECONDS", 1.0)
+    monkeypatch.setattr(docker_backend.DockerBackend, "_take", lambda *_: None)
+    tasks = [{"id": f"n{number}", "command": "true"} for number in range(3)]
+    plant.submit("deaf", *tasks)
+    assert plant.see("deaf").phase == "succeeded"
+
+
+def test_a_manager_leaves_a_silent_engine(plant: Plant, gate: Gate) -> None:
+    """Told to stop, a manager is gone within five seconds, whether the engine answers or not; its runner is adopted."""
+    plant.start(timeout=30.0)
+    begin(plant, "left")
+    gate.shut()
+    plant.submit("more", {"id": "it", "command": "true"})
+    begun = time.monotonic()
+    plant.stop()
+    assert time.monotonic() - begun < 5
+    gate.open()
+    plant.start()
+    plant.file("left", "go").touch()
+    assert plant.see("left").tasks["it"].runs == 1
+    assert plant.see("more").phase == "succeeded"
+
+
+@pytest.mark.parametrize("kill", [False, True], ids=["stopped", "killed"])
+def test_the_engine_is_restarted(plant: Plant, *, kill: bool) -> None:
+    """A run whose container went down with the engine is run again; one whose container lived on is booked."""
+    path = socket_path()
+    if os.geteuid() != 0:
+        pytest.skip("restarting the engine takes root")
+    begin(plant, "through")
+    daemon.restart(path, kill=kill)
+    plant.until(lambda: done_or_again(plant), "the run to be seen again", 120)
+    plant.file("through", "go").touch()
+    task = plant.see("through", 120).tasks["it"]
+    assert done(task).reason == "ok"
+    assert {attempt.reason for attempt in task.attempts[:-1]} <= {"lost", "evicted"}
+
+
+def done_or_again(plant: Plant) -> bool:
+    """Tell whether the engine answers the manager again."""
+    return plant.manager.supervisor.observed is not None
