@@ -1,0 +1,228 @@
+"""From a launch to a container's description: whole values, without an engine."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from air_executor.backends.base import Launch
+from air_executor.backends.docker.config import Site, container_config
+from air_executor.backends.docker.places import Places
+from air_executor.core.names import Slot
+from air_executor.errors import BadInputError, SpawnRejectedError
+from air_executor.settings import DockerSettings
+
+SECRET = "hunter2"  # noqa: S105 - of a task that exists nowhere
+
+
+def make(project: Path, **fields: Any) -> tuple[Site, Launch]:  # noqa: ANN401 - fields of `Launch`
+    """Return a site and a launch in a project folder."""
+    state = project / ".air-executor"
+    state.mkdir(exist_ok=True)
+    site = Site(str(state), "air", "1.2", "python:3", (1000, 1001), Places(), DockerSettings(), str(state))
+    launch = Launch(
+        slot=Slot("census", 0),
+        uid="0badcafe",
+        run="0badcafe-7",
+        task="count",
+        argv=("sh", "-c", "true"),
+        env={"AIR_JOB_ID": "census"},
+        out_dir=f"{state}/jobs/census/runs/7-count/out",
+        workspace=f"{state}/jobs/census/workspace",
+        bin_dir=f"{state}/bin",
+        project=str(project),
+    )
+    return site, dataclasses.replace(launch, **fields)
+
+
+def own_mounts(project: Path) -> list[dict[str, Any]]:
+    """Return the mounts that every container has."""
+    state = project / ".air-executor"
+    places = {"/air/out": "jobs/census/runs/7-count/out", "/air/workspace": "jobs/census/workspace", "/air/bin": "bin"}
+    return [
+        {"Type": "bind", "Source": f"{state}/{place}", "Target": target, "ReadOnly": target == "/air/bin"}
+        for target, place in places.items()
+    ]
+
+
+def test_a_plain_task(tmp_path: Path) -> None:
+    """A task that asks for nothing: hardened, limited, and with its own three mounts."""
+    site, launch = make(tmp_path)
+    assert container_config(site, launch, None) == {
+        "Image": "python:3",
+        "Entrypoint": ["sh"],
+        "Cmd": ["/air/bin/air-runner", "/air/out", "/air/workspace", "-", "10", "container", "sh", "-c", "true"],
+        "Env": [
+            "HOME=/tmp",
+            "AIR_JOB_ID=census",
+            "AIR_QUEUE=/air/out/queue.jsonl",
+            "AIR_RESULT=/air/out/result.json",
+            "AIR_INPUTS=/air/out/inputs.json",
+            "AIR_WORKSPACE=/air/workspace",
+            "AIR_SLOT=0",
+            "PYTHONPATH=/air/bin",
+        ],
+        "User": "1000:1001",
+        "WorkingDir": "/",
+        "Hostname": "census",
+        "Labels": {
+            "air-executor.instance": site.instance,
+            "air-executor.state-dir": str(tmp_path / ".air-executor"),
+            "air-executor.job": "census",
+            "air-executor.uid": "0badcafe",
+            "air-executor.run": "0badcafe-7",
+            "air-executor.task": "count",
+            "air-executor.slot": "0",
+            "air-executor.grace": "10",
+            "air-executor.version": "1.2",
+        },
+        "Healthcheck": {"Test": ["NONE"]},
+        "StopSignal": "SIGTERM",
+        "StopTimeout": 12,
+        "HostConfig": {
+            "Init": True,
+            "CapDrop": ["ALL"],
+            "SecurityOpt": ["no-new-privileges"],
+            "ReadonlyRootfs": True,
+            "Tmpfs": {"/tmp": "rw,exec,nosuid,nodev,mode=1777,size=268435456"},  # noqa: S108 - the container's own
+            "PidsLimit": 1024,
+            "Memory": 2 << 30,
+            "MemorySwap": 2 << 30,
+            "NetworkMode": "air-executor",
+            "LogConfig": {"Type": "json-file", "Config": {"max-size": "10m", "max-file": "1"}},
+            "RestartPolicy": {"Name": "no"},
+            "Mounts": own_mounts(tmp_path),
+        },
+    }
+
+
+def test_a_task_with_everything(tmp_path: Path) -> None:
+    """What a task says replaces a default, and no more changes; of a mount the state directory is hidden."""
+    (tmp_path / "data").mkdir()
+    plain = container_config(*make(tmp_path), None)
+    site, launch = make(
+        tmp_path,
+        slot=Slot("census", 3),
+        env={"AIR_JOB_ID": "census", "PYTHONPATH": "/mine", "HOME": "/home/me"},
+        workdir="sub",
+        timeout=90.5,
+        grace=0.25,
+        secrets={"TOKEN": SECRET},
+        options={
+            "image": "node:22",
+            "network": "none",
+            "resources": {"memory": 64 << 20, "cpu": 0.5, "gpu": 2},
+            "mounts": [
+                {"source": ".", "target": "/project", "read_only": True},
+                {"source": "data/../data", "target": "/data"},
+                {"source": "/srv/models/", "target": "/models"},
+            ],
+        },
+    )
+    settings = DockerSettings(allow_mounts=("/srv/models",), pids=64, read_only=False, tmp_size=1 << 20)
+    made = container_config(dataclasses.replace(site, settings=settings), launch, "/of/the/image")
+    host = plain["HostConfig"] | {
+        "ReadonlyRootfs": False,
+        "Tmpfs": {"/tmp": "rw,exec,nosuid,nodev,mode=1777,size=1048576"},  # noqa: S108 - the container's own
+        "PidsLimit": 64,
+        "Memory": 64 << 20,
+        "MemorySwap": 64 << 20,
+        "NanoCpus": 500_000_000,
+        "DeviceRequests": [{"Driver": "", "Count": 2, "Capabilities": [["gpu"]]}],
+        "NetworkMode": "none",
+        "Mounts": [
+            *own_mounts(tmp_path),
+            {"Type": "bind", "Source": str(tmp_path), "Target": "/project", "ReadOnly": True},
+            {
+                "Type": "tmpfs",
+                "Target": "/project/.air-executor",
+                "ReadOnly": True,
+                "TmpfsOptions": {"SizeBytes": 4096, "Mode": 0o555},
+            },
+            {"Type": "bind", "Source": str(tmp_path / "data"), "Target": "/data", "ReadOnly": False},
+            {"Type": "bind", "Source": "/srv/models", "Target": "/models", "ReadOnly": False},
+        ],
+    }
+    words = ["/air/bin/air-runner", "/air/out", "/project/sub", "90.5", "0.25", "container", "sh", "-c", "true"]
+    env = [
+        "HOME=/home/me",
+        "AIR_JOB_ID=census",
+        "PYTHONPATH=/mine:/air/bin",
+        *(line for line in plain["Env"] if line.startswith("AIR_") and line not in {"AIR_JOB_ID=census", "AIR_SLOT=0"}),
+        "AIR_SLOT=3",
+        f"TOKEN={SECRET}",
+    ]
+    labels = plain["Labels"] | {"air-executor.slot": "3", "air-executor.grace": "0.25"}
+    expected = plain | {"Image": "node:22", "Cmd": words, "StopTimeout": 3, "Labels": labels, "HostConfig": host}
+    assert made | {"Env": sorted(made["Env"])} == expected | {"Env": sorted(env)}
+    assert SECRET not in str(made | {"Env": []})
+
+
+def test_the_images_python_path_is_kept(tmp_path: Path) -> None:
+    """The in-task API comes last, after what image or task say."""
+    site, launch = make(tmp_path)
+    assert "PYTHONPATH=/of/the/image:/air/bin" in container_config(site, launch, "/of/the/image")["Env"]
+
+
+@pytest.mark.parametrize(
+    ("mount", "words"),
+    [
+        ("link", "leads out"),
+        ("..", "leads out"),
+        (".air-executor", "lies in the state directory"),
+        (".air-executor/jobs/other/workspace", "lies in the state directory"),
+        ("into", "lies in the state directory"),
+        ("nothing", "there is no"),
+        ("/etc", "AIR_DOCKER_ALLOW_MOUNTS"),
+        ("/srv/models/below", "AIR_DOCKER_ALLOW_MOUNTS"),
+        ("/srv/models/..", "AIR_DOCKER_ALLOW_MOUNTS"),
+    ],
+)
+def test_what_may_not_be_mounted(tmp_path: Path, mount: str, words: str) -> None:
+    """Nothing outside the project but what is listed, and nothing of the state directory, whatever links say."""
+    (tmp_path / "link").symlink_to("/etc")
+    (tmp_path / "into").symlink_to(".air-executor")
+    site, launch = make(tmp_path, options={"mounts": [{"source": mount, "target": "/m"}]})
+    site = dataclasses.replace(site, settings=DockerSettings(allow_mounts=("/srv/models",)))
+    with pytest.raises(SpawnRejectedError, match=words):
+        container_config(site, launch, None)
+
+
+def test_networks(tmp_path: Path) -> None:
+    """A task gets the common network, none, or one that is listed; the host's it gets only if that is listed."""
+    site, launch = make(tmp_path)
+    site = dataclasses.replace(site, settings=DockerSettings(network="ours", allow_networks=("db",)))
+
+    def network(name: str | None) -> str:
+        options = {} if name is None else {"network": name}
+        made = container_config(site, dataclasses.replace(launch, options=options), None)
+        return str(made["HostConfig"]["NetworkMode"])
+
+    assert [network(name) for name in (None, "default", "none", "ours", "db")] == ["ours", "ours", "none", "ours", "db"]
+    for name in ("host", "bridge", "container:abc", "other"):
+        with pytest.raises(SpawnRejectedError, match="AIR_DOCKER_ALLOW_NETWORKS"):
+            network(name)
+
+
+def test_the_managers_own_mounts(tmp_path: Path) -> None:
+    """In a container the manager names what the host calls its folders; the longest mount that holds a path counts."""
+    places = Places((("/project/.air-executor", "volume", "state"), ("/project", "bind", "/home/me/project")))
+    assert places.mount("/project/data", "/data") == {
+        "Type": "bind",
+        "Source": "/home/me/project/data",
+        "Target": "/data",
+        "ReadOnly": False,
+    }
+    assert places.mount("/project/.air-executor/bin", "/air/bin", read_only=True) == {
+        "Type": "volume",
+        "Source": "state",
+        "Target": "/air/bin",
+        "ReadOnly": True,
+        "VolumeOptions": {"NoCopy": True, "Subpath": "bin"},
+    }
+    assert places.text("/project/.air-executor/jobs") == "state:jobs"
+    with pytest.raises(BadInputError, match="lies in the manager's own container"):
+        places.mount("/projects", "/data")
