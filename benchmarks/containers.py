@@ -181,7 +181,7 @@ def throughput(*, quick: bool) -> Sequence[Line]:
 
 def sequence(*, quick: bool) -> Sequence[Line]:
     """Measure from the end of a container to the start of the next in one job; the engine's events tell when."""
-    tasks, pairs = (10, 1) if quick else (30, 5)
+    tasks, pairs = (10, 1) if quick else (15, 11)
     if reason := missing():
         return [Line("docker-sequence", "gap ÷ bare remove + create + start", None, 1.15, at_most=True, note=reason)]
     mine, theirs = [], []
