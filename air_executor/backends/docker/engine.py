@@ -70,10 +70,8 @@ class Engine:
             client = docker.APIClient(
                 version=self._version or "auto", timeout=math.ceil(self._timeout), **kwargs_from_env()
             )
-            if client.base_url.startswith(
-                "http+docker:"
-            ):  # a socket has no proxy; looking for one is a fifth of a request
-                client.trust_env = False
+            if client.base_url.startswith("http+docker:"):
+                client.trust_env = False  # a socket has no proxy, and looking for one takes a fifth of each request
             self._version = client.api_version
             self._own.client = client
             with self._lock:
