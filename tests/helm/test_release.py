@@ -1,0 +1,138 @@
+"""The chart on a real cluster: installed, used as its notes say, upgraded while a task runs, and uninstalled."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.cluster import CLAIM, Namespace, require_cluster, require_image
+from tests.conftest import wait_for
+from tests.helm.chart import CHART, NAME, RELEASE, helm
+
+pytestmark = [pytest.mark.xdist_group("cluster"), pytest.mark.timeout(600)]
+
+PATIENCE = 120.0
+USER = 65532
+GATED = "until [ -e go ]; do sleep 0.2; done; echo through"
+
+
+class Release:
+    """One release in a namespace of its own."""
+
+    def __init__(self, helm_program: str, kubectl: str, image: str, folder: Path) -> None:
+        self.folder = folder
+        self.namespace = Namespace(str(folder))
+        self._helm, self._kubectl = helm_program, kubectl
+        repository, _, tag = image.rpartition(":")
+        runner_repository, _, runner_tag = require_image().rpartition(":")
+        self._values = {
+            "image": {"repository": repository, "tag": tag, "pullPolicy": "Never"},
+            "runnerImage": {"repository": runner_repository, "tag": runner_tag},
+            "persistence": {"existingClaim": CLAIM},
+        }
+
+    def put(self, *flags: str, **values: object) -> None:
+        """Install or upgrade, and wait until the managers are ready."""
+        assigned = [
+            word
+            for key, value in (self._values | values).items()
+            for word in ("--set-json", f"{key}={json.dumps(value)}")
+        ]
+        self.helm("upgrade", "--install", RELEASE, str(CHART), *assigned, "--wait", "--timeout", "4m", *flags)
+
+    def helm(self, *words: str) -> str:
+        """Run `helm` in the namespace."""
+        return helm(self._helm, *words, "--namespace", self.namespace.name)
+
+    def kubectl(self, *words: str, check: bool = True) -> str:
+        """Run `kubectl` in the namespace."""
+        words = (self._kubectl, "--namespace", self.namespace.name, *words)
+        done = subprocess.run(words, capture_output=True, text=True, check=False)
+        assert not check or done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    def cli(self, *words: str) -> str:
+        """Run `air-executor` in a manager's pod."""
+        return self.kubectl("exec", f"deploy/{NAME}", "--", "air-executor", *words)
+
+    def status(self, job: str) -> dict[str, Any]:
+        """Return a job's state."""
+        found: dict[str, Any] = json.loads(self.cli("--json", "status", job))
+        return found
+
+    def pods(self, component: str) -> list[dict[str, Any]]:
+        """Return the pods of the managers or of the runners."""
+        return [
+            pod
+            for pod in self.namespace.pods()
+            if pod["metadata"]["labels"].get("app.kubernetes.io/component") == component
+        ]
+
+    def close(self) -> None:
+        """Leave nothing behind."""
+        self.namespace.close()
+
+
+@pytest.fixture
+def release(helm_program: str, requires_tool: Callable[[str], str], tmp_path: Path) -> Iterator[Release]:
+    """Return a release that is not installed yet, of the manager's image that the cluster has."""
+    require_cluster()
+    image = os.environ.get("AIR_TEST_MANAGER_IMAGE")
+    if not image:
+        stop = pytest.fail if os.environ.get("CI") else pytest.skip
+        stop("AIR_TEST_MANAGER_IMAGE is not set: name the manager's image that the cluster's nodes have")
+    folder = tmp_path / "volume"
+    folder.mkdir()
+    os.chown(folder, USER, USER)
+    made = Release(helm_program, requires_tool("kubectl"), str(image), folder)
+    yield made
+    made.close()
+
+
+def test_from_install_to_uninstall(release: Release) -> None:
+    """A job through the installed manager; an upgrade to two managers under a task; nothing but the claim stays."""
+    release.put()
+    release.cli("submit", "hello", "--", "sh", "-c", "echo hi; id -u; [ ! -e /var/run/secrets ]")
+    release.cli("wait", "hello", "--timeout", "2m")
+    assert release.cli("logs", "hello").split() == ["t1", "|", "hi", "t1", "|", str(USER)]
+    assert "Succeeded" in release.helm("test", RELEASE, "--timeout", "3m")
+
+    release.cli("submit", "long", "--", "sh", "-c", GATED)
+    wait_for(lambda: release.pods("runner"), PATIENCE, "a runner")
+    (runner,) = release.pods("runner")
+    assert runner["spec"]["automountServiceAccountToken"] is False
+    release.put(replicas=2, config='max_runners = 3\npoll_interval = "500ms"\n')
+    wait_for(lambda: len(release.pods("manager")) == 2, PATIENCE, "the old manager to be gone")
+    assert "500ms" in release.cli("--json", "doctor")
+    (same,) = release.pods("runner")
+    assert same["metadata"]["uid"] == runner["metadata"]["uid"]
+    (release.folder / "jobs" / "long" / "workspace" / "go").touch()
+    release.cli("wait", "long", "--timeout", "2m")
+    assert [task["runs"] for task in release.status("long")["tasks"]] == [1]
+
+    leader = json.loads((release.folder / "manager.json").read_text(encoding="utf-8"))["host"]
+    release.kubectl("delete", "pod", leader, "--wait=false")
+    release.cli("submit", "after", "--", "true")
+    release.cli("wait", "after", "--timeout", "1m")
+
+    release.cli("submit", "last", "--", "sh", "-c", f'touch "begun-$AIR_RUN_ID"; {GATED}')
+    workspace = release.folder / "jobs" / "last" / "workspace"
+    wait_for(lambda: len(list(workspace.glob("begun-*"))) == 1, PATIENCE, "a task to begin")
+    release.helm("uninstall", RELEASE)
+    wait_for(lambda: not release.namespace.pods(), PATIENCE, "all pods to be gone")
+    wait_for(lambda: not release.namespace.jobs(), PATIENCE, "all Jobs to be gone")
+    assert release.kubectl("get", "pvc", "--output", "name").split() == [f"persistentvolumeclaim/{CLAIM}"]
+    kinds = "deployments,configmaps,roles,rolebindings,networkpolicies,serviceaccounts"
+    assert "air-executor" not in release.kubectl("get", kinds, "--output", "name")
+
+    release.put()
+    wait_for(lambda: len(list(workspace.glob("begun-*"))) == 2, PATIENCE, "the task to be run again")
+    (workspace / "go").touch()
+    release.cli("wait", "last", "--timeout", "2m")
+    release.helm("uninstall", RELEASE)
