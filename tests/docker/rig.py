@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import docker
+import pytest
 
 from air_executor.backends.docker import make_backend
 from air_executor.backends.docker.backend import DockerBackend
@@ -126,3 +128,11 @@ def done(task: TaskState) -> Done:
     """Return how a task ended."""
     assert isinstance(task.status, Done)
     return task.status
+
+
+def socket_path() -> str:
+    """Return the path of the engine's socket; where it is none, the test cannot get in between."""
+    host = os.environ["DOCKER_HOST"]
+    if not host.startswith("unix://"):
+        pytest.skip("the engine has no unix socket here, so nothing can be put in front of it")
+    return host.removeprefix("unix://")

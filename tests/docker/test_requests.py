@@ -15,8 +15,7 @@ from air_executor.backends.docker.check import check
 from air_executor.core.finding import BAD
 from air_executor.store.inbox import Request
 from tests.docker.proxy import Fault, Proxy
-from tests.docker.rig import Plant, done
-from tests.docker.test_trouble import socket_path
+from tests.docker.rig import Plant, done, socket_path
 from tests.engine import NO_SHELL, require_image
 from tests.images.rig import TREE
 

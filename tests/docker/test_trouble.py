@@ -1,9 +1,8 @@
-"""An engine that falls silent, breaks its connections, loses events or is restarted: nothing is concluded from it."""
+"""An engine that falls silent, breaks its connections or loses events: nothing is concluded from it."""
 
 from __future__ import annotations
 
 import gc
-import os
 import time
 from collections.abc import Iterator
 
@@ -11,9 +10,8 @@ import pytest
 
 from air_executor.backends.docker import backend as docker_backend
 from air_executor.store.presence import read_record
-from tests.crash import daemon
 from tests.crash.gate import Gate
-from tests.docker.rig import Plant, done
+from tests.docker.rig import Plant, socket_path
 
 pytestmark = [
     pytest.mark.xdist_group("engine"),
@@ -24,14 +22,6 @@ pytestmark = [
 ]
 
 UNTIL_GO = "touch began; while [ ! -e go ]; do sleep 0.05; done"
-
-
-def socket_path() -> str:
-    """Return the path of the engine's socket; where it is none, the test cannot get in between."""
-    host = os.environ["DOCKER_HOST"]
-    if not host.startswith("unix://"):
-        pytest.skip("the engine has no unix socket here, so nothing can be put in front of it")
-    return host.removeprefix("unix://")
 
 
 @pytest.fixture(autouse=True)
@@ -113,23 +103,3 @@ def test_a_manager_leaves_a_silent_engine(plant: Plant, gate: Gate) -> None:
     plant.file("left", "go").touch()
     assert plant.see("left").tasks["it"].runs == 1
     assert plant.see("more").phase == "succeeded"
-
-
-@pytest.mark.parametrize("kill", [False, True], ids=["stopped", "killed"])
-def test_the_engine_is_restarted(plant: Plant, *, kill: bool) -> None:
-    """A run whose container went down with the engine is run again; one whose container lived on is booked."""
-    path = socket_path()
-    if os.geteuid() != 0:
-        pytest.skip("restarting the engine takes root")
-    begin(plant, "through")
-    daemon.restart(path, kill=kill)
-    plant.until(lambda: done_or_again(plant), "the run to be seen again", 120)
-    plant.file("through", "go").touch()
-    task = plant.see("through", 120).tasks["it"]
-    assert done(task).reason == "ok"
-    assert {attempt.reason for attempt in task.attempts[:-1]} <= {"lost", "evicted"}
-
-
-def done_or_again(plant: Plant) -> bool:
-    """Tell whether the engine answers the manager again."""
-    return plant.manager.supervisor.observed is not None
