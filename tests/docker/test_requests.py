@@ -66,6 +66,15 @@ def test_a_run_costs_three_requests(plant: Plant, proxy: Proxy) -> None:
     assert made == {"POST /containers/create": 4, "POST /containers/ID/start": 4, "DELETE /containers/ID": 4}
 
 
+def test_a_start_without_an_answer_is_not_repeated(plant: Plant, proxy: Proxy) -> None:
+    """Where it has come through, the container runs or has run, and a second start would make it run once more."""
+    proxy.spoil(START, Fault.UNANSWERED, 1)
+    task = plant.run("sleep 0.5")
+    assert (task.phase, task.runs) == ("succeeded", 1)
+    plant.until(lambda: is_clear(plant), "the container to be removed")
+    assert len(proxy.made(START)) == 1
+
+
 def test_running_containers_are_not_polled(plant: Plant, proxy: Proxy) -> None:
     """A hundred looks at two running containers make no request."""
     plant.submit("long", *({"id": f"w{number}", "command": WAITS} for number in range(2)), max_runners=2)

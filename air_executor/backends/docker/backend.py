@@ -207,14 +207,17 @@ class DockerBackend:
         """Start a container, trying for as long as the engine does not answer: it may have heard us all the same."""
         backoff = 0.25
         network = None if body is None else str(body["HostConfig"]["NetworkMode"])
-        repaired = False
+        repaired = unanswered = False
         while True:
             try:
+                if unanswered and self._was_heard(one):
+                    return
                 if network == self._site.settings.network and not self._has_network:
                     self._engine.ensure_network(self._site.settings.network)
                     self._has_network = True
                 self._engine.start(one.id)
             except BackendUnavailableError as error:
+                unanswered = True
                 self._fail(str(error))
                 if self._closed.wait(backoff):
                     return  # the next manager goes on from there
@@ -232,6 +235,15 @@ class DockerBackend:
                 with self._lock:
                     self._containers.advance(one.id, Phase.RUNNING)
                 return
+
+    def _was_heard(self, one: Container) -> bool:
+        """Tell whether a start that had no answer came through: what has ended since would be started once more."""
+        if self._engine.inspect(one.id)["State"].get("Status") == "created":
+            return False
+        with self._lock:
+            self._containers.advance(one.id, Phase.RUNNING)
+        self._look_at(one)
+        return True
 
     def _not_started(self, one: Container, error: RefusedError) -> None:
         message = f"the engine could not start container {one.name}: {_short(error)}"
