@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import heapq
 import random
-from collections.abc import Callable, Container, Mapping
+from collections.abc import Callable, Collection, Container, Mapping
 from dataclasses import dataclass
 from enum import Enum
+from types import MappingProxyType
 
 from air_executor.core.fields import DEFAULT_RETRY_JITTER
 from air_executor.core.names import Slot
@@ -147,11 +148,19 @@ class Roster:
         self._jobs.pop(job, None)
         self._served.pop(job, None)
 
-    def next_start(self, now: float, taken: Container[Slot], room: int, in_queue: Callable[[str], int]) -> Start | None:
+    def next_start(
+        self,
+        now: float,
+        taken: Container[Slot],
+        room: int,
+        in_queue: Callable[[str], int],
+        passed: Mapping[str, Collection[str]] = MappingProxyType({}),
+    ) -> Start | None:
         """Return the next task to start, or None.
 
-        `taken` are the slots that cannot be used, `room` is how many more runners the manager may have, and `in_queue`
-        tells how many runners a queue has. The caller applies the start before it asks again.
+        `taken` are the slots that cannot be used, `room` is how many more runners the manager may have, `in_queue`
+        tells how many runners a queue has, and `passed` names by job the tasks that cannot start now. The caller
+        applies the start before it asks again.
         """
         while room > 0:
             open_queues = [
@@ -164,7 +173,7 @@ class Roster:
             job = self._jobs.pop(name, None)
             if job is None:
                 continue
-            start = _start_of(job, now, taken)
+            start = _start_of(job, now, taken, passed.get(name, ()))
             if start is not None:
                 self._turn += 1
                 self._served[name] = self._turn
@@ -172,12 +181,12 @@ class Roster:
         return None
 
 
-def _start_of(job: Job, now: float, taken: Container[Slot]) -> Start | None:
+def _start_of(job: Job, now: float, taken: Container[Slot], passed: Collection[str]) -> Start | None:
     state, progress = job.state, job.progress
     if state.phase not in (QUEUED, RUNNING) or len(progress.slots) >= state.max_runners:
         return None
     progress.promote(now)
-    task = progress.next_ready()
+    task = progress.next_ready(passed)
     if task is None:
         return None
     for number in range(state.max_runners):

@@ -7,7 +7,7 @@ that a step costs the same in a job of ten tasks and of fifty thousand. No recur
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from enum import Enum
 from typing import Any
 
@@ -229,13 +229,18 @@ class Progress:
             if isinstance(task.status, Queued) and task.status.waits_until == until:
                 self._push(task)
 
-    def next_ready(self) -> TaskState | None:
-        """Return the task to start next, or None. `promote` comes first."""
+    def next_ready(self, passed: Collection[str] = ()) -> TaskState | None:
+        """Return the task to start next but for those passed over, or None. `promote` comes first."""
         while self._ready and self._ready[0][1] not in self._is_ready:
             heapq.heappop(self._ready)
         if not self._ready:
             return None
         place, name = self._ready[0]
+        if name in passed:
+            others = (entry for entry in self._ready if entry[1] in self._is_ready and entry[1] not in passed)
+            place, name = min(others, default=(place, ""))
+            if not name:
+                return None
         if self.job.max_runners == 1 and any(held < place for held in self._held_places.values()):
             return None
         return self.job.tasks[name]

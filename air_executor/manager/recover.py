@@ -13,7 +13,6 @@ import time
 from collections.abc import Container
 from dataclasses import dataclass, field
 
-from air_executor.core import state as s
 from air_executor.core.state import JobState
 from air_executor.core.transitions import Job
 from air_executor.errors import CorruptFileError, NotFoundError, StoreError
@@ -157,7 +156,7 @@ def _bring_up_to_date(jobs: Jobs, runs: Runs, state: JobState, lines: list[Line]
         done.problems.append(f"job {state.id}: a gap in the journal after version {state.version}; resumed there")
     elif known is None:
         log.info("job=%s state.json was checked out; the journal's decisions about it are dropped", state.id)
-    settled = not state.ended and state.phase != s.HELD and settle_runs(runs, state)
+    settled = not state.ended and settle_runs(runs, state)
     if settled or state.version != before:
         jobs.checkpoint(state, jobs.layout.epoch_tmp(done.journal.epoch))
     if state.ended:

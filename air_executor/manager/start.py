@@ -31,6 +31,8 @@ from air_executor.store.runs import Runs
 
 log = logging.getLogger(__name__)
 
+MOST_PASSED_OVER = 16
+"""Tasks of one job that are passed over in a cycle because they wait for something; the rest is not looked at."""
 LONGEST_BACKOFF = 30.0
 """Seconds between tries to start anything on a volume that refuses."""
 
@@ -81,13 +83,23 @@ class Starter:
                 roster.offer(self._desk.catalog.open[name])
         self.waiting = {}
         queues = Counter(run.job.state.queue for run in supervisor.open.values())
-        while (start := roster.next_start(now, unusable, room, queues.__getitem__)) is not None:
+        passed: dict[str, set[str]] = {}
+        while (start := roster.next_start(now, unusable, room, queues.__getitem__, passed)) is not None:
             if (why := self._backend.prepare(options_of(start.task))) is not None:
-                self.waiting[start.job.state.id] = f"task {start.task.id}: {why}"
+                self._pass_over(start, why, passed)
                 continue
             acts.append(partial(self._spawn, self._decide(start, now)))
             queues[start.job.state.queue] += 1
             room -= 1
+
+    def _pass_over(self, start: Start, why: str, passed: dict[str, set[str]]) -> None:
+        """Take note that a task waits for the backend; another of its job may go first, unless that is a sequence."""
+        job = start.job.state
+        self.waiting.setdefault(job.id, f"task {start.task.id}: {why}")
+        over = passed.setdefault(job.id, set())
+        over.add(start.task.id)
+        if job.max_runners > 1 and len(over) < MOST_PASSED_OVER:
+            self._desk.catalog.roster.offer(start.job)
 
     def _decide(self, start: Start, now: float) -> OpenRun:
         state, clock = start.job.state, self._desk.clock

@@ -116,7 +116,7 @@ class Supervisor:
         self._needless: set[Slot] = set()
         """Slots with a runner that no open run needs."""
         self._strangers: set[Slot] = set()
-        """Those of them in which something still runs."""
+        """Slots in which something runs that is not their open run."""
         self.backend_problem: str | None = None
         self._ask_again = 0.0
         self._backoff = 0.0
@@ -229,17 +229,22 @@ class Supervisor:
 
     def _remove_strangers(self, acts: list[Callable[[], None]]) -> None:
         """Ask for the end of runners that no open run needs; their job may start when they are gone."""
-        catalog, observed = self.desk.catalog, self.observed or {}
-        needless = {slot for slot in observed if slot not in self.open and slot.job not in catalog.left_alone}
-        strangers = {slot for slot in needless if not observed[slot].finished}
+        catalog = self.desk.catalog
+        observed = {slot: one for slot, one in (self.observed or {}).items() if slot.job not in catalog.left_alone}
+        needless = observed.keys() - self.open.keys()
+        strangers = {slot for slot, one in observed.items() if not one.finished and self._is_strange(slot, one)}
         for slot in needless:
             if slot in strangers and slot not in self._strangers:
                 log.warning("job=%s slot=%d removing a runner that no open run needs", slot.job, slot.number)
             acts.append(self._remover(slot))
-        for slot in self._needless - needless:
+        for slot in (self._needless | self._strangers) - (needless | strangers):
             if slot.job in catalog.open:
                 catalog.touch(catalog.open[slot.job], clean=True)
         self._needless, self._strangers = needless, strangers
+
+    def _is_strange(self, slot: Slot, runner: RunnerStatus) -> bool:
+        """Tell whether a slot's runner is not that of its open run: after a rewind it may run any task of the job."""
+        return slot not in self.open or runner.run != self.open[slot].run
 
     def _patience(self, run: OpenRun) -> float:
         """Return how many seconds a run's outcome may take to appear after its runner has gone."""
