@@ -22,8 +22,8 @@ Right = tuple[str, str, str]
 
 PATH = re.compile(r"/(?:api/v1|apis/([^/]+)/[^/]+)/namespaces/([^/]+)/([^/]+)(?:/([^/]+))?(?:/([^/]+))?")
 VERBS = {"POST": "create", "PUT": "update", "PATCH": "patch", "DELETE": "delete"}
-FREE = {"/version"}
-"""What a cluster tells everybody."""
+FREE = {"/version", "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"}
+"""What a cluster tells everybody: its version, and what they may do."""
 
 
 class Recorder:
@@ -58,9 +58,9 @@ class Recorder:
             def answer(self) -> None:
                 recorder.note(self.command, self.path)
                 self.rfile.read(int(self.headers.get("Content-Length") or 0))
-                body = json.dumps(
-                    {"metadata": {"resourceVersion": "1"}, "items": [], "major": "1", "minor": "31"}
-                ).encode()
+                meta, status = {"resourceVersion": "1"}, {"allowed": True}
+                found = {"metadata": meta, "items": [], "status": status, "major": "1", "minor": "31"}
+                body = json.dumps(found).encode()
                 self.send_response(200)
                 self.send_header("Content-Length", str(len(body)))
                 self.end_headers()
@@ -93,6 +93,7 @@ def recorder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Record
 def ask_everything(api: Api) -> None:
     """Make every request that the backend can make: a method without a line in here fails the test below."""
     api.version()
+    api.is_allowed("", "pods", "list")
     api.create_job({})
     api.read_job("x")
     api.delete_job("x", "uid", wait_for_pods=True)
@@ -110,6 +111,7 @@ def ask_everything(api: Api) -> None:
 
 ASKED = {
     "version",
+    "is_allowed",
     "create_job",
     "read_job",
     "delete_job",
