@@ -92,7 +92,8 @@ class Registry:
         self.layer = _digest(layer)
 
     def close(self) -> None:
-        """Stop serving."""
+        """Stop serving; what is held back is never sent."""
+        self.layer = "no more"
         self.gate.set()
         self._server.shutdown()
         self._thread.join()
@@ -129,8 +130,11 @@ class _Handler(BaseHTTPRequestHandler):
             manifest = registry.manifest
             self._answer(200, manifest, kind=_MANIFEST, **{"Docker-Content-Digest": _digest(manifest)})
         elif blob is not None:
-            if self.path.endswith(registry.layer):
+            if self.path.endswith(registry.layer) and not registry.gate.is_set():
                 registry.gate.wait()
+                if registry.layer not in self.path:
+                    self.close_connection = True
+                    return
             self._answer(200, blob, kind="application/octet-stream")
         else:
             self._answer(404, b"{}")

@@ -29,11 +29,12 @@ def registry(plant: Plant) -> Iterator[Registry]:
     """A registry with one image; the engine forgets that afterwards."""
     with serving() as made:
         yield made
-        if plant.running:
-            plant.stop()
-        plant.rig.close()
+    if plant.running:
+        plant.stop()
+    plant.rig.close()
+    for one in plant.engine.images(name=made.image.rpartition(":")[0], all=True):
         with contextlib.suppress(docker.errors.ImageNotFound):
-            plant.engine.remove_image(made.image, force=True)
+            plant.engine.remove_image(one["Id"], force=True)
 
 
 def task(registry: Registry, name: str = "it", command: str = SHOW) -> dict[str, str]:
