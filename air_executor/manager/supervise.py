@@ -33,6 +33,8 @@ from air_executor.store.runs import Exit, Runs
 
 log = logging.getLogger(__name__)
 
+LONGEST_SILENCE = 5.0
+"""Seconds between two questions to a backend that cannot answer; it spares its platform by itself."""
 OVERDUE = 5.0
 """Seconds beyond timeout and grace after which the manager stops a run; the runner's own watchdog comes first."""
 
@@ -183,14 +185,14 @@ class Supervisor:
             self._backoff = 0.0
 
     def unavailable(self, why: str) -> None:
-        """Note that the backend cannot answer; ask again later and later, at most every 30 s."""
+        """Note that the backend cannot answer; ask again later and later, at most every 5 s."""
         if self.backend_problem is None:
             log.warning("backend %s cannot answer: %s", self.backend.name, why)
         self.observed = None
         for run in self.open.values():
             run.unseen = True
         self.backend_problem = why
-        self._backoff = min(30.0, self._backoff * 2 or 0.5)
+        self._backoff = min(LONGEST_SILENCE, self._backoff * 2 or 0.5)
         self._ask_again = self.clock.steady() + self._backoff * self._chance.uniform(0.8, 1.2)
 
     def taken(self) -> int:
