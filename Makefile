@@ -27,7 +27,7 @@ census: .venv/installed ## count Python's standard library, the demo; sets itsel
 
 .PHONY: test
 test: build/tree/made ## run the tests against the built wheel (ARGS="-k name" for some)
-	cd build/tree && ../venv/bin/python -m pytest -n 2 --dist loadgroup $(ARGS)
+	cd build/tree && ../venv/bin/python -m pytest -n 3 --dist loadgroup $(ARGS)
 
 .PHONY: lint
 lint: build/venv/tools ## check style, types, layers and the runner script
