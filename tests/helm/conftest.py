@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import shutil
 
 import pytest
 
+from tests.cluster import give_up
+
 
 @pytest.fixture(scope="session")
-def helm_program(requires_tool: Callable[[str], str]) -> str:
+def helm_program() -> str:
     """Return the path of `helm`."""
-    return requires_tool("helm")
+    path = shutil.which("helm")
+    if path is None:
+        give_up("helm is not installed")
+    return path
