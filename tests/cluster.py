@@ -1,4 +1,4 @@
-"""A real Kubernetes cluster for tests: the one that KUBECONFIG names. Without one tests skip, and fail where one was promised.
+"""A real Kubernetes cluster for tests: the one that KUBECONFIG names. Without one tests skip, or fail on request.
 
 Each test gets a namespace of its own, with a volume claim on a folder of this machine: the cluster's node must be here.
 The image is one that the node has (AIR_TEST_IMAGE), for such clusters rarely reach a registry.
