@@ -12,9 +12,9 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Mapping
-from datetime import datetime
 from typing import Any
 
+from air_executor.backends.answers import brief, instant
 from air_executor.backends.base import Launch, RunnerStatus
 from air_executor.backends.container import BIN, hand_over
 from air_executor.backends.docker import config
@@ -22,7 +22,7 @@ from air_executor.backends.docker.config import MARGIN_SECONDS, Site, container_
 from air_executor.backends.docker.containers import Container, Containers, Ending, Phase, from_inspection
 from air_executor.backends.docker.engine import ConflictError, Engine, MissingError, RefusedError
 from air_executor.backends.docker.images import Images
-from air_executor.backends.docker.workers import Workers
+from air_executor.backends.workers import Workers
 from air_executor.core.names import Slot
 from air_executor.errors import BackendUnavailableError, BadInputError, DuplicateRunnerError, SpawnRejectedError
 
@@ -39,7 +39,6 @@ CLOSE_SECONDS = 3.0
 _LONGEST_BACKOFF = 5.0
 _CANNOT_EXECUTE = (2, 126, 127)
 """What a shell that cannot run its script, and an init that finds no shell, end with."""
-_ERROR_LENGTH = 500
 
 
 class DockerBackend:
@@ -246,7 +245,7 @@ class DockerBackend:
         return True
 
     def _not_started(self, one: Container, error: RefusedError) -> None:
-        message = f"the engine could not start container {one.name}: {_short(error)}"
+        message = f"the engine could not start container {one.name}: {brief(error)}"
         with self._lock:
             one.starting = False
             one.ending = Ending(reason="start-failed", message=message, permanent=error.final)
@@ -372,8 +371,8 @@ class DockerBackend:
 
     def _judge(self, one: Container, state: Mapping[str, Any]) -> Ending:
         code = state.get("ExitCode")
-        ending = Ending(exit_code=code, finished_at=_seconds(state.get("FinishedAt")))
-        words = _short(state.get("Error") or "")
+        ending = Ending(exit_code=code, finished_at=instant(state.get("FinishedAt")))
+        words = brief(state.get("Error") or "")
         ending.message = f"container {one.name} ended with {code}" + (f": {words}" if words else "")
         if state.get("OOMKilled"):
             ending.reason = "oom"
@@ -383,9 +382,9 @@ class DockerBackend:
                 said = self._engine.last_words(one.id)
                 if "exec sh failed" in said:  # the words of the engine's own init
                     ending.reason, ending.permanent = "start-failed", True
-                    ending.message = f"the image has no shell `sh`, which the runner needs ({_short(said)})"
+                    ending.message = f"the image has no shell `sh`, which the runner needs ({brief(said)})"
                 elif said.startswith("sh: ") and f"{BIN}/air-runner" in said:
-                    ending.message += f": {_short(said)}"
+                    ending.message += f": {brief(said)}"
         return ending
 
     def _list_regularly(self) -> None:
@@ -439,17 +438,3 @@ class DockerBackend:
 def _duplicate(slot: Slot) -> DuplicateRunnerError:
     msg = f"job {slot.job}: slot {slot.number} still has a container"
     return DuplicateRunnerError(msg)
-
-
-def _short(words: object) -> str:
-    text = " ".join(str(words).split())
-    return text if len(text) <= _ERROR_LENGTH else text[:_ERROR_LENGTH] + "…"
-
-
-def _seconds(text: object) -> float | None:
-    """Return a time of the engine's (RFC 3339, nanoseconds) in Unix seconds; None if it is none, or the year 1."""
-    try:
-        at = datetime.fromisoformat(str(text)[:19] + "+00:00").timestamp()
-    except ValueError:
-        return None
-    return at if at > 0 else None

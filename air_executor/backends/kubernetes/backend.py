@@ -13,11 +13,11 @@ import random
 import threading
 import time
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
 from air_executor.backends import container
+from air_executor.backends.answers import brief
 from air_executor.backends.base import Launch, RunnerStatus
 from air_executor.backends.kubernetes import objects
 from air_executor.backends.kubernetes.api import (
@@ -32,6 +32,7 @@ from air_executor.backends.kubernetes.api import (
 )
 from air_executor.backends.kubernetes.cluster import INSTANCE, RUN, Cluster, Deadlines, Runner
 from air_executor.backends.kubernetes.manifests import VOLUME, Site, job_manifest
+from air_executor.backends.workers import Workers
 from air_executor.core import state as s
 from air_executor.core.names import Slot
 from air_executor.errors import AirExecutorError, BackendUnavailableError, DuplicateRunnerError, SpawnRejectedError
@@ -44,6 +45,10 @@ WATCH_SECONDS = 290
 """How long one watch lasts before it is opened again; chance adds a little, so that not all come at once."""
 SILENCE_SECONDS = 90.0
 """How long a watch may bring nothing: the server sends a bookmark every minute, so the connection is then dead."""
+FIRST_LIST_SECONDS = 5.0
+"""How long the manager may be held up by the first lists; afterwards they come when they come."""
+CLOSE_SECONDS = 3.0
+"""How long a manager that leaves waits for requests under way: it has 5 s for all that it does then."""
 _LONGEST_BACKOFF = 10.0
 _SHORTEST_STREAM = 1.0
 
@@ -80,7 +85,7 @@ class KubernetesBackend:
         self._wakes: list[Callable[[], None]] = []
         self._closed = threading.Event()
         self._threads: list[threading.Thread] = []
-        self._pool = ThreadPoolExecutor(WORKERS, thread_name_prefix="kubernetes")
+        self._workers = Workers(WORKERS, "kubernetes")
         self._chance = random.Random()  # noqa: S311 - spreads reconnects, guards nothing
 
     # What the manager calls
@@ -104,7 +109,7 @@ class KubernetesBackend:
         except ConflictError as error:
             self._meet(launch, name, error)
         except RefusedError as error:
-            message = f"the cluster refuses job {name}: {objects.short(error)}"
+            message = f"the cluster refuses job {name}: {brief(error)}"
             if objects.is_final(str(error), error.status):
                 raise SpawnRejectedError(message) from error
             with self._lock:
@@ -125,7 +130,7 @@ class KubernetesBackend:
                 one.busy = True
             refused = dict(self._refused)
         for one in doubtful:
-            self._submit(self._look_at, one)
+            self._workers.submit(self._guard, self._look_at, one)
         return refused | found
 
     def remove(self, slot: Slot) -> None:
@@ -146,7 +151,7 @@ class KubernetesBackend:
             if one.busy or one.released or (one.told and one.may_run):
                 return
             one.busy = True
-        self._submit(self._end, one)
+        self._workers.submit(self._guard, self._end, one)
 
     def confirm_gone(self, slot: Slot) -> None:
         """See `Backend.confirm_gone`: its pods are forgotten, whatever their nodes would say."""
@@ -155,7 +160,7 @@ class KubernetesBackend:
             if one is None:
                 return
             one.expected = True
-        self._submit(self._forget_pods, one)
+        self._workers.submit(self._guard, self._forget_pods, one)
 
     def on_change(self, wake: Callable[[], None]) -> None:
         """See `Backend.on_change`."""
@@ -176,12 +181,12 @@ class KubernetesBackend:
         self._api.before_write = before_write
 
     def close(self) -> None:
-        """See `Backend.close`. Requests under way are finished."""
+        """See `Backend.close`. Requests under way are finished, if the server answers in time."""
         self._closed.set()
-        self._pool.shutdown(wait=True, cancel_futures=True)
+        self._workers.close(CLOSE_SECONDS)
         self._api.close()
         for thread in self._threads:
-            thread.join(timeout=5)
+            thread.join(timeout=1)
 
     def _wake(self) -> None:
         for wake in self._wakes:
@@ -196,7 +201,7 @@ class KubernetesBackend:
             for thread in self._threads:
                 thread.start()
         for watched in (self._jobs, self._pods):
-            watched.listed.wait(2 * self._site.settings.timeout)
+            watched.listed.wait(FIRST_LIST_SECONDS)
 
     def _check(self) -> None:
         problem = self._jobs.problem or self._pods.problem
@@ -232,10 +237,6 @@ class KubernetesBackend:
             raise _duplicate(launch.slot) from conflict
 
     # Looking and ending
-
-    def _submit(self, work: Callable[[Runner], None], one: Runner) -> None:
-        with contextlib.suppress(RuntimeError):  # closed meanwhile: the next manager goes on from there
-            self._pool.submit(self._guard, work, one)
 
     def _guard(self, work: Callable[[Runner], None], one: Runner) -> None:
         try:

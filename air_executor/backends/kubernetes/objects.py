@@ -8,10 +8,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
 from enum import Enum
 from typing import Any
 
+from air_executor.backends.answers import brief, instant
 from air_executor.core import state as s
 
 CONTAINER = "task"
@@ -31,7 +31,6 @@ _NOT_ALLOWED = re.compile(
     r"violates PodSecurity|denied the request|(maximum|minimum) \w+ usage per|is forbidden: .*(not allowed|must be)",
     re.IGNORECASE,
 )
-_WORDS = 500
 
 
 class Stage(Enum):
@@ -126,11 +125,11 @@ def _ending(  # noqa: PLR0911 - one return for each way to end
     name: str, status: Mapping[str, Any], terminated: Mapping[str, Any]
 ) -> Ending:
     code, why = terminated.get("exitCode"), terminated.get("reason") or ""
-    at = seconds(terminated.get("finishedAt"))
-    why_pod, words = status.get("reason") or "", short(status.get("message") or terminated.get("message") or "")
+    at = instant(terminated.get("finishedAt"))
+    why_pod, words = status.get("reason") or "", brief(status.get("message") or terminated.get("message") or "")
     disruption = _condition(status, "DisruptionTarget")
     if disruption.get("status") == "True":
-        text = short(disruption.get("message") or "")
+        text = brief(disruption.get("message") or "")
         return Ending(code, s.EVICTED, f"pod {name} was evicted ({disruption.get('reason')}): {text}", finished_at=at)
     if why_pod in _EVICTED:
         return Ending(code, s.EVICTED, f"pod {name} was evicted ({why_pod}): {words}", finished_at=at)
@@ -150,7 +149,7 @@ def _ending(  # noqa: PLR0911 - one return for each way to end
 
 
 def _hindrance(status: Mapping[str, Any], container: Mapping[str, Any], waiting: Mapping[str, Any]) -> Hindrance:
-    why, words = waiting.get("reason") or "", short(waiting.get("message") or "")
+    why, words = waiting.get("reason") or "", brief(waiting.get("message") or "")
     image = container.get("image")
     if why in _IMPOSSIBLE_IMAGE:
         return Hindrance(Stage.NEVER, f"image {image} cannot be had ({why}): {words}", permanent=True)
@@ -161,7 +160,7 @@ def _hindrance(status: Mapping[str, Any], container: Mapping[str, Any], waiting:
     scheduled = _condition(status, "PodScheduled")
     if scheduled.get("status") == "True" or status.get("startTime"):
         return Hindrance(Stage.PULL, "its container is being created")
-    words = short(scheduled.get("message") or "")
+    words = brief(scheduled.get("message") or "")
     return Hindrance(Stage.SCHEDULE, f"no node takes it: {words}" if words else "it is not scheduled yet")
 
 
@@ -170,7 +169,7 @@ def read_failure(job: Mapping[str, Any]) -> Ending | None:
     status = job.get("status") or {}
     failed, complete = _condition(status, "Failed"), _condition(status, "Complete")
     if failed.get("status") == "True":
-        why, words = failed.get("reason"), short(failed.get("message") or "")
+        why, words = failed.get("reason"), brief(failed.get("message") or "")
         reason = s.TIMEOUT if why == "DeadlineExceeded" else None
         return Ending(reason=reason, message=f"job {job['metadata']['name']} failed ({why}): {words}")
     if complete.get("status") == "True":
@@ -184,7 +183,7 @@ def read_events(events: Iterable[Mapping[str, Any]]) -> Hindrance | None:
     if not warnings:
         return None
     last = max(warnings, key=lambda event: str(event.get("lastTimestamp") or event.get("eventTime") or ""))
-    why, words = last.get("reason"), short(last.get("message") or "")
+    why, words = last.get("reason"), brief(last.get("message") or "")
     text = f"{why}: {words}"
     if why == "FailedCreate" and _NOT_ALLOWED.search(words):
         return Hindrance(Stage.NEVER, f"the cluster does not admit its pod: {text}", permanent=True)
@@ -196,17 +195,3 @@ def is_final(words: str, status: int) -> bool:
     if status in {400, 413, 422}:
         return True
     return _NOT_ALLOWED.search(words) is not None
-
-
-def short(words: object) -> str:
-    """Return a text on one line, cut where it is too long."""
-    text = " ".join(str(words).split())
-    return text if len(text) <= _WORDS else text[:_WORDS] + "…"
-
-
-def seconds(text: object) -> float | None:
-    """Return a time of the cluster's (RFC 3339) in Unix seconds; None if it is none."""
-    try:
-        return datetime.fromisoformat(str(text)[:19] + "+00:00").timestamp()
-    except ValueError:
-        return None

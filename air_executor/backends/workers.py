@@ -1,6 +1,6 @@
-"""A few threads for requests that nobody waits for. They never keep the process from ending, whatever an engine does.
+"""A few threads for requests that nobody waits for. They never keep the process from ending, whatever a platform does.
 
-Used by `backend.py` alone; knows nothing of containers.
+Used by the backends of platforms; knows nothing of runners.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Workers:
             try:
                 work()
             except Exception:
-                log.exception("a request to the engine failed in a way that is not foreseen")
+                log.exception("a request to the platform failed in a way that is not foreseen")
 
     def close(self, patience: float) -> None:
         """Finish what was submitted, but wait no longer than `patience` seconds for it."""
