@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.backends.rig import not_adopting_orphans
 from tests.docker.own_engine import OwnEngine
 from tests.docker.rig import Plant, done, socket_path
 from tests.engine import require_engine, require_image
@@ -28,12 +29,14 @@ def own(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iter
     """An engine of this test's own, with live-restore or without; DOCKER_HOST names it from now on."""
     with contextlib.closing(require_engine()) as client:
         image = b"".join(client.get_image(require_image()))
-    made = OwnEngine(socket_path(), live_restore=request.param)
-    made.start()
-    made.load(image)
-    monkeypatch.setenv("DOCKER_HOST", made.address)
-    yield made
-    made.close()
+    # A killed engine's containerd must not come to us, who would not reap it: the next engine would wait for it.
+    with not_adopting_orphans():
+        made = OwnEngine(socket_path(), live_restore=request.param)
+        made.start()
+        made.load(image)
+        monkeypatch.setenv("DOCKER_HOST", made.address)
+        yield made
+        made.close()
 
 
 @pytest.fixture
