@@ -26,11 +26,15 @@ class Started:
 
 @dataclass(frozen=True, slots=True)
 class StopAsked:
-    """An open run is to be stopped: `timeout`, `cancelled`, or `requeue` for the manager's own sake."""
+    """An open run is to be stopped: `timeout`, `cancelled`, `start-failed`, or `requeue` for the manager's own sake."""
 
     at: float
     seq: int
     reason: str
+    message: str | None = None
+    """What the platform said of a runner that cannot start."""
+    permanent: bool | None = None
+    """True: no other run could start either. False is written as None, which leaves it out of the journal."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -183,7 +183,7 @@ def _running(job: JobState, task: TaskState, run: Running, around: Around) -> st
     text = f"has been running for {since}{where} (run {run.seq}, attempt {task.runs}{earlier})"
     lost = _out_of_reach(job, task.id, around)
     if run.stop is not None:
-        text += f" and is being stopped: {reason_text(run.stop, None)}"
+        text += f" and is being stopped: {run.stop_message or reason_text(run.stop, None)}"
     elif "timeout" in task.spec and lost is None:
         left = run.since + float(task.spec["timeout"]) - now
         text += (

@@ -45,6 +45,10 @@ class Running:
     since: float
     stop: str | None = None
     """Why the run is being stopped, once that is decided."""
+    stop_message: str | None = None
+    """What the platform said of its runner, where that is why."""
+    hopeless: bool = False
+    """It is being stopped because it can never start, and neither can another."""
     waited: float | None = None
     """Seconds from when the task was ready until the run was decided; None if that is not known."""
     memory_limit: int | None = None

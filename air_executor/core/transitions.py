@@ -50,7 +50,7 @@ class Job:
             case Ended():
                 self._end(event)
             case StopAsked():
-                self._ask_stop(event.seq, event.reason)
+                self._ask_stop(event.seq, event.reason, event.message, hopeless=bool(event.permanent))
             case Requested():
                 self._request(event)
             case Released():
@@ -83,11 +83,11 @@ class Job:
         run = Running(event.seq, event.slot, event.at, waited=waited, memory_limit=memory_of(task))
         self.progress.started(task, run)
 
-    def _ask_stop(self, seq: int, reason: str) -> None:
+    def _ask_stop(self, seq: int, reason: str, message: str | None = None, *, hopeless: bool = False) -> None:
         task = self.state.tasks[self.progress.runs[seq]]
         run = task.status
         if isinstance(run, Running) and run.stop is None:
-            task.status = replace(run, stop=reason)
+            task.status = replace(run, stop=reason, stop_message=message, hopeless=hopeless)
             task.line = None
 
     def _end(self, event: Ended) -> None:

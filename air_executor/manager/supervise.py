@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import random
-from collections.abc import Callable, Container, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 
@@ -18,6 +18,7 @@ from air_executor.core.events import Ended, StopAsked
 from air_executor.core.fields import DEFAULT_GRACE
 from air_executor.core.memory import resources_of
 from air_executor.core.names import Host, Slot, run_id
+from air_executor.core.observer import Look, Observer, Sight
 from air_executor.core.plan import Action, SlotView, retry_at, settle
 from air_executor.core.price import FREE, Prices, cost_of, hourly
 from air_executor.core.sizes import format_memory
@@ -71,8 +72,8 @@ class OpenRun:
     """It was adopted, or the backend could not answer, and it has not been seen alive since: its end is seen late."""
     platform: RunnerStatus | None = None
     """What the platform last showed of its runner after its end: what it says of the reason goes with the name."""
-    doomed: RunnerStatus | None = None
-    """What the platform said of its runner when it gave up starting it."""
+    begun: float | None = None
+    """When its command began, by the volume's clock; None if that is not known yet."""
     exit: Exit | None = None
     exit_since: float = 0.0
     gone_since: float | None = None
@@ -101,6 +102,7 @@ class Supervisor:
         platform_retries: int,
         prices: Mapping[str, Prices],
         grace: float,
+        observer: Observer,
     ) -> None:
         self.desk = desk
         self.held = HeldJobs(desk)
@@ -111,6 +113,7 @@ class Supervisor:
         self._platform_retries = platform_retries
         self._prices = prices
         self._grace = grace
+        self._observer = observer
         self._chance = random.Random()  # noqa: S311 - spreads retries, guards nothing
         self.open: dict[Slot, OpenRun] = {}
         self.observed: Mapping[Slot, RunnerStatus] | None = {}
@@ -156,6 +159,7 @@ class Supervisor:
                     run.lost = "the machine was restarted while it ran"
         run.wall_since = run.since + offset
         self.open[run.slot] = run
+        self._observer.adopted(job, task, status.seq, max(0.0, self.clock.steady() - run.since))
 
     def forget(self, job: str) -> None:
         """Give up the open runs of a job that is no more; their runners are strangers from now on."""
@@ -236,6 +240,8 @@ class Supervisor:
         needless = observed.keys() - self.open.keys()
         strangers = {slot for slot, one in observed.items() if not one.finished and self._is_strange(slot, one)}
         for slot in needless:
+            if slot not in self._needless | self._strangers:
+                self._observer.removed_orphan()
             if slot in strangers and slot not in self._strangers:
                 log.warning("job=%s slot=%d removing a runner that no open run needs", slot.job, slot.number)
             acts.append(self._remover(slot))
@@ -265,8 +271,6 @@ class Supervisor:
             run.gone_at = self.volume_time()
         if mine and not alive:
             run.platform = runner
-        elif mine and runner is not None and runner.reason is not None:
-            run.doomed = runner
         if run.exit is None and run.lost is None and (look or not (mine and alive)):
             run.exit = self.runs.exit(run.job.state.id, run.seq, run.task.id)
             run.exit_since = steady
@@ -296,6 +300,29 @@ class Supervisor:
         begun = self.runs.started(run.job.state.id, run.seq, run.task.id)
         return begun is not None and self.volume_time() - begun > limit
 
+    def look(self) -> Look:
+        """Return what was seen when the open runs were last settled."""
+        observed = self.observed or {}
+        going = [slot for slot in observed if self._is_to_go(slot)]
+        return Look(self.backend_problem is None, self.backend.heard(), self._sights(observed), going)
+
+    def _is_to_go(self, slot: Slot) -> bool:
+        run = self.open.get(slot)
+        return run is None or run.exit is not None or run.status.stop is not None
+
+    def _sights(self, observed: Mapping[Slot, RunnerStatus]) -> Iterator[Sight]:
+        now = self.clock.steady() - self._grace
+        for slot, run in self.open.items():
+            status = observed.get(slot)
+            if run.spawned is None or run.exit is not None or status is None:
+                continue
+            if not status.alive or status.run != run.run:
+                continue
+            if run.begun is None:
+                run.begun = self.runs.started(slot.job, run.seq, run.task.id)
+            start = None if run.begun is None else max(0.0, run.begun - run.spawned)
+            yield Sight(run.job, run.task, run.seq, now - run.since, start)
+
     @property
     def waiting(self) -> dict[str, str]:
         """By job: what one of its runners has to wait for, in the platform's words."""
@@ -319,7 +346,9 @@ class Supervisor:
             case Action.WAIT:
                 return
             case Action.STOP if why is not None:
-                self.desk.decide(run.job, StopAsked(now, run.seq, why))
+                never = (self.observed or {}).get(run.slot) if why == s.START_FAILED else None
+                message, permanent = (never.message, never.permanent or None) if never else (None, None)
+                self.desk.decide(run.job, StopAsked(now, run.seq, why, message, permanent))
                 acts.append(self._remover(run.slot))
             case Action.REMOVE:
                 acts.append(self._remover(run.slot))
@@ -362,7 +391,8 @@ class Supervisor:
             return  # it has begun just now
         stop, platform = run.status.stop, run.platform
         if stop is not None:
-            verdict = _stopped(run, stop)
+            verdict = Verdict(stop, message=run.status.stop_message)
+            run.refused = run.status.stop_message if run.status.hopeless else None
         elif run.refused is not None:
             verdict = Verdict(s.START_FAILED, message=run.refused)
         elif platform is not None and platform.reason is not None:
@@ -437,14 +467,6 @@ class Supervisor:
 def _never_began(platform: RunnerStatus | None) -> str:
     text = "its runner ended before it could start the command"
     return f"{text}: {platform.message}" if platform is not None and platform.message else text
-
-
-def _stopped(run: OpenRun, why: str) -> Verdict:
-    """Return the verdict on a run that was stopped and left no outcome; may note that it is not to be tried again."""
-    if why != s.START_FAILED or run.doomed is None:
-        return Verdict(why)
-    run.refused = run.doomed.message if run.doomed.permanent else None
-    return Verdict(why, message=run.doomed.message)
 
 
 def _rounded(seconds: float | None) -> float | None:

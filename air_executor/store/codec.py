@@ -118,7 +118,12 @@ def task_line(task: TaskState) -> str:
         record["finished_at"] = to_text(status.finished_at)
     elif isinstance(status, Running):
         run = {"seq": status.seq, "slot": status.slot, "since": to_text(status.since), "stop": status.stop}
-        known = {"waited": status.waited, "memory_limit": status.memory_limit}
+        known = {
+            "stop_message": status.stop_message,
+            "hopeless": status.hopeless or None,
+            "waited": status.waited,
+            "memory_limit": status.memory_limit,
+        }
         record["run"] = run | {key: value for key, value in known.items() if value is not None}
     else:
         if status.waits_until is not None:
@@ -223,9 +228,11 @@ def _load_task(raw: dict[str, Any], position: int) -> TaskState:
             int(run["seq"]),
             int(run["slot"]),
             from_text(run["since"]),
-            run.get("stop"),
-            run.get("waited"),
-            run.get("memory_limit"),
+            stop=run.get("stop"),
+            stop_message=run.get("stop_message"),
+            hopeless=bool(run.get("hopeless", False)),
+            waited=run.get("waited"),
+            memory_limit=run.get("memory_limit"),
         )
     else:
         status = Done(

@@ -183,6 +183,8 @@ _RUN: Shape = {
     "seq": _whole(1, _MAX_SEQ),
     "slot": _whole(0, _MAX_SLOTS),
     "stop": _or_null(_TEXT),
+    "stop_message": _TEXT,
+    "hopeless": _FLAG,
     "waited": _AMOUNT,
     "memory_limit": _BYTES,
 }

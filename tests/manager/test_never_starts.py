@@ -47,6 +47,23 @@ def test_what_can_never_start_is_not_tried_again(pending: World) -> None:
     assert pending.task("j", "a").runs == 1
 
 
+def test_the_platforms_words_survive_the_manager(pending: World) -> None:
+    """A manager that dies after it gave up a start: the next one books what the first was told, and tries no more."""
+    pending.submit("j", {"id": "a", "retries": 5})
+    pending.until(lambda: "j/a" in pending.running())
+    show(pending, reason="start-failed", message="image nonsense cannot be had", permanent=True)
+    pending.platform.slow_removal = True
+    pending.cycle(2)
+    pending.restart()
+    show(pending)  # it is on its way out, and the platform says no more of it
+    pending.platform.settle()
+    pending.until(lambda: pending.job("j").ended)
+    done = pending.task("j", "a").status
+    assert isinstance(done, Done)
+    assert (done.reason, done.message) == ("start-failed", "image nonsense cannot be had")
+    assert pending.task("j", "a").runs == 1
+
+
 def test_what_it_waits_for_is_told(pending: World) -> None:
     """Whoever asks why a task does not get on reads the platform's words."""
     pending.submit("j", "a")

@@ -85,9 +85,11 @@ def tasks(draw: st.DrawFn, name: str, position: int, earlier: list[str]) -> Task
             st.integers(1, 10**6),
             st.just(position),
             TIMES,
-            st.none() | TEXT,
-            st.none() | SECONDS,
-            st.none() | LIMITS,
+            stop=st.none() | TEXT,
+            stop_message=st.none() | TEXT,
+            hopeless=st.booleans(),
+            waited=st.none() | SECONDS,
+            memory_limit=st.none() | LIMITS,
         )
     )
     task = TaskState(name, spec, position=position, queued_by=parent, status=status)

@@ -179,7 +179,7 @@ MOMENTS = st.builds(
 TASKS = st.lists(st.fixed_dictionaries({"id": TEXT, "command": TEXT}), max_size=2).map(lambda found: found or ())
 EVENTS = st.one_of(
     st.builds(ev.Started, TIMES, TEXT, st.integers(1), st.integers(0)),
-    st.builds(ev.StopAsked, TIMES, st.integers(1), TEXT),
+    st.builds(ev.StopAsked, TIMES, st.integers(1), TEXT, st.none() | TEXT, st.none() | st.just(value=True)),
     st.builds(ev.Ended, TIMES, st.integers(1), TEXT, MOMENTS, st.none() | st.integers(), st.none() | TEXT, JSON, TASKS),
     st.builds(ev.Requested, TIMES, TEXT, TEXT, st.none() | TEXT, TASKS),
     st.builds(ev.Released, TIMES),
