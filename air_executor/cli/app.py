@@ -228,7 +228,7 @@ def _reader_left() -> int:
 
 
 def _complain(message: str) -> None:
-    from air_executor.cli.terminal import clean  # noqa: PLC0415 - only for errors
+    from air_executor.core.plaintext import clean  # noqa: PLC0415 - only for errors
 
     lines = "\n  ".join(
         clean(line) for line in message.split("\n  ")

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from air_executor.cli.logfile import open_log
 from air_executor.cli.session import session_of
-from air_executor.cli.terminal import clean_log, note
+from air_executor.cli.terminal import note
+from air_executor.core.plaintext import clean_log
 from air_executor.errors import NotFoundError
+from air_executor.store.logs import open_log
 
 if TYPE_CHECKING:
     from air_executor.client import Client
@@ -115,7 +116,7 @@ class Printer:
         return sorted(found)
 
     def _new(self, state: JobState, seq: int, name: str) -> Iterator[bytes]:
-        file = open_log(self._client, state, name, seq)
+        file = open_log(self._client.layout, state, name, seq)
         if file is None:
             return
         with file:

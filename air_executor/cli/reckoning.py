@@ -1,4 +1,4 @@
-"""What `report` prints, as data: the groups, the total, the pool beside it, and advice. `--json` and `--csv` end here.
+"""A report's numbers as data. `--json` and `--csv` end here.
 
 The names are those of `usage` in `state.json` as far as they go. Layout is `report`'s business.
 """
@@ -7,96 +7,15 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterable
 from typing import Any
 
-from air_executor.core.advice import Advice, advise
-from air_executor.core.bill import Bill, bill, group_by, groups, main_currency
-from air_executor.core.ledger import Ledger, Origin
-from air_executor.core.pool import Pool, Waits, demands, simulate, smallest, waits_of
+from air_executor.core.bill import Bill
+from air_executor.core.pool import Pool
+from air_executor.core.reckoning import Reckoning
 from air_executor.core.times import to_text
 
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
-
-
-@dataclass(frozen=True, slots=True)
-class Reckoning:
-    """A report's numbers. Seconds, Unix seconds, and money in `currency`."""
-
-    by: str
-    since: float | None
-    groups: Mapping[str | None, Bill]
-    total: Bill
-    currency: str | None
-    """In which costs are given; other currencies are in `Bill.costs`."""
-    open_runs: int
-    open_seconds: float
-    """What open runs have used until now; not in the total."""
-    compared: Bill
-    """What the pool is compared with, open runs apart: the runs that are known one by one."""
-    waits: Waits
-    pool: Pool | None
-    """None if nothing ran."""
-    given: bool
-    """The pool's size was given; else it is the smallest whose waits are no worse."""
-    hour: float | None
-    """Price of one runner for one hour, the mean of what these runs were charged; None where some had no price."""
-    advice: list[Advice]
-
-    @property
-    def used_seconds(self) -> float:
-        """Runner-seconds, those of open runs included: what the pool is compared with."""
-        return self.compared.runner_seconds + self.open_seconds
-
-    @property
-    def used_work(self) -> float:
-        """The work in them; of open runs, all that they have used counts as work, here and in the pool."""
-        return self.compared.work_seconds + self.open_seconds
-
-    def cost_of(self, seconds: float) -> float | None:
-        """Return what runner-seconds cost at the mean price; None if there is none."""
-        return None if self.hour is None else self.hour * seconds / 3600
-
-
-def reckon(
-    ledger: Ledger, now: float, *, by: str = "job", since: float | None = None, pool: int | None = None
-) -> Reckoning:
-    """Work out a report. `now` and `since` in Unix seconds; `by` as in `group_by`; `pool` is a size."""
-    begin = min([entry.ready_at for entry in ledger.entries] + [run.ready_at for run in ledger.open], default=now)
-    if since is not None:
-        begin = max(begin, since)  # before the first run of all there was nothing to have a pool for
-        ledger = ledger.since(since)
-    key = group_by(by)
-    total = bill(ledger)
-    currency = main_currency(ledger)
-    load = demands(ledger, now, begin)
-    waits = waits_of(ledger)
-    beside = None
-    if load:
-        to_now = since is not None or ledger.open
-        end = now if to_now else max(entry.attempt.gone_at for entry in ledger.entries)
-        beside = smallest(load, waits, begin, end) if pool is None else simulate(load, pool, begin, end)
-    compared = bill(replace(ledger, earlier=())) if ledger.earlier else total
-    priced = not compared.unpriced and len(compared.costs) == 1 and compared.runner_seconds > 0
-    return Reckoning(
-        by=by,
-        since=since,
-        groups={name: bill(part) for name, part in groups(ledger, key).items()},
-        total=total,
-        currency=currency,
-        open_runs=len(ledger.open),
-        open_seconds=sum(max(0.0, now - run.since) for run in ledger.open),
-        compared=compared,
-        waits=waits,
-        pool=beside,
-        given=pool is not None,
-        hour=compared.costs.get(currency or "", 0.0) * 3600 / compared.runner_seconds if priced else None,
-        advice=advise(ledger.entries, key if by == "job" or by.startswith("label=") else _by_job),
-    )
-
-
-_by_job: Callable[[Origin, float | None], str | None] = group_by("job")
 
 
 def bill_record(one: Bill, currency: str | None) -> dict[str, Any]:

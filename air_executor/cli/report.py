@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from air_executor.cli.session import session_of
-from air_executor.cli.terminal import clean, console, note, print_json, say, styled
+from air_executor.cli.terminal import console, note, print_json, say, styled
 from air_executor.core.bill import Bill, money
+from air_executor.core.plaintext import clean
 from air_executor.core.sizes import format_memory
 from air_executor.core.state import JobState
 from air_executor.core.times import format_duration, from_text, parse_duration, to_text
@@ -21,10 +22,10 @@ from air_executor.errors import BadInputError
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from air_executor.cli.reckoning import Reckoning
     from air_executor.client import Client
     from air_executor.core.advice import Advice
     from air_executor.core.pool import Pool
+    from air_executor.core.reckoning import Reckoning
 
 WIDE = 100
 """Columns from which on idle is shown by stage."""
@@ -55,6 +56,7 @@ def report(  # noqa: PLR0917 - a command has its options as arguments
     session = session_of(ctx)
     from air_executor.cli import reckoning  # noqa: PLC0415 - only this command needs it
     from air_executor.core.ledger import read  # noqa: PLC0415
+    from air_executor.core.reckoning import reckon  # noqa: PLC0415
 
     now = time.time()
     start = None if since is None else _since(since, now)
@@ -64,7 +66,7 @@ def report(  # noqa: PLR0917 - a command has its options as arguments
     if as_csv and session.json:
         raise BadInputError("--csv and --json: give one of them")
     unreadable: list[tuple[str, str]] = []
-    found = reckoning.reckon(read(_jobs(session.client(), job or [], unreadable)), now, by=by, since=start, pool=pool)
+    found = reckon(read(_jobs(session.client(), job or [], unreadable)), now, by=by, since=start, pool=pool)
     if session.json:
         print_json(reckoning.as_record(found, unreadable))
         return

@@ -5,14 +5,15 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 
-from air_executor.cli.logfile import open_log
-from air_executor.cli.terminal import clean_log, console, say, styled
+from air_executor.cli.terminal import console, say, styled
 from air_executor.client import Client
 from air_executor.core.bill import bill, money
 from air_executor.core.ledger import read
 from air_executor.core.outcome import outcome_text
+from air_executor.core.plaintext import clean_log
 from air_executor.core.state import Done, JobState, TaskState
 from air_executor.core.times import format_duration
+from air_executor.store.logs import open_log
 
 TAIL_BYTES = 64 * 1024
 OUTPUT_LINES = 60
@@ -46,7 +47,7 @@ def last_task(job: JobState) -> TaskState | None:
 
 def tail(client: Client, job: JobState, task: TaskState, lines: int) -> tuple[list[str], bool]:
     """Return the last lines of a task's newest log, and whether there were more. Hostile logs count as empty."""
-    file = open_log(client, job, task.id, task.attempts[-1].seq) if task.attempts else None
+    file = open_log(client.layout, job, task.id, task.attempts[-1].seq) if task.attempts else None
     if file is None:
         return [], False
     with file:
