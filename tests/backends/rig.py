@@ -286,7 +286,7 @@ class DockerRig(LocalRig):
 class KubernetesRig(LocalRig):
     """Jobs of a real cluster, with a state directory below `root` in a namespace that all tests share."""
 
-    patience = 150.0  # an old kubelet that misses a deletion while it starts a pod looks again after 60 to 90 s
+    patience = 300.0  # an old kubelet that misses a deletion while it starts a pod looks again after 60 to 90 s
 
     def __init__(self, root: Path) -> None:
         super().__init__(root)
