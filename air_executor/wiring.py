@@ -3,25 +3,42 @@
 from __future__ import annotations
 
 import importlib.util
+import logging
 import os
 import platform
 import sys
 from collections.abc import Iterator
 from importlib import metadata, resources
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from air_executor.core.finding import BAD, Finding
 from air_executor.core.names import Host
 from air_executor.errors import BadInputError
+from air_executor.settings import DEFAULT
 from air_executor.store.layout import Layout
+from air_executor.store.space import space
 
 if TYPE_CHECKING:
-    from air_executor.backends.base import Backend
+    from air_executor.backends.base import Backend, Requested
+    from air_executor.core.observer import Observer
     from air_executor.manager.lease import Lease
     from air_executor.manager.loop import Manager
     from air_executor.settings import Settings
+    from air_executor.web.server import Server
+
+log = logging.getLogger(__name__)
 
 BACKENDS = ("local", "docker", "kubernetes")
+PATIENCE = 60.0
+"""Seconds without a sign of life after which a manager counts as hanging, beside what it may wait for an answer."""
+
+
+class Service(NamedTuple):
+    """What a manager serves on its port."""
+
+    observer: Observer
+    """Hears what the manager does."""
+    server: Server
 
 
 def version() -> str:
@@ -103,8 +120,10 @@ def check_platform(settings: Settings) -> Iterator[Finding]:
         yield from check_kubernetes.check(settings, version())
 
 
-def make_backend(settings: Settings, layout: Layout, host: Host) -> Backend:
+def make_backend(settings: Settings, layout: Layout, host: Host, requested: Requested | None = None) -> Backend:
     """Return the backend that the settings name; its module is imported only now.
+
+    `requested` is told of each request to its platform.
 
     Raises:
         BadInputError: there is no such backend, or it cannot work with these settings.
@@ -114,11 +133,11 @@ def make_backend(settings: Settings, layout: Layout, host: Host) -> Backend:
     if settings.backend == "docker":
         from air_executor.backends.docker import make_backend as make_docker_backend  # noqa: PLC0415
 
-        return make_docker_backend(settings, version())
+        return make_docker_backend(settings, version(), requested)
     if settings.backend == "kubernetes":
         from air_executor.backends.kubernetes import make_backend as make_kubernetes_backend  # noqa: PLC0415
 
-        return make_kubernetes_backend(settings, version())
+        return make_kubernetes_backend(settings, version(), requested)
     from air_executor.backends.local import LocalBackend  # noqa: PLC0415
 
     # A task that says `python` or `air-executor` means the installation that the manager runs from.
@@ -126,10 +145,13 @@ def make_backend(settings: Settings, layout: Layout, host: Host) -> Backend:
     return LocalBackend(layout, host, environ={**os.environ, "PATH": path})
 
 
-def make_manager(settings: Settings, *, scope: set[str] | None = None, from_files: bool = False) -> Manager:
+def make_manager(
+    settings: Settings, *, scope: set[str] | None = None, from_files: bool = False, observer: Observer | None = None
+) -> Manager:
     """Return a manager for the state directory of these settings, not started yet.
 
-    `scope` limits it to these jobs (and what they submit); `from_files` makes state files win over the journal.
+    `scope` limits it to these jobs (and what they submit); `from_files` makes state files win over the journal;
+    `observer` hears what it does.
     """
     from air_executor.manager.loop import Manager, Options  # noqa: PLC0415
 
@@ -152,12 +174,20 @@ def make_manager(settings: Settings, *, scope: set[str] | None = None, from_file
         from_files=from_files,
         scope=scope,
     )
-    backend = make_backend(settings, layout, host)
-    return Manager(layout, backend, host, options, lease=_make_lease(settings, layout, host, backend, scope))
+    requested = None if observer is None else observer.requested
+    backend = make_backend(settings, layout, host, requested)
+    lease = _make_lease(settings, layout, host, backend, scope=scope, requested=requested)
+    return Manager(layout, backend, host, options, lease=lease, observer=observer)
 
 
 def _make_lease(
-    settings: Settings, layout: Layout, host: Host, backend: Backend, scope: set[str] | None
+    settings: Settings,
+    layout: Layout,
+    host: Host,
+    backend: Backend,
+    *,
+    scope: set[str] | None,
+    requested: Requested | None,
 ) -> Lease | None:
     """Return what proves that no other manager is at work; None: a lock file. `run` does not stand by: it follows."""
     if settings.backend != "kubernetes" or not settings.kubernetes.lease:
@@ -165,7 +195,45 @@ def _make_lease(
     from air_executor.backends.kubernetes import KubernetesBackend, make_lease_record  # noqa: PLC0415
     from air_executor.manager.leader import LeaderLease  # noqa: PLC0415
 
-    lease = LeaderLease(layout, host, make_lease_record(settings), stands_by=scope is None, only=scope)
+    record = make_lease_record(settings, requested)
+    lease = LeaderLease(layout, host, record, stands_by=scope is None, only=scope)
     if isinstance(backend, KubernetesBackend):
         backend.act_only_if(lease.check)
     return lease
+
+
+def make_service(settings: Settings) -> Service | None:
+    """Open the port and return what a manager serves there; None where it shall serve nothing, or cannot by default.
+
+    Raises:
+        BadInputError: it cannot listen where it was told to.
+    """
+    if settings.http_port == 0:
+        return None
+    from air_executor.metrics.tally import About, Tally  # noqa: PLC0415 - 0.2 s in all, and only where there is a port
+    from air_executor.web import app, server  # noqa: PLC0415
+
+    try:
+        listening = server.listen(settings.http_host, settings.http_port)
+    except BadInputError as error:
+        if {settings.sources.get("http_port"), settings.sources.get("http_host")} != {DEFAULT}:
+            raise
+        log.warning("no metrics and no page: %s; set AIR_HTTP_PORT to another port, or to 0", error)
+        return None
+    about = About(
+        version=version(),
+        backend=settings.backend,
+        max_runners=settings.max_runners,
+        pool=settings.cost.pool or settings.max_runners,
+        queues=settings.queues,
+        prices=settings.cost.prices(settings.backend),
+        patience=PATIENCE + settings.poll_interval + _longest_answer(settings),
+    )
+    tally = Tally(about, lambda: space(settings.state_dir))
+    served = app.make_app(tally, (), host=settings.http_host, token=settings.token)
+    return Service(tally, server.Server(served, listening))
+
+
+def _longest_answer(settings: Settings) -> float:
+    """Return how many seconds the platform may take to answer one request."""
+    return {"docker": settings.docker.timeout, "kubernetes": settings.kubernetes.timeout}.get(settings.backend, 0.0)

@@ -12,6 +12,9 @@ from typing import Any, Protocol
 
 from air_executor.core.names import Slot
 
+Requested = Callable[[str, str], None]
+"""Is told of each request to a platform: what was asked, and the status of the answer, `none` without one."""
+
 
 @dataclass(frozen=True, slots=True)
 class Launch:
@@ -128,6 +131,12 @@ class Backend(Protocol):
 
         A backend that has a descriptor for this, readable until `observe` has looked, returns it instead and never
         calls: who sleeps beside it anyway is then woken without a thread in between.
+        """
+
+    def heard(self) -> float | None:
+        """Return when it last knew for certain what its platform has, in monotonic seconds.
+
+        None where nothing can be missed: it asks the platform itself each time.
         """
 
     def close(self) -> None:

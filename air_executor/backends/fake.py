@@ -191,6 +191,9 @@ class FakeBackend:
         self.platform.wakes.append(wake)
         return None
 
+    def heard(self) -> None:
+        """See `Backend.heard`. It always looks itself."""
+
     def close(self) -> None:
         """See `Backend.close`."""
         for wake in self._wakes:

@@ -170,6 +170,9 @@ class LocalBackend:
         """See `Backend.on_change`."""
         return self._processes.on_exit(wake)
 
+    def heard(self) -> None:
+        """See `Backend.heard`. It always looks itself."""
+
     def close(self) -> None:
         """See `Backend.close`."""
         self._processes.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 from typing import Annotated, Any
 
@@ -37,19 +38,20 @@ def manager(
     settings = session.settings(
         backend=backend, max_runners=max_runners, poll_interval=poll_interval, events=False if no_events else None
     )
-    from air_executor.wiring import make_manager  # noqa: PLC0415
+    from air_executor.wiring import make_manager, make_service  # noqa: PLC0415
 
-    made = make_manager(settings, from_files=from_files)
+    service = make_service(settings)
+    made = make_manager(settings, from_files=from_files, observer=service and service.observer)
 
     def stop(*_: Any) -> None:  # noqa: ANN401 - signal and frame
         made.stop(runners=stop_runners)
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, stop)
-    if not made.start():
-        note("stopped")
-        return
-    limits = f"backend {settings.backend}, at most {settings.max_runners} runners"
-    note(f"managing {made.layout.root} ({limits}, epoch {made.epoch})")
-    made.run()
+    with contextlib.nullcontext() if service is None else service.server:
+        if made.start():
+            limits = f"backend {settings.backend}, at most {settings.max_runners} runners"
+            seen = "" if service is None else f"; {service.server.url}"
+            note(f"managing {made.layout.root} ({limits}, epoch {made.epoch}){seen}")
+            made.run()
     note("stopped")

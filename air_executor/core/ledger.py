@@ -18,6 +18,17 @@ WASTE = ("failed", "retried", "cancelled", "lost")
 """Kinds of runs that came to nothing."""
 
 
+def waste_of(reason: str, *, followed: bool) -> str | None:
+    """Return which kind of waste a run is that ended for a reason; None if it succeeded."""
+    if reason == s.OK:
+        return None
+    if reason == s.CANCELLED:
+        return "cancelled"
+    if reason in s.PLATFORMS_FAULT or reason == s.REQUEUE:
+        return "lost"
+    return "retried" if followed else "failed"
+
+
 @dataclass(frozen=True, slots=True)
 class Origin:
     """What a run is counted under."""
@@ -46,14 +57,7 @@ class Entry:
     @property
     def waste(self) -> str | None:
         """Which kind of waste the run was; None if it succeeded."""
-        reason = self.attempt.reason
-        if reason == s.OK:
-            return None
-        if reason == s.CANCELLED:
-            return "cancelled"
-        if reason in s.PLATFORMS_FAULT or reason == s.REQUEUE:
-            return "lost"
-        return "retried" if self.followed else "failed"
+        return waste_of(self.attempt.reason, followed=self.followed)
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ that a step costs the same in a job of ten tasks and of fifty thousand. No recur
 from __future__ import annotations
 
 import heapq
+from collections import Counter
 from collections.abc import Collection, Iterable
 from enum import Enum
 from typing import Any
@@ -45,6 +46,8 @@ class Progress:
         """Tasks by phase."""
         self.open = 0
         """Tasks that are queued or running."""
+        self.ends: Counter[tuple[str, str]] = Counter()
+        """Tasks that have ended since somebody last took note, by phase and reason; who counts them clears it."""
         self.slots: dict[int, str] = {}
         """Task of the open run in each taken slot."""
         self.runs: dict[int, str] = {}
@@ -144,6 +147,7 @@ class Progress:
         task.status = done
         self._recount(before, done.phase)
         self.open -= 1
+        self.ends[done.phase, done.reason] += 1
         ok, failed = _own_outcome(done)
         task.tree_ok &= ok
         task.tree_failed |= failed
@@ -244,6 +248,13 @@ class Progress:
         if self.job.max_runners == 1 and any(held < place for held in self._held_places.values()):
             return None
         return self.job.tasks[name]
+
+    def startable(self) -> int:
+        """Return how many tasks could start at once, as far as their job goes."""
+        free = self.job.max_runners - len(self.slots)
+        if free <= 0 or (self._held_places and self.next_ready() is None):
+            return 0
+        return min(free, len(self._is_ready))
 
     def next_time(self) -> float | None:
         """Return when the next delayed task becomes ready, or None."""

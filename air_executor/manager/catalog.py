@@ -10,6 +10,7 @@ import heapq
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from air_executor.core.observer import Observer
 from air_executor.core.plan import Roster
 from air_executor.core.state import HELD, TIMEOUT, JobState
 from air_executor.core.transitions import Job
@@ -26,8 +27,9 @@ class EndedJob:
 class Catalog:
     """Jobs by id."""
 
-    def __init__(self, roster: Roster) -> None:
+    def __init__(self, roster: Roster, observer: Observer) -> None:
         self.roster = roster
+        self._observer = observer
         self.open: dict[str, Job] = {}
         self.ended: dict[str, EndedJob] = {}
         self.left_alone: dict[str, str] = {}
@@ -57,8 +59,13 @@ class Catalog:
         self._next.pop(state.id, None)
         self._blocked.pop(state.id, None)
         self.roster.forget(state.id)
-        self.ended[state.id] = EndedJob(state.uid, state.phase)
+        self.found_ended(state.id, state.uid, state.phase)
         return sorted(self._waiting.pop(state.uid, ()))
+
+    def found_ended(self, job: str, uid: str, phase: str) -> None:
+        """Take in a job of which only that it has ended matters."""
+        self.ended[job] = EndedJob(uid, phase)
+        self._observer.job_ended(job, phase)
 
     def drop(self, job: str) -> None:
         """Forget a job whose directory is gone."""
@@ -67,6 +74,7 @@ class Catalog:
         self.dirty.pop(job, None)
         self._next.pop(job, None)
         self.roster.forget(job)
+        self._observer.job_gone(job)
 
     def knows(self, job: str) -> bool:
         """Tell whether the job is known in any way."""
@@ -85,7 +93,9 @@ class Catalog:
         state = job.state
         if not clean:
             self.dirty.setdefault(state.id)
-        if self.blocked(state.id) or state.phase == HELD:
+        blocked = self.blocked(state.id)
+        self._observer.job_changed(job, blocked=blocked)
+        if blocked or state.phase == HELD:
             self.roster.withdraw(state.id)
         else:
             self.roster.offer(job)

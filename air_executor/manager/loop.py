@@ -15,11 +15,12 @@ from air_executor.backends.base import Backend
 from air_executor.core import state as s
 from air_executor.core.events import ClockStepped, DeadlinePassed, Requested, StopAsked
 from air_executor.core.names import Host
+from air_executor.core.observer import Observer
 from air_executor.core.plan import Roster
 from air_executor.core.price import Prices
 from air_executor.errors import AirExecutorError, DirectoryLostError, NotFoundError, StoreError
 from air_executor.manager import recover
-from air_executor.manager.catalog import Catalog, EndedJob
+from air_executor.manager.catalog import Catalog
 from air_executor.manager.clock import Clock
 from air_executor.manager.desk import Desk
 from air_executor.manager.intake import Intake
@@ -84,6 +85,7 @@ class Manager:
         clock: Clock | None = None,
         *,
         lease: Lease | None = None,
+        observer: Observer | None = None,
     ) -> None:
         """`lease` is what proves that no other manager is at work; None: a lock file, for managers of one host."""
         self.layout = layout
@@ -91,6 +93,7 @@ class Manager:
         self.host = host
         self.options = options
         self.clock = clock or Clock()
+        self.observer = observer or Observer()
         self.jobs = Jobs(layout)
         self.runs = Runs(layout)
         self.inbox = Inbox(layout)
@@ -137,7 +140,7 @@ class Manager:
             scope=self.options.scope,
         )
         self.problems = found.problems
-        self.catalog = Catalog(Roster(self.options.queues))
+        self.catalog = Catalog(Roster(self.options.queues), self.observer)
         self.desk = Desk(self.jobs, found.journal, self.catalog, self.clock, self.options.scope)
         self.supervisor = Supervisor(
             self.desk,
@@ -148,6 +151,7 @@ class Manager:
             platform_retries=self.options.platform_retries,
             prices=self.options.prices,
             grace=self.options.visibility,
+            observer=self.observer,
         )
         self.supervisor.volume_time = self._volume_time
         self.saver = Saver(self.desk)
@@ -162,11 +166,11 @@ class Manager:
             self.options.name_prefix,
             self.options.secrets_by_name,
         )
-        self.starter = Starter(self.desk, self.supervisor, self.backend, self.runs, place)
-        self.desk.listeners.append(self.starter.notice)
+        self.starter = Starter(self.desk, self.supervisor, self.backend, self.runs, place, observer=self.observer)
+        self.desk.listeners += [self.starter.notice, self.observer.decided]
         self.catalog.left_alone.update(found.left_alone)
         for name, uid, phase in found.ended:
-            self.catalog.ended[name] = EndedJob(uid, phase)
+            self.catalog.found_ended(name, uid, phase)
         for job in found.jobs.values():
             self.desk.admit(job)
         for job in list(found.jobs.values()):
@@ -179,11 +183,19 @@ class Manager:
             self.wakeups.watch(self.layout.inbox)
         for problem in self.problems:
             log.error("%s", problem)
+        self.observer.found_corrupt(found.corrupt)
+        self.observer.holds()
         return True
 
     def _stand_by(self, seconds: float) -> bool:
-        self.wakeups.sleep(seconds)
+        self.observer.stands_by()
+        self._sleep(seconds)
         return self._stopping is None
+
+    def _sleep(self, seconds: float) -> None:
+        self.observer.sleeps()
+        self.wakeups.sleep(seconds)
+        self.observer.wakes()
 
     @property
     def epoch(self) -> int:
@@ -214,7 +226,7 @@ class Manager:
                 if not isinstance(error, StoreError):
                     self._lost = self._lost or error
                 log.error("trying again: %s", error)  # noqa: TRY400 - a sick volume is no bug
-                self.wakeups.sleep(self.options.poll_interval)
+                self._sleep(self.options.poll_interval)
             self.sleep()
         self.close()
 
@@ -248,6 +260,7 @@ class Manager:
             self.wakeups.close()
             self.backend.close()
             self.lease.release()
+            self.observer.left()
 
     # One cycle
 
@@ -281,7 +294,7 @@ class Manager:
             None if upcoming is None else upcoming - self.clock.wall() + 0.001,
             self.saver.due_in(),
         ]
-        self.wakeups.sleep(min(seconds for seconds in times if seconds is not None))
+        self._sleep(min(seconds for seconds in times if seconds is not None))
 
     def _flushed_earlier(self) -> bool:
         """After a failed append nothing is decided or done until one works."""
@@ -298,6 +311,7 @@ class Manager:
     def _report(self, problem: str) -> None:
         log.error("%s", problem)
         self.problems.append(problem)
+        self.observer.found_corrupt(1)
         self._announce()
 
     def _announce(self, *, until: bool = False) -> None:
@@ -327,6 +341,8 @@ class Manager:
         if look:
             self._next_look = steady + self.options.poll_interval
         self.supervisor.settle(now, self._acts, look=look)
+        if look:
+            self.observer.looked(self.supervisor.look())
 
     def _let_time_pass(self, now: float) -> None:
         for job in self.catalog.due(now):
@@ -369,7 +385,7 @@ class Manager:
             self._take_anew(error)
         except StoreError as error:
             log.error("nothing is done until the journal can be written: %s", error)  # noqa: TRY400 - a full disk is no bug
-            self.wakeups.sleep(self.options.poll_interval)
+            self._sleep(self.options.poll_interval)
             return False
         self.intake.answered()
         return True
@@ -409,6 +425,7 @@ class Manager:
         """Do what was decided."""
         while self._acts:  # one at a time: where one raises, the rest is done after the next flush
             self.lease.check()
+            self.observer.alive()
             self._acts.pop(0)()
 
 

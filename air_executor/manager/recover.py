@@ -42,6 +42,8 @@ class Recovered:
     stateless: list[str] = field(default_factory=list)
     """Directories without a state: somebody checked out a commit from before the job."""
     problems: list[str] = field(default_factory=list)
+    corrupt: int = 0
+    """Files that cannot be read."""
     unread: bool = False
     """A state is there that could not be read: the journals stay, because they may hold more of it."""
 
@@ -113,6 +115,7 @@ def recover(
     for path in replay.damaged:
         kept = f"{path}.corrupt"
         shutil.copyfile(path, kept)
+        done.corrupt += 1
         done.problems.append(f"{path}: damaged lines; a copy is kept at {kept}")
     if not done.unread:
         journal.drop(replay.files, jobs.layout)
@@ -132,6 +135,7 @@ def _load_all(jobs: Jobs, done: Recovered, journaled: Container[str]) -> tuple[i
             else:
                 done.stateless.append(name)
         except CorruptFileError as error:
+            done.corrupt += 1
             where = files.quarantine(jobs.layout.state(name))
             done.left_alone[name] = f"{error}; moved to {where}: restore it (from git, say) and restart the manager"
         except StoreError as error:  # refused by the volume, or written by a newer version

@@ -13,6 +13,7 @@ from air_executor.backends.base import Backend
 from air_executor.core.events import Event, Started
 from air_executor.core.fields import DEFAULT_GRACE
 from air_executor.core.names import Host, run_id, runner_name
+from air_executor.core.observer import Observer
 from air_executor.core.plan import Start
 from air_executor.core.state import Running
 from air_executor.core.transitions import Job
@@ -56,12 +57,15 @@ class Place:
 class Starter:
     """Starts runs for one manager."""
 
-    def __init__(self, desk: Desk, supervisor: Supervisor, backend: Backend, runs: Runs, place: Place) -> None:
+    def __init__(
+        self, desk: Desk, supervisor: Supervisor, backend: Backend, runs: Runs, place: Place, *, observer: Observer
+    ) -> None:
         self._desk = desk
         self._supervisor = supervisor
         self._backend = backend
         self._runs = runs
         self._place = place
+        self._observer = observer
         self._inputs = Inputs()
         self._hold_until = 0.0
         self._backoff = 0.0
@@ -95,6 +99,7 @@ class Starter:
     def _pass_over(self, start: Start, why: str, passed: dict[str, set[str]]) -> None:
         """Take note that a task waits for the backend; another of its job may go first, unless that is a sequence."""
         job = start.job.state
+        self._observer.waits_for_backend(job.id, start.task.id)
         self.waiting.setdefault(job.id, f"task {start.task.id}: {why}")
         over = passed.setdefault(job.id, set())
         over.add(start.task.id)
@@ -117,6 +122,7 @@ class Starter:
         except SpawnRejectedError as error:
             run.refused = str(error)
         except DuplicateRunnerError as error:
+            self._observer.prevented_duplicate()
             log.warning("job=%s run=%s its slot is taken: %s", run.slot.job, run.run, error)
         except BackendUnavailableError as error:
             self._supervisor.unavailable(str(error))

@@ -69,6 +69,9 @@ class CostSettings:
     valid_from: str | None = _setting(
         v.to_day, "Day (UTC) from which the prices hold; a run spawned before has no price.", shown="always"
     )
+    pool: int | None = _setting(
+        v.to_whole(1, 1_000_000), "Size of the always-on pool that metrics compare with.", shown="`AIR_MAX_RUNNERS`"
+    )
     backends: Mapping[str, float] = _setting(
         v.to_backend_prices,
         "Prices that differ by backend, like `docker.runner_hour=0.01,kubernetes.cpu_hour=0.05`.",
@@ -201,7 +204,11 @@ class Settings:
     secrets_dir: str | None = _setting(v.to_path, "Folder with one file per secret, named like it.")
     http_host: str = _setting(v.to_text, "Address on which the manager serves its metrics and page.", "127.0.0.1")
     http_port: int = _setting(v.to_whole(0, 65_535), "Port for the same; 0 serves nothing.", 9464)
-    token: str | None = _setting(v.to_secret, "Token that the page and its interface ask for.", hidden=True)
+    token: str | None = _setting(
+        v.to_secret,
+        "Token without which nothing but probes is served; on other addresses than loopback the page needs it.",
+        hidden=True,
+    )
     cost: CostSettings = field(default_factory=CostSettings)
     docker: DockerSettings = field(default_factory=DockerSettings)
     kubernetes: KubernetesSettings = field(default_factory=KubernetesSettings)

@@ -57,6 +57,7 @@ class DockerBackend:
         self._refused: dict[Slot, RunnerStatus] = {}
         """Runs whose container could not be created, until their slot is removed."""
         self._problem: str | None = "the Docker engine has not answered yet"
+        self._heard = time.monotonic()
         self._wakes: list[Callable[[], None]] = []
         self._images = Images(engine, site.settings.pull, site.settings.pull_deadline, self._wake)
         self._workers = Workers(WORKERS, "docker")
@@ -141,6 +142,10 @@ class DockerBackend:
     def on_change(self, wake: Callable[[], None]) -> None:
         """See `Backend.on_change`."""
         self._wakes.append(wake)
+
+    def heard(self) -> float:
+        """See `Backend.heard`. Each list shows what events have missed."""
+        return self._heard
 
     def close(self) -> None:
         """See `Backend.close`. If the engine answers in time, no container stays created but not started."""
@@ -415,6 +420,7 @@ class DockerBackend:
             ended = self._containers.list_came(listed)
             missed = self._containers.missed
             recovered, self._problem = self._problem is not None, None
+        self._heard = time.monotonic()
         self._listed.set()
         for one in ended:
             self._workers.submit(self._look_at, one)

@@ -19,6 +19,7 @@ import urllib3.exceptions
 from docker.types.daemon import CancellableStream
 from docker.utils import kwargs_from_env, parse_repository_tag
 
+from air_executor.backends.base import Requested
 from air_executor.errors import AirExecutorError, BackendUnavailableError
 
 T = TypeVar("T")
@@ -63,6 +64,8 @@ class Engine:
         self._streams: list[CancellableStream[Any]] = []
         self._version: str | None = None
         self._lock = threading.Lock()
+        self.requested: Requested = lambda _verb, _code: None
+        """Called after each request, from any thread."""
 
     def _client(self) -> docker.APIClient:
         client: docker.APIClient | None = getattr(self._own, "client", None)
@@ -73,10 +76,14 @@ class Engine:
             if client.base_url.startswith("http+docker:"):
                 client.trust_env = False  # a socket has no proxy, and looking for one takes a fifth of each request
             self._version = client.api_version
+            client.hooks["response"].append(self._note)
             self._own.client = client
             with self._lock:
                 self._clients.append(client)
         return client
+
+    def _note(self, response: requests.Response, **_: object) -> None:
+        self.requested(getattr(self._own, "what", "version"), str(response.status_code))
 
     def _ask(self, what: str, call: Callable[[docker.APIClient], T]) -> T:
         """Make one request.
@@ -85,6 +92,7 @@ class Engine:
             RefusedError: the engine said no.
             BackendUnavailableError: it did not answer in time, or cannot be reached.
         """
+        self._own.what = what
         try:
             return call(self._client())
         except docker.errors.APIError as error:
@@ -96,6 +104,7 @@ class Engine:
             kinds = {_NOT_FOUND: MissingError, _CONFLICT: ConflictError}
             raise kinds.get(status, RefusedError)(words, status) from error
         except _SILENCE as error:
+            self.requested(what, "none")
             msg = f"the Docker engine does not answer ({what}: {_brief(error)}); does it run, and is DOCKER_HOST right?"
             raise BackendUnavailableError(msg) from error
 

@@ -6,6 +6,7 @@ import contextlib
 import os
 from typing import Any
 
+from air_executor.backends.base import Requested
 from air_executor.backends.docker import config
 from air_executor.backends.docker.backend import DockerBackend
 from air_executor.backends.docker.config import Site
@@ -15,14 +16,18 @@ from air_executor.errors import BadInputError
 from air_executor.settings import Settings
 
 
-def make_backend(settings: Settings, version: str) -> DockerBackend:
+def make_backend(settings: Settings, version: str, requested: Requested | None = None) -> DockerBackend:
     """Return the backend for the state directory of these settings. Asks the engine only if we are in a container.
+
+    `requested` is told of each request to the engine: what was asked, and the status of the answer.
 
     Raises:
         BadInputError: runners could not see the state directory.
         BackendUnavailableError: the engine does not answer.
     """
     engine = Engine(settings.docker.timeout)
+    if requested is not None:
+        engine.requested = requested
     return DockerBackend(engine, make_site(settings, engine, version))
 
 

@@ -22,6 +22,7 @@ import urllib3
 from kubernetes import client, config
 from kubernetes.config import ConfigException
 
+from air_executor.backends.base import Requested
 from air_executor.backends.kubernetes.pace import Pace
 from air_executor.errors import AirExecutorError, BackendUnavailableError, BadInputError
 
@@ -100,6 +101,8 @@ class Api:
         self._closed = threading.Event()
         self.before_write: Callable[[], None] = lambda: None
         """Called before each request that changes something; where it raises, the request is not made."""
+        self.requested: Requested = lambda _verb, _code: None
+        """Called after each request, from any thread."""
         self._lock = threading.Lock()
         self._streams: list[urllib3.response.BaseHTTPResponse] = []
 
@@ -251,9 +254,14 @@ class Api:
         request = self._client.param_serialize(
             method, path, None, list((query or {}).items()), headers, body, auth_settings=["BearerToken"]
         )
-        answer = self._client.call_api(*request, _request_timeout=(self._timeout, silence))
-        response: urllib3.response.BaseHTTPResponse = answer.response
-        return response
+        code = "none"
+        try:
+            answer = self._client.call_api(*request, _request_timeout=(self._timeout, silence))
+            response: urllib3.response.BaseHTTPResponse = answer.response
+            code = str(response.status)
+            return response
+        finally:
+            self.requested(_verb(method, query or {}), code)
 
     def _pause(self, seconds: float, what: str) -> None:
         log.warning("the API server asks for a pause of %.1f s (%s)", seconds, what)
@@ -360,6 +368,12 @@ def _events(response: urllib3.response.BaseHTTPResponse, what: str) -> Iterator[
                 yield event
     except _FAILURES as error:
         log.debug("%s ended: %s", what, _brief(error))
+
+
+def _verb(method: str, query: Mapping[str, str]) -> str:
+    if method == "GET":
+        return "watch" if "watch" in query else "list" if query else "get"
+    return {"POST": "create", "PUT": "update"}.get(method, method.lower())
 
 
 def _refusal(what: str, status: int, found: Mapping[str, Any]) -> AirExecutorError:

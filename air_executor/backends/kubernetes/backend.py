@@ -60,6 +60,8 @@ class _Watched:
     what: str
     resource: Resource
     problem: str | None = "not asked yet"
+    heard: float = field(default_factory=time.monotonic)
+    """When the server last said how things stand, monotonic seconds."""
     listed: threading.Event = field(default_factory=threading.Event)
     """The first list has come, or has failed."""
 
@@ -179,6 +181,10 @@ class KubernetesBackend:
                 raise BackendUnavailableError(str(error)) from error
 
         self._api.before_write = before_write
+
+    def heard(self) -> float:
+        """See `Backend.heard`. The server sends a bookmark every minute where nothing else happens."""
+        return min(self._jobs.heard, self._pods.heard)
 
     def close(self) -> None:
         """See `Backend.close`. Requests under way are finished, if the server answers in time."""
@@ -353,6 +359,7 @@ class KubernetesBackend:
         with watch as events:
             self._is_well(watched)
             for event in events:
+                watched.heard = time.monotonic()
                 found = event["object"]
                 version = found["metadata"]["resourceVersion"]
                 if event["type"] != "BOOKMARK":
@@ -377,6 +384,7 @@ class KubernetesBackend:
     def _is_well(self, watched: _Watched) -> None:
         """Note that the server answers and that what we know is up to date."""
         before, watched.problem = watched.problem, None
+        watched.heard = time.monotonic()
         watched.listed.set()
         if before is not None:
             log.debug("watching %s", watched.what)

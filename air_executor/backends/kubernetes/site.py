@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from air_executor.backends.base import Requested
 from air_executor.backends.container import user_of
 from air_executor.backends.kubernetes import overlay
 from air_executor.backends.kubernetes.api import Api
@@ -16,13 +17,17 @@ LEASE_TIMEOUT = 3.0
 LEASE_RATE = 5.0
 
 
-def make_backend(settings: Settings, version: str) -> KubernetesBackend:
+def make_backend(settings: Settings, version: str, requested: Requested | None = None) -> KubernetesBackend:
     """Return the backend for the state directory of these settings. Does not talk to the cluster yet.
+
+    `requested` is told of each request to the API server: the verb, and the status of the answer.
 
     Raises:
         BadInputError: a setting is missing or wrong, or there is no access to a cluster.
     """
     api = make_api(settings)
+    if requested is not None:
+        api.requested = requested
     return KubernetesBackend(api, make_site(settings, api.namespace, version))
 
 
@@ -32,12 +37,14 @@ def make_api(settings: Settings) -> Api:
     return Api(group.namespace, group.timeout, group.rate)
 
 
-def make_lease_record(settings: Settings) -> LeaseObject:
-    """Return the Lease of the state directory of these settings; raises as `make_backend`.
+def make_lease_record(settings: Settings, requested: Requested | None = None) -> LeaseObject:
+    """Return the Lease of the state directory of these settings; arguments and errors as of `make_backend`.
 
     It has a connection of its own, so that no request for a runner holds up a renewal.
     """
     api = Api(settings.kubernetes.namespace, LEASE_TIMEOUT, LEASE_RATE)
+    if requested is not None:
+        api.requested = requested
     return LeaseObject(api, f"air-executor-{make_site(settings, api.namespace, '').instance}")
 
 

@@ -1,0 +1,1 @@
+"""What a manager serves on its port: metrics, probes, and the page."""

@@ -1,0 +1,119 @@
+"""The HTTP server of a manager: a thread of its own that costs nothing while nobody asks.
+
+`wiring` opens the port before anything is begun, so that one which is taken is known at once. The manager's thread
+never waits for this one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+import threading
+from typing import TYPE_CHECKING, Self
+
+import uvicorn
+
+from air_executor.errors import BadInputError
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp
+
+log = logging.getLogger(__name__)
+
+BACKLOG = 128
+CLOSE_SECONDS = 1.0
+"""How long answers under way are waited for when the manager leaves: it has 5 s for all that it does then."""
+MOST_CONNECTIONS = 256
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """Return a socket that listens.
+
+    Raises:
+        BadInputError: the address is not ours, or the port is taken.
+    """
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        made = socket.socket(family, kind, protocol)
+        try:
+            made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            made.bind(address)
+            made.listen(BACKLOG)
+        except BaseException:
+            made.close()
+            raise
+    except OSError as error:
+        msg = f"cannot listen on {host} port {port}: {error.strerror or error}"
+        raise BadInputError(msg) from error
+    return made
+
+
+class _Quiet(uvicorn.Server):
+    """uvicorn without its clock, which wakes ten times a second: an idle manager must not."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self._leave: asyncio.Event | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    async def main_loop(self) -> None:
+        """Wait until told to leave."""
+        await self.on_tick(0)
+        self._leave, self._loop = asyncio.Event(), asyncio.get_running_loop()
+        if not self.should_exit:
+            await self._leave.wait()
+
+    def stop(self) -> None:
+        """Ask it to leave; from any thread."""
+        self.should_exit = True
+        if self._loop is not None and self._leave is not None:
+            self._loop.call_soon_threadsafe(self._leave.set)
+
+
+class Server:
+    """Serves an application in a thread of its own."""
+
+    def __init__(self, app: ASGIApp, listening: socket.socket) -> None:
+        self._socket = listening
+        self._server = _Quiet(
+            uvicorn.Config(
+                app,
+                loop="asyncio",
+                http="h11",
+                ws="none",
+                lifespan="off",
+                log_config=None,
+                log_level="critical",
+                access_log=False,
+                proxy_headers=False,
+                server_header=False,
+                date_header=False,  # uvicorn's clock would renew it
+                limit_concurrency=MOST_CONNECTIONS,
+                timeout_graceful_shutdown=1,
+            )
+        )
+        self._thread = threading.Thread(target=self._run, name="http", daemon=True)
+
+    @property
+    def url(self) -> str:
+        """Where it listens."""
+        host, port = self._socket.getsockname()[:2]
+        return f"http://[{host}]:{port}/" if ":" in host else f"http://{host}:{port}/"
+
+    def __enter__(self) -> Self:
+        """Begin to serve."""
+        self._thread.start()
+        return self
+
+    def _run(self) -> None:
+        try:
+            self._server.run(sockets=[self._socket])
+        except Exception:
+            log.exception("the HTTP server failed in a way that is not foreseen; the manager goes on without it")
+
+    def __exit__(self, *_: object) -> None:
+        """Stop serving, and give answers under way a moment."""
+        self._server.stop()
+        self._thread.join(CLOSE_SECONDS + 1)
+        self._socket.close()
