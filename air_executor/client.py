@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from air_executor.core.state import JobState
+from air_executor.core.state import JobState, Running
 from air_executor.errors import BadInputError, CorruptFileError, FormatTooNewError, NotFoundError
 from air_executor.store import files
 from air_executor.store.inbox import Inbox, Request
@@ -22,6 +22,7 @@ from air_executor.store.layout import Layout
 from air_executor.store.runs import Runs
 
 if TYPE_CHECKING:
+    from air_executor.core.explain import Runner
     from air_executor.core.spec import Job, Task
 
 ANSWER_WITHIN = 2.0
@@ -161,6 +162,20 @@ class Client:
             return os.stat(self.layout.state(job)).st_mtime_ns
         except OSError:
             return -1.0
+
+    def runners(self, job: JobState) -> dict[str, Runner]:
+        """Return where a job's running tasks are, by task, as their run directories say; not those that do not."""
+        from air_executor.core.explain import Runner  # noqa: PLC0415 - few ask this
+
+        found = {}
+        for task in job.tasks.values():
+            if not isinstance(task.status, Running):
+                continue
+            record = (self.runs.record(job.id, task.status.seq, task.id) or ({},))[0]
+            backend, host, name = record.get("backend"), record.get("host"), record.get("runner")
+            if isinstance(backend, str):
+                found[task.id] = Runner(backend, str(host), name if isinstance(name, str) else None)
+        return found
 
     def log(self, job: str, task: str, seq: int) -> Path:
         """Return where the output of one run is."""

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from air_executor.cli.runners import runners_of
 from air_executor.cli.session import session_of
 from air_executor.cli.terminal import print_json, say
 from air_executor.core.explain import Around, explain_job, explain_task
@@ -64,7 +63,7 @@ def _around(client: Client, settings: Settings, state: JobState) -> Around:
         host=manager.record.get("host") if manager.running is not False else None,
         backend_problem=manager.backend_problem,
         waiting=manager.waiting.get(state.id),
-        runners=runners_of(client, state),
+        runners=client.runners(state),
         now=time.time(),
         manager=manager.running,
         passed_over_for=(manager.only or ()) if manager.passes_over(state.id, state.submitted_by) else (),

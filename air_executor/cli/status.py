@@ -58,10 +58,8 @@ def _page(client: Client, job: str | None, *, everything: bool) -> RenderableTyp
 
     if job is None:
         return jobs_page(client.all(), look(client.layout), time.time(), client.layout.root)
-    from air_executor.cli.runners import runners_of  # noqa: PLC0415
-
     state = client.status(job)
-    return job_page(state, look(client.layout), runners_of(client, state), time.time(), everything=everything)
+    return job_page(state, look(client.layout), client.runners(state), time.time(), everything=everything)
 
 
 def _watch(client: Client, job: str | None, *, everything: bool) -> None:
