@@ -148,12 +148,12 @@ class Manager:
             self.runs,
             self.clock,
             self.host,
+            volume_time=self._volume_time,
             platform_retries=self.options.platform_retries,
             prices=self.options.prices,
             grace=self.options.visibility,
             observer=self.observer,
         )
-        self.supervisor.volume_time = self._volume_time
         self.saver = Saver(self.desk)
         self.intake = Intake(self.desk, self.supervisor, self.saver, self.inbox, self._report)
         self.intake.stateless = found.stateless

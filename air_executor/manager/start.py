@@ -26,7 +26,8 @@ from air_executor.errors import (
 )
 from air_executor.manager.desk import Desk
 from air_executor.manager.launch import Inputs, launch_of, options_of
-from air_executor.manager.supervise import OpenRun, Supervisor
+from air_executor.manager.openrun import OpenRun
+from air_executor.manager.supervise import Supervisor
 from air_executor.store.layout import Layout
 from air_executor.store.runs import Runs
 

@@ -1,7 +1,7 @@
 """The open runs: what is known of each, and what the table of the contract says to do about it.
 
-Looks at runners and run directories, books what ended. The decisions go through the desk; what must wait for the
-journal (stopping a runner, removing a job) goes into `acts`.
+Looks at runners and run directories; `booking` judges what ended. The decisions go through the desk; what must wait for
+the journal (stopping a runner, removing a job) goes into `acts`.
 """
 
 from __future__ import annotations
@@ -9,28 +9,25 @@ from __future__ import annotations
 import logging
 import random
 from collections.abc import Callable, Container, Iterator, Mapping
-from dataclasses import dataclass
 from functools import partial
 
 from air_executor.backends.base import Backend, RunnerStatus
 from air_executor.core import state as s
 from air_executor.core.events import Ended, StopAsked
 from air_executor.core.fields import DEFAULT_GRACE
-from air_executor.core.memory import resources_of
 from air_executor.core.names import Host, Slot, run_id
 from air_executor.core.observer import Look, Observer, Sight
-from air_executor.core.plan import Action, SlotView, retry_at, settle
-from air_executor.core.price import FREE, Prices, cost_of, hourly
-from air_executor.core.sizes import format_memory
+from air_executor.core.plan import Action, SlotView, settle
+from air_executor.core.price import Prices
 from air_executor.core.state import Running, TaskState
 from air_executor.core.transitions import Job
-from air_executor.core.usage import Moments, stages
-from air_executor.errors import AlreadyExistsError, BackendUnavailableError, BadInputError, StoreError
-from air_executor.manager.book import Verdict, collect, judge_exit
-from air_executor.manager.clock import STEP, Clock
+from air_executor.errors import BackendUnavailableError, StoreError
+from air_executor.manager.booking import Booking
+from air_executor.manager.clock import Clock
 from air_executor.manager.desk import Desk
 from air_executor.manager.held import HeldJobs
-from air_executor.store.runs import Exit, Runs
+from air_executor.manager.openrun import OpenRun
+from air_executor.store.runs import Runs
 
 log = logging.getLogger(__name__)
 
@@ -41,51 +38,6 @@ OVERDUE = 5.0
 
 OUTCOME_OF_SUCCESS = 60.0
 """Seconds that the outcome of a run may take to appear on a network volume where the platform says that it exited 0."""
-
-
-@dataclass(slots=True)
-class OpenRun:
-    """One open run and what this manager knows of it. Ages are of the steady clock."""
-
-    job: Job
-    task: TaskState
-    seq: int
-    slot: Slot
-    run: str
-    since: float
-    wall_since: float
-    """By the wall clock; only its distance from `since` counts, which a clock that is set changes."""
-    spawned: float | None = None
-    """By the volume's clock."""
-    ours: bool = False
-    """This manager spawned its runner and was told so."""
-    refused: str | None = None
-    """Why the backend will never start it."""
-    lost: str | None = None
-    """Why its files cannot be believed."""
-    elsewhere: str | None = None
-    """The host or the backend that it ran on, when that is not this one."""
-    backend: str | None = None
-    """The backend that it ran on, when that is not this one."""
-    confirmed_gone: bool = False
-    unseen: bool = False
-    """It was adopted, or the backend could not answer, and it has not been seen alive since: its end is seen late."""
-    platform: RunnerStatus | None = None
-    """What the platform last showed of its runner after its end: what it says of the reason goes with the name."""
-    begun: float | None = None
-    """When its command began, by the volume's clock; None if that is not known yet."""
-    exit: Exit | None = None
-    exit_since: float = 0.0
-    gone_since: float | None = None
-    gone_at: float | None = None
-    """When nothing of its runner was left any more, by the volume's clock."""
-
-    @property
-    def status(self) -> Running:
-        """The run as the state has it."""
-        status = self.task.status
-        assert isinstance(status, Running)  # noqa: S101 - an open run's task is running until the run is booked
-        return status
 
 
 class Supervisor:
@@ -99,6 +51,7 @@ class Supervisor:
         clock: Clock,
         host: Host,
         *,
+        volume_time: Callable[[], float],
         platform_retries: int,
         prices: Mapping[str, Prices],
         grace: float,
@@ -110,8 +63,6 @@ class Supervisor:
         self.runs = runs
         self.clock = clock
         self._host = host
-        self._platform_retries = platform_retries
-        self._prices = prices
         self._grace = grace
         self._observer = observer
         self._chance = random.Random()  # noqa: S311 - spreads retries, guards nothing
@@ -125,7 +76,17 @@ class Supervisor:
         self.backend_problem: str | None = None
         self._ask_again = 0.0
         self._backoff = 0.0
-        self.volume_time: Callable[[], float] = clock.wall
+        self.volume_time = volume_time
+        self._booking = Booking(
+            backend,
+            runs,
+            self.held,
+            clock,
+            volume_time=volume_time,
+            platform_retries=platform_retries,
+            prices=prices,
+            chance=self._chance,
+        )
 
     # Knowing
 
@@ -353,9 +314,9 @@ class Supervisor:
             case Action.REMOVE:
                 acts.append(self._remover(run.slot))
             case Action.BOOK if run.exit is not None:
-                self._book_exit(run, run.exit, now, acts)
-            case Action.LOST:
-                self._book_lost(run, now, acts)
+                self._end(run, self._booking.of_exit(run, run.exit, now), acts)
+            case Action.LOST if (ended := self._booking.of_loss(run, now)) is not None:
+                self._end(run, ended, acts)
 
     def _remover(self, slot: Slot) -> Callable[[], None]:
         def remove() -> None:
@@ -366,108 +327,9 @@ class Supervisor:
 
         return remove
 
-    def _book_exit(self, run: OpenRun, left: Exit, now: float, acts: list[Callable[[], None]]) -> None:
-        platform = None if run.platform is None else run.platform.reason
-        if left.stopped and platform in {None, s.ERROR} and self.backend.evicts:
-            platform = s.EVICTED
-        reason, message = judge_exit(left, run.status.stop, platform, run.status.memory_limit)
-        verdict = Verdict(reason, left.exit_code, message)
-        if reason == s.OK:
-            verdict = collect(self.runs, run.job.state, run.task, run.seq, now)
-            try:
-                self.held.create(verdict.jobs)
-            except (AlreadyExistsError, BadInputError) as error:
-                verdict = Verdict(s.REJECTED, left.exit_code, f"queue.jsonl: {error}")
-            else:
-                verdict.exit_code = left.exit_code
-        self._end(run, verdict, left, now, acts)
-
-    def _book_lost(self, run: OpenRun, now: float, acts: list[Callable[[], None]]) -> None:
-        if run.elsewhere is not None and not run.confirmed_gone:
-            return  # that we see no runner means nothing where we cannot look
-        state = run.job.state
-        begun = self.runs.started(state.id, run.seq, run.task.id) is not None
-        if not begun and not self.runs.fence(state.id, run.seq, run.task.id):
-            return  # it has begun just now
-        stop, platform = run.status.stop, run.platform
-        if stop is not None:
-            verdict = Verdict(stop, message=run.status.stop_message)
-            run.refused = run.status.stop_message if run.status.hopeless else None
-        elif run.refused is not None:
-            verdict = Verdict(s.START_FAILED, message=run.refused)
-        elif platform is not None and platform.reason is not None:
-            verdict = Verdict(platform.reason, platform.exit_code, platform.message)
-            if verdict.reason == s.OOM and (limit := run.status.memory_limit) is not None:
-                verdict.message = f"{platform.message or 'its runner was killed'} (limit {format_memory(limit)})"
-            run.refused = platform.message if platform.permanent else None
-        elif begun:
-            message = run.lost or (platform and platform.message) or "its runner vanished without an outcome"
-            verdict = Verdict(s.LOST, message=message)
-        elif run.ours and not self.runs.has_place(state.id, run.seq, run.task.id):
-            verdict = Verdict(s.LOST, message="its run directory was removed, and with it what it left behind")
-        elif run.ours:
-            verdict = Verdict(s.START_FAILED, message=_never_began(platform))
-        else:
-            verdict = Verdict(s.REQUEUE)
-        self._end(run, verdict, None, now, acts)
-
-    def _end(
-        self, run: OpenRun, verdict: Verdict, left: Exit | None, now: float, acts: list[Callable[[], None]]
-    ) -> None:
-        state = run.job.state
-        moments = self._moments(run, left)
-        backend = run.backend or self.backend.name
-        prices = self._prices.get(backend, FREE)
-        price = hourly(prices, resources_of(run.task), moments.spawned)
-        again = None
-        if run.refused is None:
-            again = retry_at(state, run.task, verdict.reason, now, budget=self._platform_retries, chance=self._chance)
-        event = Ended(
-            at=now,
-            seq=run.seq,
-            reason=verdict.reason,
-            moments=moments,
-            exit_code=verdict.exit_code,
-            message=verdict.message,
-            result=verdict.result,
-            queued=verdict.queued,
-            retry_at=None if again is None else round(again, 3),
-            cost=cost_of(price, stages(moments).runner_seconds),
-            price=price,
-            currency=None if price is None else prices.currency,
-            backend=backend,
-        )
+    def _end(self, run: OpenRun, ended: Ended, acts: list[Callable[[], None]]) -> None:
         del self.open[run.slot]
-        self.desk.decide(run.job, event)
-        if verdict.reason == s.OK:
+        self.desk.decide(run.job, ended)
+        if ended.reason == s.OK:
             self.held.release(run.run)
         acts.extend(partial(self.held.remove, name) for name in self.held.take(run.run))
-
-    def _moments(self, run: OpenRun, left: Exit | None) -> Moments:
-        ended = None if left is None else left.ended
-        gone = run.gone_at
-        if gone is None or (ended is not None and ended > gone):  # it was not there yet when it was first looked for
-            gone = self.volume_time()
-        if run.unseen:  # it may have gone long ago, while nobody could look
-            finished = None if run.platform is None else run.platform.finished_at
-            known = [at for at in (ended, finished) if at is not None]
-            gone = min(gone, max(known, default=gone))
-        wall, steady = self.clock.wall() - run.wall_since, self.clock.steady() - run.since
-        return Moments(
-            spawned=round(run.spawned if run.spawned is not None else gone, 6),
-            started=_rounded(self.runs.started(run.job.state.id, run.seq, run.task.id)),
-            ended=_rounded(ended),
-            gone=round(gone, 6),
-            cpu=None if left is None else left.cpu,
-            memory=None if left is None else left.memory,
-            clock_stepped=abs(wall - steady) > STEP,
-        )
-
-
-def _never_began(platform: RunnerStatus | None) -> str:
-    text = "its runner ended before it could start the command"
-    return f"{text}: {platform.message}" if platform is not None and platform.message else text
-
-
-def _rounded(seconds: float | None) -> float | None:
-    return None if seconds is None else round(seconds, 6)

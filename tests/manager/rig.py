@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import random
 import secrets
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -19,6 +18,7 @@ from air_executor.backends.base import Launch
 from air_executor.backends.fake import FakeBackend, FakePlatform
 from air_executor.core.events import Event
 from air_executor.core.names import Host, Slot
+from air_executor.core.observer import Observer
 from air_executor.core.spec import parse_job
 from air_executor.core.state import JobState, TaskState
 from air_executor.core.submission import initial_state
@@ -77,6 +77,8 @@ class World:
         self.synced = 0
         self.lease: Callable[[], Lease] | None = None
         """What the next managers prove their right with; None: a lock file."""
+        self.observe: Callable[[], Observer] = Observer
+        """Makes who hears the next managers."""
         self._project = str(root)
         self._options = {"poll_interval": 1.0, "max_runners": 4, "events": False} | options
         self._manager: Manager | None = None
@@ -100,13 +102,14 @@ class World:
         settings = self._options | options
         plan = Options(version="test", runner_files={}, project=self._project, **settings)
         lease = None if self.lease is None else self.lease()
-        manager = Manager(self.layout, FakeBackend(self.platform), HOST, plan, self.clock, lease=lease)
+        backend = FakeBackend(self.platform)
+        manager = Manager(self.layout, backend, HOST, plan, self.clock, lease=lease, observer=self.observe())
         try:
             manager.start()
         except BaseException:
             _let_go(manager)
             raise
-        manager.supervisor._chance = random.Random(0)
+        manager.supervisor._chance.seed(0)
         manager.desk.listeners += self.listeners
         self.synced = 0
         self._manager = manager
@@ -153,6 +156,11 @@ class World:
         """Crash and start again."""
         self.crash()
         self.start()
+
+    def set_volume_time(self, now: float) -> None:
+        """Let the volume's clock stand at this time for the living manager."""
+        supervisor = self.manager.supervisor
+        supervisor.volume_time = supervisor._booking.volume_time = lambda: now
 
     # The users
 

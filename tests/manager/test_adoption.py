@@ -112,7 +112,7 @@ def test_an_end_that_was_seen_late_is_the_runners_own(world: World) -> None:
     spawned = os.stat(f"{launch.out_dir}/../run.json").st_mtime
     os.utime(f"{launch.out_dir}/exit.json", (spawned + 7, spawned + 7))
     world.start()
-    world.manager.supervisor.volume_time = lambda: spawned + 9000
+    world.set_volume_time(spawned + 9000)
     world.until(lambda: world.job("j").ended)
     assert world.job("j").usage.runner_seconds == pytest.approx(7, abs=0.001)
 

@@ -105,7 +105,7 @@ def test_an_end_behind_a_silent_platform_is_the_runners_own(world: World) -> Non
     os.utime(f"{launch.out_dir}/exit.json", (spawned + 7, spawned + 7))
     world.clock.pass_time(600)
     world.platform.silent = False
-    world.manager.supervisor.volume_time = lambda: spawned + 9000
+    world.set_volume_time(spawned + 9000)
     world.until(lambda: world.job("j").ended, step=60)
     assert only(world).runner_seconds == pytest.approx(7, abs=0.001)
 
@@ -123,7 +123,7 @@ def test_the_platforms_time_of_an_end_counts_where_nobody_looked(world: World) -
     runner = world.platform.runners[launch.slot]
     runner.status = replace(runner.status, alive=False, finished=True, finished_at=spawned + 9)
     world.start()
-    world.manager.supervisor.volume_time = lambda: spawned + 9000
+    world.set_volume_time(spawned + 9000)
     world.until(lambda: world.job("j").ended)
     run = only(world)
     assert run.finish == pytest.approx(2, abs=0.001)
@@ -138,7 +138,7 @@ def test_an_end_that_was_seen_is_by_the_volumes_clock(world: World) -> None:
     leave(launch)
     spawned = os.stat(f"{launch.out_dir}/../run.json").st_mtime
     os.utime(f"{launch.out_dir}/exit.json", (spawned + 7, spawned + 7))
-    world.manager.supervisor.volume_time = lambda: spawned + 8
+    world.set_volume_time(spawned + 8)
     world.platform.end(launch.slot)
     world.until(lambda: world.job("j").ended)
     assert only(world).runner_seconds == pytest.approx(8, abs=0.001)
