@@ -27,13 +27,21 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.crash", description=__doc__.partition("\n")[0])
     parser.add_argument("--trials", type=int, default=20, help="how many")
     parser.add_argument("--seed", type=int, default=1, help="of the first trial; the next ones count up from it")
-    parser.add_argument("--backend", choices=["local", "docker"], default="local", help="where runners run")
+    parser.add_argument(
+        "--backend", choices=["local", "docker", "kubernetes"], default="local", help="where runners run"
+    )
     parser.add_argument("--faults", type=float, default=0.0, help="probability that a call of the store fails")
     parser.add_argument(
         "--engine-restarts",
         type=float,
         default=0.0,
         help="probability that a trial stops or kills the Docker Engine and starts it again: all that run there suffer",
+    )
+    parser.add_argument(
+        "--cluster-restarts",
+        type=float,
+        default=0.0,
+        help="probability that a trial stops or kills the API server or etcd and starts it again: the same",
     )
     parser.add_argument("--jobs", type=int, default=2, help="trials at a time")
     parser.add_argument("--folder", help="where trials work, and stay if they fail (default: a temporary one)")
@@ -43,11 +51,12 @@ def main() -> int:
     begun = time.monotonic()
     seeds = range(chosen.seed, chosen.seed + chosen.trials)
     done: list[trial.Outcome] = []
-    how = (chosen.faults, folder, chosen.backend, chosen.engine_restarts)
+    restarts = chosen.cluster_restarts if chosen.backend == "kubernetes" else chosen.engine_restarts
+    how = (chosen.faults, folder, chosen.backend, restarts)
     flags = "".join(
         f" --{name.replace('_', '-')} {value}"
         for name, value in vars(chosen).items()
-        if name in ("backend", "faults", "engine_restarts") and value != parser.get_default(name)
+        if name in ("backend", "faults", "engine_restarts", "cluster_restarts") and value != parser.get_default(name)
     )
     with ProcessPoolExecutor(chosen.jobs, mp_context=multiprocessing.get_context("spawn")) as pool:
         for future in as_completed([pool.submit(trial.run_seed, seed, *how) for seed in seeds]):

@@ -59,7 +59,7 @@ class Containers:
             self._gate.slam()
         elif target == "engine":
             with self._restarting:
-                daemon.restart(self._socket, kill=choice < 0.5)
+                daemon.restart_engine(self._socket, kill=choice < 0.5)
         else:
             return self._kill(target, choice)
         return target

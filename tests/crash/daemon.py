@@ -1,25 +1,37 @@
-"""The Docker Engine's own process, found through its socket: stopped or killed, and started as it was."""
+"""Daemons that a platform consists of, found by where they listen: stopped or killed, and started as they were."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
 import struct
 import subprocess
 import time
+from collections.abc import Callable
+from pathlib import Path
 
 PATIENCE = 60.0
-"""Seconds for an engine to stop, which stops its containers first, and again to start."""
+"""Seconds for a daemon to stop, which may have to stop others first, and again to start."""
 
 
-def restart(path: str, *, kill: bool) -> None:
-    """Stop the engine that listens at `path`, or kill it, and start it with its command line, folder and network.
+def restart_engine(path: str, *, kill: bool) -> None:
+    """Stop the Docker Engine that listens at `path`, or kill it, and start it again.
 
     Raises:
         TimeoutError: it did not go, or did not come back.
     """
-    pid = _listener(path)
+    respawn(_listener(path), kill=kill)
+    await_answer(lambda: answers(path), f"the engine at {path}")
+
+
+def respawn(pid: int, *, kill: bool) -> None:
+    """Stop a process, or kill it, and start it with its command line, folder, environment and network.
+
+    Raises:
+        TimeoutError: it did not go.
+    """
     with open(f"/proc/{pid}/cmdline", "rb") as file:
         command = [os.fsdecode(word) for word in file.read().rstrip(b"\0").split(b"\0")]
     with open(f"/proc/{pid}/environ", "rb") as file:
@@ -39,12 +51,38 @@ def restart(path: str, *, kill: bool) -> None:
                 pass_fds=[net.fileno()],
                 check=True,
             )
+
+
+def await_answer(answers: Callable[[], bool], what: str) -> None:
+    """Wait until a daemon answers again.
+
+    Raises:
+        TimeoutError: it did not come back.
+    """
     until = time.monotonic() + PATIENCE
-    while not answers(path):
+    while not answers():
         if time.monotonic() > until:
-            msg = f"the engine at {path} did not come back within {PATIENCE:g} s"
+            msg = f"{what} did not come back within {PATIENCE:g} s"
             raise TimeoutError(msg)
         time.sleep(0.05)
+
+
+def listener_on(port: int) -> int:
+    """Return the process that listens on a TCP port of loopback.
+
+    Raises:
+        OSError: there is none, or it is not ours to see.
+    """
+    rows = [
+        line.split() for name in ("tcp", "tcp6") for line in Path("/proc/net", name).read_text("ascii").splitlines()
+    ]
+    sockets = {f"socket:[{row[9]}]" for row in rows if row[3] == "0A" and row[1].endswith(f":{port:04X}")}
+    for pid in filter(str.isdecimal, os.listdir("/proc")):
+        with contextlib.suppress(OSError):  # gone, or not ours
+            if any(os.readlink(entry.path) in sockets for entry in os.scandir(f"/proc/{pid}/fd")):
+                return int(pid)
+    msg = f"no process of this machine listens on port {port}"
+    raise OSError(msg)
 
 
 def answers(path: str) -> bool:
@@ -72,6 +110,6 @@ def _end(pid: int, number: signal.Signals) -> None:
     until = time.monotonic() + PATIENCE
     while os.path.exists(f"/proc/{pid}"):
         if time.monotonic() > until:
-            msg = f"the engine {pid} did not stop within {PATIENCE:g} s"
+            msg = f"process {pid} did not stop within {PATIENCE:g} s"
             raise TimeoutError(msg)
         time.sleep(0.01)

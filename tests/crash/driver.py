@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import logging
 import os
 import random
@@ -37,6 +38,23 @@ class Docker:
 
 
 @dataclass(frozen=True, slots=True)
+class Jobs:
+    """How a manager comes to its Jobs."""
+
+    kubeconfig: str
+    namespace: str
+    claim: str
+    sub_path: str
+    """Of the state directory in the claim."""
+    image: str
+    template: str
+    """A file, merged into each pod."""
+    timeout: float = 2.0
+    silence: float = 5.0
+    """Seconds after which a watch that brings nothing counts as dead; by default that takes longer than a trial."""
+
+
+@dataclass(frozen=True, slots=True)
 class How:
     """How to run a manager."""
 
@@ -49,7 +67,8 @@ class How:
     faults: float = 0.0
     seed: int = 0
     docker: Docker | None = None
-    """None: runners are processes."""
+    jobs: Jobs | None = None
+    """Without either, runners are processes."""
 
     @property
     def state_dir(self) -> str:
@@ -139,6 +158,23 @@ def _manage(how: How) -> int:
             "runner_image": how.docker.image,
             "docker.timeout": how.docker.timeout,
         }
+    if how.jobs is not None:
+        os.environ["KUBECONFIG"] = how.jobs.kubeconfig
+        flags |= {
+            "backend": "kubernetes",
+            "runner_image": how.jobs.image,
+            "kubernetes.namespace": how.jobs.namespace,
+            "kubernetes.claim": how.jobs.claim,
+            "kubernetes.sub_path": how.jobs.sub_path,
+            "kubernetes.pod_template": how.jobs.template,
+            "kubernetes.pull": "never",
+            "kubernetes.timeout": how.jobs.timeout,
+            "kubernetes.visibility": 0.01,
+            "kubernetes.cpu_request": 0.01,
+            "kubernetes.memory_request": 1 << 20,
+        }
+        backend = importlib.import_module("air_executor.backends.kubernetes.backend")
+        backend.SILENCE_SECONDS = how.jobs.silence  # type: ignore[attr-defined]
     manager = make_manager(load(flags, env={}, cwd=how.project), from_files=how.from_files)
     if how.faults:
         faulty = faults.install(faults.at_random(random.Random(how.seed), how.faults), setattr)

@@ -17,6 +17,11 @@ RETRIES = 50
 TARGETS: Mapping[str, Sequence[str]] = {
     "local": ("manager", "manager", "manager", "runner", "task", "group", "both"),
     "docker": ("manager", "manager", "manager", "runner", "inside", "removed", "both", "silence", "break"),
+    "kubernetes": (
+        *("manager",) * 6,
+        *("runner", "inside", "pod", "pod", "job", "job", "both"),
+        *("silence", "break", "slow", "busy", "error", "swallow", "cut", "mute", "expire"),
+    ),
 }
 """Who is killed, by backend; the manager is who has most to lose."""
 
@@ -27,14 +32,37 @@ KIT: Mapping[str, Mapping[str, Any]] = {
         "mounts": [{"source": "kit", "target": "/kit", "read_only": True}],
         "network": "none",
     },
+    "kubernetes": {"workdir": "/kit"},
 }
 """How a task finds its script and what it is to queue, which lie in the folder `kit` of the project."""
 
 PAUSES: Mapping[str, Sequence[Sequence[float]]] = {
     "local": ((0.01, 0.05, 0.15, 0.3), (0.002, 0.005, 0.01, 0.03)),
     "docker": ((0.1, 0.3, 0.8, 1.5), (0.002, 0.01, 0.05, 0.2)),
+    "kubernetes": ((0.5, 1, 2, 4), (0.01, 0.05, 0.2, 0.5)),
 }
 """Seconds between two blows: as long as tasks take to start and end, or short ones, which hit recovery."""
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """How much a trial holds."""
+
+    steps: tuple[int, int] = (2, 8)
+    runners: tuple[int, ...] = (1, 2, 4)
+    children: tuple[int, ...] = (1, 2, 3)
+    """How many tasks the first one of a job queues."""
+    depth: int = 3
+    """How deep these queue further ones."""
+    fails: tuple[str, ...] = ("0", "0", "0", "1", "2")
+    """How many runs of a task fail."""
+
+
+SIZES: Mapping[str, Size] = {"kubernetes": Size((2, 4), (2, 4), (0, 1, 1), 1, ("0", "0", "0", "0", "0", "1"))}
+"""By backend, where it is not the usual one: a pod takes a second or two."""
+
+RESTARTS: Mapping[str, Sequence[str]] = {"docker": ("engine",), "kubernetes": ("apiserver", "etcd")}
+"""What of a platform can be restarted, for all who use it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,11 +114,11 @@ class Trial:
         }
 
 
-def draw(seed: int, faults: float = 0.0, backend: str = "local", engine_restarts: float = 0.0) -> Trial:
-    """Return the trial of a seed; `engine_restarts` is the probability that the engine is restarted in it."""
-    chance = random.Random(seed)
+def draw(seed: int, faults: float = 0.0, backend: str = "local", restarts: float = 0.0) -> Trial:
+    """Return the trial of a seed; `restarts` is the probability that the platform is restarted in it."""
+    chance, size = random.Random(seed), SIZES.get(backend, Size())
     trial = Trial(seed, backend, faults=faults)
-    trial.max_runners = chance.choice((1, 2, 4))
+    trial.max_runners = chance.choice(size.runners)
     trial.events = chance.random() < 0.5
     trial.poll_interval = chance.choice((0.02, 0.1))
     for name, runners in (("seq", 1), ("par", 3)):
@@ -104,7 +132,7 @@ def draw(seed: int, faults: float = 0.0, backend: str = "local", engine_restarts
         trial.labels["kid"] = ["kid-0", "kid-1"]
         trial.queues.setdefault(chance.choice(["seq-root", "par-root"]), []).append({"job": child})
     pauses = chance.choice(PAUSES[backend])
-    for number in range(chance.randint(2, 8)):
+    for number in range(chance.randint(*size.steps)):
         pause = chance.choice(pauses) * (0.2 + chance.random())
         added = None
         if chance.random() < 0.4:
@@ -113,9 +141,9 @@ def draw(seed: int, faults: float = 0.0, backend: str = "local", engine_restarts
             trial.labels[job].append(added[1])
         working = added is not None or chance.random() < 0.5
         trial.steps.append(Step(pause, working, chance.choice(TARGETS[backend]), chance.random(), added))
-    if chance.random() < engine_restarts:
+    if chance.random() < restarts:
         number = chance.randrange(len(trial.steps))
-        trial.steps[number] = replace(trial.steps[number], target="engine")
+        trial.steps[number] = replace(trial.steps[number], target=chance.choice(RESTARTS[backend]))
     return trial
 
 
@@ -126,7 +154,8 @@ def _tree(trial: Trial, chance: random.Random, job: str, label: str, depth: int)
         task["id"] = label
     if depth == 0:
         task["id"] = label
-    children = chance.randint(1, 3) if depth == 0 else chance.choice((0, 0, 1, 2)) if depth < 3 else 0
+    size = SIZES.get(trial.backend, Size())
+    children = chance.choice(size.children) if depth == 0 else chance.choice((0, 0, 1, 2)) if depth < size.depth else 0
     lines = [_tree(trial, chance, job, f"{label}-{n}", depth + 1) for n in range(children)]
     if lines:
         trial.queues.setdefault(label, []).extend(lines)
@@ -135,6 +164,6 @@ def _tree(trial: Trial, chance: random.Random, job: str, label: str, depth: int)
 
 def _task(trial: Trial, chance: random.Random, label: str) -> dict[str, Any]:
     seconds = chance.choice(("0", "0", "0.01", "0.05", "0.3"))
-    fails = chance.choice(("0", "0", "0", "1", "2"))
+    fails = chance.choice(SIZES.get(trial.backend, Size()).fails)
     straggler = chance.choice("00000000001123")
     return trial.task(label, seconds=seconds, fails=fails, straggler=straggler)

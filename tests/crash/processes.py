@@ -24,7 +24,16 @@ class Found:
 
 def below(state_dir: str) -> list[Found]:
     """Return the live processes whose workspace is below that state directory, in order of pid."""
-    mark = f"AIR_WORKSPACE={state_dir}/".encode()
+    return _with(f"AIR_WORKSPACE={state_dir}/".encode())
+
+
+def of_run(run: str) -> list[Found]:
+    """Return the live processes of a run, in order of pid; those in containers, too, if they are on this machine."""
+    return _with(f"AIR_RUN_ID={run}\0".encode())
+
+
+def _with(mark: bytes) -> list[Found]:
+    """Return the live processes that have this in their environment."""
     found = []
     for name in os.listdir("/proc"):
         if not name.isdigit():
@@ -40,6 +49,18 @@ def below(state_dir: str) -> list[Found]:
         except OSError:  # gone, or not ours
             continue
     return sorted(found, key=lambda process: process.pid)
+
+
+def kill_one(victim: Found) -> None:
+    """SIGKILL, unless the number has changed hands."""
+    with contextlib.suppress(OSError):
+        fd = os.pidfd_open(victim.pid)
+        try:
+            with open(f"/proc/{victim.pid}/cmdline", "rb") as file:
+                if file.read().replace(b"\0", b" ").decode(errors="replace") == victim.command:
+                    signal.pidfd_send_signal(fd, signal.SIGKILL)
+        finally:
+            os.close(fd)
 
 
 def kill(state_dir: str, target: str, choice: float) -> str | None:

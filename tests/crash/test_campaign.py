@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.cluster import require_cluster
 from tests.conftest import wait_for
 from tests.crash import plan, processes
 from tests.crash.gate import Gate
@@ -56,13 +57,23 @@ def test_no_promise_is_broken_by_kills_of_containers(tmp_path: Path) -> None:
     campaign(tmp_path, "--backend", "docker", "--trials", str(max(1, TRIALS // 4)))
 
 
+@pytest.mark.timeout(1800)
+@pytest.mark.xdist_group("cluster")
+def test_no_promise_is_broken_by_kills_of_pods(tmp_path: Path) -> None:
+    """The same with Jobs, whose Pods are also deleted, as they are, and an API server on which all may go wrong."""
+    require_cluster()
+    campaign(tmp_path, "--backend", "kubernetes", "--trials", str(max(1, TRIALS * 3 // 20)))
+
+
 def test_a_seed_is_a_plan() -> None:
     """The same seed draws the same trial, another one another."""
     assert plan.draw(7) == plan.draw(7)
     assert plan.draw(7) != plan.draw(8)
     assert plan.draw(7, backend="docker") == plan.draw(7, backend="docker")
-    targets = {step.target for step in plan.draw(7, backend="docker", engine_restarts=1).steps}
+    targets = {step.target for step in plan.draw(7, backend="docker", restarts=1).steps}
     assert "engine" in targets
+    targets = {step.target for step in plan.draw(7, backend="kubernetes", restarts=1).steps}
+    assert targets & {"apiserver", "etcd"}
 
 
 def test_the_tasks_can_tell(tmp_path: Path) -> None:

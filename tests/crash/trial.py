@@ -18,10 +18,12 @@ from tests.crash.plan import Trial, draw
 from tests.crash.platform import Platform
 
 HERE = os.path.dirname(os.path.abspath(__file__))
-PATIENCE = {"local": 60.0, "docker": 180.0}
+PATIENCE = {"local": 60.0, "docker": 180.0, "kubernetes": 300.0}
 """Seconds after the last kill within which all jobs must have ended."""
 
-INTERRUPTIONS = frozenset({"silence", "break", "engine"})
+INTERRUPTIONS = frozenset(
+    {"silence", "break", "engine", "apiserver", "etcd", "slow", "busy", "error", "swallow", "cut", "mute", "expire"}
+)
 """Steps that keep the platform from answering, and hurt nobody by themselves."""
 
 HOPELESS = 3
@@ -69,6 +71,12 @@ class Arena:
             self.platform = found = Containers(os.path.dirname(project))
             self.how = replace(self.how, docker=Docker(found.address, found.prefix, found.image))
 
+        elif trial.backend == "kubernetes":
+            from tests.crash.pods import Pods  # noqa: PLC0415 - the same
+
+            self.platform = cluster = Pods(project, trial.seed)
+            self.how = replace(self.how, jobs=cluster.access)
+
     def note(self, text: str) -> None:
         """Write into the managers' log what was done to them."""
         with open(f"{self.how.project}/manager.log", "a", encoding="utf-8") as log:
@@ -77,7 +85,7 @@ class Arena:
     def prepare(self) -> None:
         """Lay out the project and submit its jobs."""
         project = self.how.project
-        os.makedirs(f"{project}/kit/plan")
+        os.makedirs(f"{project}/kit/plan", exist_ok=True)
         shutil.copy(f"{HERE}/task.sh", f"{project}/kit")
         for label, lines in self.trial.queues.items():
             with open(f"{project}/kit/plan/{label}.jsonl", "w", encoding="utf-8") as file:
@@ -193,6 +201,6 @@ def run(trial: Trial, folder: str) -> Outcome:
     return outcome
 
 
-def run_seed(seed: int, faults: float, folder: str, backend: str, engine_restarts: float) -> Outcome:
+def run_seed(seed: int, faults: float, folder: str, backend: str, restarts: float) -> Outcome:
     """Draw a trial and carry it out in a folder of its own below `folder`."""
-    return run(draw(seed, faults, backend, engine_restarts), f"{folder}/{seed}")
+    return run(draw(seed, faults, backend, restarts), f"{folder}/{seed}")

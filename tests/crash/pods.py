@@ -1,0 +1,199 @@
+"""The Jobs and Pods of one trial, in a namespace of their own: found there, whatever the manager and labels say.
+
+The cluster's node must be this machine: what runs in a Pod is also killed from outside, as the kernel would.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
+
+from filelock import FileLock
+
+from air_executor.backends.kubernetes.cluster import RUN
+from air_executor.errors import AirExecutorError, BackendUnavailableError
+from tests.cluster import CLAIM, Namespace, require_cluster, require_image
+from tests.crash import daemon, processes
+from tests.crash.apigate import ApiGate, Trouble
+from tests.crash.driver import Jobs
+
+T = TypeVar("T")
+
+LOOK_FOR = 5.0
+"""Seconds that a blow waits for somebody to hit."""
+KIT = "/kit"
+"""Where tasks find their script."""
+
+TROUBLES: Mapping[str, Trouble] = {
+    "slow": Trouble(latency=1.5),
+    "busy": Trouble(statuses=(429,), share=0.7),
+    "error": Trouble(statuses=(500, 503), share=0.7),
+    "swallow": Trouble(swallow=True, share=0.5),
+    "cut": Trouble(cut=True),
+    "mute": Trouble(mute=True),
+    "expire": Trouble(expire=True),
+}
+"""What the gate can bring upon a manager until `relent`."""
+
+
+class Pods:
+    """The runners of one trial: see `tests.crash.platform.Platform`."""
+
+    def __init__(self, project: str, seed: int) -> None:
+        self._restarting = FileLock(f"{os.path.dirname(project)}/cluster.lock")
+        os.makedirs(f"{project}/kit", exist_ok=True)
+        with self._restarting:  # another trial may be at it
+            require_cluster()
+            self._space = Namespace(project)
+        self._gate = ApiGate(seed=seed)
+        self._gate.write_config(f"{project}/kubeconfig")
+        # Tasks cannot name the claim of the state directory; a folder of the node is the operator's to mount.
+        volume, mount = {"name": "kit", "hostPath": {"path": f"{project}/kit"}}, {"name": "kit", "mountPath": KIT}
+        spec = {"volumes": [volume], "containers": [{"name": "task", "volumeMounts": [{**mount, "readOnly": True}]}]}
+        with open(f"{project}/pod.yaml", "w", encoding="utf-8") as file:
+            json.dump({"spec": spec}, file)
+        self.access = Jobs(
+            f"{project}/kubeconfig", self._space.name, CLAIM, ".air-executor", require_image(), f"{project}/pod.yaml"
+        )
+
+    def left(self) -> list[str]:
+        """Return what is there, ended or not, unless the cluster is about to clear it away and nothing of it runs."""
+        return [f"{one['metadata']['name']} {one.get('status')}" for one in self._all() if not _is_going(one)]
+
+    def lingering(self) -> bool:
+        """Tell whether something has ended or is to end, but is not being cleared away yet."""
+        time.sleep(0.2)  # each look costs the server two lists
+        found = [one for one in self._all() if not _is_going(one)]
+        return any("deletionTimestamp" in one["metadata"] or not _is_running(one) for one in found)
+
+    def strike(self, target: str, choice: float) -> str | None:
+        """Do harm to a runner that runs, or begin an interruption that `relent` ends.
+
+        To a runner: kill its first process (`runner`) or all others of it (`inside`), delete its pod (`pod`) or its Job
+        (`job`). An interruption: one of `TROUBLES`, no answers (`silence`), broken connections (`break`), or a
+        restart of the API server or of its storage, for all who use them (`apiserver`, `etcd`).
+        """
+        self.relent()
+        if target in TROUBLES:
+            self._gate.bring(TROUBLES[target])
+        elif target == "silence":
+            self._gate.shut()
+        elif target == "break":
+            self._gate.slam()
+        elif target in {"apiserver", "etcd"}:
+            with self._restarting:
+                self._restart(target, kill=choice < 0.5)
+        else:
+            return self._hurt(target, choice)
+        return target
+
+    def relent(self) -> None:
+        """Answer again."""
+        self._gate.relent()
+
+    def clear(self) -> None:
+        """Remove whatever is left."""
+        self._patiently(self._space.clear)
+
+    def close(self) -> None:
+        """Let go of the cluster."""
+        self._gate.close()
+        self._patiently(self._space.close)
+
+    def _all(self) -> list[dict[str, Any]]:
+        return [*self._patiently(self._space.jobs), *self._patiently(self._space.pods)]
+
+    def _patiently(self, ask: Callable[[], T]) -> T:
+        """Ask until there is an answer: another trial may be restarting the server."""
+        until = time.monotonic() + daemon.PATIENCE
+        while True:
+            try:
+                return ask()
+            except BackendUnavailableError:
+                if time.monotonic() > until:
+                    raise
+                time.sleep(0.1)
+
+    def _await_running(self) -> list[dict[str, Any]]:
+        """Return the pods that run, once one does."""
+        until = time.monotonic() + LOOK_FOR
+        while True:
+            running = [pod for pod in self._patiently(self._space.pods) if _is_running(pod)]
+            if running or time.monotonic() > until:
+                return sorted(running, key=lambda pod: str(pod["metadata"]["uid"]))
+            time.sleep(0.05)
+
+    def _hurt(self, target: str, choice: float) -> str | None:
+        running = self._await_running()
+        if not running:
+            return None
+        victim = running[int(choice * len(running))]
+        how = int(choice * 1000) % 2  # another digit of the same number: independent of who it is
+        name, run = victim["metadata"]["name"], victim["metadata"]["labels"][RUN]
+        try:
+            match target:
+                case "pod":
+                    body = {"gracePeriodSeconds": 0} if how else {}
+                    self._space.ask("DELETE", f"{self._space.core}/pods/{name}", body)
+                case "job":
+                    job = f"/apis/batch/v1/namespaces/{self._space.name}/jobs/{name.rpartition('-')[0]}"
+                    policy = "Foreground" if how else "Background"
+                    self._space.ask("DELETE", job, {"propagationPolicy": policy})
+                case _:
+                    there = [one for one in processes.of_run(run) if one.is_runner == (target == "runner")]
+                    if not there:
+                        return None
+                    for one in there:
+                        processes.kill_one(one)
+        except AirExecutorError:  # it has ended meanwhile, or the server is being restarted by another trial
+            return None
+        return f"{target} {name} {run} {'at once, or in the foreground' if how else ''}".rstrip()
+
+    def _restart(self, target: str, *, kill: bool) -> None:
+        """Restart a daemon of the cluster, which is found by the port that it listens on."""
+        port = urlsplit(self._space.api._client.configuration.host).port
+        assert port is not None
+        server = daemon.listener_on(port)
+        if target == "apiserver":
+            daemon.respawn(server, kill=kill)
+        else:
+            daemon.respawn(daemon.listener_on(_port_of_storage(server)), kill=kill)
+        daemon.await_answer(self._answers, "the API server")
+
+    def _answers(self) -> bool:
+        try:
+            self._space.pods()
+        except AirExecutorError:
+            return False
+        return True
+
+
+def _is_going(found: Mapping[str, Any]) -> bool:
+    """Tell whether nothing of a Job or a pod will run any more, and the cluster has been told to clear it away."""
+    status = found.get("status") or {}
+    ended = not status.get("active") and status.get("phase") not in {"Pending", "Running", "Unknown"}
+    states = [one["state"] for one in status.get("containerStatuses") or ()]
+    return "deletionTimestamp" in found["metadata"] and (ended or any("terminated" in state for state in states))
+
+
+def _is_running(found: Mapping[str, Any]) -> bool:
+    """Tell whether a Job has a pod that has not ended, or a pod a container that runs."""
+    status = found.get("status") or {}
+    containers = status.get("containerStatuses")
+    if containers is None:
+        return bool(status.get("active"))
+    return any("running" in one["state"] for one in containers)
+
+
+def _port_of_storage(server: int) -> int:
+    """Return the port of etcd, which an API server is told in its command line."""
+    with open(f"/proc/{server}/cmdline", encoding="utf-8") as file:
+        words = file.read().split("\0")
+    (address,) = [word.partition("=")[2] for word in words if word.startswith("--etcd-servers=")]
+    port = urlsplit(address).port
+    assert port is not None
+    return port
