@@ -210,8 +210,9 @@ def make_service(settings: Settings) -> Service | None:
     """
     if settings.http_port == 0:
         return None
+    from air_executor.client import Client  # noqa: PLC0415
     from air_executor.metrics.tally import About, Tally  # noqa: PLC0415 - 0.2 s in all, and only where there is a port
-    from air_executor.web import app, server  # noqa: PLC0415
+    from air_executor.web import app, pages, server  # noqa: PLC0415
 
     try:
         listening = server.listen(settings.http_host, settings.http_port)
@@ -230,7 +231,8 @@ def make_service(settings: Settings) -> Service | None:
         patience=PATIENCE + settings.poll_interval + _longest_answer(settings),
     )
     tally = Tally(about, lambda: space(settings.state_dir))
-    served = app.make_app(tally, (), host=settings.http_host, token=settings.token)
+    routes = pages.page_routes(Client(settings.state_dir), settings)
+    served = app.make_app(tally, routes, host=settings.http_host, token=settings.token)
     return Service(tally, server.Server(served, listening))
 
 

@@ -1,0 +1,108 @@
+"""Templates and answers of the page: everything that is shown is escaped and cleaned here, not where it is used.
+
+Task output, messages, labels and results are anybody's text. Templates escape all of it; control characters become
+visible on the way; and should markup get through all the same, the policy in the headers lets no script of it run.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from starlette.responses import HTMLResponse
+
+from air_executor.core.bill import money
+from air_executor.core.plaintext import clean
+from air_executor.core.sizes import format_memory
+from air_executor.core.times import format_duration, to_text
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
+FOLDER = os.path.dirname(os.path.abspath(__file__))
+
+HEADERS: Mapping[str, str] = {
+    "Content-Security-Policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
+        "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+    ),
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Cache-Control": "no-store",
+}
+
+
+class Lines(str):
+    """Text of several lines that has been cleaned line by line already."""
+
+    __slots__ = ()
+
+
+class Pages:
+    """Renders templates."""
+
+    @functools.cached_property
+    def _templates(self) -> Environment:
+        from jinja2 import Environment, FileSystemLoader, StrictUndefined  # noqa: PLC0415 - once somebody looks
+        from markupsafe import Markup  # noqa: PLC0415
+
+        def harmless(value: object) -> object:
+            return clean(value) if isinstance(value, str) and not isinstance(value, Markup | Lines) else value
+
+        made = Environment(
+            loader=FileSystemLoader(os.path.join(FOLDER, "templates")),
+            autoescape=True,
+            undefined=StrictUndefined,
+            auto_reload=False,
+            trim_blocks=True,
+            lstrip_blocks=True,
+            finalize=harmless,
+        )
+        made.filters |= {
+            "duration": format_duration,
+            "memory": format_memory,
+            "money": money,
+            "iso": to_text,
+            "moment": lambda seconds: to_text(round(seconds))[:19].replace("T", " "),
+            "ago": ago,
+            "seconds": lambda value: f"{value:.2f}" if value < 1000 else f"{value:,.0f}",  # noqa: PLR2004 - 3 digits do
+            "data": _data,
+            "brief": brief,
+            "about": about,
+        }
+        return made
+
+    def page(self, name: str, values: Mapping[str, Any], status: int = 200) -> HTMLResponse:
+        """Return a page as an answer."""
+        return HTMLResponse(self._templates.get_template(name).render(values), status, HEADERS)
+
+
+def ago(seconds: float) -> str:
+    """Return an age in its largest unit."""
+    for size, unit in ((86_400, "d"), (3_600, "h"), (60, "m")):
+        if seconds >= size:
+            return f"{int(seconds // size)}{unit}"
+    return f"{max(0, int(seconds))}s"
+
+
+def brief(text: str, longest: int = 200) -> str:
+    """Return the beginning of a text."""
+    return text if len(text) <= longest else f"{text[: longest - 1]}…"
+
+
+def about(text: str, kind: str, name: str) -> str:
+    """Return a sentence without its subject, which the page shows above it."""
+    rest = text.removeprefix(f"{kind} {name} ")
+    return rest[:1].upper() + rest[1:]
+
+
+def _data(value: object) -> Lines:
+    """Return any data as readable JSON."""
+    text = json.dumps(value, indent=2, ensure_ascii=False)
+    return Lines("\n".join(map(clean, text.split("\n"))))

@@ -1,0 +1,313 @@
+// Makes the page live: asks for it again when the server says that there is something new, and changes what differs.
+// Without this file every page is whole, only still. Nothing here writes markup of its own.
+"use strict";
+
+const root = document.documentElement;
+const body = document.body;
+root.classList.add("js");
+
+const LEAST_PAUSE = 500; // milliseconds between two renewals
+const KEPT_LOG = 1 << 20; // characters of a log on screen
+const skew = Number(body.dataset.now) * 1000 - Date.now(); // of the server's clock
+
+// How long things take, and how long ago they were
+
+function duration(seconds) {
+  let rest = Math.max(0, Math.round(seconds));
+  if (rest === 0) return "0s";
+  let text = "";
+  for (const [unit, size] of [["d", 86400], ["h", 3600], ["m", 60], ["s", 1]]) {
+    const count = Math.floor(rest / size);
+    rest -= count * size;
+    if (count) text += count + unit;
+  }
+  return text;
+}
+
+function ago(seconds) {
+  for (const [size, unit] of [[86400, "d"], [3600, "h"], [60, "m"]]) {
+    if (seconds >= size) return `${Math.floor(seconds / size)}${unit} ago`;
+  }
+  return `${Math.max(0, Math.floor(seconds))}s ago`;
+}
+
+function say(element, text) {
+  if (element.textContent !== text) element.textContent = text;
+}
+
+let ticking;
+function tick() {
+  clearTimeout(ticking);
+  if (document.hidden) return;
+  const now = (Date.now() + skew) / 1000;
+  for (const one of document.querySelectorAll("[data-since]")) say(one, duration(now - one.dataset.since));
+  let youngest = Infinity;
+  for (const one of document.querySelectorAll("[data-ago]")) {
+    youngest = Math.min(youngest, now - one.dataset.ago);
+    say(one, ago(now - one.dataset.ago));
+  }
+  const grid = document.querySelector("[data-from]");
+  if (grid) {
+    const { from, to } = grid.dataset;
+    for (const bar of grid.querySelectorAll("[data-grow]")) {
+      const width = ((Math.min(now, to) - bar.dataset.grow) / (to - from)) * 100;
+      bar.setAttribute("width", `${Math.max(0, width).toFixed(3)}%`);
+    }
+    if (now > to && grid.querySelector("[data-grow]")) renew();
+  }
+  const moves = document.querySelector("[data-since], [data-grow]");
+  if (moves || youngest < Infinity) ticking = setTimeout(tick, moves || youngest < 60 ? 1000 : 30000);
+}
+
+// Changing what differs, and nothing else: focus, selection and scroll positions stay where they are
+
+function same(a, b) {
+  return a.nodeType === b.nodeType && a.nodeName === b.nodeName && (a.id || "") === (b.id || "");
+}
+
+function morph(old, fresh) {
+  if (old.nodeType !== Node.ELEMENT_NODE) {
+    if (old.nodeValue !== fresh.nodeValue) old.nodeValue = fresh.nodeValue;
+    return;
+  }
+  if (old.hasAttribute("data-keep") || old.isEqualNode(fresh)) return;
+  if (old.matches("tbody.chunk") && fresh.matches(".pending")) {
+    if (!old.matches(".pending")) old.dataset.stale = "";
+    if (old.dataset.rows === fresh.dataset.rows) return;
+  }
+  for (const { name } of [...old.attributes]) if (!fresh.hasAttribute(name)) old.removeAttribute(name);
+  for (const { name, value } of fresh.attributes) if (old.getAttribute(name) !== value) old.setAttribute(name, value);
+  let place = old.firstChild;
+  for (const child of [...fresh.childNodes]) {
+    let match = place;
+    if (child.id) match = old.querySelector(`:scope > #${CSS.escape(child.id)}`);
+    if (match && same(match, child)) {
+      if (match !== place) old.insertBefore(match, place);
+      else place = place.nextSibling;
+      morph(match, child);
+    } else {
+      old.insertBefore(child, place);
+    }
+  }
+  while (place) {
+    const next = place.nextSibling;
+    place.remove();
+    place = next;
+  }
+}
+
+// Renewing the page
+
+let wanted = false;
+let busy = false;
+let pause = LEAST_PAUSE;
+
+async function renew() {
+  wanted = true;
+  if (busy || document.hidden) return;
+  busy = true;
+  try {
+    while (wanted && !document.hidden) {
+      wanted = false;
+      const begun = performance.now();
+      await load(address(seen()));
+      pause = Math.max(LEAST_PAUSE, 5 * (performance.now() - begun));
+      await new Promise((done) => setTimeout(done, pause));
+    }
+  } finally {
+    busy = false;
+  }
+}
+
+function address(chunks) {
+  const url = new URL(location.href);
+  if (chunks !== null) url.searchParams.set("chunks", chunks.join(","));
+  return url;
+}
+
+async function load(url) {
+  let answer;
+  try {
+    answer = await fetch(url, { credentials: "same-origin" });
+  } catch {
+    return; // the stream says that the server is away
+  }
+  if (!answer.ok && answer.status !== 404) return;
+  const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
+  if (!fresh.getElementById("main")) return;
+  for (const id of ["manager", "main"]) morph(document.getElementById(id), fresh.getElementById(id));
+  document.title = fresh.title;
+  const events = body.dataset.events !== fresh.body.dataset.events;
+  body.dataset.version = fresh.body.dataset.version;
+  body.dataset.events = fresh.body.dataset.events;
+  watchChunks();
+  watchLog();
+  if (events) listen();
+  tick();
+}
+
+// Rows out of sight are asked for when they come near
+
+const near = new Set();
+const sight = new IntersectionObserver(
+  (entries) => {
+    let missing = false;
+    for (const { target, isIntersecting } of entries) {
+      if (isIntersecting) near.add(target);
+      else near.delete(target);
+      missing ||= isIntersecting && target.matches(".pending, [data-stale]");
+    }
+    if (missing) renew();
+  },
+  { rootMargin: "800px 0px" },
+);
+const observed = new WeakSet();
+
+function watchChunks() {
+  for (const chunk of document.querySelectorAll("tbody.chunk")) {
+    const height = chunk.matches(".pending") ? `calc(${chunk.dataset.rows} * var(--row))` : "";
+    if (chunk.style.height !== height) chunk.style.height = height;
+    if (observed.has(chunk)) continue;
+    observed.add(chunk);
+    sight.observe(chunk);
+  }
+}
+
+function seen() {
+  const chunks = document.querySelectorAll("tbody.chunk");
+  if (!chunks.length) return null;
+  const found = [...near].filter((chunk) => chunk.isConnected);
+  for (const chunk of found) delete chunk.dataset.stale;
+  return found.length ? found.map((chunk) => Number(chunk.id.slice(1))) : [0];
+}
+
+// The stream of news
+
+let stream;
+let silence;
+
+function listen() {
+  stream?.close();
+  stream = undefined;
+  if (document.hidden || !body.dataset.events) return;
+  const url = new URL(body.dataset.events, location.href);
+  const log = document.querySelector("pre[data-follow]");
+  if (log) {
+    url.searchParams.set("run", log.dataset.run);
+    url.searchParams.set("from", log.dataset.end);
+  }
+  stream = new EventSource(url);
+  stream.onopen = () => connected(true);
+  stream.onerror = () => {
+    connected(false);
+    if (stream?.readyState === EventSource.CLOSED) setTimeout(listen, 10000);
+  };
+  stream.onmessage = ({ data }) => {
+    if (data !== body.dataset.version) renew();
+  };
+  stream.addEventListener("log", ({ data }) => printed(JSON.parse(data)));
+}
+
+function connected(yes) {
+  clearTimeout(silence);
+  const sign = document.getElementById("live");
+  if (yes) say(sign, "");
+  else silence = setTimeout(() => say(sign, "not live: the server does not answer"), 2000);
+}
+
+// The log of a run: whole lines are appended, what has no end yet stands in a place of its own
+
+let shownLog;
+
+function watchLog() {
+  const log = document.querySelector("pre[data-follow]");
+  if (log === shownLog) return;
+  shownLog = log;
+  if (!log) return;
+  toEnd(log);
+  const box = document.querySelector(".follow");
+  if (box) box.hidden = false;
+  log.addEventListener(
+    "scroll",
+    () => {
+      const follow = document.getElementById("follow");
+      if (follow) follow.checked = log.scrollHeight - log.scrollTop - log.clientHeight < 24;
+    },
+    { passive: true },
+  );
+  if (stream) listen();
+}
+
+function toEnd(log) {
+  log.scrollTop = log.scrollHeight;
+}
+
+function printed({ text, rest, skipped, end }) {
+  const log = shownLog;
+  if (!log) return;
+  const follow = document.getElementById("follow")?.checked;
+  const last = log.lastElementChild;
+  if (skipped > 0) {
+    const gap = document.createElement("span");
+    gap.className = "gap";
+    gap.textContent = `\n… ${skipped.toLocaleString("en")} bytes left out; download the log for all of it\n`;
+    last.before(gap);
+  }
+  if (text) {
+    const piece = document.createElement("span");
+    piece.textContent = text;
+    last.before(piece);
+  }
+  last.textContent = rest;
+  log.dataset.end = end;
+  let size = 0;
+  for (let piece = last.previousElementSibling; piece; ) {
+    const before = piece.previousElementSibling;
+    size += piece.textContent.length;
+    if (size > KEPT_LOG) piece.remove();
+    piece = before;
+  }
+  if (follow) toEnd(log);
+}
+
+// Finding while typing
+
+function watchFilter() {
+  let waiting;
+  document.addEventListener("input", ({ target }) => {
+    if (target.id === "follow") {
+      if (target.checked && shownLog) toEnd(shownLog);
+      return;
+    }
+    if (target.id !== "q") return;
+    clearTimeout(waiting);
+    waiting = setTimeout(() => {
+      const url = new URL(location.href);
+      url.searchParams.delete("page");
+      if (target.value) url.searchParams.set("q", target.value);
+      else url.searchParams.delete("q");
+      history.replaceState(null, "", url);
+      load(url);
+    }, 200);
+  });
+  document.addEventListener("keydown", (event) => {
+    if (event.key !== "/" || event.ctrlKey || event.metaKey || event.altKey || event.target.matches("input")) return;
+    const field = document.getElementById("q");
+    if (!field) return;
+    event.preventDefault();
+    field.focus();
+  });
+}
+
+document.addEventListener("visibilitychange", () => {
+  listen();
+  if (!document.hidden) tick();
+});
+addEventListener("pagehide", () => stream?.close());
+addEventListener("pageshow", ({ persisted }) => persisted && listen());
+
+watchChunks();
+watchLog();
+watchFilter();
+listen();
+tick();

@@ -1,0 +1,154 @@
+"""What goes on while somebody looks: streams of server-sent events, and logs as they are.
+
+An event says which version of a page there is now, and the script asks for that page; a task's stream also carries what
+its run prints. A client that reads slowly skips versions and is never queued for.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING, BinaryIO
+
+from starlette.concurrency import run_in_threadpool
+from starlette.responses import PlainTextResponse, Response, StreamingResponse
+
+from air_executor.core.names import check_id
+from air_executor.core.state import JobState
+from air_executor.errors import AirExecutorError
+from air_executor.store.logs import open_log
+from air_executor.web.logtext import PIECE, Part, next_part
+from air_executor.web.render import HEADERS
+from air_executor.web.watch import Watch
+
+if TYPE_CHECKING:
+    from starlette.requests import Request
+
+    from air_executor.web.shelf import Shelf
+
+QUIET = 15.0
+"""Seconds after which a stream without news gives a sign of life, and finds out whether anybody listens."""
+
+
+def short(version: str) -> str:
+    """Return a version as pages and events name it."""
+    return hashlib.sha256(version.encode()).hexdigest()[:16]
+
+
+class Streams:
+    """The streams of one state directory."""
+
+    def __init__(self, shelf: Shelf) -> None:
+        self._shelf = shelf
+        self._watch = Watch(self._version)
+
+    def _version(self, topic: str) -> str:
+        """Return the version of all jobs (""), of one, or of one and the log of a run (`<job>/<task>/<seq>`)."""
+        job, _, run = topic.partition("/")
+        if not job:
+            return short(self._shelf.version_of_all())
+        version = short(self._shelf.version_of(job))
+        if not run:
+            return version
+        task, _, seq = run.partition("/")
+        try:
+            file = self._open(job, task, int(seq))
+        except AirExecutorError:
+            return version
+        if file is None:
+            return version
+        with file:
+            return f"{version}/{os.fstat(file.fileno()).st_size}"
+
+    def _open(self, job: str, task: str, seq: int) -> BinaryIO | None:
+        return open_log(self._shelf.client.layout, self._state(job), task, seq)
+
+    def _state(self, job: str) -> JobState:
+        return self._shelf.job(job)[0]
+
+    async def jobs(self, _: Request) -> Response:
+        """Tell of new versions of the list of jobs."""
+        return self._stream(self._pages(""))
+
+    async def job(self, request: Request) -> Response:
+        """Tell of new versions of one job."""
+        try:
+            return self._stream(self._pages(check_id(request.path_params["job"])))
+        except AirExecutorError:
+            return _not_found()
+
+    async def task(self, request: Request) -> Response:
+        """Tell of new versions of a task's job, and of what its run `run` prints from byte `from` on."""
+        try:
+            job, task = (check_id(request.path_params[name]) for name in ("job", "task"))
+        except AirExecutorError:
+            return _not_found()
+        asked = [request.query_params.get(name, "") for name in ("run", "from")]
+        if not all(text.isascii() and text.isdecimal() and len(text) < 16 for text in asked):  # noqa: PLR2004
+            return self._stream(self._pages(job))
+        return self._stream(self._printed(job, task, int(asked[0]), int(asked[1])))
+
+    def _stream(self, events: AsyncIterator[str]) -> Response:
+        if self._watch.full:
+            return PlainTextResponse("too many pages are open\n", 503, {**HEADERS, "Retry-After": "30"})
+        return StreamingResponse(events, 200, HEADERS, media_type="text/event-stream")
+
+    async def _pages(self, topic: str) -> AsyncIterator[str]:
+        async for version in self._watch.versions(topic, QUIET):
+            yield ":\n\n" if version is None else f"data: {version}\n\n"
+
+    async def _printed(self, job: str, task: str, seq: int, begin: int) -> AsyncIterator[str]:
+        told, rest = "", ""
+        async for both in self._watch.versions(f"{job}/{task}/{seq}", QUIET):
+            if both is None:
+                yield ":\n\n"
+                continue
+            version = both.partition("/")[0]
+            if version != told:
+                told = version
+                yield f"data: {version}\n\n"
+            part = await run_in_threadpool(self._next, job, task, seq, begin)
+            if part is not None and (part.end, part.rest) != (begin, rest):
+                begin, rest = part.end, part.rest
+                news = {"text": part.text, "rest": rest, "skipped": part.skipped, "end": part.end}
+                yield f"event: log\ndata: {json.dumps(news)}\n\n"
+
+    def _next(self, job: str, task: str, seq: int, begin: int) -> Part | None:
+        try:
+            file = self._open(job, task, seq)
+        except AirExecutorError:
+            return None
+        if file is None:
+            return None
+        with file:
+            return next_part(file, begin)
+
+    def log(self, request: Request) -> Response:
+        """Return the whole log of a run as it was written, to be kept in a file."""
+        try:
+            job, task = (check_id(request.path_params[name]) for name in ("job", "task"))
+            state = self._state(job)
+            seq = int(request.query_params.get("run", "0"))
+        except (AirExecutorError, ValueError):
+            return _not_found()
+        known = state.tasks.get(task)
+        file = None if known is None else open_log(self._shelf.client.layout, state, task, seq)
+        if file is None:
+            return _not_found()
+        name = {"Content-Disposition": f'attachment; filename="{job}-{task}-{seq}.log"'}
+        return StreamingResponse(_whole(file), 200, {**HEADERS, **name}, media_type="text/plain; charset=utf-8")
+
+
+async def _whole(file: BinaryIO) -> AsyncIterator[bytes]:
+    """Yield a log as long as it is now."""
+    with file:
+        left = os.fstat(file.fileno()).st_size
+        while left > 0 and (part := await run_in_threadpool(file.read, min(left, PIECE))):
+            left -= len(part)
+            yield part
+
+
+def _not_found() -> Response:
+    return PlainTextResponse("not found\n", 404, HEADERS)

@@ -1,0 +1,65 @@
+"""The page in a real browser while real jobs run: what changes appears by itself, and nothing is loaded anew."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from tests.web.conftest import Site, gated
+
+pytestmark = pytest.mark.xdist_group("chromium")
+
+
+def test_first_job_appears_by_itself(site: Site, look: Callable[..., Page]) -> None:
+    """Who looks at an empty list sees the first job come and end without loading anything anew."""
+    page = look(site.url)
+    expect(page.get_by_text("No jobs yet.")).to_be_visible()
+    page.evaluate("window.mark = 1")
+    site.submit("hello", [{"command": "true"}])
+    row = page.get_by_role("row", name="hello")
+    expect(row).to_be_visible()
+    expect(row).to_contain_text("succeeded")
+    assert page.evaluate("window.mark") == 1
+
+
+def test_job_from_start_to_end(site: Site, look: Callable[..., Page]) -> None:
+    """A job's page follows it: a task that queues others, their rows below it, bars, phases, outcomes and the bill."""
+    queue = """printf '{"id": "child", "command": "echo 7 >$AIR_RESULT"}\\n' >>"$AIR_QUEUE\""""
+    site.submit("grow", [gated("parent", after=queue), {"id": "last", "after": ["parent"], "command": "exit 3"}])
+    page = look(f"{site.url}/jobs/grow")
+    page.evaluate("window.mark = 1")
+    expect(page.locator("#t-parent")).to_contain_text("running")
+    expect(page.locator("#t-parent rect.open")).to_have_count(1)
+    site.open_gate("parent.gate", "grow")
+    expect(page.get_by_role("heading", level=1)).to_have_text(re.compile("grow\\s+failed"))
+    child = page.get_by_role("row", name="child")
+    expect(child).to_contain_text("queued by parent")
+    expect(child).to_contain_text("7")
+    assert page.locator("table.grid tbody tr").evaluate_all("rows => rows.map((row) => row.id)") == [
+        "t-parent",
+        "t-child",
+        "t-last",
+    ]
+    expect(page.locator("#t-last")).to_contain_text("exit code 3")
+    expect(page.locator("#t-last rect.work.bad")).to_have_count(1)
+    expect(page.locator("#t-parent rect.work.ok")).to_have_count(1)
+    expect(page.get_by_role("row", name="Always on")).to_be_visible()
+    assert page.evaluate("window.mark") == 1
+    assert page.title().startswith("grow failed")
+
+
+def test_runs_of_a_task_stand_on_one_row(site: Site, look: Callable[..., Page]) -> None:
+    """A task that is run three times has three bars in its row, and its page tells of each run why it ended."""
+    site.submit("again", [{"id": "flaky", "command": "echo out of luck; exit 9", "retries": 2}])
+    site.ended("again")
+    page = look(f"{site.url}/jobs/again")
+    expect(page.locator("#t-flaky rect.work.bad")).to_have_count(3)
+    page.get_by_role("link", name="flaky").click()
+    expect(page.locator("table.runs tbody tr")).to_have_count(3)
+    expect(page.locator("table.runs tbody tr").first).to_contain_text("exit code 9")
+    page.get_by_role("link", name="1", exact=True).click()
+    expect(page.get_by_role("heading", name="Log of run 1")).to_be_visible()
+    expect(page.get_by_role("log")).to_contain_text("out of luck")
