@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import glob
 import os
 import signal
 import socket
@@ -77,10 +78,10 @@ def listener_on(port: int) -> int:
         line.split() for name in ("tcp", "tcp6") for line in Path("/proc/net", name).read_text("ascii").splitlines()
     ]
     sockets = {f"socket:[{row[9]}]" for row in rows if row[3] == "0A" and row[1].endswith(f":{port:04X}")}
-    for pid in filter(str.isdecimal, os.listdir("/proc")):
+    for link in glob.iglob("/proc/[0-9]*/fd/*"):
         with contextlib.suppress(OSError):  # gone, or not ours
-            if any(os.readlink(entry.path) in sockets for entry in os.scandir(f"/proc/{pid}/fd")):
-                return int(pid)
+            if os.readlink(link) in sockets:
+                return int(link.split("/")[2])
     msg = f"no process of this machine listens on port {port}"
     raise OSError(msg)
 

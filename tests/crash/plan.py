@@ -56,10 +56,12 @@ class Size:
     """How deep these queue further ones."""
     fails: tuple[str, ...] = ("0", "0", "0", "1", "2")
     """How many runs of a task fail."""
+    seconds: tuple[str, ...] = ("0", "0", "0.01", "0.05", "0.3")
+    """How long a task takes at least."""
 
 
-SIZES: Mapping[str, Size] = {"kubernetes": Size((2, 4), (2, 4), (0, 1, 1), 1, ("0", "0", "0", "0", "0", "1"))}
-"""By backend, where it is not the usual one: a pod takes a second or two."""
+SIZES: Mapping[str, Size] = {"kubernetes": Size((2, 4), (2, 4), (0, 1, 1), 1, (*"000001",), ("0", "0.3", "1", "2"))}
+"""By backend, where it is not the usual one: a pod takes a second or two, and what runs is told once a second."""
 
 RESTARTS: Mapping[str, Sequence[str]] = {"docker": ("engine",), "kubernetes": ("apiserver", "etcd")}
 """What of a platform can be restarted, for all who use it."""
@@ -163,7 +165,8 @@ def _tree(trial: Trial, chance: random.Random, job: str, label: str, depth: int)
 
 
 def _task(trial: Trial, chance: random.Random, label: str) -> dict[str, Any]:
-    seconds = chance.choice(("0", "0", "0.01", "0.05", "0.3"))
-    fails = chance.choice(SIZES.get(trial.backend, Size()).fails)
+    size = SIZES.get(trial.backend, Size())
+    seconds = chance.choice(size.seconds)
+    fails = chance.choice(size.fails)
     straggler = chance.choice("00000000001123")
     return trial.task(label, seconds=seconds, fails=fails, straggler=straggler)

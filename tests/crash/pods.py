@@ -23,8 +23,10 @@ from tests.crash.driver import Jobs
 
 T = TypeVar("T")
 
-LOOK_FOR = 5.0
-"""Seconds that a blow waits for somebody to hit."""
+LOOK_FOR = 20.0
+"""Seconds that a blow waits for somebody to hit, while there is a pod that has not ended."""
+LOOK_AROUND = 3.0
+"""Seconds that it waits for such a pod."""
 KIT = "/kit"
 """Where tasks find their script."""
 
@@ -38,6 +40,8 @@ TROUBLES: Mapping[str, Trouble] = {
     "expire": Trouble(expire=True),
 }
 """What the gate can bring upon a manager until `relent`."""
+_LIVE = frozenset({"Pending", "Running", "Unknown"})
+"""Phases of a pod in which something runs, or may yet."""
 
 
 class Pods:
@@ -118,20 +122,26 @@ class Pods:
                     raise
                 time.sleep(0.1)
 
-    def _await_running(self) -> list[dict[str, Any]]:
-        """Return the pods that run, once one does."""
-        until = time.monotonic() + LOOK_FOR
+    def _await(self, is_fit: Callable[[dict[str, Any]], object]) -> list[dict[str, Any]]:
+        """Return the pods that are fit for a blow, once one is."""
+        begun = last = time.monotonic()
         while True:
-            running = [pod for pod in self._patiently(self._space.pods) if _is_running(pod)]
-            if running or time.monotonic() > until:
-                return sorted(running, key=lambda pod: str(pod["metadata"]["uid"]))
+            now = time.monotonic()
+            pods = [pod for pod in self._patiently(self._space.pods) if pod["status"].get("phase") in _LIVE]
+            fit = [pod for pod in pods if is_fit(pod)]
+            last = now if pods else last
+            if fit or now - begun > LOOK_FOR or now - last > LOOK_AROUND:
+                return sorted(fit, key=lambda pod: str(pod["metadata"]["uid"]))
             time.sleep(0.05)
 
     def _hurt(self, target: str, choice: float) -> str | None:
-        running = self._await_running()
-        if not running:
+        # The cluster is late to say that something runs. To delete before it does is of little use: a kubelet of 1.20
+        # may miss the deletion of a pod that it is about to start, and looks again after a minute or more.
+        is_fit = _processes(target) if target in {"runner", "inside"} else _is_running
+        fit = self._await(is_fit)
+        if not fit:
             return None
-        victim = running[int(choice * len(running))]
+        victim = fit[int(choice * len(fit))]
         how = int(choice * 1000) % 2  # another digit of the same number: independent of who it is
         name, run = victim["metadata"]["name"], victim["metadata"]["labels"][RUN]
         try:
@@ -144,10 +154,7 @@ class Pods:
                     policy = "Foreground" if how else "Background"
                     self._space.ask("DELETE", job, {"propagationPolicy": policy})
                 case _:
-                    there = [one for one in processes.of_run(run) if one.is_runner == (target == "runner")]
-                    if not there:
-                        return None
-                    for one in there:
+                    for one in _processes(target)(victim):
                         processes.kill_one(one)
         except AirExecutorError:  # it has ended meanwhile, or the server is being restarted by another trial
             return None
@@ -172,10 +179,20 @@ class Pods:
         return True
 
 
+def _processes(target: str) -> Callable[[Mapping[str, Any]], list[processes.Found]]:
+    """Return what finds in a pod its runner's first process (`runner`), or all others of its run."""
+
+    def find(pod: Mapping[str, Any]) -> list[processes.Found]:
+        found = processes.of_run(pod["metadata"]["labels"][RUN])
+        return [one for one in found if one.is_runner == (target == "runner")]
+
+    return find
+
+
 def _is_going(found: Mapping[str, Any]) -> bool:
     """Tell whether nothing of a Job or a pod will run any more, and the cluster has been told to clear it away."""
     status = found.get("status") or {}
-    ended = not status.get("active") and status.get("phase") not in {"Pending", "Running", "Unknown"}
+    ended = not status.get("active") and status.get("phase") not in _LIVE
     states = [one["state"] for one in status.get("containerStatuses") or ()]
     return "deletionTimestamp" in found["metadata"] and (ended or any("terminated" in state for state in states))
 

@@ -11,9 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from air_executor.backends.kubernetes.cluster import RUN
 from tests.cluster import require_cluster
 from tests.conftest import wait_for
-from tests.crash import plan, processes
+from tests.crash import daemon, plan, processes
 from tests.crash.gate import Gate
 from tests.engine import require_engine, require_image
 
@@ -150,6 +151,46 @@ def test_tasks_in_containers_can_tell(tmp_path: Path) -> None:
         for container in made:
             engine.remove_container(container, force=True)
         engine.close()
+
+
+@pytest.mark.xdist_group("cluster")
+@pytest.mark.timeout(300)
+def test_pods_are_found_and_hit(tmp_path: Path) -> None:
+    """A pod that runs counts as left, is hit from outside by its run, and lingers until the cluster clears it away."""
+    require_cluster()
+    # What only the campaign needs, and the SDK with it.
+    from tests.crash.pods import Pods  # noqa: PLC0415
+
+    pods = Pods(str(tmp_path), 1)
+    space = pods._space
+    run = {"name": "AIR_RUN_ID", "value": "0123abcd-1"}
+    task = {"name": "task", "image": pods.access.image, "command": ["sh", "-c", "sleep 600; exit 3"], "env": [run]}
+    template = {
+        "metadata": {"labels": {RUN: run["value"]}},
+        "spec": {"restartPolicy": "Never", "containers": [{**task, "imagePullPolicy": "Never"}]},
+    }
+    job = {"metadata": {"name": "air-x"}, "spec": {"backoffLimit": 0, "template": template}}
+    try:
+        assert pods.left() == []
+        space.ask("POST", f"/apis/batch/v1/namespaces/{space.name}/jobs", job)
+        wait_for(lambda: str(pods.strike("inside", 0)).startswith("inside air-x-"), 120, "the pod to be hit")
+        wait_for(lambda: space.pods()[0]["status"]["phase"] == "Failed", 120, "its task to end")
+        assert pods.lingering()
+        assert pods.left()
+        pods.clear()
+        wait_for(lambda: not pods.lingering(), 120, "the cluster to clear it away")
+        assert pods.left() == []
+    finally:
+        pods.close()
+
+
+def test_who_listens() -> None:
+    """A daemon is found by the port that it listens on."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        port = listening.getsockname()[1]
+        assert daemon.listener_on(port) == os.getpid()
+    with pytest.raises(OSError, match=f"port {port}"):
+        daemon.listener_on(port)
 
 
 def test_a_gate_falls_silent_and_breaks() -> None:
