@@ -49,7 +49,7 @@ def api(gate: ApiGate, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Itera
 class Watch:
     """A watch that a thread reads to its end."""
 
-    def __init__(self, api: Api, *, silence: float = 10.0) -> None:
+    def __init__(self, api: Api, *, silence: float = 60.0) -> None:
         self.names: list[str] = []
         self.error: Exception | None = None
         self._watch = api.watch(JOBS, "", "1", seconds=60, silence=silence)
@@ -74,7 +74,7 @@ def names(api: Api) -> list[Any]:
     return [one["metadata"]["name"] for one in api.list(JOBS, "")[0]]
 
 
-def open_watch(api: Api, server: Server, *, silence: float = 10.0) -> Watch:
+def open_watch(api: Api, server: Server, *, silence: float = 60.0) -> Watch:
     """Return a watch that has brought an event."""
     watch = Watch(api, silence=silence)
     wait_for(lambda: server.watches, what="the watch to be open")
