@@ -76,14 +76,18 @@ class SlotView:
 
 LINGER = 1.0
 """Seconds that a runner may take to go once its outcome is complete, before it is helped."""
+REMOTE_LINGER = 30.0
+"""The same where another machine runs it, which may tell of an end many seconds late when it has much to tell. To help
+earlier would burden it with every runner once more: to stop one costs more than to clear it away."""
 
 
 def settle(  # noqa: PLR0911 - one return per row of the table
-    view: SlotView, grace: float
+    view: SlotView, grace: float, *, remote: bool = False
 ) -> tuple[Action, str | None]:
     """Return what one slot needs and, for `STOP`, the reason: the first row of the contract's table that matches.
 
-    `grace` is how many seconds an outcome may take to become visible after the runner has gone.
+    `grace` is how many seconds an outcome may take to become visible after the runner has gone; `remote`: another
+    machine runs it.
     """
     if view.open_run is None:
         return (Action.REMOVE if view.runner is not None else Action.WAIT), None
@@ -92,7 +96,8 @@ def settle(  # noqa: PLR0911 - one return per row of the table
     if view.exited:
         if gone:
             return Action.BOOK, None
-        return (Action.WAIT if ours and view.alive and view.exited_for < LINGER else Action.REMOVE), None
+        linger = REMOTE_LINGER if remote else LINGER
+        return (Action.WAIT if ours and view.alive and view.exited_for < linger else Action.REMOVE), None
     if ours and view.alive:
         if view.stop_asked:
             return Action.REMOVE, None

@@ -188,7 +188,7 @@ class Supervisor:
             runner = self.observed.get(run.slot)
             try:
                 view = self._view(run, runner, steady, look=look)
-                action, why = settle(view, self._patience(run))
+                action, why = settle(view, self._patience(run), remote=self.backend.remote)
                 self._do(action, why, run, now, acts)
             except StoreError as error:
                 log.warning("job=%s run=%s cannot be booked now: %s", run.job.state.id, run.run, error)

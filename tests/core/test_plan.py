@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from air_executor.core.events import Requested, Started
 from air_executor.core.names import Slot
-from air_executor.core.plan import LINGER, Action, Roster, SlotView, retry_at, settle
+from air_executor.core.plan import LINGER, REMOTE_LINGER, Action, Roster, SlotView, retry_at, settle
 from air_executor.core.spec import parse_job
 from air_executor.core.submission import initial_state
 from air_executor.core.transitions import Job
@@ -67,6 +67,14 @@ def test_table(row: str) -> None:
     """Each row of the contract's table gives its action."""
     view, expected = TABLE[row]
     assert settle(view, GRACE) == expected
+
+
+def test_a_runner_elsewhere_has_longer_to_go() -> None:
+    """Another machine tells late of an end: it is not asked to stop a runner that has gone by itself."""
+    gone = SlotView(OURS, exited=True, runner=OURS, alive=True, exited_for=LINGER)
+    assert settle(gone, GRACE, remote=True) == (Action.WAIT, None)
+    stays = SlotView(OURS, exited=True, runner=OURS, alive=True, exited_for=REMOTE_LINGER)
+    assert settle(stays, GRACE, remote=True) == (Action.REMOVE, None)
 
 
 @given(

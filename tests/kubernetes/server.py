@@ -29,6 +29,8 @@ class Server:
         self.version = 100
         self.asked: Counter[str] = Counter()
         """By `list jobs`, `watch pods`, `POST`, `DELETE` …"""
+        self.events: list[dict[str, Any]] = []
+        """What `list events` tells, whatever it is asked of."""
         self.refuse: Callable[[str], Answer | None] = lambda _: None
         """Asked before each request, by the same words."""
         self.since: list[str] = []
@@ -97,11 +99,15 @@ class Server:
                 url = urlsplit(self.path)
                 query = {key: values[0] for key, values in parse_qs(url.query).items()}
                 last = url.path.rpartition("/")[2]
-                what = f"{'watch' if 'watch' in query else 'list'} {last}" if last in {"jobs", "pods"} else "GET"
+                what = (
+                    f"{'watch' if 'watch' in query else 'list'} {last}" if last in {"jobs", "pods", "events"} else "GET"
+                )
                 if self._refused(what):
                     return
                 if what == "GET":
                     self._answer(200, {"major": "1", "minor": "34+"})
+                elif what == "list events":
+                    self._answer(200, {"items": server.events})
                 elif what.startswith("list"):
                     found = list((server.jobs if last == "jobs" else server.pods).values())
                     self._list(found, query)

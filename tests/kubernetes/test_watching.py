@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from air_executor.backends.kubernetes import KubernetesBackend, api, backend
+from air_executor.backends.kubernetes import KubernetesBackend, api, backend, cluster
 from air_executor.backends.kubernetes import make_backend as make
 from air_executor.backends.kubernetes.pace import Pace
 from air_executor.core.names import Slot
@@ -101,6 +101,22 @@ def test_a_run_costs_two_requests(server: Server, kubernetes: KubernetesBackend,
 
     wait_for(is_gone, what="its name to be free")
     assert server.asked - before == {"POST": 1, "DELETE": 1}
+
+
+def test_a_look_at_a_pod_that_is_under_way_costs_one_request(
+    server: Server, kubernetes: KubernetesBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Until its time is up only what the cluster has noted of it is asked for, and told."""
+    monkeypatch.setattr(cluster, "ASK_AFTER", 0.0)
+    monkeypatch.setattr(cluster, "ASK_OF_POD_AFTER", 0.0)
+    server.events = [{"type": "Warning", "reason": "FailedMount", "message": "no such secret"}]
+    server.put("jobs", job("census", "0badcafe-1"))
+    waiting = {"waiting": {"reason": "ContainerCreating"}}
+    on_a_node = [{"type": "PodScheduled", "status": "True"}]
+    server.put("pods", pod(job("census", "0badcafe-1"), "Pending", state=waiting, conditions=on_a_node))
+    wait_for(lambda: "no such secret" in str(kubernetes.observe()[CENSUS].message), what="what was noted")
+    assert server.asked["list events"]
+    assert (server.asked["GET"], server.asked["list jobs"], server.asked["list pods"]) == (1, 1, 1)
 
 
 def test_a_watch_that_ends_goes_on_from_there(server: Server, kubernetes: KubernetesBackend) -> None:

@@ -258,8 +258,19 @@ class KubernetesBackend:
         self._wake()
 
     def _look_at(self, one: Runner) -> None:
-        """Read a runner that does not start as it is now, and what the cluster says of it."""
+        """Learn why a runner does not start; where that may be its end, from all of it as it is now.
+
+        A Pod that is under way speaks for itself, and the watch for the Pod: only what the cluster has noted is asked.
+        """
         begun = time.monotonic()
+        with self._lock:
+            under_way = [] if self._cluster.is_due(one, begun) else one.live
+        if under_way:
+            words = objects.read_events(self._api.events_of(under_way[0].uid))
+            if words is None or not words.permanent:
+                with self._lock:
+                    one.words, one.asked = words, begun
+                return
         try:
             job = self._api.read_job(one.name)
         except MissingError:

@@ -21,7 +21,9 @@ INSTANCE, JOB, UID, RUN, SLOT, EPOCH = (
 )
 
 ASK_AFTER = 5.0
-"""Seconds after which a runner is looked at that does not start; then when it has waited twice as long, and so on."""
+"""Seconds after which a runner is looked at that has no Pod; then when it has waited twice as long, and so on."""
+ASK_OF_POD_AFTER = 15.0
+"""The same where a Pod gets its image and its container, which takes a node that is busy some seconds anyway."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,13 +235,19 @@ class Cluster:
     def _is_doubtful(self, one: Runner, now: float) -> bool:
         if one.busy or one.told or not one.present or not one.may_run or (found := one.hindrance()) is None:
             return False
-        end = self._end_of_stage(one, found)
-        if (one.asked is None or one.asked <= end) and end < now:
+        if self.is_due(one, now):
             return True
         if one.live and found.stage is not Stage.PULL:
             return False  # the Pod itself says why
-        waited = ASK_AFTER if one.asked is None else 2 * (one.asked - one.stage_since)
+        first = ASK_OF_POD_AFTER if one.live else ASK_AFTER
+        waited = first if one.asked is None else 2 * (one.asked - one.stage_since)
         return now - one.stage_since > waited
+
+    def is_due(self, one: Runner, now: float) -> bool:
+        """Tell whether a runner's time to start is up and nobody has looked since: now it is given up, or has begun."""
+        found = one.hindrance()
+        end = now if found is None else self._end_of_stage(one, found)
+        return end < now and (one.asked is None or one.asked <= end)
 
     def _end_of_stage(self, one: Runner, found: Hindrance) -> float:
         return one.stage_since + self._deadlines.of(found.stage)
