@@ -185,9 +185,10 @@ def check_path(value: object) -> str:
 def check_target(value: object) -> str:
     """Check a place in a container."""
     path = check_path(value)
-    if not path.startswith("/") or path.strip("/") == "" or ".." in path.split("/"):
+    parts = [part for part in path.split("/") if part not in {"", "."}]
+    if not path.startswith("/") or not parts or ".." in parts:
         raise _wrong("an absolute path below / and without ..", value)
-    return path.rstrip("/")
+    return "/" + "/".join(parts)  # one way to write a place, for who must compare it: //air is /air
 
 
 def check_image(value: object) -> str:

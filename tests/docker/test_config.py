@@ -191,6 +191,17 @@ def test_what_may_not_be_mounted(tmp_path: Path, mount: str, words: str) -> None
         container_config(site, launch, None)
 
 
+def test_what_is_mounted_at_tmp_is_seen(tmp_path: Path) -> None:
+    """A task that brings its own /tmp gets that, and not an empty one laid over it."""
+    (tmp_path / "data").mkdir()
+    own, beside = (
+        container_config(*make(tmp_path, options={"mounts": [{"source": "data", "target": target}]}), None)
+        for target in ("/tmp", "/tmp/data")  # noqa: S108 - the container's own
+    )
+    assert own["HostConfig"]["Tmpfs"] == {}
+    assert list(beside["HostConfig"]["Tmpfs"]) == ["/tmp"]  # noqa: S108
+
+
 def test_networks(tmp_path: Path) -> None:
     """A task gets the common network, none, or one that is listed; the host's it gets only if that is listed."""
     site, launch = make(tmp_path)

@@ -38,6 +38,7 @@ ENDS = {
     "task-oom": End(f"exec {TOO_MUCH}", SMALL, "oom", 137, ""),
     "oom-survived": End(f"{TOO_MUCH}; true", SMALL, "ok", 0, ""),
     "no-shell": End("true", {"image": NO_SHELL}, "start-failed", 127, "the image has no shell `sh`"),
+    "lost-shell": End("true", {"env": {"PATH": "/app/bin"}}, "start-failed", 127, "or none in the PATH"),
     "no-image": End("true", {"image": "air-executor-nonesuch:1"}, "start-failed", None, "cannot be pulled"),
     "bad-image": End("true", {"image": "No/SUCH"}, "start-failed", None, "reference"),
     "bad-network": End("true", {"network": "nonesuch"}, "start-failed", None, "AIR_DOCKER_ALLOW_NETWORKS"),

@@ -387,7 +387,10 @@ class DockerBackend:
                 said = self._engine.last_words(one.id)
                 if "exec sh failed" in said:  # the words of the engine's own init
                     ending.reason, ending.permanent = "start-failed", True
-                    ending.message = f"the image has no shell `sh`, which the runner needs ({brief(said)})"
+                    ending.message = (
+                        "the image has no shell `sh`, which the runner needs, or none in the PATH that image or task "
+                        f"set ({brief(said)})"
+                    )
                 elif said.startswith("sh: ") and f"{BIN}/air-runner" in said:
                     ending.message += f": {brief(said)}"
         return ending

@@ -81,7 +81,7 @@ def container_config(site: Site, launch: Launch, python_path: str | None) -> dic
         "CapDrop": ["ALL"],
         "SecurityOpt": ["no-new-privileges"],
         "ReadonlyRootfs": settings.read_only,
-        "Tmpfs": {container.TEMPORARY: f"rw,exec,nosuid,nodev,mode=1777,size={settings.tmp_size}"},
+        "Tmpfs": _temporary(settings, options),
         "PidsLimit": settings.pids,
         "Memory": memory,
         "MemorySwap": memory,
@@ -139,6 +139,13 @@ def network_of(site: Site, options: Mapping[str, Any]) -> str:
         return name
     msg = f"network {name} is not allowed; the operator allows networks with AIR_DOCKER_ALLOW_NETWORKS"
     raise SpawnRejectedError(msg)
+
+
+def _temporary(settings: DockerSettings, options: Mapping[str, Any]) -> dict[str, str]:
+    """Return the task's /tmp, unless it mounts something there: the engine would hide that without a word."""
+    if any(mount["target"] == container.TEMPORARY for mount in options.get("mounts", ())):
+        return {}
+    return {container.TEMPORARY: f"rw,exec,nosuid,nodev,mode=1777,size={settings.tmp_size}"}
 
 
 def _mounts(site: Site, launch: Launch) -> Iterator[dict[str, Any]]:
