@@ -120,6 +120,7 @@ class _Site:
             "any": bool(found),
             "lines": [(line, views.shares_of(Counter(line.counts))) for line in shown[begin : begin + JOBS_AT_ONCE]],
             "begin": begin,
+            "priced": any(line.costs for line in shown),
             "matching": len(shown),
             "counts": counts,
             "phase": phase,

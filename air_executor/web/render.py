@@ -98,7 +98,7 @@ def brief(text: str, longest: int = 200) -> str:
 
 def about(text: str, kind: str, name: str) -> str:
     """Return a sentence without its subject, which the page shows above it."""
-    rest = text.removeprefix(f"{kind} {name} ")
+    rest = text.removeprefix(f"{kind} {name} ").removeprefix("is ").removeprefix("was ")
     return rest[:1].upper() + rest[1:]
 
 

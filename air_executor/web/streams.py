@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 from collections.abc import AsyncIterator
+from contextlib import aclosing
 from typing import TYPE_CHECKING, BinaryIO
 
 from starlette.concurrency import run_in_threadpool
@@ -96,24 +97,26 @@ class Streams:
         return StreamingResponse(events, 200, HEADERS, media_type="text/event-stream")
 
     async def _pages(self, topic: str) -> AsyncIterator[str]:
-        async for version in self._watch.versions(topic, QUIET):
-            yield ":\n\n" if version is None else f"data: {version}\n\n"
+        async with aclosing(self._watch.versions(topic, QUIET)) as versions:
+            async for version in versions:
+                yield ":\n\n" if version is None else f"data: {version}\n\n"
 
     async def _printed(self, job: str, task: str, seq: int, begin: int) -> AsyncIterator[str]:
         told, rest = "", ""
-        async for both in self._watch.versions(f"{job}/{task}/{seq}", QUIET):
-            if both is None:
-                yield ":\n\n"
-                continue
-            version = both.partition("/")[0]
-            if version != told:
-                told = version
-                yield f"data: {version}\n\n"
-            part = await run_in_threadpool(self._next, job, task, seq, begin)
-            if part is not None and (part.end, part.rest) != (begin, rest):
-                begin, rest = part.end, part.rest
-                news = {"text": part.text, "rest": rest, "skipped": part.skipped, "end": part.end}
-                yield f"event: log\ndata: {json.dumps(news)}\n\n"
+        async with aclosing(self._watch.versions(f"{job}/{task}/{seq}", QUIET)) as versions:
+            async for both in versions:
+                if both is None:
+                    yield ":\n\n"
+                    continue
+                version = both.partition("/")[0]
+                if version != told:
+                    told = version
+                    yield f"data: {version}\n\n"
+                part = await run_in_threadpool(self._next, job, task, seq, begin)
+                if part is not None and (part.end, part.rest) != (begin, rest):
+                    begin, rest = part.end, part.rest
+                    news = {"text": part.text, "rest": rest, "skipped": part.skipped, "end": part.end}
+                    yield f"event: log\ndata: {json.dumps(news)}\n\n"
 
     def _next(self, job: str, task: str, seq: int, begin: int) -> Part | None:
         try:

@@ -13,12 +13,12 @@ from air_executor.core.times import format_duration
 
 BARS_SHOWN = 20
 """Runs drawn of one task, the newest: more would be a smear."""
-THINNEST = 0.05
-"""Per cent of the window; what is shorter is drawn like this."""
+THINNEST = 0.3
+"""Per cent of the window; work that is shorter is drawn like this."""
 DEEPEST = 12
 """From here on deeper tasks are indented alike."""
 _STEPS = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10800, 21600, 43200, 86400)
-_TICKS = 6
+_TICKS = 7
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +96,7 @@ def pieces(task: TaskState, within: Window, now: float) -> list[Piece]:
     status = task.status
     if isinstance(status, Running):
         x = within.at(status.since)
-        found.append(Piece("work", "open", x, round(within.at(now) - x, 3), first=True, since=status.since))
+        found.append(Piece("work", "open", x, max(0.0, round(within.at(now) - x, 3)), first=True, since=status.since))
     return found
 
 
@@ -106,7 +106,8 @@ def _attempt(one: Attempt, within: Window) -> Iterable[Piece]:
     for kind, seconds in (("start", one.start), ("work", one.work), ("finish", one.finish)):
         if seconds > 0 or kind == "work":  # shorter than the volume's clock can tell is still a run
             x = within.at(at)
-            yield Piece(kind, tone, x, max(THINNEST, round(within.at(at + seconds) - x, 3)), first=first)
+            width = round(within.at(at + seconds) - x, 3)
+            yield Piece(kind, tone, x, max(THINNEST, width) if kind == "work" else width, first=first)
             first = False
         at += seconds
 

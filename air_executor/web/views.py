@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from air_executor.core.memory import history_text
 from air_executor.core.outcome import outcome_text, reason_text
 from air_executor.core.state import Attempt, Done, JobState, Running, TaskState
-from air_executor.core.times import format_duration
+from air_executor.core.times import to_text
 from air_executor.web.render import brief
 from air_executor.web.timeline import Piece, Placed, Window, pieces
 
@@ -95,10 +95,16 @@ def outcome_of(task: TaskState, now: float) -> str:
         text = f"is being stopped: {reason_text(status.stop, None)}" if status.stop else ""
     elif status.waits_until is not None and status.waits_until > now:
         verb = "runs again" if status.retrying else "starts"
-        text = f"{verb} in {format_duration(round(status.waits_until - now, 1))}"
+        text = f"{verb} at {_moment(status.waits_until, now)}"
     else:
         text = f"after {', '.join(task.after)}" if task.after else ""
     return ", ".join(part for part in (text, history) if part)
+
+
+def _moment(when: float, now: float) -> str:
+    """Return a time of day, with its day if that is not today: a page that is not renewed must not count down."""
+    day, _, time = to_text(round(when))[:19].partition("T")
+    return f"{time} UTC" if day == to_text(now)[:10] else f"{day} {time} UTC"
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ thread, because a network volume can hang. Nobody listening: nothing runs. What 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
 from contextlib import suppress
 
 LOOK_EVERY = 0.3
@@ -35,7 +35,7 @@ class Watch:
         """Number of listeners."""
         return sum(map(len, self._listeners.values()))
 
-    async def versions(self, topic: str, patience: float) -> AsyncIterator[str | None]:
+    async def versions(self, topic: str, patience: float) -> AsyncGenerator[str | None]:
         """Yield the topic's version, then each newer one, skipping those that came and went meanwhile.
 
         After `patience` seconds without any, None.

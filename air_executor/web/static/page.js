@@ -7,6 +7,7 @@ const body = document.body;
 root.classList.add("js");
 
 const LEAST_PAUSE = 500; // milliseconds between two renewals
+const WORDS_LAST = 15000; // and at most, while something runs: sentences count time, too
 const KEPT_LOG = 1 << 20; // characters of a log on screen
 const skew = Number(body.dataset.now) * 1000 - Date.now(); // of the server's clock
 
@@ -36,6 +37,7 @@ function say(element, text) {
 }
 
 let ticking;
+let renewed = 0;
 function tick() {
   clearTimeout(ticking);
   if (document.hidden) return;
@@ -56,6 +58,7 @@ function tick() {
     if (now > to && grid.querySelector("[data-grow]")) renew();
   }
   const moves = document.querySelector("[data-since], [data-grow]");
+  if (moves && performance.now() - renewed > WORDS_LAST) renew();
   if (moves || youngest < Infinity) ticking = setTimeout(tick, moves || youngest < 60 ? 1000 : 30000);
 }
 
@@ -100,10 +103,11 @@ function morph(old, fresh) {
 
 let wanted = false;
 let busy = false;
-let pause = LEAST_PAUSE;
+let hurry;
 
-async function renew() {
+async function renew(soon) {
   wanted = true;
+  if (soon) hurry?.();
   if (busy || document.hidden) return;
   busy = true;
   try {
@@ -111,8 +115,11 @@ async function renew() {
       wanted = false;
       const begun = performance.now();
       await load(address(seen()));
-      pause = Math.max(LEAST_PAUSE, 5 * (performance.now() - begun));
-      await new Promise((done) => setTimeout(done, pause));
+      const pause = Math.max(LEAST_PAUSE, 5 * (performance.now() - begun));
+      await new Promise((done) => {
+        hurry = done;
+        setTimeout(done, pause);
+      });
     }
   } finally {
     busy = false;
@@ -140,6 +147,7 @@ async function load(url) {
   const events = body.dataset.events !== fresh.body.dataset.events;
   body.dataset.version = fresh.body.dataset.version;
   body.dataset.events = fresh.body.dataset.events;
+  renewed = performance.now();
   watchChunks();
   watchLog();
   if (events) listen();
@@ -157,7 +165,7 @@ const sight = new IntersectionObserver(
       else near.delete(target);
       missing ||= isIntersecting && target.matches(".pending, [data-stale]");
     }
-    if (missing) renew();
+    if (missing) renew(true);
   },
   { rootMargin: "800px 0px" },
 );

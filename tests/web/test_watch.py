@@ -1,0 +1,124 @@
+"""One watcher for all listeners: shared looks, newest versions only, and silence when nobody listens."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Coroutine
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from air_executor.web import watch
+from air_executor.web.watch import Watch
+from tests.conftest import wait_for
+
+PATIENCE = 20.0
+
+
+class _Files:
+    """Something to look at, which counts the looks."""
+
+    def __init__(self) -> None:
+        self.version = "1"
+        self.looks = 0
+
+    def look(self, topic: str) -> str:
+        """Return the version of a topic."""
+        self.looks += 1
+        return f"{topic}{self.version}"
+
+
+def _run(story: Coroutine[None, None, None]) -> None:
+    """Run it in a thread of its own: a browser's client may hold this one's event loop."""
+    with ThreadPoolExecutor(1) as thread:
+        thread.submit(asyncio.run, story).result(4 * PATIENCE)
+
+
+async def _next(stream: AsyncIterator[str | None]) -> str | None:
+    return await asyncio.wait_for(anext(stream), PATIENCE)
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watch, "LOOK_EVERY", 0.01)
+
+
+def test_listeners_share_looks() -> None:
+    """A hundred listeners of one topic cost one look a round, and each hears of a new version."""
+
+    async def story() -> None:
+        files = _Files()
+        made = Watch(files.look)
+        streams = [made.versions("a", PATIENCE) for _ in range(watch.STREAMS)]
+        assert {await _next(stream) for stream in streams} == {"a1"}
+        assert made.full
+        begun = files.looks
+        rounds = [asyncio.ensure_future(_next(stream)) for stream in streams]
+        await asyncio.to_thread(wait_for, lambda: files.looks >= begun + 5, PATIENCE)
+        assert not any(one.done() for one in rounds)
+        files.version = "2"
+        assert {await one for one in rounds} == {"a2"}
+        assert files.looks < begun + watch.STREAMS
+        for stream in streams:
+            await stream.aclose()
+        assert made.listening == 0
+
+    _run(story())
+
+
+def test_nobody_listens_nobody_looks() -> None:
+    """When the last listener has gone, looking ends; the next one starts it anew."""
+
+    async def story() -> None:
+        files = _Files()
+        made = Watch(files.look)
+        first = made.versions("a", PATIENCE)
+        assert await _next(first) == "a1"
+        task = made._task
+        assert task is not None
+        await first.aclose()
+        await asyncio.wait_for(task, PATIENCE)
+        looks = files.looks
+        await asyncio.sleep(0.1)
+        assert files.looks == looks
+        files.version = "2"
+        second = made.versions("a", PATIENCE)
+        assert await _next(second) == "a2"
+        files.version = "3"
+        assert await _next(second) == "a3"
+        await second.aclose()
+
+    _run(story())
+
+
+def test_silence_is_told() -> None:
+    """A stream without news says so after its patience, so that whoever has gone is found out."""
+
+    async def story() -> None:
+        made = Watch(_Files().look)
+        stream = made.versions("a", 0.05)
+        assert await _next(stream) == "a1"
+        assert await _next(stream) is None
+        await stream.aclose()
+
+    _run(story())
+
+
+def test_who_comes_later_misses_nothing() -> None:
+    """Listeners of one topic that came at different times hear of each later version, all of them."""
+
+    async def story() -> None:
+        files = _Files()
+        made = Watch(files.look)
+        early = made.versions("a", PATIENCE)
+        assert await _next(early) == "a1"
+        files.version = "2"
+        late = made.versions("a", PATIENCE)
+        assert await _next(late) == "a2"
+        assert await _next(early) == "a2"
+        files.version = "3"
+        assert {await _next(early), await _next(late)} == {"a3"}
+        await early.aclose()
+        await late.aclose()
+
+    _run(story())
