@@ -5,15 +5,17 @@ from __future__ import annotations
 import argparse
 import sys
 
-from benchmarks import containers, latency, scale, table, throughput
+from benchmarks import containers, jobs, latency, scale, table, throughput
 from benchmarks.place import volume
 
-ROWS = (*throughput.ROWS, *latency.ROWS, *scale.ROWS, *containers.ROWS)
+ROWS = (*throughput.ROWS, *latency.ROWS, *scale.ROWS, *containers.ROWS, *jobs.ROWS)
+ON_REQUEST = jobs.ON_REQUEST
+"""Rows that take so long that they are measured only where `--only` names them."""
 
 
 def main() -> int:
     """Measure what was asked for; 0 whether figures are reached or not, because they are the machine's too."""
-    names = [row.name for row in ROWS]
+    names = [row.name for row in (*ROWS, *ON_REQUEST)]
     parser = argparse.ArgumentParser(prog="benchmarks", description="Measure speed and memory of Air-Executor.")
     parser.add_argument("output", nargs="?", default="benchmarks.json", help="where the JSON goes (%(default)s)")
     parser.add_argument("--only", action="append", choices=names, metavar="NAME", help=f"one of {', '.join(names)}")
@@ -23,7 +25,7 @@ def main() -> int:
     before = table.machine()
     lines: list[table.Line] = []
     with volume(arguments.folder) as root:
-        for row in ROWS:
+        for row in ROWS if arguments.only is None else (*ROWS, *ON_REQUEST):
             if arguments.only is None or row.name in arguments.only:
                 print(f"measuring {row.name} …", file=sys.stderr, flush=True)
                 lines += row.measure(quick=arguments.quick)
