@@ -27,11 +27,13 @@ def restart_engine(path: str, *, kill: bool) -> None:
     await_answer(lambda: answers(path), f"the engine at {path}")
 
 
-def respawn(pid: int, *, kill: bool) -> None:
+def respawn(pid: int, *, kill: bool, patience: float = PATIENCE) -> None:
     """Stop a process, or kill it, and start it with its command line, folder, environment and network.
 
+    It is also killed if it takes longer than `patience` seconds to stop.
+
     Raises:
-        TimeoutError: it did not go.
+        TimeoutError: it did not go even then.
     """
     with open(f"/proc/{pid}/cmdline", "rb") as file:
         command = [os.fsdecode(word) for word in file.read().rstrip(b"\0").split(b"\0")]
@@ -39,7 +41,8 @@ def respawn(pid: int, *, kill: bool) -> None:
         environ = dict(entry.partition(b"=")[::2] for entry in file.read().split(b"\0") if b"=" in entry)
     folder, output = os.readlink(f"/proc/{pid}/cwd"), os.readlink(f"/proc/{pid}/fd/1")
     with open(f"/proc/{pid}/ns/net", "rb") as net:  # a namespace without a name would go with its last process
-        _end(pid, signal.SIGKILL if kill else signal.SIGTERM)
+        if kill or not _end(pid, signal.SIGTERM, patience):
+            _kill(pid)
         with open(output if os.path.isfile(output) else os.devnull, "ab") as log:
             # An orphan, whose end init notices: an engine refuses to start while a pid of its past is even a zombie.
             subprocess.run(
@@ -106,11 +109,19 @@ def _listener(path: str) -> int:
     return pid
 
 
-def _end(pid: int, number: signal.Signals) -> None:
-    os.kill(pid, number)
-    until = time.monotonic() + PATIENCE
+def _kill(pid: int) -> None:
+    if not _end(pid, signal.SIGKILL, PATIENCE):
+        msg = f"process {pid} did not go within {PATIENCE:g} s"
+        raise TimeoutError(msg)
+
+
+def _end(pid: int, number: signal.Signals, patience: float) -> bool:
+    """Send a process a signal, and tell whether it went within so many seconds."""
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, number)
+    until = time.monotonic() + patience
     while os.path.exists(f"/proc/{pid}"):
         if time.monotonic() > until:
-            msg = f"process {pid} did not stop within {PATIENCE:g} s"
-            raise TimeoutError(msg)
+            return False
         time.sleep(0.01)
+    return True

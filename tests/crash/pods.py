@@ -27,6 +27,8 @@ LOOK_FOR = 20.0
 """Seconds that a blow waits for somebody to hit, while there is a pod that has not ended."""
 LOOK_AROUND = 3.0
 """Seconds that it waits for such a pod."""
+STOPPING = 5.0
+"""Seconds that a daemon of the cluster has to stop: an API server that is told to waits a minute for its watches."""
 KIT = "/kit"
 """Where tasks find their script."""
 
@@ -165,10 +167,8 @@ class Pods:
         port = urlsplit(self._space.api._client.configuration.host).port
         assert port is not None
         server = daemon.listener_on(port)
-        if target == "apiserver":
-            daemon.respawn(server, kill=kill)
-        else:
-            daemon.respawn(daemon.listener_on(_port_of_storage(server)), kill=kill)
+        pid = server if target == "apiserver" else daemon.listener_on(_port_of_storage(server))
+        daemon.respawn(pid, kill=kill, patience=STOPPING)
         daemon.await_answer(self._answers, "the API server")
 
     def _answers(self) -> bool:
