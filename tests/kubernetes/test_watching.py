@@ -119,6 +119,23 @@ def test_a_look_at_a_pod_that_is_under_way_costs_one_request(
     assert (server.asked["GET"], server.asked["list jobs"], server.asked["list pods"]) == (1, 1, 1)
 
 
+def test_a_look_that_fails_waits_for_the_next_cycle(
+    server: Server, kubernetes: KubernetesBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It wakes nobody, who would only look again at once and for ever; the next cycle looks again."""
+    monkeypatch.setattr(cluster, "ASK_OF_POD_AFTER", 0.0)
+    begin(server, kubernetes)
+    woken: list[int] = []
+    kubernetes.on_change(lambda: woken.append(1))
+    server.refuse = lambda what: (403, status(403, "Forbidden"), {}) if what == "list events" else None
+    on_a_node = [{"type": "PodScheduled", "status": "True"}]
+    server.put("pods", pod(job("census", "0badcafe-1"), "Pending", conditions=on_a_node))
+    wait_for(lambda: woken, what="the event")
+    wait_for(lambda: kubernetes.observe() and server.asked["list events"] >= 3, what="looks")
+    kubernetes.close()
+    assert len(woken) == 1
+
+
 def test_a_watch_that_ends_goes_on_from_there(server: Server, kubernetes: KubernetesBackend) -> None:
     """Without a list, from the last version that was seen; bookmarks count."""
     begin(server, kubernetes)

@@ -245,14 +245,18 @@ class KubernetesBackend:
     # Looking and ending
 
     def _guard(self, work: Callable[[Runner], None], one: Runner) -> None:
+        """Do it; what fails is tried again in the next cycle, and wakes nobody who would try again at once."""
         try:
             work(one)
         except BackendUnavailableError as error:
-            log.warning("job %s: %s", one.name, error)  # asked again; whether the server is there the watches tell
+            log.warning("job %s: %s", one.name, error)  # whether the server is there the watches tell
+            return
         except RefusedError as error:
             log.warning("job %s: the API server refuses: %s", one.name, error)
+            return
         except Exception:
             log.exception("a request to the API server failed in a way that is not foreseen")
+            return
         finally:
             one.busy = False
         self._wake()
