@@ -25,7 +25,7 @@ T = TypeVar("T")
 
 JOBS_KEPT = 8
 """Whole jobs in memory: those that people look at now."""
-REST = 15
+REST = 30
 """A reading that took a second is not repeated for this many seconds: so little of the manager's time is the page's."""
 
 

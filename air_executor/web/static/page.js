@@ -115,7 +115,7 @@ async function renew(soon) {
       wanted = false;
       const begun = performance.now();
       await load(address(seen()));
-      const pause = Math.max(LEAST_PAUSE, 5 * (performance.now() - begun));
+      const pause = Math.max(LEAST_PAUSE, 20 * (performance.now() - begun));
       await new Promise((done) => {
         hurry = done;
         setTimeout(done, pause);
