@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -65,7 +66,7 @@ class Site:
         assert self._manager is not None
         assert self._manager.poll() is None, Path(f"{self.root}/manager.log").read_text()
         try:
-            return self.get("/").status == 200
+            return self.get("/").status in (200, 401)
         except OSError:
             return False
 
@@ -79,15 +80,19 @@ class Site:
         finally:
             connection.close()
 
+    def terminate(self) -> float:
+        """Tell the manager to stop, and return how many seconds it took."""
+        assert self._manager is not None
+        begun = time.monotonic()
+        self._manager.send_signal(signal.SIGTERM)
+        self._manager.wait(PATIENCE)
+        return time.monotonic() - begun
+
     def stop(self) -> None:
-        """Stop the manager, and what it left running."""
-        if self._manager is not None:
-            self._manager.send_signal(signal.SIGTERM)
-            try:
-                self._manager.wait(PATIENCE)
-            except subprocess.TimeoutExpired:
-                self._manager.kill()
-                self._manager.wait(PATIENCE)
+        """Leave nothing running."""
+        if self._manager is not None and self._manager.poll() is None:
+            self._manager.kill()
+            self._manager.wait(PATIENCE)
         processes.clear(str(self.root))
 
     def submit(self, name: str, tasks: Sequence[dict[str, Any]], **fields: object) -> JobState:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Browser, Page, expect
 
 from tests.web.conftest import Site, gated
 
@@ -63,3 +63,50 @@ def test_runs_of_a_task_stand_on_one_row(site: Site, look: Callable[..., Page]) 
     page.get_by_role("link", name="1", exact=True).click()
     expect(page.get_by_role("heading", name="Log of run 1")).to_be_visible()
     expect(page.get_by_role("log")).to_contain_text("out of luck")
+
+
+def test_a_window_in_the_background_holds_no_stream(site: Site, look: Callable[..., Page]) -> None:
+    """A hidden window lets its stream go; in sight again, it catches up with what happened meanwhile."""
+    page = look(site.url)
+    expect(page.get_by_text("No jobs yet.")).to_be_visible()
+    hide = """(hidden) => {
+      Object.defineProperty(document, "hidden", { configurable: true, get: () => hidden });
+      document.dispatchEvent(new Event("visibilitychange"));
+    }"""
+    with page.expect_event("requestfailed", lambda request: request.url.endswith("/events")):
+        page.evaluate(hide, arg=True)
+    site.submit("meanwhile", [{"command": "true"}])
+    site.ended("meanwhile")
+    expect(page.get_by_text("No jobs yet.")).to_be_visible()
+    page.evaluate(hide, arg=False)
+    expect(page.get_by_role("row", name="meanwhile")).to_contain_text("succeeded")
+
+
+def test_a_manager_that_goes_and_comes(site: Site, browser: Browser) -> None:
+    """With a page open a manager stops at once; the page says that it is not live, until the next manager is there."""
+    site.submit("one", [{"command": "true"}])
+    site.ended("one")
+    page = browser.new_page()
+    page.goto(f"{site.url}/jobs/one")
+    expect(page.get_by_role("heading", level=1)).to_contain_text("succeeded")
+    assert site.terminate() < 5
+    expect(page.get_by_role("status")).to_contain_text("not live")
+    site.start()
+    expect(page.get_by_role("status")).to_have_text("")
+    site.client.ask("add", "one", tasks=[{"id": "more", "command": "true"}])
+    expect(page.locator("#t-more")).to_contain_text("succeeded")
+    page.close()
+
+
+def test_live_with_a_token(site: Site, browser: Browser) -> None:
+    """With a token the page asks for it as a password, and is live as ever."""
+    site.terminate()
+    site.start(AIR_TOKEN="sesame")  # noqa: S106 - of this test alone
+    assert site.get("/").status == 401
+    assert site.get("/jobs/one/events").status == 401
+    page = browser.new_page(http_credentials={"username": "any", "password": "sesame"})
+    page.goto(site.url)
+    expect(page.get_by_text("No jobs yet.")).to_be_visible()
+    site.submit("hello", [{"command": "true"}])
+    expect(page.get_by_role("row", name="hello")).to_contain_text("succeeded")
+    page.close()

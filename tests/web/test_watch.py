@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncGenerator, Coroutine
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
 
 import pytest
+from starlette.requests import Request
+from starlette.responses import Response
 
+from air_executor.client import Client
 from air_executor.web import watch
+from air_executor.web.shelf import Shelf
+from air_executor.web.streams import Streams
 from air_executor.web.watch import Watch
 from tests.conftest import wait_for
 
@@ -28,13 +35,13 @@ class _Files:
         return f"{topic}{self.version}"
 
 
-def _run(story: Coroutine[None, None, None]) -> None:
+def _run(story: Coroutine[Any, Any, None]) -> None:
     """Run it in a thread of its own: a browser's client may hold this one's event loop."""
     with ThreadPoolExecutor(1) as thread:
         thread.submit(asyncio.run, story).result(4 * PATIENCE)
 
 
-async def _next(stream: AsyncIterator[str | None]) -> str | None:
+async def _next(stream: AsyncGenerator[str | None]) -> str | None:
     return await asyncio.wait_for(anext(stream), PATIENCE)
 
 
@@ -122,3 +129,17 @@ def test_who_comes_later_misses_nothing() -> None:
         await late.aclose()
 
     _run(story())
+
+
+def test_too_many_listeners_are_sent_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beyond the limit a stream is refused with when to come again, so that pages cannot keep probes from an answer."""
+    monkeypatch.setattr(watch, "STREAMS", 0)
+    streams = Streams(Shelf(Client(tmp_path)))
+    answers: list[Response] = []
+
+    async def story() -> None:
+        answers.append(await streams.jobs(Request({"type": "http"})))
+
+    _run(story())
+    assert answers[0].status_code == 503
+    assert answers[0].headers["retry-after"] == "30"

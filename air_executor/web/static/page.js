@@ -132,15 +132,20 @@ function address(chunks) {
   return url;
 }
 
+let asked = 0;
+
 async function load(url) {
+  const mine = ++asked;
   let answer;
+  let text;
   try {
     answer = await fetch(url, { credentials: "same-origin" });
+    text = await answer.text();
   } catch {
     return; // the stream says that the server is away
   }
-  if (!answer.ok && answer.status !== 404) return;
-  const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
+  if (mine !== asked || (!answer.ok && answer.status !== 404)) return;
+  const fresh = new DOMParser().parseFromString(text, "text/html");
   if (!fresh.getElementById("main")) return;
   for (const id of ["manager", "main"]) morph(document.getElementById(id), fresh.getElementById(id));
   document.title = fresh.title;
