@@ -68,12 +68,12 @@ class Pods:
 
     def left(self) -> list[str]:
         """Return what is there, ended or not, unless the cluster is about to clear it away and nothing of it runs."""
-        return [f"{one['metadata']['name']} {one.get('status')}" for one in self._all() if not _is_going(one)]
+        return [f"{one['metadata']['name']} {one.get('status')}" for one in self._remaining()]
 
     def lingering(self) -> bool:
         """Tell whether something has ended or is to end, but is not being cleared away yet."""
         time.sleep(0.2)  # each look costs the server two lists
-        found = [one for one in self._all() if not _is_going(one)]
+        found = self._remaining()
         return any("deletionTimestamp" in one["metadata"] or not _is_running(one) for one in found)
 
     def strike(self, target: str, choice: float) -> str | None:
@@ -110,8 +110,15 @@ class Pods:
         self._gate.close()
         self._patiently(self._space.close)
 
-    def _all(self) -> list[dict[str, Any]]:
-        return [*self._patiently(self._space.jobs), *self._patiently(self._space.pods)]
+    def _remaining(self) -> list[dict[str, Any]]:
+        """Return the Jobs and pods that the cluster has not been told to clear away, or of which something may run.
+
+        An ended pod whose Job is gone is the cluster's to clear away; one that belongs to no Job is nobody's.
+        """
+        pods = self._patiently(self._space.pods)
+        jobs = self._patiently(self._space.jobs)
+        there = {job["metadata"]["uid"] for job in jobs}
+        return [one for one in [*jobs, *pods] if not (_has_ended(one) and _is_given_up(one, there))]
 
     def _patiently(self, ask: Callable[[], T]) -> T:
         """Ask until there is an answer: another trial may be restarting the server."""
@@ -189,12 +196,17 @@ def _processes(target: str) -> Callable[[Mapping[str, Any]], list[processes.Foun
     return find
 
 
-def _is_going(found: Mapping[str, Any]) -> bool:
-    """Tell whether nothing of a Job or a pod will run any more, and the cluster has been told to clear it away."""
+def _has_ended(found: Mapping[str, Any]) -> bool:
+    """Tell whether nothing of a Job or a pod runs or will run."""
     status = found.get("status") or {}
-    ended = not status.get("active") and status.get("phase") not in _LIVE
     states = [one["state"] for one in status.get("containerStatuses") or ()]
-    return "deletionTimestamp" in found["metadata"] and (ended or any("terminated" in state for state in states))
+    return (not status.get("active") and status.get("phase") not in _LIVE) or any("terminated" in one for one in states)
+
+
+def _is_given_up(found: Mapping[str, Any], jobs: set[str]) -> bool:
+    """Tell whether the cluster has been told to clear away a Job or a pod, or the Job that the pod belongs to."""
+    owners = {owner["uid"] for owner in found["metadata"].get("ownerReferences", ())}
+    return "deletionTimestamp" in found["metadata"] or (bool(owners) and not owners & jobs)
 
 
 def _is_running(found: Mapping[str, Any]) -> bool:
