@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
+import urllib3
 from filelock import FileLock
 
 from air_executor.backends.kubernetes.cluster import RUN
@@ -176,14 +177,14 @@ class Pods:
         server = daemon.listener_on(port)
         pid = server if target == "apiserver" else daemon.listener_on(_port_of_storage(server))
         daemon.respawn(pid, kill=kill, patience=STOPPING)
-        daemon.await_answer(self._answers, "the API server")
+        daemon.await_answer(self._is_ready, "the API server")
 
-    def _answers(self) -> bool:
+    def _is_ready(self) -> bool:
+        """Tell whether the server has begun all that it is for: one that loses its storage before that leaves."""
         try:
-            self._space.pods()
-        except AirExecutorError:
+            return self._space.api._send("GET", "/readyz", None, None, "*/*", 5).status == 200
+        except (urllib3.exceptions.HTTPError, OSError):
             return False
-        return True
 
 
 def _processes(target: str) -> Callable[[Mapping[str, Any]], list[processes.Found]]:
