@@ -75,9 +75,12 @@ def test_a_window_in_the_background_holds_no_stream(site: Site, look: Callable[.
     }"""
     with page.expect_event("requestfailed", lambda request: request.url.endswith("/events")):
         page.evaluate(hide, arg=True)
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
     site.submit("meanwhile", [{"command": "true"}])
     site.ended("meanwhile")
     expect(page.get_by_text("No jobs yet.")).to_be_visible()
+    assert asked == []
     page.evaluate(hide, arg=False)
     expect(page.get_by_role("row", name="meanwhile")).to_contain_text("succeeded")
 
