@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import re
+import subprocess
+import sys
 from collections.abc import Callable
 
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
+from air_executor.core.bill import money
 from tests.web.conftest import Site, gated
 
 pytestmark = pytest.mark.xdist_group("chromium")
@@ -113,3 +117,25 @@ def test_live_with_a_token(site: Site, browser: Browser) -> None:
     site.submit("hello", [{"command": "true"}])
     expect(page.get_by_role("row", name="hello")).to_contain_text("succeeded")
     page.close()
+
+
+def test_the_bill_is_that_of_the_report(site: Site, look: Callable[..., Page]) -> None:
+    """Runner-seconds, the pool's size and both costs on a job's page are the numbers that `report` gives for it."""
+    site.terminate()
+    site.start(AIR_COST_RUNNER_HOUR="36", AIR_COST_CURRENCY="EUR")
+    site.submit("work", [{"id": f"t-{n}", "command": "sleep 0.2"} for n in range(4)], max_runners=2)
+    site.ended("work")
+    words = [sys.executable, "-m", "air_executor", "--state-dir", site.client.layout.root, "--json", "report", "work"]
+    report = json.loads(subprocess.run(words, check=True, capture_output=True).stdout)
+    pool = report["pool"]
+    page = look(f"{site.url}/jobs/work")
+    ours, theirs = (page.get_by_role("row", name=name).get_by_role("cell") for name in ("On demand", "Always on"))
+    shown = [[cells.nth(n).inner_text() for n in (1, 5)] for cells in (ours, theirs)]
+    assert shown == [
+        [f"{pool['used_seconds']:.2f}", money(pool["used_cost"])],
+        [f"{pool['runner_seconds']:.2f}", money(pool["cost"])],
+    ]
+    assert theirs.nth(0).inner_text() == str(pool["size"])
+    assert report["total"]["cost"] == pytest.approx(pool["used_cost"])
+    page.goto(site.url)
+    expect(page.get_by_role("row", name="work")).to_contain_text(f"{money(report['total']['cost'])} EUR")
