@@ -97,8 +97,10 @@ class Server:
 
     @property
     def url(self) -> str:
-        """Where it listens."""
+        """Where it listens, as an address to open, or in words where that depends on who asks."""
         host, port = self._socket.getsockname()[:2]
+        if host in {"0.0.0.0", "::"}:  # noqa: S104 - told to
+            return f"port {port} of all addresses"
         return f"http://[{host}]:{port}/" if ":" in host else f"http://{host}:{port}/"
 
     def __enter__(self) -> Self:

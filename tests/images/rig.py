@@ -109,6 +109,7 @@ class Clone:
             "AIR_NAME_PREFIX": f"t{self.prefix}",
             "AIR_DOCKER_NETWORK": name,
             "AIR_POLL_INTERVAL": "200ms",
+            "AIR_HTTP_PORT": "0",
         }
         (folder / ".env").write_text("".join(f"{key}={value}\n" for key, value in settings.items()))
 

@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+import requests
 
 from air_executor.errors import ManagerHeldError
 from air_executor.settings import all_settings
@@ -120,11 +121,33 @@ def test_the_state_in_a_named_volume(clone: Clone) -> None:
     assert list((clone.folder / ".air-executor").iterdir()) == []
 
 
+def test_metrics_and_page_on_this_machine(clone: Clone) -> None:
+    """Whoever is on this machine sees metrics, and the page with the token, which is needed for both once it is set."""
+    clone.up()
+    url = f"http://{clone.compose('port', 'manager', '9464').strip()}"
+    assert url.startswith("http://127.0.0.1:")
+    assert "air_executor_build_info" in answer(f"{url}/metrics")[1]
+    assert answer(f"{url}/")[0] == 403
+    with (clone.folder / ".env").open("a") as file:
+        file.write("AIR_TOKEN=tell-nobody\n")
+    clone.up()
+    url = f"http://{clone.compose('port', 'manager', '9464').strip()}"
+    assert [answer(f"{url}{path}")[0] for path in ("/", "/metrics", "/healthz")] == [401, 401, 200]
+    assert answer(f"{url}/", token="tell-nobody")[0] == 200  # noqa: S106 - of this test
+
+
+def answer(url: str, token: str | None = None) -> tuple[int, str]:
+    """Return the status and the text at an address."""
+    shown = {} if token is None else {"Authorization": f"Bearer {token}"}
+    found = requests.get(url, headers=shown, timeout=PATIENCE)
+    return found.status_code, found.text
+
+
 def test_every_setting_can_be_set() -> None:
     """The compose file hands on each setting that means something in a container."""
     text = (TREE / "docker-compose.yaml").read_text()
     names = [about.variable for about in all_settings()]
-    meaningless = ("AIR_STATE_DIR", "AIR_HTTP_", "AIR_TOKEN", "AIR_KUBERNETES_")
+    meaningless = ("AIR_STATE_DIR", "AIR_HTTP_PORT", "AIR_KUBERNETES_")
     assert [name for name in names if f"    {name}:" not in text and not name.startswith(meaningless)] == []
 
 

@@ -88,3 +88,13 @@ air-executor-{{ include "air-executor.instance" . }}
   emptyDir:
     sizeLimit: 64Mi
 {{- end }}
+
+{{/* Not empty if the manager is to be reached from outside of its pod. */}}
+{{- define "air-executor.listens" -}}
+{{- if or .Values.metrics.service.enabled .Values.metrics.serviceMonitor.enabled }}yes{{ end }}
+{{- end }}
+
+{{/* The port of metrics, probes and page; the manager's default. */}}
+{{- define "air-executor.port" -}}
+9464
+{{- end }}
