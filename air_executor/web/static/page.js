@@ -114,7 +114,8 @@ async function renew(soon) {
     while (wanted && !document.hidden) {
       wanted = false;
       const begun = performance.now();
-      await load(address(seen()));
+      // What is shown may be older than what was told of: the server rests after it has read something large.
+      wanted ||= (await load(address(seen()))) && told !== undefined && told !== body.dataset.version;
       const pause = Math.max(LEAST_PAUSE, 20 * (performance.now() - begun));
       await new Promise((done) => {
         hurry = done;
@@ -142,11 +143,11 @@ async function load(url) {
     answer = await fetch(url, { credentials: "same-origin" });
     text = await answer.text();
   } catch {
-    return; // the stream says that the server is away
+    return false; // the stream says that the server is away
   }
-  if (mine !== asked || (!answer.ok && answer.status !== 404)) return;
+  if (mine !== asked || (!answer.ok && answer.status !== 404)) return false;
   const fresh = new DOMParser().parseFromString(text, "text/html");
-  if (!fresh.getElementById("main")) return;
+  if (!fresh.getElementById("main")) return false;
   for (const id of ["manager", "main"]) morph(document.getElementById(id), fresh.getElementById(id));
   document.title = fresh.title;
   const events = body.dataset.events !== fresh.body.dataset.events;
@@ -157,6 +158,7 @@ async function load(url) {
   watchLog();
   if (events) listen();
   tick();
+  return true;
 }
 
 // Rows out of sight are asked for when they come near
@@ -198,10 +200,12 @@ function seen() {
 
 let stream;
 let silence;
+let told; // the newest version that the server has told of
 
 function listen() {
   stream?.close();
   stream = undefined;
+  told = undefined;
   if (document.hidden || !body.dataset.events) return;
   const url = new URL(body.dataset.events, location.href);
   const log = document.querySelector("pre[data-follow]");
@@ -216,6 +220,7 @@ function listen() {
     if (stream?.readyState === EventSource.CLOSED) setTimeout(listen, 10000);
   };
   stream.onmessage = ({ data }) => {
+    told = data;
     if (data !== body.dataset.version) renew();
   };
   stream.addEventListener("log", ({ data }) => printed(JSON.parse(data)));
