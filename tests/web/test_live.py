@@ -147,7 +147,7 @@ def test_a_page_that_is_behind_catches_up(site: Site, look: Callable[..., Page])
     page = look(f"{site.url}/jobs/slow")
     expect(page.locator("#t-only")).to_contain_text("running")
     old = site.get("/jobs/slow").text
-    held = [3]
+    held = [8]
 
     def answer(route: Route) -> None:
         if held[0] > 0:
