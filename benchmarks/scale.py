@@ -61,8 +61,8 @@ def idle(*, quick: bool) -> Sequence[Line]:
     """Measure start, memory and idling with 10,000 finished jobs, beside a second manager with 10."""
     many, seconds, repeats = (1_000, 5, 1) if quick else (_MANY, 65, 3)
     with Place() as large, Place() as small:
-        _fill(large, many)
-        _fill(small, _FEW)
+        fill(large, many)
+        fill(small, _FEW)
         starts = []
         for _ in range(repeats):
             large.stop()
@@ -90,7 +90,7 @@ def _idle_shares(places: Sequence[Place], seconds: float) -> list[float]:
     return [(place.cpu_exactly() - used) / seconds * 100 for place, used in zip(places, before, strict=True)]
 
 
-def _fill(place: Place, count: int) -> None:
+def fill(place: Place, count: int) -> None:
     """Let one job run, and make finished ones of its kind."""
     place.submit("model", [["true"]] * 3)
     place.start()

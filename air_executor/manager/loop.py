@@ -349,8 +349,9 @@ class Manager:
             deadline = job.state.deadline_at
             if deadline is not None and deadline <= now and job.state.stop != s.TIMEOUT:
                 self.desk.decide(job, DeadlinePassed(now))
-            job.progress.promote(now)
-            self.catalog.touch(job, clean=True)
+            if job.state.id in self.catalog.open:  # not ended by that, nor by an earlier one's end
+                job.progress.promote(now)
+                self.catalog.touch(job, clean=True)
         if self._stopping in ("runners", "pause"):
             self._stop_runners(now)
         if self.clock.steady() >= self._next_rescan:

@@ -39,15 +39,15 @@ class Project:
 
     # Managers
 
-    def start(self, *flags: str) -> subprocess.Popen[bytes]:
-        """Start a manager; it may still be on its way when this returns."""
+    def start(self, *flags: str, **settings: str) -> subprocess.Popen[bytes]:
+        """Start a manager with settings in its environment; it may still be on its way when this returns."""
         words = [sys.executable, "-m", "air_executor", "--state-dir", self.state_dir, "manager"]
         environ = {name: value for name, value in os.environ.items() if not name.startswith("AIR_")}
         with open(f"{self.root}/manager.log", "ab") as log:
             manager = subprocess.Popen(
                 [*words, "--poll-interval", "0.05", "--max-runners", "4", *flags],
                 cwd=self.root,
-                env={**environ, "AIR_HTTP_PORT": "0"},
+                env={**environ, "AIR_HTTP_PORT": "0", **settings},
                 stdout=log,
                 stderr=log,
             )

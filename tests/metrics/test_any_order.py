@@ -1,0 +1,81 @@
+"""Whatever happens to a state directory, what is counted step by step is what a count of everything would give."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+from air_executor.core.events import Ended, Event, Started
+from air_executor.core.observer import Observer
+from air_executor.core.transitions import Job
+from air_executor.metrics.tally import About, Snapshot, Tally
+from tests.manager.test_any_order import AnyOrder, _known_syncs
+
+__all__ = ["_known_syncs"]
+
+COUNTERS = ("runner_seconds_total", "cost_total", "tasks_total", "jobs_total", "runs_total", "waste_seconds_total")
+
+
+class Watched(AnyOrder):
+    """The same as there, each manager with somebody who counts."""
+
+    def __init__(self) -> None:
+        self.tally = Tally(About("test", "fake", 4, 2), lambda: None)
+        self.before_counts: Snapshot = {}
+        self.ends: Counter[str] = Counter()
+        """Runs that ended, by reason, since the present manager came."""
+        super().__init__()
+        self.world.observe = self._observe
+        self.world.restart()
+
+    def _observe(self) -> Observer:
+        self.tally = Tally(About("test", "fake", 4, 2), lambda: None)
+        self.before_counts = {}
+        self.ends.clear()
+        return self.tally
+
+    def _listen(self, job: Job, event: Event) -> None:
+        super()._listen(job, event)
+        if isinstance(event, Ended):
+            self.ends[event.reason] += 1
+        if isinstance(event, Started):
+            assert (job.state.id, event.seq) in self.tally._runs.open
+
+    def check_running_manager(self) -> None:
+        """Check the promises, and the counts."""
+        super().check_running_manager()
+        values, _ = self.tally.snapshot()
+        catalog = self.world.manager.catalog
+        assert _nonzero(values["jobs"]) == _nonzero(
+            Counter([job.state.phase for job in catalog.open.values()] + [end.phase for end in catalog.ended.values()])
+        )
+        tasks = [task.phase for job in catalog.open.values() for task in job.state.tasks.values()]
+        assert _nonzero(values["tasks"]) == _nonzero(Counter(tasks))
+        open_runs = {(slot.job, run.seq) for slot, run in self.world.manager.supervisor.open.items()}
+        assert self.tally._runs.open.keys() == open_runs
+        assert values["runners"] == {("default",): len(open_runs)}
+        runs = {labels[-1]: count for labels, count in values["runs_total"].items()}
+        booked = {reason: count for reason, count in self.ends.items() if reason in runs}
+        assert _nonzero(runs).items() >= booked.items()
+        for name in COUNTERS:
+            for labels, value in self.before_counts.get(name, {}).items():
+                assert values[name][labels] >= value, f"{name}{labels} went down"
+        self.before_counts = values
+
+
+def _nonzero(counts: Any) -> dict[str, float]:  # noqa: ANN401 - by phase, or by a tuple of it
+    return {name[0] if isinstance(name, tuple) else name: count for name, count in counts.items() if count}
+
+
+TestWatched = Watched.TestCase
+TestWatched.settings = settings(
+    max_examples=100 if os.environ.get("CI") else 20,
+    stateful_step_count=40,
+    deadline=None,
+    suppress_health_check=list(HealthCheck),
+)
+TestWatched.pytestmark = [pytest.mark.timeout(600), pytest.mark.usefixtures("_known_syncs")]  # type: ignore[attr-defined]
