@@ -8,7 +8,21 @@ from importlib import metadata
 import kubernetes_validate
 import pytest
 
-from tests.helm.chart import CHART, NAME, NAMESPACE, SETUPS, helm, kinds, parse, pick, pods, refusal, render, values_of
+from tests.helm.chart import (
+    CHART,
+    NAME,
+    NAMESPACE,
+    SETUPS,
+    helm,
+    kinds,
+    parse,
+    pick,
+    pods,
+    refusal,
+    render,
+    template,
+    values_of,
+)
 
 NEWEST, OLDEST = "1.37", "1.20.0"
 
@@ -29,6 +43,28 @@ def test_newest_kubernetes_takes_it(helm_program: str, setup: str) -> None:
     for one in objects:
         if one["apiVersion"].startswith("monitoring.coreos.com/"):
             continue  # not Kubernetes' own; test_monitored compares them whole
+        kubernetes_validate.validate(one, NEWEST, strict=True)
+
+
+@pytest.mark.parametrize("claim", ["", "77"])
+def test_names_that_look_like_something_else(helm_program: str, claim: str) -> None:
+    """A folder called 2024, a prefix called `on`: YAML sees numbers and switches, the server takes text alone."""
+    sets = {
+        "fullnameOverride": "42",
+        "namePrefix": "on",
+        "persistence.existingClaim": claim,
+        "persistence.subPath": "2024",
+        "persistence.storageClass": "5",
+        "secretsName": "1e3",
+        "metrics.tokenSecret": "12",
+        "metrics.service.enabled": True,
+        "serviceAccount.name": "99",
+        "priorityClassName": "true",
+        "replicas": 2,
+    }
+    objects = parse(helm(helm_program, "template", "2024", str(CHART), "--namespace", "123", *template(sets=sets)[5:]))
+    assert len(objects) >= 9
+    for one in objects:
         kubernetes_validate.validate(one, NEWEST, strict=True)
 
 

@@ -301,6 +301,8 @@ def test_directives_of_a_patch() -> None:
         "volumes": [{"name": "a", "x": 1}],
         "securityContext": {"runAsUser": 2},
     }
+    anew = {"volumes": [{"$patch": "replace"}, {"name": "c"}]}
+    assert overlay.merge(base, anew)["volumes"] == [{"name": "c"}]
     with pytest.raises(BadInputError, match="needs a name"):
         overlay.merge(base, {"volumes": [{"emptyDir": {}}]})
 

@@ -142,6 +142,8 @@ def test_a_job_without_pods_that_has_failed() -> None:
         ('jobs.batch is forbidden: User "u" cannot create resource', 403, False),
         ('admission webhook "w" denied the request: no', 400, True),
         ('admission webhook "w" denied the request: no', 403, True),
+        ("jobs \"x\" is forbidden: ValidatingAdmissionPolicy 'p' with binding 'b' denied request: no", 403, True),
+        ('pods "x" is forbidden: failed quota: q: must specify limits.cpu for: task', 403, True),
         ('namespaces "here" not found', 404, False),
     ],
 )

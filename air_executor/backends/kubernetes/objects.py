@@ -28,7 +28,8 @@ _EVICTED = frozenset({"Evicted", "Preempting", "Preempted", "Shutdown", "NodeShu
 _CANNOT_START = frozenset({"StartError", "ContainerCannotRun"})
 _NO_SHELL = re.compile(r"executable file not found|no such file or directory", re.IGNORECASE)
 _NOT_ALLOWED = re.compile(
-    r"violates PodSecurity|denied the request|(maximum|minimum) \w+ usage per|is forbidden: .*(not allowed|must be)",
+    r"violates PodSecurity|denied (the )?request|(maximum|minimum) \w+ usage per|is forbidden: .*(not allowed|must be)"
+    r"|failed quota: .*must specify",
     re.IGNORECASE,
 )
 

@@ -1,7 +1,8 @@
 """The operator's pod template, laid over what we make of a task as Kubernetes itself merges patches (strategically).
 
 Objects are merged by key, lists of named things by the name of each, any other list is replaced; null removes a key,
-and `$patch: delete` an item. Called when the manager starts (`load`) and for each Pod (`merge`).
+`$patch: delete` an item, and an item `$patch: replace` what was in its list. Called when the manager starts
+(`load`) and for each Pod (`merge`).
 """
 
 from __future__ import annotations
@@ -73,8 +74,10 @@ def merge(base: Mapping[str, Any], patch: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _merge_named(base: list[Any], patch: list[Any], name: str) -> list[Any]:
-    merged = {item.get(name): item for item in base}
-    for item in patch:
+    items = [item for item in patch if not (isinstance(item, Mapping) and item.get(_DIRECTIVE) == "replace")]
+    # As there: the item that says so only says so, whatever else it has.
+    merged = {item.get(name): item for item in base} if len(items) == len(patch) else {}
+    for item in items:
         if not isinstance(item, Mapping) or name not in item:
             msg = f"pod template: {item!r} needs a {name}"
             raise BadInputError(msg)

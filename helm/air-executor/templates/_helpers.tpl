@@ -19,16 +19,16 @@
 
 {{- define "air-executor.labels" -}}
 helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | trunc 63 | trimSuffix "-" }}
-app.kubernetes.io/name: {{ include "air-executor.name" . }}
-app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/name: {{ include "air-executor.name" . | quote }}
+app.kubernetes.io/instance: {{ .Release.Name | quote }}
 app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- end }}
 
 {{/* The component tells the managers from whatever else is of the release. */}}
 {{- define "air-executor.selectorLabels" -}}
-app.kubernetes.io/name: {{ include "air-executor.name" . }}
-app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/name: {{ include "air-executor.name" . | quote }}
+app.kubernetes.io/instance: {{ .Release.Name | quote }}
 app.kubernetes.io/component: manager
 {{- end }}
 
@@ -67,7 +67,7 @@ air-executor-{{ include "air-executor.instance" . }}
 - name: state
   mountPath: /project/.air-executor
   {{- with .Values.persistence.subPath }}
-  subPath: {{ . }}
+  subPath: {{ . | quote }}
   {{- end }}
 - name: config
   mountPath: /project/air-executor.toml
@@ -80,10 +80,10 @@ air-executor-{{ include "air-executor.instance" . }}
 {{- define "air-executor.volumes" -}}
 - name: state
   persistentVolumeClaim:
-    claimName: {{ include "air-executor.claim" . }}
+    claimName: {{ include "air-executor.claim" . | quote }}
 - name: config
   configMap:
-    name: {{ include "air-executor.fullname" . }}
+    name: {{ include "air-executor.fullname" . | quote }}
 - name: tmp
   emptyDir:
     sizeLimit: 64Mi
