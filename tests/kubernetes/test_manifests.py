@@ -6,6 +6,7 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
+import kubernetes_validate
 import pytest
 
 from air_executor.backends.base import Launch
@@ -288,6 +289,33 @@ def test_the_template_is_merged_as_kubernetes_merges() -> None:
             {"name": "proxy", "image": "proxy:1"},
         ],
     }
+
+
+@pytest.mark.parametrize("version", ["1.31", "1.34", "1.37"])
+def test_schema_of_current_servers(version: str) -> None:
+    """With all that a task and an operator may ask for, a Job has only fields, of the right types, that exist."""
+    options = {
+        "resources": {"cpu": 2, "memory": 1 << 30, "gpu": 1},
+        "network": "open",
+        "mounts": [{"source": "data/in", "target": "/data", "read_only": True}],
+    }
+    launch = dataclasses.replace(LAUNCH, timeout=90.5, options=options, secrets={"TOKEN": "x"})
+    settings = dataclasses.replace(
+        SETTINGS,
+        cpus=4.0,
+        secret="keys",  # noqa: S106 - the name of an object
+        service_account="runners",
+        allow_claims=("data",),
+        allow_networks=("open",),
+    )
+    site = dataclasses.replace(SITE, settings=settings)
+    owner = {"apiVersion": "apps/v1", "kind": "Deployment", "name": "rel", "uid": "1"}
+    major, _, minor = version.partition(".")
+    made = job_manifest(site, launch, (int(major), int(minor)), owner)
+    kubernetes_validate.validate(made, version, strict=True)
+    made["spec"]["template"]["spec"]["containers"][0]["imagePulPolicy"] = "Always"
+    with pytest.raises(kubernetes_validate.ValidationError):
+        kubernetes_validate.validate(made, version, strict=True)
 
 
 def test_directives_of_a_patch() -> None:
