@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -17,11 +18,12 @@ from typing import Any
 from air_executor.backends.answers import brief, instant
 from air_executor.backends.base import Launch, RunnerStatus
 from air_executor.backends.container import BIN, hand_over
-from air_executor.backends.docker import config
-from air_executor.backends.docker.config import MARGIN_SECONDS, Site, container_config
+from air_executor.backends.docker import config, sharing
+from air_executor.backends.docker.config import MARGIN_SECONDS, Site, asked_mounts, container_config
 from air_executor.backends.docker.containers import Container, Containers, Ending, Phase, from_inspection
 from air_executor.backends.docker.engine import ConflictError, Engine, MissingError, RefusedError
 from air_executor.backends.docker.images import Images
+from air_executor.backends.docker.sharing import Shares
 from air_executor.backends.workers import Workers
 from air_executor.core.names import Slot
 from air_executor.errors import BackendUnavailableError, BadInputError, DuplicateRunnerError, SpawnRejectedError
@@ -56,6 +58,8 @@ class DockerBackend:
         self._containers = Containers()
         self._refused: dict[Slot, RunnerStatus] = {}
         """Runs whose container could not be created, until their slot is removed."""
+        self._promised: list[Shares] = []
+        """What those mount whose start was agreed to since `observe`: they are spawned together."""
         self._problem: str | None = "the Docker engine has not answered yet"
         self._heard = time.monotonic()
         self._wakes: list[Callable[[], None]] = []
@@ -72,7 +76,20 @@ class DockerBackend:
 
     def prepare(self, options: Mapping[str, Any]) -> str | None:
         """See `Backend.prepare`."""
-        return self._images.waits_for(self._site.image_of(options))
+        if (why := self._images.waits_for(self._site.image_of(options))) is not None or not options.get("mounts"):
+            return why
+        try:
+            shares = sharing.asked(asked_mounts(self._site, os.path.dirname(self._site.state_dir), options))
+        except (SpawnRejectedError, BadInputError):
+            return None  # `spawn` will say why
+        with self._lock:
+            if (why := self._containers.in_the_way(shares)) is not None:
+                return why
+            for other in self._promised:
+                if path := other.endangers(shares) or shares.endangers(other):
+                    return f"mount {path} waits for a runner that is about to start"
+            self._promised.append(shares)
+        return None
 
     def spawn(self, launch: Launch) -> None:
         """See `Backend.spawn`. The container is created when this returns; it is started in the background."""
@@ -86,14 +103,23 @@ class DockerBackend:
             raise SpawnRejectedError(why)
         try:
             body = container_config(self._site, launch, self._images.python_path(image))
+            shares = sharing.asked(body["HostConfig"]["Mounts"])
+            with self._lock:
+                why = self._containers.in_the_way(shares)
+            asked = list(asked_mounts(self._site, launch.project, launch.options))  # now that nobody can swap any more
         except BadInputError as error:
             raise SpawnRejectedError(str(error)) from error
+        if why is None and any(mount not in body["HostConfig"]["Mounts"] for mount in asked):
+            why = "what is to be mounted changes at this moment"
+        if why is not None:
+            self._refuse(launch, why)
+            return
         hand_over(launch, self._site.user)
         name = self._site.name(launch.slot)
         try:
             made = self._engine.create(name, body)
         except ConflictError as error:
-            self._meet(launch, name, error)
+            self._meet(launch, name, shares, error)
             return
         except RefusedError as error:
             if isinstance(error, MissingError):
@@ -101,20 +127,16 @@ class DockerBackend:
             elif error.final:
                 msg = f"the engine refuses the container: {error}"
                 raise SpawnRejectedError(msg) from error
-            message = f"the engine could not create container {name}: {error}"
-            with self._lock:
-                self._refused[launch.slot] = RunnerStatus(
-                    launch.run, alive=False, finished=True, reason="start-failed", message=message
-                )
-            self._wake()
+            self._refuse(launch, f"the engine could not create container {name}: {error}")
             return
-        self._start_soon(Container(made, name, launch.slot, launch.run, launch.grace, Phase.CREATED), body)
+        self._start_soon(Container(made, name, launch.slot, launch.run, launch.grace, Phase.CREATED, shares), body)
 
     def observe(self) -> Mapping[Slot, RunnerStatus]:
         """See `Backend.observe`. Answers from what the watcher knows; the first call waits for the first list."""
         self._begin()
         self._check()
         with self._lock:
+            self._promised.clear()
             found = {slot: one.status for slot, one in self._containers.by_slot().items()}
             return self._refused | found
 
@@ -175,7 +197,15 @@ class DockerBackend:
         if self._problem is not None:
             raise BackendUnavailableError(self._problem)
 
-    def _meet(self, launch: Launch, name: str, conflict: ConflictError) -> None:
+    def _refuse(self, launch: Launch, why: str) -> None:
+        """Let a run fail to start, on the platform's budget."""
+        with self._lock:
+            self._refused[launch.slot] = RunnerStatus(
+                launch.run, alive=False, finished=True, reason="start-failed", message=why
+            )
+        self._wake()
+
+    def _meet(self, launch: Launch, name: str, shares: Shares, conflict: ConflictError) -> None:
         """Find out who has the name, and act on it.
 
         Raises:
@@ -193,7 +223,7 @@ class DockerBackend:
             owner = f"of the state directory {whose}" if whose else "that is not Air-Executor's"
             msg = f"there is a container {name} {owner}; set AIR_NAME_PREFIX for one of the two, or rename the job"
             raise SpawnRejectedError(msg) from conflict
-        if one.run == launch.run and one.phase is Phase.CREATED:
+        if one.run == launch.run and one.phase is Phase.CREATED and one.shares.sources == shares.sources:
             self._start_soon(one, None)  # our own request, whose answer was lost
             return
         with self._lock:

@@ -153,8 +153,19 @@ def _mounts(site: Site, launch: Launch) -> Iterator[dict[str, Any]]:
     yield places.mount(launch.out_dir, container.OUT)
     yield places.mount(launch.workspace, container.WORKSPACE)
     yield places.mount(launch.bin_dir, container.BIN, read_only=True)
-    project, state = os.path.realpath(launch.project), os.path.realpath(site.state_dir)
-    for mount in launch.options.get("mounts", ()):
+    yield from asked_mounts(site, launch.project, launch.options)
+
+
+def asked_mounts(site: Site, project: str, options: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """Yield the mounts that a task asks for, as the paths lead now.
+
+    Raises:
+        SpawnRejectedError: it may not have one of them.
+        BadInputError: one is where runners cannot see it.
+    """
+    places = site.places
+    project, state = os.path.realpath(project), os.path.realpath(site.state_dir)
+    for mount in options.get("mounts", ()):
         source, target = str(mount["source"]), str(mount["target"])
         if target == "/air" or target.startswith("/air/"):
             msg = f"mount {source}: {target} is taken: /air belongs to Air-Executor"

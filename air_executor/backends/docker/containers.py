@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from air_executor.backends.base import RunnerStatus
-from air_executor.backends.docker import config
+from air_executor.backends.docker import config, sharing
+from air_executor.backends.docker.sharing import Shares
 from air_executor.core.names import Slot
 
 
@@ -56,6 +57,7 @@ class Container:
     run: str
     grace: float
     phase: Phase
+    shares: Shares
     starting: bool = False
     """We are about to start it; if it is created and we are not, nobody will."""
     ending: Ending | None = None
@@ -117,6 +119,17 @@ class Containers:
         """Return the container of a slot."""
         return self.by_slot().get(slot)
 
+    def in_the_way(self, shares: Shares) -> str | None:
+        """Return what has to end before a container with these mounts may start, in words, or None."""
+        for one in self._by_id.values():
+            if not one.status.alive:
+                continue
+            if (path := one.shares.endangers(shares)) is not None:
+                return f"mount {path} waits for a runner that may change what lies there: container {one.name}"
+            if one.starting and (path := shares.endangers(one.shares)) is not None:
+                return f"mount {path} is being made for another runner: container {one.name}"
+        return None
+
     def add(self, one: Container) -> Container:
         """Take in a container that we made or met; return what is known of it."""
         return self._by_id.setdefault(one.id, one)
@@ -163,25 +176,27 @@ class Containers:
         self._listing = False
 
 
-def from_labels(container: str, name: str, labels: Mapping[str, str], phase: Phase) -> Container | None:
+def from_labels(container: str, name: str, labels: Mapping[str, str], phase: Phase, shares: Shares) -> Container | None:
     """Return the container that labels describe; None if they are not ours."""
     number, grace = labels.get(config.SLOT, ""), labels.get(config.GRACE, "")
     job, run = labels.get(config.JOB), labels.get(config.RUN)
     if not job or not run or not number.isdecimal():
         return None
     seconds = float(grace) if grace.replace(".", "", 1).isdecimal() else 10.0
-    return Container(container, name, Slot(job, int(number)), run, seconds, phase)
+    return Container(container, name, Slot(job, int(number)), run, seconds, phase, shares)
 
 
 def from_list(entry: Mapping[str, Any]) -> Container | None:
     """Return the container that an entry of the engine's list describes; None if its labels are not ours."""
     names = entry.get("Names") or [""]
     phase = _PHASES.get(str(entry.get("State")), Phase.RUNNING)
-    return from_labels(str(entry["Id"]), str(names[0]).lstrip("/"), entry.get("Labels") or {}, phase)
+    shares = sharing.listed(entry.get("Mounts") or ())
+    return from_labels(str(entry["Id"]), str(names[0]).lstrip("/"), entry.get("Labels") or {}, phase, shares)
 
 
 def from_inspection(described: Mapping[str, Any]) -> Container | None:
     """Return the container that an inspection describes; None if its labels are not ours."""
     phase = _PHASES.get(str(described["State"].get("Status")), Phase.RUNNING)
     labels = described["Config"].get("Labels") or {}
-    return from_labels(str(described["Id"]), str(described["Name"]).lstrip("/"), labels, phase)
+    shares = sharing.listed(described.get("Mounts") or ())
+    return from_labels(str(described["Id"]), str(described["Name"]).lstrip("/"), labels, phase, shares)
