@@ -36,7 +36,6 @@ LABELS = {
     "app.kubernetes.io/name": "air-executor-runner",
     "app.kubernetes.io/component": "runner",
     "app.kubernetes.io/managed-by": "air-executor",
-    "air-executor/instance": "INSTANCE",
     "air-executor/job": "census",
     "air-executor/uid": "0badcafe",
     "air-executor/run": "0badcafe-7",
@@ -113,6 +112,7 @@ POD = {
         {"name": "tmp", "emptyDir": {"medium": "Memory", "sizeLimit": str(256 << 20)}},
     ],
 }
+INSTANCE = {"app.kubernetes.io/instance": SITE.instance, "air-executor/instance": SITE.instance}
 
 
 def manifest(server: tuple[int, int] = OLD, **changes: Any) -> dict[str, Any]:  # noqa: ANN401 - any field
@@ -133,7 +133,7 @@ def with_settings(**changes: Any) -> Site:  # noqa: ANN401 - any field
 
 def test_the_whole_job() -> None:
     """Nothing is in it that is not here; to an old server nothing is sent that it would drop."""
-    labels = LABELS | {"air-executor/instance": SITE.instance}
+    labels = LABELS | INSTANCE
     assert manifest() == {
         "apiVersion": "batch/v1",
         "kind": "Job",
@@ -269,7 +269,7 @@ def test_the_template_is_merged_as_kubernetes_merges() -> None:
     found = job_manifest(dataclasses.replace(SITE, template=template), LAUNCH, OLD)["spec"]["template"]
     pod = {key: value for key, value in POD.items() if key != "shareProcessNamespace"}
     env = [{"name": "PRICE", "value": "6"} if item["name"] == "PRICE" else item for item in CONTAINER["env"]]  # type: ignore[index]
-    assert found["metadata"]["labels"] == LABELS | {"air-executor/instance": SITE.instance, "team": "a"}
+    assert found["metadata"]["labels"] == LABELS | INSTANCE | {"team": "a"}
     assert found["metadata"]["annotations"] == ANNOTATIONS | {"note": "x"}
     assert found["spec"] == pod | {
         "nodeSelector": {"disk": "fast"},

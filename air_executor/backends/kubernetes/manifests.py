@@ -121,6 +121,7 @@ def labels(site: Site, launch: Launch) -> dict[str, str]:
     """Return what tells whose a Job or a Pod is, and which run."""
     return {
         "app.kubernetes.io/name": "air-executor-runner",
+        "app.kubernetes.io/instance": site.instance,
         "app.kubernetes.io/component": "runner",
         "app.kubernetes.io/managed-by": "air-executor",
         INSTANCE: site.instance,
