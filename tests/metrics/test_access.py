@@ -1,0 +1,152 @@
+"""Who is let in, what the probes say, and what happens where the port is taken: over real sockets."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+
+import pytest
+from starlette.responses import PlainTextResponse
+from starlette.routing import Route
+
+from air_executor.core.observer import Look
+from air_executor.errors import BadInputError
+from air_executor.metrics.pulse import START_PATIENCE
+from air_executor.metrics.tally import About, Tally
+from air_executor.settings import Settings
+from air_executor.settings.model import DEFAULT
+from air_executor.web.app import make_app
+from air_executor.web.server import Server, listen
+from air_executor.wiring import make_service
+from tests.metrics.rig import get
+
+EVERYWHERE = "0.0.0.0"  # noqa: S104 - what is told to the access rules; it listens on loopback
+LOOKED = Look(answers=True, heard=None, sights=(), removing=())
+
+
+@contextmanager
+def serving(tally: Tally, *, host: str = "127.0.0.1", token: str | None = None) -> Iterator[int]:
+    """Serve metrics, probes and a page; return the port."""
+    page = Route("/", lambda _: PlainTextResponse("page"))
+    listening = listen("127.0.0.1", 0)
+    with Server(make_app(tally, [page], host=host, token=token), listening):
+        yield listening.getsockname()[1]
+
+
+@pytest.fixture
+def tally() -> Tally:
+    """What a manager that nobody has started yet tells."""
+    return Tally(About("test", "fake", 4, 2), lambda: None)
+
+
+def statuses(port: int, headers: dict[str, str] | None = None) -> list[int]:
+    """Return the statuses of page, metrics and a probe."""
+    return [get(port, path, headers).status for path in ("/", "/metrics", "/healthz")]
+
+
+def test_on_loopback_all_is_open(tally: Tally) -> None:
+    """Whoever is on this machine needs nothing."""
+    with serving(tally) as port:
+        assert statuses(port) == [200, 200, 200]
+
+
+@pytest.mark.parametrize("name", ["evil.example", "127.0.0.1.evil.example", "", "localhost.evil.example:80"])
+def test_a_foreign_name_is_refused(tally: Tally, name: str) -> None:
+    """A page elsewhere cannot make a browser read this server under a name of its own; probes need no name."""
+    with serving(tally) as port:
+        assert statuses(port, {"Host": name}) == [421, 421, 200]
+
+
+@pytest.mark.parametrize("name", ["localhost", "LOCALHOST:9464", "127.0.0.1", "[::1]:9464"])
+def test_own_names_are_ours(tally: Tally, name: str) -> None:
+    """Whatever people call this machine."""
+    with serving(tally) as port:
+        assert statuses(port, {"Host": name}) == [200, 200, 200]
+
+
+def test_from_elsewhere_only_metrics_are_open(tally: Tally) -> None:
+    """The page shows what tasks print; without a token it is not for everybody."""
+    with serving(tally, host=EVERYWHERE) as port:
+        assert statuses(port) == [403, 200, 200]
+        assert "AIR_TOKEN" in get(port, "/").body
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", EVERYWHERE])
+@pytest.mark.parametrize(
+    ("header", "status"),
+    [
+        ("Bearer s3cret", 200),
+        ("bearer s3cret", 200),
+        ("Basic YW55Ym9keTpzM2NyZXQ=", 200),
+        ("Basic czNjcmV0", 401),
+        ("Basic %%%", 401),
+        ("Bearer wrong", 401),
+        ("Bearer", 401),
+        ("Digest s3cret", 401),
+        ("", 401),
+    ],
+)
+def test_the_token(tally: Tally, host: str, header: str, status: int) -> None:
+    """As a bearer's or as a password; wherever it listens, for all but probes."""
+    with serving(tally, host=host, token="s3cret") as port:  # noqa: S106 - of this test
+        assert statuses(port, {"Authorization": header} if header else None) == [status, status, 200]
+
+
+def test_probes_tell_how_it_is(tally: Tally, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Starting and standing by is healthy and not ready, working is both, hanging is neither; the words say which."""
+    with serving(tally) as port:
+        found = get(port, "/readyz")
+        assert (found.status, get(port, "/healthz").status) == (503, 200)
+        assert "starting" in found.body
+        tally.stands_by()
+        assert "stands by" in get(port, "/readyz").body
+        tally.holds()
+        assert "not looked" in get(port, "/readyz").body
+        tally.looked(LOOKED)
+        assert (get(port, "/readyz").status, get(port, "/healthz").status) == (200, 200)
+        tally.looked(replace(LOOKED, answers=False))
+        found = get(port, "/readyz")
+        assert (found.status, get(port, "/healthz").status) == (503, 200)
+        assert "backend fake does not answer" in found.body
+        tally.looked(LOOKED)
+        tally.pulse._beat -= tally.about.patience + 1
+        assert (get(port, "/readyz").status, get(port, "/healthz").status) == (503, 503)
+        assert "no sign of life" in get(port, "/healthz").body
+
+
+def test_a_start_may_take_longer(tally: Tally) -> None:
+    """Ten thousand jobs are read before the first cycle."""
+    tally.pulse._beat -= tally.about.patience + 1
+    assert tally.pulse.hangs() is None
+    tally.pulse._beat -= tally.about.patience * START_PATIENCE
+    assert tally.pulse.hangs() is not None
+
+
+def test_a_port_that_was_asked_for_must_be_free(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Otherwise the manager does not start, and says which one it is."""
+    with listen("127.0.0.1", 0) as taken:
+        port = taken.getsockname()[1]
+        asked = Settings(
+            state_dir=str(tmp_path_factory.mktemp("s")), http_port=port, sources={"http_port": "the environment"}
+        )
+        with pytest.raises(BadInputError, match=f"port {port}"):
+            make_service(asked)
+
+
+def test_a_default_port_that_is_taken_is_a_warning(
+    tmp_path_factory: pytest.TempPathFactory, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Two managers on a laptop are no reason for the second not to work."""
+    with listen("127.0.0.1", 0) as taken, caplog.at_level(logging.WARNING):
+        port = taken.getsockname()[1]
+        sources = dict.fromkeys(("http_port", "http_host"), DEFAULT)
+        plain = Settings(state_dir=str(tmp_path_factory.mktemp("s")), http_port=port, sources=sources)
+        assert make_service(plain) is None
+    assert f"port {port}" in caplog.text
+
+
+def test_port_zero_is_nothing(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """No thread, no import, no port."""
+    assert make_service(Settings(state_dir=str(tmp_path_factory.mktemp("s")), http_port=0)) is None
