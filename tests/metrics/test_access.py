@@ -15,8 +15,7 @@ from air_executor.core.observer import Look
 from air_executor.errors import BadInputError
 from air_executor.metrics.pulse import START_PATIENCE
 from air_executor.metrics.tally import About, Tally
-from air_executor.settings import Settings
-from air_executor.settings.model import DEFAULT
+from air_executor.settings import DEFAULT, Settings
 from air_executor.web.app import make_app
 from air_executor.web.server import Server, listen
 from air_executor.wiring import make_service
