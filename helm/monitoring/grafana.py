@@ -6,6 +6,7 @@ which the tests check what comes out of here.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -26,7 +27,7 @@ class Query:
 
 
 @dataclass(frozen=True)
-class Panel:
+class Panel(ABC):
     """One panel."""
 
     title: str
@@ -82,9 +83,9 @@ class Panel:
             **how,
         }
 
+    @abstractmethod
     def kind(self) -> str:
         """Return the name of Grafana's plugin for it."""
-        raise NotImplementedError
 
     def over_time(self) -> bool:
         """Tell whether it shows how values changed, not only what they are."""
@@ -94,9 +95,9 @@ class Panel:
         """Return the plugin's own settings of a series."""
         return {}
 
+    @abstractmethod
     def options(self) -> dict[str, Any]:
         """Return the plugin's own options."""
-        raise NotImplementedError
 
 
 @dataclass(frozen=True)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import os
 from typing import Any
 
 from air_executor.backends.base import Requested
+from air_executor.backends.container import user_of
 from air_executor.backends.docker import config
 from air_executor.backends.docker.backend import DockerBackend
 from air_executor.backends.docker.config import Site
@@ -51,19 +51,8 @@ def make_site(settings: Settings, engine: Engine, version: str) -> Site:
         prefix=settings.name_prefix,
         version=version,
         image=settings.runner_image or config.DEFAULT_IMAGE,
-        user=_user(settings),
+        user=user_of(settings.state_dir, settings.docker.user),
         places=places,
         settings=settings.docker,
         location=places.text(settings.state_dir),
     )
-
-
-def _user(settings: Settings) -> tuple[int, int]:
-    """Return who tasks are: ourselves, or where we are root the owner of the state directory; never root."""
-    if os.geteuid() != 0:
-        return os.geteuid(), os.getegid()
-    try:
-        owner = os.stat(settings.state_dir)
-    except FileNotFoundError:
-        owner = os.stat(os.path.dirname(settings.state_dir))
-    return settings.docker.user if 0 in {owner.st_uid, owner.st_gid} else (owner.st_uid, owner.st_gid)
