@@ -3,6 +3,7 @@
 # .venv/        for use: the package in editable form, so that a changed source needs no new installation
 # build/venv/   for tests: the built wheel and the pinned tools
 # build/tree/   a copy of the tests and what they read, without the package: they can only import the wheel
+# build/airflow-<version>/   an Airflow with the wheel, for the tests that need a real one
 
 PYTHON ?= python3
 ARGS ?=
@@ -16,6 +17,10 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 PACKAGE := $(shell find air_executor ! -name '*.pyc' ! -name __pycache__) README.md LICENSE
 BESIDE := $(wildcard benchmarks docs examples helm tests CHANGELOG.md Makefile README.md pyproject.toml)
 
+# The newest, in which everything is tested, and the oldest, which Python 3.12 is the last to run.
+AIRFLOW := 3.3.2
+OLDEST_AIRFLOW := 2.11.2
+
 .PHONY: help
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## /make \1 - /p' Makefile
@@ -26,8 +31,17 @@ census: .venv/installed ## count Python's standard library, the demo; sets itsel
 	.venv/bin/air-executor run examples/census.yaml
 
 .PHONY: test
-test: build/tree/made ## run the tests against the built wheel (ARGS="-k name" for some)
-	cd build/tree && ../venv/bin/python -m pytest -n 3 --dist loadgroup $(ARGS)
+test: build/tree/made $(wildcard build/airflow-*/wheel) ## run the tests against the built wheel (ARGS="-k name" for some)
+	cd build/tree && AIR_TEST_AIRFLOW=$(call programs,$(AIRFLOW)) AIR_TEST_OLDEST_AIRFLOW=$(call programs,$(OLDEST_AIRFLOW)) \
+		../venv/bin/python -m pytest -n 3 --dist loadgroup $(ARGS)
+
+# The folder of programs of an Airflow, if it is installed.
+programs = $(if $(wildcard build/airflow-$(1)/wheel),$(CURDIR)/build/airflow-$(1)/bin)
+
+.PHONY: airflow
+airflow: build/airflow-$(AIRFLOW)/wheel ## install two Airflows, for the tests that are skipped without
+	@if $(PYTHON) -c 'import sys; sys.exit(sys.version_info >= (3, 13))'; then \
+		$(MAKE) build/airflow-$(OLDEST_AIRFLOW)/wheel; fi
 
 .PHONY: lint
 lint: build/venv/tools ## check style, types, layers and the runner script
@@ -75,6 +89,12 @@ build/venv/wheel: build/venv/tools $(PACKAGE)
 	@rm -rf build/wheel
 	build/venv/bin/pip wheel --quiet --no-deps --wheel-dir build/wheel .
 	build/venv/bin/pip install --quiet --no-deps --force-reinstall build/wheel/*.whl
+	@touch $@
+
+build/airflow-%/wheel: build/venv/wheel
+	test -e build/airflow-$*/made || { $(PYTHON) -m venv build/airflow-$* && build/airflow-$*/bin/pip install --quiet \
+		apache-airflow==$* "$$(echo build/wheel/*.whl)[airflow]" && touch build/airflow-$*/made; }
+	build/airflow-$*/bin/pip install --quiet --no-deps --force-reinstall build/wheel/*.whl
 	@touch $@
 
 # Always anew: a test that was deleted must not live on in the copy.

@@ -151,13 +151,14 @@ class Client:
         while not state.ended and (until is None or time.monotonic() < until):
             time.sleep(pause)
             pause = min(0.25, pause * 1.2)
-            changed = self._changed_at(job)
+            changed = self.changed_at(job)
             if changed != seen:  # a large state is read only when it is new
                 seen = changed
                 state = self.status(job)
         return state
 
-    def _changed_at(self, job: str) -> float:
+    def changed_at(self, job: str) -> float:
+        """Return when the state of a job was last written; any number that differs once it is written again."""
         try:
             return os.stat(self.layout.state(job)).st_mtime_ns
         except OSError:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import ast
 import importlib
+import importlib.util
 import textwrap
+from pathlib import Path
 
 import pytest
 
@@ -18,8 +20,18 @@ def test_code_compiles_and_imports_what_exists(block: Block) -> None:
     """Each block parses, and each name that it imports from us is there."""
     for node in ast.walk(ast.parse(textwrap.dedent(block.text))):
         if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("air_executor"):
-            module = importlib.import_module(str(node.module))
-            assert [name.name for name in node.names if not hasattr(module, name.name)] == []
+            assert [name.name for name in node.names if not _has(str(node.module), name.name)] == []
+
+
+def _has(module: str, name: str) -> bool:
+    if not module.startswith("air_executor.airflow."):
+        return hasattr(importlib.import_module(module), name)
+    # Airflow need not be here; what these define is in their source.
+    spec = importlib.util.find_spec(module)
+    assert spec is not None
+    assert spec.origin is not None
+    tree = ast.parse(Path(spec.origin).read_text())
+    return name in {node.name for node in tree.body if isinstance(node, ast.ClassDef | ast.FunctionDef)}
 
 
 def test_every_public_name_is_documented() -> None:

@@ -1,0 +1,178 @@
+"""Which job belongs to a task instance of Airflow: attach to the one that is there, or submit the next.
+
+Called by operators and triggers. Airflow's number of the try is not part of a job's id: when a worker is lost Airflow
+raises it while the job still runs. Generations of our own are, and each is submitted once, because an id can be taken
+only once. Knows nothing of Airflow.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from air_executor.airflow.notes import Notes
+from air_executor.client import Client
+from air_executor.core.spec import Job
+from air_executor.core.state import CANCELLED, SUCCEEDED, JobState
+from air_executor.errors import AlreadyExistsError, NotFoundError
+from air_executor.store.inbox import Request
+
+_LONGEST_LABEL = 200
+_IN_ENV = {"dag": "DAG_ID", "run": "DAG_RUN_ID", "task": "TASK_ID", "map-index": "MAP_INDEX"}
+"""As Airflow's own operators name them; the index of a mapped task is ours."""
+_TRY, _LIMIT, _UUID = "airflow-try", "airflow-max-tries", "airflow-ti"
+
+
+class Instance(NamedTuple):
+    """One task instance of Airflow."""
+
+    dag: str
+    run: str
+    task: str
+    map_index: int = -1
+
+    def job_id(self, generation: int) -> str:
+        """Return the id of one generation of its jobs; always the same."""
+        return f"af-{hashlib.sha256(json.dumps(self).encode()).hexdigest()[:24]}-{generation}"
+
+
+class Try(NamedTuple):
+    """One try of a task instance, as whoever executes it knows it."""
+
+    number: int
+    max_tries: int | None
+    """Airflow raises it when somebody clears the task, and only then. The triggerer does not know it."""
+    uuid: str | None
+    """Airflow's name of this try, from 3.0 on."""
+
+    def is_same_as(self, other: Try) -> bool:
+        """Tell whether both are the same try, asked for again after a restart."""
+        return self == other if self.uuid is None or other.uuid is None else self.uuid == other.uuid
+
+    def follows_clear(self, before: Try) -> bool:
+        """Tell whether somebody cleared the task since, or made its run anew: this try is no retry of that one."""
+        if self.is_same_as(before):
+            return False
+        if self.max_tries is None or before.max_tries is None:
+            return True
+        return self.max_tries > before.max_tries or self.number <= before.number
+
+    def labels(self) -> dict[str, str]:
+        """Return what a job keeps of the try that submitted it."""
+        kept = {_TRY: str(self.number), _LIMIT: self.max_tries, _UUID: self.uuid}
+        return {name: str(value) for name, value in kept.items() if value is not None}
+
+
+def submitted_by(state: JobState) -> Try:
+    """Return the try that submitted a job."""
+    labels: Mapping[str, str] = state.spec.get("labels", {})
+    limit = labels.get(_LIMIT)
+    return Try(int(labels.get(_TRY, "1")), None if limit is None else int(limit), labels.get(_UUID))
+
+
+class Taken(NamedTuple):
+    """The job of a try."""
+
+    state: JobState
+    attached: bool
+    """It was there before."""
+
+
+class Desk(NamedTuple):
+    """Where one try of a task instance gets its job."""
+
+    client: Client
+    instance: Instance
+    now: Try
+    durable: bool = True
+    """Attach to what an earlier try left at work; otherwise that is cancelled first."""
+    cancel_on_kill: bool = True
+    """What was cleared is cancelled; otherwise it is attached to, as after the loss of a worker."""
+
+    def take(self, job: Job) -> Taken | None:
+        """Return the job of this try, or None while one of an earlier try has yet to end: ask again.
+
+        One that is at work is attached to, and so is one that has succeeded and whose success was never delivered.
+        After one that failed, was cancelled, was delivered or shall go comes the next generation, never before the
+        last one has ended. The fields of `job` are used for a new generation only, its id never.
+
+        Raises: as `Client.submit` and `Client.status`.
+        """
+        generation = 1
+        while True:
+            name = self.instance.job_id(generation)
+            try:
+                state = self.client.status(name)
+            except NotFoundError:
+                try:
+                    return Taken(self.client.submit(self._mine(job, name)), attached=False)
+                except AlreadyExistsError:  # another one was faster: look what it submitted
+                    continue
+            if self._is_mine(state):
+                return Taken(state, attached=True)
+            if not state.ended:
+                return None
+            generation += 1
+
+    def _is_mine(self, state: JobState) -> bool:
+        notes = Notes(self.client, state)
+        return self._may_deliver(state, notes) if state.ended else self._may_attach(state, notes)
+
+    def _may_deliver(self, state: JobState, notes: Notes) -> bool:
+        delivered = _as_try(notes.read("delivered"))
+        if delivered is None:
+            return state.phase == SUCCEEDED
+        if state.phase == SUCCEEDED:
+            return not self.now.follows_clear(delivered)
+        return self.now.uuid is not None and self.now.is_same_as(delivered)
+
+    def _may_attach(self, state: JobState, notes: Notes) -> bool:
+        before = submitted_by(state)
+        if state.stop == CANCELLED or notes.read("abandoned"):
+            return False
+        if self.now.is_same_as(before):
+            return True
+        unwanted = self.cancel_on_kill if self.now.follows_clear(before) else not self.durable
+        if unwanted:
+            abandon(self.client, state)
+        return not unwanted
+
+    def _mine(self, job: Job, name: str) -> Job:
+        dag, run, task, map_index = self.instance
+        where = {"dag": dag, "run": run, "task": task, **({"map-index": str(map_index)} if map_index >= 0 else {})}
+        labels = {**{f"airflow-{key}": _printable(value) for key, value in where.items()}, **self.now.labels()}
+        env = {f"AIRFLOW_CTX_{_IN_ENV[key]}": value for key, value in where.items()}
+        defaults = job.defaults.model_copy(update={"env": {**env, **job.defaults.env}})
+        return job.model_copy(update={"id": name, "labels": {**job.labels, **labels}, "defaults": defaults})
+
+    def deliver(self, state: JobState) -> None:
+        """Note that this try is about to tell Airflow how the job ended.
+
+        Whoever asks again for the same try, because Airflow never heard, gets the same job; so does a retry after a
+        lost worker. A task that was cleared gets the next generation.
+
+        Raises:
+            StoreError: the volume refused.
+        """
+        Notes(self.client, state).write("delivered", list(self.now))
+
+
+def abandon(client: Client, state: JobState) -> None:
+    """Cancel a job for good: no try attaches to it any more, even while no manager is there to stop it.
+
+    Raises:
+        StoreError: the volume refused.
+    """
+    client.inbox.post(Request("cancel", state.id), time.time())
+    Notes(client, state).write("abandoned", value=True)
+
+
+def _printable(text: str) -> str:
+    return "".join(char if char.isprintable() else "?" for char in text)[:_LONGEST_LABEL]
+
+
+def _as_try(found: Any) -> Try | None:
+    return Try(*found) if isinstance(found, list) and len(found) == len(Try._fields) else None

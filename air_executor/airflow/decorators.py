@@ -1,0 +1,87 @@
+"""`@task.air_executor`: a function whose body runs in an ephemeral runner, with JSON going in and coming out.
+
+The function's source is the runner's program, so it imports what it needs itself, and the runner needs Python and
+nothing of Airflow. It can queue more tasks, as any task can: through `$AIR_QUEUE`, or with `air_executor` where that
+is installed.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any, ClassVar
+
+from airflow.providers.common.compat.sdk import (
+    AirflowException,
+    DecoratedOperator,
+    TaskDecorator,
+    task_decorator_factory,
+)
+
+from air_executor.airflow.operators import AirExecutorOperator
+
+_PROGRAM = """\
+import json, os
+args, kwargs = json.loads({given!r})
+{source}
+result = {name}(*args, **kwargs)
+if result is not None:
+    with open(os.environ["AIR_RESULT"], "w") as file:
+        json.dump(result, file)
+"""
+
+
+class AirExecutorDecoratedOperator(DecoratedOperator, AirExecutorOperator):
+    """A task instance that runs one Python function in a runner.
+
+    Args:
+        python_callable: the function. Its arguments and its result must be JSON values.
+        python_command: the interpreter in the runner.
+        op_args: arguments by position.
+        op_kwargs: arguments by name.
+    """
+
+    template_fields: ClassVar[Sequence[str]] = ("op_args", "op_kwargs", *AirExecutorOperator.template_fields)
+    template_fields_renderers: ClassVar[dict[str, str]] = {
+        **DecoratedOperator.template_fields_renderers,
+        **AirExecutorOperator.template_fields_renderers,
+    }
+    custom_operator_name = "@task.air_executor"
+
+    def __init__(
+        self,
+        *,
+        python_callable: Callable[..., Any],
+        python_command: str = "python",
+        op_args: Collection[Any] | None = None,
+        op_kwargs: Mapping[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        if kwargs.pop("start_from_trigger", False):
+            message = "@task.air_executor: start_from_trigger is not possible, its arguments are known to workers only"
+            raise ValueError(message)
+        self.python_command = python_command
+        super().__init__(python_callable=python_callable, op_args=op_args, op_kwargs=op_kwargs, **kwargs)
+
+    def execute(self, context: Mapping[str, Any]) -> Any:
+        """Run the function in a runner and return what it returned."""
+        try:
+            given = json.dumps([list(self.op_args), dict(self.op_kwargs)])
+        except TypeError as error:
+            message = f"{self.task_id}: arguments must be JSON values ({error})"
+            raise AirflowException(message) from None
+        source, name = self.get_python_source(), self.python_callable.__name__
+        self.command = [self.python_command, "-c", _PROGRAM.format(given=given, source=source, name=name)]
+        return super().execute(context)
+
+    def execute_complete(self, context: Mapping[str, Any], event: Mapping[str, Any]) -> Any:
+        """Return what the function returned."""
+        self.command = [self.python_command]  # what ran is in the job; that it was a single command decides the result
+        return super().execute_complete(context, event)
+
+
+def air_executor_task(python_callable: Callable[..., Any] | None = None, **kwargs: Any) -> TaskDecorator:
+    """Make a function a task that runs in an ephemeral runner; keywords are the operator's."""
+    return task_decorator_factory(
+        python_callable=python_callable, decorated_operator_class=AirExecutorDecoratedOperator, **kwargs
+    )

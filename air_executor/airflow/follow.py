@@ -1,0 +1,114 @@
+"""See a job through from Airflow's side: its output as it comes, then what became of it.
+
+Called by operators and triggers, one step at a time, so that each can wait in its own way. Knows nothing of Airflow.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from air_executor.airflow.joblog import JobLog
+from air_executor.client import Client
+from air_executor.core.bill import money
+from air_executor.core.state import SKIPPED, SUCCEEDED, Done, JobState, TaskState
+from air_executor.core.usage import Usage
+from air_executor.errors import NotFoundError
+
+MOST_TASKS = 200
+"""How many tasks an outcome lists: Airflow keeps it in its database."""
+_FIRST_PAUSE, _GROWTH = 0.05, 1.3
+
+
+class Follower:
+    """One job, followed to its end."""
+
+    def __init__(self, client: Client, state: JobState, show: Callable[[str], None], longest_pause: float) -> None:
+        self._client = client
+        self._show = show
+        self._log = JobLog(client)
+        self._longest_pause = longest_pause
+        self._pause = _FIRST_PAUSE
+        self._seen: float | None = None
+        self.state = state
+
+    def step(self) -> float | None:
+        """Show what came since; return how many seconds to wait before the next step, None once the job has ended.
+
+        Raises:
+            NotFoundError: somebody has removed the job.
+            CorruptFileError, StoreError: it cannot be read now.
+        """
+        changed = self._client.changed_at(self.state.id)
+        if changed != self._seen:
+            self._seen = changed
+            self._refresh()
+        for line in self._log.new_lines(self.state):
+            self._show(line)
+        if self.state.ended:
+            return None
+        self._pause = min(self._longest_pause, self._pause * _GROWTH)
+        return self._pause
+
+    def _refresh(self) -> None:
+        found = self._client.status(self.state.id)
+        if found.uid != self.state.uid:
+            msg = f"job {self.state.id} was removed, and there is another of its name now"
+            raise NotFoundError(msg)
+        self.state = found
+
+
+def outcome(state: JobState, page: str | None) -> dict[str, Any]:
+    """Return what became of a job and of each of its tasks, the queued ones included, as Airflow shows and keeps it."""
+    tasks = list(state.tasks.values())
+    return {
+        "job": state.id,
+        "phase": state.phase,
+        "reason": state.reason,
+        **({"message": state.message} if state.message else {}),
+        **({"page": page} if page else {}),
+        "runs": state.usage.runs,
+        "runner_seconds": round(state.usage.runner_seconds, 3),
+        "cost": {currency: round(amount, 6) for currency, amount in _costs(state.usage).items()},
+        "tasks": [_task(task) for task in tasks[:MOST_TASKS]],
+        **({"more_tasks": len(tasks) - MOST_TASKS} if len(tasks) > MOST_TASKS else {}),
+    }
+
+
+def _task(task: TaskState) -> dict[str, Any]:
+    status = task.status
+    ended = {"reason": status.reason, "message": status.message} if isinstance(status, Done) else {}
+    said = {"queued_by": task.queued_by, **ended}
+    attempts = [
+        {"run": one.seq, "reason": one.reason, "runner_seconds": round(one.runner_seconds, 3), "cost": one.cost}
+        for one in task.attempts
+    ]
+    return {
+        "id": task.id,
+        "phase": task.phase,
+        **{k: v for k, v in said.items() if v is not None},
+        "attempts": attempts,
+    }
+
+
+def bill_of(state: JobState) -> str:
+    """Return the line that closes the log of a job."""
+    usage = state.usage
+    cost = "".join(f", {money(amount)} {currency}" for currency, amount in _costs(usage).items())
+    return f"job {state.id} {state.phase}: {usage.runs} runs, {usage.runner_seconds:.3f} runner-seconds{cost}"
+
+
+def _costs(usage: Usage) -> dict[str, float]:
+    return {**({usage.currency: usage.cost} if usage.currency else {}), **usage.other_costs}
+
+
+def what_failed(state: JobState) -> str:
+    """Return why a job did not succeed: its reason, and the tasks that caused it."""
+    lines = [f"job {state.id} {state.phase} ({state.reason}){f': {state.message}' if state.message else ''}"]
+    for task in state.tasks.values():
+        status = task.status
+        if isinstance(status, Done) and status.phase not in (SUCCEEDED, SKIPPED):
+            code = f", exit code {status.exit_code}" if status.exit_code else ""
+            said = f": {status.message}" if status.message else ""
+            lines.append(f"task {task.id} {status.phase} ({status.reason}{code}){said}")
+    return "; ".join(lines[: MOST_TASKS // 10])

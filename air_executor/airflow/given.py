@@ -1,0 +1,62 @@
+"""The job that somebody gave an operator: as fields, as a job file, or as a single command.
+
+Called by operators and triggers, where the job is submitted. Knows nothing of Airflow.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from air_executor.core.fields import DEFAULT_QUEUE
+from air_executor.core.spec import Job, parse_job
+from air_executor.core.state import JobState
+from air_executor.errors import BadInputError
+from air_executor.jobfile import read_job
+
+ONLY = "t1"
+"""The id of a single command's task."""
+
+
+class Given(NamedTuple):
+    """What was given; exactly one of the first three."""
+
+    job: Mapping[str, Any] | None = None
+    """Fields of a job file. An `id` in it is not used: each task instance has its own."""
+    job_file: str | None = None
+    command: str | list[str] | None = None
+    task_options: Mapping[str, Any] | None = None
+    """Other fields of the task that `command` is."""
+
+    def check(self, where: str) -> None:
+        """Refuse what cannot be meant.
+
+        Raises:
+            BadInputError: none or several were given, or options without a command.
+        """
+        if sum(value is not None for value in self[:3]) != 1:
+            msg = f"{where}: give one of job, job_file and command"
+            raise BadInputError(msg)
+        if self.task_options is not None and self.command is None:
+            msg = f"{where}: task_options go with command; a job's own tasks have all fields"
+            raise BadInputError(msg)
+
+    def read(self, where: str, queue: str | None) -> Job:
+        """Return the job, in `queue` if it names none itself.
+
+        Raises:
+            BadInputError: it is no job; the message says what is wrong where.
+        """
+        self.check(where)
+        if self.job_file is not None:
+            made = read_job(self.job_file)
+        elif self.job is not None:
+            made = parse_job({**self.job, "id": "airflow"}, where)
+        else:
+            task = {**(self.task_options or {}), "command": self.command}
+            made = parse_job({"id": "airflow", "tasks": [task]}, where)
+        return made.model_copy(update={"queue": queue}) if queue and made.queue == DEFAULT_QUEUE else made
+
+    def result(self, state: JobState) -> Any:
+        """Return what Airflow hands on: of a single command its result, of a job all tasks' results by id."""
+        return state.results() if self.command is None else state.results().get(ONLY)

@@ -1,0 +1,244 @@
+"""What waits in Airflow's triggerer: for a job that a worker submitted, for one of its own, or for somebody else's.
+
+A triggerer restarts and is replaced at any time, so everything that must outlive it is on the volume: the job itself,
+what was shown of its logs, and to which try its end was delivered. Only `on_kill`, which Airflow calls when a person
+acts on the task, cancels a job; the end of a triggerer never does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from airflow.providers.common.compat.sdk import XCom
+from airflow.triggers.base import BaseTrigger, TaskFailedEvent, TaskSuccessEvent, TriggerEvent
+from asgiref.sync import sync_to_async
+
+from air_executor.airflow.attach import Desk, Instance, Taken, Try, abandon
+from air_executor.airflow.follow import Follower, bill_of, outcome, what_failed
+from air_executor.airflow.given import Given
+from air_executor.airflow.hooks import AirExecutorHook, Place
+from air_executor.airflow.links import LINK_KEY
+from air_executor.client import Client
+from air_executor.core.state import SUCCEEDED, JobState
+from air_executor.errors import AirExecutorError, NotFoundError
+
+OUTCOME_KEY = "outcome"
+SETTLE = 5.0
+"""Seconds that a trigger waits at least before it resumes a task. Airflow's scheduler fails a resumed task as lost if
+it learns only then that the worker which deferred it has left (apache/airflow#66374, #71580; seen with 3.3.2)."""
+
+
+class AirExecutorTrigger(BaseTrigger):
+    """Show the output of a job until it has ended; fires once, with `job` and `uid`, or with `error`.
+
+    Args:
+        job: the job's id.
+        uid: its uid, so that no other job of the same name is meant.
+        state_dir: where it is.
+        poll_interval: seconds between two looks, at most.
+        cancel_on_kill: cancel the job when somebody clears or marks the task.
+    """
+
+    def __init__(
+        self, *, job: str, uid: str, state_dir: str, poll_interval: float = 1.0, cancel_on_kill: bool = True
+    ) -> None:
+        super().__init__()
+        self.job = job
+        self.uid = uid
+        self.state_dir = state_dir
+        self.poll_interval = poll_interval
+        self.cancel_on_kill = cancel_on_kill
+
+    def serialize(self) -> tuple[str, dict[str, Any]]:
+        """Return what a triggerer needs to make this again."""
+        names = ("job", "uid", "state_dir", "poll_interval", "cancel_on_kill")
+        return f"{__name__}.{type(self).__name__}", {name: getattr(self, name) for name in names}
+
+    async def run(self) -> AsyncIterator[TriggerEvent]:
+        """Wait for the end of the job."""
+        client = Client(self.state_dir)
+        settled = asyncio.create_task(asyncio.sleep(SETTLE))
+        event = {"job": self.job, "uid": self.uid}
+        try:
+            state = await asyncio.to_thread(client.status, self.job)
+            await see_through(self, client, state, self.poll_interval)
+        except AirExecutorError as error:
+            event["error"] = str(error)
+        await settled
+        yield TriggerEvent(event)
+
+    async def on_kill(self) -> None:
+        """Cancel the job: a person cleared or marked the task."""
+        if self.cancel_on_kill:
+            await asyncio.to_thread(_abandon, Client(self.state_dir), self.job, self.uid)
+
+
+class AirExecutorStartTrigger(BaseTrigger):
+    """Submit a task instance's job and see it through, so that no worker ever runs for it.
+
+    Made by Airflow itself from an operator with `start_from_trigger`, whose parameters these are.
+    """
+
+    def __init__(
+        self,
+        *,
+        job: Mapping[str, Any] | None = None,
+        job_file: str | None = None,
+        command: str | list[str] | None = None,
+        task_options: Mapping[str, Any] | None = None,
+        air_executor_conn_id: str | None = None,
+        state_dir: str | None = None,
+        job_queue: str | None = None,
+        poll_interval: float = 1.0,
+        cancel_on_kill: bool = True,
+    ) -> None:
+        super().__init__()
+        self.job = job
+        self.job_file = job_file
+        self.command = command
+        self.task_options = task_options
+        self.air_executor_conn_id = air_executor_conn_id
+        self.state_dir = state_dir
+        self.job_queue = job_queue
+        self.poll_interval = poll_interval
+        self.cancel_on_kill = cancel_on_kill
+        self._taking: asyncio.Task[tuple[Place, Desk, Taken]] | None = None
+
+    def serialize(self) -> tuple[str, dict[str, Any]]:
+        """Return what a triggerer needs to make this again."""
+        names = (*Given._fields, "air_executor_conn_id", "state_dir", "job_queue", "poll_interval", "cancel_on_kill")
+        return f"{__name__}.{type(self).__name__}", {name: getattr(self, name) for name in names}
+
+    async def run(self) -> AsyncIterator[TriggerEvent]:
+        """Get the job of this try, wait for its end, and end the task."""
+        given = Given(self.job, self.job_file, self.command, self.task_options)
+        try:
+            self._taking = asyncio.create_task(self._take(given))
+            place, desk, taken = await asyncio.shield(self._taking)
+            page = place.page_of(taken.state.id)
+            announce(self, taken, place)
+            await self._push(LINK_KEY, page)
+            state = await see_through(self, desk.client, taken.state, self.poll_interval)
+            self.log.info("%s", bill_of(state))
+            if state.phase == SUCCEEDED:
+                await self._push("return_value", given.result(state))
+            await self._push(OUTCOME_KEY, outcome(state, page))
+            await asyncio.to_thread(desk.deliver, state)
+        except AirExecutorError as error:
+            self.log.error("%s", error)  # noqa: TRY400 - what the user did wrong, not where we noticed
+            yield TaskFailedEvent()
+            return
+        if state.phase == SUCCEEDED:
+            yield TaskSuccessEvent()
+        else:
+            self.log.error("%s", what_failed(state))
+            yield TaskFailedEvent()
+
+    async def on_kill(self) -> None:
+        """Cancel the job: a person cleared or marked the task."""
+        if self.cancel_on_kill and self._taking is not None:
+            _, desk, taken = await self._taking  # even if we were cancelled, it may just be submitting
+            await asyncio.to_thread(_abandon, desk.client, taken.state.id, taken.state.uid)
+
+    async def _take(self, given: Given) -> tuple[Place, Desk, Taken]:
+        ti: Any = self.task_instance
+        hook = AirExecutorHook(self.air_executor_conn_id, self.state_dir)
+        place = await sync_to_async(lambda: hook.place)()
+        instance = Instance(ti.dag_id, ti.run_id, ti.task_id, ti.map_index)
+        now = Try(ti.try_number, None, str(ti.id))
+        desk = Desk(place.client(), instance, now, cancel_on_kill=self.cancel_on_kill)
+        job = await asyncio.to_thread(given.read, f"task {ti.task_id}", self.job_queue or place.queue)
+        while (taken := await asyncio.to_thread(desk.take, job)) is None:  # noqa: ASYNC110 - a volume signals nothing
+            await asyncio.sleep(self.poll_interval)
+        return place, desk, taken
+
+    async def _push(self, key: str, value: object) -> None:
+        """Keep a value for other tasks and for people. What goes with the event arrives encoded twice."""
+        if value is not None:
+            ti: Any = self.task_instance
+            where = {name: getattr(ti, name) for name in ("dag_id", "run_id", "task_id", "map_index")}
+            await XCom.aset(key=key, value=value, **where)
+
+
+class AirExecutorJobTrigger(BaseTrigger):
+    """Wait for the end of a job that somebody else submits, before or after this; fires once."""
+
+    def __init__(self, *, job: str, state_dir: str, poll_interval: float = 5.0) -> None:
+        super().__init__()
+        self.job = job
+        self.state_dir = state_dir
+        self.poll_interval = poll_interval
+
+    def serialize(self) -> tuple[str, dict[str, Any]]:
+        """Return what a triggerer needs to make this again."""
+        names = ("job", "state_dir", "poll_interval")
+        return f"{__name__}.{type(self).__name__}", {name: getattr(self, name) for name in names}
+
+    async def run(self) -> AsyncIterator[TriggerEvent]:
+        """Wait until there is such a job and it has ended."""
+        client = Client(self.state_dir)
+        settled = asyncio.create_task(asyncio.sleep(SETTLE))
+        event = {"job": self.job}
+        try:
+            while not await asyncio.to_thread(_has_ended, client, self.job):  # noqa: ASYNC110 - a volume signals nothing
+                await asyncio.sleep(self.poll_interval)
+        except AirExecutorError as error:
+            event["error"] = str(error)
+        await settled
+        yield TriggerEvent(event)
+
+
+async def see_through(trigger: BaseTrigger, client: Client, state: JobState, poll_interval: float) -> JobState:
+    """Show what a job prints in the task's log until it has ended, and return it; at the task's timeout cancel it."""
+    follower = Follower(client, state, lambda line: trigger.log.info("%s", line), poll_interval)
+    until: datetime | None = getattr(trigger, "timeout_after", None)
+    try:
+        while (pause := await asyncio.to_thread(follower.step)) is not None:
+            if _is_over(until):
+                trigger.log.error("The task's execution_timeout is over: the job is cancelled")
+                await asyncio.to_thread(abandon, client, follower.state)
+                until = None
+            await asyncio.sleep(pause)
+    except asyncio.CancelledError:
+        if _is_over(until):  # Airflow was faster; everything else that ends a trigger leaves the job alone
+            abandon(client, follower.state)
+        raise
+    return follower.state
+
+
+def announce(worker: Any, taken: Taken, place: Place) -> None:
+    """Write into the task's log which job it is, where, and what is amiss there."""
+    state = taken.state
+    page = place.page_of(state.id)
+    worker.log.info(
+        "%s job %s in %s%s",
+        "Attached to" if taken.attached else "Submitted",
+        state.id,
+        place.state_dir,
+        f", {page}" if page else "",
+    )
+    well, said = place.check()
+    if not well:
+        worker.log.warning("%s", said)
+
+
+def _has_ended(client: Client, job: str) -> bool:
+    try:
+        return client.status(job).ended
+    except NotFoundError:
+        return False
+
+
+def _abandon(client: Client, job: str, uid: str) -> None:
+    state = client.status(job)
+    if state.uid == uid and not state.ended:
+        abandon(client, state)
+
+
+def _is_over(until: datetime | None) -> bool:
+    if until is None:
+        return False
+    return datetime.now(UTC) >= (until if until.tzinfo else until.replace(tzinfo=UTC))

@@ -1,0 +1,49 @@
+"""A real Airflow, in an environment of its own: `AIR_TEST_AIRFLOW` names its folder of programs.
+
+Where none is named, these tests are skipped; in CI they fail.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.airflow.rig import Airflow, manager
+
+
+def programs(variable: str) -> Path:
+    """Return the folder of programs of an Airflow."""
+    named = os.environ.get(variable)
+    if named:
+        return Path(named)
+    missing = f"{variable} names no folder with the programs of an Airflow that also has this package"
+    if os.environ.get("CI"):
+        pytest.fail(missing)
+    pytest.skip(missing)
+
+
+@pytest.fixture(scope="session")
+def airflow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Airflow]:
+    """Return an Airflow with all components at work, beside a manager."""
+    home = tmp_path_factory.mktemp("airflow")
+    made = Airflow(programs("AIR_TEST_AIRFLOW"), home, home / "state")
+    code, printed = made.run("db", "migrate")
+    assert code == 0, printed
+    with manager(made.state_dir):
+        try:
+            made.start("api-server", "scheduler", "dag-processor", "triggerer")
+            yield made
+        finally:
+            made.stop_all()
+
+
+@pytest.fixture(autouse=True)
+def _tell(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Print what Airflow's components said where a test of theirs fails."""
+    before = request.session.testsfailed
+    yield
+    if request.session.testsfailed > before and "airflow" in request.fixturenames:
+        print(request.getfixturevalue("airflow").said())  # noqa: T201

@@ -1,0 +1,293 @@
+"""A real Airflow on loopback with SQLite, its components started one by one, and what a person does with it.
+
+Airflow pins too much to be installed beside the tests' tools, so it is programs to them, in an environment of its own
+that also has the package.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import requests
+
+from tests.conftest import wait_for
+
+COMPONENTS = {
+    "api-server": ["api-server", "--host", "127.0.0.1", "--port", "{port}", "--workers", "1"],
+    "scheduler": ["scheduler", "--skip-serve-logs"],
+    "dag-processor": ["dag-processor"],
+    "triggerer": ["triggerer", "--skip-serve-logs"],
+}
+ENDED = {"success", "failed", "skipped", "upstream_failed"}
+
+
+@dataclass
+class Airflow:
+    """One Airflow with a database of its own, whose tasks use one state directory."""
+
+    programs: Path
+    home: Path
+    state_dir: Path
+    executor: str = "LocalExecutor"
+    more: Mapping[str, str] = field(default_factory=dict)
+    """Further environment variables."""
+    port: int = 0
+    running: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
+    _token: str | None = None
+
+    def __post_init__(self) -> None:
+        if not self.port:
+            with socket.socket() as probe:
+                probe.bind(("127.0.0.1", 0))
+                self.port = probe.getsockname()[1]
+        (self.home / "dags").mkdir(parents=True, exist_ok=True)
+
+    def environ(self) -> dict[str, str]:
+        """Return the environment of all components."""
+        clean = {k: v for k, v in os.environ.items() if not k.startswith(("AIR_", "AIRFLOW", "PYTHON", "VIRTUAL_ENV"))}
+        config = {
+            "API__BASE_URL": f"http://127.0.0.1:{self.port}",
+            "API_AUTH__JWT_SECRET": "a secret that only these tests have, long enough for its algorithm: 0123456789",
+            "CORE__DAGS_FOLDER": str(self.home / "dags"),
+            "CORE__EXECUTION_API_SERVER_URL": f"http://127.0.0.1:{self.port}/execution/",
+            "CORE__EXECUTOR": self.executor,
+            "CORE__LOAD_EXAMPLES": "False",
+            "CORE__PARALLELISM": "4",
+            "CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": "True",
+            "CORE__TEST_CONNECTION": "Enabled",
+            "DAG_PROCESSOR__BUNDLE_REFRESH_CHECK_INTERVAL": "1",
+            "DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "3600",
+            "DAG_PROCESSOR__REFRESH_INTERVAL": "1",
+            "SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "15",
+            "SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL": "2",
+            "TRIGGERER__JOB_HEARTBEAT_SEC": "1",
+            "TRIGGERER__TRIGGERER_HEALTH_CHECK_THRESHOLD": "5",
+            "WORKERS__MIN_HEARTBEAT_INTERVAL": "1",
+        }
+        return {
+            **clean,
+            "PATH": f"{self.programs}:{clean['PATH']}",
+            "AIRFLOW_HOME": str(self.home),
+            **{f"AIRFLOW__{name}": value for name, value in config.items()},
+            "AIR_STATE_DIR": str(self.state_dir),
+            **self.more,
+        }
+
+    # Components
+
+    def run(self, *words: str) -> tuple[int, str]:
+        """Run `airflow` to its end; return its exit code and what it printed."""
+        made = subprocess.run(
+            [self.programs / "airflow", *words],
+            cwd=self.home,
+            env=self.environ(),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+        )
+        return made.returncode, made.stdout
+
+    def start(self, *names: str) -> None:
+        """Start components, each in a session of its own, its output in a file."""
+        for name in names:
+            words = [word.format(port=self.port) for word in COMPONENTS[name]]
+            with (self.home / f"{name}.out").open("ab") as out:
+                self.running[name] = subprocess.Popen(
+                    [self.programs / "airflow", *words],
+                    cwd=self.home,
+                    env=self.environ(),
+                    stdin=subprocess.DEVNULL,
+                    stdout=out,
+                    stderr=subprocess.STDOUT,
+                    start_new_session=True,
+                )
+        if "api-server" in names:
+            wait_for(self.answers, 90, "the API server")
+
+    def answers(self) -> bool:
+        """Tell whether the API server does."""
+        try:
+            return requests.get(f"http://127.0.0.1:{self.port}/api/v2/version", timeout=5).ok
+        except requests.RequestException:
+            return False
+
+    def stop(self, name: str, number: int = signal.SIGTERM) -> None:
+        """Stop a component with a signal; with KILL all that it has started, too."""
+        process = self.running.pop(name)
+        if number == signal.SIGKILL:
+            os.killpg(process.pid, number)
+        else:
+            process.send_signal(number)
+        try:
+            process.wait(60)
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+
+    def stop_all(self) -> None:
+        """Stop everything."""
+        for process in self.running.values():
+            process.terminate()
+        for name in list(self.running):
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self.stop(name)
+
+    def said(self) -> str:
+        """Return the end of what each component printed; for the message of a failed test."""
+        outputs = {path.name: path.read_text().splitlines() for path in sorted(self.home.glob("*.out"))}
+        noise = ("[info", "http.access", "  Pydantic")
+        told = {name: [line for line in lines if not any(n in line for n in noise)] for name, lines in outputs.items()}
+        return "\n".join(f"== {name}\n" + "\n".join(lines[-20:]) for name, lines in told.items())
+
+    # What a person does
+
+    def ask(self, method: str, path: str, **kwargs: Any) -> Any:
+        """Ask the public API; return the decoded answer."""
+        if self._token is None:
+            self._token = requests.get(f"http://127.0.0.1:{self.port}/auth/token", timeout=10).json()["access_token"]
+        headers = {"Authorization": f"Bearer {self._token}", **kwargs.pop("headers", {})}
+        url = f"http://127.0.0.1:{self.port}/api/v2/{path}"
+        answer = requests.request(method, url, headers=headers, timeout=30, **kwargs)
+        if not answer.ok:
+            message = f"{method} {path}: {answer.status_code} {answer.text[:500]}"
+            raise AssertionError(message)
+        return answer.json() if answer.content else None
+
+    def write_dag(self, dag: str, body: str, imports: str = "") -> None:
+        """Write a DAG of the given statements, and wait until Airflow knows it if it runs."""
+        indented = "\n".join(f"    {line}" for line in body.splitlines())
+        text = (
+            "from datetime import timedelta\n"
+            "from airflow.sdk import DAG, task\nfrom air_executor.airflow.operators import AirExecutorOperator\n"
+            f"{imports}\nwith DAG(dag_id={dag!r}, schedule=None, is_paused_upon_creation=False):\n{indented}\n"
+        )
+        (self.home / "dags" / f"{dag}.py").write_text(text)
+        if "dag-processor" in self.running:
+            wait_for(lambda: self.knows(dag), 60, f"DAG {dag}")
+
+    def knows(self, dag: str) -> bool:
+        """Tell whether Airflow has parsed a DAG; fail if it could not."""
+        errors = self.ask("GET", "importErrors")["import_errors"]
+        mine = [error["stack_trace"] for error in errors if error["filename"].endswith(f"{dag}.py")]
+        assert not mine, mine[0]
+        return any(found["dag_id"] == dag for found in self.ask("GET", "dags?limit=1000")["dags"])
+
+    def trigger(self, dag: str) -> Run:
+        """Start a run of a DAG."""
+        made = self.ask("POST", f"dags/{dag}/dagRuns", json={"logical_date": None})
+        return Run(self, dag, made["dag_run_id"])
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run of a DAG."""
+
+    airflow: Airflow
+    dag: str
+    id: str
+
+    @property
+    def path(self) -> str:
+        """Where the API has it."""
+        return f"dags/{self.dag}/dagRuns/{self.id}"
+
+    def ti(self, task: str = "t", map_index: int = -1) -> dict[str, Any]:
+        """Return a task instance as the API shows it."""
+        mapped = f"/{map_index}" if map_index >= 0 else ""
+        found: dict[str, Any] = self.airflow.ask("GET", f"{self.path}/taskInstances/{task}{mapped}")
+        return found
+
+    def state(self, task: str = "t") -> str | None:
+        """Return the state of a task."""
+        found: str | None = self.ti(task)["state"]
+        return found
+
+    def wait(self, *states: str, task: str = "t", seconds: float = 60) -> dict[str, Any]:
+        """Wait until a task is in one of these states, by default an ended one, and return it."""
+        wanted = set(states) or ENDED
+        seen: list[Any] = []
+
+        def there() -> bool:
+            found = self.ti(task)
+            seen[:] = [found]
+            return found["state"] in wanted
+
+        wait_for(there, seconds, f"{self.dag}.{task} to be {'/'.join(sorted(wanted))}")
+        found: dict[str, Any] = seen[0]
+        return found
+
+    def ended(self, seconds: float = 60) -> str:
+        """Wait for the end of the run and return its state."""
+        wait_for(lambda: self.airflow.ask("GET", self.path)["state"] in ENDED, seconds, f"{self.dag} to end")
+        return str(self.airflow.ask("GET", self.path)["state"])
+
+    def log(self, task: str = "t", number: int = 1) -> list[str]:
+        """Return what Airflow's log view shows of one try, line by line."""
+        answer = self.airflow.ask(
+            "GET", f"{self.path}/taskInstances/{task}/logs/{number}", headers={"Accept": "application/json"}
+        )
+        return [_text(line) for line in answer["content"]]
+
+    def xcom(self, key: str = "return_value", task: str = "t", map_index: int = -1) -> Any:
+        """Return a value that a task has pushed; None if it has not."""
+        try:
+            found = self.airflow.ask(
+                "GET", f"{self.path}/taskInstances/{task}/xcomEntries/{key}", params={"map_index": map_index}
+            )
+        except AssertionError as error:
+            if " 404 " in str(error):
+                return None
+            raise
+        value = found["value"]
+        return json.loads(value) if isinstance(value, str) and value[:1] in ("[", "{") else value
+
+    def mark(self, state: str, task: str = "t") -> None:
+        """Mark a task as a person does."""
+        self.airflow.ask("PATCH", f"{self.path}/taskInstances/{task}", json={"new_state": state})
+
+    def clear(self, task: str = "t") -> None:
+        """Clear a task as a person does."""
+        self.airflow.ask(
+            "POST",
+            f"dags/{self.dag}/clearTaskInstances",
+            json={"dag_run_id": self.id, "task_ids": [task], "dry_run": False, "only_failed": False},
+        )
+
+
+def _text(line: Any) -> str:
+    if not isinstance(line, Mapping):
+        return str(line)
+    errors = [f"{error['exc_type']}: {error['exc_value']}" for error in line.get("error_detail") or ()]
+    return " ".join([str(line["event"]), *errors])
+
+
+@contextlib.contextmanager
+def manager(state_dir: Path, **environ: str) -> Iterator[subprocess.Popen[bytes]]:
+    """Have a manager at work."""
+    import sys  # noqa: PLC0415
+
+    from air_executor.store.layout import Layout  # noqa: PLC0415
+    from air_executor.store.presence import look  # noqa: PLC0415
+
+    clean = {k: v for k, v in os.environ.items() if not k.startswith("AIR_")}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "air_executor", "--state-dir", str(state_dir), "manager"],
+        env={**clean, "AIR_HTTP_PORT": "0", "AIR_MAX_RUNNERS": "8", **environ},
+        cwd=state_dir.parent,
+    )
+    try:
+        wait_for(lambda: look(Layout(state_dir)).running, 30, "the manager")
+        yield process
+    finally:
+        process.terminate()
+        process.wait(30)

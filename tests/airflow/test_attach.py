@@ -1,0 +1,179 @@
+"""Which job belongs to a task instance, whatever became of the one before."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from air_executor.airflow.attach import Desk, Instance, Taken, Try, abandon
+from air_executor.airflow.notes import Notes
+from air_executor.client import Client
+from air_executor.core.spec import parse_job
+from air_executor.core.state import JobState
+from air_executor.errors import CorruptFileError
+from air_executor.store.codec import dump_job
+
+INSTANCE = Instance("dag", "run", "task")
+JOB = parse_job({"id": "airflow", "tasks": [{"command": "true"}]}, "job")
+FIRST = Try(1, 2, "uuid-1")
+RETRY = Try(2, 2, "uuid-2")
+"""Airflow keeps the number of tries when a try fails or its worker is lost."""
+CLEARED = Try(2, 3, "uuid-2")
+"""It raises that when somebody clears the task."""
+RESUMED = FIRST
+IN_TRIGGERER = Try(1, None, "uuid-1")
+"""The triggerer does not know how many tries there may be."""
+NEXT_IN_TRIGGERER = Try(2, None, "uuid-2")
+
+
+@dataclass
+class Case:
+    """One task instance, whose manager is the test."""
+
+    client: Client
+
+    def take(self, now: Try, *, durable: bool = True, cancel_on_kill: bool = True) -> Taken | None:
+        """Ask for the job of a try."""
+        return Desk(self.client, INSTANCE, now, durable=durable, cancel_on_kill=cancel_on_kill).take(JOB)
+
+    def job(self, now: Try) -> JobState:
+        """Return the job of a try that gets one."""
+        taken = self.take(now)
+        assert taken is not None
+        return taken.state
+
+    def end(self, state: JobState, phase: str, delivered_to: Try | None = None) -> None:
+        """Bring a job to its end."""
+        state.phase = phase
+        Path(self.client.layout.state(state.id)).write_bytes(dump_job(state))
+        if delivered_to:
+            Desk(self.client, INSTANCE, delivered_to).deliver(state)
+
+    def cancelled(self) -> list[str]:
+        """Return the jobs whose cancellation was asked for."""
+        requests = [self.client.inbox.read(name) for name in self.client.inbox.pending()]
+        return [request.job for request in requests if request and request.op == "cancel"]
+
+
+@pytest.fixture
+def case(tmp_path: Path) -> Case:
+    """Return a task instance without a job."""
+    return Case(Client(tmp_path / "state"))
+
+
+@pytest.mark.parametrize("later", [FIRST, RETRY, IN_TRIGGERER])
+def test_what_is_at_work_is_attached_to(case: Case, later: Try) -> None:
+    """The same try, resumed or restarted, and a retry after a lost worker find the job at work, and submit nothing."""
+    first = case.job(FIRST)
+    again = case.take(later)
+    assert again is not None
+    assert again.attached
+    assert (first.id, first.uid) == (again.state.id, again.state.uid)
+    assert case.cancelled() == []
+
+
+def test_of_many_at_once_one_submits(tmp_path: Path) -> None:
+    """However many ask at the same time, there is one job."""
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(lambda _: Case(Client(tmp_path / "state")).take(FIRST), range(40)))
+    assert len({taken.state.uid for taken in found if taken}) == 1
+    assert [taken.attached for taken in found if taken].count(False) == 1
+
+
+@pytest.mark.parametrize(
+    ("phase", "delivered_to", "now", "generation"),
+    [
+        ("succeeded", None, RETRY, 1),  # the worker was lost before anybody heard
+        ("succeeded", None, CLEARED, 1),
+        ("succeeded", FIRST, FIRST, 1),  # the triggerer was lost before Airflow heard
+        ("succeeded", FIRST, RETRY, 1),  # the worker was
+        ("succeeded", FIRST, CLEARED, 2),  # a person wants it anew
+        ("succeeded", FIRST, Try(1, 2, "uuid-9"), 2),  # a run of the same name, made anew
+        ("succeeded", IN_TRIGGERER, NEXT_IN_TRIGGERER, 2),
+        ("failed", None, RETRY, 2),
+        ("failed", FIRST, RETRY, 2),
+        ("failed", FIRST, FIRST, 1),
+        ("failed", IN_TRIGGERER, IN_TRIGGERER, 1),
+        ("cancelled", None, RETRY, 2),
+    ],
+)
+def test_what_has_ended(case: Case, phase: str, delivered_to: Try | None, now: Try, generation: int) -> None:
+    """A success that Airflow never heard of is delivered; after anything else comes the next generation."""
+    case.end(case.job(FIRST), phase, delivered_to)
+    taken = case.take(now)
+    assert taken is not None
+    assert taken.state.id == INSTANCE.job_id(generation)
+    assert taken.attached == (generation == 1)
+
+
+@pytest.mark.parametrize(("before", "now"), [(FIRST, CLEARED), (IN_TRIGGERER, NEXT_IN_TRIGGERER)])
+def test_what_was_cleared_is_cancelled_first(case: Case, before: Try, now: Try) -> None:
+    """Who clears a task whose job is at work gets a new job, once the old one has ended."""
+    old = case.job(before)
+    assert case.take(now) is None
+    assert case.take(now) is None
+    assert case.cancelled() == [old.id]
+    case.end(old, "cancelled")
+    assert case.job(now).id == INSTANCE.job_id(2)
+
+
+def test_without_cancel_on_kill_a_clear_attaches(case: Case) -> None:
+    """Who does not want jobs cancelled with their tasks finds them again."""
+    case.take(FIRST)
+    taken = case.take(CLEARED, cancel_on_kill=False)
+    assert taken is not None
+    assert taken.attached
+    assert case.cancelled() == []
+
+
+def test_not_durable(case: Case) -> None:
+    """Where jobs are not to outlive their worker, a retry cancels what is left of the one before."""
+    old = case.job(FIRST)
+    assert case.take(RETRY, durable=False) is None
+    assert case.cancelled() == [old.id]
+    case.end(old, "cancelled")
+    taken = case.take(RETRY, durable=False)
+    assert taken is not None
+    assert not taken.attached
+
+
+def test_nobody_attaches_to_what_was_given_up(case: Case) -> None:
+    """What a kill has cancelled is waited for, even before its manager has heard of it."""
+    old = case.job(FIRST)
+    abandon(case.client, old)
+    assert case.take(RETRY) is None
+    case.end(old, "cancelled")
+    assert case.job(RETRY).id == INSTANCE.job_id(2)
+
+
+def test_instances_have_jobs_of_their_own() -> None:
+    """Mapped tasks and other runs do not share a job."""
+    others = (INSTANCE._replace(map_index=0), INSTANCE._replace(run="other"), INSTANCE._replace(task="other"))
+    assert len({instance.job_id(1) for instance in (INSTANCE, *others)}) == 4
+
+
+def test_a_job_says_whose_it_is(case: Case) -> None:
+    """Labels and environment name DAG, run, task and try; the job's own stay."""
+    tasks = [{"command": "true", "env": {"TEAM": "b"}}]
+    job = parse_job({"id": "airflow", "labels": {"team": "b"}, "tasks": tasks}, "job")
+    instance = Instance("dag", "manual\n" + "x" * 300, "task", 4)
+    taken = Desk(case.client, instance, FIRST).take(job)
+    assert taken is not None
+    labels = case.client.status(taken.state.id).spec["labels"]
+    assert labels["team"] == "b"
+    assert (labels["airflow-dag"], labels["airflow-task"], labels["airflow-map-index"]) == ("dag", "task", "4")
+    env = case.client.status(taken.state.id).tasks["t1"].spec["env"]
+    assert (env["TEAM"], env["AIRFLOW_CTX_DAG_ID"], env["AIRFLOW_CTX_MAP_INDEX"]) == ("b", "dag", "4")
+    assert labels["airflow-run"] == "manual?" + "x" * 193
+
+
+def test_a_note_that_cannot_be_read_stops(case: Case) -> None:
+    """Garbage in a note is neither taken for a delivery nor for none."""
+    state = case.job(FIRST)
+    case.end(state, "succeeded", FIRST)
+    Path(Notes(case.client, state)._stem + ".delivered").write_text("{")
+    with pytest.raises(CorruptFileError, match="delivered is no JSON"):
+        case.take(RETRY)

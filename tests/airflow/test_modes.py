@@ -1,0 +1,156 @@
+"""`AirExecutorOperator` in a real Airflow: on a worker, deferred, and without any worker."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from air_executor.client import Client
+from air_executor.core.state import JobState
+from tests.airflow.rig import Airflow, Run
+from tests.conftest import wait_for
+
+pytestmark = [pytest.mark.xdist_group("airflow"), pytest.mark.timeout(240)]
+
+MODES = {
+    "worker": "deferrable=False, poll_interval=0.2",
+    "deferred": "defer_after=0, poll_interval=0.2",
+    "workerless": "start_from_trigger=True, poll_interval=0.2",
+}
+
+
+def jobs_of(run: Run, task: str = "t") -> list[JobState]:
+    """Return the jobs of a task instance, oldest first."""
+    jobs = [job for job in Client(run.airflow.state_dir).all() if isinstance(job, JobState)]
+    wanted = {"airflow-dag": run.dag, "airflow-run": run.id, "airflow-task": task}
+    return sorted((job for job in jobs if wanted.items() <= job.spec.get("labels", {}).items()), key=lambda job: job.id)
+
+
+def start(airflow: Airflow, name: str, operator: str) -> dict[str, Run]:
+    """Run one task in each mode, all at once; return the runs by mode."""
+    for mode, words in MODES.items():
+        airflow.write_dag(f"{name}_{mode}", f"AirExecutorOperator(task_id='t', {operator}, {words})")
+    return {mode: airflow.trigger(f"{name}_{mode}") for mode in MODES}
+
+
+def at_work(run: Run) -> JobState:
+    """Wait until the task of a run's job runs, and return the job."""
+
+    def there() -> JobState | None:
+        found = [job for job in jobs_of(run) if job.phase == "running"]
+        return found[-1] if found else None
+
+    found = wait_for(there, 60, f"a job of {run.dag}")
+    assert found is not None
+    return found
+
+
+def has_ended(airflow: Airflow, job: JobState) -> bool:
+    """Tell whether a job has ended by now."""
+    return Client(airflow.state_dir).status(job.id).ended
+
+
+def has_two(run: Run) -> bool:
+    """Tell whether a task instance has two jobs by now."""
+    return len(jobs_of(run)) == 2
+
+
+SPLIT = """
+for city in Paris Lagos Quito; do
+  printf '{"command": "echo greeted %s"}\\n' "$city" >> "$AIR_QUEUE"
+done
+i=0; while [ $i -lt 300 ]; do echo "line $i"; i=$((i+1)); done
+echo '{"cities": 3}' > "$AIR_RESULT"
+"""
+
+
+def test_success(airflow: Airflow) -> None:
+    """A job that splits its work succeeds in every mode: results, each line once, what became of each task, a link."""
+    job = {"tasks": [{"id": "discover", "command": SPLIT}, {"id": "bye", "after": ["discover"], "command": "echo bye"}]}
+    for mode, run in start(airflow, "success", f"job={job!r}").items():
+        assert run.ended() == "success", run.log()
+        (found,) = jobs_of(run)
+        assert found.phase == "succeeded"
+        log = run.log()
+        printed = [line for line in log if " | " in line]
+        assert [line for line in printed if "line " in line] == [f"discover | line {n}" for n in range(300)], mode
+        assert sorted(line.split(" | ")[1] for line in printed if "line" not in line) == [
+            "bye",
+            "greeted Lagos",
+            "greeted Paris",
+            "greeted Quito",
+        ]
+        assert any(line.startswith(f"Submitted job {found.id} in ") for line in log)
+        assert any(line.startswith(f"job {found.id} succeeded: 5 runs, ") for line in log)
+        assert run.xcom()["discover"] == {"cities": 3}
+        outcome = run.xcom("outcome")
+        assert (outcome["job"], outcome["phase"], outcome["runs"]) == (found.id, "succeeded", 5)
+        assert len([task for task in outcome["tasks"] if task.get("queued_by") == "discover"]) == 3
+        assert all(task["attempts"][0]["reason"] == "ok" for task in outcome["tasks"])
+        links = airflow.ask("GET", f"{run.path}/taskInstances/t/links")["extra_links"]
+        assert links == {"Air-Executor job": f"http://127.0.0.1:9464/jobs/{found.id}"}
+        if mode != "workerless":
+            assert run.ti()["rendered_fields"]["outcome"]["runs"] == 5
+
+
+def test_failure_with_retries(airflow: Airflow) -> None:
+    """Each retry is a job of its own; the last failure fails the task, with the reason in its log."""
+    retries = "retries=1, retry_delay=timedelta(seconds=0)"
+    for run in start(airflow, "failure", f"command='echo so far; exit 3', {retries}").values():
+        assert run.ended() == "failed"
+        assert [job.phase for job in jobs_of(run)] == ["failed", "failed"]
+        assert run.ti()["try_number"] == 2
+        for number, job in enumerate(jobs_of(run), 1):
+            log = run.log(number=number)
+            assert log.count("t1 | so far") == 1
+            assert any(f"job {job.id} failed (error); task t1 failed (error, exit code 3)" in line for line in log), log
+
+
+def test_mark_failed(airflow: Airflow) -> None:
+    """Who marks a task as failed cancels its job."""
+    for run in start(airflow, "mark", "command='sleep 300'").values():
+        job = at_work(run)
+        if "worker" not in run.dag.split("_"):
+            run.wait("deferred")
+        run.mark("failed")
+        wait_for(partial(has_ended, airflow, job), 60, f"the end of {job.id}")
+        assert jobs_of(run)[0].phase == "cancelled"
+        assert len(jobs_of(run)) == 1
+
+
+def test_clear_at_work(airflow: Airflow) -> None:
+    """Who clears a task whose job is at work gets a new one, started after the old one has ended."""
+    flag = airflow.home / "may-end"
+    command = f"if [ -e {flag} ]; then echo second; else sleep 300; fi"
+    runs = start(airflow, "clear", f"command={command!r}, retries=1, retry_delay=timedelta(seconds=0)")
+    for run in runs.values():
+        at_work(run)
+        if "worker" not in run.dag.split("_"):
+            run.wait("deferred")
+    flag.touch()
+    for run in runs.values():
+        run.clear()
+    for mode, run in runs.items():
+        wait_for(partial(has_two, run), 60, f"the next job of {run.dag}")
+        assert run.ended() == "success", (mode, run.log(number=2))
+        first, second = jobs_of(run)
+        assert (first.phase, second.phase) == ("cancelled", "succeeded")
+        assert first.finished_at is not None
+        assert second.started_at is not None
+        assert first.finished_at <= second.started_at
+        assert "t1 | second" in run.log(number=2)
+
+
+def test_clear_after_success(airflow: Airflow, tmp_path: Path) -> None:
+    """Who clears a task that has succeeded gets it run anew."""
+    count = tmp_path / "count"
+    runs = start(airflow, "anew", f"command='echo >> {count}.$AIRFLOW_CTX_DAG_ID'")
+    for run in runs.values():
+        assert run.ended() == "success"
+        run.clear()
+    for mode, run in runs.items():
+        wait_for(partial(has_two, run), 60, f"the next job of {run.dag}")
+        assert run.ended() == "success", mode
+        assert len(Path(f"{count}.{run.dag}").read_text()) == 2

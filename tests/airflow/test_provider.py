@@ -1,0 +1,230 @@
+"""What else Airflow finds in the package: provider, connection, sensor, decorator, mapped tasks, examples."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from air_executor.client import Client
+from air_executor.core.spec import parse_job
+from tests.airflow.conftest import programs
+from tests.airflow.rig import Airflow, manager
+from tests.airflow.test_modes import MODES, has_ended, jobs_of, start
+from tests.conftest import wait_for
+
+pytestmark = [pytest.mark.xdist_group("airflow"), pytest.mark.timeout(240)]
+
+EXAMPLES = Path(__file__).parents[2] / "examples" / "airflow"
+
+
+def test_airflow_finds_the_provider(airflow: Airflow) -> None:
+    """`airflow providers` list it with all that it brings, and nothing is wrong with what it says of itself."""
+    for words, wanted in (
+        (["providers", "list"], "air-executor"),
+        (["providers", "get", "air-executor", "--full"], "AirExecutorHook"),
+        (["providers", "hooks"], "air_executor"),
+        (["providers", "links"], "AirExecutorJobLink"),
+    ):
+        code, printed = airflow.run(*words, "--output", "json")
+        assert code == 0, printed
+        assert wanted in printed
+        assert "WARNING" not in printed.upper(), printed
+
+
+def test_connection(airflow: Airflow, tmp_path: Path) -> None:
+    """A connection names the state directory, the queue and the page; its test says what is amiss."""
+    extra = {"state_dir": str(airflow.state_dir), "backend": "local", "queue": "airflow"}
+    one = {"connection_id": "jobs", "conn_type": "air_executor", "host": "page.example", "extra": json.dumps(extra)}
+    assert airflow.ask("POST", "connections/test", json=one)["status"] is True
+    for wrong, words in (
+        ({"state_dir": str(tmp_path / "none")}, "no directory"),
+        ({"state_dir": str(tmp_path)}, "no manager is at work"),
+        ({"backend": "docker"}, "uses the backend local, not docker"),
+        ({"stat_dir": "x"}, "unknown extra stat_dir"),
+    ):
+        answer = airflow.ask("POST", "connections/test", json={**one, "extra": json.dumps({**extra, **wrong})})
+        assert answer["status"] is False
+        assert words in answer["message"]
+    airflow.ask("POST", "connections", json=one)
+    for mode, run in start(airflow, "connection", "command='true', air_executor_conn_id='jobs'").items():
+        assert run.ended() == "success", (mode, run.log())
+        (job,) = jobs_of(run)
+        assert job.queue == "airflow"
+        assert run.xcom("_link_AirExecutorJobLink") == f"http://page.example/jobs/{job.id}"
+
+
+def test_wrong_job(airflow: Airflow) -> None:
+    """A job that is none fails at once, with one line that says what is wrong; a worker does not even retry it."""
+    operator = "job={'tasks': [{'comand': 'true'}]}, retries=1, retry_delay=timedelta(seconds=0)"
+    for mode, run in start(airflow, "wrong", operator).items():
+        assert run.ended() == "failed"
+        assert jobs_of(run) == []
+        assert run.ti()["try_number"] == (2 if mode == "workerless" else 1)
+        assert any("comand" in line and "task t" in line for line in run.log())
+
+
+REFUSED = """
+import sys
+from air_executor.airflow.operators import AirExecutorOperator
+from airflow.sdk import DAG
+for given in {cases!r}:
+    with DAG(dag_id="d"):
+        other = AirExecutorOperator(task_id="other", command="true")
+        try:
+            AirExecutorOperator(task_id="t", start_from_trigger=True, **eval(given))
+        except ValueError as error:
+            print(f"{{given}}: refused: {{error}}")
+        else:
+            print(f"{{given}}: taken")
+"""
+
+
+def test_without_worker_no_lazy_results(airflow: Airflow) -> None:
+    """What the triggerer cannot render, and would wait for without end, is refused where the DAG is written."""
+    pull = "{{{{ ti.xcom_pull('other'{}) }}}}"
+    cases = {
+        f"dict(command={pull.format('')!r})": "refused",
+        f"dict(job=dict(tasks=[dict(command=['a', {pull.format('')!r}])]))": "refused",
+        "dict(command=other.output)": "refused",
+        f"dict(command={pull.format(', map_indexes=-1')!r})": "taken",
+        "dict(command='{{ run_id }}')": "taken",
+    }
+    python = str(airflow.programs / "python")
+    words = [python, "-c", REFUSED.format(cases=list(cases))]
+    printed = subprocess.run(words, env=airflow.environ(), capture_output=True, text=True, check=True).stdout
+    for given, verdict in cases.items():
+        assert f"{given}: {verdict}" in printed
+
+
+def test_out_of_time(airflow: Airflow) -> None:
+    """At its `execution_timeout` a task fails and its job is cancelled, in every mode."""
+    for mode, run in start(airflow, "late", "command='sleep 300', execution_timeout=timedelta(seconds=4)").items():
+        assert run.ended() == "failed", mode
+        (job,) = jobs_of(run)
+        wait_for(partial(has_ended, airflow, job), 30, f"the end of {job.id}")
+        assert jobs_of(run)[0].phase == "cancelled"
+
+
+def test_sensor(airflow: Airflow) -> None:
+    """A sensor waits for a job that does not exist yet, and hands over its results; a failed job fails it."""
+    client = Client(airflow.state_dir)
+    imports = "from air_executor.airflow.sensors import AirExecutorJobSensor"
+    airflow.write_dag(
+        "sensor",
+        "AirExecutorJobSensor(task_id='deferred', job_id='theirs', poke_interval=0.2)\n"
+        "AirExecutorJobSensor(task_id='worker', job_id='theirs', poke_interval=0.2, deferrable=False)\n"
+        "AirExecutorJobSensor(task_id='failing', job_id='broken', poke_interval=0.2)",
+        imports,
+    )
+    run = airflow.trigger("sensor")
+    run.wait("deferred", task="deferred")
+    run.wait("running", task="worker")
+    client.submit(parse_job({"id": "theirs", "tasks": [{"command": "echo 7 > $AIR_RESULT"}]}, "job"))
+    client.submit(parse_job({"id": "broken", "tasks": [{"command": "exit 4"}]}, "job"))
+    assert run.ended() == "failed"
+    assert run.xcom(task="deferred") == {"t1": 7}
+    assert run.xcom(task="worker") == {"t1": 7}
+    assert run.state("failing") == "failed"
+    assert any("job broken failed (error); task t1 failed (error, exit code 4)" in line for line in run.log("failing"))
+
+
+FUNCTION = '''
+@task.air_executor(defer_after=0, poll_interval=0.2)
+def double(number, by=2):
+    """Its body runs elsewhere."""
+    import os
+
+    print("in job", os.environ["AIR_JOB_ID"])
+    with open(os.environ["AIR_QUEUE"], "a") as queue:
+        queue.write('{"command": "echo queued"}')
+    return {"number": number * by}
+
+@task
+def one():
+    return 21
+
+@task.air_executor(deferrable=False)
+def check(found):
+    assert found == {"number": 42}, found
+
+check(double(one()))
+'''
+
+
+def test_decorator(airflow: Airflow) -> None:
+    """The body of a decorated function runs in a runner, with values from and for other tasks."""
+    airflow.write_dag("decorated", FUNCTION)
+    run = airflow.trigger("decorated")
+    assert run.ended() == "success", run.log("double") + run.log("check")
+    assert run.xcom(task="double") == {"number": 42}
+    (job,) = jobs_of(run, "double")
+    assert f"t1 | in job {job.id}" in run.log("double")
+    assert any(line.endswith(" | queued") for line in run.log("double"))
+
+
+def test_mapped(airflow: Airflow) -> None:
+    """Each index of a mapped task is a job of its own, also where the operator asks for no worker."""
+    airflow.write_dag(
+        "each_index",
+        "AirExecutorOperator.partial(task_id='t', start_from_trigger=True, poll_interval=0.2)"
+        ".expand(command=['echo 1 > $AIR_RESULT', 'echo 2 > $AIR_RESULT', 'echo 3 > $AIR_RESULT'])",
+    )
+    run = airflow.trigger("each_index")
+    assert run.ended() == "success"
+    assert sorted(run.xcom(map_index=index) for index in range(3)) == [1, 2, 3]
+    assert len(jobs_of(run)) == 3
+
+
+def test_a_hundred_fast_tasks(airflow: Airflow) -> None:
+    """Of a hundred tasks that end at once, deferred or workerless, none fails falsely, and none runs twice."""
+    for mode in ("deferred", "workerless"):
+        airflow.write_dag(
+            f"hundred_{mode}",
+            f"for n in range(50):\n    AirExecutorOperator(task_id=f't{{n}}', command='true', {MODES[mode]})",
+        )
+    runs = [airflow.trigger(f"hundred_{mode}") for mode in ("deferred", "workerless")]
+    for run in runs:
+        assert run.ended(200) == "success"
+        found = airflow.ask("GET", f"{run.path}/taskInstances?limit=100")["task_instances"]
+        assert [ti["try_number"] for ti in found] == [1] * 50
+        assert sum(len(jobs_of(run, f"t{number}")) for number in range(50)) == 50
+
+
+@pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.py")), ids=lambda path: path.stem)
+def test_examples(airflow: Airflow, path: Path) -> None:
+    """Each example is a DAG that succeeds as it is."""
+    folder = airflow.home / "dags"
+    for beside in [*EXAMPLES.glob("*.yaml"), path]:
+        shutil.copy(beside, folder)
+    shutil.copytree(EXAMPLES / "steps", folder / "steps", dirs_exist_ok=True)
+    wait_for(partial(airflow.knows, path.stem), 60, path.stem)
+    airflow.ask("PATCH", f"dags/{path.stem}", json={"is_paused": False})
+    run = airflow.trigger(path.stem)
+    tasks = [ti["task_id"] for ti in airflow.ask("GET", f"{run.path}/taskInstances")["task_instances"]]
+    assert run.ended(120) == "success", [line for task in tasks for line in run.log(task)]
+
+
+def test_the_oldest(tmp_path: Path) -> None:
+    """`airflow dags test` in the oldest supported version: deferred and on a worker, with a result handed on."""
+    old = Airflow(programs("AIR_TEST_OLDEST_AIRFLOW"), tmp_path, tmp_path / "state")
+    assert old.run("db", "migrate")[0] == 0
+    (tmp_path / "dags" / "old.py").write_text(
+        "from datetime import datetime\nfrom airflow import DAG\n"
+        "from air_executor.airflow.operators import AirExecutorOperator\n"
+        "with DAG(dag_id='old', schedule=None, start_date=datetime(2026, 1, 1)):\n"
+        "    first = AirExecutorOperator(task_id='first', command='echo far; echo 5 > $AIR_RESULT', defer_after=0)\n"
+        "    first >> AirExecutorOperator(\n"
+        "        task_id='second', command=\"echo got {{ ti.xcom_pull('first') }}\", start_from_trigger=True\n    )\n"
+    )
+    with manager(old.state_dir):
+        code, printed = old.run("dags", "test", "old")
+    assert code == 0, printed
+    assert "t1 | far" in printed
+    assert "t1 | got 5" in printed
+    assert "DagRun Finished" in printed
+    assert "state=success" in printed

@@ -1,0 +1,155 @@
+"""What happens to a job while parts of Airflow are killed and come back: nothing; it is started once."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+import pytest
+
+from air_executor.client import Client
+from tests.airflow.rig import Airflow, Run
+from tests.airflow.test_modes import MODES, at_work, jobs_of
+from tests.conftest import wait_for
+
+pytestmark = [pytest.mark.xdist_group("airflow"), pytest.mark.timeout(300)]
+
+COUNTING = """
+echo >> {folder}/$AIRFLOW_CTX_DAG_ID.started
+i=0; while [ ! -e {folder}/may-end ]; do echo "line $i"; i=$((i+1)); sleep 0.02; done
+echo last
+"""
+
+
+@pytest.fixture
+def counting(tmp_path: Path) -> tuple[str, Callable[[Run], int], Callable[[], None]]:
+    """Return a command that prints until it may end, how often it was started, and what lets it end."""
+    return (
+        COUNTING.format(folder=tmp_path),
+        lambda run: len((tmp_path / f"{run.dag}.started").read_text()),
+        (tmp_path / "may-end").touch,
+    )
+
+
+def numbered(run: Run, *tries: int) -> list[str]:
+    """Return what the task printed, as Airflow's log view shows it over these tries, in order."""
+    lines = [line for number in tries for line in run.log(number=number)]
+    return [line.removeprefix("t1 | ") for line in lines if line.startswith("t1 | ")]
+
+
+def exact(printed: list[str]) -> bool:
+    """Tell whether every line is there, once, in order."""
+    return printed == [*(f"line {number}" for number in range(len(printed) - 1)), "last"]
+
+
+def shown(airflow: Airflow, run: Run) -> int:
+    """Return how many bytes of the job's log Airflow was shown."""
+    (job,) = jobs_of(run)
+    note = Path(f"{Client(airflow.state_dir).layout.root}/airflow/{job.id}-{job.uid}.shown")
+    text = note.read_bytes()[16:].strip(b"\0 \n") if note.exists() else b""
+    return int(text or b"0")
+
+
+def wait_for_lines(airflow: Airflow, run: Run) -> None:
+    """Wait until Airflow's log has got further."""
+    before = shown(airflow, run)
+    wait_for(lambda: shown(airflow, run) > before + 200, 60, f"more lines of {run.dag}")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_triggerer(
+    airflow: Airflow, counting: tuple[str, Callable[[Run], int], Callable[[], None]], number: int
+) -> None:
+    """The end of a triggerer, and its death, leave the job untouched; the next one goes on with its log."""
+    command, starts, let_end = counting
+    runs = []
+    for mode in ("deferred", "workerless"):
+        name = f"triggerer_{mode}_{number}"
+        airflow.write_dag(name, f"AirExecutorOperator(task_id='t', command={command!r}, {MODES[mode]})")
+        runs.append(airflow.trigger(name))
+    before = [at_work(run) for run in runs]
+    for run in runs:
+        run.wait("deferred")
+        wait_for_lines(airflow, run)
+    airflow.stop("triggerer", number)
+    airflow.start("triggerer")
+    for run in runs:
+        wait_for_lines(airflow, run)
+    let_end()
+    for run, job in zip(runs, before, strict=True):
+        assert run.ended() == "success", run.log()
+        assert [(found.id, found.uid) for found in jobs_of(run)] == [(job.id, job.uid)]
+        assert starts(run) == 1
+        assert run.ti()["try_number"] == 1
+        printed = numbered(run, 1)
+        if number == signal.SIGKILL:  # the line that was just being shown may come twice
+            printed = [line for line, after in zip(printed, [*printed[1:], ""], strict=True) if line != after]
+        assert exact(printed), printed
+
+
+def test_scheduler(airflow: Airflow, counting: tuple[str, Callable[[Run], int], Callable[[], None]]) -> None:
+    """A scheduler that is killed and started again finds the jobs of deferred tasks as they were."""
+    command, starts, let_end = counting
+    airflow.write_dag("scheduler", f"AirExecutorOperator(task_id='t', command={command!r}, {MODES['deferred']})")
+    run = airflow.trigger("scheduler")
+    at_work(run)
+    run.wait("deferred")
+    airflow.stop("scheduler", signal.SIGKILL)
+    wait_for_lines(airflow, run)
+    airflow.start("scheduler")
+    let_end()
+    assert run.ended() == "success", run.log()
+    assert starts(run) == 1
+    assert run.ti()["try_number"] == 1
+    assert exact(numbered(run, 1))
+
+
+@pytest.mark.parametrize("whole", [False, True], ids=["task process", "worker"])
+def test_worker(
+    airflow: Airflow, counting: tuple[str, Callable[[Run], int], Callable[[], None]], *, whole: bool
+) -> None:
+    """After the kill -9 of a worker the next try attaches to the job, which goes on and is started once.
+
+    Of its process with the user's code, or of the one that supervises that, too: then nobody tells Airflow.
+    """
+    command, starts, let_end = counting
+    retries = "retries=1, retry_delay=timedelta(seconds=0)"
+    name = f"worker_{whole}"
+    airflow.write_dag(name, f"AirExecutorOperator(task_id='t', command={command!r}, {retries}, {MODES['worker']})")
+    run = airflow.trigger(name)
+    job = at_work(run)
+    wait_for_lines(airflow, run)
+    pid = int(run.ti()["pid"])
+    supervisor = psutil.Process(pid).ppid()
+    for victim in [supervisor, pid] if whole else [pid]:
+        os.kill(victim, signal.SIGKILL)
+    wait_for(lambda: run.ti()["try_number"] == 2 and run.state() == "running", 90, "the next try")
+    wait_for_lines(airflow, run)
+    let_end()
+    assert run.ended() == "success", run.log(number=2)
+    assert [(found.id, found.uid) for found in jobs_of(run)] == [(job.id, job.uid)]
+    assert starts(run) == 1
+    assert any(line.startswith(f"Attached to job {job.id}") for line in run.log(number=2))
+    printed = numbered(run, 1, 2)
+    printed = [line for line, after in zip(printed, [*printed[1:], ""], strict=True) if line != after]
+    assert exact(printed), printed
+
+
+def test_runner(airflow: Airflow) -> None:
+    """After the kill -9 of a runner the job says so, and its own budget of the platform's faults repeats it."""
+    airflow.write_dag(
+        "runner", f"AirExecutorOperator(task_id='t', command='echo pid $$; sleep 300', {MODES['deferred']})"
+    )
+    run = airflow.trigger("runner")
+    job = at_work(run)
+    client = Client(airflow.state_dir)
+    log = client.log(job.id, "t1", 1)
+    pid = int(wait_for(lambda: log.exists() and log.read_text().removeprefix("pid ").strip(), 30, "the pid"))
+    os.killpg(os.getpgid(pid), signal.SIGKILL)
+    wait_for(lambda: client.status(job.id).tasks["t1"].attempts, 60, "the end of the run")
+    assert client.status(job.id).tasks["t1"].attempts[0].reason == "lost"
+    run.mark("failed")
+    wait_for(lambda: client.status(job.id).ended, 60, "the end of the job")
