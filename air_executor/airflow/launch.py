@@ -1,0 +1,226 @@
+"""What Airflow's executor does on the volume: workloads become jobs, and jobs' ends become verdicts.
+
+Each workload lies, with the token of its task instance, in a file of its own that only its owner may read; the job
+names the file, and its runner deletes it. Called by `executor`; knows nothing of Airflow.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import time
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from air_executor.airflow import forkclient
+from air_executor.airflow.follow import what_failed
+from air_executor.airflow.workload import TAKEN_EXIT
+from air_executor.client import Client
+from air_executor.core.plaintext import clean_log
+from air_executor.core.spec import Job, parse_job
+from air_executor.core.state import SUCCEEDED, Done, JobState, Running
+from air_executor.errors import AlreadyExistsError, BadInputError
+from air_executor.store import files
+from air_executor.store.inbox import Request
+from air_executor.store.logs import open_log
+
+OPTIONS = ("image", "env", "secrets", "mounts", "resources", "network", "grace")
+"""Fields of a task that settings and DAGs may give; the others are Airflow's to decide."""
+LOG_LABEL = "airflow-log"
+_FILE = "workload.json"
+_IN_CONTAINER = "/air-workload"
+_MOST_PRIORITY = 1_000_000
+_LONGEST_LABEL = 256
+_TAIL = 2000
+
+
+class Workload(NamedTuple):
+    """One task instance that Airflow wants to run now."""
+
+    name: str
+    """A UUID that Airflow has given to this start of it, and to no other."""
+    text: str
+    """What its runner must know; holds a token."""
+    labels: Mapping[str, str]
+    """What people should see of it."""
+    queue: str
+    priority: int
+    options: Mapping[str, Any]
+    """Of its DAG; see `OPTIONS`."""
+
+
+class Settings(NamedTuple):
+    """How runners are started."""
+
+    options: Mapping[str, Any]
+    """For all tasks; a task's own win."""
+    python: str | None = None
+    """The interpreter that has Airflow; without one this process's own, in an image `python`."""
+    fork_server_idle: int = 600
+    """Seconds that a fork server waits for the next task before it leaves; 0: each task imports Airflow itself."""
+
+
+class Verdict(NamedTuple):
+    """How the job of a task instance ended."""
+
+    ran: bool
+    """Its program came to its end; how the task fared, it told Airflow itself."""
+    why: str | None
+    """Why it did not."""
+
+
+def job_id(name: str) -> str:
+    """Return the id of the job of a workload."""
+    return f"af-{name}"
+
+
+class Launcher:
+    """One state directory, as an executor uses it."""
+
+    def __init__(self, client: Client, settings: Settings) -> None:
+        self.client = client
+        self._settings = settings
+        self._folder = f"{client.layout.root}/airflow/workloads"
+
+    def launch(self, workload: Workload) -> str:
+        """Submit the job of a workload and return its id; one that is there was submitted before a crash.
+
+        Raises:
+            BadInputError: what its DAG or the settings want of it is wrong.
+            StoreError: the volume refused; nothing was submitted.
+        """
+        name = job_id(workload.name)
+        if self.client.jobs.find(name) is None:
+            job = self._job(workload, name)
+            self._put(name, workload.text)
+            with contextlib.suppress(AlreadyExistsError):
+                self.client.submit(job)
+        return name
+
+    def _job(self, workload: Workload, name: str) -> Job:
+        options = merged(self._settings.options, workload.options)
+        folder = f"{self._folder}/{name}"
+        if options.get("image"):
+            mount = {"source": folder, "target": _IN_CONTAINER}
+            options["mounts"] = [*options.get("mounts", ()), mount]
+            command = _program(self._settings.python or "python", f"{_IN_CONTAINER}/{_FILE}")
+        elif self._settings.python or not self._settings.fork_server_idle:
+            command = _program(self._settings.python or sys.executable, f"{folder}/{_FILE}")
+        else:
+            script = os.path.abspath(forkclient.__file__)
+            idle = str(self._settings.fork_server_idle)
+            command = [sys.executable, "-I", "-S", script, f"{folder}/{_FILE}", idle]
+        return parse_job(
+            {
+                "id": name,
+                "queue": workload.queue,
+                "priority": max(-_MOST_PRIORITY, min(_MOST_PRIORITY, workload.priority)),
+                "labels": {key: printable(value) for key, value in workload.labels.items()},
+                "tasks": [{**options, "id": "task", "command": command}],
+            },
+            "executor_config",
+        )
+
+    def _put(self, name: str, text: str) -> None:
+        """Write the file of a workload, anew if one was left by a crash just before its job was submitted."""
+        folder = f"{self._folder}/{name}"
+        path = f"{folder}/{_FILE}"
+        files.make_dir(self._folder)
+        try:
+            with contextlib.suppress(FileExistsError):
+                os.mkdir(folder, 0o700)
+            files.remove(path)
+            fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+            try:
+                files.write_all(fd, text.encode())
+            finally:
+                os.close(fd)
+        except OSError as error:
+            files.fail("write", path, error)
+        for made in (path, folder):
+            files.hand_over(made, self.client.layout.root)
+
+    def forget(self, name: str) -> None:
+        """Remove the workload of a job, if it was not taken: no runner starts it any more."""
+        files.remove(f"{self._folder}/{name}/{_FILE}")
+        with contextlib.suppress(OSError):
+            os.rmdir(f"{self._folder}/{name}")
+
+    def sweep(self, older_than: float) -> None:
+        """Forget workloads older than so many seconds: their tokens have expired, and who wrote them has crashed.
+
+        Raises:
+            StoreError: the volume refused.
+        """
+        for name in files.list_folders(self._folder):
+            if files.changed_at(f"{self._folder}/{name}") < time.time() - older_than:
+                self.forget(name)
+
+    def cancel(self, name: str) -> None:
+        """Have a job stopped, and never started if it was not yet.
+
+        Raises:
+            StoreError: the volume refused.
+        """
+        self.forget(name)
+        self.client.inbox.post(Request("cancel", name), time.time())
+
+    def verdict(self, state: JobState) -> Verdict | None:
+        """Return how a job ended, None while it has not."""
+        if not state.ended:
+            return None
+        return Verdict(ran=True, why=None) if state.phase == SUCCEEDED else Verdict(ran=False, why=self._why(state))
+
+    def _why(self, state: JobState) -> str:
+        task = state.tasks["task"]
+        parts = [what_failed(state)]
+        earlier = task.attempts if isinstance(task.status, Done) and not task.attempts else task.attempts[:-1]
+        parts += [f"run {one.seq} {one.reason}{f': {one.message}' if one.message else ''}" for one in earlier]
+        if any(one.exit_code == TAKEN_EXIT for one in task.attempts):
+            parts.append("it had been started before, and is not started twice")
+        elif tail := self._last_line(state):
+            parts.append(f"last line of its output: {tail}")
+        return "; ".join(parts)
+
+    def _last_line(self, state: JobState) -> str:
+        file = open_log(self.client.layout, state, "task", state.seq) if state.seq else None
+        if file is None:
+            return ""
+        with file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - _TAIL))
+            lines = file.read(_TAIL).decode(errors="replace").strip().splitlines()
+        return clean_log(lines[-1])[:300] if lines else ""
+
+    def where(self, state: JobState) -> str:
+        """Return one line on what a job is doing, for people."""
+        status = state.tasks["task"].status
+        runner = self.client.runners(state).get("task")
+        place = f" on {runner.backend} ({runner.name or runner.host})" if runner else ""
+        run = f", run {status.seq}{place}" if isinstance(status, Running) else ""
+        return f"Air-Executor job {state.id}: {state.phase}{run}, in {self.client.layout.root}"
+
+
+def merged(shared: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options of a task: its own win, and its variables join those of all.
+
+    Raises:
+        BadInputError: there is one that is Airflow's to decide.
+    """
+    for options in (shared, own):
+        if unknown := sorted(options.keys() - set(OPTIONS)):
+            msg = f"air_executor: cannot set {', '.join(unknown)} of a task; there are {', '.join(OPTIONS)}"
+            raise BadInputError(msg)
+    both = {**shared, **own}
+    if "env" in shared and "env" in own:
+        both["env"] = {**shared["env"], **own["env"]}
+    return both
+
+
+def printable(text: str) -> str:
+    """Return a text as the value of a label."""
+    return "".join(char if char.isprintable() else "?" for char in text)[:_LONGEST_LABEL]
+
+
+def _program(python: str, file: str) -> list[str]:
+    return [python, "-m", "air_executor.airflow.workload", file]

@@ -1,0 +1,70 @@
+"""Run one Airflow workload, once: the program of a runner, and what a child of the fork server does.
+
+`python -m air_executor.airflow.workload FILE` runs it in this process, which is what containers do. The file holds the
+token of the task instance, so it is deleted before anything else happens; that also is why it starts once at most.
+Knows nothing of executors, jobs or state directories.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from importlib import import_module
+
+LARGEST = 16 << 20
+_NEEDED = (
+    "airflow.executors.workloads",
+    "airflow.sdk.execution_time.execute_workload",
+    "airflow.sdk.execution_time.supervisor",
+    "airflow.sdk.execution_time.task_runner",
+    "airflow.settings",
+)
+TAKEN_EXIT = 75
+"""Exit code where the workload has been started before, or was taken back."""
+
+
+def take(path: str) -> str | None:
+    """Return what a file holds and delete it; None if it is gone, because somebody else has taken it.
+
+    Raises:
+        OSError: it cannot be read or deleted.
+    """
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        with open(fd, "rb") as file:
+            found = file.read(LARGEST)
+        os.unlink(path)
+    except FileNotFoundError:
+        return None
+    return found.decode()
+
+
+def preload() -> None:
+    """Import what every workload needs; that costs some seconds of CPU, so the fork server does it once."""
+    for name in _NEEDED:
+        import_module(name)
+
+
+def execute(path: str) -> int:
+    """Run the workload of a file; return the exit code of the runner.
+
+    That of a task which fails is 0, too: its outcome reaches Airflow through its API. Any other code means that the
+    task could not be run as it should.
+    """
+    try:
+        text = take(path)
+    except OSError as error:
+        sys.stderr.write(f"cannot take the workload {path}: {error.strerror}\n")
+        return 1
+    if text is None:
+        sys.stderr.write(f"{path} is gone: this workload has been started before, or was taken back\n")
+        return TAKEN_EXIT
+    from airflow.executors import workloads  # noqa: PLC0415 - some seconds of CPU, only where there is something to do
+    from airflow.sdk.execution_time.execute_workload import execute_workload  # noqa: PLC0415
+
+    execute_workload(workloads.ExecuteTask.model_validate_json(text))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(execute(sys.argv[1]))
