@@ -17,7 +17,7 @@ from air_executor.airflow import forkclient
 from air_executor.airflow.follow import what_failed
 from air_executor.airflow.workload import TAKEN_EXIT
 from air_executor.client import Client
-from air_executor.core.plaintext import clean_log
+from air_executor.core.plaintext import plain_log
 from air_executor.core.spec import Job, parse_job
 from air_executor.core.state import SUCCEEDED, Done, JobState, Running
 from air_executor.errors import AlreadyExistsError, BadInputError
@@ -102,8 +102,9 @@ class Launcher:
         options = merged(self._settings.options, workload.options)
         folder = f"{self._folder}/{name}"
         if options.get("image"):
-            mount = {"source": folder, "target": _IN_CONTAINER}
-            options["mounts"] = [*options.get("mounts", ()), mount]
+            mounts = options.get("mounts", [])
+            if isinstance(mounts, list):  # otherwise it is refused below
+                options["mounts"] = [*mounts, {"source": folder, "target": _IN_CONTAINER}]
             command = _program(self._settings.python or "python", f"{_IN_CONTAINER}/{_FILE}")
         elif self._settings.python or not self._settings.fork_server_idle:
             command = _program(self._settings.python or sys.executable, f"{folder}/{_FILE}")
@@ -190,7 +191,7 @@ class Launcher:
         with file:
             file.seek(max(0, file.seek(0, os.SEEK_END) - _TAIL))
             lines = file.read(_TAIL).decode(errors="replace").strip().splitlines()
-        return clean_log(lines[-1])[:300] if lines else ""
+        return plain_log(lines[-1])[:300] if lines else ""
 
     def where(self, state: JobState) -> str:
         """Return one line on what a job is doing, for people."""
@@ -212,7 +213,7 @@ def merged(shared: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
             msg = f"air_executor: cannot set {', '.join(unknown)} of a task; there are {', '.join(OPTIONS)}"
             raise BadInputError(msg)
     both = {**shared, **own}
-    if "env" in shared and "env" in own:
+    if all(isinstance(options.get("env"), Mapping) for options in (shared, own)):
         both["env"] = {**shared["env"], **own["env"]}
     return both
 

@@ -1,0 +1,235 @@
+"""Drives `AirExecutor` without a scheduler, on a state directory without a manager; run with Airflow's own Python.
+
+Prints one JSON object: what was seen, by the name of the test in `test_decisions` that judges it.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import uuid
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+from airflow.executors.workloads import ExecuteTask
+from airflow.models.taskinstancekey import TaskInstanceKey
+
+from air_executor.airflow.executor import AirExecutor
+from air_executor.core.state import FAILED, SUCCEEDED, Done, JobState
+from air_executor.store import codec
+
+HOME = Path(sys.argv[1])
+
+
+class Stage:
+    """An executor, task instances for it, and jobs' ends as a manager would write them."""
+
+    def __init__(self, name: str, parallelism: int = 4) -> None:
+        self.executor = self.another(HOME / name, parallelism)
+
+    def another(self, state_dir: Path, parallelism: int = 4) -> AirExecutor:
+        """Return an executor on a state directory, as another scheduler would have one."""
+        made = AirExecutor(parallelism=parallelism)
+        made.conf = _Conf({"state_dir": str(state_dir)})
+        made.start()
+        return made
+
+    def queue(self, task: str, try_number: int = 1) -> Any:
+        """Queue a task instance and return its workload."""
+        ti = {
+            "id": str(uuid.uuid4()),
+            "dag_version_id": str(uuid.uuid4()),
+            "task_id": task,
+            "dag_id": "d",
+            "run_id": "r",
+            "try_number": try_number,
+            "pool_slots": 1,
+            "queue": "default",
+            "priority_weight": 1,
+            "external_executor_id": str(uuid.uuid4()),
+        }
+        workload = ExecuteTask.model_validate(
+            {
+                "ti": ti,
+                "token": "t",
+                "dag_rel_path": "d.py",
+                "bundle_info": {"name": "b"},
+                "log_path": f"{task}/{try_number}.log",
+            }
+        )
+        self.executor.queue_workload(workload, session=None)
+        return workload
+
+    def start(self, *tasks: str) -> list[Any]:
+        """Queue task instances and have them submitted."""
+        made = [self.queue(task) for task in tasks]
+        self.executor.heartbeat()
+        return made
+
+    def job(self, workload: Any) -> JobState:
+        """Return the job of a task instance."""
+        return self.executor._launcher.client.status(f"af-{workload.ti.external_executor_id}")
+
+    def end(self, workload: Any, phase: str = SUCCEEDED, reason: str = "ok") -> None:
+        """Write what a manager writes at the end of a job."""
+        state = self.job(workload)
+        state.phase, state.reason = phase, reason
+        state.started_at = state.finished_at = 1.0
+        state.tasks["task"].status = Done(phase, reason, 1.0)
+        state.tasks["task"].line = None
+        state.version += 1
+        Path(self.executor._launcher.client.layout.state(state.id)).write_bytes(codec.dump_job(state))
+
+    def events(self) -> dict[str, list[Any]]:
+        """Return what the scheduler is told, by task."""
+        found = self.executor.get_event_buffer()
+        return {key.task_id: [str(state), info] for key, (state, info) in found.items()}
+
+
+class _Conf:
+    def __init__(self, mine: Mapping[str, str]) -> None:
+        self._mine = mine
+
+    def get(self, section: str, key: str, fallback: Any = None) -> Any:
+        if section == "logging":
+            return str(HOME / "logs")
+        return self._mine.get(key, fallback) if section == "air_executor" else fallback
+
+    getjson = getint = get
+
+
+def slots() -> Any:
+    """Report free slots while jobs come and go, and how many are submitted at once."""
+    stage = Stage("slots", parallelism=2)
+    first, second, third = stage.start("a", "b", "c")
+    seen = [stage.executor.slots_available, len(stage.executor.queued_tasks)]
+    stage.end(second)
+    stage.executor.heartbeat()  # submits nothing yet: the slot is free from the end of this one on
+    stage.executor.heartbeat()
+    seen += [len(stage.executor.queued_tasks), stage.job(third).phase]
+    stage.end(first)
+    stage.end(third)
+    stage.executor.sync()
+    return [*seen, stage.executor.slots_available, stage.executor.slots_occupied]
+
+
+def reports() -> Any:
+    """Report what the scheduler is told of good and bad ends, once."""
+    stage = Stage("reports")
+    good, bad, _ = stage.start("good", "bad", "working")
+    stage.executor.sync()
+    before = stage.events()
+    stage.end(good)
+    stage.end(bad, FAILED, "start-failed")
+    stage.executor.sync()
+    told = stage.events()
+    stage.executor.sync()
+    log = (HOME / "logs/bad/1.log").read_text().splitlines()
+    return [before, told, stage.events(), [json.loads(line) for line in log], (HOME / "logs/good").exists()]
+
+
+def adopts() -> Any:
+    """Report which task instances another scheduler takes over, and that it reports what ended unseen."""
+    stage = Stage("adopts")
+    working, ended = stage.start("working", "ended")
+    stage.end(ended)
+    never = SimpleNamespace(
+        external_executor_id=str(uuid.uuid4()), key=TaskInstanceKey("d", "never", "r", 1, -1), task_id="never"
+    )
+    nameless = SimpleNamespace(
+        external_executor_id=None, key=TaskInstanceKey("d", "nameless", "r", 1, -1), task_id="nameless"
+    )
+    tis = [working.ti, ended.ti, never, nameless]
+    stage.executor.end()
+    stage.executor = stage.another(HOME / "adopts")
+    refused = [ti.task_id for ti in stage.executor.try_adopt_task_instances(tis)]
+    occupied = stage.executor.slots_occupied
+    stage.executor.sync()
+    return [refused, occupied, stage.events(), stage.executor.slots_occupied]
+
+
+def unreadable() -> Any:
+    """Report that a task instance is adopted whose job cannot be read: it may be at work."""
+    stage = Stage("unreadable")
+    (workload,) = stage.start("t")
+    path = Path(stage.executor._launcher.client.layout.state(stage.job(workload).id))
+    path.write_text("{")
+    stage.executor = stage.another(HOME / "unreadable")
+    refused = stage.executor.try_adopt_task_instances([workload.ti])
+    stage.executor.sync()
+    return [len(refused), stage.executor.slots_occupied, stage.events()]
+
+
+def removed() -> Any:
+    """Report what is said where somebody removed the job."""
+    stage = Stage("removed")
+    (workload,) = stage.start("t")
+    folder = Path(stage.executor._launcher.client.layout.job(stage.job(workload).id))
+    folder.rename(HOME / "elsewhere")
+    stage.executor.sync()
+    return [stage.events(), stage.executor.slots_occupied]
+
+
+def deferred() -> Any:
+    """Report what is said of a task instance that came back before its first runner's end was seen."""
+    stage = Stage("deferred")
+    (before,) = stage.start("t")
+    (after,) = stage.start("t")
+    stage.end(before)
+    stage.executor.sync()
+    seen = [stage.events(), stage.executor.slots_occupied]
+    stage.end(after)
+    stage.executor.sync()
+    return [*seen, stage.events(), stage.executor.slots_occupied]
+
+
+def revoked() -> Any:
+    """Report what is left of a task instance that is taken back: nothing that could start."""
+    stage = Stage("revoked")
+    (workload,) = stage.start("t")
+    queued = stage.queue("queued")
+    for one in (workload, queued):
+        stage.executor.revoke_task(ti=one.ti)
+    root = HOME / "revoked"
+    asked = [json.loads(path.read_text())["op"] for path in sorted((root / "inbox").glob("*.json"))]
+    left = [path.name for path in (root / "airflow/workloads").iterdir()]
+    return [asked, left, stage.executor.slots_occupied, stage.events()]
+
+
+def refused() -> Any:
+    """Report that a volume that refuses costs no task: it stays queued until it can be submitted."""
+    stage = Stage("refused")
+    blocked = HOME / "refused/airflow"
+    blocked.write_text("in the way")
+    (workload,) = stage.start("t")
+    seen = [list(stage.events()), len(stage.executor.queued_tasks)]
+    blocked.unlink()
+    stage.executor.heartbeat()
+    return [*seen, len(stage.executor.queued_tasks), stage.job(workload).phase]
+
+
+def unstarted() -> Any:
+    """Report that an executor which is never started, as in the API server, touches nothing."""
+    made = AirExecutor()
+    made.conf = _Conf({"state_dir": str(HOME / "unstarted")})
+    ti = SimpleNamespace(external_executor_id=str(uuid.uuid4()), try_number=1)
+    told = made.get_task_log(ti, 1)
+    return ["no job" in told[0][0], told[1], made.get_task_log(ti, 2), (HOME / "unstarted").exists()]
+
+
+CASES: list[Callable[[], Any]] = [
+    slots,
+    reports,
+    adopts,
+    unreadable,
+    removed,
+    deferred,
+    revoked,
+    refused,
+    unstarted,
+]
+
+if __name__ == "__main__":
+    (HOME / "seen.json").write_text(json.dumps({case.__name__: case() for case in CASES}))

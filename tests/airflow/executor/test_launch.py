@@ -1,0 +1,245 @@
+"""What the executor does on the volume: one job per workload, its token in one file, verdicts with their reasons."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from air_executor.airflow.launch import Launcher, Settings, Workload
+from air_executor.client import Client
+from air_executor.core.state import FAILED, SUCCEEDED, Attempt, Done, JobState, Running
+from air_executor.errors import BadInputError, StoreError
+
+NAME = "5f58ddf9-ebb1-4a7d-9d6f-55be3ff34752"
+JOB = f"af-{NAME}"
+TOKEN = "eyJhbGciOiJIUzUxMiJ9"  # noqa: S105 - looks like one, opens nothing
+
+
+@pytest.fixture
+def launcher(tmp_path: Path) -> Launcher:
+    """Return a launcher with a state directory that nobody manages."""
+    return make(tmp_path)
+
+
+def make(tmp_path: Path, **settings: Any) -> Launcher:
+    """Return a launcher with some settings."""
+    client = Client(tmp_path / "state")
+    client.jobs.prepare()
+    return Launcher(client, Settings(**{"options": {}, **settings}))
+
+
+def workload(options: Mapping[str, Any] | None = None, **more: Any) -> Workload:
+    """Return a workload."""
+    given = {"labels": {"airflow-task": "t"}, "queue": "default", "priority": 1, **more}
+    return Workload(name=NAME, text=f'{{"token": "{TOKEN}"}}', options=options or {}, **given)
+
+
+def file_of(launcher: Launcher) -> Path:
+    """Return where the workload lies."""
+    return Path(launcher.client.layout.root) / "airflow/workloads" / JOB / "workload.json"
+
+
+def task_of(launcher: Launcher) -> Mapping[str, Any]:
+    """Return the fields of the job's task."""
+    return launcher.client.status(JOB).tasks["task"].spec
+
+
+def test_token_in_one_file(launcher: Launcher) -> None:
+    """The token is in a file that its owner alone may read, in a folder that nobody else may enter; nowhere else."""
+    before = os.umask(0)
+    try:
+        assert launcher.launch(workload()) == JOB
+    finally:
+        os.umask(before)
+    file = file_of(launcher)
+    assert file.stat().st_mode & 0o777 == 0o600
+    assert file.parent.stat().st_mode & 0o777 == 0o700
+    written = [path for path in Path(launcher.client.layout.root).rglob("*") if path.is_file()]
+    assert [path for path in written if TOKEN in path.read_text()] == [file]
+    assert str(file) in task_of(launcher)["command"]
+
+
+def test_launched_once(launcher: Launcher) -> None:
+    """A job that is there was submitted before a crash: its runner may have the workload, so no other is written."""
+    launcher.launch(workload())
+    uid = launcher.client.status(JOB).uid
+    file_of(launcher).unlink()
+    launcher.launch(workload())
+    assert launcher.client.status(JOB).uid == uid
+    assert not file_of(launcher).exists()
+
+
+def test_crash_before_submit(launcher: Launcher) -> None:
+    """What a crash left just before the job was submitted is replaced: its token is older."""
+    file = file_of(launcher)
+    file.parent.mkdir(parents=True)
+    file.write_text("old")
+    launcher.launch(workload())
+    assert TOKEN in file.read_text()
+
+
+def test_planted_link(launcher: Launcher) -> None:
+    """A token is never written through a link that lies where its file should."""
+    file = file_of(launcher)
+    file.parent.mkdir(parents=True)
+    elsewhere = Path(launcher.client.layout.root) / "elsewhere"
+    file.symlink_to(elsewhere)
+    launcher.launch(workload())
+    assert not elsewhere.exists()
+    assert not file.is_symlink()
+
+
+def test_volume_refuses(launcher: Launcher) -> None:
+    """Where the workload cannot be written no job is submitted."""
+    folder = Path(launcher.client.layout.root) / "airflow"
+    folder.write_text("in the way")
+    with pytest.raises(StoreError):
+        launcher.launch(workload())
+    assert launcher.client.jobs.find(JOB) is None
+
+
+def test_job(launcher: Launcher) -> None:
+    """Queue, priority and labels are Airflow's; retries are, too, so the job has none."""
+    launcher.launch(workload(queue="slow", priority=2**31, labels={"airflow-dag": "a\nb" + "c" * 300}))
+    state = launcher.client.status(JOB)
+    assert (state.queue, state.priority) == ("slow", 1_000_000)
+    assert state.spec["labels"]["airflow-dag"] == "a?b" + "c" * 253
+    assert "retries" not in task_of(launcher)
+
+
+def test_programs(tmp_path: Path) -> None:
+    """The fork server's client runs it here; elsewhere the program that needs none, which sees its workload alone."""
+    made = {}
+    cases: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
+        ("here", {}, {}),
+        ("alone", {"fork_server_idle": 0}, {}),
+        ("named", {"python": "/opt/python"}, {}),
+        ("image", {}, {"image": "some/image"}),
+        ("own", {"python": "/opt/python"}, {"image": "some/image", "mounts": [{"source": "/logs", "target": "/logs"}]}),
+    ]
+    for name, settings, options in cases:
+        launcher = make(tmp_path / name, **settings)
+        launcher.launch(workload(options))
+        made[name] = task_of(launcher)
+    assert [made[name]["command"][0] for name in made] == [
+        sys.executable,
+        sys.executable,
+        "/opt/python",
+        "python",
+        "/opt/python",
+    ]
+    assert made["here"]["command"][1:3] == ["-I", "-S"]
+    assert made["here"]["command"][-1] == "600"
+    assert made["alone"]["command"][1:3] == ["-m", "air_executor.airflow.workload"]
+    folder = str(file_of(make(tmp_path / "image")).parent)
+    mount = {"source": folder, "target": "/air-workload"}
+    assert made["image"]["mounts"] == [mount]
+    assert made["image"]["command"][-1] == "/air-workload/workload.json"
+    assert len(made["own"]["mounts"]) == 2
+
+
+def test_options_merge(tmp_path: Path) -> None:
+    """A task's options win over those of all, and its variables join theirs."""
+    launcher = make(tmp_path, options={"env": {"A": "1", "B": "1"}, "network": "none", "grace": "5s"})
+    launcher.launch(workload({"env": {"B": "2"}, "network": "default"}))
+    task = task_of(launcher)
+    assert (task["env"], task["network"], task["grace"]) == ({"A": "1", "B": "2"}, "default", 5)
+
+
+@pytest.mark.parametrize(
+    ("options", "more", "message"),
+    [
+        ({"command": "true"}, {}, "cannot set command of a task; there are image"),
+        ({"retries": 3}, {}, "cannot set retries"),
+        ({"image": 5}, {}, "image"),
+        ({"env": "A=1"}, {}, "env"),
+        ({"image": "some/image", "mounts": "/logs"}, {}, "mounts"),
+        ({}, {"queue": "High Mem"}, "queue"),
+    ],
+)
+def test_refused(launcher: Launcher, options: Mapping[str, Any], more: Mapping[str, Any], message: str) -> None:
+    """What cannot be is refused before anything is written."""
+    with pytest.raises(BadInputError, match=message):
+        launcher.launch(workload(options, **more))
+    assert not file_of(launcher).exists()
+    assert launcher.client.jobs.find(JOB) is None
+
+
+def test_cancel(launcher: Launcher) -> None:
+    """What is cancelled before it started never does: its workload is gone, and its manager is asked."""
+    launcher.launch(workload())
+    launcher.cancel(JOB)
+    assert not file_of(launcher).parent.exists()
+    asked = [path.read_text() for path in Path(launcher.client.layout.inbox).glob("*.json")]
+    assert any('"cancel"' in text for text in asked)
+
+
+def test_sweep(launcher: Launcher) -> None:
+    """What a crash left is forgotten once its token has expired, and not before."""
+    launcher.launch(workload())
+    launcher.sweep(older_than=3600)
+    assert file_of(launcher).exists()
+    os.utime(file_of(launcher).parent, (1, 1))
+    launcher.sweep(older_than=3600)
+    assert not file_of(launcher).parent.exists()
+
+
+def ended(launcher: Launcher, phase: str, reason: str, code: int | None, *attempts: Attempt) -> JobState:
+    """Return the job of a workload as it is after its end."""
+    launcher.launch(workload())
+    state = launcher.client.status(JOB)
+    state.phase, state.reason = phase, reason
+    state.tasks["task"].status = Done(phase, reason, 1.0, exit_code=code)
+    state.tasks["task"].attempts = list(attempts)
+    state.seq = len(attempts)
+    return state
+
+
+def attempt(seq: int, reason: str, code: int | None = None, message: str | None = None) -> Attempt:
+    """Return one ended run."""
+    return Attempt(seq, 0, 1.0, 0.0, 1.0, 0.0, reason, exit_code=code, message=message)
+
+
+def test_verdicts(launcher: Launcher) -> None:
+    """While a job runs there is no verdict; when its program ended well, how the task fared is Airflow's business."""
+    launcher.launch(workload())
+    state = launcher.client.status(JOB)
+    assert launcher.verdict(state) is None
+    state.tasks["task"].status = Running(1, 0, 1.0)
+    assert launcher.verdict(state) is None
+    assert launcher.verdict(ended(launcher, SUCCEEDED, "ok", 0)) == (True, None)
+
+
+def test_why_lost(launcher: Launcher) -> None:
+    """After the loss of a runner the reason is the loss, not that the task was not started twice."""
+    lost, again = attempt(1, "lost", message="the node is gone"), attempt(2, "error", 75)
+    verdict = launcher.verdict(ended(launcher, FAILED, "error", 75, lost, again))
+    assert verdict is not None
+    assert not verdict.ran
+    assert "run 1 lost: the node is gone; it had been started before, and is not started twice" in str(verdict.why)
+
+
+def test_why_never_started(launcher: Launcher) -> None:
+    """Where no runner ever started each attempt is named with its reason."""
+    attempts = [attempt(n, "start-failed", message=f"no such image {n}") for n in (1, 2, 3)]
+    verdict = launcher.verdict(ended(launcher, FAILED, "start-failed", None, *attempts))
+    assert verdict is not None
+    for number in (1, 2):
+        assert f"run {number} start-failed: no such image {number}" in str(verdict.why)
+    assert "failed (start-failed)" in str(verdict.why)
+
+
+def test_why_last_line(launcher: Launcher) -> None:
+    """The last line that a runner printed is part of the reason, without what would upset a terminal."""
+    state = ended(launcher, FAILED, "error", 1, attempt(1, "error", 1))
+    log = launcher.client.log(JOB, "task", 1)
+    log.parent.mkdir(parents=True)
+    log.write_text("x" * 5000 + "\nModuleNotFoundError: \x1b[31mairflow\n")
+    verdict = launcher.verdict(state)
+    assert verdict is not None
+    assert str(verdict.why).endswith("last line of its output: ModuleNotFoundError: airflow")
