@@ -27,5 +27,6 @@ def provider_info() -> dict[str, object]:
             }
         ],
         "extra-links": [f"{here}.links.AirExecutorJobLink"],
+        "executors": [f"{here}.executor.AirExecutor"],
         "task-decorators": [{"name": "air_executor", "class-name": f"{here}.decorators.air_executor_task"}],
     }

@@ -119,11 +119,11 @@ class AirExecutorStartTrigger(BaseTrigger):
             self._taking = asyncio.create_task(self._take(given))
             place, desk, taken = await asyncio.shield(self._taking)
             page = place.page_of(taken.state.id)
-            announce(self, taken, place)
+            await asyncio.to_thread(announce, self, taken, place)
             await self._push(LINK_KEY, page)
             state = await see_through(self, desk.client, taken.state, self.poll_interval)
             self.log.info("%s", bill_of(state))
-            if state.phase == SUCCEEDED:
+            if state.phase == SUCCEEDED and getattr(self.task, "do_xcom_push", True):
                 await self._push("return_value", given.result(state))
             await self._push(OUTCOME_KEY, outcome(state, page))
             await asyncio.to_thread(desk.deliver, state)
