@@ -5,16 +5,21 @@ Called by operators and triggers, one step at a time, so that each can wait in i
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from typing import Any
 
+from air_executor.airflow.attach import Taken
 from air_executor.airflow.joblog import JobLog
+from air_executor.airflow.place import Place
 from air_executor.client import Client
 from air_executor.core.bill import money
 from air_executor.core.state import SKIPPED, SUCCEEDED, Done, JobState, TaskState
 from air_executor.core.usage import Usage
 from air_executor.errors import NotFoundError
 
+OUTCOME_KEY = "outcome"
+"""The XCom that has it."""
 MOST_TASKS = 200
 """How many tasks an outcome lists: Airflow keeps it in its database."""
 _FIRST_PAUSE, _GROWTH = 0.05, 1.3
@@ -56,6 +61,16 @@ class Follower:
             msg = f"job {self.state.id} was removed, and there is another of its name now"
             raise NotFoundError(msg)
         self.state = found
+
+
+def announce(log: logging.Logger, taken: Taken, place: Place) -> None:
+    """Write into the task's log which job it is, where, and what is amiss there."""
+    page = place.page_of(taken.state.id)
+    how = "Attached to" if taken.attached else "Submitted"
+    log.info("%s job %s in %s%s", how, taken.state.id, place.state_dir, f", {page}" if page else "")
+    well, said = place.check()
+    if not well:
+        log.warning("%s", said)
 
 
 def outcome(state: JobState, page: str | None) -> dict[str, Any]:

@@ -7,57 +7,17 @@ Called by operators, sensors and triggers. A connection of the type `air_executo
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 from airflow.providers.common.compat.sdk import BaseHook
 
 from air_executor import settings
+from air_executor.airflow.place import Place, own_place
 from air_executor.client import Client
 from air_executor.errors import AirExecutorError, BadInputError
-from air_executor.store.presence import look
 
 CONN_TYPE = "air_executor"
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where jobs go."""
-
-    state_dir: str
-    queue: str | None = None
-    """For jobs that name none."""
-    backend: str | None = None
-    """What the manager there must use; None: whatever it does."""
-    page: str | None = None
-    """Address of the manager's page, with a slash at its end."""
-
-    def client(self) -> Client:
-        """Return the state directory, seen from outside its manager."""
-        return Client(self.state_dir)
-
-    def page_of(self, job: str) -> str | None:
-        """Return the address of a job's page."""
-        return f"{self.page}jobs/{job}" if self.page else None
-
-    def check(self) -> tuple[bool, str]:
-        """Tell whether jobs would run there, and what is so or what is missing."""
-        if not os.path.isdir(self.state_dir):
-            return (
-                False,
-                f"{self.state_dir} is no directory here: start `air-executor manager` on it, or mount its volume",
-            )
-        if not os.access(self.state_dir, os.W_OK | os.X_OK):
-            return False, f"{self.state_dir} is not writable for uid {os.geteuid()}: jobs cannot be submitted"
-        found = look(self.client().layout)
-        if found.running is False:
-            return False, f"no manager is at work in {self.state_dir}: start one with `air-executor manager`"
-        if self.backend and found.backend and found.backend != self.backend:
-            return False, f"the manager in {self.state_dir} uses the backend {found.backend}, not {self.backend}"
-        if found.backend_problem:
-            return False, f"the manager in {self.state_dir} cannot start runners: {found.backend_problem}"
-        return True, f"manager at work in {self.state_dir}, backend {found.backend or 'not known yet'} ({found.who})"
 
 
 class AirExecutorHook(BaseHook):
@@ -97,7 +57,7 @@ class AirExecutorHook(BaseHook):
             BadInputError: the connection or the settings are wrong.
         """
         if self.air_executor_conn_id is None:
-            return _own(self._state_dir)
+            return own_place(self._state_dir)
         connection = self.get_connection(self.air_executor_conn_id)
         extra = dict(connection.extra_dejson)
         if unknown := sorted(extra.keys() - {"state_dir", "backend", "queue"}):
@@ -127,9 +87,3 @@ class AirExecutorHook(BaseHook):
             return self.place.check()
         except AirExecutorError as error:
             return False, str(error)
-
-
-def _own(state_dir: str | None) -> Place:
-    own = settings.load({"state_dir": state_dir})
-    page = f"http://{own.http_host}:{own.http_port}/" if own.http_port else None
-    return Place(state_dir=own.state_dir, page=page)

@@ -16,11 +16,12 @@ from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_3_PLUS
 from airflow.triggers.base import StartTriggerArgs
 
 from air_executor.airflow.attach import Desk, Instance, Taken, Try, abandon
-from air_executor.airflow.follow import Follower, bill_of, outcome, what_failed
+from air_executor.airflow.follow import OUTCOME_KEY, Follower, announce, bill_of, outcome, what_failed
 from air_executor.airflow.given import Given
-from air_executor.airflow.hooks import AirExecutorHook, Place
+from air_executor.airflow.hooks import AirExecutorHook
 from air_executor.airflow.links import LINK_KEY, AirExecutorJobLink
-from air_executor.airflow.triggers import OUTCOME_KEY, AirExecutorStartTrigger, AirExecutorTrigger, announce
+from air_executor.airflow.place import Place
+from air_executor.airflow.triggers import AirExecutorStartTrigger, AirExecutorTrigger
 from air_executor.client import Client
 from air_executor.core.state import SUCCEEDED, JobState
 from air_executor.errors import AirExecutorError, BadInputError
@@ -134,7 +135,7 @@ class AirExecutorOperator(BaseOperator):
             desk = self._desk(context, place)
             taken = self._take(desk, place)
             self._taken = desk, taken.state
-            announce(self, taken, place)
+            announce(self.log, taken, place)
             self.page = place.page_of(taken.state.id)
             if self.page:
                 context["ti"].xcom_push(key=LINK_KEY, value=self.page)

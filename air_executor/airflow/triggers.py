@@ -17,15 +17,15 @@ from airflow.triggers.base import BaseTrigger, TaskFailedEvent, TaskSuccessEvent
 from asgiref.sync import sync_to_async
 
 from air_executor.airflow.attach import Desk, Instance, Taken, Try, abandon
-from air_executor.airflow.follow import Follower, bill_of, outcome, what_failed
+from air_executor.airflow.follow import OUTCOME_KEY, Follower, announce, bill_of, outcome, what_failed
 from air_executor.airflow.given import Given
-from air_executor.airflow.hooks import AirExecutorHook, Place
+from air_executor.airflow.hooks import AirExecutorHook
 from air_executor.airflow.links import LINK_KEY
+from air_executor.airflow.place import Place
 from air_executor.client import Client
 from air_executor.core.state import SUCCEEDED, JobState
 from air_executor.errors import AirExecutorError, NotFoundError
 
-OUTCOME_KEY = "outcome"
 SETTLE = 5.0
 """Seconds that a trigger waits at least before it resumes a task. Airflow's scheduler fails a resumed task as lost if
 it learns only then that the worker which deferred it has left (apache/airflow#66374, #71580; seen with 3.3.2)."""
@@ -119,7 +119,7 @@ class AirExecutorStartTrigger(BaseTrigger):
             self._taking = asyncio.create_task(self._take(given))
             place, desk, taken = await asyncio.shield(self._taking)
             page = place.page_of(taken.state.id)
-            await asyncio.to_thread(announce, self, taken, place)
+            await asyncio.to_thread(announce, self.log, taken, place)
             await self._push(LINK_KEY, page)
             state = await see_through(self, desk.client, taken.state, self.poll_interval)
             self.log.info("%s", bill_of(state))
@@ -207,22 +207,6 @@ async def see_through(trigger: BaseTrigger, client: Client, state: JobState, pol
             abandon(client, follower.state)
         raise
     return follower.state
-
-
-def announce(worker: Any, taken: Taken, place: Place) -> None:
-    """Write into the task's log which job it is, where, and what is amiss there."""
-    state = taken.state
-    page = place.page_of(state.id)
-    worker.log.info(
-        "%s job %s in %s%s",
-        "Attached to" if taken.attached else "Submitted",
-        state.id,
-        place.state_dir,
-        f", {page}" if page else "",
-    )
-    well, said = place.check()
-    if not well:
-        worker.log.warning("%s", said)
 
 
 def _has_ended(client: Client, job: str) -> bool:
