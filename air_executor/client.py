@@ -53,8 +53,10 @@ class Client:
 
     # Submitting
 
-    def submit(self, job: Job) -> JobState:
+    def submit(self, job: Job, workspace: Mapping[str, bytes] | None = None) -> JobState:
         """Submit a job and return its state; its id is taken from now on, whether a manager runs or not.
+
+        `workspace` is what its tasks find in their workspace, by file name; nobody but its owner may read it.
 
         Raises:
             AlreadyExistsError: the id is taken.
@@ -66,7 +68,7 @@ class Client:
         state = initial_state(job, uid=files.random_hex(4), now=round(time.time(), 3))
         state.after_uids = {name: self._uid_of(name) for name in state.spec.get("after", ())}
         self.jobs.prepare()
-        self.jobs.create(state)
+        self.jobs.create(state, workspace)
         self.inbox.post(Request("wake", state.id), time.time())
         return state
 

@@ -195,4 +195,4 @@ def _say(what: str) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1], sys.argv[2]))
+    sys.exit(main(os.path.join(os.environ.get("AIR_WORKSPACE", ""), sys.argv[1]), sys.argv[2]))

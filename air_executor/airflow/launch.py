@@ -1,7 +1,7 @@
 """What Airflow's executor does on the volume: workloads become jobs, and jobs' ends become verdicts.
 
-Each workload lies, with the token of its task instance, in a file of its own that only its owner may read; the job
-names the file, and its runner deletes it. Called by `executor`; knows nothing of Airflow.
+Each workload lies, with the token of its task instance, in the workspace of its job, where only its owner may read it;
+its runner deletes it. Called by `executor`; knows nothing of Airflow.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ OPTIONS = ("image", "env", "secrets", "mounts", "resources", "network", "grace")
 """Fields of a task that settings and DAGs may give; the others are Airflow's to decide."""
 LOG_LABEL = "airflow-log"
 _FILE = "workload.json"
-_IN_CONTAINER = "/air-workload"
+_PREFIX = "af-"
 _MOST_PRIORITY = 1_000_000
 _LONGEST_LABEL = 256
 _TAIL = 2000
@@ -72,7 +72,7 @@ class Verdict(NamedTuple):
 
 def job_id(name: str) -> str:
     """Return the id of the job of a workload."""
-    return f"af-{name}"
+    return f"{_PREFIX}{name}"
 
 
 class Launcher:
@@ -81,7 +81,6 @@ class Launcher:
     def __init__(self, client: Client, settings: Settings) -> None:
         self.client = client
         self._settings = settings
-        self._folder = f"{client.layout.root}/airflow/workloads"
 
     def launch(self, workload: Workload) -> str:
         """Submit the job of a workload and return its id; one that is there was submitted before a crash.
@@ -93,25 +92,18 @@ class Launcher:
         name = job_id(workload.name)
         if self.client.jobs.find(name) is None:
             job = self._job(workload, name)
-            self._put(name, workload.text)
             with contextlib.suppress(AlreadyExistsError):
-                self.client.submit(job)
+                self.client.submit(job, {_FILE: workload.text.encode()})
         return name
 
     def _job(self, workload: Workload, name: str) -> Job:
         options = merged(self._settings.options, workload.options)
-        folder = f"{self._folder}/{name}"
-        if options.get("image"):
-            mounts = options.get("mounts", [])
-            if isinstance(mounts, list):  # otherwise it is refused below
-                options["mounts"] = [*mounts, {"source": folder, "target": _IN_CONTAINER}]
-            command = _program(self._settings.python or "python", f"{_IN_CONTAINER}/{_FILE}")
-        elif self._settings.python or not self._settings.fork_server_idle:
-            command = _program(self._settings.python or sys.executable, f"{folder}/{_FILE}")
-        else:
-            script = os.path.abspath(forkclient.__file__)
+        python = self._settings.python or ("python" if options.get("image") else None)
+        if python is None and self._settings.fork_server_idle:
             idle = str(self._settings.fork_server_idle)
-            command = [sys.executable, "-I", "-S", script, f"{folder}/{_FILE}", idle]
+            command = [sys.executable, "-I", "-S", os.path.abspath(forkclient.__file__), _FILE, idle]
+        else:
+            command = [python or sys.executable, "-m", "air_executor.airflow.workload", _FILE]
         return parse_job(
             {
                 "id": name,
@@ -123,40 +115,21 @@ class Launcher:
             "executor_config",
         )
 
-    def _put(self, name: str, text: str) -> None:
-        """Write the file of a workload, anew if one was left by a crash just before its job was submitted."""
-        folder = f"{self._folder}/{name}"
-        path = f"{folder}/{_FILE}"
-        files.make_dir(self._folder)
-        try:
-            with contextlib.suppress(FileExistsError):
-                os.mkdir(folder, 0o700)
-            files.remove(path)
-            fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-            try:
-                files.write_all(fd, text.encode())
-            finally:
-                os.close(fd)
-        except OSError as error:
-            files.fail("write", path, error)
-        for made in (path, folder):
-            files.hand_over(made, self.client.layout.root)
-
     def forget(self, name: str) -> None:
         """Remove the workload of a job, if it was not taken: no runner starts it any more."""
-        files.remove(f"{self._folder}/{name}/{_FILE}")
-        with contextlib.suppress(OSError):
-            os.rmdir(f"{self._folder}/{name}")
+        files.remove(f"{self.client.layout.workspace(name)}/{_FILE}")
 
     def sweep(self, older_than: float) -> None:
-        """Forget workloads older than so many seconds: their tokens have expired, and who wrote them has crashed.
+        """Forget workloads older than so many seconds: their tokens have expired.
 
         Raises:
             StoreError: the volume refused.
         """
-        for name in files.list_folders(self._folder):
-            if files.changed_at(f"{self._folder}/{name}") < time.time() - older_than:
-                self.forget(name)
+        for name in files.list_folders(self.client.layout.jobs):
+            if name.startswith(_PREFIX):
+                changed = files.changed_at(f"{self.client.layout.workspace(name)}/{_FILE}")
+                if 0 < changed < time.time() - older_than:
+                    self.forget(name)
 
     def cancel(self, name: str) -> None:
         """Have a job stopped, and never started if it was not yet.
@@ -221,7 +194,3 @@ def merged(shared: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
 def printable(text: str) -> str:
     """Return a text as the value of a label."""
     return "".join(char if char.isprintable() else "?" for char in text)[:_LONGEST_LABEL]
-
-
-def _program(python: str, file: str) -> list[str]:
-    return [python, "-m", "air_executor.airflow.workload", file]

@@ -1,7 +1,8 @@
 """Run one Airflow workload, once: the program of a runner, and what a child of the fork server does.
 
-`python -m air_executor.airflow.workload FILE` runs it in this process, which is what containers do. The file holds the
-token of the task instance, so it is deleted before anything else happens; that also is why it starts once at most.
+`python -m air_executor.airflow.workload FILE` runs it in this process, which is what containers do; a relative FILE is
+in the job's workspace. It holds the token of the task instance, so it is deleted before anything else happens; that
+also is why a workload starts once at most.
 Knows nothing of executors, jobs or state directories.
 """
 
@@ -67,4 +68,4 @@ def execute(path: str) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(execute(sys.argv[1]))
+    sys.exit(execute(os.path.join(os.environ.get("AIR_WORKSPACE", ""), sys.argv[1])))

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from air_executor.core.names import check_id
 from air_executor.core.state import JobState
@@ -73,8 +73,11 @@ class Jobs:
                 continue
         return sorted(found)
 
-    def create(self, job: JobState) -> None:
+    def create(self, job: JobState, workspace: Mapping[str, bytes] | None = None) -> None:
         """Submit a job: build its directory aside and rename it into place.
+
+        `workspace` is what its tasks find there: files that only its owner may read, in a folder that only its owner
+        may enter.
 
         Raises:
             AlreadyExistsError: the id is taken.
@@ -85,8 +88,9 @@ class Jobs:
         files.make_dir(aside)
         try:
             files.write_new(f"{aside}/state.json", codec.dump_job(job), sync=True)
+            given = [] if workspace is None else self._fill(f"{aside}/workspace", workspace)
             files.fsync_dir(aside)
-            for path in (f"{aside}/state.json", aside):
+            for path in (*given, f"{aside}/state.json", aside):
                 files.hand_over(path, self.layout.jobs)
             try:
                 os.rename(aside, target)
@@ -95,6 +99,21 @@ class Jobs:
             files.fsync_dir(self.layout.jobs)
         finally:
             files.remove_tree(aside)
+
+    def _fill(self, folder: str, given: Mapping[str, bytes]) -> list[str]:
+        """Write what a job's tasks are given; return all paths, what is in a folder before it."""
+        try:
+            os.mkdir(folder, 0o700)
+            paths = [f"{folder}/{name}" for name in given]
+            for path, data in zip(paths, given.values(), strict=True):
+                files.write_new(path, data, sync=True)
+                # In root's own state directory tasks in containers are somebody else, who is given the folder alone.
+                if os.stat(self.layout.jobs).st_uid != 0:
+                    os.chmod(path, 0o600)
+        except OSError as error:
+            files.fail("write", folder, error)
+        files.fsync_dir(folder)
+        return [*paths, folder]
 
     def _explain_failed_create(self, job: JobState, error: OSError) -> None:
         """Return if the rename happened after all (network volumes may report failure for it); raise otherwise."""

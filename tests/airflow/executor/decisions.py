@@ -118,7 +118,7 @@ def slots() -> Any:
 def reports() -> Any:
     """Report what the scheduler is told of good and bad ends, once."""
     stage = Stage("reports")
-    good, bad, _ = stage.start("good", "bad", "working")
+    good, bad, working = stage.start("good", "bad", "working")
     stage.executor.sync()
     before = stage.events()
     stage.end(good)
@@ -126,8 +126,16 @@ def reports() -> Any:
     stage.executor.sync()
     told = stage.events()
     stage.executor.sync()
+    left = [path.parts[-3] for path in (HOME / "reports/jobs").glob("*/workspace/*")]
     log = (HOME / "logs/bad/1.log").read_text().splitlines()
-    return [before, told, stage.events(), [json.loads(line) for line in log], (HOME / "logs/good").exists()]
+    return [
+        before,
+        told,
+        stage.events(),
+        [json.loads(line) for line in log],
+        (HOME / "logs/good").exists(),
+        left == [stage.job(working).id],
+    ]
 
 
 def adopts() -> Any:
@@ -194,14 +202,15 @@ def revoked() -> Any:
         stage.executor.revoke_task(ti=one.ti)
     root = HOME / "revoked"
     asked = [json.loads(path.read_text())["op"] for path in sorted((root / "inbox").glob("*.json"))]
-    left = [path.name for path in (root / "airflow/workloads").iterdir()]
+    left = [str(path) for path in root.glob("jobs/*/workspace/*")]
     return [asked, left, stage.executor.slots_occupied, stage.events()]
 
 
 def refused() -> Any:
     """Report that a volume that refuses costs no task: it stays queued until it can be submitted."""
     stage = Stage("refused")
-    blocked = HOME / "refused/airflow"
+    blocked = HOME / "refused/tmp"
+    blocked.rmdir()
     blocked.write_text("in the way")
     (workload,) = stage.start("t")
     seen = [list(stage.events()), len(stage.executor.queued_tasks)]

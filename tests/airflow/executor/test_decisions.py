@@ -39,8 +39,12 @@ def test_slots(seen: dict[str, Any]) -> None:
 
 
 def test_reports(seen: dict[str, Any]) -> None:
-    """Nothing is said of a job at work; each end is said once, a bad one with its reason, in the task's log, too."""
-    before, told, again, log, good_has_log = seen["reports"]
+    """Nothing is said of a job at work; each end is said once, a bad one with its reason, in the task's log, too.
+
+    A workload that nobody has taken does not outlive its job.
+    """
+    before, told, again, log, good_has_log, only_of_working = seen["reports"]
+    assert only_of_working
     assert (before, again, good_has_log) == ({}, {}, False)
     assert told["good"] == ["success", None]
     assert told["bad"][0] == "failed"

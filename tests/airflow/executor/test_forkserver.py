@@ -143,8 +143,8 @@ def test_slot_stays_taken(forking: Forking) -> None:
     fcntl.flock(fd, fcntl.LOCK_EX)
     pids = forking.home / "pids"
     file = forking.write(WAITING.format(path=str(pids)))
-    inherit = f"import os, sys; os.dup2({fd}, {RUNNER_LOCK}); os.set_inheritable({fd}, {fd} == {RUNNER_LOCK})"
-    begin = [sys.executable, "-c", f"{inherit}; os.execv(sys.argv[1], sys.argv[1:])"]
+    inherit = f"import os, sys; os.dup2({fd}, {RUNNER_LOCK}); os.execv(sys.argv[1], sys.argv[1:])"
+    begin = [sys.executable, "-c", inherit]
     client = forking.spawn([*begin, *forking.command(file)], pass_fds=[fd])
     os.close(fd)
     wait_for(pids.exists, 60, "the workload")
