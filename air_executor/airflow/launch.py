@@ -7,6 +7,7 @@ its runner deletes it. Called by `executor`; knows nothing of Airflow.
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import sys
 import time
@@ -32,7 +33,8 @@ _FILE = "workload.json"
 _PREFIX = "af-"
 _MOST_PRIORITY = 1_000_000
 _LONGEST_LABEL = 256
-_TAIL = 2000
+_TAIL = 1 << 18
+_LONGEST_SAYING = 500
 
 
 class Workload(NamedTuple):
@@ -164,7 +166,7 @@ class Launcher:
         with file:
             file.seek(max(0, file.seek(0, os.SEEK_END) - _TAIL))
             lines = file.read(_TAIL).decode(errors="replace").strip().splitlines()
-        return plain_log(lines[-1])[:300] if lines else ""
+        return _said(lines[-1])[:_LONGEST_SAYING] if lines else ""
 
     def where(self, state: JobState) -> str:
         """Return one line on what a job is doing, for people."""
@@ -194,3 +196,13 @@ def merged(shared: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
 def printable(text: str) -> str:
     """Return a text as the value of a label."""
     return "".join(char if char.isprintable() else "?" for char in text)[:_LONGEST_LABEL]
+
+
+def _said(line: str) -> str:
+    """Return what a line of a runner's output says: one of Airflow's own is JSON, with an exception in it perhaps."""
+    try:
+        found = json.loads(line)
+        errors = [f"{error['exc_type']}: {error['exc_value']}" for error in found.get("error_detail", ())]
+        return plain_log(" ".join([str(found["event"]), *errors]))
+    except (ValueError, TypeError, KeyError, AttributeError):
+        return plain_log(line)

@@ -211,12 +211,26 @@ def test_why_never_started(launcher: Launcher) -> None:
     assert "failed (start-failed)" in str(verdict.why)
 
 
-def test_why_last_line(launcher: Launcher) -> None:
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("ModuleNotFoundError: \x1b[31mairflow\x1b[0m", "ModuleNotFoundError: airflow"),
+        (
+            '{"event": "oh", "error_detail": [{"exc_type": "OSError", "exc_value": "no\\u0007 API"}]}',
+            "oh OSError: no API",
+        ),
+        ('{"event": "oh", "error_detail": 5}', '{"event": "oh", "error_detail": 5}'),
+        ("[1]", "[1]"),
+        ('{"a": 1}', '{"a": 1}'),
+        ("y" * 600, "y" * 500),
+    ],
+)
+def test_why_last_line(launcher: Launcher, line: str, said: str) -> None:
     """The last line that a runner printed is part of the reason, without what would upset a terminal."""
     state = ended(launcher, FAILED, "error", 1, attempt(1, "error", 1))
     log = launcher.client.log(JOB, "task", 1)
     log.parent.mkdir(parents=True)
-    log.write_text("x" * 5000 + "\nModuleNotFoundError: \x1b[31mairflow\n")
+    log.write_text("x" * 5000 + f"\n{line}\n")
     verdict = launcher.verdict(state)
     assert verdict is not None
-    assert str(verdict.why).endswith("last line of its output: ModuleNotFoundError: airflow")
+    assert str(verdict.why).endswith(f"last line of its output: {said}")
