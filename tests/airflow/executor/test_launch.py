@@ -217,7 +217,7 @@ def test_why_never_started(launcher: Launcher) -> None:
         ("ModuleNotFoundError: \x1b[31mairflow\x1b[0m", "ModuleNotFoundError: airflow"),
         (
             '{"event": "oh", "error_detail": [{"exc_type": "OSError", "exc_value": "no\\u0007 API"}]}',
-            "oh OSError: no API",
+            "oh OSError: no\\x07 API",
         ),
         ('{"event": "oh", "error_detail": 5}', '{"event": "oh", "error_detail": 5}'),
         ("[1]", "[1]"),
