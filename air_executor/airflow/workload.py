@@ -8,6 +8,7 @@ Knows nothing of executors, jobs or state directories.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from importlib import import_module
@@ -20,6 +21,24 @@ _NEEDED = (
     "airflow.sdk.execution_time.task_runner",
     "airflow.settings",
 )
+_SOON_NEEDED = (
+    "airflow.dag_processing.bundles.local",
+    "airflow.dag_processing.dagbag",
+    "airflow.executors.base_executor",
+    "airflow.providers.standard.decorators.bash",
+    "airflow.providers.standard.decorators.python",
+    "airflow.sdk._shared.logging.factory",
+    "airflow.sdk._shared.logging.remote",
+    "airflow.sdk.bases.operatorlink",
+    "airflow.sdk.definitions.asset.metadata",
+    "airflow.sdk.definitions.connection",
+    "airflow.sdk.definitions.decorators",
+    "air_executor.airflow.operators",
+    "encodings.idna",
+    "jinja2.ext",
+    "setproctitle",
+)
+"""What Airflow imports while it runs a task; which that is differs from release to release."""
 TAKEN_EXIT = 75
 """Exit code where the workload has been started before, or was taken back."""
 
@@ -44,6 +63,9 @@ def preload() -> None:
     """Import what every workload needs; that costs some seconds of CPU, so the fork server does it once."""
     for name in _NEEDED:
         import_module(name)
+    for name in _SOON_NEEDED:
+        with contextlib.suppress(ImportError):
+            import_module(name)
 
 
 def execute(path: str) -> int:
