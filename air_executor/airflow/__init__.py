@@ -27,6 +27,7 @@ def provider_info() -> dict[str, object]:
             }
         ],
         "extra-links": [f"{here}.links.AirExecutorJobLink"],
+        "cli": [f"{here}.cli.get_commands"],
         "executors": [f"{here}.executor.AirExecutor"],
         "task-decorators": [{"name": "air_executor", "class-name": f"{here}.decorators.air_executor_task"}],
     }

@@ -1,0 +1,99 @@
+"""`airflow air-executor doctor` against a real Airflow: all is well, and each thing that is not."""
+
+from __future__ import annotations
+
+import http.server
+import json
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+
+import pytest
+
+from tests.airflow.rig import Airflow
+
+pytestmark = [pytest.mark.xdist_group("airflow"), pytest.mark.timeout(120)]
+
+
+def ask(airflow: Airflow, *words: str, **environ: str) -> tuple[int, dict[str, tuple[str, str]]]:
+    """Run the doctor with other settings; return its exit code, and verdict and text by check."""
+    code, printed = replace(airflow, more={**airflow.more, **environ}).run("air-executor", "doctor", "--json", *words)
+    found = json.loads(printed[printed.index("[\n") :])
+    return code, {one["name"]: (one["verdict"], f"{one['text']}\n{one['remedy']}") for one in found}
+
+
+def test_all_is_well(airflow: Airflow) -> None:
+    """With everything at work nothing is broken, and no secret is printed."""
+    code, found = ask(airflow)
+    assert [name for name, (verdict, _) in found.items() if verdict == "failed"] == []
+    assert code == 0
+    assert {
+        "versions",
+        "execution API",
+        "API clock",
+        "secret",
+        "scheduler",
+        "triggerer",
+        "log folder",
+        "manager",
+    } <= set(found)
+    printed = airflow.run("air-executor", "doctor")[1]
+    assert "✓ execution API: " in printed
+    assert airflow.environ()["AIRFLOW__API_AUTH__JWT_SECRET"] not in printed
+
+
+@pytest.mark.parametrize(
+    ("environ", "check", "words"),
+    [
+        (
+            {"AIRFLOW__CORE__EXECUTION_API_SERVER_URL": "http://127.0.0.1:9/execution/"},
+            "execution API",
+            "cannot be reached",
+        ),
+        ({"AIRFLOW__CORE__EXECUTION_API_SERVER_URL": "127.0.0.1:8080"}, "execution API", "is no URL"),
+        ({"AIRFLOW__LOGGING__BASE_LOG_FOLDER": "/proc/logs"}, "log folder", "cannot be written"),
+        ({"AIR_STATE_DIR": "/nowhere"}, "manager", "no directory here"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_what_is_wrong_is_said(airflow: Airflow, environ: dict[str, str], check: str, words: str) -> None:
+    """Each broken thing is named, with what to do, and the exit code is 1."""
+    code, found = ask(airflow, **environ)
+    verdict, text = found[check]
+    assert (code, verdict) == (1, "failed")
+    assert words in text
+
+
+def test_secret(airflow: Airflow) -> None:
+    """A secret that is easy to guess is warned of."""
+    easy = {"AIRFLOW__API_AUTH__JWT_SECRET": "short"}
+    assert ask(airflow, **easy)[1]["secret"][0] == "warning"
+
+
+@pytest.fixture
+def elsewhere() -> Iterator[str]:
+    """Return the address of a web server that is no Airflow, and whose clock is an hour behind."""
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response_only(200 if "execution" in self.path else 404)
+            self.send_header("Date", "Mon, 23 Nov 2020 00:00:00 GMT")
+            self.end_headers()
+
+        def log_message(self, *args: object) -> None:
+            pass
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    server.server_close()
+
+
+def test_clock_and_components(airflow: Airflow, elsewhere: str) -> None:
+    """A clock that differs is broken; an API server that cannot tell of the components is said to be so."""
+    code, found = ask(airflow, AIRFLOW__CORE__EXECUTION_API_SERVER_URL=f"{elsewhere}/execution/")
+    assert code == 1
+    assert found["API clock"][0] == "failed"
+    assert "s ahead of the API server" in found["API clock"][1]
+    assert found["components"][0] == "warning"
