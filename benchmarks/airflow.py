@@ -109,7 +109,8 @@ def _airflow(programs: str, executor_name: str) -> Iterator[Airflow]:
         code, printed = airflow.run("db", "migrate")
         if code:
             raise RuntimeError(printed)
-        with manager(airflow.state_dir, AIR_MAX_RUNNERS=str(ACTIVE)):
+        own = {name: value for name, value in airflow.environ().items() if name.startswith("AIRFLOW")}
+        with manager(airflow.state_dir, **own, AIR_MAX_RUNNERS=str(ACTIVE)):
             try:
                 airflow.start("api-server", "scheduler", "dag-processor", "triggerer")
                 yield airflow

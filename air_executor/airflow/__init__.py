@@ -29,5 +29,24 @@ def provider_info() -> dict[str, object]:
         "extra-links": [f"{here}.links.AirExecutorJobLink"],
         "cli": [f"{here}.cli.get_commands"],
         "executors": [f"{here}.executor.AirExecutor"],
+        "config": {
+            "air_executor": {
+                "description": "`AirExecutor`, the executor; see docs/airflow-executor.md.",
+                "options": {
+                    "state_dir": _option(
+                        "Where the jobs go; as for all of Air-Executor if it is empty.", "string", None
+                    ),
+                    "task": _option("Fields that every task has, as JSON.", "string", "{{}}"),
+                    "python": _option("The interpreter that has Airflow; then no fork server is used.", "string", None),
+                    "fork_server_idle": _option(
+                        "Seconds after which a fork server that nobody needs leaves; 0: none is used.", "integer", "600"
+                    ),
+                },
+            }
+        },
         "task-decorators": [{"name": "air_executor", "class-name": f"{here}.decorators.air_executor_task"}],
     }
+
+
+def _option(description: str, kind: str, default: str | None) -> dict[str, object]:
+    return {"description": description, "version_added": "0.1.0", "type": kind, "example": None, "default": default}

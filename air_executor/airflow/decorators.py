@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, ClassVar
 
 from airflow.providers.common.compat.sdk import (
-    AirflowException,
+    AirflowFailException,
     DecoratedOperator,
     TaskDecorator,
     task_decorator_factory,
@@ -21,6 +21,7 @@ from airflow.providers.common.compat.sdk import (
 from air_executor.airflow.operators import AirExecutorOperator
 
 _PROGRAM = """\
+from __future__ import annotations
 import json, os
 args, kwargs = json.loads({given!r})
 {source}
@@ -29,6 +30,9 @@ if result is not None:
     with open(os.environ["AIR_RESULT"], "w") as file:
         json.dump(result, file)
 """
+
+LONGEST_PROGRAM = 120_000
+"""Bytes; Linux takes 128 KiB for one argument (`MAX_ARG_STRLEN`)."""
 
 
 class AirExecutorDecoratedOperator(DecoratedOperator, AirExecutorOperator):
@@ -69,9 +73,15 @@ class AirExecutorDecoratedOperator(DecoratedOperator, AirExecutorOperator):
             given = json.dumps([list(self.op_args), dict(self.op_kwargs)])
         except TypeError as error:
             message = f"{self.task_id}: arguments must be JSON values ({error})"
-            raise AirflowException(message) from None
+            raise AirflowFailException(message) from None
         source, name = self.get_python_source(), self.python_callable.__name__
-        self.command = [self.python_command, "-c", _PROGRAM.format(given=given, source=source, name=name)]
+        program = _PROGRAM.format(given=given, source=source, name=name)
+        if len(program.encode()) > LONGEST_PROGRAM:
+            message = (
+                f"{self.task_id}: source and arguments are over {LONGEST_PROGRAM} bytes: hand over large values by file"
+            )
+            raise AirflowFailException(message)
+        self.command = [self.python_command, "-c", program]
         return super().execute(context)
 
     def execute_complete(self, context: Mapping[str, Any], event: Mapping[str, Any]) -> Any:

@@ -167,7 +167,7 @@ class Airflow:
         """Write a DAG of the given statements, and wait until Airflow knows it if it runs."""
         indented = "\n".join(f"    {line}" for line in body.splitlines())
         text = (
-            "from datetime import timedelta\n"
+            "from __future__ import annotations\nfrom datetime import timedelta\n"
             "from airflow.sdk import DAG, task\nfrom air_executor.airflow.operators import AirExecutorOperator\n"
             f"{imports}\nwith DAG(dag_id={dag!r}, schedule=None, is_paused_upon_creation=False):\n{indented}\n"
         )

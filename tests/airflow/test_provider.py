@@ -135,8 +135,8 @@ def test_sensor(airflow: Airflow) -> None:
 
 FUNCTION = '''
 @task.air_executor(defer_after=0, poll_interval=0.2)
-def double(number, by=2):
-    """Its body runs elsewhere."""
+def double(number: NotImported, *, by: int = 2) -> dict[str, NotImported]:
+    """Its {body} runs "elsewhere"."""
     import os
 
     print("in job", os.environ["AIR_JOB_ID"])
@@ -152,7 +152,17 @@ def one():
 def check(found):
     assert found == {"number": 42}, found
 
+@task.air_executor
+def large(text):
+    return len(text)
+
+@task.air_executor
+def no_json(value):
+    return value
+
 check(double(one()))
+large("x" * 200_000)
+no_json({1, 2})
 '''
 
 
@@ -160,7 +170,10 @@ def test_decorator(airflow: Airflow) -> None:
     """The body of a decorated function runs in a runner, with values from and for other tasks."""
     airflow.write_dag("decorated", FUNCTION)
     run = airflow.trigger("decorated")
-    assert run.ended() == "success", run.log("double") + run.log("check")
+    assert run.ended() == "failed"
+    assert [run.state(task) for task in ("double", "check", "large", "no_json")] == ["success"] * 2 + ["failed"] * 2
+    assert any("by file" in line for line in run.log("large"))
+    assert any("must be JSON values" in line for line in run.log("no_json"))
     assert run.xcom(task="double") == {"number": 42}
     (job,) = jobs_of(run, "double")
     assert f"t1 | in job {job.id}" in run.log("double")
