@@ -56,7 +56,7 @@ lint: build/venv/tools ## check style, types, layers and the runner script
 
 .PHONY: bench
 bench: build/tree/made ## measure speed and memory, print one table and write JSON
-	cd build/tree && ../venv/bin/python -m benchmarks $(ARGS)
+	cd build/tree && AIR_TEST_AIRFLOW=$(call programs,$(AIRFLOW)) ../venv/bin/python -m benchmarks $(ARGS)
 
 .PHONY: clean
 clean: ## remove what these targets made, state directory excepted
