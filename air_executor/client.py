@@ -147,7 +147,7 @@ class Client:
             NotFoundError: there is no such job.
         """
         until = None if timeout is None else time.monotonic() + timeout
-        seen = -1.0
+        seen = None
         pause = 0.01
         state = self.status(job)
         while not state.ended and (until is None or time.monotonic() < until):
@@ -159,12 +159,13 @@ class Client:
                 state = self.status(job)
         return state
 
-    def changed_at(self, job: str) -> float:
-        """Return when the state of a job was last written; any number that differs once it is written again."""
+    def changed_at(self, job: str) -> tuple[int, int, int]:
+        """Return what differs once the state of a job is written again: its time, file and size."""
         try:
-            return os.stat(self.layout.state(job)).st_mtime_ns
+            found = os.stat(self.layout.state(job))
         except OSError:
-            return -1.0
+            return (0, 0, 0)
+        return found.st_mtime_ns, found.st_ino, found.st_size  # a clock's tick may be longer than from write to write
 
     def runners(self, job: JobState) -> dict[str, Runner]:
         """Return where a job's running tasks are, by task, as their run directories say; not those that do not."""

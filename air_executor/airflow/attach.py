@@ -13,7 +13,7 @@ import time
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from air_executor.airflow.notes import Notes
+from air_executor.airflow.notes import Notes, notes_on
 from air_executor.client import Client
 from air_executor.core.spec import Job
 from air_executor.core.state import CANCELLED, SUCCEEDED, JobState
@@ -36,7 +36,12 @@ class Instance(NamedTuple):
 
     def job_id(self, generation: int) -> str:
         """Return the id of one generation of its jobs; always the same."""
-        return f"af-{hashlib.sha256(json.dumps(self).encode()).hexdigest()[:24]}-{generation}"
+        return f"{self.stem}-{generation}"
+
+    @property
+    def stem(self) -> str:
+        """What the ids of all its jobs begin with."""
+        return f"af-{hashlib.sha256(json.dumps(self).encode()).hexdigest()[:24]}"
 
 
 class Try(NamedTuple):
@@ -44,13 +49,13 @@ class Try(NamedTuple):
 
     number: int
     max_tries: int | None
-    """Airflow raises it when somebody clears the task, and only then. The triggerer does not know it."""
-    uuid: str | None
-    """Airflow's name of this try, from 3.0 on."""
+    """Airflow changes it when somebody clears the task, and only then. The triggerer does not know it."""
+    uuid: str
+    """Airflow's name of this try; before 3.0, which has none, when it began."""
 
     def is_same_as(self, other: Try) -> bool:
         """Tell whether both are the same try, asked for again after a restart."""
-        return self == other if self.uuid is None or other.uuid is None else self.uuid == other.uuid
+        return self.uuid == other.uuid
 
     def follows_clear(self, before: Try) -> bool:
         """Tell whether somebody cleared the task since, or made its run anew: this try is no retry of that one."""
@@ -58,7 +63,7 @@ class Try(NamedTuple):
             return False
         if self.max_tries is None or before.max_tries is None:
             return True
-        return self.max_tries > before.max_tries or self.number <= before.number
+        return self.max_tries != before.max_tries or self.number <= before.number
 
     def labels(self) -> dict[str, str]:
         """Return what a job keeps of the try that submitted it."""
@@ -70,7 +75,7 @@ def submitted_by(state: JobState) -> Try:
     """Return the try that submitted a job."""
     labels: Mapping[str, str] = state.spec.get("labels", {})
     limit = labels.get(_LIMIT)
-    return Try(int(labels.get(_TRY, "1")), None if limit is None else int(limit), labels.get(_UUID))
+    return Try(int(labels.get(_TRY, "1")), None if limit is None else int(limit), labels.get(_UUID, ""))
 
 
 class Taken(NamedTuple):
@@ -101,7 +106,8 @@ class Desk(NamedTuple):
 
         Raises: as `Client.submit` and `Client.status`.
         """
-        generation = 1
+        notes = Notes(self.client, self.instance.stem)
+        generation = notes.read("generation") or 1  # not always from 1: what `prune` has removed leaves holes
         while True:
             name = self.instance.job_id(generation)
             try:
@@ -116,10 +122,21 @@ class Desk(NamedTuple):
             if not state.ended:
                 return None
             generation += 1
+            notes.write("generation", generation)
 
     def _is_mine(self, state: JobState) -> bool:
-        notes = Notes(self.client, state)
+        notes = notes_on(self.client, state)
         return self._may_deliver(state, notes) if state.ended else self._may_attach(state, notes)
+
+    def abandon_mine(self) -> None:
+        """Cancel the job that this try submitted or would attach to, if there is one."""
+        generation = Notes(self.client, self.instance.stem).read("generation") or 1
+        try:
+            state = self.client.status(self.instance.job_id(generation))
+        except NotFoundError:
+            return
+        if not state.ended:
+            abandon(self.client, state)
 
     def _may_deliver(self, state: JobState, notes: Notes) -> bool:
         delivered = _as_try(notes.read("delivered"))
@@ -127,7 +144,7 @@ class Desk(NamedTuple):
             return state.phase == SUCCEEDED
         if state.phase == SUCCEEDED:
             return not self.now.follows_clear(delivered)
-        return self.now.uuid is not None and self.now.is_same_as(delivered)
+        return self.now.is_same_as(delivered)
 
     def _may_attach(self, state: JobState, notes: Notes) -> bool:
         before = submitted_by(state)
@@ -143,10 +160,11 @@ class Desk(NamedTuple):
     def _mine(self, job: Job, name: str) -> Job:
         dag, run, task, map_index = self.instance
         where = {"dag": dag, "run": run, "task": task, **({"map-index": str(map_index)} if map_index >= 0 else {})}
+        own = {name: value for name, value in job.labels.items() if not name.startswith("airflow-")}
         labels = {**{f"airflow-{key}": _printable(value) for key, value in where.items()}, **self.now.labels()}
         env = {f"AIRFLOW_CTX_{_IN_ENV[key]}": value for key, value in where.items()}
         defaults = job.defaults.model_copy(update={"env": {**env, **job.defaults.env}})
-        return job.model_copy(update={"id": name, "labels": {**job.labels, **labels}, "defaults": defaults})
+        return job.model_copy(update={"id": name, "labels": {**own, **labels}, "defaults": defaults})
 
     def deliver(self, state: JobState) -> None:
         """Note that this try is about to tell Airflow how the job ended.
@@ -157,7 +175,7 @@ class Desk(NamedTuple):
         Raises:
             StoreError: the volume refused.
         """
-        Notes(self.client, state).write("delivered", list(self.now))
+        notes_on(self.client, state).write("delivered", list(self.now))
 
 
 def abandon(client: Client, state: JobState) -> None:
@@ -167,7 +185,7 @@ def abandon(client: Client, state: JobState) -> None:
         StoreError: the volume refused.
     """
     client.inbox.post(Request("cancel", state.id), time.time())
-    Notes(client, state).write("abandoned", value=True)
+    notes_on(client, state).write("abandoned", value=True)
 
 
 def _printable(text: str) -> str:

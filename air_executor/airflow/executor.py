@@ -34,8 +34,8 @@ class _Live:
 
     key: Any
     """Of the task instance."""
-    seen: float | None = None
-    """When the state that we know was written."""
+    seen: tuple[int, int, int] | None = None
+    """What tells of the state that we know."""
 
 
 class AirExecutor(BaseExecutor):

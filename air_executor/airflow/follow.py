@@ -6,6 +6,7 @@ Called by operators and triggers, one step at a time, so that each can wait in i
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -16,12 +17,14 @@ from air_executor.client import Client
 from air_executor.core.bill import money
 from air_executor.core.state import SKIPPED, SUCCEEDED, Done, JobState, TaskState
 from air_executor.core.usage import Usage
-from air_executor.errors import NotFoundError
+from air_executor.errors import NotFoundError, StoreError
 
 OUTCOME_KEY = "outcome"
 """The XCom that has it."""
 MOST_TASKS = 200
 """How many tasks an outcome lists: Airflow keeps it in its database."""
+PATIENCE = 300.0
+"""Seconds that a volume may refuse before a task that waits for a job gives up."""
 _FIRST_PAUSE, _GROWTH = 0.05, 1.3
 
 
@@ -34,7 +37,8 @@ class Follower:
         self._log = JobLog(client)
         self._longest_pause = longest_pause
         self._pause = _FIRST_PAUSE
-        self._seen: float | None = None
+        self._seen: tuple[int, int, int] | None = None
+        self._failing_since: float | None = None
         self.state = state
 
     def step(self) -> float | None:
@@ -42,18 +46,31 @@ class Follower:
 
         Raises:
             NotFoundError: somebody has removed the job.
-            CorruptFileError, StoreError: it cannot be read now.
+            CorruptFileError: its state cannot be read.
+            StoreError: the volume has refused for five minutes.
         """
-        changed = self._client.changed_at(self.state.id)
-        if changed != self._seen:
-            self._seen = changed
-            self._refresh()
-        for line in self._log.new_lines(self.state):
-            self._show(line)
+        try:
+            self._look()
+        except StoreError as error:
+            if self._failing_since is None:
+                self._failing_since = time.monotonic()
+                self._show(f"The job goes on, but cannot be looked at now: {error}")
+            elif time.monotonic() - self._failing_since > PATIENCE:
+                raise
+            return self._longest_pause
+        self._failing_since = None
         if self.state.ended:
             return None
         self._pause = min(self._longest_pause, self._pause * _GROWTH)
         return self._pause
+
+    def _look(self) -> None:
+        changed = self._client.changed_at(self.state.id)
+        if changed != self._seen:
+            self._refresh()
+            self._seen = changed
+        for line in self._log.new_lines(self.state):
+            self._show(line)
 
     def _refresh(self) -> None:
         found = self._client.status(self.state.id)

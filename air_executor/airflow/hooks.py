@@ -59,11 +59,11 @@ class AirExecutorHook(BaseHook):
         if self.air_executor_conn_id is None:
             return own_place(self._state_dir)
         connection = self.get_connection(self.air_executor_conn_id)
-        extra = dict(connection.extra_dejson)
-        if unknown := sorted(extra.keys() - {"state_dir", "backend", "queue"}):
-            wrong = ", ".join(unknown)
+        extra = connection.extra_dejson
+        known = {"state_dir", "backend", "queue"}
+        if not isinstance(extra, dict) or extra.keys() - known or not all(isinstance(v, str) for v in extra.values()):
             msg = (
-                f"connection {self.air_executor_conn_id}: unknown extra {wrong}; there are state_dir, backend and queue"
+                f"connection {self.air_executor_conn_id}: extra is an object of texts, with {', '.join(sorted(known))}"
             )
             raise BadInputError(msg)
         page = None

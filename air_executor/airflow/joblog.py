@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Generator, Iterator
 from typing import NamedTuple
 
-from air_executor.airflow.notes import Notes, Shown
+from air_executor.airflow.notes import Shown, notes_on
 from air_executor.client import Client
 from air_executor.core.plaintext import clean_log
 from air_executor.core.state import JobState, Running
@@ -32,6 +32,8 @@ class JobLog:
         self._client = client
         self._done: set[int] = set()
         """Runs that have ended and of which everything was shown."""
+        self._at: dict[int, int] = {}
+        """Bytes of each run's log that we have shown ourselves, should the volume refuse to note it."""
 
     def new_lines(self, state: JobState) -> Generator[str, None, None]:
         """Yield what was printed and not shown, each line with its task's id in front; asking for the next notes it.
@@ -44,7 +46,7 @@ class JobLog:
         runs = [run for run in _runs(state) if run.seq not in self._done]
         if not runs:
             return
-        with Notes(self._client, state).shown() as shown:
+        with notes_on(self._client, state).shown() as shown:
             for run in runs:
                 for line in self._lines(state, run, shown):
                     yield f"{run.task} | {clean_log(line.decode(errors='replace'))}"
@@ -56,7 +58,7 @@ class JobLog:
         if file is None:
             return
         with file:
-            at = shown[run.seq]
+            at = max(shown[run.seq], self._at.get(run.seq, 0))
             file.seek(at)
             rest = b""
             while chunk := file.read(LONGEST):
@@ -64,14 +66,17 @@ class JobLog:
                 for line in lines:
                     yield line
                     at += len(line) + 1
+                    self._at[run.seq] = at
                     shown[run.seq] = at
                 if len(rest) >= LONGEST:
                     yield rest
                     at += len(rest)
+                    self._at[run.seq] = at
                     shown[run.seq] = at
                     rest = b""
             if rest and run.ended:
                 yield rest
+                self._at[run.seq] = at + len(rest)
                 shown[run.seq] = at + len(rest)
 
 

@@ -24,12 +24,12 @@ _WIDTH = 16
 
 
 class Notes:
-    """The notes on one job, by name."""
+    """The notes on one job, or on all jobs of one task instance, by name."""
 
-    def __init__(self, client: Client, state: JobState) -> None:
+    def __init__(self, client: Client, about: str) -> None:
         self._aside = client.layout.tmp
         self._folder = f"{client.layout.root}/airflow"
-        self._stem = f"{self._folder}/{state.id}-{state.uid}"
+        self._stem = f"{self._folder}/{about}"
 
     def read(self, name: str) -> Any:
         """Return a note, or None if there is none.
@@ -71,20 +71,29 @@ class Notes:
             files.fail("open", path, error)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX)
-            yield Shown(fd)
+            yield Shown(fd, path)
         finally:
             os.close(fd)
+
+
+def notes_on(client: Client, job: JobState) -> Notes:
+    """Return the notes on one job."""
+    return Notes(client, f"{job.id}-{job.uid}")
 
 
 class Shown:
     """How many bytes of each run's log were shown: line n of the file is that of run n."""
 
-    def __init__(self, fd: int) -> None:
+    def __init__(self, fd: int, path: str) -> None:
         self._fd = fd
+        self._path = path
 
     def __getitem__(self, seq: int) -> int:
         line = os.pread(self._fd, _WIDTH, seq * _WIDTH).strip(b"\0 \n")
         return int(line) if line.isdigit() else 0
 
     def __setitem__(self, seq: int, count: int) -> None:
-        os.pwrite(self._fd, b"%*d\n" % (_WIDTH - 1, count), seq * _WIDTH)
+        try:
+            os.pwrite(self._fd, b"%*d\n" % (_WIDTH - 1, count), seq * _WIDTH)
+        except OSError as error:
+            files.fail("write", self._path, error)

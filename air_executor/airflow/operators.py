@@ -15,7 +15,7 @@ from airflow.providers.common.compat.sdk import AirflowException, AirflowFailExc
 from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_3_PLUS
 from airflow.triggers.base import StartTriggerArgs
 
-from air_executor.airflow.attach import Desk, Instance, Taken, Try, abandon
+from air_executor.airflow.attach import Desk, Instance, Taken, Try
 from air_executor.airflow.follow import OUTCOME_KEY, Follower, announce, bill_of, outcome, what_failed
 from air_executor.airflow.given import Given
 from air_executor.airflow.hooks import AirExecutorHook
@@ -25,6 +25,7 @@ from air_executor.airflow.triggers import AirExecutorStartTrigger, AirExecutorTr
 from air_executor.client import Client
 from air_executor.core.state import SUCCEEDED, JobState
 from air_executor.errors import AirExecutorError, BadInputError
+from air_executor.store.files import random_hex
 
 
 class AirExecutorOperator(BaseOperator):
@@ -100,7 +101,8 @@ class AirExecutorOperator(BaseOperator):
         self.poll_interval = poll_interval
         self.outcome: dict[str, Any] | None = None
         self.page: str | None = None
-        self._taken: tuple[Desk, JobState] | None = None
+        self._desk: Desk | None = None
+        self._killed = False
         if start_from_trigger and AIRFLOW_V_3_3_PLUS:
             self._start_from_trigger()
 
@@ -132,9 +134,8 @@ class AirExecutorOperator(BaseOperator):
         """Get the job of this try and see it through, here or in the triggerer."""
         try:
             place = AirExecutorHook(self.air_executor_conn_id, self.state_dir).place
-            desk = self._desk(context, place)
+            desk = self._desk = self._desk_of(context, place)
             taken = self._take(desk, place)
-            self._taken = desk, taken.state
             announce(self.log, taken, place)
             self.page = place.page_of(taken.state.id)
             if self.page:
@@ -161,9 +162,11 @@ class AirExecutorOperator(BaseOperator):
             raise AirflowException(str(event["error"]))
         try:
             place = AirExecutorHook(self.air_executor_conn_id, self.state_dir).place
-            desk = self._desk(context, place)
+            desk = self._desk_of(context, place)
             state = desk.client.status(event["job"])
-            self._taken = desk, state
+            if state.uid != event["uid"]:
+                message = f"job {state.id} was removed, and there is another of its name now"
+                raise AirflowException(message)
             self.page = place.page_of(state.id)
             state = self._follow(desk.client, state, None)
         except AirExecutorError as error:
@@ -172,18 +175,19 @@ class AirExecutorOperator(BaseOperator):
 
     def on_kill(self) -> None:
         """Cancel the job: the task was cleared, marked or killed, or ran out of time."""
-        if self._taken is not None and self.cancel_on_kill:
-            desk, state = self._taken
-            self.log.info("Cancelling job %s", state.id)
-            abandon(desk.client, state)
+        self._killed = True
+        if self._desk is not None and self.cancel_on_kill:
+            self.log.info("Cancelling the job")
+            self._desk.abandon_mine()
 
-    def _desk(self, context: Mapping[str, Any], place: Place) -> Desk:
+    def _desk_of(self, context: Mapping[str, Any], place: Place) -> Desk:
         ti = context["ti"]
-        uuid = getattr(ti, "id", None)
+        # Airflow 2 has no name for a try, and `airflow dags test` there not even its start: then no two are the same.
+        uuid = getattr(ti, "id", None) or ti.start_date or random_hex(8)
         return Desk(
             client=place.client(),
             instance=Instance(ti.dag_id, ti.run_id, ti.task_id, ti.map_index),
-            now=Try(ti.try_number, ti.max_tries, None if uuid is None else str(uuid)),
+            now=Try(ti.try_number, ti.max_tries, str(uuid)),
             durable=self.durable,
             cancel_on_kill=self.cancel_on_kill,
         )
@@ -204,6 +208,8 @@ class AirExecutorOperator(BaseOperator):
                 self.log.info("Waiting for the job of an earlier try to end")
                 said = True
             time.sleep(self.poll_interval)
+        if self._killed and self.cancel_on_kill:  # just while the job was submitted
+            desk.abandon_mine()
         return taken
 
     def _follow(self, client: Client, state: JobState, seconds: float | None) -> JobState:

@@ -6,7 +6,12 @@ from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Any, ClassVar
 
-from airflow.providers.common.compat.sdk import AirflowException, BaseSensorOperator, PokeReturnValue
+from airflow.providers.common.compat.sdk import (
+    AirflowException,
+    AirflowSkipException,
+    BaseSensorOperator,
+    PokeReturnValue,
+)
 
 from air_executor.airflow.follow import bill_of, what_failed
 from air_executor.airflow.hooks import AirExecutorHook
@@ -86,5 +91,5 @@ class AirExecutorJobSensor(BaseSensorOperator):
     def _results(self, state: JobState) -> dict[str, Any]:
         self.log.info("%s", bill_of(state))
         if state.phase != SUCCEEDED:
-            raise AirflowException(what_failed(state))
+            raise (AirflowSkipException if self.soft_fail else AirflowException)(what_failed(state))
         return state.results()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from air_executor.airflow.attach import Desk, Instance, Taken, Try, abandon
-from air_executor.airflow.notes import Notes
+from air_executor.airflow.notes import notes_on
 from air_executor.client import Client
 from air_executor.core.spec import parse_job
 from air_executor.core.state import JobState
@@ -149,6 +150,24 @@ def test_nobody_attaches_to_what_was_given_up(case: Case) -> None:
     assert case.job(RETRY).id == INSTANCE.job_id(2)
 
 
+def test_what_was_pruned_leaves_no_hole(case: Case) -> None:
+    """The job at work is attached to, also where an earlier generation was removed for good."""
+    case.end(case.job(FIRST), "failed")
+    second = case.job(RETRY)
+    shutil.rmtree(case.client.layout.job(INSTANCE.job_id(1)))
+    taken = case.take(Try(3, 2, "uuid-3"))
+    assert taken is not None
+    assert (taken.attached, taken.state.uid) == (True, second.uid)
+
+
+def test_a_clear_with_fewer_retries(case: Case) -> None:
+    """Who lowers a DAG's retries and clears its task gets it run anew as well."""
+    case.end(case.job(Try(1, 3, "uuid-1")), "succeeded", Try(1, 3, "uuid-1"))
+    taken = case.take(Try(2, 1, "uuid-2"))
+    assert taken is not None
+    assert not taken.attached
+
+
 def test_instances_have_jobs_of_their_own() -> None:
     """Mapped tasks and other runs do not share a job."""
     others = (INSTANCE._replace(map_index=0), INSTANCE._replace(run="other"), INSTANCE._replace(task="other"))
@@ -156,9 +175,9 @@ def test_instances_have_jobs_of_their_own() -> None:
 
 
 def test_a_job_says_whose_it_is(case: Case) -> None:
-    """Labels and environment name DAG, run, task and try; the job's own stay."""
+    """Labels and environment name DAG, run, task and try; the job's own stay, but none can pass for ours."""
     tasks = [{"command": "true", "env": {"TEAM": "b"}}]
-    job = parse_job({"id": "airflow", "labels": {"team": "b"}, "tasks": tasks}, "job")
+    job = parse_job({"id": "airflow", "labels": {"team": "b", "airflow-max-tries": "many"}, "tasks": tasks}, "job")
     instance = Instance("dag", "manual\n" + "x" * 300, "task", 4)
     taken = Desk(case.client, instance, FIRST).take(job)
     assert taken is not None
@@ -174,6 +193,6 @@ def test_a_note_that_cannot_be_read_stops(case: Case) -> None:
     """Garbage in a note is neither taken for a delivery nor for none."""
     state = case.job(FIRST)
     case.end(state, "succeeded", FIRST)
-    Path(Notes(case.client, state)._stem + ".delivered").write_text("{")
+    Path(notes_on(case.client, state)._stem + ".delivered").write_text("{")
     with pytest.raises(CorruptFileError, match="delivered is no JSON"):
         case.take(RETRY)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import subprocess
@@ -15,6 +16,7 @@ from air_executor.airflow.joblog import LONGEST, JobLog
 from air_executor.client import Client
 from air_executor.core.spec import parse_job
 from air_executor.core.state import JobState, Running
+from air_executor.errors import StoreError
 
 
 @pytest.fixture
@@ -65,6 +67,26 @@ def test_a_line_that_nobody_took_comes_again(client: Client) -> None:
     assert list(JobLog(client).new_lines(state)) == ["t1 | two", "t1 | three"]
 
 
+def test_a_full_volume_shows_nothing_twice(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the volume takes no notes, who shows the log remembers how far it was."""
+    state, log = running(client)
+    log.write_bytes(b"one\ntwo\n")
+    shown = JobLog(client)
+    found: list[str] = []
+
+    def refuse(*_: object) -> int:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("air_executor.airflow.notes.os.pwrite", refuse)
+    for _ in range(3):
+        with contextlib.suppress(StoreError):
+            for line in shown.new_lines(state):
+                found.append(line)  # noqa: PERF402 - what was shown before an error counts
+    assert found == ["t1 | one", "t1 | two"]
+    monkeypatch.undo()
+    assert list(shown.new_lines(state)) == []
+
+
 def test_long_lines_come_in_pieces(client: Client) -> None:
     """A line without end fills no memory, and none of it is lost."""
     state, log = running(client)
@@ -108,11 +130,11 @@ def test_a_killed_one_costs_at_most_a_line(client: Client, tmp_path: Path) -> No
     state, log = running(client)
     log.write_bytes(b"".join(b"%d\n" % number for number in range(20_000)))
     program = (
-        "import sys\nfrom air_executor.airflow.joblog import JobLog\nfrom air_executor.client import Client\n"
+        "import os, sys\nfrom air_executor.airflow.joblog import JobLog\nfrom air_executor.client import Client\n"
         "from air_executor.core.state import Running\n"
         "client = Client(sys.argv[1])\nstate = client.status('j')\n"
         "state.tasks['t1'].status = Running(seq=1, slot=1, since=0.0)\n"
-        "for line in JobLog(client).new_lines(state):\n    print(line, flush=True)\n"
+        "for line in JobLog(client).new_lines(state):\n    os.write(1, f'{line}\\n'.encode())\n"
     )
     said = tmp_path / "said"
     for _ in range(4):

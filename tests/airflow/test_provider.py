@@ -45,7 +45,8 @@ def test_connection(airflow: Airflow, tmp_path: Path) -> None:
         ({"state_dir": str(tmp_path / "none")}, "no directory"),
         ({"state_dir": str(tmp_path)}, "no manager is at work"),
         ({"backend": "docker"}, "uses the backend local, not docker"),
-        ({"stat_dir": "x"}, "unknown extra stat_dir"),
+        ({"stat_dir": "x"}, "extra is an object of texts"),
+        ({"queue": ["a"]}, "extra is an object of texts"),
     ):
         answer = airflow.ask("POST", "connections/test", json={**one, "extra": json.dumps({**extra, **wrong})})
         assert answer["status"] is False
@@ -118,7 +119,8 @@ def test_sensor(airflow: Airflow) -> None:
         "sensor",
         "AirExecutorJobSensor(task_id='deferred', job_id='theirs', poke_interval=0.2)\n"
         "AirExecutorJobSensor(task_id='worker', job_id='theirs', poke_interval=0.2, deferrable=False)\n"
-        "AirExecutorJobSensor(task_id='failing', job_id='broken', poke_interval=0.2)",
+        "AirExecutorJobSensor(task_id='failing', job_id='broken', poke_interval=0.2)\n"
+        "AirExecutorJobSensor(task_id='soft', job_id='broken', poke_interval=0.2, soft_fail=True, deferrable=False)",
         imports,
     )
     run = airflow.trigger("sensor")
@@ -130,6 +132,7 @@ def test_sensor(airflow: Airflow) -> None:
     assert run.xcom(task="deferred") == {"t1": 7}
     assert run.xcom(task="worker") == {"t1": 7}
     assert run.state("failing") == "failed"
+    assert run.state("soft") == "skipped"
     assert any("job broken failed (error); task t1 failed (error, exit code 4)" in line for line in run.log("failing"))
 
 
@@ -235,8 +238,10 @@ def test_the_oldest(tmp_path: Path) -> None:
         "        task_id='second', command=\"echo got {{ ti.xcom_pull('first') }}\", start_from_trigger=True\n    )\n"
     )
     with manager(old.state_dir):
-        code, printed = old.run("dags", "test", "old")
+        assert old.run("dags", "test", "old", "2026-02-02")[0] == 0
+        code, printed = old.run("dags", "test", "old", "2026-02-02")
     assert code == 0, printed
+    assert "Submitted job" in printed  # not what the first run of that date has left
     assert "t1 | far" in printed
     assert "t1 | got 5" in printed
     assert "DagRun Finished" in printed
