@@ -39,6 +39,7 @@ class Follower:
         self._pause = _FIRST_PAUSE
         self._seen: tuple[int, int, int] | None = None
         self._failing_since: float | None = None
+        self._stopped = False
         self.state = state
 
     def step(self) -> float | None:
@@ -64,12 +65,18 @@ class Follower:
         self._pause = min(self._longest_pause, self._pause * _GROWTH)
         return self._pause
 
+    def stop(self) -> None:
+        """Show nothing more, not even what a step in another thread has found: the next one to follow the job does."""
+        self._stopped = True
+
     def _look(self) -> None:
         changed = self._client.changed_at(self.state.id)
         if changed != self._seen:
             self._refresh()
             self._seen = changed
         for line in self._log.new_lines(self.state):
+            if self._stopped:
+                return
             self._show(line)
 
     def _refresh(self) -> None:

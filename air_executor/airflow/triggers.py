@@ -30,6 +30,10 @@ SETTLE = 5.0
 """Seconds that a trigger waits at least before it resumes a task. Airflow's scheduler fails a resumed task as lost if
 it learns only then that the worker which deferred it has left (apache/airflow#66374, #71580; seen with 3.3.2)."""
 
+DRAIN = 0.5
+"""Seconds that a trigger stays after its last line. What a triggerer's process prints just before it exits is not read
+any more (`WatchedSubprocess.kill`, Airflow 3.3.2)."""
+
 
 class AirExecutorTrigger(BaseTrigger):
     """Show the output of a job until it has ended; fires once, with `job` and `uid`, or with `error`.
@@ -203,8 +207,10 @@ async def see_through(trigger: BaseTrigger, client: Client, state: JobState, pol
                 until = None
             await asyncio.sleep(pause)
     except asyncio.CancelledError:
+        follower.stop()
         if _is_over(until):  # Airflow was faster; everything else that ends a trigger leaves the job alone
             abandon(client, follower.state)
+        await asyncio.sleep(DRAIN)
         raise
     return follower.state
 

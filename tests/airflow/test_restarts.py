@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import signal
+from collections import Counter
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 
 import psutil
@@ -24,6 +26,10 @@ echo last
 """
 
 
+AT_ONCE = 50
+"""Lines that a look at the log can find: some more than the job prints between two of them."""
+
+
 @pytest.fixture
 def counting(tmp_path: Path) -> tuple[str, Callable[[Run], int], Callable[[], None]]:
     """Return a command that prints until it may end, how often it was started, and what lets it end."""
@@ -40,9 +46,19 @@ def numbered(run: Run, *tries: int) -> list[str]:
     return [line.removeprefix("t1 | ") for line in lines if line.startswith("t1 | ")]
 
 
-def exact(printed: list[str]) -> bool:
-    """Tell whether every line is there, once, in order."""
-    return printed == [*(f"line {number}" for number in range(len(printed) - 1)), "last"]
+def wrong(printed: list[str]) -> list[str]:
+    """Return what is not as it should be: each line is there, once, in order, and the last one last."""
+    numbers = [line.removeprefix("line ") for line in printed[:-1]]
+    wanted = list(map(str, range(len(set(numbers)))))
+    if printed[-1:] == ["last"] and numbers == wanted:
+        return []
+    counts = Counter(numbers)
+    return [
+        *(f"{number} lost" for number in wanted if not counts[number]),
+        *(f"{number} {count} times" for number, count in counts.items() if count > 1),
+        *(f"{before}, then {after}" for before, after in pairwise(numbers) if int(after) != int(before) + 1),
+        f"at the end {printed[-1:]}",
+    ]
 
 
 def shown(airflow: Airflow, run: Run) -> int:
@@ -85,9 +101,12 @@ def test_triggerer(
         assert starts(run) == 1
         assert run.ti()["try_number"] == 1
         printed = numbered(run, 1)
-        if number == signal.SIGKILL:  # the line that was just being shown may come twice
+        if number == signal.SIGKILL:
+            # The line that was just being shown may come twice, and those that Airflow had yet to write may be lost.
             printed = [line for line, after in zip(printed, [*printed[1:], ""], strict=True) if line != after]
-        assert exact(printed), printed
+            assert len([one for one in wrong(printed) if one.endswith("lost")]) <= AT_ONCE
+        else:
+            assert wrong(printed) == []
 
 
 def test_scheduler(airflow: Airflow, counting: tuple[str, Callable[[Run], int], Callable[[], None]]) -> None:
@@ -104,7 +123,7 @@ def test_scheduler(airflow: Airflow, counting: tuple[str, Callable[[Run], int], 
     assert run.ended() == "success", run.log()
     assert starts(run) == 1
     assert run.ti()["try_number"] == 1
-    assert exact(numbered(run, 1))
+    assert wrong(numbered(run, 1)) == []
 
 
 @pytest.mark.parametrize("whole", [False, True], ids=["task process", "worker"])
@@ -135,7 +154,7 @@ def test_worker(
     assert any(line.startswith(f"Attached to job {job.id}") for line in run.log(number=2))
     printed = numbered(run, 1, 2)
     printed = [line for line, after in zip(printed, [*printed[1:], ""], strict=True) if line != after]
-    assert exact(printed), printed
+    assert wrong(printed) == []
 
 
 def test_runner(airflow: Airflow) -> None:
