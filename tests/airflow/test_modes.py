@@ -47,6 +47,12 @@ def at_work(run: Run) -> JobState:
     return found
 
 
+def in_triggerer(run: Run) -> None:
+    """Wait until the triggerer has taken a deferred task over: before that, Airflow tells nobody of a mark."""
+    run.wait("deferred")
+    wait_for(lambda: any(line.startswith("trigger ") for line in run.log()), 60, f"the trigger of {run.dag}")
+
+
 def has_ended(airflow: Airflow, job: JobState) -> bool:
     """Tell whether a job has ended by now."""
     return Client(airflow.state_dir).status(job.id).ended
@@ -113,7 +119,7 @@ def test_mark_failed(airflow: Airflow) -> None:
     for run in start(airflow, "mark", "command='sleep 300'").values():
         job = at_work(run)
         if "worker" not in run.dag.split("_"):
-            run.wait("deferred")
+            in_triggerer(run)
         run.mark("failed")
         wait_for(partial(has_ended, airflow, job), 60, f"the end of {job.id}")
         assert jobs_of(run)[0].phase == "cancelled"
@@ -128,7 +134,7 @@ def test_clear_at_work(airflow: Airflow) -> None:
     for run in runs.values():
         at_work(run)
         if "worker" not in run.dag.split("_"):
-            run.wait("deferred")
+            in_triggerer(run)
     flag.touch()
     for run in runs.values():
         run.clear()

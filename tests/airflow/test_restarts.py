@@ -170,5 +170,6 @@ def test_runner(airflow: Airflow) -> None:
     os.killpg(os.getpgid(pid), signal.SIGKILL)
     wait_for(lambda: client.status(job.id).tasks["t1"].attempts, 60, "the end of the run")
     assert client.status(job.id).tasks["t1"].attempts[0].reason == "lost"
-    run.mark("failed")
+    client.ask("cancel", job.id)
     wait_for(lambda: client.status(job.id).ended, 60, "the end of the job")
+    assert run.ended() == "failed"
