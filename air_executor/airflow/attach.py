@@ -13,6 +13,7 @@ import time
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from air_executor.airflow.labels import Instance
 from air_executor.airflow.notes import Notes, notes_on
 from air_executor.client import Client
 from air_executor.core.spec import Job
@@ -20,28 +21,19 @@ from air_executor.core.state import CANCELLED, SUCCEEDED, JobState
 from air_executor.errors import AlreadyExistsError, NotFoundError
 from air_executor.store.inbox import Request
 
-_LONGEST_LABEL = 200
 _IN_ENV = {"dag": "DAG_ID", "run": "DAG_RUN_ID", "task": "TASK_ID", "map-index": "MAP_INDEX"}
 """As Airflow's own operators name them; the index of a mapped task is ours."""
 _TRY, _LIMIT, _UUID = "airflow-try", "airflow-max-tries", "airflow-ti"
 
 
-class Instance(NamedTuple):
-    """One task instance of Airflow."""
+def stem_of(instance: Instance) -> str:
+    """Return what the ids of all jobs of a task instance begin with."""
+    return f"af-{hashlib.sha256(json.dumps(instance).encode()).hexdigest()[:24]}"
 
-    dag: str
-    run: str
-    task: str
-    map_index: int = -1
 
-    def job_id(self, generation: int) -> str:
-        """Return the id of one generation of its jobs; always the same."""
-        return f"{self.stem}-{generation}"
-
-    @property
-    def stem(self) -> str:
-        """What the ids of all its jobs begin with."""
-        return f"af-{hashlib.sha256(json.dumps(self).encode()).hexdigest()[:24]}"
+def job_id(instance: Instance, generation: int) -> str:
+    """Return the id of one generation of its jobs; always the same."""
+    return f"{stem_of(instance)}-{generation}"
 
 
 class Try(NamedTuple):
@@ -106,10 +98,10 @@ class Desk(NamedTuple):
 
         Raises: as `Client.submit` and `Client.status`.
         """
-        notes = Notes(self.client, self.instance.stem)
+        notes = Notes(self.client, stem_of(self.instance))
         generation = notes.read("generation") or 1  # not always from 1: what `prune` has removed leaves holes
         while True:
-            name = self.instance.job_id(generation)
+            name = job_id(self.instance, generation)
             try:
                 state = self.client.status(name)
             except NotFoundError:
@@ -130,9 +122,9 @@ class Desk(NamedTuple):
 
     def abandon_mine(self) -> None:
         """Cancel the job that this try submitted or would attach to, if there is one."""
-        generation = Notes(self.client, self.instance.stem).read("generation") or 1
+        generation = Notes(self.client, stem_of(self.instance)).read("generation") or 1
         try:
-            state = self.client.status(self.instance.job_id(generation))
+            state = self.client.status(job_id(self.instance, generation))
         except NotFoundError:
             return
         if not state.ended:
@@ -158,11 +150,9 @@ class Desk(NamedTuple):
         return not unwanted
 
     def _mine(self, job: Job, name: str) -> Job:
-        dag, run, task, map_index = self.instance
-        where = {"dag": dag, "run": run, "task": task, **({"map-index": str(map_index)} if map_index >= 0 else {})}
         own = {name: value for name, value in job.labels.items() if not name.startswith("airflow-")}
-        labels = {**{f"airflow-{key}": _printable(value) for key, value in where.items()}, **self.now.labels()}
-        env = {f"AIRFLOW_CTX_{_IN_ENV[key]}": value for key, value in where.items()}
+        labels = {**self.instance.labels(), **self.now.labels()}
+        env = {f"AIRFLOW_CTX_{_IN_ENV[fact]}": value for fact, value in self.instance.facts().items()}
         defaults = job.defaults.model_copy(update={"env": {**env, **job.defaults.env}})
         return job.model_copy(update={"id": name, "labels": {**own, **labels}, "defaults": defaults})
 
@@ -186,10 +176,6 @@ def abandon(client: Client, state: JobState) -> None:
     """
     client.inbox.post(Request("cancel", state.id), time.time())
     notes_on(client, state).write("abandoned", value=True)
-
-
-def _printable(text: str) -> str:
-    return "".join(char if char.isprintable() else "?" for char in text)[:_LONGEST_LABEL]
 
 
 def _as_try(found: Any) -> Try | None:

@@ -17,12 +17,13 @@ from typing import Any, ClassVar
 
 from airflow.executors.base_executor import BaseExecutor
 
-from air_executor.airflow.launch import LOG_LABEL, Launcher, Settings, Workload, job_id, printable
+from air_executor.airflow.labels import Instance, printable
+from air_executor.airflow.launch import LOG_LABEL, Launcher, Settings, Workload, job_id
+from air_executor.airflow.place import Place
 from air_executor.client import Client
 from air_executor.core.state import JobState
 from air_executor.errors import AirExecutorError, BadInputError, NotFoundError
 from air_executor.settings import locate_state_dir
-from air_executor.store.presence import look
 
 SECTION = "air_executor"
 """Of Airflow's configuration."""
@@ -81,9 +82,9 @@ class AirExecutor(BaseExecutor):
         client = self._launcher.client
         client.jobs.prepare()
         self._launcher.sweep(older_than=self._token_seconds)
-        if look(client.layout).running is False:
-            root = client.layout.root
-            self.log.warning("No manager is at work in %s: start `air-executor --state-dir %s manager`", root, root)
+        well, said = Place(client.layout.root).check()
+        if not well:
+            self.log.warning("%s", said)
 
     @property
     def _token_seconds(self) -> float:
@@ -235,11 +236,8 @@ def _as_ours(workload: Any) -> Workload:
         msg = f"executor_config: {SECTION} must be a mapping, got {options!r}"
         raise BadInputError(msg)
     labels = {
-        "airflow-dag": ti.dag_id,
-        "airflow-run": ti.run_id,
-        "airflow-task": ti.task_id,
+        **Instance(ti.dag_id, ti.run_id, ti.task_id, ti.map_index).labels(),
         "airflow-try": str(ti.try_number),
-        **({"airflow-map-index": str(ti.map_index)} if ti.map_index >= 0 else {}),
         **({LOG_LABEL: log_path} if log_path and printable(log_path) == log_path else {}),
     }
     return Workload(

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 from air_executor.airflow import forkclient
 from air_executor.airflow.follow import what_failed
+from air_executor.airflow.labels import printable
 from air_executor.airflow.workload import TAKEN_EXIT
 from air_executor.client import Client
 from air_executor.core.plaintext import plain_log
@@ -32,7 +33,6 @@ LOG_LABEL = "airflow-log"
 _FILE = "workload.json"
 _PREFIX = "af-"
 _MOST_PRIORITY = 1_000_000
-_LONGEST_LABEL = 256
 _TAIL = 1 << 18
 _LONGEST_SAYING = 500
 
@@ -191,11 +191,6 @@ def merged(shared: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
     if all(isinstance(options.get("env"), Mapping) for options in (shared, own)):
         both["env"] = {**shared["env"], **own["env"]}
     return both
-
-
-def printable(text: str) -> str:
-    """Return a text as the value of a label."""
-    return "".join(char if char.isprintable() else "?" for char in text)[:_LONGEST_LABEL]
 
 
 def _said(line: str) -> str:

@@ -15,10 +15,11 @@ from airflow.providers.common.compat.sdk import AirflowException, AirflowFailExc
 from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_3_PLUS
 from airflow.triggers.base import StartTriggerArgs
 
-from air_executor.airflow.attach import Desk, Instance, Taken, Try
+from air_executor.airflow.attach import Desk, Taken, Try
 from air_executor.airflow.follow import OUTCOME_KEY, Follower, announce, bill_of, outcome, what_failed
 from air_executor.airflow.given import Given
 from air_executor.airflow.hooks import AirExecutorHook
+from air_executor.airflow.labels import Instance
 from air_executor.airflow.links import LINK_KEY, AirExecutorJobLink
 from air_executor.airflow.place import Place
 from air_executor.airflow.triggers import AirExecutorStartTrigger, AirExecutorTrigger

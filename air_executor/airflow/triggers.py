@@ -16,10 +16,11 @@ from airflow.providers.common.compat.sdk import XCom
 from airflow.triggers.base import BaseTrigger, TaskFailedEvent, TaskSuccessEvent, TriggerEvent
 from asgiref.sync import sync_to_async
 
-from air_executor.airflow.attach import Desk, Instance, Taken, Try, abandon
+from air_executor.airflow.attach import Desk, Taken, Try, abandon
 from air_executor.airflow.follow import OUTCOME_KEY, Follower, announce, bill_of, outcome, what_failed
 from air_executor.airflow.given import Given
 from air_executor.airflow.hooks import AirExecutorHook
+from air_executor.airflow.labels import Instance
 from air_executor.airflow.links import LINK_KEY
 from air_executor.airflow.place import Place
 from air_executor.client import Client

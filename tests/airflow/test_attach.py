@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from air_executor.airflow.attach import Desk, Instance, Taken, Try, abandon
+from air_executor.airflow.attach import Desk, Taken, Try, abandon, job_id
+from air_executor.airflow.labels import Instance
 from air_executor.airflow.notes import notes_on
 from air_executor.client import Client
 from air_executor.core.spec import parse_job
@@ -106,7 +107,7 @@ def test_what_has_ended(case: Case, phase: str, delivered_to: Try | None, now: T
     case.end(case.job(FIRST), phase, delivered_to)
     taken = case.take(now)
     assert taken is not None
-    assert taken.state.id == INSTANCE.job_id(generation)
+    assert taken.state.id == job_id(INSTANCE, generation)
     assert taken.attached == (generation == 1)
 
 
@@ -118,7 +119,7 @@ def test_what_was_cleared_is_cancelled_first(case: Case, before: Try, now: Try) 
     assert case.take(now) is None
     assert case.cancelled() == [old.id]
     case.end(old, "cancelled")
-    assert case.job(now).id == INSTANCE.job_id(2)
+    assert case.job(now).id == job_id(INSTANCE, 2)
 
 
 def test_without_cancel_on_kill_a_clear_attaches(case: Case) -> None:
@@ -147,14 +148,14 @@ def test_nobody_attaches_to_what_was_given_up(case: Case) -> None:
     abandon(case.client, old)
     assert case.take(RETRY) is None
     case.end(old, "cancelled")
-    assert case.job(RETRY).id == INSTANCE.job_id(2)
+    assert case.job(RETRY).id == job_id(INSTANCE, 2)
 
 
 def test_what_was_pruned_leaves_no_hole(case: Case) -> None:
     """The job at work is attached to, also where an earlier generation was removed for good."""
     case.end(case.job(FIRST), "failed")
     second = case.job(RETRY)
-    shutil.rmtree(case.client.layout.job(INSTANCE.job_id(1)))
+    shutil.rmtree(case.client.layout.job(job_id(INSTANCE, 1)))
     taken = case.take(Try(3, 2, "uuid-3"))
     assert taken is not None
     assert (taken.attached, taken.state.uid) == (True, second.uid)
@@ -171,7 +172,7 @@ def test_a_clear_with_fewer_retries(case: Case) -> None:
 def test_instances_have_jobs_of_their_own() -> None:
     """Mapped tasks and other runs do not share a job."""
     others = (INSTANCE._replace(map_index=0), INSTANCE._replace(run="other"), INSTANCE._replace(task="other"))
-    assert len({instance.job_id(1) for instance in (INSTANCE, *others)}) == 4
+    assert len({job_id(instance, 1) for instance in (INSTANCE, *others)}) == 4
 
 
 def test_a_job_says_whose_it_is(case: Case) -> None:
@@ -186,7 +187,7 @@ def test_a_job_says_whose_it_is(case: Case) -> None:
     assert (labels["airflow-dag"], labels["airflow-task"], labels["airflow-map-index"]) == ("dag", "task", "4")
     env = case.client.status(taken.state.id).tasks["t1"].spec["env"]
     assert (env["TEAM"], env["AIRFLOW_CTX_DAG_ID"], env["AIRFLOW_CTX_MAP_INDEX"]) == ("b", "dag", "4")
-    assert labels["airflow-run"] == "manual?" + "x" * 193
+    assert labels["airflow-run"] == "manual?" + "x" * 249
 
 
 def test_a_note_that_cannot_be_read_stops(case: Case) -> None:

@@ -15,6 +15,7 @@ import pytest
 
 from air_executor.airflow.forkclient import RUNNER_LOCK, SERVER_DIED_EXIT
 from air_executor.airflow.workload import TAKEN_EXIT
+from air_executor.backends.processes import LOCK_FD
 from tests.airflow.executor.conftest import Forking
 from tests.conftest import wait_for
 
@@ -222,3 +223,8 @@ def test_new_configuration(forking: Forking) -> None:
     third = forking.run(told, AIRFLOW_HOME=str(forking.home), AIRFLOW__CORE__PARALLELISM="3")
     assert len({first, second, third}) == 3
     assert forking.run(told, AIRFLOW_HOME=str(forking.home), OTHER="1") == second
+
+
+def test_the_lock_is_the_local_backends() -> None:
+    """The client, which can import nothing, names the same descriptor as the backend that hands it over."""
+    assert RUNNER_LOCK == LOCK_FD
