@@ -33,7 +33,7 @@ census: .venv/installed ## count Python's standard library, the demo; sets itsel
 .PHONY: test
 test: build/tree/made $(wildcard build/airflow-*/wheel) ## run the tests against the built wheel (ARGS="-k name" for some)
 	cd build/tree && AIR_TEST_AIRFLOW=$(call programs,$(AIRFLOW)) AIR_TEST_OLDEST_AIRFLOW=$(call programs,$(OLDEST_AIRFLOW)) \
-		../venv/bin/python -m pytest -n 3 --dist loadgroup $(ARGS)
+		../venv/bin/python -m pytest -n 3 $(ARGS)
 
 # The folder of programs of an Airflow, if it is installed.
 programs = $(if $(wildcard build/airflow-$(1)/wheel),$(CURDIR)/build/airflow-$(1)/bin)

@@ -13,7 +13,7 @@ from typing import TypeVar
 
 import pytest
 from xdist.remote import Producer
-from xdist.scheduler import LoadGroupScheduling
+from xdist.scheduler import LoadScopeScheduling
 
 T = TypeVar("T")
 
@@ -58,14 +58,22 @@ def requires_tool() -> Callable[[str], str]:
     return require
 
 
+_SHARE = "tests/airflow/"
+"""Where all tests share an Airflow, which costs ten seconds to start, a gigabyte, and much of a processor."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Have the tests that share an Airflow come last: while others keep the machine busy its patience ends."""
+    items.sort(key=lambda item: item.nodeid.startswith(_SHARE))
+
+
 @pytest.hookimpl(optionalhook=True)
-def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadGroupScheduling:
-    """Have one worker run all tests that share an Airflow, which costs ten seconds to start and a gigabyte."""
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadScopeScheduling:
+    """Give the workers of pytest-xdist single tests, in order, and those that share an Airflow to one of them."""
+    config.option.loadscopereorder = False
     return _Schedule(config, log)
 
 
-class _Schedule(LoadGroupScheduling):
-    """Groups by folder: the ids of pytest 9.2 lose the group that pytest-xdist 3.8 appends to them."""
-
+class _Schedule(LoadScopeScheduling):
     def _split_scope(self, nodeid: str) -> str:
-        return "airflow" if nodeid.startswith("tests/airflow/") else str(super()._split_scope(nodeid))
+        return _SHARE if nodeid.startswith(_SHARE) else nodeid

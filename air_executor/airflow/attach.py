@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from air_executor.airflow.labels import Instance
-from air_executor.airflow.notes import Notes, notes_on
+from air_executor.airflow.notes import Notes, Ref, notes_on
 from air_executor.client import Client
 from air_executor.core.spec import Job
 from air_executor.core.state import CANCELLED, SUCCEEDED, JobState
@@ -77,6 +77,11 @@ class Taken(NamedTuple):
     attached: bool
     """It was there before."""
 
+    @property
+    def ref(self) -> Ref:
+        """Which job it is."""
+        return ref_of(self.state)
+
 
 class Desk(NamedTuple):
     """Where one try of a task instance gets its job."""
@@ -117,7 +122,7 @@ class Desk(NamedTuple):
             notes.write("generation", generation)
 
     def _is_mine(self, state: JobState) -> bool:
-        notes = notes_on(self.client, state)
+        notes = notes_on(self.client, ref_of(state))
         return self._may_deliver(state, notes) if state.ended else self._may_attach(state, notes)
 
     def abandon_mine(self) -> None:
@@ -128,7 +133,7 @@ class Desk(NamedTuple):
         except NotFoundError:
             return
         if not state.ended:
-            abandon(self.client, state)
+            abandon(self.client, ref_of(state))
 
     def _may_deliver(self, state: JobState, notes: Notes) -> bool:
         delivered = _as_try(notes.read("delivered"))
@@ -146,7 +151,7 @@ class Desk(NamedTuple):
             return True
         unwanted = self.cancel_on_kill if self.now.follows_clear(before) else not self.durable
         if unwanted:
-            abandon(self.client, state)
+            abandon(self.client, ref_of(state))
         return not unwanted
 
     def _mine(self, job: Job, name: str) -> Job:
@@ -165,17 +170,22 @@ class Desk(NamedTuple):
         Raises:
             StoreError: the volume refused.
         """
-        notes_on(self.client, state).write("delivered", list(self.now))
+        notes_on(self.client, ref_of(state)).write("delivered", list(self.now))
 
 
-def abandon(client: Client, state: JobState) -> None:
+def abandon(client: Client, job: Ref) -> None:
     """Cancel a job for good: no try attaches to it any more, even while no manager is there to stop it.
 
     Raises:
         StoreError: the volume refused.
     """
-    client.inbox.post(Request("cancel", state.id), time.time())
-    notes_on(client, state).write("abandoned", value=True)
+    client.inbox.post(Request("cancel", job.id), time.time())
+    notes_on(client, job).write("abandoned", value=True)
+
+
+def ref_of(state: JobState) -> Ref:
+    """Return which job this is the state of."""
+    return Ref(state.id, state.uid)
 
 
 def _as_try(found: Any) -> Try | None:

@@ -32,7 +32,7 @@ MAX_SKEW = 30.0
 """Seconds; tokens of the Execution API are refused where two clocks differ by more than a few."""
 SHORTEST_SECRET = 24
 """Characters of a secret that Airflow makes itself (16 random bytes)."""
-PATIENCE = 15.0
+PATIENCE = 60.0
 """Seconds; an API server that was just started is slow to answer the first time."""
 _MARKS = {FINE: "✓", WARN: "!", BAD: "✗"}
 
@@ -96,7 +96,13 @@ def _execution_api() -> Iterator[Finding]:
             name, BAD, f"{url} cannot be reached: {reason}", f"start `airflow api-server`, or set {key} to where it is"
         )
         return
-    yield Finding(name, FINE, f"{url} answers")
+    took = time.time() - sent
+    limit = conf.getfloat("workers", "execution_api_timeout", fallback=5.0)
+    if took > limit:
+        text = f"{url} answers, but only after {took:.0f} s: tasks wait {limit:g} s for it"
+        yield Finding(name, WARN, text, "ask again if it was just started; else give it more workers or a faster host")
+    else:
+        yield Finding(name, FINE, f"{url} answers")
     yield _clock(stamp, sent)
 
 

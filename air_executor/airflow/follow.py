@@ -5,6 +5,7 @@ Called by operators and triggers, one step at a time, so that each can wait in i
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
 from collections.abc import Callable
@@ -12,6 +13,7 @@ from typing import Any
 
 from air_executor.airflow.attach import Taken
 from air_executor.airflow.joblog import JobLog
+from air_executor.airflow.notes import Ref
 from air_executor.airflow.place import Place
 from air_executor.client import Client
 from air_executor.core.bill import money
@@ -31,19 +33,20 @@ _FIRST_PAUSE, _GROWTH = 0.05, 1.3
 class Follower:
     """One job, followed to its end."""
 
-    def __init__(self, client: Client, state: JobState, show: Callable[[str], None], longest_pause: float) -> None:
+    def __init__(self, client: Client, job: Ref, show: Callable[[str], None], longest_pause: float) -> None:
         self._client = client
+        self._job = job
         self._show = show
-        self._log = JobLog(client)
+        self._log = JobLog(client, job)
         self._longest_pause = longest_pause
         self._pause = _FIRST_PAUSE
         self._seen: tuple[int, int, int] | None = None
         self._failing_since: float | None = None
         self._stopped = False
-        self.state = state
+        self._state: JobState | None = None
 
-    def step(self) -> float | None:
-        """Show what came since; return how many seconds to wait before the next step, None once the job has ended.
+    def step(self) -> float | JobState:
+        """Show what came since; return how many seconds to wait before the next step, or what the job ended as.
 
         Raises:
             NotFoundError: somebody has removed the job.
@@ -51,7 +54,7 @@ class Follower:
             StoreError: the volume has refused for five minutes.
         """
         try:
-            self._look()
+            state = self._look()
         except StoreError as error:
             if self._failing_since is None:
                 self._failing_since = time.monotonic()
@@ -60,8 +63,8 @@ class Follower:
                 raise
             return self._longest_pause
         self._failing_since = None
-        if self.state.ended:
-            return None
+        if state.ended:
+            return state
         self._pause = min(self._longest_pause, self._pause * _GROWTH)
         return self._pause
 
@@ -69,22 +72,39 @@ class Follower:
         """Show nothing more, not even what a step in another thread has found: the next one to follow the job does."""
         self._stopped = True
 
-    def _look(self) -> None:
-        changed = self._client.changed_at(self.state.id)
-        if changed != self._seen:
-            self._refresh()
-            self._seen = changed
-        for line in self._log.new_lines(self.state):
-            if self._stopped:
-                return
-            self._show(line)
+    def settle(self) -> None:
+        """Note that Airflow has all that was shown, so that the next one to follow the job repeats nothing.
 
-    def _refresh(self) -> None:
-        found = self._client.status(self.state.id)
-        if found.uid != self.state.uid:
-            msg = f"job {self.state.id} was removed, and there is another of its name now"
-            raise NotFoundError(msg)
-        self.state = found
+        A volume that refuses that makes the next one repeat a few seconds.
+        """
+        with contextlib.suppress(StoreError):
+            self._log.settle()
+
+    def _look(self) -> JobState:
+        changed = self._client.changed_at(self._job.id)
+        if self._state is None or changed != self._seen:
+            self._state = find(self._client, self._job)
+            self._seen = changed
+        for line in self._log.new_lines(self._state):
+            if self._stopped:
+                break
+            self._show(line)
+        return self._state
+
+
+def find(client: Client, job: Ref) -> JobState:
+    """Return the state of this job, not that of another which has got its name.
+
+    Raises:
+        NotFoundError: it was removed.
+        CorruptFileError: its state cannot be read.
+        StoreError: the volume refused.
+    """
+    state = client.status(job.id)
+    if state.uid != job.uid:
+        msg = f"job {job.id} was removed, and there is another of its name now"
+        raise NotFoundError(msg)
+    return state
 
 
 def announce(log: logging.Logger, taken: Taken, place: Place) -> None:

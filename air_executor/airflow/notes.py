@@ -11,16 +11,22 @@ import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 from air_executor.client import Client
-from air_executor.core.state import JobState
 from air_executor.errors import CorruptFileError
 from air_executor.store import files
 
 _LARGEST = 4096
-_WIDTH = 16
+_WIDTH = 32
 """Bytes of a line of the file of positions; divides a disk's page, so that none is ever half written."""
+
+
+class Ref(NamedTuple):
+    """Which job is meant, and no other that has the same name later."""
+
+    id: str
+    uid: str
 
 
 class Notes:
@@ -76,24 +82,63 @@ class Notes:
             os.close(fd)
 
 
-def notes_on(client: Client, job: JobState) -> Notes:
+def notes_on(client: Client, job: Ref) -> Notes:
     """Return the notes on one job."""
     return Notes(client, f"{job.id}-{job.uid}")
 
 
+class Position(NamedTuple):
+    """How far the log of one run was shown, in bytes."""
+
+    handed: int
+    """What was handed to Airflow."""
+    settled: int
+    """Of that, what Airflow has had the time to write, so that it is not lost with the process that handed it over."""
+
+
 class Shown:
-    """How many bytes of each run's log were shown: line n of the file is that of run n."""
+    """How far each run's log was shown: line n of the file is that of run n."""
 
     def __init__(self, fd: int, path: str) -> None:
         self._fd = fd
         self._path = path
 
-    def __getitem__(self, seq: int) -> int:
-        line = os.pread(self._fd, _WIDTH, seq * _WIDTH).strip(b"\0 \n")
-        return int(line) if line.isdigit() else 0
+    def take_over(self, seq: int) -> tuple[int, int]:
+        """Return from where on to show a run's log, and how many bytes of that were handed over before.
 
-    def __setitem__(self, seq: int, count: int) -> None:
+        Raises:
+            StoreError: the volume refused.
+        """
+        handed, settled = self[seq]
+        if handed > settled:
+            self._write(seq, Position(settled, settled))
+        return settled, handed - settled
+
+    def hand(self, seq: int, at: int) -> None:
+        """Note that a run's log was handed over up to here.
+
+        Raises:
+            StoreError: the volume refused.
+        """
+        handed, settled = self[seq]
+        self._write(seq, Position(max(handed, at), settled))
+
+    def settle(self, seq: int, at: int) -> None:
+        """Note that up to here nothing can be lost any more.
+
+        Raises:
+            StoreError: the volume refused.
+        """
+        handed, settled = self[seq]
+        self._write(seq, Position(max(handed, at), max(settled, at)))
+
+    def __getitem__(self, seq: int) -> Position:
+        handed, _, settled = os.pread(self._fd, _WIDTH, seq * _WIDTH).strip(b"\0 \n").partition(b" ")
+        return Position(int(handed), int(settled)) if handed.isdigit() and settled.strip().isdigit() else Position(0, 0)
+
+    def _write(self, seq: int, position: Position) -> None:
+        half = _WIDTH // 2 - 1
         try:
-            os.pwrite(self._fd, b"%*d\n" % (_WIDTH - 1, count), seq * _WIDTH)
+            os.pwrite(self._fd, b"%*d %*d\n" % (half, position.handed, half, position.settled), seq * _WIDTH)
         except OSError as error:
             files.fail("write", self._path, error)

@@ -6,6 +6,7 @@ Airflow and the state directory's volume; knows nothing of backends.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
@@ -16,11 +17,12 @@ from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_3_PLUS
 from airflow.triggers.base import StartTriggerArgs
 
 from air_executor.airflow.attach import Desk, Taken, Try
-from air_executor.airflow.follow import OUTCOME_KEY, Follower, announce, bill_of, outcome, what_failed
+from air_executor.airflow.follow import OUTCOME_KEY, Follower, announce, bill_of, find, outcome, what_failed
 from air_executor.airflow.given import Given
 from air_executor.airflow.hooks import AirExecutorHook
 from air_executor.airflow.labels import Instance
 from air_executor.airflow.links import LINK_KEY, AirExecutorJobLink
+from air_executor.airflow.notes import Ref
 from air_executor.airflow.place import Place
 from air_executor.airflow.triggers import AirExecutorStartTrigger, AirExecutorTrigger
 from air_executor.client import Client
@@ -141,21 +143,21 @@ class AirExecutorOperator(BaseOperator):
             self.page = place.page_of(taken.state.id)
             if self.page:
                 context["ti"].xcom_push(key=LINK_KEY, value=self.page)
-            state = self._follow(desk.client, taken.state, self.defer_after if self.deferrable else None)
+            state = self._follow(desk.client, taken.ref, self.defer_after if self.deferrable else math.inf)
         except BadInputError as error:
             raise AirflowFailException(str(error)) from None
         except AirExecutorError as error:
             raise AirflowException(str(error)) from None
-        if not state.ended:
-            trigger = AirExecutorTrigger(
-                job=state.id,
-                uid=state.uid,
-                state_dir=place.state_dir,
-                poll_interval=self.poll_interval,
-                cancel_on_kill=self.cancel_on_kill,
-            )
-            self.defer(trigger=trigger, method_name="execute_complete", timeout=self._time_left(context))
-        return self._finish(context, desk, state)
+        if state is not None:
+            return self._finish(context, desk, state)
+        trigger = AirExecutorTrigger(
+            job=taken.ref.id,
+            uid=taken.ref.uid,
+            state_dir=place.state_dir,
+            poll_interval=self.poll_interval,
+            cancel_on_kill=self.cancel_on_kill,
+        )
+        return self.defer(trigger=trigger, method_name="execute_complete", timeout=self._time_left(context))
 
     def execute_complete(self, context: Mapping[str, Any], event: Mapping[str, Any]) -> Any:
         """Hand over what became of the job, once the trigger has seen its end."""
@@ -164,12 +166,10 @@ class AirExecutorOperator(BaseOperator):
         try:
             place = AirExecutorHook(self.air_executor_conn_id, self.state_dir).place
             desk = self._desk_of(context, place)
-            state = desk.client.status(event["job"])
-            if state.uid != event["uid"]:
-                message = f"job {state.id} was removed, and there is another of its name now"
-                raise AirflowException(message)
-            self.page = place.page_of(state.id)
-            state = self._follow(desk.client, state, None)
+            self.page = place.page_of(event["job"])
+            job = Ref(event["job"], event["uid"])
+            self._follow(desk.client, job, math.inf)  # the lines since the trigger looked last
+            state = find(desk.client, job)
         except AirExecutorError as error:
             raise AirflowException(str(error)) from None
         return self._finish(context, desk, state)
@@ -213,12 +213,14 @@ class AirExecutorOperator(BaseOperator):
             desk.abandon_mine()
         return taken
 
-    def _follow(self, client: Client, state: JobState, seconds: float | None) -> JobState:
-        follower = Follower(client, state, lambda line: self.log.info("%s", line), self.poll_interval)
-        until = None if seconds is None else time.monotonic() + seconds
-        while (pause := follower.step()) is not None and (until is None or time.monotonic() < until):
-            time.sleep(pause)
-        return follower.state
+    def _follow(self, client: Client, job: Ref, seconds: float) -> JobState | None:
+        """Show what a job prints until it has ended, and return it, or None if it has not by then."""
+        follower = Follower(client, job, lambda line: self.log.info("%s", line), self.poll_interval)
+        until = time.monotonic() + seconds
+        while isinstance(step := follower.step(), float) and time.monotonic() < until:
+            time.sleep(step)
+        follower.settle()
+        return None if isinstance(step, float) else step
 
     def _finish(self, context: Mapping[str, Any], desk: Desk, state: JobState) -> Any:
         self.log.info("%s", bill_of(state))

@@ -17,11 +17,12 @@ from airflow.triggers.base import BaseTrigger, TaskFailedEvent, TaskSuccessEvent
 from asgiref.sync import sync_to_async
 
 from air_executor.airflow.attach import Desk, Taken, Try, abandon
-from air_executor.airflow.follow import OUTCOME_KEY, Follower, announce, bill_of, outcome, what_failed
+from air_executor.airflow.follow import OUTCOME_KEY, Follower, announce, bill_of, find, outcome, what_failed
 from air_executor.airflow.given import Given
 from air_executor.airflow.hooks import AirExecutorHook
 from air_executor.airflow.labels import Instance
 from air_executor.airflow.links import LINK_KEY
+from air_executor.airflow.notes import Ref
 from air_executor.airflow.place import Place
 from air_executor.client import Client
 from air_executor.core.state import SUCCEEDED, JobState
@@ -68,8 +69,7 @@ class AirExecutorTrigger(BaseTrigger):
         settled = asyncio.create_task(asyncio.sleep(SETTLE))
         event = {"job": self.job, "uid": self.uid}
         try:
-            state = await asyncio.to_thread(client.status, self.job)
-            await see_through(self, client, state, self.poll_interval)
+            await see_through(self, client, Ref(self.job, self.uid), self.poll_interval, goes_on=True)
         except AirExecutorError as error:
             event["error"] = str(error)
         await settled
@@ -78,7 +78,7 @@ class AirExecutorTrigger(BaseTrigger):
     async def on_kill(self) -> None:
         """Cancel the job: a person cleared or marked the task."""
         if self.cancel_on_kill:
-            await asyncio.to_thread(_abandon, Client(self.state_dir), self.job, self.uid)
+            await asyncio.to_thread(_abandon, Client(self.state_dir), Ref(self.job, self.uid))
 
 
 class AirExecutorStartTrigger(BaseTrigger):
@@ -126,7 +126,7 @@ class AirExecutorStartTrigger(BaseTrigger):
             page = place.page_of(taken.state.id)
             await asyncio.to_thread(announce, self.log, taken, place)
             await self._push(LINK_KEY, page)
-            state = await see_through(self, desk.client, taken.state, self.poll_interval)
+            state = await see_through(self, desk.client, taken.ref, self.poll_interval)
             self.log.info("%s", bill_of(state))
             if state.phase == SUCCEEDED and getattr(self.task, "do_xcom_push", True):
                 await self._push("return_value", given.result(state))
@@ -146,7 +146,7 @@ class AirExecutorStartTrigger(BaseTrigger):
         """Cancel the job: a person cleared or marked the task."""
         if self.cancel_on_kill and self._taking is not None:
             _, desk, taken = await self._taking  # even if we were cancelled, it may just be submitting
-            await asyncio.to_thread(_abandon, desk.client, taken.state.id, taken.state.uid)
+            await asyncio.to_thread(_abandon, desk.client, taken.ref)
 
     async def _take(self, given: Given) -> tuple[Place, Desk, Taken]:
         ti: Any = self.task_instance
@@ -196,24 +196,33 @@ class AirExecutorJobTrigger(BaseTrigger):
         yield TriggerEvent(event)
 
 
-async def see_through(trigger: BaseTrigger, client: Client, state: JobState, poll_interval: float) -> JobState:
-    """Show what a job prints in the task's log until it has ended, and return it; at the task's timeout cancel it."""
-    follower = Follower(client, state, lambda line: trigger.log.info("%s", line), poll_interval)
+async def see_through(
+    trigger: BaseTrigger, client: Client, job: Ref, poll_interval: float, *, goes_on: bool = False
+) -> JobState:
+    """Show what a job prints in the task's log until it has ended, and return it; at the task's timeout cancel it.
+
+    With `goes_on` a worker looks at the log afterwards, and must not show again what Airflow has yet to write.
+    """
+    follower = Follower(client, job, lambda line: trigger.log.info("%s", line), poll_interval)
     until: datetime | None = getattr(trigger, "timeout_after", None)
     try:
-        while (pause := await asyncio.to_thread(follower.step)) is not None:
+        while isinstance(step := await asyncio.to_thread(follower.step), float):
             if _is_over(until):
                 trigger.log.error("The task's execution_timeout is over: the job is cancelled")
-                await asyncio.to_thread(abandon, client, follower.state)
+                await asyncio.to_thread(abandon, client, job)
                 until = None
-            await asyncio.sleep(pause)
+            await asyncio.sleep(step)
     except asyncio.CancelledError:
         follower.stop()
         if _is_over(until):  # Airflow was faster; everything else that ends a trigger leaves the job alone
-            abandon(client, follower.state)
+            abandon(client, job)
         await asyncio.sleep(DRAIN)
+        follower.settle()
         raise
-    return follower.state
+    if goes_on:
+        await asyncio.sleep(DRAIN)
+        await asyncio.to_thread(follower.settle)
+    return step
 
 
 def _has_ended(client: Client, job: str) -> bool:
@@ -223,10 +232,9 @@ def _has_ended(client: Client, job: str) -> bool:
         return False
 
 
-def _abandon(client: Client, job: str, uid: str) -> None:
-    state = client.status(job)
-    if state.uid == uid and not state.ended:
-        abandon(client, state)
+def _abandon(client: Client, job: Ref) -> None:
+    if not find(client, job).ended:
+        abandon(client, job)
 
 
 def _is_over(until: datetime | None) -> bool:

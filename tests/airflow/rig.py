@@ -12,6 +12,7 @@ import os
 import signal
 import socket
 import subprocess
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -157,7 +158,11 @@ class Airflow:
             self._token = requests.get(f"http://127.0.0.1:{self.port}/auth/token", timeout=10).json()["access_token"]
         headers = {"Authorization": f"Bearer {self._token}", **kwargs.pop("headers", {})}
         url = f"http://127.0.0.1:{self.port}/api/v2/{path}"
-        answer = requests.request(method, url, headers=headers, timeout=30, **kwargs)
+        for _ in range(10):
+            answer = requests.request(method, url, headers=headers, timeout=60, **kwargs)
+            if answer.status_code != 500 or "Database error" not in answer.text:
+                break
+            time.sleep(0.5)  # SQLite has refused one of two who wrote at the same time
         if not answer.ok:
             message = f"{method} {path}: {answer.status_code} {answer.text[:500]}"
             raise AssertionError(message)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from air_executor.airflow.attach import Desk, Taken, Try, abandon, job_id
+from air_executor.airflow.attach import Desk, Taken, Try, abandon, job_id, ref_of
 from air_executor.airflow.labels import Instance
 from air_executor.airflow.notes import notes_on
 from air_executor.client import Client
@@ -145,7 +145,7 @@ def test_not_durable(case: Case) -> None:
 def test_nobody_attaches_to_what_was_given_up(case: Case) -> None:
     """What a kill has cancelled is waited for, even before its manager has heard of it."""
     old = case.job(FIRST)
-    abandon(case.client, old)
+    abandon(case.client, ref_of(old))
     assert case.take(RETRY) is None
     case.end(old, "cancelled")
     assert case.job(RETRY).id == job_id(INSTANCE, 2)
@@ -194,6 +194,6 @@ def test_a_note_that_cannot_be_read_stops(case: Case) -> None:
     """Garbage in a note is neither taken for a delivery nor for none."""
     state = case.job(FIRST)
     case.end(state, "succeeded", FIRST)
-    Path(notes_on(case.client, state)._stem + ".delivered").write_text("{")
+    Path(notes_on(case.client, ref_of(state))._stem + ".delivered").write_text("{")
     with pytest.raises(CorruptFileError, match="delivered is no JSON"):
         case.take(RETRY)

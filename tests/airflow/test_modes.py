@@ -12,7 +12,7 @@ from air_executor.core.state import JobState
 from tests.airflow.rig import Airflow, Run
 from tests.conftest import wait_for
 
-pytestmark = [pytest.mark.xdist_group("airflow"), pytest.mark.timeout(240)]
+pytestmark = pytest.mark.timeout(240)
 
 MODES = {
     "worker": "deferrable=False, poll_interval=0.2",

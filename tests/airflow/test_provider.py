@@ -17,7 +17,7 @@ from tests.airflow.rig import Airflow, manager
 from tests.airflow.test_modes import MODES, has_ended, jobs_of, start
 from tests.conftest import wait_for
 
-pytestmark = [pytest.mark.xdist_group("airflow"), pytest.mark.timeout(240)]
+pytestmark = pytest.mark.timeout(240)
 
 EXAMPLES = Path(__file__).parents[2] / "examples" / "airflow"
 

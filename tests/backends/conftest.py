@@ -18,10 +18,7 @@ def _clean_cluster() -> Iterator[None]:
     close_shared()
 
 
-MARKS = {
-    "docker": (pytest.mark.xdist_group("engine"),),
-    "kubernetes": (pytest.mark.xdist_group("cluster"), pytest.mark.timeout(900)),
-}
+MARKS = {"kubernetes": pytest.mark.timeout(900)}
 PARAMETERS = [pytest.param(name, marks=MARKS.get(name, ())) for name in RIGS]
 
 

@@ -51,7 +51,6 @@ def test_no_promise_is_broken_by_a_failing_volume(tmp_path: Path) -> None:
 
 
 @pytest.mark.timeout(1200)
-@pytest.mark.xdist_group("engine")
 def test_no_promise_is_broken_by_kills_of_containers(tmp_path: Path) -> None:
     """The same with containers, which are also removed while they run, and an engine that does not always answer."""
     require_image()
@@ -59,7 +58,6 @@ def test_no_promise_is_broken_by_kills_of_containers(tmp_path: Path) -> None:
 
 
 @pytest.mark.timeout(1800)
-@pytest.mark.xdist_group("cluster")
 def test_no_promise_is_broken_by_kills_of_pods(tmp_path: Path) -> None:
     """The same with Jobs, whose Pods are also deleted, as they are, and an API server on which all may go wrong."""
     require_cluster()
@@ -114,7 +112,6 @@ def test_what_runs_is_found(tmp_path: Path) -> None:
         assert child.wait() == -9
 
 
-@pytest.mark.xdist_group("engine")
 def test_tasks_in_containers_can_tell(tmp_path: Path) -> None:
     """What one run has left behind in another container is seen for as long as it lives, and not any longer."""
     engine, image = require_engine(), require_image()
@@ -153,7 +150,6 @@ def test_tasks_in_containers_can_tell(tmp_path: Path) -> None:
         engine.close()
 
 
-@pytest.mark.xdist_group("cluster")
 @pytest.mark.timeout(300)
 def test_pods_are_found_and_hit(tmp_path: Path) -> None:
     """A pod that runs counts as left, is hit from outside by its run, and lingers until the cluster clears it away."""

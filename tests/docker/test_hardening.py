@@ -5,12 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-import pytest
-
 from tests.docker.rig import Plant, done
 from tests.engine import require_image
-
-pytestmark = pytest.mark.xdist_group("engine")
 
 LOOK = """
 grep -E '^(CapEff|CapBnd|NoNewPrivs|Seccomp|Uid):' /proc/self/status

@@ -19,8 +19,6 @@ from tests.docker.registry import Registry, serving
 from tests.docker.rig import Plant, done
 from tests.engine import require_image
 
-pytestmark = pytest.mark.xdist_group("engine")
-
 SHOW = 'echo "$VERSION $PYTHONPATH" >shown'
 
 

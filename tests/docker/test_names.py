@@ -20,7 +20,6 @@ from tests.backends.rig import Task
 from tests.docker.rig import Plant, done
 from tests.engine import require_image
 
-pytestmark = pytest.mark.xdist_group("engine")
 SLOT = Slot("taken", 0)
 
 

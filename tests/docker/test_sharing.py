@@ -10,8 +10,6 @@ import pytest
 from air_executor.backends.docker.sharing import Shares, asked, listed
 from tests.docker.rig import Plant, done
 
-pytestmark = pytest.mark.xdist_group("engine")
-
 WRITER = {"id": "it", "command": "until [ -e /d/end ]; do sleep 0.1; done", "mounts": [{"source": "d", "target": "/d"}]}
 READER = {"id": "it", "command": "cat /x/f", "mounts": [{"source": "d/x", "target": "/x", "read_only": True}]}
 

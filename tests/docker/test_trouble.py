@@ -14,7 +14,6 @@ from tests.crash.gate import Gate
 from tests.docker.rig import Plant, socket_path
 
 pytestmark = [
-    pytest.mark.xdist_group("engine"),
     pytest.mark.timeout(240),
     # The SDK leaves it to the garbage collector to close a socket whose connection failed.
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),

@@ -15,7 +15,7 @@ from tests.cluster import CLAIM, Namespace, give_up, require_cluster, require_im
 from tests.conftest import wait_for
 from tests.helm.chart import CHART, NAME, RELEASE, helm
 
-pytestmark = [pytest.mark.xdist_group("cluster"), pytest.mark.timeout(600)]
+pytestmark = pytest.mark.timeout(600)
 
 PATIENCE = 120.0
 USER = 65532

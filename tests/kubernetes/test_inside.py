@@ -10,7 +10,7 @@ import pytest
 from air_executor.core.names import Slot
 from tests.backends.rig import KubernetesRig
 
-pytestmark = [pytest.mark.xdist_group("cluster"), pytest.mark.timeout(600)]
+pytestmark = pytest.mark.timeout(600)
 SLOT = Slot("census", 0)
 
 LOOK = r"""

@@ -24,7 +24,7 @@ from tests.backends.rig import open_to_tasks
 from tests.cluster import CLAIM, Namespace, require_image, shared_namespace
 from tests.conftest import wait_for
 
-pytestmark = [pytest.mark.xdist_group("cluster"), pytest.mark.timeout(300)]
+pytestmark = pytest.mark.timeout(300)
 
 PATIENCE = 60.0
 FAIL_OVER = 20.0

@@ -6,12 +6,9 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-import pytest
 from playwright.sync_api import Page, expect
 
 from tests.web.conftest import Site
-
-pytestmark = pytest.mark.xdist_group("chromium")
 
 EVIL = (
     "</pre></script><script>document.title='owned'</script><img src=x onerror=\"document.title='owned'\"><b id=owned>"

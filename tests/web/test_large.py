@@ -4,13 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import pytest
 from playwright.sync_api import Page, expect
 
 from tests.web.conftest import Site
 from tests.web.made import ended_job, put
-
-pytestmark = pytest.mark.xdist_group("chromium")
 
 
 def test_five_thousand_tasks(site: Site, look: Callable[..., Page]) -> None:

@@ -14,8 +14,6 @@ from playwright.sync_api import Browser, Page, Route, expect
 from air_executor.core.bill import money
 from tests.web.conftest import Site, gated
 
-pytestmark = pytest.mark.xdist_group("chromium")
-
 
 def test_first_job_appears_by_itself(site: Site, look: Callable[..., Page]) -> None:
     """Who looks at an empty list sees the first job come and end without loading anything anew."""

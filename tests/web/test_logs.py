@@ -4,13 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import pytest
 from playwright.sync_api import Page, expect
 
 from tests.conftest import wait_for
 from tests.web.conftest import PATIENCE, Site, gated
-
-pytestmark = pytest.mark.xdist_group("chromium")
 
 
 def test_log_is_followed(site: Site, look: Callable[..., Page]) -> None:

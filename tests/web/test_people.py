@@ -11,8 +11,6 @@ from playwright.sync_api import Locator, Page, expect
 from tests.web.conftest import Site, gated
 from tests.web.made import ended_job, put
 
-pytestmark = pytest.mark.xdist_group("chromium")
-
 # Every piece of text in sight that stands out from what is behind it less than WCAG asks for, as it computes that.
 PALE = """() => {
   const parts = (colour) => (colour.match(/[0-9.]+/g) || [0, 0, 0, 0]).map(Number);

@@ -12,8 +12,6 @@ import pytest
 
 from tests.airflow.conftest import programs
 
-pytestmark = pytest.mark.xdist_group("airflow")
-
 
 @pytest.fixture(scope="module")
 def seen(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:

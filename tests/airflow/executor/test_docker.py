@@ -18,7 +18,7 @@ from tests.airflow.rig import Airflow, manager
 from tests.conftest import wait_for
 from tests.engine import require_engine, require_image
 
-pytestmark = [pytest.mark.xdist_group("airflow"), pytest.mark.timeout(300)]
+pytestmark = pytest.mark.timeout(300)
 
 WHERE = "import sys, air_executor; print(sys.prefix, sys.base_prefix, air_executor.__path__[0].rpartition('/')[0])"
 

@@ -18,7 +18,7 @@ from tests.airflow.conftest import programs
 from tests.airflow.rig import Airflow, Run, manager
 from tests.conftest import wait_for
 
-pytestmark = [pytest.mark.xdist_group("airflow"), pytest.mark.timeout(300)]
+pytestmark = pytest.mark.timeout(300)
 
 ALIAS = "AirExecutor"
 IMPORTS = "import os, pathlib, time"
@@ -227,13 +227,18 @@ here()
 
 def test_deferred(airflow: Airflow) -> None:
     """Tasks that are deferred and come back at once never fail falsely; each start of one has a job of its own."""
+    folder = folder_of(Run(airflow, "deferred", ""))
+    wait = f"while [ ! -e {folder}/may-end ]; do sleep 0.02; done"
     airflow.write_dag(
         "deferred",
         "for n in range(2):\n"
-        "    AirExecutorOperator(task_id=f't{n}', command='sleep 0.3', defer_after=0, poll_interval=0.01,"
+        f"    AirExecutorOperator(task_id=f't{{n}}', command={wait!r}, defer_after=0, poll_interval=0.01,"
         f" state_dir={str(airflow.state_dir)!r})",
     )
     run = airflow.trigger("deferred")
+    for n in range(2):
+        run.wait("deferred", task=f"t{n}")
+    (folder / "may-end").touch()
     assert run.ended(90) == "success"
     assert [run.ti(f"t{n}")["try_number"] for n in range(2)] == [1] * 2
     wait_for(lambda: all(job.ended for job in jobs_of(run)), 30, "the jobs")
