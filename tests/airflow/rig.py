@@ -27,6 +27,7 @@ COMPONENTS = {
     "scheduler": ["scheduler", "--skip-serve-logs"],
     "dag-processor": ["dag-processor"],
     "triggerer": ["triggerer", "--skip-serve-logs"],
+    "second triggerer": ["triggerer", "--skip-serve-logs"],
 }
 ENDED = {"success", "failed", "skipped", "upstream_failed"}
 
@@ -135,6 +136,11 @@ class Airflow:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
 
+    def replace(self, name: str, number: int = signal.SIGTERM) -> None:
+        """Stop a component with a signal and start it again."""
+        self.stop(name, number)
+        self.start(name)
+
     def stop_all(self) -> None:
         """Stop everything."""
         for process in self.running.values():
@@ -160,7 +166,7 @@ class Airflow:
         url = f"http://127.0.0.1:{self.port}/api/v2/{path}"
         for _ in range(10):
             answer = requests.request(method, url, headers=headers, timeout=60, **kwargs)
-            if answer.status_code != 500 or "Database error" not in answer.text:
+            if answer.status_code < 500 or not any(w in answer.text for w in ("Database error", "Database is locked")):
                 break
             time.sleep(0.5)  # SQLite has refused one of two who wrote at the same time
         if not answer.ok:
@@ -168,13 +174,13 @@ class Airflow:
             raise AssertionError(message)
         return answer.json() if answer.content else None
 
-    def write_dag(self, dag: str, body: str, imports: str = "") -> None:
+    def write_dag(self, dag: str, body: str, imports: str = "", schedule: str = "schedule=None") -> None:
         """Write a DAG of the given statements, and wait until Airflow knows it if it runs."""
         indented = "\n".join(f"    {line}" for line in body.splitlines())
         text = (
             "from __future__ import annotations\nfrom datetime import timedelta\n"
             "from airflow.sdk import DAG, task\nfrom air_executor.airflow.operators import AirExecutorOperator\n"
-            f"{imports}\nwith DAG(dag_id={dag!r}, schedule=None, is_paused_upon_creation=False):\n{indented}\n"
+            f"{imports}\nwith DAG(dag_id={dag!r}, {schedule}, is_paused_upon_creation=False):\n{indented}\n"
         )
         (self.home / "dags" / f"{dag}.py").write_text(text)
         if "dag-processor" in self.running:
@@ -186,6 +192,11 @@ class Airflow:
         mine = [error["stack_trace"] for error in errors if error["filename"].endswith(f"{dag}.py")]
         assert not mine, mine[0]
         return any(found["dag_id"] == dag for found in self.ask("GET", "dags?limit=1000")["dags"])
+
+    def jobs(self, kind: str) -> list[dict[str, Any]]:
+        """Return those of Airflow's components of a kind that are at work."""
+        found: list[dict[str, Any]] = self.ask("GET", f"jobs?job_type={kind}&is_alive=true")["jobs"]
+        return found
 
     def trigger(self, dag: str) -> Run:
         """Start a run of a DAG."""

@@ -160,3 +160,27 @@ def test_clear_after_success(airflow: Airflow, tmp_path: Path) -> None:
         wait_for(partial(has_two, run), 60, f"the next job of {run.dag}")
         assert run.ended() == "success", mode
         assert len(Path(f"{count}.{run.dag}").read_text()) == 2
+
+
+def backfilled(airflow: Airflow, number: int) -> bool:
+    """Tell whether a backfill has come to its end."""
+    return airflow.ask("GET", f"backfills/{number}")["completed_at"] is not None
+
+
+def test_backfill(airflow: Airflow) -> None:
+    """Each run of a backfill has a job of its own, and so has each that is made anew; days are told apart."""
+    schedule = "schedule='@daily', start_date=datetime(2026, 1, 1), catchup=False"
+    command = "echo $AIRFLOW_CTX_DAG_RUN_ID"
+    operator = f"AirExecutorOperator(task_id='t', command={command!r}, start_from_trigger=True, poll_interval=0.2)"
+    airflow.write_dag("backfill", operator, "from datetime import datetime", schedule)
+    days = {"dag_id": "backfill", "from_date": "2026-02-01T00:00:00Z", "to_date": "2026-02-03T00:00:00Z"}
+    for generation in (1, 2):
+        again = {"reprocess_behavior": "completed"} if generation == 2 else {}
+        made = airflow.ask("POST", "backfills", json={**days, **again})["id"]
+        wait_for(partial(backfilled, airflow, made), 120, "the backfill")
+        runs = airflow.ask("GET", "dags/backfill/dagRuns?run_type=backfill")["dag_runs"]
+        assert len(runs) == 3
+        for run in (Run(airflow, "backfill", run["dag_run_id"]) for run in runs):
+            assert run.state() == "success"
+            assert [job.id.rpartition("-")[2] for job in jobs_of(run)] == [str(n + 1) for n in range(generation)]
+            assert f"t1 | {run.id}" in run.log(number=generation)

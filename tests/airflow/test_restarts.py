@@ -83,11 +83,11 @@ def wait_for_lines(airflow: Airflow, run: Run) -> None:
     wait_for(lambda: shown(airflow, run) > before + 200, 60, f"more lines of {run.dag}")
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL], ids=["stopped", "killed, of two"])
 def test_triggerer(
     airflow: Airflow, counting: tuple[str, Callable[[Run], int], Callable[[], None]], number: int
 ) -> None:
-    """The end of a triggerer, and its death, leave the job untouched; the next one goes on with its log."""
+    """The end of a triggerer, and its death beside another, leave the job untouched; the next goes on with its log."""
     command, starts, let_end = counting
     runs = []
     for mode in ("deferred", "workerless"):
@@ -98,8 +98,13 @@ def test_triggerer(
     for run in runs:
         run.wait("deferred")
         wait_for_lines(airflow, run)
-    airflow.stop("triggerer", number)
-    airflow.start("triggerer")
+    if number == signal.SIGKILL:
+        airflow.start("second triggerer")
+        wait_for(lambda: len(airflow.jobs("TriggererJob")) == 2, 60, "two triggerers")
+        airflow.stop("triggerer", number)
+        airflow.running["triggerer"] = airflow.running.pop("second triggerer")
+    else:
+        airflow.replace("triggerer", number)
     for run in runs:
         wait_for_lines(airflow, run)
     let_end()

@@ -1,0 +1,159 @@
+"""`AirExecutor` where runners are containers and Kubernetes Jobs: task instances in an image that has Airflow.
+
+No image is built for it: the tests' own Airflow is mounted into a small one, with the libraries that its Python needs.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from air_executor.backends.container import WORKSPACE
+from air_executor.backends.kubernetes.objects import CONTAINER
+from tests import cluster, engine
+from tests.airflow.conftest import programs
+from tests.airflow.executor.test_executor import IMPORTS, jobs_of
+from tests.airflow.rig import Airflow, manager
+from tests.backends.rig import open_to_tasks
+from tests.conftest import wait_for
+
+pytestmark = pytest.mark.timeout(400)
+
+WHERE = "import sys, air_executor; print(sys.prefix, sys.base_prefix, air_executor.__path__[0].rpartition('/')[0])"
+LIBRARIES = ("/lib", "/lib64", "/usr/lib")
+
+
+def on_docker(home: Path, readable: list[str], task: dict[str, Any]) -> dict[str, str]:
+    """Return the settings of a manager of containers, and complete what tasks ask for."""
+    engine.require_engine().close()
+    logs = str(home / "logs")
+    task["image"] = engine.require_image()
+    task["network"] = "host"  # the API server is on this host's loopback
+    task["mounts"] = [
+        *({"source": path, "target": path, "read_only": True} for path in readable),
+        {"source": logs, "target": logs},
+    ]
+    return {
+        "AIR_BACKEND": "docker",
+        "AIR_DOCKER_ALLOW_MOUNTS": ",".join([*readable, logs]),
+        "AIR_DOCKER_ALLOW_NETWORKS": "host",
+        "DOCKER_HOST": os.environ["DOCKER_HOST"],
+    }
+
+
+def on_kubernetes(home: Path, readable: list[str], task: dict[str, Any]) -> dict[str, str]:
+    """Return the settings of a manager of Jobs, and complete what tasks ask for; the node is this host."""
+    namespace = cluster.shared_namespace(str(home.parent))
+    paths = {f"host-{number}": path for number, path in enumerate([*readable, str(home / "logs")])}
+    template = {
+        "spec": {
+            "hostNetwork": True,
+            "volumes": [{"name": name, "hostPath": {"path": path}} for name, path in paths.items()],
+            "containers": [
+                {
+                    "name": CONTAINER,
+                    "volumeMounts": [
+                        {"name": name, "mountPath": path, "readOnly": path in readable} for name, path in paths.items()
+                    ],
+                }
+            ],
+        }
+    }
+    (home / "pod.yaml").write_text(json.dumps(template))
+    task["image"] = cluster.require_image()
+    return {
+        "AIR_BACKEND": "kubernetes",
+        "AIR_KUBERNETES_CLAIM": cluster.CLAIM,
+        "AIR_KUBERNETES_CPU_REQUEST": "0.01",
+        "AIR_KUBERNETES_NAMESPACE": namespace.name,
+        "AIR_KUBERNETES_POD_TEMPLATE": str(home / "pod.yaml"),
+        "AIR_KUBERNETES_PULL": "never",
+        "AIR_KUBERNETES_SUB_PATH": f"{home.name}/state",
+    }
+
+
+@pytest.fixture(scope="module", params=[on_docker, on_kubernetes])
+def airflow(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Airflow]:
+    """Return an Airflow whose tasks run in containers."""
+    python = programs("AIR_TEST_AIRFLOW") / "python"
+    found = subprocess.run([python, "-P", "-c", WHERE], capture_output=True, text=True, check=True, cwd="/")
+    home = tmp_path_factory.mktemp("boxed")
+    open_to_tasks(home)  # tasks in containers are never root, which these tests may be
+    (home / "logs").mkdir()
+    (home / "logs").chmod(0o777)
+    made = Airflow(python.parent, home, home / "state", "air_executor.airflow.executor.AirExecutor")
+    made.state_dir.mkdir()
+    known = made.environ()
+    task: dict[str, Any] = {
+        "resources": {"memory": "1Gi"},
+        "env": {
+            "LOGNAME": "airflow",  # the image knows no user of that number, and Airflow wants a name
+            "AIRFLOW_HOME": "/tmp/airflow",  # noqa: S108 - the container's own
+            "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": "sqlite:////tmp/none.db",
+            "AIRFLOW__LOGGING__BASE_LOG_FOLDER": str(home / "logs"),
+            "AIRFLOW__CORE__DAGS_FOLDER": known["AIRFLOW__CORE__DAGS_FOLDER"],
+            "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": known["AIRFLOW__CORE__EXECUTION_API_SERVER_URL"],
+        },
+    }
+    libraries = [path for path in LIBRARIES if os.path.isdir(path)]
+    settings = request.param(home, [*dict.fromkeys(found.stdout.split()), *libraries, str(home / "dags")], task)
+    made.more = {"AIRFLOW__AIR_EXECUTOR__TASK": json.dumps(task), "AIRFLOW__AIR_EXECUTOR__PYTHON": str(python)}
+    code, printed = made.run("db", "migrate")
+    assert code == 0, printed
+    with manager(made.state_dir, **settings):
+        try:
+            made.start("api-server", "scheduler", "dag-processor")
+            yield made
+        finally:
+            made.stop_all()
+    cluster.close_shared()
+
+
+def test_tasks(airflow: Airflow) -> None:
+    """Tasks run in containers, as somebody who is not root, print and hand over values; no token stays."""
+    airflow.write_dag(
+        "boxed",
+        """
+@task
+def t():
+    print("printed as", os.getuid())
+    return os.environ["AIR_WORKSPACE"]
+t()
+""",
+        IMPORTS,
+    )
+    run = airflow.trigger("boxed")
+    assert run.ended(180) == "success", run.log()
+    assert run.xcom() == WORKSPACE
+    (said,) = [line for line in run.log() if line.startswith("printed as")]
+    assert said != "printed as 0"
+    wait_for(lambda: all(state.ended for state in jobs_of(run)), 90, "the jobs")
+    assert [state.phase for state in jobs_of(run)] == ["succeeded"]
+    written = [path for path in airflow.state_dir.rglob("*") if path.is_file()]
+    assert [path for path in written if b"eyJ" in path.read_bytes()] == []
+    assert not list(airflow.state_dir.glob("jobs/*/workspace/workload.json"))
+
+
+def test_missing_image(airflow: Airflow) -> None:
+    """An image that is not there fails the task with that reason in its log, and no runner has started."""
+    airflow.write_dag(
+        "nowhere",
+        """
+@task(executor_config={"air_executor": {"image": "air-executor-test-nowhere:1"}})
+def t():
+    pass
+t()
+""",
+        IMPORTS,
+    )
+    run = airflow.trigger("nowhere")
+    assert run.ended(180) == "failed"
+    assert "air-executor-test-nowhere:1" in run.log()[-1]
+    (job,) = jobs_of(run)
+    assert {attempt.reason for attempt in job.tasks["task"].attempts} == {"start-failed"}
