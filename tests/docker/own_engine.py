@@ -20,7 +20,7 @@ import pytest
 
 from tests.conftest import wait_for
 
-PATIENCE = 60.0
+PATIENCE = 120.0
 """Seconds for an engine to start or to stop."""
 
 

@@ -68,7 +68,7 @@ class Plant:
         if not self.running:
             self.start()
 
-    def until(self, condition: Callable[[], bool], what: str, seconds: float = 60.0) -> None:
+    def until(self, condition: Callable[[], bool], what: str, seconds: float = 120.0) -> None:
         """Let the manager work until something is so."""
 
         def moved() -> bool:
@@ -82,7 +82,7 @@ class Plant:
         known = self.manager.catalog.open.get(name) or self.manager.desk.unsaved.get(name)
         return known.state if known is not None else self.client.status(name)
 
-    def see(self, name: str, seconds: float = 60.0) -> JobState:
+    def see(self, name: str, seconds: float = 120.0) -> JobState:
         """Let the manager work until a job has ended; return it."""
         self.until(lambda: name in self.client.jobs.ids() and self.job(name).ended, f"the end of {name}", seconds)
         return self.job(name)

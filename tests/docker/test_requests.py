@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import pytest
 from ruamel.yaml import YAML
 
-from air_executor.backends.docker import backend as docker_backend
+from air_executor.backends.docker import watcher
 from air_executor.backends.docker.check import check
 from air_executor.core import plan
 from air_executor.core.finding import BAD
@@ -154,7 +154,7 @@ def test_a_kill_that_got_lost_is_repeated(plant: Plant, proxy: Proxy) -> None:
 
 def test_an_engine_that_refuses_to_list(plant: Plant, proxy: Proxy, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its words are told, nothing is concluded from it, and all goes on when it lists again."""
-    monkeypatch.setattr(docker_backend, "RELIST_SECONDS", 0.2)
+    monkeypatch.setattr(watcher, "RELIST_SECONDS", 0.2)
     plant.submit("long", {"id": "it", "command": WAITS})
     plant.the_container()
     proxy.spoil(LIST, Fault.REFUSED)
@@ -185,7 +185,7 @@ def test_a_removal_that_is_refused_is_not_hammered(plant: Plant, proxy: Proxy) -
 
 def test_a_dead_stream_is_replaced(plant: Plant, proxy: Proxy, monkeypatch: pytest.MonkeyPatch) -> None:
     """A stream that is open and says nothing is found out by the first end that only a list shows, and replaced."""
-    monkeypatch.setattr(docker_backend, "RELIST_SECONDS", 0.5)
+    monkeypatch.setattr(watcher, "RELIST_SECONDS", 0.5)
     plant.submit("first", {"id": "it", "command": WAITS})
     plant.the_container()
     streams = len(proxy.made(EVENTS))
@@ -194,7 +194,7 @@ def test_a_dead_stream_is_replaced(plant: Plant, proxy: Proxy, monkeypatch: pyte
     assert plant.see("first").phase == "succeeded"
     plant.until(lambda: len(proxy.made(EVENTS)) > streams, "another stream to be opened")
     proxy.heal()
-    monkeypatch.setattr(docker_backend, "RELIST_SECONDS", 3600.0)
+    monkeypatch.setattr(watcher, "RELIST_SECONDS", 3600.0)
     plant.submit("second", {"id": "it", "command": "true"})
     assert done(plant.see("second").tasks["it"]).reason == "ok"
 

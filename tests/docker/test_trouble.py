@@ -8,13 +8,13 @@ from collections.abc import Iterator
 
 import pytest
 
-from air_executor.backends.docker import backend as docker_backend
+from air_executor.backends.docker import watcher
 from air_executor.store.presence import read_record
 from tests.crash.gate import Gate
 from tests.docker.rig import Plant, socket_path
 
 pytestmark = [
-    pytest.mark.timeout(240),
+    pytest.mark.timeout(400),
     # The SDK leaves it to the garbage collector to close a socket whose connection failed.
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
     pytest.mark.filterwarnings("ignore::ResourceWarning"),
@@ -81,8 +81,8 @@ def test_broken_connections(plant: Plant, gate: Gate) -> None:
 
 def test_lost_events(plant: Plant, monkeypatch: pytest.MonkeyPatch) -> None:
     """A stream that stays open and says nothing only makes things slower: the next list shows what it kept back."""
-    monkeypatch.setattr(docker_backend, "RELIST_SECONDS", 1.0)
-    monkeypatch.setattr(docker_backend.DockerBackend, "_take", lambda *_: None)
+    monkeypatch.setattr(watcher, "RELIST_SECONDS", 1.0)
+    monkeypatch.setattr(watcher.Watcher, "_take", lambda *_: None)
     tasks = [{"id": f"n{number}", "command": "true"} for number in range(3)]
     plant.submit("deaf", *tasks)
     assert plant.see("deaf").phase == "succeeded"

@@ -7,40 +7,32 @@ leaves in its directory.
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
-import threading
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from air_executor.backends.answers import brief, instant
+from air_executor.backends.answers import brief
 from air_executor.backends.base import Launch, RunnerStatus
-from air_executor.backends.container import BIN, hand_over
+from air_executor.backends.container import hand_over
 from air_executor.backends.docker import config, sharing
 from air_executor.backends.docker.config import MARGIN_SECONDS, Site, asked_mounts, container_config
-from air_executor.backends.docker.containers import Container, Containers, Ending, Phase, from_inspection
+from air_executor.backends.docker.containers import Container, Ending, Phase, from_inspection
 from air_executor.backends.docker.engine import ConflictError, Engine, MissingError, RefusedError
 from air_executor.backends.docker.images import Images
 from air_executor.backends.docker.sharing import Shares
+from air_executor.backends.docker.watcher import LONGEST_BACKOFF, Watcher
 from air_executor.backends.workers import Workers
 from air_executor.core.names import Slot
 from air_executor.errors import BackendUnavailableError, BadInputError, DuplicateRunnerError, SpawnRejectedError
 
 log = logging.getLogger(__name__)
 
-RELIST_SECONDS = 30.0
-"""Between two lists of all containers, which show what events may have missed."""
 WORKERS = 6
 """Requests under way at once; the engine does not get faster by more."""
-FIRST_LIST_SECONDS = 5.0
-"""How long the manager may be held up by the first list; afterwards it comes when it comes."""
 CLOSE_SECONDS = 3.0
 """How long a manager that leaves waits for requests under way: it has 5 s for all that it does then."""
-_LONGEST_BACKOFF = 5.0
-_CANNOT_EXECUTE = (2, 126, 127)
-"""What a shell that cannot run its script, and an init that finds no shell, end with."""
 
 
 class DockerBackend:
@@ -53,23 +45,15 @@ class DockerBackend:
     def __init__(self, engine: Engine, site: Site) -> None:
         self._engine = engine
         self._site = site
-        self._label = f"{config.INSTANCE}={site.instance}"
-        self._lock = threading.Lock()
-        self._containers = Containers()
         self._refused: dict[Slot, RunnerStatus] = {}
         """Runs whose container could not be created, until their slot is removed."""
         self._promised: list[Shares] = []
         """What those mount whose start was agreed to since `observe`: they are spawned together."""
-        self._problem: str | None = "the Docker engine has not answered yet"
-        self._heard = time.monotonic()
         self._wakes: list[Callable[[], None]] = []
         self._images = Images(engine, site.settings.pull, site.settings.pull_deadline, self._wake)
         self._workers = Workers(WORKERS, "docker")
-        self._closed = threading.Event()
-        self._listed = threading.Event()
-        """The first list has come, or has failed."""
-        self._relist_now = threading.Event()
-        self._threads: list[threading.Thread] = []
+        self._watcher = Watcher(engine, f"{config.INSTANCE}={site.instance}", self._workers, self._wake)
+        self._lock, self._containers = self._watcher.lock, self._watcher.containers
         self._has_network = False
 
     # What the manager calls
@@ -93,8 +77,7 @@ class DockerBackend:
 
     def spawn(self, launch: Launch) -> None:
         """See `Backend.spawn`. The container is created when this returns; it is started in the background."""
-        self._begin()
-        self._check()
+        self._watcher.check()
         with self._lock:
             if launch.slot in self._refused or self._containers.in_slot(launch.slot) is not None:
                 raise _duplicate(launch.slot)
@@ -133,8 +116,7 @@ class DockerBackend:
 
     def observe(self) -> Mapping[Slot, RunnerStatus]:
         """See `Backend.observe`. Answers from what the watcher knows; the first call waits for the first list."""
-        self._begin()
-        self._check()
+        self._watcher.check()
         with self._lock:
             self._promised.clear()
             found = {slot: one.status for slot, one in self._containers.by_slot().items()}
@@ -142,8 +124,7 @@ class DockerBackend:
 
     def remove(self, slot: Slot) -> None:
         """See `Backend.remove`."""
-        self._begin()
-        self._check()
+        self._watcher.check()
         now = time.monotonic()
         with self._lock:
             self._refused.pop(slot, None)
@@ -167,35 +148,20 @@ class DockerBackend:
 
     def heard(self) -> float:
         """See `Backend.heard`. Each list shows what events have missed."""
-        return self._heard
+        return self._watcher.heard
 
     def close(self) -> None:
         """See `Backend.close`. If the engine answers in time, no container stays created but not started."""
-        self._closed.set()
-        self._relist_now.set()
+        self._watcher.close()
         self._workers.close(CLOSE_SECONDS)
         self._engine.close()
-        for thread in self._threads:
-            thread.join(timeout=2)
+        self._watcher.join()
 
     def _wake(self) -> None:
         for wake in self._wakes:
             wake()
 
     # Starting
-
-    def _begin(self) -> None:
-        """Start to watch, and wait for the first list."""
-        if not self._threads:
-            for target in (self._watch, self._list_regularly):
-                thread = threading.Thread(target=target, name=f"docker{target.__name__}", daemon=True)
-                self._threads.append(thread)
-                thread.start()
-        self._listed.wait(FIRST_LIST_SECONDS)
-
-    def _check(self) -> None:
-        if self._problem is not None:
-            raise BackendUnavailableError(self._problem)
 
     def _refuse(self, launch: Launch, why: str) -> None:
         """Let a run fail to start, on the platform's budget."""
@@ -252,10 +218,10 @@ class DockerBackend:
                 self._engine.start(one.id)
             except BackendUnavailableError as error:
                 unanswered = True
-                self._fail(str(error))
-                if self._closed.wait(backoff):
+                self._watcher.fail(str(error))
+                if self._watcher.closed.wait(backoff):
                     return  # the next manager goes on from there
-                backoff = min(_LONGEST_BACKOFF, backoff * 2)
+                backoff = min(LONGEST_BACKOFF, backoff * 2)
             except MissingError as error:
                 if "network" in str(error) and not repaired:
                     self._has_network, repaired = False, True
@@ -276,7 +242,7 @@ class DockerBackend:
             return False
         with self._lock:
             self._containers.advance(one.id, Phase.RUNNING)
-        self._look_at(one)
+        self._watcher.look_at(one)
         return True
 
     def _not_started(self, one: Container, error: RefusedError) -> None:
@@ -296,12 +262,12 @@ class DockerBackend:
             else:
                 self._delete(one)
         except BackendUnavailableError as error:
-            self._fail(str(error))
+            self._watcher.fail(str(error))
         except RefusedError as error:
             log.warning("container %s cannot be removed: %s", one.name, error)
-            one.backoff = min(_LONGEST_BACKOFF, one.backoff * 2 or 0.5)
+            one.backoff = min(LONGEST_BACKOFF, one.backoff * 2 or 0.5)
             one.leave_until = time.monotonic() + one.backoff
-            self._relist_now.set()
+            self._watcher.relist()
         finally:
             one.busy = False
         self._wake()
@@ -316,7 +282,7 @@ class DockerBackend:
             if "paused" in str(error).lower():
                 self._engine.unpause(one.id)
             else:  # it does not run: it has just ended, or is not started yet
-                self._look_at(one)
+                self._watcher.look_at(one)
             return
         one.told = signal
 
@@ -329,149 +295,10 @@ class DockerBackend:
             if "in progress" not in str(error):  # it runs: the start that we had given up has come through
                 with self._lock:
                     self._containers.advance(one.id, Phase.RUNNING)
-                self._relist_now.set()
+                self._watcher.relist()
             return
         with self._lock:
             self._containers.drop(one.id)
-
-    # Watching
-
-    def _watch(self) -> None:
-        """Follow the engine's events; whenever the stream breaks, list anew."""
-        backoff = 0.1
-        while not self._closed.is_set():
-            try:
-                with self._engine.events(self._label) as events:
-                    self._relist_now.set()
-                    for event in events:
-                        backoff = 0.1
-                        self._take(event)
-            except (BackendUnavailableError, RefusedError) as error:
-                if not self._closed.is_set():  # whether the engine answers at all, the list will show
-                    log.info("no events from the engine for now: %s", error)
-            except Exception:
-                log.exception("the stream of events failed in a way that is not foreseen")
-            self._relist_now.set()
-            self._closed.wait(backoff)
-            backoff = min(_LONGEST_BACKOFF, backoff * 2)
-
-    def _take(self, event: Mapping[str, Any]) -> None:
-        actor = event.get("Actor") or {}
-        container, action = str(actor.get("ID")), str(event.get("Action"))
-        attributes = actor.get("Attributes") or {}
-        if action == "destroy":
-            with self._lock:
-                self._containers.drop(container)
-        elif action == "start":
-            with self._lock:
-                self._containers.advance(container, Phase.RUNNING)
-            return
-        elif action == "die":
-            with self._lock:
-                one = self._containers.advance(container, Phase.ENDED)
-                if one is not None and attributes.get("exitCode") == "0":
-                    at = float(event.get("timeNano") or 0) / 1e9 or None
-                    one.ending = one.ending or Ending(exit_code=0, finished_at=at)
-            if one is not None and one.ending is None:
-                self._workers.submit(self._look_at, one)
-                return
-        else:
-            return
-        self._wake()
-
-    def _look_at(self, one: Container) -> None:
-        """Find out how a container ended, if it has."""
-        try:
-            state = self._engine.inspect(one.id)["State"]
-        except MissingError:
-            with self._lock:
-                self._containers.drop(one.id)
-            self._wake()
-            return
-        except RefusedError as error:
-            log.warning("container %s cannot be inspected: %s", one.name, error)
-            state = {"Status": "exited"}
-        except BackendUnavailableError as error:
-            self._fail(str(error))  # the list that ends the failure brings us here again
-            return
-        if state.get("Status") in {"running", "paused", "restarting"}:
-            return
-        ending = self._judge(one, state)
-        with self._lock:
-            if state.get("Status") != "created":
-                self._containers.advance(one.id, Phase.ENDED)
-            if not one.starting:
-                one.ending = one.ending or ending
-        self._wake()
-
-    def _judge(self, one: Container, state: Mapping[str, Any]) -> Ending:
-        code = state.get("ExitCode")
-        ending = Ending(exit_code=code, finished_at=instant(state.get("FinishedAt")))
-        words = brief(state.get("Error") or "")
-        ending.message = f"container {one.name} ended with {code}" + (f": {words}" if words else "")
-        if state.get("OOMKilled"):
-            ending.reason = "oom"
-            ending.message += "; the kernel killed a process of it for want of memory"
-        elif code in _CANNOT_EXECUTE:
-            with contextlib.suppress(RefusedError, BackendUnavailableError):
-                said = self._engine.last_words(one.id)
-                if "exec sh failed" in said:  # the words of the engine's own init
-                    ending.reason, ending.permanent = "start-failed", True
-                    ending.message = (
-                        "the image has no shell `sh`, which the runner needs, or none in the PATH that image or task "
-                        f"set ({brief(said)})"
-                    )
-                elif said.startswith("sh: ") and f"{BIN}/air-runner" in said:
-                    ending.message += f": {brief(said)}"
-        return ending
-
-    def _list_regularly(self) -> None:
-        """List all containers at the start, regularly, and whenever something was missed; retry while it fails."""
-        backoff = 0.25
-        while not self._closed.is_set():
-            if self._list():
-                backoff = 0.25
-                self._relist_now.wait(RELIST_SECONDS)
-            else:
-                self._closed.wait(backoff)
-                backoff = min(_LONGEST_BACKOFF, backoff * 2)
-            self._relist_now.clear()
-
-    def _list(self) -> bool:
-        with self._lock:
-            self._containers.list_begins()
-        try:
-            listed = self._engine.list(self._label)
-        except (BackendUnavailableError, RefusedError) as error:
-            with self._lock:
-                self._containers.list_failed()
-            words = f"the Docker engine cannot list its containers: {error}"
-            self._fail(words if isinstance(error, RefusedError) else str(error))
-            self._listed.set()
-            return False
-        with self._lock:
-            ended = self._containers.list_came(listed)
-            missed = self._containers.missed
-            recovered, self._problem = self._problem is not None, None
-        self._heard = time.monotonic()
-        self._listed.set()
-        for one in ended:
-            self._workers.submit(self._look_at, one)
-        if missed:  # a connection can be dead without anybody noticing; another one costs little
-            self._engine.break_events()
-        if recovered and not self._closed.is_set():
-            log.info("the Docker engine answers")
-        self._wake()
-        return True
-
-    def _fail(self, why: str) -> None:
-        """Note that the engine cannot answer, until a list comes."""
-        if self._closed.is_set():
-            return
-        with self._lock:
-            self._problem = why
-        self._relist_now.set()
-        self._wake()
 
 
 def _duplicate(slot: Slot) -> DuplicateRunnerError:

@@ -1,7 +1,7 @@
 """What is known of the containers of one state directory: from events, from lists, and from our own requests.
 
 Each of these may be late, so a container only ever moves forward (created, running, ended, gone), and one that is gone
-stays so. Pure: no requests, no threads, no clock; `backend.py` calls it under its lock.
+stays so. Pure: no requests, no threads, no clock; `watcher` and `backend` call it under their lock.
 """
 
 from __future__ import annotations
