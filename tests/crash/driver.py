@@ -173,8 +173,8 @@ def _manage(how: How) -> int:
             "kubernetes.cpu_request": 0.01,
             "kubernetes.memory_request": 1 << 20,
         }
-        backend = importlib.import_module("air_executor.backends.kubernetes.backend")
-        backend.SILENCE_SECONDS = how.jobs.silence  # type: ignore[attr-defined]
+        watch = importlib.import_module("air_executor.backends.kubernetes.watch")
+        watch.SILENCE_SECONDS = how.jobs.silence  # type: ignore[attr-defined]
     manager = make_manager(load(flags, env={}, cwd=how.project), from_files=how.from_files)
     if how.faults:
         faulty = faults.install(faults.at_random(random.Random(how.seed), how.faults), setattr)

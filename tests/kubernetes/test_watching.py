@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from air_executor.backends.kubernetes import KubernetesBackend, api, backend, cluster
+from air_executor.backends.kubernetes import KubernetesBackend, api, cluster, watch
 from air_executor.backends.kubernetes import make_backend as make
 from air_executor.backends.kubernetes.pace import Pace
 from air_executor.core.names import Slot
@@ -29,7 +29,7 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     ready = Server()
     ready.write_config(tmp_path / "kubeconfig")
     monkeypatch.setenv("KUBECONFIG", str(tmp_path / "kubeconfig"))
-    monkeypatch.setattr(backend, "_LONGEST_BACKOFF", 0.2)
+    monkeypatch.setattr(watch, "_LONGEST_BACKOFF", 0.2)
     yield ready
     ready.stop()
 
@@ -181,7 +181,7 @@ def test_a_silent_stream_is_given_up(
     server: Server, kubernetes: KubernetesBackend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A connection that brings nothing, not even a bookmark, is dead: another one shows what it has missed."""
-    monkeypatch.setattr(backend, "SILENCE_SECONDS", 0.3)
+    monkeypatch.setattr(watch, "SILENCE_SECONDS", 0.3)
     begin(server, kubernetes)
     server._streams.clear()  # open, and never written to again
     wait_for(lambda: server.watches == 2, what="both watches anew")

@@ -9,11 +9,9 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import random
 import threading
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from air_executor.backends import container
@@ -23,15 +21,14 @@ from air_executor.backends.kubernetes import objects
 from air_executor.backends.kubernetes.api import (
     Api,
     ConflictError,
-    ExpiredError,
     MissingError,
     RefusedError,
-    Resource,
     jobs,
     pods,
 )
 from air_executor.backends.kubernetes.cluster import INSTANCE, RUN, Cluster, Deadlines, Runner
 from air_executor.backends.kubernetes.manifests import VOLUME, Site, job_manifest
+from air_executor.backends.kubernetes.watch import Watch
 from air_executor.backends.workers import Workers
 from air_executor.core import state as s
 from air_executor.core.names import Slot
@@ -41,29 +38,10 @@ log = logging.getLogger(__name__)
 
 WORKERS = 8
 """Requests under way at once."""
-WATCH_SECONDS = 290
-"""How long one watch lasts before it is opened again; chance adds a little, so that not all come at once."""
-SILENCE_SECONDS = 90.0
-"""How long a watch may bring nothing: the server sends a bookmark every minute, so the connection is then dead."""
 FIRST_LIST_SECONDS = 5.0
 """How long the manager may be held up by the first lists; afterwards they come when they come."""
 CLOSE_SECONDS = 3.0
 """How long a manager that leaves waits for requests under way: it has 5 s for all that it does then."""
-_LONGEST_BACKOFF = 10.0
-_SHORTEST_STREAM = 1.0
-
-
-@dataclass(slots=True, eq=False)
-class _Watched:
-    """One kind of objects that we follow."""
-
-    what: str
-    resource: Resource
-    problem: str | None = "not asked yet"
-    heard: float = field(default_factory=time.monotonic)
-    """When the server last said how things stand, monotonic seconds."""
-    listed: threading.Event = field(default_factory=threading.Event)
-    """The first list has come, or has failed."""
 
 
 class KubernetesBackend:
@@ -81,14 +59,31 @@ class KubernetesBackend:
         self._lock = threading.Lock()
         self._refused: dict[Slot, RunnerStatus] = {}
         """Runs whose Job could not be created, until their slot is removed."""
-        self._jobs, self._pods = _Watched("jobs", jobs(site.namespace)), _Watched("pods", pods(site.namespace))
+        self._jobs = Watch(
+            api,
+            "jobs",
+            jobs(site.namespace),
+            site.selector,
+            before=self._before_jobs,
+            came=self._jobs_came,
+            take=self._take_job,
+            wake=self._wake,
+        )
+        self._pods = Watch(
+            api,
+            "pods",
+            pods(site.namespace),
+            site.selector,
+            before=self._before_pods,
+            came=self._pods_came,
+            take=self._take_pod,
+            wake=self._wake,
+        )
+        self._watches = (self._jobs, self._pods)
         self._server: tuple[int, int] | None = None
         self._owner: Mapping[str, Any] | None = None
         self._wakes: list[Callable[[], None]] = []
-        self._closed = threading.Event()
-        self._threads: list[threading.Thread] = []
         self._workers = Workers(WORKERS, "kubernetes")
-        self._chance = random.Random()  # noqa: S311 - spreads reconnects, guards nothing
 
     # What the manager calls
 
@@ -97,7 +92,6 @@ class KubernetesBackend:
 
     def spawn(self, launch: Launch) -> None:
         """See `Backend.spawn`. The Job is created when this returns; the cluster makes its pod."""
-        self._begin()
         self._check()
         with self._lock:
             if launch.slot in self._refused or self._cluster.in_slot(launch.slot) is not None:
@@ -122,7 +116,6 @@ class KubernetesBackend:
 
     def observe(self) -> Mapping[Slot, RunnerStatus]:
         """See `Backend.observe`. Answers from what the watches know; the first call waits for the first lists."""
-        self._begin()
         self._check()
         now = time.monotonic()
         with self._lock:
@@ -137,7 +130,6 @@ class KubernetesBackend:
 
     def remove(self, slot: Slot) -> None:
         """See `Backend.remove`."""
-        self._begin()
         self._check()
         with self._lock:
             self._refused.pop(slot, None)
@@ -188,30 +180,28 @@ class KubernetesBackend:
 
     def close(self) -> None:
         """See `Backend.close`. Requests under way are finished, if the server answers in time."""
-        self._closed.set()
+        for watch in self._watches:
+            watch.close()
         self._workers.close(CLOSE_SECONDS)
         self._api.close()
-        for thread in self._threads:
-            thread.join(timeout=1)
+        for watch in self._watches:
+            watch.join()
 
     def _wake(self) -> None:
         for wake in self._wakes:
             wake()
 
-    def _begin(self) -> None:
-        """Start to watch, and wait for the first lists."""
-        if not self._threads:
-            for watched in (self._jobs, self._pods):
-                name = f"kubernetes-{watched.what}"
-                self._threads.append(threading.Thread(target=self._follow, args=(watched,), name=name, daemon=True))
-            for thread in self._threads:
-                thread.start()
-        for watched in (self._jobs, self._pods):
-            watched.listed.wait(FIRST_LIST_SECONDS)
-
     def _check(self) -> None:
-        problem = self._jobs.problem or self._pods.problem
-        if problem is not None:
+        """Start to watch, and wait for the first lists.
+
+        Raises:
+            BackendUnavailableError: the server does not answer.
+        """
+        for watch in self._watches:
+            watch.start()
+        for watch in self._watches:
+            watch.listed.wait(FIRST_LIST_SECONDS)
+        if (problem := self._jobs.problem or self._pods.problem) is not None:
             raise BackendUnavailableError(problem)
 
     # Starting
@@ -321,44 +311,18 @@ class KubernetesBackend:
 
     # Watching
 
-    def _follow(self, watched: _Watched) -> None:
-        """List, then watch from there; whenever that cannot go on, begin anew."""
-        version: str | None = None
-        backoff = 0.0
-        while not self._closed.is_set():
-            begun = time.monotonic()
-            try:
-                if version is None:
-                    version = self._list(watched)
-                version = self._stream(watched, version)
-                if time.monotonic() - begun > _SHORTEST_STREAM:
-                    backoff = 0.0
-            except ExpiredError as error:
-                log.info("listing %s anew: %s", watched.what, error)
-                version = None
-            except (BackendUnavailableError, RefusedError) as error:
-                version = None
-                self._fail(watched, str(error))
-            except Exception:
-                log.exception("watching %s failed in a way that is not foreseen", watched.what)
-                version = None
-                self._fail(watched, f"watching {watched.what} failed; the manager's log says how")
-            self._closed.wait(backoff * self._chance.uniform(0.5, 1.0))
-            backoff = min(_LONGEST_BACKOFF, backoff * 2 or 0.1)
+    def _before_jobs(self) -> None:
+        self._server = self._api.version()
+        self._owner = self._find_owner()
+        self._list_begins("jobs")
 
-    def _list(self, watched: _Watched) -> str:
-        if watched is self._pods:
-            self._jobs.listed.wait()  # what a pod belongs to is known first
-        else:
-            self._server = self._api.version()
-            self._owner = self._find_owner()
+    def _before_pods(self) -> None:
+        self._jobs.listed.wait()  # what a pod belongs to is known first
+        self._list_begins("pods")
+
+    def _list_begins(self, what: str) -> None:
         with self._lock:
-            self._cluster.list_begins(watched.what)
-        items, version = self._api.list(watched.resource, self._site.selector)
-        now = time.monotonic()
-        with self._lock:
-            (self._cluster.jobs_came if watched is self._jobs else self._cluster.pods_came)(items, now)
-        return version
+            self._cluster.list_begins(what)
 
     def _find_owner(self) -> Mapping[str, Any] | None:
         name = self._site.settings.owner
@@ -367,51 +331,27 @@ class KubernetesBackend:
         uid = self._api.read_deployment(name)["metadata"]["uid"]
         return {"apiVersion": "apps/v1", "kind": "Deployment", "name": name, "uid": uid}
 
-    def _stream(self, watched: _Watched, version: str) -> str:
-        """Take in what happens until the stream ends; return the version to go on from."""
-        span = WATCH_SECONDS + self._chance.randrange(30)
-        watch = self._api.watch(watched.resource, self._site.selector, version, seconds=span, silence=SILENCE_SECONDS)
-        with watch as events:
-            self._is_well(watched)
-            for event in events:
-                watched.heard = time.monotonic()
-                found = event["object"]
-                version = found["metadata"]["resourceVersion"]
-                if event["type"] != "BOOKMARK":
-                    self._take(watched, event["type"] == "DELETED", found)
-                    self._wake()
-        return version
-
-    def _take(self, watched: _Watched, deleted: bool, found: Mapping[str, Any]) -> None:  # noqa: FBT001 - of an event
-        now = time.monotonic()
+    def _jobs_came(self, items: Sequence[Mapping[str, Any]]) -> None:
         with self._lock:
-            if watched is self._jobs:
-                if deleted:
-                    self._cluster.drop_job(found["metadata"]["uid"])
-                else:
-                    self._cluster.put_job(found, now)
-                return
-            self._cluster.put_pod(found, now)
-            if deleted:
-                pod = objects.read_pod(found)
-                self._cluster.drop_pod(pod.uid, pod.job_uid)
+            self._cluster.jobs_came(items, time.monotonic())
 
-    def _is_well(self, watched: _Watched) -> None:
-        """Note that the server answers and that what we know is up to date."""
-        before, watched.problem = watched.problem, None
-        watched.heard = time.monotonic()
-        watched.listed.set()
-        if before is not None:
-            log.debug("watching %s", watched.what)
-            self._wake()
+    def _pods_came(self, items: Sequence[Mapping[str, Any]]) -> None:
+        with self._lock:
+            self._cluster.pods_came(items, time.monotonic())
 
-    def _fail(self, watched: _Watched, why: str) -> None:
-        """Note that the server cannot answer, until it does."""
-        if self._closed.is_set():
+    def _take_job(self, job: Mapping[str, Any], deleted: bool) -> None:  # noqa: FBT001 - of an event
+        if not deleted:
+            self._take_in(job)
             return
-        watched.problem = why
-        watched.listed.set()
-        self._wake()
+        with self._lock:
+            self._cluster.drop_job(job["metadata"]["uid"])
+
+    def _take_pod(self, pod: Mapping[str, Any], deleted: bool) -> None:  # noqa: FBT001 - of an event
+        with self._lock:
+            self._cluster.put_pod(pod, time.monotonic())
+            if deleted:
+                found = objects.read_pod(pod)
+                self._cluster.drop_pod(found.uid, found.job_uid)
 
 
 def _duplicate(slot: Slot) -> DuplicateRunnerError:
