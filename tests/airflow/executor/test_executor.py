@@ -255,6 +255,27 @@ def test_marked_failed(airflow: Airflow) -> None:
     assert run.state() == "failed"
 
 
+def test_runners_leave_with_their_task(airflow: Airflow) -> None:
+    """A runner ends when its task does, not when Airflow's supervisor looks next, which is paid for by nobody."""
+    rarely = {
+        "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "600",
+        "AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL": "300",
+    }
+    airflow.write_dag(
+        "leaves",
+        f"""
+@task(executor_config={{"air_executor": {{"env": {rarely!r}}}}})
+def t(n):
+    return n
+t.expand(n=[1, 2, 3])
+""",
+        IMPORTS,
+    )
+    run = airflow.trigger("leaves")
+    assert run.ended() == "success"
+    wait_for(lambda: all(job.ended for job in jobs_of(run)), 60, "the runners to leave")
+
+
 def test_wrong_options(airflow: Airflow) -> None:
     """What a DAG wants that cannot be fails the task, with the reason in its log."""
     airflow.write_dag(
