@@ -1,7 +1,7 @@
 """What Airflow's side of a job has to remember on the volume: what was delivered, given up, and shown of its logs.
 
-One folder in the state directory, `airflow/`, with small files per job; nobody else writes them. Workers and triggerers
-come and go, on several hosts, so nothing of this can stay in a process. Knows nothing of Airflow.
+Small files in the folder `notes/` of the state directory, which nobody else writes; when their jobs are deleted they go.
+Workers and triggerers come and go, on several hosts, so none of this can stay in a process. Knows nothing of Airflow.
 """
 
 from __future__ import annotations
@@ -33,9 +33,8 @@ class Notes:
     """The notes on one job, or on all jobs of one task instance, by name."""
 
     def __init__(self, client: Client, about: str) -> None:
-        self._aside = client.layout.tmp
-        self._folder = f"{client.layout.root}/airflow"
-        self._stem = f"{self._folder}/{about}"
+        self._layout = client.layout
+        self._about = about
 
     def read(self, name: str) -> Any:
         """Return a note, or None if there is none.
@@ -43,7 +42,7 @@ class Notes:
         Raises:
             CorruptFileError: there is one that cannot be read.
         """
-        path = f"{self._stem}.{name}"
+        path = self._layout.note(self._about, name)
         found = files.read(path, _LARGEST)
         if found is None:
             return None
@@ -59,8 +58,8 @@ class Notes:
         Raises:
             StoreError: the volume refused.
         """
-        files.make_dir(self._folder)
-        files.replace(f"{self._stem}.{name}", f"{json.dumps(value)}\n".encode(), self._aside)
+        files.make_dir(self._layout.notes)
+        files.replace(self._layout.note(self._about, name), f"{json.dumps(value)}\n".encode(), self._layout.tmp)
 
     @contextmanager
     def shown(self) -> Iterator[Shown]:
@@ -69,8 +68,8 @@ class Notes:
         Raises:
             StoreError: the volume refused.
         """
-        files.make_dir(self._folder)
-        path = f"{self._stem}.shown"
+        files.make_dir(self._layout.notes)
+        path = self._layout.note(self._about, "shown")
         try:
             fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         except OSError as error:

@@ -25,6 +25,7 @@ class Layout:
         self.refused = f"{self.inbox}/refused"
         self.jobs = f"{self.root}/jobs"
         self.archive = f"{self.root}/archive"
+        self.notes = f"{self.root}/notes"
 
     def epoch_tmp(self, epoch: int) -> str:
         """Where the manager of this epoch builds what it renames into place."""
@@ -53,6 +54,10 @@ class Layout:
     def superseded(self, job: str) -> str:
         """Where run directories go that a rewind has left behind."""
         return f"{self.jobs}/{job}/runs/.superseded"
+
+    def note(self, about: str, name: str) -> str:
+        """What a client has noted about a job, `<id>-<uid>`, or about all jobs whose ids begin with the same word."""
+        return f"{self.notes}/{about}.{name}"
 
     def run(self, job: str, seq: int, task: str) -> str:
         """One run's directory."""

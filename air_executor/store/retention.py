@@ -7,7 +7,8 @@ because that is the backend's business.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
@@ -48,7 +49,7 @@ class Retention:
         """Archive (or delete) the jobs that ended before `before`, Unix seconds; with `delete` archived ones too.
 
         Spares those that an unfinished job waits for, those something of which still runs, and those that somebody has
-        just asked something of.
+        just asked something of. With `delete`, notes as old about jobs that are gone go, too.
 
         Raises:
             StoreError: the volume refused.
@@ -69,6 +70,8 @@ class Retention:
             yield Pruned(job.id, job.uid, action if reason is None else SPARED, reason)
         if delete:
             yield from self._delete_archived(before, needed, dry_run=dry_run)
+            if not dry_run:
+                self._forget(before)
 
     def _look(self) -> tuple[list[JobState], dict[str, str]]:
         """Return the ended jobs, and for each uid that an unfinished job names the id of that job.
@@ -141,3 +144,20 @@ class Retention:
                 files.move(folder, doomed)
                 files.remove_tree(doomed)
             yield Pruned(job.id, job.uid, DELETED)
+
+    def _forget(self, before: float) -> None:
+        """Remove old notes about jobs that are gone; a job that is there may still be asked about."""
+        names = sorted([*self._jobs.ids(), *files.list_dir(self._layout.archive)])
+        there = set(names)
+        for note in files.list_dir(self._layout.notes):
+            about = note.rpartition(".")[0]
+            path = f"{self._layout.notes}/{note}"
+            exists = about in there or about.rpartition("-")[0] in there or _any_begins_with(names, f"{about}-")
+            if not exists and files.changed_at(path) < before:
+                files.remove(path)
+
+
+def _any_begins_with(names: Sequence[str], word: str) -> bool:
+    """Tell whether one of these sorted names does."""
+    at = bisect_left(names, word)
+    return at < len(names) and names[at].startswith(word)

@@ -11,7 +11,6 @@ import pytest
 
 from air_executor.airflow.attach import Desk, Taken, Try, abandon, job_id, ref_of
 from air_executor.airflow.labels import Instance
-from air_executor.airflow.notes import notes_on
 from air_executor.client import Client
 from air_executor.core.spec import parse_job
 from air_executor.core.state import JobState
@@ -194,6 +193,6 @@ def test_a_note_that_cannot_be_read_stops(case: Case) -> None:
     """Garbage in a note is neither taken for a delivery nor for none."""
     state = case.job(FIRST)
     case.end(state, "succeeded", FIRST)
-    Path(notes_on(case.client, ref_of(state))._stem + ".delivered").write_text("{")
+    Path(case.client.layout.note(f"{state.id}-{state.uid}", "delivered")).write_text("{")
     with pytest.raises(CorruptFileError, match="delivered is no JSON"):
         case.take(RETRY)

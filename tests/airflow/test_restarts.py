@@ -72,7 +72,7 @@ def once(run: Run, *tries: int) -> list[str]:
 def shown(airflow: Airflow, run: Run) -> int:
     """Return how many bytes of the job's log Airflow was shown."""
     (job,) = jobs_of(run)
-    note = Path(f"{Client(airflow.state_dir).layout.root}/airflow/{job.id}-{job.uid}.shown")
+    note = Path(Client(airflow.state_dir).layout.note(f"{job.id}-{job.uid}", "shown"))
     position = note.read_bytes()[32:].split() if note.exists() else []
     return int(position[0]) if position else 0
 

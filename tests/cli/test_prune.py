@@ -79,3 +79,34 @@ def test_delete_removes_the_archive_too(air: Air, client: Client) -> None:
     ]
     assert list(client.all()) == []
     assert [entry.name for entry in Path(client.layout.archive).iterdir()] == ["broken-0badcafe"]
+
+
+def test_notes_go_with_the_last_that_is_left_of_a_job(air: Air, client: Client) -> None:
+    """What was noted about a job stays while it can be asked about, in the archive too; then it goes, if it is old."""
+    Path(client.layout.notes).mkdir(parents=True)
+    create(client, "task-1", ended("a"))
+    create(client, "other", ended("a"))
+    uid = client.status("task-1").uid
+    notes = {name: Path(client.layout.note(*name)) for name in ((f"task-1-{uid}", "shown"), ("task", "generation"))}
+    for note in notes.values():
+        note.write_text("1")
+    air("prune", "--older-than", "0s")
+    assert all(note.exists() for note in notes.values())
+    air("prune", "--older-than", "0s", "--delete", "--dry-run")
+    assert all(note.exists() for note in notes.values())
+    air("prune", "--older-than", "1d", "--delete")
+    assert all(note.exists() for note in notes.values())
+    air("submit", "task-2", "--", "true")
+    air("prune", "--older-than", "0s", "--delete")
+    assert [name for name, note in notes.items() if note.exists()] == [("task", "generation")]
+
+
+def test_young_notes_stay(air: Air, client: Client) -> None:
+    """Whoever wrote one a moment ago may be about to submit the job."""
+    Path(client.layout.notes).mkdir(parents=True)
+    note = Path(client.layout.note("task", "generation"))
+    note.write_text("2")
+    air("prune", "--older-than", "1h", "--delete")
+    assert note.exists()
+    air("prune", "--older-than", "0s", "--delete")
+    assert not note.exists()
