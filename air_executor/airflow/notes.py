@@ -1,7 +1,8 @@
 """What Airflow's side of a job has to remember on the volume: what was delivered, given up, and shown of its logs.
 
-Small files in the folder `notes/` of the state directory, which nobody else writes; when their jobs are deleted they go.
-Workers and triggerers come and go, on several hosts, so none of this can stay in a process. Knows nothing of Airflow.
+Small files in the folder `notes/` of the state directory, which nobody else writes; `prune --delete` removes them with
+their jobs. Workers and triggerers come and go, on several hosts, so none of this can stay in a process. Knows nothing
+of Airflow.
 """
 
 from __future__ import annotations
