@@ -13,7 +13,7 @@ from air_executor.airflow.attach import Desk, Taken, Try, abandon, job_id, ref_o
 from air_executor.airflow.labels import Instance
 from air_executor.client import Client
 from air_executor.core.spec import parse_job
-from air_executor.core.state import JobState
+from air_executor.core.state import CANCELLED, JobState
 from air_executor.errors import CorruptFileError
 from air_executor.store.codec import dump_job
 
@@ -145,6 +145,16 @@ def test_nobody_attaches_to_what_was_given_up(case: Case) -> None:
     """What a kill has cancelled is waited for, even before its manager has heard of it."""
     old = case.job(FIRST)
     abandon(case.client, ref_of(old))
+    assert case.take(RETRY) is None
+    case.end(old, "cancelled")
+    assert case.job(RETRY).id == job_id(INSTANCE, 2)
+
+
+def test_nobody_attaches_to_what_is_being_stopped(case: Case) -> None:
+    """A retry waits for the end of what a person cancels with `air-executor cancel`."""
+    old = case.job(FIRST)
+    old.stop = CANCELLED
+    Path(case.client.layout.state(old.id)).write_bytes(dump_job(old))
     assert case.take(RETRY) is None
     case.end(old, "cancelled")
     assert case.job(RETRY).id == job_id(INSTANCE, 2)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import random
 import subprocess
@@ -92,6 +93,33 @@ def test_what_may_be_lost_comes_again(client: Client, monkeypatch: pytest.Monkey
     assert next(after) == again
     after.close()
     assert list(JobLog(client, ref_of(state)).new_lines(state)) == ["t1 | three"]
+
+
+def test_a_long_look_settles_on_its_way(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who dies while it shows an hour's output costs seconds of it, not the hour."""
+    now = itertools.count(100.0)
+    monkeypatch.setattr("air_executor.airflow.joblog.time.monotonic", lambda: next(now))
+    state, log = running(client)
+    log.write_bytes(b"".join(b"%d\n" % number for number in range(20)))
+    lines = JobLog(client, ref_of(state)).new_lines(state)
+    assert [next(lines) for _ in range(10)] == [f"t1 | {number}" for number in range(10)]
+    lines.close()
+    _, *rest = JobLog(client, ref_of(state)).new_lines(state)
+    assert rest[0] in {f"t1 | {number}" for number in range(5, 9)}
+
+
+def test_settled_is_settled(client: Client) -> None:
+    """Who settles late takes nothing back."""
+    state, log = running(client)
+    log.write_bytes(b"one\n")
+    late = JobLog(client, ref_of(state))
+    assert list(late.new_lines(state)) == ["t1 | one"]
+    log.write_bytes(b"one\ntwo\n")
+    other = JobLog(client, ref_of(state))
+    assert list(other.new_lines(state))[1:] == ["t1 | one", "t1 | two"]
+    other.settle()
+    late.settle()
+    assert list(JobLog(client, ref_of(state)).new_lines(state)) == []
 
 
 def test_quiet_logs_settle(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from air_executor.client import Client
+from air_executor.core.spec import parse_job
 from tests.cli.conftest import Outcome
 from tests.cli.test_status import create, ended
 
@@ -96,9 +97,12 @@ def test_notes_go_with_the_last_that_is_left_of_a_job(air: Air, client: Client) 
     assert all(note.exists() for note in notes.values())
     air("prune", "--older-than", "1d", "--delete")
     assert all(note.exists() for note in notes.values())
-    air("submit", "task-2", "--", "true")
+    live = client.submit(parse_job({"id": "task-2", "tasks": [{"command": "true"}]}, "job"))
+    at_work = Path(client.layout.note(f"task-2-{live.uid}", "shown"))
+    at_work.write_text("1")
     air("prune", "--older-than", "0s", "--delete")
     assert [name for name, note in notes.items() if note.exists()] == [("task", "generation")]
+    assert at_work.exists()
 
 
 def test_young_notes_stay(air: Air, client: Client) -> None:
