@@ -46,8 +46,12 @@ class Try(NamedTuple):
     """Airflow's name of this try; before 3.0, which has none, when it began."""
 
     def is_same_as(self, other: Try) -> bool:
-        """Tell whether both are the same try, asked for again after a restart."""
-        return self.uuid == other.uuid
+        """Tell whether both are the same try, asked for again after a restart.
+
+        Who clears a task gives it its next UUID at once and its next number a moment later. A triggerer that meets it
+        in between is not the try that comes, and is told to stop.
+        """
+        return (self.uuid, self.number) == (other.uuid, other.number)
 
     def follows_clear(self, before: Try) -> bool:
         """Tell whether somebody cleared the task since, or made its run anew: this try is no retry of that one."""
@@ -97,9 +101,9 @@ class Desk(NamedTuple):
     def take(self, job: Job) -> Taken | None:
         """Return the job of this try, or None while one of an earlier try has yet to end: ask again.
 
-        One that is at work is attached to, and so is one that has succeeded and whose success was never delivered.
-        After one that failed, was cancelled, was delivered or shall go comes the next generation, never before the
-        last one has ended. The fields of `job` are used for a new generation only, its id never.
+        One that is at work is attached to. One that has ended is handed over to the try that asked for it, however it
+        ended, and its success to a retry. After a failure, a clear, or where it shall go, comes the next generation,
+        never before the last one has ended. The fields of `job` are used for a new generation only, its id never.
 
         Raises: as `Client.submit` and `Client.status`.
         """
@@ -136,12 +140,10 @@ class Desk(NamedTuple):
             abandon(self.client, ref_of(state))
 
     def _may_deliver(self, state: JobState, notes: Notes) -> bool:
-        delivered = _as_try(notes.read("delivered"))
-        if delivered is None:
-            return state.phase == SUCCEEDED
-        if state.phase == SUCCEEDED:
-            return not self.now.follows_clear(delivered)
-        return self.now.is_same_as(delivered)
+        before = _as_try(notes.read("delivered")) or submitted_by(state)
+        if self.now.is_same_as(before):
+            return True
+        return state.phase == SUCCEEDED and not self.now.follows_clear(before)
 
     def _may_attach(self, state: JobState, notes: Notes) -> bool:
         before = submitted_by(state)

@@ -20,6 +20,7 @@ from air_executor.core.bill import money
 from air_executor.core.state import SKIPPED, SUCCEEDED, Done, JobState, TaskState
 from air_executor.core.usage import Usage
 from air_executor.errors import NotFoundError, StoreError
+from air_executor.store.presence import look
 
 OUTCOME_KEY = "outcome"
 """The XCom that has it."""
@@ -27,6 +28,8 @@ MOST_TASKS = 200
 """How many tasks an outcome lists: Airflow keeps it in its database."""
 PATIENCE = 300.0
 """Seconds that a volume may refuse before a task that waits for a job gives up."""
+CHECK_SECONDS = 15.0
+"""Between two looks whether a manager is at work."""
 _FIRST_PAUSE, _GROWTH = 0.05, 1.3
 
 
@@ -44,6 +47,8 @@ class Follower:
         self._failing_since: float | None = None
         self._stopped = False
         self._state: JobState | None = None
+        self._checked = time.monotonic()
+        self._managed = True
 
     def step(self) -> float | JobState:
         """Show what came since; return how many seconds to wait before the next step, or what the job ended as.
@@ -65,6 +70,7 @@ class Follower:
         self._failing_since = None
         if state.ended:
             return state
+        self._check_manager()
         self._pause = min(self._longest_pause, self._pause * _GROWTH)
         return self._pause
 
@@ -79,6 +85,21 @@ class Follower:
         """
         with contextlib.suppress(StoreError):
             self._log.settle()
+
+    def _check_manager(self) -> None:
+        """Say when nobody looks after the job any more, and when somebody does again."""
+        if time.monotonic() - self._checked < CHECK_SECONDS:
+            return
+        self._checked = time.monotonic()
+        managed = look(self._client.layout).running is not False
+        if managed != self._managed:
+            where = self._client.layout.root
+            self._show(
+                f"A manager is at work in {where} again"
+                if managed
+                else f"No manager is at work in {where} any more: what runs goes on, nothing new starts"
+            )
+        self._managed = managed
 
     def _look(self) -> JobState:
         changed = self._client.changed_at(self._job.id)

@@ -6,16 +6,26 @@ Called by operators and triggers, where the job is submitted. Knows nothing of A
 from __future__ import annotations
 
 from collections.abc import Mapping
+from os import PathLike
 from typing import Any, NamedTuple
 
 from air_executor.core.fields import DEFAULT_QUEUE
+from air_executor.core.names import check_id
 from air_executor.core.spec import Job, parse_job
 from air_executor.core.state import JobState
 from air_executor.errors import BadInputError
 from air_executor.jobfile import read_job
 
-ONLY = "t1"
+_ONLY = "t1"
 """The id of a single command's task."""
+_TYPES: Mapping[str, Any] = {"job": Mapping, "job_file": str | PathLike, "command": str | list, "task_options": Mapping}
+_WORDS = {
+    "job": "a mapping of a job file's fields",
+    "job_file": "a path",
+    "command": "a text or a list of texts",
+    "task_options": "a mapping of a task's fields",
+}
+_MAPPINGS = ("job", "task_options")
 
 
 class Given(NamedTuple):
@@ -32,13 +42,21 @@ class Given(NamedTuple):
         """Refuse what cannot be meant.
 
         Raises:
-            BadInputError: none or several were given, or options without a command.
+            BadInputError: none or several were given, or options without a command, or something of another type.
         """
+        for name, value in zip(self._fields, self, strict=True):
+            if value is not None and not isinstance(value, _TYPES[name]):
+                native = ", or a template in a DAG with render_template_as_native_obj" if name in _MAPPINGS else ""
+                msg = f"{where}: {name}: must be {_WORDS[name]}{native}, got {value!r:.100}"
+                raise BadInputError(msg)
         if sum(value is not None for value in self[:3]) != 1:
             msg = f"{where}: give one of job, job_file and command"
             raise BadInputError(msg)
         if self.task_options is not None and self.command is None:
             msg = f"{where}: task_options go with command; a job's own tasks have all fields"
+            raise BadInputError(msg)
+        if taken := (self.task_options or {}).keys() & {"id", "command"}:
+            msg = f"{where}: task_options: cannot have {' and '.join(sorted(taken))}"
             raise BadInputError(msg)
 
     def read(self, where: str, queue: str | None) -> Job:
@@ -48,6 +66,8 @@ class Given(NamedTuple):
             BadInputError: it is no job; the message says what is wrong where.
         """
         self.check(where)
+        if queue:
+            check_id(queue, f"{where}: job_queue")
         if self.job_file is not None:
             made = read_job(self.job_file)
         elif self.job is not None:
@@ -59,4 +79,4 @@ class Given(NamedTuple):
 
     def result(self, state: JobState) -> Any:
         """Return what Airflow hands on: of a single command its result, of a job all tasks' results by id."""
-        return state.results() if self.command is None else state.results().get(ONLY)
+        return state.results() if self.command is None else state.results().get(_ONLY)

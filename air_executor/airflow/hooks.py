@@ -10,7 +10,7 @@ import os
 from functools import cached_property
 from typing import Any
 
-from airflow.providers.common.compat.sdk import BaseHook
+from airflow.providers.common.compat.sdk import AirflowNotFoundException, BaseHook
 
 from air_executor import settings
 from air_executor.airflow.place import Place, own_place
@@ -58,7 +58,10 @@ class AirExecutorHook(BaseHook):
         """
         if self.air_executor_conn_id is None:
             return own_place(self._state_dir)
-        connection = self.get_connection(self.air_executor_conn_id)
+        try:
+            connection = self.get_connection(self.air_executor_conn_id)
+        except AirflowNotFoundException as error:
+            raise BadInputError(str(error)) from None
         extra = connection.extra_dejson
         known = {"state_dir", "backend", "queue"}
         if not isinstance(extra, dict) or extra.keys() - known or not all(isinstance(v, str) for v in extra.values()):

@@ -7,6 +7,7 @@ the last seconds are shown again, and said to be. Called by `follow`; knows noth
 
 from __future__ import annotations
 
+import codecs
 import math
 import time
 from collections import deque
@@ -124,11 +125,19 @@ def _split(file: BinaryIO, *, whole: bool) -> Iterator[tuple[bytes, int]]:
         *lines, rest = (rest + chunk).split(b"\n")
         for line in lines:
             yield line, len(line) + 1
-        if len(rest) >= LONGEST:
-            yield rest, len(rest)
-            rest = b""
+        while len(rest) >= LONGEST:
+            cut = _end_of_a_character(rest)
+            yield rest[:cut], cut
+            rest = rest[cut:]
     if rest and whole:
         yield rest, len(rest)
+
+
+def _end_of_a_character(text: bytes) -> int:
+    """Return where a line that is too long can be cut: not within a character."""
+    decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
+    decoder.decode(text[:LONGEST])
+    return LONGEST - len(decoder.getstate()[0])
 
 
 def _runs(state: JobState) -> list[_Run]:

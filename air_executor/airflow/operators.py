@@ -157,7 +157,9 @@ class AirExecutorOperator(BaseOperator):
             poll_interval=self.poll_interval,
             cancel_on_kill=self.cancel_on_kill,
         )
-        return self.defer(trigger=trigger, method_name="execute_complete", timeout=self._time_left(context))
+        return self.defer(
+            trigger=trigger, method_name="execute_complete", timeout=time_left(self.execution_timeout, context)
+        )
 
     def execute_complete(self, context: Mapping[str, Any], event: Mapping[str, Any]) -> Any:
         """Hand over what became of the job, once the trigger has seen its end."""
@@ -193,14 +195,6 @@ class AirExecutorOperator(BaseOperator):
             cancel_on_kill=self.cancel_on_kill,
         )
 
-    def _time_left(self, context: Mapping[str, Any]) -> timedelta | None:
-        """Return what is left of `execution_timeout`: Airflow itself applies it to workers only."""
-        limit: timedelta | None = self.execution_timeout
-        if limit is None:
-            return None
-        began: datetime = context["ti"].start_date
-        return max(timedelta(seconds=1), limit - (datetime.now(UTC) - began))
-
     def _take(self, desk: Desk, place: Place) -> Taken:
         job = self._given().read(f"task {self.task_id}", self.job_queue or place.queue)
         said = False
@@ -233,6 +227,14 @@ class AirExecutorOperator(BaseOperator):
         if state.phase != SUCCEEDED:
             raise AirflowException(what_failed(state))
         return self._given().result(state)
+
+
+def time_left(limit: timedelta | None, context: Mapping[str, Any]) -> timedelta | None:
+    """Return what is left of an `execution_timeout`: Airflow itself applies it to workers only."""
+    if limit is None:
+        return None
+    began: datetime = context["ti"].start_date
+    return max(timedelta(seconds=1), limit - (datetime.now(UTC) - began))
 
 
 def _needs_worker(value: Any) -> bool:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from air_executor import settings
 from air_executor.client import Client
+from air_executor.errors import StoreError
 from air_executor.store.presence import look
 
 
@@ -26,8 +27,18 @@ class Place:
     """Address of the manager's page, with a slash at its end."""
 
     def client(self) -> Client:
-        """Return the state directory, seen from outside its manager."""
+        """Return the state directory, seen from outside its manager.
+
+        Raises:
+            StoreError: it is not there. A job that went to a new one, where a volume is not mounted, would never run.
+        """
+        if not os.path.isdir(self.state_dir):
+            raise StoreError(self._missing)
         return Client(self.state_dir)
+
+    @property
+    def _missing(self) -> str:
+        return f"{self.state_dir} is no directory here: start `air-executor manager` on it, or mount its volume"
 
     def page_of(self, job: str) -> str | None:
         """Return the address of a job's page."""
@@ -36,10 +47,7 @@ class Place:
     def check(self) -> tuple[bool, str]:
         """Tell whether jobs would run there, and what is so or what is missing."""
         if not os.path.isdir(self.state_dir):
-            return (
-                False,
-                f"{self.state_dir} is no directory here: start `air-executor manager` on it, or mount its volume",
-            )
+            return False, self._missing
         if not os.access(self.state_dir, os.W_OK | os.X_OK):
             return False, f"{self.state_dir} is not writable for uid {os.geteuid()}: jobs cannot be submitted"
         found = look(self.client().layout)

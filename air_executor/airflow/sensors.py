@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 from airflow.providers.common.compat.sdk import (
     AirflowException,
+    AirflowFailException,
     AirflowSkipException,
     BaseSensorOperator,
     PokeReturnValue,
@@ -15,9 +16,11 @@ from airflow.providers.common.compat.sdk import (
 
 from air_executor.airflow.follow import bill_of, what_failed
 from air_executor.airflow.hooks import AirExecutorHook
+from air_executor.airflow.operators import time_left
 from air_executor.airflow.triggers import AirExecutorJobTrigger
+from air_executor.core.names import check_id
 from air_executor.core.state import SUCCEEDED, JobState
-from air_executor.errors import AirExecutorError, NotFoundError
+from air_executor.errors import AirExecutorError, BadInputError, NotFoundError
 
 
 class AirExecutorJobSensor(BaseSensorOperator):
@@ -61,7 +64,9 @@ class AirExecutorJobSensor(BaseSensorOperator):
         trigger = AirExecutorJobTrigger(
             job=self.job_id, state_dir=self._hook.place.state_dir, poll_interval=self.poke_interval
         )
-        return self.defer(trigger=trigger, method_name="execute_complete", timeout=timedelta(seconds=self.timeout))
+        left = [timedelta(seconds=self.timeout), time_left(self.execution_timeout, context)]
+        timeout = min(one for one in left if one is not None)
+        return self.defer(trigger=trigger, method_name="execute_complete", timeout=timeout)
 
     def execute_complete(self, context: Mapping[str, Any], event: Mapping[str, Any]) -> Any:
         """Return the results, now that the job has ended."""
@@ -76,10 +81,12 @@ class AirExecutorJobSensor(BaseSensorOperator):
     def poke(self, context: Mapping[str, Any]) -> PokeReturnValue:
         """Tell whether the job has ended, and its results."""
         try:
-            state = self._hook.get_conn().status(self.job_id)
+            state = self._hook.get_conn().status(check_id(self.job_id, "job_id"))
         except NotFoundError:
             self.log.info("There is no job %s yet in %s", self.job_id, self._hook.place.state_dir)
             return PokeReturnValue(is_done=False)
+        except BadInputError as error:
+            raise AirflowFailException(str(error)) from None
         except AirExecutorError as error:
             raise AirflowException(str(error)) from None
         return PokeReturnValue(is_done=state.ended, xcom_value=self._results(state) if state.ended else None)

@@ -88,21 +88,25 @@ def test_of_many_at_once_one_submits(tmp_path: Path) -> None:
     ("phase", "delivered_to", "now", "generation"),
     [
         ("succeeded", None, RETRY, 1),  # the worker was lost before anybody heard
-        ("succeeded", None, CLEARED, 1),
+        ("succeeded", None, CLEARED, 2),  # a person wants it anew, before Airflow heard of the success
+        ("succeeded", None, FIRST, 1),
         ("succeeded", FIRST, FIRST, 1),  # the triggerer was lost before Airflow heard
         ("succeeded", FIRST, RETRY, 1),  # the worker was
         ("succeeded", FIRST, CLEARED, 2),  # a person wants it anew
         ("succeeded", FIRST, Try(1, 2, "uuid-9"), 2),  # a run of the same name, made anew
         ("succeeded", IN_TRIGGERER, NEXT_IN_TRIGGERER, 2),
+        ("failed", None, FIRST, 1),  # while there was no triggerer: that is no reason to run it again
+        ("failed", None, IN_TRIGGERER, 1),
         ("failed", None, RETRY, 2),
         ("failed", FIRST, RETRY, 2),
         ("failed", FIRST, FIRST, 1),
         ("failed", IN_TRIGGERER, IN_TRIGGERER, 1),
+        ("cancelled", None, FIRST, 1),
         ("cancelled", None, RETRY, 2),
     ],
 )
 def test_what_has_ended(case: Case, phase: str, delivered_to: Try | None, now: Try, generation: int) -> None:
-    """A success that Airflow never heard of is delivered; after anything else comes the next generation."""
+    """The try that asked for a job hears how it ended, a retry of its success; then comes the next generation."""
     case.end(case.job(FIRST), phase, delivered_to)
     taken = case.take(now)
     assert taken is not None
@@ -119,6 +123,17 @@ def test_what_was_cleared_is_cancelled_first(case: Case, before: Try, now: Try) 
     assert case.cancelled() == [old.id]
     case.end(old, "cancelled")
     assert case.job(now).id == job_id(INSTANCE, 2)
+
+
+def test_a_try_that_was_met_half_cleared(case: Case) -> None:
+    """A triggerer that sees the next try's UUID before its number submits for nobody: the next try has its own job."""
+    half = IN_TRIGGERER._replace(uuid=NEXT_IN_TRIGGERER.uuid)
+    case.end(case.job(IN_TRIGGERER), "cancelled", IN_TRIGGERER)
+    second = case.job(half)
+    assert second.id == job_id(INSTANCE, 2)
+    assert case.take(NEXT_IN_TRIGGERER) is None
+    case.end(second, "cancelled")
+    assert case.job(NEXT_IN_TRIGGERER).id == job_id(INSTANCE, 3)
 
 
 def test_without_cancel_on_kill_a_clear_attaches(case: Case) -> None:

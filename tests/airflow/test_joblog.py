@@ -161,7 +161,24 @@ def test_long_lines_come_in_pieces(client: Client) -> None:
     log.write_bytes(b"x" * (3 * LONGEST) + b"\nend\n")
     found = list(JobLog(client, ref_of(state)).new_lines(ended(state)))
     assert "".join(line.removeprefix("t1 | ") for line in found) == "x" * (3 * LONGEST) + "end"
-    assert max(map(len, found)) <= 2 * LONGEST
+    assert max(map(len, found)) <= LONGEST + len("t1 | ")
+
+
+@pytest.mark.parametrize("text", ["é" * LONGEST, "x" + "é" * LONGEST, "xx" + "€" * LONGEST, "xy" + "𝄞" * LONGEST])
+def test_pieces_end_with_a_character(client: Client, text: str) -> None:
+    """Where a long line is cut none of its characters is."""
+    state, log = running(client)
+    log.write_text(text)
+    found = list(JobLog(client, ref_of(state)).new_lines(ended(state)))
+    assert "".join(line.removeprefix("t1 | ") for line in found) == text
+
+
+def test_what_is_no_text_is_cut_all_the_same(client: Client) -> None:
+    """Bytes that are no UTF-8 are shown as such, and cost nobody his log."""
+    state, log = running(client)
+    log.write_bytes(b"\xc3" * 2 * LONGEST)
+    found = list(JobLog(client, ref_of(state)).new_lines(ended(state)))
+    assert "".join(line.removeprefix("t1 | ") for line in found) == "\N{REPLACEMENT CHARACTER}" * 2 * LONGEST
 
 
 @pytest.mark.parametrize("seed", range(3))

@@ -136,6 +136,31 @@ def test_sensor(airflow: Airflow) -> None:
     assert any("job broken failed (error); task t1 failed (error, exit code 4)" in line for line in run.log("failing"))
 
 
+def test_sensors_that_cannot_succeed(airflow: Airflow, tmp_path: Path) -> None:
+    """A place or an id that cannot be fails at once; `execution_timeout` holds in the triggerer, too."""
+    airflow.write_dag(
+        "sensors",
+        "AirExecutorJobSensor(task_id='late', job_id='never', execution_timeout=timedelta(seconds=3))\n"
+        f"AirExecutorJobSensor(task_id='nowhere', job_id='j', state_dir={str(tmp_path / 'none')!r})\n"
+        "AirExecutorJobSensor(task_id='no_id', job_id='../../etc', deferrable=False)",
+        "from air_executor.airflow.sensors import AirExecutorJobSensor",
+    )
+    run = airflow.trigger("sensors")
+    assert run.ended() == "failed"
+    assert any("is no directory here" in line for line in run.log("nowhere"))
+    assert any("is not a valid id" in line for line in run.log("no_id"))
+    assert run.state("late") == "failed"
+
+
+def test_a_state_directory_that_is_not_there(airflow: Airflow, tmp_path: Path) -> None:
+    """Nothing is submitted to where a volume should have been mounted: no manager would ever see it."""
+    where = tmp_path / "not" / "mounted"
+    for mode, run in start(airflow, "mount", f"command='true', state_dir={str(where)!r}").items():
+        assert run.ended() == "failed", mode
+        assert any(f"{where} is no directory here" in line for line in run.log()), (mode, run.log())
+    assert not where.parent.exists()
+
+
 FUNCTION = '''
 @task.air_executor(defer_after=0, poll_interval=0.2)
 def double(number: NotImported, *, by: int = 2) -> dict[str, NotImported]:

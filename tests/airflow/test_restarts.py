@@ -116,6 +116,32 @@ def test_triggerer(
         assert wrong(once(run, 1) if number == signal.SIGKILL else numbered(run, 1)) == []
 
 
+def test_failure_without_a_triggerer(
+    airflow: Airflow, counting: tuple[str, Callable[[Run], int], Callable[[], None]]
+) -> None:
+    """A job that fails while there is no triggerer was started once, too: the next triggerer tells Airflow."""
+    command, starts, let_end = counting
+    runs = []
+    for mode in ("deferred", "workerless"):
+        words = f"task_id='t', command={command + 'exit 3'!r}, {MODES[mode]}"
+        airflow.write_dag(f"unheard_{mode}", f"AirExecutorOperator({words})")
+        runs.append(airflow.trigger(f"unheard_{mode}"))
+    for run in runs:
+        at_work(run)
+        run.wait("deferred")
+        wait_for_lines(airflow, run)
+    airflow.stop("triggerer")
+    let_end()
+    for run in runs:
+        wait_for(lambda run=run: jobs_of(run)[0].ended, 60, "the end of the job")  # type: ignore[misc]
+    airflow.start("triggerer")
+    for run in runs:
+        assert run.ended(90) == "failed"
+        assert len(jobs_of(run)) == 1
+        assert starts(run) == 1
+        assert wrong(numbered(run, 1)) == []
+
+
 def test_scheduler(airflow: Airflow, counting: tuple[str, Callable[[Run], int], Callable[[], None]]) -> None:
     """A scheduler that is killed and started again finds the jobs of deferred tasks as they were."""
     command, starts, let_end = counting
