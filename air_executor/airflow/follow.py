@@ -41,7 +41,7 @@ class Follower:
         self._job = job
         self._show = show
         self._log = JobLog(client, job)
-        self._longest_pause = longest_pause
+        self._longest_pause = float(longest_pause)
         self._pause = _FIRST_PAUSE
         self._seen: tuple[int, int, int] | None = None
         self._failing_since: float | None = None

@@ -22,12 +22,8 @@ from air_executor.store.logs import open_log
 
 LONGEST = 1 << 16
 """Bytes of a line; a longer one comes in pieces."""
-
-
 SETTLES = 2.0
 """Seconds in which Airflow has written for certain what it was handed. Seen with 3.3.2: 0.1 s on a busy machine."""
-
-
 _TOGETHER = 0.1
 """Seconds whose lines settle together."""
 

@@ -211,10 +211,10 @@ class AirExecutorOperator(BaseOperator):
         """Show what a job prints until it has ended, and return it, or None if it has not by then."""
         follower = Follower(client, job, lambda line: self.log.info("%s", line), self.poll_interval)
         until = time.monotonic() + seconds
-        while isinstance(step := follower.step(), float) and time.monotonic() < until:
+        while not isinstance(step := follower.step(), JobState) and time.monotonic() < until:
             time.sleep(step)
         follower.settle()
-        return None if isinstance(step, float) else step
+        return step if isinstance(step, JobState) else None
 
     def _finish(self, context: Mapping[str, Any], desk: Desk, state: JobState) -> Any:
         self.log.info("%s", bill_of(state))

@@ -206,7 +206,7 @@ async def see_through(
     follower = Follower(client, job, lambda line: trigger.log.info("%s", line), poll_interval)
     until: datetime | None = getattr(trigger, "timeout_after", None)
     try:
-        while isinstance(step := await asyncio.to_thread(follower.step), float):
+        while not isinstance(step := await asyncio.to_thread(follower.step), JobState):
             if _is_over(until):
                 trigger.log.error("The task's execution_timeout is over: the job is cancelled")
                 await asyncio.to_thread(abandon, client, job)

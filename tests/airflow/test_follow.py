@@ -70,6 +70,16 @@ def test_another_of_its_name_is_not_meant(client: Client) -> None:
         Follower(client, old, print, 1.0).step()
 
 
+def test_pauses_grow_to_the_longest(client: Client) -> None:
+    """A job that has just begun is looked at often; whole seconds may be given as such."""
+    follower = Follower(client, ref_of(submit(client)), print, 1)
+    found = [follower.step() for _ in range(20)]
+    steps = [step for step in found if isinstance(step, float)]
+    assert steps == found
+    assert steps == sorted(steps)
+    assert (steps[0] < 0.1, steps[-1]) == (True, 1.0)
+
+
 def test_an_ended_job_is_the_answer(client: Client) -> None:
     """The last step returns how it ended."""
     create(client, "j", ended("a"))
