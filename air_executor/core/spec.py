@@ -11,13 +11,12 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, NamedTuple, Self
+from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
 
 from air_executor.core import fieldtypes as ft
-from air_executor.core import strictjson
 from air_executor.core.circles import find_circle, show_circle
 from air_executor.core.fields import (
     DEFAULT_GRACE,
@@ -34,9 +33,7 @@ from air_executor.core.fields import (
 )
 from air_executor.core.problems import Problem, bad_input, nearest
 from air_executor.core.problems import describe as describe_as
-from air_executor.core.quote import quoted
 from air_executor.core.times import MAX_DURATION
-from air_executor.errors import BadInputError
 
 _TASK_ORDER = {name: number for number, name in enumerate(TASK_DEFAULTS)}
 _LARGEST_POWER = 305
@@ -192,7 +189,7 @@ class Job(_Model):
         command = defaults.get("command") if isinstance(defaults, Mapping) else getattr(defaults, "command", None)
         if command is None or not isinstance(tasks, list):
             return data
-        return {**data, "tasks": [_with_command(task, command) for task in tasks]}
+        return {**data, "tasks": [with_command(task, command) for task in tasks]}
 
     @model_validator(mode="after")
     def _check_together(self) -> Self:
@@ -239,7 +236,8 @@ def _without_defaults(fields: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in fields.items() if value != TASK_DEFAULTS[name]}
 
 
-def _with_command(task: object, command: object) -> object:
+def with_command(task: object, command: object) -> object:
+    """Return a task as it was given, with this command if it has none; what is no task stays as it is."""
     return {**task, "command": command} if isinstance(task, Mapping) and "command" not in task else task
 
 
@@ -276,7 +274,7 @@ def _check_job(job: Job) -> list[Problem]:
             problems.append((["tasks", number, "id"], f"{name} is the id of tasks[{place[name]}] too"))
             continue
         fields = merged(task.explicit(), defaults)
-        problems += [(["tasks", number, *where], what) for where, what in _check_retries(fields)]
+        problems += [(["tasks", number, *where], what) for where, what in check_retries(fields)]
         nodes[name] = _Node(name, task.after, fields.get("when", DEFAULT_WHEN))
         place[name] = number
     problems += [
@@ -299,7 +297,7 @@ def _no_such_task(name: str, names: Mapping[str, object]) -> str:
     return f"no task of this job has the id {name}{f'; did you mean {guess}?' if guess else ''}"
 
 
-def _check_retries(fields: Mapping[str, Any]) -> list[Problem]:
+def check_retries(fields: Mapping[str, Any]) -> list[Problem]:
     """Refuse delays that grow beyond what can be written as a time."""
     retries, factor = fields.get("retries", 0), fields.get("retry_backoff", 1)
     if retries == 0 or factor == 1:
@@ -311,61 +309,6 @@ def _check_retries(fields: Mapping[str, Any]) -> list[Problem]:
         what = f"is missing: after {retries} retries the delay would have grown to more than a century"
         return [(["retry_max_delay"], what)]
     return []
-
-
-# Lines that a running task wrote
-
-
-class QueuedTask(NamedTuple):
-    """A task that a running task queued, or that is added to a job."""
-
-    id: str | None
-    fields: dict[str, Any]
-    """Normalised, with the job's defaults."""
-
-
-@dataclass(frozen=True, slots=True)
-class QueuedJob:
-    """A whole job that a running task submitted."""
-
-    job: Job
-
-
-def parse_queue_line(text: str | bytes, defaults: Mapping[str, Any]) -> QueuedTask | QueuedJob:
-    """Read one line of `$AIR_QUEUE`: a task, or `{"job": {...}}`. `defaults` are the job's, normalised.
-
-    Raises:
-        BadInputError: it is neither; the message is one line.
-    """
-    raw = strictjson.loads(text)
-    if not isinstance(raw, dict):
-        msg = f"must be a JSON object, got {quoted(raw)}"
-        raise BadInputError(msg)
-    if "job" not in raw:
-        return task_from_request(raw, defaults)
-    if len(raw) > 1:
-        raise BadInputError("job: must be the only key of the line")
-    try:
-        return QueuedJob(Job.model_validate(raw["job"]))
-    except ValidationError as error:
-        raise BadInputError("; ".join(f"job.{line}" for line in describe(error))) from None
-
-
-def task_from_request(raw: object, defaults: Mapping[str, Any]) -> QueuedTask:
-    """Check one task that joins a job with these normalised `defaults`.
-
-    Raises:
-        BadInputError: it is wrong; the message is one line.
-    """
-    try:
-        task = Task.model_validate(_with_command(raw, defaults["command"]) if "command" in defaults else raw)
-    except ValidationError as error:
-        raise BadInputError("; ".join(describe(error))) from None
-    fields = merged(task.explicit(), defaults)
-    problems = _check_retries(fields)
-    if problems:
-        raise BadInputError("; ".join(f"{where[0]}: {what}" for where, what in problems))
-    return QueuedTask(task.id, fields)
 
 
 # For those who read and write jobs

@@ -16,7 +16,7 @@ from air_executor.core.circles import find_circle
 from air_executor.core.fields import DEFAULT_MAX_TASKS
 from air_executor.core.memory import killed_text
 from air_executor.core.names import run_id
-from air_executor.core.spec import QueuedJob, parse_queue_line
+from air_executor.core.queued import QueuedJob, parse_queue_line
 from air_executor.core.state import JobState, TaskState
 from air_executor.core.submission import initial_state
 from air_executor.core.transitions import new_task

@@ -6,7 +6,7 @@ from typing import Any
 
 from air_executor.core import state as s
 from air_executor.core.events import Requested
-from air_executor.core.spec import task_from_request
+from air_executor.core.queued import task_from_request
 from air_executor.core.state import Done, JobState, TaskState
 from air_executor.errors import AirExecutorError, BadInputError, NotFoundError
 from air_executor.manager.book import check_added

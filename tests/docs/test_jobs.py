@@ -10,7 +10,8 @@ from ruamel.yaml import YAML
 from air_executor.core import state as s
 from air_executor.core.fields import JOB_DEFAULTS, TASK_DEFAULTS
 from air_executor.core.outcome import outcome_text
-from air_executor.core.spec import Mount, Resources, parse_queue_line
+from air_executor.core.queued import parse_queue_line
+from air_executor.core.spec import Mount, Resources
 from air_executor.core.times import DURATION_RULE, parse_duration
 from air_executor.jobfile import load_job, read_job
 from tests.docs.pages import ROOT, Block, blocks, inline, names, rows

@@ -12,18 +12,8 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from air_executor.core.fields import JOB_DEFAULTS, TASK_DEFAULTS
-from air_executor.core.spec import (
-    Job,
-    QueuedJob,
-    QueuedTask,
-    Task,
-    TaskDefaults,
-    describe,
-    parse_job,
-    parse_queue_line,
-    secret_looking,
-    task_from_request,
-)
+from air_executor.core.queued import QueuedJob, QueuedTask, parse_queue_line, task_from_request
+from air_executor.core.spec import Job, Task, TaskDefaults, describe, parse_job, secret_looking
 from air_executor.core.submission import initial_state
 from air_executor.errors import BadInputError
 

@@ -12,6 +12,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from air_executor.backends import container
@@ -59,25 +60,12 @@ class KubernetesBackend:
         self._lock = threading.Lock()
         self._refused: dict[Slot, RunnerStatus] = {}
         """Runs whose Job could not be created, until their slot is removed."""
-        self._jobs = Watch(
-            api,
-            "jobs",
-            jobs(site.namespace),
-            site.selector,
-            before=self._before_jobs,
-            came=self._jobs_came,
-            take=self._take_job,
-            wake=self._wake,
+        watch = partial(Watch, api, site.selector, self._wake)
+        self._jobs = watch(
+            "jobs", jobs(site.namespace), before=self._before_jobs, came=self._jobs_came, take=self._take_job
         )
-        self._pods = Watch(
-            api,
-            "pods",
-            pods(site.namespace),
-            site.selector,
-            before=self._before_pods,
-            came=self._pods_came,
-            take=self._take_pod,
-            wake=self._wake,
+        self._pods = watch(
+            "pods", pods(site.namespace), before=self._before_pods, came=self._pods_came, take=self._take_pod
         )
         self._watches = (self._jobs, self._pods)
         self._server: tuple[int, int] | None = None

@@ -31,35 +31,35 @@ class Watch:
 
     Args:
         api: its `watch` and `list` are used.
+        selector: the labels that the objects have.
+        wake: called when something has changed, the server's answering included.
         what: names the objects in messages.
         resource: where they are.
-        selector: the labels that they have.
         before: called before each list; it may make requests, and what it raises fails the list.
         came: called with all objects of a list.
         take: called for an object that was added, has changed, or was deleted, which the second argument tells.
-        wake: called when something has changed, the server's answering included.
     """
 
     def __init__(
         self,
         api: Api,
+        selector: str,
+        wake: Callable[[], None],
         what: str,
         resource: Resource,
-        selector: str,
         *,
         before: Callable[[], None],
         came: Callable[[Sequence[Mapping[str, Any]]], None],
         take: Callable[[Mapping[str, Any], bool], None],
-        wake: Callable[[], None],
     ) -> None:
         self._api = api
+        self._selector = selector
+        self._wake = wake
         self._what = what
         self.resource = resource
-        self._selector = selector
         self._before = before
         self._came = came
         self._take = take
-        self._wake = wake
         self.problem: str | None = "not asked yet"
         """Why what is known may be out of date."""
         self.heard = time.monotonic()
