@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.images.rig import HARDENED, NOBODY, as_root, docker, image
+from tests.images.rig import HARDENED, NOBODY, as_root, docker, image, require_client
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -49,7 +49,8 @@ class Folder:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Folder:
-    """Return an empty project folder."""
+    """Return an empty project folder, where containers can be had."""
+    require_client()
     return Folder(tmp_path / "project")
 
 

@@ -92,12 +92,12 @@ class Forking:
         """Return the fork servers of this test, not their children."""
         found = [
             process
-            for process in psutil.process_iter(["cmdline"])
+            for process in psutil.process_iter(["cmdline", "ppid"])
             if "air_executor.airflow.forkserver" in (process.info["cmdline"] or ())
             and any(str(self.home) in word for word in process.info["cmdline"])
         ]
         pids = {process.pid for process in found}
-        return [process for process in found if process.ppid() not in pids]
+        return [process for process in found if process.info["ppid"] not in pids]
 
 
 @pytest.fixture

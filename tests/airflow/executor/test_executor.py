@@ -53,10 +53,10 @@ def airflow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Airflow]:
 
 def fork_servers(home: Path) -> list[psutil.Process]:
     """Return the fork servers below a folder."""
-    found = psutil.process_iter(["cmdline"])
+    found = psutil.process_iter(["cmdline", "ppid"])
     mine = [p for p in found if p.info["cmdline"] and "air_executor.airflow.forkserver" in p.info["cmdline"]]
     mine = [p for p in mine if any(str(home) in word for word in p.info["cmdline"])]
-    return [p for p in mine if p.ppid() not in {other.pid for other in mine}]
+    return [p for p in mine if p.info["ppid"] not in {other.pid for other in mine}]
 
 
 def jobs_of(run: Run) -> list[JobState]:
