@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from air_executor.core.state import Done
 from tests.docker.rig import Plant, done
 from tests.engine import require_image
 
@@ -68,6 +69,8 @@ def test_networks(plant: Plant) -> None:
     address = plant.file("net", "address").read_text().split()[0]
     reach = plant.run(f"nc -w 3 {address} 8080 </dev/null && echo reached")
     assert done(reach).reason == "error"
+    plant.until(lambda: isinstance(plant.job("net").tasks["alone"].status, Done), "the end of the other task")
+    assert done(plant.job("net").tasks["alone"]).reason == "ok"
     assert plant.log("net", "alone") == "lo\n"
 
 
