@@ -112,8 +112,9 @@ class Plant:
         """Return a file in a job's workspace."""
         return Path(self.layout.workspace(job), name)
 
-    def log(self, job: str, task: str, seq: int = 1) -> str:
-        """Return what a run printed."""
+    def log(self, job: str, task: str) -> str:
+        """Return what the last run of a task printed that has ended."""
+        seq = self.job(job).tasks[task].attempts[-1].seq
         return Path(self.layout.run(job, seq, task), "out", "output.log").read_text(errors="replace")
 
     def close(self) -> None:
