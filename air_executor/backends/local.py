@@ -17,10 +17,11 @@ import signal
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 from air_executor.backends import slotfile
 from air_executor.backends.base import Launch, RunnerStatus
+from air_executor.backends.finder import Finder, Paths, is_runner
 from air_executor.backends.processes import LOCK_FD, Held, Process, Processes, choose
 from air_executor.core.names import Host, Slot
 from air_executor.errors import BackendUnavailableError, DuplicateRunnerError, SpawnRejectedError
@@ -31,21 +32,6 @@ MARGIN_SECONDS = 2.0
 _LOWEST_FD = LOCK_FD + 1
 _TEMPORARY = {errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.EIO}
 _DEFAULT_SIGNALS = sorted(signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP})
-
-
-class Paths(Protocol):
-    """The part of a state directory's layout that the backend needs."""
-
-    jobs: str
-
-    def slot_file(self, slot: Slot) -> str:
-        """Return the file whose lock is the slot."""
-
-    def slot_of(self, path: str) -> Slot | None:
-        """Return the slot whose file it is."""
-
-    def job_of_workspace(self, path: str) -> str | None:
-        """Return the job whose workspace it is."""
 
 
 @dataclass(eq=False, slots=True)
@@ -89,13 +75,13 @@ class LocalBackend:
         self._host = host
         self._shell = shell
         self._processes = processes or choose()
+        self._finder = Finder(paths, self._processes)
         # A manager's settings and secrets are not its tasks' business.
         self._environ = {name: value for name, value in environ.items() if not name.startswith("AIR_")}
         null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
         self._null = fcntl.fcntl(null, fcntl.F_DUPFD_CLOEXEC, _LOWEST_FD)
         os.close(null)
         self._session = os.getsid(0)
-        self._real_jobs = ""
         self._adopted = False
         self._runners: dict[Slot, _Runner] = {}
         self._unsettled: set[Slot] = set()
@@ -116,13 +102,13 @@ class LocalBackend:
         try:
             fd, new = slotfile.acquire(self._paths.slot_file(slot))
         except DuplicateRunnerError:
-            if found := self._scan().get(slot):
+            if found := self._finder.scan({}).get(slot):
                 self._take_in(slot, found)
             self._take_unseen(slot)
             raise
         try:
             # A lock on a new file says nothing about who holds the one that lay here before.
-            if new and (found := self._scan().get(slot)):
+            if new and (found := self._finder.scan({}).get(slot)):
                 self._take_in(slot, found)
                 msg = f"job {slot.job}: something of an earlier job of that name still runs in slot {slot.number}"
                 raise DuplicateRunnerError(msg)
@@ -195,7 +181,7 @@ class LocalBackend:
             for number in numbers:
                 fd, _ = slotfile.acquire(self._paths.slot_file(Slot(job, number)))
                 stack.callback(os.close, fd)
-            if any(slot.job == job for slot in (*self._runners, *self._scan())):
+            if any(slot.job == job for slot in (*self._runners, *self._finder.scan({}))):
                 msg = f"job {job}: something of it still runs"
                 raise DuplicateRunnerError(msg)
             yield
@@ -238,10 +224,9 @@ class LocalBackend:
         """Take in what runs already: once, because from then on nothing of ours starts or escapes unseen."""
         if self._adopted:
             return
-        self._real_jobs = os.path.realpath(self._paths.jobs)
-        for slot, found in self._scan().items():
+        for slot, found in self._finder.scan({}).items():
             self._take_in(slot, found)
-        for slot in self._slots_on_disk():
+        for slot in self._finder.slots_on_disk():
             self._take_unseen(slot)
         self._adopted = True
 
@@ -249,7 +234,7 @@ class LocalBackend:
         if slot in self._runners:
             return
         header = slotfile.read_header(self._paths.slot_file(slot))
-        first = next((process for process in found if _is_runner(process)), None)
+        first = next((process for process in found if is_runner(process)), None)
         runs = [process.variables["AIR_RUN_ID"] for process in found if "AIR_RUN_ID" in process.variables]
         run = first.variables.get("AIR_RUN_ID") if first else None
         if run is None and header is not None and (header.run in runs or not runs):
@@ -291,7 +276,7 @@ class LocalBackend:
                 doubtful.append(runner)
         if doubtful:
             # Never group 0: that is the kernel's own threads, and whatever lies outside of our pid namespace.
-            found = self._scan({runner.pid for runner in doubtful if runner.pid})
+            found = self._finder.scan({runner.pid: runner.slot for runner in doubtful if runner.pid})
             for runner in doubtful:
                 self._conclude(runner, found.get(runner.slot, []))
 
@@ -357,7 +342,7 @@ class LocalBackend:
         living = {pid for pid in strange if self._lives(pid)}
         self._orphans = {pid: slot for pid, slot in self._orphans.items() if pid in living}
         if living - self._orphans.keys():
-            found = self._scan()
+            found = self._finder.scan({})
             slots = {process.pid: slot for slot, processes in found.items() for process in processes}
             for pid in living - self._orphans.keys():
                 self._orphans[pid] = slots.get(pid)
@@ -371,63 +356,12 @@ class LocalBackend:
         except (ChildProcessError, ProcessLookupError):
             return False
 
-    def _scan(self, groups: Collection[int] = ()) -> dict[Slot, list[Process]]:
-        """Return the processes that belong to slots, by descriptor, environment, or the group a dead runner left."""
-        processes = self._processes.scan(self._real_jobs + "/", groups)
-        pids = {process.pid for process in processes}
-        led = {runner.pid: slot for slot, runner in self._runners.items() if runner.pid in groups}
-        found: dict[Slot, list[Process]] = {}
-        for process in processes:
-            slot = self._slot_of(process)
-            # While a group has members its number is not given to a new process, so a leader would be a stranger.
-            if slot is None and process.group not in pids:
-                slot = led.get(process.group)
-            if slot is not None:
-                found.setdefault(slot, []).append(process)
-        return found
-
-    def _slot_of(self, process: Process) -> Slot | None:
-        for path in process.locks:
-            if slot := self._paths.slot_of(self._as_ours(path)):
-                return slot
-        workspace = process.variables.get("AIR_WORKSPACE")
-        if not workspace or "AIR_RUN_ID" not in process.variables:
-            return None
-        job = self._paths.job_of_workspace(self._as_ours(os.path.realpath(workspace)))
-        number = process.variables.get("AIR_SLOT", "")
-        return Slot(job, int(number) if number.isdecimal() else 0) if job else None
-
-    def _as_ours(self, path: str) -> str:
-        """Turn a path as the kernel shows it, without links, into one that begins like ours."""
-        if path.startswith(self._real_jobs + "/"):
-            return self._paths.jobs + path[len(self._real_jobs) :]
-        return path
-
-    def _slots_on_disk(self) -> Iterator[Slot]:
-        try:
-            jobs = os.listdir(self._paths.jobs)
-            for job in jobs:
-                with contextlib.suppress(FileNotFoundError, NotADirectoryError):
-                    for name in os.listdir(f"{self._paths.jobs}/{job}"):
-                        if slot := self._paths.slot_of(f"{self._paths.jobs}/{job}/{name}"):
-                            yield slot
-        except FileNotFoundError:
-            return
-        except OSError as error:
-            msg = f"cannot list {self._paths.jobs}: {error.strerror}"
-            raise BackendUnavailableError(msg) from error
-
     def _hold(self, process: Process, slot: Slot) -> Held | None:
         try:
             return self._processes.hold(process.pid, process.start, slot)
         except OSError as error:
             msg = f"cannot watch process {process.pid}: {error.strerror}"
             raise BackendUnavailableError(msg) from error
-
-
-def _is_runner(process: Process) -> bool:
-    """Only the runner leads its session under this name: its subshells lead none, and a daemon has another name."""
-    return process.session == process.pid and process.command[1:2] != () and process.command[1].endswith("/air-runner")
 
 
 def _seconds(value: float) -> str:
