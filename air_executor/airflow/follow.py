@@ -30,6 +30,8 @@ PATIENCE = 300.0
 """Seconds that a volume may refuse before a task that waits for a job gives up."""
 CHECK_SECONDS = 15.0
 """Between two looks whether a manager is at work."""
+MOST_LINES = 50
+"""How many lines one step shows, so that a job that prints much does not keep others' lines from being shown."""
 _FIRST_PAUSE, _GROWTH = 0.05, 1.3
 
 
@@ -53,13 +55,15 @@ class Follower:
     def step(self) -> float | JobState:
         """Show what came since; return how many seconds to wait before the next step, or what the job ended as.
 
+        Zero seconds means that there is more to show now.
+
         Raises:
             NotFoundError: somebody has removed the job.
             CorruptFileError: its state cannot be read.
             StoreError: the volume has refused for five minutes.
         """
         try:
-            state = self._look()
+            state, more = self._look()
         except StoreError as error:
             if self._failing_since is None:
                 self._failing_since = time.monotonic()
@@ -68,6 +72,8 @@ class Follower:
                 raise
             return self._longest_pause
         self._failing_since = None
+        if more:
+            return 0.0
         if state.ended:
             return state
         self._check_manager()
@@ -101,16 +107,17 @@ class Follower:
             )
         self._managed = managed
 
-    def _look(self) -> JobState:
+    def _look(self) -> tuple[JobState, bool]:
+        """Show some of what came since; return the job's state, and whether there is more."""
         changed = self._client.changed_at(self._job.id)
         if self._state is None or changed != self._seen:
             self._state = find(self._client, self._job)
             self._seen = changed
-        for line in self._log.new_lines(self._state):
-            if self._stopped:
-                break
+        for number, line in enumerate(self._log.new_lines(self._state)):
+            if self._stopped or number == MOST_LINES:
+                return self._state, True
             self._show(line)
-        return self._state
+        return self._state, False
 
 
 def find(client: Client, job: Ref) -> JobState:

@@ -19,6 +19,7 @@ from asgiref.sync import sync_to_async
 from air_executor.airflow.attach import Desk, Taken, Try, abandon
 from air_executor.airflow.follow import OUTCOME_KEY, Follower, announce, bill_of, find, outcome, what_failed
 from air_executor.airflow.given import Given
+from air_executor.airflow.handover import BLIND, all_read, room
 from air_executor.airflow.hooks import AirExecutorHook
 from air_executor.airflow.labels import Instance
 from air_executor.airflow.links import LINK_KEY
@@ -31,10 +32,6 @@ from air_executor.errors import AirExecutorError, NotFoundError
 SETTLE = 5.0
 """Seconds that a trigger waits at least before it resumes a task. Airflow's scheduler fails a resumed task as lost if
 it learns only then that the worker which deferred it has left (apache/airflow#66374, #71580; seen with 3.3.2)."""
-
-DRAIN = 0.5
-"""Seconds that a trigger stays after its last line. What a triggerer's process prints just before it exits is not read
-any more (`WatchedSubprocess.kill`, Airflow 3.3.2)."""
 
 
 class AirExecutorTrigger(BaseTrigger):
@@ -128,19 +125,19 @@ class AirExecutorStartTrigger(BaseTrigger):
             await self._push(LINK_KEY, page)
             state = await see_through(self, desk.client, taken.ref, self.poll_interval)
             self.log.info("%s", bill_of(state))
-            if state.phase == SUCCEEDED and getattr(self.task, "do_xcom_push", True):
+            if state.phase != SUCCEEDED:
+                self.log.error("%s", what_failed(state))
+            elif getattr(self.task, "do_xcom_push", True):
                 await self._push("return_value", given.result(state))
             await self._push(OUTCOME_KEY, outcome(state, page))
             await asyncio.to_thread(desk.deliver, state)
         except AirExecutorError as error:
             self.log.error("%s", error)  # noqa: TRY400 - what the user did wrong, not where we noticed
+            await all_read()
             yield TaskFailedEvent()
             return
-        if state.phase == SUCCEEDED:
-            yield TaskSuccessEvent()
-        else:
-            self.log.error("%s", what_failed(state))
-            yield TaskFailedEvent()
+        await all_read()
+        yield TaskSuccessEvent() if state.phase == SUCCEEDED else TaskFailedEvent()
 
     async def on_kill(self) -> None:
         """Cancel the job: a person cleared or marked the task."""
@@ -211,16 +208,17 @@ async def see_through(
                 trigger.log.error("The task's execution_timeout is over: the job is cancelled")
                 await asyncio.to_thread(abandon, client, job)
                 until = None
-            await asyncio.sleep(step)
+            await (asyncio.sleep(step) if step else room())
     except asyncio.CancelledError:
         follower.stop()
         if _is_over(until):  # Airflow was faster; everything else that ends a trigger leaves the job alone
             abandon(client, job)
-        await asyncio.sleep(DRAIN)
+        await asyncio.sleep(BLIND)  # a step in another thread may still show a line
+        await all_read(5.0)  # Airflow kills a triggerer that takes its time
         follower.settle()
         raise
     if goes_on:
-        await asyncio.sleep(DRAIN)
+        await all_read()
         await asyncio.to_thread(follower.settle)
     return step
 

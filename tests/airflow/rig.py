@@ -23,11 +23,12 @@ import requests
 from tests.conftest import wait_for
 
 COMPONENTS = {
-    "api-server": ["api-server", "--host", "127.0.0.1", "--port", "{port}", "--workers", "1"],
-    "scheduler": ["scheduler", "--skip-serve-logs"],
-    "dag-processor": ["dag-processor"],
-    "triggerer": ["triggerer", "--skip-serve-logs"],
-    "second triggerer": ["triggerer", "--skip-serve-logs"],
+    "api-server": ["airflow", "api-server", "--host", "127.0.0.1", "--port", "{port}", "--workers", "1"],
+    "scheduler": ["airflow", "scheduler", "--skip-serve-logs"],
+    "dag-processor": ["airflow", "dag-processor"],
+    "triggerer": ["airflow", "triggerer", "--skip-serve-logs"],
+    "second triggerer": ["airflow", "triggerer", "--skip-serve-logs"],
+    "slow triggerer": ["python", f"{Path(__file__).parent}/slow_triggerer.py", "triggerer", "--skip-serve-logs"],
 }
 ENDED = {"success", "failed", "skipped", "upstream_failed"}
 
@@ -102,10 +103,10 @@ class Airflow:
     def start(self, *names: str) -> None:
         """Start components, each in a session of its own, its output in a file."""
         for name in names:
-            words = [word.format(port=self.port) for word in COMPONENTS[name]]
+            program, *words = [word.format(port=self.port) for word in COMPONENTS[name]]
             with (self.home / f"{name}.out").open("ab") as out:
                 self.running[name] = subprocess.Popen(
-                    [self.programs / "airflow", *words],
+                    [self.programs / program, *words],
                     cwd=self.home,
                     env=self.environ(),
                     stdin=subprocess.DEVNULL,

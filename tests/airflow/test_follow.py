@@ -86,3 +86,18 @@ def test_an_ended_job_is_the_answer(client: Client) -> None:
     found = Follower(client, ref_of(client.status("j")), print, 1.0).step()
     assert isinstance(found, JobState)
     assert found.ended
+
+
+def test_much_is_shown_a_little_at_a_time(client: Client) -> None:
+    """One step shows some lines, the next the next; the end is told when all were shown."""
+    create(client, "j", ended("a"))
+    printed = [f"line {number}" for number in range(2 * follow.MOST_LINES + 1)]
+    log = client.log("j", "a", 1)
+    log.parent.mkdir(parents=True, exist_ok=True)
+    log.write_text("\n".join([*printed, ""]))
+    said: list[str] = []
+    follower = Follower(client, ref_of(client.status("j")), said.append, 1.0)
+    assert (follower.step(), len(said)) == (0.0, follow.MOST_LINES)
+    assert (follower.step(), len(said)) == (0.0, 2 * follow.MOST_LINES)
+    assert isinstance(follower.step(), JobState)
+    assert said == [f"a | {line}" for line in printed]

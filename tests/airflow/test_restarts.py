@@ -142,6 +142,25 @@ def test_failure_without_a_triggerer(
         assert wrong(numbered(run, 1)) == []
 
 
+def test_slow_triggerer(airflow: Airflow) -> None:
+    """A triggerer that reads more slowly than jobs print in their last moment has all of it in the log in the end."""
+    burst = "sleep 3; i=0; while [ $i -lt 200 ]; do echo $i; i=$((i+1)); done; exit 3"
+    for mode in ("deferred", "workerless"):
+        airflow.write_dag(f"burst_{mode}", f"AirExecutorOperator(task_id='t', command='{burst}', {MODES[mode]})")
+    airflow.stop("triggerer")
+    airflow.start("slow triggerer")
+    try:
+        runs = [airflow.trigger(f"burst_{mode}") for mode in ("deferred", "workerless")]
+        for run in runs:
+            assert run.ended(120) == "failed"
+            log = run.log()
+            assert [line for line in log if line.startswith("t1 | ")] == [f"t1 | {number}" for number in range(200)]
+            assert any("failed (error); task t1 failed (error, exit code 3)" in line for line in log)
+    finally:
+        airflow.stop("slow triggerer")
+        airflow.start("triggerer")
+
+
 def test_scheduler(airflow: Airflow, counting: tuple[str, Callable[[Run], int], Callable[[], None]]) -> None:
     """A scheduler that is killed and started again finds the jobs of deferred tasks as they were."""
     command, starts, let_end = counting
