@@ -162,7 +162,7 @@ class Airflow:
     def ask(self, method: str, path: str, **kwargs: Any) -> Any:
         """Ask the public API; return the decoded answer."""
         if self._token is None:
-            self._token = requests.get(f"http://127.0.0.1:{self.port}/auth/token", timeout=10).json()["access_token"]
+            self._token = requests.get(f"http://127.0.0.1:{self.port}/auth/token", timeout=60).json()["access_token"]
         headers = {"Authorization": f"Bearer {self._token}", **kwargs.pop("headers", {})}
         url = f"http://127.0.0.1:{self.port}/api/v2/{path}"
         for _ in range(10):

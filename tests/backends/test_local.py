@@ -20,7 +20,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from air_executor.backends import processes
+from air_executor.backends import processes, slotfile
 from air_executor.backends.base import Launch
 from air_executor.backends.local import LocalBackend
 from air_executor.core.names import Host, Slot
@@ -204,13 +204,14 @@ def test_a_straggler_is_adopted_as_exited(local: LocalRig) -> None:
     assert local.members() == []
 
 
-def test_the_grace_survives_the_manager(local: LocalRig) -> None:
-    """An adopted run that ignores TERM is killed after its own grace, not after the default of 10 seconds."""
+def test_the_grace_survives_the_manager(local: LocalRig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An adopted run that ignores TERM is killed after its own grace, not after the default."""
+    monkeypatch.setattr(slotfile, "DEFAULT_GRACE", 1000.0)
     launch = local.launch(SLOT, 1, Task.IGNORES_TERM)
     local.spawn_by_manager_that_is_killed(launch)
     os.kill(runner_pid(local, launch), signal.SIGKILL)  # so that nobody but the backend can enforce it
     backend = local.backend()
-    wait_for(lambda: is_gone(backend), timeout=8, what="the task to be killed")
+    wait_for(lambda: is_gone(backend), timeout=60, what="the task to be killed")
 
 
 def test_no_zombies_are_left(local: LocalRig) -> None:

@@ -114,16 +114,20 @@ def test_ctrl_c_pauses_what_does_not_run_yet(start: Start, client: Client) -> No
     assert client.status("later").phase == "paused"
 
 
-def test_a_second_ctrl_c_leaves_at_once(start: Start, client: Client) -> None:
+def test_a_second_ctrl_c_leaves_at_once(start: Start, client: Client, project: Path) -> None:
     """A task that takes its time to stop does not hold the second Ctrl-C."""
-    process = start("run", "stubborn", "--", "sh", "-c", "trap '' TERM; while :; do sleep 0.1; done")
+    waits = {"command": "trap '' TERM; until test -e go; do sleep 0.1; done", "grace": 600}
+    (project / "s.yaml").write_text(json.dumps({"id": "stubborn", "tasks": [waits]}))
+    process = start("run", "s.yaml")
     eventually(running(client, "stubborn"), "the task runs")
     process.send_signal(signal.SIGINT)
     eventually(lambda: any("requeue" in line for line in _journal(client)), "the stop is decided")
     process.send_signal(signal.SIGINT)
-    process.communicate(timeout=5)
+    process.communicate(timeout=60)
     assert process.returncode == 130
+    assert below(client.layout.root) != []
     # What it left behind is the next manager's to put in order; here nobody may be left.
+    (project / "go").touch()
     next_one = start("manager", "--stop-runners")
     eventually(lambda: read_record(client.layout).get("pid") == next_one.pid, "the next manager is at work")
     next_one.send_signal(signal.SIGTERM)

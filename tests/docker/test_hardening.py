@@ -90,7 +90,7 @@ def test_a_daemon_dies_with_its_container(plant: Plant) -> None:
 
 def test_who_ignores_term_is_killed(plant: Plant) -> None:
     """A cancelled task has its grace, and no more."""
-    task = plant.run("trap '' TERM; while :; do sleep 0.1; done", timeout=0.5, grace=0.5)
+    task = plant.run("trap '' TERM; while :; do sleep 0.1; done", timeout=3, grace=0.5)
     assert (done(task).reason, done(task).exit_code) == ("timeout", 137)
 
 

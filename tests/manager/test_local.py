@@ -146,11 +146,11 @@ def test_command_that_does_not_exist(local: Local) -> None:
 
 def test_timeout_then_grace(local: Local) -> None:
     """A task past its timeout gets TERM, then KILL after its grace; the reason is `timeout`."""
-    local.submit("j", {"id": "a", "command": "trap '' TERM; sleep 60 & wait; wait", "timeout": 0.2, "grace": 0.2})
+    local.submit("j", {"id": "a", "command": "trap '' TERM; sleep 600 & wait; wait", "timeout": 0.2, "grace": 0.2})
     begun = time.monotonic()
     assert local.see("j").phase == "failed"
     assert local.done("j", "a").reason == "timeout"
-    assert time.monotonic() - begun < 5
+    assert time.monotonic() - begun < 60
 
 
 def test_cancel_stops_the_process(local: Local) -> None:

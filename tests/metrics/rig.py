@@ -21,7 +21,7 @@ def get(port: int, path: str, headers: dict[str, str] | None = None, *, host: st
     Raises:
         OSError: nobody listens.
     """
-    connection = http.client.HTTPConnection(host, port, timeout=10)
+    connection = http.client.HTTPConnection(host, port, timeout=60)
     try:
         connection.request("GET", path, headers=headers or {})
         response = connection.getresponse()

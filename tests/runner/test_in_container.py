@@ -172,7 +172,7 @@ def test_term_reaches_the_task(container: Container) -> None:
     assert container.logs.endswith(b"bye\n"), "the shell may say before that its child was terminated"
 
 
-@pytest.mark.parametrize("timeout", ["-", "1"])
+@pytest.mark.parametrize("timeout", ["-", "3"])
 def test_a_task_that_ignores_term(container: Container, timeout: str) -> None:
     """It gets KILL after the grace, stopped from outside or by its timeout, and its children go with the container."""
     container.start(
@@ -185,7 +185,7 @@ def test_a_task_that_ignores_term(container: Container, timeout: str) -> None:
     if timeout == "-":
         container.term()
     assert container.wait() == 137
-    assert time.monotonic() - begun < 10
+    assert time.monotonic() - begun < 60
     assert (container.exit["signal"], container.exit["timed_out"]) == (9, timeout != "-")
 
 
@@ -193,7 +193,7 @@ def test_a_daemon_dies_with_the_container(container: Container) -> None:
     """What the task left behind holds up neither its end nor the container's."""
     begun = time.monotonic()
     assert container.run("(trap '' TERM HUP; exec sleep 600) & echo started") == 0
-    assert time.monotonic() - begun < 30
+    assert time.monotonic() - begun < 300
     assert container.logs == b"started\n"
 
 
