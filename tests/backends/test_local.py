@@ -162,7 +162,7 @@ def test_a_child_without_any_mark_is_known_by_its_group(local: LocalRig) -> None
     script = f"env -i {shutil.which('sleep')} 1000 9>&- >/dev/null 2>&1 & echo $! >child; sleep 0.1"
     launch = run_to_exit(local, backend, script)
     left = psutil.Process(int(Path(launch.workspace, "child").read_text()))
-    assert local.members() == []
+    wait_for(lambda: local.members() == [], what="the child to have lost all marks")
     local.until(lambda: is_gone(backend), "the child to be gone")
     wait_for(lambda: not left.is_running() or left.status() == psutil.STATUS_ZOMBIE, what="the child to end")
 

@@ -76,9 +76,8 @@ def test_too_many_processes(plant: Plant) -> None:
 
 def test_a_daemon_dies_with_its_container(plant: Plant) -> None:
     """What leaves session and process group does not leave the container: nothing outlives the run."""
-    plant.submit(
-        "daemon", {"id": "it", "command": "setsid sh -c 'while :; do date >>beat; sleep 0.05; done' & sleep 0.3"}
-    )
+    beats = "setsid sh -c 'while :; do date >>beat; sleep 0.05; done' & until test -s beat; do sleep 0.05; done"
+    plant.submit("daemon", {"id": "it", "command": beats})
     assert done(plant.see("daemon").tasks["it"]).reason == "ok"
     beat = plant.file("daemon", "beat")
     assert beat.stat().st_size

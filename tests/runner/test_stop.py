@@ -103,14 +103,14 @@ def test_a_timeout_stops_the_command(rig: Rig) -> None:
 
 def test_a_timeout_kills_in_the_end(rig: Rig) -> None:
     """The deadline holds against a command that ignores TERM, with no manager there."""
-    assert rig.script(f"trap '' TERM; {READY}", timeout="0.2", grace="0.2") == -signal.SIGKILL
+    assert rig.script(f"trap '' TERM; {READY}", timeout="1.5", grace="0.2") == -signal.SIGKILL
     assert (rig.exit["signal"], rig.exit["timed_out"]) == (9, True)
     until(lambda: rig.alive() == [])
 
 
 def test_in_a_container_the_group_is_left_to_the_platform(rig: Rig) -> None:
     """The runner ends by itself there, with the command's code, because its end takes everything along."""
-    assert rig.script(f"trap '' TERM; {READY}", timeout="0.2", grace="0.2", mode="container") == 137
+    assert rig.script(f"trap '' TERM; {READY}", timeout="1.5", grace="0.2", mode="container") == 137
     assert (rig.exit["signal"], rig.exit["timed_out"]) == (9, True)
 
 
@@ -179,7 +179,7 @@ def test_a_group_of_others_is_not_signalled(rig: Rig) -> None:
 
 def test_a_watchdog_without_its_runner_signals_nobody(rig: Rig) -> None:
     """When the runner was killed, its pid may be a stranger's by the time the deadline passes."""
-    runner = started(rig, READY, timeout="0.5")
+    runner = started(rig, READY, timeout="4")
     runner.send(signal.SIGKILL)
     assert runner.wait() == -signal.SIGKILL
     until(lambda: len(rig.alive()) == len(rig.alive(runners=False)))
