@@ -34,7 +34,7 @@ async def all_read(patience: float = 15.0) -> None:
         await _wait(fd, 0, patience)
 
 
-async def room(patience: float = 1.0) -> None:
+async def room(patience: float = 5.0) -> None:
     """Wait until few lines are unread, for `patience` seconds at most, so that others' lines need not wait for ours."""
     fd = _socket()
     if fd is not None:

@@ -22,8 +22,9 @@ from air_executor.store.logs import open_log
 
 LONGEST = 1 << 16
 """Bytes of a line; a longer one comes in pieces."""
-SETTLES = 2.0
-"""Seconds in which Airflow has written for certain what it was handed. Seen with 3.3.2: 0.1 s on a busy machine."""
+SETTLES = 5.0
+"""Seconds in which Airflow has written for certain what it was handed. Seen with 3.3.2: 0.1 s on a busy machine; 2 s
+where its database took 0.3 s to answer, with as many lines unread as `handover` allows."""
 _TOGETHER = 0.1
 """Seconds whose lines settle together."""
 
