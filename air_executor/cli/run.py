@@ -164,6 +164,10 @@ class _Run:
                 continue
             self._manager = manager
             manager.desk.listeners.append(self._on_event)
+            if self._terminated:
+                manager.stop()
+            elif self._interrupted:  # while it started
+                manager.stop(runners=True, pause=True)
             if self._id in manager.catalog.left_alone:
                 manager.close()
                 raise CorruptFileError(manager.catalog.left_alone[self._id])

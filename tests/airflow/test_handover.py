@@ -7,7 +7,9 @@ import logging
 import socket
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Coroutine, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 
@@ -35,6 +37,12 @@ def say(lines: int) -> None:
         logging.getLogger("trigger").error("line %d", number)
 
 
+def run(check: Coroutine[Any, Any, None]) -> None:
+    """Run in a thread of its own: a browser's tests leave an event loop in this one."""
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(asyncio.run, check).result()
+
+
 async def passes(waiting: asyncio.Task[None]) -> bool:
     """Tell whether a wait has ended, after it had the time to."""
     await asyncio.sleep(0.2)
@@ -53,7 +61,7 @@ def test_all_is_read(reader: socket.socket) -> None:
         assert reader.recv(4096) == b"ine 1\nline 2\n"
         await waiting
 
-    asyncio.run(check())
+    run(check())
 
 
 def test_little_is_unread(reader: socket.socket) -> None:
@@ -68,13 +76,13 @@ def test_little_is_unread(reader: socket.socket) -> None:
         reader.recv(1 << 16)
         await waiting
 
-    asyncio.run(check())
+    run(check())
 
 
 def test_patience_ends(reader: socket.socket) -> None:
     """Whoever never reads, or is kept busy by others, does not hold a trigger for ever."""
     say(3)
-    asyncio.run(all_read(0.1))
+    run(all_read(0.1))
     assert reader.recv(4) == b"line"
 
 
@@ -82,6 +90,6 @@ def test_where_it_cannot_be_told() -> None:
     """Without such a socket a trigger that ends waits a moment, and one that goes on does not."""
     assert handover._socket() is None
     before = time.monotonic()
-    asyncio.run(all_read())
+    run(all_read())
     assert time.monotonic() - before >= handover.BLIND
-    asyncio.run(room())
+    run(room())

@@ -70,7 +70,7 @@ class Task(enum.Enum):
 class Rig(abc.ABC):
     """One platform with nothing on it."""
 
-    patience = 20.0
+    patience = 120.0
     """Seconds that anything on it may take."""
 
     @abc.abstractmethod

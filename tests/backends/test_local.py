@@ -429,7 +429,7 @@ def test_an_end_wakes_the_manager(local: LocalRig) -> None:
         local.until(partial(local.is_ready, launch), "the task to start")
         woken.clear()
         local.release(launch)
-        assert woken.wait(10) if readable is None else select.select([readable], [], [], 10)[0]
+        assert woken.wait(120) if readable is None else select.select([readable], [], [], 120)[0]
         local.until(partial(is_gone, backend, launch.slot), "the runner to be gone")
 
 

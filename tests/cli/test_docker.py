@@ -146,7 +146,8 @@ def test_a_command_in_a_container(engine: docker.APIClient, call: Callable[..., 
     assert "hello from " in done.out
     assert "hello from 0\n" not in done.out
     assert "1 succeeded" in done.out
-    assert engine.containers(all=True, filters={"name": [f"^/{name_of('j')}$"]}) == []
+    name = f"^/{name_of('j')}$"
+    eventually(lambda: engine.containers(all=True, filters={"name": [name]}) == [], "it is removed")
 
 
 def test_a_private_umask_keeps_no_runner_out(engine: docker.APIClient, call: Callable[..., Outcome]) -> None:

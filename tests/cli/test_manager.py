@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from air_executor.client import Client
-from tests.cli.conftest import Outcome, eventually
+from tests.cli.conftest import SOON, Outcome, eventually
 
 Air = Callable[..., Outcome]
 Call = Callable[..., Outcome]
@@ -19,18 +19,19 @@ Start = Callable[..., "subprocess.Popen[str]"]
 
 
 @pytest.fixture
-def manager(start: Start, client: Client) -> Iterator[subprocess.Popen[str]]:
-    """A manager at work in the project."""
+def manager(start: Start, client: Client, monkeypatch: pytest.MonkeyPatch) -> Iterator[subprocess.Popen[str]]:
+    """A manager at work in the project, for whose answers commands wait."""
+    monkeypatch.setattr("air_executor.client.ANSWER_WITHIN", 60.0)
     process = start("manager", stderr=subprocess.DEVNULL)
     eventually(lambda: Path(client.layout.manager).exists(), "the manager is there")
     yield process
     process.send_signal(signal.SIGTERM)
-    assert process.wait(timeout=30) == 0
+    assert process.wait(timeout=SOON) == 0
 
 
 def ends(client: Client, job: str) -> str:
     """Wait for a job's end and return its phase."""
-    return client.wait(job, 30).phase
+    return client.wait(job, SOON).phase
 
 
 def test_a_second_manager_is_refused_with_5(manager: object, call: Call) -> None:
@@ -71,7 +72,7 @@ def test_requests_are_answered(manager: object, air: Air, client: Client) -> Non
     assert air("retry", "j", "t1").out == "retry j: done\n"
     eventually(lambda: client.status("j").tasks["t1"].runs == 2 and client.status("j").ended, "it has run again")
     assert air("pause", "j").code == 2, "an ended job cannot be paused"
-    assert json.loads(air("add", "j", "--json", "--id", "more", "--", "sleep", "60").out)["applied"] is True
+    assert json.loads(air("add", "j", "--json", "--id", "more", "--", "sleep", "600").out)["applied"] is True
     eventually(lambda: client.status("j").phase == "running", "the job is open again")
     assert air("pause", "j").code == 0
     assert air("resume", "j").code == 0
@@ -135,6 +136,6 @@ def test_stop_runners_queues_their_tasks_again(start: Start, air: Air, client: C
     air("submit", "j", "--", "sleep", "60")
     eventually(lambda: list(Path(client.layout.runs("j")).glob("*/out/claim")), "the task runs")
     process.send_signal(signal.SIGTERM)
-    assert process.wait(timeout=30) == 0
+    assert process.wait(timeout=SOON) == 0
     task = client.status("j").tasks["t1"]
     assert (task.phase, task.charged) == ("queued", 0)

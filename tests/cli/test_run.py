@@ -12,7 +12,7 @@ import pytest
 
 from air_executor.client import Client
 from air_executor.store.presence import read_record
-from tests.cli.conftest import Outcome, eventually
+from tests.cli.conftest import SOON, Outcome, eventually
 from tests.crash.processes import below
 
 Call = Callable[..., Outcome]
@@ -92,7 +92,7 @@ def test_ctrl_c_stops_and_pauses_and_run_goes_on(start: Start, call: Call, clien
     process = start("run", "long", "--", "sh", "-c", "test -e go || sleep 60; echo went on")
     eventually(running(client, "long"), "the task runs")
     process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=30)
+    _, err = process.communicate(timeout=SOON)
     assert process.returncode == 130
     assert "air-executor run long" in err
     assert "Traceback" not in err
@@ -109,17 +109,17 @@ def test_ctrl_c_pauses_what_does_not_run_yet(start: Start, client: Client) -> No
     process = start("run", "later", "--delay", "60s", "--", "true")
     eventually(lambda: (read_record(client.layout).get("only") or [None])[0] == "later", "the manager is at work")
     process.send_signal(signal.SIGINT)
-    process.communicate(timeout=30)
+    process.communicate(timeout=SOON)
     assert process.returncode == 130
     assert client.status("later").phase == "paused"
 
 
 def test_a_second_ctrl_c_leaves_at_once(start: Start, client: Client, project: Path) -> None:
     """A task that takes its time to stop does not hold the second Ctrl-C."""
-    waits = {"command": "trap '' TERM; until test -e go; do sleep 0.1; done", "grace": 600}
+    waits = {"command": "trap '' TERM; touch ready; until test -e go; do sleep 0.1; done", "grace": 600}
     (project / "s.yaml").write_text(json.dumps({"id": "stubborn", "tasks": [waits]}))
     process = start("run", "s.yaml")
-    eventually(running(client, "stubborn"), "the task runs")
+    eventually((project / "ready").exists, "the task runs")
     process.send_signal(signal.SIGINT)
     eventually(lambda: any("requeue" in line for line in _journal(client)), "the stop is decided")
     process.send_signal(signal.SIGINT)
@@ -144,7 +144,7 @@ def test_sigterm_leaves_the_runner_to_the_next(start: Start, call: Call, client:
     process = start("run", "adopted", "--", "sh", "-c", "until test -e go; do sleep 0.05; done; echo once")
     eventually(running(client, "adopted"), "the task runs")
     process.send_signal(signal.SIGTERM)
-    process.communicate(timeout=30)
+    process.communicate(timeout=SOON)
     assert process.returncode == 143
     (project / "go").touch()
     done = call("run", "adopted")
@@ -160,8 +160,8 @@ def test_two_in_one_folder_both_end(start: Start, client: Client, project: Path)
     assert second.stderr is not None
     assert "another manager" in second.stderr.readline()
     (project / "go").touch()
-    assert first.wait(timeout=30) == 0
-    assert second.wait(timeout=30) == 0
+    assert first.wait(timeout=SOON) == 0
+    assert second.wait(timeout=SOON) == 0
     assert client.status("two").phase == "succeeded"
 
 
@@ -174,7 +174,7 @@ def test_two_in_one_folder_then_ctrl_c_on_both(start: Start, client: Client) -> 
     second.stderr.readline()
     for process in (second, first):
         process.send_signal(signal.SIGINT)
-        process.communicate(timeout=30)
+        process.communicate(timeout=SOON)
         assert process.returncode == 130
     assert client.status("one").phase == "paused"
     assert client.status("two").phase == "queued"
@@ -211,7 +211,7 @@ def test_a_service_manager_does_the_work_if_there_is_one(start: Start, call: Cal
     assert done.code == 0, done.err
     assert "answer" in done.out
     manager.send_signal(signal.SIGTERM)
-    assert manager.wait(timeout=30) == 0
+    assert manager.wait(timeout=SOON) == 0
 
 
 def test_a_wrong_backend_leaves_no_job_behind(call: Call, client: Client) -> None:

@@ -15,7 +15,7 @@ import pytest
 from air_executor.client import Client
 from air_executor.core.state import Attempt, Done, JobState, Queued, TaskState
 from air_executor.core.usage import Usage
-from tests.cli.conftest import Outcome, eventually
+from tests.cli.conftest import SOON, Outcome, eventually
 
 Air = Callable[..., Outcome]
 THEN = 1_700_000_000.0
@@ -162,7 +162,7 @@ def test_logs_give_every_byte_to_a_pipe(start: Callable[..., subprocess.Popen[st
     create(client, "j", ended("a"))
     write_log(client, "j", "a", 1, data)
     process: Any = start("logs", "j", "a", text=False)
-    out, _ = process.communicate(timeout=30)
+    out, _ = process.communicate(timeout=SOON)
     assert out == data
 
 
@@ -216,10 +216,10 @@ def test_follow_ends_with_the_task(start: Callable[..., subprocess.Popen[str]], 
     process = start("run", "j", "--retries", "1", "--", "sh", "-c", "echo run $AIR_ATTEMPT; test $AIR_ATTEMPT = 2")
     eventually(lambda: Path(client.layout.state("j")).exists(), "the job is there")
     follower = start("logs", "j", "t1", "-f")
-    out, err = follower.communicate(timeout=30)
+    out, err = follower.communicate(timeout=SOON)
     assert follower.returncode == 0, err
     assert "run 2\n" in out
-    assert process.wait(timeout=30) == 0
+    assert process.wait(timeout=SOON) == 0
 
 
 def test_a_reader_that_has_enough_is_no_error(project: Path, client: Client) -> None:

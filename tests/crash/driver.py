@@ -109,13 +109,13 @@ class Driven:
         """SIGKILL, and wait until it is gone."""
         if self.alive():
             os.kill(self.pid, signal.SIGKILL)
-            self.wait(30)
+            self.wait(120)
 
     def stop(self) -> int:
         """SIGTERM, and return its exit code."""
         if self.alive():
             os.kill(self.pid, signal.SIGTERM)
-        return self.wait(30)
+        return self.wait(120)
 
     def wait(self, timeout: float) -> int:
         """Wait until it has left, and return its exit code."""

@@ -36,7 +36,7 @@ alive() {
         # could: ourselves, for a moment.
         # shellcheck disable=SC2094
         exec 6<>"$ws/pulse.$3" 5<"$ws/pulse.$3" 6>&-
-        ! timeout 1 cat <&5
+        ! timeout 5 cat <&5
         return
     fi
     look "$1" && [ "$start" = "$2" ]

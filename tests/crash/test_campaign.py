@@ -197,7 +197,7 @@ def test_a_gate_falls_silent_and_breaks() -> None:
         gate = Gate(f"{folder}/engine")
         try:
             with socket.socket(socket.AF_UNIX) as client:
-                client.settimeout(10)
+                client.settimeout(120)
                 client.connect(gate.address.removeprefix("unix://"))
                 answering, _ = engine.accept()
                 with answering:
@@ -207,7 +207,7 @@ def test_a_gate_falls_silent_and_breaks() -> None:
                     with pytest.raises(TimeoutError):
                         answering.recv(4)
                     gate.open()
-                    answering.settimeout(10)
+                    answering.settimeout(120)
                     assert answering.recv(4) == b"ping"
                     answering.sendall(b"pong")
                     assert client.recv(4) == b"pong"

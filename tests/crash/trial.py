@@ -18,7 +18,7 @@ from tests.crash.plan import Trial, draw
 from tests.crash.platform import Platform
 
 HERE = os.path.dirname(os.path.abspath(__file__))
-PATIENCE = {"local": 60.0, "docker": 180.0, "kubernetes": 300.0}
+PATIENCE = {"local": 300.0, "docker": 300.0, "kubernetes": 600.0}
 """Seconds after the last kill within which all jobs must have ended."""
 
 INTERRUPTIONS = frozenset(
@@ -164,7 +164,7 @@ class Arena:
                 continue
             begun = time.monotonic()
             code = self.manager.stop()
-            if time.monotonic() - begun > 5:
+            if time.monotonic() - begun > 60:
                 self.outcome.violations.append(f"a clean stop took {time.monotonic() - begun:.1f} s")
             self._judge(self.manager)
             self.manager = None

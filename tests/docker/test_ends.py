@@ -29,7 +29,7 @@ ENDS = {
     "no-program": End(["no-such-program"], {}, "error", 127, "command not found: no-such-program"),
     "signal": End("kill -9 $$", {}, "error", 137, ""),
     "no-workdir": End("true", {"workdir": "/no/such"}, "error", 126, "cannot enter the working directory: /no/such"),
-    "timeout": End("sleep 60", {"timeout": 0.3, "grace": 0.5}, "timeout", 143, ""),
+    "timeout": End("sleep 600", {"timeout": 2, "grace": 60}, "timeout", 143, ""),
     "child-oom": End(f"{TOO_MUCH}; exit 5", SMALL, "oom", 5, ""),
     "task-oom": End(f"exec {TOO_MUCH}", SMALL, "oom", 137, ""),
     "oom-survived": End(f"{TOO_MUCH}; true", SMALL, "ok", 0, ""),

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
 
+from air_executor.store.inbox import Request
 from tests.docker.rig import Plant, done
 from tests.engine import require_image
 
@@ -89,15 +91,20 @@ def test_a_daemon_dies_with_its_container(plant: Plant) -> None:
 
 def test_who_ignores_term_is_killed(plant: Plant) -> None:
     """A cancelled task has its grace, and no more."""
-    task = plant.run("trap '' TERM; while :; do sleep 0.1; done", timeout=3, grace=0.5)
-    assert (done(task).reason, done(task).exit_code) == ("timeout", 137)
+    plant.submit("deaf", {"id": "it", "command": "trap '' TERM; touch deaf; sleep 600 & wait; wait", "grace": 0.5})
+    plant.until(lambda: plant.file("deaf", "deaf").exists(), "the trap to be set")
+    plant.client.inbox.post(Request("cancel", "deaf"), time.time())
+    task = plant.see("deaf").tasks["it"]
+    assert (done(task).reason, done(task).exit_code) == ("cancelled", 137)
 
 
 def test_a_flood_of_output(plant: Plant) -> None:
     """The engine keeps little of what a task prints, and the task's own log has it all."""
-    plant.submit("flood", {"id": "it", "command": "dd if=/dev/zero bs=1M count=64 | tr '\\0' x | fold; sleep 2"})
+    flood = "dd if=/dev/zero bs=1M count=64 | tr '\\0' x | fold; until [ -e go ]; do sleep 0.1; done"
+    plant.submit("flood", {"id": "it", "command": flood})
     container = plant.the_container()
     path = plant.engine.inspect_container(container)["LogPath"]
+    plant.file("flood", "go").touch()
     assert done(plant.see("flood").tasks["it"]).reason == "ok"
     size = os.path.getsize(Path(plant.layout.run("flood", 1, "it"), "out", "output.log"))
     assert size > 64 << 20

@@ -110,9 +110,16 @@ def test_credentials(plant: Plant, registry: Registry, tmp_path: Path, monkeypat
 def test_the_deadline(plant: Plant, registry: Registry) -> None:
     """A registry that stalls is given up after a while; every task that waited fails at once, with how far it came."""
     registry.gate.clear()
-    plant.start(pull_deadline=2.0)
+    plant.start(pull_deadline=600.0)
     for job in ("first", "second"):
         plant.submit(job, task(registry))
+
+    def held() -> bool:
+        waits = read_record(plant.layout).get("waiting", {})
+        return len(waits) == 2 and all("0 of 1 layers" in why for why in waits.values())
+
+    plant.until(held, "the pull to be held up")
+    plant.backend._images._deadline = 2.0
     for job in ("first", "second"):
         it = plant.see(job).tasks["it"]
         assert (done(it).reason, it.runs) == ("start-failed", 1)

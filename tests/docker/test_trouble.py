@@ -51,7 +51,7 @@ def begin(plant: Plant, job: str) -> None:
 
 def test_silence_proves_nothing(plant: Plant, gate: Gate) -> None:
     """While the engine says nothing no run is given up and none is started; people are told; then all goes on."""
-    plant.start(timeout=1.0)
+    plant.start(timeout=20.0)
     begin(plant, "quiet")
     gate.shut()
     plant.file("quiet", "go").touch()
@@ -70,7 +70,7 @@ def test_silence_proves_nothing(plant: Plant, gate: Gate) -> None:
 
 def test_broken_connections(plant: Plant, gate: Gate) -> None:
     """Broken streams are opened anew, and what happened in between is found by a list."""
-    plant.start(timeout=5.0)
+    plant.start(timeout=60.0)
     begin(plant, "cut")
     for _ in range(3):
         gate.slam()

@@ -58,15 +58,24 @@ def test_down_and_up_while_a_task_runs(clone: Clone) -> None:
 
 def test_the_manager_is_healthy_while_it_takes_requests(clone: Clone) -> None:
     """The health check asks for nothing, is answered, and leaves nothing behind; of a manager that hangs it says so."""
+
+    def is_healthy() -> bool:
+        try:
+            clone.compose(*check)
+        except AssertionError:
+            return False
+        return True
+
     clone.up()
     check = ["exec", "--no-TTY", "manager", "air-entrypoint", "/usr/local/bin/air-healthcheck"]
-    clone.compose(*check)
+    wait_for(is_healthy, PATIENCE, "the manager to take a request")
     container = clone.compose("ps", "--quiet", "manager").strip()
     docker("kill", "--signal", "STOP", container)
     assert "has not taken a request" in clone.compose(*check, fails=True)
     docker("kill", "--signal", "CONT", container)
-    clone.compose(*check)
-    assert [path.name for path in Path(clone.client.layout.inbox).iterdir() if path.suffix == ".json"] == []
+    wait_for(is_healthy, PATIENCE, "the manager to take a request")
+    inbox = Path(clone.client.layout.inbox)
+    wait_for(lambda: not list(inbox.glob("*.json")), PATIENCE, "the inbox to be empty")
 
 
 def test_who_can_tell_that_it_works(clone: Clone) -> None:

@@ -24,7 +24,7 @@ SCRIPT = str(Path(air_executor.errors.__file__).parent / "runner" / "air-runner"
 PATH = os.environ["PATH"]
 
 
-def until(condition: Callable[[], Any], seconds: float = 20.0) -> Any:  # noqa: ANN401 - whatever the condition gives
+def until(condition: Callable[[], Any], seconds: float = 300.0) -> Any:  # noqa: ANN401 - whatever the condition gives
     """Return the first true value of `condition`, or fail when there is none in time."""
     end = time.monotonic() + seconds
     while not (value := condition()):
@@ -47,7 +47,7 @@ class Runner:
             self._status = os.waitstatus_to_exitcode(status) if pid else None
         return self._status
 
-    def wait(self, seconds: float = 20.0) -> int:
+    def wait(self, seconds: float = 300.0) -> int:
         """Return the exit status once it has ended."""
         until(lambda: self.status() is not None, seconds)
         assert self._status is not None
@@ -79,7 +79,7 @@ class Rig:
         self,
         *command: str,
         timeout: str = "-",
-        grace: str = "5",
+        grace: str = "100",
         mode: str = "local",
         env: Mapping[str, str] | None = None,
         out: str | None = None,

@@ -34,7 +34,7 @@ class Container:
         self._engine: Any = require_engine()
         self._id = ""
 
-    def start(self, script: str, *, timeout: str = "-", grace: str = "5", cgroup: Path | None = None) -> None:
+    def start(self, script: str, *, timeout: str = "-", grace: str = "100", cgroup: Path | None = None) -> None:
         """Start a run of a line of sh; `cgroup` is a folder to show in the place of the kernel's own."""
         command = [
             "sh",
@@ -74,7 +74,7 @@ class Container:
 
     def wait(self) -> int:
         """Return the container's exit code once it has ended."""
-        return int(self._engine.wait(self._id, timeout=60)["StatusCode"])
+        return int(self._engine.wait(self._id, timeout=300)["StatusCode"])
 
     def run(self, script: str, **options: Any) -> int:  # noqa: ANN401 - as for start
         """Run a line of sh to its end."""
@@ -172,7 +172,7 @@ def test_term_reaches_the_task(container: Container) -> None:
     assert container.logs.endswith(b"bye\n"), "the shell may say before that its child was terminated"
 
 
-@pytest.mark.parametrize("timeout", ["-", "3"])
+@pytest.mark.parametrize("timeout", ["-", "10"])
 def test_a_task_that_ignores_term(container: Container, timeout: str) -> None:
     """It gets KILL after the grace, stopped from outside or by its timeout, and its children go with the container."""
     container.start(
