@@ -35,7 +35,7 @@ def require_cluster() -> None:
         give_up(
             "KUBECONFIG is not set: these tests need a Kubernetes cluster, and leave yours alone unless you name it"
         )
-    api = Api(None, 10, 100)
+    api = Api(None, 60, 100)
     try:
         api.version()
     except AirExecutorError as error:
@@ -50,7 +50,7 @@ class Namespace:
     def __init__(self, folder: str) -> None:
         require_cluster()
         self.name = f"air-test-{os.getpid()}-{secrets.token_hex(3)}"
-        self.api = Api(self.name, 30, 100)
+        self.api = Api(self.name, 120, 100)
         self.ask("POST", "/api/v1/namespaces", {"metadata": {"name": self.name}})
         shared = {"accessModes": ["ReadWriteMany"], "storageClassName": "", "volumeName": self.name}
         size = {"storage": "1Gi"}
@@ -61,10 +61,10 @@ class Namespace:
             "claimRef": {"namespace": self.name, "name": CLAIM},
         }
         self.ask("POST", "/api/v1/persistentvolumes", {"metadata": {"name": self.name}, "spec": spec})
-        wait_for(self._is_available, timeout=30, what="the volume to be available")  # else a claim waits for a resync
+        wait_for(self._is_available, timeout=180, what="the volume to be available")  # else a claim waits for a resync
         claim = {"metadata": {"name": CLAIM}, "spec": {**shared, "resources": {"requests": size}}}
         self.ask("POST", f"{self.core}/persistentvolumeclaims", claim)
-        wait_for(self._is_ready, timeout=30, what="the claim to be bound")
+        wait_for(self._is_ready, timeout=180, what="the claim to be bound")
 
     @property
     def core(self) -> str:

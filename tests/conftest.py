@@ -18,7 +18,7 @@ from xdist.scheduler import LoadScopeScheduling
 T = TypeVar("T")
 
 
-def wait_for(predicate: Callable[[], T], timeout: float = 30.0, what: str = "") -> T:
+def wait_for(predicate: Callable[[], T], timeout: float = 120.0, what: str = "") -> T:
     """Call `predicate` until what it returns is true, and return that.
 
     The first calls follow each other within a millisecond, so that a test is as fast as what it waits for.

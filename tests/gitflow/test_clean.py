@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -20,14 +21,17 @@ def test_the_manager_writes_its_jobs_anew(project: Repository, *, committed: boo
     notes = project.root.parent
     body = f"echo $AIR_RUN_ID >> {notes}/b.log; while [ ! -e {notes}/b.gate ]; do sleep 0.02; done"
     project.open("a")
-    with project.managed():
+    with project.managed() as manager:
         project.submit({"id": "job", "tasks": [gated("a"), {"id": "b", "command": body, "grace": 1}]})
         wait_for((notes / "b.log").exists, PATIENCE, "b to begin")
         if committed:
             project.commit()
         epoch = project.record()["epoch"]
-        # It complains where the manager has put something back already.
-        project.git("clean", "--quiet", "-ffdx", check=False)
+        manager.send_signal(signal.SIGSTOP)  # else git may remove what the manager has just put back
+        try:
+            project.git("clean", "--quiet", "-ffdx", check=False)
+        finally:
+            manager.send_signal(signal.SIGCONT)
         wait_for(lambda: project.record().get("epoch", 0) > epoch, PATIENCE, "the directory to be taken anew")
         assert Path(project.client.layout.state("job")).exists()
         assert Path(project.client.layout.lock).exists()

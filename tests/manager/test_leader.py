@@ -20,6 +20,12 @@ from tests.manager.rig import HOST, World
 from tests.manager.server import Server
 
 
+@pytest.fixture(autouse=True)
+def _no_renewals_by_the_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Time is the server's here: no thread renews after real seconds."""
+    monkeypatch.setattr(LeaderLease, "_keep_renewing", lambda _: None)
+
+
 @pytest.fixture
 def server() -> Server:
     """Return a server without a record."""

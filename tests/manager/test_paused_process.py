@@ -45,16 +45,16 @@ def test_continued_manager_leaves_with_5(tmp_path: Path, start: Start) -> None:
     client.submit(parse_job({"id": "j", "max_runners": 2, "tasks": tasks}))
     workspace = Path(client.layout.workspace("j"))
     old = start()
-    wait_for(lambda: (workspace / "a").exists() and (workspace / "b").exists(), 30, "two tasks begin")
+    wait_for(lambda: (workspace / "a").exists() and (workspace / "b").exists(), 120, "two tasks begin")
     old.send_signal(signal.SIGSTOP)
     os.unlink(client.layout.lock)
     new = start()
-    wait_for(lambda: Path(client.layout.manager).read_text(encoding="utf-8").find(f'"pid": {new.pid},') > 0, 30)
+    wait_for(lambda: Path(client.layout.manager).read_text(encoding="utf-8").find(f'"pid": {new.pid},') > 0, 120)
     old.send_signal(signal.SIGCONT)
     client.ask("add", "j", tasks=[{"id": "d", "command": marker}])
-    assert old.wait(30) == 5
+    assert old.wait(120) == 5
     (workspace / "go").touch()
-    state = client.wait("j", 30)
+    state = client.wait("j", 120)
     assert {name: (t.phase, t.runs) for name, t in state.tasks.items()} == dict.fromkeys("abcd", ("succeeded", 1))
     new.terminate()
-    assert new.wait(30) == 0
+    assert new.wait(120) == 0

@@ -17,7 +17,7 @@ from air_executor.store.inbox import Request
 from tests.conftest import wait_for
 from tests.crash import processes
 
-PATIENCE = 30.0
+PATIENCE = 120.0
 """Seconds; a manager needs about one to start."""
 
 
@@ -87,6 +87,14 @@ class Project:
         except FileNotFoundError:
             return {}
         return found
+
+    def await_work(self, manager: subprocess.Popen[bytes]) -> None:
+        """Wait until a manager has started: before that its record has no version."""
+        wait_for(lambda: self._is_at_work(manager.pid), PATIENCE, "the manager to be at work")
+
+    def _is_at_work(self, pid: int) -> bool:
+        record = self.record()
+        return record.get("pid") == pid and "version" in record
 
     def log(self) -> str:
         """Return what the managers said."""

@@ -78,12 +78,13 @@ def test_a_stopped_manager_that_is_continued_does_no_harm(project: Project) -> N
     first = project.start("--no-events")
     project.submit({"id": "job", "tasks": [gated("a"), gated("b")]})
     wait_for(lambda: project.runs("a"), PATIENCE, "a to begin")
+    project.await_phases("job", a="running")  # in its file: without the journal nothing else tells of it
     first.send_signal(signal.SIGSTOP)
     Path(project.client.layout.lock).unlink()
     for path in Path(project.client.layout.journal).iterdir():
         path.unlink()
     with project.managed("--no-events") as second:
-        wait_for(lambda: project.record().get("pid") == second.pid, PATIENCE, "the second to work")
+        project.await_work(second)
         first.send_signal(signal.SIGCONT)
         project.open("a", "b")
         project.await_phases("job", job="succeeded")
@@ -95,11 +96,11 @@ def test_a_stopped_manager_that_is_continued_does_no_harm(project: Project) -> N
 def test_an_idle_manager_that_was_replaced_leaves(project: Project) -> None:
     """With nothing to write it still notices that another manager works in its place: it must not answer requests."""
     first = project.start("--no-events")
-    wait_for(lambda: project.record().get("pid") == first.pid, PATIENCE, "the first to work")
+    project.await_work(first)
     first.send_signal(signal.SIGSTOP)
     Path(project.client.layout.lock).unlink()
     with project.managed("--no-events") as second:
-        wait_for(lambda: project.record().get("pid") == second.pid, PATIENCE, "the second to work")
+        project.await_work(second)
         first.send_signal(signal.SIGCONT)
         assert first.wait(PATIENCE) == HELD
-        assert project.record()["pid"] == second.pid
+        wait_for(lambda: project.record().get("pid") == second.pid, PATIENCE, "the second's record")

@@ -156,10 +156,10 @@ def test_what_will_end_is_no_circle(tasks: list[Node], new: list[Node], parent: 
 def test_a_chain_of_fifty_thousand_is_no_problem() -> None:
     """Neither recursion nor quadratic time: a long chain of trees, and one that closes it."""
     chain = [Node("n0")] + [Node(f"n{i}", [f"n{i - 1}"]) for i in range(1, 50_000)]
-    began = time.perf_counter()
+    began = time.process_time()
     assert find_circle({}, chain, None) is None
     assert find_circle(existing(*chain), [Node("last", ["n49999"], "n0")], "n0") is not None
-    assert time.perf_counter() - began < 60
+    assert time.process_time() - began < 60
     deep = [Node("n0")] + [Node(f"n{i}", queued_by=f"n{i - 1}") for i in range(1, 50_000)]
     assert find_circle(existing(*deep), [Node("last", ["n1"], "n49999")], "n49999") is None
 
