@@ -51,7 +51,8 @@ def cancel(plant: Plant, job: str) -> None:
 
 def test_a_run_costs_three_requests(plant: Plant, proxy: Proxy, monkeypatch: pytest.MonkeyPatch) -> None:
     """Create, start, delete; while runners run, nothing is asked about them."""
-    monkeypatch.setattr(plan, "LINGER", 60.0)  # a busy engine takes its time to see an end; nobody is to help it here
+    monkeypatch.setattr(watcher, "RELIST_SECONDS", 3600.0)
+    monkeypatch.setattr(plan, "LINGER", 600.0)  # a busy engine takes its time to see an end; nobody is to help it here
     tasks = [{"id": f"t{number}x", "command": "true"} for number in range(4)]
     plant.submit("first", tasks[0])
     plant.see("first")

@@ -41,10 +41,9 @@ def test_from_clone_to_result(clone: Clone) -> None:
 def test_down_and_up_while_a_task_runs(clone: Clone) -> None:
     """The runner outlives its manager, and the next manager books it: one run, nothing repeated."""
     clone.up()
-    clone.submit(
-        {"id": "long", "tasks": [{"id": "t", "command": "until [ -e gate ]; do sleep 0.1; done; echo through"}]}
-    )
-    wait_for(clone.runners, PATIENCE, "the task to run")
+    waits = "touch begun; until [ -e gate ]; do sleep 0.1; done; echo through"
+    clone.submit({"id": "long", "tasks": [{"id": "t", "command": waits}]})
+    wait_for(Path(clone.client.layout.workspace("long"), "begun").exists, PATIENCE, "the task to run")
     clone.down()
     assert clone.record()["until"] is not None, "it has left in good order"
     assert len(clone.runners()) == 1

@@ -53,8 +53,8 @@ def test_every_request_of_the_manager_passes(behind_a_proxy: Clone) -> None:
     assert clone.await_end("fine") == "failed"
     clone.submit({"id": "image", "tasks": [{"id": "t", "command": "true", "image": f"localhost:1/{clone.name}"}]})
     assert clone.await_end("image") == "failed"
-    clone.submit({"id": "long", "tasks": [{"id": "t", "command": "sleep 600", "grace": 1}]})
-    wait_for(clone.runners, PATIENCE, "the task to run")
+    clone.submit({"id": "long", "tasks": [{"id": "t", "command": "touch begun; sleep 600", "grace": 1}]})
+    wait_for(Path(clone.client.layout.workspace("long"), "begun").exists, PATIENCE, "the task to run")
     clone.air("cancel", "long")
     assert clone.await_end("long") == "cancelled"
     wait_for(lambda: not clone.runners(), PATIENCE, "the runners to be removed")
