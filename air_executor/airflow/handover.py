@@ -25,7 +25,7 @@ BLIND = 0.5
 _STEP = 0.01
 
 
-async def all_read(patience: float = 15.0) -> None:
+async def all_read(patience: float = 60.0) -> None:
     """Wait until Airflow has read all that was logged; with others who log all the time, for `patience` seconds."""
     fd = _socket()
     if fd is None or _unread(fd) is None:

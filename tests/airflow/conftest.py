@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from tests.airflow.rig import Airflow, manager
+from tests.conftest import wait_for
 
 
 def programs(variable: str) -> Path:
@@ -35,6 +37,8 @@ def airflow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Airflow]:
     with manager(made.state_dir):
         try:
             made.start("api-server", "scheduler", "dag-processor", "triggerer")
+            for kind in ("SchedulerJob", "TriggererJob"):
+                wait_for(partial(made.jobs, kind), what=kind)
             yield made
         finally:
             made.stop_all()

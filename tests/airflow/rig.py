@@ -62,18 +62,21 @@ class Airflow:
             "API_AUTH__JWT_SECRET": "a secret that only these tests have, long enough for its algorithm: 0123456789",
             "CORE__DAGS_FOLDER": str(self.home / "dags"),
             "CORE__EXECUTION_API_SERVER_URL": f"http://127.0.0.1:{self.port}/execution/",
+            "CORE__DAGBAG_IMPORT_TIMEOUT": "300",
             "CORE__EXECUTOR": self.executor,
             "CORE__LOAD_EXAMPLES": "False",
             "CORE__PARALLELISM": "4",
             "CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": "True",
             "CORE__TEST_CONNECTION": "Enabled",
             "DAG_PROCESSOR__BUNDLE_REFRESH_CHECK_INTERVAL": "1",
+            "DAG_PROCESSOR__DAG_FILE_PROCESSOR_TIMEOUT": "400",
             "DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "3600",
             "DAG_PROCESSOR__REFRESH_INTERVAL": "1",
-            "SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "15",
+            "SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "30",
             "SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL": "2",
             "TRIGGERER__JOB_HEARTBEAT_SEC": "1",
             "TRIGGERER__TRIGGERER_HEALTH_CHECK_THRESHOLD": "5",
+            "WORKERS__EXECUTION_API_TIMEOUT": "60",
             "WORKERS__MIN_HEARTBEAT_INTERVAL": "1",
         }
         return {
@@ -115,7 +118,7 @@ class Airflow:
                     start_new_session=True,
                 )
         if "api-server" in names:
-            wait_for(self.answers, 90, "the API server")
+            wait_for(self.answers, 240, "the API server")
 
     def answers(self) -> bool:
         """Tell whether the API server does."""
@@ -185,7 +188,7 @@ class Airflow:
         )
         (self.home / "dags" / f"{dag}.py").write_text(text)
         if "dag-processor" in self.running:
-            wait_for(lambda: self.knows(dag), 60, f"DAG {dag}")
+            wait_for(lambda: self.knows(dag), 240, f"DAG {dag}")
 
     def knows(self, dag: str) -> bool:
         """Tell whether Airflow has parsed a DAG; fail if it could not."""
@@ -229,7 +232,7 @@ class Run:
         found: str | None = self.ti(task)["state"]
         return found
 
-    def wait(self, *states: str, task: str = "t", seconds: float = 60) -> dict[str, Any]:
+    def wait(self, *states: str, task: str = "t", seconds: float = 180) -> dict[str, Any]:
         """Wait until a task is in one of these states, by default an ended one, and return it."""
         wanted = set(states) or ENDED
         seen: list[Any] = []
@@ -243,7 +246,7 @@ class Run:
         found: dict[str, Any] = seen[0]
         return found
 
-    def ended(self, seconds: float = 60) -> str:
+    def ended(self, seconds: float = 180) -> str:
         """Wait for the end of the run and return its state."""
         wait_for(lambda: self.airflow.ask("GET", self.path)["state"] in ENDED, seconds, f"{self.dag} to end")
         return str(self.airflow.ask("GET", self.path)["state"])
@@ -303,7 +306,7 @@ def manager(state_dir: Path, **environ: str) -> Iterator[subprocess.Popen[bytes]
         cwd=state_dir.parent,
     )
     try:
-        wait_for(lambda: look(Layout(state_dir)).running, 30, "the manager")
+        wait_for(lambda: look(Layout(state_dir)).running, 120, "the manager")
         yield process
     finally:
         process.terminate()

@@ -13,7 +13,7 @@ import pytest
 
 from tests.airflow.rig import Airflow
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = pytest.mark.timeout(900)
 
 
 def ask(airflow: Airflow, *words: str, **environ: str) -> tuple[int, dict[str, tuple[str, str]]]:

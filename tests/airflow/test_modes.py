@@ -12,7 +12,7 @@ from air_executor.core.state import JobState
 from tests.airflow.rig import Airflow, Run
 from tests.conftest import wait_for
 
-pytestmark = pytest.mark.timeout(240)
+pytestmark = pytest.mark.timeout(900)
 
 MODES = {
     "worker": "deferrable=False, poll_interval=0.2",
@@ -79,6 +79,7 @@ def test_success(airflow: Airflow) -> None:
         assert run.ended() == "success", run.log()
         (found,) = jobs_of(run)
         assert found.phase == "succeeded"
+        wait_for(lambda: any(f"job {found.id} succeeded" in line for line in run.log()), 60, "the last line")  # noqa: B023
         log = run.log()
         printed = [line for line in log if " | " in line]
         assert [line for line in printed if "line " in line] == [f"discover | line {n}" for n in range(300)], mode

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 
@@ -17,7 +19,7 @@ from tests.airflow.rig import Airflow, Run
 from tests.airflow.test_modes import MODES, at_work, jobs_of
 from tests.conftest import wait_for
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = pytest.mark.timeout(900)
 
 COUNTING = """
 echo >> {folder}/$AIRFLOW_CTX_DAG_ID.started
@@ -57,6 +59,13 @@ def wrong(printed: list[str]) -> list[str]:
     ]
 
 
+def amiss(printed: Callable[[], list[str]]) -> list[str]:
+    """Return what is wrong; on a worker Airflow writes the last lines when it has told the end already."""
+    with contextlib.suppress(pytest.fail.Exception):
+        wait_for(lambda: wrong(printed()) == [], 60)
+    return wrong(printed())
+
+
 def once(run: Run, *tries: int) -> list[str]:
     """Return what the task printed without what came again after a kill; that it does must be said."""
     printed = numbered(run, *tries)
@@ -80,7 +89,7 @@ def shown(airflow: Airflow, run: Run) -> int:
 def wait_for_lines(airflow: Airflow, run: Run) -> None:
     """Wait until Airflow's log has got further."""
     before = shown(airflow, run)
-    wait_for(lambda: shown(airflow, run) > before + 200, 60, f"more lines of {run.dag}")
+    wait_for(lambda: shown(airflow, run) > before + 200, 180, f"more lines of {run.dag}")
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL], ids=["stopped", "killed, of two"])
@@ -113,7 +122,7 @@ def test_triggerer(
         assert [(found.id, found.uid) for found in jobs_of(run)] == [(job.id, job.uid)]
         assert starts(run) == 1
         assert run.ti()["try_number"] == 1
-        assert wrong(once(run, 1) if number == signal.SIGKILL else numbered(run, 1)) == []
+        assert amiss(partial(once if number == signal.SIGKILL else numbered, run, 1)) == []
 
 
 def test_failure_without_a_triggerer(
@@ -136,10 +145,10 @@ def test_failure_without_a_triggerer(
         wait_for(lambda run=run: jobs_of(run)[0].ended, 60, "the end of the job")  # type: ignore[misc]
     airflow.start("triggerer")
     for run in runs:
-        assert run.ended(90) == "failed"
+        assert run.ended() == "failed"
         assert len(jobs_of(run)) == 1
         assert starts(run) == 1
-        assert wrong(numbered(run, 1)) == []
+        assert amiss(partial(numbered, run, 1)) == []
 
 
 def test_slow_triggerer(airflow: Airflow) -> None:
@@ -152,7 +161,7 @@ def test_slow_triggerer(airflow: Airflow) -> None:
     try:
         runs = [airflow.trigger(f"burst_{mode}") for mode in ("deferred", "workerless")]
         for run in runs:
-            assert run.ended(120) == "failed"
+            assert run.ended() == "failed"
             log = run.log()
             assert [line for line in log if line.startswith("t1 | ")] == [f"t1 | {number}" for number in range(200)]
             assert any("failed (error); task t1 failed (error, exit code 3)" in line for line in log)
@@ -176,7 +185,7 @@ def test_scheduler(airflow: Airflow, counting: tuple[str, Callable[[Run], int], 
     assert run.ended() == "success", run.log()
     assert starts(run) == 1
     assert run.ti()["try_number"] == 1
-    assert wrong(numbered(run, 1)) == []
+    assert amiss(partial(numbered, run, 1)) == []
 
 
 @pytest.mark.parametrize("whole", [False, True], ids=["task process", "worker"])
@@ -198,14 +207,14 @@ def test_worker(
     supervisor = psutil.Process(pid).ppid()
     for victim in [supervisor, pid] if whole else [pid]:
         os.kill(victim, signal.SIGKILL)
-    wait_for(lambda: run.ti()["try_number"] == 2 and run.state() == "running", 90, "the next try")
+    wait_for(lambda: run.ti()["try_number"] == 2 and run.state() == "running", 240, "the next try")
     wait_for_lines(airflow, run)
     let_end()
     assert run.ended() == "success", run.log(number=2)
     assert [(found.id, found.uid) for found in jobs_of(run)] == [(job.id, job.uid)]
     assert starts(run) == 1
     assert any(line.startswith(f"Attached to job {job.id}") for line in run.log(number=2))
-    assert wrong(once(run, 1, 2)) == []
+    assert amiss(partial(once, run, 1, 2)) == []
 
 
 def test_runner(airflow: Airflow) -> None:

@@ -31,13 +31,21 @@ def ended(rig: KubernetesRig, backend: KubernetesBackend) -> RunnerStatus:
     return backend.observe()[SLOT]
 
 
-def doomed(rig: KubernetesRig, backend: KubernetesBackend) -> RunnerStatus:
-    """Wait until the backend gives up on a runner that does not start, see that it can be removed, and return why."""
-    rig.until(lambda: backend.observe()[SLOT].reason is not None, "the backend to give up")
-    found = backend.observe()[SLOT]
-    assert (found.alive, found.reason) == (True, "start-failed")
+def doomed(rig: KubernetesRig, backend: KubernetesBackend, words: str = "") -> RunnerStatus:
+    """Wait until the backend gives up on a runner that does not start, see that it can be removed, and return why.
+
+    Its message has these words sooner or later: it does not wait for the cluster to tell.
+    """
+    found: list[RunnerStatus] = []
+
+    def given_up() -> bool:
+        found[:] = [backend.observe()[SLOT]]
+        return found[0].reason is not None and words in str(found[0].message)
+
+    rig.until(given_up, f"the backend to give up: {words}")
+    assert (found[0].alive, found[0].reason) == (True, "start-failed")
     rig.until(lambda: is_gone(backend), "the runner to be gone")
-    return found
+    return found[0]
 
 
 def test_an_exit_code(rig: KubernetesRig) -> None:
@@ -72,9 +80,7 @@ def test_no_node_takes_it(rig: KubernetesRig) -> None:
     """The scheduler's words are shown, and another try may meet a bigger cluster."""
     backend = rig.kubernetes(schedule_deadline=0.5)
     backend.spawn(launch_with(rig, resources={"cpu": 1000}))
-    found = doomed(rig, backend)
-    assert not found.permanent
-    assert "Insufficient cpu" in str(found.message)
+    assert not doomed(rig, backend, "Insufficient cpu").permanent
 
 
 def test_a_secret_that_does_not_exist(rig: KubernetesRig) -> None:
@@ -147,9 +153,7 @@ def test_a_quota_of_pods(rig: KubernetesRig) -> None:
         rig.until(lambda: _is_counted(namespace), "the quota to be counted")
         backend = rig.kubernetes(namespace=namespace.name, schedule_deadline=0.5, sub_path="")
         backend.spawn(launch_with(rig))
-        found = doomed(rig, backend)
-        assert not found.permanent
-        assert "exceeded quota" in str(found.message)
+        assert not doomed(rig, backend, "exceeded quota").permanent
     finally:
         namespace.close()
 

@@ -71,7 +71,7 @@ def test_events_arrive_and_wake(server: Server, kubernetes: KubernetesBackend) -
     before = server.asked.copy()
     server.put("pods", pod(job("census", "0badcafe-1"), "Succeeded", state={"terminated": {"exitCode": 0}}))
     wait_for(lambda: kubernetes.observe()[CENSUS].finished, what="the end")
-    assert woken
+    wait_for(lambda: woken, what="the wake")
     assert server.asked == before
 
 

@@ -94,7 +94,7 @@ def submit_some(site: Site) -> None:
         {
             "id": "gpu",
             "queue": "gpu",
-            "tasks": [{"command": "sleep 0.3"}, {"command": "exec sleep 9", "timeout": "0.3s"}],
+            "tasks": [{"command": "sleep 0.3"}, {"command": "exec sleep 600", "timeout": "0.3s"}],
         },
         {"id": "maker", "tasks": [{"command": 'for n in 1 2 3; do echo \'{"command": "true"}\' >>"$AIR_QUEUE"; done'}]},
     ]

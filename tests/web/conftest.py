@@ -23,7 +23,7 @@ from air_executor.core.state import JobState
 from tests.conftest import wait_for
 from tests.crash import processes
 
-PATIENCE = 30.0
+PATIENCE = 240.0
 expect.set_options(timeout=PATIENCE * 1000)
 
 
@@ -131,7 +131,7 @@ def browser() -> Iterator[Browser]:
         stop("chromium is not installed; on Debian: apt-get install chromium")
     flags = ["--no-sandbox"] if os.geteuid() == 0 else []
     with sync_playwright() as playwright:
-        made = playwright.chromium.launch(executable_path=path, args=flags)
+        made = playwright.chromium.launch(executable_path=path, args=flags, timeout=PATIENCE * 1000)
         yield made
         made.close()
 

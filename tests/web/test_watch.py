@@ -19,7 +19,7 @@ from air_executor.web.streams import Streams
 from air_executor.web.watch import Watch
 from tests.conftest import wait_for
 
-PATIENCE = 20.0
+PATIENCE = 120.0
 
 
 class _Files:

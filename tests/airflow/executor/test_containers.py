@@ -23,7 +23,7 @@ from tests.airflow.rig import Airflow, manager
 from tests.backends.rig import open_to_tasks
 from tests.conftest import wait_for
 
-pytestmark = pytest.mark.timeout(400)
+pytestmark = pytest.mark.timeout(900)
 
 WHERE = "import sys, air_executor; print(sys.prefix, sys.base_prefix, air_executor.__path__[0].rpartition('/')[0])"
 LIBRARIES = ("/lib", "/lib64", "/usr/lib")

@@ -18,7 +18,7 @@ from tests.airflow.conftest import programs
 from tests.airflow.rig import Airflow, Run, manager
 from tests.conftest import wait_for
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = pytest.mark.timeout(900)
 
 ALIAS = "AirExecutor"
 IMPORTS = "import os, pathlib, time"
