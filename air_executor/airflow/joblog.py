@@ -23,8 +23,8 @@ from air_executor.store.logs import open_log
 LONGEST = 1 << 16
 """Bytes of a line; a longer one comes in pieces."""
 SETTLES = 5.0
-"""Seconds in which Airflow has written for certain what it was handed. Seen with 3.3.2: 0.1 s on a busy machine; 2 s
-where its database took 0.3 s to answer, with as many lines unread as `handover` allows."""
+"""Seconds in which Airflow has written for certain what it was handed. Seen with 3.3.2: 0.1 s on a busy machine. Where
+its database takes 0.3 s to answer, the lines that `handover` lets be unread (75 of 300 bytes) take seven looks, 2 s."""
 _TOGETHER = 0.1
 """Seconds whose lines settle together."""
 

@@ -164,10 +164,7 @@ class _Run:
                 continue
             self._manager = manager
             manager.desk.listeners.append(self._on_event)
-            if self._terminated:
-                manager.stop()
-            elif self._interrupted:  # while it started
-                manager.stop(runners=True, pause=True)
+            self._pass_on()  # what came while it started
             if self._id in manager.catalog.left_alone:
                 manager.close()
                 raise CorruptFileError(manager.catalog.left_alone[self._id])
@@ -255,13 +252,16 @@ class _Run:
             os.write(2, b"\x1b[?25h\n" if os.isatty(2) else b"")
             os._exit(INTERRUPTED)
         self._follower.hint = "stopping; Ctrl-C again to leave at once"
-        if self._manager is not None:
-            self._manager.stop(runners=True, pause=True)
+        self._pass_on()
 
     def _on_terminate(self, *_: Any) -> None:  # noqa: ANN401 - signal and frame
         self._terminated = True
-        if self._manager is not None:
-            self._manager.stop()
+        self._pass_on()
+
+    def _pass_on(self) -> None:
+        """Tell our manager, if there is one, what signals asked for."""
+        if self._manager is not None and self._leaving():
+            self._manager.stop(runners=self._interrupted > 0, pause=self._interrupted > 0)
 
 
 def _presence(client: Client) -> Presence:

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from air_executor.client import Client
+from air_executor.manager.loop import Manager
 from air_executor.store.presence import read_record
 from tests.cli.conftest import SOON, Outcome, eventually
 from tests.crash.processes import below
@@ -112,6 +113,23 @@ def test_ctrl_c_pauses_what_does_not_run_yet(start: Start, client: Client) -> No
     process.communicate(timeout=SOON)
     assert process.returncode == 130
     assert client.status("later").phase == "paused"
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_while_the_manager_starts(
+    air: Call, client: Client, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
+) -> None:
+    """It is obeyed as one that comes later: Ctrl-C pauses the job, TERM leaves it to the next manager."""
+    begin = Manager.start
+
+    def begin_and_hear(manager: Manager) -> bool:
+        begun = begin(manager)
+        signal.raise_signal(number)
+        return begun
+
+    monkeypatch.setattr(Manager, "start", begin_and_hear)
+    assert air("run", "later", "--delay", "600s", "--", "true").code == 128 + number
+    assert (client.status("later").phase == "paused") == (number == signal.SIGINT)
 
 
 def test_a_second_ctrl_c_leaves_at_once(start: Start, client: Client, project: Path) -> None:
