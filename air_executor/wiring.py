@@ -153,7 +153,8 @@ def make_manager(
     `scope` limits it to these jobs (and what they submit); `from_files` makes state files win over the journal;
     `observer` hears what it does.
     """
-    from air_executor.manager.loop import Manager, Options  # noqa: PLC0415
+    from air_executor.manager.loop import Manager  # noqa: PLC0415
+    from air_executor.manager.options import Options  # noqa: PLC0415
 
     layout = Layout(settings.state_dir)
     host = this_host()

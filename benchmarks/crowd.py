@@ -28,7 +28,8 @@ from air_executor.core import state as s
 from air_executor.core.names import Host, Slot
 from air_executor.core.spec import Job, parse_job
 from air_executor.core.submission import initial_state
-from air_executor.manager.loop import Manager, Options
+from air_executor.manager.loop import Manager
+from air_executor.manager.options import Options
 from air_executor.store import codec
 from air_executor.store.layout import Layout
 from benchmarks.table import Line, Row, percentile

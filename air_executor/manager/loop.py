@@ -7,9 +7,7 @@ One thread owns all state. Everything else (watchers, signals, backends' threads
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Callable
 
 from air_executor.backends.base import Backend
 from air_executor.core import state as s
@@ -17,7 +15,6 @@ from air_executor.core.events import ClockStepped, DeadlinePassed, Requested, St
 from air_executor.core.names import Host
 from air_executor.core.observer import Observer
 from air_executor.core.plan import Roster
-from air_executor.core.price import Prices
 from air_executor.errors import AirExecutorError, DirectoryLostError, NotFoundError, StoreError
 from air_executor.manager import recover
 from air_executor.manager.catalog import Catalog
@@ -25,6 +22,8 @@ from air_executor.manager.clock import Clock
 from air_executor.manager.desk import Desk
 from air_executor.manager.intake import Intake
 from air_executor.manager.lease import FileLease, Lease
+from air_executor.manager.notice import Notice
+from air_executor.manager.options import Options
 from air_executor.manager.save import Saver
 from air_executor.manager.start import Place, Starter
 from air_executor.manager.supervise import Supervisor
@@ -42,35 +41,6 @@ RESCAN_EVERY = 60.0
 """Seconds between full looks at `jobs/`."""
 _STARTS = (s.QUEUED, s.RUNNING)
 """Phases of jobs whose tasks may start."""
-
-
-@dataclass(frozen=True, slots=True)
-class Options:
-    """How a manager behaves. Seconds."""
-
-    version: str
-    max_runners: int
-    runner_files: Mapping[str, bytes]
-    """What to put into `bin/`, by name."""
-    project: str
-    """The folder that relative work directories start from."""
-    poll_interval: float = 1.0
-    queues: Mapping[str, int] = field(default_factory=dict)
-    platform_retries: int = 3
-    prices: Mapping[str, Prices] = field(default_factory=dict)
-    """By backend; one that is not named has none."""
-    secrets_dir: str | None = None
-    secrets_by_name: bool = False
-    """The platform knows the secrets, so the manager need not."""
-    name_prefix: str | None = None
-    """Of runners' names on the platform, for people who look there; None where they have none."""
-    events: bool = True
-    """False: poll only."""
-    from_files: bool = False
-    scope: set[str] | None = None
-    """The jobs to manage; None means all."""
-    visibility: float = 0.0
-    """How long a file may take to appear after its writer has gone (network volumes)."""
 
 
 class Manager:
@@ -99,9 +69,6 @@ class Manager:
         self.inbox = Inbox(layout)
         self.lease = lease or FileLease(layout, host, options.scope)
         self.wakeups = Wakeups()
-        self.problems: list[str] = []
-        self._told: tuple[Mapping[str, Any], float] = ({}, 0.0)
-        """What `manager.json` says beside who manages, and since when."""
         self._stopping: str | None = None
         self._lost: AirExecutorError | None = None
         """How we know that the directory was taken from under us; until it is taken anew, nothing else is done."""
@@ -139,7 +106,6 @@ class Manager:
             from_files=self.options.from_files,
             scope=self.options.scope,
         )
-        self.problems = found.problems
         self.catalog = Catalog(Roster(self.options.queues), self.observer)
         self.desk = Desk(self.jobs, found.journal, self.catalog, self.clock, self.options.scope)
         self.supervisor = Supervisor(
@@ -155,8 +121,6 @@ class Manager:
             observer=self.observer,
         )
         self.saver = Saver(self.desk)
-        self.intake = Intake(self.desk, self.supervisor, self.saver, self.inbox, self._report)
-        self.intake.stateless = found.stateless
         place = Place(
             self.layout,
             self.host,
@@ -167,6 +131,18 @@ class Manager:
             self.options.secrets_by_name,
         )
         self.starter = Starter(self.desk, self.supervisor, self.backend, self.runs, place, observer=self.observer)
+        self.notice = Notice(
+            self.desk,
+            self.lease,
+            self.supervisor,
+            self.starter,
+            self.observer,
+            backend=self.backend.name,
+            version=self.options.version,
+            problems=found.problems,
+        )
+        self.intake = Intake(self.desk, self.supervisor, self.saver, self.inbox, self.notice.report)
+        self.intake.stateless = found.stateless
         self.desk.listeners += [self.starter.notice, self.observer.decided]
         self.catalog.left_alone.update(found.left_alone)
         for name, uid, phase in found.ended:
@@ -177,11 +153,11 @@ class Manager:
             for task, run in job.progress.open_runs():
                 self.supervisor.adopt(job, task, run)
         self.supervisor.held.resolve()
-        self._announce()
+        self.notice.announce()
         self.wakeups.also(self.backend.on_change(self.wakeups.wake))
         if self.options.events:
             self.wakeups.watch(self.layout.inbox)
-        for problem in self.problems:
+        for problem in found.problems:
             log.error("%s", problem)
         self.observer.found_corrupt(found.corrupt)
         self.observer.holds()
@@ -254,7 +230,7 @@ class Manager:
             self._flush()
             self.saver.save_all()
             self.desk.journal.close()
-            self._announce(until=True)
+            self.notice.announce(until=True)
             files.remove_tree(self.layout.epoch_tmp(self.epoch))
         finally:
             self.wakeups.close()
@@ -283,7 +259,7 @@ class Manager:
         if self._flush():
             self._act()
             self.saver.save()
-            self._tell_news()
+            self.notice.tell_news(self.options.poll_interval)
             self.starter.prepare()
 
     def sleep(self) -> None:
@@ -307,33 +283,6 @@ class Manager:
             for job in list(self.catalog.open.values()):
                 if job.state.deadline_at is not None or any(_has_time(task) for task in job.progress.queued()):
                     self.desk.decide(job, ClockStepped(now, round(by, 3)))
-
-    def _report(self, problem: str) -> None:
-        log.error("%s", problem)
-        self.problems.append(problem)
-        self.observer.found_corrupt(1)
-        self._announce()
-
-    def _announce(self, *, until: bool = False) -> None:
-        """Write who manages here, and what people should know of it."""
-        facts = {
-            "problems": list(self.problems),
-            "backend": {"name": self.backend.name, "problem": self.supervisor.backend_problem},
-            "waiting": self._waiting,
-        }
-        self._told = facts, self.clock.steady()
-        self.lease.announce(self.epoch, self.options.version, self.clock.wall(), facts, until=until)
-
-    @property
-    def _waiting(self) -> dict[str, str]:
-        return self.supervisor.waiting | self.starter.waiting
-
-    def _tell_news(self) -> None:
-        """Announce what has changed, at most once per poll: downloads change all the time."""
-        facts, when = self._told
-        news = facts["backend"]["problem"] != self.supervisor.backend_problem or facts["waiting"] != self._waiting
-        if news and self.clock.steady() - when >= self.options.poll_interval:
-            self._announce()
 
     def _book(self, now: float) -> None:
         steady = self.clock.steady()
@@ -417,7 +366,7 @@ class Manager:
         self.desk.journal = recover.take_epoch(self.jobs, self.epoch)
         old.close()
         self.saver.rewrite()
-        self._announce()
+        self.notice.announce()
         if self.options.events:
             self.wakeups.watch(self.layout.inbox)
         self._lost = None

@@ -17,7 +17,8 @@ from air_executor.backends.docker.backend import DockerBackend
 from air_executor.client import Client
 from air_executor.core.spec import parse_job
 from air_executor.core.state import Done, JobState, TaskState
-from air_executor.manager.loop import Manager, Options
+from air_executor.manager.loop import Manager
+from air_executor.manager.options import Options
 from air_executor.wiring import runner_files, this_host
 from tests.backends.rig import DockerRig
 from tests.conftest import wait_for

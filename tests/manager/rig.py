@@ -26,7 +26,8 @@ from air_executor.core.transitions import Job
 from air_executor.errors import DirectoryLostError, NotFoundError
 from air_executor.manager.clock import Clock
 from air_executor.manager.lease import FileLease, Lease
-from air_executor.manager.loop import Manager, Options
+from air_executor.manager.loop import Manager
+from air_executor.manager.options import Options
 from air_executor.store.inbox import Inbox, Request
 from air_executor.store.jobs import Jobs
 from air_executor.store.layout import Layout

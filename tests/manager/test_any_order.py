@@ -250,7 +250,7 @@ class AnyOrder(RuleBasedStateMachine):
         pending = b'{"job":"j1","uid":"00000000","v":1,"event":"start","at":1.5,"task":"a"' * 4
         self.world.crash(torn=pending[:torn])
         self.world.start()
-        assert self.world.manager.problems == []
+        assert self.world.manager.notice.problems == []
         self._same_as(memory)
 
     @rule(point=st.sampled_from(POINTS), calls=st.integers(0, 2), after=st.booleans(), asked=st.sampled_from(JOBS))

@@ -36,7 +36,11 @@ def test_a_state_that_nobody_can_work_with_is_set_aside(world: World, change: Ca
     path.write_text(json.dumps(raw), encoding="utf-8")
     world.start()
     assert json.loads(Path(f"{path}.corrupt").read_text(encoding="utf-8")) == raw
-    assert [problem for problem in world.manager.problems if "edited/state.json: not a readable state file" in problem]
+    assert [
+        problem
+        for problem in world.manager.notice.problems
+        if "edited/state.json: not a readable state file" in problem
+    ]
     world.do("other/b")
     world.until(lambda: world.job("other").phase == "succeeded")
 

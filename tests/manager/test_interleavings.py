@@ -320,7 +320,7 @@ def test_torn_last_line(world: World) -> None:
     version = world.job("j").version
     world.crash(torn=b'{"job":"j","uid":"00000000","v":7,"event":"end","at":1')
     manager = world.start()
-    assert manager.problems == []
+    assert manager.notice.problems == []
     assert world.job("j").version == version
     world.do("j/a")
     assert world.job("j").phase == "succeeded"
@@ -344,8 +344,8 @@ def test_damaged_line_before_good_ones(world: World) -> None:
     lines[victim] = lines[victim].replace(b'"end"', b'"eNd"')
     path.write_bytes(b"".join(lines))
     manager = world.start()
-    assert any(str(path) in problem for problem in manager.problems)
-    assert any("job j1: a gap in the journal" in problem for problem in manager.problems)
+    assert any(str(path) in problem for problem in manager.notice.problems)
+    assert any("job j1: a gap in the journal" in problem for problem in manager.notice.problems)
     assert Path(f"{path}.corrupt").read_bytes() == b"".join(lines)
     assert world.phases("j2")["a"] == "succeeded"
     assert world.phases("j1")["a"] == "running"

@@ -19,7 +19,8 @@ from air_executor.client import Client
 from air_executor.core.spec import parse_job
 from air_executor.core.state import Done, JobState
 from air_executor.core.submission import initial_state
-from air_executor.manager.loop import Manager, Options
+from air_executor.manager.loop import Manager
+from air_executor.manager.options import Options
 from air_executor.store.inbox import Request
 from air_executor.wiring import runner_files, this_host
 
