@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from air_executor.client import Client, cancel, status, submit, wait
-    from air_executor.core.spec import Job, Task
+    from air_executor.model.job import Job, Task
     from air_executor.task import context, inputs, queue_job, queue_tasks, set_result
 
 __all__ = [
@@ -30,7 +30,7 @@ __all__ = [
 
 _HOMES = {
     "air_executor.client": ("Client", "cancel", "status", "submit", "wait"),
-    "air_executor.core.spec": ("Job", "Task"),
+    "air_executor.model.job": ("Job", "Task"),
     "air_executor.task": ("context", "inputs", "queue_job", "queue_tasks", "set_result"),
 }
 

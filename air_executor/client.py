@@ -13,17 +13,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from air_executor.core.state import JobState, Running
 from air_executor.errors import BadInputError, CorruptFileError, FormatTooNewError, NotFoundError
+from air_executor.model.state import JobState, Running
 from air_executor.store import files
 from air_executor.store.inbox import Inbox, Request
 from air_executor.store.jobs import Jobs
 from air_executor.store.layout import Layout
-from air_executor.store.runs import Runs
+from air_executor.store.run_dirs import RunDirs
 
 if TYPE_CHECKING:
-    from air_executor.core.explain import Runner
-    from air_executor.core.spec import Job, Task
+    from air_executor.core.explanation import RunnerFacts
+    from air_executor.model.job import Job, Task
 
 ANSWER_WITHIN = 2.0
 """Seconds that a request waits for the manager's answer."""
@@ -48,7 +48,7 @@ class Client:
             state_dir = locate_state_dir(None)[0]
         self.layout = Layout(state_dir)
         self.jobs = Jobs(self.layout)
-        self.runs = Runs(self.layout)
+        self.runs = RunDirs(self.layout)
         self.inbox = Inbox(self.layout)
 
     # Submitting
@@ -167,9 +167,9 @@ class Client:
             return (0, 0, 0)
         return found.st_mtime_ns, found.st_ino, found.st_size  # a clock's tick may be longer than from write to write
 
-    def runners(self, job: JobState) -> dict[str, Runner]:
+    def runners(self, job: JobState) -> dict[str, RunnerFacts]:
         """Return where a job's running tasks are, by task, as their run directories say; not those that do not."""
-        from air_executor.core.explain import Runner  # noqa: PLC0415 - few ask this
+        from air_executor.core.explanation import RunnerFacts  # noqa: PLC0415 - few ask this
 
         found = {}
         for task in job.tasks.values():
@@ -178,7 +178,7 @@ class Client:
             record = (self.runs.record(job.id, task.status.seq, task.id) or ({},))[0]
             backend, host, name = record.get("backend"), record.get("host"), record.get("runner")
             if isinstance(backend, str):
-                found[task.id] = Runner(backend, str(host), name if isinstance(name, str) else None)
+                found[task.id] = RunnerFacts(backend, str(host), name if isinstance(name, str) else None)
         return found
 
     def log(self, job: str, task: str, seq: int) -> Path:

@@ -12,8 +12,8 @@ from importlib import metadata, resources
 from typing import TYPE_CHECKING, NamedTuple
 
 from air_executor.core.finding import BAD, Finding
-from air_executor.core.names import Host
 from air_executor.errors import BadInputError
+from air_executor.model.names import Host
 from air_executor.settings import DEFAULT
 from air_executor.store.layout import Layout
 from air_executor.store.space import space
@@ -94,11 +94,11 @@ def reach_backend(settings: Settings) -> None:
     """
     check_backend(settings)
     if settings.backend == "docker":
-        from air_executor.backends.docker import check  # noqa: PLC0415
+        from air_executor.backends.docker import engine_check  # noqa: PLC0415
 
-        check.reach(settings)
+        engine_check.reach(settings)
     elif settings.backend == "kubernetes":
-        from air_executor.backends.kubernetes import check as check_kubernetes  # noqa: PLC0415
+        from air_executor.backends.kubernetes import cluster_check as check_kubernetes  # noqa: PLC0415
 
         check_kubernetes.reach(settings)
 
@@ -111,11 +111,11 @@ def check_platform(settings: Settings) -> Iterator[Finding]:
         yield Finding("backend", BAD, str(error), "set AIR_BACKEND, or install what is missing")
         return
     if settings.backend == "docker":
-        from air_executor.backends.docker import check  # noqa: PLC0415
+        from air_executor.backends.docker import engine_check  # noqa: PLC0415
 
-        yield from check.check(settings, version())
+        yield from engine_check.check(settings, version())
     elif settings.backend == "kubernetes":
-        from air_executor.backends.kubernetes import check as check_kubernetes  # noqa: PLC0415
+        from air_executor.backends.kubernetes import cluster_check as check_kubernetes  # noqa: PLC0415
 
         yield from check_kubernetes.check(settings, version())
 
@@ -138,7 +138,7 @@ def make_backend(settings: Settings, layout: Layout, host: Host, requested: Requ
         from air_executor.backends.kubernetes import make_backend as make_kubernetes_backend  # noqa: PLC0415
 
         return make_kubernetes_backend(settings, version(), requested)
-    from air_executor.backends.local import LocalBackend  # noqa: PLC0415
+    from air_executor.backends.local.local_backend import LocalBackend  # noqa: PLC0415
 
     # A task that says `python` or `air-executor` means the installation that the manager runs from.
     path = f"{os.path.dirname(sys.executable)}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
@@ -154,11 +154,11 @@ def make_manager(
     `observer` hears what it does.
     """
     from air_executor.manager.loop import Manager  # noqa: PLC0415
-    from air_executor.manager.options import Options  # noqa: PLC0415
+    from air_executor.manager.options import ManagerOptions  # noqa: PLC0415
 
     layout = Layout(settings.state_dir)
     host = this_host()
-    options = Options(
+    options = ManagerOptions(
         version=version(),
         max_runners=settings.max_runners,
         runner_files=runner_files(),
@@ -212,8 +212,8 @@ def make_service(settings: Settings) -> Service | None:
     if settings.http_port == 0:
         return None
     from air_executor.client import Client  # noqa: PLC0415
-    from air_executor.metrics.tally import About, Tally  # noqa: PLC0415 - 0.2 s in all, and only where there is a port
-    from air_executor.web import app, pages, server  # noqa: PLC0415
+    from air_executor.metrics.collector import Collector, ManagerInfo  # noqa: PLC0415 - 0.2 s in all, and only where there is a port
+    from air_executor.web import asgi, routes, server  # noqa: PLC0415
 
     try:
         listening = server.listen(settings.http_host, settings.http_port)
@@ -222,7 +222,7 @@ def make_service(settings: Settings) -> Service | None:
             raise
         log.warning("no metrics and no page: %s; set AIR_HTTP_PORT to another port, or to 0", error)
         return None
-    about = About(
+    about = ManagerInfo(
         version=version(),
         backend=settings.backend,
         max_runners=settings.max_runners,
@@ -231,9 +231,9 @@ def make_service(settings: Settings) -> Service | None:
         prices=settings.cost.prices(settings.backend),
         patience=PATIENCE + settings.poll_interval + _longest_answer(settings),
     )
-    tally = Tally(about, lambda: space(settings.state_dir))
-    routes = pages.page_routes(Client(settings.state_dir), settings)
-    served = app.make_app(tally, routes, host=settings.http_host, token=settings.token)
+    tally = Collector(about, lambda: space(settings.state_dir))
+    page_routes = routes.page_routes(Client(settings.state_dir), settings)
+    served = asgi.make_app(tally, page_routes, host=settings.http_host, token=settings.token)
     return Service(tally, server.Server(served, listening))
 
 

@@ -159,8 +159,8 @@ class Ends:
                 thread.join()
 
     def _take(self, pod: dict[str, Any]) -> None:
-        from air_executor.backends.kubernetes.cluster import RUN  # noqa: PLC0415 - see `missing`
         from air_executor.backends.kubernetes.objects import read_pod  # noqa: PLC0415
+        from air_executor.backends.kubernetes.runner_cache import RUN  # noqa: PLC0415 - see `missing`
 
         if "labels" not in pod["metadata"]:
             return  # a bookmark

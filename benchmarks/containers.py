@@ -34,7 +34,7 @@ def missing() -> str | None:
         return "the Docker SDK is not installed: pip install 'air-executor[docker]'"
     if not os.environ.get("DOCKER_HOST", "").startswith("unix://"):
         return "DOCKER_HOST does not name the unix socket of a Docker Engine"
-    from air_executor.backends.docker.config import DEFAULT_IMAGE  # noqa: PLC0415 - needs the SDK
+    from air_executor.backends.docker.container_spec import DEFAULT_IMAGE  # noqa: PLC0415 - needs the SDK
 
     try:
         with contextlib.closing(_client()) as client:
@@ -73,11 +73,11 @@ class Bare:
 
     def __init__(self, tasks: int) -> None:
         from air_executor.backends.base import Launch  # noqa: PLC0415 - with what needs the SDK
-        from air_executor.backends.docker.config import container_config  # noqa: PLC0415
+        from air_executor.backends.docker.container_spec import container_config  # noqa: PLC0415
+        from air_executor.backends.docker.docker_setup import make_engine_config  # noqa: PLC0415
         from air_executor.backends.docker.engine import Engine  # noqa: PLC0415
-        from air_executor.backends.docker.site import make_site  # noqa: PLC0415
-        from air_executor.core.names import Slot  # noqa: PLC0415
-        from air_executor.settings.model import load  # noqa: PLC0415
+        from air_executor.model.names import Slot  # noqa: PLC0415
+        from air_executor.settings.declarations import load  # noqa: PLC0415
         from air_executor.store.layout import Layout  # noqa: PLC0415
         from air_executor.wiring import runner_files, version  # noqa: PLC0415
 
@@ -86,7 +86,7 @@ class Bare:
         self.prefix = f"b{secrets.token_hex(4)}"
         flags = {"state_dir": layout.root, "name_prefix": self.prefix, "docker.network": "air-bench"}
         engine = Engine(120)
-        site = make_site(load(flags, env={}, cwd=folder), engine, version())
+        site = make_engine_config(load(flags, env={}, cwd=folder), engine, version())
         engine.ensure_network(site.settings.network)
         engine.close()
         os.makedirs(layout.bin)

@@ -24,12 +24,12 @@ from typing import Any
 from air_executor.backends.base import Launch, RunnerStatus
 from air_executor.backends.fake import FakeBackend, FakePlatform
 from air_executor.client import Client
-from air_executor.core import state as s
-from air_executor.core.names import Host, Slot
-from air_executor.core.spec import Job, parse_job
 from air_executor.core.submission import initial_state
 from air_executor.manager.loop import Manager
-from air_executor.manager.options import Options
+from air_executor.manager.options import ManagerOptions
+from air_executor.model import state as s
+from air_executor.model.job import Job, parse_job
+from air_executor.model.names import Host, Slot
 from air_executor.store import codec
 from air_executor.store.layout import Layout
 from benchmarks.table import Line, Row, percentile
@@ -126,7 +126,7 @@ def simulate(root: str, jobs: int, seconds: float) -> dict[str, Any]:
     unfinished = max(jobs // 10, 500)
     fill(client.layout, jobs - unfinished, unfinished)
     cluster = Cluster()
-    options = Options(version="benchmark", max_runners=AT_ONCE, runner_files={}, project=root, events=False)
+    options = ManagerOptions(version="benchmark", max_runners=AT_ONCE, runner_files={}, project=root, events=False)
     before = _memory()
     manager = Manager(client.layout, cluster, Host("here", "this-boot"), options)
     begun = time.monotonic()

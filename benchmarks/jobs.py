@@ -49,11 +49,11 @@ class Bare:
 
     def __init__(self, namespace: Namespace, tasks: int) -> None:
         from air_executor.backends.base import Launch  # noqa: PLC0415 - with what needs the client library
-        from air_executor.backends.container import hand_over  # noqa: PLC0415
+        from air_executor.backends.container.inside import hand_over  # noqa: PLC0415
+        from air_executor.backends.kubernetes.kubernetes_setup import make_cluster_config  # noqa: PLC0415
         from air_executor.backends.kubernetes.manifests import job_manifest  # noqa: PLC0415
-        from air_executor.backends.kubernetes.site import make_site  # noqa: PLC0415
-        from air_executor.core.names import Slot  # noqa: PLC0415
-        from air_executor.settings.model import load  # noqa: PLC0415
+        from air_executor.model.names import Slot  # noqa: PLC0415
+        from air_executor.settings.declarations import load  # noqa: PLC0415
         from air_executor.store.layout import Layout  # noqa: PLC0415
         from air_executor.wiring import runner_files, version  # noqa: PLC0415
 
@@ -69,7 +69,7 @@ class Bare:
             "AIR_KUBERNETES_CPU_REQUEST": "0.01",
             "AIR_KUBERNETES_MEMORY_REQUEST": "1Mi",
         }
-        site = make_site(load({}, env=env, cwd=folder), namespace.name, version())
+        site = make_cluster_config(load({}, env=env, cwd=folder), namespace.name, version())
         for name, content in runner_files().items():
             with open(f"{layout.bin}/{name}", "wb") as file:
                 file.write(content)

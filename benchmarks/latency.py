@@ -15,8 +15,8 @@ import time
 from collections.abc import Sequence
 from itertools import pairwise
 
-from air_executor.core.spec import Job
 from air_executor.core.submission import initial_state
+from air_executor.model.job import Job
 from benchmarks.place import Place, runner_script
 from benchmarks.table import Line, Row, percentile
 

@@ -20,8 +20,8 @@ from types import TracebackType
 from typing import Self
 
 from air_executor.client import Client
-from air_executor.core.spec import Job
-from air_executor.core.state import JobState
+from air_executor.model.job import Job
+from air_executor.model.state import JobState
 
 PATIENCE = 600.0
 """Seconds until a measurement that does not end is given up."""

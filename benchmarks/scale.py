@@ -9,7 +9,7 @@ import time
 from bisect import bisect_left
 from collections.abc import Sequence
 
-from air_executor.core.state import Done
+from air_executor.model.state import Done
 from benchmarks.place import PATIENCE, Place
 from benchmarks.table import Line, Row
 

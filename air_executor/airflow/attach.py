@@ -13,12 +13,12 @@ import time
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from air_executor.airflow.labels import Instance
-from air_executor.airflow.notes import Notes, Ref, notes_on
+from air_executor.airflow.labels import TaskInstanceLabels
+from air_executor.airflow.notes import JobRef, Notes, notes_on
 from air_executor.client import Client
-from air_executor.core.spec import Job
-from air_executor.core.state import CANCELLED, SUCCEEDED, JobState
 from air_executor.errors import AlreadyExistsError, NotFoundError
+from air_executor.model.job import Job
+from air_executor.model.state import CANCELLED, SUCCEEDED, JobState
 from air_executor.store.inbox import Request
 
 _IN_ENV = {"dag": "DAG_ID", "run": "DAG_RUN_ID", "task": "TASK_ID", "map-index": "MAP_INDEX"}
@@ -26,17 +26,17 @@ _IN_ENV = {"dag": "DAG_ID", "run": "DAG_RUN_ID", "task": "TASK_ID", "map-index":
 _TRY, _LIMIT, _UUID = "airflow-try", "airflow-max-tries", "airflow-ti"
 
 
-def stem_of(instance: Instance) -> str:
+def stem_of(instance: TaskInstanceLabels) -> str:
     """Return what the ids of all jobs of a task instance begin with."""
     return f"af-{hashlib.sha256(json.dumps(instance).encode()).hexdigest()[:24]}"
 
 
-def job_id(instance: Instance, generation: int) -> str:
+def job_id(instance: TaskInstanceLabels, generation: int) -> str:
     """Return the id of one generation of its jobs; always the same."""
     return f"{stem_of(instance)}-{generation}"
 
 
-class Try(NamedTuple):
+class TaskTry(NamedTuple):
     """One try of a task instance, as whoever executes it knows it."""
 
     number: int
@@ -45,7 +45,7 @@ class Try(NamedTuple):
     uuid: str
     """Airflow's name of this try; before 3.0, which has none, when it began."""
 
-    def is_same_as(self, other: Try) -> bool:
+    def is_same_as(self, other: TaskTry) -> bool:
         """Tell whether both are the same try, asked for again after a restart.
 
         Who clears a task gives it its next UUID at once and its next number a moment later. A triggerer that meets it
@@ -53,7 +53,7 @@ class Try(NamedTuple):
         """
         return (self.uuid, self.number) == (other.uuid, other.number)
 
-    def follows_clear(self, before: Try) -> bool:
+    def follows_clear(self, before: TaskTry) -> bool:
         """Tell whether somebody cleared the task since, or made its run anew: this try is no retry of that one."""
         if self.is_same_as(before):
             return False
@@ -67,14 +67,14 @@ class Try(NamedTuple):
         return {name: str(value) for name, value in kept.items() if value is not None}
 
 
-def submitted_by(state: JobState) -> Try:
+def submitted_by(state: JobState) -> TaskTry:
     """Return the try that submitted a job."""
     labels: Mapping[str, str] = state.spec.get("labels", {})
     limit = labels.get(_LIMIT)
-    return Try(int(labels.get(_TRY, "1")), None if limit is None else int(limit), labels.get(_UUID, ""))
+    return TaskTry(int(labels.get(_TRY, "1")), None if limit is None else int(limit), labels.get(_UUID, ""))
 
 
-class Taken(NamedTuple):
+class AttachedJob(NamedTuple):
     """The job of a try."""
 
     state: JobState
@@ -82,23 +82,23 @@ class Taken(NamedTuple):
     """It was there before."""
 
     @property
-    def ref(self) -> Ref:
+    def ref(self) -> JobRef:
         """Which job it is."""
         return ref_of(self.state)
 
 
-class Desk(NamedTuple):
+class JobAttacher(NamedTuple):
     """Where one try of a task instance gets its job."""
 
     client: Client
-    instance: Instance
-    now: Try
+    instance: TaskInstanceLabels
+    now: TaskTry
     durable: bool = True
     """Attach to what an earlier try left at work; otherwise that is cancelled first."""
     cancel_on_kill: bool = True
     """What was cleared is cancelled; otherwise it is attached to, as after the loss of a worker."""
 
-    def take(self, job: Job) -> Taken | None:
+    def take(self, job: Job) -> AttachedJob | None:
         """Return the job of this try, or None while one of an earlier try has yet to end: ask again.
 
         One that is at work is attached to. One that has ended is handed over to the try that asked for it, however it
@@ -115,11 +115,11 @@ class Desk(NamedTuple):
                 state = self.client.status(name)
             except NotFoundError:
                 try:
-                    return Taken(self.client.submit(self._mine(job, name)), attached=False)
+                    return AttachedJob(self.client.submit(self._mine(job, name)), attached=False)
                 except AlreadyExistsError:  # another one was faster: look what it submitted
                     continue
             if self._is_mine(state):
-                return Taken(state, attached=True)
+                return AttachedJob(state, attached=True)
             if not state.ended:
                 return None
             generation += 1
@@ -175,7 +175,7 @@ class Desk(NamedTuple):
         notes_on(self.client, ref_of(state)).write("delivered", list(self.now))
 
 
-def abandon(client: Client, job: Ref) -> None:
+def abandon(client: Client, job: JobRef) -> None:
     """Cancel a job for good: no try attaches to it any more, even while no manager is there to stop it.
 
     Raises:
@@ -185,10 +185,10 @@ def abandon(client: Client, job: Ref) -> None:
     notes_on(client, job).write("abandoned", value=True)
 
 
-def ref_of(state: JobState) -> Ref:
+def ref_of(state: JobState) -> JobRef:
     """Return which job this is the state of."""
-    return Ref(state.id, state.uid)
+    return JobRef(state.id, state.uid)
 
 
-def _as_try(found: Any) -> Try | None:
-    return Try(*found) if isinstance(found, list) and len(found) == len(Try._fields) else None
+def _as_try(found: Any) -> TaskTry | None:
+    return TaskTry(*found) if isinstance(found, list) and len(found) == len(TaskTry._fields) else None

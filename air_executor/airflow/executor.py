@@ -17,12 +17,12 @@ from typing import Any, ClassVar
 
 from airflow.executors.base_executor import BaseExecutor
 
-from air_executor.airflow.labels import Instance, printable
-from air_executor.airflow.launch import LOG_LABEL, Launcher, Settings, Workload, job_id
-from air_executor.airflow.place import Place
+from air_executor.airflow.job_launcher import LOG_LABEL, Launcher, LaunchSettings, Workload, job_id
+from air_executor.airflow.job_target import JobTarget
+from air_executor.airflow.labels import TaskInstanceLabels, printable
 from air_executor.client import Client
-from air_executor.core.state import JobState
 from air_executor.errors import AirExecutorError, BadInputError, NotFoundError
+from air_executor.model.state import JobState
 from air_executor.settings import locate_state_dir
 
 SECTION = "air_executor"
@@ -65,7 +65,7 @@ class AirExecutor(BaseExecutor):
         if not isinstance(options, dict):
             msg = f"[{SECTION}] task: must be a JSON object, got {options!r}"
             raise BadInputError(msg)
-        settings = Settings(
+        settings = LaunchSettings(
             options=options,
             python=self.conf.get(SECTION, "python", fallback=None) or None,
             fork_server_idle=self.conf.getint(SECTION, "fork_server_idle", fallback=600),
@@ -82,7 +82,7 @@ class AirExecutor(BaseExecutor):
         client = self._launcher.client
         client.jobs.prepare()
         self._launcher.sweep(older_than=self._token_seconds)
-        well, said = Place(client.layout.root).check()
+        well, said = JobTarget(client.layout.root).check()
         if not well:
             self.log.warning("%s", said)
 
@@ -236,7 +236,7 @@ def _as_ours(workload: Any) -> Workload:
         msg = f"executor_config: {SECTION} must be a mapping, got {options!r}"
         raise BadInputError(msg)
     labels = {
-        **Instance(ti.dag_id, ti.run_id, ti.task_id, ti.map_index).labels(),
+        **TaskInstanceLabels(ti.dag_id, ti.run_id, ti.task_id, ti.map_index).labels(),
         "airflow-try": str(ti.try_number),
         **({LOG_LABEL: log_path} if log_path and printable(log_path) == log_path else {}),
     }

@@ -13,7 +13,7 @@ from typing import Any
 from airflow.providers.common.compat.sdk import AirflowNotFoundException, BaseHook
 
 from air_executor import settings
-from air_executor.airflow.place import Place, own_place
+from air_executor.airflow.job_target import JobTarget, own_place
 from air_executor.client import Client
 from air_executor.errors import AirExecutorError, BadInputError
 
@@ -50,7 +50,7 @@ class AirExecutorHook(BaseHook):
         }
 
     @cached_property
-    def place(self) -> Place:
+    def place(self) -> JobTarget:
         """Where jobs go.
 
         Raises:
@@ -73,7 +73,7 @@ class AirExecutorHook(BaseHook):
         if connection.host:
             port = f":{connection.port}" if connection.port else ""
             page = f"{connection.schema or 'http'}://{connection.host}{port}/"
-        return Place(
+        return JobTarget(
             state_dir=os.path.abspath(self._state_dir or extra.get("state_dir") or settings.locate_state_dir(None)[0]),
             queue=extra.get("queue"),
             backend=extra.get("backend"),

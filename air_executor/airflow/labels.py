@@ -10,7 +10,7 @@ from typing import NamedTuple
 _LONGEST = 256
 
 
-class Instance(NamedTuple):
+class TaskInstanceLabels(NamedTuple):
     """One task instance of Airflow."""
 
     dag: str

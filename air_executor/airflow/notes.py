@@ -23,7 +23,7 @@ _WIDTH = 32
 """Bytes of a line of the file of positions; divides a disk's page, so that none is ever half written."""
 
 
-class Ref(NamedTuple):
+class JobRef(NamedTuple):
     """Which job is meant, and no other that has the same name later."""
 
     id: str
@@ -63,7 +63,7 @@ class Notes:
         files.replace(self._layout.note(self._about, name), f"{json.dumps(value)}\n".encode(), self._layout.tmp)
 
     @contextmanager
-    def shown(self) -> Iterator[Shown]:
+    def shown(self) -> Iterator[ShownLogs]:
         """Hold what was shown of the job's logs; nobody else shows any meanwhile.
 
         Raises:
@@ -77,12 +77,12 @@ class Notes:
             files.fail("open", path, error)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX)
-            yield Shown(fd, path)
+            yield ShownLogs(fd, path)
         finally:
             os.close(fd)
 
 
-def notes_on(client: Client, job: Ref) -> Notes:
+def notes_on(client: Client, job: JobRef) -> Notes:
     """Return the notes on one job."""
     return Notes(client, f"{job.id}-{job.uid}")
 
@@ -96,7 +96,7 @@ class Position(NamedTuple):
     """Of that, what Airflow has had the time to write, so that it is not lost with the process that handed it over."""
 
 
-class Shown:
+class ShownLogs:
     """How far each run's log was shown: line n of the file is that of run n."""
 
     def __init__(self, fd: int, path: str) -> None:

@@ -16,18 +16,18 @@ from airflow.providers.common.compat.sdk import AirflowException, AirflowFailExc
 from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_3_PLUS
 from airflow.triggers.base import StartTriggerArgs
 
-from air_executor.airflow.attach import Desk, Taken, Try
-from air_executor.airflow.follow import OUTCOME_KEY, Follower, announce, bill_of, find, outcome, what_failed
-from air_executor.airflow.given import Given
+from air_executor.airflow.attach import AttachedJob, JobAttacher, TaskTry
 from air_executor.airflow.hooks import AirExecutorHook
-from air_executor.airflow.labels import Instance
+from air_executor.airflow.job_follower import OUTCOME_KEY, JobFollower, announce, bill_of, find, outcome, what_failed
+from air_executor.airflow.job_source import JobSource
+from air_executor.airflow.job_target import JobTarget
+from air_executor.airflow.labels import TaskInstanceLabels
 from air_executor.airflow.links import LINK_KEY, AirExecutorJobLink
-from air_executor.airflow.notes import Ref
-from air_executor.airflow.place import Place
+from air_executor.airflow.notes import JobRef
 from air_executor.airflow.triggers import AirExecutorStartTrigger, AirExecutorTrigger
 from air_executor.client import Client
-from air_executor.core.state import SUCCEEDED, JobState
 from air_executor.errors import AirExecutorError, BadInputError
+from air_executor.model.state import SUCCEEDED, JobState
 from air_executor.store.files import random_hex
 
 
@@ -104,7 +104,7 @@ class AirExecutorOperator(BaseOperator):
         self.poll_interval = poll_interval
         self.outcome: dict[str, Any] | None = None
         self.page: str | None = None
-        self._desk: Desk | None = None
+        self._desk: JobAttacher | None = None
         self._killed = False
         if start_from_trigger and AIRFLOW_V_3_3_PLUS:
             self._start_from_trigger()
@@ -130,8 +130,8 @@ class AirExecutorOperator(BaseOperator):
         )
         self.start_from_trigger = True
 
-    def _given(self) -> Given:
-        return Given(self.job, self.job_file, self.command, self.task_options)
+    def _given(self) -> JobSource:
+        return JobSource(self.job, self.job_file, self.command, self.task_options)
 
     def execute(self, context: Mapping[str, Any]) -> Any:
         """Get the job of this try and see it through, here or in the triggerer."""
@@ -169,7 +169,7 @@ class AirExecutorOperator(BaseOperator):
             place = AirExecutorHook(self.air_executor_conn_id, self.state_dir).place
             desk = self._desk_of(context, place)
             self.page = place.page_of(event["job"])
-            job = Ref(event["job"], event["uid"])
+            job = JobRef(event["job"], event["uid"])
             self._follow(desk.client, job, math.inf)  # the lines since the trigger looked last
             state = find(desk.client, job)
         except AirExecutorError as error:
@@ -183,19 +183,19 @@ class AirExecutorOperator(BaseOperator):
             self.log.info("Cancelling the job")
             self._desk.abandon_mine()
 
-    def _desk_of(self, context: Mapping[str, Any], place: Place) -> Desk:
+    def _desk_of(self, context: Mapping[str, Any], place: JobTarget) -> JobAttacher:
         ti = context["ti"]
         # Airflow 2 has no name for a try, and `airflow dags test` there not even its start: then no two are the same.
         uuid = getattr(ti, "id", None) or ti.start_date or random_hex(8)
-        return Desk(
+        return JobAttacher(
             client=place.client(),
-            instance=Instance(ti.dag_id, ti.run_id, ti.task_id, ti.map_index),
-            now=Try(ti.try_number, ti.max_tries, str(uuid)),
+            instance=TaskInstanceLabels(ti.dag_id, ti.run_id, ti.task_id, ti.map_index),
+            now=TaskTry(ti.try_number, ti.max_tries, str(uuid)),
             durable=self.durable,
             cancel_on_kill=self.cancel_on_kill,
         )
 
-    def _take(self, desk: Desk, place: Place) -> Taken:
+    def _take(self, desk: JobAttacher, place: JobTarget) -> AttachedJob:
         job = self._given().read(f"task {self.task_id}", self.job_queue or place.queue)
         said = False
         while (taken := desk.take(job)) is None:
@@ -207,16 +207,16 @@ class AirExecutorOperator(BaseOperator):
             desk.abandon_mine()
         return taken
 
-    def _follow(self, client: Client, job: Ref, seconds: float) -> JobState | None:
+    def _follow(self, client: Client, job: JobRef, seconds: float) -> JobState | None:
         """Show what a job prints until it has ended, and return it, or None if it has not by then."""
-        follower = Follower(client, job, lambda line: self.log.info("%s", line), self.poll_interval)
+        follower = JobFollower(client, job, lambda line: self.log.info("%s", line), self.poll_interval)
         until = time.monotonic() + seconds
         while not isinstance(step := follower.step(), JobState) and time.monotonic() < until:
             time.sleep(step)
         follower.settle()
         return step if isinstance(step, JobState) else None
 
-    def _finish(self, context: Mapping[str, Any], desk: Desk, state: JobState) -> Any:
+    def _finish(self, context: Mapping[str, Any], desk: JobAttacher, state: JobState) -> Any:
         self.log.info("%s", bill_of(state))
         self.outcome = outcome(state, self.page)
         context["ti"].xcom_push(key=OUTCOME_KEY, value=self.outcome)

@@ -14,13 +14,13 @@ from airflow.providers.common.compat.sdk import (
     PokeReturnValue,
 )
 
-from air_executor.airflow.follow import bill_of, what_failed
 from air_executor.airflow.hooks import AirExecutorHook
+from air_executor.airflow.job_follower import bill_of, what_failed
 from air_executor.airflow.operators import time_left
 from air_executor.airflow.triggers import AirExecutorJobTrigger
-from air_executor.core.names import check_id
-from air_executor.core.state import SUCCEEDED, JobState
 from air_executor.errors import AirExecutorError, BadInputError, NotFoundError
+from air_executor.model.names import check_id
+from air_executor.model.state import SUCCEEDED, JobState
 
 
 class AirExecutorJobSensor(BaseSensorOperator):

@@ -16,18 +16,18 @@ from airflow.providers.common.compat.sdk import XCom
 from airflow.triggers.base import BaseTrigger, TaskFailedEvent, TaskSuccessEvent, TriggerEvent
 from asgiref.sync import sync_to_async
 
-from air_executor.airflow.attach import Desk, Taken, Try, abandon
-from air_executor.airflow.follow import OUTCOME_KEY, Follower, announce, bill_of, find, outcome, what_failed
-from air_executor.airflow.given import Given
-from air_executor.airflow.handover import BLIND, all_read, room
+from air_executor.airflow.attach import AttachedJob, JobAttacher, TaskTry, abandon
 from air_executor.airflow.hooks import AirExecutorHook
-from air_executor.airflow.labels import Instance
+from air_executor.airflow.job_follower import OUTCOME_KEY, JobFollower, announce, bill_of, find, outcome, what_failed
+from air_executor.airflow.job_source import JobSource
+from air_executor.airflow.job_target import JobTarget
+from air_executor.airflow.labels import TaskInstanceLabels
 from air_executor.airflow.links import LINK_KEY
-from air_executor.airflow.notes import Ref
-from air_executor.airflow.place import Place
+from air_executor.airflow.log_drain import BLIND, all_read, room
+from air_executor.airflow.notes import JobRef
 from air_executor.client import Client
-from air_executor.core.state import SUCCEEDED, JobState
 from air_executor.errors import AirExecutorError, NotFoundError
+from air_executor.model.state import SUCCEEDED, JobState
 
 SETTLE = 5.0
 """Seconds that a trigger waits at least before it resumes a task. Airflow's scheduler fails a resumed task as lost if
@@ -66,7 +66,7 @@ class AirExecutorTrigger(BaseTrigger):
         settled = asyncio.create_task(asyncio.sleep(SETTLE))
         event = {"job": self.job, "uid": self.uid}
         try:
-            await see_through(self, client, Ref(self.job, self.uid), self.poll_interval, goes_on=True)
+            await see_through(self, client, JobRef(self.job, self.uid), self.poll_interval, goes_on=True)
         except AirExecutorError as error:
             event["error"] = str(error)
         await settled
@@ -75,7 +75,7 @@ class AirExecutorTrigger(BaseTrigger):
     async def on_kill(self) -> None:
         """Cancel the job: a person cleared or marked the task."""
         if self.cancel_on_kill:
-            await asyncio.to_thread(_abandon, Client(self.state_dir), Ref(self.job, self.uid))
+            await asyncio.to_thread(_abandon, Client(self.state_dir), JobRef(self.job, self.uid))
 
 
 class AirExecutorStartTrigger(BaseTrigger):
@@ -107,16 +107,23 @@ class AirExecutorStartTrigger(BaseTrigger):
         self.job_queue = job_queue
         self.poll_interval = poll_interval
         self.cancel_on_kill = cancel_on_kill
-        self._taking: asyncio.Task[tuple[Place, Desk, Taken]] | None = None
+        self._taking: asyncio.Task[tuple[JobTarget, JobAttacher, AttachedJob]] | None = None
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Return what a triggerer needs to make this again."""
-        names = (*Given._fields, "air_executor_conn_id", "state_dir", "job_queue", "poll_interval", "cancel_on_kill")
+        names = (
+            *JobSource._fields,
+            "air_executor_conn_id",
+            "state_dir",
+            "job_queue",
+            "poll_interval",
+            "cancel_on_kill",
+        )
         return f"{__name__}.{type(self).__name__}", {name: getattr(self, name) for name in names}
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Get the job of this try, wait for its end, and end the task."""
-        given = Given(self.job, self.job_file, self.command, self.task_options)
+        given = JobSource(self.job, self.job_file, self.command, self.task_options)
         try:
             self._taking = asyncio.create_task(self._take(given))
             place, desk, taken = await asyncio.shield(self._taking)
@@ -145,13 +152,13 @@ class AirExecutorStartTrigger(BaseTrigger):
             _, desk, taken = await self._taking  # even if we were cancelled, it may just be submitting
             await asyncio.to_thread(_abandon, desk.client, taken.ref)
 
-    async def _take(self, given: Given) -> tuple[Place, Desk, Taken]:
+    async def _take(self, given: JobSource) -> tuple[JobTarget, JobAttacher, AttachedJob]:
         ti: Any = self.task_instance
         hook = AirExecutorHook(self.air_executor_conn_id, self.state_dir)
         place = await sync_to_async(lambda: hook.place)()
-        instance = Instance(ti.dag_id, ti.run_id, ti.task_id, ti.map_index)
-        now = Try(ti.try_number, None, str(ti.id))
-        desk = Desk(place.client(), instance, now, cancel_on_kill=self.cancel_on_kill)
+        instance = TaskInstanceLabels(ti.dag_id, ti.run_id, ti.task_id, ti.map_index)
+        now = TaskTry(ti.try_number, None, str(ti.id))
+        desk = JobAttacher(place.client(), instance, now, cancel_on_kill=self.cancel_on_kill)
         job = await asyncio.to_thread(given.read, f"task {ti.task_id}", self.job_queue or place.queue)
         while (taken := await asyncio.to_thread(desk.take, job)) is None:  # noqa: ASYNC110 - a volume signals nothing
             await asyncio.sleep(self.poll_interval)
@@ -194,13 +201,13 @@ class AirExecutorJobTrigger(BaseTrigger):
 
 
 async def see_through(
-    trigger: BaseTrigger, client: Client, job: Ref, poll_interval: float, *, goes_on: bool = False
+    trigger: BaseTrigger, client: Client, job: JobRef, poll_interval: float, *, goes_on: bool = False
 ) -> JobState:
     """Show what a job prints in the task's log until it has ended, and return it; at the task's timeout cancel it.
 
     With `goes_on` a worker looks at the log afterwards, and must not show again what Airflow has yet to write.
     """
-    follower = Follower(client, job, lambda line: trigger.log.info("%s", line), poll_interval)
+    follower = JobFollower(client, job, lambda line: trigger.log.info("%s", line), poll_interval)
     until: datetime | None = getattr(trigger, "timeout_after", None)
     try:
         while not isinstance(step := await asyncio.to_thread(follower.step), JobState):
@@ -230,7 +237,7 @@ def _has_ended(client: Client, job: str) -> bool:
         return False
 
 
-def _abandon(client: Client, job: Ref) -> None:
+def _abandon(client: Client, job: JobRef) -> None:
     if not find(client, job).ended:
         abandon(client, job)
 

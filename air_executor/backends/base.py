@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from air_executor.core.names import Slot
+from air_executor.model.names import Slot
 
 Requested = Callable[[str, str], None]
 """Is told of each request to a platform: what was asked, and the status of the answer, `none` without one."""

@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from air_executor.backends.base import Launch, RunnerStatus
-from air_executor.core.names import Slot
 from air_executor.errors import BackendUnavailableError, DuplicateRunnerError, SpawnRejectedError
+from air_executor.model.names import Slot
 
 
 class Fault(enum.Enum):

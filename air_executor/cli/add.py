@@ -6,9 +6,9 @@ from typing import Annotated
 
 import typer
 
-from air_executor.cli import jobinput
-from air_executor.cli.requests import tell
+from air_executor.cli import job_input
 from air_executor.cli.session import session_of
+from air_executor.cli.verbs import tell
 
 
 def add(
@@ -32,16 +32,16 @@ def add(
         ),
     ] = None,
     priority: Annotated[int | None, typer.Option(help="Tasks with a higher one start first.")] = None,
-    env: jobinput.Env = None,
-    timeout: jobinput.Timeout = None,
-    retries: jobinput.Retries = None,
-    retry_delay: jobinput.RetryDelay = None,
-    delay: jobinput.Delay = None,
-    workdir: jobinput.Workdir = None,
+    env: job_input.Env = None,
+    timeout: job_input.Timeout = None,
+    retries: job_input.Retries = None,
+    retry_delay: job_input.RetryDelay = None,
+    delay: job_input.Delay = None,
+    workdir: job_input.Workdir = None,
 ) -> None:
     """Queue another task in a job; an ended job is reopened."""
     session = session_of(ctx)
-    tasks = jobinput.read_tasks(
+    tasks = job_input.read_tasks(
         words,
         {
             "id": task,

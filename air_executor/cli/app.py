@@ -24,22 +24,22 @@ PROGRAM = "air-executor"
 
 COMMANDS = {
     "run": "run:run",
-    "manager": "manager:manager",
+    "manager": "manage:manager",
     "submit": "submit:submit",
     "add": "add:add",
     "status": "status:status",
     "wait": "wait:wait",
     "logs": "logs:logs",
     "explain": "explain:explain",
-    "cancel": "requests:cancel",
-    "pause": "requests:pause",
-    "resume": "requests:resume",
-    "retry": "requests:retry",
+    "cancel": "verbs:cancel",
+    "pause": "verbs:pause",
+    "resume": "verbs:resume",
+    "retry": "verbs:retry",
     "report": "report:report",
     "prune": "prune:prune",
     "doctor": "doctor:doctor",
     "schema": "schema:schema",
-    "confirm-gone": "requests:confirm_gone",
+    "confirm-gone": "verbs:confirm_gone",
     "completion": "completion:completion",
 }
 """Where each command lives: module in this package, function in it."""
@@ -228,7 +228,7 @@ def _reader_left() -> int:
 
 
 def _complain(message: str) -> None:
-    from air_executor.core.plaintext import clean  # noqa: PLC0415 - only for errors
+    from air_executor.model.plain_text import clean  # noqa: PLC0415 - only for errors
 
     lines = "\n  ".join(
         clean(line) for line in message.split("\n  ")

@@ -13,7 +13,7 @@ import typer
 from air_executor.cli.session import session_of
 from air_executor.cli.terminal import console, print_json, styled
 from air_executor.core.finding import BAD, FINE, WARN, Finding
-from air_executor.store.presence import look
+from air_executor.store.presence import read_presence
 from air_executor.store.probe import probe
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ def _system() -> Iterator[Finding]:
 
 def _state(client: Client) -> Iterator[Finding]:
     layout = client.layout
-    manager = look(layout)
+    manager = read_presence(layout)
     if manager.running:
         yield Finding("manager", FINE, f"running: {manager.who}")
     elif manager.running is None:

@@ -9,10 +9,10 @@ import typer
 
 from air_executor.cli.session import session_of
 from air_executor.cli.terminal import print_json, say
-from air_executor.core.explain import Around, explain_job, explain_task
-from air_executor.core.state import RUNNING, JobState
+from air_executor.core.explanation import ExplainContext, explain_job, explain_task
 from air_executor.errors import NotFoundError
-from air_executor.store.presence import look
+from air_executor.model.state import RUNNING, JobState
+from air_executor.store.presence import read_presence
 
 if TYPE_CHECKING:
     from air_executor.client import Client
@@ -49,16 +49,16 @@ def explain(
         say(text)
 
 
-def _around(client: Client, settings: Settings, state: JobState) -> Around:
+def _around(client: Client, settings: Settings, state: JobState) -> ExplainContext:
     if state.ended:
-        return Around(time.time())
+        return ExplainContext(time.time())
     running: dict[str, int] = {}
     for other in client.all():
         if isinstance(other, JobState) and not other.ended:
             count = sum(task.phase == RUNNING for task in other.tasks.values())
             running[other.queue] = running.get(other.queue, 0) + count
-    manager = look(client.layout)
-    return Around(
+    manager = read_presence(client.layout)
+    return ExplainContext(
         backend=manager.backend if manager.running is not False else settings.backend,
         host=manager.record.get("host") if manager.running is not False else None,
         backend_problem=manager.backend_problem,

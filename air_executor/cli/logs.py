@@ -11,13 +11,13 @@ import typer
 
 from air_executor.cli.session import session_of
 from air_executor.cli.terminal import note
-from air_executor.core.plaintext import clean_log
 from air_executor.errors import NotFoundError
-from air_executor.store.logs import open_log
+from air_executor.model.plain_text import clean_log
+from air_executor.store.run_logs import open_log
 
 if TYPE_CHECKING:
     from air_executor.client import Client
-    from air_executor.core.state import JobState, TaskState
+    from air_executor.model.state import JobState, TaskState
 
 CHUNK = 1 << 16
 LOOK_EVERY = 0.1
@@ -142,7 +142,7 @@ class Printer:
 
 
 def _seqs(task: TaskState) -> list[int]:
-    from air_executor.core.state import Running  # noqa: PLC0415
+    from air_executor.model.state import Running  # noqa: PLC0415
 
     seqs = [attempt.seq for attempt in task.attempts]
     return [*seqs, task.status.seq] if isinstance(task.status, Running) else seqs

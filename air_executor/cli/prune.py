@@ -34,7 +34,7 @@ def prune(
 
     Spares jobs that an unfinished one waits for, and those something of which still runs.
     """
-    from air_executor.core.times import parse_duration  # noqa: PLC0415
+    from air_executor.model.times import parse_duration  # noqa: PLC0415
     from air_executor.store.layout import Layout  # noqa: PLC0415
     from air_executor.store.retention import SPARED, Retention  # noqa: PLC0415
     from air_executor.wiring import make_backend, this_host  # noqa: PLC0415
@@ -67,7 +67,7 @@ def prune(
 
 def _lock(backend: Backend) -> LockSlots:
     """Return how a job's slots are held: where they are no locks, by looking whether one has a runner."""
-    from air_executor.backends.local import LocalBackend  # noqa: PLC0415
+    from air_executor.backends.local.local_backend import LocalBackend  # noqa: PLC0415
 
     if isinstance(backend, LocalBackend):
         return backend.lock_slots

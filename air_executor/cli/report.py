@@ -12,20 +12,20 @@ import typer
 
 from air_executor.cli.session import session_of
 from air_executor.cli.terminal import console, note, print_json, say, styled
-from air_executor.core.bill import Bill, money
-from air_executor.core.plaintext import clean
-from air_executor.core.sizes import format_memory
-from air_executor.core.state import JobState
-from air_executor.core.times import format_duration, from_text, parse_duration, to_text
+from air_executor.core.job_cost import CostSums, money
 from air_executor.errors import BadInputError
+from air_executor.model.plain_text import clean
+from air_executor.model.sizes import format_memory
+from air_executor.model.state import JobState
+from air_executor.model.times import format_duration, from_text, parse_duration, to_text
 
 if TYPE_CHECKING:
     from rich.table import Table
 
     from air_executor.client import Client
     from air_executor.core.advice import Advice
-    from air_executor.core.pool import Pool
-    from air_executor.core.reckoning import Reckoning
+    from air_executor.core.always_on import AlwaysOnPool
+    from air_executor.core.cost_report import CostReport
 
 WIDE = 100
 """Columns from which on idle is shown by stage."""
@@ -54,9 +54,9 @@ def report(  # noqa: PLR0917 - a command has its options as arguments
     that were, and it gets the benefit of every doubt: no starts, no faults, no limits, nothing but the work's seconds.
     """
     session = session_of(ctx)
-    from air_executor.cli import reckoning  # noqa: PLC0415 - only this command needs it
+    from air_executor.cli import cost_tables  # noqa: PLC0415 - only this command needs it
+    from air_executor.core.cost_report import reckon  # noqa: PLC0415
     from air_executor.core.ledger import read  # noqa: PLC0415
-    from air_executor.core.reckoning import reckon  # noqa: PLC0415
 
     now = time.time()
     start = None if since is None else _since(since, now)
@@ -68,10 +68,10 @@ def report(  # noqa: PLR0917 - a command has its options as arguments
     unreadable: list[tuple[str, str]] = []
     found = reckon(read(_jobs(session.client(), job or [], unreadable)), now, by=by, since=start, pool=pool)
     if session.json:
-        print_json(reckoning.as_record(found, unreadable))
+        print_json(cost_tables.as_record(found, unreadable))
         return
     if as_csv:
-        sys.stdout.write("".join(f"{clean(line)}\n" for line in reckoning.as_csv(found).splitlines()))
+        sys.stdout.write("".join(f"{clean(line)}\n" for line in cost_tables.as_csv(found).splitlines()))
     else:
         _print(found)
     for name, problem in unreadable:
@@ -101,7 +101,7 @@ def _jobs(client: Client, names: list[str], unreadable: list[tuple[str, str]]) -
             unreadable.append(found)
 
 
-def _print(found: Reckoning) -> None:
+def _print(found: CostReport) -> None:
     if found.groups:
         console().print(_table(found))
     else:
@@ -133,7 +133,7 @@ def _print_lines(lines: list[str]) -> None:
         console().print(styled(line))
 
 
-def _table(found: Reckoning) -> Table:
+def _table(found: CostReport) -> Table:
     from rich.table import Table  # noqa: PLC0415
 
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
@@ -151,7 +151,7 @@ def _table(found: Reckoning) -> Table:
     return table
 
 
-def _cells(one: Bill, currency: str | None, *, wide: bool) -> list[str]:
+def _cells(one: CostSums, currency: str | None, *, wide: bool) -> list[str]:
     idle = [one.start_seconds, one.finish_seconds] if wide else [one.idle_seconds]
     cells = [str(one.runs), *map(_seconds, (one.runner_seconds, one.work_seconds, *idle))]
     cells.append("" if one.efficiency is None else f"{one.efficiency:.1%}")
@@ -162,7 +162,7 @@ def _cells(one: Bill, currency: str | None, *, wide: bool) -> list[str]:
     return cells
 
 
-def _comparison(found: Reckoning, pool: Pool) -> Table:
+def _comparison(found: CostReport, pool: AlwaysOnPool) -> Table:
     from rich.table import Table  # noqa: PLC0415
 
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
@@ -185,7 +185,7 @@ def _comparison(found: Reckoning, pool: Pool) -> Table:
     return table
 
 
-def _basis(found: Reckoning, pool: Pool) -> list[str]:
+def _basis(found: CostReport, pool: AlwaysOnPool) -> list[str]:
     kind = "first ready to last gone"
     if found.since is not None or found.open_runs:
         kind = "as asked for" if pool.start == found.since else "first ready until now"
@@ -200,7 +200,7 @@ def _basis(found: Reckoning, pool: Pool) -> list[str]:
     return lines
 
 
-def _cost_name(found: Reckoning) -> str:
+def _cost_name(found: CostReport) -> str:
     return f"cost {found.currency or ''}".rstrip()
 
 
@@ -213,7 +213,7 @@ def _advice(one: Advice) -> str:
     return f"{text}: {show(one.enough)} would do"
 
 
-def _remarks(found: Reckoning) -> list[str]:
+def _remarks(found: CostReport) -> list[str]:
     total, lines = found.total, []
     if found.currency is not None and total.unpriced:
         lines.append(f"{_count(total.unpriced, 'run')} had no price, so the comparison is one of seconds alone")

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from air_executor.cli import jobinput
-from air_executor.cli.follow import Follower
+from air_executor.cli import job_input
+from air_executor.cli.live_view import LiveView
 from air_executor.cli.session import Session, session_of
 from air_executor.cli.terminal import note, print_json
 from air_executor.errors import CorruptFileError, ManagerHeldError, NotFoundError
@@ -20,10 +20,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from air_executor.client import Client
-    from air_executor.core.events import Event
-    from air_executor.core.state import JobState
-    from air_executor.core.transitions import Job
+    from air_executor.core.transitions import LiveJob
     from air_executor.manager.loop import Manager
+    from air_executor.model.events import Event
+    from air_executor.model.state import JobState
     from air_executor.settings import Settings
     from air_executor.store.presence import Presence
 
@@ -41,19 +41,19 @@ def run(
     words: Annotated[
         list[str],
         typer.Argument(
-            metavar="FILE | ID -- COMMAND… | JOB", help=f"{jobinput.WORDS_HELP} Or a job that is there, to go on with."
+            metavar="FILE | ID -- COMMAND… | JOB", help=f"{job_input.WORDS_HELP} Or a job that is there, to go on with."
         ),
     ],
-    max_runners: jobinput.MaxRunners = None,
-    queue: jobinput.Queue = None,
-    priority: jobinput.Priority = None,
-    after: jobinput.After = None,
-    env: jobinput.Env = None,
-    timeout: jobinput.Timeout = None,
-    retries: jobinput.Retries = None,
-    retry_delay: jobinput.RetryDelay = None,
-    delay: jobinput.Delay = None,
-    workdir: jobinput.Workdir = None,
+    max_runners: job_input.MaxRunners = None,
+    queue: job_input.Queue = None,
+    priority: job_input.Priority = None,
+    after: job_input.After = None,
+    env: job_input.Env = None,
+    timeout: job_input.Timeout = None,
+    retries: job_input.Retries = None,
+    retry_delay: job_input.RetryDelay = None,
+    delay: job_input.Delay = None,
+    workdir: job_input.Workdir = None,
     backend: Annotated[str | None, typer.Option(help="Where runners run.")] = None,
 ) -> None:
     """Submit a job, see it through, and print its bill. Exits with 0 if it succeeded, else with 1.
@@ -70,10 +70,10 @@ def run(
         check_backend(settings)  # that manager will do the work, with its own platform
     else:
         reach_backend(settings)
-    if len(words) == 1 and not jobinput.is_file(words) and _exists(client, words[0]):
+    if len(words) == 1 and not job_input.is_file(words) and _exists(client, words[0]):
         state = _go_on(client, words[0])
     else:
-        job = jobinput.read_job(
+        job = job_input.read_job(
             words,
             {"max_runners": max_runners, "queue": queue, "priority": priority, "after": after},
             {
@@ -85,9 +85,9 @@ def run(
                 "workdir": workdir,
             },
         )
-        jobinput.warn_of(job)
+        job_input.warn_of(job)
         state = client.submit(job)
-    code = _Run(session, settings, client, state).see_through()
+    code = _RunCommand(session, settings, client, state).see_through()
     raise typer.Exit(code)
 
 
@@ -108,7 +108,7 @@ def _go_on(client: Client, job: str) -> JobState:
     return state
 
 
-class _Run:
+class _RunCommand:
     """One job on its way."""
 
     def __init__(self, session: Session, settings: Settings, client: Client, state: JobState) -> None:
@@ -120,7 +120,7 @@ class _Run:
         self._manager: Manager | None = None
         self._interrupted = 0
         self._terminated = False
-        self._follower = Follower(quiet=session.json)
+        self._follower = LiveView(quiet=session.json)
 
     def see_through(self) -> int:
         """Bring the job to its end, show the end, and return the exit code."""
@@ -132,7 +132,7 @@ class _Run:
             self._work()
         jobs = self._states()
         if self._session.json:
-            from air_executor.cli.records import job_record  # noqa: PLC0415
+            from air_executor.cli.json_output import job_record  # noqa: PLC0415
 
             print_json(job_record(jobs[0]))
         else:
@@ -178,7 +178,7 @@ class _Run:
         if self._interrupted and told:
             self._pause_by_request()
 
-    def _on_event(self, job: Job, _: Event) -> None:
+    def _on_event(self, job: LiveJob, _: Event) -> None:
         if job.state.ended and self._manager is not None:
             self._manager.wakeups.wake()  # so that the end is seen now, and not when the manager next looks up
 
@@ -265,9 +265,9 @@ class _Run:
 
 
 def _presence(client: Client) -> Presence:
-    from air_executor.store.presence import look  # noqa: PLC0415
+    from air_executor.store.presence import read_presence  # noqa: PLC0415
 
-    return look(client.layout)
+    return read_presence(client.layout)
 
 
 @contextlib.contextmanager

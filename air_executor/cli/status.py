@@ -9,7 +9,7 @@ import typer
 
 from air_executor.cli.session import session_of
 from air_executor.cli.terminal import console, print_json
-from air_executor.store.presence import look
+from air_executor.store.presence import read_presence
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -39,13 +39,13 @@ def status(
 
 
 def _data(client: Client, job: str | None) -> object:
-    from air_executor.cli.records import job_line, job_record  # noqa: PLC0415
-    from air_executor.core.state import JobState  # noqa: PLC0415
+    from air_executor.cli.json_output import job_line, job_record  # noqa: PLC0415
+    from air_executor.model.state import JobState  # noqa: PLC0415
 
     if job is not None:
         return job_record(client.status(job))
     found = list(client.all())
-    manager = look(client.layout)
+    manager = read_presence(client.layout)
     return {
         "manager": {"running": manager.running, **manager.record},
         "jobs": [job_line(state) for state in found if isinstance(state, JobState)],
@@ -54,12 +54,12 @@ def _data(client: Client, job: str | None) -> object:
 
 
 def _page(client: Client, job: str | None, *, everything: bool) -> RenderableType:
-    from air_executor.cli.pages import job_page, jobs_page  # noqa: PLC0415
+    from air_executor.cli.status_tables import job_page, jobs_page  # noqa: PLC0415
 
     if job is None:
-        return jobs_page(client.all(), look(client.layout), time.time(), client.layout.root)
+        return jobs_page(client.all(), read_presence(client.layout), time.time(), client.layout.root)
     state = client.status(job)
-    return job_page(state, look(client.layout), client.runners(state), time.time(), everything=everything)
+    return job_page(state, read_presence(client.layout), client.runners(state), time.time(), everything=everything)
 
 
 def _watch(client: Client, job: str | None, *, everything: bool) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from air_executor.cli import jobinput
+from air_executor.cli import job_input
 from air_executor.cli.session import session_of
 from air_executor.cli.terminal import note, print_json, say
 
@@ -12,24 +12,24 @@ from air_executor.cli.terminal import note, print_json, say
 def submit(
     ctx: typer.Context,
     *,
-    words: jobinput.Words,
-    max_runners: jobinput.MaxRunners = None,
-    queue: jobinput.Queue = None,
-    priority: jobinput.Priority = None,
-    after: jobinput.After = None,
-    env: jobinput.Env = None,
-    timeout: jobinput.Timeout = None,
-    retries: jobinput.Retries = None,
-    retry_delay: jobinput.RetryDelay = None,
-    delay: jobinput.Delay = None,
-    workdir: jobinput.Workdir = None,
+    words: job_input.Words,
+    max_runners: job_input.MaxRunners = None,
+    queue: job_input.Queue = None,
+    priority: job_input.Priority = None,
+    after: job_input.After = None,
+    env: job_input.Env = None,
+    timeout: job_input.Timeout = None,
+    retries: job_input.Retries = None,
+    retry_delay: job_input.RetryDelay = None,
+    delay: job_input.Delay = None,
+    workdir: job_input.Workdir = None,
 ) -> None:
     """Put a job into the state directory and print its id.
 
     The job is safe once this returns; a manager takes it up now or when one is started.
     """
     session = session_of(ctx)
-    job = jobinput.read_job(
+    job = job_input.read_job(
         words,
         {"max_runners": max_runners, "queue": queue, "priority": priority, "after": after},
         {
@@ -41,16 +41,16 @@ def submit(
             "workdir": workdir,
         },
     )
-    jobinput.warn_of(job)
+    job_input.warn_of(job)
     client = session.client()
     state = client.submit(job)
     if session.json:
         print_json({"id": state.id, "uid": state.uid, "phase": state.phase})
     else:
         say(state.id)
-    from air_executor.store.presence import look  # noqa: PLC0415 - after the deed
+    from air_executor.store.presence import read_presence  # noqa: PLC0415 - after the deed
 
-    manager = look(client.layout)
+    manager = read_presence(client.layout)
     see_through = f"see this job through with `air-executor run {state.id}`"
     if manager.running is False:
         note(f"no manager is running here; start one with `air-executor manager`, or {see_through}")

@@ -7,13 +7,13 @@ from collections.abc import Sequence
 
 from air_executor.cli.terminal import console, say, styled
 from air_executor.client import Client
-from air_executor.core.bill import bill, money
+from air_executor.core.job_cost import money, sum_costs
 from air_executor.core.ledger import read
 from air_executor.core.outcome import outcome_text
-from air_executor.core.plaintext import clean_log
-from air_executor.core.state import Done, JobState, TaskState
-from air_executor.core.times import format_duration
-from air_executor.store.logs import open_log
+from air_executor.model.plain_text import clean_log
+from air_executor.model.state import Done, JobState, TaskState
+from air_executor.model.times import format_duration
+from air_executor.store.run_logs import open_log
 
 TAIL_BYTES = 64 * 1024
 OUTPUT_LINES = 60
@@ -108,7 +108,7 @@ def _print_outcome(job: JobState) -> None:
 
 
 def _print_bill(jobs: Sequence[JobState]) -> None:
-    total = bill(read(jobs))
+    total = sum_costs(read(jobs))
     if total.efficiency is None:
         return
     idle = f"idle {total.idle_seconds:.2f} (start {total.start_seconds:.2f}, finish {total.finish_seconds:.2f})"

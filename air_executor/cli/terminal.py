@@ -10,7 +10,7 @@ import sys
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from air_executor.core.plaintext import clean
+from air_executor.model.plain_text import clean
 
 if TYPE_CHECKING:
     from rich.console import Console

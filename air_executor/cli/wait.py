@@ -23,7 +23,7 @@ def wait(
     ] = None,
 ) -> None:
     """Wait until these jobs have ended. Exits with 0 if all succeeded, 1 if not, 124 if the time was over first."""
-    from air_executor.core.times import parse_duration  # noqa: PLC0415
+    from air_executor.model.times import parse_duration  # noqa: PLC0415
 
     session = session_of(ctx)
     client = session.client()
@@ -36,7 +36,7 @@ def wait(
         if not session.json and states[-1].ended:
             say(f"{states[-1].id} {states[-1].phase}")
     if session.json:
-        from air_executor.cli.records import job_line  # noqa: PLC0415
+        from air_executor.cli.json_output import job_line  # noqa: PLC0415
 
         print_json({"jobs": [job_line(state) for state in states]})
     waiting = [state.id for state in states if not state.ended]

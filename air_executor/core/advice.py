@@ -6,8 +6,8 @@ import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
+from air_executor.core.always_on import HIGH, quantile
 from air_executor.core.ledger import Entry, Origin
-from air_executor.core.pool import HIGH, quantile
 
 LEAST_RUNS = 20
 """Fewer say too little."""

@@ -10,9 +10,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from air_executor.core import state as s
-from air_executor.core.state import Attempt, Done, JobState, Running, TaskState
-from air_executor.core.usage import Usage
+from air_executor.model import state as s
+from air_executor.model.state import Attempt, Done, JobState, Running, TaskState
+from air_executor.model.usage import Usage
 
 WASTE = ("failed", "retried", "cancelled", "lost")
 """Kinds of runs that came to nothing."""
@@ -61,7 +61,7 @@ class Entry:
 
 
 @dataclass(frozen=True, slots=True)
-class OpenRun:
+class UnfinishedRun:
     """A run that has not ended yet: nothing of it is booked."""
 
     origin: Origin
@@ -82,7 +82,7 @@ class Ledger:
     """All runs of some jobs."""
 
     entries: Sequence[Entry] = ()
-    open: Sequence[OpenRun] = ()
+    open: Sequence[UnfinishedRun] = ()
     earlier: Sequence[Earlier] = ()
 
     def since(self, at: float) -> Ledger:
@@ -92,7 +92,7 @@ class Ledger:
 
 def read(jobs: Iterable[JobState]) -> Ledger:
     """Read the ledger of some jobs. One that waits for other jobs of them is not ready before those have ended."""
-    parts: list[tuple[list[str], list[Entry], list[OpenRun]]] = []
+    parts: list[tuple[list[str], list[Entry], list[UnfinishedRun]]] = []
     earlier: list[Earlier] = []
     ends: dict[str, float] = {}
     for job in jobs:
@@ -133,9 +133,9 @@ def _of_task(job: JobState, task: TaskState) -> Iterator[Entry]:
         yield Entry(origin, one, one.spawned_at - queued, queued + one.start, number < last or again, had)
 
 
-def _open_runs(job: JobState) -> list[OpenRun]:
+def _open_runs(job: JobState) -> list[UnfinishedRun]:
     runs = [(task, task.status) for task in job.tasks.values() if isinstance(task.status, Running)]
-    return [OpenRun(_origin(job, task), run.since, run.since - (run.waited or 0.0)) for task, run in runs]
+    return [UnfinishedRun(_origin(job, task), run.since, run.since - (run.waited or 0.0)) for task, run in runs]
 
 
 def _rest(usage: Usage, entries: Iterable[Entry]) -> Usage:

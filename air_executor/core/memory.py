@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from air_executor.core.sizes import PIB, format_memory
-from air_executor.core.state import MAX_ATTEMPTS_KEPT, OOM, Done, Queued, Running, TaskState
+from air_executor.model.sizes import PIB, format_memory
+from air_executor.model.state import MAX_ATTEMPTS_KEPT, OOM, Done, Queued, Running, TaskState
 
 LIMITS_SHOWN = 3
 

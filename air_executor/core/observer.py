@@ -9,17 +9,17 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from air_executor.core.events import Event
-from air_executor.core.names import Slot
-from air_executor.core.state import TaskState
-from air_executor.core.transitions import Job
+from air_executor.core.transitions import LiveJob
+from air_executor.model.events import Event
+from air_executor.model.names import Slot
+from air_executor.model.state import TaskState
 
 
 @dataclass(frozen=True, slots=True)
-class Sight:
+class RunSample:
     """An open run whose runner was just seen alive. Seconds."""
 
-    job: Job
+    job: LiveJob
     task: TaskState
     seq: int
     elapsed: float
@@ -29,14 +29,14 @@ class Sight:
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
+class Snapshot:
     """What the manager has seen when it last looked at everything."""
 
     answers: bool
     """The backend answers."""
     heard: float | None
     """Monotonic seconds: when the backend last heard of its platform; None where it needs not be told."""
-    sights: Iterable[Sight]
+    sights: Iterable[RunSample]
     removing: Iterable[Slot]
     """The slots whose runners are asked to go and have not gone."""
 
@@ -46,7 +46,7 @@ class Observer:
 
     # Jobs
 
-    def job_changed(self, job: Job, *, blocked: bool) -> None:
+    def job_changed(self, job: LiveJob, *, blocked: bool) -> None:
         """An unfinished job has come, or has changed; `blocked`: it waits for other jobs."""
 
     def job_ended(self, name: str, phase: str) -> None:
@@ -55,10 +55,10 @@ class Observer:
     def job_gone(self, name: str) -> None:
         """A job is no more."""
 
-    def decided(self, job: Job, event: Event) -> None:
+    def decided(self, job: LiveJob, event: Event) -> None:
         """A decision was carried out."""
 
-    def adopted(self, job: Job, task: TaskState, seq: int, elapsed: float) -> None:
+    def adopted(self, job: LiveJob, task: TaskState, seq: int, elapsed: float) -> None:
         """An open run of an earlier manager was taken over; its runner came to be so many seconds ago."""
 
     def waits_for_backend(self, job: str, task: str) -> None:
@@ -89,7 +89,7 @@ class Observer:
     def left(self) -> None:
         """It has let go of the state directory."""
 
-    def looked(self, look: Look) -> None:
+    def looked(self, look: Snapshot) -> None:
         """It has looked at everything."""
 
     def alive(self) -> None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import signal
 
-from air_executor.core import state as s
-from air_executor.core.state import Done
+from air_executor.model import state as s
+from air_executor.model.state import Done
 
 _NOT_FOUND, _NOT_EXECUTABLE, _SIGNALLED = 127, 126, 128
 

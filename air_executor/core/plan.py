@@ -1,6 +1,6 @@
 """What to do next, as pure functions of what is known: no I/O, no clock.
 
-`settle` is the table of the contract for one slot; `Roster.next_start` picks the next task of all jobs. The manager
+`reconcile` is the table of the contract for one slot; `ReadyQueue.next_start` picks the next task. The manager
 asks, journals the answer and only then acts.
 """
 
@@ -13,9 +13,10 @@ from dataclasses import dataclass
 from enum import Enum
 from types import MappingProxyType
 
-from air_executor.core.fields import DEFAULT_RETRY_JITTER
-from air_executor.core.names import Slot
-from air_executor.core.state import (
+from air_executor.core.transitions import LiveJob
+from air_executor.model.fields import DEFAULT_RETRY_JITTER
+from air_executor.model.names import Slot
+from air_executor.model.state import (
     PLATFORMS_FAULT,
     QUEUED,
     RUNNING,
@@ -25,7 +26,6 @@ from air_executor.core.state import (
     JobState,
     TaskState,
 )
-from air_executor.core.transitions import Job
 
 PLATFORM_RETRY_DELAY = 0.1
 """Seconds before the first retry that is the platform's fault; doubles each time, up to a minute."""
@@ -81,7 +81,7 @@ REMOTE_LINGER = 30.0
 earlier would burden it with every runner once more: to stop one costs more than to clear it away."""
 
 
-def settle(  # noqa: PLR0911 - one return per row of the table
+def reconcile(  # noqa: PLR0911 - one return per row of the table
     view: SlotView, grace: float, *, remote: bool = False
 ) -> tuple[Action, str | None]:
     """Return what one slot needs and, for `STOP`, the reason: the first row of the contract's table that matches.
@@ -115,12 +115,12 @@ def settle(  # noqa: PLR0911 - one return per row of the table
 class Start:
     """A task to start in a slot."""
 
-    job: Job
+    job: LiveJob
     task: TaskState
     slot: Slot
 
 
-class Roster:
+class ReadyQueue:
     """The jobs that may have something to start, best first: priority, then round-robin, then age.
 
     Heaps with lazy deletion, so that picking costs the same whether ten jobs wait or ten thousand.
@@ -129,12 +129,12 @@ class Roster:
     def __init__(self, limits: Mapping[str, int]) -> None:
         self._limits = limits
         self._heaps: dict[str, list[tuple[int, int, float, str]]] = {}
-        self._jobs: dict[str, Job] = {}
+        self._jobs: dict[str, LiveJob] = {}
         """Jobs on the roster; a heap entry without its job here is stale."""
         self._served: dict[str, int] = {}
         self._turn = 0
 
-    def offer(self, job: Job) -> None:
+    def offer(self, job: LiveJob) -> None:
         """Put a job on the roster if it may have a task to start; call it when the job has changed."""
         state = job.state
         if state.phase not in (QUEUED, RUNNING):
@@ -186,7 +186,7 @@ class Roster:
         return None
 
 
-def _start_of(job: Job, now: float, taken: Container[Slot], passed: Collection[str]) -> Start | None:
+def _start_of(job: LiveJob, now: float, taken: Container[Slot], passed: Collection[str]) -> Start | None:
     state, progress = job.state, job.progress
     if state.phase not in (QUEUED, RUNNING) or len(progress.slots) >= state.max_runners:
         return None

@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterable
 from enum import Enum
 from typing import Any
 
-from air_executor.core.state import (
+from air_executor.model.state import (
     CANCELLED,
     FAILED,
     OK,

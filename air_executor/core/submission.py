@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from air_executor.core.spec import Job
-from air_executor.core.state import JobState
 from air_executor.core.transitions import new_task
+from air_executor.model.job import Job
+from air_executor.model.state import JobState
 
 
 def initial_state(job: Job, *, uid: str, now: float) -> JobState:

@@ -1,4 +1,4 @@
-"""How a decision changes a job. `apply` is the only writer of a `Job`, live and in recovery alike.
+"""How a decision changes a job. `apply` is the only writer of a `LiveJob`, live and in recovery alike.
 
 Deterministic: the same job and the same events give the same job, whatever the time and the machine. What follows from
 an event without further choice (skips, a finished tree, the job's own end) happens here and needs no line of its own.
@@ -10,8 +10,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from air_executor.core import state as s
-from air_executor.core.events import (
+from air_executor.core.memory import memory_of
+from air_executor.core.progress import Progress, Readiness
+from air_executor.model import state as s
+from air_executor.model.events import (
     ClockStepped,
     DeadlinePassed,
     Ended,
@@ -19,17 +21,15 @@ from air_executor.core.events import (
     Released,
     Requested,
     Started,
-    StopAsked,
+    StopRequested,
     UpstreamFailed,
 )
-from air_executor.core.memory import memory_of
-from air_executor.core.progress import Progress, Readiness
-from air_executor.core.state import Attempt, Done, JobState, Queued, Running, TaskState
-from air_executor.core.times import from_text
-from air_executor.core.usage import stages
+from air_executor.model.state import Attempt, Done, JobState, Queued, Running, TaskState
+from air_executor.model.times import from_text
+from air_executor.model.usage import stages
 
 
-class Job:
+class LiveJob:
     """A job with the indexes that make its steps cheap."""
 
     __slots__ = ("progress", "state")
@@ -49,7 +49,7 @@ class Job:
                 self._start(event)
             case Ended():
                 self._end(event)
-            case StopAsked():
+            case StopRequested():
                 self._ask_stop(event.seq, event.reason, event.message, hopeless=bool(event.permanent))
             case Requested():
                 self._request(event)

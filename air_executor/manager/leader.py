@@ -13,10 +13,10 @@ import time
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
-from air_executor.backends.leases import Held, LeaseRecord
-from air_executor.core.names import Host
+from air_executor.backends.lease_record import LeaseRecord, LeaseSnapshot
 from air_executor.errors import BackendUnavailableError, DirectoryLostError, LeaseUnsureError, ManagerHeldError
-from air_executor.manager.record import Record
+from air_executor.manager.manager_record import ManagerRecord
+from air_executor.model.names import Host
 from air_executor.store import files
 from air_executor.store.layout import Layout
 
@@ -37,7 +37,7 @@ def monotonic() -> float:
     return time.clock_gettime(time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic()
 
 
-class Patience:
+class TakeoverTimer:
     """How long one who does not hold the record has to wait for it: pure, from what was seen and when."""
 
     def __init__(self, me: str) -> None:
@@ -45,7 +45,7 @@ class Patience:
         self._seen = ""
         self._since = 0.0
 
-    def left(self, found: Held | None, now: float) -> float:
+    def left(self, found: LeaseSnapshot | None, now: float) -> float:
         """Return for how many seconds the record must stay as it was found before it may be taken; 0: take it now."""
         if found is None or found.holder in {"", self._me}:
             return 0.0
@@ -72,11 +72,11 @@ class LeaderLease:
         self._server = record
         self._stands_by = stands_by
         self._clock = clock
-        self._record = Record(layout, host, KIND, only)
+        self._record = ManagerRecord(layout, host, KIND, only)
         self._me = f"{host.name}_{files.random_hex(4)}"
         self._lock = threading.Lock()
         """Guards the four below, which the renewing thread changes."""
-        self._held: Held | None = None
+        self._held: LeaseSnapshot | None = None
         self._renewed = 0.0
         """When the last renewal that worked was asked for."""
         self._failing: str | None = None
@@ -100,7 +100,7 @@ class LeaderLease:
             ManagerHeldError: another manager has it and we do not stand by, or one with a lock file is at work.
             StoreError: the volume refused.
         """
-        patience, told = Patience(self._me), ""
+        patience, told = TakeoverTimer(self._me), ""
         while True:
             try:
                 found = self._server.read()
@@ -129,21 +129,21 @@ class LeaderLease:
         log.info("holding %s as %s", self._server.name, self._me)
         return True
 
-    def _take(self, found: Held | None) -> bool:
+    def _take(self, found: LeaseSnapshot | None) -> bool:
         asked = self._clock()
         held = self._server.write(self._me, found, LEASE)
         if held is not None:
             self._note(held, asked)
         return held is not None
 
-    def _note(self, held: Held, asked: float) -> None:
+    def _note(self, held: LeaseSnapshot, asked: float) -> None:
         with self._lock:
             self._held, self._renewed, self._failing = held, asked, None
 
     # Having it
 
     def announce(self, epoch: int, version: str, now: float, facts: Mapping[str, Any], *, until: bool = False) -> None:
-        """Write `manager.json`, with what else this manager has to tell; raises as `Record.write`."""
+        """Write `manager.json`, with what else this manager has to tell; raises as `ManagerRecord.write`."""
         self._record.write(epoch, version, now, facts, until=until)
 
     def check(self) -> None:

@@ -11,9 +11,9 @@ from typing import Any, Protocol
 
 from filelock import FileLock, Timeout
 
-from air_executor.core.names import Host
 from air_executor.errors import DirectoryLostError, ManagerHeldError, StoreError
-from air_executor.manager.record import Record
+from air_executor.manager.manager_record import ManagerRecord
+from air_executor.model.names import Host
 from air_executor.store import files
 from air_executor.store.layout import Layout
 from air_executor.store.presence import Presence, read_record
@@ -70,7 +70,7 @@ class FileLease:
         self._layout = layout
         self._lock = FileLock(layout.lock, timeout=0)
         self._inode: tuple[int, int] | None = None
-        self._record = Record(layout, host, "file", only)
+        self._record = ManagerRecord(layout, host, "file", only)
 
     def acquire(self, wait: Callable[[float], bool] | None = None) -> bool:  # noqa: ARG002 - nobody stands by for a lock
         """Take the lock.

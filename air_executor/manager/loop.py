@@ -10,30 +10,30 @@ import logging
 from collections.abc import Callable
 
 from air_executor.backends.base import Backend
-from air_executor.core import state as s
-from air_executor.core.events import ClockStepped, DeadlinePassed, Requested, StopAsked
-from air_executor.core.names import Host
 from air_executor.core.observer import Observer
-from air_executor.core.plan import Roster
+from air_executor.core.plan import ReadyQueue
 from air_executor.errors import AirExecutorError, DirectoryLostError, NotFoundError, StoreError
-from air_executor.manager import recover
-from air_executor.manager.catalog import Catalog
+from air_executor.manager import recovery
+from air_executor.manager.checkpointer import Checkpointer
 from air_executor.manager.clock import Clock
-from air_executor.manager.desk import Desk
-from air_executor.manager.intake import Intake
+from air_executor.manager.job_index import JobIndex
 from air_executor.manager.lease import FileLease, Lease
-from air_executor.manager.notice import Notice
-from air_executor.manager.options import Options
-from air_executor.manager.save import Saver
-from air_executor.manager.start import Place, Starter
-from air_executor.manager.supervise import Supervisor
-from air_executor.manager.watch import Wakeups
+from air_executor.manager.manager_state import ManagerState
+from air_executor.manager.options import ManagerOptions
+from air_executor.manager.request_handler import RequestHandler
+from air_executor.manager.scheduler import LaunchConfig, Scheduler
+from air_executor.manager.status_writer import StatusWriter
+from air_executor.manager.supervisor import Supervisor
+from air_executor.manager.wakeups import Wakeups
+from air_executor.model import state as s
+from air_executor.model.events import ClockStepped, DeadlinePassed, Requested, StopRequested
+from air_executor.model.names import Host
 from air_executor.store import files
 from air_executor.store.inbox import Inbox
 from air_executor.store.jobs import Jobs
 from air_executor.store.layout import Layout
 from air_executor.store.presence import read_record
-from air_executor.store.runs import Runs
+from air_executor.store.run_dirs import RunDirs
 
 log = logging.getLogger(__name__)
 
@@ -51,7 +51,7 @@ class Manager:
         layout: Layout,
         backend: Backend,
         host: Host,
-        options: Options,
+        options: ManagerOptions,
         clock: Clock | None = None,
         *,
         lease: Lease | None = None,
@@ -65,7 +65,7 @@ class Manager:
         self.clock = clock or Clock()
         self.observer = observer or Observer()
         self.jobs = Jobs(layout)
-        self.runs = Runs(layout)
+        self.runs = RunDirs(layout)
         self.inbox = Inbox(layout)
         self.lease = lease or FileLease(layout, host, options.scope)
         self.wakeups = Wakeups()
@@ -98,7 +98,7 @@ class Manager:
         if not taken:
             return False
         self._install()
-        found = recover.recover(
+        found = recovery.recover(
             self.jobs,
             self.runs,
             self.inbox,
@@ -106,8 +106,8 @@ class Manager:
             from_files=self.options.from_files,
             scope=self.options.scope,
         )
-        self.catalog = Catalog(Roster(self.options.queues), self.observer)
-        self.desk = Desk(self.jobs, found.journal, self.catalog, self.clock, self.options.scope)
+        self.catalog = JobIndex(ReadyQueue(self.options.queues), self.observer)
+        self.desk = ManagerState(self.jobs, found.journal, self.catalog, self.clock, self.options.scope)
         self.supervisor = Supervisor(
             self.desk,
             self.backend,
@@ -120,8 +120,8 @@ class Manager:
             grace=self.options.visibility,
             observer=self.observer,
         )
-        self.saver = Saver(self.desk)
-        place = Place(
+        self.saver = Checkpointer(self.desk)
+        place = LaunchConfig(
             self.layout,
             self.host,
             self.options.project,
@@ -130,8 +130,8 @@ class Manager:
             self.options.name_prefix,
             self.options.secrets_by_name,
         )
-        self.starter = Starter(self.desk, self.supervisor, self.backend, self.runs, place, observer=self.observer)
-        self.notice = Notice(
+        self.starter = Scheduler(self.desk, self.supervisor, self.backend, self.runs, place, observer=self.observer)
+        self.notice = StatusWriter(
             self.desk,
             self.lease,
             self.supervisor,
@@ -141,7 +141,7 @@ class Manager:
             version=self.options.version,
             problems=found.problems,
         )
-        self.intake = Intake(self.desk, self.supervisor, self.saver, self.inbox, self.notice.report)
+        self.intake = RequestHandler(self.desk, self.supervisor, self.saver, self.inbox, self.notice.report)
         self.intake.stateless = found.stateless
         self.desk.listeners += [self.starter.notice, self.observer.decided]
         self.catalog.left_alone.update(found.left_alone)
@@ -289,7 +289,7 @@ class Manager:
         look = steady >= self._next_look
         if look:
             self._next_look = steady + self.options.poll_interval
-        self.supervisor.settle(now, self._acts, look=look)
+        self.supervisor.reconcile(now, self._acts, look=look)
         if look:
             self.observer.looked(self.supervisor.look())
 
@@ -312,7 +312,7 @@ class Manager:
     def _stop_runners(self, now: float) -> None:
         for run in self.supervisor.open.values():
             if run.status.stop is None:
-                self.desk.decide(run.job, StopAsked(now, run.seq, s.REQUEUE))
+                self.desk.decide(run.job, StopRequested(now, run.seq, s.REQUEUE))
         if self._stopping == "pause":
             for job in list(self.catalog.open.values()):
                 if job.state.phase in _STARTS:
@@ -363,7 +363,7 @@ class Manager:
         self.jobs.prepare()
         self._install()
         old = self.desk.journal
-        self.desk.journal = recover.take_epoch(self.jobs, self.epoch)
+        self.desk.journal = recovery.take_epoch(self.jobs, self.epoch)
         old.close()
         self.saver.rewrite()
         self.notice.announce()

@@ -9,7 +9,7 @@ from air_executor.core.price import Prices
 
 
 @dataclass(frozen=True, slots=True)
-class Options:
+class ManagerOptions:
     """How a manager behaves. Seconds."""
 
     version: str

@@ -13,7 +13,7 @@ from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4, CollectorRegistry, Proce
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.metrics_core import Metric as Family
 
-from air_executor.metrics.tally import Histograms, Labels, Snapshot, Tally
+from air_executor.metrics.collector import Collector, Histograms, Labels, Values
 
 PREFIX = "air_executor_"
 CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
@@ -132,7 +132,7 @@ METRICS = (
 class Exposition:
     """One manager's metrics as text."""
 
-    def __init__(self, tally: Tally) -> None:
+    def __init__(self, tally: Collector) -> None:
         self._tally = tally
         self._process = ProcessCollector(registry=None)
 
@@ -150,7 +150,7 @@ class Exposition:
         return generate_latest(registry)
 
 
-def _family(metric: Metric, values: Snapshot, histograms: Histograms) -> Family:
+def _family(metric: Metric, values: Values, histograms: Histograms) -> Family:
     name, about, labels = f"{PREFIX}{metric.name}", metric.help, metric.labels
     if metric.kind == HISTOGRAM:
         histogram = HistogramMetricFamily(name, about, labels=labels)

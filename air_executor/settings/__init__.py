@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 from air_executor.settings.project import DEFAULT, DIRECTORY, FILE, find_project, locate_state_dir
 
 if TYPE_CHECKING:
-    from air_executor.settings.model import (
-        About,
+    from air_executor.settings.declarations import (
         CostSettings,
         DockerSettings,
         KubernetesSettings,
+        SettingInfo,
         Settings,
         all_settings,
         effective,
@@ -26,10 +26,10 @@ __all__ = [
     "DEFAULT",
     "DIRECTORY",
     "FILE",
-    "About",
     "CostSettings",
     "DockerSettings",
     "KubernetesSettings",
+    "SettingInfo",
     "Settings",
     "all_settings",
     "effective",
@@ -43,6 +43,6 @@ def __getattr__(name: str) -> object:
     if name not in __all__:
         msg = f"module {__name__!r} has no attribute {name!r}"
         raise AttributeError(msg)
-    from air_executor.settings import model  # noqa: PLC0415 - finding the state directory does not need it
+    from air_executor.settings import declarations  # noqa: PLC0415 - finding the state directory does not need it
 
-    return getattr(model, name)
+    return getattr(declarations, name)

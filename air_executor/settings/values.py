@@ -12,11 +12,11 @@ from collections.abc import Callable, Iterable, Mapping
 from datetime import date
 from types import MappingProxyType
 
-from air_executor.core.names import check_id
-from air_executor.core.quote import quoted
-from air_executor.core.sizes import parse_memory
-from air_executor.core.times import format_duration, parse_duration
 from air_executor.errors import BadInputError
+from air_executor.model.names import check_id
+from air_executor.model.quote import quoted
+from air_executor.model.sizes import parse_memory
+from air_executor.model.times import format_duration, parse_duration
 
 _LONGEST_PREFIX = 12
 _SHORTEST_POLL = 0.01

@@ -13,9 +13,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import fields
 from typing import Any
 
-from air_executor.core import events as ev
-from air_executor.core.fields import TASK_FIELDS
-from air_executor.core.state import (
+from air_executor.errors import BadInputError, CorruptFileError, FormatTooNewError
+from air_executor.model import events as ev
+from air_executor.model.fields import TASK_FIELDS
+from air_executor.model.state import (
     CANCELLED,
     FAILED,
     HELD,
@@ -31,10 +32,9 @@ from air_executor.core.state import (
     Running,
     TaskState,
 )
-from air_executor.core.times import from_text, to_text
-from air_executor.core.usage import Moments, Usage
-from air_executor.errors import BadInputError, CorruptFileError, FormatTooNewError
-from air_executor.store import shape
+from air_executor.model.times import from_text, to_text
+from air_executor.model.usage import Moments, Usage
+from air_executor.store import state_shape
 
 FORMAT = 1
 
@@ -172,7 +172,7 @@ def _number(text: str) -> float:
 
 
 def _load_job(raw: dict[str, Any]) -> JobState:
-    shape.check_job(raw)
+    state_shape.check_job(raw)
     job = JobState(
         id=_text(raw["id"]),
         uid=_text(raw["uid"]),
@@ -217,7 +217,7 @@ def _check_tasks(job: JobState) -> None:
 
 
 def _load_task(raw: dict[str, Any], position: int) -> TaskState:
-    shape.check_task(raw, position)
+    state_shape.check_task(raw, position)
     phase = raw["phase"]
     status: Queued | Running | Done
     if phase == QUEUED:
@@ -333,7 +333,7 @@ def _seconds(text: str | None) -> float | None:
 
 _EVENTS: dict[str, type[Any]] = {
     "start": ev.Started,
-    "stop": ev.StopAsked,
+    "stop": ev.StopRequested,
     "end": ev.Ended,
     "request": ev.Requested,
     "release": ev.Released,

@@ -13,8 +13,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from air_executor.core.names import check_id
 from air_executor.errors import BadInputError, CorruptFileError, NotFoundError
+from air_executor.model.names import check_id
 from air_executor.store import files
 from air_executor.store.layout import Layout
 

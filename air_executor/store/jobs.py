@@ -9,9 +9,6 @@ import os
 import time
 from collections.abc import Iterator, Mapping
 
-from air_executor.core.names import check_id
-from air_executor.core.state import JobState
-from air_executor.core.times import to_text
 from air_executor.errors import (
     AlreadyExistsError,
     BadInputError,
@@ -20,6 +17,9 @@ from air_executor.errors import (
     NotFoundError,
     StoreError,
 )
+from air_executor.model.names import check_id
+from air_executor.model.state import JobState
+from air_executor.model.times import to_text
 from air_executor.store import codec, files
 from air_executor.store.layout import Layout
 

@@ -13,9 +13,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from air_executor.core.events import Event, Requested
-from air_executor.core.transitions import Job
+from air_executor.core.transitions import LiveJob
 from air_executor.errors import DirectoryLostError, NotFoundError, StoreError
+from air_executor.model.events import Event, Requested
 from air_executor.store import codec, files
 from air_executor.store.layout import Layout
 
@@ -90,7 +90,7 @@ class Journal:
 
     # Writing
 
-    def decide(self, job: Job, event: Event) -> None:
+    def decide(self, job: LiveJob, event: Event) -> None:
         """Apply a decision to the job and note its line; nothing may act on it before `flush` has returned."""
         state = job.state
         start = (state.epoch, state.version)
@@ -238,7 +238,7 @@ class Journal:
 
 
 @dataclass(slots=True)
-class Line:
+class JournalEntry:
     """One decision as a journal holds it."""
 
     epoch: int
@@ -256,7 +256,7 @@ class Replay:
     """All journal files, oldest first."""
     damaged: list[str] = field(default_factory=list)
     """Those with a bad line before good ones."""
-    jobs: dict[str, list[Line]] = field(default_factory=dict)
+    jobs: dict[str, list[JournalEntry]] = field(default_factory=dict)
     """Lines by job uid, in order."""
     requests: set[str] = field(default_factory=set)
     """Names of the requests that were applied."""
@@ -302,7 +302,7 @@ def _read_lines(data: bytes, epoch: int, replay: Replay) -> bool:
             line = (
                 None
                 if record is None
-                else Line(epoch, record["v"], _pair(record.get("from")), codec.load_event(record))
+                else JournalEntry(epoch, record["v"], _pair(record.get("from")), codec.load_event(record))
             )
         except (KeyError, TypeError, ValueError):
             line = None
@@ -320,7 +320,7 @@ def _pair(value: Any) -> tuple[int, int] | None:  # noqa: ANN401 - JSON
     return None if value is None else (int(value[0]), int(value[1]))
 
 
-def replay_onto(job: Job, lines: list[Line]) -> bool | None:
+def replay_onto(job: LiveJob, lines: list[JournalEntry]) -> bool | None:
     """Apply to a job what its checkpoint does not hold yet.
 
     Returns None if the journals do not know this checkpoint (somebody checked it out: it stands as it is), False if the

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 
-from air_executor.core.names import Slot
+from air_executor.model.names import Slot
 
 
 class Layout:

@@ -75,7 +75,7 @@ class Presence:
         return f"pid {self.record.get('pid')} {where} {self.record.get('host')}, since {self.record.get('since')}"
 
 
-def look(layout: Layout) -> Presence:
+def read_presence(layout: Layout) -> Presence:
     """Return what is known of the manager of this directory."""
     try:
         record = read_record(layout)

@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
-from air_executor.core.state import JobState
 from air_executor.errors import AirExecutorError, CorruptFileError, NotFoundError
+from air_executor.model.state import JobState
 from air_executor.store import files
 from air_executor.store.inbox import Inbox
 from air_executor.store.jobs import Jobs

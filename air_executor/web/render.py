@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 from starlette.responses import HTMLResponse
 
-from air_executor.core.bill import money
-from air_executor.core.plaintext import clean
-from air_executor.core.sizes import format_memory
-from air_executor.core.times import format_duration, to_text
+from air_executor.core.job_cost import money
+from air_executor.model.plain_text import clean
+from air_executor.model.sizes import format_memory
+from air_executor.model.times import format_duration, to_text
 
 if TYPE_CHECKING:
     from jinja2 import Environment

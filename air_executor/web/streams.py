@@ -16,18 +16,18 @@ from typing import TYPE_CHECKING, BinaryIO
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import PlainTextResponse, Response, StreamingResponse
 
-from air_executor.core.names import check_id
-from air_executor.core.state import JobState
 from air_executor.errors import AirExecutorError
-from air_executor.store.logs import open_log
-from air_executor.web.logtext import PIECE, Part, next_part
+from air_executor.model.names import check_id
+from air_executor.model.state import JobState
+from air_executor.store.run_logs import open_log
+from air_executor.web.file_watch import FileWatch
+from air_executor.web.log_text import PIECE, Part, next_part
 from air_executor.web.render import HEADERS
-from air_executor.web.watch import Watch
 
 if TYPE_CHECKING:
     from starlette.requests import Request
 
-    from air_executor.web.shelf import Shelf
+    from air_executor.web.state_cache import StateCache
 
 QUIET = 15.0
 """Seconds after which a stream without news gives a sign of life, and finds out whether anybody listens."""
@@ -41,9 +41,9 @@ def short(version: str) -> str:
 class Streams:
     """The streams of one state directory."""
 
-    def __init__(self, shelf: Shelf) -> None:
+    def __init__(self, shelf: StateCache) -> None:
         self._shelf = shelf
-        self._watch = Watch(self._version)
+        self._watch = FileWatch(self._version)
 
     def _version(self, topic: str) -> str:
         """Return the version of all jobs (""), of one, or of one and the log of a run (`<job>/<task>/<seq>`)."""

@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from air_executor.core.state import OK, Attempt, JobState, Running, TaskState
-from air_executor.core.times import format_duration
+from air_executor.model.state import OK, Attempt, JobState, Running, TaskState
+from air_executor.model.times import format_duration
 
 BARS_SHOWN = 20
 """Runs drawn of one task, the newest: more would be a smear."""

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 from air_executor.core.memory import history_text
 from air_executor.core.outcome import outcome_text, reason_text
-from air_executor.core.state import Attempt, Done, JobState, Running, TaskState
-from air_executor.core.times import to_text
+from air_executor.model.state import Attempt, Done, JobState, Running, TaskState
+from air_executor.model.times import to_text
 from air_executor.web.render import brief
 from air_executor.web.timeline import Piece, Placed, Window, pieces
 
@@ -26,7 +26,7 @@ PHASES = ("running", "queued", "failed", "cancelled", "skipped", "succeeded")
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class TaskRow:
     """A task in the table of its job."""
 
     number: int
@@ -50,7 +50,7 @@ class Chunk:
 
     number: int
     count: int
-    rows: Sequence[Row] | None
+    rows: Sequence[TaskRow] | None
 
 
 def chunks(placed: Sequence[Placed], wanted: set[int], within: Window, now: float) -> list[Chunk]:
@@ -63,11 +63,11 @@ def chunks(placed: Sequence[Placed], wanted: set[int], within: Window, now: floa
     return found
 
 
-def _row(number: int, placed: Placed, within: Window, now: float) -> Row:
+def _row(number: int, placed: Placed, within: Window, now: float) -> TaskRow:
     task = placed.task
     status = task.status
     outcome = outcome_of(task, now)
-    return Row(
+    return TaskRow(
         number=number,
         id=task.id,
         phase=task.phase,
@@ -108,7 +108,7 @@ def _moment(when: float, now: float) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
+class RunRow:
     """A run in the table of its task."""
 
     seq: int
@@ -118,12 +118,12 @@ class Run:
     why: str
 
 
-def runs_of(task: TaskState) -> list[Run]:
+def runs_of(task: TaskState) -> list[RunRow]:
     """Return a task's runs that are known one by one, newest first."""
-    found = [Run(one.seq, one.spawned_at, one, _why(one)) for one in task.attempts]
+    found = [RunRow(one.seq, one.spawned_at, one, _why(one)) for one in task.attempts]
     if isinstance(task.status, Running):
         stop = f"is being stopped: {reason_text(task.status.stop, None)}" if task.status.stop else ""
-        found.append(Run(task.status.seq, task.status.since, None, stop))
+        found.append(RunRow(task.status.seq, task.status.since, None, stop))
     return found[::-1]
 
 
@@ -135,7 +135,7 @@ def _why(one: Attempt) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Share:
+class PhaseShare:
     """One phase's part of a job's tasks, in per cent."""
 
     phase: str
@@ -144,19 +144,19 @@ class Share:
     width: float
 
 
-def shares(job: JobState) -> list[Share]:
+def shares(job: JobState) -> list[PhaseShare]:
     """Return how many tasks are in which phase, as parts of a bar: what is done first."""
     counts = Counter(task.phase for task in job.tasks.values())
     return shares_of(counts)
 
 
-def shares_of(counts: Counter[str]) -> list[Share]:
+def shares_of(counts: Counter[str]) -> list[PhaseShare]:
     """Return the same of counts."""
     total = max(1, sum(counts.values()))
     found, x = [], 0.0
     for phase in ("succeeded", "failed", "cancelled", "skipped", "running", "queued"):
         if counts[phase]:
             width = counts[phase] / total * 100
-            found.append(Share(phase, counts[phase], round(x, 2), round(width, 2)))
+            found.append(PhaseShare(phase, counts[phase], round(x, 2), round(width, 2)))
             x += width
     return found

@@ -297,7 +297,7 @@ def manager(state_dir: Path, **environ: str) -> Iterator[subprocess.Popen[bytes]
     import sys  # noqa: PLC0415
 
     from air_executor.store.layout import Layout  # noqa: PLC0415
-    from air_executor.store.presence import look  # noqa: PLC0415
+    from air_executor.store.presence import read_presence  # noqa: PLC0415
 
     clean = {k: v for k, v in os.environ.items() if not k.startswith("AIR_")}
     process = subprocess.Popen(
@@ -306,7 +306,7 @@ def manager(state_dir: Path, **environ: str) -> Iterator[subprocess.Popen[bytes]
         cwd=state_dir.parent,
     )
     try:
-        wait_for(lambda: look(Layout(state_dir)).running, 120, "the manager")
+        wait_for(lambda: read_presence(Layout(state_dir)).running, 120, "the manager")
         yield process
     finally:
         process.terminate()

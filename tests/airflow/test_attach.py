@@ -9,25 +9,25 @@ from pathlib import Path
 
 import pytest
 
-from air_executor.airflow.attach import Desk, Taken, Try, abandon, job_id, ref_of
-from air_executor.airflow.labels import Instance
+from air_executor.airflow.attach import AttachedJob, JobAttacher, TaskTry, abandon, job_id, ref_of
+from air_executor.airflow.labels import TaskInstanceLabels
 from air_executor.client import Client
-from air_executor.core.spec import parse_job
-from air_executor.core.state import CANCELLED, JobState
 from air_executor.errors import CorruptFileError
+from air_executor.model.job import parse_job
+from air_executor.model.state import CANCELLED, JobState
 from air_executor.store.codec import dump_job
 
-INSTANCE = Instance("dag", "run", "task")
+INSTANCE = TaskInstanceLabels("dag", "run", "task")
 JOB = parse_job({"id": "airflow", "tasks": [{"command": "true"}]}, "job")
-FIRST = Try(1, 2, "uuid-1")
-RETRY = Try(2, 2, "uuid-2")
+FIRST = TaskTry(1, 2, "uuid-1")
+RETRY = TaskTry(2, 2, "uuid-2")
 """Airflow keeps the number of tries when a try fails or its worker is lost."""
-CLEARED = Try(2, 3, "uuid-2")
+CLEARED = TaskTry(2, 3, "uuid-2")
 """It raises that when somebody clears the task."""
 RESUMED = FIRST
-IN_TRIGGERER = Try(1, None, "uuid-1")
+IN_TRIGGERER = TaskTry(1, None, "uuid-1")
 """The triggerer does not know how many tries there may be."""
-NEXT_IN_TRIGGERER = Try(2, None, "uuid-2")
+NEXT_IN_TRIGGERER = TaskTry(2, None, "uuid-2")
 
 
 @dataclass
@@ -36,22 +36,22 @@ class Case:
 
     client: Client
 
-    def take(self, now: Try, *, durable: bool = True, cancel_on_kill: bool = True) -> Taken | None:
+    def take(self, now: TaskTry, *, durable: bool = True, cancel_on_kill: bool = True) -> AttachedJob | None:
         """Ask for the job of a try."""
-        return Desk(self.client, INSTANCE, now, durable=durable, cancel_on_kill=cancel_on_kill).take(JOB)
+        return JobAttacher(self.client, INSTANCE, now, durable=durable, cancel_on_kill=cancel_on_kill).take(JOB)
 
-    def job(self, now: Try) -> JobState:
+    def job(self, now: TaskTry) -> JobState:
         """Return the job of a try that gets one."""
         taken = self.take(now)
         assert taken is not None
         return taken.state
 
-    def end(self, state: JobState, phase: str, delivered_to: Try | None = None) -> None:
+    def end(self, state: JobState, phase: str, delivered_to: TaskTry | None = None) -> None:
         """Bring a job to its end."""
         state.phase = phase
         Path(self.client.layout.state(state.id)).write_bytes(dump_job(state))
         if delivered_to:
-            Desk(self.client, INSTANCE, delivered_to).deliver(state)
+            JobAttacher(self.client, INSTANCE, delivered_to).deliver(state)
 
     def cancelled(self) -> list[str]:
         """Return the jobs whose cancellation was asked for."""
@@ -66,7 +66,7 @@ def case(tmp_path: Path) -> Case:
 
 
 @pytest.mark.parametrize("later", [FIRST, RETRY, IN_TRIGGERER])
-def test_what_is_at_work_is_attached_to(case: Case, later: Try) -> None:
+def test_what_is_at_work_is_attached_to(case: Case, later: TaskTry) -> None:
     """The same try, resumed or restarted, and a retry after a lost worker find the job at work, and submit nothing."""
     first = case.job(FIRST)
     again = case.take(later)
@@ -93,7 +93,7 @@ def test_of_many_at_once_one_submits(tmp_path: Path) -> None:
         ("succeeded", FIRST, FIRST, 1),  # the triggerer was lost before Airflow heard
         ("succeeded", FIRST, RETRY, 1),  # the worker was
         ("succeeded", FIRST, CLEARED, 2),  # a person wants it anew
-        ("succeeded", FIRST, Try(1, 2, "uuid-9"), 2),  # a run of the same name, made anew
+        ("succeeded", FIRST, TaskTry(1, 2, "uuid-9"), 2),  # a run of the same name, made anew
         ("succeeded", IN_TRIGGERER, NEXT_IN_TRIGGERER, 2),
         ("failed", None, FIRST, 1),  # while there was no triggerer: that is no reason to run it again
         ("failed", None, IN_TRIGGERER, 1),
@@ -105,7 +105,7 @@ def test_of_many_at_once_one_submits(tmp_path: Path) -> None:
         ("cancelled", None, RETRY, 2),
     ],
 )
-def test_what_has_ended(case: Case, phase: str, delivered_to: Try | None, now: Try, generation: int) -> None:
+def test_what_has_ended(case: Case, phase: str, delivered_to: TaskTry | None, now: TaskTry, generation: int) -> None:
     """The try that asked for a job hears how it ended, a retry of its success; then comes the next generation."""
     case.end(case.job(FIRST), phase, delivered_to)
     taken = case.take(now)
@@ -115,7 +115,7 @@ def test_what_has_ended(case: Case, phase: str, delivered_to: Try | None, now: T
 
 
 @pytest.mark.parametrize(("before", "now"), [(FIRST, CLEARED), (IN_TRIGGERER, NEXT_IN_TRIGGERER)])
-def test_what_was_cleared_is_cancelled_first(case: Case, before: Try, now: Try) -> None:
+def test_what_was_cleared_is_cancelled_first(case: Case, before: TaskTry, now: TaskTry) -> None:
     """Who clears a task whose job is at work gets a new job, once the old one has ended."""
     old = case.job(before)
     assert case.take(now) is None
@@ -180,15 +180,15 @@ def test_what_was_pruned_leaves_no_hole(case: Case) -> None:
     case.end(case.job(FIRST), "failed")
     second = case.job(RETRY)
     shutil.rmtree(case.client.layout.job(job_id(INSTANCE, 1)))
-    taken = case.take(Try(3, 2, "uuid-3"))
+    taken = case.take(TaskTry(3, 2, "uuid-3"))
     assert taken is not None
     assert (taken.attached, taken.state.uid) == (True, second.uid)
 
 
 def test_a_clear_with_fewer_retries(case: Case) -> None:
     """Who lowers a DAG's retries and clears its task gets it run anew as well."""
-    case.end(case.job(Try(1, 3, "uuid-1")), "succeeded", Try(1, 3, "uuid-1"))
-    taken = case.take(Try(2, 1, "uuid-2"))
+    case.end(case.job(TaskTry(1, 3, "uuid-1")), "succeeded", TaskTry(1, 3, "uuid-1"))
+    taken = case.take(TaskTry(2, 1, "uuid-2"))
     assert taken is not None
     assert not taken.attached
 
@@ -203,8 +203,8 @@ def test_a_job_says_whose_it_is(case: Case) -> None:
     """Labels and environment name DAG, run, task and try; the job's own stay, but none can pass for ours."""
     tasks = [{"command": "true", "env": {"TEAM": "b"}}]
     job = parse_job({"id": "airflow", "labels": {"team": "b", "airflow-max-tries": "many"}, "tasks": tasks}, "job")
-    instance = Instance("dag", "manual\n" + "x" * 300, "task", 4)
-    taken = Desk(case.client, instance, FIRST).take(job)
+    instance = TaskInstanceLabels("dag", "manual\n" + "x" * 300, "task", 4)
+    taken = JobAttacher(case.client, instance, FIRST).take(job)
     assert taken is not None
     labels = case.client.status(taken.state.id).spec["labels"]
     assert labels["team"] == "b"

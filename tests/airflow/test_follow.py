@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from air_executor.airflow import follow
+from air_executor.airflow import job_follower
 from air_executor.airflow.attach import ref_of
-from air_executor.airflow.follow import Follower
+from air_executor.airflow.job_follower import JobFollower
 from air_executor.client import Client
-from air_executor.core.spec import parse_job
-from air_executor.core.state import JobState
 from air_executor.errors import NotFoundError, StoreError
+from air_executor.model.job import parse_job
+from air_executor.model.state import JobState
 from air_executor.store.presence import Presence
 from tests.cli.test_status import create, ended
 
@@ -31,10 +31,10 @@ def submit(client: Client) -> JobState:
 def test_a_manager_that_goes_and_comes(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is said once each time; where nobody can tell, nothing is said."""
     said: list[str] = []
-    follower = Follower(client, ref_of(submit(client)), said.append, 1.0)
-    monkeypatch.setattr(follow, "CHECK_SECONDS", 0.0)
+    follower = JobFollower(client, ref_of(submit(client)), said.append, 1.0)
+    monkeypatch.setattr(job_follower, "CHECK_SECONDS", 0.0)
     for running in (True, False, False, True, None, False):
-        monkeypatch.setattr(follow, "look", lambda _, running=running: Presence(running, {}))
+        monkeypatch.setattr(job_follower, "read_presence", lambda _, running=running: Presence(running, {}))
         assert isinstance(follower.step(), float)
     assert [line.split(" manager")[0] for line in said] == ["No", "A", "No"]
 
@@ -44,19 +44,19 @@ def test_a_volume_that_refuses_is_waited_for(client: Client, monkeypatch: pytest
     job = submit(client)
     said: list[str] = []
     now = [0.0]
-    monkeypatch.setattr("air_executor.airflow.follow.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("air_executor.airflow.job_follower.time.monotonic", lambda: now[0])
 
     def refuse(_: str) -> JobState:
         raise StoreError("input/output error")
 
     with monkeypatch.context() as broken:
         broken.setattr(client, "status", refuse)
-        follower = Follower(client, ref_of(job), said.append, 1.0)
+        follower = JobFollower(client, ref_of(job), said.append, 1.0)
         assert follower.step() == 1.0
-        now[0] = follow.PATIENCE - 1
+        now[0] = job_follower.PATIENCE - 1
         assert follower.step() == 1.0
         assert said == ["The job goes on, but cannot be looked at now: input/output error"]
-        now[0] = follow.PATIENCE + 1
+        now[0] = job_follower.PATIENCE + 1
         with pytest.raises(StoreError):
             follower.step()
     assert isinstance(follower.step(), float)
@@ -67,12 +67,12 @@ def test_another_of_its_name_is_not_meant(client: Client) -> None:
     create(client, "j", ended("a"))
     old = ref_of(client.status("j"))._replace(uid="0badbeef")
     with pytest.raises(NotFoundError, match="another of its name"):
-        Follower(client, old, print, 1.0).step()
+        JobFollower(client, old, print, 1.0).step()
 
 
 def test_pauses_grow_to_the_longest(client: Client) -> None:
     """A job that has just begun is looked at often; whole seconds may be given as such."""
-    follower = Follower(client, ref_of(submit(client)), print, 1)
+    follower = JobFollower(client, ref_of(submit(client)), print, 1)
     found = [follower.step() for _ in range(20)]
     steps = [step for step in found if isinstance(step, float)]
     assert steps == found
@@ -83,7 +83,7 @@ def test_pauses_grow_to_the_longest(client: Client) -> None:
 def test_an_ended_job_is_the_answer(client: Client) -> None:
     """The last step returns how it ended."""
     create(client, "j", ended("a"))
-    found = Follower(client, ref_of(client.status("j")), print, 1.0).step()
+    found = JobFollower(client, ref_of(client.status("j")), print, 1.0).step()
     assert isinstance(found, JobState)
     assert found.ended
 
@@ -91,13 +91,13 @@ def test_an_ended_job_is_the_answer(client: Client) -> None:
 def test_much_is_shown_a_little_at_a_time(client: Client) -> None:
     """One step shows some lines, the next the next; the end is told when all were shown."""
     create(client, "j", ended("a"))
-    printed = [f"line {number}" for number in range(2 * follow.MOST_LINES + 1)]
+    printed = [f"line {number}" for number in range(2 * job_follower.MOST_LINES + 1)]
     log = client.log("j", "a", 1)
     log.parent.mkdir(parents=True, exist_ok=True)
     log.write_text("\n".join([*printed, ""]))
     said: list[str] = []
-    follower = Follower(client, ref_of(client.status("j")), said.append, 1.0)
-    assert (follower.step(), len(said)) == (0.0, follow.MOST_LINES)
-    assert (follower.step(), len(said)) == (0.0, 2 * follow.MOST_LINES)
+    follower = JobFollower(client, ref_of(client.status("j")), said.append, 1.0)
+    assert (follower.step(), len(said)) == (0.0, job_follower.MOST_LINES)
+    assert (follower.step(), len(said)) == (0.0, 2 * job_follower.MOST_LINES)
     assert isinstance(follower.step(), JobState)
     assert said == [f"a | {line}" for line in printed]

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from air_executor.airflow.given import Given
+from air_executor.airflow.job_source import JobSource
 from air_executor.errors import BadInputError
 
 JOB = {"tasks": [{"command": "true"}]}
@@ -36,7 +36,7 @@ JOB = {"tasks": [{"command": "true"}]}
 def test_what_cannot_be(given: dict[str, Any], words: str) -> None:
     """One line says where and what."""
     with pytest.raises(BadInputError) as refused:
-        Given(**given).read("task t", None)
+        JobSource(**given).read("task t", None)
     assert words in str(refused.value)
     assert str(refused.value).startswith("task t: ")
 
@@ -44,10 +44,10 @@ def test_what_cannot_be(given: dict[str, Any], words: str) -> None:
 def test_queue(tmp_path: Path) -> None:
     """A queue of the job's own wins; one that cannot be is refused, whoever names it."""
     own = {**JOB, "queue": "own"}
-    assert Given(job=JOB).read("task t", "other").queue == "other"
-    assert Given(job=own).read("task t", "other").queue == "own"
+    assert JobSource(job=JOB).read("task t", "other").queue == "other"
+    assert JobSource(job=own).read("task t", "other").queue == "own"
     file = tmp_path / "job.json"
     file.write_text('{"id": "j", "tasks": [{"command": "true"}]}')
-    assert Given(job_file=str(file)).read("task t", "other").queue == "other"
+    assert JobSource(job_file=str(file)).read("task t", "other").queue == "other"
     with pytest.raises(BadInputError, match="job_queue"):
-        Given(job=JOB).read("task t", "a b/..")
+        JobSource(job=JOB).read("task t", "a b/..")

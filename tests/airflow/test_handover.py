@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from air_executor.airflow import handover
-from air_executor.airflow.handover import FEW, all_read, room
+from air_executor.airflow import log_drain
+from air_executor.airflow.log_drain import FEW, all_read, room
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells what was read of a socket")
 
@@ -88,8 +88,8 @@ def test_patience_ends(reader: socket.socket) -> None:
 
 def test_where_it_cannot_be_told() -> None:
     """Without such a socket a trigger that ends waits a moment, and one that goes on does not."""
-    assert handover._socket() is None
+    assert log_drain._socket() is None
     before = time.monotonic()
     run(all_read())
-    assert time.monotonic() - before >= handover.BLIND
+    assert time.monotonic() - before >= log_drain.BLIND
     run(room())

@@ -15,11 +15,11 @@ from pathlib import Path
 import pytest
 
 from air_executor.airflow.attach import ref_of
-from air_executor.airflow.joblog import LONGEST, SETTLES, JobLog
+from air_executor.airflow.task_log import LONGEST, SETTLES, TaskLog
 from air_executor.client import Client
-from air_executor.core.spec import parse_job
-from air_executor.core.state import JobState, Running
 from air_executor.errors import StoreError
+from air_executor.model.job import parse_job
+from air_executor.model.state import JobState, Running
 
 
 @pytest.fixture
@@ -39,7 +39,7 @@ def running(client: Client) -> tuple[JobState, Path]:
 
 def ended(state: JobState) -> JobState:
     """Return the job with its run ended."""
-    from air_executor.core.state import Attempt, Done  # noqa: PLC0415
+    from air_executor.model.state import Attempt, Done  # noqa: PLC0415
 
     task = state.tasks["t1"]
     task.attempts = [Attempt(1, 1, 0.0, 0.0, 0.0, 0.0, "ok")]
@@ -50,61 +50,61 @@ def ended(state: JobState) -> JobState:
 def test_what_grows_is_shown_once(client: Client) -> None:
     """A line comes when it is complete, the last one without an end when the run has ended."""
     state, log = running(client)
-    shown = JobLog(client, ref_of(state))
+    shown = TaskLog(client, ref_of(state))
     log.write_bytes(b"one\ntw")
     assert list(shown.new_lines(state)) == ["t1 | one"]
     log.write_bytes(b"one\ntwo\nthr")
     assert list(shown.new_lines(state)) == ["t1 | two"]
     shown.settle()
-    assert list(JobLog(client, ref_of(state)).new_lines(state)) == []
-    last = JobLog(client, ref_of(state))
+    assert list(TaskLog(client, ref_of(state)).new_lines(state)) == []
+    last = TaskLog(client, ref_of(state))
     assert list(last.new_lines(ended(state))) == ["t1 | thr"]
     last.settle()
-    assert list(JobLog(client, ref_of(state)).new_lines(state)) == []
+    assert list(TaskLog(client, ref_of(state)).new_lines(state)) == []
 
 
 def test_a_line_that_nobody_took_comes_again(client: Client) -> None:
     """Only when the next line is asked for, one counts as shown."""
     state, log = running(client)
     log.write_bytes(b"one\ntwo\nthree\n")
-    shown = JobLog(client, ref_of(state))
+    shown = TaskLog(client, ref_of(state))
     lines = shown.new_lines(state)
     assert [next(lines), next(lines)] == ["t1 | one", "t1 | two"]
     lines.close()
     shown.settle()
-    assert list(JobLog(client, ref_of(state)).new_lines(state)) == ["t1 | two", "t1 | three"]
+    assert list(TaskLog(client, ref_of(state)).new_lines(state)) == ["t1 | two", "t1 | three"]
 
 
 def test_what_may_be_lost_comes_again(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     """What Airflow may not have written when the one who showed it was killed is shown again, and said to be."""
     now = [100.0]
-    monkeypatch.setattr("air_executor.airflow.joblog.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("air_executor.airflow.task_log.time.monotonic", lambda: now[0])
     state, log = running(client)
-    killed = JobLog(client, ref_of(state))
+    killed = TaskLog(client, ref_of(state))
     log.write_bytes(b"one\ntwo\n")
     assert list(killed.new_lines(state)) == ["t1 | one", "t1 | two"]
     now[0] += SETTLES
     log.write_bytes(b"one\ntwo\nthree\n")
     assert list(killed.new_lines(state)) == ["t1 | three"]
-    again, *lines = JobLog(client, ref_of(state)).new_lines(state)
+    again, *lines = TaskLog(client, ref_of(state)).new_lines(state)
     assert again.startswith("Whoever showed this log before was killed; the last 6 bytes of t1 ")
     assert lines == ["t1 | three"]
-    after = JobLog(client, ref_of(state)).new_lines(state)
+    after = TaskLog(client, ref_of(state)).new_lines(state)
     assert next(after) == again
     after.close()
-    assert list(JobLog(client, ref_of(state)).new_lines(state)) == ["t1 | three"]
+    assert list(TaskLog(client, ref_of(state)).new_lines(state)) == ["t1 | three"]
 
 
 def test_a_long_look_settles_on_its_way(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     """Who dies while it shows an hour's output costs seconds of it, not the hour."""
     now = itertools.count(100.0)
-    monkeypatch.setattr("air_executor.airflow.joblog.time.monotonic", lambda: next(now))
+    monkeypatch.setattr("air_executor.airflow.task_log.time.monotonic", lambda: next(now))
     state, log = running(client)
     log.write_bytes(b"".join(b"%d\n" % number for number in range(20)))
-    lines = JobLog(client, ref_of(state)).new_lines(state)
+    lines = TaskLog(client, ref_of(state)).new_lines(state)
     assert [next(lines) for _ in range(10)] == [f"t1 | {number}" for number in range(10)]
     lines.close()
-    _, *rest = JobLog(client, ref_of(state)).new_lines(state)
+    _, *rest = TaskLog(client, ref_of(state)).new_lines(state)
     assert rest[0] in {f"t1 | {number}" for number in range(8 - int(SETTLES), 9)}
 
 
@@ -112,34 +112,34 @@ def test_settled_is_settled(client: Client) -> None:
     """Who settles late takes nothing back."""
     state, log = running(client)
     log.write_bytes(b"one\n")
-    late = JobLog(client, ref_of(state))
+    late = TaskLog(client, ref_of(state))
     assert list(late.new_lines(state)) == ["t1 | one"]
     log.write_bytes(b"one\ntwo\n")
-    other = JobLog(client, ref_of(state))
+    other = TaskLog(client, ref_of(state))
     assert list(other.new_lines(state))[1:] == ["t1 | one", "t1 | two"]
     other.settle()
     late.settle()
-    assert list(JobLog(client, ref_of(state)).new_lines(state)) == []
+    assert list(TaskLog(client, ref_of(state)).new_lines(state)) == []
 
 
 def test_quiet_logs_settle(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     """Also where nothing more is printed, and after the end of the run."""
     now = [100.0]
-    monkeypatch.setattr("air_executor.airflow.joblog.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("air_executor.airflow.task_log.time.monotonic", lambda: now[0])
     state, log = running(client)
     log.write_bytes(b"one\n")
-    shown = JobLog(client, ref_of(state))
+    shown = TaskLog(client, ref_of(state))
     assert list(shown.new_lines(ended(state))) == ["t1 | one"]
     now[0] += SETTLES
     assert list(shown.new_lines(state)) == []
-    assert list(JobLog(client, ref_of(state)).new_lines(state)) == []
+    assert list(TaskLog(client, ref_of(state)).new_lines(state)) == []
 
 
 def test_a_full_volume_shows_nothing_twice(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where the volume takes no notes, who shows the log remembers how far it was."""
     state, log = running(client)
     log.write_bytes(b"one\ntwo\n")
-    shown = JobLog(client, ref_of(state))
+    shown = TaskLog(client, ref_of(state))
     found: list[str] = []
 
     def refuse(*_: object) -> int:
@@ -159,7 +159,7 @@ def test_long_lines_come_in_pieces(client: Client) -> None:
     """A line without end fills no memory, and none of it is lost."""
     state, log = running(client)
     log.write_bytes(b"x" * (3 * LONGEST) + b"\nend\n")
-    found = list(JobLog(client, ref_of(state)).new_lines(ended(state)))
+    found = list(TaskLog(client, ref_of(state)).new_lines(ended(state)))
     assert "".join(line.removeprefix("t1 | ") for line in found) == "x" * (3 * LONGEST) + "end"
     assert max(map(len, found)) <= LONGEST + len("t1 | ")
 
@@ -169,7 +169,7 @@ def test_pieces_end_with_a_character(client: Client, text: str) -> None:
     """Where a long line is cut none of its characters is."""
     state, log = running(client)
     log.write_text(text)
-    found = list(JobLog(client, ref_of(state)).new_lines(ended(state)))
+    found = list(TaskLog(client, ref_of(state)).new_lines(ended(state)))
     assert "".join(line.removeprefix("t1 | ") for line in found) == text
 
 
@@ -177,7 +177,7 @@ def test_what_is_no_text_is_cut_all_the_same(client: Client) -> None:
     """Bytes that are no UTF-8 are shown as such, and cost nobody his log."""
     state, log = running(client)
     log.write_bytes(b"\xc3" * 2 * LONGEST)
-    found = list(JobLog(client, ref_of(state)).new_lines(ended(state)))
+    found = list(TaskLog(client, ref_of(state)).new_lines(ended(state)))
     assert "".join(line.removeprefix("t1 | ") for line in found) == "\N{REPLACEMENT CHARACTER}" * 2 * LONGEST
 
 
@@ -192,7 +192,7 @@ def test_two_at_once_share(client: Client, seed: int) -> None:
     dice = random.Random(seed)
 
     def follow() -> None:
-        mine = JobLog(client, ref_of(state))
+        mine = TaskLog(client, ref_of(state))
         found.extend(mine.new_lines(state))
         both.wait(30)
         while not over.is_set():
@@ -221,7 +221,7 @@ def test_a_killed_one_loses_nothing(client: Client, tmp_path: Path) -> None:
     log.write_bytes(b"".join(b"%d\n" % number for number in range(20_000)))
     program = (
         "import os, sys\nfrom air_executor.airflow import joblog\nfrom air_executor.airflow.attach import ref_of\n"
-        "from air_executor.client import Client\nfrom air_executor.core.state import Running\n"
+        "from air_executor.client import Client\nfrom air_executor.model.state import Running\n"
         "client = Client(sys.argv[1])\nstate = client.status('j')\n"
         "state.tasks['t1'].status = Running(seq=1, slot=1, since=0.0)\njoblog.SETTLES = joblog._TOGETHER = 0.002\n"
         "for line in joblog.JobLog(client, ref_of(state)).new_lines(state):\n    os.write(1, f'{line}\\n'.encode())\n"
@@ -235,7 +235,7 @@ def test_a_killed_one_loses_nothing(client: Client, tmp_path: Path) -> None:
             os.sched_yield()
         process.kill()
         process.wait()
-    lines = [*said.read_text().splitlines(), *JobLog(client, ref_of(state)).new_lines(state)]
+    lines = [*said.read_text().splitlines(), *TaskLog(client, ref_of(state)).new_lines(state)]
     numbers = [int(line.removeprefix("t1 | ")) for line in lines if line.startswith("t1 | ")]
     assert sorted(set(numbers)) == list(range(20_000))
     assert all(after <= before + 1 for before, after in pairwise(numbers))

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from air_executor.client import Client
-from air_executor.core.state import JobState
+from air_executor.model.state import JobState
 from tests.airflow.rig import Airflow, Run
 from tests.conftest import wait_for
 

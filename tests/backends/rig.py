@@ -30,19 +30,19 @@ import air_executor.errors
 from air_executor.backends.base import Backend, Launch
 from air_executor.backends.docker import DockerBackend
 from air_executor.backends.docker import make_backend as make_docker_backend
-from air_executor.backends.docker.config import INSTANCE
+from air_executor.backends.docker.container_spec import INSTANCE
+from air_executor.backends.docker.docker_setup import make_engine_config
 from air_executor.backends.docker.engine import ConflictError, Engine, MissingError
-from air_executor.backends.docker.site import make_site
 from air_executor.backends.fake import FakeBackend, FakePlatform
 from air_executor.backends.kubernetes import KubernetesBackend
 from air_executor.backends.kubernetes import make_backend as make_kubernetes_backend
-from air_executor.backends.kubernetes.cluster import RUN
-from air_executor.backends.kubernetes.site import make_site as make_kubernetes_site
-from air_executor.backends.local import LocalBackend
-from air_executor.backends.portable import PsutilProcesses
-from air_executor.backends.processes import choose
-from air_executor.core.names import Host, Slot
+from air_executor.backends.kubernetes.kubernetes_setup import make_cluster_config as make_kubernetes_site
+from air_executor.backends.kubernetes.runner_cache import RUN
+from air_executor.backends.local.local_backend import LocalBackend
+from air_executor.backends.local.processes import choose
+from air_executor.backends.local.psutil_processes import PsutilProcesses
 from air_executor.errors import AirExecutorError
+from air_executor.model.names import Host, Slot
 from air_executor.settings import DockerSettings, KubernetesSettings, Settings
 from air_executor.store.layout import Layout
 from tests.cluster import CLAIM, shared_namespace
@@ -274,7 +274,7 @@ class DockerRig(LocalRig):
         for backend in self._made:
             backend.close()
         engine = Engine(30)
-        site = make_site(self.settings, engine, "0")
+        site = make_engine_config(self.settings, engine, "0")
         for entry in engine.list(f"{INSTANCE}={site.instance}"):
             with contextlib.suppress(ConflictError, MissingError):
                 engine.kill(entry["Id"], "KILL")

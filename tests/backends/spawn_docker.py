@@ -9,7 +9,7 @@ import sys
 from air_executor.backends.base import Launch
 from air_executor.backends.docker import make_backend
 from air_executor.backends.docker.containers import Phase
-from air_executor.core.names import Slot
+from air_executor.model.names import Slot
 from tests.backends.rig import docker_settings
 from tests.conftest import wait_for
 

@@ -8,7 +8,7 @@ import sys
 
 from air_executor.backends.base import Launch
 from air_executor.backends.kubernetes import make_backend
-from air_executor.core.names import Slot
+from air_executor.model.names import Slot
 from tests.backends.rig import kubernetes_settings
 
 if __name__ == "__main__":

@@ -8,10 +8,10 @@ import signal
 import sys
 
 from air_executor.backends.base import Launch
-from air_executor.backends.local import LocalBackend
-from air_executor.backends.portable import PsutilProcesses
-from air_executor.backends.processes import choose
-from air_executor.core.names import Slot
+from air_executor.backends.local.local_backend import LocalBackend
+from air_executor.backends.local.processes import choose
+from air_executor.backends.local.psutil_processes import PsutilProcesses
+from air_executor.model.names import Slot
 from air_executor.store.layout import Layout
 from tests.backends.rig import HOST
 

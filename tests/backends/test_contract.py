@@ -7,8 +7,8 @@ from functools import partial
 import pytest
 
 from air_executor.backends.base import Backend
-from air_executor.core.names import Slot
 from air_executor.errors import DuplicateRunnerError
+from air_executor.model.names import Slot
 from tests.backends.rig import Rig, Task
 
 SLOT = Slot("census", 0)

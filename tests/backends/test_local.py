@@ -20,11 +20,11 @@ from pathlib import Path
 import psutil
 import pytest
 
-from air_executor.backends import processes, slotfile
 from air_executor.backends.base import Launch
-from air_executor.backends.local import LocalBackend
-from air_executor.core.names import Host, Slot
+from air_executor.backends.local import processes, slot_file
+from air_executor.backends.local.local_backend import LocalBackend
 from air_executor.errors import BackendUnavailableError, DuplicateRunnerError, SpawnRejectedError
+from air_executor.model.names import Host, Slot
 from air_executor.store.layout import Layout
 from tests.backends.rig import HOST, LocalRig, Task
 from tests.backends.test_contract import is_gone
@@ -206,7 +206,7 @@ def test_a_straggler_is_adopted_as_exited(local: LocalRig) -> None:
 
 def test_the_grace_survives_the_manager(local: LocalRig, monkeypatch: pytest.MonkeyPatch) -> None:
     """An adopted run that ignores TERM is killed after its own grace, not after the default."""
-    monkeypatch.setattr(slotfile, "DEFAULT_GRACE", 1000.0)
+    monkeypatch.setattr(slot_file, "DEFAULT_GRACE", 1000.0)
     launch = local.launch(SLOT, 1, Task.IGNORES_TERM)
     local.spawn_by_manager_that_is_killed(launch)
     os.kill(runner_pid(local, launch), signal.SIGKILL)  # so that nobody but the backend can enforce it

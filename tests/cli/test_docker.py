@@ -19,7 +19,7 @@ import docker.errors
 import pytest
 
 from air_executor.client import Client
-from air_executor.core.state import JobState
+from air_executor.model.state import JobState
 from tests.cli.conftest import Outcome, eventually
 from tests.cli.test_doctor import checks
 from tests.cli.test_status import create, ended
@@ -106,7 +106,7 @@ def test_doctor_knows_the_context_of_the_docker_command(
     )
     monkeypatch.delenv("DOCKER_HOST")
     monkeypatch.setenv("DOCKER_CONFIG", f"{project}/config")
-    monkeypatch.setattr("air_executor.backends.docker.check.DEFAULT_SOCKET", f"{project}/nobody.sock")
+    monkeypatch.setattr("air_executor.backends.docker.engine_check.DEFAULT_SOCKET", f"{project}/nobody.sock")
     monkeypatch.setattr("docker.utils.utils.DEFAULT_UNIX_SOCKET", f"http+unix://{project}/nobody.sock")
     remedy = checks(air("doctor", "--json"))["docker"]["remedy"]
     assert "uses the context desktop-linux: export DOCKER_HOST=unix:///home/me/.docker/desktop/docker.sock" in remedy

@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 
 from air_executor.client import Client
-from air_executor.core.explain import Around, Runner, explain_job, explain_task
-from air_executor.core.state import Attempt, Done, JobState, Queued, Running, Status, TaskState
+from air_executor.core.explanation import ExplainContext, RunnerFacts, explain_job, explain_task
+from air_executor.model.state import Attempt, Done, JobState, Queued, Running, Status, TaskState
 from tests.cli.conftest import Outcome
 
 NOW = 1_800_000_000.0
-CALM = Around(now=NOW, max_runners=8)
+CALM = ExplainContext(now=NOW, max_runners=8)
 
 
 def job(*tasks: TaskState, phase: str = "running", **fields: Any) -> JobState:  # noqa: ANN401 - any field
@@ -116,29 +116,37 @@ def test_a_skipped_task_names_the_culprit() -> None:
         (task("b", Queued(NOW + 90)), CALM, "is delayed; it starts at"),
         (task("b", Queued(NOW + 5, retrying=True), attempts=(attempt("error", 3),)), CALM, "has its next retry at"),
         (task("b"), CALM, "is ready and about to start"),
-        (task("b"), Around(NOW, max_runners=3, running=3), "limit reached: the manager has 3 of at most 3 runners"),
         (
             task("b"),
-            Around(NOW, queue_limit=1, running_in_queue=1),
+            ExplainContext(NOW, max_runners=3, running=3),
+            "limit reached: the manager has 3 of at most 3 runners",
+        ),
+        (
+            task("b"),
+            ExplainContext(NOW, queue_limit=1, running_in_queue=1),
             "limit reached: queue default has 1 of at most 1 runners",
         ),
-        (task("b"), Around(NOW, manager=False), "no manager: none is running here"),
-        (task("b"), Around(NOW, manager=None), "in another container"),
+        (task("b"), ExplainContext(NOW, manager=False), "no manager: none is running here"),
+        (task("b"), ExplainContext(NOW, manager=None), "in another container"),
         (
             task("b"),
-            Around(NOW, waiting="task b: image node:22: 3 of 7 layers"),
+            ExplainContext(NOW, waiting="task b: image node:22: 3 of 7 layers"),
             "task b waits for image node:22: 3 of 7 layers",
         ),
-        (task("b"), Around(NOW, waiting="task other: image node:22: 3 of 7 layers"), "is ready and about to start"),
         (
             task("b"),
-            Around(NOW, backend_problem="the engine does not answer"),
+            ExplainContext(NOW, waiting="task other: image node:22: 3 of 7 layers"),
+            "is ready and about to start",
+        ),
+        (
+            task("b"),
+            ExplainContext(NOW, backend_problem="the engine does not answer"),
             "its job waits for its backend, which cannot answer: the engine does not answer",
         ),
-        (task("b"), Around(NOW, passed_over_for=["x"]), "no manager: the one at work here sees only x through"),
+        (task("b"), ExplainContext(NOW, passed_over_for=["x"]), "no manager: the one at work here sees only x through"),
     ],
 )
-def test_why_a_task_is_not_running(waiting: TaskState, around: Around, said: str) -> None:
+def test_why_a_task_is_not_running(waiting: TaskState, around: ExplainContext, said: str) -> None:
     """Delays, retries, limits and a missing manager each have their own sentence."""
     assert said in explain_task(job(waiting), waiting, around)
 
@@ -204,13 +212,13 @@ def test_a_running_task_says_how_long_it_has_left() -> None:
 def test_a_running_task_says_where_it_runs() -> None:
     """Its container by name, and whether its backend still answers."""
     running = task("a", Running(7, 1, NOW - 3))
-    runners = {"a": Runner("docker", "laptop", "air-j--1")}
-    around = Around(NOW, backend="docker", host="other", runners=runners)
+    runners = {"a": RunnerFacts("docker", "laptop", "air-j--1")}
+    around = ExplainContext(NOW, backend="docker", host="other", runners=runners)
     assert (
         explain_task(job(running), running, around)
         == "task a has been running for 3s in container air-j--1 (run 7, attempt 1)"
     )
-    down = Around(NOW, backend="docker", runners=runners, backend_problem="no answer")
+    down = ExplainContext(NOW, backend="docker", runners=runners, backend_problem="no answer")
     assert explain_task(job(running), running, down).endswith("; whether it still runs cannot be told: no answer")
     assert explain_job(job(running), down).endswith("it waits for its backend, which cannot answer: no answer")
 
@@ -218,15 +226,23 @@ def test_a_running_task_says_where_it_runs() -> None:
 @pytest.mark.parametrize(
     ("runner", "backend", "said"),
     [
-        (Runner("local", "laptop"), "docker", "the backend local on host laptop, and the manager here looks at docker"),
-        (Runner("docker", "laptop", "air-j"), "local", "the backend docker on host laptop, and the manager here looks"),
-        (Runner("local", "other"), "local", "the backend local on host other, and the manager here is on laptop"),
+        (
+            RunnerFacts("local", "laptop"),
+            "docker",
+            "the backend local on host laptop, and the manager here looks at docker",
+        ),
+        (
+            RunnerFacts("docker", "laptop", "air-j"),
+            "local",
+            "the backend docker on host laptop, and the manager here looks",
+        ),
+        (RunnerFacts("local", "other"), "local", "the backend local on host other, and the manager here is on laptop"),
     ],
 )
-def test_a_runner_out_of_reach_names_the_way_out(runner: Runner, backend: str, said: str) -> None:
+def test_a_runner_out_of_reach_names_the_way_out(runner: RunnerFacts, backend: str, said: str) -> None:
     """What another backend or host has started cannot be seen from here; an operator must say that it is gone."""
     running = task("a", Running(7, 0, NOW - 3), timeout=10)
-    around = Around(NOW, backend=backend, host="laptop", runners={"a": runner})
+    around = ExplainContext(NOW, backend=backend, host="laptop", runners={"a": runner})
     for text in (explain_task(job(running), running, around), explain_job(job(running), around)):
         assert said in text
         assert text.endswith("once you are sure that it is gone: `air-executor confirm-gone j`")
@@ -236,7 +252,7 @@ def test_a_runner_out_of_reach_names_the_way_out(runner: Runner, backend: str, s
     ("state", "around", "said"),
     [
         (job(task("a"), phase="paused"), CALM, "job j is paused; let it go on with `air-executor resume j`"),
-        (job(task("a"), phase="queued", after_uids={"x": "1"}), Around(NOW, jobs={"x": "running"}), "is ready"),
+        (job(task("a"), phase="queued", after_uids={"x": "1"}), ExplainContext(NOW, jobs={"x": "running"}), "is ready"),
         (
             job(task("a", done()), phase="succeeded", reason="ok", finished_at=NOW),
             CALM,
@@ -270,7 +286,7 @@ def test_a_runner_out_of_reach_names_the_way_out(runner: Runner, backend: str, s
         (job(task("a", Queued(NOW + 60))), CALM, "job j runs nothing now: task a is delayed"),
     ],
 )
-def test_why_a_job_is_where_it_is(state: JobState, around: Around, said: str) -> None:
+def test_why_a_job_is_where_it_is(state: JobState, around: ExplainContext, said: str) -> None:
     """A job speaks for itself, or for the task that comes next."""
     assert said in explain_job(state, around)
 
@@ -279,14 +295,14 @@ def test_a_job_that_waits_for_jobs_names_them() -> None:
     """Those that have not succeeded, each with its phase."""
     waiting = job(task("a"), phase="queued", after_uids={"x": "1", "y": "2"})
     waiting.started_at = None
-    text = explain_job(waiting, Around(NOW, jobs={"x": "running", "y": "succeeded"}))
+    text = explain_job(waiting, ExplainContext(NOW, jobs={"x": "running", "y": "succeeded"}))
     assert text == "job j waits for job x (running)"
 
 
 def test_a_job_speaks_for_the_task_that_the_backend_prepares() -> None:
     """With several ready tasks, the one that waits for its image is the news."""
     first, second = task("a"), task("b")
-    around = Around(NOW, waiting="task b: image node:22: looking for the image")
+    around = ExplainContext(NOW, waiting="task b: image node:22: looking for the image")
     text = explain_job(job(first, second), around)
     assert text == "job j runs nothing now: task b waits for image node:22: looking for the image"
 

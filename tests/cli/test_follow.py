@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from air_executor.cli.follow import Follower
-from air_executor.core.state import Attempt, JobState, Queued, TaskState
+from air_executor.cli.live_view import LiveView
+from air_executor.model.state import Attempt, JobState, Queued, TaskState
 
 THEN = 1_700_000_000.0
 
@@ -25,6 +25,6 @@ def test_a_retry_with_more_memory_is_told(
     task = TaskState("a", spec, position=0, queued_by=None, status=Queued(retrying=True))
     task.attempts = [Attempt(1, 0, THEN, 0.1, 2.0, 0.1, reason, code, memory_limit=512 << 20)]
     job = JobState("j", "0badcafe", {}, submitted_at=THEN, tasks={"a": task})
-    with Follower() as follower:
+    with LiveView() as follower:
         follower.look([job])
     assert capsys.readouterr().out == said

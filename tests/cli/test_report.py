@@ -14,9 +14,9 @@ import pytest
 
 from air_executor.cli import terminal
 from air_executor.client import Client
-from air_executor.core.state import Attempt, Done, JobState, Queued, Running, TaskState
-from air_executor.core.usage import Stages, Usage
 from air_executor.errors import BadInputError
+from air_executor.model.state import Attempt, Done, JobState, Queued, Running, TaskState
+from air_executor.model.usage import Stages, Usage
 from tests.cli.conftest import Outcome
 
 Air = Callable[..., Outcome]

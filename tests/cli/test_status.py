@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from air_executor.client import Client
-from air_executor.core.state import Attempt, Done, JobState, Queued, TaskState
-from air_executor.core.usage import Usage
+from air_executor.model.state import Attempt, Done, JobState, Queued, TaskState
+from air_executor.model.usage import Usage
 from tests.cli.conftest import SOON, Outcome, eventually
 
 Air = Callable[..., Outcome]

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from air_executor.core.plaintext import clean, clean_log
+from air_executor.model.plain_text import clean, clean_log
 
 
 @pytest.mark.parametrize(

@@ -6,26 +6,26 @@ from typing import Any
 
 import pytest
 
-from air_executor.core import events as ev
 from air_executor.core.memory import history_text, killed_text, memory_of, resources_of
-from air_executor.core.sizes import MIB, PIB
-from air_executor.core.spec import parse_job
-from air_executor.core.state import Running, TaskState
 from air_executor.core.submission import initial_state
-from air_executor.core.transitions import Job
-from air_executor.core.usage import Moments
+from air_executor.core.transitions import LiveJob
+from air_executor.model import events as ev
+from air_executor.model.job import parse_job
+from air_executor.model.sizes import MIB, PIB
+from air_executor.model.state import Running, TaskState
+from air_executor.model.usage import Moments
 
 NO_TIME = Moments(1.0, 1.0, 1.0, 1.0)
 
 
-def make(**resources: Any) -> tuple[Job, TaskState]:  # noqa: ANN401 - JSON
+def make(**resources: Any) -> tuple[LiveJob, TaskState]:  # noqa: ANN401 - JSON
     """Return a job with one task, which asks for these resources."""
     raw = {"id": "j", "tasks": [{"id": "a", "command": "x", "retries": 1000, "resources": resources}]}
-    job = Job(initial_state(parse_job(raw), uid="00000001", now=1.0))
+    job = LiveJob(initial_state(parse_job(raw), uid="00000001", now=1.0))
     return job, job.state.tasks["a"]
 
 
-def run(job: Job, *reasons: str, final: bool = False) -> list[int | None]:
+def run(job: LiveJob, *reasons: str, final: bool = False) -> list[int | None]:
     """Run the task once for each reason, the last time for good if `final`; return the limits that the runs had."""
     limits = []
     for number, reason in enumerate(reasons, 1):

@@ -9,12 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from air_executor.core.events import Requested, Started
-from air_executor.core.names import Slot
-from air_executor.core.plan import LINGER, REMOTE_LINGER, Action, Roster, SlotView, retry_at, settle
-from air_executor.core.spec import parse_job
+from air_executor.core.plan import LINGER, REMOTE_LINGER, Action, ReadyQueue, SlotView, reconcile, retry_at
 from air_executor.core.submission import initial_state
-from air_executor.core.transitions import Job
+from air_executor.core.transitions import LiveJob
+from air_executor.model.events import Requested, Started
+from air_executor.model.job import parse_job
+from air_executor.model.names import Slot
 
 OURS, OTHER = "00000001-7", "00000001-6"
 GRACE = 3.0
@@ -66,15 +66,15 @@ TABLE = {
 def test_table(row: str) -> None:
     """Each row of the contract's table gives its action."""
     view, expected = TABLE[row]
-    assert settle(view, GRACE) == expected
+    assert reconcile(view, GRACE) == expected
 
 
 def test_a_runner_elsewhere_has_longer_to_go() -> None:
     """Another machine tells late of an end: it is not asked to stop a runner that has gone by itself."""
     gone = SlotView(OURS, exited=True, runner=OURS, alive=True, exited_for=LINGER)
-    assert settle(gone, GRACE, remote=True) == (Action.WAIT, None)
+    assert reconcile(gone, GRACE, remote=True) == (Action.WAIT, None)
     stays = SlotView(OURS, exited=True, runner=OURS, alive=True, exited_for=REMOTE_LINGER)
-    assert settle(stays, GRACE, remote=True) == (Action.REMOVE, None)
+    assert reconcile(stays, GRACE, remote=True) == (Action.REMOVE, None)
 
 
 @given(
@@ -92,7 +92,7 @@ def test_a_runner_elsewhere_has_longer_to_go() -> None:
 )
 def test_nothing_is_booked_while_the_name_is_taken(view: SlotView) -> None:
     """Whatever is known: a run is booked only with its name free, a live runner stopped only with reason."""
-    action, why = settle(view, GRACE)
+    action, why = reconcile(view, GRACE)
     if action in (Action.BOOK, Action.LOST):
         assert view.open_run is not None
         assert view.runner is None
@@ -101,13 +101,15 @@ def test_nothing_is_booked_while_the_name_is_taken(view: SlotView) -> None:
     assert (why is not None) == (action is Action.STOP)
 
 
-def job(name: str, tasks: int = 3, **fields: object) -> Job:
+def job(name: str, tasks: int = 3, **fields: object) -> LiveJob:
     """Return a job of tasks that are all ready."""
     raw = {"id": name, "tasks": [{"id": f"t-{number}", "command": "true"} for number in range(tasks)], **fields}
-    return Job(initial_state(parse_job(raw), uid="00000001", now=1.0))
+    return LiveJob(initial_state(parse_job(raw), uid="00000001", now=1.0))
 
 
-def starts(roster: Roster, jobs: Iterable[Job], number: int, taken: Iterable[Slot] = (), room: int = 9) -> list[str]:
+def starts(
+    roster: ReadyQueue, jobs: Iterable[LiveJob], number: int, taken: Iterable[Slot] = (), room: int = 9
+) -> list[str]:
     """Return the next tasks to start, each applied before the next is asked for."""
     for each in jobs:
         roster.offer(each)
@@ -127,37 +129,37 @@ def starts(roster: Roster, jobs: Iterable[Job], number: int, taken: Iterable[Slo
 
 def test_round_robin_between_jobs_of_one_priority() -> None:
     """Jobs take turns, whatever their number of tasks."""
-    order = starts(Roster({}), [job("a", 9, max_runners=9), job("b", 2, max_runners=9)], 5)
+    order = starts(ReadyQueue({}), [job("a", 9, max_runners=9), job("b", 2, max_runners=9)], 5)
     assert order == ["a/t-0/0", "b/t-0/0", "a/t-1/1", "b/t-1/1", "a/t-2/2"]
 
 
 def test_priority_before_turns() -> None:
     """A job of higher priority has all the turns it can take."""
-    order = starts(Roster({}), [job("a", max_runners=2), job("b", max_runners=2, priority=1)], 9)
+    order = starts(ReadyQueue({}), [job("a", max_runners=2), job("b", max_runners=2, priority=1)], 9)
     assert order == ["b/t-0/0", "b/t-1/1", "a/t-0/0", "a/t-1/1"]
 
 
 def test_limits_of_queues() -> None:
     """A full queue holds its own jobs alone."""
     jobs = [job("a", max_runners=3, queue="gpu", priority=9), job("b", max_runners=3)]
-    assert starts(Roster({"gpu": 1}), jobs, 9) == ["a/t-0/0", "b/t-0/0", "b/t-1/1", "b/t-2/2"]
+    assert starts(ReadyQueue({"gpu": 1}), jobs, 9) == ["a/t-0/0", "b/t-0/0", "b/t-1/1", "b/t-2/2"]
 
 
 def test_no_room() -> None:
     """Nothing starts where there is no room, and nothing is forgotten by asking."""
-    roster = Roster({})
+    roster = ReadyQueue({})
     assert starts(roster, [job("a")], 9, room=0) == []
     assert starts(roster, [], 9) == ["a/t-0/0"]
 
 
 def test_taken_slots_are_passed_over() -> None:
     """A slot that still has a runner is not used; the next one is."""
-    assert starts(Roster({}), [job("a", max_runners=2)], 9, taken=[Slot("a", 0)]) == ["a/t-0/1"]
+    assert starts(ReadyQueue({}), [job("a", max_runners=2)], 9, taken=[Slot("a", 0)]) == ["a/t-0/1"]
 
 
 def test_withdrawn_jobs_do_not_start() -> None:
     """A job that was paused, or withdrawn, starts nothing; offered again it does."""
-    roster = Roster({})
+    roster = ReadyQueue({})
     one, two = job("a"), job("b")
     roster.offer(one)
     roster.offer(two)

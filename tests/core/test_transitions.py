@@ -8,23 +8,23 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from air_executor.core import events as ev
-from air_executor.core.spec import parse_job
-from air_executor.core.state import Done, Queued, Running
 from air_executor.core.submission import initial_state
-from air_executor.core.transitions import Job
-from air_executor.core.usage import Moments
+from air_executor.core.transitions import LiveJob
+from air_executor.model import events as ev
+from air_executor.model.job import parse_job
+from air_executor.model.state import Done, Queued, Running
+from air_executor.model.usage import Moments
 
 NO_TIME = Moments(1.0, 1.0, 1.0, 1.0)
 
 
-def make(*tasks: Any, **fields: Any) -> Job:  # noqa: ANN401 - JSON
+def make(*tasks: Any, **fields: Any) -> LiveJob:  # noqa: ANN401 - JSON
     """Return a job; a task given as text has only an id."""
     raw = [{"id": t, "command": "x"} if isinstance(t, str) else {"command": "x"} | t for t in tasks]
-    return Job(initial_state(parse_job({"id": "j", "tasks": raw, **fields}), uid="00000001", now=1.0))
+    return LiveJob(initial_state(parse_job({"id": "j", "tasks": raw, **fields}), uid="00000001", now=1.0))
 
 
-def start(job: Job, task: str, at: float = 2.0) -> int:
+def start(job: LiveJob, task: str, at: float = 2.0) -> int:
     """Start a run of a task and return its number."""
     seq = job.state.seq + 1
     slot = next(number for number in range(99) if number not in job.progress.slots)
@@ -32,22 +32,22 @@ def start(job: Job, task: str, at: float = 2.0) -> int:
     return seq
 
 
-def end(job: Job, seq: int, reason: str = "ok", at: float = 3.0, **more: Any) -> None:  # noqa: ANN401 - event fields
+def end(job: LiveJob, seq: int, reason: str = "ok", at: float = 3.0, **more: Any) -> None:  # noqa: ANN401 - event fields
     """End a run."""
     job.apply(ev.Ended(at, seq, reason, NO_TIME, **more), 1)
 
 
-def run(job: Job, task: str, reason: str = "ok", at: float = 3.0, **more: Any) -> None:  # noqa: ANN401 - event fields
+def run(job: LiveJob, task: str, reason: str = "ok", at: float = 3.0, **more: Any) -> None:  # noqa: ANN401 - event fields
     """Start and end a run."""
     end(job, start(job, task, at), reason, at, **more)
 
 
-def phases(job: Job) -> str:
+def phases(job: LiveJob) -> str:
     """Return all phases, by their first letters."""
     return " ".join(f"{task.id}:{task.phase[:3]}" for task in job.state.tasks.values())
 
 
-def ready(job: Job, now: float = 9e9) -> list[str]:
+def ready(job: LiveJob, now: float = 9e9) -> list[str]:
     """Return the tasks that may start, in order."""
     job.progress.promote(now)
     return [t.id for t in sorted((job.state.tasks[n] for n in job.progress._is_ready), key=lambda t: t.place)]
@@ -57,10 +57,10 @@ def test_one_event_one_version() -> None:
     """Each decision is the next version, under the epoch of who made it."""
     job = make("a", "b")
     start(job, "a")
-    job.apply(ev.StopAsked(2.5, 1, "cancelled"), 7)
+    job.apply(ev.StopRequested(2.5, 1, "cancelled"), 7)
     assert (job.state.epoch, job.state.version, job.state.seq) == (7, 2, 1)
     assert job.state.tasks["a"].status == Running(1, 0, 2.0, "cancelled", waited=1.0)
-    job.apply(ev.StopAsked(2.6, 1, "timeout"), 7)
+    job.apply(ev.StopRequested(2.6, 1, "timeout"), 7)
     assert job.state.tasks["a"].status == Running(1, 0, 2.0, "cancelled", waited=1.0), "the first reason stands"
 
 

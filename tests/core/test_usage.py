@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from air_executor.core.usage import Moments, Stages, Usage, stages
+from air_executor.model.usage import Moments, Stages, Usage, stages
 
 MICRO = st.integers(0, 4 * 10**15).map(lambda us: us / 1_000_000)
 

@@ -17,7 +17,7 @@ import watchfiles  # noqa: F401 - imported before the fork, once for all manager
 import air_executor.backends.local
 import air_executor.manager.loop  # noqa: F401 - the same
 from air_executor.errors import AirExecutorError, ManagerHeldError
-from air_executor.settings.model import load
+from air_executor.settings.declarations import load
 from air_executor.wiring import make_manager
 from tests.crash import faults
 
@@ -173,7 +173,7 @@ def _manage(how: How) -> int:
             "kubernetes.cpu_request": 0.01,
             "kubernetes.memory_request": 1 << 20,
         }
-        watch = importlib.import_module("air_executor.backends.kubernetes.watch")
+        watch = importlib.import_module("air_executor.backends.kubernetes.object_watch")
         watch.SILENCE_SECONDS = how.jobs.silence  # type: ignore[attr-defined]
     manager = make_manager(load(flags, env={}, cwd=how.project), from_files=how.from_files)
     if how.faults:

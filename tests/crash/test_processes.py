@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from air_executor.backends import processes
+from air_executor.backends.local import processes
 from air_executor.errors import BackendUnavailableError
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")

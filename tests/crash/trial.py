@@ -9,7 +9,7 @@ import time
 from dataclasses import dataclass, field, replace
 
 from air_executor.client import Client
-from air_executor.core.spec import Job
+from air_executor.model.job import Job
 from air_executor.store.inbox import Request
 from air_executor.store.presence import read_record
 from tests.crash import check, processes

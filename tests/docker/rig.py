@@ -13,12 +13,12 @@ import docker
 import pytest
 
 from air_executor.backends.docker import make_backend
-from air_executor.backends.docker.backend import DockerBackend
+from air_executor.backends.docker.docker_backend import DockerBackend
 from air_executor.client import Client
-from air_executor.core.spec import parse_job
-from air_executor.core.state import Done, JobState, TaskState
 from air_executor.manager.loop import Manager
-from air_executor.manager.options import Options
+from air_executor.manager.options import ManagerOptions
+from air_executor.model.job import parse_job
+from air_executor.model.state import Done, JobState, TaskState
 from air_executor.wiring import runner_files, this_host
 from tests.backends.rig import DockerRig
 from tests.conftest import wait_for
@@ -46,7 +46,7 @@ class Plant:
         group = dataclasses.replace(self.settings.docker, **settings)
         self.backend = make_backend(dataclasses.replace(self.settings, docker=group), "test")
         secrets = self.project / "secrets"
-        options = Options(
+        options = ManagerOptions(
             version="test",
             max_runners=4,
             runner_files=runner_files(),

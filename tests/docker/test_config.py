@@ -9,20 +9,20 @@ from typing import Any
 import pytest
 
 from air_executor.backends.base import Launch
-from air_executor.backends.docker.config import Site, container_config
-from air_executor.backends.docker.places import Places
-from air_executor.core.names import Slot
+from air_executor.backends.docker.container_spec import EngineConfig, container_config
+from air_executor.backends.docker.path_mapping import PathMapping
 from air_executor.errors import BadInputError, SpawnRejectedError
+from air_executor.model.names import Slot
 from air_executor.settings import DockerSettings
 
 SECRET = "hunter2"  # noqa: S105 - of a task that exists nowhere
 
 
-def make(project: Path, **fields: Any) -> tuple[Site, Launch]:  # noqa: ANN401 - fields of `Launch`
+def make(project: Path, **fields: Any) -> tuple[EngineConfig, Launch]:  # noqa: ANN401 - fields of `Launch`
     """Return a site and a launch in a project folder."""
     state = project / ".air-executor"
     state.mkdir(exist_ok=True)
-    site = Site(str(state), "air", "1.2", "python:3", (1000, 1001), Places(), DockerSettings(), str(state))
+    site = EngineConfig(str(state), "air", "1.2", "python:3", (1000, 1001), PathMapping(), DockerSettings(), str(state))
     launch = Launch(
         slot=Slot("census", 0),
         uid="0badcafe",
@@ -220,7 +220,7 @@ def test_networks(tmp_path: Path) -> None:
 
 def test_the_managers_own_mounts(tmp_path: Path) -> None:
     """In a container the manager names what the host calls its folders; the longest mount that holds a path counts."""
-    places = Places((("/project/.air-executor", "volume", "state"), ("/project", "bind", "/home/me/project")))
+    places = PathMapping((("/project/.air-executor", "volume", "state"), ("/project", "bind", "/home/me/project")))
     assert places.mount("/project/data", "/data") == {
         "Type": "bind",
         "Source": "/home/me/project/data",

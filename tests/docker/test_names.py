@@ -8,13 +8,13 @@ import time
 
 import pytest
 
-from air_executor.backends import container
 from air_executor.backends.base import Launch
-from air_executor.backends.docker.backend import DockerBackend
-from air_executor.backends.docker.config import container_config
+from air_executor.backends.container import inside
+from air_executor.backends.docker.container_spec import container_config
+from air_executor.backends.docker.docker_backend import DockerBackend
 from air_executor.backends.docker.engine import Engine
-from air_executor.core.names import Slot
 from air_executor.errors import DuplicateRunnerError, SpawnRejectedError
+from air_executor.model.names import Slot
 from air_executor.store.inbox import Request
 from tests.backends.rig import Task
 from tests.docker.rig import Plant, done
@@ -67,7 +67,7 @@ def test_our_own_request_whose_answer_was_lost(plant: Plant) -> None:
     launch = rig.launch(SLOT, 1, Task.ENDS)
     backend = rig.docker()
     assert backend.observe() == {}
-    container.hand_over(launch, backend._site.user)
+    inside.hand_over(launch, backend._site.user)
     create(backend, launch)
     backend.spawn(launch)
     rig.until(lambda: rig.is_ready(launch), "the task to run")

@@ -10,8 +10,8 @@ from collections.abc import Iterator
 import pytest
 from ruamel.yaml import YAML
 
-from air_executor.backends.docker import watcher
-from air_executor.backends.docker.check import check
+from air_executor.backends.docker import container_watch
+from air_executor.backends.docker.engine_check import check
 from air_executor.core import plan
 from air_executor.core.finding import BAD
 from air_executor.store.inbox import Request
@@ -51,7 +51,7 @@ def cancel(plant: Plant, job: str) -> None:
 
 def test_a_run_costs_three_requests(plant: Plant, proxy: Proxy, monkeypatch: pytest.MonkeyPatch) -> None:
     """Create, start, delete; while runners run, nothing is asked about them."""
-    monkeypatch.setattr(watcher, "RELIST_SECONDS", 3600.0)
+    monkeypatch.setattr(container_watch, "RELIST_SECONDS", 3600.0)
     monkeypatch.setattr(plan, "LINGER", 600.0)  # a busy engine takes its time to see an end; nobody is to help it here
     tasks = [{"id": f"t{number}x", "command": "true"} for number in range(4)]
     plant.submit("first", tasks[0])
@@ -155,7 +155,7 @@ def test_a_kill_that_got_lost_is_repeated(plant: Plant, proxy: Proxy) -> None:
 
 def test_an_engine_that_refuses_to_list(plant: Plant, proxy: Proxy, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its words are told, nothing is concluded from it, and all goes on when it lists again."""
-    monkeypatch.setattr(watcher, "RELIST_SECONDS", 0.2)
+    monkeypatch.setattr(container_watch, "RELIST_SECONDS", 0.2)
     plant.submit("long", {"id": "it", "command": WAITS})
     plant.the_container()
     proxy.spoil(LIST, Fault.REFUSED)
@@ -186,7 +186,7 @@ def test_a_removal_that_is_refused_is_not_hammered(plant: Plant, proxy: Proxy) -
 
 def test_a_dead_stream_is_replaced(plant: Plant, proxy: Proxy, monkeypatch: pytest.MonkeyPatch) -> None:
     """A stream that is open and says nothing is found out by the first end that only a list shows, and replaced."""
-    monkeypatch.setattr(watcher, "RELIST_SECONDS", 0.5)
+    monkeypatch.setattr(container_watch, "RELIST_SECONDS", 0.5)
     plant.submit("first", {"id": "it", "command": WAITS})
     plant.the_container()
     streams = len(proxy.made(EVENTS))
@@ -195,7 +195,7 @@ def test_a_dead_stream_is_replaced(plant: Plant, proxy: Proxy, monkeypatch: pyte
     assert plant.see("first").phase == "succeeded"
     plant.until(lambda: len(proxy.made(EVENTS)) > streams, "another stream to be opened")
     proxy.heal()
-    monkeypatch.setattr(watcher, "RELIST_SECONDS", 3600.0)
+    monkeypatch.setattr(container_watch, "RELIST_SECONDS", 3600.0)
     plant.submit("second", {"id": "it", "command": "true"})
     assert done(plant.see("second").tasks["it"]).reason == "ok"
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from air_executor.backends.docker.sharing import Shares, asked, listed
+from air_executor.backends.docker.mount_conflicts import MountSet, asked, listed
 from tests.docker.rig import Plant, done
 
 WRITER = {"id": "it", "command": "until [ -e /d/end ]; do sleep 0.1; done", "mounts": [{"source": "d", "target": "/d"}]}
@@ -16,10 +16,13 @@ READER = {"id": "it", "command": "cat /x/f", "mounts": [{"source": "d/x", "targe
 
 def test_only_who_writes_above_endangers() -> None:
     """A folder above that may be written to does; the same folder, one beside it and a read-only one do not."""
-    victim = Shares(frozenset({"/p/d/x"}))
-    assert Shares(writes=frozenset({"/p/d"})).endangers(victim) == "/p/d/x"
-    assert Shares(writes=frozenset({"/"})).endangers(victim) == "/p/d/x"
-    for harmless in (Shares(writes=frozenset({"/p/d/x", "/p/d/x/y", "/p/d/xx", "/p/e"})), Shares(frozenset({"/p/d"}))):
+    victim = MountSet(frozenset({"/p/d/x"}))
+    assert MountSet(writes=frozenset({"/p/d"})).endangers(victim) == "/p/d/x"
+    assert MountSet(writes=frozenset({"/"})).endangers(victim) == "/p/d/x"
+    for harmless in (
+        MountSet(writes=frozenset({"/p/d/x", "/p/d/x/y", "/p/d/xx", "/p/e"})),
+        MountSet(frozenset({"/p/d"})),
+    ):
         assert harmless.endangers(victim) is None
 
 
@@ -35,8 +38,8 @@ def test_the_engine_shows_what_was_asked_for() -> None:
         {"Type": "bind", "Source": "/p", "Destination": "/m", "RW": False},
         {"Type": "tmpfs", "Source": "", "Destination": "/m/s", "RW": True},
     ]
-    assert asked(body) == Shares(frozenset({"/p"}), frozenset({"v:/a/b"}))
-    assert listed(entry) == Shares(frozenset({"/p"}), frozenset({"v:/"}))
+    assert asked(body) == MountSet(frozenset({"/p"}), frozenset({"v:/a/b"}))
+    assert listed(entry) == MountSet(frozenset({"/p"}), frozenset({"v:/"}))
 
 
 def writer_runs(plant: Plant) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from air_executor.backends.docker import watcher
+from air_executor.backends.docker import container_watch
 from air_executor.store.presence import read_record
 from tests.crash.gate import Gate
 from tests.docker.rig import Plant, socket_path
@@ -81,8 +81,8 @@ def test_broken_connections(plant: Plant, gate: Gate) -> None:
 
 def test_lost_events(plant: Plant, monkeypatch: pytest.MonkeyPatch) -> None:
     """A stream that stays open and says nothing only makes things slower: the next list shows what it kept back."""
-    monkeypatch.setattr(watcher, "RELIST_SECONDS", 1.0)
-    monkeypatch.setattr(watcher.Watcher, "_take", lambda *_: None)
+    monkeypatch.setattr(container_watch, "RELIST_SECONDS", 1.0)
+    monkeypatch.setattr(container_watch.ContainerWatch, "_take", lambda *_: None)
     tasks = [{"id": f"n{number}", "command": "true"} for number in range(3)]
     plant.submit("deaf", *tasks)
     assert plant.see("deaf").phase == "succeeded"

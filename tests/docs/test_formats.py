@@ -8,8 +8,8 @@ from importlib import resources
 
 import pytest
 
-from air_executor.core.fields import RUN_ENVIRONMENT, TASK_FIELDS
-from air_executor.core.names import Slot
+from air_executor.model.fields import RUN_ENVIRONMENT, TASK_FIELDS
+from air_executor.model.names import Slot
 from air_executor.store import codec
 from air_executor.store.inbox import OPS
 from air_executor.store.layout import Layout

@@ -7,13 +7,13 @@ import re
 import pytest
 from ruamel.yaml import YAML
 
-from air_executor.core import state as s
-from air_executor.core.fields import JOB_DEFAULTS, TASK_DEFAULTS
 from air_executor.core.outcome import outcome_text
-from air_executor.core.queued import parse_queue_line
-from air_executor.core.spec import Mount, Resources
-from air_executor.core.times import DURATION_RULE, parse_duration
-from air_executor.jobfile import load_job, read_job
+from air_executor.model import state as s
+from air_executor.model.fields import JOB_DEFAULTS, TASK_DEFAULTS
+from air_executor.model.job import Mount, Resources
+from air_executor.model.job_file import load_job, read_job
+from air_executor.model.queue_lines import parse_queue_line
+from air_executor.model.times import DURATION_RULE, parse_duration
 from tests.docs.pages import ROOT, Block, blocks, inline, names, rows
 
 JOBS = ROOT / "docs/jobs.md"

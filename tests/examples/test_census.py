@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from air_executor.core.names import check_id, is_reserved_task_id
+from air_executor.model.names import check_id, is_reserved_task_id
 
 SOURCE = """\
 class A:

@@ -11,7 +11,7 @@ import requests
 
 from air_executor.errors import ManagerHeldError
 from air_executor.settings import all_settings
-from air_executor.store.presence import look
+from air_executor.store.presence import read_presence
 from tests.conftest import wait_for
 from tests.images.rig import PATIENCE, TREE, Clone, docker
 
@@ -80,12 +80,12 @@ def test_the_manager_is_healthy_while_it_takes_requests(clone: Clone) -> None:
 def test_who_can_tell_that_it_works(clone: Clone) -> None:
     """The host sees the manager and its end; another container cannot tell, and says neither yes nor no."""
     clone.up()
-    assert look(clone.client.layout).running is True
+    assert read_presence(clone.client.layout).running is True
     assert json.loads(clone.cli("status", "--json"))["manager"]["running"] is None
     container = clone.compose("ps", "--quiet", "manager").strip()
     docker("update", "--restart", "no", container)
     docker("kill", container)
-    wait_for(lambda: look(clone.client.layout).running is False, PATIENCE, "the host to notice")
+    wait_for(lambda: read_presence(clone.client.layout).running is False, PATIENCE, "the host to notice")
     assert clone.record()["until"] is None
 
 

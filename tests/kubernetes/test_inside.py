@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from air_executor.core.names import Slot
+from air_executor.model.names import Slot
 from tests.backends.rig import KubernetesRig
 
 pytestmark = pytest.mark.timeout(600)

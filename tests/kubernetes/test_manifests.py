@@ -10,15 +10,15 @@ import kubernetes_validate
 import pytest
 
 from air_executor.backends.base import Launch
-from air_executor.backends.kubernetes import overlay
-from air_executor.backends.kubernetes.manifests import Site, job_manifest
-from air_executor.core.names import Slot
+from air_executor.backends.kubernetes import pod_template
+from air_executor.backends.kubernetes.manifests import ClusterConfig, job_manifest
 from air_executor.errors import BadInputError, SpawnRejectedError
+from air_executor.model.names import Slot
 from air_executor.settings import KubernetesSettings
 
 OLD, TODAY = (1, 20), (1, 34)
 SETTINGS = KubernetesSettings(claim="state", sub_path="team/a")
-SITE = Site("/state", "prod", "air", "0.1", "python:3.12-slim", (1000, 1000), SETTINGS)
+SITE = ClusterConfig("/state", "prod", "air", "0.1", "python:3.12-slim", (1000, 1000), SETTINGS)
 LAUNCH = Launch(
     slot=Slot("census", 0),
     uid="0badcafe",
@@ -126,7 +126,7 @@ def container(**changes: Any) -> dict[str, Any]:  # noqa: ANN401 - any field
     return found
 
 
-def with_settings(**changes: Any) -> Site:  # noqa: ANN401 - any field
+def with_settings(**changes: Any) -> ClusterConfig:  # noqa: ANN401 - any field
     """Return the site with other settings."""
     return dataclasses.replace(SITE, settings=dataclasses.replace(SETTINGS, **changes))
 
@@ -325,14 +325,14 @@ def test_directives_of_a_patch() -> None:
         "volumes": [{"name": "b", "$patch": "delete"}],
         "securityContext": {"$patch": "replace", "runAsUser": 2},
     }
-    assert overlay.merge(base, patch) == {
+    assert pod_template.merge(base, patch) == {
         "volumes": [{"name": "a", "x": 1}],
         "securityContext": {"runAsUser": 2},
     }
     anew = {"volumes": [{"$patch": "replace"}, {"name": "c"}]}
-    assert overlay.merge(base, anew)["volumes"] == [{"name": "c"}]
+    assert pod_template.merge(base, anew)["volumes"] == [{"name": "c"}]
     with pytest.raises(BadInputError, match="needs a name"):
-        overlay.merge(base, {"volumes": [{"emptyDir": {}}]})
+        pod_template.merge(base, {"volumes": [{"emptyDir": {}}]})
 
 
 @pytest.mark.parametrize(
@@ -352,4 +352,4 @@ def test_a_template_that_is_none(tmp_path: Path, text: str | None, words: str) -
     if text is not None:
         path.write_text(text)
     with pytest.raises(BadInputError, match=words):
-        overlay.load(str(path))
+        pod_template.load(str(path))

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from air_executor.backends.kubernetes.cluster import ASK_AFTER, Cluster, Deadlines
 from air_executor.backends.kubernetes.objects import Stage, is_final, read_events, read_failure, read_pod
-from air_executor.core.names import Slot
+from air_executor.backends.kubernetes.runner_cache import ASK_AFTER, Deadlines, RunnerCache
+from air_executor.model.names import Slot
 from tests.kubernetes.server import job, pod
 
 JOB = job("census", "0badcafe-1")
@@ -153,14 +153,14 @@ def test_which_refusals_are_final(words: str, status: int, *, final: bool) -> No
 
 
 @pytest.fixture
-def cluster() -> Cluster:
+def cluster() -> RunnerCache:
     """A cluster that has seen our Job at time 0; deadlines are 10, 20 and 30 s."""
-    made = Cluster(Deadlines(10, 20, 30))
+    made = RunnerCache(Deadlines(10, 20, 30))
     made.put_job(JOB, 0.0)
     return made
 
 
-def test_a_node_that_does_not_answer_keeps_the_slot(cluster: Cluster) -> None:
+def test_a_node_that_does_not_answer_keeps_the_slot(cluster: RunnerCache) -> None:
     """Its pod is alive until somebody knows better, and the message says since when and what an operator can do."""
     lost = pod(JOB, conditions=[READY, {"type": "ContainersReady", "status": "True"}])
     lost["metadata"]["deletionTimestamp"] = "x"
@@ -171,7 +171,7 @@ def test_a_node_that_does_not_answer_keeps_the_slot(cluster: Cluster) -> None:
     assert "confirm-gone census" in str(status.message)
 
 
-def test_a_deadline_is_only_believed_after_a_look(cluster: Cluster) -> None:
+def test_a_deadline_is_only_believed_after_a_look(cluster: RunnerCache) -> None:
     """A cache may lag: the live objects are asked for when the time is up, and once more before it counts."""
     cluster.put_pod(pod(JOB, "Pending", state=waiting("ErrImagePull")), 1.0)
     assert not cluster.doubtful(1.0 + ASK_AFTER)
@@ -183,7 +183,7 @@ def test_a_deadline_is_only_believed_after_a_look(cluster: Cluster) -> None:
     assert cluster.statuses(22.0)[SLOT].reason is None
 
 
-def test_looks_become_rarer(cluster: Cluster) -> None:
+def test_looks_become_rarer(cluster: RunnerCache) -> None:
     """A Job that gets no pod is looked at when it has waited twice as long each time, not in every cycle."""
     looks = 0
     for second in range(1, 10):
@@ -192,7 +192,7 @@ def test_looks_become_rarer(cluster: Cluster) -> None:
     assert looks == 1
 
 
-def test_a_lost_claim_decides_nothing(cluster: Cluster) -> None:
+def test_a_lost_claim_decides_nothing(cluster: RunnerCache) -> None:
     """Of two pods of one Job the one that ran says how it ended, whichever is seen first."""
     second = pod(JOB, "Failed", state=terminated(97))
     second["metadata"]["uid"] = "second"
@@ -203,7 +203,7 @@ def test_a_lost_claim_decides_nothing(cluster: Cluster) -> None:
     assert cluster.statuses(4.0)[SLOT].alive
 
 
-def test_a_pod_that_we_had_deleted_is_not_evicted(cluster: Cluster) -> None:
+def test_a_pod_that_we_had_deleted_is_not_evicted(cluster: RunnerCache) -> None:
     """Only what somebody else deletes is the platform's fault."""
     one = cluster.in_slot(SLOT)
     assert one is not None
@@ -212,14 +212,14 @@ def test_a_pod_that_we_had_deleted_is_not_evicted(cluster: Cluster) -> None:
     assert cluster.statuses(2.0)[SLOT].reason is None
 
 
-def test_what_is_not_ours_is_not_listed(cluster: Cluster) -> None:
+def test_what_is_not_ours_is_not_listed(cluster: RunnerCache) -> None:
     """Objects without our labels, and finished pods of Jobs that are gone, take no slot."""
     cluster.put_job({"metadata": {"name": "x", "uid": "x", "labels": {}}}, 1.0)
     cluster.put_pod(pod(job("gone", "0badcafe-9"), "Failed", state=terminated(1)), 1.0)
     assert set(cluster.statuses(2.0)) == {SLOT}
 
 
-def test_a_live_pod_of_a_job_that_is_gone_keeps_its_slot(cluster: Cluster) -> None:
+def test_a_live_pod_of_a_job_that_is_gone_keeps_its_slot(cluster: RunnerCache) -> None:
     """Its name is free, but something of the run still runs."""
     cluster.put_pod(pod(JOB), 1.0)
     cluster.drop_job(JOB["metadata"]["uid"])

@@ -9,8 +9,8 @@ import pytest
 
 from air_executor.backends.base import Launch, RunnerStatus
 from air_executor.backends.kubernetes import KubernetesBackend
-from air_executor.core.names import Slot
 from air_executor.errors import DuplicateRunnerError, SpawnRejectedError
+from air_executor.model.names import Slot
 from tests.backends.rig import KubernetesRig, Task
 from tests.backends.test_contract import is_gone
 from tests.cluster import Namespace

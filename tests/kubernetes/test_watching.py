@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from air_executor.backends.kubernetes import KubernetesBackend, api, cluster, watch
+from air_executor.backends.kubernetes import KubernetesBackend, api, object_watch, runner_cache
 from air_executor.backends.kubernetes import make_backend as make
-from air_executor.backends.kubernetes.pace import Pace
-from air_executor.core.names import Slot
+from air_executor.backends.kubernetes.rate_limiter import RateLimiter
 from air_executor.errors import AirExecutorError, BackendUnavailableError
+from air_executor.model.names import Slot
 from air_executor.settings import KubernetesSettings, Settings
 from air_executor.store.layout import Layout
 from tests.backends.rig import Task, make_launch
@@ -29,7 +29,7 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     ready = Server()
     ready.write_config(tmp_path / "kubeconfig")
     monkeypatch.setenv("KUBECONFIG", str(tmp_path / "kubeconfig"))
-    monkeypatch.setattr(watch, "_LONGEST_BACKOFF", 0.2)
+    monkeypatch.setattr(object_watch, "_LONGEST_BACKOFF", 0.2)
     yield ready
     ready.stop()
 
@@ -107,8 +107,8 @@ def test_a_look_at_a_pod_that_is_under_way_costs_one_request(
     server: Server, kubernetes: KubernetesBackend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Until its time is up only what the cluster has noted of it is asked for, and told."""
-    monkeypatch.setattr(cluster, "ASK_AFTER", 0.0)
-    monkeypatch.setattr(cluster, "ASK_OF_POD_AFTER", 0.0)
+    monkeypatch.setattr(runner_cache, "ASK_AFTER", 0.0)
+    monkeypatch.setattr(runner_cache, "ASK_OF_POD_AFTER", 0.0)
     server.events = [{"type": "Warning", "reason": "FailedMount", "message": "no such secret"}]
     server.put("jobs", job("census", "0badcafe-1"))
     waiting = {"waiting": {"reason": "ContainerCreating"}}
@@ -123,7 +123,7 @@ def test_a_look_that_fails_waits_for_the_next_cycle(
     server: Server, kubernetes: KubernetesBackend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It wakes nobody, who would only look again at once and for ever; the next cycle looks again."""
-    monkeypatch.setattr(cluster, "ASK_OF_POD_AFTER", 0.0)
+    monkeypatch.setattr(runner_cache, "ASK_OF_POD_AFTER", 0.0)
     begin(server, kubernetes)
     woken: list[int] = []
     kubernetes.on_change(lambda: woken.append(1))
@@ -181,7 +181,7 @@ def test_a_silent_stream_is_given_up(
     server: Server, kubernetes: KubernetesBackend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A connection that brings nothing, not even a bookmark, is dead: another one shows what it has missed."""
-    monkeypatch.setattr(watch, "SILENCE_SECONDS", 0.3)
+    monkeypatch.setattr(object_watch, "SILENCE_SECONDS", 0.3)
     begin(server, kubernetes)
     server._streams.clear()  # open, and never written to again
     wait_for(lambda: server.watches == 2, what="both watches anew")
@@ -274,7 +274,7 @@ def test_a_list_that_is_older_than_what_we_did(server: Server, kubernetes: Kuber
 
 def test_pace_lets_a_burst_through_and_then_one_by_one() -> None:
     """Two seconds' worth at once, later one per interval; a pause holds all."""
-    pace = Pace(10.0)
+    pace = RateLimiter(10.0)
     assert [pace.take(100.0) for _ in range(20)] == [0.0] * 20
     assert [round(pace.take(100.0), 3) for _ in range(3)] == [0.1, 0.2, 0.3]
     pace.pause(5.0, 101.0)

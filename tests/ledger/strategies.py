@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from hypothesis import strategies as st
 
-from air_executor.core import events as ev
 from air_executor.core.price import Prices, cost_of, hourly
-from air_executor.core.state import JobState, Queued, Running, TaskState
-from air_executor.core.transitions import Job
-from air_executor.core.usage import Moments, stages
+from air_executor.core.transitions import LiveJob
+from air_executor.model import events as ev
+from air_executor.model.state import JobState, Queued, Running, TaskState
+from air_executor.model.usage import Moments, stages
 
 BEGIN = 1_700_000_000.0
 MICRO = st.integers(0, 50_000_000).map(lambda us: us / 1_000_000)
@@ -49,7 +49,7 @@ def histories(draw: st.DrawFn, name: str) -> JobState:
         spec = {"command": "x"} | draw(st.sampled_from([{}, {"resources": {"cpu": 0.5, "memory": 1 << 30}}]))
         name = f"t{position}"
         job.tasks[name] = TaskState(name, spec, position=position, queued_by=None, status=Queued())
-    live = Job(job)
+    live = LiveJob(job)
     now = BEGIN
     for _ in range(draw(st.integers(0, 12))):
         now = round(now + draw(MICRO), 3)

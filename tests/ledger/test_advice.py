@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from air_executor.core.advice import advise
-from air_executor.core.bill import group_by
+from air_executor.core.job_cost import group_by
 from air_executor.core.ledger import Entry, Origin
-from air_executor.core.state import Attempt
+from air_executor.model.state import Attempt
 
 MIB = 1 << 20
 

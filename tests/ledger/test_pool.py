@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from air_executor.core.ledger import Entry, Ledger, OpenRun, Origin, read
-from air_executor.core.pool import Demand, Waits, demands, quantile, simulate, smallest, waits_of
-from air_executor.core.state import Attempt, JobState
+from air_executor.core.always_on import Demand, Waits, demands, quantile, simulate, smallest, waits_of
+from air_executor.core.ledger import Entry, Ledger, Origin, UnfinishedRun, read
+from air_executor.model.state import Attempt, JobState
 from tests.ledger.strategies import BEGIN, histories
 
 LOADS = st.lists(
@@ -102,7 +102,9 @@ def test_what_was_stopped_for_our_sake_is_not_asked_of_the_pool() -> None:
     """It would not have had to do that twice; what is still open has worked until now."""
     stopped = Attempt(1, 0, 100.0, 0.5, 30.0, 0.5, "requeue")
     origin = Origin("j", "q", {})
-    ledger = Ledger([Entry(origin, stopped, 100.0, 0.5, followed=True, requested={})], [OpenRun(origin, 150.0, 145.0)])
+    ledger = Ledger(
+        [Entry(origin, stopped, 100.0, 0.5, followed=True, requested={})], [UnfinishedRun(origin, 150.0, 145.0)]
+    )
     assert demands(ledger, 200.0, 0.0) == [Demand(145.0, 50.0)]
     assert waits_of(ledger) == Waits(5.0, 5.0)
 

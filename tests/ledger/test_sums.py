@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from air_executor.core.bill import Bill, bill, group_by, groups, money
+from air_executor.core.job_cost import CostSums, group_by, groups, money, sum_costs
 from air_executor.core.ledger import WASTE, Ledger, read
-from air_executor.core.state import JobState, Queued, TaskState
-from air_executor.core.usage import Stages, Usage
+from air_executor.model.state import JobState, Queued, TaskState
+from air_executor.model.usage import Stages, Usage
 from air_executor.store import codec
 from tests.ledger.strategies import histories
 
@@ -28,17 +28,17 @@ def close(value: float) -> object:
 def test_runner_seconds_are_start_work_and_finish(jobs: tuple[JobState, ...]) -> None:
     """In all and in each group; the groups together are the whole, and each job's part is its own usage."""
     ledger = read(jobs)
-    total = bill(ledger)
+    total = sum_costs(ledger)
     assert total.runner_seconds == close(total.start_seconds + total.work_seconds + total.finish_seconds)
     assert total.runner_seconds == close(math.fsum(e.attempt.gone_at - e.attempt.spawned_at for e in ledger.entries))
     for what in ("job", "queue", "day", "label=x"):
-        parts = [bill(part) for part in groups(ledger, group_by(what)).values()]
+        parts = [sum_costs(part) for part in groups(ledger, group_by(what)).values()]
         for name in ("runs", "succeeded", "unpriced", "clock_stepped"):
             assert sum(getattr(part, name) for part in parts) == getattr(total, name)
         assert math.fsum(part.runner_seconds for part in parts) == close(total.runner_seconds)
         assert {kind: close(math.fsum(part.waste[kind] for part in parts)) for kind in WASTE} == total.waste
     for job in jobs:
-        own = bill(read([job]))
+        own = sum_costs(read([job]))
         assert (own.runs, own.runner_seconds) == (job.usage.runs, close(job.usage.runner_seconds))
         costs = {job.usage.currency: job.usage.cost, **job.usage.other_costs} if job.usage.currency else {}
         assert own.costs == {currency: pytest.approx(cost, abs=1e-9) for currency, cost in costs.items()}
@@ -49,7 +49,7 @@ def test_runner_seconds_are_start_work_and_finish(jobs: tuple[JobState, ...]) ->
 def test_the_ledger_survives_being_written_and_read(job: JobState) -> None:
     """A report after a restart says what it said before, to the millisecond of when and the microsecond of how long."""
     again = codec.load_job(codec.dump_job(job), "state.json")
-    before, after = bill(read([job])), bill(read([again]))
+    before, after = sum_costs(read([job])), sum_costs(read([again]))
     for name in (
         "runs",
         "succeeded",
@@ -70,10 +70,10 @@ def test_the_ledger_survives_being_written_and_read(job: JobState) -> None:
 @settings(max_examples=40, deadline=None)
 def test_runs_that_the_state_has_forgotten_stay_in_the_sums(job: JobState, kept: int) -> None:
     """Of a task that ran very often only the newest runs are known one by one; the rest is counted, and said to be."""
-    whole = bill(read([job]))
+    whole = sum_costs(read([job]))
     for task in job.tasks.values():
         del task.attempts[: max(0, len(task.attempts) - kept)]
-    cut = bill(read([job]))
+    cut = sum_costs(read([job]))
     assert (cut.runs, cut.runner_seconds) == (whole.runs, close(whole.runner_seconds))
     assert cut.earlier == whole.runs - sum(len(task.attempts) for task in job.tasks.values())
     assert {name: pytest.approx(cost, abs=1e-9) for name, cost in cut.costs.items() if cost > 1e-9} == {
@@ -97,8 +97,8 @@ def test_nothing_is_nothing() -> None:
     job = JobState("j", "00c0ffee", {}, 0.0)
     job.tasks["a"] = TaskState("a", {"command": "x"}, position=0, queued_by=None, status=Queued())
     assert read([job]) == Ledger([], [], [])
-    assert bill(read([job])) == Bill()
-    assert (Bill().efficiency, Bill().cost_per_success("EUR"), Bill().window_seconds) == (None, None, 0.0)
+    assert sum_costs(read([job])) == CostSums()
+    assert (CostSums().efficiency, CostSums().cost_per_success("EUR"), CostSums().window_seconds) == (None, None, 0.0)
 
 
 @pytest.mark.parametrize(

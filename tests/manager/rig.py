@@ -16,18 +16,18 @@ from typing import Any
 
 from air_executor.backends.base import Launch
 from air_executor.backends.fake import FakeBackend, FakePlatform
-from air_executor.core.events import Event
-from air_executor.core.names import Host, Slot
 from air_executor.core.observer import Observer
-from air_executor.core.spec import parse_job
-from air_executor.core.state import JobState, TaskState
 from air_executor.core.submission import initial_state
-from air_executor.core.transitions import Job
+from air_executor.core.transitions import LiveJob
 from air_executor.errors import DirectoryLostError, NotFoundError
 from air_executor.manager.clock import Clock
 from air_executor.manager.lease import FileLease, Lease
 from air_executor.manager.loop import Manager
-from air_executor.manager.options import Options
+from air_executor.manager.options import ManagerOptions
+from air_executor.model.events import Event
+from air_executor.model.job import parse_job
+from air_executor.model.names import Host, Slot
+from air_executor.model.state import JobState, TaskState
 from air_executor.store.inbox import Inbox, Request
 from air_executor.store.jobs import Jobs
 from air_executor.store.layout import Layout
@@ -70,7 +70,7 @@ class World:
         self.clock = StepClock()
         self.inbox = Inbox(self.layout)
         self.jobs = Jobs(self.layout)
-        self.listeners: list[Callable[[Job, Event], None]] = []
+        self.listeners: list[Callable[[LiveJob, Event], None]] = []
         self.begun: dict[str, Launch] = {}
         """Every run whose command began, by run id."""
         self.overlaps: list[str] = []
@@ -101,7 +101,7 @@ class World:
     def start(self, **options: Any) -> Manager:  # noqa: ANN401 - fields of `Options`
         """Start a manager."""
         settings = self._options | options
-        plan = Options(version="test", runner_files={}, project=self._project, **settings)
+        plan = ManagerOptions(version="test", runner_files={}, project=self._project, **settings)
         lease = None if self.lease is None else self.lease()
         backend = FakeBackend(self.platform)
         manager = Manager(self.layout, backend, HOST, plan, self.clock, lease=lease, observer=self.observe())

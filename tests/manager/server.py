@@ -5,10 +5,10 @@ from __future__ import annotations
 import threading
 from dataclasses import replace
 
-from air_executor.backends.leases import Held
-from air_executor.core.names import Host
+from air_executor.backends.lease_record import LeaseSnapshot
 from air_executor.errors import BackendUnavailableError
 from air_executor.manager.leader import LeaderLease
+from air_executor.model.names import Host
 from air_executor.store.layout import Layout
 
 
@@ -19,7 +19,7 @@ class Server:
 
     def __init__(self) -> None:
         self.now = 5000.0
-        self.found: Held | None = None
+        self.found: LeaseSnapshot | None = None
         self.writes: list[str] = []
         """Who wrote, in order; empty for a release."""
         self.silent = False
@@ -31,19 +31,19 @@ class Server:
         """Return seconds."""
         return self.now
 
-    def read(self) -> Held | None:
+    def read(self) -> LeaseSnapshot | None:
         """As the protocol says."""
         self._answer()
         return self.found
 
-    def write(self, holder: str, before: Held | None, lasts: float) -> Held | None:
+    def write(self, holder: str, before: LeaseSnapshot | None, lasts: float) -> LeaseSnapshot | None:
         """As the protocol says."""
         self._answer()
         with self._lock:
             if before != self.found:
                 return None
             self.writes.append(holder)
-            self.found = Held(holder, str(len(self.writes)), lasts > 1)
+            self.found = LeaseSnapshot(holder, str(len(self.writes)), lasts > 1)
         if self.loses_answers:
             raise BackendUnavailableError("the answer was lost")
         return self.found
@@ -51,7 +51,7 @@ class Server:
     def touch(self, holder: str) -> None:
         """Write as a manager that is not of this process."""
         self.writes.append(holder)
-        self.found = replace(self.found or Held(holder, ""), holder=holder, version=str(len(self.writes)))
+        self.found = replace(self.found or LeaseSnapshot(holder, ""), holder=holder, version=str(len(self.writes)))
 
     def lease(self, layout: Layout, host: str = "here", *, stands_by: bool = True) -> LeaderLease:
         """Return one manager's lease."""

@@ -20,9 +20,9 @@ from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
 
 from air_executor.backends.base import Launch
 from air_executor.backends.fake import Fault
-from air_executor.core.events import Ended, Event, Requested, Started
-from air_executor.core.state import HELD, PAUSED, Done, JobState, Queued, Running
-from air_executor.core.transitions import Job
+from air_executor.core.transitions import LiveJob
+from air_executor.model.events import Ended, Event, Requested, Started
+from air_executor.model.state import HELD, PAUSED, Done, JobState, Queued, Running
 from air_executor.store import codec
 from air_executor.store.journal import Journal
 from air_executor.store.journal import read as read_journals
@@ -80,7 +80,7 @@ class AnyOrder(RuleBasedStateMachine):
         self.applied: list[str] = []
         self.power_failed = False
 
-    def _listen(self, job: Job, event: Event) -> None:
+    def _listen(self, job: LiveJob, event: Event) -> None:
         if isinstance(event, Ended):
             run = f"{job.state.uid}-{event.seq}"
             runners = self.world.platform.runners.values()
@@ -341,7 +341,7 @@ class AnyOrder(RuleBasedStateMachine):
                 slot not in world.manager.supervisor.open for slot in world.manager.supervisor.observed
             )
 
-    def _check_job(self, job: Job) -> None:
+    def _check_job(self, job: LiveJob) -> None:
         state, progress = job.state, job.progress
         open_tasks = [t for t in state.tasks.values() if not isinstance(t.status, Done)]
         assert progress.open == len(open_tasks)
@@ -365,10 +365,10 @@ class AnyOrder(RuleBasedStateMachine):
         self.retried.discard(state.id)
         self.before[state.id] = codec.load_job(codec.dump_job(state), state.id)
 
-    def _check_indexes(self, job: Job) -> None:
+    def _check_indexes(self, job: LiveJob) -> None:
         """What is kept up to date step by step is what would be built from the tasks alone."""
         now = self.world.clock.wall()
-        fresh = Job(codec.load_job(codec.dump_job(job.state), job.state.id))
+        fresh = LiveJob(codec.load_job(codec.dump_job(job.state), job.state.id))
         for progress in (job.progress, fresh.progress):
             progress.promote(now)
         live, built = job.progress, fresh.progress

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from air_executor.manager.start import MOST_PASSED_OVER
+from air_executor.manager.scheduler import MOST_PASSED_OVER
 from air_executor.store.presence import read_record
 from tests.manager.rig import World
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from air_executor.core.state import Done, Queued
+from air_executor.model.state import Done, Queued
 from tests.manager.rig import World
 
 

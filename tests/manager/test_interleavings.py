@@ -10,9 +10,9 @@ import pytest
 
 from air_executor.backends.base import RunnerStatus
 from air_executor.backends.fake import FakeRunner, Fault
-from air_executor.core.names import Slot
-from air_executor.core.state import Done, Queued
 from air_executor.errors import ManagerHeldError, StoreError
+from air_executor.model.names import Slot
+from air_executor.model.state import Done, Queued
 from air_executor.store import files
 from tests.manager.rig import World, leave
 

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from air_executor.backends.leases import Held
-from air_executor.core.names import Host
+from air_executor.backends.lease_record import LeaseSnapshot
 from air_executor.errors import DirectoryLostError, LeaseUnsureError, ManagerHeldError
-from air_executor.manager.leader import LEASE, RENEW_EVERY, RENEW_WITHIN, LeaderLease, Patience
+from air_executor.manager.leader import LEASE, RENEW_EVERY, RENEW_WITHIN, LeaderLease, TakeoverTimer
 from air_executor.manager.lease import FileLease, Lease
 from air_executor.manager.loop import Manager
+from air_executor.model.names import Host
 from air_executor.store.layout import Layout
 from tests.manager.rig import HOST, World
 from tests.manager.server import Server
@@ -62,18 +62,18 @@ def waits(server: Server, limit: float, tick: Callable[[], None] = lambda: None)
 
 def test_patience_ends_when_the_record_has_not_changed_for_the_lease() -> None:
     """It counts from when a version was first seen by one's own clock, anew after each change."""
-    patience = Patience("me")
-    assert patience.left(Held("other", "1"), 100.0) == LEASE
-    assert patience.left(Held("other", "1"), 110.0) == LEASE - 10
-    assert patience.left(Held("other", "2"), 114.9) == LEASE
-    assert patience.left(Held("other", "2"), 114.9 + LEASE) == 0
+    patience = TakeoverTimer("me")
+    assert patience.left(LeaseSnapshot("other", "1"), 100.0) == LEASE
+    assert patience.left(LeaseSnapshot("other", "1"), 110.0) == LEASE - 10
+    assert patience.left(LeaseSnapshot("other", "2"), 114.9) == LEASE
+    assert patience.left(LeaseSnapshot("other", "2"), 114.9 + LEASE) == 0
 
 
 def test_nobody_waits_for_a_record_that_nobody_holds() -> None:
     """No record, one that was given back, and one's own are taken at once."""
-    assert Patience("me").left(None, 0.0) == 0
-    assert Patience("me").left(Held("", "1"), 0.0) == 0
-    assert Patience("me").left(Held("me", "1"), 0.0) == 0
+    assert TakeoverTimer("me").left(None, 0.0) == 0
+    assert TakeoverTimer("me").left(LeaseSnapshot("", "1"), 0.0) == 0
+    assert TakeoverTimer("me").left(LeaseSnapshot("me", "1"), 0.0) == 0
 
 
 def test_holder_stops_before_others_begin() -> None:

@@ -7,10 +7,10 @@ from dataclasses import replace
 
 import pytest
 
-from air_executor.core.bill import bill
+from air_executor.core.job_cost import sum_costs
 from air_executor.core.ledger import read
 from air_executor.core.price import Prices
-from air_executor.core.state import Attempt, Running
+from air_executor.model.state import Attempt, Running
 from tests.manager.rig import World, leave
 
 EUROS = {"fake": Prices("EUR", 3.6, 7.2)}
@@ -38,7 +38,7 @@ def test_the_price_is_that_of_the_booking(world: World) -> None:
     assert only(world) == replace(first, spawned_at=round(first.spawned_at, 3))
     assert job.usage.currency == "USD"
     assert job.usage.other_costs == {"EUR": pytest.approx(first.cost)}
-    assert set(bill(read([job])).costs) == {"EUR", "USD"}
+    assert set(sum_costs(read([job])).costs) == {"EUR", "USD"}
 
 
 def test_what_was_spawned_before_a_price_holds_has_none(world: World) -> None:

@@ -14,13 +14,13 @@ from typing import Any
 import psutil
 import pytest
 
-from air_executor.backends.local import LocalBackend
+from air_executor.backends.local.local_backend import LocalBackend
 from air_executor.client import Client
-from air_executor.core.spec import parse_job
-from air_executor.core.state import Done, JobState
 from air_executor.core.submission import initial_state
 from air_executor.manager.loop import Manager
-from air_executor.manager.options import Options
+from air_executor.manager.options import ManagerOptions
+from air_executor.model.job import parse_job
+from air_executor.model.state import Done, JobState
 from air_executor.store.inbox import Request
 from air_executor.wiring import runner_files, this_host
 
@@ -38,7 +38,7 @@ class Local:
 
     def _start(self, **options: Any) -> Manager:  # noqa: ANN401 - fields of `Options`
         settings: dict[str, Any] = {"max_runners": 4, "poll_interval": 0.1, "events": False} | options
-        plan = Options(version="test", runner_files=runner_files(), project=str(self.root), **settings)
+        plan = ManagerOptions(version="test", runner_files=runner_files(), project=str(self.root), **settings)
         manager = Manager(self.layout, LocalBackend(self.layout, this_host(), environ=os.environ), this_host(), plan)
         manager.start()
         return manager

@@ -8,19 +8,21 @@ from pathlib import Path
 import pytest
 
 from air_executor.core.price import Prices
-from air_executor.core.sizes import MIB
-from air_executor.core.state import Done
-from air_executor.manager.book import judge_exit
-from air_executor.store.runs import Exit
+from air_executor.manager.verdicts import judge_exit
+from air_executor.model.sizes import MIB
+from air_executor.model.state import Done
+from air_executor.store.run_dirs import ExitRecord
 from tests.manager.rig import World
 from tests.manager.rig import world as a_world
 
 GROWING = {"memory": "512Mi", "memory_growth": 2, "memory_max": "1536Mi"}
 
 
-def left(code: int, *, kills: int = 0, timed_out: bool = False) -> Exit:
+def left(code: int, *, kills: int = 0, timed_out: bool = False) -> ExitRecord:
     """Return what a run left behind."""
-    return Exit(code, timed_out, stopped=False, cpu=0.1, memory=500 * MIB, oom_kills=kills, message=None, ended=1.0)
+    return ExitRecord(
+        code, timed_out, stopped=False, cpu=0.1, memory=500 * MIB, oom_kills=kills, message=None, ended=1.0
+    )
 
 
 @pytest.mark.parametrize(
@@ -37,7 +39,7 @@ def left(code: int, *, kills: int = 0, timed_out: bool = False) -> Exit:
         (left(143), None, "evicted", "evicted"),
     ],
 )
-def test_what_counts_as_out_of_memory(outcome: Exit, stop: str | None, platform: str | None, reason: str) -> None:
+def test_what_counts_as_out_of_memory(outcome: ExitRecord, stop: str | None, platform: str | None, reason: str) -> None:
     """A kill that the cgroup counted or the platform reports, if the run failed and nobody stopped it."""
     assert judge_exit(outcome, stop, platform, 512 * MIB)[0] == reason
 

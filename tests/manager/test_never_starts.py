@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from air_executor.backends.base import RunnerStatus
-from air_executor.core.state import Done
-from air_executor.manager.supervise import OUTCOME_OF_SUCCESS
+from air_executor.manager.supervisor import OUTCOME_OF_SUCCESS
+from air_executor.model.state import Done
 from tests.manager.rig import World, leave
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from air_executor.client import Client
-from air_executor.core.spec import Job
+from air_executor.model.job import Job
 from air_executor.store.inbox import Request
 from tests.conftest import wait_for
 from tests.crash import processes

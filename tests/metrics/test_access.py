@@ -11,22 +11,22 @@ import pytest
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 
-from air_executor.core.observer import Look
+from air_executor.core.observer import Snapshot
 from air_executor.errors import BadInputError
-from air_executor.metrics.pulse import START_PATIENCE
-from air_executor.metrics.tally import About, Tally
+from air_executor.metrics.collector import Collector, ManagerInfo
+from air_executor.metrics.health import START_PATIENCE
 from air_executor.settings import DEFAULT, Settings
-from air_executor.web.app import make_app
+from air_executor.web.asgi import make_app
 from air_executor.web.server import Server, listen
 from air_executor.wiring import make_service
 from tests.metrics.rig import get
 
 EVERYWHERE = "0.0.0.0"  # noqa: S104 - what is told to the access rules; it listens on loopback
-LOOKED = Look(answers=True, heard=None, sights=(), removing=())
+LOOKED = Snapshot(answers=True, heard=None, sights=(), removing=())
 
 
 @contextmanager
-def serving(tally: Tally, *, host: str = "127.0.0.1", token: str | None = None) -> Iterator[int]:
+def serving(tally: Collector, *, host: str = "127.0.0.1", token: str | None = None) -> Iterator[int]:
     """Serve metrics, probes and a page; return the port."""
     page = Route("/", lambda _: PlainTextResponse("page"))
     listening = listen("127.0.0.1", 0)
@@ -35,9 +35,9 @@ def serving(tally: Tally, *, host: str = "127.0.0.1", token: str | None = None) 
 
 
 @pytest.fixture
-def tally() -> Tally:
+def tally() -> Collector:
     """What a manager that nobody has started yet tells."""
-    return Tally(About("test", "fake", 4, 2), lambda: None)
+    return Collector(ManagerInfo("test", "fake", 4, 2), lambda: None)
 
 
 def statuses(port: int, headers: dict[str, str] | None = None) -> list[int]:
@@ -45,27 +45,27 @@ def statuses(port: int, headers: dict[str, str] | None = None) -> list[int]:
     return [get(port, path, headers).status for path in ("/", "/metrics", "/healthz")]
 
 
-def test_on_loopback_all_is_open(tally: Tally) -> None:
+def test_on_loopback_all_is_open(tally: Collector) -> None:
     """Whoever is on this machine needs nothing."""
     with serving(tally) as port:
         assert statuses(port) == [200, 200, 200]
 
 
 @pytest.mark.parametrize("name", ["evil.example", "127.0.0.1.evil.example", "", "localhost.evil.example:80"])
-def test_a_foreign_name_is_refused(tally: Tally, name: str) -> None:
+def test_a_foreign_name_is_refused(tally: Collector, name: str) -> None:
     """A page elsewhere cannot make a browser read this server under a name of its own; probes need no name."""
     with serving(tally) as port:
         assert statuses(port, {"Host": name}) == [421, 421, 200]
 
 
 @pytest.mark.parametrize("name", ["localhost", "LOCALHOST:9464", "127.0.0.1", "[::1]:9464"])
-def test_own_names_are_ours(tally: Tally, name: str) -> None:
+def test_own_names_are_ours(tally: Collector, name: str) -> None:
     """Whatever people call this machine."""
     with serving(tally) as port:
         assert statuses(port, {"Host": name}) == [200, 200, 200]
 
 
-def test_from_elsewhere_only_metrics_are_open(tally: Tally) -> None:
+def test_from_elsewhere_only_metrics_are_open(tally: Collector) -> None:
     """The page shows what tasks print; without a token it is not for everybody."""
     with serving(tally, host=EVERYWHERE) as port:
         assert statuses(port) == [403, 200, 200]
@@ -87,13 +87,13 @@ def test_from_elsewhere_only_metrics_are_open(tally: Tally) -> None:
         ("", 401),
     ],
 )
-def test_the_token(tally: Tally, host: str, header: str, status: int) -> None:
+def test_the_token(tally: Collector, host: str, header: str, status: int) -> None:
     """As a bearer's or as a password; wherever it listens, for all but probes."""
     with serving(tally, host=host, token="s3cret") as port:  # noqa: S106 - of this test
         assert statuses(port, {"Authorization": header} if header else None) == [status, status, 200]
 
 
-def test_probes_tell_how_it_is(tally: Tally, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_probes_tell_how_it_is(tally: Collector, monkeypatch: pytest.MonkeyPatch) -> None:
     """Starting and standing by is healthy and not ready, working is both, hanging is neither; the words say which."""
     with serving(tally) as port:
         found = get(port, "/readyz")
@@ -115,7 +115,7 @@ def test_probes_tell_how_it_is(tally: Tally, monkeypatch: pytest.MonkeyPatch) ->
         assert "no sign of life" in get(port, "/healthz").body
 
 
-def test_a_start_may_take_longer(tally: Tally) -> None:
+def test_a_start_may_take_longer(tally: Collector) -> None:
     """Ten thousand jobs are read before the first cycle."""
     tally.pulse._beat -= tally.about.patience + 1
     assert tally.pulse.hangs() is None

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, settings
 
-from air_executor.core.events import Ended, Event, Started
 from air_executor.core.observer import Observer
-from air_executor.core.transitions import Job
-from air_executor.metrics.tally import About, Snapshot, Tally
+from air_executor.core.transitions import LiveJob
+from air_executor.metrics.collector import Collector, ManagerInfo, Values
+from air_executor.model.events import Ended, Event, Started
 from tests.manager.test_any_order import AnyOrder, _known_syncs
 
 __all__ = ["_known_syncs"]
@@ -24,8 +24,8 @@ class Watched(AnyOrder):
     """The same as there, each manager with somebody who counts."""
 
     def __init__(self) -> None:
-        self.tally = Tally(About("test", "fake", 4, 2), lambda: None)
-        self.before_counts: Snapshot = {}
+        self.tally = Collector(ManagerInfo("test", "fake", 4, 2), lambda: None)
+        self.before_counts: Values = {}
         self.ends: Counter[str] = Counter()
         """Runs that ended, by reason, since the present manager came."""
         super().__init__()
@@ -33,12 +33,12 @@ class Watched(AnyOrder):
         self.world.restart()
 
     def _observe(self) -> Observer:
-        self.tally = Tally(About("test", "fake", 4, 2), lambda: None)
+        self.tally = Collector(ManagerInfo("test", "fake", 4, 2), lambda: None)
         self.before_counts = {}
         self.ends.clear()
         return self.tally
 
-    def _listen(self, job: Job, event: Event) -> None:
+    def _listen(self, job: LiveJob, event: Event) -> None:
         super()._listen(job, event)
         if isinstance(event, Ended):
             self.ends[event.reason] += 1

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from air_executor.core import state as s
+from air_executor.model import state as s
 from tests.manager import rig
 from tests.scale.test_many_jobs import counted, fill  # noqa: F401 - a fixture
 

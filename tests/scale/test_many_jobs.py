@@ -13,10 +13,10 @@ from typing import Any
 
 import pytest
 
-from air_executor.core import state as s
-from air_executor.core.spec import parse_job
-from air_executor.core.state import JobState
 from air_executor.core.submission import initial_state
+from air_executor.model import state as s
+from air_executor.model.job import parse_job
+from air_executor.model.state import JobState
 from air_executor.store import codec
 from air_executor.store.layout import Layout
 from tests.manager import rig

@@ -224,7 +224,7 @@ def test_finding_the_state_directory_imports_nothing_slow(tmp_path: Path) -> Non
     """`status` must start fast: no pydantic, no YAML, on the way to the state directory or to all settings."""
     code = (
         "import sys; from air_executor.settings import load, locate_state_dir; locate_state_dir(None); load();"
-        "import air_executor.core.fields, air_executor.core.times;"
+        "import air_executor.model.fields, air_executor.model.times;"
         "print([m for m in ('pydantic', 'ruamel', 'pydantic_core', 'typer') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from air_executor.core.circles import find_circle, show_circle
+from air_executor.core.cycles import find_cycle, show_cycle
 
 
 @dataclass
@@ -106,7 +106,7 @@ def test_a_circle_is_found_exactly_when_the_job_would_get_stuck(data: st.DataObj
             together[parent] = Node(
                 parent, tasks[parent].after, tasks[parent].queued_by, tasks[parent].when, "succeeded"
             )
-        circle = find_circle(tasks, new, parent)
+        circle = find_cycle(tasks, new, parent)
         assert (circle is not None) == gets_stuck(together)
         if circle is None:
             tasks = together
@@ -133,7 +133,7 @@ def test_the_circle_names_the_tasks_that_wait(
     tasks: list[Node], new: list[Node], parent: str | None, circle: list[str]
 ) -> None:
     """The ids come in order of waiting, the first one again at the end; trees are named by their root."""
-    assert find_circle(existing(*tasks), [Node(n.id, n.after, parent, n.when) for n in new], parent) == circle
+    assert find_cycle(existing(*tasks), [Node(n.id, n.after, parent, n.when) for n in new], parent) == circle
 
 
 @pytest.mark.parametrize(
@@ -150,29 +150,29 @@ def test_the_circle_names_the_tasks_that_wait(
 )
 def test_what_will_end_is_no_circle(tasks: list[Node], new: list[Node], parent: str | None) -> None:
     """One's own ancestors, tasks that have succeeded, and clean-up tasks hold nobody for ever."""
-    assert find_circle(existing(*tasks), [Node(n.id, n.after, parent, n.when) for n in new], parent) is None
+    assert find_cycle(existing(*tasks), [Node(n.id, n.after, parent, n.when) for n in new], parent) is None
 
 
 def test_a_chain_of_fifty_thousand_is_no_problem() -> None:
     """Neither recursion nor quadratic time: a long chain of trees, and one that closes it."""
     chain = [Node("n0")] + [Node(f"n{i}", [f"n{i - 1}"]) for i in range(1, 50_000)]
     began = time.process_time()
-    assert find_circle({}, chain, None) is None
-    assert find_circle(existing(*chain), [Node("last", ["n49999"], "n0")], "n0") is not None
+    assert find_cycle({}, chain, None) is None
+    assert find_cycle(existing(*chain), [Node("last", ["n49999"], "n0")], "n0") is not None
     assert time.process_time() - began < 60
     deep = [Node("n0")] + [Node(f"n{i}", queued_by=f"n{i - 1}") for i in range(1, 50_000)]
-    assert find_circle(existing(*deep), [Node("last", ["n1"], "n49999")], "n49999") is None
+    assert find_cycle(existing(*deep), [Node("last", ["n1"], "n49999")], "n49999") is None
 
 
 def test_nothing_is_looked_at_when_nothing_new_waits() -> None:
     """The usual case costs nothing in a job of any size: the tasks that exist are not even read."""
-    assert find_circle({"broken": None}, [Node("a"), Node("b")], "broken") is None  # type: ignore[dict-item]
+    assert find_cycle({"broken": None}, [Node("a"), Node("b")], "broken") is None  # type: ignore[dict-item]
     fan_in = [Node("a"), Node("b"), Node("merge", ["a", "b", "broken"])]
-    assert find_circle({"broken": None}, fan_in, "broken") is None  # type: ignore[dict-item]
+    assert find_cycle({"broken": None}, fan_in, "broken") is None  # type: ignore[dict-item]
 
 
 def test_a_long_circle_is_shortened() -> None:
     """A message stays readable however long the circle is."""
-    assert show_circle(["a", "b", "a"]) == "a -> b -> a"
+    assert show_cycle(["a", "b", "a"]) == "a -> b -> a"
     ids = [f"n{i}" for i in range(1000)]
-    assert show_circle([*ids, "n0"]).endswith("n9 -> ... 989 more ... -> n999 -> n0")
+    assert show_cycle([*ids, "n0"]).endswith("n9 -> ... 989 more ... -> n999 -> n0")

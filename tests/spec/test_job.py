@@ -11,11 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from air_executor.core.fields import JOB_DEFAULTS, TASK_DEFAULTS
-from air_executor.core.queued import QueuedJob, QueuedTask, parse_queue_line, task_from_request
-from air_executor.core.spec import Job, Task, TaskDefaults, describe, parse_job, secret_looking
 from air_executor.core.submission import initial_state
 from air_executor.errors import BadInputError
+from air_executor.model.fields import JOB_DEFAULTS, TASK_DEFAULTS
+from air_executor.model.job import Job, Task, TaskDefaults, describe, parse_job, secret_looking
+from air_executor.model.queue_lines import QueuedJob, QueuedTask, parse_queue_line, task_from_request
 
 
 def refused(**job: object) -> str:

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from air_executor.core.spec import job_schema
 from air_executor.errors import BadInputError, NotFoundError
-from air_executor.jobfile import MAX_BYTES, from_command, load_job, read_job
+from air_executor.model.job import job_schema
+from air_executor.model.job_file import MAX_BYTES, from_command, load_job, read_job
 
 SCHEMA = Path(__file__).parents[2] / "docs" / "schema" / "job.schema.json"
 

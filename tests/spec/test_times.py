@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from air_executor.core.times import (
+from air_executor.errors import BadInputError
+from air_executor.model.times import (
     DURATION_PATTERN,
     MAX_DURATION,
     format_duration,
@@ -17,7 +18,6 @@ from air_executor.core.times import (
     parse_duration,
     to_text,
 )
-from air_executor.errors import BadInputError
 
 
 @given(st.floats(-62_135_596_800, 253_402_300_799))

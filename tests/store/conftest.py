@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from air_executor.core.spec import parse_job
-from air_executor.core.state import JobState
 from air_executor.core.submission import initial_state
+from air_executor.model.job import parse_job
+from air_executor.model.state import JobState
 from air_executor.store.jobs import Jobs
 from air_executor.store.layout import Layout
 

@@ -6,8 +6,8 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from air_executor.core.state import Attempt, Done, JobState, Queued, Running, TaskState
-from air_executor.core.usage import Usage
+from air_executor.model.state import Attempt, Done, JobState, Queued, Running, TaskState
+from air_executor.model.usage import Usage
 
 IDS = st.from_regex(r"[a-z0-9](-?[a-z0-9]){0,10}", fullmatch=True)
 TIMES = st.integers(0, 4_000_000_000_000).map(lambda ms: ms / 1000)

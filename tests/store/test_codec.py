@@ -11,12 +11,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from air_executor.core import events as ev
 from air_executor.core.memory import memory_of
-from air_executor.core.state import Attempt, Done, JobState, Queued, Running, TaskState
-from air_executor.core.transitions import Job
-from air_executor.core.usage import Moments, Stages
+from air_executor.core.transitions import LiveJob
 from air_executor.errors import CorruptFileError, FormatTooNewError
+from air_executor.model import events as ev
+from air_executor.model.state import Attempt, Done, JobState, Queued, Running, TaskState
+from air_executor.model.usage import Moments, Stages
 from air_executor.store import codec
 from tests.store.strategies import JSON, TEXT, jobs
 
@@ -97,7 +97,7 @@ def test_format_1_with_memory_loads_for_ever() -> None:
 
 def test_format_1_can_be_worked_on() -> None:
     """The fixture of format 1 is a job that a manager can go on with."""
-    job = Job(codec.load_job(FORMAT_1.read_bytes(), str(FORMAT_1)))
+    job = LiveJob(codec.load_job(FORMAT_1.read_bytes(), str(FORMAT_1)))
     job.apply(ev.Requested(1769860900.0, "r", "resume"), 5)
     job.progress.promote(1769860900.0)
     ready = job.progress.next_ready()
@@ -179,7 +179,7 @@ MOMENTS = st.builds(
 TASKS = st.lists(st.fixed_dictionaries({"id": TEXT, "command": TEXT}), max_size=2).map(lambda found: found or ())
 EVENTS = st.one_of(
     st.builds(ev.Started, TIMES, TEXT, st.integers(1), st.integers(0)),
-    st.builds(ev.StopAsked, TIMES, st.integers(1), TEXT, st.none() | TEXT, st.none() | st.just(value=True)),
+    st.builds(ev.StopRequested, TIMES, st.integers(1), TEXT, st.none() | TEXT, st.none() | st.just(value=True)),
     st.builds(ev.Ended, TIMES, st.integers(1), TEXT, MOMENTS, st.none() | st.integers(), st.none() | TEXT, JSON, TASKS),
     st.builds(ev.Requested, TIMES, TEXT, TEXT, st.none() | TEXT, TASKS),
     st.builds(ev.Released, TIMES),

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from air_executor.core import events as ev
-from air_executor.core.transitions import Job
-from air_executor.core.usage import Moments
+from air_executor.core.transitions import LiveJob
 from air_executor.errors import DirectoryLostError, StoreError
+from air_executor.model import events as ev
+from air_executor.model.usage import Moments
 from air_executor.store import codec, files
 from air_executor.store import journal as journals
 from air_executor.store.journal import Journal
@@ -27,7 +27,7 @@ def journal(layout: Layout) -> Iterator[Journal]:
     made.close()
 
 
-def run(journal: Journal, job: Job, task: str) -> None:
+def run(journal: Journal, job: LiveJob, task: str) -> None:
     """Note the start and the end of one run."""
     seq = job.state.seq + 1
     journal.decide(job, ev.Started(1.0, task, seq, 0))
@@ -39,18 +39,18 @@ def names(layout: Layout) -> list[str]:
     return sorted(os.listdir(layout.journal))
 
 
-def replayed(layout: Layout, job: Job) -> bool | None:
+def replayed(layout: Layout, job: LiveJob) -> bool | None:
     """Apply to a job what the journals hold of it."""
     return journals.replay_onto(job, journals.read(layout).jobs.get(job.state.uid, []))
 
 
 def test_replay_ends_where_memory_was(layout: Layout, journal: Journal) -> None:
     """Checkpoint plus lines is the job as it was in memory."""
-    job = Job(state())
+    job = LiveJob(state())
     run(journal, job, "x0")
     journal.decide(job, ev.Requested(3.0, "r1", "pause"))
     journal.flush()
-    again = Job(state())
+    again = LiveJob(state())
     assert replayed(layout, again) is True
     assert codec.dump_job(again.state) == codec.dump_job(job.state)
     assert journals.read(layout).requests == {"r1"}
@@ -58,7 +58,7 @@ def test_replay_ends_where_memory_was(layout: Layout, journal: Journal) -> None:
 
 def test_replay_goes_on_from_any_checkpoint(layout: Layout, journal: Journal) -> None:
     """A checkpoint from the middle of the journal takes only the lines beyond it; across epochs too."""
-    job = Job(state())
+    job = LiveJob(state())
     checkpoints = [codec.dump_job(job.state)]
     journal.decide(job, ev.Started(1.0, "x0", 1, 0))
     checkpoints.append(codec.dump_job(job.state))
@@ -70,18 +70,18 @@ def test_replay_goes_on_from_any_checkpoint(layout: Layout, journal: Journal) ->
     newer.flush()
     newer.close()
     for text in [*checkpoints, codec.dump_job(job.state)]:
-        again = Job(codec.load_job(text, ""))
+        again = LiveJob(codec.load_job(text, ""))
         assert replayed(layout, again) is True
         assert codec.dump_job(again.state) == codec.dump_job(job.state)
 
 
 def test_checkpoint_that_the_journals_do_not_know_wins(layout: Layout, journal: Journal) -> None:
     """A state that somebody checked out is left as it is."""
-    job = Job(state())
+    job = LiveJob(state())
     job.state.epoch, job.state.version = 2, 9
     run(journal, job, "x0")
     journal.flush()
-    older = Job(state())
+    older = LiveJob(state())
     older.state.epoch, older.state.version = 2, 5
     assert replayed(layout, older) is None
     assert (older.state.epoch, older.state.version) == (2, 5)
@@ -89,7 +89,7 @@ def test_checkpoint_that_the_journals_do_not_know_wins(layout: Layout, journal: 
 
 def test_every_cut_of_the_file_is_a_prefix_of_what_was_decided(layout: Layout, journal: Journal) -> None:
     """Wherever a crash cuts the file, replay ends at a version that was, and calls nothing damaged."""
-    job = Job(state())
+    job = LiveJob(state())
     run(journal, job, "x0")
     run(journal, job, "x1")
     journal.flush()
@@ -98,7 +98,7 @@ def test_every_cut_of_the_file_is_a_prefix_of_what_was_decided(layout: Layout, j
     seen = set()
     for length in range(len(whole) + 1):
         path.write_bytes(whole[:length])
-        again = Job(state())
+        again = LiveJob(state())
         replayed(layout, again)
         assert journals.read(layout).damaged == []
         seen.add(again.state.version)
@@ -107,7 +107,7 @@ def test_every_cut_of_the_file_is_a_prefix_of_what_was_decided(layout: Layout, j
 
 def test_damaged_line_costs_only_the_job_with_the_gap(layout: Layout, journal: Journal) -> None:
     """A bad line before good ones: its job stops before the gap, others are whole, and the file is reported."""
-    one, two = Job(state("one", "00000001")), Job(state("two", "00000002"))
+    one, two = LiveJob(state("one", "00000001")), LiveJob(state("two", "00000002"))
     for job in (one, two, one, two):
         run(journal, job, f"x{job.state.seq}")
     journal.flush()
@@ -115,7 +115,7 @@ def test_damaged_line_costs_only_the_job_with_the_gap(layout: Layout, journal: J
     lines = path.read_bytes().split(b"\n")
     lines[4] = lines[4].replace(b'"start"', b'"sTart"')
     path.write_bytes(b"\n".join(lines))
-    again, other = Job(state("one", "00000001")), Job(state("two", "00000002"))
+    again, other = LiveJob(state("one", "00000001")), LiveJob(state("two", "00000002"))
     assert journals.read(layout).damaged == [str(path)]
     assert replayed(layout, again) is False
     assert replayed(layout, other) is True
@@ -124,7 +124,7 @@ def test_damaged_line_costs_only_the_job_with_the_gap(layout: Layout, journal: J
 
 def test_full_volume_cuts_the_file_back(layout: Layout, journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
     """A failed append leaves the file as it was; the lines are kept, and written by the next flush that works."""
-    job = Job(state())
+    job = LiveJob(state())
     journal.decide(job, ev.Started(1.0, "x0", 1, 0))
     journal.flush()
     path = Path(layout.journal, "3-0.jsonl")
@@ -144,14 +144,14 @@ def test_full_volume_cuts_the_file_back(layout: Layout, journal: Journal, monkey
             assert journal.pending
     journal.flush()
     assert not journal.pending
-    again = Job(state())
+    again = LiveJob(state())
     assert replayed(layout, again) is True
     assert again.state.version == 2
 
 
 def test_cut_back_that_fails_is_made_up_for(layout: Layout, journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where even the cut fails, the next flush cuts before it writes."""
-    job = Job(state())
+    job = LiveJob(state())
 
     def torn(fd: int, data: bytes) -> None:
         os.write(fd, data[:20])
@@ -168,7 +168,7 @@ def test_cut_back_that_fails_is_made_up_for(layout: Layout, journal: Journal, mo
             journal.flush()
     assert os.path.getsize(f"{layout.journal}/3-0.jsonl") == 20
     journal.flush()
-    again = Job(state())
+    again = LiveJob(state())
     assert replayed(layout, again) is True
     assert again.state.version == 2
 
@@ -176,7 +176,7 @@ def test_cut_back_that_fails_is_made_up_for(layout: Layout, journal: Journal, mo
 def test_rotation(layout: Layout, journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
     """From the stated size on the next file begins; files go when checkpoints hold their lines."""
     monkeypatch.setattr(journals, "ROTATE_AT", 150)
-    one, two = Job(state("one", "00000001", 9)), Job(state("two", "00000002"))
+    one, two = LiveJob(state("one", "00000001", 9)), LiveJob(state("two", "00000002"))
     run(journal, two, "x0")
     journal.decide(one, ev.Requested(3.0, "r1", "pause"))
     journal.flush()
@@ -193,7 +193,7 @@ def test_rotation(layout: Layout, journal: Journal, monkeypatch: pytest.MonkeyPa
     assert names(layout) == ["3-0.jsonl", "3-2.jsonl"], "that checkpoint is older than its last line"
     journal.checkpointed("two", two.state.version)
     assert names(layout) == ["3-2.jsonl"]
-    again = Job(codec.load_job(codec.dump_job(one.state), ""))
+    again = LiveJob(codec.load_job(codec.dump_job(one.state), ""))
     assert replayed(layout, again) is True
 
 
@@ -202,7 +202,7 @@ def test_file_with_an_unanswered_request_stays(
 ) -> None:
     """While a request file that a line names may still be there, the line stays, so that it is not applied again."""
     monkeypatch.setattr(journals, "ROTATE_AT", 1)
-    job = Job(state())
+    job = LiveJob(state())
     journal.decide(job, ev.Requested(3.0, "r1", "pause"))
     journal.flush()
     run(journal, job, "x0")
@@ -215,7 +215,7 @@ def test_file_with_an_unanswered_request_stays(
 
 def test_clean_stop_leaves_no_journal(layout: Layout, journal: Journal) -> None:
     """After everything is checkpointed and answered, closing removes the file; otherwise it stays."""
-    job = Job(state())
+    job = LiveJob(state())
     run(journal, job, "x0")
     journal.flush()
     journal.close()
@@ -241,7 +241,7 @@ def test_removed_journal_is_noticed(layout: Layout, journal: Journal, *, replace
     path.unlink()
     if replaced:
         path.touch()
-    run(journal, Job(state()), "x0")
+    run(journal, LiveJob(state()), "x0")
     with pytest.raises(DirectoryLostError):
         journal.flush()
     assert journal.pending

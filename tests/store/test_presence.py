@@ -12,7 +12,7 @@ import pytest
 
 from air_executor.store import presence
 from air_executor.store.layout import Layout
-from air_executor.store.presence import HOST_NAMESPACE, look
+from air_executor.store.presence import HOST_NAMESPACE, read_presence
 
 ELSEWHERE = 17
 """No namespace has such a number."""
@@ -53,19 +53,19 @@ def test_a_lock_that_is_seen_is_held(layout: Layout, here: int) -> None:
     """The manager is in a container, and its lock is listed: it works, whatever its pid means to us."""
     write(layout)
     with locked(layout):
-        assert look(layout).running is True
+        assert read_presence(layout).running is True
 
 
 def test_a_lock_that_is_not_seen(layout: Layout, here: int) -> None:
     """The host sees all locks, so there is none; a container cannot tell."""
     write(layout)
-    assert look(layout).running is (False if here == HOST_NAMESPACE else None)
+    assert read_presence(layout).running is (False if here == HOST_NAMESPACE else None)
 
 
 def test_another_container_with_our_name(layout: Layout, here: int) -> None:
     """Containers may share a host name; that does not make the pid one of ours."""
     write(layout, host=os.uname().nodename, pid=os.getpid())
-    assert look(layout).running is (False if here == HOST_NAMESPACE else None)
+    assert read_presence(layout).running is (False if here == HOST_NAMESPACE else None)
 
 
 @pytest.mark.parametrize("change", [{"boot": "another"}, {"boot": "another", "pid_namespace": HOST_NAMESPACE}])
@@ -73,38 +73,38 @@ def test_another_machine_cannot_be_judged(layout: Layout, here: int, change: dic
     """Another name and another boot: a machine whose locks are not listed here."""
     write(layout, **change)
     with locked(layout):
-        assert look(layout).running is None
+        assert read_presence(layout).running is None
 
 
 def test_our_own_namespace_is_judged_by_pid_and_lock(layout: Layout, here: int) -> None:
     """Beside us, the process must be there and the lock be held."""
     write(layout, host=os.uname().nodename, pid=os.getpid(), pid_namespace=here)
-    assert look(layout).running is False
+    assert read_presence(layout).running is False
     with locked(layout):
-        assert look(layout).running is True
+        assert read_presence(layout).running is True
         write(layout, host=os.uname().nodename, pid=2**22 + 1, pid_namespace=here)
-        assert look(layout).running is False
+        assert read_presence(layout).running is False
 
 
 def test_an_earlier_boot_is_over(layout: Layout, here: int) -> None:
     """Nothing of this machine has survived its restart."""
     write(layout, host=os.uname().nodename, pid=os.getpid(), boot="another", pid_namespace=here)
     with locked(layout):
-        assert look(layout).running is False
+        assert read_presence(layout).running is False
 
 
 def test_a_record_without_a_namespace(layout: Layout, here: int) -> None:
     """An earlier version did not note it: believed on its own host alone."""
     write(layout, pid_namespace=None)
     with locked(layout):
-        assert look(layout).running is None
+        assert read_presence(layout).running is None
         write(layout, pid_namespace=None, host=os.uname().nodename, pid=os.getpid())
-        assert look(layout).running is True
+        assert read_presence(layout).running is True
 
 
 def test_who_it_is(layout: Layout) -> None:
     """A container's name is no host's: people look for it elsewhere."""
     write(layout)
-    assert look(layout).who == "pid 7 in container 3f2a9c11d0aa, since then"
+    assert read_presence(layout).who == "pid 7 in container 3f2a9c11d0aa, since then"
     write(layout, pid_namespace=HOST_NAMESPACE, host="wolf")
-    assert look(layout).who == "pid 7 on wolf, since then"
+    assert read_presence(layout).who == "pid 7 on wolf, since then"

@@ -9,19 +9,19 @@ import pytest
 
 from air_executor.errors import CorruptFileError
 from air_executor.store.layout import Layout
-from air_executor.store.runs import MAX_NESTING, Runs
+from air_executor.store.run_dirs import MAX_NESTING, RunDirs
 
 SEQ = 1
 
 
 @pytest.fixture
-def runs(layout: Layout) -> Runs:
+def runs(layout: Layout) -> RunDirs:
     """Return the runs of a state directory in which job `j` has one run, of task `a`."""
     Path(layout.run("j", SEQ, "a"), "out").mkdir(parents=True)
-    return Runs(layout)
+    return RunDirs(layout)
 
 
-def leave(runs: Runs, name: str, text: str) -> None:
+def leave(runs: RunDirs, name: str, text: str) -> None:
     """Write one of the files that a run leaves."""
     Path(runs.layout.run("j", SEQ, "a"), "out", name).write_text(text, encoding="utf-8")
 
@@ -42,7 +42,7 @@ def leave(runs: Runs, name: str, text: str) -> None:
         "[" * 20_000,
     ],
 )
-def test_what_is_no_outcome(runs: Runs, text: str) -> None:
+def test_what_is_no_outcome(runs: RunDirs, text: str) -> None:
     """An outcome that cannot be is none, so that the run counts as lost once its runner has gone."""
     leave(runs, "exit.json", text + "\n")
     assert runs.exit("j", SEQ, "a") is None
@@ -60,7 +60,7 @@ def test_what_is_no_outcome(runs: Runs, text: str) -> None:
         '{"exit_code": 3, "user": "-9m0s", "system": "0m0s"}',
     ],
 )
-def test_what_is_unknown_of_an_outcome(runs: Runs, text: str) -> None:
+def test_what_is_unknown_of_an_outcome(runs: RunDirs, text: str) -> None:
     """The code counts; of the rest, what is not of its kind is unknown."""
     leave(runs, "exit.json", text + "\n")
     left = runs.exit("j", SEQ, "a")
@@ -82,7 +82,7 @@ def test_what_is_unknown_of_an_outcome(runs: Runs, text: str) -> None:
     ],
     ids=lambda text: text[:12],
 )
-def test_what_is_no_result(runs: Runs, text: str) -> None:
+def test_what_is_no_result(runs: RunDirs, text: str) -> None:
     """What JSON cannot say, or no reader of the state could recurse into, is refused."""
     leave(runs, "result.json", text)
     with pytest.raises(CorruptFileError, match=r"result\.json: "):
@@ -90,7 +90,7 @@ def test_what_is_no_result(runs: Runs, text: str) -> None:
 
 
 @pytest.mark.parametrize("value", [None, 0, "", [], {}, {"a": [1.5, "x", None, True]}])
-def test_a_result_comes_as_it_was(runs: Runs, value: object) -> None:
+def test_a_result_comes_as_it_was(runs: RunDirs, value: object) -> None:
     """Any JSON value, and one as deep as may be."""
     leave(runs, "result.json", json.dumps(value))
     assert runs.left_behind("j", SEQ, "a") == (value, b"")
@@ -100,7 +100,7 @@ def test_a_result_comes_as_it_was(runs: Runs, value: object) -> None:
 
 
 @pytest.mark.parametrize("name", ["²-a", "9" * 200 + "-a", "x", "-", "1"])
-def test_numbers_that_are_none(runs: Runs, name: str) -> None:
+def test_numbers_that_are_none(runs: RunDirs, name: str) -> None:
     """What somebody made in `runs/` is no run, however much its name looks like one."""
     Path(runs.layout.runs("j"), name).mkdir()
     assert runs.highest_seq("j") == SEQ

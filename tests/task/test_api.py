@@ -228,7 +228,7 @@ def test_the_file_steps_aside_for_the_package(bin_dir: Path, site: Path, tmp_pat
 
 def test_the_installed_package_wins_over_the_file(bin_dir: Path, tmp_path: Path) -> None:
     """The same with Air-Executor as it is installed here, be it from a wheel or editable."""
-    code = "import air_executor.core.names, air_executor; print(air_executor.__file__)"
+    code = "import air_executor.model.names, air_executor; print(air_executor.__file__)"
     env = {**os.environ, "PYTHONPATH": str(bin_dir)}
     command = [sys.executable, "-B", "-c", code]
     done = subprocess.run(command, env=env, capture_output=True, text=True, check=False, timeout=60, cwd=tmp_path)

@@ -18,8 +18,8 @@ import pytest
 from playwright.sync_api import Browser, ConsoleMessage, Dialog, Error, Page, expect, sync_playwright
 
 from air_executor.client import Client
-from air_executor.core.spec import Job
-from air_executor.core.state import JobState
+from air_executor.model.job import Job
+from air_executor.model.state import JobState
 from tests.conftest import wait_for
 from tests.crash import processes
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import time
 
 from air_executor.client import Client
-from air_executor.core.spec import Job
-from air_executor.core.state import Attempt, Done, JobState
 from air_executor.core.submission import initial_state
-from air_executor.core.usage import Stages
+from air_executor.model.job import Job
+from air_executor.model.state import Attempt, Done, JobState
+from air_executor.model.usage import Stages
 
 
 def ended_job(name: str, tasks: int, *, uid: str = "0a1b2c3d", failed: int = 50) -> JobState:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 import pytest
 from playwright.sync_api import Browser, Page, Route, expect
 
-from air_executor.core.bill import money
+from air_executor.core.job_cost import money
 from tests.web.conftest import Site, gated
 
 

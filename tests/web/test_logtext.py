@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import random
 
-from air_executor.web.logtext import LONGEST, PIECE, last_part, next_part
+from air_executor.web.log_text import LONGEST, PIECE, last_part, next_part
 
 
 def test_the_end_of_a_long_log() -> None:

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from air_executor.client import Client
-from air_executor.core.state import JobState
-from air_executor.web import shelf as module
-from air_executor.web.shelf import Line, Shelf
+from air_executor.model.state import JobState
+from air_executor.web import state_cache as module
+from air_executor.web.state_cache import JobSummary, StateCache
 from tests.conftest import wait_for
 from tests.web.made import ended_job, put
 
@@ -31,7 +31,7 @@ def _checkpoint(client: Client, state: JobState) -> None:
 
 def test_a_checkpoint_is_news(client: Client) -> None:
     """Each checkpoint makes a new version of the list and of its job, also one that no decision follows."""
-    shelf = Shelf(client)
+    shelf = StateCache(client)
     state = ended_job("one", 3)
     for phase in ("running", "failed", "queued"):
         before, of_one = shelf.version_of_all(), shelf.version_of("one")
@@ -43,7 +43,7 @@ def test_a_checkpoint_is_news(client: Client) -> None:
 
 def test_a_change_within_the_clocks_step_is_news(client: Client) -> None:
     """Two changes with the same time stamp make two versions: what was read in between is read again."""
-    shelf = Shelf(client)
+    shelf = StateCache(client)
     folder = client.layout.epoch_tmp(1)
     now = time.time()
     os.utime(folder, (now, now))
@@ -59,7 +59,7 @@ def test_what_has_not_changed_is_not_read_again(client: Client, monkeypatch: pyt
     monkeypatch.setattr(module, "REST", 0)
     for number in range(20):
         put(client, ended_job(f"job-{number}", 1, uid=f"{number:08x}"))
-    shelf = Shelf(client)
+    shelf = StateCache(client)
     assert len(shelf.lines()[0]) == 21
     loaded: list[str] = []
     load = client.jobs.load
@@ -73,7 +73,7 @@ def test_what_has_not_changed_is_not_read_again(client: Client, monkeypatch: pyt
     changed.phase = "running"
     _checkpoint(client, changed)
     client.jobs.remove("job-9")
-    lines = {line.id: line for line in shelf.lines()[0] if isinstance(line, Line)}
+    lines = {line.id: line for line in shelf.lines()[0] if isinstance(line, JobSummary)}
     assert loaded == ["job-7"]
     assert lines["job-7"].phase == "running"
     assert "job-9" not in lines
@@ -82,7 +82,7 @@ def test_what_has_not_changed_is_not_read_again(client: Client, monkeypatch: pyt
 def test_a_costly_reading_is_not_repeated_at_once(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     """After a reading the page rests in proportion, and meanwhile shows what it has, as the version that it is."""
     monkeypatch.setattr(module, "REST", 1e9)
-    shelf = Shelf(client)
+    shelf = StateCache(client)
     first, version = shelf.job("one")
     other = ended_job("one", 5)
     _checkpoint(client, other)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import random
 import time
 
-from air_executor.core.spec import Job
-from air_executor.core.state import Attempt, JobState, Queued, Running
 from air_executor.core.submission import initial_state
+from air_executor.model.job import Job
+from air_executor.model.state import Attempt, JobState, Queued, Running
 from air_executor.web import timeline
 from air_executor.web.views import chunks
 from tests.web.made import ended_job

@@ -13,10 +13,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from air_executor.client import Client
-from air_executor.web import watch
-from air_executor.web.shelf import Shelf
+from air_executor.web import file_watch
+from air_executor.web.file_watch import FileWatch
+from air_executor.web.state_cache import StateCache
 from air_executor.web.streams import Streams
-from air_executor.web.watch import Watch
 from tests.conftest import wait_for
 
 PATIENCE = 120.0
@@ -47,7 +47,7 @@ async def _next(stream: AsyncGenerator[str | None]) -> str | None:
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(watch, "LOOK_EVERY", 0.01)
+    monkeypatch.setattr(file_watch, "LOOK_EVERY", 0.01)
 
 
 def test_listeners_share_looks() -> None:
@@ -55,8 +55,8 @@ def test_listeners_share_looks() -> None:
 
     async def story() -> None:
         files = _Files()
-        made = Watch(files.look)
-        streams = [made.versions("a", PATIENCE) for _ in range(watch.STREAMS)]
+        made = FileWatch(files.look)
+        streams = [made.versions("a", PATIENCE) for _ in range(file_watch.STREAMS)]
         assert {await _next(stream) for stream in streams} == {"a1"}
         assert made.full
         begun = files.looks
@@ -65,7 +65,7 @@ def test_listeners_share_looks() -> None:
         assert not any(one.done() for one in rounds)
         files.version = "2"
         assert {await one for one in rounds} == {"a2"}
-        assert files.looks < begun + watch.STREAMS
+        assert files.looks < begun + file_watch.STREAMS
         for stream in streams:
             await stream.aclose()
         assert made.listening == 0
@@ -78,7 +78,7 @@ def test_nobody_listens_nobody_looks() -> None:
 
     async def story() -> None:
         files = _Files()
-        made = Watch(files.look)
+        made = FileWatch(files.look)
         first = made.versions("a", PATIENCE)
         assert await _next(first) == "a1"
         task = made._task
@@ -102,7 +102,7 @@ def test_silence_is_told() -> None:
     """A stream without news says so after its patience, so that whoever has gone is found out."""
 
     async def story() -> None:
-        made = Watch(_Files().look)
+        made = FileWatch(_Files().look)
         stream = made.versions("a", 0.05)
         assert await _next(stream) == "a1"
         assert await _next(stream) is None
@@ -116,7 +116,7 @@ def test_who_comes_later_misses_nothing() -> None:
 
     async def story() -> None:
         files = _Files()
-        made = Watch(files.look)
+        made = FileWatch(files.look)
         early = made.versions("a", PATIENCE)
         assert await _next(early) == "a1"
         files.version = "2"
@@ -133,8 +133,8 @@ def test_who_comes_later_misses_nothing() -> None:
 
 def test_too_many_listeners_are_sent_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Beyond the limit a stream is refused with when to come again, so that pages cannot keep probes from an answer."""
-    monkeypatch.setattr(watch, "STREAMS", 0)
-    streams = Streams(Shelf(Client(tmp_path)))
+    monkeypatch.setattr(file_watch, "STREAMS", 0)
+    streams = Streams(StateCache(Client(tmp_path)))
     answers: list[Response] = []
 
     async def story() -> None:

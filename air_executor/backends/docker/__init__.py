@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from air_executor.backends.docker.backend import DockerBackend
-from air_executor.backends.docker.site import make_backend
+from air_executor.backends.docker.docker_backend import DockerBackend
+from air_executor.backends.docker.docker_setup import make_backend
 
 __all__ = ["DockerBackend", "make_backend"]

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from air_executor.backends.base import RunnerStatus
-from air_executor.backends.docker import config, sharing
-from air_executor.backends.docker.sharing import Shares
-from air_executor.core.names import Slot
+from air_executor.backends.docker import container_spec, mount_conflicts
+from air_executor.backends.docker.mount_conflicts import MountSet
+from air_executor.model.names import Slot
 
 
 class Phase(enum.IntEnum):
@@ -37,7 +37,7 @@ _PHASES = {
 
 
 @dataclass(slots=True)
-class Ending:
+class ContainerTermination:
     """How a container ended."""
 
     exit_code: int | None = None
@@ -57,10 +57,10 @@ class Container:
     run: str
     grace: float
     phase: Phase
-    shares: Shares
+    shares: MountSet
     starting: bool = False
     """We are about to start it; if it is created and we are not, nobody will."""
-    ending: Ending | None = None
+    ending: ContainerTermination | None = None
     """Known once it has ended and was looked at."""
     asked_at: float | None = None
     """When its end was first asked for, monotonic seconds."""
@@ -77,7 +77,7 @@ class Container:
         """The container as the manager sees it."""
         if self.phase is Phase.RUNNING or self.starting or (self.phase is Phase.ENDED and self.ending is None):
             return RunnerStatus(self.run, alive=True)
-        ending = self.ending or Ending()
+        ending = self.ending or ContainerTermination()
         return RunnerStatus(
             self.run,
             alive=False,
@@ -90,7 +90,7 @@ class Container:
         )
 
 
-class Containers:
+class ContainerCache:
     """All containers of one state directory, by id."""
 
     def __init__(self) -> None:
@@ -119,7 +119,7 @@ class Containers:
         """Return the container of a slot."""
         return self.by_slot().get(slot)
 
-    def in_the_way(self, shares: Shares) -> str | None:
+    def in_the_way(self, shares: MountSet) -> str | None:
         """Return what has to end before a container with these mounts may start, in words, or None."""
         for one in self._by_id.values():
             if not one.status.alive:
@@ -176,10 +176,12 @@ class Containers:
         self._listing = False
 
 
-def from_labels(container: str, name: str, labels: Mapping[str, str], phase: Phase, shares: Shares) -> Container | None:
+def from_labels(
+    container: str, name: str, labels: Mapping[str, str], phase: Phase, shares: MountSet
+) -> Container | None:
     """Return the container that labels describe; None if they are not ours."""
-    number, grace = labels.get(config.SLOT, ""), labels.get(config.GRACE, "")
-    job, run = labels.get(config.JOB), labels.get(config.RUN)
+    number, grace = labels.get(container_spec.SLOT, ""), labels.get(container_spec.GRACE, "")
+    job, run = labels.get(container_spec.JOB), labels.get(container_spec.RUN)
     if not job or not run or not number.isdecimal():
         return None
     seconds = float(grace) if grace.replace(".", "", 1).isdecimal() else 10.0
@@ -190,7 +192,7 @@ def from_list(entry: Mapping[str, Any]) -> Container | None:
     """Return the container that an entry of the engine's list describes; None if its labels are not ours."""
     names = entry.get("Names") or [""]
     phase = _PHASES.get(str(entry.get("State")), Phase.RUNNING)
-    shares = sharing.listed(entry.get("Mounts") or ())
+    shares = mount_conflicts.listed(entry.get("Mounts") or ())
     return from_labels(str(entry["Id"]), str(names[0]).lstrip("/"), entry.get("Labels") or {}, phase, shares)
 
 
@@ -198,5 +200,5 @@ def from_inspection(described: Mapping[str, Any]) -> Container | None:
     """Return the container that an inspection describes; None if its labels are not ours."""
     phase = _PHASES.get(str(described["State"].get("Status")), Phase.RUNNING)
     labels = described["Config"].get("Labels") or {}
-    shares = sharing.listed(described.get("Mounts") or ())
+    shares = mount_conflicts.listed(described.get("Mounts") or ())
     return from_labels(str(described["Id"]), str(described["Name"]).lstrip("/"), labels, phase, shares)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from air_executor.backends.kubernetes.backend import KubernetesBackend
-from air_executor.backends.kubernetes.site import make_backend, make_lease_record
+from air_executor.backends.kubernetes.kubernetes_backend import KubernetesBackend
+from air_executor.backends.kubernetes.kubernetes_setup import make_backend, make_lease_record
 
 __all__ = ["KubernetesBackend", "make_backend", "make_lease_record"]

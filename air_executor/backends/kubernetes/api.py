@@ -23,7 +23,7 @@ from kubernetes import client, config
 from kubernetes.config import ConfigException
 
 from air_executor.backends.base import Requested
-from air_executor.backends.kubernetes.pace import Pace
+from air_executor.backends.kubernetes.rate_limiter import RateLimiter
 from air_executor.errors import AirExecutorError, BackendUnavailableError, BadInputError
 
 log = logging.getLogger(__name__)
@@ -97,7 +97,7 @@ class Api:
         self.namespace = namespace or found
         self._leases = f"/apis/coordination.k8s.io/v1/namespaces/{self.namespace}/leases"
         self._timeout = timeout
-        self._pace = Pace(rate)
+        self._pace = RateLimiter(rate)
         self._closed = threading.Event()
         self.before_write: Callable[[], None] = lambda: None
         """Called before each request that changes something; where it raises, the request is not made."""

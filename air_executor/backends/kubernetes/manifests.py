@@ -13,13 +13,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from air_executor.backends import container
 from air_executor.backends.base import Launch
-from air_executor.backends.kubernetes import overlay
-from air_executor.backends.kubernetes.cluster import EPOCH, INSTANCE, JOB, LABEL, RUN, SLOT, UID
+from air_executor.backends.container import inside
+from air_executor.backends.kubernetes import pod_template
 from air_executor.backends.kubernetes.objects import CONTAINER
-from air_executor.core.names import Slot, runner_name
+from air_executor.backends.kubernetes.runner_cache import EPOCH, INSTANCE, JOB, LABEL, RUN, SLOT, UID
 from air_executor.errors import SpawnRejectedError
+from air_executor.model.names import Slot, runner_name
 from air_executor.settings import KubernetesSettings
 
 NETWORK = f"{LABEL}/network"
@@ -36,14 +36,14 @@ SLACK_SECONDS = 300
 _STATE, _TEMPORARY = "state", "tmp"
 _OWN_NETWORK = "default"
 _PULL = {"missing": "IfNotPresent", "always": "Always", "never": "Never"}
-_APPEND_PATH = f'export PYTHONPATH="${{PYTHONPATH:+$PYTHONPATH:}}{container.BIN}"; exec sh "$0" "$@"'
+_APPEND_PATH = f'export PYTHONPATH="${{PYTHONPATH:+$PYTHONPATH:}}{inside.BIN}"; exec sh "$0" "$@"'
 """What an image itself has as PYTHONPATH is known only inside of it."""
 POD_FAILURE_POLICY, POD_REPLACEMENT_POLICY = (1, 26), (1, 29)
 """Versions of the server from which on these are on by default."""
 
 
 @dataclass(frozen=True, slots=True)
-class Site:
+class ClusterConfig:
     """What all Jobs of one manager have in common."""
 
     state_dir: str
@@ -78,7 +78,7 @@ class Site:
 
 
 def job_manifest(
-    site: Site, launch: Launch, server: tuple[int, int], owner: Mapping[str, Any] | None = None
+    site: ClusterConfig, launch: Launch, server: tuple[int, int], owner: Mapping[str, Any] | None = None
 ) -> dict[str, Any]:
     """Return a Job. `server` is the version of the API server, `owner` a reference to what it goes with.
 
@@ -117,7 +117,7 @@ def job_manifest(
     return {"apiVersion": "batch/v1", "kind": "Job", "metadata": metadata, "spec": spec}
 
 
-def labels(site: Site, launch: Launch) -> dict[str, str]:
+def labels(site: ClusterConfig, launch: Launch) -> dict[str, str]:
     """Return what tells whose a Job or a Pod is, and which run."""
     return {
         "app.kubernetes.io/name": "air-executor-runner",
@@ -133,12 +133,12 @@ def labels(site: Site, launch: Launch) -> dict[str, str]:
     }
 
 
-def remarks(site: Site, launch: Launch) -> dict[str, str]:
+def remarks(site: ClusterConfig, launch: Launch) -> dict[str, str]:
     """Return what people may want to know of a Job or a Pod."""
     return {TASK: launch.task, VERSION: site.version, VOLUME: site.location}
 
 
-def _template(site: Site, launch: Launch) -> dict[str, Any]:
+def _template(site: ClusterConfig, launch: Launch) -> dict[str, Any]:
     settings, (uid, gid) = site.settings, site.user
     container_spec = _container(site, launch)
     claims: dict[str, str] = {}
@@ -169,14 +169,14 @@ def _template(site: Site, launch: Launch) -> dict[str, Any]:
     own: dict[str, Any] = {"labels": labels(site, launch), "annotations": remarks(site, launch)}
     if (network := _network(settings, launch)) is not None:
         own["labels"][NETWORK] = network
-    merged = overlay.merge({"metadata": own, "spec": spec}, site.template)
+    merged = pod_template.merge({"metadata": own, "spec": spec}, site.template)
     # Whatever the template says: who it is, and that it runs once.
-    return overlay.merge(merged, {"metadata": own, "spec": {"restartPolicy": "Never"}})
+    return pod_template.merge(merged, {"metadata": own, "spec": {"restartPolicy": "Never"}})
 
 
-def _container(site: Site, launch: Launch) -> dict[str, Any]:
+def _container(site: ClusterConfig, launch: Launch) -> dict[str, Any]:
     settings = site.settings
-    words = container.command(launch)
+    words = inside.command(launch)
     if "PYTHONPATH" not in launch.env:
         words = ["sh", "-c", _APPEND_PATH, *words[1:]]
     return {
@@ -193,10 +193,10 @@ def _container(site: Site, launch: Launch) -> dict[str, Any]:
             "readOnlyRootFilesystem": settings.read_only,
         },
         "volumeMounts": [
-            _mount(site, launch.out_dir, container.OUT),
-            _mount(site, launch.workspace, container.WORKSPACE),
-            {**_mount(site, launch.bin_dir, container.BIN), "readOnly": True},
-            {"name": _TEMPORARY, "mountPath": container.TEMPORARY},
+            _mount(site, launch.out_dir, inside.OUT),
+            _mount(site, launch.workspace, inside.WORKSPACE),
+            {**_mount(site, launch.bin_dir, inside.BIN), "readOnly": True},
+            {"name": _TEMPORARY, "mountPath": inside.TEMPORARY},
         ],
     }
 
@@ -207,7 +207,7 @@ def _literal(text: str) -> str:
 
 
 def _environment(settings: KubernetesSettings, launch: Launch) -> Iterator[dict[str, Any]]:
-    values = container.environment(launch)
+    values = inside.environment(launch)
     if "PYTHONPATH" not in launch.env:
         del values["PYTHONPATH"]
     for name, value in values.items():
@@ -243,7 +243,7 @@ def _cores(number: float) -> str:
     return f"{max(1, round(number * 1000))}m"
 
 
-def _mount(site: Site, path: str, target: str) -> dict[str, Any]:
+def _mount(site: ClusterConfig, path: str, target: str) -> dict[str, Any]:
     inside = os.path.normpath(os.path.join(site.settings.sub_path, os.path.relpath(path, site.state_dir)))
     return {"name": _STATE, "mountPath": target, "subPath": inside}
 

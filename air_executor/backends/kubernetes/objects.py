@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
-from air_executor.backends.answers import brief, instant
-from air_executor.core import state as s
+from air_executor.backends.container.platform_text import brief, instant
+from air_executor.model import state as s
 
 CONTAINER = "task"
 """The container of a Pod that is the runner; an operator's template may add others."""
@@ -45,7 +45,7 @@ class Stage(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Hindrance:
+class PendingReason:
     """What keeps a runner from starting."""
 
     stage: Stage
@@ -55,7 +55,7 @@ class Hindrance:
 
 
 @dataclass(frozen=True, slots=True)
-class Ending:
+class PodTermination:
     """How a runner ended."""
 
     exit_code: int | None = None
@@ -75,9 +75,9 @@ class Pod:
     job_uid: str
     labels: Mapping[str, str]
     deleting: bool
-    ending: Ending | None = None
+    ending: PodTermination | None = None
     """None while the runner in it lives, or may yet."""
-    hindrance: Hindrance | None = None
+    hindrance: PendingReason | None = None
     """None once it runs."""
     remark: str | None = None
     """What people should know of it although it is alive."""
@@ -124,61 +124,63 @@ def _is_silent(status: Mapping[str, Any]) -> bool:
 
 def _ending(  # noqa: PLR0911 - one return for each way to end
     name: str, status: Mapping[str, Any], terminated: Mapping[str, Any]
-) -> Ending:
+) -> PodTermination:
     code, why = terminated.get("exitCode"), terminated.get("reason") or ""
     at = instant(terminated.get("finishedAt"))
     why_pod, words = status.get("reason") or "", brief(status.get("message") or terminated.get("message") or "")
     disruption = _condition(status, "DisruptionTarget")
     if disruption.get("status") == "True":
         text = brief(disruption.get("message") or "")
-        return Ending(code, s.EVICTED, f"pod {name} was evicted ({disruption.get('reason')}): {text}", finished_at=at)
+        return PodTermination(
+            code, s.EVICTED, f"pod {name} was evicted ({disruption.get('reason')}): {text}", finished_at=at
+        )
     if why_pod in _EVICTED:
-        return Ending(code, s.EVICTED, f"pod {name} was evicted ({why_pod}): {words}", finished_at=at)
+        return PodTermination(code, s.EVICTED, f"pod {name} was evicted ({why_pod}): {words}", finished_at=at)
     if why_pod == "DeadlineExceeded":
-        return Ending(code, s.TIMEOUT, f"pod {name} was stopped: {words}", finished_at=at)
+        return PodTermination(code, s.TIMEOUT, f"pod {name} was stopped: {words}", finished_at=at)
     if why == "OOMKilled":
         text = f"pod {name} ended with {code}; the kernel killed a process of it for want of memory"
-        return Ending(code, s.OOM, text, finished_at=at)
+        return PodTermination(code, s.OOM, text, finished_at=at)
     if why in _CANNOT_START:
         none = _NO_SHELL.search(words) is not None
         text = "the image has no shell `sh`, which the runner needs" if none else f"pod {name} could not be started"
-        return Ending(None, s.START_FAILED, f"{text} ({words})", permanent=none, finished_at=at)
+        return PodTermination(None, s.START_FAILED, f"{text} ({words})", permanent=none, finished_at=at)
     if not terminated and why_pod:  # the node took it back: OutOfcpu, UnexpectedAdmissionError, NodeAffinity …
-        return Ending(None, s.START_FAILED, f"pod {name} was refused by its node ({why_pod}): {words}")
+        return PodTermination(None, s.START_FAILED, f"pod {name} was refused by its node ({why_pod}): {words}")
     shown = "failed" if code is None else f"ended with {code}"
-    return Ending(code, None, f"pod {name} {shown}" + (f": {words}" if words else ""), finished_at=at)
+    return PodTermination(code, None, f"pod {name} {shown}" + (f": {words}" if words else ""), finished_at=at)
 
 
-def _hindrance(status: Mapping[str, Any], container: Mapping[str, Any], waiting: Mapping[str, Any]) -> Hindrance:
+def _hindrance(status: Mapping[str, Any], container: Mapping[str, Any], waiting: Mapping[str, Any]) -> PendingReason:
     why, words = waiting.get("reason") or "", brief(waiting.get("message") or "")
     image = container.get("image")
     if why in _IMPOSSIBLE_IMAGE:
-        return Hindrance(Stage.NEVER, f"image {image} cannot be had ({why}): {words}", permanent=True)
+        return PendingReason(Stage.NEVER, f"image {image} cannot be had ({why}): {words}", permanent=True)
     if why in _NO_IMAGE:
-        return Hindrance(Stage.PULL, f"image {image} cannot be pulled ({why}): {words}", permanent=True)
+        return PendingReason(Stage.PULL, f"image {image} cannot be pulled ({why}): {words}", permanent=True)
     if why not in _UNDER_WAY:
-        return Hindrance(Stage.START, f"its container cannot be created ({why}): {words}")
+        return PendingReason(Stage.START, f"its container cannot be created ({why}): {words}")
     scheduled = _condition(status, "PodScheduled")
     if scheduled.get("status") == "True" or status.get("startTime"):
-        return Hindrance(Stage.PULL, "its container is being created")
+        return PendingReason(Stage.PULL, "its container is being created")
     words = brief(scheduled.get("message") or "")
-    return Hindrance(Stage.SCHEDULE, f"no node takes it: {words}" if words else "it is not scheduled yet")
+    return PendingReason(Stage.SCHEDULE, f"no node takes it: {words}" if words else "it is not scheduled yet")
 
 
-def read_failure(job: Mapping[str, Any]) -> Ending | None:
+def read_failure(job: Mapping[str, Any]) -> PodTermination | None:
     """Return how a Job that has no Pod any more has ended; None if it has not."""
     status = job.get("status") or {}
     failed, complete = _condition(status, "Failed"), _condition(status, "Complete")
     if failed.get("status") == "True":
         why, words = failed.get("reason"), brief(failed.get("message") or "")
         reason = s.TIMEOUT if why == "DeadlineExceeded" else None
-        return Ending(reason=reason, message=f"job {job['metadata']['name']} failed ({why}): {words}")
+        return PodTermination(reason=reason, message=f"job {job['metadata']['name']} failed ({why}): {words}")
     if complete.get("status") == "True":
-        return Ending(message=f"job {job['metadata']['name']} is complete, and its pod is gone")
+        return PodTermination(message=f"job {job['metadata']['name']} is complete, and its pod is gone")
     return None
 
 
-def read_events(events: Iterable[Mapping[str, Any]]) -> Hindrance | None:
+def read_events(events: Iterable[Mapping[str, Any]]) -> PendingReason | None:
     """Return what the latest warning about a Job or a Pod that does not start says; None if there is none."""
     warnings = [one for one in events if one.get("type") == "Warning" and one.get("reason") != "FailedScheduling"]
     if not warnings:
@@ -187,8 +189,8 @@ def read_events(events: Iterable[Mapping[str, Any]]) -> Hindrance | None:
     why, words = last.get("reason"), brief(last.get("message") or "")
     text = f"{why}: {words}"
     if why == "FailedCreate" and _NOT_ALLOWED.search(words):
-        return Hindrance(Stage.NEVER, f"the cluster does not admit its pod: {text}", permanent=True)
-    return Hindrance(Stage.SCHEDULE, f"its pod cannot be made: {text}" if why == "FailedCreate" else text)
+        return PendingReason(Stage.NEVER, f"the cluster does not admit its pod: {text}", permanent=True)
+    return PendingReason(Stage.SCHEDULE, f"its pod cannot be made: {text}" if why == "FailedCreate" else text)
 
 
 def is_final(words: str, status: int) -> bool:

@@ -12,7 +12,7 @@ from typing import Any
 import psutil
 import pytest
 
-from air_executor.airflow import forkclient
+from air_executor.airflow import fork_client
 
 _STUB = {
     "__init__.py": "",
@@ -54,7 +54,7 @@ class Forking:
 
     def command(self, file: Path) -> list[str]:
         """Return the command of a local runner."""
-        return [sys.executable, "-I", "-S", str(Path(forkclient.__file__)), str(file), self.idle]
+        return [sys.executable, "-I", "-S", str(Path(fork_client.__file__)), str(file), self.idle]
 
     def spawn(self, command: list[str], **more: Any) -> subprocess.Popen[str]:
         """Start a command as a runner does; it ends with the test."""
@@ -93,7 +93,7 @@ class Forking:
         found = [
             process
             for process in psutil.process_iter(["cmdline", "ppid"])
-            if "air_executor.airflow.forkserver" in (process.info["cmdline"] or ())
+            if "air_executor.airflow.fork_server" in (process.info["cmdline"] or ())
             and any(str(self.home) in word for word in process.info["cmdline"])
         ]
         pids = {process.pid for process in found}

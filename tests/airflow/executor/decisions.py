@@ -17,7 +17,7 @@ from airflow.executors.workloads import ExecuteTask
 from airflow.models.taskinstancekey import TaskInstanceKey
 
 from air_executor.airflow.executor import AirExecutor
-from air_executor.core.state import FAILED, SUCCEEDED, Done, JobState
+from air_executor.model.state import FAILED, SUCCEEDED, Done, JobState
 from air_executor.store import codec
 
 HOME = Path(sys.argv[1])

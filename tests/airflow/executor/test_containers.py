@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from air_executor.backends.container import WORKSPACE
+from air_executor.backends.container.inside import WORKSPACE
 from air_executor.backends.kubernetes.objects import CONTAINER
 from tests import cluster, engine
 from tests.airflow.conftest import programs

@@ -11,9 +11,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from air_executor.airflow.launch import LOG_LABEL
+from air_executor.airflow.job_launcher import LOG_LABEL
 from air_executor.client import Client
-from air_executor.core.state import JobState
+from air_executor.model.state import JobState
 from tests.airflow.conftest import programs
 from tests.airflow.rig import Airflow, Run, manager
 from tests.conftest import wait_for
@@ -54,7 +54,7 @@ def airflow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Airflow]:
 def fork_servers(home: Path) -> list[psutil.Process]:
     """Return the fork servers below a folder."""
     found = psutil.process_iter(["cmdline", "ppid"])
-    mine = [p for p in found if p.info["cmdline"] and "air_executor.airflow.forkserver" in p.info["cmdline"]]
+    mine = [p for p in found if p.info["cmdline"] and "air_executor.airflow.fork_server" in p.info["cmdline"]]
     mine = [p for p in mine if any(str(home) in word for word in p.info["cmdline"])]
     return [p for p in mine if p.info["ppid"] not in {other.pid for other in mine}]
 

@@ -13,9 +13,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from air_executor.airflow.forkclient import RUNNER_LOCK, SERVER_DIED_EXIT
+from air_executor.airflow.fork_client import RUNNER_LOCK, SERVER_DIED_EXIT
 from air_executor.airflow.workload import TAKEN_EXIT
-from air_executor.backends.processes import LOCK_FD
+from air_executor.backends.local.processes import LOCK_FD
 from tests.airflow.executor.conftest import Forking
 from tests.conftest import wait_for
 

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from air_executor.airflow.launch import Launcher, Settings, Workload
+from air_executor.airflow.job_launcher import Launcher, LaunchSettings, Workload
 from air_executor.client import Client
-from air_executor.core.state import FAILED, SUCCEEDED, Attempt, Done, JobState, Running
 from air_executor.errors import BadInputError, StoreError
+from air_executor.model.state import FAILED, SUCCEEDED, Attempt, Done, JobState, Running
 
 NAME = "5f58ddf9-ebb1-4a7d-9d6f-55be3ff34752"
 JOB = f"af-{NAME}"
@@ -30,7 +30,7 @@ def make(tmp_path: Path, **settings: Any) -> Launcher:
     """Return a launcher with some settings."""
     client = Client(tmp_path / "state")
     client.jobs.prepare()
-    return Launcher(client, Settings(**{"options": {}, **settings}))
+    return Launcher(client, LaunchSettings(**{"options": {}, **settings}))
 
 
 def workload(options: Mapping[str, Any] | None = None, **more: Any) -> Workload:

@@ -1,0 +1,205 @@
+"""What Airflow's executor does on the volume: workloads become jobs, and jobs' ends become verdicts.
+
+Each workload lies, with the token of its task instance, in the workspace of its job, where only its owner may read it;
+its runner deletes it. Called by `executor`; knows nothing of Airflow.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import sys
+import time
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from air_executor.airflow import fork_client
+from air_executor.airflow.job_follower import what_failed
+from air_executor.airflow.labels import printable
+from air_executor.airflow.workload import TAKEN_EXIT
+from air_executor.client import Client
+from air_executor.errors import AlreadyExistsError, BadInputError
+from air_executor.model.job import Job, parse_job
+from air_executor.model.plain_text import plain_log
+from air_executor.model.state import SUCCEEDED, Done, JobState, Running
+from air_executor.store import files
+from air_executor.store.inbox import Request
+from air_executor.store.run_logs import open_log
+
+OPTIONS = ("image", "env", "secrets", "mounts", "resources", "network", "grace")
+"""Fields of a task that settings and DAGs may give; the others are Airflow's to decide."""
+LOG_LABEL = "airflow-log"
+_FILE = "workload.json"
+_PREFIX = "af-"
+_MOST_PRIORITY = 1_000_000
+_TAIL = 1 << 18
+_LONGEST_SAYING = 500
+
+
+class Workload(NamedTuple):
+    """One task instance that Airflow wants to run now."""
+
+    name: str
+    """A UUID that Airflow has given to this start of it, and to no other."""
+    text: str
+    """What its runner must know; holds a token."""
+    labels: Mapping[str, str]
+    """What people should see of it."""
+    queue: str
+    priority: int
+    options: Mapping[str, Any]
+    """Of its DAG; see `OPTIONS`."""
+
+
+class LaunchSettings(NamedTuple):
+    """How runners are started."""
+
+    options: Mapping[str, Any]
+    """For all tasks; a task's own win."""
+    python: str | None = None
+    """The interpreter that has Airflow; without one this process's own, in an image `python`."""
+    fork_server_idle: int = 600
+    """Seconds that a fork server waits for the next task before it leaves; 0: each task imports Airflow itself."""
+
+
+class JobOutcome(NamedTuple):
+    """How the job of a task instance ended."""
+
+    ran: bool
+    """Its program came to its end; how the task fared, it told Airflow itself."""
+    why: str | None
+    """Why it did not."""
+
+
+def job_id(name: str) -> str:
+    """Return the id of the job of a workload."""
+    return f"{_PREFIX}{name}"
+
+
+class Launcher:
+    """One state directory, as an executor uses it."""
+
+    def __init__(self, client: Client, settings: LaunchSettings) -> None:
+        self.client = client
+        self._settings = settings
+
+    def launch(self, workload: Workload) -> str:
+        """Submit the job of a workload and return its id; one that is there was submitted before a crash.
+
+        Raises:
+            BadInputError: what its DAG or the settings want of it is wrong.
+            StoreError: the volume refused; nothing was submitted.
+        """
+        name = job_id(workload.name)
+        if self.client.jobs.find(name) is None:
+            job = self._job(workload, name)
+            with contextlib.suppress(AlreadyExistsError):
+                self.client.submit(job, {_FILE: workload.text.encode()})
+        return name
+
+    def _job(self, workload: Workload, name: str) -> Job:
+        options = merged(self._settings.options, workload.options)
+        python = self._settings.python or ("python" if options.get("image") else None)
+        if python is None and self._settings.fork_server_idle:
+            idle = str(self._settings.fork_server_idle)
+            command = [sys.executable, "-I", "-S", os.path.abspath(fork_client.__file__), _FILE, idle]
+        else:
+            command = [python or sys.executable, "-m", "air_executor.airflow.workload", _FILE]
+        return parse_job(
+            {
+                "id": name,
+                "queue": workload.queue,
+                "priority": max(-_MOST_PRIORITY, min(_MOST_PRIORITY, workload.priority)),
+                "labels": {key: printable(value) for key, value in workload.labels.items()},
+                "tasks": [{**options, "id": "task", "command": command}],
+            },
+            "executor_config",
+        )
+
+    def forget(self, name: str) -> None:
+        """Remove the workload of a job, if it was not taken: no runner starts it any more."""
+        files.remove(f"{self.client.layout.workspace(name)}/{_FILE}")
+
+    def sweep(self, older_than: float) -> None:
+        """Forget workloads older than so many seconds: their tokens have expired.
+
+        Raises:
+            StoreError: the volume refused.
+        """
+        for name in files.list_folders(self.client.layout.jobs):
+            if name.startswith(_PREFIX):
+                changed = files.changed_at(f"{self.client.layout.workspace(name)}/{_FILE}")
+                if 0 < changed < time.time() - older_than:
+                    self.forget(name)
+
+    def cancel(self, name: str) -> None:
+        """Have a job stopped, and never started if it was not yet.
+
+        Raises:
+            StoreError: the volume refused.
+        """
+        self.forget(name)
+        self.client.inbox.post(Request("cancel", name), time.time())
+
+    def verdict(self, state: JobState) -> JobOutcome | None:
+        """Return how a job ended, None while it has not."""
+        if not state.ended:
+            return None
+        return (
+            JobOutcome(ran=True, why=None) if state.phase == SUCCEEDED else JobOutcome(ran=False, why=self._why(state))
+        )
+
+    def _why(self, state: JobState) -> str:
+        task = state.tasks["task"]
+        parts = [what_failed(state)]
+        earlier = task.attempts if isinstance(task.status, Done) and not task.attempts else task.attempts[:-1]
+        parts += [f"run {one.seq} {one.reason}{f': {one.message}' if one.message else ''}" for one in earlier]
+        if any(one.exit_code == TAKEN_EXIT for one in task.attempts):
+            parts.append("it had been started before, and is not started twice")
+        elif tail := self._last_line(state):
+            parts.append(f"last line of its output: {tail}")
+        return "; ".join(parts)
+
+    def _last_line(self, state: JobState) -> str:
+        file = open_log(self.client.layout, state, "task", state.seq) if state.seq else None
+        if file is None:
+            return ""
+        with file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - _TAIL))
+            lines = file.read(_TAIL).decode(errors="replace").strip().splitlines()
+        return _said(lines[-1])[:_LONGEST_SAYING] if lines else ""
+
+    def where(self, state: JobState) -> str:
+        """Return one line on what a job is doing, for people."""
+        status = state.tasks["task"].status
+        runner = self.client.runners(state).get("task")
+        place = f" on {runner.backend} ({runner.name or runner.host})" if runner else ""
+        run = f", run {status.seq}{place}" if isinstance(status, Running) else ""
+        return f"Air-Executor job {state.id}: {state.phase}{run}, in {self.client.layout.root}"
+
+
+def merged(shared: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options of a task: its own win, and its variables join those of all.
+
+    Raises:
+        BadInputError: there is one that is Airflow's to decide.
+    """
+    for options in (shared, own):
+        if unknown := sorted(options.keys() - set(OPTIONS)):
+            msg = f"air_executor: cannot set {', '.join(unknown)} of a task; there are {', '.join(OPTIONS)}"
+            raise BadInputError(msg)
+    both = {**shared, **own}
+    if all(isinstance(options.get("env"), Mapping) for options in (shared, own)):
+        both["env"] = {**shared["env"], **own["env"]}
+    return both
+
+
+def _said(line: str) -> str:
+    """Return what a line of a runner's output says: one of Airflow's own is JSON, with an exception in it perhaps."""
+    try:
+        found = json.loads(line)
+        errors = [f"{error['exc_type']}: {error['exc_value']}" for error in found.get("error_detail", ())]
+        return plain_log(" ".join([str(found["event"]), *errors]))
+    except (ValueError, TypeError, KeyError, AttributeError):
+        return plain_log(line)

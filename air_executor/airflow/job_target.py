@@ -1,0 +1,71 @@
+"""A state directory that jobs go to, and whether they would run there.
+
+Made by the hook from a connection or from this process's own settings. Knows nothing of Airflow.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+from air_executor import settings
+from air_executor.client import Client
+from air_executor.errors import StoreError
+from air_executor.store.presence import read_presence
+
+
+@dataclass(frozen=True)
+class JobTarget:
+    """Where jobs go."""
+
+    state_dir: str
+    queue: str | None = None
+    """For jobs that name none."""
+    backend: str | None = None
+    """What the manager there must use; None: whatever it does."""
+    page: str | None = None
+    """Address of the manager's page, with a slash at its end."""
+
+    def client(self) -> Client:
+        """Return the state directory, seen from outside its manager.
+
+        Raises:
+            StoreError: it is not there. A job that went to a new one, where a volume is not mounted, would never run.
+        """
+        if not os.path.isdir(self.state_dir):
+            raise StoreError(self._missing)
+        return Client(self.state_dir)
+
+    @property
+    def _missing(self) -> str:
+        return f"{self.state_dir} is no directory here: start `air-executor manager` on it, or mount its volume"
+
+    def page_of(self, job: str) -> str | None:
+        """Return the address of a job's page."""
+        return f"{self.page}jobs/{job}" if self.page else None
+
+    def check(self) -> tuple[bool, str]:
+        """Tell whether jobs would run there, and what is so or what is missing."""
+        if not os.path.isdir(self.state_dir):
+            return False, self._missing
+        if not os.access(self.state_dir, os.W_OK | os.X_OK):
+            return False, f"{self.state_dir} is not writable for uid {os.geteuid()}: jobs cannot be submitted"
+        found = read_presence(self.client().layout)
+        if found.running is False:
+            return False, f"no manager is at work in {self.state_dir}: start one with `air-executor manager`"
+        if self.backend and found.backend and found.backend != self.backend:
+            return False, f"the manager in {self.state_dir} uses the backend {found.backend}, not {self.backend}"
+        if found.backend_problem:
+            return False, f"the manager in {self.state_dir} cannot start runners: {found.backend_problem}"
+        return True, f"manager at work in {self.state_dir}, backend {found.backend or 'not known yet'} ({found.who})"
+
+
+def own_place(state_dir: str | None) -> JobTarget:
+    """Return where this process's settings say that jobs go.
+
+    Raises:
+        BadInputError: they are wrong.
+    """
+    own = settings.load({"state_dir": state_dir})
+    page = f"http://{own.http_host}:{own.http_port}/" if own.http_port else None
+    return JobTarget(state_dir=own.state_dir, page=page)

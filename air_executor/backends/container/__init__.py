@@ -1,0 +1,1 @@
+"""What the container backends, docker and kubernetes, share."""

@@ -1,0 +1,247 @@
+"""Is there an engine, and does it do what runners rest on? For `air-executor doctor`, and for `run` before it submits.
+
+Each finding that is not good says what to do. Starts no container; what it creates for a look is removed again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import secrets
+from collections.abc import Iterator
+from typing import Any
+from urllib.parse import urlsplit
+
+from air_executor.backends.docker.container_spec import EngineConfig
+from air_executor.backends.docker.docker_setup import make_engine_config
+from air_executor.backends.docker.engine import Engine, MissingError, RefusedError
+from air_executor.backends.docker.path_mapping import own_container
+from air_executor.core.finding import BAD, FINE, WARN, Finding
+from air_executor.errors import BackendUnavailableError, BadInputError
+from air_executor.model.names import Slot
+from air_executor.settings import Settings
+
+DEFAULT_SOCKET = "/var/run/docker.sock"
+LONGEST_WAIT = 10.0
+"""Seconds after which an engine that says nothing counts as down; people wait for the answer."""
+LOW_SPACE, NO_SPACE = 2 << 30, 256 << 20
+GIB = 1 << 30
+_START = "start the engine (`sudo systemctl start docker`, or Docker Desktop)"
+SLOW_STORAGE = frozenset({"vfs", "devicemapper", "aufs"})
+_LIMITS = {
+    "MemoryLimit": "memory",
+    "SwapLimit": "swap (a task may use as much again as its memory)",
+    "PidsLimit": "processes (AIR_DOCKER_PIDS)",
+    "CpuCfsQuota": "CPUs",
+}
+
+
+def reach(settings: Settings) -> None:
+    """Make sure that the engine answers.
+
+    Raises:
+        BackendUnavailableError: it does not; the message says what to do.
+    """
+    engine = Engine(min(settings.docker.timeout, LONGEST_WAIT))
+    try:
+        _ = engine.api_version
+    except BackendUnavailableError as error:
+        remedy = _remedy()
+        msg = f"{error}" if remedy is None else f"the Docker engine at {_address()} cannot be reached: {remedy}"
+        raise BackendUnavailableError(msg) from error
+    finally:
+        engine.close()
+
+
+def check(settings: Settings, version: str) -> Iterator[Finding]:
+    """Check the engine that these settings use."""
+    engine = Engine(min(settings.docker.timeout, LONGEST_WAIT))
+    try:
+        yield from _check(engine, settings, version)
+    except (BackendUnavailableError, RefusedError) as error:
+        yield Finding("docker", BAD, str(error), _remedy() or "see whether the engine's own log says more")
+    finally:
+        engine.close()
+
+
+def _check(engine: Engine, settings: Settings, version: str) -> Iterator[Finding]:
+    about, info = engine.version(), engine.info()
+    api = ".".join(map(str, engine.api_version))
+    yield Finding("docker", FINE, f"engine {about.get('Version')} at {_address()}, API {api}")
+    yield _storage(info)
+    yield _limits(info)
+    yield from _space(info)
+    try:
+        site = make_engine_config(settings, engine, version)
+    except BadInputError as error:
+        yield Finding("docker volume", BAD, str(error), "mount the project folder into the manager's container")
+        return
+    yield _users(info, site)
+    if "name=selinux" in _security(info):
+        remedy = f"if tasks may not read or write: `chcon -Rt container_file_t {site.state_dir}`"
+        yield Finding("docker selinux", WARN, "SELinux decides what containers see of this machine", remedy)
+    image = _image(engine, site)
+    yield image
+    yield (
+        _volume(engine, site)
+        if image.verdict == FINE
+        else Finding(
+            "docker volume", WARN, "whether the engine sees the state directory can be tried once the image is there"
+        )
+    )
+
+
+# Where the engine is
+
+
+def _address() -> str:
+    return os.environ.get("DOCKER_HOST") or f"unix://{DEFAULT_SOCKET}"
+
+
+def _remedy() -> str | None:
+    """Return what to do about an engine that does not answer, if that can be told from here."""
+    address = urlsplit(_address())
+    if address.scheme != "unix":
+        return None
+    path = address.path
+    if os.path.exists(path):
+        if not os.access(path, os.R_OK | os.W_OK):
+            return f"you may not use {path}; {_group(path)}"
+        return f"nobody answers at its socket: {_START}"
+    context = None if os.environ.get("DOCKER_HOST") else _context()
+    if context is not None:
+        name, host = context
+        return f"there is no {path}, but the `docker` command uses the context {name}: export DOCKER_HOST={host}"
+    if own_container() is not None:
+        return f"there is no {path} in this container: mount the engine's socket there, or set DOCKER_HOST"
+    return f"there is no {path}: {_START}, or set DOCKER_HOST"
+
+
+def _group(path: str) -> str:
+    number = os.stat(path).st_gid
+    name = str(number)
+    with contextlib.suppress(ImportError, KeyError):
+        import grp  # noqa: PLC0415 - only here, and not on every system
+
+        name = grp.getgrgid(number).gr_name
+    if number == 0:
+        return "it belongs to root: run as root, or give the socket a group of its own"
+    return f"be in its group (`sudo usermod -aG {name} $USER`, then log in again; that is as good as being root)"
+
+
+def _context() -> tuple[str, str] | None:
+    """Return the name and the address of the context that the `docker` command uses, if that is not the default."""
+    folder = os.environ.get("DOCKER_CONFIG") or os.path.expanduser("~/.docker")
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
+        with open(f"{folder}/config.json", encoding="utf-8") as file:
+            name = str(json.load(file)["currentContext"])
+        digest = hashlib.sha256(name.encode()).hexdigest()
+        with open(f"{folder}/contexts/meta/{digest}/meta.json", encoding="utf-8") as file:
+            return name, str(json.load(file)["Endpoints"]["docker"]["Host"])
+    return None
+
+
+# What it can do
+
+
+def _storage(info: dict[str, Any]) -> Finding:
+    driver = str(info.get("Driver"))
+    text = f"{driver}, cgroup v{info.get('CgroupVersion', '?')} ({info.get('CgroupDriver')})"
+    if driver in SLOW_STORAGE:
+        remedy = "use overlay2: with this one each container is slow to make"
+        return Finding("docker storage", WARN, text, remedy)
+    return Finding("docker storage", FINE, text)
+
+
+def _limits(info: dict[str, Any]) -> Finding:
+    missing = [what for key, what in _LIMITS.items() if not info.get(key)]
+    if not missing:
+        return Finding("docker limits", FINE, "memory, swap, processes and CPUs of a task are limited")
+    remedy = "enable these controllers in the kernel, or delegate them to the engine's cgroup (rootless)"
+    return Finding("docker limits", WARN, f"not limited by this kernel: {', '.join(missing)}", remedy)
+
+
+def _users(info: dict[str, Any], site: EngineConfig) -> Finding:
+    uid, gid = site.user
+    options = _security(info)
+    text = f"tasks are user {uid}:{gid}"
+    if "name=rootless" in options:
+        text += "; in this rootless engine that is a user of a subordinate range, who may not write the state directory"
+        remedy = "use an engine that runs as root, such as `export DOCKER_HOST=unix:///var/run/docker.sock`"
+        return Finding("docker user", BAD, text, remedy)
+    if "name=userns" in options:
+        text += "; this engine maps users (userns-remap), so that outside it is another, who may not write here"
+        remedy = "take `userns-remap` out of the engine's daemon.json, or use another engine"
+        return Finding("docker user", BAD, text, remedy)
+    return Finding("docker user", FINE, text)
+
+
+def _security(info: dict[str, Any]) -> set[str]:
+    return {part for option in info.get("SecurityOptions") or () for part in str(option).split(",")}
+
+
+def _space(info: dict[str, Any]) -> Iterator[Finding]:
+    root = str(info.get("DockerRootDir") or "")
+    if not _address().startswith("unix:") or not os.path.isdir(root):
+        return  # on another machine, or behind a virtual one
+    try:
+        found = os.statvfs(root)
+    except OSError:
+        return
+    free = found.f_bavail * found.f_frsize
+    text = f"{free / GIB:.1f} GiB free in {root}"
+    if free >= LOW_SPACE:
+        yield Finding("docker space", FINE, text)
+    else:
+        yield Finding("docker space", BAD if free < NO_SPACE else WARN, text, "make room: `docker system prune`")
+
+
+def _image(engine: Engine, site: EngineConfig) -> Finding:
+    image, pull = site.image, site.settings.pull
+    try:
+        found = engine.image(image)
+    except MissingError:
+        if pull == "never":
+            text = f"the engine has no {image}, and AIR_DOCKER_PULL is never"
+            return Finding("docker image", BAD, text, f"`docker pull {image}`, or set AIR_RUNNER_IMAGE")
+        text = f"the engine has no {image} yet; the first task that names no image waits until it is pulled"
+        return Finding("docker image", WARN, text, f"`docker pull {image}` gets it now")
+    return Finding("docker image", FINE, f"{image}, {int(found.get('Size') or 0) / 1e6:.0f} MB")
+
+
+def _volume(engine: Engine, site: EngineConfig) -> Finding:
+    """Mount the state directory into a container, as runners do, and see whether what lies there can be seen."""
+    name = "docker volume"
+    home = site.state_dir
+    while not os.path.isdir(home):
+        home = os.path.dirname(home)
+    token = f".doctor-{secrets.token_hex(6)}"
+    probe = os.path.join(home, token)
+    container = None
+    where = site.places.text(home)
+    shared = "use an engine of this machine, and a folder that it shares (Docker Desktop: Settings, File sharing)"
+    try:
+        with open(probe, "xb"):
+            pass
+        body = {
+            "Image": site.image,
+            "Cmd": ["true"],
+            "HostConfig": {"Mounts": [site.places.mount(home, "/probe", read_only=True)]},
+        }
+        container = engine.create(site.name(Slot(token.lstrip("."), 0)), body)
+        if engine.has_file(container, f"/probe/{token}"):
+            return Finding(name, FINE, f"runners see {where}")
+        return Finding(name, BAD, f"the engine's machine has another {where} than this one", shared)
+    except OSError as error:
+        return Finding(name, WARN, f"cannot be tried: {error}", "mend the rights of the state directory")
+    except (RefusedError, BadInputError) as error:
+        if container is not None:  # a proxy before the engine need not allow what only we ask
+            return Finding(name, FINE, f"runners can mount {where}")
+        return Finding(name, BAD, f"runners cannot see {where}: {error}", shared)
+    finally:
+        if container is not None:
+            engine.delete(container)
+        with contextlib.suppress(OSError):
+            os.unlink(probe)

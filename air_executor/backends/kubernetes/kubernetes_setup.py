@@ -1,0 +1,67 @@
+"""Puts the backend together: which cluster there is, who tasks shall be, and what the operator wants of every pod."""
+
+from __future__ import annotations
+
+from air_executor.backends.base import Requested
+from air_executor.backends.container.inside import user_of
+from air_executor.backends.kubernetes import pod_template
+from air_executor.backends.kubernetes.api import Api
+from air_executor.backends.kubernetes.kubernetes_backend import KubernetesBackend
+from air_executor.backends.kubernetes.lease_object import LeaseObject
+from air_executor.backends.kubernetes.manifests import DEFAULT_IMAGE, ClusterConfig
+from air_executor.errors import BadInputError
+from air_executor.settings import Settings
+
+LEASE_TIMEOUT = 3.0
+"""Seconds: several tries must fit between two renewals that a manager may not miss."""
+LEASE_RATE = 5.0
+
+
+def make_backend(settings: Settings, version: str, requested: Requested | None = None) -> KubernetesBackend:
+    """Return the backend for the state directory of these settings. Does not talk to the cluster yet.
+
+    `requested` is told of each request to the API server: the verb, and the status of the answer.
+
+    Raises:
+        BadInputError: a setting is missing or wrong, or there is no access to a cluster.
+    """
+    api = make_api(settings)
+    if requested is not None:
+        api.requested = requested
+    return KubernetesBackend(api, make_cluster_config(settings, api.namespace, version))
+
+
+def make_api(settings: Settings) -> Api:
+    """Return the API server of these settings; raises as `make_backend`."""
+    group = settings.kubernetes
+    return Api(group.namespace, group.timeout, group.rate)
+
+
+def make_lease_record(settings: Settings, requested: Requested | None = None) -> LeaseObject:
+    """Return the Lease of the state directory of these settings; arguments and errors as of `make_backend`.
+
+    It has a connection of its own, so that no request for a runner holds up a renewal.
+    """
+    api = Api(settings.kubernetes.namespace, LEASE_TIMEOUT, LEASE_RATE)
+    if requested is not None:
+        api.requested = requested
+    return LeaseObject(api, f"air-executor-{make_cluster_config(settings, api.namespace, '').instance}")
+
+
+def make_cluster_config(settings: Settings, namespace: str, version: str) -> ClusterConfig:
+    """Return what all Jobs have in common; raises as `make_backend`."""
+    group = settings.kubernetes
+    if group.claim is None:
+        raise BadInputError(
+            "backend kubernetes: set AIR_KUBERNETES_CLAIM to the volume claim on which the state directory lies"
+        )
+    return ClusterConfig(
+        state_dir=settings.state_dir,
+        namespace=namespace,
+        prefix=settings.name_prefix,
+        version=version,
+        image=settings.runner_image or DEFAULT_IMAGE,
+        user=user_of(settings.state_dir, group.user),
+        settings=group,
+        template=pod_template.load(group.pod_template) if group.pod_template else {},
+    )

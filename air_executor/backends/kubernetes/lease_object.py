@@ -1,0 +1,70 @@
+"""A Lease object as the record of who manages a state directory.
+
+Its own connection: a renewal must not wait behind the requests for runners. Its times are for people who look at it.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+from air_executor.backends.kubernetes.api import Api, ConflictError, MissingError, RefusedError
+from air_executor.backends.lease_record import LeaseSnapshot
+from air_executor.errors import BackendUnavailableError
+
+
+class LeaseObject:
+    """One Lease object. Used by one thread at a time."""
+
+    def __init__(self, api: Api, name: str) -> None:
+        self._api = api
+        self._object = name
+        self._acquired = ""
+        self.name = f"the Lease {api.namespace}/{name}"
+
+    def read(self) -> LeaseSnapshot | None:
+        """As the protocol says."""
+        try:
+            return _held(self._api.read_lease(self._object))
+        except MissingError:
+            return None
+        except RefusedError as error:
+            raise self._forbidden(error) from error
+
+    def write(self, holder: str, before: LeaseSnapshot | None, lasts: float) -> LeaseSnapshot | None:
+        """As the protocol says."""
+        now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+        changes_hands = before is None or before.holder != holder
+        if changes_hands:
+            self._acquired = now
+        spec: dict[str, Any] = {
+            "holderIdentity": holder,
+            "leaseDurationSeconds": max(1, round(lasts)),
+            "acquireTime": self._acquired or now,
+            "renewTime": now,
+            "leaseTransitions": 0 if before is None else before.transitions + changes_hands,
+        }
+        metadata: dict[str, Any] = {"name": self._object, "labels": {"app.kubernetes.io/name": "air-executor"}}
+        try:
+            if before is None:
+                return _held(self._api.create_lease({"metadata": metadata, "spec": spec}))
+            metadata["resourceVersion"] = before.version
+            return _held(self._api.replace_lease(self._object, {"metadata": metadata, "spec": spec}))
+        except (ConflictError, MissingError):
+            return None
+        except RefusedError as error:
+            raise self._forbidden(error) from error
+
+    def _forbidden(self, error: RefusedError) -> BackendUnavailableError:
+        return BackendUnavailableError(
+            f"{self.name} is refused to us: {error}; does the service account have its Role?"
+        )
+
+
+def _held(found: dict[str, Any]) -> LeaseSnapshot:
+    spec = found.get("spec") or {}
+    return LeaseSnapshot(
+        holder=str(spec.get("holderIdentity") or ""),
+        version=str(found["metadata"]["resourceVersion"]),
+        transitions=int(spec.get("leaseTransitions") or 0),
+    )

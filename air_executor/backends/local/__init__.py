@@ -1,0 +1,1 @@
+"""The `local` backend: runners are processes of this machine."""

@@ -1,0 +1,40 @@
+"""Jobs as JSON data for `--json`: the names are those of `state.json`."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from typing import Any
+
+from air_executor.model.state import JobState
+from air_executor.model.times import to_text
+from air_executor.store.codec import dump_job, dump_usage
+
+
+def job_record(job: JobState) -> dict[str, Any]:
+    """Return everything about a job: what `state.json` holds."""
+    record: dict[str, Any] = json.loads(dump_job(job))
+    return record
+
+
+def job_line(job: JobState) -> dict[str, Any]:
+    """Return a job without its tasks: those only counted, by phase."""
+    return {
+        "id": job.id,
+        "uid": job.uid,
+        "phase": job.phase,
+        "reason": job.reason,
+        "message": job.message,
+        "submitted_at": _time(job.submitted_at),
+        "started_at": _time(job.started_at),
+        "finished_at": _time(job.finished_at),
+        "queue": job.queue,
+        "priority": job.priority,
+        "max_runners": job.max_runners,
+        "usage": dump_usage(job.usage),
+        "task_counts": dict(Counter(task.phase for task in job.tasks.values())),
+    }
+
+
+def _time(seconds: float | None) -> str | None:
+    return None if seconds is None else to_text(seconds)

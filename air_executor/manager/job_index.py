@@ -1,0 +1,143 @@
+"""The jobs that this manager knows: unfinished ones whole, ended ones as a line, those it must leave alone by name.
+
+The cost of a cycle must not grow with the jobs that exist, so everything that asks which job needs something is
+an index here: what changed, what waits for which job, whose time comes next.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from air_executor.core.observer import Observer
+from air_executor.core.plan import ReadyQueue
+from air_executor.core.transitions import LiveJob
+from air_executor.model.state import HELD, TIMEOUT, JobState
+
+
+@dataclass(frozen=True, slots=True)
+class EndedJob:
+    """What stays in memory of a job that has ended."""
+
+    uid: str
+    phase: str
+
+
+class JobIndex:
+    """Jobs by id."""
+
+    def __init__(self, roster: ReadyQueue, observer: Observer) -> None:
+        self.roster = roster
+        self._observer = observer
+        self.open: dict[str, LiveJob] = {}
+        self.ended: dict[str, EndedJob] = {}
+        self.left_alone: dict[str, str] = {}
+        """Jobs on the volume that are not ours to touch (unreadable, too new, another command's), and why."""
+        self.dirty: dict[str, None] = {}
+        """Unfinished jobs whose checkpoint is behind, oldest change first."""
+        self._waiting: dict[str, set[str]] = {}
+        """For each job uid that is waited for: the jobs that wait."""
+        self._blocked: dict[str, set[str]] = {}
+        """For each job that waits: the uids it still waits for."""
+        self._times: list[tuple[float, str]] = []
+        self._next: dict[str, float] = {}
+
+    # Coming and going
+
+    def add(self, job: LiveJob) -> None:
+        """Take in an unfinished job."""
+        self.open[job.state.id] = job
+        self.ended.pop(job.state.id, None)
+        self.left_alone.pop(job.state.id, None)
+        self.touch(job, clean=True)
+
+    def close(self, state: JobState) -> list[str]:
+        """Take in an ended job; return the jobs that waited for it."""
+        self.open.pop(state.id, None)
+        self.dirty.pop(state.id, None)
+        self._next.pop(state.id, None)
+        self._blocked.pop(state.id, None)
+        self.roster.forget(state.id)
+        self.found_ended(state.id, state.uid, state.phase)
+        return sorted(self._waiting.pop(state.uid, ()))
+
+    def found_ended(self, job: str, uid: str, phase: str) -> None:
+        """Take in a job of which only that it has ended matters."""
+        self.ended[job] = EndedJob(uid, phase)
+        self._observer.job_ended(job, phase)
+
+    def drop(self, job: str) -> None:
+        """Forget a job whose directory is gone."""
+        self.open.pop(job, None)
+        self.ended.pop(job, None)
+        self.dirty.pop(job, None)
+        self._next.pop(job, None)
+        self.roster.forget(job)
+        self._observer.job_gone(job)
+
+    def knows(self, job: str) -> bool:
+        """Tell whether the job is known in any way."""
+        return job in self.open or job in self.ended or job in self.left_alone
+
+    def uid_of(self, job: str) -> str | None:
+        """Return the uid under which a job is known, or None."""
+        if job in self.open:
+            return self.open[job].state.uid
+        return self.ended[job].uid if job in self.ended else None
+
+    # Changes
+
+    def touch(self, job: LiveJob, *, clean: bool = False) -> None:
+        """Note that a job has changed; `clean` if its checkpoint already says so."""
+        state = job.state
+        if not clean:
+            self.dirty.setdefault(state.id)
+        blocked = self.blocked(state.id)
+        self._observer.job_changed(job, blocked=blocked)
+        if blocked or state.phase == HELD:
+            self.roster.withdraw(state.id)
+        else:
+            self.roster.offer(job)
+        deadline = state.deadline_at if state.stop != TIMEOUT else None
+        times = [t for t in (job.progress.next_time(), deadline) if t is not None]
+        if times and self._next.get(state.id) != min(times):
+            self._next[state.id] = min(times)
+            heapq.heappush(self._times, (min(times), state.id))
+
+    def due(self, now: float) -> list[LiveJob]:
+        """Return the jobs for which a time has come: a delay is over, a deadline has passed."""
+        found: dict[str, LiveJob] = {}
+        while self._times and self._times[0][0] <= now:
+            at, name = heapq.heappop(self._times)
+            if self._next.get(name) == at:
+                del self._next[name]
+                if name in self.open:
+                    found[name] = self.open[name]
+        return list(found.values())
+
+    def next_time(self) -> float | None:
+        """Return when `due` will next have something, in Unix seconds, or None."""
+        while self._times and self._next.get(self._times[0][1]) != self._times[0][0]:
+            heapq.heappop(self._times)
+        return self._times[0][0] if self._times else None
+
+    # Jobs that wait for jobs
+
+    def block(self, job: str, uids: Iterable[str]) -> None:
+        """Keep a job from starting until jobs with these uids have ended."""
+        for uid in uids:
+            self._blocked.setdefault(job, set()).add(uid)
+            self._waiting.setdefault(uid, set()).add(job)
+
+    def unblock(self, job: str, uid: str) -> None:
+        """Note that one of the jobs that it waits for has succeeded."""
+        left = self._blocked.get(job)
+        if left is not None:
+            left.discard(uid)
+            if not left:
+                del self._blocked[job]
+
+    def blocked(self, job: str) -> bool:
+        """Tell whether a job waits for another job."""
+        return job in self._blocked

@@ -1,0 +1,189 @@
+"""What a manager does before anything else: take an epoch, bring every job up to the last decision, clean up behind.
+
+Checkpoint, then the journal lines beyond it; fresh checkpoints; then the old journals go. A crash anywhere in here is
+repeated by the next start.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import time
+from collections.abc import Container
+from dataclasses import dataclass, field
+
+from air_executor.core.transitions import LiveJob
+from air_executor.errors import CorruptFileError, NotFoundError, StoreError
+from air_executor.model.state import JobState
+from air_executor.store import files, journal
+from air_executor.store.inbox import Inbox
+from air_executor.store.jobs import Jobs
+from air_executor.store.journal import Journal, JournalEntry
+from air_executor.store.run_dirs import RunDirs
+
+log = logging.getLogger(__name__)
+
+STALE_SUBMIT = 3600.0
+"""Seconds after which a half-built submission is somebody's crash."""
+
+
+@dataclass(slots=True)
+class Recovered:
+    """The state directory as a manager may start from it."""
+
+    journal: Journal = field(init=False)
+    jobs: dict[str, LiveJob] = field(default_factory=dict)
+    """Unfinished jobs by id."""
+    ended: list[tuple[str, str, str]] = field(default_factory=list)
+    """Id, uid and phase of the others."""
+    left_alone: dict[str, str] = field(default_factory=dict)
+    """Jobs that cannot be read, with what is wrong."""
+    stateless: list[str] = field(default_factory=list)
+    """Directories without a state: somebody checked out a commit from before the job."""
+    problems: list[str] = field(default_factory=list)
+    corrupt: int = 0
+    """Files that cannot be read."""
+    unread: bool = False
+    """A state is there that could not be read: the journals stay, because they may hold more of it."""
+
+
+def take_epoch(jobs: Jobs, at_least: int) -> Journal:
+    """Create the journal of an epoch above every other, and take away what older managers were building.
+
+    Raises:
+        StoreError: the volume refused.
+    """
+    layout = jobs.layout
+    epoch = at_least
+    while True:
+        epoch += 1
+        try:
+            opened = Journal(layout, epoch)
+        except FileExistsError:
+            continue
+        break
+    for name in files.list_dir(layout.tmp):
+        path = f"{layout.tmp}/{name}"
+        if (name.isdecimal() and int(name) < epoch) or (not name.isdecimal() and _stale(path)):
+            # Renamed first: whoever still builds in there finds its rename failing from this instant on.
+            doomed = f"{layout.tmp}/removed-{epoch}-{name}"
+            try:
+                files.move(path, doomed)
+            except NotFoundError:
+                continue
+            files.remove_tree(doomed)
+    files.make_dir(layout.epoch_tmp(epoch))
+    return opened
+
+
+def _stale(path: str) -> bool:
+    try:
+        return time.time() - os.stat(path).st_mtime > STALE_SUBMIT or "/removed-" in path
+    except OSError:
+        return False
+
+
+def recover(
+    jobs: Jobs, runs: RunDirs, inbox: Inbox, *, at_least: int, from_files: bool, scope: Container[str] | None
+) -> Recovered:
+    """Bring the state directory up to date and return it.
+
+    `at_least` is the highest epoch known otherwise. With `from_files` the state files win over the journals. `scope`
+    limits the jobs that will be managed; the others are brought up to date all the same, because the journals go.
+
+    Raises:
+        StoreError: the volume refused; nothing has been lost, start again.
+    """
+    jobs.prepare()
+    done = Recovered()
+    peek = journal.read(jobs.layout)
+    highest, states = _load_all(jobs, done, peek.jobs)
+    done.journal = take_epoch(jobs, max(at_least, highest, peek.highest_epoch))
+    # Read again now that no older manager can change a state file any more.
+    replay = journal.read(jobs.layout, below=done.journal.epoch)
+    for state in states:
+        _bring_up_to_date(jobs, runs, state, [] if from_files else replay.jobs.get(state.uid, []), done)
+        job = done.jobs.get(state.id)
+        if job is not None and scope is not None and state.id not in scope:
+            del done.jobs[state.id]
+            done.left_alone[state.id] = "this command manages only its own job"
+    for name in sorted(replay.requests):
+        if not inbox.done(name):  # without the journal that names it, it would be applied again
+            msg = f"cannot remove {jobs.layout.inbox}/{name}, which was applied; make the volume writable"
+            raise StoreError(msg)
+    for path in replay.damaged:
+        kept = f"{path}.corrupt"
+        shutil.copyfile(path, kept)
+        done.corrupt += 1
+        done.problems.append(f"{path}: damaged lines; a copy is kept at {kept}")
+    if not done.unread:
+        journal.drop(replay.files, jobs.layout)
+    return done
+
+
+def _load_all(jobs: Jobs, done: Recovered, journaled: Container[str]) -> tuple[int, list[JobState]]:
+    """Return the highest epoch, and every state that is unfinished or journaled; note the others in `done`."""
+    highest = 0
+    states = []
+    for name in jobs.ids():
+        try:
+            state = jobs.load(name)
+        except NotFoundError:
+            if _quarantined(jobs, name):
+                done.left_alone[name] = "its state.json was unreadable and lies beside as *.corrupt"
+            else:
+                done.stateless.append(name)
+        except CorruptFileError as error:
+            done.corrupt += 1
+            where = files.quarantine(jobs.layout.state(name))
+            done.left_alone[name] = f"{error}; moved to {where}: restore it (from git, say) and restart the manager"
+        except StoreError as error:  # refused by the volume, or written by a newer version
+            done.left_alone[name] = f"{error}; restart the manager when it can be read"
+            done.unread = True
+        else:
+            highest = max(highest, state.epoch)
+            if state.ended and state.uid not in journaled:
+                done.ended.append((name, state.uid, state.phase))
+            else:
+                states.append(state)
+    done.problems += [f"job {name}: {why}" for name, why in done.left_alone.items()]
+    return highest, states
+
+
+def _bring_up_to_date(jobs: Jobs, runs: RunDirs, state: JobState, lines: list[JournalEntry], done: Recovered) -> None:
+    """Apply the journal's lines to one job, checkpoint it if that changed it, and put it where it belongs."""
+    before = state.version
+    job = LiveJob(state)
+    known = journal.replay_onto(job, lines) if lines else True
+    if known is False:
+        done.problems.append(f"job {state.id}: a gap in the journal after version {state.version}; resumed there")
+    elif known is None:
+        log.info("job=%s state.json was checked out; the journal's decisions about it are dropped", state.id)
+    settled = not state.ended and reconcile_runs(runs, state)
+    if settled or state.version != before:
+        jobs.checkpoint(state, jobs.layout.epoch_tmp(done.journal.epoch))
+    if state.ended:
+        done.ended.append((state.id, state.uid, state.phase))
+    else:
+        done.jobs[state.id] = job
+
+
+def _quarantined(jobs: Jobs, name: str) -> bool:
+    return any(entry.endswith(".corrupt") for entry in files.list_dir(jobs.layout.job(name)))
+
+
+def reconcile_runs(runs: RunDirs, state: JobState) -> bool:
+    """Make the run directories agree with the state; True if the state changed.
+
+    Newer ones are set aside, their numbers never used again. After a rewind or in a clone the deadline counts anew.
+    """
+    highest = runs.highest_seq(state.id)
+    newer = runs.supersede(state.id, state.seq)
+    if newer:
+        log.warning("job=%s resumed from an older state; set aside: %s", state.id, ", ".join(sorted(newer)))
+    before = (state.seq, state.deadline_from)
+    if newer or (state.seq > 0 and highest == 0):
+        state.deadline_from = None
+    state.seq = max(state.seq, highest)
+    return before != (state.seq, state.deadline_from)

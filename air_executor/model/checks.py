@@ -1,0 +1,308 @@
+"""Is a value what its field takes? One check per kind, which says in one sentence what is accepted.
+
+`fieldtypes.py` binds these to the fields of the models. Each gives back the normalised value (seconds, bytes, UTC
+text), so that nothing behind them needs to know the forms that users may write.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from pydantic_core import PydanticCustomError
+
+from air_executor.errors import BadInputError
+from air_executor.model.fields import RUN_ENVIRONMENT
+from air_executor.model.names import ID_RULE, is_reserved_task_id
+from air_executor.model.names import check_id as named_id
+from air_executor.model.quote import quoted
+from air_executor.model.sizes import parse_memory
+from air_executor.model.times import TIME_RULE, from_text, parse_duration, to_text
+
+_CPU = re.compile(r"[0-9]{1,9}m")
+NAME_PATTERN = "^[A-Za-z_][A-Za-z0-9_]*$"
+_NAME = re.compile(NAME_PATTERN)
+_LABEL = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._/-]{0,61}[A-Za-z0-9])?")
+NETWORK_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$"
+_NETWORK = re.compile(NETWORK_PATTERN)
+ID_PATTERN = "^[a-z0-9]+(-[a-z0-9]+)*$"
+_LONGEST_LABEL = 256
+_LONGEST_PATH = 4096
+
+
+def refusal(message: str, *, at: Sequence[str | int] = ()) -> PydanticCustomError:
+    """Return the error for a wrong value; `at` is where in it, if it has parts."""
+    return PydanticCustomError("refused", "{message}", {"message": message, "at": tuple(at)})
+
+
+def _wrong(rule: str, value: object, *, at: Sequence[str | int] = ()) -> PydanticCustomError:
+    return refusal(f"must be {rule}, got {quoted(value)}", at=at)
+
+
+def clean(value: str) -> bool:
+    """Tell whether text can be an argument, a variable or a path: no NUL, and UTF-8 can hold it."""
+    return "\0" not in value and (value.isascii() or not any("\ud800" <= c <= "\udfff" for c in value))
+
+
+def _text(value: object, rule: str, *, at: Sequence[str | int] = (), show: bool = True) -> str:
+    """Take text, or a whole number as text. Other numbers have more than one form: the user must choose by quoting."""
+    if isinstance(value, str):
+        if not clean(value):
+            raise refusal("must not contain NUL bytes or half surrogate pairs", at=at)
+        return value
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    hint = "; put it in quotes" if isinstance(value, (bool, float)) else ""
+    got = f", got {quoted(value)}" if show else ""
+    msg = f"must be {rule}{got}{hint}"
+    raise refusal(msg, at=at)
+
+
+# Whole values
+
+
+def check_command(value: object) -> str | list[str]:
+    """Check a command: text for the shell, or a list of arguments."""
+    rule = "text for the shell, or a list of arguments"
+    if isinstance(value, str):
+        if not value.strip():
+            raise refusal("must not be empty")
+        return _text(value, rule)
+    if not isinstance(value, (list, tuple)):
+        raise _wrong(rule, value)
+    argv = [_text(part, "text", at=(number,)) for number, part in enumerate(value)]
+    if not argv or not argv[0].strip():
+        raise refusal("must not be empty: its first part is the program to run")
+    return argv
+
+
+def check_env(value: object) -> dict[str, str]:
+    """Check environment variables."""
+    env = {}
+    for name, text in _mapping(value, "variables and their values").items():
+        if not _NAME.fullmatch(name):
+            raise refusal("is no name of a variable: letters, digits and _, not starting with a digit", at=(name,))
+        if name in RUN_ENVIRONMENT:
+            raise refusal("is set by Air-Executor for every run; choose another name", at=(name,))
+        env[name] = _text(text, "text", at=(name,), show=False)
+    return env
+
+
+def check_labels(value: object) -> dict[str, str]:
+    """Check labels."""
+    labels = {}
+    for name, raw in _mapping(value, "names and values").items():
+        if not _LABEL.fullmatch(name):
+            raise refusal("is no name of a label: letters, digits and ._/- inside, at most 63 characters", at=(name,))
+        text = _text(raw, "text", at=(name,))
+        if len(text) > _LONGEST_LABEL or not text.isprintable():
+            msg = f"printable text of at most {_LONGEST_LABEL} characters"
+            raise _wrong(msg, text, at=(name,))
+        labels[name] = text
+    return labels
+
+
+def _mapping(value: object, of: str) -> Mapping[str, object]:
+    if not isinstance(value, Mapping):
+        msg = f"a mapping of {of}"
+        raise _wrong(msg, value)
+    for key in value:
+        if not isinstance(key, str):
+            msg = f"a mapping of {of}; put the name in quotes"
+            raise _wrong(msg, key)
+    return value
+
+
+def check_secrets(value: object) -> list[str]:
+    """Check names of secrets."""
+    names = _list(value, "names of secrets")
+    for number, name in enumerate(names):
+        if not isinstance(name, str) or not _NAME.fullmatch(name):
+            raise _wrong("a name of letters, digits and _, not starting with a digit", name, at=(number,))
+        if name in RUN_ENVIRONMENT:
+            msg = f"{name} is set by Air-Executor for every run; choose another name"
+            raise refusal(msg, at=(number,))
+    return _distinct(names)
+
+
+def _list(value: object, of: str) -> list[Any]:
+    if not isinstance(value, (list, tuple)):
+        msg = f"a list of {of}"
+        raise _wrong(msg, value)
+    return list(value)
+
+
+def _distinct(values: list[str]) -> list[str]:
+    return list(dict.fromkeys(values))
+
+
+def check_id(value: object) -> str:
+    """Check the id of a job, or of a task that someone names."""
+    return _id_at(value, ())
+
+
+def _id_at(value: object, at: Sequence[str | int]) -> str:
+    if isinstance(value, str):
+        try:
+            return named_id(value)
+        except BadInputError:
+            pass
+    raise _wrong(ID_RULE, value, at=at)
+
+
+def check_own_id(value: object) -> str:
+    """Check the id that a user gives to a task."""
+    name = check_id(value)
+    if is_reserved_task_id(name):
+        msg = f'"{name}" is a shape reserved for tasks without an id (t1, t3-2); choose another, or leave it out'
+        raise refusal(msg)
+    return name
+
+
+def check_ids(value: object) -> list[str]:
+    """Check a list of ids; one that is named twice counts once."""
+    return _distinct([_id_at(name, (number,)) for number, name in enumerate(_list(value, "ids"))])
+
+
+def check_workdir(value: object) -> str:
+    """Check the folder of a task: nobody leaves the project by accident, only by an absolute path."""
+    path = check_path(value)
+    if ".." in path.split("/"):
+        msg = f"must not contain .. as a part, got {quoted(value)}; use an absolute path to leave the project"
+        raise refusal(msg)
+    return path
+
+
+def check_path(value: object) -> str:
+    """Check a path."""
+    if not isinstance(value, str) or not value or not clean(value) or len(value) > _LONGEST_PATH:
+        raise _wrong("a path", value)
+    return value
+
+
+def check_target(value: object) -> str:
+    """Check a place in a container."""
+    path = check_path(value)
+    parts = [part for part in path.split("/") if part not in {"", "."}]
+    if not path.startswith("/") or not parts or ".." in parts:
+        raise _wrong("an absolute path below / and without ..", value)
+    return "/" + "/".join(parts)  # one way to write a place, for who must compare it: //air is /air
+
+
+def check_image(value: object) -> str:
+    """Check the name of an image."""
+    if not isinstance(value, str) or not value or len(value) > _LONGEST_PATH or not value.isprintable() or " " in value:
+        raise _wrong('the name of an image, like "python:3.12-slim"', value)
+    if value.startswith("-"):
+        raise _wrong("the name of an image, which cannot start with a hyphen", value)
+    return value
+
+
+def check_network(value: object) -> str:
+    """Check the name of a network."""
+    if not isinstance(value, str) or not _NETWORK.fullmatch(value):
+        raise _wrong('"none", "default" or the name of a network', value)
+    return value
+
+
+def check_time(value: object) -> str:
+    """Check a time; give it back as UTC text."""
+    if isinstance(value, datetime):
+        if value.tzinfo is None:
+            msg = f"must be {TIME_RULE}, got {value.isoformat()} without a zone"
+            raise refusal(msg)
+        return to_text(value.timestamp())
+    try:
+        return to_text(from_text(value))
+    except (BadInputError, ValueError, OverflowError):
+        raise _wrong(TIME_RULE, value) from None
+
+
+def check_duration(value: object) -> float:
+    """Check a duration; give it back in seconds."""
+    try:
+        return parse_duration(value)  # type: ignore[arg-type]  # refuses what it does not know
+    except BadInputError as error:
+        raise refusal(str(error)) from None
+
+
+def check_positive_duration(value: object) -> float:
+    """Check a duration that is longer than nothing."""
+    seconds = check_duration(value)
+    if seconds == 0:
+        msg = f"must be longer than nothing, got {quoted(value)}"
+        raise refusal(msg)
+    return seconds
+
+
+def check_memory(value: object) -> int:
+    """Check an amount of memory; give it back in bytes."""
+    try:
+        return parse_memory(value)
+    except BadInputError as error:
+        raise refusal(str(error)) from None
+
+
+def check_cpu(value: object) -> float:
+    """Check a number of CPUs."""
+    cpus: float | None = None
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        cpus = value
+    elif isinstance(value, str) and _CPU.fullmatch(value):
+        cpus = int(value[:-1]) / 1000
+    if cpus is None or not 0.001 <= cpus <= 100_000:  # noqa: PLR2004 - a millicore to a large cluster
+        raise _wrong('a number of CPUs (2, 0.5) or "500m"', value)
+    return int(cpus) if cpus == int(cpus) else cpus
+
+
+def whole(low: int, high: int) -> Callable[[object], int]:
+    """Return the check for a whole number within bounds."""
+
+    def check(value: object) -> int:
+        if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
+            limit = (
+                f"between {low} and {high}" if not isinstance(value, int) or value > high or low < 0 else f">= {low}"
+            )
+            msg = f"a whole number {limit}"
+            raise _wrong(msg, value)
+        return value
+
+    return check
+
+
+def real(low: float, high: float) -> Callable[[object], float]:
+    """Return the check for a number within bounds."""
+
+    def check(value: object) -> float:
+        if not isinstance(value, (int, float)) or isinstance(value, bool) or not low <= value <= high:
+            msg = f"a number between {low:g} and {high:g}"
+            raise _wrong(msg, value)
+        return int(value) if value == int(value) else value
+
+    return check
+
+
+def one_of(*names: str) -> Callable[[object], str]:
+    """Return the check for one of some words."""
+    rule = ", ".join(f'"{name}"' for name in names[:-1]) + f' or "{names[-1]}"'
+
+    def check(value: object) -> str:
+        if not isinstance(value, str) or value not in names:
+            raise _wrong(rule, value)
+        return value
+
+    return check
+
+
+def check_flag(value: object) -> bool:
+    """Check a yes or no."""
+    if not isinstance(value, bool):
+        raise _wrong("true or false", value)
+    return value
+
+
+def or_nothing(check: Callable[[object], Any]) -> Callable[[object], Any]:
+    """Return a check that lets None pass."""
+    return lambda value: None if value is None else check(value)

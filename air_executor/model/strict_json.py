@@ -1,0 +1,50 @@
+"""JSON as people and tasks write it, read strictly: UTF-8, no key twice, no NaN.
+
+A key that appears twice means that a field was overwritten by accident. Used for job files, queue lines and requests.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any, NoReturn
+
+from air_executor.errors import BadInputError
+from air_executor.model.quote import quoted
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    made = dict(pairs)
+    if len(made) != len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        msg = f"the key {quoted(twice)} appears twice in one object"
+        raise BadInputError(msg)
+    return made
+
+
+def _constant(name: str) -> NoReturn:
+    msg = f"{name} is not a number that JSON knows"
+    raise BadInputError(msg)
+
+
+_decoder = json.JSONDecoder(object_pairs_hook=_object, parse_constant=_constant)
+
+
+def loads(text: str | bytes) -> Any:  # noqa: ANN401 - any JSON value
+    """Return the value of a JSON text.
+
+    Raises:
+        BadInputError: it is not UTF-8 or not JSON (with line and column), or has a key twice.
+    """
+    try:
+        return _decoder.decode(text if isinstance(text, str) else text.decode())
+    except UnicodeDecodeError as error:
+        msg = f"is not UTF-8 (byte {error.start} is 0x{error.object[error.start]:02x})"
+        raise BadInputError(msg) from None
+    except json.JSONDecodeError as error:
+        msg = f"is not JSON: line {error.lineno}, column {error.colno}: {error.msg}"
+        raise BadInputError(msg) from None
+    except RecursionError:
+        raise BadInputError("is nested too deeply") from None
+    except ValueError:  # an int with more digits than Python reads
+        raise BadInputError("has a number that is too long") from None

@@ -1,0 +1,278 @@
+"""Run directories: what the manager hands to a run, and what the run leaves behind.
+
+What a task can write is hostile: it is opened relative to the run's own directory, never through a symlink, never
+waited for, and read up to a limit.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+import os
+import re
+import time
+from collections.abc import Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from air_executor.errors import CorruptFileError, NotFoundError
+from air_executor.model.times import to_text
+from air_executor.store import files
+from air_executor.store.layout import Layout
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+MAX_EXIT = 64 * 1024
+MAX_RESULT = 16 * 1024
+MAX_QUEUE = 64 * 1024 * 1024
+_NUMBER = re.compile(r"[0-9]{1,9}")
+MAX_NESTING = 100
+"""How deep lists and objects of a result may lie in each other: readers of the state recurse on top of this."""
+MAX_MEMORY = 2**63 - 1
+PRECREATED = ("output.log", "queue.jsonl", "result.json", "exit.json")
+
+
+@dataclass(frozen=True, slots=True)
+class ExitRecord:
+    """A complete `exit.json`."""
+
+    exit_code: int
+    timed_out: bool
+    stopped: bool
+    """Something other than its timeout told it to stop (TERM, INT or HUP)."""
+    cpu: float | None
+    memory: int | None
+    oom_kills: int
+    message: str | None
+    ended: float
+    """Its modification time: when the run ended by the volume's clock."""
+
+
+class RunDirs:
+    """The run directories of one state directory."""
+
+    def __init__(self, layout: Layout) -> None:
+        self.layout = layout
+        self._numbers = itertools.count()
+        """For what is built aside; no other manager builds in that directory."""
+        self._spare: str | None = None
+        """The directories of a run to come, built ahead."""
+
+    def create(  # noqa: PLR0917 - what a run directory is made of
+        self, job: str, seq: int, task: str, record: Mapping[str, Any], inputs: bytes, aside: str, *, remote: bool
+    ) -> float:
+        """Build a run directory in `aside`, rename it into place and return when that was, by the volume's clock.
+
+        `remote` runners see the volume through another mount: what they will write exists for them beforehand.
+
+        Raises:
+            NotFoundError: `aside` is gone: a newer manager took over.
+            StoreError: the volume refused.
+        """
+        self.prepare(aside)
+        built, self._spare = f"{self._spare}", None
+        files.write_new(f"{built}/out/inputs.json", inputs, sync=False)
+        if remote:
+            for name in PRECREATED:
+                files.write_new(f"{built}/out/{name}", b"", sync=False)
+        spawned = files.write_new(f"{built}/run.json", json.dumps(record).encode() + b"\n", sync=False)
+        target = self.layout.run(job, seq, task)
+        try:
+            os.rename(built, target)
+        except FileNotFoundError:
+            # In this order: a crash in between must not leave a job that has runs/, and so never gets a workspace.
+            files.make_dir(self.layout.workspace(job))
+            files.make_dir(self.layout.runs(job))
+            files.move(built, target)
+        except OSError as error:
+            files.remove_tree(built)
+            files.fail("create", target, error)
+        if not os.path.isdir(self.layout.workspace(job)):  # a task may have removed what it was given
+            files.make_dir(self.layout.workspace(job))
+        return spawned
+
+    def prepare(self, aside: str) -> None:
+        """Build the directories of the next run in `aside`, if they are not there; best while nobody waits for them.
+
+        Raises: as `create`.
+        """
+        if self._spare is not None and self._spare.startswith(f"{aside}/"):
+            return
+        built = f"{aside}/run-{next(self._numbers)}"
+        try:
+            os.mkdir(built)
+            os.mkdir(f"{built}/out")
+        except OSError as error:
+            files.fail("create", built, error)
+        self._spare = built
+
+    def record(self, job: str, seq: int, task: str) -> tuple[dict[str, Any], float] | None:
+        """Return a run's `run.json` and when it was spawned, or None if the directory or the file is not there."""
+        try:
+            found = files.read(f"{self.layout.run(job, seq, task)}/run.json", MAX_EXIT)
+            raw = None if found is None else json.loads(found[0])
+        except (CorruptFileError, ValueError):
+            return None
+        return None if found is None or not isinstance(raw, dict) else (raw, found[1])
+
+    def has_place(self, job: str, seq: int, task: str) -> bool:
+        """Tell whether there is still a directory for the run to leave anything in."""
+        return os.path.isdir(f"{self.layout.run(job, seq, task)}/out")
+
+    @contextmanager
+    def _out(self, job: str, seq: int, task: str) -> Iterator[int | None]:
+        """Open a run's `out/`, which must be a real directory; None if it is not."""
+        try:
+            fd = os.open(
+                f"{self.layout.run(job, seq, task)}/out", os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+            )
+        except OSError:
+            yield None
+            return
+        try:
+            yield fd
+        finally:
+            os.close(fd)
+
+    def exit(self, job: str, seq: int, task: str) -> ExitRecord | None:
+        """Return the run's outcome as its runner wrote it, or None while it is not complete.
+
+        Raises:
+            StoreError: the volume refused, so nothing is known.
+        """
+        with self._out(job, seq, task) as out:
+            if out is None:
+                return None
+            try:
+                found = files.read("exit.json", MAX_EXIT, out)
+            except CorruptFileError:
+                return None
+        return None if found is None or not found[0].endswith(b"\n") else _parse_exit(*found)
+
+    def started(self, job: str, seq: int, task: str) -> float | None:
+        """Return when the run began (its claim), or None if it has not, or was fenced before it could."""
+        try:
+            claim = os.stat(f"{self.layout.run(job, seq, task)}/out/claim", follow_symlinks=False)
+        except OSError:
+            return None
+        return claim.st_mtime if claim.st_size == 0 else None
+
+    def fence(self, job: str, seq: int, task: str) -> bool:
+        """Make sure that a run which has not begun never will; False if it has begun. May be repeated.
+
+        A runner's claim is empty, ours is not, so that a crash after the fence does not make the run look begun.
+
+        Raises:
+            StoreError: the volume refused, so nothing is known.
+        """
+        try:
+            files.write_new(f"{self.layout.run(job, seq, task)}/out/claim", b"fenced\n", sync=True)
+        except FileExistsError:
+            return self.started(job, seq, task) is None
+        except NotFoundError:  # no directory to begin in
+            return True
+        return True
+
+    def left_behind(self, job: str, seq: int, task: str) -> tuple[Any, bytes]:
+        """Return what the run set as its result (None if nothing), and the lines that it appended to its queue file.
+
+        Raises:
+            CorruptFileError: one of them is too large or not a regular file, or the result is no JSON.
+        """
+        with self._out(job, seq, task) as out:
+            if out is None:
+                return None, b""
+            result = files.read("result.json", MAX_RESULT, out)
+            queue = files.read("queue.jsonl", MAX_QUEUE, out)
+        return None if result is None else _parse_result(result[0]), b"" if queue is None else queue[0]
+
+    def highest_seq(self, job: str) -> int:
+        """Return the highest number that any run of the job ever had here, superseded ones included.
+
+        Raises:
+            StoreError: the volume refused.
+        """
+        folders = [self.layout.runs(job)]
+        folders += [f"{self.layout.superseded(job)}/{name}" for name in files.list_dir(self.layout.superseded(job))]
+        return max((seq for folder in folders for name in files.list_dir(folder) if (seq := _seq(name))), default=0)
+
+    def supersede(self, job: str, above: int) -> list[str]:
+        """Move away the run directories with a number above `above`, unknown to the state; return their names.
+
+        Raises:
+            StoreError: the volume refused.
+        """
+        newer = [name for name in files.list_dir(self.layout.runs(job)) if _seq(name) > above]
+        if newer:
+            folder = f"{self.layout.superseded(job)}/{to_text(time.time()).replace(':', '')}-{files.random_hex(2)}"
+            files.make_dir(folder)
+            for name in newer:
+                files.move(f"{self.layout.runs(job)}/{name}", f"{folder}/{name}")
+        return newer
+
+
+def _seq(name: str) -> int:
+    number, dash, _ = name.partition("-")
+    return int(number) if dash and _NUMBER.fullmatch(number) else 0
+
+
+def _no_constant(name: str) -> None:
+    msg = f"{name} is not JSON"
+    raise ValueError(msg)
+
+
+def _parse_result(data: bytes) -> Any:  # noqa: ANN401 - any JSON value
+    if not data.strip():
+        return None
+    try:
+        value = json.loads(data, parse_constant=_no_constant)
+        json.dumps(value, allow_nan=False)  # 1e999 is read as infinite, and could not be written
+    except (ValueError, RecursionError) as error:
+        msg = f"result.json: not JSON ({error})"
+        raise CorruptFileError(msg) from error
+    if _deeper(value, MAX_NESTING):
+        msg = f"result.json: nested deeper than {MAX_NESTING} levels"
+        raise CorruptFileError(msg)
+    return value
+
+
+def _deeper(value: object, than: int) -> bool:
+    """Tell whether lists and objects lie in each other more than `than` deep."""
+    if not isinstance(value, list | dict):
+        return False
+    inner = value.values() if isinstance(value, dict) else value
+    return than == 0 or any(_deeper(item, than - 1) for item in inner)
+
+
+def _parse_exit(data: bytes, ended: float) -> ExitRecord | None:
+    try:
+        raw = json.loads(data)
+        return ExitRecord(
+            exit_code=int(raw["exit_code"]),
+            timed_out=bool(raw.get("timed_out")),
+            stopped=bool(raw.get("stopped")),
+            cpu=_cpu(raw.get("user"), raw.get("system")),
+            memory=memory if isinstance(memory := raw.get("memory_peak"), int) and 0 <= memory <= MAX_MEMORY else None,
+            oom_kills=max(0, int(raw.get("oom_kills") or 0)),
+            message=message if isinstance(message := raw.get("message"), str) else None,
+            ended=ended,
+        )
+    except (ValueError, OverflowError, KeyError, TypeError, AttributeError, RecursionError):
+        return None
+
+
+def _cpu(*parts: str | None) -> float | None:
+    """Add up times as the shell's `times` prints them (`1m2.345s`), in seconds."""
+    total = 0.0
+    for part in parts:
+        minutes, mark, seconds = (part or "").rstrip("s").partition("m")
+        if not mark:
+            return None
+        try:
+            total += 60 * float(minutes) + float(seconds)
+        except ValueError:
+            return None
+    return round(total, 6) if 0 <= total < math.inf else None

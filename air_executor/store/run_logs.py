@@ -1,0 +1,38 @@
+"""The log of a run, which its task could have made anything: a link, a fifo, a folder.
+
+Opened by whatever shows logs: the command line and the page.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from typing import BinaryIO
+
+from air_executor.model.state import JobState
+from air_executor.store.layout import Layout
+
+
+def open_log(layout: Layout, job: JobState, task: str, seq: int) -> BinaryIO | None:
+    """Return a run's log, opened for reading without a buffer, or None if there is none that is a regular file.
+
+    Of an archived job too. Never follows a link and never waits for a writer.
+    """
+    run = layout.run(job.id, seq, task)
+    archived = f"{layout.archive}/{job.id}-{job.uid}"
+    if os.path.isdir(archived):
+        run = run.replace(layout.job(job.id), archived, 1)
+    try:
+        out = os.open(f"{run}/out", os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        fd = os.open("output.log", os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=out)
+    except OSError:
+        return None
+    finally:
+        os.close(out)
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        os.close(fd)
+        return None
+    return os.fdopen(fd, "rb", buffering=0)
