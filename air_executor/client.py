@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from air_executor.errors import BadInputError, CorruptFileError, FormatTooNewError, NotFoundError
+from air_executor.model.records import Op, Request
 from air_executor.model.state import JobState, Running
-from air_executor.store import files
-from air_executor.store.inbox import Inbox, Request
+from air_executor.store import codec, files
+from air_executor.store.inbox import Inbox
 from air_executor.store.jobs import Jobs
 from air_executor.store.layout import Layout
 from air_executor.store.run_dirs import RunDirs
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from air_executor.core.explanation import RunnerFacts
     from air_executor.model.job import Job, Task
 
+UID_BYTES = 12
+"""Random bytes of a job's uid: 96 bits, so that no two jobs ever share one."""
 ANSWER_WITHIN = 2.0
 """Seconds that a request waits for the manager's answer."""
 
@@ -47,7 +50,7 @@ class Client:
 
             state_dir = locate_state_dir(None)[0]
         self.layout = Layout(state_dir)
-        self.jobs = Jobs(self.layout)
+        self.jobs = Jobs(self.layout, read=codec.show_job)
         self.runs = RunDirs(self.layout)
         self.inbox = Inbox(self.layout)
 
@@ -63,10 +66,10 @@ class Client:
             BadInputError: a job that it waits for does not exist.
             StoreError: the volume refused; nothing was submitted.
         """
-        from air_executor.core.submission import initial_state  # noqa: PLC0415 - pydantic, which reading does not need
+        from air_executor.core.submission import initial_state, parse_job  # noqa: PLC0415 - see the module
 
-        state = initial_state(job, uid=files.random_hex(4), now=round(time.time(), 3))
-        state.after_uids = {name: self._uid_of(name) for name in state.spec.get("after", ())}
+        state = initial_state(parse_job(job), uid=files.random_hex(UID_BYTES), now=round(time.time(), 3))
+        state.after_uids = {name: self._uid_of(name) for name in state.spec.after}
         self.jobs.prepare()
         self.jobs.create(state, workspace)
         self.inbox.post(Request("wake", state.id), time.time())
@@ -81,7 +84,7 @@ class Client:
 
     # Asking the manager
 
-    def ask(self, op: str, job: str, task: str | None = None, tasks: Sequence[Mapping[str, Any]] = ()) -> Answer:
+    def ask(self, op: Op, job: str, task: str | None = None, tasks: Sequence[Mapping[str, Any]] = ()) -> Answer:
         """Post a request and wait a little for its answer.
 
         Raises:
@@ -92,7 +95,7 @@ class Client:
         if not os.path.isdir(self.layout.job(job)):
             msg = f"no job {job} in {self.layout.root}"
             raise NotFoundError(msg)
-        name = self.inbox.post(Request(op, job, task, tasks), time.time())
+        name = self.inbox.post(Request(op, job, task, [dict(one) for one in tasks]), time.time())
         applied = self.inbox.wait(name, ANSWER_WITHIN)
         refusal = self.inbox.refusal(name) if applied else None
         if refusal is not None:
@@ -102,7 +105,9 @@ class Client:
 
     def add(self, job: str, tasks: Sequence[Task]) -> Answer:
         """Queue more tasks in a job; a finished job is reopened. See `ask`."""
-        return self.ask("add", job, tasks=[task.model_dump(mode="json", exclude_unset=True) for task in tasks])
+        from air_executor.model import parsing  # noqa: PLC0415 - see the module
+
+        return self.ask("add", job, tasks=[parsing.written(task) for task in tasks])
 
     # Reading
 

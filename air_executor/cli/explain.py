@@ -56,7 +56,7 @@ def _around(client: Client, settings: Settings, state: JobState) -> ExplainConte
     for other in client.all():
         if isinstance(other, JobState) and not other.ended:
             count = sum(task.phase == RUNNING for task in other.tasks.values())
-            running[other.queue] = running.get(other.queue, 0) + count
+            running[other.pool] = running.get(other.pool, 0) + count
     manager = read_presence(client.layout)
     return ExplainContext(
         backend=manager.backend if manager.running is not False else settings.backend,
@@ -72,8 +72,8 @@ def _around(client: Client, settings: Settings, state: JobState) -> ExplainConte
         },
         running=sum(running.values()),
         max_runners=settings.max_runners,
-        running_in_queue=running.get(state.queue, 0),
-        queue_limit=settings.queues.get(state.queue),
+        running_in_queue=running.get(state.pool, 0),
+        queue_limit=settings.queues.get(state.pool),
     )
 
 

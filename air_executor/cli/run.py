@@ -100,7 +100,7 @@ def _exists(client: Client, job: str) -> bool:
 
 
 def _go_on(client: Client, job: str) -> JobState:
-    from air_executor.store.inbox import Request  # noqa: PLC0415
+    from air_executor.model.records import Request  # noqa: PLC0415 - see the module
 
     state = client.status(job)
     if state.phase == "paused":
@@ -240,7 +240,7 @@ class _RunCommand:
 
     def _pause_by_request(self) -> None:
         """Ask whichever manager comes next to pause the job: the one at work is not ours to stop."""
-        from air_executor.store.inbox import Request  # noqa: PLC0415
+        from air_executor.model.records import Request  # noqa: PLC0415 - see the module
 
         self._client.inbox.post(Request("pause", self._id), time.time())
 

@@ -134,8 +134,8 @@ def _header(job: JobState, now: float) -> list[Text]:
     )
     options = [
         f"{name} {value}"
-        for name, value in job.spec.items()
-        if name in ("max_runners", "queue", "priority", "on_failure") and value
+        for name in ("max_runners", "on_failure", "pool", "priority")
+        if (value := getattr(job.spec, name))
     ]
     options += [f"after {', '.join(job.after_uids)}"] if job.after_uids else []
     return [*lines, styled(", ".join(options), "bright_black")]

@@ -14,6 +14,7 @@ from air_executor.cli.terminal import note, print_json, say
 
 if TYPE_CHECKING:
     from air_executor.client import Answer
+    from air_executor.model.records import Op
 
 JobName = Annotated[str, typer.Argument(metavar="JOB")]
 TaskName = Annotated[str | None, typer.Argument(metavar="TASK", help="Default: the whole job.")]
@@ -44,11 +45,11 @@ def confirm_gone(ctx: typer.Context, job: JobName) -> None:
     _ask(session_of(ctx), "confirm-gone", job)
 
 
-def _ask(session: Session, op: str, job: str, task: str | None = None) -> None:
+def _ask(session: Session, op: Op, job: str, task: str | None = None) -> None:
     tell(session, op, job, session.client().ask(op, job, task))
 
 
-def tell(session: Session, op: str, job: str, answer: Answer) -> None:
+def tell(session: Session, op: Op, job: str, answer: Answer) -> None:
     """Say what became of a request."""
     if session.json:
         print_json({"request": answer.request, "applied": answer.applied})

@@ -79,7 +79,9 @@ def explain_job(job: JobState, around: ExplainContext) -> str:
     candidates = [task for task in progress.queued() if progress.readiness(task) is Readiness.READY]
     waits = [task for task in candidates if _waits_for_backend(task, around)]
     soonest = (
-        waits[0] if waits else min(candidates, key=lambda task: (_waits_until(task) or 0.0, task.place), default=first)
+        waits[0]
+        if waits
+        else min(candidates, key=lambda task: (_waits_until(task) or 0.0, progress.nodes[task.id].place), default=first)
     )
     return f"job {job.id} runs nothing now: {_queued(job, soonest, progress, around)}"
 
@@ -112,13 +114,11 @@ def _job_end(job: JobState) -> str:  # noqa: PLR0911 - one for each way to end
     if job.phase == s.CANCELLED:
         return f"was cancelled{took}{message}"
     if job.stop == s.TIMEOUT:
-        return f"failed{took}: its deadline of {format_duration(float(job.spec.get('deadline', 0)))} passed{message}"
+        return f"failed{took}: its deadline of {format_duration(job.spec.deadline or 0)} passed{message}"
     if job.stop == s.UPSTREAM:
         return f"failed{message or ': a job that it waits for did not succeed'}"
     if job.reason == s.BUDGET:
-        return (
-            f"failed{took}: it would have had more than max_tasks = {job.spec.get('max_tasks', 10_000)} tasks{message}"
-        )
+        return f"failed{took}: it would have had more than max_tasks = {job.spec.max_tasks} tasks{message}"
     failed = [
         (t.id, t.status)
         for t in job.tasks.values()
@@ -147,8 +147,8 @@ def _task_end(job: JobState, task: TaskState, done: Done) -> str:
         return f"was cancelled{runs}" + (
             f" while it ran ({format_duration(last.work)})" if last and last.reason == s.CANCELLED else ""
         )
-    if done.reason == s.TIMEOUT and "timeout" in task.spec:
-        timeout = format_duration(float(task.spec["timeout"]))
+    if done.reason == s.TIMEOUT and task.timeout is not None:
+        timeout = format_duration(task.timeout)
         message = f"; {done.message}" if done.message else ""
         return f"failed{runs}: killed by its timeout of {timeout}{message}{earlier}"
     return f"failed{runs}: {outcome_text(done)}{earlier}"
@@ -184,8 +184,8 @@ def _running(job: JobState, task: TaskState, run: Running, around: ExplainContex
     lost = _out_of_reach(job, task.id, around)
     if run.stop is not None:
         text += f" and is being stopped: {run.stop_message or reason_text(run.stop, None)}"
-    elif "timeout" in task.spec and lost is None:
-        left = run.since + float(task.spec["timeout"]) - now
+    elif task.timeout is not None and lost is None:
+        left = run.since + task.timeout - now
         text += (
             f"; its timeout stops it in {format_duration(round(left, 1))}" if left > 0 else "; its timeout has passed"
         )
@@ -222,7 +222,7 @@ def _waits_for_backend(task: TaskState, around: ExplainContext) -> str | None:
 
 def _hindrance(job: JobState, around: ExplainContext) -> str | None:  # noqa: PLR0911 - one for each
     """Return what keeps the whole job from starting anything."""
-    if job.phase == s.HELD:
+    if job.phase == s.PENDING:
         return f"is held: run {job.submitted_by}, which submits it, has not been booked yet"
     if job.phase == s.PAUSED:
         return f"is paused; let it go on with `air-executor resume {job.id}`"
@@ -271,17 +271,23 @@ def _behind(job: JobState, task: TaskState, progress: Progress, around: ExplainC
         return f"is ready and waits for {limit}, busy with {_listed(running)}"
     if job.max_runners == 1:
         for other in progress.queued():
-            if other.place < task.place and isinstance(other.status, Queued) and other.status.retrying:
+            if (
+                progress.nodes[other.id].place < progress.nodes[task.id].place
+                and isinstance(other.status, Queued)
+                and other.status.retrying
+            ):
                 return f"is ready and waits behind task {other.id}, which keeps its place until its retry"
     if around.queue_limit is not None and around.running_in_queue >= around.queue_limit:
         has = f"{around.running_in_queue} of at most {around.queue_limit} runners"
-        return f"is ready; limit reached: queue {job.queue} has {has}"
+        return f"is ready; limit reached: queue {job.pool} has {has}"
     if around.max_runners is not None and around.running >= around.max_runners:
         return f"is ready; limit reached: the manager has {around.running} of at most {around.max_runners} runners"
     ahead = [
         t
         for t in progress.queued()
-        if t.place < task.place and progress.readiness(t) is Readiness.READY and _waits_until(t) is None
+        if progress.nodes[t.id].place < progress.nodes[task.id].place
+        and progress.readiness(t) is Readiness.READY
+        and _waits_until(t) is None
     ]
     if ahead:
         return f"is ready; {_count(len(ahead), 'task')} of its job {'is' if len(ahead) == 1 else 'are'} before it"
@@ -293,9 +299,11 @@ def _behind(job: JobState, task: TaskState, progress: Progress, around: ExplainC
 def _waits_for(job: JobState, task: TaskState, progress: Progress) -> str:
     needs = progress.needs(task)
     if needs is None:
-        open_tasks = [t.id for t in job.tasks.values() if not isinstance(t.status, Done) and not t.cleanup]
+        open_tasks = [
+            t.id for t in job.tasks.values() if not isinstance(t.status, Done) and not progress.nodes[t.id].cleanup
+        ]
         return f"all other tasks to end ({_listed(open_tasks)})"
-    unfinished = [need for need in needs if not need.complete]
+    unfinished = [need.task for need in needs if not need.complete]
     parts = []
     for need in unfinished[:NAMES_SHOWN]:
         inside = _tree(job, [need.id])

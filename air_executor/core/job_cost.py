@@ -117,7 +117,7 @@ def sum_costs(ledger: Ledger) -> CostSums:
     for sums in ledger.earlier:
         total.add_earlier(sums)
     if ledger.entries:
-        total.first_spawned = min(entry.attempt.spawned_at for entry in ledger.entries)
+        total.first_spawned = min(entry.attempt.spawned for entry in ledger.entries)
         total.last_gone = max(entry.attempt.gone_at for entry in ledger.entries)
         total.peak_runners = _peak(ledger.entries)
     return total
@@ -165,7 +165,7 @@ def money(amount: float) -> str:
 
 def _peak(entries: Iterable[Entry]) -> int:
     # Where one ends as another begins, the end comes first: they can have been one place in a pool.
-    spans = [(e.attempt.spawned_at, e.attempt.gone_at) for e in entries]
+    spans = [(e.attempt.spawned, e.attempt.gone_at) for e in entries]
     steps = sorted((at, by) for spawned, gone in spans for at, by in ((spawned, 1), (gone - STAMP_STEP, -1)))
     now = peak = 0
     for _, by in steps:

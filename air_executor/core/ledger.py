@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from air_executor.core.memory import requested_of
 from air_executor.model import state as s
 from air_executor.model.state import Attempt, Done, JobState, Running, TaskState
 from air_executor.model.usage import Usage
@@ -105,8 +106,8 @@ def read(jobs: Iterable[JobState]) -> Ledger:
     for needed, entries, opened in parts:
         released = max((ends.get(uid, 0.0) for uid in needed), default=0.0)
         for n, entry in enumerate(entries):
-            if entry.ready_at < released <= entry.attempt.spawned_at:
-                waited = entry.attempt.spawned_at - released + entry.attempt.start
+            if entry.ready_at < released <= entry.attempt.spawned:
+                waited = entry.attempt.spawned - released + entry.attempt.start
                 entries[n] = replace(entry, ready_at=released, waited=waited)
         for n, run in enumerate(opened):
             if run.ready_at < released <= run.since:
@@ -117,20 +118,20 @@ def read(jobs: Iterable[JobState]) -> Ledger:
 
 
 def _origin(job: JobState, task: TaskState | None = None) -> Origin:
-    labels: Mapping[str, str] = job.spec.get("labels", {})
-    own = {} if task is None else task.spec.get("labels", {})
-    return Origin(job.id, job.queue, {**labels, **own} if own else labels)
+    labels = job.spec.labels
+    own = {} if task is None else task.labels
+    return Origin(job.id, job.pool, {**labels, **own} if own else labels)
 
 
 def _of_task(job: JobState, task: TaskState) -> Iterator[Entry]:
     origin = _origin(job, task)
     last = len(task.attempts) - 1
     again = not isinstance(task.status, Done)
-    requested = task.spec.get("resources", {})
+    requested = requested_of(task)
     for number, one in enumerate(task.attempts):
         queued = one.waited or 0.0
         had = requested if one.memory_limit is None else {**requested, "memory": one.memory_limit}
-        yield Entry(origin, one, one.spawned_at - queued, queued + one.start, number < last or again, had)
+        yield Entry(origin, one, one.spawned - queued, queued + one.start, number < last or again, had)
 
 
 def _open_runs(job: JobState) -> list[UnfinishedRun]:

@@ -5,7 +5,7 @@ Asked when a run is started, and by whoever shows or charges for one. Pure; amou
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from dataclasses import fields
 from typing import Any
 
 from air_executor.model.sizes import PIB, format_memory
@@ -21,22 +21,29 @@ def memory_of(task: TaskState) -> int | None:
     """
     if isinstance(task.status, Running) and task.status.memory_limit is not None:
         return task.status.memory_limit
-    resources: Mapping[str, Any] = task.spec.get("resources", {})
-    memory = resources.get("memory")
-    if memory is None:
+    resources = task.resources
+    if resources is None or resources.memory is None:
         return None
-    factor = float(resources.get("memory_growth", 1))
+    memory, factor = resources.memory, float(resources.memory_growth)
     times = sum(attempt.reason == OOM for attempt in task.attempts)
-    grown = min(memory * factor ** min(times, MAX_ATTEMPTS_KEPT), resources.get("memory_max", PIB))
+    grown = min(memory * factor ** min(times, MAX_ATTEMPTS_KEPT), resources.memory_max or PIB)
     return max(int(memory), int(grown))
 
 
 def resources_of(task: TaskState) -> dict[str, Any]:
     """Return the resources that the task's open run has or its next one will get."""
-    resources = dict(task.spec.get("resources", {}))
+    resources = requested_of(task)
     if (memory := memory_of(task)) is not None:
         resources["memory"] = memory
     return resources
+
+
+def requested_of(task: TaskState) -> dict[str, Any]:
+    """Return the resources that the task asks for, by name, without what equals the defaults."""
+    if task.resources is None:
+        return {}
+    found = {f.name: (getattr(task.resources, f.name), f.default) for f in fields(task.resources)}
+    return {name: value for name, (value, default) in found.items() if value != default}
 
 
 def killed_text(kills: int, limit: int | None, peak: int | None) -> str:

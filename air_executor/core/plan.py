@@ -14,7 +14,6 @@ from enum import Enum
 from types import MappingProxyType
 
 from air_executor.core.transitions import LiveJob
-from air_executor.model.fields import DEFAULT_RETRY_JITTER
 from air_executor.model.names import Slot
 from air_executor.model.state import (
     PLATFORMS_FAULT,
@@ -23,7 +22,6 @@ from air_executor.model.state import (
     START_FAILED,
     TIMEOUT,
     USERS_FAULT,
-    JobState,
     TaskState,
 )
 
@@ -81,9 +79,7 @@ REMOTE_LINGER = 30.0
 earlier would burden it with every runner once more: to stop one costs more than to clear it away."""
 
 
-def reconcile(  # noqa: PLR0911 - one return per row of the table
-    view: SlotView, grace: float, *, remote: bool = False
-) -> tuple[Action, str | None]:
+def reconcile(view: SlotView, grace: float, *, remote: bool = False) -> tuple[Action, str | None]:  # noqa: PLR0911
     """Return what one slot needs and, for `STOP`, the reason: the first row of the contract's table that matches.
 
     `grace` is how many seconds an outcome may take to become visible after the runner has gone; `remote`: another
@@ -142,7 +138,7 @@ class ReadyQueue:
         elif state.id not in self._jobs:
             self._jobs[state.id] = job
             entry = (-state.priority, self._served.get(state.id, 0), state.submitted_at, state.id)
-            heapq.heappush(self._heaps.setdefault(state.queue, []), entry)
+            heapq.heappush(self._heaps.setdefault(state.pool, []), entry)
 
     def withdraw(self, job: str) -> None:
         """Take a job off the roster."""
@@ -202,22 +198,21 @@ def _start_of(job: LiveJob, now: float, taken: Container[Slot], passed: Collecti
 
 
 def retry_at(
-    state: JobState, task: TaskState, reason: str, now: float, *, budget: int, chance: random.Random
+    job: LiveJob, task: TaskState, reason: str, now: float, *, budget: int, chance: random.Random
 ) -> float | None:
     """Return when a task that ended with `reason` runs again, in Unix seconds, or None if it does not.
 
     `budget` is how many retries the platform's faults get; the user's own are in the task. `chance` spreads retries.
     """
-    if state.stop is not None and not state.spares(task):
+    if job.state.stop is not None and not job.progress.spares(task):
         return None
-    spec = task.spec
     if reason in PLATFORMS_FAULT:
         return None if task.faults >= budget else now + min(60.0, PLATFORM_RETRY_DELAY * 2.0**task.faults)
-    if reason not in USERS_FAULT or task.charged >= spec.get("retries", 0):
+    if reason not in USERS_FAULT or task.charged >= task.retries:
         return None
     try:
-        delay = float(spec.get("retry_delay", 0)) * float(spec.get("retry_backoff", 1)) ** task.charged
+        delay = task.retry_delay * float(task.retry_backoff) ** task.charged
     except OverflowError:
         delay = LONGEST_WAIT
-    delay = min(delay, float(spec.get("retry_max_delay", LONGEST_WAIT)), LONGEST_WAIT)
-    return now + delay * (1.0 + chance.random() * float(spec.get("retry_jitter", DEFAULT_RETRY_JITTER)))
+    delay = min(delay, LONGEST_WAIT if task.retry_max_delay is None else task.retry_max_delay, LONGEST_WAIT)
+    return now + delay * (1.0 + chance.random() * task.retry_jitter)

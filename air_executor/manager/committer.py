@@ -116,7 +116,7 @@ class Committer:
         again = None
         if run.refused is None:
             budget = self._platform_retries
-            again = retry_at(run.job.state, run.task, verdict.reason, now, budget=budget, chance=self._chance)
+            again = retry_at(run.job, run.task, verdict.reason, now, budget=budget, chance=self._chance)
         return Ended(
             at=now,
             seq=run.seq,

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from air_executor.core.observer import Observer
 from air_executor.core.plan import ReadyQueue
 from air_executor.core.transitions import LiveJob
-from air_executor.model.state import HELD, TIMEOUT, JobState
+from air_executor.model.state import PENDING, TIMEOUT, JobState
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +95,7 @@ class JobIndex:
             self.dirty.setdefault(state.id)
         blocked = self.blocked(state.id)
         self._observer.job_changed(job, blocked=blocked)
-        if blocked or state.phase == HELD:
+        if blocked or state.phase == PENDING:
             self.roster.withdraw(state.id)
         else:
             self.roster.offer(job)

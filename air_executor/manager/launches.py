@@ -5,20 +5,19 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
 from air_executor.backends.base import Launch
 from air_executor.core.memory import resources_of
 from air_executor.core.transitions import LiveJob
 from air_executor.errors import CorruptFileError, SpawnRejectedError
-from air_executor.model.fields import DEFAULT_GRACE
 from air_executor.model.names import Slot, run_id
 from air_executor.model.state import JobState, Running, TaskState
 from air_executor.store import files
 from air_executor.store.layout import Layout
 
 MAX_SECRET = 1024 * 1024
-_FOR_CONTAINERS = ("image", "mounts", "resources", "network")
 
 
 class Inputs:
@@ -59,18 +58,16 @@ def launch_of(  # noqa: PLR0917 - everything that a launch is made of
     Raises:
         SpawnRejectedError: a secret that the task names does not exist.
     """
-    spec = task.spec
-    command = spec["command"]
+    command = task.command
     name = run_id(job.uid, run.seq)
-    env = dict(spec.get("env", {}))
+    env = dict(task.env)
     env |= {
         "AIR_JOB_ID": job.id,
         "AIR_TASK_ID": task.id,
         "AIR_RUN_ID": name,
         "AIR_ATTEMPT": str(task.runs),
     }
-    timeout = spec.get("timeout")
-    secrets = spec.get("secrets", ())
+    timeout, secrets = task.timeout, task.secrets
     return Launch(
         slot=Slot(job.id, run.slot),
         uid=job.uid,
@@ -82,9 +79,9 @@ def launch_of(  # noqa: PLR0917 - everything that a launch is made of
         workspace=layout.workspace(job.id),
         bin_dir=layout.bin,
         project=project,
-        workdir=spec.get("workdir"),
+        workdir=task.workdir,
         timeout=None if timeout is None else float(timeout),
-        grace=float(spec.get("grace", DEFAULT_GRACE)),
+        grace=float(task.grace),
         secrets=dict.fromkeys(secrets, "") if secrets_by_name else _secrets(secrets, secrets_dir, os.environ),
         epoch=epoch,
         options=options_of(task),
@@ -93,8 +90,8 @@ def launch_of(  # noqa: PLR0917 - everything that a launch is made of
 
 def options_of(task: TaskState) -> dict[str, Any]:
     """Return what the task's open run asks of its platform, or the next one if there is none."""
-    options = {key: task.spec[key] for key in _FOR_CONTAINERS if key in task.spec}
-    return options | {"resources": resources_of(task)} if "resources" in options else options
+    options = {"image": task.image, "network": task.network, "mounts": [asdict(mount) for mount in task.mounts]}
+    return {name: value for name, value in (options | {"resources": resources_of(task)}).items() if value}
 
 
 def _secrets(names: Any, folder: str | None, environ: Mapping[str, str]) -> dict[str, str]:  # noqa: ANN401 - a list of names

@@ -40,8 +40,10 @@ class ManagerState:
 
     def decide(self, job: LiveJob, event: Event) -> None:
         """Carry out one decision in memory; it counts once the journal is flushed."""
-        self.journal.decide(job, event)
         state = job.state
+        before = (state.epoch, state.version)
+        job.apply(event, self.journal.epoch)
+        self.journal.append(state, event, before)
         log.info("job=%s version=%d phase=%s %s", state.id, state.version, state.phase, type(event).__name__)
         failed = None
         if state.ended:  # also one that was reopened and ended at once
@@ -75,7 +77,7 @@ class ManagerState:
         if state.ended:
             self.catalog.close(state)
             return
-        if state.phase == s.HELD and state.submitted_by is not None:
+        if state.phase == s.PENDING and state.submitted_by is not None:
             self.held.setdefault(state.submitted_by, []).append(state.id)
         failed = self._gate(job)
         self.catalog.add(job)

@@ -30,7 +30,7 @@ class PendingJobs:
         """
         _check_circle(children)
         for child in children:
-            child.after_uids = {name: self._uid_of(name, children) for name in child.spec.get("after", ())}
+            child.after_uids = {name: self._uid_of(name, children) for name in child.spec.after}
         created: list[JobState] = []
         try:
             for child in children:
@@ -43,7 +43,7 @@ class PendingJobs:
             raise
         for child in created:
             there = self._desk.jobs.load(child.id)
-            if there.phase == s.HELD and child.id not in self._desk.catalog.open:
+            if there.phase == s.PENDING and child.id not in self._desk.catalog.open:
                 if self._desk.scope is not None:
                     self._desk.scope.add(child.id)
                 self._desk.admit(LiveJob(there))
@@ -63,7 +63,7 @@ class PendingJobs:
         """Let the jobs that a run submitted run: it was booked as a success."""
         for name in self._desk.held.pop(run, ()):
             job = self._desk.catalog.open.get(name)
-            if job is not None and job.state.phase == s.HELD:
+            if job is not None and job.state.phase == s.PENDING:
                 self._desk.decide(job, Released(self._desk.clock.wall()))
 
     def take(self, run: str) -> list[str]:
@@ -103,7 +103,7 @@ class PendingJobs:
 def _check_circle(children: list[JobState]) -> None:
     """Refuse jobs that would wait for each other for ever; others were there before, and wait for none of these."""
     try:
-        TopologicalSorter({job.id: job.spec.get("after", ()) for job in children}).prepare()
+        TopologicalSorter({job.id: job.spec.after for job in children}).prepare()
     except CycleError as error:
         msg = f"job.after: these jobs would wait for each other for ever: {show_cycle(error.args[1][::-1])}"
         raise BadInputError(msg) from None

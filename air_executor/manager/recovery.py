@@ -103,7 +103,7 @@ def recover(
     # Read again now that no older manager can change a state file any more.
     replay = journal.read(jobs.layout, below=done.journal.epoch)
     for state in states:
-        _bring_up_to_date(jobs, runs, state, [] if from_files else replay.jobs.get(state.uid, []), done)
+        _bring_up_to_date(jobs, runs, state, [] if from_files else replay.jobs.get((state.id, state.uid), []), done)
         job = done.jobs.get(state.id)
         if job is not None and scope is not None and state.id not in scope:
             del done.jobs[state.id]
@@ -122,7 +122,7 @@ def recover(
     return done
 
 
-def _load_all(jobs: Jobs, done: Recovered, journaled: Container[str]) -> tuple[int, list[JobState]]:
+def _load_all(jobs: Jobs, done: Recovered, journaled: Container[tuple[str, str]]) -> tuple[int, list[JobState]]:
     """Return the highest epoch, and every state that is unfinished or journaled; note the others in `done`."""
     highest = 0
     states = []
@@ -143,7 +143,7 @@ def _load_all(jobs: Jobs, done: Recovered, journaled: Container[str]) -> tuple[i
             done.unread = True
         else:
             highest = max(highest, state.epoch)
-            if state.ended and state.uid not in journaled:
+            if state.ended and (state.id, state.uid) not in journaled:
                 done.ended.append((name, state.uid, state.phase))
             else:
                 states.append(state)

@@ -82,7 +82,7 @@ class RequestHandler:
         if job.state.ended:
             # Its state may be older than its run directories: recovery looks at those of unfinished jobs alone.
             reconcile_runs(self._supervisor.runs, job.state)
-        decision = request_rules.decide(request, job.state, now)
+        decision = request_rules.decide(request, name, job.state, now)
         self.answers[name] = request.job
         self._desk.decide(job, decision)
         if request.op == "confirm-gone":

@@ -2,33 +2,33 @@
 
 from __future__ import annotations
 
-from typing import Any
-
+from air_executor.core.queue_lines import task_from_request
 from air_executor.errors import AirExecutorError, BadInputError, NotFoundError
 from air_executor.manager.verdicts import check_added
+from air_executor.model import parsing
 from air_executor.model import state as s
 from air_executor.model.events import Requested
-from air_executor.model.queue_lines import task_from_request
+from air_executor.model.job import Task
+from air_executor.model.records import Request
 from air_executor.model.state import Done, JobState, TaskState
-from air_executor.store.inbox import Request
 
 
 class NothingToDoError(AirExecutorError):
     """The job is already as asked; the request is answered without a decision."""
 
 
-def decide(request: Request, job: JobState, now: float) -> Requested:
-    """Return the decision that carries out a request.
+def decide(request: Request, name: str, job: JobState, now: float) -> Requested:
+    """Return the decision that carries out a request; `name` is that of its file.
 
     Raises:
         NothingToDoError: it is so already.
         BadInputError, NotFoundError: it is refused; the message is the reason.
     """
     task = _task(request, job)
-    if job.phase == s.HELD:
+    if job.phase == s.PENDING:
         msg = f"job {job.id} is not released yet: the run that submits it has not ended"
         raise BadInputError(msg)
-    tasks: list[dict[str, Any]] = []
+    tasks: list[Task] = []
     match request.op:
         case "add":
             tasks = _tasks_to_add(request, job)
@@ -40,7 +40,7 @@ def decide(request: Request, job: JobState, now: float) -> Requested:
             _check_retry(job, task)
         case "confirm-gone" | _:
             pass
-    return Requested(now, request.name, request.op, request.task, tasks)
+    return Requested(now, name, request.op, request.task, tasks)
 
 
 def _task(request: Request, job: JobState) -> TaskState | None:
@@ -53,19 +53,19 @@ def _task(request: Request, job: JobState) -> TaskState | None:
     return task
 
 
-def _tasks_to_add(request: Request, job: JobState) -> list[dict[str, Any]]:
+def _tasks_to_add(request: Request, job: JobState) -> list[Task]:
     if not request.tasks:
         msg = "add: no task given"
         raise BadInputError(msg)
     tasks = []
+    defaults = parsing.dump(job.spec.defaults)
     free = len(job.tasks)
     for raw in request.tasks:
-        parsed = task_from_request(raw, job.spec.get("defaults", {}))
-        name = parsed.id
-        while name is None:
+        task = task_from_request(raw, defaults)
+        while task.id is None:
             free += 1
-            name = f"t{free}" if f"t{free}" not in job.tasks else None
-        tasks.append({"id": name, **parsed.fields})
+            task.id = f"t{free}" if f"t{free}" not in job.tasks else None
+        tasks.append(task)
     check_added(tasks, job)
     return tasks
 

@@ -25,7 +25,6 @@ from air_executor.manager.manager_state import ManagerState
 from air_executor.manager.open_run import OpenRun
 from air_executor.manager.supervisor import Supervisor
 from air_executor.model.events import Event, Started
-from air_executor.model.fields import DEFAULT_GRACE
 from air_executor.model.names import Host, run_id, runner_name
 from air_executor.model.state import Running
 from air_executor.store.layout import Layout
@@ -94,14 +93,14 @@ class Scheduler:
             if name in self._desk.catalog.open:
                 roster.offer(self._desk.catalog.open[name])
         self.waiting = {}
-        queues = Counter(run.job.state.queue for run in supervisor.open.values())
+        queues = Counter(run.job.state.pool for run in supervisor.open.values())
         passed: dict[str, set[str]] = {}
         while (start := roster.next_start(now, unusable, room, queues.__getitem__, passed)) is not None:
             if (why := self._backend.prepare(options_of(start.task))) is not None:
                 self._pass_over(start, why, passed)
                 continue
             acts.append(partial(self._spawn, self._decide(start, now)))
-            queues[start.job.state.queue] += 1
+            queues[start.job.state.pool] += 1
             room -= 1
 
     def _pass_over(self, start: Start, why: str, passed: dict[str, set[str]]) -> None:
@@ -165,7 +164,7 @@ class Scheduler:
             "host": place.host.name,
             "boot": place.host.boot,
             "timeout": launch.timeout,
-            "grace": task.spec.get("grace", DEFAULT_GRACE),
+            "grace": task.grace,
             "clock": round(self._desk.clock.wall() - self._desk.clock.steady(), 3),
         }
         if place.name_prefix is not None:

@@ -24,7 +24,6 @@ from air_executor.manager.open_run import OpenRun
 from air_executor.manager.pending_jobs import PendingJobs
 from air_executor.model import state as s
 from air_executor.model.events import Ended, StopRequested
-from air_executor.model.fields import DEFAULT_GRACE
 from air_executor.model.names import Host, Slot, run_id
 from air_executor.model.state import Running, TaskState
 from air_executor.store.run_dirs import RunDirs
@@ -250,10 +249,10 @@ class Supervisor:
 
     def _is_overdue(self, run: OpenRun, steady: float) -> bool:
         """Tell whether a run has had its timeout; how long it may take to begin is for the platform to say."""
-        timeout = run.task.spec.get("timeout")
+        timeout = run.task.timeout
         if timeout is None:
             return False
-        limit = float(timeout) + float(run.task.spec.get("grace", DEFAULT_GRACE)) + OVERDUE
+        limit = float(timeout) + float(run.task.grace) + OVERDUE
         if steady - run.since <= limit:
             return False
         if not self.backend.remote:
@@ -308,7 +307,7 @@ class Supervisor:
                 return
             case Action.STOP if why is not None:
                 never = (self.observed or {}).get(run.slot) if why == s.START_FAILED else None
-                message, permanent = (never.message, never.permanent or None) if never else (None, None)
+                message, permanent = (never.message, never.permanent) if never else (None, False)
                 self.desk.decide(run.job, StopRequested(now, run.seq, why, message, permanent))
                 acts.append(self._remover(run.slot))
             case Action.REMOVE:

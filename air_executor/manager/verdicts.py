@@ -6,23 +6,25 @@ Reads run directories and validates; decides nothing about when. The loop calls 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from io import BytesIO
 from typing import Any
 
-from air_executor.core.cycles import find_cycle
+from air_executor.core.job_checks import check_queued
 from air_executor.core.memory import killed_text
+from air_executor.core.queue_lines import parse_queue_line
 from air_executor.core.submission import initial_state
-from air_executor.core.transitions import new_task
 from air_executor.errors import BadInputError, CorruptFileError
+from air_executor.model import parsing
 from air_executor.model import state as s
-from air_executor.model.fields import DEFAULT_MAX_TASKS
+from air_executor.model.job import Job, Task
 from air_executor.model.names import run_id
-from air_executor.model.queue_lines import QueuedJob, parse_queue_line
 from air_executor.model.state import JobState, TaskState
 from air_executor.store.run_dirs import ExitRecord, RunDirs
 
+UID_DIGITS = 24
+"""Hexadecimal digits of a child job's uid: 96 bits, so that no task finds two lines with the same one."""
 MAX_JOBS = 10_000
 """Whole jobs that one run may submit."""
 
@@ -35,7 +37,7 @@ class Verdict:
     exit_code: int | None = None
     message: str | None = None
     result: Any = None
-    queued: list[dict[str, Any]] = field(default_factory=list)
+    queued: list[Task] = field(default_factory=list)
     jobs: list[JobState] = field(default_factory=list)
     """Whole jobs that the run submitted, to be created held."""
 
@@ -70,7 +72,7 @@ def collect(runs: RunDirs, job: JobState, task: TaskState, seq: int, now: float)
     try:
         result, lines = runs.left_behind(job.id, seq, task.id)
         queued, jobs = _parse(lines, job, seq, now)
-        _check(queued, job, task)
+        check_queued(queued, job.tasks, job.id, task.id)
     except (BadInputError, CorruptFileError) as error:
         return Verdict(s.REJECTED, 0, str(error))
     except _TooManyError as error:
@@ -82,12 +84,12 @@ class _TooManyError(Exception):
     """More was queued than the job may have."""
 
 
-def _parse(lines: bytes, job: JobState, seq: int, now: float) -> tuple[list[dict[str, Any]], list[JobState]]:
+def _parse(lines: bytes, job: JobState, seq: int, now: float) -> tuple[list[Task], list[JobState]]:
     """Return the tasks and jobs that the lines say; stops at the first too many, for a runaway may queue millions."""
-    queued: list[dict[str, Any]] = []
+    queued: list[Task] = []
     jobs: list[JobState] = []
-    defaults = job.spec.get("defaults", {})
-    limit = job.spec.get("max_tasks", DEFAULT_MAX_TASKS)
+    defaults = parsing.dump(job.spec.defaults)
+    limit = job.spec.max_tasks
     for number, line in enumerate(BytesIO(lines), 1):
         if not line.strip():
             continue
@@ -96,15 +98,15 @@ def _parse(lines: bytes, job: JobState, seq: int, now: float) -> tuple[list[dict
         except BadInputError as error:
             msg = f"queue.jsonl line {number}: {error}"
             raise BadInputError(msg) from error
-        if isinstance(item, QueuedJob):
+        if isinstance(item, Job):
             run = run_id(job.uid, seq)
-            uid = hashlib.sha256(f"{run}:{number}".encode()).hexdigest()[:8]
-            child = initial_state(item.job, uid=uid, now=now)
-            child.phase, child.submitted_by = s.HELD, run
+            uid = hashlib.sha256(f"{run}:{number}".encode()).hexdigest()[:UID_DIGITS]
+            child = initial_state(item, uid=uid, now=now)
+            child.phase, child.submitted_by = s.PENDING, run
             jobs.append(child)
         else:
-            name = item.id if item.id is not None else f"t{seq}-{number}"
-            queued.append({"id": name, **item.fields})
+            item.id = item.id or f"t{seq}-{number}"
+            queued.append(item)
         if len(job.tasks) + len(queued) > limit:
             msg = f"queued so many that the job has more than max_tasks = {limit}"
             raise _TooManyError(msg)
@@ -114,34 +116,14 @@ def _parse(lines: bytes, job: JobState, seq: int, now: float) -> tuple[list[dict
     return queued, jobs
 
 
-def _check(queued: Sequence[Mapping[str, Any]], job: JobState, parent: TaskState | None) -> None:
-    """Refuse ids that are taken, unknown ones in `after`, and circles."""
-    new = [new_task(raw, position=0, queued_by=None if parent is None else parent.id, at=0.0) for raw in queued]
-    names: set[str] = set()
-    for task in new:
-        if task.id in job.tasks or task.id in names:
-            msg = f"task id {task.id} is taken in job {job.id}; give the task another id, or none"
-            raise BadInputError(msg)
-        names.add(task.id)
-    for task in new:
-        for need in task.after:
-            if need not in job.tasks and need not in names:
-                msg = f"task {task.id}: after: {need} is not a task of job {job.id}"
-                raise BadInputError(msg)
-    circle = find_cycle(job.tasks, new, None if parent is None else parent.id)
-    if circle:
-        msg = f"after: these tasks would wait for each other for ever: {' -> '.join(circle)}"
-        raise BadInputError(msg)
-
-
-def check_added(tasks: Sequence[Mapping[str, Any]], job: JobState) -> None:
+def check_added(tasks: Sequence[Task], job: JobState) -> None:
     """Refuse tasks that cannot be added to a job.
 
     Raises:
         BadInputError: an id is taken, `after` names no task or closes a circle, or there would be too many tasks.
     """
-    _check(tasks, job, None)
-    limit = job.spec.get("max_tasks", DEFAULT_MAX_TASKS)
+    check_queued(tasks, job.tasks, job.id, None)
+    limit = job.spec.max_tasks
     if len(job.tasks) + len(tasks) > limit:
         msg = f"job {job.id} has {len(job.tasks)} tasks, and max_tasks = {limit}"
         raise BadInputError(msg)

@@ -114,7 +114,7 @@ class Collector(Observer):
     def job_changed(self, job: LiveJob, *, blocked: bool) -> None:
         """See `Observer.job_changed`."""
         with self._lock:
-            self._census.note(job, self._label(job.state.queue), blocked=blocked)
+            self._census.note(job, self._label(job.state.pool), blocked=blocked)
             if not self.pulse.holds:
                 job.progress.ends.clear()  # what recovery has replayed, an earlier manager has counted
 
@@ -133,7 +133,7 @@ class Collector(Observer):
         """See `Observer.decided`."""
         state = job.state
         with self._lock:
-            queue = self._label(state.queue)
+            queue = self._label(state.pool)
             if isinstance(event, Started):
                 self._begin(state.id, queue, state.tasks[event.task], event.seq)
             elif isinstance(event, Ended):
@@ -182,7 +182,7 @@ class Collector(Observer):
         """See `Observer.adopted`."""
         with self._lock:
             self._plain["adopted"] += 1
-            self._begin(job.state.id, self._label(job.state.queue), task, seq, elapsed)
+            self._begin(job.state.id, self._label(job.state.pool), task, seq, elapsed)
 
     def waits_for_backend(self, job: str, task: str) -> None:
         """See `Observer.waits_for_backend`."""

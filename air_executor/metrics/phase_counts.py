@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from air_executor.core.transitions import LiveJob
 from air_executor.model import state as s
 
-JOB_PHASES = (s.HELD, s.QUEUED, s.RUNNING, s.PAUSED, s.SUCCEEDED, s.FAILED, s.CANCELLED)
+JOB_PHASES = (s.PENDING, s.QUEUED, s.RUNNING, s.PAUSED, s.SUCCEEDED, s.FAILED, s.CANCELLED)
 TASK_PHASES = (s.QUEUED, s.RUNNING, s.SUCCEEDED, s.FAILED, s.CANCELLED, s.SKIPPED)
 _STARTS = (s.QUEUED, s.RUNNING)
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 from air_executor.errors import (
     AlreadyExistsError,
@@ -41,8 +41,10 @@ _GITIGNORE = """\
 class Jobs:
     """The jobs of one state directory."""
 
-    def __init__(self, layout: Layout) -> None:
+    def __init__(self, layout: Layout, *, read: Callable[[bytes, str], JobState] = codec.load_job) -> None:
+        """`read` makes a state of a file's content; see `codec.load_job`."""
         self.layout = layout
+        self._read = read
 
     def prepare(self) -> None:
         """Create what a state directory needs; fine if it is there.
@@ -149,7 +151,7 @@ class Jobs:
         if found is None:
             msg = f"{path}: not found"
             raise NotFoundError(msg)
-        state = codec.load_job(found[0], path)
+        state = self._read(found[0], path)
         if expected is not None and state.id != expected:
             msg = f"{path}: holds job {state.id!r}, not {expected!r}"
             raise CorruptFileError(msg)
@@ -238,7 +240,9 @@ class Jobs:
             StoreError: the volume refused.
         """
         names = (
-            [f"{job}-{uid}"] if uid is not None else [n for n in files.list_dir(self.layout.archive) if n[:-9] == job]
+            [f"{job}-{uid}"]
+            if uid is not None
+            else [n for n in files.list_dir(self.layout.archive) if n.rpartition("-")[0] == job]
         )
         for name in sorted(names):
             try:

@@ -226,8 +226,8 @@ class _Routes:
             jobs={name: phases[uid] for name, uid in job.after_uids.items() if uid in phases},
             running=sum(running.values()),
             max_runners=None if settings is None else settings.max_runners,
-            running_in_queue=running[job.queue],
-            queue_limit=None if settings is None else settings.queues.get(job.queue),
+            running_in_queue=running[job.pool],
+            queue_limit=None if settings is None else settings.queues.get(job.pool),
         )
 
 

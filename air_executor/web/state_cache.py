@@ -176,7 +176,7 @@ def line_of(job: JobState) -> JobSummary:
         phase=job.phase,
         reason=job.reason,
         message=job.message,
-        queue=job.queue,
+        queue=job.pool,
         submitted_at=job.submitted_at,
         started_at=job.started_at,
         finished_at=job.finished_at,

@@ -77,7 +77,7 @@ def window(job: JobState, now: float) -> Window:
 
     Round, so that bars stay where they are while the job goes on, and move only now and then.
     """
-    spawned = [task.attempts[0].spawned_at for task in job.tasks.values() if task.attempts]
+    spawned = [task.attempts[0].spawned for task in job.tasks.values() if task.attempts]
     begun = job.started_at if job.started_at is not None else job.submitted_at
     start = min([begun, *spawned])
     gone = [task.attempts[-1].gone_at for task in job.tasks.values() if task.attempts]
@@ -102,7 +102,7 @@ def pieces(task: TaskState, within: Window, now: float) -> list[Piece]:
 
 def _attempt(one: Attempt, within: Window) -> Iterable[Piece]:
     tone = "ok" if one.reason == OK else "off" if one.reason in ("cancelled", "requeue") else "bad"
-    at, first = one.spawned_at, True
+    at, first = one.spawned, True
     for kind, seconds in (("start", one.start), ("work", one.work), ("finish", one.finish)):
         if seconds > 0 or kind == "work":  # shorter than the volume's clock can tell is still a run
             x = within.at(at)

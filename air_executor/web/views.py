@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from air_executor.core.memory import history_text
 from air_executor.core.outcome import outcome_text, reason_text
-from air_executor.model.state import Attempt, Done, JobState, Running, TaskState
+from air_executor.model.state import Attempt, Done, JobState, Running, TaskPhase, TaskState
 from air_executor.model.times import to_text
 from air_executor.web.render import brief
 from air_executor.web.timeline import Piece, Placed, Window, pieces
@@ -120,7 +120,7 @@ class RunRow:
 
 def runs_of(task: TaskState) -> list[RunRow]:
     """Return a task's runs that are known one by one, newest first."""
-    found = [RunRow(one.seq, one.spawned_at, one, _why(one)) for one in task.attempts]
+    found = [RunRow(one.seq, one.spawned, one, _why(one)) for one in task.attempts]
     if isinstance(task.status, Running):
         stop = f"is being stopped: {reason_text(task.status.stop, None)}" if task.status.stop else ""
         found.append(RunRow(task.status.seq, task.status.since, None, stop))
@@ -150,7 +150,7 @@ def shares(job: JobState) -> list[PhaseShare]:
     return shares_of(counts)
 
 
-def shares_of(counts: Counter[str]) -> list[PhaseShare]:
+def shares_of(counts: Mapping[TaskPhase, int] | Mapping[str, int]) -> list[PhaseShare]:
     """Return the same of counts."""
     total = max(1, sum(counts.values()))
     found, x = [], 0.0

@@ -5,14 +5,14 @@ from __future__ import annotations
 import re
 
 import pytest
+from air_executor.model.fields import JOB_DEFAULTS, TASK_DEFAULTS
+from air_executor.model.job_file import load_job, read_job
+from air_executor.model.queue_lines import parse_queue_line
 from ruamel.yaml import YAML
 
 from air_executor.core.outcome import outcome_text
 from air_executor.model import state as s
-from air_executor.model.fields import JOB_DEFAULTS, TASK_DEFAULTS
 from air_executor.model.job import Mount, Resources
-from air_executor.model.job_file import load_job, read_job
-from air_executor.model.queue_lines import parse_queue_line
 from air_executor.model.times import DURATION_RULE, parse_duration
 from tests.docs.pages import ROOT, Block, blocks, inline, names, rows
 
@@ -70,7 +70,7 @@ def meaning(cell: str) -> object:
 
 def test_every_phase_is_documented() -> None:
     """The table has each phase, and no other."""
-    assert names(JOBS, "Phases") == {s.HELD, s.QUEUED, s.RUNNING, s.PAUSED, *s.ENDED_PHASES, s.SKIPPED}
+    assert names(JOBS, "Phases") == {s.PENDING, s.QUEUED, s.RUNNING, s.PAUSED, *s.ENDED_PHASES, s.SKIPPED}
 
 
 def test_every_reason_is_documented() -> None:

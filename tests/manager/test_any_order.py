@@ -22,7 +22,7 @@ from air_executor.backends.base import Launch
 from air_executor.backends.fake import Fault
 from air_executor.core.transitions import LiveJob
 from air_executor.model.events import Ended, Event, Requested, Started
-from air_executor.model.state import HELD, PAUSED, Done, JobState, Queued, Running
+from air_executor.model.state import PAUSED, PENDING, Done, JobState, Queued, Running
 from air_executor.store import codec
 from air_executor.store.journal import Journal
 from air_executor.store.journal import read as read_journals
@@ -94,7 +94,7 @@ class AnyOrder(RuleBasedStateMachine):
             self.applied.append(event.request)
             self.retried.add(job.state.id)
         if isinstance(event, Started):
-            assert job.state.phase not in {HELD, PAUSED}
+            assert job.state.phase not in {PENDING, PAUSED}
             assert job.state.tasks[event.task].spec.get("image") not in self.world.platform.awaited
 
     # What users do
@@ -345,7 +345,7 @@ class AnyOrder(RuleBasedStateMachine):
         state, progress = job.state, job.progress
         open_tasks = [t for t in state.tasks.values() if not isinstance(t.status, Done)]
         assert progress.open == len(open_tasks)
-        if state.phase != HELD:
+        if state.phase != PENDING:
             assert state.ended == (not open_tasks), f"{state.id} is {state.phase} with {len(open_tasks)} open tasks"
         assert (state.finished_at is not None) == state.ended
         assert (state.reason is not None) == state.ended
@@ -400,7 +400,7 @@ class AnyOrder(RuleBasedStateMachine):
             if any("job" in line for line in lines) and not self.power_failed:
                 child = self.world.job(CHILD)
                 assert child.submitted_by == f"{state.uid}-{wins[0]}"
-                assert child.phase != HELD
+                assert child.phase != PENDING
 
     def teardown(self) -> None:
         """Take every obstacle away: each job comes to its end."""

@@ -122,9 +122,7 @@ def _is_silent(status: Mapping[str, Any]) -> bool:
     return ready.get("status") == "False" and containers.get("status") == "True"
 
 
-def _ending(  # noqa: PLR0911 - one return for each way to end
-    name: str, status: Mapping[str, Any], terminated: Mapping[str, Any]
-) -> PodTermination:
+def _ending(name: str, status: Mapping[str, Any], terminated: Mapping[str, Any]) -> PodTermination:  # noqa: PLR0911
     code, why = terminated.get("exitCode"), terminated.get("reason") or ""
     at = instant(terminated.get("finishedAt"))
     why_pod, words = status.get("reason") or "", brief(status.get("message") or terminated.get("message") or "")

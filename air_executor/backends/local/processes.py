@@ -220,7 +220,7 @@ class LinuxProcesses:
                 offset += len(part)
         return {int(pid) for pid in pids.split()}
 
-    def on_exit(self, wake: Callable[[], None]) -> int | None:  # noqa: ARG002 - the descriptor tells
+    def on_exit(self, wake: Callable[[], None]) -> int | None:  # noqa: ARG002
         """See `Processes`."""
         return self._exits.fileno()
 

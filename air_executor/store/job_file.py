@@ -1,7 +1,7 @@
 """Job files and command lines → a checked `Job`.
 
-Called by the command line and the Python client. Knows YAML and JSON and how a file can be wrong before it is a job
-(not text, too large, a key twice); what a job may hold is for `model.job`. YAML is loaded only when a file is YAML.
+Called by the command line, the client and Airflow's operators. Knows how a file can be wrong before it is a job (not
+text, too large, not there); what a job may hold is for `core.submission`.
 """
 
 from __future__ import annotations
@@ -10,14 +10,12 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
-from pydantic import ValidationError
-
+from air_executor.core import submission
 from air_executor.errors import BadInputError, NotFoundError
-from air_executor.model import strict_json
-from air_executor.model.fields import JOB_FIELDS
-from air_executor.model.job import Job, describe, parse_job
-from air_executor.model.problems import bad_input
+from air_executor.model.job import JOB_FIELDS, Job
+from air_executor.model.problems import Problem, RefusedError, bad_input, lines
 from air_executor.model.quote import quoted
+from air_executor.model.source import Source
 
 MAX_BYTES = 64 << 20
 """Largest job file."""
@@ -30,7 +28,7 @@ def read_job(path: str | os.PathLike[str]) -> Job:
 
     Raises:
         NotFoundError: there is no such file.
-        BadInputError: it cannot be read, or is not a job; one line per problem, with the file's name.
+        BadInputError: it cannot be read, or is not a job; each problem with its field and its line.
     """
     name = os.fspath(path)
     try:
@@ -51,7 +49,7 @@ def load_job(data: bytes, name: str) -> Job:
     Without a known ending, what begins with `{` is JSON.
 
     Raises:
-        BadInputError: it is not a job; one line per problem.
+        BadInputError: it is not a job; each problem with its field and its line.
     """
     if len(data) > MAX_BYTES:
         msg = f"{name}: is larger than {MAX_BYTES >> 20} MiB; let a task queue the others instead"
@@ -59,8 +57,8 @@ def load_job(data: bytes, name: str) -> Job:
     ending = os.path.splitext(name)[1].lower()
     try:
         text = data.decode("utf-8-sig")
-        is_json = ending == _JSON or (ending not in _YAML and text.lstrip().startswith("{"))
-        raw = strict_json.loads(text) if is_json else _load_yaml(text)
+        source = Source(text, is_json=ending == _JSON or (ending not in _YAML and text.lstrip().startswith("{")))
+        raw = source.load()
     except UnicodeDecodeError as error:
         msg = f"{name}: is not UTF-8 text (byte {error.start} is 0x{data[error.start]:02x}); save it as UTF-8"
         raise BadInputError(msg) from None
@@ -72,10 +70,13 @@ def load_job(data: bytes, name: str) -> Job:
         msg = f"{name}: {what}; a job file is a mapping with id and tasks"
         raise BadInputError(msg)
     raw.pop("$schema", None)  # for editors
-    return parse_job(raw, name)
+    try:
+        return submission.read_job(raw)
+    except RefusedError as error:
+        raise bad_input(lines(error.problems, source.place), name) from None
 
 
-def from_command(job: str, argv: Sequence[str], **options: Any) -> Job:  # noqa: ANN401 - the fields have their types
+def from_command(job: str, argv: Sequence[str], **options: Any) -> Job:  # noqa: ANN401 - JSON, a type or a record
     """Return a job of one task that executes `argv` as it is.
 
     `options` are fields of the job or of the task; where both have one of that name, it is the job's.
@@ -86,28 +87,7 @@ def from_command(job: str, argv: Sequence[str], **options: Any) -> Job:  # noqa:
     own = {name: value for name, value in options.items() if name in JOB_FIELDS}
     task = {name: value for name, value in options.items() if name not in JOB_FIELDS}
     try:
-        return Job.model_validate({"id": job, **own, "tasks": [{"command": list(argv), **task}]})
-    except ValidationError as error:
-        raise bad_input([line.removeprefix("tasks[0].") for line in describe(error)]) from None
-
-
-def _load_yaml(text: str) -> object:
-    from ruamel.yaml import YAML  # noqa: PLC0415 - slow to import, and JSON does without
-    from ruamel.yaml.error import MarkedYAMLError, YAMLError  # noqa: PLC0415
-
-    try:
-        return YAML(typ="safe", pure=True).load(text)
-    except MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        where = f" line {mark.line + 1}, column {mark.column + 1}:" if mark is not None else ""
-        what = " ".join(str(error.problem or error.context).split())
-        msg = f"is not YAML:{where} {what}"
-        raise BadInputError(msg) from None
-    except YAMLError as error:
-        msg = f"is not YAML: {' '.join(str(error).split())}"
-        raise BadInputError(msg) from None
-    except RecursionError:
-        raise BadInputError("is nested too deeply") from None
-    except (ValueError, TypeError) as error:  # a date that is none, a key that is a mapping
-        msg = f"has a value that cannot be read: {' '.join(str(error).split())}"
-        raise BadInputError(msg) from None
+        return submission.read_job({"id": job, **own, "tasks": [{"command": list(argv), **task}]})
+    except RefusedError as error:
+        bare = [Problem(p.at[2:] if list(p.at[:2]) == ["tasks", 0] else p.at, p.what) for p in error.problems]
+        raise bad_input(lines(bare)) from None
