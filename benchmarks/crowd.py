@@ -24,11 +24,10 @@ from typing import Any
 from air_executor.backends.base import Launch, RunnerStatus
 from air_executor.backends.fake import FakeBackend, FakePlatform
 from air_executor.client import Client
-from air_executor.core.submission import initial_state
+from air_executor.core.submission import initial_state, parse_job
 from air_executor.manager.loop import Manager
 from air_executor.manager.options import ManagerOptions
 from air_executor.model import state as s
-from air_executor.model.job import Job, parse_job
 from air_executor.model.names import Host, Slot
 from air_executor.store import codec
 from air_executor.store.layout import Layout
@@ -149,7 +148,7 @@ def simulate(root: str, jobs: int, seconds: float) -> dict[str, Any]:
     begun = time.monotonic()
     submitted = 200
     for n in range(submitted):
-        client.submit(Job.model_validate({"id": f"late-{n}", "tasks": [{"command": "true"}]}))
+        client.submit(parse_job({"id": f"late-{n}", "tasks": [{"command": "true"}]}))
     rate = submitted / (time.monotonic() - begun)
     return {
         "start": started,

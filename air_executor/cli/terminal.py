@@ -61,6 +61,6 @@ PHASE_STYLES = {
     "skipped": "bright_black",
     "running": "cyan",
     "paused": "magenta",
-    "held": "bright_black",
+    "pending": "bright_black",
     "queued": "",
 }

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from air_executor.core.cycles import find_cycle, show_cycle
 from air_executor.errors import BadInputError
 from air_executor.model.job import Job, Task
-from air_executor.model.names import is_reserved_task_id
 from air_executor.model.problems import MOST_SHOWN, Problem, RefusedError, nearest
 from air_executor.model.state import TaskState
 from air_executor.model.times import MAX_DURATION
@@ -53,7 +52,7 @@ def check_job(job: Job) -> None:
         problems.append(Problem(["after", list(job.after).index(job.id)], "a job cannot wait for itself"))
     place: dict[str, int] = {}
     for number, (name, task) in enumerate(zip(task_ids(job), job.tasks, strict=True)):
-        found = [*check_id(task), *check_retries(task)]
+        found = check_retries(task)
         if name in place:
             found.append(Problem(["id"], f"{name} is the id of tasks[{place[name]}] too"))
         place.setdefault(name, number)
@@ -64,14 +63,6 @@ def check_job(job: Job) -> None:
         problems += _cycle(nodes, place)
     if problems:
         raise RefusedError(problems)
-
-
-def check_id(task: Task) -> list[Problem]:
-    """Refuse ids of the shapes that tasks without one get."""
-    if task.id is None or not is_reserved_task_id(task.id):
-        return []
-    shape = f'"{task.id}" is a shape reserved for tasks without an id (t1, t3-2); choose another, or leave it out'
-    return [Problem(["id"], shape)]
 
 
 def check_retries(task: Task) -> list[Problem]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from air_executor.core.job_checks import check_id, check_retries
+from air_executor.core.job_checks import check_retries
 from air_executor.core.submission import read_job
 from air_executor.errors import BadInputError
 from air_executor.model import parsing, strict_json
@@ -45,7 +45,7 @@ def task_from_request(raw: object, defaults: Mapping[str, Any]) -> Task:
     """
     try:
         task = parsing.read_task(raw, defaults)
-        problems = [*check_id(task), *check_retries(task)]
+        problems = check_retries(task)
     except RefusedError as error:
         problems = list(error.problems)
     if problems:

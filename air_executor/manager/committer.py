@@ -21,6 +21,7 @@ from air_executor.manager.verdicts import Verdict, collect, judge_exit
 from air_executor.model import state as s
 from air_executor.model.events import Ended
 from air_executor.model.sizes import format_memory
+from air_executor.model.types import fit
 from air_executor.model.usage import Moments, stages
 from air_executor.store.run_dirs import ExitRecord, RunDirs
 
@@ -123,7 +124,7 @@ class Committer:
             reason=verdict.reason,
             moments=moments,
             exit_code=verdict.exit_code,
-            message=verdict.message,
+            message=fit(verdict.message),
             result=verdict.result,
             queued=verdict.queued,
             retry_at=None if again is None else round(again, 3),

@@ -26,6 +26,7 @@ from air_executor.model import state as s
 from air_executor.model.events import Ended, StopRequested
 from air_executor.model.names import Host, Slot, run_id
 from air_executor.model.state import Running, TaskState
+from air_executor.model.types import fit
 from air_executor.store.run_dirs import RunDirs
 
 log = logging.getLogger(__name__)
@@ -308,7 +309,7 @@ class Supervisor:
             case Action.STOP if why is not None:
                 never = (self.observed or {}).get(run.slot) if why == s.START_FAILED else None
                 message, permanent = (never.message, never.permanent) if never else (None, False)
-                self.desk.decide(run.job, StopRequested(now, run.seq, why, message, permanent))
+                self.desk.decide(run.job, StopRequested(now, run.seq, why, fit(message), permanent))
                 acts.append(self._remover(run.slot))
             case Action.REMOVE:
                 acts.append(self._remover(run.slot))

@@ -231,6 +231,14 @@ def check_time(value: object) -> float:
         raise _wrong(TIME_RULE, value) from None
 
 
+def load_time(value: object) -> float:
+    """Read a time as it is stored; give it back in Unix seconds."""
+    try:
+        return from_text(value)
+    except BadInputError:
+        raise _wrong(TIME_RULE, value) from None
+
+
 def check_duration(value: object) -> float:
     """Check a duration; give it back in seconds."""
     if type(value) is int and 0 <= value <= MAX_DURATION:

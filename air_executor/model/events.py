@@ -58,9 +58,9 @@ class Ended(Record):
     """Tasks that the run queued, complete, each with its `id`."""
     retry_at: t.Moment | None = None
     """When to run the task again; None if this was its last run."""
-    cost: t.Amount = 0.0
+    cost: t.Money = 0.0
     """Its runner-seconds at `price`."""
-    price: Annotated[dict[t.Word, t.Amount], MaxLen(100)] | None = None
+    price: Annotated[dict[t.Word, t.Money], MaxLen(100)] | None = None
     """Per hour of this runner, by component, as in force when this was decided; None if it had none."""
     currency: t.Word | None = None
     """Of price and cost."""

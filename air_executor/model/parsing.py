@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+import warnings
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import nullcontext
 from dataclasses import fields
@@ -18,7 +19,8 @@ from pydantic import TypeAdapter, ValidationError
 from pydantic_core import PydanticSerializationError
 
 from air_executor.model.job import MERGED_FIELDS, TASK_FIELDS, AsWritten, Job, Task
-from air_executor.model.problems import MOST_SHOWN, Problem, RefusedError, problems_of
+from air_executor.model.names import is_reserved_task_id
+from air_executor.model.problems import Problem, RefusedError, problems_of
 from air_executor.model.quote import quoted
 from air_executor.model.types import stored_form
 
@@ -26,6 +28,9 @@ R = TypeVar("R")
 
 MOST_KEYS = 1000
 """Keys of one mapping of fields: more are refused unread, for each unknown one would be an error to describe."""
+
+MOST_FOUND = 10_000
+"""Problems of one job after which its other tasks are not looked at."""
 
 _SECRET = re.compile(
     r"TOKEN|PASSW|PASSPHRASE|SECRET|CREDENTIAL|API_?KEY|ACCESS_?KEY|PRIVATE_?KEY|AUTH(?!OR)|_PWD$|^PWD_"
@@ -152,9 +157,9 @@ def read_job(raw: object) -> Job:
         raw = as_written(raw)
     if not isinstance(raw, Mapping):
         raise RefusedError([Problem([], f"must be a mapping of fields, got {quoted(raw)}")])
+    raw, problems = _renamed(raw)
     tasks = raw.get("tasks", ())
     whole = isinstance(tasks, list | tuple)
-    problems: list[Problem] = []
     job = None
     try:
         job = read(Job, {**raw, "tasks": []} if whole and "tasks" in raw else raw)
@@ -173,13 +178,23 @@ def read_job(raw: object) -> Job:
                     for at, what in error.problems
                     if not (spared and what == "is missing")
                 ]
-                if len(problems) > 2 * MOST_SHOWN:
+                if len(problems) > MOST_FOUND:
                     break
         if job is not None:
             job.tasks = found
     if problems or job is None:
         raise RefusedError(problems)
     return job
+
+
+def _renamed(raw: Mapping[str, Any]) -> tuple[Mapping[str, Any], list[Problem]]:
+    """Return a job with fields of earlier versions under their new names, and what is wrong about that."""
+    if "queue" not in raw:
+        return raw, []
+    if "pool" in raw:
+        return {n: v for n, v in raw.items() if n != "queue"}, [Problem(["queue"], "is the old name of pool; use one")]
+    warnings.warn("the job field queue is called pool now, and will be refused later", FutureWarning, stacklevel=4)
+    return {("pool" if name == "queue" else name): value for name, value in raw.items()}, []
 
 
 def read_task(raw: object, defaults: Mapping[str, Any]) -> Task:
@@ -190,7 +205,20 @@ def read_task(raw: object, defaults: Mapping[str, Any]) -> Task:
     """
     if isinstance(raw, Task):
         raw = as_written(raw)
-    return read(Task, merged(raw, defaults) if defaults and isinstance(raw, Mapping) else raw)
+    if not isinstance(raw, Mapping):
+        return read(Task, raw)
+    name = raw.get("id")
+    reserved: list[Problem] = []
+    if isinstance(name, str) and is_reserved_task_id(name):
+        what = f'"{name}" is a shape reserved for tasks without an id (t1, t3-2); choose another, or leave it out'
+        reserved.append(Problem(["id"], what))
+    try:
+        task = read(Task, merged(raw, defaults) if defaults else raw)
+    except RefusedError as error:
+        raise RefusedError([*error.problems, *reserved]) from None
+    if reserved:
+        raise RefusedError(reserved)
+    return task
 
 
 def merged(own: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:

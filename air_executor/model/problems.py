@@ -94,7 +94,7 @@ def problems_of(error: ValidationError, record: Any) -> list[Problem]:  # noqa: 
     return [Problem(at, what) for at, what in found.items()]
 
 
-def _problem(item: dict[str, Any], record: Any) -> Problem:  # noqa: ANN401, PLR0911 - JSON, a type or a record
+def _problem(item: dict[str, Any], record: Any) -> Problem:  # noqa: ANN401 - JSON, a type or a record
     at, kind_of = _walk(record, item["loc"])
     kind, value = item["type"], item.get("input")
     if kind == "value_error":
@@ -102,16 +102,17 @@ def _problem(item: dict[str, Any], record: Any) -> Problem:  # noqa: ANN401, PLR
         return Problem([*at, *getattr(refusal, "at", ())], str(refusal))
     if kind == "unexpected_keyword_argument":
         return Problem(at, _unknown(str(at[-1]), kind_of))
-    if kind == "missing":
-        return Problem(at, "is missing")
-    if kind in ("dataclass_type", "dataclass_exact_type"):
-        return Problem(at, f"must be a mapping of fields, got {quoted(value)}")
-    if kind == "list_type":
-        return Problem(at, f"must be a list, got {quoted(value)}")
-    if kind == "too_long":
-        return Problem(at, f"must have at most {item['ctx']['max_length']} entries")
-    rule = _rule(kind_of)
-    return Problem(at, item["msg"] if rule is None else f"must be {rule.words(value)}, got {quoted(value)}")
+    got, rule = quoted(value), _rule(kind_of)
+    known = {
+        "missing": "is missing",
+        "dataclass_type": f"must be a mapping of fields, got {got}",
+        "list_type": f"must be a list, got {got}",
+        "too_long": f"must have at most {item.get('ctx', {}).get('max_length')} entries",
+    }
+    if kind in known:
+        return Problem(at, known[kind])
+    words = "text" if rule is None and kind == "string_type" else None if rule is None else rule.words(value)
+    return Problem(at, item["msg"] if words is None else f"must be {words}, got {got}")
 
 
 def _walk(record: Any, loc: Path) -> tuple[list[str | int], Any]:  # noqa: ANN401 - JSON, a type or a record
@@ -129,7 +130,7 @@ def _walk(record: Any, loc: Path) -> tuple[list[str | int], Any]:  # noqa: ANN40
             here = inner
         elif isinstance(part, int):
             at.append(part)
-            here = (get_args(bare) or (Any,))[0]
+            here = (get_args(bare) or (Any,))[-1]
         elif get_origin(bare) in _MAPPINGS and not (last and part == "[key]"):
             at.append(part)
             here = (get_args(bare) or (Any, Any))[1]

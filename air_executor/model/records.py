@@ -38,9 +38,9 @@ class ExitFile:
     timed_out: Annotated[bool, t.Lenient(default=False)] = False
     stopped: Annotated[bool, t.Lenient(default=False)] = False
     """Something other than its timeout told it to stop (TERM, INT or HUP)."""
-    user: Annotated[str | None, MaxLen(40), t.Lenient()] = None
+    user: Annotated[str, MaxLen(40)] | None = None
     """CPU time as the shell's `times` prints it: `0m1.234s`."""
-    system: Annotated[str | None, MaxLen(40), t.Lenient()] = None
+    system: Annotated[str, MaxLen(40)] | None = None
     memory_peak: Annotated[t.Bytes | None, t.Lenient()] = None
-    oom_kills: Annotated[t.Count, t.Lenient(default=0)] = 0
+    oom_kills: t.Count | None = None
     message: Annotated[t.Text | None, t.Lenient()] = None

@@ -8,7 +8,7 @@ and UTC text on the volume. What follows from other fields is not kept here: `pr
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, get_args
 
 from annotated_types import MaxLen
 
@@ -113,12 +113,12 @@ class Attempt(Record):
     """Peak."""
     memory_limit: t.Bytes | None = None
     """Limit of this run; None if its task names no memory."""
-    cost: t.Amount = 0.0
+    cost: t.Money = 0.0
     clock_stepped: bool = False
     waited: t.Amount | None = None
     """Seconds from when the task was ready to start until the run was decided, by the manager's clock."""
     backend: t.Word | None = None
-    price: Annotated[dict[t.Word, t.Amount], MaxLen(100)] | None = None
+    price: Annotated[dict[t.Word, t.Money], MaxLen(100)] | None = None
     """Per hour of this runner, by component, as in force when the run was committed."""
     currency: t.Word | None = None
 
@@ -143,7 +143,7 @@ class _Head:
     __slots__ = ()
     # Without defaults, for these are written whatever they are.
     id: t.Id
-    phase: TaskPhase
+    phase: Annotated[TaskPhase, *t.one_of(*get_args(TaskPhase))]
     reason: t.Word | None
     exit_code: t.ExitCode | None
     runs: t.Count
@@ -230,7 +230,7 @@ class JobState(Record):
     format: Literal[2] = FORMAT
     id: t.Id
     uid: t.Uid
-    phase: JobPhase = "queued"
+    phase: Annotated[JobPhase, *t.one_of(*get_args(JobPhase))] = "queued"
     reason: t.Word | None = None
     spec: JobSpec = field(default_factory=JobSpec)
     """The job's own fields; tasks are apart."""

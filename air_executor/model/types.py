@@ -15,7 +15,7 @@ from annotated_types import Ge, Le, MaxLen, MinLen
 
 from air_executor.model import checks, sizes
 from air_executor.model.names import ID_PATTERN, ID_RULE, MAX_ID
-from air_executor.model.times import DURATION_PATTERN, MAX_DURATION, MAX_TIME, MIN_TIME, from_text, to_text
+from air_executor.model.times import DURATION_PATTERN, MAX_DURATION, MAX_TIME, MIN_TIME, to_text
 
 if TYPE_CHECKING:
     from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
@@ -27,6 +27,7 @@ MAX_COUNT = 2**53
 """Largest whole number that every reader of JSON keeps exact."""
 MAX_AMOUNT = 1e15
 """Largest amount of money, seconds or CPUs: sums of as many as a job can have stay finite and exact enough."""
+MAX_MONEY = 1e300
 MAX_SEQ = 999_999_999
 MAX_SLOTS = 10_000
 MAX_TASKS = 1_000_000
@@ -98,6 +99,14 @@ class Accepts:
         return handler(schema) if self._json is None else dict(self._json)
 
 
+def fit(message: str | None) -> str | None:
+    """Return a message as a record can keep it: text that UTF-8 can hold, cut where it is too long."""
+    if message is None:
+        return None
+    text = message if message.isascii() else message.encode(errors="replace").decode()
+    return text if len(text) <= MAX_MESSAGE else f"{text[: MAX_MESSAGE - 1]}…"
+
+
 class About:
     """What a field is for: one sentence for documentation and editors."""
 
@@ -153,11 +162,8 @@ def whole(low: int, high: int) -> tuple[object, ...]:
 def real(low: float, high: float) -> tuple[object, ...]:
     """Return what makes an `int | float` field that people write a number within bounds; 2.0 becomes 2."""
     words = f"a number between {low:g} and {high:g}"
-    return (
-        Accepts(
-            words, before=checks.finite(low, high, words), json={"type": "number", "minimum": low, "maximum": high}
-        ),
-    )
+    schema = {"type": "number", "minimum": low, "maximum": high}
+    return Ge(low), Le(high), Accepts(words, before=checks.finite(low, high, words), json=schema)
 
 
 def plain(low: float, high: float) -> tuple[object, ...]:
@@ -253,7 +259,7 @@ Time = Annotated[
     Accepts(
         "a time",
         before=checks.check_time,
-        load=from_text,
+        load=checks.load_time,
         write=to_text,
         json={"type": "string", "format": "date-time"},
     ),
@@ -278,7 +284,9 @@ SlotNumber = Annotated[int, *whole(0, MAX_SLOTS)]
 ExitCode = Annotated[int, *whole(-(2**31), 2**32 - 1)]
 Bytes = Annotated[int, *whole(0, 2**63 - 1)]
 Amount = Annotated[float, *plain(0, MAX_AMOUNT)]
-"""Seconds, CPUs or money: not negative and finite."""
+"""Seconds or CPUs."""
+Money = Annotated[float, *plain(0, MAX_MONEY)]
+"""Money, or a price per hour, in whatever currency."""
 Moment = Annotated[float, *plain(MIN_TIME, MAX_TIME)]
 """Unix seconds as the journal has them, exact to a microsecond."""
 Shift = Annotated[float, *plain(-MAX_DURATION, MAX_DURATION)]

@@ -67,11 +67,11 @@ class Usage(Record):
     work_seconds: t.Amount = 0.0
     finish_seconds: t.Amount = 0.0
     cpu_seconds: t.Amount = 0.0
-    cost: t.Amount = 0.0
+    cost: t.Money = 0.0
     """In `currency`, at the prices in force when each run was committed."""
     currency: t.Word | None = None
     """Of the newest run that had a price; None if none had."""
-    other_costs: Annotated[dict[t.Word, t.Amount], MaxLen(1000)] = field(default_factory=dict)
+    other_costs: Annotated[dict[t.Word, t.Money], MaxLen(1000)] = field(default_factory=dict)
     """What was committed in other currencies before, by currency: amounts of different money are never added."""
 
     @property

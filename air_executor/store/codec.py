@@ -56,7 +56,7 @@ def dump_job(job: JobState) -> bytes:
     tasks = parsing.dump_each(job.tasks.values())
     if any(task.extra for task in job.tasks.values()):
         tasks = [dump_task(task) if task.extra else line for task, line in zip(job.tasks.values(), tasks, strict=True)]
-    return b'{\n%b  "tasks": [\n    %b\n  ]\n}\n' % (text, b",\n    ".join(tasks))
+    return b'{\n%b  "tasks": [\n%b\n  ]\n}\n' % (text, b",\n".join([b"    %b" % line for line in tasks]))
 
 
 def job_head(job: JobState) -> dict[str, Any]:

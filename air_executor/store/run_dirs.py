@@ -260,7 +260,7 @@ def _parse_exit(data: bytes, ended: float) -> ExitRecord | None:
         stopped=found.stopped,
         cpu=_cpu(found.user, found.system),
         memory=found.memory_peak,
-        oom_kills=found.oom_kills,
+        oom_kills=found.oom_kills or 0,
         message=found.message,
         ended=ended,
     )

@@ -12,6 +12,7 @@ from air_executor.client import Client
 from air_executor.core.explanation import ExplainContext, RunnerFacts, explain_job, explain_task
 from air_executor.model.state import Attempt, Done, JobState, Queued, Running, Status, TaskState
 from tests.cli.conftest import Outcome
+from tests.records import make_attempt, make_done, make_job, make_task
 
 NOW = 1_800_000_000.0
 CALM = ExplainContext(now=NOW, max_runners=8)
@@ -19,11 +20,9 @@ CALM = ExplainContext(now=NOW, max_runners=8)
 
 def job(*tasks: TaskState, phase: str = "running", **fields: Any) -> JobState:  # noqa: ANN401 - any field
     """Return a job with these tasks."""
-    spec: Mapping[str, Any] = {"max_runners": 2, "on_failure": "stop", "queue": "default", **fields.pop("spec", {})}
-    state = JobState("j", "0badcafe", spec, submitted_at=NOW - 60, phase=phase, started_at=NOW - 50, **fields)
+    spec: Mapping[str, Any] = {"max_runners": 2, "on_failure": "stop", "pool": "default", **fields.pop("spec", {})}
+    state = make_job("j", "0badcafe", spec, submitted_at=NOW - 60, phase=phase, started_at=NOW - 50, **fields)
     state.tasks = {task.id: task for task in tasks}
-    for position, task in enumerate(tasks):
-        task.position = position
     return state
 
 
@@ -36,7 +35,7 @@ def task(
     **spec: Any,  # noqa: ANN401 - any field
 ) -> TaskState:
     """Return a task; queued unless its status is given."""
-    made = TaskState(name, {"command": "true", **spec}, position=0, queued_by=queued_by, status=status or Queued())
+    made = make_task(name, {"command": "true", **spec}, queued_by=queued_by, status=status or Queued())
     made.attempts = list(attempts)
     made.runs = len(attempts) + isinstance(status, Running)
     return made
@@ -44,13 +43,13 @@ def task(
 
 def done(phase: str = "succeeded", reason: str = "ok", code: int | None = 0, message: str | None = None) -> Done:
     """Return an end, one second ago."""
-    return Done(phase, reason, NOW - 1, code, message)
+    return make_done(phase, reason, NOW - 1, code, message)
 
 
 def attempt(reason: str = "ok", code: int | None = 0, *, mebibytes: int | None = None) -> Attempt:
     """Return a run of two seconds, with so much memory."""
     limit = None if mebibytes is None else mebibytes << 20
-    return Attempt(1, 0, NOW - 10, 0.1, 2.0, 0.1, reason, code, memory_limit=limit)
+    return make_attempt(1, 0, NOW - 10, 0.1, 2.0, 0.1, reason, code, memory_limit=limit)
 
 
 @pytest.mark.parametrize(
@@ -281,7 +280,7 @@ def test_a_runner_out_of_reach_names_the_way_out(runner: RunnerFacts, backend: s
             CALM,
             "job j failed: task a exit code 9",
         ),
-        (job(task("a"), phase="held", submitted_by="0badcafe-4"), CALM, "is held: run 0badcafe-4"),
+        (job(task("a"), phase="pending", submitted_by="0badcafe-4"), CALM, "is held: run 0badcafe-4"),
         (job(task("a", Running(1, 0, NOW)), task("b")), CALM, "job j is running 1 of 2 tasks, 1 queued"),
         (job(task("a", Queued(NOW + 60))), CALM, "job j runs nothing now: task a is delayed"),
     ],

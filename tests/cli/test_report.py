@@ -15,9 +15,10 @@ import pytest
 from air_executor.cli import terminal
 from air_executor.client import Client
 from air_executor.errors import BadInputError
-from air_executor.model.state import Attempt, Done, JobState, Queued, Running, TaskState
+from air_executor.model.state import Attempt, JobState, Queued, Running
 from air_executor.model.usage import Stages, Usage
 from tests.cli.conftest import Outcome
+from tests.records import make_attempt, make_done, make_job, make_task
 
 Air = Callable[..., Outcome]
 THEN = 1_700_000_000.0
@@ -28,7 +29,9 @@ EUROS: Mapping[str, Any] = {"price": {"runner": 3.6}, "currency": "EUR"}
 def attempt(number: int, *, at: float = 0.0, reason: str = "ok", work: float = 2.0, **more: Any) -> Attempt:  # noqa: ANN401
     """Return a run of `work` seconds in a runner that existed for one more, spawned so long after `THEN`."""
     cost = 0.001 * (work + 1) if "price" in more else 0.0
-    return Attempt(number, 0, THEN + at, 0.5, work, 0.5, reason, 0, waited=0.25, cost=cost, backend="local", **more)
+    return make_attempt(
+        number, 0, THEN + at, 0.5, work, 0.5, reason, 0, waited=0.25, cost=cost, backend="local", **more
+    )
 
 
 def create(
@@ -41,10 +44,9 @@ def create(
 ) -> JobState:
     """Put a job with one task, which had these runs, on the volume."""
     fields = {"command": "true", **spec.pop("task", {})}
-    state = JobState(name, secrets.token_hex(4), {"max_runners": 1, "on_failure": "stop"} | spec, THEN, phase)
-    state.spec = {"queue": "default", **state.spec}
+    state = make_job(name, secrets.token_hex(4), {"max_runners": 1, "on_failure": "stop"} | spec, THEN, phase)
     state.started_at, state.finished_at, state.reason = THEN, THEN + 3, "ok"
-    task = TaskState("a", fields, position=0, queued_by=None, status=Done(phase, "ok", THEN + 3, 0))
+    task = make_task("a", fields, queued_by=None, status=make_done(phase, "ok", THEN + 3, 0))
     task.attempts, task.runs = list(runs), len(runs)
     state.tasks = {"a": task}
     state.usage = Usage()
@@ -104,7 +106,7 @@ def test_archived_jobs_count_and_deleted_ones_are_gone(air: Air, client: Client)
 def test_groups(air: Air, client: Client, by: str, expected: dict[str | None, int]) -> None:
     """By job, queue, day of the end, and label: the task's own, else its job's."""
     create(client, "one", attempt(1), attempt(2, at=DAY), labels={"team": "blue"}, task={"labels": {"team": "red"}})
-    create(client, "two", attempt(1), queue="gpu")
+    create(client, "two", attempt(1), pool="gpu")
     assert {group["key"]: group["runs"] for group in data(air, "--by", by)["groups"]} == expected
     rows = list(csv.DictReader(io.StringIO(air("report", "--by", by, "--csv").out)))
     assert {row[by] or None: int(row["runs"]) for row in rows} == expected
@@ -175,7 +177,7 @@ def test_a_run_without_a_price_ends_the_comparison_of_costs(air: Air, client: Cl
 def test_open_runs_are_told_and_compared(air: Air, client: Client) -> None:
     """A pool is not charged for time that we have used and only not booked yet."""
     state = create(client, "a", attempt(1))
-    state.tasks["b"] = TaskState("b", {"command": "x"}, position=1, queued_by=None, status=Running(2, 0, THEN + 10))
+    state.tasks["b"] = make_task("b", {"command": "x"}, queued_by=None, status=Running(2, 0, THEN + 10))
     client.jobs.remove("a")
     client.jobs.create(state)
     record = data(air)
@@ -191,8 +193,7 @@ def test_what_waited_for_another_job_was_not_ready(air: Air, client: Client) -> 
     state = create(client, "behind", attempt(1, at=50, work=1))
     state.after_uids = {"before": before.uid}
     run = attempt(1, at=50, work=1)
-    state.tasks["a"].attempts = [Attempt(1, 0, run.spawned_at, 0.5, 1.0, 0.5, "ok", waited=50.0)]
-    state.tasks["a"].line = None
+    state.tasks["a"].attempts = [make_attempt(1, 0, run.spawned, 0.5, 1.0, 0.5, "ok", waited=50.0)]
     client.jobs.remove("behind")
     client.jobs.create(state)
     assert data(air, "behind")["waits"]["mean"] == 50.5, "its own waits, as booked, where the other is not looked at"
@@ -225,7 +226,10 @@ def test_advice_is_printed_where_it_helps(air: Air, client: Client) -> None:
 @pytest.mark.parametrize("label", ["=1+1", "@x", "\x1b[31mred", "a\nb"])
 def test_labels_are_only_text(air: Air, client: Client, label: str) -> None:
     """Neither the terminal nor a spreadsheet takes them for anything else."""
-    create(client, "a", attempt(1), labels={"x": label})
+    state = create(client, "a", attempt(1))
+    state.spec.labels = {"x": label}
+    client.jobs.remove("a")
+    client.jobs.create(state)
     for options in ((), ("--csv",)):
         out = air("report", "--by", "label=x", *options).out
         assert "\x1b" not in out
@@ -257,8 +261,8 @@ def test_the_report_fits_the_terminal(air: Air, client: Client, monkeypatch: pyt
 
 def test_a_queued_job_has_no_runs(air: Air, client: Client) -> None:
     """What has not run yet is not in the report, and is no error."""
-    state = JobState("j", "00c0ffee", {"max_runners": 1, "on_failure": "stop", "queue": "default"}, THEN)
-    state.tasks["a"] = TaskState("a", {"command": "x"}, position=0, queued_by=None, status=Queued())
+    state = make_job("j", "00c0ffee", {"max_runners": 1, "on_failure": "stop", "pool": "default"}, THEN)
+    state.tasks["a"] = make_task("a", {"command": "x"}, queued_by=None, status=Queued())
     client.jobs.prepare()
     client.jobs.create(state)
     record = data(air)

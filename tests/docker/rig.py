@@ -15,9 +15,9 @@ import pytest
 from air_executor.backends.docker import make_backend
 from air_executor.backends.docker.docker_backend import DockerBackend
 from air_executor.client import Client
+from air_executor.core.submission import parse_job
 from air_executor.manager.loop import Manager
 from air_executor.manager.options import ManagerOptions
-from air_executor.model.job import parse_job
 from air_executor.model.state import Done, JobState, TaskState
 from air_executor.wiring import runner_files, this_host
 from tests.backends.rig import DockerRig

@@ -6,7 +6,7 @@ import os
 import time
 from pathlib import Path
 
-from air_executor.store.inbox import Request
+from air_executor.model.records import Request
 from tests.docker.rig import Plant, done
 from tests.engine import require_image
 

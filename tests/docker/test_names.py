@@ -15,7 +15,7 @@ from air_executor.backends.docker.docker_backend import DockerBackend
 from air_executor.backends.docker.engine import Engine
 from air_executor.errors import DuplicateRunnerError, SpawnRejectedError
 from air_executor.model.names import Slot
-from air_executor.store.inbox import Request
+from air_executor.model.records import Request
 from tests.backends.rig import Task
 from tests.docker.rig import Plant, done
 from tests.engine import require_image

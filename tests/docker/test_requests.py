@@ -14,7 +14,7 @@ from air_executor.backends.docker import container_watch
 from air_executor.backends.docker.engine_check import check
 from air_executor.core import plan
 from air_executor.core.finding import BAD
-from air_executor.store.inbox import Request
+from air_executor.model.records import Request
 from tests.docker.proxy import Fault, Proxy
 from tests.docker.rig import Plant, done, socket_path
 from tests.engine import NO_SHELL, require_image

@@ -3,20 +3,31 @@
 from __future__ import annotations
 
 import re
+from dataclasses import fields
 
 import pytest
-from air_executor.model.fields import JOB_DEFAULTS, TASK_DEFAULTS
-from air_executor.model.job_file import load_job, read_job
-from air_executor.model.queue_lines import parse_queue_line
 from ruamel.yaml import YAML
 
 from air_executor.core.outcome import outcome_text
+from air_executor.core.queue_lines import parse_queue_line
 from air_executor.model import state as s
-from air_executor.model.job import Mount, Resources
+from air_executor.model.job import Job, Mount, Resources, Task
 from air_executor.model.times import DURATION_RULE, parse_duration
+from air_executor.store.job_file import load_job, read_job
 from tests.docs.pages import ROOT, Block, blocks, inline, names, rows
+from tests.records import make_done
 
 JOBS = ROOT / "docs/jobs.md"
+
+
+def defaults(record: object, *without: str) -> dict[str, object]:
+    """Return each field of a record with its default, but for those named."""
+    found = {field.name: getattr(record, field.name) for field in fields(record)}  # type: ignore[arg-type]
+    return {name: value for name, value in found.items() if name not in without}
+
+
+TASK_DEFAULTS = defaults(Task(command="x"), "id")
+JOB_DEFAULTS = {**defaults(Job(id="x", tasks=[]), "id", "tasks"), "defaults": None}
 JOB_FIELDS, TASK_FIELDS = "Fields of a job", "Fields of a task"
 
 
@@ -30,7 +41,7 @@ def test_job_files_are_accepted(block: Block) -> None:
 def test_queue_lines_are_accepted(block: Block) -> None:
     """Each line that a page shows for `$AIR_QUEUE` is a task."""
     for line in block.text.splitlines():
-        assert parse_queue_line(line, {}), line
+        assert isinstance(parse_queue_line(line, {}), Task | Job), line
 
 
 def test_the_agent_in_the_readme_is_the_example() -> None:
@@ -46,7 +57,7 @@ def test_every_field_is_documented() -> None:
     assert {row[0].strip("`") for row in rows(JOBS, JOB_FIELDS)} == {"id", "tasks", *JOB_DEFAULTS}
     assert {row[0].strip("`") for row in rows(JOBS, TASK_FIELDS)} == {"id", *TASK_DEFAULTS}
     named = set(inline(JOBS))
-    assert {*Mount.model_fields, *Resources.model_fields} <= named
+    assert {field.name for record in (Mount, Resources) for field in fields(record)} <= named
 
 
 @pytest.mark.parametrize(
@@ -77,7 +88,7 @@ def test_every_reason_is_documented() -> None:
     """The table has each reason, and no other."""
     reasons = {s.OK, s.ERROR, s.CANCELLED, s.REJECTED, s.BUDGET, s.UPSTREAM, *s.USERS_FAULT, *s.PLATFORMS_FAULT}
     assert {row[0].strip("`") for row in rows(JOBS, "Reasons")} == reasons
-    assert all(outcome_text(s.Done(s.FAILED, reason, 0.0)) for reason in reasons)
+    assert all(outcome_text(make_done(s.FAILED, reason, 0.0)) for reason in reasons)
 
 
 def test_the_durations_shown_are_durations() -> None:

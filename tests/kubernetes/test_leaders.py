@@ -15,8 +15,8 @@ import pytest
 from air_executor.backends.kubernetes.api import Api
 from air_executor.backends.kubernetes.lease_object import LeaseObject
 from air_executor.client import Client
+from air_executor.core.submission import parse_job
 from air_executor.manager.leader import LEASE, LeaderLease
-from air_executor.model.job import parse_job
 from air_executor.model.names import Host
 from air_executor.store.layout import Layout
 from air_executor.store.presence import read_record

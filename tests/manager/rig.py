@@ -12,12 +12,12 @@ import secrets
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from air_executor.backends.base import Launch
 from air_executor.backends.fake import FakeBackend, FakePlatform
 from air_executor.core.observer import Observer
-from air_executor.core.submission import initial_state
+from air_executor.core.submission import initial_state, parse_job
 from air_executor.core.transitions import LiveJob
 from air_executor.errors import DirectoryLostError, NotFoundError
 from air_executor.manager.clock import Clock
@@ -25,10 +25,10 @@ from air_executor.manager.lease import FileLease, Lease
 from air_executor.manager.loop import Manager
 from air_executor.manager.options import ManagerOptions
 from air_executor.model.events import Event
-from air_executor.model.job import parse_job
 from air_executor.model.names import Host, Slot
+from air_executor.model.records import Op, Request
 from air_executor.model.state import JobState, TaskState
-from air_executor.store.inbox import Inbox, Request
+from air_executor.store.inbox import Inbox
 from air_executor.store.jobs import Jobs
 from air_executor.store.layout import Layout
 
@@ -169,8 +169,8 @@ class World:
         """Submit a job; a task given as text is a command named by itself."""
         raw = [{"id": t, "command": f"run {t}"} if isinstance(t, str) else {"command": "do"} | t for t in tasks]
         parsed = parse_job({"id": job, "tasks": raw, **fields})
-        state = initial_state(parsed, uid=uid or secrets.token_hex(4), now=self.clock.wall())
-        state.after_uids = {name: self.jobs.load(name).uid for name in state.spec.get("after", ())}
+        state = initial_state(parsed, uid=uid or secrets.token_hex(12), now=self.clock.wall())
+        state.after_uids = {name: self.jobs.load(name).uid for name in state.spec.after}
         self.jobs.prepare()
         self.jobs.create(state)
         self.ask("wake", job)
@@ -179,7 +179,7 @@ class World:
     def ask(self, op: str, job: str, task: str | None = None, tasks: Sequence[Mapping[str, Any]] = ()) -> str:
         """Post a request and return its name; requests are taken in the order in which they were posted."""
         self._requests += 1
-        return self.inbox.post(Request(op, job, task, list(tasks)), self._requests / 1000)
+        return self.inbox.post(Request(cast("Op", op), job, task, [dict(one) for one in tasks]), self._requests / 1000)
 
     def asked(self, op: str, job: str, task: str | None = None, tasks: Sequence[Mapping[str, Any]] = ()) -> str | None:
         """Post a request, let the manager take it, and return why it was refused (None if it was applied)."""

@@ -82,7 +82,7 @@ def test_queue_limits(world: World) -> None:
     world.crash()
     world.start(queues={"gpu": 1}, max_runners=10)
     for name in ("j1", "j2"):
-        world.submit(name, "a", "b", max_runners=2, queue="gpu")
+        world.submit(name, "a", "b", max_runners=2, pool="gpu")
     world.submit("j3", "a", "b", max_runners=2)
     world.cycle(2)
     running = set(world.running())

@@ -413,7 +413,7 @@ def test_crash_between_creating_and_releasing_whole_jobs(world: World, monkeypat
         patch.setattr(world.manager.desk.journal, "flush", _die)
         with pytest.raises(KeyboardInterrupt):
             world.cycle()
-    assert world.jobs.load("child").phase == "held"
+    assert world.jobs.load("child").phase == "pending"
     world.restart()
     world.do("child/x")
     assert world.job("child").phase == "succeeded"
@@ -430,7 +430,7 @@ def test_held_job_of_a_run_that_is_lost_after_all(world: World, monkeypatch: pyt
         patch.setattr(world.manager.desk.journal, "flush", _die)
         with pytest.raises(KeyboardInterrupt):
             world.cycle()
-    assert world.jobs.load("child").phase == "held"
+    assert world.jobs.load("child").phase == "pending"
     os.unlink(f"{launch.out_dir}/exit.json")
     world.restart()
     world.until(lambda: "j/a" in world.running())
@@ -489,7 +489,7 @@ def test_held_job_stays_while_what_submitted_it_cannot_be_read(world: World, mon
     state.write_bytes(b"<<<<<<< HEAD\n")
     world.start()
     world.cycle(2)
-    assert world.jobs.load("child").phase == "held"
+    assert world.jobs.load("child").phase == "pending"
     world.stop()
     state.write_bytes(good)
     world.start()

@@ -16,12 +16,11 @@ import pytest
 
 from air_executor.backends.local.local_backend import LocalBackend
 from air_executor.client import Client
-from air_executor.core.submission import initial_state
+from air_executor.core.submission import initial_state, parse_job
 from air_executor.manager.loop import Manager
 from air_executor.manager.options import ManagerOptions
-from air_executor.model.job import parse_job
+from air_executor.model.records import Request
 from air_executor.model.state import Done, JobState
-from air_executor.store.inbox import Request
 from air_executor.wiring import runner_files, this_host
 
 PYTHON = sys.executable

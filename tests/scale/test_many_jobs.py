@@ -13,25 +13,25 @@ from typing import Any
 
 import pytest
 
-from air_executor.core.submission import initial_state
+from air_executor.core.submission import initial_state, parse_job
 from air_executor.model import state as s
-from air_executor.model.job import parse_job
 from air_executor.model.state import JobState
 from air_executor.store import codec
 from air_executor.store.layout import Layout
 from tests.manager import rig
+from tests.records import make_done
 
 FINISHED, PAUSED, GARBAGE = 10_000, 100, 10_000
 CYCLES = 50
 
 
-def fill(layout: Layout, number: int, phase: str, prefix: str) -> None:
+def fill(layout: Layout, number: int, phase: s.JobPhase, prefix: str) -> None:
     """Put that many jobs of a phase on the volume, as a manager would have left them."""
     state = initial_state(parse_job({"id": "model", "tasks": [{"id": "a", "command": "true"}]}), uid="0" * 8, now=1.7e9)
     state.phase, state.epoch, state.version = phase, 1, 4
     if phase == s.SUCCEEDED:
         state.reason, state.started_at, state.finished_at, state.seq = s.OK, 1.7e9, 1.7e9, 1
-        state.tasks["a"].status = s.Done(s.SUCCEEDED, s.OK, 1.7e9, 0)
+        state.tasks["a"].status = make_done(s.SUCCEEDED, s.OK, 1.7e9, 0)
     for n in range(number):
         state.id, state.uid = f"{prefix}-{n}", f"{n:08x}"
         os.makedirs(layout.job(state.id))

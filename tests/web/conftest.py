@@ -18,7 +18,7 @@ import pytest
 from playwright.sync_api import Browser, ConsoleMessage, Dialog, Error, Page, expect, sync_playwright
 
 from air_executor.client import Client
-from air_executor.model.job import Job
+from air_executor.core.submission import parse_job
 from air_executor.model.state import JobState
 from tests.conftest import wait_for
 from tests.crash import processes
@@ -94,7 +94,7 @@ class Site:
 
     def submit(self, name: str, tasks: Sequence[dict[str, Any]], **fields: object) -> JobState:
         """Submit a job."""
-        return self.client.submit(Job.model_validate({"id": name, "tasks": tasks, **fields}))
+        return self.client.submit(parse_job({"id": name, "tasks": tasks, **fields}))
 
     def ended(self, name: str) -> JobState:
         """Wait for a job's end and return it."""

@@ -5,16 +5,16 @@ from __future__ import annotations
 import random
 import time
 
-from air_executor.core.submission import initial_state
-from air_executor.model.job import Job
-from air_executor.model.state import Attempt, JobState, Queued, Running
+from air_executor.core.submission import initial_state, parse_job
+from air_executor.model.state import JobState, Queued, Running
 from air_executor.web import timeline
 from air_executor.web.views import chunks
+from tests.records import make_attempt
 from tests.web.made import ended_job
 
 
 def _job(*tasks: str) -> JobState:
-    spec = Job.model_validate({"id": "j", "tasks": [{"id": name, "command": "true"} for name in tasks]})
+    spec = parse_job({"id": "j", "tasks": [{"id": name, "command": "true"} for name in tasks]})
     return initial_state(spec, uid="00000001", now=1000.0)
 
 
@@ -30,7 +30,7 @@ def test_bars_stay_in_the_window() -> None:
             at += random.uniform(-0.5, 3)
             start, work, finish = (random.choice([0.0, random.uniform(0, 4)]) for _ in range(3))
             reason = random.choice(["ok", "error", "cancelled"])
-            task.attempts.append(Attempt(seq, 0, at, start, work, finish, reason))
+            task.attempts.append(make_attempt(seq, 0, at, start, work, finish, reason))
             at = task.attempts[-1].gone_at
         if random.random() < 0.5:
             task.status = Running(99, 0, at)
@@ -46,7 +46,7 @@ def test_bars_stay_in_the_window() -> None:
 def test_a_run_shorter_than_the_clock_can_tell_is_seen() -> None:
     """A run of no measurable length still has a bar."""
     job = _job("a")
-    job.tasks["a"].attempts.append(Attempt(1, 0, 1000.0, 0.0, 0.0, 0.0, "error", 1))
+    job.tasks["a"].attempts.append(make_attempt(1, 0, 1000.0, 0.0, 0.0, 0.0, "error", 1))
     [piece] = timeline.pieces(job.tasks["a"], timeline.window(job, 1001.0), 1001.0)
     assert (piece.kind, piece.tone) == ("work", "bad")
     assert piece.width > 0
