@@ -1,7 +1,8 @@
-"""What a manager does before anything else: take an epoch, bring every job up to the last decision, clean up behind.
+"""The start of a manager: take an epoch, bring every job up to its last decision, clean up after earlier managers.
 
 Checkpoint, then the journal lines beyond it; fresh checkpoints; then the old journals go. A crash anywhere in here is
-repeated by the next start.
+repeated by the next start. The loop calls `recover` once, and `take_epoch` when it reacquires the directory. Touches no
+runner and takes no request.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from air_executor.store.run_dirs import RunDirs
 log = logging.getLogger(__name__)
 
 STALE_SUBMIT = 3600.0
-"""Seconds after which a half-built submission is somebody's crash."""
+"""Age in seconds after which a half-built submission is the remains of a crash."""
 
 
 @dataclass(slots=True)
@@ -37,19 +38,19 @@ class Recovered:
     """Unfinished jobs by id."""
     ended: list[tuple[str, str, str]] = field(default_factory=list)
     """Id, uid and phase of the others."""
-    left_alone: dict[str, str] = field(default_factory=dict)
-    """Jobs that cannot be read, with what is wrong."""
+    unmanaged: dict[str, str] = field(default_factory=dict)
+    """Jobs that the manager must not touch, and why."""
     stateless: list[str] = field(default_factory=list)
     """Directories without a state: somebody checked out a commit from before the job."""
     problems: list[str] = field(default_factory=list)
     corrupt: int = 0
     """Files that cannot be read."""
     unread: bool = False
-    """A state is there that could not be read: the journals stay, because they may hold more of it."""
+    """A state exists that could not be read: the journals stay, because they may hold more of it."""
 
 
 def take_epoch(jobs: Jobs, at_least: int) -> Journal:
-    """Create the journal of an epoch above every other, and take away what older managers were building.
+    """Create the journal of an epoch above every other, and remove the staging directories of older managers.
 
     Raises:
         StoreError: the volume refused.
@@ -66,7 +67,7 @@ def take_epoch(jobs: Jobs, at_least: int) -> Journal:
     for name in files.list_dir(layout.tmp):
         path = f"{layout.tmp}/{name}"
         if (name.isdecimal() and int(name) < epoch) or (not name.isdecimal() and _stale(path)):
-            # Renamed first: whoever still builds in there finds its rename failing from this instant on.
+            # Renamed first: from this instant on, the rename of a manager that still builds in there fails.
             doomed = f"{layout.tmp}/removed-{epoch}-{name}"
             try:
                 files.move(path, doomed)
@@ -89,11 +90,11 @@ def recover(
 ) -> Recovered:
     """Bring the state directory up to date and return it.
 
-    `at_least` is the highest epoch known otherwise. With `from_files` the state files win over the journals. `scope`
-    limits the jobs that will be managed; the others are brought up to date all the same, because the journals go.
+    `at_least`: the highest epoch known otherwise. `from_files`: the state files win over the journals. `scope` limits
+    the jobs that will be managed; the others are brought up to date all the same, because the journals go.
 
     Raises:
-        StoreError: the volume refused; nothing has been lost, start again.
+        StoreError: the volume refused; nothing is lost, start again.
     """
     jobs.prepare()
     done = Recovered()
@@ -107,7 +108,7 @@ def recover(
         job = done.jobs.get(state.id)
         if job is not None and scope is not None and state.id not in scope:
             del done.jobs[state.id]
-            done.left_alone[state.id] = "this command manages only its own job"
+            done.unmanaged[state.id] = "this command manages only its own job"
     for name in sorted(replay.requests):
         if not inbox.done(name):  # without the journal that names it, it would be applied again
             msg = f"cannot remove {jobs.layout.inbox}/{name}, which was applied; make the volume writable"
@@ -131,15 +132,15 @@ def _load_all(jobs: Jobs, done: Recovered, journaled: Container[str]) -> tuple[i
             state = jobs.load(name)
         except NotFoundError:
             if _quarantined(jobs, name):
-                done.left_alone[name] = "its state.json was unreadable and lies beside as *.corrupt"
+                done.unmanaged[name] = "its state.json was unreadable and is kept beside it as *.corrupt"
             else:
                 done.stateless.append(name)
         except CorruptFileError as error:
             done.corrupt += 1
             where = files.quarantine(jobs.layout.state(name))
-            done.left_alone[name] = f"{error}; moved to {where}: restore it (from git, say) and restart the manager"
+            done.unmanaged[name] = f"{error}; moved to {where}: restore it (from git, say) and restart the manager"
         except StoreError as error:  # refused by the volume, or written by a newer version
-            done.left_alone[name] = f"{error}; restart the manager when it can be read"
+            done.unmanaged[name] = f"{error}; restart the manager when it can be read"
             done.unread = True
         else:
             highest = max(highest, state.epoch)
@@ -147,7 +148,7 @@ def _load_all(jobs: Jobs, done: Recovered, journaled: Container[str]) -> tuple[i
                 done.ended.append((name, state.uid, state.phase))
             else:
                 states.append(state)
-    done.problems += [f"job {name}: {why}" for name, why in done.left_alone.items()]
+    done.problems += [f"job {name}: {why}" for name, why in done.unmanaged.items()]
     return highest, states
 
 
@@ -159,9 +160,9 @@ def _bring_up_to_date(jobs: Jobs, runs: RunDirs, state: JobState, lines: list[Jo
     if known is False:
         done.problems.append(f"job {state.id}: a gap in the journal after version {state.version}; resumed there")
     elif known is None:
-        log.info("job=%s state.json was checked out; the journal's decisions about it are dropped", state.id)
-    settled = not state.ended and reconcile_runs(runs, state)
-    if settled or state.version != before:
+        log.info("job=%s state.json was checked out, dropping the journal's decisions about it", state.id)
+    reconciled = not state.ended and reconcile_run_dirs(runs, state)
+    if reconciled or state.version != before:
         jobs.checkpoint(state, jobs.layout.epoch_tmp(done.journal.epoch))
     if state.ended:
         done.ended.append((state.id, state.uid, state.phase))
@@ -173,15 +174,15 @@ def _quarantined(jobs: Jobs, name: str) -> bool:
     return any(entry.endswith(".corrupt") for entry in files.list_dir(jobs.layout.job(name)))
 
 
-def reconcile_runs(runs: RunDirs, state: JobState) -> bool:
+def reconcile_run_dirs(runs: RunDirs, state: JobState) -> bool:
     """Make the run directories agree with the state; True if the state changed.
 
-    Newer ones are set aside, their numbers never used again. After a rewind or in a clone the deadline counts anew.
+    Newer ones are moved away, and their numbers never used again. After a rewind or in a clone the deadline restarts.
     """
     highest = runs.highest_seq(state.id)
     newer = runs.supersede(state.id, state.seq)
     if newer:
-        log.warning("job=%s resumed from an older state; set aside: %s", state.id, ", ".join(sorted(newer)))
+        log.warning("job=%s resumed from an older state, superseded: %s", state.id, ", ".join(sorted(newer)))
     before = (state.seq, state.deadline_from)
     if newer or (state.seq > 0 and highest == 0):
         state.deadline_from = None

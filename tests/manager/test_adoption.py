@@ -178,8 +178,10 @@ def test_strangers_take_room(world: World) -> None:
     world.until(lambda: len(world.running()) == 3, step=1)
 
 
-@pytest.mark.parametrize("moment", ["observe", "settle"])
-def test_replaced_in_the_middle_of_a_cycle(world: World, monkeypatch: pytest.MonkeyPatch, moment: str) -> None:
+@pytest.mark.parametrize(("part", "moment"), [("open_runs", "observe"), ("supervisor", "reconcile")])
+def test_replaced_in_the_middle_of_a_cycle(
+    world: World, monkeypatch: pytest.MonkeyPatch, part: str, moment: str
+) -> None:
     """Paused between its look at the lock and its journal, replaced, continued: it decides nothing and leaves."""
     world.submit("j", "a", "b")
     world.cycle()
@@ -196,7 +198,8 @@ def test_replaced_in_the_middle_of_a_cycle(world: World, monkeypatch: pytest.Mon
 
         return replaced
 
-    monkeypatch.setattr(old.supervisor, moment, then(getattr(old.supervisor, moment)))
+    step = getattr(old, part)
+    monkeypatch.setattr(step, moment, then(getattr(step, moment)))
     with pytest.raises((ManagerHeldError, NotFoundError)):  # its lock, or its place to build, is gone
         old.cycle()
     assert not world.overlaps
@@ -212,14 +215,14 @@ def test_replaced_by_one_that_has_only_the_lock_yet(world: World, monkeypatch: p
     world.cycle()
     world.exit("j/a")
     other = FileLease(world.layout, HOST)
-    real = world.manager.supervisor.observe
+    real = world.manager.open_runs.observe
 
     def replaced() -> None:
         real()
         os.unlink(world.layout.lock)
         other.acquire()
 
-    monkeypatch.setattr(world.manager.supervisor, "observe", replaced)
+    monkeypatch.setattr(world.manager.open_runs, "observe", replaced)
     with pytest.raises(ManagerHeldError):
         world.manager.cycle()
     other._lock.release(force=True)

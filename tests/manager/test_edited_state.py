@@ -38,7 +38,7 @@ def test_a_state_that_nobody_can_work_with_is_set_aside(world: World, change: Ca
     assert json.loads(Path(f"{path}.corrupt").read_text(encoding="utf-8")) == raw
     assert [
         problem
-        for problem in world.manager.notice.problems
+        for problem in world.manager.status_writer.problems
         if "edited/state.json: not a readable state file" in problem
     ]
     world.do("other/b")

@@ -39,7 +39,7 @@ def test_delay_is_passed_over(world: World) -> None:
     world.do("j/b")
     world.cycle(2)
     assert world.running() == {}
-    assert world.manager.catalog.next_time() == pytest.approx(world.clock.wall() + 10, abs=1.1)
+    assert world.manager.state.index.next_time() == pytest.approx(world.clock.wall() + 10, abs=1.1)
     world.clock.pass_time(10.1)
     world.cycle()
     assert set(world.running()) == {"j/a"}
@@ -80,7 +80,7 @@ def test_priority_of_tasks_and_jobs(world: World) -> None:
 def test_queue_limits(world: World) -> None:
     """A queue's limit holds for all its jobs together, and leaves other queues alone."""
     world.crash()
-    world.start(queues={"gpu": 1}, max_runners=10)
+    world.start(pools={"gpu": 1}, max_runners=10)
     for name in ("j1", "j2"):
         world.submit(name, "a", "b", max_runners=2, queue="gpu")
     world.submit("j3", "a", "b", max_runners=2)

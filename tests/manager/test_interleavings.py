@@ -30,7 +30,7 @@ def test_follow_up_started_after_a_run_that_the_checkpoint_calls_running(world: 
     world.cycle(2)
     assert world.jobs.load("j").tasks["a"].phase == "running"
     world.exit("j/a", queue=[{"id": "c", "command": "x"}])
-    world.manager.saver._next = float("inf")
+    world.manager.checkpointer._next = float("inf")
     world.cycle(2)
     assert set(world.running()) == {"j/b"}
     assert world.jobs.load("j").tasks["a"].phase == "running", "the checkpoint is to be behind"
@@ -247,7 +247,7 @@ def test_after_a_deadline_the_manager_does_not_spin(world: World) -> None:
     world.platform.slow_removal = True
     world.clock.pass_time(61)
     world.cycle(2)
-    upcoming = world.manager.catalog.next_time()
+    upcoming = world.manager.state.index.next_time()
     assert upcoming is None or upcoming > world.clock.wall()
 
 
@@ -283,7 +283,7 @@ def test_crash_in_the_middle_of_recovery_and_again(world: World, monkeypatch: py
     for name in ("j1", "j2", "j3"):
         world.submit(name, "a", "b")
     world.cycle()
-    world.manager.saver._next = float("inf")
+    world.manager.checkpointer._next = float("inf")
     for name in ("j1/a", "j2/a", "j3/a"):
         world.exit(name, queue=[{"command": "x"}])
     world.cycle(2)
@@ -320,7 +320,7 @@ def test_torn_last_line(world: World) -> None:
     version = world.job("j").version
     world.crash(torn=b'{"job":"j","uid":"00000000","v":7,"event":"end","at":1')
     manager = world.start()
-    assert manager.notice.problems == []
+    assert manager.status_writer.problems == []
     assert world.job("j").version == version
     world.do("j/a")
     assert world.job("j").phase == "succeeded"
@@ -331,12 +331,12 @@ def test_damaged_line_before_good_ones(world: World) -> None:
     world.submit("j1", "a", "b")
     world.submit("j2", "a", "b")
     world.cycle()
-    world.manager.saver._next = float("inf")
+    world.manager.checkpointer._next = float("inf")
     world.exit("j1/a", result=1)
     world.cycle()
     world.exit("j2/a", result=2)
     world.cycle()
-    path = Path(world.manager.desk.journal._files[-1].path)
+    path = Path(world.manager.state.journal._files[-1].path)
     world.crash()
     lines = path.read_bytes().splitlines(keepends=True)
     victim = next(i for i, line in enumerate(lines) if b'"job":"j1"' in line and b'"event":"end"' in line)
@@ -344,8 +344,8 @@ def test_damaged_line_before_good_ones(world: World) -> None:
     lines[victim] = lines[victim].replace(b'"end"', b'"eNd"')
     path.write_bytes(b"".join(lines))
     manager = world.start()
-    assert any(str(path) in problem for problem in manager.notice.problems)
-    assert any("job j1: a gap in the journal" in problem for problem in manager.notice.problems)
+    assert any(str(path) in problem for problem in manager.status_writer.problems)
+    assert any("job j1: a gap in the journal" in problem for problem in manager.status_writer.problems)
     assert Path(f"{path}.corrupt").read_bytes() == b"".join(lines)
     assert world.phases("j2")["a"] == "succeeded"
     assert world.phases("j1")["a"] == "running"
@@ -360,7 +360,7 @@ def test_enospc_on_append(world: World, monkeypatch: pytest.MonkeyPatch) -> None
     world.submit("j", "a", "b")
     world.cycle()
     world.exit("j/a")
-    path = world.manager.desk.journal._files[-1].path
+    path = world.manager.state.journal._files[-1].path
     length = os.path.getsize(path)
 
     def full(fd: int, data: bytes) -> None:
@@ -388,7 +388,7 @@ def test_rejected_run_whose_first_line_was_a_whole_job(world: World) -> None:
     assert reason(world, "j", "a") == "rejected"
     assert not os.path.exists(world.layout.job("child"))
     world.restart()
-    assert "child" not in world.manager.catalog.open
+    assert "child" not in world.manager.state.index.open
 
 
 def test_whole_job_of_another_uid_is_a_rejection(world: World) -> None:
@@ -410,7 +410,7 @@ def test_crash_between_creating_and_releasing_whole_jobs(world: World, monkeypat
     world.cycle()
     world.exit("j/a", queue=[{"job": {"id": "child", "tasks": [{"id": "x", "command": "x"}]}}])
     with monkeypatch.context() as patch:
-        patch.setattr(world.manager.desk.journal, "flush", _die)
+        patch.setattr(world.manager.state.journal, "flush", _die)
         with pytest.raises(KeyboardInterrupt):
             world.cycle()
     assert world.jobs.load("child").phase == "held"
@@ -427,7 +427,7 @@ def test_held_job_of_a_run_that_is_lost_after_all(world: World, monkeypatch: pyt
     world.cycle()
     launch = world.exit("j/a", queue=[{"job": {"id": "child", "tasks": [{"id": "x", "command": "x"}]}}])
     with monkeypatch.context() as patch:
-        patch.setattr(world.manager.desk.journal, "flush", _die)
+        patch.setattr(world.manager.state.journal, "flush", _die)
         with pytest.raises(KeyboardInterrupt):
             world.cycle()
     assert world.jobs.load("child").phase == "held"
@@ -480,7 +480,7 @@ def test_held_job_stays_while_what_submitted_it_cannot_be_read(world: World, mon
     world.cycle()
     world.exit("j/a", queue=[{"job": {"id": "child", "tasks": [{"id": "x", "command": "x"}]}}])
     with monkeypatch.context() as patch:
-        patch.setattr(world.manager.desk.journal, "flush", _die)
+        patch.setattr(world.manager.state.journal, "flush", _die)
         with pytest.raises(KeyboardInterrupt):
             world.cycle()
     world.crash()
@@ -656,12 +656,12 @@ def test_state_checked_out_again_is_not_set_aside(world: World) -> None:
     state.unlink()
     world.start()
     world.cycle()
-    assert "j" in world.manager.intake.stateless, "its runner still lives"
+    assert "j" in world.manager.request_handler.stateless, "its runner still lives"
     state.write_bytes(kept)
     world.clock.pass_time(100)
     world.cycle(3)
     assert os.path.exists(world.layout.state("j"))
-    assert world.manager.intake.stateless == []
+    assert world.manager.request_handler.stateless == []
 
 
 def test_clone_while_a_task_was_running(world: World) -> None:
@@ -722,7 +722,7 @@ def test_a_state_that_cannot_be_read_now_costs_only_its_job_and_nothing_of_that(
     world.submit("sick", "a", "b")
     world.submit("well", "a", "b")
     world.cycle(2)
-    world.manager.saver._next = float("inf")
+    world.manager.checkpointer._next = float("inf")
     world.exit("sick/a", queue=[{"id": "c", "command": "x"}])
     world.cycle(2)
     assert world.jobs.load("sick").tasks["a"].phase == "running", "the checkpoint is to be behind"
@@ -738,7 +738,7 @@ def test_a_state_that_cannot_be_read_now_costs_only_its_job_and_nothing_of_that(
     with monkeypatch.context() as patch:
         patch.setattr(files, "read", read)
         world.start()
-        assert "sick" in world.manager.catalog.left_alone
+        assert "sick" in world.manager.state.index.unmanaged
         world.do("well/a", "well/b")
         assert world.job("well").phase == "succeeded"
         world.stop()

@@ -18,7 +18,7 @@ from air_executor.backends.local.local_backend import LocalBackend
 from air_executor.client import Client
 from air_executor.core.submission import initial_state
 from air_executor.manager.loop import Manager
-from air_executor.manager.options import ManagerOptions
+from air_executor.manager.manager_state import ManagerOptions
 from air_executor.model.job import parse_job
 from air_executor.model.state import Done, JobState
 from air_executor.store.inbox import Request
@@ -65,7 +65,7 @@ class Local:
 
     def job(self, name: str) -> JobState:
         """Return a job as the manager has it."""
-        known = self.manager.catalog.open.get(name) or self.manager.desk.unsaved.get(name)
+        known = self.manager.state.index.open.get(name) or self.manager.state.unsaved.get(name)
         return known.state if known is not None else self.client.status(name)
 
     def see(self, job: str, seconds: float = 120.0) -> JobState:

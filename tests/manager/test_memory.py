@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from air_executor.core.price import Prices
-from air_executor.manager.verdicts import judge_exit
+from air_executor.manager.commit import judge_exit
 from air_executor.model.sizes import MIB
 from air_executor.model.state import Done
 from air_executor.store.run_dirs import ExitRecord

@@ -70,10 +70,10 @@ def test_what_it_waits_for_is_told(pending: World) -> None:
     pending.until(lambda: "j/a" in pending.running())
     show(pending, message="0/3 nodes are available")
     pending.cycle()
-    assert pending.manager.supervisor.waiting == {"j": "task a: 0/3 nodes are available"}
+    assert pending.manager.open_runs.waiting == {"j": "task a: 0/3 nodes are available"}
     show(pending)
     pending.cycle()
-    assert pending.manager.supervisor.waiting == {}
+    assert pending.manager.open_runs.waiting == {}
 
 
 def test_a_timeout_counts_from_the_beginning(pending: World) -> None:

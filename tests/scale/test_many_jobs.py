@@ -70,7 +70,7 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], Counter[st
 
 def idle_cost(world: rig.World, take: Callable[[], Counter[str]]) -> Counter[str]:
     """Return what cycles with nothing to do cost, in file operations, a minute's rescan among them left out."""
-    world.until(lambda: not world.manager.catalog.dirty)
+    world.until(lambda: not world.manager.state.index.dirty)
     world.cycle(3)
     take()
     for _ in range(CYCLES):
@@ -97,8 +97,8 @@ def test_idle_costs_the_same_with_ten_thousand_jobs_as_with_none(
     sys.stdout.write(f"start with {FINISHED + PAUSED} jobs: {started:.2f} s\n")
     try:
         full.cycle()
-        assert len(full.manager.catalog.ended) == FINISHED
-        assert len(full.manager.catalog.open) == PAUSED
+        assert len(full.manager.state.index.ended) == FINISHED
+        assert len(full.manager.state.index.open) == PAUSED
         crowded = idle_cost(full, counted)
         assert crowded == alone
         assert sum(alone.values()) <= 10 * CYCLES
