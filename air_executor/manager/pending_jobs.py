@@ -6,17 +6,20 @@ loop resolves at the start what a crash has left. Knows nothing of runners.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from graphlib import CycleError, TopologicalSorter
 
 from air_executor.core.cycles import show_cycle
 from air_executor.core.transitions import LiveJob
-from air_executor.errors import BadInputError
+from air_executor.errors import BadInputError, StoreError
 from air_executor.manager.manager_state import ManagerState
 from air_executor.model import state as s
 from air_executor.model.events import Released
 from air_executor.model.names import parse_run_id
 from air_executor.model.state import JobState
+
+log = logging.getLogger(__name__)
 
 
 class PendingJobs:
@@ -86,7 +89,11 @@ class PendingJobs:
         ended = {ended.uid: name for name, ended in self._state.index.ended.items()}
         for run in list(self._state.pending_children):
             parsed = parse_run_id(run)
-            parent = None if parsed is None else self._parent(parsed[0], ended)
+            try:
+                parent = None if parsed is None else self._parent(parsed[0], ended)
+            except StoreError as error:  # unknown is not gone
+                log.warning("run=%s its child jobs stay pending: %s", run, error)
+                continue
             if parsed is not None and parent is not None and parsed[1] in parent.progress.runs:
                 continue
             if parent is None and self._state.index.unmanaged:

@@ -27,6 +27,8 @@ log = logging.getLogger(__name__)
 
 STALE_SUBMIT = 3600.0
 """Age in seconds after which a half-built submission is the remains of a crash."""
+WRITERS = 8
+"""Checkpoints written at once."""
 
 
 @dataclass(slots=True)
@@ -98,17 +100,23 @@ def recover(
     """
     jobs.prepare()
     done = Recovered()
-    peek = journal.read(jobs.layout)
-    highest, states = _load_all(jobs, done, peek.jobs)
-    done.journal = take_epoch(jobs, max(at_least, highest, peek.highest_epoch))
-    # Read again now that no older manager can change a state file any more.
+    done.journal = take_epoch(jobs, max(at_least, journal.highest_epoch(jobs.layout)))
+    # From here on no older manager can change a state file, and nobody will read what it appends to its journal.
     replay = journal.read(jobs.layout, below=done.journal.epoch)
-    for state in states:
-        _bring_up_to_date(jobs, runs, state, [] if from_files else replay.jobs.get(state.uid, []), done)
-        job = done.jobs.get(state.id)
-        if job is not None and scope is not None and state.id not in scope:
-            del done.jobs[state.id]
-            done.unmanaged[state.id] = "this command manages only its own job"
+    highest, states = _load_all(jobs, done, replay.jobs)
+    if highest >= done.journal.epoch:  # states from elsewhere, checked out without the journals of their managers
+        superseded = done.journal
+        done.journal = take_epoch(jobs, highest)
+        superseded.close()
+    changed = [
+        state
+        for state in states
+        if _bring_up_to_date(runs, state, [] if from_files else replay.jobs.get(state.uid, []), done)
+    ]
+    _checkpoint(jobs, changed, jobs.layout.epoch_tmp(done.journal.epoch))
+    for name in [name for name in done.jobs if scope is not None and name not in scope]:
+        del done.jobs[name]
+        done.unmanaged[name] = "this command manages only its own job"
     for name in sorted(replay.requests):
         if not inbox.done(name):  # without the journal that names it, it would be applied again
             msg = f"cannot remove {jobs.layout.inbox}/{name}, which was applied; make the volume writable"
@@ -129,6 +137,11 @@ def _load_all(jobs: Jobs, done: Recovered, journaled: Container[str]) -> tuple[i
     states = []
     for name in jobs.ids():
         try:
+            head = jobs.head_of_ended(name)
+            if head is not None and head.uid not in journaled:
+                highest = max(highest, head.epoch)
+                done.ended.append((name, head.uid, head.phase))
+                continue
             state = jobs.load(name)
         except NotFoundError:
             if _quarantined(jobs, name):
@@ -152,8 +165,8 @@ def _load_all(jobs: Jobs, done: Recovered, journaled: Container[str]) -> tuple[i
     return highest, states
 
 
-def _bring_up_to_date(jobs: Jobs, runs: RunDirs, state: JobState, lines: list[JournalEntry], done: Recovered) -> None:
-    """Apply the journal's lines to one job, checkpoint it if that changed it, and put it where it belongs."""
+def _bring_up_to_date(runs: RunDirs, state: JobState, lines: list[JournalEntry], done: Recovered) -> bool:
+    """Apply the journal's lines to one job and put it where it belongs; True if its checkpoint is behind then."""
     before = state.version
     job = LiveJob(state)
     known = journal.replay_onto(job, lines) if lines else True
@@ -162,12 +175,22 @@ def _bring_up_to_date(jobs: Jobs, runs: RunDirs, state: JobState, lines: list[Jo
     elif known is None:
         log.info("job=%s state.json was checked out, dropping the journal's decisions about it", state.id)
     reconciled = not state.ended and reconcile_run_dirs(runs, state)
-    if reconciled or state.version != before:
-        jobs.checkpoint(state, jobs.layout.epoch_tmp(done.journal.epoch))
     if state.ended:
         done.ended.append((state.id, state.uid, state.phase))
     else:
         done.jobs[state.id] = job
+    return reconciled or state.version != before
+
+
+def _checkpoint(jobs: Jobs, states: list[JobState], staging: str) -> None:
+    """Write checkpoints, several at once: each waits for the disk twice, and after a crash there may be thousands."""
+    if not states:
+        return
+    from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415 - not before it is needed: `run` starts often
+
+    with ThreadPoolExecutor(WRITERS) as pool:
+        for _ in pool.map(lambda state: jobs.checkpoint(state, staging), states):
+            pass
 
 
 def _quarantined(jobs: Jobs, name: str) -> bool:
@@ -180,7 +203,7 @@ def reconcile_run_dirs(runs: RunDirs, state: JobState) -> bool:
     Newer ones are moved away, and their numbers never used again. After a rewind or in a clone the deadline restarts.
     """
     highest = runs.highest_seq(state.id)
-    newer = runs.supersede(state.id, state.seq)
+    newer = runs.supersede(state.id, state.seq) if highest > state.seq else []
     if newer:
         log.warning("job=%s resumed from an older state, superseded: %s", state.id, ", ".join(sorted(newer)))
     before = (state.seq, state.deadline_from)

@@ -102,7 +102,11 @@ class RequestHandler:
         if request.op == "wake":
             self._inbox.done(name)
             return
-        job = self._state.find(request.job)
+        try:
+            job = self._state.find(request.job)
+        except CorruptFileError as error:  # recovery has read no more than the head of an ended job
+            self._quarantine(request.job, error)
+            raise
         if job.state.ended:
             # Its state may be older than its run directories: recovery looks at those of unfinished jobs alone.
             reconcile_run_dirs(self._run_dirs, job.state)
@@ -139,9 +143,7 @@ class RequestHandler:
         except CorruptFileError as error:
             if name in state.index.open:
                 return  # the next checkpoint replaces it
-            where = files.quarantine(state.jobs.layout.state(name))
-            state.index.unmanaged[name] = f"{error}; moved to {where}"
-            self._report(f"job {name}: {state.index.unmanaged[name]}")
+            self._quarantine(name, error)
             raise
         known = state.index.uid_of(name)
         if known == found.uid:
@@ -151,6 +153,14 @@ class RequestHandler:
             self._open_runs.forget(name)
             state.index.drop(name)
         state.admit(LiveJob(found))
+
+    def _quarantine(self, name: str, error: CorruptFileError) -> None:
+        index = self._state.index
+        where = files.quarantine(self._state.jobs.layout.state(name))
+        if name in index.ended:
+            index.drop(name)
+        index.unmanaged[name] = f"{error}; moved to {where}"
+        self._report(f"job {name}: {index.unmanaged[name]}")
 
     def rescan(self) -> None:
         """Find what no wake-up announced: new jobs, jobs whose directory has gone, directories without a state."""
