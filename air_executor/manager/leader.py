@@ -89,7 +89,7 @@ class LeaderLease:
         Args:
             wait: waits that many seconds, or less, and tells whether to go on.
 
-        Returns: False if told not to go on.
+        Returns: False if `wait` says not to go on.
 
         Raises:
             ManagerHeldError: another manager has it and we do not stand by, or one with a lock file is running.

@@ -32,7 +32,7 @@ class Lease(Protocol):
         Args:
             wait: waits that many seconds, or less, and tells whether to go on.
 
-        Returns: False if told not to go on.
+        Returns: False if `wait` says not to go on.
 
         Raises:
             ManagerHeldError: another manager has it; the message names it.

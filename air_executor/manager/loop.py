@@ -84,7 +84,7 @@ class Manager:
     def start(self) -> bool:
         """Acquire the state directory, bring it up to date, and adopt its runners.
 
-        Returns: False if it was told to stop while another manager had the directory; it has not begun then.
+        Returns: False if it had to stop while another manager had the directory; it has not begun then.
 
         Raises:
             ManagerHeldError: another manager has it.
@@ -190,7 +190,7 @@ class Manager:
     # Run
 
     def run(self, until: Callable[[], bool] | None = None) -> None:
-        """Cycle until told to stop (and, with `until`, until that is true), then close.
+        """Cycle until asked to stop (and, with `until`, until that is true), then close.
 
         Raises:
             ManagerHeldError: another manager has taken over.
@@ -359,7 +359,7 @@ class Manager:
     # Stop
 
     def stop(self, *, runners: bool = False, pause: bool = False) -> None:
-        """Tell it to stop. `runners`: stop those first; `pause`: pause its jobs too. Thread-safe."""
+        """Ask it to stop. `runners`: stop those first; `pause`: pause its jobs too. Thread-safe."""
         self._stopping = "pause" if pause else "runners" if runners else self._stopping or "leave"
         self.wakeups.wake()
 
@@ -367,7 +367,7 @@ class Manager:
         if self._stopping is None:
             return False
         if self._stopping == "pause" and self._startable():
-            return False  # told to stop while nothing ran
+            return False  # asked to stop while nothing ran
         return self._stopping == "leave" or (not self.open_runs.by_slot and not self.state.journal.pending)
 
     def close(self) -> None:

@@ -36,7 +36,7 @@ HOST = Host("here", "this-boot")
 
 
 class StepClock(Clock):
-    """Stands still until told otherwise."""
+    """Stands still until a test moves it."""
 
     def __init__(self) -> None:
         self._now = round(time.time(), 3)
@@ -71,7 +71,7 @@ class World:
         self.inbox = Inbox(self.layout)
         self.jobs = Jobs(self.layout)
         self.listeners: list[Callable[[LiveJob, Event], None]] = []
-        """Called after each decision of a started manager, once its observer was told."""
+        """Called after each decision of a started manager, after its observer."""
         self.begun: dict[str, Launch] = {}
         """Every run whose command began, by run id."""
         self.overlaps: list[str] = []

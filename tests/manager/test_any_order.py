@@ -75,7 +75,7 @@ class AnyOrder(RuleBasedStateMachine):
         """What each run queued, by run id."""
         self.lost: list[Launch] = []
         self.successes: set[tuple[str, str]] = set()
-        """Job uid and task of every success that was booked."""
+        """Job uid and task of every success that was committed."""
         self.retried: set[str] = set()
         self.before: dict[str, JobState] = {}
         self.applied: list[str] = []
@@ -85,7 +85,7 @@ class AnyOrder(RuleBasedStateMachine):
         if isinstance(event, Ended):
             run = f"{job.state.uid}-{event.seq}"
             runners = self.world.platform.runners.values()
-            assert all(one.launch.run != run or one.status.finished for one in runners), "booked while it runs"
+            assert all(one.launch.run != run or one.status.finished for one in runners), "committed while it runs"
         if isinstance(event, Ended) and event.reason == "ok":
             name = next(t.id for t in job.state.tasks.values() if any(a.seq == event.seq for a in t.attempts[-1:]))
             assert (job.state.uid, name) not in self.successes, f"{name} of {job.state.id} succeeded twice"

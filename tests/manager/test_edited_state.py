@@ -24,7 +24,7 @@ from tests.manager.rig import World
         lambda raw: raw["tasks"][0].pop("command"),
     ],
 )
-def test_a_state_that_nobody_can_work_with_is_set_aside(world: World, change: Callable[[Any], None]) -> None:
+def test_a_state_that_nobody_can_work_with_is_quarantined(world: World, change: Callable[[Any], None]) -> None:
     """It is kept as it is under another name and reported, and every other job goes on."""
     world.submit("edited", "a")
     world.submit("other", "a", "b")
@@ -81,7 +81,7 @@ def test_an_ended_state_with_a_bad_task_is_found_once_it_is_needed(world: World)
 
 
 def test_a_parent_with_a_bad_task_keeps_its_children_pending(world: World) -> None:
-    """Whether its run was committed cannot be told: its child job neither starts nor goes, and the manager starts."""
+    """Nobody knows whether its run was committed: its child job neither starts nor goes, and the manager starts."""
     world.submit("parent", "a")
     world.submit("child", "x")
     world.do("parent/a", code=1)

@@ -45,8 +45,8 @@ def test_delay_is_passed_over(world: World) -> None:
     assert set(world.running()) == {"j/a"}
 
 
-def test_delay_of_a_queued_task_counts_from_its_booking(world: World) -> None:
-    """The delay of a task that a run queues begins when the run is booked, and the job has not ended."""
+def test_delay_of_a_queued_task_counts_from_its_commit(world: World) -> None:
+    """The delay of a task that a run queues begins when the run is committed, and the job has not ended."""
     world.submit("j", "a")
     world.cycle()
     world.clock.pass_time(100)
@@ -420,7 +420,7 @@ def test_requests_about_nobody(world: World, op: str) -> None:
     assert "no job nobody" in (world.asked(op, "nobody") or "")
 
 
-def test_deadline_counts_from_the_first_start_and_anew_after_a_reopening(world: World) -> None:
+def test_deadline_counts_from_the_first_start_and_restarts_after_a_reopening(world: World) -> None:
     """A deadline counts from the first start; a reopened job has it again."""
     world.submit("wait", "w")
     world.submit("j", "a", deadline=60, after=["wait"])

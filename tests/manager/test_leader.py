@@ -61,7 +61,7 @@ def waits(server: Server, limit: float, tick: Callable[[], None] = lambda: None)
 
 
 def test_patience_ends_when_the_record_has_not_changed_for_the_lease() -> None:
-    """It counts from when a version was first seen by one's own clock, anew after each change."""
+    """It counts from when a version was first seen by one's own clock, and restarts after each change."""
     patience = TakeoverTimer("me")
     assert patience.left(LeaseSnapshot("other", "1"), 100.0) == LEASE
     assert patience.left(LeaseSnapshot("other", "1"), 110.0) == LEASE - 10
@@ -106,7 +106,7 @@ def test_second_waits_until_the_first_falls_silent(server: Server, layout: Layou
 
 
 def test_replaced_holder_learns_of_it(server: Server, layout: Layout) -> None:
-    """Its next renewal meets the other's record; it takes nothing anew and gives nothing back."""
+    """Its next renewal meets the other's record; it reacquires nothing and releases nothing."""
     first, second = server.lease(layout), server.lease(layout)
     first.acquire(never)
     assert second.acquire(waits(server, 60))
@@ -381,7 +381,7 @@ def test_leader_that_is_paused_replaced_and_woken(
 
 @pytest.mark.usefixtures("standby")
 def test_woken_leader_leaves_the_others_runner_alone(led: World) -> None:
-    """What it had decided to stop, or would take for a stranger's, is not removed any more."""
+    """What it had decided to stop, or would take for an orphan, is not removed any more."""
     old = led.start()
     led.submit("j", "a", "b", on_failure="continue")
     led.cycle()

@@ -49,7 +49,7 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], Counter[st
         if counting[0] and event.partition(".")[0] in {"open", "os", "shutil", "fcntl"}:
             seen[event] += 1
 
-    sys.addaudithook(hook)  # for good: hooks cannot be taken away, so this one is switched off below
+    sys.addaudithook(hook)  # hooks cannot be removed, so this one is switched off below
     for name in ("stat", "lstat", "fstat"):  # these have no audit event
         real = getattr(os, name)
 
@@ -107,7 +107,7 @@ def test_idle_costs_the_same_with_ten_thousand_jobs_as_with_none(
 
 
 @pytest.mark.timeout(300)
-def test_garbage_in_the_jobs_folder_is_left_alone(tmp_path: Path) -> None:
+def test_garbage_in_the_jobs_folder_is_ignored(tmp_path: Path) -> None:
     """Ten thousand files, links and folders that are no jobs neither stop the manager nor are touched; jobs run on."""
     world = rig.World(tmp_path)
     world.jobs.prepare()
