@@ -405,7 +405,7 @@ def test_whole_job_of_another_uid_is_a_rejection(world: World) -> None:
 
 
 def test_crash_between_creating_and_releasing_whole_jobs(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The manager dies after it made the pending jobs and before the commit: the next one commits, and they run once."""
+    """The manager dies after it made the pending jobs, before the commit: the next one commits, and they run once."""
     world.submit("j", "a")
     world.cycle()
     world.exit("j/a", queue=[{"job": {"id": "child", "tasks": [{"id": "x", "command": "x"}]}}])
