@@ -102,7 +102,7 @@ class Collector(Observer):
         self._doing, self._since = "working", clock()
         self._pool_since: float | None = None
         self._pool_seconds = 0.0
-        self._look = Snapshot(answers=False, heard=None, sights=(), removing=())
+        self._look = Snapshot(answers=False, heard=None, samples=(), removing=())
         self._removing: dict[Slot, float] = {}
         self._space: Space | None = None
         self._next_space = 0.0
@@ -230,9 +230,9 @@ class Collector(Observer):
             self._pool_seconds, self._pool_since = self._pool(), None
         self.pulse.left()
 
-    def looked(self, look: Snapshot) -> None:
-        """See `Observer.looked`."""
-        sights, now = list(look.sights), self._clock()  # before the lock: this reads files
+    def sampled(self, look: Snapshot) -> None:
+        """See `Observer.sampled`."""
+        samples, now = list(look.samples), self._clock()  # before the lock: this reads files
         if now >= self._next_space:
             self._space = self._volume()
             self._next_space = now + LOOK_AT_VOLUME
@@ -240,7 +240,7 @@ class Collector(Observer):
         with self._lock:
             self._look = look
             self._removing = {slot: self._removing.get(slot, now) for slot in look.removing}
-            for sight in sights:
+            for sight in samples:
                 self._runs.see(sight)
 
     def alive(self) -> None:

@@ -20,7 +20,8 @@ from air_executor.errors import (
 from air_executor.model.names import check_id
 from air_executor.model.state import JobState
 from air_executor.model.times import to_text
-from air_executor.store import codec, files
+from air_executor.store import codec, files, job_head
+from air_executor.store.job_head import JobHead
 from air_executor.store.layout import Layout
 
 MAX_STATE = 1024 * 1024 * 1024
@@ -144,6 +145,15 @@ class Jobs:
             CorruptFileError, FormatTooNewError, StoreError: it cannot be read.
         """
         return self.load_path(self.layout.state(job), expected=job)
+
+    def head_of_ended(self, job: str) -> JobHead | None:
+        """Return the head of an ended job's checkpoint; None: only `load` can tell.
+
+        Raises:
+            CorruptFileError, StoreError: it cannot be read.
+        """
+        found = files.read_ends(self.layout.state(job), job_head.LONGEST, len(job_head.TAIL))
+        return None if found is None else job_head.parse_ended(*found, job)
 
     def load_path(self, path: str, expected: str | None = None) -> JobState:
         """Read a checkpoint at any path; see `load`."""

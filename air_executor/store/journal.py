@@ -266,6 +266,16 @@ def file_key(name: str) -> tuple[int, int] | None:
     return (int(epoch), int(number)) if stem != name and epoch.isdecimal() and number.isdecimal() else None
 
 
+def highest_epoch(layout: Layout) -> int:
+    """Return the highest epoch that has a journal; 0 if none has.
+
+    Raises:
+        StoreError: the volume refused.
+    """
+    keys = [key for name in files.list_dir(layout.journal) if (key := file_key(name)) is not None]
+    return max(keys, default=(0, 0))[0]
+
+
 def read(layout: Layout, below: int | None = None) -> Replay:
     """Read all journals of epochs lower than `below` (all, if None).
 

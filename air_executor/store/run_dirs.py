@@ -196,9 +196,11 @@ class RunDirs:
         Raises:
             StoreError: the volume refused.
         """
-        folders = [self.layout.runs(job)]
-        folders += [f"{self.layout.superseded(job)}/{name}" for name in files.list_dir(self.layout.superseded(job))]
-        return max((seq for folder in folders for name in files.list_dir(folder) if (seq := _seq(name))), default=0)
+        names, superseded = files.list_dir(self.layout.runs(job)), self.layout.superseded(job)
+        if os.path.basename(superseded) in names:  # asked only where it is: a network volume takes its time to say no
+            for folder in files.list_dir(superseded):
+                names += files.list_dir(f"{superseded}/{folder}")
+        return max(map(_seq, names), default=0)
 
     def supersede(self, job: str, above: int) -> list[str]:
         """Move away the run directories with a number above `above`, unknown to the state; return their names.

@@ -19,7 +19,7 @@ OURS, OTHER = "00000001-7", "00000001-6"
 GRACE = 3.0
 
 TABLE = {
-    "outcome complete, runner gone": (SlotView(OURS, exited=True), (Action.BOOK, None)),
+    "outcome complete, runner gone": (SlotView(OURS, exited=True), (Action.COMMIT, None)),
     "outcome complete, runner about to go": (
         SlotView(OURS, exited=True, runner=OURS, alive=True, exited_for=LINGER / 2),
         (Action.WAIT, None),
@@ -40,19 +40,22 @@ TABLE = {
         (Action.STOP, "start-failed"),
     ),
     "alive, will never start, stop journaled": (
-        SlotView(OURS, runner=OURS, alive=True, never_starts=True, stop_asked=True),
+        SlotView(OURS, runner=OURS, alive=True, never_starts=True, stop_requested=True),
         (Action.REMOVE, None),
     ),
-    "alive, stop journaled": (SlotView(OURS, runner=OURS, alive=True, stop_asked=True), (Action.REMOVE, None)),
+    "alive, stop journaled": (SlotView(OURS, runner=OURS, alive=True, stop_requested=True), (Action.REMOVE, None)),
     "alive, stop journaled, past its timeout": (
-        SlotView(OURS, runner=OURS, alive=True, stop_asked=True, overdue=True),
+        SlotView(OURS, runner=OURS, alive=True, stop_requested=True, overdue=True),
         (Action.REMOVE, None),
     ),
     "the name is held by another run": (SlotView(OURS, runner=OTHER, alive=True), (Action.REMOVE, None)),
     "the name is held by what cannot be told": (SlotView(OURS, runner="", absent_for=9), (Action.REMOVE, None)),
     "absent, within the grace": (SlotView(OURS, absent_for=GRACE - 0.1), (Action.WAIT, None)),
     "absent, after the grace": (SlotView(OURS, absent_for=GRACE), (Action.LOST, None)),
-    "absent, after the grace, stop journaled": (SlotView(OURS, absent_for=GRACE, stop_asked=True), (Action.LOST, None)),
+    "absent, after the grace, stop journaled": (
+        SlotView(OURS, absent_for=GRACE, stop_requested=True),
+        (Action.LOST, None),
+    ),
     "exited without outcome, within the grace": (SlotView(OURS, runner=OURS, absent_for=0), (Action.WAIT, None)),
     "exited without outcome, after the grace": (SlotView(OURS, runner=OURS, absent_for=GRACE), (Action.REMOVE, None)),
     "no open run, a runner": (SlotView(None, runner=OTHER, alive=True), (Action.REMOVE, None)),
@@ -85,18 +88,18 @@ def test_a_runner_elsewhere_has_longer_to_go() -> None:
         runner=st.sampled_from([None, OURS, OTHER, ""]),
         alive=st.booleans(),
         absent_for=st.floats(0, 9),
-        stop_asked=st.booleans(),
+        stop_requested=st.booleans(),
         overdue=st.booleans(),
     )
 )
 def test_nothing_is_booked_while_the_name_is_taken(view: SlotView) -> None:
     """Whatever is known: a run is booked only with its name free, a live runner stopped only with reason."""
     action, why = reconcile(view, GRACE)
-    if action in (Action.BOOK, Action.LOST):
+    if action in (Action.COMMIT, Action.LOST):
         assert view.open_run is not None
         assert view.runner is None
     if action is Action.REMOVE and view.runner == view.open_run and view.alive:
-        assert view.stop_asked or view.exited
+        assert view.stop_requested or view.exited
     assert (why is not None) == (action is Action.STOP)
 
 

@@ -218,8 +218,8 @@ def test_against_a_plain_model(graph: list[dict[str, Any]], data: st.DataObject)
         choices = ready(job)
         assert choices, f"nothing may start, and nothing ends: {phases(job)}"
         name = data.draw(st.sampled_from(choices))
-        kids = [{"id": kid, "command": "x"} for kid, above in parent.items() if above == name]
-        run(job, name, "ok" if outcomes[name] == "succeeded" else "error", queued=[Task(**kid) for kid in kids])
+        kids = [Task(id=kid, command="x") for kid, above in parent.items() if above == name]
+        run(job, name, "ok" if outcomes[name] == "succeeded" else "error", queued=kids)
     expected = model(graph, outcomes, parent)
     found = {}
     for name, task in job.state.tasks.items():

@@ -159,8 +159,8 @@ def test_an_engine_that_refuses_to_list(plant: Plant, proxy: Proxy, monkeypatch:
     plant.submit("long", {"id": "it", "command": WAITS})
     plant.the_container()
     proxy.spoil(LIST, Fault.REFUSED)
-    plant.until(lambda: plant.manager.supervisor.backend_problem is not None, "the refusal to be noticed")
-    assert "cannot list its containers: the engine has a bad day" in str(plant.manager.supervisor.backend_problem)
+    plant.until(lambda: plant.manager.open_runs.backend_problem is not None, "the refusal to be noticed")
+    assert "cannot list its containers: the engine has a bad day" in str(plant.manager.open_runs.backend_problem)
     plant.file("long", "go").touch()
     plant.submit("next", {"id": "it", "command": "true"})
     for _ in range(20):

@@ -54,7 +54,7 @@ def writer_runs(plant: Plant) -> None:
 
 def waits(plant: Plant) -> None:
     """Wait until the reader waits for another runner, and says for which."""
-    waiting = plant.manager.starter
+    waiting = plant.manager.scheduler
     plant.until(
         lambda: "mount " in (why := waiting.waiting.get("reader", "")) and "runner" in why, "the reader to wait"
     )

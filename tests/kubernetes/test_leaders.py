@@ -149,7 +149,7 @@ def test_leader_is_paused_under_load(tmp_path: Path, namespace: Namespace, start
     wait_for(lambda: read_record(client.layout).get("pid") == new.pid, PATIENCE, "the other to take over")
     old.send_signal(signal.SIGCONT)
     assert old.wait(PATIENCE) == 5
-    assert "not ours to manage any more" in said(tmp_path, "old")
+    assert "no longer manages" in said(tmp_path, "old")
     state = client.wait("load", PATIENCE)
     # A second run of a task whose command had begun would find its folder, and fail.
     assert {name: task.phase for name, task in state.tasks.items()} == {

@@ -90,9 +90,9 @@ class Project:
 
     def await_work(self, manager: subprocess.Popen[bytes]) -> None:
         """Wait until a manager has started: before that its record has no version."""
-        wait_for(lambda: self._is_at_work(manager.pid), PATIENCE, "the manager to be at work")
+        wait_for(lambda: self._is_running(manager.pid), PATIENCE, "the manager to be running")
 
-    def _is_at_work(self, pid: int) -> bool:
+    def _is_running(self, pid: int) -> bool:
         record = self.record()
         return record.get("pid") == pid and "version" in record
 
@@ -143,5 +143,5 @@ class Project:
         return sorted(names, key=lambda name: int(name.partition("-")[0]))
 
     def superseded(self, job: str) -> list[str]:
-        """Return the names of the run directories that a rewind has set aside."""
+        """Return the names of the run directories that a rewind has superseded."""
         return sorted(p.name for p in Path(self.client.layout.superseded(job)).glob("*/*"))

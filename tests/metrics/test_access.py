@@ -22,7 +22,7 @@ from air_executor.wiring import make_service
 from tests.metrics.rig import get
 
 EVERYWHERE = "0.0.0.0"  # noqa: S104 - what is told to the access rules; it listens on loopback
-LOOKED = Snapshot(answers=True, heard=None, sights=(), removing=())
+LOOKED = Snapshot(answers=True, heard=None, samples=(), removing=())
 
 
 @contextmanager
@@ -103,13 +103,13 @@ def test_probes_tell_how_it_is(tally: Collector, monkeypatch: pytest.MonkeyPatch
         assert "stands by" in get(port, "/readyz").body
         tally.holds()
         assert "not looked" in get(port, "/readyz").body
-        tally.looked(LOOKED)
+        tally.sampled(LOOKED)
         assert (get(port, "/readyz").status, get(port, "/healthz").status) == (200, 200)
-        tally.looked(replace(LOOKED, answers=False))
+        tally.sampled(replace(LOOKED, answers=False))
         found = get(port, "/readyz")
         assert (found.status, get(port, "/healthz").status) == (503, 200)
         assert "backend fake does not answer" in found.body
-        tally.looked(LOOKED)
+        tally.sampled(LOOKED)
         tally.pulse._beat -= tally.about.patience + 1
         assert (get(port, "/readyz").status, get(port, "/healthz").status) == (503, 503)
         assert "no sign of life" in get(port, "/healthz").body

@@ -49,18 +49,18 @@ class Watched(AnyOrder):
         """Check the promises, and the counts."""
         super().check_running_manager()
         values, _ = self.tally.snapshot()
-        catalog = self.world.manager.catalog
+        index = self.world.manager.state.index
         assert _nonzero(values["jobs"]) == _nonzero(
-            Counter([job.state.phase for job in catalog.open.values()] + [end.phase for end in catalog.ended.values()])
+            Counter([job.state.phase for job in index.open.values()] + [end.phase for end in index.ended.values()])
         )
-        tasks = [task.phase for job in catalog.open.values() for task in job.state.tasks.values()]
+        tasks = [task.phase for job in index.open.values() for task in job.state.tasks.values()]
         assert _nonzero(values["tasks"]) == _nonzero(Counter(tasks))
-        open_runs = {(slot.job, run.seq) for slot, run in self.world.manager.supervisor.open.items()}
+        open_runs = {(slot.job, run.seq) for slot, run in self.world.manager.open_runs.by_slot.items()}
         assert self.tally._runs.open.keys() == open_runs
         assert values["runners"] == {("default",): len(open_runs)}
         runs = {labels[-1]: count for labels, count in values["runs_total"].items()}
-        booked = {reason: count for reason, count in self.ends.items() if reason in runs}
-        assert _nonzero(runs).items() >= booked.items()
+        ended = {reason: count for reason, count in self.ends.items() if reason in runs}
+        assert _nonzero(runs).items() >= ended.items()
         for name in COUNTERS:
             for labels, value in self.before_counts.get(name, {}).items():
                 assert values[name][labels] >= value, f"{name}{labels} went down"
