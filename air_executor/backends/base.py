@@ -133,10 +133,10 @@ class Backend(Protocol):
         calls: who sleeps beside it anyway is then woken without a thread in between.
         """
 
-    def heard(self) -> float | None:
-        """Return when it last knew for certain what its platform has, in monotonic seconds.
+    def last_contact(self) -> float | None:
+        """Return when the backend last knew for certain what its platform has, in monotonic seconds.
 
-        None where nothing can be missed: it asks the platform itself each time.
+        None where nothing can be missed, because each `observe` asks the platform itself.
         """
 
     def close(self) -> None:

@@ -191,8 +191,8 @@ class FakeBackend:
         self.platform.wakes.append(wake)
         return None
 
-    def heard(self) -> None:
-        """See `Backend.heard`. It always looks itself."""
+    def last_contact(self) -> None:
+        """See `Backend.last_contact`. It always asks the platform itself."""
 
     def close(self) -> None:
         """See `Backend.close`."""

@@ -34,8 +34,8 @@ class Snapshot:
 
     answers: bool
     """The backend answers."""
-    heard: float | None
-    """Monotonic seconds: when the backend last heard of its platform; None where it needs not be told."""
+    last_contact: float | None
+    """When the backend last knew for certain what its platform has, monotonic seconds; None where it always asks."""
     sights: Iterable[RunSample]
     removing: Iterable[Slot]
     """The slots whose runners are asked to go and have not gone."""

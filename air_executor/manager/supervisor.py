@@ -265,7 +265,7 @@ class Supervisor:
         """Return what was seen when the open runs were last settled."""
         observed = self.observed or {}
         going = [slot for slot in observed if self._is_to_go(slot)]
-        return Snapshot(self.backend_problem is None, self.backend.heard(), self._sights(observed), going)
+        return Snapshot(self.backend_problem is None, self.backend.last_contact(), self._sights(observed), going)
 
     def _is_to_go(self, slot: Slot) -> bool:
         run = self.open.get(slot)

@@ -50,7 +50,7 @@ class ContainerWatch:
         self.lock = threading.Lock()
         self.containers = ContainerCache()
         """To be used under `lock`."""
-        self.heard = time.monotonic()
+        self.last_contact = time.monotonic()
         """When the last list came."""
         self.closed = threading.Event()
         self._problem: str | None = "the Docker engine has not answered yet"
@@ -214,7 +214,7 @@ class ContainerWatch:
             ended = self.containers.list_came(listed)
             missed = self.containers.missed
             recovered, self._problem = self._problem is not None, None
-        self.heard = time.monotonic()
+        self.last_contact = time.monotonic()
         self._listed.set()
         for one in ended:
             self._workers.submit(self.look_at, one)

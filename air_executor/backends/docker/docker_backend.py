@@ -146,9 +146,9 @@ class DockerBackend:
         """See `Backend.on_change`."""
         self._wakes.append(wake)
 
-    def heard(self) -> float:
-        """See `Backend.heard`. Each list shows what events have missed."""
-        return self._watcher.heard
+    def last_contact(self) -> float:
+        """See `Backend.last_contact`. Each list shows what events have missed."""
+        return self._watcher.last_contact
 
     def close(self) -> None:
         """See `Backend.close`. If the engine answers in time, no container stays created but not started."""
@@ -204,7 +204,7 @@ class DockerBackend:
         self._workers.submit(self._start, one, body)
 
     def _start(self, one: Container, body: Mapping[str, Any] | None) -> None:
-        """Start a container, trying for as long as the engine does not answer: it may have heard us all the same."""
+        """Start a container; retry while the engine does not answer, since an unanswered request may have arrived."""
         backoff = 0.25
         network = None if body is None else str(body["HostConfig"]["NetworkMode"])
         repaired = unanswered = False

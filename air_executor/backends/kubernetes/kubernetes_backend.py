@@ -162,9 +162,9 @@ class KubernetesBackend:
 
         self._api.before_write = before_write
 
-    def heard(self) -> float:
-        """See `Backend.heard`. The server sends a bookmark every minute where nothing else happens."""
-        return min(self._jobs.heard, self._pods.heard)
+    def last_contact(self) -> float:
+        """See `Backend.last_contact`. The server sends a bookmark every minute where nothing else happens."""
+        return min(self._jobs.last_contact, self._pods.last_contact)
 
     def close(self) -> None:
         """See `Backend.close`. Requests under way are finished, if the server answers in time."""

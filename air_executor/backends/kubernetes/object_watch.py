@@ -62,7 +62,7 @@ class ObjectWatch:
         self._take = take
         self.problem: str | None = "not asked yet"
         """Why what is known may be out of date."""
-        self.heard = time.monotonic()
+        self.last_contact = time.monotonic()
         """When the server last said how things stand, monotonic seconds."""
         self.listed = threading.Event()
         """The first list has come, or has failed."""
@@ -122,7 +122,7 @@ class ObjectWatch:
         with watch as events:
             self._is_well()
             for event in events:
-                self.heard = time.monotonic()
+                self.last_contact = time.monotonic()
                 found = event["object"]
                 version = found["metadata"]["resourceVersion"]
                 if event["type"] != "BOOKMARK":
@@ -133,7 +133,7 @@ class ObjectWatch:
     def _is_well(self) -> None:
         """Note that the server answers and that what we know is up to date."""
         before, self.problem = self.problem, None
-        self.heard = time.monotonic()
+        self.last_contact = time.monotonic()
         self.listed.set()
         if before is not None:
             log.debug("watching %s", self._what)

@@ -156,8 +156,8 @@ class LocalBackend:
         """See `Backend.on_change`."""
         return self._processes.on_exit(wake)
 
-    def heard(self) -> None:
-        """See `Backend.heard`. It always looks itself."""
+    def last_contact(self) -> None:
+        """See `Backend.last_contact`. It always asks the platform itself."""
 
     def close(self) -> None:
         """See `Backend.close`."""
