@@ -28,16 +28,15 @@ import psutil
 
 import air_executor.errors
 from air_executor.backends.base import Backend, Launch
+from air_executor.backends.container.refusals import ConflictError, MissingError
 from air_executor.backends.docker import DockerBackend
 from air_executor.backends.docker import make_backend as make_docker_backend
-from air_executor.backends.docker.container_spec import INSTANCE
 from air_executor.backends.docker.docker_setup import make_engine_config
-from air_executor.backends.docker.engine import ConflictError, Engine, MissingError
-from air_executor.backends.fake import FakeBackend, FakePlatform
+from air_executor.backends.docker.engine import Engine
 from air_executor.backends.kubernetes import KubernetesBackend
 from air_executor.backends.kubernetes import make_backend as make_kubernetes_backend
-from air_executor.backends.kubernetes.kubernetes_setup import make_cluster_config as make_kubernetes_site
-from air_executor.backends.kubernetes.runner_cache import RUN
+from air_executor.backends.kubernetes.kubernetes_setup import make_cluster_config
+from air_executor.backends.kubernetes.manifests import RUN
 from air_executor.backends.local.local_backend import LocalBackend
 from air_executor.backends.local.processes import choose
 from air_executor.backends.local.psutil_processes import PsutilProcesses
@@ -49,6 +48,7 @@ from tests.cluster import CLAIM, shared_namespace
 from tests.cluster import require_image as require_cluster_image
 from tests.conftest import wait_for
 from tests.engine import require_image
+from tests.fake_backend import FakeBackend, FakePlatform
 
 GRACE = 0.3
 """Seconds; short, because some tests have to sit it out."""
@@ -274,8 +274,8 @@ class DockerRig(LocalRig):
         for backend in self._made:
             backend.close()
         engine = Engine(30)
-        site = make_engine_config(self.settings, engine, "0")
-        for entry in engine.list(f"{INSTANCE}={site.instance}"):
+        config = make_engine_config(self.settings, engine, "0")
+        for entry in engine.list(config.selector):
             with contextlib.suppress(ConflictError, MissingError):
                 engine.kill(entry["Id"], "KILL")
             with contextlib.suppress(MissingError):
@@ -324,7 +324,7 @@ class KubernetesRig(LocalRig):
     def close(self) -> None:
         for backend in self._made:
             backend.close()
-        self.namespace.clear(make_kubernetes_site(self.settings, self.namespace.name, "0").selector)
+        self.namespace.clear(make_cluster_config(self.settings, self.namespace.name, "0").selector)
 
 
 def open_to_tasks(root: Path) -> None:

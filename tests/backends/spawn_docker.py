@@ -8,7 +8,7 @@ import sys
 
 from air_executor.backends.base import Launch
 from air_executor.backends.docker import make_backend
-from air_executor.backends.docker.containers import Phase
+from air_executor.backends.docker.container_cache import Phase
 from air_executor.model.names import Slot
 from tests.backends.rig import docker_settings
 from tests.conftest import wait_for
@@ -18,8 +18,8 @@ if __name__ == "__main__":
     backend = make_backend(docker_settings(*settings), "0")
     slot = fields["slot"] = Slot(*fields["slot"])
     backend.spawn(Launch(**fields))
-    containers = backend._containers
-    wait_for(lambda: (one := containers.in_slot(slot)) is not None and one.phase is Phase.RUNNING, what="the start")
+    cache = backend._cache
+    wait_for(lambda: (one := cache.in_slot(slot)) is not None and one.phase is Phase.RUNNING, what="the start")
     sys.stdout.write("spawned\n")
     sys.stdout.flush()
     signal.pause()
