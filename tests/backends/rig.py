@@ -38,8 +38,8 @@ from air_executor.backends.kubernetes import make_backend as make_kubernetes_bac
 from air_executor.backends.kubernetes.kubernetes_setup import make_cluster_config
 from air_executor.backends.kubernetes.manifests import RUN
 from air_executor.backends.local.local_backend import LocalBackend
-from air_executor.backends.local.processes import choose
 from air_executor.backends.local.psutil_processes import PsutilProcesses
+from air_executor.backends.local.system_processes import system_processes
 from air_executor.errors import AirExecutorError
 from air_executor.model.names import Host, Slot
 from air_executor.settings import DockerSettings, KubernetesSettings, Settings
@@ -165,7 +165,7 @@ class LocalRig(Rig):
         shutil.copy(Path(air_executor.errors.__file__).parent / "runner" / "air-runner", self.layout.bin)
 
     def backend(self, layout: Layout | None = None) -> LocalBackend:
-        processes = PsutilProcesses() if self.portable else choose()
+        processes = PsutilProcesses() if self.portable else system_processes()
         backend = LocalBackend(layout or self.layout, HOST, environ=os.environ, processes=processes)
         self._backends.append(backend)
         return backend
@@ -187,14 +187,9 @@ class LocalRig(Rig):
         return Path(launch.workspace, f"ready-{launch.run}").exists()
 
     def spawn_by_manager_that_is_killed(self, launch: Launch) -> None:
-        words = json.dumps([self.layout.root, self.portable, dataclasses.asdict(launch)])
-        command = [sys.executable, "-m", "tests.backends.spawn_once", words]
-        environ = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
-        # The runner must become a stranger's child, as it does when a manager of another session dies.
-        with not_adopting_orphans(), subprocess.Popen(command, stdout=subprocess.PIPE, env=environ) as manager:
-            assert manager.stdout is not None
-            assert manager.stdout.readline() == b"spawned\n"
-            manager.send_signal(signal.SIGKILL)
+        # The runner must become another process's child, as it does when a manager of another session dies.
+        with not_adopting_orphans():
+            spawn_and_kill("local", [self.layout.root, self.portable], launch)
 
     def race(self, contenders: Sequence[Callable[[], None]]) -> list[AirExecutorError | None]:
         start = threading.Barrier(len(contenders))
@@ -262,13 +257,7 @@ class DockerRig(LocalRig):
 
     def spawn_by_manager_that_is_killed(self, launch: Launch) -> None:
         settings = [self.settings.state_dir, self.settings.name_prefix, self.settings.runner_image]
-        words = json.dumps([settings, dataclasses.asdict(launch)])
-        command = [sys.executable, "-m", "tests.backends.spawn_docker", words]
-        environ = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
-        with subprocess.Popen(command, stdout=subprocess.PIPE, env=environ) as manager:
-            assert manager.stdout is not None
-            assert manager.stdout.readline() == b"spawned\n"
-            manager.send_signal(signal.SIGKILL)
+        spawn_and_kill("docker", settings, launch)
 
     def close(self) -> None:
         for backend in self._made:
@@ -313,13 +302,7 @@ class KubernetesRig(LocalRig):
 
     def spawn_by_manager_that_is_killed(self, launch: Launch) -> None:
         settings = [self.settings.state_dir, self.namespace.name, self.settings.runner_image]
-        words = json.dumps([settings, dataclasses.asdict(launch)])
-        command = [sys.executable, "-m", "tests.backends.spawn_kubernetes", words]
-        environ = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
-        with subprocess.Popen(command, stdout=subprocess.PIPE, env=environ) as manager:
-            assert manager.stdout is not None
-            assert manager.stdout.readline() == b"spawned\n"
-            manager.send_signal(signal.SIGKILL)
+        spawn_and_kill("kubernetes", settings, launch)
 
     def close(self) -> None:
         for backend in self._made:
@@ -392,6 +375,16 @@ def make_launch(layout: Layout, slot: Slot, seq: int, task: Task | str) -> Launc
         project=layout.workspace(slot.job),
         grace=GRACE,
     )
+
+
+def spawn_and_kill(kind: str, parts: Sequence[object], launch: Launch) -> None:
+    """Spawn from a process of its own, whose backend is made of these parts, and kill it once it has spawned."""
+    command = [sys.executable, "-m", "tests.backends.spawn_once", kind, json.dumps([parts, dataclasses.asdict(launch)])]
+    environ = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, env=environ) as manager:
+        assert manager.stdout is not None
+        assert manager.stdout.readline() == b"spawned\n"
+        manager.send_signal(signal.SIGKILL)
 
 
 def attempt(action: Callable[[], None]) -> AirExecutorError | None:
