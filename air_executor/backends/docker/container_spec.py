@@ -147,7 +147,7 @@ def requested_mounts(config: EngineConfig, project: str, options: Mapping[str, A
             msg = f"mount {source}: it leads out of the project folder to {path}; name a path below that folder"
             raise SpawnRejectedError(msg)
         if _within(path, state):
-            msg = f"mount {source}: it lies in the state directory, of which a task sees only what is its own"
+            msg = f"mount {source}: it lies in the state directory, where a task sees only its own run and workspace"
             raise SpawnRejectedError(msg)
         if not os.path.exists(path):
             msg = f"mount {source}: there is no {path}"
@@ -167,7 +167,7 @@ def _host_mount(config: EngineConfig, source: str, target: str, *, read_only: bo
     """Return a mount of a host folder: only one that the operator lists, since a task may leave symlinks below it."""
     if os.path.normpath(source) not in {os.path.normpath(path) for path in config.settings.allow_mounts}:
         msg = (
-            f"mount {source}: only folders of the project can be mounted, and what the operator lists in "
+            f"mount {source}: only folders of the project can be mounted, and those that the operator lists in "
             "AIR_DOCKER_ALLOW_MOUNTS"
         )
         raise SpawnRejectedError(msg)

@@ -43,7 +43,7 @@ def make_engine_config(settings: Settings, engine: Engine, version: str) -> Engi
     mapping = path_mapping.detect(inspect, own_container())
     if mapping.locate(settings.state_dir)[0] == "volume" and engine.api_version < VOLUME_SUBPATH:
         msg = (
-            f"the state directory {settings.state_dir} is on a volume, of which this engine cannot mount a part; "
+            f"the state directory {settings.state_dir} is on a volume, and this engine can mount only whole volumes; "
             "use a folder of the host, or Docker Engine 26 or newer"
         )
         raise BadInputError(msg)

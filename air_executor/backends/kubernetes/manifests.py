@@ -226,8 +226,8 @@ def _network(settings: KubernetesSettings, launch: Launch) -> str | None:
     if name in settings.allow_networks:
         return name
     msg = (
-        f"network {name} is not allowed: the operator allows with AIR_KUBERNETES_ALLOW_NETWORKS those networks for "
-        f"which there is a NetworkPolicy that selects the label {NETWORK}"
+        f"network {name} is not allowed: the operator allows networks with AIR_KUBERNETES_ALLOW_NETWORKS, each with a "
+        f"NetworkPolicy that selects the label {NETWORK}"
     )
     raise SpawnRejectedError(msg)
 

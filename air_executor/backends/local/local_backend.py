@@ -15,37 +15,17 @@ import os
 import signal
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 from air_executor.backends.base import KILL_MARGIN, Launch, RunnerStatus
 from air_executor.backends.local import slot_file
+from air_executor.backends.local.local_runner import LocalRunner
 from air_executor.backends.local.process_finder import Paths, ProcessFinder, is_runner
 from air_executor.backends.local.process_spawner import ProcessSpawner
 from air_executor.backends.local.processes import HeldProcess, Process, Processes
 from air_executor.backends.local.system_processes import system_processes
 from air_executor.errors import BackendUnavailableError, DuplicateRunnerError
 from air_executor.model.names import Host, Slot
-
-
-@dataclass(eq=False, slots=True)
-class LocalRunner:
-    """What holds one slot."""
-
-    slot: Slot
-    grace: float
-    status: RunnerStatus
-    pid: int = 0
-    """The runner's pid, which is also its group and session; 0 if it ended under an earlier manager."""
-    process: HeldProcess | None = None
-    """The runner's own process; None once it has ended, or if it is not visible."""
-    child: bool = False
-    members: list[HeldProcess] = field(default_factory=list)
-    """Processes of the run that outlived the runner."""
-    unseen: bool = False
-    """The lock is held by an invisible process: on another host, or in another pid namespace."""
-    stop_requested_at: float | None = None
-    """When its removal was first requested, monotonic seconds."""
 
 
 class LocalBackend:
@@ -133,7 +113,7 @@ class LocalBackend:
             runner.stop_requested_at = now
         kill = now - runner.stop_requested_at > runner.grace + KILL_MARGIN
         number = signal.SIGKILL if kill else signal.SIGTERM
-        for held in [runner.process] if runner.process else runner.members:
+        for held in runner.to_signal:
             if held.last_signal != number:
                 held.last_signal = number
                 # The runner passes a TERM on to its group; a KILL it cannot.
@@ -244,27 +224,17 @@ class LocalBackend:
             if runner is None:
                 continue
             if held is runner.process:
-                self._record_exit(runner)
+                runner.record_exit()
+                self._children.discard(runner.pid)
             elif held in runner.members:
                 runner.members.remove(held)
             else:
                 continue
             self._exited.add(held.slot)
 
-    def _record_exit(self, runner: LocalRunner) -> None:
-        runner.process = None
-        code = None
-        if runner.child:
-            with contextlib.suppress(ChildProcessError):
-                reaped, status = os.waitpid(runner.pid, os.WNOHANG)
-                code = os.waitstatus_to_exitcode(status) if reaped else None
-            self._children.discard(runner.pid)
-        runner.status = RunnerStatus(runner.status.run, alive=False, exit_code=code)
-
     def _left_nothing(self, runner: LocalRunner) -> bool:
         """Tell cheaply that a runner which ended by itself left nothing; False means that a scan must decide."""
-        code = runner.status.exit_code
-        if code is None or code < 0 or runner.stop_requested_at is not None:
+        if not runner.ended_by_itself:
             return False
         if self._orphans and runner.slot in self._orphans.values():
             return False
