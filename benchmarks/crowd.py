@@ -22,7 +22,6 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from air_executor.backends.base import Launch, RunnerStatus
-from air_executor.backends.fake import FakeBackend, FakePlatform
 from air_executor.client import Client
 from air_executor.core.submission import initial_state, parse_job
 from air_executor.manager.loop import Manager
@@ -32,6 +31,7 @@ from air_executor.model.names import Host, Slot
 from air_executor.store import codec
 from air_executor.store.layout import Layout
 from benchmarks.table import Line, Row, percentile
+from tests.fake_backend import FakeBackend, FakePlatform
 
 MANY, FEW = 100_000, 1_000
 AT_ONCE = 200

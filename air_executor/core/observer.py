@@ -35,8 +35,8 @@ class Snapshot:
 
     answers: bool
     """The backend answers."""
-    heard: float | None
-    """Last contact of the backend with its platform, in monotonic seconds; None where it keeps no cache."""
+    last_contact: float | None
+    """When the backend last knew for certain what its platform has, monotonic seconds; None where it always asks."""
     samples: Iterable[RunSample]
     removing: Iterable[Slot]
     """Slots whose runners were asked to go and still exist."""

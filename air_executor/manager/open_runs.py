@@ -189,7 +189,7 @@ class OpenRuns:
         """Return what the latest poll has shown."""
         observed = self.observed or {}
         removing = [slot for slot in observed if self._is_removed(slot)]
-        return Snapshot(self.backend_problem is None, self._backend.heard(), self._samples(observed), removing)
+        return Snapshot(self.backend_problem is None, self._backend.last_contact(), self._samples(observed), removing)
 
     def _is_removed(self, slot: Slot) -> bool:
         run = self.by_slot.get(slot)

@@ -102,7 +102,7 @@ class Collector(Observer):
         self._doing, self._since = "working", clock()
         self._pool_since: float | None = None
         self._pool_seconds = 0.0
-        self._look = Snapshot(answers=False, heard=None, samples=(), removing=())
+        self._look = Snapshot(answers=False, last_contact=None, samples=(), removing=())
         self._removing: dict[Slot, float] = {}
         self._space: Space | None = None
         self._next_space = 0.0
@@ -346,8 +346,8 @@ class Collector(Observer):
             "backend_up": {(about.backend,): self.pulse.holds and look.answers},
             "oldest_removal_seconds": {(): max((now - at for at in self._removing.values()), default=0.0)},
         }
-        if look.heard is not None:
-            found["watch_age_seconds"] = {(about.backend,): max(0.0, time.monotonic() - look.heard)}
+        if look.last_contact is not None:
+            found["watch_age_seconds"] = {(about.backend,): max(0.0, time.monotonic() - look.last_contact)}
         if (space := self._space) is not None:
             found["volume_size_bytes"], found["volume_free_bytes"] = {(): space.size}, {(): space.free}
             if space.files:

@@ -82,7 +82,7 @@ def test_broken_connections(plant: Plant, gate: Gate) -> None:
 def test_lost_events(plant: Plant, monkeypatch: pytest.MonkeyPatch) -> None:
     """A stream that stays open and says nothing only makes things slower: the next list shows what it kept back."""
     monkeypatch.setattr(container_watch, "RELIST_SECONDS", 1.0)
-    monkeypatch.setattr(container_watch.ContainerWatch, "_take", lambda *_: None)
+    monkeypatch.setattr(container_watch.ContainerWatch, "_apply", lambda *_: None)
     tasks = [{"id": f"n{number}", "command": "true"} for number in range(3)]
     plant.submit("deaf", *tasks)
     assert plant.see("deaf").phase == "succeeded"

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any, cast
 
 from air_executor.backends.base import Launch
-from air_executor.backends.fake import FakeBackend, FakePlatform
 from air_executor.core.observer import Observer
 from air_executor.core.submission import initial_state, parse_job
 from air_executor.core.transitions import LiveJob
@@ -31,6 +30,7 @@ from air_executor.model.state import JobState, TaskState
 from air_executor.store.inbox import Inbox
 from air_executor.store.jobs import Jobs
 from air_executor.store.layout import Layout
+from tests.fake_backend import FakeBackend, FakePlatform
 
 HOST = Host("here", "this-boot")
 

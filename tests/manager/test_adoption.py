@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 
 from air_executor.backends.base import RunnerStatus
-from air_executor.backends.fake import FakeBackend, FakeRunner
 from air_executor.errors import ManagerHeldError, NotFoundError
 from air_executor.manager.lease import FileLease
 from air_executor.model.names import Host, Slot
 from air_executor.model.state import Running
 from air_executor.store import files
+from tests.fake_backend import FakeBackend, FakeRunner
 from tests.manager import rig
 from tests.manager.rig import HOST, World, leave
 

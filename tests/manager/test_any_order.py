@@ -19,13 +19,13 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
 
 from air_executor.backends.base import Launch
-from air_executor.backends.fake import Fault
 from air_executor.core.transitions import LiveJob
 from air_executor.model.events import Ended, Event, Requested, Started
 from air_executor.model.state import PAUSED, PENDING, Done, JobState, Queued, Running
 from air_executor.store import codec
 from air_executor.store.journal import Journal
 from air_executor.store.journal import read as read_journals
+from tests.fake_backend import Fault
 from tests.manager.rig import World, leave
 
 JOBS = ("j1", "j2", "j3")

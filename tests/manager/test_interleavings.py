@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 
 from air_executor.backends.base import RunnerStatus
-from air_executor.backends.fake import FakeRunner, Fault
 from air_executor.errors import ManagerHeldError, StoreError
 from air_executor.model.names import Slot
 from air_executor.model.state import Done, Queued
 from air_executor.store import files
+from tests.fake_backend import FakeRunner, Fault
 from tests.manager.rig import World, leave
 
 

@@ -22,7 +22,7 @@ from air_executor.wiring import make_service
 from tests.metrics.rig import get
 
 EVERYWHERE = "0.0.0.0"  # noqa: S104 - what is told to the access rules; it listens on loopback
-LOOKED = Snapshot(answers=True, heard=None, samples=(), removing=())
+LOOKED = Snapshot(answers=True, last_contact=None, samples=(), removing=())
 
 
 @contextmanager

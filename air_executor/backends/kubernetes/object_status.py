@@ -1,6 +1,6 @@
-"""What the cluster's objects mean for a run: a Pod's end or what keeps it from starting, a Job's failure, events.
+"""What the cluster's objects mean for a run: a Pod's end or why it is pending, a Job's failure, events.
 
-Pure functions from the API's JSON to a few facts; `cluster.py` keeps these and nothing else of the objects.
+Pure functions from the API's JSON to a few facts; `runner_cache` keeps these and nothing else of the objects.
 """
 
 from __future__ import annotations
@@ -11,15 +11,17 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
-from air_executor.backends.container.platform_text import brief, instant
+from air_executor.backends.container.platform_text import brief, parse_time
+from air_executor.backends.container.refusals import RefusedError
+from air_executor.backends.container.termination import Termination
 from air_executor.model import state as s
 
 CONTAINER = "task"
-"""The container of a Pod that is the runner; an operator's template may add others."""
+"""Name of the runner's container in its Pod; an operator's template may add others."""
 LOST_CLAIM = 97
-"""How a runner exits that another one has preceded: it says nothing about the run."""
+"""Exit code of a runner whose run another one has claimed already: it says nothing about the run."""
 JOB_UID = ("batch.kubernetes.io/controller-uid", "controller-uid")
-"""Labels of a Pod that name its Job, on new servers and on old ones."""
+"""Labels of a Pod that name its Job, on new and on old servers."""
 
 _IMPOSSIBLE_IMAGE = frozenset({"InvalidImageName", "ErrImageNeverPull"})
 _NO_IMAGE = frozenset({"ErrImagePull", "ImagePullBackOff", "RegistryUnavailable", "ImageInspectError"})
@@ -35,35 +37,23 @@ _NOT_ALLOWED = re.compile(
 
 
 class Stage(Enum):
-    """How far a Pod has come that does not run yet; each has its own deadline."""
+    """How far the start of a Pod has come. Each stage has a deadline of its own."""
 
     SCHEDULE = "schedule"
     PULL = "pull"
     START = "start"
     NEVER = "never"
-    """What it needs can never be had."""
+    """It needs something that can never be provided."""
 
 
 @dataclass(frozen=True, slots=True)
 class PendingReason:
-    """What keeps a runner from starting."""
+    """Why a runner has not started."""
 
     stage: Stage
     message: str
     permanent: bool = False
-    """Another try would meet the same."""
-
-
-@dataclass(frozen=True, slots=True)
-class PodTermination:
-    """How a runner ended."""
-
-    exit_code: int | None = None
-    reason: str | None = None
-    """The cluster's own verdict, where it has one."""
-    message: str | None = None
-    permanent: bool = False
-    finished_at: float | None = None
+    """Another attempt would fail the same way."""
 
 
 @dataclass(slots=True)
@@ -75,12 +65,12 @@ class Pod:
     job_uid: str
     labels: Mapping[str, str]
     deleting: bool
-    ending: PodTermination | None = None
+    termination: Termination | None = None
     """None while the runner in it lives, or may yet."""
-    hindrance: PendingReason | None = None
+    pending_reason: PendingReason | None = None
     """None once it runs."""
-    remark: str | None = None
-    """What people should know of it although it is alive."""
+    warning: str | None = None
+    """For the user, though it is alive."""
 
 
 def read_pod(found: Mapping[str, Any]) -> Pod:
@@ -94,13 +84,13 @@ def read_pod(found: Mapping[str, Any]) -> Pod:
     state = container.get("state") or {}
     terminated = state.get("terminated")
     if terminated is not None or status.get("phase") in {"Succeeded", "Failed"}:
-        pod.ending = _ending(pod.name, status, terminated or {})
+        pod.termination = _termination(pod.name, status, terminated or {})
     elif "running" not in state:
-        pod.hindrance = _hindrance(status, container, state.get("waiting") or {})
+        pod.pending_reason = _pending_reason(status, container, state.get("waiting") or {})
     elif _is_silent(status):
         node = (found.get("spec") or {}).get("nodeName")
         since = _condition(status, "Ready").get("lastTransitionTime")
-        pod.remark = f"node {node} does not answer since {since}"
+        pod.warning = f"node {node} does not answer since {since}"
     return pod
 
 
@@ -115,84 +105,86 @@ def _condition(status: Mapping[str, Any], kind: str) -> Mapping[str, Any]:
 
 
 def _is_silent(status: Mapping[str, Any]) -> bool:
-    """Tell whether the Pod's node has stopped to report: then alone a Pod is not ready though its containers are."""
+    """Tell whether the Pod's node no longer reports: only then a Pod isn't ready though its containers are."""
     if status.get("reason") == "NodeLost":
         return True
     ready, containers = _condition(status, "Ready"), _condition(status, "ContainersReady")
     return ready.get("status") == "False" and containers.get("status") == "True"
 
 
-def _ending(name: str, status: Mapping[str, Any], terminated: Mapping[str, Any]) -> PodTermination:  # noqa: PLR0911
+def _termination(  # noqa: PLR0911 - one return for each way to end
+    name: str, status: Mapping[str, Any], terminated: Mapping[str, Any]
+) -> Termination:
     code, why = terminated.get("exitCode"), terminated.get("reason") or ""
-    at = instant(terminated.get("finishedAt"))
-    why_pod, words = status.get("reason") or "", brief(status.get("message") or terminated.get("message") or "")
+    at = parse_time(terminated.get("finishedAt"))
+    pod_reason, message = status.get("reason") or "", brief(status.get("message") or terminated.get("message") or "")
     disruption = _condition(status, "DisruptionTarget")
     if disruption.get("status") == "True":
         text = brief(disruption.get("message") or "")
-        return PodTermination(
+        return Termination(
             code, s.EVICTED, f"pod {name} was evicted ({disruption.get('reason')}): {text}", finished_at=at
         )
-    if why_pod in _EVICTED:
-        return PodTermination(code, s.EVICTED, f"pod {name} was evicted ({why_pod}): {words}", finished_at=at)
-    if why_pod == "DeadlineExceeded":
-        return PodTermination(code, s.TIMEOUT, f"pod {name} was stopped: {words}", finished_at=at)
+    if pod_reason in _EVICTED:
+        return Termination(code, s.EVICTED, f"pod {name} was evicted ({pod_reason}): {message}", finished_at=at)
+    if pod_reason == "DeadlineExceeded":
+        return Termination(code, s.TIMEOUT, f"pod {name} was stopped: {message}", finished_at=at)
     if why == "OOMKilled":
-        text = f"pod {name} ended with {code}; the kernel killed a process of it for want of memory"
-        return PodTermination(code, s.OOM, text, finished_at=at)
+        text = f"pod {name} ended with {code}; the kernel killed one of its processes: out of memory"
+        return Termination(code, s.OOM, text, finished_at=at)
     if why in _CANNOT_START:
-        none = _NO_SHELL.search(words) is not None
+        none = _NO_SHELL.search(message) is not None
         text = "the image has no shell `sh`, which the runner needs" if none else f"pod {name} could not be started"
-        return PodTermination(None, s.START_FAILED, f"{text} ({words})", permanent=none, finished_at=at)
-    if not terminated and why_pod:  # the node took it back: OutOfcpu, UnexpectedAdmissionError, NodeAffinity …
-        return PodTermination(None, s.START_FAILED, f"pod {name} was refused by its node ({why_pod}): {words}")
+        return Termination(None, s.START_FAILED, f"{text} ({message})", permanent=none, finished_at=at)
+    if not terminated and pod_reason:  # the node rejected it: OutOfcpu, UnexpectedAdmissionError, NodeAffinity …
+        return Termination(None, s.START_FAILED, f"pod {name} was refused by its node ({pod_reason}): {message}")
     shown = "failed" if code is None else f"ended with {code}"
-    return PodTermination(code, None, f"pod {name} {shown}" + (f": {words}" if words else ""), finished_at=at)
+    return Termination(code, None, f"pod {name} {shown}" + (f": {message}" if message else ""), finished_at=at)
 
 
-def _hindrance(status: Mapping[str, Any], container: Mapping[str, Any], waiting: Mapping[str, Any]) -> PendingReason:
-    why, words = waiting.get("reason") or "", brief(waiting.get("message") or "")
+def _pending_reason(
+    status: Mapping[str, Any], container: Mapping[str, Any], waiting: Mapping[str, Any]
+) -> PendingReason:
+    why, message = waiting.get("reason") or "", brief(waiting.get("message") or "")
     image = container.get("image")
     if why in _IMPOSSIBLE_IMAGE:
-        return PendingReason(Stage.NEVER, f"image {image} cannot be had ({why}): {words}", permanent=True)
+        return PendingReason(Stage.NEVER, f"image {image} is unavailable ({why}): {message}", permanent=True)
     if why in _NO_IMAGE:
-        return PendingReason(Stage.PULL, f"image {image} cannot be pulled ({why}): {words}", permanent=True)
+        return PendingReason(Stage.PULL, f"image {image} cannot be pulled ({why}): {message}", permanent=True)
     if why not in _UNDER_WAY:
-        return PendingReason(Stage.START, f"its container cannot be created ({why}): {words}")
+        return PendingReason(Stage.START, f"its container cannot be created ({why}): {message}")
     scheduled = _condition(status, "PodScheduled")
     if scheduled.get("status") == "True" or status.get("startTime"):
         return PendingReason(Stage.PULL, "its container is being created")
-    words = brief(scheduled.get("message") or "")
-    return PendingReason(Stage.SCHEDULE, f"no node takes it: {words}" if words else "it is not scheduled yet")
+    message = brief(scheduled.get("message") or "")
+    return PendingReason(Stage.SCHEDULE, f"no node takes it: {message}" if message else "it is not scheduled yet")
 
 
-def read_failure(job: Mapping[str, Any]) -> PodTermination | None:
-    """Return how a Job that has no Pod any more has ended; None if it has not."""
+def read_failure(job: Mapping[str, Any]) -> Termination | None:
+    """Return how a Job without Pods has ended; None if it has not."""
     status = job.get("status") or {}
     failed, complete = _condition(status, "Failed"), _condition(status, "Complete")
     if failed.get("status") == "True":
-        why, words = failed.get("reason"), brief(failed.get("message") or "")
+        why, message = failed.get("reason"), brief(failed.get("message") or "")
         reason = s.TIMEOUT if why == "DeadlineExceeded" else None
-        return PodTermination(reason=reason, message=f"job {job['metadata']['name']} failed ({why}): {words}")
+        return Termination(reason=reason, message=f"job {job['metadata']['name']} failed ({why}): {message}")
     if complete.get("status") == "True":
-        return PodTermination(message=f"job {job['metadata']['name']} is complete, and its pod is gone")
+        return Termination(message=f"job {job['metadata']['name']} is complete, and its pod is gone")
     return None
 
 
 def read_events(events: Iterable[Mapping[str, Any]]) -> PendingReason | None:
-    """Return what the latest warning about a Job or a Pod that does not start says; None if there is none."""
+    """Return what the latest warning says about a Job or a Pod that does not start; None if there is none."""
     warnings = [one for one in events if one.get("type") == "Warning" and one.get("reason") != "FailedScheduling"]
     if not warnings:
         return None
     last = max(warnings, key=lambda event: str(event.get("lastTimestamp") or event.get("eventTime") or ""))
-    why, words = last.get("reason"), brief(last.get("message") or "")
-    text = f"{why}: {words}"
-    if why == "FailedCreate" and _NOT_ALLOWED.search(words):
+    why, message = last.get("reason"), brief(last.get("message") or "")
+    text = f"{why}: {message}"
+    if why == "FailedCreate" and _NOT_ALLOWED.search(message):
         return PendingReason(Stage.NEVER, f"the cluster does not admit its pod: {text}", permanent=True)
-    return PendingReason(Stage.SCHEDULE, f"its pod cannot be made: {text}" if why == "FailedCreate" else text)
+    return PendingReason(Stage.SCHEDULE, f"its pod cannot be created: {text}" if why == "FailedCreate" else text)
 
 
-def is_final(words: str, status: int) -> bool:
+def is_permanent(error: RefusedError) -> bool:
     """Tell whether a Job that the server refused would be refused again as it stands."""
-    if status in {400, 413, 422}:
-        return True
-    return _NOT_ALLOWED.search(words) is not None
+    return error.permanent or _NOT_ALLOWED.search(str(error)) is not None

@@ -1,8 +1,8 @@
-"""A platform in memory that does what its test says: for property tests of the manager, and bound by the same contract.
+"""A platform in memory that does what the test says: for tests of the manager, and bound by the same contract.
 
-Nothing happens here by itself: no threads, no clock, no files. `FakePlatform` is the world, which outlives managers and
-in which the test ends, loses and delays runners; a `FakeBackend` is one manager's view of it. What a task would write,
-the test's `on_spawn` writes.
+Nothing happens by itself: no threads, no clock, no files. `FakePlatform` is the world, which outlives managers; a test
+ends, loses and delays its runners. A `FakeBackend` is one manager's view of it. A test's `on_spawn` writes what a task
+would.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class FakeRunner:
     launch: Launch
     status: RunnerStatus
     stopping: bool = False
-    """Somebody asked for its removal."""
+    """Its removal was requested."""
 
 
 @dataclass(slots=True)
@@ -44,15 +44,15 @@ class FakePlatform:
     on_spawn: Callable[[Launch], None] | None = None
     """Acts as the task, at the instant its runner starts."""
     silent: bool = False
-    """It answers nobody."""
+    """It does not answer."""
     slow_removal: bool = False
-    """What is to be removed stays until `settle`."""
+    """A removed runner stays until `settle`."""
     keeps_names: bool = False
     """A runner that has ended keeps its name until it is removed, as containers do."""
     awaited: dict[str, str] = field(default_factory=dict)
-    """Images that are not there yet, and why."""
+    """Images that are not available yet, and why."""
     lagging: bool = False
-    """`observe` answers what was so when this was switched on, or at the last `catch_up`."""
+    """`observe` shows the state at the time this was switched on, or at the last `catch_up`."""
     faults: deque[Fault] = field(default_factory=deque)
     """What the next spawns do, in order."""
     runners: dict[Slot, FakeRunner] = field(default_factory=dict)
@@ -88,7 +88,7 @@ class FakePlatform:
         return True
 
     def end(self, slot: Slot, exit_code: int = 0, *, reason: str | None = None, lingers: bool = False) -> None:
-        """End a runner's first process; with `lingers` something of it still holds the name.
+        """End a runner's first process; with `lingers` another process of it still holds the name.
 
         Raises:
             KeyError: there is no such runner.
@@ -109,22 +109,22 @@ class FakePlatform:
         self.wake()
 
     def settle(self) -> None:
-        """Finish all removals that were asked for."""
+        """Finish all requested removals."""
         for slot in [slot for slot, runner in self.runners.items() if runner.stopping]:
             del self.runners[slot]
         self.wake()
 
     def catch_up(self) -> None:
-        """Let `observe` answer what is so now, even while lagging."""
+        """Let `observe` show the current state, even while lagging."""
         self.shown = {slot: runner.status for slot, runner in self.runners.items()}
 
     def wake(self) -> None:
-        """Tell every manager that something may have changed."""
+        """Wake every manager."""
         for wake in tuple(self.wakes):
             wake()
 
     def answer(self) -> None:
-        """Refuse to while silent.
+        """Fail while silent.
 
         Raises:
             BackendUnavailableError: it is silent.
@@ -191,8 +191,8 @@ class FakeBackend:
         self.platform.wakes.append(wake)
         return None
 
-    def heard(self) -> None:
-        """See `Backend.heard`. It always looks itself."""
+    def last_contact(self) -> None:
+        """See `Backend.last_contact`. It always asks the platform itself."""
 
     def close(self) -> None:
         """See `Backend.close`."""

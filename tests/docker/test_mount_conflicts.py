@@ -1,4 +1,4 @@
-"""Who may change where a mount leads does not run while it is made."""
+"""A task that may change where a mount leads does not run while the mount is made."""
 
 from __future__ import annotations
 
@@ -7,23 +7,23 @@ from typing import Any
 
 import pytest
 
-from air_executor.backends.docker.mount_conflicts import MountSet, asked, listed
+from air_executor.backends.docker.mount_conflicts import MountSet, mounted, requested
 from tests.docker.rig import Plant, done
 
 WRITER = {"id": "it", "command": "until [ -e /d/end ]; do sleep 0.1; done", "mounts": [{"source": "d", "target": "/d"}]}
 READER = {"id": "it", "command": "cat /x/f", "mounts": [{"source": "d/x", "target": "/x", "read_only": True}]}
 
 
-def test_only_who_writes_above_endangers() -> None:
-    """A folder above that may be written to does; the same folder, one beside it and a read-only one do not."""
+def test_only_a_writer_above_conflicts() -> None:
+    """A writable folder above conflicts; the same folder, one beside it and a read-only one do not."""
     victim = MountSet(frozenset({"/p/d/x"}))
-    assert MountSet(writes=frozenset({"/p/d"})).endangers(victim) == "/p/d/x"
-    assert MountSet(writes=frozenset({"/"})).endangers(victim) == "/p/d/x"
+    assert MountSet(writes=frozenset({"/p/d"})).conflict_with(victim) == "/p/d/x"
+    assert MountSet(writes=frozenset({"/"})).conflict_with(victim) == "/p/d/x"
     for harmless in (
         MountSet(writes=frozenset({"/p/d/x", "/p/d/x/y", "/p/d/xx", "/p/e"})),
         MountSet(frozenset({"/p/d"})),
     ):
-        assert harmless.endangers(victim) is None
+        assert harmless.conflict_with(victim) is None
 
 
 def test_the_engine_shows_what_was_asked_for() -> None:
@@ -38,8 +38,8 @@ def test_the_engine_shows_what_was_asked_for() -> None:
         {"Type": "bind", "Source": "/p", "Destination": "/m", "RW": False},
         {"Type": "tmpfs", "Source": "", "Destination": "/m/s", "RW": True},
     ]
-    assert asked(body) == MountSet(frozenset({"/p"}), frozenset({"v:/a/b"}))
-    assert listed(entry) == MountSet(frozenset({"/p"}), frozenset({"v:/"}))
+    assert requested(body) == MountSet(frozenset({"/p"}), frozenset({"v:/a/b"}))
+    assert mounted(entry) == MountSet(frozenset({"/p"}), frozenset({"v:/"}))
 
 
 def writer_runs(plant: Plant) -> None:

@@ -1,7 +1,7 @@
-"""What runs on this machine for which slot: found among all processes, whoever started them and whenever.
+"""Finds which processes belong to which slot, among all of this machine, whatever manager started them.
 
-A process belongs to a slot if it keeps the slot's locked file open, if its environment says so, or if it is left of the
-group of a runner that is gone. Called by `local`; starts, ends and remembers nothing.
+A process belongs to a slot if it keeps the slot's locked file open, if its environment says so, or if it is in the
+process group of a runner that has ended. Called by `local_backend`; starts, ends and remembers nothing.
 """
 
 from __future__ import annotations
@@ -25,38 +25,38 @@ class Paths(Protocol):
         """Return the file whose lock is the slot."""
 
     def slot_of(self, path: str) -> Slot | None:
-        """Return the slot whose file it is."""
+        """Return the slot of a slot file."""
 
     def job_of_workspace(self, path: str) -> str | None:
-        """Return the job whose workspace it is."""
+        """Return the job of a workspace."""
 
 
-class Finder:
+class ProcessFinder:
     """Finds the processes of one state directory's slots."""
 
     def __init__(self, paths: Paths, processes: Processes) -> None:
         self._paths = paths
         self._processes = processes
 
-    def scan(self, led: Mapping[int, Slot]) -> dict[Slot, list[Process]]:
+    def scan(self, orphaned_groups: Mapping[int, Slot]) -> dict[Slot, list[Process]]:
         """Return the processes of each slot that has any.
 
         Args:
-            led: groups whose leader, a runner, is gone, by its pid: what is left of them belongs to the runner's slot.
+            orphaned_groups: process groups whose leader, a runner, has ended: what is left of them belongs to its slot.
 
         Raises:
             BackendUnavailableError: the processes cannot be read.
         """
-        # As the kernel shows paths: without links.
+        # The kernel shows paths without links.
         real_jobs = os.path.realpath(self._paths.jobs) + "/"
-        processes = self._processes.scan(real_jobs, led)
+        processes = self._processes.scan(real_jobs, orphaned_groups)
         pids = {process.pid for process in processes}
         found: dict[Slot, list[Process]] = {}
         for process in processes:
             slot = self._slot_of(process, real_jobs)
-            # While a group has members its number is not given to a new process, so a leader would be a stranger.
+            # While a group has members no new process gets its number, so a live leader would not be our runner.
             if slot is None and process.group not in pids:
-                slot = led.get(process.group)
+                slot = orphaned_groups.get(process.group)
             if slot is not None:
                 found.setdefault(slot, []).append(process)
         return found
@@ -82,19 +82,19 @@ class Finder:
 
     def _slot_of(self, process: Process, real_jobs: str) -> Slot | None:
         for path in process.locks:
-            if slot := self._paths.slot_of(self._as_ours(path, real_jobs)):
+            if slot := self._paths.slot_of(self._our_path(path, real_jobs)):
                 return slot
         workspace = process.variables.get("AIR_WORKSPACE")
         if not workspace or "AIR_RUN_ID" not in process.variables:
             return None
-        job = self._paths.job_of_workspace(self._as_ours(os.path.realpath(workspace), real_jobs))
+        job = self._paths.job_of_workspace(self._our_path(os.path.realpath(workspace), real_jobs))
         number = process.variables.get("AIR_SLOT", "")
         return Slot(job, int(number) if number.isdecimal() else 0) if job else None
 
-    def _as_ours(self, path: str, real_jobs: str) -> str:
+    def _our_path(self, path: str, real_jobs: str) -> str:
         return f"{self._paths.jobs}/{path[len(real_jobs) :]}" if path.startswith(real_jobs) else path
 
 
 def is_runner(process: Process) -> bool:
-    """Only the runner leads its session under this name: its subshells lead none, and a daemon has another name."""
+    """Tell whether it is a runner: its subshells lead no session, and a daemon has another name."""
     return process.session == process.pid and process.command[1:2] != () and process.command[1].endswith("/air-runner")

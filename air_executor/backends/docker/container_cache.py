@@ -1,7 +1,7 @@
 """What is known of the containers of one state directory: from events, from lists, and from our own requests.
 
-Each of these may be late, so a container only ever moves forward (created, running, ended, gone), and one that is gone
-stays so. Pure: no requests, no threads, no clock; `watcher` and `backend` call it under their lock.
+Any of these may be late, so a container only moves forward (created, running, ended, gone), and a removed one stays
+removed. Pure: no requests, no threads, no clock. `container_watch` and the backend use it under their lock.
 """
 
 from __future__ import annotations
@@ -12,7 +12,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from air_executor.backends.base import RunnerStatus
-from air_executor.backends.docker import container_spec, mount_conflicts
+from air_executor.backends.container.termination import Termination
+from air_executor.backends.docker import mount_conflicts
+from air_executor.backends.docker.container_spec import GRACE, LABELS
 from air_executor.backends.docker.mount_conflicts import MountSet
 from air_executor.model.names import Slot
 
@@ -34,22 +36,12 @@ _PHASES = {
     "exited": Phase.ENDED,
     "dead": Phase.ENDED,
 }
-
-
-@dataclass(slots=True)
-class ContainerTermination:
-    """How a container ended."""
-
-    exit_code: int | None = None
-    reason: str | None = None
-    message: str | None = None
-    permanent: bool = False
-    finished_at: float | None = None
+_DEFAULT_GRACE = 10.0
 
 
 @dataclass(slots=True, eq=False)
 class Container:
-    """One container of ours."""
+    """One runner's container."""
 
     id: str
     name: str
@@ -57,37 +49,28 @@ class Container:
     run: str
     grace: float
     phase: Phase
-    shares: MountSet
+    mounts: MountSet
     starting: bool = False
-    """We are about to start it; if it is created and we are not, nobody will."""
-    ending: ContainerTermination | None = None
-    """Known once it has ended and was looked at."""
-    asked_at: float | None = None
-    """When its end was first asked for, monotonic seconds."""
-    told: str | None = None
-    """The last signal that it was sent."""
+    """A start request is queued or in flight. A created container without one is never started by anybody."""
+    termination: Termination | None = None
+    """Known once it has ended and was inspected."""
+    stop_requested_at: float | None = None
+    """When its removal was first requested, monotonic seconds."""
+    last_signal: str | None = None
+    """The last signal sent to it."""
     busy: bool = False
-    """A request for its end is under way."""
-    leave_until: float = 0.0
-    """When its end may be asked for again, monotonic seconds: the engine has refused."""
+    """A request for its removal is in flight."""
+    retry_at: float = 0.0
+    """Earliest time of the next removal request after a refusal, monotonic seconds."""
     backoff: float = 0.0
 
     @property
     def status(self) -> RunnerStatus:
         """The container as the manager sees it."""
-        if self.phase is Phase.RUNNING or self.starting or (self.phase is Phase.ENDED and self.ending is None):
+        ended_unseen = self.phase is Phase.ENDED and self.termination is None
+        if self.phase is Phase.RUNNING or self.starting or ended_unseen:
             return RunnerStatus(self.run, alive=True)
-        ending = self.ending or ContainerTermination()
-        return RunnerStatus(
-            self.run,
-            alive=False,
-            finished=True,
-            exit_code=ending.exit_code,
-            reason=ending.reason,
-            permanent=ending.permanent,
-            message=ending.message,
-            finished_at=ending.finished_at,
-        )
+        return (self.termination or Termination()).status(self.run)
 
 
 class ContainerCache:
@@ -96,14 +79,14 @@ class ContainerCache:
     def __init__(self) -> None:
         self._by_id: dict[str, Container] = {}
         self._gone: set[str] = set()
-        """Ids that went while a list was under way, which may still name them."""
+        """Ids removed while a list was in flight, which may still name them."""
         self._known_before: frozenset[str] = frozenset()
         self._listing = False
         self.missed = False
-        """The last list has shown an end that nobody had told us of."""
+        """The last list showed an end of which no event had arrived."""
 
     def by_slot(self) -> Mapping[Slot, Container]:
-        """Return the containers by slot. Names are unique, so a slot has one; of two prefixes the living one counts."""
+        """Return the containers by slot. Names are unique, so a slot has one; of two prefixes the live one counts."""
         found: dict[Slot, Container] = {}
         for one in self._by_id.values():
             other = found.get(one.slot)
@@ -119,42 +102,44 @@ class ContainerCache:
         """Return the container of a slot."""
         return self.by_slot().get(slot)
 
-    def in_the_way(self, shares: MountSet) -> str | None:
+    def mount_conflict(self, mounts: MountSet) -> str | None:
         """Return what has to end before a container with these mounts may start, in words, or None."""
         for one in self._by_id.values():
             if not one.status.alive:
                 continue
-            if (path := one.shares.endangers(shares)) is not None:
+            if (path := one.mounts.conflict_with(mounts)) is not None:
                 return f"mount {path} waits for a runner that may change what lies there: container {one.name}"
-            if one.starting and (path := shares.endangers(one.shares)) is not None:
+            if one.starting and (path := mounts.conflict_with(one.mounts)) is not None:
                 return f"mount {path} is being made for another runner: container {one.name}"
         return None
 
     def add(self, one: Container) -> Container:
-        """Take in a container that we made or met; return what is known of it."""
+        """Add a container that was created or found; return its entry."""
         return self._by_id.setdefault(one.id, one)
 
     def drop(self, container: str) -> None:
-        """Take note that a container is gone."""
+        """Note that a container was removed."""
         self._by_id.pop(container, None)
         if self._listing:
             self._gone.add(container)
 
     def advance(self, container: str, phase: Phase) -> Container | None:
-        """Take note that a container has come this far; return it, or None if it is unknown."""
+        """Note that a container has come this far; return its entry, or None if it is unknown."""
         one = self._by_id.get(container)
         if one is not None and phase > one.phase:
             one.phase = phase
             one.starting = False
         return one
 
-    def list_begins(self) -> None:
-        """Remember what is known now: only what was known before can be missing from a list."""
+    # Lists
+
+    def begin_list(self) -> None:
+        """Remember what is known now: only that can be missing from the list."""
         self._listing, self._gone = True, set()
         self._known_before = frozenset(self._by_id)
 
-    def list_came(self, listed: Iterable[Mapping[str, Any]]) -> list[Container]:
-        """Take in a list of the engine's; return the containers that have ended and must be looked at."""
+    def apply_list(self, listed: Iterable[Mapping[str, Any]]) -> list[Container]:
+        """Apply a list of the engine's; return the containers that have ended and must be inspected."""
         seen = set()
         self.missed = False
         for entry in listed:
@@ -169,36 +154,35 @@ class ContainerCache:
         for missing in self._known_before - seen:
             self.missed |= self._by_id.pop(missing, None) is not None
         self._listing = False
-        return [one for one in self._by_id.values() if one.phase is Phase.ENDED and one.ending is None]
+        return [one for one in self._by_id.values() if one.phase is Phase.ENDED and one.termination is None]
 
-    def list_failed(self) -> None:
-        """Forget about a list that did not come."""
+    def abort_list(self) -> None:
+        """Note that the list has failed."""
         self._listing = False
 
 
-def from_labels(
-    container: str, name: str, labels: Mapping[str, str], phase: Phase, shares: MountSet
+def _from_labels(
+    container: str, name: str, labels: Mapping[str, str], phase: Phase, mounts: MountSet
 ) -> Container | None:
-    """Return the container that labels describe; None if they are not ours."""
-    number, grace = labels.get(container_spec.SLOT, ""), labels.get(container_spec.GRACE, "")
-    job, run = labels.get(container_spec.JOB), labels.get(container_spec.RUN)
-    if not job or not run or not number.isdecimal():
+    labeled = LABELS.parse(labels)
+    if labeled is None:
         return None
-    seconds = float(grace) if grace.replace(".", "", 1).isdecimal() else 10.0
-    return Container(container, name, Slot(job, int(number)), run, seconds, phase, shares)
+    grace = labels.get(GRACE, "")
+    seconds = float(grace) if grace.replace(".", "", 1).isdecimal() else _DEFAULT_GRACE
+    return Container(container, name, labeled.slot, labeled.run, seconds, phase, mounts)
 
 
 def from_list(entry: Mapping[str, Any]) -> Container | None:
-    """Return the container that an entry of the engine's list describes; None if its labels are not ours."""
+    """Return the container that an entry of the engine's list describes; None if its labels aren't a runner's."""
     names = entry.get("Names") or [""]
     phase = _PHASES.get(str(entry.get("State")), Phase.RUNNING)
-    shares = mount_conflicts.listed(entry.get("Mounts") or ())
-    return from_labels(str(entry["Id"]), str(names[0]).lstrip("/"), entry.get("Labels") or {}, phase, shares)
+    mounts = mount_conflicts.mounted(entry.get("Mounts") or ())
+    return _from_labels(str(entry["Id"]), str(names[0]).lstrip("/"), entry.get("Labels") or {}, phase, mounts)
 
 
 def from_inspection(described: Mapping[str, Any]) -> Container | None:
-    """Return the container that an inspection describes; None if its labels are not ours."""
+    """Return the container that an inspection describes; None if its labels aren't a runner's."""
     phase = _PHASES.get(str(described["State"].get("Status")), Phase.RUNNING)
     labels = described["Config"].get("Labels") or {}
-    shares = mount_conflicts.listed(described.get("Mounts") or ())
-    return from_labels(str(described["Id"]), str(described["Name"]).lstrip("/"), labels, phase, shares)
+    mounts = mount_conflicts.mounted(described.get("Mounts") or ())
+    return _from_labels(str(described["Id"]), str(described["Name"]).lstrip("/"), labels, phase, mounts)
