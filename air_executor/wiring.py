@@ -226,15 +226,15 @@ def make_service(settings: Settings) -> Service | None:
         version=version(),
         backend=settings.backend,
         max_runners=settings.max_runners,
-        pool=settings.cost.pool or settings.max_runners,
-        queues=settings.queues,
+        baseline_pool=settings.cost.pool or settings.max_runners,
+        pools=settings.queues,
         prices=settings.cost.prices(settings.backend),
         patience=PATIENCE + settings.poll_interval + _longest_answer(settings),
     )
-    tally = Collector(about, lambda: space(settings.state_dir))
+    collector = Collector(about, lambda: space(settings.state_dir))
     page_routes = routes.page_routes(Client(settings.state_dir), settings)
-    served = asgi.make_app(tally, page_routes, host=settings.http_host, token=settings.token)
-    return Service(tally, server.Server(served, listening))
+    served = asgi.make_app(collector, page_routes, host=settings.http_host, token=settings.token)
+    return Service(collector, server.Server(served, listening))
 
 
 def _longest_answer(settings: Settings) -> float:
