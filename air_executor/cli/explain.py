@@ -16,7 +16,7 @@ from air_executor.store.presence import read_presence
 
 if TYPE_CHECKING:
     from air_executor.client import Client
-    from air_executor.settings import Settings
+    from air_executor.settings import ReaderSettings
 
 
 def explain(
@@ -34,7 +34,7 @@ def explain(
     if task is not None and task not in state.tasks:
         msg = f"job {job} has no task {task}; `air-executor status {job}` lists them"
         raise NotFoundError(msg)
-    around = _around(client, session.settings(), state)
+    around = _around(client, session.reader_settings(), state)
     text = explain_job(state, around) if task is None else explain_task(state, state.tasks[task], around)
     if session.json:
         print_json(
@@ -49,7 +49,7 @@ def explain(
         say(text)
 
 
-def _around(client: Client, settings: Settings, state: JobState) -> ExplainContext:
+def _around(client: Client, settings: ReaderSettings, state: JobState) -> ExplainContext:
     if state.ended:
         return ExplainContext(time.time())
     running: dict[str, int] = {}
@@ -73,7 +73,7 @@ def _around(client: Client, settings: Settings, state: JobState) -> ExplainConte
         running=sum(running.values()),
         max_runners=settings.max_runners,
         running_in_queue=running.get(state.queue, 0),
-        queue_limit=settings.queues.get(state.queue),
+        queue_limit=settings.pools.get(state.queue),
     )
 
 

@@ -227,7 +227,7 @@ class _Routes:
             running=sum(running.values()),
             max_runners=None if settings is None else settings.max_runners,
             running_in_queue=running[job.queue],
-            queue_limit=None if settings is None else settings.queues.get(job.queue),
+            queue_limit=None if settings is None else settings.pools.get(job.queue),
         )
 
 
