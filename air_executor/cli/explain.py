@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from air_executor.cli.session import session_of
+from air_executor.cli.session import Session, session_of
 from air_executor.cli.terminal import print_json, say
 from air_executor.core.explanation import ExplainContext, explain_job, explain_task
 from air_executor.errors import NotFoundError
@@ -16,7 +16,6 @@ from air_executor.store.presence import read_presence
 
 if TYPE_CHECKING:
     from air_executor.client import Client
-    from air_executor.settings import ReaderSettings
 
 
 def explain(
@@ -34,7 +33,7 @@ def explain(
     if task is not None and task not in state.tasks:
         msg = f"job {job} has no task {task}; `air-executor status {job}` lists them"
         raise NotFoundError(msg)
-    around = _around(client, session.reader_settings(), state)
+    around = _around(client, session, state)
     text = explain_job(state, around) if task is None else explain_task(state, state.tasks[task], around)
     if session.json:
         print_json(
@@ -49,9 +48,10 @@ def explain(
         say(text)
 
 
-def _around(client: Client, settings: ReaderSettings, state: JobState) -> ExplainContext:
+def _around(client: Client, session: Session, state: JobState) -> ExplainContext:
     if state.ended:
         return ExplainContext(time.time())
+    settings = session.reader_settings()
     running: dict[str, int] = {}
     for other in client.all():
         if isinstance(other, JobState) and not other.ended:
