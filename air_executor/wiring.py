@@ -164,7 +164,7 @@ def make_manager(
         runner_files=runner_files(),
         project=os.path.dirname(layout.root),
         poll_interval=settings.poll_interval,
-        pools=settings.queues,
+        pools=settings.pools,
         platform_retries=settings.platform_retries,
         prices={name: settings.cost.prices(name) for name in BACKENDS},
         secrets_dir=None if settings.secrets_dir is None else str(settings.secrets_dir),
@@ -227,14 +227,18 @@ def make_service(settings: Settings) -> Service | None:
         backend=settings.backend,
         max_runners=settings.max_runners,
         baseline_pool=settings.cost.pool or settings.max_runners,
-        pools=settings.queues,
+        pools=settings.pools,
         prices=settings.cost.prices(settings.backend),
         patience=PATIENCE + settings.poll_interval + _longest_answer(settings),
     )
     collector = Collector(about, lambda: space(settings.state_dir))
     page_routes = routes.page_routes(Client(settings.state_dir), settings)
-    served = asgi.make_app(collector, page_routes, host=settings.http_host, token=settings.token)
+    served = asgi.make_app(collector, page_routes, host=settings.http_host, token=_token(settings))
     return Service(collector, server.Server(served, listening))
+
+
+def _token(settings: Settings) -> str | None:
+    return None if settings.token is None else settings.token.get_secret_value()
 
 
 def _longest_answer(settings: Settings) -> float:

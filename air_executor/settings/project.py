@@ -1,6 +1,6 @@
-"""Where the project folder, its `air-executor.toml` and its state directory are.
+"""Paths of the project folder, its `air-executor.toml` and its state directory.
 
-Asked by everything that works on a state directory nobody named, before anything slow is imported.
+For all commands, before anything slow is imported: standard library alone.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from air_executor.errors import BadInputError
-from air_executor.settings.values import to_path
+from air_executor.model.quote import quoted
 
 FILE = "air-executor.toml"
 DIRECTORY = ".air-executor"
@@ -83,9 +83,29 @@ def locate_state_dir(
     return os.path.join(project, DIRECTORY), DEFAULT
 
 
+def parse_path(value: object) -> str:
+    """Return a path as text; `~` is the home folder.
+
+    Raises:
+        BadInputError: it is none.
+    """
+    if not isinstance(value, (str, os.PathLike)) or not os.fspath(value) or "\0" in str(value):
+        msg = f"must be a path, got {quoted(value)}"
+        raise BadInputError(msg)
+    return os.path.expanduser(str(value))
+
+
+def anchored(value: object, base: str) -> object:
+    """Return the absolute path of one that starts at `base`; what is no path is left for the check of its setting."""
+    try:
+        return os.path.normpath(os.path.join(base, parse_path(value)))
+    except BadInputError:
+        return value
+
+
 def _absolute(value: object, base: str, name: str) -> str:
     try:
-        return os.path.normpath(os.path.join(base, to_path(value)))
+        return os.path.normpath(os.path.join(base, parse_path(value)))
     except BadInputError as error:
         msg = f"{name}: {error}"
         raise BadInputError(msg) from None

@@ -143,7 +143,7 @@ def test_claim(helm_program: str) -> None:
 
 def test_config_is_passed_on_word_for_word(helm_program: str) -> None:
     """What the file says is not touched, and a change of it brings new pods, as does one of the template."""
-    text = 'max_runners = 3\n# {{ not a template }}\n[queues]\ngpu = 1\n"ü" = 2\n'
+    text = 'max_runners = 3\n# {{ not a template }}\n[pools]\ngpu = 1\n"ü" = 2\n'
     plain, other, third = (
         render(helm_program, sets=sets)
         for sets in ({}, {"config": text}, {"podTemplate": {"spec": {"nodeSelector": {"a": "b"}}}})

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -291,5 +290,5 @@ def test_a_bad_setting_is_refused_before_anything_is_asked(
     monkeypatch.setenv("KUBECONFIG", str(tmp_path / "none"))
     monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
     with pytest.raises(AirExecutorError, match="set KUBECONFIG"):
-        make(dataclasses.replace(settings, kubernetes=KubernetesSettings(claim="c")), "0")
+        make(settings.model_copy(update={"kubernetes": KubernetesSettings(claim="c")}), "0")
     assert not server.asked
