@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from air_executor.backends.base import Launch, RunnerStatus
-from air_executor.backends.local import slot_file
+from air_executor.backends.local import python_path, shell_environment, slot_file
 from air_executor.backends.local.finder import Finder, Paths, is_runner
 from air_executor.backends.local.processes import LOCK_FD, HeldProcess, Process, Processes, choose
 from air_executor.errors import BackendUnavailableError, DuplicateRunnerError, SpawnRejectedError
@@ -30,6 +30,9 @@ MARGIN_SECONDS = 2.0
 """How much longer than the grace we wait: the runner itself kills its command after it, and then writes its end."""
 
 _LOWEST_FD = LOCK_FD + 1
+_DESCRIPTORS = "/proc/self/fd" if os.path.isdir("/proc/self/fd") else "/dev/fd"
+_UNRECORDED = 96
+"""The runner's own exit status where it could not start the run, or not write down how it ended."""
 _TEMPORARY = {errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.EIO}
 _DEFAULT_SIGNALS = sorted(signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP})
 
@@ -77,7 +80,10 @@ class LocalBackend:
         self._processes = processes or choose()
         self._finder = Finder(paths, self._processes)
         # A manager's settings and secrets are not its tasks' business.
-        self._environ = {name: value for name, value in environ.items() if not name.startswith("AIR_")}
+        self._environ = {
+            os.fsencode(name): os.fsencode(value) for name, value in environ.items() if not name.startswith("AIR_")
+        }
+        self._reset: tuple[bytes | None] | None = None
         null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
         self._null = fcntl.fcntl(null, fcntl.F_DUPFD_CLOEXEC, _LOWEST_FD)
         os.close(null)
@@ -187,25 +193,22 @@ class LocalBackend:
             yield
 
     def _start(self, launch: Launch, fd: int) -> int:
-        env = {**self._environ, **launch.environment(launch.out_dir, launch.workspace)}
-        python_path = env.get("PYTHONPATH")
-        env["PYTHONPATH"] = f"{python_path}{os.pathsep}{launch.bin_dir}" if python_path else launch.bin_dir
-        runner = f"{launch.bin_dir}/air-runner"
         timeout = "-" if launch.timeout is None else _seconds(launch.timeout)
-        workdir = launch.project if launch.workdir is None else os.path.join(launch.project, launch.workdir)
-        words = ["sh", runner, launch.out_dir, workdir, timeout, _seconds(launch.grace), self.name]
+        words = [b"sh", os.fsencode(f"{launch.bin_dir}/air-runner"), os.fsencode(launch.out_dir), _workdir(launch)]
+        words += [_utf8(word) for word in (timeout, _seconds(launch.grace), self.name, *launch.argv)]
         slot_file.write_header(fd, slot_file.Header(self._host, launch.run, launch.grace))
         inherited = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, _LOWEST_FD) if fd == LOCK_FD else fd
         try:
             return os.posix_spawn(
                 self._shell,
-                [*words, *launch.argv],
-                env,
+                words,
+                self._environment(launch),
                 file_actions=(
                     (os.POSIX_SPAWN_DUP2, inherited, LOCK_FD),
                     (os.POSIX_SPAWN_DUP2, self._null, 0),
                     (os.POSIX_SPAWN_DUP2, self._null, 1),
                     (os.POSIX_SPAWN_DUP2, self._null, 2),
+                    *((os.POSIX_SPAWN_CLOSE, other) for other in _inheritable()),
                 ),
                 setsid=True,
                 setsigmask=(),
@@ -219,6 +222,19 @@ class LocalBackend:
         finally:
             if inherited != fd:
                 os.close(inherited)
+
+    def _environment(self, launch: Launch) -> dict[bytes, bytes]:
+        """Return the environment of the shell that gives the task its own: bytes, whatever the manager's locale."""
+        if self._reset is None:
+            self._reset = (shell_environment.find_env(),)
+        given = {**launch.env, **launch.secrets}
+        env = {**self._environ, b"AIR_STATE_DIR": os.fsencode(self._paths.root)}
+        for name, value in launch.environment(launch.out_dir, launch.workspace).items():
+            env[_utf8(name)] = _utf8(value) if given.get(name) == value else os.fsencode(value)
+        folder = os.fsencode(python_path.folder_for(launch.bin_dir))
+        before = env.get(b"PYTHONPATH")
+        env[b"PYTHONPATH"] = b"%b:%b" % (before, folder) if before else folder
+        return shell_environment.through_shell(env, *self._reset)
 
     def _adopt(self) -> None:
         """Take in what runs already: once, because from then on nothing of ours starts or escapes unseen."""
@@ -301,7 +317,7 @@ class LocalBackend:
                 reaped, status = os.waitpid(runner.pid, os.WNOHANG)
                 code = os.waitstatus_to_exitcode(status) if reaped else None
             self._children.discard(runner.pid)
-        runner.status = RunnerStatus(runner.status.run, alive=False, exit_code=code)
+        runner.status = RunnerStatus(runner.status.run, alive=False, exit_code=code, message=_end_of_runner(code))
 
     def _is_gone(self, runner: _Runner) -> bool:
         """Tell cheaply that a runner which ended by itself left nothing; False means that a scan must decide."""
@@ -362,6 +378,48 @@ class LocalBackend:
         except OSError as error:
             msg = f"cannot watch process {process.pid}: {error.strerror}"
             raise BackendUnavailableError(msg) from error
+
+
+def _inheritable() -> list[int]:
+    """Return the descriptors that a process started now would get of us: a lock of cron's, a pipe of make's."""
+    try:
+        open_now = [int(name) for name in os.listdir(_DESCRIPTORS)]
+    except OSError:
+        return []
+    found = []
+    for fd in open_now:
+        with contextlib.suppress(OSError):  # the one that listed them is closed by now
+            if fd not in {0, 1, 2, LOCK_FD} and os.get_inheritable(fd):
+                found.append(fd)
+    return found
+
+
+def _workdir(launch: Launch) -> bytes:
+    project = os.fsencode(launch.project)
+    return project if launch.workdir is None else os.path.join(project, _utf8(launch.workdir))
+
+
+def _utf8(text: str) -> bytes:
+    """Return the bytes of a word from a job file, in which undecodable bytes stand as lone surrogates."""
+    return text.encode("utf-8", "surrogateescape")
+
+
+def _end_of_runner(code: int | None) -> str | None:
+    """Return what a runner's own exit status says, for a run that left no outcome."""
+    if code is None:
+        return None
+    if code == _UNRECORDED:
+        return "its runner could not write the run's files: is the volume full or read-only?"
+    if code < 0:
+        return f"its runner was ended by {_signal_name(-code)} and left no outcome"
+    return f"its runner ended with exit status {code} and left no outcome"
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
 
 
 def _seconds(value: float) -> str:
