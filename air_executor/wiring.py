@@ -7,7 +7,7 @@ import logging
 import os
 import platform
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from importlib import metadata, resources
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -140,9 +140,36 @@ def make_backend(settings: Settings, layout: Layout, host: Host, requested: Requ
         return make_kubernetes_backend(settings, version(), requested)
     from air_executor.backends.local.local_backend import LocalBackend  # noqa: PLC0415
 
-    # A task that says `python` or `air-executor` means the installation that the manager runs from.
-    path = f"{os.path.dirname(sys.executable)}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
-    return LocalBackend(layout, host, environ={**os.environ, "PATH": path})
+    return LocalBackend(layout, host, environ=_task_environment(os.environ, sys.prefix))
+
+
+def _task_environment(environ: Mapping[str, str], prefix: str) -> dict[str, str]:
+    """Return what local tasks inherit: our environment, with a `python` and an `air-executor` on the PATH.
+
+    Those of our own installation, at `prefix`, come first, unless the user works in another one: then `python` is what
+    it is in the user's shell.
+    """
+    inherited = dict(environ)
+    own, path = os.path.dirname(sys.executable), inherited.get("PATH", os.defpath)
+    active = [environ[name] for name in ("VIRTUAL_ENV", "CONDA_PREFIX") if environ.get(name)]
+    shadowed = any(
+        f"{folder}/bin" in path.split(os.pathsep) and os.path.realpath(folder) != os.path.realpath(prefix)
+        for folder in active
+    )
+    if own:
+        inherited["PATH"] = f"{path}{os.pathsep}{own}" if shadowed else f"{own}{os.pathsep}{path}"
+    if "LC_CTYPE" in inherited and _coerced_locale():
+        del inherited["LC_CTYPE"]
+    return inherited
+
+
+def _coerced_locale() -> bool:
+    """Tell whether it was Python that set LC_CTYPE, as it does where it starts in the C locale (PEP 538)."""
+    try:
+        with open("/proc/self/environ", "rb") as file:
+            return b"\0LC_CTYPE=" not in b"\0" + file.read()
+    except OSError:
+        return False
 
 
 def make_manager(

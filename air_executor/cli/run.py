@@ -118,6 +118,8 @@ class _RunCommand:
         self._manager: Manager | None = None
         self._interrupted = 0
         self._terminated = False
+        # Inside of a task a TERM is that task's own end, and nothing of it may outlive it.
+        self._nested = bool(os.environ.get("AIR_RUN_ID"))
         self._follower = LiveView(quiet=session.json)
 
     def see_through(self) -> int:
@@ -172,7 +174,7 @@ class _RunCommand:
             finally:
                 self._manager = None
         self._follower.look(self._states())
-        if self._interrupted and told:
+        if told and self._stops_runners():
             self._pause_by_request()
 
     def _look(self) -> bool:
@@ -254,7 +256,10 @@ class _RunCommand:
     def _pass_on(self) -> None:
         """Tell our manager, if there is one, what signals asked for."""
         if self._manager is not None and self._leaving():
-            self._manager.stop(runners=self._interrupted > 0, pause=self._interrupted > 0)
+            self._manager.stop(runners=self._stops_runners(), pause=self._interrupted > 0)
+
+    def _stops_runners(self) -> bool:
+        return self._interrupted > 0 or (self._terminated and self._nested)
 
 
 def _presence(client: Client) -> Presence:
