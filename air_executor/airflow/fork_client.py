@@ -1,6 +1,6 @@
 """Have the fork server run a workload, and stand in for it: same output, same signals, same end.
 
-`python -I -S forkclient.py FILE IDLE` is the command of a local runner. It is a script of its own that imports neither
+`python -I -S fork_client.py FILE IDLE` is the command of a local runner. It is a script of its own that imports neither
 Airflow nor this package nor even site-packages, because each task instance pays for what it does. Where no server can
 be had it becomes the program that needs none.
 """
@@ -96,7 +96,7 @@ def _start(path: str, idle: str) -> None:
         # A stranger to this run: not in its session, without its descriptors and its variables.
         os.posix_spawn(
             sys.executable,
-            [sys.executable, "-P", "-m", f"{_PROGRAM}.forkserver", path, idle],
+            [sys.executable, "-P", "-m", f"{_PROGRAM}.fork_server", path, idle],
             {name: value for name, value in os.environ.items() if not name.startswith("AIR_")},
             file_actions=[
                 (os.POSIX_SPAWN_DUP2, listener.fileno(), 0),

@@ -1,6 +1,6 @@
 """Import Airflow once, then fork one child per workload: what a task instance costs then is the task.
 
-`forkclient` starts it where none listens, with the listening socket as its stdin, and it leaves when nobody came for a
+`fork_client` starts it where none listens, with the listening socket as its stdin, and it leaves when nobody came for a
 while. One thread, or forking would not be safe. A child's life hangs on its client: when that goes, the child's
 session is killed. Knows nothing of executors, jobs or state directories.
 """

@@ -2,7 +2,7 @@
 
 What was shown is noted on the volume line by line, so whoever comes next, another try or another triggerer, goes on
 where the last one stopped. Airflow writes what it was handed a moment later, in another process: if both were killed
-the last seconds are shown again, and said to be. Called by `follow`; knows nothing of Airflow.
+the last seconds are shown again, and said to be. Called by `job_follower`; knows nothing of Airflow.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ LONGEST = 1 << 16
 """Bytes of a line; a longer one comes in pieces."""
 SETTLES = 5.0
 """Seconds in which Airflow has written for certain what it was handed. Seen with 3.3.2: 0.1 s on a busy machine. Where
-its database takes 0.3 s to answer, the lines that `handover` lets be unread (75 of 300 bytes) take seven looks, 2 s."""
+its database takes 0.3 s to answer, the lines that `log_drain` lets be unread (75 of 300 bytes) take seven looks, 2 s."""
 _TOGETHER = 0.1
 """Seconds whose lines settle together."""
 

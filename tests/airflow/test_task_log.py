@@ -220,11 +220,11 @@ def test_a_killed_one_loses_nothing(client: Client, tmp_path: Path) -> None:
     state, log = running(client)
     log.write_bytes(b"".join(b"%d\n" % number for number in range(20_000)))
     program = (
-        "import os, sys\nfrom air_executor.airflow import joblog\nfrom air_executor.airflow.attach import ref_of\n"
+        "import os, sys\nfrom air_executor.airflow import task_log\nfrom air_executor.airflow.attach import ref_of\n"
         "from air_executor.client import Client\nfrom air_executor.model.state import Running\n"
         "client = Client(sys.argv[1])\nstate = client.status('j')\n"
-        "state.tasks['t1'].status = Running(seq=1, slot=1, since=0.0)\njoblog.SETTLES = joblog._TOGETHER = 0.002\n"
-        "for line in joblog.JobLog(client, ref_of(state)).new_lines(state):\n    os.write(1, f'{line}\\n'.encode())\n"
+        "state.tasks['t1'].status = Running(seq=1, slot=1, since=0.0)\ntask_log.SETTLES = task_log._TOGETHER = 0.002\n"
+        "for line in task_log.TaskLog(client, ref_of(state)).new_lines(state):\n    os.write(1, f'{line}\\n'.encode())\n"
     )
     said = tmp_path / "said"
     for _ in range(4):
