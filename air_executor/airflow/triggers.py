@@ -18,6 +18,7 @@ from asgiref.sync import sync_to_async
 
 from air_executor.airflow.attach import AttachedJob, JobAttacher, TaskTry, abandon
 from air_executor.airflow.hooks import AirExecutorHook
+from air_executor.airflow.instance_state import NEEDS_JOB, state_of
 from air_executor.airflow.job_follower import OUTCOME_KEY, JobFollower, announce, bill_of, find, outcome, what_failed
 from air_executor.airflow.job_source import JobSource
 from air_executor.airflow.job_target import JobTarget
@@ -73,8 +74,8 @@ class AirExecutorTrigger(BaseTrigger):
         yield TriggerEvent(event)
 
     async def on_kill(self) -> None:
-        """Cancel the job: a person cleared or marked the task."""
-        if self.cancel_on_kill:
+        """Cancel the job if a person cleared or marked the task."""
+        if self.cancel_on_kill and not await needs_job(self):
             await asyncio.to_thread(_abandon, Client(self.state_dir), JobRef(self.job, self.uid))
 
 
@@ -147,10 +148,14 @@ class AirExecutorStartTrigger(BaseTrigger):
         yield TaskSuccessEvent() if state.phase == SUCCEEDED else TaskFailedEvent()
 
     async def on_kill(self) -> None:
-        """Cancel the job: a person cleared or marked the task."""
-        if self.cancel_on_kill and self._taking is not None:
+        """Cancel the job if a person cleared or marked the task."""
+        if self._taking is None:
+            return
+        if self.cancel_on_kill and not await needs_job(self):
             _, desk, taken = await self._taking  # even if we were cancelled, it may just be submitting
             await asyncio.to_thread(_abandon, desk.client, taken.ref)
+        else:
+            self._taking.cancel()  # without effect on a job that was submitted
 
     async def _take(self, given: JobSource) -> tuple[JobTarget, JobAttacher, AttachedJob]:
         ti: Any = self.task_instance
@@ -228,6 +233,23 @@ async def see_through(
         await all_read()
         await asyncio.to_thread(follower.settle)
     return step
+
+
+async def needs_job(trigger: BaseTrigger) -> bool:
+    """Tell whether Airflow called `on_kill` although the task instance still needs its job.
+
+    A triggerer that pauses for longer than `[triggerer] triggerer_health_check_threshold` loses its triggers to another
+    one. When it goes on it calls their `on_kill`, as if a person had acted on each task (Airflow 3.3.2,
+    `TriggerRunnerSupervisor.update_triggers`). Where Airflow cannot tell the state the job is not cancelled either.
+    """
+    try:
+        state = await asyncio.to_thread(state_of, trigger.task_instance)
+    except Exception as error:  # noqa: BLE001 - Airflow's client raises many kinds, and none may cancel a job
+        trigger.log.warning("The job is not cancelled: Airflow cannot tell the state of this task: %s", error)
+        return True
+    if state in NEEDS_JOB:
+        trigger.log.info("This triggerer stops following the job, which is not cancelled: its task is %s", state)
+    return state in NEEDS_JOB
 
 
 def _has_ended(client: Client, job: str) -> bool:

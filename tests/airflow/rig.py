@@ -140,6 +140,14 @@ class Airflow:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
 
+    def pause(self, name: str) -> None:
+        """Stop a component and all that it has started from running, until `resume`."""
+        os.killpg(self.running[name].pid, signal.SIGSTOP)
+
+    def resume(self, name: str) -> None:
+        """Let a paused component run on."""
+        os.killpg(self.running[name].pid, signal.SIGCONT)
+
     def replace(self, name: str, number: int = signal.SIGTERM) -> None:
         """Stop a component with a signal and start it again."""
         self.stop(name, number)

@@ -125,6 +125,61 @@ def test_triggerer(
         assert amiss(partial(once if number == signal.SIGKILL else numbered, run, 1)) == []
 
 
+def test_paused_triggerer(
+    airflow: Airflow, counting: tuple[str, Callable[[Run], int], Callable[[], None]]
+) -> None:
+    """A triggerer that pauses, loses its triggers to another one and goes on cancels no job; a mark still does."""
+    command, starts, let_end = counting
+    runs = {}
+    for name in ("deferred", "workerless", "deferred_marked", "workerless_marked"):
+        mode = name.removesuffix("_marked")
+        airflow.write_dag(f"paused_{name}", f"AirExecutorOperator(task_id='t', command={command!r}, {MODES[mode]})")
+        runs[name] = airflow.trigger(f"paused_{name}")
+    before = {name: at_work(run) for name, run in runs.items()}
+    for run in runs.values():
+        run.wait("deferred")
+        wait_for_lines(airflow, run)
+    first = {name: run.ti()["triggerer_job"]["id"] for name, run in runs.items()}
+    airflow.start("second triggerer")
+    wait_for(lambda: len(airflow.jobs("TriggererJob")) == 2, 120, "two triggerers")
+    airflow.pause("triggerer")
+    try:
+        for name, run in runs.items():
+            wait_for(partial(is_followed_by_another, run, first[name]), 120, f"the other triggerer to follow {name}")
+    finally:
+        airflow.resume("triggerer")
+    for name, run in runs.items():
+        wait_for(partial(has_stopped_following, airflow, run), 120, f"the first triggerer to stop following {name}")
+        (job,) = jobs_of(run)
+        assert (job.uid, job.phase, job.stop) == (before[name].uid, "running", None)
+    for name in ("deferred_marked", "workerless_marked"):
+        runs[name].mark("failed")
+        wait_for(lambda name=name: jobs_of(runs[name])[0].ended, 60, "the end of the job")  # type: ignore[misc]
+        assert jobs_of(runs[name])[0].phase == "cancelled"
+    airflow.stop("triggerer")
+    airflow.running["triggerer"] = airflow.running.pop("second triggerer")
+    let_end()
+    for name in ("deferred", "workerless"):
+        run = runs[name]
+        assert run.ended() == "success", run.log()
+        assert [(found.id, found.uid) for found in jobs_of(run)] == [(before[name].id, before[name].uid)]
+        assert starts(run) == 1
+        assert run.ti()["try_number"] == 1
+        assert numbered(run, 1)[-1] == "last"
+
+
+def is_followed_by_another(run: Run, first: int) -> bool:
+    """Tell whether Airflow has given the trigger of a task to another triggerer than the first."""
+    job = run.ti()["triggerer_job"]
+    return job is not None and job["id"] != first
+
+
+def has_stopped_following(airflow: Airflow, run: Run) -> bool:
+    """Tell whether a triggerer was told to kill the task of a run, and has left its job alone."""
+    folder = airflow.home / "logs" / f"dag_id={run.dag}"
+    return any("stops following the job" in path.read_text() for path in folder.rglob("*.log*"))
+
+
 def test_failure_without_a_triggerer(
     airflow: Airflow, counting: tuple[str, Callable[[Run], int], Callable[[], None]]
 ) -> None:
