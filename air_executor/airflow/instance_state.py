@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from typing import Any
 
-RUNNING = "running"
-NEEDS_JOB = frozenset({RUNNING, "deferred", "up_for_retry", "up_for_reschedule"})
-"""States in which the task instance waits for its job, or in which its next try decides what becomes of the job."""
+NEEDS_JOB = frozenset({"deferred", "running", "up_for_reschedule", "up_for_retry"})
+"""States in which a task instance waits for its job, or in which its next try decides what becomes of the job."""
+ENDED_BY_PERSON = frozenset({"failed", "removed", "restarting", "skipped", "success"})
+"""States that a running task instance gets only by a mark or a clear."""
 
 
 def state_of(ti: Any) -> str | None:

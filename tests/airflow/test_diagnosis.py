@@ -65,6 +65,22 @@ def test_what_is_wrong_is_said(airflow: Airflow, environ: dict[str, str], check:
     assert words in text
 
 
+def test_connection(airflow: Airflow) -> None:
+    """A connection is found where it is stored, in Airflow's database as well as in the environment."""
+    extra = {"state_dir": str(airflow.state_dir), "backend": "local"}
+    one = {"connection_id": "checked", "conn_type": "air_executor", "extra": json.dumps(extra)}
+    airflow.ask("POST", "connections", json=one)
+    code, found = ask(airflow, "--conn-id", "checked", AIR_STATE_DIR="/nowhere")
+    assert (code, found["manager"][0]) == (0, "ok")
+    wrong = json.dumps({"conn_type": "air_executor", "extra": {**extra, "backend": "docker"}})
+    code, found = ask(airflow, "--conn-id", "given", AIRFLOW_CONN_GIVEN=wrong)
+    assert code == 1
+    assert "uses the backend local, not docker" in found["manager"][1]
+    code, found = ask(airflow, "--conn-id", "none")
+    assert code == 1
+    assert "none" in found["state directory"][1]
+
+
 def test_secret(airflow: Airflow) -> None:
     """A secret that is easy to guess is warned of."""
     easy = {"AIRFLOW__API_AUTH__JWT_SECRET": "short"}

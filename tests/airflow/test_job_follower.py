@@ -32,7 +32,7 @@ def test_a_manager_that_goes_and_comes(client: Client, monkeypatch: pytest.Monke
     """It is said once each time; where nobody can tell, nothing is said."""
     said: list[str] = []
     follower = JobFollower(client, ref_of(submit(client)), said.append, 1.0)
-    monkeypatch.setattr(job_follower, "CHECK_SECONDS", 0.0)
+    monkeypatch.setattr(job_follower, "MANAGER_CHECK_INTERVAL", 0.0)
     for running in (True, False, False, True, None, False):
         monkeypatch.setattr(job_follower, "read_presence", lambda _, running=running: Presence(running, {}))
         assert isinstance(follower.step(), float)
@@ -53,10 +53,10 @@ def test_a_volume_that_refuses_is_waited_for(client: Client, monkeypatch: pytest
         broken.setattr(client, "status", refuse)
         follower = JobFollower(client, ref_of(job), said.append, 1.0)
         assert follower.step() == 1.0
-        now[0] = job_follower.PATIENCE - 1
+        now[0] = job_follower.STORE_TIMEOUT - 1
         assert follower.step() == 1.0
-        assert said == ["The job goes on, but cannot be looked at now: input/output error"]
-        now[0] = job_follower.PATIENCE + 1
+        assert said == ["The state directory cannot be read now, the job goes on: input/output error"]
+        now[0] = job_follower.STORE_TIMEOUT + 1
         with pytest.raises(StoreError):
             follower.step()
     assert isinstance(follower.step(), float)
@@ -66,7 +66,7 @@ def test_another_of_its_name_is_not_meant(client: Client) -> None:
     """Who follows a job that was removed is not given the next one of its id."""
     create(client, "j", ended("a"))
     old = ref_of(client.status("j"))._replace(uid="0badbeef")
-    with pytest.raises(NotFoundError, match="another of its name"):
+    with pytest.raises(NotFoundError, match="another job has its id"):
         JobFollower(client, old, print, 1.0).step()
 
 
@@ -91,13 +91,13 @@ def test_an_ended_job_is_the_answer(client: Client) -> None:
 def test_much_is_shown_a_little_at_a_time(client: Client) -> None:
     """One step shows some lines, the next the next; the end is told when all were shown."""
     create(client, "j", ended("a"))
-    printed = [f"line {number}" for number in range(2 * job_follower.MOST_LINES + 1)]
+    printed = [f"line {number}" for number in range(2 * job_follower.LINES_PER_STEP + 1)]
     log = client.log("j", "a", 1)
     log.parent.mkdir(parents=True, exist_ok=True)
     log.write_text("\n".join([*printed, ""]))
     said: list[str] = []
     follower = JobFollower(client, ref_of(client.status("j")), said.append, 1.0)
-    assert (follower.step(), len(said)) == (0.0, job_follower.MOST_LINES)
-    assert (follower.step(), len(said)) == (0.0, 2 * job_follower.MOST_LINES)
+    assert (follower.step(), len(said)) == (0.0, job_follower.LINES_PER_STEP)
+    assert (follower.step(), len(said)) == (0.0, 2 * job_follower.LINES_PER_STEP)
     assert isinstance(follower.step(), JobState)
     assert said == [f"a | {line}" for line in printed]

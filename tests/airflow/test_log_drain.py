@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from air_executor.airflow import log_drain
-from air_executor.airflow.log_drain import FEW, all_read, room
+from air_executor.airflow.log_drain import MAX_UNREAD, drain, wait_for_room
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells what was read of a socket")
 
@@ -54,7 +54,7 @@ def test_all_is_read(reader: socket.socket) -> None:
 
     async def check() -> None:
         say(3)
-        waiting = asyncio.create_task(all_read(60))
+        waiting = asyncio.create_task(drain(60))
         assert not await passes(waiting)
         assert reader.recv(8) == b"line 0\nl"
         assert not await passes(waiting)
@@ -69,9 +69,9 @@ def test_little_is_unread(reader: socket.socket) -> None:
 
     async def check() -> None:
         say(3)
-        await room(60)
-        say(2 * FEW // 1280)
-        waiting = asyncio.create_task(room(60))
+        await wait_for_room(60)
+        say(2 * MAX_UNREAD // 1280)
+        waiting = asyncio.create_task(wait_for_room(60))
         assert not await passes(waiting)
         reader.recv(1 << 16)
         await waiting
@@ -82,14 +82,14 @@ def test_little_is_unread(reader: socket.socket) -> None:
 def test_patience_ends(reader: socket.socket) -> None:
     """Whoever never reads, or is kept busy by others, does not hold a trigger for ever."""
     say(3)
-    run(all_read(0.1))
+    run(drain(0.1))
     assert reader.recv(4) == b"line"
 
 
 def test_where_it_cannot_be_told() -> None:
     """Without such a socket a trigger that ends waits a moment, and one that goes on does not."""
-    assert log_drain._socket() is None
+    assert log_drain._log_socket() is None
     before = time.monotonic()
-    run(all_read())
-    assert time.monotonic() - before >= log_drain.BLIND
-    run(room())
+    run(drain())
+    assert time.monotonic() - before >= log_drain.FALLBACK_WAIT
+    run(wait_for_room())

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
 from functools import partial
 from pathlib import Path
 
@@ -37,20 +36,22 @@ def test_airflow_finds_the_provider(airflow: Airflow) -> None:
 
 
 def test_connection(airflow: Airflow, tmp_path: Path) -> None:
-    """A connection names the state directory, the queue and the page; its test says what is amiss."""
-    extra = {"state_dir": str(airflow.state_dir), "backend": "local", "queue": "airflow"}
+    """A connection names the state directory, the pool and the page; its test says what is wrong."""
+    extra = {"state_dir": str(airflow.state_dir), "backend": "local", "pool": "airflow"}
     one = {"connection_id": "jobs", "conn_type": "air_executor", "host": "page.example", "extra": json.dumps(extra)}
     assert airflow.ask("POST", "connections/test", json=one)["status"] is True
     for wrong, words in (
         ({"state_dir": str(tmp_path / "none")}, "no directory"),
-        ({"state_dir": str(tmp_path)}, "no manager is at work"),
+        ({"state_dir": str(tmp_path)}, "no manager is running"),
         ({"backend": "docker"}, "uses the backend local, not docker"),
-        ({"stat_dir": "x"}, "extra is an object of texts"),
-        ({"queue": ["a"]}, "extra is an object of texts"),
+        ({"stat_dir": "x"}, "extra must be a JSON object of texts"),
+        ({"pool": ["a"]}, "extra must be a JSON object of texts"),
     ):
         answer = airflow.ask("POST", "connections/test", json={**one, "extra": json.dumps({**extra, **wrong})})
         assert answer["status"] is False
         assert words in answer["message"]
+    old = {name: value for name, value in extra.items() if name != "pool"} | {"queue": "airflow"}
+    assert airflow.ask("POST", "connections/test", json={**one, "extra": json.dumps(old)})["status"] is True
     airflow.ask("POST", "connections", json=one)
     for mode, run in start(airflow, "connection", "command='true', air_executor_conn_id='jobs'").items():
         assert run.ended() == "success", (mode, run.log())
@@ -69,37 +70,38 @@ def test_wrong_job(airflow: Airflow) -> None:
         assert any("comand" in line and "task t" in line for line in run.log())
 
 
-REFUSED = """
-import sys
-from air_executor.airflow.operators import AirExecutorOperator
-from airflow.sdk import DAG
-for given in {cases!r}:
-    with DAG(dag_id="d"):
-        other = AirExecutorOperator(task_id="other", command="true")
-        try:
-            AirExecutorOperator(task_id="t", start_from_trigger=True, **eval(given))
-        except ValueError as error:
-            print(f"{{given}}: refused: {{error}}")
-        else:
-            print(f"{{given}}: taken")
-"""
+def test_undefined_in_template(airflow: Airflow) -> None:
+    """An undefined name in a template fails the task in every mode, and nothing is submitted."""
+    for mode, run in start(airflow, "undefined", "command='echo /data/{{ nosuch }}/'").items():
+        assert run.ended() == "failed", mode
+        assert jobs_of(run) == []
+        assert any("'nosuch' is undefined" in line for line in run.log()), (mode, run.log())
 
 
-def test_without_worker_no_lazy_results(airflow: Airflow) -> None:
-    """What the triggerer cannot render, and would wait for without end, is refused where the DAG is written."""
-    pull = "{{{{ ti.xcom_pull('other'{}) }}}}"
-    cases = {
-        f"dict(command={pull.format('')!r})": "refused",
-        f"dict(job=dict(tasks=[dict(command=['a', {pull.format('')!r}])]))": "refused",
-        "dict(command=other.output)": "refused",
-        f"dict(command={pull.format(', map_indexes=-1')!r})": "taken",
-        "dict(command='{{ run_id }}')": "taken",
-    }
-    python = str(airflow.programs / "python")
-    words = [python, "-c", REFUSED.format(cases=list(cases))]
-    printed = subprocess.run(words, env=airflow.environ(), capture_output=True, text=True, check=True).stdout
-    for given, verdict in cases.items():
-        assert f"{given}: {verdict}" in printed
+def test_job_file_template(airflow: Airflow, tmp_path: Path) -> None:
+    """The content of a job file that ends with .j2 is rendered where it is read, in every mode."""
+    file = tmp_path / "job.yaml.j2"
+    file.write_text("tasks:\n  - command: echo run {{ run_id }}\n")
+    for mode, run in start(airflow, "job_file", f"job_file={str(file)!r}").items():
+        assert run.ended() == "success", (mode, run.log())
+        assert f"t1 | run {run.id}" in run.log()
+
+
+def test_number_in_template(airflow: Airflow) -> None:
+    """A rendered number is a number, in every mode; a DAG with native objects gets a whole job from a template."""
+    job = {"max_runners": "{{ 1 + 1 }}", "tasks": [{"command": "true", "retries": "{{ 2 }}"}]}
+    for mode, run in start(airflow, "number", f"job={job!r}").items():
+        assert run.ended() == "success", (mode, run.log())
+    native = (
+        "schedule=None, render_template_as_native_obj=True, params={'job': {'tasks': [{'command': 'echo native'}]}}"
+    )
+    for mode, words in MODES.items():
+        dag = f"native_{mode}"
+        airflow.write_dag(dag, f"AirExecutorOperator(task_id='t', job='{{{{ params.job }}}}', {words})", "", native)
+        run = airflow.trigger(dag)
+        assert run.ended() == "success", (mode, run.log())
+        assert "t1 | echo native" not in run.log()
+        assert "t1 | native" in run.log()
 
 
 def test_out_of_time(airflow: Airflow) -> None:

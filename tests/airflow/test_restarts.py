@@ -74,7 +74,9 @@ def once(run: Run, *tries: int) -> list[str]:
         if not kept or line == "last" or int(line.split()[1]) > int(kept[-1].split()[1]):
             kept.append(line)
     if len(kept) < len(printed):
-        assert any(line.startswith("Whoever showed this log before") for n in tries for line in run.log(number=n))
+        assert any(
+            line.startswith("The process that showed this log before") for n in tries for line in run.log(number=n)
+        )
     return kept
 
 
@@ -125,9 +127,7 @@ def test_triggerer(
         assert amiss(partial(once if number == signal.SIGKILL else numbered, run, 1)) == []
 
 
-def test_paused_triggerer(
-    airflow: Airflow, counting: tuple[str, Callable[[Run], int], Callable[[], None]]
-) -> None:
+def test_paused_triggerer(airflow: Airflow, counting: tuple[str, Callable[[Run], int], Callable[[], None]]) -> None:
     """A triggerer that pauses, loses its triggers to another one and goes on cancels no job; a mark still does."""
     command, starts, let_end = counting
     runs = {}

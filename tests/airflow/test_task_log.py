@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from air_executor.airflow.attach import ref_of
-from air_executor.airflow.task_log import LONGEST, SETTLES, TaskLog
+from air_executor.airflow.task_log import MAX_LINE, WRITTEN_AFTER, TaskLog
 from air_executor.client import Client
 from air_executor.errors import StoreError
 from air_executor.model.job import parse_job
@@ -55,11 +55,11 @@ def test_what_grows_is_shown_once(client: Client) -> None:
     assert list(shown.new_lines(state)) == ["t1 | one"]
     log.write_bytes(b"one\ntwo\nthr")
     assert list(shown.new_lines(state)) == ["t1 | two"]
-    shown.settle()
+    shown.all_written()
     assert list(TaskLog(client, ref_of(state)).new_lines(state)) == []
     last = TaskLog(client, ref_of(state))
     assert list(last.new_lines(ended(state))) == ["t1 | thr"]
-    last.settle()
+    last.all_written()
     assert list(TaskLog(client, ref_of(state)).new_lines(state)) == []
 
 
@@ -71,7 +71,7 @@ def test_a_line_that_nobody_took_comes_again(client: Client) -> None:
     lines = shown.new_lines(state)
     assert [next(lines), next(lines)] == ["t1 | one", "t1 | two"]
     lines.close()
-    shown.settle()
+    shown.all_written()
     assert list(TaskLog(client, ref_of(state)).new_lines(state)) == ["t1 | two", "t1 | three"]
 
 
@@ -83,11 +83,11 @@ def test_what_may_be_lost_comes_again(client: Client, monkeypatch: pytest.Monkey
     killed = TaskLog(client, ref_of(state))
     log.write_bytes(b"one\ntwo\n")
     assert list(killed.new_lines(state)) == ["t1 | one", "t1 | two"]
-    now[0] += SETTLES
+    now[0] += WRITTEN_AFTER
     log.write_bytes(b"one\ntwo\nthree\n")
     assert list(killed.new_lines(state)) == ["t1 | three"]
     again, *lines = TaskLog(client, ref_of(state)).new_lines(state)
-    assert again.startswith("Whoever showed this log before was killed; the last 6 bytes of t1 ")
+    assert again.startswith("The process that showed this log before was killed: the last 6 bytes of t1 ")
     assert lines == ["t1 | three"]
     after = TaskLog(client, ref_of(state)).new_lines(state)
     assert next(after) == again
@@ -105,7 +105,7 @@ def test_a_long_look_settles_on_its_way(client: Client, monkeypatch: pytest.Monk
     assert [next(lines) for _ in range(10)] == [f"t1 | {number}" for number in range(10)]
     lines.close()
     _, *rest = TaskLog(client, ref_of(state)).new_lines(state)
-    assert rest[0] in {f"t1 | {number}" for number in range(8 - int(SETTLES), 9)}
+    assert rest[0] in {f"t1 | {number}" for number in range(8 - int(WRITTEN_AFTER), 9)}
 
 
 def test_settled_is_settled(client: Client) -> None:
@@ -117,8 +117,8 @@ def test_settled_is_settled(client: Client) -> None:
     log.write_bytes(b"one\ntwo\n")
     other = TaskLog(client, ref_of(state))
     assert list(other.new_lines(state))[1:] == ["t1 | one", "t1 | two"]
-    other.settle()
-    late.settle()
+    other.all_written()
+    late.all_written()
     assert list(TaskLog(client, ref_of(state)).new_lines(state)) == []
 
 
@@ -130,7 +130,7 @@ def test_quiet_logs_settle(client: Client, monkeypatch: pytest.MonkeyPatch) -> N
     log.write_bytes(b"one\n")
     shown = TaskLog(client, ref_of(state))
     assert list(shown.new_lines(ended(state))) == ["t1 | one"]
-    now[0] += SETTLES
+    now[0] += WRITTEN_AFTER
     assert list(shown.new_lines(state)) == []
     assert list(TaskLog(client, ref_of(state)).new_lines(state)) == []
 
@@ -158,13 +158,13 @@ def test_a_full_volume_shows_nothing_twice(client: Client, monkeypatch: pytest.M
 def test_long_lines_come_in_pieces(client: Client) -> None:
     """A line without end fills no memory, and none of it is lost."""
     state, log = running(client)
-    log.write_bytes(b"x" * (3 * LONGEST) + b"\nend\n")
+    log.write_bytes(b"x" * (3 * MAX_LINE) + b"\nend\n")
     found = list(TaskLog(client, ref_of(state)).new_lines(ended(state)))
-    assert "".join(line.removeprefix("t1 | ") for line in found) == "x" * (3 * LONGEST) + "end"
-    assert max(map(len, found)) <= LONGEST + len("t1 | ")
+    assert "".join(line.removeprefix("t1 | ") for line in found) == "x" * (3 * MAX_LINE) + "end"
+    assert max(map(len, found)) <= MAX_LINE + len("t1 | ")
 
 
-@pytest.mark.parametrize("text", ["é" * LONGEST, "x" + "é" * LONGEST, "xx" + "€" * LONGEST, "xy" + "𝄞" * LONGEST])
+@pytest.mark.parametrize("text", ["é" * MAX_LINE, "x" + "é" * MAX_LINE, "xx" + "€" * MAX_LINE, "xy" + "𝄞" * MAX_LINE])
 def test_pieces_end_with_a_character(client: Client, text: str) -> None:
     """Where a long line is cut none of its characters is."""
     state, log = running(client)
@@ -176,9 +176,9 @@ def test_pieces_end_with_a_character(client: Client, text: str) -> None:
 def test_what_is_no_text_is_cut_all_the_same(client: Client) -> None:
     """Bytes that are no UTF-8 are shown as such, and cost nobody his log."""
     state, log = running(client)
-    log.write_bytes(b"\xc3" * 2 * LONGEST)
+    log.write_bytes(b"\xc3" * 2 * MAX_LINE)
     found = list(TaskLog(client, ref_of(state)).new_lines(ended(state)))
-    assert "".join(line.removeprefix("t1 | ") for line in found) == "\N{REPLACEMENT CHARACTER}" * 2 * LONGEST
+    assert "".join(line.removeprefix("t1 | ") for line in found) == "\N{REPLACEMENT CHARACTER}" * 2 * MAX_LINE
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -223,8 +223,10 @@ def test_a_killed_one_loses_nothing(client: Client, tmp_path: Path) -> None:
         "import os, sys\nfrom air_executor.airflow import task_log\nfrom air_executor.airflow.attach import ref_of\n"
         "from air_executor.client import Client\nfrom air_executor.model.state import Running\n"
         "client = Client(sys.argv[1])\nstate = client.status('j')\n"
-        "state.tasks['t1'].status = Running(seq=1, slot=1, since=0.0)\ntask_log.SETTLES = task_log._TOGETHER = 0.002\n"
-        "for line in task_log.TaskLog(client, ref_of(state)).new_lines(state):\n    os.write(1, f'{line}\\n'.encode())\n"
+        "state.tasks['t1'].status = Running(seq=1, slot=1, since=0.0)\n"
+        "task_log.WRITTEN_AFTER = task_log._BATCH_SECONDS = 0.002\n"
+        "for line in task_log.TaskLog(client, ref_of(state)).new_lines(state):\n"
+        "    os.write(1, f'{line}\\n'.encode())\n"
     )
     said = tmp_path / "said"
     for _ in range(4):
@@ -239,4 +241,4 @@ def test_a_killed_one_loses_nothing(client: Client, tmp_path: Path) -> None:
     numbers = [int(line.removeprefix("t1 | ")) for line in lines if line.startswith("t1 | ")]
     assert sorted(set(numbers)) == list(range(20_000))
     assert all(after <= before + 1 for before, after in pairwise(numbers))
-    assert len([line for line in lines if "come again" in line]) == sum(a <= b for b, a in pairwise(numbers))
+    assert len([line for line in lines if "are shown again" in line]) == sum(a <= b for b, a in pairwise(numbers))

@@ -196,7 +196,7 @@ def test_runner_killed(airflow: Airflow) -> None:
     assert run.ended() == "success"
     assert len((folder / "started").read_text().split()) == 2
     last = run.log(number=1)[-1]
-    assert "did not do its work" in last
+    assert "The runner of this task instance failed" in last
     assert "lost" in last
     assert "not started twice" in last
     events = airflow.ask("GET", "eventLogs", params={"dag_id": "killed", "limit": 100})["event_logs"]

@@ -1,4 +1,4 @@
-"""What the executor does on the volume: one job per workload, its token in one file, verdicts with their reasons."""
+"""What the executor does on the volume: one job per workload, its token in one file, outcomes with their reasons."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ def make(tmp_path: Path, **settings: Any) -> Launcher:
 
 def workload(options: Mapping[str, Any] | None = None, **more: Any) -> Workload:
     """Return a workload."""
-    given = {"labels": {"airflow-task": "t"}, "queue": "default", "priority": 1, **more}
-    return Workload(name=NAME, text=f'{{"token": "{TOKEN}"}}', options=options or {}, **given)
+    fields = {"labels": {"airflow-task": "t"}, "pool": "default", "priority": 1, **more}
+    return Workload(name=NAME, text=f'{{"token": "{TOKEN}"}}', options=options or {}, **fields)
 
 
 def file_of(launcher: Launcher) -> Path:
@@ -86,7 +86,7 @@ def test_volume_refuses(launcher: Launcher) -> None:
 
 def test_job(launcher: Launcher) -> None:
     """Queue, priority and labels are Airflow's; retries are, too, so the job has none."""
-    launcher.launch(workload(queue="slow", priority=2**31, labels={"airflow-dag": "a\nb" + "c" * 300}))
+    launcher.launch(workload(pool="slow", priority=2**31, labels={"airflow-dag": "a\nb" + "c" * 300}))
     state = launcher.client.status(JOB)
     assert (state.queue, state.priority) == ("slow", 1_000_000)
     assert state.spec["labels"]["airflow-dag"] == "a?b" + "c" * 253
@@ -136,7 +136,7 @@ def test_options_merge(tmp_path: Path) -> None:
         ({"image": 5}, {}, "image"),
         ({"env": "A=1"}, {}, "env"),
         ({"image": "some/image", "mounts": "/logs"}, {}, "mounts"),
-        ({}, {"queue": "High Mem"}, "queue"),
+        ({}, {"pool": "High Mem"}, "queue"),
     ],
 )
 def test_refused(launcher: Launcher, options: Mapping[str, Any], more: Mapping[str, Any], message: str) -> None:
@@ -182,33 +182,33 @@ def attempt(seq: int, reason: str, code: int | None = None, message: str | None 
     return Attempt(seq, 0, 1.0, 0.0, 1.0, 0.0, reason, exit_code=code, message=message)
 
 
-def test_verdicts(launcher: Launcher) -> None:
-    """While a job runs there is no verdict; when its program ended well, how the task fared is Airflow's business."""
+def test_outcomes(launcher: Launcher) -> None:
+    """While a job runs there is no outcome; if its program exited with 0, Airflow knows how the task ended."""
     launcher.launch(workload())
     state = launcher.client.status(JOB)
-    assert launcher.verdict(state) is None
+    assert launcher.outcome(state) is None
     state.tasks["task"].status = Running(1, 0, 1.0)
-    assert launcher.verdict(state) is None
-    assert launcher.verdict(ended(launcher, SUCCEEDED, "ok", 0)) == (True, None)
+    assert launcher.outcome(state) is None
+    assert launcher.outcome(ended(launcher, SUCCEEDED, "ok", 0)) == (True, None)
 
 
-def test_why_lost(launcher: Launcher) -> None:
+def test_failure_lost(launcher: Launcher) -> None:
     """After the loss of a runner the reason is the loss, not that the task was not started twice."""
     lost, again = attempt(1, "lost", message="the node is gone"), attempt(2, "error", 75)
-    verdict = launcher.verdict(ended(launcher, FAILED, "error", 75, lost, again))
-    assert verdict is not None
-    assert not verdict.ran
-    assert "run 1 lost: the node is gone; it had been started before, and is not started twice" in str(verdict.why)
+    outcome = launcher.outcome(ended(launcher, FAILED, "error", 75, lost, again))
+    assert outcome is not None
+    assert not outcome.ran
+    assert "run 1 lost: the node is gone; it had been started before, and is not started twice" in str(outcome.failure)
 
 
-def test_why_never_started(launcher: Launcher) -> None:
+def test_failure_never_started(launcher: Launcher) -> None:
     """Where no runner ever started each attempt is named with its reason."""
     attempts = [attempt(n, "start-failed", message=f"no such image {n}") for n in (1, 2, 3)]
-    verdict = launcher.verdict(ended(launcher, FAILED, "start-failed", None, *attempts))
-    assert verdict is not None
+    outcome = launcher.outcome(ended(launcher, FAILED, "start-failed", None, *attempts))
+    assert outcome is not None
     for number in (1, 2):
-        assert f"run {number} start-failed: no such image {number}" in str(verdict.why)
-    assert "failed (start-failed)" in str(verdict.why)
+        assert f"run {number} start-failed: no such image {number}" in str(outcome.failure)
+    assert "failed (start-failed)" in str(outcome.failure)
 
 
 @pytest.mark.parametrize(
@@ -225,12 +225,12 @@ def test_why_never_started(launcher: Launcher) -> None:
         ("y" * 600, "y" * 500),
     ],
 )
-def test_why_last_line(launcher: Launcher, line: str, said: str) -> None:
+def test_failure_last_line(launcher: Launcher, line: str, said: str) -> None:
     """The last line that a runner printed is part of the reason, without what would upset a terminal."""
     state = ended(launcher, FAILED, "error", 1, attempt(1, "error", 1))
     log = launcher.client.log(JOB, "task", 1)
     log.parent.mkdir(parents=True)
     log.write_text("x" * 5000 + f"\n{line}\n")
-    verdict = launcher.verdict(state)
-    assert verdict is not None
-    assert str(verdict.why).endswith(f"last line of its output: {said}")
+    outcome = launcher.outcome(state)
+    assert outcome is not None
+    assert str(outcome.failure).endswith(f"last line of its output: {said}")
