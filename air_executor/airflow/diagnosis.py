@@ -24,8 +24,8 @@ from airflow.configuration import conf
 from airflow.models.connection import Connection
 from airflow.providers.common.compat.sdk import AirflowNotFoundException
 
-from air_executor.airflow.hooks import target_of
-from air_executor.airflow.job_target import JobTarget, default_target
+from air_executor.airflow.hooks import AirExecutorHook, target_of
+from air_executor.airflow.job_target import JobTarget
 from air_executor.core.finding import BAD, FINE, WARN, Finding
 from air_executor.errors import AirExecutorError, BadInputError
 from air_executor.store.probe import probe
@@ -198,7 +198,7 @@ def _state_dir(conn_id: str | None) -> Iterator[Finding]:
     try:
         target = _target(conn_id)
     except AirExecutorError as error:
-        yield Finding("state directory", BAD, str(error), "correct the connection, or the settings")
+        yield Finding("state directory", BAD, str(error), "correct the connection")
         return
     if os.path.isdir(target.state_dir):
         yield from probe(target.state_dir)
@@ -210,10 +210,10 @@ def _target(conn_id: str | None) -> JobTarget:
     """Return the target that a connection names, wherever it is stored, Airflow's database included.
 
     Raises:
-        BadInputError: the connection or the settings are wrong.
+        BadInputError: the connection does not exist or is wrong.
     """
     if conn_id is None:
-        return default_target(None)
+        return AirExecutorHook().target
     try:
         return target_of(Connection.get_connection_from_secrets(conn_id))
     except AirflowNotFoundException as error:

@@ -13,7 +13,7 @@ from typing import Any
 from airflow.providers.common.compat.sdk import AirflowNotFoundException, BaseHook
 
 from air_executor import settings
-from air_executor.airflow.job_target import JobTarget, default_target
+from air_executor.airflow.job_target import JobTarget
 from air_executor.client import Client
 from air_executor.errors import AirExecutorError, BadInputError
 
@@ -56,10 +56,10 @@ class AirExecutorHook(BaseHook):
         """The state directory with what the connection says of it.
 
         Raises:
-            BadInputError: the connection or the settings are wrong.
+            BadInputError: the connection is wrong.
         """
         if self.air_executor_conn_id is None:
-            return default_target(self._state_dir)
+            return JobTarget(_state_dir(self._state_dir))
         try:
             connection = self.get_connection(self.air_executor_conn_id)
         except AirflowNotFoundException as error:
@@ -94,8 +94,13 @@ def target_of(connection: Any, state_dir: str | None = None) -> JobTarget:
         port = f":{connection.port}" if connection.port else ""
         page = f"{connection.schema or 'http'}://{connection.host}{port}/"
     return JobTarget(
-        state_dir=os.path.abspath(state_dir or extra.get("state_dir") or settings.locate_state_dir(None)[0]),
+        state_dir=_state_dir(state_dir or extra.get("state_dir")),
         pool=extra.get("pool") or extra.get("queue"),
         backend=extra.get("backend"),
         page=page,
     )
+
+
+def _state_dir(named: str | None) -> str:
+    """Return the state directory: the one that is named, or else as the settings of this process say."""
+    return os.path.abspath(named or settings.locate_state_dir(None)[0])

@@ -50,6 +50,7 @@ class JobFollower:
         self._changed_at: tuple[int, int, int] | None = None
         """Identifies the version of the state file that `_state` was read from."""
         self._failing_since: float | None = None
+        self._in_use_since: float | None = None
         self._stopped = False
         self._manager_checked = time.monotonic()
         self._managed = True
@@ -74,6 +75,9 @@ class JobFollower:
                 raise
             return self._poll_interval
         self._failing_since = None
+        if self._log.in_use:
+            return self._wait_for_log(state)
+        self._in_use_since = None
         if more:
             return 0.0
         if state.ended:
@@ -93,6 +97,16 @@ class JobFollower:
         """
         with contextlib.suppress(StoreError):
             self._log.all_written()
+
+    def _wait_for_log(self, state: JobState) -> float | JobState:
+        """Wait for another process that shows the log, such as a paused triggerer; after the job for a limited time."""
+        if self._in_use_since is None:
+            self._in_use_since = time.monotonic()
+            self._show("Another process is showing the output of this job: waiting until it stops")
+        elif state.ended and time.monotonic() - self._in_use_since > STORE_TIMEOUT:
+            self._show(f"The output was not shown to its end; see: air-executor logs {state.id}")
+            return state
+        return self._poll_interval
 
     def _check_manager(self) -> None:
         """Say when no manager is running any more, and when one is running again."""

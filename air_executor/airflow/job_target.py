@@ -8,9 +8,9 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 
-from air_executor import settings
 from air_executor.client import Client
 from air_executor.errors import StoreError
+from air_executor.store.layout import Layout
 from air_executor.store.presence import read_presence
 
 
@@ -24,7 +24,7 @@ class JobTarget:
     backend: str | None = None
     """Backend that the manager must use; None: any."""
     page: str | None = None
-    """Address of the manager's page, with a slash at its end."""
+    """Address of the manager's page, with a slash at its end; None: as the manager has recorded it."""
 
     def client(self) -> Client:
         """Return a client of the state directory.
@@ -43,7 +43,8 @@ class JobTarget:
 
     def page_of(self, job: str) -> str | None:
         """Return the address of a job's page; None if the manager has none."""
-        return f"{self.page}jobs/{job}" if self.page else None
+        page = self.page or read_presence(Layout(self.state_dir)).page
+        return f"{page}jobs/{job}" if page else None
 
     def check(self) -> tuple[bool, str]:
         """Return whether jobs would run there, and a message that says why or why not."""
@@ -59,14 +60,3 @@ class JobTarget:
         if found.backend_problem:
             return False, f"the manager in {self.state_dir} cannot start runners: {found.backend_problem}"
         return True, f"a manager is running in {self.state_dir}, backend {found.backend or 'unknown'} ({found.who})"
-
-
-def default_target(state_dir: str | None) -> JobTarget:
-    """Return the target that this process's own settings name.
-
-    Raises:
-        BadInputError: the settings are wrong.
-    """
-    own = settings.load({"state_dir": state_dir})
-    page = f"http://{own.http_host}:{own.http_port}/" if own.http_port else None
-    return JobTarget(state_dir=own.state_dir, page=page)

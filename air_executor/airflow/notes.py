@@ -10,6 +10,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
@@ -18,6 +19,9 @@ from air_executor.client import Client
 from air_executor.errors import CorruptFileError
 from air_executor.store import files
 
+LOCK_TIMEOUT = 1.0
+"""Seconds to wait for another process that shows lines of the same job."""
+_LOCK_INTERVAL = 0.02
 _MAX_BYTES = 4096
 _RECORD = 32
 """Bytes of one record of log positions; a divisor of the disk's page size, so that no record is written in part."""
@@ -63,8 +67,10 @@ class Notes:
         files.replace(self._layout.note(self._subject, name), f"{json.dumps(value)}\n".encode(), self._layout.tmp)
 
     @contextmanager
-    def log_positions(self) -> Iterator[LogPositions]:
+    def log_positions(self) -> Iterator[LogPositions | None]:
         """Lock the log positions of the job: no other process shows lines of its logs meanwhile.
+
+        None: another process keeps them locked, such as a triggerer that was paused. So this waits for a moment only.
 
         Raises:
             StoreError: the volume refused.
@@ -76,10 +82,22 @@ class Notes:
         except OSError as error:
             files.fail("open", path, error)
         try:
-            fcntl.flock(fd, fcntl.LOCK_EX)
-            yield LogPositions(fd, path)
+            yield LogPositions(fd, path) if _lock(fd) else None
         finally:
             os.close(fd)
+
+
+def _lock(fd: int) -> bool:
+    until = time.monotonic() + LOCK_TIMEOUT
+    while True:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > until:
+                return False
+            time.sleep(_LOCK_INTERVAL)
+        else:
+            return True
 
 
 def notes_on(client: Client, job: JobRef) -> Notes:

@@ -160,9 +160,7 @@ class AirExecutorOperator(BaseOperator):
             attacher = self._attacher = self._attacher_of(context, target)
             attached = self._attach(context, attacher, target)
             log_start(self.log, attached, target)
-            self.page = target.page_of(attached.state.id)
-            if self.page:
-                context["ti"].xcom_push(key=LINK_KEY, value=self.page)
+            self._push_link(context, target, attached.state.id)
             state = self._follow(attacher.client, attached.ref, self.defer_after if self.deferrable else math.inf)
             if state is None:
                 self._check_not_ended(context["ti"], attacher)
@@ -189,7 +187,7 @@ class AirExecutorOperator(BaseOperator):
         try:
             target = AirExecutorHook(self.air_executor_conn_id, self.state_dir).target
             attacher = self._attacher_of(context, target)
-            self.page = target.page_of(event["job"])
+            self._push_link(context, target, event["job"])
             job = JobRef(event["job"], event["uid"])
             self._follow(attacher.client, job, math.inf)  # lines that the trigger has not shown
             state = status_of(attacher.client, job)
@@ -231,6 +229,11 @@ class AirExecutorOperator(BaseOperator):
         if self._killed and self.cancel_on_kill:  # while the job was being submitted
             attacher.cancel()
         return attached
+
+    def _push_link(self, context: Mapping[str, Any], target: JobTarget, job: str) -> None:
+        self.page = target.page_of(job)
+        if self.page:
+            context["ti"].xcom_push(key=LINK_KEY, value=self.page)
 
     def _follow(self, client: Client, job: JobRef, seconds: float) -> JobState | None:
         """Show the output of a job until it has ended, and return its state; None if that takes longer."""

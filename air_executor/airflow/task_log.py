@@ -53,6 +53,8 @@ class TaskLog:
         self._positions: dict[int, int] = {}
         """Bytes of each run's log that this process has shown, in case the volume refuses to note it."""
         self._unwritten: deque[_SentLines] = deque()
+        self.in_use = False
+        """Another process was showing the log during the last call of `new_lines`, which yielded nothing then."""
 
     def new_lines(self, state: JobState) -> Generator[str, None, None]:
         """Yield the output that was not shown yet, the task's id before each line; a line is noted by the next `next`.
@@ -63,9 +65,13 @@ class TaskLog:
             StoreError: the volume refused.
         """
         runs = [run for run in _runs(state) if run.seq not in self._complete]
+        self.in_use = False
         if not runs and not self._unwritten:
             return
         with self._notes.log_positions() as noted:
+            if noted is None:
+                self.in_use = True
+                return
             for run in runs:
                 yield from self._lines(state, run, noted)
                 if run.ended:
@@ -80,7 +86,8 @@ class TaskLog:
         """
         if self._unwritten:
             with self._notes.log_positions() as noted:
-                self._note_written(noted, math.inf)
+                if noted is not None:
+                    self._note_written(noted, math.inf)
 
     def _lines(self, state: JobState, run: _RunLog, noted: LogPositions) -> Iterator[str]:
         if run.seq not in self._positions:

@@ -139,6 +139,7 @@ class Manager:
             self.observer,
             backend=self.backend.name,
             version=self.options.version,
+            page=self.options.page,
             problems=found.problems,
         )
         self.intake = RequestHandler(self.desk, self.supervisor, self.saver, self.inbox, self.notice.report)

@@ -33,5 +33,7 @@ class ManagerOptions:
     from_files: bool = False
     scope: set[str] | None = None
     """The jobs to manage; None means all."""
+    page: str | None = None
+    """Address of the page that the manager's process serves; None: there is none."""
     visibility: float = 0.0
     """How long a file may take to appear after its writer has gone (network volumes)."""

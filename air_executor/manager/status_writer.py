@@ -32,6 +32,7 @@ class StatusWriter:
         *,
         backend: str,
         version: str,
+        page: str | None,
         problems: list[str],
     ) -> None:
         """`problems` are those that were there when it began."""
@@ -43,6 +44,7 @@ class StatusWriter:
         self._observer = observer
         self._backend = backend
         self._version = version
+        self._page = page
         self._told: tuple[Mapping[str, Any], float] = ({}, 0.0)
         """What it said last, and when by the steady clock."""
 
@@ -68,6 +70,7 @@ class StatusWriter:
             "problems": list(self.problems),
             "backend": {"name": self._backend, "problem": self._supervisor.backend_problem},
             "waiting": self._waiting,
+            "page": self._page,
         }
         self._told = facts, clock.steady()
         self._lease.announce(self._desk.journal.epoch, self._version, clock.wall(), facts, until=until)

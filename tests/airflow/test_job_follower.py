@@ -1,4 +1,4 @@
-"""How a job is followed: what is said while its manager is away, or its volume."""
+"""Following a job: without a manager, without a readable volume, with much output."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from air_executor.airflow import job_follower
+from air_executor.airflow import job_follower, notes
 from air_executor.airflow.attach import ref_of
 from air_executor.airflow.job_follower import JobFollower
 from air_executor.client import Client
@@ -24,25 +24,25 @@ def client(tmp_path: Path) -> Client:
 
 
 def submit(client: Client) -> JobState:
-    """Return a job that waits."""
+    """Return a job that was not started."""
     return client.submit(parse_job({"id": "j", "tasks": [{"command": "true"}]}, "job"))
 
 
-def test_a_manager_that_goes_and_comes(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is said once each time; where nobody can tell, nothing is said."""
-    said: list[str] = []
-    follower = JobFollower(client, ref_of(submit(client)), said.append, 1.0)
+def test_manager_stops_and_starts(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each change is shown once; if it is unknown whether a manager is running, nothing is shown."""
+    shown: list[str] = []
+    follower = JobFollower(client, ref_of(submit(client)), shown.append, 1.0)
     monkeypatch.setattr(job_follower, "MANAGER_CHECK_INTERVAL", 0.0)
     for running in (True, False, False, True, None, False):
         monkeypatch.setattr(job_follower, "read_presence", lambda _, running=running: Presence(running, {}))
         assert isinstance(follower.step(), float)
-    assert [line.split(" manager")[0] for line in said] == ["No", "A", "No"]
+    assert [line.split(" manager")[0] for line in shown] == ["No", "A", "No"]
 
 
-def test_a_volume_that_refuses_is_waited_for(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    """From the first look on, for five minutes; what it hides meanwhile is not taken for an end."""
+def test_unreadable_volume_is_waited_for(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From the first step on, for five minutes; an unreadable job does not count as ended."""
     job = submit(client)
-    said: list[str] = []
+    shown: list[str] = []
     now = [0.0]
     monkeypatch.setattr("air_executor.airflow.job_follower.time.monotonic", lambda: now[0])
 
@@ -51,27 +51,51 @@ def test_a_volume_that_refuses_is_waited_for(client: Client, monkeypatch: pytest
 
     with monkeypatch.context() as broken:
         broken.setattr(client, "status", refuse)
-        follower = JobFollower(client, ref_of(job), said.append, 1.0)
+        follower = JobFollower(client, ref_of(job), shown.append, 1.0)
         assert follower.step() == 1.0
         now[0] = job_follower.STORE_TIMEOUT - 1
         assert follower.step() == 1.0
-        assert said == ["The state directory cannot be read now, the job goes on: input/output error"]
+        assert shown == ["The state directory cannot be read now, the job goes on: input/output error"]
         now[0] = job_follower.STORE_TIMEOUT + 1
         with pytest.raises(StoreError):
             follower.step()
     assert isinstance(follower.step(), float)
 
 
-def test_another_of_its_name_is_not_meant(client: Client) -> None:
-    """Who follows a job that was removed is not given the next one of its id."""
+def test_log_in_use_is_waited_for(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that was paused while it showed a line does not block others; an ended job is returned in the end."""
+    create(client, "j", ended("a"))
+    log = client.log("j", "a", 1)
+    log.parent.mkdir(parents=True, exist_ok=True)
+    log.write_text("one\n")
+    monkeypatch.setattr(notes, "LOCK_TIMEOUT", 0.0)
+    shown: list[str] = []
+    job = ref_of(client.status("j"))
+    with notes.notes_on(client, job).log_positions() as held:
+        assert held is not None
+        follower = JobFollower(client, job, shown.append, 1.0)
+        assert [follower.step(), follower.step()] == [1.0, 1.0]
+        monkeypatch.setattr(job_follower, "STORE_TIMEOUT", 0.0)
+        assert isinstance(follower.step(), JobState)
+    assert [line.split(":")[0] for line in shown] == [
+        "Another process is showing the output of this job",
+        "The output was not shown to its end; see",
+    ]
+    shown.clear()
+    assert isinstance(JobFollower(client, job, shown.append, 1.0).step(), JobState)
+    assert shown == ["a | one"]
+
+
+def test_reused_id_is_not_followed(client: Client) -> None:
+    """A follower of a removed job does not get the next job with that id."""
     create(client, "j", ended("a"))
     old = ref_of(client.status("j"))._replace(uid="0badbeef")
     with pytest.raises(NotFoundError, match="another job has its id"):
         JobFollower(client, old, print, 1.0).step()
 
 
-def test_pauses_grow_to_the_longest(client: Client) -> None:
-    """A job that has just begun is looked at often; whole seconds may be given as such."""
+def test_pauses_grow(client: Client) -> None:
+    """A new job is polled often; the interval may be an integer."""
     follower = JobFollower(client, ref_of(submit(client)), print, 1)
     found = [follower.step() for _ in range(20)]
     steps = [step for step in found if isinstance(step, float)]
@@ -80,24 +104,24 @@ def test_pauses_grow_to_the_longest(client: Client) -> None:
     assert (steps[0] < 0.1, steps[-1]) == (True, 1.0)
 
 
-def test_an_ended_job_is_the_answer(client: Client) -> None:
-    """The last step returns how it ended."""
+def test_ended_job_is_returned(client: Client) -> None:
+    """The last step returns the final state."""
     create(client, "j", ended("a"))
     found = JobFollower(client, ref_of(client.status("j")), print, 1.0).step()
     assert isinstance(found, JobState)
     assert found.ended
 
 
-def test_much_is_shown_a_little_at_a_time(client: Client) -> None:
-    """One step shows some lines, the next the next; the end is told when all were shown."""
+def test_much_output_is_shown_in_steps(client: Client) -> None:
+    """Each step shows a limited number of lines; the final state is returned after all lines."""
     create(client, "j", ended("a"))
     printed = [f"line {number}" for number in range(2 * job_follower.LINES_PER_STEP + 1)]
     log = client.log("j", "a", 1)
     log.parent.mkdir(parents=True, exist_ok=True)
     log.write_text("\n".join([*printed, ""]))
-    said: list[str] = []
-    follower = JobFollower(client, ref_of(client.status("j")), said.append, 1.0)
-    assert (follower.step(), len(said)) == (0.0, job_follower.LINES_PER_STEP)
-    assert (follower.step(), len(said)) == (0.0, 2 * job_follower.LINES_PER_STEP)
+    shown: list[str] = []
+    follower = JobFollower(client, ref_of(client.status("j")), shown.append, 1.0)
+    assert (follower.step(), len(shown)) == (0.0, job_follower.LINES_PER_STEP)
+    assert (follower.step(), len(shown)) == (0.0, 2 * job_follower.LINES_PER_STEP)
     assert isinstance(follower.step(), JobState)
-    assert said == [f"a | {line}" for line in printed]
+    assert shown == [f"a | {line}" for line in printed]

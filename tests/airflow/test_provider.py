@@ -1,4 +1,4 @@
-"""What else Airflow finds in the package: provider, connection, sensor, decorator, mapped tasks, examples."""
+"""The other parts of the package: provider, connection, sensor, decorator, mapped tasks, examples."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ pytestmark = pytest.mark.timeout(900)
 EXAMPLES = Path(__file__).parents[2] / "examples" / "airflow"
 
 
-def test_airflow_finds_the_provider(airflow: Airflow) -> None:
-    """`airflow providers` list it with all that it brings, and nothing is wrong with what it says of itself."""
+def test_provider_is_found(airflow: Airflow) -> None:
+    """`airflow providers` lists the provider with all its parts, without a warning."""
     for words, wanted in (
         (["providers", "list"], "air-executor"),
         (["providers", "get", "air-executor", "--full"], "AirExecutorHook"),
@@ -60,8 +60,8 @@ def test_connection(airflow: Airflow, tmp_path: Path) -> None:
         assert run.xcom("_link_AirExecutorJobLink") == f"http://page.example/jobs/{job.id}"
 
 
-def test_wrong_job(airflow: Airflow) -> None:
-    """A job that is none fails at once, with one line that says what is wrong; a worker does not even retry it."""
+def test_invalid_job(airflow: Airflow) -> None:
+    """An invalid job fails at once, with one line that says what is wrong; a worker does not retry it."""
     operator = "job={'tasks': [{'comand': 'true'}]}, retries=1, retry_delay=timedelta(seconds=0)"
     for mode, run in start(airflow, "wrong", operator).items():
         assert run.ended() == "failed"
@@ -104,7 +104,7 @@ def test_number_in_template(airflow: Airflow) -> None:
         assert "t1 | native" in run.log()
 
 
-def test_out_of_time(airflow: Airflow) -> None:
+def test_execution_timeout(airflow: Airflow) -> None:
     """At its `execution_timeout` a task fails and its job is cancelled, in every mode."""
     for mode, run in start(airflow, "late", "command='sleep 300', execution_timeout=timedelta(seconds=15)").items():
         assert run.ended() == "failed", mode
@@ -114,7 +114,7 @@ def test_out_of_time(airflow: Airflow) -> None:
 
 
 def test_sensor(airflow: Airflow) -> None:
-    """A sensor waits for a job that does not exist yet, and hands over its results; a failed job fails it."""
+    """A sensor waits for a job that does not exist yet, and returns its results; a failed job fails it."""
     client = Client(airflow.state_dir)
     imports = "from air_executor.airflow.sensors import AirExecutorJobSensor"
     airflow.write_dag(
@@ -139,7 +139,7 @@ def test_sensor(airflow: Airflow) -> None:
 
 
 def test_sensors_that_cannot_succeed(airflow: Airflow, tmp_path: Path) -> None:
-    """A place or an id that cannot be fails at once; `execution_timeout` holds in the triggerer, too."""
+    """An invalid state directory or id fails at once; `execution_timeout` also applies in the triggerer."""
     airflow.write_dag(
         "sensors",
         "AirExecutorJobSensor(task_id='late', job_id='never', execution_timeout=timedelta(seconds=3))\n"
@@ -154,8 +154,8 @@ def test_sensors_that_cannot_succeed(airflow: Airflow, tmp_path: Path) -> None:
     assert run.state("late") == "failed"
 
 
-def test_a_state_directory_that_is_not_there(airflow: Airflow, tmp_path: Path) -> None:
-    """Nothing is submitted to where a volume should have been mounted: no manager would ever see it."""
+def test_missing_state_directory(airflow: Airflow, tmp_path: Path) -> None:
+    """Nothing is submitted to a missing state directory: no manager would ever see it."""
     where = tmp_path / "not" / "mounted"
     for mode, run in start(airflow, "mount", f"command='true', state_dir={str(where)!r}").items():
         assert run.ended() == "failed", mode
@@ -197,7 +197,7 @@ no_json({1, 2})
 
 
 def test_decorator(airflow: Airflow) -> None:
-    """The body of a decorated function runs in a runner, with values from and for other tasks."""
+    """The body of a decorated function runs in a runner; it gets values from other tasks and returns one."""
     airflow.write_dag("decorated", FUNCTION)
     run = airflow.trigger("decorated")
     assert run.ended() == "failed"
@@ -211,7 +211,7 @@ def test_decorator(airflow: Airflow) -> None:
 
 
 def test_mapped(airflow: Airflow) -> None:
-    """Each index of a mapped task is a job of its own, also where the operator asks for no worker."""
+    """Each index of a mapped task is a job of its own, also with `start_from_trigger`."""
     airflow.write_dag(
         "each_index",
         "AirExecutorOperator.partial(task_id='t', start_from_trigger=True, poll_interval=0.2)"
@@ -223,8 +223,8 @@ def test_mapped(airflow: Airflow) -> None:
     assert len(jobs_of(run)) == 3
 
 
-def test_a_hundred_fast_tasks(airflow: Airflow) -> None:
-    """Of a hundred tasks that end at once, deferred or workerless, none fails falsely, and none runs twice."""
+def test_hundred_fast_tasks(airflow: Airflow) -> None:
+    """A hundred tasks that end at once, deferred or workerless, all succeed at their first try, and none runs twice."""
     for mode in ("deferred", "workerless"):
         airflow.write_dag(
             f"hundred_{mode}",
@@ -252,8 +252,8 @@ def test_examples(airflow: Airflow, path: Path) -> None:
     assert run.ended(120) == "success", [line for task in tasks for line in run.log(task)]
 
 
-def test_the_oldest(tmp_path: Path) -> None:
-    """`airflow dags test` in the oldest supported version: deferred and on a worker, with a result handed on."""
+def test_oldest_airflow(tmp_path: Path) -> None:
+    """`airflow dags test` in the oldest supported version: deferred and on a worker, with a result passed on."""
     old = Airflow(programs("AIR_TEST_OLDEST_AIRFLOW"), tmp_path, tmp_path / "state")
     assert old.run("db", "migrate")[0] == 0
     (tmp_path / "dags" / "old.py").write_text(

@@ -13,12 +13,13 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import patch
 
 import jinja2
 from airflow.exceptions import AirflowException, TaskDeferred
 from airflow.sdk import DAG, Asset
 
-from air_executor.airflow import operators, triggers
+from air_executor.airflow import deferred_job, operators, triggers
 from air_executor.airflow.operators import AirExecutorOperator
 from air_executor.client import Client
 from air_executor.model.job import parse_job
@@ -48,8 +49,8 @@ def kills() -> Any:
         trigger = triggers.AirExecutorTrigger(
             job=job.id, uid=job.uid, state_dir=client.layout.root, cancel_on_kill=cancels
         )
-        triggers.state_of = _answer(state)  # type: ignore[assignment]
-        asyncio.run(trigger.on_kill())
+        with patch.object(deferred_job, "state_of", _answer(state)):
+            asyncio.run(trigger.on_kill())
         requests = [client.inbox.read(request) for request in client.inbox.pending()]
         found[name] = any(request is not None and request.op == "cancel" for request in requests)
     return found
@@ -71,9 +72,9 @@ def deferrals() -> Any:
         ti = SimpleNamespace(
             dag_id="d", run_id="r", task_id="t", map_index=-1, try_number=1, max_tries=0, id="u", xcom_push=_ignore
         )
-        operators.state_of = _answer(state)  # type: ignore[assignment]
         try:
-            AirExecutorOperator.execute.__wrapped__(task, {"ti": ti})  # type: ignore[attr-defined]
+            with patch.object(operators, "state_of", _answer(state)):
+                AirExecutorOperator.execute.__wrapped__(task, {"ti": ti})  # type: ignore[attr-defined]
             verdict = "ended"
         except TaskDeferred:
             verdict = "deferred"

@@ -1,4 +1,4 @@
-"""What the executor does on the volume: one job per workload, its token in one file, outcomes with their reasons."""
+"""The executor's part on the volume: one job per workload, its token in one file, outcomes with their reasons."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ TOKEN = "eyJhbGciOiJIUzUxMiJ9"  # noqa: S105 - looks like one, opens nothing
 
 @pytest.fixture
 def launcher(tmp_path: Path) -> Launcher:
-    """Return a launcher with a state directory that nobody manages."""
+    """Return a launcher with a state directory without a manager."""
     return make(tmp_path)
 
 
@@ -40,7 +40,7 @@ def workload(options: Mapping[str, Any] | None = None, **more: Any) -> Workload:
 
 
 def file_of(launcher: Launcher) -> Path:
-    """Return where the workload lies."""
+    """Return the path of the workload."""
     return Path(launcher.client.layout.workspace(JOB)) / "workload.json"
 
 
@@ -50,7 +50,7 @@ def task_of(launcher: Launcher) -> Mapping[str, Any]:
 
 
 def test_token_in_one_file(launcher: Launcher) -> None:
-    """The token is in one file, in a folder that its owner alone may enter, and nowhere else."""
+    """The token is in one file, in a folder that only its owner may enter, and nowhere else."""
     before = os.umask(0)
     try:
         assert launcher.launch(workload()) == JOB
@@ -65,7 +65,7 @@ def test_token_in_one_file(launcher: Launcher) -> None:
 
 
 def test_launched_once(launcher: Launcher) -> None:
-    """A job that is there was submitted before a crash: its runner may have the workload, so no other is written."""
+    """A job that exists was submitted before a crash: its runner may have the workload, so no other is written."""
     launcher.launch(workload())
     uid = launcher.client.status(JOB).uid
     file_of(launcher).unlink()
@@ -75,7 +75,7 @@ def test_launched_once(launcher: Launcher) -> None:
 
 
 def test_volume_refuses(launcher: Launcher) -> None:
-    """Where the workload cannot be written no job is submitted."""
+    """If the workload cannot be written no job is submitted."""
     folder = Path(launcher.client.layout.tmp)
     folder.rmdir()
     folder.write_text("in the way")
@@ -85,7 +85,7 @@ def test_volume_refuses(launcher: Launcher) -> None:
 
 
 def test_job(launcher: Launcher) -> None:
-    """Queue, priority and labels are Airflow's; retries are, too, so the job has none."""
+    """Pool, priority and labels come from Airflow; the job has no retries, because Airflow has its own."""
     launcher.launch(workload(pool="slow", priority=2**31, labels={"airflow-dag": "a\nb" + "c" * 300}))
     state = launcher.client.status(JOB)
     assert (state.queue, state.priority) == ("slow", 1_000_000)
@@ -94,7 +94,7 @@ def test_job(launcher: Launcher) -> None:
 
 
 def test_programs(tmp_path: Path) -> None:
-    """The fork server's client runs it here; elsewhere the program that needs none, which sees its workload alone."""
+    """The fork server's client runs it on the local backend; elsewhere a program that needs no server."""
     made = {}
     cases: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
         ("here", {}, {}),
@@ -121,7 +121,7 @@ def test_programs(tmp_path: Path) -> None:
 
 
 def test_options_merge(tmp_path: Path) -> None:
-    """A task's options win over those of all, and its variables join theirs."""
+    """A task's options take precedence over those of all tasks, and its variables are added to theirs."""
     launcher = make(tmp_path, options={"env": {"A": "1", "B": "1"}, "network": "none", "grace": "5s"})
     launcher.launch(workload({"env": {"B": "2"}, "network": "default"}))
     task = task_of(launcher)
@@ -140,7 +140,7 @@ def test_options_merge(tmp_path: Path) -> None:
     ],
 )
 def test_refused(launcher: Launcher, options: Mapping[str, Any], more: Mapping[str, Any], message: str) -> None:
-    """What cannot be is refused before anything is written."""
+    """Invalid options are refused before anything is written."""
     with pytest.raises(BadInputError, match=message):
         launcher.launch(workload(options, **more))
     assert not file_of(launcher).exists()
@@ -148,7 +148,7 @@ def test_refused(launcher: Launcher, options: Mapping[str, Any], more: Mapping[s
 
 
 def test_cancel(launcher: Launcher) -> None:
-    """What is cancelled before it started never does: its workload is gone, and its manager is asked."""
+    """A job that is cancelled before its start never starts: its workload is removed, its manager gets a request."""
     launcher.launch(workload())
     launcher.cancel(JOB)
     assert not file_of(launcher).exists()
@@ -157,7 +157,7 @@ def test_cancel(launcher: Launcher) -> None:
 
 
 def test_sweep(launcher: Launcher) -> None:
-    """What a crash left is forgotten once its token has expired, and not before."""
+    """A workload that a crash has left is removed once its token has expired, and not before."""
     launcher.launch(workload())
     launcher.sweep(older_than=3600)
     assert file_of(launcher).exists()
@@ -202,7 +202,7 @@ def test_failure_lost(launcher: Launcher) -> None:
 
 
 def test_failure_never_started(launcher: Launcher) -> None:
-    """Where no runner ever started each attempt is named with its reason."""
+    """If no runner ever started, each attempt is named with its reason."""
     attempts = [attempt(n, "start-failed", message=f"no such image {n}") for n in (1, 2, 3)]
     outcome = launcher.outcome(ended(launcher, FAILED, "start-failed", None, *attempts))
     assert outcome is not None
@@ -212,7 +212,7 @@ def test_failure_never_started(launcher: Launcher) -> None:
 
 
 @pytest.mark.parametrize(
-    ("line", "said"),
+    ("line", "message"),
     [
         ("ModuleNotFoundError: \x1b[31mairflow\x1b[0m", "ModuleNotFoundError: airflow"),
         (
@@ -225,12 +225,12 @@ def test_failure_never_started(launcher: Launcher) -> None:
         ("y" * 600, "y" * 500),
     ],
 )
-def test_failure_last_line(launcher: Launcher, line: str, said: str) -> None:
-    """The last line that a runner printed is part of the reason, without what would upset a terminal."""
+def test_failure_last_line(launcher: Launcher, line: str, message: str) -> None:
+    """The last line of a runner's output is part of the reason, without control characters."""
     state = ended(launcher, FAILED, "error", 1, attempt(1, "error", 1))
     log = launcher.client.log(JOB, "task", 1)
     log.parent.mkdir(parents=True)
     log.write_text("x" * 5000 + f"\n{line}\n")
     outcome = launcher.outcome(state)
     assert outcome is not None
-    assert str(outcome.failure).endswith(f"last line of its output: {said}")
+    assert str(outcome.failure).endswith(f"last line of its output: {message}")
