@@ -53,7 +53,7 @@ async def needs_job(trigger: BaseTrigger) -> bool:
     """Tell whether the task instance still needs its job although Airflow called the trigger's `on_kill`.
 
     A triggerer that pauses for longer than `[triggerer] triggerer_health_check_threshold` loses its triggers to another
-    one. When it goes on it calls their `on_kill`, as if a person had acted on each task (Airflow 3.3.2,
+    one. When it resumes it calls their `on_kill`, as if a person had acted on each task (Airflow 3.3.2,
     `TriggerRunnerSupervisor.update_triggers`). Where Airflow cannot tell the state the job is not cancelled either.
     """
     try:
@@ -67,7 +67,7 @@ async def needs_job(trigger: BaseTrigger) -> bool:
 
 
 def cancel_job(client: Client, job: JobRef) -> None:
-    """Cancel a job for good, unless it has ended.
+    """Cancel a job unless it has ended; no try attaches to it any more.
 
     Raises:
         NotFoundError: it was removed.

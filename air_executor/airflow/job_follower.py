@@ -70,7 +70,7 @@ class JobFollower:
         except StoreError as error:
             if self._failing_since is None:
                 self._failing_since = time.monotonic()
-                self._show(f"The state directory cannot be read now, the job goes on: {error}")
+                self._show(f"The state directory cannot be read now, the job continues: {error}")
             elif time.monotonic() - self._failing_since > STORE_TIMEOUT:
                 raise
             return self._poll_interval

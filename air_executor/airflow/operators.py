@@ -245,7 +245,7 @@ class AirExecutorOperator(BaseOperator):
         return step if isinstance(step, JobState) else None
 
     def _check_not_ended(self, ti: Any, attacher: JobAttacher) -> None:
-        """Cancel the job if a person has just ended the task: after a deferral nobody would tell its trigger.
+        """Cancel the job if a person has just ended the task: after a deferral Airflow would tell no one.
 
         Raises:
             AirflowFailException: a person has.

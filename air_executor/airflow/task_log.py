@@ -1,6 +1,6 @@
 """The output of a job's tasks, line by line, for the log of an Airflow task: no line lost, none shown twice.
 
-How much was shown is noted on the volume with each line, so the next try or the next triggerer goes on where the last
+How much was shown is noted on the volume with each line, so the next try or the next triggerer starts where the last
 one stopped. Airflow writes a line some time after it was logged, in another process. If both processes were killed, the
 last seconds are shown again, after a line that says so. Called by `job_follower`; knows nothing of Airflow.
 """

@@ -1,4 +1,4 @@
-"""What waits in Airflow's triggerer: for the job of a worker, for a job of its own, or for a job of somebody else.
+"""Triggers: wait for a job that a worker has submitted, submit one without a worker, or wait for a job of others.
 
 A triggerer is restarted and replaced at any time. So everything that must outlive it is on the volume: the job itself,
 how much of its log was shown, and to which try its end was delivered. A job is cancelled only when a person acts on its
@@ -204,7 +204,7 @@ class AirExecutorStartTrigger(BaseTrigger):
 
 
 class AirExecutorJobTrigger(BaseTrigger):
-    """Wait for the end of a job that somebody else submits, before or after this; fires once."""
+    """Wait for the end of a job that others submit, before or after this; fires once."""
 
     def __init__(self, *, job: str, state_dir: str, poll_interval: float = 5.0) -> None:
         super().__init__()

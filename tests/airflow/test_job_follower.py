@@ -55,7 +55,7 @@ def test_unreadable_volume_is_waited_for(client: Client, monkeypatch: pytest.Mon
         assert follower.step() == 1.0
         now[0] = job_follower.STORE_TIMEOUT - 1
         assert follower.step() == 1.0
-        assert shown == ["The state directory cannot be read now, the job goes on: input/output error"]
+        assert shown == ["The state directory cannot be read now, the job continues: input/output error"]
         now[0] = job_follower.STORE_TIMEOUT + 1
         with pytest.raises(StoreError):
             follower.step()
