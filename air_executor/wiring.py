@@ -173,12 +173,17 @@ def _coerced_locale() -> bool:
 
 
 def make_manager(
-    settings: Settings, *, scope: set[str] | None = None, from_files: bool = False, observer: Observer | None = None
+    settings: Settings,
+    *,
+    scope: set[str] | None = None,
+    from_files: bool = False,
+    observer: Observer | None = None,
+    page: str | None = None,
 ) -> Manager:
     """Return a manager for the state directory of these settings, not started yet.
 
     `scope` limits it to these jobs (and what they submit); `from_files` makes state files win over the journal;
-    `observer` is told what it does.
+    `observer` is told what it does; `page` is the address of the page that this process serves.
     """
     from air_executor.manager.loop import Manager  # noqa: PLC0415
     from air_executor.manager.manager_state import ManagerOptions  # noqa: PLC0415
@@ -199,6 +204,7 @@ def make_manager(
         secrets_by_name=settings.backend == "kubernetes",
         visibility=settings.kubernetes.visibility if settings.backend == "kubernetes" else 0.0,
         events=settings.events,
+        page=page,
         from_files=from_files,
         scope=scope,
     )
