@@ -1,4 +1,4 @@
-"""The Job that a launch becomes, compared as a whole, and the operator's template laid over it."""
+"""The Job that a launch becomes, compared as a whole, and the operator's template merged over it."""
 
 from __future__ import annotations
 
@@ -336,8 +336,8 @@ def test_directives_of_a_patch() -> None:
         "volumes": [{"name": "a", "x": 1}],
         "securityContext": {"runAsUser": 2},
     }
-    anew = {"volumes": [{"$patch": "replace"}, {"name": "c"}]}
-    assert pod_template.merge(base, anew)["volumes"] == [{"name": "c"}]
+    replaced = {"volumes": [{"$patch": "replace"}, {"name": "c"}]}
+    assert pod_template.merge(base, replaced)["volumes"] == [{"name": "c"}]
     with pytest.raises(BadInputError, match="needs a name"):
         pod_template.merge(base, {"volumes": [{"emptyDir": {}}]})
 
