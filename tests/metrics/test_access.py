@@ -45,6 +45,16 @@ def statuses(port: int, headers: dict[str, str] | None = None) -> list[int]:
     return [get(port, path, headers).status for path in ("/", "/metrics", "/healthz")]
 
 
+def test_the_format_is_prometheus_plain_text(collector: Collector) -> None:
+    """Also for a client that accepts OpenMetrics, in which `tasks` and `tasks_total` clash."""
+    with serving(collector) as port:
+        for accept in ("*/*", "application/openmetrics-text; version=1.0.0"):
+            answer = get(port, "/metrics", {"Accept": accept})
+            assert answer.headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"
+            assert "# TYPE air_executor_tasks gauge\n" in answer.body
+            assert "# TYPE air_executor_tasks_total counter\n" in answer.body
+
+
 def test_on_loopback_all_is_open(collector: Collector) -> None:
     """Whoever is on this machine needs nothing."""
     with serving(collector) as port:
