@@ -249,7 +249,7 @@ def _pairs_text(value: Mapping[str, float]) -> str:
     return ",".join(f"{name}={_number_text(number)}" for name, number in value.items()) or "none"
 
 
-def _number_text(value: float) -> str:
+def _number_text(value: object) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
