@@ -249,8 +249,8 @@ def _pairs_text(value: Mapping[str, float]) -> str:
     return ",".join(f"{name}={_number_text(number)}" for name, number in value.items()) or "none"
 
 
-def _number_text(value: float) -> str:
-    return str(int(value)) if value == int(value) else f"{value:g}"
+def _number_text(value: object) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 # The types
