@@ -1,6 +1,6 @@
-"""The `air-executor` program: which commands there are, the options they share, and what becomes of errors.
+"""The `air-executor` program: its commands, their shared options, and the exit codes and messages of errors.
 
-Commands are found by name and imported one at a time, because `air-executor status` must not pay for what `run` needs.
+A command is looked up by name and imported alone: `air-executor status` must not pay for the imports of `run`.
 """
 
 from __future__ import annotations
@@ -42,13 +42,13 @@ COMMANDS = {
     "confirm-gone": "verbs:confirm_gone",
     "completion": "completion:completion",
 }
-"""Where each command lives: module in this package, function in it."""
+"""Command name to `module:function` in this package."""
 
 EXIT_INTERRUPTED = 130
 
 
 def _keep(ctx: typer.Context, param: typer.CallbackParam, value: Any) -> Any:  # noqa: ANN401 - any option's value
-    """Note a shared option; it may stand before or after the command, and the latter wins."""
+    """Store a shared option in the session. It may precede or follow the command; the last one wins."""
     if value not in (None, False, 0):
         setattr(session_of(ctx), str(param.name), value)
     return value
@@ -59,7 +59,7 @@ def _shared(
         str | None,
         typer.Option(
             metavar="DIR",
-            help="State directory. Default: AIR_STATE_DIR, else .air-executor here or above.",
+            help="State directory. Default: AIR_STATE_DIR, else .air-executor here or in a parent folder.",
             callback=_keep,
             expose_value=False,
         ),
@@ -67,22 +67,23 @@ def _shared(
     json: Annotated[
         bool,
         typer.Option(
-            "--json", help="Print data as JSON, with the names of state.json.", callback=_keep, expose_value=False
+            "--json", help="Print JSON, with the field names of state.json.", callback=_keep, expose_value=False
         ),
     ] = False,
     verbose: Annotated[
-        bool, typer.Option("--verbose", "-v", help="Log what happens to stderr.", callback=_keep, expose_value=False)
+        bool, typer.Option("--verbose", "-v", help="Log to stderr.", callback=_keep, expose_value=False)
     ] = False,
     debug: Annotated[
-        bool, typer.Option("--debug", help="Log everything, and show tracebacks.", callback=_keep, expose_value=False)
+        bool,
+        typer.Option("--debug", help="Log debug output, show tracebacks.", callback=_keep, expose_value=False),
     ] = False,
 ) -> None:
-    """Declare the options that every command has."""
+    """Declare the options shared by all commands."""
 
 
 def _show_version(value: bool) -> None:
     if value:
-        from importlib.metadata import version  # noqa: PLC0415 - 20 ms that only this needs
+        from importlib.metadata import version  # noqa: PLC0415 - 20 ms, needed only here
 
         typer.echo(f"{PROGRAM} {version(PROGRAM)}")
         raise typer.Exit
@@ -93,11 +94,11 @@ def _top(
         bool, typer.Option("--version", help="Show the version and exit.", is_eager=True, callback=_show_version)
     ] = False,
 ) -> None:
-    """Run tasks on ephemeral runners: a runner exists only while its task runs."""
+    """Run tasks on ephemeral runners."""
 
 
 def build(function: Callable[..., None], name: str) -> Command:
-    """Return one command with the shared options."""
+    """Return a command with the shared options added."""
     command = _single(function, name)
     command.params += _shared_params()
     return cast("Command", command)
@@ -114,7 +115,7 @@ def _shared_params() -> list[Any]:
 
 
 def _spare_pydantic(param: Any) -> Any:  # noqa: ANN401 - as above
-    """Take text for text without pydantic, which newer typers ask about every value: that would be 100 ms."""
+    """Accept plain text without pydantic. Newer typers validate every value with it, which costs 100 ms."""
     process = type(param).process_value.__get__(param)
     annotation = getattr(getattr(param, "type_descriptor", None), "annotation", None)
 
@@ -129,26 +130,26 @@ def _spare_pydantic(param: Any) -> Any:  # noqa: ANN401 - as above
 
 
 class QuickCommand(TyperCommand):
-    """A command that reads its arguments without pydantic where they are plain."""
+    """A command that parses plain arguments without pydantic."""
 
     def get_params(self, ctx: Context) -> Any:  # type: ignore[override] # noqa: ANN401 - typer's own classes
-        """Return its arguments and options, `--help` among them."""
+        """Return its arguments and options, `--help` included."""
         return [_spare_pydantic(param) for param in super().get_params(ctx)]  # type: ignore[arg-type]
 
 
 class LazyGroup(TyperGroup):
-    """A group whose commands are imported when they are asked for."""
+    """A group that imports a command when it is used."""
 
     def get_params(self, ctx: Context) -> Any:  # type: ignore[override] # noqa: ANN401 - typer's own classes
         """See `QuickCommand`."""
         return [_spare_pydantic(param) for param in super().get_params(ctx)]  # type: ignore[arg-type]
 
     def list_commands(self, ctx: Context) -> list[str]:  # type: ignore[override] # noqa: ARG002 - see `build`
-        """Return the names of all commands, in the order of the help text."""
+        """Return all command names, in the order of the help text."""
         return list(COMMANDS)
 
     def get_command(self, ctx: Context, cmd_name: str) -> Command | None:  # type: ignore[override] # noqa: ARG002
-        """Return one command, or None if there is none of that name."""
+        """Return the command of that name, or None."""
         if cmd_name not in COMMANDS:
             return None
         module, function = COMMANDS[cmd_name].split(":")
@@ -156,7 +157,7 @@ class LazyGroup(TyperGroup):
 
 
 def program() -> Any:  # noqa: ANN401 - as in `build`
-    """Return the whole program as a command."""
+    """Return the program as a command group."""
     app = typer.Typer(cls=LazyGroup, add_completion=False, rich_markup_mode=None, no_args_is_help=True)
     app.callback()(_top)
     command: Any = typer.main.get_command(app)
@@ -169,9 +170,7 @@ def run(arguments: Sequence[str]) -> int:
     _open_closed_streams()
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
-            stream.reconfigure(
-                errors="backslashreplace"
-            )  # a terminal that cannot show a character is no reason to fail
+            stream.reconfigure(errors="backslashreplace")  # an unencodable character must not fail the command
     session = Session()
     try:
         program().main(args=list(arguments), prog_name=PROGRAM, obj=session)
@@ -187,20 +186,20 @@ def run(arguments: Sequence[str]) -> int:
             _show_traceback()
         _complain(str(error))
         return error.exit_code
-    except Exception as error:  # noqa: BLE001 - the outer edge
+    except Exception as error:  # noqa: BLE001 - the outermost frame
         if session.debug:
             _show_traceback()
-        hint = "" if session.debug else "; run it again with --debug to see where"
-        _complain(f"this is a bug in {PROGRAM}: {type(error).__name__}: {error}{hint}")
+        hint = "" if session.debug else "; rerun with --debug for the traceback"
+        _complain(f"internal error, please report it: {type(error).__name__}: {error}{hint}")
         return 1
     return 0
 
 
 def _open_closed_streams() -> None:
-    """Open what the caller has closed (`>&-`), lest the next file we open becomes our stdout."""
+    """Reopen standard streams that the caller closed (`>&-`); otherwise the next opened file becomes stdout."""
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
-            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115 - open for as long as we run
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115 - open until the process exits
 
 
 def _show_traceback() -> None:
@@ -222,7 +221,7 @@ def _flush() -> None:
 
 
 def _reader_left() -> int:
-    """Whoever read our output has enough of it (`| head`): leave quietly, as other programs do."""
+    """Exit quietly when the reader of the output has closed the pipe (`| head`)."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 1
 
@@ -230,7 +229,5 @@ def _reader_left() -> int:
 def _complain(message: str) -> None:
     from air_executor.model.plain_text import clean  # noqa: PLC0415 - only for errors
 
-    lines = "\n  ".join(
-        clean(line) for line in message.split("\n  ")
-    )  # an error with several problems has a line for each
+    lines = "\n  ".join(clean(line) for line in message.split("\n  "))  # one line per problem
     sys.stderr.write(f"error: {lines}\n")

@@ -23,10 +23,13 @@ LOOK_EVERY = 0.25
 def status(
     ctx: typer.Context,
     job: Annotated[str | None, typer.Argument(metavar="JOB", help="Default: all jobs.")] = None,
-    watch: Annotated[bool, typer.Option("--watch", "-w", help="Go on showing it as it changes.")] = False,
-    everything: Annotated[bool, typer.Option("--all", "-a", help="Show every task, however many there are.")] = False,
+    watch: Annotated[bool, typer.Option("--watch", "-w", help="Update the output as it changes.")] = False,
+    everything: Annotated[bool, typer.Option("--all", "-a", help="Show all tasks, without a limit.")] = False,
 ) -> None:
-    """Show all jobs, or one with its tasks: phases, runs, reasons, and which task queued which."""
+    """Show all jobs, or one job and its tasks.
+
+    For a job: phases, runs, reasons, and the tree of queued tasks.
+    """
     session = session_of(ctx)
     client = session.client()
     if session.json:

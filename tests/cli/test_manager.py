@@ -1,4 +1,4 @@
-"""`manager`: one per directory, tidy at the end, and what is asked of it."""
+"""`manager`: one per directory, a clean stop, and its requests."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Start = Callable[..., "subprocess.Popen[str]"]
 
 @pytest.fixture
 def manager(start: Start, client: Client, monkeypatch: pytest.MonkeyPatch) -> Iterator[subprocess.Popen[str]]:
-    """A manager at work in the project, for whose answers commands wait."""
+    """A running manager; commands wait for its answers."""
     monkeypatch.setattr("air_executor.client.ANSWER_WITHIN", 60.0)
     process = start("manager", stderr=subprocess.DEVNULL)
     eventually(lambda: Path(client.layout.manager).exists(), "the manager is there")
@@ -43,10 +43,10 @@ def test_a_second_manager_is_refused_with_5(manager: object, call: Call) -> None
 
 
 def test_a_run_that_manages_only_its_own_job_says_so(start: Start, air: Air, client: Client) -> None:
-    """Whoever submits beside it, looks, or starts a manager is told that it takes no other job, and what to do."""
+    """`submit`, `status`, `explain` and `manager` report that it manages no other job, and what to do."""
     start("run", "own", "--", "sleep", "60", stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
     eventually(lambda: Path(client.layout.jobs, "own").exists() and client.status("own").started_at, "it runs")
-    assert "sees only own through; see this job through with `air-executor run other`" in (
+    assert "the running manager handles only job own; to run this job: `air-executor run other`" in (
         air("submit", "other", "--", "true").err
     )
     for page in (air("status"), air("status", "other"), air("explain", "other")):
@@ -112,7 +112,7 @@ def test_an_id_is_free_again_after_prune(manager: object, air: Air, client: Clie
 
 
 def test_without_a_manager_requests_stay(air: Air, client: Client) -> None:
-    """The client says that nobody has answered, and the request waits in the inbox."""
+    """The client reports that no manager has answered, and the request stays in the inbox."""
     air("submit", "j", "--", "true")
     done = air("cancel", "j")
     assert done.code == 0
@@ -123,7 +123,7 @@ def test_without_a_manager_requests_stay(air: Air, client: Client) -> None:
 
 
 def test_waiting_too_long_ends_with_124(air: Air) -> None:
-    """A time that is over is no failed job."""
+    """An expired timeout is not a failed job."""
     air("submit", "j", "--", "true")
     done = air("wait", "j", "--timeout", "10ms")
     assert done.code == 124

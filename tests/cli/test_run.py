@@ -1,4 +1,4 @@
-"""`run`: a job seen through by a manager of its own, from its submission to its bill."""
+"""`run`: one job with a manager of its own, from submission to cost."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ def running(client: Client, job: str) -> Callable[[], bool]:
     return lambda: bool(list(Path(client.layout.runs(job)).glob("*/out/claim")))
 
 
-def test_a_job_that_succeeds_prints_its_answer_and_its_bill(call: Call, client: Client) -> None:
-    """The output of the last task comes first, the bill last, and the exit code is 0."""
+def test_a_job_that_succeeds_prints_its_answer_and_its_cost(call: Call, client: Client) -> None:
+    """The output of the last task comes first, the cost last, and the exit code is 0."""
     done = call("run", "hello", "--", "echo", "the answer")
     assert done.code == 0, done.err
     lines = done.out.splitlines()
@@ -78,7 +78,7 @@ def test_tasks_find_the_interpreter_that_runs_them(call: Call) -> None:
     assert "import works" in done.out
 
 
-def test_jobs_that_it_submits_are_seen_through(call: Call, client: Client) -> None:
+def test_jobs_that_it_submits_run_to_completion(call: Call, client: Client) -> None:
     """What the job's tasks submit is managed too, and counts for the exit code."""
     line = '{"job": {"id": "child", "tasks": [{"command": "exit 7"}]}}'
     done = call("run", "parent", "--", "sh", "-c", f"echo '{line}' >> $AIR_QUEUE")
@@ -89,7 +89,7 @@ def test_jobs_that_it_submits_are_seen_through(call: Call, client: Client) -> No
 
 
 def test_ctrl_c_stops_and_pauses_and_run_goes_on(start: Start, call: Call, client: Client, project: Path) -> None:
-    """The first Ctrl-C stops the runner at no charge and pauses the job; `run JOB` sees it through later."""
+    """The first Ctrl-C stops the runner at no charge and pauses the job; `run JOB` completes it later."""
     process = start("run", "long", "--", "sh", "-c", "test -e go || sleep 60; echo went on")
     eventually(running(client, "long"), "the task runs")
     process.send_signal(signal.SIGINT)
@@ -106,9 +106,9 @@ def test_ctrl_c_stops_and_pauses_and_run_goes_on(start: Start, call: Call, clien
 
 
 def test_ctrl_c_pauses_what_does_not_run_yet(start: Start, client: Client) -> None:
-    """Between two runs, too, the job is paused, and no manager that comes by chance goes on with it."""
+    """The job is paused between two runs too, so no later manager continues it."""
     process = start("run", "later", "--delay", "60s", "--", "true")
-    eventually(lambda: (read_record(client.layout).get("only") or [None])[0] == "later", "the manager is at work")
+    eventually(lambda: (read_record(client.layout).get("only") or [None])[0] == "later", "the manager is running")
     process.send_signal(signal.SIGINT)
     process.communicate(timeout=SOON)
     assert process.returncode == 130
@@ -119,7 +119,7 @@ def test_ctrl_c_pauses_what_does_not_run_yet(start: Start, client: Client) -> No
 def test_a_signal_while_the_manager_starts(
     air: Call, client: Client, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
 ) -> None:
-    """It is obeyed as one that comes later: Ctrl-C pauses the job, TERM leaves it to the next manager."""
+    """It has the same effect as a later one: Ctrl-C pauses the job, SIGTERM leaves it to the next manager."""
     begin = Manager.start
 
     def begin_and_hear(manager: Manager) -> bool:
@@ -133,7 +133,7 @@ def test_a_signal_while_the_manager_starts(
 
 
 def test_a_second_ctrl_c_leaves_at_once(start: Start, client: Client, project: Path) -> None:
-    """A task that takes its time to stop does not hold the second Ctrl-C."""
+    """A task that stops slowly does not delay the second Ctrl-C."""
     waits = {"command": "trap '' TERM; touch ready; until test -e go; do sleep 0.1; done", "grace": 600}
     (project / "s.yaml").write_text(json.dumps({"id": "stubborn", "tasks": [waits]}))
     process = start("run", "s.yaml")
@@ -144,10 +144,10 @@ def test_a_second_ctrl_c_leaves_at_once(start: Start, client: Client, project: P
     process.communicate(timeout=60)
     assert process.returncode == 130
     assert below(client.layout.root) != []
-    # What it left behind is the next manager's to put in order; here nobody may be left.
+    # The next manager cleans up; no process of this test may be left.
     (project / "go").touch()
     next_one = start("manager", "--stop-runners")
-    eventually(lambda: read_record(client.layout).get("pid") == next_one.pid, "the next manager is at work")
+    eventually(lambda: read_record(client.layout).get("pid") == next_one.pid, "the next manager is running")
     next_one.send_signal(signal.SIGTERM)
     next_one.communicate(timeout=60)
     assert below(client.layout.root) == []
@@ -171,7 +171,7 @@ def test_sigterm_leaves_the_runner_to_the_next(start: Start, call: Call, client:
 
 
 def test_two_in_one_folder_both_end(start: Start, client: Client, project: Path) -> None:
-    """The second waits for the first one's manager, says so, and takes over when that is gone."""
+    """The second waits for the first one's manager, says so, and takes over when it exits."""
     first = start("run", "one", "--", "sh", "-c", "until test -e go; do sleep 0.05; done")
     eventually(running(client, "one"), "the first task runs")
     second = start("run", "two", "--", "true")
@@ -221,7 +221,7 @@ def test_a_job_that_has_ended_only_reports(call: Call, command: str, code: int) 
 
 
 def test_a_service_manager_does_the_work_if_there_is_one(start: Start, call: Call, client: Client) -> None:
-    """Where a manager is at work, `run` only watches and prints the same."""
+    """With a running manager, `run` only follows the job and prints the same."""
     manager = start("manager")
     assert manager.stderr is not None
     eventually(lambda: Path(client.layout.manager).exists(), "the manager is there")
@@ -233,7 +233,7 @@ def test_a_service_manager_does_the_work_if_there_is_one(start: Start, call: Cal
 
 
 def test_a_wrong_backend_leaves_no_job_behind(call: Call, client: Client) -> None:
-    """Whoever mistypes a setting mends it and types the same command again."""
+    """After a mistyped setting, the same command works with the correct one: the id is free."""
     done = call("run", "j", "--backend", "dokcer", "--", "true")
     assert (done.code, "dokcer" in done.err) == (2, True)
     assert list(client.all()) == []
