@@ -127,7 +127,7 @@ def test_pipeline_retries_and_cleans_up(project: Path) -> None:
     assert tasks["fetch"]["runs"] == 2
     assert tasks["alert"]["phase"] == "skipped"
     assert tasks["clean-up"]["phase"] == "succeeded"
-    assert tasks["summarise"]["result"]["files"] > 1
+    assert tasks["summarize"]["result"]["files"] > 1
     assert [file.name for file in sorted(workspace(project, "pipeline").iterdir())] == ["biggest.txt", "published.txt"]
     assert len((workspace(project, "pipeline") / "published.txt").read_text().splitlines()) == 5
 

@@ -1,6 +1,6 @@
-"""The steps of `splitting_agent`: a range of questions is answered, or split in two. Needs no package.
+"""The steps of `splitting_agent`: answer a range of questions, or split it in two. Needs no package.
 
-Where an agent would ask a model, a rule decides, so that this runs without network.
+A rule decides where an agent would call a model, so the example runs without a network.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import os
 import sys
 
 ENOUGH = 10
-"""Questions that one step takes on."""
+"""Maximum number of questions for one step."""
 
 
 def think(start: int, stop: int) -> None:
@@ -30,7 +30,7 @@ def think(start: int, stop: int) -> None:
 
 
 def answer() -> None:
-    """Put together what all steps have found."""
+    """Combine the answers of all steps."""
     with open(os.environ["AIR_INPUTS"]) as file:
         found = [step for step in json.load(file).values() if step]
     answers = {number: value for step in found for number, value in step.items()}
