@@ -9,7 +9,7 @@ import importlib
 import os
 import sys
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Annotated, Any, cast
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, cast
 
 import typer
 from typer.core import TyperCommand, TyperGroup
@@ -18,31 +18,43 @@ from air_executor.cli.session import Session, session_of
 from air_executor.errors import AirExecutorError
 
 if TYPE_CHECKING:
-    from click import Command, Context
+    from click import Command, Context, HelpFormatter
 
 PROGRAM = "air-executor"
 
+
+class Entry(NamedTuple):
+    """A command in the list of commands."""
+
+    module: str
+    """Module in this package."""
+    function: str
+    """Function in the module; its docstring is the long help."""
+    summary: str
+    """Help in the list of commands: at most 60 characters, so that it fits a line of 80 columns."""
+
+
 COMMANDS = {
-    "run": "run:run",
-    "manager": "manage:manager",
-    "submit": "submit:submit",
-    "add": "add:add",
-    "status": "status:status",
-    "wait": "wait:wait",
-    "logs": "logs:logs",
-    "explain": "explain:explain",
-    "cancel": "verbs:cancel",
-    "pause": "verbs:pause",
-    "resume": "verbs:resume",
-    "retry": "verbs:retry",
-    "report": "report:report",
-    "prune": "prune:prune",
-    "doctor": "doctor:doctor",
-    "schema": "schema:schema",
-    "confirm-gone": "verbs:confirm_gone",
-    "completion": "completion:completion",
+    "run": Entry("run", "run", "Run a job to completion and print its cost."),
+    "manager": Entry("manage", "manager", "Manage a state directory until stopped."),
+    "submit": Entry("submit", "submit", "Submit a job and print its id."),
+    "add": Entry("add", "add", "Add tasks to a job; an ended job is reopened."),
+    "status": Entry("status", "status", "Show all jobs, or one job with its tasks."),
+    "wait": Entry("wait", "wait", "Wait for jobs to end."),
+    "logs": Entry("logs", "logs", "Print the output of a job's tasks."),
+    "explain": Entry("explain", "explain", "Explain why a job or task is not running, or how it ended."),
+    "cancel": Entry("verbs", "cancel", "Cancel a job, or one of its tasks."),
+    "pause": Entry("verbs", "pause", "Pause a job: running tasks finish, no new task starts."),
+    "resume": Entry("verbs", "resume", "Resume a paused job."),
+    "retry": Entry("verbs", "retry", "Retry failed, cancelled and skipped tasks."),
+    "report": Entry("report", "report", "Report the cost of runs, compared with an always-on pool."),
+    "prune": Entry("prune", "prune", "Archive or delete ended jobs."),
+    "doctor": Entry("doctor", "doctor", "Check the settings, the volume, the backend and the jobs."),
+    "schema": Entry("schema", "schema", "Print the JSON Schema of job files."),
+    "confirm-gone": Entry("verbs", "confirm_gone", "Confirm that a job's unreachable runners have ended."),
+    "completion": Entry("completion", "completion", "Print or install a shell completion script."),
 }
-"""Command name to `module:function` in this package."""
+"""All commands, in the order of the help text."""
 
 EXIT_INTERRUPTED = 130
 
@@ -104,6 +116,12 @@ def build(function: Callable[..., None], name: str) -> Command:
     return cast("Command", command)
 
 
+def load(name: str) -> Command:
+    """Import one command."""
+    entry = COMMANDS[name]
+    return build(getattr(importlib.import_module(f"air_executor.cli.{entry.module}"), entry.function), name)
+
+
 def _single(function: Callable[..., None], name: str) -> Any:  # noqa: ANN401 - typer's own classes have no public name
     app = typer.Typer(add_completion=False, rich_markup_mode=None)
     app.command(name, cls=QuickCommand)(function)
@@ -150,10 +168,12 @@ class LazyGroup(TyperGroup):
 
     def get_command(self, ctx: Context, cmd_name: str) -> Command | None:  # type: ignore[override] # noqa: ARG002
         """Return the command of that name, or None."""
-        if cmd_name not in COMMANDS:
-            return None
-        module, function = COMMANDS[cmd_name].split(":")
-        return build(getattr(importlib.import_module(f"air_executor.cli.{module}"), function), cmd_name)
+        return load(cmd_name) if cmd_name in COMMANDS else None
+
+    def format_commands(self, ctx: Context, formatter: HelpFormatter) -> None:  # type: ignore[override] # noqa: ARG002
+        """List the commands without importing them."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, entry.summary) for name, entry in COMMANDS.items()])
 
 
 def program() -> Any:  # noqa: ANN401 - as in `build`

@@ -24,9 +24,9 @@ def explain(
     job: Annotated[str, typer.Argument(metavar="JOB")],
     task: Annotated[str | None, typer.Argument(metavar="TASK", help="Default: the whole job.")] = None,
 ) -> None:
-    """Explain why a job or task is not running, or how it ended.
+    """Say in one line why a job or a task is not running, or how it ended.
 
-    Limits are taken from this shell's settings; the manager's differ if it was started with other flags.
+    Limits are those of this shell's settings; a manager that was started with other flags has its own.
     """
     session = session_of(ctx)
     client = session.client()

@@ -48,10 +48,10 @@ def report(  # noqa: PLR0917 - a command has its options as arguments
     ] = None,
     as_csv: Annotated[bool, typer.Option("--csv", help="Print the groups as CSV.")] = False,
 ) -> None:
-    """Report the cost of runs, compared with an always-on pool.
+    """Show runner-seconds, idle, waste and cost, and what an always-on pool would have cost.
 
-    Shows runner-seconds, overhead, waste and cost. The pool carries the same load over the same window, with the
-    smallest size whose waits are no longer. The comparison favors the pool: no startup time, no failures, no limits.
+    The pool carries the same load over the same window. Its size is the smallest whose waits are no worse than those
+    that were, and it gets the benefit of every doubt: no starts, no faults, no limits, nothing but the work's seconds.
     """
     session = session_of(ctx)
     from air_executor.cli import cost_tables  # noqa: PLC0415 - only this command needs it

@@ -166,7 +166,7 @@ class _RunCommand:
                 continue
             self._manager = manager
             manager.desk.listeners.append(self._on_event)
-            self._pass_on()  # signals received while it started
+            self._pass_on()  # what came while it started
             if self._id in manager.catalog.left_alone:
                 manager.close()
                 raise CorruptFileError(manager.catalog.left_alone[self._id])
@@ -182,7 +182,7 @@ class _RunCommand:
 
     def _on_event(self, job: LiveJob, _: Event) -> None:
         if job.state.ended and self._manager is not None:
-            self._manager.wakeups.wake()  # end now, not at the manager's next poll
+            self._manager.wakeups.wake()  # so that the end is seen now, and not when the manager next looks up
 
     def _look(self) -> bool:
         """Update the live view from the manager's thread; return whether all jobs have ended."""

@@ -23,13 +23,10 @@ LOOK_EVERY = 0.25
 def status(
     ctx: typer.Context,
     job: Annotated[str | None, typer.Argument(metavar="JOB", help="Default: all jobs.")] = None,
-    watch: Annotated[bool, typer.Option("--watch", "-w", help="Update the output as it changes.")] = False,
-    everything: Annotated[bool, typer.Option("--all", "-a", help="Show all tasks, without a limit.")] = False,
+    watch: Annotated[bool, typer.Option("--watch", "-w", help="Go on showing it as it changes.")] = False,
+    everything: Annotated[bool, typer.Option("--all", "-a", help="Show every task, however many there are.")] = False,
 ) -> None:
-    """Show all jobs, or one job and its tasks.
-
-    For a job: phases, runs, reasons, and the tree of queued tasks.
-    """
+    """Show all jobs, or one with its tasks: phases, runs, reasons, and which task queued which."""
     session = session_of(ctx)
     client = session.client()
     if session.json:

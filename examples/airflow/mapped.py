@@ -1,4 +1,4 @@
-"""Mapped tasks: Airflow maps over a list, and each item is a job. `@task.air_executor` runs a function in a runner."""
+"""Mapped tasks: Airflow knows the list, and each item is a job of its own; a function's body runs in a runner too."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ with DAG(dag_id="mapped", schedule=None):
 
     @task.air_executor
     def list_cities() -> list[str]:
-        """Run in a runner and return the list."""
+        """Run in a runner; what it returns is the list."""
         return ["Paris", "Lagos", "Quito"]
 
     @task.air_executor
     def greet(city: str) -> str:
-        """Run once per city, each in its own runner."""
+        """Run in a runner of its own for each city."""
         return f"hello, {city}"
 
     greet.expand(city=list_cities())

@@ -1,7 +1,7 @@
-"""A nightly job that discovers its own work: one task per file, with the number of files known only at run time.
+"""A nightly job that finds its own work: as many tasks as there are files, known only when it runs.
 
-Airflow schedules the job, shows it, retries it and alerts. Air-Executor's manager starts its tasks, four at a time. No
-worker waits for them.
+Airflow decides when, shows, retries and alerts. The tasks themselves are started by Air-Executor's manager, four at a
+time, and nothing waits for them in between.
 """
 
 from __future__ import annotations

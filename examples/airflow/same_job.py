@@ -1,4 +1,4 @@
-"""A DAG whose task is a job file. Develop it with `air-executor run`, deploy it with Airflow."""
+"""A DAG whose task is a job file that `air-executor run` runs as well: develop with one, deploy under the other."""
 
 from __future__ import annotations
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import os
 import re
 import subprocess
@@ -13,15 +12,9 @@ from typing import Any
 
 import pytest
 
-from air_executor.cli.app import COMMANDS, build, program
+from air_executor.cli.app import COMMANDS, load, program
 
 DOCS = Path(__file__).parents[2] / "docs" / "cli.md"
-
-
-def command(name: str) -> Any:  # noqa: ANN401 - typer's own types have no public name
-    """Return a command of the program."""
-    module, function = COMMANDS[name].split(":")
-    return build(getattr(importlib.import_module(f"air_executor.cli.{module}"), function), name)
 
 
 def rows(params: Iterable[Any]) -> list[str]:
@@ -51,7 +44,7 @@ SHARED = ("state_dir", "json", "verbose", "debug")
 @pytest.mark.parametrize("name", COMMANDS)
 def test_each_command_has_its_options_documented(name: str) -> None:
     """A section of its own, with its usage and every option, in the words of `--help`."""
-    made = command(name)
+    made: Any = load(name)
     own = [param for param in made.params if param.name not in SHARED]
     section = sections()[f"air-executor {name}"]
     assert table(section) == rows(own)

@@ -1,6 +1,6 @@
-"""The steps of `splitting_agent`: answer a range of questions, or split it in two. Needs no package.
+"""The steps of `splitting_agent`: a range of questions is answered, or split in two. Needs no package.
 
-A rule decides where an agent would call a model, so the example runs without a network.
+Where an agent would ask a model, a rule decides, so that this runs without network.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import os
 import sys
 
 ENOUGH = 10
-"""Maximum number of questions for one step."""
+"""Questions that one step takes on."""
 
 
 def think(start: int, stop: int) -> None:
@@ -30,7 +30,7 @@ def think(start: int, stop: int) -> None:
 
 
 def answer() -> None:
-    """Combine the answers of all steps."""
+    """Put together what all steps have found."""
     with open(os.environ["AIR_INPUTS"]) as file:
         found = [step for step in json.load(file).values() if step]
     answers = {number: value for step in found for number, value in step.items()}
