@@ -8,7 +8,7 @@ import typer
 
 from air_executor.cli import job_input
 from air_executor.cli.session import session_of
-from air_executor.cli.verbs import tell
+from air_executor.cli.verbs import print_answer
 
 
 def add(
@@ -51,4 +51,4 @@ def add(
             "workdir": workdir,
         },
     )
-    tell(session, "add", job, session.client().add(job, tasks))
+    print_answer(session, "add", job, session.client().add(job, tasks))

@@ -54,10 +54,10 @@ def confirm_gone(ctx: typer.Context, job: JobName) -> None:
 
 
 def _ask(session: Session, op: str, job: str, task: str | None = None) -> None:
-    tell(session, op, job, session.client().ask(op, job, task))
+    print_answer(session, op, job, session.client().ask(op, job, task))
 
 
-def tell(session: Session, op: str, job: str, answer: Answer) -> None:
+def print_answer(session: Session, op: str, job: str, answer: Answer) -> None:
     """Print the answer to a request."""
     if session.json:
         print_json({"request": answer.request, "applied": answer.applied})

@@ -66,7 +66,7 @@ def test_jobs_are_taken_up_and_waited_for(manager: object, air: Air) -> None:
 
 
 def test_requests_are_answered(manager: object, air: Air, client: Client) -> None:
-    """Pause, resume, add, cancel and retry say what became of them."""
+    """Pause, resume, add, cancel and retry print the answer."""
     air("submit", "j", "--", "sh", "-c", "test -e ok")
     assert ends(client, "j") == "failed"
     assert air("retry", "j", "t1").out == "retry j: done\n"
@@ -84,7 +84,7 @@ def test_requests_are_answered(manager: object, air: Air, client: Client) -> Non
 
 
 def test_tasks_are_added_from_a_file_of_lines(manager: object, air: Air, client: Client, project: Path) -> None:
-    """The lines are those of $AIR_QUEUE; a bad one is named and nothing is added."""
+    """The lines are those of $AIR_QUEUE; an invalid one is named and nothing is added."""
     air("submit", "j", "--", "true")
     ends(client, "j")
     (project / "lines.json").write_text(
@@ -131,7 +131,7 @@ def test_waiting_too_long_ends_with_124(air: Air) -> None:
 
 
 def test_stop_runners_queues_their_tasks_again(start: Start, air: Air, client: Client) -> None:
-    """`manager --stop-runners` leaves no runner behind when it is told to stop."""
+    """`manager --stop-runners` leaves no runner behind when it stops."""
     process = start("manager", "--stop-runners", stderr=subprocess.DEVNULL)
     air("submit", "j", "--", "sleep", "60")
     eventually(lambda: list(Path(client.layout.runs("j")).glob("*/out/claim")), "the task runs")

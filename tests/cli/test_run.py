@@ -21,7 +21,7 @@ Start = Callable[..., "subprocess.Popen[str]"]
 
 
 def running(client: Client, job: str) -> Callable[[], bool]:
-    """Return a function that tells whether a job's first task has begun."""
+    """Return a function that returns whether a job's first task has begun."""
     return lambda: bool(list(Path(client.layout.runs(job)).glob("*/out/claim")))
 
 
@@ -38,7 +38,7 @@ def test_a_job_that_succeeds_prints_its_answer_and_its_cost(call: Call, client: 
 
 
 def test_a_job_that_fails_says_why_with_the_end_of_its_log(call: Call, project: Path) -> None:
-    """Failed tasks are named with reason, exit code and last lines; the exit code is 1."""
+    """Failed tasks are listed with reason, exit code and last lines; the exit code is 1."""
     bad = {"id": "bad", "command": "echo oops >&2; exit 3"}
     gone = {"id": "gone", "command": ["no-such-thing"]}
     text = json.dumps({"id": "f", "on_failure": "continue", "tasks": [bad, gone]})
@@ -53,7 +53,7 @@ def test_a_job_that_fails_says_why_with_the_end_of_its_log(call: Call, project: 
 
 
 def test_hostile_output_is_harmless_and_complete(call: Call, project: Path, client: Client) -> None:
-    """Bytes that are no text, markup and escape sequences neither break the run nor reach the output as they are."""
+    """Invalid text, markup and escape sequences neither break the run nor reach the output unescaped."""
     (project / "h.yaml").write_text(
         "id: h\ntasks:\n- {id: a, command: \"printf '\\\\377\\\\376[red]x[/red]\\\\033]0;t\\\\007[/nope]\\\\n'\"}\n"
     )
@@ -79,7 +79,7 @@ def test_tasks_find_the_interpreter_that_runs_them(call: Call) -> None:
 
 
 def test_jobs_that_it_submits_run_to_completion(call: Call, client: Client) -> None:
-    """What the job's tasks submit is managed too, and counts for the exit code."""
+    """Jobs submitted by the job's tasks are managed too, and count for the exit code."""
     line = '{"job": {"id": "child", "tasks": [{"command": "exit 7"}]}}'
     done = call("run", "parent", "--", "sh", "-c", f"echo '{line}' >> $AIR_QUEUE")
     assert client.status("parent").phase == "succeeded"
@@ -88,7 +88,7 @@ def test_jobs_that_it_submits_run_to_completion(call: Call, client: Client) -> N
     assert done.code == 1
 
 
-def test_ctrl_c_stops_and_pauses_and_run_goes_on(start: Start, call: Call, client: Client, project: Path) -> None:
+def test_ctrl_c_stops_and_pauses_and_run_continues(start: Start, call: Call, client: Client, project: Path) -> None:
     """The first Ctrl-C stops the runner at no charge and pauses the job; `run JOB` completes it later."""
     process = start("run", "long", "--", "sh", "-c", "test -e go || sleep 60; echo went on")
     eventually(running(client, "long"), "the task runs")
@@ -158,7 +158,7 @@ def _journal(client: Client) -> list[str]:
 
 
 def test_sigterm_leaves_the_runner_to_the_next(start: Start, call: Call, client: Client, project: Path) -> None:
-    """SIGTERM ends `run` as it ends a manager: the runner goes on and is adopted."""
+    """SIGTERM stops `run` as it stops a manager: the runner continues and is adopted."""
     process = start("run", "adopted", "--", "sh", "-c", "until test -e go; do sleep 0.05; done; echo once")
     eventually(running(client, "adopted"), "the task runs")
     process.send_signal(signal.SIGTERM)
@@ -184,7 +184,7 @@ def test_two_in_one_folder_both_end(start: Start, client: Client, project: Path)
 
 
 def test_two_in_one_folder_then_ctrl_c_on_both(start: Start, client: Client) -> None:
-    """Ctrl-C on both leaves two paused jobs, or one with its pause asked for, and no runner."""
+    """Ctrl-C on both leaves one paused job, one with a pending pause request, and no runner."""
     first = start("run", "one", "--", "sleep", "60")
     eventually(running(client, "one"), "the first task runs")
     second = start("run", "two", "--", "sleep", "60")
@@ -202,7 +202,7 @@ def test_two_in_one_folder_then_ctrl_c_on_both(start: Start, client: Client) -> 
 
 
 def test_a_request_that_waits_is_taken_up(call: Call, client: Client) -> None:
-    """Without a manager `add` waits in the inbox; `run JOB` of the ended job then does what was asked."""
+    """Without a manager, `add` stays in the inbox; a later `run JOB` of the ended job applies it."""
     assert call("run", "a", "--", "true").code == 0
     assert call("add", "a", "--", "true").code == 0
     again = call("run", "a")
