@@ -8,23 +8,27 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from air_executor.errors import BadInputError, CorruptFileError, FormatTooNewError, NotFoundError
+from air_executor.errors import AirExecutorError, BadInputError, CorruptFileError, FormatTooNewError, NotFoundError
+from air_executor.model.records import Op, Request
 from air_executor.model.state import JobState, Running
-from air_executor.store import files
-from air_executor.store.inbox import Inbox, Request
+from air_executor.store import codec, files
+from air_executor.store.inbox import Inbox
 from air_executor.store.jobs import Jobs
 from air_executor.store.layout import Layout
 from air_executor.store.run_dirs import RunDirs
 
 if TYPE_CHECKING:
-    from air_executor.core.explanation import RunnerFacts
+    from air_executor.core.explanation import ExplainContext, JobFacts, RunnerFacts
     from air_executor.model.job import Job, Task
+    from air_executor.settings import Settings
 
+UID_BYTES = 12
+"""Random bytes of a job's uid: 96 bits, so that no two jobs ever share one."""
 ANSWER_WITHIN = 2.0
 """Seconds to wait for the manager's answer to a request."""
 
@@ -47,7 +51,7 @@ class Client:
 
             state_dir = locate_state_dir(None)[0]
         self.layout = Layout(state_dir)
-        self.jobs = Jobs(self.layout)
+        self.jobs = Jobs(self.layout, read=codec.show_job)
         self.runs = RunDirs(self.layout)
         self.inbox = Inbox(self.layout)
 
@@ -63,10 +67,10 @@ class Client:
             BadInputError: a job listed in `after` does not exist.
             StoreError: the volume refused a write; nothing was submitted.
         """
-        from air_executor.core.submission import initial_state  # noqa: PLC0415 - loads pydantic, which reading does not need
+        from air_executor.core.submission import initial_state, parse_job  # noqa: PLC0415 - see the module
 
-        state = initial_state(job, uid=files.random_hex(4), now=round(time.time(), 3))
-        state.after_uids = {name: self._uid_of(name) for name in state.spec.get("after", ())}
+        state = initial_state(parse_job(job), uid=files.random_hex(UID_BYTES), now=round(time.time(), 3))
+        state.after_uids = {name: self._uid_of(name) for name in state.spec.after}
         self.jobs.prepare()
         self.jobs.create(state, workspace)
         self.inbox.post(Request("wake", state.id), time.time())
@@ -81,7 +85,7 @@ class Client:
 
     # Requests
 
-    def ask(self, op: str, job: str, task: str | None = None, tasks: Sequence[Mapping[str, Any]] = ()) -> Answer:
+    def ask(self, op: Op, job: str, task: str | None = None, tasks: Sequence[Mapping[str, Any]] = ()) -> Answer:
         """Send a request and wait up to `ANSWER_WITHIN` seconds for the answer.
 
         Raises:
@@ -92,7 +96,7 @@ class Client:
         if not os.path.isdir(self.layout.job(job)):
             msg = f"no job {job} in {self.layout.root}"
             raise NotFoundError(msg)
-        name = self.inbox.post(Request(op, job, task, tasks), time.time())
+        name = self.inbox.post(Request(op, job, task, [dict(one) for one in tasks]), time.time())
         applied = self.inbox.wait(name, ANSWER_WITHIN)
         refusal = self.inbox.refusal(name) if applied else None
         if refusal is not None:
@@ -102,7 +106,9 @@ class Client:
 
     def add(self, job: str, tasks: Sequence[Task]) -> Answer:
         """Add tasks to a job; an ended job is reopened. See `ask`."""
-        return self.ask("add", job, tasks=[task.model_dump(mode="json", exclude_unset=True) for task in tasks])
+        from air_executor.model import parsing  # noqa: PLC0415 - see the module
+
+        return self.ask("add", job, tasks=[parsing.written(task) for task in tasks])
 
     # Reading
 
@@ -180,6 +186,66 @@ class Client:
             if isinstance(backend, str):
                 found[task.id] = RunnerFacts(backend, str(host), name if isinstance(name, str) else None)
         return found
+
+    def job_facts(self) -> Iterator[JobFacts]:
+        """Yield the facts that `explain_context` needs, of every job that is not archived."""
+        from air_executor.core.explanation import JobFacts  # noqa: PLC0415 - few ask this
+
+        for found in self.all():
+            if isinstance(found, JobState):
+                running = sum(isinstance(task.status, Running) for task in found.tasks.values())
+                yield JobFacts(found.id, found.uid, found.phase, found.pool, running)
+            else:
+                yield JobFacts(found[0], None, "unreadable", "", 0)
+
+    def explain_context(
+        self, job: JobState, jobs: Iterable[JobFacts], now: float, settings: Settings | None
+    ) -> ExplainContext:
+        """Return the surroundings of a job for `explain_job` and `explain_task`.
+
+        `jobs` are all jobs that are not archived, as `job_facts` yields them; limits come from `settings`.
+        """
+        from air_executor.core.explanation import ExplainContext  # noqa: PLC0415 - few ask this
+        from air_executor.store.presence import read_presence  # noqa: PLC0415
+
+        if job.ended:
+            return ExplainContext(now)
+        listed = list(jobs)
+        manager = read_presence(self.layout)
+        stopped = manager.running is False
+        return ExplainContext(
+            now,
+            manager=manager.running,
+            only_jobs=(manager.only or ()) if manager.passes_over(job.id, job.submitted_by) else (),
+            after=self._phases_after(job, listed) if job.started_at is None else {},
+            running=sum(one.running for one in listed),
+            max_runners=None if settings is None else settings.max_runners,
+            running_in_pool=sum(one.running for one in listed if one.pool == job.pool),
+            pool_limit=None if settings is None else settings.queues.get(job.pool),
+            backend=(None if settings is None else settings.backend) if stopped else manager.backend,
+            host=None if stopped else manager.record.get("host"),
+            backend_problem=manager.backend_problem,
+            waiting=manager.waiting.get(job.id),
+            runners=self.runners(job),
+        )
+
+    def _phases_after(self, job: JobState, jobs: Iterable[JobFacts]) -> dict[str, str]:
+        """Return the phases of the jobs that a job waits for, archived ones included, without those that are gone."""
+        by_uid = {one.uid: one.phase for one in jobs if one.uid is not None}
+        unreadable = {one.id: one.phase for one in jobs if one.uid is None}
+        phases = {}
+        for name, uid in job.after_uids.items():
+            phase = by_uid.get(uid) or unreadable.get(name)
+            if phase is None:
+                try:
+                    archived = self.jobs.archived(name, uid)
+                except AirExecutorError:
+                    phase = "unreadable"
+                else:
+                    phase = None if archived is None else archived.phase
+            if phase is not None:
+                phases[name] = phase
+        return phases
 
     def log(self, job: str, task: str, seq: int) -> Path:
         """Return the path of a run's output."""

@@ -162,7 +162,7 @@ def _append(path: str, data: bytes) -> None:
 
 
 def _discard(path: str) -> None:
-    try:  # noqa: SIM105 - contextlib costs an import
+    try:  # noqa: SIM105
         os.unlink(path)
     except OSError:
         pass  # the original error is more useful

@@ -37,7 +37,7 @@ class Service(NamedTuple):
     """What a manager serves on its port."""
 
     observer: Observer
-    """Hears what the manager does."""
+    """Is told what the manager does."""
     server: Server
 
 
@@ -151,10 +151,10 @@ def make_manager(
     """Return a manager for the state directory of these settings, not started yet.
 
     `scope` limits it to these jobs (and what they submit); `from_files` makes state files win over the journal;
-    `observer` hears what it does.
+    `observer` is told what it does.
     """
     from air_executor.manager.loop import Manager  # noqa: PLC0415
-    from air_executor.manager.options import ManagerOptions  # noqa: PLC0415
+    from air_executor.manager.manager_state import ManagerOptions  # noqa: PLC0415
 
     layout = Layout(settings.state_dir)
     host = this_host()
@@ -164,7 +164,7 @@ def make_manager(
         runner_files=runner_files(),
         project=os.path.dirname(layout.root),
         poll_interval=settings.poll_interval,
-        queues=settings.queues,
+        pools=settings.queues,
         platform_retries=settings.platform_retries,
         prices={name: settings.cost.prices(name) for name in BACKENDS},
         secrets_dir=None if settings.secrets_dir is None else str(settings.secrets_dir),
@@ -190,7 +190,7 @@ def _make_lease(
     scope: set[str] | None,
     requested: Requested | None,
 ) -> Lease | None:
-    """Return what proves that no other manager is at work; None: a lock file. `run` does not stand by: it follows."""
+    """Return the proof that no other manager is running; None: a lock file. `run` does not stand by: it follows."""
     if settings.backend != "kubernetes" or not settings.kubernetes.lease:
         return None
     from air_executor.backends.kubernetes import KubernetesBackend, make_lease_record  # noqa: PLC0415
@@ -226,15 +226,15 @@ def make_service(settings: Settings) -> Service | None:
         version=version(),
         backend=settings.backend,
         max_runners=settings.max_runners,
-        pool=settings.cost.pool or settings.max_runners,
-        queues=settings.queues,
+        baseline_pool=settings.cost.pool or settings.max_runners,
+        pools=settings.queues,
         prices=settings.cost.prices(settings.backend),
         patience=PATIENCE + settings.poll_interval + _longest_answer(settings),
     )
-    tally = Collector(about, lambda: space(settings.state_dir))
+    collector = Collector(about, lambda: space(settings.state_dir))
     page_routes = routes.page_routes(Client(settings.state_dir), settings)
-    served = asgi.make_app(tally, page_routes, host=settings.http_host, token=settings.token)
-    return Service(tally, server.Server(served, listening))
+    served = asgi.make_app(collector, page_routes, host=settings.http_host, token=settings.token)
+    return Service(collector, server.Server(served, listening))
 
 
 def _longest_answer(settings: Settings) -> float:

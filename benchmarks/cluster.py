@@ -50,7 +50,8 @@ class Namespace:
     """A namespace with a claim on the folder where everything measured lies; gone when the `with` ends."""
 
     def __init__(self) -> None:
-        from air_executor.backends.kubernetes.api import Api, MissingError  # noqa: PLC0415 - see `missing`
+        from air_executor.backends.container.refusals import MissingError  # noqa: PLC0415 - see `missing`
+        from air_executor.backends.kubernetes.api import Api  # noqa: PLC0415 - see `missing`
 
         self._missing = MissingError
         self.name = f"air-bench-{secrets.token_hex(4)}"
@@ -159,8 +160,8 @@ class Ends:
                 thread.join()
 
     def _take(self, pod: dict[str, Any]) -> None:
-        from air_executor.backends.kubernetes.objects import read_pod  # noqa: PLC0415
-        from air_executor.backends.kubernetes.runner_cache import RUN  # noqa: PLC0415 - see `missing`
+        from air_executor.backends.kubernetes.manifests import RUN  # noqa: PLC0415 - see `missing`
+        from air_executor.backends.kubernetes.object_status import read_pod  # noqa: PLC0415
 
         if "labels" not in pod["metadata"]:
             return  # a bookmark

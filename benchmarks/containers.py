@@ -34,7 +34,7 @@ def missing() -> str | None:
         return "the Docker SDK is not installed: pip install 'air-executor[docker]'"
     if not os.environ.get("DOCKER_HOST", "").startswith("unix://"):
         return "DOCKER_HOST does not name the unix socket of a Docker Engine"
-    from air_executor.backends.docker.container_spec import DEFAULT_IMAGE  # noqa: PLC0415 - needs the SDK
+    from air_executor.backends.container.inside import DEFAULT_IMAGE  # noqa: PLC0415
 
     try:
         with contextlib.closing(_client()) as client:

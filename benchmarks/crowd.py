@@ -22,17 +22,16 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from air_executor.backends.base import Launch, RunnerStatus
-from air_executor.backends.fake import FakeBackend, FakePlatform
 from air_executor.client import Client
-from air_executor.core.submission import initial_state
+from air_executor.core.submission import initial_state, parse_job
 from air_executor.manager.loop import Manager
-from air_executor.manager.options import ManagerOptions
+from air_executor.manager.manager_state import ManagerOptions
 from air_executor.model import state as s
-from air_executor.model.job import Job, parse_job
 from air_executor.model.names import Host, Slot
 from air_executor.store import codec
 from air_executor.store.layout import Layout
 from benchmarks.table import Line, Row, percentile
+from tests.fake_backend import FakeBackend, FakePlatform
 
 MANY, FEW = 100_000, 1_000
 AT_ONCE = 200
@@ -134,7 +133,7 @@ def simulate(root: str, jobs: int, seconds: float) -> dict[str, Any]:
     started = time.monotonic() - begun
     memory = _memory() - before
     _cycles(manager, cluster, WARM_UP)
-    booked, asked, written = len(manager.catalog.ended), Counter(cluster.asked), _journaled(client.layout)
+    ended, asked, written = len(manager.state.index.ended), Counter(cluster.asked), _journaled(client.layout)
     cpu = time.process_time()
     cycles = _cycles(manager, cluster, seconds)
     cpu = time.process_time() - cpu
@@ -144,12 +143,12 @@ def simulate(root: str, jobs: int, seconds: float) -> dict[str, Any]:
     for name in ("new", "newer"):  # a name that has come is what a look at all of them is for
         os.mkdir(client.layout.job(name))
         begun = time.monotonic()
-        manager.intake.rescan()
+        manager.request_handler.rescan()
         rescans.append(time.monotonic() - begun)
     begun = time.monotonic()
     submitted = 200
     for n in range(submitted):
-        client.submit(Job.model_validate({"id": f"late-{n}", "tasks": [{"command": "true"}]}))
+        client.submit(parse_job({"id": f"late-{n}", "tasks": [{"command": "true"}]}))
     rate = submitted / (time.monotonic() - begun)
     return {
         "start": started,
@@ -164,7 +163,7 @@ def simulate(root: str, jobs: int, seconds: float) -> dict[str, Any]:
         "journal_per_task": (_journaled(client.layout) - written) / runs,
         "rescan": max(rescans),
         "submit_rate": rate,
-        "jobs_ended_meanwhile": len(manager.catalog.ended) - booked,
+        "jobs_ended_meanwhile": len(manager.state.index.ended) - ended,
     }
 
 

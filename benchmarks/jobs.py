@@ -49,7 +49,7 @@ class Bare:
 
     def __init__(self, namespace: Namespace, tasks: int) -> None:
         from air_executor.backends.base import Launch  # noqa: PLC0415 - with what needs the client library
-        from air_executor.backends.container.inside import hand_over  # noqa: PLC0415
+        from air_executor.backends.container.inside import change_owner  # noqa: PLC0415
         from air_executor.backends.kubernetes.kubernetes_setup import make_cluster_config  # noqa: PLC0415
         from air_executor.backends.kubernetes.manifests import job_manifest  # noqa: PLC0415
         from air_executor.model.names import Slot  # noqa: PLC0415
@@ -90,7 +90,7 @@ class Bare:
             launch = Launch(
                 Slot(job, 0), uid, run, "t", ("true",), {"AIR_RUN_ID": run}, out, workspace, layout.bin, folder
             )
-            hand_over(launch, site.user)
+            change_owner(launch, site.user)
             self.bodies.append(job_manifest(site, launch, server))
             self.claims.append(f"{out}/claim")
             self.ends.append(f"{out}/exit.json")

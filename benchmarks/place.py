@@ -20,7 +20,7 @@ from types import TracebackType
 from typing import Self
 
 from air_executor.client import Client
-from air_executor.model.job import Job
+from air_executor.core.submission import parse_job
 from air_executor.model.state import JobState
 
 PATIENCE = 600.0
@@ -131,7 +131,7 @@ class Place:
     def submit(self, name: str, tasks: Iterable[str | list[str] | dict[str, object]], **fields: object) -> JobState:
         """Submit a job whose tasks are given as commands, or as whole tasks."""
         whole = [task if isinstance(task, dict) else {"command": task} for task in tasks]
-        return self.client.submit(Job.model_validate({"id": name, "tasks": whole, **fields}))
+        return self.client.submit(parse_job({"id": name, "tasks": whole, **fields}))
 
     def wait(self, names: Iterable[str]) -> float:
         """Wait until the jobs' last checkpoints are on the volume; return when the last one was, in Unix seconds."""

@@ -11,8 +11,9 @@ import sys
 import time
 
 from air_executor.errors import StoreError
+from air_executor.model.records import Request
 from air_executor.store import files
-from air_executor.store.inbox import Inbox, Request
+from air_executor.store.inbox import Inbox
 from air_executor.store.layout import Layout
 
 PATIENCE = 5.0

@@ -15,7 +15,8 @@ from typing import Any, NoReturn
 
 import pytest
 
-from air_executor.backends.kubernetes.api import Api, ConflictError, MissingError
+from air_executor.backends.container.refusals import ConflictError, MissingError
+from air_executor.backends.kubernetes.api import Api
 from air_executor.errors import AirExecutorError
 from tests.conftest import wait_for
 from tests.engine import BUSYBOX

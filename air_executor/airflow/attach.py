@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 from air_executor.airflow.labels import TaskInstanceLabels
@@ -18,8 +18,8 @@ from air_executor.airflow.notes import JobRef, Notes, notes_on
 from air_executor.client import Client
 from air_executor.errors import AlreadyExistsError, NotFoundError
 from air_executor.model.job import Job
+from air_executor.model.records import Request
 from air_executor.model.state import CANCELLED, SUCCEEDED, JobState
-from air_executor.store.inbox import Request
 
 _IN_ENV = {"dag": "DAG_ID", "run": "DAG_RUN_ID", "task": "TASK_ID", "map-index": "MAP_INDEX"}
 """As Airflow's own operators name them; the index of a mapped task is ours."""
@@ -69,7 +69,7 @@ class TaskTry(NamedTuple):
 
 def submitted_by(state: JobState) -> TaskTry:
     """Return the try that submitted a job."""
-    labels: Mapping[str, str] = state.spec.get("labels", {})
+    labels = state.spec.labels
     limit = labels.get(_LIMIT)
     return TaskTry(int(labels.get(_TRY, "1")), None if limit is None else int(limit), labels.get(_UUID, ""))
 
@@ -160,8 +160,9 @@ class JobAttacher(NamedTuple):
         own = {name: value for name, value in job.labels.items() if not name.startswith("airflow-")}
         labels = {**self.instance.labels(), **self.now.labels()}
         env = {f"AIRFLOW_CTX_{_IN_ENV[fact]}": value for fact, value in self.instance.facts().items()}
-        defaults = job.defaults.model_copy(update={"env": {**env, **job.defaults.env}})
-        return job.model_copy(update={"id": name, "labels": {**own, **labels}, "defaults": defaults})
+        defaults = replace(job.defaults, env={**env, **job.defaults.env})
+        tasks = [replace(task, env={**env, **task.env}) for task in job.tasks]
+        return replace(job, id=name, labels={**own, **labels}, defaults=defaults, tasks=tasks)
 
     def deliver(self, state: JobState) -> None:
         """Note that this try is about to tell Airflow how the job ended.

@@ -132,7 +132,7 @@ class AirExecutor(BaseExecutor):
         elif verdict.ran:
             self.success(live.key)
         else:
-            self._fail(live.key, str(verdict.why), state.spec.get("labels", {}).get(LOG_LABEL))
+            self._fail(live.key, str(verdict.why), state.spec.labels.get(LOG_LABEL))
 
     def _end(self, name: str, live: _Live) -> bool:
         """Forget a job; tell whether its task instance has no other: one that was deferred may have come back."""

@@ -19,12 +19,13 @@ from air_executor.airflow.job_follower import what_failed
 from air_executor.airflow.labels import printable
 from air_executor.airflow.workload import TAKEN_EXIT
 from air_executor.client import Client
+from air_executor.core.submission import parse_job
 from air_executor.errors import AlreadyExistsError, BadInputError
-from air_executor.model.job import Job, parse_job
+from air_executor.model.job import Job
 from air_executor.model.plain_text import plain_log
+from air_executor.model.records import Request
 from air_executor.model.state import SUCCEEDED, Done, JobState, Running
 from air_executor.store import files
-from air_executor.store.inbox import Request
 from air_executor.store.run_logs import open_log
 
 OPTIONS = ("image", "env", "secrets", "mounts", "resources", "network", "grace")

@@ -6,15 +6,16 @@ Called by operators and triggers, where the job is submitted. Knows nothing of A
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from os import PathLike
 from typing import Any, NamedTuple
 
+from air_executor.core.submission import parse_job
 from air_executor.errors import BadInputError
-from air_executor.model.fields import DEFAULT_QUEUE
-from air_executor.model.job import Job, parse_job
-from air_executor.model.job_file import read_job
+from air_executor.model.job import DEFAULT_POOL, Job
 from air_executor.model.names import check_id
 from air_executor.model.state import JobState
+from air_executor.store.job_file import read_job
 
 _ONLY = "t1"
 """The id of a single command's task."""
@@ -75,7 +76,7 @@ class JobSource(NamedTuple):
         else:
             task = {**(self.task_options or {}), "command": self.command}
             made = parse_job({"id": "airflow", "tasks": [task]}, where)
-        return made.model_copy(update={"queue": queue}) if queue and made.queue == DEFAULT_QUEUE else made
+        return replace(made, pool=queue) if queue and made.pool == DEFAULT_POOL else made
 
     def result(self, state: JobState) -> Any:
         """Return what Airflow hands on: of a single command its result, of a job all tasks' results by id."""

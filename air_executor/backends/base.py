@@ -1,11 +1,12 @@
-"""What the manager asks of a platform: to prepare, spawn, observe and remove runners, and a hint when to look.
+"""The contract between the manager and a platform: prepare, spawn, observe and remove runners, and report changes.
 
-The manager calls these from its one thread; a backend may use threads of its own but must never call back into the
-manager except through `wake`. A backend knows nothing of jobs' states: it starts, lists and removes runners.
+The manager calls these methods from its one thread. A backend may use threads of its own, but calls back into the
+manager only through `wake`. A backend knows nothing of job states: it starts, lists and removes runners.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -13,12 +14,15 @@ from typing import Any, Protocol
 from air_executor.model.names import Slot
 
 Requested = Callable[[str, str], None]
-"""Is told of each request to a platform: what was asked, and the status of the answer, `none` without one."""
+"""Called after each request to a platform with the verb and the status of the answer; `none` without an answer."""
+
+KILL_MARGIN = 2.0
+"""Seconds beyond the grace before a runner is killed: by then it has killed its own command and written `exit.json`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Launch:
-    """All that a backend needs to start one run. Paths are absolute; durations are seconds."""
+    """Everything a backend needs to start one run. Paths are absolute; durations are seconds."""
 
     slot: Slot
     uid: str
@@ -28,26 +32,26 @@ class Launch:
     task: str
     argv: tuple[str, ...]
     env: Mapping[str, str]
-    """What the task gets on top of the platform's own environment: its `env` and the `AIR_*` names without paths."""
+    """Variables added to the platform's own environment: the task's `env` and the `AIR_*` names without paths."""
     out_dir: str
     """The run's `out/`, the only part of the run directory that the task may write."""
     workspace: str
     bin_dir: str
     project: str
-    """The project folder, from which relative paths of a task start."""
+    """The project folder, to which relative paths of a task refer."""
     workdir: str | None = None
-    """The folder to run in, as the task names it; None where it names none."""
+    """The working directory that the task names, or None."""
     timeout: float | None = None
     grace: float = 10.0
     secrets: Mapping[str, str] = field(default_factory=dict)
-    """Secrets by name, resolved unless the platform resolves them; they exist in memory only."""
+    """Secrets by name, already resolved unless the platform resolves them; held in memory only."""
     epoch: int = 0
-    """Of the manager that starts it."""
+    """Epoch of the manager that starts the run."""
     options: Mapping[str, Any] = field(default_factory=dict)
-    """The task's `image`, `mounts`, `resources` and `network`, as given."""
+    """The task's `image`, `mounts`, `resources` and `network`, as written."""
 
     def environment(self, out_dir: str, workspace: str) -> dict[str, str]:
-        """Return the task's variables, for a runner that sees its `out/` and its workspace at these paths."""
+        """Return the task's variables for a runner that sees its `out/` and its workspace at these paths."""
         own = {
             "AIR_QUEUE": f"{out_dir}/queue.jsonl",
             "AIR_RESULT": f"{out_dir}/result.json",
@@ -57,28 +61,49 @@ class Launch:
         }
         return {**self.env, **own, **self.secrets}
 
+    def command(self, bin_dir: str, out_dir: str, workdir: str, kind: str) -> list[str]:
+        """Return the command line of the runner, which then starts the task.
+
+        Args:
+            bin_dir: `bin/` as the runner sees it, likewise `out_dir`.
+            out_dir: `out/`.
+            workdir: the task's working directory.
+            kind: `local` or `container`.
+        """
+        timeout = "-" if self.timeout is None else format_seconds(self.timeout)
+        runner = os.path.join(bin_dir, "air-runner")
+        return ["sh", runner, out_dir, workdir, timeout, format_seconds(self.grace), kind, *self.argv]
+
+
+def format_seconds(value: float) -> str:
+    """Return a duration as the runner parses it."""
+    return f"{value:.3f}".rstrip("0").rstrip(".")
+
+
+def append_path(before: str | None, path: str) -> str:
+    """Return a search path such as PYTHONPATH with one more folder at its end."""
+    return f"{before}{os.pathsep}{path}" if before else path
+
 
 @dataclass(frozen=True, slots=True)
 class RunnerStatus:
     """One runner as its platform shows it now. A runner that is not listed is absent: its name is free."""
 
     run: str | None
-    """Run id from the runner's own labels; None where it cannot be told (then it is nobody's of ours)."""
+    """Run id from the runner's own labels; None if unknown, so that no open run claims it."""
     alive: bool
-    """False: its first process is gone, though something may still hold the name."""
+    """False: its first process has ended, though something may still hold the name."""
     finished: bool = False
-    """Nothing of it runs any more, for certain, and only its name is taken: it may be booked before it is removed."""
+    """Certainly nothing of it runs any more and only its name is taken: it may be committed before it is removed."""
     exit_code: int | None = None
     reason: str | None = None
-    """The platform's own verdict, where it has one: `oom`, `evicted`, `start-failed`.
-
-    Of a runner that is alive: it will never start."""
+    """The platform's own verdict, if any: `oom`, `evicted`, `start-failed`. On a live runner: it will never start."""
     permanent: bool = False
     """The same run would end the same way again, so it is not retried."""
     message: str | None = None
-    """Of a runner that is alive: what it waits for, if it has not started, or what people should know of it."""
+    """On a live runner: why it hasn't started, or a warning for the user."""
     finished_at: float | None = None
-    """When the platform says it ended, Unix seconds; None where it does not say."""
+    """End time according to the platform, Unix seconds; None if unknown."""
 
 
 class Backend(Protocol):
@@ -89,13 +114,13 @@ class Backend(Protocol):
     """Runners see the volume through another mount, so files may appear late (attribute caches)."""
 
     evicts: bool
-    """Others may tell its runners to stop (a drained node, an engine that is shut down), which is no task's error."""
+    """The platform may stop runners on its own (a drained node, an engine shutdown); that is no task's error."""
 
     def prepare(self, options: Mapping[str, Any]) -> str | None:
-        """Get what a start with a task's `Launch.options` needs (an image), without waiting for it.
+        """Fetch what a start with a task's `Launch.options` needs (an image), without waiting for it.
 
-        Returns None if `spawn` may be called now, or else what the task has to wait for, in words. Asked again each
-        cycle; what can never be had is for `spawn` to say.
+        Returns None if `spawn` may be called now, else what the task waits for, in words. Called again each cycle.
+        What can never be fetched is for `spawn` to reject.
         """
 
     def spawn(self, launch: Launch) -> None:
@@ -115,29 +140,29 @@ class Backend(Protocol):
         """
 
     def remove(self, slot: Slot) -> None:
-        """Ask that the slot's runner be stopped if alive (TERM, its grace, KILL) and its name freed.
+        """Request that the slot's runner be stopped if alive (TERM, its grace, KILL) and its name freed.
 
-        Returns at once; idempotent; call it again until `observe` no longer lists the slot.
+        Returns at once; idempotent. Call it again until `observe` no longer lists the slot.
         """
 
     def confirm_gone(self, slot: Slot) -> None:
-        """Believe an operator that nothing of the slot's runner runs any more, and free its name.
+        """Accept an operator's word that nothing of the slot's runner runs any more, and free its name.
 
-        For platforms that cannot tell where a machine does not answer; any other does nothing. Returns at once.
+        For platforms that cannot tell while a machine does not answer; others do nothing. Returns at once.
         """
 
     def on_change(self, wake: Callable[[], None]) -> int | None:
         """Call `wake` from now on whenever something may have changed. A hint only; it may be lost.
 
-        A backend that has a descriptor for this, readable until `observe` has looked, returns it instead and never
-        calls: who sleeps beside it anyway is then woken without a thread in between.
+        A backend with a descriptor that is readable until the next `observe` returns it instead and never calls
+        `wake`: the manager polls it directly, with no thread in between.
         """
 
-    def heard(self) -> float | None:
-        """Return when it last knew for certain what its platform has, in monotonic seconds.
+    def last_contact(self) -> float | None:
+        """Return when the backend last knew for certain what its platform has, in monotonic seconds.
 
-        None where nothing can be missed: it asks the platform itself each time.
+        None where nothing can be missed, because each `observe` asks the platform itself.
         """
 
     def close(self) -> None:
-        """Release handles and threads. Runners go on."""
+        """Release handles and threads. Runners keep running."""

@@ -1,6 +1,6 @@
 """Who manages, as a record on a platform's server: what `manager.leader` asks of a backend that can keep one.
 
-Beside the protocol of runners because only some platforms have it. The server orders the writes; it does not judge
+Separate from the runner protocol because only some platforms have it. The server orders the writes. It does not judge
 who may take the record, and its clock decides nothing.
 """
 
@@ -15,18 +15,18 @@ class LeaseSnapshot:
     """The record as the server has it."""
 
     holder: str
-    """Empty: whoever held it let go."""
+    """Empty if the last holder released it."""
     version: str
-    """Another one after each write."""
+    """Changes with each write."""
     transitions: int = 0
-    """How often it changed hands; for people."""
+    """Number of times it changed hands; informational."""
 
 
 class LeaseRecord(Protocol):
-    """Where the record is."""
+    """Reads and writes the record."""
 
     name: str
-    """As messages name it."""
+    """The record's name in messages."""
 
     def read(self) -> LeaseSnapshot | None:
         """Return the record; None if there is none.
@@ -36,12 +36,12 @@ class LeaseRecord(Protocol):
         """
 
     def write(self, holder: str, before: LeaseSnapshot | None, lasts: float) -> LeaseSnapshot | None:
-        """Write the record if it is still as `before`, and return it; None if it is not.
+        """Write the record if it is unchanged since `before`, and return it; None if it has changed.
 
         Args:
-            holder: who has it from now on; empty: nobody.
-            before: as it was last seen; None: there was none.
-            lasts: after how many seconds without a change others may take it; for people.
+            holder: the new holder; empty to release it.
+            before: the record as last read; None if there was none.
+            lasts: seconds without a renewal after which others may take it; informational.
 
         Raises:
             BackendUnavailableError: the server does not answer; it may have been written.

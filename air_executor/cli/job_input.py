@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -58,7 +59,7 @@ def job_fields(
         pool = queue
     return {
         "max_runners": max_runners,
-        "queue": pool,  # becomes pool with the record
+        "pool": pool,
         "priority": priority,
         "after": after,
     }
@@ -83,7 +84,7 @@ def read_job(words: Sequence[str], options: Mapping[str, Any], task_options: Map
     if len(words) == 1:
         msg = f"{words[0]}: no such job file; to run a command, use `{words[0]} -- COMMAND`"
         raise NotFoundError(msg)
-    from air_executor.model.job_file import from_command  # noqa: PLC0415 - pydantic
+    from air_executor.store.job_file import from_command  # noqa: PLC0415 - see the module
 
     return from_command(words[0], words[1:], **fields, **_with_env(task_fields))
 
@@ -95,11 +96,8 @@ def read_tasks(words: Sequence[str], task_options: Mapping[str, Any]) -> list[Ta
         BadInputError: the file or a flag is invalid.
         NotFoundError: the file does not exist.
     """
-    from pydantic import ValidationError  # noqa: PLC0415
-
-    from air_executor.model import strict_json  # noqa: PLC0415
-    from air_executor.model.job import Task, describe  # noqa: PLC0415
-    from air_executor.model.problems import bad_input  # noqa: PLC0415
+    from air_executor.model import parsing, strict_json  # noqa: PLC0415 - see the module
+    from air_executor.model.problems import RefusedError, bad_input, lines  # noqa: PLC0415 - see the module
 
     task_fields = {name: value for name, value in task_options.items() if value not in (None, [])}
     if not is_file(words):
@@ -108,9 +106,8 @@ def read_tasks(words: Sequence[str], task_options: Mapping[str, Any]) -> list[Ta
         raise _only_with_command(task_fields)
     else:
         name = "stdin" if words[0] == "-" else words[0]
-        lines = _read(words[0]).splitlines()
         records = []
-        for number, line in enumerate(lines, 1):
+        for number, line in enumerate(_read(words[0]).splitlines(), 1):
             if line.strip():
                 try:
                     records.append((f"{name}:{number}", strict_json.loads(line)))
@@ -120,15 +117,16 @@ def read_tasks(words: Sequence[str], task_options: Mapping[str, Any]) -> list[Ta
     tasks = []
     for where, record in records:
         try:
-            tasks.append(Task.model_validate(record))
-        except ValidationError as error:
-            raise bad_input(describe(error), where) from None
+            tasks.append(parsing.read_task(record, {}))
+        except RefusedError as error:
+            raise bad_input(lines(error.problems), where) from None
     return tasks
 
 
 def warn_of(job: Job) -> None:
     """Warn about valid but suspicious fields: secrets in `env`, and `memory_growth` without retries."""
-    from air_executor.model.job import secret_looking  # noqa: PLC0415 - pydantic
+    from air_executor.core.job_checks import task_ids  # noqa: PLC0415 - see the module
+    from air_executor.model.parsing import secret_looking  # noqa: PLC0415 - see the module
 
     found = {
         name for env in (job.defaults.env, *(task.env for task in job.tasks)) for name in secret_looking(env or {})
@@ -136,20 +134,22 @@ def warn_of(job: Job) -> None:
     if found:
         names = ", ".join(sorted(found))
         note(f"warning: env {names} looks like a secret and is stored in plain text; list it under `secrets` instead")
-    if any(part.resources.memory_growth != 1 for part in (job.defaults, *job.tasks)):
-        tasks = job.normalized_tasks()
-        stuck = [t["id"] for t in tasks if "memory_growth" in t.get("resources", {}) and not t.get("retries")]
-        if stuck:
-            names = stuck[0] if len(stuck) == 1 else f"{stuck[0]} and {len(stuck) - 1} more"
-            note(f"warning: {names}: `memory_growth` has no effect because `retries` is 0")
+    stuck = [
+        name
+        for name, task in zip(task_ids(job), job.tasks, strict=True)
+        if task.resources is not None and task.resources.memory_growth != 1 and not task.retries
+    ]
+    if stuck:
+        names = stuck[0] if len(stuck) == 1 else f"{stuck[0]} and {len(stuck) - 1} more"
+        note(f"warning: {names}: `memory_growth` has no effect because `retries` is 0")
 
 
 def _from_file(path: str, fields: Mapping[str, Any]) -> Job:
-    from air_executor.model.job import parse_job  # noqa: PLC0415 - pydantic
-    from air_executor.model.job_file import load_job, read_job  # noqa: PLC0415
+    from air_executor.core.submission import parse_job  # noqa: PLC0415 - see the module
+    from air_executor.store.job_file import load_job, read_job  # noqa: PLC0415 - see the module
 
     job = load_job(sys.stdin.buffer.read(), "stdin") if path == "-" else read_job(path)
-    return parse_job({**job.model_dump(mode="json", exclude_unset=True), **fields}) if fields else job
+    return parse_job(replace(job, **fields)) if fields else job
 
 
 def _read(path: str) -> str:

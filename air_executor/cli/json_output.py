@@ -28,7 +28,7 @@ def job_line(job: JobState) -> dict[str, Any]:
         "submitted_at": _time(job.submitted_at),
         "started_at": _time(job.started_at),
         "finished_at": _time(job.finished_at),
-        "pool": job.queue,  # becomes job.pool with the record
+        "pool": job.pool,
         "priority": job.priority,
         "max_runners": job.max_runners,
         "usage": dump_usage(job.usage),

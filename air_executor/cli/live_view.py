@@ -143,7 +143,7 @@ class LiveView:
                 head.append(f" · {counts[phase]} {phase}", style="red" if phase == "failed" else "")
         if job.started_at is not None:
             head.append(f" · {format_duration(max(0, round((job.finished_at or time.time()) - job.started_at)))}")
-        if job.phase in ("paused", "held"):  # becomes pending with the record
+        if job.phase in ("paused", "pending"):
             head.append(f" · {job.phase}", style="magenta")
         running.sort(key=lambda pair: pair[1].since)
         lines: list[Text] = [head]

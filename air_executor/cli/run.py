@@ -20,9 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from air_executor.client import Client
-    from air_executor.core.transitions import LiveJob
     from air_executor.manager.loop import Manager
-    from air_executor.model.events import Event
     from air_executor.model.state import JobState
     from air_executor.settings import Settings
     from air_executor.store.presence import Presence
@@ -102,7 +100,7 @@ def _exists(client: Client, job: str) -> bool:
 
 
 def _resume(client: Client, job: str) -> JobState:
-    from air_executor.store.inbox import Request  # noqa: PLC0415
+    from air_executor.model.records import Request  # noqa: PLC0415 - see the module
 
     state = client.status(job)
     if state.phase == "paused":
@@ -165,11 +163,10 @@ class _RunCommand:
                 self._watch_files()
                 continue
             self._manager = manager
-            manager.desk.listeners.append(self._on_event)
             self._pass_on()  # what came while it started
-            if self._id in manager.catalog.left_alone:
+            if self._id in manager.state.index.unmanaged:
                 manager.close()
-                raise CorruptFileError(manager.catalog.left_alone[self._id])
+                raise CorruptFileError(manager.state.index.unmanaged[self._id])
             try:
                 manager.run(until=self._look)
             except ManagerHeldError:
@@ -180,23 +177,19 @@ class _RunCommand:
         if self._interrupted and notified:
             self._pause_by_request()
 
-    def _on_event(self, job: LiveJob, _: Event) -> None:
-        if job.state.ended and self._manager is not None:
-            self._manager.wakeups.wake()  # so that the end is seen now, and not when the manager next looks up
-
     def _look(self) -> bool:
         """Update the live view from the manager's thread; return whether all jobs have ended."""
         manager = self._manager
         if manager is None:
             return True
         if self._follower.due:
-            jobs = [manager.catalog.open[name].state for name in self._names() if name in manager.catalog.open]
-            if self._id in manager.catalog.open:
-                waiting = manager.starter.waiting
+            jobs = [manager.state.index.open[name].state for name in self._names() if name in manager.state.index.open]
+            if self._id in manager.state.index.open:
+                waiting = manager.scheduler.waiting
                 waits = [waiting[name] for name in self._names() if name in waiting]
-                problem = manager.supervisor.backend_problem
+                problem = manager.open_runs.backend_problem
                 self._follower.look(jobs, waits if problem is None else [*waits, f"trying again: {problem}"])
-        return not any(name in manager.catalog.open for name in self._scope) and not self._asked()
+        return not any(name in manager.state.index.open for name in self._scope) and not self._asked()
 
     def _watch_files(self) -> None:
         until = time.monotonic() + TRY_EVERY
@@ -242,7 +235,7 @@ class _RunCommand:
 
     def _pause_by_request(self) -> None:
         """Request a pause of the job: the running manager belongs to another process."""
-        from air_executor.store.inbox import Request  # noqa: PLC0415
+        from air_executor.model.records import Request  # noqa: PLC0415 - see the module
 
         self._client.inbox.post(Request("pause", self._id), time.time())
 

@@ -23,7 +23,7 @@ WIDE = 10_000
 @cache
 def console(*, stderr: bool = False) -> Console:
     """Return the console for stdout or stderr. It prints text verbatim, without markup."""
-    from rich.console import Console  # noqa: PLC0415 - 80 ms
+    from rich.console import Console  # noqa: PLC0415 - see the module
 
     stream = sys.stderr if stderr else sys.stdout
     return Console(stderr=stderr, markup=False, highlight=False, emoji=False, width=None if stream.isatty() else WIDE)
@@ -61,6 +61,6 @@ PHASE_STYLES = {
     "skipped": "bright_black",
     "running": "cyan",
     "paused": "magenta",
-    "held": "bright_black",  # becomes pending with the record
+    "pending": "bright_black",
     "queued": "",
 }

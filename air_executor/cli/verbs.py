@@ -14,6 +14,7 @@ from air_executor.cli.terminal import note, print_json, say
 
 if TYPE_CHECKING:
     from air_executor.client import Answer
+    from air_executor.model.records import Op
 
 JobName = Annotated[str, typer.Argument(metavar="JOB")]
 TaskName = Annotated[str | None, typer.Argument(metavar="TASK", help="Default: the whole job.")]
@@ -53,11 +54,11 @@ def confirm_gone(ctx: typer.Context, job: JobName) -> None:
     _ask(session_of(ctx), "confirm-gone", job)
 
 
-def _ask(session: Session, op: str, job: str, task: str | None = None) -> None:
+def _ask(session: Session, op: Op, job: str, task: str | None = None) -> None:
     print_answer(session, op, job, session.client().ask(op, job, task))
 
 
-def print_answer(session: Session, op: str, job: str, answer: Answer) -> None:
+def print_answer(session: Session, op: Op, job: str, answer: Answer) -> None:
     """Print the answer to a request."""
     if session.json:
         print_json({"request": answer.request, "applied": answer.applied})

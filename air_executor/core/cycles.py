@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
-from air_executor.model.fields import DEFAULT_WHEN
+DEFAULT_WHEN = "success"
 
 
 class Node(Protocol):

@@ -1,7 +1,8 @@
-"""What a manager tells whoever counts: jobs that come, change and go, decisions, open runs, and its own time.
+"""What a manager reports while it runs: jobs, decisions, open runs, failures, and its own time.
 
-The manager calls these from its one thread and expects nothing back; `wiring` hands in who listens. This one does
-nothing, so that a manager that nobody counts for pays nothing. Who listens must be quick and must not raise.
+The only way to hear of decisions. The manager calls these methods from its one thread and expects nothing back;
+`wiring` passes in the observer. The base class does nothing, so a manager that nobody observes pays nothing. An
+observer must be quick and must not raise. Knows nothing of metrics or of how the manager works.
 """
 
 from __future__ import annotations
@@ -23,80 +24,80 @@ class RunSample:
     task: TaskState
     seq: int
     elapsed: float
-    """For how long its runner has existed, at least."""
+    """Minimum age of its runner."""
     start: float | None
-    """How much of that passed before its command began; None if it has not begun as far as is known."""
+    """Part of that before its command began; None if it has not begun, as far as is known."""
 
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """What the manager has seen when it last looked at everything."""
+    """What the manager saw at its latest poll."""
 
     answers: bool
     """The backend answers."""
-    heard: float | None
-    """Monotonic seconds: when the backend last heard of its platform; None where it needs not be told."""
-    sights: Iterable[RunSample]
+    last_contact: float | None
+    """When the backend last knew for certain what its platform has, monotonic seconds; None where it always asks."""
+    samples: Iterable[RunSample]
     removing: Iterable[Slot]
-    """The slots whose runners are asked to go and have not gone."""
+    """Slots whose runners were asked to go and still exist."""
 
 
 class Observer:
-    """Hears what one manager does."""
+    """Base class of everything that observes one manager."""
 
     # Jobs
 
     def job_changed(self, job: LiveJob, *, blocked: bool) -> None:
-        """An unfinished job has come, or has changed; `blocked`: it waits for other jobs."""
+        """An unfinished job was added or has changed; `blocked`: it waits for other jobs."""
 
     def job_ended(self, name: str, phase: str) -> None:
-        """A job has ended, or one that has ended was found."""
+        """A job has ended, or an ended job was found."""
 
     def job_gone(self, name: str) -> None:
-        """A job is no more."""
+        """A job was removed."""
 
     def decided(self, job: LiveJob, event: Event) -> None:
-        """A decision was carried out."""
+        """A decision was applied to a job."""
 
     def adopted(self, job: LiveJob, task: TaskState, seq: int, elapsed: float) -> None:
-        """An open run of an earlier manager was taken over; its runner came to be so many seconds ago."""
+        """An open run of an earlier manager was adopted; its runner started `elapsed` seconds ago."""
 
     def waits_for_backend(self, job: str, task: str) -> None:
-        """A task is ready, has room, and waits for what its backend must get first; called again while it waits."""
+        """A task is ready, has room, and waits until its backend has what it needs; repeated while it waits."""
 
-    # What goes wrong
+    # Failures
 
     def prevented_duplicate(self) -> None:
-        """A runner was not started, or did not begin, because the slot has one."""
+        """A runner was not started, or did not begin, because the slot already has one."""
 
     def removed_orphan(self) -> None:
-        """A runner that no open run needs is being removed."""
+        """A runner that belongs to no open run is being removed."""
 
     def found_corrupt(self, files: int) -> None:
-        """So many files cannot be read."""
+        """This many files cannot be read."""
 
     def requested(self, verb: str, code: str) -> None:
-        """The backend has asked its platform for something. Called from any thread."""
+        """The backend sent a request to its platform. Called from any thread."""
 
-    # Its life
+    # Life cycle
 
     def stands_by(self) -> None:
-        """It waits for another manager to leave."""
+        """The manager waits until another one releases the state directory."""
 
     def holds(self) -> None:
-        """It has taken the state directory and is up to date."""
+        """The manager has acquired the state directory and is up to date."""
 
     def left(self) -> None:
-        """It has let go of the state directory."""
+        """The manager has released the state directory."""
 
-    def looked(self, look: Snapshot) -> None:
-        """It has looked at everything."""
+    def sampled(self, snapshot: Snapshot) -> None:
+        """The manager has polled everything."""
 
     def alive(self) -> None:
-        """It goes on; called before each step that may take long."""
+        """The manager makes progress; called before each step that may take long."""
 
     def sleeps(self) -> None:
-        """It goes to sleep."""
+        """The manager goes to sleep."""
 
     def wakes(self) -> None:
-        """It was woken, or has slept enough."""
+        """The manager was woken, or its sleep is over."""

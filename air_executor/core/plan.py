@@ -1,7 +1,8 @@
-"""What to do next, as pure functions of what is known: no I/O, no clock.
+"""What to do next, as pure functions of a snapshot and a time.
 
-`reconcile` is the table of the contract for one slot; `ReadyQueue.next_start` picks the next task. The manager
-asks, journals the answer and only then acts.
+`reconcile` is the contract's table for one slot (asked by `manager.supervisor`), `ReadyQueue.next_start` picks the next
+task (asked by `manager.scheduler`), and `retry_at` says when a task runs again (asked by `manager.commit`). The manager
+journals each answer before it acts on it. No I/O, no clock, no platform.
 """
 
 from __future__ import annotations
@@ -14,7 +15,6 @@ from enum import Enum
 from types import MappingProxyType
 
 from air_executor.core.transitions import LiveJob
-from air_executor.model.fields import DEFAULT_RETRY_JITTER
 from air_executor.model.names import Slot
 from air_executor.model.state import (
     PLATFORMS_FAULT,
@@ -23,16 +23,13 @@ from air_executor.model.state import (
     START_FAILED,
     TIMEOUT,
     USERS_FAULT,
-    JobState,
     TaskState,
 )
 
 PLATFORM_RETRY_DELAY = 0.1
-"""Seconds before the first retry that is the platform's fault; doubles each time, up to a minute."""
-
-
+"""Seconds before the first retry after a platform failure; doubles each time, up to a minute."""
 LONGEST_WAIT = 365 * 86400.0
-"""Seconds: where a growing delay stops."""
+"""Maximum retry delay, in seconds."""
 
 
 class Action(Enum):
@@ -40,33 +37,33 @@ class Action(Enum):
 
     WAIT = "wait"
     REMOVE = "remove"
-    """Stop whatever runner is there and free the name."""
+    """Stop whatever runner holds the slot, and free the name."""
     STOP = "stop"
-    """Journal that the run is to be stopped, and why; then remove."""
-    BOOK = "book"
-    """The run has ended and its runner is gone: book what it left behind."""
+    """Journal the stop of the run and its reason, then remove its runner."""
+    COMMIT = "commit"
+    """The run has ended and its runner is gone: commit its outcome."""
     LOST = "lost"
-    """Its runner is gone and left no outcome: fence it with the claim, then book that."""
+    """Its runner is gone without an outcome: fence the run with its claim, then commit the loss."""
 
 
 @dataclass(frozen=True, slots=True)
 class SlotView:
-    """All that is known of one slot now. Ages in seconds."""
+    """Everything known of one slot now. Ages in seconds."""
 
     open_run: str | None
-    """Id of the run that the state says is open here."""
+    """Run id of the slot's open run in the state; None if there is none."""
     exited: bool = False
     """That run's `exit.json` is complete."""
     exited_for: float = 0.0
-    """Since when that has been known."""
+    """Age of that knowledge."""
     runner: str | None = None
-    """Run id of the runner that the platform shows here ("" if it cannot be told); None if the name is free."""
+    """Run id of the runner that the platform shows ("" if it is unknown); None if the name is free."""
     alive: bool = False
     finished: bool = False
-    """Nothing of that runner runs any more; it only has the name."""
+    """Nothing of that runner runs any more; it only holds the name."""
     absent_for: float = 0.0
-    """How long the platform has shown that run's runner as exited or absent."""
-    stop_asked: bool = False
+    """Time since the platform has shown that run's runner as exited or absent."""
+    stop_requested: bool = False
     """The stop of the run is journaled."""
     never_starts: bool = False
     """The platform has given up on that runner, which has not started: it must be stopped."""
@@ -75,19 +72,17 @@ class SlotView:
 
 
 LINGER = 1.0
-"""Seconds that a runner may take to go once its outcome is complete, before it is helped."""
+"""Seconds that a runner may outlive its complete outcome before it is removed."""
 REMOTE_LINGER = 30.0
-"""The same where another machine runs it, which may tell of an end many seconds late when it has much to tell. To help
-earlier would burden it with every runner once more: to stop one costs more than to clear it away."""
+"""The same for runners on another machine, which may report an end many seconds late under load. Removing them earlier
+would add to that load: stopping a runner costs the platform more than deleting an ended one."""
 
 
-def reconcile(  # noqa: PLR0911 - one return per row of the table
-    view: SlotView, grace: float, *, remote: bool = False
-) -> tuple[Action, str | None]:
+def reconcile(view: SlotView, grace: float, *, remote: bool = False) -> tuple[Action, str | None]:  # noqa: PLR0911
     """Return what one slot needs and, for `STOP`, the reason: the first row of the contract's table that matches.
 
-    `grace` is how many seconds an outcome may take to become visible after the runner has gone; `remote`: another
-    machine runs it.
+    `grace`: seconds that an outcome may take to become visible after its runner has gone. `remote`: the runner is on
+    another machine.
     """
     if view.open_run is None:
         return (Action.REMOVE if view.runner is not None else Action.WAIT), None
@@ -95,11 +90,11 @@ def reconcile(  # noqa: PLR0911 - one return per row of the table
     gone = view.runner is None or (ours and view.finished)
     if view.exited:
         if gone:
-            return Action.BOOK, None
+            return Action.COMMIT, None
         linger = REMOTE_LINGER if remote else LINGER
         return (Action.WAIT if ours and view.alive and view.exited_for < linger else Action.REMOVE), None
     if ours and view.alive:
-        if view.stop_asked:
+        if view.stop_requested:
             return Action.REMOVE, None
         if view.never_starts:
             return Action.STOP, START_FAILED
@@ -121,35 +116,37 @@ class Start:
 
 
 class ReadyQueue:
-    """The jobs that may have something to start, best first: priority, then round-robin, then age.
+    """The jobs that may have a task to start, best first: priority, then round-robin, then age.
 
-    Heaps with lazy deletion, so that picking costs the same whether ten jobs wait or ten thousand.
+    Heaps with lazy deletion: a pick costs the same with ten waiting jobs and with ten thousand.
     """
 
     def __init__(self, limits: Mapping[str, int]) -> None:
+        """`limits`: maximum number of runners by pool."""
         self._limits = limits
         self._heaps: dict[str, list[tuple[int, int, float, str]]] = {}
+        """By pool."""
         self._jobs: dict[str, LiveJob] = {}
-        """Jobs on the roster; a heap entry without its job here is stale."""
+        """The queued jobs; a heap entry without its job here is stale."""
         self._served: dict[str, int] = {}
         self._turn = 0
 
     def offer(self, job: LiveJob) -> None:
-        """Put a job on the roster if it may have a task to start; call it when the job has changed."""
+        """Queue a job if it may have a task to start; call it when the job has changed."""
         state = job.state
         if state.phase not in (QUEUED, RUNNING):
             self.withdraw(state.id)
         elif state.id not in self._jobs:
             self._jobs[state.id] = job
             entry = (-state.priority, self._served.get(state.id, 0), state.submitted_at, state.id)
-            heapq.heappush(self._heaps.setdefault(state.queue, []), entry)
+            heapq.heappush(self._heaps.setdefault(state.pool, []), entry)
 
     def withdraw(self, job: str) -> None:
-        """Take a job off the roster."""
+        """Take a job out of the queue; it keeps its turn."""
         self._jobs.pop(job, None)
 
     def forget(self, job: str) -> None:
-        """Take an ended job out altogether."""
+        """Drop an ended job."""
         self._jobs.pop(job, None)
         self._served.pop(job, None)
 
@@ -158,23 +155,25 @@ class ReadyQueue:
         now: float,
         taken: Container[Slot],
         room: int,
-        in_queue: Callable[[str], int],
+        in_pool: Callable[[str], int],
         passed: Mapping[str, Collection[str]] = MappingProxyType({}),
     ) -> Start | None:
         """Return the next task to start, or None.
 
-        `taken` are the slots that cannot be used, `room` is how many more runners the manager may have, `in_queue`
-        tells how many runners a queue has, and `passed` names by job the tasks that cannot start now. The caller
-        applies the start before it asks again.
+        `taken`: the slots that cannot be used. `room`: how many more runners the manager may have. `in_pool`: number of
+        runners in a pool. `passed`: by job, the tasks that cannot start now. The caller applies the start before it
+        asks again.
         """
         while room > 0:
-            open_queues = [
-                q for q, heap in self._heaps.items() if heap and in_queue(q) < self._limits.get(q, room + in_queue(q))
+            pools = [
+                pool
+                for pool, heap in self._heaps.items()
+                if heap and in_pool(pool) < self._limits.get(pool, room + in_pool(pool))
             ]
-            if not open_queues:
+            if not pools:
                 return None
-            queue = min(open_queues, key=lambda q: self._heaps[q][0])
-            name = heapq.heappop(self._heaps[queue])[3]
+            first = min(pools, key=lambda pool: self._heaps[pool][0])
+            name = heapq.heappop(self._heaps[first])[3]
             job = self._jobs.pop(name, None)
             if job is None:
                 continue
@@ -202,22 +201,21 @@ def _start_of(job: LiveJob, now: float, taken: Container[Slot], passed: Collecti
 
 
 def retry_at(
-    state: JobState, task: TaskState, reason: str, now: float, *, budget: int, chance: random.Random
+    job: LiveJob, task: TaskState, reason: str, now: float, *, budget: int, chance: random.Random
 ) -> float | None:
-    """Return when a task that ended with `reason` runs again, in Unix seconds, or None if it does not.
+    """Return when a task that ended with `reason` runs again, in Unix seconds; None if it does not.
 
-    `budget` is how many retries the platform's faults get; the user's own are in the task. `chance` spreads retries.
+    `budget`: retries after platform failures; the user's own budget is in the task. `chance` spreads retries.
     """
-    if state.stop is not None and not state.spares(task):
+    if job.state.stop is not None and not job.progress.spares(task):
         return None
-    spec = task.spec
     if reason in PLATFORMS_FAULT:
         return None if task.faults >= budget else now + min(60.0, PLATFORM_RETRY_DELAY * 2.0**task.faults)
-    if reason not in USERS_FAULT or task.charged >= spec.get("retries", 0):
+    if reason not in USERS_FAULT or task.charged >= task.retries:
         return None
     try:
-        delay = float(spec.get("retry_delay", 0)) * float(spec.get("retry_backoff", 1)) ** task.charged
+        delay = task.retry_delay * float(task.retry_backoff) ** task.charged
     except OverflowError:
         delay = LONGEST_WAIT
-    delay = min(delay, float(spec.get("retry_max_delay", LONGEST_WAIT)), LONGEST_WAIT)
-    return now + delay * (1.0 + chance.random() * float(spec.get("retry_jitter", DEFAULT_RETRY_JITTER)))
+    delay = min(delay, LONGEST_WAIT if task.retry_max_delay is None else task.retry_max_delay, LONGEST_WAIT)
+    return now + delay * (1.0 + chance.random() * task.retry_jitter)

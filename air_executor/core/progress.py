@@ -1,7 +1,8 @@
 """What a job's tasks may do next: which are ready, which wait for what, which trees are complete.
 
 Derived from the tasks alone and rebuilt from them at any time (`Progress(job)`), kept up to date by `transitions` so
-that a step costs the same in a job of ten tasks and of fifty thousand. No recursion: a chain can be as long as a job.
+that a step costs the same in a job of ten tasks and of fifty thousand. What is derived of a task lies in a node here,
+never on the task. No recursion: a chain can be as long as a job.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ from air_executor.model.state import (
     CANCELLED,
     FAILED,
     OK,
+    QUEUED,
+    RUNNING,
     SKIPPED,
     SUCCEEDED,
     Done,
@@ -37,11 +40,32 @@ class Readiness(Enum):
     """Its `when` did not apply."""
 
 
+class Node:
+    """What is derived of one task."""
+
+    __slots__ = ("cleanup", "complete", "open_children", "place", "task", "tree_failed", "tree_ok")
+
+    def __init__(self, task: TaskState, position: int, parent: Node | None) -> None:
+        self.task = task
+        self.place = (-task.priority, position)
+        """Sorts tasks in the order in which they start."""
+        self.cleanup: bool = task.when != "success" or (parent is not None and parent.cleanup)
+        """It, or what queued it, has `when: failure` or `always`: failures elsewhere do not skip it."""
+        self.open_children = 0
+        """Tasks that it queued whose trees are not complete."""
+        self.complete = False
+        """It and everything that it queued have ended."""
+        self.tree_ok = True
+        self.tree_failed = False
+
+
 class Progress:
     """Indexes over one job's tasks. Queued tasks are in none of them until `place` has put them there."""
 
     def __init__(self, job: JobState) -> None:
         self.job = job
+        self.nodes: dict[str, Node] = {}
+        """By task id, in the order of the queue."""
         self.counts: dict[str, int] = {}
         """Tasks by phase."""
         self.open = 0
@@ -65,32 +89,39 @@ class Progress:
         self._rebuild()
 
     def _rebuild(self) -> None:
-        tasks = self.job.tasks
-        for task in tasks.values():
-            task.open_children, task.complete = 0, False
-            task.cleanup = task.when != "success" or (task.queued_by in tasks and tasks[task.queued_by].cleanup)
+        for task in self.job.tasks.values():
+            node = self._node(task)
             self._count(task.phase, 1)
-            if isinstance(task.status, Done):
-                task.tree_ok, task.tree_failed = _own_outcome(task.status)
-                self._plain_failed |= task.tree_failed and not task.cleanup
+            status = task.status
+            if isinstance(status, Done):
+                node.tree_ok, node.tree_failed = _own_outcome(status)
+                self._plain_failed |= node.tree_failed and not node.cleanup
                 if task.result is not None:
                     self.results.append((task.id, task.result))
                 continue
-            task.tree_ok, task.tree_failed = True, False
             self.open += 1
-            self._plain_open += not task.cleanup
-            if isinstance(task.status, Running):
-                self.slots[task.status.slot] = task.id
-                self.runs[task.status.seq] = task.id
-        for task in reversed(tasks.values()):  # children come after what queued them
-            task.complete = isinstance(task.status, Done) and task.open_children == 0
-            parent = tasks.get(task.queued_by) if task.queued_by is not None else None
+            self._plain_open += not node.cleanup
+            if isinstance(status, Running):
+                self.slots[status.slot] = task.id
+                self.runs[status.seq] = task.id
+        for node in reversed(self.nodes.values()):  # children come after what queued them
+            node.complete = _has_ended(node.task) and node.open_children == 0
+            parent = self._parent(node)
             if parent is None:
                 continue
-            if task.complete:
-                _join(parent, task)
+            if node.complete:
+                _join(parent, node)
             else:
                 parent.open_children += 1
+
+    def _node(self, task: TaskState) -> Node:
+        parent = self.nodes.get(task.queued_by) if task.queued_by is not None else None
+        node = self.nodes[task.id] = Node(task, len(self.nodes), parent)
+        return node
+
+    def _parent(self, node: Node) -> Node | None:
+        name = node.task.queued_by
+        return None if name is None else self.nodes.get(name)
 
     def _count(self, phase: str, by: int) -> None:
         self.counts[phase] = self.counts.get(phase, 0) + by
@@ -99,11 +130,11 @@ class Progress:
 
     def admit(self, task: TaskState) -> None:
         """Take in a new task (queued, or ended at once because its job is stopping)."""
-        parent = self.job.tasks.get(task.queued_by) if task.queued_by is not None else None
-        task.cleanup = task.when != "success" or (parent is not None and parent.cleanup)
+        node = self._node(task)
         self._count(task.phase, 1)
         self.open += 1
-        self._plain_open += not task.cleanup
+        self._plain_open += not node.cleanup
+        parent = self._parent(node)
         if parent is not None:
             parent.open_children += 1
 
@@ -119,7 +150,7 @@ class Progress:
             else:
                 heapq.heappush(self._delayed, (status.waits_until, task.id))
                 if status.retrying:
-                    self._held_places[task.id] = task.place
+                    self._held_places[task.id] = self.nodes[task.id].place
         return verdict
 
     def started(self, task: TaskState, run: Running) -> None:
@@ -139,9 +170,9 @@ class Progress:
 
     def ended(self, task: TaskState, done: Done) -> list[TaskState]:
         """Move a task to its end; return the queued tasks whose readiness may have changed by that."""
-        before = task.phase
-        if isinstance(task.status, Running):
-            self._free(task.status)
+        before, node = task.phase, self.nodes[task.id]
+        if task.run is not None:
+            self._free(task.run)
         self._is_ready.discard(task.id)
         self._held_places.pop(task.id, None)
         task.status = done
@@ -149,27 +180,27 @@ class Progress:
         self.open -= 1
         self.ends[done.phase, done.reason] += 1
         ok, failed = _own_outcome(done)
-        task.tree_ok &= ok
-        task.tree_failed |= failed
+        node.tree_ok &= ok
+        node.tree_failed |= failed
         if done.result is not None:
             self.results.append((task.id, done.result))
         touched: list[str] = []
-        if not task.cleanup:
+        if not node.cleanup:
             self._plain_open -= 1
             self._plain_failed |= failed
             if self._plain_open == 0:
                 touched += self._final_tasks
                 self._final_tasks = []
-        node: TaskState | None = task
-        while node is not None and isinstance(node.status, Done) and node.open_children == 0 and not node.complete:
-            node.complete = True
-            touched += self._waiters.pop(node.id, ())
-            parent = self.job.tasks.get(node.queued_by) if node.queued_by is not None else None
+        above: Node | None = node
+        while above is not None and not above.complete and above.open_children == 0 and _has_ended(above.task):
+            above.complete = True
+            touched += self._waiters.pop(above.task.id, ())
+            parent = self._parent(above)
             if parent is not None:
                 parent.open_children -= 1
-                _join(parent, node)
-            node = parent
-        return [t for t in map(self.job.tasks.__getitem__, touched) if isinstance(t.status, Queued)]
+                _join(parent, above)
+            above = parent
+        return [t for t in map(self.job.tasks.__getitem__, touched) if t.phase == QUEUED]
 
     def _free(self, run: Running) -> None:
         self.slots.pop(run.slot, None)
@@ -183,7 +214,7 @@ class Progress:
         self._held_places.pop(task.id, None)
         if task.id not in self._is_ready:
             self._is_ready.add(task.id)
-            heapq.heappush(self._ready, (task.place, task.id))
+            heapq.heappush(self._ready, (self.nodes[task.id].place, task.id))
 
     def _wait(self, task: TaskState) -> None:
         needs = self.needs(task)
@@ -193,16 +224,20 @@ class Progress:
         # One is enough, and the last one is likely to be the last to complete: a task that waits for ten thousand
         # others is then looked at a few times, not ten thousand.
         last = next(need for need in reversed(needs) if not need.complete)
-        self._waiters.setdefault(last.id, []).append(task.id)
+        self._waiters.setdefault(last.task.id, []).append(task.id)
 
     # What others ask
 
-    def needs(self, task: TaskState) -> list[TaskState] | None:
+    def spares(self, task: TaskState) -> bool:
+        """Tell whether what stops the job leaves this task its chance: it cleans up, and the job's time is not over."""
+        return self.job.stop in (FAILED, CANCELLED) and self.nodes[task.id].cleanup
+
+    def needs(self, task: TaskState) -> list[Node] | None:
         """Return the tasks whose trees `task` waits for; None means all tasks without a `when` of their own."""
         if not task.after:
             return None if task.when != "success" else []
         above = set(self.job.ancestors(task))
-        return [self.job.tasks[need] for need in task.after if need not in above]
+        return [self.nodes[need] for need in task.after if need not in above]
 
     def readiness(self, task: TaskState) -> Readiness:
         """Judge a queued task by what it waits for."""
@@ -230,7 +265,7 @@ class Progress:
         while self._delayed and self._delayed[0][0] <= now:
             until, name = heapq.heappop(self._delayed)
             task = self.job.tasks[name]
-            if isinstance(task.status, Queued) and task.status.waits_until == until:
+            if task.phase == QUEUED and task.waits_until == until:
                 self._push(task)
 
     def next_ready(self, passed: Collection[str] = ()) -> TaskState | None:
@@ -260,23 +295,23 @@ class Progress:
         """Return when the next delayed task becomes ready, or None."""
         while self._delayed:
             until, name = self._delayed[0]
-            status = self.job.tasks[name].status
-            if isinstance(status, Queued) and status.waits_until == until:
+            task = self.job.tasks[name]
+            if task.phase == QUEUED and task.waits_until == until:
                 return until
             heapq.heappop(self._delayed)
         return None
 
     def queued(self) -> Iterable[TaskState]:
         """Return the tasks that are queued, in order."""
-        return [t for t in self.job.tasks.values() if isinstance(t.status, Queued)]
+        return [task for task in self.job.tasks.values() if task.phase == QUEUED]
 
     def open_runs(self) -> list[tuple[TaskState, Running]]:
         """Return the open runs with their tasks."""
         found = []
         for name in self.runs.values():
             task = self.job.tasks[name]
-            if isinstance(task.status, Running):
-                found.append((task, task.status))
+            if task.run is not None:
+                found.append((task, task.run))
         return found
 
 
@@ -285,6 +320,10 @@ def _own_outcome(done: Done) -> tuple[bool, bool]:
     return ok, done.phase in (FAILED, CANCELLED)
 
 
-def _join(parent: TaskState, child: TaskState) -> None:
+def _has_ended(task: TaskState) -> bool:
+    return task.phase not in (QUEUED, RUNNING)
+
+
+def _join(parent: Node, child: Node) -> None:
     parent.tree_ok &= child.tree_ok
     parent.tree_failed |= child.tree_failed

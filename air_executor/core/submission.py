@@ -2,9 +2,41 @@
 
 from __future__ import annotations
 
-from air_executor.core.transitions import new_task
-from air_executor.model.job import Job
-from air_executor.model.state import JobState
+from dataclasses import replace
+
+from air_executor.core.job_checks import check_job, task_ids
+from air_executor.errors import BadInputError
+from air_executor.model import parsing
+from air_executor.model.job import JOB_FIELDS, Job, JobSpec
+from air_executor.model.problems import RefusedError, bad_input, lines
+from air_executor.model.state import JobState, new_task
+
+
+def read_job(raw: object) -> Job:
+    """Return the job that data describes, checked as a whole.
+
+    Raises:
+        RefusedError: it is wrong; every problem is named.
+    """
+    job = parsing.read_job(raw)
+    check_job(job)
+    return job
+
+
+def parse_job(raw: object, name: str | None = None) -> Job:
+    """Return the job that data, or a `Job` made in Python, describes; `name` is for the message.
+
+    Raises:
+        BadInputError: it is wrong; one line per problem.
+    """
+    try:
+        return read_job(raw)
+    except RefusedError as error:
+        raise _refused(error, name) from None
+
+
+def _refused(error: RefusedError, name: str | None) -> BadInputError:
+    return bad_input(lines(error.problems), name)
 
 
 def initial_state(job: Job, *, uid: str, now: float) -> JobState:
@@ -12,7 +44,8 @@ def initial_state(job: Job, *, uid: str, now: float) -> JobState:
 
     The caller fixes the jobs that it waits for (`after`) to their uids.
     """
-    state = JobState(job.id, uid, job.normalized(), now)
-    for position, raw in enumerate(job.normalized_tasks()):
-        state.tasks[raw["id"]] = new_task(raw, position=position, queued_by=None, at=now)
+    spec = JobSpec(**{name: getattr(job, name) for name in JOB_FIELDS})
+    state = JobState(id=job.id, uid=uid, spec=spec, submitted_at=now)
+    for name, task in zip(task_ids(job), job.tasks, strict=True):
+        state.tasks[name] = new_task(replace(task, id=name), queued_by=None, at=now)
     return state

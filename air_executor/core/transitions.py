@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from typing import Any
 
 from air_executor.core.memory import memory_of
 from air_executor.core.progress import Progress, Readiness
@@ -24,8 +23,9 @@ from air_executor.model.events import (
     StopRequested,
     UpstreamFailed,
 )
-from air_executor.model.state import Attempt, Done, JobState, Queued, Running, TaskState
-from air_executor.model.times import from_text
+from air_executor.model.job import Task
+from air_executor.model.state import Attempt, Done, JobState, Queued, Running, TaskState, new_task
+from air_executor.model.times import to_text
 from air_executor.model.usage import stages
 
 
@@ -50,7 +50,7 @@ class LiveJob:
             case Ended():
                 self._end(event)
             case StopRequested():
-                self._ask_stop(event.seq, event.reason, event.message, hopeless=bool(event.permanent))
+                self._ask_stop(event.seq, event.reason, event.message, hopeless=event.permanent)
             case Requested():
                 self._request(event)
             case Released():
@@ -73,13 +73,13 @@ class LiveJob:
         job.seq = max(job.seq, event.seq)
         if job.started_at is None:
             job.started_at = event.at
-        if job.deadline_from is None and "deadline" in job.spec:
+        if job.deadline_from is None and job.spec.deadline is not None:
             job.deadline_from = event.at
         if job.phase == s.QUEUED:
             job.phase = s.RUNNING
         task.runs += 1
         waited = None if task.ready_at is None else round(max(0.0, event.at - task.ready_at), 6)
-        task.ready_at = task.line = None
+        task.ready_at = None
         run = Running(event.seq, event.slot, event.at, waited=waited, memory_limit=memory_of(task))
         self.progress.started(task, run)
 
@@ -88,21 +88,19 @@ class LiveJob:
         run = task.status
         if isinstance(run, Running) and run.stop is None:
             task.status = replace(run, stop=reason, stop_message=message, hopeless=hopeless)
-            task.line = None
 
     def _end(self, event: Ended) -> None:
         job = self.state
         task = job.tasks[self.progress.runs[event.seq]]
         run = task.status
         assert isinstance(run, Running)  # noqa: S101 - `runs` lists running tasks only
-        task.line = None
         spent = stages(event.moments)
         job.usage.add(spent, event.moments.cpu, event.cost, event.currency)
         task.attempts.append(
             Attempt(
                 seq=event.seq,
                 slot=run.slot,
-                spawned_at=event.moments.spawned,
+                spawned_at=to_text(event.moments.spawned),
                 start=spent.start,
                 work=spent.work,
                 finish=spent.finish,
@@ -123,13 +121,13 @@ class LiveJob:
         del task.attempts[: -s.MAX_ATTEMPTS_KEPT]
         if event.reason == s.REQUEUE:
             task.runs -= 1
-            if job.stop is None or job.spares(task):
+            if job.stop is None or self.progress.spares(task):
                 task.ready_at = event.at
                 self.progress.requeued(task, run, Queued())
             else:
                 self._close_one(task, self._drop(job.stop, event.at), event.at)
             return
-        if event.retry_at is not None and (job.stop is None or job.spares(task)):
+        if event.retry_at is not None and (job.stop is None or self.progress.spares(task)):
             if event.reason in s.USERS_FAULT:
                 task.charged += 1
             else:
@@ -137,8 +135,10 @@ class LiveJob:
             task.ready_at = max(event.at, event.retry_at)
             self.progress.requeued(task, run, Queued(waits_until=event.retry_at, retrying=True))
             return
-        phase = {s.OK: s.SUCCEEDED, s.CANCELLED: s.CANCELLED}.get(event.reason, s.FAILED)
-        done = Done(phase, event.reason, event.at, event.exit_code, event.message, event.result)
+        phase: s.TaskPhase = (
+            s.SUCCEEDED if event.reason == s.OK else s.CANCELLED if event.reason == s.CANCELLED else s.FAILED
+        )
+        done = Done(phase, event.reason, to_text(event.at), event.exit_code, event.message, event.result)
         if phase == s.SUCCEEDED:
             self._queue(event.queued, task.id, event.at)
         self._close_one(task, done, event.at)
@@ -147,7 +147,7 @@ class LiveJob:
         if event.reason == s.BUDGET:
             job.message = event.message
             self._stop_all(event.at, s.BUDGET)
-        elif job.spec.get("on_failure", "stop") == "stop":
+        elif job.spec.on_failure == "stop":
             job.stop = s.FAILED
             self._drop_queued(event.at)
 
@@ -183,8 +183,8 @@ class LiveJob:
         if isinstance(task.status, Running):
             self._ask_stop(task.status.seq, s.CANCELLED)
         elif isinstance(task.status, Queued):
-            self._close_one(task, Done(s.CANCELLED, s.CANCELLED, event.at), event.at)
-            if job.stop is None and job.spec.get("on_failure", "stop") == "stop":
+            self._close_one(task, Done(s.CANCELLED, s.CANCELLED, to_text(event.at)), event.at)
+            if job.stop is None and job.spec.on_failure == "stop":
                 job.stop = s.FAILED
                 self._drop_queued(event.at)
 
@@ -194,13 +194,13 @@ class LiveJob:
             again = [t for t in job.tasks.values() if isinstance(t.status, Done) and _may_retry(t.status)]
         else:
             chosen = job.tasks[event.task]
-            since = chosen.status.finished_at if isinstance(chosen.status, Done) else event.at
+            since = chosen.finished_at or to_text(event.at)
             again = [t for t in job.tasks.values() if t is chosen or _skipped_since(t.status, since)]
         self._reopen_job(event.at)
         for task in again:
             task.status = Queued()
             task.charged = task.faults = 0
-            task.ready_at = task.line = None
+            task.ready_at = None
         self.progress = Progress(job)
         self._close(self.progress.queued(), event.at)
 
@@ -218,14 +218,13 @@ class LiveJob:
             job.deadline_from += by
         for task in self.progress.queued():
             status = task.status
-            by_date = "not_before" in task.spec and not (isinstance(status, Queued) and status.retrying)
+            by_date = task.not_before is not None and not (isinstance(status, Queued) and status.retrying)
             if by_date or not isinstance(status, Queued):
                 continue
             if status.waits_until is not None:
                 task.status = Queued(status.waits_until + by, status.retrying)
             if task.ready_at is not None:
                 task.ready_at += by
-            task.line = None
         self.progress = Progress(job)
         self._close(self.progress.queued(), job.submitted_at)
 
@@ -234,38 +233,36 @@ class LiveJob:
         for task in self.progress.queued():
             if task.ready_at is not None and task.ready_at < at:
                 task.ready_at = at
-                task.line = None
 
     # What follows
 
-    def _queue(self, tasks: Iterable[Mapping[str, Any]], queued_by: str | None, at: float) -> None:
+    def _queue(self, tasks: Iterable[Task], queued_by: str | None, at: float) -> None:
         """Append tasks to the queue; all of them exist before any is judged, so they may name each other."""
         job = self.state
         added = []
-        position = next(reversed(job.tasks.values())).position + 1 if job.tasks else 0
-        for offset, raw in enumerate(tasks):
-            task = new_task(raw, position=position + offset, queued_by=queued_by, at=at)
+        for queued in tasks:
+            task = new_task(queued, queued_by=queued_by, at=at)
             job.tasks[task.id] = task
             self.progress.admit(task)
             added.append(task)
         if job.stop is not None:
             dropped = self._drop(job.stop, at)
             for task in added:
-                if not job.spares(task):
+                if not self.progress.spares(task):
                     self._close_one(task, dropped, at)
         self._close([t for t in added if isinstance(t.status, Queued)], at)
 
     def _drop(self, stop: str, at: float) -> Done:
         """Return the end of a queued task in a job that stops."""
         if stop == s.CANCELLED:
-            return Done(s.CANCELLED, s.CANCELLED, at)
-        return Done(s.SKIPPED, s.TIMEOUT if stop == s.TIMEOUT else s.UPSTREAM, at)
+            return Done(s.CANCELLED, s.CANCELLED, to_text(at))
+        return Done(s.SKIPPED, s.TIMEOUT if stop == s.TIMEOUT else s.UPSTREAM, to_text(at))
 
     def _drop_queued(self, at: float, *, cleanup_too: bool = False) -> None:
         assert self.state.stop is not None  # noqa: S101 - callers have just set it
         dropped = self._drop(self.state.stop, at)
         for task in self.progress.queued():
-            if isinstance(task.status, Queued) and (cleanup_too or not task.cleanup):
+            if isinstance(task.status, Queued) and (cleanup_too or not self.progress.nodes[task.id].cleanup):
                 self._close_one(task, dropped, at)
 
     def _stop_all(self, at: float, why: str) -> None:
@@ -275,7 +272,6 @@ class LiveJob:
         self._drop_queued(at, cleanup_too=True)
 
     def _close_one(self, task: TaskState, done: Done, at: float) -> None:
-        task.line = None
         self._close(self.progress.ended(task, done), at)
 
     def _close(self, touched: Iterable[TaskState], at: float) -> None:
@@ -288,17 +284,15 @@ class LiveJob:
             verdict = self.progress.place(task)
             if verdict in (Readiness.UPSTREAM, Readiness.NOT_NEEDED):
                 reason = s.UPSTREAM if verdict is Readiness.UPSTREAM else s.OK
-                task.line = None
-                work += self.progress.ended(task, Done(s.SKIPPED, reason, at))
+                work += self.progress.ended(task, Done(s.SKIPPED, reason, to_text(at)))
             elif verdict is Readiness.READY and task.ready_at is None:
                 until = task.status.waits_until
                 task.ready_at = at if until is None else max(at, until)
-                task.line = None
 
     def _finish(self, at: float) -> None:
         """End the job if nothing is queued or running any more."""
         job = self.state
-        if job.ended or job.phase == s.HELD or self.progress.open:
+        if job.ended or job.phase == s.PENDING or self.progress.open:
             return
         counts = self.progress.counts
         ends = [t.status for t in job.tasks.values() if isinstance(t.status, Done)] if job.stop or _bad(counts) else []
@@ -323,21 +317,10 @@ def _may_retry(done: Done) -> bool:
     return done.phase != s.SUCCEEDED and done.reason != s.OK
 
 
-def _skipped_since(status: s.Status, since: float) -> bool:
+def _skipped_since(status: s.Status, since: str) -> bool:
     return (
         isinstance(status, Done)
         and status.phase == s.SKIPPED
         and status.reason == s.UPSTREAM
         and status.finished_at >= since
     )
-
-
-def new_task(raw: Mapping[str, Any], *, position: int, queued_by: str | None, at: float) -> TaskState:
-    """Make a queued task from its normalised form, which includes its id."""
-    spec = {key: value for key, value in raw.items() if key != "id"}
-    waits = None
-    if "delay" in spec:
-        waits = at + float(spec["delay"])
-    elif "not_before" in spec:
-        waits = from_text(spec["not_before"])
-    return TaskState(raw["id"], spec, position=position, queued_by=queued_by, status=Queued(waits_until=waits))

@@ -1,1 +1,1 @@
-"""The manager: takes requests, watches runners, books what ended, plans, journals, acts."""
+"""The manager: takes requests, observes runners, commits outcomes, plans, journals, acts, checkpoints."""

@@ -1,4 +1,8 @@
-"""When checkpoints are written: at a job's end at once, otherwise so that they take no more than a share of time."""
+"""When checkpoints are written: at once when a job ends, otherwise within a fixed share of the manager's time.
+
+The loop calls `save` at the end of each cycle and `save_all` when it stops. A checkpoint that fails loses nothing: the
+journal holds the same. Knows nothing of what a state file contains.
+"""
 
 from __future__ import annotations
 
@@ -12,54 +16,54 @@ log = logging.getLogger(__name__)
 
 SHARE = 0.05
 """Share of the manager's time that checkpoints of unfinished jobs may take."""
-AFTER = 0.2
-"""Seconds that a changed job waits for its checkpoint, so that a burst of changes costs one."""
-TRY_AGAIN = 1.0
-"""Seconds until the next try after the volume has refused one."""
+DELAY = 0.2
+"""Seconds from a job's change to its checkpoint, so that a burst of changes costs one."""
+RETRY_AFTER = 1.0
+"""Seconds until the next attempt after the volume has refused one."""
 
 
 class Checkpointer:
     """Writes checkpoints for one manager."""
 
-    def __init__(self, desk: ManagerState) -> None:
-        self._desk = desk
+    def __init__(self, state: ManagerState) -> None:
+        self._state = state
         self._next = 0.0
 
     def save(self) -> None:
-        """Write what is due. A refusal is no harm: the journal holds what the checkpoint would.
+        """Write what is due. A refusal loses nothing: the journal holds the same.
 
         Raises:
-            NotFoundError: the place to build it, or the job's directory, is gone.
+            NotFoundError: the staging directory, or the job's directory, is gone.
         """
-        clock, catalog = self._desk.clock, self._desk.catalog
+        clock, index = self._state.clock, self._state.index
         try:
-            if self._desk.unsaved or (catalog.dirty and clock.steady() >= self._next):
+            if self._state.unsaved or (index.dirty and clock.steady() >= self._next):
                 # What a checkpoint holds may rest on another job's lines: a power failure must not take those alone.
-                self._desk.journal.sync()
+                self._state.journal.sync()
             self._save_ended()
-            while catalog.dirty and clock.steady() >= self._next:
+            while index.dirty and clock.steady() >= self._next:
                 begun = clock.steady()
-                self._write(catalog.open[next(iter(catalog.dirty))])
+                self._write(index.open[next(iter(index.dirty))])
                 self._next = begun + (clock.steady() - begun) / SHARE
         except StoreError as error:
-            log.error("checkpoints wait: %s", error)  # noqa: TRY400 - a full disk is no bug
-            self._next = clock.steady() + TRY_AGAIN
-        if not catalog.dirty:
-            self._next = max(self._next, clock.steady() + AFTER)
+            log.error("checkpoints delayed: %s", error)  # noqa: TRY400 - a full disk is no bug
+            self._next = clock.steady() + RETRY_AFTER
+        if not index.dirty:
+            self._next = max(self._next, clock.steady() + DELAY)
 
     def save_now(self, name: str) -> None:
-        """Write one job if its checkpoint is behind, as far as the volume lets us."""
-        job = self._desk.catalog.open.get(name) if name in self._desk.catalog.dirty else self._desk.unsaved.get(name)
+        """Write one job if its checkpoint is behind and the volume allows it."""
+        job = self._state.index.open.get(name) if name in self._state.index.dirty else self._state.unsaved.get(name)
         if job is not None:
             try:
                 self._write(job)
             except StoreError as error:
-                log.error("job=%s its checkpoint waits: %s", name, error)  # noqa: TRY400 - the journal holds it
+                log.error("job=%s checkpoint delayed: %s", name, error)  # noqa: TRY400 - the journal holds it
 
     def due_in(self) -> float | None:
-        """Return in how many seconds something is due, or None."""
-        if self._desk.unsaved or self._desk.catalog.dirty:
-            return max(0.0, self._next - self._desk.clock.steady())
+        """Return the seconds until a checkpoint is due, or None."""
+        if self._state.unsaved or self._state.index.dirty:
+            return max(0.0, self._next - self._state.clock.steady())
         return None
 
     def save_all(self) -> None:
@@ -68,8 +72,8 @@ class Checkpointer:
         Raises:
             StoreError, NotFoundError: it cannot be written; the journal keeps it.
         """
-        for name in list(self._desk.catalog.dirty):
-            self._write(self._desk.catalog.open[name])
+        for name in list(self._state.index.dirty):
+            self._write(self._state.index.open[name])
         self._save_ended()
 
     def rewrite(self) -> None:
@@ -78,32 +82,28 @@ class Checkpointer:
         Raises:
             StoreError, NotFoundError: it cannot be written.
         """
-        for job in [*self._desk.catalog.open.values(), *self._desk.unsaved.values()]:
+        for job in [*self._state.index.open.values(), *self._state.unsaved.values()]:
             self.recreate(job)
 
     def recreate(self, job: LiveJob) -> None:
         """Write one job from memory, also where its directory is gone. Raises as `rewrite`."""
-        self._desk.jobs.recreate(job.state, self._aside)
+        self._state.jobs.recreate(job.state, self._state.staging)
         self._saved(job)
 
-    @property
-    def _aside(self) -> str:
-        return self._desk.jobs.layout.epoch_tmp(self._desk.journal.epoch)
-
     def _save_ended(self) -> None:
-        for job in list(self._desk.unsaved.values()):
+        for job in list(self._state.unsaved.values()):
             self._write(job)
 
     def _write(self, job: LiveJob) -> None:
         try:
-            self._desk.jobs.checkpoint(job.state, self._aside)
+            self._state.jobs.checkpoint(job.state, self._state.staging)
         except NotFoundError:
-            # Somebody removed the job's directory (memory wins), or all of ours (then this fails too).
-            self._desk.jobs.recreate(job.state, self._aside)
+            # Somebody removed the job's directory (memory wins), or the staging directory (then this fails too).
+            self._state.jobs.recreate(job.state, self._state.staging)
         self._saved(job)
 
     def _saved(self, job: LiveJob) -> None:
         state = job.state
-        self._desk.catalog.dirty.pop(state.id, None)
-        self._desk.unsaved.pop(state.id, None)
-        self._desk.journal.checkpointed(state.id, state.version)
+        self._state.index.dirty.pop(state.id, None)
+        self._state.unsaved.pop(state.id, None)
+        self._state.journal.checkpointed(state.id, state.version)

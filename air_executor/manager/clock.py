@@ -1,7 +1,8 @@
-"""The manager's two clocks, and the notice when they part.
+"""The manager's two clocks, and how it notices that they disagree.
 
-Wall time says when; monotonic time says how long. The latter counts while a machine sleeps (CLOCK_BOOTTIME, where
-there is one), so that a suspended laptop does not look like a stepped clock.
+Wall time dates facts; steady time measures durations. The latter counts while a machine sleeps (CLOCK_BOOTTIME where it
+exists), so that a suspended laptop doesn't look like a clock that was set. Every part of the manager is handed one
+`Clock`; tests hand in another. Knows nothing of what is timed.
 """
 
 from __future__ import annotations
@@ -21,16 +22,21 @@ class Clock:
         self._offset = self.wall() - self.steady()
 
     def wall(self) -> float:
-        """Return Unix seconds, to the millisecond: what state files hold."""
+        """Return Unix seconds, to the millisecond: the resolution of state files."""
         return round(time.time(), 3)
 
     def steady(self) -> float:
         """Return seconds that never jump."""
-        return time.clock_gettime(_STEADY)
+        return steady()
 
     def stepped(self) -> float:
-        """Return by how many seconds wall time was set since the last call; 0 if it was not."""
+        """Return the seconds by which wall time was set since the last call; 0 if it was not."""
         offset = self.wall() - self.steady()
         by = offset - self._offset
         self._offset = offset
         return by if abs(by) >= STEP else 0.0
+
+
+def steady() -> float:
+    """Return seconds of a clock that nobody sets and that also counts while the machine is suspended."""
+    return time.clock_gettime(_STEADY)

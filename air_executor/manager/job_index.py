@@ -1,7 +1,8 @@
-"""The jobs that this manager knows: unfinished ones whole, ended ones as a line, those it must leave alone by name.
+"""The jobs that the manager knows: unfinished ones whole, ended ones as a line, unmanaged ones by name.
 
-The cost of a cycle must not grow with the jobs that exist, so everything that asks which job needs something is
-an index here: what changed, what waits for which job, whose time comes next.
+A cycle must not cost more the more jobs exist, so every question "which jobs need something" has an index here: what
+has changed, what waits for which job, whose time comes next. `ManagerState` keeps it current; all parts read it. Knows
+no files, and decides nothing.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from dataclasses import dataclass
 from air_executor.core.observer import Observer
 from air_executor.core.plan import ReadyQueue
 from air_executor.core.transitions import LiveJob
-from air_executor.model.state import HELD, TIMEOUT, JobState
+from air_executor.model.state import PENDING, TIMEOUT, JobState
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,43 +28,43 @@ class EndedJob:
 class JobIndex:
     """Jobs by id."""
 
-    def __init__(self, roster: ReadyQueue, observer: Observer) -> None:
-        self.roster = roster
+    def __init__(self, ready_queue: ReadyQueue, observer: Observer) -> None:
+        self.ready_queue = ready_queue
         self._observer = observer
         self.open: dict[str, LiveJob] = {}
         self.ended: dict[str, EndedJob] = {}
-        self.left_alone: dict[str, str] = {}
-        """Jobs on the volume that are not ours to touch (unreadable, too new, another command's), and why."""
+        self.unmanaged: dict[str, str] = {}
+        """Jobs on the volume that this manager must not touch (unreadable, too new, out of scope), and why."""
         self.dirty: dict[str, None] = {}
         """Unfinished jobs whose checkpoint is behind, oldest change first."""
         self._waiting: dict[str, set[str]] = {}
-        """For each job uid that is waited for: the jobs that wait."""
+        """The jobs that wait, by the uid of the job they wait for."""
         self._blocked: dict[str, set[str]] = {}
-        """For each job that waits: the uids it still waits for."""
+        """The uids that a job still waits for, by its id."""
         self._times: list[tuple[float, str]] = []
         self._next: dict[str, float] = {}
 
-    # Coming and going
+    # Adding and removing
 
     def add(self, job: LiveJob) -> None:
-        """Take in an unfinished job."""
+        """Add an unfinished job."""
         self.open[job.state.id] = job
         self.ended.pop(job.state.id, None)
-        self.left_alone.pop(job.state.id, None)
+        self.unmanaged.pop(job.state.id, None)
         self.touch(job, clean=True)
 
     def close(self, state: JobState) -> list[str]:
-        """Take in an ended job; return the jobs that waited for it."""
+        """Note that a job has ended; return the jobs that waited for it."""
         self.open.pop(state.id, None)
         self.dirty.pop(state.id, None)
         self._next.pop(state.id, None)
         self._blocked.pop(state.id, None)
-        self.roster.forget(state.id)
-        self.found_ended(state.id, state.uid, state.phase)
+        self.ready_queue.forget(state.id)
+        self.add_ended(state.id, state.uid, state.phase)
         return sorted(self._waiting.pop(state.uid, ()))
 
-    def found_ended(self, job: str, uid: str, phase: str) -> None:
-        """Take in a job of which only that it has ended matters."""
+    def add_ended(self, job: str, uid: str, phase: str) -> None:
+        """Add an ended job."""
         self.ended[job] = EndedJob(uid, phase)
         self._observer.job_ended(job, phase)
 
@@ -73,15 +74,15 @@ class JobIndex:
         self.ended.pop(job, None)
         self.dirty.pop(job, None)
         self._next.pop(job, None)
-        self.roster.forget(job)
+        self.ready_queue.forget(job)
         self._observer.job_gone(job)
 
     def knows(self, job: str) -> bool:
         """Tell whether the job is known in any way."""
-        return job in self.open or job in self.ended or job in self.left_alone
+        return job in self.open or job in self.ended or job in self.unmanaged
 
     def uid_of(self, job: str) -> str | None:
-        """Return the uid under which a job is known, or None."""
+        """Return the uid of a known job, or None."""
         if job in self.open:
             return self.open[job].state.uid
         return self.ended[job].uid if job in self.ended else None
@@ -95,10 +96,10 @@ class JobIndex:
             self.dirty.setdefault(state.id)
         blocked = self.blocked(state.id)
         self._observer.job_changed(job, blocked=blocked)
-        if blocked or state.phase == HELD:
-            self.roster.withdraw(state.id)
+        if blocked or state.phase == PENDING:
+            self.ready_queue.withdraw(state.id)
         else:
-            self.roster.offer(job)
+            self.ready_queue.offer(job)
         deadline = state.deadline_at if state.stop != TIMEOUT else None
         times = [t for t in (job.progress.next_time(), deadline) if t is not None]
         if times and self._next.get(state.id) != min(times):
@@ -125,7 +126,7 @@ class JobIndex:
     # Jobs that wait for jobs
 
     def block(self, job: str, uids: Iterable[str]) -> None:
-        """Keep a job from starting until jobs with these uids have ended."""
+        """Keep a job from starting until the jobs with these uids have ended."""
         for uid in uids:
             self._blocked.setdefault(job, set()).add(uid)
             self._waiting.setdefault(uid, set()).add(job)

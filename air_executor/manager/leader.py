@@ -1,21 +1,21 @@
 """One manager per state directory where no lock file can be trusted: a record on a server, renewed or lost.
 
-The same interface as `FileLease`; `wiring` hands in where the record is (a Lease object of Kubernetes). Clocks of two
-hosts are never compared: a candidate takes over when the record has not changed for `LEASE` seconds of its own clock,
-and whoever holds it stops acting `RENEW_WITHIN` seconds after the last renewal that it knows of, which is earlier.
+Implements `Lease` for the loop, as `FileLease` does; `wiring` passes in the record (a Lease object of Kubernetes). The
+clocks of two hosts are never compared: a candidate takes over once the record has not changed for `LEASE` seconds of
+its own clock, and the holder stops acting `RENEW_WITHIN` seconds after its last known renewal, which is earlier. Knows
+no API.
 """
 
 from __future__ import annotations
 
 import logging
 import threading
-import time
-from collections.abc import Callable, Collection, Mapping
-from typing import Any
+from collections.abc import Callable, Collection
 
 from air_executor.backends.lease_record import LeaseRecord, LeaseSnapshot
 from air_executor.errors import BackendUnavailableError, DirectoryLostError, LeaseUnsureError, ManagerHeldError
-from air_executor.manager.manager_record import ManagerRecord
+from air_executor.manager.clock import steady
+from air_executor.manager.status_writer import ManagerRecord
 from air_executor.model.names import Host
 from air_executor.store import files
 from air_executor.store.layout import Layout
@@ -26,19 +26,14 @@ KIND = "lease"
 LEASE = 15.0
 """Seconds without a change after which a candidate may take the record."""
 RENEW_WITHIN = 10.0
-"""Seconds after the last renewal in which its holder may act; the rest of `LEASE` is for what is under way then."""
+"""Seconds after the last renewal in which the holder may act; the rest of `LEASE` is for actions under way then."""
 RENEW_EVERY = 5.0
 RETRY_EVERY = 2.0
-"""Seconds between a candidate's looks, and between a holder's tries while a renewal fails."""
-
-
-def monotonic() -> float:
-    """Return seconds of a clock that nobody sets and that also counts while the machine is suspended."""
-    return time.clock_gettime(time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic()
+"""Seconds between two reads of a candidate, and between two attempts of a holder while renewals fail."""
 
 
 class TakeoverTimer:
-    """How long one who does not hold the record has to wait for it: pure, from what was seen and when."""
+    """How long a candidate has to wait for the record: pure, from what it read and when."""
 
     def __init__(self, me: str) -> None:
         self._me = me
@@ -46,7 +41,7 @@ class TakeoverTimer:
         self._since = 0.0
 
     def left(self, found: LeaseSnapshot | None, now: float) -> float:
-        """Return for how many seconds the record must stay as it was found before it may be taken; 0: take it now."""
+        """Return the seconds for which the record must stay unchanged before it may be taken; 0: take it now."""
         if found is None or found.holder in {"", self._me}:
             return 0.0
         if found.version != self._seen:
@@ -65,46 +60,46 @@ class LeaderLease:
         *,
         stands_by: bool,
         only: Collection[str] | None = None,
-        clock: Callable[[], float] = monotonic,
+        clock: Callable[[], float] = steady,
     ) -> None:
         """`stands_by`: wait while another manager holds it, instead of refusing. `only`: as for `FileLease`."""
         self._layout = layout
         self._server = record
         self._stands_by = stands_by
         self._clock = clock
-        self._record = ManagerRecord(layout, host, KIND, only)
+        self.record = ManagerRecord(layout, host, KIND, only)
         self._me = f"{host.name}_{files.random_hex(4)}"
         self._lock = threading.Lock()
         """Guards the four below, which the renewing thread changes."""
         self._held: LeaseSnapshot | None = None
         self._renewed = 0.0
-        """When the last renewal that worked was asked for."""
+        """When the last successful renewal was requested."""
         self._failing: str | None = None
-        """Why the last one did not work."""
+        """Why the last renewal failed."""
         self._lost: str | None = None
-        """How we know that the record is ours no more."""
+        """Evidence that the record is no longer ours."""
         self._closed = threading.Event()
         self._renewing: threading.Thread | None = None
 
-    # Taking it
+    # Acquiring
 
     def acquire(self, wait: Callable[[float], bool]) -> bool:
-        """Take the record, standing by until it can be had where we may.
+        """Acquire the record; where standing by is allowed, wait until another manager releases it.
 
         Args:
-            wait: waits for so many seconds, or less, and tells whether to go on.
+            wait: waits that many seconds, or less, and tells whether to go on.
 
-        Returns: False if told not to go on.
+        Returns: False if `wait` says not to go on.
 
         Raises:
-            ManagerHeldError: another manager has it and we do not stand by, or one with a lock file is at work.
+            ManagerHeldError: another manager has it and we do not stand by, or one with a lock file is running.
             StoreError: the volume refused.
         """
-        patience, told = TakeoverTimer(self._me), ""
+        timer, logged = TakeoverTimer(self._me), ""
         while True:
             try:
                 found = self._server.read()
-                left = patience.left(found, self._clock())
+                left = timer.left(found, self._clock())
                 if left <= 0.0 and self._take(found):
                     break
                 pause = min(left or RETRY_EVERY, RETRY_EVERY)
@@ -114,19 +109,19 @@ class LeaderLease:
             if news and not self._stands_by:
                 msg = f"{self._layout.root} cannot be managed from here: {news}"
                 raise ManagerHeldError(msg)
-            if news not in {"", told}:
+            if news not in {"", logged}:
                 log.info("standing by: %s", news)
-                told = news
+                logged = news
             if not wait(pause):
                 return False
         try:
-            self._record.begin()
+            self.record.begin()
         except BaseException:
             self._give_back()
             raise
         self._renewing = threading.Thread(target=self._keep_renewing, name="lease", daemon=True)
         self._renewing.start()
-        log.info("holding %s as %s", self._server.name, self._me)
+        log.info("acquired %s as %s", self._server.name, self._me)
         return True
 
     def _take(self, found: LeaseSnapshot | None) -> bool:
@@ -140,18 +135,14 @@ class LeaderLease:
         with self._lock:
             self._held, self._renewed, self._failing = held, asked, None
 
-    # Having it
-
-    def announce(self, epoch: int, version: str, now: float, facts: Mapping[str, Any], *, until: bool = False) -> None:
-        """Write `manager.json`, with what else this manager has to tell; raises as `ManagerRecord.write`."""
-        self._record.write(epoch, version, now, facts, until=until)
+    # Holding
 
     def check(self) -> None:
         """Check that nobody else can have taken the record by now.
 
         Raises:
             LeaseUnsureError: it was not renewed in time. Temporary: nothing may be done until it is.
-            DirectoryLostError: another manager holds it, or one with a lock file has come.
+            DirectoryLostError: another manager holds it, or one with a lock file has started.
         """
         with self._lock:
             lost, failing, age = self._lost, self._failing, self._clock() - self._renewed
@@ -160,20 +151,20 @@ class LeaderLease:
         if age > RENEW_WITHIN:
             msg = f"{self._server.name} was last renewed {age:.0f} s ago, so that another manager may take it"
             raise LeaseUnsureError(f"{msg} ({failing})" if failing else msg)
-        self._record.check()
+        self.record.check()
 
-    def retake(self) -> None:
+    def reacquire(self) -> None:
         """Make sure that the directory is ours after `check` failed.
 
         Raises:
             ManagerHeldError: another manager has it by now.
-            LeaseUnsureError: that cannot be told now.
+            LeaseUnsureError: that is unknown now.
         """
         if self._lost is not None:
-            msg = f"{self._layout.root} is not ours to manage any more: {self._lost}"
+            msg = f"this manager no longer manages {self._layout.root}: {self._lost}"
             raise ManagerHeldError(msg)
         files.make_dir(self._layout.root)
-        self._record.begin()
+        self.record.begin()
         self.check()
 
     def _keep_renewing(self) -> None:
@@ -198,15 +189,15 @@ class LeaderLease:
             self._lost = f"{self._server.name} is held by {(held and held.holder) or 'nobody'}"
         log.error("%s", self._lost)
 
-    # Letting go
+    # Releasing
 
     def release(self) -> None:
-        """Let go of the record, so that the next manager need not wait."""
+        """Release the record, so that the next manager need not wait."""
         self._closed.set()
         if self._renewing is not None:
             self._renewing.join(RENEW_WITHIN)
             if self._renewing.is_alive():
-                return  # it still waits for an answer; the record runs out by itself
+                return  # it still waits for an answer; the record expires by itself
         self._give_back()
 
     def _give_back(self) -> None:
@@ -215,5 +206,5 @@ class LeaderLease:
         try:
             self._server.write("", self._held, 1.0)
         except BackendUnavailableError as error:
-            log.info("%s was not given back: %s", self._server.name, error)
+            log.info("%s was not released: %s", self._server.name, error)
         self._held = None

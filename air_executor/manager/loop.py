@@ -1,32 +1,34 @@
-"""The manager of one state directory: its life, and the cycle that is its table of contents.
+"""The manager of one state directory: its start, its cycle and its stop.
 
-One thread owns all state. Everything else (watchers, signals, backends' threads) can only ring. `wiring` makes one;
-`air-executor manager` and `air-executor run` run it.
+`cycle` is the table of contents of this package: each step is a call into the module that owns it. One thread owns all
+state; watchers, signals and backends' threads can only wake it. `wiring` makes a `Manager`, `air-executor manager` and
+`air-executor run` run it. Knows no platform and no settings.
 """
 
 from __future__ import annotations
 
 import logging
+import random
 from collections.abc import Callable
 
 from air_executor.backends.base import Backend
 from air_executor.core.observer import Observer
-from air_executor.core.plan import ReadyQueue
+from air_executor.core.transitions import LiveJob
 from air_executor.errors import AirExecutorError, DirectoryLostError, NotFoundError, StoreError
 from air_executor.manager import recovery
 from air_executor.manager.checkpointer import Checkpointer
 from air_executor.manager.clock import Clock
-from air_executor.manager.job_index import JobIndex
 from air_executor.manager.lease import FileLease, Lease
-from air_executor.manager.manager_state import ManagerState
-from air_executor.manager.options import ManagerOptions
+from air_executor.manager.manager_state import ManagerOptions, ManagerState
+from air_executor.manager.open_runs import OpenRuns
+from air_executor.manager.recovery import Recovered
 from air_executor.manager.request_handler import RequestHandler
-from air_executor.manager.scheduler import LaunchConfig, Scheduler
+from air_executor.manager.scheduler import Scheduler
 from air_executor.manager.status_writer import StatusWriter
 from air_executor.manager.supervisor import Supervisor
 from air_executor.manager.wakeups import Wakeups
 from air_executor.model import state as s
-from air_executor.model.events import ClockStepped, DeadlinePassed, Requested, StopRequested
+from air_executor.model.events import Requested
 from air_executor.model.names import Host
 from air_executor.store import files
 from air_executor.store.inbox import Inbox
@@ -38,7 +40,7 @@ from air_executor.store.run_dirs import RunDirs
 log = logging.getLogger(__name__)
 
 RESCAN_EVERY = 60.0
-"""Seconds between full looks at `jobs/`."""
+"""Seconds between full scans of `jobs/`."""
 _STARTS = (s.QUEUED, s.RUNNING)
 """Phases of jobs whose tasks may start."""
 
@@ -57,7 +59,7 @@ class Manager:
         lease: Lease | None = None,
         observer: Observer | None = None,
     ) -> None:
-        """`lease` is what proves that no other manager is at work; None: a lock file, for managers of one host."""
+        """`lease` proves that no other manager is running; None: a lock file, for managers of one host."""
         self.layout = layout
         self.backend = backend
         self.host = host
@@ -65,137 +67,139 @@ class Manager:
         self.clock = clock or Clock()
         self.observer = observer or Observer()
         self.jobs = Jobs(layout)
-        self.runs = RunDirs(layout)
+        self.run_dirs = RunDirs(layout)
         self.inbox = Inbox(layout)
         self.lease = lease or FileLease(layout, host, options.scope)
         self.wakeups = Wakeups()
         self._stopping: str | None = None
         self._lost: AirExecutorError | None = None
-        """How we know that the directory was taken from under us; until it is taken anew, nothing else is done."""
+        """Evidence that the directory was taken from us; until it is reacquired, nothing else is done."""
         self._acts: list[Callable[[], None]] = []
-        self._next_look = 0.0
+        """What to do once the journal holds the decisions."""
+        self._next_poll = 0.0
         self._next_rescan = 0.0
 
-    # Its life
+    # Start
 
     def start(self) -> bool:
-        """Take the state directory, bring it up to date, and adopt the runners that are there.
+        """Acquire the state directory, bring it up to date, and adopt its runners.
 
-        Returns: False if it was told to stop while another manager had the directory; it has not begun then.
+        Returns: False if it had to stop while another manager had the directory; it has not begun then.
 
         Raises:
-            ManagerHeldError: another manager holds it.
+            ManagerHeldError: another manager has it.
             StoreError: the volume refused.
         """
-        self.jobs.prepare()
-        taken = False
-        try:
-            taken = self.lease.acquire(self._stand_by)
-        finally:
-            if not taken:
-                self.wakeups.close()
-                self.backend.close()
-        if not taken:
+        if not self._acquire():
             return False
         self._install()
-        found = recovery.recover(
-            self.jobs,
-            self.runs,
-            self.inbox,
-            at_least=int(read_record(self.layout).get("epoch") or 0),
-            from_files=self.options.from_files,
-            scope=self.options.scope,
-        )
-        self.catalog = JobIndex(ReadyQueue(self.options.queues), self.observer)
-        self.desk = ManagerState(self.jobs, found.journal, self.catalog, self.clock, self.options.scope)
-        self.supervisor = Supervisor(
-            self.desk,
-            self.backend,
-            self.runs,
-            self.clock,
-            self.host,
-            volume_time=self._volume_time,
-            platform_retries=self.options.platform_retries,
-            prices=self.options.prices,
-            grace=self.options.visibility,
-            observer=self.observer,
-        )
-        self.saver = Checkpointer(self.desk)
-        place = LaunchConfig(
-            self.layout,
-            self.host,
-            self.options.project,
-            self.options.secrets_dir,
-            self.options.max_runners,
-            self.options.name_prefix,
-            self.options.secrets_by_name,
-        )
-        self.starter = Scheduler(self.desk, self.supervisor, self.backend, self.runs, place, observer=self.observer)
-        self.notice = StatusWriter(
-            self.desk,
-            self.lease,
-            self.supervisor,
-            self.starter,
-            self.observer,
-            backend=self.backend.name,
-            version=self.options.version,
-            problems=found.problems,
-        )
-        self.intake = RequestHandler(self.desk, self.supervisor, self.saver, self.inbox, self.notice.report)
-        self.intake.stateless = found.stateless
-        self.desk.listeners += [self.starter.notice, self.observer.decided]
-        self.catalog.left_alone.update(found.left_alone)
-        for name, uid, phase in found.ended:
-            self.catalog.found_ended(name, uid, phase)
-        for job in found.jobs.values():
-            self.desk.admit(job)
-        for job in list(found.jobs.values()):
-            for task, run in job.progress.open_runs():
-                self.supervisor.adopt(job, task, run)
-        self.supervisor.held.resolve()
-        self.notice.announce()
-        self.wakeups.also(self.backend.on_change(self.wakeups.wake))
-        if self.options.events:
-            self.wakeups.watch(self.layout.inbox)
+        found = self._recover()
+        self._assemble(found)
+        self._admit(found)
+        self.status_writer.publish()
+        self._watch()
         for problem in found.problems:
             log.error("%s", problem)
         self.observer.found_corrupt(found.corrupt)
         self.observer.holds()
         return True
 
+    def _acquire(self) -> bool:
+        acquired = False
+        try:
+            self.jobs.prepare()
+            acquired = self.lease.acquire(self._stand_by)
+        finally:
+            if not acquired:
+                self.wakeups.close()
+                self.backend.close()
+        return acquired
+
     def _stand_by(self, seconds: float) -> bool:
         self.observer.stands_by()
         self._sleep(seconds)
         return self._stopping is None
 
-    def _sleep(self, seconds: float) -> None:
-        self.observer.sleeps()
-        self.wakeups.sleep(seconds)
-        self.observer.wakes()
-
-    @property
-    def epoch(self) -> int:
-        """The number of this manager's life."""
-        return self.desk.journal.epoch
-
     def _install(self) -> None:
+        """Put the runner and the in-task API into `bin/`."""
         files.make_dir(self.layout.bin)
         files.let_read(self.layout.bin)
         for name, content in self.options.runner_files.items():
             files.replace(f"{self.layout.bin}/{name}", content, self.layout.tmp, sync=False)
             files.let_read(f"{self.layout.bin}/{name}")
 
-    def _volume_time(self) -> float:
-        """Return what time it is by the volume's clock."""
-        return files.touch(f"{self.layout.epoch_tmp(self.epoch)}/clock")
+    def _recover(self) -> Recovered:
+        return recovery.recover(
+            self.jobs,
+            self.run_dirs,
+            self.inbox,
+            at_least=int(read_record(self.layout).get("epoch") or 0),
+            from_files=self.options.from_files,
+            scope=self.options.scope,
+        )
+
+    def _assemble(self, found: Recovered) -> None:
+        """Make the parts; from here on, data flows through them in the order of `cycle`."""
+        chance = random.Random()  # noqa: S311 - spreads retries, guards nothing
+        state = ManagerState(self.jobs, found.journal, self.clock, self.observer, self.options)
+        self.state = state
+        self.open_runs = OpenRuns(state, self.backend, self.run_dirs, self.host, chance)
+        self.supervisor = Supervisor(state, self.open_runs, self.backend, self.run_dirs, chance)
+        self.scheduler = Scheduler(state, self.open_runs, self.supervisor, self.backend, self.run_dirs, host=self.host)
+        self.checkpointer = Checkpointer(state)
+        self.status_writer = StatusWriter(
+            self.lease.record,
+            state,
+            self.open_runs,
+            self.scheduler,
+            backend=self.backend.name,
+            problems=found.problems,
+        )
+        self.request_handler = RequestHandler(
+            state,
+            self.open_runs,
+            self.run_dirs,
+            self.checkpointer,
+            self.inbox,
+            report=self.status_writer.report,
+            stateless=found.stateless,
+        )
+
+    def _admit(self, found: Recovered) -> None:
+        """Index the jobs that recovery found, and adopt their open runs."""
+        self.state.index.unmanaged.update(found.unmanaged)
+        for name, uid, phase in found.ended:
+            self.state.index.add_ended(name, uid, phase)
+        for job in found.jobs.values():
+            self.state.admit(job)
+        for job in list(found.jobs.values()):
+            for task, run in job.progress.open_runs():
+                self.open_runs.adopt(job, task, run)
+        self.supervisor.pending.resolve()
+
+    def _watch(self) -> None:
+        self.wakeups.also(self.backend.on_change(self.wakeups.wake))
+        if self.options.events:
+            self.wakeups.watch(self.layout.inbox)
+
+    @property
+    def epoch(self) -> int:
+        """The number of this manager's life."""
+        return self.state.journal.epoch
+
+    # Run
 
     def run(self, until: Callable[[], bool] | None = None) -> None:
-        """Cycle until told to stop (and, with `until`, until that is true), then leave everything tidy.
+        """Cycle until asked to stop (and, with `until`, until that is true), then close.
 
         Raises:
             ManagerHeldError: another manager has taken over.
         """
-        while not self._may_leave() and not (until is not None and until()):
+
+        def is_over() -> bool:
+            return self._may_leave() or (until is not None and until())
+
+        while not is_over():
             try:
                 self.cycle()
             except (StoreError, NotFoundError, DirectoryLostError) as error:
@@ -203,182 +207,185 @@ class Manager:
                     self._lost = self._lost or error
                 log.error("trying again: %s", error)  # noqa: TRY400 - a sick volume is no bug
                 self._sleep(self.options.poll_interval)
-            self.sleep()
+            if not is_over():
+                self.sleep()
         self.close()
 
+    def cycle(self) -> None:
+        """Do everything that can be done now."""
+        poll = self.clock.steady() >= self._next_poll
+        if not self._is_able(poll=poll):
+            return
+        now = self.clock.wall()
+        self.state.check_clock(now)
+        self._take_requests(now, poll=poll)
+        self._observe_runners()
+        self._commit_outcomes(now, poll=poll)
+        self.state.apply_times(now)
+        self._apply_stop(now)
+        self._rescan()
+        self._plan(now)
+        if self._write_journal():
+            self._act()
+            self._checkpoint()
+
+    def sleep(self) -> None:
+        """Sleep until something happens, a time comes, or the next poll is due."""
+        upcoming = self.state.index.next_time()
+        times = [
+            self.options.poll_interval,
+            None if upcoming is None else upcoming - self.clock.wall() + 0.001,
+            self.checkpointer.due_in(),
+        ]
+        self._sleep(min(seconds for seconds in times if seconds is not None))
+
+    def _sleep(self, seconds: float) -> None:
+        self.observer.sleeps()
+        self.wakeups.sleep(seconds)
+        self.observer.wakes()
+
+    # Steps of a cycle
+
+    def _is_able(self, *, poll: bool) -> bool:
+        """Tell whether anything may be done: the directory is ours, and the journal has no backlog."""
+        if self._lost is not None or poll:  # even idle: a manager that was replaced must not answer requests
+            self._verify()
+        # After a failed append nothing is decided or done until one works.
+        return not self.state.journal.pending or self._write_journal()
+
+    def _take_requests(self, now: float, *, poll: bool) -> None:
+        if self.wakeups.news() or poll:
+            self.request_handler.take_requests(now, self._verify)
+
+    def _observe_runners(self) -> None:
+        self.open_runs.observe()
+
+    def _commit_outcomes(self, now: float, *, poll: bool) -> None:
+        if poll:
+            self._next_poll = self.clock.steady() + self.options.poll_interval
+        self.supervisor.reconcile(now, self._acts, poll=poll)
+        if poll:
+            self.observer.sampled(self.open_runs.sample())
+
+    def _apply_stop(self, now: float) -> None:
+        """Decide what an ordered stop needs: the stop of all runs, and the pause of all jobs."""
+        if self._stopping in ("runners", "pause"):
+            self.supervisor.stop_all(now)
+        if self._stopping == "pause":
+            for job in self._startable():
+                self.state.decide(job, Requested(now, "", "pause"))
+
+    def _startable(self) -> list[LiveJob]:
+        return [job for job in self.state.index.open.values() if job.state.phase in _STARTS]
+
+    def _rescan(self) -> None:
+        if self.clock.steady() >= self._next_rescan:
+            self._next_rescan = self.clock.steady() + RESCAN_EVERY
+            self.request_handler.rescan()
+        elif self.request_handler.stateless:
+            self.request_handler.move_stateless()
+
+    def _plan(self, now: float) -> None:
+        if self._stopping is None:
+            self.scheduler.plan(now, self._acts)
+
+    def _write_journal(self) -> bool:
+        """Append all decisions to the journal; False if the volume refused, and then nothing may act on them."""
+        journal = self.state.journal
+        if not journal.pending and not self.request_handler.answers and not self._acts:
+            return True
+        # Acts without a decision are checked too: a manager that was replaced must leave the new one's runners alone.
+        try:
+            self.lease.check()
+            journal.flush()
+            if self.request_handler.answers:
+                journal.sync()
+            # If we were paused and replaced in between, nobody will ever read what was written, so nothing may follow.
+            self.lease.check()
+        except DirectoryLostError as error:
+            self._reacquire(error)
+        except StoreError as error:
+            log.error("journal cannot be written, doing nothing until it can: %s", error)  # noqa: TRY400 - a full disk is no bug
+            self._sleep(self.options.poll_interval)
+            return False
+        self.request_handler.answer()
+        return True
+
+    def _act(self) -> None:
+        """Do what was decided."""
+        while self._acts:  # one at a time: if one raises, the rest is done after the next journal write
+            self.lease.check()
+            self.observer.alive()
+            self._acts.pop(0)()
+
+    def _checkpoint(self) -> None:
+        self.checkpointer.save()
+        self.status_writer.publish_news()
+        self.scheduler.prepare()
+
+    # Keeping the directory
+
+    def _verify(self) -> None:
+        """Make sure that the directory is ours; raises as `_reacquire`."""
+        try:
+            self.lease.check()
+            self.state.journal.check()
+        except DirectoryLostError as error:
+            self._lost = error
+        if self._lost is not None:
+            self._reacquire(self._lost)
+
+    def _reacquire(self, why: AirExecutorError) -> None:
+        """Our lock or journal was removed (`git clean`): acquire the directory again and write every job from memory.
+
+        Raises:
+            ManagerHeldError: another manager has it.
+            StoreError, NotFoundError: it failed for now; the next cycle begins with it.
+        """
+        log.warning("re-acquiring the state directory: %s", why)
+        self._lost = why
+        self.lease.reacquire()
+        self.jobs.prepare()
+        self._install()
+        old = self.state.journal
+        self.state.journal = recovery.take_epoch(self.jobs, self.epoch)
+        old.close()
+        self.checkpointer.rewrite()
+        self.status_writer.publish()
+        if self.options.events:
+            self.wakeups.watch(self.layout.inbox)
+        self._lost = None
+
+    # Stop
+
     def stop(self, *, runners: bool = False, pause: bool = False) -> None:
-        """Ask it to stop: with `runners` after stopping those, with `pause` pausing its jobs too. Thread-safe."""
+        """Ask it to stop. `runners`: stop those first; `pause`: pause its jobs too. Thread-safe."""
         self._stopping = "pause" if pause else "runners" if runners else self._stopping or "leave"
         self.wakeups.wake()
 
     def _may_leave(self) -> bool:
         if self._stopping is None:
             return False
-        if self._stopping == "pause" and any(job.state.phase in _STARTS for job in self.catalog.open.values()):
-            return False  # told to stop while nothing ran
-        return self._stopping == "leave" or (not self.supervisor.open and not self.desk.journal.pending)
+        if self._stopping == "pause" and self._startable():
+            return False  # asked to stop while nothing ran
+        return self._stopping == "leave" or (not self.open_runs.by_slot and not self.state.journal.pending)
 
     def close(self) -> None:
-        """Checkpoint everything, empty the journal, let go of the directory. Runners go on.
+        """Checkpoint everything, empty the journal, release the directory. Runners go on.
 
         Raises:
             ManagerHeldError: another manager has taken over; nothing was written.
             StoreError: the volume refused; the journal keeps what could not be written.
         """
         try:
-            self._make_sure()
-            self._flush()
-            self.saver.save_all()
-            self.desk.journal.close()
-            self.notice.announce(until=True)
+            self._verify()
+            self._write_journal()
+            self.checkpointer.save_all()
+            self.state.journal.close()
+            self.status_writer.publish(until=True)
             files.remove_tree(self.layout.epoch_tmp(self.epoch))
         finally:
             self.wakeups.close()
             self.backend.close()
             self.lease.release()
             self.observer.left()
-
-    # One cycle
-
-    def cycle(self) -> None:
-        """Do everything that can be done now."""
-        # Even idle: one that was replaced must not answer requests.
-        if self._lost is not None or self.clock.steady() >= self._next_look:
-            self._make_sure()
-        if not self._flushed_earlier():
-            return
-        now = self.clock.wall()
-        self._notice_clock(now)
-        if self.wakeups.news() or self.clock.steady() >= self._next_look:
-            self.intake.take_requests(now, self._make_sure)
-        self.supervisor.observe()
-        self._book(now)
-        self._let_time_pass(now)
-        if self._stopping is None:
-            self.starter.plan(now, self._acts)
-        if self._flush():
-            self._act()
-            self.saver.save()
-            self.notice.tell_news(self.options.poll_interval)
-            self.starter.prepare()
-
-    def sleep(self) -> None:
-        """Sleep until something happens, a time comes, or it is time to poll."""
-        upcoming = self.catalog.next_time()
-        times = [
-            self.options.poll_interval,
-            None if upcoming is None else upcoming - self.clock.wall() + 0.001,
-            self.saver.due_in(),
-        ]
-        self._sleep(min(seconds for seconds in times if seconds is not None))
-
-    def _flushed_earlier(self) -> bool:
-        """After a failed append nothing is decided or done until one works."""
-        return not self.desk.journal.pending or self._flush()
-
-    def _notice_clock(self, now: float) -> None:
-        by = self.clock.stepped()
-        if by:
-            log.warning("wall time was set by %+.1f s; delays go on as before", by)
-            for job in list(self.catalog.open.values()):
-                if job.state.deadline_at is not None or any(_has_time(task) for task in job.progress.queued()):
-                    self.desk.decide(job, ClockStepped(now, round(by, 3)))
-
-    def _book(self, now: float) -> None:
-        steady = self.clock.steady()
-        look = steady >= self._next_look
-        if look:
-            self._next_look = steady + self.options.poll_interval
-        self.supervisor.reconcile(now, self._acts, look=look)
-        if look:
-            self.observer.looked(self.supervisor.look())
-
-    def _let_time_pass(self, now: float) -> None:
-        for job in self.catalog.due(now):
-            deadline = job.state.deadline_at
-            if deadline is not None and deadline <= now and job.state.stop != s.TIMEOUT:
-                self.desk.decide(job, DeadlinePassed(now))
-            if job.state.id in self.catalog.open:  # not ended by that, nor by an earlier one's end
-                job.progress.promote(now)
-                self.catalog.touch(job, clean=True)
-        if self._stopping in ("runners", "pause"):
-            self._stop_runners(now)
-        if self.clock.steady() >= self._next_rescan:
-            self._next_rescan = self.clock.steady() + RESCAN_EVERY
-            self.intake.rescan()
-        elif self.intake.stateless:
-            self.intake.set_stateless_aside()
-
-    def _stop_runners(self, now: float) -> None:
-        for run in self.supervisor.open.values():
-            if run.status.stop is None:
-                self.desk.decide(run.job, StopRequested(now, run.seq, s.REQUEUE))
-        if self._stopping == "pause":
-            for job in list(self.catalog.open.values()):
-                if job.state.phase in _STARTS:
-                    self.desk.decide(job, Requested(now, "", "pause"))
-
-    def _flush(self) -> bool:
-        """Make all decisions part of the journal; False if the volume refused, and then nothing may act on them."""
-        journal = self.desk.journal
-        if not journal.pending and not self.intake.answers and not self._acts:
-            return True
-        # Acts without a decision are checked too: a manager that was replaced must leave the new one's runners alone.
-        try:
-            self.lease.check()
-            journal.flush()
-            if self.intake.answers:
-                journal.sync()
-            # If we were paused and replaced in between, nobody will ever read what was written, so nothing may follow.
-            self.lease.check()
-        except DirectoryLostError as error:
-            self._take_anew(error)
-        except StoreError as error:
-            log.error("nothing is done until the journal can be written: %s", error)  # noqa: TRY400 - a full disk is no bug
-            self._sleep(self.options.poll_interval)
-            return False
-        self.intake.answered()
-        return True
-
-    def _make_sure(self) -> None:
-        """See to it that the directory is ours; raises as `_take_anew`."""
-        try:
-            self.lease.check()
-            self.desk.journal.check()
-        except DirectoryLostError as error:
-            self._lost = error
-        if self._lost is not None:
-            self._take_anew(self._lost)
-
-    def _take_anew(self, why: AirExecutorError) -> None:
-        """Our lock or journal was removed (`git clean`): take the directory again and write every job anew, or leave.
-
-        Raises:
-            ManagerHeldError: another manager has it.
-            StoreError, NotFoundError: it could not be done now; the next cycle begins with it.
-        """
-        log.warning("%s; taking the state directory anew", why)
-        self._lost = why
-        self.lease.retake()
-        self.jobs.prepare()
-        self._install()
-        old = self.desk.journal
-        self.desk.journal = recovery.take_epoch(self.jobs, self.epoch)
-        old.close()
-        self.saver.rewrite()
-        self.notice.announce()
-        if self.options.events:
-            self.wakeups.watch(self.layout.inbox)
-        self._lost = None
-
-    def _act(self) -> None:
-        """Do what was decided."""
-        while self._acts:  # one at a time: where one raises, the rest is done after the next flush
-            self.lease.check()
-            self.observer.alive()
-            self._acts.pop(0)()
-
-
-def _has_time(task: s.TaskState) -> bool:
-    """Tell whether a task waits, or has waited, for a time: one that is due already must not wait for it again."""
-    return isinstance(task.status, s.Queued) and task.status.waits_until is not None

@@ -1,89 +1,172 @@
-"""Where decisions become known: each is applied, noted for the journal, and put into the catalog's indexes.
+"""What all parts of the manager share: its options, the jobs in memory, the journal, and the way from decision to both.
 
-Everything in the manager that changes a job goes through `decide`; nothing here touches a runner.
+Everything that changes a job goes through `decide`: it applies the event, notes it for the journal and updates the
+indexes. The loop makes one `ManagerState` and hands it to every part. Touches no runner, and doesn't know who decides.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
+from air_executor.core.observer import Observer
+from air_executor.core.plan import ReadyQueue
+from air_executor.core.price import Prices
 from air_executor.core.transitions import LiveJob
 from air_executor.errors import BadInputError, NotFoundError, StoreError
 from air_executor.manager.clock import Clock
 from air_executor.manager.job_index import JobIndex
 from air_executor.model import state as s
-from air_executor.model.events import Event, UpstreamFailed
-from air_executor.model.state import JobState
+from air_executor.model.events import (
+    ClockStepped,
+    DeadlinePassed,
+    Ended,
+    Event,
+    Requested,
+    Started,
+    StopRequested,
+    UpstreamFailed,
+)
+from air_executor.model.names import run_id
+from air_executor.model.state import JobState, TaskState
+from air_executor.store import files
 from air_executor.store.jobs import Jobs
 from air_executor.store.journal import Journal
 
 log = logging.getLogger(__name__)
 
 
-class ManagerState:
-    """The jobs, the journal, and the way from a decision to both."""
+@dataclass(frozen=True, slots=True)
+class ManagerOptions:
+    """How a manager behaves; `wiring` fills it in from the settings. Seconds."""
 
-    def __init__(self, jobs: Jobs, journal: Journal, catalog: JobIndex, clock: Clock, scope: set[str] | None) -> None:
+    version: str
+    max_runners: int
+    runner_files: Mapping[str, bytes]
+    """Content of `bin/`, by file name."""
+    project: str
+    """Project folder: relative work directories start there."""
+    poll_interval: float = 1.0
+    pools: Mapping[str, int] = field(default_factory=dict)
+    """Maximum number of runners by pool."""
+    platform_retries: int = 3
+    prices: Mapping[str, Prices] = field(default_factory=dict)
+    """By backend; a backend without an entry has no price."""
+    secrets_dir: str | None = None
+    secrets_by_name: bool = False
+    """The platform resolves secrets, so the manager passes on their names alone."""
+    name_prefix: str | None = None
+    """Prefix of runners' names on the platform; None where they have no names."""
+    events: bool = True
+    """False: poll only."""
+    from_files: bool = False
+    """State files win over the journal at the start."""
+    scope: set[str] | None = None
+    """Ids of the jobs to manage; None means all. Grows with the child jobs of those."""
+    visibility: float = 0.0
+    """Seconds that a file may take to appear after its writer has gone (network volumes)."""
+
+
+class ManagerState:
+    """The state of one manager."""
+
+    def __init__(self, jobs: Jobs, journal: Journal, clock: Clock, observer: Observer, options: ManagerOptions) -> None:
         self.jobs = jobs
         self.journal = journal
-        self.catalog = catalog
         self.clock = clock
-        self.scope = scope
-        """Ids of the jobs that this manager manages; None means all."""
+        self.observer = observer
+        self.options = options
+        self.index = JobIndex(ReadyQueue(options.pools), observer)
         self.unsaved: dict[str, LiveJob] = {}
         """Ended jobs whose last checkpoint is not written yet."""
-        self.held: dict[str, list[str]] = {}
-        """Held jobs by the run that submitted them."""
-        self.listeners: list[Callable[[LiveJob, Event], None]] = []
-        """Called after each decision, for progress and metrics."""
+        self.pending_children: dict[str, list[str]] = {}
+        """Pending child jobs, by the run that submitted them."""
+
+    @property
+    def staging(self) -> str:
+        """Where this manager builds files before it renames them into place."""
+        return self.jobs.layout.epoch_tmp(self.journal.epoch)
+
+    def volume_time(self) -> float:
+        """Return the time by the volume's clock, in Unix seconds."""
+        return files.touch(f"{self.staging}/clock")
+
+    def manages(self, job: str) -> bool:
+        """Tell whether a job is in the scope of this manager."""
+        return self.options.scope is None or job in self.options.scope
+
+    # Decisions
 
     def decide(self, job: LiveJob, event: Event) -> None:
         """Carry out one decision in memory; it counts once the journal is flushed."""
-        self.journal.decide(job, event)
         state = job.state
-        log.info("job=%s version=%d phase=%s %s", state.id, state.version, state.phase, type(event).__name__)
+        before = (state.epoch, state.version)
+        job.apply(event, self.journal.epoch)
+        self.journal.append(state, event, before)
+        if log.isEnabledFor(logging.INFO):
+            log.info("%s", _line_of(state, event))
         failed = None
         if state.ended:  # also one that was reopened and ended at once
             self.unsaved[state.id] = job
-            self._tell_waiting(state, self.catalog.close(state))
+            self._tell_waiting(state, self.index.close(state))
         else:
             self.unsaved.pop(state.id, None)
-            if state.id not in self.catalog.open:
+            if state.id not in self.index.open:
                 failed = self._gate(job)
-                self.catalog.add(job)
-            self.catalog.touch(job)
-        for listener in self.listeners:
-            listener(job, event)
+                self.index.add(job)
+            self.index.touch(job)
+        self.observer.decided(job, event)
         if failed is not None:
             self.decide(job, UpstreamFailed(self.clock.wall(), failed))
 
     def _tell_waiting(self, state: JobState, waiting: list[str]) -> None:
         for name in waiting:
-            job = self.catalog.open.get(name)
+            job = self.index.open.get(name)
             if job is None:
                 continue
             if state.phase == s.SUCCEEDED:
-                self.catalog.unblock(name, state.uid)
-                self.catalog.touch(job, clean=True)
+                self.index.unblock(name, state.uid)
+                self.index.touch(job, clean=True)
             else:
                 self.decide(job, UpstreamFailed(self.clock.wall(), state.id))
 
+    def check_clock(self, now: float) -> None:
+        """Decide what follows if wall time was set: a delay lasts as long as before, a date stays a date."""
+        by = self.clock.stepped()
+        if by:
+            log.warning("wall time was set by %+.1f s, delays last as long as before", by)
+            for job in list(self.index.open.values()):
+                if job.state.deadline_at is not None or any(_has_time(task) for task in job.progress.queued()):
+                    self.decide(job, ClockStepped(now, round(by, 3)))
+
+    def apply_times(self, now: float) -> None:
+        """Decide what follows from deadlines and delays that have passed."""
+        for job in self.index.due(now):
+            deadline = job.state.deadline_at
+            if deadline is not None and deadline <= now and job.state.stop != s.TIMEOUT:
+                self.decide(job, DeadlinePassed(now))
+            if job.state.id in self.index.open:  # not ended by that, nor by an earlier one's end
+                job.progress.promote(now)
+                self.index.touch(job, clean=True)
+
+    # Jobs
+
     def admit(self, job: LiveJob) -> None:
-        """Take in a job from the volume: its place in the catalog, and the jobs that it waits for."""
+        """Add a job from the volume: index it, and find the jobs that it waits for."""
         state = job.state
         if state.ended:
-            self.catalog.close(state)
+            self.index.close(state)
             return
-        if state.phase == s.HELD and state.submitted_by is not None:
-            self.held.setdefault(state.submitted_by, []).append(state.id)
+        if state.phase == s.PENDING and state.submitted_by is not None:
+            self.pending_children.setdefault(state.submitted_by, []).append(state.id)
         failed = self._gate(job)
-        self.catalog.add(job)
+        self.index.add(job)
         if failed is not None:
             self.decide(job, UpstreamFailed(self.clock.wall(), failed))
 
     def _gate(self, job: LiveJob) -> str | None:
-        """Block a job that has not started until those it waits for have ended; return one that will not succeed."""
+        """Block a job that has not started until its upstream jobs have ended; return one that will not succeed."""
         state = job.state
         if state.started_at is not None:  # they had succeeded then
             return None
@@ -93,22 +176,22 @@ class ManagerState:
             if phase in s.ENDED_PHASES | {None} and phase != s.SUCCEEDED:
                 failed = name
             elif phase != s.SUCCEEDED:
-                self.catalog.block(state.id, [uid])
+                self.index.block(state.id, [uid])
         return failed
 
     def _phase_of(self, name: str, uid: str) -> str | None:
-        """Return the phase of a job by id and uid; None if it is nowhere."""
-        known = self.catalog.open.get(name)
+        """Return the phase of a job by id and uid; None if it exists nowhere."""
+        known = self.index.open.get(name)
         if known is not None and known.state.uid == uid:
             return known.state.phase
-        ended = self.catalog.ended.get(name)
+        ended = self.index.ended.get(name)
         if ended is not None and ended.uid == uid:
             return ended.phase
         try:
             state = self.jobs.load(name)
         except (NotFoundError, StoreError) as error:
-            if name in self.catalog.left_alone or isinstance(error, StoreError):
-                return s.QUEUED  # unknown is not gone: the job goes on waiting for it
+            if name in self.index.unmanaged or isinstance(error, StoreError):
+                return s.QUEUED  # unknown is not gone: the job keeps waiting for it
             state = None
         if state is None or state.uid != uid:
             state = self.jobs.archived(name, uid)
@@ -118,18 +201,37 @@ class ManagerState:
         """Return a job, ended or not, to be changed.
 
         Raises:
-            NotFoundError: there is none.
-            BadInputError: it is not this manager's to change.
+            NotFoundError: it does not exist.
+            BadInputError: this manager must not change it.
             StoreError: it cannot be read.
         """
-        job = self.catalog.open.get(name) or self.unsaved.get(name)
+        job = self.index.open.get(name) or self.unsaved.get(name)
         if job is not None:
             return job
-        if name in self.catalog.left_alone:
-            msg = f"job {name} cannot be changed: {self.catalog.left_alone[name]}"
+        if name in self.index.unmanaged:
+            msg = f"job {name} cannot be changed: {self.index.unmanaged[name]}"
             raise BadInputError(msg)
         try:
             return LiveJob(self.jobs.load(name))
         except NotFoundError as error:
             msg = f"there is no job {name}"
             raise NotFoundError(msg) from error
+
+
+def _has_time(task: TaskState) -> bool:
+    """Tell whether a task waits, or has waited, for a time: one that is due already must not wait for it again."""
+    return isinstance(task.status, s.Queued) and task.status.waits_until is not None
+
+
+def _line_of(state: JobState, event: Event) -> str:
+    """Return the log line of a decision: the job, the run if there is one, the event, and where that leaves the job."""
+    run = detail = ""
+    if isinstance(event, Started | StopRequested | Ended):
+        run = f" run={run_id(state.uid, event.seq)}"
+    if isinstance(event, Started):
+        detail = f" task={event.task} slot={event.slot}"
+    elif isinstance(event, StopRequested | Ended):
+        detail = f" reason={event.reason}"
+    elif isinstance(event, Requested):
+        detail = f" op={event.op}"
+    return f"job={state.id}{run} event={type(event).__name__}{detail} phase={state.phase} version={state.version}"

@@ -1,88 +1,102 @@
-"""Whole jobs that a run submits: held until that run is booked, released by its success, removed by any other end."""
+"""Pending child jobs: the jobs that a run submits, which exist before its outcome is committed but don't start.
+
+`commit` creates them, the supervisor releases them when the run succeeded and removes them after any other end, and the
+loop resolves at the start what a crash has left. Knows nothing of runners.
+"""
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Mapping
 from graphlib import CycleError, TopologicalSorter
 
 from air_executor.core.cycles import show_cycle
 from air_executor.core.transitions import LiveJob
-from air_executor.errors import BadInputError
+from air_executor.errors import BadInputError, StoreError
 from air_executor.manager.manager_state import ManagerState
 from air_executor.model import state as s
 from air_executor.model.events import Released
 from air_executor.model.names import parse_run_id
 from air_executor.model.state import JobState
 
+log = logging.getLogger(__name__)
+
 
 class PendingJobs:
-    """The held jobs of one manager."""
+    """The pending child jobs of one manager."""
 
-    def __init__(self, desk: ManagerState) -> None:
-        self._desk = desk
+    def __init__(self, state: ManagerState) -> None:
+        self._state = state
 
     def create(self, children: list[JobState]) -> None:
-        """Create the jobs that a run submitted; one that is there already with the same uid counts as created.
+        """Create the jobs that a run submitted; one that exists with the same uid counts as created.
 
         Raises:
-            AlreadyExistsError: another job has one of the ids; none of them is there any more.
+            AlreadyExistsError: another job has one of the ids; none of them exists any more.
             BadInputError: one of them waits for a job that does not exist, or they wait for each other.
             StoreError: the volume refused; call again.
         """
-        _check_circle(children)
+        _check_cycle(children)
         for child in children:
-            child.after_uids = {name: self._uid_of(name, children) for name in child.spec.get("after", ())}
+            child.after_uids = {name: self._uid_of(name, children) for name in child.spec.after}
         created: list[JobState] = []
         try:
             for child in children:
-                if self._desk.jobs.archived(child.id, child.uid) is None:
-                    self._desk.jobs.create(child)
+                if self._state.jobs.archived(child.id, child.uid) is None:
+                    self._state.jobs.create(child)
                     created.append(child)
         except Exception:
             for child in created:
                 self.remove(child.id)
             raise
         for child in created:
-            there = self._desk.jobs.load(child.id)
-            if there.phase == s.HELD and child.id not in self._desk.catalog.open:
-                if self._desk.scope is not None:
-                    self._desk.scope.add(child.id)
-                self._desk.admit(LiveJob(there))
+            found = self._state.jobs.load(child.id)
+            if found.phase == s.PENDING and child.id not in self._state.index.open:
+                if self._state.options.scope is not None:
+                    self._state.options.scope.add(child.id)
+                self._state.admit(LiveJob(found))
 
     def _uid_of(self, name: str, siblings: list[JobState]) -> str:
-        desk = self._desk
-        uid = next((job.uid for job in siblings if job.id == name), None) or desk.catalog.uid_of(name)
+        uid = next((job.uid for job in siblings if job.id == name), None) or self._state.index.uid_of(name)
         if uid is not None:
             return uid
-        found = desk.jobs.find(name)
+        found = self._state.jobs.find(name)
         if found is None:
             msg = f"job.after: there is no job {name}"
             raise BadInputError(msg)
         return found.uid
 
     def release(self, run: str) -> None:
-        """Let the jobs that a run submitted run: it was booked as a success."""
-        for name in self._desk.held.pop(run, ()):
-            job = self._desk.catalog.open.get(name)
-            if job is not None and job.state.phase == s.HELD:
-                self._desk.decide(job, Released(self._desk.clock.wall()))
+        """Let the jobs that a run submitted start: its success is committed."""
+        for name in self._state.pending_children.pop(run, ()):
+            job = self._state.index.open.get(name)
+            if job is not None and job.state.phase == s.PENDING:
+                self._state.decide(job, Released(self._state.clock.wall()))
 
     def take(self, run: str) -> list[str]:
-        """Return the held jobs that a run submitted, to be removed: it did not succeed."""
-        return self._desk.held.pop(run, [])
+        """Return the pending jobs of a run that did not succeed; the caller removes them."""
+        return self._state.pending_children.pop(run, [])
 
     def remove(self, name: str) -> None:
-        """Remove a held job from the volume."""
-        self._desk.catalog.drop(name)
-        self._desk.jobs.remove(name)
+        """Remove a pending job from the volume."""
+        self._state.index.drop(name)
+        self._state.jobs.remove(name)
 
     def resolve(self) -> None:
-        """After a crash: release or remove held jobs whose submitting run was booked; the rest waits for that."""
-        for run in list(self._desk.held):
+        """After a crash: release or remove the jobs of runs that are committed; the others keep waiting for that."""
+        if not self._state.pending_children:
+            return
+        ended = {ended.uid: name for name, ended in self._state.index.ended.items()}
+        for run in list(self._state.pending_children):
             parsed = parse_run_id(run)
-            parent = None if parsed is None else self._parent(parsed[0])
+            try:
+                parent = None if parsed is None else self._parent(parsed[0], ended)
+            except StoreError as error:  # unknown is not gone
+                log.warning("run=%s its child jobs stay pending: %s", run, error)
+                continue
             if parsed is not None and parent is not None and parsed[1] in parent.progress.runs:
                 continue
-            if parent is None and self._desk.catalog.left_alone:
+            if parent is None and self._state.index.unmanaged:
                 continue  # one of those may be the job that submitted it
             if parsed is not None and parent is not None and _succeeded(parent, parsed[1]):
                 self.release(run)
@@ -90,20 +104,17 @@ class PendingJobs:
                 for name in self.take(run):
                     self.remove(name)
 
-    def _parent(self, uid: str) -> LiveJob | None:
-        for job in self._desk.catalog.open.values():
-            if job.state.uid == uid:
-                return job
-        for name, ended in self._desk.catalog.ended.items():
-            if ended.uid == uid:
-                return LiveJob(self._desk.jobs.load(name))
-        return None
+    def _parent(self, uid: str, ended: Mapping[str, str]) -> LiveJob | None:
+        unfinished = next((job for job in self._state.index.open.values() if job.state.uid == uid), None)
+        if unfinished is not None:
+            return unfinished
+        return LiveJob(self._state.jobs.load(ended[uid])) if uid in ended else None
 
 
-def _check_circle(children: list[JobState]) -> None:
-    """Refuse jobs that would wait for each other for ever; others were there before, and wait for none of these."""
+def _check_cycle(children: list[JobState]) -> None:
+    """Refuse jobs that would wait for each other for ever; older jobs wait for none of these."""
     try:
-        TopologicalSorter({job.id: job.spec.get("after", ()) for job in children}).prepare()
+        TopologicalSorter({job.id: job.spec.after for job in children}).prepare()
     except CycleError as error:
         msg = f"job.after: these jobs would wait for each other for ever: {show_cycle(error.args[1][::-1])}"
         raise BadInputError(msg) from None

@@ -1,7 +1,8 @@
-"""What a manager does before anything else: take an epoch, bring every job up to the last decision, clean up behind.
+"""The start of a manager: take an epoch, bring every job up to its last decision, clean up after earlier managers.
 
 Checkpoint, then the journal lines beyond it; fresh checkpoints; then the old journals go. A crash anywhere in here is
-repeated by the next start.
+repeated by the next start. The loop calls `recover` once, and `take_epoch` when it reacquires the directory. Touches no
+runner and takes no request.
 """
 
 from __future__ import annotations
@@ -25,7 +26,9 @@ from air_executor.store.run_dirs import RunDirs
 log = logging.getLogger(__name__)
 
 STALE_SUBMIT = 3600.0
-"""Seconds after which a half-built submission is somebody's crash."""
+"""Age in seconds after which a half-built submission is the remains of a crash."""
+WRITERS = 8
+"""Checkpoints written at once."""
 
 
 @dataclass(slots=True)
@@ -37,19 +40,19 @@ class Recovered:
     """Unfinished jobs by id."""
     ended: list[tuple[str, str, str]] = field(default_factory=list)
     """Id, uid and phase of the others."""
-    left_alone: dict[str, str] = field(default_factory=dict)
-    """Jobs that cannot be read, with what is wrong."""
+    unmanaged: dict[str, str] = field(default_factory=dict)
+    """Jobs that the manager must not touch, and why."""
     stateless: list[str] = field(default_factory=list)
     """Directories without a state: somebody checked out a commit from before the job."""
     problems: list[str] = field(default_factory=list)
     corrupt: int = 0
     """Files that cannot be read."""
     unread: bool = False
-    """A state is there that could not be read: the journals stay, because they may hold more of it."""
+    """A state exists that could not be read: the journals stay, because they may hold more of it."""
 
 
 def take_epoch(jobs: Jobs, at_least: int) -> Journal:
-    """Create the journal of an epoch above every other, and take away what older managers were building.
+    """Create the journal of an epoch above every other, and remove the staging directories of older managers.
 
     Raises:
         StoreError: the volume refused.
@@ -66,7 +69,7 @@ def take_epoch(jobs: Jobs, at_least: int) -> Journal:
     for name in files.list_dir(layout.tmp):
         path = f"{layout.tmp}/{name}"
         if (name.isdecimal() and int(name) < epoch) or (not name.isdecimal() and _stale(path)):
-            # Renamed first: whoever still builds in there finds its rename failing from this instant on.
+            # Renamed first: from this instant on, the rename of a manager that still builds in there fails.
             doomed = f"{layout.tmp}/removed-{epoch}-{name}"
             try:
                 files.move(path, doomed)
@@ -89,25 +92,31 @@ def recover(
 ) -> Recovered:
     """Bring the state directory up to date and return it.
 
-    `at_least` is the highest epoch known otherwise. With `from_files` the state files win over the journals. `scope`
-    limits the jobs that will be managed; the others are brought up to date all the same, because the journals go.
+    `at_least`: the highest epoch known otherwise. `from_files`: the state files win over the journals. `scope` limits
+    the jobs that will be managed; the others are brought up to date all the same, because the journals go.
 
     Raises:
-        StoreError: the volume refused; nothing has been lost, start again.
+        StoreError: the volume refused; nothing is lost, start again.
     """
     jobs.prepare()
     done = Recovered()
-    peek = journal.read(jobs.layout)
-    highest, states = _load_all(jobs, done, peek.jobs)
-    done.journal = take_epoch(jobs, max(at_least, highest, peek.highest_epoch))
-    # Read again now that no older manager can change a state file any more.
+    done.journal = take_epoch(jobs, max(at_least, journal.highest_epoch(jobs.layout)))
+    # From here on no older manager can change a state file, and nobody will read what it appends to its journal.
     replay = journal.read(jobs.layout, below=done.journal.epoch)
-    for state in states:
-        _bring_up_to_date(jobs, runs, state, [] if from_files else replay.jobs.get(state.uid, []), done)
-        job = done.jobs.get(state.id)
-        if job is not None and scope is not None and state.id not in scope:
-            del done.jobs[state.id]
-            done.left_alone[state.id] = "this command manages only its own job"
+    highest, states = _load_all(jobs, done, replay.jobs)
+    if highest >= done.journal.epoch:  # states from elsewhere, checked out without the journals of their managers
+        superseded = done.journal
+        done.journal = take_epoch(jobs, highest)
+        superseded.close()
+    changed = [
+        state
+        for state in states
+        if _bring_up_to_date(runs, state, [] if from_files else replay.jobs.get((state.id, state.uid), []), done)
+    ]
+    _checkpoint(jobs, changed, jobs.layout.epoch_tmp(done.journal.epoch))
+    for name in [name for name in done.jobs if scope is not None and name not in scope]:
+        del done.jobs[name]
+        done.unmanaged[name] = "this command manages only its own job"
     for name in sorted(replay.requests):
         if not inbox.done(name):  # without the journal that names it, it would be applied again
             msg = f"cannot remove {jobs.layout.inbox}/{name}, which was applied; make the volume writable"
@@ -122,66 +131,81 @@ def recover(
     return done
 
 
-def _load_all(jobs: Jobs, done: Recovered, journaled: Container[str]) -> tuple[int, list[JobState]]:
+def _load_all(jobs: Jobs, done: Recovered, journaled: Container[tuple[str, str]]) -> tuple[int, list[JobState]]:
     """Return the highest epoch, and every state that is unfinished or journaled; note the others in `done`."""
     highest = 0
     states = []
     for name in jobs.ids():
         try:
+            head = jobs.head_of_ended(name)
+            if head is not None and (name, head.uid) not in journaled:
+                highest = max(highest, head.epoch)
+                done.ended.append((name, head.uid, head.phase))
+                continue
             state = jobs.load(name)
         except NotFoundError:
             if _quarantined(jobs, name):
-                done.left_alone[name] = "its state.json was unreadable and lies beside as *.corrupt"
+                done.unmanaged[name] = "its state.json was unreadable and is kept beside it as *.corrupt"
             else:
                 done.stateless.append(name)
         except CorruptFileError as error:
             done.corrupt += 1
             where = files.quarantine(jobs.layout.state(name))
-            done.left_alone[name] = f"{error}; moved to {where}: restore it (from git, say) and restart the manager"
+            done.unmanaged[name] = f"{error}; moved to {where}: restore it (from git, say) and restart the manager"
         except StoreError as error:  # refused by the volume, or written by a newer version
-            done.left_alone[name] = f"{error}; restart the manager when it can be read"
+            done.unmanaged[name] = f"{error}; restart the manager when it can be read"
             done.unread = True
         else:
             highest = max(highest, state.epoch)
-            if state.ended and state.uid not in journaled:
+            if state.ended and (state.id, state.uid) not in journaled:
                 done.ended.append((name, state.uid, state.phase))
             else:
                 states.append(state)
-    done.problems += [f"job {name}: {why}" for name, why in done.left_alone.items()]
+    done.problems += [f"job {name}: {why}" for name, why in done.unmanaged.items()]
     return highest, states
 
 
-def _bring_up_to_date(jobs: Jobs, runs: RunDirs, state: JobState, lines: list[JournalEntry], done: Recovered) -> None:
-    """Apply the journal's lines to one job, checkpoint it if that changed it, and put it where it belongs."""
+def _bring_up_to_date(runs: RunDirs, state: JobState, lines: list[JournalEntry], done: Recovered) -> bool:
+    """Apply the journal's lines to one job and put it where it belongs; True if its checkpoint is behind then."""
     before = state.version
     job = LiveJob(state)
     known = journal.replay_onto(job, lines) if lines else True
     if known is False:
         done.problems.append(f"job {state.id}: a gap in the journal after version {state.version}; resumed there")
     elif known is None:
-        log.info("job=%s state.json was checked out; the journal's decisions about it are dropped", state.id)
-    settled = not state.ended and reconcile_runs(runs, state)
-    if settled or state.version != before:
-        jobs.checkpoint(state, jobs.layout.epoch_tmp(done.journal.epoch))
+        log.info("job=%s state.json was checked out, dropping the journal's decisions about it", state.id)
+    reconciled = not state.ended and reconcile_run_dirs(runs, state)
     if state.ended:
         done.ended.append((state.id, state.uid, state.phase))
     else:
         done.jobs[state.id] = job
+    return reconciled or state.version != before
+
+
+def _checkpoint(jobs: Jobs, states: list[JobState], staging: str) -> None:
+    """Write checkpoints, several at once: each waits for the disk twice, and after a crash there may be thousands."""
+    if not states:
+        return
+    from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415 - not before it is needed: `run` starts often
+
+    with ThreadPoolExecutor(WRITERS) as pool:
+        for _ in pool.map(lambda state: jobs.checkpoint(state, staging), states):
+            pass
 
 
 def _quarantined(jobs: Jobs, name: str) -> bool:
     return any(entry.endswith(".corrupt") for entry in files.list_dir(jobs.layout.job(name)))
 
 
-def reconcile_runs(runs: RunDirs, state: JobState) -> bool:
+def reconcile_run_dirs(runs: RunDirs, state: JobState) -> bool:
     """Make the run directories agree with the state; True if the state changed.
 
-    Newer ones are set aside, their numbers never used again. After a rewind or in a clone the deadline counts anew.
+    Newer ones are moved away, and their numbers never used again. After a rewind or in a clone the deadline restarts.
     """
     highest = runs.highest_seq(state.id)
-    newer = runs.supersede(state.id, state.seq)
+    newer = runs.supersede(state.id, state.seq) if highest > state.seq else []
     if newer:
-        log.warning("job=%s resumed from an older state; set aside: %s", state.id, ", ".join(sorted(newer)))
+        log.warning("job=%s resumed from an older state, superseded: %s", state.id, ", ".join(sorted(newer)))
     before = (state.seq, state.deadline_from)
     if newer or (state.seq > 0 and highest == 0):
         state.deadline_from = None

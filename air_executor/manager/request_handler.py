@@ -1,24 +1,44 @@
-"""What comes in from the volume while a manager runs: requests, new jobs, and what no wake-up told."""
+"""What reaches a running manager from the volume: requests, new jobs, and everything that no wake-up announced.
+
+The loop calls `take_requests` each cycle, `answer` once the journal holds the decisions durably, and `rescan` every
+minute. `decision_on` says which requests a job permits as it stands. Refusals are sentences for users. Starts and stops
+nothing.
+"""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable
 
+from air_executor.core.queue_lines import task_from_request
 from air_executor.core.transitions import LiveJob
-from air_executor.errors import BadInputError, CorruptFileError, FormatTooNewError, NotFoundError, StoreError
-from air_executor.manager import request_rules
+from air_executor.errors import (
+    AirExecutorError,
+    BadInputError,
+    CorruptFileError,
+    FormatTooNewError,
+    NotFoundError,
+    StoreError,
+)
 from air_executor.manager.checkpointer import Checkpointer
+from air_executor.manager.commit import check_added
 from air_executor.manager.manager_state import ManagerState
-from air_executor.manager.recovery import reconcile_runs
-from air_executor.manager.supervisor import Supervisor
+from air_executor.manager.open_runs import OpenRuns
+from air_executor.manager.recovery import reconcile_run_dirs
+from air_executor.model import parsing
+from air_executor.model import state as s
+from air_executor.model.events import Requested
+from air_executor.model.job import Task
+from air_executor.model.records import Request
+from air_executor.model.state import Done, JobState, TaskState
 from air_executor.store import files
 from air_executor.store.inbox import Inbox
+from air_executor.store.run_dirs import RunDirs
 
 log = logging.getLogger(__name__)
 
 STAMP_STEP = 2.0
-"""Seconds that no volume's time stamps are coarser than."""
+"""Seconds; no volume's time stamps are coarser."""
 
 
 class RequestHandler:
@@ -26,135 +46,243 @@ class RequestHandler:
 
     def __init__(
         self,
-        desk: ManagerState,
-        supervisor: Supervisor,
-        saver: Checkpointer,
+        state: ManagerState,
+        open_runs: OpenRuns,
+        run_dirs: RunDirs,
+        checkpointer: Checkpointer,
         inbox: Inbox,
+        *,
         report: Callable[[str], None],
+        stateless: list[str],
     ) -> None:
-        self._desk = desk
-        self._supervisor = supervisor
-        self._saver = saver
+        """`report` publishes a problem; `stateless` are the job directories without a state that recovery found."""
+        self._state = state
+        self._open_runs = open_runs
+        self._run_dirs = run_dirs
+        self._checkpointer = checkpointer
         self._inbox = inbox
         self._report = report
         self.answers: dict[str, str] = {}
-        """Requests that are decided, each with its job, and answered once the journal holds that durably."""
+        """Decided requests, each with its job; answered once the journal holds the decision durably."""
         self._scanned = 0.0
-        """When the names in `jobs/` had last changed at the last full look; 0: look again in any case."""
-        self.stateless: list[str] = []
-        """Job directories without a state, to be set aside once they have no runners."""
+        """Modification time of `jobs/` at the last full scan; 0: scan in any case."""
+        self.stateless = stateless
+        """Job directories without a state, to be moved away once they have no runners."""
 
-    def take_requests(self, now: float, make_sure: Callable[[], None]) -> None:
-        """Decide on every request that waits, or refuse it.
+    # Requests
 
-        `make_sure` raises if the directory is another manager's by now, whose requests these are then.
+    def take_requests(self, now: float, verify: Callable[[], None]) -> None:
+        """Decide on every waiting request, or refuse it.
+
+        `verify` raises if another manager has the directory by now; then the requests are for that one.
         """
         waiting = [name for name in self._inbox.pending() if name not in self.answers]
         if waiting:
-            make_sure()
+            verify()
         for name in waiting:
             try:
                 self._take_request(name, now)
-            except request_rules.NothingToDoError:
+            except NothingToDoError:
                 self._inbox.done(name)
             except (BadInputError, NotFoundError, CorruptFileError, FormatTooNewError) as error:
                 self._refuse(name, str(error))
             except StoreError as error:
-                log.warning("request %s waits: %s", name, error)
+                log.warning("request=%s delayed: %s", name, error)
 
     def _refuse(self, name: str, why: str) -> None:
         try:
             self._inbox.refuse(name, why)
         except StoreError as error:  # a name too long to have a reason beside it, say: that must not hold up the rest
-            log.warning("request %s cannot be refused (%s): %s", name, why, error)
+            log.warning("request=%s cannot be refused (%s): %s", name, why, error)
 
     def _take_request(self, name: str, now: float) -> None:
         request = self._inbox.read(name)
-        scope = self._desk.scope
-        if request is None or (scope is not None and request.job not in scope):
+        if request is None or not self._state.manages(request.job):
             return
-        if request.op == "wake" or not self._desk.catalog.knows(request.job):
+        if request.op == "wake" or not self._state.index.knows(request.job):
             self._take_job(request.job)
         if request.op == "wake":
             self._inbox.done(name)
             return
-        job = self._desk.find(request.job)
+        try:
+            job = self._state.find(request.job)
+        except CorruptFileError as error:  # recovery has read no more than the head of an ended job
+            self._quarantine(request.job, error)
+            raise
         if job.state.ended:
             # Its state may be older than its run directories: recovery looks at those of unfinished jobs alone.
-            reconcile_runs(self._supervisor.runs, job.state)
-        decision = request_rules.decide(request, job.state, now)
+            reconcile_run_dirs(self._run_dirs, job.state)
+        decision = decision_on(request, name, job.state, now)
         self.answers[name] = request.job
-        self._desk.decide(job, decision)
+        self._state.decide(job, decision)
         if request.op == "confirm-gone":
-            self._supervisor.confirm_gone(request.job)
+            self._open_runs.confirm_gone(request.job)
 
-    def answered(self) -> None:
+    def answer(self) -> None:
         """Answer the requests whose decisions are durable now."""
         for job in self.answers.values():
-            self._saver.save_now(job)  # whoever waits for the answer reads the state next
+            self._checkpointer.save_now(job)  # whoever waits for the answer reads the state next
         gone = [name for name in self.answers if self._inbox.done(name)]
-        self._desk.journal.answered(gone)
-        for name in gone:  # what the volume will not let go of stays named, or it would be applied again
+        self._state.journal.answered(gone)
+        for name in gone:  # one that the volume keeps stays here, or it would be applied again
             del self.answers[name]
 
+    # Jobs
+
     def _take_job(self, name: str) -> None:
-        """Take in a job that was submitted, if it is new; one that somebody deleted gives way to its successor.
+        """Add a submitted job if it is new; it replaces a job of that id whose directory was deleted.
 
         Raises:
-            CorruptFileError: it was unreadable, and has been set aside.
+            CorruptFileError: it was unreadable, and is quarantined.
         """
-        desk = self._desk
-        if name in desk.catalog.left_alone or name in desk.unsaved:
+        state = self._state
+        if name in state.index.unmanaged or name in state.unsaved:
             return
         try:
-            state = desk.jobs.load(name)
+            found = state.jobs.load(name)
         except NotFoundError:
             return
         except CorruptFileError as error:
-            if name in desk.catalog.open:
-                return  # what is in memory will replace it
-            where = files.quarantine(desk.jobs.layout.state(name))
-            desk.catalog.left_alone[name] = f"{error}; moved to {where}"
-            self._report(f"job {name}: {desk.catalog.left_alone[name]}")
+            if name in state.index.open:
+                return  # the next checkpoint replaces it
+            self._quarantine(name, error)
             raise
-        known = desk.catalog.uid_of(name)
-        if known == state.uid:
+        known = state.index.uid_of(name)
+        if known == found.uid:
             return
         if known is not None:
-            log.warning("job=%s was deleted and submitted anew", name)
-            self._supervisor.forget(name)
-            desk.catalog.drop(name)
-        desk.admit(LiveJob(state))
+            log.warning("job=%s was deleted and submitted again", name)
+            self._open_runs.forget(name)
+            state.index.drop(name)
+        state.admit(LiveJob(found))
+
+    def _quarantine(self, name: str, error: CorruptFileError) -> None:
+        index = self._state.index
+        where = files.quarantine(self._state.jobs.layout.state(name))
+        if name in index.ended:
+            index.drop(name)
+        index.unmanaged[name] = f"{error}; moved to {where}"
+        self._report(f"job {name}: {index.unmanaged[name]}")
 
     def rescan(self) -> None:
-        """Heal what no wake-up told: new jobs, jobs whose directory has gone, directories without a state."""
-        desk = self._desk
-        changed = files.changed_at(desk.jobs.layout.jobs)
+        """Find what no wake-up announced: new jobs, jobs whose directory has gone, directories without a state."""
+        state = self._state
+        changed = files.changed_at(state.jobs.layout.jobs)
         if changed == self._scanned:
-            return  # no name has come or gone, so ten thousand need not be read again
-        there = set(desk.jobs.ids())
-        for name in sorted(there):
-            if not desk.catalog.knows(name) and (desk.scope is None or name in desk.scope):
+            return  # no name was added or removed
+        names = state.jobs.ids()
+        existing = set(names)
+        for name in names:
+            if not state.index.knows(name) and state.manages(name):
                 try:
                     self._take_job(name)
                 except StoreError as error:
                     log.warning("job=%s cannot be read: %s", name, error)
-        for name in [name for name in desk.catalog.open if name not in there]:
-            log.warning("job=%s its directory is gone; writing it anew", name)
-            self._saver.recreate(desk.catalog.open[name])
-        for name in [name for name in desk.catalog.ended if name not in there and name not in desk.unsaved]:
-            desk.catalog.drop(name)
-        self.set_stateless_aside()
-        # A change in the same tick as our look would leave the stamp as it is.
-        self._scanned = changed if desk.clock.wall() - changed > STAMP_STEP else 0.0
+        for name in [name for name in state.index.open if name not in existing]:
+            log.warning("job=%s directory is gone, writing it again", name)
+            self._checkpointer.recreate(state.index.open[name])
+        for name in [name for name in state.index.ended if name not in existing and name not in state.unsaved]:
+            state.index.drop(name)
+        self.move_stateless()
+        # A change within one step of the time stamps leaves the stamp as it is.
+        self._scanned = changed if state.clock.wall() - changed > STAMP_STEP else 0.0
 
-    def set_stateless_aside(self) -> None:
-        """Move away job directories that have no state, once their runners are gone."""
+    def move_stateless(self) -> None:
+        """Move job directories without a state to the archive, once their runners are gone."""
         for name in list(self.stateless):
-            if self._desk.catalog.knows(name):
+            if self._state.index.knows(name):
                 self.stateless.remove(name)  # its state has come back
-            elif self._supervisor.observed is not None and not any(
-                slot.job == name for slot in self._supervisor.observed
-            ):
-                log.warning("job=%s has no state.json; set aside as %s", name, self._desk.jobs.set_aside(name))
+            elif (observed := self._open_runs.observed) is not None and not any(slot.job == name for slot in observed):
+                log.warning("job=%s has no state.json, moved to %s", name, self._state.jobs.set_aside(name))
                 self.stateless.remove(name)
+
+
+# Which requests a job permits
+
+
+class NothingToDoError(AirExecutorError):
+    """The job is already as requested; the request is answered without a decision."""
+
+
+def decision_on(request: Request, name: str, job: JobState, now: float) -> Requested:
+    """Return the decision that carries out the request in the file `name`.
+
+    Raises:
+        NothingToDoError: the job is already as requested.
+        BadInputError, NotFoundError: it is refused; the message is the reason.
+    """
+    task = _task(request, job)
+    if job.phase == s.PENDING:
+        msg = f"job {job.id} is not released yet: the run that submits it has not ended"
+        raise BadInputError(msg)
+    tasks: list[Task] = []
+    match request.op:
+        case "add":
+            tasks = _tasks_to_add(request, job)
+        case "cancel":
+            _check_cancel(job, task)
+        case "pause" | "resume":
+            _check_pause(request.op, job)
+        case "retry":
+            _check_retry(job, task)
+        case "confirm-gone" | _:
+            pass
+    return Requested(now, name, request.op, request.task, tasks)
+
+
+def _task(request: Request, job: JobState) -> TaskState | None:
+    if request.task is None:
+        return None
+    task = job.tasks.get(request.task)
+    if task is None:
+        msg = f"job {job.id} has no task {request.task}"
+        raise NotFoundError(msg)
+    return task
+
+
+def _tasks_to_add(request: Request, job: JobState) -> list[Task]:
+    if not request.tasks:
+        msg = "add: no task given"
+        raise BadInputError(msg)
+    tasks = []
+    free, defaults = len(job.tasks), parsing.dump(job.spec.defaults)
+    for raw in request.tasks:
+        task = task_from_request(raw, defaults)
+        while task.id is None:
+            free += 1
+            task.id = f"t{free}" if f"t{free}" not in job.tasks else None
+        tasks.append(task)
+    check_added(tasks, job)
+    return tasks
+
+
+def _check_cancel(job: JobState, task: TaskState | None) -> None:
+    if task is not None and isinstance(task.status, Done):
+        msg = f"task {task.id} of job {job.id} has already ended: it is {task.phase}"
+        raise BadInputError(msg)
+    if job.ended:
+        msg = f"job {job.id} has already ended: it is {job.phase}"
+        raise BadInputError(msg)
+
+
+def _check_pause(op: str, job: JobState) -> None:
+    if job.ended:
+        msg = f"job {job.id} has already ended: it is {job.phase}"
+        raise BadInputError(msg)
+    if (op == "pause") == (job.phase == s.PAUSED):
+        msg = f"job {job.id} is {job.phase}"
+        raise NothingToDoError(msg)
+
+
+def _check_retry(job: JobState, task: TaskState | None) -> None:
+    if task is not None:
+        if not isinstance(task.status, Done) or task.status.phase == s.SUCCEEDED:
+            msg = f"task {task.id} of job {job.id} is {task.phase}; retry takes failed, cancelled and skipped ones"
+            raise BadInputError(msg)
+        return
+    if not any(
+        isinstance(t.status, Done) and t.status.phase != s.SUCCEEDED and t.status.reason != s.OK
+        for t in job.tasks.values()
+    ):
+        msg = f"job {job.id} has no failed, cancelled or skipped task to retry"
+        raise BadInputError(msg)

@@ -1,187 +1,247 @@
-"""From a plan to a runner: decides which tasks start now, and starts each once that is journaled."""
+"""Starts tasks: picks those that start now, journals that, then prepares each run's directory and spawns its runner.
+
+The loop calls `plan` each cycle once all outcomes are committed; the spawns go into `acts`, because they must wait for
+the journal. `core.plan.ReadyQueue` picks; this module turns a picked task into a `Launch`. Doesn't follow a run any
+further: that is the supervisor's job.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import json
 import logging
+import os
 from collections import Counter
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from functools import partial
+from typing import Any
+from weakref import WeakKeyDictionary
 
-from air_executor.backends.base import Backend
-from air_executor.core.observer import Observer
+from air_executor.backends.base import Backend, Launch
+from air_executor.core.memory import resources_of
 from air_executor.core.plan import Start
+from air_executor.core.progress import Progress
 from air_executor.core.transitions import LiveJob
 from air_executor.errors import (
     BackendUnavailableError,
+    CorruptFileError,
     DuplicateRunnerError,
     NotFoundError,
     SpawnRejectedError,
     StoreError,
 )
-from air_executor.manager.launches import Inputs, launch_of, options_of
 from air_executor.manager.manager_state import ManagerState
-from air_executor.manager.open_run import OpenRun
+from air_executor.manager.open_runs import OpenRun, OpenRuns
 from air_executor.manager.supervisor import Supervisor
-from air_executor.model.events import Event, Started
-from air_executor.model.fields import DEFAULT_GRACE
-from air_executor.model.names import Host, run_id, runner_name
-from air_executor.model.state import Running
-from air_executor.store.layout import Layout
+from air_executor.model.events import Started
+from air_executor.model.names import Host, runner_name
+from air_executor.model.state import Running, TaskState
+from air_executor.store import files
 from air_executor.store.run_dirs import RunDirs
 
 log = logging.getLogger(__name__)
 
 MOST_PASSED_OVER = 16
-"""Tasks of one job that are passed over in a cycle because they wait for something; the rest is not looked at."""
+"""Maximum number of waiting tasks of one job that a cycle passes over; it doesn't look at the rest."""
 LONGEST_BACKOFF = 30.0
-"""Seconds between tries to start anything on a volume that refuses."""
-
-
-@dataclass(frozen=True, slots=True)
-class LaunchConfig:
-    """Where and under which limits runs are started."""
-
-    layout: Layout
-    host: Host
-    project: str
-    """The folder that relative work directories start from."""
-    secrets_dir: str | None
-    max_runners: int
-    name_prefix: str | None = None
-    """Of runners' names on the platform; None where they have none."""
-    secrets_by_name: bool = False
-    """The platform resolves secrets itself."""
+"""Maximum pause between two attempts to start anything on a volume that refuses, in seconds."""
+MAX_SECRET = 1024 * 1024
 
 
 class Scheduler:
-    """Starts runs for one manager."""
+    """Starts the runs of one manager."""
 
     def __init__(
         self,
-        desk: ManagerState,
+        state: ManagerState,
+        open_runs: OpenRuns,
         supervisor: Supervisor,
         backend: Backend,
-        runs: RunDirs,
-        place: LaunchConfig,
+        run_dirs: RunDirs,
         *,
-        observer: Observer,
+        host: Host,
     ) -> None:
-        self._desk = desk
+        self._state = state
+        self._open_runs = open_runs
         self._supervisor = supervisor
         self._backend = backend
-        self._runs = runs
-        self._place = place
-        self._observer = observer
-        self._inputs = Inputs()
-        self._hold_until = 0.0
+        self._run_dirs = run_dirs
+        self._host = host
+        self._inputs = _Inputs()
+        self._paused_until = 0.0
         self._backoff = 0.0
         self.waiting: dict[str, str] = {}
-        """By job: what its next task has to wait for before the backend can start it."""
+        """By job: what its next task waits for before the backend can start it."""
 
     def plan(self, now: float, acts: list[Callable[[], None]]) -> None:
-        """Decide which tasks start; `acts` gets what starts them."""
-        supervisor = self._supervisor
-        if supervisor.observed is None or self._desk.clock.steady() < self._hold_until:
+        """Decide which tasks start; `acts` gets their spawns."""
+        if self._open_runs.observed is None or self._state.clock.steady() < self._paused_until:
             return
-        room = self._place.max_runners - supervisor.taken()
+        room = self._state.options.max_runners - self._open_runs.taken()
         if room <= 0:
             return
-        roster = self._desk.catalog.roster
-        unusable = supervisor.unusable()
+        index, ready_queue = self._state.index, self._state.index.ready_queue
+        unusable = self._supervisor.unusable()
         for name in self.waiting:
-            if name in self._desk.catalog.open:
-                roster.offer(self._desk.catalog.open[name])
+            if name in index.open:
+                ready_queue.offer(index.open[name])
         self.waiting = {}
-        queues = Counter(run.job.state.queue for run in supervisor.open.values())
+        pools = Counter(run.job.state.pool for run in self._open_runs.by_slot.values())
         passed: dict[str, set[str]] = {}
-        while (start := roster.next_start(now, unusable, room, queues.__getitem__, passed)) is not None:
-            if (why := self._backend.prepare(options_of(start.task))) is not None:
+        while (start := ready_queue.next_start(now, unusable, room, pools.__getitem__, passed)) is not None:
+            if (why := self._backend.prepare(_options_of(start.task))) is not None:
                 self._pass_over(start, why, passed)
                 continue
             acts.append(partial(self._spawn, self._decide(start, now)))
-            queues[start.job.state.queue] += 1
+            pools[start.job.state.pool] += 1
             room -= 1
 
     def _pass_over(self, start: Start, why: str, passed: dict[str, set[str]]) -> None:
-        """Take note that a task waits for the backend; another of its job may go first, unless that is a sequence."""
+        """Note that a task waits for the backend; another task of its job may go first, unless they are a sequence."""
         job = start.job.state
-        self._observer.waits_for_backend(job.id, start.task.id)
+        self._state.observer.waits_for_backend(job.id, start.task.id)
         self.waiting.setdefault(job.id, f"task {start.task.id}: {why}")
         over = passed.setdefault(job.id, set())
         over.add(start.task.id)
         if job.max_runners > 1 and len(over) < MOST_PASSED_OVER:
-            self._desk.catalog.roster.offer(start.job)
+            self._state.index.ready_queue.offer(start.job)
 
     def _decide(self, start: Start, now: float) -> OpenRun:
-        state, clock = start.job.state, self._desk.clock
-        seq = state.seq + 1
-        self._desk.decide(start.job, Started(now, start.task.id, seq, start.slot.number))
-        run = OpenRun(start.job, start.task, seq, start.slot, run_id(state.uid, seq), clock.steady(), clock.wall())
-        self._supervisor.open[start.slot] = run
-        return run
+        job, task = start.job, start.task
+        self._state.decide(job, Started(now, task.id, job.state.seq + 1, start.slot.number))
+        assert isinstance(task.status, Running)  # noqa: S101 - that is what the event does
+        return self._open_runs.begin(job, task, task.status)
 
     def _spawn(self, run: OpenRun) -> None:
-        if self._supervisor.open.get(run.slot) is not run or not isinstance(run.task.status, Running):
+        if self._open_runs.by_slot.get(run.slot) is not run or not isinstance(run.task.status, Running):
             return
         try:
-            self._start(run, run.task.status)
+            self._start(run)
         except SpawnRejectedError as error:
             run.refused = str(error)
         except DuplicateRunnerError as error:
-            self._observer.prevented_duplicate()
-            log.warning("job=%s run=%s its slot is taken: %s", run.slot.job, run.run, error)
+            self._state.observer.prevented_duplicate()
+            log.warning("job=%s run=%s slot taken: %s", run.slot.job, run.run, error)
         except BackendUnavailableError as error:
-            self._supervisor.unavailable(str(error))
+            self._open_runs.note_unavailable(str(error))
         except StoreError as error:
             log.error("job=%s run=%s cannot be started: %s", run.slot.job, run.run, error)  # noqa: TRY400 - no bug
             self._backoff = min(LONGEST_BACKOFF, self._backoff * 2 or 0.5)
-            self._hold_until = self._desk.clock.steady() + self._backoff
+            self._paused_until = self._state.clock.steady() + self._backoff
         else:
             run.ours = True
             self._backoff = 0.0
 
-    def _start(self, run: OpenRun, status: Running) -> None:
-        place, state, task = self._place, run.job.state, run.task
-        launch = launch_of(
-            place.layout,
-            place.project,
-            state,
-            task,
-            status,
-            place.secrets_dir,
-            epoch=self._desk.journal.epoch,
-            secrets_by_name=place.secrets_by_name,
-        )
+    def _start(self, run: OpenRun) -> None:
+        state, task, clock = run.job.state, run.task, self._state.clock
+        launch = self._launch_of(run)
         record = {
             "run": run.run,
             "job": state.id,
             "task": task.id,
             "attempt": task.runs,
             "slot": run.slot.number,
-            "epoch": self._desk.journal.epoch,
+            "epoch": self._state.journal.epoch,
             "backend": self._backend.name,
-            "host": place.host.name,
-            "boot": place.host.boot,
+            "host": self._host.name,
+            "boot": self._host.boot,
             "timeout": launch.timeout,
-            "grace": task.spec.get("grace", DEFAULT_GRACE),
-            "clock": round(self._desk.clock.wall() - self._desk.clock.steady(), 3),
+            "grace": task.grace,
+            "clock": round(clock.wall() - clock.steady(), 3),
         }
-        if place.name_prefix is not None:
-            record["runner"] = runner_name(place.name_prefix, run.slot)
-        aside = place.layout.epoch_tmp(self._desk.journal.epoch)
-        inputs = self._inputs.text(run.job)
-        run.spawned = self._runs.create(state.id, run.seq, task.id, record, inputs, aside, remote=self._backend.remote)
-        run.since, run.wall_since = self._desk.clock.steady(), self._desk.clock.wall()
+        if (prefix := self._state.options.name_prefix) is not None:
+            record["runner"] = runner_name(prefix, run.slot)
+        inputs, staging = self._inputs.text(run.job), self._state.staging
+        remote = self._backend.remote
+        run.spawned = self._run_dirs.create(state.id, run.seq, task.id, record, inputs, staging, remote=remote)
+        run.since, run.wall_since = clock.steady(), clock.wall()
         self._backend.spawn(launch)
 
     def prepare(self) -> None:
-        """Do ahead what the next start needs, once nothing else waits; if it fails, that start will say so."""
+        """Prepare the directory of the next run while nothing else waits; if that fails, the next start reports it."""
         with contextlib.suppress(NotFoundError, StoreError):
-            self._runs.prepare(self._place.layout.epoch_tmp(self._desk.journal.epoch))
+            self._run_dirs.prepare(self._state.staging)
 
-    def notice(self, job: LiveJob, _: Event) -> None:
-        """Drop what is kept for a job that has ended; the desk calls this after each decision."""
-        if job.state.ended:
-            self._inputs.forget(job.state.uid)
+    def _launch_of(self, run: OpenRun) -> Launch:
+        """Return everything that the backend needs for one run.
+
+        Raises:
+            SpawnRejectedError: a secret of the task doesn't exist.
+        """
+        options, layout = self._state.options, self._state.jobs.layout
+        job, task = run.job.state, run.task
+        command, timeout, secrets = task.command, task.timeout, task.secrets
+        return Launch(
+            slot=run.slot,
+            uid=job.uid,
+            run=run.run,
+            task=task.id,
+            argv=("sh", "-c", command) if isinstance(command, str) else tuple(command),
+            env={
+                **task.env,
+                "AIR_JOB_ID": job.id,
+                "AIR_TASK_ID": task.id,
+                "AIR_RUN_ID": run.run,
+                "AIR_ATTEMPT": str(task.runs),
+            },
+            out_dir=f"{layout.run(job.id, run.seq, task.id)}/out",
+            workspace=layout.workspace(job.id),
+            bin_dir=layout.bin,
+            project=options.project,
+            workdir=task.workdir,
+            timeout=None if timeout is None else float(timeout),
+            grace=float(task.grace),
+            secrets=dict.fromkeys(secrets, "")
+            if options.secrets_by_name
+            else _secrets(secrets, options.secrets_dir, os.environ),
+            epoch=self._state.journal.epoch,
+            options=_options_of(task),
+        )
+
+
+def _options_of(task: TaskState) -> dict[str, Any]:
+    """Return what the task's open run asks of its platform, or its next run if none is open."""
+    options = {"image": task.image, "network": task.network, "mounts": [asdict(mount) for mount in task.mounts]}
+    return {name: value for name, value in (options | {"resources": resources_of(task)}).items() if value}
+
+
+class _Inputs:
+    """The text of each job's `inputs.json`: a result is encoded once, not once per run that sees it."""
+
+    def __init__(self) -> None:
+        self._parts: WeakKeyDictionary[Progress, list[str]] = WeakKeyDictionary()
+        """The encoded results. A job that has ended or was indexed again drops its `Progress`, and so its text."""
+
+    def text(self, job: LiveJob) -> bytes:
+        """Return the results of all tasks that have succeeded with one, as a JSON object by task id."""
+        results = job.progress.results
+        parts = self._parts.setdefault(job.progress, [])
+        parts += [f"{json.dumps(name)}: {json.dumps(value)}" for name, value in results[len(parts) :]]
+        return f"{{{', '.join(parts)}}}\n".encode()
+
+
+def _secrets(names: Any, folder: str | None, environ: Mapping[str, str]) -> dict[str, str]:  # noqa: ANN401 - a list of names
+    found = {}
+    for name in names:
+        value = _secret_file(name, folder)
+        if value is None:
+            value = environ.get(f"AIR_SECRET_{name}")
+        if value is None:
+            where = f"no file {name} in {folder}, and" if folder else "AIR_SECRETS_DIR is not set, and"
+            msg = f"secret {name}: {where} no AIR_SECRET_{name} in the manager's environment"
+            raise SpawnRejectedError(msg)
+        found[name] = value
+    return found
+
+
+def _secret_file(name: str, folder: str | None) -> str | None:
+    if folder is None:
+        return None
+    try:
+        path = os.path.realpath(f"{folder}/{name}")  # mounted secrets are symlinks
+        found = files.read(path, MAX_SECRET)
+    except CorruptFileError as error:
+        msg = f"secret {name}: {error}"
+        raise SpawnRejectedError(msg) from error
+    return None if found is None else found[0].decode("utf-8", "surrogateescape").removesuffix("\n")

@@ -1,88 +1,175 @@
-"""What people are told of a manager at work: problems, a backend that does not answer, what tasks wait for.
+"""`manager.json`: who manages a state directory, through which kind of lock, and what users should know.
 
-It stands in `manager.json` beside who manages, written by whatever proves that. Called by the loop and by `intake`;
-decides nothing.
+Two managers of one kind keep each other out by their lock. A lock file and a Lease don't know of each other, so these
+two meet in this file: a manager refuses to start while one of the other kind is running, writes itself here before it
+reads anything else, and stops once another one has written here. Both kinds of lease own a `ManagerRecord`. The
+`StatusWriter` adds problems, a backend that doesn't answer and what tasks wait for; the loop and the request handler
+call it. Decides nothing.
 """
 
 from __future__ import annotations
 
+import json
 import logging
-from collections.abc import Mapping
-from typing import Any
+import os
+import time
+from collections.abc import Collection, Mapping
+from typing import TYPE_CHECKING, Any
 
-from air_executor.core.observer import Observer
-from air_executor.manager.lease import Lease
-from air_executor.manager.manager_state import ManagerState
-from air_executor.manager.scheduler import Scheduler
-from air_executor.manager.supervisor import Supervisor
+from air_executor.errors import DirectoryLostError, ManagerHeldError
+from air_executor.model.names import Host
+from air_executor.model.times import to_text
+from air_executor.store import files
+from air_executor.store.layout import Layout
+from air_executor.store.presence import pid_namespace, read_presence, read_record
+
+if TYPE_CHECKING:
+    from air_executor.manager.manager_state import ManagerState
+    from air_executor.manager.open_runs import OpenRuns
+    from air_executor.manager.scheduler import Scheduler
 
 log = logging.getLogger(__name__)
 
+KINDS = {"file": "a lock file", "lease": "a Lease"}
+
+
+class ManagerRecord:
+    """One manager's own record in `manager.json`."""
+
+    def __init__(self, layout: Layout, host: Host, kind: str, only: Collection[str] | None) -> None:
+        """`only`: the jobs that this manager is limited to; None: all."""
+        self._layout = layout
+        self._kind = kind
+        self._only = only
+        self._me = {"kind": kind, "host": host.name, "pid": os.getpid(), "boot": host.boot}
+        self._me["pid_namespace"] = pid_namespace()
+        self._since: tuple[int, str] | None = None
+        """Our epoch, and when it began."""
+        self._written: tuple[int, int] | None = None
+        """Inode and modification time of the file that we wrote."""
+
+    def begin(self) -> None:
+        """Write that we manage this directory; called with the lock in hand, before anything else is read.
+
+        Raises:
+            ManagerHeldError: a manager of the other kind is running, or was until it crashed.
+            StoreError: the volume refused.
+        """
+        presence = read_presence(self._layout)
+        found = presence.record
+        kind = found.get("kind", self._kind)
+        if kind != self._kind and not found.get("until") and presence.running is not False:
+            msg = (
+                f"{self._layout.root} is managed by {presence.who} through {KINDS.get(kind, repr(kind))}, not through "
+                f"{KINDS[self._kind]}; stop that manager first (if it no longer exists: rm {self._layout.manager})"
+            )
+            raise ManagerHeldError(msg)
+        files.make_dir(self._layout.tmp)
+        epoch = found.get("epoch") or (self._since[0] if self._since else 0)
+        self._put({**self._me, "epoch": epoch, "since": to_text(time.time()), "until": None}, self._layout.tmp)
+
+    def write(self, epoch: int, version: str, now: float, facts: Mapping[str, Any], *, until: bool = False) -> None:
+        """Write the whole record with these facts; `until`: this manager exits now.
+
+        Raises:
+            StoreError: the volume refused, or a later manager has removed our staging directory.
+        """
+        if self._since is None or self._since[0] != epoch:
+            self._since = epoch, to_text(now)
+        record = {**self._me, "epoch": epoch, "version": version, "since": self._since[1]}
+        record["only"] = None if self._only is None else sorted(self._only)
+        record["until"] = to_text(now) if until else None
+        # Built where a manager that was paused and replaced can build nothing any more.
+        self._put(record | dict(facts), self._layout.epoch_tmp(epoch), sync=until)
+
+    def check(self) -> None:
+        """Check that nobody else has written the record since; a removed record is fine.
+
+        Raises:
+            DirectoryLostError: another manager has.
+        """
+        written = self._stamp()
+        if written in (None, self._written):
+            return
+        record = read_record(self._layout)
+        if any(record.get(name) != value for name, value in self._me.items()):
+            msg = f"{self._layout.manager} was written by another manager"
+            raise DirectoryLostError(msg)
+        self._written = written
+
+    def _put(self, record: Mapping[str, Any], staging: str, *, sync: bool = False) -> None:
+        files.replace(self._layout.manager, (json.dumps(record, indent=2) + "\n").encode(), staging, sync=sync)
+        self._written = self._stamp()
+
+    def _stamp(self) -> tuple[int, int] | None:
+        try:
+            info = os.stat(self._layout.manager)
+        except OSError:
+            return None
+        return info.st_ino, info.st_mtime_ns
+
 
 class StatusWriter:
-    """What one manager has to tell."""
+    """Publishes what users should know of one running manager."""
 
     def __init__(
         self,
-        desk: ManagerState,
-        lease: Lease,
-        supervisor: Supervisor,
-        starter: Scheduler,
-        observer: Observer,
+        record: ManagerRecord,
+        state: ManagerState,
+        open_runs: OpenRuns,
+        scheduler: Scheduler,
         *,
         backend: str,
-        version: str,
         problems: list[str],
     ) -> None:
-        """`problems` are those that were there when it began."""
+        """`problems`: those that recovery found."""
         self.problems = problems
-        self._desk = desk
-        self._lease = lease
-        self._supervisor = supervisor
-        self._starter = starter
-        self._observer = observer
+        self._record = record
+        self._state = state
+        self._open_runs = open_runs
+        self._scheduler = scheduler
         self._backend = backend
-        self._version = version
-        self._told: tuple[Mapping[str, Any], float] = ({}, 0.0)
-        """What it said last, and when by the steady clock."""
+        self._published: tuple[Mapping[str, Any], float] = ({}, 0.0)
+        """The facts published last, and when by the steady clock."""
 
     def report(self, problem: str) -> None:
-        """Tell of a file that cannot be read.
+        """Publish that a file cannot be read.
 
         Raises:
             StoreError: the volume refused.
         """
         log.error("%s", problem)
         self.problems.append(problem)
-        self._observer.found_corrupt(1)
-        self.announce()
+        self._state.observer.found_corrupt(1)
+        self.publish()
 
-    def announce(self, *, until: bool = False) -> None:
-        """Write who manages here, and what people should know of it; with `until` that it leaves.
+    def publish(self, *, until: bool = False) -> None:
+        """Write the record; `until`: this manager exits now.
 
         Raises:
             StoreError: the volume refused.
         """
-        clock = self._desk.clock
+        clock = self._state.clock
         facts = {
             "problems": list(self.problems),
-            "backend": {"name": self._backend, "problem": self._supervisor.backend_problem},
+            "backend": {"name": self._backend, "problem": self._open_runs.backend_problem},
             "waiting": self._waiting,
         }
-        self._told = facts, clock.steady()
-        self._lease.announce(self._desk.journal.epoch, self._version, clock.wall(), facts, until=until)
+        self._published = facts, clock.steady()
+        version = self._state.options.version
+        self._record.write(self._state.journal.epoch, version, clock.wall(), facts, until=until)
 
-    def tell_news(self, every: float) -> None:
-        """Announce what has changed, at most once in so many seconds: downloads change all the time.
+    def publish_news(self) -> None:
+        """Publish what has changed, at most once per poll interval: the progress of downloads changes all the time.
 
         Raises:
             StoreError: the volume refused.
         """
-        facts, when = self._told
-        news = facts["backend"]["problem"] != self._supervisor.backend_problem or facts["waiting"] != self._waiting
-        if news and self._desk.clock.steady() - when >= every:
-            self.announce()
+        facts, when = self._published
+        news = facts["backend"]["problem"] != self._open_runs.backend_problem or facts["waiting"] != self._waiting
+        if news and self._state.clock.steady() - when >= self._state.options.poll_interval:
+            self.publish()
 
     @property
     def _waiting(self) -> dict[str, str]:
-        return self._supervisor.waiting | self._starter.waiting
+        return self._open_runs.waiting | self._scheduler.waiting

@@ -1,8 +1,8 @@
 """What wakes the manager: new requests, ended runners, signals. Hints only; polling finds the same a little later.
 
-Any thread or signal handler may call `wake`; only the manager sleeps here. On Linux it waits for the kernel's own
-events: `watchfiles` looks at its buffer every few milliseconds from a thread, which at one millisecond costs 3 % of a
-core for ever, and at more than that the promise of a start within milliseconds.
+Any thread or signal handler may call `wake`; only the loop sleeps here. On Linux it waits for the kernel's own events:
+`watchfiles` polls its buffer from a thread, which costs 3 % of a core every millisecond, and less often breaks the
+promise of a start within milliseconds. Doesn't know what has happened, only that something may have.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ log = logging.getLogger(__name__)
 _CLOSE_WRITE, _MOVED_TO, _CREATE = 0x8, 0x80, 0x100
 """Of `inotify(7)`: a file was written, renamed to here, or linked."""
 _STEP_MS = 10
-"""How often `watchfiles` looks, elsewhere than on Linux."""
+"""Polling interval of `watchfiles`, elsewhere than on Linux."""
 
 
 class Wakeups:
-    """A doorbell that the manager sleeps beside."""
+    """Ends the manager's sleep when something may have happened."""
 
     def __init__(self) -> None:
         self._read, self._write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK) if hasattr(os, "pipe2") else _pipe()
@@ -35,14 +35,14 @@ class Wakeups:
         self._news = True
 
     def wake(self) -> None:
-        """Ring; cheap, and safe from anywhere, also after `close`."""
+        """End the sleep; cheap, and safe from anywhere, also after `close`."""
         try:
             os.write(self._write, b"x")
         except (BlockingIOError, OSError):
-            return  # it rings already, or nobody sleeps here any more
+            return  # it is awake already, or closed
 
     def sleep(self, seconds: float) -> None:
-        """Sleep until somebody rings, at most `seconds`."""
+        """Sleep until woken, at most `seconds`."""
         for fd in self._poll.wait(max(0.0, seconds)):
             if fd == self._events:
                 self._news |= _drain(fd)
@@ -50,12 +50,12 @@ class Wakeups:
                 _drain(fd)
 
     def also(self, fd: int | None) -> None:
-        """Wake, too, whenever this descriptor becomes readable; somebody else reads it."""
+        """Wake whenever this descriptor becomes readable, too; its owner reads it."""
         if fd is not None:
             self._poll.register(fd, once=True)
 
     def news(self) -> bool:
-        """Tell whether something may have appeared since the last call; always, where no event tells."""
+        """Tell whether something may have appeared since the last call; always True where no events come."""
         if self._events < 0:
             return True
         news = _drain(self._events) or self._news
@@ -63,7 +63,7 @@ class Wakeups:
         return news
 
     def watch(self, folder: str) -> None:
-        """Ring when something appears in `folder`, where the volume tells (a network volume does not)."""
+        """Wake when something appears in `folder`, if its volume sends events (a network volume does not)."""
         if sys.platform != "linux":
             thread = threading.Thread(target=self._watch, args=(folder,), name="inbox-watch", daemon=True)
             thread.start()
@@ -110,7 +110,7 @@ class Wakeups:
 
 
 class _Poll:
-    """`epoll` where there is one, because only that can wake once for what stays readable; `poll` elsewhere."""
+    """`epoll` where it exists, because only that can wake once for what stays readable; `poll` elsewhere."""
 
     def __init__(self) -> None:
         self._epoll = select.epoll() if sys.platform == "linux" else None
@@ -142,7 +142,7 @@ def _inotify(folder: str) -> int:
     """Return a descriptor that is readable when something appears in `folder`.
 
     Raises:
-        OSError: the kernel refused; mostly, this user watches too much already.
+        OSError: the kernel refused; mostly, this user has too many watches already.
     """
     libc = ctypes.CDLL(None, use_errno=True)
     fd: int = libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC)

@@ -1,25 +1,22 @@
-"""Is a value what its field takes? One check per kind, which says in one sentence what is accepted.
+"""Checks of values that may be written in several forms: each says in one sentence what it accepts.
 
-`fieldtypes.py` binds these to the fields of the models. Each gives back the normalised value (seconds, bytes, UTC
-text), so that nothing behind them needs to know the forms that users may write.
+`types` binds them to fields. Each returns the one normal form (seconds, bytes, Unix time), so that nothing else needs
+to know the forms that people may write. Standard library alone.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Sized
 from datetime import datetime
 from typing import Any
 
-from pydantic_core import PydanticCustomError
-
 from air_executor.errors import BadInputError
-from air_executor.model.fields import RUN_ENVIRONMENT
-from air_executor.model.names import ID_RULE, is_reserved_task_id
+from air_executor.model.names import ID_RULE, RUN_ENVIRONMENT
 from air_executor.model.names import check_id as named_id
 from air_executor.model.quote import quoted
 from air_executor.model.sizes import parse_memory
-from air_executor.model.times import TIME_RULE, from_text, parse_duration, to_text
+from air_executor.model.times import MAX_DURATION, MAX_TIME, MIN_TIME, TIME_RULE, from_text, parse_duration
 
 _CPU = re.compile(r"[0-9]{1,9}m")
 NAME_PATTERN = "^[A-Za-z_][A-Za-z0-9_]*$"
@@ -27,18 +24,25 @@ _NAME = re.compile(NAME_PATTERN)
 _LABEL = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._/-]{0,61}[A-Za-z0-9])?")
 NETWORK_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$"
 _NETWORK = re.compile(NETWORK_PATTERN)
-ID_PATTERN = "^[a-z0-9]+(-[a-z0-9]+)*$"
+COMMAND_RULE = "text for the shell, or a list of arguments"
 _LONGEST_LABEL = 256
+LONGEST_TEXT = 131_071
+"""Characters of an argument or a variable: Linux' MAX_ARG_STRLEN less its terminator."""
+MOST_NAMES = 10_000
+"""Entries of one list or mapping: arguments, variables, labels, secrets, ids."""
 _LONGEST_PATH = 4096
 
 
-def refusal(message: str, *, at: Sequence[str | int] = ()) -> PydanticCustomError:
-    """Return the error for a wrong value; `at` is where in it, if it has parts."""
-    return PydanticCustomError("refused", "{message}", {"message": message, "at": tuple(at)})
+class RefusalError(ValueError):
+    """A wrong value; `at` is where in it, if it has parts. Becomes one line of a message in `problems`."""
+
+    def __init__(self, message: str, at: Sequence[str | int] = ()) -> None:
+        super().__init__(message)
+        self.at = tuple(at)
 
 
-def _wrong(rule: str, value: object, *, at: Sequence[str | int] = ()) -> PydanticCustomError:
-    return refusal(f"must be {rule}, got {quoted(value)}", at=at)
+def _wrong(rule: str, value: object, *, at: Sequence[str | int] = ()) -> RefusalError:
+    return RefusalError(f"must be {rule}, got {quoted(value)}", at)
 
 
 def clean(value: str) -> bool:
@@ -46,18 +50,25 @@ def clean(value: str) -> bool:
     return "\0" not in value and (value.isascii() or not any("\ud800" <= c <= "\udfff" for c in value))
 
 
+def _plain(text: str) -> bool:
+    return text.isascii() and "\0" not in text and len(text) <= LONGEST_TEXT
+
+
 def _text(value: object, rule: str, *, at: Sequence[str | int] = (), show: bool = True) -> str:
     """Take text, or a whole number as text. Other numbers have more than one form: the user must choose by quoting."""
     if isinstance(value, str):
         if not clean(value):
-            raise refusal("must not contain NUL bytes or half surrogate pairs", at=at)
+            raise RefusalError("must not contain NUL bytes or half surrogate pairs", at=at)
+        if len(value) > LONGEST_TEXT:
+            msg = f"must be at most {LONGEST_TEXT} characters, which is what a process takes, got {len(value)}"
+            raise RefusalError(msg, at=at)
         return value
     if isinstance(value, int) and not isinstance(value, bool):
-        return str(value)
+        return str(getattr(value, "source", value))  # a YAML file's own digits
     hint = "; put it in quotes" if isinstance(value, (bool, float)) else ""
     got = f", got {quoted(value)}" if show else ""
     msg = f"must be {rule}{got}{hint}"
-    raise refusal(msg, at=at)
+    raise RefusalError(msg, at=at)
 
 
 # Whole values
@@ -65,16 +76,18 @@ def _text(value: object, rule: str, *, at: Sequence[str | int] = (), show: bool 
 
 def check_command(value: object) -> str | list[str]:
     """Check a command: text for the shell, or a list of arguments."""
-    rule = "text for the shell, or a list of arguments"
     if isinstance(value, str):
         if not value.strip():
-            raise refusal("must not be empty")
-        return _text(value, rule)
+            raise RefusalError("must not be empty")
+        return _text(value, COMMAND_RULE)
     if not isinstance(value, (list, tuple)):
-        raise _wrong(rule, value)
+        raise _wrong(COMMAND_RULE, value)
+    _bound(value)
+    if value and type(value) is list and set(map(type, value)) == {str} and _plain("".join(value)) and value[0].strip():
+        return value  # the usual case, which a state with many tasks pays for
     argv = [_text(part, "text", at=(number,)) for number, part in enumerate(value)]
     if not argv or not argv[0].strip():
-        raise refusal("must not be empty: its first part is the program to run")
+        raise RefusalError("must not be empty: its first part is the program to run")
     return argv
 
 
@@ -83,9 +96,9 @@ def check_env(value: object) -> dict[str, str]:
     env = {}
     for name, text in _mapping(value, "variables and their values").items():
         if not _NAME.fullmatch(name):
-            raise refusal("is no name of a variable: letters, digits and _, not starting with a digit", at=(name,))
+            raise RefusalError("is no name of a variable: letters, digits and _, not starting with a digit", at=(name,))
         if name in RUN_ENVIRONMENT:
-            raise refusal("is set by Air-Executor for every run; choose another name", at=(name,))
+            raise RefusalError("is set by Air-Executor for every run; choose another name", at=(name,))
         env[name] = _text(text, "text", at=(name,), show=False)
     return env
 
@@ -95,7 +108,9 @@ def check_labels(value: object) -> dict[str, str]:
     labels = {}
     for name, raw in _mapping(value, "names and values").items():
         if not _LABEL.fullmatch(name):
-            raise refusal("is no name of a label: letters, digits and ._/- inside, at most 63 characters", at=(name,))
+            raise RefusalError(
+                "is no name of a label: letters, digits and ._/- inside, at most 63 characters", at=(name,)
+            )
         text = _text(raw, "text", at=(name,))
         if len(text) > _LONGEST_LABEL or not text.isprintable():
             msg = f"printable text of at most {_LONGEST_LABEL} characters"
@@ -108,6 +123,7 @@ def _mapping(value: object, of: str) -> Mapping[str, object]:
     if not isinstance(value, Mapping):
         msg = f"a mapping of {of}"
         raise _wrong(msg, value)
+    _bound(value)
     for key in value:
         if not isinstance(key, str):
             msg = f"a mapping of {of}; put the name in quotes"
@@ -123,7 +139,7 @@ def check_secrets(value: object) -> list[str]:
             raise _wrong("a name of letters, digits and _, not starting with a digit", name, at=(number,))
         if name in RUN_ENVIRONMENT:
             msg = f"{name} is set by Air-Executor for every run; choose another name"
-            raise refusal(msg, at=(number,))
+            raise RefusalError(msg, at=(number,))
     return _distinct(names)
 
 
@@ -131,16 +147,18 @@ def _list(value: object, of: str) -> list[Any]:
     if not isinstance(value, (list, tuple)):
         msg = f"a list of {of}"
         raise _wrong(msg, value)
+    _bound(value)
     return list(value)
+
+
+def _bound(value: Sized) -> None:
+    if len(value) > MOST_NAMES:
+        msg = f"must have at most {MOST_NAMES} entries, got {len(value)}"
+        raise RefusalError(msg)
 
 
 def _distinct(values: list[str]) -> list[str]:
     return list(dict.fromkeys(values))
-
-
-def check_id(value: object) -> str:
-    """Check the id of a job, or of a task that someone names."""
-    return _id_at(value, ())
 
 
 def _id_at(value: object, at: Sequence[str | int]) -> str:
@@ -150,15 +168,6 @@ def _id_at(value: object, at: Sequence[str | int]) -> str:
         except BadInputError:
             pass
     raise _wrong(ID_RULE, value, at=at)
-
-
-def check_own_id(value: object) -> str:
-    """Check the id that a user gives to a task."""
-    name = check_id(value)
-    if is_reserved_task_id(name):
-        msg = f'"{name}" is a shape reserved for tasks without an id (t1, t3-2); choose another, or leave it out'
-        raise refusal(msg)
-    return name
 
 
 def check_ids(value: object) -> list[str]:
@@ -171,7 +180,7 @@ def check_workdir(value: object) -> str:
     path = check_path(value)
     if ".." in path.split("/"):
         msg = f"must not contain .. as a part, got {quoted(value)}; use an absolute path to leave the project"
-        raise refusal(msg)
+        raise RefusalError(msg)
     return path
 
 
@@ -207,25 +216,37 @@ def check_network(value: object) -> str:
     return value
 
 
-def check_time(value: object) -> str:
-    """Check a time; give it back as UTC text."""
+def check_time(value: object) -> float:
+    """Check a time: text with its zone, or an aware `datetime`; give it back in Unix seconds."""
     if isinstance(value, datetime):
         if value.tzinfo is None:
             msg = f"must be {TIME_RULE}, got {value.isoformat()} without a zone"
-            raise refusal(msg)
-        return to_text(value.timestamp())
+            raise RefusalError(msg)
+        return value.timestamp()
+    if isinstance(value, float) and MIN_TIME <= value <= MAX_TIME:  # a record in memory that is checked again
+        return value
     try:
-        return to_text(from_text(value))
+        return from_text(value)
     except (BadInputError, ValueError, OverflowError):
+        raise _wrong(TIME_RULE, value) from None
+
+
+def load_time(value: object) -> float:
+    """Read a time as it is stored; give it back in Unix seconds."""
+    try:
+        return from_text(value)
+    except BadInputError:
         raise _wrong(TIME_RULE, value) from None
 
 
 def check_duration(value: object) -> float:
     """Check a duration; give it back in seconds."""
+    if type(value) is int and 0 <= value <= MAX_DURATION:
+        return value
     try:
         return parse_duration(value)  # type: ignore[arg-type]  # refuses what it does not know
     except BadInputError as error:
-        raise refusal(str(error)) from None
+        raise RefusalError(str(error)) from None
 
 
 def check_positive_duration(value: object) -> float:
@@ -233,7 +254,7 @@ def check_positive_duration(value: object) -> float:
     seconds = check_duration(value)
     if seconds == 0:
         msg = f"must be longer than nothing, got {quoted(value)}"
-        raise refusal(msg)
+        raise RefusalError(msg)
     return seconds
 
 
@@ -242,7 +263,7 @@ def check_memory(value: object) -> int:
     try:
         return parse_memory(value)
     except BadInputError as error:
-        raise refusal(str(error)) from None
+        raise RefusalError(str(error)) from None
 
 
 def check_cpu(value: object) -> float:
@@ -257,52 +278,12 @@ def check_cpu(value: object) -> float:
     return int(cpus) if cpus == int(cpus) else cpus
 
 
-def whole(low: int, high: int) -> Callable[[object], int]:
-    """Return the check for a whole number within bounds."""
-
-    def check(value: object) -> int:
-        if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
-            limit = (
-                f"between {low} and {high}" if not isinstance(value, int) or value > high or low < 0 else f">= {low}"
-            )
-            msg = f"a whole number {limit}"
-            raise _wrong(msg, value)
-        return value
-
-    return check
-
-
-def real(low: float, high: float) -> Callable[[object], float]:
-    """Return the check for a number within bounds."""
+def finite(low: float, high: float, rule: str) -> Callable[[object], float]:
+    """Return the check for a number within bounds; 2.0 becomes 2."""
 
     def check(value: object) -> float:
         if not isinstance(value, (int, float)) or isinstance(value, bool) or not low <= value <= high:
-            msg = f"a number between {low:g} and {high:g}"
-            raise _wrong(msg, value)
+            raise _wrong(rule, value)
         return int(value) if value == int(value) else value
 
     return check
-
-
-def one_of(*names: str) -> Callable[[object], str]:
-    """Return the check for one of some words."""
-    rule = ", ".join(f'"{name}"' for name in names[:-1]) + f' or "{names[-1]}"'
-
-    def check(value: object) -> str:
-        if not isinstance(value, str) or value not in names:
-            raise _wrong(rule, value)
-        return value
-
-    return check
-
-
-def check_flag(value: object) -> bool:
-    """Check a yes or no."""
-    if not isinstance(value, bool):
-        raise _wrong("true or false", value)
-    return value
-
-
-def or_nothing(check: Callable[[object], Any]) -> Callable[[object], Any]:
-    """Return a check that lets None pass."""
-    return lambda value: None if value is None else check(value)

@@ -14,9 +14,11 @@ from air_executor.errors import BadInputError
 MAX_ID = 40
 """Longest id: with a prefix of 12, `--` and a slot number a name stays below Kubernetes' 63 characters."""
 
+ID_PATTERN = "^[a-z0-9]+(-[a-z0-9]+)*$"
+"""The rule for ids as JSON Schema and pydantic write it; `MAX_ID` comes on top."""
 _ID = re.compile(r"[a-z0-9](?:[a-z0-9-]*[a-z0-9])?")
 _RESERVED = re.compile(r"t[0-9]+(?:-[0-9]+)?")
-_RUN_ID = re.compile(r"([0-9a-f]{8})-([0-9]{1,9})")
+_RUN_ID = re.compile(r"([0-9a-f]{8,32})-([0-9]{1,9})")
 
 ID_RULE = f"lower-case letters, digits and single hyphens between them, at most {MAX_ID} characters"
 
@@ -67,3 +69,19 @@ def parse_run_id(value: str) -> tuple[str, int] | None:
 def runner_name(prefix: str, slot: Slot) -> str:
     """Return the platform name of a slot's runner: `air-<job>`, from slot 1 on `air-<job>--<n>`."""
     return f"{prefix}-{slot.job}" if slot.number == 0 else f"{prefix}-{slot.job}--{slot.number}"
+
+
+RUN_ENVIRONMENT = frozenset(
+    {
+        "AIR_JOB_ID",
+        "AIR_TASK_ID",
+        "AIR_RUN_ID",
+        "AIR_ATTEMPT",
+        "AIR_QUEUE",
+        "AIR_RESULT",
+        "AIR_INPUTS",
+        "AIR_WORKSPACE",
+        "AIR_SLOT",
+    }
+)
+"""Variables that every run gets; a task cannot set them itself."""

@@ -1,24 +1,47 @@
 """What is wrong with an input, in the words of the person who wrote it: one line per problem, starting with the field.
 
-Turns pydantic's errors into `tasks[2].retries: must be a whole number between 0 and 1000, got "three"`. Knows models
-only by their fields.
+Turns pydantic's errors into `tasks[2].retries: must be a whole number between 0 and 1000, got "three"`, with the line
+and column where the source is known. Knows records only by their annotations.
 """
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Sequence
-from typing import Any, get_args
-
-from pydantic import BaseModel, ValidationError
+import types
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import fields, is_dataclass
+from itertools import islice
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, Union, get_args, get_origin
 
 from air_executor.errors import BadInputError
 from air_executor.model.quote import quoted
+from air_executor.model.types import Accepts
+
+if TYPE_CHECKING:
+    from pydantic import ValidationError
 
 MOST_SHOWN = 20
+_LONGEST_NAME = 100
+_MOST_NAMES = 1000
+"""Names among which the nearest one is looked for: the search costs time for each."""
 
-Problem = tuple[Sequence[str | int], str]
-"""Where (the parts of a path) and what."""
+Path = Sequence[str | int]
+
+
+class Problem(NamedTuple):
+    """What is wrong with one part of an input."""
+
+    at: Path
+    """Keys and positions that lead to the part."""
+    what: str
+
+
+class RefusedError(Exception):
+    """An input has problems; whoever knows where it came from makes a `BadInputError` of it."""
+
+    def __init__(self, problems: Sequence[Problem]) -> None:
+        super().__init__(f"{len(problems)} problems")
+        self.problems = problems
 
 
 def path_text(parts: Iterable[str | int]) -> str:
@@ -29,27 +52,29 @@ def path_text(parts: Iterable[str | int]) -> str:
     return text
 
 
-def describe(error: ValidationError, model: type[BaseModel]) -> list[str]:
-    """Return one line per problem that validation of `model` found, at most `MOST_SHOWN` of them and a count."""
-    lines: list[str] = []
-    for item in error.errors(include_url=False):
-        for parts, what in _problems(dict(item), model):
-            where = path_text(_printable(parts))
-            lines.append(f"{where}: {what}" if where else what)
-    more = len(lines) - MOST_SHOWN
-    return [*lines[:MOST_SHOWN], f"and {more} more"] if more > 0 else lines
+def lines(problems: Iterable[Problem], place: Callable[[Path], str] | None = None) -> list[str]:
+    """Return one line per problem, at most `MOST_SHOWN` of them and a count; `place` says where a part stands."""
+    problems = list(problems)
+    found = []
+    for at, what in problems[:MOST_SHOWN]:
+        where = path_text(_printable(at))
+        found.append(f"{where}: {what}" if where else what)
+        if place is not None:
+            found[-1] += place(at)
+    more = len(problems) - MOST_SHOWN
+    return [*found, f"and {more} more"] if more > 0 else found
 
 
-def bad_input(lines: Sequence[str], name: str | None = None) -> BadInputError:
+def bad_input(found: Sequence[str], name: str | None = None) -> BadInputError:
     """Return the error that says all of it, after the name of the file if that is known."""
-    if len(lines) == 1:
-        return BadInputError(f"{name}: {lines[0]}" if name else lines[0])
-    return BadInputError("\n  ".join([f"{name}: {len(lines)} problems" if name else f"{len(lines)} problems", *lines]))
+    if len(found) == 1:
+        return BadInputError(f"{name}: {found[0]}" if name else found[0])
+    return BadInputError("\n  ".join([f"{name}: {len(found)} problems" if name else f"{len(found)} problems", *found]))
 
 
 def nearest(name: str, names: Iterable[str]) -> str | None:
-    """Return which of `names` someone probably meant, if any."""
-    found = difflib.get_close_matches(name[:100], list(names), n=1)
+    """Return which of `names` someone probably meant, if any; only the first thousand are compared."""
+    found = difflib.get_close_matches(name[:_LONGEST_NAME], list(islice(names, _MOST_NAMES)), n=1)
     return found[0] if found else None
 
 
@@ -57,39 +82,94 @@ def _printable(parts: Iterable[str | int]) -> list[str | int]:
     return [p if isinstance(p, int) or (p.isprintable() and len(p) <= 60) else quoted(p)[1:-1] for p in parts]  # noqa: PLR2004
 
 
-def _problems(item: dict[str, Any], model: type[BaseModel]) -> list[Problem]:
-    loc, kind, ctx = list(item["loc"]), item["type"], item.get("ctx", {})
-    if kind == "refused":
-        return [([*loc, *ctx["at"]], ctx["message"])]
-    if kind == "refused_together":
-        return [([*loc, *parts], what) for parts, what in ctx["problems"]]
-    if kind == "invalid_key":
-        return [(loc[:-1], f"has the key {quoted(item['input'])}, which is not text")]
-    if kind == "extra_forbidden":
-        return [(loc, _unknown(str(loc[-1]), _model_at(model, loc[:-1])))]
-    got = quoted(item["input"])
+# From pydantic
+
+
+def problems_of(error: ValidationError, record: Any) -> list[Problem]:  # noqa: ANN401 - JSON, a type or a record
+    """Return what validation of `record` (a dataclass or another type) found, one problem for each place."""
+    found: dict[tuple[str | int, ...], str] = {}
+    for item in error.errors(include_url=False):
+        problem = _problem(dict(item), record)
+        found.setdefault(tuple(problem.at), problem.what)
+    return [Problem(at, what) for at, what in found.items()]
+
+
+def _problem(item: dict[str, Any], record: Any) -> Problem:  # noqa: ANN401 - JSON, a type or a record
+    at, kind_of = _walk(record, item["loc"])
+    kind, value = item["type"], item.get("input")
+    if kind == "value_error":
+        refusal = item["ctx"]["error"]
+        return Problem([*at, *getattr(refusal, "at", ())], str(refusal))
+    if kind == "unexpected_keyword_argument":
+        return Problem(at, _unknown(str(at[-1]), kind_of))
+    got, rule = quoted(value), _rule(kind_of)
     known = {
         "missing": "is missing",
+        "dataclass_type": f"must be a mapping of fields, got {got}",
         "list_type": f"must be a list, got {got}",
-        "model_type": f"must be a mapping of fields, got {got}",
+        "too_long": f"must have at most {item.get('ctx', {}).get('max_length')} entries",
     }
-    return [(loc, known.get(kind, item["msg"]))]
+    if kind in known:
+        return Problem(at, known[kind])
+    words = "text" if rule is None and kind == "string_type" else None if rule is None else rule.words(value)
+    return Problem(at, item["msg"] if words is None else f"must be {words}, got {got}")
 
 
-def _unknown(name: str, model: type[BaseModel]) -> str:
-    names = list(model.model_fields)
+def _walk(record: Any, loc: Path) -> tuple[list[str | int], Any]:  # noqa: ANN401 - JSON, a type or a record
+    """Return the path that a location names, without pydantic's own marks, and the type that stands there."""
+    at: list[str | int] = []
+    here = record
+    for number, part in enumerate(loc):
+        bare = _bare(here)
+        last = number == len(loc) - 1
+        if is_dataclass(bare):
+            at.append(part)
+            inner = {f.name: f.type for f in fields(bare)}.get(str(part))
+            if inner is None:
+                return at, bare  # an unknown key: the record knows which there are
+            here = inner
+        elif isinstance(part, int):
+            at.append(part)
+            here = (get_args(bare) or (Any,))[-1]
+        elif get_origin(bare) in _MAPPINGS and not (last and part == "[key]"):
+            at.append(part)
+            here = (get_args(bare) or (Any, Any))[1]
+    return at, here
+
+
+_MAPPINGS = {dict}
+
+
+def _bare(kind: Any) -> Any:  # noqa: ANN401 - JSON, a type or a record
+    """Return a type without `Annotated` and `| None`."""
+    while True:
+        if get_origin(kind) is Annotated:
+            kind = get_args(kind)[0]
+        elif get_origin(kind) in (Union, types.UnionType):
+            inner = [one for one in get_args(kind) if one is not type(None)]
+            if len(inner) != 1:
+                return kind
+            kind = inner[0]
+        else:
+            return kind
+
+
+def _rule(kind: Any) -> Accepts | None:  # noqa: ANN401 - JSON, a type or a record
+    while get_args(kind):
+        if get_origin(kind) is Annotated:
+            rules = [meta for meta in kind.__metadata__ if isinstance(meta, Accepts)]
+            if rules:
+                return rules[-1]
+            kind = get_args(kind)[0]
+        else:
+            inner = [one for one in get_args(kind) if one is not type(None)]
+            if get_origin(kind) not in (Union, types.UnionType) or len(inner) != 1:
+                return None
+            kind = inner[0]
+    return None
+
+
+def _unknown(name: str, record: Any) -> str:  # noqa: ANN401 - JSON, a type or a record
+    names = [field.name for field in fields(record) if field.init]
     guess = nearest(name, names)
     return f"is not a field{f'; did you mean {guess}?' if guess else ''} (fields: {', '.join(names)})"
-
-
-def _model_at(model: type[BaseModel], loc: Sequence[str | int]) -> type[BaseModel]:
-    for part in loc:
-        if isinstance(part, str) and part in model.model_fields:
-            model = _model_in(model.model_fields[part].annotation) or model
-    return model
-
-
-def _model_in(annotation: Any) -> type[BaseModel] | None:  # noqa: ANN401 - an annotation can be anything
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return annotation
-    return next((found for part in get_args(annotation) if (found := _model_in(part)) is not None), None)

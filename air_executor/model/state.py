@@ -1,18 +1,38 @@
-"""A job and its tasks as they stand. Each status owns its data, so a finished task without an end cannot exist.
+"""A job and its tasks as they stand: the records of `state.json`.
 
-Changed only by `transitions.apply`; read by the planner, the store and whoever shows a job. Times are Unix seconds.
+Changed only by `transitions`; read by the planner, the store and whatever shows a job. Times are Unix seconds in memory
+and UTC text on the volume. What follows from other fields is not kept here: `progress` works it out.
 """
 
-from __future__ import annotations
+# No `from __future__ import annotations`: `parsing` and `quick` read the annotations as they stand.
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, get_args
 
+from annotated_types import MaxLen
+
+from air_executor.model import types as t
+from air_executor.model.job import TASK_FIELDS, HasAfter, HasCommand, JobSpec, Record, Task, TaskOptions
+from air_executor.model.times import from_text
 from air_executor.model.usage import Usage
 
-HELD, QUEUED, RUNNING, PAUSED = "held", "queued", "running", "paused"
-SUCCEEDED, FAILED, CANCELLED, SKIPPED = "succeeded", "failed", "cancelled", "skipped"
+if TYPE_CHECKING:
+    from pydantic import GetCoreSchemaHandler
+    from pydantic_core.core_schema import CoreSchema
+
+FORMAT: Final = 2
+"""Version of the format of `state.json`. 1: `queue` for `pool`, `held` for `pending`."""
+
+PENDING: Final = "pending"
+"""Submitted by a run that is not committed yet: released by its success, removed by any other end."""
+QUEUED: Final = "queued"
+RUNNING: Final = "running"
+PAUSED: Final = "paused"
+SUCCEEDED: Final = "succeeded"
+FAILED: Final = "failed"
+CANCELLED: Final = "cancelled"
+SKIPPED: Final = "skipped"
 ENDED_PHASES = frozenset({SUCCEEDED, FAILED, CANCELLED})
 
 OK, ERROR, TIMEOUT, OOM, LOST, EVICTED = "ok", "error", "timeout", "oom", "lost", "evicted"
@@ -24,7 +44,10 @@ PLATFORMS_FAULT = frozenset({LOST, EVICTED, START_FAILED})
 """Reasons that have a budget of their own."""
 
 MAX_ATTEMPTS_KEPT = 100
-"""Per task; the job's usage counts every run for ever."""
+"""Per task; the job's usage counts every run."""
+
+JobPhase = Literal["pending", "queued", "running", "paused", "succeeded", "failed", "cancelled"]
+TaskPhase = Literal["queued", "running", "succeeded", "failed", "cancelled", "skipped"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,31 +60,32 @@ class Queued:
 
 
 @dataclass(frozen=True, slots=True)
-class Running:
+class Running(Record):
     """Has an open run."""
 
-    seq: int
-    slot: int
-    since: float
-    stop: str | None = None
-    """Why the run is being stopped, once that is decided."""
-    stop_message: str | None = None
-    """What the platform said of its runner, where that is why."""
+    seq: t.Seq
+    slot: t.SlotNumber
+    since: t.Time
+    stop: t.Word | None = None
+    """Reason for stopping the run, once that is decided."""
+    stop_message: t.Text | None = None
+    """The platform's words about its runner, where those are the reason."""
     hopeless: bool = False
-    """It is being stopped because it can never start, and neither can another."""
-    waited: float | None = None
-    """Seconds from when the task was ready until the run was decided; None if that is not known."""
-    memory_limit: int | None = None
-    """Bytes; None if the task names no memory."""
+    """It is being stopped because neither it nor another run can ever start."""
+    waited: t.Amount | None = None
+    """Seconds from when the task was ready until the run was decided; None if unknown."""
+    memory_limit: t.Bytes | None = None
+    """None if the task names no memory."""
 
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """Ended for good; only a `retry` leaves this, and never from `succeeded`."""
+    """Ended; only a `retry` leaves this, and never from `succeeded`."""
 
-    phase: str
+    phase: "TaskPhase"
     reason: str
-    finished_at: float
+    finished_at: str
+    """UTC text; sorts by time."""
     exit_code: int | None = None
     message: str | None = None
     result: Any = None
@@ -71,32 +95,37 @@ Status = Queued | Running | Done
 
 
 @dataclass(frozen=True, slots=True)
-class Attempt:
+class Attempt(Record):
     """One ended run of a task, for the ledger; stages in seconds."""
 
-    seq: int
-    slot: int
-    spawned_at: float
-    start: float
-    work: float
-    finish: float
-    reason: str
-    exit_code: int | None = None
-    message: str | None = None
+    seq: t.Seq
+    slot: t.SlotNumber
+    spawned_at: t.TimeText
+    start: t.Amount
+    work: t.Amount
+    finish: t.Amount
+    reason: t.Word
+    exit_code: t.ExitCode | None = None
+    message: t.Text | None = None
     """Why it ended so, where there is more to say than the reason."""
-    cpu: float | None = None
-    memory: int | None = None
-    """Peak, in bytes."""
-    memory_limit: int | None = None
-    """What this run was allowed, in bytes; None if its task names no memory."""
-    cost: float = 0.0
+    cpu: t.Amount | None = None
+    memory: t.Bytes | None = None
+    """Peak."""
+    memory_limit: t.Bytes | None = None
+    """Limit of this run; None if its task names no memory."""
+    cost: t.Money = 0.0
     clock_stepped: bool = False
-    waited: float | None = None
+    waited: t.Amount | None = None
     """Seconds from when the task was ready to start until the run was decided, by the manager's clock."""
-    backend: str | None = None
-    price: Mapping[str, float] | None = None
-    """Per hour of this runner, by component, as it was when the run was booked."""
-    currency: str | None = None
+    backend: t.Word | None = None
+    price: Annotated[dict[t.Word, t.Money], MaxLen(100)] | None = None
+    """Per hour of this runner, by component, as in force when the run was committed."""
+    currency: t.Word | None = None
+
+    @property
+    def spawned(self) -> float:
+        """When its runner was spawned, in Unix seconds."""
+        return from_text(self.spawned_at)
 
     @property
     def runner_seconds(self) -> float:
@@ -106,136 +135,141 @@ class Attempt:
     @property
     def gone_at(self) -> float:
         """When its runner was gone, in Unix seconds."""
-        return self.spawned_at + self.runner_seconds
+        return self.spawned + self.runner_seconds
 
 
-class TaskState:
-    """One task of a job."""
+@dataclass(kw_only=True)
+class _Head:
+    __slots__ = ()
+    # Without defaults, for these are written whatever they are.
+    id: t.Id
+    phase: Annotated[TaskPhase, *t.one_of(*get_args(TaskPhase))]
+    reason: t.Word | None
+    exit_code: t.ExitCode | None
+    runs: t.Count
+    queued_by: t.Id | None
+    """Id of the task that queued it."""
 
-    __slots__ = (
-        "after",
-        "attempts",
-        "charged",
-        "cleanup",
-        "complete",
-        "extra",
-        "faults",
-        "id",
-        "line",
-        "open_children",
-        "position",
-        "queued_by",
-        "ready_at",
-        "runs",
-        "spec",
-        "status",
-        "tree_failed",
-        "tree_ok",
-    )
 
-    def __init__(
-        self, task: str, spec: Mapping[str, Any], *, position: int, queued_by: str | None, status: Status
-    ) -> None:
-        self.id = task
-        self.spec = spec
-        self.position = position
-        self.queued_by = queued_by
-        self.status = status
-        self.runs = 0
-        self.charged = 0
-        """Retries taken from the user's budget since it was last queued afresh."""
-        self.faults = 0
-        """The same, from the platform's budget."""
-        self.attempts: list[Attempt] = []
-        self.ready_at: float | None = None
-        """Of a queued task: from when nothing but a free runner is missing; None while it waits for other tasks."""
-        self.after: tuple[str, ...] = tuple(spec.get("after", ()))
-        self.cleanup = spec.get("when", "success") != "success"
-        """It, or what queued it, has `when: failure` or `always`: failures elsewhere do not skip it."""
-        self.extra: dict[str, Any] = {}
-        """Keys of the state file that this version does not know."""
-        # Derived: kept by `progress`, never stored.
-        self.open_children = 0
-        self.complete = False
-        self.tree_ok = True
-        self.tree_failed = False
-        self.line: str | None = None
-        """The task's line in the checkpoint while it is current; the store's cache."""
+@dataclass(kw_only=True)
+class _Tail:
+    __slots__ = ()
+    result: Any = None
+    """What it handed over: any JSON value."""
+    message: t.Text | None = None
+    finished_at: t.TimeText | None = None
+    run: Running | None = None
+    """Its open run."""
+    waits_until: t.Time | None = None
+    retrying: bool = False
+    ready_at: t.Time | None = None
+    """Of a queued task: since when only a free runner is missing; None while it waits for other tasks."""
+    charged: t.Count = 0
+    """Retries taken from the user's budget since it was last queued afresh."""
+    faults: t.Count = 0
+    """The same, from the platform's budget."""
+    attempts: Annotated[list[Attempt], MaxLen(MAX_ATTEMPTS_KEPT)] = field(default_factory=list)
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class TaskState(_Tail, HasAfter, TaskOptions, HasCommand, _Head, Record):
+    """One task of a job: its fields as submitted, and how it stands."""
+
+    extra: dict[str, Any] = field(default_factory=dict, init=False)
+    """Keys that a later version wrote; kept as they are."""
 
     @property
-    def phase(self) -> str:
-        """The phase as users name it."""
-        status = self.status
-        if isinstance(status, Done):
-            return status.phase
-        return RUNNING if isinstance(status, Running) else QUEUED
+    def status(self) -> Status:
+        """How the task stands; each kind of status owns its data."""
+        if self.phase == QUEUED:
+            return Queued(self.waits_until, self.retrying)
+        if self.run is not None:
+            return self.run
+        return Done(self.phase, self.reason or OK, self.finished_at or "", self.exit_code, self.message, self.result)
 
-    @property
-    def when(self) -> str:
-        """On which outcome of what it waits for the task runs."""
-        return str(self.spec.get("when", "success"))
-
-    @property
-    def priority(self) -> int:
-        """Higher starts first."""
-        return int(self.spec.get("priority", 0))
-
-    @property
-    def place(self) -> tuple[int, int]:
-        """Sorts tasks in the order in which they start."""
-        return (-self.spec.get("priority", 0), self.position)
-
-    @property
-    def result(self) -> Any:  # noqa: ANN401 - any JSON value
-        """What it handed over, once it has succeeded."""
-        return self.status.result if isinstance(self.status, Done) else None
+    @status.setter
+    def status(self, status: Status) -> None:
+        self.reason = self.exit_code = self.message = self.result = self.finished_at = None
+        self.run = self.waits_until = None
+        self.retrying = False
+        match status:
+            case Queued():
+                self.phase, self.waits_until, self.retrying = "queued", status.waits_until, status.retrying
+            case Running():
+                self.phase, self.run = "running", status
+            case Done():
+                self.phase = status.phase
+                self.reason, self.finished_at, self.exit_code = status.reason, status.finished_at, status.exit_code
+                self.message, self.result = status.message, status.result
+                self.ready_at = None
 
 
-@dataclass(slots=True)
-class JobState:
+class _ListedById:
+    """A list of tasks on the volume, a mapping by id in memory."""
+
+    def __get_pydantic_core_schema__(self, source: object, handler: "GetCoreSchemaHandler") -> "CoreSchema":
+        from pydantic_core import core_schema  # noqa: PLC0415 - see the module
+
+        return core_schema.no_info_after_validator_function(by_id, handler.generate_schema(list[TaskState]))
+
+
+def by_id(tasks: Iterable[TaskState]) -> dict[str, TaskState]:
+    """Return tasks by their ids. Raises ValueError where two have the same."""
+    found: dict[str, TaskState] = {}
+    for task in tasks:
+        if found.setdefault(task.id, task) is not task:
+            msg = f"task id {task.id} appears twice"
+            raise ValueError(msg)
+    return found
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class JobState(Record):
     """One job."""
 
-    id: str
-    uid: str
-    spec: Mapping[str, Any]
-    """The job's own fields, normalised; tasks are apart."""
-    submitted_at: float
-    phase: str = QUEUED
-    reason: str | None = None
-    message: str | None = None
-    started_at: float | None = None
-    finished_at: float | None = None
-    deadline_from: float | None = None
-    """From when the job's `deadline` counts."""
-    seq: int = 0
+    format: Literal[2] = FORMAT
+    id: t.Id
+    uid: t.Uid
+    phase: Annotated[JobPhase, *t.one_of(*get_args(JobPhase))] = "queued"
+    reason: t.Word | None = None
+    spec: JobSpec = field(default_factory=JobSpec)
+    """The job's own fields; tasks are apart."""
+    submitted_at: t.Time
+    started_at: t.Time | None = None
+    finished_at: t.Time | None = None
+    seq: t.Seq = 0
     """Number of the newest run; never reused."""
-    epoch: int = 0
-    version: int = 0
-    stop: str | None = None
-    """Why nothing new starts: `failed`, `cancelled`, `timeout`, `budget` or `upstream`. Gone after a reopening."""
-    after_uids: Mapping[str, str] = field(default_factory=dict)
-    """The jobs that this one waits for, by id, with the uids they had when it was submitted."""
-    submitted_by: str | None = None
-    """Run id of the run that submitted it."""
+    epoch: t.Count = 0
+    version: t.Count = 0
     usage: Usage = field(default_factory=Usage)
-    tasks: dict[str, TaskState] = field(default_factory=dict)
-    """In the order of the queue."""
-    extra: dict[str, Any] = field(default_factory=dict)
+    message: t.Text | None = None
+    deadline_from: t.Time | None = None
+    """From when the job's `deadline` counts."""
+    stop: t.Word | None = None
+    """Why nothing new starts: `failed`, `cancelled`, `timeout`, `budget` or `upstream`. None after a reopening."""
+    after_uids: Annotated[dict[t.Id, t.Uid], MaxLen(10_000)] = field(default_factory=dict)
+    """The jobs that this one waits for, by id, with the uids they had when it was submitted."""
+    submitted_by: t.Word | None = None
+    """Run id of the run that submitted it."""
+    tasks: Annotated[dict[str, TaskState], _ListedById()] = field(default_factory=dict)
+    """In the order of the queue; a list on the volume."""
+    extra: dict[str, Any] = field(default_factory=dict, init=False)
+    """Keys that a later version wrote; kept as they are."""
 
     @property
     def max_runners(self) -> int:
         """How many of its tasks may run at once."""
-        return int(self.spec.get("max_runners", 1))
+        return self.spec.max_runners
 
     @property
-    def queue(self) -> str:
-        """The named lane whose limit it shares."""
-        return str(self.spec.get("queue", "default"))
+    def pool(self) -> str:
+        """The pool whose limit it shares."""
+        return self.spec.pool
 
     @property
     def priority(self) -> int:
         """Jobs with a higher one start first."""
-        return int(self.spec.get("priority", 0))
+        return self.spec.priority
 
     @property
     def ended(self) -> bool:
@@ -245,20 +279,12 @@ class JobState:
     @property
     def deadline_at(self) -> float | None:
         """When its deadline passes, or None."""
-        deadline = self.spec.get("deadline")
-        return None if deadline is None or self.deadline_from is None else self.deadline_from + float(deadline)
-
-    def spares(self, task: TaskState) -> bool:
-        """Tell whether what stops the job leaves this task its chance: it cleans up, and the job's time is not over."""
-        return task.cleanup and self.stop in (FAILED, CANCELLED)
+        deadline = self.spec.deadline
+        return None if deadline is None or self.deadline_from is None else self.deadline_from + deadline
 
     def results(self) -> dict[str, Any]:
         """Return the results of all tasks that have succeeded, by task id."""
-        return {
-            t.id: t.status.result
-            for t in self.tasks.values()
-            if isinstance(t.status, Done) and t.status.phase == SUCCEEDED
-        }
+        return {task.id: task.result for task in self.tasks.values() if task.phase == SUCCEEDED}
 
     def ancestors(self, task: TaskState) -> Iterable[str]:
         """Yield the ids of the task that queued it, of the one that queued that, and so on."""
@@ -267,3 +293,19 @@ class JobState:
             yield parent
             above = self.tasks.get(parent)
             parent = above.queued_by if above is not None else None
+
+
+def new_task(task: Task, *, queued_by: str | None, at: float) -> TaskState:
+    """Return the state of a task that is queued now; it has its id. `at` in Unix seconds."""
+    waits = at + task.delay if task.delay is not None else task.not_before
+    own: Mapping[str, Any] = {name: getattr(task, name) for name in TASK_FIELDS}
+    return TaskState(
+        id=task.id or "",
+        phase="queued",
+        reason=None,
+        exit_code=None,
+        runs=0,
+        queued_by=queued_by,
+        waits_until=waits,
+        **own,
+    )

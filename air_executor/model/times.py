@@ -17,6 +17,9 @@ from air_executor.model.quote import quoted
 MAX_DURATION = 36_525 * 86_400
 """Longest duration, in seconds (a century): what is added to a time then still is a time that can be written."""
 
+MIN_TIME, MAX_TIME = 0.0, 253_402_300_799.0
+"""Unix seconds that can be written as text: from 1970 to the end of the year 9999."""
+
 DURATION_RULE = 'a number of seconds (90, 0.5) or text like "90s", "10m", "1h30m", "2d" or "500ms"'
 DURATION_PATTERN = (
     r"^(?=[0-9])(?:[0-9]+(?:\.[0-9]+)?|"
@@ -31,6 +34,7 @@ _TIME = re.compile(
 )
 _DURATION = re.compile(DURATION_PATTERN, re.ASCII)
 _PART = re.compile(r"([0-9.]+)(ms|[dhms])")
+_LENGTH = len("2026-01-31T12:00:00.123Z")
 _UNITS = {"d": 86_400.0, "h": 3_600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
 _LONGEST_TEXT = 100
 
@@ -38,6 +42,15 @@ _LONGEST_TEXT = 100
 @lru_cache(maxsize=4096)
 def _to_second(whole: int) -> str:
     return datetime.fromtimestamp(whole, UTC).isoformat()[:19]
+
+
+@lru_cache(maxsize=4096)
+def _from_second(text: str) -> int | None:
+    text += "Z"
+    try:
+        return int(datetime.fromisoformat(text).timestamp()) if _TIME.fullmatch(text) else None
+    except (ValueError, OverflowError):
+        return None
 
 
 def to_text(seconds: float) -> str:
@@ -56,9 +69,14 @@ def from_text(text: object) -> float:
     Raises:
         BadInputError: it is no such text.
     """
-    if isinstance(text, str) and _TIME.fullmatch(text):
+    if isinstance(text, str):
+        if len(text) == _LENGTH and text[19] == "." and text[23] == "Z" and (milli := text[20:23]).isdecimal():
+            whole = _from_second(text[:19])
+            if whole is not None:
+                return (whole * 1000 + int(milli)) / 1000
         try:
-            return datetime.fromisoformat(text).timestamp()
+            if _TIME.fullmatch(text):
+                return datetime.fromisoformat(text).timestamp()
         except (ValueError, OverflowError):
             pass
     msg = f"must be {TIME_RULE}, got {quoted(text)}"

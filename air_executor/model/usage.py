@@ -4,23 +4,29 @@ All moments are time stamps of one clock, the volume's, so their differences mea
 volume's time-stamp step (4 ms on many ext4 volumes).
 """
 
-from __future__ import annotations
+# No `from __future__ import annotations`: `parsing` and `quick` read the annotations as they stand.
 
 from dataclasses import dataclass, field
+from typing import Annotated
+
+from annotated_types import MaxLen
+
+from air_executor.model import types as t
+from air_executor.model.job import Record
 
 
 @dataclass(frozen=True, slots=True)
-class Moments:
+class Moments(Record):
     """When a run was spawned, started, ended and gone, in Unix seconds; `cpu` in seconds, `memory` peak in bytes."""
 
-    spawned: float
-    started: float | None
+    spawned: t.Moment
+    started: t.Moment | None
     """None: the run never began."""
-    ended: float | None
+    ended: t.Moment | None
     """None: it was lost, so its work lasted until it was gone."""
-    gone: float
-    cpu: float | None = None
-    memory: int | None = None
+    gone: t.Moment
+    cpu: t.Amount | None = None
+    memory: t.Bytes | None = None
     clock_stepped: bool = False
     """The manager saw wall and monotonic time disagree during the run, so the differences are not to be trusted."""
 
@@ -51,20 +57,22 @@ def stages(moments: Moments) -> Stages:
 
 
 @dataclass(slots=True)
-class Usage:
+class Usage(Record):
     """What a job has used so far."""
 
-    runs: int = 0
-    start_seconds: float = 0.0
-    work_seconds: float = 0.0
-    finish_seconds: float = 0.0
-    cpu_seconds: float = 0.0
-    cost: float = 0.0
-    """In `currency`, at the prices that were in force when each run was booked."""
-    currency: str | None = None
+    __pydantic_config__ = {"extra": "ignore"}  # noqa: RUF012 - pydantic's own name
+
+    runs: t.Count = 0
+    start_seconds: t.Amount = 0.0
+    work_seconds: t.Amount = 0.0
+    finish_seconds: t.Amount = 0.0
+    cpu_seconds: t.Amount = 0.0
+    cost: t.Money = 0.0
+    """In `currency`, at the prices in force when each run was committed."""
+    currency: t.Word | None = None
     """Of the newest run that had a price; None if none had."""
-    other_costs: dict[str, float] = field(default_factory=dict)
-    """What was booked in other currencies before, by currency: amounts of different money are never added."""
+    other_costs: Annotated[dict[t.Word, t.Money], MaxLen(1000)] = field(default_factory=dict)
+    """What was committed in other currencies before, by currency: amounts of different money are never added."""
 
     @property
     def runner_seconds(self) -> float:

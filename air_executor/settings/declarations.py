@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 from air_executor.core.price import Prices
 from air_executor.errors import BadInputError
-from air_executor.model.fields import RUN_ENVIRONMENT
+from air_executor.model.names import RUN_ENVIRONMENT
 from air_executor.model.quote import quoted
 from air_executor.model.sizes import format_memory
 from air_executor.model.times import format_duration, from_text

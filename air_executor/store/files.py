@@ -196,20 +196,11 @@ def read(path: str, limit: int, dir_fd: int | None = None) -> tuple[bytes, float
         CorruptFileError: it is not a regular file, or longer than `limit` bytes.
         StoreError: the volume refused.
     """
-    try:
-        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=dir_fd)
-    except FileNotFoundError:
+    fd = _open(path, dir_fd)
+    if fd is None:
         return None
-    except OSError as error:
-        if error.errno in (errno.ELOOP, errno.ENXIO, errno.ENOTDIR):
-            msg = f"{path}: not a regular file"
-            raise CorruptFileError(msg) from error
-        fail("open", path, error)
     try:
-        info = os.fstat(fd)
-        if not stat.S_ISREG(info.st_mode):
-            msg = f"{path}: not a regular file"
-            raise CorruptFileError(msg)
+        info = _check_regular(fd, path)
         if info.st_size > limit:
             msg = f"{path}: {info.st_size} bytes, more than the {limit} that are allowed"
             raise CorruptFileError(msg)
@@ -231,6 +222,44 @@ def read(path: str, limit: int, dir_fd: int | None = None) -> tuple[bytes, float
         msg = f"{path}: more than the {limit} bytes that are allowed"
         raise CorruptFileError(msg)
     return data, info.st_mtime
+
+
+def read_ends(path: str, head: int, tail: int) -> tuple[bytes, bytes] | None:
+    """Return the first `head` and the last `tail` bytes of a regular file, or None if there is none; raises as `read`.
+
+    A file of up to `head` bytes is read once, and its head is all of it.
+    """
+    fd = _open(path)
+    if fd is None:
+        return None
+    try:
+        size = _check_regular(fd, path).st_size
+        first = os.read(fd, head)
+        return first, os.pread(fd, tail, size - tail) if size > head else first[-tail:]
+    except OSError as error:
+        fail("read", path, error)
+    finally:
+        os.close(fd)
+
+
+def _open(path: str, dir_fd: int | None = None) -> int | None:
+    try:
+        return os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=dir_fd)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        if error.errno in (errno.ELOOP, errno.ENXIO, errno.ENOTDIR):
+            msg = f"{path}: not a regular file"
+            raise CorruptFileError(msg) from error
+        fail("open", path, error)
+
+
+def _check_regular(fd: int, path: str) -> os.stat_result:
+    info = os.fstat(fd)
+    if not stat.S_ISREG(info.st_mode):
+        msg = f"{path}: not a regular file"
+        raise CorruptFileError(msg)
+    return info
 
 
 def quarantine(path: str) -> str:

@@ -9,30 +9,16 @@ import contextlib
 import json
 import os
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import fields
 
 from air_executor.errors import BadInputError, CorruptFileError, NotFoundError
-from air_executor.model.names import check_id
+from air_executor.model import strict_json
+from air_executor.model.problems import RefusedError, lines
+from air_executor.model.records import Request
 from air_executor.store import files
 from air_executor.store.layout import Layout
 
 MAX_REQUEST = 64 * 1024 * 1024
-OPS = frozenset({"wake", "add", "cancel", "pause", "resume", "retry", "confirm-gone"})
-
-
-@dataclass(frozen=True, slots=True)
-class Request:
-    """What somebody asks of the manager."""
-
-    op: str
-    job: str
-    task: str | None = None
-    tasks: Sequence[Mapping[str, Any]] = field(default=())
-    """For `add`: tasks as written by the user."""
-    name: str = ""
-    """Of the file; given by `post`."""
 
 
 class Inbox:
@@ -47,15 +33,10 @@ class Inbox:
         Raises:
             StoreError: the volume refused; nothing was asked.
         """
-        record: dict[str, Any] = {"op": request.op, "job": request.job}
-        if request.task is not None:
-            record["task"] = request.task
-        if request.tasks:
-            record["tasks"] = list(request.tasks)
         name = f"{int(now * 1000):013d}-{files.random_hex(4)}.json"
         files.make_dir(self.layout.tmp)
         files.make_dir(self.layout.refused)
-        files.replace(f"{self.layout.inbox}/{name}", json.dumps(record).encode() + b"\n", self.layout.tmp)
+        files.replace(f"{self.layout.inbox}/{name}", _text(request), self.layout.tmp)
         with contextlib.suppress(NotFoundError):  # taken up already
             files.hand_over(f"{self.layout.inbox}/{name}", self.layout.inbox)
         return name
@@ -78,23 +59,16 @@ class Inbox:
         found = files.read(path, MAX_REQUEST)
         if found is None:
             return None
+        from air_executor.model import parsing  # noqa: PLC0415 - see the module
+
         try:
-            raw = json.loads(found[0])
-            op, job, task, tasks = raw["op"], raw["job"], raw.get("task"), raw.get("tasks", [])
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-            msg = f"{path}: not a request ({error})"
-            raise CorruptFileError(msg) from error
-        well_formed = isinstance(op, str) and isinstance(job, str) and isinstance(task, str | None)
-        well_formed = well_formed and isinstance(tasks, list) and all(isinstance(t, dict) for t in tasks)
-        if not well_formed or op not in OPS:
-            msg = f"{path}: not a request (op must be one of {', '.join(sorted(OPS))}, with a job)"
-            raise CorruptFileError(msg)
-        try:
-            check_id(job, "job")  # it becomes a path
+            return parsing.read(Request, strict_json.loads(found[0]))
+        except RefusedError as error:
+            why = "; ".join(lines(error.problems))
         except BadInputError as error:
-            msg = f"{path}: not a request ({error})"
-            raise CorruptFileError(msg) from error
-        return Request(op, job, task, tasks, name)
+            why = str(error)
+        msg = f"{path}: not a request ({why})"
+        raise CorruptFileError(msg)
 
     def done(self, name: str) -> bool:
         """Remove an applied request, which is the answer to whoever waits for it; False if the volume refused."""
@@ -140,3 +114,8 @@ class Inbox:
             time.sleep(pause)
             pause = min(0.05, pause * 1.5)
         return True
+
+
+def _text(request: Request) -> bytes:
+    record = {f.name: value for f in fields(Request) if (value := getattr(request, f.name)) not in (None, [])}
+    return json.dumps(record).encode() + b"\n"

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 from air_executor.errors import (
     AlreadyExistsError,
@@ -20,7 +20,8 @@ from air_executor.errors import (
 from air_executor.model.names import check_id
 from air_executor.model.state import JobState
 from air_executor.model.times import to_text
-from air_executor.store import codec, files
+from air_executor.store import codec, files, job_head
+from air_executor.store.job_head import JobHead
 from air_executor.store.layout import Layout
 
 MAX_STATE = 1024 * 1024 * 1024
@@ -41,8 +42,10 @@ _GITIGNORE = """\
 class Jobs:
     """The jobs of one state directory."""
 
-    def __init__(self, layout: Layout) -> None:
+    def __init__(self, layout: Layout, *, read: Callable[[bytes, str], JobState] = codec.load_job) -> None:
+        """`read` makes a state of a file's content; see `codec.load_job`."""
         self.layout = layout
+        self._read = read
 
     def prepare(self) -> None:
         """Create what a state directory needs; fine if it is there.
@@ -143,13 +146,22 @@ class Jobs:
         """
         return self.load_path(self.layout.state(job), expected=job)
 
+    def head_of_ended(self, job: str) -> JobHead | None:
+        """Return the head of an ended job's checkpoint; None: only `load` can tell.
+
+        Raises:
+            CorruptFileError, StoreError: it cannot be read.
+        """
+        found = files.read_ends(self.layout.state(job), job_head.LONGEST, len(job_head.TAIL))
+        return None if found is None else job_head.parse_ended(*found, job)
+
     def load_path(self, path: str, expected: str | None = None) -> JobState:
         """Read a checkpoint at any path; see `load`."""
         found = files.read(path, MAX_STATE)
         if found is None:
             msg = f"{path}: not found"
             raise NotFoundError(msg)
-        state = codec.load_job(found[0], path)
+        state = self._read(found[0], path)
         if expected is not None and state.id != expected:
             msg = f"{path}: holds job {state.id!r}, not {expected!r}"
             raise CorruptFileError(msg)
@@ -238,7 +250,9 @@ class Jobs:
             StoreError: the volume refused.
         """
         names = (
-            [f"{job}-{uid}"] if uid is not None else [n for n in files.list_dir(self.layout.archive) if n[:-9] == job]
+            [f"{job}-{uid}"]
+            if uid is not None
+            else [n for n in files.list_dir(self.layout.archive) if n.rpartition("-")[0] == job]
         )
         for name in sorted(names):
             try:

@@ -11,11 +11,11 @@ import os
 import threading
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any
 
 from air_executor.core.transitions import LiveJob
 from air_executor.errors import DirectoryLostError, NotFoundError, StoreError
-from air_executor.model.events import Event, Requested
+from air_executor.model.events import Event, JournalLine, Requested, journal_line
+from air_executor.model.state import JobState
 from air_executor.store import codec, files
 from air_executor.store.layout import Layout
 
@@ -90,17 +90,15 @@ class Journal:
 
     # Writing
 
-    def decide(self, job: LiveJob, event: Event) -> None:
-        """Apply a decision to the job and note its line; nothing may act on it before `flush` has returned."""
-        state = job.state
-        start = (state.epoch, state.version)
-        job.apply(event, self.epoch)
-        record: dict[str, Any] = {"job": state.id, "uid": state.uid, "v": state.version}
-        if state.uid not in self._seen:
-            self._seen.add(state.uid)
-            record["from"] = start
-        record |= codec.dump_event(event)
-        self._pending.append(codec.seal(record))
+    def append(self, state: JobState, event: Event, before: tuple[int, int]) -> None:
+        """Note the line of a decision that was applied to a job; nothing may act on it before `flush` has returned.
+
+        `before` is the job's epoch and version before the decision.
+        """
+        first = state.uid not in self._seen
+        self._seen.add(state.uid)
+        line = journal_line(event, job=state.id, uid=state.uid, version=state.version, before=before if first else None)
+        self._pending.append(codec.seal(line))
         self._pending_jobs[state.id] = state.version
         if isinstance(event, Requested) and event.request:
             self._pending_requests.add(event.request)
@@ -242,9 +240,7 @@ class JournalEntry:
     """One decision as a journal holds it."""
 
     epoch: int
-    version: int
-    start: tuple[int, int] | None
-    """The (epoch, version) that the job had before this line, where the line says so."""
+    line: JournalLine
     event: Event
 
 
@@ -256,8 +252,8 @@ class Replay:
     """All journal files, oldest first."""
     damaged: list[str] = field(default_factory=list)
     """Those with a bad line before good ones."""
-    jobs: dict[str, list[JournalEntry]] = field(default_factory=dict)
-    """Lines by job uid, in order."""
+    jobs: dict[tuple[str, str], list[JournalEntry]] = field(default_factory=dict)
+    """Lines by the job's id and uid, in order."""
     requests: set[str] = field(default_factory=set)
     """Names of the requests that were applied."""
     highest_epoch: int = 0
@@ -268,6 +264,16 @@ def file_key(name: str) -> tuple[int, int] | None:
     stem = name.removesuffix(".jsonl")
     epoch, _, number = stem.partition("-")
     return (int(epoch), int(number)) if stem != name and epoch.isdecimal() and number.isdecimal() else None
+
+
+def highest_epoch(layout: Layout) -> int:
+    """Return the highest epoch that has a journal; 0 if none has.
+
+    Raises:
+        StoreError: the volume refused.
+    """
+    keys = [key for name in files.list_dir(layout.journal) if (key := file_key(name)) is not None]
+    return max(keys, default=(0, 0))[0]
 
 
 def read(layout: Layout, below: int | None = None) -> Replay:
@@ -297,30 +303,19 @@ def _read_lines(data: bytes, epoch: int, replay: Replay) -> bool:
     bad = False
     whole = True
     for text in data.split(b"\n")[:-1]:
-        record = codec.unseal(text)
-        try:
-            line = (
-                None
-                if record is None
-                else JournalEntry(epoch, record["v"], _pair(record.get("from")), codec.load_event(record))
-            )
-        except (KeyError, TypeError, ValueError):
-            line = None
-        if line is None or record is None:
+        line = codec.unseal(text)
+        event = None if line is None else line.event
+        if line is None or event is None:
             bad = True
             continue
         whole = whole and not bad
-        replay.jobs.setdefault(record["uid"], []).append(line)
-        if isinstance(line.event, Requested) and line.event.request:
-            replay.requests.add(line.event.request)
+        replay.jobs.setdefault((line.job, line.uid), []).append(JournalEntry(epoch, line, event))
+        if isinstance(event, Requested) and event.request:
+            replay.requests.add(event.request)
     return whole
 
 
-def _pair(value: Any) -> tuple[int, int] | None:  # noqa: ANN401 - JSON
-    return None if value is None else (int(value[0]), int(value[1]))
-
-
-def replay_onto(job: LiveJob, lines: list[JournalEntry]) -> bool | None:
+def replay_onto(job: LiveJob, entries: list[JournalEntry]) -> bool | None:
     """Apply to a job what its checkpoint does not hold yet.
 
     Returns None if the journals do not know this checkpoint (somebody checked it out: it stands as it is), False if the
@@ -328,17 +323,17 @@ def replay_onto(job: LiveJob, lines: list[JournalEntry]) -> bool | None:
     """
     state = job.state
     here = (state.epoch, state.version)
-    position = next((i for i, line in enumerate(lines) if line.start == here), None)
+    position = next((i for i, entry in enumerate(entries) if entry.line.before == here), None)
     if position is None:
-        position = next((i + 1 for i, line in enumerate(lines) if (line.epoch, line.version) == here), None)
+        position = next((i + 1 for i, one in enumerate(entries) if (one.epoch, one.line.version) == here), None)
     if position is None:
         return None
-    for line in lines[position:]:
-        if line.version <= state.version:
+    for entry in entries[position:]:
+        if entry.line.version <= state.version:
             continue
-        if line.version != state.version + 1:
+        if entry.line.version != state.version + 1:
             return False
-        job.apply(line.event, line.epoch)
+        job.apply(entry.event, entry.epoch)
     return True
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import math
 import os
 import re
 import time
@@ -18,6 +17,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from air_executor.errors import CorruptFileError, NotFoundError
+from air_executor.model.records import ExitFile
 from air_executor.model.times import to_text
 from air_executor.store import files
 from air_executor.store.layout import Layout
@@ -31,7 +31,8 @@ MAX_QUEUE = 64 * 1024 * 1024
 _NUMBER = re.compile(r"[0-9]{1,9}")
 MAX_NESTING = 100
 """How deep lists and objects of a result may lie in each other: readers of the state recurse on top of this."""
-MAX_MEMORY = 2**63 - 1
+MAX_CPU = 1e9
+"""CPU seconds of one run: more is no measurement, and could not be added up."""
 PRECREATED = ("output.log", "queue.jsonl", "result.json", "exit.json")
 
 
@@ -195,9 +196,11 @@ class RunDirs:
         Raises:
             StoreError: the volume refused.
         """
-        folders = [self.layout.runs(job)]
-        folders += [f"{self.layout.superseded(job)}/{name}" for name in files.list_dir(self.layout.superseded(job))]
-        return max((seq for folder in folders for name in files.list_dir(folder) if (seq := _seq(name))), default=0)
+        names, superseded = files.list_dir(self.layout.runs(job)), self.layout.superseded(job)
+        if os.path.basename(superseded) in names:  # asked only where it is: a network volume takes its time to say no
+            for folder in files.list_dir(superseded):
+                names += files.list_dir(f"{superseded}/{folder}")
+        return max(map(_seq, names), default=0)
 
     def supersede(self, job: str, above: int) -> list[str]:
         """Move away the run directories with a number above `above`, unknown to the state; return their names.
@@ -248,20 +251,21 @@ def _deeper(value: object, than: int) -> bool:
 
 
 def _parse_exit(data: bytes, ended: float) -> ExitRecord | None:
-    try:
-        raw = json.loads(data)
-        return ExitRecord(
-            exit_code=int(raw["exit_code"]),
-            timed_out=bool(raw.get("timed_out")),
-            stopped=bool(raw.get("stopped")),
-            cpu=_cpu(raw.get("user"), raw.get("system")),
-            memory=memory if isinstance(memory := raw.get("memory_peak"), int) and 0 <= memory <= MAX_MEMORY else None,
-            oom_kills=max(0, int(raw.get("oom_kills") or 0)),
-            message=message if isinstance(message := raw.get("message"), str) else None,
-            ended=ended,
-        )
-    except (ValueError, OverflowError, KeyError, TypeError, AttributeError, RecursionError):
+    from air_executor.model import parsing  # noqa: PLC0415 - see the module
+
+    found = parsing.read_json(ExitFile, data)
+    if found is None:
         return None
+    return ExitRecord(
+        exit_code=found.exit_code,
+        timed_out=found.timed_out,
+        stopped=found.stopped,
+        cpu=_cpu(found.user, found.system),
+        memory=found.memory_peak,
+        oom_kills=found.oom_kills or 0,
+        message=found.message,
+        ended=ended,
+    )
 
 
 def _cpu(*parts: str | None) -> float | None:
@@ -275,4 +279,4 @@ def _cpu(*parts: str | None) -> float | None:
             total += 60 * float(minutes) + float(seconds)
         except ValueError:
             return None
-    return round(total, 6) if 0 <= total < math.inf else None
+    return round(total, 6) if 0 <= total <= MAX_CPU else None

@@ -12,8 +12,8 @@ import pytest
 from air_executor.airflow.attach import AttachedJob, JobAttacher, TaskTry, abandon, job_id, ref_of
 from air_executor.airflow.labels import TaskInstanceLabels
 from air_executor.client import Client
+from air_executor.core.submission import parse_job
 from air_executor.errors import CorruptFileError
-from air_executor.model.job import parse_job
 from air_executor.model.state import CANCELLED, JobState
 from air_executor.store.codec import dump_job
 

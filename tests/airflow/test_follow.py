@@ -10,8 +10,8 @@ from air_executor.airflow import job_follower
 from air_executor.airflow.attach import ref_of
 from air_executor.airflow.job_follower import JobFollower
 from air_executor.client import Client
+from air_executor.core.submission import parse_job
 from air_executor.errors import NotFoundError, StoreError
-from air_executor.model.job import parse_job
 from air_executor.model.state import JobState
 from air_executor.store.presence import Presence
 from tests.cli.test_status import create, ended

@@ -17,8 +17,8 @@ import pytest
 from air_executor.airflow.attach import ref_of
 from air_executor.airflow.task_log import LONGEST, SETTLES, TaskLog
 from air_executor.client import Client
+from air_executor.core.submission import parse_job
 from air_executor.errors import StoreError
-from air_executor.model.job import parse_job
 from air_executor.model.state import JobState, Running
 
 

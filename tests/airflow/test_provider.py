@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from air_executor.client import Client
-from air_executor.model.job import parse_job
+from air_executor.core.submission import parse_job
 from tests.airflow.conftest import programs
 from tests.airflow.rig import Airflow, manager
 from tests.airflow.test_modes import MODES, has_ended, jobs_of, start

@@ -28,19 +28,18 @@ import psutil
 
 import air_executor.errors
 from air_executor.backends.base import Backend, Launch
+from air_executor.backends.container.refusals import ConflictError, MissingError
 from air_executor.backends.docker import DockerBackend
 from air_executor.backends.docker import make_backend as make_docker_backend
-from air_executor.backends.docker.container_spec import INSTANCE
 from air_executor.backends.docker.docker_setup import make_engine_config
-from air_executor.backends.docker.engine import ConflictError, Engine, MissingError
-from air_executor.backends.fake import FakeBackend, FakePlatform
+from air_executor.backends.docker.engine import Engine
 from air_executor.backends.kubernetes import KubernetesBackend
 from air_executor.backends.kubernetes import make_backend as make_kubernetes_backend
-from air_executor.backends.kubernetes.kubernetes_setup import make_cluster_config as make_kubernetes_site
-from air_executor.backends.kubernetes.runner_cache import RUN
+from air_executor.backends.kubernetes.kubernetes_setup import make_cluster_config
+from air_executor.backends.kubernetes.manifests import RUN
 from air_executor.backends.local.local_backend import LocalBackend
-from air_executor.backends.local.processes import choose
 from air_executor.backends.local.psutil_processes import PsutilProcesses
+from air_executor.backends.local.system_processes import system_processes
 from air_executor.errors import AirExecutorError
 from air_executor.model.names import Host, Slot
 from air_executor.settings import DockerSettings, KubernetesSettings, Settings
@@ -49,6 +48,7 @@ from tests.cluster import CLAIM, shared_namespace
 from tests.cluster import require_image as require_cluster_image
 from tests.conftest import wait_for
 from tests.engine import require_image
+from tests.fake_backend import FakeBackend, FakePlatform
 
 GRACE = 0.3
 """Seconds; short, because some tests have to sit it out."""
@@ -165,7 +165,7 @@ class LocalRig(Rig):
         shutil.copy(Path(air_executor.errors.__file__).parent / "runner" / "air-runner", self.layout.bin)
 
     def backend(self, layout: Layout | None = None) -> LocalBackend:
-        processes = PsutilProcesses() if self.portable else choose()
+        processes = PsutilProcesses() if self.portable else system_processes()
         backend = LocalBackend(layout or self.layout, HOST, environ=os.environ, processes=processes)
         self._backends.append(backend)
         return backend
@@ -187,14 +187,9 @@ class LocalRig(Rig):
         return Path(launch.workspace, f"ready-{launch.run}").exists()
 
     def spawn_by_manager_that_is_killed(self, launch: Launch) -> None:
-        words = json.dumps([self.layout.root, self.portable, dataclasses.asdict(launch)])
-        command = [sys.executable, "-m", "tests.backends.spawn_once", words]
-        environ = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
-        # The runner must become a stranger's child, as it does when a manager of another session dies.
-        with not_adopting_orphans(), subprocess.Popen(command, stdout=subprocess.PIPE, env=environ) as manager:
-            assert manager.stdout is not None
-            assert manager.stdout.readline() == b"spawned\n"
-            manager.send_signal(signal.SIGKILL)
+        # The runner must become another process's child, as it does when a manager of another session dies.
+        with not_adopting_orphans():
+            spawn_and_kill("local", [self.layout.root, self.portable], launch)
 
     def race(self, contenders: Sequence[Callable[[], None]]) -> list[AirExecutorError | None]:
         start = threading.Barrier(len(contenders))
@@ -262,20 +257,14 @@ class DockerRig(LocalRig):
 
     def spawn_by_manager_that_is_killed(self, launch: Launch) -> None:
         settings = [self.settings.state_dir, self.settings.name_prefix, self.settings.runner_image]
-        words = json.dumps([settings, dataclasses.asdict(launch)])
-        command = [sys.executable, "-m", "tests.backends.spawn_docker", words]
-        environ = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
-        with subprocess.Popen(command, stdout=subprocess.PIPE, env=environ) as manager:
-            assert manager.stdout is not None
-            assert manager.stdout.readline() == b"spawned\n"
-            manager.send_signal(signal.SIGKILL)
+        spawn_and_kill("docker", settings, launch)
 
     def close(self) -> None:
         for backend in self._made:
             backend.close()
         engine = Engine(30)
-        site = make_engine_config(self.settings, engine, "0")
-        for entry in engine.list(f"{INSTANCE}={site.instance}"):
+        config = make_engine_config(self.settings, engine, "0")
+        for entry in engine.list(config.selector):
             with contextlib.suppress(ConflictError, MissingError):
                 engine.kill(entry["Id"], "KILL")
             with contextlib.suppress(MissingError):
@@ -313,18 +302,12 @@ class KubernetesRig(LocalRig):
 
     def spawn_by_manager_that_is_killed(self, launch: Launch) -> None:
         settings = [self.settings.state_dir, self.namespace.name, self.settings.runner_image]
-        words = json.dumps([settings, dataclasses.asdict(launch)])
-        command = [sys.executable, "-m", "tests.backends.spawn_kubernetes", words]
-        environ = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
-        with subprocess.Popen(command, stdout=subprocess.PIPE, env=environ) as manager:
-            assert manager.stdout is not None
-            assert manager.stdout.readline() == b"spawned\n"
-            manager.send_signal(signal.SIGKILL)
+        spawn_and_kill("kubernetes", settings, launch)
 
     def close(self) -> None:
         for backend in self._made:
             backend.close()
-        self.namespace.clear(make_kubernetes_site(self.settings, self.namespace.name, "0").selector)
+        self.namespace.clear(make_cluster_config(self.settings, self.namespace.name, "0").selector)
 
 
 def open_to_tasks(root: Path) -> None:
@@ -392,6 +375,16 @@ def make_launch(layout: Layout, slot: Slot, seq: int, task: Task | str) -> Launc
         project=layout.workspace(slot.job),
         grace=GRACE,
     )
+
+
+def spawn_and_kill(kind: str, parts: Sequence[object], launch: Launch) -> None:
+    """Spawn from a process of its own, whose backend is made of these parts, and kill it once it has spawned."""
+    command = [sys.executable, "-m", "tests.backends.spawn_once", kind, json.dumps([parts, dataclasses.asdict(launch)])]
+    environ = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, env=environ) as manager:
+        assert manager.stdout is not None
+        assert manager.stdout.readline() == b"spawned\n"
+        manager.send_signal(signal.SIGKILL)
 
 
 def attempt(action: Callable[[], None]) -> AirExecutorError | None:

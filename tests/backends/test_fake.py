@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from air_executor.backends.fake import FakeBackend, FakePlatform, Fault
 from air_executor.errors import BackendUnavailableError, DuplicateRunnerError, SpawnRejectedError
 from air_executor.model.names import Slot
 from air_executor.store.layout import Layout
 from tests.backends.rig import Task, make_launch
+from tests.fake_backend import FakeBackend, FakePlatform, Fault
 
 SLOT = Slot("census", 0)
 

@@ -21,7 +21,7 @@ import psutil
 import pytest
 
 from air_executor.backends.base import Launch
-from air_executor.backends.local import processes, slot_file
+from air_executor.backends.local import proc_reader, slot_file
 from air_executor.backends.local.local_backend import LocalBackend
 from air_executor.errors import BackendUnavailableError, DuplicateRunnerError, SpawnRejectedError
 from air_executor.model.names import Host, Slot
@@ -393,7 +393,7 @@ def test_not_having_looked_is_not_having_found_nothing(tmp_path: Path, monkeypat
     local.spawn_by_manager_that_is_killed(launch)
     backend = local.backend()
     with monkeypatch.context() as patch:
-        patch.setattr(processes, "_read", raise_too_many_files)
+        patch.setattr(proc_reader, "read", raise_too_many_files)
         with pytest.raises(BackendUnavailableError):
             backend.observe()
     assert backend.observe()[SLOT].run == launch.run

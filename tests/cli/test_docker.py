@@ -118,7 +118,7 @@ def test_a_manager_keeps_trying_and_says_so(no_engine: None, air: Air, client: C
     manager = start("manager")
     eventually(lambda: "cannot answer" in air("status").out, "status knows of the engine")
     assert "✗ backend docker cannot answer: the Docker engine does not answer" in air("status", "j").out
-    assert "waits for its backend, which cannot answer" in air("explain", "j", "t1").out
+    assert "is waiting for its backend, which cannot answer" in air("explain", "j", "t1").out
     assert json.loads(air("status", "--json").out)["manager"]["backend"]["name"] == "docker"
     assert "backend docker cannot answer" in checks(air("doctor", "--backend", "local", "--json"))["manager"]["text"]
     assert "backend docker cannot answer" in stop(manager)
@@ -203,9 +203,9 @@ def test_what_waits_for_an_image_says_so(
     (project / "job.json").write_text(json.dumps({"id": "j", "tasks": [{"image": image, "command": "true"}]}))
     job = start("run", "job.json")
     eventually(lambda: image in air("status").out, "status names the image")
-    assert f"j waits: task t1: image {image}: " in air("status", "j").out
-    assert f"task t1 waits for image {image}: " in air("explain", "j", "t1").out
-    assert f"job j runs nothing now: task t1 waits for image {image}" in air("explain", "j").out
+    assert f"j is waiting: task t1: image {image}: " in air("status", "j").out
+    assert f"task t1 is waiting for image {image}: " in air("explain", "j", "t1").out
+    assert f"job j has no running task: task t1 is waiting for image {image}" in air("explain", "j").out
     assert job.stderr is not None
     assert job.stderr.readline().startswith(f"waiting: task t1: image {image}: ")
     assert client.status("j").seq == 0

@@ -50,10 +50,11 @@ def test_a_run_that_manages_only_its_own_job_says_so(start: Start, air: Air, cli
         air("submit", "other", "--", "true").err
     )
     for page in (air("status"), air("status", "other"), air("explain", "other")):
-        assert "sees only own through; be next with `air-executor run other`" in page.out
-    assert "sees only" not in air("status", "own").out
+        assert "the running manager handles only job own; to run " in page.out
+        assert "`air-executor run other`" in page.out
+    assert "handles only" not in air("status", "own").out
     refused = air("manager")
-    assert (refused.code, "sees only own through" in refused.err) == (5, True)
+    assert (refused.code, "handles only own" in refused.err) == (5, True)
 
 
 def test_jobs_are_taken_up_and_waited_for(manager: object, air: Air) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from air_executor.client import Client
-from air_executor.model.job import parse_job
+from air_executor.core.submission import parse_job
 from tests.cli.conftest import Outcome
 from tests.cli.test_status import create, ended
 

@@ -10,8 +10,8 @@ from air_executor.cli.app import COMMANDS
 
 HEAVY = (
     "air_executor.backends",
-    "air_executor.model.job",
-    "air_executor.model.job_file",
+    "air_executor.model.parsing",
+    "air_executor.store.job_file",
     "air_executor.manager",
     "air_executor.wiring",
     "filelock",

@@ -13,9 +13,10 @@ from typing import Any
 import pytest
 
 from air_executor.client import Client
-from air_executor.model.state import Attempt, Done, JobState, Queued, TaskState
+from air_executor.model.state import JobState, Queued, TaskState
 from air_executor.model.usage import Usage
 from tests.cli.conftest import SOON, Outcome, eventually
+from tests.records import make_attempt, make_done, make_job, make_task
 
 Air = Callable[..., Outcome]
 THEN = 1_700_000_000.0
@@ -26,18 +27,18 @@ def ended(
 ) -> TaskState:
     """Return a task that has run once, for two of three seconds."""
     reason = {"succeeded": "ok"}.get(phase, "error")
-    made = TaskState(
-        task, {"command": "true"}, position=0, queued_by=queued_by, status=Done(phase, reason, THEN + 3, 0, message)
+    made = make_task(
+        task, {"command": "true"}, queued_by=queued_by, status=make_done(phase, reason, THEN + 3, 0, message)
     )
     made.runs = 1
-    made.attempts = [Attempt(seq, 0, THEN, 0.5, 2.0, 0.5, reason, 0)]
+    made.attempts = [make_attempt(seq, 0, THEN, 0.5, 2.0, 0.5, reason, 0)]
     return made
 
 
 def create(client: Client, name: str, *tasks: TaskState, phase: str = "succeeded") -> JobState:
     """Put a job with these tasks on the volume."""
-    state = JobState(
-        name, "0badcafe", {"max_runners": 1, "on_failure": "stop", "queue": "default"}, submitted_at=THEN, phase=phase
+    state = make_job(
+        name, "0badcafe", {"max_runners": 1, "on_failure": "stop", "pool": "default"}, submitted_at=THEN, phase=phase
     )
     state.started_at, state.seq = THEN, len(tasks)
     if phase in ("succeeded", "failed"):
@@ -53,9 +54,7 @@ def create(client: Client, name: str, *tasks: TaskState, phase: str = "succeeded
 def test_the_table_has_every_job_and_what_is_wrong(air: Air, client: Client) -> None:
     """Jobs, unreadable ones, and that nobody manages the open ones."""
     create(client, "good", ended("a"))
-    create(
-        client, "open", TaskState("a", {"command": "true"}, position=0, queued_by=None, status=Queued()), phase="queued"
-    )
+    create(client, "open", make_task("a", {"command": "true"}, queued_by=None, status=Queued()), phase="queued")
     create(client, "broken", ended("a"))
     Path(client.layout.state("broken")).write_text("{")
     done = air("status")
@@ -130,8 +129,8 @@ def test_messages_of_tasks_are_only_text(air: Air, client: Client, text: str) ->
 def test_a_page_tells_of_memory_that_has_grown(air: Air, client: Client) -> None:
     """With how much a task was killed and tried again, in the table and as data."""
     task = ended("a", seq=2)
-    grown = [Attempt(1, 0, THEN, 0.5, 2.0, 0.5, "oom", 137, memory_limit=512 << 20)]
-    grown += [Attempt(2, 0, THEN + 3, 0.5, 2.0, 0.5, "ok", 0, memory_limit=768 << 20)]
+    grown = [make_attempt(1, 0, THEN, 0.5, 2.0, 0.5, "oom", 137, memory_limit=512 << 20)]
+    grown += [make_attempt(2, 0, THEN + 3, 0.5, 2.0, 0.5, "ok", 0, memory_limit=768 << 20)]
     task.attempts, task.runs = grown, 2
     create(client, "j", task)
     assert "killed for memory at 512Mi; tried again with 768Mi" in air("status", "j").out
@@ -202,9 +201,7 @@ def test_a_hostile_log_neither_hangs_nor_leaks(
 
 def test_logs_of_a_run_that_never_was(air: Air, client: Client) -> None:
     """A number that no run has is an error, a task that has not run is not."""
-    create(
-        client, "j", TaskState("a", {"command": "true"}, position=0, queued_by=None, status=Queued()), phase="queued"
-    )
+    create(client, "j", make_task("a", {"command": "true"}, queued_by=None, status=Queued()), phase="queued")
     assert air("logs", "j", "a", "--run", "9").code == 3
     done = air("logs", "j", "a")
     assert (done.code, done.out) == (0, "")

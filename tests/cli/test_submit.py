@@ -23,7 +23,8 @@ def test_a_command_becomes_a_job_of_one_task(air: Air, client: Client) -> None:
     assert (done.code, done.out) == (0, "hello\n")
     assert "no manager is running" in done.err
     task = client.status("hello").tasks["t1"]
-    assert task.spec == {"command": ["echo", "-n", "hi"], "timeout": 60, "retries": 2, "env": {"A": "b=c"}}
+    assert (task.command, task.timeout, task.retries) == (["echo", "-n", "hi"], 60, 2)
+    assert task.env == {"A": "b=c"}
 
 
 def test_a_taken_id_is_refused_with_4(air: Air) -> None:
@@ -40,8 +41,8 @@ def test_flags_win_over_the_file(air: Air, client: Client, project: Path) -> Non
     (project / "job.yaml").write_text("id: j\nmax_runners: 1\ntasks: [{command: 'true', timeout: 5s}]\n")
     assert air("submit", "job.yaml", "--max-runners", "3", "--pool", "gpu").code == 0
     state = client.status("j")
-    assert (state.max_runners, state.queue) == (3, "gpu")  # becomes state.pool with the record
-    assert state.tasks["t1"].spec["timeout"] == 5
+    assert (state.max_runners, state.pool) == (3, "gpu")
+    assert state.tasks["t1"].timeout == 5
 
 
 def test_queue_is_a_deprecated_alias_of_pool(air: Air, client: Client) -> None:
@@ -49,7 +50,7 @@ def test_queue_is_a_deprecated_alias_of_pool(air: Air, client: Client) -> None:
     done = air("submit", "j", "--queue", "gpu", "--", "true")
     assert done.code == 0
     assert "--queue is deprecated; use --pool" in done.err
-    assert client.status("j").queue == "gpu"  # becomes pool with the record
+    assert client.status("j").pool == "gpu"
     assert "--queue" not in air("submit", "--help").out
     both = air("submit", "k", "--queue", "gpu", "--pool", "gpu", "--", "true")
     assert (both.code, "--pool and --queue" in both.err) == (2, True)
@@ -102,7 +103,9 @@ def test_each_problem_of_a_job_file_has_its_line(air: Air, project: Path) -> Non
     done = air("submit", "job.yaml")
     head, *problems = done.err.splitlines()
     assert (done.code, head) == (2, "error: job.yaml: 3 problems")
-    assert [line[:2] for line in problems] == ["  "] * 3
+    named = [line.split(":")[0] for line in problems if line.startswith("  ") and not line.startswith("    ")]
+    assert named == ["  id", "  tasks[0].retries", "  tasks[0].\\x1b[2J"]
+    assert sum(line.startswith(("    1 | ", "    2 | ")) for line in problems) == 3
     assert "\x1b" not in done.err
 
 

@@ -7,10 +7,9 @@ from typing import Any
 import pytest
 
 from air_executor.core.memory import history_text, killed_text, memory_of, resources_of
-from air_executor.core.submission import initial_state
+from air_executor.core.submission import initial_state, parse_job
 from air_executor.core.transitions import LiveJob
 from air_executor.model import events as ev
-from air_executor.model.job import parse_job
 from air_executor.model.sizes import MIB, PIB
 from air_executor.model.state import Running, TaskState
 from air_executor.model.usage import Moments
@@ -97,7 +96,8 @@ def test_a_larger_request_wins_over_growth() -> None:
     """A state that was edited to ask for more gets at least that."""
     job, task = make(memory="64Mi", memory_growth=2, memory_max="128Mi")
     run(job, "oom")
-    task.spec = {**task.spec, "resources": {"memory": 1024 * MIB, "memory_growth": 2, "memory_max": 128 * MIB}}
+    assert task.resources is not None
+    task.resources.memory = 1024 * MIB
     assert memory_of(task) == 1024 * MIB
 
 

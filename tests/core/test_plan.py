@@ -10,17 +10,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from air_executor.core.plan import LINGER, REMOTE_LINGER, Action, ReadyQueue, SlotView, reconcile, retry_at
-from air_executor.core.submission import initial_state
+from air_executor.core.submission import initial_state, parse_job
 from air_executor.core.transitions import LiveJob
 from air_executor.model.events import Requested, Started
-from air_executor.model.job import parse_job
 from air_executor.model.names import Slot
 
 OURS, OTHER = "00000001-7", "00000001-6"
 GRACE = 3.0
 
 TABLE = {
-    "outcome complete, runner gone": (SlotView(OURS, exited=True), (Action.BOOK, None)),
+    "outcome complete, runner gone": (SlotView(OURS, exited=True), (Action.COMMIT, None)),
     "outcome complete, runner about to go": (
         SlotView(OURS, exited=True, runner=OURS, alive=True, exited_for=LINGER / 2),
         (Action.WAIT, None),
@@ -41,19 +40,22 @@ TABLE = {
         (Action.STOP, "start-failed"),
     ),
     "alive, will never start, stop journaled": (
-        SlotView(OURS, runner=OURS, alive=True, never_starts=True, stop_asked=True),
+        SlotView(OURS, runner=OURS, alive=True, never_starts=True, stop_requested=True),
         (Action.REMOVE, None),
     ),
-    "alive, stop journaled": (SlotView(OURS, runner=OURS, alive=True, stop_asked=True), (Action.REMOVE, None)),
+    "alive, stop journaled": (SlotView(OURS, runner=OURS, alive=True, stop_requested=True), (Action.REMOVE, None)),
     "alive, stop journaled, past its timeout": (
-        SlotView(OURS, runner=OURS, alive=True, stop_asked=True, overdue=True),
+        SlotView(OURS, runner=OURS, alive=True, stop_requested=True, overdue=True),
         (Action.REMOVE, None),
     ),
     "the name is held by another run": (SlotView(OURS, runner=OTHER, alive=True), (Action.REMOVE, None)),
     "the name is held by what cannot be told": (SlotView(OURS, runner="", absent_for=9), (Action.REMOVE, None)),
     "absent, within the grace": (SlotView(OURS, absent_for=GRACE - 0.1), (Action.WAIT, None)),
     "absent, after the grace": (SlotView(OURS, absent_for=GRACE), (Action.LOST, None)),
-    "absent, after the grace, stop journaled": (SlotView(OURS, absent_for=GRACE, stop_asked=True), (Action.LOST, None)),
+    "absent, after the grace, stop journaled": (
+        SlotView(OURS, absent_for=GRACE, stop_requested=True),
+        (Action.LOST, None),
+    ),
     "exited without outcome, within the grace": (SlotView(OURS, runner=OURS, absent_for=0), (Action.WAIT, None)),
     "exited without outcome, after the grace": (SlotView(OURS, runner=OURS, absent_for=GRACE), (Action.REMOVE, None)),
     "no open run, a runner": (SlotView(None, runner=OTHER, alive=True), (Action.REMOVE, None)),
@@ -86,18 +88,18 @@ def test_a_runner_elsewhere_has_longer_to_go() -> None:
         runner=st.sampled_from([None, OURS, OTHER, ""]),
         alive=st.booleans(),
         absent_for=st.floats(0, 9),
-        stop_asked=st.booleans(),
+        stop_requested=st.booleans(),
         overdue=st.booleans(),
     )
 )
 def test_nothing_is_booked_while_the_name_is_taken(view: SlotView) -> None:
     """Whatever is known: a run is booked only with its name free, a live runner stopped only with reason."""
     action, why = reconcile(view, GRACE)
-    if action in (Action.BOOK, Action.LOST):
+    if action in (Action.COMMIT, Action.LOST):
         assert view.open_run is not None
         assert view.runner is None
     if action is Action.REMOVE and view.runner == view.open_run and view.alive:
-        assert view.stop_asked or view.exited
+        assert view.stop_requested or view.exited
     assert (why is not None) == (action is Action.STOP)
 
 
@@ -121,7 +123,7 @@ def starts(
             break
         state = start.job.state
         start.job.apply(Started(1.0, start.task.id, state.seq + 1, start.slot.number), 1)
-        counts[state.queue] = counts.get(state.queue, 0) + 1
+        counts[state.pool] = counts.get(state.pool, 0) + 1
         found.append(f"{state.id}/{start.task.id}/{start.slot.number}")
         roster.offer(start.job)
     return found
@@ -141,7 +143,7 @@ def test_priority_before_turns() -> None:
 
 def test_limits_of_queues() -> None:
     """A full queue holds its own jobs alone."""
-    jobs = [job("a", max_runners=3, queue="gpu", priority=9), job("b", max_runners=3)]
+    jobs = [job("a", max_runners=3, pool="gpu", priority=9), job("b", max_runners=3)]
     assert starts(ReadyQueue({"gpu": 1}), jobs, 9) == ["a/t-0/0", "b/t-0/0", "b/t-1/1", "b/t-2/2"]
 
 
@@ -179,21 +181,21 @@ def test_retries_of_the_user_and_of_the_platform() -> None:
     for charged, base in ((0, 10), (1, 30)):
         task.charged = charged
         for reason in ("error", "timeout", "oom"):
-            at = retry_at(one.state, task, reason, 100.0, budget=0, chance=chance)
+            at = retry_at(one, task, reason, 100.0, budget=0, chance=chance)
             assert at is not None
             assert 100 + base <= at <= 100 + base * 1.1
     task.charged = 2
-    assert retry_at(one.state, task, "error", 100.0, budget=9, chance=chance) is None
+    assert retry_at(one, task, "error", 100.0, budget=9, chance=chance) is None
     for reason in ("lost", "evicted", "start-failed"):
         task.faults = 0
-        assert retry_at(one.state, task, reason, 100.0, budget=1, chance=chance) == pytest.approx(100.1)
+        assert retry_at(one, task, reason, 100.0, budget=1, chance=chance) == pytest.approx(100.1)
         task.faults = 1
-        assert retry_at(one.state, task, reason, 100.0, budget=1, chance=chance) is None
+        assert retry_at(one, task, reason, 100.0, budget=1, chance=chance) is None
     task.charged = task.faults = 0
     for reason in ("ok", "rejected", "cancelled", "budget", "requeue"):
-        assert retry_at(one.state, task, reason, 100.0, budget=9, chance=chance) is None
+        assert retry_at(one, task, reason, 100.0, budget=9, chance=chance) is None
     one.state.stop = "failed"
-    assert retry_at(one.state, task, "error", 100.0, budget=9, chance=chance) is None
+    assert retry_at(one, task, "error", 100.0, budget=9, chance=chance) is None
 
 
 def test_growing_delay_stops_growing() -> None:
@@ -203,4 +205,4 @@ def test_growing_delay_stops_growing() -> None:
     task = one.state.tasks["t-0"]
     for charged in (5, 199):
         task.charged = charged
-        assert retry_at(one.state, task, "error", 100.0, budget=0, chance=random.Random(1)) == 160.0
+        assert retry_at(one, task, "error", 100.0, budget=0, chance=random.Random(1)) == 160.0

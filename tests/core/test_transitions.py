@@ -8,12 +8,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from air_executor.core.submission import initial_state
+from air_executor.core.submission import initial_state, parse_job
 from air_executor.core.transitions import LiveJob
 from air_executor.model import events as ev
-from air_executor.model.job import parse_job
+from air_executor.model.job import Task
 from air_executor.model.state import Done, Queued, Running
 from air_executor.model.usage import Moments
+from tests.records import make_done
 
 NO_TIME = Moments(1.0, 1.0, 1.0, 1.0)
 
@@ -50,7 +51,12 @@ def phases(job: LiveJob) -> str:
 def ready(job: LiveJob, now: float = 9e9) -> list[str]:
     """Return the tasks that may start, in order."""
     job.progress.promote(now)
-    return [t.id for t in sorted((job.state.tasks[n] for n in job.progress._is_ready), key=lambda t: t.place)]
+    return [
+        t.id
+        for t in sorted(
+            (job.state.tasks[n] for n in job.progress._is_ready), key=lambda t: job.progress.nodes[t.id].place
+        )
+    ]
 
 
 def test_one_event_one_version() -> None:
@@ -72,7 +78,7 @@ def test_life_of_a_job() -> None:
     assert (job.state.phase, job.state.started_at) == ("running", 2.0)
     end(job, seq, at=3.0, exit_code=0, result={"n": 1})
     assert (job.state.phase, job.state.reason, job.state.finished_at) == ("succeeded", "ok", 3.0)
-    assert job.state.tasks["a"].status == Done("succeeded", "ok", 3.0, 0, None, {"n": 1})
+    assert job.state.tasks["a"].status == make_done("succeeded", "ok", 3.0, 0, None, {"n": 1})
     assert job.state.results() == {"a": {"n": 1}}
 
 
@@ -106,8 +112,8 @@ def test_skips_cascade() -> None:
 def test_tree_of_a_task() -> None:
     """`after` waits for everything that was queued below, `when: failure` for one failure in there."""
     job = make("a", {"id": "m", "after": ["a"]}, {"id": "f", "after": ["a"], "when": "failure"}, on_failure="continue")
-    run(job, "a", queued=[{"id": "b", "command": "x"}, {"id": "c", "command": "x"}])
-    run(job, "b", queued=[{"id": "d", "command": "x"}])
+    run(job, "a", queued=[Task(id="b", command="x"), Task(id="c", command="x")])
+    run(job, "b", queued=[Task(id="d", command="x")])
     run(job, "c")
     assert ready(job) == ["d"]
     run(job, "d", "error")
@@ -130,7 +136,7 @@ def test_stop_is_an_event() -> None:
     job = make("a", "b")
     run(job, "a", "error")
     assert (job.state.phase, phases(job)) == ("failed", "a:fai b:ski")
-    job.apply(ev.Requested(4.0, "r", "add", None, [{"id": "c", "command": "x"}]), 1)
+    job.apply(ev.Requested(4.0, "r", "add", None, [Task(id="c", command="x")]), 1)
     assert (job.state.phase, job.state.finished_at, ready(job)) == ("running", None, ["c"])
     run(job, "c")
     assert (job.state.phase, job.state.reason) == ("failed", "error")
@@ -141,12 +147,12 @@ def test_stop_is_an_event() -> None:
     assert job.state.phase == "succeeded"
 
 
-def test_held_job_runs_only_once_released() -> None:
-    """A held job ends or starts nothing until it is released."""
+def test_pending_job_runs_only_once_released() -> None:
+    """A pending job ends or starts nothing until it is released."""
     job = make("a")
-    job.state.phase = "held"
+    job.state.phase = "pending"
     job.apply(ev.UpstreamFailed(2.0, "up"), 1)
-    assert job.state.phase == "held"
+    assert job.state.finished_at is None
     job.apply(ev.Released(3.0), 1)
     assert (job.state.phase, job.state.reason) == ("failed", "upstream")
 
@@ -212,7 +218,7 @@ def test_against_a_plain_model(graph: list[dict[str, Any]], data: st.DataObject)
         choices = ready(job)
         assert choices, f"nothing may start, and nothing ends: {phases(job)}"
         name = data.draw(st.sampled_from(choices))
-        kids = [{"id": kid, "command": "x"} for kid, above in parent.items() if above == name]
+        kids = [Task(id=kid, command="x") for kid, above in parent.items() if above == name]
         run(job, name, "ok" if outcomes[name] == "succeeded" else "error", queued=kids)
     expected = model(graph, outcomes, parent)
     found = {}

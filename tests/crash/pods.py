@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 import urllib3
 from filelock import FileLock
 
-from air_executor.backends.kubernetes.runner_cache import RUN
+from air_executor.backends.kubernetes.manifests import RUN
 from air_executor.errors import AirExecutorError, BackendUnavailableError
 from tests.cluster import CLAIM, Namespace, require_cluster, require_image
 from tests.crash import daemon, processes

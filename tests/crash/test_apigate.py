@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from air_executor.backends.kubernetes.api import Api, ExpiredError, jobs
+from air_executor.backends.kubernetes.api import Api, jobs
+from air_executor.backends.kubernetes.api_connection import ExpiredError
 from air_executor.errors import BackendUnavailableError
 from tests.conftest import wait_for
 from tests.crash import apigate

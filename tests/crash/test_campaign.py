@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from air_executor.backends.kubernetes.runner_cache import RUN
+from air_executor.backends.kubernetes.manifests import RUN
 from tests.cluster import require_cluster
 from tests.conftest import wait_for
 from tests.crash import daemon, plan, processes

@@ -152,7 +152,7 @@ def test_a_journal_in_many_files(world: rig.World, monkeypatch: pytest.MonkeyPat
     world.cycle()  # a checkpoint, and with it older files go
     numbers = [int(name.split("-")[1].removesuffix(".jsonl")) for name in os.listdir(world.layout.journal)]
     assert min(numbers) > 0, "no file was dropped, so nothing was tested"
-    monkeypatch.setattr(world.manager.saver, "save", lambda: None)
+    monkeypatch.setattr(world.manager.checkpointer, "save", lambda: None)
     for number in range(6, 9):
         world.do(f"job/n{number}")
     before = world.phases("job")
@@ -212,7 +212,7 @@ def test_each_single_call_may_fail(tmp_path: Path, monkeypatch: pytest.MonkeyPat
             kid = {"job": {"id": "kid", "tasks": [{"command": "k"}]}}
             world.exit("job/a", queue=[{"id": "c", "command": "x"}, kid])
             world.do("job/b", "job/c", "kid/t1")
-            world.until(lambda world=world: not world.manager.catalog.open)  # type: ignore[misc]
+            world.until(lambda world=world: not world.manager.state.index.open)  # type: ignore[misc]
             begun = sorted(launch.task for launch in world.begun.values())
             assert begun == ["a", "b", "c", "t1"], f"call {number}, {seen[number - 1]}"
             assert {world.job(job).phase for job in ("job", "kid")} == {"succeeded"}
@@ -254,7 +254,7 @@ def see_through(world: rig.World, patch: pytest.MonkeyPatch) -> None:
         for name in world.running():
             world.exit(name)
         world.clock.pass_time(0.1)
-        if world.manager.catalog.open:
+        if world.manager.state.index.open:
             return False
         patch.undo()
         return True

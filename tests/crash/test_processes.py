@@ -9,7 +9,8 @@ import sys
 
 import pytest
 
-from air_executor.backends.local import processes
+from air_executor.backends.local import proc_reader
+from air_executor.backends.local.system_processes import system_processes
 from air_executor.errors import BackendUnavailableError
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
@@ -22,15 +23,15 @@ def test_a_straggler_in_the_middle_of_an_exec_is_not_overlooked(
     """While a process shows neither environment nor command line the scan looks again; in the end it says "unknown"."""
     child = subprocess.Popen(["sleep", "30"], env={**os.environ, "AIR_RUN_ID": "0123abcd-1"}, process_group=0)
     mine = {f"/proc/{child.pid}/environ": blank, f"/proc/{child.pid}/cmdline": blank}
-    real = processes._read
+    real = proc_reader.read
 
     def read(path: str) -> bytes | None:
         mine[path] = mine.get(path, 0) - 1
         return b"" if mine[path] > 0 else real(path)
 
-    monkeypatch.setattr(processes, "_read", read)
-    monkeypatch.setattr(processes, "_EXEC_LOOKS", 50)
-    chosen = processes.choose()
+    monkeypatch.setattr(proc_reader, "read", read)
+    monkeypatch.setattr(proc_reader, "EXEC_RETRIES", 50)
+    chosen = system_processes()
     try:
         if found:
             assert child.pid in {process.pid for process in chosen.scan("/nowhere/")}
@@ -54,7 +55,7 @@ def test_what_a_process_left_behind_while_the_list_was_read(monkeypatch: pytest.
     def listdir(path: str) -> list[str]:
         return lists.pop() if path == "/proc" and lists else real(path)
 
-    chosen = processes.choose()
+    chosen = system_processes()
     try:
         monkeypatch.setattr(os, "listdir", listdir)
         assert child.pid in {process.pid for process in chosen.scan("/nowhere/")}

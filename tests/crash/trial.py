@@ -9,8 +9,8 @@ import time
 from dataclasses import dataclass, field, replace
 
 from air_executor.client import Client
-from air_executor.model.job import Job
-from air_executor.store.inbox import Request
+from air_executor.core.submission import parse_job
+from air_executor.model.records import Request
 from air_executor.store.presence import read_record
 from tests.crash import check, processes
 from tests.crash.driver import BUG, HELD, Docker, Driven, How
@@ -92,7 +92,7 @@ class Arena:
                 file.writelines(json.dumps(line) + "\n" for line in lines)
         self.client = Client(self.state_dir)
         for job in self.trial.jobs:
-            self.client.submit(Job.model_validate(job))
+            self.client.submit(parse_job(job))
 
     def ensure_manager(self) -> None:
         """Start a manager unless one works; count one that left by itself."""

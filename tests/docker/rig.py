@@ -15,9 +15,9 @@ import pytest
 from air_executor.backends.docker import make_backend
 from air_executor.backends.docker.docker_backend import DockerBackend
 from air_executor.client import Client
+from air_executor.core.submission import parse_job
 from air_executor.manager.loop import Manager
-from air_executor.manager.options import ManagerOptions
-from air_executor.model.job import parse_job
+from air_executor.manager.manager_state import ManagerOptions
 from air_executor.model.state import Done, JobState, TaskState
 from air_executor.wiring import runner_files, this_host
 from tests.backends.rig import DockerRig
@@ -80,7 +80,7 @@ class Plant:
 
     def job(self, name: str) -> JobState:
         """Return a job as the manager has it."""
-        known = self.manager.catalog.open.get(name) or self.manager.desk.unsaved.get(name)
+        known = self.manager.state.index.open.get(name) or self.manager.state.unsaved.get(name)
         return known.state if known is not None else self.client.status(name)
 
     def see(self, name: str, seconds: float = 120.0) -> JobState:

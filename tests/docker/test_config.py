@@ -19,10 +19,19 @@ SECRET = "hunter2"  # noqa: S105 - of a task that exists nowhere
 
 
 def make(project: Path, **fields: Any) -> tuple[EngineConfig, Launch]:  # noqa: ANN401 - fields of `Launch`
-    """Return a site and a launch in a project folder."""
+    """Return a config and a launch in a project folder."""
     state = project / ".air-executor"
     state.mkdir(exist_ok=True)
-    site = EngineConfig(str(state), "air", "1.2", "python:3", (1000, 1001), PathMapping(), DockerSettings(), str(state))
+    config = EngineConfig(
+        state_dir=str(state),
+        location=str(state),
+        prefix="air",
+        version="1.2",
+        image="python:3",
+        user=(1000, 1001),
+        path_mapping=PathMapping(),
+        settings=DockerSettings(),
+    )
     launch = Launch(
         slot=Slot("census", 0),
         uid="0badcafe",
@@ -35,23 +44,23 @@ def make(project: Path, **fields: Any) -> tuple[EngineConfig, Launch]:  # noqa: 
         bin_dir=f"{state}/bin",
         project=str(project),
     )
-    return site, dataclasses.replace(launch, **fields)
+    return config, dataclasses.replace(launch, **fields)
 
 
 def own_mounts(project: Path) -> list[dict[str, Any]]:
     """Return the mounts that every container has."""
     state = project / ".air-executor"
-    places = {"/air/out": "jobs/census/runs/7-count/out", "/air/workspace": "jobs/census/workspace", "/air/bin": "bin"}
+    folders = {"/air/out": "jobs/census/runs/7-count/out", "/air/workspace": "jobs/census/workspace", "/air/bin": "bin"}
     return [
-        {"Type": "bind", "Source": f"{state}/{place}", "Target": target, "ReadOnly": target == "/air/bin"}
-        for target, place in places.items()
+        {"Type": "bind", "Source": f"{state}/{folder}", "Target": target, "ReadOnly": target == "/air/bin"}
+        for target, folder in folders.items()
     ]
 
 
 def test_a_plain_task(tmp_path: Path) -> None:
     """A task that asks for nothing: hardened, limited, and with its own three mounts."""
-    site, launch = make(tmp_path)
-    assert container_config(site, launch, None) == {
+    config, launch = make(tmp_path)
+    assert container_config(config, launch, None) == {
         "Image": "python:3",
         "Entrypoint": ["sh"],
         "Cmd": ["/air/bin/air-runner", "/air/out", "/air/workspace", "-", "10", "container", "sh", "-c", "true"],
@@ -69,7 +78,7 @@ def test_a_plain_task(tmp_path: Path) -> None:
         "WorkingDir": "/",
         "Hostname": "census",
         "Labels": {
-            "air-executor.instance": site.instance,
+            "air-executor.instance": config.instance,
             "air-executor.state-dir": str(tmp_path / ".air-executor"),
             "air-executor.job": "census",
             "air-executor.uid": "0badcafe",
@@ -103,7 +112,7 @@ def test_a_task_with_everything(tmp_path: Path) -> None:
     """What a task says replaces a default, and no more changes; of a mount the state directory is hidden."""
     (tmp_path / "data").mkdir()
     plain = container_config(*make(tmp_path), None)
-    site, launch = make(
+    config, launch = make(
         tmp_path,
         slot=Slot("census", 3),
         env={"AIR_JOB_ID": "census", "PYTHONPATH": "/mine", "HOME": "/home/me"},
@@ -123,7 +132,7 @@ def test_a_task_with_everything(tmp_path: Path) -> None:
         },
     )
     settings = DockerSettings(allow_mounts=("/srv/models",), pids=64, read_only=False, tmp_size=1 << 20)
-    made = container_config(dataclasses.replace(site, settings=settings), launch, "/of/the/image")
+    made = container_config(dataclasses.replace(config, settings=settings), launch, "/of/the/image")
     host = plain["HostConfig"] | {
         "ReadonlyRootfs": False,
         "Tmpfs": {"/tmp": "rw,exec,nosuid,nodev,mode=1777,size=1048576"},  # noqa: S108 - the container's own
@@ -163,8 +172,8 @@ def test_a_task_with_everything(tmp_path: Path) -> None:
 
 def test_the_images_python_path_is_kept(tmp_path: Path) -> None:
     """The in-task API comes last, after what image or task say."""
-    site, launch = make(tmp_path)
-    assert "PYTHONPATH=/of/the/image:/air/bin" in container_config(site, launch, "/of/the/image")["Env"]
+    config, launch = make(tmp_path)
+    assert "PYTHONPATH=/of/the/image:/air/bin" in container_config(config, launch, "/of/the/image")["Env"]
 
 
 @pytest.mark.parametrize(
@@ -185,10 +194,10 @@ def test_what_may_not_be_mounted(tmp_path: Path, mount: str, words: str) -> None
     """Nothing outside the project but what is listed, and nothing of the state directory, whatever links say."""
     (tmp_path / "link").symlink_to("/etc")
     (tmp_path / "into").symlink_to(".air-executor")
-    site, launch = make(tmp_path, options={"mounts": [{"source": mount, "target": "/m"}]})
-    site = dataclasses.replace(site, settings=DockerSettings(allow_mounts=("/srv/models",)))
+    config, launch = make(tmp_path, options={"mounts": [{"source": mount, "target": "/m"}]})
+    config = dataclasses.replace(config, settings=DockerSettings(allow_mounts=("/srv/models",)))
     with pytest.raises(SpawnRejectedError, match=words):
-        container_config(site, launch, None)
+        container_config(config, launch, None)
 
 
 def test_what_is_mounted_at_tmp_is_seen(tmp_path: Path) -> None:
@@ -204,12 +213,12 @@ def test_what_is_mounted_at_tmp_is_seen(tmp_path: Path) -> None:
 
 def test_networks(tmp_path: Path) -> None:
     """A task gets the common network, none, or one that is listed; the host's it gets only if that is listed."""
-    site, launch = make(tmp_path)
-    site = dataclasses.replace(site, settings=DockerSettings(network="ours", allow_networks=("db",)))
+    config, launch = make(tmp_path)
+    config = dataclasses.replace(config, settings=DockerSettings(network="ours", allow_networks=("db",)))
 
     def network(name: str | None) -> str:
         options = {} if name is None else {"network": name}
-        made = container_config(site, dataclasses.replace(launch, options=options), None)
+        made = container_config(config, dataclasses.replace(launch, options=options), None)
         return str(made["HostConfig"]["NetworkMode"])
 
     assert [network(name) for name in (None, "default", "none", "ours", "db")] == ["ours", "ours", "none", "ours", "db"]
@@ -220,20 +229,20 @@ def test_networks(tmp_path: Path) -> None:
 
 def test_the_managers_own_mounts(tmp_path: Path) -> None:
     """In a container the manager names what the host calls its folders; the longest mount that holds a path counts."""
-    places = PathMapping((("/project/.air-executor", "volume", "state"), ("/project", "bind", "/home/me/project")))
-    assert places.mount("/project/data", "/data") == {
+    mapping = PathMapping((("/project/.air-executor", "volume", "state"), ("/project", "bind", "/home/me/project")))
+    assert mapping.mount("/project/data", "/data") == {
         "Type": "bind",
         "Source": "/home/me/project/data",
         "Target": "/data",
         "ReadOnly": False,
     }
-    assert places.mount("/project/.air-executor/bin", "/air/bin", read_only=True) == {
+    assert mapping.mount("/project/.air-executor/bin", "/air/bin", read_only=True) == {
         "Type": "volume",
         "Source": "state",
         "Target": "/air/bin",
         "ReadOnly": True,
         "VolumeOptions": {"NoCopy": True, "Subpath": "bin"},
     }
-    assert places.text("/project/.air-executor/jobs") == "state:jobs"
+    assert mapping.describe("/project/.air-executor/jobs") == "state:jobs"
     with pytest.raises(BadInputError, match="lies in the manager's own container"):
-        places.mount("/projects", "/data")
+        mapping.mount("/projects", "/data")

@@ -6,7 +6,7 @@ import os
 import time
 from pathlib import Path
 
-from air_executor.store.inbox import Request
+from air_executor.model.records import Request
 from tests.docker.rig import Plant, done
 from tests.engine import require_image
 
@@ -31,7 +31,7 @@ def test_a_task_has_few_rights(plant: Plant) -> None:
     """No root, no capabilities, no way to gain any; nothing to write to but what is its own; nothing of others."""
     plant.submit("look", {"id": "it", "command": LOOK})
     assert done(plant.see("look").tasks["it"]).exit_code == 0
-    user = plant.backend._site.user[0]
+    user = plant.backend._config.user[0]
     assert user != 0
     lines = plant.log("look", "it").split("\n")
     facts = {line.split(":")[0]: line.split(":")[1].split() for line in lines if ":\t" in line}

@@ -55,7 +55,7 @@ def test_a_pull_holds_up_nobody_else(plant: Plant, registry: Registry) -> None:
     plant.until(told, "people to be told how far the pull is")
     assert read_record(plant.layout)["waiting"]["first"].startswith(f"task it: image {registry.image}: ")
     assert plant.job("first").seq == plant.job("second").seq == 0
-    assert plant.manager.supervisor.taken() == 0
+    assert plant.manager.open_runs.taken() == 0
     registry.gate.set()
     assert [plant.see(job).tasks["it"].runs for job in ("first", "second")] == [1, 1]
     assert plant.file("first", "shown").read_text() == "1 /opt:/air/bin\n"

@@ -15,7 +15,7 @@ from air_executor.backends.docker.docker_backend import DockerBackend
 from air_executor.backends.docker.engine import Engine
 from air_executor.errors import DuplicateRunnerError, SpawnRejectedError
 from air_executor.model.names import Slot
-from air_executor.store.inbox import Request
+from air_executor.model.records import Request
 from tests.backends.rig import Task
 from tests.docker.rig import Plant, done
 from tests.engine import require_image
@@ -47,7 +47,7 @@ def test_another_state_directory_is_named(plant: Plant) -> None:
     backend = rig.docker()
     backend.spawn(launch)
     rig.until(lambda: rig.is_ready(launch), "the task to start")
-    other = dataclasses.replace(backend._site, location="/somewhere/else/.air-executor")
+    other = dataclasses.replace(backend._config, location="/somewhere/else/.air-executor")
     theirs = DockerBackend(Engine(30), other)
     with pytest.raises(SpawnRejectedError, match=rf"{plant.layout.root}.*AIR_NAME_PREFIX"):
         theirs.spawn(rig.launch(SLOT, 2, Task.WAITS))
@@ -58,7 +58,7 @@ def test_another_state_directory_is_named(plant: Plant) -> None:
 def create(backend: DockerBackend, launch: Launch) -> None:
     """Make the container of a run, as a manager does that dies at once."""
     with contextlib.closing(Engine(30)) as engine:
-        engine.create(backend._site.name(launch.slot), container_config(backend._site, launch, None))
+        engine.create(backend._config.name(launch.slot), container_config(backend._config, launch, None))
 
 
 def test_our_own_request_whose_answer_was_lost(plant: Plant) -> None:
@@ -67,7 +67,7 @@ def test_our_own_request_whose_answer_was_lost(plant: Plant) -> None:
     launch = rig.launch(SLOT, 1, Task.ENDS)
     backend = rig.docker()
     assert backend.observe() == {}
-    inside.hand_over(launch, backend._site.user)
+    inside.change_owner(launch, backend._config.user)
     create(backend, launch)
     backend.spawn(launch)
     rig.until(lambda: rig.is_ready(launch), "the task to run")
@@ -90,7 +90,7 @@ def test_made_and_never_started(plant: Plant) -> None:
 def test_its_task_is_queued_again_at_no_charge(plant: Plant, monkeypatch: pytest.MonkeyPatch) -> None:
     """The next manager runs the task as if nothing had been: the same attempt, and no retry is used up."""
     plant.start()
-    monkeypatch.setattr(plant.backend, "_start", lambda *_: None)
+    monkeypatch.setattr(plant.backend._starter, "start", lambda *_: None)
     plant.submit("late", {"id": "it", "command": "echo $AIR_ATTEMPT"})
     plant.until(lambda: bool(plant.containers()), "the container to be made")
     assert [entry["State"] for entry in plant.containers()] == ["created"]

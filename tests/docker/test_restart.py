@@ -57,7 +57,7 @@ def begin(plant: Plant, job: str) -> None:
 
 def notice(plant: Plant) -> None:
     """Wait until the manager has noticed that the engine is gone; nothing follows from that."""
-    plant.until(lambda: plant.manager.supervisor.backend_problem is not None, "the silence to be noticed")
+    plant.until(lambda: plant.manager.open_runs.backend_problem is not None, "the silence to be noticed")
     for _ in range(20):
         plant.manager.cycle()
 

@@ -56,7 +56,7 @@ def test_silence_proves_nothing(plant: Plant, gate: Gate) -> None:
     gate.shut()
     plant.file("quiet", "go").touch()
     plant.submit("next", {"id": "it", "command": "true"})
-    plant.until(lambda: plant.manager.supervisor.backend_problem is not None, "the silence to be noticed")
+    plant.until(lambda: plant.manager.open_runs.backend_problem is not None, "the silence to be noticed")
     plant.until(lambda: read_record(plant.layout)["backend"]["problem"] is not None, "people to be told")
     assert "does not answer" in read_record(plant.layout)["backend"]["problem"]
     assert plant.job("quiet").tasks["it"].phase == "running"
@@ -82,7 +82,7 @@ def test_broken_connections(plant: Plant, gate: Gate) -> None:
 def test_lost_events(plant: Plant, monkeypatch: pytest.MonkeyPatch) -> None:
     """A stream that stays open and says nothing only makes things slower: the next list shows what it kept back."""
     monkeypatch.setattr(container_watch, "RELIST_SECONDS", 1.0)
-    monkeypatch.setattr(container_watch.ContainerWatch, "_take", lambda *_: None)
+    monkeypatch.setattr(container_watch.ContainerWatch, "_apply", lambda *_: None)
     tasks = [{"id": f"n{number}", "command": "true"} for number in range(3)]
     plant.submit("deaf", *tasks)
     assert plant.see("deaf").phase == "succeeded"

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import fields
 from importlib import resources
+from typing import get_args
 
 import pytest
 
-from air_executor.model.fields import RUN_ENVIRONMENT, TASK_FIELDS
-from air_executor.model.names import Slot
+from air_executor.model.events import EVENT_NAMES
+from air_executor.model.job import TASK_FIELDS
+from air_executor.model.names import RUN_ENVIRONMENT, Slot
+from air_executor.model.records import Op
+from air_executor.model.state import Attempt, JobState, TaskState
 from air_executor.store import codec
-from air_executor.store.inbox import OPS
 from air_executor.store.layout import Layout
 from tests.docs.pages import ROOT, blocks, inline, names, rows
 
@@ -44,10 +48,11 @@ def test_the_state_file_shown_is_one() -> None:
 def test_every_key_of_the_state_is_documented() -> None:
     """The tables have every key that the program writes for a job and its tasks."""
     documented = names(FORMATS, "state.json")
-    assert documented >= codec._JOB_KEYS
-    assert documented >= codec._TASK_KEYS
-    assert documented - codec._JOB_KEYS - codec._TASK_KEYS - TASK_FIELDS == set()
-    assert set(codec._ATTEMPT_KEYS) <= set(inline(FORMATS))
+    job = {field.name for field in fields(JobState)} - {"extra"}
+    task = {field.name for field in fields(TaskState)} - {"extra"}
+    assert documented >= job | (task - set(TASK_FIELDS))
+    assert documented - job - task == set()
+    assert {field.name for field in fields(Attempt)} <= set(inline(FORMATS))
 
 
 def test_the_outcome_shown_has_the_runners_keys() -> None:
@@ -60,10 +65,10 @@ def test_the_outcome_shown_has_the_runners_keys() -> None:
 
 def test_every_request_is_documented() -> None:
     """The table has every request that the manager accepts."""
-    assert names(FORMATS, "Requests") == OPS
+    assert names(FORMATS, "Requests") == set(get_args(Op))
 
 
-@pytest.mark.parametrize("event", sorted(codec._EVENTS))
+@pytest.mark.parametrize("event", EVENT_NAMES)
 def test_every_event_is_documented(event: str) -> None:
     """The page has every event of the journal."""
     assert event in inline(FORMATS)

@@ -3,23 +3,32 @@
 from __future__ import annotations
 
 import re
+from dataclasses import fields
 
 import pytest
 from ruamel.yaml import YAML
 
 from air_executor.core.outcome import outcome_text
+from air_executor.core.queue_lines import parse_queue_line
 from air_executor.model import state as s
-from air_executor.model.fields import JOB_DEFAULTS, TASK_DEFAULTS
-from air_executor.model.job import Mount, Resources
-from air_executor.model.job_file import load_job, read_job
-from air_executor.model.queue_lines import parse_queue_line
+from air_executor.model.job import Job, Mount, Resources, Task
 from air_executor.model.times import DURATION_RULE, parse_duration
+from air_executor.store.job_file import load_job, read_job
 from tests.docs.pages import ROOT, Block, blocks, inline, names, rows
+from tests.records import make_done
 
 JOBS = ROOT / "docs/jobs.md"
+
+
+def defaults(record: object, *without: str) -> dict[str, object]:
+    """Return each field of a record with its default, but for those named."""
+    found = {field.name: getattr(record, field.name) for field in fields(record)}  # type: ignore[arg-type]
+    return {name: value for name, value in found.items() if name not in without}
+
+
+TASK_DEFAULTS = defaults(Task(command="x"), "id")
+JOB_DEFAULTS = {**defaults(Job(id="x", tasks=[]), "id", "tasks"), "defaults": None}
 JOB_FIELDS, TASK_FIELDS = "Fields of a job", "Fields of a task"
-FIELDS = {"pool" if name == "queue" else name: value for name, value in JOB_DEFAULTS.items()}
-"""Becomes JOB_DEFAULTS with the record, whose field `queue` becomes `pool`."""
 
 
 @pytest.mark.parametrize("block", [block for block in blocks("yaml") if "\ntasks:" in block.text])
@@ -32,7 +41,7 @@ def test_job_files_are_accepted(block: Block) -> None:
 def test_queue_lines_are_accepted(block: Block) -> None:
     """Each `$AIR_QUEUE` line in a page is a valid task."""
     for line in block.text.splitlines():
-        assert parse_queue_line(line, {}), line
+        assert isinstance(parse_queue_line(line, {}), Task | Job), line
 
 
 def test_the_agent_in_the_readme_is_the_example() -> None:
@@ -45,15 +54,15 @@ def test_the_agent_in_the_readme_is_the_example() -> None:
 
 def test_every_field_is_documented() -> None:
     """The tables name each field of jobs and tasks, and no other."""
-    assert {row[0].strip("`") for row in rows(JOBS, JOB_FIELDS)} == {"id", "tasks", *FIELDS}
+    assert {row[0].strip("`") for row in rows(JOBS, JOB_FIELDS)} == {"id", "tasks", *JOB_DEFAULTS}
     assert {row[0].strip("`") for row in rows(JOBS, TASK_FIELDS)} == {"id", *TASK_DEFAULTS}
     named = set(inline(JOBS))
-    assert {*Mount.model_fields, *Resources.model_fields} <= named
+    assert {field.name for record in (Mount, Resources) for field in fields(record)} <= named
 
 
 @pytest.mark.parametrize(
     ("heading", "defaults"),
-    [(JOB_FIELDS, FIELDS), (TASK_FIELDS, {**TASK_DEFAULTS, "command": "required"})],
+    [(JOB_FIELDS, JOB_DEFAULTS), (TASK_FIELDS, {**TASK_DEFAULTS, "command": "required"})],
 )
 def test_defaults_are_those_of_the_code(heading: str, defaults: dict[str, object]) -> None:
     """Each documented default is that of the code."""
@@ -73,15 +82,14 @@ def meaning(cell: str) -> object:
 
 def test_every_phase_is_documented() -> None:
     """The table has each phase, and no other."""
-    pending = "pending"  # becomes s.PENDING with the record, in place of s.HELD
-    assert names(JOBS, "Phases") == {pending, s.QUEUED, s.RUNNING, s.PAUSED, *s.ENDED_PHASES, s.SKIPPED}
+    assert names(JOBS, "Phases") == {s.PENDING, s.QUEUED, s.RUNNING, s.PAUSED, *s.ENDED_PHASES, s.SKIPPED}
 
 
 def test_every_reason_is_documented() -> None:
     """The table has each reason, and no other."""
     reasons = {s.OK, s.ERROR, s.CANCELLED, s.REJECTED, s.BUDGET, s.UPSTREAM, *s.USERS_FAULT, *s.PLATFORMS_FAULT}
     assert {row[0].strip("`") for row in rows(JOBS, "Reasons")} == reasons
-    assert all(outcome_text(s.Done(s.FAILED, reason, 0.0)) for reason in reasons)
+    assert all(outcome_text(make_done(s.FAILED, reason, 0.0)) for reason in reasons)
 
 
 def test_the_durations_shown_are_durations() -> None:

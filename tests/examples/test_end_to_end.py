@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from air_executor.model.job_file import read_job
+from air_executor.store.job_file import read_job
 from tests.engine import require_engine
 
 IMAGE = os.environ.get("AIR_TEST_PYTHON_IMAGE", "python:3.12-slim")

@@ -17,7 +17,7 @@ import pytest
 from filelock import FileLock
 
 from air_executor.client import Client
-from air_executor.model.job import parse_job
+from air_executor.core.submission import parse_job
 from air_executor.store.presence import read_record
 from tests.conftest import wait_for
 from tests.engine import require_engine

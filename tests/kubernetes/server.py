@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-from air_executor.backends.kubernetes.runner_cache import JOB, RUN, SLOT
+from air_executor.backends.kubernetes.manifests import JOB, RUN, SLOT
 
 Answer = tuple[int, Mapping[str, Any], Mapping[str, str]]
 

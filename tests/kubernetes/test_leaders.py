@@ -15,8 +15,8 @@ import pytest
 from air_executor.backends.kubernetes.api import Api
 from air_executor.backends.kubernetes.lease_object import LeaseObject
 from air_executor.client import Client
+from air_executor.core.submission import parse_job
 from air_executor.manager.leader import LEASE, LeaderLease
-from air_executor.model.job import parse_job
 from air_executor.model.names import Host
 from air_executor.store.layout import Layout
 from air_executor.store.presence import read_record
@@ -149,7 +149,7 @@ def test_leader_is_paused_under_load(tmp_path: Path, namespace: Namespace, start
     wait_for(lambda: read_record(client.layout).get("pid") == new.pid, PATIENCE, "the other to take over")
     old.send_signal(signal.SIGCONT)
     assert old.wait(PATIENCE) == 5
-    assert "not ours to manage any more" in said(tmp_path, "old")
+    assert "no longer manages" in said(tmp_path, "old")
     state = client.wait("load", PATIENCE)
     # A second run of a task whose command had begun would find its folder, and fail.
     assert {name: task.phase for name, task in state.tasks.items()} == {

@@ -18,7 +18,16 @@ from air_executor.settings import KubernetesSettings
 
 OLD, TODAY = (1, 20), (1, 34)
 SETTINGS = KubernetesSettings(claim="state", sub_path="team/a")
-SITE = ClusterConfig("/state", "prod", "air", "0.1", "python:3.12-slim", (1000, 1000), SETTINGS)
+CONFIG = ClusterConfig(
+    state_dir="/state",
+    location="prod/state/team/a",
+    prefix="air",
+    version="0.1",
+    image="python:3.12-slim",
+    user=(1000, 1000),
+    namespace="prod",
+    settings=SETTINGS,
+)
 LAUNCH = Launch(
     slot=Slot("census", 0),
     uid="0badcafe",
@@ -112,12 +121,12 @@ POD = {
         {"name": "tmp", "emptyDir": {"medium": "Memory", "sizeLimit": str(256 << 20)}},
     ],
 }
-INSTANCE = {"app.kubernetes.io/instance": SITE.instance, "air-executor/instance": SITE.instance}
+INSTANCE = {"app.kubernetes.io/instance": CONFIG.instance, "air-executor/instance": CONFIG.instance}
 
 
 def manifest(server: tuple[int, int] = OLD, **changes: Any) -> dict[str, Any]:  # noqa: ANN401 - any field
     """Return the Job of the launch with changes."""
-    return job_manifest(SITE, dataclasses.replace(LAUNCH, **changes), server)
+    return job_manifest(CONFIG, dataclasses.replace(LAUNCH, **changes), server)
 
 
 def container(**changes: Any) -> dict[str, Any]:  # noqa: ANN401 - any field
@@ -127,8 +136,8 @@ def container(**changes: Any) -> dict[str, Any]:  # noqa: ANN401 - any field
 
 
 def with_settings(**changes: Any) -> ClusterConfig:  # noqa: ANN401 - any field
-    """Return the site with other settings."""
-    return dataclasses.replace(SITE, settings=dataclasses.replace(SETTINGS, **changes))
+    """Return the config with other settings."""
+    return dataclasses.replace(CONFIG, settings=dataclasses.replace(SETTINGS, **changes))
 
 
 def test_the_whole_job() -> None:
@@ -170,8 +179,8 @@ def test_the_jobs_deadline_is_behind_all_others() -> None:
 
 def test_the_longest_names_fit() -> None:
     """A job id of 40 characters, a prefix of 12 and a slot stay below the 63 that Kubernetes allows."""
-    site = dataclasses.replace(SITE, prefix="p" * 12)
-    found = job_manifest(site, dataclasses.replace(LAUNCH, slot=Slot("j" * 40, 99999)), OLD)
+    config = dataclasses.replace(CONFIG, prefix="p" * 12)
+    found = job_manifest(config, dataclasses.replace(LAUNCH, slot=Slot("j" * 40, 99999)), OLD)
     assert len(found["metadata"]["name"]) <= 63
     assert all(len(value) <= 63 for value in found["metadata"]["labels"].values())
 
@@ -191,7 +200,7 @@ def test_secrets_go_by_reference() -> None:
     env = job_manifest(with_settings(secret="keys"), launch, OLD)["spec"]["template"]["spec"]["containers"][0]["env"]  # noqa: S106 - a name
     assert env[-1] == {"name": "TOKEN", "valueFrom": {"secretKeyRef": {"name": "keys", "key": "TOKEN"}}}
     with pytest.raises(SpawnRejectedError, match="AIR_KUBERNETES_SECRET"):
-        job_manifest(SITE, launch, OLD)
+        job_manifest(CONFIG, launch, OLD)
 
 
 def test_a_python_path_of_the_tasks_own_is_kept() -> None:
@@ -215,9 +224,9 @@ def test_a_python_path_of_the_tasks_own_is_kept() -> None:
 )
 def test_what_a_task_may_not_have(options: dict[str, Any], words: str) -> None:
     """Tasks get other claims and networks only where the operator lists them, and the state directory never."""
-    site = with_settings(allow_claims=("allowed", "state"))
+    config = with_settings(allow_claims=("allowed", "state"))
     with pytest.raises(SpawnRejectedError, match=words):
-        job_manifest(site, dataclasses.replace(LAUNCH, options=options), OLD)
+        job_manifest(config, dataclasses.replace(LAUNCH, options=options), OLD)
 
 
 def test_what_the_operator_allows() -> None:
@@ -229,8 +238,8 @@ def test_what_the_operator_allows() -> None:
             {"source": "data", "target": "/all"},
         ],
     }
-    site = with_settings(allow_claims=("data",), allow_networks=("lan",))
-    template = job_manifest(site, dataclasses.replace(LAUNCH, options=options), OLD)["spec"]["template"]
+    config = with_settings(allow_claims=("data",), allow_networks=("lan",))
+    template = job_manifest(config, dataclasses.replace(LAUNCH, options=options), OLD)["spec"]["template"]
     assert template["metadata"]["labels"]["air-executor/network"] == "lan"
     assert template["spec"]["volumes"][2:] == [{"name": "claim-0", "persistentVolumeClaim": {"claimName": "data"}}]
     assert template["spec"]["containers"][0]["volumeMounts"][4:] == [
@@ -242,7 +251,7 @@ def test_what_the_operator_allows() -> None:
 def test_the_job_goes_with_its_owner() -> None:
     """Where the operator names a Deployment, its deletion takes the Jobs along."""
     owner = {"apiVersion": "apps/v1", "kind": "Deployment", "name": "air", "uid": "u"}
-    assert job_manifest(SITE, LAUNCH, OLD, owner)["metadata"]["ownerReferences"] == [owner]
+    assert job_manifest(CONFIG, LAUNCH, OLD, owner)["metadata"]["ownerReferences"] == [owner]
 
 
 def test_the_template_is_merged_as_kubernetes_merges() -> None:
@@ -266,7 +275,7 @@ def test_the_template_is_merged_as_kubernetes_merges() -> None:
             ],
         },
     }
-    found = job_manifest(dataclasses.replace(SITE, template=template), LAUNCH, OLD)["spec"]["template"]
+    found = job_manifest(dataclasses.replace(CONFIG, template=template), LAUNCH, OLD)["spec"]["template"]
     pod = {key: value for key, value in POD.items() if key != "shareProcessNamespace"}
     env = [{"name": "PRICE", "value": "6"} if item["name"] == "PRICE" else item for item in CONTAINER["env"]]  # type: ignore[index]
     assert found["metadata"]["labels"] == LABELS | INSTANCE | {"team": "a"}
@@ -308,10 +317,10 @@ def test_schema_of_current_servers(version: str) -> None:
         allow_claims=("data",),
         allow_networks=("open",),
     )
-    site = dataclasses.replace(SITE, settings=settings)
+    config = dataclasses.replace(CONFIG, settings=settings)
     owner = {"apiVersion": "apps/v1", "kind": "Deployment", "name": "rel", "uid": "1"}
     major, _, minor = version.partition(".")
-    made = job_manifest(site, launch, (int(major), int(minor)), owner)
+    made = job_manifest(config, launch, (int(major), int(minor)), owner)
     kubernetes_validate.validate(made, version, strict=True)
     made["spec"]["template"]["spec"]["containers"][0]["imagePulPolicy"] = "Always"
     with pytest.raises(kubernetes_validate.ValidationError):

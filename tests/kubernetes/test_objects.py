@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
-from air_executor.backends.kubernetes.objects import Stage, is_final, read_events, read_failure, read_pod
-from air_executor.backends.kubernetes.runner_cache import ASK_AFTER, Deadlines, RunnerCache
+from air_executor.backends.container.refusals import RefusedError
+from air_executor.backends.kubernetes.object_status import Stage, is_permanent, read_events, read_failure, read_pod
+from air_executor.backends.kubernetes.runner_cache import INSPECT_AFTER, Deadlines, RunnerCache
 from air_executor.model.names import Slot
 from tests.kubernetes.server import job, pod
 
@@ -36,7 +37,7 @@ def waiting(reason: str, message: str = "words") -> dict[str, Any]:
         (pod(JOB, "Succeeded", state=terminated(0, "Completed")), None, False, "ended with 0"),
         (pod(JOB, "Failed", state=terminated(3)), None, False, "ended with 3"),
         (pod(JOB, "Running", state=terminated(3)), None, False, "ended with 3"),
-        (pod(JOB, "Failed", state=terminated(137, "OOMKilled")), "oom", False, "want of memory"),
+        (pod(JOB, "Failed", state=terminated(137, "OOMKilled")), "oom", False, "out of memory"),
         (
             pod(JOB, "Failed", reason="Evicted", message="The node was low on resource: memory."),
             "evicted",
@@ -79,10 +80,10 @@ def waiting(reason: str, message: str = "words") -> dict[str, Any]:
 )
 def test_how_a_pod_ended(found: dict[str, Any], reason: str | None, words: str, *, permanent: bool) -> None:
     """The platform's verdict, if it has one, and words that say more."""
-    ending = read_pod(found).ending
-    assert ending is not None
-    assert (ending.reason, ending.permanent) == (reason, permanent)
-    assert words in str(ending.message)
+    termination = read_pod(found).termination
+    assert termination is not None
+    assert (termination.reason, termination.permanent) == (reason, permanent)
+    assert words in str(termination.message)
 
 
 @pytest.mark.parametrize(
@@ -101,9 +102,9 @@ def test_how_a_pod_ended(found: dict[str, Any], reason: str | None, words: str, 
 )
 def test_what_keeps_a_pod_from_starting(found: dict[str, Any], stage: Stage, *, permanent: bool) -> None:
     """Each stage of a start has its own deadline."""
-    hindrance = read_pod(found).hindrance
-    assert hindrance is not None
-    assert (hindrance.stage, hindrance.permanent) == (stage, permanent)
+    pending = read_pod(found).pending_reason
+    assert pending is not None
+    assert (pending.stage, pending.permanent) == (stage, permanent)
 
 
 def test_why_a_job_has_no_pod() -> None:
@@ -135,7 +136,7 @@ def test_a_job_without_pods_that_has_failed() -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "status", "final"),
+    ("words", "status", "permanent"),
     [
         ('Job.batch "x" is invalid', 422, True),
         ('jobs.batch "x" is forbidden: exceeded quota', 403, False),
@@ -147,82 +148,82 @@ def test_a_job_without_pods_that_has_failed() -> None:
         ('namespaces "here" not found', 404, False),
     ],
 )
-def test_which_refusals_are_final(words: str, status: int, *, final: bool) -> None:
+def test_which_refusals_are_permanent(words: str, status: int, *, permanent: bool) -> None:
     """What is wrong in itself is not tried again; what the operator or time may change is."""
-    assert is_final(words, status) == final
+    assert is_permanent(RefusedError(words, status)) == permanent
 
 
 @pytest.fixture
-def cluster() -> RunnerCache:
+def cache() -> RunnerCache:
     """A cluster that has seen our Job at time 0; deadlines are 10, 20 and 30 s."""
     made = RunnerCache(Deadlines(10, 20, 30))
     made.put_job(JOB, 0.0)
     return made
 
 
-def test_a_node_that_does_not_answer_keeps_the_slot(cluster: RunnerCache) -> None:
+def test_a_node_that_does_not_answer_keeps_the_slot(cache: RunnerCache) -> None:
     """Its pod is alive until somebody knows better, and the message says since when and what an operator can do."""
     lost = pod(JOB, conditions=[READY, {"type": "ContainersReady", "status": "True"}])
     lost["metadata"]["deletionTimestamp"] = "x"
-    cluster.put_pod(lost, 1.0)
-    status = cluster.statuses(1e6)[SLOT]
+    cache.put_pod(lost, 1.0)
+    status = cache.statuses(1e6)[SLOT]
     assert (status.alive, status.reason) == (True, None)
     assert "node-1 does not answer since 2026-01-31T12:00:00Z" in str(status.message)
     assert "confirm-gone census" in str(status.message)
 
 
-def test_a_deadline_is_only_believed_after_a_look(cluster: RunnerCache) -> None:
+def test_a_deadline_is_only_believed_after_a_look(cache: RunnerCache) -> None:
     """A cache may lag: the live objects are asked for when the time is up, and once more before it counts."""
-    cluster.put_pod(pod(JOB, "Pending", state=waiting("ErrImagePull")), 1.0)
-    assert not cluster.doubtful(1.0 + ASK_AFTER)
-    [one] = cluster.doubtful(21.5)
-    assert cluster.statuses(21.5)[SLOT].reason is None
-    one.asked = 21.5
-    assert cluster.statuses(21.5)[SLOT].reason == "start-failed"
-    cluster.put_pod(pod(JOB), 22.0)
-    assert cluster.statuses(22.0)[SLOT].reason is None
+    cache.put_pod(pod(JOB, "Pending", state=waiting("ErrImagePull")), 1.0)
+    assert not cache.to_inspect(1.0 + INSPECT_AFTER)
+    [one] = cache.to_inspect(21.5)
+    assert cache.statuses(21.5)[SLOT].reason is None
+    one.inspected_at = 21.5
+    assert cache.statuses(21.5)[SLOT].reason == "start-failed"
+    cache.put_pod(pod(JOB), 22.0)
+    assert cache.statuses(22.0)[SLOT].reason is None
 
 
-def test_looks_become_rarer(cluster: RunnerCache) -> None:
+def test_looks_become_rarer(cache: RunnerCache) -> None:
     """A Job that gets no pod is looked at when it has waited twice as long each time, not in every cycle."""
     looks = 0
     for second in range(1, 10):
-        for one in cluster.doubtful(float(second)):
-            looks, one.asked = looks + 1, float(second)
+        for one in cache.to_inspect(float(second)):
+            looks, one.inspected_at = looks + 1, float(second)
     assert looks == 1
 
 
-def test_a_lost_claim_decides_nothing(cluster: RunnerCache) -> None:
+def test_a_lost_claim_decides_nothing(cache: RunnerCache) -> None:
     """Of two pods of one Job the one that ran says how it ended, whichever is seen first."""
     second = pod(JOB, "Failed", state=terminated(97))
     second["metadata"]["uid"] = "second"
-    cluster.put_pod(second, 1.0)
-    cluster.put_pod(pod(JOB, "Failed", state=terminated(3)), 2.0)
-    assert cluster.statuses(3.0)[SLOT].exit_code == 3
-    cluster.put_pod(pod(JOB), 4.0)
-    assert cluster.statuses(4.0)[SLOT].alive
+    cache.put_pod(second, 1.0)
+    cache.put_pod(pod(JOB, "Failed", state=terminated(3)), 2.0)
+    assert cache.statuses(3.0)[SLOT].exit_code == 3
+    cache.put_pod(pod(JOB), 4.0)
+    assert cache.statuses(4.0)[SLOT].alive
 
 
-def test_a_pod_that_we_had_deleted_is_not_evicted(cluster: RunnerCache) -> None:
+def test_a_pod_that_we_had_deleted_is_not_evicted(cache: RunnerCache) -> None:
     """Only what somebody else deletes is the platform's fault."""
-    one = cluster.in_slot(SLOT)
+    one = cache.in_slot(SLOT)
     assert one is not None
-    one.expected = True
-    cluster.put_pod(pod(JOB, "Failed", state=terminated(143), metadata={"deletionTimestamp": "x"}), 1.0)
-    assert cluster.statuses(2.0)[SLOT].reason is None
+    one.delete_requested = True
+    cache.put_pod(pod(JOB, "Failed", state=terminated(143), metadata={"deletionTimestamp": "x"}), 1.0)
+    assert cache.statuses(2.0)[SLOT].reason is None
 
 
-def test_what_is_not_ours_is_not_listed(cluster: RunnerCache) -> None:
+def test_what_is_not_ours_is_not_listed(cache: RunnerCache) -> None:
     """Objects without our labels, and finished pods of Jobs that are gone, take no slot."""
-    cluster.put_job({"metadata": {"name": "x", "uid": "x", "labels": {}}}, 1.0)
-    cluster.put_pod(pod(job("gone", "0badcafe-9"), "Failed", state=terminated(1)), 1.0)
-    assert set(cluster.statuses(2.0)) == {SLOT}
+    cache.put_job({"metadata": {"name": "x", "uid": "x", "labels": {}}}, 1.0)
+    cache.put_pod(pod(job("gone", "0badcafe-9"), "Failed", state=terminated(1)), 1.0)
+    assert set(cache.statuses(2.0)) == {SLOT}
 
 
-def test_a_live_pod_of_a_job_that_is_gone_keeps_its_slot(cluster: RunnerCache) -> None:
+def test_a_live_pod_of_a_job_that_is_gone_keeps_its_slot(cache: RunnerCache) -> None:
     """Its name is free, but something of the run still runs."""
-    cluster.put_pod(pod(JOB), 1.0)
-    cluster.drop_job(JOB["metadata"]["uid"])
-    assert cluster.statuses(2.0)[SLOT].alive
-    cluster.put_pod(pod(job("other", "0badcafe-2")), 3.0)
-    assert cluster.statuses(4.0)[Slot("other", 0)].alive
+    cache.put_pod(pod(JOB), 1.0)
+    cache.drop_job(JOB["metadata"]["uid"])
+    assert cache.statuses(2.0)[SLOT].alive
+    cache.put_pod(pod(job("other", "0badcafe-2")), 3.0)
+    assert cache.statuses(4.0)[Slot("other", 0)].alive

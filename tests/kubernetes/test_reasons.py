@@ -204,8 +204,8 @@ def test_the_same_run_is_not_created_twice(rig: KubernetesRig) -> None:
     launch = launch_with(rig)
     late = rig.kubernetes()
     assert late.observe() == {}
-    for watch in late._watches:
-        watch._take = lambda *_: None  # events that have not come yet
+    for watch in late._watch.watches:
+        watch._change = lambda *_: None  # events that have not come yet
     rig.kubernetes().spawn(launch)
     late.spawn(launch)
     with pytest.raises(DuplicateRunnerError):

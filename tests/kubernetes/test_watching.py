@@ -29,7 +29,7 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     ready = Server()
     ready.write_config(tmp_path / "kubeconfig")
     monkeypatch.setenv("KUBECONFIG", str(tmp_path / "kubeconfig"))
-    monkeypatch.setattr(object_watch, "_LONGEST_BACKOFF", 0.2)
+    monkeypatch.setattr(object_watch, "_MAX_BACKOFF", 0.2)
     yield ready
     ready.stop()
 
@@ -107,8 +107,8 @@ def test_a_look_at_a_pod_that_is_under_way_costs_one_request(
     server: Server, kubernetes: KubernetesBackend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Until its time is up only what the cluster has noted of it is asked for, and told."""
-    monkeypatch.setattr(runner_cache, "ASK_AFTER", 0.0)
-    monkeypatch.setattr(runner_cache, "ASK_OF_POD_AFTER", 0.0)
+    monkeypatch.setattr(runner_cache, "INSPECT_AFTER", 0.0)
+    monkeypatch.setattr(runner_cache, "INSPECT_POD_AFTER", 0.0)
     server.events = [{"type": "Warning", "reason": "FailedMount", "message": "no such secret"}]
     server.put("jobs", job("census", "0badcafe-1"))
     waiting = {"waiting": {"reason": "ContainerCreating"}}
@@ -123,7 +123,7 @@ def test_a_look_that_fails_waits_for_the_next_cycle(
     server: Server, kubernetes: KubernetesBackend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It wakes nobody, who would only look again at once and for ever; the next cycle looks again."""
-    monkeypatch.setattr(runner_cache, "ASK_OF_POD_AFTER", 0.0)
+    monkeypatch.setattr(runner_cache, "INSPECT_POD_AFTER", 0.0)
     begin(server, kubernetes)
     woken: list[int] = []
     kubernetes.on_change(lambda: woken.append(1))
@@ -265,20 +265,20 @@ def test_an_unknown_outcome_is_said_to_be_unknown(
 def test_a_list_that_is_older_than_what_we_did(server: Server, kubernetes: KubernetesBackend, tmp_path: Path) -> None:
     """A Job that was created while a list was under way is not taken for gone."""
     begin(server, kubernetes)
-    cluster = kubernetes._cluster
-    cluster.list_begins("jobs")
+    cache = kubernetes._cache
+    cache.begin_list("jobs")
     kubernetes.spawn(make_launch(Layout(tmp_path / "state"), OTHER, 1, Task.WAITS))
-    cluster.jobs_came([job("census", "0badcafe-1")], time.monotonic())
+    cache.apply_jobs([job("census", "0badcafe-1")], time.monotonic())
     assert slots(kubernetes) == {CENSUS, OTHER}
 
 
-def test_pace_lets_a_burst_through_and_then_one_by_one() -> None:
+def test_the_rate_limiter_lets_a_burst_through_and_then_one_by_one() -> None:
     """Two seconds' worth at once, later one per interval; a pause holds all."""
-    pace = RateLimiter(10.0)
-    assert [pace.take(100.0) for _ in range(20)] == [0.0] * 20
-    assert [round(pace.take(100.0), 3) for _ in range(3)] == [0.1, 0.2, 0.3]
-    pace.pause(5.0, 101.0)
-    assert pace.take(101.0) == 5.0
+    limiter = RateLimiter(10.0)
+    assert [limiter.take(100.0) for _ in range(20)] == [0.0] * 20
+    assert [round(limiter.take(100.0), 3) for _ in range(3)] == [0.1, 0.2, 0.3]
+    limiter.pause(5.0, 101.0)
+    assert limiter.take(101.0) == 5.0
 
 
 def test_a_bad_setting_is_refused_before_anything_is_asked(

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from hypothesis import strategies as st
 
+from air_executor.core.memory import requested_of
 from air_executor.core.price import Prices, cost_of, hourly
 from air_executor.core.transitions import LiveJob
 from air_executor.model import events as ev
-from air_executor.model.state import JobState, Queued, Running, TaskState
+from air_executor.model.state import JobState, Queued, Running
 from air_executor.model.usage import Moments, stages
+from tests.records import make_job, make_task
 
 BEGIN = 1_700_000_000.0
 MICRO = st.integers(0, 50_000_000).map(lambda us: us / 1_000_000)
@@ -44,11 +46,11 @@ def moments(draw: st.DrawFn, after: float) -> Moments:
 @st.composite
 def histories(draw: st.DrawFn, name: str) -> JobState:
     """Return a job after a random history of runs, each priced as the manager would have priced it."""
-    job = JobState(name, "00c0ffee", {"max_runners": 4, "on_failure": "continue", "queue": "default"}, BEGIN)
+    job = make_job(name, "00c0ffee", {"max_runners": 4, "on_failure": "continue", "pool": "default"}, BEGIN)
     for position in range(draw(st.integers(1, 3))):
         spec = {"command": "x"} | draw(st.sampled_from([{}, {"resources": {"cpu": 0.5, "memory": 1 << 30}}]))
         name = f"t{position}"
-        job.tasks[name] = TaskState(name, spec, position=position, queued_by=None, status=Queued())
+        job.tasks[name] = make_task(name, spec, queued_by=None, status=Queued())
     live = LiveJob(job)
     now = BEGIN
     for _ in range(draw(st.integers(0, 12))):
@@ -64,7 +66,7 @@ def histories(draw: st.DrawFn, name: str) -> JobState:
             assert isinstance(status, Running)
             prices, reason = draw(PRICES), draw(REASONS)
             when = draw(moments(status.since))
-            price = hourly(prices, running[0].spec.get("resources", {}), when.spawned)
+            price = hourly(prices, requested_of(running[0]), when.spawned)
             live.apply(
                 ev.Ended(
                     at=now,

@@ -10,7 +10,7 @@ import pytest
 from air_executor.core.advice import advise
 from air_executor.core.job_cost import group_by
 from air_executor.core.ledger import Entry, Origin
-from air_executor.model.state import Attempt
+from tests.records import make_attempt
 
 MIB = 1 << 20
 
@@ -18,7 +18,7 @@ MIB = 1 << 20
 def entries(count: int, requested: Mapping[str, Any], *, label: str = "a", **used: Any) -> list[Entry]:  # noqa: ANN401
     """Return the runs of one kind of task, which worked for 2 s each."""
     origin = Origin("j", "default", {"kind": label})
-    one = Attempt(1, 0, 0.0, 0.1, 2.0, 0.1, "ok", **used)
+    one = make_attempt(1, 0, 0.0, 0.1, 2.0, 0.1, "ok", **used)
     return [Entry(origin, one, 0.0, 0.1, followed=False, requested=requested) for _ in range(count)]
 
 
@@ -54,7 +54,7 @@ def test_what_is_not_known_says_nothing() -> None:
     """No request, no measurement, or a run too short to tell its CPU from its start."""
     assert advise(entries(30, {}, memory=MIB, cpu=1.0), group_by("job")) == []
     assert advise(entries(30, {"memory": MIB, "cpu": 1}), group_by("job")) == []
-    short = Attempt(1, 0, 0.0, 0.1, 0.05, 0.1, "ok", cpu=0.05)
+    short = make_attempt(1, 0, 0.0, 0.1, 0.05, 0.1, "ok", cpu=0.05)
     assert (
         advise(
             [Entry(Origin("j", "q", {}), short, 0.0, 0.1, followed=False, requested={"cpu": 1})] * 30, group_by("job")

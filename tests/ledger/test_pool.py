@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from air_executor.core.always_on import Demand, Waits, demands, quantile, simulate, smallest, waits_of
 from air_executor.core.ledger import Entry, Ledger, Origin, UnfinishedRun, read
-from air_executor.model.state import Attempt, JobState
+from air_executor.model.state import JobState
 from tests.ledger.strategies import BEGIN, histories
+from tests.records import make_attempt
 
 LOADS = st.lists(
     st.builds(
@@ -34,6 +35,7 @@ def slow_simulation(load: list[Demand], size: int) -> list[float]:
 
 
 @given(LOADS, st.integers(1, 6), st.floats(0, 60))
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_window_times_size_is_busy_and_idle(load: list[Demand], size: int, end: float) -> None:
     """However small the pool: it stays until its work is done, so idle time is never negative."""
     pool = simulate(load, size, 0.0, end)
@@ -47,6 +49,7 @@ def test_window_times_size_is_busy_and_idle(load: list[Demand], size: int, end: 
 
 
 @given(LOADS, st.floats(0, 5), st.floats(0, 10))
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_the_smallest_that_does(load: list[Demand], mean: float, p95: float) -> None:
     """It keeps the waits, and no smaller one does."""
     bound = Waits(mean, p95)
@@ -91,7 +94,7 @@ def test_plain_cases(load: list[Demand], waits: Waits, size: int, seconds: float
 
 def test_what_was_ready_before_the_window_arrives_with_it() -> None:
     """A pool that exists from then on cannot have done it earlier."""
-    one = Attempt(1, 0, 100.0, 0.5, 30.0, 0.5, "ok", waited=40.0)
+    one = make_attempt(1, 0, 100.0, 0.5, 30.0, 0.5, "ok", waited=40.0)
     ledger = Ledger([Entry(Origin("j", "q", {}), one, 60.0, 40.5, followed=False, requested={})])
     assert demands(ledger, 200.0, 0.0) == [Demand(60.0, 30.0)]
     assert demands(ledger, 200.0, 110.0) == [Demand(110.0, 30.0)]
@@ -100,7 +103,7 @@ def test_what_was_ready_before_the_window_arrives_with_it() -> None:
 
 def test_what_was_stopped_for_our_sake_is_not_asked_of_the_pool() -> None:
     """It would not have had to do that twice; what is still open has worked until now."""
-    stopped = Attempt(1, 0, 100.0, 0.5, 30.0, 0.5, "requeue")
+    stopped = make_attempt(1, 0, 100.0, 0.5, 30.0, 0.5, "requeue")
     origin = Origin("j", "q", {})
     ledger = Ledger(
         [Entry(origin, stopped, 100.0, 0.5, followed=True, requested={})], [UnfinishedRun(origin, 150.0, 145.0)]

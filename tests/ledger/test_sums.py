@@ -10,10 +10,11 @@ from hypothesis import strategies as st
 
 from air_executor.core.job_cost import CostSums, group_by, groups, money, sum_costs
 from air_executor.core.ledger import WASTE, Ledger, read
-from air_executor.model.state import JobState, Queued, TaskState
+from air_executor.model.state import JobState, Queued
 from air_executor.model.usage import Stages, Usage
 from air_executor.store import codec
 from tests.ledger.strategies import histories
+from tests.records import make_job, make_task
 
 JOBS = st.tuples(histories("one"), histories("two"))
 
@@ -30,7 +31,7 @@ def test_runner_seconds_are_start_work_and_finish(jobs: tuple[JobState, ...]) ->
     ledger = read(jobs)
     total = sum_costs(ledger)
     assert total.runner_seconds == close(total.start_seconds + total.work_seconds + total.finish_seconds)
-    assert total.runner_seconds == close(math.fsum(e.attempt.gone_at - e.attempt.spawned_at for e in ledger.entries))
+    assert total.runner_seconds == close(math.fsum(e.attempt.gone_at - e.attempt.spawned for e in ledger.entries))
     for what in ("job", "queue", "day", "label=x"):
         parts = [sum_costs(part) for part in groups(ledger, group_by(what)).values()]
         for name in ("runs", "succeeded", "unpriced", "clock_stepped"):
@@ -94,8 +95,8 @@ def test_a_changed_price_rewrites_nothing() -> None:
 
 def test_nothing_is_nothing() -> None:
     """Without a run there is no share, no price per success and no division by zero."""
-    job = JobState("j", "00c0ffee", {}, 0.0)
-    job.tasks["a"] = TaskState("a", {"command": "x"}, position=0, queued_by=None, status=Queued())
+    job = make_job("j", "00c0ffee", {}, 0.0)
+    job.tasks["a"] = make_task("a", {"command": "x"}, queued_by=None, status=Queued())
     assert read([job]) == Ledger([], [], [])
     assert sum_costs(read([job])) == CostSums()
     assert (CostSums().efficiency, CostSums().cost_per_success("EUR"), CostSums().window_seconds) == (None, None, 0.0)

@@ -12,31 +12,31 @@ import secrets
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from air_executor.backends.base import Launch
-from air_executor.backends.fake import FakeBackend, FakePlatform
 from air_executor.core.observer import Observer
-from air_executor.core.submission import initial_state
+from air_executor.core.submission import initial_state, parse_job
 from air_executor.core.transitions import LiveJob
 from air_executor.errors import DirectoryLostError, NotFoundError
 from air_executor.manager.clock import Clock
 from air_executor.manager.lease import FileLease, Lease
 from air_executor.manager.loop import Manager
-from air_executor.manager.options import ManagerOptions
+from air_executor.manager.manager_state import ManagerOptions
 from air_executor.model.events import Event
-from air_executor.model.job import parse_job
 from air_executor.model.names import Host, Slot
+from air_executor.model.records import Op, Request
 from air_executor.model.state import JobState, TaskState
-from air_executor.store.inbox import Inbox, Request
+from air_executor.store.inbox import Inbox
 from air_executor.store.jobs import Jobs
 from air_executor.store.layout import Layout
+from tests.fake_backend import FakeBackend, FakePlatform
 
 HOST = Host("here", "this-boot")
 
 
 class StepClock(Clock):
-    """Stands still until told otherwise."""
+    """Stands still until a test moves it."""
 
     def __init__(self) -> None:
         self._now = round(time.time(), 3)
@@ -71,6 +71,7 @@ class World:
         self.inbox = Inbox(self.layout)
         self.jobs = Jobs(self.layout)
         self.listeners: list[Callable[[LiveJob, Event], None]] = []
+        """Called after each decision of a started manager, after its observer."""
         self.begun: dict[str, Launch] = {}
         """Every run whose command began, by run id."""
         self.overlaps: list[str] = []
@@ -79,7 +80,7 @@ class World:
         self.lease: Callable[[], Lease] | None = None
         """What the next managers prove their right with; None: a lock file."""
         self.observe: Callable[[], Observer] = Observer
-        """Makes who hears the next managers."""
+        """Makes the observers of the next managers."""
         self._project = str(root)
         self._options = {"poll_interval": 1.0, "max_runners": 4, "events": False} | options
         self._manager: Manager | None = None
@@ -110,11 +111,21 @@ class World:
         except BaseException:
             _let_go(manager)
             raise
-        manager.supervisor._chance.seed(0)
-        manager.desk.listeners += self.listeners
+        manager.open_runs._chance.seed(0)
+        self._listen_to(manager)
         self.synced = 0
         self._manager = manager
         return manager
+
+    def _listen_to(self, manager: Manager) -> None:
+        observed = manager.observer.decided
+
+        def decided(job: LiveJob, event: Event) -> None:
+            observed(job, event)
+            for listener in self.listeners:
+                listener(job, event)
+
+        manager.observer.decided = decided  # type: ignore[method-assign]
 
     def cycle(self, times: int = 1) -> None:
         """Let the manager do everything that it can do now, as its own loop would."""
@@ -122,7 +133,7 @@ class World:
             try:
                 self.manager.cycle()
             except (NotFoundError, DirectoryLostError) as error:
-                self.manager._take_anew(error)
+                self.manager._reacquire(error)
 
     def until(self, condition: Callable[[], bool], limit: int = 50, step: float = 0.5) -> None:
         """Cycle, time passing, until a condition holds."""
@@ -137,7 +148,7 @@ class World:
         """Kill the manager; `torn` is what of an append reached the file, `cut` how long a power failure leaves it."""
         manager = self.manager
         self._manager = None
-        journal = manager.desk.journal
+        journal = manager.state.journal
         path = journal._files[-1].path
         _let_go(manager)
         if torn:
@@ -160,8 +171,7 @@ class World:
 
     def set_volume_time(self, now: float) -> None:
         """Let the volume's clock stand at this time for the living manager."""
-        supervisor = self.manager.supervisor
-        supervisor.volume_time = supervisor._booking.volume_time = lambda: now
+        self.manager.state.volume_time = lambda: now  # type: ignore[method-assign]
 
     # The users
 
@@ -169,8 +179,8 @@ class World:
         """Submit a job; a task given as text is a command named by itself."""
         raw = [{"id": t, "command": f"run {t}"} if isinstance(t, str) else {"command": "do"} | t for t in tasks]
         parsed = parse_job({"id": job, "tasks": raw, **fields})
-        state = initial_state(parsed, uid=uid or secrets.token_hex(4), now=self.clock.wall())
-        state.after_uids = {name: self.jobs.load(name).uid for name in state.spec.get("after", ())}
+        state = initial_state(parsed, uid=uid or secrets.token_hex(12), now=self.clock.wall())
+        state.after_uids = {name: self.jobs.load(name).uid for name in state.spec.after}
         self.jobs.prepare()
         self.jobs.create(state)
         self.ask("wake", job)
@@ -179,7 +189,7 @@ class World:
     def ask(self, op: str, job: str, task: str | None = None, tasks: Sequence[Mapping[str, Any]] = ()) -> str:
         """Post a request and return its name; requests are taken in the order in which they were posted."""
         self._requests += 1
-        return self.inbox.post(Request(op, job, task, list(tasks)), self._requests / 1000)
+        return self.inbox.post(Request(cast("Op", op), job, task, [dict(one) for one in tasks]), self._requests / 1000)
 
     def asked(self, op: str, job: str, task: str | None = None, tasks: Sequence[Mapping[str, Any]] = ()) -> str | None:
         """Post a request, let the manager take it, and return why it was refused (None if it was applied)."""
@@ -191,7 +201,7 @@ class World:
     def job(self, name: str) -> JobState:
         """Return a job as the manager has it in memory, or as the volume has it."""
         if self._manager is not None:
-            known = self.manager.catalog.open.get(name) or self.manager.desk.unsaved.get(name)
+            known = self.manager.state.index.open.get(name) or self.manager.state.unsaved.get(name)
             if known is not None:
                 return known.state
         return self.jobs.load(name)
@@ -215,7 +225,7 @@ class World:
         for slot, other in self.platform.runners.items():
             if slot != launch.slot and (other.launch.uid, other.launch.task) == (launch.uid, launch.task):
                 self.overlaps.append(f"{launch.run} and {other.launch.run} of task {launch.task}")
-        if self._manager is not None and self._manager.desk.journal.pending:
+        if self._manager is not None and self._manager.state.journal.pending:
             self.overlaps.append(f"{launch.run} began before the journal held its start")
         self.begun[launch.run] = launch
 
@@ -268,8 +278,8 @@ def leave(launch: Launch, code: int = 0, *, queue: Sequence[Any] = (), result: A
 
 def _let_go(manager: Manager) -> None:
     """Take from a manager what the kernel takes from a killed process: its descriptors and its lock."""
-    if hasattr(manager, "desk"):
-        journal = manager.desk.journal
+    if hasattr(manager, "state"):
+        journal = manager.state.journal
         with journal._lock:
             if journal._fd >= 0:
                 os.close(journal._fd)

@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 
 from air_executor.backends.base import RunnerStatus
-from air_executor.backends.fake import FakeBackend, FakeRunner
 from air_executor.errors import ManagerHeldError, NotFoundError
 from air_executor.manager.lease import FileLease
 from air_executor.model.names import Host, Slot
 from air_executor.model.state import Running
 from air_executor.store import files
+from tests.fake_backend import FakeBackend, FakeRunner
 from tests.manager import rig
 from tests.manager.rig import HOST, World, leave
 
@@ -61,7 +61,7 @@ def test_a_run_on_another_host_waits_for_an_operator(local: World, monkeypatch: 
 
 
 def test_a_run_of_another_backend_waits_for_it(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A manager with other settings cannot see its runner: it books what that leaves, or waits for an operator."""
+    """A manager with other settings cannot see its runner: it commits what that leaves, or waits for an operator."""
     world.submit("left", "a")
     world.submit("lost", "a")
     world.cycle()
@@ -138,7 +138,7 @@ def test_a_run_whose_watchdog_does_not_bite_is_stopped(world: World) -> None:
 
 
 def test_a_runner_that_does_not_go_after_its_outcome_is_helped(world: World) -> None:
-    """The outcome is complete and its runner lives on: it is removed after a moment, then the run is booked."""
+    """The outcome is complete and its runner lives on: it is removed after a moment, then the run is committed."""
     world.submit("j", "a")
     world.cycle()
     leave(world.launch("j/a"))
@@ -149,7 +149,7 @@ def test_a_runner_that_does_not_go_after_its_outcome_is_helped(world: World) -> 
     assert not world.running()
 
 
-def test_a_deadline_counts_anew_in_a_clone(world: World) -> None:
+def test_a_deadline_restarts_in_a_clone(world: World) -> None:
     """The hours between the commit and the clone are nobody's: the deadline counts from the first start there."""
     world.submit("j", "a", deadline=60)
     world.cycle(2)
@@ -162,7 +162,7 @@ def test_a_deadline_counts_anew_in_a_clone(world: World) -> None:
     assert (world.job("j").phase, world.job("j").reason) == ("succeeded", "ok")
 
 
-def test_strangers_take_room(world: World) -> None:
+def test_orphans_take_room(world: World) -> None:
     """Four runners are allowed and three that no job knows are still there: one task starts."""
     world.submit("j", *"abcdef", max_runners=6)
     world.cycle()
@@ -178,8 +178,10 @@ def test_strangers_take_room(world: World) -> None:
     world.until(lambda: len(world.running()) == 3, step=1)
 
 
-@pytest.mark.parametrize("moment", ["observe", "settle"])
-def test_replaced_in_the_middle_of_a_cycle(world: World, monkeypatch: pytest.MonkeyPatch, moment: str) -> None:
+@pytest.mark.parametrize(("part", "moment"), [("open_runs", "observe"), ("supervisor", "reconcile")])
+def test_replaced_in_the_middle_of_a_cycle(
+    world: World, monkeypatch: pytest.MonkeyPatch, part: str, moment: str
+) -> None:
     """Paused between its look at the lock and its journal, replaced, continued: it decides nothing and leaves."""
     world.submit("j", "a", "b")
     world.cycle()
@@ -196,7 +198,8 @@ def test_replaced_in_the_middle_of_a_cycle(world: World, monkeypatch: pytest.Mon
 
         return replaced
 
-    monkeypatch.setattr(old.supervisor, moment, then(getattr(old.supervisor, moment)))
+    step = getattr(old, part)
+    monkeypatch.setattr(step, moment, then(getattr(step, moment)))
     with pytest.raises((ManagerHeldError, NotFoundError)):  # its lock, or its place to build, is gone
         old.cycle()
     assert not world.overlaps
@@ -212,14 +215,14 @@ def test_replaced_by_one_that_has_only_the_lock_yet(world: World, monkeypatch: p
     world.cycle()
     world.exit("j/a")
     other = FileLease(world.layout, HOST)
-    real = world.manager.supervisor.observe
+    real = world.manager.open_runs.observe
 
     def replaced() -> None:
         real()
         os.unlink(world.layout.lock)
         other.acquire()
 
-    monkeypatch.setattr(world.manager.supervisor, "observe", replaced)
+    monkeypatch.setattr(world.manager.open_runs, "observe", replaced)
     with pytest.raises(ManagerHeldError):
         world.manager.cycle()
     other._lock.release(force=True)

@@ -19,13 +19,13 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
 
 from air_executor.backends.base import Launch
-from air_executor.backends.fake import Fault
 from air_executor.core.transitions import LiveJob
 from air_executor.model.events import Ended, Event, Requested, Started
-from air_executor.model.state import HELD, PAUSED, Done, JobState, Queued, Running
+from air_executor.model.state import PAUSED, PENDING, Done, JobState, Queued, Running
 from air_executor.store import codec
 from air_executor.store.journal import Journal
 from air_executor.store.journal import read as read_journals
+from tests.fake_backend import Fault
 from tests.manager.rig import World, leave
 
 JOBS = ("j1", "j2", "j3")
@@ -53,8 +53,9 @@ LINES: dict[str, list[Any]] = {
 }
 CYCLES = st.sampled_from([0, 1, 1, 2])
 """How often the manager gets round to its work before the next thing happens."""
-POINTS = [("inbox", "done"), ("desk.journal", "flush"), ("desk.journal", "sync"), ("backend", "spawn")]
-POINTS += [("backend", "remove"), ("jobs", "checkpoint"), ("runs", "create"), ("jobs", "create"), ("jobs", "remove")]
+POINTS = [("inbox", "done"), ("state.journal", "flush"), ("state.journal", "sync"), ("backend", "spawn")]
+POINTS += [("backend", "remove"), ("run_dirs", "create")]
+POINTS += [("jobs", "checkpoint"), ("jobs", "create"), ("jobs", "remove")]
 """Where a crash within a cycle strikes: what of the manager, and which of its methods."""
 GARBAGE = [b"", b"{", b"[]", b'{"op": [], "job": "j1"}', b'{"op": "add", "job": "../x", "tasks": [{}]}', b"\xff\x00"]
 GARBAGE += [b'{"op": "add", "job": "j1", "tasks": [{"command": ""}]}', b'{"op": "cancel", "job": "j1", "task": "no"}']
@@ -74,7 +75,7 @@ class AnyOrder(RuleBasedStateMachine):
         """What each run queued, by run id."""
         self.lost: list[Launch] = []
         self.successes: set[tuple[str, str]] = set()
-        """Job uid and task of every success that was booked."""
+        """Job uid and task of every success that was committed."""
         self.retried: set[str] = set()
         self.before: dict[str, JobState] = {}
         self.applied: list[str] = []
@@ -84,7 +85,7 @@ class AnyOrder(RuleBasedStateMachine):
         if isinstance(event, Ended):
             run = f"{job.state.uid}-{event.seq}"
             runners = self.world.platform.runners.values()
-            assert all(one.launch.run != run or one.status.finished for one in runners), "booked while it runs"
+            assert all(one.launch.run != run or one.status.finished for one in runners), "committed while it runs"
         if isinstance(event, Ended) and event.reason == "ok":
             name = next(t.id for t in job.state.tasks.values() if any(a.seq == event.seq for a in t.attempts[-1:]))
             assert (job.state.uid, name) not in self.successes, f"{name} of {job.state.id} succeeded twice"
@@ -94,8 +95,8 @@ class AnyOrder(RuleBasedStateMachine):
             self.applied.append(event.request)
             self.retried.add(job.state.id)
         if isinstance(event, Started):
-            assert job.state.phase not in {HELD, PAUSED}
-            assert job.state.tasks[event.task].spec.get("image") not in self.world.platform.awaited
+            assert job.state.phase not in {PENDING, PAUSED}
+            assert job.state.tasks[event.task].image not in self.world.platform.awaited
 
     # What users do
 
@@ -250,7 +251,7 @@ class AnyOrder(RuleBasedStateMachine):
         pending = b'{"job":"j1","uid":"00000000","v":1,"event":"start","at":1.5,"task":"a"' * 4
         self.world.crash(torn=pending[:torn])
         self.world.start()
-        assert self.world.manager.notice.problems == []
+        assert self.world.manager.status_writer.problems == []
         self._same_as(memory)
 
     @rule(point=st.sampled_from(POINTS), calls=st.integers(0, 2), after=st.booleans(), asked=st.sampled_from(JOBS))
@@ -291,7 +292,7 @@ class AnyOrder(RuleBasedStateMachine):
     @rule(percent=st.integers(0, 100))
     def power_fails(self, percent: int) -> None:
         """The machine with the manager loses power: what was not synced may be gone, runners elsewhere live on."""
-        journal = self.world.manager.desk.journal
+        journal = self.world.manager.state.journal
         synced = SYNCED.get(journal._files[-1].path, 0)
         cut = synced + (journal._length - synced) * percent // 100
         lost = cut < journal._length
@@ -313,20 +314,17 @@ class AnyOrder(RuleBasedStateMachine):
         self._same_as(memory)
 
     def _dumps(self) -> dict[str, bytes]:
-        jobs = [*self.world.manager.catalog.open.values(), *self.world.manager.desk.unsaved.values()]
-        for job in jobs:
-            for task in job.state.tasks.values():
-                assert task.line is None or task.line == codec.task_line(task), "a stale line would be written"
+        jobs = [*self.world.manager.state.index.open.values(), *self.world.manager.state.unsaved.values()]
         return {job.state.id: codec.dump_job(job.state) for job in jobs}
 
     def _same_as(self, memory: dict[str, bytes]) -> None:
-        if self.world.manager.desk.journal.pending:
+        if self.world.manager.state.journal.pending:
             return  # the start itself decided something
         for name, dump in memory.items():
             if os.path.exists(self.world.layout.state(name)):
                 assert codec.dump_job(self.world.job(name)) == dump
             else:
-                assert b'"phase": "held"' in dump
+                assert b'"phase": "pending"' in dump
 
     # What must hold
 
@@ -334,18 +332,18 @@ class AnyOrder(RuleBasedStateMachine):
         """Check everything that must hold after a cycle."""
         world = self.world
         assert world.overlaps == [], "a run began while another run of the same task lived"
-        for job in [*world.manager.catalog.open.values(), *world.manager.desk.unsaved.values()]:
+        for job in [*world.manager.state.index.open.values(), *world.manager.state.unsaved.values()]:
             self._check_job(job)
-        if not world.manager.desk.journal.pending and world.manager.supervisor.observed is not None:
-            assert world.manager.supervisor.taken() <= 4 + sum(
-                slot not in world.manager.supervisor.open for slot in world.manager.supervisor.observed
+        if not world.manager.state.journal.pending and world.manager.open_runs.observed is not None:
+            assert world.manager.open_runs.taken() <= 4 + sum(
+                slot not in world.manager.open_runs.by_slot for slot in world.manager.open_runs.observed
             )
 
     def _check_job(self, job: LiveJob) -> None:
         state, progress = job.state, job.progress
         open_tasks = [t for t in state.tasks.values() if not isinstance(t.status, Done)]
         assert progress.open == len(open_tasks)
-        if state.phase != HELD:
+        if state.phase != PENDING:
             assert state.ended == (not open_tasks), f"{state.id} is {state.phase} with {len(open_tasks)} open tasks"
         assert (state.finished_at is not None) == state.ended
         assert (state.reason is not None) == state.ended
@@ -376,11 +374,12 @@ class AnyOrder(RuleBasedStateMachine):
         assert (live.open, live.slots, live.runs) == (built.open, built.slots, built.runs)
         assert live._is_ready == built._is_ready
         assert sorted(name for name, _ in live.results) == sorted(name for name, _ in built.results)
-        for task in job.state.tasks.values():
-            twin = fresh.state.tasks[task.id]
-            assert task.complete == twin.complete
-            if task.complete:
-                assert (task.tree_ok, task.tree_failed) == (twin.tree_ok, twin.tree_failed)
+        assert live.nodes.keys() == built.nodes.keys()
+        for name, node in live.nodes.items():
+            twin = built.nodes[name]
+            assert (node.place, node.cleanup, node.complete) == (twin.place, twin.cleanup, twin.complete)
+            if node.complete:
+                assert (node.tree_ok, node.tree_failed) == (twin.tree_ok, twin.tree_failed)
         assert codec.dump_job(fresh.state) == codec.dump_job(job.state)
 
     def _check_tree(self, state: JobState) -> None:
@@ -400,7 +399,7 @@ class AnyOrder(RuleBasedStateMachine):
             if any("job" in line for line in lines) and not self.power_failed:
                 child = self.world.job(CHILD)
                 assert child.submitted_by == f"{state.uid}-{wins[0]}"
-                assert child.phase != HELD
+                assert child.phase != PENDING
 
     def teardown(self) -> None:
         """Take every obstacle away: each job comes to its end."""
@@ -427,9 +426,9 @@ class AnyOrder(RuleBasedStateMachine):
                     world.exit(name)
             # Where a power failure took the notice of a clock that was set back, a delay lasts that much longer.
             world.clock.pass_time(3 if number < 100 else 3600)
-            if not world.manager.catalog.open and not world.manager.desk.unsaved:
+            if not world.manager.state.index.open and not world.manager.state.unsaved:
                 break
-        stuck = {name: world.phases(name) for name in world.manager.catalog.open}
+        stuck = {name: world.phases(name) for name in world.manager.state.index.open}
         assert not stuck, f"these jobs never end: {stuck}"
         assert world.inbox.pending() == []
         assert world.platform.runners == {}

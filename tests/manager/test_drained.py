@@ -1,4 +1,4 @@
-"""A runner that was told to stop while no manager looked: where platforms evict, that was the platform's doing."""
+"""A runner that was stopped while no manager looked: where platforms evict, that is the platform's fault."""
 
 from __future__ import annotations
 

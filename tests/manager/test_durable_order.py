@@ -28,8 +28,8 @@ def test_a_request_is_answered_once_its_line_is_durable(world: World, monkeypatc
     world.submit("j", "a")
     world.cycle()
     order: list[str] = []
-    noted(monkeypatch, order, world.manager.desk.journal, "flush", "written")
-    noted(monkeypatch, order, world.manager.desk.journal, "sync", "durable")
+    noted(monkeypatch, order, world.manager.state.journal, "flush", "written")
+    noted(monkeypatch, order, world.manager.state.journal, "sync", "durable")
     noted(monkeypatch, order, world.manager.inbox, "done", "answered")
     assert world.asked("pause", "j") is None
     assert order[order.index("written") :].index("durable") < order[order.index("written") :].index("answered")
@@ -40,9 +40,9 @@ def test_a_checkpoint_follows_its_lines(world: World, monkeypatch: pytest.Monkey
     world.submit("j", "a")
     world.cycle(2)
     order: list[str] = []
-    noted(monkeypatch, order, world.manager.desk.journal, "flush", "written")
-    noted(monkeypatch, order, world.manager.desk.journal, "sync", "durable")
-    noted(monkeypatch, order, world.manager.desk.jobs, "checkpoint", "checkpoint")
+    noted(monkeypatch, order, world.manager.state.journal, "flush", "written")
+    noted(monkeypatch, order, world.manager.state.journal, "sync", "durable")
+    noted(monkeypatch, order, world.manager.state.jobs, "checkpoint", "checkpoint")
     world.exit("j/a")
     world.until(lambda: "checkpoint" in order)
     last = len(order) - order[::-1].index("written") - 1
@@ -55,7 +55,7 @@ def test_a_replaced_manager_cannot_write_a_state(world: World) -> None:
     world.cycle()
     old = world.manager
     aside = world.layout.epoch_tmp(old.epoch)
-    state = old.catalog.open["j"].state
+    state = old.state.index.open["j"].state
     os.unlink(world.layout.lock)
     world._manager = None
     world.start()

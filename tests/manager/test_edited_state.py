@@ -24,7 +24,7 @@ from tests.manager.rig import World
         lambda raw: raw["tasks"][0].pop("command"),
     ],
 )
-def test_a_state_that_nobody_can_work_with_is_set_aside(world: World, change: Callable[[Any], None]) -> None:
+def test_a_state_that_nobody_can_work_with_is_quarantined(world: World, change: Callable[[Any], None]) -> None:
     """It is kept as it is under another name and reported, and every other job goes on."""
     world.submit("edited", "a")
     world.submit("other", "a", "b")
@@ -38,7 +38,7 @@ def test_a_state_that_nobody_can_work_with_is_set_aside(world: World, change: Ca
     assert json.loads(Path(f"{path}.corrupt").read_text(encoding="utf-8")) == raw
     assert [
         problem
-        for problem in world.manager.notice.problems
+        for problem in world.manager.status_writer.problems
         if "edited/state.json: not a readable state file" in problem
     ]
     world.do("other/b")
@@ -58,3 +58,44 @@ def test_a_state_that_was_edited_well_is_obeyed(world: World) -> None:
     world.until(lambda: len(world.running()) == 2)
     assert set(world.running()) == {"j/a", "j/b"}
     assert world.launch("j/b").argv == ("echo", "edited")
+
+
+def test_an_ended_state_with_a_bad_task_is_found_once_it_is_needed(world: World) -> None:
+    """A start reads no more than its head. Asked for a retry, the manager reports it, and keeps it as it is."""
+    world.submit("done", "a", "b")
+    world.submit("other", "a")
+    world.do("done/a")
+    world.do("done/b", code=1)
+    world.stop()
+    path = Path(world.layout.state("done"))
+    edited = path.read_bytes().replace(b"run b", b"run \xff")
+    path.write_bytes(edited)
+    world.start()
+    assert world.manager.state.index.ended["done"].phase == "failed"
+    assert "not a readable state file" in str(world.asked("retry", "done"))
+    assert Path(f"{path}.corrupt").read_bytes() == edited
+    assert [problem for problem in world.manager.status_writer.problems if "job done: " in problem]
+    assert "cannot be changed" in str(world.asked("retry", "done"))
+    world.do("other/a")
+    assert world.job("other").phase == "succeeded"
+
+
+def test_a_parent_with_a_bad_task_keeps_its_children_pending(world: World) -> None:
+    """Nobody knows whether its run was committed: its child job neither starts nor goes, and the manager starts."""
+    world.submit("parent", "a")
+    world.submit("child", "x")
+    world.do("parent/a", code=1)
+    world.stop()
+    parent, child = Path(world.layout.state("parent")), Path(world.layout.state("child"))
+    raw = json.loads(child.read_text(encoding="utf-8"))
+    raw |= {"phase": "held", "submitted_by": f"{world.job('parent').uid}-1"}
+    child.write_text(json.dumps(raw), encoding="utf-8")
+    whole = parent.read_bytes()
+    parent.write_bytes(whole.replace(b"run a", b"run \xff"))
+    world.start()
+    world.cycle(3)
+    assert world.job("child").phase == "pending"
+    world.stop()
+    parent.write_bytes(whole)
+    world.start()
+    assert not child.exists(), "its run failed"

@@ -39,14 +39,14 @@ def test_delay_is_passed_over(world: World) -> None:
     world.do("j/b")
     world.cycle(2)
     assert world.running() == {}
-    assert world.manager.catalog.next_time() == pytest.approx(world.clock.wall() + 10, abs=1.1)
+    assert world.manager.state.index.next_time() == pytest.approx(world.clock.wall() + 10, abs=1.1)
     world.clock.pass_time(10.1)
     world.cycle()
     assert set(world.running()) == {"j/a"}
 
 
-def test_delay_of_a_queued_task_counts_from_its_booking(world: World) -> None:
-    """The delay of a task that a run queues begins when the run is booked, and the job has not ended."""
+def test_delay_of_a_queued_task_counts_from_its_commit(world: World) -> None:
+    """The delay of a task that a run queues begins when the run is committed, and the job has not ended."""
     world.submit("j", "a")
     world.cycle()
     world.clock.pass_time(100)
@@ -80,9 +80,9 @@ def test_priority_of_tasks_and_jobs(world: World) -> None:
 def test_queue_limits(world: World) -> None:
     """A queue's limit holds for all its jobs together, and leaves other queues alone."""
     world.crash()
-    world.start(queues={"gpu": 1}, max_runners=10)
+    world.start(pools={"gpu": 1}, max_runners=10)
     for name in ("j1", "j2"):
-        world.submit(name, "a", "b", max_runners=2, queue="gpu")
+        world.submit(name, "a", "b", max_runners=2, pool="gpu")
     world.submit("j3", "a", "b", max_runners=2)
     world.cycle(2)
     running = set(world.running())
@@ -420,7 +420,7 @@ def test_requests_about_nobody(world: World, op: str) -> None:
     assert "no job nobody" in (world.asked(op, "nobody") or "")
 
 
-def test_deadline_counts_from_the_first_start_and_anew_after_a_reopening(world: World) -> None:
+def test_deadline_counts_from_the_first_start_and_restarts_after_a_reopening(world: World) -> None:
     """A deadline counts from the first start; a reopened job has it again."""
     world.submit("wait", "w")
     world.submit("j", "a", deadline=60, after=["wait"])

@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 
 from air_executor.backends.base import RunnerStatus
-from air_executor.backends.fake import FakeRunner, Fault
 from air_executor.errors import ManagerHeldError, StoreError
 from air_executor.model.names import Slot
 from air_executor.model.state import Done, Queued
 from air_executor.store import files
+from tests.fake_backend import FakeRunner, Fault
 from tests.manager.rig import World, leave
 
 
@@ -30,7 +30,7 @@ def test_follow_up_started_after_a_run_that_the_checkpoint_calls_running(world: 
     world.cycle(2)
     assert world.jobs.load("j").tasks["a"].phase == "running"
     world.exit("j/a", queue=[{"id": "c", "command": "x"}])
-    world.manager.saver._next = float("inf")
+    world.manager.checkpointer._next = float("inf")
     world.cycle(2)
     assert set(world.running()) == {"j/b"}
     assert world.jobs.load("j").tasks["a"].phase == "running", "the checkpoint is to be behind"
@@ -61,7 +61,7 @@ def test_slow_failure_after_what_a_sibling_queued_has_run(world: World) -> None:
 
 
 def test_two_runs_queue_the_same_id(world: World) -> None:
-    """Two runs queue the same id: the first booked wins, the other is rejected, and the task exists once."""
+    """Two runs queue the same id: the first committed wins, the other is rejected, and the task exists once."""
     world.submit("j", "a", "b", max_runners=2, on_failure="continue")
     world.until(lambda: set(world.running()) == {"j/a", "j/b"})
     world.exit("j/a", queue=[{"id": "c", "command": "from-a"}])
@@ -74,11 +74,11 @@ def test_two_runs_queue_the_same_id(world: World) -> None:
     assert isinstance(status, Done)
     assert "c is taken" in (status.message or "")
     assert world.task("j", "c").queued_by == ended["succeeded"]
-    assert ("d" in world.job("j").tasks) == (ended["succeeded"] == "b"), "nothing of a rejected run is booked"
+    assert ("d" in world.job("j").tasks) == (ended["succeeded"] == "b"), "nothing of a rejected run is committed"
 
 
 def test_outcome_of_a_lost_run_appears_later(world: World) -> None:
-    """A run booked lost whose exit.json appears later: it is ignored, for ever and after a restart."""
+    """A run committed as lost whose exit.json appears later: it is ignored, for ever and after a restart."""
     world.submit("j", "a", {"id": "after-a", "after": ["a"]})
     world.cycle()
     first = world.launch("j/a")
@@ -201,7 +201,7 @@ def test_pid_file_of_the_previous_run(world: World) -> None:
     world.platform.end(first.slot, lingers=True)
     world.platform.slow_removal = True
     world.cycle(3)
-    assert world.phases("j") == {"a": "running", "b": "queued"}, "booked only once its runner is gone"
+    assert world.phases("j") == {"a": "running", "b": "queued"}, "committed only once its runner is gone"
     world.platform.settle()
     world.do("j/b")
     assert world.job("j").phase == "succeeded"
@@ -247,7 +247,7 @@ def test_after_a_deadline_the_manager_does_not_spin(world: World) -> None:
     world.platform.slow_removal = True
     world.clock.pass_time(61)
     world.cycle(2)
-    upcoming = world.manager.catalog.next_time()
+    upcoming = world.manager.state.index.next_time()
     assert upcoming is None or upcoming > world.clock.wall()
 
 
@@ -283,7 +283,7 @@ def test_crash_in_the_middle_of_recovery_and_again(world: World, monkeypatch: py
     for name in ("j1", "j2", "j3"):
         world.submit(name, "a", "b")
     world.cycle()
-    world.manager.saver._next = float("inf")
+    world.manager.checkpointer._next = float("inf")
     for name in ("j1/a", "j2/a", "j3/a"):
         world.exit(name, queue=[{"command": "x"}])
     world.cycle(2)
@@ -320,7 +320,7 @@ def test_torn_last_line(world: World) -> None:
     version = world.job("j").version
     world.crash(torn=b'{"job":"j","uid":"00000000","v":7,"event":"end","at":1')
     manager = world.start()
-    assert manager.notice.problems == []
+    assert manager.status_writer.problems == []
     assert world.job("j").version == version
     world.do("j/a")
     assert world.job("j").phase == "succeeded"
@@ -331,12 +331,12 @@ def test_damaged_line_before_good_ones(world: World) -> None:
     world.submit("j1", "a", "b")
     world.submit("j2", "a", "b")
     world.cycle()
-    world.manager.saver._next = float("inf")
+    world.manager.checkpointer._next = float("inf")
     world.exit("j1/a", result=1)
     world.cycle()
     world.exit("j2/a", result=2)
     world.cycle()
-    path = Path(world.manager.desk.journal._files[-1].path)
+    path = Path(world.manager.state.journal._files[-1].path)
     world.crash()
     lines = path.read_bytes().splitlines(keepends=True)
     victim = next(i for i, line in enumerate(lines) if b'"job":"j1"' in line and b'"event":"end"' in line)
@@ -344,15 +344,15 @@ def test_damaged_line_before_good_ones(world: World) -> None:
     lines[victim] = lines[victim].replace(b'"end"', b'"eNd"')
     path.write_bytes(b"".join(lines))
     manager = world.start()
-    assert any(str(path) in problem for problem in manager.notice.problems)
-    assert any("job j1: a gap in the journal" in problem for problem in manager.notice.problems)
+    assert any(str(path) in problem for problem in manager.status_writer.problems)
+    assert any("job j1: a gap in the journal" in problem for problem in manager.status_writer.problems)
     assert Path(f"{path}.corrupt").read_bytes() == b"".join(lines)
     assert world.phases("j2")["a"] == "succeeded"
     assert world.phases("j1")["a"] == "running"
     world.cycle(3)  # the runner that j1 no longer knows of goes first
     world.do("j1/b", "j2/b")
     assert world.job("j1").phase == world.job("j2").phase == "succeeded"
-    assert world.task("j1", "a").result == 1, "its exit.json is there, so it is booked anew"
+    assert world.task("j1", "a").result == 1, "its exit.json is there, so it is committed again"
 
 
 def test_enospc_on_append(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -360,7 +360,7 @@ def test_enospc_on_append(world: World, monkeypatch: pytest.MonkeyPatch) -> None
     world.submit("j", "a", "b")
     world.cycle()
     world.exit("j/a")
-    path = world.manager.desk.journal._files[-1].path
+    path = world.manager.state.journal._files[-1].path
     length = os.path.getsize(path)
 
     def full(fd: int, data: bytes) -> None:
@@ -388,7 +388,7 @@ def test_rejected_run_whose_first_line_was_a_whole_job(world: World) -> None:
     assert reason(world, "j", "a") == "rejected"
     assert not os.path.exists(world.layout.job("child"))
     world.restart()
-    assert "child" not in world.manager.catalog.open
+    assert "child" not in world.manager.state.index.open
 
 
 def test_whole_job_of_another_uid_is_a_rejection(world: World) -> None:
@@ -405,15 +405,15 @@ def test_whole_job_of_another_uid_is_a_rejection(world: World) -> None:
 
 
 def test_crash_between_creating_and_releasing_whole_jobs(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The manager dies after it made the held jobs and before the booking: the next one books, and they run once."""
+    """The manager dies after it made the pending jobs, before the commit: the next one commits, and they run once."""
     world.submit("j", "a")
     world.cycle()
     world.exit("j/a", queue=[{"job": {"id": "child", "tasks": [{"id": "x", "command": "x"}]}}])
     with monkeypatch.context() as patch:
-        patch.setattr(world.manager.desk.journal, "flush", _die)
+        patch.setattr(world.manager.state.journal, "flush", _die)
         with pytest.raises(KeyboardInterrupt):
             world.cycle()
-    assert world.jobs.load("child").phase == "held"
+    assert world.jobs.load("child").phase == "pending"
     world.restart()
     world.do("child/x")
     assert world.job("child").phase == "succeeded"
@@ -422,15 +422,15 @@ def test_crash_between_creating_and_releasing_whole_jobs(world: World, monkeypat
 
 
 def test_held_job_of_a_run_that_is_lost_after_all(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The manager dies after it made a held job, and the run's outcome is gone at the next start: so is the job."""
+    """The manager dies after it made a pending job, and the run's outcome is gone at the next start: so is the job."""
     world.submit("j", "a")
     world.cycle()
     launch = world.exit("j/a", queue=[{"job": {"id": "child", "tasks": [{"id": "x", "command": "x"}]}}])
     with monkeypatch.context() as patch:
-        patch.setattr(world.manager.desk.journal, "flush", _die)
+        patch.setattr(world.manager.state.journal, "flush", _die)
         with pytest.raises(KeyboardInterrupt):
             world.cycle()
-    assert world.jobs.load("child").phase == "held"
+    assert world.jobs.load("child").phase == "pending"
     os.unlink(f"{launch.out_dir}/exit.json")
     world.restart()
     world.until(lambda: "j/a" in world.running())
@@ -474,13 +474,15 @@ def test_whole_job_that_waits_for_nobody(world: World) -> None:
     assert not os.path.exists(world.layout.job("child"))
 
 
-def test_held_job_stays_while_what_submitted_it_cannot_be_read(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A held job is not deleted because the state of the job that submitted it is unreadable today."""
+def test_pending_job_stays_while_what_submitted_it_cannot_be_read(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A pending job is not deleted because the state of the job that submitted it is unreadable today."""
     world.submit("j", "a")
     world.cycle()
     world.exit("j/a", queue=[{"job": {"id": "child", "tasks": [{"id": "x", "command": "x"}]}}])
     with monkeypatch.context() as patch:
-        patch.setattr(world.manager.desk.journal, "flush", _die)
+        patch.setattr(world.manager.state.journal, "flush", _die)
         with pytest.raises(KeyboardInterrupt):
             world.cycle()
     world.crash()
@@ -489,7 +491,7 @@ def test_held_job_stays_while_what_submitted_it_cannot_be_read(world: World, mon
     state.write_bytes(b"<<<<<<< HEAD\n")
     world.start()
     world.cycle(2)
-    assert world.jobs.load("child").phase == "held"
+    assert world.jobs.load("child").phase == "pending"
     world.stop()
     state.write_bytes(good)
     world.start()
@@ -497,8 +499,8 @@ def test_held_job_stays_while_what_submitted_it_cannot_be_read(world: World, mon
     assert world.job("j").phase == "succeeded"
 
 
-def test_circle_closed_through_a_tree(world: World) -> None:
-    """A run queues a child that waits for a task which waits for the run's tree: rejected, with the circle named."""
+def test_cycle_closed_through_a_tree(world: World) -> None:
+    """A run queues a child that waits for a task which waits for the run's tree: rejected, with the cycle named."""
     world.submit("j", "a", {"id": "merge", "after": ["a"]}, on_failure="continue")
     world.cycle()
     world.exit("j/a", queue=[{"id": "child", "command": "x", "after": ["merge"]}])
@@ -588,7 +590,7 @@ def test_confirm_gone_of_a_finished_job(world: World) -> None:
     assert world.job("j").phase == "succeeded"
 
 
-def test_inputs_after_the_job_was_indexed_anew(world: World) -> None:
+def test_inputs_after_the_job_was_indexed_again(world: World) -> None:
     """Results that came in another order than that of the tasks are all in AIR_INPUTS, also after a clock step."""
     late = {"id": "late", "delay": 99_999}
     world.submit("j", "c", "a", "b", {"id": "d", "after": ["a", "b"]}, late, max_runners=3)
@@ -618,7 +620,7 @@ def test_platforms_own_reason(world: World) -> None:
 
 
 def test_retried_job_still_waits_for_its_upstream(world: World) -> None:
-    """A job that failed with its upstream is retried while that runs again: it waits for it anew."""
+    """A job that failed with its upstream is retried while that runs again: it waits for it again."""
     world.submit("up", "u")
     world.submit("down", "d", after=["up"])
     world.do("up/u", code=1)
@@ -645,8 +647,8 @@ def test_started_job_does_not_wait_again(world: World) -> None:
     assert world.job("down").phase == "succeeded"
 
 
-def test_state_checked_out_again_is_not_set_aside(world: World) -> None:
-    """A directory without a state waits to be set aside, its state comes back first: the job is kept."""
+def test_state_checked_out_again_is_not_moved_away(world: World) -> None:
+    """A directory without a state waits to be moved away, its state comes back first: the job is kept."""
     world.submit("j", "a")
     world.cycle()
     assert world.asked("pause", "j") is None
@@ -656,12 +658,12 @@ def test_state_checked_out_again_is_not_set_aside(world: World) -> None:
     state.unlink()
     world.start()
     world.cycle()
-    assert "j" in world.manager.intake.stateless, "its runner still lives"
+    assert "j" in world.manager.request_handler.stateless, "its runner still lives"
     state.write_bytes(kept)
     world.clock.pass_time(100)
     world.cycle(3)
     assert os.path.exists(world.layout.state("j"))
-    assert world.manager.intake.stateless == []
+    assert world.manager.request_handler.stateless == []
 
 
 def test_clone_while_a_task_was_running(world: World) -> None:
@@ -691,7 +693,7 @@ def test_clock_set_back_while_a_delayed_task_is_due(world: World) -> None:
     assert set(world.running()) == {"j/b"}
 
 
-def test_stranger_that_may_run_the_very_task(world: World) -> None:
+def test_orphan_that_may_run_the_very_task(world: World) -> None:
     """A runner that the state does not know holds one of two slots: its job starts nothing beside it."""
     world.submit("j", "a", "b", max_runners=2)
     world.cycle()
@@ -722,7 +724,7 @@ def test_a_state_that_cannot_be_read_now_costs_only_its_job_and_nothing_of_that(
     world.submit("sick", "a", "b")
     world.submit("well", "a", "b")
     world.cycle(2)
-    world.manager.saver._next = float("inf")
+    world.manager.checkpointer._next = float("inf")
     world.exit("sick/a", queue=[{"id": "c", "command": "x"}])
     world.cycle(2)
     assert world.jobs.load("sick").tasks["a"].phase == "running", "the checkpoint is to be behind"
@@ -738,7 +740,7 @@ def test_a_state_that_cannot_be_read_now_costs_only_its_job_and_nothing_of_that(
     with monkeypatch.context() as patch:
         patch.setattr(files, "read", read)
         world.start()
-        assert "sick" in world.manager.catalog.left_alone
+        assert "sick" in world.manager.state.index.unmanaged
         world.do("well/a", "well/b")
         assert world.job("well").phase == "succeeded"
         world.stop()

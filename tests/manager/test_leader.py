@@ -61,7 +61,7 @@ def waits(server: Server, limit: float, tick: Callable[[], None] = lambda: None)
 
 
 def test_patience_ends_when_the_record_has_not_changed_for_the_lease() -> None:
-    """It counts from when a version was first seen by one's own clock, anew after each change."""
+    """It counts from when a version was first seen by one's own clock, and restarts after each change."""
     patience = TakeoverTimer("me")
     assert patience.left(LeaseSnapshot("other", "1"), 100.0) == LEASE
     assert patience.left(LeaseSnapshot("other", "1"), 110.0) == LEASE - 10
@@ -106,7 +106,7 @@ def test_second_waits_until_the_first_falls_silent(server: Server, layout: Layou
 
 
 def test_replaced_holder_learns_of_it(server: Server, layout: Layout) -> None:
-    """Its next renewal meets the other's record; it takes nothing anew and gives nothing back."""
+    """Its next renewal meets the other's record; it reacquires nothing and releases nothing."""
     first, second = server.lease(layout), server.lease(layout)
     first.acquire(never)
     assert second.acquire(waits(server, 60))
@@ -115,8 +115,8 @@ def test_replaced_holder_learns_of_it(server: Server, layout: Layout) -> None:
     first._renew()
     with pytest.raises(DirectoryLostError, match="is held by here_"):
         first.check()
-    with pytest.raises(ManagerHeldError, match="not ours to manage any more"):
-        first.retake()
+    with pytest.raises(ManagerHeldError, match="no longer manages"):
+        first.reacquire()
     before = server.found
     first.release()
     assert server.found == before
@@ -157,11 +157,11 @@ def test_silent_server(server: Server, layout: Layout) -> None:
     with pytest.raises(LeaseUnsureError):
         lease.check()
     with pytest.raises(LeaseUnsureError):
-        lease.retake()
+        lease.reacquire()
     server.silent = False
     lease._renew()
     lease.check()
-    lease.retake()
+    lease.reacquire()
 
 
 def test_deleted_record_is_nobodys(server: Server, layout: Layout) -> None:
@@ -171,7 +171,7 @@ def test_deleted_record_is_nobodys(server: Server, layout: Layout) -> None:
     server.found = None
     lease._renew()
     with pytest.raises(ManagerHeldError, match="held by nobody"):
-        lease.retake()
+        lease.reacquire()
 
 
 def test_silent_server_is_waited_for(server: Server, layout: Layout) -> None:
@@ -220,7 +220,7 @@ def test_the_kinds_refuse_each_other(server: Server, layout: Layout, order: int)
         comes.acquire(never)
     there.check()
     os.makedirs(layout.epoch_tmp(1))
-    there.announce(1, "test", 0.0, {}, until=True)
+    there.record.write(1, "test", 0.0, {}, until=True)
     there.release()
     assert comes.acquire(never)
     comes.release()
@@ -246,7 +246,7 @@ def test_the_kinds_that_began_together(server: Server, layout: Layout, order: in
     with pytest.raises(DirectoryLostError, match="written by another manager"):
         first.check()
     with pytest.raises(ManagerHeldError):
-        first.retake()
+        first.reacquire()
     second.check()
 
 
@@ -354,12 +354,12 @@ def test_leader_that_is_paused_replaced_and_woken(
 
         return paused
 
-    journal = old.desk.journal
+    journal = old.state.journal
     target, name = {
         "check": (old.lease, "check"),
         "flush": (journal, "flush"),
         "sync": (journal, "sync"),
-        "act": (old.starter, "_spawn"),
+        "act": (old.scheduler, "_spawn"),
     }[moment]
     if moment == "act":
         real_act = old._act
@@ -381,7 +381,7 @@ def test_leader_that_is_paused_replaced_and_woken(
 
 @pytest.mark.usefixtures("standby")
 def test_woken_leader_leaves_the_others_runner_alone(led: World) -> None:
-    """What it had decided to stop, or would take for a stranger's, is not removed any more."""
+    """What it had decided to stop, or would take for an orphan, is not removed any more."""
     old = led.start()
     led.submit("j", "a", "b", on_failure="continue")
     led.cycle()

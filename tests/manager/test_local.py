@@ -16,12 +16,11 @@ import pytest
 
 from air_executor.backends.local.local_backend import LocalBackend
 from air_executor.client import Client
-from air_executor.core.submission import initial_state
+from air_executor.core.submission import initial_state, parse_job
 from air_executor.manager.loop import Manager
-from air_executor.manager.options import ManagerOptions
-from air_executor.model.job import parse_job
+from air_executor.manager.manager_state import ManagerOptions
+from air_executor.model.records import Request
 from air_executor.model.state import Done, JobState
-from air_executor.store.inbox import Request
 from air_executor.wiring import runner_files, this_host
 
 PYTHON = sys.executable
@@ -51,7 +50,7 @@ class Local:
     def submit(self, job: str, *tasks: dict[str, Any], **fields: Any) -> None:  # noqa: ANN401 - JSON
         """Submit a job."""
         parsed = parse_job({"id": job, "tasks": list(tasks), **fields})
-        state = initial_state(parsed, uid=os.urandom(4).hex(), now=round(time.time(), 3))
+        state = initial_state(parsed, uid=os.urandom(12).hex(), now=round(time.time(), 3))
         self.client.jobs.create(state)
         self.client.inbox.post(Request("wake", job), time.time())
 
@@ -65,7 +64,7 @@ class Local:
 
     def job(self, name: str) -> JobState:
         """Return a job as the manager has it."""
-        known = self.manager.catalog.open.get(name) or self.manager.desk.unsaved.get(name)
+        known = self.manager.state.index.open.get(name) or self.manager.state.unsaved.get(name)
         return known.state if known is not None else self.client.status(name)
 
     def see(self, job: str, seconds: float = 120.0) -> JobState:

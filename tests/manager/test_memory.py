@@ -1,4 +1,4 @@
-"""Runs that ran out of memory: how that is told from other ends, and that the next one gets more."""
+"""Runs that ran out of memory: how they differ from other ends, and that the next one gets more."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from air_executor.core.price import Prices
-from air_executor.manager.verdicts import judge_exit
+from air_executor.manager.commit import judge_exit
 from air_executor.model.sizes import MIB
 from air_executor.model.state import Done
 from air_executor.store.run_dirs import ExitRecord
@@ -77,7 +77,7 @@ def test_each_retry_gets_more(world: World) -> None:
 
 
 def test_a_platform_that_saw_the_kill(world: World) -> None:
-    """Where the runner was killed with its task, the platform's word counts, and the limit is told with it."""
+    """Where the runner was killed with its task, the platform's reason counts, and the message names the limit."""
     world.submit("j", {"id": "a", "resources": GROWING})
     world.until(lambda: "j/a" in world.running())
     world.platform.end(world.slot("j/a"), 137, reason="oom", lingers=True)

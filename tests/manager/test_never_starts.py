@@ -24,7 +24,7 @@ def pending(world: World) -> World:
 
 
 def test_a_start_that_is_given_up_is_the_platforms_fault(pending: World) -> None:
-    """It is stopped, booked with the platform's words, and tried again from the platform's budget."""
+    """It is stopped, committed with the platform's words, and tried again from the platform's budget."""
     pending.submit("j", "a")
     pending.until(lambda: "j/a" in pending.running())
     show(pending, reason="start-failed", message="no node takes it")
@@ -48,7 +48,7 @@ def test_what_can_never_start_is_not_tried_again(pending: World) -> None:
 
 
 def test_the_platforms_words_survive_the_manager(pending: World) -> None:
-    """A manager that dies after it gave up a start: the next one books what the first was told, and tries no more."""
+    """A manager that dies after it gave up a start: the next one commits what the first learned, and tries no more."""
     pending.submit("j", {"id": "a", "retries": 5})
     pending.until(lambda: "j/a" in pending.running())
     show(pending, reason="start-failed", message="image nonsense cannot be had", permanent=True)
@@ -70,10 +70,10 @@ def test_what_it_waits_for_is_told(pending: World) -> None:
     pending.until(lambda: "j/a" in pending.running())
     show(pending, message="0/3 nodes are available")
     pending.cycle()
-    assert pending.manager.supervisor.waiting == {"j": "task a: 0/3 nodes are available"}
+    assert pending.manager.open_runs.waiting == {"j": "task a: 0/3 nodes are available"}
     show(pending)
     pending.cycle()
-    assert pending.manager.supervisor.waiting == {}
+    assert pending.manager.open_runs.waiting == {}
 
 
 def test_a_timeout_counts_from_the_beginning(pending: World) -> None:

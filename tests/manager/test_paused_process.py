@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from air_executor.client import Client
-from air_executor.model.job import parse_job
+from air_executor.core.submission import parse_job
 from tests.conftest import wait_for
 
 Start = Callable[[], "subprocess.Popen[bytes]"]

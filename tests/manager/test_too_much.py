@@ -1,4 +1,4 @@
-"""Too much, too long, in a circle: what tasks queue and users ask is refused at little cost, and the rest goes on."""
+"""Too much, too long, in a cycle: what tasks queue and users ask is refused at little cost, and the rest goes on."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_a_runaway_is_not_read_to_its_end(world: World) -> None:
 
 @pytest.mark.parametrize("after", [{"b": ["c"], "c": ["b"]}, {"b": ["c"], "c": ["d"], "d": ["b"]}])
 def test_whole_jobs_that_wait_for_each_other(world: World, after: dict[str, list[str]]) -> None:
-    """A run submits jobs that could never start: it is rejected with the circle, and none of them is there."""
+    """A run submits jobs that could never start: it is rejected with the cycle, and none of them is there."""
     world.submit("j", "a")
     world.cycle()
     world.exit(

@@ -9,11 +9,11 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from air_executor.client import Client
-from air_executor.model.job import Job
-from air_executor.store.inbox import Request
+from air_executor.core.submission import parse_job
+from air_executor.model.records import Op, Request
 from tests.conftest import wait_for
 from tests.crash import processes
 
@@ -90,9 +90,9 @@ class Project:
 
     def await_work(self, manager: subprocess.Popen[bytes]) -> None:
         """Wait until a manager has started: before that its record has no version."""
-        wait_for(lambda: self._is_at_work(manager.pid), PATIENCE, "the manager to be at work")
+        wait_for(lambda: self._is_running(manager.pid), PATIENCE, "the manager to be running")
 
-    def _is_at_work(self, pid: int) -> bool:
+    def _is_running(self, pid: int) -> bool:
         record = self.record()
         return record.get("pid") == pid and "version" in record
 
@@ -104,11 +104,11 @@ class Project:
 
     def submit(self, job: Mapping[str, Any]) -> None:
         """Submit a job."""
-        self.client.submit(Job.model_validate(job))
+        self.client.submit(parse_job(job))
 
     def ask(self, op: str, job: str, tasks: Sequence[Mapping[str, Any]] = ()) -> None:
         """Post a request and wait until it is answered."""
-        name = self.client.inbox.post(Request(op, job, None, tasks), 0.0)
+        name = self.client.inbox.post(Request(cast("Op", op), job, None, [dict(one) for one in tasks]), 0.0)
         wait_for(lambda: not self.client.inbox.waiting(name), PATIENCE, f"an answer to {op}")
         assert self.client.inbox.refusal(name) is None
 
@@ -143,5 +143,5 @@ class Project:
         return sorted(names, key=lambda name: int(name.partition("-")[0]))
 
     def superseded(self, job: str) -> list[str]:
-        """Return the names of the run directories that a rewind has set aside."""
+        """Return the names of the run directories that a rewind has superseded."""
         return sorted(p.name for p in Path(self.client.layout.superseded(job)).glob("*/*"))

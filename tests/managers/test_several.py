@@ -44,7 +44,7 @@ def test_started_at_once_one_works_and_the_others_leave(project: Project, number
 
 
 def test_the_next_one_takes_over_and_adopts(project: Project) -> None:
-    """Killed and replaced in the middle of a task: the runner lives on, and its end is booked by the second."""
+    """Killed and replaced in the middle of a task: the runner lives on, and its end is committed by the second."""
     first = project.start()
     project.submit({"id": "job", "tasks": [gated("a"), gated("b")]})
     wait_for(lambda: project.runs("a"), PATIENCE, "a to begin")
@@ -57,7 +57,7 @@ def test_the_next_one_takes_over_and_adopts(project: Project) -> None:
 
 
 def test_an_end_while_no_manager_lives_keeps_its_exit_code(project: Project) -> None:
-    """Killed in the middle of a task, which then fails: the next manager books that exit code, nothing else runs."""
+    """Killed in the middle of a task, which then fails: the next manager commits that exit code, nothing else runs."""
     first = project.start()
     task = gated("a")
     project.submit({"id": "job", "tasks": [{**task, "command": f"{task['command']}; exit 3"}, gated("b")]})

@@ -20,7 +20,7 @@ def busy_cost(world: rig.World, take: Callable[[], Counter[str]]) -> Counter[str
     world.submit("busy", *(f"n{n}" for n in range(TASKS + 1)), priority=100)
     world.until(lambda: "busy/n0" in world.running())
     # How often a checkpoint is written follows the time that they take.
-    world.manager.saver.save = lambda: None  # type: ignore[method-assign]
+    world.manager.checkpointer.save = lambda: None  # type: ignore[method-assign]
     take()
     for n in range(TASKS):
         world.exit(f"busy/n{n}")
@@ -43,8 +43,8 @@ def test_a_task_costs_the_same_with_five_thousand_jobs_as_with_none(
     full.start()
     try:
         crowded = busy_cost(full, counted)
-        assert len(full.manager.catalog.ended) == ENDED
-        assert len(full.manager.catalog.open) >= WAITING
+        assert len(full.manager.state.index.ended) == ENDED
+        assert len(full.manager.state.index.open) >= WAITING
         assert crowded == alone
         assert alone["open"] >= TASKS
     finally:

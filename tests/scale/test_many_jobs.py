@@ -13,25 +13,25 @@ from typing import Any
 
 import pytest
 
-from air_executor.core.submission import initial_state
+from air_executor.core.submission import initial_state, parse_job
 from air_executor.model import state as s
-from air_executor.model.job import parse_job
 from air_executor.model.state import JobState
 from air_executor.store import codec
 from air_executor.store.layout import Layout
 from tests.manager import rig
+from tests.records import make_done
 
 FINISHED, PAUSED, GARBAGE = 10_000, 100, 10_000
 CYCLES = 50
 
 
-def fill(layout: Layout, number: int, phase: str, prefix: str) -> None:
+def fill(layout: Layout, number: int, phase: s.JobPhase, prefix: str) -> None:
     """Put that many jobs of a phase on the volume, as a manager would have left them."""
     state = initial_state(parse_job({"id": "model", "tasks": [{"id": "a", "command": "true"}]}), uid="0" * 8, now=1.7e9)
     state.phase, state.epoch, state.version = phase, 1, 4
     if phase == s.SUCCEEDED:
         state.reason, state.started_at, state.finished_at, state.seq = s.OK, 1.7e9, 1.7e9, 1
-        state.tasks["a"].status = s.Done(s.SUCCEEDED, s.OK, 1.7e9, 0)
+        state.tasks["a"].status = make_done(s.SUCCEEDED, s.OK, 1.7e9, 0)
     for n in range(number):
         state.id, state.uid = f"{prefix}-{n}", f"{n:08x}"
         os.makedirs(layout.job(state.id))
@@ -49,7 +49,7 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], Counter[st
         if counting[0] and event.partition(".")[0] in {"open", "os", "shutil", "fcntl"}:
             seen[event] += 1
 
-    sys.addaudithook(hook)  # for good: hooks cannot be taken away, so this one is switched off below
+    sys.addaudithook(hook)  # hooks cannot be removed, so this one is switched off below
     for name in ("stat", "lstat", "fstat"):  # these have no audit event
         real = getattr(os, name)
 
@@ -70,7 +70,7 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], Counter[st
 
 def idle_cost(world: rig.World, take: Callable[[], Counter[str]]) -> Counter[str]:
     """Return what cycles with nothing to do cost, in file operations, a minute's rescan among them left out."""
-    world.until(lambda: not world.manager.catalog.dirty)
+    world.until(lambda: not world.manager.state.index.dirty)
     world.cycle(3)
     take()
     for _ in range(CYCLES):
@@ -97,8 +97,8 @@ def test_idle_costs_the_same_with_ten_thousand_jobs_as_with_none(
     sys.stdout.write(f"start with {FINISHED + PAUSED} jobs: {started:.2f} s\n")
     try:
         full.cycle()
-        assert len(full.manager.catalog.ended) == FINISHED
-        assert len(full.manager.catalog.open) == PAUSED
+        assert len(full.manager.state.index.ended) == FINISHED
+        assert len(full.manager.state.index.open) == PAUSED
         crowded = idle_cost(full, counted)
         assert crowded == alone
         assert sum(alone.values()) <= 10 * CYCLES
@@ -107,7 +107,7 @@ def test_idle_costs_the_same_with_ten_thousand_jobs_as_with_none(
 
 
 @pytest.mark.timeout(300)
-def test_garbage_in_the_jobs_folder_is_left_alone(tmp_path: Path) -> None:
+def test_garbage_in_the_jobs_folder_is_ignored(tmp_path: Path) -> None:
     """Ten thousand files, links and folders that are no jobs neither stop the manager nor are touched; jobs run on."""
     world = rig.World(tmp_path)
     world.jobs.prepare()

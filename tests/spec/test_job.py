@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import ValidationError
 
-from air_executor.core.submission import initial_state
+from air_executor.core.job_checks import task_ids
+from air_executor.core.queue_lines import parse_queue_line, task_from_request
+from air_executor.core.submission import initial_state, parse_job
 from air_executor.errors import BadInputError
-from air_executor.model.fields import JOB_DEFAULTS, TASK_DEFAULTS
-from air_executor.model.job import Job, Task, TaskDefaults, describe, parse_job, secret_looking
-from air_executor.model.queue_lines import QueuedJob, QueuedTask, parse_queue_line, task_from_request
+from air_executor.model.job import TASK_FIELDS, Job, Resources, Task, TaskDefaults
+from air_executor.model.parsing import dump, dump_json, read_json, read_task, secret_looking, written
 
 
 def refused(**job: object) -> str:
@@ -68,61 +69,63 @@ NORMAL: dict[str, Any] = FULL | {
 
 def test_every_field_of_a_task_has_one_normal_form() -> None:
     """Seconds, bytes, text; the normal form is JSON, in a fixed order, and is itself accepted unchanged."""
-    task = Task.model_validate(FULL)
-    assert task.normalized() == NORMAL
-    assert list(task.normalized()) == [name for name in TASK_DEFAULTS if name in NORMAL]
-    assert Task.model_validate(json.loads(json.dumps(NORMAL))).normalized() == NORMAL
-    assert task_from_request(task.model_dump(mode="json", exclude_unset=True), {}) == QueuedTask(None, NORMAL)
-
-
-def test_the_core_knows_the_same_fields_and_defaults() -> None:
-    """`fields.py` exists so that reading a state needs no pydantic; it must not say anything else than the models."""
-    task = Task(command="x")
-    assert {name: getattr(task, name) for name in set(Task.model_fields) - {"id", "command", "resources"}} == {
-        name: value for name, value in TASK_DEFAULTS.items() if name not in ("command", "resources")
-    }
-    assert task.resources.model_dump(exclude_defaults=True) == TASK_DEFAULTS["resources"]
-    job = Job(id="x", tasks=[task])
-    assert set(Job.model_fields) - {"id", "tasks"} == set(JOB_DEFAULTS)
-    assert {n: getattr(job, n) for n in JOB_DEFAULTS if n != "defaults"} == {
-        n: value for n, value in JOB_DEFAULTS.items() if n != "defaults"
-    }
-    assert set(TaskDefaults.model_fields) == set(TASK_DEFAULTS) - {"after"}
+    task = read_task(FULL, {})
+    assert dump(task) == NORMAL
+    assert list(dump(task)) == [name for name in TASK_FIELDS if name in NORMAL]
+    assert read_task(json.loads(json.dumps(NORMAL)), {}) == task
+    assert task_from_request(written(task), {}) == task
 
 
 def test_python_takes_python_values() -> None:
-    """Durations as timedelta, times as aware datetime, models inside models."""
+    """Durations as timedelta, times as aware datetime, records inside records; all are checked at submit."""
     start = datetime(2026, 1, 31, 12, tzinfo=UTC)
-    task = Task(command=("a", "b"), timeout=timedelta(minutes=2), not_before=start, retry_delay=timedelta(seconds=0.5))
-    assert task.normalized() == {
+    made = parse_job(
+        Job(
+            id="x",
+            tasks=[
+                Task(
+                    command=["a", "b"],
+                    timeout=timedelta(minutes=2),  # type: ignore[arg-type]  # checked, and made seconds, at submit
+                    not_before=start,  # type: ignore[arg-type]
+                    retry_delay=timedelta(seconds=0.5),  # type: ignore[arg-type]
+                    resources=Resources(memory="512Mi"),  # type: ignore[arg-type]
+                )
+            ],
+            deadline=timedelta(hours=1),  # type: ignore[arg-type]
+        )
+    )
+    assert dump(made.tasks[0]) == {
         "command": ["a", "b"],
+        "resources": {"memory": 512 << 20},
         "timeout": 120,
         "retry_delay": 0.5,
         "not_before": "2026-01-31T12:00:00.000Z",
     }
-    assert Job(id="x", tasks=[task], deadline=timedelta(hours=1)).normalized()["deadline"] == 3600
+    assert made.deadline == 3600
 
 
-def test_a_job_keeps_what_readers_look_for() -> None:
-    """Three fields always, the others where they differ from the default."""
-    job = Job(id="x", tasks=[Task(command="true")])
-    assert job.normalized() == {"max_runners": 1, "on_failure": "stop", "queue": "default"}
-    other = Job(id="x", tasks=[Task(command="true")], max_runners=4, after=["y", "y"], labels={"a": "b"}, priority=1)
-    assert other.normalized() == {
-        "max_runners": 4,
-        "on_failure": "stop",
-        "queue": "default",
-        "priority": 1,
-        "after": ["y"],
-        "labels": {"a": "b"},
-    }
+def test_python_says_what_it_gives() -> None:
+    """In Python, too, a value that equals the field's default wins over the job's defaults if it was given."""
+    defaults = TaskDefaults(retries=3, timeout=60, env={"A": "0"})
+    tasks = [Task(command="own", retries=0, env={"B": "1"}), Task(command="shared")]
+    first, second = parse_job(Job(id="x", tasks=tasks, defaults=defaults)).tasks
+    assert (first.retries, first.timeout, first.env) == (0, 60, {"A": "0", "B": "1"})
+    assert (second.retries, second.timeout, second.env) == (3, 60, {"A": "0"})
+
+
+def test_a_job_that_was_checked_can_be_checked_again() -> None:
+    """Whoever changes one field of a parsed job changes nothing else of it."""
+    job = parse_job({"id": "x", "defaults": {"retries": 3}, "tasks": [{"command": "a", "retries": 0}]})
+    again = parse_job(replace(job, max_runners=4))
+    assert (again.max_runners, again.tasks) == (4, job.tasks)
+    assert parse_job(job) == job
 
 
 def test_tasks_without_an_id_are_numbered_by_place() -> None:
     """`t<n>`, which nobody else can take."""
-    job = Job(id="x", tasks=[Task(command="a"), Task(id="b", command="b"), Task(command="c", after=["t1", "b"])])
-    assert job.task_ids() == ["t1", "b", "t3"]
-    assert list(initial_state(job, uid="12345678", now=1.0).tasks) == ["t1", "b", "t3"]
+    job = Job(id="x", tasks=[Task(command="a"), Task(id="b", command="b"), Task(command="c", after=["b"])])
+    assert task_ids(job) == ["t1", "b", "t3"]
+    assert list(initial_state(parse_job(job), uid="12345678", now=1.0).tasks) == ["t1", "b", "t3"]
 
 
 def test_defaults_are_merged_and_kept() -> None:
@@ -138,16 +141,13 @@ def test_defaults_are_merged_and_kept() -> None:
         }
     )
     defaults = {"command": "d", "env": {"A": "0", "B": "0"}, "timeout": 60, "retries": 3, "delay": 9}
-    assert job.normalized()["defaults"] == defaults
+    assert dump(job.defaults) == defaults
     first = {"command": "own", "env": {"A": "1", "B": "0"}, "delay": 9}
     second = {"command": "d", "env": {"A": "0", "B": "0"}, "timeout": 60, "retries": 3, "labels": {"a": "b"}}
-    assert job.normalized_tasks() == [
-        {"id": "t1", **first},
-        {"id": "t2", **second, "not_before": "2026-01-31T12:00:00.000Z"},
-    ]
+    assert [dump(task) for task in job.tasks] == [first, {**second, "not_before": "2026-01-31T12:00:00.000Z"}]
     line = json.dumps({"command": "own", "env": {"A": "1"}, "retries": 0, "timeout": None})
-    assert parse_queue_line(line, defaults) == QueuedTask(None, first)
-    assert parse_queue_line("{}", defaults) == QueuedTask(None, defaults)
+    assert dump(parse_queue_line(line, defaults)) == first
+    assert dump(parse_queue_line("{}", defaults)) == defaults
 
 
 @pytest.mark.parametrize(
@@ -237,7 +237,7 @@ def test_a_wrong_task_is_refused_with_its_field(task: dict[str, Any], message: s
         ({"max_runners": 0}, "max_runners: must be a whole number >= 1, got 0"),
         ({"max_runners": "4"}, "max_runners: must be a whole number"),
         ({"on_failure": "retry"}, 'on_failure: must be "stop" or "continue"'),
-        ({"queue": "a b"}, "queue: must be lower-case letters"),
+        ({"pool": "a b"}, "pool: must be lower-case letters"),
         ({"after": ["x"]}, "after[0]: a job cannot wait for itself"),
         ({"deadline": 0}, "deadline: must be longer than nothing"),
         ({"max_tasks": 0}, "max_tasks: must be a whole number"),
@@ -289,10 +289,9 @@ def test_an_environment_value_is_never_shown() -> None:
 
 
 def test_python_users_get_the_same_words() -> None:
-    """Pydantic's own error carries the same message; `describe` makes lines of it."""
-    with pytest.raises(ValidationError) as caught:
-        Task(command="x", retries=-1)
-    assert describe(caught.value) == ["retries: must be a whole number >= 0, got -1"]
+    """What is wrong with a job made in Python is said as for a file."""
+    with pytest.raises(BadInputError, match="retries: must be a whole number >= 0, got -1"):
+        parse_job(Job(id="x", tasks=[Task(command="x", retries=-1)]))
 
 
 # Lines that running tasks write
@@ -300,13 +299,11 @@ def test_python_users_get_the_same_words() -> None:
 
 def test_a_queued_line_is_a_task_or_a_job() -> None:
     """An id is optional for a task and required for a job."""
-    assert parse_queue_line('{"command": "x"}', {}) == QueuedTask(None, {"command": "x"})
-    assert parse_queue_line(b'{"id": "a", "command": ["x"], "delay": "1m"}', {}) == QueuedTask(
-        "a", {"command": ["x"], "delay": 60}
-    )
+    assert parse_queue_line('{"command": "x"}', {}) == Task(command="x")
+    line = b'{"id": "a", "command": ["x"], "delay": "1m"}'
+    assert parse_queue_line(line, {}) == Task(id="a", command=["x"], delay=60)
     queued = parse_queue_line('{"job": {"id": "y", "tasks": [{"command": "x"}]}}', {"retries": 3})
-    assert isinstance(queued, QueuedJob)
-    assert queued.job == Job(id="y", tasks=[Task(command="x")])
+    assert queued == Job(id="y", tasks=[Task(command="x")])
 
 
 @pytest.mark.parametrize(
@@ -346,7 +343,7 @@ JSON = st.recursive(
 )
 
 
-@given(st.dictionaries(st.sampled_from(["id", "tasks", *Task.model_fields]), JSON, max_size=4), st.booleans())
+@given(st.dictionaries(st.sampled_from(["id", "tasks", *TASK_FIELDS]), JSON, max_size=4), st.booleans())
 def test_any_json_is_accepted_or_refused_in_words(raw: dict[str, Any], whole_job: bool) -> None:  # noqa: FBT001
     """No value makes it fail in another way, and what is accepted can be stored and read back as the same."""
     line = json.dumps({"job": raw} if whole_job else {"command": "x"} | raw)
@@ -355,9 +352,8 @@ def test_any_json_is_accepted_or_refused_in_words(raw: dict[str, Any], whole_job
     except BadInputError as error:
         assert "\n" not in str(error)  # noqa: PT017 - both ways are fine
         return
-    assert isinstance(queued, QueuedTask)
-    stored = json.loads(json.dumps(queued.fields, allow_nan=False).encode())
-    assert task_from_request(stored, {}).fields == queued.fields
+    assert isinstance(queued, Task)
+    assert read_json(Task, dump_json(queued)) == queued
 
 
 def test_names_that_look_secret_are_found() -> None:

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from air_executor.errors import BadInputError, NotFoundError
-from air_executor.model.job import job_schema
-from air_executor.model.job_file import MAX_BYTES, from_command, load_job, read_job
+from air_executor.model.parsing import dump, job_schema
+from air_executor.store.job_file import MAX_BYTES, from_command, load_job, read_job
 
 SCHEMA = Path(__file__).parents[2] / "docs" / "schema" / "job.schema.json"
 
@@ -32,13 +32,11 @@ tasks:
 def test_yaml_and_json_say_the_same(tmp_path: Path) -> None:
     """One job, two notations, with and without an ending that tells which; a BOM and a `$schema` do no harm."""
     job = load_job(YAML.encode(), "job.yaml")
-    assert job.tasks[1].normalized()["not_before"] == "2026-01-31T12:00:00.000Z"
-    text = json.dumps(
-        {"$schema": "x", "id": job.id, "tasks": job.normalized_tasks(), **job.normalized()}, ensure_ascii=False
-    )
+    assert dump(job.tasks[1])["not_before"] == "2026-01-31T12:00:00.000Z"
+    text = json.dumps({"$schema": "x", **dump(job)}, ensure_ascii=False)
     for name in ("job.json", "job", "-"):
         again = load_job(b"\xef\xbb\xbf" + text.encode(), name)
-        assert again.normalized_tasks() == job.normalized_tasks()
+        assert again == job
     path = tmp_path / "job.yml"
     path.write_text(YAML)
     assert read_job(path) == load_job(YAML.encode(), "job")
@@ -72,6 +70,49 @@ def test_a_file_that_is_no_job_says_where_and_why(data: bytes, name: str, messag
     assert str(caught.value).startswith(message)
 
 
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            "id: x\ntasks:\n  - command: echo: hi\n",
+            "j.yaml: is not YAML: line 3, column 18: mapping values are not allowed here; a value that holds",
+        ),
+        (
+            "id: x\ntasks:\n  - id: a\n    command: 'true'\n    retries: three\n",
+            'j.yaml: tasks[0].retries: must be a whole number between 0 and 1000, got "three" (line 5, column 14)\n',
+        ),
+        (
+            "id: x\ntasks:\n  - {command: 'true', retry: 3}\n",
+            "j.yaml: tasks[0].retry: is not a field; did you mean retries?",
+        ),
+        ('{"id": "x",\n "tasks": [{"command": 5}]}', "j.yaml: tasks[0].command: must be text for the shell, or a list"),
+    ],
+)
+def test_a_problem_is_shown_where_it_stands(text: str, message: str) -> None:
+    """Line, column and the line itself, also for what is no YAML at all."""
+    with pytest.raises(BadInputError) as caught:
+        load_job(text.encode(), "j.yaml")
+    assert str(caught.value).startswith(message)
+    number, shown = str(caught.value).splitlines()[1].split(" | ")
+    assert text.splitlines()[int(number) - 1] == shown
+
+
+def test_numbers_in_text_stay_as_they_are_written() -> None:
+    """A mode, a ZIP code and an id with zeros in front are text where text is expected."""
+    text = "id: x\ntasks: [{command: [install, -m, 0644, 007, 1_000, 0x1f], env: {ZIP: 01067}, labels: {n: 0o17}}]\n"
+    [task] = load_job(text.encode(), "j.yaml").tasks
+    assert task.command == ["install", "-m", "0644", "007", "1_000", "0x1f"]
+    assert (task.env, task.labels) == ({"ZIP": "01067"}, {"n": "0o17"})
+
+
+def test_the_old_name_of_the_pool_is_read() -> None:
+    """Job files of version 0.1 run as they are, and are told of the new name; both names at once are refused."""
+    with pytest.warns(FutureWarning, match="queue is called pool"):
+        assert load_job(b"id: x\nqueue: gpu\ntasks: [{command: x}]\n", "j.yaml").pool == "gpu"
+    with pytest.raises(BadInputError, match="queue: is the old name of pool"):
+        load_job(b"id: x\nqueue: gpu\npool: gpu\ntasks: [{command: x}]\n", "j.yaml")
+
+
 def test_a_small_file_that_expands_is_refused_at_once() -> None:
     """A billion laughs: aliases of aliases of aliases, whose text nobody could print."""
     names = "abcdefghijklmnop"
@@ -93,13 +134,17 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
 def test_a_command_line_is_a_job_of_one_task() -> None:
     """Options go to the job where it has such a field, else to the task; arguments stay as they are."""
     job = from_command("x", ["echo", "a b"], timeout="10m", priority=3, max_runners=2, env={"A": "1"})
-    assert job.normalized() == {"max_runners": 2, "on_failure": "stop", "queue": "default", "priority": 3}
-    assert job.normalized_tasks() == [{"id": "t1", "command": ["echo", "a b"], "env": {"A": "1"}, "timeout": 600}]
+    assert dump(job) == {
+        "id": "x",
+        "tasks": [{"command": ["echo", "a b"], "env": {"A": "1"}, "timeout": 600}],
+        "max_runners": 2,
+        "priority": 3,
+    }
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
-    [({"timeout": "-1"}, "timeout: must be"), ({"foo": 1}, "foo: is not a field"), ({"queue": ""}, "queue: must be")],
+    [({"timeout": "-1"}, "timeout: must be"), ({"foo": 1}, "foo: is not a field"), ({"pool": ""}, "pool: must be")],
 )
 def test_a_wrong_option_is_named_as_on_the_command_line(options: dict[str, Any], message: str) -> None:
     """Without `tasks[0].`, which nobody wrote."""

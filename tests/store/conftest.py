@@ -6,8 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from air_executor.core.submission import initial_state
-from air_executor.model.job import parse_job
+from air_executor.core.submission import initial_state, parse_job
 from air_executor.model.state import JobState
 from air_executor.store.jobs import Jobs
 from air_executor.store.layout import Layout

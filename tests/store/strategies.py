@@ -7,24 +7,31 @@ from typing import Any
 from hypothesis import strategies as st
 
 from air_executor.model.state import Attempt, Done, JobState, Queued, Running, TaskState
+from air_executor.model.times import to_text
 from air_executor.model.usage import Usage
+from tests.records import make_job, make_task
 
 IDS = st.from_regex(r"[a-z0-9](-?[a-z0-9]){0,10}", fullmatch=True)
 TIMES = st.integers(0, 4_000_000_000_000).map(lambda ms: ms / 1000)
 SECONDS = st.integers(0, 10**9).map(lambda us: us / 1_000_000)
-TEXT = st.text(st.characters(codec=None), max_size=20)  # halves of surrogate pairs too, which JSON allows
+ANY_TEXT = st.text(st.characters(codec=None), max_size=20)  # halves of surrogate pairs too, which JSON allows
 JSON: st.SearchStrategy[Any] = st.recursive(
-    st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.floats(allow_nan=False, allow_infinity=False) | TEXT,
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXT, inner, max_size=3),
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**53), 2**53)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | ANY_TEXT,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(ANY_TEXT, inner, max_size=3),
     max_leaves=6,
 )
 
+TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
 LIMITS = st.integers(2**20, 2**50)
 ATTEMPTS = st.builds(
     Attempt,
     seq=st.integers(1, 10**6),
     slot=st.integers(0, 99),
-    spawned_at=TIMES,
+    spawned_at=TIMES.map(to_text),
     start=SECONDS,
     work=SECONDS,
     finish=SECONDS,
@@ -50,7 +57,7 @@ ENDS = st.builds(
     Done,
     phase=st.sampled_from(["succeeded", "failed", "cancelled", "skipped"]),
     reason=st.sampled_from(["ok", "error", "timeout", "upstream"]),
-    finished_at=TIMES,
+    finished_at=TIMES.map(to_text),
     exit_code=st.none() | st.integers(0, 255),
     message=st.none() | TEXT,
     result=JSON,
@@ -92,7 +99,7 @@ def tasks(draw: st.DrawFn, name: str, position: int, earlier: list[str]) -> Task
             memory_limit=st.none() | LIMITS,
         )
     )
-    task = TaskState(name, spec, position=position, queued_by=parent, status=status)
+    task = make_task(name, queued_by=parent, status=status, **spec)
     task.runs, task.charged, task.faults = (draw(st.integers(0, 99)) for _ in range(3))
     task.ready_at = draw(st.none() | TIMES) if isinstance(status, Queued) else None
     task.attempts = draw(st.lists(ATTEMPTS, max_size=3))
@@ -103,12 +110,12 @@ def tasks(draw: st.DrawFn, name: str, position: int, earlier: list[str]) -> Task
 @st.composite
 def jobs(draw: st.DrawFn) -> JobState:
     """Return one job."""
-    job = JobState(
-        id=draw(IDS),
-        uid=draw(st.from_regex(r"[0-9a-f]{8}", fullmatch=True)),
-        spec={"max_runners": draw(st.integers(1, 9)), "on_failure": "stop", "queue": draw(IDS)},
+    job = make_job(
+        draw(IDS),
+        draw(st.from_regex(r"[0-9a-f]{8,32}", fullmatch=True)),
+        {"max_runners": draw(st.integers(1, 9)), "on_failure": "stop", "pool": draw(IDS)},
         submitted_at=draw(TIMES),
-        phase=draw(st.sampled_from(["held", "queued", "running", "paused", "succeeded", "failed", "cancelled"])),
+        phase=draw(st.sampled_from(["pending", "queued", "running", "paused", "succeeded", "failed", "cancelled"])),
         reason=draw(st.none() | st.sampled_from(["ok", "error"])),
         message=draw(st.none() | TEXT),
         started_at=draw(st.none() | TIMES),
@@ -121,8 +128,8 @@ def jobs(draw: st.DrawFn) -> JobState:
         after_uids=draw(st.dictionaries(IDS, st.just("00c0ffee"), max_size=2)),
         submitted_by=draw(st.none() | st.just("00c0ffee-3")),
         usage=Usage(draw(st.integers(0, 99)), *draw(AMOUNTS), *draw(CURRENCIES)),
-        extra=draw(st.dictionaries(st.just("key_of_later_versions"), JSON, max_size=1)),
     )
+    job.extra = draw(st.dictionaries(st.just("key_of_later_versions"), JSON, max_size=1))
     for position, name in enumerate(draw(st.lists(IDS, max_size=5, unique=True))):
         job.tasks[name] = draw(tasks(name, position, list(job.tasks)))
     return job

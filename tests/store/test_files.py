@@ -92,6 +92,21 @@ def test_hostile_reads(tmp_path: Path) -> None:
     assert found[0] == b"12345"
 
 
+def test_both_ends_of_a_file(tmp_path: Path) -> None:
+    """A short file is its own head; of a long one the middle is not read; hostile files are refused as ever."""
+    path = tmp_path / "file"
+    for size in (0, 3, 4, 5, 6, 100):
+        data = bytes(range(size))
+        path.write_bytes(data)
+        assert files.read_ends(str(path), 5, 3) == (data[:5], data[-3:] if size else b"")
+    assert files.read_ends(str(tmp_path / "nothing"), 5, 3) is None
+    os.mkfifo(tmp_path / "fifo")
+    (tmp_path / "link").symlink_to(path)
+    for name in ("fifo", "link"):
+        with pytest.raises(CorruptFileError, match=name):
+            files.read_ends(str(tmp_path / name), 5, 3)
+
+
 def test_read_of_a_file_that_grows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A file that grows while it is read is refused once it is beyond the limit."""
     path = tmp_path / "file"

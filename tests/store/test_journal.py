@@ -27,11 +27,18 @@ def journal(layout: Layout) -> Iterator[Journal]:
     made.close()
 
 
+def decide(journal: Journal, job: LiveJob, event: ev.Event) -> None:
+    """Apply a decision to a job, and note its line."""
+    before = (job.state.epoch, job.state.version)
+    job.apply(event, journal.epoch)
+    journal.append(job.state, event, before)
+
+
 def run(journal: Journal, job: LiveJob, task: str) -> None:
     """Note the start and the end of one run."""
     seq = job.state.seq + 1
-    journal.decide(job, ev.Started(1.0, task, seq, 0))
-    journal.decide(job, ev.Ended(2.0, seq, "ok", Moments(1.0, 1.1, 1.9, 2.0)))
+    decide(journal, job, ev.Started(1.0, task, seq, 0))
+    decide(journal, job, ev.Ended(2.0, seq, "ok", Moments(1.0, 1.1, 1.9, 2.0)))
 
 
 def names(layout: Layout) -> list[str]:
@@ -41,14 +48,14 @@ def names(layout: Layout) -> list[str]:
 
 def replayed(layout: Layout, job: LiveJob) -> bool | None:
     """Apply to a job what the journals hold of it."""
-    return journals.replay_onto(job, journals.read(layout).jobs.get(job.state.uid, []))
+    return journals.replay_onto(job, journals.read(layout).jobs.get((job.state.id, job.state.uid), []))
 
 
 def test_replay_ends_where_memory_was(layout: Layout, journal: Journal) -> None:
     """Checkpoint plus lines is the job as it was in memory."""
     job = LiveJob(state())
     run(journal, job, "x0")
-    journal.decide(job, ev.Requested(3.0, "r1", "pause"))
+    decide(journal, job, ev.Requested(3.0, "r1", "pause"))
     journal.flush()
     again = LiveJob(state())
     assert replayed(layout, again) is True
@@ -60,13 +67,13 @@ def test_replay_goes_on_from_any_checkpoint(layout: Layout, journal: Journal) ->
     """A checkpoint from the middle of the journal takes only the lines beyond it; across epochs too."""
     job = LiveJob(state())
     checkpoints = [codec.dump_job(job.state)]
-    journal.decide(job, ev.Started(1.0, "x0", 1, 0))
+    decide(journal, job, ev.Started(1.0, "x0", 1, 0))
     checkpoints.append(codec.dump_job(job.state))
     journal.flush()
     newer = Journal(layout, 4)
-    newer.decide(job, ev.Ended(2.0, 1, "ok", Moments(1.0, 1.1, 1.9, 2.0)))
+    decide(newer, job, ev.Ended(2.0, 1, "ok", Moments(1.0, 1.1, 1.9, 2.0)))
     checkpoints.append(codec.dump_job(job.state))
-    newer.decide(job, ev.Started(3.0, "x1", 2, 0))
+    decide(newer, job, ev.Started(3.0, "x1", 2, 0))
     newer.flush()
     newer.close()
     for text in [*checkpoints, codec.dump_job(job.state)]:
@@ -125,7 +132,7 @@ def test_damaged_line_costs_only_the_job_with_the_gap(layout: Layout, journal: J
 def test_full_volume_cuts_the_file_back(layout: Layout, journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
     """A failed append leaves the file as it was; the lines are kept, and written by the next flush that works."""
     job = LiveJob(state())
-    journal.decide(job, ev.Started(1.0, "x0", 1, 0))
+    decide(journal, job, ev.Started(1.0, "x0", 1, 0))
     journal.flush()
     path = Path(layout.journal, "3-0.jsonl")
     before = path.read_bytes()
@@ -134,7 +141,7 @@ def test_full_volume_cuts_the_file_back(layout: Layout, journal: Journal, monkey
         os.write(fd, data[: len(data) // 2])
         raise OSError(28, "No space left on device")
 
-    journal.decide(job, ev.Ended(2.0, 1, "ok", Moments(1.0, 1.1, 1.9, 2.0)))
+    decide(journal, job, ev.Ended(2.0, 1, "ok", Moments(1.0, 1.1, 1.9, 2.0)))
     with monkeypatch.context() as patch:
         patch.setattr(files, "write_all", full)
         for _ in range(2):
@@ -178,7 +185,7 @@ def test_rotation(layout: Layout, journal: Journal, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(journals, "ROTATE_AT", 150)
     one, two = LiveJob(state("one", "00000001", 9)), LiveJob(state("two", "00000002"))
     run(journal, two, "x0")
-    journal.decide(one, ev.Requested(3.0, "r1", "pause"))
+    decide(journal, one, ev.Requested(3.0, "r1", "pause"))
     journal.flush()
     for number in range(2):
         run(journal, one, f"x{number}")
@@ -203,7 +210,7 @@ def test_file_with_an_unanswered_request_stays(
     """While a request file that a line names may still be there, the line stays, so that it is not applied again."""
     monkeypatch.setattr(journals, "ROTATE_AT", 1)
     job = LiveJob(state())
-    journal.decide(job, ev.Requested(3.0, "r1", "pause"))
+    decide(journal, job, ev.Requested(3.0, "r1", "pause"))
     journal.flush()
     run(journal, job, "x0")
     journal.flush()

@@ -1,1 +1,1 @@
-"""What the container backends, docker and kubernetes, share."""
+"""What the container backends, `docker` and `kubernetes`, share. Imports no platform's library."""

@@ -1,33 +1,34 @@
-"""What a run looks like from inside a container, whatever platform holds it: paths, command and environment.
+"""A run as seen from inside a container, on any platform: paths, command, environment and user.
 
-A container sees only its run's `out/`, its job's workspace and `bin/`, each at a fixed path, so that nothing of the
-host's paths reaches a task. Pure functions; used by the container backends.
+A container sees only its run's `out/`, its job's workspace and `bin/`, each at a fixed path, so that no host path
+reaches a task. Used by the container backends; knows no platform.
 """
 
 from __future__ import annotations
 
 import os
 
-from air_executor.backends.base import Launch
+from air_executor.backends.base import Launch, append_path
 from air_executor.errors import SpawnRejectedError
 
-OUT = "/air/out"
-WORKSPACE = "/air/workspace"
-BIN = "/air/bin"
+ROOT = "/air"
+OUT = f"{ROOT}/out"
+WORKSPACE = f"{ROOT}/workspace"
+BIN = f"{ROOT}/bin"
 TEMPORARY = "/tmp"  # noqa: S108 - the task's own, memory of its container
 HOME = TEMPORARY
-"""Any user may run in any image, so the image's home folder may be missing or somebody else's."""
+"""A task may run as any user in any image, so the image's home folder may be missing or belong to another user."""
+DEFAULT_IMAGE = "python:3.12-slim"
 
 
 def command(launch: Launch) -> list[str]:
-    """Return the words that start the runner, which then starts the task."""
-    timeout = "-" if launch.timeout is None else seconds(launch.timeout)
-    workdir = os.path.join(_home(launch), launch.workdir or "").rstrip("/") or "/"
-    return ["sh", f"{BIN}/air-runner", OUT, workdir, timeout, seconds(launch.grace), "container", *launch.argv]
+    """Return the command line of the runner, which then starts the task."""
+    workdir = os.path.join(_base_dir(launch), launch.workdir or "").rstrip("/") or "/"
+    return launch.command(BIN, OUT, workdir, "container")
 
 
-def _home(launch: Launch) -> str:
-    """Return where relative paths of a task start: in the project folder if it mounts that, as without a container."""
+def _base_dir(launch: Launch) -> str:
+    """Return the folder to which relative paths refer: the project folder if it is mounted, as without a container."""
     for mount in launch.options.get("mounts", ()):
         if os.path.normpath(str(mount["source"])) == ".":
             return str(mount["target"])
@@ -35,31 +36,40 @@ def _home(launch: Launch) -> str:
 
 
 def environment(launch: Launch, python_path: str | None = None) -> dict[str, str]:
-    """Return the task's variables; `python_path` is what the image itself sets as PYTHONPATH."""
+    """Return the task's variables; `python_path` is the PYTHONPATH that the image itself sets."""
     env = {"HOME": HOME, **launch.environment(OUT, WORKSPACE)}
-    before = env.get("PYTHONPATH", python_path)
-    env["PYTHONPATH"] = f"{before}:{BIN}" if before else BIN
+    env["PYTHONPATH"] = append_path(env.get("PYTHONPATH", python_path), BIN)
     return env
 
 
-def seconds(value: float) -> str:
-    """Return a duration as the runner takes it."""
-    return f"{value:.3f}".rstrip("0").rstrip(".")
+def check_mount_target(source: str, target: str) -> None:
+    """Refuse a mount over what is ours.
+
+    Raises:
+        SpawnRejectedError: the target lies in `/air`.
+    """
+    path = os.path.normpath(target)
+    if path == ROOT or path.startswith(f"{ROOT}/"):
+        msg = f"mount {source}: {target} is taken: {ROOT} belongs to Air-Executor"
+        raise SpawnRejectedError(msg)
 
 
-def user_of(state_dir: str, otherwise: tuple[int, int]) -> tuple[int, int]:
-    """Return who tasks are: ourselves, or where we are root the owner of the state directory; never root."""
+def task_user(state_dir: str, default: tuple[int, int]) -> tuple[int, int]:
+    """Return the user and group that tasks run as: never root.
+
+    Ourselves; if we are root, the owner of the state directory; if that is root too, `default`.
+    """
     if os.geteuid() != 0:
         return os.geteuid(), os.getegid()
     try:
         owner = os.stat(state_dir)
     except FileNotFoundError:
         owner = os.stat(os.path.dirname(state_dir))
-    return otherwise if 0 in {owner.st_uid, owner.st_gid} else (owner.st_uid, owner.st_gid)
+    return default if 0 in {owner.st_uid, owner.st_gid} else (owner.st_uid, owner.st_gid)
 
 
-def hand_over(launch: Launch, user: tuple[int, int]) -> None:
-    """Give what the task is to write to who it will be; only root can, and only root needs to.
+def change_owner(launch: Launch, user: tuple[int, int]) -> None:
+    """Give the run's files to the task's user, who has to write to them. Only root can, and only root needs to.
 
     Raises:
         SpawnRejectedError: the volume refuses.
@@ -67,11 +77,11 @@ def hand_over(launch: Launch, user: tuple[int, int]) -> None:
     if os.geteuid() != 0:
         return
     try:
-        made_for_it = [os.path.join(launch.out_dir, name) for name in os.listdir(launch.out_dir)]
-        for path in (launch.workspace, launch.out_dir, *made_for_it):
+        precreated = [os.path.join(launch.out_dir, name) for name in os.listdir(launch.out_dir)]
+        for path in (launch.workspace, launch.out_dir, *precreated):
             owner = os.lstat(path)
             if (owner.st_uid, owner.st_gid) != user:
                 os.chown(path, *user, follow_symlinks=False)
     except OSError as error:
-        msg = f"cannot give {error.filename} to user {user[0]}:{user[1]}: {error.strerror}"
+        msg = f"cannot change the owner of {error.filename} to {user[0]}:{user[1]}: {error.strerror}"
         raise SpawnRejectedError(msg) from error

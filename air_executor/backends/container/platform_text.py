@@ -1,20 +1,25 @@
-"""What platforms answer, made fit for our own use: words on one line, and times. For the backends alone."""
+"""What platforms answer, parsed for our own use: messages on one line, and times. Used by the container backends."""
 
 from __future__ import annotations
 
 from datetime import datetime
 
-_LONGEST = 500
+_MAX_LENGTH = 500
 
 
-def brief(words: object) -> str:
-    """Return a platform's words on one line, cut where they are too long."""
-    text = " ".join(str(words).split())
-    return text if len(text) <= _LONGEST else text[:_LONGEST] + "…"
+def brief(text: object) -> str:
+    """Return a platform's message on one line, truncated if it is too long."""
+    line = " ".join(str(text).split())
+    return line if len(line) <= _MAX_LENGTH else line[:_MAX_LENGTH] + "…"
 
 
-def instant(text: object) -> float | None:
-    """Return a time (RFC 3339, whatever its decimals) in Unix seconds; None if it is none, or the year 1 for never."""
+def describe_error(error: BaseException) -> str:
+    """Return a library's error on one line: its message, or its type if it has none."""
+    return brief(error) or type(error).__name__
+
+
+def parse_time(text: object) -> float | None:
+    """Return an RFC 3339 time, whole seconds, as Unix seconds; None if it is none, or the year 1, which means never."""
     try:
         at = datetime.fromisoformat(str(text)[:19] + "+00:00").timestamp()
     except ValueError:

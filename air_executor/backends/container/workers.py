@@ -1,6 +1,6 @@
-"""A few threads for requests that nobody waits for. They never keep the process from ending, whatever a platform does.
+"""A few threads for requests that nobody waits for. They never keep the process alive, whatever a platform does.
 
-Used by the backends of platforms; knows nothing of runners.
+Used by the container backends; knows nothing of runners.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ log = logging.getLogger(__name__)
 
 
 class Workers:
-    """At most `number` threads, started as they are needed."""
+    """At most `number` threads, started on demand."""
 
     def __init__(self, number: int, name: str) -> None:
         self._number = number
@@ -27,7 +27,7 @@ class Workers:
         self._closed = False
 
     def submit(self, work: Callable[..., None], *arguments: object) -> None:
-        """Have something done soon; after `close` it is not done."""
+        """Queue a call; dropped after `close`."""
         with self._lock:
             if self._closed:
                 return
@@ -42,14 +42,14 @@ class Workers:
             try:
                 work()
             except Exception:
-                log.exception("a request to the platform failed in a way that is not foreseen")
+                log.exception("unexpected failure of a request to the platform")
 
-    def close(self, patience: float) -> None:
-        """Finish what was submitted, but wait no longer than `patience` seconds for it."""
+    def close(self, timeout: float) -> None:
+        """Finish what was submitted, but wait no longer than `timeout` seconds."""
         with self._lock:
             self._closed = True
             for _ in self._threads:
                 self._work.put(None)
-        until = time.monotonic() + patience
+        until = time.monotonic() + timeout
         for thread in self._threads:
             thread.join(max(0.0, until - time.monotonic()))

@@ -1,80 +1,55 @@
-"""From a launch to a container: what it is called, what it may do and what it sees. Pure but for looking at paths.
+"""From a launch to a container's description: its name, rights, limits and mounts. Pure, except that it resolves paths.
 
 Hardened by default: no root, no capabilities, no new privileges, read-only image, limits for memory, CPUs and
-processes, and of the state directory only what is the run's own. Used by `backend.py` alone.
+processes, and of the state directory only what is the run's own. Used by the backend alone.
 """
 
 from __future__ import annotations
 
-import hashlib
 import math
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
-from air_executor.backends.base import Launch
+from air_executor.backends.base import KILL_MARGIN, Launch, format_seconds
 from air_executor.backends.container import inside
+from air_executor.backends.container.platform_config import PlatformConfig
+from air_executor.backends.container.run_labels import RunLabels
 from air_executor.backends.docker.path_mapping import PathMapping
 from air_executor.errors import SpawnRejectedError
-from air_executor.model.names import Slot, runner_name
 from air_executor.settings import DockerSettings
 
-LABEL = "air-executor"
-INSTANCE, STATE_DIR, JOB, UID = f"{LABEL}.instance", f"{LABEL}.state-dir", f"{LABEL}.job", f"{LABEL}.uid"
-RUN, TASK, SLOT, GRACE, VERSION = (f"{LABEL}.{name}" for name in ("run", "task", "slot", "grace", "version"))
+LABELS = RunLabels(".")
+INSTANCE, STATE_DIR, TASK, GRACE, VERSION = map(LABELS.key, ("instance", "state-dir", "task", "grace", "version"))
 
-DEFAULT_IMAGE = "python:3.12-slim"
 LOG_SIZE = "10m"
 """How much of a task's output the engine keeps for `docker logs`; all of it is in the run's `output.log`."""
-MARGIN_SECONDS = 2.0
-"""How much longer than the grace we wait: the runner itself kills its command after it, and then writes its end."""
 _NOTHING = {"SizeBytes": 4096, "Mode": 0o555}
 _OWN_NETWORK, _NO_NETWORK = "default", "none"
 
 
-@dataclass(frozen=True, slots=True)
-class EngineConfig:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineConfig(PlatformConfig):
     """What all containers of one manager have in common."""
 
-    state_dir: str
-    prefix: str
-    version: str
-    image: str
-    """Of tasks that name none."""
-    user: tuple[int, int]
-    places: PathMapping
+    label_keys: ClassVar[RunLabels] = LABELS
+    path_mapping: PathMapping
     settings: DockerSettings
 
-    location: str
-    """Where the state directory lies for the engine."""
 
-    @property
-    def instance(self) -> str:
-        """The identity of the state directory among all that use the engine."""
-        return hashlib.sha256(self.location.encode()).hexdigest()[:12]
-
-    def name(self, slot: Slot) -> str:
-        """Return the name of a slot's container."""
-        return runner_name(self.prefix, slot)
-
-    def image_of(self, options: Mapping[str, Any]) -> str:
-        """Return the image that a task runs in."""
-        return str(options.get("image") or self.image)
-
-
-def container_config(site: EngineConfig, launch: Launch, python_path: str | None) -> dict[str, Any]:
+def container_config(config: EngineConfig, launch: Launch, python_path: str | None) -> dict[str, Any]:
     """Return the body of the engine's `POST /containers/create`. `python_path` is the image's own PYTHONPATH.
 
     Raises:
-        SpawnRejectedError: the task asks for a mount or a network that it may not have.
-        BadInputError: the state directory is where runners cannot see it.
+        SpawnRejectedError: the task asks for a mount or a network that isn't allowed.
+        BadInputError: runners cannot see the state directory.
     """
-    settings, options = site.settings, launch.options
+    settings, options = config.settings, launch.options
     resources = options.get("resources", {})
     memory = int(resources.get("memory") or settings.memory)
     cpus = resources.get("cpu") or settings.cpus
-    uid, gid = site.user
+    uid, gid = config.user
     env = inside.environment(launch, python_path)
     host: dict[str, Any] = {
         "Init": True,
@@ -85,106 +60,99 @@ def container_config(site: EngineConfig, launch: Launch, python_path: str | None
         "PidsLimit": settings.pids,
         "Memory": memory,
         "MemorySwap": memory,
-        "NetworkMode": network_of(site, options),
+        "NetworkMode": network_of(config, options),
         "LogConfig": {"Type": "json-file", "Config": {"max-size": LOG_SIZE, "max-file": "1"}},
         "RestartPolicy": {"Name": "no"},
-        "Mounts": list(_mounts(site, launch)),
+        "Mounts": list(_mounts(config, launch)),
     }
     if cpus:
         host["NanoCpus"] = round(cpus * 1e9)
     if gpus := resources.get("gpu"):
         host["DeviceRequests"] = [{"Driver": "", "Count": gpus, "Capabilities": [["gpu"]]}]
-    words = inside.command(launch)
+    command = inside.command(launch)
     return {
-        "Image": site.image_of(options),
-        "Entrypoint": words[:1],
-        "Cmd": words[1:],
+        "Image": config.image_of(options),
+        "Entrypoint": command[:1],
+        "Cmd": command[1:],
         "Env": [f"{name}={value}" for name, value in env.items()],
         "User": f"{uid}:{gid}",
         "WorkingDir": "/",
         "Hostname": launch.slot.job,
-        "Labels": labels(site, launch),
+        "Labels": make_labels(config, launch),
         "Healthcheck": {"Test": ["NONE"]},
         "StopSignal": "SIGTERM",
-        "StopTimeout": math.ceil(launch.grace + MARGIN_SECONDS),
+        "StopTimeout": math.ceil(launch.grace + KILL_MARGIN),
         "HostConfig": host,
     }
 
 
-def labels(site: EngineConfig, launch: Launch) -> dict[str, str]:
-    """Return what tells whose a container is."""
+def make_labels(config: EngineConfig, launch: Launch) -> dict[str, str]:
+    """Return a container's labels: its identity, and what helps people."""
     return {
-        INSTANCE: site.instance,
-        STATE_DIR: site.location,
-        JOB: launch.slot.job,
-        UID: launch.uid,
-        RUN: launch.run,
+        **LABELS.make(config.instance, launch),
+        STATE_DIR: config.location,
         TASK: launch.task,
-        SLOT: str(launch.slot.number),
-        GRACE: inside.seconds(launch.grace),
-        VERSION: site.version,
+        GRACE: format_seconds(launch.grace),
+        VERSION: config.version,
     }
 
 
-def network_of(site: EngineConfig, options: Mapping[str, Any]) -> str:
+def network_of(config: EngineConfig, options: Mapping[str, Any]) -> str:
     """Return the network that a task gets.
 
     Raises:
-        SpawnRejectedError: it may not have the one that it names.
+        SpawnRejectedError: the network that it names isn't allowed.
     """
     name = str(options.get("network") or _OWN_NETWORK)
     if name == _OWN_NETWORK:
-        return site.settings.network
-    if name in {_NO_NETWORK, site.settings.network, *site.settings.allow_networks}:
+        return config.settings.network
+    if name in {_NO_NETWORK, config.settings.network, *config.settings.allow_networks}:
         return name
     msg = f"network {name} is not allowed; the operator allows networks with AIR_DOCKER_ALLOW_NETWORKS"
     raise SpawnRejectedError(msg)
 
 
 def _temporary(settings: DockerSettings, options: Mapping[str, Any]) -> dict[str, str]:
-    """Return the task's /tmp, unless it mounts something there: the engine would hide that without a word."""
+    """Return the task's /tmp, unless it mounts something there, which the engine would hide silently."""
     if any(mount["target"] == inside.TEMPORARY for mount in options.get("mounts", ())):
         return {}
     return {inside.TEMPORARY: f"rw,exec,nosuid,nodev,mode=1777,size={settings.tmp_size}"}
 
 
-def _mounts(site: EngineConfig, launch: Launch) -> Iterator[dict[str, Any]]:
-    places = site.places
-    yield places.mount(launch.out_dir, inside.OUT)
-    yield places.mount(launch.workspace, inside.WORKSPACE)
-    yield places.mount(launch.bin_dir, inside.BIN, read_only=True)
-    yield from asked_mounts(site, launch.project, launch.options)
+def _mounts(config: EngineConfig, launch: Launch) -> Iterator[dict[str, Any]]:
+    mapping = config.path_mapping
+    yield mapping.mount(launch.out_dir, inside.OUT)
+    yield mapping.mount(launch.workspace, inside.WORKSPACE)
+    yield mapping.mount(launch.bin_dir, inside.BIN, read_only=True)
+    yield from requested_mounts(config, launch.project, launch.options)
 
 
-def asked_mounts(site: EngineConfig, project: str, options: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    """Yield the mounts that a task asks for, as the paths lead now.
+def requested_mounts(config: EngineConfig, project: str, options: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """Yield the mounts that a task asks for, with their paths resolved now.
 
     Raises:
-        SpawnRejectedError: it may not have one of them.
-        BadInputError: one is where runners cannot see it.
+        SpawnRejectedError: one of them isn't allowed.
+        BadInputError: runners cannot see one of them.
     """
-    places = site.places
-    project, state = os.path.realpath(project), os.path.realpath(site.state_dir)
+    project, state = os.path.realpath(project), os.path.realpath(config.state_dir)
     for mount in options.get("mounts", ()):
         source, target = str(mount["source"]), str(mount["target"])
-        if target == "/air" or target.startswith("/air/"):
-            msg = f"mount {source}: {target} is taken: /air belongs to Air-Executor"
-            raise SpawnRejectedError(msg)
+        inside.check_mount_target(source, target)
         read_only = bool(mount.get("read_only"))
         if source.startswith("/"):
-            yield _foreign_mount(site, source, target, read_only=read_only)
+            yield _host_mount(config, source, target, read_only=read_only)
             continue
         path = os.path.realpath(os.path.join(project, source))
         if not _within(path, project):
             msg = f"mount {source}: it leads out of the project folder to {path}; name a path below that folder"
             raise SpawnRejectedError(msg)
         if _within(path, state):
-            msg = f"mount {source}: it lies in the state directory, of which a task sees only what is its own"
+            msg = f"mount {source}: it lies in the state directory, where a task sees only its own run and workspace"
             raise SpawnRejectedError(msg)
         if not os.path.exists(path):
             msg = f"mount {source}: there is no {path}"
             raise SpawnRejectedError(msg)
-        yield places.mount(path, target, read_only=read_only)
+        yield config.path_mapping.mount(path, target, read_only=read_only)
         if _within(state, path):
             hidden = f"{target.rstrip('/')}/{os.path.relpath(state, path)}"
             yield {
@@ -195,11 +163,11 @@ def asked_mounts(site: EngineConfig, project: str, options: Mapping[str, Any]) -
             }
 
 
-def _foreign_mount(site: EngineConfig, source: str, target: str, *, read_only: bool) -> dict[str, Any]:
-    """Only what the operator listed, letter by letter: below it a task could have left a symlink to anywhere."""
-    if os.path.normpath(source) not in {os.path.normpath(path) for path in site.settings.allow_mounts}:
+def _host_mount(config: EngineConfig, source: str, target: str, *, read_only: bool) -> dict[str, Any]:
+    """Return a mount of a host folder: only one that the operator lists, since a task may leave symlinks below it."""
+    if os.path.normpath(source) not in {os.path.normpath(path) for path in config.settings.allow_mounts}:
         msg = (
-            f"mount {source}: only folders of the project can be mounted, and what the operator lists in "
+            f"mount {source}: only folders of the project can be mounted, and those that the operator lists in "
             "AIR_DOCKER_ALLOW_MOUNTS"
         )
         raise SpawnRejectedError(msg)

@@ -1,4 +1,4 @@
-"""Puts the backend together: finds out where we are, who tasks shall be, and which engine there is."""
+"""Builds the backend from the settings: which engine, how paths map, and which user tasks run as."""
 
 from __future__ import annotations
 
@@ -6,12 +6,13 @@ import contextlib
 from typing import Any
 
 from air_executor.backends.base import Requested
-from air_executor.backends.container.inside import user_of
-from air_executor.backends.docker import container_spec
+from air_executor.backends.container.inside import DEFAULT_IMAGE, task_user
+from air_executor.backends.container.refusals import MissingError
+from air_executor.backends.docker import path_mapping
 from air_executor.backends.docker.container_spec import EngineConfig
 from air_executor.backends.docker.docker_backend import DockerBackend
-from air_executor.backends.docker.engine import Engine, MissingError
-from air_executor.backends.docker.path_mapping import VOLUME_SUBPATH, look_around, own_container
+from air_executor.backends.docker.engine import Engine
+from air_executor.backends.docker.path_mapping import VOLUME_SUBPATH, own_container
 from air_executor.errors import BadInputError
 from air_executor.settings import Settings
 
@@ -19,10 +20,10 @@ from air_executor.settings import Settings
 def make_backend(settings: Settings, version: str, requested: Requested | None = None) -> DockerBackend:
     """Return the backend for the state directory of these settings. Asks the engine only if we are in a container.
 
-    `requested` is told of each request to the engine: what was asked, and the status of the answer.
+    `requested` is called after each request to the engine.
 
     Raises:
-        BadInputError: runners could not see the state directory.
+        BadInputError: runners cannot see the state directory.
         BackendUnavailableError: the engine does not answer.
     """
     engine = Engine(settings.docker.timeout)
@@ -39,20 +40,20 @@ def make_engine_config(settings: Settings, engine: Engine, version: str) -> Engi
             return engine.inspect(container)
         return None
 
-    places = look_around(inspect, own_container())
-    if places.find(settings.state_dir)[0] == "volume" and engine.api_version < VOLUME_SUBPATH:
+    mapping = path_mapping.detect(inspect, own_container())
+    if mapping.locate(settings.state_dir)[0] == "volume" and engine.api_version < VOLUME_SUBPATH:
         msg = (
-            f"the state directory {settings.state_dir} is on a volume, of which this engine can only mount the whole; "
+            f"the state directory {settings.state_dir} is on a volume, and this engine can mount only whole volumes; "
             "use a folder of the host, or Docker Engine 26 or newer"
         )
         raise BadInputError(msg)
     return EngineConfig(
         state_dir=settings.state_dir,
+        location=mapping.describe(settings.state_dir),
         prefix=settings.name_prefix,
         version=version,
-        image=settings.runner_image or container_spec.DEFAULT_IMAGE,
-        user=user_of(settings.state_dir, settings.docker.user),
-        places=places,
+        image=settings.runner_image or DEFAULT_IMAGE,
+        user=task_user(settings.state_dir, settings.docker.user),
+        path_mapping=mapping,
         settings=settings.docker,
-        location=places.text(settings.state_dir),
     )

@@ -1,7 +1,7 @@
 """The Docker Engine's API: the calls that we make, and its failures as ours.
 
-The only module that imports the SDK; nothing of it leaves here. Every request has a timeout. One `Engine` may be used
-from several threads: each gets a connection of its own. Knows containers, images and networks, but not runners.
+The only module that imports the SDK, none of which leaves it. Every request has a timeout. One `Engine` may be used by
+several threads: each gets a connection of its own. Knows containers, images and networks, but not runners.
 """
 
 from __future__ import annotations
@@ -20,38 +20,17 @@ from docker.types.daemon import CancellableStream
 from docker.utils import kwargs_from_env, parse_repository_tag
 
 from air_executor.backends.base import Requested
-from air_executor.errors import AirExecutorError, BackendUnavailableError
+from air_executor.backends.container.platform_text import describe_error
+from air_executor.backends.container.refusals import CONFLICT, NOT_FOUND, ConflictError, MissingError, RefusedError
+from air_executor.errors import BackendUnavailableError
 
 T = TypeVar("T")
 
-_SILENCE = (docker.errors.DockerException, requests.RequestException, urllib3.exceptions.HTTPError, OSError)
+_NO_ANSWER = (docker.errors.DockerException, requests.RequestException, urllib3.exceptions.HTTPError, OSError)
 """What the SDK and the libraries below it raise when there is no answer."""
-_CONFLICT = 409
-_NOT_FOUND = 404
-_NOBODY_THERE = frozenset({502, 503, 504})
-"""What a proxy in front of an engine says when that does not answer."""
+_GATEWAY_ERRORS = frozenset({502, 503, 504})
+"""What a proxy in front of an engine returns when the engine does not answer."""
 _LOG_LINES = 5
-
-
-class RefusedError(AirExecutorError):
-    """The engine said no; `status` is its HTTP status, the message its own words."""
-
-    def __init__(self, words: str, status: int) -> None:
-        super().__init__(words)
-        self.status = status
-
-    @property
-    def final(self) -> bool:
-        """The same request would be refused again: it is wrong in itself."""
-        return self.status == 400  # noqa: PLR2004 - Bad Request
-
-
-class MissingError(RefusedError):
-    """There is no such container, image or network."""
-
-
-class ConflictError(RefusedError):
-    """The name is taken, or the container is not in the state that the request needs."""
 
 
 class Engine:
@@ -59,7 +38,7 @@ class Engine:
 
     def __init__(self, timeout: float) -> None:
         self._timeout = timeout
-        self._own = threading.local()
+        self._local = threading.local()
         self._clients: list[docker.APIClient] = []
         self._streams: list[CancellableStream[Any]] = []
         self._version: str | None = None
@@ -68,7 +47,7 @@ class Engine:
         """Called after each request, from any thread."""
 
     def _client(self) -> docker.APIClient:
-        client: docker.APIClient | None = getattr(self._own, "client", None)
+        client: docker.APIClient | None = getattr(self._local, "client", None)
         if client is None:
             client = docker.APIClient(
                 version=self._version or "auto", timeout=math.ceil(self._timeout), **kwargs_from_env()
@@ -77,42 +56,43 @@ class Engine:
                 client.trust_env = False  # a socket has no proxy, and looking for one takes a fifth of each request
             self._version = client.api_version
             client.hooks["response"].append(self._note)
-            self._own.client = client
+            self._local.client = client
             with self._lock:
                 self._clients.append(client)
         return client
 
     def _note(self, response: requests.Response, **_: object) -> None:
-        self.requested(getattr(self._own, "what", "version"), str(response.status_code))
+        self.requested(getattr(self._local, "what", "version"), str(response.status_code))
 
     def _ask(self, what: str, call: Callable[[docker.APIClient], T]) -> T:
         """Make one request.
 
         Raises:
-            RefusedError: the engine said no.
+            RefusedError: the engine refused it.
             BackendUnavailableError: it did not answer in time, or cannot be reached.
         """
-        self._own.what = what
+        self._local.what = what
         try:
             return call(self._client())
         except docker.errors.APIError as error:
-            words = str(error.explanation or error)
+            message = str(error.explanation or error)
             status = error.status_code or 500
-            if status in _NOBODY_THERE:
-                msg = f"the Docker engine does not answer ({what}: {words})"
+            if status in _GATEWAY_ERRORS:
+                msg = f"the Docker engine does not answer ({what}: {message})"
                 raise BackendUnavailableError(msg) from error
-            kinds = {_NOT_FOUND: MissingError, _CONFLICT: ConflictError}
-            raise kinds.get(status, RefusedError)(words, status) from error
-        except _SILENCE as error:
+            kinds = {NOT_FOUND: MissingError, CONFLICT: ConflictError}
+            raise kinds.get(status, RefusedError)(message, status) from error
+        except _NO_ANSWER as error:
             self.requested(what, "none")
-            msg = f"the Docker engine does not answer ({what}: {_brief(error)}); does it run, and is DOCKER_HOST right?"
+            why = describe_error(_innermost(error))
+            msg = f"the Docker engine does not answer ({what}: {why}); does it run, and is DOCKER_HOST right?"
             raise BackendUnavailableError(msg) from error
 
     # The engine
 
     @property
     def api_version(self) -> tuple[int, ...]:
-        """Return the version of the API that engine and SDK agreed upon."""
+        """The API version that engine and SDK agreed upon."""
         version: str = self._ask("version", lambda client: client.api_version)
         return tuple(int(part) for part in version.split("."))
 
@@ -126,9 +106,9 @@ class Engine:
 
     @contextlib.contextmanager
     def events(self, label: str) -> Iterator[Iterator[dict[str, Any]]]:
-        """Open the stream of events of containers with this label; it begins now, and `close` ends it.
+        """Open the stream of events of containers with this label, from now until `close`.
 
-        Iterating may raise as `_ask` does.
+        Iterating raises as `_ask` does.
         """
         filters = {"type": ["container"], "label": [label]}
         stream = self._ask("events", lambda client: client.events(decode=True, filters=filters))
@@ -147,21 +127,21 @@ class Engine:
                 return
 
     def break_events(self) -> None:
-        """End the streams of events that are open; who follows them sees them break."""
+        """Close the open event streams; their readers see them break."""
         for stream in tuple(self._streams):
             _close(stream)
 
     def release(self) -> None:
-        """Close the calling thread's own connections, for one that ends before `close`."""
-        client: docker.APIClient | None = getattr(self._own, "client", None)
+        """Close the calling thread's own connections; for threads that end before `close`."""
+        client: docker.APIClient | None = getattr(self._local, "client", None)
         if client is not None:
-            del self._own.client
+            del self._local.client
             with self._lock, contextlib.suppress(ValueError):
                 self._clients.remove(client)
             _close(client)
 
     def close(self) -> None:
-        """Close all connections; requests under way in other threads fail."""
+        """Close all connections; requests in flight in other threads fail."""
         with self._lock:
             for stream in self._streams:
                 _close(stream)
@@ -182,7 +162,7 @@ class Engine:
         return str(made["Id"])
 
     def start(self, container: str) -> None:
-        """Start a container; one that runs already is fine."""
+        """Start a container; does nothing if it runs already."""
         self._ask("start", lambda client: client.start(container))
 
     def kill(self, container: str, signal: str) -> None:
@@ -190,53 +170,53 @@ class Engine:
         self._ask("kill", lambda client: client.kill(container, signal))
 
     def unpause(self, container: str) -> None:
-        """Let a paused container go on."""
+        """Resume a paused container."""
         self._ask("unpause", lambda client: client.unpause(container))
 
     def delete(self, container: str) -> None:
-        """Remove a container that does not run, with its anonymous volumes."""
+        """Remove a stopped container and its anonymous volumes."""
         self._ask("remove", lambda client: client.remove_container(container, v=True))
 
     def inspect(self, container: str) -> dict[str, Any]:
-        """Return all that the engine knows of a container, by its id or name."""
+        """Return the full description of a container, by its id or name."""
         return self._ask("inspect", lambda client: client.inspect_container(container))
 
     def list(self, label: str) -> list[dict[str, Any]]:
-        """Return all containers with this label, those that have ended too."""
+        """Return all containers with this label, including stopped ones."""
         return self._ask("list", lambda client: client.containers(all=True, filters={"label": [label]}))
 
     def has_file(self, container: str, path: str) -> bool:
-        """Tell whether a container, running or not, has a file; what is mounted into it counts."""
+        """Tell whether a container, running or not, has a file, mounts included."""
 
-        def look(client: docker.APIClient) -> None:
+        def read(client: docker.APIClient) -> None:
             stream, _ = client.get_archive(container, path)
             stream.close()
 
         try:
-            self._ask("archive", look)
+            self._ask("archive", read)
         except MissingError:
             return False
         return True
 
-    def last_words(self, container: str) -> str:
-        """Return the last lines that a container printed, on one line."""
+    def log_tail(self, container: str) -> str:
+        """Return the last lines of a container's log, on one line."""
         tail: bytes = self._ask("logs", lambda client: client.logs(container, tail=_LOG_LINES))
         return " ".join(tail.decode("utf-8", "replace").split())
 
     # Images and networks
 
     def image(self, image: str) -> dict[str, Any]:
-        """Return what the engine knows of an image that it has.
+        """Return the description of an image that the engine has.
 
         Raises:
-            MissingError: it does not have it.
+            MissingError: it does not have the image.
         """
         return self._ask("image", lambda client: client.inspect_image(image))
 
     def pull(self, image: str) -> Iterator[dict[str, Any]]:
         """Pull an image with the credentials of the user's Docker configuration; yield the engine's reports.
 
-        Iterating raises as `_ask` does; the stream may take as long as it likes.
+        Iterating raises as `_ask` does. The stream as a whole has no timeout.
         """
         repository, tag = parse_repository_tag(image)
         tag = tag or "latest"
@@ -247,12 +227,12 @@ class Engine:
             yield report
 
     def ensure_network(self, name: str) -> None:
-        """Make a bridge network of our own, unless there is one of that name; what is in it cannot reach each other."""
+        """Create a bridge network unless it exists. Containers in it cannot reach each other."""
         try:
             self._ask("network", lambda client: client.inspect_network(name))
         except MissingError:
             options = {"com.docker.network.bridge.enable_icc": "false"}
-            with contextlib.suppress(ConflictError):  # another manager was faster
+            with contextlib.suppress(ConflictError):  # another manager has just created it
                 self._ask(
                     "network",
                     lambda client: client.create_network(
@@ -262,13 +242,12 @@ class Engine:
 
 
 def _close(connection: CancellableStream[Any] | docker.APIClient) -> None:
-    with contextlib.suppress(Exception):  # closing what is broken may fail in many ways
+    with contextlib.suppress(Exception):  # closing a broken connection may fail in many ways
         connection.close()
 
 
-def _brief(error: Exception) -> str:
-    """Return the innermost reason: the SDK and its libraries wrap each other three deep."""
-    inner: BaseException = error
-    while (cause := inner.__cause__ or inner.__context__) is not None:
-        inner = cause
-    return str(inner) or type(inner).__name__
+def _innermost(error: BaseException) -> BaseException:
+    """Return the first cause: the SDK and its libraries wrap each other's errors three deep."""
+    while (cause := error.__cause__ or error.__context__) is not None:
+        error = cause
+    return error

@@ -1,6 +1,6 @@
-"""Is there an engine, and does it do what runners rest on? For `air-executor doctor`, and for `run` before it submits.
+"""Checks that an engine answers and supports what runners need: for `air-executor doctor`, and `run` before it submits.
 
-Each finding that is not good says what to do. Starts no container; what it creates for a look is removed again.
+Each finding that is not good says what to do. Starts no container; the one that it creates is removed again.
 """
 
 from __future__ import annotations
@@ -14,9 +14,10 @@ from collections.abc import Iterator
 from typing import Any
 from urllib.parse import urlsplit
 
+from air_executor.backends.container.refusals import MissingError, RefusedError
 from air_executor.backends.docker.container_spec import EngineConfig
 from air_executor.backends.docker.docker_setup import make_engine_config
-from air_executor.backends.docker.engine import Engine, MissingError, RefusedError
+from air_executor.backends.docker.engine import Engine
 from air_executor.backends.docker.path_mapping import own_container
 from air_executor.core.finding import BAD, FINE, WARN, Finding
 from air_executor.errors import BackendUnavailableError, BadInputError
@@ -25,7 +26,7 @@ from air_executor.settings import Settings
 
 DEFAULT_SOCKET = "/var/run/docker.sock"
 LONGEST_WAIT = 10.0
-"""Seconds after which an engine that says nothing counts as down; people wait for the answer."""
+"""Seconds after which a silent engine counts as down; people wait for the answer."""
 LOW_SPACE, NO_SPACE = 2 << 30, 256 << 20
 GIB = 1 << 30
 _START = "start the engine (`sudo systemctl start docker`, or Docker Desktop)"
@@ -74,26 +75,26 @@ def _check(engine: Engine, settings: Settings, version: str) -> Iterator[Finding
     yield _limits(info)
     yield from _space(info)
     try:
-        site = make_engine_config(settings, engine, version)
+        config = make_engine_config(settings, engine, version)
     except BadInputError as error:
         yield Finding("docker volume", BAD, str(error), "mount the project folder into the manager's container")
         return
-    yield _users(info, site)
+    yield _users(info, config)
     if "name=selinux" in _security(info):
-        remedy = f"if tasks may not read or write: `chcon -Rt container_file_t {site.state_dir}`"
+        remedy = f"if tasks may not read or write: `chcon -Rt container_file_t {config.state_dir}`"
         yield Finding("docker selinux", WARN, "SELinux decides what containers see of this machine", remedy)
-    image = _image(engine, site)
+    image = _image(engine, config)
     yield image
     yield (
-        _volume(engine, site)
+        _volume(engine, config)
         if image.verdict == FINE
         else Finding(
-            "docker volume", WARN, "whether the engine sees the state directory can be tried once the image is there"
+            "docker volume", WARN, "whether the engine sees the state directory is checked once it has the image"
         )
     )
 
 
-# Where the engine is
+# Where the engine listens
 
 
 def _address() -> str:
@@ -101,14 +102,14 @@ def _address() -> str:
 
 
 def _remedy() -> str | None:
-    """Return what to do about an engine that does not answer, if that can be told from here."""
+    """Return what to do about an engine that does not answer, if that is known here."""
     address = urlsplit(_address())
     if address.scheme != "unix":
         return None
     path = address.path
     if os.path.exists(path):
         if not os.access(path, os.R_OK | os.W_OK):
-            return f"you may not use {path}; {_group(path)}"
+            return f"no permission for {path}; {_group(path)}"
         return f"nobody answers at its socket: {_START}"
     context = None if os.environ.get("DOCKER_HOST") else _context()
     if context is not None:
@@ -128,11 +129,11 @@ def _group(path: str) -> str:
         name = grp.getgrgid(number).gr_name
     if number == 0:
         return "it belongs to root: run as root, or give the socket a group of its own"
-    return f"be in its group (`sudo usermod -aG {name} $USER`, then log in again; that is as good as being root)"
+    return f"join its group (`sudo usermod -aG {name} $USER`, then log in again; that gives you root's rights)"
 
 
 def _context() -> tuple[str, str] | None:
-    """Return the name and the address of the context that the `docker` command uses, if that is not the default."""
+    """Return name and address of the context that the `docker` command uses, unless it is the default."""
     folder = os.environ.get("DOCKER_CONFIG") or os.path.expanduser("~/.docker")
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
         with open(f"{folder}/config.json", encoding="utf-8") as file:
@@ -143,14 +144,14 @@ def _context() -> tuple[str, str] | None:
     return None
 
 
-# What it can do
+# What it supports
 
 
 def _storage(info: dict[str, Any]) -> Finding:
     driver = str(info.get("Driver"))
     text = f"{driver}, cgroup v{info.get('CgroupVersion', '?')} ({info.get('CgroupDriver')})"
     if driver in SLOW_STORAGE:
-        remedy = "use overlay2: with this one each container is slow to make"
+        remedy = "use overlay2: this driver is slow to create containers"
         return Finding("docker storage", WARN, text, remedy)
     return Finding("docker storage", FINE, text)
 
@@ -163,17 +164,17 @@ def _limits(info: dict[str, Any]) -> Finding:
     return Finding("docker limits", WARN, f"not limited by this kernel: {', '.join(missing)}", remedy)
 
 
-def _users(info: dict[str, Any], site: EngineConfig) -> Finding:
-    uid, gid = site.user
+def _users(info: dict[str, Any], config: EngineConfig) -> Finding:
+    uid, gid = config.user
     options = _security(info)
-    text = f"tasks are user {uid}:{gid}"
+    text = f"tasks run as user {uid}:{gid}"
     if "name=rootless" in options:
-        text += "; in this rootless engine that is a user of a subordinate range, who may not write the state directory"
+        text += "; this rootless engine maps it to a subordinate user, which cannot write the state directory"
         remedy = "use an engine that runs as root, such as `export DOCKER_HOST=unix:///var/run/docker.sock`"
         return Finding("docker user", BAD, text, remedy)
     if "name=userns" in options:
-        text += "; this engine maps users (userns-remap), so that outside it is another, who may not write here"
-        remedy = "take `userns-remap` out of the engine's daemon.json, or use another engine"
+        text += "; this engine maps it to another user (userns-remap), which cannot write the state directory"
+        remedy = "remove `userns-remap` from the engine's daemon.json, or use another engine"
         return Finding("docker user", BAD, text, remedy)
     return Finding("docker user", FINE, text)
 
@@ -195,49 +196,49 @@ def _space(info: dict[str, Any]) -> Iterator[Finding]:
     if free >= LOW_SPACE:
         yield Finding("docker space", FINE, text)
     else:
-        yield Finding("docker space", BAD if free < NO_SPACE else WARN, text, "make room: `docker system prune`")
+        yield Finding("docker space", BAD if free < NO_SPACE else WARN, text, "free space: `docker system prune`")
 
 
-def _image(engine: Engine, site: EngineConfig) -> Finding:
-    image, pull = site.image, site.settings.pull
+def _image(engine: Engine, config: EngineConfig) -> Finding:
+    image, pull = config.image, config.settings.pull
     try:
         found = engine.image(image)
     except MissingError:
         if pull == "never":
             text = f"the engine has no {image}, and AIR_DOCKER_PULL is never"
             return Finding("docker image", BAD, text, f"`docker pull {image}`, or set AIR_RUNNER_IMAGE")
-        text = f"the engine has no {image} yet; the first task that names no image waits until it is pulled"
-        return Finding("docker image", WARN, text, f"`docker pull {image}` gets it now")
+        text = f"the engine has no {image} yet; the first task without an image of its own waits until it is pulled"
+        return Finding("docker image", WARN, text, f"pull it now: `docker pull {image}`")
     return Finding("docker image", FINE, f"{image}, {int(found.get('Size') or 0) / 1e6:.0f} MB")
 
 
-def _volume(engine: Engine, site: EngineConfig) -> Finding:
-    """Mount the state directory into a container, as runners do, and see whether what lies there can be seen."""
+def _volume(engine: Engine, config: EngineConfig) -> Finding:
+    """Mount the state directory into a container, as for runners, and check that a file in it is visible there."""
     name = "docker volume"
-    home = site.state_dir
+    home = config.state_dir
     while not os.path.isdir(home):
         home = os.path.dirname(home)
     token = f".doctor-{secrets.token_hex(6)}"
     probe = os.path.join(home, token)
     container = None
-    where = site.places.text(home)
+    where = config.path_mapping.describe(home)
     shared = "use an engine of this machine, and a folder that it shares (Docker Desktop: Settings, File sharing)"
     try:
         with open(probe, "xb"):
             pass
         body = {
-            "Image": site.image,
+            "Image": config.image,
             "Cmd": ["true"],
-            "HostConfig": {"Mounts": [site.places.mount(home, "/probe", read_only=True)]},
+            "HostConfig": {"Mounts": [config.path_mapping.mount(home, "/probe", read_only=True)]},
         }
-        container = engine.create(site.name(Slot(token.lstrip("."), 0)), body)
+        container = engine.create(config.name(Slot(token.lstrip("."), 0)), body)
         if engine.has_file(container, f"/probe/{token}"):
             return Finding(name, FINE, f"runners see {where}")
         return Finding(name, BAD, f"the engine's machine has another {where} than this one", shared)
     except OSError as error:
-        return Finding(name, WARN, f"cannot be tried: {error}", "mend the rights of the state directory")
+        return Finding(name, WARN, f"cannot be checked: {error}", "fix the permissions of the state directory")
     except (RefusedError, BadInputError) as error:
-        if container is not None:  # a proxy before the engine need not allow what only we ask
+        if container is not None:  # a proxy in front of the engine may allow runners' requests only
             return Finding(name, FINE, f"runners can mount {where}")
         return Finding(name, BAD, f"runners cannot see {where}: {error}", shared)
     finally:

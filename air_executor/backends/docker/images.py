@@ -1,7 +1,7 @@
-"""Which images the engine has, and the pulls that get the others: in threads of their own, each image once at a time.
+"""Which images the engine has, and the pulls of the others: in threads of their own, one pull per image at a time.
 
-`Backend.prepare` asks each cycle; nothing here waits. What cannot be had is remembered for a moment, so that every task
-that waits for it learns why.
+`Backend.prepare` asks each cycle and never waits. A failed pull is remembered for a moment, so that every task that
+waits for the image gets the reason.
 """
 
 from __future__ import annotations
@@ -12,15 +12,16 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from air_executor.backends.docker.engine import Engine, MissingError, RefusedError
+from air_executor.backends.container.refusals import MissingError, RefusedError
+from air_executor.backends.docker.engine import Engine
 from air_executor.errors import BackendUnavailableError, SpawnRejectedError
 
 FRESH_SECONDS = 10.0
-"""How long the outcome of a pull holds: for all tasks that waited for it, and no longer."""
+"""How long the outcome of a pull is valid: long enough for all tasks that waited for it."""
 RETRY_SECONDS = 5.0
-"""Between two tries to pull when a registry has a hiccup."""
+"""Between two attempts to pull after a transient failure of a registry."""
 MIB = 1 << 20
-_HICCUP = re.compile(
+_TRANSIENT = re.compile(
     r"timeout|timed out|toomanyrequests|too many requests|connection reset|EOF|temporary failure|try again"
     r"|\b(?:429|500|502|503|504)\b|unavailable",
     re.IGNORECASE,
@@ -30,31 +31,35 @@ _DONE = frozenset({"Pull complete", "Already exists"})
 
 @dataclass(slots=True)
 class _Pull:
-    """One image on its way."""
+    """One image being pulled."""
 
     image: str
     since: float
     note: str = "looking for the image"
     layers: dict[str, tuple[bool, int, int]] = field(default_factory=dict)
-    """By layer: is it complete, how many bytes have come, of how many."""
+    """By layer: complete or not, bytes downloaded, bytes in total."""
 
     def report(self, layer: str, status: str, current: int, total: int) -> None:
-        """Take note of one of the engine's reports."""
+        """Apply one of the engine's progress reports."""
         if not layer or status.startswith(("Pulling from", "Digest", "Status")):
             return
         before = self.layers.get(layer, (False, 0, 0))
-        counts = status == "Downloading"
-        self.layers[layer] = (status in _DONE, current if counts else before[1], total if counts else before[2])
+        is_download = status == "Downloading"
+        self.layers[layer] = (
+            status in _DONE,
+            current if is_download else before[1],
+            total if is_download else before[2],
+        )
         done = sum(complete for complete, _, _ in self.layers.values())
-        came = sum(size for _, size, _ in self.layers.values())
-        of = sum(size for _, _, size in self.layers.values())
+        downloaded = sum(size for _, size, _ in self.layers.values())
+        size = sum(size for _, _, size in self.layers.values())
         self.note = f"{done} of {len(self.layers)} layers"
-        if of:
-            self.note += f", {came / MIB:.0f} of {of / MIB:.0f} MiB"
+        if size:
+            self.note += f", {downloaded / MIB:.0f} of {size / MIB:.0f} MiB"
 
 
 class Images:
-    """The images of one engine, as far as tasks have asked for them."""
+    """The images of one engine that tasks have asked for."""
 
     def __init__(self, engine: Engine, policy: str, deadline: float, wake: Callable[[], None]) -> None:
         self._engine = engine
@@ -62,54 +67,54 @@ class Images:
         self._deadline = deadline
         self._wake = wake
         self._lock = threading.Lock()
-        self._there: dict[str, tuple[float, str | None]] = {}
-        """Images that the engine has: since when we know, monotonic seconds, and their own PYTHONPATH."""
+        self._present: dict[str, tuple[float, str | None]] = {}
+        """Images that the engine has: when that was found out, monotonic seconds, and the image's own PYTHONPATH."""
         self._pulls: dict[str, _Pull] = {}
         self._failed: dict[str, tuple[float, str]] = {}
 
     def waits_for(self, image: str) -> str | None:
-        """Return None if a container of this image may be created now, or what has to happen first; sees to it."""
+        """Return None if a container of this image may be created now, else what it waits for; pull if needed."""
         now = time.monotonic()
         with self._lock:
             if image in self._failed and now - self._failed[image][0] < FRESH_SECONDS:
-                return None  # its tasks are to learn why, from `refusal`
+                return None  # `spawn` gets the reason from `refusal`
             pull = self._pulls.get(image)
             if pull is not None:
                 if now - pull.since <= self._deadline:
                     return f"image {image}: {pull.note}"
-                del self._pulls[image]  # its thread ends whenever the engine lets it
+                del self._pulls[image]  # its thread ends when the engine lets it
                 self._failed[image] = now, f"image {image} was not there after {self._deadline:g} s: {pull.note}"
                 return None
-            since = self._there.get(image, (None, None))[0]
+            since = self._present.get(image, (None, None))[0]
             if since is not None and (self._policy != "always" or now - since < FRESH_SECONDS):
                 return None
             pull = self._pulls[image] = _Pull(image, now)
-        threading.Thread(target=self._get, args=(pull,), name=f"pull-{image}", daemon=True).start()
+        threading.Thread(target=self._run, args=(pull,), name=f"pull-{image}", daemon=True).start()
         return f"image {image}: {pull.note}"
 
     def refusal(self, image: str) -> str | None:
-        """Return why the image cannot be had, if a pull has just failed."""
+        """Return why the image is unavailable, if its pull has just failed."""
         with self._lock:
             when, why = self._failed.get(image, (0.0, None))
             return why if why is not None and time.monotonic() - when < FRESH_SECONDS else None
 
     def python_path(self, image: str) -> str | None:
-        """Return the PYTHONPATH that an image sets for its containers, as far as is known."""
+        """Return the PYTHONPATH that an image sets, if known."""
         with self._lock:
-            return self._there.get(image, (0.0, None))[1]
+            return self._present.get(image, (0.0, None))[1]
 
     def forget(self, image: str) -> None:
-        """Take note that the engine has lost an image."""
+        """Note that the engine no longer has an image."""
         with self._lock:
-            self._there.pop(image, None)
+            self._present.pop(image, None)
 
-    def _get(self, pull: _Pull) -> None:
+    def _run(self, pull: _Pull) -> None:
         try:
-            self._try(pull)
+            self._pull(pull)
         finally:
             self._engine.release()
 
-    def _try(self, pull: _Pull) -> None:
+    def _pull(self, pull: _Pull) -> None:
         why: str | None = None
         found: str | None = None
         try:
@@ -121,16 +126,16 @@ class Images:
             time.sleep(RETRY_SECONDS)
             with self._lock:
                 if self._pulls.get(pull.image) is pull:
-                    del self._pulls[pull.image]  # the next question starts anew
+                    del self._pulls[pull.image]  # the next cycle starts another pull
             self._wake()
             return
         now = time.monotonic()
         with self._lock:
             if self._pulls.get(pull.image) is not pull:
-                return  # given up meanwhile
+                return  # its deadline has passed meanwhile
             del self._pulls[pull.image]
             if why is None:
-                self._there[pull.image] = now, found
+                self._present[pull.image] = now, found
                 self._failed.pop(pull.image, None)
             else:
                 self._failed[pull.image] = now, why
@@ -140,7 +145,7 @@ class Images:
         """Return the image's PYTHONPATH once the engine has it.
 
         Raises:
-            SpawnRejectedError: it cannot be had.
+            SpawnRejectedError: it cannot be pulled.
             BackendUnavailableError: the engine does not answer.
         """
         image = pull.image
@@ -162,10 +167,10 @@ class Images:
                     pull.report(str(report.get("id") or ""), str(report.get("status") or ""), current, total)
                 return _python_path(self._engine.image(image))
             except RefusedError as error:
-                if isinstance(error, MissingError) or error.final or not _HICCUP.search(str(error)):
+                if isinstance(error, MissingError) or error.permanent or not _TRANSIENT.search(str(error)):
                     msg = f"image {image} cannot be pulled: {error}"
                     raise SpawnRejectedError(msg) from error
-                pull.note = f"trying again: {error}"
+                pull.note = f"retrying: {error}"
             if time.monotonic() - pull.since > self._deadline:
                 msg = f"image {image} could not be pulled within {self._deadline:g} s: {pull.note}"
                 raise SpawnRejectedError(msg)

@@ -1,8 +1,9 @@
-"""Which runs must not overlap because one may change where another's mount leads. Pure; `backend.py` asks.
+"""Which runs must not overlap because one may change where another's mount leads. Pure; the backend asks.
 
-The engine looks up the source of a mount when it starts the container, later than we have checked that path. Who may
-write to a folder above the source could put a symlink in its place in between. So such a writer and the start of who
-mounts something below keep apart; once started, a mount stays what it is. Knows descriptions of mounts, no engine.
+The engine resolves the source of a mount when it starts the container, later than we have checked that path. A task
+that may write to a folder above the source could replace the source with a symlink in between. So such a writer must
+not run while a container that mounts something below is started. Once started, a mount stays what it is. Knows
+descriptions of mounts, no engine.
 """
 
 from __future__ import annotations
@@ -11,29 +12,28 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-_OWN = "/air/"
-"""Below it lies what every container has: in the state directory, where no mount leads."""
+from air_executor.backends.container import inside
 
 
 @dataclass(frozen=True, slots=True)
 class MountSet:
-    """What a container mounts: places as the engine has them, `/path` of the host or `volume:/path`."""
+    """What a container mounts, as the engine names it: `/path` of the host or `volume:/path`."""
 
     sources: frozenset[str] = frozenset()
     """What the task asks for."""
     writes: frozenset[str] = frozenset()
-    """What it may write to, its own folders included."""
+    """What the task may write to, its own folders included."""
 
-    def endangers(self, other: MountSet) -> str | None:
-        """Return a source of `other` that may be swapped by who holds this, or None."""
+    def conflict_with(self, other: MountSet) -> str | None:
+        """Return a source of `other` that a writer to these mounts could replace, or None."""
         return next((path for path in sorted(other.sources) if any(_below(path, top) for top in self.writes)), None)
 
 
-def asked(mounts: Iterable[Mapping[str, Any]]) -> MountSet:
-    """Return what mounts amount to that are written as for the engine's `POST /containers/create`."""
-    return _shares(
+def requested(mounts: Iterable[Mapping[str, Any]]) -> MountSet:
+    """Return the mounts of a body of the engine's `POST /containers/create`."""
+    return _mount_set(
         (
-            _place(mount, mount["Source"], (mount.get("VolumeOptions") or {}).get("Subpath", "")),
+            _location(mount, mount["Source"], (mount.get("VolumeOptions") or {}).get("Subpath", "")),
             mount["Target"],
             not mount.get("ReadOnly"),
         )
@@ -42,24 +42,29 @@ def asked(mounts: Iterable[Mapping[str, Any]]) -> MountSet:
     )
 
 
-def listed(mounts: Iterable[Mapping[str, Any]]) -> MountSet:
-    """Return what mounts amount to that the engine shows of a container. Of a volume it does not show which part."""
+def mounted(mounts: Iterable[Mapping[str, Any]]) -> MountSet:
+    """Return the mounts that the engine reports of a container. It doesn't report which part of a volume is mounted."""
     found = (mount for mount in mounts if mount["Type"] in {"bind", "volume"})
-    return _shares(
-        (_place(mount, mount["Name" if mount["Type"] == "volume" else "Source"], ""), mount["Destination"], mount["RW"])
+    return _mount_set(
+        (
+            _location(mount, mount["Name" if mount["Type"] == "volume" else "Source"], ""),
+            mount["Destination"],
+            mount["RW"],
+        )
         for mount in found
     )
 
 
-def _shares(mounts: Iterable[tuple[str, str, bool]]) -> MountSet:
+def _mount_set(mounts: Iterable[tuple[str, str, bool]]) -> MountSet:
+    """Return a set of (location, target, writable). Our own mounts lie in the state directory, where none may lead."""
     known = list(mounts)
     return MountSet(
-        frozenset(place for place, target, _ in known if not target.startswith(_OWN)),
-        frozenset(place for place, _, writable in known if writable),
+        frozenset(location for location, target, _ in known if not target.startswith(f"{inside.ROOT}/")),
+        frozenset(location for location, _, writable in known if writable),
     )
 
 
-def _place(mount: Mapping[str, Any], source: str, part: str) -> str:
+def _location(mount: Mapping[str, Any], source: str, part: str) -> str:
     return f"{source}:/{part}" if mount["Type"] == "volume" else str(source)
 
 

@@ -1,4 +1,4 @@
-"""Is there a cluster, and may we do there what runners need? For `air-executor doctor`, and `run` before it submits.
+"""Checks that a cluster answers and allows what runners need: for `air-executor doctor`, and `run` before it submits.
 
 Each finding that is not good says what to do. Starts nothing and changes nothing.
 """
@@ -8,7 +8,8 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator
 
-from air_executor.backends.kubernetes.api import Api, RefusedError
+from air_executor.backends.container.refusals import RefusedError
+from air_executor.backends.kubernetes.api import Api
 from air_executor.backends.kubernetes.kubernetes_setup import make_api, make_cluster_config
 from air_executor.backends.kubernetes.manifests import POD_REPLACEMENT_POLICY, ClusterConfig
 from air_executor.core.finding import BAD, FINE, WARN, Finding
@@ -16,7 +17,7 @@ from air_executor.errors import BackendUnavailableError, BadInputError
 from air_executor.settings import Settings
 
 LONGEST_WAIT = 10.0
-"""Seconds after which a server that says nothing counts as down; people wait for the answer."""
+"""Seconds after which a silent server counts as down; people wait for the answer."""
 NEEDED = (
     ("batch", "jobs", ("create", "get", "list", "watch", "delete")),
     ("", "pods", ("list", "watch", "delete")),
@@ -51,9 +52,9 @@ def check(settings: Settings, version: str) -> Iterator[Finding]:
         yield Finding("cluster", BAD, str(error), "set KUBECONFIG, or run in a pod with a service account")
         return
     try:
-        yield from _look(api, make_cluster_config(settings, api.namespace, version))
+        yield from _check(api, make_cluster_config(settings, api.namespace, version))
     except BadInputError as error:
-        yield Finding("cluster", BAD, str(error), "set it, or leave the setting out")
+        yield Finding("cluster", BAD, str(error), "set it, or remove the setting")
     except (BackendUnavailableError, RefusedError) as error:
         yield Finding("cluster", BAD, str(error), "see that the API server runs and that KUBECONFIG names it")
     finally:
@@ -67,9 +68,9 @@ def _impatient(settings: Settings) -> Settings:
     )
 
 
-def _look(api: Api, site: ClusterConfig) -> Iterator[Finding]:
+def _check(api: Api, config: ClusterConfig) -> Iterator[Finding]:
     major, minor = api.version()
-    found = f"Kubernetes {major}.{minor}, namespace {api.namespace}, volume claim {site.settings.claim}"
+    found = f"Kubernetes {major}.{minor}, namespace {api.namespace}, volume claim {config.settings.claim}"
     if (major, minor) >= POD_REPLACEMENT_POLICY:
         yield Finding("cluster", FINE, found)
     else:

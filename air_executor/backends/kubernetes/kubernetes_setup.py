@@ -1,29 +1,29 @@
-"""Puts the backend together: which cluster there is, who tasks shall be, and what the operator wants of every pod."""
+"""Builds the backend from the settings: which cluster, which user tasks run as, and the operator's pod template."""
 
 from __future__ import annotations
 
 from air_executor.backends.base import Requested
-from air_executor.backends.container.inside import user_of
+from air_executor.backends.container.inside import DEFAULT_IMAGE, task_user
 from air_executor.backends.kubernetes import pod_template
 from air_executor.backends.kubernetes.api import Api
 from air_executor.backends.kubernetes.kubernetes_backend import KubernetesBackend
 from air_executor.backends.kubernetes.lease_object import LeaseObject
-from air_executor.backends.kubernetes.manifests import DEFAULT_IMAGE, ClusterConfig
+from air_executor.backends.kubernetes.manifests import ClusterConfig
 from air_executor.errors import BadInputError
 from air_executor.settings import Settings
 
 LEASE_TIMEOUT = 3.0
-"""Seconds: several tries must fit between two renewals that a manager may not miss."""
+"""Seconds: several attempts must fit into the time in which a manager must renew its Lease."""
 LEASE_RATE = 5.0
 
 
 def make_backend(settings: Settings, version: str, requested: Requested | None = None) -> KubernetesBackend:
-    """Return the backend for the state directory of these settings. Does not talk to the cluster yet.
+    """Return the backend for the state directory of these settings. Does not contact the cluster yet.
 
-    `requested` is told of each request to the API server: the verb, and the status of the answer.
+    `requested` is called after each request to the API server.
 
     Raises:
-        BadInputError: a setting is missing or wrong, or there is no access to a cluster.
+        BadInputError: a setting is missing or invalid, or there is no access to a cluster.
     """
     api = make_api(settings)
     if requested is not None:
@@ -38,9 +38,9 @@ def make_api(settings: Settings) -> Api:
 
 
 def make_lease_record(settings: Settings, requested: Requested | None = None) -> LeaseObject:
-    """Return the Lease of the state directory of these settings; arguments and errors as of `make_backend`.
+    """Return the Lease of the state directory of these settings; arguments and errors as for `make_backend`.
 
-    It has a connection of its own, so that no request for a runner holds up a renewal.
+    It has a connection of its own, so that no request for a runner delays a renewal.
     """
     api = Api(settings.kubernetes.namespace, LEASE_TIMEOUT, LEASE_RATE)
     if requested is not None:
@@ -53,15 +53,16 @@ def make_cluster_config(settings: Settings, namespace: str, version: str) -> Clu
     group = settings.kubernetes
     if group.claim is None:
         raise BadInputError(
-            "backend kubernetes: set AIR_KUBERNETES_CLAIM to the volume claim on which the state directory lies"
+            "backend kubernetes: set AIR_KUBERNETES_CLAIM to the volume claim that holds the state directory"
         )
     return ClusterConfig(
         state_dir=settings.state_dir,
+        location=f"{namespace}/{group.claim}/{group.sub_path}",
         namespace=namespace,
         prefix=settings.name_prefix,
         version=version,
         image=settings.runner_image or DEFAULT_IMAGE,
-        user=user_of(settings.state_dir, group.user),
+        user=task_user(settings.state_dir, group.user),
         settings=group,
         template=pod_template.load(group.pod_template) if group.pod_template else {},
     )

@@ -1,6 +1,6 @@
 """A Lease object as the record of who manages a state directory.
 
-Its own connection: a renewal must not wait behind the requests for runners. Its times are for people who look at it.
+It has a connection of its own: a renewal must not wait behind requests for runners. Its times are informational.
 """
 
 from __future__ import annotations
@@ -8,7 +8,8 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
-from air_executor.backends.kubernetes.api import Api, ConflictError, MissingError, RefusedError
+from air_executor.backends.container.refusals import ConflictError, MissingError, RefusedError
+from air_executor.backends.kubernetes.api import Api
 from air_executor.backends.lease_record import LeaseSnapshot
 from air_executor.errors import BackendUnavailableError
 
@@ -23,16 +24,16 @@ class LeaseObject:
         self.name = f"the Lease {api.namespace}/{name}"
 
     def read(self) -> LeaseSnapshot | None:
-        """As the protocol says."""
+        """See `LeaseRecord.read`."""
         try:
-            return _held(self._api.read_lease(self._object))
+            return _snapshot(self._api.read_lease(self._object))
         except MissingError:
             return None
         except RefusedError as error:
             raise self._forbidden(error) from error
 
     def write(self, holder: str, before: LeaseSnapshot | None, lasts: float) -> LeaseSnapshot | None:
-        """As the protocol says."""
+        """See `LeaseRecord.write`."""
         now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
         changes_hands = before is None or before.holder != holder
         if changes_hands:
@@ -47,21 +48,19 @@ class LeaseObject:
         metadata: dict[str, Any] = {"name": self._object, "labels": {"app.kubernetes.io/name": "air-executor"}}
         try:
             if before is None:
-                return _held(self._api.create_lease({"metadata": metadata, "spec": spec}))
+                return _snapshot(self._api.create_lease({"metadata": metadata, "spec": spec}))
             metadata["resourceVersion"] = before.version
-            return _held(self._api.replace_lease(self._object, {"metadata": metadata, "spec": spec}))
+            return _snapshot(self._api.replace_lease(self._object, {"metadata": metadata, "spec": spec}))
         except (ConflictError, MissingError):
             return None
         except RefusedError as error:
             raise self._forbidden(error) from error
 
     def _forbidden(self, error: RefusedError) -> BackendUnavailableError:
-        return BackendUnavailableError(
-            f"{self.name} is refused to us: {error}; does the service account have its Role?"
-        )
+        return BackendUnavailableError(f"no access to {self.name}: {error}; does the service account have its Role?")
 
 
-def _held(found: dict[str, Any]) -> LeaseSnapshot:
+def _snapshot(found: dict[str, Any]) -> LeaseSnapshot:
     spec = found.get("spec") or {}
     return LeaseSnapshot(
         holder=str(spec.get("holderIdentity") or ""),

@@ -1,7 +1,7 @@
-"""The operator's pod template, laid over what we make of a task as Kubernetes itself merges patches (strategically).
+"""The operator's pod template, merged over a task's Pod as Kubernetes merges a strategic patch.
 
-Objects are merged by key, lists of named things by the name of each, any other list is replaced; null removes a key,
-`$patch: delete` an item, and an item `$patch: replace` what was in its list. Called when the manager starts
+Objects are merged by key, lists of named items by their names, and any other list is replaced. Null removes a key,
+`$patch: delete` an item, and an item `$patch: replace` the previous content of its list. Called when the manager starts
 (`load`) and for each Pod (`merge`).
 """
 
@@ -28,15 +28,15 @@ MERGE_KEYS: Mapping[str, str] = {
     "topologySpreadConstraints": "topologyKey",
     "ports": "containerPort",
 }
-"""Which field names an item, by list; as `patchMergeKey` in Kubernetes' own types. Tolerations have none."""
+"""The field that names an item, by list: `patchMergeKey` in Kubernetes' own types. Tolerations have none."""
 _DIRECTIVE = "$patch"
 
 
 def load(path: str) -> dict[str, Any]:
-    """Return the template that a YAML file holds: `metadata` and `spec` of a Pod.
+    """Return the template in a YAML file: `metadata` and `spec` of a Pod.
 
     Raises:
-        BadInputError: it cannot be read, or is something else.
+        BadInputError: it cannot be read, or is no template.
     """
     try:
         with open(path, encoding="utf-8") as file:
@@ -51,12 +51,12 @@ def load(path: str) -> dict[str, Any]:
         if not isinstance(value, dict):
             msg = f"pod template {path}: {key} must be an object"
             raise BadInputError(msg)
-    merge({}, found)  # so that what cannot be merged is said now, and not when the first task starts
+    merge({}, found)  # so that an error shows now, and not when the first task starts
     return found
 
 
 def merge(base: Mapping[str, Any], patch: Mapping[str, Any]) -> dict[str, Any]:
-    """Return `base` with `patch` laid over it; neither is changed."""
+    """Return `base` merged with `patch`; neither is changed."""
     merged = dict(base)
     for key, value in patch.items():
         before = base.get(key)
@@ -75,7 +75,7 @@ def merge(base: Mapping[str, Any], patch: Mapping[str, Any]) -> dict[str, Any]:
 
 def _merge_named(base: list[Any], patch: list[Any], name: str) -> list[Any]:
     items = [item for item in patch if not (isinstance(item, Mapping) and item.get(_DIRECTIVE) == "replace")]
-    # As there: the item that says so only says so, whatever else it has.
+    # As in Kubernetes: such an item is only a directive, whatever else it has.
     merged = {item.get(name): item for item in base} if len(items) == len(patch) else {}
     for item in items:
         if not isinstance(item, Mapping) or name not in item:

@@ -1,7 +1,7 @@
 """What is known of the runners of one state directory: from watches, from lists, and from our own requests.
 
-A runner is a Job and the Pods that it made, by the Job's uid; it stays for as long as the Job has the name or anything
-in its Pods may run. Pure: no requests, no threads, no clock; `backend.py` calls it under its lock.
+A runner is a Job and the Pods that it made, by the Job's uid. It stays as long as the Job has the name or anything in
+its Pods may run. Pure: no requests, no threads, no clock. `cluster_watch` and the backend use it under their lock.
 """
 
 from __future__ import annotations
@@ -11,19 +11,16 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from air_executor.backends.base import RunnerStatus
-from air_executor.backends.kubernetes.objects import LOST_CLAIM, PendingReason, Pod, PodTermination, Stage, read_pod
+from air_executor.backends.container.termination import Termination
+from air_executor.backends.kubernetes.manifests import LABELS
+from air_executor.backends.kubernetes.object_status import LOST_CLAIM, PendingReason, Pod, Stage, read_pod
 from air_executor.model import state as s
 from air_executor.model.names import Slot
 
-LABEL = "air-executor"
-INSTANCE, JOB, UID, RUN, SLOT, EPOCH = (
-    f"{LABEL}/{name}" for name in ("instance", "job", "uid", "run", "slot", "epoch")
-)
-
-ASK_AFTER = 5.0
-"""Seconds after which a runner is looked at that has no Pod; then when it has waited twice as long, and so on."""
-ASK_OF_POD_AFTER = 15.0
-"""The same where a Pod gets its image and its container, which takes a node that is busy some seconds anyway."""
+INSPECT_AFTER = 5.0
+"""Seconds after which a runner without a Pod is inspected; then when it has waited twice as long, and so on."""
+INSPECT_POD_AFTER = 15.0
+"""The same for a runner whose Pod gets its image and its container, which takes a busy node some seconds anyway."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,60 +43,60 @@ class TrackedRunner:
     uid: str
     slot: Slot
     run: str
-    seen: float
+    first_seen: float
     name: str = ""
     present: bool = False
     """Its Job exists."""
     deleting: bool = False
     pods: dict[str, Pod] = field(default_factory=dict)
-    ending: PodTermination | None = None
-    """How it ended, as far as that is known."""
-    expected: bool = False
-    """That it is deleted is, or may be, our own doing."""
-    told: bool = False
-    """The server has accepted a request for its end."""
-    released: bool = False
-    """The last one: its name need not wait for anything."""
+    termination: Termination | None = None
+    """How it ended, if known."""
+    delete_requested: bool = False
+    """We have asked for its deletion, or an earlier manager may have."""
+    delete_accepted: bool = False
+    """The server has accepted a deletion."""
+    name_released: bool = False
+    """The server has accepted the last one, which frees the name at once."""
     busy: bool = False
-    """A request about it is under way."""
+    """A request about it is in flight."""
     stage: Stage | None = None
     stage_since: float = 0.0
-    asked: float | None = None
-    """When it was last looked at."""
-    words: PendingReason | None = None
-    """What that look found."""
+    inspected_at: float | None = None
+    """When the live objects were last inspected."""
+    inspected_reason: PendingReason | None = None
+    """What that found."""
 
     @property
     def live(self) -> list[Pod]:
         """Return the Pods in which something runs, or may yet."""
-        return [pod for pod in self.pods.values() if pod.ending is None]
+        return [pod for pod in self.pods.values() if pod.termination is None]
 
     @property
     def may_run(self) -> bool:
         """Something of it runs, or may yet: nothing is known of its end."""
-        return bool(self.live) or (self.present and self.ending is None)
+        return bool(self.live) or (self.present and self.termination is None)
 
-    def hindrance(self) -> PendingReason | None:
-        """Return what keeps it from starting; None if nothing does."""
+    def pending_reason(self) -> PendingReason | None:
+        """Return why it has not started; None if it has."""
         live = self.live
-        if any(pod.hindrance is None for pod in live):
+        if any(pod.pending_reason is None for pod in live):
             return None
-        found = live[0].hindrance if live else PendingReason(Stage.SCHEDULE, "it has no pod yet")
-        if self.words is None:
+        found = live[0].pending_reason if live else PendingReason(Stage.SCHEDULE, "it has no pod yet")
+        if self.inspected_reason is None:
             return found
         if not live:
-            return self.words
-        bare = found is not None and found.stage is Stage.PULL and not found.permanent
-        return replace(self.words, stage=Stage.PULL) if bare else found
+            return self.inspected_reason
+        unexplained = found is not None and found.stage is Stage.PULL and not found.permanent
+        return replace(self.inspected_reason, stage=Stage.PULL) if unexplained else found
 
-    def judge(self, pod: Pod) -> None:
-        """Take in how one of its Pods ended; what the first one says counts, unless another had the claim."""
-        found = pod.ending or PodTermination(message=f"pod {pod.name} vanished")
-        if found.reason is None and pod.deleting and not self.expected and found.exit_code != 0:
+    def record_end(self, pod: Pod) -> None:
+        """Note how one of its Pods ended. The first end counts, unless another Pod had the claim."""
+        found = pod.termination or Termination(message=f"pod {pod.name} vanished")
+        if found.reason is None and pod.deleting and not self.delete_requested and found.exit_code != 0:
             text = f"pod {pod.name} was deleted, and not by us"
             found = replace(found, reason=s.EVICTED, message=text)
-        if self.ending is None or self.ending.exit_code == LOST_CLAIM:
-            self.ending = found
+        if self.termination is None or self.termination.exit_code == LOST_CLAIM:
+            self.termination = found
 
 
 class RunnerCache:
@@ -111,11 +108,11 @@ class RunnerCache:
         self._known_before: dict[str, frozenset[str]] = {}
 
     def by_slot(self) -> Mapping[Slot, TrackedRunner]:
-        """Return the runners by slot; where one has not quite gone as the next one comes, the living one, the older."""
+        """Return the runners by slot. While one goes and the next one comes, the live one counts, or else the older."""
         found: dict[Slot, TrackedRunner] = {}
         for one in self._by_uid.values():
             other = found.get(one.slot)
-            if other is None or (not one.may_run, one.seen) < (not other.may_run, other.seen):
+            if other is None or (not one.may_run, one.first_seen) < (not other.may_run, other.first_seen):
                 found[one.slot] = one
         return found
 
@@ -130,80 +127,79 @@ class RunnerCache:
     # Jobs
 
     def put_job(self, found: Mapping[str, Any], now: float) -> TrackedRunner | None:
-        """Take in a Job as it is; return its runner, or None if its labels are not ours."""
+        """Update a Job; return its runner, or None if its labels aren't a runner's."""
         meta = found["metadata"]
         one = self._runner(meta["uid"], meta.get("labels") or {}, now)
         if one is None:
             return None
         deleting = "deletionTimestamp" in meta
-        one.expected = one.expected or (deleting and not one.present)
+        one.delete_requested = one.delete_requested or (deleting and not one.present)
         one.name, one.present, one.deleting = meta["name"], True, deleting
         return one
 
     def drop_job(self, uid: str) -> None:
-        """Take note that a Job is gone. What ended without our doing stays until it was booked and is removed."""
+        """Note that a Job is gone. A runner that ended without our doing stays until it is committed and removed."""
         if (one := self._by_uid.get(uid)) is not None:
             one.present = False
-            if not one.may_run and one.expected:
+            if not one.may_run and one.delete_requested:
                 self.forget(one)
 
     # Pods
 
     def put_pod(self, found: Mapping[str, Any], now: float) -> None:
-        """Take in a Pod as it is."""
+        """Update a Pod."""
         pod = read_pod(found)
         known = self._by_uid.get(pod.job_uid)
-        if known is None and pod.ending is not None:
-            return  # left over from a Job that is gone, or the Job's own list or event comes and asks for it
+        if known is None and pod.termination is not None:
+            return  # its Job is gone, or else the Job's own list or event will bring the Pod here again
         one = known or self._runner(pod.job_uid, pod.labels, now)
         if one is None:
             return
         before = one.pods.get(pod.uid)
         one.pods[pod.uid] = pod
-        stage = pod.hindrance.stage if pod.hindrance else None
+        stage = pod.pending_reason.stage if pod.pending_reason else None
         if stage is not one.stage:
             one.stage, one.stage_since = stage, now
-            one.words = one.asked = None
-        if pod.ending is not None and (before is None or before.ending is None):
-            one.judge(pod)
-            self.drop_job_of(one)
+            one.inspected_reason = one.inspected_at = None
+        if pod.termination is not None and (before is None or before.termination is None):
+            one.record_end(pod)
+            self._drop_if_gone(one)
 
     def drop_pod(self, uid: str, job_uid: str) -> None:
-        """Take note that a Pod is gone."""
+        """Note that a Pod is gone."""
         one = self._by_uid.get(job_uid)
         if one is None or (pod := one.pods.pop(uid, None)) is None:
             return
-        if pod.ending is None:
+        if pod.termination is None:
             pod.deleting = True
-            one.judge(pod)
-        self.drop_job_of(one)
+            one.record_end(pod)
+        self._drop_if_gone(one)
 
-    def drop_job_of(self, one: TrackedRunner) -> None:
-        """Drop a runner of which nothing is left and nothing is to be said."""
+    def _drop_if_gone(self, one: TrackedRunner) -> None:
         if not one.present:
             self.drop_job(one.uid)
 
     def _runner(self, uid: str, labels: Mapping[str, str], now: float) -> TrackedRunner | None:
         if (known := self._by_uid.get(uid)) is not None:
             return known
-        job, run, number = labels.get(JOB), labels.get(RUN), labels.get(SLOT, "")
-        if not uid or not job or not run or not number.isdecimal():
+        labeled = LABELS.parse(labels)
+        if not uid or labeled is None:
             return None
-        one = self._by_uid[uid] = TrackedRunner(uid, Slot(job, int(number)), run, now, stage_since=now)
+        one = self._by_uid[uid] = TrackedRunner(uid, labeled.slot, labeled.run, now, stage_since=now)
         return one
 
     # Lists
 
-    def list_begins(self, what: str) -> None:
-        """Remember what is known now: only what was known before can be missing from a list."""
+    def begin_list(self, what: str) -> None:
+        """Remember what is known now: only that can be missing from the list."""
         runners = self._by_uid.values()
         known = (
             [one.uid for one in runners if one.present] if what == "jobs" else [p for one in runners for p in one.pods]
         )
         self._known_before[what] = frozenset(known)
 
-    def jobs_came(self, listed: Iterable[Mapping[str, Any]], now: float) -> None:
-        """Take in a list of Jobs."""
+    def apply_jobs(self, listed: Iterable[Mapping[str, Any]], now: float) -> None:
+        """Apply a list of Jobs."""
         seen = set()
         for found in listed:
             seen.add(found["metadata"]["uid"])
@@ -211,8 +207,8 @@ class RunnerCache:
         for uid in self._known_before["jobs"] - seen:
             self.drop_job(uid)
 
-    def pods_came(self, listed: Iterable[Mapping[str, Any]], now: float) -> None:
-        """Take in a list of Pods."""
+    def apply_pods(self, listed: Iterable[Mapping[str, Any]], now: float) -> None:
+        """Apply a list of Pods."""
         seen = set()
         for found in listed:
             seen.add(found["metadata"]["uid"])
@@ -222,58 +218,50 @@ class RunnerCache:
             for uid in missing & one.pods.keys():
                 self.drop_pod(uid, one.uid)
 
-    # What it amounts to
+    # What follows
 
     def statuses(self, now: float) -> dict[Slot, RunnerStatus]:
         """Return every runner as the manager sees it."""
         return {slot: self._status(one, now) for slot, one in self.by_slot().items()}
 
-    def doubtful(self, now: float) -> list[TrackedRunner]:
-        """Return the runners to look at: what is known of them may be old, or does not say why they do not start."""
-        return [one for one in self._by_uid.values() if self._is_doubtful(one, now)]
+    def to_inspect(self, now: float) -> list[TrackedRunner]:
+        """Return the runners to inspect: what is known of them may be old, or does not say why they do not start."""
+        return [one for one in self._by_uid.values() if self._needs_inspection(one, now)]
 
-    def _is_doubtful(self, one: TrackedRunner, now: float) -> bool:
-        if one.busy or one.told or not one.present or not one.may_run or (found := one.hindrance()) is None:
+    def _needs_inspection(self, one: TrackedRunner, now: float) -> bool:
+        if one.busy or one.delete_accepted or not one.present or not one.may_run:
             return False
-        if self.is_due(one, now):
+        if (found := one.pending_reason()) is None:
+            return False
+        if self.is_overdue(one, now):
             return True
         if one.live and found.stage is not Stage.PULL:
             return False  # the Pod itself says why
-        first = ASK_OF_POD_AFTER if one.live else ASK_AFTER
-        waited = first if one.asked is None else 2 * (one.asked - one.stage_since)
+        first = INSPECT_POD_AFTER if one.live else INSPECT_AFTER
+        waited = first if one.inspected_at is None else 2 * (one.inspected_at - one.stage_since)
         return now - one.stage_since > waited
 
-    def is_due(self, one: TrackedRunner, now: float) -> bool:
-        """Tell whether a runner's time to start is up and nobody has looked since: now it is given up, or has begun."""
-        found = one.hindrance()
+    def is_overdue(self, one: TrackedRunner, now: float) -> bool:
+        """Tell whether a runner has passed a deadline for its start and was not inspected since."""
+        found = one.pending_reason()
         end = now if found is None else self._end_of_stage(one, found)
-        return end < now and (one.asked is None or one.asked <= end)
+        return end < now and (one.inspected_at is None or one.inspected_at <= end)
 
     def _end_of_stage(self, one: TrackedRunner, found: PendingReason) -> float:
         return one.stage_since + self._deadlines.of(found.stage)
 
     def _status(self, one: TrackedRunner, now: float) -> RunnerStatus:
         if not one.may_run:
-            end = one.ending or PodTermination()
-            return RunnerStatus(
-                one.run,
-                alive=False,
-                finished=True,
-                exit_code=end.exit_code,
-                reason=end.reason,
-                permanent=end.permanent,
-                message=end.message,
-                finished_at=end.finished_at,
-            )
-        found = one.hindrance()
-        if found is None or one.told:
-            remark = next((pod.remark for pod in one.live if pod.remark), None)
-            advice = f"{remark}; if it is gone for good: air-executor confirm-gone {one.slot.job}"
-            return RunnerStatus(one.run, alive=True, message=advice if remark else None)
-        # Given up only after a look at the live objects that was begun when the time was up.
-        if one.asked is not None and one.asked > self._end_of_stage(one, found):
+            return (one.termination or Termination()).status(one.run)
+        found = one.pending_reason()
+        if found is None or one.delete_accepted:
+            warning = next((pod.warning for pod in one.live if pod.warning), None)
+            advice = f"{warning}; if it is gone for good: air-executor confirm-gone {one.slot.job}"
+            return RunnerStatus(one.run, alive=True, message=advice if warning else None)
+        # Given up only after an inspection of the live objects that began after the deadline.
+        if one.inspected_at is not None and one.inspected_at > self._end_of_stage(one, found):
             return RunnerStatus(
                 one.run, alive=True, reason=s.START_FAILED, permanent=found.permanent, message=found.message
             )
-        late = now - one.stage_since > ASK_AFTER
+        late = now - one.stage_since > INSPECT_AFTER
         return RunnerStatus(one.run, alive=True, message=found.message if late else None)

@@ -1,1 +1,1 @@
-"""The `local` backend: runners are processes of this machine."""
+"""The backend `local`: runners are processes of this machine."""

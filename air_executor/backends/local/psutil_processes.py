@@ -1,7 +1,7 @@
-"""The processes of a machine without pidfd, by asking `psutil` again and again.
+"""The processes of a machine without pidfd, by polling `psutil`.
 
-For macOS, and for Linux where the kernel or a sandbox withholds what `processes.py` needs. Identity is the pid with its
-time of creation, so between a look and a signal there is an instant in which a pid could change hands.
+For macOS, and for Linux where the kernel or a sandbox withholds what `linux_processes` needs. Identity is the pid with
+its creation time, so between check and signal there is an instant in which a pid could change hands.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from collections.abc import Callable, Collection, Iterator
 
 import psutil
 
-from air_executor.backends.local.processes import LOCK_FD, HeldProcess, Process, answering, may_signal_group
+from air_executor.backends.local.processes import LOCK_FD, HeldProcess, Process, complete, may_signal_group
 from air_executor.model.names import Slot
 
 _POLL_SECONDS = 0.05
 
 
 class PsutilProcesses:
-    """The same by asking again and again: identity is the pid with its time of creation."""
+    """Processes by `psutil`."""
 
     sees_orphans = False
 
@@ -32,23 +32,23 @@ class PsutilProcesses:
     def scan(self, below: str, groups: Collection[int] = ()) -> list[Process]:
         """See `Processes`."""
         found = []
-        looked_at = {0, os.getpid()}
+        seen = {0, os.getpid()}
         again = True
-        with _asking():
-            # What ended before we looked at it may have left a child that is not in our list yet.
+        with _complete():
+            # A process that ended before it was read may have left a child that is not in our list yet.
             while again:
                 again = False
                 for candidate in psutil.process_iter():
-                    if candidate.pid in looked_at:
+                    if candidate.pid in seen:
                         continue
-                    looked_at.add(candidate.pid)
+                    seen.add(candidate.pid)
                     try:
-                        process = _inspect_portably(candidate, below)
+                        process = _inspect(candidate, below)
                     except (psutil.NoSuchProcess, ProcessLookupError):
                         again = True
                         continue
                     except (psutil.AccessDenied, PermissionError):
-                        continue  # the kernel's own, or another user's
+                        continue  # a kernel thread, or another user's process
                     if process is None:
                         again = True
                     elif process.locks or "AIR_RUN_ID" in process.variables or process.group in groups:
@@ -71,14 +71,14 @@ class PsutilProcesses:
 
     def exited(self) -> list[HeldProcess]:
         """See `Processes`."""
-        with _asking():
+        with _complete():
             ended = [held for held, process in self._held.items() if not _lives(process)]
         for held in ended:
             self.release(held)
         return ended
 
     def signal(self, held: HeldProcess, number: int, *, group: int | None = None) -> None:
-        """See `Processes`. Between look and signal the pid could change hands: as narrow as this system allows."""
+        """See `Processes`. The gap between check and signal is as narrow as this system allows."""
         with contextlib.suppress(ProcessLookupError, PermissionError):
             if held not in self._held or not _lives(self._held[held]):
                 return
@@ -96,7 +96,7 @@ class PsutilProcesses:
 
         def watch() -> None:
             while not self._stop.wait(_POLL_SECONDS):
-                with contextlib.suppress(psutil.Error, OSError):  # a hint only, and we ask again at once
+                with contextlib.suppress(psutil.Error, OSError):  # a hint only, and the next poll follows at once
                     if not all(_lives(process) for process in tuple(self._held.values())):
                         wake()
 
@@ -112,13 +112,13 @@ class PsutilProcesses:
         self._held.clear()
 
 
-def _inspect_portably(candidate: psutil.Process, below: str) -> Process | None:
+def _inspect(candidate: psutil.Process, below: str) -> Process | None:
     if candidate.status() == psutil.STATUS_ZOMBIE:
         return None
     locks, variables, command = [], {}, []
     with contextlib.suppress(psutil.AccessDenied):
         variables = {name: value for name, value in candidate.environ().items() if name.startswith("AIR_")}
-        # psutil cannot tell who shares a lock, but a reader of the file will not have it under our number.
+        # psutil does not show locks, but a mere reader of the file will not have it open under our number.
         locks = [file.path for file in candidate.open_files() if file.fd == LOCK_FD and file.path.startswith(below)]
         command = candidate.cmdline()[:2]
     return Process(
@@ -135,15 +135,15 @@ def _inspect_portably(candidate: psutil.Process, below: str) -> Process | None:
 
 def _lives(process: psutil.Process) -> bool:
     try:
-        # psutil knows whether the pid has changed hands, also after the clock was set.
+        # psutil notices when the pid has changed hands, even after the clock was set.
         return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return False
 
 
 @contextlib.contextmanager
-def _asking() -> Iterator[None]:
-    with answering():
+def _complete() -> Iterator[None]:
+    with complete():
         try:
             yield
         except psutil.Error as error:

@@ -1,7 +1,7 @@
 """The file whose kernel lock is a slot: opened, locked, probed and read without trusting what lies at its path.
 
-Only the local backend calls this. The lock (`flock`) belongs to the open file, so whoever inherits the descriptor
-keeps the slot taken, and the kernel gives it back when the last of them is gone. Knows nothing of processes.
+Only the local backend calls this. The lock (`flock`) belongs to the open file, so every process that inherits the
+descriptor keeps the slot taken, and the kernel frees it when the last of them has ended. Knows nothing of processes.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ from air_executor.errors import BackendUnavailableError, DuplicateRunnerError, S
 from air_executor.model.names import Host
 
 DEFAULT_GRACE = 10.0
-"""Seconds; for a file whose header cannot be read."""
+"""Seconds; used if the header cannot be read."""
 
 _LIMIT = 4096
 _SIZE = 512
 """Bytes of the file: header, pid, and newlines over what an earlier run wrote."""
-_LONGEST_GRACE = 10 * 365 * 86400.0
-# Without O_NONBLOCK a fifo that a task put here would hang the manager; without O_NOFOLLOW a link would be truncated.
+_MAX_GRACE = 10 * 365 * 86400.0
+# Without O_NONBLOCK a fifo that a task put here would hang the manager; without O_NOFOLLOW a link would be followed.
 _FLAGS = os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 _HOSTILE = {errno.ELOOP, errno.EISDIR, errno.ENXIO, errno.ENOTDIR, errno.ENAMETOOLONG}
 
 
 @dataclass(frozen=True, slots=True)
-class Header:
+class SlotHeader:
     """What the manager that took the slot wrote into its file."""
 
     host: Host
@@ -45,7 +45,7 @@ def acquire(path: str) -> tuple[int, bool]:
 
     Raises:
         DuplicateRunnerError: the lock is held.
-        SpawnRejectedError: something else than a file lies at the path.
+        SpawnRejectedError: the path is not a regular file.
         BackendUnavailableError: the volume refused.
     """
     new = False
@@ -56,7 +56,7 @@ def acquire(path: str) -> tuple[int, bool]:
             fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | _FLAGS, 0o644)
             new = True
     except FileExistsError as error:
-        msg = f"{path} appeared while it was being created; the slot is somebody else's"
+        msg = f"{path} appeared while it was being created; another manager has taken the slot"
         raise DuplicateRunnerError(msg) from error
     except OSError as error:
         if error.errno in _HOSTILE:
@@ -74,7 +74,7 @@ def acquire(path: str) -> tuple[int, bool]:
 
 def _lock(fd: int, path: str) -> None:
     found = os.fstat(fd)
-    # A second name for the file could be any file of the user's, and we are about to truncate it.
+    # A second name for the file could be any file of the user's, and we are about to overwrite it.
     if not stat.S_ISREG(found.st_mode) or found.st_nlink > 1:
         msg = f"{path} is not a plain file with one name; remove it"
         raise SpawnRejectedError(msg)
@@ -92,8 +92,8 @@ def _lock(fd: int, path: str) -> None:
         raise DuplicateRunnerError(msg)
 
 
-def write_header(fd: int, header: Header) -> None:
-    """Begin the file anew, and leave the shared offset where the runner's pid goes. The lock must be held.
+def write_header(fd: int, header: SlotHeader) -> None:
+    """Write the header, and leave the shared offset where the runner's pid goes. The lock must be held.
 
     Raises:
         BackendUnavailableError: the volume refused.
@@ -101,18 +101,18 @@ def write_header(fd: int, header: Header) -> None:
     line = json.dumps({"host": header.host.name, "boot": header.host.boot, "run": header.run, "grace": header.grace})
     data = line.encode() + b"\n"
     try:
-        # Written over: ext4 flushes a truncated file to the disk when it is closed, which took longer than the run.
+        # Overwritten: ext4 flushes a truncated file to the disk when it is closed, which took longer than the run.
         os.pwrite(fd, data.ljust(_SIZE, b"\n"), 0)
         if os.fstat(fd).st_size > _SIZE:
             os.ftruncate(fd, max(_SIZE, len(data)))
         os.lseek(fd, len(data), os.SEEK_SET)
     except OSError as error:
-        msg = f"cannot write the slot's file of run {header.run}: {error.strerror}"
+        msg = f"cannot write the slot file of run {header.run}: {error.strerror}"
         raise BackendUnavailableError(msg) from error
 
 
-def read_header(path: str) -> Header | None:
-    """Return what the file says, or None if there is none that makes sense (tasks can write to it)."""
+def read_header(path: str) -> SlotHeader | None:
+    """Return the header, or None if there is no valid one (tasks can write to the file)."""
     fd = _open_for_reading(path)
     if fd is None:
         return None
@@ -127,15 +127,15 @@ def read_header(path: str) -> Header | None:
         os.close(fd)
     if not all(isinstance(text, str) for text in (host, boot, run)):
         return None
-    sane = math.isfinite(grace) and 0 <= grace <= _LONGEST_GRACE
-    return Header(Host(host, boot), run, grace if sane else DEFAULT_GRACE)
+    sane = math.isfinite(grace) and 0 <= grace <= _MAX_GRACE
+    return SlotHeader(Host(host, boot), run, grace if sane else DEFAULT_GRACE)
 
 
 def is_held(path: str) -> bool:
-    """Tell whether anybody on any host that shares this lock holds the slot.
+    """Tell whether a process on any host that shares this lock holds the slot.
 
     Raises:
-        BackendUnavailableError: it cannot be told.
+        BackendUnavailableError: unknown.
     """
     fd = _open_for_reading(path)
     if fd is None:

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from air_executor.backends.container.inside import WORKSPACE
-from air_executor.backends.kubernetes.objects import CONTAINER
+from air_executor.backends.kubernetes.object_status import CONTAINER
 from tests import cluster, engine
 from tests.airflow.conftest import programs
 from tests.airflow.executor.test_executor import IMPORTS, jobs_of

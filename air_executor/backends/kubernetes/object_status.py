@@ -1,0 +1,190 @@
+"""What the cluster's objects mean for a run: a Pod's end or why it is pending, a Job's failure, events.
+
+Pure functions from the API's JSON to a few facts; `runner_cache` keeps these and nothing else of the objects.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+
+from air_executor.backends.container.platform_text import brief, parse_time
+from air_executor.backends.container.refusals import RefusedError
+from air_executor.backends.container.termination import Termination
+from air_executor.model import state as s
+
+CONTAINER = "task"
+"""Name of the runner's container in its Pod; an operator's template may add others."""
+LOST_CLAIM = 97
+"""Exit code of a runner whose run another one has claimed already: it says nothing about the run."""
+JOB_UID = ("batch.kubernetes.io/controller-uid", "controller-uid")
+"""Labels of a Pod that name its Job, on new and on old servers."""
+
+_IMPOSSIBLE_IMAGE = frozenset({"InvalidImageName", "ErrImageNeverPull"})
+_NO_IMAGE = frozenset({"ErrImagePull", "ImagePullBackOff", "RegistryUnavailable", "ImageInspectError"})
+_UNDER_WAY = frozenset({"ContainerCreating", "PodInitializing", ""})
+_EVICTED = frozenset({"Evicted", "Preempting", "Preempted", "Shutdown", "NodeShutdown", "Terminated", "NodeLost"})
+_CANNOT_START = frozenset({"StartError", "ContainerCannotRun"})
+_NO_SHELL = re.compile(r"executable file not found|no such file or directory", re.IGNORECASE)
+_NOT_ALLOWED = re.compile(
+    r"violates PodSecurity|denied (the )?request|(maximum|minimum) \w+ usage per|is forbidden: .*(not allowed|must be)"
+    r"|failed quota: .*must specify",
+    re.IGNORECASE,
+)
+
+
+class Stage(Enum):
+    """How far the start of a Pod has come. Each stage has a deadline of its own."""
+
+    SCHEDULE = "schedule"
+    PULL = "pull"
+    START = "start"
+    NEVER = "never"
+    """It needs something that can never be provided."""
+
+
+@dataclass(frozen=True, slots=True)
+class PendingReason:
+    """Why a runner has not started."""
+
+    stage: Stage
+    message: str
+    permanent: bool = False
+    """Another attempt would fail the same way."""
+
+
+@dataclass(slots=True)
+class Pod:
+    """What matters of one Pod."""
+
+    uid: str
+    name: str
+    job_uid: str
+    labels: Mapping[str, str]
+    deleting: bool
+    termination: Termination | None = None
+    """None while the runner in it lives, or may yet."""
+    pending_reason: PendingReason | None = None
+    """None once it runs."""
+    warning: str | None = None
+    """For the user, though it is alive."""
+
+
+def read_pod(found: Mapping[str, Any]) -> Pod:
+    """Return what matters of a Pod."""
+    meta, status = found["metadata"], found.get("status") or {}
+    labels = meta.get("labels") or {}
+    owners = [owner["uid"] for owner in meta.get("ownerReferences") or () if owner.get("controller")]
+    owner = owners[0] if owners else next((labels[key] for key in JOB_UID if key in labels), "")
+    pod = Pod(meta["uid"], meta["name"], owner, labels, deleting="deletionTimestamp" in meta)
+    container = _container(status)
+    state = container.get("state") or {}
+    terminated = state.get("terminated")
+    if terminated is not None or status.get("phase") in {"Succeeded", "Failed"}:
+        pod.termination = _termination(pod.name, status, terminated or {})
+    elif "running" not in state:
+        pod.pending_reason = _pending_reason(status, container, state.get("waiting") or {})
+    elif _is_silent(status):
+        node = (found.get("spec") or {}).get("nodeName")
+        since = _condition(status, "Ready").get("lastTransitionTime")
+        pod.warning = f"node {node} does not answer since {since}"
+    return pod
+
+
+def _container(status: Mapping[str, Any]) -> Mapping[str, Any]:
+    found: Iterable[Mapping[str, Any]] = status.get("containerStatuses") or ()
+    return next((one for one in found if one.get("name") == CONTAINER), {})
+
+
+def _condition(status: Mapping[str, Any], kind: str) -> Mapping[str, Any]:
+    found: Iterable[Mapping[str, Any]] = status.get("conditions") or ()
+    return next((one for one in found if one.get("type") == kind), {})
+
+
+def _is_silent(status: Mapping[str, Any]) -> bool:
+    """Tell whether the Pod's node no longer reports: only then a Pod isn't ready though its containers are."""
+    if status.get("reason") == "NodeLost":
+        return True
+    ready, containers = _condition(status, "Ready"), _condition(status, "ContainersReady")
+    return ready.get("status") == "False" and containers.get("status") == "True"
+
+
+def _termination(  # noqa: PLR0911 - one return for each way to end
+    name: str, status: Mapping[str, Any], terminated: Mapping[str, Any]
+) -> Termination:
+    code, why = terminated.get("exitCode"), terminated.get("reason") or ""
+    at = parse_time(terminated.get("finishedAt"))
+    pod_reason, message = status.get("reason") or "", brief(status.get("message") or terminated.get("message") or "")
+    disruption = _condition(status, "DisruptionTarget")
+    if disruption.get("status") == "True":
+        text = brief(disruption.get("message") or "")
+        return Termination(
+            code, s.EVICTED, f"pod {name} was evicted ({disruption.get('reason')}): {text}", finished_at=at
+        )
+    if pod_reason in _EVICTED:
+        return Termination(code, s.EVICTED, f"pod {name} was evicted ({pod_reason}): {message}", finished_at=at)
+    if pod_reason == "DeadlineExceeded":
+        return Termination(code, s.TIMEOUT, f"pod {name} was stopped: {message}", finished_at=at)
+    if why == "OOMKilled":
+        text = f"pod {name} ended with {code}; the kernel killed one of its processes: out of memory"
+        return Termination(code, s.OOM, text, finished_at=at)
+    if why in _CANNOT_START:
+        none = _NO_SHELL.search(message) is not None
+        text = "the image has no shell `sh`, which the runner needs" if none else f"pod {name} could not be started"
+        return Termination(None, s.START_FAILED, f"{text} ({message})", permanent=none, finished_at=at)
+    if not terminated and pod_reason:  # the node rejected it: OutOfcpu, UnexpectedAdmissionError, NodeAffinity …
+        return Termination(None, s.START_FAILED, f"pod {name} was refused by its node ({pod_reason}): {message}")
+    shown = "failed" if code is None else f"ended with {code}"
+    return Termination(code, None, f"pod {name} {shown}" + (f": {message}" if message else ""), finished_at=at)
+
+
+def _pending_reason(
+    status: Mapping[str, Any], container: Mapping[str, Any], waiting: Mapping[str, Any]
+) -> PendingReason:
+    why, message = waiting.get("reason") or "", brief(waiting.get("message") or "")
+    image = container.get("image")
+    if why in _IMPOSSIBLE_IMAGE:
+        return PendingReason(Stage.NEVER, f"image {image} is unavailable ({why}): {message}", permanent=True)
+    if why in _NO_IMAGE:
+        return PendingReason(Stage.PULL, f"image {image} cannot be pulled ({why}): {message}", permanent=True)
+    if why not in _UNDER_WAY:
+        return PendingReason(Stage.START, f"its container cannot be created ({why}): {message}")
+    scheduled = _condition(status, "PodScheduled")
+    if scheduled.get("status") == "True" or status.get("startTime"):
+        return PendingReason(Stage.PULL, "its container is being created")
+    message = brief(scheduled.get("message") or "")
+    return PendingReason(Stage.SCHEDULE, f"no node takes it: {message}" if message else "it is not scheduled yet")
+
+
+def read_failure(job: Mapping[str, Any]) -> Termination | None:
+    """Return how a Job without Pods has ended; None if it has not."""
+    status = job.get("status") or {}
+    failed, complete = _condition(status, "Failed"), _condition(status, "Complete")
+    if failed.get("status") == "True":
+        why, message = failed.get("reason"), brief(failed.get("message") or "")
+        reason = s.TIMEOUT if why == "DeadlineExceeded" else None
+        return Termination(reason=reason, message=f"job {job['metadata']['name']} failed ({why}): {message}")
+    if complete.get("status") == "True":
+        return Termination(message=f"job {job['metadata']['name']} is complete, and its pod is gone")
+    return None
+
+
+def read_events(events: Iterable[Mapping[str, Any]]) -> PendingReason | None:
+    """Return what the latest warning says about a Job or a Pod that does not start; None if there is none."""
+    warnings = [one for one in events if one.get("type") == "Warning" and one.get("reason") != "FailedScheduling"]
+    if not warnings:
+        return None
+    last = max(warnings, key=lambda event: str(event.get("lastTimestamp") or event.get("eventTime") or ""))
+    why, message = last.get("reason"), brief(last.get("message") or "")
+    text = f"{why}: {message}"
+    if why == "FailedCreate" and _NOT_ALLOWED.search(message):
+        return PendingReason(Stage.NEVER, f"the cluster does not admit its pod: {text}", permanent=True)
+    return PendingReason(Stage.SCHEDULE, f"its pod cannot be created: {text}" if why == "FailedCreate" else text)
+
+
+def is_permanent(error: RefusedError) -> bool:
+    """Tell whether a Job that the server refused would be refused again as it stands."""
+    return error.permanent or _NOT_ALLOWED.search(str(error)) is not None

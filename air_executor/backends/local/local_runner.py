@@ -1,0 +1,55 @@
+"""What holds one slot of the local backend: a runner, processes that outlived it, or an unseen holder of its lock.
+
+Kept by `local_backend`; asks the system for nothing but the exit code of a child.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from dataclasses import dataclass, field
+
+from air_executor.backends.base import RunnerStatus
+from air_executor.backends.local.processes import HeldProcess
+from air_executor.model.names import Slot
+
+
+@dataclass(eq=False, slots=True)
+class LocalRunner:
+    """One runner and its processes."""
+
+    slot: Slot
+    grace: float
+    status: RunnerStatus
+    pid: int = 0
+    """The runner's pid, which is also its group and session; 0 if it ended under an earlier manager."""
+    process: HeldProcess | None = None
+    """The runner's own process; None once it has ended, or if it is not visible."""
+    child: bool = False
+    members: list[HeldProcess] = field(default_factory=list)
+    """Processes of the run that outlived the runner."""
+    unseen: bool = False
+    """The lock is held by an invisible process: on another host, or in another pid namespace."""
+    stop_requested_at: float | None = None
+    """When its removal was first requested, monotonic seconds."""
+
+    @property
+    def to_signal(self) -> list[HeldProcess]:
+        """The processes that a stop has to reach: the runner, which passes it on, or else what outlived it."""
+        return [self.process] if self.process else self.members
+
+    @property
+    def ended_by_itself(self) -> bool:
+        """It exited, by no signal and at nobody's request."""
+        code = self.status.exit_code
+        return code is not None and code >= 0 and self.stop_requested_at is None
+
+    def record_exit(self) -> None:
+        """Note that the runner's own process has ended; reap it if it is ours."""
+        self.process = None
+        code = None
+        if self.child:
+            with contextlib.suppress(ChildProcessError):
+                reaped, status = os.waitpid(self.pid, os.WNOHANG)
+                code = os.waitstatus_to_exitcode(status) if reaped else None
+        self.status = RunnerStatus(self.status.run, alive=False, exit_code=code)

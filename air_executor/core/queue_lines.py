@@ -1,0 +1,57 @@
+"""What a running task writes into `$AIR_QUEUE`, and what joins a job later: one task, or a whole job, a line each.
+
+Checked as a job file is, with the job's defaults. Called when an outcome is committed and when tasks are added.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from air_executor.core.job_checks import check_retries
+from air_executor.core.submission import read_job
+from air_executor.errors import BadInputError
+from air_executor.model import parsing, strict_json
+from air_executor.model.job import Job, Task
+from air_executor.model.problems import Problem, RefusedError, lines
+from air_executor.model.quote import quoted
+
+
+def parse_queue_line(text: str | bytes, defaults: Mapping[str, Any]) -> Task | Job:
+    """Read one line of `$AIR_QUEUE`: a task, or `{"job": {...}}`. `defaults` are the job's, as `parsing.dump` has them.
+
+    Raises:
+        BadInputError: it is neither; the message is one line.
+    """
+    raw = strict_json.loads(text)
+    if not isinstance(raw, dict):
+        msg = f"must be a JSON object, got {quoted(raw)}"
+        raise BadInputError(msg)
+    if "job" not in raw:
+        return task_from_request(raw, defaults)
+    if len(raw) > 1:
+        raise BadInputError("job: must be the only key of the line")
+    try:
+        return read_job(raw["job"])
+    except RefusedError as error:
+        raise _one_line(Problem(["job", *at], what) for at, what in error.problems) from None
+
+
+def task_from_request(raw: object, defaults: Mapping[str, Any]) -> Task:
+    """Check one task that joins a job with these `defaults`.
+
+    Raises:
+        BadInputError: it is wrong; the message is one line.
+    """
+    try:
+        task = parsing.read_task(raw, defaults)
+        problems = check_retries(task)
+    except RefusedError as error:
+        problems = list(error.problems)
+    if problems:
+        raise _one_line(problems)
+    return task
+
+
+def _one_line(problems: Iterable[Problem]) -> BadInputError:
+    return BadInputError("; ".join(lines(problems)))

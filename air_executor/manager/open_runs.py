@@ -1,0 +1,209 @@
+"""What the manager knows of its open runs: what state, platform and volume have shown of each so far.
+
+The scheduler adds the runs that it starts, the loop those that it adopts; the supervisor fills in what it sees and
+removes what has ended; `commit` reads a run once it has ended. Also keeps the list of runners that the backend shows,
+and why it cannot answer. Holds facts: decides nothing, and removes no runner.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from air_executor.backends.base import Backend, RunnerStatus
+from air_executor.core.observer import RunSample, Snapshot
+from air_executor.core.transitions import LiveJob
+from air_executor.errors import BackendUnavailableError
+from air_executor.manager.manager_state import ManagerState
+from air_executor.model.names import Host, Slot, run_id
+from air_executor.model.state import Running, TaskState
+from air_executor.store.run_dirs import ExitRecord, RunDirs
+
+log = logging.getLogger(__name__)
+
+LONGEST_SILENCE = 5.0
+"""Maximum pause between two questions to a backend that cannot answer, in seconds; it spares its platform by itself."""
+
+
+@dataclass(slots=True)
+class OpenRun:
+    """One open run. Ages are of the steady clock."""
+
+    job: LiveJob
+    task: TaskState
+    seq: int
+    slot: Slot
+    run: str
+    since: float
+    wall_since: float
+    """By the wall clock; only its distance from `since` counts, which a clock that is set changes."""
+    spawned: float | None = None
+    """By the volume's clock."""
+    ours: bool = False
+    """This manager spawned its runner, and the backend confirmed it."""
+    refused: str | None = None
+    """Why the backend will never start it."""
+    lost: str | None = None
+    """Why its files cannot be trusted."""
+    elsewhere: str | None = None
+    """Host or backend that it ran on, if not this one."""
+    backend: str | None = None
+    """Backend that it ran on, if not this one."""
+    confirmed_gone: bool = False
+    unseen: bool = False
+    """Not seen alive since it was adopted or the backend failed to answer: its end is noticed late."""
+    platform: RunnerStatus | None = None
+    """Last status of its runner after its end: the platform's reason goes with the name."""
+    begun: float | None = None
+    """Start of its command by the volume's clock; None if unknown so far."""
+    exit: ExitRecord | None = None
+    exit_since: float = 0.0
+    gone_since: float | None = None
+    gone_at: float | None = None
+    """When nothing of its runner was left, by the volume's clock."""
+
+    @property
+    def status(self) -> Running:
+        """The run in the state."""
+        status = self.task.status
+        assert isinstance(status, Running)  # noqa: S101 - a task is running until the outcome of its open run is committed
+        return status
+
+
+class OpenRuns:
+    """The open runs of one manager, and the runners that its backend shows."""
+
+    def __init__(
+        self, state: ManagerState, backend: Backend, run_dirs: RunDirs, host: Host, chance: random.Random
+    ) -> None:
+        """`chance` spreads the questions to a backend that cannot answer."""
+        self._state = state
+        self._backend = backend
+        self._run_dirs = run_dirs
+        self._host = host
+        self._chance = chance
+        self.by_slot: dict[Slot, OpenRun] = {}
+        self.observed: Mapping[Slot, RunnerStatus] | None = {}
+        """The runners that the backend shows; None while it cannot answer."""
+        self.backend_problem: str | None = None
+        """Why the backend cannot answer; None if it can."""
+        self._ask_again = 0.0
+        self._backoff = 0.0
+
+    # Runs
+
+    def begin(self, job: LiveJob, task: TaskState, status: Running) -> OpenRun:
+        """Add a run whose start was just decided."""
+        state, clock = job.state, self._state.clock
+        slot, run = Slot(state.id, status.slot), run_id(state.uid, status.seq)
+        added = OpenRun(job, task, status.seq, slot, run, clock.steady(), clock.wall())
+        self.by_slot[slot] = added
+        return added
+
+    def adopt(self, job: LiveJob, task: TaskState, status: Running) -> None:
+        """Add a run that an earlier manager started."""
+        clock = self._state.clock
+        run = self.begin(job, task, status)
+        run.unseen = True
+        offset = clock.wall() - run.since
+        found = self._run_dirs.record(job.state.id, status.seq, task.id)
+        if found is not None:
+            record, run.spawned = found
+            run.since -= max(0.0, clock.wall() - run.spawned)
+            if record.get("boot") == self._host.boot and isinstance(recorded := record.get("clock"), float):
+                offset = recorded
+            if record.get("backend") != self._backend.name:
+                run.backend = str(record.get("backend"))
+                run.elsewhere = f"the backend {run.backend}"
+            elif self._backend.name == "local":
+                if record.get("host") != self._host.name:
+                    run.elsewhere = str(record.get("host"))
+                elif record.get("boot") != self._host.boot:
+                    run.lost = "the machine was restarted while it ran"
+        run.wall_since = run.since + offset
+        self._state.observer.adopted(job, task, status.seq, max(0.0, clock.steady() - run.since))
+
+    def forget(self, job: str) -> None:
+        """Drop the open runs of a job that no longer exists; their runners are orphans from now on."""
+        for slot in [slot for slot in self.by_slot if slot.job == job]:
+            del self.by_slot[slot]
+
+    def confirm_gone(self, job: str) -> None:
+        """Trust an operator that the job's runners on another host are gone."""
+        for slot, run in self.by_slot.items():
+            if slot.job == job:
+                run.confirmed_gone = True
+        for slot in self.observed or ():
+            if slot.job == job:
+                self._backend.confirm_gone(slot)
+
+    # Runners
+
+    def observe(self) -> None:
+        """Ask the backend for its runners. While it cannot answer, nothing may be concluded."""
+        now = self._state.clock.steady()
+        if self.backend_problem is not None and now < self._ask_again:
+            return
+        try:
+            self.observed = self._backend.observe()
+        except BackendUnavailableError as error:
+            self.note_unavailable(str(error))
+        else:
+            self.backend_problem = None
+            self._backoff = 0.0
+
+    def note_unavailable(self, why: str) -> None:
+        """Note that the backend cannot answer; it is asked again with growing pauses."""
+        if self.backend_problem is None:
+            log.warning("backend=%s is unavailable: %s", self._backend.name, why)
+        self.observed = None
+        for run in self.by_slot.values():
+            run.unseen = True
+        self.backend_problem = why
+        self._backoff = min(LONGEST_SILENCE, self._backoff * 2 or 0.5)
+        self._ask_again = self._state.clock.steady() + self._backoff * self._chance.uniform(0.8, 1.2)
+
+    def taken(self) -> int:
+        """Return the number of slots taken by an open run or by any runner that the backend shows."""
+        observed = (self.observed or {}).items()
+        return len(self.by_slot) + sum(
+            1 for slot, status in observed if slot not in self.by_slot and not status.finished
+        )
+
+    @property
+    def waiting(self) -> dict[str, str]:
+        """By job: what one of its runners waits for, in the platform's words."""
+        observed = self.observed or {}
+        found = ((run, observed.get(slot)) for slot, run in self.by_slot.items())
+        return {
+            run.slot.job: f"task {run.task.id}: {status.message}"
+            for run, status in found
+            if status is not None and status.alive and status.run == run.run and status.message
+        }
+
+    # For metrics
+
+    def sample(self) -> Snapshot:
+        """Return what the latest poll has shown."""
+        observed = self.observed or {}
+        removing = [slot for slot in observed if self._is_removed(slot)]
+        return Snapshot(self.backend_problem is None, self._backend.last_contact(), self._samples(observed), removing)
+
+    def _is_removed(self, slot: Slot) -> bool:
+        run = self.by_slot.get(slot)
+        return run is None or run.exit is not None or run.status.stop is not None
+
+    def _samples(self, observed: Mapping[Slot, RunnerStatus]) -> Iterator[RunSample]:
+        now = self._state.clock.steady() - self._state.options.visibility
+        for slot, run in self.by_slot.items():
+            status = observed.get(slot)
+            if run.spawned is None or run.exit is not None or status is None:
+                continue
+            if not status.alive or status.run != run.run:
+                continue
+            if run.begun is None:
+                run.begun = self._run_dirs.started(slot.job, run.seq, run.task.id)
+            start = None if run.begun is None else max(0.0, run.begun - run.spawned)
+            yield RunSample(run.job, run.task, run.seq, now - run.since, start)

@@ -1,0 +1,271 @@
+"""Records from data and back: the only module that imports pydantic.
+
+Whoever takes in a job, a queued line, a request, a journal line or a state, and whoever writes or describes one, comes
+through here. Whether tasks of a job fit together is for `core`.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import warnings
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import nullcontext
+from dataclasses import fields
+from functools import cache
+from typing import Any, TypeVar, cast
+
+from pydantic import TypeAdapter, ValidationError
+from pydantic_core import PydanticSerializationError
+
+from air_executor.model.job import MERGED_FIELDS, TASK_FIELDS, AsWritten, Job, Task
+from air_executor.model.names import is_reserved_task_id
+from air_executor.model.problems import Problem, RefusedError, problems_of
+from air_executor.model.quote import quoted
+from air_executor.model.types import stored_form
+
+R = TypeVar("R")
+
+MOST_KEYS = 1000
+"""Keys of one mapping of fields: more are refused unread, for each unknown one would be an error to describe."""
+
+MOST_FOUND = 10_000
+"""Problems of one job after which its other tasks are not looked at."""
+
+_SECRET = re.compile(
+    r"TOKEN|PASSW|PASSPHRASE|SECRET|CREDENTIAL|API_?KEY|ACCESS_?KEY|PRIVATE_?KEY|AUTH(?!OR)|_PWD$|^PWD_"
+)
+
+
+def adapter(record: type[R]) -> TypeAdapter[R]:
+    """Return what reads and describes records as people write them."""
+    return _adapter(record, stored=False)
+
+
+def stored(record: type[R]) -> TypeAdapter[R]:
+    """Return what reads and writes records in the form in which they are stored."""
+    return _adapter(record, stored=True)
+
+
+def _make_adapter(record: type[Any], *, stored: bool) -> TypeAdapter[Any]:
+    with stored_form() if stored else nullcontext():
+        return TypeAdapter(record)
+
+
+_adapter: Callable[..., TypeAdapter[Any]] = cache(_make_adapter)
+_writer: Callable[..., Callable[..., bytes]] = cache(lambda record: stored(record).serializer.to_json)
+
+
+def read(record: type[R], raw: object) -> R:
+    """Return the record that data describes.
+
+    Raises:
+        RefusedError: it describes none; every problem is named.
+    """
+    if isinstance(raw, Mapping) and len(raw) > MOST_KEYS:
+        raise RefusedError([Problem([], f"has {len(raw)} keys, more than there are fields")])
+    try:
+        return adapter(record).validate_python(raw)
+    except ValidationError as error:
+        raise RefusedError(problems_of(error, record)) from None
+
+
+def read_json(record: type[R], data: bytes) -> R | None:
+    """Return the record that JSON text in the stored form describes, or None: ask `read_stored` what is wrong."""
+    try:
+        return cast("R", stored(record).validator.validate_json(data))
+    except ValidationError:
+        return None
+
+
+def read_stored(record: type[R], raw: dict[str, Any]) -> R:
+    """Return the record that data in the stored form describes, with keys that it does not know in the nearest `extra`.
+
+    Raises:
+        RefusedError: something else is wrong.
+    """
+    try:
+        return stored(record).validate_python(raw)
+    except ValidationError as error:
+        unknown = [e["loc"] for e in error.errors(include_url=False) if e["type"] == "unexpected_keyword_argument"]
+        if not unknown:
+            raise RefusedError(problems_of(error, record)) from None
+    found = [(loc[:-1], loc[-1], _parent(raw, loc).pop(loc[-1])) for loc in unknown]
+    try:
+        made = stored(record).validate_python(raw)
+    except ValidationError as error:
+        raise RefusedError(problems_of(error, record)) from None
+    for loc, key, value in found:
+        extra = getattr(_record_at(made, loc), "extra", None)
+        if extra is not None:
+            extra[key] = value
+    return made
+
+
+def _parent(raw: Any, loc: tuple[str | int, ...]) -> Any:  # noqa: ANN401 - JSON, a type or a record
+    for part in loc[:-1]:
+        raw = raw[part]
+    return raw
+
+
+def _record_at(made: Any, loc: tuple[str | int, ...]) -> Any:  # noqa: ANN401 - JSON, a type or a record
+    for part in loc:
+        if isinstance(part, str):
+            made = getattr(made, part, None)
+        else:
+            made = list(made.values() if isinstance(made, dict) else made)[part]
+    return made
+
+
+def dump(record: object) -> dict[str, Any]:
+    """Return a record as JSON data, without what equals the defaults."""
+    found: dict[str, Any] = stored(type(record)).dump_python(record, mode="json", exclude_defaults=True)
+    return found
+
+
+def dump_json(record: object) -> bytes:
+    """Return a record as JSON text on one line, without what equals the defaults."""
+    try:
+        return _writer(type(record))(record, exclude_defaults=True)
+    except PydanticSerializationError:  # half a surrogate pair, which JSON allows and UTF-8 does not
+        found = stored(type(record)).dump_python(record, exclude_defaults=True)
+        return json.dumps(found, allow_nan=False, separators=(",", ":")).encode()
+
+
+def dump_each(records: Iterable[object]) -> list[bytes]:
+    """Return each of some records of one type as `dump_json` does."""
+    records = list(records)
+    if not records:
+        return []
+    write = _writer(type(records[0]))
+    try:
+        return [write(record, exclude_defaults=True) for record in records]
+    except PydanticSerializationError:
+        return [dump_json(record) for record in records]
+
+
+# Jobs and tasks
+
+
+def read_job(raw: object) -> Job:
+    """Return the job that data describes; its `defaults` are merged into its tasks.
+
+    Raises:
+        RefusedError: it describes none. At most some of the problems of very many are named.
+    """
+    if isinstance(raw, Job):
+        raw = as_written(raw)
+    if not isinstance(raw, Mapping):
+        raise RefusedError([Problem([], f"must be a mapping of fields, got {quoted(raw)}")])
+    raw, problems = _renamed(raw)
+    tasks = raw.get("tasks", ())
+    whole = isinstance(tasks, list | tuple)
+    job = None
+    try:
+        job = read(Job, {**raw, "tasks": []} if whole and "tasks" in raw else raw)
+    except RefusedError as error:
+        problems += error.problems
+    if whole:
+        defaults = {} if job is None else dump(job.defaults)
+        spared = job is None and "defaults" in raw  # what is missing may stand in defaults that are refused
+        found: list[Task] = []
+        for number, task in enumerate(tasks):
+            try:
+                found.append(read_task(task, defaults))
+            except RefusedError as error:
+                problems += [
+                    Problem(["tasks", number, *at], what)
+                    for at, what in error.problems
+                    if not (spared and what == "is missing")
+                ]
+                if len(problems) > MOST_FOUND:
+                    break
+        if job is not None:
+            job.tasks = found
+    if problems or job is None:
+        raise RefusedError(problems)
+    return job
+
+
+def _renamed(raw: Mapping[str, Any]) -> tuple[Mapping[str, Any], list[Problem]]:
+    """Return a job with fields of earlier versions under their new names, and what is wrong about that."""
+    if "queue" not in raw:
+        return raw, []
+    if "pool" in raw:
+        return {n: v for n, v in raw.items() if n != "queue"}, [Problem(["queue"], "is the old name of pool; use one")]
+    warnings.warn("the job field queue is called pool now, and will be refused later", FutureWarning, stacklevel=4)
+    return {("pool" if name == "queue" else name): value for name, value in raw.items()}, []
+
+
+def read_task(raw: object, defaults: Mapping[str, Any]) -> Task:
+    """Return the task that data describes in a job with these `defaults` (as `dump` gives them).
+
+    Raises:
+        RefusedError: it describes none.
+    """
+    if isinstance(raw, Task):
+        raw = as_written(raw)
+    if not isinstance(raw, Mapping):
+        return read(Task, raw)
+    name = raw.get("id")
+    reserved: list[Problem] = []
+    if isinstance(name, str) and is_reserved_task_id(name):
+        what = f'"{name}" is a shape reserved for tasks without an id (t1, t3-2); choose another, or leave it out'
+        reserved.append(Problem(["id"], what))
+    try:
+        task = read(Task, merged(raw, defaults) if defaults else raw)
+    except RefusedError as error:
+        raise RefusedError([*error.problems, *reserved]) from None
+    if reserved:
+        raise RefusedError(reserved)
+    return task
+
+
+def merged(own: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a task's own fields together with its job's defaults: own values win, in env and labels key by key."""
+    both = {**defaults, **own}
+    for name in MERGED_FIELDS:
+        if isinstance(own.get(name), Mapping) and name in defaults:
+            both[name] = {**defaults[name], **own[name]}
+    for name, other in (("delay", "not_before"), ("not_before", "delay")):
+        if own.get(name) is not None and other not in own:
+            both.pop(other, None)
+    return both
+
+
+def as_written(record: AsWritten) -> dict[str, Any]:
+    """Return the fields of a record that were given in Python, or all of one that was read from data."""
+    names = record.given if record.given is not None else [f.name for f in fields(record)]  # type: ignore[arg-type]
+    return {name: getattr(record, name) for name in names}
+
+
+def written(task: Task) -> dict[str, Any]:
+    """Return a task as JSON data with the fields that were given, for somebody else to check."""
+    found: dict[str, Any] = adapter(Task).dump_python(task, mode="json")
+    return found if task.given is None else {name: found[name] for name in found if name in task.given}
+
+
+def secret_looking(env: Mapping[str, str]) -> list[str]:
+    """Return the names in `env` that look as if their values were secrets, which belong into `secrets`."""
+    return [name for name in env if _SECRET.search(name.upper())]
+
+
+def job_schema() -> dict[str, Any]:
+    """Return the JSON Schema of a job file."""
+    schema = adapter(Job).json_schema()
+    for found in (schema, *schema["$defs"].values()):
+        for about in found["properties"].values():
+            about.pop("title", None)
+    task = schema["$defs"]["Task"]
+    task["properties"] = {name: task["properties"][name] for name in ("id", "command", "after", *TASK_FIELDS)}
+    task["properties"]["id"]["not"] = {"pattern": "^t[0-9]+(-[0-9]+)?$"}
+    del task["required"]  # the command; it may also stand in the defaults
+    own = {"properties": {"tasks": {"items": {"required": ["command"]}}}}
+    shared = {"properties": {"defaults": {"required": ["command"]}}, "required": ["defaults"]}
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        **schema,
+        "anyOf": [own, shared],
+        "title": "Air-Executor job",
+        "description": "A job file: tasks that run on ephemeral runners.",
+    }

@@ -1,0 +1,137 @@
+"""The text of a job file: YAML or JSON as data, and where in the text each part of the data stands.
+
+Called by `store.job_file`. YAML is loaded only where a file is YAML or a place is asked for.
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from air_executor.errors import BadInputError
+from air_executor.model import strict_json
+from air_executor.model.problems import Path
+
+if TYPE_CHECKING:
+    from ruamel.yaml.nodes import Node
+
+_LONGEST_LINE = 100
+_MOST_PLACED = 1 << 20
+"""Characters of a text in which places are looked for: it is read a second time for that."""
+_HINTS = {
+    "mapping values are not allowed here": 'a value that holds ": " must be quoted',
+    "found character '\\t' that cannot start any token": "indent with spaces, not with tabs",
+    "found character '%' that cannot start any token": "a value that begins with % must be quoted",
+    "found character '@' that cannot start any token": "a value that begins with @ must be quoted",
+    "found character '`' that cannot start any token": "a value that begins with ` must be quoted",
+}
+
+
+class WholeNumber(int):
+    """A whole number of a YAML file that remembers how it was written: as text, `0644` is not 644."""
+
+    source: str
+
+
+class Source:
+    """One text.
+
+    Args:
+        text: the whole of it.
+        is_json: read it as JSON, not as YAML.
+    """
+
+    def __init__(self, text: str, *, is_json: bool) -> None:
+        self._text = text
+        self._is_json = is_json
+
+    def load(self) -> object:
+        """Return the data.
+
+        Raises:
+            BadInputError: the text is neither; the message says what is wrong, on which line, and shows it.
+        """
+        return strict_json.loads(self._text) if self._is_json else self._load_yaml()
+
+    def place(self, at: Path) -> str:
+        """Return where a part of the data stands, with its line, to be put behind a message; empty if unknown."""
+        if len(self._text) > _MOST_PLACED or self._root is None:
+            return ""
+        mark: Any = _mark(self._root, at)
+        return "" if mark is None else f" (line {mark.line + 1}, column {mark.column + 1})" + self._shown(mark)
+
+    def _shown(self, mark: Any) -> str:  # noqa: ANN401 - JSON, a type or a record
+        line = self._text.split("\n")[mark.line].rstrip()[:_LONGEST_LINE]
+        number = f"{mark.line + 1}"
+        pointer = f"\n    {' ' * len(number)} | {' ' * mark.column}^" if mark.column < len(line) else ""
+        return f"\n    {number} | {line}{pointer}"
+
+    @cached_property
+    def _root(self) -> Node | None:
+        from ruamel.yaml import YAML  # noqa: PLC0415 - see the module
+        from ruamel.yaml.error import YAMLError  # noqa: PLC0415 - see the module
+
+        try:
+            return YAML(typ="safe", pure=True).compose(self._text)  # type: ignore[no-any-return]  # JSON is YAML, too
+        except (YAMLError, RecursionError, ValueError):
+            return None
+
+    def _load_yaml(self) -> object:
+        from ruamel.yaml import YAML  # noqa: PLC0415 - see the module
+        from ruamel.yaml.constructor import SafeConstructor  # noqa: PLC0415 - see the module
+        from ruamel.yaml.error import MarkedYAMLError, YAMLError  # noqa: PLC0415 - see the module
+
+        class Constructor(SafeConstructor):
+            """A constructor of our own, because constructors are added to a class."""
+
+        Constructor.add_constructor("tag:yaml.org,2002:int", _whole_number)
+        yaml = YAML(typ="safe", pure=True)
+        yaml.Constructor = Constructor
+        try:
+            return yaml.load(self._text)
+        except MarkedYAMLError as error:
+            mark = error.problem_mark or error.context_mark
+            where = f" line {mark.line + 1}, column {mark.column + 1}:" if mark is not None else ""
+            what = " ".join(str(error.problem or error.context).split())
+            hint = f"; {_HINTS[what]}" if what in _HINTS else ""
+            shown = self._shown(mark) if mark is not None and mark.line < self._text.count("\n") + 1 else ""
+            msg = f"is not YAML:{where} {what}{hint}{shown}"
+            raise BadInputError(msg) from None
+        except YAMLError as error:
+            msg = f"is not YAML: {' '.join(str(error).split())}"
+            raise BadInputError(msg) from None
+        except RecursionError:
+            raise BadInputError("is nested too deeply") from None
+        except (ValueError, TypeError) as error:  # a date that is none, a key that is a mapping
+            msg = f"has a value that cannot be read: {' '.join(str(error).split())}"
+            raise BadInputError(msg) from None
+
+
+def _whole_number(constructor: Any, node: Any) -> WholeNumber:  # noqa: ANN401 - JSON, a type or a record
+    number = WholeNumber(constructor.construct_yaml_int(node))
+    number.source = str(node.value)
+    return number
+
+
+def _mark(node: Any, at: Path) -> object:  # noqa: ANN401 - JSON, a type or a record
+    """Return where the part that a path leads to begins, or the nearest part around it."""
+    from ruamel.yaml.nodes import MappingNode, SequenceNode  # noqa: PLC0415 - see the module
+
+    mark = node.start_mark
+    for number, part in enumerate(at):
+        if isinstance(node, MappingNode):
+            found = next((pair for pair in node.value if pair[0].value == part), None)
+            if found is None:
+                return mark
+            key, node = found
+            mark = key.start_mark if number == len(at) - 1 and not _is_scalar(node) else node.start_mark
+        elif isinstance(node, SequenceNode) and isinstance(part, int) and part < len(node.value):
+            node = node.value[part]
+            mark = node.start_mark
+        else:
+            return mark
+    return mark
+
+
+def _is_scalar(node: Any) -> bool:  # noqa: ANN401 - JSON, a type or a record
+    return isinstance(node.value, str)

@@ -1,0 +1,93 @@
+"""Job files and command lines → a checked `Job`.
+
+Called by the command line, the client and Airflow's operators. Knows how a file can be wrong before it is a job (not
+text, too large, not there); what a job may hold is for `core.submission`.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import Any
+
+from air_executor.core import submission
+from air_executor.errors import BadInputError, NotFoundError
+from air_executor.model.job import JOB_FIELDS, Job
+from air_executor.model.problems import Problem, RefusedError, bad_input, lines
+from air_executor.model.quote import quoted
+from air_executor.model.source import Source
+
+MAX_BYTES = 64 << 20
+"""Largest job file."""
+
+_JSON, _YAML = ".json", (".yaml", ".yml")
+
+
+def read_job(path: str | os.PathLike[str]) -> Job:
+    """Return the job that a YAML or JSON file describes.
+
+    Raises:
+        NotFoundError: there is no such file.
+        BadInputError: it cannot be read, or is not a job; each problem with its field and its line.
+    """
+    name = os.fspath(path)
+    try:
+        with open(name, "rb") as file:
+            data = file.read(MAX_BYTES + 1)
+    except FileNotFoundError:
+        msg = f"{name}: there is no such file"
+        raise NotFoundError(msg) from None
+    except (OSError, ValueError) as error:
+        msg = f"{quoted(name)}: cannot be read: {getattr(error, 'strerror', None) or error}"
+        raise BadInputError(msg) from error
+    return load_job(data, name)
+
+
+def load_job(data: bytes, name: str) -> Job:
+    """Return the job that the content of a file describes; `name` tells the format by its ending, and is for messages.
+
+    Without a known ending, what begins with `{` is JSON.
+
+    Raises:
+        BadInputError: it is not a job; each problem with its field and its line.
+    """
+    if len(data) > MAX_BYTES:
+        msg = f"{name}: is larger than {MAX_BYTES >> 20} MiB; let a task queue the others instead"
+        raise BadInputError(msg)
+    ending = os.path.splitext(name)[1].lower()
+    try:
+        text = data.decode("utf-8-sig")
+        source = Source(text, is_json=ending == _JSON or (ending not in _YAML and text.lstrip().startswith("{")))
+        raw = source.load()
+    except UnicodeDecodeError as error:
+        msg = f"{name}: is not UTF-8 text (byte {error.start} is 0x{data[error.start]:02x}); save it as UTF-8"
+        raise BadInputError(msg) from None
+    except BadInputError as error:
+        msg = f"{name}: {error}"
+        raise BadInputError(msg) from None
+    if not isinstance(raw, dict):
+        what = "is empty" if raw is None else f"holds {quoted(raw)}"
+        msg = f"{name}: {what}; a job file is a mapping with id and tasks"
+        raise BadInputError(msg)
+    raw.pop("$schema", None)  # for editors
+    try:
+        return submission.read_job(raw)
+    except RefusedError as error:
+        raise bad_input(lines(error.problems, source.place), name) from None
+
+
+def from_command(job: str, argv: Sequence[str], **options: Any) -> Job:  # noqa: ANN401 - JSON, a type or a record
+    """Return a job of one task that executes `argv` as it is.
+
+    `options` are fields of the job or of the task; where both have one of that name, it is the job's.
+
+    Raises:
+        BadInputError: a field is wrong; it is named without a path, as on the command line.
+    """
+    own = {name: value for name, value in options.items() if name in JOB_FIELDS}
+    task = {name: value for name, value in options.items() if name not in JOB_FIELDS}
+    try:
+        return submission.read_job({"id": job, **own, "tasks": [{"command": list(argv), **task}]})
+    except RefusedError as error:
+        bare = [Problem(p.at[2:] if list(p.at[:2]) == ["tasks", 0] else p.at, p.what) for p in error.problems]
+        raise bad_input(lines(bare)) from None
