@@ -25,7 +25,7 @@ from air_executor.store.run_dirs import RunDirs
 if TYPE_CHECKING:
     from air_executor.core.explanation import ExplainContext, JobFacts, RunnerFacts
     from air_executor.model.job import Job, Task
-    from air_executor.settings import Settings
+    from air_executor.settings import ReaderSettings
 
 UID_BYTES = 12
 """Random bytes of a job's uid: 96 bits, so that no two jobs ever share one."""
@@ -199,7 +199,7 @@ class Client:
                 yield JobFacts(found[0], None, "unreadable", "", 0)
 
     def explain_context(
-        self, job: JobState, jobs: Iterable[JobFacts], now: float, settings: Settings | None
+        self, job: JobState, jobs: Iterable[JobFacts], now: float, settings: ReaderSettings | None
     ) -> ExplainContext:
         """Return the surroundings of a job for `explain_job` and `explain_task`.
 
@@ -221,7 +221,7 @@ class Client:
             running=sum(one.running for one in listed),
             max_runners=None if settings is None else settings.max_runners,
             running_in_pool=sum(one.running for one in listed if one.pool == job.pool),
-            pool_limit=None if settings is None else settings.queues.get(job.pool),
+            pool_limit=None if settings is None else settings.pools.get(job.pool),
             backend=(None if settings is None else settings.backend) if stopped else manager.backend,
             host=None if stopped else manager.record.get("host"),
             backend_problem=manager.backend_problem,

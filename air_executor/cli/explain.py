@@ -28,7 +28,8 @@ def explain(
     if task is not None and task not in state.tasks:
         msg = f"job {job} has no task {task}; list them with `air-executor status {job}`"
         raise NotFoundError(msg)
-    context = client.explain_context(state, client.job_facts(), time.time(), session.settings())
+    settings = None if state.ended else session.reader_settings()
+    context = client.explain_context(state, client.job_facts(), time.time(), settings)
     text = explain_job(state, context) if task is None else explain_task(state, state.tasks[task], context)
     if session.json:
         print_json(

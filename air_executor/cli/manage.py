@@ -40,7 +40,12 @@ def manager(
     from air_executor.wiring import make_manager, make_service  # noqa: PLC0415
 
     service = make_service(settings)
-    made = make_manager(settings, from_files=from_files, observer=service and service.observer)
+    made = make_manager(
+        settings,
+        from_files=from_files,
+        observer=service and service.observer,
+        page=service and service.server.page,
+    )
 
     def stop(*_: Any) -> None:  # noqa: ANN401 - signal and frame
         made.stop(runners=stop_runners)

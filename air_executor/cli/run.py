@@ -120,6 +120,8 @@ class _RunCommand:
         self._manager: Manager | None = None
         self._interrupted = 0
         self._terminated = False
+        # Inside a task, SIGTERM ends that task, and none of its processes may outlive it.
+        self._nested = bool(os.environ.get("AIR_RUN_ID"))
         self._follower = LiveView(quiet=session.json)
 
     def complete(self) -> int:
@@ -163,7 +165,7 @@ class _RunCommand:
                 self._watch_files()
                 continue
             self._manager = manager
-            self._pass_on()  # what came while it started
+            self._pass_on()  # signals received while it started
             if self._id in manager.state.index.unmanaged:
                 manager.close()
                 raise CorruptFileError(manager.state.index.unmanaged[self._id])
@@ -174,7 +176,7 @@ class _RunCommand:
             finally:
                 self._manager = None
         self._follower.look(self._states())
-        if self._interrupted and notified:
+        if notified and self._stops_runners():
             self._pause_by_request()
 
     def _look(self) -> bool:
@@ -255,7 +257,10 @@ class _RunCommand:
     def _pass_on(self) -> None:
         """Pass received signals on to our manager, if it is running."""
         if self._manager is not None and self._leaving():
-            self._manager.stop(runners=self._interrupted > 0, pause=self._interrupted > 0)
+            self._manager.stop(runners=self._stops_runners(), pause=self._interrupted > 0)
+
+    def _stops_runners(self) -> bool:
+        return self._interrupted > 0 or (self._terminated and self._nested)
 
 
 def _presence(client: Client) -> Presence:

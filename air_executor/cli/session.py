@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import typer
 
     from air_executor.client import Client
-    from air_executor.settings import Settings
+    from air_executor.settings import ReaderSettings, Settings
 
 
 @dataclass(slots=True)
@@ -47,6 +47,16 @@ class Session:
         for warning in settings.warnings:
             note(f"warning: {warning}")
         return settings
+
+    def reader_settings(self) -> ReaderSettings:
+        """Return the settings that a reading command needs; quicker than `settings`.
+
+        Raises:
+            BadInputError: one of them is wrong.
+        """
+        from air_executor.settings import reader_settings  # noqa: PLC0415
+
+        return reader_settings(self.state_dir)
 
     def start_logging(self, *, info: bool = False) -> None:
         """Log to stderr at the level of -v, --debug or `info`; otherwise only warnings."""

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from weakref import WeakKeyDictionary
 
-from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4, CollectorRegistry, ProcessCollector, generate_latest
+from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
 from air_executor.core.ledger import waste_of
@@ -34,7 +34,7 @@ from air_executor.model.state import Done, Running, TaskState
 from air_executor.model.usage import Stages, stages
 from air_executor.store.space import Space
 
-CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 """Not OpenMetrics, in which `tasks` and `tasks_total` could not be two metrics."""
 CHECK_VOLUME_EVERY = 15.0
 """Seconds between two checks of the free space on the volume."""
@@ -306,7 +306,7 @@ class Collector(Observer):
         }
 
     def _gauges(self) -> Readings:
-        about, look, space, now = self.about, self._snapshot, self._space, self._clock()
+        about, snapshot, space, now = self.about, self._snapshot, self._space, self._clock()
         runners = Counter(run.pool for run in self._usage.open.values())
         prices = about.prices
         hours = zip(COMPONENTS, (prices.runner_hour, prices.cpu_hour, prices.memory_hour, prices.gpu_hour), strict=True)
@@ -322,11 +322,11 @@ class Collector(Observer):
             "price": {(about.backend, part, prices.currency): price for part, price in hours},
             "build_info": {(about.version, about.backend): 1},
             "manager_holds": {(): self.health.holds},
-            "backend_up": {(about.backend,): self.health.holds and look.answers},
+            "backend_up": {(about.backend,): self.health.holds and snapshot.answers},
             "oldest_removal_seconds": {(): max((now - at for at in self._removing.values()), default=0.0)},
             "watch_age_seconds": {}
-            if look.last_contact is None
-            else {(about.backend,): max(0.0, time.monotonic() - look.last_contact)},
+            if snapshot.last_contact is None
+            else {(about.backend,): max(0.0, time.monotonic() - snapshot.last_contact)},
             "volume_size_bytes": {} if space is None else {(): space.size},
             "volume_free_bytes": {} if space is None else {(): space.free},
             "volume_files": {} if files is None else {(): files.files},

@@ -103,6 +103,12 @@ class Server:
             return f"port {port} on all addresses"
         return f"http://[{host}]:{port}/" if ":" in host else f"http://{host}:{port}/"
 
+    @property
+    def page(self) -> str:
+        """Address of the page for browsers; with this host's name where it listens on all addresses."""
+        host, port = self._socket.getsockname()[:2]
+        return f"http://{socket.gethostname()}:{port}/" if host in {"0.0.0.0", "::"} else self.url  # noqa: S104 - as above
+
     def __enter__(self) -> Self:
         """Start serving."""
         self._thread.start()

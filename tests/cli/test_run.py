@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 from collections.abc import Callable
@@ -168,6 +169,19 @@ def test_sigterm_leaves_the_runner_to_the_next(start: Start, call: Call, client:
     done = call("run", "adopted")
     assert done.code == 0, done.err
     assert client.status("adopted").tasks["t1"].runs == 1
+
+
+def test_sigterm_inside_a_task_stops_the_runners(start: Start, client: Client, project: Path) -> None:
+    """A task that is itself `run` has been stopped only when what it runs has: nothing outlives its cancel."""
+    process = start(
+        "run", "inner", "--", "sh", "-c", "touch ready; exec sleep 600", env={**os.environ, "AIR_RUN_ID": "abc-1"}
+    )
+    eventually((project / "ready").exists, "the inner task runs")
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=SOON)
+    assert process.returncode == 143
+    assert below(client.layout.root) == []
+    assert client.status("inner").phase == "running", "it can be gone on with"
 
 
 def test_two_in_one_folder_both_end(start: Start, client: Client, project: Path) -> None:

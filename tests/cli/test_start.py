@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from air_executor.cli.app import COMMANDS
 
 HEAVY = (
@@ -33,6 +35,22 @@ def test_status_loads_neither_backend_nor_manager(project: Path) -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "[]"
+
+
+@pytest.mark.parametrize("command", ["status", "status j", "logs j", "wait j", "explain j", "explain queued"])
+def test_a_reading_command_does_not_build_all_settings(project: Path, command: str) -> None:
+    """It finds the state directory, and `explain` its limits, without pydantic-settings, which takes long to import."""
+    code = (
+        "import sys\n"
+        "from air_executor.cli.app import run\n"
+        f"code = run({command.split()!r})\n"
+        "print(code, [name for name in ('asyncio', 'pydantic_settings') if name in sys.modules])\n"
+    )
+    for verb, job in (("run", "j"), ("submit", "queued")):
+        words = [sys.executable, "-m", "air_executor", verb, job, "--", "true"]
+        subprocess.run(words, capture_output=True, check=True)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "0 []"
 
 
 def test_help_names_every_command(project: Path) -> None:

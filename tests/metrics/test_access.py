@@ -15,7 +15,7 @@ from air_executor.core.observer import Snapshot
 from air_executor.errors import BadInputError
 from air_executor.metrics.collector import Collector, ManagerInfo
 from air_executor.metrics.health import START_PATIENCE
-from air_executor.settings import DEFAULT, Settings
+from air_executor.settings import DEFAULT, Settings, load
 from air_executor.web.asgi import make_app
 from air_executor.web.server import Server, listen
 from air_executor.wiring import make_service
@@ -43,6 +43,16 @@ def collector() -> Collector:
 def statuses(port: int, headers: dict[str, str] | None = None) -> list[int]:
     """Return the statuses of page, metrics and a probe."""
     return [get(port, path, headers).status for path in ("/", "/metrics", "/healthz")]
+
+
+def test_the_format_is_prometheus_plain_text(collector: Collector) -> None:
+    """Also for a client that accepts OpenMetrics, in which `tasks` and `tasks_total` clash."""
+    with serving(collector) as port:
+        for accept in ("*/*", "application/openmetrics-text; version=1.0.0"):
+            answer = get(port, "/metrics", {"Accept": accept})
+            assert answer.headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"
+            assert "# TYPE air_executor_tasks gauge\n" in answer.body
+            assert "# TYPE air_executor_tasks_total counter\n" in answer.body
 
 
 def test_on_loopback_all_is_open(collector: Collector) -> None:
@@ -127,9 +137,7 @@ def test_a_port_that_was_asked_for_must_be_free(tmp_path_factory: pytest.TempPat
     """Otherwise the manager does not start, and says which one it is."""
     with listen("127.0.0.1", 0) as taken:
         port = taken.getsockname()[1]
-        asked = Settings(
-            state_dir=str(tmp_path_factory.mktemp("s")), http_port=port, sources={"http_port": "the environment"}
-        )
+        asked = load({"state_dir": str(tmp_path_factory.mktemp("s"))}, {"AIR_HTTP_PORT": str(port)})
         with pytest.raises(BadInputError, match=f"port {port}"):
             make_service(asked)
 
@@ -140,8 +148,8 @@ def test_a_default_port_that_is_taken_is_a_warning(
     """Two managers on a laptop are no reason for the second not to work."""
     with listen("127.0.0.1", 0) as taken, caplog.at_level(logging.WARNING):
         port = taken.getsockname()[1]
-        sources = dict.fromkeys(("http_port", "http_host"), DEFAULT)
-        plain = Settings(state_dir=str(tmp_path_factory.mktemp("s")), http_port=port, sources=sources)
+        plain = load({"state_dir": str(tmp_path_factory.mktemp("s"))}, {}).model_copy(update={"http_port": port})
+        assert plain.sources["http_port"] == DEFAULT
         assert make_service(plain) is None
     assert f"port {port}" in caplog.text
 

@@ -28,7 +28,7 @@ SETTINGS = {
     "AIR_COST_RUNNER_HOUR": "3600",
     "AIR_COST_CURRENCY": "EUR",
     "AIR_COST_POOL": "3",
-    "AIR_QUEUES": "night=1",
+    "AIR_POOLS": "night=1",
 }
 JOBS: list[dict[str, Any]] = [
     {"id": "maker", "tasks": [{"command": 'sleep 1; echo \'{"command": "sleep 0.5"}\' >>"$AIR_QUEUE"'}]},
