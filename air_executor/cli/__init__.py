@@ -1,6 +1,6 @@
-"""The command line: one module a command, argument parsing and printing only.
+"""The command line: one module per command; argument parsing and printing only.
 
-`main` is the entry point of `air-executor`. A command's module is imported when that command runs, and not before.
+`main` is the entry point of `air-executor`. A command's module is imported only when that command runs.
 """
 
 from __future__ import annotations

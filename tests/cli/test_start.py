@@ -1,4 +1,4 @@
-"""Looking at jobs is quick, because it loads only what it needs."""
+"""Reading commands start quickly, because they import only what they need."""
 
 from __future__ import annotations
 
@@ -61,8 +61,20 @@ def test_help_names_every_command(project: Path) -> None:
 
 
 def test_closed_streams_are_no_reason_to_fail(project: Path) -> None:
-    """With stdin, stdout and stderr closed a job is done all the same, and no file of ours takes their place."""
+    """A job runs with stdin, stdout and stderr closed, and no opened file takes their place."""
     command = f"exec {sys.executable} -m air_executor run a -- true <&- >&- 2>&-"
     assert subprocess.run(["sh", "-c", command], check=False).returncode == 0
     state = (project / ".air-executor/jobs/a/state.json").read_text()
     assert '"phase": "succeeded"' in state.partition('"tasks"')[0]
+
+
+def test_help_imports_no_command(project: Path) -> None:
+    """The list of commands needs no module of a command."""
+    code = (
+        "import sys\n"
+        "from air_executor.cli.app import COMMANDS, run\n"
+        "assert run(['--help']) == 0\n"
+        "print([name for name, entry in COMMANDS.items() if f'air_executor.cli.{entry.module}' in sys.modules])\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"

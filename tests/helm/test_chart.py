@@ -68,7 +68,7 @@ def test_names_that_look_like_something_else(helm_program: str, claim: str) -> N
         kubernetes_validate.validate(one, NEWEST, strict=True)
 
 
-def test_validator_refuses_strangers(helm_program: str) -> None:
+def test_validator_refuses_unknown_fields(helm_program: str) -> None:
     """The schema would notice a field that does not exist."""
     deployment = pick(render(helm_program), "Deployment")
     deployment["spec"]["template"]["spec"]["containers"][0]["imagePulPolicy"] = "Always"
