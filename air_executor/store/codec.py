@@ -12,7 +12,7 @@ import sys
 import zlib
 from dataclasses import fields
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from air_executor.errors import BadInputError, CorruptFileError, FormatTooNewError
 from air_executor.model import quick, strict_json, types
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from air_executor.model.events import JournalLine
     from air_executor.model.state import TaskState
     from air_executor.model.usage import Usage
+
+R = TypeVar("R")
 
 _ALWAYS = "format id uid phase reason spec submitted_at started_at finished_at seq epoch version usage".split()
 _SPEC_ALWAYS = ("max_runners", "on_failure", "pool")
@@ -139,6 +141,17 @@ def show_job(data: bytes, path: str) -> JobState:
     except (quick.NotQuickError, ValueError, RecursionError):
         return load_job(data, path)
     return job
+
+
+def read_small(record: type[R], data: bytes) -> R | None:
+    """Return the record that a small file holds, or None if it holds none; without pydantic where that will do."""
+    try:
+        return quick.build(record, json.loads(data))
+    except (quick.NotQuickError, ValueError, RecursionError):
+        pass
+    from air_executor.model import parsing  # noqa: PLC0415 - see the module
+
+    return parsing.read_json(record, data)
 
 
 def _corrupt(path: str, why: str) -> CorruptFileError:
