@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from air_executor.errors import BadInputError, CorruptFileError, FormatTooNewError
 from air_executor.model import quick, strict_json, types
-from air_executor.model.problems import RefusedError, lines
+from air_executor.model.problems import InvalidError, lines
 from air_executor.model.state import FORMAT, JobState, Running
 from air_executor.model.times import to_text
 from air_executor.store import format1
@@ -121,7 +121,7 @@ def load_job(data: bytes, path: str) -> JobState:
         if job is None:  # unknown keys, an earlier format, or wrong: worth a closer look
             job = _load_by_hand(data, path)
         _check_tasks(job)
-    except RefusedError as error:
+    except InvalidError as error:
         raise _corrupt(path, "; ".join(lines(error.problems))) from None
     except ValueError as error:
         raise _corrupt(path, str(error)) from None
@@ -221,6 +221,6 @@ def unseal(text: bytes) -> JournalLine | None:
         line = parsing.read_json(JournalLine, body + b"}")
         if line is None:
             line = parsing.read_stored(JournalLine, format1.upgrade_line(strict_json.loads(body + b"}")))
-    except (RefusedError, BadInputError, KeyError, TypeError, ValueError):
+    except (InvalidError, BadInputError, KeyError, TypeError, ValueError):
         return None
     return line if line.event is not None else None
