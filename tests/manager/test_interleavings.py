@@ -339,7 +339,7 @@ def test_damaged_line_before_good_ones(world: World) -> None:
     path = Path(world.manager.state.journal._files[-1].path)
     world.crash()
     lines = path.read_bytes().splitlines(keepends=True)
-    victim = next(i for i, line in enumerate(lines) if b'"job":"j1"' in line and b'"event":"end"' in line)
+    victim = next(i for i, line in enumerate(lines) if b'"job":"j1"' in line and b'"end":{' in line)
     assert victim < len(lines) - 1
     lines[victim] = lines[victim].replace(b'"end"', b'"eNd"')
     path.write_bytes(b"".join(lines))
