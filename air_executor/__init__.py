@@ -1,7 +1,8 @@
 """Air-Executor runs tasks on ephemeral runners: a runner exists only while its task runs.
 
 Inside a task: `queue_tasks`, `queue_job`, `set_result`, `inputs`. From outside: `Job`, `Task`, `submit`, `status`,
-`wait`, `cancel`, `Client`. Importing this costs next to nothing; each name loads what it needs when it is first used.
+`wait`, `cancel`, `Client`. Importing the package is cheap: each name loads its module on
+first use.
 """
 
 from __future__ import annotations

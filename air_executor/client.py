@@ -1,6 +1,6 @@
-"""What users and programs do with a state directory: submit, ask, wait. Files only; no manager is needed.
+"""Client of a state directory: submit jobs, send requests, read states. Works on files; needs no manager.
 
-The command line and the Python API (`from air_executor import submit`) both end here. Reads what the manager wrote, and
+The command line and the Python API (`from air_executor import submit`) use it. It reads what the manager wrote, and
 writes only job directories and requests.
 """
 
@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from air_executor.errors import BadInputError, CorruptFileError, FormatTooNewError, NotFoundError
+from air_executor.errors import AirExecutorError, BadInputError, CorruptFileError, FormatTooNewError, NotFoundError
 from air_executor.model.records import Op, Request
 from air_executor.model.state import JobState, Running
 from air_executor.store import codec, files
@@ -23,30 +23,31 @@ from air_executor.store.layout import Layout
 from air_executor.store.run_dirs import RunDirs
 
 if TYPE_CHECKING:
-    from air_executor.core.explanation import RunnerFacts
+    from air_executor.core.explanation import ExplainContext, JobFacts, RunnerFacts
     from air_executor.model.job import Job, Task
+    from air_executor.settings import ReaderSettings
 
 UID_BYTES = 12
 """Random bytes of a job's uid: 96 bits, so that no two jobs ever share one."""
 ANSWER_WITHIN = 2.0
-"""Seconds that a request waits for the manager's answer."""
+"""Seconds to wait for the manager's answer to a request."""
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What became of a request."""
+    """The answer to a request."""
 
     request: str
     applied: bool
-    """False: no manager has taken it up yet; it stays in the inbox until one does."""
+    """False: no manager has processed it yet; it stays in the inbox for the next manager."""
 
 
 class Client:
-    """One state directory, seen from outside its manager."""
+    """One state directory, accessed from outside its manager."""
 
     def __init__(self, state_dir: str | os.PathLike[str] | None = None) -> None:
         if state_dir is None:
-            from air_executor.settings import locate_state_dir  # noqa: PLC0415 - only where nobody said which
+            from air_executor.settings import locate_state_dir  # noqa: PLC0415 - only for the default
 
             state_dir = locate_state_dir(None)[0]
         self.layout = Layout(state_dir)
@@ -57,14 +58,14 @@ class Client:
     # Submitting
 
     def submit(self, job: Job, workspace: Mapping[str, bytes] | None = None) -> JobState:
-        """Submit a job and return its state; its id is taken from now on, whether a manager runs or not.
+        """Submit a job and return its state. The id is taken from then on, with or without a manager.
 
-        `workspace` is what its tasks find in their workspace, by file name; nobody but its owner may read it.
+        `workspace` maps file names to initial contents of the job's workspace. Only their owner can read the files.
 
         Raises:
             AlreadyExistsError: the id is taken.
-            BadInputError: a job that it waits for does not exist.
-            StoreError: the volume refused; nothing was submitted.
+            BadInputError: a job listed in `after` does not exist.
+            StoreError: the volume refused a write; nothing was submitted.
         """
         from air_executor.core.submission import initial_state, parse_job  # noqa: PLC0415 - see the module
 
@@ -78,19 +79,19 @@ class Client:
     def _uid_of(self, name: str) -> str:
         found = self.jobs.find(name)
         if found is None:
-            msg = f"after: there is no job {name}; submit it first"
+            msg = f"after: job {name} does not exist; submit it first"
             raise BadInputError(msg)
         return found.uid
 
-    # Asking the manager
+    # Requests
 
     def ask(self, op: Op, job: str, task: str | None = None, tasks: Sequence[Mapping[str, Any]] = ()) -> Answer:
-        """Post a request and wait a little for its answer.
+        """Send a request and wait up to `ANSWER_WITHIN` seconds for the answer.
 
         Raises:
-            NotFoundError: there is no such job.
-            BadInputError: the manager refused; the message says why.
-            StoreError: the volume refused; nothing was asked.
+            NotFoundError: the job does not exist.
+            BadInputError: the manager refused the request; the message has the reason.
+            StoreError: the volume refused a write; nothing was requested.
         """
         if not os.path.isdir(self.layout.job(job)):
             msg = f"no job {job} in {self.layout.root}"
@@ -104,7 +105,7 @@ class Client:
         return Answer(name, applied)
 
     def add(self, job: str, tasks: Sequence[Task]) -> Answer:
-        """Queue more tasks in a job; a finished job is reopened. See `ask`."""
+        """Add tasks to a job; an ended job is reopened. See `ask`."""
         from air_executor.model import parsing  # noqa: PLC0415 - see the module
 
         return self.ask("add", job, tasks=[parsing.written(task) for task in tasks])
@@ -112,10 +113,10 @@ class Client:
     # Reading
 
     def status(self, job: str) -> JobState:
-        """Return a job as its last checkpoint has it, archived ones included.
+        """Return a job's state as of its last checkpoint; archived jobs are found too.
 
         Raises:
-            NotFoundError: there is no such job.
+            NotFoundError: the job does not exist.
             CorruptFileError, FormatTooNewError: its state cannot be read.
         """
         found = self.jobs.find(job)
@@ -125,7 +126,7 @@ class Client:
         return found
 
     def all(self) -> Iterator[JobState | tuple[str, str]]:
-        """Yield every job that is not archived; for one that cannot be read its id and what is wrong."""
+        """Yield the state of every job that is not archived; for an unreadable one, its id and the error."""
         for name in self.jobs.ids():
             try:
                 yield self.jobs.load(name)
@@ -135,21 +136,21 @@ class Client:
                 yield name, str(error)
 
     def ledger(self) -> Iterator[JobState | tuple[str, str]]:
-        """Yield every job that is there, archived ones included, each once; see `all`."""
+        """Yield every job once, archived ones included; see `all`."""
         seen = set()
         for found in self.all():
             if isinstance(found, JobState):
                 seen.add((found.id, found.uid))
             yield found
-        for found in self.jobs.all_archived():  # second, so that one that is archived meanwhile is not missed
+        for found in self.jobs.all_archived():  # last: a job archived meanwhile must not be missed
             if not isinstance(found, JobState) or (found.id, found.uid) not in seen:
                 yield found
 
     def wait(self, job: str, timeout: float | None = None) -> JobState:
-        """Wait until a job has ended and return it; after `timeout` seconds, as it then stands.
+        """Wait for a job to end and return its state; after `timeout` seconds, return the current state.
 
         Raises:
-            NotFoundError: there is no such job.
+            NotFoundError: the job does not exist.
         """
         until = None if timeout is None else time.monotonic() + timeout
         seen = None
@@ -159,22 +160,22 @@ class Client:
             time.sleep(pause)
             pause = min(0.25, pause * 1.2)
             changed = self.changed_at(job)
-            if changed != seen:  # a large state is read only when it is new
+            if changed != seen:  # read a large state only when it has changed
                 seen = changed
                 state = self.status(job)
         return state
 
     def changed_at(self, job: str) -> tuple[int, int, int]:
-        """Return what differs once the state of a job is written again: its time, file and size."""
+        """Return the state file's modification time, inode and size; one differs after every write."""
         try:
             found = os.stat(self.layout.state(job))
         except OSError:
             return (0, 0, 0)
-        return found.st_mtime_ns, found.st_ino, found.st_size  # a clock's tick may be longer than from write to write
+        return found.st_mtime_ns, found.st_ino, found.st_size  # two writes may fall into one tick of the clock
 
     def runners(self, job: JobState) -> dict[str, RunnerFacts]:
-        """Return where a job's running tasks are, by task, as their run directories say; not those that do not."""
-        from air_executor.core.explanation import RunnerFacts  # noqa: PLC0415 - few ask this
+        """Return backend, host and runner of a job's running tasks, by task id, where their run records have them."""
+        from air_executor.core.explanation import RunnerFacts  # noqa: PLC0415 - rarely needed
 
         found = {}
         for task in job.tasks.values():
@@ -186,26 +187,86 @@ class Client:
                 found[task.id] = RunnerFacts(backend, str(host), name if isinstance(name, str) else None)
         return found
 
+    def job_facts(self) -> Iterator[JobFacts]:
+        """Yield the facts that `explain_context` needs, of every job that is not archived."""
+        from air_executor.core.explanation import JobFacts  # noqa: PLC0415 - few ask this
+
+        for found in self.all():
+            if isinstance(found, JobState):
+                running = sum(isinstance(task.status, Running) for task in found.tasks.values())
+                yield JobFacts(found.id, found.uid, found.phase, found.pool, running)
+            else:
+                yield JobFacts(found[0], None, "unreadable", "", 0)
+
+    def explain_context(
+        self, job: JobState, jobs: Iterable[JobFacts], now: float, settings: ReaderSettings | None
+    ) -> ExplainContext:
+        """Return the surroundings of a job for `explain_job` and `explain_task`.
+
+        `jobs` are all jobs that are not archived, as `job_facts` yields them; limits come from `settings`.
+        """
+        from air_executor.core.explanation import ExplainContext  # noqa: PLC0415 - few ask this
+        from air_executor.store.presence import read_presence  # noqa: PLC0415
+
+        if job.ended:
+            return ExplainContext(now)
+        listed = list(jobs)
+        manager = read_presence(self.layout)
+        stopped = manager.running is False
+        return ExplainContext(
+            now,
+            manager=manager.running,
+            only_jobs=(manager.only or ()) if manager.passes_over(job.id, job.submitted_by) else (),
+            after=self._phases_after(job, listed) if job.started_at is None else {},
+            running=sum(one.running for one in listed),
+            max_runners=None if settings is None else settings.max_runners,
+            running_in_pool=sum(one.running for one in listed if one.pool == job.pool),
+            pool_limit=None if settings is None else settings.pools.get(job.pool),
+            backend=(None if settings is None else settings.backend) if stopped else manager.backend,
+            host=None if stopped else manager.record.get("host"),
+            backend_problem=manager.backend_problem,
+            waiting=manager.waiting.get(job.id),
+            runners=self.runners(job),
+        )
+
+    def _phases_after(self, job: JobState, jobs: Iterable[JobFacts]) -> dict[str, str]:
+        """Return the phases of the jobs that a job waits for, archived ones included, without those that are gone."""
+        by_uid = {one.uid: one.phase for one in jobs if one.uid is not None}
+        unreadable = {one.id: one.phase for one in jobs if one.uid is None}
+        phases = {}
+        for name, uid in job.after_uids.items():
+            phase = by_uid.get(uid) or unreadable.get(name)
+            if phase is None:
+                try:
+                    archived = self.jobs.archived(name, uid)
+                except AirExecutorError:
+                    phase = "unreadable"
+                else:
+                    phase = None if archived is None else archived.phase
+            if phase is not None:
+                phases[name] = phase
+        return phases
+
     def log(self, job: str, task: str, seq: int) -> Path:
-        """Return where the output of one run is."""
+        """Return the path of a run's output."""
         return Path(self.layout.run(job, seq, task)) / "out" / "output.log"
 
 
 def submit(job: Job, state_dir: str | os.PathLike[str] | None = None) -> JobState:
-    """Submit a job; see `Client.submit`."""
+    """Submit a job. See `Client.submit`."""
     return Client(state_dir).submit(job)
 
 
 def status(job: str, state_dir: str | os.PathLike[str] | None = None) -> JobState:
-    """Return a job's state; see `Client.status`."""
+    """Return a job's state. See `Client.status`."""
     return Client(state_dir).status(job)
 
 
 def wait(job: str, timeout: float | None = None, state_dir: str | os.PathLike[str] | None = None) -> JobState:
-    """Wait for a job to end; see `Client.wait`."""
+    """Wait for a job to end. See `Client.wait`."""
     return Client(state_dir).wait(job, timeout)
 
 
 def cancel(job: str, task: str | None = None, state_dir: str | os.PathLike[str] | None = None) -> Answer:
-    """Cancel a job or one of its tasks; see `Client.ask`."""
+    """Cancel a job or one of its tasks. See `Client.ask`."""
     return Client(state_dir).ask("cancel", job, task)

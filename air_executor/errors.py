@@ -1,26 +1,26 @@
-"""Every exception that Air-Executor raises on purpose, and the exit code each one means.
+"""The exception tree of Air-Executor, with the exit code of each error.
 
-The command line turns an `AirExecutorError` into one line on stderr and `exit_code`; anything else is a bug
-and shows as one. Messages name what failed, which path or id, and what to do. Imports nothing of the project.
+The command line prints an `AirExecutorError` as one line on stderr and exits with its `exit_code`. Any other exception
+is a bug. A message names what failed, the path or id, and what to do. Imports nothing of the project.
 """
 
 from __future__ import annotations
 
 
 class AirExecutorError(Exception):
-    """Base of all expected failures."""
+    """Base class of all expected failures."""
 
     exit_code = 1
 
 
 class BadInputError(AirExecutorError):
-    """A job file, task line, flag, request or setting is wrong; nothing was done."""
+    """A job file, task line, flag, request or setting is invalid; nothing was done."""
 
     exit_code = 2
 
 
 class NotFoundError(AirExecutorError):
-    """The job, task, run or file that was named does not exist."""
+    """The named job, task, run or file does not exist."""
 
     exit_code = 3
 
@@ -38,17 +38,17 @@ class ManagerHeldError(AirExecutorError):
 
 
 class BackendUnavailableError(AirExecutorError):
-    """The backend cannot answer now. Temporary: nothing may be concluded about its runners."""
+    """The backend does not answer. Temporary: the state of its runners is unknown."""
 
     exit_code = 6
 
 
 class SpawnRejectedError(AirExecutorError):
-    """The backend will never start this run as it stands (impossible image, argument list too long). Permanent."""
+    """The backend can never start this run (invalid image, argument list too long). Permanent."""
 
 
 class DuplicateRunnerError(AirExecutorError):
-    """The slot's name is taken on the platform, so no second runner was started."""
+    """The slot's name is taken on the platform; no second runner was started."""
 
 
 class StoreError(AirExecutorError):
@@ -56,15 +56,15 @@ class StoreError(AirExecutorError):
 
 
 class CorruptFileError(StoreError):
-    """A state file cannot be read as what it should be. It is never overwritten."""
+    """A state file is unreadable or invalid. It is never overwritten."""
 
 
 class FormatTooNewError(StoreError):
-    """A file was written by a newer Air-Executor than this one."""
+    """A file was written by a newer version of Air-Executor."""
 
 
 class LeaseUnsureError(StoreError):
-    """The manager cannot prove now that the state directory is still its own. Temporary: it does nothing meanwhile."""
+    """The manager cannot confirm its lease on the state directory. Temporary: it takes no action meanwhile."""
 
 
 class DirectoryLostError(AirExecutorError):

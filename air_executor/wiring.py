@@ -7,7 +7,7 @@ import logging
 import os
 import platform
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from importlib import metadata, resources
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -140,18 +140,50 @@ def make_backend(settings: Settings, layout: Layout, host: Host, requested: Requ
         return make_kubernetes_backend(settings, version(), requested)
     from air_executor.backends.local.local_backend import LocalBackend  # noqa: PLC0415
 
-    # A task that says `python` or `air-executor` means the installation that the manager runs from.
-    path = f"{os.path.dirname(sys.executable)}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
-    return LocalBackend(layout, host, environ={**os.environ, "PATH": path})
+    return LocalBackend(layout, host, environ=_task_environment(os.environ, sys.prefix))
+
+
+def _task_environment(environ: Mapping[str, str], prefix: str) -> dict[str, str]:
+    """Return what local tasks inherit: our environment, with a `python` and an `air-executor` on the PATH.
+
+    Those of our own installation, at `prefix`, come first, unless the user works in another one: then `python` is what
+    it is in the user's shell.
+    """
+    inherited = dict(environ)
+    own, path = os.path.dirname(sys.executable), inherited.get("PATH", os.defpath)
+    active = [environ[name] for name in ("VIRTUAL_ENV", "CONDA_PREFIX") if environ.get(name)]
+    shadowed = any(
+        f"{folder}/bin" in path.split(os.pathsep) and os.path.realpath(folder) != os.path.realpath(prefix)
+        for folder in active
+    )
+    if own:
+        inherited["PATH"] = f"{path}{os.pathsep}{own}" if shadowed else f"{own}{os.pathsep}{path}"
+    if "LC_CTYPE" in inherited and _coerced_locale():
+        del inherited["LC_CTYPE"]
+    return inherited
+
+
+def _coerced_locale() -> bool:
+    """Tell whether it was Python that set LC_CTYPE, as it does where it starts in the C locale (PEP 538)."""
+    try:
+        with open("/proc/self/environ", "rb") as file:
+            return b"\0LC_CTYPE=" not in b"\0" + file.read()
+    except OSError:
+        return False
 
 
 def make_manager(
-    settings: Settings, *, scope: set[str] | None = None, from_files: bool = False, observer: Observer | None = None
+    settings: Settings,
+    *,
+    scope: set[str] | None = None,
+    from_files: bool = False,
+    observer: Observer | None = None,
+    page: str | None = None,
 ) -> Manager:
     """Return a manager for the state directory of these settings, not started yet.
 
     `scope` limits it to these jobs (and what they submit); `from_files` makes state files win over the journal;
-    `observer` is told what it does.
+    `observer` is told what it does; `page` is the address of the page that this process serves.
     """
     from air_executor.manager.loop import Manager  # noqa: PLC0415
     from air_executor.manager.manager_state import ManagerOptions  # noqa: PLC0415
@@ -164,7 +196,7 @@ def make_manager(
         runner_files=runner_files(),
         project=os.path.dirname(layout.root),
         poll_interval=settings.poll_interval,
-        pools=settings.queues,
+        pools=settings.pools,
         platform_retries=settings.platform_retries,
         prices={name: settings.cost.prices(name) for name in BACKENDS},
         secrets_dir=None if settings.secrets_dir is None else str(settings.secrets_dir),
@@ -172,6 +204,7 @@ def make_manager(
         secrets_by_name=settings.backend == "kubernetes",
         visibility=settings.kubernetes.visibility if settings.backend == "kubernetes" else 0.0,
         events=settings.events,
+        page=page,
         from_files=from_files,
         scope=scope,
     )
@@ -226,15 +259,19 @@ def make_service(settings: Settings) -> Service | None:
         version=version(),
         backend=settings.backend,
         max_runners=settings.max_runners,
-        pool=settings.cost.pool or settings.max_runners,
-        queues=settings.queues,
+        baseline_pool=settings.cost.pool or settings.max_runners,
+        pools=settings.pools,
         prices=settings.cost.prices(settings.backend),
         patience=PATIENCE + settings.poll_interval + _longest_answer(settings),
     )
-    tally = Collector(about, lambda: space(settings.state_dir))
+    collector = Collector(about, lambda: space(settings.state_dir))
     page_routes = routes.page_routes(Client(settings.state_dir), settings)
-    served = asgi.make_app(tally, page_routes, host=settings.http_host, token=settings.token)
-    return Service(tally, server.Server(served, listening))
+    served = asgi.make_app(collector, page_routes, host=settings.http_host, token=_token(settings))
+    return Service(collector, server.Server(served, listening))
+
+
+def _token(settings: Settings) -> str | None:
+    return None if settings.token is None else settings.token.get_secret_value()
 
 
 def _longest_answer(settings: Settings) -> float:

@@ -77,7 +77,7 @@ class Bare:
         from air_executor.backends.docker.docker_setup import make_engine_config  # noqa: PLC0415
         from air_executor.backends.docker.engine import Engine  # noqa: PLC0415
         from air_executor.model.names import Slot  # noqa: PLC0415
-        from air_executor.settings.declarations import load  # noqa: PLC0415
+        from air_executor.settings import load  # noqa: PLC0415
         from air_executor.store.layout import Layout  # noqa: PLC0415
         from air_executor.wiring import runner_files, version  # noqa: PLC0415
 

@@ -53,7 +53,7 @@ class Bare:
         from air_executor.backends.kubernetes.kubernetes_setup import make_cluster_config  # noqa: PLC0415
         from air_executor.backends.kubernetes.manifests import job_manifest  # noqa: PLC0415
         from air_executor.model.names import Slot  # noqa: PLC0415
-        from air_executor.settings.declarations import load  # noqa: PLC0415
+        from air_executor.settings import load  # noqa: PLC0415
         from air_executor.store.layout import Layout  # noqa: PLC0415
         from air_executor.wiring import runner_files, version  # noqa: PLC0415
 

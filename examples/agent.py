@@ -1,8 +1,8 @@
-"""An agent that answers a question from a heap of texts and splits its own work; `agent.yaml` runs it.
+"""An agent that answers a question from a set of texts and splits its own work; `agent.yaml` runs it.
 
-The goal file holds the question in its first line and below it the files and folders to read. The answer consists of
-the sentences that fit the question best. Everything between the lines that mention a model is how any agent would
-use Air-Executor: read the sub-goal, decide, and either queue smaller sub-goals or leave an answer.
+The first line of the goal file is the question; the other lines are files and folders to read. The answer consists of
+the sentences that match the question best. The comments that mention a model mark where a real agent would call one.
+The rest is how any agent uses Air-Executor: read the sub-goal, decide, then queue smaller sub-goals or set an answer.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from typing import Any
 from air_executor import inputs, queue_tasks, set_result
 
 MAX_DEPTH = 6
-"""How often a sub-goal may be split: a bound on the tree, whatever the workers decide."""
+"""Maximum depth of the tree, whatever the workers decide."""
 ENOUGH = 600
-"""Words that one worker can take in."""
+"""Maximum number of words for one worker."""
 SMALL_WORDS = frozenset(
     "a after all an and are as at be but by can does for from has have how if in into is it its no not of on or so "
     "such than that the their then there they this to was what when where which while who will with".split()
@@ -29,9 +29,9 @@ SMALL_WORDS = frozenset(
 
 def plan(goal: Path) -> None:
     """Split the goal into one sub-goal per text."""
-    _, places = read_goal(goal)
-    texts = [text for place in places for text in find_texts(place)]
-    # A model would be asked here what has to be found out; it might also drop texts that cannot help.
+    _, paths = read_goal(goal)
+    texts = [text for path in paths for text in find_texts(path)]
+    # A model would derive the sub-goals here, and could drop irrelevant texts.
     queue_tasks([work_task(goal, text, 0, len(read_lines(text)), depth=1) for text in texts])
     print(f"{len(texts)} texts to read")
 
@@ -48,7 +48,7 @@ def work(goal: Path, text: Path, start: int, stop: int, depth: int) -> None:
                 work_task(goal, text, start + cut, stop, depth + 1),
             ]
         )
-        print(f"{text}:{start + 1}-{stop} is too much, split in two")
+        print(f"{text}:{start + 1}-{stop} is too much for one worker, split in two")
         return
     answer = find_answer(question, lines)
     set_result({"source": f"{text}:{start + 1}", **answer})
@@ -56,10 +56,10 @@ def work(goal: Path, text: Path, start: int, stop: int, depth: int) -> None:
 
 
 def report(goal: Path) -> None:
-    """Put the best answers together, in the log and in the workspace."""
+    """Write the best answers to the log and to the workspace."""
     question, _ = read_goal(goal)
     answers = [result for result in inputs().values() if isinstance(result, dict) and "sentence" in result]
-    # A model would be asked here to write the report from the answers.
+    # A model would write the report from the answers here.
     page = draw_report(question, answers)
     Path(os.environ["AIR_WORKSPACE"], "report.md").write_text(page, encoding="utf-8")
     set_result({"answers": len(answers)})
@@ -67,15 +67,15 @@ def report(goal: Path) -> None:
 
 
 def work_task(goal: Path, text: Path, start: int, stop: int, depth: int) -> dict[str, Any]:
-    """Return a worker's task; it has no id, so it gets one."""
+    """Return a worker's task. It has no id, so Air-Executor generates one."""
     sub_goal = [str(goal), str(text), str(start), str(stop), str(depth)]
     return {"command": ["python", "examples/agent.py", "work", *sub_goal], "labels": {"text": text.stem}}
 
 
 def decide(lines: Sequence[str], depth: int) -> int:
-    """Return before which line to split, or 0 to answer at once: the step an agent would leave to a model.
+    """Return the line to split at, or 0 to answer directly. A real agent would ask a model.
 
-    Splits at the heading or blank line nearest to the middle, so that no sentence is torn.
+    Splits at the heading or blank line nearest to the middle, never within a sentence.
     """
     if depth >= MAX_DEPTH or sum(len(line.split()) for line in lines) <= ENOUGH:
         return 0
@@ -84,12 +84,12 @@ def decide(lines: Sequence[str], depth: int) -> int:
 
 
 def find_answer(question: str, lines: Iterable[str]) -> dict[str, Any]:
-    """Return the sentence that shares most with the question, and how well it fits (0 to 1)."""
+    """Return the sentence most similar to the question, and its similarity (0 to 1)."""
     wanted = words(question)
     best: dict[str, Any] = {"fit": 0.0, "sentence": ""}
     for sentence in sentences(lines):
         said = words(sentence)
-        # Divided by the length, because a long sentence mentions everything.
+        # Normalize by length; otherwise the longest sentence wins.
         fit = len(wanted & said) / math.sqrt(len(wanted) * len(said)) if wanted and said else 0.0
         if fit > best["fit"]:
             best = {"fit": round(fit, 3), "sentence": sentence[:500]}
@@ -97,7 +97,7 @@ def find_answer(question: str, lines: Iterable[str]) -> dict[str, Any]:
 
 
 def sentences(lines: Iterable[str]) -> Iterator[str]:
-    """Yield the sentences of Markdown prose, on one line each; headings, tables and code blocks are left out."""
+    """Yield the sentences of Markdown prose, each on one line. Skips headings, tables and code blocks."""
     paragraph, code = "", False
     for line in [*lines, ""]:
         if line.lstrip().startswith("```"):
@@ -110,7 +110,7 @@ def sentences(lines: Iterable[str]) -> Iterator[str]:
 
 
 def words(text: str) -> frozenset[str]:
-    """Return the telling words of a text, without plural endings."""
+    """Return the significant words of a text, without plural endings."""
     found = re.findall(r"[a-z]+", text.lower())
     return frozenset(word.removesuffix("s") for word in found if word not in SMALL_WORDS)
 
@@ -123,23 +123,23 @@ def draw_report(question: str, answers: Sequence[dict[str, Any]]) -> str:
 
 
 def read_goal(goal: Path) -> tuple[str, list[Path]]:
-    """Return the question and the places to look."""
-    question, *places = read_lines(goal)
-    return question, [Path(place) for place in places if place]
+    """Return the question and the paths to read."""
+    question, *paths = read_lines(goal)
+    return question, [Path(path) for path in paths if path]
 
 
-def find_texts(place: Path) -> list[Path]:
-    """Return a text, or all Markdown texts below a folder."""
-    return sorted(place.rglob("*.md")) if place.is_dir() else [place]
+def find_texts(path: Path) -> list[Path]:
+    """Return the file, or all Markdown files below a folder."""
+    return sorted(path.rglob("*.md")) if path.is_dir() else [path]
 
 
 def read_lines(text: Path) -> list[str]:
-    """Return a text's lines without their ends."""
+    """Return a text's lines without line endings."""
     return text.read_text(encoding="utf-8").splitlines()
 
 
 def main(step: str, goal: str, *sub_goal: str) -> None:
-    """Do the step that the command line names."""
+    """Run the step named on the command line."""
     if step == "work":
         text, start, stop, depth = sub_goal
         work(Path(goal), Path(text), int(start), int(stop), int(depth))

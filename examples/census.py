@@ -1,7 +1,7 @@
-"""Count what the standard library of the running interpreter consists of, one task per package.
+"""Count the modules, lines, functions and classes of the interpreter's standard library, one task per package.
 
-The tasks of `census.yaml` call this. Only `queue_tasks`, `set_result` and `inputs` have to do with Air-Executor; they
-need a running task, so the rest can be tried in any Python shell.
+The tasks of `census.yaml` run this. Only `queue_tasks`, `set_result` and `inputs` belong to Air-Executor and need a
+running task. You can call the other functions in any Python shell.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from air_executor import inputs, queue_tasks, set_result
 
 STDLIB = Path(sysconfig.get_paths()["stdlib"])
 MODULES = "(modules)"
-"""Stands for the modules that belong to no package."""
+"""Name for the top-level modules without a package."""
 TOO_BIG = 1_500_000
-"""Bytes of source from which on a task hands its work to two smaller ones."""
+"""Bytes of source above which a task splits its work into two tasks."""
 FIGURES = ("modules", "lines", "functions", "classes", "unreadable")
 
 
@@ -39,13 +39,13 @@ def discover() -> None:
 
 
 def count(package: str, start: int, stop: int | None) -> None:
-    """Count a package's files from number `start` up to `stop`, or queue the halves if that is too much."""
+    """Count files `start` to `stop` of a package, or queue one task per half if they are too big."""
     files = find_sources(STDLIB, package)[start:stop]
     middle = find_middle([file.stat().st_size for file in files])
     if middle:
         cut, end = start + middle, start + len(files)
         queue_tasks([count_task(package, start, cut), count_task(package, cut, end)])
-        print(f"{package}: {len(files)} files are too much for one task, queued as two")
+        print(f"{package}: {len(files)} files are too big for one task, split in two")
         return
     figures = count_files(files)
     set_result({"package": package, **figures})
@@ -53,7 +53,7 @@ def count(package: str, start: int, stop: int | None) -> None:
 
 
 def merge() -> None:
-    """Turn the results of all tasks into one table, in the log and in the workspace."""
+    """Write the results of all tasks as one table, to the log and to the workspace."""
     rows = add_up(inputs().values())
     totals = {figure: sum(row[figure] for row in rows.values()) for figure in FIGURES}
     table = draw_table(rows, totals)
@@ -65,7 +65,7 @@ def merge() -> None:
 
 
 def count_task(package: str, start: int = 0, stop: int | None = None) -> dict[str, Any]:
-    """Return the task that counts a package, or with `stop` a part of it."""
+    """Return the task that counts a package, or a part of it if `stop` is given."""
     command = ["python", "examples/census.py", "count", package]
     if stop is None:
         return {"id": task_id(package), "command": command}
@@ -73,10 +73,10 @@ def count_task(package: str, start: int = 0, stop: int | None = None) -> dict[st
 
 
 def task_id(package: str) -> str:
-    """Return a valid task id that no other package has.
+    """Return a valid task id, unique per package.
 
-    Ids are lower-case letters, digits and single hyphens. A name that does not survive that unchanged (`_pyrepl`) gets
-    a checksum, so that two names can never become one id.
+    Ids consist of lower-case letters, digits and single hyphens. Any other name (`_pyrepl`) gets a checksum, so two
+    names never share an id.
     """
     slug = re.sub(r"[^a-z0-9]+", "-", package.lower())[:14].strip("-")
     if slug == package:
@@ -85,33 +85,33 @@ def task_id(package: str) -> str:
 
 
 def find_packages(stdlib: Path) -> list[str]:
-    """Return the top-level packages that have source files, and `MODULES` if there are single modules."""
+    """Return the top-level packages with source files, and `MODULES` if top-level modules exist."""
     names = sorted(entry.name for entry in stdlib.iterdir() if entry.is_dir() and entry.name.isidentifier())
     return [name for name in [*names, MODULES] if name != "__pycache__" and find_sources(stdlib, name)]
 
 
 def find_sources(stdlib: Path, package: str) -> list[Path]:
-    """Return a package's source files, always in the same order, so that a range of numbers names the same files."""
+    """Return a package's source files in a fixed order, so a range of numbers always means the same files."""
     return sorted(stdlib.glob("*.py") if package == MODULES else (stdlib / package).rglob("*.py"))
 
 
 def find_middle(sizes: Sequence[int]) -> int:
-    """Return at which file to cut so that the halves weigh about the same, or 0 if there is no need or no way."""
+    """Return the file at which to split into halves of about equal size, or 0 for no split."""
     sums = list(accumulate(sizes))
-    if len(sums) < 2 or sums[-1] <= TOO_BIG:  # noqa: PLR2004 - a single file cannot be cut
+    if len(sums) < 2 or sums[-1] <= TOO_BIG:  # noqa: PLR2004 - a single file cannot be split
         return 0
     return min(bisect_left(sums, sums[-1] / 2) + 1, len(sums) - 1)
 
 
 def count_files(files: Iterable[Path]) -> dict[str, int]:
-    """Return the figures of some source files; those that this Python cannot parse only count as lines."""
+    """Return the figures of source files. Files that this Python cannot parse count only as lines."""
     figures = dict.fromkeys(FIGURES, 0)
     for file in files:
         source = file.read_bytes()
         figures["modules"] += 1
         figures["lines"] += source.count(b"\n")
         try:
-            with warnings.catch_warnings(action="ignore"):  # a test suite has strange strings on purpose
+            with warnings.catch_warnings(action="ignore"):  # test suites contain invalid escapes on purpose
                 tree = ast.parse(source)
         except (SyntaxError, ValueError):
             figures["unreadable"] += 1
@@ -123,7 +123,7 @@ def count_files(files: Iterable[Path]) -> dict[str, int]:
 
 
 def add_up(results: Iterable[Any]) -> dict[str, dict[str, int]]:
-    """Return the figures by package, biggest first; the results of tasks that counted nothing are left out."""
+    """Return the figures by package, biggest first. Skips results of tasks that counted nothing."""
     rows: dict[str, dict[str, int]] = {}
     for result in results:
         if isinstance(result, dict) and "package" in result:
@@ -134,7 +134,7 @@ def add_up(results: Iterable[Any]) -> dict[str, dict[str, int]]:
 
 
 def draw_table(rows: Mapping[str, Mapping[str, int]], totals: Mapping[str, int]) -> str:
-    """Return a Markdown table that also reads well as plain text."""
+    """Return a Markdown table with aligned columns."""
     lines = [["package", *FIGURES]]
     lines += [[name, *(f"{row[figure]:,}" for figure in FIGURES)] for name, row in [*rows.items(), ("total", totals)]]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
@@ -144,15 +144,15 @@ def draw_table(rows: Mapping[str, Mapping[str, int]], totals: Mapping[str, int])
 
 
 def main() -> None:
-    """Do the step that the command line names."""
+    """Run the step named on the command line."""
     parser = argparse.ArgumentParser(description="One step of the census.")
     parser.add_argument("step", choices=["discover", "count", "merge"])
-    parser.add_argument("package", nargs="?", help="what to count")
+    parser.add_argument("package", nargs="?", help="package to count")
     parser.add_argument("start", type=int, nargs="?", default=0, help="number of the first file")
     parser.add_argument("stop", type=int, nargs="?", help="number of the file after the last one")
     arguments = parser.parse_args()
     if arguments.step == "count":
-        count(arguments.package or parser.error("which package?"), arguments.start, arguments.stop)
+        count(arguments.package or parser.error("count needs a package"), arguments.start, arguments.stop)
     else:
         {"discover": discover, "merge": merge}[arguments.step]()
 

@@ -1,7 +1,7 @@
 #!/opt/air-executor/bin/python -I
-"""Tell whether the manager of this container does its work: whether it takes a request that asks for nothing.
+"""Health check of the manager in this container: does it process a request without effect?
 
-That its process lives is no news to the engine; one that hangs, or whose volume does, takes no requests.
+A live process is not enough: a manager that hangs, or whose volume hangs, processes no requests.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from air_executor.store.inbox import Inbox
 from air_executor.store.layout import Layout
 
 PATIENCE = 5.0
-"""Seconds; a manager looks once a second even where no event comes."""
+"""Timeout in seconds; without events, a manager polls once a second."""
 
 
 def main(state_dir: str) -> None:
-    """Exit with 0 if the manager of the state directory takes the request in time, else with 1 and why."""
+    """Exit with 0 if the manager of the state directory processes the request in time, else with 1 and the reason."""
     inbox = Inbox(Layout(state_dir))
     try:
         name = inbox.post(Request("wake", "healthcheck"), time.time())
@@ -30,7 +30,7 @@ def main(state_dir: str) -> None:
         files.remove(f"{inbox.layout.inbox}/{name}")
     except StoreError as error:
         sys.exit(str(error))
-    sys.exit(f"the manager has not taken a request for {PATIENCE:g} s")
+    sys.exit(f"the manager has not processed a request for {PATIENCE:g} s")
 
 
 if __name__ == "__main__":

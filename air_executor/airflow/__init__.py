@@ -1,14 +1,14 @@
-"""Air-Executor under Airflow: found by Airflow through the entry point `apache_airflow_provider`.
+"""The Airflow provider, which Airflow finds by the entry point `apache_airflow_provider`.
 
-Airflow calls `provider_info` at every start of its command line, so nothing is imported here. The core knows nothing of
-this package.
+Airflow calls `provider_info` at every start of its command line, so this module imports nothing. The rest of
+Air-Executor knows nothing of this package.
 """
 
 from __future__ import annotations
 
 
 def provider_info() -> dict[str, object]:
-    """Return what Airflow lists of this provider."""
+    """Return the description of this provider, for Airflow."""
     name, here = "Air-Executor", "air_executor.airflow"
     return {
         "package-name": "air-executor",
@@ -27,19 +27,21 @@ def provider_info() -> dict[str, object]:
             }
         ],
         "extra-links": [f"{here}.links.AirExecutorJobLink"],
-        "cli": [f"{here}.cli.get_commands"],
+        "cli": [f"{here}.commands.get_commands"],
         "executors": [f"{here}.executor.AirExecutor"],
         "config": {
             "air_executor": {
-                "description": "`AirExecutor`, the executor; see docs/airflow-executor.md.",
+                "description": "The executor `AirExecutor`; see docs/airflow-executor.md.",
                 "options": {
                     "state_dir": _option(
-                        "Where the jobs go; as for all of Air-Executor if it is empty.", "string", None
+                        "State directory; empty: as the settings of Air-Executor say.", "string", None
                     ),
-                    "task": _option("Fields that every task has, as JSON.", "string", "{{}}"),
-                    "python": _option("The interpreter that has Airflow; then no fork server is used.", "string", None),
+                    "task": _option("Fields of every task, as JSON.", "string", "{{}}"),
+                    "python": _option(
+                        "Python interpreter that has Airflow; if set, no fork server is used.", "string", None
+                    ),
                     "fork_server_idle": _option(
-                        "Seconds after which a fork server that nobody needs leaves; 0: none is used.", "integer", "600"
+                        "Seconds after which an unused fork server exits; 0: no fork server.", "integer", "600"
                     ),
                 },
             }

@@ -1,8 +1,8 @@
-"""Which job belongs to a task instance of Airflow: attach to the one that is there, or submit the next.
+"""Choose the job of a task instance: attach to one that exists, or submit the next.
 
-Called by operators and triggers. Airflow's number of the try is not part of a job's id: when a worker is lost Airflow
-raises it while the job still runs. Generations of our own are, and each is submitted once, because an id can be taken
-only once. Knows nothing of Airflow.
+Called by operators and triggers. Airflow's try number is not part of a job's id, because Airflow raises it when a
+worker is lost, while the job still runs. Instead each task instance has generations of jobs. A generation is submitted
+once, because an id can be taken only once. Knows nothing of Airflow.
 """
 
 from __future__ import annotations
@@ -21,117 +21,114 @@ from air_executor.model.job import Job
 from air_executor.model.records import Request
 from air_executor.model.state import CANCELLED, SUCCEEDED, JobState
 
-_IN_ENV = {"dag": "DAG_ID", "run": "DAG_RUN_ID", "task": "TASK_ID", "map-index": "MAP_INDEX"}
-"""As Airflow's own operators name them; the index of a mapped task is ours."""
-_TRY, _LIMIT, _UUID = "airflow-try", "airflow-max-tries", "airflow-ti"
+_VARIABLES = {"dag": "DAG_ID", "run": "DAG_RUN_ID", "task": "TASK_ID", "map-index": "MAP_INDEX"}
+"""The end of each environment variable, as in Airflow's own operators; the map index is an addition."""
+_NUMBER_LABEL, _MAX_TRIES_LABEL, _UUID_LABEL = "airflow-try", "airflow-max-tries", "airflow-ti"
 
 
-def stem_of(instance: TaskInstanceLabels) -> str:
-    """Return what the ids of all jobs of a task instance begin with."""
+def id_prefix(instance: TaskInstanceLabels) -> str:
+    """Return the start of the ids of all jobs of a task instance."""
     return f"af-{hashlib.sha256(json.dumps(instance).encode()).hexdigest()[:24]}"
 
 
 def job_id(instance: TaskInstanceLabels, generation: int) -> str:
-    """Return the id of one generation of its jobs; always the same."""
-    return f"{stem_of(instance)}-{generation}"
+    """Return the id of one generation of a task instance's jobs; always the same."""
+    return f"{id_prefix(instance)}-{generation}"
 
 
 class TaskTry(NamedTuple):
-    """One try of a task instance, as whoever executes it knows it."""
+    """One try of a task instance, as seen by the worker or triggerer that executes it."""
 
     number: int
     max_tries: int | None
-    """Airflow changes it when somebody clears the task, and only then. The triggerer does not know it."""
+    """Changes when a person clears the task, and only then. None: the triggerer does not know it."""
     uuid: str
-    """Airflow's name of this try; before 3.0, which has none, when it began."""
+    """Airflow's id of this try; before 3.0, which has none, the time of its start."""
 
     def is_same_as(self, other: TaskTry) -> bool:
-        """Tell whether both are the same try, asked for again after a restart.
+        """Tell whether both are the same try, seen again after a restart.
 
-        Who clears a task gives it its next UUID at once and its next number a moment later. A triggerer that meets it
-        in between is not the try that comes, and is told to stop.
+        A clear changes the UUID at once and the number a moment later. A triggerer that reads the task instance in
+        between belongs to neither try, and Airflow stops it.
         """
         return (self.uuid, self.number) == (other.uuid, other.number)
 
-    def follows_clear(self, before: TaskTry) -> bool:
-        """Tell whether somebody cleared the task since, or made its run anew: this try is no retry of that one."""
-        if self.is_same_as(before):
+    def follows_clear(self, earlier: TaskTry) -> bool:
+        """Tell whether the task was cleared or its DAG run created again since the earlier try: this is no retry."""
+        if self.is_same_as(earlier):
             return False
-        if self.max_tries is None or before.max_tries is None:
+        if self.max_tries is None or earlier.max_tries is None:
             return True
-        return self.max_tries != before.max_tries or self.number <= before.number
+        return self.max_tries != earlier.max_tries or self.number <= earlier.number
 
     def labels(self) -> dict[str, str]:
-        """Return what a job keeps of the try that submitted it."""
-        kept = {_TRY: str(self.number), _LIMIT: self.max_tries, _UUID: self.uuid}
-        return {name: str(value) for name, value in kept.items() if value is not None}
+        """Return the labels by which a job names the try that submitted it."""
+        values = {_NUMBER_LABEL: str(self.number), _MAX_TRIES_LABEL: self.max_tries, _UUID_LABEL: self.uuid}
+        return {name: str(value) for name, value in values.items() if value is not None}
 
 
 def submitted_by(state: JobState) -> TaskTry:
     """Return the try that submitted a job."""
     labels = state.spec.labels
-    limit = labels.get(_LIMIT)
-    return TaskTry(int(labels.get(_TRY, "1")), None if limit is None else int(limit), labels.get(_UUID, ""))
+    max_tries = labels.get(_MAX_TRIES_LABEL)
+    number = int(labels.get(_NUMBER_LABEL, "1"))
+    return TaskTry(number, None if max_tries is None else int(max_tries), labels.get(_UUID_LABEL, ""))
 
 
 class AttachedJob(NamedTuple):
     """The job of a try."""
 
     state: JobState
-    attached: bool
-    """It was there before."""
+    existed: bool
+    """False: this try has just submitted it."""
 
     @property
     def ref(self) -> JobRef:
-        """Which job it is."""
+        """The job's id and uid."""
         return ref_of(self.state)
 
 
 class JobAttacher(NamedTuple):
-    """Where one try of a task instance gets its job."""
+    """One try of a task instance, looking for its job in a state directory."""
 
     client: Client
     instance: TaskInstanceLabels
-    now: TaskTry
+    this_try: TaskTry
     durable: bool = True
-    """Attach to what an earlier try left at work; otherwise that is cancelled first."""
+    """Attach to a job that an earlier try left running; otherwise cancel that job first."""
     cancel_on_kill: bool = True
-    """What was cleared is cancelled; otherwise it is attached to, as after the loss of a worker."""
+    """Cancel the job of a task that was cleared; otherwise attach to it, as after the loss of a worker."""
 
-    def take(self, job: Job) -> AttachedJob | None:
-        """Return the job of this try, or None while one of an earlier try has yet to end: ask again.
+    def attach(self, job: Job) -> AttachedJob | None:
+        """Return the job of this try; None while a job of an earlier try has yet to end: call again.
 
-        One that is at work is attached to. One that has ended is handed over to the try that asked for it, however it
-        ended, and its success to a retry. After a failure, a clear, or where it shall go, comes the next generation,
-        never before the last one has ended. The fields of `job` are used for a new generation only, its id never.
+        A running job is attached to. A job that has ended belongs to the try that asked for it, however it ended, and
+        its success also to a retry. After a failure, a clear or a cancellation the next generation is submitted, never
+        before the last one has ended. `job` is used for a new generation only; its id never is.
 
         Raises: as `Client.submit` and `Client.status`.
         """
-        notes = Notes(self.client, stem_of(self.instance))
-        generation = notes.read("generation") or 1  # not always from 1: what `prune` has removed leaves holes
+        notes = Notes(self.client, id_prefix(self.instance))
+        generation = notes.read("generation") or 1  # noted, because generations that were pruned leave gaps
         while True:
             name = job_id(self.instance, generation)
             try:
                 state = self.client.status(name)
             except NotFoundError:
                 try:
-                    return AttachedJob(self.client.submit(self._mine(job, name)), attached=False)
-                except AlreadyExistsError:  # another one was faster: look what it submitted
+                    return AttachedJob(self.client.submit(self._named(job, name)), existed=False)
+                except AlreadyExistsError:  # another process was faster: look at the job that it submitted
                     continue
-            if self._is_mine(state):
-                return AttachedJob(state, attached=True)
+            if self._belongs_to_this_try(state):
+                return AttachedJob(state, existed=True)
             if not state.ended:
                 return None
             generation += 1
             notes.write("generation", generation)
 
-    def _is_mine(self, state: JobState) -> bool:
-        notes = notes_on(self.client, ref_of(state))
-        return self._may_deliver(state, notes) if state.ended else self._may_attach(state, notes)
-
-    def abandon_mine(self) -> None:
+    def cancel(self) -> None:
         """Cancel the job that this try submitted or would attach to, if there is one."""
-        generation = Notes(self.client, stem_of(self.instance)).read("generation") or 1
+        generation = Notes(self.client, id_prefix(self.instance)).read("generation") or 1
         try:
             state = self.client.status(job_id(self.instance, generation))
         except NotFoundError:
@@ -139,45 +136,50 @@ class JobAttacher(NamedTuple):
         if not state.ended:
             abandon(self.client, ref_of(state))
 
-    def _may_deliver(self, state: JobState, notes: Notes) -> bool:
-        before = _as_try(notes.read("delivered")) or submitted_by(state)
-        if self.now.is_same_as(before):
-            return True
-        return state.phase == SUCCEEDED and not self.now.follows_clear(before)
-
-    def _may_attach(self, state: JobState, notes: Notes) -> bool:
-        before = submitted_by(state)
-        if state.stop == CANCELLED or notes.read("abandoned"):
-            return False
-        if self.now.is_same_as(before):
-            return True
-        unwanted = self.cancel_on_kill if self.now.follows_clear(before) else not self.durable
-        if unwanted:
-            abandon(self.client, ref_of(state))
-        return not unwanted
-
-    def _mine(self, job: Job, name: str) -> Job:
-        own = {name: value for name, value in job.labels.items() if not name.startswith("airflow-")}
-        labels = {**self.instance.labels(), **self.now.labels()}
-        env = {f"AIRFLOW_CTX_{_IN_ENV[fact]}": value for fact, value in self.instance.facts().items()}
-        defaults = replace(job.defaults, env={**env, **job.defaults.env})
-        tasks = [replace(task, env={**env, **task.env}) for task in job.tasks]
-        return replace(job, id=name, labels={**own, **labels}, defaults=defaults, tasks=tasks)
-
-    def deliver(self, state: JobState) -> None:
+    def set_delivered(self, state: JobState) -> None:
         """Note that this try is about to tell Airflow how the job ended.
 
-        Whoever asks again for the same try, because Airflow never heard, gets the same job; so does a retry after a
-        lost worker. A task that was cleared gets the next generation.
+        The same try gets the same job again, in case Airflow never received the end; so does a retry after a lost
+        worker. A task that was cleared gets the next generation.
 
         Raises:
             StoreError: the volume refused.
         """
-        notes_on(self.client, ref_of(state)).write("delivered", list(self.now))
+        notes_on(self.client, ref_of(state)).write("delivered", list(self.this_try))
+
+    def _belongs_to_this_try(self, state: JobState) -> bool:
+        notes = notes_on(self.client, ref_of(state))
+        return self._may_deliver(state, notes) if state.ended else self._may_attach(state, notes)
+
+    def _may_deliver(self, state: JobState, notes: Notes) -> bool:
+        earlier = _to_try(notes.read("delivered")) or submitted_by(state)
+        if self.this_try.is_same_as(earlier):
+            return True
+        return state.phase == SUCCEEDED and not self.this_try.follows_clear(earlier)
+
+    def _may_attach(self, state: JobState, notes: Notes) -> bool:
+        earlier = submitted_by(state)
+        if state.stop == CANCELLED or notes.read("abandoned"):
+            return False
+        if self.this_try.is_same_as(earlier):
+            return True
+        unwanted = self.cancel_on_kill if self.this_try.follows_clear(earlier) else not self.durable
+        if unwanted:
+            abandon(self.client, ref_of(state))
+        return not unwanted
+
+    def _named(self, job: Job, name: str) -> Job:
+        """Return the job with its id, and with labels and variables that name the task instance."""
+        own = {name: value for name, value in job.labels.items() if not name.startswith("airflow-")}
+        labels = {**self.instance.labels(), **self.this_try.labels()}
+        env = {f"AIRFLOW_CTX_{_VARIABLES[fact]}": value for fact, value in self.instance.facts().items()}
+        defaults = replace(job.defaults, env={**env, **job.defaults.env})
+        tasks = [replace(task, env={**env, **task.env}) for task in job.tasks]
+        return replace(job, id=name, labels={**own, **labels}, defaults=defaults, tasks=tasks)
 
 
 def abandon(client: Client, job: JobRef) -> None:
-    """Cancel a job for good: no try attaches to it any more, even while no manager is there to stop it.
+    """Cancel a job and note that no try attaches to it any more, even if no manager is running to cancel it.
 
     Raises:
         StoreError: the volume refused.
@@ -187,9 +189,9 @@ def abandon(client: Client, job: JobRef) -> None:
 
 
 def ref_of(state: JobState) -> JobRef:
-    """Return which job this is the state of."""
+    """Return the id and uid of the job with this state."""
     return JobRef(state.id, state.uid)
 
 
-def _as_try(found: Any) -> TaskTry | None:
-    return TaskTry(*found) if isinstance(found, list) and len(found) == len(TaskTry._fields) else None
+def _to_try(note: Any) -> TaskTry | None:
+    return TaskTry(*note) if isinstance(note, list) and len(note) == len(TaskTry._fields) else None

@@ -1,13 +1,13 @@
-"""The commands that Airflow's own command line gets: `airflow air-executor …`.
+"""The commands `airflow air-executor …` of Airflow's command line.
 
-Airflow asks for them at every start of its command line, so the command itself is imported when it is called.
+Airflow reads them at every start of its command line, so a command's module is imported when the command is called.
 """
 
 from __future__ import annotations
 
 from airflow.cli.cli_config import ActionCommand, Arg, GroupCommand, lazy_load_command
 
-_CONNECTION = Arg(("--conn-id",), help="check the state directory that this connection names")
+_CONNECTION = Arg(("--conn-id",), help="connection that names the state directory")
 _JSON = Arg(("--json",), help="print JSON", action="store_true")
 
 
@@ -15,9 +15,9 @@ def get_commands() -> list[GroupCommand]:
     """Return the group of commands."""
     doctor = ActionCommand(
         name="doctor",
-        help="Tell what is wrong before the first task",
-        description="Check what Air-Executor under Airflow rests on; exits with 1 if something is broken.",
+        help="Check Airflow and Air-Executor together",
+        description="Check what the Airflow integration needs; exits with 1 if something is broken.",
         func=lazy_load_command("air_executor.airflow.diagnosis.doctor"),
         args=(_CONNECTION, _JSON),
     )
-    return [GroupCommand(name="air-executor", help="Air-Executor under Airflow", subcommands=(doctor,))]
+    return [GroupCommand(name="air-executor", help="Air-Executor", subcommands=(doctor,))]

@@ -1,8 +1,7 @@
-"""`@task.air_executor`: a function whose body runs in an ephemeral runner, with JSON going in and coming out.
+"""`@task.air_executor`: a function that runs in an ephemeral runner, with JSON values as arguments and result.
 
-The function's source is the runner's program, so it imports what it needs itself, and the runner needs Python and
-nothing of Airflow. It can queue more tasks, as any task can: through `$AIR_QUEUE`, or with `air_executor` where that
-is installed.
+The runner executes the function's source, so the function imports what it needs itself, and the runner needs Python but
+not Airflow. Like any task it can queue more tasks: through `$AIR_QUEUE`, or with the module `air_executor`.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ from air_executor.airflow.operators import AirExecutorOperator
 _PROGRAM = """\
 from __future__ import annotations
 import json, os
-args, kwargs = json.loads({given!r})
+args, kwargs = json.loads({arguments!r})
 {source}
 result = {name}(*args, **kwargs)
 if result is not None:
@@ -31,12 +30,12 @@ if result is not None:
         json.dump(result, file)
 """
 
-LONGEST_PROGRAM = 120_000
-"""Bytes; Linux takes 128 KiB for one argument (`MAX_ARG_STRLEN`)."""
+MAX_PROGRAM = 120_000
+"""Bytes; Linux allows 128 KiB for one argument (`MAX_ARG_STRLEN`)."""
 
 
 class AirExecutorDecoratedOperator(DecoratedOperator, AirExecutorOperator):
-    """A task instance that runs one Python function in a runner.
+    """Run one Python function in a runner.
 
     Args:
         python_callable: the function. Its arguments and its result must be JSON values.
@@ -62,7 +61,7 @@ class AirExecutorDecoratedOperator(DecoratedOperator, AirExecutorOperator):
         **kwargs: Any,
     ) -> None:
         if kwargs.pop("start_from_trigger", False):
-            message = "@task.air_executor: start_from_trigger is not possible, its arguments are known to workers only"
+            message = "@task.air_executor: start_from_trigger is not possible: only a worker knows the arguments"
             raise ValueError(message)
         self.python_command = python_command
         super().__init__(python_callable=python_callable, op_args=op_args, op_kwargs=op_kwargs, **kwargs)
@@ -70,23 +69,21 @@ class AirExecutorDecoratedOperator(DecoratedOperator, AirExecutorOperator):
     def execute(self, context: Mapping[str, Any]) -> Any:
         """Run the function in a runner and return what it returned."""
         try:
-            given = json.dumps([list(self.op_args), dict(self.op_kwargs)])
+            arguments = json.dumps([list(self.op_args), dict(self.op_kwargs)])
         except TypeError as error:
             message = f"{self.task_id}: arguments must be JSON values ({error})"
             raise AirflowFailException(message) from None
         source, name = self.get_python_source(), self.python_callable.__name__
-        program = _PROGRAM.format(given=given, source=source, name=name)
-        if len(program.encode()) > LONGEST_PROGRAM:
-            message = (
-                f"{self.task_id}: source and arguments are over {LONGEST_PROGRAM} bytes: hand over large values by file"
-            )
+        program = _PROGRAM.format(arguments=arguments, source=source, name=name)
+        if len(program.encode()) > MAX_PROGRAM:
+            message = f"{self.task_id}: source and arguments exceed {MAX_PROGRAM} bytes: pass large values by file"
             raise AirflowFailException(message)
         self.command = [self.python_command, "-c", program]
         return super().execute(context)
 
     def execute_complete(self, context: Mapping[str, Any], event: Mapping[str, Any]) -> Any:
         """Return what the function returned."""
-        self.command = [self.python_command]  # what ran is in the job; that it was a single command decides the result
+        self.command = [self.python_command]  # its result is that of a single command; the job has the program
         return super().execute_complete(context, event)
 
 

@@ -1,8 +1,8 @@
-"""Have the fork server run a workload, and stand in for it: same output, same signals, same end.
+"""Let the fork server run a workload, and pass on its output, signals and exit code.
 
-`python -I -S forkclient.py FILE IDLE` is the command of a local runner. It is a script of its own that imports neither
-Airflow nor this package nor even site-packages, because each task instance pays for what it does. Where no server can
-be had it becomes the program that needs none.
+`python -I -S fork_client.py FILE IDLE` is the command of a local runner. As every task instance starts one, this is a
+script of its own that imports neither Airflow nor this package nor even site-packages. If no server can be started, it
+replaces itself by the program that needs none.
 """
 
 from __future__ import annotations
@@ -18,24 +18,24 @@ import sys
 import time
 import zlib
 
-TYPE_CHECKING = False  # importing `typing` takes longer than all that this program does
+TYPE_CHECKING = False  # importing `typing` takes longer than everything that this program does
 if TYPE_CHECKING:
     from typing import NoReturn
 
 RUNNER_LOCK = 9
-"""The descriptor that a local runner's task inherits: while anything has it, the slot is taken."""
+"""Descriptor that the task of a local runner inherits: while a process holds it, the slot is taken."""
 SERVER_DIED_EXIT = 70
 _PROGRAM = "air_executor.airflow"
-_TRIES = 3
+_ATTEMPTS = 3
 _RELEVANT = ("AIRFLOW", "PYTHON", "VIRTUAL_ENV", "LD_", "PATH", "HOME")
-"""Variables with which a server starts; what runs in one with others must not differ."""
+"""Beginnings of the variables that a task and its server must have in common."""
 
 
 def folder() -> str:
-    """Return where this user's servers listen.
+    """Return the folder with the sockets of this user's servers.
 
     Raises:
-        PermissionError: somebody else has made it, or may enter.
+        PermissionError: it belongs to another user, or others may enter it.
     """
     base = os.environ.get("XDG_RUNTIME_DIR") or os.environ.get("TMPDIR") or "/tmp"  # noqa: S108 - checked below
     path = f"{base}/air-executor-{os.geteuid()}"
@@ -49,7 +49,7 @@ def folder() -> str:
 
 
 def key(environ: dict[str, str]) -> str:
-    """Return the name of the server for such an environment, with this installation and this configuration."""
+    """Return the name of the server for this environment, this installation and this configuration."""
     home = environ.get("AIRFLOW_HOME", f"{environ.get('HOME', '')}/airflow")
     lib = f"lib/python{sys.version_info[0]}.{sys.version_info[1]}/site-packages"
     read = [environ.get("AIRFLOW_CONFIG") or f"{home}/airflow.cfg", f"{sys.executable}/../../{lib}", __file__]
@@ -65,10 +65,10 @@ def key(environ: dict[str, str]) -> str:
 
 
 def connect(path: str, idle: str) -> socket.socket:
-    """Return a connection to the server that listens there, which is started if there is none.
+    """Return a connection to the server at this socket; start one if none is listening.
 
     Raises:
-        OSError: none can be had.
+        OSError: no server can be started.
     """
     client = socket.socket(socket.AF_UNIX)
     if client.connect_ex(path) == 0:
@@ -85,7 +85,7 @@ def connect(path: str, idle: str) -> socket.socket:
 
 
 def _start(path: str, idle: str) -> None:
-    """Listen there, and hand that to a new server: who connects meanwhile waits for it."""
+    """Listen at this socket and start a server that inherits it; clients that connect meanwhile wait for the server."""
     with contextlib.suppress(FileNotFoundError):
         os.unlink(path)
     log = os.open(f"{path}.log", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
@@ -93,10 +93,10 @@ def _start(path: str, idle: str) -> None:
         listener.bind(path)
         os.chmod(path, 0o600)
         listener.listen(1024)
-        # A stranger to this run: not in its session, without its descriptors and its variables.
+        # Independent of this run: a session of its own, without the descriptors and variables of this run.
         os.posix_spawn(
             sys.executable,
-            [sys.executable, "-P", "-m", f"{_PROGRAM}.forkserver", path, idle],
+            [sys.executable, "-P", "-m", f"{_PROGRAM}.fork_server", path, idle],
             {name: value for name, value in os.environ.items() if not name.startswith("AIR_")},
             file_actions=[
                 (os.POSIX_SPAWN_DUP2, listener.fileno(), 0),
@@ -119,8 +119,8 @@ def _inherited() -> list[int]:
     return found
 
 
-def converse(server: socket.socket, file: str) -> int | None:
-    """Have the workload run and return its exit code; None if the server did not even start it."""
+def run_on_server(server: socket.socket, file: str) -> int | None:
+    """Let the server run the workload and return its exit code; None if the server did not start it."""
     try:
         request = json.dumps({"file": file, "cwd": os.getcwd(), "env": dict(os.environ)}).encode()
         fds = [0, 1, 2, *(fd for fd in _inherited() if fd == RUNNER_LOCK)]
@@ -141,13 +141,13 @@ def converse(server: socket.socket, file: str) -> int | None:
         ended = ""
     if not ended:
         kill_session(pid)
-        _say("the fork server has died, and the task with it")
+        _print_error("the fork server has died, and the task with it")
         return SERVER_DIED_EXIT
     return int(ended)
 
 
 def kill_session(leader: int) -> None:
-    """Kill everything of a session until nothing of it is left, at most for some seconds."""
+    """Kill all processes of a session until none is left, for some seconds at most."""
     for _ in range(1000):
         members = [pid for pid, session, alive in _processes() if session == leader and alive]
         if not members:
@@ -169,28 +169,28 @@ def _processes() -> list[tuple[int, int, bool]]:
 
 
 def main(file: str, idle: str) -> int:
-    """Run the workload of a file, in the fork server if there can be one."""
+    """Run the workload in a file, by the fork server if possible."""
     try:
         path = f"{folder()}/{key(dict(os.environ))}"
-        for _ in range(_TRIES):  # one that was just about to leave does not answer
+        for _ in range(_ATTEMPTS):  # a server that is about to exit does not answer
             with connect(path, idle) as server:
-                code = converse(server, file)
+                code = run_on_server(server, file)
             if code is not None:
                 return code
-        why = f"it does not answer; see {path}.log"
+        reason = f"it does not answer; see {path}.log"
     except OSError as error:
-        why = str(error)
-    _say(f"no fork server ({why}): going on without")
-    return go_on_without(file)
+        reason = str(error)
+    _print_error(f"no fork server ({reason}): running the task without one")
+    return run_without_server(file)
 
 
-def go_on_without(file: str) -> NoReturn:
-    """Become the program that runs a workload in its own process."""
+def run_without_server(file: str) -> NoReturn:
+    """Replace this program by the one that runs a workload in its own process."""
     os.execv(sys.executable, [sys.executable, "-P", "-m", f"{_PROGRAM}.workload", file])  # noqa: S606 - our own program
 
 
-def _say(what: str) -> None:
-    sys.stderr.write(f"{what}\n")
+def _print_error(message: str) -> None:
+    sys.stderr.write(f"{message}\n")
     sys.stderr.flush()
 
 

@@ -1,8 +1,8 @@
-"""Import Airflow once, then fork one child per workload: what a task instance costs then is the task.
+"""Import Airflow once, then fork one child per workload, so that a task instance does not pay for the import.
 
-`forkclient` starts it where none listens, with the listening socket as its stdin, and it leaves when nobody came for a
-while. One thread, or forking would not be safe. A child's life hangs on its client: when that goes, the child's
-session is killed. Knows nothing of executors, jobs or state directories.
+`fork_client` starts it, with the listening socket as its stdin, and it exits when no client has connected for a while.
+It has one thread, as forking is not safe with more. When a client disconnects, the session of its child is killed.
+Knows nothing of executors, jobs or state directories.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from typing import Any, NoReturn
 from air_executor.airflow import workload
 from air_executor.airflow.fork_client import RUNNER_LOCK, kill_session
 
-_PATIENCE = 10.0
-"""Seconds for a client to say what it wants; it has it at hand."""
+_REQUEST_TIMEOUT = 10.0
+"""Seconds within which a client must send its request."""
 _PR_SET_PDEATHSIG = 1
 _STREAMS = 3
 
@@ -38,7 +38,7 @@ class _Child:
 
 
 class ForkServer:
-    """Clients and their children, in one loop."""
+    """One loop that serves clients and their children."""
 
     def __init__(self, listener: socket.socket, path: str, idle: float) -> None:
         self._listener = listener
@@ -49,19 +49,19 @@ class ForkServer:
         self._children: set[_Child] = set()
 
     def serve(self) -> None:
-        """Serve until there is nothing to do for the idle time."""
+        """Serve until no client has connected for the idle time."""
         while True:
             ready = self._selector.select(None if self._children else self._idle)
-            if not ready and self._leave():
+            if not ready and self._stop_listening():
                 return
             for event, _ in ready:
                 if event.data is None:
                     self._accept()
                 elif event.data in self._children:
-                    self._attend(event.data, of_client=event.fileobj is event.data.client)
+                    self._handle(event.data, of_client=event.fileobj is event.data.client)
 
-    def _leave(self) -> bool:
-        """Stop listening, unless a client is just making sure that somebody does."""
+    def _stop_listening(self) -> bool:
+        """Stop listening, unless a client is connecting; return whether it was possible."""
         lock = os.open(f"{self._path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -78,14 +78,14 @@ class ForkServer:
 
     def _accept(self) -> None:
         client, _ = self._listener.accept()
-        client.settimeout(_PATIENCE)
+        client.settimeout(_REQUEST_TIMEOUT)
         fds: list[int] = []
         try:
             head, fds, _, _ = socket.recv_fds(client, 10, _STREAMS + 1)
             with client.makefile("rb") as file:
                 request = json.loads(file.read(int(head)))
             self._fork(client, request, fds)
-        except (OSError, ValueError):  # it has gone, or is none of ours
+        except (OSError, ValueError):  # it has disconnected, or is no client of ours
             traceback.print_exc()
             client.close()
         finally:
@@ -96,17 +96,17 @@ class ForkServer:
         server = os.getpid()
         pid = os.fork()
         if pid == 0:
-            self._become(server, request, fds, client)
+            self._run_child(server, request, fds, client)
         child = _Child(pid, os.pidfd_open(pid), client)
-        client.settimeout(0)  # nothing we send fills its buffer
+        client.settimeout(0)  # all that is sent fits into the buffer
         self._children.add(child)
         self._selector.register(client, selectors.EVENT_READ, child)
         self._selector.register(child.pidfd, selectors.EVENT_READ, child)
         with contextlib.suppress(OSError):
             client.send(b"%d\n" % pid)
 
-    def _become(self, server: int, request: dict[str, Any], fds: list[int], client: socket.socket) -> NoReturn:
-        """Be the child: what its client would have been without us."""
+    def _run_child(self, server: int, request: dict[str, Any], fds: list[int], client: socket.socket) -> NoReturn:
+        """Run the workload in the child, with the descriptors, folder and environment of its client."""
         code = 1
         try:
             os.setsid()
@@ -129,7 +129,7 @@ class ForkServer:
             os.environ.clear()
             os.environ.update(request["env"])
             code = workload.execute(request["file"])
-        except BaseException:  # noqa: BLE001 - whatever it is must not reach the server's loop
+        except BaseException:  # noqa: BLE001 - no exception may reach the loop of the server
             traceback.print_exc()
         finally:
             with contextlib.suppress(OSError, ValueError):
@@ -137,16 +137,17 @@ class ForkServer:
                 sys.stderr.flush()
             os._exit(code)
 
-    def _attend(self, child: _Child, *, of_client: bool) -> None:
+    def _handle(self, child: _Child, *, of_client: bool) -> None:
+        """Pass signals on to a child; reap it when it has exited or its client has disconnected."""
         if of_client:
             try:
-                told = child.client.recv(16)
+                signals = child.client.recv(16)
             except BlockingIOError:
                 return
             except OSError:
-                told = b""
-            if told:
-                for number in told:
+                signals = b""
+            if signals:
+                for number in signals:
                     signal.pidfd_send_signal(child.pidfd, number)
                 return
             kill_session(child.pid)
@@ -162,16 +163,16 @@ class ForkServer:
 
 
 def main(path: str, idle: float) -> None:
-    """Serve on the socket that is our stdin."""
+    """Serve on the socket that is stdin."""
     listener = socket.socket(fileno=os.dup(0))
     null = os.open(os.devnull, os.O_RDONLY)
-    for number in (0, RUNNER_LOCK):  # the second so that no other descriptor gets the number
+    for number in (0, RUNNER_LOCK):  # RUNNER_LOCK, so that no other descriptor gets its number
         os.dup2(null, number, inheritable=False)
     os.close(null)
     os.chdir("/")
     workload.preload()
     gc.collect()
-    gc.freeze()  # or every collection in a child would copy the pages that it shares with us
+    gc.freeze()  # else a collection in a child would copy the memory that it shares with the server
     ForkServer(listener, path, idle).serve()
 
 

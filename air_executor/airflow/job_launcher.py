@@ -1,7 +1,7 @@
-"""What Airflow's executor does on the volume: workloads become jobs, and jobs' ends become verdicts.
+"""Launch Airflow's workloads as jobs, and turn ended jobs into outcomes: the executor's part on the volume.
 
-Each workload lies, with the token of its task instance, in the workspace of its job, where only its owner may read it;
-its runner deletes it. Called by `executor`; knows nothing of Airflow.
+A workload holds the token of its task instance. It is a file in the workspace of its job that only its owner may read,
+and its runner deletes it. Called by `executor`; knows nothing of Airflow.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from air_executor.airflow import fork_client
-from air_executor.airflow.job_follower import what_failed
+from air_executor.airflow.job_follower import failure_of
 from air_executor.airflow.labels import printable
 from air_executor.airflow.workload import TAKEN_EXIT
 from air_executor.client import Client
@@ -29,67 +29,67 @@ from air_executor.store import files
 from air_executor.store.run_logs import open_log
 
 OPTIONS = ("image", "env", "secrets", "mounts", "resources", "network", "grace")
-"""Fields of a task that settings and DAGs may give; the others are Airflow's to decide."""
+"""Fields of a task that settings and DAGs may set; Airflow decides on the others."""
 LOG_LABEL = "airflow-log"
 _FILE = "workload.json"
 _PREFIX = "af-"
-_MOST_PRIORITY = 1_000_000
-_TAIL = 1 << 18
-_LONGEST_SAYING = 500
+_MAX_PRIORITY = 1_000_000
+_TAIL_BYTES = 1 << 18
+_MAX_MESSAGE = 500
 
 
 class Workload(NamedTuple):
     """One task instance that Airflow wants to run now."""
 
     name: str
-    """A UUID that Airflow has given to this start of it, and to no other."""
+    """UUID that Airflow has assigned to this start of the task instance, and to no other."""
     text: str
-    """What its runner must know; holds a token."""
+    """The workload for the runner, as JSON; contains the token."""
     labels: Mapping[str, str]
-    """What people should see of it."""
-    queue: str
+    """Labels of the job."""
+    pool: str
     priority: int
     options: Mapping[str, Any]
-    """Of its DAG; see `OPTIONS`."""
+    """Fields of the task that its DAG sets; see `OPTIONS`."""
 
 
 class LaunchSettings(NamedTuple):
     """How runners are started."""
 
     options: Mapping[str, Any]
-    """For all tasks; a task's own win."""
+    """Fields of every task; those of the task itself take precedence."""
     python: str | None = None
-    """The interpreter that has Airflow; without one this process's own, in an image `python`."""
+    """Interpreter that has Airflow; None: this process's own, in an image `python`."""
     fork_server_idle: int = 600
-    """Seconds that a fork server waits for the next task before it leaves; 0: each task imports Airflow itself."""
+    """Seconds after which an unused fork server exits; 0: no fork server, each task imports Airflow itself."""
 
 
 class JobOutcome(NamedTuple):
     """How the job of a task instance ended."""
 
     ran: bool
-    """Its program came to its end; how the task fared, it told Airflow itself."""
-    why: str | None
-    """Why it did not."""
+    """The workload was run; whether the task succeeded, the runner has told Airflow."""
+    failure: str | None
+    """Why the workload was not run to its end."""
 
 
 def job_id(name: str) -> str:
-    """Return the id of the job of a workload."""
+    """Return the job id for the name of a workload."""
     return f"{_PREFIX}{name}"
 
 
 class Launcher:
-    """One state directory, as an executor uses it."""
+    """A state directory to which workloads are submitted as jobs."""
 
     def __init__(self, client: Client, settings: LaunchSettings) -> None:
         self.client = client
         self._settings = settings
 
     def launch(self, workload: Workload) -> str:
-        """Submit the job of a workload and return its id; one that is there was submitted before a crash.
+        """Submit the job of a workload and return its id; a job that exists was submitted before a crash.
 
         Raises:
-            BadInputError: what its DAG or the settings want of it is wrong.
+            BadInputError: an option of the DAG or of the settings is wrong.
             StoreError: the volume refused; nothing was submitted.
         """
         name = job_id(workload.name)
@@ -110,8 +110,8 @@ class Launcher:
         return parse_job(
             {
                 "id": name,
-                "queue": workload.queue,
-                "priority": max(-_MOST_PRIORITY, min(_MOST_PRIORITY, workload.priority)),
+                "queue": workload.pool,
+                "priority": max(-_MAX_PRIORITY, min(_MAX_PRIORITY, workload.priority)),
                 "labels": {key: printable(value) for key, value in workload.labels.items()},
                 "tasks": [{**options, "id": "task", "command": command}],
             },
@@ -119,11 +119,11 @@ class Launcher:
         )
 
     def forget(self, name: str) -> None:
-        """Remove the workload of a job, if it was not taken: no runner starts it any more."""
+        """Remove the workload of a job, if no runner has taken it: it is not started any more."""
         files.remove(f"{self.client.layout.workspace(name)}/{_FILE}")
 
     def sweep(self, older_than: float) -> None:
-        """Forget workloads older than so many seconds: their tokens have expired.
+        """Remove workloads older than so many seconds: their tokens have expired.
 
         Raises:
             StoreError: the volume refused.
@@ -135,7 +135,7 @@ class Launcher:
                     self.forget(name)
 
     def cancel(self, name: str) -> None:
-        """Have a job stopped, and never started if it was not yet.
+        """Cancel a job; a workload that was not started is never started.
 
         Raises:
             StoreError: the volume refused.
@@ -143,17 +143,17 @@ class Launcher:
         self.forget(name)
         self.client.inbox.post(Request("cancel", name), time.time())
 
-    def verdict(self, state: JobState) -> JobOutcome | None:
-        """Return how a job ended, None while it has not."""
+    def outcome(self, state: JobState) -> JobOutcome | None:
+        """Return how a job ended; None while it has not."""
         if not state.ended:
             return None
-        return (
-            JobOutcome(ran=True, why=None) if state.phase == SUCCEEDED else JobOutcome(ran=False, why=self._why(state))
-        )
+        if state.phase == SUCCEEDED:
+            return JobOutcome(ran=True, failure=None)
+        return JobOutcome(ran=False, failure=self._failure(state))
 
-    def _why(self, state: JobState) -> str:
+    def _failure(self, state: JobState) -> str:
         task = state.tasks["task"]
-        parts = [what_failed(state)]
+        parts = [failure_of(state)]
         earlier = task.attempts if isinstance(task.status, Done) and not task.attempts else task.attempts[:-1]
         parts += [f"run {one.seq} {one.reason}{f': {one.message}' if one.message else ''}" for one in earlier]
         if any(one.exit_code == TAKEN_EXIT for one in task.attempts):
@@ -167,12 +167,12 @@ class Launcher:
         if file is None:
             return ""
         with file:
-            file.seek(max(0, file.seek(0, os.SEEK_END) - _TAIL))
-            lines = file.read(_TAIL).decode(errors="replace").strip().splitlines()
-        return _said(lines[-1])[:_LONGEST_SAYING] if lines else ""
+            file.seek(max(0, file.seek(0, os.SEEK_END) - _TAIL_BYTES))
+            lines = file.read(_TAIL_BYTES).decode(errors="replace").strip().splitlines()
+        return _message(lines[-1])[:_MAX_MESSAGE] if lines else ""
 
-    def where(self, state: JobState) -> str:
-        """Return one line on what a job is doing, for people."""
+    def location(self, state: JobState) -> str:
+        """Return one line that says where a job is and which runner it has, for people."""
         status = state.tasks["task"].status
         runner = self.client.runners(state).get("task")
         place = f" on {runner.backend} ({runner.name or runner.host})" if runner else ""
@@ -181,10 +181,10 @@ class Launcher:
 
 
 def merged(shared: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the options of a task: its own win, and its variables join those of all.
+    """Return the options of a task: its own take precedence, and its variables join those of all tasks.
 
     Raises:
-        BadInputError: there is one that is Airflow's to decide.
+        BadInputError: there is an option that only Airflow may set.
     """
     for options in (shared, own):
         if unknown := sorted(options.keys() - set(OPTIONS)):
@@ -196,8 +196,8 @@ def merged(shared: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
     return both
 
 
-def _said(line: str) -> str:
-    """Return what a line of a runner's output says: one of Airflow's own is JSON, with an exception in it perhaps."""
+def _message(line: str) -> str:
+    """Return the message in a line of a runner's output; Airflow's own lines are JSON and may hold an exception."""
     try:
         found = json.loads(line)
         errors = [f"{error['exc_type']}: {error['exc_value']}" for error in found.get("error_detail", ())]

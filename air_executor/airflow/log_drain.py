@@ -1,9 +1,9 @@
-"""Whether Airflow has read what the triggers of this process have logged.
+"""Wait until Airflow has read what the triggers of this process have logged.
 
-A triggerer's process writes its lines into a socket, from which its supervisor reads 4 KiB at a time between two looks
-into the database. What is unread when a trigger ends does not get into the task's log any more, and while the socket is
-full every trigger waits that logs a line (Airflow 3.3.2, `TriggerRunnerSupervisor`). Called by `triggers`; knows
-nothing of jobs.
+The process that runs triggers writes its log records into a socket. Its supervisor reads 4 KiB of it at a time, between
+two queries to the database (Airflow 3.3.2, `TriggerRunnerSupervisor`). Two things follow: records that are unread when
+a trigger ends do not reach the task's log, and while the socket is full every trigger that logs a line blocks. Called
+by `triggers`; knows nothing of jobs.
 """
 
 from __future__ import annotations
@@ -18,37 +18,37 @@ import struct
 import termios
 import time
 
-FEW = 32 << 10
-"""Bytes that may be unread when a trigger goes on to log. As the kernel counts them: 1,280 for a line."""
-BLIND = 0.5
-"""Seconds to wait where it cannot be told what was read."""
-_STEP = 0.01
+MAX_UNREAD = 32 << 10
+"""Unread bytes up to which a trigger goes on logging, as the kernel counts them: 1,280 for one line."""
+FALLBACK_WAIT = 0.5
+"""Seconds to wait where the number of unread bytes is unknown."""
+_POLL_INTERVAL = 0.01
 
 
-async def all_read(patience: float = 60.0) -> None:
-    """Wait until Airflow has read all that was logged; with others who log all the time, for `patience` seconds."""
-    fd = _socket()
+async def drain(seconds: float = 60.0) -> None:
+    """Wait until Airflow has read everything, or for so many `seconds`: other triggers may log without a pause."""
+    fd = _log_socket()
     if fd is None or _unread(fd) is None:
-        await asyncio.sleep(BLIND)
+        await asyncio.sleep(FALLBACK_WAIT)
     else:
-        await _wait(fd, 0, patience)
+        await _wait(fd, 0, seconds)
 
 
-async def room(patience: float = 5.0) -> None:
-    """Wait until few lines are unread, for `patience` seconds at most, so that others' lines need not wait for ours."""
-    fd = _socket()
+async def wait_for_room(seconds: float = 5.0) -> None:
+    """Wait until few lines are unread, at most so many `seconds`, so that lines of other triggers are not held up."""
+    fd = _log_socket()
     if fd is not None:
-        await _wait(fd, FEW, patience)
+        await _wait(fd, MAX_UNREAD, seconds)
 
 
-async def _wait(fd: int, most: int, patience: float) -> None:
-    until = time.monotonic() + patience
-    while (_unread(fd) or 0) > most and time.monotonic() < until:  # noqa: ASYNC110 - a socket does not tell
-        await asyncio.sleep(_STEP)
+async def _wait(fd: int, limit: int, seconds: float) -> None:
+    until = time.monotonic() + seconds
+    while (_unread(fd) or 0) > limit and time.monotonic() < until:  # noqa: ASYNC110 - a socket sends no event for it
+        await asyncio.sleep(_POLL_INTERVAL)
 
 
-def _socket() -> int | None:
-    """Return the socket that log records go to, if they go to one."""
+def _log_socket() -> int | None:
+    """Return the socket that log records are written to, if there is one."""
     for handler in logging.getLogger().handlers:
         with contextlib.suppress(AttributeError, OSError, ValueError):
             fd: int = handler.stream.fileno()  # type: ignore[attr-defined]
@@ -58,7 +58,7 @@ def _socket() -> int | None:
 
 
 def _unread(fd: int) -> int | None:
-    """Return how many bytes of a socket its reader has yet to read; None where the kernel does not tell (no Linux)."""
+    """Return how many bytes the reader of a socket has yet to read; None where the kernel cannot tell (not Linux)."""
     try:
         found: int = struct.unpack("i", fcntl.ioctl(fd, termios.TIOCOUTQ, bytes(4)))[0]
     except OSError:

@@ -1,8 +1,8 @@
-"""What Airflow's side of a job has to remember on the volume: what was delivered, given up, and shown of its logs.
+"""What the Airflow integration keeps of a job on the volume: delivered, abandoned, and how much of its log was shown.
 
-Small files in the folder `notes/` of the state directory, which nobody else writes; `prune --delete` removes them with
-their jobs. Workers and triggerers come and go, on several hosts, so none of this can stay in a process. Knows nothing
-of Airflow.
+Small files in the folder `notes/` of the state directory, written by the Airflow integration alone; `prune --delete`
+removes them together with their jobs. Workers and triggerers start and stop on several hosts, so nothing of this can be
+kept in a process. Knows nothing of Airflow.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
@@ -18,33 +19,36 @@ from air_executor.client import Client
 from air_executor.errors import CorruptFileError
 from air_executor.store import files
 
-_LARGEST = 4096
-_WIDTH = 32
-"""Bytes of a line of the file of positions; divides a disk's page, so that none is ever half written."""
+LOCK_TIMEOUT = 1.0
+"""Seconds to wait for another process that shows lines of the same job."""
+_LOCK_INTERVAL = 0.02
+_MAX_BYTES = 4096
+_RECORD = 32
+"""Bytes of one record of log positions; a divisor of the disk's page size, so that no record is written in part."""
 
 
 class JobRef(NamedTuple):
-    """Which job is meant, and no other that has the same name later."""
+    """One job, and no later one that reuses its id."""
 
     id: str
     uid: str
 
 
 class Notes:
-    """The notes on one job, or on all jobs of one task instance, by name."""
+    """The notes on one job, or on all jobs of one task instance; each has a name."""
 
-    def __init__(self, client: Client, about: str) -> None:
+    def __init__(self, client: Client, subject: str) -> None:
         self._layout = client.layout
-        self._about = about
+        self._subject = subject
 
     def read(self, name: str) -> Any:
-        """Return a note, or None if there is none.
+        """Return a note; None if there is none.
 
         Raises:
-            CorruptFileError: there is one that cannot be read.
+            CorruptFileError: the note cannot be read.
         """
-        path = self._layout.note(self._about, name)
-        found = files.read(path, _LARGEST)
+        path = self._layout.note(self._subject, name)
+        found = files.read(path, _MAX_BYTES)
         if found is None:
             return None
         try:
@@ -54,32 +58,46 @@ class Notes:
             raise CorruptFileError(msg) from error
 
     def write(self, name: str, value: object) -> None:
-        """Write a note, whole or not at all.
+        """Write a note as a whole or not at all.
 
         Raises:
             StoreError: the volume refused.
         """
         files.make_dir(self._layout.notes)
-        files.replace(self._layout.note(self._about, name), f"{json.dumps(value)}\n".encode(), self._layout.tmp)
+        files.replace(self._layout.note(self._subject, name), f"{json.dumps(value)}\n".encode(), self._layout.tmp)
 
     @contextmanager
-    def shown(self) -> Iterator[ShownLogs]:
-        """Hold what was shown of the job's logs; nobody else shows any meanwhile.
+    def log_positions(self) -> Iterator[LogPositions | None]:
+        """Lock the log positions of the job: no other process shows lines of its logs meanwhile.
+
+        None: another process keeps them locked, such as a triggerer that was paused. So this waits for a moment only.
 
         Raises:
             StoreError: the volume refused.
         """
         files.make_dir(self._layout.notes)
-        path = self._layout.note(self._about, "shown")
+        path = self._layout.note(self._subject, "shown")
         try:
             fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         except OSError as error:
             files.fail("open", path, error)
         try:
-            fcntl.flock(fd, fcntl.LOCK_EX)
-            yield ShownLogs(fd, path)
+            yield LogPositions(fd, path) if _lock(fd) else None
         finally:
             os.close(fd)
+
+
+def _lock(fd: int) -> bool:
+    until = time.monotonic() + LOCK_TIMEOUT
+    while True:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > until:
+                return False
+            time.sleep(_LOCK_INTERVAL)
+        else:
+            return True
 
 
 def notes_on(client: Client, job: JobRef) -> Notes:
@@ -87,58 +105,60 @@ def notes_on(client: Client, job: JobRef) -> Notes:
     return Notes(client, f"{job.id}-{job.uid}")
 
 
-class Position(NamedTuple):
-    """How far the log of one run was shown, in bytes."""
+class LogPosition(NamedTuple):
+    """How much of the log of one run was shown, in bytes from its start."""
 
-    handed: int
-    """What was handed to Airflow."""
-    settled: int
-    """Of that, what Airflow has had the time to write, so that it is not lost with the process that handed it over."""
+    sent: int
+    """Passed to Airflow's logger."""
+    written: int
+    """Written by Airflow for certain, so that the end of the process that sent it loses nothing."""
 
 
-class ShownLogs:
-    """How far each run's log was shown: line n of the file is that of run n."""
+class LogPositions:
+    """The positions of all runs of a job: line n of the file is that of run n."""
 
     def __init__(self, fd: int, path: str) -> None:
         self._fd = fd
         self._path = path
 
-    def take_over(self, seq: int) -> tuple[int, int]:
-        """Return from where on to show a run's log, and how many bytes of that were handed over before.
+    def resume(self, seq: int) -> tuple[int, int]:
+        """Return the position to show a run's log from, and how many bytes after it had been sent before.
 
         Raises:
             StoreError: the volume refused.
         """
-        handed, settled = self[seq]
-        if handed > settled:
-            self._write(seq, Position(settled, settled))
-        return settled, handed - settled
+        sent, written = self[seq]
+        if sent > written:
+            self._write(seq, LogPosition(written, written))
+        return written, sent - written
 
-    def hand(self, seq: int, at: int) -> None:
-        """Note that a run's log was handed over up to here.
-
-        Raises:
-            StoreError: the volume refused.
-        """
-        handed, settled = self[seq]
-        self._write(seq, Position(max(handed, at), settled))
-
-    def settle(self, seq: int, at: int) -> None:
-        """Note that up to here nothing can be lost any more.
+    def set_sent(self, seq: int, position: int) -> None:
+        """Note that a run's log was sent up to this position.
 
         Raises:
             StoreError: the volume refused.
         """
-        handed, settled = self[seq]
-        self._write(seq, Position(max(handed, at), max(settled, at)))
+        sent, written = self[seq]
+        self._write(seq, LogPosition(max(sent, position), written))
 
-    def __getitem__(self, seq: int) -> Position:
-        handed, _, settled = os.pread(self._fd, _WIDTH, seq * _WIDTH).strip(b"\0 \n").partition(b" ")
-        return Position(int(handed), int(settled)) if handed.isdigit() and settled.strip().isdigit() else Position(0, 0)
+    def set_written(self, seq: int, position: int) -> None:
+        """Note that a run's log was written up to this position.
 
-    def _write(self, seq: int, position: Position) -> None:
-        half = _WIDTH // 2 - 1
+        Raises:
+            StoreError: the volume refused.
+        """
+        sent, written = self[seq]
+        self._write(seq, LogPosition(max(sent, position), max(written, position)))
+
+    def __getitem__(self, seq: int) -> LogPosition:
+        sent, _, written = os.pread(self._fd, _RECORD, seq * _RECORD).strip(b"\0 \n").partition(b" ")
+        if sent.isdigit() and written.strip().isdigit():
+            return LogPosition(int(sent), int(written))
+        return LogPosition(0, 0)
+
+    def _write(self, seq: int, position: LogPosition) -> None:
+        width = _RECORD // 2 - 1
         try:
-            os.pwrite(self._fd, b"%*d %*d\n" % (half, position.handed, half, position.settled), seq * _WIDTH)
+            os.pwrite(self._fd, b"%*d %*d\n" % (width, position.sent, width, position.written), seq * _RECORD)
         except OSError as error:
             files.fail("write", self._path, error)

@@ -1,30 +1,42 @@
 """`AirExecutorOperator`: an Airflow task that is an Air-Executor job.
 
-It submits the job to a state directory that a manager looks after, shows its output and hands over its results. Needs
-Airflow and the state directory's volume; knows nothing of backends.
+It submits the job to a state directory, shows its output, and returns its results; a manager runs it there. Needs
+Airflow and the volume of the state directory; knows nothing of backends.
 """
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, ClassVar
 
-from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException, BaseOperator, XComArg
+from airflow.exceptions import AirflowProviderDeprecationWarning
+from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException, BaseOperator
 from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_3_PLUS
 from airflow.triggers.base import StartTriggerArgs
 
 from air_executor.airflow.attach import AttachedJob, JobAttacher, TaskTry
 from air_executor.airflow.hooks import AirExecutorHook
-from air_executor.airflow.job_follower import OUTCOME_KEY, JobFollower, announce, bill_of, find, outcome, what_failed
+from air_executor.airflow.instance_state import ENDED_BY_PERSON, state_of
+from air_executor.airflow.job_follower import (
+    OUTCOME_KEY,
+    JobFollower,
+    failure_of,
+    log_start,
+    outcome_of,
+    status_of,
+    summary_of,
+)
 from air_executor.airflow.job_source import JobSource
 from air_executor.airflow.job_target import JobTarget
 from air_executor.airflow.labels import TaskInstanceLabels
 from air_executor.airflow.links import LINK_KEY, AirExecutorJobLink
 from air_executor.airflow.notes import JobRef
 from air_executor.airflow.triggers import AirExecutorStartTrigger, AirExecutorTrigger
+from air_executor.airflow.workerless import check_operator, check_outlets
 from air_executor.client import Client
 from air_executor.errors import AirExecutorError, BadInputError
 from air_executor.model.state import SUCCEEDED, JobState
@@ -34,26 +46,28 @@ from air_executor.store.files import random_hex
 class AirExecutorOperator(BaseOperator):
     """Run a job, given as a mapping, as a job file, or as a single command; return its result.
 
-    Of a single command that is what it wrote to `$AIR_RESULT`, of a job the results of all its tasks by id. What became
-    of each task is in the XCom `outcome` and in the rendered template of that name. A retry is a new job, unless the
-    last one is still at work or has succeeded unseen: that is attached to. Two jobs of one task instance never run at
-    the same time.
+    The result of a single command is what it wrote to `$AIR_RESULT`, that of a job the results of all its tasks by id.
+    The XCom `outcome`, also a rendered template, says how each task ended. A retry submits a new job, unless the last
+    one is still running or has succeeded without Airflow's knowledge: then it attaches to that. Two jobs of one task
+    instance never run at the same time.
 
     Args:
-        job: fields of a job file. An `id` in it is not used: each task instance has its own.
-        job_file: path of a job file, as the worker sees it (with `start_from_trigger`, the triggerer).
+        job: fields of a job file. An `id` is not used: each task instance has its own.
+        job_file: path of a job file on the worker (with `start_from_trigger`, on the triggerer). If it ends with `.j2`
+            its content is a template. An `id` is not used, and not needed.
         command: a single command; a string goes to `sh -c`, a list is executed as it is.
-        task_options: other fields of the task that `command` is, such as `image` and `resources`.
+        task_options: other fields of the task that runs `command`, such as `image` and `resources`.
         air_executor_conn_id: the connection that names the state directory; without one, this host's own settings.
         state_dir: the state directory, before the connection's.
-        job_queue: the job's queue, if it names none itself.
+        job_pool: the job's pool, if the job names none.
+        job_queue: deprecated name of `job_pool`.
         deferrable: wait in the triggerer, not on a worker.
         start_from_trigger: submit and wait in the triggerer, so that no worker ever runs (Airflow 3.3; with an older
             one, and for mapped tasks, `deferrable` decides).
-        durable: attach to what a lost worker left at work; otherwise that is cancelled, and a new job submitted.
-        cancel_on_kill: cancel the job when the task is cleared, marked, killed or runs out of time.
-        defer_after: seconds that the worker waits itself before it defers; most short jobs have ended by then.
-        poll_interval: seconds between two looks at the job, at most.
+        durable: attach to a job that a lost worker left running; otherwise cancel it and submit the next.
+        cancel_on_kill: cancel the job when the task is cleared, marked or killed, or reaches its timeout.
+        defer_after: seconds for which the worker waits before it defers; most short jobs end within that time.
+        poll_interval: longest time in seconds between two checks of the job.
     """
 
     template_fields: ClassVar[Sequence[str]] = (
@@ -63,7 +77,7 @@ class AirExecutorOperator(BaseOperator):
         "task_options",
         "air_executor_conn_id",
         "state_dir",
-        "job_queue",
+        "job_pool",
         "outcome",
     )
     template_fields_renderers: ClassVar[dict[str, str]] = {"job": "json", "task_options": "json", "outcome": "json"}
@@ -80,6 +94,7 @@ class AirExecutorOperator(BaseOperator):
         task_options: Mapping[str, Any] | None = None,
         air_executor_conn_id: str | None = None,
         state_dir: str | None = None,
+        job_pool: str | None = None,
         job_queue: str | None = None,
         deferrable: bool = True,
         start_from_trigger: bool = False,
@@ -90,13 +105,16 @@ class AirExecutorOperator(BaseOperator):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
+        if job_queue is not None:
+            message = f"{self.task_id}: job_queue is deprecated: use job_pool"
+            warnings.warn(message, AirflowProviderDeprecationWarning, stacklevel=2)
         self.job = job
         self.job_file = job_file
         self.command = command
         self.task_options = task_options
         self.air_executor_conn_id = air_executor_conn_id
         self.state_dir = state_dir
-        self.job_queue = job_queue
+        self.job_pool = job_pool or job_queue
         self.deferrable = deferrable
         self.durable = durable
         self.cancel_on_kill = cancel_on_kill
@@ -104,129 +122,156 @@ class AirExecutorOperator(BaseOperator):
         self.poll_interval = poll_interval
         self.outcome: dict[str, Any] | None = None
         self.page: str | None = None
-        self._desk: JobAttacher | None = None
+        self._attacher: JobAttacher | None = None
         self._killed = False
         if start_from_trigger and AIRFLOW_V_3_3_PLUS:
             self._start_from_trigger()
 
     def _start_from_trigger(self) -> None:
-        if any(_needs_worker(getattr(self, name)) for name in self.template_fields):
-            message = (
-                f"{self.task_id}: with start_from_trigger another task's result can only be had as a template with "
-                "map_indexes, {{ ti.xcom_pull('task', map_indexes=-1) }}: the triggerer answers nothing else, and hangs"
-            )
-            raise ValueError(message)
-        own = AirExecutorStartTrigger(
-            **self._given()._asdict(),
+        check_operator(self)
+        trigger = AirExecutorStartTrigger(
+            **self._source()._asdict(),
             air_executor_conn_id=self.air_executor_conn_id,
             state_dir=self.state_dir,
-            job_queue=self.job_queue,
+            job_pool=self.job_pool,
             poll_interval=self.poll_interval,
             cancel_on_kill=self.cancel_on_kill,
         )
-        path, kwargs = own.serialize()
+        classpath, arguments = trigger.serialize()
         self.start_trigger_args = StartTriggerArgs(
-            trigger_cls=path, trigger_kwargs=kwargs, next_method="execute_complete", next_kwargs=None, timeout=None
+            trigger_cls=classpath,
+            trigger_kwargs=arguments,
+            next_method="execute_complete",
+            next_kwargs=None,
+            timeout=None,
         )
         self.start_from_trigger = True
 
-    def _given(self) -> JobSource:
-        return JobSource(self.job, self.job_file, self.command, self.task_options)
+    def add_outlets(self, outlets: Iterable[Any]) -> None:
+        """Define outlets, by `operator >> asset`."""
+        super().add_outlets(outlets)
+        if self.start_from_trigger:
+            check_outlets(self)
 
     def execute(self, context: Mapping[str, Any]) -> Any:
-        """Get the job of this try and see it through, here or in the triggerer."""
+        """Get the job of this try and follow it to its end, here or in the triggerer."""
         try:
-            place = AirExecutorHook(self.air_executor_conn_id, self.state_dir).place
-            desk = self._desk = self._desk_of(context, place)
-            taken = self._take(desk, place)
-            announce(self.log, taken, place)
-            self.page = place.page_of(taken.state.id)
-            if self.page:
-                context["ti"].xcom_push(key=LINK_KEY, value=self.page)
-            state = self._follow(desk.client, taken.ref, self.defer_after if self.deferrable else math.inf)
+            target = AirExecutorHook(self.air_executor_conn_id, self.state_dir).target
+            attacher = self._attacher = self._attacher_of(context, target)
+            attached = self._attach(context, attacher, target)
+            log_start(self.log, attached, target)
+            self._push_link(context, target, attached.state.id)
+            state = self._follow(attacher.client, attached.ref, self.defer_after if self.deferrable else math.inf)
+            if state is None:
+                self._check_not_ended(context["ti"], attacher)
         except BadInputError as error:
             raise AirflowFailException(str(error)) from None
         except AirExecutorError as error:
             raise AirflowException(str(error)) from None
         if state is not None:
-            return self._finish(context, desk, state)
+            return self._finish(context, attacher, state)
         trigger = AirExecutorTrigger(
-            job=taken.ref.id,
-            uid=taken.ref.uid,
-            state_dir=place.state_dir,
+            job=attached.ref.id,
+            uid=attached.ref.uid,
+            state_dir=target.state_dir,
             poll_interval=self.poll_interval,
             cancel_on_kill=self.cancel_on_kill,
         )
-        return self.defer(
-            trigger=trigger, method_name="execute_complete", timeout=time_left(self.execution_timeout, context)
-        )
+        timeout = time_left(self.execution_timeout, context)
+        return self.defer(trigger=trigger, method_name="execute_complete", timeout=timeout)
 
     def execute_complete(self, context: Mapping[str, Any], event: Mapping[str, Any]) -> Any:
-        """Hand over what became of the job, once the trigger has seen its end."""
+        """Return the result, after the trigger has seen the end of the job."""
         if "error" in event:
             raise AirflowException(str(event["error"]))
         try:
-            place = AirExecutorHook(self.air_executor_conn_id, self.state_dir).place
-            desk = self._desk_of(context, place)
-            self.page = place.page_of(event["job"])
+            target = AirExecutorHook(self.air_executor_conn_id, self.state_dir).target
+            attacher = self._attacher_of(context, target)
+            self._push_link(context, target, event["job"])
             job = JobRef(event["job"], event["uid"])
-            self._follow(desk.client, job, math.inf)  # the lines since the trigger looked last
-            state = find(desk.client, job)
+            self._follow(attacher.client, job, math.inf)  # lines that the trigger has not shown
+            state = status_of(attacher.client, job)
         except AirExecutorError as error:
             raise AirflowException(str(error)) from None
-        return self._finish(context, desk, state)
+        return self._finish(context, attacher, state)
 
     def on_kill(self) -> None:
-        """Cancel the job: the task was cleared, marked or killed, or ran out of time."""
+        """Cancel the job: the task was cleared, marked or killed, or has reached its timeout."""
         self._killed = True
-        if self._desk is not None and self.cancel_on_kill:
+        if self._attacher is not None and self.cancel_on_kill:
             self.log.info("Cancelling the job")
-            self._desk.abandon_mine()
+            self._attacher.cancel()
 
-    def _desk_of(self, context: Mapping[str, Any], place: JobTarget) -> JobAttacher:
+    def _source(self) -> JobSource:
+        return JobSource(self.job, self.job_file, self.command, self.task_options)
+
+    def _attacher_of(self, context: Mapping[str, Any], target: JobTarget) -> JobAttacher:
         ti = context["ti"]
-        # Airflow 2 has no name for a try, and `airflow dags test` there not even its start: then no two are the same.
+        # Airflow 2 has no id of a try, and `airflow dags test` there no start either: then no two tries are the same.
         uuid = getattr(ti, "id", None) or ti.start_date or random_hex(8)
         return JobAttacher(
-            client=place.client(),
+            client=target.client(),
             instance=TaskInstanceLabels(ti.dag_id, ti.run_id, ti.task_id, ti.map_index),
-            now=TaskTry(ti.try_number, ti.max_tries, str(uuid)),
+            this_try=TaskTry(ti.try_number, ti.max_tries, str(uuid)),
             durable=self.durable,
             cancel_on_kill=self.cancel_on_kill,
         )
 
-    def _take(self, desk: JobAttacher, place: JobTarget) -> AttachedJob:
-        job = self._given().read(f"task {self.task_id}", self.job_queue or place.queue)
-        said = False
-        while (taken := desk.take(job)) is None:
-            if not said:
+    def _attach(self, context: Mapping[str, Any], attacher: JobAttacher, target: JobTarget) -> AttachedJob:
+        pool = self.job_pool or target.pool
+        job = self._source().read(f"task {self.task_id}", pool, lambda text: self.render_template(text, context))
+        waiting = False
+        while (attached := attacher.attach(job)) is None:
+            if not waiting:
                 self.log.info("Waiting for the job of an earlier try to end")
-                said = True
+                waiting = True
             time.sleep(self.poll_interval)
-        if self._killed and self.cancel_on_kill:  # just while the job was submitted
-            desk.abandon_mine()
-        return taken
+        if self._killed and self.cancel_on_kill:  # while the job was being submitted
+            attacher.cancel()
+        return attached
+
+    def _push_link(self, context: Mapping[str, Any], target: JobTarget, job: str) -> None:
+        self.page = target.page_of(job)
+        if self.page:
+            context["ti"].xcom_push(key=LINK_KEY, value=self.page)
 
     def _follow(self, client: Client, job: JobRef, seconds: float) -> JobState | None:
-        """Show what a job prints until it has ended, and return it, or None if it has not by then."""
+        """Show the output of a job until it has ended, and return its state; None if that takes longer."""
         follower = JobFollower(client, job, lambda line: self.log.info("%s", line), self.poll_interval)
         until = time.monotonic() + seconds
         while not isinstance(step := follower.step(), JobState) and time.monotonic() < until:
             time.sleep(step)
-        follower.settle()
+        follower.all_written()
         return step if isinstance(step, JobState) else None
 
-    def _finish(self, context: Mapping[str, Any], desk: JobAttacher, state: JobState) -> Any:
-        self.log.info("%s", bill_of(state))
-        self.outcome = outcome(state, self.page)
+    def _check_not_ended(self, ti: Any, attacher: JobAttacher) -> None:
+        """Cancel the job if a person has just ended the task: after a deferral Airflow would tell no one.
+
+        Raises:
+            AirflowFailException: a person has.
+        """
+        try:
+            state = state_of(ti)
+        except Exception as error:  # noqa: BLE001 - Airflow's client raises many kinds, and the deferral needs none
+            self.log.debug("Airflow cannot tell the state of this task: %s", error)
+            return
+        if state in ENDED_BY_PERSON:
+            if self.cancel_on_kill:
+                attacher.cancel()
+            message = f"the task was marked or cleared before it was deferred, its state is {state}"
+            raise AirflowFailException(message)
+
+    def _finish(self, context: Mapping[str, Any], attacher: JobAttacher, state: JobState) -> Any:
+        self.log.info("%s", summary_of(state))
+        self.outcome = outcome_of(state, self.page)
         context["ti"].xcom_push(key=OUTCOME_KEY, value=self.outcome)
         try:
-            desk.deliver(state)
+            attacher.set_delivered(state)
         except AirExecutorError as error:
             raise AirflowException(str(error)) from None
         if state.phase != SUCCEEDED:
-            raise AirflowException(what_failed(state))
-        return self._given().result(state)
+            raise AirflowException(failure_of(state))
+        return self._source().result_of(state)
 
 
 def time_left(limit: timedelta | None, context: Mapping[str, Any]) -> timedelta | None:
@@ -235,12 +280,3 @@ def time_left(limit: timedelta | None, context: Mapping[str, Any]) -> timedelta 
         return None
     began: datetime = context["ti"].start_date
     return max(timedelta(seconds=1), limit - (datetime.now(UTC) - began))
-
-
-def _needs_worker(value: Any) -> bool:
-    """Tell whether a template asks for what the triggerer of Airflow 3.3.2 cannot give."""
-    if isinstance(value, str):
-        return any("map_indexes" not in part for part in value.split("xcom_pull")[1:])
-    if isinstance(value, Mapping):
-        return any(_needs_worker(part) for part in value.values())
-    return isinstance(value, XComArg) or (isinstance(value, list | tuple) and any(map(_needs_worker, value)))

@@ -1,4 +1,4 @@
-"""`AirExecutorJobSensor`: wait for a job that somebody else submits, such as a person, or a task of another job."""
+"""`AirExecutorJobSensor`: wait for a job that is submitted by a person, a task or another program."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from airflow.providers.common.compat.sdk import (
 )
 
 from air_executor.airflow.hooks import AirExecutorHook
-from air_executor.airflow.job_follower import bill_of, what_failed
+from air_executor.airflow.job_follower import failure_of, summary_of
 from air_executor.airflow.operators import time_left
 from air_executor.airflow.triggers import AirExecutorJobTrigger
 from air_executor.errors import AirExecutorError, BadInputError, NotFoundError
@@ -24,9 +24,9 @@ from air_executor.model.state import SUCCEEDED, JobState
 
 
 class AirExecutorJobSensor(BaseSensorOperator):
-    """Wait until there is a job of this id and it has ended; return the results of its tasks by id.
+    """Wait until a job with this id exists and has ended; return the results of its tasks by id.
 
-    A job that did not succeed fails the task (`soft_fail` skips it). Never submits, never cancels.
+    A job that did not succeed fails the task (`soft_fail` skips it). It submits and cancels nothing.
 
     Args:
         job_id: the job's id.
@@ -55,35 +55,35 @@ class AirExecutorJobSensor(BaseSensorOperator):
         self.deferrable = deferrable
 
     def execute(self, context: Mapping[str, Any]) -> Any:
-        """Look once; if the job has yet to end, wait in the triggerer or here."""
+        """Check once; if the job has not ended, wait in the triggerer or here."""
         if not self.deferrable:
             return super().execute(context)
-        found = self.poke(context)
-        if found:
-            return found.xcom_value
+        answer = self.poke(context)
+        if answer:
+            return answer.xcom_value
         trigger = AirExecutorJobTrigger(
-            job=self.job_id, state_dir=self._hook.place.state_dir, poll_interval=self.poke_interval
+            job=self.job_id, state_dir=self._hook.target.state_dir, poll_interval=self.poke_interval
         )
-        left = [timedelta(seconds=self.timeout), time_left(self.execution_timeout, context)]
-        timeout = min(one for one in left if one is not None)
+        limits = [timedelta(seconds=self.timeout), time_left(self.execution_timeout, context)]
+        timeout = min(limit for limit in limits if limit is not None)
         return self.defer(trigger=trigger, method_name="execute_complete", timeout=timeout)
 
     def execute_complete(self, context: Mapping[str, Any], event: Mapping[str, Any]) -> Any:
-        """Return the results, now that the job has ended."""
+        """Return the results, after the job has ended."""
         if "error" in event:
             raise AirflowException(str(event["error"]))
-        found = self.poke(context)
-        if not found:
+        answer = self.poke(context)
+        if not answer:
             message = f"job {self.job_id} was removed or reopened just after it had ended"
             raise AirflowException(message)
-        return found.xcom_value
+        return answer.xcom_value
 
     def poke(self, context: Mapping[str, Any]) -> PokeReturnValue:
-        """Tell whether the job has ended, and its results."""
+        """Return whether the job has ended, and its results."""
         try:
             state = self._hook.get_conn().status(check_id(self.job_id, "job_id"))
         except NotFoundError:
-            self.log.info("There is no job %s yet in %s", self.job_id, self._hook.place.state_dir)
+            self.log.info("There is no job %s yet in %s", self.job_id, self._hook.target.state_dir)
             return PokeReturnValue(is_done=False)
         except BadInputError as error:
             raise AirflowFailException(str(error)) from None
@@ -96,7 +96,7 @@ class AirExecutorJobSensor(BaseSensorOperator):
         return AirExecutorHook(self.air_executor_conn_id, self.state_dir)
 
     def _results(self, state: JobState) -> dict[str, Any]:
-        self.log.info("%s", bill_of(state))
+        self.log.info("%s", summary_of(state))
         if state.phase != SUCCEEDED:
-            raise (AirflowSkipException if self.soft_fail else AirflowException)(what_failed(state))
+            raise (AirflowSkipException if self.soft_fail else AirflowException)(failure_of(state))
         return state.results()

@@ -1,8 +1,8 @@
-"""What the tasks of a job print, line by line, for the log of an Airflow task: none lost, none twice.
+"""The output of a job's tasks, line by line, for the log of an Airflow task: no line lost, none shown twice.
 
-What was shown is noted on the volume line by line, so whoever comes next, another try or another triggerer, goes on
-where the last one stopped. Airflow writes what it was handed a moment later, in another process: if both were killed
-the last seconds are shown again, and said to be. Called by `follow`; knows nothing of Airflow.
+How much was shown is noted on the volume with each line, so the next try or the next triggerer starts where the last
+one stopped. Airflow writes a line some time after it was logged, in another process. If both processes were killed, the
+last seconds are shown again, after a line that says so. Called by `job_follower`; knows nothing of Airflow.
 """
 
 from __future__ import annotations
@@ -14,25 +14,26 @@ from collections import deque
 from collections.abc import Generator, Iterator
 from typing import BinaryIO, NamedTuple
 
-from air_executor.airflow.notes import JobRef, ShownLogs, notes_on
+from air_executor.airflow.notes import JobRef, LogPositions, notes_on
 from air_executor.client import Client
 from air_executor.model.plain_text import clean_log
 from air_executor.model.state import JobState, Running
 from air_executor.store.run_logs import open_log
 
-LONGEST = 1 << 16
-"""Bytes of a line; a longer one comes in pieces."""
-SETTLES = 5.0
-"""Seconds in which Airflow has written for certain what it was handed. Seen with 3.3.2: 0.1 s on a busy machine. Where
-its database takes 0.3 s to answer, the lines that `handover` lets be unread (75 of 300 bytes) take seven looks, 2 s."""
-_TOGETHER = 0.1
-"""Seconds whose lines settle together."""
+MAX_LINE = 1 << 16
+"""Bytes of a line; a longer one is shown in pieces."""
+WRITTEN_AFTER = 5.0
+"""Seconds after which Airflow has certainly written a line that it was sent. Measured with 3.3.2: 0.1 s on a busy
+machine. With a database that needs 0.3 s per query, the lines that `log_drain` leaves unread (75 of 300 bytes) need
+seven queries, 2 s."""
+_BATCH_SECONDS = 0.1
+"""Lines sent within this time are noted as written together."""
 
 
-class _ShownLine(NamedTuple):
+class _SentLines(NamedTuple):
     since: float
     seq: int
-    at: int
+    position: int
 
 
 class _RunLog(NamedTuple):
@@ -42,103 +43,113 @@ class _RunLog(NamedTuple):
 
 
 class TaskLog:
-    """The output of all runs of one job that nobody has shown yet."""
+    """The output of all runs of one job that was not shown yet."""
 
     def __init__(self, client: Client, job: JobRef) -> None:
         self._layout = client.layout
         self._notes = notes_on(client, job)
-        self._done: set[int] = set()
-        """Runs that have ended and of which everything was shown."""
-        self._at: dict[int, int] = {}
-        """Bytes of each run's log that we have shown ourselves, should the volume refuse to note it."""
-        self._unsettled: deque[_ShownLine] = deque()
+        self._complete: set[int] = set()
+        """Runs that have ended and whose whole log was shown."""
+        self._positions: dict[int, int] = {}
+        """Bytes of each run's log that this process has shown, in case the volume refuses to note it."""
+        self._unwritten: deque[_SentLines] = deque()
+        self.in_use = False
+        """Another process was showing the log during the last call of `new_lines`, which yielded nothing then."""
 
     def new_lines(self, state: JobState) -> Generator[str, None, None]:
-        """Yield what was printed and not shown, each line with its task's id in front; asking for the next notes it.
+        """Yield the output that was not shown yet, the task's id before each line; a line is noted by the next `next`.
 
-        A run that has ended in `state` has written its last line, so read the state first.
+        A run that has ended in `state` prints nothing more, so read the state before the log.
 
         Raises:
             StoreError: the volume refused.
         """
-        runs = [run for run in _runs(state) if run.seq not in self._done]
-        if not runs and not self._unsettled:
+        runs = [run for run in _runs(state) if run.seq not in self._complete]
+        self.in_use = False
+        if not runs and not self._unwritten:
             return
-        with self._notes.shown() as shown:
+        with self._notes.log_positions() as noted:
+            if noted is None:
+                self.in_use = True
+                return
             for run in runs:
-                yield from self._lines(state, run, shown)
+                yield from self._lines(state, run, noted)
                 if run.ended:
-                    self._done.add(run.seq)
-            self._settle(shown, time.monotonic() - SETTLES)
+                    self._complete.add(run.seq)
+            self._note_written(noted, time.monotonic() - WRITTEN_AFTER)
 
-    def settle(self) -> None:
-        """Note that all lines have arrived.
+    def all_written(self) -> None:
+        """Note that Airflow has written every line.
 
         Raises:
             StoreError: the volume refused.
         """
-        if self._unsettled:
-            with self._notes.shown() as shown:
-                self._settle(shown, math.inf)
+        if self._unwritten:
+            with self._notes.log_positions() as noted:
+                if noted is not None:
+                    self._note_written(noted, math.inf)
 
-    def _lines(self, state: JobState, run: _RunLog, shown: ShownLogs) -> Iterator[str]:
-        if run.seq not in self._at:
-            self._at[run.seq], repeated = shown.take_over(run.seq)
+    def _lines(self, state: JobState, run: _RunLog, noted: LogPositions) -> Iterator[str]:
+        if run.seq not in self._positions:
+            self._positions[run.seq], repeated = noted.resume(run.seq)
             if repeated:
-                yield f"Whoever showed this log before was killed; the last {repeated} bytes of {run.task} come again"
+                yield (
+                    "The process that showed this log before was killed: "
+                    f"the last {repeated} bytes of {run.task} are shown again"
+                )
         file = open_log(self._layout, state, run.task, run.seq)
         if file is None:
             return
         with file:
-            at = max(self._at[run.seq], shown[run.seq].handed)
-            file.seek(at)
+            position = max(self._positions[run.seq], noted[run.seq].sent)
+            file.seek(position)
             for line, size in _split(file, whole=run.ended):
                 yield f"{run.task} | {clean_log(line.decode(errors='replace'))}"
-                at += size
-                self._hand(shown, run.seq, at)
+                position += size
+                self._note_sent(noted, run.seq, position)
 
-    def _hand(self, shown: ShownLogs, seq: int, at: int) -> None:
-        self._at[seq] = at
+    def _note_sent(self, noted: LogPositions, seq: int, position: int) -> None:
+        self._positions[seq] = position
         now = time.monotonic()
-        last = self._unsettled[-1] if self._unsettled else None
-        if last and last.seq == seq and now - last.since < _TOGETHER:
-            self._unsettled[-1] = last._replace(at=at)
+        last = self._unwritten[-1] if self._unwritten else None
+        if last and last.seq == seq and now - last.since < _BATCH_SECONDS:
+            self._unwritten[-1] = last._replace(position=position)
         else:
-            self._unsettled.append(_ShownLine(now, seq, at))
-            self._settle(shown, now - SETTLES)
-        shown.hand(seq, at)
+            self._unwritten.append(_SentLines(now, seq, position))
+            self._note_written(noted, now - WRITTEN_AFTER)
+        noted.set_sent(seq, position)
 
-    def _settle(self, shown: ShownLogs, until: float) -> None:
-        while self._unsettled and self._unsettled[0].since <= until:
-            _, seq, at = self._unsettled[0]
-            shown.settle(seq, at)
-            self._unsettled.popleft()
+    def _note_written(self, noted: LogPositions, until: float) -> None:
+        while self._unwritten and self._unwritten[0].since <= until:
+            _, seq, position = self._unwritten[0]
+            noted.set_written(seq, position)
+            self._unwritten.popleft()
 
 
 def _split(file: BinaryIO, *, whole: bool) -> Iterator[tuple[bytes, int]]:
-    """Yield each line of a log, and how many bytes of it that is; the last one without an end only of a whole log."""
+    """Yield each line and its size in bytes; a last line without a line end only if the log is whole."""
     rest = b""
-    while chunk := file.read(LONGEST):
+    while chunk := file.read(MAX_LINE):
         *lines, rest = (rest + chunk).split(b"\n")
         for line in lines:
             yield line, len(line) + 1
-        while len(rest) >= LONGEST:
-            cut = _end_of_a_character(rest)
+        while len(rest) >= MAX_LINE:
+            cut = _cut(rest)
             yield rest[:cut], cut
             rest = rest[cut:]
     if rest and whole:
         yield rest, len(rest)
 
 
-def _end_of_a_character(text: bytes) -> int:
-    """Return where a line that is too long can be cut: not within a character."""
+def _cut(text: bytes) -> int:
+    """Return where to cut a line that is too long: not within a character."""
     decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
-    decoder.decode(text[:LONGEST])
-    return LONGEST - len(decoder.getstate()[0])
+    decoder.decode(text[:MAX_LINE])
+    return MAX_LINE - len(decoder.getstate()[0])
 
 
 def _runs(state: JobState) -> list[_RunLog]:
-    """Return the runs of a job in their order."""
+    """Return the runs of a job in the order of their starts."""
     tasks = state.tasks.values()
     found = [_RunLog(attempt.seq, task.id, ended=True) for task in tasks for attempt in task.attempts]
     found += [_RunLog(task.status.seq, task.id, ended=False) for task in tasks if isinstance(task.status, Running)]

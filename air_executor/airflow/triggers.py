@@ -1,48 +1,50 @@
-"""What waits in Airflow's triggerer: for a job that a worker submitted, for one of its own, or for somebody else's.
+"""Triggers: wait for a job that a worker has submitted, submit one without a worker, or wait for a job of others.
 
-A triggerer restarts and is replaced at any time, so everything that must outlive it is on the volume: the job itself,
-what was shown of its logs, and to which try its end was delivered. Only `on_kill`, which Airflow calls when a person
-acts on the task, cancels a job; the end of a triggerer never does.
+A triggerer is restarted and replaced at any time. So everything that must outlive it is on the volume: the job itself,
+how much of its log was shown, and to which try its end was delivered. A job is cancelled only when a person acts on its
+task, or at its timeout; the end of a triggerer cancels nothing.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping
-from datetime import UTC, datetime
 from typing import Any
 
+import jinja2
 from airflow.providers.common.compat.sdk import XCom
 from airflow.triggers.base import BaseTrigger, TaskFailedEvent, TaskSuccessEvent, TriggerEvent
 from asgiref.sync import sync_to_async
 
-from air_executor.airflow.attach import AttachedJob, JobAttacher, TaskTry, abandon
+from air_executor.airflow.attach import AttachedJob, JobAttacher, TaskTry
+from air_executor.airflow.deferred_job import cancel_job, follow, needs_job
 from air_executor.airflow.hooks import AirExecutorHook
-from air_executor.airflow.job_follower import OUTCOME_KEY, JobFollower, announce, bill_of, find, outcome, what_failed
+from air_executor.airflow.job_follower import OUTCOME_KEY, failure_of, log_start, outcome_of, summary_of
 from air_executor.airflow.job_source import JobSource
 from air_executor.airflow.job_target import JobTarget
 from air_executor.airflow.labels import TaskInstanceLabels
 from air_executor.airflow.links import LINK_KEY
-from air_executor.airflow.log_drain import BLIND, all_read, room
+from air_executor.airflow.log_drain import drain
 from air_executor.airflow.notes import JobRef
+from air_executor.airflow.workerless import renders_native, template_environment
 from air_executor.client import Client
 from air_executor.errors import AirExecutorError, NotFoundError
-from air_executor.model.state import SUCCEEDED, JobState
+from air_executor.model.state import SUCCEEDED
 
-SETTLE = 5.0
-"""Seconds that a trigger waits at least before it resumes a task. Airflow's scheduler fails a resumed task as lost if
-it learns only then that the worker which deferred it has left (apache/airflow#66374, #71580; seen with 3.3.2)."""
+MIN_DEFERRED_SECONDS = 5.0
+"""Shortest time between the start of a trigger and its event. Airflow's scheduler fails a resumed task if it learns
+only then that the worker that deferred it has exited (apache/airflow#66374, #71580; seen with 3.3.2)."""
 
 
 class AirExecutorTrigger(BaseTrigger):
-    """Show the output of a job until it has ended; fires once, with `job` and `uid`, or with `error`.
+    """Show the output of a job until it has ended; fires once, with `job` and `uid`, and `error` if there was one.
 
     Args:
         job: the job's id.
-        uid: its uid, so that no other job of the same name is meant.
-        state_dir: where it is.
-        poll_interval: seconds between two looks, at most.
-        cancel_on_kill: cancel the job when somebody clears or marks the task.
+        uid: the job's uid, so that no later job with the same id is meant.
+        state_dir: the state directory.
+        poll_interval: longest time in seconds between two checks.
+        cancel_on_kill: cancel the job when a person clears or marks the task.
     """
 
     def __init__(
@@ -56,32 +58,32 @@ class AirExecutorTrigger(BaseTrigger):
         self.cancel_on_kill = cancel_on_kill
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
-        """Return what a triggerer needs to make this again."""
-        names = ("job", "uid", "state_dir", "poll_interval", "cancel_on_kill")
-        return f"{__name__}.{type(self).__name__}", {name: getattr(self, name) for name in names}
+        """Return the classpath and the arguments of this trigger."""
+        return _serialized(self, "job", "uid", "state_dir", "poll_interval", "cancel_on_kill")
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Wait for the end of the job."""
         client = Client(self.state_dir)
-        settled = asyncio.create_task(asyncio.sleep(SETTLE))
+        earliest = asyncio.create_task(asyncio.sleep(MIN_DEFERRED_SECONDS))
         event = {"job": self.job, "uid": self.uid}
         try:
-            await see_through(self, client, JobRef(self.job, self.uid), self.poll_interval, goes_on=True)
+            await follow(self, client, JobRef(self.job, self.uid), self.poll_interval, resumes=True)
         except AirExecutorError as error:
             event["error"] = str(error)
-        await settled
+        await earliest
         yield TriggerEvent(event)
 
     async def on_kill(self) -> None:
-        """Cancel the job: a person cleared or marked the task."""
-        if self.cancel_on_kill:
-            await asyncio.to_thread(_abandon, Client(self.state_dir), JobRef(self.job, self.uid))
+        """Cancel the job if a person cleared or marked the task."""
+        if self.cancel_on_kill and not await needs_job(self):
+            await asyncio.to_thread(cancel_job, Client(self.state_dir), JobRef(self.job, self.uid))
 
 
 class AirExecutorStartTrigger(BaseTrigger):
-    """Submit a task instance's job and see it through, so that no worker ever runs for it.
+    """Submit the job of a task instance and follow it, so that no worker ever runs for it.
 
-    Made by Airflow itself from an operator with `start_from_trigger`, whose parameters these are.
+    Airflow makes it from an operator with `start_from_trigger`, and the arguments are the operator's. `job_queue` is
+    the old name of `job_pool`, for triggers that an older version has stored in Airflow's database.
     """
 
     def __init__(
@@ -93,6 +95,7 @@ class AirExecutorStartTrigger(BaseTrigger):
         task_options: Mapping[str, Any] | None = None,
         air_executor_conn_id: str | None = None,
         state_dir: str | None = None,
+        job_pool: str | None = None,
         job_queue: str | None = None,
         poll_interval: float = 1.0,
         cancel_on_kill: bool = True,
@@ -104,68 +107,96 @@ class AirExecutorStartTrigger(BaseTrigger):
         self.task_options = task_options
         self.air_executor_conn_id = air_executor_conn_id
         self.state_dir = state_dir
-        self.job_queue = job_queue
+        self.job_pool = job_pool or job_queue
         self.poll_interval = poll_interval
         self.cancel_on_kill = cancel_on_kill
-        self._taking: asyncio.Task[tuple[JobTarget, JobAttacher, AttachedJob]] | None = None
+        self._template_context: Mapping[str, Any] = {}
+        self._template_error: Exception | None = None
+        self._attaching: asyncio.Task[tuple[JobTarget, JobAttacher, AttachedJob]] | None = None
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
-        """Return what a triggerer needs to make this again."""
-        names = (
-            *JobSource._fields,
-            "air_executor_conn_id",
-            "state_dir",
-            "job_queue",
-            "poll_interval",
-            "cancel_on_kill",
-        )
-        return f"{__name__}.{type(self).__name__}", {name: getattr(self, name) for name in names}
+        """Return the classpath and the arguments of this trigger."""
+        own = ("air_executor_conn_id", "state_dir", "job_pool", "poll_interval", "cancel_on_kill")
+        return _serialized(self, *JobSource._fields, *own)
+
+    def get_template_env(self, dag: Any = None) -> jinja2.Environment:
+        """Return the environment that a worker would render the task's templates with."""
+        return template_environment(super().get_template_env(dag), native=renders_native(self.task))
+
+    def render_template_fields(self, context: Mapping[str, Any], jinja_env: jinja2.Environment | None = None) -> None:
+        """Render the templates; `run` fails the task if that was not possible.
+
+        Had the error left this method, Airflow would need a worker to fail the task.
+        """
+        self._template_context = context
+        self.render_template_as_native_obj = renders_native(self.task)
+        try:
+            super().render_template_fields(context, jinja_env)
+        except Exception as error:  # noqa: BLE001 - an expression can raise anything
+            self._template_error = error
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Get the job of this try, wait for its end, and end the task."""
-        given = JobSource(self.job, self.job_file, self.command, self.task_options)
+        succeeded = False
         try:
-            self._taking = asyncio.create_task(self._take(given))
-            place, desk, taken = await asyncio.shield(self._taking)
-            page = place.page_of(taken.state.id)
-            await asyncio.to_thread(announce, self.log, taken, place)
-            await self._push(LINK_KEY, page)
-            state = await see_through(self, desk.client, taken.ref, self.poll_interval)
-            self.log.info("%s", bill_of(state))
-            if state.phase != SUCCEEDED:
-                self.log.error("%s", what_failed(state))
-            elif getattr(self.task, "do_xcom_push", True):
-                await self._push("return_value", given.result(state))
-            await self._push(OUTCOME_KEY, outcome(state, page))
-            await asyncio.to_thread(desk.deliver, state)
+            if self._template_error is not None:
+                self.log.error("Cannot render a template: %s", self._template_error)
+            else:
+                succeeded = await self._run_job()
         except AirExecutorError as error:
-            self.log.error("%s", error)  # noqa: TRY400 - what the user did wrong, not where we noticed
-            await all_read()
-            yield TaskFailedEvent()
-            return
-        await all_read()
-        yield TaskSuccessEvent() if state.phase == SUCCEEDED else TaskFailedEvent()
+            self.log.error("%s", error)  # noqa: TRY400 - the user's mistake; a traceback would not help
+        await drain()
+        yield TaskSuccessEvent() if succeeded else TaskFailedEvent()
+
+    async def _run_job(self) -> bool:
+        """Attach to the job and follow it to its end; return whether it has succeeded."""
+        source = JobSource(self.job, self.job_file, self.command, self.task_options)
+        self._attaching = asyncio.create_task(self._attach(source))
+        target, attacher, attached = await asyncio.shield(self._attaching)
+        page = target.page_of(attached.state.id)
+        await asyncio.to_thread(log_start, self.log, attached, target)
+        await self._push(LINK_KEY, page)
+        state = await follow(self, attacher.client, attached.ref, self.poll_interval)
+        self.log.info("%s", summary_of(state))
+        if state.phase != SUCCEEDED:
+            self.log.error("%s", failure_of(state))
+        elif getattr(self.task, "do_xcom_push", True):
+            await self._push("return_value", source.result_of(state))
+        await self._push(OUTCOME_KEY, outcome_of(state, page))
+        await asyncio.to_thread(attacher.set_delivered, state)
+        return state.phase == SUCCEEDED
 
     async def on_kill(self) -> None:
-        """Cancel the job: a person cleared or marked the task."""
-        if self.cancel_on_kill and self._taking is not None:
-            _, desk, taken = await self._taking  # even if we were cancelled, it may just be submitting
-            await asyncio.to_thread(_abandon, desk.client, taken.ref)
+        """Cancel the job if a person cleared or marked the task."""
+        if self._attaching is None:
+            return
+        if self.cancel_on_kill and not await needs_job(self):
+            _, attacher, attached = await self._attaching  # `run` was cancelled, but this may still be submitting
+            await asyncio.to_thread(cancel_job, attacher.client, attached.ref)
+        else:
+            self._attaching.cancel()  # no effect if the job was submitted
 
-    async def _take(self, given: JobSource) -> tuple[JobTarget, JobAttacher, AttachedJob]:
+    async def _attach(self, source: JobSource) -> tuple[JobTarget, JobAttacher, AttachedJob]:
         ti: Any = self.task_instance
         hook = AirExecutorHook(self.air_executor_conn_id, self.state_dir)
-        place = await sync_to_async(lambda: hook.place)()
-        instance = TaskInstanceLabels(ti.dag_id, ti.run_id, ti.task_id, ti.map_index)
-        now = TaskTry(ti.try_number, None, str(ti.id))
-        desk = JobAttacher(place.client(), instance, now, cancel_on_kill=self.cancel_on_kill)
-        job = await asyncio.to_thread(given.read, f"task {ti.task_id}", self.job_queue or place.queue)
-        while (taken := await asyncio.to_thread(desk.take, job)) is None:  # noqa: ASYNC110 - a volume signals nothing
+        target = await sync_to_async(lambda: hook.target)()
+        attacher = JobAttacher(
+            client=target.client(),
+            instance=TaskInstanceLabels(ti.dag_id, ti.run_id, ti.task_id, ti.map_index),
+            this_try=TaskTry(ti.try_number, None, str(ti.id)),
+            cancel_on_kill=self.cancel_on_kill,
+        )
+        pool = self.job_pool or target.pool
+        job = await asyncio.to_thread(source.read, f"task {ti.task_id}", pool, self._render_file)
+        while (attached := await asyncio.to_thread(attacher.attach, job)) is None:  # noqa: ASYNC110 - files send no event
             await asyncio.sleep(self.poll_interval)
-        return place, desk, taken
+        return target, attacher, attached
+
+    def _render_file(self, template: str) -> Any:
+        return self.render_template(template, self._template_context)
 
     async def _push(self, key: str, value: object) -> None:
-        """Keep a value for other tasks and for people. What goes with the event arrives encoded twice."""
+        """Push an XCom. The XComs of a `TaskSuccessEvent` arrive encoded twice (Airflow 3.3.2)."""
         if value is not None:
             ti: Any = self.task_instance
             where = {name: getattr(ti, name) for name in ("dag_id", "run_id", "task_id", "map_index")}
@@ -173,7 +204,7 @@ class AirExecutorStartTrigger(BaseTrigger):
 
 
 class AirExecutorJobTrigger(BaseTrigger):
-    """Wait for the end of a job that somebody else submits, before or after this; fires once."""
+    """Wait for the end of a job that others submit, before or after this; fires once."""
 
     def __init__(self, *, job: str, state_dir: str, poll_interval: float = 5.0) -> None:
         super().__init__()
@@ -182,52 +213,25 @@ class AirExecutorJobTrigger(BaseTrigger):
         self.poll_interval = poll_interval
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
-        """Return what a triggerer needs to make this again."""
-        names = ("job", "state_dir", "poll_interval")
-        return f"{__name__}.{type(self).__name__}", {name: getattr(self, name) for name in names}
+        """Return the classpath and the arguments of this trigger."""
+        return _serialized(self, "job", "state_dir", "poll_interval")
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
-        """Wait until there is such a job and it has ended."""
+        """Wait until the job exists and has ended."""
         client = Client(self.state_dir)
-        settled = asyncio.create_task(asyncio.sleep(SETTLE))
+        earliest = asyncio.create_task(asyncio.sleep(MIN_DEFERRED_SECONDS))
         event = {"job": self.job}
         try:
-            while not await asyncio.to_thread(_has_ended, client, self.job):  # noqa: ASYNC110 - a volume signals nothing
+            while not await asyncio.to_thread(_has_ended, client, self.job):  # noqa: ASYNC110 - files send no event
                 await asyncio.sleep(self.poll_interval)
         except AirExecutorError as error:
             event["error"] = str(error)
-        await settled
+        await earliest
         yield TriggerEvent(event)
 
 
-async def see_through(
-    trigger: BaseTrigger, client: Client, job: JobRef, poll_interval: float, *, goes_on: bool = False
-) -> JobState:
-    """Show what a job prints in the task's log until it has ended, and return it; at the task's timeout cancel it.
-
-    With `goes_on` a worker looks at the log afterwards, and must not show again what Airflow has yet to write.
-    """
-    follower = JobFollower(client, job, lambda line: trigger.log.info("%s", line), poll_interval)
-    until: datetime | None = getattr(trigger, "timeout_after", None)
-    try:
-        while not isinstance(step := await asyncio.to_thread(follower.step), JobState):
-            if _is_over(until):
-                trigger.log.error("The task's execution_timeout is over: the job is cancelled")
-                await asyncio.to_thread(abandon, client, job)
-                until = None
-            await (asyncio.sleep(step) if step else room())
-    except asyncio.CancelledError:
-        follower.stop()
-        if _is_over(until):  # Airflow was faster; everything else that ends a trigger leaves the job alone
-            abandon(client, job)
-        await asyncio.sleep(BLIND)  # a step in another thread may still show a line
-        await all_read(5.0)  # Airflow kills a triggerer that takes its time
-        follower.settle()
-        raise
-    if goes_on:
-        await all_read()
-        await asyncio.to_thread(follower.settle)
-    return step
+def _serialized(trigger: BaseTrigger, *names: str) -> tuple[str, dict[str, Any]]:
+    return f"{__name__}.{type(trigger).__name__}", {name: getattr(trigger, name) for name in names}
 
 
 def _has_ended(client: Client, job: str) -> bool:
@@ -235,14 +239,3 @@ def _has_ended(client: Client, job: str) -> bool:
         return client.status(job).ended
     except NotFoundError:
         return False
-
-
-def _abandon(client: Client, job: JobRef) -> None:
-    if not find(client, job).ended:
-        abandon(client, job)
-
-
-def _is_over(until: datetime | None) -> bool:
-    if until is None:
-        return False
-    return datetime.now(UTC) >= (until if until.tzinfo else until.replace(tzinfo=UTC))

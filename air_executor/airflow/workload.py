@@ -1,9 +1,8 @@
-"""Run one Airflow workload, once: the program of a runner, and what a child of the fork server does.
+"""Run one Airflow workload, once: the program of a runner, also executed by each child of the fork server.
 
-`python -m air_executor.airflow.workload FILE` runs it in this process, which is what containers do; a relative FILE is
-in the job's workspace. It holds the token of the task instance, so it is deleted before anything else happens; that
-also is why a workload starts once at most.
-Knows nothing of executors, jobs or state directories.
+`python -m air_executor.airflow.workload FILE` runs it in this process, as in a container; a relative FILE is in the
+job's workspace. The file holds the token of the task instance, so it is deleted before anything else happens. For the
+same reason a workload starts at most once. Knows nothing of executors, jobs or state directories.
 """
 
 from __future__ import annotations
@@ -15,15 +14,15 @@ import sys
 from importlib import import_module
 from typing import Any
 
-LARGEST = 16 << 20
-_NEEDED = (
+MAX_BYTES = 16 << 20
+_REQUIRED = (
     "airflow.executors.workloads",
     "airflow.sdk.execution_time.execute_workload",
     "airflow.sdk.execution_time.supervisor",
     "airflow.sdk.execution_time.task_runner",
     "airflow.settings",
 )
-_SOON_NEEDED = (
+_OPTIONAL = (
     "airflow.dag_processing.bundles.local",
     "airflow.dag_processing.dagbag",
     "airflow.executors.base_executor",
@@ -40,13 +39,13 @@ _SOON_NEEDED = (
     "jinja2.ext",
     "setproctitle",
 )
-"""What Airflow imports while it runs a task; which that is differs from release to release."""
+"""Modules that Airflow imports while it runs a task; they differ from release to release."""
 TAKEN_EXIT = 75
-"""Exit code where the workload has been started before, or was taken back."""
+"""Exit code if the workload was started before, or revoked."""
 
 
 def take(path: str) -> str | None:
-    """Return what a file holds and delete it; None if it is gone, because somebody else has taken it.
+    """Delete a file and return its content; None if it does not exist, because another process has taken it.
 
     Raises:
         OSError: it cannot be read or deleted.
@@ -54,7 +53,7 @@ def take(path: str) -> str | None:
     try:
         fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
         with open(fd, "rb") as file:
-            found = file.read(LARGEST)
+            found = file.read(MAX_BYTES)
         os.unlink(path)
     except FileNotFoundError:
         return None
@@ -62,42 +61,42 @@ def take(path: str) -> str | None:
 
 
 def preload() -> None:
-    """Import what every workload needs; that costs some seconds of CPU, so the fork server does it once."""
-    for name in _NEEDED:
+    """Import the modules that every workload needs: two seconds of CPU, which the fork server spends once."""
+    for name in _REQUIRED:
         import_module(name)
-    for name in _SOON_NEEDED:
+    for name in _OPTIONAL:
         with contextlib.suppress(ImportError):
             import_module(name)
 
 
 def end_with_the_task() -> None:
-    """Have Airflow's supervisor notice at once that its task has ended, so that the runner can leave.
+    """Make Airflow's supervisor notice the end of its task at once, so that the runner can exit.
 
-    It looks for the end when the last pipe of the task closes, which is a moment too early, and only looks again after
-    `[workers] min_heartbeat_interval`, 5 s (`WatchedSubprocess._monitor_subprocess`, Airflow 3.3.2). A supervisor that
-    is made otherwise is left as it is.
+    The supervisor checks when the last pipe of the task closes, which is a moment too early, and checks again only
+    after `[workers] min_heartbeat_interval`, 5 s (`WatchedSubprocess._monitor_subprocess`, Airflow 3.3.2). A supervisor
+    of another design is not changed.
     """
     watched: Any = import_module("airflow.sdk.execution_time.supervisor")
     watched = getattr(watched, "WatchedSubprocess", None)
-    look = getattr(watched, "_check_subprocess_exit", None)
-    if look is None:
+    check = getattr(watched, "_check_subprocess_exit", None)
+    if check is None:
         return
 
-    @functools.wraps(look)
-    def wait_and_look(self: Any, *args: Any, **kwargs: Any) -> Any:
+    @functools.wraps(check)
+    def wait_and_check(self: Any, *args: Any, **kwargs: Any) -> Any:
         if not getattr(self, "_open_sockets", True) and getattr(self, "_exit_code", 0) is None:
-            with contextlib.suppress(Exception):  # it has a second for it; that it takes longer is no error
+            with contextlib.suppress(Exception):  # a task that takes longer than a second to exit is no error
                 self._process.wait(timeout=1)
-        return look(self, *args, **kwargs)
+        return check(self, *args, **kwargs)
 
-    watched._check_subprocess_exit = wait_and_look  # noqa: SLF001 - there is no other way in
+    watched._check_subprocess_exit = wait_and_check  # noqa: SLF001 - there is no public way
 
 
 def execute(path: str) -> int:
-    """Run the workload of a file; return the exit code of the runner.
+    """Run the workload in a file; return the exit code of the runner.
 
-    That of a task which fails is 0, too: its outcome reaches Airflow through its API. Any other code means that the
-    task could not be run as it should.
+    It is 0 also if the task fails: the outcome reaches Airflow through its API. Any other code means that the task
+    could not be run.
     """
     try:
         text = take(path)
@@ -105,9 +104,9 @@ def execute(path: str) -> int:
         sys.stderr.write(f"cannot take the workload {path}: {error.strerror}\n")
         return 1
     if text is None:
-        sys.stderr.write(f"{path} is gone: this workload has been started before, or was taken back\n")
+        sys.stderr.write(f"{path} does not exist: this workload was started before, or revoked\n")
         return TAKEN_EXIT
-    from airflow.executors import workloads  # noqa: PLC0415 - some seconds of CPU, only where there is something to do
+    from airflow.executors import workloads  # noqa: PLC0415 - two seconds of CPU, not spent on a workload that was taken
     from airflow.sdk.execution_time.execute_workload import execute_workload  # noqa: PLC0415
 
     end_with_the_task()

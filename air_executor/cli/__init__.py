@@ -1,15 +1,19 @@
-"""The command line: one module a command, argument parsing and printing only.
+"""The command line: one module per command; argument parsing and printing only.
 
-`main` is the entry point of `air-executor`. A command's module is imported when that command runs, and not before.
+`main` is the entry point of `air-executor`. A command's module is imported only when that command runs.
 """
 
 from __future__ import annotations
 
+import os
 import sys
 
 
 def main() -> None:
     """Run `air-executor` with the arguments of this process, and exit."""
+    if sys.getfilesystemencoding() != "utf-8" and not sys.flags.utf8_mode:
+        # Arguments, environment and paths are UTF-8, whatever the locale: a command must arrive as it was typed.
+        os.execv(sys.executable, [sys.executable, "-X", "utf8", *sys.orig_argv[1:]])  # noqa: S606 - ourselves
     from air_executor.cli.app import run  # noqa: PLC0415 - importing the package must stay cheap
 
     sys.exit(run(sys.argv[1:]))

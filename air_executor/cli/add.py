@@ -1,4 +1,4 @@
-"""`air-executor add`: queue another task in a job that is there."""
+"""`air-executor add`: add tasks to an existing job."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import typer
 
 from air_executor.cli import job_input
 from air_executor.cli.session import session_of
-from air_executor.cli.verbs import tell
+from air_executor.cli.verbs import print_answer
 
 
 def add(
@@ -19,19 +19,15 @@ def add(
         list[str],
         typer.Argument(
             metavar="FILE | -- COMMAND…",
-            help="A command, or a file (`-` for stdin) with one task a line as JSON, as in $AIR_QUEUE.",
+            help="A command, or a file (`-` for stdin) with one JSON task per line, as in $AIR_QUEUE.",
         ),
     ],
-    task: Annotated[
-        str | None, typer.Option("--id", metavar="TASK", help="The task's id. Default: given by Air-Executor.")
-    ] = None,
+    task: Annotated[str | None, typer.Option("--id", metavar="TASK", help="Task id. Default: generated.")] = None,
     after: Annotated[
         list[str] | None,
-        typer.Option(
-            metavar="TASK", help="Start when this task of the job, and all it queued, has succeeded. Repeatable."
-        ),
+        typer.Option(metavar="TASK", help="Task that must succeed first, with every task it queued. Repeatable."),
     ] = None,
-    priority: Annotated[int | None, typer.Option(help="Tasks with a higher one start first.")] = None,
+    priority: Annotated[int | None, typer.Option(help="Priority within the job; higher starts first.")] = None,
     env: job_input.Env = None,
     timeout: job_input.Timeout = None,
     retries: job_input.Retries = None,
@@ -39,7 +35,7 @@ def add(
     delay: job_input.Delay = None,
     workdir: job_input.Workdir = None,
 ) -> None:
-    """Queue another task in a job; an ended job is reopened."""
+    """Add tasks to a job; an ended job is reopened."""
     session = session_of(ctx)
     tasks = job_input.read_tasks(
         words,
@@ -55,4 +51,4 @@ def add(
             "workdir": workdir,
         },
     )
-    tell(session, "add", job, session.client().add(job, tasks))
+    print_answer(session, "add", job, session.client().add(job, tasks))

@@ -1,6 +1,6 @@
-"""The `air-executor` program: which commands there are, the options they share, and what becomes of errors.
+"""The `air-executor` program: its commands, their shared options, and the exit codes and messages of errors.
 
-Commands are found by name and imported one at a time, because `air-executor status` must not pay for what `run` needs.
+A command is looked up by name and imported alone: `air-executor status` must not pay for the imports of `run`.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import importlib
 import os
 import sys
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Annotated, Any, cast
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, cast
 
 import typer
 from typer.core import TyperCommand, TyperGroup
@@ -18,37 +18,49 @@ from air_executor.cli.session import Session, session_of
 from air_executor.errors import AirExecutorError
 
 if TYPE_CHECKING:
-    from click import Command, Context
+    from click import Command, Context, HelpFormatter
 
 PROGRAM = "air-executor"
 
+
+class Entry(NamedTuple):
+    """A command in the list of commands."""
+
+    module: str
+    """Module in this package."""
+    function: str
+    """Function in the module; its docstring is the long help."""
+    summary: str
+    """Help in the list of commands: at most 60 characters, so that it fits a line of 80 columns."""
+
+
 COMMANDS = {
-    "run": "run:run",
-    "manager": "manage:manager",
-    "submit": "submit:submit",
-    "add": "add:add",
-    "status": "status:status",
-    "wait": "wait:wait",
-    "logs": "logs:logs",
-    "explain": "explain:explain",
-    "cancel": "verbs:cancel",
-    "pause": "verbs:pause",
-    "resume": "verbs:resume",
-    "retry": "verbs:retry",
-    "report": "report:report",
-    "prune": "prune:prune",
-    "doctor": "doctor:doctor",
-    "schema": "schema:schema",
-    "confirm-gone": "verbs:confirm_gone",
-    "completion": "completion:completion",
+    "run": Entry("run", "run", "Run a job to completion and print its cost."),
+    "manager": Entry("manage", "manager", "Manage a state directory until stopped."),
+    "submit": Entry("submit", "submit", "Submit a job and print its id."),
+    "add": Entry("add", "add", "Add tasks to a job; an ended job is reopened."),
+    "status": Entry("status", "status", "Show all jobs, or one job with its tasks."),
+    "wait": Entry("wait", "wait", "Wait for jobs to end."),
+    "logs": Entry("logs", "logs", "Print the output of a job's tasks."),
+    "explain": Entry("explain", "explain", "Explain why a job or task is not running, or how it ended."),
+    "cancel": Entry("verbs", "cancel", "Cancel a job, or one of its tasks."),
+    "pause": Entry("verbs", "pause", "Pause a job: running tasks finish, no new task starts."),
+    "resume": Entry("verbs", "resume", "Resume a paused job."),
+    "retry": Entry("verbs", "retry", "Retry failed, cancelled and skipped tasks."),
+    "report": Entry("report", "report", "Report the cost of runs, compared with an always-on pool."),
+    "prune": Entry("prune", "prune", "Archive or delete ended jobs."),
+    "doctor": Entry("doctor", "doctor", "Check the settings, the volume, the backend and the jobs."),
+    "schema": Entry("schema", "schema", "Print the JSON Schema of job files."),
+    "confirm-gone": Entry("verbs", "confirm_gone", "Confirm that a job's unreachable runners have ended."),
+    "completion": Entry("completion", "completion", "Print or install a shell completion script."),
 }
-"""Where each command lives: module in this package, function in it."""
+"""All commands, in the order of the help text."""
 
 EXIT_INTERRUPTED = 130
 
 
 def _keep(ctx: typer.Context, param: typer.CallbackParam, value: Any) -> Any:  # noqa: ANN401 - any option's value
-    """Note a shared option; it may stand before or after the command, and the latter wins."""
+    """Store a shared option in the session. It may precede or follow the command; the last one wins."""
     if value not in (None, False, 0):
         setattr(session_of(ctx), str(param.name), value)
     return value
@@ -59,7 +71,7 @@ def _shared(
         str | None,
         typer.Option(
             metavar="DIR",
-            help="State directory. Default: AIR_STATE_DIR, else .air-executor here or above.",
+            help="State directory. Default: AIR_STATE_DIR, else .air-executor here or in a parent folder.",
             callback=_keep,
             expose_value=False,
         ),
@@ -67,22 +79,23 @@ def _shared(
     json: Annotated[
         bool,
         typer.Option(
-            "--json", help="Print data as JSON, with the names of state.json.", callback=_keep, expose_value=False
+            "--json", help="Print JSON, with the field names of state.json.", callback=_keep, expose_value=False
         ),
     ] = False,
     verbose: Annotated[
-        bool, typer.Option("--verbose", "-v", help="Log what happens to stderr.", callback=_keep, expose_value=False)
+        bool, typer.Option("--verbose", "-v", help="Log to stderr.", callback=_keep, expose_value=False)
     ] = False,
     debug: Annotated[
-        bool, typer.Option("--debug", help="Log everything, and show tracebacks.", callback=_keep, expose_value=False)
+        bool,
+        typer.Option("--debug", help="Log debug output, show tracebacks.", callback=_keep, expose_value=False),
     ] = False,
 ) -> None:
-    """Declare the options that every command has."""
+    """Declare the options shared by all commands."""
 
 
 def _show_version(value: bool) -> None:
     if value:
-        from importlib.metadata import version  # noqa: PLC0415 - 20 ms that only this needs
+        from importlib.metadata import version  # noqa: PLC0415 - 20 ms, needed only here
 
         typer.echo(f"{PROGRAM} {version(PROGRAM)}")
         raise typer.Exit
@@ -93,14 +106,20 @@ def _top(
         bool, typer.Option("--version", help="Show the version and exit.", is_eager=True, callback=_show_version)
     ] = False,
 ) -> None:
-    """Run tasks on ephemeral runners: a runner exists only while its task runs."""
+    """Run tasks on ephemeral runners."""
 
 
 def build(function: Callable[..., None], name: str) -> Command:
-    """Return one command with the shared options."""
+    """Return a command with the shared options added."""
     command = _single(function, name)
     command.params += _shared_params()
     return cast("Command", command)
+
+
+def load(name: str) -> Command:
+    """Import one command."""
+    entry = COMMANDS[name]
+    return build(getattr(importlib.import_module(f"air_executor.cli.{entry.module}"), entry.function), name)
 
 
 def _single(function: Callable[..., None], name: str) -> Any:  # noqa: ANN401 - typer's own classes have no public name
@@ -114,7 +133,7 @@ def _shared_params() -> list[Any]:
 
 
 def _spare_pydantic(param: Any) -> Any:  # noqa: ANN401 - as above
-    """Take text for text without pydantic, which newer typers ask about every value: that would be 100 ms."""
+    """Accept plain text without pydantic. Newer typers validate every value with it, which costs 100 ms."""
     process = type(param).process_value.__get__(param)
     annotation = getattr(getattr(param, "type_descriptor", None), "annotation", None)
 
@@ -129,34 +148,36 @@ def _spare_pydantic(param: Any) -> Any:  # noqa: ANN401 - as above
 
 
 class QuickCommand(TyperCommand):
-    """A command that reads its arguments without pydantic where they are plain."""
+    """A command that parses plain arguments without pydantic."""
 
     def get_params(self, ctx: Context) -> Any:  # type: ignore[override] # noqa: ANN401 - typer's own classes
-        """Return its arguments and options, `--help` among them."""
+        """Return its arguments and options, `--help` included."""
         return [_spare_pydantic(param) for param in super().get_params(ctx)]  # type: ignore[arg-type]
 
 
 class LazyGroup(TyperGroup):
-    """A group whose commands are imported when they are asked for."""
+    """A group that imports a command when it is used."""
 
     def get_params(self, ctx: Context) -> Any:  # type: ignore[override] # noqa: ANN401 - typer's own classes
         """See `QuickCommand`."""
         return [_spare_pydantic(param) for param in super().get_params(ctx)]  # type: ignore[arg-type]
 
     def list_commands(self, ctx: Context) -> list[str]:  # type: ignore[override] # noqa: ARG002 - see `build`
-        """Return the names of all commands, in the order of the help text."""
+        """Return all command names, in the order of the help text."""
         return list(COMMANDS)
 
     def get_command(self, ctx: Context, cmd_name: str) -> Command | None:  # type: ignore[override] # noqa: ARG002
-        """Return one command, or None if there is none of that name."""
-        if cmd_name not in COMMANDS:
-            return None
-        module, function = COMMANDS[cmd_name].split(":")
-        return build(getattr(importlib.import_module(f"air_executor.cli.{module}"), function), cmd_name)
+        """Return the command of that name, or None."""
+        return load(cmd_name) if cmd_name in COMMANDS else None
+
+    def format_commands(self, ctx: Context, formatter: HelpFormatter) -> None:  # type: ignore[override] # noqa: ARG002
+        """List the commands without importing them."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, entry.summary) for name, entry in COMMANDS.items()])
 
 
 def program() -> Any:  # noqa: ANN401 - as in `build`
-    """Return the whole program as a command."""
+    """Return the program as a command group."""
     app = typer.Typer(cls=LazyGroup, add_completion=False, rich_markup_mode=None, no_args_is_help=True)
     app.callback()(_top)
     command: Any = typer.main.get_command(app)
@@ -169,9 +190,7 @@ def run(arguments: Sequence[str]) -> int:
     _open_closed_streams()
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
-            stream.reconfigure(
-                errors="backslashreplace"
-            )  # a terminal that cannot show a character is no reason to fail
+            stream.reconfigure(errors="backslashreplace")  # an unencodable character must not fail the command
     session = Session()
     try:
         program().main(args=list(arguments), prog_name=PROGRAM, obj=session)
@@ -187,20 +206,20 @@ def run(arguments: Sequence[str]) -> int:
             _show_traceback()
         _complain(str(error))
         return error.exit_code
-    except Exception as error:  # noqa: BLE001 - the outer edge
+    except Exception as error:  # noqa: BLE001 - the outermost frame
         if session.debug:
             _show_traceback()
-        hint = "" if session.debug else "; run it again with --debug to see where"
-        _complain(f"this is a bug in {PROGRAM}: {type(error).__name__}: {error}{hint}")
+        hint = "" if session.debug else "; rerun with --debug for the traceback"
+        _complain(f"internal error, please report it: {type(error).__name__}: {error}{hint}")
         return 1
     return 0
 
 
 def _open_closed_streams() -> None:
-    """Open what the caller has closed (`>&-`), lest the next file we open becomes our stdout."""
+    """Reopen standard streams that the caller closed (`>&-`); otherwise the next opened file becomes stdout."""
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
-            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115 - open for as long as we run
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115 - open until the process exits
 
 
 def _show_traceback() -> None:
@@ -222,7 +241,7 @@ def _flush() -> None:
 
 
 def _reader_left() -> int:
-    """Whoever read our output has enough of it (`| head`): leave quietly, as other programs do."""
+    """Exit quietly when the reader of the output has closed the pipe (`| head`)."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 1
 
@@ -230,7 +249,5 @@ def _reader_left() -> int:
 def _complain(message: str) -> None:
     from air_executor.model.plain_text import clean  # noqa: PLC0415 - only for errors
 
-    lines = "\n  ".join(
-        clean(line) for line in message.split("\n  ")
-    )  # an error with several problems has a line for each
+    lines = "\n  ".join(clean(line) for line in message.split("\n  "))  # one line per problem
     sys.stderr.write(f"error: {lines}\n")

@@ -1,6 +1,6 @@
-"""A report's numbers as data. `--json` and `--csv` end here.
+"""The cost report as data, for `--json` and `--csv`. `report` does the layout for people.
 
-The names are those of `usage` in `state.json` as far as they go. Layout is `report`'s business.
+Fields that `usage` in `state.json` also has carry the same names.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from air_executor.model.times import to_text
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
-def bill_record(one: CostSums, currency: str | None) -> dict[str, Any]:
-    """Return a bill as data; `other_costs` only where there are some."""
+def sums_record(one: CostSums, currency: str | None) -> dict[str, Any]:
+    """Return sums as data; `other_costs` only if there are some."""
     per_success = None if currency is None else one.cost_per_success(currency)
     record: dict[str, Any] = {
         "runner_seconds": round(one.runner_seconds, 6),
@@ -52,11 +52,11 @@ def as_record(found: CostReport, unreadable: Iterable[tuple[str, str]]) -> dict[
     return {
         "by": found.by,
         "since": _time(found.since),
-        "groups": [{"key": name, **bill_record(one, found.currency)} for name, one in found.groups.items()],
-        "total": bill_record(found.total, found.currency),
+        "groups": [{"key": name, **sums_record(one, found.currency)} for name, one in found.groups.items()],
+        "total": sums_record(found.total, found.currency),
         "open": {"runs": found.open_runs, "runner_seconds": round(found.open_seconds, 6)},
         "waits": {"mean": round(found.waits.mean, 6), "p95": round(found.waits.p95, 6)},
-        "pool": None if found.pool is None else _pool_record(found, found.pool),
+        "pool": None if found.always_on is None else _pool_record(found, found.always_on),
         "advice": [
             {
                 "key": one.group,
@@ -77,7 +77,7 @@ def as_record(found: CostReport, unreadable: Iterable[tuple[str, str]]) -> dict[
 def _pool_record(found: CostReport, pool: AlwaysOnPool) -> dict[str, Any]:
     return {
         "size": pool.size,
-        "given": found.given,
+        "given": found.size_given,
         "from": _time(pool.start),
         "to": _time(pool.end),
         "window_seconds": round(pool.window_seconds, 6),
@@ -92,16 +92,16 @@ def _pool_record(found: CostReport, pool: AlwaysOnPool) -> dict[str, Any]:
 
 
 def as_csv(found: CostReport) -> str:
-    """Return the groups as CSV with a header; no total, which whoever reads it can add up."""
-    names = [name for name in bill_record(CostSums(), None) if name != "other_costs"]
+    """Return the groups as CSV with a header, without a total."""
+    names = [name for name in sums_record(CostSums(), None) if name != "other_costs"]
     text = io.StringIO()
     table = csv.DictWriter(text, [found.by, *names], extrasaction="ignore", lineterminator="\n")
     table.writeheader()
     for name, one in found.groups.items():
         shown = name or ""
-        # A spreadsheet takes what begins like this for a formula, and labels are anybody's text.
+        # A spreadsheet treats such a beginning as a formula, and labels are arbitrary text.
         shown = f"'{shown}" if shown.startswith(_FORMULA) else shown
-        table.writerow({found.by: shown, **bill_record(one, found.currency)})
+        table.writerow({found.by: shown, **sums_record(one, found.currency)})
     return text.getvalue()
 
 

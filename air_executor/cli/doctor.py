@@ -1,4 +1,4 @@
-"""`air-executor doctor`: the settings in force, and whether everything that they rest on works."""
+"""`air-executor doctor`: the effective settings, and checks of everything they depend on."""
 
 from __future__ import annotations
 
@@ -28,11 +28,12 @@ CORRUPT_SHOWN = 10
 
 def doctor(
     ctx: typer.Context,
-    backend: Annotated[str | None, typer.Option(help="Check this backend instead of the one that is set.")] = None,
+    backend: Annotated[str | None, typer.Option(help="Backend to check. Default: the configured one.")] = None,
 ) -> None:
-    """Show the settings in force and where each came from, and check volume, backend, manager and jobs.
+    """Check the settings, the volume, the backend and the jobs.
 
-    Exits with 0 if all is well (warnings allowed), with 1 if something does not work.
+    Prints each effective setting with its source, then one line per check, with a remedy if it did not pass. Exits with
+    1 if a check failed; warnings do not count.
     """
     from air_executor.settings import effective  # noqa: PLC0415
 
@@ -64,14 +65,12 @@ def _system() -> Iterator[Finding]:
     if os.access(shell, os.X_OK):
         yield Finding("shell", FINE, shell)
     else:
-        yield Finding("shell", BAD, f"there is no {shell}", "install a POSIX shell: runners are a shell script")
+        yield Finding("shell", BAD, f"{shell} does not exist", "install a POSIX shell; local runners need one")
     python = shutil.which("python")
     yield (
-        Finding(
-            "python", FINE, f"tasks of `run` and `manager` started here find {os.path.dirname(sys.executable)} first"
-        )
+        Finding("python", FINE, f"local tasks find {os.path.dirname(sys.executable)} first on their PATH")
         if python
-        else Finding("python", WARN, "there is no `python` on the PATH", "say python3 in commands")
+        else Finding("python", WARN, "`python` is not on the PATH", "use python3 in commands")
     )
 
 
@@ -84,33 +83,33 @@ def _state(client: Client) -> Iterator[Finding]:
         yield Finding(
             "manager",
             WARN,
-            f"started on another host or in another container ({manager.who}); it cannot be told from here if it runs",
+            f"started on another host or in another container ({manager.who}); its state is not visible from here",
         )
     elif manager.record and not manager.record.get("until"):
         yield Finding(
-            "manager", WARN, f"was killed or crashed ({manager.who})", "start one: it recovers what was under way"
+            "manager", WARN, f"was killed or crashed ({manager.who})", "start one to recover: `air-executor manager`"
         )
     else:
-        yield Finding("manager", FINE, "none is running")
+        yield Finding("manager", FINE, "not running")
     for problem in manager.problems:
         yield Finding("manager", BAD, problem)
     if manager.backend_problem is not None:
-        yield Finding("manager", BAD, f"its backend {manager.backend} cannot answer: {manager.backend_problem}")
+        yield Finding("manager", BAD, f"backend {manager.backend} cannot answer: {manager.backend_problem}")
     jobs = unreadable = 0
     for entry in client.all():
         jobs += 1
         if isinstance(entry, tuple):
             unreadable += 1
             yield Finding(
-                "job", BAD, f"{entry[0]}: {entry[1]}", "mend the file, or take it from git; nothing overwrites it"
+                "job", BAD, f"{entry[0]}: {entry[1]}", "fix the file or restore it from git; it is never overwritten"
             )
-    yield Finding("jobs", BAD if unreadable else FINE, f"{jobs} here, {unreadable} of them unreadable")
+    yield Finding("jobs", BAD if unreadable else FINE, f"{jobs} jobs, {unreadable} unreadable")
     yield from _corrupt(layout.jobs, client)
     waiting = len(client.inbox.pending())
     if waiting and not manager.running:
-        yield Finding("inbox", WARN, f"{waiting} requests wait for a manager", "start one: `air-executor manager`")
+        yield Finding("inbox", WARN, f"{waiting} requests pending, no manager", "start one: `air-executor manager`")
     else:
-        yield Finding("inbox", FINE, f"{waiting} requests wait")
+        yield Finding("inbox", FINE, f"{waiting} requests pending")
 
 
 def _corrupt(jobs: str, client: Client) -> Iterator[Finding]:
@@ -124,11 +123,11 @@ def _corrupt(jobs: str, client: Client) -> Iterator[Finding]:
         yield Finding(
             "job",
             BAD,
-            f"{path} was set aside because it could not be read",
-            "mend it and rename it to state.json, or remove it",
+            f"{path} could not be read and was quarantined",
+            "fix it and rename it to state.json, or delete it",
         )
     if len(found) > CORRUPT_SHOWN:
-        yield Finding("job", BAD, f"and {len(found) - CORRUPT_SHOWN} more like it")
+        yield Finding("job", BAD, f"and {len(found) - CORRUPT_SHOWN} more quarantined files")
 
 
 def _settings(rows: list[tuple[str, str, str]]) -> Table:

@@ -1,4 +1,4 @@
-"""From arguments to a job: `FILE`, `-`, or `ID -- COMMAND…` with its options. Shared by `run`, `submit` and `add`."""
+"""Arguments that describe a job: `FILE`, `-`, or `ID -- COMMAND…` with options. Shared by `run`, `submit` and `add`."""
 
 from __future__ import annotations
 
@@ -16,67 +16,85 @@ from air_executor.errors import BadInputError, NotFoundError
 if TYPE_CHECKING:
     from air_executor.model.job import Job, Task
 
-WORDS_HELP = "A job file (YAML or JSON, `-` for stdin), or an id and, after `--`, the command of its only task."
+WORDS_HELP = "A job file (YAML or JSON, `-` for stdin), or an id and, after `--`, a command."
 
 Words = Annotated[list[str], typer.Argument(metavar="FILE | ID -- COMMAND…", help=WORDS_HELP)]
 Env = Annotated[
     list[str] | None,
-    typer.Option("--env", "-e", metavar="NAME=VALUE", help="Set a variable for the command. Repeatable."),
+    typer.Option("--env", "-e", metavar="NAME=VALUE", help="Environment variable for the command. Repeatable."),
 ]
-Timeout = Annotated[
-    str | None, typer.Option(metavar="DURATION", help="Stop the command after this long: 90, 90s, 10m, 1h30m.")
-]
-Retries = Annotated[int | None, typer.Option(help="Run the command again up to this many times if it fails.")]
-RetryDelay = Annotated[str | None, typer.Option(metavar="DURATION", help="Wait this long before a retry.")]
-Delay = Annotated[
-    str | None, typer.Option(metavar="DURATION", help="Start this long after it was submitted, at the earliest.")
-]
-Workdir = Annotated[
-    str | None, typer.Option(metavar="DIR", help="Folder the command starts in; relative to the project folder.")
-]
-MaxRunners = Annotated[int | None, typer.Option("--max-runners", help="How many tasks of the job may run at once.")]
-Queue = Annotated[str | None, typer.Option(help="The queue whose limit the job shares.")]
-Priority = Annotated[int | None, typer.Option(help="Jobs with a higher one start first.")]
-After = Annotated[list[str] | None, typer.Option(metavar="JOB", help="Start when this job has succeeded. Repeatable.")]
+Timeout = Annotated[str | None, typer.Option(metavar="DURATION", help="Time limit for one run: 90, 90s, 10m, 1h30m.")]
+Retries = Annotated[int | None, typer.Option(help="Maximum number of retries.")]
+RetryDelay = Annotated[str | None, typer.Option(metavar="DURATION", help="Delay before a retry.")]
+Delay = Annotated[str | None, typer.Option(metavar="DURATION", help="Minimum delay before the first run.")]
+Workdir = Annotated[str | None, typer.Option(metavar="DIR", help="Working directory, relative to the project folder.")]
+MaxRunners = Annotated[int | None, typer.Option("--max-runners", help="Maximum number of concurrent tasks.")]
+Pool = Annotated[str | None, typer.Option(help="Pool that limits the job's runners.")]
+Queue = Annotated[str | None, typer.Option(hidden=True, help="Deprecated alias of --pool.")]
+Priority = Annotated[int | None, typer.Option(help="Priority among jobs; higher starts first.")]
+After = Annotated[list[str] | None, typer.Option(metavar="JOB", help="Job that must succeed first. Repeatable.")]
 
 _SUFFIXES = (".yaml", ".yml", ".json")
 
 
 def is_file(words: Sequence[str]) -> bool:
-    """Tell whether the arguments name a job file, and not an id."""
+    """Return whether the arguments name a job file rather than an id."""
     return len(words) == 1 and (
         words[0] == "-" or words[0].endswith(_SUFFIXES) or "/" in words[0] or os.path.isfile(words[0])
     )
 
 
+def job_fields(
+    *, max_runners: int | None, pool: str | None, queue: str | None, priority: int | None, after: list[str] | None
+) -> dict[str, Any]:
+    """Return the job fields set by flags; None means not set. `--queue` is a deprecated alias of `--pool`.
+
+    Raises:
+        BadInputError: both `--pool` and `--queue` are set.
+    """
+    if queue is not None:
+        if pool is not None:
+            raise BadInputError("--pool and --queue: give one of them; --queue is a deprecated alias of --pool")
+        note("warning: --queue is deprecated; use --pool")
+        pool = queue
+    return {
+        "max_runners": max_runners,
+        "pool": pool,
+        "priority": priority,
+        "after": after,
+    }
+
+
 def read_job(words: Sequence[str], options: Mapping[str, Any], task_options: Mapping[str, Any]) -> Job:
     """Return the job that the arguments describe.
 
-    `options` are the job's fields given as flags, `task_options` those of the command; None means not given. For a file
-    the job's flags win over what the file says, and the command's are refused.
+    `options` are job fields set by flags, `task_options` task fields set by flags; None means not set. With a file, job
+    flags override the file and task flags are refused.
 
     Raises:
-        BadInputError, NotFoundError: there is no such file, or something in it or in the flags is wrong.
+        BadInputError: the file or a flag is invalid.
+        NotFoundError: the file does not exist.
     """
-    job_fields = {name: value for name, value in options.items() if value not in (None, [])}
+    fields = {name: value for name, value in options.items() if value not in (None, [])}
     task_fields = {name: value for name, value in task_options.items() if value not in (None, [])}
     if is_file(words):
         if task_fields:
             raise _only_with_command(task_fields)
-        return _from_file(words[0], job_fields)
+        return _from_file(words[0], fields)
     if len(words) == 1:
-        msg = f"{words[0]}: no job file of that name; to give a command, write `{words[0]} -- COMMAND`"
+        msg = f"{words[0]}: no such job file; to run a command, use `{words[0]} -- COMMAND`"
         raise NotFoundError(msg)
     from air_executor.store.job_file import from_command  # noqa: PLC0415 - see the module
 
-    return from_command(words[0], words[1:], **job_fields, **_with_env(task_fields))
+    return from_command(words[0], words[1:], **fields, **_with_env(task_fields))
 
 
 def read_tasks(words: Sequence[str], task_options: Mapping[str, Any]) -> list[Task]:
-    """Return the tasks that the arguments of `add` describe: a command, or a file of lines as in `$AIR_QUEUE`.
+    """Return the tasks that the arguments of `add` describe: a command, or a file of `$AIR_QUEUE` lines.
 
     Raises:
-        BadInputError, NotFoundError: there is no such file, or something in it or in the flags is wrong.
+        BadInputError: the file or a flag is invalid.
+        NotFoundError: the file does not exist.
     """
     from air_executor.model import parsing, strict_json  # noqa: PLC0415 - see the module
     from air_executor.model.problems import RefusedError, bad_input, lines  # noqa: PLC0415 - see the module
@@ -94,7 +112,7 @@ def read_tasks(words: Sequence[str], task_options: Mapping[str, Any]) -> list[Ta
                 try:
                     records.append((f"{name}:{number}", strict_json.loads(line)))
                 except BadInputError as error:
-                    msg = f"{name}:{number}: {error}; one task a line is expected, as JSON"
+                    msg = f"{name}:{number}: {error}; each line must be one task as JSON"
                     raise BadInputError(msg) from None
     tasks = []
     for where, record in records:
@@ -106,7 +124,7 @@ def read_tasks(words: Sequence[str], task_options: Mapping[str, Any]) -> list[Ta
 
 
 def warn_of(job: Job) -> None:
-    """Say what is allowed and hardly meant: secrets in `env`, which is stored in clear; memory that cannot grow."""
+    """Warn about valid but suspicious fields: secrets in `env`, and `memory_growth` without retries."""
     from air_executor.core.job_checks import task_ids  # noqa: PLC0415 - see the module
     from air_executor.model.parsing import secret_looking  # noqa: PLC0415 - see the module
 
@@ -115,7 +133,7 @@ def warn_of(job: Job) -> None:
     }
     if found:
         names = ", ".join(sorted(found))
-        note(f"warning: env {names} looks like a secret and is stored in clear; name it under `secrets` instead")
+        note(f"warning: env {names} looks like a secret and is stored in plain text; list it under `secrets` instead")
     stuck = [
         name
         for name, task in zip(task_ids(job), job.tasks, strict=True)
@@ -123,7 +141,7 @@ def warn_of(job: Job) -> None:
     ]
     if stuck:
         names = stuck[0] if len(stuck) == 1 else f"{stuck[0]} and {len(stuck) - 1} more"
-        note(f"warning: {names}: `memory_growth` acts on retries only, and `retries` is 0")
+        note(f"warning: {names}: `memory_growth` has no effect because `retries` is 0")
 
 
 def _from_file(path: str, fields: Mapping[str, Any]) -> Job:
@@ -141,7 +159,7 @@ def _read(path: str) -> str:
         with open(path, encoding="utf-8") as file:
             return file.read()
     except FileNotFoundError:
-        msg = f"{path}: there is no such file"
+        msg = f"{path}: no such file"
         raise NotFoundError(msg) from None
     except (OSError, UnicodeDecodeError) as error:
         msg = f"{path}: cannot be read ({error})"
@@ -150,7 +168,7 @@ def _read(path: str) -> str:
 
 def _only_with_command(fields: Mapping[str, Any]) -> BadInputError:
     names = ", ".join(f"--{name.replace('_', '-')}" for name in fields)
-    return BadInputError(f"{names}: only with a command after `--`; a file says that itself")
+    return BadInputError(f"{names}: valid only with a command after `--`; with a file, set it in the file")
 
 
 def _with_env(fields: Mapping[str, Any]) -> dict[str, Any]:
@@ -159,7 +177,7 @@ def _with_env(fields: Mapping[str, Any]) -> dict[str, Any]:
         pairs = [entry.partition("=") for entry in made["env"]]
         wrong = [name for name, mark, _ in pairs if not mark]
         if wrong:
-            msg = f"--env: {wrong[0]!r} should be NAME=VALUE"
+            msg = f"--env: must be NAME=VALUE, got {wrong[0]!r}"
             raise BadInputError(msg)
         made["env"] = {name: value for name, _, value in pairs}
     return made

@@ -1,4 +1,4 @@
-"""Jobs as JSON data for `--json`: the names are those of `state.json`."""
+"""Jobs as JSON data for `--json`, with the field names of `state.json`."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from air_executor.store.codec import dump_job, dump_usage
 
 
 def job_record(job: JobState) -> dict[str, Any]:
-    """Return everything about a job: what `state.json` holds."""
+    """Return the whole job, as in `state.json`."""
     record: dict[str, Any] = json.loads(dump_job(job))
     return record
 
 
 def job_line(job: JobState) -> dict[str, Any]:
-    """Return a job without its tasks: those only counted, by phase."""
+    """Return a job with task counts by phase instead of its tasks."""
     return {
         "id": job.id,
         "uid": job.uid,

@@ -1,6 +1,6 @@
-"""What `run` shows while jobs are under way: on a terminal a live view, elsewhere one line per ended run.
+"""Progress of `run`: a live view on a terminal, one line per ended run elsewhere.
 
-Fed with states, from memory or from files alike; it looks at a state as often as that costs little.
+Takes job states from the manager's memory or from files. Limits its own share of the time spent.
 """
 
 from __future__ import annotations
@@ -25,29 +25,31 @@ if TYPE_CHECKING:
 
 REFRESH_EVERY = 0.12
 SHARE = 0.05
-"""Share of the time that looking and drawing may take."""
+"""Maximum share of the time spent on updating the view."""
 RUNNING_SHOWN = 8
 FAILED_SHOWN = 3
 WIDTH = 30
 LONG_WAIT = 2.0
-TELL_EVERY = 30.0
+"""Seconds before a wait is reported."""
+REPEAT_EVERY = 30.0
+"""Seconds between two reports of the same wait."""
 _NUMBER = re.compile("[0-9]+")
 
 
 class LiveView:
-    """Shows the progress of some jobs."""
+    """Shows the progress of jobs."""
 
     def __init__(self, *, quiet: bool = False) -> None:
         self._quiet = quiet
         self._seen: dict[tuple[str, str], int] = {}
-        """Ended runs that have been told, by job and task."""
+        """Number of ended runs reported, by job and task."""
         self._failures: list[str] = []
         self._next = 0.0
         self._live: Live | None = None
         self.hint = ""
-        """One more line below, as long as it matters."""
+        """Extra line below the jobs; empty for none."""
         self._waits: dict[str, tuple[float, float]] = {}
-        """By what something waits for, numbers left out: since when, and when that was last told."""
+        """By wait message without its numbers: start of the wait, and time of the last report."""
 
     def __enter__(self) -> Self:
         if not self._quiet and sys.stdout.isatty():
@@ -63,28 +65,28 @@ class LiveView:
 
     @property
     def due(self) -> bool:
-        """Whether it is time to look again."""
+        """Whether the next update is due."""
         return time.monotonic() >= self._next
 
     def look(self, jobs: Sequence[JobState], waits: Sequence[str] = ()) -> None:
-        """Show how these jobs stand; the first is the one that was asked for. `waits`: what holds them up outside."""
+        """Show the state of jobs, the requested one first. `waits` lists what their tasks wait for outside the job."""
         begun = time.monotonic()
         for job in jobs:
-            self._tell_ended(job, several=len(jobs) > 1)
+            self._report_ended(job, several=len(jobs) > 1)
         if self._live is not None:
             self._live.update(self._view(jobs, waits), refresh=True)
         else:
             if not self._quiet:
-                self._tell_waits(waits, begun)
+                self._report_waits(waits, begun)
             sys.stdout.flush()
         now = time.monotonic()
         self._next = now + max(REFRESH_EVERY, (now - begun) / SHARE)
 
-    def _tell_ended(self, job: JobState, *, several: bool) -> None:
+    def _report_ended(self, job: JobState, *, several: bool) -> None:
         for task in job.tasks.values():
-            told = self._seen.get((job.id, task.id), 0)
+            reported = self._seen.get((job.id, task.id), 0)
             ended = len(task.attempts) + (isinstance(task.status, Done) and not task.attempts)
-            if ended == told:
+            if ended == reported:
                 continue
             self._seen[job.id, task.id] = ended
             line = _line(task)
@@ -97,13 +99,13 @@ class LiveView:
             if self._live is None and not self._quiet:
                 say(text)
 
-    def _tell_waits(self, waits: Sequence[str], now: float) -> None:
-        """Tell what takes long, once and then now and again: elsewhere than on a terminal each line stays."""
+    def _report_waits(self, waits: Sequence[str], now: float) -> None:
+        """Report long waits, and repeat them rarely: outside a terminal every printed line stays."""
         kinds = {_NUMBER.sub("", text): text for text in waits}
         self._waits = {kind: self._waits.get(kind, (now, 0.0)) for kind in kinds}
         for kind, text in kinds.items():
-            since, told = self._waits[kind]
-            if now - since >= LONG_WAIT and now - told >= TELL_EVERY:
+            since, reported = self._waits[kind]
+            if now - since >= LONG_WAIT and now - reported >= REPEAT_EVERY:
                 self._waits[kind] = since, now
                 note(f"waiting: {text}")
 
@@ -148,7 +150,7 @@ class LiveView:
         for task, run in running[:RUNNING_SHOWN]:
             since = format_duration(max(0, round(time.time() - run.since)))
             attempt = f" (run {task.runs})" if task.runs > 1 else ""
-            stopping = f" is being stopped: {reason_text(run.stop, None)}" if run.stop else ""
+            stopping = f" stopping: {reason_text(run.stop, None)}" if run.stop else ""
             lines.append(styled(f"  ▸ {task.id} {since}{attempt}{stopping}", "cyan"))
         if len(running) > RUNNING_SHOWN:
             lines.append(styled(f"    … and {len(running) - RUNNING_SHOWN} more", "cyan"))
@@ -156,7 +158,7 @@ class LiveView:
 
 
 def _line(task: TaskState) -> str | None:
-    """Return the line about a task's last ended run; None if there is nothing to say."""
+    """Return the line for a task's latest ended run; None if there is nothing to report."""
     last = task.attempts[-1] if task.attempts else None
     if last is None:
         return f"{task.id} {task.phase}" if isinstance(task.status, Done) else None
@@ -168,4 +170,4 @@ def _line(task: TaskState) -> str | None:
     if isinstance(task.status, Done):
         return text
     grown = f" with {format_memory(limit)}" if last.reason == "oom" and (limit := memory_of(task)) else ""
-    return f"{text}, will run again{grown}"
+    return f"{text}, will be retried{grown}"

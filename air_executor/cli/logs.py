@@ -1,4 +1,4 @@
-"""`air-executor logs`: what the tasks of a job printed."""
+"""`air-executor logs`: the output of a job's tasks."""
 
 from __future__ import annotations
 
@@ -21,25 +21,25 @@ if TYPE_CHECKING:
 
 CHUNK = 1 << 16
 LOOK_EVERY = 0.1
-"""Seconds between two looks with `--follow`; the log may lie on a volume that sends no events."""
+"""Poll interval of `--follow`, in seconds; a network volume sends no events."""
 
 
 def logs(
     ctx: typer.Context,
     job: Annotated[str, typer.Argument(metavar="JOB")],
     task: Annotated[
-        str | None, typer.Argument(metavar="TASK", help="Default: all tasks, each line with its task's id.")
+        str | None, typer.Argument(metavar="TASK", help="Default: all tasks, each line prefixed with the task id.")
     ] = None,
     run: Annotated[
-        int | None, typer.Option(metavar="N", help="The run with this number. Default: each task's newest.")
+        int | None, typer.Option(metavar="N", help="Number of the run. Default: the latest run of each task.")
     ] = None,
     follow: Annotated[
-        bool, typer.Option("--follow", "-f", help="Go on until the task, or the job, has ended.")
+        bool, typer.Option("--follow", "-f", help="Stream the output until the task or job ends.")
     ] = False,
 ) -> None:
-    """Print what the tasks of a job printed, stdout and stderr together.
+    """Print the output of a job's tasks.
 
-    To a file or a pipe goes every byte as it was written. On a terminal only colours are let through.
+    Stdout and stderr are merged. Files and pipes get every byte unchanged; a terminal gets text and colors only.
     """
     client = session_of(ctx).client()
     state = client.status(job)
@@ -47,17 +47,17 @@ def logs(
         msg = f"job {job} has no task {task}; `air-executor status {job}` lists them"
         raise NotFoundError(msg)
     printer = Printer(client, job, task, run)
-    if not printer.look(state) and not follow:
-        printer.explain_nothing(state)
+    if not printer.print_new(state) and not follow:
+        printer.explain_empty(state)
     while follow and not printer.at_end(state):
         time.sleep(LOOK_EVERY)
         state = client.status(job)
-        printer.look(state)
+        printer.print_new(state)
     printer.finish()
 
 
 class Printer:
-    """Prints the logs of one job, each from where it left off."""
+    """Prints the logs of one job and remembers the position in each."""
 
     def __init__(self, client: Client, job: str, task: str | None, run: int | None) -> None:
         self._client = client
@@ -65,14 +65,14 @@ class Printer:
         self._task = task
         self._run = run
         self._read: dict[int, int] = {}
-        """Bytes read of each run's log."""
+        """Bytes read from each run's log."""
         self._rest: dict[int, bytes] = {}
-        """The last line of a run's log, while it has no end."""
+        """The incomplete last line of each run's log."""
         self._names: dict[int, str] = {}
         self._since: int | None = None
 
-    def look(self, state: JobState) -> bool:
-        """Print what is new; tell whether there is any log at all."""
+    def print_new(self, state: JobState) -> bool:
+        """Print new output; return whether any log exists."""
         for seq, name in self._runs(state):
             self._names[seq] = name
             for chunk in self._new(state, seq, name):
@@ -81,30 +81,30 @@ class Printer:
         return bool(self._read)
 
     def at_end(self, state: JobState) -> bool:
-        """Tell whether nothing more can come."""
+        """Return whether no more output can follow."""
         if self._task is None:
             return state.ended
         phase = state.tasks[self._task].phase
         return phase not in ("queued", "running")
 
     def finish(self) -> None:
-        """Print last lines that had no end."""
+        """Print last lines without a newline."""
         for seq, rest in self._rest.items():
             if rest:
                 self._line(self._names[seq], rest)
         sys.stdout.buffer.flush()
 
-    def explain_nothing(self, state: JobState) -> None:
-        """Say why there is nothing to print."""
+    def explain_empty(self, state: JobState) -> None:
+        """Report why no log exists."""
         if self._run is not None:
             whose = "" if self._task is None else f" of task {self._task}"
-            msg = f"job {state.id} has no run {self._run}{whose} here"
+            msg = f"job {state.id} has no run {self._run}{whose}; `air-executor status {state.id}` lists its tasks"
             raise NotFoundError(msg)
         which = f"task {self._task}" if self._task is not None else "no task"
         note(f"{which} of job {state.id} has {'not ' if self._task is not None else ''}run yet")
 
     def _runs(self, state: JobState) -> list[tuple[int, str]]:
-        """Return the runs to show: each task's newest, and with `--follow` those that come after."""
+        """Return the runs to print: the latest of each task and, with `--follow`, later ones."""
         tasks = state.tasks.values() if self._task is None else [state.tasks[self._task]]
         if self._since is None:
             self._since = state.seq

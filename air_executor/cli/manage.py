@@ -1,4 +1,4 @@
-"""`air-executor manager`: manage a state directory until told to stop."""
+"""`air-executor manager`: manage a state directory until stopped."""
 
 from __future__ import annotations
 
@@ -15,23 +15,22 @@ from air_executor.cli.terminal import note
 def manager(
     ctx: typer.Context,
     *,
-    stop_runners: Annotated[
-        bool, typer.Option("--stop-runners", help="When told to stop, stop the runners first.")
-    ] = False,
-    backend: Annotated[str | None, typer.Option(help="Where runners run.")] = None,
-    max_runners: Annotated[int | None, typer.Option(help="How many runners there may be at once.")] = None,
+    stop_runners: Annotated[bool, typer.Option("--stop-runners", help="Stop the runners before exiting.")] = False,
+    backend: Annotated[str | None, typer.Option(help="Backend: local, docker or kubernetes.")] = None,
+    max_runners: Annotated[int | None, typer.Option(help="Maximum number of concurrent runners.")] = None,
     poll_interval: Annotated[
-        str | None, typer.Option(metavar="DURATION", help="How often to look where no event comes.")
+        str | None, typer.Option(metavar="DURATION", help="Polling interval when no event arrives.")
     ] = None,
     from_files: Annotated[
-        bool, typer.Option("--from-files", help="Let the state files win over the journal (after a crash, to rewind).")
+        bool, typer.Option("--from-files", help="Ignore the journal and start from the state files, to rewind.")
     ] = False,
-    no_events: Annotated[bool, typer.Option("--no-events", help="Do not watch for events, only poll.")] = False,
+    no_events: Annotated[bool, typer.Option("--no-events", help="Poll only; do not watch for events.")] = False,
 ) -> None:
-    """Manage a state directory until told to stop (SIGTERM or Ctrl-C).
+    """Manage a state directory until stopped.
 
-    Runners go on when the manager stops, and the next one adopts them; --stop-runners stops them first, each with its
-    grace, and queues their tasks again. Exits with 5 if another manager holds the directory.
+    SIGTERM or Ctrl-C stops the manager. Runners continue, and the next manager adopts them; with --stop-runners they
+    are stopped within their grace period and their tasks are queued again. Exits with 5 if another manager holds the
+    directory.
     """
     session = session_of(ctx)
     session.start_logging(info=True)
@@ -41,7 +40,12 @@ def manager(
     from air_executor.wiring import make_manager, make_service  # noqa: PLC0415
 
     service = make_service(settings)
-    made = make_manager(settings, from_files=from_files, observer=service and service.observer)
+    made = make_manager(
+        settings,
+        from_files=from_files,
+        observer=service and service.observer,
+        page=service and service.server.page,
+    )
 
     def stop(*_: Any) -> None:  # noqa: ANN401 - signal and frame
         made.stop(runners=stop_runners)

@@ -1,4 +1,4 @@
-"""`air-executor prune`: move ended jobs out of the way."""
+"""`air-executor prune`: archive or delete ended jobs."""
 
 from __future__ import annotations
 
@@ -23,16 +23,17 @@ DEFAULT_AGE = "7d"
 def prune(
     ctx: typer.Context,
     older_than: Annotated[
-        str, typer.Option(metavar="DURATION", help="Only jobs that ended longer ago than this.")
+        str, typer.Option(metavar="DURATION", help="Minimum time since the job ended.")
     ] = DEFAULT_AGE,
     delete: Annotated[
-        bool, typer.Option("--delete", help="Delete them, archived ones included, instead of archiving.")
+        bool, typer.Option("--delete", help="Delete jobs, archived ones included, instead of archiving.")
     ] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be done.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the actions without doing them.")] = False,
 ) -> None:
-    """Move ended jobs to the archive; their ids are free again. Safe beside a running manager.
+    """Archive or delete ended jobs.
 
-    Spares jobs that an unfinished one waits for, and those something of which still runs.
+    Archiving frees the job's id. Jobs that an unfinished job or a pending request needs, and jobs with a live runner,
+    are spared. Safe while a manager runs.
     """
     from air_executor.model.times import parse_duration  # noqa: PLC0415
     from air_executor.store.layout import Layout  # noqa: PLC0415
@@ -66,7 +67,7 @@ def prune(
 
 
 def _lock(backend: Backend) -> LockSlots:
-    """Return how a job's slots are held: where they are no locks, by looking whether one has a runner."""
+    """Return how to lock a job's slots. A backend without lock files is asked for live runners instead."""
     from air_executor.backends.local.local_backend import LocalBackend  # noqa: PLC0415
 
     if isinstance(backend, LocalBackend):
@@ -75,7 +76,7 @@ def _lock(backend: Backend) -> LockSlots:
     @contextmanager
     def look(job: str, _: Iterable[int]) -> Iterator[None]:
         if any(slot.job == job for slot in backend.observe()):
-            msg = f"job {job}: something of it still runs"
+            msg = f"job {job}: a runner is still alive"
             raise DuplicateRunnerError(msg)
         yield
 

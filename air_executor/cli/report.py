@@ -1,4 +1,4 @@
-"""`air-executor report`: what the runs have cost, and what an always-on pool would have."""
+"""`air-executor report`: the cost of runs, compared with that of an always-on pool."""
 
 from __future__ import annotations
 
@@ -28,45 +28,50 @@ if TYPE_CHECKING:
     from air_executor.core.cost_report import CostReport
 
 WIDE = 100
-"""Columns from which on idle is shown by stage."""
+"""Minimum width of a terminal for overhead by stage."""
 _LARGE = 1000
-_BY = re.compile(r"job|queue|day|label=.+", re.DOTALL)
+_BY = re.compile(r"job|pool|queue|day|label=.+", re.DOTALL)
+"""`queue` is the deprecated name of `pool`."""
 _DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 
 
 def report(  # noqa: PLR0917 - a command has its options as arguments
     ctx: typer.Context,
     job: Annotated[
-        list[str] | None, typer.Argument(metavar="JOB", help="Default: all there are, archived ones included.")
+        list[str] | None, typer.Argument(metavar="JOB", help="Default: all jobs, archived ones included.")
     ] = None,
     since: Annotated[
-        str | None, typer.Option(metavar="TIME", help="Only runs that ended since then: 24h ago, a day or a time.")
+        str | None,
+        typer.Option(metavar="TIME", help="Only runs that ended since then: a duration (24h), a day or a time."),
     ] = None,
-    by: Annotated[str, typer.Option(metavar="GROUP", help="One line per job, queue, day (UTC) or label=NAME.")] = "job",
+    by: Annotated[str, typer.Option(metavar="GROUP", help="Group by job, pool, day (UTC) or label=NAME.")] = "job",
     pool: Annotated[
-        int | None, typer.Option(metavar="N", min=1, help="Compare with an always-on pool of this size.")
+        int | None, typer.Option(metavar="N", min=1, help="Size of the always-on pool to compare with.")
     ] = None,
     as_csv: Annotated[bool, typer.Option("--csv", help="Print the groups as CSV.")] = False,
 ) -> None:
-    """Show runner-seconds, idle, waste and cost, and what an always-on pool would have cost.
+    """Show runner-seconds, overhead, waste and cost, compared with an always-on pool.
 
-    The pool carries the same load over the same window. Its size is the smallest whose waits are no worse than those
-    that were, and it gets the benefit of every doubt: no starts, no faults, no limits, nothing but the work's seconds.
+    The pool has the same load over the same time. Its size is the smallest one without longer waits, and each
+    assumption favors it: no startup, no failures, no limits, only the seconds of the work itself.
     """
     session = session_of(ctx)
     from air_executor.cli import cost_tables  # noqa: PLC0415 - only this command needs it
-    from air_executor.core.cost_report import reckon  # noqa: PLC0415
+    from air_executor.core.cost_report import cost_report  # noqa: PLC0415
     from air_executor.core.ledger import read  # noqa: PLC0415
 
     now = time.time()
     start = None if since is None else _since(since, now)
     if not _BY.fullmatch(by):
-        msg = f"--by: {by!r} is none of job, queue, day, label=NAME"
+        msg = f"--by: must be job, pool, day or label=NAME, got {by!r}"
         raise BadInputError(msg)
+    if by == "queue":
+        note("warning: --by queue is deprecated; use --by pool")
     if as_csv and session.json:
-        raise BadInputError("--csv and --json: give one of them")
+        raise BadInputError("--csv and --json exclude each other; use one of them")
     unreadable: list[tuple[str, str]] = []
-    found = reckon(read(_jobs(session.client(), job or [], unreadable)), now, by=by, since=start, pool=pool)
+    ledger = read(_jobs(session.client(), job or [], unreadable))
+    found = cost_report(ledger, now, by=by, since=start, pool_size=pool)
     if session.json:
         print_json(cost_tables.as_record(found, unreadable))
         return
@@ -75,7 +80,7 @@ def report(  # noqa: PLR0917 - a command has its options as arguments
     else:
         _print(found)
     for name, problem in unreadable:
-        note(f"job {name} is not in the sums, it cannot be read: {problem}")
+        note(f"job {name} is not included, because it cannot be read: {problem}")
 
 
 def _since(text: str, now: float) -> float:
@@ -92,7 +97,7 @@ def _since(text: str, now: float) -> float:
 
 def _jobs(client: Client, names: list[str], unreadable: list[tuple[str, str]]) -> Iterator[JobState]:
     for name in names:
-        client.status(name)  # says so if there is none
+        client.status(name)  # raises if there is none
     for found in client.ledger():
         if isinstance(found, JobState):
             if not names or found.id in names:
@@ -105,21 +110,21 @@ def _print(found: CostReport) -> None:
     if found.groups:
         console().print(_table(found))
     else:
-        say("no run has ended" + ("" if found.since is None else f" since {_moment(found.since)} UTC"))
+        say("no ended runs" + ("" if found.since is None else f" since {_moment(found.since)} UTC"))
     total = found.total
     lines = []
     if total.waste_seconds:
-        parts = " + ".join(f"{kind} {_seconds(seconds)}" for kind, seconds in total.waste.items() if seconds)
-        lines.append(f"waste: {_seconds(total.waste_seconds)} runner-seconds = {parts}")
+        parts = ", ".join(f"{_seconds(seconds)} {kind}" for kind, seconds in total.waste.items() if seconds)
+        lines.append(f"waste: {_seconds(total.waste_seconds)} runner-seconds ({parts})")
     lines += [f"cost in {name}: {money(cost)}" for name, cost in total.costs.items() if name != (found.currency or "")]
     if found.open_runs:
         so_far = f"{_seconds(found.open_seconds)} runner-seconds so far"
-        lines.append(f"open: {_count(found.open_runs, 'run')}, {so_far}, only in the comparison below")
+        lines.append(f"open: {_count(found.open_runs, 'run')}, {so_far}, included only in the comparison below")
     _print_lines(lines)
-    if found.pool is not None:
+    if found.always_on is not None:
         say("")
-        console().print(_comparison(found, found.pool))
-        _print_lines(_basis(found, found.pool))
+        console().print(_comparison(found, found.always_on))
+        _print_lines(_basis(found, found.always_on))
     advice = [_advice(one) for one in found.advice if one.verdict is not None]
     if advice:
         say("")
@@ -139,7 +144,7 @@ def _table(found: CostReport) -> Table:
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     table.add_column(clean(found.by.removeprefix("label=")), overflow="fold")
     wide = console().width >= WIDE
-    names = ["runs", "runner-s", "work", *(["start", "finish"] if wide else ["idle"]), "busy", "waste"]
+    names = ["runs", "runner-s", "work", *(["startup", "teardown"] if wide else ["overhead"]), "busy", "waste"]
     if found.currency is not None:
         names += [_cost_name(found), "per success"]
     for name in names:
@@ -152,8 +157,8 @@ def _table(found: CostReport) -> Table:
 
 
 def _cells(one: CostSums, currency: str | None, *, wide: bool) -> list[str]:
-    idle = [one.start_seconds, one.finish_seconds] if wide else [one.idle_seconds]
-    cells = [str(one.runs), *map(_seconds, (one.runner_seconds, one.work_seconds, *idle))]
+    overhead = [one.start_seconds, one.finish_seconds] if wide else [one.idle_seconds]
+    cells = [str(one.runs), *map(_seconds, (one.runner_seconds, one.work_seconds, *overhead))]
     cells.append("" if one.efficiency is None else f"{one.efficiency:.1%}")
     cells.append(_seconds(one.waste_seconds) if one.waste_seconds else "")
     if currency is not None:
@@ -166,9 +171,9 @@ def _comparison(found: CostReport, pool: AlwaysOnPool) -> Table:
     from rich.table import Table  # noqa: PLC0415
 
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
-    table.add_column("compared")
+    table.add_column("comparison")
     names = ["runners", "runner-s", "busy", "mean wait", "p95 wait"]
-    if found.hour is not None:
+    if found.hour_price is not None:
         names.append(_cost_name(found))
     for name in names:
         table.add_column(name, justify="right", no_wrap=True)
@@ -186,17 +191,17 @@ def _comparison(found: CostReport, pool: AlwaysOnPool) -> Table:
 
 
 def _basis(found: CostReport, pool: AlwaysOnPool) -> list[str]:
-    kind = "first ready to last gone"
+    kind = "first run ready to last runner removed"
     if found.since is not None or found.open_runs:
-        kind = "as asked for" if pool.start == found.since else "first ready until now"
+        kind = "as requested" if pool.start == found.since else "first run ready until now"
     start, end = _moment(pool.start), _moment(pool.end)
     end = end[11:] if start[:10] == end[:10] else end
     lines = [f"window: {start} to {end} UTC ({format_duration(pool.window_seconds)}), {kind}"]
-    if not found.given:
-        lines.append("pool: the fewest workers whose mean and p95 waits are no longer")
+    if not found.size_given:
+        lines.append("always-on pool: the smallest size whose mean and p95 waits are not longer")
     if found.used_seconds > 0 and pool.runner_seconds > 0:
         ratio = pool.runner_seconds / found.used_seconds
-        lines.append(f"the pool takes {ratio:.3g} times as many runner-seconds as runners on demand")
+        lines.append(f"the always-on pool uses {ratio:.3g} times the runner-seconds of runners on demand")
     return lines
 
 
@@ -206,23 +211,23 @@ def _cost_name(found: CostReport) -> str:
 
 def _advice(one: Advice) -> str:
     show = format_memory if one.resource == "memory" else "{:.3g}".format
-    text = f"{one.group or '(none)'}: asks for {show(one.requested)} {one.resource}, uses {show(one.p95)} "
-    text += f"(p95 of {one.runs} runs, most {show(one.most)})"
+    text = f"{one.group or '(none)'}: requests {show(one.requested)} {one.resource}, uses {show(one.p95)} "
+    text += f"(p95 of {one.runs} runs, maximum {show(one.most)})"
     if one.verdict == "more":
-        return f"{text}: at its limit, {'more would be safer' if one.resource == 'memory' else 'more may be faster'}"
-    return f"{text}: {show(one.enough)} would do"
+        return f"{text}: at its limit; more {'is safer' if one.resource == 'memory' else 'may be faster'}"
+    return f"{text}: {show(one.enough)} is enough"
 
 
 def _remarks(found: CostReport) -> list[str]:
     total, lines = found.total, []
     if found.currency is not None and total.unpriced:
-        lines.append(f"{_count(total.unpriced, 'run')} had no price, so the comparison is one of seconds alone")
+        lines.append(f"{_count(total.unpriced, 'run')} had no price, so the comparison is in seconds only")
     if total.clock_stepped:
         runs = _count(total.clock_stepped, "run")
-        lines.append(f"the clock was set during {runs}: their seconds are not to be trusted")
+        lines.append(f"the clock was set during {runs}: their seconds are unreliable")
     if total.earlier:
         runs = _count(total.earlier, "earlier run")
-        lines.append(f"{runs} of tasks that ran more than 100 times: in the sums, not in the comparison")
+        lines.append(f"{runs} of tasks with more than 100 runs: included in the sums, not in the comparison")
     return lines
 
 

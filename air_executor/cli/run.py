@@ -1,4 +1,4 @@
-"""`air-executor run`: submit a job and see it through, with a manager of its own."""
+"""`air-executor run`: run one job to completion with a manager of its own."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ if TYPE_CHECKING:
     from air_executor.store.presence import Presence
 
 LOOK_EVERY = 0.25
-"""Seconds between two looks while another manager does the work."""
+"""Seconds between two reads of the state while another manager runs the job."""
 TRY_EVERY = 1.0
-"""Seconds between two tries to take over."""
+"""Seconds between two attempts to take over the state directory."""
 INTERRUPTED = 130
 TERMINATED = 143
 
@@ -39,10 +39,11 @@ def run(
     words: Annotated[
         list[str],
         typer.Argument(
-            metavar="FILE | ID -- COMMAND… | JOB", help=f"{job_input.WORDS_HELP} Or a job that is there, to go on with."
+            metavar="FILE | ID -- COMMAND… | JOB", help=f"{job_input.WORDS_HELP} Or the id of an existing job."
         ),
     ],
     max_runners: job_input.MaxRunners = None,
+    pool: job_input.Pool = None,
     queue: job_input.Queue = None,
     priority: job_input.Priority = None,
     after: job_input.After = None,
@@ -52,28 +53,29 @@ def run(
     retry_delay: job_input.RetryDelay = None,
     delay: job_input.Delay = None,
     workdir: job_input.Workdir = None,
-    backend: Annotated[str | None, typer.Option(help="Where runners run.")] = None,
+    backend: Annotated[str | None, typer.Option(help="Backend: local, docker or kubernetes.")] = None,
 ) -> None:
-    """Submit a job, see it through, and print its bill. Exits with 0 if it succeeded, else with 1.
+    """Run a job to completion and print its cost.
 
-    Manages only this job and what it submits. Ctrl-C stops its runners and pauses it; a second one leaves at once.
+    Manages only this job and the jobs it submits. Exits with 0 if all succeeded, else with 1. Ctrl-C stops the runners
+    and pauses the job; a second Ctrl-C exits immediately.
     """
     session = session_of(ctx)
     from air_executor.wiring import check_backend, reach_backend  # noqa: PLC0415
 
     settings = session.settings(backend=backend)
     client = session.client()
-    # Now, or the job would be there, and its id taken, when what is wrong is mended.
+    # Before submitting: a wrong setting must not leave a job behind that occupies the id.
     if _presence(client).running:
-        check_backend(settings)  # that manager will do the work, with its own platform
+        check_backend(settings)  # the running manager uses its own backend
     else:
         reach_backend(settings)
     if len(words) == 1 and not job_input.is_file(words) and _exists(client, words[0]):
-        state = _go_on(client, words[0])
+        state = _resume(client, words[0])
     else:
         job = job_input.read_job(
             words,
-            {"max_runners": max_runners, "queue": queue, "priority": priority, "after": after},
+            job_input.job_fields(max_runners=max_runners, pool=pool, queue=queue, priority=priority, after=after),
             {
                 "env": env,
                 "timeout": timeout,
@@ -85,7 +87,7 @@ def run(
         )
         job_input.warn_of(job)
         state = client.submit(job)
-    code = _RunCommand(session, settings, client, state).see_through()
+    code = _RunCommand(session, settings, client, state).complete()
     raise typer.Exit(code)
 
 
@@ -97,7 +99,7 @@ def _exists(client: Client, job: str) -> bool:
     return True
 
 
-def _go_on(client: Client, job: str) -> JobState:
+def _resume(client: Client, job: str) -> JobState:
     from air_executor.model.records import Request  # noqa: PLC0415 - see the module
 
     state = client.status(job)
@@ -107,7 +109,7 @@ def _go_on(client: Client, job: str) -> JobState:
 
 
 class _RunCommand:
-    """One job on its way."""
+    """One job, from submission to its end."""
 
     def __init__(self, session: Session, settings: Settings, client: Client, state: JobState) -> None:
         self._session = session
@@ -118,10 +120,12 @@ class _RunCommand:
         self._manager: Manager | None = None
         self._interrupted = 0
         self._terminated = False
+        # Inside a task, SIGTERM ends that task, and none of its processes may outlive it.
+        self._nested = bool(os.environ.get("AIR_RUN_ID"))
         self._follower = LiveView(quiet=session.json)
 
-    def see_through(self) -> int:
-        """Bring the job to its end, show the end, and return the exit code."""
+    def complete(self) -> int:
+        """Run the job to its end, print the summary, and return the exit code."""
         with (
             _handling(signal.SIGINT, self._on_interrupt),
             _handling(signal.SIGTERM, self._on_terminate),
@@ -138,30 +142,30 @@ class _RunCommand:
 
             summarise(self._client, jobs)
         if not self._ended(jobs):
-            note(f"job {self._id} is {jobs[0].phase}; go on with `air-executor run {self._id}`")
+            note(f"job {self._id} is {jobs[0].phase}; to continue: `air-executor run {self._id}`")
             return INTERRUPTED if self._interrupted else TERMINATED
         return 0 if all(job.phase == "succeeded" for job in jobs) else 1
 
     def _work(self) -> None:
         from air_executor.wiring import make_manager  # noqa: PLC0415
 
-        told = False
+        notified = False
         while not self._leaving() and (self._asked() or not self._ended(self._states())):
             manager = make_manager(self._settings, scope=self._scope)
             try:
                 manager.start()
             except ManagerHeldError as error:
-                if not told:
+                if not notified:
                     note(
                         f"{error}"
                         if self._session.debug
-                        else f"another manager is at work here; waiting for it ({_presence(self._client).who})"
+                        else f"another manager is running; waiting for it ({_presence(self._client).who})"
                     )
-                told = True
+                notified = True
                 self._watch_files()
                 continue
             self._manager = manager
-            self._pass_on()  # what came while it started
+            self._pass_on()  # signals received while it started
             if self._id in manager.state.index.unmanaged:
                 manager.close()
                 raise CorruptFileError(manager.state.index.unmanaged[self._id])
@@ -172,11 +176,11 @@ class _RunCommand:
             finally:
                 self._manager = None
         self._follower.look(self._states())
-        if self._interrupted and told:
+        if notified and self._stops_runners():
             self._pause_by_request()
 
     def _look(self) -> bool:
-        """Show how things stand, in the manager's own thread; tell whether all is done."""
+        """Update the live view from the manager's thread; return whether all jobs have ended."""
         manager = self._manager
         if manager is None:
             return True
@@ -211,7 +215,7 @@ class _RunCommand:
             with contextlib.suppress(NotFoundError):
                 found.append(self._client.status(name))
         if not found:
-            msg = f"job {self._id} is gone from {self._client.layout.root}"
+            msg = f"job {self._id} no longer exists in {self._client.layout.root}"
             raise NotFoundError(msg)
         return found
 
@@ -219,7 +223,7 @@ class _RunCommand:
         return all(job.ended for job in jobs)
 
     def _asked(self) -> bool:
-        """Tell whether a request about the job waits: it may go on although it has ended."""
+        """Return whether a request for the job is pending; it may reopen an ended job."""
         inbox = self._client.inbox
         for name in inbox.pending():
             with contextlib.suppress(CorruptFileError):
@@ -232,7 +236,7 @@ class _RunCommand:
         return self._terminated or self._interrupted > 0
 
     def _pause_by_request(self) -> None:
-        """Ask whichever manager comes next to pause the job: the one at work is not ours to stop."""
+        """Request a pause of the job: the running manager belongs to another process."""
         from air_executor.model.records import Request  # noqa: PLC0415 - see the module
 
         self._client.inbox.post(Request("pause", self._id), time.time())
@@ -240,11 +244,10 @@ class _RunCommand:
     def _on_interrupt(self, *_: Any) -> None:  # noqa: ANN401 - signal and frame
         self._interrupted += 1
         if self._interrupted > 1:
-            # The terminal is left as it should be; everything else is what the next manager puts in order.
-            # Not through sys.stderr, which the live view has taken over.
+            # Restore the cursor; the next manager recovers everything else. sys.stderr is captured by the live view.
             os.write(2, b"\x1b[?25h\n" if os.isatty(2) else b"")
             os._exit(INTERRUPTED)
-        self._follower.hint = "stopping; Ctrl-C again to leave at once"
+        self._follower.hint = "stopping; press Ctrl-C again to exit immediately"
         self._pass_on()
 
     def _on_terminate(self, *_: Any) -> None:  # noqa: ANN401 - signal and frame
@@ -252,9 +255,12 @@ class _RunCommand:
         self._pass_on()
 
     def _pass_on(self) -> None:
-        """Tell our manager, if there is one, what signals asked for."""
+        """Pass received signals on to our manager, if it is running."""
         if self._manager is not None and self._leaving():
-            self._manager.stop(runners=self._interrupted > 0, pause=self._interrupted > 0)
+            self._manager.stop(runners=self._stops_runners(), pause=self._interrupted > 0)
+
+    def _stops_runners(self) -> bool:
+        return self._interrupted > 0 or (self._terminated and self._nested)
 
 
 def _presence(client: Client) -> Presence:

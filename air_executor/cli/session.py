@@ -1,6 +1,6 @@
-"""What one call of the program knows: its shared options, and how it reaches the state directory.
+"""One invocation of the program: its shared options, and access to the state directory.
 
-Commands get it from their context. Settings and pydantic are loaded only by those that ask for them.
+Commands get the session from their context. Settings and pydantic load only on demand.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ if TYPE_CHECKING:
     import typer
 
     from air_executor.client import Client
-    from air_executor.settings import Settings
+    from air_executor.settings import ReaderSettings, Settings
 
 
 @dataclass(slots=True)
 class Session:
-    """One call of the program."""
+    """One invocation of the program."""
 
     state_dir: str | None = None
     json: bool = False
@@ -26,7 +26,7 @@ class Session:
     debug: bool = False
 
     def client(self) -> Client:
-        """Return the client for the state directory of this call."""
+        """Return a client for the session's state directory."""
         from air_executor.client import Client  # noqa: PLC0415 - not for `schema` and `completion`
         from air_executor.settings import locate_state_dir  # noqa: PLC0415
 
@@ -34,10 +34,10 @@ class Session:
         return Client(locate_state_dir(self.state_dir)[0])
 
     def settings(self, **flags: Any) -> Settings:  # noqa: ANN401 - values of flags
-        """Return the settings in force; flags that were not given are None.
+        """Return the effective settings; a flag that is not set is None.
 
         Raises:
-            BadInputError: one of them is wrong.
+            BadInputError: a setting is invalid.
         """
         from air_executor.cli.terminal import note  # noqa: PLC0415
         from air_executor.settings import load  # noqa: PLC0415
@@ -48,10 +48,20 @@ class Session:
             note(f"warning: {warning}")
         return settings
 
+    def reader_settings(self) -> ReaderSettings:
+        """Return the settings that a reading command needs; quicker than `settings`.
+
+        Raises:
+            BadInputError: one of them is wrong.
+        """
+        from air_executor.settings import reader_settings  # noqa: PLC0415
+
+        return reader_settings(self.state_dir)
+
     def start_logging(self, *, info: bool = False) -> None:
-        """Log to stderr what -v and --debug say, or `info`; without any of them only warnings."""
+        """Log to stderr at the level of -v, --debug or `info`; otherwise only warnings."""
         if not (info or self.verbose or self.debug):
-            return  # warnings reach stderr anyway
+            return  # logging prints warnings to stderr by default
         import logging  # noqa: PLC0415 - 15 ms
 
         root = logging.getLogger("air_executor")
@@ -64,5 +74,5 @@ class Session:
 
 
 def session_of(ctx: typer.Context) -> Session:
-    """Return the session that a command runs in."""
+    """Return the session of a command."""
     return cast("Session", ctx.find_root().obj)

@@ -1,4 +1,4 @@
-"""`air-executor status`: all jobs in a table, or one job's page."""
+"""`air-executor status`: a table of all jobs, or one job with its tasks."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ if TYPE_CHECKING:
 
     from air_executor.client import Client
 
-LOOK_EVERY = 0.25
-"""Seconds between two looks with `--watch`: the state may lie on a volume that sends no events."""
+REFRESH_EVERY = 0.25
+"""Seconds between two reads with `--watch`: the state may be on a volume without events."""
 
 
 def status(
     ctx: typer.Context,
     job: Annotated[str | None, typer.Argument(metavar="JOB", help="Default: all jobs.")] = None,
-    watch: Annotated[bool, typer.Option("--watch", "-w", help="Go on showing it as it changes.")] = False,
-    everything: Annotated[bool, typer.Option("--all", "-a", help="Show every task, however many there are.")] = False,
+    watch: Annotated[bool, typer.Option("--watch", "-w", help="Keep refreshing.")] = False,
+    everything: Annotated[bool, typer.Option("--all", "-a", help="Show all tasks, without a limit.")] = False,
 ) -> None:
-    """Show all jobs, or one with its tasks: phases, runs, reasons, and which task queued which."""
+    """Show all jobs, or one job with its tasks: phases, runs, reasons, and parent tasks."""
     session = session_of(ctx)
     client = session.client()
     if session.json:
@@ -72,6 +72,6 @@ def _watch(client: Client, job: str | None, *, everything: bool) -> None:
             while True:
                 begun = time.monotonic()
                 live.update(_page(client, job, everything=everything), refresh=True)
-                time.sleep(max(LOOK_EVERY, 10 * (time.monotonic() - begun)))
+                time.sleep(max(REFRESH_EVERY, 10 * (time.monotonic() - begun)))
         except KeyboardInterrupt:
             return

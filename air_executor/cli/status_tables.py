@@ -1,4 +1,4 @@
-"""How jobs look: the table of all of them, and one job's page with the tree of its tasks."""
+"""The tables of `status`: all jobs, and one job with the tree of its tasks."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from air_executor.cli.terminal import PHASE_STYLES, styled
-from air_executor.core.explanation import RunnerFacts, runner_text
+from air_executor.core.explanation import RunnerFacts, jobs_text, runner_text
 from air_executor.core.job_cost import money
 from air_executor.core.memory import history_text
 from air_executor.core.outcome import outcome_text, reason_text
@@ -30,7 +30,7 @@ WAITING_SHOWN = 5
 
 
 def jobs_page(found: Iterable[JobState | tuple[str, str]], manager: Presence, now: float, root: str) -> RenderableType:
-    """Return the table of all jobs, newest last, with what is wrong below it."""
+    """Return the table of all jobs, newest last, and the problems below it."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in ("job", "phase", "reason"):
         table.add_column(name, overflow="fold")
@@ -74,7 +74,7 @@ def _took(job: JobState, now: float) -> str:
 
 
 def _ago(seconds: float) -> str:
-    """Return an age in its largest unit: what was three days ago was not three days and four minutes ago."""
+    """Return an age in its largest unit only."""
     for size, unit in ((86_400, "d"), (3_600, "h"), (60, "m")):
         if seconds >= size:
             return f"{int(seconds // size)}{unit}"
@@ -88,21 +88,21 @@ def _about_manager(manager: Presence, open_jobs: list[JobState]) -> list[Rendera
     if open_jobs and manager.running is False:
         lines.append(styled("no manager is running: start one with `air-executor manager`", "yellow"))
     waiting = [(job.id, manager.waiting[job.id]) for job in open_jobs if job.id in manager.waiting]
-    lines += [styled(f"{name} waits: {what}", "yellow") for name, what in waiting[:WAITING_SHOWN]]
+    lines += [styled(f"{name} is waiting: {what}", "yellow") for name, what in waiting[:WAITING_SHOWN]]
     if len(waiting) > WAITING_SHOWN:
-        lines.append(styled(f"and {len(waiting) - WAITING_SHOWN} more jobs wait for their backend", "yellow"))
+        lines.append(styled(f"and {len(waiting) - WAITING_SHOWN} more jobs are waiting for their backend", "yellow"))
     left = next((job.id for job in open_jobs if manager.passes_over(job.id, job.submitted_by)), None)
     if left is not None:
-        only = ", ".join(manager.only or ())
-        about = f"the manager at work sees only {only} through; be next with `air-executor run {left}`"
-        lines.append(styled(about, "yellow"))
+        only = jobs_text(manager.only or ())
+        text = f"the running manager handles only {only}; to run job {left}: `air-executor run {left}`"
+        lines.append(styled(text, "yellow"))
     return lines
 
 
 def job_page(
     job: JobState, manager: Presence, runners: Mapping[str, RunnerFacts], now: float, *, everything: bool
 ) -> RenderableType:
-    """Return one job's page; `runners` are those of its running tasks."""
+    """Return one job with its tasks; `runners` are those of its running tasks."""
     return Group(
         *_header(job, now),
         *_about_manager(manager, [] if job.ended else [job]),
@@ -124,19 +124,20 @@ def _header(job: JobState, now: float) -> list[Text]:
         took = _took(job, now)
         times += f", took {took}" if job.ended else f", started {took} ago"
     lines.append(styled(times))
-    efficiency = f", efficiency {usage.work_seconds / usage.runner_seconds:.1%}" if usage.runner_seconds else ""
+    efficiency = f", {usage.work_seconds / usage.runner_seconds:.1%} efficiency" if usage.runner_seconds else ""
     cost = f", cost {money(usage.cost)} {usage.currency or ''}".rstrip() if usage.cost else ""
     lines.append(
         styled(
-            f"{usage.runs} run{'' if usage.runs == 1 else 's'}: {usage.runner_seconds:.2f} runner-seconds, "
-            f"work {usage.work_seconds:.2f} s, idle {usage.idle_seconds:.2f} s{efficiency}{cost}"
+            f"{usage.runs} run{'' if usage.runs == 1 else 's'}, {usage.runner_seconds:.2f} runner-seconds: "
+            f"{usage.work_seconds:.2f} working, {usage.idle_seconds:.2f} overhead{efficiency}{cost}"
         )
     )
     options = [
-        f"{name} {value}"
-        for name in ("max_runners", "on_failure", "pool", "priority")
-        if (value := getattr(job.spec, name))
+        f"max_runners {job.max_runners}",
+        f"on_failure {job.spec.on_failure}",
+        f"pool {job.pool}",
     ]
+    options += [f"priority {job.priority}"] if job.priority else []
     options += [f"after {', '.join(job.after_uids)}"] if job.after_uids else []
     return [*lines, styled(", ".join(options), "bright_black")]
 
@@ -154,7 +155,7 @@ def _tasks(job: JobState, runners: Mapping[str, RunnerFacts], now: float, *, eve
         children.setdefault(parent, []).append(task)
     limit = None if everything else CHILDREN_SHOWN
     shown = 0
-    # No recursion: tasks queue tasks as deep as they like. Entries: indentation, task or a line about those left out.
+    # No recursion: the tree can be as deep as a job has tasks. Entries: indentation, task or a line about hidden tasks.
     stack: list[tuple[str, str, TaskState | str]] = _level(children.get(None, []), "", limit, root=True)
     while stack:
         branch, below, item = stack.pop()
@@ -173,7 +174,7 @@ def _tasks(job: JobState, runners: Mapping[str, RunnerFacts], now: float, *, eve
 def _level(
     tasks: list[TaskState], indent: str, limit: int | None, *, root: bool
 ) -> list[tuple[str, str, TaskState | str]]:
-    """Return the rows of one level of the tree, last one first; of many, those that need attention are kept."""
+    """Return the rows of one level of the tree, last one first; of many, keep those that need attention."""
     kept: list[TaskState | str] = list(tasks)
     if limit is not None and len(tasks) > limit and not root:
         rank = {"failed": 0, "running": 1, "cancelled": 2, "queued": 3}
@@ -209,7 +210,7 @@ def _why(task: TaskState, runner: RunnerFacts | None, now: float) -> str:
         parts = [f"in {runner_text(runner)}"] if runner is not None and runner.name else []
         parts += [f"is being stopped: {reason_text(status.stop, None)}"] if status.stop else []
     elif status.waits_until is not None and status.waits_until > now:
-        verb = "runs again" if status.retrying else "starts"
+        verb = "retries" if status.retrying else "starts"
         parts = [f"{verb} in {format_duration(round(status.waits_until - now, 1))}"]
     else:
         parts = [f"after {', '.join(task.after)}"] if task.after else []

@@ -1,4 +1,4 @@
-"""`air-executor submit`: put a job into the state directory, with or without a manager."""
+"""`air-executor submit`: submit a job to the state directory, with or without a manager."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ def submit(
     *,
     words: job_input.Words,
     max_runners: job_input.MaxRunners = None,
+    pool: job_input.Pool = None,
     queue: job_input.Queue = None,
     priority: job_input.Priority = None,
     after: job_input.After = None,
@@ -24,14 +25,14 @@ def submit(
     delay: job_input.Delay = None,
     workdir: job_input.Workdir = None,
 ) -> None:
-    """Put a job into the state directory and print its id.
+    """Submit a job and print its id.
 
-    The job is safe once this returns; a manager takes it up now or when one is started.
+    The job is stored durably when this returns. The running manager, or the next one, runs it.
     """
     session = session_of(ctx)
     job = job_input.read_job(
         words,
-        {"max_runners": max_runners, "queue": queue, "priority": priority, "after": after},
+        job_input.job_fields(max_runners=max_runners, pool=pool, queue=queue, priority=priority, after=after),
         {
             "env": env,
             "timeout": timeout,
@@ -48,11 +49,11 @@ def submit(
         print_json({"id": state.id, "uid": state.uid, "phase": state.phase})
     else:
         say(state.id)
-    from air_executor.store.presence import read_presence  # noqa: PLC0415 - after the deed
+    from air_executor.store.presence import read_presence  # noqa: PLC0415 - after the submission
 
     manager = read_presence(client.layout)
-    see_through = f"see this job through with `air-executor run {state.id}`"
+    to_run = f"to run this job: `air-executor run {state.id}`"
     if manager.running is False:
-        note(f"no manager is running here; start one with `air-executor manager`, or {see_through}")
+        note(f"no manager is running; start one: `air-executor manager`; {to_run}")
     elif manager.passes_over(state.id, state.submitted_by):
-        note(f"the manager at work here sees only {', '.join(manager.only or ())} through; {see_through}")
+        note(f"the running manager handles only job {', '.join(manager.only or ())}; {to_run}")

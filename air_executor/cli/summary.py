@@ -1,4 +1,4 @@
-"""What `run` says at the end: the last task's output, the failures, and the bill."""
+"""The end of `run`: the last task's output, the failures, and the cost."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ FAILURES_SHOWN = 5
 
 
 def summarise(client: Client, jobs: Sequence[JobState]) -> None:
-    """Print the end of these jobs; the first is the one that was asked for."""
+    """Print how these jobs ended; the first is the one that the user ran."""
     first = jobs[0]
     last = last_task(first)
     if first.phase == "succeeded" and last is not None:
@@ -31,11 +31,11 @@ def summarise(client: Client, jobs: Sequence[JobState]) -> None:
         _print_failures(client, job)
     for job in jobs:
         _print_outcome(job)
-    _print_bill(jobs)
+    _print_cost(jobs)
 
 
 def last_task(job: JobState) -> TaskState | None:
-    """Return the task that ended last, if it ran and succeeded: what it printed is the job's answer."""
+    """Return the task that ended last, if it ran and succeeded: its output is the job's answer."""
     ended = [
         (t.status.finished_at, n, t)
         for n, t in enumerate(job.tasks.values())
@@ -64,7 +64,7 @@ def tail(client: Client, job: JobState, task: TaskState, lines: int) -> tuple[li
 def _print_log(client: Client, job: JobState, task: TaskState, lines: int) -> None:
     found, more = tail(client, job, task, lines)
     if more:
-        console().print(styled(f"… (all of it: air-executor logs {job.id} {task.id})", "bright_black"))
+        console().print(styled(f"… (full log: air-executor logs {job.id} {task.id})", "bright_black"))
     _print_lines(found)
     if found:
         say("")
@@ -88,7 +88,7 @@ def _print_failures(client: Client, job: JobState) -> None:
             runs = f" after {task.runs} runs" if task.runs > 1 else ""
             console().print(styled(f"✗ {job.id}/{task.id} failed{runs}: {outcome_text(task.status)}", "red"))
         found, more = tail(client, job, task, FAILURE_LINES)
-        _print_lines([f"… (all of it: air-executor logs {job.id} {task.id})", *found] if more else found, "    ")
+        _print_lines([f"… (full log: air-executor logs {job.id} {task.id})", *found] if more else found, "    ")
     if len(failed) > FAILURES_SHOWN:
         say(f"… and {len(failed) - FAILURES_SHOWN} more failed tasks: air-executor status {job.id}")
 
@@ -107,12 +107,13 @@ def _print_outcome(job: JobState) -> None:
     console().print(line)
 
 
-def _print_bill(jobs: Sequence[JobState]) -> None:
+def _print_cost(jobs: Sequence[JobState]) -> None:
     total = sum_costs(read(jobs))
     if total.efficiency is None:
         return
-    idle = f"idle {total.idle_seconds:.2f} (start {total.start_seconds:.2f}, finish {total.finish_seconds:.2f})"
-    say(f"{total.runner_seconds:.2f} runner-seconds = work {total.work_seconds:.2f} + {idle}")
+    stages = f"{total.start_seconds:.2f} startup, {total.finish_seconds:.2f} teardown"
+    overhead = f"{total.idle_seconds:.2f} overhead ({stages})"
+    say(f"{total.runner_seconds:.2f} runner-seconds: {total.work_seconds:.2f} working, {overhead}")
     runs = f"{total.runs} run{'' if total.runs == 1 else 's'}"
     rest = [
         f"efficiency {total.efficiency:.1%}",

@@ -1,6 +1,6 @@
-"""How text reaches a terminal: nothing that a task wrote may steer it, whether in a name, a message or a log.
+"""Terminal output. No control sequence from a task's name, message or log reaches the terminal.
 
-All printing of the command line goes through here. rich is imported only where there is something to lay out.
+All printing of the command line goes through here. rich is imported only where layout is needed.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ if TYPE_CHECKING:
     from rich.text import Text
 
 WIDE = 10_000
-"""Columns of what is no terminal: files and pipes get every line whole."""
+"""Columns for files and pipes: lines are never cut or wrapped."""
 
 
 @cache
 def console(*, stderr: bool = False) -> Console:
-    """Return the console for stdout or stderr; it takes text as it is, without markup."""
+    """Return the console for stdout or stderr. It prints text verbatim, without markup."""
     from rich.console import Console  # noqa: PLC0415 - see the module
 
     stream = sys.stderr if stderr else sys.stdout
@@ -30,26 +30,26 @@ def console(*, stderr: bool = False) -> Console:
 
 
 def styled(value: object, style: str = "") -> Text:
-    """Return a value as clean text in a style."""
+    """Return a value as styled text without control characters."""
     from rich.text import Text  # noqa: PLC0415
 
     return Text(clean(value), style=style)
 
 
 def say(message: str) -> None:
-    """Print one line of result."""
+    """Print one line of results to stdout."""
     sys.stdout.write(f"{clean(message)}\n")
 
 
 def note(message: str) -> None:
-    """Print one line for the person who watches, beside the result."""
+    """Print one informational line to stderr."""
     sys.stdout.flush()
     sys.stderr.write(f"{clean(message)}\n")
     sys.stderr.flush()
 
 
 def print_json(value: Any) -> None:  # noqa: ANN401 - any JSON value
-    """Print data; pure ASCII, so that nothing in it can steer a terminal."""
+    """Print data as ASCII-only JSON, which cannot contain control sequences."""
     sys.stdout.write(json.dumps(value, indent=2) + "\n")
     sys.stdout.flush()
 

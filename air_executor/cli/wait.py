@@ -1,4 +1,4 @@
-"""`air-executor wait`: wait until jobs have ended."""
+"""`air-executor wait`: wait for jobs to end."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from air_executor.cli.session import session_of
 from air_executor.cli.terminal import note, print_json, say
 
 TIMED_OUT = 124
-"""As `timeout` of coreutils says it; 1 would read as a failed job."""
+"""The exit code of coreutils' `timeout`; 1 would mean a failed job."""
 
 
 def wait(
@@ -19,10 +19,13 @@ def wait(
     jobs: Annotated[list[str], typer.Argument(metavar="JOB")],
     timeout: Annotated[
         str | None,
-        typer.Option(metavar="DURATION", help="Wait no longer than this; exits with 124 if that was not enough."),
+        typer.Option(metavar="DURATION", help="Maximum time to wait; exits with 124 when it expires."),
     ] = None,
 ) -> None:
-    """Wait until these jobs have ended. Exits with 0 if all succeeded, 1 if not, 124 if the time was over first."""
+    """Wait for jobs to end.
+
+    Exits with 0 if all succeeded, 1 if any did not, and 124 if the timeout expired first.
+    """
     from air_executor.model.times import parse_duration  # noqa: PLC0415
 
     session = session_of(ctx)
@@ -30,7 +33,7 @@ def wait(
     until = None if timeout is None else time.monotonic() + parse_duration(timeout)
     states = []
     for job in jobs:
-        client.status(job)  # a name that is wrong is said before the waiting begins
+        client.status(job)  # report an unknown id before waiting
     for job in jobs:
         states.append(client.wait(job, None if until is None else max(0.0, until - time.monotonic())))
         if not session.json and states[-1].ended:

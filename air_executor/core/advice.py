@@ -1,4 +1,4 @@
-"""Right-sizing: what runs used of memory and CPU, beside what their tasks asked for. Pure; for `report`."""
+"""Right-sizing: memory and CPU that runs used, compared with what their tasks requested. Pure; for `report`."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from air_executor.core.always_on import HIGH, quantile
 from air_executor.core.ledger import Entry, Origin
 
 LEAST_RUNS = 20
-"""Fewer say too little."""
+"""Minimum number of runs for advice."""
 LEAST_WORK = 0.1
-"""Seconds: in a shorter run, CPU seconds are mostly those of its start."""
+"""Minimum work in seconds: the CPU time of a shorter run is mostly startup."""
 ROOM = 1.2
-"""How much more than what was seen should be asked for."""
+"""Factor between observed usage and the suggested request."""
 TOO_MUCH = 0.75
-"""Where asking for this share of the request would do, say so."""
+"""A suggestion of at most this share of the request is reported."""
 FULL = {"memory": 0.9, "cpu": 0.95}
-"""From which share of the request on the p95 counts as being at the limit."""
+"""Share of the request from which on the p95 counts as at the limit."""
 _STEP = {"memory": 16 << 20, "cpu": 0.1}
 
 
 @dataclass(frozen=True, slots=True)
 class Advice:
-    """What the runs of one group used of one resource: `memory` in bytes, `cpu` in CPUs."""
+    """Usage of one resource by the runs of one group: `memory` in bytes, `cpu` in CPUs."""
 
     group: str | None
     resource: str
@@ -33,18 +33,18 @@ class Advice:
     p95: float
     most: float
     enough: float
-    """What would do: some more than the most that was seen (of CPU: than the p95)."""
+    """The suggested request: slightly above the maximum that was seen (for CPU: above the p95)."""
 
     @property
     def verdict(self) -> str | None:
-        """`less` or `more` where another request would be better, else None."""
+        """`less` or `more` if another request would be better, else None."""
         if self.p95 >= FULL[self.resource] * self.requested:
             return "more"
         return "less" if self.enough <= TOO_MUCH * self.requested else None
 
 
 def advise(entries: Iterable[Entry], key: Callable[[Origin, float | None], str | None]) -> list[Advice]:
-    """Return what groups of at least 20 runs with the same request used, sorted by group."""
+    """Return the usage of each group of at least 20 runs with the same request, sorted by group."""
     used: dict[tuple[str | None, str, float], list[float]] = {}
     for entry in entries:
         one = entry.attempt

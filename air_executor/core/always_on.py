@@ -1,8 +1,8 @@
-"""The always-on pool that would have carried the same load: its size, its window, its busy and idle time.
+"""A simulated always-on pool with the same load: its size, its window, its busy and idle time.
 
-A comparison that must not flatter us, so the pool gets the better of every doubt: its workers start at once and are
-never lost, they need the work's seconds alone, any worker takes any run whatever its job's limits say, and runs that
-were stopped for the manager's own sake are not even asked of it. Pure; times are Unix seconds.
+The comparison must not favor runners on demand, so each assumption favors the pool: its workers start at once and are
+never lost, a run takes only its work's seconds, any worker takes any run whatever the limits of its job, and runs that
+the manager requeued are left out. Pure; times are Unix seconds.
 """
 
 from __future__ import annotations
@@ -16,36 +16,36 @@ from air_executor.core.ledger import Ledger
 from air_executor.model.state import REQUEUE
 
 TOLERANCE = 0.01
-"""Seconds by which waits may differ and count as the same: what time stamps of a volume can tell."""
+"""Seconds by which equal waits may differ: the precision of a volume's time stamps."""
 HIGH = 0.95
-"""The quantile of waits, beside their mean, in which a pool must not be worse."""
+"""The quantile of waits that, like their mean, must not be longer in a pool."""
 
 
 @dataclass(frozen=True, slots=True)
 class Demand:
-    """One run as a pool sees it."""
+    """One run as work for a pool."""
 
     arrival: float
-    """From when a worker could have taken it."""
+    """When a worker could have taken it."""
     work: float
     """Seconds."""
 
 
 @dataclass(frozen=True, slots=True)
 class Waits:
-    """How long runs waited from when they were ready until their command began; seconds."""
+    """Seconds that runs waited from being ready until their command started."""
 
     mean: float
     p95: float
 
     def no_worse_than(self, other: Waits) -> bool:
-        """Tell whether neither is longer, but for what clocks cannot tell."""
+        """Tell whether neither is longer, within the precision of clocks."""
         return self.mean <= other.mean + TOLERANCE and self.p95 <= other.p95 + TOLERANCE
 
 
 @dataclass(frozen=True, slots=True)
 class AlwaysOnPool:
-    """A pool of workers that exist from `start` to `end`, and what they did with the load."""
+    """A pool of workers that exist from `start` to `end`, and how they handled the load."""
 
     size: int
     start: float
@@ -55,24 +55,24 @@ class AlwaysOnPool:
 
     @property
     def window_seconds(self) -> float:
-        """How long it exists."""
+        """Seconds for which it exists."""
         return self.end - self.start
 
     @property
     def runner_seconds(self) -> float:
-        """All its workers' seconds, busy or idle."""
+        """Seconds of all its workers, busy and idle."""
         return self.size * self.window_seconds
 
     @property
     def idle_seconds(self) -> float:
-        """Workers' seconds without work in them."""
+        """Idle seconds of all its workers."""
         return self.runner_seconds - self.busy_seconds
 
 
 def demands(ledger: Ledger, now: float, begin: float) -> list[Demand]:
-    """Return the load in order of arrival. Of an open run, what it has worked until `now` counts as work.
+    """Return the load in order of arrival; an open run has worked until `now`.
 
-    What was ready before `begin`, when the pool begins to exist, arrives then.
+    Runs that were ready before the pool exists, at `begin`, arrive then.
     """
     load = [Demand(e.ready_at, e.attempt.work) for e in ledger.entries if e.attempt.reason != REQUEUE]
     load += [Demand(run.ready_at, max(0.0, now - run.since)) for run in ledger.open]
@@ -80,18 +80,18 @@ def demands(ledger: Ledger, now: float, begin: float) -> list[Demand]:
 
 
 def waits_of(ledger: Ledger) -> Waits:
-    """Return how long these runs waited, starting their runners included."""
+    """Return the waits of these runs, startup included."""
     waits = [e.waited for e in ledger.entries if e.attempt.reason != REQUEUE]
     return _waits(waits + [run.since - run.ready_at for run in ledger.open])
 
 
 def quantile(values: Sequence[float], share: float) -> float:
-    """Return the smallest of some values that at least this share of them does not exceed; 0 if there are none."""
+    """Return the smallest value that at least this share of the values does not exceed; 0 if there are none."""
     return sorted(values)[max(0, math.ceil(share * len(values)) - 1)] if values else 0.0
 
 
 def simulate(load: Sequence[Demand], size: int, start: float, end: float) -> AlwaysOnPool:
-    """Let `size` workers carry the load, first come, first served; they stay until `end` and their last work's end."""
+    """Simulate `size` workers, first come, first served; they exist until `end` and until their work is done."""
     free = [start] * min(size, len(load))
     waits: list[float] = []
     for one in load:
@@ -102,9 +102,9 @@ def simulate(load: Sequence[Demand], size: int, start: float, end: float) -> Alw
 
 
 def smallest(load: Sequence[Demand], waits: Waits, start: float, end: float) -> AlwaysOnPool:
-    """Return the smallest pool in which the load waits no longer than this."""
-    # More workers never make anything wait longer. Double until it is enough, then halve the last step: small pools are
-    # tried first, and are the quickest to try.
+    """Return the smallest pool with waits no longer than these."""
+    # More workers never lengthen a wait. Double the size until it is enough, then bisect: small pools are simulated
+    # first, and fastest.
     low, high = 1, 1
     while not simulate(load, high, start, end).waits.no_worse_than(waits):
         low, high = high + 1, 2 * high

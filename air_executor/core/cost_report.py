@@ -1,6 +1,6 @@
-"""What runs have cost beside what an always-on pool would have: the groups, the total, the pool, and advice.
+"""The cost report: what runs cost by group and in total, the always-on pool compared with them, and advice.
 
-Asked by `report` and by the page; neither computes money itself. Pure.
+Used by `air-executor report` and by the page; neither computes money itself. Pure.
 """
 
 from __future__ import annotations
@@ -16,61 +16,61 @@ from air_executor.core.ledger import Ledger, Origin
 
 @dataclass(frozen=True, slots=True)
 class CostReport:
-    """A report's numbers. Seconds, Unix seconds, and money in `currency`."""
+    """The numbers of a report: seconds, Unix seconds, and money in `currency`."""
 
     by: str
     since: float | None
     groups: Mapping[str | None, CostSums]
     total: CostSums
     currency: str | None
-    """In which costs are given; other currencies are in `CostSums.costs`."""
+    """The currency of the costs; amounts in others are in `CostSums.costs`."""
     open_runs: int
     open_seconds: float
-    """What open runs have used until now; not in the total."""
+    """Seconds that open runs have used until now; not in the total."""
     compared: CostSums
-    """What the pool is compared with, open runs apart: the runs that are known one by one."""
+    """The ended runs that the always-on pool is compared with: those known individually."""
     waits: Waits
-    pool: AlwaysOnPool | None
+    always_on: AlwaysOnPool | None
     """None if nothing ran."""
-    given: bool
-    """The pool's size was given; else it is the smallest whose waits are no worse."""
-    hour: float | None
-    """Price of one runner for one hour, the mean of what these runs were charged; None where some had no price."""
+    size_given: bool
+    """The user chose the pool's size; otherwise it is the smallest one without longer waits."""
+    hour_price: float | None
+    """Mean price of a runner per hour, as charged to these runs; None if some had no price."""
     advice: list[Advice]
 
     @property
     def used_seconds(self) -> float:
-        """Runner-seconds, those of open runs included: what the pool is compared with."""
+        """Runner-seconds, open runs included, that the pool is compared with."""
         return self.compared.runner_seconds + self.open_seconds
 
     @property
     def used_work(self) -> float:
-        """The work in them; of open runs, all that they have used counts as work, here and in the pool."""
+        """The work in them; all seconds of open runs count as work, here and in the pool."""
         return self.compared.work_seconds + self.open_seconds
 
     def cost_of(self, seconds: float) -> float | None:
-        """Return what runner-seconds cost at the mean price; None if there is none."""
-        return None if self.hour is None else self.hour * seconds / 3600
+        """Return the cost of runner-seconds at the mean price; None without one."""
+        return None if self.hour_price is None else self.hour_price * seconds / 3600
 
 
-def reckon(
-    ledger: Ledger, now: float, *, by: str = "job", since: float | None = None, pool: int | None = None
+def cost_report(
+    ledger: Ledger, now: float, *, by: str = "job", since: float | None = None, pool_size: int | None = None
 ) -> CostReport:
-    """Work out a report. `now` and `since` in Unix seconds; `by` as in `group_by`; `pool` is a size."""
+    """Return a report. `now` and `since` are Unix seconds; `by` is as in `group_by`; `pool_size` is in workers."""
     begin = min([entry.ready_at for entry in ledger.entries] + [run.ready_at for run in ledger.open], default=now)
     if since is not None:
-        begin = max(begin, since)  # before the first run of all there was nothing to have a pool for
+        begin = max(begin, since)  # before the first run nobody needed a pool
         ledger = ledger.since(since)
     key = group_by(by)
     total = sum_costs(ledger)
     currency = main_currency(ledger)
     load = demands(ledger, now, begin)
     waits = waits_of(ledger)
-    beside = None
+    pool = None
     if load:
         to_now = since is not None or ledger.open
         end = now if to_now else max(entry.attempt.gone_at for entry in ledger.entries)
-        beside = smallest(load, waits, begin, end) if pool is None else simulate(load, pool, begin, end)
+        pool = smallest(load, waits, begin, end) if pool_size is None else simulate(load, pool_size, begin, end)
     compared = sum_costs(replace(ledger, earlier=())) if ledger.earlier else total
     priced = not compared.unpriced and len(compared.costs) == 1 and compared.runner_seconds > 0
     return CostReport(
@@ -83,9 +83,9 @@ def reckon(
         open_seconds=sum(max(0.0, now - run.since) for run in ledger.open),
         compared=compared,
         waits=waits,
-        pool=beside,
-        given=pool is not None,
-        hour=compared.costs.get(currency or "", 0.0) * 3600 / compared.runner_seconds if priced else None,
+        always_on=pool,
+        size_given=pool_size is not None,
+        hour_price=compared.costs.get(currency or "", 0.0) * 3600 / compared.runner_seconds if priced else None,
         advice=advise(ledger.entries, key if by == "job" or by.startswith("label=") else _by_job),
     )
 

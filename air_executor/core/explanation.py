@@ -1,6 +1,6 @@
-"""Why something is not running, or how it ended, in one sentence. Pure: what is around a job is handed in.
+"""Why a job or a task is not running, or how it ended, in one sentence. Pure: its surroundings are an argument.
 
-Called by `air-executor explain`; later by the page.
+Used by `air-executor explain` and by the page; `Client.explain_context` builds the argument for both.
 """
 
 from __future__ import annotations
@@ -20,31 +20,43 @@ NAMES_SHOWN = 5
 
 
 class RunnerFacts(NamedTuple):
-    """Where a run is, as its `run.json` says."""
+    """Where a run is, according to its `run.json`."""
 
     backend: str
     host: str
     """Of the manager that started it."""
     name: str | None = None
-    """What the platform calls it, where that gives names."""
+    """Its name on the platform, if the platform has names."""
+
+
+class JobFacts(NamedTuple):
+    """What an explanation needs to know of each job in the state directory."""
+
+    id: str
+    uid: str | None
+    """None: the job cannot be read."""
+    phase: str
+    pool: str
+    running: int
+    """Number of running tasks."""
 
 
 @dataclass(frozen=True, slots=True)
 class ExplainContext:
-    """What there is to know outside of the job. Limits are None where there is none or it is not known."""
+    """The surroundings of a job. Limits are None if there are none or they are unknown."""
 
     now: float
     manager: bool | None = True
-    """Whether one is running; None if it cannot be told."""
-    passed_over_for: Sequence[str] = ()
-    """The only jobs that this manager takes care of, where that leaves out the one in question."""
-    jobs: Mapping[str, str] = field(default_factory=dict)
-    """Phases of the jobs that this one waits for."""
+    """Whether a manager is running; None if that cannot be told from here."""
+    only_jobs: Sequence[str] = ()
+    """The jobs that the manager handles, if it handles only some and not this one."""
+    after: Mapping[str, str] = field(default_factory=dict)
+    """Phases of the jobs that this one waits for, by id; a job that no longer exists is missing."""
     running: int = 0
     """Runners of all jobs."""
     max_runners: int | None = None
-    running_in_queue: int = 0
-    queue_limit: int | None = None
+    running_in_pool: int = 0
+    pool_limit: int | None = None
     backend: str | None = None
     """The manager's."""
     host: str | None = None
@@ -52,54 +64,50 @@ class ExplainContext:
     backend_problem: str | None = None
     """Why the backend does not answer."""
     waiting: str | None = None
-    """What the job's next task needs of the backend first, as `task <id>: <what>`."""
+    """What the job's next task needs from the backend first, as `task <id>: <what>`."""
     runners: Mapping[str, RunnerFacts] = field(default_factory=dict)
     """Where running tasks are, by task."""
 
 
-def explain_job(job: JobState, around: ExplainContext) -> str:
+def explain_job(job: JobState, context: ExplainContext) -> str:
     """Return why a job is where it is."""
     if job.ended:
         return f"job {job.id} {_job_end(job)}"
     progress = Progress(job)
     running = progress.counts.get(s.RUNNING, 0)
     queued = progress.counts.get(s.QUEUED, 0)
-    hindrance = _hindrance(job, around)
+    reason = _pending_reason(job, context)
     if running:
-        what = f"is running {running} of {len(job.tasks)} tasks, {queued} queued"
-        lost = next((why for name in around.runners if (why := _out_of_reach(job, name, around)) is not None), None)
-        return "; ".join(
-            [f"job {job.id} {what}", *([f"it {hindrance}"] if hindrance else []), *([lost] if lost else [])]
-        )
-    if hindrance:
-        return f"job {job.id} {hindrance}"
+        text = f"job {job.id} is running {running} of {len(job.tasks)} tasks, {queued} queued"
+        unreachable = next((why for name in context.runners if (why := _unreachable(job, name, context))), None)
+        return "; ".join([text, *([f"it {reason}"] if reason else []), *([unreachable] if unreachable else [])])
+    if reason:
+        return f"job {job.id} {reason}"
     first = next(iter(progress.queued()), None)
     if first is None:
-        return f"job {job.id} has nothing left to do and is about to end"
+        return f"job {job.id} has no tasks left and is about to end"
     candidates = [task for task in progress.queued() if progress.readiness(task) is Readiness.READY]
-    waits = [task for task in candidates if _waits_for_backend(task, around)]
-    soonest = (
-        waits[0]
-        if waits
-        else min(candidates, key=lambda task: (_waits_until(task) or 0.0, progress.nodes[task.id].place), default=first)
-    )
-    return f"job {job.id} runs nothing now: {_queued(job, soonest, progress, around)}"
+    waits = [task for task in candidates if _needed_from_backend(task, context)]
+    nodes = progress.nodes
+    candidates.sort(key=lambda task: (_waits_until(task) or 0.0, nodes[task.id].place))
+    soonest = next(iter(waits or candidates), first)
+    return f"job {job.id} has no running task: {_queued(job, soonest, progress, context)}"
 
 
-def explain_task(job: JobState, task: TaskState, around: ExplainContext) -> str:
+def explain_task(job: JobState, task: TaskState, context: ExplainContext) -> str:
     """Return why a task is where it is."""
     status = task.status
     if isinstance(status, Done):
         return f"task {task.id} {_task_end(job, task, status)}"
     if isinstance(status, Running):
-        return f"task {task.id} {_running(job, task, status, around)}"
-    hindrance = _hindrance(job, around)
-    if hindrance:
-        return f"task {task.id} is queued: its job {hindrance}"
-    return _queued(job, task, Progress(job), around)
+        return f"task {task.id} {_running(job, task, status, context)}"
+    reason = _pending_reason(job, context)
+    if reason:
+        return f"task {task.id} is queued: its job {reason}"
+    return _queued(job, task, Progress(job), context)
 
 
-# How things ended
+# Ends
 
 
 def _job_end(job: JobState) -> str:  # noqa: PLR0911 - one for each way to end
@@ -118,7 +126,7 @@ def _job_end(job: JobState) -> str:  # noqa: PLR0911 - one for each way to end
     if job.stop == s.UPSTREAM:
         return f"failed{message or ': a job that it waits for did not succeed'}"
     if job.reason == s.BUDGET:
-        return f"failed{took}: it would have had more than max_tasks = {job.spec.max_tasks} tasks{message}"
+        return f"failed{took}: it would exceed max_tasks = {job.spec.max_tasks}{message}"
     failed = [
         (t.id, t.status)
         for t in job.tasks.values()
@@ -128,7 +136,7 @@ def _job_end(job: JobState) -> str:  # noqa: PLR0911 - one for each way to end
         return f"failed{took}{message or f': {job.reason}'}"
     name, done = min(failed, key=lambda pair: pair[1].finished_at)
     more = f" ({len(failed) - 1} more failed or were cancelled)" if len(failed) > 1 else ""
-    return f"failed{took}: task {name} {outcome_text(done)}{more}"
+    return f"failed{took}: task {name}: {outcome_text(done)}{more}"
 
 
 def _task_end(job: JobState, task: TaskState, done: Done) -> str:
@@ -140,22 +148,22 @@ def _task_end(job: JobState, task: TaskState, done: Done) -> str:
         return f"succeeded{runs}" + (f" in {format_duration(last.work)}" if last else "") + earlier
     if done.phase == s.SKIPPED:
         if done.reason == s.OK:
-            return f"was not needed: its `when: {task.when}` did not apply"
-        culprit = _culprit(job, task)
-        return f"was skipped: {culprit}" if culprit else f"was skipped: {reason_text(done.reason, None)}"
+            return f"was skipped: its condition `when: {task.when}` was not met"
+        cause = _skip_cause(job, task)
+        return f"was skipped: {cause}" if cause else f"was skipped: {reason_text(done.reason, None)}"
     if done.phase == s.CANCELLED:
         return f"was cancelled{runs}" + (
-            f" while it ran ({format_duration(last.work)})" if last and last.reason == s.CANCELLED else ""
+            f" while running ({format_duration(last.work)})" if last and last.reason == s.CANCELLED else ""
         )
     if done.reason == s.TIMEOUT and task.timeout is not None:
         timeout = format_duration(task.timeout)
         message = f"; {done.message}" if done.message else ""
-        return f"failed{runs}: killed by its timeout of {timeout}{message}{earlier}"
+        return f"failed{runs}: timed out after {timeout}{message}{earlier}"
     return f"failed{runs}: {outcome_text(done)}{earlier}"
 
 
-def _culprit(job: JobState, task: TaskState) -> str | None:
-    """Return what made a task be skipped."""
+def _skip_cause(job: JobState, task: TaskState) -> str | None:
+    """Return why a task is skipped."""
     needed = _tree(job, task.after) if task.after else set(job.tasks)
     for other in job.tasks.values():
         if other.id in needed and isinstance(other.status, Done) and other.status.phase in (s.FAILED, s.CANCELLED):
@@ -170,28 +178,26 @@ def _culprit(job: JobState, task: TaskState) -> str | None:
     return None
 
 
-# How things go
+# Running tasks
 
 
-def _running(job: JobState, task: TaskState, run: Running, around: ExplainContext) -> str:
-    now = around.now
+def _running(job: JobState, task: TaskState, run: Running, context: ExplainContext) -> str:
+    now = context.now
     since = format_duration(max(0.0, round(now - run.since, 1)))
-    runner = around.runners.get(task.id)
+    runner = context.runners.get(task.id)
     where = f" in {runner_text(runner)}" if runner is not None and runner.name else ""
     history = history_text(task)
     earlier = f"; {history}" if history else ""
     text = f"has been running for {since}{where} (run {run.seq}, attempt {task.runs}{earlier})"
-    lost = _out_of_reach(job, task.id, around)
+    problem = _unreachable(job, task.id, context)
     if run.stop is not None:
         text += f" and is being stopped: {run.stop_message or reason_text(run.stop, None)}"
-    elif task.timeout is not None and lost is None:
+    elif task.timeout is not None and problem is None:
         left = run.since + task.timeout - now
-        text += (
-            f"; its timeout stops it in {format_duration(round(left, 1))}" if left > 0 else "; its timeout has passed"
-        )
-    if lost is None and around.backend_problem is not None:
-        lost = f"whether it still runs cannot be told: {around.backend_problem}"
-    return f"{text}; {lost}" if lost else text
+        text += f"; it times out in {format_duration(round(left, 1))}" if left > 0 else "; its timeout has passed"
+    if problem is None and context.backend_problem is not None:
+        problem = f"whether it is still running is unknown: {context.backend_problem}"
+    return f"{text}; {problem}" if problem else text
 
 
 def runner_text(runner: RunnerFacts) -> str:
@@ -199,109 +205,119 @@ def runner_text(runner: RunnerFacts) -> str:
     return f"container {runner.name}" if runner.backend == "docker" else f"{runner.backend} {runner.name}"
 
 
-def _out_of_reach(job: JobState, task: str, around: ExplainContext) -> str | None:
-    """Return what to do about a runner that the manager can neither see nor stop; None if it can."""
-    runner = around.runners.get(task)
-    if runner is None or around.backend is None:
+def _unreachable(job: JobState, task: str, context: ExplainContext) -> str | None:
+    """Return the remedy for a runner that the manager can neither see nor stop; None if it can."""
+    runner = context.runners.get(task)
+    if runner is None or context.backend is None:
         return None
-    if runner.backend != around.backend:
-        whose = f"the backend {runner.backend} on host {runner.host}, and the manager here looks at {around.backend}"
-    elif runner.backend == "local" and around.host is not None and runner.host != around.host:
-        whose = f"the backend local on host {runner.host}, and the manager here is on {around.host}"
+    if runner.backend != context.backend:
+        whose = f"backend {runner.backend} on host {runner.host}, but the running manager uses {context.backend}"
+    elif runner.backend == "local" and context.host is not None and runner.host != context.host:
+        whose = f"backend local on host {runner.host}, but the running manager is on {context.host}"
     else:
         return None
-    remedy = f"once you are sure that it is gone: `air-executor confirm-gone {job.id}`"
-    return f"its runner was started by {whose}; it is booked when it has left its outcome, or {remedy}"
+    remedy = f"if it is certain that the runner no longer exists: `air-executor confirm-gone {job.id}`"
+    return f"its runner was started by {whose}; the run is committed once its outcome is there; {remedy}"
 
 
-def _waits_for_backend(task: TaskState, around: ExplainContext) -> str | None:
-    """Return what a task that is ready needs of the backend first."""
-    name, _, what = (around.waiting or "").partition(": ")
+# Waiting
+
+
+def _needed_from_backend(task: TaskState, context: ExplainContext) -> str | None:
+    """Return what a ready task needs from the backend first."""
+    name, _, what = (context.waiting or "").partition(": ")
     return what if what and name == f"task {task.id}" else None
 
 
-def _hindrance(job: JobState, around: ExplainContext) -> str | None:  # noqa: PLR0911 - one for each
-    """Return what keeps the whole job from starting anything."""
+def _pending_reason(job: JobState, context: ExplainContext) -> str | None:  # noqa: PLR0911 - one for each
+    """Return why none of a job's tasks can start."""
     if job.phase == s.PENDING:
-        return f"is held: run {job.submitted_by}, which submits it, has not been booked yet"
+        return f"is pending: run {job.submitted_by}, which submitted it, is not committed yet"
     if job.phase == s.PAUSED:
-        return f"is paused; let it go on with `air-executor resume {job.id}`"
-    unfinished = [
-        f"{name} ({around.jobs.get(name, 'gone')})" for name in job.after_uids if around.jobs.get(name) != s.SUCCEEDED
-    ]
-    if unfinished and job.started_at is None:
-        return f"waits for {'job' if len(unfinished) == 1 else 'jobs'} {_listed(unfinished)}"
-    if around.manager is False:
-        return "has no manager: none is running here; start one with `air-executor manager`"
-    if around.backend_problem is not None:
-        return f"waits for its backend, which cannot answer: {around.backend_problem}"
-    if around.passed_over_for:
-        who = f"the one at work here sees only {_listed(around.passed_over_for)} through"
-        return f"has no manager: {who}; be next with `air-executor run {job.id}`"
+        return f"is paused; resume it with `air-executor resume {job.id}`"
+    if job.started_at is None and (waited_for := _unfinished_jobs(job, context)) is not None:
+        return f"is waiting for {waited_for}"
+    if context.manager is False:
+        return "is not managed: no manager is running; start one with `air-executor manager`"
+    if context.backend_problem is not None:
+        return f"is waiting for its backend, which cannot answer: {context.backend_problem}"
+    if context.only_jobs:
+        only = f"the running manager handles only {jobs_text(context.only_jobs)}"
+        return f"is not managed: {only}; to run this one: `air-executor run {job.id}`"
     return None
 
 
-def _queued(job: JobState, task: TaskState, progress: Progress, around: ExplainContext) -> str:
+def _unfinished_jobs(job: JobState, context: ExplainContext) -> str | None:
+    """Return the jobs that a job waits for, each with its phase; None if all have succeeded."""
+    unfinished = [name for name in job.after_uids if context.after.get(name) != s.SUCCEEDED]
+    if len(unfinished) == 1 and unfinished[0] not in context.after:
+        return f"job {unfinished[0]}, which no longer exists"
+    named = [f"{name} ({context.after.get(name, 'no longer exists')})" for name in unfinished]
+    return jobs_text(named) if named else None
+
+
+def jobs_text(names: Sequence[str]) -> str:
+    """Return some jobs as people list them."""
+    return f"job{'' if len(names) == 1 else 's'} {_listed(names)}"
+
+
+def _queued(job: JobState, task: TaskState, progress: Progress, context: ExplainContext) -> str:
     readiness = progress.readiness(task)
     name = f"task {task.id}"
     if readiness is Readiness.WAITS:
-        return f"{name} waits for {_waits_for(job, task, progress)}"
+        return f"{name} is waiting for {_unfinished_tasks(job, task, progress)}"
     if readiness is not Readiness.READY:
-        return f"{name} will be skipped: {_culprit(job, task) or readiness.value}"
+        return f"{name} will be skipped: {_skip_cause(job, task) or readiness.value}"
     until = _waits_until(task)
-    if until is not None and until > around.now:
-        when = f"at {to_text(until)}, in {format_duration(round(until - around.now, 1))}"
+    if until is not None and until > context.now:
+        when = f"at {to_text(until)}, in {format_duration(round(until - context.now, 1))}"
         if isinstance(task.status, Queued) and task.status.retrying:
             last = task.attempts[-1] if task.attempts else None
             how = history_text(task) if last and last.reason == s.OOM else None
-            said = f": {last.message}" if last and last.message else ""
-            why = f" (run {task.runs} ended: {how or reason_text(last.reason, last.exit_code) + said})" if last else ""
-            return f"{name} has its next retry {when}{why}"
+            message = f": {last.message}" if last and last.message else ""
+            why = (
+                f" (run {task.runs} ended: {how or reason_text(last.reason, last.exit_code) + message})" if last else ""
+            )
+            return f"{name} will be retried {when}{why}"
         return f"{name} is delayed; it starts {when}"
-    if (what := _waits_for_backend(task, around)) is not None:
-        return f"{name} waits for {what}"
-    return f"{name} {_behind(job, task, progress, around)}"
+    if (what := _needed_from_backend(task, context)) is not None:
+        return f"{name} is waiting for {what}"
+    return f"{name} is ready{_ready_reason(job, task, progress, context)}"
 
 
-def _behind(job: JobState, task: TaskState, progress: Progress, around: ExplainContext) -> str:  # noqa: PLR0911
-    """Return what a task that is ready waits for: a limit, or its turn."""
+def _ready_reason(job: JobState, task: TaskState, progress: Progress, context: ExplainContext) -> str:  # noqa: PLR0911
+    """Return why a ready task has not started: a limit, or its turn."""
     running = sorted(progress.slots.values())
     if len(running) >= job.max_runners:
-        limit = "the job's only runner" if job.max_runners == 1 else f"one of the job's {job.max_runners} runners"
-        return f"is ready and waits for {limit}, busy with {_listed(running)}"
+        return f"; limit reached: its job has {_of_limit(len(running), job.max_runners)} (running {_listed(running)})"
+    place = progress.nodes[task.id].place
+    before = [other for other in progress.queued() if progress.nodes[other.id].place < place]
     if job.max_runners == 1:
-        for other in progress.queued():
-            if (
-                progress.nodes[other.id].place < progress.nodes[task.id].place
-                and isinstance(other.status, Queued)
-                and other.status.retrying
-            ):
-                return f"is ready and waits behind task {other.id}, which keeps its place until its retry"
-    if around.queue_limit is not None and around.running_in_queue >= around.queue_limit:
-        has = f"{around.running_in_queue} of at most {around.queue_limit} runners"
-        return f"is ready; limit reached: queue {job.pool} has {has}"
-    if around.max_runners is not None and around.running >= around.max_runners:
-        return f"is ready; limit reached: the manager has {around.running} of at most {around.max_runners} runners"
-    ahead = [
-        t
-        for t in progress.queued()
-        if progress.nodes[t.id].place < progress.nodes[task.id].place
-        and progress.readiness(t) is Readiness.READY
-        and _waits_until(t) is None
-    ]
+        for other in before:
+            if other.retrying:
+                return f" and waits behind task {other.id}, which keeps its place in the queue until its retry"
+    if context.pool_limit is not None and context.running_in_pool >= context.pool_limit:
+        return f"; limit reached: pool {job.pool} has {_of_limit(context.running_in_pool, context.pool_limit)}"
+    if context.max_runners is not None and context.running >= context.max_runners:
+        return f"; limit reached: the manager has {_of_limit(context.running, context.max_runners)}"
+    ahead = [t for t in before if progress.readiness(t) is Readiness.READY and _waits_until(t) is None]
     if ahead:
-        return f"is ready; {_count(len(ahead), 'task')} of its job {'is' if len(ahead) == 1 else 'are'} before it"
-    if around.manager is None:
-        return "is ready; its manager is on another host or in another container, and cannot be seen from here"
-    return "is ready and about to start"
+        return f"; {_count(len(ahead), 'task')} of its job {'is' if len(ahead) == 1 else 'are'} ahead of it"
+    if context.manager is None:
+        return "; its manager runs on another host or in another container, and its state is unknown here"
+    return " and about to start"
 
 
-def _waits_for(job: JobState, task: TaskState, progress: Progress) -> str:
+def _of_limit(number: int, limit: int) -> str:
+    return f"{number} of at most {_count(limit, 'runner')}"
+
+
+def _unfinished_tasks(job: JobState, task: TaskState, progress: Progress) -> str:
+    """Return the tasks that a task waits for."""
     needs = progress.needs(task)
     if needs is None:
-        open_tasks = [
-            t.id for t in job.tasks.values() if not isinstance(t.status, Done) and not progress.nodes[t.id].cleanup
-        ]
+        nodes = progress.nodes.values()
+        open_tasks = [n.task.id for n in nodes if not isinstance(n.task.status, Done) and not n.cleanup]
         return f"all other tasks to end ({_listed(open_tasks)})"
     unfinished = [need.task for need in needs if not need.complete]
     parts = []
@@ -312,7 +328,7 @@ def _waits_for(job: JobState, task: TaskState, progress: Progress) -> str:
         parts.append(
             f"{need.id} ({need.phase})"
             if own
-            else f"{need.id} and what it queued ({len(open_tasks)} not done: {_listed(open_tasks)})"
+            else f"{need.id} and the tasks it queued ({len(open_tasks)} unfinished: {_listed(open_tasks)})"
         )
     return _listed(parts, len(unfinished))
 

@@ -1,6 +1,6 @@
-"""What runs have cost: runner-seconds, work, idle by stage, waste, money. Pure sums over the ledger.
+"""Sums over the ledger: runner-seconds, work, overhead by stage, waste, money.
 
-Used by `run` for its bill and by `report`, in all and group by group. Seconds; money by currency, as it was booked.
+Used by `run` for its last lines and by `report`, in total and by group. Seconds; money by currency, as committed.
 """
 
 from __future__ import annotations
@@ -9,13 +9,13 @@ import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
-from air_executor.core.ledger import WASTE, Earlier, Entry, Ledger, Origin
+from air_executor.core.ledger import WASTE, EarlierRuns, Entry, Ledger, Origin
 from air_executor.model.times import to_text
 
 STAMP_STEP = 0.01
-"""Seconds by which two time stamps of a volume may disagree: the kernel gives coarse and fine ones to the same file."""
+"""Seconds by which two time stamps of a volume may disagree: the kernel mixes coarse and fine ones."""
 BEFORE = "earlier"
-"""The day of runs that are known only as a sum."""
+"""The day of runs known only as a sum."""
 
 
 @dataclass(slots=True)
@@ -29,48 +29,48 @@ class CostSums:
     finish_seconds: float = 0.0
     cpu_seconds: float = 0.0
     waste: dict[str, float] = field(default_factory=lambda: dict.fromkeys(WASTE, 0.0))
-    """Runner-seconds of runs that came to nothing, by kind."""
+    """Runner-seconds of runs without success, by kind."""
     costs: dict[str, float] = field(default_factory=dict)
-    """By currency ("" where none was kept); prices are those of when each run was booked."""
+    """By currency ("" where none was kept), at the prices in force when each run was committed."""
     unpriced: int = 0
-    """Runs for which there was no price."""
+    """Runs without a price."""
     clock_stepped: int = 0
-    """Runs during which the clock was set: their seconds are not to be trusted."""
+    """Runs during which the clock was set: their seconds are unreliable."""
     earlier: int = 0
-    """Runs that are known only as a sum: how they ended and when is not."""
+    """Runs known only as a sum: their ends are not known individually."""
     first_spawned: float | None = None
     """Unix seconds; None if nothing ran."""
     last_gone: float | None = None
     peak_runners: int = 0
-    """How many runners existed at once, at most."""
+    """Maximum number of runners that existed at once."""
 
     @property
     def runner_seconds(self) -> float:
-        """Seconds during which a runner existed, summed over the runs."""
+        """Seconds for which runners existed, summed over the runs."""
         return self.start_seconds + self.work_seconds + self.finish_seconds
 
     @property
     def idle_seconds(self) -> float:
-        """Runner-seconds without work in them."""
+        """Overhead: runner-seconds before and after the work."""
         return self.start_seconds + self.finish_seconds
 
     @property
     def efficiency(self) -> float | None:
-        """Work per runner-second; None if nothing ran."""
+        """Work per runner-second; None without runs."""
         return self.work_seconds / self.runner_seconds if self.runner_seconds > 0 else None
 
     @property
     def waste_seconds(self) -> float:
-        """Runner-seconds of all runs that came to nothing."""
+        """Runner-seconds of all runs without success."""
         return sum(self.waste.values())
 
     @property
     def window_seconds(self) -> float:
-        """From the first runner's beginning to the last one's end."""
+        """Seconds from the start of the first runner to the end of the last one."""
         return 0.0 if self.first_spawned is None or self.last_gone is None else self.last_gone - self.first_spawned
 
     def cost_per_success(self, currency: str) -> float | None:
-        """Return what a success has cost in a currency, failures included; None without a success."""
+        """Return the cost in a currency, failures included, per successful run; None without one."""
         return self.costs.get(currency, 0.0) / self.succeeded if self.succeeded else None
 
     def add(self, entry: Entry) -> None:
@@ -91,8 +91,8 @@ class CostSums:
             self._pay(one.currency or "", one.cost)
         self.clock_stepped += one.clock_stepped
 
-    def add_earlier(self, sums: Earlier) -> None:
-        """Add runs that are known only as a sum."""
+    def add_earlier(self, sums: EarlierRuns) -> None:
+        """Add runs known only as a sum."""
         usage = sums.usage
         self.runs += usage.runs
         self.earlier += usage.runs
@@ -110,7 +110,7 @@ class CostSums:
 
 
 def sum_costs(ledger: Ledger) -> CostSums:
-    """Add up the runs that have ended; open ones are not in it."""
+    """Sum the ended runs; open ones are not included."""
     total = CostSums()
     for entry in ledger.entries:
         total.add(entry)
@@ -124,14 +124,15 @@ def sum_costs(ledger: Ledger) -> CostSums:
 
 
 def group_by(what: str) -> Callable[[Origin, float | None], str | None]:
-    """Return how a run is told its group: `job`, `queue`, `day` (UTC, of its end), or `label=NAME`.
+    """Return the function that assigns a run to a group: `job`, `pool`, `day` (UTC, of its end), or `label=NAME`.
 
-    The function takes the run's origin and the Unix time of its end (None if that is not known).
+    It takes the run's origin and the Unix time of its end, or None if that is not known. `queue` is the old name of
+    `pool`.
     """
     if what == "job":
         return lambda origin, _: origin.job
-    if what == "queue":
-        return lambda origin, _: origin.queue
+    if what in ("pool", "queue"):
+        return lambda origin, _: origin.pool
     if what == "day":
         return lambda _, gone: BEFORE if gone is None else to_text(gone)[:10]
     name = what.removeprefix("label=")
@@ -139,9 +140,9 @@ def group_by(what: str) -> Callable[[Origin, float | None], str | None]:
 
 
 def groups(ledger: Ledger, key: Callable[[Origin, float | None], str | None]) -> Mapping[str | None, Ledger]:
-    """Divide the runs that have ended into groups, sorted by name; None is the group of those without a name."""
+    """Divide the ended runs into groups, sorted by name; None is the group of runs without one."""
     entries: dict[str | None, list[Entry]] = {}
-    earlier: dict[str | None, list[Earlier]] = {}
+    earlier: dict[str | None, list[EarlierRuns]] = {}
     for entry in ledger.entries:
         entries.setdefault(key(entry.origin, entry.attempt.gone_at), []).append(entry)
     for sums in ledger.earlier:
@@ -151,20 +152,20 @@ def groups(ledger: Ledger, key: Callable[[Origin, float | None], str | None]) ->
 
 
 def main_currency(ledger: Ledger) -> str | None:
-    """Return the currency of the newest run that had a price, or None if none had one."""
+    """Return the currency of the newest run with a price, or None if there is none."""
     priced = [(e.attempt.gone_at, e.attempt.currency or "") for e in ledger.entries if e.attempt.cost]
     priced += [(0.0, sums.usage.currency or "") for sums in ledger.earlier if sums.usage.cost]
     return max(priced)[1] if priced else None
 
 
 def money(amount: float) -> str:
-    """Return an amount as people read it: two decimals, or as many as show three digits that are not 0."""
+    """Return an amount for people: two decimals, or as many as it takes to show three significant digits."""
     digits = 2 if amount == 0 else max(2, 2 - math.floor(math.log10(abs(amount))))
     return f"{amount:.{digits}f}"
 
 
 def _peak(entries: Iterable[Entry]) -> int:
-    # Where one ends as another begins, the end comes first: they can have been one place in a pool.
+    # If one ends when another begins, the end comes first: one worker could have run both.
     spans = [(e.attempt.spawned, e.attempt.gone_at) for e in entries]
     steps = sorted((at, by) for spawned, gone in spans for at, by in ((spawned, 1), (gone - STAMP_STEP, -1)))
     now = peak = 0

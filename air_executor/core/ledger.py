@@ -1,7 +1,7 @@
-"""The ledger: every run that jobs have ended, read from their states, with what it is counted under.
+"""The ledger: every run of some jobs, read from their states, with the job, pool and labels it is grouped by.
 
-`bill` adds it up, `pool` asks what an always-on pool would have done with the same load, `advice` compares what was
-used with what was asked for. Times are Unix seconds.
+`job_cost` sums it, `always_on` simulates an always-on pool with the same load, `advice` compares usage with requests.
+Times are Unix seconds.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from air_executor.model.state import Attempt, Done, JobState, Running, TaskState
 from air_executor.model.usage import Usage
 
 WASTE = ("failed", "retried", "cancelled", "lost")
-"""Kinds of runs that came to nothing."""
+"""Kinds of runs without success."""
 
 
 def waste_of(reason: str, *, followed: bool) -> str | None:
-    """Return which kind of waste a run is that ended for a reason; None if it succeeded."""
+    """Return the kind of waste of a run that ended for a reason; `followed`: its task ran again. None: it succeeded."""
     if reason == s.OK:
         return None
     if reason == s.CANCELLED:
@@ -32,12 +32,12 @@ def waste_of(reason: str, *, followed: bool) -> str | None:
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """What a run is counted under."""
+    """What a run is grouped by."""
 
     job: str
-    queue: str
+    pool: str
     labels: Mapping[str, str]
-    """The task's own over its job's."""
+    """Those of the task override those of the job."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,23 +47,23 @@ class Entry:
     origin: Origin
     attempt: Attempt
     ready_at: float
-    """From when nothing but a runner was missing."""
+    """When only a runner was missing."""
     waited: float
-    """Seconds from then until its command began."""
+    """Seconds from then until its command started."""
     followed: bool
-    """Its task was run again after it."""
+    """Its task ran again later."""
     requested: Mapping[str, Any]
-    """The resources that its task asked for; of memory, what it had grown to."""
+    """The resources that its task requested; memory as grown for this run."""
 
     @property
     def waste(self) -> str | None:
-        """Which kind of waste the run was; None if it succeeded."""
+        """Its kind of waste; None if it succeeded."""
         return waste_of(self.attempt.reason, followed=self.followed)
 
 
 @dataclass(frozen=True, slots=True)
 class UnfinishedRun:
-    """A run that has not ended yet: nothing of it is booked."""
+    """An open run, of which nothing is committed yet."""
 
     origin: Origin
     since: float
@@ -71,8 +71,8 @@ class UnfinishedRun:
 
 
 @dataclass(frozen=True, slots=True)
-class Earlier:
-    """Runs that are known only as a sum: of a task that ran very often, the state keeps the newest one by one."""
+class EarlierRuns:
+    """Runs known only as a sum: of a task with very many runs, the state keeps only the newest ones individually."""
 
     origin: Origin
     usage: Usage
@@ -84,22 +84,22 @@ class Ledger:
 
     entries: Sequence[Entry] = ()
     open: Sequence[UnfinishedRun] = ()
-    earlier: Sequence[Earlier] = ()
+    earlier: Sequence[EarlierRuns] = ()
 
     def since(self, at: float) -> Ledger:
-        """Return the runs that have ended since then, and the open ones."""
+        """Return the runs that ended since then, and the open ones."""
         return Ledger([entry for entry in self.entries if entry.attempt.gone_at >= at], self.open)
 
 
 def read(jobs: Iterable[JobState]) -> Ledger:
-    """Read the ledger of some jobs. One that waits for other jobs of them is not ready before those have ended."""
+    """Read the ledger of some jobs. A job that waits for others of them is not ready before these have ended."""
     parts: list[tuple[list[str], list[Entry], list[UnfinishedRun]]] = []
-    earlier: list[Earlier] = []
+    earlier: list[EarlierRuns] = []
     ends: dict[str, float] = {}
     for job in jobs:
         entries = [entry for task in job.tasks.values() for entry in _of_task(job, task)]
         if job.usage.runs > len(entries):
-            earlier.append(Earlier(_origin(job), _rest(job.usage, entries)))
+            earlier.append(EarlierRuns(_origin(job), _rest(job.usage, entries)))
         if job.finished_at is not None:
             ends[job.uid] = job.finished_at
         parts.append((list(job.after_uids.values()), entries, _open_runs(job)))
@@ -140,7 +140,7 @@ def _open_runs(job: JobState) -> list[UnfinishedRun]:
 
 
 def _rest(usage: Usage, entries: Iterable[Entry]) -> Usage:
-    """Return what of a job's usage its entries do not account for."""
+    """Return the part of a job's usage that its entries do not account for."""
     rest = Usage(
         usage.runs, usage.start_seconds, usage.work_seconds, usage.finish_seconds, usage.cpu_seconds, usage.cost
     )

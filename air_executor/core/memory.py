@@ -1,6 +1,6 @@
-"""How much memory a run gets: what its task asks for, grown by a factor for each run that ran out of it.
+"""The memory of a run: its task's request, grown by a factor for each run that ran out of memory.
 
-Asked when a run is started, and by whoever shows or charges for one. Pure; amounts are bytes.
+Used when a run starts, and to show and to price one. Pure; amounts are bytes.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ LIMITS_SHOWN = 3
 
 
 def memory_of(task: TaskState) -> int | None:
-    """Return what the task's open run has or, without one, its next run will get; None if the task names no memory.
+    """Return the memory of the task's open run, or else of its next run; None if the task requests none.
 
-    The growth outlasts a user's `retry`, which gives fresh budgets: what was too little once would be so again.
+    The growth survives a user's `retry`, which resets budgets: the old amount would be too little again.
     """
     if isinstance(task.status, Running) and task.status.memory_limit is not None:
         return task.status.memory_limit
@@ -31,7 +31,7 @@ def memory_of(task: TaskState) -> int | None:
 
 
 def resources_of(task: TaskState) -> dict[str, Any]:
-    """Return the resources that the task's open run has or its next one will get."""
+    """Return the resources of the task's open run, or else of its next run."""
     resources = requested_of(task)
     if (memory := memory_of(task)) is not None:
         resources["memory"] = memory
@@ -47,7 +47,7 @@ def requested_of(task: TaskState) -> dict[str, Any]:
 
 
 def killed_text(kills: int, limit: int | None, peak: int | None) -> str:
-    """Return what is known of a run that ran out of memory; `kills` is 0 where nobody counted."""
+    """Describe a run that ran out of memory; `kills` is 0 if the platform does not count them."""
     who = "a process was" if kills == 0 else "1 process was" if kills == 1 else f"{kills} processes were"
     where = "" if limit is None else f" at the limit of {format_memory(limit)}"
     most = "" if peak is None else f" (peak {format_memory(peak)})"
@@ -55,7 +55,7 @@ def killed_text(kills: int, limit: int | None, peak: int | None) -> str:
 
 
 def history_text(task: TaskState) -> str | None:
-    """Return at which limits earlier runs were killed for memory and with what it went on; None if none was."""
+    """Return the limits at which earlier runs were killed for memory, and the next limit; None if none was."""
     over = isinstance(task.status, Done) and task.attempts
     earlier = task.attempts[:-1] if over else task.attempts
     limits = [a.memory_limit for a in earlier if a.reason == OOM and a.memory_limit is not None]

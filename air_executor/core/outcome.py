@@ -1,4 +1,4 @@
-"""How a task ended, in a few words for people: the reason together with what the exit code means."""
+"""How a task ended, in a few words for people: the reason, and the meaning of the exit code."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ from air_executor.model.state import Done
 _NOT_FOUND, _NOT_EXECUTABLE, _SIGNALLED = 127, 126, 128
 
 _WORDS = {
-    s.TIMEOUT: "stopped by its timeout",
+    s.TIMEOUT: "timed out",
     s.OOM: "ran out of memory",
     s.CANCELLED: "cancelled",
-    s.LOST: "its runner vanished without an outcome",
+    s.LOST: "its runner was lost",
     s.EVICTED: "its runner was evicted",
     s.START_FAILED: "its runner could not be started",
-    s.REJECTED: "what it queued was rejected",
-    s.BUDGET: "the job has more than max_tasks",
+    s.REJECTED: "its result or a task it queued is invalid",
+    s.BUDGET: "the job exceeds max_tasks",
     s.UPSTREAM: "another task did not succeed",
-    s.OK: "not needed",
-    s.REQUEUE: "it will be run again, at no charge",
+    s.OK: "its `when` condition was not met",
+    s.REQUEUE: "it will run again at no charge",
 }
 
 
 def exit_text(code: int) -> str:
-    """Return an exit code with what it means by convention."""
+    """Return an exit code with its conventional meaning."""
     if code == _NOT_FOUND:
         return "exit code 127: command not found"
     if code == _NOT_EXECUTABLE:
@@ -39,14 +39,14 @@ def exit_text(code: int) -> str:
 
 
 def reason_text(reason: str, exit_code: int | None) -> str:
-    """Return why a run ended, for people."""
+    """Return why a run ended, in words."""
     if reason == s.ERROR:
         return "failed" if exit_code is None else exit_text(exit_code)
     return _WORDS.get(reason, reason)
 
 
 def outcome_text(done: Done) -> str:
-    """Return why a task ended as it did, with the message if there is one."""
+    """Return why a task ended, with its message if there is one."""
     if done.phase == s.SUCCEEDED:
         return "ok"
     if done.message and done.reason == s.ERROR and done.exit_code is not None:

@@ -1,7 +1,7 @@
-"""What a runner costs: its price per hour by component, fixed when a run is booked, and the cost that follows from it.
+"""The price of a runner per hour, by component, and the cost that follows from it.
 
-The manager asks once per run and the answer is kept with it, so that a changed price rewrites no history. Knows nothing
-of settings: prices are handed in.
+The manager computes it once per run and keeps it with the run, so a changed price rewrites no history. Settings are
+unknown here: prices are arguments.
 """
 
 from __future__ import annotations
@@ -16,29 +16,29 @@ COMPONENTS = ("runner", "cpu", "memory", "gpu")
 
 @dataclass(frozen=True, slots=True)
 class Prices:
-    """What a backend's runners cost per hour, in `currency`."""
+    """The prices of a backend's runners per hour, in `currency`."""
 
     currency: str = "USD"
     runner_hour: float = 0.0
-    """For the runner itself, whatever its task asks for."""
+    """For the runner itself, whatever its task requests."""
     cpu_hour: float = 0.0
-    """For each CPU that the task asks for; one that names none is not charged for any. The same goes for the others."""
+    """For each CPU that the task requests; a task without a CPU request is charged for none. So for the others."""
     memory_hour: float = 0.0
     """For each GiB."""
     gpu_hour: float = 0.0
     valid_from: float | None = None
-    """Unix seconds; what was spawned before has no price. None: they hold for everything that is booked from now on."""
+    """Unix seconds: runs spawned earlier have no price. None: valid for all runs committed from now on."""
 
 
 FREE = Prices()
-"""Where nobody has said what runners cost."""
+"""Prices where none are set."""
 
 
 def hourly(prices: Prices, resources: Mapping[str, Any], spawned: float) -> dict[str, float] | None:
-    """Return a runner's price per hour by component (those that are not 0), or None if there are no prices (yet).
+    """Return a runner's price per hour by component (those that are not 0), or None if no prices are set or valid yet.
 
-    A runner may be free of charge where others are not; then this is empty. `resources` are what the task asks for,
-    normalised: CPUs, bytes of memory, GPUs; `spawned` is in Unix seconds.
+    Empty if other runners have a price and this one is free. `resources` are the task's requests, normalized: CPUs,
+    bytes of memory, GPUs; `spawned` is in Unix seconds.
     """
     known = prices.runner_hour or prices.cpu_hour or prices.memory_hour or prices.gpu_hour
     if not known or (prices.valid_from is not None and spawned < prices.valid_from):
@@ -53,5 +53,5 @@ def hourly(prices: Prices, resources: Mapping[str, Any], spawned: float) -> dict
 
 
 def cost_of(price: Mapping[str, float] | None, seconds: float) -> float:
-    """Return what a runner with this price per hour costs in so many seconds."""
+    """Return the cost of a runner with this price per hour over so many seconds."""
     return 0.0 if price is None else round(sum(price.values()) * seconds / 3600, 12)

@@ -64,6 +64,8 @@ class ManagerOptions:
     """State files win over the journal at the start."""
     scope: set[str] | None = None
     """Ids of the jobs to manage; None means all. Grows with the child jobs of those."""
+    page: str | None = None
+    """Address of the page that the manager's process serves; None: there is none."""
     visibility: float = 0.0
     """Seconds that a file may take to appear after its writer has gone (network volumes)."""
 

@@ -154,6 +154,7 @@ class StatusWriter:
             "problems": list(self.problems),
             "backend": {"name": self._backend, "problem": self._open_runs.backend_problem},
             "waiting": self._waiting,
+            "page": self._state.options.page,
         }
         self._published = facts, clock.steady()
         version = self._state.options.version

@@ -1,1 +1,1 @@
-"""What a manager does, as numbers for Prometheus. Only `wiring` and the web server import it, where there is a port."""
+"""Prometheus metrics of a manager. Imported by `wiring` and the web server, and only when there is a port."""

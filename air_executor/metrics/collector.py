@@ -1,23 +1,29 @@
-"""Hears a manager and counts; whoever serves metrics asks it for a snapshot.
+"""Observes a manager, and is the collector that Prometheus' client asks at each scrape.
 
-The manager's thread calls it at each step, a scrape comes from another thread: both hold the lock for microseconds and
-never while a platform or a volume is asked, so neither waits for what hangs. Knows nothing of how metrics are written.
+The manager's thread calls the observer's methods, a scrape comes from another thread: both hold the lock for
+microseconds and never while a platform or a volume is asked, so neither waits for something that hangs.
 """
 
 from __future__ import annotations
 
 import threading
 import time
-from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from weakref import WeakKeyDictionary
 
-from air_executor.core.ledger import WASTE, waste_of
+from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+
+from air_executor.core.ledger import waste_of
 from air_executor.core.observer import Observer, Snapshot
 from air_executor.core.price import COMPONENTS, FREE, Prices
+from air_executor.core.progress import Progress
 from air_executor.core.transitions import LiveJob
+from air_executor.metrics.definitions import COUNTER, DEFINITIONS, PREFIX
+from air_executor.metrics.event_metrics import EventMetrics
 from air_executor.metrics.health import Health
-from air_executor.metrics.histogram import SECONDS, SHORT, Histogram
 from air_executor.metrics.phase_counts import PhaseCounts
 from air_executor.metrics.pool_labels import PoolLabels
 from air_executor.metrics.usage_meter import BUSY, IDLE, MeteredRun, UsageMeter
@@ -28,50 +34,33 @@ from air_executor.model.state import Done, Running, TaskState
 from air_executor.model.usage import Stages, stages
 from air_executor.store.space import Space
 
-STAGES = ("queue", "pull", "start", "work", "finish")
-_FAILURES = (s.ERROR, s.TIMEOUT, s.OOM, s.LOST, s.EVICTED, s.START_FAILED, s.REJECTED, s.BUDGET)
-RUN_REASONS = (s.OK, *_FAILURES, s.CANCELLED, s.REQUEUE)
-TASK_ENDS = (
-    (s.SUCCEEDED, s.OK),
-    *((s.FAILED, reason) for reason in _FAILURES),
-    (s.CANCELLED, s.CANCELLED),
-    *((s.SKIPPED, reason) for reason in (s.OK, s.UPSTREAM, s.TIMEOUT)),
-)
-JOB_ENDS = (
-    (s.SUCCEEDED, s.OK),
-    *((s.FAILED, reason) for reason in (*_FAILURES, s.UPSTREAM, s.CANCELLED)),
-    (s.CANCELLED, s.CANCELLED),
-)
-LOOK_AT_VOLUME = 15.0
-"""Seconds between two looks at how full the volume is."""
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+"""Not OpenMetrics, in which `tasks` and `tasks_total` could not be two metrics."""
+CHECK_VOLUME_EVERY = 15.0
+"""Seconds between two checks of the free space on the volume."""
 
-Labels = tuple[str, ...]
+Readings = dict[str, Mapping[tuple[str, ...], float]]
+"""What is read at a scrape: values by metric (without prefix) and labels."""
 
 
 @dataclass(frozen=True, slots=True)
 class ManagerInfo:
-    """What is known of a manager before it begins."""
+    """What is known of a manager before it starts."""
 
     version: str
     backend: str
     max_runners: int
-    pool: int
+    baseline_pool: int
     """Workers of the always-on pool to compare with."""
-    queues: Mapping[str, int] = field(default_factory=dict)
-    """Limits by queue."""
+    pools: Mapping[str, int] = field(default_factory=dict)
+    """Limits by pool."""
     prices: Prices = FREE
     patience: float = 60.0
-    """Seconds without a sign of life after which the manager counts as hanging."""
-
-
-Values = dict[str, dict[Labels, float]]
-"""Values by metric (without prefix) and labels."""
-Histograms = dict[str, dict[Labels, tuple[list[tuple[str, float]], float]]]
-"""Buckets and sum by metric and labels."""
+    """Seconds without a heartbeat after which the manager counts as hanging."""
 
 
 class Collector(Observer):
-    """Counts what one manager does."""
+    """The metrics of one manager."""
 
     def __init__(
         self,
@@ -80,109 +69,115 @@ class Collector(Observer):
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.about = about
-        self.pulse = Health(about.backend, about.patience)
+        self.health = Health(about.backend, about.patience)
+        self.registry = CollectorRegistry()
+        self._events = EventMetrics(self.registry)
+        self.registry.register(self)
+        ProcessCollector(registry=self.registry)
         self._volume = volume
         self._clock = clock
         self._lock = threading.Lock()
-        self._queues = PoolLabels(about.queues)
-        self._census = PhaseCounts()
-        self._runs = UsageMeter(about.prices)
-        self._counts: dict[str, defaultdict[Labels, float]] = {
-            name: defaultdict(float)
-            for name in ("tasks_total", "jobs_total", "runs_total", "waste_seconds_total", "cpu_seconds_total")
-        }
-        self._stages = {stage: Histogram(SECONDS) for stage in STAGES}
-        self._waits: dict[str, Histogram] = {}
-        self._cycles = Histogram(SHORT)
+        """Guards everything below."""
+        self._pools = PoolLabels(about.pools)
+        self._phase_counts = PhaseCounts()
+        self._usage = UsageMeter(about.prices)
+        self._counted_ends: WeakKeyDictionary[Progress, dict[tuple[str, str], int]] = WeakKeyDictionary()
+        """How many of a job's ends are counted, or are not ours to count."""
         self._pulls: dict[tuple[str, str], float] = {}
-        self._plain = Counter({"queued_tasks": 0, "duplicates": 0, "corrupt": 0, "adopted": 0, "removed": 0})
-        self._requests: Counter[Labels] = Counter()
-        self._requests_lock = threading.Lock()
         self._spent = {"working": 0.0, "asleep": 0.0}
         self._doing, self._since = "working", clock()
-        self._pool_since: float | None = None
-        self._pool_seconds = 0.0
-        self._look = Snapshot(answers=False, last_contact=None, samples=(), removing=())
+        self._baseline_since: float | None = None
+        self._baseline_seconds = 0.0
+        self._snapshot = Snapshot(answers=False, last_contact=None, samples=(), removing=())
         self._removing: dict[Slot, float] = {}
         self._space: Space | None = None
-        self._next_space = 0.0
-        for queue in self._queues.labels():
-            self._open_series(queue)
+        self._next_volume_check = 0.0
+        self._open_pools: set[str] = set()
+        for pool in self._pools.labels():
+            self._open_pool(pool)
 
     # Jobs
 
     def job_changed(self, job: LiveJob, *, blocked: bool) -> None:
         """See `Observer.job_changed`."""
         with self._lock:
-            self._census.note(job, self._label(job.state.pool), blocked=blocked)
-            if not self.pulse.holds:
-                job.progress.ends.clear()  # what recovery has replayed, an earlier manager has counted
+            self._phase_counts.update(job, self._pool_label(job), blocked=blocked)
+            if not self.health.holds and job.progress.ends:
+                # What recovery has replayed, an earlier manager has counted.
+                self._counted_ends[job.progress] = dict(job.progress.ends)
 
     def job_ended(self, name: str, phase: str) -> None:
         """See `Observer.job_ended`."""
         with self._lock:
-            self._census.end(name, phase)
+            self._phase_counts.end(name, phase)
 
     def job_gone(self, name: str) -> None:
         """See `Observer.job_gone`."""
         with self._lock:
-            self._census.drop(name)
-            self._runs.forget(name)
+            self._phase_counts.remove(name)
+            self._usage.drop(name)
 
     def decided(self, job: LiveJob, event: Event) -> None:
         """See `Observer.decided`."""
         state = job.state
         with self._lock:
-            queue = self._label(state.pool)
+            pool = self._pool_label(job)
             if isinstance(event, Started):
-                self._begin(state.id, queue, state.tasks[event.task], event.seq)
-            elif isinstance(event, Ended):
-                self._end(state.id, queue, event)
-            for (phase, reason), count in job.progress.ends.items():
-                self._counts["tasks_total"][queue, phase, reason] += count
-            job.progress.ends.clear()
-            if state.ended and state.finished_at == event.at:
-                self._counts["jobs_total"][queue, state.phase, state.reason or s.OK] += 1
+                self._begin(state.id, pool, state.tasks[event.task], event.seq)
+                return
+            if isinstance(event, Ended):
+                self._end(state.id, pool, event)
+            self._count_ends(job.progress, pool)
+        if state.ended and state.finished_at == event.at:
+            self._events.jobs[pool, state.phase, state.reason or s.OK].inc()
 
-    def _begin(self, job: str, queue: str, task: TaskState, seq: int, before: float = 0.0) -> None:
-        run = MeteredRun(task, queue, task.status.waited if isinstance(task.status, Running) else None, before)
+    def _begin(self, job: str, pool: str, task: TaskState, seq: int, age: float = 0.0) -> None:
+        run = MeteredRun(task, pool, task.status.waited if isinstance(task.status, Running) else None, age)
         waiting_since = self._pulls.pop((job, task.id), None)
         if waiting_since is not None:
             run.pulled = self._clock() - waiting_since
-        self._runs.begin(job, seq, run)
+        self._usage.begin(job, seq, run)
 
-    def _end(self, job: str, queue: str, event: Ended) -> None:
-        spent = stages(event.moments)
-        run = self._runs.book(job, event.seq, spent, event.price, event.currency)
+    def _end(self, job: str, pool: str, event: Ended) -> None:
+        events, spent = self._events, stages(event.moments)
+        run = self._usage.commit(job, event.seq, spent, event.price, event.currency)
         backend = event.backend or self.about.backend
-        self._counts["runs_total"][backend, queue, event.reason] += 1
-        self._counts["cpu_seconds_total"][backend, queue] += event.moments.cpu or 0.0
-        if event.reason == s.OK:
-            self._plain["queued_tasks"] += len(event.queued)
+        events.runs[backend, pool, event.reason].inc()
+        if event.moments.cpu:
+            events.cpu[backend, pool].inc(event.moments.cpu)
+        if event.reason == s.OK and event.queued:
+            events.queued_tasks.inc(len(event.queued))
         if run is None:
             return
         waited = run.waited or 0.0
         self._observe_stages(waited, run.pulled, spent)
         if event.reason != s.REQUEUE:
-            self._waits[queue].add(waited + spent.start)
+            events.waits[pool,].observe(waited + spent.start)
         kind = waste_of(event.reason, followed=not isinstance(run.task.status, Done))
         if kind is not None:
-            self._counts["waste_seconds_total"][queue, kind] += run.busy + run.idle
+            events.waste[pool, kind].inc(run.busy + run.idle)
 
     def _observe_stages(self, waited: float, pulled: float, spent: Stages) -> None:
-        pulled = min(pulled, waited)
-        self._stages["queue"].add(waited - pulled)
+        seconds, pulled = self._events.stages, min(pulled, waited)
+        seconds["queue",].observe(waited - pulled)
         if pulled:
-            self._stages["pull"].add(pulled)
-        self._stages["start"].add(spent.start)
-        self._stages["work"].add(spent.work)
-        self._stages["finish"].add(spent.finish)
+            seconds["pull",].observe(pulled)
+        seconds["start",].observe(spent.start)
+        seconds["work",].observe(spent.work)
+        seconds["finish",].observe(spent.finish)
+
+    def _count_ends(self, progress: Progress, pool: str) -> None:
+        counted = self._counted_ends.setdefault(progress, {})
+        for end, count in progress.ends.items():
+            if more := count - counted.get(end, 0):
+                self._events.tasks[pool, *end].inc(more)
+                counted[end] = count
 
     def adopted(self, job: LiveJob, task: TaskState, seq: int, elapsed: float) -> None:
         """See `Observer.adopted`."""
+        self._events.orphans["adopted",].inc()
         with self._lock:
-            self._plain["adopted"] += 1
-            self._begin(job.state.id, self._label(job.state.pool), task, seq, elapsed)
+            self._begin(job.state.id, self._pool_label(job), task, seq, elapsed)
 
     def waits_for_backend(self, job: str, task: str) -> None:
         """See `Observer.waits_for_backend`."""
@@ -193,69 +188,65 @@ class Collector(Observer):
 
     def prevented_duplicate(self) -> None:
         """See `Observer.prevented_duplicate`."""
-        self._add("duplicates")
+        self._events.duplicates.inc()
 
     def removed_orphan(self) -> None:
         """See `Observer.removed_orphan`."""
-        self._add("removed")
+        self._events.orphans["removed",].inc()
 
     def found_corrupt(self, files: int) -> None:
         """See `Observer.found_corrupt`."""
-        self._add("corrupt", files)
-
-    def _add(self, what: str, count: int = 1) -> None:
-        with self._lock:
-            self._plain[what] += count
+        self._events.corrupt_files.inc(files)
 
     def requested(self, verb: str, code: str) -> None:
         """See `Observer.requested`."""
-        with self._requests_lock:
-            self._requests[verb, code] += 1
+        self._events.requests[verb, code].inc()
 
     # Its life
 
     def stands_by(self) -> None:
         """See `Observer.stands_by`."""
-        self.pulse.stands_by()
+        self.health.stands_by()
 
     def holds(self) -> None:
         """See `Observer.holds`."""
         with self._lock:
-            self._pool_since = self._clock()
-        self.pulse.holds_it()
+            self._baseline_since = self._clock()
+        self.health.took_over()
 
     def left(self) -> None:
         """See `Observer.left`."""
         with self._lock:
-            self._pool_seconds, self._pool_since = self._pool(), None
-        self.pulse.left()
+            self._baseline_seconds, self._baseline_since = self._baseline(), None
+        self.health.left()
 
-    def sampled(self, look: Snapshot) -> None:
+    def sampled(self, snapshot: Snapshot) -> None:
         """See `Observer.sampled`."""
-        samples, now = list(look.samples), self._clock()  # before the lock: this reads files
-        if now >= self._next_space:
+        samples, now = list(snapshot.samples), self._clock()  # before the lock: this reads files
+        if now >= self._next_volume_check:
             self._space = self._volume()
-            self._next_space = now + LOOK_AT_VOLUME
-        self.pulse.looked(answers=look.answers)
+            self._next_volume_check = now + CHECK_VOLUME_EVERY
+        self.health.backend_answers(answers=snapshot.answers)
         with self._lock:
-            self._look = look
-            self._removing = {slot: self._removing.get(slot, now) for slot in look.removing}
-            for sight in samples:
-                self._runs.see(sight)
+            self._snapshot = snapshot
+            self._removing = {slot: self._removing.get(slot, now) for slot in snapshot.removing}
+            for sample in samples:
+                self._usage.sample(sample)
 
     def alive(self) -> None:
         """See `Observer.alive`."""
-        self.pulse.beat()
+        self.health.beat()
 
     def sleeps(self) -> None:
         """See `Observer.sleeps`."""
-        self.pulse.beat()
+        self.health.beat()
         with self._lock:
-            self._cycles.add(self._switch("asleep"))
+            worked = self._switch("asleep")
+        self._events.cycles.observe(worked)
 
     def wakes(self) -> None:
         """See `Observer.wakes`."""
-        self.pulse.beat()
+        self.health.beat()
         with self._lock:
             self._switch("working")
 
@@ -266,90 +257,78 @@ class Collector(Observer):
         self._doing, self._since = doing, now
         return passed
 
-    def _pool(self) -> float:
-        since = 0.0 if self._pool_since is None else self._clock() - self._pool_since
-        return self._pool_seconds + since * self.about.pool
+    def _baseline(self) -> float:
+        since = 0.0 if self._baseline_since is None else self._clock() - self._baseline_since
+        return self._baseline_seconds + since * self.about.baseline_pool
 
-    # Series
-
-    def _label(self, queue: str) -> str:
-        label = self._queues.label(queue)
-        if label not in self._waits:
-            self._open_series(label)
+    def _pool_label(self, job: LiveJob) -> str:
+        label = self._pools.label(job.state.pool)
+        if label not in self._open_pools:
+            self._open_pool(label)
         return label
 
-    def _open_series(self, queue: str) -> None:
-        """Let all series of a queue begin at 0: of one that begins at 1, Prometheus never sees the first increase."""
-        backend, counts = self.about.backend, self._counts
-        self._waits[queue] = Histogram(SECONDS)
-        begins: dict[str, list[Labels]] = {
-            "tasks_total": [(queue, *end) for end in TASK_ENDS],
-            "jobs_total": [(queue, *end) for end in JOB_ENDS],
-            "runs_total": [(backend, queue, reason) for reason in RUN_REASONS],
-            "waste_seconds_total": [(queue, kind) for kind in WASTE],
-            "cpu_seconds_total": [(backend, queue)],
-        }
-        for name, series in begins.items():
-            for labels in series:
-                counts[name][labels] += 0.0
-        self._census.ready[queue] += 0
+    def _open_pool(self, pool: str) -> None:
+        self._open_pools.add(pool)
+        self._events.open_pool(pool, self.about.backend)
+        self._phase_counts.ready[pool] += 0
 
-    def snapshot(self) -> tuple[Values, Histograms]:
-        """Return all values as they are now."""
+    # Scrapes, from another thread
+
+    def scrape(self) -> bytes:
+        """Return all metrics as they are now, as text."""
+        return generate_latest(self.registry)
+
+    def collect(self) -> Iterator[CounterMetricFamily | GaugeMetricFamily]:
+        """Yield what is read now; the registry has the rest."""
         with self._lock:
-            values = self._counters() | self._gauges()
-            histograms: Histograms = {
-                "runner_stage_seconds": {(stage,): (h.buckets(), h.total) for stage, h in self._stages.items()},
-                "task_wait_seconds": {(queue,): (h.buckets(), h.total) for queue, h in self._waits.items()},
-                "cycle_seconds": {(): (self._cycles.buckets(), self._cycles.total)},
-            }
-        with self._requests_lock:
-            values["backend_requests_total"] = dict(self._requests)
-        return values, histograms
+            readings = self._passing_time() | self._gauges()
+        for name, rows in readings.items():
+            metric = DEFINITIONS[name]
+            family = CounterMetricFamily if metric.kind == COUNTER else GaugeMetricFamily
+            made = family(f"{PREFIX}{name}", metric.help, labels=metric.labels)
+            for labels, value in rows.items():
+                made.add_metric(labels, value)
+            yield made
 
-    def _counters(self) -> Values:
-        about, plain, sums = self.about, self._plain, self._runs.sums()
+    def _passing_time(self) -> Readings:
+        """Return the counters that grow while nothing happens."""
+        about, totals, pools = self.about, self._usage.totals(), self._pools.labels()
         spent = dict(self._spent)
         spent[self._doing] += self._clock() - self._since
-        queues = self._queues.labels()
         return {
-            **{name: dict(counts) for name, counts in self._counts.items()},
             "runner_seconds_total": {
-                (about.backend, queue, state): sums.seconds[queue, state] for queue in queues for state in (BUSY, IDLE)
+                (about.backend, pool, state): totals.seconds[pool, state] for pool in pools for state in (BUSY, IDLE)
             },
-            "cost_total": {(about.prices.currency, queue, part): 0.0 for queue in queues for part in COMPONENTS}
-            | dict(sums.costs),
-            "queued_tasks_total": {(): plain["queued_tasks"]},
-            "duplicates_prevented_total": {(): plain["duplicates"]},
-            "orphans_total": {("adopted",): plain["adopted"], ("removed",): plain["removed"]},
-            "corrupt_files_total": {(): plain["corrupt"]},
+            "cost_total": {(about.prices.currency, pool, part): 0.0 for pool in pools for part in COMPONENTS}
+            | dict(totals.costs),
             "manager_seconds_total": {(state,): seconds for state, seconds in spent.items()},
-            "baseline_pool_seconds_total": {(): self._pool()},
+            "baseline_pool_seconds_total": {(): self._baseline()},
         }
 
-    def _gauges(self) -> Values:
-        about, look, now = self.about, self._look, self._clock()
-        runners = Counter(run.queue for run in self._runs.open.values())
+    def _gauges(self) -> Readings:
+        about, snapshot, space, now = self.about, self._snapshot, self._space, self._clock()
+        runners = Counter(run.pool for run in self._usage.open.values())
         prices = about.prices
         hours = zip(COMPONENTS, (prices.runner_hour, prices.cpu_hour, prices.memory_hour, prices.gpu_hour), strict=True)
-        found: Values = {
-            "tasks": {(phase,): count for phase, count in self._census.tasks.items()},
-            "ready_tasks": {(queue,): count for queue, count in self._census.ready.items()},
-            "jobs": {(phase,): count for phase, count in self._census.jobs.items()},
-            "runners": {(queue,): runners[queue] for queue in self._queues.labels()},
-            "runners_limit": {(queue,): limit for queue, limit in about.queues.items()},
+        files = space if space is not None and space.files else None
+        return {
+            "tasks": {(phase,): count for phase, count in self._phase_counts.tasks.items()},
+            "ready_tasks": {(pool,): count for pool, count in self._phase_counts.ready.items()},
+            "jobs": {(phase,): count for phase, count in self._phase_counts.jobs.items()},
+            "runners": {(pool,): runners[pool] for pool in self._pools.labels()},
+            "runners_limit": {(pool,): limit for pool, limit in about.pools.items()},
             "max_runners": {(): about.max_runners},
-            "baseline_pool_runners": {(): about.pool},
+            "baseline_pool_runners": {(): about.baseline_pool},
             "price": {(about.backend, part, prices.currency): price for part, price in hours},
             "build_info": {(about.version, about.backend): 1},
-            "manager_holds": {(): self.pulse.holds},
-            "backend_up": {(about.backend,): self.pulse.holds and look.answers},
+            "manager_holds": {(): self.health.holds},
+            "backend_up": {(about.backend,): self.health.holds and snapshot.answers},
             "oldest_removal_seconds": {(): max((now - at for at in self._removing.values()), default=0.0)},
+            "watch_age_seconds": {}
+            if snapshot.last_contact is None
+            else {(about.backend,): max(0.0, time.monotonic() - snapshot.last_contact)},
+            "volume_size_bytes": {} if space is None else {(): space.size},
+            "volume_free_bytes": {} if space is None else {(): space.free},
+            "volume_files": {} if files is None else {(): files.files},
+            "volume_free_files": {} if files is None else {(): files.free_files},
         }
-        if look.last_contact is not None:
-            found["watch_age_seconds"] = {(about.backend,): max(0.0, time.monotonic() - look.last_contact)}
-        if (space := self._space) is not None:
-            found["volume_size_bytes"], found["volume_free_bytes"] = {(): space.size}, {(): space.free}
-            if space.files:
-                found["volume_files"], found["volume_free_files"] = {(): space.files}, {(): space.free_files}
-        return found

@@ -1,10 +1,9 @@
-"""How many jobs and tasks there are in which phase, kept up to date change by change: no count walks over all jobs."""
+"""How many jobs and tasks are in which phase, updated with each change: no count iterates over all jobs."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from air_executor.core.transitions import LiveJob
 from air_executor.model import state as s
@@ -14,14 +13,14 @@ TASK_PHASES = (s.QUEUED, s.RUNNING, s.SUCCEEDED, s.FAILED, s.CANCELLED, s.SKIPPE
 _STARTS = (s.QUEUED, s.RUNNING)
 
 
-@dataclass(frozen=True, slots=True)
-class _Known:
-    """What is counted of an unfinished job."""
+@dataclass(slots=True)
+class _JobCounts:
+    """What an unfinished job contributes."""
 
     phase: str
-    queue: str
-    tasks: Mapping[str, int]
-    ready: int
+    pool: str
+    tasks: dict[str, int] = field(default_factory=dict)
+    ready: int = 0
 
 
 class PhaseCounts:
@@ -33,42 +32,44 @@ class PhaseCounts:
         self.tasks: Counter[str] = Counter(dict.fromkeys(TASK_PHASES, 0))
         """Of unfinished jobs, by phase."""
         self.ready: Counter[str] = Counter()
-        """Tasks that wait for nothing but a runner, by queue."""
-        self._open: dict[str, _Known] = {}
+        """Tasks that wait only for a runner, by pool."""
+        self._open: dict[str, _JobCounts] = {}
         self._ended: dict[str, str] = {}
 
-    def note(self, job: LiveJob, queue: str, *, blocked: bool) -> None:
-        """Take in an unfinished job as it is now."""
+    def update(self, job: LiveJob, pool: str, *, blocked: bool) -> None:
+        """Count an unfinished job as it is now."""
         state = job.state
+        counts = self._open.get(state.id)
+        if counts is None or counts.pool != pool:
+            self.remove(state.id)
+            counts = self._open[state.id] = _JobCounts(state.phase, pool)
+            self.jobs[state.phase] += 1
+        elif counts.phase != state.phase:
+            self.jobs[counts.phase] -= 1
+            self.jobs[state.phase] += 1
+            counts.phase = state.phase
+        for phase in TASK_PHASES:
+            count, before = job.progress.counts.get(phase, 0), counts.tasks.get(phase, 0)
+            if count != before:
+                self.tasks[phase] += count - before
+                counts.tasks[phase] = count
         ready = 0 if blocked or state.phase not in _STARTS else job.progress.startable()
-        known = _Known(state.phase, queue, dict(job.progress.counts), ready)
-        before = self._open.get(state.id)
-        if before is None:
-            self.drop(state.id)
-            self.jobs[known.phase] += 1
-        elif before.phase != known.phase:
-            self.jobs[before.phase] -= 1
-            self.jobs[known.phase] += 1
-        self._count_tasks(before, known)
-        self._open[state.id] = known
+        if ready != counts.ready:
+            self.ready[pool] += ready - counts.ready
+            counts.ready = ready
 
     def end(self, job: str, phase: str) -> None:
-        """Take note that a job has ended."""
-        self.drop(job)
+        """Count a job as ended."""
+        self.remove(job)
         self._ended[job] = phase
         self.jobs[phase] += 1
 
-    def drop(self, job: str) -> None:
-        """Forget a job."""
-        known = self._open.pop(job, None)
-        phase = self._ended.pop(job, None) if known is None else known.phase
+    def remove(self, job: str) -> None:
+        """Stop counting a job."""
+        counts = self._open.pop(job, None)
+        phase = self._ended.pop(job, None) if counts is None else counts.phase
         if phase is not None:
             self.jobs[phase] -= 1
-        self._count_tasks(known, None)
-
-    def _count_tasks(self, before: _Known | None, after: _Known | None) -> None:
-        for known, sign in ((before, -1), (after, 1)):
-            if known is not None:
-                for phase, count in known.tasks.items():
-                    self.tasks[phase] += sign * count
-                self.ready[known.queue] += sign * known.ready
+        if counts is not None:
+            self.tasks.subtract(counts.tasks)
+            self.ready[counts.pool] -= counts.ready

@@ -1,34 +1,34 @@
-"""Which queues have a label of their own: their number must stay small, whatever people write into job files."""
+"""Which pools have a label of their own: label values must stay few, whatever people write into job files."""
 
 from __future__ import annotations
 
 from collections.abc import Collection
 
-MOST = 20
-"""Queues that no setting names and that have a label all the same, first come, first served."""
+UNNAMED_POOLS = 20
+"""Pools without a limit that have a label all the same, first come, first served."""
 OTHERS = "_other"
-"""The label of all others; no queue can have that name."""
+"""The label of all others; no pool can have that name."""
 
 
 class PoolLabels:
-    """The labels of one manager."""
+    """The labels of one manager's pools."""
 
-    def __init__(self, named: Collection[str]) -> None:
-        """`named`: queues in the settings, which have a label in any case."""
-        self._labels = dict.fromkeys((*named, "default"))
-        self._room = MOST
+    def __init__(self, limited: Collection[str]) -> None:
+        """`limited`: pools in the settings, which always have a label."""
+        self._labels = dict.fromkeys((*limited, "default"))
+        self._room = UNNAMED_POOLS
 
-    def label(self, queue: str) -> str:
-        """Return a queue's label."""
-        if queue in self._labels:
-            return queue
+    def label(self, pool: str) -> str:
+        """Return a pool's label."""
+        if pool in self._labels:
+            return pool
         if self._room <= 0:
             self._labels.setdefault(OTHERS)
             return OTHERS
         self._room -= 1
-        self._labels[queue] = None
-        return queue
+        self._labels[pool] = None
+        return pool
 
     def labels(self) -> list[str]:
-        """Return the labels that are in use."""
+        """Return the labels in use."""
         return list(self._labels)

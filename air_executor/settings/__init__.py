@@ -1,26 +1,21 @@
-"""Settings: flag > environment > `air-executor.toml` in the project folder > default, and where each came from.
+"""Settings: flag > environment > `air-executor.toml` in the project folder > default, and the source of each value.
 
-The command line loads them and hands them to `wiring`; nothing else reads the environment for settings. Standard
-library alone and loaded on demand, so that `status` finds its state directory in no time.
+The command line loads them and passes them to `wiring`. Imports are lazy: `locate_state_dir` needs the standard library
+alone, `reader_settings` imports pydantic, and only `load` imports pydantic-settings.
 """
 
 from __future__ import annotations
 
+import importlib
 from typing import TYPE_CHECKING
 
 from air_executor.settings.project import DEFAULT, DIRECTORY, FILE, find_project, locate_state_dir
 
 if TYPE_CHECKING:
-    from air_executor.settings.declarations import (
-        CostSettings,
-        DockerSettings,
-        KubernetesSettings,
-        SettingInfo,
-        Settings,
-        all_settings,
-        effective,
-        load,
-    )
+    from air_executor.settings.declarations import CostSettings, DockerSettings, KubernetesSettings, ReaderSettings
+    from air_executor.settings.effective_settings import Settings, all_settings, effective, load
+    from air_executor.settings.reader import reader_settings
+    from air_executor.settings.setting_info import SettingInfo
 
 __all__ = [
     "DEFAULT",
@@ -29,6 +24,7 @@ __all__ = [
     "CostSettings",
     "DockerSettings",
     "KubernetesSettings",
+    "ReaderSettings",
     "SettingInfo",
     "Settings",
     "all_settings",
@@ -36,13 +32,20 @@ __all__ = [
     "find_project",
     "load",
     "locate_state_dir",
+    "reader_settings",
 ]
+
+_MODULES = {
+    "declarations": ("CostSettings", "DockerSettings", "KubernetesSettings", "ReaderSettings"),
+    "effective_settings": ("Settings", "all_settings", "effective", "load"),
+    "reader": ("reader_settings",),
+    "setting_info": ("SettingInfo",),
+}
 
 
 def __getattr__(name: str) -> object:
-    if name not in __all__:
-        msg = f"module {__name__!r} has no attribute {name!r}"
-        raise AttributeError(msg)
-    from air_executor.settings import declarations  # noqa: PLC0415 - finding the state directory does not need it
-
-    return getattr(declarations, name)
+    for module, names in _MODULES.items():
+        if name in names:
+            return getattr(importlib.import_module(f"{__name__}.{module}"), name)
+    msg = f"module {__name__!r} has no attribute {name!r}"
+    raise AttributeError(msg)

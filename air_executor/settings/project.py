@@ -1,6 +1,6 @@
-"""Where the project folder, its `air-executor.toml` and its state directory are.
+"""Paths of the project folder, its `air-executor.toml` and its state directory.
 
-Asked by everything that works on a state directory nobody named, before anything slow is imported.
+For all commands, before anything slow is imported: standard library alone.
 """
 
 from __future__ import annotations
@@ -10,19 +10,19 @@ from collections.abc import Mapping
 from typing import Any
 
 from air_executor.errors import BadInputError
-from air_executor.settings.values import to_path
+from air_executor.model.quote import quoted
 
 FILE = "air-executor.toml"
 DIRECTORY = ".air-executor"
 DEFAULT = "default"
-"""The source of a value that nobody set."""
+"""Source of a value that is not set."""
 
 
 def find_project(cwd: str) -> str:
     """Return the nearest folder, from `cwd` upwards, that has an `air-executor.toml` or a state directory; else `cwd`.
 
-    Above `cwd` only what belongs to this user or to root counts: a stranger's jobs in a shared parent like /tmp must
-    not run as us.
+    Above `cwd`, only entries that belong to this user or to root count: other users' jobs below a shared folder like
+    /tmp must not run as this user.
     """
     here = folder = os.path.abspath(cwd)
     trusted = {os.geteuid(), 0}
@@ -41,7 +41,7 @@ def find_project(cwd: str) -> str:
 
 
 def read_file(path: str) -> dict[str, Any]:
-    """Return what a settings file holds; nothing if there is none.
+    """Return the content of a settings file; empty if there is none.
 
     Raises:
         BadInputError: it cannot be read.
@@ -61,12 +61,12 @@ def read_file(path: str) -> dict[str, Any]:
 def locate_state_dir(
     flag: str | os.PathLike[str] | None, env: Mapping[str, str] | None = None, cwd: str | None = None
 ) -> tuple[str, str]:
-    """Return the absolute path of the state directory, and what says so. It need not exist.
+    """Return the absolute path of the state directory, which need not exist, and its source.
 
-    A relative path is meant from the current folder; in `air-executor.toml`, from the file's folder.
+    A relative path starts at the current folder; in `air-executor.toml`, at the file's folder.
 
     Raises:
-        BadInputError: what says so cannot be read, or is no path.
+        BadInputError: the file cannot be read, or the value is not a path.
     """
     env = os.environ if env is None else env
     here = os.path.abspath(cwd or os.getcwd())
@@ -83,9 +83,29 @@ def locate_state_dir(
     return os.path.join(project, DIRECTORY), DEFAULT
 
 
+def parse_path(value: object) -> str:
+    """Return a path as text; `~` is the home folder.
+
+    Raises:
+        BadInputError: it is not a path.
+    """
+    if not isinstance(value, (str, os.PathLike)) or not os.fspath(value) or "\0" in str(value):
+        msg = f"must be a path, got {quoted(value)}"
+        raise BadInputError(msg)
+    return os.path.expanduser(str(value))
+
+
+def anchored(value: object, base: str) -> object:
+    """Return the absolute path for one relative to `base`; other values are returned as they are, to be refused."""
+    try:
+        return os.path.normpath(os.path.join(base, parse_path(value)))
+    except BadInputError:
+        return value
+
+
 def _absolute(value: object, base: str, name: str) -> str:
     try:
-        return os.path.normpath(os.path.join(base, to_path(value)))
+        return os.path.normpath(os.path.join(base, parse_path(value)))
     except BadInputError as error:
         msg = f"{name}: {error}"
         raise BadInputError(msg) from None

@@ -31,26 +31,52 @@ def read_job(path: str | os.PathLike[str]) -> Job:
         BadInputError: it cannot be read, or is not a job; each problem with its field and its line.
     """
     name = os.fspath(path)
+    return load_job(read_bytes(name), name)
+
+
+def read_bytes(name: str) -> bytes:
+    """Return the content of a job file, as far as one may be long.
+
+    Raises:
+        NotFoundError: there is no such file.
+        BadInputError: it cannot be read.
+    """
     try:
         with open(name, "rb") as file:
-            data = file.read(MAX_BYTES + 1)
+            return file.read(MAX_BYTES + 1)
     except FileNotFoundError:
         msg = f"{name}: there is no such file"
         raise NotFoundError(msg) from None
     except (OSError, ValueError) as error:
         msg = f"{quoted(name)}: cannot be read: {getattr(error, 'strerror', None) or error}"
         raise BadInputError(msg) from error
-    return load_job(data, name)
 
 
 def load_job(data: bytes, name: str) -> Job:
-    """Return the job that the content of a file describes; `name` tells the format by its ending, and is for messages.
-
-    Without a known ending, what begins with `{` is JSON.
+    """Return the job that the content of a file describes; `name` as for `load_mapping`.
 
     Raises:
         BadInputError: it is not a job; each problem with its field and its line.
     """
+    raw, source = _load(data, name)
+    try:
+        return submission.read_job(raw)
+    except RefusedError as error:
+        raise bad_input(lines(error.problems, source.place), name) from None
+
+
+def load_mapping(data: bytes, name: str) -> dict[str, Any]:
+    """Return the fields that the content of a file has; `name` tells the format by its ending, and is for messages.
+
+    Without a known ending, what begins with `{` is JSON.
+
+    Raises:
+        BadInputError: it is no mapping.
+    """
+    return _load(data, name)[0]
+
+
+def _load(data: bytes, name: str) -> tuple[dict[str, Any], Source]:
     if len(data) > MAX_BYTES:
         msg = f"{name}: is larger than {MAX_BYTES >> 20} MiB; let a task queue the others instead"
         raise BadInputError(msg)
@@ -70,10 +96,7 @@ def load_job(data: bytes, name: str) -> Job:
         msg = f"{name}: {what}; a job file is a mapping with id and tasks"
         raise BadInputError(msg)
     raw.pop("$schema", None)  # for editors
-    try:
-        return submission.read_job(raw)
-    except RefusedError as error:
-        raise bad_input(lines(error.problems, source.place), name) from None
+    return raw, source
 
 
 def from_command(job: str, argv: Sequence[str], **options: Any) -> Job:  # noqa: ANN401 - JSON, a type or a record

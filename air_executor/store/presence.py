@@ -68,6 +68,12 @@ class Presence:
         return self.only is not None and job not in self.only and submitted_by is None
 
     @property
+    def page(self) -> str | None:
+        """Address of the manager's page; None: it has none, or an older version did not record it."""
+        page = self.record.get("page")
+        return page if isinstance(page, str) else None
+
+    @property
     def who(self) -> str:
         """The manager as messages name it."""
         namespace = self.record.get("pid_namespace")

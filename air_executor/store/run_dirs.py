@@ -151,7 +151,10 @@ class RunDirs:
                 found = files.read("exit.json", MAX_EXIT, out)
             except CorruptFileError:
                 return None
-        return None if found is None or not found[0].endswith(b"\n") else _parse_exit(*found)
+        if found is None or b"\n" not in found[0]:
+            return None
+        # The first line is the record; a task may have written more behind it.
+        return _parse_exit(found[0].partition(b"\n")[0], found[1])
 
     def started(self, job: str, seq: int, task: str) -> float | None:
         """Return when the run began (its claim), or None if it has not, or was fenced before it could."""

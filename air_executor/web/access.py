@@ -1,7 +1,7 @@
-"""Who may see what is served: on loopback the browser's own user, elsewhere who has the token.
+"""Access control: on loopback everything is open, on other addresses it takes the token.
 
-Probes are open: they tell nothing but whether the manager works, and what asks them has no token. Without a token, on
-an address that others reach, metrics are served too, as every exporter does, and the page is not.
+Probes are always open: they reveal only whether the manager works, and their clients have no token. Without a token, on
+an address that others can reach, metrics are served, as by every exporter, and the page is not.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _LOCAL_NAMES = ("localhost", "127.0.0.1", "[::1]")
 
 
 def is_loopback(host: str) -> bool:
-    """Tell whether an address is reached from this machine alone."""
+    """Tell whether an address can be reached from this machine only."""
     try:
         return host == "localhost" or ipaddress.ip_address(host).is_loopback
     except ValueError:
@@ -32,17 +32,17 @@ def is_loopback(host: str) -> bool:
 
 
 class Access:
-    """Lets requests through to an application, or answers them itself."""
+    """Passes requests on to an application, or refuses them."""
 
     def __init__(self, app: ASGIApp, *, host: str, token: str | None) -> None:
-        """`host` is the address that is listened on."""
+        """`host` is the address that the server listens on."""
         self._app = app
         self._local = is_loopback(host)
         self._names = {*_LOCAL_NAMES, host, f"[{host}]"}
         self._token = token
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request."""
+        """Handle one request."""
         refusal = self._refusal(scope) if scope["type"] == "http" else None
         await (refusal or self._app)(scope, receive, send)
 
@@ -50,14 +50,14 @@ class Access:
         headers, path = Headers(scope=scope), str(scope["path"])
         if path in PROBES:
             return None
-        # A name that somebody else's page has made to lead here (DNS rebinding) is not one of ours.
+        # DNS rebinding: a web site can make its own host name point here.
         if self._local and _name(headers.get("host", "")) not in self._names:
-            return PlainTextResponse("this server answers to localhost alone\n", 421)
+            return PlainTextResponse("this server accepts requests for localhost only\n", 421)
         if self._token is not None:
-            return None if _proves(headers.get("authorization", ""), self._token) else _unauthorized()
+            return None if _has_token(headers.get("authorization", ""), self._token) else _unauthorized()
         if self._local or path == METRICS:
             return None
-        return PlainTextResponse("set AIR_TOKEN on the manager to see this from elsewhere\n", 403)
+        return PlainTextResponse("set AIR_TOKEN on the manager to allow remote access\n", 403)
 
 
 def _name(host: str) -> str:
@@ -67,8 +67,8 @@ def _name(host: str) -> str:
     return host.partition(":")[0].lower()
 
 
-def _proves(header: str, token: str) -> bool:
-    """Tell whether a header names the token: as a bearer's, or as the password that a browser asks its user for."""
+def _has_token(header: str, token: str) -> bool:
+    """Tell whether a header has the token: as a bearer token, or as the password of basic authentication."""
     kind, _, value = header.partition(" ")
     if kind.lower() == "basic":
         try:
@@ -81,8 +81,8 @@ def _proves(header: str, token: str) -> bool:
 
 
 def _unauthorized() -> PlainTextResponse:
-    ask = 'Basic realm="Air-Executor: any name, and AIR_TOKEN as the password", charset="UTF-8"'
-    response = PlainTextResponse("give AIR_TOKEN as a bearer token, or as the password\n", 401)
+    challenge = 'Basic realm="Air-Executor: any user name, AIR_TOKEN as password", charset="UTF-8"'
+    response = PlainTextResponse("send AIR_TOKEN as a bearer token, or as the password\n", 401)
     response.headers.append("www-authenticate", "Bearer")
-    response.headers.append("www-authenticate", ask)
+    response.headers.append("www-authenticate", challenge)
     return response

@@ -1,6 +1,6 @@
 """What is served at which path: metrics and probes here, the page's routes beside them.
 
-Answers come from what the manager has published, never from the manager itself, so they come also while it hangs.
+Responses come from what the manager has published, never from the manager itself, so they come even if it hangs.
 """
 
 from __future__ import annotations
@@ -12,8 +12,7 @@ from starlette.applications import Starlette
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import BaseRoute, Route
 
-from air_executor.metrics.collector import Collector
-from air_executor.metrics.exposition import CONTENT_TYPE, Exposition
+from air_executor.metrics.collector import CONTENT_TYPE, Collector
 from air_executor.web.access import METRICS, Access
 
 if TYPE_CHECKING:
@@ -21,23 +20,23 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp
 
 
-def make_app(tally: Collector, pages: Sequence[BaseRoute], *, host: str, token: str | None) -> ASGIApp:
+def make_app(collector: Collector, pages: Sequence[BaseRoute], *, host: str, token: str | None) -> ASGIApp:
     """Return the application that a manager serves on `host`."""
-    exposition, pulse = Exposition(tally), tally.pulse
+    health = collector.health
 
     async def metrics(_: Request) -> Response:
-        return Response(exposition.text(), media_type=CONTENT_TYPE)
+        return Response(collector.scrape(), media_type=CONTENT_TYPE)
 
     async def healthz(_: Request) -> Response:
-        return _verdict(pulse.hangs())
+        return _probe(health.hangs())
 
     async def readyz(_: Request) -> Response:
-        return _verdict(pulse.hindrance())
+        return _probe(health.not_ready())
 
     own = [Route(METRICS, metrics), Route("/healthz", healthz), Route("/readyz", readyz)]
     return Access(Starlette(routes=[*own, *pages]), host=host, token=token)
 
 
-def _verdict(problem: str | None) -> Response:
+def _probe(problem: str | None) -> Response:
     headers = {"Cache-Control": "no-store"}
     return PlainTextResponse(f"{problem or 'ok'}\n", 200 if problem is None else 503, headers)

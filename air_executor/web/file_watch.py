@@ -1,7 +1,7 @@
-"""One watcher for all who look at the page: it looks at files while anybody listens, and tells who waits for which.
+"""One watch for all viewers of the page: it polls files while there are listeners, and notifies them of new versions.
 
-Looking, not events of the file system: volumes that several hosts share deliver none. A look costs a few `stat`s, in a
-thread, because a network volume can hang. Nobody listening: nothing runs. What a version means, only `look` knows.
+It polls because shared volumes deliver no file system events. A poll costs a few `stat` calls, in a thread, because a
+network volume can hang. Without listeners nothing runs. Only `poll` knows the meaning of a version.
 """
 
 from __future__ import annotations
@@ -10,25 +10,25 @@ import asyncio
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
 from contextlib import suppress
 
-LOOK_EVERY = 0.3
+POLL_EVERY = 0.3
 """Seconds."""
-STREAMS = 100
-"""Listeners at once; more are sent away and come again later."""
+MAX_LISTENERS = 100
+"""Maximum number of listeners; further ones are refused and retry later."""
 
 
 class FileWatch:
-    """Tells listeners of new versions of topics. All of it runs in one event loop."""
+    """Notifies listeners of new versions of topics. All of it runs in one event loop."""
 
-    def __init__(self, look: Callable[[str], str]) -> None:
-        self._look = look
+    def __init__(self, poll: Callable[[str], str]) -> None:
+        self._poll = poll
         self._versions: dict[str, str] = {}
         self._listeners: dict[str, set[asyncio.Event]] = {}
         self._task: asyncio.Task[None] | None = None
 
     @property
     def full(self) -> bool:
-        """Whether there are as many listeners as there may be."""
-        return self.listening >= STREAMS
+        """Whether the number of listeners is at its maximum."""
+        return self.listening >= MAX_LISTENERS
 
     @property
     def listening(self) -> int:
@@ -36,41 +36,41 @@ class FileWatch:
         return sum(map(len, self._listeners.values()))
 
     async def versions(self, topic: str, patience: float) -> AsyncGenerator[str | None]:
-        """Yield the topic's version, then each newer one, skipping those that came and went meanwhile.
+        """Yield the topic's version, then each newer one, or None after `patience` seconds without one.
 
-        After `patience` seconds without any, None.
+        Versions that were replaced while the listener was busy are skipped.
         """
-        bell = asyncio.Event()
-        self._listeners.setdefault(topic, set()).add(bell)
+        changed = asyncio.Event()
+        self._listeners.setdefault(topic, set()).add(changed)
         try:
             if self._task is None or self._task.done():
                 self._task = asyncio.create_task(self._run())
-            seen = await asyncio.to_thread(self._look, topic)
+            seen = await asyncio.to_thread(self._poll, topic)
             self._versions.setdefault(topic, seen)
             yield seen
             while True:
                 with suppress(TimeoutError):
-                    await asyncio.wait_for(bell.wait(), patience)
-                bell.clear()
+                    await asyncio.wait_for(changed.wait(), patience)
+                changed.clear()
                 version = self._versions.get(topic, seen)
                 yield version if version != seen else None
                 seen = version
         finally:
             listeners = self._listeners[topic]
-            listeners.discard(bell)
+            listeners.discard(changed)
             if not listeners:
                 del self._listeners[topic]
                 self._versions.pop(topic, None)
 
     async def _run(self) -> None:
         while self._listeners:
-            for topic, version in (await asyncio.to_thread(self._look_at, list(self._listeners))).items():
+            for topic, version in (await asyncio.to_thread(self._poll_all, list(self._listeners))).items():
                 if topic in self._listeners and self._versions.get(topic, version) != version:
-                    for bell in self._listeners[topic]:
-                        bell.set()
+                    for changed in self._listeners[topic]:
+                        changed.set()
                 if topic in self._listeners:
                     self._versions[topic] = version
-            await asyncio.sleep(LOOK_EVERY)
+            await asyncio.sleep(POLL_EVERY)
 
-    def _look_at(self, topics: Iterable[str]) -> Mapping[str, str]:
-        return {topic: self._look(topic) for topic in topics}
+    def _poll_all(self, topics: Iterable[str]) -> Mapping[str, str]:
+        return {topic: self._poll(topic) for topic in topics}

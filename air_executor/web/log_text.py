@@ -1,6 +1,6 @@
-"""Pieces of a run's log as harmless text: its end, what is before that, and what is appended while somebody looks.
+"""Parts of a run's log as safe text: its end, earlier parts, and newly appended text.
 
-Whatever a task prints, a piece is bounded: logs grow to gigabytes, browsers do not like that. Offsets are bytes.
+The size of a part is limited whatever a task prints: logs grow to gigabytes. Offsets are bytes.
 """
 
 from __future__ import annotations
@@ -11,34 +11,34 @@ from typing import BinaryIO
 
 from air_executor.model.plain_text import plain_log
 
-PIECE = 64 * 1024
-"""Most bytes in one piece."""
-LONGEST = 4096
-"""Characters of one line that are shown."""
+MAX_PART = 64 * 1024
+"""Maximum number of bytes in one part."""
+MAX_LINE = 4096
+"""Maximum number of characters shown of one line."""
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
-    """A stretch of a log."""
+class LogPart:
+    """A part of a log."""
 
     text: str
     """Whole lines, each with its end."""
     rest: str
-    """The beginning of a line that has no end yet."""
+    """The start of a last line without a line end."""
     begin: int
     end: int
-    """Where the text ends: after it comes `rest`."""
+    """The end of `text`, where `rest` starts."""
     size: int
-    """Of the whole log as it was."""
+    """Size of the whole log."""
     skipped: int = 0
-    """Bytes before `begin` that were asked for and left out."""
+    """Number of requested bytes before `begin` that are left out."""
 
 
-def last_part(file: BinaryIO, before: int | None = None) -> Part:
-    """Return the last piece of a log, or the one that ends at `before`."""
+def last_part(file: BinaryIO, before: int | None = None) -> LogPart:
+    """Return the last part of a log, or the part that ends at `before`."""
     size = file.seek(0, os.SEEK_END)
     end = size if before is None else max(0, min(before, size))
-    begin = max(0, end - PIECE)
+    begin = max(0, end - MAX_PART)
     file.seek(begin)
     data = _read(file, end - begin)
     if begin:
@@ -47,14 +47,14 @@ def last_part(file: BinaryIO, before: int | None = None) -> Part:
     return _part(data, begin, size, 0)
 
 
-def next_part(file: BinaryIO, begin: int) -> Part:
-    """Return what was appended from an offset on; of more than one piece, the last."""
+def next_part(file: BinaryIO, begin: int) -> LogPart:
+    """Return the text from an offset on; if it is longer than one part, the last part of it."""
     size = file.seek(0, os.SEEK_END)
-    if size < begin:  # it was cut: its task can do that
+    if size < begin:  # truncated: its task can do that
         begin = 0
-    if size - begin > PIECE:
+    if size - begin > MAX_PART:
         part = last_part(file)
-        return Part(part.text, part.rest, part.begin, part.end, size, part.begin - begin)
+        return LogPart(part.text, part.rest, part.begin, part.end, size, part.begin - begin)
     file.seek(begin)
     return _part(_read(file, size - begin), begin, size, 0)
 
@@ -67,17 +67,17 @@ def _read(file: BinaryIO, count: int) -> bytes:
     return b"".join(parts)
 
 
-def _part(data: bytes, begin: int, size: int, skipped: int) -> Part:
+def _part(data: bytes, begin: int, size: int, skipped: int) -> LogPart:
     cut = data.rfind(b"\n") + 1
-    if cut == 0 and len(data) >= PIECE:
-        cut = len(data)  # a line without an end does not become a text without an end
+    if cut == 0 and len(data) >= MAX_PART:
+        cut = len(data)  # a line that never ends must not grow without a limit
     whole, rest = data[:cut], data[cut:]
     lines = whole.decode(errors="replace").split("\n")
     last = lines.pop()
     text = "".join(f"{_line(line)}\n" for line in lines) + (_line(last) if last else "")
-    return Part(text, _line(rest.decode(errors="replace")), begin, begin + cut, size, skipped)
+    return LogPart(text, _line(rest.decode(errors="replace")), begin, begin + cut, size, skipped)
 
 
 def _line(line: str) -> str:
     shown = plain_log(line)
-    return shown if len(shown) <= LONGEST else f"{shown[:LONGEST]}… ({len(shown) - LONGEST} more characters)"
+    return shown if len(shown) <= MAX_LINE else f"{shown[:MAX_LINE]}… ({len(shown) - MAX_LINE} more characters)"

@@ -1,7 +1,7 @@
-"""Templates and answers of the page: everything that is shown is escaped and cleaned here, not where it is used.
+"""Templates and responses of the page: all text is escaped and cleaned here, not where it is used.
 
-Task output, messages, labels and results are anybody's text. Templates escape all of it; control characters become
-visible on the way; and should markup get through all the same, the policy in the headers lets no script of it run.
+Task output, messages, labels and results are untrusted text. Templates escape all of it and make control characters
+visible. If markup got through all the same, the policy in the headers would keep its scripts from running.
 """
 
 from __future__ import annotations
@@ -38,22 +38,22 @@ HEADERS: Mapping[str, str] = {
 }
 
 
-class Lines(str):
-    """Text of several lines that has been cleaned line by line already."""
+class CleanText(str):
+    """Text of several lines, already cleaned line by line."""
 
     __slots__ = ()
 
 
-class Pages:
-    """Renders templates."""
+class Templates:
+    """Renders the templates."""
 
     @functools.cached_property
-    def _templates(self) -> Environment:
-        from jinja2 import Environment, FileSystemLoader, StrictUndefined  # noqa: PLC0415 - once somebody looks
+    def _environment(self) -> Environment:
+        from jinja2 import Environment, FileSystemLoader, StrictUndefined  # noqa: PLC0415 - on the first request
         from markupsafe import Markup  # noqa: PLC0415
 
-        def harmless(value: object) -> object:
-            return clean(value) if isinstance(value, str) and not isinstance(value, Markup | Lines) else value
+        def cleaned(value: object) -> object:
+            return clean(value) if isinstance(value, str) and not isinstance(value, Markup | CleanText) else value
 
         made = Environment(
             loader=FileSystemLoader(os.path.join(FOLDER, "templates")),
@@ -62,7 +62,7 @@ class Pages:
             auto_reload=False,
             trim_blocks=True,
             lstrip_blocks=True,
-            finalize=harmless,
+            finalize=cleaned,
         )
         made.filters |= {
             "duration": format_duration,
@@ -71,16 +71,16 @@ class Pages:
             "iso": to_text,
             "moment": lambda seconds: to_text(round(seconds))[:19].replace("T", " "),
             "ago": ago,
-            "seconds": lambda value: f"{value:.2f}" if value < 1000 else f"{value:,.0f}",  # noqa: PLR2004 - 3 digits do
+            "seconds": lambda value: f"{value:.2f}" if value < 1000 else f"{value:,.0f}",  # noqa: PLR2004
             "data": _data,
             "brief": brief,
-            "about": about,
+            "predicate": predicate,
         }
         return made
 
     def page(self, name: str, values: Mapping[str, Any], status: int = 200) -> HTMLResponse:
-        """Return a page as an answer."""
-        return HTMLResponse(self._templates.get_template(name).render(values), status, HEADERS)
+        """Return a page as a response."""
+        return HTMLResponse(self._environment.get_template(name).render(values), status, HEADERS)
 
 
 def ago(seconds: float) -> str:
@@ -96,13 +96,13 @@ def brief(text: str, longest: int = 200) -> str:
     return text if len(text) <= longest else f"{text[: longest - 1]}…"
 
 
-def about(text: str, kind: str, name: str) -> str:
-    """Return a sentence without its subject, which the page shows above it."""
+def predicate(text: str, kind: str, name: str) -> str:
+    """Return a sentence without its subject, because the page shows that in the heading."""
     rest = text.removeprefix(f"{kind} {name} ").removeprefix("is ").removeprefix("was ")
     return rest[:1].upper() + rest[1:]
 
 
-def _data(value: object) -> Lines:
-    """Return any data as readable JSON."""
+def _data(value: object) -> CleanText:
+    """Return data as readable JSON."""
     text = json.dumps(value, indent=2, ensure_ascii=False)
-    return Lines("\n".join(map(clean, text.split("\n"))))
+    return CleanText("\n".join(map(clean, text.split("\n"))))

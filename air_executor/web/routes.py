@@ -1,7 +1,7 @@
-"""The web page: which address shows what. Read-only; everything comes from files, so it works beside any manager.
+"""The routes of the web page. Read-only: everything comes from files, so it works with any manager.
 
-Put together by `app` with what else a manager serves. Each address gives a whole page without any script; the script
-only asks for the same address again when the address `…/events` says that something is new.
+`asgi` serves them together with metrics and probes. Each address returns a whole page without any script; the script
+only requests the same address again when the stream at `…/events` announces a new version.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ from typing import TYPE_CHECKING, Any
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
-from air_executor.core.explanation import ExplainContext, explain_job, explain_task
+from air_executor.core.explanation import explain_job, explain_task
 from air_executor.errors import AirExecutorError, BadInputError, NotFoundError
 from air_executor.model.names import check_id
-from air_executor.model.state import RUNNING, JobState
+from air_executor.model.state import JobState
 from air_executor.store.presence import read_presence
 from air_executor.store.run_logs import open_log
 from air_executor.web import log_text, timeline, views
-from air_executor.web.render import FOLDER, HEADERS, Lines, Pages
-from air_executor.web.state_cache import JobSummary, StateCache, Unreadable
+from air_executor.web.render import FOLDER, HEADERS, CleanText, Templates
+from air_executor.web.state_cache import JobSummary, StateCache, UnreadableJob
 from air_executor.web.streams import Streams, short
 
 if TYPE_CHECKING:
@@ -35,38 +35,38 @@ if TYPE_CHECKING:
     from air_executor.client import Client
     from air_executor.settings import Settings
 
-JOBS_AT_ONCE = 100
-LONGEST_SEARCH = 100
+JOBS_PER_PAGE = 100
+MAX_SEARCH_TEXT = 100
 
 
 def page_routes(client: Client, settings: Settings | None = None) -> list[BaseRoute]:
-    """Return the page of one state directory. `settings` are for their limits, which explanations name."""
-    site = _Routes(client, settings)
-    streams = Streams(site.shelf)
+    """Return the routes for one state directory. `settings` provide the limits that explanations name."""
+    pages = _PageRoutes(client, settings)
+    streams = Streams(pages.cache)
     task = "/jobs/{job}/tasks/{task}"
     return [
-        Route("/", _told(site, site.jobs)),
+        Route("/", _with_errors(pages, pages.jobs)),
         Route("/events", streams.jobs),
         Route("/static/{name}", _static),
-        Route("/jobs/{job}", _told(site, site.job)),
+        Route("/jobs/{job}", _with_errors(pages, pages.job)),
         Route("/jobs/{job}/events", streams.job),
-        Route(task, _told(site, site.task)),
+        Route(task, _with_errors(pages, pages.task)),
         Route(f"{task}/events", streams.task),
         Route(f"{task}/log", streams.log),
     ]
 
 
-def _told(site: _Routes, show: Callable[[Request], Response]) -> Callable[[Request], Response]:
-    """Return a handler that answers with a page also where there is nothing to show."""
+def _with_errors(pages: _PageRoutes, show: Callable[[Request], Response]) -> Callable[[Request], Response]:
+    """Return a handler that answers errors with a page of their own."""
 
     @functools.wraps(show)
     def answer(request: Request) -> Response:
         try:
             return show(request)
         except (NotFoundError, BadInputError) as error:
-            return site.trouble(request, 404, "Not found", str(error))
+            return pages.error(request, 404, "Not found", str(error))
         except AirExecutorError as error:
-            return site.trouble(request, 503, "Cannot be read", str(error))
+            return pages.error(request, 503, "Cannot be read", str(error))
 
     return answer
 
@@ -80,14 +80,14 @@ def _static(request: Request) -> Response:
         return Response(file.read(), headers={**HEADERS, "Cache-Control": "no-cache"}, media_type=kind)
 
 
-class _Routes:
-    """Shows one state directory."""
+class _PageRoutes:
+    """The pages of one state directory."""
 
     def __init__(self, client: Client, settings: Settings | None) -> None:
-        self.shelf = StateCache(client)
+        self.cache = StateCache(client)
         self._client = client
         self._settings = settings
-        self._pages = Pages()
+        self._templates = Templates()
 
     def _common(self, request: Request, version: str, events: str) -> dict[str, Any]:
         base = request.scope.get("root_path", "")
@@ -100,72 +100,74 @@ class _Routes:
             "manager": read_presence(self._client.layout),
         }
 
-    def trouble(self, request: Request, status: int, title: str, message: str) -> Response:
-        """Return a page that says what is wrong."""
+    def error(self, request: Request, status: int, title: str, message: str) -> Response:
+        """Return a page about an error."""
         values = self._common(request, "", "") | {"title": title, "message": message}
-        return self._pages.page("trouble.html", values, status)
+        return self._templates.page("error.html", values, status)
 
     def jobs(self, request: Request) -> Response:
         """Show all jobs."""
-        found, version = self.shelf.lines()
-        phase, text = _asked(request, "phase"), _asked(request, "q")
-        lines = [line for line in found if isinstance(line, JobSummary) and text in line.id]
-        counts = Counter(line.phase for line in lines)
-        shown = [line for line in lines if not phase or line.phase == phase]
-        shown.sort(key=lambda line: (line.ended, -line.submitted_at, line.id))
-        pages = max(1, math.ceil(len(shown) / JOBS_AT_ONCE))
+        found, version = self.cache.jobs()
+        phase, text = _search(request, "phase"), _search(request, "q")
+        named = [job for job in found if isinstance(job, JobSummary) and text in job.id]
+        counts = Counter(job.phase for job in named)
+        shown = [job for job in named if not phase or job.phase == phase]
+        shown.sort(key=lambda job: (job.ended, -job.submitted_at, job.id))
+        pages = max(1, math.ceil(len(shown) / JOBS_PER_PAGE))
         page = min(pages, _number(request, "page", 1))
-        begin = (page - 1) * JOBS_AT_ONCE
+        begin = (page - 1) * JOBS_PER_PAGE
         values = {
             "any": bool(found),
-            "lines": [(line, views.shares_of(Counter(line.counts))) for line in shown[begin : begin + JOBS_AT_ONCE]],
+            "jobs": [(job, views.shares_of(Counter(job.counts))) for job in shown[begin : begin + JOBS_PER_PAGE]],
             "begin": begin,
-            "priced": any(line.costs for line in shown),
+            "priced": any(job.costs for job in shown),
             "matching": len(shown),
             "counts": counts,
+            "phases": views.JOB_PHASES,
             "phase": phase,
             "text": text,
             "page": page,
             "pages": pages,
-            "unreadable": [line for line in found if isinstance(line, Unreadable)],
-            "open": sum(isinstance(line, JobSummary) and not line.ended for line in found),
+            "unreadable": [job for job in found if isinstance(job, UnreadableJob)],
+            "open": sum(isinstance(job, JobSummary) and not job.ended for job in found),
         }
-        return self._pages.page("jobs.html", self._common(request, version, "/events") | values)
+        return self._templates.page("jobs.html", self._common(request, version, "/events") | values)
 
     def job(self, request: Request) -> Response:
-        """Show one job: its tasks in time, and its bill."""
+        """Show one job: its tasks in time, and its cost."""
         job, version = self._job(request)
         common = self._common(request, version, f"/jobs/{job.id}/events")
         now = common["now"]
-        phase, text = _asked(request, "phase"), _asked(request, "q")
-        placed = timeline.chosen(timeline.tree(job), phase, text)
-        per_page = views.CHUNK * views.CHUNKS_AT_ONCE
-        pages = max(1, math.ceil(len(placed) / per_page))
+        phase, text = _search(request, "phase"), _search(request, "q")
+        tree = timeline.filtered(timeline.tree(job), phase, text)
+        per_page = views.CHUNK * views.CHUNKS_PER_PAGE
+        pages = max(1, math.ceil(len(tree) / per_page))
         page = min(pages, _number(request, "page", 1))
-        first = (page - 1) * views.CHUNKS_AT_ONCE
+        first = (page - 1) * views.CHUNKS_PER_PAGE
         asked = request.query_params.get("chunks")
-        wanted = set(range(first, first + views.CHUNKS_AT_ONCE)) if asked is None else _numbers(asked)
+        wanted = set(range(first, first + views.CHUNKS_PER_PAGE)) if asked is None else _numbers(asked)
         within = timeline.window(job, now)
+        counts = Counter(task.phase for task in job.tasks.values())
         values = {
             "job": job,
-            "shares": views.shares(job),
-            "phases": views.PHASES,
+            "shares": views.shares_of(counts),
+            "counts": counts,
+            "phases": views.TASK_PHASES,
             "within": within,
-            "chunks": views.chunks(placed, wanted, within, now),
-            "matching": len(placed),
+            "chunks": views.chunks(tree, wanted, within, now),
+            "matching": len(tree),
             "phase": phase,
             "text": text,
             "page": page,
             "pages": pages,
             "per_page": per_page,
             "explanation": self._explain(job, None, now),
-            "cost": self.shelf.cost(job, version),
-            "passed_over": common["manager"].passes_over(job.id, job.submitted_by),
+            "cost": self.cache.cost(job, version),
         }
-        return self._pages.page("job.html", common | values)
+        return self._templates.page("job.html", common | values)
 
     def task(self, request: Request) -> Response:
-        """Show one task: its runs, its result, and what a run of it printed."""
+        """Show one task: its runs, its result, and the log of a run."""
         job, version = self._job(request)
         name = request.path_params["task"]
         task = job.tasks.get(name)
@@ -176,7 +178,7 @@ class _Routes:
         asked = _number(request, "run", 0)
         run = next((run for run in runs if run.seq == asked), None if asked else next(iter(runs), None))
         if asked and run is None:
-            msg = f"task {task.id} of job {job.id} has no run {asked} that is known"
+            msg = f"task {task.id} of job {job.id} has no run {asked}"
             raise NotFoundError(msg)
         before = _number(request, "before", 0) or None
         part = None
@@ -193,46 +195,24 @@ class _Routes:
             "asked": asked,
             "before": before,
             "part": part,
-            "log": None if part is None else Lines(part.text),
-            "rest": None if part is None else Lines(part.rest),
+            "log": None if part is None else CleanText(part.text),
+            "rest": None if part is None else CleanText(part.rest),
             "explanation": self._explain(job, task.id, common["now"]),
         }
-        return self._pages.page("task.html", common | values)
+        return self._templates.page("task.html", common | values)
 
     def _job(self, request: Request) -> tuple[JobState, str]:
-        return self.shelf.job(check_id(request.path_params["job"], "job"))
+        return self.cache.job(check_id(request.path_params["job"], "job"))
 
     def _explain(self, job: JobState, task: str | None, now: float) -> str:
-        around = ExplainContext(now) if job.ended else self._around(job, now)
-        with self.shelf.lock:  # it works out anew which tasks wait for which, on the tasks themselves
-            return explain_job(job, around) if task is None else explain_task(job, job.tasks[task], around)
-
-    def _around(self, job: JobState, now: float) -> ExplainContext:
-        lines = [line for line in self.shelf.lines()[0] if isinstance(line, JobSummary)]
-        phases = {line.uid: line.phase for line in lines}
-        running: Counter[str] = Counter()
-        for line in lines:
-            running[line.queue] += line.counts.get(RUNNING, 0)
-        manager, settings = read_presence(self._client.layout), self._settings
-        return ExplainContext(
-            now,
-            manager=manager.running,
-            backend=manager.backend,
-            host=manager.record.get("host"),
-            backend_problem=manager.backend_problem,
-            waiting=manager.waiting.get(job.id),
-            runners=self._client.runners(job),
-            passed_over_for=(manager.only or ()) if manager.passes_over(job.id, job.submitted_by) else (),
-            jobs={name: phases[uid] for name, uid in job.after_uids.items() if uid in phases},
-            running=sum(running.values()),
-            max_runners=None if settings is None else settings.max_runners,
-            running_in_queue=running[job.pool],
-            queue_limit=None if settings is None else settings.queues.get(job.pool),
-        )
+        jobs = [] if job.ended else [one.facts for one in self.cache.jobs()[0]]
+        context = self._client.explain_context(job, jobs, now, self._settings)
+        with self.cache.lock:  # explaining derives which tasks wait for which, on the tasks themselves
+            return explain_job(job, context) if task is None else explain_task(job, job.tasks[task], context)
 
 
-def _asked(request: Request, name: str) -> str:
-    return request.query_params.get(name, "")[:LONGEST_SEARCH]
+def _search(request: Request, name: str) -> str:
+    return request.query_params.get(name, "")[:MAX_SEARCH_TEXT]
 
 
 def _number(request: Request, name: str, default: int) -> int:

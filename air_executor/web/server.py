@@ -1,7 +1,7 @@
-"""The HTTP server of a manager: a thread of its own that costs nothing while nobody asks.
+"""The HTTP server of a manager: a thread of its own, without cost between requests.
 
-`wiring` opens the port before anything is begun, so that one which is taken is known at once. The manager's thread
-never waits for this one.
+`wiring` opens the port before anything starts, so that a port in use is detected at once. The manager's thread never
+waits for this one.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ log = logging.getLogger(__name__)
 
 BACKLOG = 128
 CLOSE_SECONDS = 1.0
-"""How long answers under way are waited for when the manager leaves: it has 5 s for all that it does then."""
-MOST_CONNECTIONS = 256
+"""Time for responses in progress when the manager stops: its whole stop may take 5 s."""
+MAX_CONNECTIONS = 256
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """Return a socket that listens.
+    """Return a listening socket.
 
     Raises:
-        BadInputError: the address is not ours, or the port is taken.
+        BadInputError: the address is not one of this host, or the port is in use.
     """
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
@@ -49,34 +49,34 @@ def listen(host: str, port: int) -> socket.socket:
     return made
 
 
-class _Quiet(uvicorn.Server):
-    """uvicorn without its clock, which wakes ten times a second: an idle manager must not."""
+class _EventDrivenServer(uvicorn.Server):
+    """uvicorn without its timer, which wakes ten times a second: an idle manager must not."""
 
     def __init__(self, config: uvicorn.Config) -> None:
         super().__init__(config)
-        self._leave: asyncio.Event | None = None
+        self._stopped: asyncio.Event | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
 
     async def main_loop(self) -> None:
-        """Wait until told to leave."""
+        """Wait until `stop` is called."""
         await self.on_tick(0)
-        self._leave, self._loop = asyncio.Event(), asyncio.get_running_loop()
+        self._stopped, self._loop = asyncio.Event(), asyncio.get_running_loop()
         if not self.should_exit:
-            await self._leave.wait()
+            await self._stopped.wait()
 
     def stop(self) -> None:
-        """Ask it to leave; from any thread."""
+        """Stop the server; from any thread."""
         self.should_exit = True
-        if self._loop is not None and self._leave is not None:
-            self._loop.call_soon_threadsafe(self._leave.set)
+        if self._loop is not None and self._stopped is not None:
+            self._loop.call_soon_threadsafe(self._stopped.set)
 
 
 class Server:
-    """Serves an application in a thread of its own."""
+    """Serves an application in its own thread."""
 
     def __init__(self, app: ASGIApp, listening: socket.socket) -> None:
         self._socket = listening
-        self._server = _Quiet(
+        self._server = _EventDrivenServer(
             uvicorn.Config(
                 app,
                 loop="asyncio",
@@ -88,8 +88,8 @@ class Server:
                 access_log=False,
                 proxy_headers=False,
                 server_header=False,
-                date_header=False,  # uvicorn's clock would renew it
-                limit_concurrency=MOST_CONNECTIONS,
+                date_header=False,  # needs uvicorn's timer
+                limit_concurrency=MAX_CONNECTIONS,
                 timeout_graceful_shutdown=1,
             )
         )
@@ -97,14 +97,20 @@ class Server:
 
     @property
     def url(self) -> str:
-        """Where it listens, as an address to open, or in words where that depends on who asks."""
+        """The address to open, or a description if it listens on all addresses."""
         host, port = self._socket.getsockname()[:2]
-        if host in {"0.0.0.0", "::"}:  # noqa: S104 - told to
-            return f"port {port} of all addresses"
+        if host in {"0.0.0.0", "::"}:  # noqa: S104 - set by the user
+            return f"port {port} on all addresses"
         return f"http://[{host}]:{port}/" if ":" in host else f"http://{host}:{port}/"
 
+    @property
+    def page(self) -> str:
+        """Address of the page for browsers; with this host's name where it listens on all addresses."""
+        host, port = self._socket.getsockname()[:2]
+        return f"http://{socket.gethostname()}:{port}/" if host in {"0.0.0.0", "::"} else self.url  # noqa: S104 - as above
+
     def __enter__(self) -> Self:
-        """Begin to serve."""
+        """Start serving."""
         self._thread.start()
         return self
 
@@ -112,10 +118,10 @@ class Server:
         try:
             self._server.run(sockets=[self._socket])
         except Exception:
-            log.exception("the HTTP server failed in a way that is not foreseen; the manager goes on without it")
+            log.exception("the HTTP server failed unexpectedly; the manager continues without it")
 
     def __exit__(self, *_: object) -> None:
-        """Stop serving, and give answers under way a moment."""
+        """Stop serving, with a short time for responses in progress."""
         self._server.stop()
         self._thread.join(CLOSE_SECONDS + 1)
         self._socket.close()

@@ -1,7 +1,7 @@
-"""What the page has read of the state directory, kept while the files have not changed.
+"""A cache of the state directory for the page, valid while the files are unchanged.
 
-Every client of the page shares it, so ten people who look at a job of 5,000 tasks cost one reading. It reads as anybody
-beside the manager would, and knows nothing of HTTP. Safe from any thread.
+All viewers share it, so ten viewers of a job with 5,000 tasks cost one read. It reads files like any other client, and
+knows nothing of HTTP. Thread-safe.
 """
 
 from __future__ import annotations
@@ -15,32 +15,33 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from air_executor.client import Client
-from air_executor.core.cost_report import CostReport, reckon
+from air_executor.core.cost_report import CostReport, cost_report
+from air_executor.core.explanation import JobFacts
 from air_executor.core.ledger import read
 from air_executor.errors import AirExecutorError, NotFoundError
-from air_executor.model.state import ENDED_PHASES, JobState
+from air_executor.model.state import ENDED_PHASES, RUNNING, JobState
 from air_executor.store import files
 
 T = TypeVar("T")
 
-JOBS_KEPT = 8
-"""Whole jobs in memory: those that people look at now."""
-UNSETTLED = 0.1
-"""Seconds; volumes' clocks tick in steps of a few milliseconds."""
+CACHED_JOBS = 8
+"""Number of whole jobs in memory: those that people view now."""
+CLOCK_STEP = 0.1
+"""Seconds, more than the step of a volume's clock, which is a few milliseconds."""
 REST = 30
-"""A reading that took a second is not repeated for this many seconds: so little of the manager's time is the page's."""
+"""Seconds for which a read that took one second is not repeated: the page takes little of the manager's time."""
 
 
 @dataclass(frozen=True, slots=True)
 class JobSummary:
-    """One job in the list of all."""
+    """One job in the list of all jobs."""
 
     id: str
     uid: str
     phase: str
     reason: str | None
     message: str | None
-    queue: str
+    pool: str
     submitted_at: float
     started_at: float | None
     finished_at: float | None
@@ -52,7 +53,7 @@ class JobSummary:
 
     @property
     def ended(self) -> bool:
-        """Whether nothing is left to do."""
+        """Whether the job has ended."""
         return self.phase in ENDED_PHASES
 
     @property
@@ -60,82 +61,96 @@ class JobSummary:
         """Number of tasks."""
         return sum(self.counts.values())
 
+    @property
+    def facts(self) -> JobFacts:
+        """What explanations of other jobs need."""
+        return JobFacts(self.id, self.uid, self.phase, self.pool, self.counts.get(RUNNING, 0))
+
 
 @dataclass(frozen=True, slots=True)
-class Unreadable:
+class UnreadableJob:
     """A job whose state cannot be read."""
 
     id: str
     problem: str
 
+    @property
+    def facts(self) -> JobFacts:
+        """What explanations of other jobs need."""
+        return JobFacts(self.id, None, "unreadable", "", 0)
+
 
 @dataclass(slots=True)
-class _Kept(Generic[T]):
+class _Cached(Generic[T]):
     version: str
     value: T
-    again_at: float
-    """On the monotonic clock."""
+    valid_until: float
+    """On the monotonic clock; until then it is used even if the version is another."""
+
+    def serves(self, version: str) -> bool:
+        """Tell whether it can be used for a request of this version."""
+        return self.version == version or time.monotonic() < self.valid_until
 
 
 class StateCache:
-    """One state directory, as it was when last read."""
+    """One state directory, as last read."""
 
     def __init__(self, client: Client) -> None:
         self.client = client
         self.lock = threading.RLock()
-        """Held by whoever reads, or works on a job that others may have too."""
-        self._lines: dict[str, tuple[str, JobSummary | Unreadable]] = {}
-        self._jobs: OrderedDict[str, _Kept[JobState]] = OrderedDict()
-        self._costs: OrderedDict[str, _Kept[CostReport]] = OrderedDict()
-        self._all: _Kept[list[JobSummary | Unreadable]] | None = None
+        """Held while reading, and while working on a job that other threads may use."""
+        self._summaries: dict[str, tuple[str, JobSummary | UnreadableJob]] = {}
+        self._jobs: OrderedDict[str, _Cached[JobState]] = OrderedDict()
+        self._costs: OrderedDict[str, _Cached[CostReport]] = OrderedDict()
+        self._all: _Cached[list[JobSummary | UnreadableJob]] | None = None
 
     def version_of_all(self) -> str:
-        """Return what changes whenever any job may have, without looking at each of them.
+        """Return a version that changes whenever any job may have changed, without checking each of them.
 
-        The journal grows with each decision of the manager, but checkpoints, which are what can be read, come after it:
-        they are built in `tmp/` and renamed out of it.
+        The journal grows with each decision of the manager, but only checkpoints can be read, and they come later: they
+        are built in `tmp/` and renamed out of it.
         """
         layout = self.client.layout
         folders = [f"{layout.tmp}/{name}" for name in sorted(_names(layout.tmp))]
-        return "|".join([*map(_settled, folders), _stamp(layout.jobs), _stamp(layout.manager)])
+        return "|".join([*map(_folder_stamp, folders), _stamp(layout.jobs), _stamp(layout.manager)])
 
     def version_of(self, job: str) -> str:
-        """Return what changes whenever this job's state, or the manager, may have."""
+        """Return a version that changes whenever this job's state, or the manager, may have changed."""
         layout = self.client.layout
         return f"{_stamp(layout.state(job))}|{_stamp(layout.manager)}"
 
-    def lines(self) -> tuple[list[JobSummary | Unreadable], str]:
-        """Return all jobs that are not archived, and the version that this is.
+    def jobs(self) -> tuple[list[JobSummary | UnreadableJob], str]:
+        """Return all jobs that are not archived, and their version.
 
         Raises:
             StoreError: the volume refused.
         """
         with self.lock:
             version = self.version_of_all()
-            kept = self._all
-            if kept is not None and (kept.version == version or time.monotonic() < kept.again_at):
-                return kept.value, kept.version
+            cached = self._all
+            if cached is not None and cached.serves(version):
+                return cached.value, cached.version
             begun = time.monotonic()
-            found = {name: self._line(name) for name in self.client.jobs.ids()}
-            self._lines = {name: entry for name, entry in found.items() if entry is not None}
-            lines = [entry[1] for entry in self._lines.values()]
-            self._all = _Kept(version, lines, _rested(begun))
-            return lines, version
+            found = {name: self._summary(name) for name in self.client.jobs.ids()}
+            self._summaries = {name: entry for name, entry in found.items() if entry is not None}
+            summaries = [entry[1] for entry in self._summaries.values()]
+            self._all = _Cached(version, summaries, _rest_after(begun))
+            return summaries, version
 
-    def _line(self, name: str) -> tuple[str, JobSummary | Unreadable] | None:
+    def _summary(self, name: str) -> tuple[str, JobSummary | UnreadableJob] | None:
         stamp = _stamp(self.client.layout.state(name))
-        kept = self._lines.get(name)
-        if kept is not None and kept[0] == stamp:
-            return kept
+        cached = self._summaries.get(name)
+        if cached is not None and cached[0] == stamp:
+            return cached
         try:
-            return stamp, line_of(self.client.jobs.load(name))
+            return stamp, summary_of(self.client.jobs.load(name))
         except NotFoundError:
             return None
         except AirExecutorError as error:
-            return stamp, Unreadable(name, str(error))
+            return stamp, UnreadableJob(name, str(error))
 
     def job(self, name: str) -> tuple[JobState, str]:
-        """Return a job, archived ones included, and the version that this is. Read it; change nothing of it.
+        """Return a job, archived or not, and its version. Read it, but change nothing in it.
 
         Raises:
             NotFoundError: there is none.
@@ -143,29 +158,29 @@ class StateCache:
         """
         with self.lock:
             version = self.version_of(name)
-            kept = self._jobs.get(name)
-            if kept is not None and (kept.version == version or time.monotonic() < kept.again_at):
+            cached = self._jobs.get(name)
+            if cached is not None and cached.serves(version):
                 self._jobs.move_to_end(name)
-                return kept.value, kept.version
+                return cached.value, cached.version
             begun = time.monotonic()
             state = self.client.status(name)
-            _keep(self._jobs, name, _Kept(version, state, _rested(begun)))
+            _store(self._jobs, name, _Cached(version, state, _rest_after(begun)))
             return state, version
 
     def cost(self, job: JobState, version: str) -> CostReport:
-        """Return what a job has cost so far beside the pool that would have carried it."""
+        """Return the cost of a job so far, compared with an always-on pool."""
         with self.lock:
-            kept = self._costs.get(job.uid)
-            if kept is not None and (kept.version == version or time.monotonic() < kept.again_at):
-                return kept.value
+            cached = self._costs.get(job.uid)
+            if cached is not None and cached.serves(version):
+                return cached.value
             begun = time.monotonic()
-            found = reckon(read([job]), time.time())
-            _keep(self._costs, job.uid, _Kept(version, found, _rested(begun)))
+            found = cost_report(read([job]), time.time())
+            _store(self._costs, job.uid, _Cached(version, found, _rest_after(begun)))
             return found
 
 
-def line_of(job: JobState) -> JobSummary:
-    """Return a job as a line of the list."""
+def summary_of(job: JobState) -> JobSummary:
+    """Return the summary of a job."""
     usage = job.usage
     costs = dict(usage.other_costs)
     if usage.cost:
@@ -176,7 +191,7 @@ def line_of(job: JobState) -> JobSummary:
         phase=job.phase,
         reason=job.reason,
         message=job.message,
-        queue=job.pool,
+        pool=job.pool,
         submitted_at=job.submitted_at,
         started_at=job.started_at,
         finished_at=job.finished_at,
@@ -186,14 +201,14 @@ def line_of(job: JobState) -> JobSummary:
     )
 
 
-def _keep(place: OrderedDict[str, _Kept[T]], name: str, entry: _Kept[T]) -> None:
-    place[name] = entry
-    place.move_to_end(name)
-    while len(place) > JOBS_KEPT:
-        place.popitem(last=False)
+def _store(cache: OrderedDict[str, _Cached[T]], name: str, entry: _Cached[T]) -> None:
+    cache[name] = entry
+    cache.move_to_end(name)
+    while len(cache) > CACHED_JOBS:
+        cache.popitem(last=False)
 
 
-def _rested(begun: float) -> float:
+def _rest_after(begun: float) -> float:
     now = time.monotonic()
     return now + REST * (now - begun)
 
@@ -205,10 +220,10 @@ def _names(folder: str) -> list[str]:
         return []
 
 
-def _settled(folder: str) -> str:
-    """Return the stamp of a folder, another one for as long as a second change could leave the same."""
-    fresh = "~" if abs(time.time() - files.changed_at(folder)) < UNSETTLED else ""
-    return f"{_stamp(folder)}{fresh}"
+def _folder_stamp(folder: str) -> str:
+    """Return the stamp of a folder, marked while a second change within the clock's step could leave the same stamp."""
+    recent = "~" if abs(time.time() - files.changed_at(folder)) < CLOCK_STEP else ""
+    return f"{_stamp(folder)}{recent}"
 
 
 def _stamp(path: str) -> str:

@@ -1,7 +1,7 @@
-"""What goes on while somebody looks: streams of server-sent events, and logs as they are.
+"""Live updates: streams of server-sent events, and the download of logs.
 
-An event says which version of a page there is now, and the script asks for that page; a task's stream also carries what
-its run prints. A client that reads slowly skips versions and is never queued for.
+An event carries the current version of a page, and the script then requests that page; a task's stream also carries the
+output of its run. A slow client skips versions; nothing is queued for it.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from air_executor.model.names import check_id
 from air_executor.model.state import JobState
 from air_executor.store.run_logs import open_log
 from air_executor.web.file_watch import FileWatch
-from air_executor.web.log_text import PIECE, Part, next_part
+from air_executor.web.log_text import MAX_PART, LogPart, next_part
 from air_executor.web.render import HEADERS
 
 if TYPE_CHECKING:
@@ -29,28 +29,28 @@ if TYPE_CHECKING:
 
     from air_executor.web.state_cache import StateCache
 
-QUIET = 15.0
-"""Seconds after which a stream without news gives a sign of life, and finds out whether anybody listens."""
+KEEP_ALIVE = 15.0
+"""Seconds without news after which a stream sends a comment, which also detects closed connections."""
 
 
 def short(version: str) -> str:
-    """Return a version as pages and events name it."""
+    """Return a version in the form that pages and events use."""
     return hashlib.sha256(version.encode()).hexdigest()[:16]
 
 
 class Streams:
     """The streams of one state directory."""
 
-    def __init__(self, shelf: StateCache) -> None:
-        self._shelf = shelf
+    def __init__(self, cache: StateCache) -> None:
+        self._cache = cache
         self._watch = FileWatch(self._version)
 
     def _version(self, topic: str) -> str:
-        """Return the version of all jobs (""), of one, or of one and the log of a run (`<job>/<task>/<seq>`)."""
+        """Return the version of all jobs (""), of one job, or of one job and a run's log (`<job>/<task>/<seq>`)."""
         job, _, run = topic.partition("/")
         if not job:
-            return short(self._shelf.version_of_all())
-        version = short(self._shelf.version_of(job))
+            return short(self._cache.version_of_all())
+        version = short(self._cache.version_of(job))
         if not run:
             return version
         task, _, seq = run.partition("/")
@@ -64,24 +64,24 @@ class Streams:
             return f"{version}/{os.fstat(file.fileno()).st_size}"
 
     def _open(self, job: str, task: str, seq: int) -> BinaryIO | None:
-        return open_log(self._shelf.client.layout, self._state(job), task, seq)
+        return open_log(self._cache.client.layout, self._state(job), task, seq)
 
     def _state(self, job: str) -> JobState:
-        return self._shelf.job(job)[0]
+        return self._cache.job(job)[0]
 
     async def jobs(self, _: Request) -> Response:
-        """Tell of new versions of the list of jobs."""
+        """Stream new versions of the list of jobs."""
         return self._stream(self._pages(""))
 
     async def job(self, request: Request) -> Response:
-        """Tell of new versions of one job."""
+        """Stream new versions of one job."""
         try:
             return self._stream(self._pages(check_id(request.path_params["job"])))
         except AirExecutorError:
             return _not_found()
 
     async def task(self, request: Request) -> Response:
-        """Tell of new versions of a task's job, and of what its run `run` prints from byte `from` on."""
+        """Stream new versions of a task's job, and the output of its run `run` from byte `from` on."""
         try:
             job, task = (check_id(request.path_params[name]) for name in ("job", "task"))
         except AirExecutorError:
@@ -89,7 +89,7 @@ class Streams:
         asked = [request.query_params.get(name, "") for name in ("run", "from")]
         if not all(text.isascii() and text.isdecimal() and len(text) < 16 for text in asked):  # noqa: PLR2004
             return self._stream(self._pages(job))
-        return self._stream(self._printed(job, task, int(asked[0]), int(asked[1])))
+        return self._stream(self._output(job, task, int(asked[0]), int(asked[1])))
 
     def _stream(self, events: AsyncIterator[str]) -> Response:
         if self._watch.full:
@@ -97,20 +97,20 @@ class Streams:
         return StreamingResponse(events, 200, HEADERS, media_type="text/event-stream")
 
     async def _pages(self, topic: str) -> AsyncIterator[str]:
-        async with aclosing(self._watch.versions(topic, QUIET)) as versions:
+        async with aclosing(self._watch.versions(topic, KEEP_ALIVE)) as versions:
             async for version in versions:
                 yield ":\n\n" if version is None else f"data: {version}\n\n"
 
-    async def _printed(self, job: str, task: str, seq: int, begin: int) -> AsyncIterator[str]:
-        told, rest = "", ""
-        async with aclosing(self._watch.versions(f"{job}/{task}/{seq}", QUIET)) as versions:
+    async def _output(self, job: str, task: str, seq: int, begin: int) -> AsyncIterator[str]:
+        sent, rest = "", ""
+        async with aclosing(self._watch.versions(f"{job}/{task}/{seq}", KEEP_ALIVE)) as versions:
             async for both in versions:
                 if both is None:
                     yield ":\n\n"
                     continue
                 version = both.partition("/")[0]
-                if version != told:
-                    told = version
+                if version != sent:
+                    sent = version
                     yield f"data: {version}\n\n"
                 part = await run_in_threadpool(self._next, job, task, seq, begin)
                 if part is not None and (part.end, part.rest) != (begin, rest):
@@ -118,7 +118,7 @@ class Streams:
                     news = {"text": part.text, "rest": rest, "skipped": part.skipped, "end": part.end}
                     yield f"event: log\ndata: {json.dumps(news)}\n\n"
 
-    def _next(self, job: str, task: str, seq: int, begin: int) -> Part | None:
+    def _next(self, job: str, task: str, seq: int, begin: int) -> LogPart | None:
         try:
             file = self._open(job, task, seq)
         except AirExecutorError:
@@ -129,7 +129,7 @@ class Streams:
             return next_part(file, begin)
 
     def log(self, request: Request) -> Response:
-        """Return the whole log of a run as it was written, to be kept in a file."""
+        """Return the whole log of a run unchanged, as a file to download."""
         try:
             job, task = (check_id(request.path_params[name]) for name in ("job", "task"))
             state = self._state(job)
@@ -137,7 +137,7 @@ class Streams:
         except (AirExecutorError, ValueError):
             return _not_found()
         known = state.tasks.get(task)
-        file = None if known is None else open_log(self._shelf.client.layout, state, task, seq)
+        file = None if known is None else open_log(self._cache.client.layout, state, task, seq)
         if file is None:
             return _not_found()
         name = {"Content-Disposition": f'attachment; filename="{job}-{task}-{seq}.log"'}
@@ -145,10 +145,10 @@ class Streams:
 
 
 async def _whole(file: BinaryIO) -> AsyncIterator[bytes]:
-    """Yield a log as long as it is now."""
+    """Yield a log up to its present end."""
     with file:
         left = os.fstat(file.fileno()).st_size
-        while left > 0 and (part := await run_in_threadpool(file.read, min(left, PIECE))):
+        while left > 0 and (part := await run_in_threadpool(file.read, min(left, MAX_PART))):
             left -= len(part)
             yield part
 

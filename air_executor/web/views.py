@@ -1,4 +1,4 @@
-"""What the templates of one job and one task show, worked out from its state.
+"""The data for the templates of the lists, of one job and of one task, derived from states.
 
 Pure: no files, no HTTP. Times are Unix seconds.
 """
@@ -6,23 +6,25 @@ Pure: no files, no HTTP. Times are Unix seconds.
 from __future__ import annotations
 
 import json
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from air_executor.core.memory import history_text
 from air_executor.core.outcome import outcome_text, reason_text
-from air_executor.model.state import Attempt, Done, JobState, Running, TaskPhase, TaskState
+from air_executor.model import state as s
+from air_executor.model.state import Attempt, Done, Running, TaskState
 from air_executor.model.times import to_text
 from air_executor.web.render import brief
-from air_executor.web.timeline import Piece, Placed, Window, pieces
+from air_executor.web.timeline import BarPart, TimeWindow, TreeRow, bar_parts
 
 CHUNK = 50
-"""Rows that are rendered, drawn and renewed together."""
-CHUNKS_AT_ONCE = 10
-"""Chunks in the page as it is opened."""
-PHASES = ("running", "queued", "failed", "cancelled", "skipped", "succeeded")
-"""Of tasks, in the order in which people care."""
+"""Number of rows that are rendered, drawn and refreshed together."""
+CHUNKS_PER_PAGE = 10
+"""Number of chunks with rows when the page opens."""
+TASK_PHASES = (s.RUNNING, s.QUEUED, s.FAILED, s.CANCELLED, s.SKIPPED, s.SUCCEEDED)
+"""In the order of the filters: most urgent first."""
+JOB_PHASES = (s.RUNNING, s.QUEUED, s.PAUSED, s.PENDING, s.FAILED, s.CANCELLED, s.SUCCEEDED)
+"""The same for jobs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,10 +36,10 @@ class TaskRow:
     phase: str
     depth: int
     queued_by: str | None
-    bars: Sequence[Piece]
+    bars: Sequence[BarPart]
     took: float | None
     since: float | None
-    """Of a running task: its run has taken time from then on."""
+    """Start of the open run; None if the task is not running."""
     runs: int
     outcome: str
     tone: str
@@ -46,34 +48,34 @@ class TaskRow:
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """Some rows that stand together; None where they are to be asked for."""
+    """Some successive rows; None if the page has to request them."""
 
     number: int
     count: int
     rows: Sequence[TaskRow] | None
 
 
-def chunks(placed: Sequence[Placed], wanted: set[int], within: Window, now: float) -> list[Chunk]:
-    """Return the table in chunks, of which only those that are wanted have their rows."""
+def chunks(tree: Sequence[TreeRow], wanted: set[int], within: TimeWindow, now: float) -> list[Chunk]:
+    """Return the table in chunks, of which only the wanted ones have rows."""
     found = []
-    for number, begin in enumerate(range(0, len(placed), CHUNK)):
-        part = placed[begin : begin + CHUNK]
+    for number, begin in enumerate(range(0, len(tree), CHUNK)):
+        part = tree[begin : begin + CHUNK]
         rows = [_row(begin + n, one, within, now) for n, one in enumerate(part, 2)] if number in wanted else None
         found.append(Chunk(number, len(part), rows))
     return found
 
 
-def _row(number: int, placed: Placed, within: Window, now: float) -> TaskRow:
-    task = placed.task
+def _row(number: int, row: TreeRow, within: TimeWindow, now: float) -> TaskRow:
+    task = row.task
     status = task.status
     outcome = outcome_of(task, now)
     return TaskRow(
         number=number,
         id=task.id,
         phase=task.phase,
-        depth=placed.depth,
+        depth=row.depth,
         queued_by=task.queued_by,
-        bars=pieces(task, within, now),
+        bars=bar_parts(task, within, now),
         took=task.attempts[-1].work if task.attempts and not isinstance(status, Running) else None,
         since=status.since if isinstance(status, Running) else None,
         runs=task.runs,
@@ -83,7 +85,7 @@ def _row(number: int, placed: Placed, within: Window, now: float) -> TaskRow:
 
 
 def outcome_of(task: TaskState, now: float) -> str:
-    """Return in a few words how a task ended or what it waits for."""
+    """Return in a few words how a task ended, or what it waits for."""
     status = task.status
     history = history_text(task)
     if isinstance(status, Done):
@@ -94,7 +96,7 @@ def outcome_of(task: TaskState, now: float) -> str:
     elif isinstance(status, Running):
         text = f"is being stopped: {reason_text(status.stop, None)}" if status.stop else ""
     elif status.waits_until is not None and status.waits_until > now:
-        verb = "runs again" if status.retrying else "starts"
+        verb = "retries" if status.retrying else "starts"
         text = f"{verb} at {_moment(status.waits_until, now)}"
     else:
         text = f"after {', '.join(task.after)}" if task.after else ""
@@ -102,7 +104,7 @@ def outcome_of(task: TaskState, now: float) -> str:
 
 
 def _moment(when: float, now: float) -> str:
-    """Return a time of day, with its day if that is not today: a page that is not renewed must not count down."""
+    """Return a time of day, with its date unless that is today. A still page could not update a countdown."""
     day, _, time = to_text(round(when))[:19].partition("T")
     return f"{time} UTC" if day == to_text(now)[:10] else f"{day} {time} UTC"
 
@@ -114,12 +116,12 @@ class RunRow:
     seq: int
     since: float
     attempt: Attempt | None
-    """None while it is open."""
+    """None if the run is open."""
     why: str
 
 
 def runs_of(task: TaskState) -> list[RunRow]:
-    """Return a task's runs that are known one by one, newest first."""
+    """Return a task's runs that are known individually, newest first."""
     found = [RunRow(one.seq, one.spawned, one, _why(one)) for one in task.attempts]
     if isinstance(task.status, Running):
         stop = f"is being stopped: {reason_text(task.status.stop, None)}" if task.status.stop else ""
@@ -136,7 +138,7 @@ def _why(one: Attempt) -> str:
 
 @dataclass(frozen=True, slots=True)
 class PhaseShare:
-    """One phase's part of a job's tasks, in per cent."""
+    """The share of a job's tasks in one phase, in percent."""
 
     phase: str
     count: int
@@ -144,19 +146,14 @@ class PhaseShare:
     width: float
 
 
-def shares(job: JobState) -> list[PhaseShare]:
-    """Return how many tasks are in which phase, as parts of a bar: what is done first."""
-    counts = Counter(task.phase for task in job.tasks.values())
-    return shares_of(counts)
-
-
-def shares_of(counts: Mapping[TaskPhase, int] | Mapping[str, int]) -> list[PhaseShare]:
-    """Return the same of counts."""
+def shares_of(counts: Mapping[s.TaskPhase, int] | Mapping[str, int]) -> list[PhaseShare]:
+    """Return the shares of a job's tasks by phase, as parts of a bar: ended ones first."""
     total = max(1, sum(counts.values()))
     found, x = [], 0.0
     for phase in ("succeeded", "failed", "cancelled", "skipped", "running", "queued"):
-        if counts[phase]:
-            width = counts[phase] / total * 100
-            found.append(PhaseShare(phase, counts[phase], round(x, 2), round(width, 2)))
+        count = sum(n for name, n in counts.items() if name == phase)
+        if count:
+            width = count / total * 100
+            found.append(PhaseShare(phase, count, round(x, 2), round(width, 2)))
             x += width
     return found

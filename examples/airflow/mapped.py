@@ -1,4 +1,4 @@
-"""Mapped tasks: Airflow knows the list, and each item is a job of its own; a function's body runs in a runner too."""
+"""Mapped tasks: Airflow has the list, and each item is a job of its own; functions run in runners too."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ with DAG(dag_id="mapped", schedule=None):
 
     @task.air_executor
     def list_cities() -> list[str]:
-        """Run in a runner; what it returns is the list."""
+        """Return the list; runs in a runner."""
         return ["Paris", "Lagos", "Quito"]
 
     @task.air_executor
     def greet(city: str) -> str:
-        """Run in a runner of its own for each city."""
+        """Greet one city; each runs in a runner of its own."""
         return f"hello, {city}"
 
     greet.expand(city=list_cities())

@@ -1,7 +1,7 @@
-"""A nightly job that finds its own work: as many tasks as there are files, known only when it runs.
+"""A nightly job that finds its own work: one task per file, so the number of tasks isn't known in advance.
 
-Airflow decides when, shows, retries and alerts. The tasks themselves are started by Air-Executor's manager, four at a
-time, and nothing waits for them in between.
+Airflow schedules the job, shows it, retries it and sends alerts. Air-Executor's manager starts the tasks, four at a
+time, and no worker is occupied meanwhile.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A DAG whose task is a job file that `air-executor run` runs as well: develop with one, deploy under the other."""
+"""A DAG whose task is a job file that `air-executor run` runs as well: develop with one, deploy with the other."""
 
 from __future__ import annotations
 

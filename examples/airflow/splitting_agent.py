@@ -1,7 +1,7 @@
-"""An agent that splits its own work, as one Airflow task: how wide and deep it gets is decided while it runs.
+"""An agent that splits its own work, as one Airflow task: the number of steps is decided while it runs.
 
-`steps/agent.py` is the agent. Airflow sees one task with live output, the results, and what became of each step;
-budgets and retries of the steps are the job's.
+`steps/agent.py` is the agent. Airflow shows one task with live output, the results, and the outcome of each step. The
+job has the budgets and retries of the steps.
 """
 
 from __future__ import annotations

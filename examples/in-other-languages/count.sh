@@ -1,5 +1,5 @@
 #!/bin/sh
-# Leaves as its result how many names in a folder begin with a letter.
+# Sets the number of names in a folder that begin with a letter as its result.
 set -eu
 
 folder=$1 letter=$2

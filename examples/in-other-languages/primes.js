@@ -1,4 +1,4 @@
-// Counts the primes below a limit in slices that its own first task queues; `examples/queue-from-node.yaml` runs it.
+// Counts the primes below a limit in slices, queued by its first task; `examples/queue-from-node.yaml` runs it.
 "use strict";
 
 const fs = require("node:fs");
@@ -6,7 +6,7 @@ const fs = require("node:fs");
 const SLICE = 20000;
 const [step, ...numbers] = process.argv.slice(2);
 
-// One line per task. Appending them in one call keeps the lines of concurrent writers apart.
+// One line per task. One append call keeps lines of concurrent writers from interleaving.
 function queueTasks(tasks) {
   fs.appendFileSync(process.env.AIR_QUEUE, tasks.map((task) => JSON.stringify(task) + "\n").join(""));
 }

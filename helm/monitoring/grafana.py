@@ -1,7 +1,6 @@
-"""How a dashboard is written for Grafana: a few kinds of panels, laid out in rows of 24 columns, as its JSON.
+"""Dashboards as Grafana's JSON: a few kinds of panels, laid out in rows of 24 columns.
 
-`dashboards.py` says what they show. What Grafana knows of each field is in its npm package @grafana/schema, against
-which the tests check what comes out of here.
+`dashboards.py` has their content. The tests check the JSON against the types in Grafana's npm package @grafana/schema.
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 SCHEMA = 42
-"""Version of Grafana's dashboard format; older ones are migrated when they are loaded, newer fields we do not use."""
+"""Version of Grafana's dashboard format. Grafana migrates older ones when it loads them; we use no newer fields."""
 COLUMNS = 24
 SOURCE = {"type": "prometheus", "uid": "${source}"}
 
@@ -23,7 +22,7 @@ class Query:
 
     expr: str
     legend: str = ""
-    """What the series is called; `{{label}}` stands for a label's value."""
+    """Name of the series; `{{label}}` stands for a label's value."""
 
 
 @dataclass(frozen=True)
@@ -32,19 +31,19 @@ class Panel(ABC):
 
     title: str
     about: str
-    """What it shows and how to read it."""
+    """Its description: content and interpretation."""
     queries: Sequence[Query]
     unit: str = "short"
     width: int = 12
     height: int = 8
     decimals: int | None = None
     since: str | None = None
-    """A time of its own to begin from, such as `now/d`; None: the dashboard's."""
+    """Start of the panel's own time range, such as `now/d`; None: the dashboard's range."""
     steps: Sequence[tuple[float | None, str]] = ((None, "text"),)
-    """From which value on which colour is shown."""
+    """Colors, each with the value from which on it is used."""
 
     def json(self) -> dict[str, Any]:
-        """Return it as Grafana's JSON, without its place."""
+        """Return it as Grafana's JSON, without its position."""
         defaults: dict[str, Any] = {
             "unit": self.unit,
             "min": 0,
@@ -73,31 +72,31 @@ class Panel(ABC):
 
     def target(self, number: int, query: Query) -> dict[str, Any]:
         """Return one query as Grafana's JSON."""
-        how = {"range": True, "instant": False} if self.over_time() else {"range": False, "instant": True}
+        mode = {"range": True, "instant": False} if self.over_time() else {"range": False, "instant": True}
         return {
             "refId": chr(ord("A") + number),
             "datasource": SOURCE,
             "expr": query.expr,
             "legendFormat": query.legend or "__auto",
             "editorMode": "code",
-            **how,
+            **mode,
         }
 
     @abstractmethod
     def kind(self) -> str:
-        """Return the name of Grafana's plugin for it."""
+        """Return the name of Grafana's panel plugin."""
 
     def over_time(self) -> bool:
-        """Tell whether it shows how values changed, not only what they are."""
+        """Tell whether it shows values over time, not only current ones."""
         return False
 
     def custom(self) -> dict[str, Any]:
-        """Return the plugin's own settings of a series."""
+        """Return the plugin's settings of a series."""
         return {}
 
     @abstractmethod
     def options(self) -> dict[str, Any]:
-        """Return the plugin's own options."""
+        """Return the plugin's options."""
 
 
 @dataclass(frozen=True)
@@ -240,7 +239,7 @@ _VARIABLES = [
         "type": "query",
         "name": "job",
         "label": "Installation",
-        "description": "Which scrape jobs to add up.",
+        "description": "Scrape jobs to sum over.",
         "datasource": SOURCE,
         "query": "label_values(air_executor_build_info, job)",
         "includeAll": True,
@@ -254,11 +253,11 @@ _VARIABLES = [
 
 
 def _laid_out(panels: Iterable[Panel]) -> Iterator[dict[str, Any]]:
-    """Yield panels with their places: from left to right, and into the next row where there is no room."""
+    """Yield panels with their positions: left to right, and on to the next row when one is full."""
     x = y = tallest = 0
     for number, panel in enumerate(panels, 1):
         if x + panel.width > COLUMNS:
             x, y, tallest = 0, y + tallest, 0
-        place = {"x": x, "y": y, "w": panel.width, "h": panel.height}
-        yield {"id": number, **panel.json(), "gridPos": place}
+        position = {"x": x, "y": y, "w": panel.width, "h": panel.height}
+        yield {"id": number, **panel.json(), "gridPos": position}
         x, tallest = x + panel.width, max(tallest, panel.height)

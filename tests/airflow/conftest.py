@@ -29,7 +29,7 @@ def programs(variable: str) -> Path:
 
 @pytest.fixture(scope="session")
 def airflow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Airflow]:
-    """Return an Airflow with all components at work, beside a manager."""
+    """Return an Airflow with all components running, and a manager."""
     home = tmp_path_factory.mktemp("airflow")
     made = Airflow(programs("AIR_TEST_AIRFLOW"), home, home / "state")
     code, printed = made.run("db", "migrate")
@@ -45,9 +45,9 @@ def airflow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Airflow]:
 
 
 @pytest.fixture(autouse=True)
-def _tell(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Print what Airflow's components said where a test of theirs fails."""
+def _print_output(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Print the output of Airflow's components if a test of theirs fails."""
     before = request.session.testsfailed
     yield
     if request.session.testsfailed > before and "airflow" in request.fixturenames:
-        print(request.getfixturevalue("airflow").said())  # noqa: T201
+        print(request.getfixturevalue("airflow").output())  # noqa: T201

@@ -1,4 +1,4 @@
-"""A real Airflow on loopback with SQLite, its components started one by one, and what a person does with it.
+"""A real Airflow on loopback with SQLite: its components, started one by one, and the actions of a person.
 
 Airflow pins too much to be installed beside the tests' tools, so it is programs to them, in an environment of its own
 that also has the package.
@@ -33,6 +33,14 @@ COMPONENTS = {
 ENDED = {"success", "failed", "skipped", "upstream_failed"}
 
 
+def free_port() -> int:
+    """Return a port on which nothing listens."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
 @dataclass
 class Airflow:
     """One Airflow with a database of its own, whose tasks use one state directory."""
@@ -49,9 +57,7 @@ class Airflow:
 
     def __post_init__(self) -> None:
         if not self.port:
-            with socket.socket() as probe:
-                probe.bind(("127.0.0.1", 0))
-                self.port = probe.getsockname()[1]
+            self.port = free_port()
         (self.home / "dags").mkdir(parents=True, exist_ok=True)
 
     def environ(self) -> dict[str, str]:
@@ -121,14 +127,14 @@ class Airflow:
             wait_for(self.answers, 240, "the API server")
 
     def answers(self) -> bool:
-        """Tell whether the API server does."""
+        """Tell whether the API server answers."""
         try:
             return requests.get(f"http://127.0.0.1:{self.port}/api/v2/version", timeout=5).ok
         except requests.RequestException:
             return False
 
     def stop(self, name: str, number: int = signal.SIGTERM) -> None:
-        """Stop a component with a signal; with KILL all that it has started, too."""
+        """Stop a component with a signal; with KILL also everything that it has started."""
         process = self.running.pop(name)
         if number == signal.SIGKILL:
             os.killpg(process.pid, number)
@@ -139,6 +145,14 @@ class Airflow:
         finally:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
+
+    def pause(self, name: str) -> None:
+        """Pause a component and everything that it has started, until `resume`."""
+        os.killpg(self.running[name].pid, signal.SIGSTOP)
+
+    def resume(self, name: str) -> None:
+        """Continue a paused component."""
+        os.killpg(self.running[name].pid, signal.SIGCONT)
 
     def replace(self, name: str, number: int = signal.SIGTERM) -> None:
         """Stop a component with a signal and start it again."""
@@ -153,12 +167,12 @@ class Airflow:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self.stop(name)
 
-    def said(self) -> str:
+    def output(self) -> str:
         """Return the end of what each component printed; for the message of a failed test."""
         outputs = {path.name: path.read_text().splitlines() for path in sorted(self.home.glob("*.out"))}
         noise = ("[info", "http.access", "  Pydantic")
-        told = {name: [line for line in lines if not any(n in line for n in noise)] for name, lines in outputs.items()}
-        return "\n".join(f"== {name}\n" + "\n".join(lines[-20:]) for name, lines in told.items())
+        shown = {name: [line for line in lines if not any(n in line for n in noise)] for name, lines in outputs.items()}
+        return "\n".join(f"== {name}\n" + "\n".join(lines[-20:]) for name, lines in shown.items())
 
     # What a person does
 
@@ -198,7 +212,7 @@ class Airflow:
         return any(found["dag_id"] == dag for found in self.ask("GET", "dags?limit=1000")["dags"])
 
     def jobs(self, kind: str) -> list[dict[str, Any]]:
-        """Return those of Airflow's components of a kind that are at work."""
+        """Return the running components of a kind."""
         found: list[dict[str, Any]] = self.ask("GET", f"jobs?job_type={kind}&is_alive=true")["jobs"]
         return found
 
@@ -218,7 +232,7 @@ class Run:
 
     @property
     def path(self) -> str:
-        """Where the API has it."""
+        """Path of the run in the API."""
         return f"dags/{self.dag}/dagRuns/{self.id}"
 
     def ti(self, task: str = "t", map_index: int = -1) -> dict[str, Any]:
@@ -293,7 +307,7 @@ def _text(line: Any) -> str:
 
 @contextlib.contextmanager
 def manager(state_dir: Path, **environ: str) -> Iterator[subprocess.Popen[bytes]]:
-    """Have a manager at work."""
+    """Run a manager, with its page on a port of its own."""
     import sys  # noqa: PLC0415
 
     from air_executor.store.layout import Layout  # noqa: PLC0415
@@ -302,7 +316,7 @@ def manager(state_dir: Path, **environ: str) -> Iterator[subprocess.Popen[bytes]
     clean = {k: v for k, v in os.environ.items() if not k.startswith("AIR_")}
     process = subprocess.Popen(
         [sys.executable, "-m", "air_executor", "--state-dir", str(state_dir), "manager"],
-        env={**clean, "AIR_HTTP_PORT": "0", "AIR_MAX_RUNNERS": "8", **environ},
+        env={**clean, "AIR_HTTP_PORT": str(free_port()), "AIR_MAX_RUNNERS": "8", **environ},
         cwd=state_dir.parent,
     )
     try:

@@ -1,4 +1,4 @@
-"""Airflow, with a database that takes a while to answer its triggerer: the program of a component of the rig's."""
+"""Airflow with a slow database for its triggerer: the program of the rig's component `slow triggerer`."""
 
 from __future__ import annotations
 

@@ -6,9 +6,12 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+import requests
 
 from air_executor.client import Client
 from air_executor.model.state import JobState
+from air_executor.store.layout import Layout
+from air_executor.store.presence import read_presence
 from tests.airflow.rig import Airflow, Run
 from tests.conftest import wait_for
 
@@ -25,7 +28,7 @@ def jobs_of(run: Run, task: str = "t") -> list[JobState]:
     """Return the jobs of a task instance, oldest first."""
     jobs = [job for job in Client(run.airflow.state_dir).all() if isinstance(job, JobState)]
     wanted = {"airflow-dag": run.dag, "airflow-run": run.id, "airflow-task": task}
-    return sorted((job for job in jobs if wanted.items() <= job.spec.get("labels", {}).items()), key=lambda job: job.id)
+    return sorted((job for job in jobs if wanted.items() <= job.spec.labels.items()), key=lambda job: job.id)
 
 
 def start(airflow: Airflow, name: str, operator: str) -> dict[str, Run]:
@@ -35,8 +38,8 @@ def start(airflow: Airflow, name: str, operator: str) -> dict[str, Run]:
     return {mode: airflow.trigger(f"{name}_{mode}") for mode in MODES}
 
 
-def at_work(run: Run) -> JobState:
-    """Wait until the task of a run's job runs, and return the job."""
+def running_job(run: Run) -> JobState:
+    """Wait until a job of the run is running, and return it."""
 
     def there() -> JobState | None:
         found = [job for job in jobs_of(run) if job.phase == "running"]
@@ -48,7 +51,7 @@ def at_work(run: Run) -> JobState:
 
 
 def in_triggerer(run: Run) -> None:
-    """Wait until the triggerer has taken a deferred task over: before that, Airflow tells nobody of a mark."""
+    """Wait until the triggerer has started the trigger: before that, Airflow tells no one about a mark."""
     run.wait("deferred")
     wait_for(lambda: any(line.startswith("trigger ") for line in run.log()), 60, f"the trigger of {run.dag}")
 
@@ -73,7 +76,7 @@ echo '{"cities": 3}' > "$AIR_RESULT"
 
 
 def test_success(airflow: Airflow) -> None:
-    """A job that splits its work succeeds in every mode: results, each line once, what became of each task, a link."""
+    """A job that splits its work succeeds in every mode: results, each line once, the outcome of each task, a link."""
     job = {"tasks": [{"id": "discover", "command": SPLIT}, {"id": "bye", "after": ["discover"], "command": "echo bye"}]}
     for mode, run in start(airflow, "success", f"job={job!r}").items():
         assert run.ended() == "success", run.log()
@@ -97,7 +100,9 @@ def test_success(airflow: Airflow) -> None:
         assert len([task for task in outcome["tasks"] if task.get("queued_by") == "discover"]) == 3
         assert all(task["attempts"][0]["reason"] == "ok" for task in outcome["tasks"])
         links = airflow.ask("GET", f"{run.path}/taskInstances/t/links")["extra_links"]
-        assert links == {"Air-Executor job": f"http://127.0.0.1:9464/jobs/{found.id}"}
+        page = read_presence(Layout(airflow.state_dir)).page
+        assert links == {"Air-Executor job": f"{page}jobs/{found.id}"}
+        assert requests.get(links["Air-Executor job"], timeout=60).ok
         if mode != "workerless":
             assert run.ti()["rendered_fields"]["outcome"]["runs"] == 5
 
@@ -116,9 +121,9 @@ def test_failure_with_retries(airflow: Airflow) -> None:
 
 
 def test_mark_failed(airflow: Airflow) -> None:
-    """Who marks a task as failed cancels its job."""
+    """Marking a task as failed cancels its job."""
     for run in start(airflow, "mark", "command='sleep 300'").values():
-        job = at_work(run)
+        job = running_job(run)
         if "worker" not in run.dag.split("_"):
             in_triggerer(run)
         run.mark("failed")
@@ -127,13 +132,13 @@ def test_mark_failed(airflow: Airflow) -> None:
         assert len(jobs_of(run)) == 1
 
 
-def test_clear_at_work(airflow: Airflow) -> None:
-    """Who clears a task whose job is at work gets a new one, started after the old one has ended."""
+def test_clear_while_running(airflow: Airflow) -> None:
+    """A task that is cleared while its job runs gets a new job, which starts after the old one has ended."""
     flag = airflow.home / "may-end"
     command = f"if [ -e {flag} ]; then echo second; else sleep 300; fi"
     runs = start(airflow, "clear", f"command={command!r}, retries=1, retry_delay=timedelta(seconds=0)")
     for run in runs.values():
-        at_work(run)
+        running_job(run)
         if "worker" not in run.dag.split("_"):
             in_triggerer(run)
     flag.touch()
@@ -151,7 +156,7 @@ def test_clear_at_work(airflow: Airflow) -> None:
 
 
 def test_clear_after_success(airflow: Airflow, tmp_path: Path) -> None:
-    """Who clears a task that has succeeded gets it run anew."""
+    """A task that is cleared after its success runs again."""
     count = tmp_path / "count"
     runs = start(airflow, "anew", f"command='echo >> {count}.$AIRFLOW_CTX_DAG_ID'")
     for run in runs.values():
@@ -164,12 +169,12 @@ def test_clear_after_success(airflow: Airflow, tmp_path: Path) -> None:
 
 
 def backfilled(airflow: Airflow, number: int) -> bool:
-    """Tell whether a backfill has come to its end."""
+    """Tell whether a backfill has ended."""
     return airflow.ask("GET", f"backfills/{number}")["completed_at"] is not None
 
 
 def test_backfill(airflow: Airflow) -> None:
-    """Each run of a backfill has a job of its own, and so has each that is made anew; days are told apart."""
+    """Each run of a backfill has a job of its own, also when the backfill is repeated; days are not mixed up."""
     schedule = "schedule='@daily', start_date=datetime(2026, 1, 1), catchup=False"
     command = "echo $AIRFLOW_CTX_DAG_RUN_ID"
     operator = f"AirExecutorOperator(task_id='t', command={command!r}, start_from_trigger=True, poll_interval=0.2)"

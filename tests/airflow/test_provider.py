@@ -1,10 +1,9 @@
-"""What else Airflow finds in the package: provider, connection, sensor, decorator, mapped tasks, examples."""
+"""The other parts of the package: provider, connection, sensor, decorator, mapped tasks, examples."""
 
 from __future__ import annotations
 
 import json
 import shutil
-import subprocess
 from functools import partial
 from pathlib import Path
 
@@ -22,8 +21,8 @@ pytestmark = pytest.mark.timeout(900)
 EXAMPLES = Path(__file__).parents[2] / "examples" / "airflow"
 
 
-def test_airflow_finds_the_provider(airflow: Airflow) -> None:
-    """`airflow providers` list it with all that it brings, and nothing is wrong with what it says of itself."""
+def test_provider_is_found(airflow: Airflow) -> None:
+    """`airflow providers` lists the provider with all its parts, without a warning."""
     for words, wanted in (
         (["providers", "list"], "air-executor"),
         (["providers", "get", "air-executor", "--full"], "AirExecutorHook"),
@@ -37,30 +36,32 @@ def test_airflow_finds_the_provider(airflow: Airflow) -> None:
 
 
 def test_connection(airflow: Airflow, tmp_path: Path) -> None:
-    """A connection names the state directory, the queue and the page; its test says what is amiss."""
-    extra = {"state_dir": str(airflow.state_dir), "backend": "local", "queue": "airflow"}
+    """A connection names the state directory, the pool and the page; its test says what is wrong."""
+    extra = {"state_dir": str(airflow.state_dir), "backend": "local", "pool": "airflow"}
     one = {"connection_id": "jobs", "conn_type": "air_executor", "host": "page.example", "extra": json.dumps(extra)}
     assert airflow.ask("POST", "connections/test", json=one)["status"] is True
     for wrong, words in (
         ({"state_dir": str(tmp_path / "none")}, "no directory"),
-        ({"state_dir": str(tmp_path)}, "no manager is at work"),
+        ({"state_dir": str(tmp_path)}, "no manager is running"),
         ({"backend": "docker"}, "uses the backend local, not docker"),
-        ({"stat_dir": "x"}, "extra is an object of texts"),
-        ({"queue": ["a"]}, "extra is an object of texts"),
+        ({"stat_dir": "x"}, "extra must be a JSON object of texts"),
+        ({"pool": ["a"]}, "extra must be a JSON object of texts"),
     ):
         answer = airflow.ask("POST", "connections/test", json={**one, "extra": json.dumps({**extra, **wrong})})
         assert answer["status"] is False
         assert words in answer["message"]
+    old = {name: value for name, value in extra.items() if name != "pool"} | {"queue": "airflow"}
+    assert airflow.ask("POST", "connections/test", json={**one, "extra": json.dumps(old)})["status"] is True
     airflow.ask("POST", "connections", json=one)
     for mode, run in start(airflow, "connection", "command='true', air_executor_conn_id='jobs'").items():
         assert run.ended() == "success", (mode, run.log())
         (job,) = jobs_of(run)
-        assert job.queue == "airflow"
+        assert job.pool == "airflow"
         assert run.xcom("_link_AirExecutorJobLink") == f"http://page.example/jobs/{job.id}"
 
 
-def test_wrong_job(airflow: Airflow) -> None:
-    """A job that is none fails at once, with one line that says what is wrong; a worker does not even retry it."""
+def test_invalid_job(airflow: Airflow) -> None:
+    """An invalid job fails at once, with one line that says what is wrong; a worker does not retry it."""
     operator = "job={'tasks': [{'comand': 'true'}]}, retries=1, retry_delay=timedelta(seconds=0)"
     for mode, run in start(airflow, "wrong", operator).items():
         assert run.ended() == "failed"
@@ -69,40 +70,41 @@ def test_wrong_job(airflow: Airflow) -> None:
         assert any("comand" in line and "task t" in line for line in run.log())
 
 
-REFUSED = """
-import sys
-from air_executor.airflow.operators import AirExecutorOperator
-from airflow.sdk import DAG
-for given in {cases!r}:
-    with DAG(dag_id="d"):
-        other = AirExecutorOperator(task_id="other", command="true")
-        try:
-            AirExecutorOperator(task_id="t", start_from_trigger=True, **eval(given))
-        except ValueError as error:
-            print(f"{{given}}: refused: {{error}}")
-        else:
-            print(f"{{given}}: taken")
-"""
+def test_undefined_in_template(airflow: Airflow) -> None:
+    """An undefined name in a template fails the task in every mode, and nothing is submitted."""
+    for mode, run in start(airflow, "undefined", "command='echo /data/{{ nosuch }}/'").items():
+        assert run.ended() == "failed", mode
+        assert jobs_of(run) == []
+        assert any("'nosuch' is undefined" in line for line in run.log()), (mode, run.log())
 
 
-def test_without_worker_no_lazy_results(airflow: Airflow) -> None:
-    """What the triggerer cannot render, and would wait for without end, is refused where the DAG is written."""
-    pull = "{{{{ ti.xcom_pull('other'{}) }}}}"
-    cases = {
-        f"dict(command={pull.format('')!r})": "refused",
-        f"dict(job=dict(tasks=[dict(command=['a', {pull.format('')!r}])]))": "refused",
-        "dict(command=other.output)": "refused",
-        f"dict(command={pull.format(', map_indexes=-1')!r})": "taken",
-        "dict(command='{{ run_id }}')": "taken",
-    }
-    python = str(airflow.programs / "python")
-    words = [python, "-c", REFUSED.format(cases=list(cases))]
-    printed = subprocess.run(words, env=airflow.environ(), capture_output=True, text=True, check=True).stdout
-    for given, verdict in cases.items():
-        assert f"{given}: {verdict}" in printed
+def test_job_file_template(airflow: Airflow, tmp_path: Path) -> None:
+    """The content of a job file that ends with .j2 is rendered where it is read, in every mode."""
+    file = tmp_path / "job.yaml.j2"
+    file.write_text("tasks:\n  - command: echo run {{ run_id }}\n")
+    for mode, run in start(airflow, "job_file", f"job_file={str(file)!r}").items():
+        assert run.ended() == "success", (mode, run.log())
+        assert f"t1 | run {run.id}" in run.log()
 
 
-def test_out_of_time(airflow: Airflow) -> None:
+def test_number_in_template(airflow: Airflow) -> None:
+    """A rendered number is a number, in every mode; a DAG with native objects gets a whole job from a template."""
+    job = {"max_runners": "{{ 1 + 1 }}", "tasks": [{"command": "true", "retries": "{{ 2 }}"}]}
+    for mode, run in start(airflow, "number", f"job={job!r}").items():
+        assert run.ended() == "success", (mode, run.log())
+    native = (
+        "schedule=None, render_template_as_native_obj=True, params={'job': {'tasks': [{'command': 'echo native'}]}}"
+    )
+    for mode, words in MODES.items():
+        dag = f"native_{mode}"
+        airflow.write_dag(dag, f"AirExecutorOperator(task_id='t', job='{{{{ params.job }}}}', {words})", "", native)
+        run = airflow.trigger(dag)
+        assert run.ended() == "success", (mode, run.log())
+        assert "t1 | echo native" not in run.log()
+        assert "t1 | native" in run.log()
+
+
+def test_execution_timeout(airflow: Airflow) -> None:
     """At its `execution_timeout` a task fails and its job is cancelled, in every mode."""
     for mode, run in start(airflow, "late", "command='sleep 300', execution_timeout=timedelta(seconds=15)").items():
         assert run.ended() == "failed", mode
@@ -112,7 +114,7 @@ def test_out_of_time(airflow: Airflow) -> None:
 
 
 def test_sensor(airflow: Airflow) -> None:
-    """A sensor waits for a job that does not exist yet, and hands over its results; a failed job fails it."""
+    """A sensor waits for a job that does not exist yet, and returns its results; a failed job fails it."""
     client = Client(airflow.state_dir)
     imports = "from air_executor.airflow.sensors import AirExecutorJobSensor"
     airflow.write_dag(
@@ -137,7 +139,7 @@ def test_sensor(airflow: Airflow) -> None:
 
 
 def test_sensors_that_cannot_succeed(airflow: Airflow, tmp_path: Path) -> None:
-    """A place or an id that cannot be fails at once; `execution_timeout` holds in the triggerer, too."""
+    """An invalid state directory or id fails at once; `execution_timeout` also applies in the triggerer."""
     airflow.write_dag(
         "sensors",
         "AirExecutorJobSensor(task_id='late', job_id='never', execution_timeout=timedelta(seconds=3))\n"
@@ -152,8 +154,8 @@ def test_sensors_that_cannot_succeed(airflow: Airflow, tmp_path: Path) -> None:
     assert run.state("late") == "failed"
 
 
-def test_a_state_directory_that_is_not_there(airflow: Airflow, tmp_path: Path) -> None:
-    """Nothing is submitted to where a volume should have been mounted: no manager would ever see it."""
+def test_missing_state_directory(airflow: Airflow, tmp_path: Path) -> None:
+    """Nothing is submitted to a missing state directory: no manager would ever see it."""
     where = tmp_path / "not" / "mounted"
     for mode, run in start(airflow, "mount", f"command='true', state_dir={str(where)!r}").items():
         assert run.ended() == "failed", mode
@@ -195,7 +197,7 @@ no_json({1, 2})
 
 
 def test_decorator(airflow: Airflow) -> None:
-    """The body of a decorated function runs in a runner, with values from and for other tasks."""
+    """The body of a decorated function runs in a runner; it gets values from other tasks and returns one."""
     airflow.write_dag("decorated", FUNCTION)
     run = airflow.trigger("decorated")
     assert run.ended() == "failed"
@@ -209,7 +211,7 @@ def test_decorator(airflow: Airflow) -> None:
 
 
 def test_mapped(airflow: Airflow) -> None:
-    """Each index of a mapped task is a job of its own, also where the operator asks for no worker."""
+    """Each index of a mapped task is a job of its own, also with `start_from_trigger`."""
     airflow.write_dag(
         "each_index",
         "AirExecutorOperator.partial(task_id='t', start_from_trigger=True, poll_interval=0.2)"
@@ -221,8 +223,8 @@ def test_mapped(airflow: Airflow) -> None:
     assert len(jobs_of(run)) == 3
 
 
-def test_a_hundred_fast_tasks(airflow: Airflow) -> None:
-    """Of a hundred tasks that end at once, deferred or workerless, none fails falsely, and none runs twice."""
+def test_hundred_fast_tasks(airflow: Airflow) -> None:
+    """A hundred tasks that end at once, deferred or workerless, all succeed at their first try, and none runs twice."""
     for mode in ("deferred", "workerless"):
         airflow.write_dag(
             f"hundred_{mode}",
@@ -250,8 +252,8 @@ def test_examples(airflow: Airflow, path: Path) -> None:
     assert run.ended(120) == "success", [line for task in tasks for line in run.log(task)]
 
 
-def test_the_oldest(tmp_path: Path) -> None:
-    """`airflow dags test` in the oldest supported version: deferred and on a worker, with a result handed on."""
+def test_oldest_airflow(tmp_path: Path) -> None:
+    """`airflow dags test` in the oldest supported version: deferred and on a worker, with a result passed on."""
     old = Airflow(programs("AIR_TEST_OLDEST_AIRFLOW"), tmp_path, tmp_path / "state")
     assert old.run("db", "migrate")[0] == 0
     (tmp_path / "dags" / "old.py").write_text(

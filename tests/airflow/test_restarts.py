@@ -1,4 +1,4 @@
-"""What happens to a job while parts of Airflow are killed and come back: nothing; it is started once."""
+"""Jobs are not affected while parts of Airflow are killed, paused and restarted; each is started once."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import pytest
 
 from air_executor.client import Client
 from tests.airflow.rig import Airflow, Run
-from tests.airflow.test_modes import MODES, at_work, jobs_of
+from tests.airflow.test_modes import MODES, jobs_of, running_job
 from tests.conftest import wait_for
 
 pytestmark = pytest.mark.timeout(900)
@@ -30,7 +30,7 @@ echo last
 
 @pytest.fixture
 def counting(tmp_path: Path) -> tuple[str, Callable[[Run], int], Callable[[], None]]:
-    """Return a command that prints until it may end, how often it was started, and what lets it end."""
+    """Return a command that prints until it may end, a function that counts its starts, and one that lets it end."""
     return (
         COUNTING.format(folder=tmp_path),
         lambda run: len((tmp_path / f"{run.dag}.started").read_text()),
@@ -39,13 +39,13 @@ def counting(tmp_path: Path) -> tuple[str, Callable[[Run], int], Callable[[], No
 
 
 def numbered(run: Run, *tries: int) -> list[str]:
-    """Return what the task printed, as Airflow's log view shows it over these tries, in order."""
+    """Return the output of the task as Airflow's log view shows it, over these tries in order."""
     lines = [line for number in tries for line in run.log(number=number)]
     return [line.removeprefix("t1 | ") for line in lines if line.startswith("t1 | ")]
 
 
-def wrong(printed: list[str]) -> list[str]:
-    """Return what is not as it should be: each line is there, once, in order, and the last one last."""
+def mistakes(printed: list[str]) -> list[str]:
+    """Return the mistakes in an output: each line must be there once, in order, and the last one last."""
     numbers = [line.removeprefix("line ") for line in printed[:-1]]
     wanted = list(map(str, range(len(set(numbers)))))
     if printed[-1:] == ["last"] and numbers == wanted:
@@ -59,27 +59,29 @@ def wrong(printed: list[str]) -> list[str]:
     ]
 
 
-def amiss(printed: Callable[[], list[str]]) -> list[str]:
-    """Return what is wrong; on a worker Airflow writes the last lines when it has told the end already."""
+def log_mistakes(printed: Callable[[], list[str]]) -> list[str]:
+    """Return the mistakes in a log; a worker's last lines are written after Airflow has reported the end."""
     with contextlib.suppress(pytest.fail.Exception):
-        wait_for(lambda: wrong(printed()) == [], 60)
-    return wrong(printed())
+        wait_for(lambda: mistakes(printed()) == [], 60)
+    return mistakes(printed())
 
 
-def once(run: Run, *tries: int) -> list[str]:
-    """Return what the task printed without what came again after a kill; that it does must be said."""
+def without_repeats(run: Run, *tries: int) -> list[str]:
+    """Return the output without the lines that were shown again after a kill, which must be announced."""
     printed = numbered(run, *tries)
     kept: list[str] = []
     for line in printed:
         if not kept or line == "last" or int(line.split()[1]) > int(kept[-1].split()[1]):
             kept.append(line)
     if len(kept) < len(printed):
-        assert any(line.startswith("Whoever showed this log before") for n in tries for line in run.log(number=n))
+        assert any(
+            line.startswith("The process that showed this log before") for n in tries for line in run.log(number=n)
+        )
     return kept
 
 
-def shown(airflow: Airflow, run: Run) -> int:
-    """Return how many bytes of the job's log Airflow was shown."""
+def sent(airflow: Airflow, run: Run) -> int:
+    """Return how many bytes of the job's log were sent to Airflow."""
     (job,) = jobs_of(run)
     note = Path(Client(airflow.state_dir).layout.note(f"{job.id}-{job.uid}", "shown"))
     position = note.read_bytes()[32:].split() if note.exists() else []
@@ -87,23 +89,23 @@ def shown(airflow: Airflow, run: Run) -> int:
 
 
 def wait_for_lines(airflow: Airflow, run: Run) -> None:
-    """Wait until Airflow's log has got further."""
-    before = shown(airflow, run)
-    wait_for(lambda: shown(airflow, run) > before + 200, 180, f"more lines of {run.dag}")
+    """Wait until more lines were sent to Airflow."""
+    before = sent(airflow, run)
+    wait_for(lambda: sent(airflow, run) > before + 200, 180, f"more lines of {run.dag}")
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL], ids=["stopped", "killed, of two"])
 def test_triggerer(
     airflow: Airflow, counting: tuple[str, Callable[[Run], int], Callable[[], None]], number: int
 ) -> None:
-    """The end of a triggerer, and its death beside another, leave the job untouched; the next goes on with its log."""
+    """The end of a triggerer, and its death beside another, do not affect the job; the next continues its log."""
     command, starts, let_end = counting
     runs = []
     for mode in ("deferred", "workerless"):
         name = f"triggerer_{mode}_{number}"
         airflow.write_dag(name, f"AirExecutorOperator(task_id='t', command={command!r}, {MODES[mode]})")
         runs.append(airflow.trigger(name))
-    before = [at_work(run) for run in runs]
+    before = [running_job(run) for run in runs]
     for run in runs:
         run.wait("deferred")
         wait_for_lines(airflow, run)
@@ -122,13 +124,66 @@ def test_triggerer(
         assert [(found.id, found.uid) for found in jobs_of(run)] == [(job.id, job.uid)]
         assert starts(run) == 1
         assert run.ti()["try_number"] == 1
-        assert amiss(partial(once if number == signal.SIGKILL else numbered, run, 1)) == []
+        assert log_mistakes(partial(without_repeats if number == signal.SIGKILL else numbered, run, 1)) == []
 
 
-def test_failure_without_a_triggerer(
+def test_paused_triggerer(airflow: Airflow, counting: tuple[str, Callable[[Run], int], Callable[[], None]]) -> None:
+    """A triggerer that pauses, loses its triggers to another one and resumes cancels no job; a mark still does."""
+    command, starts, let_end = counting
+    runs = {}
+    for name in ("deferred", "workerless", "deferred_marked", "workerless_marked"):
+        mode = name.removesuffix("_marked")
+        airflow.write_dag(f"paused_{name}", f"AirExecutorOperator(task_id='t', command={command!r}, {MODES[mode]})")
+        runs[name] = airflow.trigger(f"paused_{name}")
+    before = {name: running_job(run) for name, run in runs.items()}
+    for run in runs.values():
+        run.wait("deferred")
+        wait_for_lines(airflow, run)
+    first = {name: run.ti()["triggerer_job"]["id"] for name, run in runs.items()}
+    airflow.start("second triggerer")
+    wait_for(lambda: len(airflow.jobs("TriggererJob")) == 2, 120, "two triggerers")
+    airflow.pause("triggerer")
+    try:
+        for name, run in runs.items():
+            wait_for(partial(is_followed_by_another, run, first[name]), 120, f"the other triggerer to follow {name}")
+    finally:
+        airflow.resume("triggerer")
+    for name, run in runs.items():
+        wait_for(partial(has_stopped_following, airflow, run), 120, f"the first triggerer to stop following {name}")
+        (job,) = jobs_of(run)
+        assert (job.uid, job.phase, job.stop) == (before[name].uid, "running", None)
+    for name in ("deferred_marked", "workerless_marked"):
+        runs[name].mark("failed")
+        wait_for(lambda name=name: jobs_of(runs[name])[0].ended, 60, "the end of the job")  # type: ignore[misc]
+        assert jobs_of(runs[name])[0].phase == "cancelled"
+    airflow.stop("triggerer")
+    airflow.running["triggerer"] = airflow.running.pop("second triggerer")
+    let_end()
+    for name in ("deferred", "workerless"):
+        run = runs[name]
+        assert run.ended() == "success", run.log()
+        assert [(found.id, found.uid) for found in jobs_of(run)] == [(before[name].id, before[name].uid)]
+        assert starts(run) == 1
+        assert run.ti()["try_number"] == 1
+        assert numbered(run, 1)[-1] == "last"
+
+
+def is_followed_by_another(run: Run, first: int) -> bool:
+    """Tell whether Airflow has given the trigger of a task to another triggerer than the first."""
+    job = run.ti()["triggerer_job"]
+    return job is not None and job["id"] != first
+
+
+def has_stopped_following(airflow: Airflow, run: Run) -> bool:
+    """Tell whether a triggerer was told to kill the task of a run, and has not cancelled its job."""
+    folder = airflow.home / "logs" / f"dag_id={run.dag}"
+    return any("stops following the job" in path.read_text() for path in folder.rglob("*.log*"))
+
+
+def test_failure_without_triggerer(
     airflow: Airflow, counting: tuple[str, Callable[[Run], int], Callable[[], None]]
 ) -> None:
-    """A job that fails while there is no triggerer was started once, too: the next triggerer tells Airflow."""
+    """A job that fails while no triggerer is running is started once: the next triggerer reports its end."""
     command, starts, let_end = counting
     runs = []
     for mode in ("deferred", "workerless"):
@@ -136,7 +191,7 @@ def test_failure_without_a_triggerer(
         airflow.write_dag(f"unheard_{mode}", f"AirExecutorOperator({words})")
         runs.append(airflow.trigger(f"unheard_{mode}"))
     for run in runs:
-        at_work(run)
+        running_job(run)
         run.wait("deferred")
         wait_for_lines(airflow, run)
     airflow.stop("triggerer")
@@ -148,11 +203,11 @@ def test_failure_without_a_triggerer(
         assert run.ended() == "failed"
         assert len(jobs_of(run)) == 1
         assert starts(run) == 1
-        assert amiss(partial(numbered, run, 1)) == []
+        assert log_mistakes(partial(numbered, run, 1)) == []
 
 
 def test_slow_triggerer(airflow: Airflow) -> None:
-    """A triggerer that reads more slowly than jobs print in their last moment has all of it in the log in the end."""
+    """A triggerer that reads more slowly than jobs print at their end still has all lines in the log."""
     burst = "sleep 3; i=0; while [ $i -lt 200 ]; do echo $i; i=$((i+1)); done; exit 3"
     for mode in ("deferred", "workerless"):
         airflow.write_dag(f"burst_{mode}", f"AirExecutorOperator(task_id='t', command='{burst}', {MODES[mode]})")
@@ -171,11 +226,11 @@ def test_slow_triggerer(airflow: Airflow) -> None:
 
 
 def test_scheduler(airflow: Airflow, counting: tuple[str, Callable[[Run], int], Callable[[], None]]) -> None:
-    """A scheduler that is killed and started again finds the jobs of deferred tasks as they were."""
+    """The kill -9 and restart of a scheduler do not affect the jobs of deferred tasks."""
     command, starts, let_end = counting
     airflow.write_dag("scheduler", f"AirExecutorOperator(task_id='t', command={command!r}, {MODES['deferred']})")
     run = airflow.trigger("scheduler")
-    at_work(run)
+    running_job(run)
     run.wait("deferred")
     wait_for_lines(airflow, run)  # the worker that deferred it has left
     airflow.stop("scheduler", signal.SIGKILL)
@@ -185,14 +240,14 @@ def test_scheduler(airflow: Airflow, counting: tuple[str, Callable[[Run], int], 
     assert run.ended() == "success", run.log()
     assert starts(run) == 1
     assert run.ti()["try_number"] == 1
-    assert amiss(partial(numbered, run, 1)) == []
+    assert log_mistakes(partial(numbered, run, 1)) == []
 
 
 @pytest.mark.parametrize("whole", [False, True], ids=["task process", "worker"])
 def test_worker(
     airflow: Airflow, counting: tuple[str, Callable[[Run], int], Callable[[], None]], *, whole: bool
 ) -> None:
-    """After the kill -9 of a worker the next try attaches to the job, which goes on and is started once.
+    """After the kill -9 of a worker the next try attaches to the job, which continues and is started once.
 
     Of its process with the user's code, or of the one that supervises that, too: then nobody tells Airflow.
     """
@@ -201,7 +256,7 @@ def test_worker(
     name = f"worker_{whole}"
     airflow.write_dag(name, f"AirExecutorOperator(task_id='t', command={command!r}, {retries}, {MODES['worker']})")
     run = airflow.trigger(name)
-    job = at_work(run)
+    job = running_job(run)
     wait_for_lines(airflow, run)
     pid = int(run.ti()["pid"])
     supervisor = psutil.Process(pid).ppid()
@@ -214,16 +269,16 @@ def test_worker(
     assert [(found.id, found.uid) for found in jobs_of(run)] == [(job.id, job.uid)]
     assert starts(run) == 1
     assert any(line.startswith(f"Attached to job {job.id}") for line in run.log(number=2))
-    assert amiss(partial(once, run, 1, 2)) == []
+    assert log_mistakes(partial(without_repeats, run, 1, 2)) == []
 
 
 def test_runner(airflow: Airflow) -> None:
-    """After the kill -9 of a runner the job says so, and its own budget of the platform's faults repeats it."""
+    """After the kill -9 of a runner the job says so, and the task runs again on the budget for platform faults."""
     airflow.write_dag(
         "runner", f"AirExecutorOperator(task_id='t', command='echo pid $$; sleep 300', {MODES['deferred']})"
     )
     run = airflow.trigger("runner")
-    job = at_work(run)
+    job = running_job(run)
     client = Client(airflow.state_dir)
     log = client.log(job.id, "t1", 1)
     pid = int(wait_for(lambda: log.exists() and log.read_text().removeprefix("pid ").strip(), 30, "the pid"))

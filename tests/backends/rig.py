@@ -246,8 +246,8 @@ class DockerRig(LocalRig):
 
     def docker(self, **settings: Any) -> DockerBackend:  # noqa: ANN401 - any setting of the group
         """Return another backend, with other settings where given."""
-        group = dataclasses.replace(self.settings.docker, **settings)
-        backend = make_docker_backend(dataclasses.replace(self.settings, docker=group), "0")
+        group = self.settings.docker.model_copy(update=settings)
+        backend = make_docker_backend(self.settings.model_copy(update={"docker": group}), "0")
         self._made.append(backend)
         return backend
 
@@ -286,8 +286,8 @@ class KubernetesRig(LocalRig):
 
     def kubernetes(self, **settings: Any) -> KubernetesBackend:  # noqa: ANN401 - any setting of the group
         """Return another backend, with other settings where given."""
-        group = dataclasses.replace(self.settings.kubernetes, **settings)
-        backend = make_kubernetes_backend(dataclasses.replace(self.settings, kubernetes=group), "0")
+        group = self.settings.kubernetes.model_copy(update=settings)
+        backend = make_kubernetes_backend(self.settings.model_copy(update={"kubernetes": group}), "0")
         self._made.append(backend)
         return backend
 

@@ -1,4 +1,4 @@
-"""What is particular to processes: strangers, stragglers, the environment, and what hostile tasks leave behind."""
+"""What is particular to processes: unmanaged ones, stragglers, the environment, and what hostile tasks leave behind."""
 
 from __future__ import annotations
 
@@ -68,12 +68,12 @@ def header(run: str = "0badcafe-1", host: Host = HOST, grace: float = 0.3) -> st
 
 
 @contextlib.contextmanager
-def stranger(*words: str) -> Iterator[subprocess.Popen[bytes]]:
-    """Run a program that is none of ours, and see that it has survived."""
+def unmanaged(*words: str) -> Iterator[subprocess.Popen[bytes]]:
+    """Run a program that belongs to no run, and check that it has survived."""
     with subprocess.Popen(words or ("sleep", "1000"), stdout=subprocess.DEVNULL) as process:
         try:
             yield process
-            assert process.poll() is None, "a stranger was killed"
+            assert process.poll() is None, "an unmanaged process was killed"
         finally:
             process.kill()
 
@@ -84,8 +84,8 @@ def zombies() -> list[psutil.Process]:
 
 
 def test_a_pid_in_the_file_proves_nothing(local: LocalRig) -> None:
-    """A stranger that got the pid of an earlier runner is neither listed nor killed."""
-    with stranger() as other:
+    """An unmanaged process that got the pid of an earlier runner is neither listed nor killed."""
+    with unmanaged() as other:
         forge(local, header() + f"pid {other.pid}\n")
         backend = local.backend()
         assert backend.observe() == {}
@@ -94,12 +94,12 @@ def test_a_pid_in_the_file_proves_nothing(local: LocalRig) -> None:
         local.until(lambda: is_gone(backend), "the runner to be gone")
 
 
-def test_whoever_reads_the_file_is_a_stranger(local: LocalRig) -> None:
+def test_a_reader_of_the_file_is_unmanaged(local: LocalRig) -> None:
     """A user who looks into the slot's file is neither listed nor killed with the run."""
     backend = local.backend()
     launch = local.launch(SLOT, 1, Task.WAITS)
     backend.spawn(launch)
-    with stranger("tail", "-f", local.layout.slot_file(SLOT)):
+    with unmanaged("tail", "-f", local.layout.slot_file(SLOT)):
         runner_pid(local, launch)
         local.until(lambda: is_gone(backend), "the runner to be gone")
         assert local.backend().observe() == {}
@@ -313,7 +313,7 @@ def test_a_removed_slot_file_frees_nothing(local: LocalRig) -> None:
 
 
 def test_a_new_file_is_no_proof_of_a_free_slot(local: LocalRig) -> None:
-    """A straggler of an archived job of the same id blocks the new one's slot, though nobody told this manager."""
+    """A straggler of an archived job of the same id blocks the new one's slot, though this manager never saw it."""
     backend = local.backend()
     assert backend.observe() == {}
     old = local.command(SLOT, 1, Task.WAITS.value)

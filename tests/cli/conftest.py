@@ -1,4 +1,4 @@
-"""How these tests call the program: in this process where it only touches files, else as a process of its own."""
+"""Call the program: in this process if it only touches files, else as a process of its own."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from air_executor.client import Client
 from tests.crash.processes import below
 
 SOON = 180.0
-"""Seconds within which anything that is to happen must have happened."""
+"""Timeout of all waits, in seconds."""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What one call of the program gave."""
+    """The result of one call of the program."""
 
     code: int
     out: str
@@ -33,7 +33,7 @@ class Outcome:
 
 
 def eventually(true: Callable[[], object], what: str) -> None:
-    """Wait until something is true."""
+    """Wait until a condition is true."""
     until = time.monotonic() + SOON
     while not true():
         assert time.monotonic() < until, f"not within {SOON} s: {what}"
@@ -78,7 +78,7 @@ def air(project: Path, capsys: pytest.CaptureFixture[str]) -> Iterator[Callable[
 
 @pytest.fixture
 def start(project: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
-    """Start the program as a process of its own; what is left of it at the end is killed."""
+    """Start the program as a process of its own; at the end, kill what is left of it."""
     started: list[subprocess.Popen[str]] = []
 
     def call(*arguments: str, **options: object) -> subprocess.Popen[str]:

@@ -118,11 +118,9 @@ def test_a_manager_keeps_trying_and_says_so(no_engine: None, air: Air, client: C
     manager = start("manager")
     eventually(lambda: "cannot answer" in air("status").out, "status knows of the engine")
     assert "✗ backend docker cannot answer: the Docker engine does not answer" in air("status", "j").out
-    assert "waits for its backend, which cannot answer" in air("explain", "j", "t1").out
+    assert "is waiting for its backend, which cannot answer" in air("explain", "j", "t1").out
     assert json.loads(air("status", "--json").out)["manager"]["backend"]["name"] == "docker"
-    assert (
-        "its backend docker cannot answer" in checks(air("doctor", "--backend", "local", "--json"))["manager"]["text"]
-    )
+    assert "backend docker cannot answer" in checks(air("doctor", "--backend", "local", "--json"))["manager"]["text"]
     assert "backend docker cannot answer" in stop(manager)
     assert client.status("j").phase == "queued"
 
@@ -140,7 +138,7 @@ def test_without_the_client_library_the_message_says_how_to_get_it(
 
 
 def test_a_command_in_a_container(engine: docker.APIClient, call: Callable[..., Outcome]) -> None:
-    """`run` shows the output and the bill, and no container is left."""
+    """`run` prints the output and the cost, and no container is left."""
     done = call("run", "j", "--", "sh", "-c", "echo hello from $(id -u)")
     assert done.code == 0, done.err
     assert "hello from " in done.out
@@ -205,9 +203,9 @@ def test_what_waits_for_an_image_says_so(
     (project / "job.json").write_text(json.dumps({"id": "j", "tasks": [{"image": image, "command": "true"}]}))
     job = start("run", "job.json")
     eventually(lambda: image in air("status").out, "status names the image")
-    assert f"j waits: task t1: image {image}: " in air("status", "j").out
-    assert f"task t1 waits for image {image}: " in air("explain", "j", "t1").out
-    assert f"job j runs nothing now: task t1 waits for image {image}" in air("explain", "j").out
+    assert f"j is waiting: task t1: image {image}: " in air("status", "j").out
+    assert f"task t1 is waiting for image {image}: " in air("explain", "j", "t1").out
+    assert f"job j has no running task: task t1 is waiting for image {image}" in air("explain", "j").out
     assert job.stderr is not None
     assert job.stderr.readline().startswith(f"waiting: task t1: image {image}: ")
     assert client.status("j").seq == 0
@@ -249,7 +247,7 @@ def test_doctor_misses_an_image(engine: docker.APIClient, air: Air, monkeypatch:
 def test_prune_spares_a_job_with_a_container(
     engine: docker.APIClient, air: Air, client: Client, start: Start, project: Path
 ) -> None:
-    """Whatever its state says, what still runs would write into the archive."""
+    """A live runner would write into the archive, whatever the job's state says."""
     air("submit", "j", "--", "sh", "-c", "echo begun; sleep 60")
     manager = start("manager")
     eventually(lambda: "begun" in air("logs", "j").out, "the task runs")
@@ -258,7 +256,7 @@ def test_prune_spares_a_job_with_a_container(
     ended_state(client, "j")
     create(client, "old", ended("a"))
     lines = air("prune", "--older-than", "0s").out.splitlines()
-    assert "j spared: job j: something of it still runs" in lines
+    assert "j spared: job j: a runner is still alive" in lines
     assert "old archived" in lines
     engine.remove_container(name_of("j"), force=True)
     assert air("prune", "--older-than", "0s").out == "j archived\n"
@@ -277,7 +275,7 @@ def ended_state(client: Client, job: str) -> JobState:
 
 
 def test_prune_moves_nothing_while_the_engine_is_down(no_engine: None, air: Air, client: Client) -> None:
-    """Whether something still runs cannot be told, so every job is spared."""
+    """Live runners are not visible, so every job is spared."""
     create(client, "old", ended("a"))
     assert air("prune", "--older-than", "0s").out.startswith("old spared: the Docker engine does not answer")
     assert Path(client.layout.job("old")).is_dir()

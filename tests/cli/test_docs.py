@@ -1,31 +1,27 @@
-"""docs/cli.md names every command, argument and option as the program has them, and no others."""
+"""docs/cli.md and `--help` list every command, argument and option of the program, and no others."""
 
 from __future__ import annotations
 
-import importlib
+import os
 import re
+import subprocess
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from air_executor.cli.app import COMMANDS, build, program
+from air_executor.cli.app import COMMANDS, load, program
 
 DOCS = Path(__file__).parents[2] / "docs" / "cli.md"
 
 
-def command(name: str) -> Any:  # noqa: ANN401 - typer's own types have no public name
-    """Return a command as the program has it."""
-    module, function = COMMANDS[name].split(":")
-    return build(getattr(importlib.import_module(f"air_executor.cli.{module}"), function), name)
-
-
 def rows(params: Iterable[Any]) -> list[str]:
-    """Return the table rows that document these options."""
+    """Return the table rows that document these options; hidden ones have none."""
     found = []
     for param in params:
-        if param.param_type_name == "option":
+        if param.param_type_name == "option" and not param.hidden:
             names = ", ".join(f"`{name}`" for name in param.opts)
             found.append(f"| {names}{f' {param.metavar}' if param.metavar else ''} | {param.help} |")
     return found
@@ -48,7 +44,7 @@ SHARED = ("state_dir", "json", "verbose", "debug")
 @pytest.mark.parametrize("name", COMMANDS)
 def test_each_command_has_its_options_documented(name: str) -> None:
     """A section of its own, with its usage and every option, in the words of `--help`."""
-    made = command(name)
+    made: Any = load(name)
     own = [param for param in made.params if param.name not in SHARED]
     section = sections()[f"air-executor {name}"]
     assert table(section) == rows(own)
@@ -58,13 +54,22 @@ def test_each_command_has_its_options_documented(name: str) -> None:
 
 
 def test_shared_options_are_documented_once() -> None:
-    """What every command has, and `--version`."""
+    """The options of every command, and `--version`."""
     shared = [param for param in program().params if param.name != "help"]
     assert sorted(table(sections()["Options of every command"])) == sorted(rows(shared))
 
 
 def test_nothing_is_documented_that_is_not_there() -> None:
-    """No section for a command that has gone."""
+    """Every section belongs to a command."""
     assert {name.removeprefix("air-executor ") for name in sections() if name.startswith("air-executor ")} == set(
         COMMANDS
     )
+
+
+def test_no_command_is_cut_in_the_help() -> None:
+    """At 80 columns, each command's help fits its line."""
+    command = [sys.executable, "-m", "air_executor", "--help"]
+    done = subprocess.run(command, env=os.environ | {"COLUMNS": "80"}, capture_output=True, text=True, check=True)
+    listed = done.stdout.split("Commands:")[1].splitlines()[1:]
+    assert [line.split()[0] for line in listed] == list(COMMANDS)
+    assert [line for line in listed if not line.endswith(".") or line.endswith("...")] == []

@@ -1,4 +1,4 @@
-"""`explain`: one sentence that says what is in the way, or how it ended. Pure, so tested on states made here."""
+"""`explain`: one sentence about what something waits for, or how it ended. Pure, so tested on states made here."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def attempt(reason: str = "ok", code: int | None = 0, *, mebibytes: int | None =
         ),
         (task("a", done("failed", "error", 127)), "failed: exit code 127: command not found"),
         (task("a", done("failed", "error", 137)), "failed: exit code 137: killed by SIGKILL"),
-        (task("a", done("failed", "timeout", 143), timeout=5), "failed: killed by its timeout of 5s"),
+        (task("a", done("failed", "timeout", 143), timeout=5), "failed: timed out after 5s"),
         (task("a", done("failed", "oom", 137)), "failed: ran out of memory"),
         (
             task(
@@ -81,15 +81,18 @@ def attempt(reason: str = "ok", code: int | None = 0, *, mebibytes: int | None =
         ),
         (
             task("a", done("failed", "timeout", 143, "1 process was killed at the limit of 1Gi"), timeout=5),
-            "failed: killed by its timeout of 5s; 1 process was killed at the limit of 1Gi",
+            "failed: timed out after 5s; 1 process was killed at the limit of 1Gi",
         ),
-        (task("a", done("failed", "lost", None)), "failed: its runner vanished without an outcome"),
+        (task("a", done("failed", "lost", None)), "failed: its runner was lost"),
         (
             task("a", done("failed", "rejected", 0, "queue.jsonl:2: bad")),
-            "failed: what it queued was rejected: queue.jsonl:2: bad",
+            "failed: its result or a task it queued is invalid: queue.jsonl:2: bad",
         ),
         (task("a", done("cancelled", "cancelled", None)), "was cancelled"),
-        (task("a", done("skipped", "ok", None), when="failure"), "was not needed: its `when: failure` did not apply"),
+        (
+            task("a", done("skipped", "ok", None), when="failure"),
+            "was skipped: its condition `when: failure` was not met",
+        ),
     ],
 )
 def test_how_a_task_ended(ended: TaskState, said: str) -> None:
@@ -110,27 +113,31 @@ def test_a_skipped_task_names_the_culprit() -> None:
 
 
 @pytest.mark.parametrize(
-    ("waiting", "around", "said"),
+    ("waiting", "context", "said"),
     [
         (task("b", Queued(NOW + 90)), CALM, "is delayed; it starts at"),
-        (task("b", Queued(NOW + 5, retrying=True), attempts=(attempt("error", 3),)), CALM, "has its next retry at"),
+        (task("b", Queued(NOW + 5, retrying=True), attempts=(attempt("error", 3),)), CALM, "will be retried at"),
         (task("b"), CALM, "is ready and about to start"),
         (
             task("b"),
             ExplainContext(NOW, max_runners=3, running=3),
-            "limit reached: the manager has 3 of at most 3 runners",
+            "is ready; limit reached: the manager has 3 of at most 3 runners",
         ),
         (
             task("b"),
-            ExplainContext(NOW, queue_limit=1, running_in_queue=1),
-            "limit reached: queue default has 1 of at most 1 runners",
+            ExplainContext(NOW, pool_limit=1, running_in_pool=1),
+            "is ready; limit reached: pool default has 1 of at most 1 runner",
         ),
-        (task("b"), ExplainContext(NOW, manager=False), "no manager: none is running here"),
+        (
+            task("b"),
+            ExplainContext(NOW, manager=False),
+            "its job is not managed: no manager is running; start one with `air-executor manager`",
+        ),
         (task("b"), ExplainContext(NOW, manager=None), "in another container"),
         (
             task("b"),
             ExplainContext(NOW, waiting="task b: image node:22: 3 of 7 layers"),
-            "task b waits for image node:22: 3 of 7 layers",
+            "task b is waiting for image node:22: 3 of 7 layers",
         ),
         (
             task("b"),
@@ -140,18 +147,23 @@ def test_a_skipped_task_names_the_culprit() -> None:
         (
             task("b"),
             ExplainContext(NOW, backend_problem="the engine does not answer"),
-            "its job waits for its backend, which cannot answer: the engine does not answer",
+            "its job is waiting for its backend, which cannot answer: the engine does not answer",
         ),
-        (task("b"), ExplainContext(NOW, passed_over_for=["x"]), "no manager: the one at work here sees only x through"),
+        (
+            task("b"),
+            ExplainContext(NOW, only_jobs=["x"]),
+            "the running manager handles only job x; to run this one: `air-executor run j`",
+        ),
+        (task("b"), ExplainContext(NOW, only_jobs=["x", "y"]), "handles only jobs x, y;"),
     ],
 )
-def test_why_a_task_is_not_running(waiting: TaskState, around: ExplainContext, said: str) -> None:
+def test_why_a_task_is_not_running(waiting: TaskState, context: ExplainContext, said: str) -> None:
     """Delays, retries, limits and a missing manager each have their own sentence."""
-    assert said in explain_task(job(waiting), waiting, around)
+    assert said in explain_task(job(waiting), waiting, context)
 
 
 def test_a_retry_says_what_went_wrong() -> None:
-    """The next retry is told with its time and the end of the run before."""
+    """The next retry comes with its time and the end of the run before."""
     waiting = task("b", Queued(NOW + 5, retrying=True), attempts=(attempt("error", 3),))
     text = explain_task(job(waiting), waiting, CALM)
     assert "2027-01-15T08:00:05.000Z, in 5s" in text
@@ -159,7 +171,7 @@ def test_a_retry_says_what_went_wrong() -> None:
 
 
 def test_a_run_with_more_memory_says_why() -> None:
-    """The amounts are told while the next run waits, and while it runs."""
+    """The amounts are shown while the next run waits, and while it runs."""
     growing = {"memory": 512 << 20, "memory_growth": 1.5}
     before = (attempt("oom", 137, mebibytes=512),)
     waiting = task("b", Queued(NOW + 5, retrying=True), attempts=before, resources=growing)
@@ -178,7 +190,7 @@ def test_after_names_what_of_the_tree_is_not_done() -> None:
     running = task("deep", Running(3, 0, NOW - 1), queued_by="root")
     merge = task("merge", after=["root"])
     text = explain_task(job(root, running, merge), merge, CALM)
-    assert text == "task merge waits for root and what it queued (1 not done: deep)"
+    assert text == "task merge is waiting for root and the tasks it queued (1 unfinished: deep)"
 
 
 def test_the_jobs_own_limit_names_who_is_running() -> None:
@@ -186,7 +198,10 @@ def test_the_jobs_own_limit_names_who_is_running() -> None:
     first = task("a", Running(1, 0, NOW - 3))
     second = task("b")
     one = job(first, second, spec={"max_runners": 1})
-    assert explain_task(one, second, CALM) == "task b is ready and waits for the job's only runner, busy with a"
+    assert (
+        explain_task(one, second, CALM)
+        == "task b is ready; limit reached: its job has 1 of at most 1 runner (running a)"
+    )
 
 
 def test_a_step_waits_behind_a_retry() -> None:
@@ -202,24 +217,24 @@ def test_a_running_task_says_how_long_it_has_left() -> None:
     running = task("a", Running(7, 0, NOW - 3), timeout=10)
     assert (
         explain_task(job(running), running, CALM)
-        == "task a has been running for 3s (run 7, attempt 1); its timeout stops it in 7s"
+        == "task a has been running for 3s (run 7, attempt 1); it times out in 7s"
     )
     stopping = task("a", Running(7, 0, NOW - 3, "timeout"))
-    assert "is being stopped: stopped by its timeout" in explain_task(job(stopping), stopping, CALM)
+    assert "is being stopped: timed out" in explain_task(job(stopping), stopping, CALM)
 
 
 def test_a_running_task_says_where_it_runs() -> None:
     """Its container by name, and whether its backend still answers."""
     running = task("a", Running(7, 1, NOW - 3))
     runners = {"a": RunnerFacts("docker", "laptop", "air-j--1")}
-    around = ExplainContext(NOW, backend="docker", host="other", runners=runners)
+    context = ExplainContext(NOW, backend="docker", host="other", runners=runners)
     assert (
-        explain_task(job(running), running, around)
+        explain_task(job(running), running, context)
         == "task a has been running for 3s in container air-j--1 (run 7, attempt 1)"
     )
     down = ExplainContext(NOW, backend="docker", runners=runners, backend_problem="no answer")
-    assert explain_task(job(running), running, down).endswith("; whether it still runs cannot be told: no answer")
-    assert explain_job(job(running), down).endswith("it waits for its backend, which cannot answer: no answer")
+    assert explain_task(job(running), running, down).endswith("; whether it is still running is unknown: no answer")
+    assert explain_job(job(running), down).endswith("it is waiting for its backend, which cannot answer: no answer")
 
 
 @pytest.mark.parametrize(
@@ -228,30 +243,34 @@ def test_a_running_task_says_where_it_runs() -> None:
         (
             RunnerFacts("local", "laptop"),
             "docker",
-            "the backend local on host laptop, and the manager here looks at docker",
+            "backend local on host laptop, but the running manager uses docker",
         ),
         (
             RunnerFacts("docker", "laptop", "air-j"),
             "local",
-            "the backend docker on host laptop, and the manager here looks",
+            "backend docker on host laptop, but the running manager uses local",
         ),
-        (RunnerFacts("local", "other"), "local", "the backend local on host other, and the manager here is on laptop"),
+        (RunnerFacts("local", "other"), "local", "backend local on host other, but the running manager is on laptop"),
     ],
 )
 def test_a_runner_out_of_reach_names_the_way_out(runner: RunnerFacts, backend: str, said: str) -> None:
-    """What another backend or host has started cannot be seen from here; an operator must say that it is gone."""
+    """Runners of another backend or host cannot be seen from here; an operator must confirm their end."""
     running = task("a", Running(7, 0, NOW - 3), timeout=10)
-    around = ExplainContext(NOW, backend=backend, host="laptop", runners={"a": runner})
-    for text in (explain_task(job(running), running, around), explain_job(job(running), around)):
+    context = ExplainContext(NOW, backend=backend, host="laptop", runners={"a": runner})
+    for text in (explain_task(job(running), running, context), explain_job(job(running), context)):
         assert said in text
-        assert text.endswith("once you are sure that it is gone: `air-executor confirm-gone j`")
+        assert text.endswith("if it is certain that the runner no longer exists: `air-executor confirm-gone j`")
 
 
 @pytest.mark.parametrize(
-    ("state", "around", "said"),
+    ("state", "context", "said"),
     [
-        (job(task("a"), phase="paused"), CALM, "job j is paused; let it go on with `air-executor resume j`"),
-        (job(task("a"), phase="queued", after_uids={"x": "1"}), ExplainContext(NOW, jobs={"x": "running"}), "is ready"),
+        (job(task("a"), phase="paused"), CALM, "job j is paused; resume it with `air-executor resume j`"),
+        (
+            job(task("a"), phase="queued", after_uids={"x": "1"}),
+            ExplainContext(NOW, after={"x": "running"}),
+            "is ready",
+        ),
         (
             job(task("a", done()), phase="succeeded", reason="ok", finished_at=NOW),
             CALM,
@@ -278,40 +297,49 @@ def test_a_runner_out_of_reach_names_the_way_out(runner: RunnerFacts, backend: s
         (
             job(task("a", done("failed", "error", 9)), phase="failed", reason="error"),
             CALM,
-            "job j failed: task a exit code 9",
+            "job j failed: task a: exit code 9",
         ),
-        (job(task("a"), phase="pending", submitted_by="0badcafe-4"), CALM, "is held: run 0badcafe-4"),
+        (
+            job(task("a"), phase="pending", submitted_by="0badcafe-4"),
+            CALM,
+            "is pending: run 0badcafe-4, which submitted it, is not committed yet",
+        ),
         (job(task("a", Running(1, 0, NOW)), task("b")), CALM, "job j is running 1 of 2 tasks, 1 queued"),
-        (job(task("a", Queued(NOW + 60))), CALM, "job j runs nothing now: task a is delayed"),
+        (job(task("a", Queued(NOW + 60))), CALM, "job j has no running task: task a is delayed; it starts at"),
     ],
 )
-def test_why_a_job_is_where_it_is(state: JobState, around: ExplainContext, said: str) -> None:
+def test_why_a_job_is_where_it_is(state: JobState, context: ExplainContext, said: str) -> None:
     """A job speaks for itself, or for the task that comes next."""
-    assert said in explain_job(state, around)
+    assert said in explain_job(state, context)
 
 
 def test_a_job_that_waits_for_jobs_names_them() -> None:
     """Those that have not succeeded, each with its phase."""
     waiting = job(task("a"), phase="queued", after_uids={"x": "1", "y": "2"})
     waiting.started_at = None
-    text = explain_job(waiting, ExplainContext(NOW, jobs={"x": "running", "y": "succeeded"}))
-    assert text == "job j waits for job x (running)"
+    for phases, said in (
+        ({"x": "running", "y": "succeeded"}, "job x (running)"),
+        ({"x": "running", "y": "queued"}, "jobs x (running), y (queued)"),
+        ({"y": "succeeded"}, "job x, which no longer exists"),
+        ({"y": "paused"}, "jobs x (no longer exists), y (paused)"),
+    ):
+        assert explain_job(waiting, ExplainContext(NOW, after=phases)) == f"job j is waiting for {said}"
 
 
 def test_a_job_speaks_for_the_task_that_the_backend_prepares() -> None:
     """With several ready tasks, the one that waits for its image is the news."""
     first, second = task("a"), task("b")
-    around = ExplainContext(NOW, waiting="task b: image node:22: looking for the image")
-    text = explain_job(job(first, second), around)
-    assert text == "job j runs nothing now: task b waits for image node:22: looking for the image"
+    context = ExplainContext(NOW, waiting="task b: image node:22: looking for the image")
+    text = explain_job(job(first, second), context)
+    assert text == "job j has no running task: task b is waiting for image node:22: looking for the image"
 
 
 def test_from_the_command_line(air: Callable[..., Outcome], client: Client) -> None:
     """Text, JSON, and what does not exist."""
     air("submit", "first", "--", "true")
     air("submit", "second", "--after", "first", "--", "true")
-    assert "no manager" in air("explain", "first").out
-    assert air("explain", "second").out == "job second waits for job first (queued)\n"
+    assert "no manager is running" in air("explain", "first").out
+    assert air("explain", "second").out == "job second is waiting for job first (queued)\n"
     record = json.loads(air("explain", "first", "t1", "--json").out)
     assert record.keys() == {"job", "task", "phase", "explanation"}
     assert air("explain", "nobody").code == 3

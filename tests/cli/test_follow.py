@@ -14,14 +14,14 @@ THEN = 1_700_000_000.0
 @pytest.mark.parametrize(
     ("reason", "code", "said"),
     [
-        ("oom", 137, "a failed in 2s (ran out of memory), will run again with 1Gi\n"),
-        ("error", 3, "a failed in 2s (exit code 3), will run again\n"),
+        ("oom", 137, "a failed in 2s (ran out of memory), will be retried with 1Gi\n"),
+        ("error", 3, "a failed in 2s (exit code 3), will be retried\n"),
     ],
 )
 def test_a_retry_with_more_memory_is_told(
     capsys: pytest.CaptureFixture[str], reason: str, code: int, said: str
 ) -> None:
-    """The line about a run that is tried again says how much the next one gets, if that is why."""
+    """The line of a run that is retried after `oom` has the memory of the next run."""
     spec = {"command": "x", "resources": {"memory": 512 << 20, "memory_growth": 2}}
     task = make_task("a", spec, queued_by=None, status=Queued(retrying=True))
     task.attempts = [make_attempt(1, 0, THEN, 0.1, 2.0, 0.1, reason, code, memory_limit=512 << 20)]

@@ -1,4 +1,4 @@
-"""`manager`: one per directory, tidy at the end, and what is asked of it."""
+"""`manager`: one per directory, a clean stop, and its requests."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Start = Callable[..., "subprocess.Popen[str]"]
 
 @pytest.fixture
 def manager(start: Start, client: Client, monkeypatch: pytest.MonkeyPatch) -> Iterator[subprocess.Popen[str]]:
-    """A manager at work in the project, for whose answers commands wait."""
+    """A running manager; commands wait for its answers."""
     monkeypatch.setattr("air_executor.client.ANSWER_WITHIN", 60.0)
     process = start("manager", stderr=subprocess.DEVNULL)
     eventually(lambda: Path(client.layout.manager).exists(), "the manager is there")
@@ -43,15 +43,16 @@ def test_a_second_manager_is_refused_with_5(manager: object, call: Call) -> None
 
 
 def test_a_run_that_manages_only_its_own_job_says_so(start: Start, air: Air, client: Client) -> None:
-    """Whoever submits beside it, looks, or starts a manager is told that it takes no other job, and what to do."""
+    """`submit`, `status`, `explain` and `manager` report that it manages no other job, and what to do."""
     start("run", "own", "--", "sleep", "60", stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
     eventually(lambda: Path(client.layout.jobs, "own").exists() and client.status("own").started_at, "it runs")
-    assert "sees only own through; see this job through with `air-executor run other`" in (
+    assert "the running manager handles only job own; to run this job: `air-executor run other`" in (
         air("submit", "other", "--", "true").err
     )
     for page in (air("status"), air("status", "other"), air("explain", "other")):
-        assert "sees only own through; be next with `air-executor run other`" in page.out
-    assert "sees only" not in air("status", "own").out
+        assert "the running manager handles only job own; to run " in page.out
+        assert "`air-executor run other`" in page.out
+    assert "handles only" not in air("status", "own").out
     refused = air("manager")
     assert (refused.code, "handles only own" in refused.err) == (5, True)
 
@@ -66,7 +67,7 @@ def test_jobs_are_taken_up_and_waited_for(manager: object, air: Air) -> None:
 
 
 def test_requests_are_answered(manager: object, air: Air, client: Client) -> None:
-    """Pause, resume, add, cancel and retry say what became of them."""
+    """Pause, resume, add, cancel and retry print the answer."""
     air("submit", "j", "--", "sh", "-c", "test -e ok")
     assert ends(client, "j") == "failed"
     assert air("retry", "j", "t1").out == "retry j: done\n"
@@ -84,7 +85,7 @@ def test_requests_are_answered(manager: object, air: Air, client: Client) -> Non
 
 
 def test_tasks_are_added_from_a_file_of_lines(manager: object, air: Air, client: Client, project: Path) -> None:
-    """The lines are those of $AIR_QUEUE; a bad one is named and nothing is added."""
+    """The lines are those of $AIR_QUEUE; an invalid one is named and nothing is added."""
     air("submit", "j", "--", "true")
     ends(client, "j")
     (project / "lines.json").write_text(
@@ -112,7 +113,7 @@ def test_an_id_is_free_again_after_prune(manager: object, air: Air, client: Clie
 
 
 def test_without_a_manager_requests_stay(air: Air, client: Client) -> None:
-    """The client says that nobody has answered, and the request waits in the inbox."""
+    """The client reports that no manager has answered, and the request stays in the inbox."""
     air("submit", "j", "--", "true")
     done = air("cancel", "j")
     assert done.code == 0
@@ -123,7 +124,7 @@ def test_without_a_manager_requests_stay(air: Air, client: Client) -> None:
 
 
 def test_waiting_too_long_ends_with_124(air: Air) -> None:
-    """A time that is over is no failed job."""
+    """An expired timeout is not a failed job."""
     air("submit", "j", "--", "true")
     done = air("wait", "j", "--timeout", "10ms")
     assert done.code == 124
@@ -131,7 +132,7 @@ def test_waiting_too_long_ends_with_124(air: Air) -> None:
 
 
 def test_stop_runners_queues_their_tasks_again(start: Start, air: Air, client: Client) -> None:
-    """`manager --stop-runners` leaves no runner behind when it is told to stop."""
+    """`manager --stop-runners` leaves no runner behind when it stops."""
     process = start("manager", "--stop-runners", stderr=subprocess.DEVNULL)
     air("submit", "j", "--", "sleep", "60")
     eventually(lambda: list(Path(client.layout.runs("j")).glob("*/out/claim")), "the task runs")

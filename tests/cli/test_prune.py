@@ -1,4 +1,4 @@
-"""`prune`: ended jobs leave, and never one that somebody still needs or that still runs."""
+"""`prune`: archives or deletes ended jobs, but none that is still needed or has a live runner."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def test_ended_jobs_are_archived_and_their_ids_free(air: Air, client: Client) ->
 
 
 def test_only_what_is_old_enough(air: Air, client: Client) -> None:
-    """Nothing that is younger than the age, and nothing that has not ended."""
+    """No job younger than the age, and no unfinished job."""
     create(client, "old", ended("a"))
     air("submit", "new", "--", "true")
     assert "no job ended" in air("prune", "--older-than", "36500d").out
@@ -34,7 +34,7 @@ def test_only_what_is_old_enough(air: Air, client: Client) -> None:
 
 
 def test_what_an_unfinished_job_waits_for_is_spared(air: Air, client: Client) -> None:
-    """It could not tell how the other ended."""
+    """Its `after` needs the outcome of the other job."""
     create(client, "first", ended("a"))
     air("submit", "second", "--after", "first", "--", "true")
     assert air("prune", "--older-than", "0s").out == "first spared: job second waits for it\n"
@@ -42,7 +42,7 @@ def test_what_an_unfinished_job_waits_for_is_spared(air: Air, client: Client) ->
 
 
 def test_a_job_whose_slot_is_held_is_spared(air: Air, client: Client) -> None:
-    """Something of it still runs, whatever its state says."""
+    """A process of the job is alive, whatever its state says."""
     create(client, "busy", ended("a"))
     with Path(client.layout.job("busy"), "runner.pid").open("a") as slot:
         fcntl.flock(slot, fcntl.LOCK_EX)
@@ -51,15 +51,15 @@ def test_a_job_whose_slot_is_held_is_spared(air: Air, client: Client) -> None:
     assert Path(client.layout.job("busy")).is_dir()
 
 
-def test_a_job_that_somebody_asked_something_of_is_spared(air: Air, client: Client) -> None:
-    """A retry that waits for a manager would find nothing."""
+def test_a_job_with_a_pending_request_is_spared(air: Air, client: Client) -> None:
+    """A pending retry must find its job."""
     create(client, "asked", ended("a", phase="failed"), phase="failed")
     air("retry", "asked")
     assert "spared: a request for it waits" in air("prune", "--older-than", "0s").out
 
 
 def test_a_dry_run_changes_nothing(air: Air, client: Client) -> None:
-    """It says what would be done."""
+    """It prints the actions only."""
     create(client, "old", ended("a"))
     record = json.loads(air("prune", "--older-than", "0s", "--dry-run", "--json").out)
     assert record == {"dry_run": True, "jobs": [{"id": "old", "uid": "0badcafe", "action": "archived", "reason": None}]}
@@ -67,7 +67,7 @@ def test_a_dry_run_changes_nothing(air: Air, client: Client) -> None:
 
 
 def test_delete_removes_the_archive_too(air: Air, client: Client) -> None:
-    """What is deleted is gone, archived earlier or not; what cannot be read stays."""
+    """Archived jobs are deleted too; an unreadable one stays."""
     create(client, "archived", ended("a"))
     air("prune", "--older-than", "0s")
     create(client, "old", ended("a"))
@@ -82,8 +82,8 @@ def test_delete_removes_the_archive_too(air: Air, client: Client) -> None:
     assert [entry.name for entry in Path(client.layout.archive).iterdir()] == ["broken-0badcafe"]
 
 
-def test_notes_go_with_the_last_that_is_left_of_a_job(air: Air, client: Client) -> None:
-    """What was noted about a job stays while it can be asked about, in the archive too; then it goes, if it is old."""
+def test_notes_are_deleted_with_their_job(air: Air, client: Client) -> None:
+    """Notes about a job stay while the job exists, in the archive too. Then old notes are deleted."""
     Path(client.layout.notes).mkdir(parents=True)
     create(client, "task-1", ended("a"))
     create(client, "other", ended("a"))
@@ -98,15 +98,15 @@ def test_notes_go_with_the_last_that_is_left_of_a_job(air: Air, client: Client) 
     air("prune", "--older-than", "1d", "--delete")
     assert all(note.exists() for note in notes.values())
     live = client.submit(parse_job({"id": "task-2", "tasks": [{"command": "true"}]}, "job"))
-    at_work = Path(client.layout.note(f"task-2-{live.uid}", "shown"))
-    at_work.write_text("1")
+    live_note = Path(client.layout.note(f"task-2-{live.uid}", "shown"))
+    live_note.write_text("1")
     air("prune", "--older-than", "0s", "--delete")
     assert [name for name, note in notes.items() if note.exists()] == [("task", "generation")]
-    assert at_work.exists()
+    assert live_note.exists()
 
 
 def test_young_notes_stay(air: Air, client: Client) -> None:
-    """Whoever wrote one a moment ago may be about to submit the job."""
+    """The writer of a recent note may be about to submit the job."""
     Path(client.layout.notes).mkdir(parents=True)
     note = Path(client.layout.note("task", "generation"))
     note.write_text("2")

@@ -1,4 +1,4 @@
-"""`report`: sums by group, the pool beside them, and every form in which they are printed."""
+"""`report`: sums by group, the always-on pool compared with them, and every output format."""
 
 from __future__ import annotations
 
@@ -91,26 +91,29 @@ def test_archived_jobs_count_and_deleted_ones_are_gone(air: Air, client: Client)
     assert data(air, "a")["total"]["runs"] == 2
     assert air("prune", "--older-than", "0", "--delete").code == 0
     assert data(air)["total"]["runs"] == 0
-    assert air("report").out.startswith("no run has ended")
+    assert air("report").out.startswith("no ended runs")
 
 
 @pytest.mark.parametrize(
     ("by", "expected"),
     [
         ("job", {"one": 2, "two": 1}),
+        ("pool", {"default": 2, "gpu": 1}),
         ("queue", {"default": 2, "gpu": 1}),
         ("day", {"2023-11-14": 2, "2023-11-15": 1}),
         ("label=team", {"red": 2, None: 1}),
     ],
 )
 def test_groups(air: Air, client: Client, by: str, expected: dict[str | None, int]) -> None:
-    """By job, queue, day of the end, and label: the task's own, else its job's."""
+    """By job, pool, day of the end, and label: the task's own, else its job's; by the old name of pools, too."""
     create(client, "one", attempt(1), attempt(2, at=DAY), labels={"team": "blue"}, task={"labels": {"team": "red"}})
     create(client, "two", attempt(1), pool="gpu")
     assert {group["key"]: group["runs"] for group in data(air, "--by", by)["groups"]} == expected
     rows = list(csv.DictReader(io.StringIO(air("report", "--by", by, "--csv").out)))
     assert {row[by] or None: int(row["runs"]) for row in rows} == expected
-    assert ("(none)" in air("report", "--by", by).out) == (None in expected)
+    done = air("report", "--by", by)
+    assert ("(none)" in done.out) == (None in expected)
+    assert ("--by queue is deprecated; use --by pool" in done.err) == (by == "queue")
 
 
 def test_since_takes_what_ended_since(air: Air, client: Client) -> None:
@@ -137,7 +140,7 @@ def test_waste_by_kind(air: Air, client: Client) -> None:
     kinds = {kind: total[f"waste_{kind}_seconds"] for kind in ("failed", "retried", "cancelled", "lost")}
     assert kinds == {"failed": 7.0, "retried": 2.0, "cancelled": 5.0, "lost": 7.0}
     assert (total["waste_seconds"], total["succeeded"]) == (21.0, 1)
-    assert "waste: 21.00 runner-seconds = failed 7.00 + retried 2.00 + cancelled 5.00 + lost 7.00" in air("report").out
+    assert "waste: 21.00 runner-seconds (7.00 failed, 2.00 retried, 5.00 cancelled, 7.00 lost)" in air("report").out
 
 
 def test_costs_and_the_price_of_a_success(air: Air, client: Client) -> None:
@@ -175,7 +178,7 @@ def test_a_run_without_a_price_ends_the_comparison_of_costs(air: Air, client: Cl
 
 
 def test_open_runs_are_told_and_compared(air: Air, client: Client) -> None:
-    """A pool is not charged for time that we have used and only not booked yet."""
+    """A pool is not charged for time that we have used and not committed yet."""
     state = create(client, "a", attempt(1))
     state.tasks["b"] = make_task("b", {"command": "x"}, queued_by=None, status=Running(2, 0, THEN + 10))
     client.jobs.remove("a")
@@ -196,7 +199,7 @@ def test_what_waited_for_another_job_was_not_ready(air: Air, client: Client) -> 
     state.tasks["a"].attempts = [make_attempt(1, 0, run.spawned, 0.5, 1.0, 0.5, "ok", waited=50.0)]
     client.jobs.remove("behind")
     client.jobs.create(state)
-    assert data(air, "behind")["waits"]["mean"] == 50.5, "its own waits, as booked, where the other is not looked at"
+    assert data(air, "behind")["waits"]["mean"] == 50.5, "its own waits, as committed, where the other is not looked at"
     both = data(air)
     assert both["pool"]["window_seconds"] == pytest.approx(52.25)
     assert both["waits"]["p95"] == pytest.approx(47.5)
@@ -210,7 +213,7 @@ def test_remarks(air: Air, client: Client, project: Path) -> None:
     done = air("report")
     assert done.code == 0
     assert "the clock was set during 1 run" in done.err
-    assert "job broken is not in the sums" in done.err
+    assert "job broken is not included" in done.err
     assert [entry["id"] for entry in data(air)["unreadable"]] == ["broken"]
 
 
@@ -219,8 +222,8 @@ def test_advice_is_printed_where_it_helps(air: Air, client: Client) -> None:
     runs = [attempt(n, at=10 * n, memory=100 << 20, cpu=0.8) for n in range(1, 21)]
     create(client, "a", *runs, task={"resources": {"memory": 1 << 30, "cpu": 2}})
     out = air("report").out
-    assert "a: asks for 1Gi memory, uses 100Mi (p95 of 20 runs, most 100Mi): 128Mi would do" in out
-    assert "a: asks for 2 cpu, uses 0.4 (p95 of 20 runs, most 0.4): 0.5 would do" in out
+    assert "a: requests 1Gi memory, uses 100Mi (p95 of 20 runs, maximum 100Mi): 128Mi is enough" in out
+    assert "a: requests 2 cpu, uses 0.4 (p95 of 20 runs, maximum 0.4): 0.5 is enough" in out
 
 
 @pytest.mark.parametrize("label", ["=1+1", "@x", "\x1b[31mred", "a\nb"])
@@ -245,7 +248,7 @@ def test_wrong_options_are_refused(air: Air, client: Client, options: tuple[str,
 
 @pytest.mark.parametrize("columns", [80, 120])
 def test_the_report_fits_the_terminal(air: Air, client: Client, monkeypatch: pytest.MonkeyPatch, columns: int) -> None:
-    """At 80 columns idle is one number, from 100 on it is told by stage; no number is cut."""
+    """At 80 columns overhead is one number, from 100 on it is shown by stage; no number is cut."""
     for n in range(3):
         runs = [attempt(i, at=1000 * n + i, work=1234.5, **EUROS) for i in range(1, 30)]
         create(client, f"a-job-with-a-rather-long-name-{n}", *runs)
@@ -255,7 +258,7 @@ def test_the_report_fits_the_terminal(air: Air, client: Client, monkeypatch: pyt
     terminal.console.cache_clear()
     assert max(map(len, out.splitlines())) <= columns
     assert "…" not in out
-    assert ("finish" in out) == (columns >= 100)
+    assert ("teardown" in out) == (columns >= 100)
     assert "107.49" in out
 
 

@@ -1,10 +1,12 @@
-"""Looking at jobs is quick, because it loads only what it needs."""
+"""Reading commands start quickly, because they import only what they need."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
 from pathlib import Path
+
+import pytest
 
 from air_executor.cli.app import COMMANDS
 
@@ -35,6 +37,22 @@ def test_status_loads_neither_backend_nor_manager(project: Path) -> None:
     assert done.stdout.splitlines()[-1] == "[]"
 
 
+@pytest.mark.parametrize("command", ["status", "status j", "logs j", "wait j", "explain j", "explain queued"])
+def test_a_reading_command_does_not_build_all_settings(project: Path, command: str) -> None:
+    """It finds the state directory, and `explain` its limits, without pydantic-settings, which takes long to import."""
+    code = (
+        "import sys\n"
+        "from air_executor.cli.app import run\n"
+        f"code = run({command.split()!r})\n"
+        "print(code, [name for name in ('asyncio', 'pydantic_settings') if name in sys.modules])\n"
+    )
+    for verb, job in (("run", "j"), ("submit", "queued")):
+        words = [sys.executable, "-m", "air_executor", verb, job, "--", "true"]
+        subprocess.run(words, capture_output=True, check=True)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "0 []"
+
+
 def test_help_names_every_command(project: Path) -> None:
     """`--help` lists all commands with what they do."""
     done = subprocess.run([sys.executable, "-m", "air_executor", "--help"], capture_output=True, text=True, check=True)
@@ -43,8 +61,20 @@ def test_help_names_every_command(project: Path) -> None:
 
 
 def test_closed_streams_are_no_reason_to_fail(project: Path) -> None:
-    """With stdin, stdout and stderr closed a job is done all the same, and no file of ours takes their place."""
+    """A job runs with stdin, stdout and stderr closed, and no opened file takes their place."""
     command = f"exec {sys.executable} -m air_executor run a -- true <&- >&- 2>&-"
     assert subprocess.run(["sh", "-c", command], check=False).returncode == 0
     state = (project / ".air-executor/jobs/a/state.json").read_text()
     assert '"phase": "succeeded"' in state.partition('"tasks"')[0]
+
+
+def test_help_imports_no_command(project: Path) -> None:
+    """The list of commands needs no module of a command."""
+    code = (
+        "import sys\n"
+        "from air_executor.cli.app import COMMANDS, run\n"
+        "assert run(['--help']) == 0\n"
+        "print([name for name, entry in COMMANDS.items() if f'air_executor.cli.{entry.module}' in sys.modules])\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"

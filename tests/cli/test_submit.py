@@ -18,7 +18,7 @@ Air = Callable[..., Outcome]
 
 
 def test_a_command_becomes_a_job_of_one_task(air: Air, client: Client) -> None:
-    """`submit ID -- COMMAND` prints the id and says how the job gets a manager."""
+    """`submit ID -- COMMAND` prints the id, and how to start a manager."""
     done = air("submit", "hello", "--timeout", "1m", "--retries", "2", "-e", "A=b=c", "--", "echo", "-n", "hi")
     assert (done.code, done.out) == (0, "hello\n")
     assert "no manager is running" in done.err
@@ -37,16 +37,27 @@ def test_a_taken_id_is_refused_with_4(air: Air) -> None:
 
 
 def test_flags_win_over_the_file(air: Air, client: Client, project: Path) -> None:
-    """A job's own fields can be given beside a file."""
+    """Flags override the job fields of a file."""
     (project / "job.yaml").write_text("id: j\nmax_runners: 1\ntasks: [{command: 'true', timeout: 5s}]\n")
-    assert air("submit", "job.yaml", "--max-runners", "3", "--queue", "gpu").code == 0
+    assert air("submit", "job.yaml", "--max-runners", "3", "--pool", "gpu").code == 0
     state = client.status("j")
     assert (state.max_runners, state.pool) == (3, "gpu")
     assert state.tasks["t1"].timeout == 5
 
 
+def test_queue_is_a_deprecated_alias_of_pool(air: Air, client: Client) -> None:
+    """The old option still works, with a warning; both together are refused."""
+    done = air("submit", "j", "--queue", "gpu", "--", "true")
+    assert done.code == 0
+    assert "--queue is deprecated; use --pool" in done.err
+    assert client.status("j").pool == "gpu"
+    assert "--queue" not in air("submit", "--help").out
+    both = air("submit", "k", "--queue", "gpu", "--pool", "gpu", "--", "true")
+    assert (both.code, "--pool and --queue" in both.err) == (2, True)
+
+
 def test_flags_of_a_command_are_refused_with_a_file(air: Air, project: Path) -> None:
-    """What belongs to a task is the file's to say."""
+    """Task fields are set in the file."""
     (project / "job.yaml").write_text("id: j\ntasks: [{command: 'true'}]\n")
     done = air("submit", "job.yaml", "--timeout", "5s")
     assert done.code == 2
@@ -87,7 +98,7 @@ def test_bad_input_is_refused_with_what_is_wrong(
 
 
 def test_each_problem_of_a_job_file_has_its_line(air: Air, project: Path) -> None:
-    """Someone who has to mend five fields needs a list, not a paragraph; a hostile name still cannot steer it."""
+    """Several problems are printed as a list; control characters in a name are escaped."""
     (project / "job.yaml").write_text('id: Upper\ntasks: [{command: "true", retries: many, "\\e[2J": 1}]\n')
     done = air("submit", "job.yaml")
     head, *problems = done.err.splitlines()
@@ -99,7 +110,7 @@ def test_each_problem_of_a_job_file_has_its_line(air: Air, project: Path) -> Non
 
 
 def test_names_that_look_secret_are_warned_of(air: Air) -> None:
-    """`env` is stored in clear, so a variable that looks like a secret is pointed out; its value is not shown."""
+    """`env` is stored in plain text, so `submit` warns about a variable that looks like a secret, without its value."""
     done = air("submit", "a", "-e", "API_TOKEN=hunter2", "--", "true")
     assert done.code == 0
     assert "API_TOKEN" in done.err
@@ -107,7 +118,7 @@ def test_names_that_look_secret_are_warned_of(air: Air) -> None:
 
 
 def test_memory_that_cannot_grow_is_warned_of(air: Air, project: Path) -> None:
-    """Growth is for retries: who asks for it without any is told, for the tasks that it concerns."""
+    """`memory_growth` without retries has no effect: `submit` warns and names the tasks."""
     text = """id: grow
 defaults: {command: "true", resources: {memory: 64Mi, memory_growth: 2}}
 tasks: [{id: a}, {id: b, retries: 1}, {id: c}]
@@ -115,12 +126,12 @@ tasks: [{id: a}, {id: b, retries: 1}, {id: c}]
     (project / "job.yaml").write_text(text)
     done = air("submit", "job.yaml")
     assert done.code == 0
-    assert "a and 1 more: `memory_growth` acts on retries only, and `retries` is 0" in done.err
+    assert "a and 1 more: `memory_growth` has no effect because `retries` is 0" in done.err
     (project / "job.yaml").write_text(text.replace("id: grow", "id: fine").replace("command:", "retries: 1, command:"))
     assert "warning" not in air("submit", "job.yaml").err
 
 
 def test_json_has_the_names_of_the_state_file(air: Air) -> None:
-    """`--json` may stand before or after the command."""
+    """`--json` may precede or follow the command."""
     assert json.loads(air("--json", "submit", "a", "--", "true").out).keys() == {"id", "uid", "phase"}
     assert json.loads(air("submit", "b", "--json", "--", "true").out)["id"] == "b"

@@ -1,4 +1,4 @@
-"""What a task wrote cannot steer the terminal of whoever looks at it."""
+"""Output of a task cannot control the terminal."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from air_executor.model.plain_text import clean, clean_log
     ],
 )
 def test_control_characters_of_a_value_become_visible(text: str, shown: str) -> None:
-    """A name or a message is one line in which nothing acts."""
+    """A name or a message becomes one line without control characters."""
     assert clean(text) == shown
 
 
@@ -41,20 +41,20 @@ def test_control_characters_of_a_value_become_visible(text: str, shown: str) -> 
         ("bell\x07", "bell\\x07"),
     ],
 )
-def test_of_a_log_only_colours_reach_the_terminal(line: str, shown: str) -> None:
-    """Titles, links, cursor movements and the like are dropped, colours kept and ended with the line."""
+def test_only_colors_of_a_log_reach_the_terminal(line: str, shown: str) -> None:
+    """Titles, links and cursor movements are dropped; colors are kept and reset at the end of the line."""
     assert clean_log(line) == shown
 
 
 @given(st.text())
 def test_no_text_gets_through_with_control_characters(text: str) -> None:
-    """Whatever a value is, its clean form is one printable line."""
+    """The clean form of any value is one printable line."""
     assert all(ord(c) >= 0x20 and not 0x7F <= ord(c) <= 0x9F for c in clean(text))
 
 
 @given(st.text(alphabet=st.sampled_from("\x1b[]0;mJ\x07\\P\r\x9bx ")))
-def test_no_log_gets_through_with_more_than_colours(line: str) -> None:
-    """However a sequence is cut or nested, an escape that is left begins a colour."""
+def test_no_log_gets_through_with_more_than_colors(line: str) -> None:
+    """However a sequence is cut or nested, each remaining escape begins a color."""
     rest = clean_log(line)
     while "\x1b" in rest:
         _, _, rest = rest.partition("\x1b")

@@ -17,7 +17,7 @@ import watchfiles  # noqa: F401 - imported before the fork, once for all manager
 import air_executor.backends.local
 import air_executor.manager.loop  # noqa: F401 - the same
 from air_executor.errors import AirExecutorError, ManagerHeldError
-from air_executor.settings.declarations import load
+from air_executor.settings import load
 from air_executor.wiring import make_manager
 from tests.crash import faults
 

@@ -12,7 +12,7 @@ from tests.docker.rig import Plant
 
 @pytest.fixture
 def plant(tmp_path: Path) -> Iterator[Plant]:
-    """A manager's place on a real engine; whatever a test leaves there is cleared away."""
+    """A manager on a real engine; whatever a test leaves there is removed."""
     made = Plant(tmp_path)
     yield made
     made.close()

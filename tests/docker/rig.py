@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import time
 from collections.abc import Callable
@@ -32,7 +31,7 @@ class Plant:
         self.project = root / "project"
         self.project.mkdir()
         self.rig = DockerRig(self.project)
-        self.settings = dataclasses.replace(self.rig.settings, state_dir=str(self.project / ".air-executor"))
+        self.settings = self.rig.settings.model_copy(update={"state_dir": str(self.project / ".air-executor")})
         self.rig.settings = self.settings
         self.client = Client(self.settings.state_dir)
         self.layout = self.client.layout
@@ -43,8 +42,8 @@ class Plant:
 
     def start(self, **settings: Any) -> None:  # noqa: ANN401 - fields of `DockerSettings`
         """Start a manager, with other settings where given."""
-        group = dataclasses.replace(self.settings.docker, **settings)
-        self.backend = make_backend(dataclasses.replace(self.settings, docker=group), "test")
+        group = self.settings.docker.model_copy(update=settings)
+        self.backend = make_backend(self.settings.model_copy(update={"docker": group}), "test")
         secrets = self.project / "secrets"
         options = ManagerOptions(
             version="test",

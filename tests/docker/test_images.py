@@ -48,11 +48,11 @@ def test_a_pull_holds_up_nobody_else(plant: Plant, registry: Registry) -> None:
     plant.submit("other", {"id": "it", "command": "true"})
     assert plant.see("other").phase == "succeeded"
 
-    def told() -> bool:
+    def shown() -> bool:
         waiting = read_record(plant.layout).get("waiting", {})
         return {"first", "second"} <= waiting.keys() and all("0 of 1 layers" in waiting[job] for job in waiting)
 
-    plant.until(told, "people to be told how far the pull is")
+    plant.until(shown, "the record to say how far the pull is")
     assert read_record(plant.layout)["waiting"]["first"].startswith(f"task it: image {registry.image}: ")
     assert plant.job("first").seq == plant.job("second").seq == 0
     assert plant.manager.open_runs.taken() == 0

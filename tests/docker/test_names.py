@@ -1,4 +1,4 @@
-"""Whose container it is: ours, another state directory's, a stranger's; made and never started; paused."""
+"""Which container has the name: ours, another state directory's, an unmanaged one; created but not started; paused."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tests.engine import require_image
 SLOT = Slot("taken", 0)
 
 
-def test_a_strangers_container_is_left_alone(plant: Plant) -> None:
+def test_an_unmanaged_container_is_not_touched(plant: Plant) -> None:
     """A task whose name is taken by somebody else fails at once, in words that name them and the way out."""
     name = f"{plant.settings.name_prefix}-taken"
     made = plant.engine.create_container(require_image(), ["sleep", "60"], name=name)["Id"]
@@ -41,7 +41,7 @@ def test_a_strangers_container_is_left_alone(plant: Plant) -> None:
 
 
 def test_another_state_directory_is_named(plant: Plant) -> None:
-    """Two projects with a job of one name: the second is told which folder has it, and the first's runner lives."""
+    """Two projects with a job of one name: the second learns which folder has it, and the first's runner lives."""
     rig = plant.rig
     launch = rig.launch(SLOT, 1, Task.WAITS)
     backend = rig.docker()

@@ -126,7 +126,7 @@ def test_a_narrow_proxy_lets_it_through(plant: Plant, proxy: Proxy) -> None:
 
 @pytest.mark.parametrize("fault", [Fault.UNHEARD, Fault.UNANSWERED, Fault.STALLED], ids=lambda fault: fault.name)
 def test_any_request_may_get_lost(plant: Plant, proxy: Proxy, fault: Fault) -> None:
-    """Whether the engine has heard it or not: each attempt that counts ran once, and nothing is left."""
+    """Whether the request has reached the engine or not: each attempt that counts ran once, and nothing is left."""
     plant.start(timeout=1.0)
     plant.submit("warm", {"id": "it", "command": "true"})
     plant.see("warm")
@@ -154,7 +154,7 @@ def test_a_kill_that_got_lost_is_repeated(plant: Plant, proxy: Proxy) -> None:
 
 
 def test_an_engine_that_refuses_to_list(plant: Plant, proxy: Proxy, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its words are told, nothing is concluded from it, and all goes on when it lists again."""
+    """Its message is shown, nothing is concluded from it, and all goes on when it lists again."""
     monkeypatch.setattr(container_watch, "RELIST_SECONDS", 0.2)
     plant.submit("long", {"id": "it", "command": WAITS})
     plant.the_container()
@@ -172,7 +172,7 @@ def test_an_engine_that_refuses_to_list(plant: Plant, proxy: Proxy, monkeypatch:
 
 
 def test_a_removal_that_is_refused_is_not_hammered(plant: Plant, proxy: Proxy) -> None:
-    """It is asked for again, with growing pauses, until the engine can; the task is booked meanwhile."""
+    """It is asked for again, with growing pauses, until the engine can; the task is committed meanwhile."""
     proxy.spoil(DELETE, Fault.REFUSED)
     plant.submit("j", {"id": "it", "command": "true"})
     assert plant.see("j").phase == "succeeded"

@@ -40,7 +40,7 @@ def own(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iter
 
 @pytest.fixture
 def plant(own: OwnEngine, tmp_path: Path) -> Iterator[Plant]:
-    """A manager's place on that engine."""
+    """A manager on that engine."""
     made = Plant(tmp_path)
     yield made
     if made.running:
@@ -80,8 +80,8 @@ def test_what_went_down_with_it_runs_again(own: OwnEngine, plant: Plant) -> None
 
 
 @pytest.mark.parametrize("own", [True], indirect=True, ids=["with live-restore"])
-def test_what_lived_on_is_booked(own: OwnEngine, plant: Plant) -> None:
-    """Runs outlive their engine, stopped or killed: what ends meanwhile or later is booked, nothing is repeated."""
+def test_what_lived_on_is_committed(own: OwnEngine, plant: Plant) -> None:
+    """Runs outlive their engine, stopped or killed: what ends meanwhile or later is committed, nothing is repeated."""
     begin(plant, "after")
     for job, kill in (("stopped", False), ("killed", True)):
         begin(plant, job)

@@ -50,14 +50,14 @@ def begin(plant: Plant, job: str) -> None:
 
 
 def test_silence_proves_nothing(plant: Plant, gate: Gate) -> None:
-    """While the engine says nothing no run is given up and none is started; people are told; then all goes on."""
+    """While the engine says nothing no run is given up and none is started; the record says so; then all goes on."""
     plant.start(timeout=20.0)
     begin(plant, "quiet")
     gate.shut()
     plant.file("quiet", "go").touch()
     plant.submit("next", {"id": "it", "command": "true"})
     plant.until(lambda: plant.manager.open_runs.backend_problem is not None, "the silence to be noticed")
-    plant.until(lambda: read_record(plant.layout)["backend"]["problem"] is not None, "people to be told")
+    plant.until(lambda: read_record(plant.layout)["backend"]["problem"] is not None, "the record to say so")
     assert "does not answer" in read_record(plant.layout)["backend"]["problem"]
     assert plant.job("quiet").tasks["it"].phase == "running"
     gate.open()
@@ -65,11 +65,11 @@ def test_silence_proves_nothing(plant: Plant, gate: Gate) -> None:
         (1, "succeeded"),
         (1, "succeeded"),
     ]
-    plant.until(lambda: read_record(plant.layout)["backend"]["problem"] is None, "people to be told that all is well")
+    plant.until(lambda: read_record(plant.layout)["backend"]["problem"] is None, "the record to say that all is well")
 
 
 def test_broken_connections(plant: Plant, gate: Gate) -> None:
-    """Broken streams are opened anew, and what happened in between is found by a list."""
+    """Broken streams are reopened, and what happened in between is found by a list."""
     plant.start(timeout=60.0)
     begin(plant, "cut")
     for _ in range(3):

@@ -1,4 +1,4 @@
-"""Every `air-executor` command line that a page shows exists, with its flags."""
+"""Every `air-executor` command line in a page is valid, flags included."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ COMMAND_LINE = re.compile(r"^(?:ExecStart=\S*/)?air-executor ([^#\n&;]+)")
 
 
 def command_lines() -> Iterator[tuple[str, str]]:
-    """Yield all command lines with their pages: from shell blocks, unit files and backticks."""
+    """Yield all command lines with their pages: from shell blocks, unit files and inline code."""
     for block in blocks("sh", "ini"):
         for line in block.text.splitlines():
             yield from ((block.page, found.strip()) for found in COMMAND_LINE.findall(line))
@@ -34,7 +34,7 @@ def flags_of(name: str | None) -> set[str]:
 
 @pytest.mark.parametrize(("page", "line"), sorted(set(command_lines())))
 def test_command_lines_exist(page: str, line: str) -> None:
-    """The command is one of ours, and each flag before `--` is one of its own."""
+    """The command exists, and it has every flag before `--`."""
     words = line.split(" -- ", maxsplit=1)[0].split()
     leading = [word for word in words if not word.startswith("-")]
     name = leading[0] if leading else None
@@ -52,7 +52,7 @@ def test_command_lines_exist(page: str, line: str) -> None:
 
 
 def test_every_exit_code_is_explained() -> None:
-    """Operations lists each exit code that an error can mean."""
+    """Operations lists the exit code of every error."""
     operations = next(page for page in PAGES if page.name == "operations.md").read_text(encoding="utf-8")
     codes = {AirExecutorError.exit_code, *(error.exit_code for error in AirExecutorError.__subclasses__())}
     assert codes

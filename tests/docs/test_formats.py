@@ -1,4 +1,4 @@
-"""docs/formats.md and docs/tasks.md name each file, key and variable that there is."""
+"""docs/formats.md and docs/tasks.md list every file, key and variable."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def shown(start: str) -> str:
 
 
 def test_every_path_is_in_the_tree() -> None:
-    """The drawing of the state directory has all that the layout can name."""
+    """The tree of the state directory has every path of the layout."""
     layout = Layout("/r")
     tree = next(block.text for block in blocks("text") if block.text.startswith(".air-executor/"))
     fixed = [value for name, value in vars(layout).items() if name != "root"]
@@ -40,13 +40,13 @@ def test_every_path_is_in_the_tree() -> None:
 
 
 def test_the_state_file_shown_is_one() -> None:
-    """The program reads the example and would write it again letter by letter."""
+    """The program reads the example and writes it back unchanged."""
     text = shown('{\n  "format"')
     assert codec.dump_job(codec.load_job(text.encode(), "formats.md")).decode() == text
 
 
 def test_every_key_of_the_state_is_documented() -> None:
-    """Each key that the program writes for a job and its tasks is in the tables."""
+    """The tables have every key that the program writes for a job and its tasks."""
     documented = names(FORMATS, "state.json")
     job = {field.name for field in fields(JobState)} - {"extra"}
     task = {field.name for field in fields(TaskState)} - {"extra"}
@@ -56,7 +56,7 @@ def test_every_key_of_the_state_is_documented() -> None:
 
 
 def test_the_outcome_shown_has_the_runners_keys() -> None:
-    """`exit.json` is shown as the runner writes it."""
+    """The `exit.json` in the page has the keys that the runner writes."""
     script = (resources.files("air_executor") / "runner/air-runner").read_text(encoding="utf-8")
     written = re.findall(r'"(\w+)": %s', script)
     assert written
@@ -64,22 +64,22 @@ def test_the_outcome_shown_has_the_runners_keys() -> None:
 
 
 def test_every_request_is_documented() -> None:
-    """The table has each request that the manager takes."""
+    """The table has every request that the manager accepts."""
     assert names(FORMATS, "Requests") == set(get_args(Op))
 
 
 @pytest.mark.parametrize("event", EVENT_NAMES)
 def test_every_event_is_documented(event: str) -> None:
-    """Whoever reads a journal finds what its events are."""
+    """The page has every event of the journal."""
     assert event in inline(FORMATS)
 
 
 def test_every_variable_of_a_run_is_documented() -> None:
-    """The table has each variable that a task gets, and no other."""
+    """The table has every variable of a task, and no other."""
     assert names(TASKS, "What a task sees") == RUN_ENVIRONMENT
 
 
 def test_every_file_of_a_run_is_documented() -> None:
-    """The table has each file that lies in `out/`."""
+    """The table has every file of `out/`."""
     files = {"inputs.json", "claim", "output.log", "queue.jsonl", "result.json", "exit.json"}
     assert {row[0].strip("`") for row in rows(FORMATS, "A run's directory")} == files

@@ -1,4 +1,4 @@
-"""The job files in the pages are jobs, and the reference of jobs names all that there is, with its defaults."""
+"""The job files in the pages are valid, and the reference of jobs is complete, with the right defaults."""
 
 from __future__ import annotations
 
@@ -33,19 +33,19 @@ JOB_FIELDS, TASK_FIELDS = "Fields of a job", "Fields of a task"
 
 @pytest.mark.parametrize("block", [block for block in blocks("yaml") if "\ntasks:" in block.text])
 def test_job_files_are_accepted(block: Block) -> None:
-    """What a reader copies into a file is a job."""
+    """A job file copied from a page is valid."""
     assert load_job(block.text.encode(), "block.yaml").tasks
 
 
 @pytest.mark.parametrize("block", [block for block in blocks("json") if block.text.startswith(('{"command', '{"id'))])
 def test_queue_lines_are_accepted(block: Block) -> None:
-    """Each line that a page shows for `$AIR_QUEUE` is a task."""
+    """Each `$AIR_QUEUE` line in a page is a valid task."""
     for line in block.text.splitlines():
         assert isinstance(parse_queue_line(line, {}), Task | Job), line
 
 
 def test_the_agent_in_the_readme_is_the_example() -> None:
-    """The readme shows the job and the code of examples/agent.yaml, not something that once was."""
+    """The readme shows the current job and code of examples/agent.yaml."""
     shown = next(block.text for block in blocks("yaml") if block.text.startswith("id: agent"))
     assert load_job(shown.encode(), "agent.yaml") == read_job(ROOT / "examples/agent.yaml")
     code = next(block.text for block in blocks("python") if "decide(" in block.text)
@@ -61,10 +61,11 @@ def test_every_field_is_documented() -> None:
 
 
 @pytest.mark.parametrize(
-    ("heading", "defaults"), [(JOB_FIELDS, JOB_DEFAULTS), (TASK_FIELDS, {**TASK_DEFAULTS, "command": "required"})]
+    ("heading", "defaults"),
+    [(JOB_FIELDS, JOB_DEFAULTS), (TASK_FIELDS, {**TASK_DEFAULTS, "command": "required"})],
 )
 def test_defaults_are_those_of_the_code(heading: str, defaults: dict[str, object]) -> None:
-    """The default that a reader relies on is the one that holds."""
+    """Each documented default is that of the code."""
     shown = {row[0].strip("`"): row[1].strip("`") for row in rows(JOBS, heading)}
     assert {name: meaning(shown[name]) for name in defaults} == {
         name: default or None for name, default in defaults.items()
@@ -72,7 +73,7 @@ def test_defaults_are_those_of_the_code(heading: str, defaults: dict[str, object
 
 
 def meaning(cell: str) -> object:
-    """Return the default that a cell shows: durations in seconds, None for nothing."""
+    """Return the default in a cell: durations in seconds, None for none."""
     if cell in {"none", "0"}:
         return None
     value = YAML(typ="safe", pure=True).load(cell)
@@ -92,7 +93,7 @@ def test_every_reason_is_documented() -> None:
 
 
 def test_the_durations_shown_are_durations() -> None:
-    """What the page gives as a duration is accepted, and the message for a wrong one shows the same forms."""
+    """Each duration in the page is accepted, and the error message for a wrong one shows the same forms."""
     shown = {"90": 90, "0.5": 0.5, "90s": 90, "10m": 600, "1h30m": 5400, "2d": 172_800, "500ms": 0.5}
     assert shown.keys() <= set(inline(JOBS))
     assert {text: parse_duration(text) for text in shown} == shown

@@ -1,4 +1,4 @@
-"""Links lead somewhere."""
+"""Links and named files exist."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tests.docs.pages import PAGES, ROOT, anchors, inline, links
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_links_resolve(page: Path) -> None:
-    """Each relative link names a file that is there, and a heading in it."""
+    """Each relative link has an existing file, and a heading in it."""
     for target in links(page):
         if target.startswith(("https://", "http://")):
             continue
@@ -23,6 +23,6 @@ def test_links_resolve(page: Path) -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_examples_that_are_named_exist(page: Path) -> None:
-    """A path below examples/ that a page names is there."""
+    """Each path below examples/ in a page exists."""
     named = [word for text in inline(page) for word in text.split() if word.startswith("examples/")]
     assert [name for name in named if not (ROOT / name).exists()] == []

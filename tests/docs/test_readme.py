@@ -1,4 +1,4 @@
-"""The first job of the readme runs as the readme says."""
+"""The first job of the readme runs as described."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tests.docs.pages import blocks
 
 
 def air(folder: Path, *words: str) -> str:
-    """Run `air-executor` in a folder of its own and return what it printed; it must succeed."""
+    """Run `air-executor` in a folder and return its output; it must succeed."""
     clean = {name: value for name, value in os.environ.items() if not name.startswith("AIR_")}
     done = subprocess.run(
         [sys.executable, "-m", "air_executor", *words],
@@ -26,7 +26,7 @@ def air(folder: Path, *words: str) -> str:
 
 
 def test_the_first_job(tmp_path: Path) -> None:
-    """Whoever copies hello.yaml and its four commands sees the greetings, the tree and the bill."""
+    """hello.yaml and its four commands print the greetings, the tree and the cost."""
     job = next(block.text for block in blocks("yaml") if block.text.startswith("id: hello"))
     (tmp_path / "hello.yaml").write_text(job)
     commands = next(block.text for block in blocks("sh") if "run hello.yaml" in block.text)

@@ -1,4 +1,4 @@
-"""The examples as people have them: next to their job files, in a project folder of their own."""
+"""The examples, with their job files, in a project folder of their own."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ EXAMPLES = Path(__file__).parents[2] / "examples"
 
 @pytest.fixture(scope="session")
 def load() -> Callable[[str], ModuleType]:
-    """Return a function that imports an example by its name; it does nothing at import."""
+    """Return a function that imports an example by name."""
 
     def load_example(name: str) -> ModuleType:
         spec = importlib.util.spec_from_file_location(f"example_{name}", EXAMPLES / f"{name}.py")

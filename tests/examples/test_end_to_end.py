@@ -1,4 +1,4 @@
-"""The examples do, from the command line, what their comments say."""
+"""The examples, run from the command line, do what their comments say."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def docker_settings(project: Path) -> dict[str, str]:
 
 
 def test_containers_see_what_they_need(project: Path, docker_settings: dict[str, str]) -> None:
-    """Never root, nothing writable but the workspace and /tmp, and the project folder is read as it is."""
+    """Never root, only the workspace and /tmp writable, and the project folder readable."""
     state = run(project, "containers", **docker_settings)
     expected = [file.read_bytes().count(b"\n") for file in (project / "examples").glob("*.py")]
     assert by_id(state)["add-up"]["result"] == {"files": len(expected), "lines": sum(expected)}
@@ -122,12 +122,12 @@ def test_agent_splits_its_work_and_finds_the_answer(project: Path) -> None:
 
 
 def test_pipeline_retries_and_cleans_up(project: Path) -> None:
-    """The first step succeeds at its second attempt, nobody is alerted, and what lay around is gone."""
+    """The first step succeeds at its second attempt, `alert` is skipped, and `clean-up` removes its file."""
     tasks = by_id(run(project, "pipeline"))
     assert tasks["fetch"]["runs"] == 2
     assert tasks["alert"]["phase"] == "skipped"
     assert tasks["clean-up"]["phase"] == "succeeded"
-    assert tasks["summarise"]["result"]["files"] > 1
+    assert tasks["summarize"]["result"]["files"] > 1
     assert [file.name for file in sorted(workspace(project, "pipeline").iterdir())] == ["biggest.txt", "published.txt"]
     assert len((workspace(project, "pipeline") / "published.txt").read_text().splitlines()) == 5
 

@@ -68,7 +68,7 @@ def test_names_that_look_like_something_else(helm_program: str, claim: str) -> N
         kubernetes_validate.validate(one, NEWEST, strict=True)
 
 
-def test_validator_refuses_strangers(helm_program: str) -> None:
+def test_validator_refuses_unknown_fields(helm_program: str) -> None:
     """The schema would notice a field that does not exist."""
     deployment = pick(render(helm_program), "Deployment")
     deployment["spec"]["template"]["spec"]["containers"][0]["imagePulPolicy"] = "Always"
@@ -143,7 +143,7 @@ def test_claim(helm_program: str) -> None:
 
 def test_config_is_passed_on_word_for_word(helm_program: str) -> None:
     """What the file says is not touched, and a change of it brings new pods, as does one of the template."""
-    text = 'max_runners = 3\n# {{ not a template }}\n[queues]\ngpu = 1\n"ü" = 2\n'
+    text = 'max_runners = 3\n# {{ not a template }}\n[pools]\ngpu = 1\n"ü" = 2\n'
     plain, other, third = (
         render(helm_program, sets=sets)
         for sets in ({}, {"config": text}, {"podTemplate": {"spec": {"nodeSelector": {"a": "b"}}}})

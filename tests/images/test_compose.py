@@ -70,7 +70,7 @@ def test_the_manager_is_healthy_while_it_takes_requests(clone: Clone) -> None:
     wait_for(is_healthy, PATIENCE, "the manager to take a request")
     container = clone.compose("ps", "--quiet", "manager").strip()
     docker("kill", "--signal", "STOP", container)
-    assert "has not taken a request" in clone.compose(*check, fails=True)
+    assert "has not processed a request" in clone.compose(*check, fails=True)
     docker("kill", "--signal", "CONT", container)
     wait_for(is_healthy, PATIENCE, "the manager to take a request")
     inbox = Path(clone.client.layout.inbox)

@@ -79,7 +79,7 @@ def test_a_user_that_is_none(folder: Folder, user: str) -> None:
     complaint = folder.run("status", options=("--env", f"AIR_DOCKER_USER={user}"), fails=True)
     assert (
         complaint
-        == f"air-entrypoint: AIR_DOCKER_USER: {user!r} is no user; give numbers other than 0, like 65532:65532"
+        == f"air-entrypoint: AIR_DOCKER_USER: {user!r} is not a user; use numbers other than 0, like 65532:65532"
     )
 
 

@@ -1,4 +1,4 @@
-"""The Job that a launch becomes, compared as a whole, and the operator's template laid over it."""
+"""The Job that a launch becomes, compared as a whole, and the operator's template merged over it."""
 
 from __future__ import annotations
 
@@ -137,7 +137,7 @@ def container(**changes: Any) -> dict[str, Any]:  # noqa: ANN401 - any field
 
 def with_settings(**changes: Any) -> ClusterConfig:  # noqa: ANN401 - any field
     """Return the config with other settings."""
-    return dataclasses.replace(CONFIG, settings=dataclasses.replace(SETTINGS, **changes))
+    return dataclasses.replace(CONFIG, settings=SETTINGS.model_copy(update=changes))
 
 
 def test_the_whole_job() -> None:
@@ -309,15 +309,13 @@ def test_schema_of_current_servers(version: str) -> None:
         "mounts": [{"source": "data/in", "target": "/data", "read_only": True}],
     }
     launch = dataclasses.replace(LAUNCH, timeout=90.5, options=options, secrets={"TOKEN": "x"})
-    settings = dataclasses.replace(
-        SETTINGS,
+    config = with_settings(
         cpus=4.0,
         secret="keys",  # noqa: S106 - the name of an object
         service_account="runners",
         allow_claims=("data",),
         allow_networks=("open",),
     )
-    config = dataclasses.replace(CONFIG, settings=settings)
     owner = {"apiVersion": "apps/v1", "kind": "Deployment", "name": "rel", "uid": "1"}
     major, _, minor = version.partition(".")
     made = job_manifest(config, launch, (int(major), int(minor)), owner)
@@ -338,8 +336,8 @@ def test_directives_of_a_patch() -> None:
         "volumes": [{"name": "a", "x": 1}],
         "securityContext": {"runAsUser": 2},
     }
-    anew = {"volumes": [{"$patch": "replace"}, {"name": "c"}]}
-    assert pod_template.merge(base, anew)["volumes"] == [{"name": "c"}]
+    replaced = {"volumes": [{"$patch": "replace"}, {"name": "c"}]}
+    assert pod_template.merge(base, replaced)["volumes"] == [{"name": "c"}]
     with pytest.raises(BadInputError, match="needs a name"):
         pod_template.merge(base, {"volumes": [{"emptyDir": {}}]})
 

@@ -115,7 +115,7 @@ def test_a_pod_deleted_by_hand(rig: KubernetesRig) -> None:
 
 
 def test_a_job_deleted_by_hand(rig: KubernetesRig) -> None:
-    """Its end is told until it is removed, though nothing of it is left."""
+    """Its end is reported until it is removed, though nothing of it is left."""
     backend = rig.kubernetes()
     launch = launch_with(rig)
     backend.spawn(launch)
@@ -188,7 +188,7 @@ def test_what_the_server_will_never_take(rig: KubernetesRig) -> None:
 
 
 def test_a_name_that_somebody_else_has(rig: KubernetesRig) -> None:
-    """Another state directory's Job is left alone, and the message says whose it is and what to do."""
+    """Another state directory's Job is not touched, and the message says whose it is and what to do."""
     first = rig.kubernetes()
     first.spawn(launch_with(rig))
     other = rig.kubernetes(sub_path="elsewhere")

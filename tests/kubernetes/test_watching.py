@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -106,7 +105,7 @@ def test_a_run_costs_two_requests(server: Server, kubernetes: KubernetesBackend,
 def test_a_look_at_a_pod_that_is_under_way_costs_one_request(
     server: Server, kubernetes: KubernetesBackend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Until its time is up only what the cluster has noted of it is asked for, and told."""
+    """Until its time is up only its events are read, and reported."""
     monkeypatch.setattr(runner_cache, "INSPECT_AFTER", 0.0)
     monkeypatch.setattr(runner_cache, "INSPECT_POD_AFTER", 0.0)
     server.events = [{"type": "Warning", "reason": "FailedMount", "message": "no such secret"}]
@@ -142,7 +141,7 @@ def test_a_watch_that_ends_goes_on_from_there(server: Server, kubernetes: Kubern
     for what in ("jobs", "pods"):
         server.tell(what, {"type": "BOOKMARK", "object": {"metadata": {"resourceVersion": "777"}}})
     server.break_off()
-    wait_for(lambda: server.watches == 2, what="both watches anew")
+    wait_for(lambda: server.watches == 2, what="both watches again")
     assert server.since[2:] == ["777", "777"]
     assert (server.asked["list jobs"], server.asked["list pods"]) == (1, 1)
 
@@ -164,12 +163,12 @@ def test_a_version_that_is_too_old(server: Server, kubernetes: KubernetesBackend
         )
         server.break_off()
     wait_for(lambda: OTHER in slots(kubernetes), what="the new list")
-    kubernetes.remove(CENSUS)  # what went unseen is told of until it was booked
+    kubernetes.remove(CENSUS)  # an end that went unseen is reported until it is committed
     wait_for(lambda: slots(kubernetes) == {OTHER}, what="the old one to be gone")
 
 
 def test_an_error_event_leads_to_a_new_list(server: Server, kubernetes: KubernetesBackend) -> None:
-    """Any other error, like a change of etcd's leader, makes the backend begin anew."""
+    """Any other error, like a change of etcd's leader, makes the backend start over."""
     begin(server, kubernetes)
     for what in ("jobs", "pods"):
         server.tell(what, {"type": "ERROR", "object": status(500, "InternalError", "etcdserver: leader changed")})
@@ -184,7 +183,7 @@ def test_a_silent_stream_is_given_up(
     monkeypatch.setattr(object_watch, "SILENCE_SECONDS", 0.3)
     begin(server, kubernetes)
     server._streams.clear()  # open, and never written to again
-    wait_for(lambda: server.watches == 2, what="both watches anew")
+    wait_for(lambda: server.watches == 2, what="both watches again")
     server.put("jobs", job("other", "0badcafe-2"), "ADDED")
     wait_for(lambda: slots(kubernetes) == {CENSUS, OTHER}, what="the event")
 
@@ -250,7 +249,7 @@ def test_a_pause_that_the_server_asks_for(server: Server, kubernetes: Kubernetes
 def test_an_unknown_outcome_is_said_to_be_unknown(
     server: Server, kubernetes: KubernetesBackend, tmp_path: Path
 ) -> None:
-    """An error of the server's own leaves open whether the Job is there; its event settles it."""
+    """An error of the server's own leaves open whether the Job exists; its event decides."""
     assert kubernetes.observe() == {}
     launch = make_launch(Layout(tmp_path / "state"), CENSUS, 1, Task.WAITS)
     server.refuse = lambda what: (500, status(500, "InternalError"), {}) if what == "POST" else None
@@ -291,5 +290,5 @@ def test_a_bad_setting_is_refused_before_anything_is_asked(
     monkeypatch.setenv("KUBECONFIG", str(tmp_path / "none"))
     monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
     with pytest.raises(AirExecutorError, match="set KUBECONFIG"):
-        make(dataclasses.replace(settings, kubernetes=KubernetesSettings(claim="c")), "0")
+        make(settings.model_copy(update={"kubernetes": KubernetesSettings(claim="c")}), "0")
     assert not server.asked

@@ -1,22 +1,28 @@
-"""How these tests ask a manager's server."""
+"""How these tests ask a manager's server, and a collector."""
 
 from __future__ import annotations
 
 import http.client
 from dataclasses import dataclass
 
+from air_executor.metrics.collector import Collector
+from air_executor.metrics.definitions import DEFINITIONS, PREFIX
+
+Samples = dict[str, dict[tuple[str, ...], float]]
+"""Values by metric (without prefix) and labels, in the order of its definition."""
+
 
 @dataclass(frozen=True)
-class Answer:
-    """One answer."""
+class HttpResponse:
+    """One response."""
 
     status: int
     body: str
     headers: dict[str, str]
 
 
-def get(port: int, path: str, headers: dict[str, str] | None = None, *, host: str = "127.0.0.1") -> Answer:
-    """Ask for one path.
+def get(port: int, path: str, headers: dict[str, str] | None = None, *, host: str = "127.0.0.1") -> HttpResponse:
+    """Request one path.
 
     Raises:
         OSError: nobody listens.
@@ -26,12 +32,18 @@ def get(port: int, path: str, headers: dict[str, str] | None = None, *, host: st
         connection.request("GET", path, headers=headers or {})
         response = connection.getresponse()
         found = {name.lower(): value for name, value in response.getheaders()}
-        return Answer(response.status, response.read().decode(), found)
+        return HttpResponse(response.status, response.read().decode(), found)
     finally:
         connection.close()
 
 
-def values(text: str) -> dict[str, float]:
-    """Return the samples of a scrape by name and labels."""
-    lines = (line.rpartition(" ") for line in text.splitlines() if line and not line.startswith("#"))
-    return {name: float(value) for name, _, value in lines}
+def samples(collector: Collector) -> Samples:
+    """Return the samples of a scrape, those of histograms excepted."""
+    found: Samples = {}
+    for family in collector.registry.collect():
+        for sample in family.samples:
+            metric = DEFINITIONS.get(sample.name.removeprefix(PREFIX))
+            if metric is not None:
+                labels = tuple(sample.labels[label] for label in metric.labels)
+                found.setdefault(metric.name, {})[labels] = sample.value
+    return found

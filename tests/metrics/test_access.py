@@ -15,7 +15,7 @@ from air_executor.core.observer import Snapshot
 from air_executor.errors import BadInputError
 from air_executor.metrics.collector import Collector, ManagerInfo
 from air_executor.metrics.health import START_PATIENCE
-from air_executor.settings import DEFAULT, Settings
+from air_executor.settings import DEFAULT, Settings, load
 from air_executor.web.asgi import make_app
 from air_executor.web.server import Server, listen
 from air_executor.wiring import make_service
@@ -26,18 +26,18 @@ LOOKED = Snapshot(answers=True, last_contact=None, samples=(), removing=())
 
 
 @contextmanager
-def serving(tally: Collector, *, host: str = "127.0.0.1", token: str | None = None) -> Iterator[int]:
+def serving(collector: Collector, *, host: str = "127.0.0.1", token: str | None = None) -> Iterator[int]:
     """Serve metrics, probes and a page; return the port."""
     page = Route("/", lambda _: PlainTextResponse("page"))
     listening = listen("127.0.0.1", 0)
-    with Server(make_app(tally, [page], host=host, token=token), listening):
+    with Server(make_app(collector, [page], host=host, token=token), listening):
         yield listening.getsockname()[1]
 
 
 @pytest.fixture
-def tally() -> Collector:
-    """What a manager that nobody has started yet tells."""
-    return Collector(ManagerInfo("test", "fake", 4, 2), lambda: None)
+def collector() -> Collector:
+    """The metrics of a manager that has not started yet."""
+    return Collector(ManagerInfo("test", "fake", max_runners=4, baseline_pool=2), lambda: None)
 
 
 def statuses(port: int, headers: dict[str, str] | None = None) -> list[int]:
@@ -45,29 +45,39 @@ def statuses(port: int, headers: dict[str, str] | None = None) -> list[int]:
     return [get(port, path, headers).status for path in ("/", "/metrics", "/healthz")]
 
 
-def test_on_loopback_all_is_open(tally: Collector) -> None:
+def test_the_format_is_prometheus_plain_text(collector: Collector) -> None:
+    """Also for a client that accepts OpenMetrics, in which `tasks` and `tasks_total` clash."""
+    with serving(collector) as port:
+        for accept in ("*/*", "application/openmetrics-text; version=1.0.0"):
+            answer = get(port, "/metrics", {"Accept": accept})
+            assert answer.headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"
+            assert "# TYPE air_executor_tasks gauge\n" in answer.body
+            assert "# TYPE air_executor_tasks_total counter\n" in answer.body
+
+
+def test_on_loopback_all_is_open(collector: Collector) -> None:
     """Whoever is on this machine needs nothing."""
-    with serving(tally) as port:
+    with serving(collector) as port:
         assert statuses(port) == [200, 200, 200]
 
 
 @pytest.mark.parametrize("name", ["evil.example", "127.0.0.1.evil.example", "", "localhost.evil.example:80"])
-def test_a_foreign_name_is_refused(tally: Collector, name: str) -> None:
+def test_a_foreign_name_is_refused(collector: Collector, name: str) -> None:
     """A page elsewhere cannot make a browser read this server under a name of its own; probes need no name."""
-    with serving(tally) as port:
+    with serving(collector) as port:
         assert statuses(port, {"Host": name}) == [421, 421, 200]
 
 
 @pytest.mark.parametrize("name", ["localhost", "LOCALHOST:9464", "127.0.0.1", "[::1]:9464"])
-def test_own_names_are_ours(tally: Collector, name: str) -> None:
+def test_own_names_are_ours(collector: Collector, name: str) -> None:
     """Whatever people call this machine."""
-    with serving(tally) as port:
+    with serving(collector) as port:
         assert statuses(port, {"Host": name}) == [200, 200, 200]
 
 
-def test_from_elsewhere_only_metrics_are_open(tally: Collector) -> None:
+def test_from_elsewhere_only_metrics_are_open(collector: Collector) -> None:
     """The page shows what tasks print; without a token it is not for everybody."""
-    with serving(tally, host=EVERYWHERE) as port:
+    with serving(collector, host=EVERYWHERE) as port:
         assert statuses(port) == [403, 200, 200]
         assert "AIR_TOKEN" in get(port, "/").body
 
@@ -87,49 +97,47 @@ def test_from_elsewhere_only_metrics_are_open(tally: Collector) -> None:
         ("", 401),
     ],
 )
-def test_the_token(tally: Collector, host: str, header: str, status: int) -> None:
+def test_the_token(collector: Collector, host: str, header: str, status: int) -> None:
     """As a bearer's or as a password; wherever it listens, for all but probes."""
-    with serving(tally, host=host, token="s3cret") as port:  # noqa: S106 - of this test
+    with serving(collector, host=host, token="s3cret") as port:  # noqa: S106 - of this test
         assert statuses(port, {"Authorization": header} if header else None) == [status, status, 200]
 
 
-def test_probes_tell_how_it_is(tally: Collector, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_probes_tell_how_it_is(collector: Collector, monkeypatch: pytest.MonkeyPatch) -> None:
     """Starting and standing by is healthy and not ready, working is both, hanging is neither; the words say which."""
-    with serving(tally) as port:
+    with serving(collector) as port:
         found = get(port, "/readyz")
         assert (found.status, get(port, "/healthz").status) == (503, 200)
         assert "starting" in found.body
-        tally.stands_by()
+        collector.stands_by()
         assert "stands by" in get(port, "/readyz").body
-        tally.holds()
-        assert "not looked" in get(port, "/readyz").body
-        tally.sampled(LOOKED)
+        collector.holds()
+        assert "not checked" in get(port, "/readyz").body
+        collector.sampled(LOOKED)
         assert (get(port, "/readyz").status, get(port, "/healthz").status) == (200, 200)
-        tally.sampled(replace(LOOKED, answers=False))
+        collector.sampled(replace(LOOKED, answers=False))
         found = get(port, "/readyz")
         assert (found.status, get(port, "/healthz").status) == (503, 200)
         assert "backend fake does not answer" in found.body
-        tally.sampled(LOOKED)
-        tally.pulse._beat -= tally.about.patience + 1
+        collector.sampled(LOOKED)
+        collector.health._heartbeat -= collector.about.patience + 1
         assert (get(port, "/readyz").status, get(port, "/healthz").status) == (503, 503)
         assert "no sign of life" in get(port, "/healthz").body
 
 
-def test_a_start_may_take_longer(tally: Collector) -> None:
+def test_a_start_may_take_longer(collector: Collector) -> None:
     """Ten thousand jobs are read before the first cycle."""
-    tally.pulse._beat -= tally.about.patience + 1
-    assert tally.pulse.hangs() is None
-    tally.pulse._beat -= tally.about.patience * START_PATIENCE
-    assert tally.pulse.hangs() is not None
+    collector.health._heartbeat -= collector.about.patience + 1
+    assert collector.health.hangs() is None
+    collector.health._heartbeat -= collector.about.patience * START_PATIENCE
+    assert collector.health.hangs() is not None
 
 
 def test_a_port_that_was_asked_for_must_be_free(tmp_path_factory: pytest.TempPathFactory) -> None:
     """Otherwise the manager does not start, and says which one it is."""
     with listen("127.0.0.1", 0) as taken:
         port = taken.getsockname()[1]
-        asked = Settings(
-            state_dir=str(tmp_path_factory.mktemp("s")), http_port=port, sources={"http_port": "the environment"}
-        )
+        asked = load({"state_dir": str(tmp_path_factory.mktemp("s"))}, {"AIR_HTTP_PORT": str(port)})
         with pytest.raises(BadInputError, match=f"port {port}"):
             make_service(asked)
 
@@ -140,8 +148,8 @@ def test_a_default_port_that_is_taken_is_a_warning(
     """Two managers on a laptop are no reason for the second not to work."""
     with listen("127.0.0.1", 0) as taken, caplog.at_level(logging.WARNING):
         port = taken.getsockname()[1]
-        sources = dict.fromkeys(("http_port", "http_host"), DEFAULT)
-        plain = Settings(state_dir=str(tmp_path_factory.mktemp("s")), http_port=port, sources=sources)
+        plain = load({"state_dir": str(tmp_path_factory.mktemp("s"))}, {}).model_copy(update={"http_port": port})
+        assert plain.sources["http_port"] == DEFAULT
         assert make_service(plain) is None
     assert f"port {port}" in caplog.text
 

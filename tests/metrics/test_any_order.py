@@ -1,4 +1,4 @@
-"""Whatever happens to a state directory, what is counted step by step is what a count of everything would give."""
+"""Whatever happens to a state directory, metrics counted step by step equal a count of everything."""
 
 from __future__ import annotations
 
@@ -11,44 +11,45 @@ from hypothesis import HealthCheck, settings
 
 from air_executor.core.observer import Observer
 from air_executor.core.transitions import LiveJob
-from air_executor.metrics.collector import Collector, ManagerInfo, Values
+from air_executor.metrics.collector import Collector, ManagerInfo
 from air_executor.model.events import Ended, Event, Started
 from tests.manager.test_any_order import AnyOrder, _known_syncs
+from tests.metrics.rig import Samples, samples
 
 __all__ = ["_known_syncs"]
 
 COUNTERS = ("runner_seconds_total", "cost_total", "tasks_total", "jobs_total", "runs_total", "waste_seconds_total")
 
 
-class Watched(AnyOrder):
-    """The same as there, each manager with somebody who counts."""
+class CountedAnyOrder(AnyOrder):
+    """The same as there, each manager with a collector."""
 
     def __init__(self) -> None:
-        self.tally = Collector(ManagerInfo("test", "fake", 4, 2), lambda: None)
-        self.before_counts: Values = {}
+        self.collector = Collector(ManagerInfo("test", "fake", max_runners=4, baseline_pool=2), lambda: None)
+        self.before_counts: Samples = {}
         self.ends: Counter[str] = Counter()
-        """Runs that ended, by reason, since the present manager came."""
+        """Runs that ended since the present manager started, by reason."""
         super().__init__()
         self.world.observe = self._observe
         self.world.restart()
 
     def _observe(self) -> Observer:
-        self.tally = Collector(ManagerInfo("test", "fake", 4, 2), lambda: None)
+        self.collector = Collector(ManagerInfo("test", "fake", max_runners=4, baseline_pool=2), lambda: None)
         self.before_counts = {}
         self.ends.clear()
-        return self.tally
+        return self.collector
 
     def _listen(self, job: LiveJob, event: Event) -> None:
         super()._listen(job, event)
         if isinstance(event, Ended):
             self.ends[event.reason] += 1
         if isinstance(event, Started):
-            assert (job.state.id, event.seq) in self.tally._runs.open
+            assert (job.state.id, event.seq) in self.collector._usage.open
 
     def check_running_manager(self) -> None:
         """Check the promises, and the counts."""
         super().check_running_manager()
-        values, _ = self.tally.snapshot()
+        values = samples(self.collector)
         index = self.world.manager.state.index
         assert _nonzero(values["jobs"]) == _nonzero(
             Counter([job.state.phase for job in index.open.values()] + [end.phase for end in index.ended.values()])
@@ -56,11 +57,11 @@ class Watched(AnyOrder):
         tasks = [task.phase for job in index.open.values() for task in job.state.tasks.values()]
         assert _nonzero(values["tasks"]) == _nonzero(Counter(tasks))
         open_runs = {(slot.job, run.seq) for slot, run in self.world.manager.open_runs.by_slot.items()}
-        assert self.tally._runs.open.keys() == open_runs
+        assert self.collector._usage.open.keys() == open_runs
         assert values["runners"] == {("default",): len(open_runs)}
         runs = {labels[-1]: count for labels, count in values["runs_total"].items()}
-        ended = {reason: count for reason, count in self.ends.items() if reason in runs}
-        assert _nonzero(runs).items() >= ended.items()
+        committed = {reason: count for reason, count in self.ends.items() if reason in runs}
+        assert _nonzero(runs).items() >= committed.items()
         for name in COUNTERS:
             for labels, value in self.before_counts.get(name, {}).items():
                 assert values[name][labels] >= value, f"{name}{labels} went down"
@@ -71,11 +72,11 @@ def _nonzero(counts: Any) -> dict[str, float]:  # noqa: ANN401 - by phase, or by
     return {name[0] if isinstance(name, tuple) else name: count for name, count in counts.items() if count}
 
 
-TestWatched = Watched.TestCase
-TestWatched.settings = settings(
+TestCountedAnyOrder = CountedAnyOrder.TestCase
+TestCountedAnyOrder.settings = settings(
     max_examples=100 if os.environ.get("CI") else 20,
     stateful_step_count=40,
     deadline=None,
     suppress_health_check=list(HealthCheck),
 )
-TestWatched.pytestmark = [pytest.mark.timeout(600), pytest.mark.usefixtures("_known_syncs")]  # type: ignore[attr-defined]
+TestCountedAnyOrder.pytestmark = [pytest.mark.timeout(600), pytest.mark.usefixtures("_known_syncs")]  # type: ignore[attr-defined]

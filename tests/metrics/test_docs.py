@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from air_executor.metrics.exposition import METRICS, PREFIX
+from air_executor.metrics.definitions import METRICS, PREFIX
 
 DOCS = Path(__file__).parents[2] / "docs" / "metrics.md"
 

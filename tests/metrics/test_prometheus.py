@@ -28,7 +28,7 @@ PRICES = {"AIR_COST_RUNNER_HOUR": "3600", "AIR_COST_CPU_HOUR": "7200", "AIR_COST
 
 
 @dataclass
-class Site:
+class ScrapedManager:
     """A watched state directory."""
 
     project: Project
@@ -39,7 +39,7 @@ class Site:
     def manage(self) -> None:
         """Start a manager."""
         self.manager = self.project.start(
-            AIR_HTTP_PORT=str(self.port), AIR_QUEUES="gpu=1,default=4", AIR_COST_POOL="3", **PRICES
+            AIR_HTTP_PORT=str(self.port), AIR_POOLS="gpu=1,default=4", AIR_COST_POOL="3", **PRICES
         )
 
     def stop(self) -> None:
@@ -59,11 +59,11 @@ class Site:
 
 
 @pytest.fixture
-def site(tmp_path: Path) -> Iterator[Site]:
+def scraped(tmp_path: Path) -> Iterator[ScrapedManager]:
     """A watched state directory whose manager is at work."""
     project, port = Project(tmp_path / "project"), free_port()
     with Prometheus.run(tmp_path / "prometheus", f"127.0.0.1:{port}") as prometheus:
-        made = Site(project, port, prometheus)
+        made = ScrapedManager(project, port, prometheus)
         made.manage()
         try:
             yield made
@@ -74,20 +74,20 @@ def site(tmp_path: Path) -> Iterator[Site]:
 
 
 @pytest.fixture
-def report(site: Site, capsys: pytest.CaptureFixture[str]) -> Callable[..., dict[str, Any]]:
+def report(scraped: ScrapedManager, capsys: pytest.CaptureFixture[str]) -> Callable[..., dict[str, Any]]:
     """Return what `air-executor report --json` says."""
 
     def call(*arguments: str) -> dict[str, Any]:
         capsys.readouterr()
-        assert run(["--state-dir", site.project.state_dir, "report", "--json", *arguments]) == 0
+        assert run(["--state-dir", scraped.project.state_dir, "report", "--json", *arguments]) == 0
         found: dict[str, Any] = json.loads(capsys.readouterr().out)
         return found
 
     return call
 
 
-def submit_some(site: Site) -> None:
-    """Let runs end in several ways, in two queues, and see them through."""
+def submit_some(scraped: ScrapedManager) -> None:
+    """Let runs end in several ways, in two pools, and wait for them."""
     jobs: list[dict[str, Any]] = [
         {"id": "plain", "tasks": [{"command": "sleep 0.4", "resources": {"cpu": 0.5}}, {"command": "true"}]},
         {"id": "bad", "tasks": [{"command": "sleep 0.2; false", "retries": 1, "retry_delay": 0}, {"command": "true"}]},
@@ -99,34 +99,34 @@ def submit_some(site: Site) -> None:
         {"id": "maker", "tasks": [{"command": 'for n in 1 2 3; do echo \'{"command": "true"}\' >>"$AIR_QUEUE"; done'}]},
     ]
     for job in jobs:
-        site.project.submit(job)
+        scraped.project.submit(job)
     for job in jobs:
-        assert site.project.client.wait(job["id"], PATIENCE).ended
+        assert scraped.project.client.wait(job["id"], PATIENCE).ended
 
 
-def test_sums_are_those_of_the_ledger(site: Site, report: Callable[..., dict[str, Any]]) -> None:
-    """Seconds by queue and state, stages, waits, waste and money, once all runs are booked."""
-    submit_some(site)
+def test_sums_are_those_of_the_ledger(scraped: ScrapedManager, report: Callable[..., dict[str, Any]]) -> None:
+    """Seconds by pool and state, stages, waits, waste and cost, once all runs are committed."""
+    submit_some(scraped)
     total = report()["total"]
-    for row in report("--by", "queue")["groups"]:
-        seconds = f'air_executor_runner_seconds_total{{queue="{row["key"]}"'
-        site.reaches(f'{seconds},state="busy"}}', row["work_seconds"])
-        site.reaches(f'{seconds},state="idle"}}', row["idle_seconds"])
-        site.reaches(f'sum(air_executor_cost_total{{queue="{row["key"]}",currency="EUR"}})', row["cost"])
+    for row in report("--by", "pool")["groups"]:
+        seconds = f'air_executor_runner_seconds_total{{pool="{row["key"]}"'
+        scraped.reaches(f'{seconds},state="busy"}}', row["work_seconds"])
+        scraped.reaches(f'{seconds},state="idle"}}', row["idle_seconds"])
+        scraped.reaches(f'sum(air_executor_cost_total{{pool="{row["key"]}",currency="EUR"}})', row["cost"])
     for stage in ("start", "work", "finish"):
-        site.reaches(f'air_executor_runner_stage_seconds_sum{{stage="{stage}"}}', total[f"{stage}_seconds"], 1e-4)
-    site.reaches("sum(air_executor_runs_total)", total["runs"], 0)
-    site.reaches('sum(air_executor_runs_total{reason="ok"})', total["succeeded"], 0)
+        scraped.reaches(f'air_executor_runner_stage_seconds_sum{{stage="{stage}"}}', total[f"{stage}_seconds"], 1e-4)
+    scraped.reaches("sum(air_executor_runs_total)", total["runs"], 0)
+    scraped.reaches('sum(air_executor_runs_total{reason="ok"})', total["succeeded"], 0)
     for kind in WASTE:
-        site.reaches(f'sum(air_executor_waste_seconds_total{{kind="{kind}"}})', total[f"waste_{kind}_seconds"])
-    site.reaches("sum(air_executor_cpu_seconds_total)", total["cpu_seconds"])
-    site.reaches("sum(air_executor_task_wait_seconds_count)", total["runs"], 0)
-    site.reaches("air_executor_queued_tasks_total", 3, 0)
+        scraped.reaches(f'sum(air_executor_waste_seconds_total{{kind="{kind}"}})', total[f"waste_{kind}_seconds"])
+    scraped.reaches("sum(air_executor_cpu_seconds_total)", total["cpu_seconds"])
+    scraped.reaches("sum(air_executor_task_wait_seconds_count)", total["runs"], 0)
+    scraped.reaches("air_executor_queued_tasks_total", 3, 0)
 
 
-def test_ends_are_counted_by_queue_and_reason(site: Site) -> None:
+def test_ends_are_counted_by_pool_and_reason(scraped: ScrapedManager) -> None:
     """Each task and job once, however often it ran; gauges say what there is."""
-    submit_some(site)
+    submit_some(scraped)
     expected = {
         ("default", "succeeded", "ok"): 6,
         ("default", "failed", "error"): 1,
@@ -134,62 +134,66 @@ def test_ends_are_counted_by_queue_and_reason(site: Site) -> None:
         ("gpu", "succeeded", "ok"): 1,
         ("gpu", "failed", "timeout"): 1,
     }
-    for (queue, result, reason), count in expected.items():
-        labels = f'queue="{queue}",result="{result}",reason="{reason}"'
-        site.reaches(f"air_executor_tasks_total{{{labels}}}", count, 0)
-    site.reaches("sum(air_executor_tasks_total)", sum(expected.values()), 0)
-    site.reaches('sum(air_executor_jobs_total{result="failed"})', 2, 0)
+    for (pool, result, reason), count in expected.items():
+        labels = f'pool="{pool}",result="{result}",reason="{reason}"'
+        scraped.reaches(f"air_executor_tasks_total{{{labels}}}", count, 0)
+    scraped.reaches("sum(air_executor_tasks_total)", sum(expected.values()), 0)
+    scraped.reaches('sum(air_executor_jobs_total{result="failed"})', 2, 0)
     for phase, count in {"succeeded": 2, "failed": 2, "running": 0}.items():
-        site.reaches(f'air_executor_jobs{{phase="{phase}"}}', count, 0)
-    site.reaches("sum(air_executor_tasks)", 0, 0)
-    site.reaches('air_executor_runners_limit{queue="gpu"}', 1, 0)
-    site.reaches("sum(air_executor_runners)", 0, 0)
-    site.reaches("up", 1, 0)
+        scraped.reaches(f'air_executor_jobs{{phase="{phase}"}}', count, 0)
+    scraped.reaches("sum(air_executor_tasks)", 0, 0)
+    scraped.reaches('air_executor_runners_limit{pool="gpu"}', 1, 0)
+    scraped.reaches("sum(air_executor_runners)", 0, 0)
+    scraped.reaches("up", 1, 0)
 
 
-def test_a_long_task_counts_while_it_runs(site: Site, report: Callable[..., dict[str, Any]]) -> None:
+def test_a_long_task_counts_while_it_runs(scraped: ScrapedManager, report: Callable[..., dict[str, Any]]) -> None:
     """Busy seconds and cost grow from scrape to scrape, never shrink, and end where the ledger does."""
-    site.project.submit({"id": "long", "tasks": [{"id": "t", "command": "while [ ! -e t.gate ]; do sleep 0.02; done"}]})
-    busy = 'air_executor_runner_seconds_total{queue="default",state="busy"}'
-    wait_for(lambda: (site.prometheus.value(busy) or 0) > 2, PATIENCE, "two busy seconds")
-    wait_for(lambda: len(scraped(site, busy)) > 3, PATIENCE, "four different scrapes")
-    assert (site.prometheus.value('sum(air_executor_cost_total{queue="default"})') or 0) > 1.5
-    site.reaches('air_executor_runners{queue="default"}', 1, 0)
-    site.reaches('air_executor_tasks{phase="running"}', 1, 0)
-    site.project.open("t")
-    assert site.project.client.wait("long", PATIENCE).phase == "succeeded"
-    site.reaches(busy, report()["total"]["work_seconds"])
-    values = scraped(site, busy)
+    scraped.project.submit(
+        {"id": "long", "tasks": [{"id": "t", "command": "while [ ! -e t.gate ]; do sleep 0.02; done"}]}
+    )
+    busy = 'air_executor_runner_seconds_total{pool="default",state="busy"}'
+    wait_for(lambda: (scraped.prometheus.value(busy) or 0) > 2, PATIENCE, "two busy seconds")
+    wait_for(lambda: len(values_of(scraped, busy)) > 3, PATIENCE, "four different scrapes")
+    assert (scraped.prometheus.value('sum(air_executor_cost_total{pool="default"})') or 0) > 1.5
+    scraped.reaches('air_executor_runners{pool="default"}', 1, 0)
+    scraped.reaches('air_executor_tasks{phase="running"}', 1, 0)
+    scraped.project.open("t")
+    assert scraped.project.client.wait("long", PATIENCE).phase == "succeeded"
+    scraped.reaches(busy, report()["total"]["work_seconds"])
+    values = values_of(scraped, busy)
     assert values == sorted(values)
 
 
-def scraped(site: Site, series: str) -> list[float]:
+def values_of(scraped: ScrapedManager, series: str) -> list[float]:
     """Return the different values that a series had, in order."""
-    return list(dict.fromkeys(value for _, value in samples(site, series)))
+    return list(dict.fromkeys(value for _, value in samples_of(scraped, series)))
 
 
-def samples(site: Site, series: str) -> list[tuple[float, float]]:
+def samples_of(scraped: ScrapedManager, series: str) -> list[tuple[float, float]]:
     """Return when a series was scraped, and what it was then."""
-    found = site.prometheus.ask("query", query=f"{series}[5m]")["result"]
+    found = scraped.prometheus.ask("query", query=f"{series}[5m]")["result"]
     return [(float(at), float(value)) for at, value in found[0]["values"]] if found else []
 
 
-def test_counters_go_on_across_a_restart(site: Site, report: Callable[..., dict[str, Any]]) -> None:
+def test_counters_go_on_across_a_restart(scraped: ScrapedManager, report: Callable[..., dict[str, Any]]) -> None:
     """What one manager has counted of a run, the next does not count again: increases add up to the ledger's."""
-    raw = 'air_executor_runner_seconds_total{queue="default",state="busy"}'
-    site.reaches(raw, 0, 0)
-    site.project.submit({"id": "long", "tasks": [{"id": "t", "command": "while [ ! -e t.gate ]; do sleep 0.02; done"}]})
-    wait_for(lambda: (site.prometheus.value(raw) or 0) > 3, PATIENCE, "three busy seconds")
-    site.stop()
-    site.manage()
-    wait_for(lambda: 0 < (site.prometheus.value(raw) or 0) < 3, PATIENCE, "the second manager's own seconds")
-    site.reaches('air_executor_orphans_total{action="adopted"}', 1, 0)
-    site.project.open("t")
-    assert site.project.client.wait("long", PATIENCE).phase == "succeeded"
-    site.reaches("sum(air_executor_runs_total)", 1, 0)
+    raw = 'air_executor_runner_seconds_total{pool="default",state="busy"}'
+    scraped.reaches(raw, 0, 0)
+    scraped.project.submit(
+        {"id": "long", "tasks": [{"id": "t", "command": "while [ ! -e t.gate ]; do sleep 0.02; done"}]}
+    )
+    wait_for(lambda: (scraped.prometheus.value(raw) or 0) > 3, PATIENCE, "three busy seconds")
+    scraped.stop()
+    scraped.manage()
+    wait_for(lambda: 0 < (scraped.prometheus.value(raw) or 0) < 3, PATIENCE, "the second manager's own seconds")
+    scraped.reaches('air_executor_orphans_total{action="adopted"}', 1, 0)
+    scraped.project.open("t")
+    assert scraped.project.client.wait("long", PATIENCE).phase == "succeeded"
+    scraped.reaches("sum(air_executor_runs_total)", 1, 0)
     ledger = report()["total"]["work_seconds"]
-    wait_for(lambda: _steady(site, raw), PATIENCE, "the last scrape")
-    samples = site.prometheus.ask("query", query=f"{raw}[10m]")["result"][0]["values"]
+    wait_for(lambda: _steady(scraped, raw), PATIENCE, "the last scrape")
+    samples = scraped.prometheus.ask("query", query=f"{raw}[10m]")["result"][0]["values"]
     steps = [(at - before, float(now), float(then)) for (before, then), (at, now) in itertools.pairwise(samples)]
     counted = sum(now - then if now >= then else now for _, now, then in steps)
     (gap,) = [seconds for seconds, now, then in steps if now < then]
@@ -197,28 +201,28 @@ def test_counters_go_on_across_a_restart(site: Site, report: Callable[..., dict[
     assert ledger - gap - 2 * INTERVAL <= counted <= ledger + STEP, samples
 
 
-def _steady(site: Site, expression: str) -> bool:
-    first = site.prometheus.value(expression)
-    last = site.prometheus.value(f"{expression} offset {2 * INTERVAL:g}s")
+def _steady(scraped: ScrapedManager, expression: str) -> bool:
+    first = scraped.prometheus.value(expression)
+    last = scraped.prometheus.value(f"{expression} offset {2 * INTERVAL:g}s")
     return first is not None and first == last
 
 
-def test_the_pool_is_its_size_times_the_time(site: Site) -> None:
+def test_the_pool_is_its_size_times_the_time(scraped: ScrapedManager) -> None:
     """And the manager's own time is either work or sleep."""
-    site.reaches("air_executor_baseline_pool_runners", 3, 0)
+    scraped.reaches("air_executor_baseline_pool_runners", 3, 0)
     pool = "air_executor_baseline_pool_seconds_total"
-    wait_for(lambda: (site.prometheus.value(pool) or 0) > 6, PATIENCE, "six seconds of the pool")
-    wait_for(lambda: len(samples(site, pool)) > 3, PATIENCE, "four scrapes")
-    (began, least), *_, (ended, most) = samples(site, pool)
+    wait_for(lambda: (scraped.prometheus.value(pool) or 0) > 6, PATIENCE, "six seconds of the pool")
+    wait_for(lambda: len(samples_of(scraped, pool)) > 3, PATIENCE, "four scrapes")
+    (began, least), *_, (ended, most) = samples_of(scraped, pool)
     assert (most - least) / (ended - began) == pytest.approx(3, rel=0.2)
-    whole = site.prometheus.value("sum(air_executor_manager_seconds_total)") or 0
-    assert whole >= (site.prometheus.value(pool) or 0) / 3
+    whole = scraped.prometheus.value("sum(air_executor_manager_seconds_total)") or 0
+    assert whole >= (scraped.prometheus.value(pool) or 0) / 3
 
 
-def test_every_name_and_help_passes_promtool(site: Site) -> None:
+def test_every_name_and_help_passes_promtool(scraped: ScrapedManager) -> None:
     """The format is Prometheus' own, and it has nothing to say against the names."""
-    submit_some(site)
-    text = get(site.port, "/metrics").body
+    submit_some(scraped)
+    text = get(scraped.port, "/metrics").body
     done = subprocess.run(
         [require("promtool"), "check", "metrics"], input=text.encode(), capture_output=True, check=False
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from air_executor.metrics.exposition import HISTOGRAM, METRICS, PREFIX
+from air_executor.metrics.definitions import HISTOGRAM, METRICS, PREFIX
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "helm" / "air-executor" / "monitoring"

@@ -44,7 +44,7 @@ def test_they_fire_and_keep_quiet(tmp_path: Path) -> None:
             for one in check.get("exp_alerts", ()):
                 fired.add(check["alertname"])
                 about = ALERTS[check["alertname"]]["annotations"]["description"]
-                one["exp_annotations"] = {"summary": one.pop("says"), "description": about}
+                one["exp_annotations"] = {"summary": one.pop("summary"), "description": about}
     assert fired == ALERTS.keys()
     YAML(typ="safe", pure=True).dump({"rule_files": [str(RULES)], **cases}, tmp_path / "cases.yaml")
     promtool("test", "rules", str(tmp_path / "cases.yaml"))

@@ -1,4 +1,7 @@
-"""Starts the runner script as the local backend does, in a session of its own with the slot's lock as fd 9."""
+"""Starts a runner as the local backend does, in a session of its own with the slot's lock as fd 9.
+
+The contract is the same for every runner program: `runner` is the words that start it, `sh air-runner` or another one.
+"""
 
 from __future__ import annotations
 
@@ -14,14 +17,25 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import psutil
+import pytest
 
 import air_executor.errors
+from air_executor.backends.local.shell_environment import find_env, through_shell
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
 SCRIPT = str(Path(air_executor.errors.__file__).parent / "runner" / "air-runner")
 PATH = os.environ["PATH"]
+RESET = find_env()
+
+
+def _replacing(programs: Mapping[str, Path | None]) -> list[str]:
+    """Return the words that start something in a mount namespace where other files lie at the programs' paths."""
+    if os.geteuid() != 0 or shutil.which("unshare") is None:
+        pytest.skip("only root can put another program in the place of a system's")
+    mounts = [f"mount --bind {new or os.devnull} {os.path.realpath(path)}" for path, new in programs.items()]
+    return ["unshare", "--mount", "--propagation", "private", "sh", "-c", " && ".join([*mounts, 'exec "$@"']), "sh"]
 
 
 def until(condition: Callable[[], Any], seconds: float = 300.0) -> Any:  # noqa: ANN401 - whatever the condition gives
@@ -62,8 +76,9 @@ class Runner:
 class Rig:
     """One run directory, one slot file, and as many runners as a test likes to start on them."""
 
-    def __init__(self, folder: Path, shell: list[str]) -> None:
+    def __init__(self, folder: Path, shell: list[str], program: str = SCRIPT) -> None:
         self.shell = shell
+        self.program = program
         self.folder = folder
         self.out = folder / "out"
         self.work = folder / "work"
@@ -85,10 +100,15 @@ class Rig:
         out: str | None = None,
         workdir: str | None = None,
         locked: bool = True,
+        replaced: Mapping[str, Path | None] | None = None,
     ) -> Runner:
-        """Start a runner for `command`, with the slot locked if that mode has one."""
-        runner = [SCRIPT, out or str(self.out), workdir or str(self.work), timeout, grace, mode, *command]
-        return self.start_program(*self.shell, *runner, env=env, locked=locked and mode == "local")
+        """Start a runner for `command`, with the slot locked if that mode has one.
+
+        `replaced` programs are what it is told here for the runner and all that it starts; None: not executable.
+        """
+        runner = [self.program, out or str(self.out), workdir or str(self.work), timeout, grace, mode, *command]
+        before = [] if replaced is None else _replacing(replaced)
+        return self.start_program(*before, *self.shell, *runner, env=env, locked=locked and mode == "local")
 
     def start_program(self, *argv: str, env: Mapping[str, str] | None = None, locked: bool = True) -> Runner:
         """Start any program in the place of a runner."""
@@ -108,7 +128,7 @@ class Rig:
         pid = os.posix_spawn(
             program,
             list(argv),
-            {"PATH": PATH, **(env or {}), "AIR_RUN_ID": self.marker},
+            self._environ(env or {}),
             file_actions=actions,
             setsid=True,
             setsigdef=[signal.SIGPIPE, signal.SIGINT],
@@ -117,6 +137,12 @@ class Rig:
             os.close(fd)
         self.runners.append(Runner(pid))
         return self.runners[-1]
+
+    def _environ(self, env: Mapping[str, str]) -> dict[bytes, bytes]:
+        given = {"PATH": PATH, **env, "AIR_RUN_ID": self.marker}
+        encoded = {os.fsencode(name): os.fsencode(value) for name, value in given.items()}
+        # What the local backend does for a runner that is a shell script.
+        return through_shell(encoded, RESET) if self.shell else encoded
 
     def run(self, *command: str, **options: Any) -> int:  # noqa: ANN401 - as for start
         """Start a runner, wait for it, and return its exit status."""
@@ -130,6 +156,12 @@ class Rig:
     def log(self) -> bytes:
         """What the command has written."""
         return (self.out / "output.log").read_bytes()
+
+    @property
+    def has_outcome(self) -> bool:
+        """Tell whether exit.json is there and complete."""
+        path = self.out / "exit.json"
+        return path.exists() and path.read_bytes().endswith(b"\n")
 
     @property
     def exit(self) -> dict[str, Any]:
@@ -156,7 +188,7 @@ class Rig:
             with contextlib.suppress(psutil.Error, OSError):
                 if process.environ().get("AIR_RUN_ID") != self.marker or process.status() == psutil.STATUS_ZOMBIE:
                     continue
-                if runners or SCRIPT not in process.cmdline():
+                if runners or self.program not in process.cmdline():
                     found.append(process)
         return found
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.runner.rig import SCRIPT, until
+from tests.runner.rig import until
 
 if TYPE_CHECKING:
     from tests.runner.rig import Rig, Runner
@@ -126,37 +126,108 @@ def test_a_timeout_that_is_not_needed_leaves_nothing(rig: Rig) -> None:
 
 def test_whole_seconds_are_enough_for_sleep(rig: Rig) -> None:
     """Where `sleep` refuses fractions the timeout is rounded up, not lost."""
-    tools = rig.folder / "tools"
-    tools.mkdir()
-    fake = tools / "sleep"
+    fake = rig.folder / "sleep"
     fake.write_text(
         f"#!{sys.executable}\nimport sys, time\n"
         f"open({str(rig.folder / 'asked')!r}, 'a').write(sys.argv[1] + ' ')\n"
-        "time.sleep(0 * int(sys.argv[1]))\n"
+        "time.sleep(int(sys.argv[1])) if sys.argv[1].isdigit() else sys.exit(1)\n"
     )
     fake.chmod(0o755)
-    command = ("python3", "-c", "import time; time.sleep(60)")
-    assert rig.run(*command, timeout="0.5", env={"PATH": f"{tools}:{os.environ['PATH']}"}) == 143
+    command = ("python3", "-c", "import time; time.sleep(600)")
+    begin = time.monotonic()
+    assert rig.run(*command, timeout="0.5", replaced={"/bin/sleep": fake}) == 143
+    assert time.monotonic() - begin >= 0.5
     assert rig.exit["timed_out"] is True
-    if rig.shell[0] != "busybox":  # it may have a sleep of its own
+    if rig.shell[:1] == ["dash"]:  # others may have a sleep of their own
         assert (rig.folder / "asked").read_text().startswith("0.5 1 ")
 
 
+@pytest.mark.parametrize(
+    "env",
+    [
+        {"PATH": "/nonexistent"},
+        {"LD_PRELOAD": "/no/such.so", "LD_LIBRARY_PATH": "/no/such"},
+        {"IFS": "0123456789.", "CDPATH": "/", "TMPDIR": "/nonexistent", "LC_ALL": "de_DE.UTF-8"},
+    ],
+    ids=["PATH", "LD", "shell"],
+)
+def test_a_timeout_depends_on_nothing_in_the_environment(rig: Rig, env: dict[str, str]) -> None:
+    """Neither too early nor never, whatever the task's environment is like."""
+    code = f"{sys.executable} -c 'import time; time.sleep(%s)'"
+    shell = "/bin/sh"
+    assert rig.run(shell, "-c", code % 1.5 + "; exit 4", timeout="600", env=env) == 4
+    assert rig.exit["timed_out"] is False
+    rig.out = rig.folder / "late"
+    rig.out.mkdir()
+    begin = time.monotonic()
+    assert rig.run(shell, "-c", "exec " + code % 600, timeout="1.5", env=env, out=str(rig.out)) == 143
+    assert time.monotonic() - begin >= 1.5
+    assert rig.exit["timed_out"] is True
+
+
+def test_a_sleep_that_the_task_puts_in_its_path_is_not_asked(rig: Rig) -> None:
+    """A program of that name that returns at once does not end the run."""
+    fake = rig.folder / "sleep"
+    fake.write_text(f"#!/bin/sh\ntouch {rig.folder}/asked\n")
+    fake.chmod(0o755)
+    command = ("python3", "-c", "import time; time.sleep(1)")
+    assert rig.run(*command, timeout="600", env={"PATH": f"{rig.folder}:{os.environ['PATH']}"}) == 0
+    assert rig.exit["timed_out"] is False
+
+
+def test_a_task_that_kills_its_group_s_sleeps(rig: Rig) -> None:
+    """The time goes on: it does not time out early, and it does not escape its timeout."""
+    kill = (
+        "import os, signal, psutil, sys, time\n"
+        "def killed():\n"
+        "    found = [p for p in psutil.process_iter(['name']) if p.pid != os.getpid()]\n"
+        "    for p in found:\n"
+        "        try:\n"
+        "            if os.getpgid(p.pid) == os.getpgid(0) and (p.info['name'] or '') in ('sleep', 'busybox'):\n"
+        "                if p.cmdline()[:1] == ['sleep'] or 'sleep' in p.cmdline(): os.kill(p.pid, signal.SIGKILL)\n"
+        "        except (OSError, psutil.Error): pass\n"
+        "end = time.monotonic() + float(sys.argv[1])\n"
+        "while time.monotonic() < end:\n"
+        "    killed(); time.sleep(0.05)\n"
+    )
+    assert rig.run(sys.executable, "-c", kill, "2", timeout="600") == 0
+    assert rig.exit["timed_out"] is False
+    rig.out = rig.folder / "late"
+    rig.out.mkdir()
+    assert rig.run(sys.executable, "-c", kill, "600", timeout="2", out=str(rig.out)) == 143
+    assert rig.exit["timed_out"] is True
+
+
+def test_where_nothing_can_sleep(rig: Rig) -> None:
+    """No timeout is made up and nothing spins; the limit is then the manager's and the platform's to keep."""
+    if rig.shell[:1] == ["busybox"]:
+        pytest.skip("it has a sleep of its own")
+    command = ("python3", "-c", "import time; time.sleep(2); print('done')")
+    runner = rig.start(*command, timeout="1", mode="container", replaced={"/bin/sleep": None})
+    status = runner.wait()
+    assert (status, rig.exit["timed_out"]) == (0, False)
+    minutes, seconds = rig.exit["user"].removesuffix("s").split("m")
+    assert int(minutes) * 60 + float(seconds) < 1
+    assert rig.stdout.read_bytes() == b"done\n"
+
+
 def test_signals_of_the_task_to_its_group_do_no_harm(rig: Rig) -> None:
-    """A task that talks to its own children with `kill 0` neither ends nor stops its runner."""
+    """A task that talks to its own children with `kill 0` neither ends, stops nor times out its runner."""
     code = (
         "import os, signal, time\n"
-        "for name in ('USR1', 'USR2', 'QUIT'):\n"
+        "for name in ('USR1', 'USR2', 'QUIT', 'ALRM'):\n"
         "    number = getattr(signal, 'SIG' + name)\n"
         "    signal.signal(number, lambda *_: None)\n"
         "    os.killpg(0, number)\n"
-        "time.sleep(0.2)\n"  # bash 5.2 may lose the status of a child that ends at the very moment of a signal
         "print('done')"
     )
-    assert rig.run("python3", "-c", code, timeout="60") == 0
-    assert rig.log == b"done\n"
-    assert (rig.exit["timed_out"], rig.exit["stopped"]) == (False, False)
-    assert rig.alive() == []
+    for number, timeout in enumerate(["-", "60"] * 3):
+        rig.out = rig.folder / f"out{number}"
+        rig.out.mkdir()
+        assert rig.run("python3", "-c", code, timeout=timeout, out=str(rig.out)) == 0
+        assert rig.log == b"done\n"
+        assert (rig.exit["timed_out"], rig.exit["stopped"]) == (False, False)
+        assert rig.alive() == []
 
 
 def test_a_group_of_others_is_not_signalled(rig: Rig) -> None:
@@ -164,7 +235,7 @@ def test_a_group_of_others_is_not_signalled(rig: Rig) -> None:
     code = (
         "import os, signal, subprocess, sys\n"
         "signal.signal(signal.SIGTERM, lambda *_: os.write(1, b'hit '))\n"
-        f"runner = subprocess.Popen({[*rig.shell, SCRIPT]!r} + sys.argv[1:], close_fds=False)\n"
+        f"runner = subprocess.Popen({[*rig.shell, rig.program]!r} + sys.argv[1:], close_fds=False)\n"
         f"open({str(rig.folder / 'pid')!r}, 'w').write(str(runner.pid))\n"
         "print('ended', runner.wait())"
     )
@@ -185,7 +256,7 @@ def test_a_watchdog_without_its_runner_signals_nobody(rig: Rig) -> None:
     assert runner.wait() == -signal.SIGKILL
     until(lambda: len(rig.alive()) == len(rig.alive(runners=False)))
     assert rig.alive(runners=False), "the command itself is left to the manager"
-    assert not (rig.out / "exit.json").exists()
+    assert not rig.has_outcome
     assert not rig.slot_is_free()
 
 
@@ -246,8 +317,8 @@ def test_a_stop_at_any_moment_ends_the_run(rig: Rig) -> None:
         runner.send(signal.SIGTERM)
         runner.wait()
         until(lambda: rig.alive() == [])
-        if (out / "exit.json").exists():
-            rig.out = out
+        rig.out = out
+        if rig.has_outcome:
             assert rig.exit["stopped"] is True
             assert rig.exit["exit_code"] in {137, 143}
     assert rig.slot_is_free()
@@ -265,6 +336,6 @@ def test_commands_that_end_as_the_stop_arrives(rig: Rig) -> None:
             pass
         runner.send(signal.SIGTERM)
         runner.wait()
-        if (out / "exit.json").exists():
-            rig.out = out
+        rig.out = out
+        if rig.has_outcome:
             assert rig.exit["exit_code"] in {0, 143}

@@ -120,7 +120,7 @@ def test_the_last_result_wins_and_nothing_else_stays(out: Path) -> None:
 def test_the_result_limit_is_exact(out: Path) -> None:
     """16 KiB of JSON are kept, one byte more is refused and leaves the former result."""
     task.set_result("x" * (task.RESULT_LIMIT - 2))
-    with pytest.raises(ValueError, match="at most 16384"):
+    with pytest.raises(ValueError, match="the maximum is 16384"):
         task.set_result("y" * (task.RESULT_LIMIT - 1))
     with pytest.raises(TypeError, match="the result cannot be written as JSON"):
         task.set_result(object())
@@ -167,7 +167,7 @@ def test_outside_of_a_task_it_says_so(call: Any, name: str, monkeypatch: pytest.
     """Without the variables nothing is guessed."""
     for variable in [key for key in os.environ if key.startswith("AIR_")]:
         monkeypatch.delenv(variable)
-    with pytest.raises(RuntimeError, match=f"{name} is not set: this works only inside a task"):
+    with pytest.raises(RuntimeError, match=f"{name} is not set; call this inside a task"):
         call()
 
 

@@ -1,4 +1,4 @@
-"""A manager that serves its page, and a real Chromium that looks at it; without one tests skip, and in CI fail."""
+"""A manager that serves its page, and a real Chromium that opens it; without one tests skip, and in CI fail."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ expect.set_options(timeout=PATIENCE * 1000)
 
 
 @dataclass(frozen=True)
-class Answer:
-    """What a server answered."""
+class HttpAnswer:
+    """A response of the server."""
 
     status: int
     headers: dict[str, str]
     text: str
 
 
-class Site:
+class ServedProject:
     """A state directory, and a manager that serves it."""
 
     def __init__(self, root: Path) -> None:
@@ -69,13 +69,13 @@ class Site:
         except OSError:
             return False
 
-    def get(self, path: str) -> Answer:
+    def get(self, path: str) -> HttpAnswer:
         """Ask for a path, without a browser, exactly as it is."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE)
         try:
             connection.request("GET", path)
             answer = connection.getresponse()
-            return Answer(answer.status, dict(answer.getheaders()), answer.read().decode())
+            return HttpAnswer(answer.status, dict(answer.getheaders()), answer.read().decode())
         finally:
             connection.close()
 
@@ -108,15 +108,15 @@ class Site:
 
 
 def gated(name: str, before: str = "true", after: str = "true", **fields: object) -> dict[str, Any]:
-    """Return a task that waits in the middle until `Site.open_gate` lets it go on."""
+    """Return a task that waits in the middle until `ServedProject.open_gate` lets it go on."""
     command = f'{before}; while [ ! -e "$AIR_WORKSPACE/{name}.gate" ]; do sleep 0.02; done; {after}'
     return {"id": name, "command": command, "grace": 1, **fields}
 
 
 @pytest.fixture
-def site(tmp_path: Path) -> Iterator[Site]:
+def served(tmp_path: Path) -> Iterator[ServedProject]:
     """A state directory whose manager serves its page."""
-    made = Site(tmp_path)
+    made = ServedProject(tmp_path)
     made.start()
     yield made
     made.stop()
@@ -137,23 +137,23 @@ def browser() -> Iterator[Browser]:
 
 
 @dataclass
-class Watched:
-    """A page that remembers whatever went wrong in it."""
+class PageErrors:
+    """The errors of one page."""
 
     page: Page
     trouble: list[str] = field(default_factory=list)
 
     def said(self, message: ConsoleMessage) -> None:
-        """Note what is wrong on the console."""
+        """Record an error on the console."""
         if message.type in ("error", "warning"):
             self.trouble.append(message.text)
 
     def failed(self, error: Error) -> None:
-        """Note what the script failed with."""
+        """Record an uncaught error of the script."""
         self.trouble.append(str(error))
 
     def asked(self, dialog: Dialog) -> None:
-        """Note a window that a script opened."""
+        """Record a dialog that a script opened."""
         self.trouble.append(f"dialog: {dialog.message}")
         dialog.dismiss()
 
@@ -161,13 +161,13 @@ class Watched:
 @pytest.fixture
 def look(browser: Browser) -> Iterator[Callable[..., Page]]:
     """Open an address in a window of its own; at the end, nothing may have gone wrong in any of them."""
-    opened: list[Watched] = []
+    opened: list[PageErrors] = []
 
     def open_page(url: str, **options: Any) -> Page:  # noqa: ANN401 - of a browser's context
         context = browser.new_context(**{"viewport": {"width": 1280, "height": 800}, **options})
         page = context.new_page()
         page.set_default_timeout(PATIENCE * 1000)
-        watched = Watched(page)
+        watched = PageErrors(page)
         opened.append(watched)
         # A broken policy or a refused request is an error on the console, too.
         page.on("console", watched.said)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from playwright.sync_api import Page, expect
 
-from tests.web.conftest import Site
+from tests.web.conftest import ServedProject
 
 EVIL = (
     "</pre></script><script>document.title='owned'</script><img src=x onerror=\"document.title='owned'\"><b id=owned>"
@@ -16,10 +16,10 @@ EVIL = (
 STEERING = "\x1b]0;owned\x07\x1b[31mred\x1b[0m \u202egnp.exe \x00 end"
 
 
-def test_everything_stays_text(site: Site, look: Callable[..., Page]) -> None:
+def test_everything_stays_text(served: ServedProject, look: Callable[..., Page]) -> None:
     """Markup in labels, commands, messages, results and output is on every page as the characters that it is."""
     script = f'printf \'%s\\n\' {_quoted(EVIL)}; printf \'{{"x": "<b id=owned>"}}\' >"$AIR_RESULT"'
-    site.submit(
+    served.submit(
         "evil",
         [
             {"id": "prints", "command": script},
@@ -28,34 +28,34 @@ def test_everything_stays_text(site: Site, look: Callable[..., Page]) -> None:
         labels={"note": EVIL},
         on_failure="continue",
     )
-    site.ended("evil")
-    page = look(site.url)
+    served.ended("evil")
+    page = look(served.url)
     for path, shown in (
         ("/jobs/evil", EVIL[:40]),
         ("/jobs/evil/tasks/prints", EVIL),
         ("/jobs/evil/tasks/missing", EVIL[:40]),
         ("/?q=" + "%3Cb%20id%3Downed%3E", ""),
     ):
-        page.goto(site.url + path)
+        page.goto(served.url + path)
         expect(page.get_by_role("main")).to_contain_text(shown)
         expect(page.locator("#owned")).to_have_count(0)
         assert "owned" not in page.title()
     assert page.locator("#q").input_value() == "<b id=owned>"
 
 
-def test_output_steers_nothing(site: Site, look: Callable[..., Page]) -> None:
+def test_output_steers_nothing(served: ServedProject, look: Callable[..., Page]) -> None:
     """Colours and titles that a task prints are gone, control characters and turned writing are visible."""
-    Path(site.root, "said").write_text(f"{STEERING}\n10%\r50%\rdone\n")
-    site.submit("talks", [{"id": "one", "command": f"cat {site.root}/said"}])
-    site.ended("talks")
-    page = look(f"{site.url}/jobs/talks/tasks/one")
+    Path(served.root, "said").write_text(f"{STEERING}\n10%\r50%\rdone\n")
+    served.submit("talks", [{"id": "one", "command": f"cat {served.root}/said"}])
+    served.ended("talks")
+    page = look(f"{served.url}/jobs/talks/tasks/one")
     expect(page.get_by_role("log")).to_have_text("red \\u202egnp.exe \\x00 end\ndone\n", use_inner_text=True)
 
 
-def test_policy_and_headers(site: Site) -> None:
+def test_policy_and_headers(served: ServedProject) -> None:
     """Each answer forbids scripts but the page's own, frames, guessing of types, and storing."""
-    site.submit("one", [{"id": "only", "command": "echo out"}])
-    site.ended("one")
+    served.submit("one", [{"id": "only", "command": "echo out"}])
+    served.ended("one")
     paths = [
         "/",
         "/jobs/one",
@@ -65,61 +65,61 @@ def test_policy_and_headers(site: Site) -> None:
         "/static/page.js",
     ]
     for path in paths:
-        headers = {name.lower(): value for name, value in site.get(path).headers.items()}
+        headers = {name.lower(): value for name, value in served.get(path).headers.items()}
         policy = headers["content-security-policy"]
         assert policy.startswith("default-src 'none'; script-src 'self';"), path
         assert "unsafe" not in policy
         assert "frame-ancestors 'none'" in policy
         assert headers["x-content-type-options"] == "nosniff", path
-    log = site.get("/jobs/one/tasks/only/log?run=1")
+    log = served.get("/jobs/one/tasks/only/log?run=1")
     assert log.text == "out\n"
     assert log.headers["content-disposition"].startswith("attachment")
     assert log.headers["content-type"].startswith("text/plain")
 
 
-def test_no_way_out_of_the_state_directory(site: Site) -> None:
+def test_no_way_out_of_the_state_directory(served: ServedProject) -> None:
     """Paths that climb, ids that are none, and logs that are links, folders or pipes show nothing."""
-    Path(site.root, "secret").write_text("password")
+    Path(served.root, "secret").write_text("password")
     command = 'cd "$(dirname "$AIR_QUEUE")" && rm output.log && '
-    site.submit("link", [{"id": "t", "command": f"{command} ln -s {site.root}/secret output.log"}])
-    site.submit("pipe", [{"id": "t", "command": f"{command} mkfifo output.log"}])
-    site.submit("folder", [{"id": "t", "command": f"{command} mkdir output.log"}])
+    served.submit("link", [{"id": "t", "command": f"{command} ln -s {served.root}/secret output.log"}])
+    served.submit("pipe", [{"id": "t", "command": f"{command} mkfifo output.log"}])
+    served.submit("folder", [{"id": "t", "command": f"{command} mkdir output.log"}])
     for name in ("link", "pipe", "folder"):
-        site.ended(name)
-        page = site.get(f"/jobs/{name}/tasks/t")
+        served.ended(name)
+        page = served.get(f"/jobs/{name}/tasks/t")
         assert page.status == 200
-        assert "There is no log of this run here." in page.text
+        assert "This run has no log here." in page.text
         assert "password" not in page.text
-        assert site.get(f"/jobs/{name}/tasks/t/log?run=1").status == 404
+        assert served.get(f"/jobs/{name}/tasks/t/log?run=1").status == 404
     for path in (
         "/jobs/..",
         "/jobs/%2e%2e",
         "/jobs/..%2f..%2fsecret",
-        "/static/..%2fpages.py",
-        "/static/%2e%2e/pages.py",
+        "/static/..%2froutes.py",
+        "/static/%2e%2e/routes.py",
         "/static/nothing",
         "/jobs/link/tasks/..",
         "/jobs/link/tasks/t/log?run=..",
         "/jobs/link/tasks/t?run=7",
         f"/jobs/{'x' * 300}",
     ):
-        answer = site.get(path)
+        answer = served.get(path)
         assert answer.status == 404, path
         assert "password" not in answer.text
         assert str(os.path.dirname(__file__)) not in answer.text
 
 
-def test_an_unreadable_job_hides_no_other(site: Site, look: Callable[..., Page]) -> None:
+def test_an_unreadable_job_hides_no_other(served: ServedProject, look: Callable[..., Page]) -> None:
     """A job whose state is no JSON is told of in the list, has a page that says so, and the others are shown."""
-    site.submit("fine", [{"command": "true"}])
-    site.ended("fine")
-    folder = Path(site.client.layout.job("torn"))
+    served.submit("fine", [{"command": "true"}])
+    served.ended("fine")
+    folder = Path(served.client.layout.job("torn"))
     folder.mkdir()
     (folder / "state.json").write_text("{<b id=owned>")
-    page = look(site.url)
+    page = look(served.url)
     expect(page.get_by_text("torn cannot be read")).to_be_visible()
     expect(page.get_by_role("row", name="fine")).to_contain_text("succeeded")
-    assert site.get("/jobs/torn").status == 503
+    assert served.get("/jobs/torn").status == 503
 
 
 def _quoted(text: str) -> str:

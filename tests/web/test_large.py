@@ -6,14 +6,14 @@ from collections.abc import Callable
 
 from playwright.sync_api import Page, expect
 
-from tests.web.conftest import Site
-from tests.web.made import ended_job, put
+from tests.web.conftest import ServedProject
+from tests.web.ended_jobs import ended_job, put
 
 
-def test_five_thousand_tasks(site: Site, look: Callable[..., Page]) -> None:
+def test_five_thousand_tasks(served: ServedProject, look: Callable[..., Page]) -> None:
     """A large job opens with its first rows, has the height of all, and brings the last ones when scrolled to."""
-    put(site.client, ended_job("large", 5000))
-    page = look(f"{site.url}/jobs/large")
+    put(served.client, ended_job("large", 5000))
+    page = look(f"{served.url}/jobs/large")
     rows = page.locator("table.grid tbody tr")
     expect(rows).to_have_count(500)
     assert page.evaluate("document.documentElement.scrollHeight") > 5000 * 28
@@ -30,13 +30,13 @@ def test_five_thousand_tasks(site: Site, look: Callable[..., Page]) -> None:
     expect(page.locator("#t-t1")).to_be_visible()
 
 
-def test_many_jobs_have_pages(site: Site, look: Callable[..., Page]) -> None:
+def test_many_jobs_have_pages(served: ServedProject, look: Callable[..., Page]) -> None:
     """A list of more than a hundred jobs has pages, newest first, which keep what was searched for."""
     for number in range(250):
         job = ended_job(f"job-{number}", 1, uid=f"{number:08x}")
         job.submitted_at += number
-        put(site.client, job)
-    page = look(f"{site.url}/?q=job")
+        put(served.client, job)
+    page = look(f"{served.url}/?q=job")
     rows = page.locator("table.jobs tbody tr")
     expect(rows).to_have_count(100)
     expect(rows.first).to_contain_text("job-249")
@@ -48,13 +48,13 @@ def test_many_jobs_have_pages(site: Site, look: Callable[..., Page]) -> None:
     expect(page.get_by_text("page 3 of 3")).to_be_visible()
 
 
-def test_an_idle_page_asks_for_nothing(site: Site, look: Callable[..., Page]) -> None:
+def test_an_idle_page_asks_for_nothing(served: ServedProject, look: Callable[..., Page]) -> None:
     """While nothing happens, the open stream is all there is between page and server."""
-    put(site.client, ended_job("still", 10))
+    put(served.client, ended_job("still", 10))
     page = look("about:blank")
     asked: list[str] = []
     page.on("request", lambda request: asked.append(request.url))
-    page.goto(f"{site.url}/jobs/still")
+    page.goto(f"{served.url}/jobs/still")
     page.wait_for_timeout(4000)
     assert [url.rpartition("/")[2] for url in asked] == ["still", "page.css", "page.js", "events", "icon.svg"] or [
         url.rpartition("/")[2] for url in asked

@@ -7,22 +7,22 @@ from collections.abc import Callable
 from playwright.sync_api import Page, expect
 
 from tests.conftest import wait_for
-from tests.web.conftest import PATIENCE, Site, gated
+from tests.web.conftest import PATIENCE, ServedProject, gated
 
 
-def test_log_is_followed(site: Site, look: Callable[..., Page]) -> None:
+def test_log_is_followed(served: ServedProject, look: Callable[..., Page]) -> None:
     """Lines appear as they are printed, the last one in sight; who scrolls up stays there until following again."""
     first = "for i in $(seq 200); do echo early $i; done; printf half"
     after = "echo ' and whole'; for i in $(seq 200); do echo late $i; done"
-    site.submit("talk", [gated("speaker", first, after)])
-    page = look(f"{site.url}/jobs/talk/tasks/speaker")
+    served.submit("talk", [gated("speaker", first, after)])
+    page = look(f"{served.url}/jobs/talk/tasks/speaker")
     log = page.get_by_role("log")
     expect(log).to_contain_text("early 200\nhalf")
     _wait_at_end(page)
     page.evaluate("window.mark = 1")
     log.evaluate("log => { log.scrollTop = 0; }")
     expect(page.get_by_label("Follow")).not_to_be_checked()
-    site.open_gate("speaker.gate", "talk")
+    served.open_gate("speaker.gate", "talk")
     expect(log).to_contain_text("half and whole\nlate 1\n")
     expect(log).to_contain_text("late 200\n")
     assert log.evaluate("log => log.scrollTop") == 0
@@ -33,20 +33,20 @@ def test_log_is_followed(site: Site, look: Callable[..., Page]) -> None:
     assert page.evaluate("window.mark") == 1
 
 
-def test_a_flood_stays_small(site: Site, look: Callable[..., Page]) -> None:
+def test_a_flood_stays_small(served: ServedProject, look: Callable[..., Page]) -> None:
     """Of many megabytes the end is shown, what was left out is said, and the way back leads to the lines before."""
     flood = "yes 'a line of some length that comes again and again' | head -c 12000000; echo; echo finis"
-    site.submit("flood", [gated("loud", f"echo begin; {flood}")])
-    page = look(f"{site.url}/jobs/flood/tasks/loud")
+    served.submit("flood", [gated("loud", f"echo begin; {flood}")])
+    page = look(f"{served.url}/jobs/flood/tasks/loud")
     log = page.get_by_role("log")
     expect(log).to_contain_text("finis")
     assert log.evaluate("log => log.textContent.length") < 2 << 20
-    site.open_gate("loud.gate", "flood")
-    site.ended("flood")
+    served.open_gate("loud.gate", "flood")
+    served.ended("flood")
     page.reload()
     expect(log).to_contain_text("finis")
     assert log.evaluate("log => log.textContent.length") <= 64 * 1024
-    expect(page.get_by_text("before this are left out")).to_be_visible()
+    expect(page.get_by_text("earlier bytes are left out")).to_be_visible()
     page.get_by_role("link", name="Earlier").click()
     expect(log).to_contain_text("a line of some length")
     expect(log).not_to_contain_text("finis")
@@ -54,18 +54,18 @@ def test_a_flood_stays_small(site: Site, look: Callable[..., Page]) -> None:
     expect(log).to_contain_text("finis")
 
 
-def test_a_retry_takes_the_log_along(site: Site, look: Callable[..., Page]) -> None:
+def test_a_retry_takes_the_log_along(served: ServedProject, look: Callable[..., Page]) -> None:
     """Whoever looks at a task's newest run sees the next one's log when it begins."""
     command = (
         'echo "attempt $AIR_ATTEMPT"; while [ ! -e "$AIR_WORKSPACE/gate$AIR_ATTEMPT" ]; do sleep 0.02; done; exit 1'
     )
-    site.submit("twice", [{"id": "t", "command": command, "retries": 1, "grace": 1}])
-    page = look(f"{site.url}/jobs/twice/tasks/t")
+    served.submit("twice", [{"id": "t", "command": command, "retries": 1, "grace": 1}])
+    page = look(f"{served.url}/jobs/twice/tasks/t")
     expect(page.get_by_role("log")).to_contain_text("attempt 1")
-    site.open_gate("gate1", "twice")
+    served.open_gate("gate1", "twice")
     expect(page.get_by_role("heading", name="Log of run 2")).to_be_visible()
     expect(page.get_by_role("log")).to_contain_text("attempt 2")
-    site.open_gate("gate2", "twice")
+    served.open_gate("gate2", "twice")
     expect(page.get_by_role("heading", level=1)).to_contain_text("failed")
 
 

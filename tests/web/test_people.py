@@ -8,8 +8,8 @@ from collections.abc import Callable
 import pytest
 from playwright.sync_api import Locator, Page, expect
 
-from tests.web.conftest import Site, gated
-from tests.web.made import ended_job, put
+from tests.web.conftest import ServedProject, gated
+from tests.web.ended_jobs import ended_job, put
 
 # Every piece of text in sight that stands out from what is behind it less than WCAG asks for, as it computes that.
 PALE = """() => {
@@ -45,9 +45,9 @@ NAMELESS = """() => [...document.querySelectorAll("a, button, input:not([type=hi
 
 
 @pytest.fixture
-def busy(site: Site) -> Site:
-    """A site with a job that failed and one that runs."""
-    site.submit(
+def busy(served: ServedProject) -> ServedProject:
+    """A served with a job that failed and one that runs."""
+    served.submit(
         "mixed",
         [
             {"id": "good", "command": "echo fine"},
@@ -56,15 +56,15 @@ def busy(site: Site) -> Site:
         ],
         labels={"team": "data"},
     )
-    site.ended("mixed")
-    site.submit("under-way", [gated("open", "echo here"), {"id": "next", "after": ["open"], "command": "true"}])
-    return site
+    served.ended("mixed")
+    served.submit("under-way", [gated("open", "echo here"), {"id": "next", "after": ["open"], "command": "true"}])
+    return served
 
 
 ADDRESSES = ("/", "/jobs/mixed", "/jobs/mixed/tasks/bad", "/jobs/under-way", "/jobs/under-way/tasks/open", "/jobs/none")
 
 
-def test_structure(busy: Site, look: Callable[..., Page]) -> None:
+def test_structure(busy: ServedProject, look: Callable[..., Page]) -> None:
     """Each page has landmarks, one first heading, a title of its own, tables with headers, names for all that acts."""
     page = look(busy.url)
     titles = set()
@@ -82,7 +82,7 @@ def test_structure(busy: Site, look: Callable[..., Page]) -> None:
     assert len(titles) == len(ADDRESSES) - 1
 
 
-def test_keyboard(busy: Site, look: Callable[..., Page]) -> None:
+def test_keyboard(busy: ServedProject, look: Callable[..., Page]) -> None:
     """From the list to a task's log and back by keys alone; the first Tab offers to skip what is above."""
     page = look(busy.url)
     page.keyboard.press("Tab")
@@ -100,7 +100,7 @@ def test_keyboard(busy: Site, look: Callable[..., Page]) -> None:
     expect(page.get_by_role("heading", level=1)).to_contain_text("mixed")
 
 
-def test_news_take_no_focus(busy: Site, look: Callable[..., Page]) -> None:
+def test_news_take_no_focus(busy: ServedProject, look: Callable[..., Page]) -> None:
     """What is focused, typed and selected stays when the page changes beneath it."""
     page = look(f"{busy.url}/jobs/under-way")
     link = page.get_by_role("link", name="next")
@@ -112,7 +112,7 @@ def test_news_take_no_focus(busy: Site, look: Callable[..., Page]) -> None:
     assert page.evaluate("getSelection().toString()") == "Cost"
 
 
-def test_finding_and_filtering(busy: Site, look: Callable[..., Page]) -> None:
+def test_finding_and_filtering(busy: ServedProject, look: Callable[..., Page]) -> None:
     """`/` leads to the field, what is typed narrows the list at once, phases are links, and an address keeps both."""
     page = look(busy.url)
     page.keyboard.press("/")
@@ -131,7 +131,7 @@ def test_finding_and_filtering(busy: Site, look: Callable[..., Page]) -> None:
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_legible_by_day_and_night(busy: Site, look: Callable[..., Page], scheme: str) -> None:
+def test_legible_by_day_and_night(busy: ServedProject, look: Callable[..., Page], scheme: str) -> None:
     """All text stands out from what is behind it at least 4.5 to 1, and night is dark."""
     page = look(busy.url, color_scheme=scheme)
     for address in ADDRESSES[:-1]:
@@ -142,7 +142,7 @@ def test_legible_by_day_and_night(busy: Site, look: Callable[..., Page], scheme:
 
 
 @pytest.mark.parametrize("width", [360, 640, 900, 1900])
-def test_no_page_is_wider_than_its_window(busy: Site, look: Callable[..., Page], width: int) -> None:
+def test_no_page_is_wider_than_its_window(busy: ServedProject, look: Callable[..., Page], width: int) -> None:
     """From a phone to a wide screen nothing scrolls sideways, not even with the longest names."""
     long = "a-name-that-is-as-long-as-ids-may-be-abc"
     busy.submit(long, [{"id": long[:-1], "command": "x" * 300}], labels={"l" * 60: "v" * 256})
@@ -153,7 +153,7 @@ def test_no_page_is_wider_than_its_window(busy: Site, look: Callable[..., Page],
         assert page.evaluate("document.documentElement.scrollWidth") <= width, address
 
 
-def test_without_scripts(busy: Site, look: Callable[..., Page]) -> None:
+def test_without_scripts(busy: ServedProject, look: Callable[..., Page]) -> None:
     """Without JavaScript all is there: rows, finding by a button, pages of a long list, logs."""
     put(busy.client, ended_job("long", 1200))
     page = look(f"{busy.url}/jobs/long", java_script_enabled=False)

@@ -10,7 +10,7 @@ from air_executor.model.state import JobState, Queued, Running
 from air_executor.web import timeline
 from air_executor.web.views import chunks
 from tests.records import make_attempt
-from tests.web.made import ended_job
+from tests.web.ended_jobs import ended_job
 
 
 def _job(*tasks: str) -> JobState:
@@ -36,10 +36,10 @@ def test_bars_stay_in_the_window() -> None:
             task.status = Running(99, 0, at)
         now = at + random.uniform(-1, 100)
         within = timeline.window(job, now)
-        found = timeline.pieces(task, within, now)
+        found = timeline.bar_parts(task, within, now)
         assert len(found) <= 3 * timeline.BARS_SHOWN + 1
-        assert all(0 <= piece.x <= 100 and 0 <= piece.width <= 100.002 - piece.x + timeline.THINNEST for piece in found)
-        assert sum(piece.first for piece in found) == min(len(task.attempts), 20) + isinstance(task.status, Running)
+        assert all(0 <= part.x <= 100 and 0 <= part.width <= 100.002 - part.x + timeline.MIN_WIDTH for part in found)
+        assert sum(part.first for part in found) == min(len(task.attempts), 20) + isinstance(task.status, Running)
         assert all(0 <= x <= 100 for x, _ in within.ticks())
 
 
@@ -47,9 +47,9 @@ def test_a_run_shorter_than_the_clock_can_tell_is_seen() -> None:
     """A run of no measurable length still has a bar."""
     job = _job("a")
     job.tasks["a"].attempts.append(make_attempt(1, 0, 1000.0, 0.0, 0.0, 0.0, "error", 1))
-    [piece] = timeline.pieces(job.tasks["a"], timeline.window(job, 1001.0), 1001.0)
-    assert (piece.kind, piece.tone) == ("work", "bad")
-    assert piece.width > 0
+    [part] = timeline.bar_parts(job.tasks["a"], timeline.window(job, 1001.0), 1001.0)
+    assert (part.kind, part.tone) == ("work", "bad")
+    assert part.width > 0
 
 
 def test_the_window_of_a_running_job_moves_seldom() -> None:
@@ -83,26 +83,26 @@ def test_order_and_depth_follow_who_queued_whom() -> None:
     chain = _job(*(f"x{n}" for n in range(3000)))
     for n in range(1, 3000):
         chain.tasks[f"x{n}"].queued_by = f"x{n - 1}"
-    placed = timeline.tree(chain)
-    assert [one.task.id for one in placed] == list(chain.tasks)
-    assert placed[-1].depth == timeline.DEEPEST
+    tree = timeline.tree(chain)
+    assert [one.task.id for one in tree] == list(chain.tasks)
+    assert tree[-1].depth == timeline.MAX_DEPTH
 
 
 def test_only_what_is_asked_for_is_worked_out() -> None:
     """Of a large job's rows those of the wanted chunks are made, the others are only counted."""
     job = ended_job("large", 120)
-    placed = timeline.tree(job)
-    found = chunks(placed, {1}, timeline.window(job, time.time()), time.time())
+    tree = timeline.tree(job)
+    found = chunks(tree, {1}, timeline.window(job, time.time()), time.time())
     assert [(chunk.number, chunk.count, chunk.rows is None) for chunk in found] == [
         (0, 50, True),
         (1, 50, False),
         (2, 20, True),
     ]
-    assert [row.id for row in found[1].rows or ()] == [one.task.id for one in placed[50:100]]
+    assert [row.id for row in found[1].rows or ()] == [one.task.id for one in tree[50:100]]
 
 
 def test_a_waiting_task_has_no_bar() -> None:
     """A queued task that never ran has nothing in its row."""
     job = _job("a")
     job.tasks["a"].status = Queued()
-    assert timeline.pieces(job.tasks["a"], timeline.window(job, 1001.0), 1001.0) == []
+    assert timeline.bar_parts(job.tasks["a"], timeline.window(job, 1001.0), 1001.0) == []

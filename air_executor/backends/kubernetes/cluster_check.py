@@ -5,7 +5,6 @@ Each finding that is not good says what to do. Starts nothing and changes nothin
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterator
 
 from air_executor.backends.container.refusals import RefusedError
@@ -63,9 +62,8 @@ def check(settings: Settings, version: str) -> Iterator[Finding]:
 
 def _impatient(settings: Settings) -> Settings:
     group = settings.kubernetes
-    return dataclasses.replace(
-        settings, kubernetes=dataclasses.replace(group, timeout=min(group.timeout, LONGEST_WAIT))
-    )
+    shorter = group.model_copy(update={"timeout": min(group.timeout, LONGEST_WAIT)})
+    return settings.model_copy(update={"kubernetes": shorter})
 
 
 def _check(api: Api, config: ClusterConfig) -> Iterator[Finding]:

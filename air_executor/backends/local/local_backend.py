@@ -47,7 +47,7 @@ class LocalBackend:
         """Take the paths of the state directory, this host, and what tasks inherit of the manager's environment."""
         self._paths = paths
         self._host = host
-        self._spawner = ProcessSpawner(host, shell, environ)
+        self._spawner = ProcessSpawner(host, shell, environ, paths.root)
         self._processes = processes or system_processes()
         self._finder = ProcessFinder(paths, self._processes)
         self._session = os.getsid(0)

@@ -7,11 +7,15 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 from dataclasses import dataclass, field
 
 from air_executor.backends.base import RunnerStatus
 from air_executor.backends.local.processes import HeldProcess
 from air_executor.model.names import Slot
+
+_UNRECORDED = 96
+"""The runner's own exit status where it could not start the run, or not write down how it ended."""
 
 
 @dataclass(eq=False, slots=True)
@@ -52,4 +56,22 @@ class LocalRunner:
             with contextlib.suppress(ChildProcessError):
                 reaped, status = os.waitpid(self.pid, os.WNOHANG)
                 code = os.waitstatus_to_exitcode(status) if reaped else None
-        self.status = RunnerStatus(self.status.run, alive=False, exit_code=code)
+        self.status = RunnerStatus(self.status.run, alive=False, exit_code=code, message=_end_of_runner(code))
+
+
+def _end_of_runner(code: int | None) -> str | None:
+    """Return what a runner's own exit status says, for a run that left no outcome."""
+    if code is None:
+        return None
+    if code == _UNRECORDED:
+        return "its runner could not write the run's files: is the volume full or read-only?"
+    if code < 0:
+        return f"its runner was ended by {_signal_name(-code)} and left no outcome"
+    return f"its runner ended with exit status {code} and left no outcome"
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"

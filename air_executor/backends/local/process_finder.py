@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 from collections.abc import Iterator, Mapping
 from typing import Protocol
 
@@ -15,10 +16,13 @@ from air_executor.backends.local.processes import Process, Processes
 from air_executor.errors import BackendUnavailableError
 from air_executor.model.names import Slot
 
+_NUMBER = re.compile(r"[0-9]{1,9}")
+
 
 class Paths(Protocol):
     """The part of a state directory's layout that the backend needs."""
 
+    root: str
     jobs: str
 
     def slot_file(self, slot: Slot) -> str:
@@ -88,8 +92,8 @@ class ProcessFinder:
         if not workspace or "AIR_RUN_ID" not in process.variables:
             return None
         job = self._paths.job_of_workspace(self._our_path(os.path.realpath(workspace), real_jobs))
-        number = process.variables.get("AIR_SLOT", "")
-        return Slot(job, int(number) if number.isdecimal() else 0) if job else None
+        number = process.variables.get("AIR_SLOT", "")  # a task's children can have any
+        return Slot(job, int(number) if _NUMBER.fullmatch(number) else 0) if job else None
 
     def _our_path(self, path: str, real_jobs: str) -> str:
         return f"{self._paths.jobs}/{path[len(real_jobs) :]}" if path.startswith(real_jobs) else path

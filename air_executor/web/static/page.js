@@ -1,17 +1,17 @@
-// Makes the page live: asks for it again when the server says that there is something new, and changes what differs.
-// Without this file every page is whole, only still. Nothing here writes markup of its own.
+// Makes the page live: requests it again when the server announces a new version, and changes only what differs.
+// Without this file every page is complete but static. Nothing here creates markup of its own.
 "use strict";
 
 const root = document.documentElement;
 const body = document.body;
 root.classList.add("js");
 
-const LEAST_PAUSE = 500; // milliseconds between two renewals
-const WORDS_LAST = 15000; // and at most, while something runs: sentences count time, too
-const KEPT_LOG = 1 << 20; // characters of a log on screen
+const MIN_PAUSE = 500; // milliseconds between two refreshes
+const MAX_AGE = 15000; // of the page while something runs: its sentences contain durations
+const MAX_LOG = 1 << 20; // characters of a log on screen
 const skew = Number(body.dataset.now) * 1000 - Date.now(); // of the server's clock
 
-// How long things take, and how long ago they were
+// Durations and ages
 
 function duration(seconds) {
   let rest = Math.max(0, Math.round(seconds));
@@ -37,7 +37,7 @@ function say(element, text) {
 }
 
 let ticking;
-let renewed = 0;
+let refreshed = 0;
 function tick() {
   clearTimeout(ticking);
   if (document.hidden) return;
@@ -55,14 +55,14 @@ function tick() {
       const width = ((Math.min(now, to) - bar.dataset.grow) / (to - from)) * 100;
       bar.setAttribute("width", `${Math.max(0, width).toFixed(3)}%`);
     }
-    if (now > to && grid.querySelector("[data-grow]")) renew();
+    if (now > to && grid.querySelector("[data-grow]")) refresh();
   }
   const moves = document.querySelector("[data-since], [data-grow]");
-  if (moves && performance.now() - renewed > WORDS_LAST) renew();
+  if (moves && performance.now() - refreshed > MAX_AGE) refresh();
   if (moves || youngest < Infinity) ticking = setTimeout(tick, moves || youngest < 60 ? 1000 : 30000);
 }
 
-// Changing what differs, and nothing else: focus, selection and scroll positions stay where they are
+// Change only what differs: focus, selection and scroll positions stay
 
 function same(a, b) {
   return a.nodeType === b.nodeType && a.nodeName === b.nodeName && (a.id || "") === (b.id || "");
@@ -80,45 +80,45 @@ function morph(old, fresh) {
   }
   for (const { name } of [...old.attributes]) if (!fresh.hasAttribute(name)) old.removeAttribute(name);
   for (const { name, value } of fresh.attributes) if (old.getAttribute(name) !== value) old.setAttribute(name, value);
-  let place = old.firstChild;
+  let position = old.firstChild;
   for (const child of [...fresh.childNodes]) {
-    let match = place;
+    let match = position;
     if (child.id) match = old.querySelector(`:scope > #${CSS.escape(child.id)}`);
     if (match && same(match, child)) {
-      if (match !== place) old.insertBefore(match, place);
-      else place = place.nextSibling;
+      if (match !== position) old.insertBefore(match, position);
+      else position = position.nextSibling;
       morph(match, child);
     } else {
-      old.insertBefore(child, place);
+      old.insertBefore(child, position);
     }
   }
-  while (place) {
-    const next = place.nextSibling;
-    place.remove();
-    place = next;
+  while (position) {
+    const next = position.nextSibling;
+    position.remove();
+    position = next;
   }
 }
 
-// Renewing the page
+// Refreshing the page
 
-let wanted = false;
+let pending = false;
 let busy = false;
-let hurry;
+let skipPause;
 
-async function renew(soon) {
-  wanted = true;
-  if (soon) hurry?.();
+async function refresh(soon) {
+  pending = true;
+  if (soon) skipPause?.();
   if (busy || document.hidden) return;
   busy = true;
   try {
-    while (wanted && !document.hidden) {
-      wanted = false;
+    while (pending && !document.hidden) {
+      pending = false;
       const begun = performance.now();
-      // What is shown may be older than what was told of: the server rests after it has read something large.
-      wanted ||= (await load(address(seen()))) && told !== undefined && told !== body.dataset.version;
-      const pause = Math.max(LEAST_PAUSE, 20 * (performance.now() - begun));
+      // The page may be older than the announced version: the server rests after reading something large.
+      pending ||= (await load(address(seen()))) && announced !== undefined && announced !== body.dataset.version;
+      const pause = Math.max(MIN_PAUSE, 20 * (performance.now() - begun));
       await new Promise((done) => {
-        hurry = done;
+        skipPause = done;
         setTimeout(done, pause);
       });
     }
@@ -143,7 +143,7 @@ async function load(url) {
     answer = await fetch(url, { credentials: "same-origin" });
     text = await answer.text();
   } catch {
-    return false; // the stream says that the server is away
+    return false; // the stream reports a lost connection
   }
   if (mine !== asked || (!answer.ok && answer.status !== 404)) return false;
   const fresh = new DOMParser().parseFromString(text, "text/html");
@@ -153,7 +153,7 @@ async function load(url) {
   const events = body.dataset.events !== fresh.body.dataset.events;
   body.dataset.version = fresh.body.dataset.version;
   body.dataset.events = fresh.body.dataset.events;
-  renewed = performance.now();
+  refreshed = performance.now();
   watchChunks();
   watchLog();
   if (events) listen();
@@ -161,10 +161,10 @@ async function load(url) {
   return true;
 }
 
-// Rows out of sight are asked for when they come near
+// Rows out of view are requested when they come near
 
 const near = new Set();
-const sight = new IntersectionObserver(
+const nearby = new IntersectionObserver(
   (entries) => {
     let missing = false;
     for (const { target, isIntersecting } of entries) {
@@ -172,7 +172,7 @@ const sight = new IntersectionObserver(
       else near.delete(target);
       missing ||= isIntersecting && target.matches(".pending, [data-stale]");
     }
-    if (missing) renew(true);
+    if (missing) refresh(true);
   },
   { rootMargin: "800px 0px" },
 );
@@ -184,7 +184,7 @@ function watchChunks() {
     if (chunk.style.height !== height) chunk.style.height = height;
     if (observed.has(chunk)) continue;
     observed.add(chunk);
-    sight.observe(chunk);
+    nearby.observe(chunk);
   }
 }
 
@@ -196,16 +196,16 @@ function seen() {
   return found.length ? found.map((chunk) => Number(chunk.id.slice(1))) : [0];
 }
 
-// The stream of news
+// The stream of versions
 
 let stream;
 let silence;
-let told; // the newest version that the server has told of
+let announced; // the newest version that the server has announced
 
 function listen() {
   stream?.close();
   stream = undefined;
-  told = undefined;
+  announced = undefined;
   if (document.hidden || !body.dataset.events) return;
   const url = new URL(body.dataset.events, location.href);
   const log = document.querySelector("pre[data-follow]");
@@ -220,8 +220,8 @@ function listen() {
     if (stream?.readyState === EventSource.CLOSED) setTimeout(listen, 10000);
   };
   stream.onmessage = ({ data }) => {
-    told = data;
-    if (data !== body.dataset.version) renew();
+    announced = data;
+    if (data !== body.dataset.version) refresh();
   };
   stream.addEventListener("log", ({ data }) => printed(JSON.parse(data)));
 }
@@ -230,10 +230,10 @@ function connected(yes) {
   clearTimeout(silence);
   const sign = document.getElementById("live");
   if (yes) say(sign, "");
-  else silence = setTimeout(() => say(sign, "not live: the server does not answer"), 2000);
+  else silence = setTimeout(() => say(sign, "not live: the server does not respond"), 2000);
 }
 
-// The log of a run: whole lines are appended, what has no end yet stands in a place of its own
+// The log of a run: whole lines are appended; a last line without an end has its own element
 
 let shownLog;
 
@@ -268,7 +268,7 @@ function printed({ text, rest, skipped, end }) {
   if (skipped > 0) {
     const gap = document.createElement("span");
     gap.className = "gap";
-    gap.textContent = `\n… ${skipped.toLocaleString("en")} bytes left out; download the log for all of it\n`;
+    gap.textContent = `\n… ${skipped.toLocaleString("en")} bytes left out; download the log to see all of it\n`;
     last.before(gap);
   }
   if (text) {
@@ -282,13 +282,13 @@ function printed({ text, rest, skipped, end }) {
   for (let piece = last.previousElementSibling; piece; ) {
     const before = piece.previousElementSibling;
     size += piece.textContent.length;
-    if (size > KEPT_LOG) piece.remove();
+    if (size > MAX_LOG) piece.remove();
     piece = before;
   }
   if (follow) toEnd(log);
 }
 
-// Finding while typing
+// Search while typing
 
 function watchFilter() {
   let waiting;

@@ -1,6 +1,6 @@
 """The steps of `splitting_agent`: a range of questions is answered, or split in two. Needs no package.
 
-Where an agent would ask a model, a rule decides, so that this runs without network.
+An agent would ask a model; here a rule decides, so that this runs without a network.
 """
 
 from __future__ import annotations
@@ -9,13 +9,13 @@ import json
 import os
 import sys
 
-ENOUGH = 10
-"""Questions that one step takes on."""
+MAX_QUESTIONS = 10
+"""Number of questions that one step answers itself."""
 
 
 def think(start: int, stop: int) -> None:
     """Answer the questions from `start` to `stop`, or queue a step for each half."""
-    if stop - start > ENOUGH:
+    if stop - start > MAX_QUESTIONS:
         middle = (start + stop) // 2
         with open(os.environ["AIR_QUEUE"], "a") as queue:
             for part in ((start, middle), (middle, stop)):
@@ -30,7 +30,7 @@ def think(start: int, stop: int) -> None:
 
 
 def answer() -> None:
-    """Put together what all steps have found."""
+    """Combine the answers of all steps."""
     with open(os.environ["AIR_INPUTS"]) as file:
         found = [step for step in json.load(file).values() if step]
     answers = {number: value for step in found for number, value in step.items()}

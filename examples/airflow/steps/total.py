@@ -1,4 +1,4 @@
-"""The last step of `nightly`: add up what all the others have found."""
+"""The last step of `nightly`: add up the results of all others."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
-{{/* Name of the chart, as labels have it. */}}
+{{/* Name of the chart, for labels. */}}
 {{- define "air-executor.name" -}}
 {{- default .Chart.Name .Values.nameOverride | trunc 63 | trimSuffix "-" }}
 {{- end }}
 
-{{/* Name of everything of the release; short enough for a suffix. */}}
+{{/* Name of the release's objects; leaves room for a suffix. */}}
 {{- define "air-executor.fullname" -}}
 {{- if .Values.fullnameOverride }}
 {{- .Values.fullnameOverride | trunc 50 | trimSuffix "-" }}
@@ -25,7 +25,7 @@ app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- end }}
 
-{{/* The component tells the managers from whatever else is of the release. */}}
+{{/* The component distinguishes managers from the release's other pods. */}}
 {{- define "air-executor.selectorLabels" -}}
 app.kubernetes.io/name: {{ include "air-executor.name" . | quote }}
 app.kubernetes.io/instance: {{ .Release.Name | quote }}
@@ -44,7 +44,7 @@ app.kubernetes.io/component: manager
 {{- default (include "air-executor.fullname" .) .Values.persistence.existingClaim }}
 {{- end }}
 
-{{/* Twelve digits for where the state directory lies, as the manager computes them: its Lease and its runners carry them. */}}
+{{/* Twelve hex digits that identify the state directory. The manager derives the same for its Lease and runners. */}}
 {{- define "air-executor.instance" -}}
 {{- printf "%s/%s/%s" .Release.Namespace (include "air-executor.claim" .) .Values.persistence.subPath | sha256sum | trunc 12 }}
 {{- end }}
@@ -53,7 +53,7 @@ app.kubernetes.io/component: manager
 air-executor-{{ include "air-executor.instance" . }}
 {{- end }}
 
-{{/* An image of the values: dict "image" … "root" $ */}}
+{{/* Image reference from values: dict "image" … "root" $ */}}
 {{- define "air-executor.image" -}}
 {{- if .image.digest }}
 {{- printf "%s@%s" .image.repository .image.digest }}
@@ -62,7 +62,7 @@ air-executor-{{ include "air-executor.instance" . }}
 {{- end }}
 {{- end }}
 
-{{/* What the manager and the pod of `helm test` both have: who they are and where the state directory is. */}}
+{{/* Volume mounts shared by the manager and the pod of `helm test`. */}}
 {{- define "air-executor.volumeMounts" -}}
 - name: state
   mountPath: /project/.air-executor
@@ -89,12 +89,12 @@ air-executor-{{ include "air-executor.instance" . }}
     sizeLimit: 64Mi
 {{- end }}
 
-{{/* Not empty if the manager is to be reached from outside of its pod. */}}
+{{/* Not empty if the manager must be reachable from outside of its pod. */}}
 {{- define "air-executor.listens" -}}
 {{- if or .Values.metrics.service.enabled .Values.metrics.serviceMonitor.enabled }}yes{{ end }}
 {{- end }}
 
-{{/* The port of metrics, probes and page; the manager's default. */}}
+{{/* Port of metrics, probes and page: the manager's default. */}}
 {{- define "air-executor.port" -}}
 9464
 {{- end }}

@@ -1,4 +1,4 @@
-"""What stands in for Airflow where only the way of a workload into a process is tested."""
+"""A replacement for Airflow in tests of the way of a workload into a process."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ class Forking:
         return self.spawn(self.command(self.write(program)), env={**self.environ, **variables})
 
     def end(self) -> None:
-        """Kill what is left."""
+        """Kill all processes that are left."""
         for server in self.servers():
             server.kill()
         for client in self._clients:
@@ -102,7 +102,7 @@ class Forking:
 
 @pytest.fixture
 def forking(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Forking]:
-    """Return a way to run workloads; their servers end with the test."""
+    """Return a runner of workloads; its servers end with the test."""
     made = Forking(tmp_path_factory.mktemp("f"))
     yield made
     made.end()

@@ -1,6 +1,6 @@
 """Drives `AirExecutor` without a scheduler, on a state directory without a manager; run with Airflow's own Python.
 
-Prints one JSON object: what was seen, by the name of the test in `test_decisions` that judges it.
+Writes one JSON object: the results by the name of the test in `test_decisions` that judges them.
 """
 
 from __future__ import annotations
@@ -17,24 +17,25 @@ from airflow.executors.workloads import ExecuteTask
 from airflow.models.taskinstancekey import TaskInstanceKey
 
 from air_executor.airflow.executor import AirExecutor
-from air_executor.model.state import FAILED, SUCCEEDED, Done, JobState
+from air_executor.model.state import FAILED, SUCCEEDED, JobState
 from air_executor.store import codec
+from tests.records import make_done
 
 HOME = Path(sys.argv[1])
 
 
 class Stage:
-    """An executor, task instances for it, and jobs' ends as a manager would write them."""
+    """An executor, task instances for it, and ends of jobs as a manager would write them."""
 
     def __init__(self, name: str, parallelism: int = 4) -> None:
         self.executor = self.another(HOME / name, parallelism)
 
     def another(self, state_dir: Path, parallelism: int = 4) -> AirExecutor:
         """Return an executor on a state directory, as another scheduler would have one."""
-        made = AirExecutor(parallelism=parallelism)
-        made.conf = _Conf({"state_dir": str(state_dir)})
-        made.start()
-        return made
+        executor = AirExecutor(parallelism=parallelism)
+        executor.conf = _Conf({"state_dir": str(state_dir)})
+        executor.start()
+        return executor
 
     def queue(self, task: str, try_number: int = 1) -> Any:
         """Queue a task instance and return its workload."""
@@ -63,27 +64,26 @@ class Stage:
         return workload
 
     def start(self, *tasks: str) -> list[Any]:
-        """Queue task instances and have them submitted."""
-        made = [self.queue(task) for task in tasks]
+        """Queue task instances and submit them."""
+        workloads = [self.queue(task) for task in tasks]
         self.executor.heartbeat()
-        return made
+        return workloads
 
     def job(self, workload: Any) -> JobState:
         """Return the job of a task instance."""
         return self.executor._launcher.client.status(f"af-{workload.ti.external_executor_id}")
 
-    def end(self, workload: Any, phase: str = SUCCEEDED, reason: str = "ok") -> None:
+    def end(self, workload: Any, phase: Any = SUCCEEDED, reason: str = "ok") -> None:
         """Write what a manager writes at the end of a job."""
         state = self.job(workload)
         state.phase, state.reason = phase, reason
         state.started_at = state.finished_at = 1.0
-        state.tasks["task"].status = Done(phase, reason, 1.0)
-        state.tasks["task"].line = None
+        state.tasks["task"].status = make_done(phase, reason, 1.0)
         state.version += 1
         Path(self.executor._launcher.client.layout.state(state.id)).write_bytes(codec.dump_job(state))
 
     def events(self) -> dict[str, list[Any]]:
-        """Return what the scheduler is told, by task."""
+        """Return the events for the scheduler, by task."""
         found = self.executor.get_event_buffer()
         return {key.task_id: [str(state), info] for key, (state, info) in found.items()}
 
@@ -101,22 +101,22 @@ class _Conf:
 
 
 def slots() -> Any:
-    """Report free slots while jobs come and go, and how many are submitted at once."""
+    """Report free slots while jobs start and end, and how many are submitted at once."""
     stage = Stage("slots", parallelism=2)
     first, second, third = stage.start("a", "b", "c")
-    seen = [stage.executor.slots_available, len(stage.executor.queued_tasks)]
+    found = [stage.executor.slots_available, len(stage.executor.queued_tasks)]
     stage.end(second)
     stage.executor.heartbeat()  # submits nothing yet: the slot is free from the end of this one on
     stage.executor.heartbeat()
-    seen += [len(stage.executor.queued_tasks), stage.job(third).phase]
+    found += [len(stage.executor.queued_tasks), stage.job(third).phase]
     stage.end(first)
     stage.end(third)
     stage.executor.sync()
-    return [*seen, stage.executor.slots_available, stage.executor.slots_occupied]
+    return [*found, stage.executor.slots_available, stage.executor.slots_occupied]
 
 
 def reports() -> Any:
-    """Report what the scheduler is told of good and bad ends, once."""
+    """Report the events of good and bad ends."""
     stage = Stage("reports")
     good, bad, working = stage.start("good", "bad", "working")
     stage.executor.sync()
@@ -124,13 +124,13 @@ def reports() -> Any:
     stage.end(good)
     stage.end(bad, FAILED, "start-failed")
     stage.executor.sync()
-    told = stage.events()
+    events = stage.events()
     stage.executor.sync()
     left = [path.parts[-3] for path in (HOME / "reports/jobs").glob("*/workspace/*")]
     log = (HOME / "logs/bad/1.log").read_text().splitlines()
     return [
         before,
-        told,
+        events,
         stage.events(),
         [json.loads(line) for line in log],
         (HOME / "logs/good").exists(),
@@ -139,7 +139,7 @@ def reports() -> Any:
 
 
 def adopts() -> Any:
-    """Report which task instances another scheduler takes over, and that it reports what ended unseen."""
+    """Report which task instances another scheduler adopts, and the events of those that have ended meanwhile."""
     stage = Stage("adopts")
     working, ended = stage.start("working", "ended")
     stage.end(ended)
@@ -159,7 +159,7 @@ def adopts() -> Any:
 
 
 def unreadable() -> Any:
-    """Report that a task instance is adopted whose job cannot be read: it may be at work."""
+    """Report that a task instance is adopted whose job cannot be read: it may be running."""
     stage = Stage("unreadable")
     (workload,) = stage.start("t")
     path = Path(stage.executor._launcher.client.layout.state(stage.job(workload).id))
@@ -171,7 +171,7 @@ def unreadable() -> Any:
 
 
 def removed() -> Any:
-    """Report what is said where somebody removed the job."""
+    """Report the events after a job was removed."""
     stage = Stage("removed")
     (workload,) = stage.start("t")
     folder = Path(stage.executor._launcher.client.layout.job(stage.job(workload).id))
@@ -181,20 +181,20 @@ def removed() -> Any:
 
 
 def deferred() -> Any:
-    """Report what is said of a task instance that came back before its first runner's end was seen."""
+    """Report the events of a task instance that was resumed before the end of its first runner was found."""
     stage = Stage("deferred")
     (before,) = stage.start("t")
     (after,) = stage.start("t")
     stage.end(before)
     stage.executor.sync()
-    seen = [stage.events(), stage.executor.slots_occupied]
+    found = [stage.events(), stage.executor.slots_occupied]
     stage.end(after)
     stage.executor.sync()
-    return [*seen, stage.events(), stage.executor.slots_occupied]
+    return [*found, stage.events(), stage.executor.slots_occupied]
 
 
 def revoked() -> Any:
-    """Report what is left of a task instance that is taken back: nothing that could start."""
+    """Report what is left of a revoked task instance: nothing that could start."""
     stage = Stage("revoked")
     (workload,) = stage.start("t")
     queued = stage.queue("queued")
@@ -207,25 +207,25 @@ def revoked() -> Any:
 
 
 def refused() -> Any:
-    """Report that a volume that refuses costs no task: it stays queued until it can be submitted."""
+    """Report that no task is lost while the volume refuses: it stays queued until it can be submitted."""
     stage = Stage("refused")
     blocked = HOME / "refused/tmp"
     blocked.rmdir()
     blocked.write_text("in the way")
     (workload,) = stage.start("t")
-    seen = [list(stage.events()), len(stage.executor.queued_tasks)]
+    found = [list(stage.events()), len(stage.executor.queued_tasks)]
     blocked.unlink()
     stage.executor.heartbeat()
-    return [*seen, len(stage.executor.queued_tasks), stage.job(workload).phase]
+    return [*found, len(stage.executor.queued_tasks), stage.job(workload).phase]
 
 
 def unstarted() -> Any:
     """Report that an executor which is never started, as in the API server, touches nothing."""
-    made = AirExecutor()
-    made.conf = _Conf({"state_dir": str(HOME / "unstarted")})
+    executor = AirExecutor()
+    executor.conf = _Conf({"state_dir": str(HOME / "unstarted")})
     ti = SimpleNamespace(external_executor_id=str(uuid.uuid4()), try_number=1)
-    told = made.get_task_log(ti, 1)
-    return ["no job" in told[0][0], told[1], made.get_task_log(ti, 2), (HOME / "unstarted").exists()]
+    messages, lines = executor.get_task_log(ti, 1)
+    return ["no job" in messages[0], lines, executor.get_task_log(ti, 2), (HOME / "unstarted").exists()]
 
 
 CASES: list[Callable[[], Any]] = [
@@ -241,4 +241,4 @@ CASES: list[Callable[[], Any]] = [
 ]
 
 if __name__ == "__main__":
-    (HOME / "seen.json").write_text(json.dumps({case.__name__: case() for case in CASES}))
+    (HOME / "results.json").write_text(json.dumps({case.__name__: case() for case in CASES}))

@@ -30,7 +30,7 @@ LIBRARIES = ("/lib", "/lib64", "/usr/lib")
 
 
 def on_docker(home: Path, readable: list[str], task: dict[str, Any]) -> dict[str, str]:
-    """Return the settings of a manager of containers, and complete what tasks ask for."""
+    """Return the settings of a manager of containers, and complete the fields of its tasks."""
     engine.require_engine().close()
     logs = str(home / "logs")
     task["image"] = engine.require_image()
@@ -48,7 +48,7 @@ def on_docker(home: Path, readable: list[str], task: dict[str, Any]) -> dict[str
 
 
 def on_kubernetes(home: Path, readable: list[str], task: dict[str, Any]) -> dict[str, str]:
-    """Return the settings of a manager of Jobs, and complete what tasks ask for; the node is this host."""
+    """Return the settings of a manager of Jobs, and complete the fields of its tasks; the node is this host."""
     namespace = cluster.shared_namespace(str(home.parent))
     paths = {f"host-{number}": path for number, path in enumerate([*readable, str(home / "logs")])}
     template = {
@@ -116,7 +116,7 @@ def airflow(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
 
 
 def test_tasks(airflow: Airflow) -> None:
-    """Tasks run in containers, as somebody who is not root, print and hand over values; no token stays."""
+    """Tasks run in containers, not as root, print and pass on values; no token is left."""
     airflow.write_dag(
         "boxed",
         """
@@ -141,7 +141,7 @@ t()
 
 
 def test_missing_image(airflow: Airflow) -> None:
-    """An image that is not there fails the task with that reason in its log, and no runner has started."""
+    """A missing image fails the task with that reason in its log, and no runner has started."""
     airflow.write_dag(
         "nowhere",
         """

@@ -1,4 +1,4 @@
-"""`AirExecutor` in a real Airflow: what becomes of tasks while schedulers, runners and fork servers come and go."""
+"""`AirExecutor` in a real Airflow: tasks while schedulers, runners and fork servers are killed and started."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ SOON = {
     "AIRFLOW__SCHEDULER__SCHEDULER_HEALTH_CHECK_THRESHOLD": "5",
     "AIRFLOW__SCHEDULER__ORPHANED_TASKS_CHECK_INTERVAL": "2",
 }
-"""Another scheduler's death is noticed within seconds."""
+"""The death of another scheduler is noticed within seconds."""
 
 
 @pytest.fixture(scope="module")
 def airflow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Airflow]:
-    """Return an Airflow whose tasks run on `AirExecutor` unless they say otherwise."""
+    """Return an Airflow whose tasks run on `AirExecutor` by default."""
     home = tmp_path_factory.mktemp("x")
     executor = f"{ALIAS}:air_executor.airflow.executor.AirExecutor,LocalExecutor"
     made = Airflow(programs("AIR_TEST_AIRFLOW"), home, home / "state", executor, {**SOON, "TMPDIR": str(home)})
@@ -62,13 +62,13 @@ def fork_servers(home: Path) -> list[psutil.Process]:
 def jobs_of(run: Run) -> list[JobState]:
     """Return the jobs of a run of a DAG, in order."""
     found = [state for state in Client(run.airflow.state_dir).all() if isinstance(state, JobState)]
-    mine = [state for state in found if state.spec.get("labels", {}).get("airflow-run") == run.id]
-    mine = [state for state in mine if state.spec["labels"]["airflow-dag"] == run.dag]
+    mine = [state for state in found if state.spec.labels.get("airflow-run") == run.id]
+    mine = [state for state in mine if state.spec.labels["airflow-dag"] == run.dag]
     return sorted(mine, key=lambda state: state.submitted_at)
 
 
 def folder_of(run: Run) -> Path:
-    """Return a folder that only tasks of this DAG use, and their tests."""
+    """Return a folder for the tasks of this DAG and their tests."""
     path = run.airflow.home / "shared" / run.dag
     path.mkdir(parents=True, exist_ok=True)
     return path
@@ -121,7 +121,7 @@ def runner_of(job: JobState) -> int:
 
 
 def test_tasks(airflow: Airflow) -> None:
-    """Tasks succeed, fail, are retried, hand over values; each try is one job, and no token stays anywhere."""
+    """Tasks succeed, fail, are retried, pass on values; each try is one job, and no token is left anywhere."""
     airflow.write_dag(
         "tasks",
         """
@@ -152,7 +152,7 @@ bad()
     assert any("KeyError" in line for line in run.log("bad"))
     wait_for(lambda: all(state.ended for state in jobs_of(run)), 30, "the jobs")
     states = jobs_of(run)
-    labels = [state.spec["labels"] for state in states]
+    labels = [state.spec.labels for state in states]
     assert sorted((label["airflow-task"], label["airflow-try"]) for label in labels) == [
         ("bad", "1"),
         ("one", "1"),
@@ -168,7 +168,7 @@ bad()
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL], ids=["stopped", "killed"])
 def test_scheduler_restart(airflow: Airflow, number: int) -> None:
-    """A scheduler that goes leaves tasks as they are: those that end meanwhile, and those that end later."""
+    """The end of a scheduler does not affect tasks, whether they end before or after the next one starts."""
     run, folder, pid = start_counting(airflow, f"restart_{number}")
     other, early, _ = start_counting(airflow, f"restart_early_{number}")
     airflow.stop("scheduler", number)
@@ -186,7 +186,7 @@ def test_scheduler_restart(airflow: Airflow, number: int) -> None:
 
 
 def test_runner_killed(airflow: Airflow) -> None:
-    """After the kill -9 of a runner the task's log says so, nothing of it goes on, and Airflow tries it again."""
+    """After the kill -9 of a runner the task's log says so, none of its processes is left, and Airflow retries it."""
     run, folder, pid = start_counting(airflow, "killed", "(retries=1, retry_delay=timedelta(seconds=0))")
     (job,) = jobs_of(run)
     os.killpg(runner_of(job), signal.SIGKILL)
@@ -196,7 +196,7 @@ def test_runner_killed(airflow: Airflow) -> None:
     assert run.ended() == "success"
     assert len((folder / "started").read_text().split()) == 2
     last = run.log(number=1)[-1]
-    assert "did not do its work" in last
+    assert "The runner of this task instance failed" in last
     assert "lost" in last
     assert "not started twice" in last
     events = airflow.ask("GET", "eventLogs", params={"dag_id": "killed", "limit": 100})["event_logs"]
@@ -226,7 +226,7 @@ here()
 
 
 def test_deferred(airflow: Airflow) -> None:
-    """Tasks that are deferred and come back at once never fail falsely; each start of one has a job of its own."""
+    """Tasks that are deferred and resumed at once never fail falsely; each start of one has a job of its own."""
     folder = folder_of(Run(airflow, "deferred", ""))
     wait = f"while [ ! -e {folder}/may-end ]; do sleep 0.02; done"
     airflow.write_dag(
@@ -242,7 +242,7 @@ def test_deferred(airflow: Airflow) -> None:
     assert run.ended(90) == "success"
     assert [run.ti(f"t{n}")["try_number"] for n in range(2)] == [1] * 2
     wait_for(lambda: all(job.ended for job in jobs_of(run)), 30, "the jobs")
-    starts = [job for job in jobs_of(run) if LOG_LABEL in job.spec["labels"]]
+    starts = [job for job in jobs_of(run) if LOG_LABEL in job.spec.labels]
     assert [job.phase for job in starts] == ["succeeded"] * 4
 
 
@@ -256,7 +256,7 @@ def test_marked_failed(airflow: Airflow) -> None:
 
 
 def test_runners_leave_with_their_task(airflow: Airflow) -> None:
-    """A runner ends when its task does, not when Airflow's supervisor looks next, which is paid for by nobody."""
+    """A runner ends when its task does, not at the next check of Airflow's supervisor."""
     rarely = {
         "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "600",
         "AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL": "300",
@@ -277,7 +277,7 @@ t.expand(n=[1, 2, 3])
 
 
 def test_wrong_options(airflow: Airflow) -> None:
-    """What a DAG wants that cannot be fails the task, with the reason in its log."""
+    """Invalid options of a DAG fail the task, with the reason in its log."""
     airflow.write_dag(
         "options",
         """
@@ -294,7 +294,7 @@ t()
 
 
 def test_running_shows_where(airflow: Airflow) -> None:
-    """The log of a running task names its job and its runner, beside what it prints."""
+    """The log of a running task names its job and its runner."""
     run, folder, _ = start_counting(airflow, "where")
     (job,) = jobs_of(run)
     said = wait_for(lambda: [line for line in run.log() if job.id in line], 30, "where it is")

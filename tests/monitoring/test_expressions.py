@@ -1,4 +1,4 @@
-"""Every question of the dashboards and alerts, asked of a real Prometheus that watches a manager of containers."""
+"""Every expression of the dashboards and alerts, evaluated by a real Prometheus that watches a real manager."""
 
 from __future__ import annotations
 
@@ -28,17 +28,17 @@ SETTINGS = {
     "AIR_COST_RUNNER_HOUR": "3600",
     "AIR_COST_CURRENCY": "EUR",
     "AIR_COST_POOL": "3",
-    "AIR_QUEUES": "night=1",
+    "AIR_POOLS": "night=1",
 }
 JOBS: list[dict[str, Any]] = [
     {"id": "maker", "tasks": [{"command": 'sleep 1; echo \'{"command": "sleep 0.5"}\' >>"$AIR_QUEUE"'}]},
     {"id": "bad", "queue": "night", "tasks": [{"command": "sleep 0.5; false", "retries": 1, "retry_delay": 0}]},
 ]
 BETWEEN = {"$job": ".+", "$__rate_interval": "5m", "$__range": "1h"}
-"""What Grafana puts in."""
+"""What Grafana fills in."""
 
 
-class Site:
+class WatchedManager:
     """A watched manager whose jobs have ended."""
 
     def __init__(self, project: Project, prometheus: Prometheus) -> None:
@@ -46,7 +46,7 @@ class Site:
         self.prometheus = prometheus
 
     def ask(self, title: str, number: int = 0) -> dict[frozenset[tuple[str, str]], float]:
-        """Return the answer to a panel's question, counted since the manager began instead of over a time."""
+        """Return the value of a panel's expression, since the manager started instead of over the time range."""
         (panel,) = [one for board in DASHBOARDS for one in board.panels if one.title == title]
         whole = re.sub(r"increase\((.*?)\[\$__range\]\)", r"\1", panel.queries[number].expr)
         return self.prometheus.query(whole.replace("$job", ".+"))
@@ -58,7 +58,7 @@ class Site:
 
 
 @pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WatchedManager]:
     """A manager of containers, watched while some jobs ran and until everything about them was scraped."""
     require_engine()
     root = tmp_path_factory.mktemp("watched")
@@ -78,18 +78,18 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
             for job in JOBS:
                 assert project.client.wait(str(job["id"]), PATIENCE).ended, project.log()
             wait_for(lambda: prometheus.value("sum(air_executor_runs_total)") == 4, PATIENCE, "the last run's scrape")
-            yield Site(project, prometheus)
+            yield WatchedManager(project, prometheus)
             assert project.stop(manager) == 0, project.log()
         finally:
             project.clear()
 
 
 @pytest.fixture(scope="module")
-def ledger(site: Site) -> dict[str, Any]:
+def ledger(watched: WatchedManager) -> dict[str, Any]:
     """What `air-executor report --json` says."""
     printed = io.StringIO()
     with contextlib.redirect_stdout(printed):
-        assert run(["--state-dir", site.project.state_dir, "report", "--json"]) == 0
+        assert run(["--state-dir", watched.project.state_dir, "report", "--json"]) == 0
     found: dict[str, Any] = json.loads(printed.getvalue())["total"]
     return found
 
@@ -103,49 +103,49 @@ QUESTIONS = [
 
 
 @pytest.mark.parametrize("expression", QUESTIONS)
-def test_every_panel_has_data(site: Site, expression: str) -> None:
-    """Whatever a dashboard asks has an answer, once there were runs."""
+def test_every_panel_has_data(watched: WatchedManager, expression: str) -> None:
+    """Every expression of a dashboard has a value once there were runs."""
     for name, value in BETWEEN.items():
         expression = expression.replace(name, value)
     assert "$" not in expression
-    wait_for(lambda: bool(site.prometheus.query(expression)), 30, f"an answer to {expression}")
+    wait_for(lambda: bool(watched.prometheus.query(expression)), 30, f"an answer to {expression}")
 
 
-def test_money_is_the_ledgers(site: Site, ledger: dict[str, Any]) -> None:
-    """What is spent, per task that succeeded, and beside the pool."""
-    assert site.number("Spend today") == pytest.approx(ledger["cost"], abs=0.02)
-    assert site.number("Cost per successful task") == pytest.approx(ledger["cost"] / 2, abs=0.02)
-    assert sum(site.ask("Spend by queue").values()) == pytest.approx(ledger["cost"], abs=0.02)
+def test_money_is_the_ledgers(watched: WatchedManager, ledger: dict[str, Any]) -> None:
+    """Cost in total, per successful task, and relative to the always-on pool."""
+    assert watched.number("Spend today") == pytest.approx(ledger["cost"], abs=0.02)
+    assert watched.number("Cost per successful task") == pytest.approx(ledger["cost"] / 2, abs=0.02)
+    assert sum(watched.ask("Spend by pool").values()) == pytest.approx(ledger["cost"], abs=0.02)
     waste = ledger["waste_failed_seconds"] + ledger["waste_retried_seconds"]
     assert waste > 0
-    assert sum(site.ask("Waste, by kind").values()) == pytest.approx(waste, abs=0.02)
-    assert site.number("Spent on waste") == pytest.approx(waste, rel=0.02), "a runner costs one EUR per second"
-    runners, pool = site.number("Spend today"), site.number("Pool, whole time")
+    assert sum(watched.ask("Waste, by kind").values()) == pytest.approx(waste, abs=0.02)
+    assert watched.number("Cost of waste") == pytest.approx(waste, rel=0.02), "a runner costs one EUR per second"
+    runners, pool = watched.number("Spend today"), watched.number("Always-on pool, whole range")
     assert pool > 0
-    assert site.number("Runner time, of what the pool would have had") == pytest.approx(runners / pool, rel=0.2)
+    assert watched.number("Runner time relative to the always-on pool") == pytest.approx(runners / pool, rel=0.2)
 
 
-def test_time_is_the_ledgers(site: Site, ledger: dict[str, Any]) -> None:
-    """How much of the runners' time was work, and where the rest went."""
-    assert site.number("Utilisation") == pytest.approx(ledger["work_seconds"] / ledger["runner_seconds"], abs=0.02)
+def test_time_is_the_ledgers(watched: WatchedManager, ledger: dict[str, Any]) -> None:
+    """The share of work in runner-seconds, and the mean duration of each stage."""
+    assert watched.number("Utilization") == pytest.approx(ledger["work_seconds"] / ledger["runner_seconds"], abs=0.02)
     for number, stage in {2: "start", 3: "work", 4: "finish"}.items():
-        (seconds,) = site.ask("Where the time of a run goes", number).values()
+        (seconds,) = watched.ask("Mean duration of a run by stage", number).values()
         assert seconds == pytest.approx(ledger[f"{stage}_seconds"] / ledger["runs"], abs=0.02)
 
 
-def test_rules_are_evaluated_and_quiet(site: Site) -> None:
-    """Prometheus finds nothing wrong with any of them, and there is nothing to tell."""
+def test_rules_are_evaluated_and_quiet(watched: WatchedManager) -> None:
+    """Prometheus evaluates each rule without an error, and no alert fires."""
 
     def rules() -> list[dict[str, Any]]:
-        return [rule for group in site.prometheus.ask("rules")["groups"] for rule in group["rules"]]
+        return [rule for group in watched.prometheus.ask("rules")["groups"] for rule in group["rules"]]
 
     wait_for(lambda: all(rule["health"] == "ok" for rule in rules()), 30, "all rules to be evaluated")
     assert len(rules()) == 8
     assert [rule["name"] for rule in rules() if rule["state"] == "firing"] == []
 
 
-def test_nothing_is_not_a_number(site: Site) -> None:
+def test_nothing_is_not_a_number(watched: WatchedManager) -> None:
     """Panels that count trouble say 0, not nothing, when there was none."""
     for title in ("Runs lost", "Out of memory", "Duplicates prevented", "Unreadable files"):
-        assert site.number(title) == 0
-    assert all(not math.isnan(value) for value in site.ask("Orphans").values())
+        assert watched.number(title) == 0
+    assert all(not math.isnan(value) for value in watched.ask("Orphans").values())

@@ -1,4 +1,4 @@
-"""What is kept of the state directory: told anew whenever it may have changed, read once however many ask."""
+"""The cache of the state directory: a new version whenever it may have changed, one read for all viewers."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from air_executor.model.state import JobState
 from air_executor.web import state_cache as module
 from air_executor.web.state_cache import JobSummary, StateCache
 from tests.conftest import wait_for
-from tests.web.made import ended_job, put
+from tests.web.ended_jobs import ended_job, put
 
 
 @pytest.fixture
@@ -31,27 +31,27 @@ def _checkpoint(client: Client, state: JobState) -> None:
 
 def test_a_checkpoint_is_news(client: Client) -> None:
     """Each checkpoint makes a new version of the list and of its job, also one that no decision follows."""
-    shelf = StateCache(client)
+    cache = StateCache(client)
     state = ended_job("one", 3)
     for phase in ("running", "failed", "queued"):
-        before, of_one = shelf.version_of_all(), shelf.version_of("one")
+        before, of_one = cache.version_of_all(), cache.version_of("one")
         state.phase = phase
         _checkpoint(client, state)
-        wait_for(lambda old=before: shelf.version_of_all() != old, what="a new version")  # type: ignore[misc]
-        assert shelf.version_of("one") != of_one
+        wait_for(lambda old=before: cache.version_of_all() != old, what="a new version")  # type: ignore[misc]
+        assert cache.version_of("one") != of_one
 
 
 def test_a_change_within_the_clocks_step_is_news(client: Client) -> None:
     """Two changes with the same time stamp make two versions: what was read in between is read again."""
-    shelf = StateCache(client)
+    cache = StateCache(client)
     folder = client.layout.epoch_tmp(1)
     now = time.time()
     os.utime(folder, (now, now))
-    at_once = shelf.version_of_all()
+    at_once = cache.version_of_all()
     os.utime(folder, (now, now))
-    wait_for(lambda: shelf.version_of_all() != at_once, what="another version once it has settled")
-    settled = shelf.version_of_all()
-    assert shelf.version_of_all() == settled
+    wait_for(lambda: cache.version_of_all() != at_once, what="another version once it has settled")
+    settled = cache.version_of_all()
+    assert cache.version_of_all() == settled
 
 
 def test_what_has_not_changed_is_not_read_again(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -59,8 +59,8 @@ def test_what_has_not_changed_is_not_read_again(client: Client, monkeypatch: pyt
     monkeypatch.setattr(module, "REST", 0)
     for number in range(20):
         put(client, ended_job(f"job-{number}", 1, uid=f"{number:08x}"))
-    shelf = StateCache(client)
-    assert len(shelf.lines()[0]) == 21
+    cache = StateCache(client)
+    assert len(cache.jobs()[0]) == 21
     loaded: list[str] = []
     load = client.jobs.load
 
@@ -73,7 +73,7 @@ def test_what_has_not_changed_is_not_read_again(client: Client, monkeypatch: pyt
     changed.phase = "running"
     _checkpoint(client, changed)
     client.jobs.remove("job-9")
-    lines = {line.id: line for line in shelf.lines()[0] if isinstance(line, JobSummary)}
+    lines = {line.id: line for line in cache.jobs()[0] if isinstance(line, JobSummary)}
     assert loaded == ["job-7"]
     assert lines["job-7"].phase == "running"
     assert "job-9" not in lines
@@ -82,10 +82,10 @@ def test_what_has_not_changed_is_not_read_again(client: Client, monkeypatch: pyt
 def test_a_costly_reading_is_not_repeated_at_once(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     """After a reading the page rests in proportion, and meanwhile shows what it has, as the version that it is."""
     monkeypatch.setattr(module, "REST", 1e9)
-    shelf = StateCache(client)
-    first, version = shelf.job("one")
+    cache = StateCache(client)
+    first, version = cache.job("one")
     other = ended_job("one", 5)
     _checkpoint(client, other)
-    again, same = shelf.job("one")
+    again, same = cache.job("one")
     assert again is first
-    assert same == version != shelf.version_of("one")
+    assert same == version != cache.version_of("one")

@@ -1,4 +1,4 @@
-"""One watcher for all listeners: shared looks, newest versions only, and silence when nobody listens."""
+"""One watch for all listeners: shared polls, newest versions only, and no polls without listeners."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ async def _next(stream: AsyncGenerator[str | None]) -> str | None:
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(file_watch, "LOOK_EVERY", 0.01)
+    monkeypatch.setattr(file_watch, "POLL_EVERY", 0.01)
 
 
 def test_listeners_share_looks() -> None:
@@ -56,7 +56,7 @@ def test_listeners_share_looks() -> None:
     async def story() -> None:
         files = _Files()
         made = FileWatch(files.look)
-        streams = [made.versions("a", PATIENCE) for _ in range(file_watch.STREAMS)]
+        streams = [made.versions("a", PATIENCE) for _ in range(file_watch.MAX_LISTENERS)]
         assert {await _next(stream) for stream in streams} == {"a1"}
         assert made.full
         begun = files.looks
@@ -65,7 +65,7 @@ def test_listeners_share_looks() -> None:
         assert not any(one.done() for one in rounds)
         files.version = "2"
         assert {await one for one in rounds} == {"a2"}
-        assert files.looks < begun + file_watch.STREAMS
+        assert files.looks < begun + file_watch.MAX_LISTENERS
         for stream in streams:
             await stream.aclose()
         assert made.listening == 0
@@ -133,7 +133,7 @@ def test_who_comes_later_misses_nothing() -> None:
 
 def test_too_many_listeners_are_sent_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Beyond the limit a stream is refused with when to come again, so that pages cannot keep probes from an answer."""
-    monkeypatch.setattr(file_watch, "STREAMS", 0)
+    monkeypatch.setattr(file_watch, "MAX_LISTENERS", 0)
     streams = Streams(StateCache(Client(tmp_path)))
     answers: list[Response] = []
 

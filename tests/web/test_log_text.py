@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import random
 
-from air_executor.web.log_text import LONGEST, PIECE, last_part, next_part
+from air_executor.web.log_text import MAX_LINE, MAX_PART, last_part, next_part
 
 
 def test_the_end_of_a_long_log() -> None:
@@ -13,7 +13,7 @@ def test_the_end_of_a_long_log() -> None:
     lines = [f"line {number}\n" for number in range(50_000)]
     data = "".join(lines).encode()
     end = last_part(io.BytesIO(data))
-    assert len(end.text) <= PIECE
+    assert len(end.text) <= MAX_PART
     assert data.endswith(end.text.encode())
     assert end.text.startswith("line ")
     assert (end.end, end.size) == (len(data), len(data))
@@ -41,7 +41,7 @@ def test_a_flood_is_left_out_and_said() -> None:
     """When more was appended than a piece holds, the newest is given, with the number of bytes left out."""
     data = b"old\n" + b"x" * 99 + b"\n" + b"flood\n" * 100_000
     part = next_part(io.BytesIO(data), 4)
-    assert len(part.text) <= PIECE
+    assert len(part.text) <= MAX_PART
     assert part.skipped == part.begin - 4 > 500_000
     assert part.end == len(data)
 
@@ -49,7 +49,7 @@ def test_a_flood_is_left_out_and_said() -> None:
 def test_a_line_without_an_end_is_bounded() -> None:
     """Megabytes without a line's end are no problem: a bounded piece, of which a bounded beginning is shown."""
     part = last_part(io.BytesIO(b"y" * 5_000_000))
-    assert len(part.text) <= LONGEST + 50
+    assert len(part.text) <= MAX_LINE + 50
     assert part.text.endswith("more characters)")
     assert part.rest == ""
 

@@ -1,4 +1,4 @@
-"""`airflow air-executor doctor` against a real Airflow: all is well, and each thing that is not."""
+"""`airflow air-executor doctor` in a real Airflow: a correct set-up, and each kind of mistake."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ def ask(airflow: Airflow, *words: str, **environ: str) -> tuple[int, dict[str, t
     return code, {one["name"]: (one["verdict"], f"{one['text']}\n{one['remedy']}") for one in found}
 
 
-def test_all_is_well(airflow: Airflow) -> None:
-    """With everything at work nothing is broken, and no secret is printed."""
+def test_correct_set_up(airflow: Airflow) -> None:
+    """With all components running nothing is broken, and no secret is printed."""
     code, found = ask(airflow)
     assert [one for one in found.items() if one[1][0] == "failed"] == []
     assert code == 0
@@ -57,23 +57,39 @@ def test_all_is_well(airflow: Airflow) -> None:
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_what_is_wrong_is_said(airflow: Airflow, environ: dict[str, str], check: str, words: str) -> None:
-    """Each broken thing is named, with what to do, and the exit code is 1."""
+def test_mistakes(airflow: Airflow, environ: dict[str, str], check: str, words: str) -> None:
+    """Each mistake is named with a remedy, and the exit code is 1."""
     code, found = ask(airflow, **environ)
     verdict, text = found[check]
     assert (code, verdict) == (1, "failed")
     assert words in text
 
 
+def test_connection(airflow: Airflow) -> None:
+    """A connection is found where it is stored, in Airflow's database as well as in the environment."""
+    extra = {"state_dir": str(airflow.state_dir), "backend": "local"}
+    one = {"connection_id": "checked", "conn_type": "air_executor", "extra": json.dumps(extra)}
+    airflow.ask("POST", "connections", json=one)
+    code, found = ask(airflow, "--conn-id", "checked", AIR_STATE_DIR="/nowhere")
+    assert (code, found["manager"][0]) == (0, "ok")
+    wrong = json.dumps({"conn_type": "air_executor", "extra": {**extra, "backend": "docker"}})
+    code, found = ask(airflow, "--conn-id", "given", AIRFLOW_CONN_GIVEN=wrong)
+    assert code == 1
+    assert "uses the backend local, not docker" in found["manager"][1]
+    code, found = ask(airflow, "--conn-id", "none")
+    assert code == 1
+    assert "none" in found["state directory"][1]
+
+
 def test_secret(airflow: Airflow) -> None:
-    """A secret that is easy to guess is warned of."""
+    """A secret that is easy to guess causes a warning."""
     easy = {"AIRFLOW__API_AUTH__JWT_SECRET": "short"}
     assert ask(airflow, **easy)[1]["secret"][0] == "warning"
 
 
 @pytest.fixture
 def elsewhere() -> Iterator[str]:
-    """Return the address of a web server that is no Airflow, answers late, and whose clock is years behind."""
+    """Return the address of a web server that isn't Airflow, answers late, and whose clock is years behind."""
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -93,7 +109,7 @@ def elsewhere() -> Iterator[str]:
 
 
 def test_clock_and_components(airflow: Airflow, elsewhere: str) -> None:
-    """A clock that differs is broken; an API server that is slow, or cannot tell of components, is said to be so."""
+    """Different clocks are an error; a slow API server, or one without component health, causes a warning."""
     environ = {"AIRFLOW__WORKERS__EXECUTION_API_TIMEOUT": "0.2"}
     code, found = ask(airflow, AIRFLOW__CORE__EXECUTION_API_SERVER_URL=f"{elsewhere}/execution/", **environ)
     assert code == 1

@@ -1,4 +1,4 @@
-"""What the executor does on the volume: one job per workload, its token in one file, verdicts with their reasons."""
+"""The executor's part on the volume: one job per workload, its token in one file, outcomes with their reasons."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ import pytest
 from air_executor.airflow.job_launcher import Launcher, LaunchSettings, Workload
 from air_executor.client import Client
 from air_executor.errors import BadInputError, StoreError
-from air_executor.model.state import FAILED, SUCCEEDED, Attempt, Done, JobState, Running
+from air_executor.model.parsing import dump
+from air_executor.model.state import FAILED, SUCCEEDED, Attempt, JobState, Running
+from tests.records import make_attempt, make_done
 
 NAME = "5f58ddf9-ebb1-4a7d-9d6f-55be3ff34752"
 JOB = f"af-{NAME}"
@@ -22,7 +24,7 @@ TOKEN = "eyJhbGciOiJIUzUxMiJ9"  # noqa: S105 - looks like one, opens nothing
 
 @pytest.fixture
 def launcher(tmp_path: Path) -> Launcher:
-    """Return a launcher with a state directory that nobody manages."""
+    """Return a launcher with a state directory without a manager."""
     return make(tmp_path)
 
 
@@ -35,22 +37,22 @@ def make(tmp_path: Path, **settings: Any) -> Launcher:
 
 def workload(options: Mapping[str, Any] | None = None, **more: Any) -> Workload:
     """Return a workload."""
-    given = {"labels": {"airflow-task": "t"}, "queue": "default", "priority": 1, **more}
-    return Workload(name=NAME, text=f'{{"token": "{TOKEN}"}}', options=options or {}, **given)
+    fields = {"labels": {"airflow-task": "t"}, "pool": "default", "priority": 1, **more}
+    return Workload(name=NAME, text=f'{{"token": "{TOKEN}"}}', options=options or {}, **fields)
 
 
 def file_of(launcher: Launcher) -> Path:
-    """Return where the workload lies."""
+    """Return the path of the workload."""
     return Path(launcher.client.layout.workspace(JOB)) / "workload.json"
 
 
 def task_of(launcher: Launcher) -> Mapping[str, Any]:
     """Return the fields of the job's task."""
-    return launcher.client.status(JOB).tasks["task"].spec
+    return dump(launcher.client.status(JOB).tasks["task"])
 
 
 def test_token_in_one_file(launcher: Launcher) -> None:
-    """The token is in one file, in a folder that its owner alone may enter, and nowhere else."""
+    """The token is in one file, in a folder that only its owner may enter, and nowhere else."""
     before = os.umask(0)
     try:
         assert launcher.launch(workload()) == JOB
@@ -65,7 +67,7 @@ def test_token_in_one_file(launcher: Launcher) -> None:
 
 
 def test_launched_once(launcher: Launcher) -> None:
-    """A job that is there was submitted before a crash: its runner may have the workload, so no other is written."""
+    """A job that exists was submitted before a crash: its runner may have the workload, so no other is written."""
     launcher.launch(workload())
     uid = launcher.client.status(JOB).uid
     file_of(launcher).unlink()
@@ -75,7 +77,7 @@ def test_launched_once(launcher: Launcher) -> None:
 
 
 def test_volume_refuses(launcher: Launcher) -> None:
-    """Where the workload cannot be written no job is submitted."""
+    """If the workload cannot be written no job is submitted."""
     folder = Path(launcher.client.layout.tmp)
     folder.rmdir()
     folder.write_text("in the way")
@@ -85,16 +87,16 @@ def test_volume_refuses(launcher: Launcher) -> None:
 
 
 def test_job(launcher: Launcher) -> None:
-    """Queue, priority and labels are Airflow's; retries are, too, so the job has none."""
-    launcher.launch(workload(queue="slow", priority=2**31, labels={"airflow-dag": "a\nb" + "c" * 300}))
+    """Pool, priority and labels come from Airflow; the job has no retries, because Airflow has its own."""
+    launcher.launch(workload(pool="slow", priority=2**31, labels={"airflow-dag": "a\nb" + "c" * 300}))
     state = launcher.client.status(JOB)
-    assert (state.queue, state.priority) == ("slow", 1_000_000)
-    assert state.spec["labels"]["airflow-dag"] == "a?b" + "c" * 253
+    assert (state.pool, state.priority) == ("slow", 1_000_000)
+    assert state.spec.labels["airflow-dag"] == "a?b" + "c" * 253
     assert "retries" not in task_of(launcher)
 
 
 def test_programs(tmp_path: Path) -> None:
-    """The fork server's client runs it here; elsewhere the program that needs none, which sees its workload alone."""
+    """The fork server's client runs it on the local backend; elsewhere a program that needs no server."""
     made = {}
     cases: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
         ("here", {}, {}),
@@ -121,7 +123,7 @@ def test_programs(tmp_path: Path) -> None:
 
 
 def test_options_merge(tmp_path: Path) -> None:
-    """A task's options win over those of all, and its variables join theirs."""
+    """A task's options take precedence over those of all tasks, and its variables are added to theirs."""
     launcher = make(tmp_path, options={"env": {"A": "1", "B": "1"}, "network": "none", "grace": "5s"})
     launcher.launch(workload({"env": {"B": "2"}, "network": "default"}))
     task = task_of(launcher)
@@ -136,11 +138,11 @@ def test_options_merge(tmp_path: Path) -> None:
         ({"image": 5}, {}, "image"),
         ({"env": "A=1"}, {}, "env"),
         ({"image": "some/image", "mounts": "/logs"}, {}, "mounts"),
-        ({}, {"queue": "High Mem"}, "queue"),
+        ({}, {"pool": "High Mem"}, "queue"),
     ],
 )
 def test_refused(launcher: Launcher, options: Mapping[str, Any], more: Mapping[str, Any], message: str) -> None:
-    """What cannot be is refused before anything is written."""
+    """Invalid options are refused before anything is written."""
     with pytest.raises(BadInputError, match=message):
         launcher.launch(workload(options, **more))
     assert not file_of(launcher).exists()
@@ -148,7 +150,7 @@ def test_refused(launcher: Launcher, options: Mapping[str, Any], more: Mapping[s
 
 
 def test_cancel(launcher: Launcher) -> None:
-    """What is cancelled before it started never does: its workload is gone, and its manager is asked."""
+    """A job that is cancelled before its start never starts: its workload is removed, its manager gets a request."""
     launcher.launch(workload())
     launcher.cancel(JOB)
     assert not file_of(launcher).exists()
@@ -157,7 +159,7 @@ def test_cancel(launcher: Launcher) -> None:
 
 
 def test_sweep(launcher: Launcher) -> None:
-    """What a crash left is forgotten once its token has expired, and not before."""
+    """A workload that a crash has left is removed once its token has expired, and not before."""
     launcher.launch(workload())
     launcher.sweep(older_than=3600)
     assert file_of(launcher).exists()
@@ -166,12 +168,12 @@ def test_sweep(launcher: Launcher) -> None:
     assert not file_of(launcher).exists()
 
 
-def ended(launcher: Launcher, phase: str, reason: str, code: int | None, *attempts: Attempt) -> JobState:
+def ended(launcher: Launcher, phase: Any, reason: str, code: int | None, *attempts: Attempt) -> JobState:
     """Return the job of a workload as it is after its end."""
     launcher.launch(workload())
     state = launcher.client.status(JOB)
     state.phase, state.reason = phase, reason
-    state.tasks["task"].status = Done(phase, reason, 1.0, exit_code=code)
+    state.tasks["task"].status = make_done(phase, reason, 1.0, exit_code=code)
     state.tasks["task"].attempts = list(attempts)
     state.seq = len(attempts)
     return state
@@ -179,40 +181,40 @@ def ended(launcher: Launcher, phase: str, reason: str, code: int | None, *attemp
 
 def attempt(seq: int, reason: str, code: int | None = None, message: str | None = None) -> Attempt:
     """Return one ended run."""
-    return Attempt(seq, 0, 1.0, 0.0, 1.0, 0.0, reason, exit_code=code, message=message)
+    return make_attempt(seq, 0, 1.0, 0.0, 1.0, 0.0, reason, exit_code=code, message=message)
 
 
-def test_verdicts(launcher: Launcher) -> None:
-    """While a job runs there is no verdict; when its program ended well, how the task fared is Airflow's business."""
+def test_outcomes(launcher: Launcher) -> None:
+    """While a job runs there is no outcome; if its program exited with 0, Airflow knows how the task ended."""
     launcher.launch(workload())
     state = launcher.client.status(JOB)
-    assert launcher.verdict(state) is None
+    assert launcher.outcome(state) is None
     state.tasks["task"].status = Running(1, 0, 1.0)
-    assert launcher.verdict(state) is None
-    assert launcher.verdict(ended(launcher, SUCCEEDED, "ok", 0)) == (True, None)
+    assert launcher.outcome(state) is None
+    assert launcher.outcome(ended(launcher, SUCCEEDED, "ok", 0)) == (True, None)
 
 
-def test_why_lost(launcher: Launcher) -> None:
+def test_failure_lost(launcher: Launcher) -> None:
     """After the loss of a runner the reason is the loss, not that the task was not started twice."""
     lost, again = attempt(1, "lost", message="the node is gone"), attempt(2, "error", 75)
-    verdict = launcher.verdict(ended(launcher, FAILED, "error", 75, lost, again))
-    assert verdict is not None
-    assert not verdict.ran
-    assert "run 1 lost: the node is gone; it had been started before, and is not started twice" in str(verdict.why)
+    outcome = launcher.outcome(ended(launcher, FAILED, "error", 75, lost, again))
+    assert outcome is not None
+    assert not outcome.ran
+    assert "run 1 lost: the node is gone; it had been started before, and is not started twice" in str(outcome.failure)
 
 
-def test_why_never_started(launcher: Launcher) -> None:
-    """Where no runner ever started each attempt is named with its reason."""
+def test_failure_never_started(launcher: Launcher) -> None:
+    """If no runner ever started, each attempt is named with its reason."""
     attempts = [attempt(n, "start-failed", message=f"no such image {n}") for n in (1, 2, 3)]
-    verdict = launcher.verdict(ended(launcher, FAILED, "start-failed", None, *attempts))
-    assert verdict is not None
+    outcome = launcher.outcome(ended(launcher, FAILED, "start-failed", None, *attempts))
+    assert outcome is not None
     for number in (1, 2):
-        assert f"run {number} start-failed: no such image {number}" in str(verdict.why)
-    assert "failed (start-failed)" in str(verdict.why)
+        assert f"run {number} start-failed: no such image {number}" in str(outcome.failure)
+    assert "failed (start-failed)" in str(outcome.failure)
 
 
 @pytest.mark.parametrize(
-    ("line", "said"),
+    ("line", "message"),
     [
         ("ModuleNotFoundError: \x1b[31mairflow\x1b[0m", "ModuleNotFoundError: airflow"),
         (
@@ -225,12 +227,12 @@ def test_why_never_started(launcher: Launcher) -> None:
         ("y" * 600, "y" * 500),
     ],
 )
-def test_why_last_line(launcher: Launcher, line: str, said: str) -> None:
-    """The last line that a runner printed is part of the reason, without what would upset a terminal."""
+def test_failure_last_line(launcher: Launcher, line: str, message: str) -> None:
+    """The last line of a runner's output is part of the reason, without control characters."""
     state = ended(launcher, FAILED, "error", 1, attempt(1, "error", 1))
     log = launcher.client.log(JOB, "task", 1)
     log.parent.mkdir(parents=True)
     log.write_text("x" * 5000 + f"\n{line}\n")
-    verdict = launcher.verdict(state)
-    assert verdict is not None
-    assert str(verdict.why).endswith(f"last line of its output: {said}")
+    outcome = launcher.outcome(state)
+    assert outcome is not None
+    assert str(outcome.failure).endswith(f"last line of its output: {message}")

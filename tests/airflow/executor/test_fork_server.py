@@ -1,4 +1,4 @@
-"""The fork server and its client: one process tree to whoever looks, whatever is killed."""
+"""The fork server and its client behave as one process tree, whichever process is killed."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ open({path!r} + "~", "w").write(f"{{os.getpid()}} {{other}}")
 os.rename({path!r} + "~", {path!r})
 time.sleep(300)
 """
-"""A workload as Airflow's: what it does is done in a child with a group of its own."""
+"""A workload like Airflow's: it runs in a child with a process group of its own."""
 
 
 def start_waiting(forking: Forking) -> tuple[subprocess.Popen[str], list[psutil.Process]]:
-    """Start a workload that waits; return its client, and it with its child."""
+    """Start a workload that waits; return its client, the workload and its child."""
     path = forking.home / "pids"
     client = forking.start(WAITING.format(path=str(path)))
     wait_for(path.exists, 60, "the workload")
@@ -58,7 +58,7 @@ def test_output_and_surroundings(forking: Forking) -> None:
 
 
 def test_second_is_forked(forking: Forking) -> None:
-    """What runs later finds imported what the server has imported, in another process of the same server."""
+    """A later workload finds the modules that the server has imported, in another process of the same server."""
     told = "import os, sys; print(os.getpid(), os.getppid(), 'airflow.settings' in sys.modules)"
     first, second = (forking.run(told)[1].split() for _ in range(2))
     assert first[0] != second[0]
@@ -82,22 +82,22 @@ def test_many_at_once(forking: Forking) -> None:
     ],
 )
 def test_bad_end(forking: Forking, program: str, code: int) -> None:
-    """A workload that ends badly ends its client so, with the reason in its output; the server goes on."""
-    found, _, said = forking.run(program)
+    """The exit code of a workload becomes that of its client, with the reason in its output; the server continues."""
+    found, _, message = forking.run(program)
     assert found == code
-    assert ("ValueError: no" in said) == ("ValueError" in program)
+    assert ("ValueError: no" in message) == ("ValueError" in program)
     assert forking.run("print(1)") == (0, "1\n", "")
     assert len(forking.servers()) == 1
 
 
 def test_taken_once(forking: Forking) -> None:
-    """The file of a workload is gone once it runs, and a second runner of it says why it does nothing."""
+    """The file of a running workload is deleted, and a second runner of it says why it does nothing."""
     file = forking.write(f"import os; print(os.listdir({str(forking.home)!r}))")
     assert file.name not in forking.spawn(forking.command(file)).communicate(timeout=60)[0]
     again = forking.spawn(forking.command(file))
-    _, said = again.communicate(timeout=60)
+    _, message = again.communicate(timeout=60)
     assert again.returncode == TAKEN_EXIT
-    assert "has been started before" in said
+    assert "was started before" in message
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -117,7 +117,7 @@ def test_signals(forking: Forking, number: int) -> None:
 
 
 def test_client_killed(forking: Forking) -> None:
-    """When the runner's process is killed, its workload is, with what it started in other groups; the server stays."""
+    """When the runner is killed, so is its workload, with children in other process groups; the server stays."""
     client, workload = start_waiting(forking)
     client.kill()
     wait_for(lambda: all(gone(process) for process in workload), 30, "the end of the workload")
@@ -126,19 +126,19 @@ def test_client_killed(forking: Forking) -> None:
 
 
 def test_server_killed(forking: Forking) -> None:
-    """When the server is killed, no workload outlives its client, which says so; the next one gets a new server."""
+    """When the server is killed, no workload outlives its client, which says so; the next gets a new server."""
     client, workload = start_waiting(forking)
     (server,) = forking.servers()
     server.kill()
-    _, said = client.communicate(timeout=60)
+    _, message = client.communicate(timeout=60)
     assert client.returncode == SERVER_DIED_EXIT
-    assert "the fork server has died" in said
+    assert "the fork server has died" in message
     assert all(gone(process) for process in workload)
     assert forking.run("print(1)") == (0, "1\n", "")
 
 
 def test_slot_stays_taken(forking: Forking) -> None:
-    """While anything of a workload lives its slot is taken, even if client and server are killed at the same moment."""
+    """While a process of a workload lives its slot is taken, even if client and server are killed together."""
     path = forking.home / "runner.pid"
     fd = os.open(path, os.O_RDWR | os.O_CREAT)
     fcntl.flock(fd, fcntl.LOCK_EX)
@@ -163,7 +163,7 @@ def test_slot_stays_taken(forking: Forking) -> None:
 
 
 def is_locked(path: Path) -> bool:
-    """Tell whether somebody holds a slot's file."""
+    """Tell whether a process holds a slot's file."""
     with path.open() as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -173,7 +173,7 @@ def is_locked(path: Path) -> bool:
 
 
 def test_leaves(forking: Forking) -> None:
-    """A server that nobody needs leaves, with its socket; while something runs it stays."""
+    """An unused server exits and removes its socket; while a workload runs it stays."""
     forking.idle = "0.2"
     client, workload = start_waiting(forking)
     assert forking.run("print(1)") == (0, "1\n", "")
@@ -185,31 +185,31 @@ def test_leaves(forking: Forking) -> None:
 
 
 def test_coming_and_going(forking: Forking) -> None:
-    """No workload is lost between a server that leaves and the next one."""
+    """No workload is lost between a server that exits and the next one."""
     forking.idle = "0.001"
     for number in range(20):
         assert forking.run(f"print({number})") == (0, f"{number}\n", "")
 
 
 def test_private(forking: Forking) -> None:
-    """Nobody else reaches a server; a folder that others could enter is not used, and the workload runs without."""
+    """No other user reaches a server; without a private folder the workload runs without a server."""
     forking.run("")
     (folder,) = forking.home.glob("air-executor-*")
     assert folder.stat().st_mode & 0o777 == 0o700
     assert {path.stat().st_mode & 0o777 for path in folder.iterdir()} == {0o600}
     folder.chmod(0o755)
-    code, out, said = forking.run("print(1)")
+    code, out, message = forking.run("print(1)")
     assert (code, out) == (0, "1\n")
-    assert "only user" in said
+    assert "only user" in message
 
 
 def test_broken_installation(forking: Forking) -> None:
-    """Where Airflow cannot be imported the runner's output says why."""
+    """If Airflow cannot be imported the runner's output says why."""
     (forking.home / "lib/airflow/settings.py").write_text("raise RuntimeError('half installed')")
     (forking.home / "lib/airflow/executors/workloads.py").write_text("raise RuntimeError('half installed')")
-    code, _, said = forking.run("print(1)")
+    code, _, message = forking.run("print(1)")
     assert code == 1
-    assert "half installed" in said
+    assert "half installed" in message
 
 
 def test_new_configuration(forking: Forking) -> None:
@@ -226,5 +226,5 @@ def test_new_configuration(forking: Forking) -> None:
 
 
 def test_the_lock_is_the_local_backends() -> None:
-    """The client, which can import nothing, names the same descriptor as the backend that hands it over."""
+    """The client, which imports nothing, names the same descriptor as the local backend."""
     assert RUNNER_LOCK == LOCK_FD

@@ -1,4 +1,4 @@
-"""The output of a job for Airflow's log: each line once, but for what a killed one may not have delivered."""
+"""The output of a job for Airflow's log: each line once, except for lines that a kill may have lost."""
 
 from __future__ import annotations
 
@@ -15,11 +15,12 @@ from pathlib import Path
 import pytest
 
 from air_executor.airflow.attach import ref_of
-from air_executor.airflow.task_log import LONGEST, SETTLES, TaskLog
+from air_executor.airflow.task_log import MAX_LINE, WRITTEN_AFTER, TaskLog
 from air_executor.client import Client
 from air_executor.core.submission import parse_job
 from air_executor.errors import StoreError
 from air_executor.model.state import JobState, Running
+from tests.records import make_attempt, make_done
 
 
 @pytest.fixture
@@ -29,7 +30,7 @@ def client(tmp_path: Path) -> Client:
 
 
 def running(client: Client) -> tuple[JobState, Path]:
-    """Return a job whose task runs, and the log of that run."""
+    """Return a job with a running task, and the log of that run."""
     state = client.submit(parse_job({"id": "j", "tasks": [{"command": "true"}]}, "job"))
     state.tasks["t1"].status = Running(seq=1, slot=1, since=0.0)
     log = client.log("j", "t1", 1)
@@ -39,55 +40,53 @@ def running(client: Client) -> tuple[JobState, Path]:
 
 def ended(state: JobState) -> JobState:
     """Return the job with its run ended."""
-    from air_executor.model.state import Attempt, Done  # noqa: PLC0415
-
     task = state.tasks["t1"]
-    task.attempts = [Attempt(1, 1, 0.0, 0.0, 0.0, 0.0, "ok")]
-    task.status = Done("succeeded", "ok", 1.0)
+    task.attempts = [make_attempt(1, 1, 0.0, 0.0, 0.0, 0.0, "ok")]
+    task.status = make_done("succeeded", "ok", 1.0)
     return state
 
 
-def test_what_grows_is_shown_once(client: Client) -> None:
-    """A line comes when it is complete, the last one without an end when the run has ended."""
+def test_growing_log_is_shown_once(client: Client) -> None:
+    """A line is shown when it is complete, a last one without a line end when the run has ended."""
     state, log = running(client)
     shown = TaskLog(client, ref_of(state))
     log.write_bytes(b"one\ntw")
     assert list(shown.new_lines(state)) == ["t1 | one"]
     log.write_bytes(b"one\ntwo\nthr")
     assert list(shown.new_lines(state)) == ["t1 | two"]
-    shown.settle()
+    shown.all_written()
     assert list(TaskLog(client, ref_of(state)).new_lines(state)) == []
     last = TaskLog(client, ref_of(state))
     assert list(last.new_lines(ended(state))) == ["t1 | thr"]
-    last.settle()
+    last.all_written()
     assert list(TaskLog(client, ref_of(state)).new_lines(state)) == []
 
 
-def test_a_line_that_nobody_took_comes_again(client: Client) -> None:
-    """Only when the next line is asked for, one counts as shown."""
+def test_line_that_was_not_taken_is_repeated(client: Client) -> None:
+    """A line counts as shown when the next one is asked for."""
     state, log = running(client)
     log.write_bytes(b"one\ntwo\nthree\n")
     shown = TaskLog(client, ref_of(state))
     lines = shown.new_lines(state)
     assert [next(lines), next(lines)] == ["t1 | one", "t1 | two"]
     lines.close()
-    shown.settle()
+    shown.all_written()
     assert list(TaskLog(client, ref_of(state)).new_lines(state)) == ["t1 | two", "t1 | three"]
 
 
-def test_what_may_be_lost_comes_again(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What Airflow may not have written when the one who showed it was killed is shown again, and said to be."""
+def test_possibly_lost_lines_are_repeated(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lines that Airflow may not have written before a kill are shown again, after a line that says so."""
     now = [100.0]
     monkeypatch.setattr("air_executor.airflow.task_log.time.monotonic", lambda: now[0])
     state, log = running(client)
     killed = TaskLog(client, ref_of(state))
     log.write_bytes(b"one\ntwo\n")
     assert list(killed.new_lines(state)) == ["t1 | one", "t1 | two"]
-    now[0] += SETTLES
+    now[0] += WRITTEN_AFTER
     log.write_bytes(b"one\ntwo\nthree\n")
     assert list(killed.new_lines(state)) == ["t1 | three"]
     again, *lines = TaskLog(client, ref_of(state)).new_lines(state)
-    assert again.startswith("Whoever showed this log before was killed; the last 6 bytes of t1 ")
+    assert again.startswith("The process that showed this log before was killed: the last 6 bytes of t1 ")
     assert lines == ["t1 | three"]
     after = TaskLog(client, ref_of(state)).new_lines(state)
     assert next(after) == again
@@ -95,8 +94,8 @@ def test_what_may_be_lost_comes_again(client: Client, monkeypatch: pytest.Monkey
     assert list(TaskLog(client, ref_of(state)).new_lines(state)) == ["t1 | three"]
 
 
-def test_a_long_look_settles_on_its_way(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Who dies while it shows an hour's output costs seconds of it, not the hour."""
+def test_long_output_is_noted_on_its_way(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that is killed in the middle of an hour's output repeats seconds of it, not the hour."""
     now = itertools.count(100.0)
     monkeypatch.setattr("air_executor.airflow.task_log.time.monotonic", lambda: next(now))
     state, log = running(client)
@@ -105,11 +104,11 @@ def test_a_long_look_settles_on_its_way(client: Client, monkeypatch: pytest.Monk
     assert [next(lines) for _ in range(10)] == [f"t1 | {number}" for number in range(10)]
     lines.close()
     _, *rest = TaskLog(client, ref_of(state)).new_lines(state)
-    assert rest[0] in {f"t1 | {number}" for number in range(8 - int(SETTLES), 9)}
+    assert rest[0] in {f"t1 | {number}" for number in range(8 - int(WRITTEN_AFTER), 9)}
 
 
-def test_settled_is_settled(client: Client) -> None:
-    """Who settles late takes nothing back."""
+def test_written_stays_written(client: Client) -> None:
+    """A process that notes late what was written takes nothing back."""
     state, log = running(client)
     log.write_bytes(b"one\n")
     late = TaskLog(client, ref_of(state))
@@ -117,26 +116,26 @@ def test_settled_is_settled(client: Client) -> None:
     log.write_bytes(b"one\ntwo\n")
     other = TaskLog(client, ref_of(state))
     assert list(other.new_lines(state))[1:] == ["t1 | one", "t1 | two"]
-    other.settle()
-    late.settle()
+    other.all_written()
+    late.all_written()
     assert list(TaskLog(client, ref_of(state)).new_lines(state)) == []
 
 
-def test_quiet_logs_settle(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Also where nothing more is printed, and after the end of the run."""
+def test_quiet_log_is_noted(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lines are noted as written also if no more output follows, and after the end of the run."""
     now = [100.0]
     monkeypatch.setattr("air_executor.airflow.task_log.time.monotonic", lambda: now[0])
     state, log = running(client)
     log.write_bytes(b"one\n")
     shown = TaskLog(client, ref_of(state))
     assert list(shown.new_lines(ended(state))) == ["t1 | one"]
-    now[0] += SETTLES
+    now[0] += WRITTEN_AFTER
     assert list(shown.new_lines(state)) == []
     assert list(TaskLog(client, ref_of(state)).new_lines(state)) == []
 
 
-def test_a_full_volume_shows_nothing_twice(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where the volume takes no notes, who shows the log remembers how far it was."""
+def test_full_volume_shows_nothing_twice(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If the volume takes no notes, the process that shows the log remembers its position."""
     state, log = running(client)
     log.write_bytes(b"one\ntwo\n")
     shown = TaskLog(client, ref_of(state))
@@ -156,17 +155,17 @@ def test_a_full_volume_shows_nothing_twice(client: Client, monkeypatch: pytest.M
 
 
 def test_long_lines_come_in_pieces(client: Client) -> None:
-    """A line without end fills no memory, and none of it is lost."""
+    """A line without a line end takes limited memory, and none of it is lost."""
     state, log = running(client)
-    log.write_bytes(b"x" * (3 * LONGEST) + b"\nend\n")
+    log.write_bytes(b"x" * (3 * MAX_LINE) + b"\nend\n")
     found = list(TaskLog(client, ref_of(state)).new_lines(ended(state)))
-    assert "".join(line.removeprefix("t1 | ") for line in found) == "x" * (3 * LONGEST) + "end"
-    assert max(map(len, found)) <= LONGEST + len("t1 | ")
+    assert "".join(line.removeprefix("t1 | ") for line in found) == "x" * (3 * MAX_LINE) + "end"
+    assert max(map(len, found)) <= MAX_LINE + len("t1 | ")
 
 
-@pytest.mark.parametrize("text", ["é" * LONGEST, "x" + "é" * LONGEST, "xx" + "€" * LONGEST, "xy" + "𝄞" * LONGEST])
+@pytest.mark.parametrize("text", ["é" * MAX_LINE, "x" + "é" * MAX_LINE, "xx" + "€" * MAX_LINE, "xy" + "𝄞" * MAX_LINE])
 def test_pieces_end_with_a_character(client: Client, text: str) -> None:
-    """Where a long line is cut none of its characters is."""
+    """A long line is not cut within a character."""
     state, log = running(client)
     log.write_text(text)
     found = list(TaskLog(client, ref_of(state)).new_lines(ended(state)))
@@ -174,11 +173,11 @@ def test_pieces_end_with_a_character(client: Client, text: str) -> None:
 
 
 def test_what_is_no_text_is_cut_all_the_same(client: Client) -> None:
-    """Bytes that are no UTF-8 are shown as such, and cost nobody his log."""
+    """Bytes that are not UTF-8 are shown as such, and do not end the log."""
     state, log = running(client)
-    log.write_bytes(b"\xc3" * 2 * LONGEST)
+    log.write_bytes(b"\xc3" * 2 * MAX_LINE)
     found = list(TaskLog(client, ref_of(state)).new_lines(ended(state)))
-    assert "".join(line.removeprefix("t1 | ") for line in found) == "\N{REPLACEMENT CHARACTER}" * 2 * LONGEST
+    assert "".join(line.removeprefix("t1 | ") for line in found) == "\N{REPLACEMENT CHARACTER}" * 2 * MAX_LINE
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -215,28 +214,30 @@ def test_two_at_once_share(client: Client, seed: int) -> None:
     assert found == [f"t1 | {number}" for number in range(2000)]
 
 
-def test_a_killed_one_loses_nothing(client: Client, tmp_path: Path) -> None:
-    """After a kill -9 nothing is lost, and what comes twice is what had not settled, a piece without gaps."""
+def test_kill_loses_nothing(client: Client, tmp_path: Path) -> None:
+    """After a kill -9 no line is lost, and the lines that are shown twice are those not yet noted as written."""
     state, log = running(client)
     log.write_bytes(b"".join(b"%d\n" % number for number in range(20_000)))
     program = (
-        "import os, sys\nfrom air_executor.airflow import joblog\nfrom air_executor.airflow.attach import ref_of\n"
+        "import os, sys\nfrom air_executor.airflow import task_log\nfrom air_executor.airflow.attach import ref_of\n"
         "from air_executor.client import Client\nfrom air_executor.model.state import Running\n"
         "client = Client(sys.argv[1])\nstate = client.status('j')\n"
-        "state.tasks['t1'].status = Running(seq=1, slot=1, since=0.0)\njoblog.SETTLES = joblog._TOGETHER = 0.002\n"
-        "for line in joblog.JobLog(client, ref_of(state)).new_lines(state):\n    os.write(1, f'{line}\\n'.encode())\n"
+        "state.tasks['t1'].status = Running(seq=1, slot=1, since=0.0)\n"
+        "task_log.WRITTEN_AFTER = task_log._BATCH_SECONDS = 0.002\n"
+        "for line in task_log.TaskLog(client, ref_of(state)).new_lines(state):\n"
+        "    os.write(1, f'{line}\\n'.encode())\n"
     )
-    said = tmp_path / "said"
+    output = tmp_path / "output"
     for _ in range(4):
-        with said.open("ab") as out:
+        with output.open("ab") as out:
             process = subprocess.Popen([sys.executable, "-c", program, client.layout.root], stdout=out)
-        size = said.stat().st_size
-        while said.stat().st_size < size + 20_000 and process.poll() is None:
+        size = output.stat().st_size
+        while output.stat().st_size < size + 20_000 and process.poll() is None:
             os.sched_yield()
         process.kill()
         process.wait()
-    lines = [*said.read_text().splitlines(), *TaskLog(client, ref_of(state)).new_lines(state)]
+    lines = [*output.read_text().splitlines(), *TaskLog(client, ref_of(state)).new_lines(state)]
     numbers = [int(line.removeprefix("t1 | ")) for line in lines if line.startswith("t1 | ")]
     assert sorted(set(numbers)) == list(range(20_000))
     assert all(after <= before + 1 for before, after in pairwise(numbers))
-    assert len([line for line in lines if "come again" in line]) == sum(a <= b for b, a in pairwise(numbers))
+    assert len([line for line in lines if "are shown again" in line]) == sum(a <= b for b, a in pairwise(numbers))

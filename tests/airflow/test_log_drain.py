@@ -1,4 +1,4 @@
-"""How a trigger waits until Airflow has read its lines: with the socket that a triggerer's process logs into."""
+"""A trigger waits until Airflow has read its lines from the socket that the triggerer's process logs into."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from typing import Any
 import pytest
 
 from air_executor.airflow import log_drain
-from air_executor.airflow.log_drain import FEW, all_read, room
+from air_executor.airflow.log_drain import MAX_UNREAD, drain, wait_for_room
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells what was read of a socket")
 
 
 @pytest.fixture
 def reader() -> Iterator[socket.socket]:
-    """Have the root logger write into a socket; return its other end."""
+    """Make the root logger write into a socket; return the other end."""
     reads, writes = socket.socketpair()
     with reads, writes, writes.makefile("w") as stream:
         handler = logging.StreamHandler(stream)
@@ -43,53 +43,53 @@ def run(check: Coroutine[Any, Any, None]) -> None:
         pool.submit(asyncio.run, check).result()
 
 
-async def passes(waiting: asyncio.Task[None]) -> bool:
-    """Tell whether a wait has ended, after it had the time to."""
+async def ends(waiting: asyncio.Task[None]) -> bool:
+    """Tell whether a wait has ended within 0.2 s."""
     await asyncio.sleep(0.2)
     return waiting.done()
 
 
-def test_all_is_read(reader: socket.socket) -> None:
-    """A trigger goes on when nothing is left, and not before."""
+def test_drain(reader: socket.socket) -> None:
+    """A trigger waits until nothing is unread."""
 
     async def check() -> None:
         say(3)
-        waiting = asyncio.create_task(all_read(60))
-        assert not await passes(waiting)
+        waiting = asyncio.create_task(drain(60))
+        assert not await ends(waiting)
         assert reader.recv(8) == b"line 0\nl"
-        assert not await passes(waiting)
+        assert not await ends(waiting)
         assert reader.recv(4096) == b"ine 1\nline 2\n"
         await waiting
 
     run(check())
 
 
-def test_little_is_unread(reader: socket.socket) -> None:
-    """A few lines do not make a trigger wait, many do until they are few again."""
+def test_wait_for_room(reader: socket.socket) -> None:
+    """A few unread lines do not make a trigger wait; many do, until they are few again."""
 
     async def check() -> None:
         say(3)
-        await room(60)
-        say(2 * FEW // 1280)
-        waiting = asyncio.create_task(room(60))
-        assert not await passes(waiting)
+        await wait_for_room(60)
+        say(2 * MAX_UNREAD // 1280)
+        waiting = asyncio.create_task(wait_for_room(60))
+        assert not await ends(waiting)
         reader.recv(1 << 16)
         await waiting
 
     run(check())
 
 
-def test_patience_ends(reader: socket.socket) -> None:
-    """Whoever never reads, or is kept busy by others, does not hold a trigger for ever."""
+def test_time_limit(reader: socket.socket) -> None:
+    """A reader that never reads, or is kept busy by others, delays a trigger for a limited time only."""
     say(3)
-    run(all_read(0.1))
+    run(drain(0.1))
     assert reader.recv(4) == b"line"
 
 
-def test_where_it_cannot_be_told() -> None:
-    """Without such a socket a trigger that ends waits a moment, and one that goes on does not."""
-    assert log_drain._socket() is None
+def test_without_socket() -> None:
+    """Without such a socket a trigger waits a moment at its end, and not before."""
+    assert log_drain._log_socket() is None
     before = time.monotonic()
-    run(all_read())
-    assert time.monotonic() - before >= log_drain.BLIND
-    run(room())
+    run(drain())
+    assert time.monotonic() - before >= log_drain.FALLBACK_WAIT
+    run(wait_for_room())

@@ -1,0 +1,260 @@
+"""Effective settings and the source of each value: flag > environment > `air-executor.toml` > default.
+
+pydantic-settings merges the sources that are defined here. Imported by commands that start runners, and by `doctor`;
+commands that only read state use `reader`. Nothing else reads the environment for settings.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from functools import cache
+from types import MappingProxyType
+from typing import Annotated, Any
+
+from pydantic import Field, PrivateAttr, ValidationError
+from pydantic_settings import (
+    BaseSettings,
+    EnvSettingsSource,
+    InitSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+
+from air_executor.errors import BadInputError
+from air_executor.model.names import RUN_ENVIRONMENT
+from air_executor.settings import setting_types as t
+from air_executor.settings.declarations import CostSettings, DockerSettings, KubernetesSettings, ReaderSettings
+from air_executor.settings.project import DEFAULT, DIRECTORY, FILE, anchored, find_project, read_file
+from air_executor.settings.setting_errors import ValueOrigin, bad_settings
+from air_executor.settings.setting_info import PREFIX, SettingInfo, no_setting, settings_of, variable
+
+_SECRETS = "AIR_SECRET_"
+
+
+class Settings(ReaderSettings, BaseSettings):
+    """The effective settings. A group's name precedes its fields: `AIR_COST_CURRENCY`, `[cost] currency`.
+
+    The constructor takes values and defaults; only `load` reads the environment and the file.
+    """
+
+    model_config = SettingsConfigDict(
+        case_sensitive=True,
+        enable_decoding=False,  # text like `gpu=2` is not JSON; the types parse it
+        env_nested_delimiter="_",
+        env_nested_max_split=1,  # AIR_DOCKER_PULL_DEADLINE is docker.pull_deadline
+        env_prefix=PREFIX,
+        env_prefix_target="all",  # aliases have it too
+        validate_default=False,
+    )
+
+    poll_interval: t.Seconds = Field(1.0, description="Polling interval of the state directory.")
+    events: t.Switch = Field(default=True, description="Wake-ups by file system and platform events between polls.")
+    platform_retries: Annotated[int, *t.whole(0, 100)] = Field(
+        3, description="Maximum number of repeated runs of a task that the platform lost or could not start."
+    )
+    name_prefix: t.Prefix = Field("air", description="Prefix of runner names on the platform, at most 12 characters.")
+    runner_image: Annotated[t.Text | None, t.DefaultText("the backend's own")] = Field(
+        None, description="Default image for tasks in containers."
+    )
+    secrets_dir: t.FilePath | None = Field(
+        None, description="Directory of secrets: one file per secret, with its name."
+    )
+    http_host: t.Text = Field("127.0.0.1", description="Listen address for metrics and the web page.")
+    http_port: Annotated[int, *t.whole(0, 65_535)] = Field(
+        9464, description="Listen port for metrics and the web page; 0 disables both."
+    )
+    token: t.Token | None = Field(
+        None,
+        description="Bearer token for metrics and the web page; the page needs one on addresses other than loopback.",
+    )
+    cost: CostSettings = Field(default_factory=CostSettings)
+    docker: DockerSettings = Field(default_factory=DockerSettings)
+    kubernetes: KubernetesSettings = Field(default_factory=KubernetesSettings)
+
+    _sources: Mapping[str, str] = PrivateAttr(default_factory=dict)
+    _warnings: tuple[str, ...] = PrivateAttr(default=())
+
+    @property
+    def sources(self) -> Mapping[str, str]:
+        """Source of each value, by name (`cost.currency`): a flag, a variable, the file's path or `default`."""
+        return self._sources
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """Deprecated names in use, and unknown variables that look like settings."""
+        return self._warnings
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],  # noqa: ARG003 - as the library calls it
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Use arguments only: `load` passes its own sources."""
+        return (init_settings,)
+
+
+class FlagSource(InitSettingsSource):
+    """Flags of a command, by name of the setting; None is a flag that was not given."""
+
+    def __init__(self, flags: Mapping[str, object], folder: str) -> None:
+        self._folder = folder
+        given = {name: value for name, value in flags.items() if value is not None}
+        self.origins = {info.name: ValueOrigin(info.flag, info.flag) for info in all_settings() if info.name in given}
+        tables: dict[str, Any] = {}
+        for name, value in given.items():
+            group, _, inner = name.rpartition(".")
+            # The library merges dicts of several sources, which is right for groups but not for a single value.
+            whole = MappingProxyType(value) if isinstance(value, dict) else value
+            (tables.setdefault(group, {}) if group else tables)[inner] = whole
+        super().__init__(Settings, tables)
+
+    def __call__(self) -> dict[str, Any]:
+        """Return the values for merging."""
+        return _absolute_paths(super().__call__(), self._folder)
+
+
+class EnvironmentSource(EnvSettingsSource):
+    """Variables of settings; an empty one counts as not set. Other variables are ignored."""
+
+    def __init__(self, env: Mapping[str, str], folder: str) -> None:
+        self._folder = folder
+        self.origins: dict[str, ValueOrigin] = {}
+        self.warnings: list[str] = []
+        found: dict[str, str | None] = {}
+        for info in all_settings():
+            names = [name for name in map(variable, (info.name, *info.deprecated_names)) if env.get(name)]
+            found |= {name.lower(): env[name] for name in names}
+            if names:
+                self.origins[info.name] = ValueOrigin(names[0], names[0])
+                self.warnings += _deprecations(names, info.variable)
+        super().__init__(Settings, case_sensitive=False)
+        self.env_vars = found
+
+    def __call__(self) -> dict[str, Any]:
+        """Return the values for merging."""
+        return _absolute_paths(super().__call__(), self._folder)
+
+
+class FileSource(TomlConfigSettingsSource):
+    """The settings file, if there is one.
+
+    Raises:
+        BadInputError: it cannot be read.
+    """
+
+    def __init__(self, file: str) -> None:
+        self.file = file
+        if os.path.exists(file) and not os.path.isfile(file):  # the library would ignore it
+            msg = f"{file}: cannot be read: it is not a file"
+            raise BadInputError(msg)
+        super().__init__(Settings, toml_file=file)
+        self.origins: dict[str, ValueOrigin] = {}
+        self.warnings: list[str] = []
+        given = _flat(self.toml_data)
+        for info in all_settings():
+            keys = [key for key in (info.name, *info.deprecated_names) if key in given]
+            if keys:
+                self.origins[info.name] = ValueOrigin(file, f"{file}: {keys[0]}")
+                self.warnings += [f"{file}: {line}" for line in _deprecations(keys, info.name)]
+        # Unknown keys, for error messages.
+        self.origins |= {name: ValueOrigin(file, file) for name in given if name not in self.origins}
+
+    def _read_file(self, file_path: object) -> dict[str, Any]:
+        return read_file(str(file_path))
+
+    def __call__(self) -> dict[str, Any]:
+        """Return the values for merging."""
+        return _absolute_paths(super().__call__(), os.path.dirname(self.file))
+
+
+@cache
+def all_settings() -> tuple[SettingInfo, ...]:
+    """Return every setting there is."""
+    return tuple(settings_of(Settings))
+
+
+def load(
+    flags: Mapping[str, object] | None = None, env: Mapping[str, str] | None = None, cwd: str | None = None
+) -> Settings:
+    """Return the effective settings. `flags` go by name (`max_runners`, `cost.currency`); None is a flag not given.
+
+    A relative path starts at the current folder; in the file, at the file's.
+
+    Raises:
+        BadInputError: a value is wrong, or the file has an unknown key; one line per problem.
+    """
+    env = os.environ if env is None else env
+    here = os.path.abspath(cwd or os.getcwd())
+    project = find_project(here)
+    environment, file = EnvironmentSource(env, here), FileSource(os.path.join(project, FILE))
+    sources = (FlagSource(flags or {}, here), environment, file)
+    # A group that is given as a table is validated with the whole; as a default it would need a validator of its own.
+    groups: dict[str, dict[str, Any]] = {"cost": {}, "docker": {}, "kubernetes": {}}
+    defaults = InitSettingsSource(Settings, {"state_dir": os.path.join(project, DIRECTORY), **groups})
+    origins: dict[str, ValueOrigin] = {}
+    for source in reversed(sources):
+        origins |= source.origins
+    try:
+        settings = Settings(_build_sources=((*sources, defaults), {}))
+    except ValidationError as error:
+        raise bad_settings(error, Settings, origins) from None
+    settings._sources = {  # noqa: SLF001 - a class of this module
+        info.name: origins[info.name].source if info.name in origins else DEFAULT for info in all_settings()
+    }
+    settings._warnings = (*file.warnings, *environment.warnings, *_unknown_variables(env))  # noqa: SLF001 - as above
+    return settings
+
+
+def effective(settings: Settings) -> list[tuple[str, str, str]]:
+    """Return name, displayed value and source of every setting; of a secret only that it is set."""
+    return [
+        (info.name, info.shown(info.value(settings)), settings.sources.get(info.name, DEFAULT))
+        for info in all_settings()
+    ]
+
+
+def _unknown_variables(env: Mapping[str, str]) -> list[str]:
+    """Return a warning for each unknown variable that looks like a setting."""
+    known = [variable(name) for info in all_settings() for name in (info.name, *info.deprecated_names)]
+    return [
+        no_setting(name, known)
+        for name in sorted(env)
+        if name.startswith(PREFIX) and name not in {*known, *RUN_ENVIRONMENT} and not name.startswith(_SECRETS)
+    ]
+
+
+def _absolute_paths(values: dict[str, Any], folder: str) -> dict[str, Any]:
+    """Return the values of a source with absolute paths; relative ones start at `folder`."""
+    for info in all_settings():
+        group, _, key = info.name.rpartition(".")
+        table = values.get(group) if group else values
+        if info.is_path and isinstance(table, dict) and key in table:
+            table[key] = anchored(table[key], folder)
+    return values
+
+
+def _flat(tables: Mapping[str, Any]) -> set[str]:
+    """Return the names of all settings in a file: `cost.currency` for `currency` in the table of a group."""
+    groups = {info.name.partition(".")[0] for info in all_settings() if "." in info.name}
+    return {
+        full
+        for name, value in tables.items()
+        for full in ([f"{name}.{key}" for key in value] if name in groups and isinstance(value, dict) else [name])
+    }
+
+
+def _deprecations(used: Sequence[str], current: str) -> list[str]:
+    """Return a warning for each deprecated name among the names in use of one setting; the first one takes effect."""
+    return [
+        f"{name} is deprecated; use {current}"
+        if name == used[0]
+        else f"{name} is deprecated and ignored: {current} is set too"
+        for name in used
+        if name != current
+    ]
