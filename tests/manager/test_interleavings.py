@@ -701,12 +701,12 @@ def test_orphan_that_may_run_the_very_task(world: World) -> None:
     old = world.platform.runners.pop(Slot("j", 1))
     assert old.launch.task == "b"
     state = Path(world.layout.state("j"))
-    rewound = state.read_text(encoding="utf-8").replace(
-        '{"id": "a", "phase": "running"', '{"id": "a", "phase": "queued"'
-    )
-    state.write_text(
-        rewound.replace('{"id": "b", "phase": "running"', '{"id": "b", "phase": "queued"'), encoding="utf-8"
-    )
+    text = state.read_text(encoding="utf-8")
+    for name in ("a", "b"):
+        running = f'{{"id":"{name}","phase":"running"'
+        assert running in text
+        text = text.replace(running, running.replace("running", "queued"))
+    state.write_text(text, encoding="utf-8")
     world.platform.slow_removal = True
     world.start()
     world.cycle(3)
