@@ -28,6 +28,7 @@ from air_executor.manager.loop import Manager
 from air_executor.manager.manager_state import ManagerOptions
 from air_executor.model import state as s
 from air_executor.model.names import Host, Slot
+from air_executor.model.times import to_text
 from air_executor.store import codec
 from air_executor.store.layout import Layout
 from benchmarks.table import Line, Row, percentile
@@ -109,7 +110,7 @@ def fill(layout: Layout, ended: int, unfinished: int) -> None:
             state.started_at = state.finished_at = 1.7e9
             state.epoch, state.version = 1, 4
             for task in state.tasks.values():
-                task.status = s.Done(s.SUCCEEDED, s.OK, 1.7e9, 0)
+                task.status = s.Done(s.SUCCEEDED, s.OK, to_text(1.7e9), 0)
         text = codec.dump_job(state)
         for n in range(number):
             name, uid = f"{phase}-{n}", f"{n + (phase == s.QUEUED) * MANY:08x}"

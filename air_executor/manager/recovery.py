@@ -7,11 +7,13 @@ runner and takes no request.
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import logging
 import os
 import shutil
 import time
-from collections.abc import Container
+from collections.abc import Container, Iterator
 from dataclasses import dataclass, field
 
 from air_executor.core.transitions import LiveJob
@@ -98,6 +100,28 @@ def recover(
     Raises:
         StoreError: the volume refused; nothing is lost, start again.
     """
+    with _paused_garbage_collector():
+        return _recover(jobs, runs, inbox, at_least=at_least, from_files=from_files, scope=scope)
+
+
+@contextlib.contextmanager
+def _paused_garbage_collector() -> Iterator[None]:
+    """Pause the garbage collector: what is loaded here stays, and scanning it again and again takes as long as that."""
+    if not gc.isenabled():
+        yield
+        return
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        gc.unfreeze()  # both together: all of it counts as old, so that the next collection does not begin with it
+        gc.enable()
+
+
+def _recover(
+    jobs: Jobs, runs: RunDirs, inbox: Inbox, *, at_least: int, from_files: bool, scope: Container[str] | None
+) -> Recovered:
     jobs.prepare()
     done = Recovered()
     done.journal = take_epoch(jobs, max(at_least, journal.highest_epoch(jobs.layout)))

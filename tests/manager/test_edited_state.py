@@ -88,7 +88,7 @@ def test_a_parent_with_a_bad_task_keeps_its_children_pending(world: World) -> No
     world.stop()
     parent, child = Path(world.layout.state("parent")), Path(world.layout.state("child"))
     raw = json.loads(child.read_text(encoding="utf-8"))
-    raw |= {"phase": "held", "submitted_by": f"{world.job('parent').uid}-1"}
+    raw |= {"phase": "pending", "submitted_by": f"{world.job('parent').uid}-1"}
     child.write_text(json.dumps(raw), encoding="utf-8")
     whole = parent.read_bytes()
     parent.write_bytes(whole.replace(b"run a", b"run \xff"))

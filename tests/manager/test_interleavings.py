@@ -339,7 +339,7 @@ def test_damaged_line_before_good_ones(world: World) -> None:
     path = Path(world.manager.state.journal._files[-1].path)
     world.crash()
     lines = path.read_bytes().splitlines(keepends=True)
-    victim = next(i for i, line in enumerate(lines) if b'"job":"j1"' in line and b'"event":"end"' in line)
+    victim = next(i for i, line in enumerate(lines) if b'"job":"j1"' in line and b'"end":{' in line)
     assert victim < len(lines) - 1
     lines[victim] = lines[victim].replace(b'"end"', b'"eNd"')
     path.write_bytes(b"".join(lines))
@@ -701,12 +701,12 @@ def test_orphan_that_may_run_the_very_task(world: World) -> None:
     old = world.platform.runners.pop(Slot("j", 1))
     assert old.launch.task == "b"
     state = Path(world.layout.state("j"))
-    rewound = state.read_text(encoding="utf-8").replace(
-        '{"id": "a", "phase": "running"', '{"id": "a", "phase": "queued"'
-    )
-    state.write_text(
-        rewound.replace('{"id": "b", "phase": "running"', '{"id": "b", "phase": "queued"'), encoding="utf-8"
-    )
+    text = state.read_text(encoding="utf-8")
+    for name in ("a", "b"):
+        running = f'{{"id":"{name}","phase":"running"'
+        assert running in text
+        text = text.replace(running, running.replace("running", "queued"))
+    state.write_text(text, encoding="utf-8")
     world.platform.slow_removal = True
     world.start()
     world.cycle(3)
