@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib
 import os
 import sys
+import warnings
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, cast
 
@@ -185,12 +186,19 @@ def program() -> Any:  # noqa: ANN401 - as in `build`
     return command
 
 
+def _warn(message: Warning | str, category: type[Warning], *_: object, **__: object) -> None:
+    """Print a warning for users as every other message; those for programmers stay silent."""
+    if issubclass(category, FutureWarning):
+        sys.stderr.write(f"warning: {message}\n")
+
+
 def run(arguments: Sequence[str]) -> int:
     """Run the program and return its exit code."""
     _open_closed_streams()
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")  # an unencodable character must not fail the command
+    warnings.showwarning = _warn
     session = Session()
     try:
         program().main(args=list(arguments), prog_name=PROGRAM, obj=session)
