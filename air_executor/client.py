@@ -181,10 +181,9 @@ class Client:
         for task in job.tasks.values():
             if not isinstance(task.status, Running):
                 continue
-            record = (self.runs.record(job.id, task.status.seq, task.id) or ({},))[0]
-            backend, host, name = record.get("backend"), record.get("host"), record.get("runner")
-            if isinstance(backend, str):
-                found[task.id] = RunnerFacts(backend, str(host), name if isinstance(name, str) else None)
+            recorded = self.runs.record(job.id, task.status.seq, task.id)
+            if recorded is not None and (run := recorded[0]).backend is not None:
+                found[task.id] = RunnerFacts(run.backend, str(run.host), run.runner)
         return found
 
     def job_facts(self) -> Iterator[JobFacts]:

@@ -94,7 +94,7 @@ class TaskLog:
             self._positions[run.seq], repeated = noted.resume(run.seq)
             if repeated:
                 yield (
-                    "The process that showed this log before was killed: "
+                    "The process that showed this log before was killed or paused: "
                     f"the last {repeated} bytes of {run.task} are shown again"
                 )
         file = open_log(self._layout, state, run.task, run.seq)

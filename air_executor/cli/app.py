@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib
 import os
 import sys
+import warnings
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, cast
 
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 PROGRAM = "air-executor"
 
 
-class Entry(NamedTuple):
+class CommandEntry(NamedTuple):
     """A command in the list of commands."""
 
     module: str
@@ -35,24 +36,24 @@ class Entry(NamedTuple):
 
 
 COMMANDS = {
-    "run": Entry("run", "run", "Run a job to completion and print its cost."),
-    "manager": Entry("manage", "manager", "Manage a state directory until stopped."),
-    "submit": Entry("submit", "submit", "Submit a job and print its id."),
-    "add": Entry("add", "add", "Add tasks to a job; an ended job is reopened."),
-    "status": Entry("status", "status", "Show all jobs, or one job with its tasks."),
-    "wait": Entry("wait", "wait", "Wait for jobs to end."),
-    "logs": Entry("logs", "logs", "Print the output of a job's tasks."),
-    "explain": Entry("explain", "explain", "Explain why a job or task is not running, or how it ended."),
-    "cancel": Entry("verbs", "cancel", "Cancel a job, or one of its tasks."),
-    "pause": Entry("verbs", "pause", "Pause a job: running tasks finish, no new task starts."),
-    "resume": Entry("verbs", "resume", "Resume a paused job."),
-    "retry": Entry("verbs", "retry", "Retry failed, cancelled and skipped tasks."),
-    "report": Entry("report", "report", "Report the cost of runs, compared with an always-on pool."),
-    "prune": Entry("prune", "prune", "Archive or delete ended jobs."),
-    "doctor": Entry("doctor", "doctor", "Check the settings, the volume, the backend and the jobs."),
-    "schema": Entry("schema", "schema", "Print the JSON Schema of job files."),
-    "confirm-gone": Entry("verbs", "confirm_gone", "Confirm that a job's unreachable runners have ended."),
-    "completion": Entry("completion", "completion", "Print or install a shell completion script."),
+    "run": CommandEntry("run", "run", "Run a job to completion and print its cost."),
+    "manager": CommandEntry("manage", "manager", "Manage a state directory until stopped."),
+    "submit": CommandEntry("submit", "submit", "Submit a job and print its id."),
+    "add": CommandEntry("add", "add", "Add tasks to a job; an ended job is reopened."),
+    "status": CommandEntry("status", "status", "Show all jobs, or one job with its tasks."),
+    "wait": CommandEntry("wait", "wait", "Wait for jobs to end."),
+    "logs": CommandEntry("logs", "logs", "Print the output of a job's tasks."),
+    "explain": CommandEntry("explain", "explain", "Explain why a job or task is not running, or how it ended."),
+    "cancel": CommandEntry("verbs", "cancel", "Cancel a job, or one of its tasks."),
+    "pause": CommandEntry("verbs", "pause", "Pause a job: running tasks finish, no new task starts."),
+    "resume": CommandEntry("verbs", "resume", "Resume a paused job."),
+    "retry": CommandEntry("verbs", "retry", "Retry failed, cancelled and skipped tasks."),
+    "report": CommandEntry("report", "report", "Report the cost of runs, compared with an always-on pool."),
+    "prune": CommandEntry("prune", "prune", "Archive or delete ended jobs."),
+    "doctor": CommandEntry("doctor", "doctor", "Check the settings, the volume, the backend and the jobs."),
+    "schema": CommandEntry("schema", "schema", "Print the JSON Schema of job files."),
+    "confirm-gone": CommandEntry("verbs", "confirm_gone", "Confirm that a job's unreachable runners have ended."),
+    "completion": CommandEntry("completion", "completion", "Print or install a shell completion script."),
 }
 """All commands, in the order of the help text."""
 
@@ -185,12 +186,19 @@ def program() -> Any:  # noqa: ANN401 - as in `build`
     return command
 
 
+def _warn(message: Warning | str, category: type[Warning], *_: object, **__: object) -> None:
+    """Print a warning for users as every other message; those for programmers stay silent."""
+    if issubclass(category, FutureWarning):
+        sys.stderr.write(f"warning: {message}\n")
+
+
 def run(arguments: Sequence[str]) -> int:
     """Run the program and return its exit code."""
     _open_closed_streams()
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")  # an unencodable character must not fail the command
+    warnings.showwarning = _warn
     session = Session()
     try:
         program().main(args=list(arguments), prog_name=PROGRAM, obj=session)

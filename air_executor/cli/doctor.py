@@ -68,7 +68,9 @@ def _system() -> Iterator[Finding]:
         yield Finding("shell", BAD, f"{shell} does not exist", "install a POSIX shell; local runners need one")
     python = shutil.which("python")
     yield (
-        Finding("python", FINE, f"local tasks find {os.path.dirname(sys.executable)} first on their PATH")
+        Finding(
+            "python", FINE, f"local tasks use that of the active environment, else of {os.path.dirname(sys.executable)}"
+        )
         if python
         else Finding("python", WARN, "`python` is not on the PATH", "use python3 in commands")
     )
@@ -103,13 +105,15 @@ def _state(client: Client) -> Iterator[Finding]:
             yield Finding(
                 "job", BAD, f"{entry[0]}: {entry[1]}", "fix the file or restore it from git; it is never overwritten"
             )
-    yield Finding("jobs", BAD if unreadable else FINE, f"{jobs} jobs, {unreadable} unreadable")
+    yield Finding("jobs", BAD if unreadable else FINE, f"total {jobs}, unreadable {unreadable}")
     yield from _corrupt(layout.jobs, client)
     waiting = len(client.inbox.pending())
     if waiting and not manager.running:
-        yield Finding("inbox", WARN, f"{waiting} requests pending, no manager", "start one: `air-executor manager`")
+        yield Finding(
+            "inbox", WARN, f"pending requests: {waiting}; no manager is running", "start one: `air-executor manager`"
+        )
     else:
-        yield Finding("inbox", FINE, f"{waiting} requests pending")
+        yield Finding("inbox", FINE, f"pending requests: {waiting}")
 
 
 def _corrupt(jobs: str, client: Client) -> Iterator[Finding]:

@@ -97,7 +97,7 @@ def read_tasks(words: Sequence[str], task_options: Mapping[str, Any]) -> list[Ta
         NotFoundError: the file does not exist.
     """
     from air_executor.model import parsing, strict_json  # noqa: PLC0415 - see the module
-    from air_executor.model.problems import RefusedError, bad_input, lines  # noqa: PLC0415 - see the module
+    from air_executor.model.problems import InvalidError, bad_input, lines  # noqa: PLC0415 - see the module
 
     task_fields = {name: value for name, value in task_options.items() if value not in (None, [])}
     if not is_file(words):
@@ -118,7 +118,7 @@ def read_tasks(words: Sequence[str], task_options: Mapping[str, Any]) -> list[Ta
     for where, record in records:
         try:
             tasks.append(parsing.read_task(record, {}))
-        except RefusedError as error:
+        except InvalidError as error:
             raise bad_input(lines(error.problems), where) from None
     return tasks
 

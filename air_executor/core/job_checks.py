@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from air_executor.core.cycles import find_cycle, show_cycle
 from air_executor.errors import BadInputError
 from air_executor.model.job import Job, Task
-from air_executor.model.problems import MOST_SHOWN, Problem, RefusedError, nearest
+from air_executor.model.problems import MOST_SHOWN, InvalidError, Problem, nearest
 from air_executor.model.state import TaskState
 from air_executor.model.times import MAX_DURATION
 
@@ -41,12 +41,12 @@ def check_job(job: Job) -> None:
     """Check what the tasks of a whole job must keep between them.
 
     Raises:
-        RefusedError: they do not.
+        InvalidError: they do not.
     """
     if not job.tasks:
-        raise RefusedError([Problem(["tasks"], "must have at least one task")])
+        raise InvalidError([Problem(["tasks"], "must have at least one task")])
     if len(job.tasks) > job.max_tasks:
-        raise RefusedError([Problem(["tasks"], f"are {len(job.tasks)}, more than max_tasks = {job.max_tasks}")])
+        raise InvalidError([Problem(["tasks"], f"are {len(job.tasks)}, more than max_tasks = {job.max_tasks}")])
     problems: list[Problem] = []
     if job.id in job.after:
         problems.append(Problem(["after", list(job.after).index(job.id)], "a job cannot wait for itself"))
@@ -62,7 +62,7 @@ def check_job(job: Job) -> None:
         nodes = [NewTask(name, task.after, task.when) for name, task in zip(place, job.tasks, strict=True)]
         problems += _cycle(nodes, place)
     if problems:
-        raise RefusedError(problems)
+        raise InvalidError(problems)
 
 
 def check_retries(task: Task) -> list[Problem]:

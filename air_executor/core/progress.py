@@ -40,12 +40,12 @@ class Readiness(Enum):
     """Its `when` did not apply."""
 
 
-class Node:
+class TaskNode:
     """What is derived of one task."""
 
     __slots__ = ("cleanup", "complete", "open_children", "place", "task", "tree_failed", "tree_ok")
 
-    def __init__(self, task: TaskState, position: int, parent: Node | None) -> None:
+    def __init__(self, task: TaskState, position: int, parent: TaskNode | None) -> None:
         self.task = task
         self.place = (-task.priority, position)
         """Sorts tasks in the order in which they start."""
@@ -64,7 +64,7 @@ class Progress:
 
     def __init__(self, job: JobState) -> None:
         self.job = job
-        self.nodes: dict[str, Node] = {}
+        self.nodes: dict[str, TaskNode] = {}
         """By task id, in the order of the queue."""
         self.counts: dict[str, int] = {}
         """Tasks by phase."""
@@ -114,12 +114,12 @@ class Progress:
             else:
                 parent.open_children += 1
 
-    def _node(self, task: TaskState) -> Node:
+    def _node(self, task: TaskState) -> TaskNode:
         parent = self.nodes.get(task.queued_by) if task.queued_by is not None else None
-        node = self.nodes[task.id] = Node(task, len(self.nodes), parent)
+        node = self.nodes[task.id] = TaskNode(task, len(self.nodes), parent)
         return node
 
-    def _parent(self, node: Node) -> Node | None:
+    def _parent(self, node: TaskNode) -> TaskNode | None:
         name = node.task.queued_by
         return None if name is None else self.nodes.get(name)
 
@@ -191,7 +191,7 @@ class Progress:
             if self._plain_open == 0:
                 touched += self._final_tasks
                 self._final_tasks = []
-        above: Node | None = node
+        above: TaskNode | None = node
         while above is not None and not above.complete and above.open_children == 0 and _has_ended(above.task):
             above.complete = True
             touched += self._waiters.pop(above.task.id, ())
@@ -232,7 +232,7 @@ class Progress:
         """Tell whether what stops the job leaves this task its chance: it cleans up, and the job's time is not over."""
         return self.job.stop in (FAILED, CANCELLED) and self.nodes[task.id].cleanup
 
-    def needs(self, task: TaskState) -> list[Node] | None:
+    def needs(self, task: TaskState) -> list[TaskNode] | None:
         """Return the tasks whose trees `task` waits for; None means all tasks without a `when` of their own."""
         if not task.after:
             return None if task.when != "success" else []
@@ -324,6 +324,6 @@ def _has_ended(task: TaskState) -> bool:
     return task.phase not in (QUEUED, RUNNING)
 
 
-def _join(parent: Node, child: Node) -> None:
+def _join(parent: TaskNode, child: TaskNode) -> None:
     parent.tree_ok &= child.tree_ok
     parent.tree_failed |= child.tree_failed

@@ -13,7 +13,7 @@ from air_executor.core.submission import read_job
 from air_executor.errors import BadInputError
 from air_executor.model import parsing, strict_json
 from air_executor.model.job import Job, Task
-from air_executor.model.problems import Problem, RefusedError, lines
+from air_executor.model.problems import InvalidError, Problem, lines
 from air_executor.model.quote import quoted
 
 
@@ -33,7 +33,7 @@ def parse_queue_line(text: str | bytes, defaults: Mapping[str, Any]) -> Task | J
         raise BadInputError("job: must be the only key of the line")
     try:
         return read_job(raw["job"])
-    except RefusedError as error:
+    except InvalidError as error:
         raise _one_line(Problem(["job", *at], what) for at, what in error.problems) from None
 
 
@@ -46,7 +46,7 @@ def task_from_request(raw: object, defaults: Mapping[str, Any]) -> Task:
     try:
         task = parsing.read_task(raw, defaults)
         problems = check_retries(task)
-    except RefusedError as error:
+    except InvalidError as error:
         problems = list(error.problems)
     if problems:
         raise _one_line(problems)

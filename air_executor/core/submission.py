@@ -8,7 +8,7 @@ from air_executor.core.job_checks import check_job, task_ids
 from air_executor.errors import BadInputError
 from air_executor.model import parsing
 from air_executor.model.job import JOB_FIELDS, Job, JobSpec
-from air_executor.model.problems import RefusedError, bad_input, lines
+from air_executor.model.problems import InvalidError, bad_input, lines
 from air_executor.model.state import JobState, new_task
 
 
@@ -16,7 +16,7 @@ def read_job(raw: object) -> Job:
     """Return the job that data describes, checked as a whole.
 
     Raises:
-        RefusedError: it is wrong; every problem is named.
+        InvalidError: it is wrong; every problem is named.
     """
     job = parsing.read_job(raw)
     check_job(job)
@@ -31,11 +31,11 @@ def parse_job(raw: object, name: str | None = None) -> Job:
     """
     try:
         return read_job(raw)
-    except RefusedError as error:
+    except InvalidError as error:
         raise _refused(error, name) from None
 
 
-def _refused(error: RefusedError, name: str | None) -> BadInputError:
+def _refused(error: InvalidError, name: str | None) -> BadInputError:
     return bad_input(lines(error.problems), name)
 
 

@@ -112,15 +112,15 @@ class OpenRuns:
         if found is not None:
             record, run.spawned = found
             run.since -= max(0.0, clock.wall() - run.spawned)
-            if record.get("boot") == self._host.boot and isinstance(recorded := record.get("clock"), float):
-                offset = recorded
-            if record.get("backend") != self._backend.name:
-                run.backend = str(record.get("backend"))
+            if record.boot == self._host.boot and record.clock is not None:
+                offset = record.clock
+            if record.backend != self._backend.name:
+                run.backend = str(record.backend)
                 run.elsewhere = f"the backend {run.backend}"
             elif self._backend.name == "local":
-                if record.get("host") != self._host.name:
-                    run.elsewhere = str(record.get("host"))
-                elif record.get("boot") != self._host.boot:
+                if record.host != self._host.name:
+                    run.elsewhere = str(record.host)
+                elif record.boot != self._host.boot:
                     run.lost = "the machine was restarted while it ran"
         run.wall_since = run.since + offset
         self._state.observer.adopted(job, task, status.seq, max(0.0, clock.steady() - run.since))

@@ -36,6 +36,7 @@ from air_executor.manager.open_runs import OpenRun, OpenRuns
 from air_executor.manager.supervisor import Supervisor
 from air_executor.model.events import Started
 from air_executor.model.names import Host, runner_name
+from air_executor.model.records import RunFile
 from air_executor.model.state import Running, TaskState
 from air_executor.store import files
 from air_executor.store.run_dirs import RunDirs
@@ -136,22 +137,22 @@ class Scheduler:
     def _start(self, run: OpenRun) -> None:
         state, task, clock = run.job.state, run.task, self._state.clock
         launch = self._launch_of(run)
-        record = {
-            "run": run.run,
-            "job": state.id,
-            "task": task.id,
-            "attempt": task.runs,
-            "slot": run.slot.number,
-            "epoch": self._state.journal.epoch,
-            "backend": self._backend.name,
-            "host": self._host.name,
-            "boot": self._host.boot,
-            "timeout": launch.timeout,
-            "grace": task.grace,
-            "clock": round(clock.wall() - clock.steady(), 3),
-        }
-        if (prefix := self._state.options.name_prefix) is not None:
-            record["runner"] = runner_name(prefix, run.slot)
+        options = self._state.options
+        record = RunFile(
+            run=run.run,
+            job=state.id,
+            task=task.id,
+            attempt=task.runs,
+            slot=run.slot.number,
+            epoch=self._state.journal.epoch,
+            backend=self._backend.name,
+            host=self._host.name,
+            boot=self._host.boot,
+            timeout=launch.timeout,
+            grace=float(task.grace),
+            clock=round(clock.wall() - clock.steady(), 3),
+            runner=None if options.name_prefix is None else runner_name(options.name_prefix, run.slot),
+        )
         inputs, staging = self._inputs.text(run.job), self._state.staging
         remote = self._backend.remote
         run.spawned = self._run_dirs.create(state.id, run.seq, task.id, record, inputs, staging, remote=remote)

@@ -14,10 +14,12 @@ import logging
 import os
 import time
 from collections.abc import Collection, Mapping
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from air_executor.errors import DirectoryLostError, ManagerHeldError
 from air_executor.model.names import Host
+from air_executor.model.records import BackendStatus, ManagerFile
 from air_executor.model.times import to_text
 from air_executor.store import files
 from air_executor.store.layout import Layout
@@ -41,7 +43,7 @@ class ManagerRecord:
         self._layout = layout
         self._kind = kind
         self._only = only
-        self._me = {"kind": kind, "host": host.name, "pid": os.getpid(), "boot": host.boot}
+        self._me: dict[str, Any] = {"kind": kind, "host": host.name, "pid": os.getpid(), "boot": host.boot}
         self._me["pid_namespace"] = pid_namespace()
         self._since: tuple[int, str] | None = None
         """Our epoch, and when it began."""
@@ -66,7 +68,7 @@ class ManagerRecord:
             raise ManagerHeldError(msg)
         files.make_dir(self._layout.tmp)
         epoch = found.get("epoch") or (self._since[0] if self._since else 0)
-        self._put({**self._me, "epoch": epoch, "since": to_text(time.time()), "until": None}, self._layout.tmp)
+        self._put(ManagerFile(**self._me, epoch=epoch, since=to_text(time.time())), self._layout.tmp)
 
     def write(self, epoch: int, version: str, now: float, facts: Mapping[str, Any], *, until: bool = False) -> None:
         """Write the whole record with these facts; `until`: this manager exits now.
@@ -76,11 +78,17 @@ class ManagerRecord:
         """
         if self._since is None or self._since[0] != epoch:
             self._since = epoch, to_text(now)
-        record = {**self._me, "epoch": epoch, "version": version, "since": self._since[1]}
-        record["only"] = None if self._only is None else sorted(self._only)
-        record["until"] = to_text(now) if until else None
+        record = ManagerFile(
+            **self._me,
+            epoch=epoch,
+            version=version,
+            since=self._since[1],
+            only=None if self._only is None else sorted(self._only),
+            until=to_text(now) if until else None,
+            **facts,
+        )
         # Built where a manager that was paused and replaced can build nothing any more.
-        self._put(record | dict(facts), self._layout.epoch_tmp(epoch), sync=until)
+        self._put(record, self._layout.epoch_tmp(epoch), sync=until)
 
     def check(self) -> None:
         """Check that nobody else has written the record since; a removed record is fine.
@@ -97,8 +105,8 @@ class ManagerRecord:
             raise DirectoryLostError(msg)
         self._written = written
 
-    def _put(self, record: Mapping[str, Any], staging: str, *, sync: bool = False) -> None:
-        files.replace(self._layout.manager, (json.dumps(record, indent=2) + "\n").encode(), staging, sync=sync)
+    def _put(self, record: ManagerFile, staging: str, *, sync: bool = False) -> None:
+        files.replace(self._layout.manager, (json.dumps(asdict(record), indent=2) + "\n").encode(), staging, sync=sync)
         self._written = self._stamp()
 
     def _stamp(self) -> tuple[int, int] | None:
@@ -152,7 +160,7 @@ class StatusWriter:
         clock = self._state.clock
         facts = {
             "problems": list(self.problems),
-            "backend": {"name": self._backend, "problem": self._open_runs.backend_problem},
+            "backend": BackendStatus(name=self._backend, problem=self._open_runs.backend_problem),
             "waiting": self._waiting,
             "page": self._state.options.page,
         }
@@ -167,7 +175,7 @@ class StatusWriter:
             StoreError: the volume refused.
         """
         facts, when = self._published
-        news = facts["backend"]["problem"] != self._open_runs.backend_problem or facts["waiting"] != self._waiting
+        news = facts["backend"].problem != self._open_runs.backend_problem or facts["waiting"] != self._waiting
         if news and self._state.clock.steady() - when >= self._state.options.poll_interval:
             self.publish()
 

@@ -20,7 +20,7 @@ from pydantic_core import PydanticSerializationError
 
 from air_executor.model.job import MERGED_FIELDS, TASK_FIELDS, AsWritten, Job, Task
 from air_executor.model.names import is_reserved_task_id
-from air_executor.model.problems import Problem, RefusedError, problems_of
+from air_executor.model.problems import InvalidError, Problem, problems_of
 from air_executor.model.quote import quoted
 from air_executor.model.types import stored_form
 
@@ -60,14 +60,14 @@ def read(record: type[R], raw: object) -> R:
     """Return the record that data describes.
 
     Raises:
-        RefusedError: it describes none; every problem is named.
+        InvalidError: it describes none; every problem is named.
     """
     if isinstance(raw, Mapping) and len(raw) > MOST_KEYS:
-        raise RefusedError([Problem([], f"has {len(raw)} keys, more than there are fields")])
+        raise InvalidError([Problem([], f"has {len(raw)} keys, more than there are fields")])
     try:
         return adapter(record).validate_python(raw)
     except ValidationError as error:
-        raise RefusedError(problems_of(error, record)) from None
+        raise InvalidError(problems_of(error, record)) from None
 
 
 def read_json(record: type[R], data: bytes) -> R | None:
@@ -82,19 +82,19 @@ def read_stored(record: type[R], raw: dict[str, Any]) -> R:
     """Return the record that data in the stored form describes, with keys that it does not know in the nearest `extra`.
 
     Raises:
-        RefusedError: something else is wrong.
+        InvalidError: something else is wrong.
     """
     try:
         return stored(record).validate_python(raw)
     except ValidationError as error:
         unknown = [e["loc"] for e in error.errors(include_url=False) if e["type"] == "unexpected_keyword_argument"]
         if not unknown:
-            raise RefusedError(problems_of(error, record)) from None
+            raise InvalidError(problems_of(error, record)) from None
     found = [(loc[:-1], loc[-1], _parent(raw, loc).pop(loc[-1])) for loc in unknown]
     try:
         made = stored(record).validate_python(raw)
     except ValidationError as error:
-        raise RefusedError(problems_of(error, record)) from None
+        raise InvalidError(problems_of(error, record)) from None
     for loc, key, value in found:
         extra = getattr(_record_at(made, loc), "extra", None)
         if extra is not None:
@@ -151,19 +151,19 @@ def read_job(raw: object) -> Job:
     """Return the job that data describes; its `defaults` are merged into its tasks.
 
     Raises:
-        RefusedError: it describes none. At most some of the problems of very many are named.
+        InvalidError: it describes none. At most some of the problems of very many are named.
     """
     if isinstance(raw, Job):
         raw = as_written(raw)
     if not isinstance(raw, Mapping):
-        raise RefusedError([Problem([], f"must be a mapping of fields, got {quoted(raw)}")])
+        raise InvalidError([Problem([], f"must be a mapping of fields, got {quoted(raw)}")])
     raw, problems = _renamed(raw)
     tasks = raw.get("tasks", ())
     whole = isinstance(tasks, list | tuple)
     job = None
     try:
         job = read(Job, {**raw, "tasks": []} if whole and "tasks" in raw else raw)
-    except RefusedError as error:
+    except InvalidError as error:
         problems += error.problems
     if whole:
         defaults = {} if job is None else dump(job.defaults)
@@ -172,7 +172,7 @@ def read_job(raw: object) -> Job:
         for number, task in enumerate(tasks):
             try:
                 found.append(read_task(task, defaults))
-            except RefusedError as error:
+            except InvalidError as error:
                 problems += [
                     Problem(["tasks", number, *at], what)
                     for at, what in error.problems
@@ -183,7 +183,7 @@ def read_job(raw: object) -> Job:
         if job is not None:
             job.tasks = found
     if problems or job is None:
-        raise RefusedError(problems)
+        raise InvalidError(problems)
     return job
 
 
@@ -201,7 +201,7 @@ def read_task(raw: object, defaults: Mapping[str, Any]) -> Task:
     """Return the task that data describes in a job with these `defaults` (as `dump` gives them).
 
     Raises:
-        RefusedError: it describes none.
+        InvalidError: it describes none.
     """
     if isinstance(raw, Task):
         raw = as_written(raw)
@@ -214,10 +214,10 @@ def read_task(raw: object, defaults: Mapping[str, Any]) -> Task:
         reserved.append(Problem(["id"], what))
     try:
         task = read(Task, merged(raw, defaults) if defaults else raw)
-    except RefusedError as error:
-        raise RefusedError([*error.problems, *reserved]) from None
+    except InvalidError as error:
+        raise InvalidError([*error.problems, *reserved]) from None
     if reserved:
-        raise RefusedError(reserved)
+        raise InvalidError(reserved)
     return task
 
 

@@ -36,7 +36,7 @@ class Problem(NamedTuple):
     what: str
 
 
-class RefusedError(Exception):
+class InvalidError(Exception):
     """An input has problems; whoever knows where it came from makes a `BadInputError` of it."""
 
     def __init__(self, problems: Sequence[Problem]) -> None:

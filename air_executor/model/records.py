@@ -44,3 +44,66 @@ class ExitFile:
     memory_peak: Annotated[t.Bytes | None, t.Lenient()] = None
     oom_kills: t.Count | None = None
     message: Annotated[t.Text | None, t.Lenient()] = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunFile:
+    """`run.json`: one run, as the manager that started it wrote it down."""
+
+    __pydantic_config__ = {"extra": "ignore"}  # noqa: RUF012 - pydantic's own name
+
+    run: Annotated[t.Word | None, t.Lenient()] = None
+    job: Annotated[t.Id | None, t.Lenient()] = None
+    task: Annotated[t.Id | None, t.Lenient()] = None
+    attempt: Annotated[t.Count, t.Lenient(default=0)] = 0
+    slot: Annotated[t.SlotNumber, t.Lenient(default=0)] = 0
+    epoch: Annotated[t.Count, t.Lenient(default=0)] = 0
+    backend: Annotated[t.Word | None, t.Lenient()] = None
+    host: Annotated[t.Word | None, t.Lenient()] = None
+    """Host name of the manager."""
+    boot: Annotated[t.Word | None, t.Lenient()] = None
+    timeout: Annotated[t.Amount | None, t.Lenient()] = None
+    grace: Annotated[t.Amount, t.Lenient(default=0.0)] = 0.0
+    clock: Annotated[t.ClockOffset | None, t.Lenient()] = None
+    """Wall time less the steady clock's, in seconds: tells whether the wall clock was set since."""
+    runner: Annotated[t.Word | None, t.Lenient()] = None
+    """Name of the runner on its platform; None where runners have none."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BackendStatus:
+    """The backend of a running manager."""
+
+    __pydantic_config__ = {"extra": "ignore"}  # noqa: RUF012 - pydantic's own name
+
+    name: Annotated[t.Word | None, t.Lenient()] = None
+    problem: Annotated[t.Text | None, t.Lenient()] = None
+    """Why it does not answer; None if it does."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ManagerFile:
+    """`manager.json`: the manager of a state directory, and what users should know of it."""
+
+    __pydantic_config__ = {"extra": "ignore"}  # noqa: RUF012 - pydantic's own name
+
+    kind: Annotated[t.Word, t.Lenient(default="file")] = "file"
+    """Kind of its lock: `file` or `lease`."""
+    host: Annotated[t.Word | None, t.Lenient()] = None
+    pid: Annotated[t.Count | None, t.Lenient()] = None
+    boot: Annotated[t.Word | None, t.Lenient()] = None
+    pid_namespace: Annotated[t.Bytes | None, t.Lenient()] = None
+    epoch: Annotated[t.Count, t.Lenient(default=0)] = 0
+    version: Annotated[t.Word | None, t.Lenient()] = None
+    since: Annotated[t.Word | None, t.Lenient()] = None
+    only: Annotated[list[t.Id] | None, t.Lenient()] = None
+    """The jobs that it is limited to; None: all."""
+    until: Annotated[t.Word | None, t.Lenient()] = None
+    """When it left; None while it runs, or if it was killed."""
+    problems: Annotated[list[t.Text], t.Lenient(default=[])] = field(default_factory=list)
+    """Files that it cannot read, and the like."""
+    backend: Annotated[BackendStatus | None, t.Lenient()] = None
+    waiting: Annotated[dict[str, t.Text], t.Lenient(default={})] = field(default_factory=dict)
+    """By job: what its next task waits for."""
+    page: Annotated[t.Text | None, t.Lenient()] = None
+    """Address of its page."""

@@ -289,5 +289,7 @@ Money = Annotated[float, *plain(0, MAX_MONEY)]
 """Money, or a price per hour, in whatever currency."""
 Moment = Annotated[float, *plain(MIN_TIME, MAX_TIME)]
 """Unix seconds as the journal has them, exact to a microsecond."""
+ClockOffset = Annotated[float, *plain(-MAX_TIME, MAX_TIME)]
+"""Seconds between two clocks of one host."""
 Shift = Annotated[float, *plain(-MAX_DURATION, MAX_DURATION)]
 """Seconds by which a clock was set."""

@@ -12,11 +12,11 @@ import sys
 import zlib
 from dataclasses import fields
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from air_executor.errors import BadInputError, CorruptFileError, FormatTooNewError
 from air_executor.model import quick, strict_json, types
-from air_executor.model.problems import RefusedError, lines
+from air_executor.model.problems import InvalidError, lines
 from air_executor.model.state import FORMAT, JobState, Running
 from air_executor.model.times import to_text
 from air_executor.store import format1
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from air_executor.model.events import JournalLine
     from air_executor.model.state import TaskState
     from air_executor.model.usage import Usage
+
+R = TypeVar("R")
 
 _ALWAYS = "format id uid phase reason spec submitted_at started_at finished_at seq epoch version usage".split()
 _SPEC_ALWAYS = ("max_runners", "on_failure", "pool")
@@ -119,7 +121,7 @@ def load_job(data: bytes, path: str) -> JobState:
         if job is None:  # unknown keys, an earlier format, or wrong: worth a closer look
             job = _load_by_hand(data, path)
         _check_tasks(job)
-    except RefusedError as error:
+    except InvalidError as error:
         raise _corrupt(path, "; ".join(lines(error.problems))) from None
     except ValueError as error:
         raise _corrupt(path, str(error)) from None
@@ -139,6 +141,17 @@ def show_job(data: bytes, path: str) -> JobState:
     except (quick.NotQuickError, ValueError, RecursionError):
         return load_job(data, path)
     return job
+
+
+def read_small(record: type[R], data: bytes) -> R | None:
+    """Return the record that a small file holds, or None if it holds none; without pydantic where that will do."""
+    try:
+        return quick.build(record, json.loads(data))
+    except (quick.NotQuickError, ValueError, RecursionError):
+        pass
+    from air_executor.model import parsing  # noqa: PLC0415 - see the module
+
+    return parsing.read_json(record, data)
 
 
 def _corrupt(path: str, why: str) -> CorruptFileError:
@@ -208,6 +221,6 @@ def unseal(text: bytes) -> JournalLine | None:
         line = parsing.read_json(JournalLine, body + b"}")
         if line is None:
             line = parsing.read_stored(JournalLine, format1.upgrade_line(strict_json.loads(body + b"}")))
-    except (RefusedError, BadInputError, KeyError, TypeError, ValueError):
+    except (InvalidError, BadInputError, KeyError, TypeError, ValueError):
         return None
     return line if line.event is not None else None

@@ -13,7 +13,7 @@ from dataclasses import fields
 
 from air_executor.errors import BadInputError, CorruptFileError, NotFoundError
 from air_executor.model import strict_json
-from air_executor.model.problems import RefusedError, lines
+from air_executor.model.problems import InvalidError, lines
 from air_executor.model.records import Request
 from air_executor.store import files
 from air_executor.store.layout import Layout
@@ -63,7 +63,7 @@ class Inbox:
 
         try:
             return parsing.read(Request, strict_json.loads(found[0]))
-        except RefusedError as error:
+        except InvalidError as error:
             why = "; ".join(lines(error.problems))
         except BadInputError as error:
             why = str(error)

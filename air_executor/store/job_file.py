@@ -13,7 +13,7 @@ from typing import Any
 from air_executor.core import submission
 from air_executor.errors import BadInputError, NotFoundError
 from air_executor.model.job import JOB_FIELDS, Job
-from air_executor.model.problems import Problem, RefusedError, bad_input, lines
+from air_executor.model.problems import InvalidError, Problem, bad_input, lines
 from air_executor.model.quote import quoted
 from air_executor.model.source import Source
 
@@ -61,7 +61,7 @@ def load_job(data: bytes, name: str) -> Job:
     raw, source = _load(data, name)
     try:
         return submission.read_job(raw)
-    except RefusedError as error:
+    except InvalidError as error:
         raise bad_input(lines(error.problems, source.place), name) from None
 
 
@@ -111,6 +111,6 @@ def from_command(job: str, argv: Sequence[str], **options: Any) -> Job:  # noqa:
     task = {name: value for name, value in options.items() if name not in JOB_FIELDS}
     try:
         return submission.read_job({"id": job, **own, "tasks": [{"command": list(argv), **task}]})
-    except RefusedError as error:
+    except InvalidError as error:
         bare = [Problem(p.at[2:] if list(p.at[:2]) == ["tasks", 0] else p.at, p.what) for p in error.problems]
         raise bad_input(lines(bare)) from None

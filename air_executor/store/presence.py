@@ -8,13 +8,13 @@ Used by whatever shows a job.
 
 from __future__ import annotations
 
-import json
 import os
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from air_executor.errors import CorruptFileError, StoreError
-from air_executor.store import files
+from air_executor.model.records import ManagerFile
+from air_executor.store import codec, files
 from air_executor.store.layout import Layout
 
 MAX_RECORD = 1024 * 1024
@@ -108,10 +108,10 @@ def read_record(layout: Layout) -> dict[str, Any]:
     """
     try:
         found = files.read(layout.manager, MAX_RECORD)
-        raw = {} if found is None else json.loads(found[0])
-    except (CorruptFileError, ValueError):
+    except CorruptFileError:
         return {}
-    return raw if isinstance(raw, dict) else {}
+    record = None if found is None else codec.read_small(ManagerFile, found[0])
+    return {} if record is None else asdict(record)
 
 
 def _running(layout: Layout, record: dict[str, Any]) -> bool | None:

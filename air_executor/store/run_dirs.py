@@ -11,15 +11,14 @@ import json
 import os
 import re
 import time
-from collections.abc import Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from air_executor.errors import CorruptFileError, NotFoundError
-from air_executor.model.records import ExitFile
+from air_executor.model.records import ExitFile, RunFile
 from air_executor.model.times import to_text
-from air_executor.store import files
+from air_executor.store import codec, files
 from air_executor.store.layout import Layout
 
 if TYPE_CHECKING:
@@ -63,7 +62,7 @@ class RunDirs:
         """The directories of a run to come, built ahead."""
 
     def create(  # noqa: PLR0917 - what a run directory is made of
-        self, job: str, seq: int, task: str, record: Mapping[str, Any], inputs: bytes, aside: str, *, remote: bool
+        self, job: str, seq: int, task: str, record: RunFile, inputs: bytes, aside: str, *, remote: bool
     ) -> float:
         """Build a run directory in `aside`, rename it into place and return when that was, by the volume's clock.
 
@@ -79,7 +78,7 @@ class RunDirs:
         if remote:
             for name in PRECREATED:
                 files.write_new(f"{built}/out/{name}", b"", sync=False)
-        spawned = files.write_new(f"{built}/run.json", json.dumps(record).encode() + b"\n", sync=False)
+        spawned = files.write_new(f"{built}/run.json", json.dumps(asdict(record)).encode() + b"\n", sync=False)
         target = self.layout.run(job, seq, task)
         try:
             os.rename(built, target)
@@ -110,14 +109,14 @@ class RunDirs:
             files.fail("create", built, error)
         self._spare = built
 
-    def record(self, job: str, seq: int, task: str) -> tuple[dict[str, Any], float] | None:
+    def record(self, job: str, seq: int, task: str) -> tuple[RunFile, float] | None:
         """Return a run's `run.json` and when it was spawned, or None if the directory or the file is not there."""
         try:
             found = files.read(f"{self.layout.run(job, seq, task)}/run.json", MAX_EXIT)
-            raw = None if found is None else json.loads(found[0])
-        except (CorruptFileError, ValueError):
+        except CorruptFileError:
             return None
-        return None if found is None or not isinstance(raw, dict) else (raw, found[1])
+        record = None if found is None else codec.read_small(RunFile, found[0])
+        return None if found is None or record is None else (record, found[1])
 
     def has_place(self, job: str, seq: int, task: str) -> bool:
         """Tell whether there is still a directory for the run to leave anything in."""

@@ -109,15 +109,15 @@ class Airflow:
         )
         return made.returncode, made.stdout
 
-    def start(self, *names: str) -> None:
-        """Start components, each in a session of its own, its output in a file."""
+    def start(self, *names: str, **environ: str) -> None:
+        """Start components, each in a session of its own, its output in a file; with further variables, if any."""
         for name in names:
             program, *words = [word.format(port=self.port) for word in COMPONENTS[name]]
             with (self.home / f"{name}.out").open("ab") as out:
                 self.running[name] = subprocess.Popen(
                     [self.programs / program, *words],
                     cwd=self.home,
-                    env=self.environ(),
+                    env={**self.environ(), **environ},
                     stdin=subprocess.DEVNULL,
                     stdout=out,
                     stderr=subprocess.STDOUT,

@@ -86,7 +86,7 @@ def test_possibly_lost_lines_are_repeated(client: Client, monkeypatch: pytest.Mo
     log.write_bytes(b"one\ntwo\nthree\n")
     assert list(killed.new_lines(state)) == ["t1 | three"]
     again, *lines = TaskLog(client, ref_of(state)).new_lines(state)
-    assert again.startswith("The process that showed this log before was killed: the last 6 bytes of t1 ")
+    assert again.startswith("The process that showed this log before was killed or paused: the last 6 bytes of t1 ")
     assert lines == ["t1 | three"]
     after = TaskLog(client, ref_of(state)).new_lines(state)
     assert next(after) == again

@@ -14,6 +14,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -481,3 +482,35 @@ def test_another_state_directory_is_none_of_ours(local: LocalRig, tmp_path: Path
     assert other.observe() == {}
     other.remove(SLOT)
     assert backend.observe()[SLOT].alive
+
+
+@pytest.mark.parametrize(
+    ("script", "told"),
+    [
+        ("exit 96", "could not write the run's files"),
+        ("kill -KILL $$", "ended by SIGKILL"),
+        ("exit 3", "exit status 3"),
+    ],
+)
+def test_what_a_runner_without_an_outcome_ended_with(local: LocalRig, script: str, told: str) -> None:
+    """The runner's own exit status is told: it did not just vanish."""
+    folder = local.layout.root + "/other-bin"
+    os.makedirs(folder)
+    Path(folder, "air-runner").write_text(f"sleep 600 &\n{script}\n")
+    backend = local.backend()
+    backend.spawn(replace(local.launch(SLOT, 1, Task.ENDS), bin_dir=folder))
+    local.until(lambda: not backend.observe()[SLOT].alive, "the runner to be gone")
+    assert told in (backend.observe()[SLOT].message or "")
+
+
+def test_a_forged_slot_number_harms_nobody(local: LocalRig) -> None:
+    """What a task's child says of its slot is a number of a sane length, or none."""
+    backend = local.backend()
+    launch = local.launch(SLOT, 1, Task.WAITS)
+    backend.spawn(launch)
+    runner_pid(local, launch)
+    forged = {**os.environ, "AIR_RUN_ID": launch.run, "AIR_WORKSPACE": launch.workspace, "AIR_SLOT": "1" * 5000}
+    with subprocess.Popen(["sleep", "1000"], env=forged, start_new_session=True) as other:
+        assert SLOT in local.backend().observe()
+        other.kill()
+    local.until(lambda: is_gone(backend), "the runner to be gone")

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
+import re
+import shutil
+import subprocess
+import tarfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -204,3 +209,53 @@ def test_much_output_holds_up_little(container: Container) -> None:
     assert container.logs.endswith(b"last\n")
     delay = (container.out / "exit.json").stat().st_mtime - (container.out / "done").stat().st_mtime
     assert delay < 5, "the whole would take ten seconds and more"
+
+
+SH_ALONE = "air-executor-test-sh-alone"
+"""An image with a POSIX shell, the library that it needs, and nothing else."""
+
+
+@pytest.fixture
+def bare(tmp_path: Path) -> Iterator[Container]:
+    """A container of an image that holds `sh` alone."""
+    engine: Any = require_engine()
+    if not engine.images(SH_ALONE):
+        dash = shutil.which("dash")
+        if dash is None:
+            (pytest.fail if os.environ.get("CI") else pytest.skip)(
+                "dash is not installed; on Debian: apt-get install dash"
+            )
+        libraries = re.findall(
+            r"(/\S+) \(0x", subprocess.run(["ldd", dash], capture_output=True, text=True, check=True).stdout
+        )
+        buffer = io.BytesIO()
+        with tarfile.open(fileobj=buffer, mode="w", dereference=True) as tar:
+            tar.add(dash, "bin/sh")
+            for library in libraries:
+                tar.add(library, library.lstrip("/"))
+        engine.import_image_from_data(buffer.getvalue(), repository=SH_ALONE, changes=["ENV PATH=/bin"])
+    engine.close()
+    ready = Container(tmp_path, SH_ALONE)
+    yield ready
+    ready.remove()
+
+
+def test_an_image_with_a_shell_alone(bare: Container) -> None:
+    """No timeout is made up where nothing can sleep, and the output is copied at the end."""
+    work = "i=0; while [ $i -lt 200000 ]; do i=$((i+1)); done; echo done; printf rest; exit 3"
+    assert bare.run(work, timeout="600", grace="5") == 3
+    assert (bare.exit["exit_code"], bare.exit["timed_out"]) == (3, False)
+    assert bare.log.read_bytes() == b"done\nrest"
+    assert bare.logs == b"done\nrest\n"
+
+
+def test_in_an_image_with_a_shell_alone_nothing_spins(bare: Container) -> None:
+    """While the command waits, the runner waits as well."""
+    os.mkfifo(bare.out / "fifo", 0o666)
+    (bare.out / "fifo").chmod(0o666)
+    bare.start("read -r go </air/out/fifo; exit 4", timeout="600")
+    time.sleep(3)
+    (bare.out / "fifo").write_text("go\n")
+    assert bare.wait() == 4
+    seconds = [float(value.removesuffix("s").split("m")[1]) for value in (bare.exit["user"], bare.exit["system"])]
+    assert sum(seconds) < 0.5
