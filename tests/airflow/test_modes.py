@@ -45,7 +45,7 @@ def running_job(run: Run) -> JobState:
         found = [job for job in jobs_of(run) if job.phase == "running"]
         return found[-1] if found else None
 
-    found = wait_for(there, 60, f"a job of {run.dag}")
+    found = wait_for(there, 240, f"a job of {run.dag}")
     assert found is not None
     return found
 
