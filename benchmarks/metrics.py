@@ -78,13 +78,13 @@ def free_port() -> int:
 
 
 def scrape(*, quick: bool) -> Sequence[Line]:
-    """Measure scrapes of a manager with 10,000 finished jobs and 10 open ones in 10 queues."""
+    """Measure scrapes of a manager with 10,000 finished jobs and 10 open ones in 10 pools."""
     many, times = (500, 5) if quick else (10_000, 50)
     port = free_port()
     with Place(AIR_HTTP_PORT=str(port)) as place:
         fill(place, many)
         for number in range(10):
-            place.submit(f"open{number}", [["true"], {"command": "true", "delay": 3600}], queue=f"queue{number}")
+            place.submit(f"open{number}", [["true"], {"command": "true", "delay": 3600}], pool=f"pool{number}")
         place.start()
         time.sleep(2)  # until what follows a start is over
         size, took = 0, []

@@ -71,7 +71,7 @@ class Progress:
         self.open = 0
         """Tasks that are queued or running."""
         self.ends: Counter[tuple[str, str]] = Counter()
-        """Tasks that have ended since somebody last took note, by phase and reason; who counts them clears it."""
+        """Tasks that have ended since this was built, by phase and reason. Observers count the difference."""
         self.slots: dict[int, str] = {}
         """Task of the open run in each taken slot."""
         self.runs: dict[int, str] = {}

@@ -124,7 +124,7 @@ class Committer:
                 message = f"{message or 'its runner was killed'} (limit {format_memory(limit)})"
             return Outcome(platform.reason, platform.exit_code, message)
         if begun:
-            message = run.lost or (platform and platform.message) or "its runner vanished without an outcome"
+            message = run.lost or (platform and platform.message) or "it left no outcome"
             return Outcome(s.LOST, message=message)
         return self._outcome_of_no_start(run) if run.ours else Outcome(s.REQUEUE)
 

@@ -207,8 +207,7 @@ class _PageRoutes:
     def _explain(self, job: JobState, task: str | None, now: float) -> str:
         jobs = [] if job.ended else [one.facts for one in self.cache.jobs()[0]]
         context = self._client.explain_context(job, jobs, now, self._settings)
-        with self.cache.lock:  # explaining derives which tasks wait for which, on the tasks themselves
-            return explain_job(job, context) if task is None else explain_task(job, job.tasks[task], context)
+        return explain_job(job, context) if task is None else explain_task(job, job.tasks[task], context)
 
 
 def _search(request: Request, name: str) -> str:

@@ -97,8 +97,7 @@ class StateCache:
 
     def __init__(self, client: Client) -> None:
         self.client = client
-        self.lock = threading.RLock()
-        """Held while reading, and while working on a job that other threads may use."""
+        self._lock = threading.RLock()
         self._summaries: dict[str, tuple[str, JobSummary | UnreadableJob]] = {}
         self._jobs: OrderedDict[str, _Cached[JobState]] = OrderedDict()
         self._costs: OrderedDict[str, _Cached[CostReport]] = OrderedDict()
@@ -125,7 +124,7 @@ class StateCache:
         Raises:
             StoreError: the volume refused.
         """
-        with self.lock:
+        with self._lock:
             version = self.version_of_all()
             cached = self._all
             if cached is not None and cached.serves(version):
@@ -156,7 +155,7 @@ class StateCache:
             NotFoundError: there is none.
             CorruptFileError, FormatTooNewError, StoreError: it cannot be read.
         """
-        with self.lock:
+        with self._lock:
             version = self.version_of(name)
             cached = self._jobs.get(name)
             if cached is not None and cached.serves(version):
@@ -169,7 +168,7 @@ class StateCache:
 
     def cost(self, job: JobState, version: str) -> CostReport:
         """Return the cost of a job so far, compared with an always-on pool."""
-        with self.lock:
+        with self._lock:
             cached = self._costs.get(job.uid)
             if cached is not None and cached.serves(version):
                 return cached.value

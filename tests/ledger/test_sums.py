@@ -32,7 +32,7 @@ def test_runner_seconds_are_start_work_and_finish(jobs: tuple[JobState, ...]) ->
     total = sum_costs(ledger)
     assert total.runner_seconds == close(total.start_seconds + total.work_seconds + total.finish_seconds)
     assert total.runner_seconds == close(math.fsum(e.attempt.gone_at - e.attempt.spawned for e in ledger.entries))
-    for what in ("job", "queue", "day", "label=x"):
+    for what in ("job", "pool", "day", "label=x"):
         parts = [sum_costs(part) for part in groups(ledger, group_by(what)).values()]
         for name in ("runs", "succeeded", "unpriced", "clock_stepped"):
             assert sum(getattr(part, name) for part in parts) == getattr(total, name)

@@ -30,7 +30,7 @@ def collector() -> Collector:
 def live_job(*commands: str, pool: str = "default") -> LiveJob:
     """Return a job with a task for each command, whose id it also is; `fails` is not retried."""
     tasks = [{"id": command, "command": command} for command in commands]
-    spec = parse_job({"id": "j", "tasks": tasks, "queue": pool})
+    spec = parse_job({"id": "j", "tasks": tasks, "pool": pool})
     return LiveJob(initial_state(spec, uid="0badcafe", now=NOW))
 
 

@@ -93,7 +93,7 @@ def submit_some(scraped: ScrapedManager) -> None:
         {"id": "bad", "tasks": [{"command": "sleep 0.2; false", "retries": 1, "retry_delay": 0}, {"command": "true"}]},
         {
             "id": "gpu",
-            "queue": "gpu",
+            "pool": "gpu",
             "tasks": [{"command": "sleep 0.3"}, {"command": "exec sleep 600", "timeout": "0.3s"}],
         },
         {"id": "maker", "tasks": [{"command": 'for n in 1 2 3; do echo \'{"command": "true"}\' >>"$AIR_QUEUE"; done'}]},

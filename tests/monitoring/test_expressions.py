@@ -32,7 +32,7 @@ SETTINGS = {
 }
 JOBS: list[dict[str, Any]] = [
     {"id": "maker", "tasks": [{"command": 'sleep 1; echo \'{"command": "sleep 0.5"}\' >>"$AIR_QUEUE"'}]},
-    {"id": "bad", "queue": "night", "tasks": [{"command": "sleep 0.5; false", "retries": 1, "retry_delay": 0}]},
+    {"id": "bad", "pool": "night", "tasks": [{"command": "sleep 0.5; false", "retries": 1, "retry_delay": 0}]},
 ]
 BETWEEN = {"$job": ".+", "$__rate_interval": "5m", "$__range": "1h"}
 """What Grafana fills in."""
