@@ -110,7 +110,7 @@ class Launcher:
         return parse_job(
             {
                 "id": name,
-                "queue": workload.pool,
+                "pool": workload.pool,
                 "priority": max(-_MAX_PRIORITY, min(_MAX_PRIORITY, workload.priority)),
                 "labels": {key: printable(value) for key, value in workload.labels.items()},
                 "tasks": [{**options, "id": "task", "command": command}],

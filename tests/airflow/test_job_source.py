@@ -50,7 +50,7 @@ def test_wrong_source(fields: dict[str, Any], words: str) -> None:
 
 def test_pool(tmp_path: Path) -> None:
     """A pool that the job names takes precedence; an invalid one is refused."""
-    own = {**JOB, "queue": "own"}
+    own = {**JOB, "pool": "own"}
     assert read("other", job=JOB).pool == "other"
     assert read("other", job=own).pool == "own"
     file = tmp_path / "job.json"

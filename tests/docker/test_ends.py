@@ -28,7 +28,7 @@ ENDS = {
     "error": End("exit 3", {}, "error", 3, ""),
     "no-program": End(["no-such-program"], {}, "error", 127, "command not found: no-such-program"),
     "signal": End("kill -9 $$", {}, "error", 137, ""),
-    "no-workdir": End("true", {"workdir": "/no/such"}, "error", 126, "cannot enter the working directory: /no/such"),
+    "no-workdir": End("true", {"workdir": "/no/such"}, "error", 126, "the working directory does not exist: /no/such"),
     "timeout": End("sleep 600", {"timeout": 2, "grace": 60}, "timeout", 143, ""),
     "child-oom": End(f"{TOO_MUCH}; exit 5", SMALL, "oom", 5, ""),
     "task-oom": End(f"exec {TOO_MUCH}", SMALL, "oom", 137, ""),
