@@ -138,7 +138,7 @@ def test_options_merge(tmp_path: Path) -> None:
         ({"image": 5}, {}, "image"),
         ({"env": "A=1"}, {}, "env"),
         ({"image": "some/image", "mounts": "/logs"}, {}, "mounts"),
-        ({}, {"pool": "High Mem"}, "queue"),
+        ({}, {"pool": "High Mem"}, "pool"),
     ],
 )
 def test_refused(launcher: Launcher, options: Mapping[str, Any], more: Mapping[str, Any], message: str) -> None:
