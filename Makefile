@@ -15,7 +15,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 # Folders included: their modification time changes when a file is deleted.
 PACKAGE := $(shell find air_executor ! -name '*.pyc' ! -name __pycache__) README.md LICENSE
-BESIDE := $(wildcard benchmarks docs examples helm tests CHANGELOG.md Makefile README.md pyproject.toml)
+BESIDE := $(wildcard benchmarks docs examples helm tests CHANGELOG.md LICENSE Makefile README.md pyproject.toml)
 
 # The newest, used by all tests, and the oldest, which supports Python up to 3.12.
 AIRFLOW := 3.3.2
@@ -30,18 +30,35 @@ census: .venv/installed ## set up .venv and run the demo
 	@rm -rf .air-executor/jobs/census
 	.venv/bin/air-executor run examples/census.yaml
 
+LANES ?= core
+
 .PHONY: test
-test: build/tree/made $(wildcard build/airflow-*/wheel) ## set up and run the tests (ARGS="-k name" selects some)
+test: build/tree/made $(wildcard build/airflow-*/wheel) ## run the tests that need Python alone (ARGS="-k name" selects some)
 	cd build/tree && AIR_TEST_AIRFLOW=$(call programs,$(AIRFLOW)) AIR_TEST_OLDEST_AIRFLOW=$(call programs,$(OLDEST_AIRFLOW)) \
-		../venv/bin/python -m pytest -n 3 $(ARGS)
+		../venv/bin/python -m pytest -n 3 --lanes $(LANES) $(ARGS)
+
+.PHONY: test-core test-docker test-kubernetes test-monitoring test-browser
+test-core test-docker test-kubernetes test-monitoring test-browser: test-%:
+	$(MAKE) test LANES=$*
+
+.PHONY: test-airflow
+test-airflow: airflow
+	$(MAKE) test LANES=airflow
+
+.PHONY: test-all
+test-all: airflow ## run the tests of all lanes; `make test-docker` and so on run those of one
+	$(MAKE) test LANES=all ARGS="--durations=25 $(ARGS)"
+
+.PHONY: nightly
+nightly: airflow ## run all tests, with crash campaigns and random tests at full size
+	$(MAKE) build/airflow-$(OLDEST_AIRFLOW)/wheel
+	AIR_TEST_NIGHTLY=1 $(MAKE) test LANES=all,nightly ARGS="--durations=25 $(ARGS)"
 
 # The bin folder of an Airflow, if it is installed.
 programs = $(if $(wildcard build/airflow-$(1)/wheel),$(CURDIR)/build/airflow-$(1)/bin)
 
 .PHONY: airflow
-airflow: build/airflow-$(AIRFLOW)/wheel ## install two Airflow versions for tests that need them
-	@if $(PYTHON) -c 'import sys; sys.exit(sys.version_info >= (3, 13))'; then \
-		$(MAKE) build/airflow-$(OLDEST_AIRFLOW)/wheel; fi
+airflow: build/airflow-$(AIRFLOW)/wheel ## install an Airflow for the tests that need one
 
 .PHONY: lint
 lint: build/venv/tools ## check style, types, layers and shell scripts

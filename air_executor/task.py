@@ -193,5 +193,16 @@ def _step_aside() -> None:
         return
 
 
+def _run_package() -> None:
+    import runpy  # noqa: PLC0415
+    import sys  # noqa: PLC0415
+
+    here = os.path.dirname(os.path.abspath(__file__))
+    sys.path[:] = [path for path in sys.path if os.path.abspath(path or os.curdir) != here]
+    runpy.run_module("air_executor", run_name="__main__", alter_sys=True)
+
+
 if __name__ == "air_executor":
     _step_aside()
+elif __name__ == "__main__":  # `python -m air_executor` means the installed package, which this copy hides
+    _run_package()

@@ -11,15 +11,14 @@ import functools
 import os
 import secrets
 from collections.abc import Mapping
-from typing import Any, NoReturn
-
-import pytest
+from typing import Any
 
 from air_executor.backends.container.refusals import ConflictError, MissingError
 from air_executor.backends.kubernetes.api import Api
 from air_executor.errors import AirExecutorError
 from tests.conftest import wait_for
 from tests.engine import BUSYBOX
+from tests.lanes import missing, require_service
 
 CLAIM = "state"
 
@@ -29,18 +28,23 @@ def require_image() -> str:
     return os.environ.get("AIR_TEST_IMAGE") or BUSYBOX
 
 
-@functools.cache
 def require_cluster() -> None:
     """Make sure that there is a cluster; without one the test is skipped, and in CI fails."""
+    require_service("a Kubernetes cluster")
+    _find_cluster()
+
+
+@functools.cache
+def _find_cluster() -> None:
     if not os.environ.get("KUBECONFIG"):
-        give_up(
+        missing(
             "KUBECONFIG is not set: these tests need a Kubernetes cluster, and leave yours alone unless you name it"
         )
     api = Api(None, 60, 100)
     try:
         api.version()
     except AirExecutorError as error:
-        give_up(f"no Kubernetes cluster answers: {error}")
+        missing(f"no Kubernetes cluster answers: {error}")
     finally:
         api.close()
 
@@ -127,10 +131,3 @@ def close_shared() -> None:
     """Delete the namespaces that tests have shared."""
     while _SHARED:
         _SHARED.popitem()[1].close()
-
-
-def give_up(why: str) -> NoReturn:
-    """Skip the test; in CI, fail it."""
-    stop = pytest.fail if os.environ.get("CI") else pytest.skip
-    stop(why)
-    raise AssertionError(why)

@@ -5,7 +5,6 @@ Helpers are imported (`from tests.conftest import wait_for`), fixtures are asked
 
 from __future__ import annotations
 
-import os
 import shutil
 import time
 from collections.abc import Callable
@@ -14,6 +13,8 @@ from typing import TypeVar
 import pytest
 from xdist.remote import Producer
 from xdist.scheduler import LoadScopeScheduling
+
+from tests import lanes
 
 T = TypeVar("T")
 
@@ -49,11 +50,7 @@ def requires_tool() -> Callable[[str], str]:
     """
 
     def require(name: str) -> str:
-        path = shutil.which(name)
-        if path is None:
-            stop = pytest.fail if os.environ.get("CI") else pytest.skip
-            stop(f"{name} is not installed")
-        return path
+        return shutil.which(name) or lanes.missing(f"{name} is not installed")
 
     return require
 
@@ -62,9 +59,33 @@ _SHARE = "tests/airflow/"
 """Where all tests share an Airflow, which costs ten seconds to start, a gigabyte, and much of a processor."""
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Have the tests that share an Airflow come last: while others keep the machine busy its patience ends."""
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add `--lanes`."""
+    parser.addoption("--lanes", default="all", help=f"lanes to run, with commas: all, {', '.join(lanes.LANES)}")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Make a marker of each lane."""
+    for name, needs in lanes.LANES.items():
+        config.addinivalue_line("markers", f"{name}: needs {needs}")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out other lanes; have tests that share an Airflow come last: on a busy machine their patience ends."""
+    items[:], others = lanes.select(items, lanes.parse(config.getoption("--lanes")))
+    config.hook.pytest_deselected(items=others)
     items.sort(key=lambda item: item.nodeid.startswith(_SHARE))
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Let services know which lane asks for them."""
+    lanes.enter(item)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Say which lanes were left out, and how to run them."""
+    for line in lanes.summary(lanes.parse(config.getoption("--lanes"))):
+        terminalreporter.write_line(line)
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -1,4 +1,4 @@
-"""A real Docker Engine for tests: the one that DOCKER_HOST names. Without one tests skip, and in CI fail."""
+"""A real Docker Engine for tests: the one that DOCKER_HOST names, else the machine's own."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import functools
 import io
 import os
 import tarfile
-from typing import NoReturn
 
 import docker
 import docker.errors
-import pytest
 from docker.utils import kwargs_from_env
+
+from tests.lanes import missing, require_service
 
 BUSYBOX = "air-executor-test-busybox:2"
 """A shell and little else, as small images have it."""
@@ -25,13 +25,12 @@ _APPLETS = (
 
 def require_engine() -> docker.APIClient:
     """Return a client of the engine; without one the test is skipped, and in CI fails."""
-    if not os.environ.get("DOCKER_HOST"):
-        _give_up("DOCKER_HOST is not set: these tests need a Docker Engine, and leave yours alone unless you name it")
+    require_service("a Docker Engine")
     try:
         client = docker.APIClient(version="auto", timeout=60, **kwargs_from_env())
         client.ping()
     except docker.errors.DockerException as error:
-        _give_up(f"no Docker Engine answers: {error}")
+        missing(f"no Docker Engine answers: {error}")
     return client
 
 
@@ -44,7 +43,7 @@ def require_image(name: str = BUSYBOX) -> str:
     except docker.errors.ImageNotFound:
         busybox = next((path for path in ("/bin/busybox", "/usr/bin/busybox") if os.path.exists(path)), None)
         if busybox is None:
-            _give_up("busybox is not installed; on Debian: apt-get install busybox-static")
+            missing("busybox is not installed; on Debian: apt-get install busybox-static")
         applets = _APPLETS.split() if name == BUSYBOX else []
         client.import_image_from_data(_tree(busybox, applets), repository=name, changes=["ENV PATH=/bin"])
     return name
@@ -60,9 +59,3 @@ def _tree(busybox: str, applets: list[str]) -> bytes:
             link.type, link.linkname = tarfile.SYMTYPE, "busybox"
             tar.addfile(link)
     return buffer.getvalue()
-
-
-def _give_up(why: str) -> NoReturn:
-    stop = pytest.fail if os.environ.get("CI") else pytest.skip
-    stop(why)
-    raise AssertionError(why)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import http
 import http.client
 import json
-import os
 import shutil
 import signal
 import socket
@@ -16,9 +15,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self
 
-import pytest
-
 from tests.conftest import wait_for
+from tests.lanes import missing, require_service
 
 PATIENCE = 60.0
 INTERVAL = 1.0
@@ -27,11 +25,8 @@ INTERVAL = 1.0
 
 def require(program: str) -> str:
     """Return the path of `prometheus` or `promtool`; without it the test is skipped, and in CI fails."""
-    path = shutil.which(program)
-    if path is None:
-        stop = pytest.fail if os.environ.get("CI") else pytest.skip
-        stop(f"{program} is not installed; on Debian: apt-get install prometheus")
-    return path
+    require_service("Prometheus")
+    return shutil.which(program) or missing(f"{program} is not installed; on Debian: apt-get install prometheus")
 
 
 def free_port() -> int:

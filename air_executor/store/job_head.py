@@ -51,7 +51,7 @@ def parse_ended(head: bytes, tail: bytes, job: str) -> JobHead | None:
     if not all(type(number) is int and number >= 0 for number in numbers) or raw["format"] > FORMAT:
         return None
     uid, phase = found[2].decode(), found[3].decode()
-    if (raw["id"], raw["uid"], raw["phase"]) != (job, uid, phase):
+    if (raw["id"], raw["uid"], raw["phase"]) != (job, uid, phase) or "submitted_at" not in raw:
         return None
     return JobHead(uid, phase, raw["epoch"])
 

@@ -14,17 +14,16 @@ import pytest
 
 from tests.airflow.rig import Airflow, manager
 from tests.conftest import wait_for
+from tests.lanes import missing, require_service
 
 
 def programs(variable: str) -> Path:
     """Return the folder of programs of an Airflow."""
-    named = os.environ.get(variable)
-    if named:
-        return Path(named)
-    missing = f"{variable} names no folder with the programs of an Airflow that also has this package"
-    if os.environ.get("CI"):
-        pytest.fail(missing)
-    pytest.skip(missing)
+    require_service("Airflow")
+    named = os.environ.get(variable) or missing(
+        f"{variable} names no folder with the programs of an Airflow that also has this package; see make test-airflow"
+    )
+    return Path(named)
 
 
 @pytest.fixture(scope="session")

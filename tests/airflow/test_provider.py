@@ -252,6 +252,7 @@ def test_examples(airflow: Airflow, path: Path) -> None:
     assert run.ended(120) == "success", [line for task in tasks for line in run.log(task)]
 
 
+@pytest.mark.nightly
 def test_oldest_airflow(tmp_path: Path) -> None:
     """`airflow dags test` in the oldest supported version: deferred and on a worker, with a result passed on."""
     old = Airflow(programs("AIR_TEST_OLDEST_AIRFLOW"), tmp_path, tmp_path / "state")

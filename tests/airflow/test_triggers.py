@@ -12,7 +12,7 @@ import pytest
 
 from tests.airflow.conftest import programs
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = [pytest.mark.airflow, pytest.mark.timeout(300)]
 
 
 @pytest.fixture(scope="module")

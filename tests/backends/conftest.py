@@ -18,8 +18,11 @@ def _clean_cluster() -> Iterator[None]:
     close_shared()
 
 
-MARKS = {"kubernetes": pytest.mark.timeout(900)}
-PARAMETERS = [pytest.param(name, marks=MARKS.get(name, ())) for name in RIGS]
+MARKS = {
+    "docker": [pytest.mark.docker],
+    "kubernetes": [pytest.mark.kubernetes, pytest.mark.timeout(900)],
+}
+PARAMETERS = [pytest.param(name, marks=MARKS.get(name, [])) for name in RIGS]
 
 
 @pytest.fixture(params=PARAMETERS)

@@ -121,7 +121,7 @@ def test_a_manager_keeps_trying_and_says_so(no_engine: None, air: Air, client: C
     assert "is waiting for its backend, which cannot answer" in air("explain", "j", "t1").out
     assert json.loads(air("status", "--json").out)["manager"]["backend"]["name"] == "docker"
     assert "backend docker cannot answer" in checks(air("doctor", "--backend", "local", "--json"))["manager"]["text"]
-    assert "backend docker cannot answer" in stop(manager)
+    assert "backend=docker is unavailable: the Docker engine does not answer" in stop(manager)
     assert client.status("j").phase == "queued"
 
 
@@ -137,6 +137,7 @@ def test_without_the_client_library_the_message_says_how_to_get_it(
     assert "air-executor[docker]" in checks(air("doctor", "--json"))["backend"]["text"]
 
 
+@pytest.mark.docker
 def test_a_command_in_a_container(engine: docker.APIClient, call: Callable[..., Outcome]) -> None:
     """`run` prints the output and the cost, and no container is left."""
     done = call("run", "j", "--", "sh", "-c", "echo hello from $(id -u)")
@@ -148,6 +149,7 @@ def test_a_command_in_a_container(engine: docker.APIClient, call: Callable[..., 
     eventually(lambda: engine.containers(all=True, filters={"name": [name]}) == [], "it is removed")
 
 
+@pytest.mark.docker
 def test_a_private_umask_keeps_no_runner_out(engine: docker.APIClient, call: Callable[..., Outcome]) -> None:
     """Tasks of root's manager are another user, who must be able to read the runner and what it is handed."""
     done = call("run", "j", "--", "sh", "-c", 'cat "$AIR_INPUTS" && echo fine', umask=0o077)
@@ -171,6 +173,7 @@ def test_a_runner_that_may_not_read_its_script_says_so(air: Air, monkeypatch: py
     assert "can't open '/air/bin/air-runner': Permission denied" in said
 
 
+@pytest.mark.docker
 def test_a_running_task_is_found_in_its_container(
     engine: docker.APIClient, air: Air, client: Client, start: Start
 ) -> None:
@@ -213,6 +216,7 @@ def test_what_waits_for_an_image_says_so(
     assert client.status("j").phase == "paused"
 
 
+@pytest.mark.docker
 def test_an_image_that_cannot_be_had_is_told_in_the_engines_words(
     engine: docker.APIClient, call: Callable[..., Outcome], air: Air, project: Path
 ) -> None:
@@ -224,6 +228,7 @@ def test_an_image_that_cannot_be_had_is_told_in_the_engines_words(
     assert "refused" in said
 
 
+@pytest.mark.docker
 def test_doctor_finds_a_healthy_engine_healthy(engine: docker.APIClient, air: Air, project: Path) -> None:
     """Everything about it is told, and nothing is left behind, neither here nor there."""
     done = air("doctor", "--json")
@@ -234,6 +239,7 @@ def test_doctor_finds_a_healthy_engine_healthy(engine: docker.APIClient, air: Ai
     assert engine.containers(all=True, filters={"name": [f"^/{name_of('doctor')}"]}) == []
 
 
+@pytest.mark.docker
 def test_doctor_misses_an_image(engine: docker.APIClient, air: Air, monkeypatch: pytest.MonkeyPatch) -> None:
     """It will be pulled, or, where that is forbidden, the tasks will fail."""
     monkeypatch.setenv("AIR_RUNNER_IMAGE", "localhost:1/none:1")
@@ -244,6 +250,7 @@ def test_doctor_misses_an_image(engine: docker.APIClient, air: Air, monkeypatch:
     assert "docker pull localhost:1/none:1" in found["remedy"]
 
 
+@pytest.mark.docker
 def test_prune_spares_a_job_with_a_container(
     engine: docker.APIClient, air: Air, client: Client, start: Start, project: Path
 ) -> None:

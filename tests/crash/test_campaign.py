@@ -17,11 +17,12 @@ from tests.conftest import wait_for
 from tests.crash import daemon, plan, processes
 from tests.crash.gate import Gate
 from tests.engine import require_engine, require_image
+from tests.lanes import NIGHTLY
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="finds runners through /proc")
 
 SCRIPT = Path(__file__).with_name("task.sh")
-TRIALS = int(os.environ.get("CRASH_TRIALS", "200"))
+TRIALS = int(os.environ.get("CRASH_TRIALS", "200" if NIGHTLY else "20"))
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -47,21 +48,23 @@ def test_no_promise_is_broken_by_kills(tmp_path: Path) -> None:
 @pytest.mark.timeout(900)
 def test_no_promise_is_broken_by_a_failing_volume(tmp_path: Path) -> None:
     """The same while calls of the store fail at random, with half a write before."""
-    campaign(tmp_path, "--trials", str(max(1, TRIALS // 10)), "--faults", "0.01")
+    campaign(tmp_path, "--trials", str(max(4, TRIALS // 10)), "--faults", "0.01")
 
 
+@pytest.mark.docker
 @pytest.mark.timeout(1200)
 def test_no_promise_is_broken_by_kills_of_containers(tmp_path: Path) -> None:
     """The same with containers, which are also removed while they run, and an engine that does not always answer."""
     require_image()
-    campaign(tmp_path, "--backend", "docker", "--trials", str(max(1, TRIALS // 4)))
+    campaign(tmp_path, "--backend", "docker", "--trials", str(max(5, TRIALS // 4)))
 
 
+@pytest.mark.kubernetes
 @pytest.mark.timeout(1800)
 def test_no_promise_is_broken_by_kills_of_pods(tmp_path: Path) -> None:
     """The same with Jobs, whose Pods are also deleted, as they are, and an API server on which all may go wrong."""
     require_cluster()
-    campaign(tmp_path, "--backend", "kubernetes", "--trials", str(max(1, TRIALS * 3 // 20)))
+    campaign(tmp_path, "--backend", "kubernetes", "--trials", str(max(4, TRIALS * 3 // 20)))
 
 
 def test_a_seed_is_a_plan() -> None:
@@ -112,6 +115,7 @@ def test_what_runs_is_found(tmp_path: Path) -> None:
         assert child.wait() == -9
 
 
+@pytest.mark.docker
 def test_tasks_in_containers_can_tell(tmp_path: Path) -> None:
     """What one run has left behind in another container is seen for as long as it lives, and not any longer."""
     engine, image = require_engine(), require_image()
@@ -150,6 +154,7 @@ def test_tasks_in_containers_can_tell(tmp_path: Path) -> None:
         engine.close()
 
 
+@pytest.mark.kubernetes
 @pytest.mark.timeout(300)
 def test_pods_are_found_and_hit(tmp_path: Path) -> None:
     """A pod that runs counts as left, is hit from outside by its run, and lingers until the cluster clears it away."""

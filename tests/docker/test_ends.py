@@ -5,8 +5,12 @@ from __future__ import annotations
 import os
 from typing import Any, NamedTuple
 
+import pytest
+
 from tests.docker.rig import Plant, done
 from tests.engine import NO_SHELL, require_image
+
+pytestmark = pytest.mark.docker
 
 TOO_MUCH = "dd if=/dev/zero of=/dev/null bs=64M count=1"
 SMALL = {"resources": {"memory": "16Mi"}}

@@ -6,9 +6,13 @@ import os
 import time
 from pathlib import Path
 
+import pytest
+
 from air_executor.model.records import Request
 from tests.docker.rig import Plant, done
 from tests.engine import require_image
+
+pytestmark = pytest.mark.docker
 
 LOOK = """
 grep -E '^(CapEff|CapBnd|NoNewPrivs|Seccomp|Uid):' /proc/self/status

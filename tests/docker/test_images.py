@@ -19,6 +19,8 @@ from tests.docker.registry import Registry, serving
 from tests.docker.rig import Plant, done
 from tests.engine import require_image
 
+pytestmark = pytest.mark.docker
+
 SHOW = 'echo "$VERSION $PYTHONPATH" >shown'
 
 

@@ -10,6 +10,8 @@ import pytest
 from air_executor.backends.docker.mount_conflicts import MountSet, mounted, requested
 from tests.docker.rig import Plant, done
 
+pytestmark = pytest.mark.docker
+
 WRITER = {"id": "it", "command": "until [ -e /d/end ]; do sleep 0.1; done", "mounts": [{"source": "d", "target": "/d"}]}
 READER = {"id": "it", "command": "cat /x/f", "mounts": [{"source": "d/x", "target": "/x", "read_only": True}]}
 

@@ -20,6 +20,8 @@ from tests.backends.rig import Task
 from tests.docker.rig import Plant, done
 from tests.engine import require_image
 
+pytestmark = pytest.mark.docker
+
 SLOT = Slot("taken", 0)
 
 

@@ -20,6 +20,8 @@ from tests.docker.rig import Plant, done, socket_path
 from tests.engine import NO_SHELL, require_image
 from tests.images.rig import TREE
 
+pytestmark = pytest.mark.docker
+
 WAITS = "while [ ! -e go ]; do sleep 0.05; done"
 CREATE, START, DELETE = r"^POST /containers/create$", r"^POST /containers/\w+/start$", r"^DELETE /containers/"
 KILL, LIST, INSPECT = r"^POST /containers/\w+/kill$", r"^GET /containers/json$", r"^GET /containers/\w{64}/json$"

@@ -15,6 +15,7 @@ from tests.docker.rig import Plant, done, socket_path
 from tests.engine import require_engine, require_image
 
 pytestmark = [
+    pytest.mark.docker,
     pytest.mark.timeout(400),
     # The SDK leaves a socket that could not be connected to the garbage collector.
     pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning"),

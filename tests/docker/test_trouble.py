@@ -14,6 +14,7 @@ from tests.crash.gate import Gate
 from tests.docker.rig import Plant, socket_path
 
 pytestmark = [
+    pytest.mark.docker,
     pytest.mark.timeout(400),
     # The SDK leaves it to the garbage collector to close a socket whose connection failed.
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),

@@ -15,6 +15,7 @@ import pytest
 
 from air_executor.store.job_file import read_job
 from tests.engine import require_engine
+from tests.lanes import missing
 
 IMAGE = os.environ.get("AIR_TEST_PYTHON_IMAGE", "python:3.12-slim")
 """An image with Python that the engine has."""
@@ -46,8 +47,7 @@ def docker_settings(project: Path) -> dict[str, str]:
     """Settings for an engine that has the image; containers have names of this test's own."""
     with contextlib.closing(require_engine()) as client:
         if not client.images(name=IMAGE):
-            stop = pytest.fail if os.environ.get("CI") else pytest.skip
-            stop(f"the engine has no image {IMAGE}; pull it, or name another one with AIR_TEST_PYTHON_IMAGE")
+            missing(f"the engine has no image {IMAGE}; pull it, or name another one with AIR_TEST_PYTHON_IMAGE")
     job = project / "examples/containers.yaml"
     job.write_text(job.read_text().replace("python:3.12-slim", IMAGE))
     return {
@@ -58,6 +58,7 @@ def docker_settings(project: Path) -> dict[str, str]:
     }
 
 
+@pytest.mark.docker
 def test_containers_see_what_they_need(project: Path, docker_settings: dict[str, str]) -> None:
     """Never root, only the workspace and /tmp writable, and the project folder readable."""
     state = run(project, "containers", **docker_settings)
@@ -77,6 +78,7 @@ def test_containers_run_without_containers(project: Path) -> None:
     assert by_id(state)["add-up"]["result"]["files"] == len(list((project / "examples").glob("*.py")))
 
 
+@pytest.mark.docker
 @pytest.mark.timeout(300)
 def test_census_runs_in_containers(project: Path, docker_settings: dict[str, str]) -> None:
     """The same job, in containers, counts the standard library of the image."""

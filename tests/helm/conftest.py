@@ -6,7 +6,7 @@ import shutil
 
 import pytest
 
-from tests.cluster import give_up
+from tests.lanes import missing
 
 
 @pytest.fixture(scope="session")
@@ -14,5 +14,5 @@ def helm_program() -> str:
     """Return the path of `helm`."""
     path = shutil.which("helm")
     if path is None:
-        give_up("helm is not installed")
+        missing("helm is not installed")
     return path

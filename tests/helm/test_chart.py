@@ -24,6 +24,8 @@ from tests.helm.chart import (
     values_of,
 )
 
+pytestmark = pytest.mark.kubernetes
+
 NEWEST, OLDEST = "1.37", "1.20.0"
 
 

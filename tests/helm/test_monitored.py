@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 
+import pytest
 from ruamel.yaml import YAML
 
 from tests.helm.chart import CHART, NAME, NAMESPACE, kinds, pick, pods, render, values_of
+
+pytestmark = pytest.mark.kubernetes
 
 KINDS = {"Service", "ServiceMonitor", "PrometheusRule"}
 

@@ -11,11 +11,12 @@ from typing import Any
 
 import pytest
 
-from tests.cluster import CLAIM, Namespace, give_up, require_cluster, require_image
+from tests.cluster import CLAIM, Namespace, require_cluster, require_image
 from tests.conftest import wait_for
 from tests.helm.chart import CHART, NAME, RELEASE, helm
+from tests.lanes import missing
 
-pytestmark = pytest.mark.timeout(600)
+pytestmark = [pytest.mark.kubernetes, pytest.mark.timeout(600)]
 
 PATIENCE = 120.0
 USER = 65532
@@ -85,7 +86,7 @@ def release(helm_program: str, requires_tool: Callable[[str], str], tmp_path: Pa
     require_cluster()
     image = os.environ.get("AIR_TEST_MANAGER_IMAGE")
     if not image:
-        give_up("AIR_TEST_MANAGER_IMAGE is not set: name the manager's image that the cluster's nodes have")
+        missing("AIR_TEST_MANAGER_IMAGE is not set: name the manager's image that the cluster's nodes have")
     folder = tmp_path / "volume"
     folder.mkdir()
     os.chown(folder, USER, USER)

@@ -15,7 +15,7 @@ from air_executor.store.presence import read_presence
 from tests.conftest import wait_for
 from tests.images.rig import PATIENCE, TREE, Clone, docker
 
-pytestmark = pytest.mark.timeout(600)
+pytestmark = [pytest.mark.docker, pytest.mark.timeout(600)]
 
 SEEN_INSIDE = 'python -c "import air_executor, sys; air_executor.set_result(sys.version_info[0])"; id -u'
 

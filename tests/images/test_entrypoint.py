@@ -10,7 +10,7 @@ import pytest
 
 from tests.images.rig import HARDENED, NOBODY, as_root, docker, image, require_client
 
-pytestmark = pytest.mark.timeout(600)
+pytestmark = [pytest.mark.docker, pytest.mark.timeout(600)]
 
 WHO = 'echo "$(id -u):$(id -g) $(id -G)"; grep -E "^Cap(Eff|Prm|Amb)" /proc/self/status'
 POWERLESS = {"0" * 16}

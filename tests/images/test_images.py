@@ -9,7 +9,7 @@ import pytest
 
 from tests.images.rig import HARDENED, PYTHON_IMAGE, TREE, build, docker, image, require_client
 
-pytestmark = pytest.mark.timeout(600)
+pytestmark = [pytest.mark.docker, pytest.mark.timeout(600)]
 
 TARGETS = ("runner", "manager")
 

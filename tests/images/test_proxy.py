@@ -13,7 +13,7 @@ from ruamel.yaml import YAML
 from tests.conftest import wait_for
 from tests.images.rig import PATIENCE, PYTHON_IMAGE, TREE, Clone, docker
 
-pytestmark = pytest.mark.timeout(600)
+pytestmark = [pytest.mark.docker, pytest.mark.timeout(600)]
 
 STAND_IN = f"""
 services:

@@ -10,7 +10,7 @@ import pytest
 from air_executor.model.names import Slot
 from tests.backends.rig import KubernetesRig
 
-pytestmark = pytest.mark.timeout(600)
+pytestmark = [pytest.mark.kubernetes, pytest.mark.timeout(600)]
 SLOT = Slot("census", 0)
 
 LOOK = r"""

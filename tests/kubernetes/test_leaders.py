@@ -24,7 +24,7 @@ from tests.backends.rig import open_to_tasks
 from tests.cluster import CLAIM, Namespace, require_image, shared_namespace
 from tests.conftest import wait_for
 
-pytestmark = pytest.mark.timeout(900)
+pytestmark = [pytest.mark.kubernetes, pytest.mark.timeout(900)]
 
 PATIENCE = 240.0
 TASKS = 12

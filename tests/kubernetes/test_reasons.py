@@ -15,7 +15,7 @@ from tests.backends.rig import KubernetesRig, Task
 from tests.backends.test_contract import is_gone
 from tests.cluster import Namespace
 
-pytestmark = pytest.mark.timeout(600)
+pytestmark = [pytest.mark.kubernetes, pytest.mark.timeout(600)]
 SLOT = Slot("census", 0)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from typing import Any
 
@@ -13,6 +12,7 @@ from air_executor.core.observer import Observer
 from air_executor.core.transitions import LiveJob
 from air_executor.metrics.collector import Collector, ManagerInfo
 from air_executor.model.events import Ended, Event, Started
+from tests.lanes import NIGHTLY
 from tests.manager.test_any_order import AnyOrder, _known_syncs
 from tests.metrics.rig import Samples, samples
 
@@ -74,7 +74,7 @@ def _nonzero(counts: Any) -> dict[str, float]:  # noqa: ANN401 - by phase, or by
 
 TestCountedAnyOrder = CountedAnyOrder.TestCase
 TestCountedAnyOrder.settings = settings(
-    max_examples=100 if os.environ.get("CI") else 20,
+    max_examples=100 if NIGHTLY else 20,
     stateful_step_count=40,
     deadline=None,
     suppress_health_check=list(HealthCheck),

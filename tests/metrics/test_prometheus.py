@@ -20,6 +20,8 @@ from tests.managers.rig import Project
 from tests.metrics.rig import get
 from tests.prometheus import INTERVAL, Prometheus, free_port, require
 
+pytestmark = pytest.mark.monitoring
+
 PATIENCE = 60.0
 STEP = 0.02
 """Seconds by which sums over few runs may differ: the volume's time stamps."""

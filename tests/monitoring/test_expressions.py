@@ -21,7 +21,7 @@ from tests.managers.rig import Project
 from tests.monitoring.shipped import RULES
 from tests.prometheus import Prometheus, free_port
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = [pytest.mark.monitoring, pytest.mark.timeout(300)]
 PATIENCE = 120.0
 SETTINGS = {
     "AIR_BACKEND": "docker",

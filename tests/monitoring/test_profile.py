@@ -14,6 +14,8 @@ from ruamel.yaml import YAML
 from tests.images.rig import TREE, require_client
 from tests.prometheus import require
 
+pytestmark = pytest.mark.monitoring
+
 FOLDER = TREE / "helm" / "air-executor" / "monitoring"
 
 

@@ -13,6 +13,8 @@ from ruamel.yaml import YAML
 from tests.monitoring.shipped import DOCS, RULES, metrics_in
 from tests.prometheus import require
 
+pytestmark = pytest.mark.monitoring
+
 HERE = Path(__file__).parent
 
 

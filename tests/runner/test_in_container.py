@@ -17,7 +17,10 @@ from typing import Any
 import pytest
 
 from tests.engine import BUSYBOX, require_engine, require_image
+from tests.lanes import missing
 from tests.runner.rig import SCRIPT, until
+
+pytestmark = pytest.mark.docker
 
 PYTHON_IMAGE = os.environ.get("AIR_TEST_PYTHON_IMAGE", "python:3.12-slim")
 LIMIT = 64 << 20
@@ -110,8 +113,7 @@ def container(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Contai
     if request.param == BUSYBOX:
         require_image()
     elif not require_engine().images(PYTHON_IMAGE):
-        stop = pytest.fail if os.environ.get("CI") else pytest.skip
-        stop(f"the engine has no image {PYTHON_IMAGE}; pull it, or name another one with AIR_TEST_PYTHON_IMAGE")
+        missing(f"the engine has no image {PYTHON_IMAGE}; pull it, or name another one with AIR_TEST_PYTHON_IMAGE")
     ready = Container(tmp_path, request.param)
     yield ready
     ready.remove()
@@ -222,9 +224,7 @@ def bare(tmp_path: Path) -> Iterator[Container]:
     if not engine.images(SH_ALONE):
         dash = shutil.which("dash")
         if dash is None:
-            (pytest.fail if os.environ.get("CI") else pytest.skip)(
-                "dash is not installed; on Debian: apt-get install dash"
-            )
+            missing("dash is not installed; on Debian: apt-get install dash")
         libraries = re.findall(
             r"(/\S+) \(0x", subprocess.run(["ldd", dash], capture_output=True, text=True, check=True).stdout
         )

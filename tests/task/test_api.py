@@ -226,6 +226,21 @@ def test_the_file_steps_aside_for_the_package(bin_dir: Path, site: Path, tmp_pat
     assert (done.stdout, done.stderr) == ("air_executor.task\n", "")
 
 
+def test_the_package_s_program_runs(bin_dir: Path, site: Path, tmp_path: Path) -> None:
+    """`python -m air_executor` in a task is the installed program; where none is installed, it says so."""
+    (site / "air_executor" / "__main__.py").write_text("import sys; print('program', *sys.argv[1:])\n")
+
+    def run(path: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-S", "-B", "-W", "error", "-m", "air_executor", "submit"]
+        env = {"PYTHONPATH": path}
+        return subprocess.run(command, env=env, capture_output=True, text=True, check=False, timeout=60, cwd=tmp_path)
+
+    assert run(f"{bin_dir}:{site}").stdout == "program submit\n"
+    alone = run(str(bin_dir))
+    assert alone.returncode == 1
+    assert "No module named air_executor" in alone.stderr
+
+
 def test_the_installed_package_wins_over_the_file(bin_dir: Path, tmp_path: Path) -> None:
     """The same with Air-Executor as it is installed here, be it from a wheel or editable."""
     code = "import air_executor.model.names, air_executor; print(air_executor.__file__)"

@@ -22,6 +22,7 @@ from air_executor.core.submission import parse_job
 from air_executor.model.state import JobState
 from tests.conftest import wait_for
 from tests.crash import processes
+from tests.lanes import missing
 
 PATIENCE = 240.0
 expect.set_options(timeout=PATIENCE * 1000)
@@ -127,8 +128,7 @@ def browser() -> Iterator[Browser]:
     """A headless Chromium, the machine's own."""
     path = shutil.which("chromium") or shutil.which("google-chrome")
     if path is None:
-        stop = pytest.fail if os.environ.get("CI") else pytest.skip
-        stop("chromium is not installed; on Debian: apt-get install chromium")
+        missing("chromium is not installed; on Debian: apt-get install chromium")
     flags = ["--no-sandbox"] if os.geteuid() == 0 else []
     with sync_playwright() as playwright:
         made = playwright.chromium.launch(executable_path=path, args=flags, timeout=PATIENCE * 1000)

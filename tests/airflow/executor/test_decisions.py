@@ -12,6 +12,8 @@ import pytest
 
 from tests.airflow.conftest import programs
 
+pytestmark = pytest.mark.airflow
+
 
 @pytest.fixture(scope="module")
 def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
@@ -19,9 +21,10 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     python = programs("AIR_TEST_AIRFLOW") / "python"
     home = tmp_path_factory.mktemp("decisions")
     clean = {k: v for k, v in os.environ.items() if not k.startswith(("AIR", "PYTHON", "VIRTUAL_ENV"))}
+    config = {"AIRFLOW_HOME": str(home), "AIRFLOW__API_AUTH__JWT_SECRET": "0123456789" * 4}
     made = subprocess.run(
         [python, Path(__file__).with_name("decisions.py"), home],
-        env={**clean, "AIRFLOW_HOME": str(home), "AIRFLOW__API_AUTH__JWT_SECRET": "0123456789" * 4},
+        env={**clean, **config, "PYTHONPATH": str(Path(__file__).parents[3])},
         capture_output=True,
         text=True,
         check=False,
