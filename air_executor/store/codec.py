@@ -44,11 +44,18 @@ _key = cache(_encode)
 # Writing states
 
 
+def _encode_value(value: Any) -> str:  # noqa: ANN401 - JSON data
+    # An encoder's start costs more than the plain values that most of a head is.
+    if value is None:
+        return "null"
+    return str(value) if type(value) is int else _encode(value)
+
+
 def dump_job(job: JobState) -> bytes:
     """Return the text of `state.json`."""
     from air_executor.model import parsing  # noqa: PLC0415 - see the module
 
-    head = "".join([f"  {_key(key)}: {_encode(value)},\n" for key, value in job_head(job).items()])
+    head = "".join([f"  {_key(key)}: {_encode_value(value)},\n" for key, value in job_head(job).items()])
     try:
         text = head.encode()
     except UnicodeEncodeError:  # half a surrogate pair in an unknown key
