@@ -71,10 +71,10 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out other lanes; have tests that share an Airflow come last: on a busy machine their patience ends."""
+    """Leave out other lanes; begin with the tests that share an Airflow: they take longest, one after the other."""
     items[:], others = lanes.select(items, lanes.parse(config.getoption("--lanes")))
     config.hook.pytest_deselected(items=others)
-    items.sort(key=lambda item: item.nodeid.startswith(_SHARE))
+    items.sort(key=lambda item: not item.nodeid.startswith(_SHARE))
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

@@ -158,6 +158,7 @@ def test_a_private_umask_keeps_no_runner_out(engine: docker.APIClient, call: Cal
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root's tasks are another user than their manager")
+@pytest.mark.docker
 @pytest.mark.usefixtures("engine")
 def test_a_runner_that_may_not_read_its_script_says_so(air: Air, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where the machine keeps containers from its files (SELinux does), the shell's own words tell."""
@@ -197,6 +198,7 @@ def slow_image() -> Iterator[str]:
         yield f"localhost:{server.getsockname()[1]}/slow:1"
 
 
+@pytest.mark.docker
 @pytest.mark.usefixtures("engine")
 def test_what_waits_for_an_image_says_so(
     slow_image: str, air: Air, client: Client, start: Start, project: Path
