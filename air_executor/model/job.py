@@ -172,7 +172,7 @@ class JobOptions:
     max_runners: Annotated[int, *t.whole(1, t.MAX_SLOTS), About("Maximum number of its tasks that run at once.")] = 1
     on_failure: Annotated[
         t.OnFailure,
-        About("After a task has failed and has no retries left: `stop` starts nothing more, `continue` skips only what needs it."),
+        About("After a task has failed without retries left: `stop` starts no more, `continue` skips what needs it."),
     ] = "stop"
     pool: Annotated[t.Id, About("Pool whose limit the job shares.")] = DEFAULT_POOL
     priority: Annotated[t.Priority, About("Jobs with a higher priority start first.")] = 0

@@ -91,7 +91,7 @@ def test_doctor_tells_a_socket_that_nobody_answers_at(no_engine: None, air: Air,
     """A file that an engine left behind is not a missing engine."""
     with socket.socket(socket.AF_UNIX) as left:
         left.bind(f"{project}/nobody.sock")
-    assert "nobody answers at its socket" in checks(air("doctor", "--json"))["docker"]["remedy"]
+    assert "no engine listens on its socket" in checks(air("doctor", "--json"))["docker"]["remedy"]
 
 
 def test_doctor_knows_the_context_of_the_docker_command(
