@@ -11,12 +11,24 @@ from collections.abc import Callable
 from typing import TypeVar
 
 import pytest
+from hypothesis import HealthCheck, settings
 from xdist.remote import Producer
 from xdist.scheduler import LoadScopeScheduling
 
 from tests import lanes
 
 T = TypeVar("T")
+
+# A busy machine is no reason to fail, so random tests have no deadline.
+for _name, _examples, _steps in (("sample", 50, 40), ("nightly", 400, 50)):
+    settings.register_profile(
+        _name,
+        max_examples=_examples,
+        stateful_step_count=_steps,
+        deadline=None,
+        suppress_health_check=list(HealthCheck),
+    )
+settings.load_profile("nightly" if lanes.NIGHTLY else "sample")
 
 
 def wait_for(predicate: Callable[[], T], timeout: float = 120.0, what: str = "") -> T:
@@ -71,10 +83,10 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out other lanes; have tests that share an Airflow come last: on a busy machine their patience ends."""
+    """Leave out other lanes; begin with the tests that share an Airflow: they take longest, one after the other."""
     items[:], others = lanes.select(items, lanes.parse(config.getoption("--lanes")))
     config.hook.pytest_deselected(items=others)
-    items.sort(key=lambda item: item.nodeid.startswith(_SHARE))
+    items.sort(key=lambda item: not item.nodeid.startswith(_SHARE))
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

@@ -26,7 +26,7 @@ LANES = {
 NIGHTLY = bool(os.environ.get("AIR_TEST_NIGHTLY"))
 """Whether campaigns and random tests have their full size, as in `make nightly`; they take an hour then."""
 
-_current = CORE
+_current = ""
 
 
 def lane_of(item: pytest.Item) -> str:

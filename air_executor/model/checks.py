@@ -176,7 +176,7 @@ def check_ids(value: object) -> list[str]:
 
 
 def check_workdir(value: object) -> str:
-    """Check the folder of a task: nobody leaves the project by accident, only by an absolute path."""
+    """Check the folder of a task: a relative path stays inside the project, an absolute one may leave it."""
     path = check_path(value)
     if ".." in path.split("/"):
         msg = f"must not contain .. as a part, got {quoted(value)}; use an absolute path to leave the project"

@@ -172,7 +172,7 @@ class JobOptions:
     max_runners: Annotated[int, *t.whole(1, t.MAX_SLOTS), About("Maximum number of its tasks that run at once.")] = 1
     on_failure: Annotated[
         t.OnFailure,
-        About("After a task has failed for good: `stop` starts nothing more, `continue` skips only what needs it."),
+        About("After a task has failed without retries left: `stop` starts no more, `continue` skips what needs it."),
     ] = "stop"
     pool: Annotated[t.Id, About("Pool whose limit the job shares.")] = DEFAULT_POOL
     priority: Annotated[t.Priority, About("Jobs with a higher priority start first.")] = 0
@@ -214,7 +214,7 @@ class JobSpec(JobOptions, Record):
 
 
 TASK_FIELDS: tuple[str, ...] = tuple(name for name in Task.__dataclass_fields__ if name != "id")
-"""Fields that a task has while nobody runs it, in their order on the volume."""
+"""Fields of a task as submitted, in their order on the volume."""
 JOB_FIELDS: tuple[str, ...] = tuple(JobOptions.__dataclass_fields__)
 MERGED_FIELDS = ("env", "labels")
 """Fields that a task and its job's `defaults` share key by key; any other is the task's own or the default's."""

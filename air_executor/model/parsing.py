@@ -1,7 +1,7 @@
 """Records from data and back: the only module that imports pydantic.
 
-Whoever takes in a job, a queued line, a request, a journal line or a state, and whoever writes or describes one, comes
-through here. Whether tasks of a job fit together is for `core`.
+All code that reads, writes or describes a job, a queued line, a request, a journal line or a state goes through this
+module. `core` checks whether the tasks of a job fit together.
 """
 
 from __future__ import annotations
@@ -240,7 +240,7 @@ def as_written(record: AsWritten) -> dict[str, Any]:
 
 
 def written(task: Task) -> dict[str, Any]:
-    """Return a task as JSON data with the fields that were given, for somebody else to check."""
+    """Return a task as JSON data with the fields that were given, unchecked."""
     found: dict[str, Any] = adapter(Task).dump_python(task, mode="json")
     return found if task.given is None else {name: found[name] for name in found if name in task.given}
 

@@ -37,7 +37,7 @@ class Problem(NamedTuple):
 
 
 class InvalidError(Exception):
-    """An input has problems; whoever knows where it came from makes a `BadInputError` of it."""
+    """An input has problems. A caller that knows its source turns this into a `BadInputError`."""
 
     def __init__(self, problems: Sequence[Problem]) -> None:
         super().__init__(f"{len(problems)} problems")

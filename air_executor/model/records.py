@@ -1,7 +1,7 @@
 """The small records beside a state: requests, and what a runner says of a run that ended.
 
-Requests are written by clients and read by the manager; the runner, a program that knows nothing of Python, writes
-`exit.json`. Both are hostile input for whoever reads them.
+Clients write requests, which the manager reads. The runner, which is no Python program, writes `exit.json`. Readers
+treat both as hostile input.
 """
 
 # No `from __future__ import annotations`: `parsing` reads the annotations as they stand.
@@ -19,7 +19,7 @@ Op = Literal["wake", "add", "cancel", "pause", "resume", "retry", "confirm-gone"
 
 @dataclass(frozen=True, slots=True)
 class Request(Record):
-    """What somebody asks of the manager."""
+    """A request to the manager."""
 
     op: Annotated[Op, *t.one_of("wake", "add", "cancel", "pause", "resume", "retry", "confirm-gone")]
     job: t.Id

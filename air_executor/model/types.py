@@ -273,7 +273,7 @@ OnFailure = Annotated[Literal["stop", "continue"], *one_of("stop", "continue")]
 TimeText = Annotated[
     str, Strict(r"^[0-9]{4}-[01][0-9]-[0-3][0-9]T[0-2][0-9]:[0-5][0-9]:[0-5][0-9]\.[0-9]{3}Z$"), Accepts("a time")
 ]
-"""UTC text in memory, too: for times that each of many tasks has and hardly anybody reads. Sorts by time."""
+"""UTC text in memory, too: for times that every task has and few callers read. Sorts by time."""
 
 Text = Annotated[str, Strict(), MaxLen(MAX_MESSAGE), Accepts("text")]
 Word = Annotated[str, Strict(), MaxLen(256), Accepts("a word")]

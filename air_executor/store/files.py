@@ -117,7 +117,7 @@ def let_read(path: str) -> None:
 
 
 def hand_over(path: str, folder: str) -> None:
-    """Give what root has made to whoever owns `folder`: a manager that is no root could not work with it.
+    """Give a path that root has created to the owner of `folder`, so that a manager without root can use it.
 
     Raises:
         StoreError: the volume refused.

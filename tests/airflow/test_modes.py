@@ -173,6 +173,7 @@ def backfilled(airflow: Airflow, number: int) -> bool:
     return airflow.ask("GET", f"backfills/{number}")["completed_at"] is not None
 
 
+@pytest.mark.nightly
 def test_backfill(airflow: Airflow) -> None:
     """Each run of a backfill has a job of its own, also when the backfill is repeated; days are not mixed up."""
     schedule = "schedule='@daily', start_date=datetime(2026, 1, 1), catchup=False"

@@ -223,6 +223,7 @@ def test_mapped(airflow: Airflow) -> None:
     assert len(jobs_of(run)) == 3
 
 
+@pytest.mark.nightly
 def test_hundred_fast_tasks(airflow: Airflow) -> None:
     """A hundred tasks that end at once, deferred or workerless, all succeed at their first try, and none runs twice."""
     for mode in ("deferred", "workerless"):

@@ -94,7 +94,13 @@ def wait_for_lines(airflow: Airflow, run: Run) -> None:
     wait_for(lambda: sent(airflow, run) > before + 200, 180, f"more lines of {run.dag}")
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL], ids=["stopped", "killed, of two"])
+@pytest.mark.parametrize(
+    "number",
+    [
+        pytest.param(signal.SIGTERM, id="stopped", marks=pytest.mark.nightly),
+        pytest.param(signal.SIGKILL, id="killed, of two"),
+    ],
+)
 def test_triggerer(
     airflow: Airflow, counting: tuple[str, Callable[[Run], int], Callable[[], None]], number: int
 ) -> None:
@@ -246,7 +252,9 @@ def test_scheduler(airflow: Airflow, counting: tuple[str, Callable[[Run], int], 
     assert log_mistakes(partial(numbered, run, 1)) == []
 
 
-@pytest.mark.parametrize("whole", [False, True], ids=["task process", "worker"])
+@pytest.mark.parametrize(
+    "whole", [pytest.param(False, id="task process"), pytest.param(True, id="worker", marks=pytest.mark.nightly)]
+)
 def test_worker(
     airflow: Airflow, counting: tuple[str, Callable[[Run], int], Callable[[], None]], *, whole: bool
 ) -> None:

@@ -91,7 +91,7 @@ def test_doctor_tells_a_socket_that_nobody_answers_at(no_engine: None, air: Air,
     """A file that an engine left behind is not a missing engine."""
     with socket.socket(socket.AF_UNIX) as left:
         left.bind(f"{project}/nobody.sock")
-    assert "nobody answers at its socket" in checks(air("doctor", "--json"))["docker"]["remedy"]
+    assert "no engine listens on its socket" in checks(air("doctor", "--json"))["docker"]["remedy"]
 
 
 def test_doctor_knows_the_context_of_the_docker_command(
@@ -158,6 +158,7 @@ def test_a_private_umask_keeps_no_runner_out(engine: docker.APIClient, call: Cal
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root's tasks are another user than their manager")
+@pytest.mark.docker
 @pytest.mark.usefixtures("engine")
 def test_a_runner_that_may_not_read_its_script_says_so(air: Air, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where the machine keeps containers from its files (SELinux does), the shell's own words tell."""
@@ -197,6 +198,7 @@ def slow_image() -> Iterator[str]:
         yield f"localhost:{server.getsockname()[1]}/slow:1"
 
 
+@pytest.mark.docker
 @pytest.mark.usefixtures("engine")
 def test_what_waits_for_an_image_says_so(
     slow_image: str, air: Air, client: Client, start: Start, project: Path

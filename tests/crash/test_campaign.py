@@ -22,7 +22,7 @@ from tests.lanes import NIGHTLY
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="finds runners through /proc")
 
 SCRIPT = Path(__file__).with_name("task.sh")
-TRIALS = int(os.environ.get("CRASH_TRIALS", "200" if NIGHTLY else "20"))
+TRIALS = int(os.environ.get("CRASH_TRIALS", "200" if NIGHTLY else "10"))
 ROOT = Path(__file__).resolve().parents[2]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from air_executor.core.always_on import Demand, Waits, demands, quantile, simulate, smallest, waits_of
@@ -35,7 +35,6 @@ def slow_simulation(load: list[Demand], size: int) -> list[float]:
 
 
 @given(LOADS, st.integers(1, 6), st.floats(0, 60))
-@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_window_times_size_is_busy_and_idle(load: list[Demand], size: int, end: float) -> None:
     """However small the pool: it stays until its work is done, so idle time is never negative."""
     pool = simulate(load, size, 0.0, end)
@@ -49,7 +48,6 @@ def test_window_times_size_is_busy_and_idle(load: list[Demand], size: int, end: 
 
 
 @given(LOADS, st.floats(0, 5), st.floats(0, 10))
-@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_the_smallest_that_does(load: list[Demand], mean: float, p95: float) -> None:
     """It keeps the waits, and no smaller one does."""
     bound = Waits(mean, p95)
@@ -59,7 +57,7 @@ def test_the_smallest_that_does(load: list[Demand], mean: float, p95: float) -> 
 
 
 @given(st.tuples(histories("one"), histories("two")), st.integers(1, 5))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_over_random_schedules(jobs: tuple[JobState, ...], size: int) -> None:
     """The identity holds for what really ran; the pool is asked for no more work than was done."""
     ledger = read(jobs)

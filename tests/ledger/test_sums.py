@@ -25,7 +25,7 @@ def close(value: float) -> object:
 
 
 @given(JOBS)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_runner_seconds_are_start_work_and_finish(jobs: tuple[JobState, ...]) -> None:
     """In all and in each group; the groups together are the whole, and each job's part is its own usage."""
     ledger = read(jobs)
@@ -46,7 +46,7 @@ def test_runner_seconds_are_start_work_and_finish(jobs: tuple[JobState, ...]) ->
 
 
 @given(histories("one"))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_the_ledger_survives_being_written_and_read(job: JobState) -> None:
     """A report after a restart says what it said before, to the millisecond of when and the microsecond of how long."""
     again = codec.load_job(codec.dump_job(job), "state.json")
@@ -68,7 +68,7 @@ def test_the_ledger_survives_being_written_and_read(job: JobState) -> None:
 
 
 @given(histories("one"), st.integers(0, 3))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_runs_that_the_state_has_forgotten_stay_in_the_sums(job: JobState, kept: int) -> None:
     """Of a task that ran very often only the newest runs are known one by one; the rest is counted, and said to be."""
     whole = sum_costs(read([job]))

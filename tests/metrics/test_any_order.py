@@ -6,7 +6,7 @@ from collections import Counter
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import settings
 
 from air_executor.core.observer import Observer
 from air_executor.core.transitions import LiveJob
@@ -76,7 +76,5 @@ TestCountedAnyOrder = CountedAnyOrder.TestCase
 TestCountedAnyOrder.settings = settings(
     max_examples=100 if NIGHTLY else 20,
     stateful_step_count=40,
-    deadline=None,
-    suppress_health_check=list(HealthCheck),
 )
 TestCountedAnyOrder.pytestmark = [pytest.mark.timeout(600), pytest.mark.usefixtures("_known_syncs")]  # type: ignore[attr-defined]

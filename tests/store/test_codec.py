@@ -38,7 +38,7 @@ def whole(job: JobState) -> dict[str, Any]:
 
 
 @given(jobs())
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_round_trip(job: JobState) -> None:
     """What was dumped loads as the same job, and dumps as the same text."""
     text = codec.dump_job(job)
@@ -48,7 +48,7 @@ def test_round_trip(job: JobState) -> None:
 
 
 @given(jobs())
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_text_is_made_for_people_and_git(job: JobState) -> None:
     """UTF-8, valid JSON, one key and one task per line, keys in their order, a newline at the end."""
     text = codec.dump_job(job).decode("utf-8")
@@ -243,7 +243,6 @@ def sealed(event: ev.Event) -> bytes:
 
 
 @given(EVENTS)
-@settings(deadline=None)
 def test_events_round_trip_through_a_line(event: ev.Event) -> None:
     """An event comes back from its journal line as it was, whatever text is in it; the line is one line."""
     line = codec.unseal(sealed(event))
@@ -253,7 +252,6 @@ def test_events_round_trip_through_a_line(event: ev.Event) -> None:
 
 
 @given(EVENTS, st.data())
-@settings(deadline=None)
 def test_damage_to_a_line_is_noticed(event: ev.Event, data: st.DataObject) -> None:
     """One changed byte, or a missing end, makes a line no line."""
     line = sealed(event)
@@ -306,7 +304,7 @@ def test_lines_of_format_1_are_read_for_ever(old: dict[str, Any], event: ev.Even
 
 
 @given(jobs())
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_a_state_that_is_only_shown_is_the_same(job: JobState) -> None:
     """The reader without pydantic and the other agree on all that a manager writes."""
     raw = json.loads(codec.dump_job(job))

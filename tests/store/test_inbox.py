@@ -8,7 +8,7 @@ import threading
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from air_executor.errors import CorruptFileError
@@ -86,7 +86,6 @@ def test_what_is_no_request(inbox: Inbox, record: object) -> None:
 
 
 @given(data=st.binary(max_size=60) | JSON.map(lambda value: json.dumps(value).encode()))
-@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 def test_garbage(inbox: Inbox, data: bytes) -> None:
     """No bytes make the reader fail in any other way."""
     Path(inbox.layout.inbox, "1-x.json").write_bytes(data)

@@ -33,7 +33,7 @@ def ended(tasks: int = 3) -> JobState:
 
 
 @given(jobs())
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_what_a_manager_writes_is_recognised(job: JobState) -> None:
     """Every ended job with tasks is told by its head; every other one must be read whole."""
     found = head_of(codec.dump_job(job), job.id)
@@ -44,7 +44,7 @@ def test_what_a_manager_writes_is_recognised(job: JobState) -> None:
 
 
 @given(jobs(), st.data())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_what_is_recognised_is_what_the_whole_says(job: JobState, data: st.DataObject) -> None:
     """However lines are cut, repeated or swapped: what the head says is what a reader of the whole finds, or None."""
     lines = codec.dump_job(job).splitlines(keepends=True)

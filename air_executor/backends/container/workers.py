@@ -1,4 +1,4 @@
-"""A few threads for requests that nobody waits for. They never keep the process alive, whatever a platform does.
+"""A few threads for requests whose answers no caller waits for. They never keep the process alive.
 
 Used by the container backends; knows nothing of runners.
 """

@@ -110,7 +110,7 @@ def _remedy() -> str | None:
     if os.path.exists(path):
         if not os.access(path, os.R_OK | os.W_OK):
             return f"no permission for {path}; {_group(path)}"
-        return f"nobody answers at its socket: {_START}"
+        return f"no engine listens on its socket: {_START}"
     context = None if os.environ.get("DOCKER_HOST") else _context()
     if context is not None:
         name, host = context

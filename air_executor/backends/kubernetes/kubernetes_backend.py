@@ -137,7 +137,7 @@ class KubernetesBackend(ContainerBackend):
         return (meta.get("labels") or {}).get(RUN) == launch.run and "deletionTimestamp" not in meta
 
     def _guard(self, work: Callable[[TrackedRunner], None], one: TrackedRunner) -> None:
-        """Do it. A failure is retried in the next cycle, and wakes nobody: the manager would retry at once."""
+        """Call `work`. A failure is retried in the next cycle and does not wake the manager, which would retry now."""
         try:
             work(one)
         except BackendUnavailableError as error:

@@ -121,7 +121,7 @@ class RunnerCache:
         return self.by_slot().get(slot)
 
     def forget(self, one: TrackedRunner) -> None:
-        """Drop a runner of which nothing is left."""
+        """Drop a runner whose Job and pods are gone."""
         self._by_uid.pop(one.uid, None)
 
     # Jobs
