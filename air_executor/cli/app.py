@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, cast
 import typer
 from typer.core import TyperCommand, TyperGroup
 
+from air_executor.cli import lossy_stderr
 from air_executor.cli.session import Session, session_of
 from air_executor.errors import AirExecutorError
 
@@ -195,6 +196,7 @@ def _warn(message: Warning | str, category: type[Warning], *_: object, **__: obj
 def run(arguments: Sequence[str]) -> int:
     """Run the program and return its exit code."""
     _open_closed_streams()
+    lossy_stderr.install()
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")  # an unencodable character must not fail the command
