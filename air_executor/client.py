@@ -183,7 +183,7 @@ class Client:
                 continue
             recorded = self.runs.record(job.id, task.status.seq, task.id)
             if recorded is not None and (run := recorded[0]).backend is not None:
-                found[task.id] = RunnerFacts(run.backend, str(run.host), run.runner)
+                found[task.id] = RunnerFacts(run.backend, str(run.host), run.runner, run.boot)
         return found
 
     def job_facts(self) -> Iterator[JobFacts]:
@@ -223,6 +223,7 @@ class Client:
             pool_limit=None if settings is None else settings.pools.get(job.pool),
             backend=(None if settings is None else settings.backend) if stopped else manager.backend,
             host=None if stopped else manager.record.get("host"),
+            boot=None if stopped else manager.record.get("boot"),
             backend_problem=manager.backend_problem,
             waiting=manager.waiting.get(job.id),
             runners=self.runners(job),

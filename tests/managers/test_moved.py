@@ -1,4 +1,4 @@
-"""A project folder that is moved, copied away or unmounted under a running manager: it leaves, and recreates nothing."""
+"""A project folder that is moved, copied away or unmounted under a running manager: it leaves and recreates nothing."""
 
 from __future__ import annotations
 
