@@ -16,7 +16,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from air_executor.cli import lossy_stderr
-from air_executor.cli.session import Session, session_of
+from air_executor.cli.session import COMMAND_GIVEN, Session, session_of
 from air_executor.errors import AirExecutorError
 
 if TYPE_CHECKING:
@@ -155,6 +155,11 @@ class QuickCommand(TyperCommand):
     def get_params(self, ctx: Context) -> Any:  # type: ignore[override] # noqa: ANN401 - typer's own classes
         """Return its arguments and options, `--help` included."""
         return [_spare_pydantic(param) for param in super().get_params(ctx)]  # type: ignore[arg-type]
+
+    def parse_args(self, ctx: Context, args: list[str]) -> list[str]:  # type: ignore[override]
+        """Parse arguments, and note whether there is a command after `--`: the parser drops the dashes."""
+        ctx.meta[COMMAND_GIVEN] = "--" in args[:-1]
+        return super().parse_args(ctx, args)  # type: ignore[arg-type]
 
 
 class LazyGroup(TyperGroup):
