@@ -112,16 +112,18 @@ class Client:
 
     # Reading
 
-    def status(self, job: str) -> JobState:
+    def status(self, job: str, uid: str | None = None) -> JobState:
         """Return a job's state as of its last checkpoint; archived jobs are found too.
+
+        Without `uid`, the job that has the id now, or else the newest archived one.
 
         Raises:
             NotFoundError: the job does not exist.
             CorruptFileError, FormatTooNewError: its state cannot be read.
         """
-        found = self.jobs.find(job)
+        found = self.jobs.find(job, uid)
         if found is None:
-            msg = f"no job {job} in {self.layout.root}"
+            msg = f"no job {job} in {self.layout.root}" if uid is None else f"job {job} (uid {uid}) was deleted"
             raise NotFoundError(msg)
         return found
 
@@ -146,23 +148,25 @@ class Client:
             if not isinstance(found, JobState) or (found.id, found.uid) not in seen:
                 yield found
 
-    def wait(self, job: str, timeout: float | None = None) -> JobState:
+    def wait(self, job: str, timeout: float | None = None, *, uid: str | None = None) -> JobState:
         """Wait for a job to end and return its state; after `timeout` seconds, return the current state.
 
+        It stays with the job that has the id now, or with `uid`, also if another job gets the id.
+
         Raises:
-            NotFoundError: the job does not exist.
+            NotFoundError: the job does not exist, or was deleted.
         """
         until = None if timeout is None else time.monotonic() + timeout
         seen = None
         pause = 0.01
-        state = self.status(job)
+        state = self.status(job, uid)
         while not state.ended and (until is None or time.monotonic() < until):
             time.sleep(pause)
             pause = min(0.25, pause * 1.2)
             changed = self.changed_at(job)
             if changed != seen:  # read a large state only when it has changed
                 seen = changed
-                state = self.status(job)
+                state = self.status(job, state.uid)
         return state
 
     def changed_at(self, job: str) -> tuple[int, int, int]:
@@ -183,7 +187,7 @@ class Client:
                 continue
             recorded = self.runs.record(job.id, task.status.seq, task.id)
             if recorded is not None and (run := recorded[0]).backend is not None:
-                found[task.id] = RunnerFacts(run.backend, str(run.host), run.runner)
+                found[task.id] = RunnerFacts(run.backend, str(run.host), run.runner, run.boot)
         return found
 
     def job_facts(self) -> Iterator[JobFacts]:
@@ -223,6 +227,7 @@ class Client:
             pool_limit=None if settings is None else settings.pools.get(job.pool),
             backend=(None if settings is None else settings.backend) if stopped else manager.backend,
             host=None if stopped else manager.record.get("host"),
+            boot=None if stopped else manager.record.get("boot"),
             backend_problem=manager.backend_problem,
             waiting=manager.waiting.get(job.id),
             runners=self.runners(job),

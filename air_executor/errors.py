@@ -69,3 +69,7 @@ class LeaseUnsureError(StoreError):
 
 class DirectoryLostError(AirExecutorError):
     """The manager no longer owns the state directory (its lock or journal was replaced)."""
+
+
+class DirectoryMovedError(AirExecutorError):
+    """The state directory is no longer at its path, but still exists. The manager leaves it alone."""

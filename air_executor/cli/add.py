@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from air_executor.cli import job_input
-from air_executor.cli.session import session_of
+from air_executor.cli.session import command_given, session_of
 from air_executor.cli.verbs import print_answer
 
 
@@ -50,5 +50,6 @@ def add(
             "delay": delay,
             "workdir": workdir,
         },
+        command=command_given(ctx),
     )
     print_answer(session, "add", job, session.client().add(job, tasks))

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, cast
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from air_executor.cli.session import Session, session_of
+from air_executor.cli import lossy_stderr
+from air_executor.cli.session import COMMAND_GIVEN, Session, session_of
 from air_executor.errors import AirExecutorError
 
 if TYPE_CHECKING:
@@ -155,6 +156,11 @@ class QuickCommand(TyperCommand):
         """Return its arguments and options, `--help` included."""
         return [_spare_pydantic(param) for param in super().get_params(ctx)]  # type: ignore[arg-type]
 
+    def parse_args(self, ctx: Context, args: list[str]) -> list[str]:  # type: ignore[override]
+        """Parse arguments, and note whether there is a command after `--`: the parser drops the dashes."""
+        ctx.meta[COMMAND_GIVEN] = "--" in args[:-1]
+        return super().parse_args(ctx, args)  # type: ignore[arg-type]
+
 
 class LazyGroup(TyperGroup):
     """A group that imports a command when it is used."""
@@ -195,6 +201,7 @@ def _warn(message: Warning | str, category: type[Warning], *_: object, **__: obj
 def run(arguments: Sequence[str]) -> int:
     """Run the program and return its exit code."""
     _open_closed_streams()
+    lossy_stderr.install()
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")  # an unencodable character must not fail the command

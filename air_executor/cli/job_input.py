@@ -37,7 +37,7 @@ After = Annotated[list[str] | None, typer.Option(metavar="JOB", help="Job that m
 _SUFFIXES = (".yaml", ".yml", ".json")
 
 
-def is_file(words: Sequence[str]) -> bool:
+def _is_file(words: Sequence[str]) -> bool:
     """Return whether the arguments name a job file rather than an id."""
     return len(words) == 1 and (
         words[0] == "-" or words[0].endswith(_SUFFIXES) or "/" in words[0] or os.path.isfile(words[0])
@@ -65,8 +65,15 @@ def job_fields(
     }
 
 
-def read_job(words: Sequence[str], options: Mapping[str, Any], task_options: Mapping[str, Any]) -> Job:
-    """Return the job that the arguments describe.
+def names_path(word: str) -> bool:
+    """Return whether a word can only be a file: no id has a slash."""
+    return word == "-" or "/" in word
+
+
+def read_job(
+    words: Sequence[str], options: Mapping[str, Any], task_options: Mapping[str, Any], *, command: bool
+) -> Job:
+    """Return the job that the arguments describe; `command`: there is one after `--`.
 
     `options` are job fields set by flags, `task_options` task fields set by flags; None means not set. With a file, job
     flags override the file and task flags are refused.
@@ -77,7 +84,10 @@ def read_job(words: Sequence[str], options: Mapping[str, Any], task_options: Map
     """
     fields = {name: value for name, value in options.items() if value not in (None, [])}
     task_fields = {name: value for name, value in task_options.items() if value not in (None, [])}
-    if is_file(words):
+    if command and len(words) == 1:
+        msg = f"no job id; to run a command, use `ID -- {words[0]}`"
+        raise BadInputError(msg)
+    if _is_file(words):
         if task_fields:
             raise _only_with_command(task_fields)
         return _from_file(words[0], fields)
@@ -89,8 +99,10 @@ def read_job(words: Sequence[str], options: Mapping[str, Any], task_options: Map
     return from_command(words[0], words[1:], **fields, **_with_env(task_fields))
 
 
-def read_tasks(words: Sequence[str], task_options: Mapping[str, Any]) -> list[Task]:
+def read_tasks(words: Sequence[str], task_options: Mapping[str, Any], *, command: bool) -> list[Task]:
     """Return the tasks that the arguments of `add` describe: a command, or a file of `$AIR_QUEUE` lines.
+
+    `command`: the words are one, after `--`.
 
     Raises:
         BadInputError: the file or a flag is invalid.
@@ -100,7 +112,7 @@ def read_tasks(words: Sequence[str], task_options: Mapping[str, Any]) -> list[Ta
     from air_executor.model.problems import InvalidError, bad_input, lines  # noqa: PLC0415 - see the module
 
     task_fields = {name: value for name, value in task_options.items() if value not in (None, [])}
-    if not is_file(words):
+    if command or not _is_file(words):
         records: list[tuple[str | None, Any]] = [(None, {"command": list(words), **_with_env(task_fields)})]
     elif task_fields:
         raise _only_with_command(task_fields)

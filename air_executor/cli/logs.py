@@ -51,7 +51,7 @@ def logs(
         printer.explain_empty(state)
     while follow and not printer.at_end(state):
         time.sleep(LOOK_EVERY)
-        state = client.status(job)
+        state = client.status(job, state.uid)
         printer.print_new(state)
     printer.finish()
 

@@ -12,7 +12,7 @@ import typer
 
 from air_executor.cli import job_input
 from air_executor.cli.live_view import LiveView
-from air_executor.cli.session import Session, session_of
+from air_executor.cli.session import Session, command_given, session_of
 from air_executor.cli.terminal import note, print_json
 from air_executor.errors import CorruptFileError, ManagerHeldError, NotFoundError
 
@@ -70,7 +70,8 @@ def run(
         check_backend(settings)  # the running manager uses its own backend
     else:
         reach_backend(settings)
-    if len(words) == 1 and not job_input.is_file(words) and _exists(client, words[0]):
+    is_job = len(words) == 1 and not command_given(ctx) and not job_input.names_path(words[0])
+    if is_job and _exists(client, words[0]):
         state = _resume(client, words[0])
     else:
         job = job_input.read_job(
@@ -84,6 +85,7 @@ def run(
                 "delay": delay,
                 "workdir": workdir,
             },
+            command=command_given(ctx),
         )
         job_input.warn_of(job)
         state = client.submit(job)
@@ -115,7 +117,7 @@ class _RunCommand:
         self._session = session
         self._settings = settings
         self._client = client
-        self._id = state.id
+        self._id, self._uid = state.id, state.uid
         self._scope = {state.id}
         self._manager: Manager | None = None
         self._interrupted = 0
@@ -213,7 +215,7 @@ class _RunCommand:
         found = []
         for name in self._names():
             with contextlib.suppress(NotFoundError):
-                found.append(self._client.status(name))
+                found.append(self._client.status(name, self._uid if name == self._id else None))
         if not found:
             msg = f"job {self._id} no longer exists in {self._client.layout.root}"
             raise NotFoundError(msg)

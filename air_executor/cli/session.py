@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from air_executor.settings import ReaderSettings, Settings
 
 
+COMMAND_GIVEN = "air_executor.command_given"
+"""In a context's `meta`: whether words follow a `--`."""
+
+
 @dataclass(slots=True)
 class Session:
     """One invocation of the program."""
@@ -76,3 +80,8 @@ class Session:
 def session_of(ctx: typer.Context) -> Session:
     """Return the session of a command."""
     return cast("Session", ctx.find_root().obj)
+
+
+def command_given(ctx: typer.Context) -> bool:
+    """Return whether the arguments have a command after `--`; none of its words is a file or a job."""
+    return bool(ctx.meta[COMMAND_GIVEN])

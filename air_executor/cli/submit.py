@@ -5,7 +5,7 @@ from __future__ import annotations
 import typer
 
 from air_executor.cli import job_input
-from air_executor.cli.session import session_of
+from air_executor.cli.session import command_given, session_of
 from air_executor.cli.terminal import note, print_json, say
 
 
@@ -41,6 +41,7 @@ def submit(
             "delay": delay,
             "workdir": workdir,
         },
+        command=command_given(ctx),
     )
     job_input.warn_of(job)
     client = session.client()

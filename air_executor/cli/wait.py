@@ -32,10 +32,10 @@ def wait(
     client = session.client()
     until = None if timeout is None else time.monotonic() + parse_duration(timeout)
     states = []
-    for job in jobs:
-        client.status(job)  # report an unknown id before waiting
-    for job in jobs:
-        states.append(client.wait(job, None if until is None else max(0.0, until - time.monotonic())))
+    # Report an unknown id before waiting, and stay with these jobs if others get their ids.
+    for job in [client.status(name) for name in jobs]:
+        left = None if until is None else max(0.0, until - time.monotonic())
+        states.append(client.wait(job.id, left, uid=job.uid))
         if not session.json and states[-1].ended:
             say(f"{states[-1].id} {states[-1].phase}")
     if session.json:

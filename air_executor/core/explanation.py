@@ -27,6 +27,8 @@ class RunnerFacts(NamedTuple):
     """Of the manager that started it."""
     name: str | None = None
     """Its name on the platform, if the platform has names."""
+    boot: str | None = None
+    """Boot id of that host then."""
 
 
 class JobFacts(NamedTuple):
@@ -61,6 +63,8 @@ class ExplainContext:
     """The manager's."""
     host: str | None = None
     """The manager's."""
+    boot: str | None = None
+    """Boot id of the manager's host; a host can change its name, and two can have the same."""
     backend_problem: str | None = None
     """Why the backend does not answer."""
     waiting: str | None = None
@@ -212,12 +216,17 @@ def _unreachable(job: JobState, task: str, context: ExplainContext) -> str | Non
         return None
     if runner.backend != context.backend:
         whose = f"backend {runner.backend} on host {runner.host}, but the running manager uses {context.backend}"
-    elif runner.backend == "local" and context.host is not None and runner.host != context.host:
+    elif runner.backend == "local" and not _on_our_machine(runner, context):
         whose = f"backend local on host {runner.host}, but the running manager is on {context.host}"
     else:
         return None
     remedy = f"if it is certain that the runner no longer exists: `air-executor confirm-gone {job.id}`"
     return f"its runner was started by {whose}; the run is committed once its outcome is there; {remedy}"
+
+
+def _on_our_machine(runner: RunnerFacts, context: ExplainContext) -> bool:
+    """Tell whether the manager runs where a local runner was started: in the same boot, or under the same name."""
+    return context.host in (None, runner.host) or (runner.boot is not None and runner.boot == context.boot)
 
 
 # Waiting

@@ -14,10 +14,17 @@ from collections.abc import Callable
 from air_executor.backends.base import Backend
 from air_executor.core.observer import Observer
 from air_executor.core.transitions import LiveJob
-from air_executor.errors import AirExecutorError, DirectoryLostError, NotFoundError, StoreError
+from air_executor.errors import (
+    AirExecutorError,
+    DirectoryLostError,
+    DirectoryMovedError,
+    NotFoundError,
+    StoreError,
+)
 from air_executor.manager import recovery
 from air_executor.manager.checkpointer import Checkpointer
 from air_executor.manager.clock import Clock
+from air_executor.manager.held_directory import HeldDirectory
 from air_executor.manager.lease import FileLease, Lease
 from air_executor.manager.manager_state import ManagerOptions, ManagerState
 from air_executor.manager.open_runs import OpenRuns
@@ -92,6 +99,7 @@ class Manager:
         """
         if not self._acquire():
             return False
+        self._directory = HeldDirectory(self.layout.root)
         self._install()
         found = self._recover()
         self._assemble(found)
@@ -194,6 +202,7 @@ class Manager:
 
         Raises:
             ManagerHeldError: another manager has taken over.
+            DirectoryMovedError: the directory was moved or unmounted. Runners go on.
         """
 
         def is_over() -> bool:
@@ -340,11 +349,16 @@ class Manager:
 
         Raises:
             ManagerHeldError: another manager has it.
+            DirectoryMovedError: it is elsewhere now, with all its jobs.
             StoreError, NotFoundError: it failed for now; the next cycle begins with it.
         """
-        log.warning("re-acquiring the state directory: %s", why)
         self._lost = why
+        if self._directory.has_moved():
+            msg = f"{self.layout.root} was moved or unmounted; start a manager where it is now"
+            raise DirectoryMovedError(msg) from why
+        log.warning("re-acquiring the state directory: %s", why)
         self.lease.reacquire()
+        self._directory.renew()
         self.jobs.prepare()
         self._install()
         old = self.state.journal
@@ -388,4 +402,5 @@ class Manager:
             self.wakeups.close()
             self.backend.close()
             self.lease.release()
+            self._directory.close()
             self.observer.left()

@@ -117,11 +117,12 @@ class OpenRuns:
             if record.backend != self._backend.name:
                 run.backend = str(record.backend)
                 run.elsewhere = f"the backend {run.backend}"
-            elif self._backend.name == "local":
-                if record.host != self._host.name:
-                    run.elsewhere = str(record.host)
-                elif record.boot != self._host.boot:
+            # The boot comes first: a machine, or a container on it, can get another name while a run is open.
+            elif self._backend.name == "local" and record.boot != self._host.boot:
+                if record.host == self._host.name:
                     run.lost = "the machine was restarted while it ran"
+                else:
+                    run.elsewhere = str(record.host)
         run.wall_since = run.since + offset
         self._state.observer.adopted(job, task, status.seq, max(0.0, clock.steady() - run.since))
 

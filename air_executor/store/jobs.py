@@ -218,16 +218,17 @@ class Jobs:
         files.fsync_dir(self.layout.jobs)
         return target
 
-    def find(self, job: str) -> JobState | None:
-        """Return a job by its id, archived or not; None if there is none.
+    def find(self, job: str, uid: str | None = None) -> JobState | None:
+        """Return a job by its id (and uid), archived or not; None if there is none.
 
         Raises:
             StoreError: it cannot be read.
         """
         try:
-            return self.load(job)
+            found = self.load(job)
         except NotFoundError:
-            return self.archived(job)
+            return self.archived(job, uid)
+        return found if uid in (None, found.uid) else self.archived(job, uid)
 
     def all_archived(self) -> Iterator[JobState | tuple[str, str]]:
         """Yield every archived job; for one that cannot be read its directory's name and what is wrong.
@@ -244,7 +245,7 @@ class Jobs:
                 yield name, str(error)
 
     def archived(self, job: str, uid: str | None = None) -> JobState | None:
-        """Return an archived job by its id (and uid), or None.
+        """Return an archived job by its id (and uid), or None; of several with one id, the newest.
 
         Raises:
             StoreError: the volume refused.
@@ -254,11 +255,12 @@ class Jobs:
             if uid is not None
             else [n for n in files.list_dir(self.layout.archive) if n.rpartition("-")[0] == job]
         )
+        newest = None
         for name in sorted(names):
             try:
                 state = self.load_path(f"{self.layout.archive}/{name}/state.json")
             except (NotFoundError, CorruptFileError):
                 continue
-            if state.id == job:
-                return state
-        return None
+            if state.id == job and (newest is None or state.submitted_at >= newest.submitted_at):
+                newest = state
+        return newest

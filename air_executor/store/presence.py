@@ -122,8 +122,11 @@ def _running(layout: Layout, record: dict[str, Any]) -> bool | None:
         return None
     if not same_boot:
         return False
-    if its in (ours, None):  # None: no Linux, or written by a version that did not note it
-        return _alive(record) and _locked(layout) if same_host else None
+    # No namespace: no Linux, or written by a version that did not note it.
+    if its == ours or (its is None and same_host):
+        return _alive(record) and _locked(layout)
+    if its is None:
+        return None
     if _locked(layout):
         return True
     return False if ours == HOST_NAMESPACE else None

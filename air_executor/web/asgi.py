@@ -13,7 +13,9 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import BaseRoute, Route
 
 from air_executor.metrics.collector import CONTENT_TYPE, Collector
-from air_executor.web.access import METRICS, Access
+from air_executor.web.access import METRICS, PROBES, Access
+from air_executor.web.guarded_connection import connection_limit
+from air_executor.web.request_limit import RequestLimit
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -34,7 +36,9 @@ def make_app(collector: Collector, pages: Sequence[BaseRoute], *, host: str, tok
         return _probe(health.not_ready())
 
     own = [Route(METRICS, metrics), Route("/healthz", healthz), Route("/readyz", readyz)]
-    return Access(Starlette(routes=[*own, *pages]), host=host, token=token)
+    # The rest of the connections can be ended at any time, so that a probe always gets one.
+    limited = RequestLimit(Starlette(routes=[*own, *pages]), connection_limit() * 3 // 4, always=PROBES)
+    return Access(limited, host=host, token=token)
 
 
 def _probe(problem: str | None) -> Response:

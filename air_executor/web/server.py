@@ -15,16 +15,17 @@ from typing import TYPE_CHECKING, Self
 import uvicorn
 
 from air_executor.errors import BadInputError
+from air_executor.web.guarded_connection import GuardedConnection
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
 
 log = logging.getLogger(__name__)
 
-BACKLOG = 128
+BACKLOG = 64
+"""Connections that wait to be accepted; all of them may be accepted before the first one is refused."""
 CLOSE_SECONDS = 1.0
 """Time for responses in progress when the manager stops: its whole stop may take 5 s."""
-MAX_CONNECTIONS = 256
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -80,7 +81,7 @@ class Server:
             uvicorn.Config(
                 app,
                 loop="asyncio",
-                http="h11",
+                http=GuardedConnection,
                 ws="none",
                 lifespan="off",
                 log_config=None,
@@ -89,7 +90,7 @@ class Server:
                 proxy_headers=False,
                 server_header=False,
                 date_header=False,  # needs uvicorn's timer
-                limit_concurrency=MAX_CONNECTIONS,
+                backlog=BACKLOG,
                 timeout_graceful_shutdown=1,
             )
         )

@@ -76,7 +76,7 @@ def test_a_manager_that_was_killed_is_told_from_one_that_left(air: Air, client: 
     assert "killed or crashed" in checks(air("doctor", "--json"))["manager"]["text"]
     Path(client.layout.manager).write_text(json.dumps(record | {"until": "later"}))
     assert checks(air("doctor", "--json"))["manager"]["text"] == "not running"
-    Path(client.layout.manager).write_text(json.dumps(record | {"host": "elsewhere"}))
+    Path(client.layout.manager).write_text(json.dumps(record | {"host": "elsewhere", "boot": "another"}))
     assert "another host" in checks(air("doctor", "--json"))["manager"]["text"]
 
 

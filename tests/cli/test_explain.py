@@ -262,6 +262,14 @@ def test_a_runner_out_of_reach_names_the_way_out(runner: RunnerFacts, backend: s
         assert text.endswith("if it is certain that the runner no longer exists: `air-executor confirm-gone j`")
 
 
+def test_a_host_that_got_another_name_is_still_in_reach() -> None:
+    """The boot is the machine, whatever its name was when the run started."""
+    running = task("a", Running(7, 0, NOW - 3))
+    runners = {"a": RunnerFacts("local", "monday", boot="b1")}
+    context = ExplainContext(NOW, backend="local", host="tuesday", boot="b1", runners=runners)
+    assert explain_task(job(running), running, context).endswith("(run 7, attempt 1)")
+
+
 @pytest.mark.parametrize(
     ("state", "context", "said"),
     [

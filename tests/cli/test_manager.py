@@ -42,6 +42,16 @@ def test_a_second_manager_is_refused_with_5(manager: object, call: Call) -> None
     assert "Traceback" not in done.err
 
 
+def test_a_log_on_a_full_disk_ends_nothing(start: Start, air: Air, client: Client) -> None:
+    """Lines for people are lost; the manager works on and stops as always."""
+    with open("/dev/full", "w", encoding="utf-8") as full:
+        process = start("manager", stderr=full)
+        air("submit", "job", "--", "true")
+        assert ends(client, "job") == "succeeded"
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=SOON) == 0
+
+
 def test_a_run_that_manages_only_its_own_job_says_so(start: Start, air: Air, client: Client) -> None:
     """`submit`, `status`, `explain` and `manager` report that it manages no other job, and what to do."""
     start("run", "own", "--", "sleep", "60", stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)

@@ -60,6 +60,18 @@ def test_a_run_on_another_host_waits_for_an_operator(local: World, monkeypatch: 
     assert [attempt.reason for attempt in local.task("j", "a").attempts] == ["lost", "ok"]
 
 
+def test_a_host_that_got_another_name_is_the_same_host(local: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In one boot every process is seen under any name: a runner that is not there is gone."""
+    local.submit("j", "a")
+    local.cycle()
+    local.crash()
+    local.platform.runners.clear()
+    monkeypatch.setattr(rig, "HOST", Host("renamed", HOST.boot))
+    local.start()
+    local.do("j/a")
+    assert [attempt.reason for attempt in local.task("j", "a").attempts] == ["lost", "ok"]
+
+
 def test_a_run_of_another_backend_waits_for_it(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """A manager with other settings cannot see its runner: it commits what that leaves, or waits for an operator."""
     world.submit("left", "a")

@@ -86,6 +86,14 @@ def test_our_own_namespace_is_judged_by_pid_and_lock(layout: Layout, here: int) 
         assert read_presence(layout).running is False
 
 
+def test_a_host_that_got_another_name_is_judged_by_its_boot(layout: Layout, here: int) -> None:
+    """The pid is one of ours, whatever this machine was called when the manager wrote its record."""
+    write(layout, host="monday", pid=os.getpid(), pid_namespace=here)
+    assert read_presence(layout).running is False
+    with locked(layout):
+        assert read_presence(layout).running is True
+
+
 def test_an_earlier_boot_is_over(layout: Layout, here: int) -> None:
     """Nothing of this machine has survived its restart."""
     write(layout, host=os.uname().nodename, pid=os.getpid(), boot="another", pid_namespace=here)
