@@ -76,7 +76,7 @@ def report(  # noqa: PLR0917 - a command has its options as arguments
         print_json(cost_tables.as_record(found, unreadable))
         return
     if as_csv:
-        sys.stdout.write("".join(f"{clean(line)}\n" for line in cost_tables.as_csv(found).splitlines()))
+        sys.stdout.write("\n".join(clean(line) for line in cost_tables.as_csv(found).split("\n")))
     else:
         _print(found)
     for name, problem in unreadable:
