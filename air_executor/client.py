@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from air_executor.errors import AirExecutorError, BadInputError, CorruptFileError, FormatTooNewError, NotFoundError
+from air_executor.errors import AirExecutorError, BadInputError, NotFoundError, StoreError
 from air_executor.model.records import Op, Request
 from air_executor.model.state import JobState, Running
 from air_executor.store import codec, files
@@ -134,7 +134,7 @@ class Client:
                 yield self.jobs.load(name)
             except NotFoundError:
                 continue
-            except (CorruptFileError, FormatTooNewError) as error:
+            except StoreError as error:
                 yield name, str(error)
 
     def ledger(self) -> Iterator[JobState | tuple[str, str]]:

@@ -108,12 +108,13 @@ def _top(
         bool, typer.Option("--version", help="Show the version and exit.", is_eager=True, callback=_show_version)
     ] = False,
 ) -> None:
-    """Run tasks on ephemeral runners."""
+    """Declare the options of the program itself."""
 
 
 def build(function: Callable[..., None], name: str) -> Command:
     """Return a command with the shared options added."""
-    command = _single(function, name)
+    # `python -OO` drops docstrings.
+    command = _single(function, name, function.__doc__ or COMMANDS[name].summary)
     command.params += _shared_params()
     return cast("Command", command)
 
@@ -124,9 +125,9 @@ def load(name: str) -> Command:
     return build(getattr(importlib.import_module(f"air_executor.cli.{entry.module}"), entry.function), name)
 
 
-def _single(function: Callable[..., None], name: str) -> Any:  # noqa: ANN401 - typer's own classes have no public name
+def _single(function: Callable[..., None], name: str, text: str | None = None) -> Any:  # noqa: ANN401 - typer's own classes have no public name
     app = typer.Typer(add_completion=False, rich_markup_mode=None)
-    app.command(name, cls=QuickCommand)(function)
+    app.command(name, cls=QuickCommand, help=text)(function)
     return typer.main.get_command(app)
 
 
@@ -186,7 +187,7 @@ class LazyGroup(TyperGroup):
 def program() -> Any:  # noqa: ANN401 - as in `build`
     """Return the program as a command group."""
     app = typer.Typer(cls=LazyGroup, add_completion=False, rich_markup_mode=None, no_args_is_help=True)
-    app.callback()(_top)
+    app.callback(help="Run tasks on ephemeral runners.")(_top)
     command: Any = typer.main.get_command(app)
     command.params += _shared_params()
     return command

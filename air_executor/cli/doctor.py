@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import sys
@@ -117,12 +118,10 @@ def _state(client: Client) -> Iterator[Finding]:
 
 
 def _corrupt(jobs: str, client: Client) -> Iterator[Finding]:
-    found = [
-        f"{jobs}/{name}/{file}"
-        for name in client.jobs.ids()
-        for file in os.listdir(f"{jobs}/{name}")
-        if ".corrupt" in file
-    ]
+    found = []
+    for name in client.jobs.ids():
+        with contextlib.suppress(OSError):  # reported as unreadable above
+            found += [f"{jobs}/{name}/{file}" for file in os.listdir(f"{jobs}/{name}") if ".corrupt" in file]
     for path in found[:CORRUPT_SHOWN]:
         yield Finding(
             "job",

@@ -119,7 +119,7 @@ def read_tasks(words: Sequence[str], task_options: Mapping[str, Any], *, command
     else:
         name = "stdin" if words[0] == "-" else words[0]
         records = []
-        for number, line in enumerate(_read(words[0]).splitlines(), 1):
+        for number, line in enumerate(_read(words[0]).split("\n"), 1):
             if line.strip():
                 try:
                     records.append((f"{name}:{number}", strict_json.loads(line)))

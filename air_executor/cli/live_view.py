@@ -9,8 +9,10 @@ import re
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Self
 
+from air_executor.cli.signals import SHOW_CURSOR, restoring_terminal
 from air_executor.cli.terminal import console, note, say, styled
 from air_executor.core.memory import memory_of
 from air_executor.core.outcome import reason_text
@@ -46,6 +48,7 @@ class LiveView:
         self._failures: list[str] = []
         self._next = 0.0
         self._live: Live | None = None
+        self._stack = ExitStack()
         self.hint = ""
         """Extra line below the jobs; empty for none."""
         self._waits: dict[str, tuple[float, float]] = {}
@@ -55,13 +58,13 @@ class LiveView:
         if not self._quiet and sys.stdout.isatty():
             from rich.live import Live  # noqa: PLC0415
 
+            self._stack.enter_context(restoring_terminal(SHOW_CURSOR))
             self._live = Live(console=console(), auto_refresh=False, transient=True)
-            self._live.start()
+            self._stack.enter_context(self._live)
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._live is not None:
-            self._live.stop()
+        self._stack.close()
 
     @property
     def due(self) -> bool:

@@ -17,9 +17,11 @@ from air_executor.store.run_logs import open_log
 
 if TYPE_CHECKING:
     from air_executor.client import Client
-    from air_executor.model.state import JobState, TaskState
+    from air_executor.model.state import JobState
 
 CHUNK = 1 << 16
+LONGEST = 1 << 16
+"""Maximum size of an incomplete line that is kept; a longer line is printed in pieces as it is read."""
 LOOK_EVERY = 0.1
 """Poll interval of `--follow`, in seconds; a network volume sends no events."""
 
@@ -69,14 +71,22 @@ class Printer:
         self._rest: dict[int, bytes] = {}
         """The incomplete last line of each run's log."""
         self._names: dict[int, str] = {}
+        self._complete: set[int] = set()
+        """The runs that have ended and of which everything is read."""
+        self._open: int | None = None
+        """The run whose incomplete line was printed last, without its end."""
         self._since: int | None = None
 
     def print_new(self, state: JobState) -> bool:
         """Print new output; return whether any log exists."""
-        for seq, name in self._runs(state):
+        for seq, name, ended in self._runs(state):
+            if seq in self._complete:
+                continue
             self._names[seq] = name
             for chunk in self._new(state, seq, name):
                 self._print(seq, name, chunk)
+            if ended and seq in self._read:
+                self._complete.add(seq)
         sys.stdout.buffer.flush()
         return bool(self._read)
 
@@ -90,8 +100,8 @@ class Printer:
     def finish(self) -> None:
         """Print last lines without a newline."""
         for seq, rest in self._rest.items():
-            if rest:
-                self._line(self._names[seq], rest)
+            if rest or self._open == seq:
+                self._line(seq, self._names[seq], rest)
         sys.stdout.buffer.flush()
 
     def explain_empty(self, state: JobState) -> None:
@@ -103,16 +113,19 @@ class Printer:
         which = f"task {self._task}" if self._task is not None else "no task"
         note(f"{which} of job {state.id} has {'not ' if self._task is not None else ''}run yet")
 
-    def _runs(self, state: JobState) -> list[tuple[int, str]]:
-        """Return the runs to print: the latest of each task and, with `--follow`, later ones."""
+    def _runs(self, state: JobState) -> list[tuple[int, str, bool]]:
+        """Return the runs to print, and whether each has ended: the latest of each task, and later ones."""
         tasks = state.tasks.values() if self._task is None else [state.tasks[self._task]]
         if self._since is None:
             self._since = state.seq
-        found: list[tuple[int, str]] = []
+        found: list[tuple[int, str, bool]] = []
         for task in tasks:
-            seqs = _seqs(task)
+            ended = [attempt.seq for attempt in task.attempts]
+            seqs = [*ended, task.run.seq] if task.run is not None else ended
             wanted = {self._run} if self._run is not None else {*seqs[-1:], *(seq for seq in seqs if seq > self._since)}
-            found += [(seq, task.id) for seq in seqs if seq in wanted or seq in self._read]
+            found += [
+                (seq, task.id, at < len(ended)) for at, seq in enumerate(seqs) if seq in wanted or seq in self._read
+            ]
         return sorted(found)
 
     def _new(self, state: JobState, seq: int, name: str) -> Iterator[bytes]:
@@ -130,19 +143,31 @@ class Printer:
             sys.stdout.buffer.write(chunk)
             return
         lines = (self._rest.pop(seq, b"") + chunk).split(b"\n")
-        self._rest[seq] = lines.pop()
+        rest = lines.pop()
         for line in lines:
-            self._line(name, line)
+            self._line(seq, name, line)
+        if len(rest) > LONGEST:
+            end = _last_whole(rest)
+            self._line(seq, name, rest[:end], ends=False)
+            rest = rest[end:]
+        self._rest[seq] = rest
 
-    def _line(self, name: str, line: bytes) -> None:
-        prefix = b"" if self._task is not None else f"{name} | ".encode()
+    def _line(self, seq: int, name: str, line: bytes, *, ends: bool = True) -> None:
+        """Print a line, or the next piece of one."""
+        out = sys.stdout.buffer
+        if self._open not in (None, seq):
+            out.write(b"\n")
+        if self._open != seq and self._task is None:
+            out.write(f"{name} | ".encode())
         if sys.stdout.isatty():
             line = clean_log(line.decode(errors="replace")).encode(errors="replace")
-        sys.stdout.buffer.write(prefix + line + b"\n")
+        out.write(line + b"\n" if ends else line)
+        self._open = None if ends else seq
 
 
-def _seqs(task: TaskState) -> list[int]:
-    from air_executor.model.state import Running  # noqa: PLC0415
-
-    seqs = [attempt.seq for attempt in task.attempts]
-    return [*seqs, task.status.seq] if isinstance(task.status, Running) else seqs
+def _last_whole(text: bytes) -> int:
+    """Return where the last UTF-8 character of a text begins if it may be incomplete, else the text's length."""
+    for back in range(1, min(4, len(text)) + 1):
+        if text[-back] >= 0xC0:  # noqa: PLR2004 - the first byte of several
+            return len(text) - back
+    return len(text)

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from air_executor.cli.session import session_of
+from air_executor.cli.signals import handling
 from air_executor.cli.terminal import note
 
 
@@ -50,9 +51,11 @@ def manager(
     def stop(*_: Any) -> None:  # noqa: ANN401 - signal and frame
         made.stop(runners=stop_runners)
 
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, stop)
-    with contextlib.nullcontext() if service is None else service.server:
+    with (
+        handling(signal.SIGTERM, stop),
+        handling(signal.SIGINT, stop),
+        contextlib.nullcontext() if service is None else service.server,
+    ):
         if made.start():
             limits = f"backend {settings.backend}, at most {settings.max_runners} runners"
             seen = "" if service is None else f"; {service.server.url}"

@@ -76,7 +76,7 @@ def report(  # noqa: PLR0917 - a command has its options as arguments
         print_json(cost_tables.as_record(found, unreadable))
         return
     if as_csv:
-        sys.stdout.write("".join(f"{clean(line)}\n" for line in cost_tables.as_csv(found).splitlines()))
+        sys.stdout.write("\n".join(clean(line) for line in cost_tables.as_csv(found).split("\n")))
     else:
         _print(found)
     for name, problem in unreadable:
@@ -224,7 +224,7 @@ def _remarks(found: CostReport) -> list[str]:
         lines.append(f"{_count(total.unpriced, 'run')} had no price, so the comparison is in seconds only")
     if total.clock_stepped:
         runs = _count(total.clock_stepped, "run")
-        lines.append(f"the clock was set during {runs}: their seconds are unreliable")
+        lines.append(f"the clock was set during {runs}: their seconds are unreliable, and the comparison begins later")
     if total.earlier:
         runs = _count(total.earlier, "earlier run")
         lines.append(f"{runs} of tasks with more than 100 runs: included in the sums, not in the comparison")

@@ -13,12 +13,11 @@ import typer
 from air_executor.cli import job_input
 from air_executor.cli.live_view import LiveView
 from air_executor.cli.session import Session, command_given, session_of
-from air_executor.cli.terminal import note, print_json
+from air_executor.cli.signals import SHOW_CURSOR, handling
+from air_executor.cli.terminal import note, print_json, steady_streams
 from air_executor.errors import CorruptFileError, ManagerHeldError, NotFoundError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from air_executor.client import Client
     from air_executor.manager.loop import Manager
     from air_executor.model.state import JobState
@@ -89,7 +88,8 @@ def run(
         )
         job_input.warn_of(job)
         state = client.submit(job)
-    code = _RunCommand(session, settings, client, state).complete()
+    with steady_streams():
+        code = _RunCommand(session, settings, client, state).complete()
     raise typer.Exit(code)
 
 
@@ -129,8 +129,9 @@ class _RunCommand:
     def complete(self) -> int:
         """Run the job to its end, print the summary, and return the exit code."""
         with (
-            _handling(signal.SIGINT, self._on_interrupt),
-            _handling(signal.SIGTERM, self._on_terminate),
+            handling(signal.SIGINT, self._on_interrupt),
+            handling(signal.SIGTERM, self._on_terminate),
+            handling(signal.SIGHUP, self._on_terminate),
             self._follower,
         ):
             self._work()
@@ -247,7 +248,7 @@ class _RunCommand:
         self._interrupted += 1
         if self._interrupted > 1:
             # Restore the cursor; the next manager recovers everything else. sys.stderr is captured by the live view.
-            os.write(2, b"\x1b[?25h\n" if os.isatty(2) else b"")
+            os.write(2, f"{SHOW_CURSOR}\n".encode() if os.isatty(2) else b"")
             os._exit(INTERRUPTED)
         self._follower.hint = "stopping; press Ctrl-C again to exit immediately"
         self._pass_on()
@@ -269,12 +270,3 @@ def _presence(client: Client) -> Presence:
     from air_executor.store.presence import read_presence  # noqa: PLC0415
 
     return read_presence(client.layout)
-
-
-@contextlib.contextmanager
-def _handling(number: int, handler: Any) -> Iterator[None]:  # noqa: ANN401 - what `signal.signal` takes
-    before = signal.signal(number, handler)
-    try:
-        yield
-    finally:
-        signal.signal(number, before)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from air_executor.cli.session import session_of
+from air_executor.cli.signals import LEAVE_SCREEN, SHOW_CURSOR, restoring_terminal
 from air_executor.cli.terminal import console, print_json
 from air_executor.store.presence import read_presence
 
@@ -65,9 +66,15 @@ def _page(client: Client, job: str | None, *, everything: bool) -> RenderableTyp
 def _watch(client: Client, job: str | None, *, everything: bool) -> None:
     from rich.live import Live  # noqa: PLC0415
 
-    with Live(
-        _page(client, job, everything=everything), console=console(), auto_refresh=False, screen=console().is_terminal
-    ) as live:
+    with (
+        restoring_terminal(LEAVE_SCREEN + SHOW_CURSOR),
+        Live(
+            _page(client, job, everything=everything),
+            console=console(),
+            auto_refresh=False,
+            screen=console().is_terminal,
+        ) as live,
+    ):
         try:
             while True:
                 begun = time.monotonic()

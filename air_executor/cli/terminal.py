@@ -5,10 +5,13 @@ All printing of the command line goes through here. rich is imported only where 
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import sys
+from collections.abc import Iterator
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 from air_executor.model.plain_text import clean
 
@@ -18,6 +21,7 @@ if TYPE_CHECKING:
 
 WIDE = 10_000
 """Columns for files and pipes: lines are never cut or wrapped."""
+_SIZES = ("COLUMNS", "LINES")
 
 
 @cache
@@ -26,7 +30,16 @@ def console(*, stderr: bool = False) -> Console:
     from rich.console import Console  # noqa: PLC0415 - see the module
 
     stream = sys.stderr if stderr else sys.stdout
-    return Console(stderr=stderr, markup=False, highlight=False, emoji=False, width=None if stream.isatty() else WIDE)
+    # A size of 0 means that the size is unknown, so the terminal itself is asked.
+    environ = {name: value for name, value in os.environ.items() if name not in _SIZES or value.strip("0")}
+    return Console(
+        stderr=stderr,
+        markup=False,
+        highlight=False,
+        emoji=False,
+        width=None if stream.isatty() else WIDE,
+        _environ=environ,
+    )
 
 
 def styled(value: object, style: str = "") -> Text:
@@ -46,6 +59,51 @@ def note(message: str) -> None:
     sys.stdout.flush()
     sys.stderr.write(f"{clean(message)}\n")
     sys.stderr.flush()
+
+
+class SteadyStream:
+    """A text stream for a command that must outlive its reader: what can no longer be written is dropped."""
+
+    def __init__(self, stream: TextIO, name: str) -> None:
+        self._stream = stream
+        self._name = name
+
+    def write(self, text: str) -> int:
+        """Write text, if anybody reads it."""
+        try:
+            return self._stream.write(text)
+        except OSError as error:
+            self._drop(error)
+            return len(text)
+
+    def flush(self) -> None:
+        """Flush what is buffered, if anybody reads it."""
+        try:
+            self._stream.flush()
+        except OSError as error:
+            self._drop(error)
+
+    def _drop(self, error: OSError) -> None:
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, self._stream.fileno())  # the buffer of the stream keeps what it could not write
+        os.close(null)
+        note(f"warning: cannot write to {self._name} ({error.strerror}); continuing without it")
+
+    def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - any attribute of a stream
+        return getattr(self._stream, name)
+
+
+@contextlib.contextmanager
+def steady_streams() -> Iterator[None]:
+    """Go on when the reader of stdout or stderr has left (`| head -1`), the disk is full, or the terminal is gone."""
+    out, err = sys.stdout, sys.stderr
+    sys.stdout, sys.stderr = SteadyStream(out, "stdout"), SteadyStream(err, "stderr")
+    try:
+        yield
+    finally:
+        for stream in (sys.stdout, sys.stderr):
+            stream.flush()
+        sys.stdout, sys.stderr = out, err
 
 
 def print_json(value: Any) -> None:  # noqa: ANN401 - any JSON value

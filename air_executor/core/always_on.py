@@ -1,8 +1,9 @@
 """A simulated always-on pool with the same load: its size, its window, its busy and idle time.
 
 The comparison must not favor runners on demand, so each assumption favors the pool: its workers start at once and are
-never lost, a run takes only its work's seconds, any worker takes any run whatever the limits of its job, and runs that
-the manager requeued are left out. Pure; times are Unix seconds.
+never lost, a run takes only its work's seconds, any worker takes any run whatever the limits of its job, of runs that
+wait the one that was first on demand is first, and runs that the manager requeued are left out. Pure; times are Unix
+seconds.
 """
 
 from __future__ import annotations
@@ -29,6 +30,8 @@ class Demand:
     """When a worker could have taken it."""
     work: float
     """Seconds."""
+    turn: tuple[float, int] = (0.0, 0)
+    """Its place in the order of starts on demand: when it was started, and its number."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,9 +77,13 @@ def demands(ledger: Ledger, now: float, begin: float) -> list[Demand]:
 
     Runs that were ready before the pool exists, at `begin`, arrive then.
     """
-    load = [Demand(e.ready_at, e.attempt.work) for e in ledger.entries if e.attempt.reason != REQUEUE]
-    load += [Demand(run.ready_at, max(0.0, now - run.since)) for run in ledger.open]
-    return sorted((Demand(max(one.arrival, begin), one.work) for one in load), key=lambda one: one.arrival)
+    load = [
+        Demand(max(e.ready_at, begin), e.attempt.work, (e.attempt.spawned, e.attempt.seq))
+        for e in ledger.entries
+        if e.attempt.reason != REQUEUE
+    ]
+    load += [Demand(max(run.ready_at, begin), max(0.0, now - run.since), (run.since, run.seq)) for run in ledger.open]
+    return sorted(load, key=lambda one: (one.arrival, one.turn))
 
 
 def waits_of(ledger: Ledger) -> Waits:
@@ -91,11 +98,21 @@ def quantile(values: Sequence[float], share: float) -> float:
 
 
 def simulate(load: Sequence[Demand], size: int, start: float, end: float) -> AlwaysOnPool:
-    """Simulate `size` workers, first come, first served; they exist until `end` and until their work is done."""
+    """Simulate `size` workers that take runs in their turn; they exist until `end` and until their work is done.
+
+    `load` is in order of arrival.
+    """
     free = [start] * min(size, len(load))
+    waiting: list[tuple[tuple[float, int], int]] = []
+    """Turns and positions of the runs that have arrived."""
     waits: list[float] = []
-    for one in load:
-        begin = max(one.arrival, free[0])
+    arrived, begin = 0, start
+    for _ in load:
+        begin = max(begin, free[0]) if waiting else max(free[0], load[arrived].arrival)
+        while arrived < len(load) and load[arrived].arrival <= begin:
+            heapq.heappush(waiting, (load[arrived].turn, arrived))
+            arrived += 1
+        one = load[heapq.heappop(waiting)[1]]
         heapq.heapreplace(free, begin + one.work)
         waits.append(begin - one.arrival)
     return AlwaysOnPool(size, start, max([end, *free]), sum(one.work for one in load), _waits(waits))

@@ -28,7 +28,7 @@ class CostReport:
     open_seconds: float
     """Seconds that open runs have used until now; not in the total."""
     compared: CostSums
-    """The ended runs that the always-on pool is compared with: those known individually."""
+    """The ended runs that the always-on pool is compared with: known individually, after the clock was last set."""
     waits: Waits
     always_on: AlwaysOnPool | None
     """None if nothing ran."""
@@ -57,21 +57,25 @@ def cost_report(
     ledger: Ledger, now: float, *, by: str = "job", since: float | None = None, pool_size: int | None = None
 ) -> CostReport:
     """Return a report. `now` and `since` are Unix seconds; `by` is as in `group_by`; `pool_size` is in workers."""
-    begin = min([entry.ready_at for entry in ledger.entries] + [run.ready_at for run in ledger.open], default=now)
+    begin = _first_ready(ledger, now)
     if since is not None:
         begin = max(begin, since)  # before the first run nobody needed a pool
         ledger = ledger.since(since)
     key = group_by(by)
     total = sum_costs(ledger)
     currency = main_currency(ledger)
-    load = demands(ledger, now, begin)
-    waits = waits_of(ledger)
+    sound = ledger.after_clock_step()
+    if sound is not ledger:
+        # A window that contains the step is longer or shorter than the time that passed.
+        begin = max(begin, _first_ready(sound, now))
+    load = demands(sound, now, begin)
+    waits = waits_of(sound)
     pool = None
     if load:
         to_now = since is not None or ledger.open
-        end = now if to_now else max(entry.attempt.gone_at for entry in ledger.entries)
+        end = now if to_now else max(entry.attempt.gone_at for entry in sound.entries)
         pool = smallest(load, waits, begin, end) if pool_size is None else simulate(load, pool_size, begin, end)
-    compared = sum_costs(replace(ledger, earlier=())) if ledger.earlier else total
+    compared = total if sound is ledger and not ledger.earlier else sum_costs(replace(sound, earlier=()))
     priced = not compared.unpriced and len(compared.costs) == 1 and compared.runner_seconds > 0
     return CostReport(
         by=by,
@@ -88,6 +92,10 @@ def cost_report(
         hour_price=compared.costs.get(currency or "", 0.0) * 3600 / compared.runner_seconds if priced else None,
         advice=advise(ledger.entries, key if by == "job" or by.startswith("label=") else _by_job),
     )
+
+
+def _first_ready(ledger: Ledger, now: float) -> float:
+    return min([entry.ready_at for entry in ledger.entries] + [run.ready_at for run in ledger.open], default=now)
 
 
 _by_job: Callable[[Origin, float | None], str | None] = group_by("job")

@@ -13,6 +13,7 @@ from typing import Any
 from air_executor.core.memory import requested_of
 from air_executor.model import state as s
 from air_executor.model.state import Attempt, Done, JobState, Running, TaskState
+from air_executor.model.times import from_text
 from air_executor.model.usage import Usage
 
 WASTE = ("failed", "retried", "cancelled", "lost")
@@ -68,6 +69,7 @@ class UnfinishedRun:
     origin: Origin
     since: float
     ready_at: float
+    seq: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +92,14 @@ class Ledger:
         """Return the runs that ended since then, and the open ones."""
         return Ledger([entry for entry in self.entries if entry.attempt.gone_at >= at], self.open)
 
+    def after_clock_step(self) -> Ledger:
+        """Return the runs spawned after the clock was last set during a run; itself if it never was."""
+        step = max((entry.attempt.gone_at for entry in self.entries if entry.attempt.clock_stepped), default=None)
+        if step is None:
+            return self
+        entries = [entry for entry in self.entries if entry.attempt.spawned >= step and not entry.attempt.clock_stepped]
+        return Ledger(entries, self.open, self.earlier)
+
 
 def read(jobs: Iterable[JobState]) -> Ledger:
     """Read the ledger of some jobs. A job that waits for others of them is not ready before these have ended."""
@@ -107,8 +117,8 @@ def read(jobs: Iterable[JobState]) -> Ledger:
         released = max((ends.get(uid, 0.0) for uid in needed), default=0.0)
         for n, entry in enumerate(entries):
             if entry.ready_at < released <= entry.attempt.spawned:
-                waited = entry.attempt.spawned - released + entry.attempt.start
-                entries[n] = replace(entry, ready_at=released, waited=waited)
+                waited = entry.waited - (released - entry.ready_at)
+                entries[n] = replace(entry, ready_at=released, waited=max(entry.attempt.start, waited))
         for n, run in enumerate(opened):
             if run.ready_at < released <= run.since:
                 opened[n] = replace(run, ready_at=released)
@@ -130,13 +140,16 @@ def _of_task(job: JobState, task: TaskState) -> Iterator[Entry]:
     requested = requested_of(task)
     for number, one in enumerate(task.attempts):
         queued = one.waited or 0.0
+        ready_at = one.spawned - queued if one.ready_at is None else from_text(one.ready_at)
         had = requested if one.memory_limit is None else {**requested, "memory": one.memory_limit}
-        yield Entry(origin, one, one.spawned - queued, queued + one.start, number < last or again, had)
+        yield Entry(origin, one, ready_at, queued + one.start, number < last or again, had)
 
 
 def _open_runs(job: JobState) -> list[UnfinishedRun]:
     runs = [(task, task.status) for task in job.tasks.values() if isinstance(task.status, Running)]
-    return [UnfinishedRun(_origin(job, task), run.since, run.since - (run.waited or 0.0)) for task, run in runs]
+    return [
+        UnfinishedRun(_origin(job, task), run.since, run.since - (run.waited or 0.0), run.seq) for task, run in runs
+    ]
 
 
 def _rest(usage: Usage, entries: Iterable[Entry]) -> Usage:

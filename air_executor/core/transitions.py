@@ -62,7 +62,7 @@ class LiveJob:
                 job.message = f"job {event.job}, which it waits for, did not succeed"
                 self._stop_all(event.at, s.UPSTREAM)
             case ClockStepped():
-                self._shift(event.by)
+                self._shift(event.by, event.at)
         self._finish(event.at)
 
     # One event each
@@ -79,8 +79,10 @@ class LiveJob:
             job.phase = s.RUNNING
         task.runs += 1
         waited = None if task.ready_at is None else round(max(0.0, event.at - task.ready_at), 6)
+        run = Running(
+            event.seq, event.slot, event.at, ready_at=task.ready_at, waited=waited, memory_limit=memory_of(task)
+        )
         task.ready_at = None
-        run = Running(event.seq, event.slot, event.at, waited=waited, memory_limit=memory_of(task))
         self.progress.started(task, run)
 
     def _ask_stop(self, seq: int, reason: str, message: str | None = None, *, hopeless: bool = False) -> None:
@@ -112,7 +114,8 @@ class LiveJob:
                 memory_limit=run.memory_limit,
                 cost=event.cost,
                 clock_stepped=event.moments.clock_stepped,
-                waited=run.waited,
+                ready_at=None if run.ready_at is None else to_text(run.ready_at),
+                waited=None if run.waited is None else round(run.waited + event.delay, 6),
                 backend=event.backend,
                 price=event.price,
                 currency=event.currency,
@@ -212,18 +215,18 @@ class LiveJob:
             job.reason = job.finished_at = None
             job.deadline_from = None if job.started_at is None else at
 
-    def _shift(self, by: float) -> None:
+    def _shift(self, by: float, at: float) -> None:
         job = self.state
         if job.deadline_from is not None:
             job.deadline_from += by
         for task in self.progress.queued():
             status = task.status
-            by_date = task.not_before is not None and not (isinstance(status, Queued) and status.retrying)
-            if by_date or not isinstance(status, Queued):
+            if not isinstance(status, Queued):
                 continue
-            if status.waits_until is not None:
+            by_date = task.not_before is not None and not status.retrying
+            if status.waits_until is not None and not by_date:
                 task.status = Queued(status.waits_until + by, status.retrying)
-            if task.ready_at is not None:
+            if task.ready_at is not None and not (by_date and task.ready_at > at - by):
                 task.ready_at += by
         self.progress = Progress(job)
         self._close(self.progress.queued(), job.submitted_at)

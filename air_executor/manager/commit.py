@@ -157,6 +157,7 @@ class Committer:
             price=price,
             currency=None if price is None else prices.currency,
             backend=backend,
+            delay=round(run.delay, 6),
         )
 
     def _moments(self, run: OpenRun, left: ExitRecord | None) -> Moments:

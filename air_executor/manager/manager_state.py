@@ -221,8 +221,8 @@ class ManagerState:
 
 
 def _has_time(task: TaskState) -> bool:
-    """Tell whether a task waits, or has waited, for a time: one that is due already must not wait for it again."""
-    return isinstance(task.status, s.Queued) and task.status.waits_until is not None
+    """Tell whether a queued task has a time: one that is due must not wait for it again, or since when it is ready."""
+    return task.ready_at is not None or (isinstance(task.status, s.Queued) and task.status.waits_until is not None)
 
 
 def _line_of(state: JobState, event: Event) -> str:

@@ -41,6 +41,8 @@ class OpenRun:
     """By the wall clock; only its distance from `since` counts, which a clock that is set changes."""
     spawned: float | None = None
     """By the volume's clock."""
+    delay: float = 0.0
+    """Seconds from the decision until then."""
     ours: bool = False
     """This manager spawned its runner, and the backend confirmed it."""
     refused: str | None = None
@@ -102,6 +104,13 @@ class OpenRuns:
         self.by_slot[slot] = added
         return added
 
+    def note_spawn(self, run: OpenRun, spawned: float) -> None:
+        """Note that a runner is spawned now; `spawned` is the time by the volume's clock."""
+        clock = self._state.clock
+        now = clock.steady()
+        run.delay = max(0.0, run.wall_since - run.status.since) + now - run.since
+        run.spawned, run.since, run.wall_since = spawned, now, clock.wall()
+
     def adopt(self, job: LiveJob, task: TaskState, status: Running) -> None:
         """Add a run that an earlier manager started."""
         clock = self._state.clock
@@ -112,6 +121,7 @@ class OpenRuns:
         if found is not None:
             record, run.spawned = found
             run.since -= max(0.0, clock.wall() - run.spawned)
+            run.delay = max(0.0, run.spawned - status.since)
             if record.boot == self._host.boot and record.clock is not None:
                 offset = record.clock
             if record.backend != self._backend.name:

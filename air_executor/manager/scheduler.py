@@ -155,8 +155,8 @@ class Scheduler:
         )
         inputs, staging = self._inputs.text(run.job), self._state.staging
         remote = self._backend.remote
-        run.spawned = self._run_dirs.create(state.id, run.seq, task.id, record, inputs, staging, remote=remote)
-        run.since, run.wall_since = clock.steady(), clock.wall()
+        spawned = self._run_dirs.create(state.id, run.seq, task.id, record, inputs, staging, remote=remote)
+        self._open_runs.note_spawn(run, spawned)
         self._backend.spawn(launch)
 
     def prepare(self) -> None:

@@ -149,7 +149,7 @@ class Collector(Observer):
             events.queued_tasks.inc(len(event.queued))
         if run is None:
             return
-        waited = run.waited or 0.0
+        waited = (run.waited or 0.0) + event.delay
         self._observe_stages(waited, run.pulled, spent)
         if event.reason != s.REQUEUE:
             events.waits[pool,].observe(waited + spent.start)

@@ -66,6 +66,8 @@ class Ended(Record):
     """Of price and cost."""
     backend: t.Word | None = None
     """Backend on which it ran."""
+    delay: t.Amount = 0.0
+    """Seconds from the decision to start the run until its runner was spawned, by the manager's clock."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -72,8 +72,10 @@ class Running(Record):
     """The platform's words about its runner, where those are the reason."""
     hopeless: bool = False
     """It is being stopped because neither it nor another run can ever start."""
+    ready_at: t.Time | None = None
+    """When only a free runner was missing; None if unknown."""
     waited: t.Amount | None = None
-    """Seconds from when the task was ready until the run was decided; None if unknown."""
+    """Seconds from then until the run was decided; None if unknown."""
     memory_limit: t.Bytes | None = None
     """None if the task names no memory."""
 
@@ -115,8 +117,10 @@ class Attempt(Record):
     """Limit of this run; None if its task names no memory."""
     cost: t.Money = 0.0
     clock_stepped: bool = False
+    ready_at: t.TimeText | None = None
+    """When only a free runner was missing, by the manager's clock; None if unknown."""
     waited: t.Amount | None = None
-    """Seconds from when the task was ready to start until the run was decided, by the manager's clock."""
+    """Seconds from then until the runner was spawned, by the manager's clock."""
     backend: t.Word | None = None
     price: Annotated[dict[t.Word, t.Money], MaxLen(100)] | None = None
     """Per hour of this runner, by component, as in force when the run was committed."""

@@ -26,7 +26,16 @@ from air_executor.errors import BadInputError
 from air_executor.model.names import RUN_ENVIRONMENT
 from air_executor.settings import setting_types as t
 from air_executor.settings.declarations import CostSettings, DockerSettings, KubernetesSettings, ReaderSettings
-from air_executor.settings.project import DEFAULT, DIRECTORY, FILE, anchored, find_project, read_file
+from air_executor.settings.project import (
+    DEFAULT,
+    DIRECTORY,
+    FILE,
+    anchored,
+    check_folder,
+    current_folder,
+    find_project,
+    read_file,
+)
 from air_executor.settings.setting_errors import ValueOrigin, bad_settings
 from air_executor.settings.setting_info import PREFIX, SettingInfo, no_setting, settings_of, variable
 
@@ -188,9 +197,11 @@ def load(
 
     Raises:
         BadInputError: a value is wrong, or the file has an unknown key; one line per problem.
+        NotFoundError: the current folder, where the state directory would be, was deleted.
     """
     env = os.environ if env is None else env
-    here = os.path.abspath(cwd or os.getcwd())
+    here = current_folder(cwd)
+    check_folder(here, (flags or {}).get("state_dir") or env.get(variable("state_dir")))
     project = find_project(here)
     environment, file = EnvironmentSource(env, here), FileSource(os.path.join(project, FILE))
     sources = (FlagSource(flags or {}, here), environment, file)

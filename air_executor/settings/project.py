@@ -9,7 +9,7 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-from air_executor.errors import BadInputError
+from air_executor.errors import BadInputError, NotFoundError
 from air_executor.model.quote import quoted
 
 FILE = "air-executor.toml"
@@ -40,6 +40,26 @@ def find_project(cwd: str) -> str:
         folder = above
 
 
+def current_folder(cwd: str | None = None) -> str:
+    """Return the absolute path of `cwd`, by default of the current folder, or its old path if that was deleted."""
+    try:
+        return os.path.abspath(cwd or os.getcwd())
+    except FileNotFoundError:
+        return os.path.abspath(os.environ.get("PWD") or "/")
+
+
+def check_folder(here: str, state_dir: object) -> None:
+    """Refuse to work in a folder that was deleted; an absolute path of the state directory needs none.
+
+    Raises:
+        NotFoundError: it was, and the path starts there.
+    """
+    absolute = isinstance(state_dir, (str, os.PathLike)) and os.path.isabs(state_dir)
+    if not absolute and not os.path.isdir(here):
+        msg = f"the current folder {here} no longer exists; change to another one, or name one with --state-dir"
+        raise NotFoundError(msg)
+
+
 def read_file(path: str) -> dict[str, Any]:
     """Return the content of a settings file; empty if there is none.
 
@@ -67,14 +87,16 @@ def locate_state_dir(
 
     Raises:
         BadInputError: the file cannot be read, or the value is not a path.
+        NotFoundError: the current folder, where the path starts, was deleted.
     """
     env = os.environ if env is None else env
-    here = os.path.abspath(cwd or os.getcwd())
-    if flag is not None:
-        return _absolute(flag, here, "--state-dir"), "--state-dir"
+    here = current_folder(cwd)
     variable = "AIR_STATE_DIR"
-    if env.get(variable):
-        return _absolute(env[variable], here, variable), variable
+    given = flag if flag is not None else env.get(variable) or None
+    check_folder(here, given)
+    if given is not None:
+        source = variable if flag is None else "--state-dir"
+        return _absolute(given, here, source), source
     project = find_project(here)
     file = os.path.join(project, FILE)
     value = read_file(file).get("state_dir")

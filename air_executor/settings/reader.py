@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pydantic import ValidationError
 
 from air_executor.settings.declarations import ReaderSettings
-from air_executor.settings.project import FILE, find_project, locate_state_dir, read_file
+from air_executor.settings.project import FILE, current_folder, find_project, locate_state_dir, read_file
 from air_executor.settings.setting_errors import ValueOrigin, bad_settings
 from air_executor.settings.setting_info import settings_of, variable
 
@@ -25,7 +25,7 @@ def reader_settings(
         BadInputError: a value is wrong, or the file cannot be read.
     """
     env = os.environ if env is None else env
-    file = os.path.join(find_project(cwd or os.getcwd()), FILE)
+    file = os.path.join(find_project(current_folder(cwd)), FILE)
     in_file = read_file(file)
     found: dict[str, object] = {}
     origins: dict[str, ValueOrigin] = {}

@@ -13,7 +13,6 @@ from air_executor.errors import (
     AlreadyExistsError,
     BadInputError,
     CorruptFileError,
-    FormatTooNewError,
     NotFoundError,
     StoreError,
 )
@@ -241,7 +240,7 @@ class Jobs:
                 yield self.load_path(f"{self.layout.archive}/{name}/state.json")
             except NotFoundError:  # set aside, or deleted just now
                 continue
-            except (CorruptFileError, FormatTooNewError) as error:
+            except StoreError as error:
                 yield name, str(error)
 
     def archived(self, job: str, uid: str | None = None) -> JobState | None:

@@ -217,6 +217,17 @@ def test_remarks(air: Air, client: Client, project: Path) -> None:
     assert [entry["id"] for entry in data(air)["unreadable"]] == ["broken"]
 
 
+def test_nothing_is_compared_across_a_clock_that_was_set(air: Air, client: Client) -> None:
+    """An hour that never passed is no hour of idle workers: the comparison begins after the run that saw the step."""
+    create(client, "a", attempt(1), attempt(2, at=10, work=3600, clock_stepped=True), attempt(3, at=4000))
+    found = data(air)
+    assert found["total"]["runs"] == 3
+    assert found["pool"]["window_seconds"] == pytest.approx(3.25)
+    assert found["pool"]["used_seconds"] == 3
+    create(client, "b", attempt(1, clock_stepped=True))
+    assert data(air, "b")["pool"] is None
+
+
 def test_advice_is_printed_where_it_helps(air: Air, client: Client) -> None:
     """What twenty runs used, what they asked for, and what would do."""
     runs = [attempt(n, at=10 * n, memory=100 << 20, cpu=0.8) for n in range(1, 21)]

@@ -8,13 +8,16 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import pytest
 
+from air_executor.cli import logs
 from air_executor.client import Client
 from air_executor.model.state import JobState, Queued, TaskState
 from air_executor.model.usage import Usage
+from air_executor.store.layout import Layout
+from air_executor.store.run_logs import open_log
 from tests.cli.conftest import SOON, Outcome, eventually
 from tests.records import make_attempt, make_done, make_job, make_task
 
@@ -197,6 +200,49 @@ def test_a_hostile_log_neither_hangs_nor_leaks(
     done = call("logs", "j", "a")
     assert done.code == 0
     assert "hunter2" not in done.out
+
+
+def test_a_line_without_an_end_is_printed_as_it_comes(
+    client: Client, capfdbinary: pytest.CaptureFixture[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing of a long line is kept; each piece of it follows the one before, or names its task again."""
+    state = create(client, "j", ended("a"), ended("b", seq=2))
+    monkeypatch.setattr(logs, "LONGEST", 10)
+    monkeypatch.setattr(logs, "CHUNK", 8)
+    first = write_log(client, "j", "a", 1, "é".encode() * 12)
+    write_log(client, "j", "b", 2, b"x\n")
+    printer = logs.Printer(client, "j", None, None)
+    printer.print_new(state)
+    assert all(len(rest) <= 10 for rest in printer._rest.values())
+    with first.open("ab") as file:
+        file.write(b"end\nlast")
+    printer._complete.clear()
+    printer.print_new(state)
+    printer.finish()
+    out = capfdbinary.readouterr().out
+    assert out.count(b"b | x\n") == 1
+    mine = out.replace(b"b | x\n", b"").replace(b"\na | ", b"").removeprefix(b"a | ")
+    assert mine == "é".encode() * 12 + b"endlast\n"
+    out.decode()
+
+
+def test_follow_opens_no_log_that_is_read_to_its_end(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of two thousand tasks that have ended none is looked at again."""
+    state = create(client, "j", *(ended(f"t{n}", seq=n) for n in range(1, 21)))
+    for n in range(1, 21):
+        write_log(client, "j", f"t{n}", n, b"x\n")
+    opened: list[int] = []
+    real = open_log
+
+    def count(layout: Layout, job: JobState, task: str, seq: int) -> BinaryIO | None:
+        opened.append(seq)
+        return real(layout, job, task, seq)
+
+    monkeypatch.setattr(logs, "open_log", count)
+    printer = logs.Printer(client, "j", None, None)
+    for _ in range(3):
+        printer.print_new(state)
+    assert len(opened) == 20
 
 
 def test_logs_of_a_run_that_never_was(air: Air, client: Client) -> None:

@@ -65,9 +65,11 @@ def test_one_event_one_version() -> None:
     start(job, "a")
     job.apply(ev.StopRequested(2.5, 1, "cancelled"), 7)
     assert (job.state.epoch, job.state.version, job.state.seq) == (7, 2, 1)
-    assert job.state.tasks["a"].status == Running(1, 0, 2.0, "cancelled", waited=1.0)
+    assert job.state.tasks["a"].status == Running(1, 0, 2.0, "cancelled", ready_at=1.0, waited=1.0)
     job.apply(ev.StopRequested(2.6, 1, "timeout"), 7)
-    assert job.state.tasks["a"].status == Running(1, 0, 2.0, "cancelled", waited=1.0), "the first reason stands"
+    assert job.state.tasks["a"].status == Running(1, 0, 2.0, "cancelled", ready_at=1.0, waited=1.0), (
+        "the first reason stands"
+    )
 
 
 def test_life_of_a_job() -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
+from random import Random
 
 import pytest
 from hypothesis import given, settings
@@ -11,8 +13,9 @@ from hypothesis import strategies as st
 from air_executor.core.always_on import Demand, Waits, demands, quantile, simulate, smallest, waits_of
 from air_executor.core.ledger import Entry, Ledger, Origin, UnfinishedRun, read
 from air_executor.model.state import JobState
+from air_executor.model.times import to_text
 from tests.ledger.strategies import BEGIN, histories
-from tests.records import make_attempt
+from tests.records import make_attempt, make_done, make_job, make_task
 
 LOADS = st.lists(
     st.builds(
@@ -94,8 +97,8 @@ def test_what_was_ready_before_the_window_arrives_with_it() -> None:
     """A pool that exists from then on cannot have done it earlier."""
     one = make_attempt(1, 0, 100.0, 0.5, 30.0, 0.5, "ok", waited=40.0)
     ledger = Ledger([Entry(Origin("j", "q", {}), one, 60.0, 40.5, followed=False, requested={})])
-    assert demands(ledger, 200.0, 0.0) == [Demand(60.0, 30.0)]
-    assert demands(ledger, 200.0, 110.0) == [Demand(110.0, 30.0)]
+    assert demands(ledger, 200.0, 0.0) == [Demand(60.0, 30.0, (100.0, 1))]
+    assert demands(ledger, 200.0, 110.0) == [Demand(110.0, 30.0, (100.0, 1))]
     assert waits_of(ledger) == Waits(40.5, 40.5)
 
 
@@ -106,8 +109,44 @@ def test_what_was_stopped_for_our_sake_is_not_asked_of_the_pool() -> None:
     ledger = Ledger(
         [Entry(origin, stopped, 100.0, 0.5, followed=True, requested={})], [UnfinishedRun(origin, 150.0, 145.0)]
     )
-    assert demands(ledger, 200.0, 0.0) == [Demand(145.0, 50.0)]
+    assert demands(ledger, 200.0, 0.0) == [Demand(145.0, 50.0, (150.0, 0))]
     assert waits_of(ledger) == Waits(5.0, 5.0)
+
+
+def test_runs_that_wait_are_taken_in_the_order_of_starts_on_demand() -> None:
+    """One worker that takes the short task first keeps the waits of one runner that did so; another order doesn't."""
+    job = make_job("j", "00c0ffee", {}, BEGIN)
+    starts = [
+        ("short", 0.0, 0.02, 0.01),
+        ("long", 0.0, 0.06, 10.0),
+        ("urgent", 4.0, 11.0, 1.0),
+        ("late", 3.0, 13.0, 1.0),
+    ]
+    for seq, (name, ready, at, work) in enumerate(starts, 1):
+        job.tasks[name] = make_task(name, status=make_done("succeeded", "ok", BEGIN + 15))
+        job.tasks[name].attempts.append(
+            make_attempt(
+                seq, 0, BEGIN + at, 0.0, work, 0.0, "ok", ready_at=to_text(BEGIN + ready), waited=round(at - ready, 3)
+            )
+        )
+    ledger = read([job])
+    load = demands(ledger, BEGIN + 20, BEGIN)
+    assert [one.arrival - BEGIN for one in load] == [0.0, 0.0, 3.0, 4.0]
+    assert smallest(load, waits_of(ledger), BEGIN, BEGIN + 14).size == 1
+    assert simulate(load, 1, BEGIN, BEGIN).waits.mean == pytest.approx((0 + 0.01 + 6.01 + 8.01) / 4)
+
+
+@given(LOADS, st.randoms(use_true_random=False), st.integers(1, 6))
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+def test_no_order_makes_a_worker_idle_while_something_waits(load: list[Demand], chance: Random, size: int) -> None:
+    """Whatever the order of starts: nothing is begun before it arrives, and one worker is done as early as ever."""
+    turns = list(range(len(load)))
+    chance.shuffle(turns)
+    other = [replace(one, turn=(0.0, turn)) for one, turn in zip(load, turns, strict=True)]
+    assert simulate(other, 1, 0.0, 0.0).end == pytest.approx(simulate(load, 1, 0.0, 0.0).end)
+    pool = simulate(other, size, 0.0, 0.0)
+    assert pool.waits.mean >= 0
+    assert pool.end >= max((one.arrival + one.work for one in load), default=0.0)
 
 
 @pytest.mark.parametrize(

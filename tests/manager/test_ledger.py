@@ -11,6 +11,7 @@ from air_executor.core.job_cost import sum_costs
 from air_executor.core.ledger import read
 from air_executor.core.price import Prices
 from air_executor.model.state import Attempt, Running
+from air_executor.model.times import from_text
 from tests.manager.rig import World, leave
 
 EUROS = {"fake": Prices("EUR", 3.6, 7.2)}
@@ -88,7 +89,33 @@ def test_a_wait_survives_a_crash(world: World) -> None:
     assert isinstance(status, Running)
     assert status.waited == pytest.approx(15, abs=1)
     world.do("j/a")
-    assert only(world).waited == status.waited
+    assert only(world).waited == pytest.approx(status.waited, abs=1)
+
+
+def test_tasks_that_were_ready_together_stay_so(world: World) -> None:
+    """However long the first one's start took: both waited from then until their own runners were spawned."""
+    world.submit("j", "a", "b")
+    world.do("j/a", "j/b")
+    first, second = only(world), only(world, "b")
+    assert first.ready_at is not None
+    assert first.ready_at == second.ready_at
+    for one in (first, second):
+        assert one.waited == pytest.approx(one.spawned - from_text(first.ready_at), abs=0.5)
+
+
+@pytest.mark.parametrize("by", [3600, -3600])
+def test_a_clock_that_is_set_is_no_wait(world: World, by: int) -> None:
+    """What was ready before waited as long as it did, and the moment it was ready is told by the new clock."""
+    world.submit("j", "a", "b")
+    world.cycle()
+    world.clock.set_wall(by)
+    world.cycle()
+    world.clock.pass_time(5)
+    world.do("j/a", "j/b")
+    second = only(world, "b")
+    assert second.ready_at is not None
+    assert second.waited == pytest.approx(5, abs=2)
+    assert from_text(second.ready_at) == pytest.approx(world.clock.wall() - 5, abs=5)
 
 
 def test_an_end_behind_a_silent_platform_is_the_runners_own(world: World) -> None:

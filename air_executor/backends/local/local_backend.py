@@ -188,14 +188,20 @@ class LocalBackend:
         self._runners[slot] = runner
 
     def _adopt_unseen(self, slot: Slot) -> None:
-        path = self._paths.slot_file(slot)
-        if slot in self._runners or not slot_file.is_held(path):
+        if slot in self._runners or not self._is_taken(slot):
             return
-        header = slot_file.read_header(path)
+        header = slot_file.read_header(self._paths.slot_file(slot))
         # A header of an earlier boot of this host was not written by whatever holds the lock now.
         stale = header is not None and header.host.name == self._host.name and header.host.boot != self._host.boot
         run = None if header is None or stale else header.run
         self._runners[slot] = LocalRunner(slot, 0.0, RunnerStatus(run, alive=True), unseen=True)
+
+    def _is_taken(self, slot: Slot) -> bool:
+        """Tell whether something holds a slot's lock. Unknown is not free, and a slot's own trouble: others go on."""
+        try:
+            return slot_file.is_held(self._paths.slot_file(slot))
+        except BackendUnavailableError:
+            return True
 
     # Ends
 
@@ -204,7 +210,7 @@ class LocalBackend:
         self._take_exits()
         self._reconcile_orphans()
         for slot, runner in list(self._runners.items()):
-            if runner.unseen and not slot_file.is_held(self._paths.slot_file(slot)):
+            if runner.unseen and not self._is_taken(slot):
                 self._free(runner)
         uncertain = []
         for runner in [self._runners[slot] for slot in self._exited if not self._runners[slot].members]:
@@ -242,7 +248,7 @@ class LocalBackend:
             os.killpg(runner.pid, 0)
         except ProcessLookupError:
             # Where orphans do not come to us, at least one that kept the lock gives itself away.
-            return self._processes.sees_orphans or not slot_file.is_held(self._paths.slot_file(runner.slot))
+            return self._processes.sees_orphans or not self._is_taken(runner.slot)
         except PermissionError:
             return False
         return False
@@ -253,7 +259,7 @@ class LocalBackend:
         if runner.members:
             return
         if not left:  # processes that were found but have ended since may have had children: scan again next time
-            runner.unseen = slot_file.is_held(self._paths.slot_file(runner.slot))
+            runner.unseen = self._is_taken(runner.slot)
             self._exited.discard(runner.slot)
             if not runner.unseen:
                 self._free(runner)

@@ -74,7 +74,7 @@ class ProcessFinder:
         try:
             jobs = os.listdir(self._paths.jobs)
             for job in jobs:
-                with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+                with contextlib.suppress(OSError):  # unreadable, say: that is this job's trouble, and no other's
                     for name in os.listdir(f"{self._paths.jobs}/{job}"):
                         if slot := self._paths.slot_of(f"{self._paths.jobs}/{job}/{name}"):
                             yield slot

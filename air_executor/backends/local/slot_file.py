@@ -113,7 +113,10 @@ def write_header(fd: int, header: SlotHeader) -> None:
 
 def read_header(path: str) -> SlotHeader | None:
     """Return the header, or None if there is no valid one (tasks can write to the file)."""
-    fd = _open_for_reading(path)
+    try:
+        fd = _open_for_reading(path)
+    except BackendUnavailableError:
+        return None
     if fd is None:
         return None
     try:
