@@ -55,6 +55,10 @@ class StoreError(AirExecutorError):
     """The volume refused a read or a write (full, read-only, I/O error)."""
 
 
+class PathBlockedError(StoreError):
+    """Something is in the way at one path (permissions, a file where a folder belongs); the volume works elsewhere."""
+
+
 class CorruptFileError(StoreError):
     """A state file is unreadable or invalid. It is never overwritten."""
 

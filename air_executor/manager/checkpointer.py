@@ -6,7 +6,10 @@ journal holds the same. Knows nothing of what a state file contains.
 
 from __future__ import annotations
 
+import contextlib
 import logging
+from collections.abc import Iterator
+from typing import Any
 
 from air_executor.core.transitions import LiveJob
 from air_executor.errors import NotFoundError, StoreError
@@ -40,14 +43,19 @@ class Checkpointer:
             if self._state.unsaved or (index.dirty and clock.steady() >= self._next):
                 # What a checkpoint holds may rest on another job's lines: a power failure must not take those alone.
                 self._state.journal.sync()
-            self._save_ended()
-            while index.dirty and clock.steady() >= self._next:
-                begun = clock.steady()
-                self._write(index.open[next(iter(index.dirty))])
-                self._next = begun + (clock.steady() - begun) / SHARE
+            try:
+                self._save_ended()
+            finally:
+                while index.dirty and clock.steady() >= self._next:
+                    begun = clock.steady()
+                    name = next(iter(index.dirty))
+                    with self._in_turn(name, index.dirty):
+                        self._write(index.open[name])
+                    self._next = begun + (clock.steady() - begun) / SHARE
         except StoreError as error:
             log.error("checkpoints delayed: %s", error)  # noqa: TRY400 - a full disk is no bug
-            self._next = clock.steady() + RETRY_AFTER
+            if clock.steady() >= self._next:  # not again and again, while one job's checkpoint fails each time
+                self._next = clock.steady() + RETRY_AFTER
         if not index.dirty:
             self._next = max(self._next, clock.steady() + DELAY)
 
@@ -67,14 +75,20 @@ class Checkpointer:
         return None
 
     def save_all(self) -> None:
-        """Write everything now.
+        """Write everything now, as far as that can be done.
 
         Raises:
             StoreError, NotFoundError: it cannot be written; the journal keeps it.
         """
-        for name in list(self._state.index.dirty):
-            self._write(self._state.index.open[name])
-        self._save_ended()
+        refused: StoreError | None = None
+        for job in [*map(self._state.index.open.__getitem__, self._state.index.dirty), *self._state.unsaved.values()]:
+            try:
+                with self._state.guard(job.state.id):
+                    self._write(job)
+            except StoreError as error:
+                refused = error
+        if refused is not None:
+            raise refused
 
     def rewrite(self) -> None:
         """Write every job from memory, also where its directory is gone.
@@ -83,7 +97,8 @@ class Checkpointer:
             StoreError, NotFoundError: it cannot be written.
         """
         for job in [*self._state.index.open.values(), *self._state.unsaved.values()]:
-            self.recreate(job)
+            with self._state.guard(job.state.id):
+                self.recreate(job)
 
     def recreate(self, job: LiveJob) -> None:
         """Write one job from memory, also where its directory is gone. Raises as `rewrite`."""
@@ -91,8 +106,19 @@ class Checkpointer:
         self._saved(job)
 
     def _save_ended(self) -> None:
-        for job in list(self._state.unsaved.values()):
-            self._write(job)
+        for name, job in list(self._state.unsaved.items()):
+            with self._in_turn(name, self._state.unsaved):
+                self._write(job)
+
+    @contextlib.contextmanager
+    def _in_turn(self, name: str, waiting: dict[str, Any]) -> Iterator[None]:
+        """Let a job whose checkpoint fails wait behind all others: what is in its way may be in no other's."""
+        try:
+            with self._state.guard(name):
+                yield
+        except StoreError:
+            waiting[name] = waiting.pop(name)
+            raise
 
     def _write(self, job: LiveJob) -> None:
         try:

@@ -69,11 +69,12 @@ class JobIndex:
         self._observer.job_ended(job, phase)
 
     def drop(self, job: str) -> None:
-        """Forget a job whose directory is gone."""
+        """Forget a job: its directory is gone, or it is set aside."""
         self.open.pop(job, None)
         self.ended.pop(job, None)
         self.dirty.pop(job, None)
         self._next.pop(job, None)
+        self._blocked.pop(job, None)
         self.ready_queue.forget(job)
         self._observer.job_gone(job)
 

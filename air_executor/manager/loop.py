@@ -30,6 +30,7 @@ from air_executor.manager.manager_state import ManagerOptions, ManagerState
 from air_executor.manager.open_runs import OpenRuns
 from air_executor.manager.recovery import Recovered
 from air_executor.manager.request_handler import RequestHandler
+from air_executor.manager.runner_files import RunnerFiles
 from air_executor.manager.scheduler import Scheduler
 from air_executor.manager.status_writer import StatusWriter
 from air_executor.manager.supervisor import Supervisor
@@ -75,6 +76,7 @@ class Manager:
         self.observer = observer or Observer()
         self.jobs = Jobs(layout)
         self.run_dirs = RunDirs(layout)
+        self.runner_files = RunnerFiles(layout, options.runner_files)
         self.inbox = Inbox(layout)
         self.lease = lease or FileLease(layout, host, options.scope)
         self.wakeups = Wakeups()
@@ -100,7 +102,7 @@ class Manager:
         if not self._acquire():
             return False
         self._directory = HeldDirectory(self.layout.root)
-        self._install()
+        self.runner_files.install()
         found = self._recover()
         self._assemble(found)
         self._admit(found)
@@ -128,14 +130,6 @@ class Manager:
         self._sleep(seconds)
         return self._stopping is None
 
-    def _install(self) -> None:
-        """Put the runner and the in-task API into `bin/`."""
-        files.make_dir(self.layout.bin)
-        files.let_read(self.layout.bin)
-        for name, content in self.options.runner_files.items():
-            files.replace(f"{self.layout.bin}/{name}", content, self.layout.tmp, sync=False)
-            files.let_read(f"{self.layout.bin}/{name}")
-
     def _recover(self) -> Recovered:
         return recovery.recover(
             self.jobs,
@@ -153,7 +147,15 @@ class Manager:
         self.state = state
         self.open_runs = OpenRuns(state, self.backend, self.run_dirs, self.host, chance)
         self.supervisor = Supervisor(state, self.open_runs, self.backend, self.run_dirs, chance)
-        self.scheduler = Scheduler(state, self.open_runs, self.supervisor, self.backend, self.run_dirs, host=self.host)
+        self.scheduler = Scheduler(
+            state,
+            self.open_runs,
+            self.supervisor,
+            self.backend,
+            self.run_dirs,
+            runner_files=self.runner_files,
+            host=self.host,
+        )
         self.checkpointer = Checkpointer(state)
         self.status_writer = StatusWriter(
             self.lease.record,
@@ -161,7 +163,6 @@ class Manager:
             self.open_runs,
             self.scheduler,
             backend=self.backend.name,
-            problems=found.problems,
         )
         self.request_handler = RequestHandler(
             state,
@@ -169,7 +170,6 @@ class Manager:
             self.run_dirs,
             self.checkpointer,
             self.inbox,
-            report=self.status_writer.report,
             stateless=found.stateless,
         )
 
@@ -178,11 +178,14 @@ class Manager:
         self.state.index.unmanaged.update(found.unmanaged)
         for name, uid, phase in found.ended:
             self.state.index.add_ended(name, uid, phase)
-        for job in found.jobs.values():
-            self.state.admit(job)
-        for job in list(found.jobs.values()):
-            for task, run in job.progress.open_runs():
-                self.open_runs.adopt(job, task, run)
+        self.state.problems += found.problems
+        for name, job in found.jobs.items():
+            with self.state.guard(name):
+                self.state.admit(job)
+        for name in [name for name in found.jobs if name in self.state.index.open]:
+            with self.state.guard(name):
+                for task, run in found.jobs[name].progress.open_runs():
+                    self.open_runs.adopt(found.jobs[name], task, run)
         self.supervisor.pending.resolve()
 
     def _watch(self) -> None:
@@ -215,6 +218,12 @@ class Manager:
                 if not isinstance(error, StoreError):
                     self._lost = self._lost or error
                 log.error("trying again: %s", error)  # noqa: TRY400 - a sick volume is no bug
+                self._sleep(self.options.poll_interval)
+            except AirExecutorError:
+                raise
+            except Exception:
+                # No job to blame, or `guard` would have: whatever it was, jobs whose steps work go on.
+                log.exception("a bug in Air-Executor; report it. Trying again")
                 self._sleep(self.options.poll_interval)
             if not is_over():
                 self.sleep()
@@ -282,7 +291,8 @@ class Manager:
             self.supervisor.stop_all(now)
         if self._stopping == "pause":
             for job in self._startable():
-                self.state.decide(job, Requested(now, "", "pause"))
+                with self.state.guard(job.state.id):
+                    self.state.decide(job, Requested(now, "", "pause"))
 
     def _startable(self) -> list[LiveJob]:
         return [job for job in self.state.index.open.values() if job.state.phase in _STARTS]
@@ -360,7 +370,7 @@ class Manager:
         self.lease.reacquire()
         self._directory.renew()
         self.jobs.prepare()
-        self._install()
+        self.runner_files.install()
         old = self.state.journal
         self.state.journal = recovery.take_epoch(self.jobs, self.epoch)
         old.close()

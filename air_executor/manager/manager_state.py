@@ -6,15 +6,16 @@ indexes. The loop makes one `ManagerState` and hands it to every part. Touches n
 
 from __future__ import annotations
 
+import contextlib
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from air_executor.core.observer import Observer
 from air_executor.core.plan import ReadyQueue
 from air_executor.core.price import Prices
 from air_executor.core.transitions import LiveJob
-from air_executor.errors import BadInputError, NotFoundError, StoreError
+from air_executor.errors import AirExecutorError, BadInputError, NotFoundError, StoreError
 from air_executor.manager.clock import Clock
 from air_executor.manager.job_index import JobIndex
 from air_executor.model import state as s
@@ -35,6 +36,9 @@ from air_executor.store.jobs import Jobs
 from air_executor.store.journal import Journal
 
 log = logging.getLogger(__name__)
+
+MOST_SAID = 300
+"""Characters of an unexpected error in a message."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +88,10 @@ class ManagerState:
         """Ended jobs whose last checkpoint is not written yet."""
         self.pending_children: dict[str, list[str]] = {}
         """Pending child jobs, by the run that submitted them."""
+        self.problems: list[str] = []
+        """What users should know of: files that cannot be read, jobs that were set aside."""
+        self.dropped: list[Callable[[str], None]] = []
+        """Called with the id of each job that is set aside: by parts that keep something of it."""
 
     @property
     def staging(self) -> str:
@@ -97,6 +105,34 @@ class ManagerState:
     def manages(self, job: str) -> bool:
         """Tell whether a job is in the scope of this manager."""
         return self.options.scope is None or job in self.options.scope
+
+    # One job's trouble
+
+    @contextlib.contextmanager
+    def guard(self, name: str) -> Iterator[None]:
+        """Let a bug that shows itself in one job cost that job alone; expected failures pass."""
+        try:
+            yield
+        except AirExecutorError:
+            raise
+        except Exception as error:
+            log.exception("job=%s is set aside", name)
+            self.set_aside(name, bug_text(error))
+
+    def set_aside(self, name: str, why: str) -> None:
+        """Leave a job alone until the next start: its files and runners stay as they are, and the journal with them."""
+        self.index.drop(name)
+        self.unsaved.pop(name, None)
+        for drop in self.dropped:
+            drop(name)
+        self.index.unmanaged[name] = why
+        self.report(f"job {name}: {why}")
+
+    def report(self, problem: str) -> None:
+        """Note a problem for the status writer."""
+        log.error("%s", problem)
+        self.problems.append(problem)
+        self.observer.found_corrupt(1)
 
     # Decisions
 
@@ -127,11 +163,12 @@ class ManagerState:
             job = self.index.open.get(name)
             if job is None:
                 continue
-            if state.phase == s.SUCCEEDED:
-                self.index.unblock(name, state.uid)
-                self.index.touch(job, clean=True)
-            else:
-                self.decide(job, UpstreamFailed(self.clock.wall(), state.id))
+            with self.guard(name):
+                if state.phase == s.SUCCEEDED:
+                    self.index.unblock(name, state.uid)
+                    self.index.touch(job, clean=True)
+                else:
+                    self.decide(job, UpstreamFailed(self.clock.wall(), state.id))
 
     def check_clock(self, now: float) -> None:
         """Decide what follows if wall time was set: a delay lasts as long as before, a date stays a date."""
@@ -139,18 +176,20 @@ class ManagerState:
         if by:
             log.warning("wall time was set by %+.1f s, delays last as long as before", by)
             for job in list(self.index.open.values()):
-                if job.state.deadline_at is not None or any(_has_time(task) for task in job.progress.queued()):
-                    self.decide(job, ClockStepped(now, round(by, 3)))
+                with self.guard(job.state.id):
+                    if job.state.deadline_at is not None or any(_has_time(task) for task in job.progress.queued()):
+                        self.decide(job, ClockStepped(now, round(by, 3)))
 
     def apply_times(self, now: float) -> None:
         """Decide what follows from deadlines and delays that have passed."""
         for job in self.index.due(now):
-            deadline = job.state.deadline_at
-            if deadline is not None and deadline <= now and job.state.stop != s.TIMEOUT:
-                self.decide(job, DeadlinePassed(now))
-            if job.state.id in self.index.open:  # not ended by that, nor by an earlier one's end
-                job.progress.promote(now)
-                self.index.touch(job, clean=True)
+            with self.guard(job.state.id):
+                deadline = job.state.deadline_at
+                if deadline is not None and deadline <= now and job.state.stop != s.TIMEOUT:
+                    self.decide(job, DeadlinePassed(now))
+                if job.state.id in self.index.open:  # not ended by that, nor by an earlier one's end
+                    job.progress.promote(now)
+                    self.index.touch(job, clean=True)
 
     # Jobs
 
@@ -218,6 +257,12 @@ class ManagerState:
         except NotFoundError as error:
             msg = f"there is no job {name}"
             raise NotFoundError(msg) from error
+
+
+def bug_text(error: Exception) -> str:
+    """Return why a job is set aside that ran into an error which nobody expected."""
+    what = f"{type(error).__name__}: {error}"[:MOST_SAID]
+    return f"set aside after a bug in Air-Executor ({what}); report it, then restart the manager to try again"
 
 
 def _has_time(task: TaskState) -> bool:

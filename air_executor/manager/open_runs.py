@@ -93,6 +93,7 @@ class OpenRuns:
         """Why the backend cannot answer; None if it can."""
         self._ask_again = 0.0
         self._backoff = 0.0
+        state.dropped.append(self.forget)
 
     # Runs
 
@@ -137,7 +138,7 @@ class OpenRuns:
         self._state.observer.adopted(job, task, status.seq, max(0.0, clock.steady() - run.since))
 
     def forget(self, job: str) -> None:
-        """Drop the open runs of a job that no longer exists; their runners are orphans from now on."""
+        """Drop the open runs of a job that no longer exists or is set aside; only the former's runners are removed."""
         for slot in [slot for slot in self.by_slot if slot.job == job]:
             del self.by_slot[slot]
 

@@ -12,7 +12,7 @@ from graphlib import CycleError, TopologicalSorter
 
 from air_executor.core.cycles import show_cycle
 from air_executor.core.transitions import LiveJob
-from air_executor.errors import BadInputError, StoreError
+from air_executor.errors import BadInputError
 from air_executor.manager.manager_state import ManagerState
 from air_executor.model import state as s
 from air_executor.model.events import Released
@@ -71,7 +71,8 @@ class PendingJobs:
         for name in self._state.pending_children.pop(run, ()):
             job = self._state.index.open.get(name)
             if job is not None and job.state.phase == s.PENDING:
-                self._state.decide(job, Released(self._state.clock.wall()))
+                with self._state.guard(name):
+                    self._state.decide(job, Released(self._state.clock.wall()))
 
     def take(self, run: str) -> list[str]:
         """Return the pending jobs of a run that did not succeed; the caller removes them."""
@@ -91,7 +92,7 @@ class PendingJobs:
             parsed = parse_run_id(run)
             try:
                 parent = None if parsed is None else self._parent(parsed[0], ended)
-            except StoreError as error:  # unknown is not gone
+            except Exception as error:  # noqa: BLE001 - unknown is not gone, and costs these jobs alone
                 log.warning("run=%s its child jobs stay pending: %s", run, error)
                 continue
             if parsed is not None and parent is not None and parsed[1] in parent.progress.runs:

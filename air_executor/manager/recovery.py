@@ -17,10 +17,12 @@ from collections.abc import Container, Iterator
 from dataclasses import dataclass, field
 
 from air_executor.core.transitions import LiveJob
-from air_executor.errors import CorruptFileError, NotFoundError, StoreError
+from air_executor.errors import AirExecutorError, CorruptFileError, NotFoundError, PathBlockedError, StoreError
+from air_executor.manager.manager_state import bug_text
 from air_executor.model.state import JobState
 from air_executor.store import files, journal
 from air_executor.store.inbox import Inbox
+from air_executor.store.job_head import JobHead
 from air_executor.store.jobs import Jobs
 from air_executor.store.journal import Journal, JournalEntry
 from air_executor.store.run_dirs import RunDirs
@@ -52,6 +54,13 @@ class Recovered:
     unread: bool = False
     """A state exists that could not be read: the journals stay, because they may hold more of it."""
 
+    def set_aside(self, name: str, why: str) -> None:
+        """Leave a job alone until the next start, for which the journals stay."""
+        self.jobs.pop(name, None)
+        self.ended = [job for job in self.ended if job[0] != name]
+        self.unmanaged[name] = why
+        self.unread = True
+
 
 def take_epoch(jobs: Jobs, at_least: int) -> Journal:
     """Create the journal of an epoch above every other, and remove the staging directories of older managers.
@@ -72,13 +81,13 @@ def take_epoch(jobs: Jobs, at_least: int) -> Journal:
         path = f"{layout.tmp}/{name}"
         if (name.isdecimal() and int(name) < epoch) or (not name.isdecimal() and _stale(path)):
             # Renamed first: from this instant on, the rename of a manager that still builds in there fails.
-            doomed = f"{layout.tmp}/removed-{epoch}-{name}"
+            doomed = f"{layout.tmp}/removed-{epoch}-{files.random_hex(6)}"
             try:
                 files.move(path, doomed)
             except NotFoundError:
                 continue
             files.remove_tree(doomed)
-    files.make_dir(layout.epoch_tmp(epoch))
+    files.restore_dir(layout.epoch_tmp(epoch))
     return opened
 
 
@@ -124,20 +133,25 @@ def _recover(
 ) -> Recovered:
     jobs.prepare()
     done = Recovered()
+    at_least = at_least if at_least <= journal.MAX_EPOCH else 0
     done.journal = take_epoch(jobs, max(at_least, journal.highest_epoch(jobs.layout)))
     # From here on no older manager can change a state file, and nobody will read what it appends to its journal.
     replay = journal.read(jobs.layout, below=done.journal.epoch)
+    done.corrupt += len(replay.unreadable)
+    done.problems += replay.unreadable
     highest, states = _load_all(jobs, done, replay.jobs)
     if highest >= done.journal.epoch:  # states from elsewhere, checked out without the journals of their managers
         superseded = done.journal
         done.journal = take_epoch(jobs, highest)
         superseded.close()
-    changed = [
-        state
-        for state in states
-        if _bring_up_to_date(runs, state, [] if from_files else replay.jobs.get((state.id, state.uid), []), done)
-    ]
-    _checkpoint(jobs, changed, jobs.layout.epoch_tmp(done.journal.epoch))
+    changed = []
+    for state in states:
+        lines = [] if from_files else replay.jobs.get((state.id, state.uid), [])
+        with _setting_aside(state.id, done):
+            if _bring_up_to_date(runs, state, lines, done):
+                changed.append(state)
+    _checkpoint(jobs, changed, jobs.layout.epoch_tmp(done.journal.epoch), done)
+    done.problems += [f"job {name}: {why}" for name, why in done.unmanaged.items()]
     for name in [name for name in done.jobs if scope is not None and name not in scope]:
         del done.jobs[name]
         done.unmanaged[name] = "this command manages only its own job"
@@ -147,7 +161,8 @@ def _recover(
             raise StoreError(msg)
     for path in replay.damaged:
         kept = f"{path}.corrupt"
-        shutil.copyfile(path, kept)
+        with contextlib.suppress(OSError):  # it would be lost in any case, and the start with it
+            shutil.copyfile(path, kept)
         done.corrupt += 1
         done.problems.append(f"{path}: damaged lines; a copy is kept at {kept}")
     if not done.unread:
@@ -157,36 +172,55 @@ def _recover(
 
 def _load_all(jobs: Jobs, done: Recovered, journaled: Container[tuple[str, str]]) -> tuple[int, list[JobState]]:
     """Return the highest epoch, and every state that is unfinished or journaled; note the others in `done`."""
-    highest = 0
+    epochs = [0]
     states = []
     for name in jobs.ids():
-        try:
-            head = jobs.head_of_ended(name)
-            if head is not None and (name, head.uid) not in journaled:
-                highest = max(highest, head.epoch)
-                done.ended.append((name, head.uid, head.phase))
-                continue
-            state = jobs.load(name)
-        except NotFoundError:
-            if _quarantined(jobs, name):
-                done.unmanaged[name] = "its state.json was unreadable and is kept beside it as *.corrupt"
-            else:
-                done.stateless.append(name)
-        except CorruptFileError as error:
-            done.corrupt += 1
-            where = files.quarantine(jobs.layout.state(name))
-            done.unmanaged[name] = f"{error}; moved to {where}: restore it (from git, say) and restart the manager"
-        except StoreError as error:  # refused by the volume, or written by a newer version
-            done.unmanaged[name] = f"{error}; restart the manager when it can be read"
-            done.unread = True
+        with _setting_aside(name, done):
+            found = _load(jobs, name, done, journaled)
+            if found is not None:
+                epochs.append(found.epoch)
+            if isinstance(found, JobState):
+                states.append(found)
+    return max(epoch for epoch in epochs if epoch <= journal.MAX_EPOCH), states
+
+
+def _load(jobs: Jobs, name: str, done: Recovered, journaled: Container[tuple[str, str]]) -> JobState | JobHead | None:
+    """Return one job: its state if it is unfinished or journaled, its head if it has ended, None if it has none.
+
+    Raises:
+        StoreError: it cannot be read.
+    """
+    try:
+        head = jobs.head_of_ended(name)
+        found: JobState | JobHead = jobs.load(name) if head is None or (name, head.uid) in journaled else head
+    except NotFoundError:
+        if _quarantined(jobs, name):
+            done.unmanaged[name] = "its state.json was unreadable and is kept beside it as *.corrupt"
         else:
-            highest = max(highest, state.epoch)
-            if state.ended and (state.id, state.uid) not in journaled:
-                done.ended.append((name, state.uid, state.phase))
-            else:
-                states.append(state)
-    done.problems += [f"job {name}: {why}" for name, why in done.unmanaged.items()]
-    return highest, states
+            done.stateless.append(name)
+        return None
+    except CorruptFileError as error:
+        done.corrupt += 1
+        where = files.quarantine(jobs.layout.state(name))
+        done.unmanaged[name] = f"{error}; moved to {where}: restore it (from git, say) and restart the manager"
+        return None
+    if isinstance(found, JobState) and found.ended and (name, found.uid) not in journaled:
+        found = JobHead(found.uid, found.phase, found.epoch)
+    if isinstance(found, JobHead):
+        done.ended.append((name, found.uid, found.phase))
+    return found
+
+
+@contextlib.contextmanager
+def _setting_aside(name: str, done: Recovered) -> Iterator[None]:
+    """Let whatever goes wrong with one job cost that job alone: it stays as it is, and so do the journals."""
+    try:
+        yield
+    except StoreError as error:  # refused by the volume, or written by a newer version
+        done.set_aside(name, f"{error}; restart the manager when it can be read")
+    except Exception as error:
+        log.exception("job=%s cannot be brought up to date", name)
+        done.set_aside(name, bug_text(error))
 
 
 def _bring_up_to_date(runs: RunDirs, state: JobState, lines: list[JournalEntry], done: Recovered) -> bool:
@@ -206,15 +240,26 @@ def _bring_up_to_date(runs: RunDirs, state: JobState, lines: list[JournalEntry],
     return reconciled or state.version != before
 
 
-def _checkpoint(jobs: Jobs, states: list[JobState], staging: str) -> None:
-    """Write checkpoints, several at once: each waits for the disk twice, and after a crash there may be thousands."""
+def _checkpoint(jobs: Jobs, states: list[JobState], staging: str, done: Recovered) -> None:
+    """Write checkpoints, several at once: each waits for the disk twice, and after a crash there may be thousands.
+
+    Raises:
+        StoreError: the volume refused. What is in the way of one job's checkpoint costs that job alone.
+    """
     if not states:
         return
     from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415 - not before it is needed: `run` starts often
 
     with ThreadPoolExecutor(WRITERS) as pool:
-        for _ in pool.map(lambda state: jobs.checkpoint(state, staging), states):
-            pass
+        written = [(state, pool.submit(jobs.checkpoint, state, staging)) for state in states]
+    for state, future in written:
+        error = future.exception()
+        expected = isinstance(error, AirExecutorError) and not isinstance(error, PathBlockedError)
+        if isinstance(error, Exception) and not expected:
+            log.error("job=%s cannot be written", state.id, exc_info=error)
+            done.set_aside(state.id, f"{error}; restart the manager when it can be written")
+        else:
+            future.result()
 
 
 def _quarantined(jobs: Jobs, name: str) -> bool:

@@ -18,6 +18,7 @@ from air_executor.errors import (
     CorruptFileError,
     FormatTooNewError,
     NotFoundError,
+    PathBlockedError,
     StoreError,
 )
 from air_executor.manager.checkpointer import Checkpointer
@@ -52,16 +53,14 @@ class RequestHandler:
         checkpointer: Checkpointer,
         inbox: Inbox,
         *,
-        report: Callable[[str], None],
         stateless: list[str],
     ) -> None:
-        """`report` publishes a problem; `stateless` are the job directories without a state that recovery found."""
+        """`stateless` are the job directories without a state that recovery found."""
         self._state = state
         self._open_runs = open_runs
         self._run_dirs = run_dirs
         self._checkpointer = checkpointer
         self._inbox = inbox
-        self._report = report
         self.answers: dict[str, str] = {}
         """Decided requests, each with its job; answered once the journal holds the decision durably."""
         self._scanned = 0.0
@@ -86,8 +85,13 @@ class RequestHandler:
                 self._inbox.done(name)
             except (BadInputError, NotFoundError, CorruptFileError, FormatTooNewError) as error:
                 self._refuse(name, str(error))
+            except PathBlockedError as error:  # a file that only its owner may read, say: it would stay for ever
+                self._refuse(name, str(error))
             except StoreError as error:
                 log.warning("request=%s delayed: %s", name, error)
+            except Exception as error:
+                log.exception("request=%s", name)
+                self._refuse(name, f"a bug in Air-Executor ({type(error).__name__}); report it")
 
     def _refuse(self, name: str, why: str) -> None:
         try:
@@ -113,15 +117,19 @@ class RequestHandler:
             # Its state may be older than its run directories: recovery looks at those of unfinished jobs alone.
             reconcile_run_dirs(self._run_dirs, job.state)
         decision = decision_on(request, name, job.state, now)
-        self.answers[name] = request.job
-        self._state.decide(job, decision)
+        with self._state.guard(request.job):
+            self._state.decide(job, decision)
+            self.answers[name] = request.job
+        if name not in self.answers:
+            raise BadInputError(self._state.index.unmanaged[request.job])
         if request.op == "confirm-gone":
             self._open_runs.confirm_gone(request.job)
 
     def answer(self) -> None:
         """Answer the requests whose decisions are durable now."""
         for job in self.answers.values():
-            self._checkpointer.save_now(job)  # whoever waits for the answer reads the state next
+            with self._state.guard(job):
+                self._checkpointer.save_now(job)  # whoever waits for the answer reads the state next
         gone = [name for name in self.answers if self._inbox.done(name)]
         self._state.journal.answered(gone)
         for name in gone:  # one that the volume keeps stays here, or it would be applied again
@@ -162,7 +170,7 @@ class RequestHandler:
         if name in index.ended:
             index.drop(name)
         index.unmanaged[name] = f"{error}; moved to {where}"
-        self._report(f"job {name}: {index.unmanaged[name]}")
+        self._state.report(f"job {name}: {index.unmanaged[name]}")
 
     def rescan(self) -> None:
         """Find what no wake-up announced: new jobs, jobs whose directory has gone, directories without a state."""
@@ -175,12 +183,14 @@ class RequestHandler:
         for name in names:
             if not state.index.knows(name) and state.manages(name):
                 try:
-                    self._take_job(name)
+                    with state.guard(name):
+                        self._take_job(name)
                 except StoreError as error:
                     log.warning("job=%s cannot be read: %s", name, error)
         for name in [name for name in state.index.open if name not in existing]:
             log.warning("job=%s directory is gone, writing it again", name)
-            self._checkpointer.recreate(state.index.open[name])
+            with state.guard(name):
+                self._checkpointer.recreate(state.index.open[name])
         for name in [name for name in state.index.ended if name not in existing and name not in state.unsaved]:
             state.index.drop(name)
         self.move_stateless()
@@ -193,8 +203,11 @@ class RequestHandler:
             if self._state.index.knows(name):
                 self.stateless.remove(name)  # its state has come back
             elif (observed := self._open_runs.observed) is not None and not any(slot.job == name for slot in observed):
-                log.warning("job=%s has no state.json, moved to %s", name, self._state.jobs.set_aside(name))
                 self.stateless.remove(name)
+                try:
+                    log.warning("job=%s has no state.json, moved to %s", name, self._state.jobs.set_aside(name))
+                except PathBlockedError as error:
+                    self._state.set_aside(name, f"has no state.json and cannot be moved away: {error}")
 
 
 # Which requests a job permits

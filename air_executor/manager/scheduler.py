@@ -18,7 +18,7 @@ from functools import partial
 from typing import Any
 from weakref import WeakKeyDictionary
 
-from air_executor.backends.base import Backend, Launch
+from air_executor.backends.base import Backend, Launch, RunnerStatus
 from air_executor.core.memory import resources_of
 from air_executor.core.plan import Start
 from air_executor.core.progress import Progress
@@ -28,16 +28,18 @@ from air_executor.errors import (
     CorruptFileError,
     DuplicateRunnerError,
     NotFoundError,
+    PathBlockedError,
     SpawnRejectedError,
     StoreError,
 )
 from air_executor.manager.manager_state import ManagerState
 from air_executor.manager.open_runs import OpenRun, OpenRuns
+from air_executor.manager.runner_files import RunnerFiles
 from air_executor.manager.supervisor import Supervisor
 from air_executor.model.events import Started
 from air_executor.model.names import Host, runner_name
 from air_executor.model.records import RunFile
-from air_executor.model.state import Running, TaskState
+from air_executor.model.state import START_FAILED, Running, TaskState
 from air_executor.store import files
 from air_executor.store.run_dirs import RunDirs
 
@@ -61,9 +63,11 @@ class Scheduler:
         backend: Backend,
         run_dirs: RunDirs,
         *,
+        runner_files: RunnerFiles,
         host: Host,
     ) -> None:
         self._state = state
+        self._runner_files = runner_files
         self._open_runs = open_runs
         self._supervisor = supervisor
         self._backend = backend
@@ -91,12 +95,13 @@ class Scheduler:
         pools = Counter(run.job.state.pool for run in self._open_runs.by_slot.values())
         passed: dict[str, set[str]] = {}
         while (start := ready_queue.next_start(now, unusable, room, pools.__getitem__, passed)) is not None:
-            if (why := self._backend.prepare(_options_of(start.task))) is not None:
-                self._pass_over(start, why, passed)
-                continue
-            acts.append(partial(self._spawn, self._decide(start, now)))
-            pools[start.job.state.pool] += 1
-            room -= 1
+            with self._state.guard(start.job.state.id):
+                if (why := self._backend.prepare(_options_of(start.task))) is not None:
+                    self._pass_over(start, why, passed)
+                    continue
+                acts.append(partial(self._spawn, self._decide(start, now)))
+                pools[start.job.state.pool] += 1
+                room -= 1
 
     def _pass_over(self, start: Start, why: str, passed: dict[str, set[str]]) -> None:
         """Note that a task waits for the backend; another task of its job may go first, unless they are a sequence."""
@@ -118,7 +123,8 @@ class Scheduler:
         if self._open_runs.by_slot.get(run.slot) is not run or not isinstance(run.task.status, Running):
             return
         try:
-            self._start(run)
+            with self._state.guard(run.slot.job):
+                self._start(run)
         except SpawnRejectedError as error:
             run.refused = str(error)
         except DuplicateRunnerError as error:
@@ -126,6 +132,9 @@ class Scheduler:
             log.warning("job=%s run=%s slot taken: %s", run.slot.job, run.run, error)
         except BackendUnavailableError as error:
             self._open_runs.note_unavailable(str(error))
+        except PathBlockedError as error:  # the job's own trouble: only its tasks wait, and only for their budget
+            run.ours = True
+            run.platform = RunnerStatus(run.run, alive=False, reason=START_FAILED, message=str(error))
         except StoreError as error:
             log.error("job=%s run=%s cannot be started: %s", run.slot.job, run.run, error)  # noqa: TRY400 - no bug
             self._backoff = min(LONGEST_BACKOFF, self._backoff * 2 or 0.5)
@@ -153,6 +162,7 @@ class Scheduler:
             clock=round(clock.wall() - clock.steady(), 3),
             runner=None if options.name_prefix is None else runner_name(options.name_prefix, run.slot),
         )
+        self._runner_files.restore()
         inputs, staging = self._inputs.text(run.job), self._state.staging
         remote = self._backend.remote
         spawned = self._run_dirs.create(state.id, run.seq, task.id, record, inputs, staging, remote=remote)

@@ -21,6 +21,7 @@ from air_executor.errors import DirectoryLostError, ManagerHeldError
 from air_executor.model.names import Host
 from air_executor.model.records import BackendStatus, ManagerFile
 from air_executor.model.times import to_text
+from air_executor.model.types import fit
 from air_executor.store import files
 from air_executor.store.layout import Layout
 from air_executor.store.presence import pid_namespace, read_presence, read_record
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+MOST_PROBLEMS = 1000
+"""Problems that the record names: each is read by everybody who asks for the status."""
 KINDS = {"file": "a lock file", "lease": "a Lease"}
 
 
@@ -106,7 +109,9 @@ class ManagerRecord:
         self._written = written
 
     def _put(self, record: ManagerFile, staging: str, *, sync: bool = False) -> None:
-        files.replace(self._layout.manager, (json.dumps(asdict(record), indent=2) + "\n").encode(), staging, sync=sync)
+        files.replace_own(
+            self._layout.manager, (json.dumps(asdict(record), indent=2) + "\n").encode(), staging, sync=sync
+        )
         self._written = self._stamp()
 
     def _stamp(self) -> tuple[int, int] | None:
@@ -128,10 +133,7 @@ class StatusWriter:
         scheduler: Scheduler,
         *,
         backend: str,
-        problems: list[str],
     ) -> None:
-        """`problems`: those that recovery found."""
-        self.problems = problems
         self._record = record
         self._state = state
         self._open_runs = open_runs
@@ -140,16 +142,10 @@ class StatusWriter:
         self._published: tuple[Mapping[str, Any], float] = ({}, 0.0)
         """The facts published last, and when by the steady clock."""
 
-    def report(self, problem: str) -> None:
-        """Publish that a file cannot be read.
-
-        Raises:
-            StoreError: the volume refused.
-        """
-        log.error("%s", problem)
-        self.problems.append(problem)
-        self._state.observer.found_corrupt(1)
-        self.publish()
+    @property
+    def problems(self) -> list[str]:
+        """What was found so far."""
+        return self._state.problems
 
     def publish(self, *, until: bool = False) -> None:
         """Write the record; `until`: this manager exits now.
@@ -159,7 +155,7 @@ class StatusWriter:
         """
         clock = self._state.clock
         facts = {
-            "problems": list(self.problems),
+            "problems": [fit(problem) for problem in self._state.problems[:MOST_PROBLEMS]],
             "backend": BackendStatus(name=self._backend, problem=self._open_runs.backend_problem),
             "waiting": self._waiting,
             "page": self._state.options.page,
@@ -169,12 +165,14 @@ class StatusWriter:
         self._record.write(self._state.journal.epoch, version, clock.wall(), facts, until=until)
 
     def publish_news(self) -> None:
-        """Publish what has changed, at most once per poll interval: the progress of downloads changes all the time.
+        """Publish what has changed; progress of downloads, which changes all the time, once per poll interval.
 
         Raises:
             StoreError: the volume refused.
         """
         facts, when = self._published
+        if len(facts["problems"]) != min(len(self._state.problems), MOST_PROBLEMS):
+            self.publish()
         news = facts["backend"].problem != self._open_runs.backend_problem or facts["waiting"] != self._waiting
         if news and self._state.clock.steady() - when >= self._state.options.poll_interval:
             self.publish()

@@ -54,11 +54,14 @@ class Supervisor:
             return
         steady = self._state.clock.steady()
         for run in list(self._open_runs.by_slot.values()):
+            if self._open_runs.by_slot.get(run.slot) is not run:
+                continue  # its job was set aside for the sake of another run
             runner = self._open_runs.observed.get(run.slot)
             try:
-                view = self._view(run, runner, steady, poll=poll)
-                action, why = reconcile(view, self._patience(run), remote=self._backend.remote)
-                self._do(action, why, run, now, acts)
+                with self._state.guard(run.slot.job):
+                    view = self._view(run, runner, steady, poll=poll)
+                    action, why = reconcile(view, self._patience(run), remote=self._backend.remote)
+                    self._do(action, why, run, now, acts)
             except StoreError as error:
                 log.warning("job=%s run=%s cannot be committed now: %s", run.slot.job, run.run, error)
         self._remove_orphans(acts)
@@ -78,9 +81,10 @@ class Supervisor:
 
     def stop_all(self, now: float) -> None:
         """Request the stop of every run for the manager's own sake: its task is queued again at no charge."""
-        for run in self._open_runs.by_slot.values():
-            if run.status.stop is None:
-                self._state.decide(run.job, StopRequested(now, run.seq, s.REQUEUE))
+        for run in list(self._open_runs.by_slot.values()):
+            with self._state.guard(run.slot.job):
+                if self._open_runs.by_slot.get(run.slot) is run and run.status.stop is None:
+                    self._state.decide(run.job, StopRequested(now, run.seq, s.REQUEUE))
 
     def _remove_orphans(self, acts: list[Callable[[], None]]) -> None:
         """Remove runners that belong to no open run; their jobs may start again once they are gone."""

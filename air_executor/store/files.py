@@ -6,13 +6,28 @@ of what is in the files.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
-import shutil
 import stat
 from typing import NoReturn
 
-from air_executor.errors import CorruptFileError, NotFoundError, StoreError
+from air_executor.errors import CorruptFileError, NotFoundError, PathBlockedError, StoreError
+
+_BLOCKED = frozenset(
+    {
+        errno.EACCES,
+        errno.EPERM,
+        errno.EEXIST,
+        errno.ENOTEMPTY,
+        errno.EISDIR,
+        errno.ELOOP,
+        errno.ENAMETOOLONG,
+        errno.EBUSY,
+        errno.EXDEV,
+    }
+)
+"""Errors that say something about one path and nothing about the volume."""
 
 
 def random_hex(count: int) -> str:
@@ -21,8 +36,11 @@ def random_hex(count: int) -> str:
 
 
 def fail(verb: str, path: str, error: OSError) -> NoReturn:
-    """Raise the `StoreError` (or `NotFoundError`) that says what could not be done where, and what to do."""
-    if error.errno == errno.ENOENT:
+    """Raise the `StoreError` (or `NotFoundError`) that says what could not be done where, and what to do.
+
+    A path that leads through something that is no directory does not exist either.
+    """
+    if error.errno in (errno.ENOENT, errno.ENOTDIR):
         msg = f"{path}: not found"
         raise NotFoundError(msg) from error
     hint = {
@@ -33,7 +51,7 @@ def fail(verb: str, path: str, error: OSError) -> NoReturn:
         errno.EPERM: "permission denied: use the account that owns the state directory",
     }.get(error.errno or 0, os.strerror(error.errno) if error.errno else str(error))
     msg = f"cannot {verb} {path}: {hint}"
-    raise StoreError(msg) from error
+    raise (PathBlockedError if error.errno in _BLOCKED else StoreError)(msg) from error
 
 
 def fsync_dir(path: str) -> None:
@@ -100,6 +118,17 @@ def replace(path: str, data: bytes, aside: str, *, sync: bool = True) -> None:
         fail("replace", path, error)
     if sync:
         fsync_dir(os.path.dirname(path))
+
+
+def replace_own(path: str, data: bytes, aside: str, *, sync: bool = True) -> None:
+    """Put `data` in place of a file that only we write; a directory there is quarantined. Raises as `replace`."""
+    try:
+        replace(path, data, aside, sync=sync)
+    except PathBlockedError:
+        if not os.path.isdir(path):
+            raise
+        quarantine(path)
+        replace(path, data, aside, sync=sync)
 
 
 def let_read(path: str) -> None:
@@ -171,8 +200,70 @@ def touch(path: str) -> float:
 
 
 def remove_tree(path: str) -> None:
-    """Remove a directory with all that is in it, as far as that can be done now."""
-    shutil.rmtree(path, ignore_errors=True)
+    """Remove a directory with all that is in it, as far as that can be done now.
+
+    A task may have nested folders deeper than any recursion, path or set of descriptors goes. So a folder with
+    something in it is moved to the top before anybody looks into it.
+    """
+    try:
+        top = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError:
+        remove(path)
+        return
+    try:
+        moved, removed = f".{random_hex(6)}", 1
+        number = 0
+        while removed:
+            removed = 0
+            for name in os.listdir(top):
+                number = _empty(name, top, f"{moved}-", number)
+                removed += _remove_entry(name, top)
+    except OSError:
+        pass  # removed meanwhile, or not ours to read
+    finally:
+        os.close(top)
+    try:
+        os.rmdir(path)
+    except OSError:
+        return
+
+
+def _empty(name: str, top: int, prefix: str, number: int) -> int:
+    """Remove what is in a folder in `top`, and move the folders in it to `top`; return the next free number."""
+    try:
+        inner = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=top)
+    except OSError:
+        return number  # no folder
+    try:
+        for entry in os.listdir(inner):
+            if not _remove_entry(entry, inner):
+                number += 1
+                with contextlib.suppress(OSError):  # a mount, say: it stays, and the folder with it
+                    os.rename(entry, f"{prefix}{number}", src_dir_fd=inner, dst_dir_fd=top)
+    except OSError:
+        pass
+    finally:
+        os.close(inner)
+    return number
+
+
+def _remove_entry(name: str, folder: int) -> bool:
+    """Remove a file or an empty folder; tell whether that was done."""
+    try:
+        os.unlink(name, dir_fd=folder)
+    except IsADirectoryError:
+        pass
+    except PermissionError:  # what some systems say of a folder
+        pass
+    except OSError:
+        return False
+    else:
+        return True
+    try:
+        os.rmdir(name, dir_fd=folder)
+    except OSError:
+        return False
+    return True
 
 
 def make_dir(path: str) -> None:
@@ -183,6 +274,21 @@ def make_dir(path: str) -> None:
     """
     try:
         os.makedirs(path, exist_ok=True)
+    except OSError as error:
+        fail("create", path, error)
+
+
+def restore_dir(path: str) -> None:
+    """Create a directory that the manager needs; what is there and is none (a file, a dead link) is quarantined.
+
+    Raises:
+        StoreError: the volume refused.
+    """
+    try:
+        os.makedirs(path, exist_ok=True)
+    except FileExistsError:
+        quarantine(path)
+        make_dir(path)
     except OSError as error:
         fail("create", path, error)
 
@@ -278,14 +384,14 @@ def quarantine(path: str) -> str:
 
 
 def list_dir(path: str) -> list[str]:
-    """Return the names in a directory; none if it does not exist.
+    """Return the names in a directory; none if it does not exist or is no directory.
 
     Raises:
         StoreError: the volume refused, so nothing is known.
     """
     try:
         return os.listdir(path)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return []
     except OSError as error:
         fail("list", path, error)
@@ -300,7 +406,7 @@ def changed_at(path: str) -> float:
 
 
 def list_folders(path: str) -> list[str]:
-    """Return the names of the directories in a directory, links to directories left out; none if it does not exist.
+    """Return the names of the directories in a directory, links to directories left out; otherwise as `list_dir`.
 
     Raises:
         StoreError: the volume refused, so nothing is known.
@@ -308,7 +414,7 @@ def list_folders(path: str) -> list[str]:
     try:
         with os.scandir(path) as entries:
             return [entry.name for entry in entries if entry.is_dir(follow_symlinks=False)]
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return []
     except OSError as error:
         fail("list", path, error)

@@ -74,6 +74,8 @@ class Inbox:
         """Remove an applied request, which is the answer to whoever waits for it; False if the volume refused."""
         path = f"{self.layout.inbox}/{name}"
         files.remove(path)
+        if os.path.lexists(path):
+            files.remove_tree(path)  # somebody has put a folder there
         return not os.path.lexists(path)
 
     def refuse(self, name: str, reason: str) -> None:

@@ -53,8 +53,8 @@ class Jobs:
             StoreError: the volume refused.
         """
         layout = self.layout
-        for path in (layout.jobs, layout.refused, layout.tmp, layout.journal, layout.archive):
-            files.make_dir(path)
+        for path in (layout.jobs, layout.inbox, layout.refused, layout.tmp, layout.journal, layout.archive):
+            files.restore_dir(path)
         try:
             files.write_new(layout.gitignore, _GITIGNORE.encode(), sync=True)
         except FileExistsError:
@@ -173,11 +173,11 @@ class Jobs:
             NotFoundError: `aside` or the job's directory is gone.
             StoreError: the volume refused; the old state stands.
         """
-        files.replace(self.layout.state(job.id), codec.dump_job(job), aside)
+        files.replace_own(self.layout.state(job.id), codec.dump_job(job), aside)
 
     def recreate(self, job: JobState, aside: str) -> None:
         """Write a job's state where its directory may be gone."""
-        files.make_dir(self.layout.job(job.id))
+        files.restore_dir(self.layout.job(job.id))
         self.checkpoint(job, aside)
 
     def set_aside(self, job: str) -> str:

@@ -8,12 +8,20 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import threading
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from air_executor.core.transitions import LiveJob
-from air_executor.errors import DirectoryLostError, NotFoundError, StoreError
+from air_executor.errors import (
+    BadInputError,
+    CorruptFileError,
+    DirectoryLostError,
+    NotFoundError,
+    PathBlockedError,
+    StoreError,
+)
 from air_executor.model.events import Event, JournalLine, Requested, journal_line
 from air_executor.model.state import JobState
 from air_executor.store import codec, files
@@ -27,6 +35,15 @@ SYNC_EVERY = 0.1
 MAX_FILE = 256 * 1024 * 1024
 
 
+SPLIT_AT = 32 * 1024 * 1024
+"""Bytes after which decisions that are written together go on in the next file."""
+MAX_LINE = 128 * 1024 * 1024
+"""Bytes of one line; together with `SPLIT_AT` less than `MAX_FILE`, so that whatever is written can be read back."""
+MAX_EPOCH = 2**48
+"""Highest epoch that is taken from a file: no manager has started that often, and a few more starts need room."""
+_NAME = re.compile(r"(0|[1-9][0-9]{0,14})-(0|[1-9][0-9]{0,8})\.jsonl")
+
+
 @dataclass(slots=True)
 class _File:
     """One journal file of ours, and what still needs it."""
@@ -34,6 +51,19 @@ class _File:
     path: str
     jobs: dict[str, int] = field(default_factory=dict)
     """Newest version of each job in it that no checkpoint holds yet."""
+    requests: set[str] = field(default_factory=set)
+
+
+@dataclass(slots=True)
+class _Batch:
+    """Lines that are noted and not written yet: what goes into one file."""
+
+    alone: bool
+    """They begin a file; otherwise they go on in the one being written."""
+    size: int = 0
+    """Bytes of the lines."""
+    lines: list[bytes] = field(default_factory=list)
+    jobs: dict[str, int] = field(default_factory=dict)
     requests: set[str] = field(default_factory=set)
 
 
@@ -49,11 +79,10 @@ class Journal:
         self._layout = layout
         self.epoch = epoch
         self._number = 0
-        self._pending: list[bytes] = []
-        self._pending_jobs: dict[str, int] = {}
-        self._pending_requests: set[str] = set()
+        self._pending: list[_Batch] = []
+        """The first goes into the file being written, each further one into a file of its own."""
         self._seen: set[str] = set()
-        """Jobs (by uid) whose starting point the file being written names."""
+        """Jobs (by uid) whose starting point the newest file, or the batch for it, names."""
         self._files: list[_File] = []
         self._fd = -1
         self._length = 0
@@ -95,13 +124,29 @@ class Journal:
 
         `before` is the job's epoch and version before the decision.
         """
+        batch = self._batch()
         first = state.uid not in self._seen
-        self._seen.add(state.uid)
         line = journal_line(event, job=state.id, uid=state.uid, version=state.version, before=before if first else None)
-        self._pending.append(codec.seal(line))
-        self._pending_jobs[state.id] = state.version
+        sealed = codec.seal(line)
+        if len(sealed) > MAX_LINE:
+            msg = f"job {state.id}: a decision of {len(sealed)} bytes, more than the {MAX_LINE} of a journal line"
+            raise BadInputError(msg)
+        self._seen.add(state.uid)
+        batch.lines.append(sealed)
+        batch.size += len(sealed)
+        batch.jobs[state.id] = state.version
         if isinstance(event, Requested) and event.request:
-            self._pending_requests.add(event.request)
+            batch.requests.add(event.request)
+
+    def _batch(self) -> _Batch:
+        """Return the batch that takes the next line. A file that is full is followed by one that stands alone."""
+        if self._pending and self._pending[-1].size < SPLIT_AT:
+            return self._pending[-1]
+        alone = bool(self._pending) or self._length >= ROTATE_AT
+        if alone:
+            self._seen.clear()  # the file before may be gone when this one is read
+        self._pending.append(_Batch(alone))
+        return self._pending[-1]
 
     @property
     def pending(self) -> bool:
@@ -109,35 +154,30 @@ class Journal:
         return bool(self._pending)
 
     def flush(self) -> None:
-        """Append all noted lines in one write; also checks, with nothing to write, that the journal is still ours.
+        """Append all noted lines, one write a file; also checks, with nothing to write, that the journal is still ours.
 
         Raises:
             DirectoryLostError: the file is not at its path any more; nothing was written.
-            StoreError: the volume refused; the file is as before and the lines are kept for the next try.
+            StoreError: the volume refused; the file is as before and its lines are kept for the next try.
         """
         self.check()
-        if not self._pending:
-            return
-        self._cut_back()
-        if self._length >= ROTATE_AT:
-            self._number += 1
-            self._open()
-        data = b"".join(self._pending)
-        try:
-            files.write_all(self._fd, data)
-        except OSError as error:
-            self._torn = True
+        while self._pending:
             self._cut_back()
-            files.fail("write", self._files[-1].path, error)
-        self._length += len(data)
-        if self._length >= ROTATE_AT:
-            # The next file must stand alone: this one may be gone when it is read.
-            self._seen.clear()
-        self._pending.clear()
-        self._files[-1].jobs |= self._pending_jobs
-        self._files[-1].requests |= self._pending_requests
-        self._pending_jobs, self._pending_requests = {}, set()
-        self._unsynced.set()
+            batch = self._pending[0]
+            if batch.alone and self._length:
+                self._number += 1
+                self._open()
+            try:
+                files.write_all(self._fd, b"".join(batch.lines))
+            except OSError as error:
+                self._torn = True
+                self._cut_back()
+                files.fail("write", self._files[-1].path, error)
+            self._length += batch.size
+            self._files[-1].jobs |= batch.jobs
+            self._files[-1].requests |= batch.requests
+            del self._pending[0]
+            self._unsynced.set()
 
     def _cut_back(self) -> None:
         if not self._torn:
@@ -252,6 +292,8 @@ class Replay:
     """All journal files, oldest first."""
     damaged: list[str] = field(default_factory=list)
     """Those with a bad line before good ones."""
+    unreadable: list[str] = field(default_factory=list)
+    """What is no file, or one that no manager writes, and was moved out of the way: one line each."""
     jobs: dict[tuple[str, str], list[JournalEntry]] = field(default_factory=dict)
     """Lines by the job's id and uid, in order."""
     requests: set[str] = field(default_factory=set)
@@ -261,9 +303,8 @@ class Replay:
 
 def file_key(name: str) -> tuple[int, int] | None:
     """Return epoch and number of a journal file's name, or None for any other name."""
-    stem = name.removesuffix(".jsonl")
-    epoch, _, number = stem.partition("-")
-    return (int(epoch), int(number)) if stem != name and epoch.isdecimal() and number.isdecimal() else None
+    found = _NAME.fullmatch(name)
+    return (int(found[1]), int(found[2])) if found is not None and int(found[1]) <= MAX_EPOCH else None
 
 
 def highest_epoch(layout: Layout) -> int:
@@ -279,8 +320,10 @@ def highest_epoch(layout: Layout) -> int:
 def read(layout: Layout, below: int | None = None) -> Replay:
     """Read all journals of epochs lower than `below` (all, if None).
 
+    What cannot be a journal is quarantined.
+
     Raises:
-        StoreError: the volume refused, or a file cannot be a journal.
+        StoreError: the volume refused.
     """
     replay = Replay()
     keyed = {key: name for name in files.list_dir(layout.journal) if (key := file_key(name)) is not None}
@@ -289,7 +332,11 @@ def read(layout: Layout, below: int | None = None) -> Replay:
             continue
         path = f"{layout.journal}/{keyed[key]}"
         replay.highest_epoch = max(replay.highest_epoch, key[0])
-        found = files.read(path, MAX_FILE)
+        try:
+            found = files.read(path, MAX_FILE)
+        except (CorruptFileError, PathBlockedError) as error:
+            replay.unreadable.append(f"{error}; moved to {files.quarantine(path)}")
+            continue
         if found is None:
             continue
         replay.files.append(path)

@@ -6,16 +6,18 @@ waited for, and read up to a limit.
 
 from __future__ import annotations
 
+import errno
 import itertools
 import json
 import os
 import re
+import stat
 import time
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from air_executor.errors import CorruptFileError, NotFoundError
+from air_executor.errors import CorruptFileError, NotFoundError, PathBlockedError, StoreError
 from air_executor.model.records import ExitFile, RunFile
 from air_executor.model.times import to_text
 from air_executor.store import codec, files
@@ -68,8 +70,11 @@ class RunDirs:
 
         `remote` runners see the volume through another mount: what they will write exists for them beforehand.
 
+        Whatever a task may have put where the run directory belongs is quarantined.
+
         Raises:
             NotFoundError: `aside` is gone: a newer manager took over.
+            PathBlockedError: the job's own directory takes no run directory; other jobs can start.
             StoreError: the volume refused.
         """
         self.prepare(aside)
@@ -82,17 +87,24 @@ class RunDirs:
         target = self.layout.run(job, seq, task)
         try:
             os.rename(built, target)
-        except FileNotFoundError:
-            # In this order: a crash in between must not leave a job that has runs/, and so never gets a workspace.
-            files.make_dir(self.layout.workspace(job))
-            files.make_dir(self.layout.runs(job))
-            files.move(built, target)
-        except OSError as error:
-            files.remove_tree(built)
-            files.fail("create", target, error)
+        except OSError:
+            self._make_room(job, target, built)
         if not os.path.isdir(self.layout.workspace(job)):  # a task may have removed what it was given
-            files.make_dir(self.layout.workspace(job))
+            files.restore_dir(self.layout.workspace(job))
         return spawned
+
+    def _make_room(self, job: str, target: str, built: str) -> None:
+        """Rename a run directory into place where that failed: the first of its job, or a task is in the way."""
+        try:
+            # In this order: a crash in between must not leave a job that has runs/, and so never gets a workspace.
+            files.restore_dir(self.layout.workspace(job))
+            files.restore_dir(self.layout.runs(job))
+            if os.path.lexists(target) and os.path.lexists(built):
+                files.quarantine(target)
+            files.move(built, target)
+        except StoreError:
+            files.remove_tree(built)
+            raise
 
     def prepare(self, aside: str) -> None:
         """Build the directories of the next run in `aside`, if they are not there; best while nobody waits for them.
@@ -119,23 +131,27 @@ class RunDirs:
         return None if found is None or record is None else (record, found[1])
 
     def has_place(self, job: str, seq: int, task: str) -> bool:
-        """Tell whether there is still a directory for the run to leave anything in."""
-        return os.path.isdir(f"{self.layout.run(job, seq, task)}/out")
+        """Tell whether there is still a directory for the run to leave anything in.
+
+        Raises:
+            StoreError: the volume refused, so nothing is known.
+        """
+        with self._out(job, seq, task) as out:
+            return out is not None
 
     @contextmanager
     def _out(self, job: str, seq: int, task: str) -> Iterator[int | None]:
-        """Open a run's `out/`, which must be a real directory; None if it is not."""
-        try:
-            fd = os.open(
-                f"{self.layout.run(job, seq, task)}/out", os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-            )
-        except OSError:
-            yield None
-            return
+        """Open a run's `out/`; None if there is none, or something else in its place.
+
+        Raises:
+            StoreError: the volume refused, so nothing is known.
+        """
+        fd = _open_folder(f"{self.layout.run(job, seq, task)}/out")
         try:
             yield fd
         finally:
-            os.close(fd)
+            if fd is not None:
+                os.close(fd)
 
     def exit(self, job: str, seq: int, task: str) -> ExitRecord | None:
         """Return the run's outcome as its runner wrote it, or None while it is not complete.
@@ -147,7 +163,7 @@ class RunDirs:
             if out is None:
                 return None
             try:
-                found = files.read("exit.json", MAX_EXIT, out)
+                found = _read("exit.json", MAX_EXIT, out)
             except CorruptFileError:
                 return None
         if found is None or b"\n" not in found[0]:
@@ -157,14 +173,17 @@ class RunDirs:
 
     def started(self, job: str, seq: int, task: str) -> float | None:
         """Return when the run began (its claim), or None if it has not, or was fenced before it could."""
+        path = f"{self.layout.run(job, seq, task)}/out/claim"
         try:
-            claim = os.stat(f"{self.layout.run(job, seq, task)}/out/claim", follow_symlinks=False)
+            claim = os.stat(path, follow_symlinks=False)
         except OSError:
             return None
-        return claim.st_mtime if claim.st_size == 0 else None
+        return claim.st_mtime if claim.st_size == 0 or not stat.S_ISREG(claim.st_mode) else None
 
     def fence(self, job: str, seq: int, task: str) -> bool:
         """Make sure that a run which has not begun never will; False if it has begun. May be repeated.
+
+        Where there is no directory to begin in, it cannot.
 
         A runner's claim is empty, ours is not, so that a crash after the fence does not make the run look begun.
 
@@ -175,8 +194,11 @@ class RunDirs:
             files.write_new(f"{self.layout.run(job, seq, task)}/out/claim", b"fenced\n", sync=True)
         except FileExistsError:
             return self.started(job, seq, task) is None
-        except NotFoundError:  # no directory to begin in
+        except NotFoundError:
             return True
+        except PathBlockedError:
+            if self.has_place(job, seq, task):
+                raise
         return True
 
     def left_behind(self, job: str, seq: int, task: str) -> tuple[Any, bytes]:
@@ -184,12 +206,13 @@ class RunDirs:
 
         Raises:
             CorruptFileError: one of them is too large or not a regular file, or the result is no JSON.
+            StoreError: the volume refused, so nothing is known.
         """
         with self._out(job, seq, task) as out:
             if out is None:
                 return None, b""
-            result = files.read("result.json", MAX_RESULT, out)
-            queue = files.read("queue.jsonl", MAX_QUEUE, out)
+            result = _read("result.json", MAX_RESULT, out)
+            queue = _read("queue.jsonl", MAX_QUEUE, out)
         return None if result is None else _parse_result(result[0]), b"" if queue is None else queue[0]
 
     def highest_seq(self, job: str) -> int:
@@ -212,6 +235,7 @@ class RunDirs:
         """
         newer = [name for name in files.list_dir(self.layout.runs(job)) if _seq(name) > above]
         if newer:
+            files.restore_dir(self.layout.superseded(job))
             folder = f"{self.layout.superseded(job)}/{to_text(time.time()).replace(':', '')}-{files.random_hex(2)}"
             files.make_dir(folder)
             for name in newer:
@@ -222,6 +246,45 @@ class RunDirs:
 def _seq(name: str) -> int:
     number, dash, _ = name.partition("-")
     return int(number) if dash and _NUMBER.fullmatch(number) else 0
+
+
+def _open_folder(path: str) -> int | None:
+    """Open a folder that a task may have replaced or closed; None if there is none, or something else in its place."""
+    for again in (True, False):
+        try:
+            return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except OSError as error:
+            if error.errno == errno.ELOOP:
+                return None
+            if not (again and error.errno == errno.EACCES and _reopen(path)):
+                files.fail("open", path, error)
+    return None
+
+
+def _reopen(path: str) -> bool:
+    """Give back to us a folder of ours whose mode a task has changed, and the one that it lies in."""
+    if not hasattr(os, "O_PATH"):
+        return False
+    try:
+        for folder in (os.path.dirname(path), path):
+            fd = os.open(folder, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+            try:
+                os.chmod(f"/proc/self/fd/{fd}", 0o755)  # noqa: S103 - as the manager makes them
+            finally:
+                os.close(fd)
+    except OSError:
+        return False
+    return True
+
+
+def _read(name: str, limit: int, out: int) -> tuple[bytes, float] | None:
+    """Read what a task can write as `files.read` does; a file that we may not read is the task's own doing, too."""
+    try:
+        return files.read(name, limit, out)
+    except PathBlockedError as error:
+        raise CorruptFileError(str(error)) from error
 
 
 def _no_constant(name: str) -> None:

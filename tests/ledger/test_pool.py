@@ -137,7 +137,6 @@ def test_runs_that_wait_are_taken_in_the_order_of_starts_on_demand() -> None:
 
 
 @given(LOADS, st.randoms(use_true_random=False), st.integers(1, 6))
-@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_no_order_makes_a_worker_idle_while_something_waits(load: list[Demand], chance: Random, size: int) -> None:
     """Whatever the order of starts: nothing is begun before it arrives, and one worker is done as early as ever."""
     turns = list(range(len(load)))

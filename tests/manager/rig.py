@@ -82,7 +82,12 @@ class World:
         self.observe: Callable[[], Observer] = Observer
         """Makes the observers of the next managers."""
         self._project = str(root)
-        self._options = {"poll_interval": 1.0, "max_runners": 4, "events": False} | options
+        self._options: dict[str, Any] = {
+            "poll_interval": 1.0,
+            "max_runners": 4,
+            "events": False,
+            "runner_files": {},
+        } | options
         self._manager: Manager | None = None
         self._requests = 0
 
@@ -102,7 +107,7 @@ class World:
     def start(self, **options: Any) -> Manager:  # noqa: ANN401 - fields of `Options`
         """Start a manager."""
         settings = self._options | options
-        plan = ManagerOptions(version="test", runner_files={}, project=self._project, **settings)
+        plan = ManagerOptions(version="test", project=self._project, **settings)
         lease = None if self.lease is None else self.lease()
         backend = FakeBackend(self.platform)
         manager = Manager(self.layout, backend, HOST, plan, self.clock, lease=lease, observer=self.observe())

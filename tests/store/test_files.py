@@ -133,3 +133,34 @@ def test_quarantine_never_overwrites(tmp_path: Path) -> None:
         assert not path.exists()
     assert [Path(name).read_bytes() for name in kept] == [b"one", b"two", b"three"]
     assert all(name.endswith(".corrupt") for name in kept)
+
+
+def test_a_tree_of_any_depth_goes(tmp_path: Path) -> None:
+    """Folders deeper than recursion, paths and descriptors reach, links and read-only files: all of it is removed."""
+    top, outside = tmp_path / "top", tmp_path / "outside"
+    top.mkdir()
+    outside.mkdir()
+    (outside / "kept").write_text("kept", encoding="utf-8")
+    at = os.open(top, os.O_RDONLY)
+    for _ in range(3000):
+        os.symlink(outside, "link", dir_fd=at)
+        os.mkdir("d", dir_fd=at)
+        inner = os.open("d", os.O_RDONLY, dir_fd=at)
+        os.close(at)
+        at = inner
+    os.close(at)
+    files.remove_tree(str(top))
+    assert not top.exists()
+    assert os.listdir(outside) == ["kept"]
+
+
+@pytest.mark.parametrize("name", ["link", "file", "nothing"])
+def test_what_is_no_tree_goes_too(tmp_path: Path, name: str) -> None:
+    """A file or a link goes itself; what the link leads to stays."""
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "kept").touch()
+    (tmp_path / "link").symlink_to("folder")
+    (tmp_path / "file").touch()
+    files.remove_tree(str(tmp_path / name))
+    assert not os.path.lexists(tmp_path / name)
+    assert os.listdir(tmp_path / "folder") == ["kept"]

@@ -1,0 +1,64 @@
+"""`bin/`: the runner and the in-task API, which every task of every job needs.
+
+The loop installs them when it acquires the directory; the scheduler has them restored before a start, because a local
+task can remove or replace them. Knows no runner and no job.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Mapping
+
+from air_executor.errors import PathBlockedError, StoreError
+from air_executor.store import files
+from air_executor.store.layout import Layout
+
+log = logging.getLogger(__name__)
+
+_Stamp = tuple[int, int, int, int]
+
+
+class RunnerFiles:
+    """The content of `bin/` in one state directory."""
+
+    def __init__(self, layout: Layout, content: Mapping[str, bytes]) -> None:
+        """`content`: by file name."""
+        self._layout = layout
+        self._content = content
+        self._stamps: dict[str, _Stamp | None] = {}
+
+    def install(self) -> None:
+        """Write all of them.
+
+        Raises:
+            StoreError: the volume refused.
+        """
+        folder = self._layout.bin
+        files.restore_dir(folder)
+        files.let_read(folder)
+        for name, content in self._content.items():
+            files.replace_own(f"{folder}/{name}", content, self._layout.tmp, sync=False)
+            files.let_read(f"{folder}/{name}")
+        self._stamps = {name: self._stamp(name) for name in self._content}
+
+    def restore(self) -> None:
+        """Write them again if they aren't as they were installed; a few system calls if they are.
+
+        Raises:
+            StoreError: the volume refused.
+        """
+        changed = [name for name, stamp in self._stamps.items() if stamp is None or self._stamp(name) != stamp]
+        if changed:
+            log.warning("%s was changed, writing it again: %s", self._layout.bin, ", ".join(changed))
+            try:
+                self.install()
+            except PathBlockedError as error:  # in the way of every job, not of the one that starts
+                raise StoreError(str(error)) from error
+
+    def _stamp(self, name: str) -> _Stamp | None:
+        try:
+            info = os.stat(f"{self._layout.bin}/{name}", follow_symlinks=False)
+        except OSError:
+            return None
+        return info.st_ino, info.st_size, info.st_mtime_ns, info.st_mode
