@@ -119,7 +119,11 @@ def _record_at(made: Any, loc: tuple[str | int, ...]) -> Any:  # noqa: ANN401 - 
 
 def dump(record: object) -> dict[str, Any]:
     """Return a record as JSON data, without what equals the defaults."""
-    found: dict[str, Any] = stored(type(record)).dump_python(record, mode="json", exclude_defaults=True)
+    found: dict[str, Any]
+    try:
+        found = stored(type(record)).dump_python(record, mode="json", exclude_defaults=True)
+    except UnicodeEncodeError:  # half a surrogate pair, which JSON allows and UTF-8 does not
+        found = stored(type(record)).dump_python(record, exclude_defaults=True)
     return found
 
 
