@@ -1,7 +1,8 @@
-"""A real Kubernetes cluster for tests: the one that KUBECONFIG names. Without one tests skip, and in CI fail.
+"""A real Kubernetes cluster for tests: the one that KUBECONFIG names, else k3s. Without one tests skip, and in CI fail.
 
 Each test gets a namespace of its own, with a volume claim on a folder of this machine: the cluster's node must be here.
-The image is one that the node has (AIR_TEST_IMAGE), for such clusters rarely reach a registry.
+The images are ones that the node has (AIR_TEST_IMAGE, AIR_TEST_MANAGER_IMAGE), for such clusters rarely reach a
+registry; into k3s, which `tests/k3s.py` starts, they are loaded.
 """
 
 from __future__ import annotations
@@ -16,8 +17,10 @@ from typing import Any
 from air_executor.backends.container.refusals import ConflictError, MissingError
 from air_executor.backends.kubernetes.api import Api
 from air_executor.errors import AirExecutorError
+from tests import engine, k3s
 from tests.conftest import wait_for
 from tests.engine import BUSYBOX
+from tests.images.rig import image
 from tests.lanes import missing, require_service
 
 CLAIM = "state"
@@ -25,7 +28,18 @@ CLAIM = "state"
 
 def require_image() -> str:
     """Return the image that the cluster's node has."""
-    return os.environ.get("AIR_TEST_IMAGE") or BUSYBOX
+    if named := os.environ.get("AIR_TEST_IMAGE"):
+        return named
+    return k3s.load(engine.require_image()) if k3s.is_ours() else BUSYBOX
+
+
+def require_manager_image() -> str:
+    """Return the manager's image, which the cluster's node has; without it the test is skipped, and in CI fails."""
+    if named := os.environ.get("AIR_TEST_MANAGER_IMAGE"):
+        return named
+    if not k3s.is_ours():
+        missing("AIR_TEST_MANAGER_IMAGE is not set: name the manager's image that the cluster's nodes have")
+    return k3s.load(f"{image('manager')}:latest")
 
 
 def require_cluster() -> None:
@@ -37,8 +51,10 @@ def require_cluster() -> None:
 @functools.cache
 def _find_cluster() -> None:
     if not os.environ.get("KUBECONFIG"):
+        why = os.environ.get(k3s.REFUSED, "`make test-kubernetes` starts k3s if the Docker Engine can pull it")
         missing(
-            "KUBECONFIG is not set: these tests need a Kubernetes cluster, and leave yours alone unless you name it"
+            "KUBECONFIG is not set: these tests need a Kubernetes cluster, and leave yours alone unless you name it; "
+            + why
         )
     api = Api(None, 60, 100)
     try:

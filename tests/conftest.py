@@ -77,9 +77,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Make a marker of each lane."""
+    """Make a marker of each lane; start a cluster, for all workers, if the lane that needs one is named."""
     for name, needs in lanes.LANES.items():
         config.addinivalue_line("markers", f"{name}: needs {needs}")
+    named = any(str(word).startswith("--lanes") for word in config.invocation_params.args)
+    if named and "kubernetes" in lanes.parse(config.getoption("--lanes")) and not hasattr(config, "workerinput"):
+        from tests import k3s  # noqa: PLC0415 - with SDKs that most lanes can do without
+
+        k3s.provide(config.add_cleanup)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -1,4 +1,8 @@
-"""A real Docker Engine for tests: the one that DOCKER_HOST names, else the machine's own."""
+"""A real Docker Engine for tests: the one that DOCKER_HOST names, else the machine's own.
+
+Containers of the tests' own are started by testcontainers. Its reaper, which is an image to pull, is on only where
+TESTCONTAINERS_RYUK_DISABLED says so: whatever tests start they remove.
+"""
 
 from __future__ import annotations
 
@@ -6,13 +10,21 @@ import functools
 import io
 import os
 import tarfile
+from collections.abc import Mapping
 
 import docker
 import docker.errors
 from docker.utils import kwargs_from_env
+from testcontainers.core.container import DockerContainer
 
 from tests.lanes import missing, require_service
 
+os.environ.setdefault("TESTCONTAINERS_RYUK_DISABLED", "true")
+
+PATIENCE = 300
+"""Seconds that a request of a container may take, as `wait` does while it runs."""
+PYTHON_IMAGE = os.environ.get("AIR_TEST_PYTHON_IMAGE", "python:3.12-slim")
+"""An ordinary image, with Python."""
 BUSYBOX = "air-executor-test-busybox:2"
 """A shell and little else, as small images have it."""
 NO_SHELL = "air-executor-test-no-shell"
@@ -32,6 +44,62 @@ def require_engine() -> docker.APIClient:
     except docker.errors.DockerException as error:
         missing(f"no Docker Engine answers: {error}")
     return client
+
+
+def socket_path() -> str:
+    """Return the path of the engine's unix socket. Raises OSError if it has none."""
+    scheme, _, path = (os.environ.get("DOCKER_HOST") or "unix:///var/run/docker.sock").partition("://")
+    if scheme != "unix":
+        msg = f"the engine has no unix socket here: DOCKER_HOST is {scheme}://{path}"
+        raise OSError(msg)
+    return path
+
+
+@functools.cache
+def require_python_image() -> str:
+    """Make sure that the engine has an ordinary image, which is pulled if need be; return its name."""
+    client = require_engine()
+    try:
+        if not client.images(PYTHON_IMAGE):
+            client.pull(PYTHON_IMAGE)
+    except docker.errors.APIError as error:
+        missing(f"no image {PYTHON_IMAGE}; name one that the engine has with AIR_TEST_PYTHON_IMAGE: {error}")
+    finally:
+        client.close()
+    return PYTHON_IMAGE
+
+
+def container(
+    image: str,
+    *command: str,
+    volumes: Mapping[str, str] | None = None,
+    env: Mapping[str, str] | None = None,
+    **options: object,
+) -> DockerContainer:
+    """Return a container to start, without a network unless `network` names one.
+
+    Args:
+        image: what it is made of.
+        command: the words of its command.
+        volumes: folders and volumes by their path inside; `:ro` after the path makes it read-only.
+        env: of its processes.
+        options: others of the SDK's `containers.create`.
+    """
+    made = DockerContainer(image, docker_client_kw={"timeout": PATIENCE})
+    made.with_command(list(command)).with_envs(**(env or {})).with_kwargs(**{"network": "none", **options})
+    for inside, source in (volumes or {}).items():
+        path, _, mode = inside.partition(":")
+        made.with_volume_mapping(source, path, mode or "rw")
+    return made
+
+
+def output(made: DockerContainer, *, fails: bool = False) -> str:
+    """Run a container to its end and return what it printed; where it `fails`, what it complained about."""
+    with made:
+        code = made.wait()
+        printed, complaint = (text.decode().strip() for text in made.get_logs())
+    assert (code != 0) == fails, f"{made.image}: {code}\n{printed}\n{complaint}"
+    return complaint if fails else printed
 
 
 @functools.cache

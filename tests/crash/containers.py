@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import secrets
 import time
 from typing import Any
@@ -14,7 +13,7 @@ from filelock import FileLock
 
 from tests.crash import daemon
 from tests.crash.gate import Gate
-from tests.engine import require_engine, require_image
+from tests.engine import require_engine, require_image, socket_path
 
 LOOK_FOR = 1.0
 """Seconds that a blow waits for somebody to hit."""
@@ -27,10 +26,7 @@ class Containers:
     """The runners of one trial: see `tests.crash.platform.Platform`."""
 
     def __init__(self, folder: str) -> None:
-        scheme, _, self._socket = os.environ.get("DOCKER_HOST", "").partition("://")
-        if scheme != "unix":
-            msg = "the campaign needs DOCKER_HOST to be unix://…: it goes between, and finds the engine's process"
-            raise OSError(msg)
+        self._socket = socket_path()  # it goes between, and finds the engine's process
         self._restarting = FileLock(f"{folder}/engine.lock")
         with self._restarting:  # another trial may be at it
             self._client = require_engine()

@@ -10,13 +10,14 @@ import tempfile
 from pathlib import Path
 
 import pytest
+from testcontainers.core.container import DockerContainer
 
 from air_executor.backends.kubernetes.manifests import RUN
 from tests.cluster import require_cluster
 from tests.conftest import wait_for
 from tests.crash import daemon, plan, processes
 from tests.crash.gate import Gate
-from tests.engine import require_engine, require_image
+from tests.engine import container, require_image
 from tests.lanes import NIGHTLY
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="finds runners through /proc")
@@ -118,19 +119,17 @@ def test_what_runs_is_found(tmp_path: Path) -> None:
 @pytest.mark.docker
 def test_tasks_in_containers_can_tell(tmp_path: Path) -> None:
     """What one run has left behind in another container is seen for as long as it lives, and not any longer."""
-    engine, image = require_engine(), require_image()
+    image = require_image()
     tmp_path.chmod(0o777)
-    host = engine.create_host_config(network_mode="none", binds=[f"{tmp_path}:/air/workspace", f"{SCRIPT}:/task.sh"])
-    made: list[str] = []
+    volumes = {"/air/workspace": str(tmp_path), "/task.sh:ro": str(SCRIPT)}
+    made: list[DockerContainer] = []
 
-    def run(number: int, seconds: str) -> str:
+    def run(number: int, seconds: str) -> DockerContainer:
         out = {name: f"/air/workspace/{name}" for name in ("AIR_QUEUE", "AIR_RESULT")}
-        environ = {**out, "AIR_WORKSPACE": "/air/workspace", "AIR_SLOT": "0", "AIR_RUN_ID": f"0123abcd-{number}"}
-        command = ["sh", "/task.sh", f"label{number}", seconds, "0", "0"]
-        container = engine.create_container(image, command, environment=environ, host_config=host)
-        made.append(str(container["Id"]))
-        engine.start(container)
-        return str(container["Id"])
+        env = {**out, "AIR_WORKSPACE": "/air/workspace", "AIR_SLOT": "0", "AIR_RUN_ID": f"0123abcd-{number}"}
+        command = ("sh", "/task.sh", f"label{number}", seconds, "0", "0")
+        made.append(container(image, *command, volumes=volumes, env=env))
+        return made[-1].start()
 
     def violations() -> str:
         path = tmp_path / "violations"
@@ -139,19 +138,18 @@ def test_tasks_in_containers_can_tell(tmp_path: Path) -> None:
     try:
         first = run(1, "60")
         wait_for((tmp_path / "slot-0.busy").exists, what="the first to be in its slot")
-        engine.kill(first)
-        engine.wait(first)
-        engine.wait(run(2, "0"))
+        first.get_wrapped_container().kill()
+        first.wait()
+        run(2, "0").wait()
         assert (tmp_path / "end.label2.0123abcd-2").exists()
         assert violations() == ""
         run(3, "60")
         wait_for((tmp_path / "slot-0.busy").exists, what="the third to be in its slot")
-        engine.wait(run(4, "0"))
+        run(4, "0").wait()
         assert "slot 0 is taken by run 0123abcd-3" in violations()
     finally:
-        for container in made:
-            engine.remove_container(container, force=True)
-        engine.close()
+        for one in made:
+            one.stop()
 
 
 @pytest.mark.kubernetes

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -19,6 +18,7 @@ from air_executor.manager.loop import Manager
 from air_executor.manager.manager_state import ManagerOptions
 from air_executor.model.state import Done, JobState, TaskState
 from air_executor.wiring import runner_files, this_host
+from tests import engine
 from tests.backends.rig import DockerRig
 from tests.conftest import wait_for
 from tests.engine import require_engine
@@ -133,7 +133,7 @@ def done(task: TaskState) -> Done:
 
 def socket_path() -> str:
     """Return the path of the engine's socket; where it is none, the test cannot get in between."""
-    host = os.environ["DOCKER_HOST"]
-    if not host.startswith("unix://"):
-        pytest.skip("the engine has no unix socket here, so nothing can be put in front of it")
-    return host.removeprefix("unix://")
+    try:
+        return engine.socket_path()
+    except OSError as error:
+        pytest.skip(str(error))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import subprocess
@@ -14,11 +13,7 @@ from typing import Any
 import pytest
 
 from air_executor.store.job_file import read_job
-from tests.engine import require_engine
-from tests.lanes import missing
-
-IMAGE = os.environ.get("AIR_TEST_PYTHON_IMAGE", "python:3.12-slim")
-"""An image with Python that the engine has."""
+from tests.engine import require_python_image
 
 
 def run(project: Path, example: str, **settings: str) -> dict[str, Any]:
@@ -45,14 +40,12 @@ def workspace(project: Path, job: str) -> Path:
 @pytest.fixture
 def docker_settings(project: Path) -> dict[str, str]:
     """Settings for an engine that has the image; containers have names of this test's own."""
-    with contextlib.closing(require_engine()) as client:
-        if not client.images(name=IMAGE):
-            missing(f"the engine has no image {IMAGE}; pull it, or name another one with AIR_TEST_PYTHON_IMAGE")
+    image = require_python_image()
     job = project / "examples/containers.yaml"
-    job.write_text(job.read_text().replace("python:3.12-slim", IMAGE))
+    job.write_text(job.read_text().replace("python:3.12-slim", image))
     return {
         "AIR_BACKEND": "docker",
-        "AIR_RUNNER_IMAGE": IMAGE,
+        "AIR_RUNNER_IMAGE": image,
         "AIR_NAME_PREFIX": f"ex{os.getpid() % 10**8}",
         "AIR_DOCKER_NETWORK": "air-test",
     }

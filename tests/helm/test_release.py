@@ -5,16 +5,15 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.cluster import CLAIM, Namespace, require_cluster, require_image
+from tests.cluster import CLAIM, Namespace, require_cluster, require_image, require_manager_image
 from tests.conftest import wait_for
 from tests.helm.chart import CHART, NAME, RELEASE, helm
-from tests.lanes import missing
 
 pytestmark = [pytest.mark.kubernetes, pytest.mark.timeout(600)]
 
@@ -81,16 +80,14 @@ class Release:
 
 
 @pytest.fixture
-def release(helm_program: str, requires_tool: Callable[[str], str], tmp_path: Path) -> Iterator[Release]:
+def release(helm_program: str, kubectl_program: str, tmp_path: Path) -> Iterator[Release]:
     """Return a release that is not installed yet, of the manager's image that the cluster has."""
     require_cluster()
-    image = os.environ.get("AIR_TEST_MANAGER_IMAGE")
-    if not image:
-        missing("AIR_TEST_MANAGER_IMAGE is not set: name the manager's image that the cluster's nodes have")
+    image = require_manager_image()
     folder = tmp_path / "volume"
     folder.mkdir()
     os.chown(folder, USER, USER)
-    made = Release(helm_program, requires_tool("kubectl"), str(image), folder)
+    made = Release(helm_program, kubectl_program, image, folder)
     yield made
     made.close()
 

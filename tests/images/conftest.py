@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,11 +12,13 @@ from tests.images.rig import Clone, image, require_client
 
 
 @pytest.fixture
-def clone(tmp_path: Path) -> Iterator[Clone]:
-    """Return a fresh copy of the tree. Its images are in the builder's cache already."""
+def clone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Clone]:
+    """Return a fresh copy of the tree, without settings of ours. Its images are in the builder's cache already."""
     require_client()
     image("runner")
     image("manager")
+    for name in [name for name in os.environ if name.startswith(("AIR_", "COMPOSE_"))]:
+        monkeypatch.delenv(name)
     made = Clone(tmp_path / "clone")
     yield made
     made.clear()

@@ -14,17 +14,18 @@ from pathlib import Path
 from typing import Any
 
 from filelock import FileLock
+from testcontainers.compose import DockerCompose
+from testcontainers.core.container import DockerContainer
 
 from air_executor.client import Client
 from air_executor.core.submission import parse_job
 from air_executor.store.presence import read_record
 from tests.conftest import wait_for
-from tests.engine import require_engine
+from tests.engine import PYTHON_IMAGE, container, output, require_python_image
 from tests.lanes import missing
 
 PATIENCE = 120.0
 """Seconds; two cores may be busy building."""
-PYTHON_IMAGE = os.environ.get("AIR_TEST_PYTHON_IMAGE", "python:3.12-slim")
 TREE = next(folder for folder in Path(__file__).parents if (folder / "air_executor/task.py").is_file())
 """The repository: tests themselves may run in a copy that lacks the package."""
 PARTS = (
@@ -38,11 +39,12 @@ PARTS = (
 )
 """What the images are made of, and the compose file."""
 NOBODY = (65532, 65532)
-HARDENED = [
-    *("--read-only", "--tmpfs", "/tmp:mode=1777", "--network", "none"),  # noqa: S108 - the container's own
-    *("--cap-drop", "ALL", "--cap-add", "CHOWN", "--cap-add", "SETUID", "--cap-add", "SETGID"),
-    *("--security-opt", "no-new-privileges"),
-]
+HARDENED: Mapping[str, object] = {
+    "read_only": True,
+    "cap_drop": ["ALL"],
+    "cap_add": ["CHOWN", "SETUID", "SETGID"],
+    "security_opt": ["no-new-privileges"],
+}
 """As the compose file starts the manager's image."""
 
 
@@ -58,13 +60,11 @@ def docker(*words: str, env: Mapping[str, str] | None = None, fails: bool = Fals
 @functools.cache
 def require_client() -> None:
     """Make sure that there are an engine, the docker client with compose, and the base image."""
-    engine = require_engine()
+    require_python_image()
     try:
         subprocess.run(["docker", "compose", "version"], capture_output=True, check=True)
     except (OSError, subprocess.CalledProcessError):
         missing("the docker client with its compose plugin is not installed")
-    if not engine.images(PYTHON_IMAGE):
-        engine.pull(PYTHON_IMAGE)
 
 
 def build(target: str, tag: str, *, buildkit: bool = True) -> None:
@@ -86,7 +86,13 @@ def image(target: str) -> str:
 
 def as_root(folder: Path, *words: str) -> str:
     """Run a program as root of a container with a folder at its path: tests themselves need not be root."""
-    return docker("run", "--rm", "--network", "none", "-v", f"{folder}:{folder}", PYTHON_IMAGE, *words)
+    return output(container(PYTHON_IMAGE, *words, volumes={str(folder): str(folder)}))
+
+
+def hardened(target: str, *words: str, **options: Any) -> DockerContainer:  # noqa: ANN401 - as for `container`
+    """Return a container of one of the images with as few rights as the compose file gives it."""
+    made = container(image(target), *words, **{**HARDENED, **options})
+    return made.with_tmpfs_mount("/tmp", "mode=1777")  # noqa: S108 - the container's own
 
 
 class Clone:
@@ -98,6 +104,7 @@ class Clone:
         self.name = name
         self.prefix = name[-8:]
         self.client = Client(folder / ".air-executor")
+        self.project = DockerCompose(folder, wait=False)
         folder.mkdir()
         for part in PARTS:
             copy: Any = shutil.copytree if (TREE / part).is_dir() else shutil.copy2
@@ -119,16 +126,10 @@ class Clone:
         return (found.st_uid, found.st_gid) if found.st_uid else NOBODY
 
     def compose(self, *words: str, fails: bool = False) -> str:
-        """Call `docker compose` in the folder, with nothing of our own environment."""
-        env = {name: value for name, value in os.environ.items() if not name.startswith(("AIR_", "COMPOSE_"))}
+        """Call `docker compose` in the folder, also in ways that testcontainers has no name for."""
+        command = [*self.project.docker_compose_command(), *words]
         done = subprocess.run(
-            ["docker", "compose", *words],
-            cwd=self.folder,
-            env=env,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            check=False,
+            command, cwd=self.folder, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
         )
         assert (done.returncode != 0) == fails, (
             f"docker compose {words}: {done.returncode}\n{done.stdout}\n{done.stderr}"
@@ -138,12 +139,16 @@ class Clone:
     def up(self) -> None:
         """Start everything and wait until the manager works."""
         before = self.record().get("epoch", 0)
-        self.compose("up", "--detach")
+        self.project.start()
         wait_for(lambda: self.record().get("epoch", 0) > before, PATIENCE, "the manager to start")
 
     def down(self) -> None:
         """Stop and remove what `up` has made; runners and images stay."""
         self.compose("down")
+
+    def manager(self) -> str:
+        """Return the id of the manager's container."""
+        return str(self.project.get_container("manager").ID)
 
     def record(self) -> dict[str, Any]:
         """Return `manager.json`."""

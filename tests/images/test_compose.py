@@ -23,7 +23,7 @@ SEEN_INSIDE = 'python -c "import air_executor, sys; air_executor.set_result(sys.
 def test_from_clone_to_result(clone: Clone) -> None:
     """Jobs submitted on the host and in a container run; results, logs and all files belong to the folder's owner."""
     clone.up()
-    assert "docker compose run --rm cli submit" in clone.compose("logs", "runner-image")
+    assert "docker compose run --rm cli submit" in clone.project.get_logs("runner-image")[0]
     clone.submit({"id": "from-host", "tasks": [{"id": "t", "command": SEEN_INSIDE}]})
     assert clone.await_end("from-host") == "succeeded"
     assert clone.client.status("from-host").tasks["t"].result == 3
@@ -68,7 +68,7 @@ def test_the_manager_is_healthy_while_it_takes_requests(clone: Clone) -> None:
     clone.up()
     check = ["exec", "--no-TTY", "manager", "air-entrypoint", "/usr/local/bin/air-healthcheck"]
     wait_for(is_healthy, PATIENCE, "the manager to take a request")
-    container = clone.compose("ps", "--quiet", "manager").strip()
+    container = clone.manager()
     docker("kill", "--signal", "STOP", container)
     assert "has not processed a request" in clone.compose(*check, fails=True)
     docker("kill", "--signal", "CONT", container)
@@ -82,7 +82,7 @@ def test_who_can_tell_that_it_works(clone: Clone) -> None:
     clone.up()
     assert read_presence(clone.client.layout).running is True
     assert json.loads(clone.cli("status", "--json"))["manager"]["running"] is None
-    container = clone.compose("ps", "--quiet", "manager").strip()
+    container = clone.manager()
     docker("update", "--restart", "no", container)
     docker("kill", container)
     wait_for(lambda: read_presence(clone.client.layout).running is False, PATIENCE, "the host to notice")
@@ -112,7 +112,7 @@ def test_secrets_come_from_a_mounted_folder(clone: Clone) -> None:
     command = "case $PASSWORD in x*-secret) exit 0; esac; exit 1"
     clone.submit({"id": "j", "tasks": [{"id": "t", "command": command, "secrets": ["PASSWORD"]}]})
     assert clone.await_end("j") == "succeeded"
-    assert "xyzzy" not in docker("inspect", clone.compose("ps", "--quiet", "manager").strip())
+    assert "xyzzy" not in docker("inspect", clone.manager())
     assert "xyzzy" not in Path(clone.client.layout.state("j")).read_text()
 
 
@@ -122,7 +122,7 @@ def test_the_state_in_a_named_volume(clone: Clone) -> None:
     (clone.folder / ".air-executor").mkdir()
     with (clone.folder / ".env").open("a") as file:
         file.write("COMPOSE_FILE=docker-compose.yaml:examples/compose/volume.yaml\n")
-    clone.compose("up", "--detach")
+    clone.project.start()
     clone.cli("submit", "j", "--", "sh", "-c", SEEN_INSIDE)
     assert "succeeded" in clone.cli("wait", "j", "--timeout", f"{PATIENCE:g}")
     assert clone.cli("logs", "j").split()[-1] == str(clone.owner[0])
@@ -132,14 +132,15 @@ def test_the_state_in_a_named_volume(clone: Clone) -> None:
 def test_metrics_and_page_on_this_machine(clone: Clone) -> None:
     """Whoever is on this machine sees metrics, and the page with the token, which is needed for both once it is set."""
     clone.up()
-    url = f"http://{clone.compose('port', 'manager', '9464').strip()}"
-    assert url.startswith("http://127.0.0.1:")
+    host, port = clone.project.get_service_host_and_port("manager", 9464)
+    assert host == "127.0.0.1"
+    url = f"http://{host}:{port}"
     assert "air_executor_build_info" in answer(f"{url}/metrics")[1]
     assert answer(f"{url}/")[0] == 403
     with (clone.folder / ".env").open("a") as file:
         file.write("AIR_TOKEN=tell-nobody\n")
     clone.up()
-    url = f"http://{clone.compose('port', 'manager', '9464').strip()}"
+    url = f"http://{host}:{clone.project.get_service_port('manager', 9464)}"
     assert [answer(f"{url}{path}")[0] for path in ("/", "/metrics", "/healthz")] == [401, 401, 200]
     assert answer(f"{url}/", token="tell-nobody")[0] == 200  # noqa: S106 - of this test
 
@@ -162,7 +163,7 @@ def test_every_setting_can_be_set() -> None:
 def test_what_the_manager_may_do(clone: Clone) -> None:
     """No root, no capability, nothing of the image or the project to write, and no way back."""
     clone.up()
-    container = clone.compose("ps", "--quiet", "manager").strip()
+    container = clone.manager()
     status = docker("exec", container, "cat", f"/proc/{clone.record()['pid']}/status")
     facts = dict(line.split(":\t", 1) for line in status.splitlines() if ":\t" in line)
     assert facts["Uid"].split() == [str(clone.owner[0])] * 4

@@ -5,10 +5,12 @@ from __future__ import annotations
 import socket
 import uuid
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tests.images.rig import HARDENED, NOBODY, as_root, docker, image, require_client
+from tests.engine import container, output
+from tests.images.rig import NOBODY, as_root, docker, hardened, image, require_client
 
 pytestmark = [pytest.mark.docker, pytest.mark.timeout(600)]
 
@@ -32,14 +34,15 @@ class Folder:
         """Make the state directory as the engine does: root's."""
         as_root(self.path, "install", "-d", "-o", "0", "-g", "0", str(self.state))
 
-    def run(self, *words: str, state: str | None = None, options: tuple[str, ...] = (), fails: bool = False) -> str:
-        """Start the manager's image on this folder."""
-        volumes = ["-v", f"{self.path}:/project:ro", "-v", f"{state or self.state}:/project/.air-executor"]
-        return docker("run", "--rm", *HARDENED, *volumes, *options, image("manager"), *words, fails=fails)
+    def run(self, *words: str, state: str | None = None, fails: bool = False, **options: Any) -> str:  # noqa: ANN401
+        """Start the manager's image on this folder; options are those of `container`."""
+        volumes = {"/project:ro": str(self.path), "/project/.air-executor": state or str(self.state)}
+        volumes |= options.pop("volumes", {})
+        return output(hardened("manager", *words, volumes=volumes, **options), fails=fails)
 
-    def who(self, *options: str) -> tuple[str, set[str]]:
+    def who(self, **options: Any) -> tuple[str, set[str]]:  # noqa: ANN401 - as for `run`
         """Return who a program in the image is (user:group, groups), and its sets of capabilities."""
-        first, *capabilities = self.run("/bin/sh", "-c", WHO, options=options).splitlines()
+        first, *capabilities = self.run("/bin/sh", "-c", WHO, **options).splitlines()
         return first, {line.split()[1] for line in capabilities}
 
     def owners(self) -> set[str]:
@@ -66,8 +69,8 @@ def test_it_never_stays_root(folder: Folder) -> None:
     folder.give("0:0")
     folder.make_state()
     assert folder.who()[0].startswith("{}:{} ".format(*NOBODY))
-    assert folder.who("--env", "AIR_DOCKER_USER=77:78")[0].startswith("77:78 ")
-    assert folder.who("--env", "AIR_DOCKER_USER=77")[0].startswith("77:77 ")
+    assert folder.who(env={"AIR_DOCKER_USER": "77:78"})[0].startswith("77:78 ")
+    assert folder.who(env={"AIR_DOCKER_USER": "77"})[0].startswith("77:77 ")
     folder.give("1234:0")
     assert folder.who() == (f"1234:{NOBODY[1]} {NOBODY[1]}", POWERLESS)
 
@@ -76,7 +79,7 @@ def test_it_never_stays_root(folder: Folder) -> None:
 def test_a_user_that_is_none(folder: Folder, user: str) -> None:
     """One line says what is wrong, and nothing is started."""
     folder.give("0:0")
-    complaint = folder.run("status", options=("--env", f"AIR_DOCKER_USER={user}"), fails=True)
+    complaint = folder.run("status", env={"AIR_DOCKER_USER": user}, fails=True)
     assert (
         complaint
         == f"air-entrypoint: AIR_DOCKER_USER: {user!r} is not a user; use numbers other than 0, like 65532:65532"
@@ -87,7 +90,7 @@ def test_started_as_somebody_it_changes_nothing(folder: Folder) -> None:
     """`user:` in a compose file, or a cluster that allows no root: no identity is changed, and none is needed."""
     folder.give("1234:2345")
     folder.make_state()
-    assert folder.who("--user", "1234:2345", "--cap-drop", "CHOWN") == ("1234:2345 2345", POWERLESS)
+    assert folder.who(user="1234:2345", cap_add=["SETUID", "SETGID"]) == ("1234:2345 2345", POWERLESS)
     assert folder.owners() == {"0:0"}
 
 
@@ -131,9 +134,9 @@ def test_what_root_submits_belongs_to_the_owner(folder: Folder) -> None:
     folder.give("1234:2345")
     folder.make_state()
     folder.run("submit", "first", "--", "true")
-    run = ["run", "--rm", "--network", "none", "--entrypoint", "air-executor", "--volume", f"{folder.path}:/project"]
-    docker(*run, image("manager"), "submit", "j", "--", "true")
-    docker(*run, image("manager"), "cancel", "j")
+    for words in (("submit", "j", "--", "true"), ("cancel", "j")):
+        volumes = {"/project": str(folder.path)}
+        output(container(image("manager"), *words, entrypoint="air-executor", volumes=volumes))
     assert as_root(folder.path, "find", f"{folder.state}/jobs", f"{folder.state}/inbox", "-user", "0") == ""
 
 
@@ -145,9 +148,8 @@ def test_a_named_volume(folder: Folder) -> None:
     try:
         folder.run("submit", "j", "--", "true", state=name)
         assert "j" in folder.run("status", state=name)
-        owners = docker(
-            "run", "--rm", "-v", f"{name}:/v", "--entrypoint", "find", image("runner"), "/v", "-printf", "%U\n"
-        )
+        find = ("/v", "-printf", "%U\n")
+        owners = output(container(image("runner"), *find, entrypoint="find", volumes={"/v": name}))
         assert set(owners.split()) == {"1234"}
     finally:
         docker("volume", "rm", name)
@@ -161,6 +163,6 @@ def test_the_sockets_group_comes_along(folder: Folder) -> None:
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(place))
         as_root(folder.path, "chown", "0:4242", str(place))
-        options = ("-v", f"{place}:/var/run/docker.sock")
-        assert folder.who(*options) == ("1234:2345 2345 4242", POWERLESS)
-        assert folder.who(*options, "--env", "DOCKER_HOST=tcp://proxy:2375")[0] == "1234:2345 2345"
+        volumes = {"/var/run/docker.sock": str(place)}
+        assert folder.who(volumes=volumes) == ("1234:2345 2345 4242", POWERLESS)
+        assert folder.who(volumes=volumes, env={"DOCKER_HOST": "tcp://proxy:2375"})[0] == "1234:2345 2345"

@@ -7,7 +7,8 @@ from importlib import metadata
 
 import pytest
 
-from tests.images.rig import HARDENED, PYTHON_IMAGE, TREE, build, docker, image, require_client
+from tests.engine import PYTHON_IMAGE, container, output
+from tests.images.rig import TREE, build, docker, hardened, image, require_client
 
 pytestmark = [pytest.mark.docker, pytest.mark.timeout(600)]
 
@@ -22,8 +23,7 @@ def test_both_builders(target: str, buildkit: bool) -> None:  # noqa: FBT001 - a
     tag = f"air-executor-test-{target}-{'buildkit' if buildkit else 'classic'}"
     build(target, tag, buildkit=buildkit)
     try:
-        words = ["--entrypoint", "python", tag, "-c", "print('here')"]
-        assert docker("run", "--rm", "--network", "none", *words) == "here"
+        assert output(container(tag, "-c", "print('here')", entrypoint="python")) == "here"
     finally:
         docker("rmi", tag)
 
@@ -47,24 +47,22 @@ def test_labels_and_entrypoint(target: str) -> None:
 @pytest.mark.parametrize("target", TARGETS)
 def test_nothing_in_it_lets_anybody_become_root(target: str) -> None:
     """No file of the image runs as somebody else."""
-    find = ["--entrypoint", "find", image(target), "/", "-xdev", "-type", "f", "-perm", "/6000"]
-    assert docker("run", "--rm", "--network", "none", "--user", "0", *find) == ""
+    find = ("/", "-xdev", "-type", "f", "-perm", "/6000")
+    assert output(container(image(target), *find, entrypoint="find", user="0")) == ""
 
 
 @pytest.mark.parametrize("target", TARGETS)
 def test_the_standard_library_is_compiled(target: str) -> None:
     """On a read-only root each start would compile it again."""
     script = "import importlib.util as u, json, os; print(os.path.exists(u.cache_from_source(json.__file__)))"
-    words = ["--entrypoint", "python", image(target), "-c", script]
-    assert docker("run", "--rm", "--network", "none", "--read-only", *words) == "True"
+    assert output(container(image(target), "-c", script, entrypoint="python", read_only=True)) == "True"
 
 
 def test_the_runner_image_has_the_runner_and_the_api() -> None:
     """It runs a task by itself, as nobody in particular, and Python finds the in-task API."""
-    words = ["out=/tmp/out; mkdir $out; exec sh /usr/local/bin/air-runner $out /tmp - 1 container python -c 'import"]
-    words[0] += " air_executor, os; print(os.getuid(), air_executor.__file__)'"
-    options = ["--rm", *HARDENED, "--cap-drop", "ALL", "--entrypoint", "sh", image("runner"), "-c"]
-    uid, place = docker("run", *options, *words).split()
+    task = "import air_executor, os; print(os.getuid(), air_executor.__file__)"
+    script = f"out=/tmp/out; mkdir $out; exec sh /usr/local/bin/air-runner $out /tmp - 1 container python -c '{task}'"
+    uid, place = output(hardened("runner", "-c", script, entrypoint="sh", cap_add=[])).split()
     assert uid == "65532"
     assert place.endswith("/site-packages/air_executor.py")
 

@@ -11,7 +11,8 @@ import pytest
 from ruamel.yaml import YAML
 
 from tests.conftest import wait_for
-from tests.images.rig import PATIENCE, PYTHON_IMAGE, TREE, Clone, docker
+from tests.engine import PYTHON_IMAGE
+from tests.images.rig import PATIENCE, TREE, Clone, docker
 
 pytestmark = [pytest.mark.docker, pytest.mark.timeout(600)]
 
@@ -47,7 +48,7 @@ def test_every_request_of_the_manager_passes(behind_a_proxy: Clone) -> None:
     """Jobs that succeed, fail, are cancelled or want an image that cannot be had: nothing is blocked."""
     clone = behind_a_proxy
     clone.up()
-    container = clone.compose("ps", "--quiet", "manager").strip()
+    container = clone.manager()
     assert "docker.sock" not in docker("inspect", container)
     clone.submit({"id": "fine", "tasks": [{"id": "a", "command": "true"}, {"id": "b", "command": "exit 127"}]})
     assert clone.await_end("fine") == "failed"

@@ -15,14 +15,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from docker.types import LogConfig
+from testcontainers.core.container import DockerContainer
 
-from tests.engine import BUSYBOX, require_engine, require_image
+from tests import engine
+from tests.engine import BUSYBOX, PYTHON_IMAGE, require_engine, require_image, require_python_image
 from tests.lanes import missing
 from tests.runner.rig import SCRIPT, until
 
 pytestmark = pytest.mark.docker
 
-PYTHON_IMAGE = os.environ.get("AIR_TEST_PYTHON_IMAGE", "python:3.12-slim")
 LIMIT = 64 << 20
 EAT = "dd if=/dev/zero of=/dev/null bs=200M count=1"
 """Needs three times the limit at once."""
@@ -39,50 +41,41 @@ class Container:
         self.log.touch()
         self.log.chmod(0o666)
         self._image = image
-        self._engine: Any = require_engine()
-        self._id = ""
+        self._container: DockerContainer | None = None
 
     def start(self, script: str, *, timeout: str = "-", grace: str = "100", cgroup: Path | None = None) -> None:
         """Start a run of a line of sh; `cgroup` is a folder to show in the place of the kernel's own."""
-        command = [
-            "sh",
-            "/air/bin/air-runner",
-            "/air/out",
-            "/tmp",  # noqa: S108 - the container's own
-            timeout,
-            grace,
-            "container",
-            "sh",
-            "-c",
-            script,
-        ]
-        host = self._engine.create_host_config(
-            binds=[
-                f"{self.out}:/air/out",
-                f"{SCRIPT}:/air/bin/air-runner:ro",
-                *([] if cgroup is None else [f"{cgroup}:/sys/fs/cgroup:ro"]),
-            ],
+        volumes = {"/air/out": str(self.out), "/air/bin/air-runner:ro": str(SCRIPT)}
+        if cgroup is not None:
+            volumes["/sys/fs/cgroup:ro"] = str(cgroup)
+        runner = ("/air/bin/air-runner", "/air/out", "/tmp", timeout, grace, "container")  # noqa: S108 - the container's
+        self._container = engine.container(
+            self._image,
+            *(*runner, "sh", "-c", script),
+            entrypoint="sh",
+            volumes=volumes,
+            user="65532:65532",
             init=True,
             read_only=True,
-            tmpfs={"/tmp": "mode=1777"},  # noqa: S108 - the container's own
             mem_limit=LIMIT,
             memswap_limit=LIMIT,
             cap_drop=["ALL"],
-            network_mode="none",
-            log_config={"Type": "json-file", "Config": {"max-size": "10m", "max-file": "1"}},
+            log_config=LogConfig(type=LogConfig.types.JSON, config={"max-size": "10m", "max-file": "1"}),
         )
-        self._id = self._engine.create_container(
-            self._image, entrypoint=command[:1], command=command[1:], user="65532:65532", host_config=host
-        )["Id"]
-        self._engine.start(self._id)
+        self._container.with_tmpfs_mount("/tmp", "mode=1777").start()  # noqa: S108 - the same
+
+    @property
+    def _started(self) -> DockerContainer:
+        assert self._container is not None
+        return self._container
 
     def term(self) -> None:
         """Send TERM to the container, as a stop does."""
-        self._engine.kill(self._id, "SIGTERM")
+        self._started.get_wrapped_container().kill("SIGTERM")
 
     def wait(self) -> int:
         """Return the container's exit code once it has ended."""
-        return int(self._engine.wait(self._id, timeout=300)["StatusCode"])
+        return self._started.wait()
 
     def run(self, script: str, **options: Any) -> int:  # noqa: ANN401 - as for start
         """Run a line of sh to its end."""
@@ -92,7 +85,7 @@ class Container:
     @property
     def logs(self) -> bytes:
         """What the engine has of its output."""
-        return bytes(self._engine.logs(self._id))
+        return self._started.get_wrapped_container().logs()
 
     @property
     def exit(self) -> dict[str, Any]:
@@ -102,19 +95,14 @@ class Container:
 
     def remove(self) -> None:
         """Leave nothing on the engine."""
-        if self._id:
-            self._engine.remove_container(self._id, force=True)
-        self._engine.close()
+        if self._container is not None:
+            self._container.stop()
 
 
 @pytest.fixture(params=[BUSYBOX, PYTHON_IMAGE], ids=["busybox", "debian"])
 def container(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Container]:
     """A container of a tiny image, and of an ordinary one."""
-    if request.param == BUSYBOX:
-        require_image()
-    elif not require_engine().images(PYTHON_IMAGE):
-        missing(f"the engine has no image {PYTHON_IMAGE}; pull it, or name another one with AIR_TEST_PYTHON_IMAGE")
-    ready = Container(tmp_path, request.param)
+    ready = Container(tmp_path, require_image() if request.param == BUSYBOX else require_python_image())
     yield ready
     ready.remove()
 
@@ -220,8 +208,8 @@ SH_ALONE = "air-executor-test-sh-alone"
 @pytest.fixture
 def bare(tmp_path: Path) -> Iterator[Container]:
     """A container of an image that holds `sh` alone."""
-    engine: Any = require_engine()
-    if not engine.images(SH_ALONE):
+    client = require_engine()
+    if not client.images(SH_ALONE):
         dash = shutil.which("dash")
         if dash is None:
             missing("dash is not installed; on Debian: apt-get install dash")
@@ -233,8 +221,8 @@ def bare(tmp_path: Path) -> Iterator[Container]:
             tar.add(dash, "bin/sh")
             for library in libraries:
                 tar.add(library, library.lstrip("/"))
-        engine.import_image_from_data(buffer.getvalue(), repository=SH_ALONE, changes=["ENV PATH=/bin"])
-    engine.close()
+        client.import_image_from_data(buffer.getvalue(), repository=SH_ALONE, changes=["ENV PATH=/bin"])
+    client.close()
     ready = Container(tmp_path, SH_ALONE)
     yield ready
     ready.remove()

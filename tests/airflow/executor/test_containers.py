@@ -43,7 +43,7 @@ def on_docker(home: Path, readable: list[str], task: dict[str, Any]) -> dict[str
         "AIR_BACKEND": "docker",
         "AIR_DOCKER_ALLOW_MOUNTS": ",".join([*readable, logs]),
         "AIR_DOCKER_ALLOW_NETWORKS": "host",
-        "DOCKER_HOST": os.environ["DOCKER_HOST"],
+        "DOCKER_HOST": f"unix://{engine.socket_path()}",
     }
 
 
