@@ -199,6 +199,8 @@ def _running(job: JobState, task: TaskState, run: Running, context: ExplainConte
     elif task.timeout is not None and problem is None:
         left = run.since + task.timeout - now
         text += f"; it times out in {format_duration(round(left, 1))}" if left > 0 else "; its timeout has passed"
+    if (words := _needed_from_backend(task, context)) is not None:
+        text += f"; {words}"
     if problem is None and context.backend_problem is not None:
         problem = f"whether it is still running is unknown: {context.backend_problem}"
     return f"{text}; {problem}" if problem else text
@@ -233,7 +235,7 @@ def _on_our_machine(runner: RunnerFacts, context: ExplainContext) -> bool:
 
 
 def _needed_from_backend(task: TaskState, context: ExplainContext) -> str | None:
-    """Return what a ready task needs from the backend first."""
+    """Return what a task waits for on the backend: to be started, or for its slot to be free after its end."""
     name, _, what = (context.waiting or "").partition(": ")
     return what if what and name == f"task {task.id}" else None
 

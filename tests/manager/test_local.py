@@ -165,6 +165,16 @@ def test_cancel_stops_the_process(local: Local) -> None:
     local.until(lambda: not child.is_running() or child.status() == psutil.STATUS_ZOMBIE)
 
 
+def test_what_keeps_an_ended_run_open_is_published(local: Local) -> None:
+    """Its task has ended with 0, but a process that ignores TERM still has the slot."""
+    left = "(trap '' TERM; while [ ! -e gate ]; do sleep 0.05; done) &"
+    local.submit("j", {"id": "a", "command": f"cd $AIR_WORKSPACE; {left}", "grace": 1000})
+    local.until(lambda: "j" in local.manager.open_runs.waiting)
+    assert local.manager.open_runs.waiting["j"].startswith("task a: its runner has ended, but process ")
+    local.file("j", "gate").touch()
+    assert local.see("j").phase == "succeeded"
+
+
 @pytest.mark.parametrize(
     ("task", "reason"),
     [
