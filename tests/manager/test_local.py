@@ -16,6 +16,7 @@ import pytest
 
 from air_executor.backends.local.local_backend import LocalBackend
 from air_executor.client import Client
+from air_executor.core.explanation import ExplainContext, explain_task
 from air_executor.core.submission import initial_state, parse_job
 from air_executor.manager.loop import Manager
 from air_executor.manager.manager_state import ManagerOptions
@@ -151,6 +152,16 @@ def test_timeout_then_grace(local: Local) -> None:
     assert local.see("j").phase == "failed"
     assert local.done("j", "a").reason == "timeout"
     assert time.monotonic() - begun < 600
+
+
+def test_a_deadline_is_not_the_timeout_of_a_task(local: Local) -> None:
+    """What it stopped and what it kept from starting say so, also for a task with a timeout of its own."""
+    long = {"command": "sleep 60", "grace": 1, "timeout": "1m"}
+    local.submit("j", {"id": "a", **long}, {"id": "b", **long}, deadline="1s")
+    state = local.see("j")
+    context = ExplainContext(time.time())
+    assert explain_task(state, state.tasks["a"], context) == "task a failed: timed out: the deadline of its job passed"
+    assert explain_task(state, state.tasks["b"], context) == "task b was skipped: the deadline of its job (1s) passed"
 
 
 def test_cancel_stops_the_process(local: Local) -> None:
