@@ -28,6 +28,7 @@ from air_executor.airflow.hooks import AirExecutorHook, target_of
 from air_executor.airflow.job_target import JobTarget
 from air_executor.core.finding import BAD, FINE, WARN, Finding
 from air_executor.errors import AirExecutorError, BadInputError
+from air_executor.manager.event_check import check_events
 from air_executor.store.probe import probe
 
 TESTED = ("2.11", "3.3")
@@ -201,7 +202,7 @@ def _state_dir(conn_id: str | None) -> Iterator[Finding]:
         yield Finding("state directory", BAD, str(error), "correct the connection")
         return
     if os.path.isdir(target.state_dir):
-        yield from probe(target.state_dir)
+        yield from probe(target.state_dir, {"events": check_events})
     healthy, text = target.check()
     yield Finding("manager", FINE if healthy else BAD, text)
 

@@ -102,6 +102,8 @@ class RunnerStatus:
     """The same run would end the same way again, so it is not retried."""
     message: str | None = None
     """On a live runner: why it hasn't started, or a warning for the user."""
+    held_by: str | None = None
+    """On a runner that has ended: what keeps its name taken, in words."""
     finished_at: float | None = None
     """End time according to the platform, Unix seconds; None if unknown."""
 

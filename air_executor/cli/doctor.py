@@ -41,10 +41,16 @@ def doctor(
     session = session_of(ctx)
     settings = session.settings(backend=backend)
     client = session.client()
+    from air_executor.manager.event_check import check_events  # noqa: PLC0415
     from air_executor.wiring import check_platform  # noqa: PLC0415
 
     rows = effective(settings)
-    findings = [*probe(client.layout.root), *_system(), *check_platform(settings), *_state(client)]
+    findings = [
+        *probe(client.layout.root, {"events": check_events}),
+        *_system(),
+        *check_platform(settings),
+        *_state(client),
+    ]
     if session.json:
         print_json(
             {

@@ -167,9 +167,13 @@ def _line(task: TaskState) -> str | None:
         return f"{task.id} {task.phase}" if isinstance(task.status, Done) else None
     if last.reason == "requeue":
         return None
-    text = f"{task.id} {'succeeded' if last.reason == 'ok' else 'failed'} in {format_duration(last.work)}"
+    took = format_duration(last.work)
+    if last.reason == "cancelled":
+        return f"{task.id} was cancelled after {took}"
+    text = f"{task.id} {'succeeded' if last.reason == 'ok' else 'failed'} in {took}"
     if last.reason != "ok":
-        text += f" ({reason_text(last.reason, last.exit_code)})"
+        message = f": {last.message}" if last.reason == "timeout" and last.message else ""
+        text += f" ({reason_text(last.reason, last.exit_code)}{message})"
     if isinstance(task.status, Done):
         return text
     grown = f" with {format_memory(limit)}" if last.reason == "oom" and (limit := memory_of(task)) else ""

@@ -14,7 +14,7 @@ from air_executor.cli.terminal import PHASE_STYLES, styled
 from air_executor.core.explanation import RunnerFacts, jobs_text, runner_text
 from air_executor.core.job_cost import money
 from air_executor.core.memory import history_text
-from air_executor.core.outcome import outcome_text, reason_text
+from air_executor.core.outcome import outcome_text, stop_text
 from air_executor.model.state import Done, JobState, Running, TaskState
 from air_executor.model.times import format_duration, to_text
 
@@ -208,7 +208,7 @@ def _why(task: TaskState, runner: RunnerFacts | None, now: float) -> str:
         parts = [] if status.phase == "succeeded" else [outcome_text(status)]
     elif isinstance(status, Running):
         parts = [f"in {runner_text(runner)}"] if runner is not None and runner.name else []
-        parts += [f"is being stopped: {reason_text(status.stop, None)}"] if status.stop else []
+        parts += [stop_text(status)] if status.stop else []
     elif status.waits_until is not None and status.waits_until > now:
         verb = "retries" if status.retrying else "starts"
         parts = [f"{verb} in {format_duration(round(status.waits_until - now, 1))}"]

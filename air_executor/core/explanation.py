@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from air_executor.core.memory import history_text
-from air_executor.core.outcome import outcome_text, reason_text
+from air_executor.core.outcome import outcome_text, reason_text, stop_text
 from air_executor.core.progress import Progress, Readiness
 from air_executor.model import state as s
 from air_executor.model.state import Done, JobState, Queued, Running, TaskState
@@ -151,19 +151,24 @@ def _task_end(job: JobState, task: TaskState, done: Done) -> str:
     if done.phase == s.SUCCEEDED:
         return f"succeeded{runs}" + (f" in {format_duration(last.work)}" if last else "") + earlier
     if done.phase == s.SKIPPED:
-        if done.reason == s.OK:
-            return f"was skipped: its condition `when: {task.when}` was not met"
-        cause = _skip_cause(job, task)
-        return f"was skipped: {cause}" if cause else f"was skipped: {reason_text(done.reason, None)}"
+        return f"was skipped: {_why_skipped(job, task, done)}"
     if done.phase == s.CANCELLED:
         return f"was cancelled{runs}" + (
             f" while running ({format_duration(last.work)})" if last and last.reason == s.CANCELLED else ""
         )
-    if done.reason == s.TIMEOUT and task.timeout is not None:
+    if done.reason == s.TIMEOUT and task.timeout is not None and job.stop != s.TIMEOUT:
         timeout = format_duration(task.timeout)
         message = f"; {done.message}" if done.message else ""
         return f"failed{runs}: timed out after {timeout}{message}{earlier}"
     return f"failed{runs}: {outcome_text(done)}{earlier}"
+
+
+def _why_skipped(job: JobState, task: TaskState, done: Done) -> str:
+    if done.reason == s.TIMEOUT:
+        return f"the deadline of its job ({format_duration(job.spec.deadline or 0)}) passed"
+    if done.reason == s.OK:
+        return f"its condition `when: {task.when}` was not met"
+    return _skip_cause(job, task) or reason_text(done.reason, None)
 
 
 def _skip_cause(job: JobState, task: TaskState) -> str | None:
@@ -195,10 +200,12 @@ def _running(job: JobState, task: TaskState, run: Running, context: ExplainConte
     text = f"has been running for {since}{where} (run {run.seq}, attempt {task.runs}{earlier})"
     problem = _unreachable(job, task.id, context)
     if run.stop is not None:
-        text += f" and is being stopped: {run.stop_message or reason_text(run.stop, None)}"
+        text += f" and {stop_text(run)}"
     elif task.timeout is not None and problem is None:
         left = run.since + task.timeout - now
         text += f"; it times out in {format_duration(round(left, 1))}" if left > 0 else "; its timeout has passed"
+    if (words := _needed_from_backend(task, context)) is not None:
+        text += f"; {words}"
     if problem is None and context.backend_problem is not None:
         problem = f"whether it is still running is unknown: {context.backend_problem}"
     return f"{text}; {problem}" if problem else text
@@ -233,7 +240,7 @@ def _on_our_machine(runner: RunnerFacts, context: ExplainContext) -> bool:
 
 
 def _needed_from_backend(task: TaskState, context: ExplainContext) -> str | None:
-    """Return what a ready task needs from the backend first."""
+    """Return what a task waits for on the backend: to be started, or for its slot to be free after its end."""
     name, _, what = (context.waiting or "").partition(": ")
     return what if what and name == f"task {task.id}" else None
 

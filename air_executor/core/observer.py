@@ -7,7 +7,7 @@ observer must be quick and must not raise. Knows nothing of metrics or of how th
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from air_executor.core.transitions import LiveJob
@@ -90,8 +90,11 @@ class Observer:
     def left(self) -> None:
         """The manager has released the state directory."""
 
+    def can_sample(self, sample: Callable[[], None]) -> None:
+        """From now on `sample` makes the manager report a sample soon, between two polls. Call it from any thread."""
+
     def sampled(self, snapshot: Snapshot) -> None:
-        """The manager has polled everything."""
+        """The manager has polled everything, or was asked for a sample."""
 
     def alive(self) -> None:
         """The manager makes progress; called before each step that may take long."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 
 from air_executor.model import state as s
-from air_executor.model.state import Done
+from air_executor.model.state import Done, Running
 
 _NOT_FOUND, _NOT_EXECUTABLE, _SIGNALLED = 127, 126, 128
 
@@ -43,6 +43,11 @@ def reason_text(reason: str, exit_code: int | None) -> str:
     if reason == s.ERROR:
         return "failed" if exit_code is None else exit_text(exit_code)
     return _WORDS.get(reason, reason)
+
+
+def stop_text(run: Running) -> str:
+    """Return why a run is being stopped; "" if it isn't."""
+    return f"is being stopped: {run.stop_message or reason_text(run.stop, None)}" if run.stop else ""
 
 
 def outcome_text(done: Done) -> str:

@@ -270,8 +270,9 @@ class LiveJob:
 
     def _stop_all(self, at: float, why: str) -> None:
         self.state.stop = why
+        reason, message = (s.TIMEOUT, "the deadline of its job passed") if why == s.TIMEOUT else (s.CANCELLED, None)
         for _, run in self.progress.open_runs():
-            self._ask_stop(run.seq, why if why == s.TIMEOUT else s.CANCELLED)
+            self._ask_stop(run.seq, reason, message)
         self._drop_queued(at, cleanup_too=True)
 
     def _close_one(self, task: TaskState, done: Done, at: float) -> None:

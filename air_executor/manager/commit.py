@@ -85,6 +85,8 @@ class Committer:
         if left.stopped and platform in {None, s.ERROR} and self._backend.evicts:
             platform = s.EVICTED
         reason, message = judge_exit(left, run.status.stop, platform, run.status.memory_limit)
+        if reason == run.status.stop and not left.timed_out:
+            message = run.status.stop_message or message
         outcome = Outcome(reason, left.exit_code, message)
         if reason == s.OK:
             outcome = collect(self._run_dirs, run.job.state, run.task, run.seq, now)

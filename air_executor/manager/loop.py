@@ -85,6 +85,7 @@ class Manager:
         """Evidence that the directory was taken from us; until it is reacquired, nothing else is done."""
         self._acts: list[Callable[[], None]] = []
         """What to do once the journal holds the decisions."""
+        self._sample_wanted = False
         self._next_poll = 0.0
         self._next_rescan = 0.0
 
@@ -111,6 +112,7 @@ class Manager:
         for problem in found.problems:
             log.error("%s", problem)
         self.observer.found_corrupt(found.corrupt)
+        self.observer.can_sample(self._request_sample)
         self.observer.holds()
         return True
 
@@ -282,8 +284,13 @@ class Manager:
         if poll:
             self._next_poll = self.clock.steady() + self.options.poll_interval
         self.supervisor.reconcile(now, self._acts, poll=poll)
-        if poll:
+        if poll or self._sample_wanted:
+            self._sample_wanted = False
             self.observer.sampled(self.open_runs.sample())
+
+    def _request_sample(self) -> None:
+        self._sample_wanted = True
+        self.wakeups.wake()
 
     def _apply_stop(self, now: float) -> None:
         """Decide what an ordered stop needs: the stop of all runs, and the pause of all jobs."""

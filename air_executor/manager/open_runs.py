@@ -60,6 +60,8 @@ class OpenRun:
     """Last status of its runner after its end: the platform's reason goes with the name."""
     begun: float | None = None
     """Start of its command by the volume's clock; None if unknown so far."""
+    held_by: str | None = None
+    """What keeps its slot after its end; logged already."""
     exit: ExitRecord | None = None
     exit_since: float = 0.0
     gone_since: float | None = None
@@ -186,13 +188,15 @@ class OpenRuns:
 
     @property
     def waiting(self) -> dict[str, str]:
-        """By job: what one of its runners waits for, in the platform's words."""
+        """By job: what one of its runners waits for, or what keeps the slot of one that has ended."""
         observed = self.observed or {}
         found = ((run, observed.get(slot)) for slot, run in self.by_slot.items())
         return {
-            run.slot.job: f"task {run.task.id}: {status.message}"
+            run.slot.job: f"task {run.task.id}: {words}"
             for run, status in found
-            if status is not None and status.alive and status.run == run.run and status.message
+            if status is not None
+            and status.run == run.run
+            and (words := status.message if status.alive else status.held_by)
         }
 
     # For metrics

@@ -29,6 +29,8 @@ log = logging.getLogger(__name__)
 
 OVERDUE = 5.0
 """Seconds beyond timeout and grace until the manager stops a run; the runner's own watchdog comes first."""
+HELD_FOR = 5.0
+"""Seconds after its end from which on it is logged what keeps a runner's slot."""
 OUTCOME_OF_SUCCESS = 60.0
 """Seconds that an outcome may take to appear on a network volume if the platform reports exit code 0."""
 
@@ -129,6 +131,7 @@ class Supervisor:
             run.gone_at = self._state.volume_time()
         if mine and not alive:
             run.platform = runner
+            self._warn_of_holder(run, steady)
         if run.exit is None and run.lost is None and (poll or not (mine and alive)):
             run.exit = self._run_dirs.exit(run.job.state.id, run.seq, run.task.id)
             run.exit_since = steady
@@ -144,6 +147,15 @@ class Supervisor:
             never_starts=mine and alive and runner is not None and runner.reason is not None,
             overdue=self._is_overdue(run, steady),
         )
+
+    def _warn_of_holder(self, run: OpenRun, steady: float) -> None:
+        """Log what keeps the slot of an ended run, if it does so for longer than a stop takes."""
+        words = None if run.platform is None else run.platform.held_by
+        if words is None or words == run.held_by or run.gone_since is None:
+            return
+        if steady - run.gone_since > HELD_FOR:
+            run.held_by = words
+            log.warning("job=%s run=%s is still open: %s", run.slot.job, run.run, words)
 
     def _is_overdue(self, run: OpenRun, steady: float) -> bool:
         """Tell whether a run is past its timeout; how long it may take to begin is the platform's business."""

@@ -41,13 +41,15 @@ class Wakeups:
         except (BlockingIOError, OSError):
             return  # it is awake already, or closed
 
-    def sleep(self, seconds: float) -> None:
-        """Sleep until woken, at most `seconds`."""
-        for fd in self._poll.wait(max(0.0, seconds)):
+    def sleep(self, seconds: float) -> bool:
+        """Sleep until woken, at most `seconds`; return whether it was woken."""
+        ready = self._poll.wait(max(0.0, seconds))
+        for fd in ready:
             if fd == self._events:
                 self._news |= _drain(fd)
             elif fd == self._read:
                 _drain(fd)
+        return bool(ready)
 
     def also(self, fd: int | None) -> None:
         """Wake whenever this descriptor becomes readable, too; its owner reads it."""

@@ -36,6 +36,8 @@ from air_executor.store.space import Space
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 """Not OpenMetrics, in which `tasks` and `tasks_total` could not be two metrics."""
+SAMPLE_WITHIN = 0.25
+"""Seconds that a scrape waits for a sample of the open runs, so that their counters are those of now."""
 CHECK_VOLUME_EVERY = 15.0
 """Seconds between two checks of the free space on the volume."""
 
@@ -76,6 +78,9 @@ class Collector(Observer):
         ProcessCollector(registry=self.registry)
         self._volume = volume
         self._clock = clock
+        self._sample: Callable[[], None] | None = None
+        """Makes the manager report a sample."""
+        self._fresh = threading.Event()
         self._lock = threading.Lock()
         """Guards everything below."""
         self._pools = PoolLabels(about.pools)
@@ -220,6 +225,10 @@ class Collector(Observer):
             self._baseline_seconds, self._baseline_since = self._baseline(), None
         self.health.left()
 
+    def can_sample(self, sample: Callable[[], None]) -> None:
+        """See `Observer.can_sample`."""
+        self._sample = sample
+
     def sampled(self, snapshot: Snapshot) -> None:
         """See `Observer.sampled`."""
         samples, now = list(snapshot.samples), self._clock()  # before the lock: this reads files
@@ -232,6 +241,7 @@ class Collector(Observer):
             self._removing = {slot: self._removing.get(slot, now) for slot in snapshot.removing}
             for sample in samples:
                 self._usage.sample(sample)
+        self._fresh.set()
 
     def alive(self) -> None:
         """See `Observer.alive`."""
@@ -275,7 +285,11 @@ class Collector(Observer):
     # Scrapes, from another thread
 
     def scrape(self) -> bytes:
-        """Return all metrics as they are now, as text."""
+        """Return all metrics as they are now, as text; of a manager that is busy, as of its last poll."""
+        if self._sample is not None and self.health.holds and self._usage.open:
+            self._fresh.clear()
+            self._sample()
+            self._fresh.wait(SAMPLE_WITHIN)
         return generate_latest(self.registry)
 
     def collect(self) -> Iterator[CounterMetricFamily | GaugeMetricFamily]:

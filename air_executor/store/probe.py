@@ -11,9 +11,8 @@ import os
 import secrets
 import subprocess
 import sys
-import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 from air_executor.core.finding import BAD, FINE, WARN, Finding
 
@@ -21,7 +20,6 @@ MAX_SKEW = 2.0
 """Seconds that the volume's clock may differ from the host's before we mention it."""
 LOW_SPACE, NO_SPACE = 1 << 30, 64 << 20
 LOW_INODES = 10_000
-EVENT_WITHIN = 2.0
 TICK_WITHIN = 0.1
 NETWORK_VOLUMES = frozenset(
     {"nfs", "nfs4", "cifs", "smb3", "9p", "ceph", "glusterfs", "lustre", "beegfs", "afs", "fuse.sshfs", "virtiofs"}
@@ -29,8 +27,11 @@ NETWORK_VOLUMES = frozenset(
 COPIES = frozenset({"tmpfs", "ramfs"})
 
 
-def probe(folder: str) -> Iterator[Finding]:
-    """Check the volume that holds `folder`, or where `folder` would be created. Leaves nothing behind."""
+def probe(folder: str, further: Mapping[str, Callable[[str], Finding]]) -> Iterator[Finding]:
+    """Check the volume that holds `folder`, or where `folder` would be created. Leaves nothing behind.
+
+    `further`: checks of what others need of the volume, by name; each is handed a new folder there.
+    """
     home = folder
     while not os.path.isdir(home):
         home = os.path.dirname(home)
@@ -48,7 +49,7 @@ def probe(folder: str) -> Iterator[Finding]:
         return
     try:
         yield Finding("writable", FINE, home)
-        for name, check in _CHECKS.items():
+        for name, check in {**_CHECKS, **further}.items():
             try:
                 yield check(place)
             except OSError as error:
@@ -193,45 +194,6 @@ def _fsync(place: str) -> Finding:
     return Finding("fsync", FINE, f"{sorted(took)[2] * 1000:.2g} ms")
 
 
-def _events(place: str) -> Finding:
-    """Without events everything works, only later: at the next poll."""
-    remedy = "nothing to do: polling finds everything; a shorter AIR_POLL_INTERVAL finds it sooner"
-    try:
-        from watchfiles import watch  # noqa: PLC0415 - 60 ms
-    except ImportError as error:
-        return Finding("events", WARN, f"watchfiles cannot be loaded: {error}", remedy)
-    os.mkdir(f"{place}/inbox")
-    _write(f"{place}/aside")
-    stop, seen = threading.Event(), threading.Event()
-
-    def look() -> None:
-        with contextlib.suppress(OSError, RuntimeError):
-            for _ in watch(
-                f"{place}/inbox",
-                watch_filter=None,
-                debounce=1,
-                step=1,
-                stop_event=stop,
-                rust_timeout=50,
-                raise_interrupt=False,
-            ):
-                seen.set()
-
-    watcher = threading.Thread(target=look, daemon=True)
-    watcher.start()
-    until = time.monotonic() + EVENT_WITHIN
-    # The watcher says nothing when it is ready, so the rename is repeated until it was seen.
-    names = ["aside", "inbox/file"]
-    while not seen.wait(0.05) and time.monotonic() < until:
-        os.rename(f"{place}/{names[0]}", f"{place}/{names[1]}")
-        names.reverse()
-    stop.set()
-    watcher.join(timeout=1)
-    if seen.is_set():
-        return Finding("events", FINE, "a rename is seen at once")
-    return Finding("events", WARN, "a rename is not seen", remedy)
-
-
 def _kind(place: str) -> Finding:
     kind = volume_kind(place)
     if kind in NETWORK_VOLUMES:
@@ -288,5 +250,4 @@ _CHECKS: dict[str, Callable[[str], Finding]] = {
     "clock": _clock,
     "space": _space,
     "fsync": _fsync,
-    "events": _events,
 }

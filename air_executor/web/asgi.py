@@ -1,11 +1,14 @@
 """What is served at which path: metrics and probes here, the page's routes beside them.
 
-Responses come from what the manager has published, never from the manager itself, so they come even if it hangs.
+Responses come from what the manager has published, never from the manager itself, so they come even if it hangs. Only a
+scrape asks it for a sample first, and does not wait long.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 from starlette.applications import Starlette
@@ -25,9 +28,12 @@ if TYPE_CHECKING:
 def make_app(collector: Collector, pages: Sequence[BaseRoute], *, host: str, token: str | None) -> ASGIApp:
     """Return the application that a manager serves on `host`."""
     health = collector.health
+    # A thread of its own: those that the page uses can wait for a volume that hangs.
+    scraper = ThreadPoolExecutor(1, "scrape")
 
     async def metrics(_: Request) -> Response:
-        return Response(collector.scrape(), media_type=CONTENT_TYPE)
+        text = await asyncio.get_running_loop().run_in_executor(scraper, collector.scrape)
+        return Response(text, media_type=CONTENT_TYPE)
 
     async def healthz(_: Request) -> Response:
         return _probe(health.hangs())

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from air_executor.core.memory import history_text
-from air_executor.core.outcome import outcome_text, reason_text
+from air_executor.core.outcome import outcome_text, reason_text, stop_text
 from air_executor.model import state as s
 from air_executor.model.state import Attempt, Done, Running, TaskState
 from air_executor.model.times import to_text
@@ -94,7 +94,7 @@ def outcome_of(task: TaskState, now: float) -> str:
         else:
             text = outcome_text(status)
     elif isinstance(status, Running):
-        text = f"is being stopped: {reason_text(status.stop, None)}" if status.stop else ""
+        text = stop_text(status)
     elif status.waits_until is not None and status.waits_until > now:
         verb = "retries" if status.retrying else "starts"
         text = f"{verb} at {_moment(status.waits_until, now)}"
@@ -124,8 +124,7 @@ def runs_of(task: TaskState) -> list[RunRow]:
     """Return a task's runs that are known individually, newest first."""
     found = [RunRow(one.seq, one.spawned, one, _why(one)) for one in task.attempts]
     if isinstance(task.status, Running):
-        stop = f"is being stopped: {reason_text(task.status.stop, None)}" if task.status.stop else ""
-        found.append(RunRow(task.status.seq, task.status.since, None, stop))
+        found.append(RunRow(task.status.seq, task.status.since, None, stop_text(task.status)))
     return found[::-1]
 
 

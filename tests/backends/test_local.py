@@ -191,6 +191,19 @@ def test_stragglers_that_end_by_themselves_free_the_slot(local: LocalRig) -> Non
     local.until(lambda: SLOT not in backend.observe(), "the slot to be free")
 
 
+def test_what_holds_a_slot_is_named(local: LocalRig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By pid and program, and by its user where that is another one, who alone can end it."""
+    backend = local.backend()
+    launch = run_to_exit(local, backend, 'sleep 1000 & echo $! > "$AIR_WORKSPACE/child"; exec sleep 0.2')
+    pid = int(Path(launch.workspace, "child").read_text())
+    assert backend.observe()[SLOT].held_by == f"its runner has ended, but process {pid} (sleep) still runs"
+    owner = os.geteuid()
+    monkeypatch.setattr(os, "geteuid", lambda: owner + 1)
+    held_by = local.backend().observe()[SLOT].held_by
+    assert held_by is not None
+    assert "still runs, which this manager cannot stop: it belongs to user" in held_by
+
+
 def test_a_straggler_is_adopted_as_exited(local: LocalRig) -> None:
     """The next manager finds a task without its runner, knows its run, and removes it."""
     launch = local.launch(SLOT, 1, Task.WAITS)

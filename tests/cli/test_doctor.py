@@ -6,16 +6,18 @@ import errno
 import fcntl
 import json
 import os
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-import watchfiles
 
 from air_executor.client import Client
 from air_executor.core.finding import BAD, FINE, WARN
+from air_executor.manager.event_check import check_events
+from air_executor.manager.wakeups import Wakeups
 from air_executor.store.probe import probe
 from tests.cli.conftest import Outcome
 
@@ -82,7 +84,7 @@ def test_a_manager_that_was_killed_is_told_from_one_that_left(air: Air, client: 
 
 def verdicts(folder: Path) -> dict[str, str]:
     """Return what the probe says, by name."""
-    return {finding.name: finding.verdict for finding in probe(str(folder))}
+    return {finding.name: finding.verdict for finding in probe(str(folder), {"events": check_events})}
 
 
 def test_a_rename_that_overwrites_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -118,6 +120,13 @@ def test_a_clock_that_is_off_is_found(tmp_path: Path, monkeypatch: pytest.Monkey
 
 def test_missing_events_are_only_a_warning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Polling finds everything, only later."""
-    monkeypatch.setattr("air_executor.store.probe.EVENT_WITHIN", 0.1)
-    monkeypatch.setattr(watchfiles, "watch", lambda *_, **__: iter(()))
+    monkeypatch.setattr("air_executor.manager.event_check.EVENT_WITHIN", 0.1)
+    monkeypatch.setattr(Wakeups, "watch", lambda *_: None)
     assert verdicts(tmp_path)["events"] == WARN
+
+
+def test_events_are_those_that_wake_a_manager(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On Linux that is not the library which other systems need."""
+    if sys.platform == "linux":
+        monkeypatch.setitem(sys.modules, "watchfiles", None)
+    assert verdicts(tmp_path)["events"] == FINE

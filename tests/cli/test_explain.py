@@ -262,6 +262,14 @@ def test_a_runner_out_of_reach_names_the_way_out(runner: RunnerFacts, backend: s
         assert text.endswith("if it is certain that the runner no longer exists: `air-executor confirm-gone j`")
 
 
+def test_what_keeps_an_ended_run_open_is_told() -> None:
+    """It runs on only in the books: whoever holds its slot is named."""
+    running = task("a", Running(7, 0, NOW - 3))
+    context = ExplainContext(NOW, waiting="task a: its runner has ended, but process 7 (sleep) still runs")
+    told = explain_task(job(running), running, context)
+    assert told.endswith("(run 7, attempt 1); its runner has ended, but process 7 (sleep) still runs")
+
+
 def test_a_host_that_got_another_name_is_still_in_reach() -> None:
     """The boot is the machine, whatever its name was when the run started."""
     running = task("a", Running(7, 0, NOW - 3))

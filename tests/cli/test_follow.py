@@ -5,10 +5,35 @@ from __future__ import annotations
 import pytest
 
 from air_executor.cli.live_view import LiveView
-from air_executor.model.state import Queued
+from air_executor.model.state import Done, Queued, TaskPhase
+from air_executor.model.times import to_text
 from tests.records import make_attempt, make_job, make_task
 
 THEN = 1_700_000_000.0
+
+
+@pytest.mark.parametrize(
+    ("reason", "message", "said"),
+    [
+        ("cancelled", None, "a was cancelled after 2s\n"),
+        ("timeout", None, "a failed in 2s (timed out)\n"),
+        (
+            "timeout",
+            "the deadline of its job passed",
+            "a failed in 2s (timed out: the deadline of its job passed)\n",
+        ),
+    ],
+)
+def test_a_run_that_was_stopped_says_why(
+    capsys: pytest.CaptureFixture[str], reason: str, message: str | None, said: str
+) -> None:
+    """A cancel is no failure, and a deadline is not the task's own timeout."""
+    phase: TaskPhase = "cancelled" if reason == "cancelled" else "failed"
+    task = make_task("a", {"command": "x"}, queued_by=None, status=Done(phase, reason, to_text(THEN)))
+    task.attempts = [make_attempt(1, 0, THEN, 0.1, 2.0, 0.1, reason, 143, message=message)]
+    with LiveView() as follower:
+        follower.look([make_job("j", "0badcafe", {}, submitted_at=THEN, tasks={"a": task})])
+    assert capsys.readouterr().out == said
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ import pytest
 
 from air_executor.backends.local.local_backend import LocalBackend
 from air_executor.client import Client
+from air_executor.core.explanation import ExplainContext, explain_task
 from air_executor.core.submission import initial_state, parse_job
 from air_executor.manager.loop import Manager
 from air_executor.manager.manager_state import ManagerOptions
@@ -153,6 +154,16 @@ def test_timeout_then_grace(local: Local) -> None:
     assert time.monotonic() - begun < 600
 
 
+def test_a_deadline_is_not_the_timeout_of_a_task(local: Local) -> None:
+    """What it stopped and what it kept from starting say so, also for a task with a timeout of its own."""
+    long = {"command": "sleep 60", "grace": 1, "timeout": "1m"}
+    local.submit("j", {"id": "a", **long}, {"id": "b", **long}, deadline="1s")
+    state = local.see("j")
+    context = ExplainContext(time.time())
+    assert explain_task(state, state.tasks["a"], context) == "task a failed: timed out: the deadline of its job passed"
+    assert explain_task(state, state.tasks["b"], context) == "task b was skipped: the deadline of its job (1s) passed"
+
+
 def test_cancel_stops_the_process(local: Local) -> None:
     """Cancelling a job ends its running task and what that started; the rest is cancelled with it."""
     command = 'sleep 600 & echo $! >"$AIR_WORKSPACE/child"; wait'
@@ -163,6 +174,16 @@ def test_cancel_stops_the_process(local: Local) -> None:
     state = local.see("j")
     assert (state.phase, {t.phase for t in state.tasks.values()}) == ("cancelled", {"cancelled"})
     local.until(lambda: not child.is_running() or child.status() == psutil.STATUS_ZOMBIE)
+
+
+def test_what_keeps_an_ended_run_open_is_published(local: Local) -> None:
+    """Its task has ended with 0, but a process that ignores TERM still has the slot."""
+    left = "(trap '' TERM; while [ ! -e gate ]; do sleep 0.05; done) &"
+    local.submit("j", {"id": "a", "command": f"cd $AIR_WORKSPACE; {left}", "grace": 1000})
+    local.until(lambda: "j" in local.manager.open_runs.waiting)
+    assert local.manager.open_runs.waiting["j"].startswith("task a: its runner has ended, but process ")
+    local.file("j", "gate").touch()
+    assert local.see("j").phase == "succeeded"
 
 
 @pytest.mark.parametrize(

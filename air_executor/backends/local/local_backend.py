@@ -19,7 +19,7 @@ from typing import Any
 
 from air_executor.backends.base import KILL_MARGIN, Launch, RunnerStatus
 from air_executor.backends.local import slot_file
-from air_executor.backends.local.local_runner import LocalRunner
+from air_executor.backends.local.local_runner import LocalRunner, holder_text
 from air_executor.backends.local.process_finder import Paths, ProcessFinder, is_runner
 from air_executor.backends.local.process_spawner import ProcessSpawner
 from air_executor.backends.local.processes import HeldProcess, Process, Processes
@@ -184,6 +184,7 @@ class LocalBackend:
                 self._children.add(first.pid)
         else:
             runner.members = [held for process in found if (held := self._hold(process, slot))]
+            runner.note_holder(holder_text(found))
             self._exited.add(slot)
         self._runners[slot] = runner
 
@@ -257,11 +258,15 @@ class LocalBackend:
         """Keep the slot for processes that a scan found, or for an unseen holder of its lock; else free it."""
         runner.members = [held for process in left if (held := self._hold(process, runner.slot))]
         if runner.members:
+            runner.note_holder(holder_text(left))
             return
         if not left:  # processes that were found but have ended since may have had children: scan again next time
             runner.unseen = self._is_taken(runner.slot)
             self._exited.discard(runner.slot)
-            if not runner.unseen:
+            if runner.unseen:
+                path = self._paths.slot_file(runner.slot)
+                runner.note_holder(f"a process that this user cannot inspect keeps {path} locked")
+            else:
                 self._free(runner)
 
     def _free(self, runner: LocalRunner) -> None:

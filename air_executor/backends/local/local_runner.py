@@ -7,15 +7,20 @@ from __future__ import annotations
 
 import contextlib
 import os
+import pwd
 import signal
-from dataclasses import dataclass, field
+from collections.abc import Collection
+from dataclasses import dataclass, field, replace
 
 from air_executor.backends.base import RunnerStatus
-from air_executor.backends.local.processes import HeldProcess
+from air_executor.backends.local.processes import HeldProcess, Process
 from air_executor.model.names import Slot
+from air_executor.model.plain_text import clean
 
 _UNRECORDED = 96
 """The runner's own exit status where it could not start the run, or not write down how it ended."""
+_LONGEST_NAME = 64
+"""Maximum number of characters of a program's name in a message."""
 
 
 @dataclass(eq=False, slots=True)
@@ -57,6 +62,36 @@ class LocalRunner:
                 reaped, status = os.waitpid(self.pid, os.WNOHANG)
                 code = os.waitstatus_to_exitcode(status) if reaped else None
         self.status = RunnerStatus(self.status.run, alive=False, exit_code=code, message=_end_of_runner(code))
+
+    def note_holder(self, words: str) -> None:
+        """Note what keeps the slot taken now that the runner has ended."""
+        self.status = replace(self.status, held_by=f"its runner has ended, but {words}")
+
+
+def holder_text(left: Collection[Process]) -> str:
+    """Return the processes that a runner left behind, as their owner finds them."""
+    first = min(left, key=lambda process: process.pid)
+    program = clean(os.path.basename(first.command[0]))[:_LONGEST_NAME] if first.command else ""
+    words = f"process {first.pid} ({program})" if program else f"process {first.pid}"
+    more = f" and {len(left) - 1} more" if len(left) > 1 else ""
+    owner = _owner(first.pid)
+    if owner in (None, os.geteuid()):
+        return f"{words}{more} still runs"
+    return f"{words}{more} still runs, which this manager cannot stop: it belongs to user {_user_name(owner)}"
+
+
+def _owner(pid: int) -> int | None:
+    try:
+        return os.stat(f"/proc/{pid}").st_uid
+    except OSError:  # it has ended, or this system has no such folder
+        return None
+
+
+def _user_name(uid: int | None) -> str:
+    try:
+        return pwd.getpwuid(uid or 0).pw_name
+    except KeyError:
+        return str(uid)
 
 
 def _end_of_runner(code: int | None) -> str | None:
