@@ -178,7 +178,7 @@ class Scheduler:
         """Return everything that the backend needs for one run.
 
         Raises:
-            SpawnRejectedError: a secret of the task doesn't exist.
+            SpawnRejectedError: a secret of the task doesn't exist, or no variable can hold it.
         """
         options, layout = self._state.options, self._state.jobs.layout
         job, task = run.job.state, run.task
@@ -241,6 +241,9 @@ def _secrets(names: Any, folder: str | None, environ: Mapping[str, str]) -> dict
         if value is None:
             where = f"no file {name} in {folder}, and" if folder else "AIR_SECRETS_DIR is not set, and"
             msg = f"secret {name}: {where} no AIR_SECRET_{name} in the manager's environment"
+            raise SpawnRejectedError(msg)
+        if "\0" in value:
+            msg = f"secret {name} contains a NUL byte, which no variable can hold; encode it, as base64"
             raise SpawnRejectedError(msg)
         found[name] = value
     return found

@@ -18,6 +18,17 @@ from air_executor.model.quote import quoted
 from air_executor.model.sizes import parse_memory
 from air_executor.model.times import MAX_DURATION, MAX_TIME, MIN_TIME, TIME_RULE, from_text, parse_duration
 
+_PART = r"[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*"
+_DOMAIN_PART = r"[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?"
+_IMAGE = re.compile(
+    rf"(?:(?:{_DOMAIN_PART}(?:\.{_DOMAIN_PART})*|\[[0-9A-Fa-f:]+\])(?::[0-9]+)?/)?{_PART}(?:/{_PART})*"
+    r"(?::[A-Za-z0-9_][A-Za-z0-9_.-]{0,127})?(?:@[A-Za-z][A-Za-z0-9]*(?:[-_+.][A-Za-z][A-Za-z0-9]*)*:[0-9A-Fa-f]{32,})?"
+)
+"""The grammar of image references, as registries and engines share it."""
+_LONGEST_IMAGE = 512
+_KERNELS = ("/proc", "/sys", "/dev")
+"""Folders of a container that its platform fills."""
+_SHARED_MEMORY = "/dev/shm"  # noqa: S108 - a place in a container
 _CPU = re.compile(r"[0-9]{1,9}m")
 NAME_PATTERN = "^[A-Za-z_][A-Za-z0-9_]*$"
 _NAME = re.compile(NAME_PATTERN)
@@ -197,16 +208,23 @@ def check_target(value: object) -> str:
     parts = [part for part in path.split("/") if part not in {"", "."}]
     if not path.startswith("/") or not parts or ".." in parts:
         raise _wrong("an absolute path below / and without ..", value)
-    return "/" + "/".join(parts)  # one way to write a place, for who must compare it: //air is /air
+    target = "/" + "/".join(parts)  # one way to write a place, for who must compare it: //air is /air
+    if f"/{parts[0]}" in _KERNELS and target != _SHARED_MEMORY:
+        msg = f"must not lie in /{parts[0]}, which the platform fills, got {quoted(value)}"
+        raise RefusalError(msg)
+    return target
 
 
 def check_image(value: object) -> str:
     """Check the name of an image."""
-    if not isinstance(value, str) or not value or len(value) > _LONGEST_PATH or not value.isprintable() or " " in value:
-        raise _wrong('the name of an image, like "python:3.12-slim"', value)
-    if value.startswith("-"):
-        raise _wrong("the name of an image, which cannot start with a hyphen", value)
+    if not isinstance(value, str) or not is_image_reference(value):
+        raise _wrong('the name of an image, like "python:3.12-slim" or "registry.example/team/tool@sha256:..."', value)
     return value
+
+
+def is_image_reference(text: str) -> bool:
+    """Tell whether a text names an image: [registry/]path[:tag][@digest]."""
+    return len(text) <= _LONGEST_IMAGE and _IMAGE.fullmatch(text) is not None
 
 
 def check_network(value: object) -> str:

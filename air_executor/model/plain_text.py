@@ -7,13 +7,23 @@ from __future__ import annotations
 
 import re
 
-# C0 and C1 controls (line ends and tabs apart), half surrogates, and what turns the direction of writing.
-_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+# C0 and C1 controls (line ends and tabs apart), half surrogates, what turns the direction of writing, and what nobody
+# sees: soft hyphens, zero-width characters, tags. Joiners are parts of words and emoji, so a log keeps them.
+_UNSEEN = (
+    "\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f"
+    "\ud800-\udfff\ufeff\ufff9-\ufffb\U000e0000-\U000e007f"
+)
+_CONTROL = re.compile(f"[{_UNSEEN}\u200c\u200d]")
+_CONTROL_IN_LOG = re.compile(f"[{_UNSEEN}]")
 _SEQUENCE = re.compile(
     r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)?"
     r"|\x1b[PX^_][^\x1b]*(?:\x1b\\)?|\x1b[ -/]*[0-~]"
 )
 _COLOUR = re.compile(r"\x1b\[[0-9;:]*m")
+_CONCEAL = "8"
+_EXTENDED = {"38", "48", "58"}
+_PARTS_OF_EXTENDED = {"5": 2, "2": 4}
+"""Parameters that belong to an extended color, by its kind."""
 
 
 def clean(value: object) -> str:
@@ -27,16 +37,31 @@ def clean_log(line: str) -> str:
     Of a line that was overwritten by carriage returns (a progress bar), what was visible last is left.
     """
     line = line.rstrip("\r").rpartition("\r")[2]
-    line = _SEQUENCE.sub(lambda match: match[0] if _COLOUR.fullmatch(match[0]) else "", line)
+    line = _SEQUENCE.sub(lambda match: _shown(match[0]) if _COLOUR.fullmatch(match[0]) else "", line)
     pieces = _COLOUR.split(line)
     colours = [*_COLOUR.findall(line), ""]
-    text = "".join(_CONTROL.sub(_visible, piece) + colour for piece, colour in zip(pieces, colours, strict=True))
+    text = "".join(_CONTROL_IN_LOG.sub(_visible, piece) + colour for piece, colour in zip(pieces, colours, strict=True))
     return f"{text}\x1b[0m" if len(colours) > 1 else text
+
+
+def _shown(colour: str) -> str:
+    """Return a color sequence without what makes text invisible."""
+    given = colour[2:-1].split(";")
+    kept: list[str] = []
+    at = 0
+    while at < len(given):
+        size = 1
+        if given[at].lstrip("0") in _EXTENDED and at + 1 < len(given):
+            size += _PARTS_OF_EXTENDED.get(given[at + 1].lstrip("0"), 0)
+        if given[at].lstrip("0") != _CONCEAL:
+            kept += given[at : at + size]
+        at += size
+    return f"\x1b[{';'.join(kept)}m" if kept else ""
 
 
 def _visible(match: re.Match[str]) -> str:
     code = ord(match[0])
-    return f"\\x{code:02x}" if code <= 0xFF else f"\\u{code:04x}"  # noqa: PLR2004
+    return f"\\x{code:02x}" if code <= 0xFF else f"\\u{code:04x}" if code <= 0xFFFF else f"\\U{code:08x}"  # noqa: PLR2004
 
 
 def plain_log(line: str) -> str:

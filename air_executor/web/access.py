@@ -10,6 +10,7 @@ import base64
 import binascii
 import hmac
 import ipaddress
+import re
 from typing import TYPE_CHECKING
 
 from starlette.datastructures import Headers
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 PROBES = ("/healthz", "/readyz")
 METRICS = "/metrics"
+_HOST = re.compile(r"(\[[^\[\]]*\]|[^:\[\]]*)(?::[0-9]*)?")
 _LOCAL_NAMES = ("localhost", "127.0.0.1", "[::1]")
 
 
@@ -61,10 +63,9 @@ class Access:
 
 
 def _name(host: str) -> str:
-    """Return a Host header without its port."""
-    if host.startswith("["):
-        return host.partition("]")[0].lower() + "]"
-    return host.partition(":")[0].lower()
+    """Return a Host header without its port; empty if it is no host and port."""
+    found = _HOST.fullmatch(host)
+    return "" if found is None else found[1].lower()
 
 
 def _has_token(header: str, token: str) -> bool:

@@ -19,6 +19,8 @@ from air_executor.model.plain_text import clean, clean_log
         ("\x9b31m", "\\x9b31m"),
         ("\u202egnp.exe", "\\u202egnp.exe"),
         ("\udc80", "\\udc80"),
+        ("a\u061cb\u200bc\u200dd\ufeffe", "a\\u061cb\\u200bc\\u200dd\\ufeffe"),
+        ("tag\U000e0041", "tag\\U000e0041"),
     ],
 )
 def test_control_characters_of_a_value_become_visible(text: str, shown: str) -> None:
@@ -39,6 +41,11 @@ def test_control_characters_of_a_value_become_visible(text: str, shown: str) -> 
         ("\x1bctext", "text"),
         ("\x9b2Jtext", "\\x9b2Jtext"),
         ("bell\x07", "bell\\x07"),
+        ("\x1b[8mhidden", "hidden"),
+        ("\x1b[1;08;31mhidden", "\x1b[1;31mhidden\x1b[0m"),
+        ("\x1b[38;5;8mgrey\x1b[38;2;8;8;8m", "\x1b[38;5;8mgrey\x1b[38;2;8;8;8m\x1b[0m"),
+        ("a\u061cb\U000e0041", "a\\u061cb\\U000e0041"),
+        ("\u200d joins", "\u200d joins"),
     ],
 )
 def test_only_colors_of_a_log_reach_the_terminal(line: str, shown: str) -> None:

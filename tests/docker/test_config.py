@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+import os
+import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from air_executor.backends.base import Launch
-from air_executor.backends.docker.container_spec import EngineConfig, container_config
+from air_executor.backends.docker.container_spec import EngineConfig, carry_bytes, container_config
+from air_executor.backends.docker.images import ImageFacts
+from air_executor.backends.docker.mount_conflicts import MountSet, mounted, requested
 from air_executor.backends.docker.path_mapping import PathMapping
 from air_executor.errors import BadInputError, SpawnRejectedError
 from air_executor.model.names import Slot
@@ -60,7 +64,7 @@ def own_mounts(project: Path) -> list[dict[str, Any]]:
 def test_a_plain_task(tmp_path: Path) -> None:
     """A task that asks for nothing: hardened, limited, and with its own three mounts."""
     config, launch = make(tmp_path)
-    assert container_config(config, launch, None) == {
+    assert container_config(config, launch, ImageFacts()) == {
         "Image": "python:3",
         "Entrypoint": ["sh"],
         "Cmd": ["/air/bin/air-runner", "/air/out", "/air/workspace", "-", "10", "container", "sh", "-c", "true"],
@@ -111,7 +115,7 @@ def test_a_plain_task(tmp_path: Path) -> None:
 def test_a_task_with_everything(tmp_path: Path) -> None:
     """What a task says replaces a default, and no more changes; of a mount the state directory is hidden."""
     (tmp_path / "data").mkdir()
-    plain = container_config(*make(tmp_path), None)
+    plain = container_config(*make(tmp_path), ImageFacts())
     config, launch = make(
         tmp_path,
         slot=Slot("census", 3),
@@ -132,7 +136,7 @@ def test_a_task_with_everything(tmp_path: Path) -> None:
         },
     )
     settings = DockerSettings(allow_mounts=("/srv/models",), pids=64, read_only=False, tmp_size=1 << 20)
-    made = container_config(dataclasses.replace(config, settings=settings), launch, "/of/the/image")
+    made = container_config(dataclasses.replace(config, settings=settings), launch, ImageFacts("/of/the/image"))
     host = plain["HostConfig"] | {
         "ReadonlyRootfs": False,
         "Tmpfs": {"/tmp": "rw,exec,nosuid,nodev,mode=1777,size=1048576"},  # noqa: S108 - the container's own
@@ -173,7 +177,7 @@ def test_a_task_with_everything(tmp_path: Path) -> None:
 def test_the_images_python_path_is_kept(tmp_path: Path) -> None:
     """The in-task API comes last, after what image or task say."""
     config, launch = make(tmp_path)
-    assert "PYTHONPATH=/of/the/image:/air/bin" in container_config(config, launch, "/of/the/image")["Env"]
+    assert "PYTHONPATH=/of/the/image:/air/bin" in container_config(config, launch, ImageFacts("/of/the/image"))["Env"]
 
 
 @pytest.mark.parametrize(
@@ -197,18 +201,54 @@ def test_what_may_not_be_mounted(tmp_path: Path, mount: str, words: str) -> None
     config, launch = make(tmp_path, options={"mounts": [{"source": mount, "target": "/m"}]})
     config = dataclasses.replace(config, settings=DockerSettings(allow_mounts=("/srv/models",)))
     with pytest.raises(SpawnRejectedError, match=words):
-        container_config(config, launch, None)
+        container_config(config, launch, ImageFacts())
 
 
 def test_what_is_mounted_at_tmp_is_seen(tmp_path: Path) -> None:
     """A task that brings its own /tmp gets that, and not an empty one laid over it."""
     (tmp_path / "data").mkdir()
     own, beside = (
-        container_config(*make(tmp_path, options={"mounts": [{"source": "data", "target": target}]}), None)
+        container_config(*make(tmp_path, options={"mounts": [{"source": "data", "target": target}]}), ImageFacts())
         for target in ("/tmp", "/tmp/data")  # noqa: S108 - the container's own
     )
     assert own["HostConfig"]["Tmpfs"] == {}
     assert list(beside["HostConfig"]["Tmpfs"]) == ["/tmp"]  # noqa: S108
+
+
+def test_an_images_own_volumes_are_limited_as_its_tmp(tmp_path: Path) -> None:
+    """The engine would make them folders on its disk, without a limit; what the task mounts there goes first."""
+    (tmp_path / "data").mkdir()
+    options = {"mounts": [{"source": "data", "target": "/cache"}]}
+    config, launch = make(tmp_path, options=options)
+    image = ImageFacts(volumes=("/cache/", "/srv/data", "/tmp"))  # noqa: S108 - the container's own
+    mounts = container_config(config, launch, image)["HostConfig"]["Mounts"]
+    assert [one for one in mounts if one["Type"] == "tmpfs"] == [
+        {
+            "Type": "tmpfs",
+            "Target": "/srv/data",
+            "TmpfsOptions": {"SizeBytes": config.settings.tmp_size, "Mode": 0o1777},
+        }
+    ]
+    open_config = dataclasses.replace(config, settings=DockerSettings(read_only=False))
+    assert all(one["Type"] == "bind" for one in container_config(open_config, launch, image)["HostConfig"]["Mounts"])
+    assert requested(mounts).sources == {str(tmp_path / "data")}
+    reported = [{"Type": "volume", "Name": "0c" * 32, "Destination": "/srv/data", "RW": False}]
+    assert mounted(reported) == MountSet()
+
+
+def test_a_secret_that_json_cannot_carry_reaches_the_task_unchanged(tmp_path: Path) -> None:
+    """A shell turns it back into its bytes, line ends included, and its arguments do not show it."""
+    value = b"k\xff\xfe\\ y\n\n"
+    secrets = {"KEY": value.decode("utf-8", "surrogateescape"), "PLAIN": "text"}
+    _, launch = make(tmp_path, argv=("python3", "-c", "import os; print(os.environb[b'KEY'])"), secrets=secrets)
+    carried = carry_bytes(launch)
+    assert carried.secrets["PLAIN"] == "text"
+    done = subprocess.run(
+        carried.argv, env={**os.environ, **carried.secrets}, capture_output=True, text=True, check=True
+    )
+    assert done.stdout == f"{value!r}\n"
+    assert "377" not in " ".join(carried.argv)
+    assert carry_bytes(dataclasses.replace(launch, secrets={"PLAIN": "text"})).argv == launch.argv
 
 
 def test_networks(tmp_path: Path) -> None:
@@ -218,7 +258,7 @@ def test_networks(tmp_path: Path) -> None:
 
     def network(name: str | None) -> str:
         options = {} if name is None else {"network": name}
-        made = container_config(config, dataclasses.replace(launch, options=options), None)
+        made = container_config(config, dataclasses.replace(launch, options=options), ImageFacts())
         return str(made["HostConfig"]["NetworkMode"])
 
     assert [network(name) for name in (None, "default", "none", "ours", "db")] == ["ours", "ours", "none", "ours", "db"]

@@ -13,6 +13,7 @@ from air_executor.backends.container import inside
 from air_executor.backends.docker.container_spec import container_config
 from air_executor.backends.docker.docker_backend import DockerBackend
 from air_executor.backends.docker.engine import Engine
+from air_executor.backends.docker.images import ImageFacts
 from air_executor.errors import DuplicateRunnerError, SpawnRejectedError
 from air_executor.model.names import Slot
 from air_executor.model.records import Request
@@ -60,7 +61,7 @@ def test_another_state_directory_is_named(plant: Plant) -> None:
 def create(backend: DockerBackend, launch: Launch) -> None:
     """Make the container of a run, as a manager does that dies at once."""
     with contextlib.closing(Engine(30)) as engine:
-        engine.create(backend._config.name(launch.slot), container_config(backend._config, launch, None))
+        engine.create(backend._config.name(launch.slot), container_config(backend._config, launch, ImageFacts()))
 
 
 def test_our_own_request_whose_answer_was_lost(plant: Plant) -> None:

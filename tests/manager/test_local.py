@@ -295,6 +295,13 @@ def test_secrets_are_nowhere_on_the_volume(local: Local, tmp_path: Path, monkeyp
     local.see("k")
     assert local.done("k", "a").reason == "start-failed"
     assert "NOWHERE" in (local.done("k", "a").message or "")
+    (folder / "WIDE").write_bytes("s3cr3t-of-16-bits".encode("utf-16"))
+    local.submit("l", {"id": "a", "command": "true", "secrets": ["WIDE"], "retries": 3})
+    local.see("l")
+    assert (
+        local.done("l", "a").message
+        == "secret WIDE contains a NUL byte, which no variable can hold; encode it, as base64"
+    )
     assert len(local.job("k").tasks["a"].attempts) == 1
     # `[` is a builtin: no process list shows the command's expansion either.
     for path in Path(local.layout.root).rglob("*"):

@@ -61,7 +61,18 @@ def test_on_loopback_all_is_open(collector: Collector) -> None:
         assert statuses(port) == [200, 200, 200]
 
 
-@pytest.mark.parametrize("name", ["evil.example", "127.0.0.1.evil.example", "", "localhost.evil.example:80"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "evil.example",
+        "127.0.0.1.evil.example",
+        "",
+        "localhost.evil.example:80",
+        "[::1].evil.example",
+        "[::1]:80.evil.example",
+        "localhost:evil",
+    ],
+)
 def test_a_foreign_name_is_refused(collector: Collector, name: str) -> None:
     """A page elsewhere cannot make a browser read this server under a name of its own; probes need no name."""
     with serving(collector) as port:

@@ -15,6 +15,7 @@ from air_executor.core.job_checks import task_ids
 from air_executor.core.queue_lines import parse_queue_line, task_from_request
 from air_executor.core.submission import initial_state, parse_job
 from air_executor.errors import BadInputError
+from air_executor.model.checks import check_target, is_image_reference
 from air_executor.model.job import TASK_FIELDS, Job, Resources, Task, TaskDefaults
 from air_executor.model.parsing import dump, dump_json, read_json, read_task, secret_looking, written
 
@@ -184,6 +185,17 @@ def test_defaults_are_merged_and_kept() -> None:
         ({"workdir": ""}, "workdir: must be a path"),
         ({"image": "--privileged"}, "image: must be the name of an image"),
         ({"image": "a b"}, "image: must be the name of an image"),
+        ({"image": "../containers/other"}, "image: must be the name of an image"),
+        ({"image": "a/../../containers/other"}, "image: must be the name of an image"),
+        ({"image": "a?b"}, "image: must be the name of an image"),
+        ({"image": "Python:3"}, "image: must be the name of an image"),
+        ({"image": "a@sha256:12"}, "image: must be the name of an image"),
+        ({"image": "a//b"}, "image: must be the name of an image"),
+        ({"image": "a:"}, "image: must be the name of an image"),
+        ({"image": "a" * 600}, "image: must be the name of an image"),
+        ({"mounts": [{"source": "a", "target": "/proc"}]}, "mounts[0].target: must not lie in /proc"),
+        ({"mounts": [{"source": "a", "target": "//sys/kernel"}]}, "mounts[0].target: must not lie in /sys"),
+        ({"mounts": [{"source": "a", "target": "/dev/sda"}]}, "mounts[0].target: must not lie in /dev"),
         ({"network": "a b"}, 'network: must be "none"'),
         ({"mounts": [{"source": "a"}]}, "mounts[0].target: is missing"),
         ({"mounts": [{"source": "a", "target": "b"}]}, "mounts[0].target: must be an absolute path"),
@@ -360,3 +372,28 @@ def test_names_that_look_secret_are_found() -> None:
     """They go to a warning at submit; the values are not looked at."""
     env = dict.fromkeys(["API_KEY", "GITHUB_TOKEN", "DB_PASSWORD", "MY_SECRET", "AUTH", "PATH", "AUTHOR", "KEYS"], "x")
     assert secret_looking(env) == ["API_KEY", "GITHUB_TOKEN", "DB_PASSWORD", "MY_SECRET", "AUTH"]
+
+
+@pytest.mark.parametrize(
+    "image",
+    [
+        "python",
+        "python:3.12-slim",
+        "library/python",
+        "localhost:5000/team/a_b/c__d/e---f:V1.2_x",
+        "[::1]:5000/a",
+        "Registry.example/a",
+        "sha256:" + "0c" * 32,
+        "0c" * 32,
+        "a.b/c@sha256:" + "0c" * 32,
+        "a:1@sha256:" + "0c" * 32,
+    ],
+)
+def test_images_by_every_name(image: str) -> None:
+    """Registry, path, tag, digest and the engine's own ids are names of images."""
+    assert is_image_reference(image)
+
+
+def test_shared_memory_may_be_mounted() -> None:
+    """The platform leaves that part of /dev to its users."""
+    assert check_target("/dev//shm/") == "/dev/shm"  # noqa: S108 - a place in a container

@@ -9,13 +9,14 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 from air_executor.backends.base import KILL_MARGIN, Launch, format_seconds
 from air_executor.backends.container import inside
 from air_executor.backends.container.platform_config import PlatformConfig
 from air_executor.backends.container.run_labels import RunLabels
+from air_executor.backends.docker.images import ImageFacts
 from air_executor.backends.docker.path_mapping import PathMapping
 from air_executor.errors import SpawnRejectedError
 from air_executor.settings import DockerSettings
@@ -38,8 +39,8 @@ class EngineConfig(PlatformConfig):
     settings: DockerSettings
 
 
-def container_config(config: EngineConfig, launch: Launch, python_path: str | None) -> dict[str, Any]:
-    """Return the body of the engine's `POST /containers/create`. `python_path` is the image's own PYTHONPATH.
+def container_config(config: EngineConfig, launch: Launch, image: ImageFacts) -> dict[str, Any]:
+    """Return the body of the engine's `POST /containers/create`.
 
     Raises:
         SpawnRejectedError: the task asks for a mount or a network that isn't allowed.
@@ -50,7 +51,7 @@ def container_config(config: EngineConfig, launch: Launch, python_path: str | No
     memory = int(resources.get("memory") or settings.memory)
     cpus = resources.get("cpu") or settings.cpus
     uid, gid = config.user
-    env = inside.environment(launch, python_path)
+    env = inside.environment(launch, image.python_path)
     host: dict[str, Any] = {
         "Init": True,
         "CapDrop": ["ALL"],
@@ -63,7 +64,7 @@ def container_config(config: EngineConfig, launch: Launch, python_path: str | No
         "NetworkMode": network_of(config, options),
         "LogConfig": {"Type": "json-file", "Config": {"max-size": LOG_SIZE, "max-file": "1"}},
         "RestartPolicy": {"Name": "no"},
-        "Mounts": list(_mounts(config, launch)),
+        "Mounts": list(_mounts(config, launch, image)),
     }
     if cpus:
         host["NanoCpus"] = round(cpus * 1e9)
@@ -119,12 +120,37 @@ def _temporary(settings: DockerSettings, options: Mapping[str, Any]) -> dict[str
     return {inside.TEMPORARY: f"rw,exec,nosuid,nodev,mode=1777,size={settings.tmp_size}"}
 
 
-def _mounts(config: EngineConfig, launch: Launch) -> Iterator[dict[str, Any]]:
+def carry_bytes(launch: Launch) -> Launch:
+    """Return a launch whose secrets are UTF-8 text, which is all that the engine's JSON carries.
+
+    A shell in the container turns the others back into their bytes; it gets only their names as arguments.
+    """
+    escaped = {}
+    for name, value in launch.secrets.items():
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            escaped[name] = "".join(f"\\0{byte:03o}" for byte in value.encode("utf-8", "surrogateescape"))
+    if not escaped:
+        return launch
+    # The x keeps the line ends of a value, which $() would drop.
+    steps = [f'{name}=$(printf %bx "${name}"); {name}=${{{name}%x}}; export {name}' for name in escaped]
+    argv = ("sh", "-c", "; ".join([*steps, 'exec "$@"']), "sh", *launch.argv)
+    return replace(launch, argv=argv, secrets={**launch.secrets, **escaped})
+
+
+def _mounts(config: EngineConfig, launch: Launch, image: ImageFacts) -> Iterator[dict[str, Any]]:
     mapping = config.path_mapping
     yield mapping.mount(launch.out_dir, inside.OUT)
     yield mapping.mount(launch.workspace, inside.WORKSPACE)
     yield mapping.mount(launch.bin_dir, inside.BIN, read_only=True)
     yield from requested_mounts(config, launch.project, launch.options)
+    if config.settings.read_only:
+        # The engine would give an image's own volumes a writable folder on its disk, without a limit.
+        taken = {inside.TEMPORARY, *(os.path.normpath(str(one["target"])) for one in launch.options.get("mounts", ()))}
+        for path in sorted({os.path.normpath(volume) for volume in image.volumes} - taken):
+            limits = {"SizeBytes": config.settings.tmp_size, "Mode": 0o1777}
+            yield {"Type": "tmpfs", "Target": path, "TmpfsOptions": limits}
 
 
 def requested_mounts(config: EngineConfig, project: str, options: Mapping[str, Any]) -> Iterator[dict[str, Any]]:

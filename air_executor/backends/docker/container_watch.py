@@ -123,7 +123,7 @@ class ContainerWatch:
 
     def _termination(self, one: Container, state: Mapping[str, Any]) -> Termination:
         code, finished_at = state.get("ExitCode"), parse_time(state.get("FinishedAt"))
-        error = brief(state.get("Error") or "")
+        error = brief(self._engine.scrub(state.get("Error") or ""))
         message = f"container {one.name} ended with {code}" + (f": {error}" if error else "")
         if state.get("OOMKilled"):
             message += "; the kernel killed one of its processes: out of memory"

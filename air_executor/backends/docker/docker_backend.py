@@ -15,6 +15,7 @@ from air_executor.backends.base import Launch, RunnerStatus
 from air_executor.backends.container.container_backend import ContainerBackend, NameHolder
 from air_executor.backends.container.inside import change_owner
 from air_executor.backends.container.refusals import ConflictError, MissingError, RefusedError
+from air_executor.backends.container.secret_scrubber import SecretScrubber
 from air_executor.backends.docker import mount_conflicts
 from air_executor.backends.docker.container_cache import Container, ContainerCache, Phase, from_inspection
 from air_executor.backends.docker.container_remover import ContainerRemover
@@ -22,6 +23,7 @@ from air_executor.backends.docker.container_spec import (
     INSTANCE,
     STATE_DIR,
     EngineConfig,
+    carry_bytes,
     container_config,
     requested_mounts,
 )
@@ -47,6 +49,8 @@ class DockerBackend(ContainerBackend):
     def __init__(self, engine: Engine, config: EngineConfig) -> None:
         super().__init__(engine, config, WORKERS)
         self._engine = engine
+        self._secrets = SecretScrubber()
+        engine.scrub = self._secrets.scrub
         self._config = config
         self._images = Images(engine, config.settings.pull, config.settings.pull_deadline, self._wake)
         self._watch = watch = ContainerWatch(engine, config.selector, self._lock, self._workers, self._wake)
@@ -81,8 +85,11 @@ class DockerBackend(ContainerBackend):
         image = self._config.image_of(launch.options)
         if why := self._images.refusal(image):
             raise SpawnRejectedError(why)
+        self._secrets.learn(launch.secrets)
+        launch = carry_bytes(launch)
+        self._secrets.learn(launch.secrets)
         try:
-            body = container_config(self._config, launch, self._images.python_path(image))
+            body = container_config(self._config, launch, self._images.facts(image))
             mounts = mount_conflicts.requested(body["HostConfig"]["Mounts"])
             with self._lock:
                 why = self._cache.mount_conflict(mounts)

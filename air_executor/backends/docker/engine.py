@@ -45,6 +45,8 @@ class Engine:
         self._lock = threading.Lock()
         self.requested: Requested = lambda _verb, _code: None
         """Called after each request, from any thread."""
+        self.scrub: Callable[[str], str] = lambda text: text
+        """Removes secrets from the engine's messages before anybody sees them."""
 
     def _client(self) -> docker.APIClient:
         client: docker.APIClient | None = getattr(self._local, "client", None)
@@ -75,7 +77,7 @@ class Engine:
         try:
             return call(self._client())
         except docker.errors.APIError as error:
-            message = str(error.explanation or error)
+            message = self.scrub(str(error.explanation or error))
             status = error.status_code or 500
             if status in _GATEWAY_ERRORS:
                 msg = f"the Docker engine does not answer ({what}: {message})"
@@ -84,7 +86,7 @@ class Engine:
             raise kinds.get(status, RefusedError)(message, status) from error
         except _NO_ANSWER as error:
             self.requested(what, "none")
-            why = describe_error(_innermost(error))
+            why = self.scrub(describe_error(_innermost(error)))
             msg = f"the Docker engine does not answer ({what}: {why}); does it run, and is DOCKER_HOST right?"
             raise BackendUnavailableError(msg) from error
 
@@ -201,7 +203,7 @@ class Engine:
     def log_tail(self, container: str) -> str:
         """Return the last lines of a container's log, on one line."""
         tail: bytes = self._ask("logs", lambda client: client.logs(container, tail=_LOG_LINES))
-        return " ".join(tail.decode("utf-8", "replace").split())
+        return " ".join(self.scrub(tail.decode("utf-8", "replace")).split())
 
     # Images and networks
 

@@ -11,10 +11,13 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 from air_executor.backends.container.refusals import MissingError, RefusedError
 from air_executor.backends.docker.engine import Engine
 from air_executor.errors import BackendUnavailableError, SpawnRejectedError
+from air_executor.model.checks import is_image_reference
+from air_executor.model.quote import quoted
 
 FRESH_SECONDS = 10.0
 """How long the outcome of a pull is valid: long enough for all tasks that waited for it."""
@@ -27,6 +30,16 @@ _TRANSIENT = re.compile(
     re.IGNORECASE,
 )
 _DONE = frozenset({"Pull complete", "Already exists"})
+
+
+@dataclass(frozen=True, slots=True)
+class ImageFacts:
+    """What an image brings along that its containers must know."""
+
+    python_path: str | None = None
+    """The PYTHONPATH that it sets."""
+    volumes: tuple[str, ...] = ()
+    """Its `VOLUME` folders."""
 
 
 @dataclass(slots=True)
@@ -67,8 +80,8 @@ class Images:
         self._deadline = deadline
         self._wake = wake
         self._lock = threading.Lock()
-        self._present: dict[str, tuple[float, str | None]] = {}
-        """Images that the engine has: when that was found out, monotonic seconds, and the image's own PYTHONPATH."""
+        self._present: dict[str, tuple[float, ImageFacts]] = {}
+        """Images that the engine has: when that was found out, monotonic seconds, and what is known of them."""
         self._pulls: dict[str, _Pull] = {}
         self._failed: dict[str, tuple[float, str]] = {}
 
@@ -85,7 +98,7 @@ class Images:
                 del self._pulls[image]  # its thread ends when the engine lets it
                 self._failed[image] = now, f"image {image} was not there after {self._deadline:g} s: {pull.note}"
                 return None
-            since = self._present.get(image, (None, None))[0]
+            since = self._present[image][0] if image in self._present else None
             if since is not None and (self._policy != "always" or now - since < FRESH_SECONDS):
                 return None
             pull = self._pulls[image] = _Pull(image, now)
@@ -98,10 +111,10 @@ class Images:
             when, why = self._failed.get(image, (0.0, None))
             return why if why is not None and time.monotonic() - when < FRESH_SECONDS else None
 
-    def python_path(self, image: str) -> str | None:
-        """Return the PYTHONPATH that an image sets, if known."""
+    def facts(self, image: str) -> ImageFacts:
+        """Return what is known of an image."""
         with self._lock:
-            return self._present.get(image, (0.0, None))[1]
+            return self._present[image][1] if image in self._present else ImageFacts()
 
     def forget(self, image: str) -> None:
         """Note that the engine no longer has an image."""
@@ -116,8 +129,9 @@ class Images:
 
     def _pull(self, pull: _Pull) -> None:
         why: str | None = None
-        found: str | None = None
+        found = ImageFacts()
         try:
+            _check_name(pull.image)
             found = self._find_or_pull(pull)
         except SpawnRejectedError as error:
             why = str(error)
@@ -141,8 +155,8 @@ class Images:
                 self._failed[pull.image] = now, why
         self._wake()
 
-    def _find_or_pull(self, pull: _Pull) -> str | None:
-        """Return the image's PYTHONPATH once the engine has it.
+    def _find_or_pull(self, pull: _Pull) -> ImageFacts:
+        """Return what is known of the image once the engine has it.
 
         Raises:
             SpawnRejectedError: it cannot be pulled.
@@ -151,7 +165,7 @@ class Images:
         image = pull.image
         if self._policy != "always":
             try:
-                return _python_path(self._engine.image(image))
+                return _facts(self._engine.image(image))
             except MissingError:
                 if self._policy == "never":
                     msg = f"the engine has no image {image}, and AIR_DOCKER_PULL is never; pull it, or allow pulls"
@@ -165,7 +179,7 @@ class Images:
                     detail = report.get("progressDetail") or {}
                     current, total = int(detail.get("current") or 0), int(detail.get("total") or 0)
                     pull.report(str(report.get("id") or ""), str(report.get("status") or ""), current, total)
-                return _python_path(self._engine.image(image))
+                return _facts(self._engine.image(image))
             except RefusedError as error:
                 if isinstance(error, MissingError) or error.permanent or not _TRANSIENT.search(str(error)):
                     msg = f"image {image} cannot be pulled: {error}"
@@ -177,10 +191,18 @@ class Images:
             time.sleep(RETRY_SECONDS)
 
 
-def _python_path(described: dict[str, object]) -> str | None:
-    config = described.get("Config")
-    for entry in (config.get("Env") if isinstance(config, dict) else None) or ():
-        name, _, value = str(entry).partition("=")
-        if name == "PYTHONPATH":
-            return value
-    return None
+def _check_name(image: str) -> None:
+    """Refuse what is no name: the engine would take ../containers/NAME for another of its resources.
+
+    Raises:
+        SpawnRejectedError: it is none.
+    """
+    if not is_image_reference(image):
+        msg = f"{quoted(image)} is not the name of an image"
+        raise SpawnRejectedError(msg)
+
+
+def _facts(described: dict[str, Any]) -> ImageFacts:
+    config = described.get("Config") or {}
+    variables = dict(str(entry).partition("=")[::2] for entry in config.get("Env") or ())
+    return ImageFacts(variables.get("PYTHONPATH"), tuple(sorted(config.get("Volumes") or ())))

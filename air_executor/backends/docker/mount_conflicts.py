@@ -8,11 +8,15 @@ descriptions of mounts, no engine.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from air_executor.backends.container import inside
+
+_ANONYMOUS = re.compile(r"[0-9a-f]{64}")
+"""Names that the engine gives to the volumes of one container."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,13 +42,17 @@ def requested(mounts: Iterable[Mapping[str, Any]]) -> MountSet:
             not mount.get("ReadOnly"),
         )
         for mount in mounts
-        if mount["Type"] != "tmpfs"
+        if "Source" in mount
     )
 
 
 def mounted(mounts: Iterable[Mapping[str, Any]]) -> MountSet:
     """Return the mounts that the engine reports of a container. It doesn't report which part of a volume is mounted."""
-    found = (mount for mount in mounts if mount["Type"] in {"bind", "volume"})
+    found = (
+        mount
+        for mount in mounts
+        if mount["Type"] == "bind" or (mount["Type"] == "volume" and not _ANONYMOUS.fullmatch(mount["Name"]))
+    )
     return _mount_set(
         (
             _location(mount, mount["Name" if mount["Type"] == "volume" else "Source"], ""),
