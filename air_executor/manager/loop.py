@@ -14,7 +14,7 @@ from collections.abc import Callable
 from air_executor.backends.base import Backend
 from air_executor.core.observer import Observer
 from air_executor.core.transitions import LiveJob
-from air_executor.errors import AirExecutorError, DirectoryLostError, NotFoundError, StoreError
+from air_executor.errors import AirExecutorError, DirectoryLostError, ManagerHeldError, NotFoundError, StoreError
 from air_executor.manager import recovery
 from air_executor.manager.checkpointer import Checkpointer
 from air_executor.manager.clock import Clock
@@ -42,6 +42,8 @@ log = logging.getLogger(__name__)
 
 RESCAN_EVERY = 60.0
 """Seconds between full scans of `jobs/`."""
+CLEAN_UP_SLICE = 0.05
+"""Seconds of each cycle for removing jobs whose run did not succeed."""
 _STARTS = (s.QUEUED, s.RUNNING)
 """Phases of jobs whose tasks may start."""
 
@@ -210,7 +212,7 @@ class Manager:
                     self._lost = self._lost or error
                 log.error("trying again: %s", error)  # noqa: TRY400 - a sick volume is no bug
                 self._sleep(self.options.poll_interval)
-            except AirExecutorError:
+            except ManagerHeldError:
                 raise
             except Exception:
                 # No job to blame, or `guard` would have: whatever it was, jobs whose steps work go on.
@@ -236,6 +238,7 @@ class Manager:
         self._plan(now)
         if self._write_journal():
             self._act()
+            self._clean_up()
             self._checkpoint()
 
     def sleep(self) -> None:
@@ -245,6 +248,7 @@ class Manager:
             self.options.poll_interval,
             None if upcoming is None else upcoming - self.clock.wall() + 0.001,
             self.checkpointer.due_in(),
+            0.0 if self.supervisor.busy else None,
         ]
         self._sleep(min(seconds for seconds in times if seconds is not None))
 
@@ -327,6 +331,9 @@ class Manager:
             self.lease.check()
             self.observer.alive()
             self._acts.pop(0)()
+
+    def _clean_up(self) -> None:
+        self.supervisor.pending.remove_some(CLEAN_UP_SLICE)
 
     def _checkpoint(self) -> None:
         self.checkpointer.save()

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import logging
 import random
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from air_executor.backends.base import Backend, RunnerStatus
 from air_executor.core.observer import RunSample, Snapshot
@@ -59,6 +60,8 @@ class OpenRun:
     begun: float | None = None
     """Start of its command by the volume's clock; None if unknown so far."""
     exit: ExitRecord | None = None
+    collecting: Generator[None, None, Any] | None = None
+    """What it queued, being looked at piece by piece."""
     exit_since: float = 0.0
     gone_since: float | None = None
     gone_at: float | None = None

@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 
+from air_executor.core.job_checks import check_queued
 from air_executor.core.queue_lines import task_from_request
 from air_executor.core.transitions import LiveJob
 from air_executor.errors import (
@@ -22,7 +23,7 @@ from air_executor.errors import (
     StoreError,
 )
 from air_executor.manager.checkpointer import Checkpointer
-from air_executor.manager.commit import check_added
+from air_executor.manager.commit import check_room
 from air_executor.manager.manager_state import ManagerState
 from air_executor.manager.open_runs import OpenRuns
 from air_executor.manager.recovery import reconcile_run_dirs
@@ -116,6 +117,9 @@ class RequestHandler:
         if job.state.ended:
             # Its state may be older than its run directories: recovery looks at those of unfinished jobs alone.
             reconcile_run_dirs(self._run_dirs, job.state)
+        if request.op == "add":
+            size, grown = self._inbox.size(name), self._state.size_of(request.job)
+            check_room(len(request.tasks), size, job.state, grown)
         decision = decision_on(request, name, job.state, now)
         with self._state.guard(request.job):
             self._state.decide(job, decision)
@@ -265,7 +269,7 @@ def _tasks_to_add(request: Request, job: JobState) -> list[Task]:
             free += 1
             task.id = f"t{free}" if f"t{free}" not in job.tasks else None
         tasks.append(task)
-    check_added(tasks, job)
+    check_queued(tasks, job.tasks, job.id, None)
     return tasks
 
 

@@ -32,6 +32,9 @@ MOST_KEYS = 1000
 MOST_FOUND = 10_000
 """Problems of one job after which its other tasks are not looked at."""
 
+MOST_MERGED = 128 * 1024 * 1024
+"""Bytes that the defaults of one job may come to in all of its tasks together: each task is stored with its own."""
+
 _SECRET = re.compile(
     r"TOKEN|PASSW|PASSPHRASE|SECRET|CREDENTIAL|API_?KEY|ACCESS_?KEY|PRIVATE_?KEY|AUTH(?!OR)|_PWD$|^PWD_"
 )
@@ -167,6 +170,7 @@ def read_job(raw: object) -> Job:
         problems += error.problems
     if whole:
         defaults = {} if job is None else dump(job.defaults)
+        _check_merged(len(tasks), defaults)
         spared = job is None and "defaults" in raw  # what is missing may stand in defaults that are refused
         found: list[Task] = []
         for number, task in enumerate(tasks):
@@ -185,6 +189,24 @@ def read_job(raw: object) -> Job:
     if problems or job is None:
         raise InvalidError(problems)
     return job
+
+
+def text_size(data: object) -> int:
+    """Return how many bytes JSON data takes as text."""
+    return len(json.dumps(data, ensure_ascii=False, separators=(",", ":")).encode(errors="replace"))
+
+
+def merged_size(job: Job) -> int:
+    """Return about how many bytes a job's defaults come to in all of its tasks."""
+    defaults = dump(job.defaults)
+    return len(job.tasks) * text_size(defaults) if defaults else 0
+
+
+def _check_merged(tasks: int, defaults: Mapping[str, Any]) -> None:
+    size = tasks * text_size(defaults) if defaults else 0
+    if size > MOST_MERGED:
+        what = f"come to {size / 1e6:.0f} MB in {tasks} tasks, more than {MOST_MERGED / 1e6:.0f} MB"
+        raise InvalidError([Problem(["defaults"], f"{what}; put what is large into a file in the workspace")])
 
 
 def _renamed(raw: Mapping[str, Any]) -> tuple[Mapping[str, Any], list[Problem]]:
