@@ -200,6 +200,7 @@ class Supervisor:
     def _commit(self, run: OpenRun, ended: Ended, acts: list[Callable[[], None]]) -> None:
         del self._open_runs.by_slot[run.slot]
         self._state.decide(run.job, ended)
+        acts.append(partial(self._run_dirs.drop_inputs, run.job.state.id, run.seq, run.task.id))
         if ended.reason == s.OK:
             self.pending.release(run.run)
         if names := self.pending.take(run.run):

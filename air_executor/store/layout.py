@@ -10,7 +10,6 @@ import re
 
 from air_executor.model.names import Slot
 
-
 _SLOT_FILE = re.compile(r"runner-([1-9][0-9]{0,4})\.pid")
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import json
 import os
 from pathlib import Path
 
@@ -206,3 +208,40 @@ def test_a_key_that_appears_twice_among_many(world: World) -> None:
     world.exit("j/a", queue=[f'{{"command":"x","env":{{{names},"A59999":2}}}}'])
     world.until(lambda: world.job("j").ended)
     assert 'the key "A59999" appears twice' in (world.task("j", "a").message or "")
+
+
+def test_large_inputs_are_written_once(world: World) -> None:
+    """Runs that start between two results share one file; it goes when the run has ended, and with the job."""
+    world.submit(
+        "j", *[f"a{number}" for number in range(6)], {"id": "b", "after": ["a5"]}, {"id": "c", "after": ["a5"]}
+    )
+    for number in range(6):
+        world.do(f"j/a{number}", result="x" * 16_000)
+    world.cycle()
+    first = Path(world.launch("j/b").out_dir, "inputs.json")
+    assert {name: len(text) for name, text in json.loads(first.read_bytes()).items()} == {
+        f"a{number}": 16_000 for number in range(6)
+    }
+    inode = first.stat().st_ino
+    world.do("j/b")
+    assert not first.exists()
+    world.until(lambda: "j/c" in world.running())
+    second = Path(world.launch("j/c").out_dir, "inputs.json")
+    assert second.stat().st_ino == inode, "no result was added"
+    world.do("j/c")
+    gc.collect()
+    assert not [name for name in os.listdir(world.manager.state.staging) if name.startswith("inputs-")]
+
+
+def test_large_inputs_on_a_volume_without_links(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each run gets a copy."""
+
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", refuse)
+    world.submit("j", *[f"a{number}" for number in range(6)], "b")
+    for number in range(6):
+        world.do(f"j/a{number}", result="x" * 16_000)
+    world.until(lambda: "j/b" in world.running())
+    assert len(json.loads(Path(world.launch("j/b").out_dir, "inputs.json").read_bytes())) == 6
