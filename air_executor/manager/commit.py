@@ -50,6 +50,8 @@ SLICE = 0.05
 """Seconds of each cycle for what runs queued; the rest waits for the next cycle, so that nobody else has to."""
 LINES = 100
 """Lines that are looked at before the time is."""
+LONG = 256 * 1024
+"""Bytes of what they describe after which it is, too."""
 SHORT = 200
 """Characters of a message in a job that has grown too large."""
 
@@ -310,6 +312,7 @@ class _Queued:
             BadInputError: one of them is wrong.
             _TooManyError: there are too many.
         """
+        seen = 0
         for number, line in enumerate(BytesIO(lines), 1):
             if not line.strip():
                 continue
@@ -318,7 +321,8 @@ class _Queued:
             except BadInputError as error:
                 msg = f"queue.jsonl line {number}: {error}"
                 raise BadInputError(msg) from error
-            if number % LINES == 0 or len(line) > MAX_LINE // LINES:
+            if number % LINES == 0 or self.cost - seen > LONG:
+                seen = self.cost
                 yield
 
     def _take(self, line: bytes, number: int) -> None:

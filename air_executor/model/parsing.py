@@ -35,6 +35,9 @@ MOST_FOUND = 10_000
 MOST_MERGED = 128 * 1024 * 1024
 """Bytes that the defaults of one job may come to in all of its tasks together: each task is stored with its own."""
 
+_SHARED = ("command", "env", "secrets", "labels")
+"""Fields that a task without its own takes from its job's defaults as they are: checked, and in memory, once."""
+
 _SECRET = re.compile(
     r"TOKEN|PASSW|PASSPHRASE|SECRET|CREDENTIAL|API_?KEY|ACCESS_?KEY|PRIVATE_?KEY|AUTH(?!OR)|_PWD$|^PWD_"
 )
@@ -234,12 +237,18 @@ def read_task(raw: object, defaults: Mapping[str, Any]) -> Task:
     if isinstance(name, str) and is_reserved_task_id(name):
         what = f'"{name}" is a shape reserved for tasks without an id (t1, t3-2); choose another, or leave it out'
         reserved.append(Problem(["id"], what))
+    shared = {field: defaults[field] for field in _SHARED if field in defaults and field not in raw}
+    if shared:
+        defaults = {field: value for field, value in defaults.items() if field not in shared}
+        raw = {**raw, "command": "-"} if "command" in shared else raw
     try:
         task = read(Task, merged(raw, defaults) if defaults else raw)
     except InvalidError as error:
         raise InvalidError([*error.problems, *reserved]) from None
     if reserved:
         raise InvalidError(reserved)
+    for field, value in shared.items():
+        setattr(task, field, value)
     return task
 
 

@@ -6,13 +6,14 @@ import gc
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from air_executor.core import job_checks
 from air_executor.errors import BadInputError
 from air_executor.manager import commit, loop
-from air_executor.model import parsing
+from air_executor.model import checks, parsing
 from air_executor.store import inbox, jobs, journal
 from tests.manager.rig import World
 from tests.manager.test_interleavings import reason
@@ -245,3 +246,24 @@ def test_large_inputs_on_a_volume_without_links(world: World, monkeypatch: pytes
         world.do(f"j/a{number}", result="x" * 16_000)
     world.until(lambda: "j/b" in world.running())
     assert len(json.loads(Path(world.launch("j/b").out_dir, "inputs.json").read_bytes())) == 6
+
+
+def test_defaults_are_checked_and_kept_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tasks without an environment of their own share that of their job; one with its own has both."""
+    names = {f"A{number}": "x" for number in range(1000)}
+    defaults = {"command": ["x"], "env": names, "labels": {"team": "a"}, "secrets": ["TOKEN"], "retries": 2}
+    checked: list[object] = []
+    whole = checks._text
+
+    def counted(value: object, *args: Any, **named: Any) -> str:  # noqa: ANN401 - passed on
+        checked.append(value)
+        return whole(value, *args, **named)
+
+    monkeypatch.setattr(checks, "_text", counted)
+    first, second = (parsing.read_task({"id": name}, defaults) for name in ("a", "b"))
+    assert len(checked) == 2, "the place of the command alone"
+    assert first.env is second.env
+    assert parsing.dump(first) == {"id": "a", **defaults}
+    own = parsing.read_task({"command": "y", "env": {"A0": "own"}, "labels": {}}, defaults)
+    assert (own.command, own.env["A0"], own.env["A1"]) == ("y", "own", "x")
+    assert own.labels == {"team": "a"}
