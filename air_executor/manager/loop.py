@@ -248,7 +248,7 @@ class Manager:
             self.options.poll_interval,
             None if upcoming is None else upcoming - self.clock.wall() + 0.001,
             self.checkpointer.due_in(),
-            0.0 if self.supervisor.busy else None,
+            0.0 if self.supervisor.busy or self.request_handler.busy else None,
         ]
         self._sleep(min(seconds for seconds in times if seconds is not None))
 
@@ -267,7 +267,7 @@ class Manager:
         return not self.state.journal.pending or self._write_journal()
 
     def _take_requests(self, now: float, *, poll: bool) -> None:
-        if self.wakeups.news() or poll:
+        if self.wakeups.news() or poll or self.request_handler.busy:
             self.request_handler.take_requests(now, self._verify)
 
     def _observe_runners(self) -> None:

@@ -39,6 +39,8 @@ from air_executor.store.run_dirs import RunDirs
 
 log = logging.getLogger(__name__)
 
+SLICE = 0.05
+"""Seconds of each cycle for requests, and for their answers: of thousands, the rest waits for the next cycles."""
 STAMP_STEP = 2.0
 """Seconds; no volume's time stamps are coarser."""
 
@@ -62,6 +64,8 @@ class RequestHandler:
         self._run_dirs = run_dirs
         self._checkpointer = checkpointer
         self._inbox = inbox
+        self.busy = False
+        """Requests or answers are left for the next cycle."""
         self.answers: dict[str, str] = {}
         """Decided requests, each with its job; answered once the journal holds the decision durably."""
         self._scanned = 0.0
@@ -79,7 +83,12 @@ class RequestHandler:
         waiting = [name for name in self._inbox.pending() if name not in self.answers]
         if waiting:
             verify()
-        for name in waiting:
+        until = self._state.clock.steady() + SLICE
+        self.busy = False
+        for number, name in enumerate(waiting):
+            if number and self._state.clock.steady() >= until:
+                self.busy = True
+                break
             try:
                 self._take_request(name, now)
             except NothingToDoError:
@@ -131,10 +140,16 @@ class RequestHandler:
 
     def answer(self) -> None:
         """Answer the requests whose decisions are durable now."""
-        for job in self.answers.values():
+        until = self._state.clock.steady() + SLICE
+        gone = []
+        for number, (name, job) in enumerate(self.answers.items()):
+            if number and self._state.clock.steady() >= until:
+                self.busy = True
+                break
             with self._state.guard(job):
                 self._checkpointer.save_now(job)  # whoever waits for the answer reads the state next
-        gone = [name for name in self.answers if self._inbox.done(name)]
+            if self._inbox.done(name):
+                gone.append(name)
         self._state.journal.answered(gone)
         for name in gone:  # one that the volume keeps stays here, or it would be applied again
             del self.answers[name]

@@ -12,7 +12,7 @@ import pytest
 
 from air_executor.core import job_checks
 from air_executor.errors import BadInputError
-from air_executor.manager import commit, loop
+from air_executor.manager import commit, loop, request_handler
 from air_executor.model import checks, parsing
 from air_executor.store import inbox, jobs, journal
 from tests.manager.rig import World
@@ -120,6 +120,22 @@ def test_a_long_line(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     world.until(lambda: world.job("j").ended)
     assert reason(world, "j", "a") == "rejected"
     assert "queue.jsonl line 1: has 1002 bytes, more than 1000" in (world.task("j", "a").message or "")
+
+
+def test_requests_are_taken_in_slices(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of many requests each cycle takes a few and answers a few, in order; in between, tasks start and end."""
+    monkeypatch.setattr(request_handler, "SLICE", -1)
+    world.submit("other", "x")
+    world.submit("j", "a", max_tasks=100)
+    names = [world.ask("add", "j", tasks=[{"id": f"n{number}", "command": "y"}]) for number in range(5)]
+    world.until(lambda: "other/x" in world.running(), limit=10)
+    world.exit("other/x")
+    world.until(lambda: world.job("other").phase == "succeeded", limit=3)
+    assert world.manager.request_handler.busy
+    world.until(lambda: not any(world.inbox.waiting(name) for name in names))
+    assert list(world.job("j").tasks) == ["a", *(f"n{number}" for number in range(5))]
+    world.cycle()
+    assert not world.manager.request_handler.busy
 
 
 def test_added_tasks_are_counted_before_they_are_checked(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
