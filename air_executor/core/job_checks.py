@@ -17,6 +17,8 @@ from air_executor.model.problems import MOST_SHOWN, InvalidError, Problem, neare
 from air_executor.model.state import TaskState
 from air_executor.model.times import MAX_DURATION
 
+MOST_NEEDS = 1_000_000
+"""Names in all `after` of tasks that are checked together: looking for cycles costs time for each."""
 _LARGEST_POWER = 305
 """Retries with backoff multiply; a factor of ten to this still is a number."""
 
@@ -47,6 +49,8 @@ def check_job(job: Job) -> None:
         raise InvalidError([Problem(["tasks"], "must have at least one task")])
     if len(job.tasks) > job.max_tasks:
         raise InvalidError([Problem(["tasks"], f"are {len(job.tasks)}, more than max_tasks = {job.max_tasks}")])
+    if (needs := sum(len(task.after) for task in job.tasks)) > MOST_NEEDS:
+        raise InvalidError([Problem(["tasks"], f"name {needs} tasks in after, more than {MOST_NEEDS}")])
     problems: list[Problem] = []
     if job.id in job.after:
         problems.append(Problem(["after", list(job.after).index(job.id)], "a job cannot wait for itself"))
@@ -109,6 +113,9 @@ def check_queued(queued: Sequence[Task], tasks: Mapping[str, TaskState], job: st
     Raises:
         BadInputError: an id is taken, `after` names no task, or a cycle would close.
     """
+    if (needs := sum(len(task.after) for task in queued)) > MOST_NEEDS:
+        msg = f"after: {needs} names in all, more than {MOST_NEEDS}"
+        raise BadInputError(msg)
     names: set[str] = set()
     for task in queued:
         name = task.id or ""
@@ -124,5 +131,5 @@ def check_queued(queued: Sequence[Task], tasks: Mapping[str, TaskState], job: st
     new = [NewTask(task.id or "", task.after, task.when, parent) for task in queued]
     cycle = find_cycle(tasks, new, parent)
     if cycle:
-        msg = f"after: these tasks would wait for each other for ever: {' -> '.join(cycle)}"
+        msg = f"after: these tasks would wait for each other for ever: {show_cycle(cycle)}"
         raise BadInputError(msg)

@@ -132,4 +132,5 @@ class Checkpointer:
         state = job.state
         self._state.index.dirty.pop(state.id, None)
         self._state.unsaved.pop(state.id, None)
+        self._state.saved(state.id)
         self._state.journal.checkpointed(state.id, state.version)

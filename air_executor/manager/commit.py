@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import random
-from collections.abc import Sequence
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass, field
 from io import BytesIO
 from typing import Any
@@ -35,12 +35,25 @@ from air_executor.model.sizes import format_memory
 from air_executor.model.state import JobState, TaskState
 from air_executor.model.types import fit
 from air_executor.model.usage import Moments, stages
-from air_executor.store.run_dirs import ExitRecord, RunDirs
+from air_executor.store.jobs import MAX_GROWN
+from air_executor.store.run_dirs import MAX_RESULT, ExitRecord, RunDirs
 
 UID_DIGITS = 24
 """Hexadecimal digits of a child job's uid: 96 bits, so that no task can find two lines with the same one."""
 MAX_JOBS = 10_000
 """Maximum number of jobs that one run may submit."""
+MAX_LINE = 16 * 1024 * 1024
+"""Bytes of one line of `$AIR_QUEUE`: what it describes takes many times that in memory."""
+MAX_COST = 96 * 1024 * 1024
+"""Bytes that what one run queues may come to, the defaults of the job in each task: less than a journal line takes."""
+SLICE = 0.05
+"""Seconds of each cycle for what runs queued; the rest waits for the next cycle, so that nobody else has to."""
+LINES = 100
+"""Lines that are looked at before the time is."""
+LONG = 256 * 1024
+"""Bytes of what they describe after which it is, too."""
+SHORT = 200
+"""Characters of a message in a job that has grown too large."""
 
 
 @dataclass(slots=True)
@@ -55,6 +68,8 @@ class Outcome:
     """Complete tasks, each with its `id`."""
     jobs: list[JobState] = field(default_factory=list)
     """Jobs that the run submitted, to be created pending."""
+    size: int = 0
+    """About how many bytes of the job's state the queued tasks and the result take."""
 
 
 class Committer:
@@ -74,9 +89,19 @@ class Committer:
         self._run_dirs = run_dirs
         self._pending = pending
         self._chance = chance
+        self._until = 0.0
+        self.busy = False
+        """Something of what runs queued is left for the next cycle."""
 
-    def ended_with_exit(self, run: OpenRun, left: ExitRecord, now: float) -> Ended:
+    def begin_cycle(self) -> None:
+        """Give what runs queued a new share of time."""
+        self._until = self._state.clock.steady() + SLICE
+        self.busy = False
+
+    def ended_with_exit(self, run: OpenRun, left: ExitRecord, now: float) -> Ended | None:
         """Return the event for a run that wrote its outcome; the jobs that it submitted exist then, pending.
+
+        None: it queued so much that the rest is for the next cycle.
 
         Raises:
             StoreError: the volume refused; ask again.
@@ -89,14 +114,35 @@ class Committer:
             message = run.status.stop_message or message
         outcome = Outcome(reason, left.exit_code, message)
         if reason == s.OK:
-            outcome = collect(self._run_dirs, run.job.state, run.task, run.seq, now)
-            try:
-                self._pending.create(outcome.jobs)
-            except (AlreadyExistsError, BadInputError) as error:
-                outcome = Outcome(s.REJECTED, left.exit_code, f"queue.jsonl: {error}")
-            else:
-                outcome.exit_code = left.exit_code
+            collected = self._collected(run, now)
+            if collected is None:
+                return None
+            outcome = collected
+            outcome.exit_code = left.exit_code
         return self._ended(run, outcome, left, now)
+
+    def _collected(self, run: OpenRun, now: float) -> Outcome | None:
+        """Go on with what a run queued; None if it takes another cycle."""
+        work = run.collecting or self._collect(run, now)
+        run.collecting = None
+        try:
+            while True:
+                next(work)
+                if self._state.clock.steady() >= self._until:
+                    run.collecting, self.busy = work, True
+                    return None
+        except StopIteration as done:
+            outcome: Outcome = done.value
+            return outcome
+
+    def _collect(self, run: OpenRun, now: float) -> Generator[None, None, Outcome]:
+        """Check what a run queued and create its jobs, piece by piece; return the outcome."""
+        outcome = yield from collect(self._run_dirs, run.job.state, run.task, run.seq, now)
+        try:
+            yield from self._pending.create(outcome.jobs)
+        except (AlreadyExistsError, BadInputError) as error:
+            return Outcome(s.REJECTED, message=f"queue.jsonl: {error}")
+        return outcome
 
     def ended_without_exit(self, run: OpenRun, now: float) -> Ended | None:
         """Return the event for a run that left no outcome; None if it may still run.
@@ -136,7 +182,19 @@ class Committer:
         words = f": {run.platform.message}" if run.platform is not None and run.platform.message else ""
         return Outcome(s.START_FAILED, message=f"its runner ended before it could start the command{words}")
 
+    def _bounded(self, run: OpenRun, outcome: Outcome) -> Outcome:
+        """Return what of an outcome a job can take without growing beyond what can be read again."""
+        size = self._state.size_of(run.job.state.id) + outcome.size
+        if size <= MAX_GROWN:
+            return outcome
+        if outcome.reason != s.OK:
+            outcome.message = None if outcome.message is None else outcome.message[:SHORT]
+            return outcome
+        what = f"the state of job {run.job.state.id} would come to {size / 1e6:.0f} MB"
+        return Outcome(s.BUDGET, outcome.exit_code, f"{what}, more than {MAX_GROWN / 1e6:.0f} MB")
+
     def _ended(self, run: OpenRun, outcome: Outcome, left: ExitRecord | None, now: float) -> Ended:
+        outcome = self._bounded(run, outcome)
         moments = self._moments(run, left)
         backend = run.backend or self._backend.name
         prices = self._state.options.prices.get(backend, FREE)
@@ -212,66 +270,109 @@ def judge_exit(
 # What a run queued
 
 
-def collect(run_dirs: RunDirs, job: JobState, task: TaskState, seq: int, now: float) -> Outcome:
+def collect(run_dirs: RunDirs, job: JobState, task: TaskState, seq: int, now: float) -> Generator[None, None, Outcome]:
     """Return the outcome of a run that exited with 0: its result and what it queued, or why that is refused.
+
+    A generator, because this may take long; it yields where somebody else may go first.
 
     Raises:
         StoreError: the volume refused, so nothing is known.
     """
     try:
         result, lines = run_dirs.left_behind(job.id, seq, task.id)
-        queued, jobs = _parse(lines, job, seq, now)
-        check_queued(queued, job.tasks, job.id, task.id)
+        found = _Queued(job, seq, now)
+        yield from found.read(lines)
+        check_queued(found.tasks, job.tasks, job.id, task.id)
     except (BadInputError, CorruptFileError) as error:
         return Outcome(s.REJECTED, 0, str(error))
     except _TooManyError as error:
         return Outcome(s.BUDGET, 0, f"task {task.id} {error}")
-    return Outcome(s.OK, 0, None, result, queued, jobs)
+    return Outcome(s.OK, 0, None, result, found.tasks, found.jobs, found.cost + MAX_RESULT)
 
 
 class _TooManyError(Exception):
     """More was queued than the job may have."""
 
 
-def _parse(lines: bytes, job: JobState, seq: int, now: float) -> tuple[list[Task], list[JobState]]:
-    """Return the queued tasks and jobs; stops at the first one too many, because a runaway may queue millions."""
-    queued: list[Task] = []
-    jobs: list[JobState] = []
-    defaults, limit = parsing.dump(job.spec.defaults), job.spec.max_tasks
-    for number, line in enumerate(BytesIO(lines), 1):
-        if not line.strip():
-            continue
-        try:
-            item = parse_queue_line(line, defaults)
-        except BadInputError as error:
-            msg = f"queue.jsonl line {number}: {error}"
-            raise BadInputError(msg) from error
-        if isinstance(item, Job):
-            run = run_id(job.uid, seq)
-            uid = hashlib.sha256(f"{run}:{number}".encode()).hexdigest()[:UID_DIGITS]
-            child = initial_state(item, uid=uid, now=now)
-            child.phase, child.submitted_by = s.PENDING, run
-            jobs.append(child)
-        else:
-            item.id = item.id or f"t{seq}-{number}"
-            queued.append(item)
-        if len(job.tasks) + len(queued) > limit:
-            msg = f"queued so many that the job has more than max_tasks = {limit}"
+class _Queued:
+    """What one run queued: tasks and jobs. Ends at the first one too many, because a runaway may queue millions."""
+
+    def __init__(self, job: JobState, seq: int, now: float) -> None:
+        self.tasks: list[Task] = []
+        self.jobs: list[JobState] = []
+        self.cost = 0
+        """About how many bytes the tasks come to, the defaults of the job in each."""
+        self._job = job
+        self._seq = seq
+        self._now = now
+        self._defaults = parsing.dump(job.spec.defaults)
+        self._default_size = parsing.text_size(self._defaults) if self._defaults else 0
+
+    def read(self, lines: bytes) -> Iterator[None]:
+        """Take in the lines of `$AIR_QUEUE`, piece by piece.
+
+        Raises:
+            BadInputError: one of them is wrong.
+            _TooManyError: there are too many.
+        """
+        seen = 0
+        for number, line in enumerate(BytesIO(lines), 1):
+            if not line.strip():
+                continue
+            try:
+                self._take(line, number)
+            except BadInputError as error:
+                msg = f"queue.jsonl line {number}: {error}"
+                raise BadInputError(msg) from error
+            if number % LINES == 0 or self.cost - seen > LONG:
+                seen = self.cost
+                yield
+
+    def _take(self, line: bytes, number: int) -> None:
+        if len(line) > MAX_LINE:
+            msg = f"has {len(line)} bytes, more than {MAX_LINE}"
+            raise BadInputError(msg)
+        self.cost += len(line) + self._default_size
+        if self.cost > MAX_COST:
+            msg = f"queued more than {MAX_COST / 1e6:.0f} MB, with the defaults of the job in each task"
             raise _TooManyError(msg)
-        if len(jobs) > MAX_JOBS:
+        item = parse_queue_line(line, self._defaults)
+        if isinstance(item, Job):
+            self.cost += parsing.merged_size(item)
+            self._add_job(item, number)
+        else:
+            item.id = item.id or f"t{self._seq}-{number}"
+            self.tasks.append(item)
+            limit = self._job.spec.max_tasks
+            if len(self._job.tasks) + len(self.tasks) > limit:
+                msg = f"queued so many that the job has more than max_tasks = {limit}"
+                raise _TooManyError(msg)
+
+    def _add_job(self, job: Job, number: int) -> None:
+        if len(self.jobs) >= MAX_JOBS:
             msg = f"submitted more than {MAX_JOBS} jobs"
             raise _TooManyError(msg)
-    return queued, jobs
+        run = run_id(self._job.uid, self._seq)
+        uid = hashlib.sha256(f"{run}:{number}".encode()).hexdigest()[:UID_DIGITS]
+        child = initial_state(job, uid=uid, now=self._now)
+        child.phase, child.submitted_by = s.PENDING, run
+        self.jobs.append(child)
 
 
-def check_added(tasks: Sequence[Task], job: JobState) -> None:
-    """Refuse tasks that cannot be added to a job.
+def check_room(count: int, size: int, job: JobState, grown: int) -> None:
+    """Refuse tasks that a job has no room for, before anybody looks at each of them.
+
+    `size`: bytes of the request that adds them; `grown`: of the job's state.
 
     Raises:
-        BadInputError: an id is taken, `after` names no task or closes a cycle, or there would be too many tasks.
+        BadInputError: there would be too many tasks, or the job would be too large to be read again.
     """
-    check_queued(tasks, job.tasks, job.id, None)
     limit = job.spec.max_tasks
-    if len(job.tasks) + len(tasks) > limit:
+    if len(job.tasks) + count > limit:
         msg = f"job {job.id} has {len(job.tasks)} tasks, and max_tasks = {limit}"
+        raise BadInputError(msg)
+    defaults = parsing.dump(job.spec.defaults)
+    cost = size + (count * parsing.text_size(defaults) if defaults else 0)
+    if cost > MAX_COST or grown + cost > MAX_GROWN:
+        msg = f"the tasks come to {cost / 1e6:.0f} MB with the defaults of job {job.id}, which is too much for it"
         raise BadInputError(msg)

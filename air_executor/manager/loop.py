@@ -18,6 +18,7 @@ from air_executor.errors import (
     AirExecutorError,
     DirectoryLostError,
     DirectoryMovedError,
+    ManagerHeldError,
     NotFoundError,
     StoreError,
 )
@@ -49,6 +50,8 @@ log = logging.getLogger(__name__)
 
 RESCAN_EVERY = 60.0
 """Seconds between full scans of `jobs/`."""
+CLEAN_UP_SLICE = 0.05
+"""Seconds of each cycle for removing jobs whose run did not succeed."""
 _STARTS = (s.QUEUED, s.RUNNING)
 """Phases of jobs whose tasks may start."""
 
@@ -221,7 +224,7 @@ class Manager:
                     self._lost = self._lost or error
                 log.error("trying again: %s", error)  # noqa: TRY400 - a sick volume is no bug
                 self._sleep(self.options.poll_interval)
-            except AirExecutorError:
+            except ManagerHeldError:
                 raise
             except Exception:
                 # No job to blame, or `guard` would have: whatever it was, jobs whose steps work go on.
@@ -247,6 +250,7 @@ class Manager:
         self._plan(now)
         if self._write_journal():
             self._act()
+            self._clean_up()
             self._checkpoint()
 
     def sleep(self) -> None:
@@ -256,6 +260,7 @@ class Manager:
             self.options.poll_interval,
             None if upcoming is None else upcoming - self.clock.wall() + 0.001,
             self.checkpointer.due_in(),
+            0.0 if self.supervisor.busy or self.request_handler.busy else None,
         ]
         self._sleep(min(seconds for seconds in times if seconds is not None))
 
@@ -274,7 +279,7 @@ class Manager:
         return not self.state.journal.pending or self._write_journal()
 
     def _take_requests(self, now: float, *, poll: bool) -> None:
-        if self.wakeups.news() or poll:
+        if self.wakeups.news() or poll or self.request_handler.busy:
             self.request_handler.take_requests(now, self._verify)
 
     def _observe_runners(self) -> None:
@@ -343,6 +348,9 @@ class Manager:
             self.lease.check()
             self.observer.alive()
             self._acts.pop(0)()
+
+    def _clean_up(self) -> None:
+        self.supervisor.pending.remove_some(CLEAN_UP_SLICE)
 
     def _checkpoint(self) -> None:
         self.checkpointer.save()

@@ -15,7 +15,7 @@ from air_executor.core.observer import Observer
 from air_executor.core.plan import ReadyQueue
 from air_executor.core.price import Prices
 from air_executor.core.transitions import LiveJob
-from air_executor.errors import AirExecutorError, BadInputError, NotFoundError, StoreError
+from air_executor.errors import AirExecutorError, AlreadyExistsError, BadInputError, NotFoundError, StoreError
 from air_executor.manager.clock import Clock
 from air_executor.manager.job_index import JobIndex
 from air_executor.model import state as s
@@ -86,6 +86,8 @@ class ManagerState:
         self.index = JobIndex(ReadyQueue(options.pools), observer)
         self.unsaved: dict[str, LiveJob] = {}
         """Ended jobs whose last checkpoint is not written yet."""
+        self._behind: dict[str, int] = {}
+        """Bytes of each job's journal lines that its checkpoint does not hold yet."""
         self.pending_children: dict[str, list[str]] = {}
         """Pending child jobs, by the run that submitted them."""
         self.problems: list[str] = []
@@ -113,6 +115,9 @@ class ManagerState:
         """Let a bug that shows itself in one job cost that job alone; expected failures pass."""
         try:
             yield
+        except (BadInputError, AlreadyExistsError) as error:  # whoever could refuse it should have
+            log.exception("job=%s is set aside", name)
+            self.set_aside(name, bug_text(error))
         except AirExecutorError:
             raise
         except Exception as error:
@@ -123,6 +128,7 @@ class ManagerState:
         """Leave a job alone until the next start: its files and runners stay as they are, and the journal with them."""
         self.index.drop(name)
         self.unsaved.pop(name, None)
+        self._behind.pop(name, None)
         for drop in self.dropped:
             drop(name)
         self.index.unmanaged[name] = why
@@ -141,7 +147,8 @@ class ManagerState:
         state = job.state
         before = (state.epoch, state.version)
         job.apply(event, self.journal.epoch)
-        self.journal.append(state, event, before)
+        size = self.journal.append(state, event, before)
+        self._behind[state.id] = self._behind.get(state.id, 0) + size
         if log.isEnabledFor(logging.INFO):
             log.info("%s", _line_of(state, event))
         failed = None
@@ -169,6 +176,14 @@ class ManagerState:
                     self.index.touch(job, clean=True)
                 else:
                     self.decide(job, UpstreamFailed(self.clock.wall(), state.id))
+
+    def size_of(self, job: str) -> int:
+        """Return about how many bytes a job's state has."""
+        return self.jobs.size(job) + self._behind.get(job, 0)
+
+    def saved(self, job: str) -> None:
+        """Note that a job's checkpoint holds everything that was decided."""
+        self._behind.pop(job, None)
 
     def check_clock(self, now: float) -> None:
         """Decide what follows if wall time was set: a delay lasts as long as before, a date stays a date."""

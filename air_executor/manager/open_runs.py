@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import logging
 import random
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from air_executor.backends.base import Backend, RunnerStatus
 from air_executor.core.observer import RunSample, Snapshot
@@ -63,6 +64,8 @@ class OpenRun:
     held_by: str | None = None
     """What keeps its slot after its end; logged already."""
     exit: ExitRecord | None = None
+    collecting: Generator[None, None, Any] | None = None
+    """What it queued, being looked at piece by piece."""
     exit_since: float = 0.0
     gone_since: float | None = None
     gone_at: float | None = None

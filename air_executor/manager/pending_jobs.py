@@ -7,12 +7,13 @@ loop resolves at the start what a crash has left. Knows nothing of runners.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping
 from graphlib import CycleError, TopologicalSorter
 
 from air_executor.core.cycles import show_cycle
 from air_executor.core.transitions import LiveJob
-from air_executor.errors import BadInputError
+from air_executor.errors import BadInputError, StoreError
 from air_executor.manager.manager_state import ManagerState
 from air_executor.model import state as s
 from air_executor.model.events import Released
@@ -27,37 +28,48 @@ class PendingJobs:
 
     def __init__(self, state: ManagerState) -> None:
         self._state = state
+        self._doomed: deque[str] = deque()
+        """Jobs of runs that did not succeed, still to be removed."""
 
-    def create(self, children: list[JobState]) -> None:
+    def create(self, children: list[JobState]) -> Iterator[None]:
         """Create the jobs that a run submitted; one that exists with the same uid counts as created.
+
+        A generator: thousands of jobs take long, and it yields after each.
 
         Raises:
             AlreadyExistsError: another job has one of the ids; none of them exists any more.
             BadInputError: one of them waits for a job that does not exist, or they wait for each other.
             StoreError: the volume refused; call again.
         """
+        while children and self._doomed:  # a repeated run may submit the same ids
+            self.remove_some(0)
+            yield
         _check_cycle(children)
+        uids = {child.id: child.uid for child in reversed(children)}
         for child in children:
-            child.after_uids = {name: self._uid_of(name, children) for name in child.spec.after}
+            child.after_uids = {name: uids.get(name) or self._uid_of(name) for name in child.spec.after}
         created: list[JobState] = []
         try:
             for child in children:
                 if self._state.jobs.archived(child.id, child.uid) is None:
                     self._state.jobs.create(child)
                     created.append(child)
+                yield
         except Exception:
             for child in created:
                 self.remove(child.id)
+                yield
             raise
         for child in created:
+            yield
             found = self._state.jobs.load(child.id)
             if found.phase == s.PENDING and child.id not in self._state.index.open:
                 if self._state.options.scope is not None:
                     self._state.options.scope.add(child.id)
                 self._state.admit(LiveJob(found))
 
-    def _uid_of(self, name: str, siblings: list[JobState]) -> str:
-        uid = next((job.uid for job in siblings if job.id == name), None) or self._state.index.uid_of(name)
+    def _uid_of(self, name: str) -> str:
+        uid = self._state.index.uid_of(name)
         if uid is not None:
             return uid
         found = self._state.jobs.find(name)
@@ -77,6 +89,27 @@ class PendingJobs:
     def take(self, run: str) -> list[str]:
         """Return the pending jobs of a run that did not succeed; the caller removes them."""
         return self._state.pending_children.pop(run, [])
+
+    def doom(self, names: Iterable[str]) -> None:
+        """Have jobs removed by and by: their run did not succeed, and that is committed."""
+        self._doomed.extend(names)
+
+    @property
+    def busy(self) -> bool:
+        """Whether jobs are left to be removed."""
+        return bool(self._doomed)
+
+    def remove_some(self, seconds: float) -> None:
+        """Remove jobs that are doomed for about this long, one at least."""
+        until = self._state.clock.steady() + seconds
+        while self._doomed:
+            name = self._doomed.popleft()
+            try:
+                self.remove(name)
+            except StoreError as error:
+                log.warning("job=%s cannot be removed: %s", name, error)
+            if self._state.clock.steady() >= until:
+                return
 
     def remove(self, name: str) -> None:
         """Remove a pending job from the volume."""

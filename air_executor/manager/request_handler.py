@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 
+from air_executor.core.job_checks import check_queued
 from air_executor.core.queue_lines import task_from_request
 from air_executor.core.transitions import LiveJob
 from air_executor.errors import (
@@ -22,7 +23,7 @@ from air_executor.errors import (
     StoreError,
 )
 from air_executor.manager.checkpointer import Checkpointer
-from air_executor.manager.commit import check_added
+from air_executor.manager.commit import check_room
 from air_executor.manager.manager_state import ManagerState
 from air_executor.manager.open_runs import OpenRuns
 from air_executor.manager.recovery import reconcile_run_dirs
@@ -38,6 +39,8 @@ from air_executor.store.run_dirs import RunDirs
 
 log = logging.getLogger(__name__)
 
+SLICE = 0.05
+"""Seconds of each cycle for requests, and for their answers: of thousands, the rest waits for the next cycles."""
 STAMP_STEP = 2.0
 """Seconds; no volume's time stamps are coarser."""
 
@@ -61,6 +64,8 @@ class RequestHandler:
         self._run_dirs = run_dirs
         self._checkpointer = checkpointer
         self._inbox = inbox
+        self.busy = False
+        """Requests or answers are left for the next cycle."""
         self.answers: dict[str, str] = {}
         """Decided requests, each with its job; answered once the journal holds the decision durably."""
         self._scanned = 0.0
@@ -78,7 +83,12 @@ class RequestHandler:
         waiting = [name for name in self._inbox.pending() if name not in self.answers]
         if waiting:
             verify()
-        for name in waiting:
+        until = self._state.clock.steady() + SLICE
+        self.busy = False
+        for number, name in enumerate(waiting):
+            if number and self._state.clock.steady() >= until:
+                self.busy = True
+                break
             try:
                 self._take_request(name, now)
             except NothingToDoError:
@@ -116,6 +126,9 @@ class RequestHandler:
         if job.state.ended:
             # Its state may be older than its run directories: recovery looks at those of unfinished jobs alone.
             reconcile_run_dirs(self._run_dirs, job.state)
+        if request.op == "add":
+            size, grown = self._inbox.size(name), self._state.size_of(request.job)
+            check_room(len(request.tasks), size, job.state, grown)
         decision = decision_on(request, name, job.state, now)
         with self._state.guard(request.job):
             self._state.decide(job, decision)
@@ -127,10 +140,16 @@ class RequestHandler:
 
     def answer(self) -> None:
         """Answer the requests whose decisions are durable now."""
-        for job in self.answers.values():
+        until = self._state.clock.steady() + SLICE
+        gone = []
+        for number, (name, job) in enumerate(self.answers.items()):
+            if number and self._state.clock.steady() >= until:
+                self.busy = True
+                break
             with self._state.guard(job):
                 self._checkpointer.save_now(job)  # whoever waits for the answer reads the state next
-        gone = [name for name in self.answers if self._inbox.done(name)]
+            if self._inbox.done(name):
+                gone.append(name)
         self._state.journal.answered(gone)
         for name in gone:  # one that the volume keeps stays here, or it would be applied again
             del self.answers[name]
@@ -265,7 +284,7 @@ def _tasks_to_add(request: Request, job: JobState) -> list[Task]:
             free += 1
             task.id = f"t{free}" if f"t{free}" not in job.tasks else None
         tasks.append(task)
-    check_added(tasks, job)
+    check_queued(tasks, job.tasks, job.id, None)
     return tasks
 
 

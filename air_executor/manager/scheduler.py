@@ -11,6 +11,7 @@ import contextlib
 import json
 import logging
 import os
+import weakref
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
@@ -41,7 +42,7 @@ from air_executor.model.names import Host, runner_name
 from air_executor.model.records import RunFile
 from air_executor.model.state import START_FAILED, Running, TaskState
 from air_executor.store import files
-from air_executor.store.run_dirs import RunDirs
+from air_executor.store.run_dirs import SHARED_FROM, RunDirs
 
 log = logging.getLogger(__name__)
 
@@ -163,7 +164,8 @@ class Scheduler:
             runner=None if options.name_prefix is None else runner_name(options.name_prefix, run.slot),
         )
         self._runner_files.restore()
-        inputs, staging = self._inputs.text(run.job), self._state.staging
+        staging = self._state.staging
+        inputs = self._inputs.of(run.job, staging)
         remote = self._backend.remote
         spawned = self._run_dirs.create(state.id, run.seq, task.id, record, inputs, staging, remote=remote)
         self._open_runs.note_spawn(run, spawned)
@@ -218,16 +220,41 @@ def _options_of(task: TaskState) -> dict[str, Any]:
 
 
 class _Inputs:
-    """The text of each job's `inputs.json`: a result is encoded once, not once per run that sees it."""
+    """Each job's `inputs.json`: a result is encoded once, and much is written once for all runs that see the same.
+
+    A job that has ended or was indexed again drops its `Progress`, and with it what is kept here.
+    """
 
     def __init__(self) -> None:
         self._parts: WeakKeyDictionary[Progress, list[str]] = WeakKeyDictionary()
-        """The encoded results. A job that has ended or was indexed again drops its `Progress`, and so its text."""
+        """The encoded results."""
+        self._files: WeakKeyDictionary[Progress, tuple[int, str]] = WeakKeyDictionary()
+        """Where they are written if they are many, and how many of them."""
 
-    def text(self, job: LiveJob) -> bytes:
-        """Return the results of all tasks that have succeeded with one, as a JSON object by task id."""
-        results = job.progress.results
-        parts = self._parts.setdefault(job.progress, [])
+    def of(self, job: LiveJob, staging: str) -> bytes | str:
+        """Return the results of all tasks that have succeeded with one: the text, or the path of a file that has it.
+
+        Raises:
+            StoreError: the volume refused.
+        """
+        progress = job.progress
+        count, path = self._files.get(progress, (-1, ""))
+        if count == len(progress.results) and path.startswith(f"{staging}/"):
+            return path
+        files.remove(path)
+        text = self._text(progress)
+        if len(text) < SHARED_FROM:
+            return text
+        path = f"{staging}/inputs-{files.random_hex(6)}"
+        files.write_new(path, text, sync=False)
+        weakref.finalize(progress, files.remove, path)
+        self._files[progress] = (len(progress.results), path)
+        return path
+
+    def _text(self, progress: Progress) -> bytes:
+        """Return a JSON object by task id."""
+        results = progress.results
+        parts = self._parts.setdefault(progress, [])
         parts += [f"{json.dumps(name)}: {json.dumps(value)}" for name, value in results[len(parts) :]]
         return f"{{{', '.join(parts)}}}\n".encode()
 

@@ -55,6 +55,7 @@ class Supervisor:
         if self._open_runs.observed is None:
             return
         steady = self._state.clock.steady()
+        self._committer.begin_cycle()
         for run in list(self._open_runs.by_slot.values()):
             if self._open_runs.by_slot.get(run.slot) is not run:
                 continue  # its job was set aside for the sake of another run
@@ -67,6 +68,11 @@ class Supervisor:
             except StoreError as error:
                 log.warning("job=%s run=%s cannot be committed now: %s", run.slot.job, run.run, error)
         self._remove_orphans(acts)
+
+    @property
+    def busy(self) -> bool:
+        """Whether something is left that needs no more than time."""
+        return self._committer.busy or self.pending.busy
 
     def unusable(self) -> Container[Slot]:
         """Return the slots in which nothing may start now: those that have a runner.
@@ -189,7 +195,8 @@ class Supervisor:
             case Action.REMOVE:
                 acts.append(self._remover(run.slot))
             case Action.COMMIT if run.exit is not None:
-                self._commit(run, self._committer.ended_with_exit(run, run.exit, now), acts)
+                if (ended := self._committer.ended_with_exit(run, run.exit, now)) is not None:
+                    self._commit(run, ended, acts)
             case Action.LOST if (ended := self._committer.ended_without_exit(run, now)) is not None:
                 self._commit(run, ended, acts)
 
@@ -205,6 +212,8 @@ class Supervisor:
     def _commit(self, run: OpenRun, ended: Ended, acts: list[Callable[[], None]]) -> None:
         del self._open_runs.by_slot[run.slot]
         self._state.decide(run.job, ended)
+        acts.append(partial(self._run_dirs.drop_inputs, run.job.state.id, run.seq, run.task.id))
         if ended.reason == s.OK:
             self.pending.release(run.run)
-        acts.extend(partial(self.pending.remove, name) for name in self.pending.take(run.run))
+        if names := self.pending.take(run.run):
+            acts.append(partial(self.pending.doom, names))

@@ -32,6 +32,12 @@ MOST_KEYS = 1000
 MOST_FOUND = 10_000
 """Problems of one job after which its other tasks are not looked at."""
 
+MOST_MERGED = 128 * 1024 * 1024
+"""Bytes that the defaults of one job may come to in all of its tasks together: each task is stored with its own."""
+
+_SHARED = ("command", "env", "secrets", "labels")
+"""Fields that a task without its own takes from its job's defaults as they are: checked, and in memory, once."""
+
 _SECRET = re.compile(
     r"TOKEN|PASSW|PASSPHRASE|SECRET|CREDENTIAL|API_?KEY|ACCESS_?KEY|PRIVATE_?KEY|AUTH(?!OR)|_PWD$|^PWD_"
 )
@@ -171,6 +177,7 @@ def read_job(raw: object) -> Job:
         problems += error.problems
     if whole:
         defaults = {} if job is None else dump(job.defaults)
+        _check_merged(len(tasks), defaults)
         spared = job is None and "defaults" in raw  # what is missing may stand in defaults that are refused
         found: list[Task] = []
         for number, task in enumerate(tasks):
@@ -189,6 +196,24 @@ def read_job(raw: object) -> Job:
     if problems or job is None:
         raise InvalidError(problems)
     return job
+
+
+def text_size(data: object) -> int:
+    """Return how many bytes JSON data takes as text."""
+    return len(json.dumps(data, ensure_ascii=False, separators=(",", ":")).encode(errors="replace"))
+
+
+def merged_size(job: Job) -> int:
+    """Return about how many bytes a job's defaults come to in all of its tasks."""
+    defaults = dump(job.defaults)
+    return len(job.tasks) * text_size(defaults) if defaults else 0
+
+
+def _check_merged(tasks: int, defaults: Mapping[str, Any]) -> None:
+    size = tasks * text_size(defaults) if defaults else 0
+    if size > MOST_MERGED:
+        what = f"come to {size / 1e6:.0f} MB in {tasks} tasks, more than {MOST_MERGED / 1e6:.0f} MB"
+        raise InvalidError([Problem(["defaults"], f"{what}; put what is large into a file in the workspace")])
 
 
 def _renamed(raw: Mapping[str, Any]) -> tuple[Mapping[str, Any], list[Problem]]:
@@ -216,12 +241,18 @@ def read_task(raw: object, defaults: Mapping[str, Any]) -> Task:
     if isinstance(name, str) and is_reserved_task_id(name):
         what = f'"{name}" is a shape reserved for tasks without an id (t1, t3-2); choose another, or leave it out'
         reserved.append(Problem(["id"], what))
+    shared = {field: defaults[field] for field in _SHARED if field in defaults and field not in raw}
+    if shared:
+        defaults = {field: value for field, value in defaults.items() if field not in shared}
+        raw = {**raw, "command": "-"} if "command" in shared else raw
     try:
         task = read(Task, merged(raw, defaults) if defaults else raw)
     except InvalidError as error:
         raise InvalidError([*error.problems, *reserved]) from None
     if reserved:
         raise InvalidError(reserved)
+    for field, value in shared.items():
+        setattr(task, field, value)
     return task
 
 

@@ -15,8 +15,8 @@ from air_executor.model.quote import quoted
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     made = dict(pairs)
     if len(made) != len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
+        seen: set[str] = set()
+        twice = next(name for name, _ in pairs if name in seen or seen.add(name))  # type: ignore[func-returns-value]
         msg = f"the key {quoted(twice)} appears twice in one object"
         raise BadInputError(msg)
     return made

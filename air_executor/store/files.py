@@ -405,6 +405,14 @@ def changed_at(path: str) -> float:
         return 0.0
 
 
+def size(path: str) -> int:
+    """Return how many bytes a file has; 0 if there is none."""
+    try:
+        return os.stat(path).st_size
+    except OSError:
+        return 0
+
+
 def list_folders(path: str) -> list[str]:
     """Return the names of the directories in a directory, links to directories left out; otherwise as `list_dir`.
 

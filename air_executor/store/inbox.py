@@ -18,7 +18,8 @@ from air_executor.model.records import Request
 from air_executor.store import files
 from air_executor.store.layout import Layout
 
-MAX_REQUEST = 64 * 1024 * 1024
+MAX_REQUEST = 32 * 1024 * 1024
+"""Bytes of a request, as it is written and as it is read."""
 
 
 class Inbox:
@@ -31,12 +32,17 @@ class Inbox:
         """Write a request durably and return its name; names sort by time.
 
         Raises:
+            BadInputError: it is too large to be read; nothing was asked.
             StoreError: the volume refused; nothing was asked.
         """
+        text = _text(request)
+        if len(text) > MAX_REQUEST:
+            msg = f"{request.op}: {len(text)} bytes, more than the {MAX_REQUEST} of a request; ask in several"
+            raise BadInputError(msg)
         name = f"{int(now * 1000):013d}-{files.random_hex(4)}.json"
         files.make_dir(self.layout.tmp)
         files.make_dir(self.layout.refused)
-        files.replace(f"{self.layout.inbox}/{name}", _text(request), self.layout.tmp)
+        files.replace(f"{self.layout.inbox}/{name}", text, self.layout.tmp)
         with contextlib.suppress(NotFoundError):  # taken up already
             files.hand_over(f"{self.layout.inbox}/{name}", self.layout.inbox)
         return name
@@ -70,6 +76,10 @@ class Inbox:
         msg = f"{path}: not a request ({why})"
         raise CorruptFileError(msg)
 
+    def size(self, name: str) -> int:
+        """Return how many bytes a request has; 0 if it is gone."""
+        return files.size(f"{self.layout.inbox}/{name}")
+
     def done(self, name: str) -> bool:
         """Remove an applied request, which is the answer to whoever waits for it; False if the volume refused."""
         path = f"{self.layout.inbox}/{name}"
@@ -99,7 +109,7 @@ class Inbox:
             return None
         try:
             return str(json.loads(found[0])["refused"])
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, RecursionError):
             return "refused"
 
     def waiting(self, name: str) -> bool:

@@ -24,6 +24,9 @@ from air_executor.store.job_head import JobHead
 from air_executor.store.layout import Layout
 
 MAX_STATE = 1024 * 1024 * 1024
+"""Bytes of a state that is read."""
+MAX_GROWN = MAX_STATE // 2
+"""Bytes beyond which a job takes nothing more: its last ends still have room, and what is written can be read."""
 
 _GITIGNORE = """\
 # Written by Air-Executor: git keeps the states of the jobs, and nothing else from here.
@@ -83,13 +86,18 @@ class Jobs:
 
         Raises:
             AlreadyExistsError: the id is taken.
+            BadInputError: it is too large to be read again.
             StoreError: the volume refused; nothing was submitted.
         """
         aside = f"{self.layout.tmp}/submit-{files.random_hex(6)}"
         target = self.layout.job(job.id)
+        text = codec.dump_job(job)
+        if len(text) > MAX_GROWN:
+            msg = f"job {job.id} comes to {len(text) / 1e6:.0f} MB, more than {MAX_GROWN / 1e6:.0f} MB; split it"
+            raise BadInputError(msg)
         files.make_dir(aside)
         try:
-            files.write_new(f"{aside}/state.json", codec.dump_job(job), sync=True)
+            files.write_new(f"{aside}/state.json", text, sync=True)
             given = [] if workspace is None else self._fill(f"{aside}/workspace", workspace)
             files.fsync_dir(aside)
             for path in (*given, f"{aside}/state.json", aside):
@@ -174,6 +182,10 @@ class Jobs:
             StoreError: the volume refused; the old state stands.
         """
         files.replace_own(self.layout.state(job.id), codec.dump_job(job), aside)
+
+    def size(self, job: str) -> int:
+        """Return how many bytes a job's checkpoint has; 0 if there is none."""
+        return files.size(self.layout.state(job))
 
     def recreate(self, job: JobState, aside: str) -> None:
         """Write a job's state where its directory may be gone."""

@@ -15,7 +15,6 @@ from dataclasses import dataclass, field
 
 from air_executor.core.transitions import LiveJob
 from air_executor.errors import (
-    BadInputError,
     CorruptFileError,
     DirectoryLostError,
     NotFoundError,
@@ -119,8 +118,10 @@ class Journal:
 
     # Writing
 
-    def append(self, state: JobState, event: Event, before: tuple[int, int]) -> None:
+    def append(self, state: JobState, event: Event, before: tuple[int, int]) -> int:
         """Note the line of a decision that was applied to a job; nothing may act on it before `flush` has returned.
+
+        Returns its size in bytes.
 
         `before` is the job's epoch and version before the decision.
         """
@@ -130,13 +131,14 @@ class Journal:
         sealed = codec.seal(line)
         if len(sealed) > MAX_LINE:
             msg = f"job {state.id}: a decision of {len(sealed)} bytes, more than the {MAX_LINE} of a journal line"
-            raise BadInputError(msg)
+            raise ValueError(msg)
         self._seen.add(state.uid)
         batch.lines.append(sealed)
         batch.size += len(sealed)
         batch.jobs[state.id] = state.version
         if isinstance(event, Requested) and event.request:
             batch.requests.add(event.request)
+        return len(sealed)
 
     def _batch(self) -> _Batch:
         """Return the batch that takes the next line. A file that is full is followed by one that stands alone."""

@@ -6,8 +6,11 @@ Paths are plain strings: they are built several times per run, and `pathlib` cos
 from __future__ import annotations
 
 import os
+import re
 
 from air_executor.model.names import Slot
+
+_SLOT_FILE = re.compile(r"runner-([1-9][0-9]{0,4})\.pid")
 
 
 class Layout:
@@ -75,8 +78,8 @@ class Layout:
         job, _, name = path[len(self.jobs) + 1 :].partition("/")
         if name == "runner.pid":
             return Slot(job, 0)
-        number = name.removeprefix("runner-").removesuffix(".pid")
-        return Slot(job, int(number)) if name == f"runner-{number}.pid" and number.isdecimal() else None
+        found = _SLOT_FILE.fullmatch(name)
+        return Slot(job, int(found[1])) if found is not None else None
 
     def job_of_workspace(self, path: str) -> str | None:
         """Return the job whose workspace `path` is, or None."""

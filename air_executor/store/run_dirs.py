@@ -11,6 +11,7 @@ import itertools
 import json
 import os
 import re
+import shutil
 import stat
 import time
 from contextlib import contextmanager
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 
 MAX_EXIT = 64 * 1024
 MAX_RESULT = 16 * 1024
+SHARED_FROM = 64 * 1024
+"""Bytes from which the inputs of runs are one file per job, and go when the run has ended."""
 MAX_QUEUE = 64 * 1024 * 1024
 _NUMBER = re.compile(r"[0-9]{1,9}")
 MAX_NESTING = 100
@@ -64,10 +67,11 @@ class RunDirs:
         """The directories of a run to come, built ahead."""
 
     def create(  # noqa: PLR0917 - what a run directory is made of
-        self, job: str, seq: int, task: str, record: RunFile, inputs: bytes, aside: str, *, remote: bool
+        self, job: str, seq: int, task: str, record: RunFile, inputs: bytes | str, aside: str, *, remote: bool
     ) -> float:
         """Build a run directory in `aside`, rename it into place and return when that was, by the volume's clock.
 
+        `inputs`: what `$AIR_INPUTS` says, or the path of a file that says it and is shared with other runs of the job.
         `remote` runners see the volume through another mount: what they will write exists for them beforehand.
 
         Whatever a task may have put where the run directory belongs is quarantined.
@@ -79,7 +83,7 @@ class RunDirs:
         """
         self.prepare(aside)
         built, self._spare = f"{self._spare}", None
-        files.write_new(f"{built}/out/inputs.json", inputs, sync=False)
+        _put_inputs(inputs, f"{built}/out/inputs.json")
         if remote:
             for name in PRECREATED:
                 files.write_new(f"{built}/out/{name}", b"", sync=False)
@@ -105,6 +109,12 @@ class RunDirs:
         except StoreError:
             files.remove_tree(built)
             raise
+
+    def drop_inputs(self, job: str, seq: int, task: str) -> None:
+        """Remove large inputs of a run that has ended: each run has more of them than the one before."""
+        path = f"{self.layout.run(job, seq, task)}/out/inputs.json"
+        if files.size(path) >= SHARED_FROM:
+            files.remove(path)
 
     def prepare(self, aside: str) -> None:
         """Build the directories of the next run in `aside`, if they are not there; best while nobody waits for them.
@@ -246,6 +256,19 @@ class RunDirs:
 def _seq(name: str) -> int:
     number, dash, _ = name.partition("-")
     return int(number) if dash and _NUMBER.fullmatch(number) else 0
+
+
+def _put_inputs(inputs: bytes | str, path: str) -> None:
+    if isinstance(inputs, bytes):
+        files.write_new(path, inputs, sync=False)
+        return
+    try:
+        os.link(inputs, path)
+    except OSError:  # the volume knows no links, or not as many
+        try:
+            shutil.copyfile(inputs, path)
+        except OSError as error:
+            files.fail("create", path, error)
 
 
 def _open_folder(path: str) -> int | None:
