@@ -13,7 +13,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -189,6 +189,33 @@ def test_stragglers_that_end_by_themselves_free_the_slot(local: LocalRig) -> Non
     launch = run_to_exit(local, backend, Task.LEAVES_CHILD.value)
     local.release(launch)
     local.until(lambda: SLOT not in backend.observe(), "the slot to be free")
+
+
+@pytest.mark.parametrize("closed", ["census", "census/runner.pid"])
+def test_what_may_not_be_read_stops_one_job(local: LocalRig, monkeypatch: pytest.MonkeyPatch, closed: str) -> None:
+    """A task takes all permissions from its slot's file, or another user from a job's folder: other jobs start."""
+    forge(local, header())
+    closed = f"{local.layout.jobs}/{closed}"
+
+    def refusing(real: Callable[..., object]) -> Callable[..., object]:
+        def call(path: str, *rest: object, **named: object) -> object:
+            if path == closed:
+                raise PermissionError(errno.EACCES, "Permission denied", path)
+            return real(path, *rest, **named)
+
+        return call
+
+    monkeypatch.setattr(os, "open", refusing(os.open))
+    monkeypatch.setattr(os, "listdir", refusing(os.listdir))
+    backend = local.backend()
+    other = local.launch(Slot("other", 0), 1, Task.WAITS)
+    backend.spawn(other)
+    assert backend.observe()[other.slot].alive
+    if closed.endswith(".pid"):
+        with pytest.raises(DuplicateRunnerError):
+            backend.spawn(local.launch(SLOT, 1, Task.ENDS))
+        with pytest.raises(SpawnRejectedError, match="restore its permissions"):
+            slot_file.acquire(closed)
 
 
 def test_what_holds_a_slot_is_named(local: LocalRig, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -74,7 +74,8 @@ class ProcessFinder:
         try:
             jobs = os.listdir(self._paths.jobs)
             for job in jobs:
-                with contextlib.suppress(OSError):  # unreadable, say: that is this job's trouble, and no other's
+                # A folder that another user closed is a job that this manager cannot read, and leaves alone.
+                with contextlib.suppress(FileNotFoundError, NotADirectoryError, PermissionError):
                     for name in os.listdir(f"{self._paths.jobs}/{job}"):
                         if slot := self._paths.slot_of(f"{self._paths.jobs}/{job}/{name}"):
                             yield slot

@@ -45,7 +45,7 @@ def acquire(path: str) -> tuple[int, bool]:
 
     Raises:
         DuplicateRunnerError: the lock is held.
-        SpawnRejectedError: the path is not a regular file.
+        SpawnRejectedError: the path is not a regular file, or may not be opened.
         BackendUnavailableError: the volume refused.
     """
     new = False
@@ -61,6 +61,9 @@ def acquire(path: str) -> tuple[int, bool]:
     except OSError as error:
         if error.errno in _HOSTILE:
             msg = f"{path} is not a plain file ({error.strerror}); remove it"
+            raise SpawnRejectedError(msg) from error
+        if error.errno == errno.EACCES:  # a task or another user did that to this slot: others can start
+            msg = f"{path} cannot be opened ({error.strerror}); restore its permissions"
             raise SpawnRejectedError(msg) from error
         msg = f"cannot open {path}: {error.strerror}"
         raise BackendUnavailableError(msg) from error
@@ -115,7 +118,7 @@ def read_header(path: str) -> SlotHeader | None:
     """Return the header, or None if there is no valid one (tasks can write to the file)."""
     try:
         fd = _open_for_reading(path)
-    except BackendUnavailableError:
+    except PermissionError:
         return None
     if fd is None:
         return None
@@ -135,12 +138,15 @@ def read_header(path: str) -> SlotHeader | None:
 
 
 def is_held(path: str) -> bool:
-    """Tell whether a process on any host that shares this lock holds the slot.
+    """Tell whether a process on any host that shares this lock holds the slot; True also if its file may not be read.
 
     Raises:
         BackendUnavailableError: unknown.
     """
-    fd = _open_for_reading(path)
+    try:
+        fd = _open_for_reading(path)
+    except PermissionError:
+        return True
     if fd is None:
         return False
     try:
@@ -156,11 +162,19 @@ def is_held(path: str) -> bool:
 
 
 def _open_for_reading(path: str) -> int | None:
+    """Open the file; None if it is no regular file.
+
+    Raises:
+        PermissionError: it may not be read.
+        BackendUnavailableError: the volume refused.
+    """
     try:
         fd = os.open(path, os.O_RDONLY | _FLAGS)
     except OSError as error:
         if error.errno in _HOSTILE or error.errno == errno.ENOENT:
             return None
+        if error.errno == errno.EACCES:
+            raise
         msg = f"cannot open {path}: {error.strerror}"
         raise BackendUnavailableError(msg) from error
     with contextlib.suppress(OSError):
