@@ -54,7 +54,12 @@ def as_record(found: CostReport, unreadable: Iterable[tuple[str, str]]) -> dict[
         "since": _time(found.since),
         "groups": [{"key": name, **sums_record(one, found.currency)} for name, one in found.groups.items()],
         "total": sums_record(found.total, found.currency),
-        "open": {"runs": found.open_runs, "runner_seconds": round(found.open_seconds, 6)},
+        "open": {
+            "runs": found.open_runs,
+            "runner_seconds": round(found.open_seconds, 6),
+            "costs": {name: round(cost, 12) for name, cost in found.open_costs.items()},
+        },
+        "undated_runs": found.undated_runs,
         "waits": {"mean": round(found.waits.mean, 6), "p95": round(found.waits.p95, 6)},
         "pool": None if found.always_on is None else _pool_record(found, found.always_on),
         "advice": [
@@ -92,7 +97,10 @@ def _pool_record(found: CostReport, pool: AlwaysOnPool) -> dict[str, Any]:
 
 
 def as_csv(found: CostReport) -> str:
-    """Return the groups as CSV with a header, without a total."""
+    """Return the groups as CSV with a header, without a total.
+
+    A group that was paid in several currencies has a further row for each, with nothing but its name and that money.
+    """
     names = [name for name in sums_record(CostSums(), None) if name != "other_costs"]
     text = io.StringIO()
     table = csv.DictWriter(text, [found.by, *names], extrasaction="ignore", lineterminator="\n")
@@ -101,7 +109,12 @@ def as_csv(found: CostReport) -> str:
         shown = name or ""
         # A spreadsheet treats such a beginning as a formula, and labels are arbitrary text.
         shown = f"'{shown}" if shown.startswith(_FORMULA) else shown
-        table.writerow({found.by: shown, **sums_record(one, found.currency)})
+        first = found.currency if found.currency in one.costs or not one.costs else next(iter(one.costs))
+        table.writerow({found.by: shown, **sums_record(one, first)})
+        for currency in [other for other in one.costs if other != (first or "")]:
+            record = sums_record(one, currency)
+            paid = {field: record[field] for field in ("cost", "currency", "cost_per_success")}
+            table.writerow({found.by: shown, **paid})
     return text.getvalue()
 
 

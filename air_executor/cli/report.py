@@ -119,6 +119,7 @@ def _print(found: CostReport) -> None:
     lines += [f"cost in {name}: {money(cost)}" for name, cost in total.costs.items() if name != (found.currency or "")]
     if found.open_runs:
         so_far = f"{_seconds(found.open_seconds)} runner-seconds so far"
+        so_far += "".join(f", {money(cost)} {name}".rstrip() for name, cost in found.open_costs.items())
         lines.append(f"open: {_count(found.open_runs, 'run')}, {so_far}, included only in the comparison below")
     _print_lines(lines)
     if found.always_on is not None:
@@ -163,8 +164,15 @@ def _cells(one: CostSums, currency: str | None, *, wide: bool) -> list[str]:
     cells.append(_seconds(one.waste_seconds) if one.waste_seconds else "")
     if currency is not None:
         each = one.cost_per_success(currency)
-        cells += [money(one.costs.get(currency, 0.0)), "" if each is None else money(each)]
+        cells += [_amounts(one, currency), "" if each is None or currency not in one.costs else money(each)]
     return cells
+
+
+def _amounts(one: CostSums, currency: str) -> str:
+    """Return what runs cost: in the column's currency, and behind that what was paid in others."""
+    others = [f"{money(cost)} {name}" for name, cost in one.costs.items() if name != currency]
+    own = [money(one.costs.get(currency, 0.0))] if currency in one.costs or not others else []
+    return " + ".join([*own, *others])
 
 
 def _comparison(found: CostReport, pool: AlwaysOnPool) -> Table:
@@ -225,6 +233,9 @@ def _remarks(found: CostReport) -> list[str]:
     if total.clock_stepped:
         runs = _count(total.clock_stepped, "run")
         lines.append(f"the clock was set during {runs}: their seconds are unreliable, and the comparison begins later")
+    if found.undated_runs:
+        runs = _count(found.undated_runs, "earlier run")
+        lines.append(f"{runs} of tasks with more than 100 runs not included: when they ended is not known")
     if total.earlier:
         runs = _count(total.earlier, "earlier run")
         lines.append(f"{runs} of tasks with more than 100 runs: included in the sums, not in the comparison")

@@ -97,16 +97,16 @@ def quantile(values: Sequence[float], share: float) -> float:
     return sorted(values)[max(0, math.ceil(share * len(values)) - 1)] if values else 0.0
 
 
-def simulate(load: Sequence[Demand], size: int, start: float, end: float) -> AlwaysOnPool:
+def simulate(load: Sequence[Demand], size: int, start: float, end: float, latest: float = math.inf) -> AlwaysOnPool:
     """Simulate `size` workers that take runs in their turn; they exist until `end` and until their work is done.
 
-    `load` is in order of arrival.
+    `load` is in order of arrival. At `latest` the pool ends with what it has done until then.
     """
     free = [start] * min(size, len(load))
     waiting: list[tuple[tuple[float, int], int]] = []
     """Turns and positions of the runs that have arrived."""
     waits: list[float] = []
-    arrived, begin = 0, start
+    arrived, begin, busy = 0, start, 0.0
     for _ in load:
         begin = max(begin, free[0]) if waiting else max(free[0], load[arrived].arrival)
         while arrived < len(load) and load[arrived].arrival <= begin:
@@ -114,8 +114,9 @@ def simulate(load: Sequence[Demand], size: int, start: float, end: float) -> Alw
             arrived += 1
         one = load[heapq.heappop(waiting)[1]]
         heapq.heapreplace(free, begin + one.work)
-        waits.append(begin - one.arrival)
-    return AlwaysOnPool(size, start, max([end, *free]), sum(one.work for one in load), _waits(waits))
+        waits.append(max(0.0, min(begin, latest) - one.arrival))
+        busy += max(0.0, min(begin + one.work, latest) - begin)
+    return AlwaysOnPool(size, start, min(max([end, *free]), latest), busy, _waits(waits))
 
 
 def smallest(load: Sequence[Demand], waits: Waits, start: float, end: float) -> AlwaysOnPool:

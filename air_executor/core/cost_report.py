@@ -5,6 +5,7 @@ Used by `air-executor report` and by the page; neither computes money itself. Pu
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
@@ -12,6 +13,7 @@ from air_executor.core.advice import Advice, advise
 from air_executor.core.always_on import AlwaysOnPool, Waits, demands, simulate, smallest, waits_of
 from air_executor.core.job_cost import CostSums, group_by, groups, main_currency, sum_costs
 from air_executor.core.ledger import Ledger, Origin
+from air_executor.core.price import cost_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +29,10 @@ class CostReport:
     open_runs: int
     open_seconds: float
     """Seconds that open runs have used until now; not in the total."""
+    open_costs: Mapping[str, float]
+    """What they have cost until now, by currency, at the prices in force when each was started."""
+    undated_runs: int
+    """Runs known only as a sum that may have ended since `since`; not included."""
     compared: CostSums
     """The ended runs that the always-on pool is compared with: known individually, after the clock was last set."""
     waits: Waits
@@ -58,6 +64,7 @@ def cost_report(
 ) -> CostReport:
     """Return a report. `now` and `since` are Unix seconds; `by` is as in `group_by`; `pool_size` is in workers."""
     begin = _first_ready(ledger, now)
+    undated = 0 if since is None else ledger.undated(since)
     if since is not None:
         begin = max(begin, since)  # before the first run nobody needed a pool
         ledger = ledger.since(since)
@@ -72,9 +79,12 @@ def cost_report(
     waits = waits_of(sound)
     pool = None
     if load:
-        to_now = since is not None or ledger.open
-        end = now if to_now else max(entry.attempt.gone_at for entry in sound.entries)
-        pool = smallest(load, waits, begin, end) if pool_size is None else simulate(load, pool_size, begin, end)
+        to_now = since is not None or bool(ledger.open)
+        end = max(begin, now if to_now else min(now, max(entry.attempt.gone_at for entry in sound.entries)))
+        # Only a pool of a size that someone chose, for a load that has ended, may need time that has not passed yet.
+        latest = now if to_now or pool_size is None else math.inf
+        size = smallest(load, waits, begin, end).size if pool_size is None else pool_size
+        pool = simulate(load, size, begin, end, max(end, latest))
     compared = total if sound is ledger and not ledger.earlier else sum_costs(replace(sound, earlier=()))
     priced = not compared.unpriced and len(compared.costs) == 1 and compared.runner_seconds > 0
     return CostReport(
@@ -85,6 +95,8 @@ def cost_report(
         currency=currency,
         open_runs=len(ledger.open),
         open_seconds=sum(max(0.0, now - run.since) for run in ledger.open),
+        open_costs=_open_costs(ledger, now),
+        undated_runs=undated,
         compared=compared,
         waits=waits,
         always_on=pool,
@@ -92,6 +104,15 @@ def cost_report(
         hour_price=compared.costs.get(currency or "", 0.0) * 3600 / compared.runner_seconds if priced else None,
         advice=advise(ledger.entries, key if by == "job" or by.startswith("label=") else _by_job),
     )
+
+
+def _open_costs(ledger: Ledger, now: float) -> dict[str, float]:
+    costs: dict[str, float] = {}
+    for run in ledger.open:
+        if run.price is not None:
+            name = run.currency or ""
+            costs[name] = costs.get(name, 0.0) + cost_of(run.price, max(0.0, now - run.since))
+    return costs
 
 
 def _first_ready(ledger: Ledger, now: float) -> float:

@@ -6,13 +6,14 @@ Times are Unix seconds.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from air_executor.core.memory import requested_of
 from air_executor.model import state as s
-from air_executor.model.state import Attempt, Done, JobState, Running, TaskState
+from air_executor.model.state import MAX_ATTEMPTS_KEPT, Attempt, Done, JobState, Running, TaskState
 from air_executor.model.times import from_text
 from air_executor.model.usage import Usage
 
@@ -70,6 +71,9 @@ class UnfinishedRun:
     since: float
     ready_at: float
     seq: int = 0
+    price: Mapping[str, float] | None = None
+    """Per hour, by component; None if it has none, or a version before wrote the state."""
+    currency: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +82,10 @@ class EarlierRuns:
 
     origin: Origin
     usage: Usage
+    after: float = 0.0
+    """When the first of them may have begun."""
+    before: float = math.inf
+    """When the last of them had ended at the latest."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +98,12 @@ class Ledger:
 
     def since(self, at: float) -> Ledger:
         """Return the runs that ended since then, and the open ones."""
-        return Ledger([entry for entry in self.entries if entry.attempt.gone_at >= at], self.open)
+        entries = [entry for entry in self.entries if entry.attempt.gone_at >= at]
+        return Ledger(entries, self.open, [sums for sums in self.earlier if sums.after >= at])
+
+    def undated(self, at: float) -> int:
+        """Return the number of runs of which it is not known whether they ended since then; `since` leaves them out."""
+        return sum(sums.usage.runs for sums in self.earlier if sums.after < at <= sums.before)
 
     def after_clock_step(self) -> Ledger:
         """Return the runs spawned after the clock was last set during a run; itself if it never was."""
@@ -109,7 +122,7 @@ def read(jobs: Iterable[JobState]) -> Ledger:
     for job in jobs:
         entries = [entry for task in job.tasks.values() for entry in _of_task(job, task)]
         if job.usage.runs > len(entries):
-            earlier.append(EarlierRuns(_origin(job), _rest(job.usage, entries)))
+            earlier.append(EarlierRuns(_origin(job), _rest(job.usage, entries), job.started_at or 0.0, _dropped(job)))
         if job.finished_at is not None:
             ends[job.uid] = job.finished_at
         parts.append((list(job.after_uids.values()), entries, _open_runs(job)))
@@ -133,6 +146,12 @@ def _origin(job: JobState, task: TaskState | None = None) -> Origin:
     return Origin(job.id, job.pool, {**labels, **own} if own else labels)
 
 
+def _dropped(job: JobState) -> float:
+    """Return when the last run that a job's state no longer has had ended at the latest: before its task's next one."""
+    full = [task.attempts[0].spawned for task in job.tasks.values() if len(task.attempts) >= MAX_ATTEMPTS_KEPT]
+    return max(full, default=math.inf)
+
+
 def _of_task(job: JobState, task: TaskState) -> Iterator[Entry]:
     origin = _origin(job, task)
     last = len(task.attempts) - 1
@@ -148,7 +167,8 @@ def _of_task(job: JobState, task: TaskState) -> Iterator[Entry]:
 def _open_runs(job: JobState) -> list[UnfinishedRun]:
     runs = [(task, task.status) for task in job.tasks.values() if isinstance(task.status, Running)]
     return [
-        UnfinishedRun(_origin(job, task), run.since, run.since - (run.waited or 0.0), run.seq) for task, run in runs
+        UnfinishedRun(_origin(job, task), run.since, run.since - (run.waited or 0.0), run.seq, run.price, run.currency)
+        for task, run in runs
     ]
 
 

@@ -80,7 +80,14 @@ class LiveJob:
         task.runs += 1
         waited = None if task.ready_at is None else round(max(0.0, event.at - task.ready_at), 6)
         run = Running(
-            event.seq, event.slot, event.at, ready_at=task.ready_at, waited=waited, memory_limit=memory_of(task)
+            event.seq,
+            event.slot,
+            event.at,
+            ready_at=task.ready_at,
+            waited=waited,
+            memory_limit=memory_of(task),
+            price=event.price,
+            currency=event.currency,
         )
         task.ready_at = None
         self.progress.started(task, run)

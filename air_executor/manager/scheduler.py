@@ -22,6 +22,7 @@ from weakref import WeakKeyDictionary
 from air_executor.backends.base import Backend, Launch, RunnerStatus
 from air_executor.core.memory import resources_of
 from air_executor.core.plan import Start
+from air_executor.core.price import FREE, hourly
 from air_executor.core.progress import Progress
 from air_executor.core.transitions import LiveJob
 from air_executor.errors import (
@@ -116,7 +117,10 @@ class Scheduler:
 
     def _decide(self, start: Start, now: float) -> OpenRun:
         job, task = start.job, start.task
-        self._state.decide(job, Started(now, task.id, job.state.seq + 1, start.slot.number))
+        prices = self._state.options.prices.get(self._backend.name, FREE)
+        price = hourly(prices, resources_of(task), now)
+        currency = None if price is None else prices.currency
+        self._state.decide(job, Started(now, task.id, job.state.seq + 1, start.slot.number, price, currency))
         assert isinstance(task.status, Running)  # noqa: S101 - that is what the event does
         return self._open_runs.begin(job, task, task.status)
 

@@ -100,6 +100,8 @@ class Collector(Observer):
         self._open_pools: set[str] = set()
         for pool in self._pools.labels():
             self._open_pool(pool)
+        self._unseen_pools: set[str] = set()
+        """Pools that are new since the last scrape."""
 
     # Jobs
 
@@ -275,6 +277,7 @@ class Collector(Observer):
         label = self._pools.label(job.state.pool)
         if label not in self._open_pools:
             self._open_pool(label)
+            self._unseen_pools.add(label)
         return label
 
     def _open_pool(self, pool: str) -> None:
@@ -307,14 +310,18 @@ class Collector(Observer):
     def _passing_time(self) -> Readings:
         """Return the counters that grow while nothing happens."""
         about, totals, pools = self.about, self._usage.totals(), self._pools.labels()
+        # A pool's first scrape shows 0: Prometheus counts nothing of the value at which a series begins.
+        unseen, self._unseen_pools = self._unseen_pools, set()
         spent = dict(self._spent)
         spent[self._doing] += self._clock() - self._since
         return {
             "runner_seconds_total": {
-                (about.backend, pool, state): totals.seconds[pool, state] for pool in pools for state in (BUSY, IDLE)
+                (about.backend, pool, state): 0.0 if pool in unseen else totals.seconds[pool, state]
+                for pool in pools
+                for state in (BUSY, IDLE)
             },
             "cost_total": {(about.prices.currency, pool, part): 0.0 for pool in pools for part in COMPONENTS}
-            | dict(totals.costs),
+            | {labels: 0.0 if labels[1] in unseen else cost for labels, cost in totals.costs.items()},
             "manager_seconds_total": {(state,): seconds for state, seconds in spent.items()},
             "baseline_pool_seconds_total": {(): self._baseline()},
         }

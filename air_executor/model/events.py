@@ -27,6 +27,9 @@ class Started(Record):
     task: t.Id
     seq: t.Seq
     slot: t.SlotNumber
+    price: Annotated[dict[t.Word, t.Money], MaxLen(100)] | None = None
+    """Per hour of its runner, by component, as in force now; None if it has none."""
+    currency: t.Word | None = None
 
 
 @dataclass(frozen=True, slots=True)

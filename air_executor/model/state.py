@@ -50,6 +50,10 @@ JobPhase = Literal["pending", "queued", "running", "paused", "succeeded", "faile
 TaskPhase = Literal["queued", "running", "succeeded", "failed", "cancelled", "skipped"]
 
 
+Price = Annotated[dict[t.Word, t.Money], MaxLen(100)]
+"""Money per hour, by component."""
+
+
 @dataclass(frozen=True, slots=True)
 class Queued:
     """Waits for its turn, or until `waits_until`."""
@@ -78,6 +82,9 @@ class Running(Record):
     """Seconds from then until the run was decided; None if unknown."""
     memory_limit: t.Bytes | None = None
     """None if the task names no memory."""
+    price: Price | None = None
+    """Per hour of this runner, by component, as in force when the run was decided; its commit decides what it costs."""
+    currency: t.Word | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +129,7 @@ class Attempt(Record):
     waited: t.Amount | None = None
     """Seconds from then until the runner was spawned, by the manager's clock."""
     backend: t.Word | None = None
-    price: Annotated[dict[t.Word, t.Money], MaxLen(100)] | None = None
+    price: Price | None = None
     """Per hour of this runner, by component, as in force when the run was committed."""
     currency: t.Word | None = None
 

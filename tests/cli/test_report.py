@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import secrets
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from air_executor.cli import terminal
 from air_executor.client import Client
 from air_executor.errors import BadInputError
 from air_executor.model.state import Attempt, JobState, Queued, Running
+from air_executor.model.times import to_text
 from air_executor.model.usage import Stages, Usage
 from tests.cli.conftest import Outcome
 from tests.records import make_attempt, make_done, make_job, make_task
@@ -163,7 +165,7 @@ def test_money_of_two_kinds_is_not_added(air: Air, client: Client) -> None:
     dollars: dict[str, Any] = {"price": {"runner": 3.6}, "currency": "USD"}
     create(client, "a", attempt(1, **dollars), attempt(2, at=10, **EUROS))
     record = data(air)
-    assert (record["total"]["cost"], record["total"]["currency"]) == (pytest.approx(0.003), "EUR")
+    assert (record["total"]["cost"], record["total"]["currency"]) == (0.003, "EUR")
     assert record["total"]["other_costs"] == {"USD": pytest.approx(0.003)}
     assert record["pool"]["cost"] is None
     assert "cost in USD: 0.00300" in air("report").out
@@ -215,6 +217,58 @@ def test_remarks(air: Air, client: Client, project: Path) -> None:
     assert "the clock was set during 1 run" in done.err
     assert "job broken is not included" in done.err
     assert [entry["id"] for entry in data(air)["unreadable"]] == ["broken"]
+
+
+def test_no_currency_is_lost(air: Air, client: Client) -> None:
+    """Each row has its own money, whatever currency the newest run was paid in; CSV has a further row for a second."""
+    create(client, "a", attempt(1, **EUROS))
+    create(client, "b", attempt(1, at=9, **{**EUROS, "currency": "USD"}), attempt(2, at=12, **EUROS))
+    create(client, "c", attempt(1, at=100, **{**EUROS, "currency": "USD"}))
+    rows = list(csv.DictReader(io.StringIO(air("report", "--csv").out)))
+    paid = [(row["job"], row["currency"], round(float(row["cost"]), 6), row["runs"]) for row in rows]
+    assert paid == [
+        ("a", "EUR", 0.003, "1"),
+        ("b", "USD", 0.003, "2"),
+        ("b", "EUR", 0.003, ""),
+        ("c", "USD", 0.003, "1"),
+    ]
+    table = air("report").out
+    assert "0.00300 EUR" in next(line for line in table.splitlines() if line.startswith("a "))
+    assert "0.00300 + 0.00300 EUR" in next(line for line in table.splitlines() if line.startswith("b "))
+
+
+def test_since_tells_of_runs_without_a_time(air: Air, client: Client) -> None:
+    """Of very many runs the oldest are known only as a sum: included if the job is younger, else said to be missing."""
+    runs = [attempt(n, at=5 * n) for n in range(1, 151)]
+    state = create(client, "many", *runs)
+    state.tasks["a"].attempts = runs[50:]
+    client.jobs.remove("many")
+    client.jobs.create(state)
+
+    def since(at: float) -> tuple[int, int]:
+        found = json.loads(air("report", "--json", "--since", to_text(THEN + at)).out)
+        return found["total"]["runs"], found["undated_runs"]
+
+    assert since(-60) == (150, 0)
+    assert since(100) == (100, 50)
+    assert (
+        "50 earlier runs of tasks with more than 100 runs not included"
+        in air("report", "--since", to_text(THEN + 100)).err
+    )
+    assert since(500) == (51, 0)
+
+
+def test_open_runs_cost_what_they_have_used(air: Air, client: Client) -> None:
+    """Their price is known from their start."""
+    state = make_job("j", "0badcafe", {}, THEN, "running")
+    status = Running(1, 0, time.time() - 3600, ready_at=THEN, price={"runner": 2.0}, currency="EUR")
+    state.tasks = {"a": make_task("a", status=status)}
+    client.jobs.prepare()
+    client.jobs.create(state)
+    found = data(air)
+    assert found["open"]["costs"] == {"EUR": pytest.approx(2.0, rel=0.01)}
+    assert found["pool"]["to"] <= to_text(time.time())
+    assert "runner-seconds so far, 2.00 EUR" in air("report").out
 
 
 def test_nothing_is_compared_across_a_clock_that_was_set(air: Air, client: Client) -> None:

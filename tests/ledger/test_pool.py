@@ -50,6 +50,16 @@ def test_window_times_size_is_busy_and_idle(load: list[Demand], size: int, end: 
     assert pool.waits.p95 == pytest.approx(quantile(waits, 0.95))
 
 
+@given(LOADS, st.integers(1, 6), st.floats(0, 60))
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+def test_no_pool_works_in_the_future(load: list[Demand], size: int, now: float) -> None:
+    """It ends now, with the work that it has done by then, and idle time is never negative."""
+    pool = simulate(load, size, 0.0, now, now)
+    assert pool.end == now
+    assert pool.busy_seconds <= size * now + 1e-6
+    assert pool.busy_seconds <= math.fsum(one.work for one in load) + 1e-6
+
+
 @given(LOADS, st.floats(0, 5), st.floats(0, 10))
 def test_the_smallest_that_does(load: list[Demand], mean: float, p95: float) -> None:
     """It keeps the waits, and no smaller one does."""

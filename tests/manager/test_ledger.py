@@ -28,6 +28,10 @@ def test_the_price_is_that_of_the_commit(world: World) -> None:
     world.stop()
     world.start(prices=EUROS)
     world.submit("j", {"id": "a", "resources": {"cpu": 0.5}}, "b")
+    world.cycle()
+    status = world.task("j", "a").status
+    assert isinstance(status, Running)
+    assert (status.price, status.currency) == ({"runner": 3.6, "cpu": 3.6}, "EUR")
     world.do("j/a")
     first = only(world)
     assert (first.price, first.currency, first.backend) == ({"runner": 3.6, "cpu": 3.6}, "EUR", "fake")

@@ -84,6 +84,16 @@ def test_every_series_of_a_pool_begins_at_0(collector: Collector) -> None:
         assert f"{PREFIX}{name}{{{labels}}} 0.0" in text
 
 
+def test_the_first_money_of_a_new_pool_is_an_increase(collector: Collector) -> None:
+    """However much it used before it was first scraped: that scrape has 0, and the next one all of it."""
+    decide(collector, live_job("a", pool="night"), *run("a", 1))
+    first, second = samples(collector), samples(collector)
+    assert first["runner_seconds_total"]["fake", "night", "busy"] == 0
+    assert second["runner_seconds_total"]["fake", "night", "busy"] == pytest.approx(2.7)
+    decide(collector, live_job("b"), *run("b", 1))
+    assert samples(collector)["runner_seconds_total"]["fake", "default", "busy"] == pytest.approx(2.7)
+
+
 def test_pools_without_a_limit_share_a_label_at_last(collector: Collector) -> None:
     """However many names people write into job files, labels stay few."""
     for number in range(UNNAMED_POOLS + 5):
