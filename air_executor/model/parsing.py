@@ -125,11 +125,11 @@ def _record_at(made: Any, loc: tuple[str | int, ...]) -> Any:  # noqa: ANN401 - 
 
 def dump(record: object) -> dict[str, Any]:
     """Return a record as JSON data, without what equals the defaults."""
-    found: dict[str, Any]
+    dump_python = stored(type(record)).dump_python
     try:
-        found = stored(type(record)).dump_python(record, mode="json", exclude_defaults=True)
-    except UnicodeEncodeError:  # half a surrogate pair, which JSON allows and UTF-8 does not
-        found = stored(type(record)).dump_python(record, exclude_defaults=True)
+        found: dict[str, Any] = dump_python(record, mode="json", exclude_defaults=True)
+    except (PydanticSerializationError, UnicodeError):  # half a surrogate pair; see `dump_json`
+        found = dump_python(record, exclude_defaults=True)
     return found
 
 

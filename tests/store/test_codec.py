@@ -22,6 +22,7 @@ from air_executor.model.state import JobState, Queued, Running, TaskState
 from air_executor.model.usage import Moments, Stages
 from air_executor.store import codec
 from tests.records import make_attempt, make_done
+from tests.store.conftest import state
 from tests.store.strategies import IDS, JSON, TEXT, jobs
 
 FORMAT_1 = Path(__file__).parent.parent / "fixtures" / "format-1" / "state.json"
@@ -328,3 +329,13 @@ def test_no_price_is_too_high_to_be_read_again() -> None:
     loaded = codec.load_job(codec.dump_job(job), "state.json")
     assert (loaded.usage.cost, loaded.usage.other_costs) == (1e22, {"EUR": 1e22})
     assert loaded.tasks["discover"].attempts == job.tasks["discover"].attempts
+
+
+def test_half_a_surrogate_pair_beside_unknown_keys() -> None:
+    """JSON allows in a result what UTF-8 cannot hold; a task with a later version's keys is written all the same."""
+    job = state()
+    task = next(iter(job.tasks.values()))
+    task.result = {"name": "\ud800"}
+    task.extra["later"] = "\udfff"
+    again = next(iter(codec.load_job(codec.dump_job(job), "").tasks.values()))
+    assert (again.result, again.extra) == (task.result, task.extra)
