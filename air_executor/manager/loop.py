@@ -8,6 +8,7 @@ state; watchers, signals and backends' threads can only wake it. `wiring` makes 
 from __future__ import annotations
 
 import logging
+import os
 import random
 from collections.abc import Callable
 
@@ -224,7 +225,7 @@ class Manager:
                     self._lost = self._lost or error
                 log.error("trying again: %s", error)  # noqa: TRY400 - a sick volume is no bug
                 self._sleep(self.options.poll_interval)
-            except ManagerHeldError:
+            except (ManagerHeldError, DirectoryMovedError):
                 raise
             except Exception:
                 # No job to blame, or `guard` would have: whatever it was, jobs whose steps work go on.
@@ -364,6 +365,8 @@ class Manager:
         try:
             self.lease.check()
             self.state.journal.check()
+            if not os.path.isdir(self.layout.jobs):
+                self._lost = NotFoundError(f"{self.layout.jobs}: not found")
         except DirectoryLostError as error:
             self._lost = error
         if self._lost is not None:

@@ -131,7 +131,6 @@ def _paused_garbage_collector() -> Iterator[None]:
 def _recover(
     jobs: Jobs, runs: RunDirs, inbox: Inbox, *, at_least: int, from_files: bool, scope: Container[str] | None
 ) -> Recovered:
-    jobs.prepare()
     done = Recovered()
     at_least = at_least if at_least <= journal.MAX_EPOCH else 0
     done.journal = take_epoch(jobs, max(at_least, journal.highest_epoch(jobs.layout)))

@@ -281,14 +281,19 @@ def make_dir(path: str) -> None:
 def restore_dir(path: str) -> None:
     """Create a directory that the manager needs; what is there and is none (a file, a dead link) is quarantined.
 
+    Creates none above it: those of a state directory that was moved or unmounted must not come back.
+
     Raises:
+        NotFoundError: the directory above it does not exist.
         StoreError: the volume refused.
     """
     try:
-        os.makedirs(path, exist_ok=True)
-    except FileExistsError:
-        quarantine(path)
-        make_dir(path)
+        try:
+            os.mkdir(path)
+        except FileExistsError:
+            if not os.path.isdir(path):
+                quarantine(path)
+                os.mkdir(path)
     except OSError as error:
         fail("create", path, error)
 

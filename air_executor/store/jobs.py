@@ -56,6 +56,7 @@ class Jobs:
             StoreError: the volume refused.
         """
         layout = self.layout
+        files.make_dir(layout.root)
         for path in (layout.jobs, layout.inbox, layout.refused, layout.tmp, layout.journal, layout.archive):
             files.restore_dir(path)
         try:

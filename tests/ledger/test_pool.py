@@ -51,7 +51,6 @@ def test_window_times_size_is_busy_and_idle(load: list[Demand], size: int, end: 
 
 
 @given(LOADS, st.integers(1, 6), st.floats(0, 60))
-@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_no_pool_works_in_the_future(load: list[Demand], size: int, now: float) -> None:
     """It ends now, with the work that it has done by then, and idle time is never negative."""
     pool = simulate(load, size, 0.0, now, now)

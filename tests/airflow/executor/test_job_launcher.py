@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -78,11 +79,13 @@ def test_launched_once(launcher: Launcher) -> None:
 
 def test_volume_refuses(launcher: Launcher) -> None:
     """If the workload cannot be written no job is submitted."""
-    folder = Path(launcher.client.layout.tmp)
-    folder.rmdir()
-    folder.write_text("in the way")
-    with pytest.raises(StoreError):
-        launcher.launch(workload())
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, before[1]))
+    try:
+        with pytest.raises(StoreError):
+            launcher.launch(workload())
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert launcher.client.jobs.find(JOB) is None
 
 
