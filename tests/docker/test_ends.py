@@ -40,7 +40,6 @@ ENDS = {
     "no-shell": End("true", {"image": NO_SHELL}, "start-failed", 127, "the image has no shell `sh`"),
     "lost-shell": End("true", {"env": {"PATH": "/app/bin"}}, "start-failed", 127, "or none in the PATH"),
     "no-image": End("true", {"image": "air-executor-nonesuch:1"}, "start-failed", None, "cannot be pulled"),
-    "bad-image": End("true", {"image": "No/SUCH"}, "start-failed", None, "reference"),
     "bad-network": End("true", {"network": "nonesuch"}, "start-failed", None, "AIR_DOCKER_ALLOW_NETWORKS"),
     "host-network": End("true", {"network": "host"}, "start-failed", None, "AIR_DOCKER_ALLOW_NETWORKS"),
     "lost-network": End("true", {"network": "air-nonesuch"}, "start-failed", None, "air-nonesuch not found", runs=4),

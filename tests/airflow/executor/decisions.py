@@ -6,6 +6,7 @@ Writes one JSON object: the results by the name of the test in `test_decisions` 
 from __future__ import annotations
 
 import json
+import resource
 import sys
 import uuid
 from collections.abc import Callable, Mapping
@@ -209,12 +210,13 @@ def revoked() -> Any:
 def refused() -> Any:
     """Report that no task is lost while the volume refuses: it stays queued until it can be submitted."""
     stage = Stage("refused")
-    blocked = HOME / "refused/tmp"
-    blocked.rmdir()
-    blocked.write_text("in the way")
-    (workload,) = stage.start("t")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, before[1]))  # as if the volume were full
+    try:
+        (workload,) = stage.start("t")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
     found = [list(stage.events()), len(stage.executor.queued_tasks)]
-    blocked.unlink()
     stage.executor.heartbeat()
     return [*found, len(stage.executor.queued_tasks), stage.job(workload).phase]
 
