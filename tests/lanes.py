@@ -30,8 +30,10 @@ _current = ""
 
 
 def lane_of(item: pytest.Item) -> str:
-    """Return the lane of a test. Raises UsageError if it has the markers of two."""
+    """Return the lane of a test; `nightly` overrides another. Raises UsageError if it has the markers of two others."""
     marked = {mark.name for mark in item.iter_markers() if mark.name in LANES}
+    if "nightly" in marked:
+        return "nightly"
     if len(marked) > 1:
         msg = f"{item.nodeid} has the markers of several lanes: {', '.join(sorted(marked))}"
         raise pytest.UsageError(msg)

@@ -15,7 +15,9 @@ pytestmark = [pytest.mark.docker, pytest.mark.timeout(600)]
 TARGETS = ("runner", "manager")
 
 
-@pytest.mark.parametrize("buildkit", [False, True], ids=["classic", "buildkit"])
+@pytest.mark.parametrize(
+    "buildkit", [pytest.param(False, id="classic", marks=pytest.mark.nightly), pytest.param(True, id="buildkit")]
+)
 @pytest.mark.parametrize("target", TARGETS)
 def test_both_builders(target: str, buildkit: bool) -> None:  # noqa: FBT001 - a parameter of the test
     """The classic builder and BuildKit make an image that starts."""
