@@ -14,7 +14,7 @@ from air_executor.cli import job_input
 from air_executor.cli.live_view import LiveView
 from air_executor.cli.session import Session, command_given, session_of
 from air_executor.cli.signals import SHOW_CURSOR, handling
-from air_executor.cli.terminal import note, print_json, steady_streams
+from air_executor.cli.terminal import note, print_json, steady_stdout
 from air_executor.errors import CorruptFileError, ManagerHeldError, NotFoundError
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ def run(
         )
         job_input.warn_of(job)
         state = client.submit(job)
-    with steady_streams():
+    with steady_stdout():
         code = _RunCommand(session, settings, client, state).complete()
     raise typer.Exit(code)
 

@@ -61,12 +61,11 @@ def note(message: str) -> None:
     sys.stderr.flush()
 
 
-class SteadyStream:
-    """A text stream for a command that must outlive its reader: what can no longer be written is dropped."""
+class SteadyStdout:
+    """Stdout of a command that must outlive its reader: what can no longer be written is dropped."""
 
-    def __init__(self, stream: TextIO, name: str) -> None:
+    def __init__(self, stream: TextIO) -> None:
         self._stream = stream
-        self._name = name
 
     def write(self, text: str) -> int:
         """Write text, if anybody reads it."""
@@ -87,23 +86,25 @@ class SteadyStream:
         null = os.open(os.devnull, os.O_WRONLY)
         os.dup2(null, self._stream.fileno())  # the buffer of the stream keeps what it could not write
         os.close(null)
-        note(f"warning: cannot write to {self._name} ({error.strerror}); continuing without it")
+        note(f"warning: cannot write to stdout ({error.strerror}); continuing without it")
 
     def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - any attribute of a stream
         return getattr(self._stream, name)
 
 
 @contextlib.contextmanager
-def steady_streams() -> Iterator[None]:
-    """Go on when the reader of stdout or stderr has left (`| head -1`), the disk is full, or the terminal is gone."""
-    out, err = sys.stdout, sys.stderr
-    sys.stdout, sys.stderr = SteadyStream(out, "stdout"), SteadyStream(err, "stderr")
+def steady_stdout() -> Iterator[None]:
+    """Go on when the reader of stdout has left (`| head -1`), the disk is full, or the terminal is gone.
+
+    Stderr needs no such care: `lossy_stderr` has replaced it.
+    """
+    out = sys.stdout
+    sys.stdout = SteadyStdout(out)
     try:
         yield
     finally:
-        for stream in (sys.stdout, sys.stderr):
-            stream.flush()
-        sys.stdout, sys.stderr = out, err
+        sys.stdout.flush()
+        sys.stdout = out
 
 
 def print_json(value: Any) -> None:  # noqa: ANN401 - any JSON value
