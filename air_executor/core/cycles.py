@@ -1,6 +1,6 @@
 """Tasks that would wait for each other for ever, found before they are accepted.
 
-Asked at submit, at `add`, and when the tasks that a run queued are booked. `after` waits for whole trees, so a circle
+Asked at submit, at `add`, and when the tasks that a run queued are committed. `after` waits for whole trees: a circle
 can close through one: x waits for y, and y's child waits for x. The rules are those of `progress.Progress.readiness`.
 """
 

@@ -1,4 +1,4 @@
-"""What `manager.json` says, and whether that manager is at work, without touching its lock.
+"""What `manager.json` says, and whether that manager is running, without touching its lock.
 
 A probe that took the lock, however shortly, could make a starting manager believe that another one is there. So this
 reads what the manager wrote and asks the kernel which locks there are. The kernel tells a process only of locks held in
@@ -38,7 +38,7 @@ class Presence:
 
     @property
     def backend(self) -> str | None:
-        """The backend of the manager that is, or was, at work here."""
+        """The backend of the manager that runs, or ran, here."""
         return self._backend.get("name")
 
     @property

@@ -1,4 +1,4 @@
-"""Which ended jobs may leave `jobs/`, and moving them: to the archive, or away for good.
+"""Which ended jobs may leave `jobs/`, and removing them: into the archive, or altogether.
 
 `air-executor prune` calls this, beside a running manager or without one. How a job's slots are held is handed in,
 because that is the backend's business.
@@ -48,8 +48,8 @@ class Retention:
     def prune(self, before: float, *, delete: bool, dry_run: bool) -> Iterator[Pruned]:
         """Archive (or delete) the jobs that ended before `before`, Unix seconds; with `delete` archived ones too.
 
-        Spares those that an unfinished job waits for, those something of which still runs, and those that somebody has
-        just asked something of. With `delete`, notes as old about jobs that are gone go, too.
+        Spares those that an unfinished job waits for, those something of which still runs, and those that have
+        a request waiting. With `delete`, notes as old about jobs that are gone go, too.
 
         Raises:
             StoreError: the volume refused.

@@ -256,7 +256,7 @@ class RunnerCache:
         found = one.pending_reason()
         if found is None or one.delete_accepted:
             warning = next((pod.warning for pod in one.live if pod.warning), None)
-            advice = f"{warning}; if it is gone for good: air-executor confirm-gone {one.slot.job}"
+            advice = f"{warning}; if it will not come back: air-executor confirm-gone {one.slot.job}"
             return RunnerStatus(one.run, alive=True, message=advice if warning else None)
         # Given up only after an inspection of the live objects that began after the deadline.
         if one.inspected_at is not None and one.inspected_at > self._end_of_stage(one, found):
