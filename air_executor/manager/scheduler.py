@@ -250,7 +250,7 @@ class _Inputs:
         if len(text) < SHARED_FROM:
             return text
         path = f"{staging}/inputs-{files.random_hex(6)}"
-        files.write_new(path, text, sync=False)
+        files.write_new(path, text, sync=False, mode=0o444)  # no run may change what another one reads
         weakref.finalize(progress, files.remove, path)
         self._files[progress] = (len(progress.results), path)
         return path

@@ -70,7 +70,7 @@ def fsync_dir(path: str) -> None:
         fail("sync", path, error)
 
 
-def write_new(path: str, data: bytes, *, sync: bool) -> float:
+def write_new(path: str, data: bytes, *, sync: bool, mode: int = 0o644) -> float:
     """Create a file that must not exist and return its modification time by the volume's clock, in Unix seconds.
 
     Raises:
@@ -78,7 +78,7 @@ def write_new(path: str, data: bytes, *, sync: bool) -> float:
         StoreError: the volume refused; nothing is left behind.
     """
     try:
-        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
     except FileExistsError:
         raise
     except OSError as error:

@@ -239,6 +239,7 @@ def test_large_inputs_are_written_once(world: World) -> None:
     assert {name: len(text) for name, text in json.loads(first.read_bytes()).items()} == {
         f"a{number}": 16_000 for number in range(6)
     }
+    assert first.stat().st_mode & 0o222 == 0, "no run can change what another one reads"
     inode = first.stat().st_ino
     world.do("j/b")
     assert not first.exists()
