@@ -13,7 +13,9 @@ import random
 from collections.abc import Callable
 
 from air_executor.backends.base import Backend
+from air_executor.core.counters import Counters
 from air_executor.core.observer import Observer
+from air_executor.core.price import FREE
 from air_executor.core.transitions import LiveJob
 from air_executor.errors import (
     AirExecutorError,
@@ -26,6 +28,7 @@ from air_executor.errors import (
 from air_executor.manager import recovery
 from air_executor.manager.checkpointer import Checkpointer
 from air_executor.manager.clock import Clock
+from air_executor.manager.counter_keeper import CounterKeeper
 from air_executor.manager.held_directory import HeldDirectory
 from air_executor.manager.lease import FileLease, Lease
 from air_executor.manager.manager_state import ManagerOptions, ManagerState
@@ -89,7 +92,6 @@ class Manager:
         """Evidence that the directory was taken from us; until it is reacquired, nothing else is done."""
         self._acts: list[Callable[[], None]] = []
         """What to do once the journal holds the decisions."""
-        self._sample_wanted = False
         self._next_poll = 0.0
         self._next_rescan = 0.0
 
@@ -116,7 +118,7 @@ class Manager:
         for problem in found.problems:
             log.error("%s", problem)
         self.observer.found_corrupt(found.corrupt)
-        self.observer.can_sample(self._request_sample)
+        self.observer.can_count(self._request_counts)
         self.observer.holds()
         return True
 
@@ -149,7 +151,10 @@ class Manager:
     def _assemble(self, found: Recovered) -> None:
         """Make the parts; from here on, data flows through them in the order of `cycle`."""
         chance = random.Random()  # noqa: S311 - spreads retries, guards nothing
-        state = ManagerState(self.jobs, found.journal, self.clock, self.observer, self.options)
+        prices = self.options.prices.get(self.backend.name, FREE)
+        counters = Counters(self.backend.name, prices, self.options.pools, found.counters)
+        self.observer.counts_by(counters.pools)
+        state = ManagerState(self.jobs, found.journal, self.clock, self.observer, self.options, counters=counters)
         self.state = state
         self.open_runs = OpenRuns(state, self.backend, self.run_dirs, self.host, chance)
         self.supervisor = Supervisor(state, self.open_runs, self.backend, self.run_dirs, chance)
@@ -162,6 +167,7 @@ class Manager:
             runner_files=self.runner_files,
             host=self.host,
         )
+        self.counter_keeper = CounterKeeper(state, self.open_runs)
         self.checkpointer = Checkpointer(state)
         self.status_writer = StatusWriter(
             self.lease.record,
@@ -187,6 +193,7 @@ class Manager:
         self.state.problems += found.problems
         for name, job in found.jobs.items():
             with self.state.guard(name):
+                self.state.counters.recovered(job)
                 self.state.admit(job)
         for name in [name for name in found.jobs if name in self.state.index.open]:
             with self.state.guard(name):
@@ -249,7 +256,9 @@ class Manager:
         self._apply_stop(now)
         self._rescan()
         self._plan(now)
+        self.counter_keeper.note()
         if self._write_journal():
+            self.counter_keeper.report()
             self._act()
             self._clean_up()
             self._checkpoint()
@@ -290,12 +299,11 @@ class Manager:
         if poll:
             self._next_poll = self.clock.steady() + self.options.poll_interval
         self.supervisor.reconcile(now, self._acts, poll=poll)
-        if poll or self._sample_wanted:
-            self._sample_wanted = False
-            self.observer.sampled(self.open_runs.sample())
+        if poll:
+            self.observer.polled(self.open_runs.snapshot())
 
-    def _request_sample(self) -> None:
-        self._sample_wanted = True
+    def _request_counts(self) -> None:
+        self.counter_keeper.request()
         self.wakeups.wake()
 
     def _apply_stop(self, now: float) -> None:
@@ -392,6 +400,7 @@ class Manager:
         old = self.state.journal
         self.state.journal = recovery.take_epoch(self.jobs, self.epoch)
         old.close()
+        self.counter_keeper.note_all()
         self.checkpointer.rewrite()
         self.status_writer.publish()
         if self.options.events:
@@ -421,8 +430,10 @@ class Manager:
         """
         try:
             self._verify()
+            self.counter_keeper.note()
             self._write_journal()
             self.checkpointer.save_all()
+            self.counter_keeper.save()
             self.state.journal.close()
             self.status_writer.publish(until=True)
             files.remove_tree(self.layout.epoch_tmp(self.epoch))

@@ -14,8 +14,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from air_executor.backends.base import Backend, RunnerStatus
-from air_executor.core.observer import RunSample, Snapshot
+from air_executor.core.observer import Snapshot
 from air_executor.core.transitions import LiveJob
+from air_executor.core.usage_meter import RunSample
 from air_executor.errors import BackendUnavailableError
 from air_executor.manager.manager_state import ManagerState
 from air_executor.model.names import Host, Slot, run_id
@@ -140,7 +141,8 @@ class OpenRuns:
                 else:
                     run.elsewhere = str(record.host)
         run.wall_since = run.since + offset
-        self._state.observer.adopted(job, task, status.seq, max(0.0, clock.steady() - run.since))
+        self._state.counters.adopted(job, task, status.seq, max(0.0, clock.steady() - run.since), clock.steady())
+        self._state.observer.adopted()
 
     def forget(self, job: str) -> None:
         """Drop the open runs of a job that no longer exists or is set aside; only the former's runners are removed."""
@@ -204,17 +206,18 @@ class OpenRuns:
 
     # For metrics
 
-    def sample(self) -> Snapshot:
+    def snapshot(self) -> Snapshot:
         """Return what the latest poll has shown."""
-        observed = self.observed or {}
-        removing = [slot for slot in observed if self._is_removed(slot)]
-        return Snapshot(self.backend_problem is None, self._backend.last_contact(), self._samples(observed), removing)
+        removing = [slot for slot in self.observed or {} if self._is_removed(slot)]
+        return Snapshot(self.backend_problem is None, self._backend.last_contact(), removing)
 
     def _is_removed(self, slot: Slot) -> bool:
         run = self.by_slot.get(slot)
         return run is None or run.exit is not None or run.status.stop is not None
 
-    def _samples(self, observed: Mapping[Slot, RunnerStatus]) -> Iterator[RunSample]:
+    def samples(self) -> Iterator[RunSample]:
+        """Yield the open runs whose runners were just seen alive."""
+        observed = self.observed or {}
         now = self._state.clock.steady() - self._state.options.visibility
         for slot, run in self.by_slot.items():
             status = observed.get(slot)

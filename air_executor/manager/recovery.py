@@ -19,12 +19,13 @@ from dataclasses import dataclass, field
 from air_executor.core.transitions import LiveJob
 from air_executor.errors import AirExecutorError, CorruptFileError, NotFoundError, PathBlockedError, StoreError
 from air_executor.manager.manager_state import bug_text
+from air_executor.model.records import CountersRecord
 from air_executor.model.state import JobState
-from air_executor.store import files, journal
+from air_executor.store import counters_file, files, journal
 from air_executor.store.inbox import Inbox
 from air_executor.store.job_head import JobHead
 from air_executor.store.jobs import Jobs
-from air_executor.store.journal import Journal, JournalEntry
+from air_executor.store.journal import Journal, JournalEntry, Replay
 from air_executor.store.run_dirs import RunDirs
 
 log = logging.getLogger(__name__)
@@ -51,6 +52,8 @@ class Recovered:
     problems: list[str] = field(default_factory=list)
     corrupt: int = 0
     """Files that cannot be read."""
+    counters: CountersRecord | None = None
+    """What managers have counted so far; None if that is not known."""
     unread: bool = False
     """A state exists that could not be read: the journals stay, because they may hold more of it."""
 
@@ -143,6 +146,7 @@ def _recover(
         superseded = done.journal
         done.journal = take_epoch(jobs, highest)
         superseded.close()
+    _recover_counters(jobs, replay, done)
     changed = []
     for state in states:
         lines = [] if from_files else replay.jobs.get((state.id, state.uid), [])
@@ -167,6 +171,19 @@ def _recover(
     if not done.unread:
         journal.drop(replay.files, jobs.layout)
     return done
+
+
+def _recover_counters(jobs: Jobs, replay: Replay, done: Recovered) -> None:
+    """Put together what file and journals say of the counters; the journals go."""
+    layout = jobs.layout
+    try:
+        done.counters = counters_file.load(layout)
+    except CorruptFileError as error:
+        done.corrupt += 1
+        done.problems.append(f"{error}; moved to {files.quarantine(layout.counters)}, and the counters begin at 0")
+    if replay.counters is not None:
+        done.counters = replay.counters if done.counters is None else done.counters.merged(replay.counters)
+        counters_file.save(layout, done.counters, layout.epoch_tmp(done.journal.epoch))
 
 
 def _load_all(jobs: Jobs, done: Recovered, journaled: Container[tuple[str, str]]) -> tuple[int, list[JobState]]:

@@ -108,7 +108,7 @@ class Scheduler:
     def _pass_over(self, start: Start, why: str, passed: dict[str, set[str]]) -> None:
         """Note that a task waits for the backend; another task of its job may go first, unless they are a sequence."""
         job = start.job.state
-        self._state.observer.waits_for_backend(job.id, start.task.id)
+        self._state.counters.waits_for_backend(job.id, start.task.id, self._state.clock.steady())
         self.waiting.setdefault(job.id, f"task {start.task.id}: {why}")
         over = passed.setdefault(job.id, set())
         over.add(start.task.id)

@@ -23,6 +23,7 @@ from air_executor.store import format1
 
 if TYPE_CHECKING:
     from air_executor.model.events import JournalLine
+    from air_executor.model.records import CountersRecord
     from air_executor.model.state import TaskState
     from air_executor.model.usage import Usage
 
@@ -208,7 +209,7 @@ def _check_tasks(job: JobState) -> None:
 # Journal lines
 
 
-def seal(line: JournalLine) -> bytes:
+def seal(line: JournalLine | CountersRecord) -> bytes:
     """Return the text of a journal line: the record with a checksum over what comes before it."""
     from air_executor.model import parsing  # noqa: PLC0415 - see the module
 
@@ -221,13 +222,27 @@ def unseal(text: bytes) -> JournalLine | None:
     from air_executor.model import parsing  # noqa: PLC0415 - see the module
     from air_executor.model.events import JournalLine  # noqa: PLC0415 - see the module
 
-    body, mark, tail = text.rpartition(b',"crc":"')
-    if not mark or tail != b'%08x"}' % zlib.crc32(body):
+    body = _checked(text)
+    if body is None:
         return None
     try:
-        line = parsing.read_json(JournalLine, body + b"}")
+        line = parsing.read_json(JournalLine, body)
         if line is None:
-            line = parsing.read_stored(JournalLine, format1.upgrade_line(strict_json.loads(body + b"}")))
+            line = parsing.read_stored(JournalLine, format1.upgrade_line(strict_json.loads(body)))
     except (InvalidError, BadInputError, KeyError, TypeError, ValueError):
         return None
     return line if line.event is not None else None
+
+
+def unseal_counters(text: bytes) -> CountersRecord | None:
+    """Return the record of a journal line that holds counters, or None if the line is damaged or another one."""
+    from air_executor.model import parsing  # noqa: PLC0415 - see the module
+    from air_executor.model.records import CountersRecord  # noqa: PLC0415 - see the module
+
+    body = _checked(text) if text.startswith(b'{"counters":') else None
+    return None if body is None else parsing.read_json(CountersRecord, body)
+
+
+def _checked(text: bytes) -> bytes | None:
+    body, mark, tail = text.rpartition(b',"crc":"')
+    return body + b"}" if mark and tail == b'%08x"}' % zlib.crc32(body) else None
