@@ -116,6 +116,8 @@ def _print(found: CostReport) -> None:
     if total.waste_seconds:
         parts = ", ".join(f"{_seconds(seconds)} {kind}" for kind, seconds in total.waste.items() if seconds)
         lines.append(f"waste: {_seconds(total.waste_seconds)} runner-seconds ({parts})")
+    if total.node_wait_seconds:
+        lines.append(f"wait for a node: {_seconds(total.node_wait_seconds)} s, not in runner-seconds and cost")
     lines += [f"cost in {name}: {money(cost)}" for name, cost in total.costs.items() if name != (found.currency or "")]
     if found.open_runs:
         so_far = f"{_seconds(found.open_seconds)} runner-seconds so far"

@@ -137,19 +137,21 @@ class Counters:
         for series, amount in run.used():
             self._add(series, amount)
         waited = (run.waited or 0.0) + event.delay
-        self._observe_stages(waited, run.pulled, spent)
+        self._observe_stages(waited, run.pulled, event.node_wait, spent)
         if event.reason != s.REQUEUE:
             self._observe("task_wait_seconds", pool, waited + spent.start)
         kind = waste_of(event.reason, followed=not isinstance(run.task.status, Done))
         if kind is not None:
             self._add(("waste_seconds_total", pool, kind), run.busy + run.idle)
 
-    def _observe_stages(self, waited: float, pulled: float, spent: Stages) -> None:
+    def _observe_stages(self, waited: float, pulled: float, node_wait: float, spent: Stages) -> None:
         pulled = min(pulled, waited)
         name = "runner_stage_seconds"
-        self._observe(name, "queue", waited - pulled)
+        self._observe(name, "queue", max(0.0, waited - pulled - node_wait))
         if pulled:
             self._observe(name, "pull", pulled)
+        if node_wait:
+            self._observe(name, "node_wait", node_wait)
         self._observe(name, "start", spent.start)
         self._observe(name, "work", spent.work)
         self._observe(name, "finish", spent.finish)

@@ -28,6 +28,8 @@ class CostSums:
     work_seconds: float = 0.0
     finish_seconds: float = 0.0
     cpu_seconds: float = 0.0
+    node_wait_seconds: float = 0.0
+    """Seconds that runners waited for a node: not runner-seconds, for nothing existed."""
     waste: dict[str, float] = field(default_factory=lambda: dict.fromkeys(WASTE, 0.0))
     """Runner-seconds of runs without success, by kind."""
     costs: dict[str, float] = field(default_factory=dict)
@@ -81,6 +83,7 @@ class CostSums:
         self.work_seconds += one.work
         self.finish_seconds += one.finish
         self.cpu_seconds += one.cpu or 0.0
+        self.node_wait_seconds += one.node_wait or 0.0
         if entry.waste is None:
             self.succeeded += 1
         else:

@@ -60,6 +60,8 @@ class OpenRun:
     """Not seen alive since it was adopted or the backend failed to answer: its end is noticed late."""
     platform: RunnerStatus | None = None
     """Last status of its runner after its end: the platform's reason goes with the name."""
+    node_wait: float | None = 0.0
+    """For how many seconds its runner had no node; None while it has none, and does not exist yet. 0 if unknown."""
     begun: float | None = None
     """Start of its command by the volume's clock; None if unknown so far."""
     held_by: str | None = None
@@ -223,9 +225,9 @@ class OpenRuns:
             status = observed.get(slot)
             if run.spawned is None or run.exit is not None or status is None:
                 continue
-            if not status.alive or status.run != run.run:
+            if not status.alive or status.run != run.run or status.node_wait is None:
                 continue
             if run.begun is None:
                 run.begun = self._run_dirs.started(slot.job, run.seq, run.task.id)
-            start = None if run.begun is None else max(0.0, run.begun - run.spawned)
-            yield RunSample(run.job, run.task, run.seq, now - run.since, start)
+            start = None if run.begun is None else max(0.0, run.begun - run.spawned - status.node_wait)
+            yield RunSample(run.job, run.task, run.seq, now - run.since - status.node_wait, start)

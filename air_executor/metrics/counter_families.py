@@ -14,8 +14,8 @@ from air_executor.core.usage_meter import BUSY, IDLE, Series
 from air_executor.metrics.definitions import DEFINITIONS, HISTOGRAM, PREFIX
 from air_executor.model import state as s
 
-STAGES = ("queue", "pull", "start", "work", "finish")
-"""Of a run: its task waits for a runner, then for its image; the runner starts, works, and is removed."""
+STAGES = ("queue", "pull", "node_wait", "start", "work", "finish")
+"""Of a run: its task waits for a runner, then for its image or a node; the runner starts, works, and is removed."""
 _FAILURES = (s.ERROR, s.TIMEOUT, s.OOM, s.LOST, s.EVICTED, s.START_FAILED, s.REJECTED, s.BUDGET)
 RUN_REASONS = (s.OK, *_FAILURES, s.CANCELLED, s.REQUEUE)
 TASK_ENDS = (

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import subprocess
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,7 @@ class ScrapedProject:
     def __init__(self, root: Path) -> None:
         self.project = Project(root)
         self.port = free_port()
-        self.increases: Counter[str] = Counter()
+        self.increases: defaultdict[str, float] = defaultdict(float)
         """By series, since its first scrape."""
         self.last: dict[str, float] = {}
         self.manager: subprocess.Popen[bytes] | None = None
@@ -53,16 +53,21 @@ class ScrapedProject:
         self.last |= found
         return found
 
+    def await_growth(self, metric: str, by: float) -> None:
+        """Scrape until a metric has grown so much."""
+        wanted = sums(self.last)[metric] + by
+        wait_for(lambda: sums(self.scrape())[metric] >= wanted, PATIENCE, f"{metric} to be {wanted}")
+
     def _metrics(self) -> str:
         wait_for(lambda: get(self.port, "/readyz").status == 200, PATIENCE, "the manager to be ready")
         return get(self.port, "/metrics").body
 
 
-def sums(values: Mapping[str, float]) -> Counter[str]:
+def sums(values: Mapping[str, float]) -> dict[str, float]:
     """Return the sums over all labels, by metric."""
-    found: Counter[str] = Counter()
+    found: defaultdict[str, float] = defaultdict(float)
     for series, value in values.items():
-        found[series.partition("{")[0]] += value  # type: ignore[assignment] # seconds
+        found[series.partition("{")[0]] += value
     return found
 
 
@@ -77,21 +82,19 @@ def scraped(tmp_path: Path) -> Iterator[ScrapedProject]:
         made.project.clear()
 
 
-def ledger(project: Project, capsys: pytest.CaptureFixture[str]) -> Counter[str]:
+def ledger(project: Project, capsys: pytest.CaptureFixture[str]) -> dict[str, float]:
     """Return what `report` says of all jobs, archived ones included, by the names of metrics."""
     capsys.readouterr()
     assert run(["--state-dir", project.state_dir, "report", "--json"]) == 0
     total = json.loads(capsys.readouterr().out)["total"]
     waste = sum(total[f"waste_{kind}_seconds"] for kind in ("failed", "retried", "cancelled", "lost"))
-    return Counter(
-        {
-            "runs_total": total["runs"],
-            "runner_seconds_total": total["work_seconds"] + total["idle_seconds"],
-            "cost_total": total["cost"],
-            "waste_seconds_total": waste,
-            "task_wait_seconds_count": total["runs"],
-        }
-    )
+    return {
+        "runs_total": total["runs"],
+        "runner_seconds_total": total["work_seconds"] + total["idle_seconds"],
+        "cost_total": total["cost"],
+        "waste_seconds_total": waste,
+        "task_wait_seconds_count": total["runs"],
+    }
 
 
 def prune(project: Project, *flags: str) -> None:
@@ -103,32 +106,31 @@ def test_killed_managers_lose_nothing(
     scraped: ScrapedProject, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Within a load, with jobs that are archived and deleted, and a `run` that nobody scrapes in between."""
-    project, deleted = scraped.project, Counter[str]()
+    project, deleted = scraped.project, dict[str, float]()
     scraped.scrape()
     for number in range(3):
         tasks: list[dict[str, Any]] = [{"command": "sleep 0.1"} for _ in range(12)]
         tasks += [{"command": "sleep 0.1; false"}, {"command": "sleep 1.2"}]
         project.submit({"id": f"load-{number}", "tasks": tasks, "max_runners": 4, "on_failure": "continue"})
-        wanted = sums(scraped.last)["runs_total"] + 4
-        wait_for(lambda wanted=wanted: sums(scraped.scrape())["runs_total"] >= wanted, PATIENCE, "some runs")
+        scraped.await_growth("runs_total", 4)
         scraped.kill()
         scraped.manage()
         assert project.client.wait(f"load-{number}", PATIENCE).ended
         if number == 1:
             prune(project)
-            deleted += ledger(project, capsys)
+            deleted = ledger(project, capsys)
             prune(project, "--delete")
             assert ledger(project, capsys)["runs_total"] == 0
     assert scraped.manager is not None
     assert project.stop(scraped.manager) == 0
-    for name, value in PRICES.items():
-        monkeypatch.setenv(name, value)
+    for setting, price in PRICES.items():
+        monkeypatch.setenv(setting, price)
     assert run(["--state-dir", project.state_dir, "run", "alone", "--", "sleep", "0.2"]) == 0
     scraped.manage()
     last, increases = sums(scraped.scrape()), sums(scraped.increases)
-    for name, value in (deleted + ledger(project, capsys)).items():
-        assert last[name] == pytest.approx(value, abs=1e-3), name
-        assert increases[name] == pytest.approx(value, abs=1e-3), name
+    for name, value in ledger(project, capsys).items():
+        assert last[name] == pytest.approx(deleted[name] + value, abs=1e-3), name
+        assert increases[name] == pytest.approx(deleted[name] + value, abs=1e-3), name
 
 
 def test_an_open_run_is_counted_once(scraped: ScrapedProject, capsys: pytest.CaptureFixture[str]) -> None:
@@ -137,8 +139,7 @@ def test_an_open_run_is_counted_once(scraped: ScrapedProject, capsys: pytest.Cap
     scraped.scrape()
     project.submit({"id": "j", "tasks": [gated("a")]})
     for _ in range(2):
-        wanted = sums(scraped.last)["runner_seconds_total"] + 0.7
-        wait_for(lambda wanted=wanted: sums(scraped.scrape())["runner_seconds_total"] >= wanted, PATIENCE, "a while")
+        scraped.await_growth("runner_seconds_total", 0.7)
         scraped.kill()
         scraped.manage()
         scraped.scrape()
