@@ -20,7 +20,9 @@ from air_executor.core.usage_meter import RunSample
 from air_executor.errors import BackendUnavailableError
 from air_executor.manager.manager_state import ManagerState
 from air_executor.model.names import Host, Slot, run_id
+from air_executor.model.records import RunFile
 from air_executor.model.state import Running, TaskState
+from air_executor.store.probe import NETWORK_VOLUMES, volume_kind
 from air_executor.store.run_dirs import ExitRecord, RunDirs
 
 log = logging.getLogger(__name__)
@@ -138,13 +140,21 @@ class OpenRuns:
                 run.elsewhere = f"the backend {run.backend}"
             # The boot comes first: a machine, or a container on it, can get another name while a run is open.
             elif self._backend.name == "local" and record.boot != self._host.boot:
-                if record.host == self._host.name:
+                if record.host == self._host.name or self._restarted_since(record):
                     run.lost = "the machine was restarted while it ran"
                 else:
                     run.elsewhere = str(record.host)
         run.wall_since = run.since + offset
         self._state.counters.adopted(job, task, status.seq, max(0.0, clock.steady() - run.since), clock.steady())
         self._state.observer.adopted()
+
+    def _restarted_since(self, record: RunFile) -> bool:
+        """Tell whether a run of another boot was started on this machine, which had another name then.
+
+        Ids of machines can be copied with them; such copies have no volume in common that is not a network volume.
+        """
+        known = record.machine is not None and record.machine == self._host.machine
+        return known and volume_kind(self._state.jobs.layout.root) not in NETWORK_VOLUMES | {None}
 
     def forget(self, job: str) -> None:
         """Drop the open runs of a job that no longer exists or is set aside; only the former's runners are removed."""

@@ -162,6 +162,7 @@ class Scheduler:
             backend=self._backend.name,
             host=self._host.name,
             boot=self._host.boot,
+            machine=self._host.machine,
             timeout=launch.timeout,
             grace=float(task.grace),
             clock=round(clock.wall() - clock.steady(), 3),

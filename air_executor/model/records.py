@@ -65,6 +65,8 @@ class RunFile:
     host: Annotated[t.Word | None, t.Lenient()] = None
     """Host name of the manager."""
     boot: Annotated[t.Word | None, t.Lenient()] = None
+    machine: Annotated[t.Word | None, t.Lenient()] = None
+    """See `Host.machine`."""
     timeout: Annotated[t.Amount | None, t.Lenient()] = None
     grace: Annotated[t.Amount, t.Lenient(default=0.0)] = 0.0
     clock: Annotated[t.ClockOffset | None, t.Lenient()] = None
