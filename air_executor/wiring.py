@@ -276,7 +276,7 @@ def make_service(settings: Settings) -> Service | None:
         version=version(),
         backend=settings.backend,
         max_runners=settings.max_runners,
-        baseline_pool=settings.cost.pool or settings.max_runners,
+        baseline_pool=settings.cost.always_on_workers or settings.max_runners,
         pools=settings.pools,
         prices=settings.cost.prices(settings.backend),
         patience=PATIENCE + settings.poll_interval + _longest_answer(settings),

@@ -40,7 +40,7 @@ class ScrapedManager:
     def manage(self) -> None:
         """Start a manager."""
         self.manager = self.project.start(
-            AIR_HTTP_PORT=str(self.port), AIR_POOLS="gpu=1,default=4", AIR_COST_POOL="3", **PRICES
+            AIR_HTTP_PORT=str(self.port), AIR_POOLS="gpu=1,default=4", AIR_COST_ALWAYS_ON_WORKERS="3", **PRICES
         )
 
     def stop(self) -> None:
