@@ -47,7 +47,10 @@ def jobs_page(found: Iterable[JobState | tuple[str, str]], manager: Presence, no
     for job in sorted(jobs, key=lambda job: (job.submitted_at, job.id)):
         table.add_row(*_row(job, now))
     parts: list[RenderableType] = [table] if jobs else [styled(f"no jobs in {root}", "bright_black")]
-    parts += [styled(f"✗ {name} cannot be read: {what}", "red") for name, what in unreadable]
+    for name, what in unreadable:
+        # Where the manager could not read it either, its words also say what to do.
+        if not any(problem.startswith(f"job {name}: ") for problem in manager.problems):
+            parts.append(styled(f"✗ {name} cannot be read: {what}", "red"))
     parts += _about_manager(manager, [job for job in jobs if not job.ended])
     return Group(*parts)
 

@@ -54,15 +54,15 @@ class Recovered:
     """Files that cannot be read."""
     counters: CountersRecord | None = None
     """What managers have counted so far; None if that is not known."""
-    unread: bool = False
-    """A state exists that could not be read: the journals stay, because they may hold more of it."""
+    aside: set[str] = field(default_factory=set)
+    """Jobs that were not brought up to date: journals with lines of them stay."""
 
     def set_aside(self, name: str, why: str) -> None:
-        """Leave a job alone until the next start, for which the journals stay."""
+        """Leave a job alone until the next start, for which its journals stay."""
         self.jobs.pop(name, None)
         self.ended = [job for job in self.ended if job[0] != name]
         self.unmanaged[name] = why
-        self.unread = True
+        self.aside.add(name)
 
 
 def take_epoch(jobs: Jobs, at_least: int) -> Journal:
@@ -168,8 +168,7 @@ def _recover(
             shutil.copyfile(path, kept)
         done.corrupt += 1
         done.problems.append(f"{path}: damaged lines; a copy is kept at {kept}")
-    if not done.unread:
-        journal.drop(replay.files, jobs.layout)
+    journal.drop([path for path, named in replay.files.items() if named.isdisjoint(done.aside)], jobs.layout)
     return done
 
 

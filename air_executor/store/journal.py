@@ -304,8 +304,8 @@ class JournalEntry:
 class Replay:
     """Everything that the journals on the volume hold."""
 
-    files: list[str] = field(default_factory=list)
-    """All journal files, oldest first."""
+    files: dict[str, set[str]] = field(default_factory=dict)
+    """All journal files, oldest first, and the jobs that each has lines of."""
     damaged: list[str] = field(default_factory=list)
     """Those with a bad line before good ones."""
     unreadable: list[str] = field(default_factory=list)
@@ -357,13 +357,13 @@ def read(layout: Layout, below: int | None = None) -> Replay:
             continue
         if found is None:
             continue
-        replay.files.append(path)
-        if not _read_lines(found[0], key[0], replay):
+        replay.files[path] = set()
+        if not _read_lines(found[0], key[0], replay, replay.files[path]):
             replay.damaged.append(path)
     return replay
 
 
-def _read_lines(data: bytes, epoch: int, replay: Replay) -> bool:
+def _read_lines(data: bytes, epoch: int, replay: Replay, named: set[str]) -> bool:
     """Take in one file's lines; False if one before good ones is damaged. An incomplete last one was never written."""
     bad = False
     whole = True
@@ -379,6 +379,7 @@ def _read_lines(data: bytes, epoch: int, replay: Replay) -> bool:
             bad = True
             continue
         whole = whole and not bad
+        named.add(line.job)
         replay.jobs.setdefault((line.job, line.uid), []).append(JournalEntry(epoch, line, event))
         if isinstance(event, Requested) and event.request:
             replay.requests.add(event.request)
