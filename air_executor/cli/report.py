@@ -189,7 +189,13 @@ def _comparison(found: CostReport, pool: AlwaysOnPool) -> Table:
         table.add_column(name, justify="right", no_wrap=True)
     ours = found.compared
     rows = [
-        ("on demand", f"0 to {ours.peak_runners}", found.used_seconds, found.used_work, found.waits),
+        (
+            "on demand",
+            f"0 to {max(ours.peak_runners, found.open_runs)}",
+            found.used_seconds,
+            found.used_work,
+            found.waits,
+        ),
         ("always on", str(pool.size), pool.runner_seconds, pool.busy_seconds, pool.waits),
     ]
     for name, size, seconds, work, waits in rows:
@@ -204,6 +210,8 @@ def _basis(found: CostReport, pool: AlwaysOnPool) -> list[str]:
     kind = "first run ready to last runner removed"
     if found.since is not None or found.open_runs:
         kind = "as requested" if pool.start == found.since else "first run ready until now"
+    elif found.compared.last_gone is not None and pool.end > found.compared.last_gone:
+        kind = "first run ready until so few workers would have done the work"
     start, end = _moment(pool.start), _moment(pool.end)
     end = end[11:] if start[:10] == end[:10] else end
     lines = [f"window: {start} to {end} UTC ({format_duration(pool.window_seconds)}), {kind}"]
