@@ -72,8 +72,12 @@ class CostSums:
         return 0.0 if self.first_spawned is None or self.last_gone is None else self.last_gone - self.first_spawned
 
     def cost_per_success(self, currency: str) -> float | None:
-        """Return the cost in a currency, failures included, per successful run; None without one."""
-        return self.costs.get(currency, 0.0) / self.succeeded if self.succeeded else None
+        """Return the cost in a currency, failures included, per successful run.
+
+        None without one, or where some runs were paid in another currency: which successes they bought is not known.
+        """
+        known = self.succeeded and self.costs.keys() <= {currency}
+        return self.costs.get(currency, 0.0) / self.succeeded if known else None
 
     def add(self, entry: Entry) -> None:
         """Add one run."""

@@ -22,7 +22,6 @@ from air_executor.manager.manager_state import ManagerState
 from air_executor.model.names import Host, Slot, run_id
 from air_executor.model.records import RunFile
 from air_executor.model.state import Running, TaskState
-from air_executor.store.probe import NETWORK_VOLUMES, volume_kind
 from air_executor.store.run_dirs import ExitRecord, RunDirs
 
 log = logging.getLogger(__name__)
@@ -153,8 +152,11 @@ class OpenRuns:
 
         Ids of machines can be copied with them; such copies have no volume in common that is not a network volume.
         """
-        known = record.machine is not None and record.machine == self._host.machine
-        return known and volume_kind(self._state.jobs.layout.root) not in NETWORK_VOLUMES | {None}
+        if record.machine is None or record.machine != self._host.machine:
+            return False
+        from air_executor.store.probe import NETWORK_VOLUMES, volume_kind  # noqa: PLC0415 - rarely needed
+
+        return volume_kind(self._state.jobs.layout.root) not in NETWORK_VOLUMES | {None}
 
     def forget(self, job: str) -> None:
         """Drop the open runs of a job that no longer exists or is set aside; only the former's runners are removed."""

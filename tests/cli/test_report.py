@@ -169,6 +169,7 @@ def test_money_of_two_kinds_is_not_added(air: Air, client: Client) -> None:
     assert (record["total"]["cost"], record["total"]["currency"]) == (0.003, "EUR")
     assert record["total"]["other_costs"] == {"USD": pytest.approx(0.003)}
     assert record["pool"]["cost"] is None
+    assert record["total"]["cost_per_success"] is None
     assert "cost in USD: 0.00300" in air("report").out
 
 

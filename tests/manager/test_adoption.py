@@ -87,7 +87,7 @@ def test_a_machine_that_was_renamed_and_restarted_is_the_same_machine(
     local.crash()
     local.platform.runners.clear()
     monkeypatch.setattr(rig, "HOST", Host("renamed", "next-boot", machine))
-    monkeypatch.setattr("air_executor.manager.open_runs.volume_kind", lambda _: volume)
+    monkeypatch.setattr("air_executor.store.probe.volume_kind", lambda _: volume)
     local.start()
     local.cycle(3)
     assert bool(local.task("j", "a").attempts) is lost
