@@ -1,7 +1,7 @@
 """Checks across tasks: ids that are taken, unknown tasks in `after`, cycles, and delays that grow beyond any time.
 
-They run when a job is submitted, when tasks are added, and when what a run queued is to be committed. What a single field
-may hold is declared in `model`.
+They run when a job is submitted, when tasks are added, and when what a run queued is to be committed. What a single
+field may hold is declared in `model`.
 """
 
 from __future__ import annotations
