@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from air_executor.errors import AirExecutorError, BadInputError, NotFoundError, StoreError
+from air_executor.errors import AirExecutorError, AlreadyExistsError, BadInputError, NotFoundError, StoreError
+from air_executor.model.names import job_id
 from air_executor.model.records import Op, Request
 from air_executor.model.state import JobState, Running
 from air_executor.store import codec, files
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 
 UID_BYTES = 12
 """Random bytes of a job's uid: 96 bits, so that no two jobs ever share one."""
+RUN_IDS_TRIED = 1000
+"""Ids of further runs that are tried where others submit runs of the same name at the same time."""
 ANSWER_WITHIN = 2.0
 """Seconds to wait for the manager's answer to a request."""
 
@@ -40,6 +43,8 @@ class Answer:
     request: str
     applied: bool
     """False: no manager has processed it yet; it stays in the inbox for the next manager."""
+    job: str
+    """Id of the job that was asked for, perhaps by the name of its definition."""
 
 
 class Client:
@@ -60,28 +65,78 @@ class Client:
     def submit(self, job: Job, workspace: Mapping[str, bytes] | None = None) -> JobState:
         """Submit a job and return its state. The id is taken from then on, with or without a manager.
 
+        A job with a `name` becomes the next run of that name.
+
         `workspace` maps file names to initial contents of the job's workspace. Only their owner can read the files.
 
         Raises:
-            AlreadyExistsError: the id is taken.
+            AlreadyExistsError: the id is taken, or the name is the id of a job.
             BadInputError: a job listed in `after` does not exist.
             StoreError: the volume refused a write; nothing was submitted.
         """
         from air_executor.core.submission import initial_state, parse_job  # noqa: PLC0415 - see the module
 
-        state = initial_state(parse_job(job), uid=files.random_hex(UID_BYTES), now=round(time.time(), 3))
-        state.after_uids = {name: self._uid_of(name) for name in state.spec.after}
+        job = parse_job(job)
+        before = [self._find_upstream(name) for name in job.after]
         self.jobs.prepare()
-        self.jobs.create(state, workspace)
-        self.inbox.post(Request("wake", state.id), time.time())
-        return state
+        for name in self._ids_for(job):
+            state = initial_state(job, uid=files.random_hex(UID_BYTES), now=round(time.time(), 3), id=name)
+            state.spec.after = [one.id for one in before]
+            state.after_uids = {one.id: one.uid for one in before}
+            earlier = self._unfinished_runs(job)
+            state.earlier_runs = {one.id: one.uid for one in earlier}
+            try:
+                self.jobs.create(state, workspace)
+            except AlreadyExistsError:
+                if job.id is not None:
+                    raise
+                continue  # somebody else submitted a run of this name just now
+            if job.concurrency == "replace":
+                for one in earlier:
+                    self.inbox.post(Request("cancel", one.id), time.time())
+            self.inbox.post(Request("wake", state.id), time.time())
+            return state
+        msg = f"name {job.name}: {RUN_IDS_TRIED} ids in a row are taken; choose another name"
+        raise AlreadyExistsError(msg)
 
-    def _uid_of(self, name: str) -> str:
-        found = self.jobs.find(name)
+    def _ids_for(self, job: Job) -> Iterator[str]:
+        """Yield the ids that a job may get: its own, or those of the next runs of its name."""
+        if job.name is None:
+            yield job.id or ""
+            return
+        if os.path.isdir(self.layout.job(job.name)):
+            msg = f"name {job.name}: there is a job with this id; choose another name"
+            raise AlreadyExistsError(msg)
+        newest = next(iter(self.jobs.run_numbers(job.name)), 0)
+        for number in range(newest + 1, newest + 1 + RUN_IDS_TRIED):
+            yield job_id(job.name, number)
+
+    def _unfinished_runs(self, job: Job) -> list[JobState]:
+        """Return the earlier runs of a job's name that matter to its next one, as its `concurrency` says.
+
+        Raises:
+            AlreadyExistsError: there is one, and `concurrency` forbids another.
+        """
+        if job.name is None or job.concurrency == "allow":
+            return []
+        found = [one for one in self.jobs.runs_of(job.name) if not one.ended]
+        if found and job.concurrency == "forbid":
+            rule = f"`concurrency: forbid` allows one run of {job.name} at a time"
+            msg = f"{found[0].id} is {found[0].phase}, and {rule}; wait for its end, or cancel it"
+            raise AlreadyExistsError(msg)
+        return found
+
+    def _find_upstream(self, name: str) -> JobState:
+        found = self._find(name)
         if found is None:
             msg = f"after: job {name} does not exist; submit it first"
             raise BadInputError(msg)
-        return found.uid
+        return found
+
+    def _find(self, job: str, uid: str | None = None) -> JobState | None:
+        """Return a job by its id and uid, or the newest run of the definition that has this name; None: neither."""
+        found = self.jobs.find(job, uid)
+        return found if found is not None or uid is not None else next(self.jobs.runs_of(job), None)
 
     # Requests
 
@@ -94,15 +149,18 @@ class Client:
             StoreError: the volume refused a write; nothing was requested.
         """
         if not os.path.isdir(self.layout.job(job)):
-            msg = f"no job {job} in {self.layout.root}"
-            raise NotFoundError(msg)
+            newest = next(self.jobs.runs_of(job), None)
+            if newest is None or not os.path.isdir(self.layout.job(newest.id)):
+                msg = f"no job {job} in {self.layout.root}"
+                raise NotFoundError(msg)
+            job = newest.id
         name = self.inbox.post(Request(op, job, task, [dict(one) for one in tasks]), time.time())
         applied = self.inbox.wait(name, ANSWER_WITHIN)
         refusal = self.inbox.refusal(name) if applied else None
         if refusal is not None:
             msg = f"{op} {job}{f' {task}' if task else ''}: {refusal}"
             raise BadInputError(msg)
-        return Answer(name, applied)
+        return Answer(name, applied, job)
 
     def add(self, job: str, tasks: Sequence[Task]) -> Answer:
         """Add tasks to a job; an ended job is reopened. See `ask`."""
@@ -115,13 +173,14 @@ class Client:
     def status(self, job: str, uid: str | None = None) -> JobState:
         """Return a job's state as of its last checkpoint; archived jobs are found too.
 
-        Without `uid`, the job that has the id now, or else the newest archived one.
+        Without `uid`, the job that has the id now, or else the newest archived one, or else the newest run of the
+        definition that has this name.
 
         Raises:
             NotFoundError: the job does not exist.
             CorruptFileError, FormatTooNewError: its state cannot be read.
         """
-        found = self.jobs.find(job, uid)
+        found = self._find(job, uid)
         if found is None:
             msg = f"no job {job} in {self.layout.root}" if uid is None else f"job {job} (uid {uid}) was deleted"
             raise NotFoundError(msg)
@@ -163,10 +222,10 @@ class Client:
         while not state.ended and (until is None or time.monotonic() < until):
             time.sleep(pause)
             pause = min(0.25, pause * 1.2)
-            changed = self.changed_at(job)
+            changed = self.changed_at(state.id)
             if changed != seen:  # read a large state only when it has changed
                 seen = changed
-                state = self.status(job, state.uid)
+                state = self.status(state.id, state.uid)
         return state
 
     def changed_at(self, job: str) -> tuple[int, int, int]:
@@ -238,7 +297,7 @@ class Client:
         by_uid = {one.uid: one.phase for one in jobs if one.uid is not None}
         unreadable = {one.id: one.phase for one in jobs if one.uid is None}
         phases = {}
-        for name, uid in job.after_uids.items():
+        for name, uid in (job.earlier_runs | job.after_uids).items():
             phase = by_uid.get(uid) or unreadable.get(name)
             if phase is None:
                 try:

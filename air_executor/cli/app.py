@@ -49,6 +49,7 @@ COMMANDS = {
     "pause": CommandEntry("verbs", "pause", "Pause a job: running tasks finish, no new task starts."),
     "resume": CommandEntry("verbs", "resume", "Resume a paused job."),
     "retry": CommandEntry("verbs", "retry", "Retry failed, cancelled and skipped tasks."),
+    "history": CommandEntry("history", "history", "Show the runs of a job that runs many times."),
     "report": CommandEntry("report", "report", "Report the cost of runs, compared with an always-on pool."),
     "prune": CommandEntry("prune", "prune", "Archive or delete ended jobs."),
     "doctor": CommandEntry("doctor", "doctor", "Check the settings, the volume, the backend and the jobs."),

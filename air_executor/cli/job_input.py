@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -37,6 +36,19 @@ After = Annotated[list[str] | None, typer.Option(metavar="JOB", help="Job that m
 _SUFFIXES = (".yaml", ".yml", ".json")
 
 
+Param = Annotated[
+    list[str] | None,
+    typer.Option("--param", "-p", metavar="NAME=VALUE", help="Value of a parameter of the file. Repeatable."),
+]
+ParamsFile = Annotated[
+    str | None, typer.Option(metavar="FILE", help="Values of parameters, as YAML or JSON; --param wins.")
+]
+AsId = Annotated[str | None, typer.Option("--id", metavar="ID", help="Id, in place of the file's id or name.")]
+AsName = Annotated[
+    str | None, typer.Option("--name", metavar="NAME", help="Name of a job that runs many times, in its place.")
+]
+
+
 def _is_file(words: Sequence[str]) -> bool:
     """Return whether the arguments name a job file rather than an id."""
     return len(words) == 1 and (
@@ -45,13 +57,22 @@ def _is_file(words: Sequence[str]) -> bool:
 
 
 def job_fields(
-    *, max_runners: int | None, pool: str | None, queue: str | None, priority: int | None, after: list[str] | None
+    *,
+    max_runners: int | None,
+    pool: str | None,
+    queue: str | None,
+    priority: int | None,
+    after: list[str] | None,
+    as_id: str | None,
+    as_name: str | None,
 ) -> dict[str, Any]:
     """Return the job fields set by flags; None means not set. `--queue` is a deprecated alias of `--pool`.
 
     Raises:
-        BadInputError: both `--pool` and `--queue` are set.
+        BadInputError: both `--pool` and `--queue` are set, or both `--id` and `--name`.
     """
+    if as_id is not None and as_name is not None:
+        raise BadInputError("--id and --name: give one of them; a job with a name runs many times")
     if queue is not None:
         if pool is not None:
             raise BadInputError("--pool and --queue: give one of them; --queue is a deprecated alias of --pool")
@@ -62,6 +83,8 @@ def job_fields(
         "pool": pool,
         "priority": priority,
         "after": after,
+        "id": as_id,
+        "name": as_name,
     }
 
 
@@ -71,7 +94,12 @@ def names_path(word: str) -> bool:
 
 
 def read_job(
-    words: Sequence[str], options: Mapping[str, Any], task_options: Mapping[str, Any], *, command: bool
+    words: Sequence[str],
+    options: Mapping[str, Any],
+    task_options: Mapping[str, Any],
+    *,
+    command: bool,
+    params: Mapping[str, object] | None = None,
 ) -> Job:
     """Return the job that the arguments describe; `command`: there is one after `--`.
 
@@ -90,13 +118,17 @@ def read_job(
     if _is_file(words):
         if task_fields:
             raise _only_with_command(task_fields)
-        return _from_file(words[0], fields)
+        return _from_file(words[0], fields, params or {})
+    if params:
+        raise BadInputError("--param, --params-file: valid only with a job file, whose parameters they are")
     if len(words) == 1:
         msg = f"{words[0]}: no such job file; to run a command, use `{words[0]} -- COMMAND`"
         raise NotFoundError(msg)
     from air_executor.store.job_file import from_command  # noqa: PLC0415 - see the module
 
-    return from_command(words[0], words[1:], **fields, **_with_env(task_fields))
+    if "id" in fields:
+        raise BadInputError("--id: valid only with a job file; the id stands before `--` here")
+    return from_command(None if "name" in fields else words[0], words[1:], **fields, **_with_env(task_fields))
 
 
 def read_tasks(words: Sequence[str], task_options: Mapping[str, Any], *, command: bool) -> list[Task]:
@@ -156,12 +188,33 @@ def warn_of(job: Job) -> None:
         note(f"warning: {names}: `memory_growth` has no effect because `retries` is 0")
 
 
-def _from_file(path: str, fields: Mapping[str, Any]) -> Job:
-    from air_executor.core.submission import parse_job  # noqa: PLC0415 - see the module
+def _from_file(path: str, fields: Mapping[str, Any], params: Mapping[str, object]) -> Job:
     from air_executor.store.job_file import load_job, read_job  # noqa: PLC0415 - see the module
 
-    job = load_job(sys.stdin.buffer.read(), "stdin") if path == "-" else read_job(path)
-    return parse_job(replace(job, **fields)) if fields else job
+    if path == "-":
+        return load_job(sys.stdin.buffer.read(), "stdin", params, **fields)
+    return read_job(path, params, **fields)
+
+
+def read_params(pairs: Sequence[str] | None, file: str | None) -> dict[str, object]:
+    """Return the values that `--params-file` and `--param` give; the latter win.
+
+    Raises:
+        BadInputError: one of them is wrong.
+        NotFoundError: there is no such file.
+    """
+    found: dict[str, object] = {}
+    if file is not None:
+        from air_executor.store.job_file import load_mapping, read_bytes  # noqa: PLC0415 - see the module
+
+        found |= load_mapping(read_bytes(file), file)
+    for entry in pairs or ():
+        name, mark, value = entry.partition("=")
+        if not mark:
+            msg = f"--param: must be NAME=VALUE, got {entry!r}"
+            raise BadInputError(msg)
+        found[name] = value
+    return found
 
 
 def _read(path: str) -> str:

@@ -48,12 +48,12 @@ def logs(
     if task is not None and task not in state.tasks:
         msg = f"job {job} has no task {task}; `air-executor status {job}` lists them"
         raise NotFoundError(msg)
-    printer = Printer(client, job, task, run)
+    printer = Printer(client, state.id, task, run)
     if not printer.print_new(state) and not follow:
         printer.explain_empty(state)
     while follow and not printer.at_end(state):
         time.sleep(LOOK_EVERY)
-        state = client.status(job, state.uid)
+        state = client.status(state.id, state.uid)
         printer.print_new(state)
     printer.finish()
 

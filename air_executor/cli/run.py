@@ -46,6 +46,10 @@ def run(
     queue: job_input.Queue = None,
     priority: job_input.Priority = None,
     after: job_input.After = None,
+    param: job_input.Param = None,
+    params_file: job_input.ParamsFile = None,
+    as_id: job_input.AsId = None,
+    as_name: job_input.AsName = None,
     env: job_input.Env = None,
     timeout: job_input.Timeout = None,
     retries: job_input.Retries = None,
@@ -75,7 +79,15 @@ def run(
     else:
         job = job_input.read_job(
             words,
-            job_input.job_fields(max_runners=max_runners, pool=pool, queue=queue, priority=priority, after=after),
+            job_input.job_fields(
+                max_runners=max_runners,
+                pool=pool,
+                queue=queue,
+                priority=priority,
+                after=after,
+                as_id=as_id,
+                as_name=as_name,
+            ),
             {
                 "env": env,
                 "timeout": timeout,
@@ -85,6 +97,7 @@ def run(
                 "workdir": workdir,
             },
             command=command_given(ctx),
+            params=job_input.read_params(param, params_file),
         )
         job_input.warn_of(job)
         state = client.submit(job)
@@ -106,7 +119,7 @@ def _resume(client: Client, job: str) -> JobState:
 
     state = client.status(job)
     if state.phase == "paused":
-        client.inbox.post(Request("resume", job), time.time())
+        client.inbox.post(Request("resume", state.id), time.time())
     return state
 
 

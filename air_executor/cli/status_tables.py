@@ -15,6 +15,7 @@ from air_executor.core.explanation import RunnerFacts, jobs_text, runner_text
 from air_executor.core.job_cost import money
 from air_executor.core.memory import history_text
 from air_executor.core.outcome import outcome_text, stop_text
+from air_executor.core.param_values import params_text
 from air_executor.model.state import Done, JobState, Running, TaskState
 from air_executor.model.times import format_duration, to_text
 
@@ -62,18 +63,19 @@ def _row(job: JobState, now: float) -> list[Text]:
         styled(f"{done}/{len(job.tasks)}"),
         styled(counts["running"] or ""),
         styled(f"{job.usage.runner_seconds:.2f}"),
-        styled(_took(job, now)),
-        styled(f"{_ago(now - job.submitted_at)} ago"),
+        styled(took(job, now)),
+        styled(f"{ago(now - job.submitted_at)} ago"),
     ]
 
 
-def _took(job: JobState, now: float) -> str:
+def took(job: JobState, now: float) -> str:
+    """Return how long a job took, or has run so far."""
     if job.started_at is None:
         return ""
     return format_duration(max(0.0, (job.finished_at if job.finished_at is not None else now) - job.started_at))
 
 
-def _ago(seconds: float) -> str:
+def ago(seconds: float) -> str:
     """Return an age in its largest unit only."""
     for size, unit in ((86_400, "d"), (3_600, "h"), (60, "m")):
         if seconds >= size:
@@ -121,8 +123,8 @@ def _header(job: JobState, now: float) -> list[Text]:
     lines = [head, styled("tasks: " + ", ".join(f"{count} {phase}" for phase, count in counts.items()))]
     times = f"submitted {to_text(job.submitted_at)}"
     if job.started_at is not None:
-        took = _took(job, now)
-        times += f", took {took}" if job.ended else f", started {took} ago"
+        seconds = took(job, now)
+        times += f", took {seconds}" if job.ended else f", started {seconds} ago"
     lines.append(styled(times))
     efficiency = f", {usage.work_seconds / usage.runner_seconds:.1%} efficiency" if usage.runner_seconds else ""
     cost = f", cost {money(usage.cost)} {usage.currency or ''}".rstrip() if usage.cost else ""
@@ -139,6 +141,8 @@ def _header(job: JobState, now: float) -> list[Text]:
     ]
     options += [f"priority {job.priority}"] if job.priority else []
     options += [f"after {', '.join(job.after_uids)}"] if job.after_uids else []
+    if job.spec.params:
+        lines.append(styled(f"params: {params_text(job.spec.params)}"))
     return [*lines, styled(", ".join(options), "bright_black")]
 
 

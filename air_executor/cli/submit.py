@@ -18,6 +18,10 @@ def submit(
     queue: job_input.Queue = None,
     priority: job_input.Priority = None,
     after: job_input.After = None,
+    param: job_input.Param = None,
+    params_file: job_input.ParamsFile = None,
+    as_id: job_input.AsId = None,
+    as_name: job_input.AsName = None,
     env: job_input.Env = None,
     timeout: job_input.Timeout = None,
     retries: job_input.Retries = None,
@@ -32,7 +36,15 @@ def submit(
     session = session_of(ctx)
     job = job_input.read_job(
         words,
-        job_input.job_fields(max_runners=max_runners, pool=pool, queue=queue, priority=priority, after=after),
+        job_input.job_fields(
+            max_runners=max_runners,
+            pool=pool,
+            queue=queue,
+            priority=priority,
+            after=after,
+            as_id=as_id,
+            as_name=as_name,
+        ),
         {
             "env": env,
             "timeout": timeout,
@@ -42,6 +54,7 @@ def submit(
             "workdir": workdir,
         },
         command=command_given(ctx),
+        params=job_input.read_params(param, params_file),
     )
     job_input.warn_of(job)
     client = session.client()

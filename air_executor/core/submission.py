@@ -39,13 +39,14 @@ def _refused(error: InvalidError, name: str | None) -> BadInputError:
     return bad_input(lines(error.problems), name)
 
 
-def initial_state(job: Job, *, uid: str, now: float) -> JobState:
-    """Return the state of a job that nobody has touched yet. `now` in Unix seconds.
+def initial_state(job: Job, *, uid: str, now: float, id: str | None = None) -> JobState:  # noqa: A002 - as the field
+    """Return the state of a job that nobody has touched yet. `now` in Unix seconds; `id` of a run of a definition.
 
     The caller fixes the jobs that it waits for (`after`) to their uids.
     """
     spec = JobSpec(**{name: getattr(job, name) for name in JOB_FIELDS})
-    state = JobState(id=job.id, uid=uid, spec=spec, submitted_at=now)
+    spec.after = list(spec.after)
+    state = JobState(id=id or job.id or "", uid=uid, spec=spec, submitted_at=now)
     for name, task in zip(task_ids(job), job.tasks, strict=True):
         state.tasks[name] = new_task(replace(task, id=name), queued_by=None, at=now)
     return state

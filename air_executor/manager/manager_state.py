@@ -171,7 +171,7 @@ class ManagerState:
             if job is None:
                 continue
             with self.guard(name):
-                if state.phase == s.SUCCEEDED:
+                if state.phase == s.SUCCEEDED or state.uid not in job.state.after_uids.values():
                     self.index.unblock(name, state.uid)
                     self.index.touch(job, clean=True)
                 else:
@@ -232,6 +232,9 @@ class ManagerState:
             if phase in s.ENDED_PHASES | {None} and phase != s.SUCCEEDED:
                 failed = name
             elif phase != s.SUCCEEDED:
+                self.index.block(state.id, [uid])
+        for name, uid in state.earlier_runs.items():
+            if self._phase_of(name, uid) not in s.ENDED_PHASES | {None}:
                 self.index.block(state.id, [uid])
         return failed
 

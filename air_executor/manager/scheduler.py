@@ -21,6 +21,7 @@ from weakref import WeakKeyDictionary
 
 from air_executor.backends.base import Backend, Launch, RunnerStatus
 from air_executor.core.memory import resources_of
+from air_executor.core.param_values import environment
 from air_executor.core.plan import Start
 from air_executor.core.price import FREE, hourly
 from air_executor.core.progress import Progress
@@ -196,6 +197,7 @@ class Scheduler:
             task=task.id,
             argv=("sh", "-c", command) if isinstance(command, str) else tuple(command),
             env={
+                **environment(job.spec.params),
                 **task.env,
                 "AIR_JOB_ID": job.id,
                 "AIR_TASK_ID": task.id,

@@ -23,6 +23,11 @@ _RUN_ID = re.compile(r"([0-9a-f]{8,32})-([0-9]{1,9})")
 ID_RULE = f"lower-case letters, digits and single hyphens between them, at most {MAX_ID} characters"
 
 
+MAX_NAME = MAX_ID - 10
+"""Longest name of a definition: the ids of its runs end in a hyphen and a number."""
+NAME_RULE = ID_RULE.replace(str(MAX_ID), str(MAX_NAME))
+
+
 class Slot(NamedTuple):
     """One of a job's `max_runners` places; at most one runner can hold it."""
 
@@ -53,6 +58,17 @@ def check_id(value: str, field: str = "id") -> str:
 def is_reserved_task_id(value: str) -> bool:
     """Tell whether a task id has one of the shapes that Air-Executor gives to tasks without an id."""
     return _RESERVED.fullmatch(value) is not None
+
+
+def job_id(name: str, number: int) -> str:
+    """Return the id of one run of a definition."""
+    return f"{name}-{number}"
+
+
+def run_number(job: str, name: str) -> int | None:
+    """Return which run of the definition `name` the id `job` would be; None: of none."""
+    found = re.fullmatch(re.escape(name) + r"-([1-9][0-9]{0,8})", job)
+    return int(found[1]) if found else None
 
 
 def run_id(uid: str, seq: int) -> str:

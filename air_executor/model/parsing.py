@@ -18,6 +18,7 @@ from typing import Any, TypeVar, cast
 from pydantic import TypeAdapter, ValidationError
 from pydantic_core import PydanticSerializationError
 
+from air_executor.model.definition import Declared, Repeated
 from air_executor.model.job import MERGED_FIELDS, TASK_FIELDS, AsWritten, Job, Task
 from air_executor.model.names import is_reserved_task_id
 from air_executor.model.problems import InvalidError, Problem, problems_of
@@ -285,9 +286,21 @@ def secret_looking(env: Mapping[str, str]) -> list[str]:
     return [name for name in env if _SECRET.search(name.upper())]
 
 
+def _fields_beyond(schema: dict[str, Any], record: type[Any]) -> dict[str, Any]:
+    """Return the fields of a record that a job file has beyond a job; what they refer to is added to the schema."""
+    own = adapter(record).json_schema()
+    schema["$defs"] |= own.get("$defs", {})
+    found: dict[str, Any] = own["properties"]
+    for about in found.values():
+        about.pop("title", None)
+    return found
+
+
 def job_schema() -> dict[str, Any]:
     """Return the JSON Schema of a job file."""
     schema = adapter(Job).json_schema()
+    schema["properties"] |= _fields_beyond(schema, Declared)
+    repeated = _fields_beyond(schema, Repeated)
     for found in (schema, *schema["$defs"].values()):
         for about in found["properties"].values():
             about.pop("title", None)
@@ -295,12 +308,13 @@ def job_schema() -> dict[str, Any]:
     task["properties"] = {name: task["properties"][name] for name in ("id", "command", "after", *TASK_FIELDS)}
     task["properties"]["id"]["not"] = {"pattern": "^t[0-9]+(-[0-9]+)?$"}
     del task["required"]  # the command; it may also stand in the defaults
+    task["properties"] |= repeated
     own = {"properties": {"tasks": {"items": {"required": ["command"]}}}}
     shared = {"properties": {"defaults": {"required": ["command"]}}, "required": ["defaults"]}
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         **schema,
-        "anyOf": [own, shared],
+        "allOf": [{"anyOf": [own, shared]}, {"oneOf": [{"required": ["id"]}, {"required": ["name"]}]}],
         "title": "Air-Executor job",
         "description": "A job file: tasks that run on ephemeral runners.",
     }

@@ -260,6 +260,8 @@ class JobState(Record):
     """Why nothing new starts: `failed`, `cancelled`, `timeout`, `budget` or `upstream`. None after a reopening."""
     after_uids: Annotated[dict[t.Id, t.Uid], MaxLen(10_000)] = field(default_factory=dict)
     """The jobs that this one waits for, by id, with the uids they had when it was submitted."""
+    earlier_runs: Annotated[dict[t.Id, t.Uid], MaxLen(10_000)] = field(default_factory=dict)
+    """The runs of its name, by id with their uids, that must have ended before it starts, however they end."""
     submitted_by: t.Word | None = None
     """Run id of the run that submitted it."""
     tasks: Annotated[dict[str, TaskState], _ListedById()] = field(default_factory=dict)

@@ -7,10 +7,12 @@ text, too large, not there); what a job may hold is for `core.submission`.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+import time
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from air_executor.core import submission
+from air_executor.core.definition import instantiate
 from air_executor.errors import BadInputError, NotFoundError
 from air_executor.model.job import JOB_FIELDS, Job
 from air_executor.model.problems import InvalidError, Problem, bad_input, lines
@@ -23,15 +25,17 @@ MAX_BYTES = 64 << 20
 _JSON, _YAML = ".json", (".yaml", ".yml")
 
 
-def read_job(path: str | os.PathLike[str]) -> Job:
-    """Return the job that a YAML or JSON file describes.
+def read_job(path: str | os.PathLike[str], params: Mapping[str, object] | None = None, **fields: object) -> Job:
+    """Return the job that a YAML or JSON file describes, with these values of its `params`.
+
+    `fields` stand in place of those of the file.
 
     Raises:
         NotFoundError: there is no such file.
         BadInputError: it cannot be read, or is not a job; each problem with its field and its line.
     """
     name = os.fspath(path)
-    return load_job(read_bytes(name), name)
+    return load_job(read_bytes(name), name, params, **fields)
 
 
 def read_bytes(name: str) -> bytes:
@@ -52,17 +56,23 @@ def read_bytes(name: str) -> bytes:
         raise BadInputError(msg) from error
 
 
-def load_job(data: bytes, name: str) -> Job:
-    """Return the job that the content of a file describes; `name` as for `load_mapping`.
+def load_job(data: bytes, name: str, params: Mapping[str, object] | None = None, **fields: object) -> Job:
+    """Return the job that the content of a file describes; `name` as for `load_mapping`, the others as for `read_job`.
 
     Raises:
         BadInputError: it is not a job; each problem with its field and its line.
     """
     raw, source = _load(data, name)
+    for names in (("id", "name"), ("pool", "queue")):  # either in place of either
+        if any(one in fields for one in names):
+            raw = {key: value for key, value in raw.items() if key not in names}
+    instance = None
     try:
-        return submission.read_job(raw)
+        instance = instantiate(raw | fields, params or {}, time.time())
+        return submission.read_job(instance.raw)
     except InvalidError as error:
-        raise bad_input(lines(error.problems, source.place), name) from None
+        problems = error.problems if instance is None else instance.placed(error.problems)
+        raise bad_input(lines(problems, source.place), name) from None
 
 
 def load_mapping(data: bytes, name: str) -> dict[str, Any]:
@@ -99,18 +109,20 @@ def _load(data: bytes, name: str) -> tuple[dict[str, Any], Source]:
     return raw, source
 
 
-def from_command(job: str, argv: Sequence[str], **options: Any) -> Job:  # noqa: ANN401 - JSON, a type or a record
+def from_command(job: str | None, argv: Sequence[str], **options: Any) -> Job:  # noqa: ANN401 - JSON, a type or a record
     """Return a job of one task that executes `argv` as it is.
 
-    `options` are fields of the job or of the task; where both have one of that name, it is the job's.
+    `options` are fields of the job or of the task; where both have one of that name, it is the job's. Without an id
+    they have the job's `name`.
 
     Raises:
         BadInputError: a field is wrong; it is named without a path, as on the command line.
     """
     own = {name: value for name, value in options.items() if name in JOB_FIELDS}
     task = {name: value for name, value in options.items() if name not in JOB_FIELDS}
+    named = {} if job is None else {"id": job}
     try:
-        return submission.read_job({"id": job, **own, "tasks": [{"command": list(argv), **task}]})
+        return submission.read_job({**named, **own, "tasks": [{"command": list(argv), **task}]})
     except InvalidError as error:
         bare = [Problem(p.at[2:] if list(p.at[:2]) == ["tasks", 0] else p.at, p.what) for p in error.problems]
         raise bad_input(lines(bare)) from None

@@ -241,7 +241,7 @@ def test_a_wrong_task_is_refused_with_its_field(task: dict[str, Any], message: s
     ("job", "message"),
     [
         ({"id": "../x"}, "id: must be lower-case letters"),
-        ({"id": None}, "id: must be lower-case letters"),
+        ({"id": None}, "id: is missing"),
         ({"tasks": []}, "tasks: must have at least one task"),
         ({"tasks": "true"}, 'tasks: must be a list, got "true"'),
         ({"tasks": ["true"]}, 'tasks[0]: must be a mapping of fields, got "true"'),
