@@ -13,14 +13,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from air_executor.errors import AirExecutorError, AlreadyExistsError, BadInputError, NotFoundError, StoreError
-from air_executor.model.names import job_id
+from air_executor.errors import AirExecutorError, BadInputError, NotFoundError, StoreError
 from air_executor.model.records import Op, Request
 from air_executor.model.state import JobState, Running
 from air_executor.store import codec, files
 from air_executor.store.inbox import Inbox
 from air_executor.store.jobs import Jobs
 from air_executor.store.layout import Layout
+from air_executor.store.named_runs import UID_BYTES, NamedRuns
 from air_executor.store.run_dirs import RunDirs
 
 if TYPE_CHECKING:
@@ -28,10 +28,6 @@ if TYPE_CHECKING:
     from air_executor.model.job import Job, Task
     from air_executor.settings import ReaderSettings
 
-UID_BYTES = 12
-"""Random bytes of a job's uid: 96 bits, so that no two jobs ever share one."""
-RUN_IDS_TRIED = 1000
-"""Ids of further runs that are tried where others submit runs of the same name at the same time."""
 ANSWER_WITHIN = 2.0
 """Seconds to wait for the manager's answer to a request."""
 
@@ -59,6 +55,7 @@ class Client:
         self.jobs = Jobs(self.layout, read=codec.show_job)
         self.runs = RunDirs(self.layout)
         self.inbox = Inbox(self.layout)
+        self.named_runs = NamedRuns(self.jobs, self.inbox)
 
     # Submitting
 
@@ -77,66 +74,36 @@ class Client:
         from air_executor.core.submission import initial_state, parse_job  # noqa: PLC0415 - see the module
 
         job = parse_job(job)
-        before = [self._find_upstream(name) for name in job.after]
+        upstream = [self.named_runs.upstream(name) for name in job.after]
         self.jobs.prepare()
-        for name in self._ids_for(job):
-            state = initial_state(job, uid=files.random_hex(UID_BYTES), now=round(time.time(), 3), id=name)
-            state.spec.after = [one.id for one in before]
-            state.after_uids = {one.id: one.uid for one in before}
-            earlier = self._unfinished_runs(job)
-            state.earlier_runs = {one.id: one.uid for one in earlier}
-            try:
-                self.jobs.create(state, workspace)
-            except AlreadyExistsError:
-                if job.id is not None:
-                    raise
-                continue  # somebody else submitted a run of this name just now
-            if job.concurrency == "replace":
-                for one in earlier:
-                    self.inbox.post(Request("cancel", one.id), time.time())
-            self.inbox.post(Request("wake", state.id), time.time())
-            return state
-        msg = f"name {job.name}: {RUN_IDS_TRIED} ids in a row are taken; choose another name"
-        raise AlreadyExistsError(msg)
 
-    def _ids_for(self, job: Job) -> Iterator[str]:
-        """Yield the ids that a job may get: its own, or those of the next runs of its name."""
-        if job.name is None:
-            yield job.id or ""
-            return
-        if os.path.isdir(self.layout.job(job.name)):
-            msg = f"name {job.name}: there is a job with this id; choose another name"
-            raise AlreadyExistsError(msg)
-        newest = next(iter(self.jobs.run_numbers(job.name)), 0)
-        for number in range(newest + 1, newest + 1 + RUN_IDS_TRIED):
-            yield job_id(job.name, number)
+        def make(name: str) -> JobState:
+            now = round(time.time(), 3)
+            return initial_state(job, uid=files.random_hex(UID_BYTES), now=now, id=name, upstream=upstream)
 
-    def _unfinished_runs(self, job: Job) -> list[JobState]:
-        """Return the earlier runs of a job's name that matter to its next one, as its `concurrency` says.
+        def create(state: JobState) -> None:
+            self.jobs.create(state, workspace)
 
-        Raises:
-            AlreadyExistsError: there is one, and `concurrency` forbids another.
-        """
-        if job.name is None or job.concurrency == "allow":
-            return []
-        found = [one for one in self.jobs.runs_of(job.name) if not one.ended]
-        if found and job.concurrency == "forbid":
-            rule = f"`concurrency: forbid` allows one run of {job.name} at a time"
-            msg = f"{found[0].id} is {found[0].phase}, and {rule}; wait for its end, or cancel it"
-            raise AlreadyExistsError(msg)
-        return found
-
-    def _find_upstream(self, name: str) -> JobState:
-        found = self._find(name)
-        if found is None:
-            msg = f"after: job {name} does not exist; submit it first"
-            raise BadInputError(msg)
-        return found
+        if job.id is None:
+            state = self.named_runs.create(job, make, create)
+        else:
+            state = make(job.id)
+            create(state)
+        self.wake(state.id)
+        return state
 
     def _find(self, job: str, uid: str | None = None) -> JobState | None:
         """Return a job by its id and uid, or the newest run of the definition that has this name; None: neither."""
         found = self.jobs.find(job, uid)
-        return found if found is not None or uid is not None else next(self.jobs.runs_of(job), None)
+        return found if found is not None or uid is not None else self.named_runs.newest(job)
+
+    def wake(self, job: str) -> None:
+        """Tell the manager of a job that was created.
+
+        Raises:
+            StoreError: the volume refused; the manager finds the job within a minute.
+        """
+        self.inbox.post(Request("wake", job), time.time())
 
     # Requests
 
@@ -149,7 +116,7 @@ class Client:
             StoreError: the volume refused a write; nothing was requested.
         """
         if not os.path.isdir(self.layout.job(job)):
-            newest = next(self.jobs.runs_of(job), None)
+            newest = self.named_runs.newest(job)
             if newest is None or not os.path.isdir(self.layout.job(newest.id)):
                 msg = f"no job {job} in {self.layout.root}"
                 raise NotFoundError(msg)

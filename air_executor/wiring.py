@@ -200,6 +200,7 @@ def make_manager(
         platform_retries=settings.platform_retries,
         prices={name: settings.cost.prices(name) for name in BACKENDS},
         secrets_dir=None if settings.secrets_dir is None else str(settings.secrets_dir),
+        jobs_dir=None if settings.jobs_dir is None else str(settings.jobs_dir),
         name_prefix=None if settings.backend == "local" else settings.name_prefix,
         secrets_by_name=settings.backend == "kubernetes",
         visibility=settings.kubernetes.visibility if settings.backend == "kubernetes" else 0.0,

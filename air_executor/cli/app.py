@@ -50,6 +50,8 @@ COMMANDS = {
     "resume": CommandEntry("verbs", "resume", "Resume a paused job."),
     "retry": CommandEntry("verbs", "retry", "Retry failed, cancelled and skipped tasks."),
     "history": CommandEntry("history", "history", "Show the runs of a job that runs many times."),
+    "schedule": CommandEntry("schedule", "schedule", "Let jobs run by themselves at given times."),
+    "backfill": CommandEntry("backfill", "backfill", "Create the runs that a schedule would have had."),
     "report": CommandEntry("report", "report", "Report the cost of runs, compared with an always-on pool."),
     "prune": CommandEntry("prune", "prune", "Archive or delete ended jobs."),
     "doctor": CommandEntry("doctor", "doctor", "Check the settings, the volume, the backend and the jobs."),

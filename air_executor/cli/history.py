@@ -26,7 +26,7 @@ def history(
     """Show the runs of a job that runs many times, newest first: parameters, outcome, duration and cost."""
     session = session_of(ctx)
     client = session.client()
-    runs = list(islice(client.jobs.runs_of(name), limit + 1))
+    runs = list(islice(client.named_runs.newest_first(name), limit + 1))
     if not runs:
         msg = f"no runs of {name} in {client.layout.root}; `air-executor status` lists all jobs"
         raise NotFoundError(msg)

@@ -14,7 +14,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from air_executor.core.param_values import param_values, value_text
-from air_executor.model.definition import MAX_ITEMS
+from air_executor.model import parsing
+from air_executor.model.definition import MAX_ITEMS, Schedule
 from air_executor.model.names import MAX_ID
 from air_executor.model.problems import InvalidError, Path, Problem, nearest
 from air_executor.model.quote import quoted
@@ -62,7 +63,7 @@ def instantiate(raw: Mapping[str, Any], given: Mapping[str, object], now: float)
     tasks = raw.get("tasks")
     listed = tasks if isinstance(tasks, list) else []
     several = any(isinstance(task, Mapping) and ("for_each" in task or "matrix" in task) for task in listed)
-    if not (several or "name" in raw or "params" in raw or given):
+    if not (several or "name" in raw or "params" in raw or "schedule" in raw or given):
         return Instance(dict(raw), list(range(len(listed))))
     problems: list[Problem] = []
     today = to_text(now)
@@ -73,8 +74,16 @@ def instantiate(raw: Mapping[str, Any], given: Mapping[str, object], now: float)
     made: Raw = {
         key: _render_defaults(value, renderer) if key == "defaults" else renderer.render(value, [key])
         for key, value in raw.items()
-        if key not in ("params", "tasks")
+        if key not in ("params", "schedule", "tasks")
     }
+    schedule = raw.get("schedule")
+    if isinstance(schedule, Mapping) and "concurrency" in schedule:
+        made.setdefault("concurrency", schedule["concurrency"])
+    if schedule is not None:
+        try:
+            read_schedule(raw)
+        except InvalidError as error:
+            problems += error.problems
     if values:
         made["params"] = values
     instance = Instance(made)
@@ -83,6 +92,21 @@ def instantiate(raw: Mapping[str, Any], given: Mapping[str, object], now: float)
     if problems:
         raise InvalidError(problems)
     return instance
+
+
+def read_schedule(raw: Mapping[str, Any]) -> Schedule:
+    """Return the schedule of a definition.
+
+    Raises:
+        InvalidError: it is wrong.
+    """
+    found = raw.get("schedule")
+    if isinstance(found, Mapping):
+        found = {key: value for key, value in found.items() if key != "concurrency"}  # the job's; see `instantiate`
+    try:
+        return parsing.read(Schedule, found)
+    except InvalidError as error:
+        raise InvalidError([Problem(["schedule", *at], what) for at, what in error.problems]) from None
 
 
 def _render_defaults(value: object, renderer: _Renderer) -> object:

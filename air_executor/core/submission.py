@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 
 from air_executor.core.job_checks import check_job, task_ids
@@ -39,14 +40,25 @@ def _refused(error: InvalidError, name: str | None) -> BadInputError:
     return bad_input(lines(error.problems), name)
 
 
-def initial_state(job: Job, *, uid: str, now: float, id: str | None = None) -> JobState:  # noqa: A002 - as the field
-    """Return the state of a job that nobody has touched yet. `now` in Unix seconds; `id` of a run of a definition.
+def initial_state(
+    job: Job,
+    *,
+    uid: str,
+    now: float,
+    id: str | None = None,  # noqa: A002 - as the field
+    upstream: Iterable[JobState] = (),
+) -> JobState:
+    """Return the state of a job that nobody has touched yet.
 
-    The caller fixes the jobs that it waits for (`after`) to their uids.
+    `now` in Unix seconds; `id` of a run of a definition. `upstream` are the jobs that it waits for (`after`), which are
+    fixed to their uids; without them the caller does that.
     """
     spec = JobSpec(**{name: getattr(job, name) for name in JOB_FIELDS})
-    spec.after = list(spec.after)
+    upstream = list(upstream)
+    if upstream:
+        spec.after = [one.id for one in upstream]
     state = JobState(id=id or job.id or "", uid=uid, spec=spec, submitted_at=now)
+    state.after_uids = {one.id: one.uid for one in upstream}
     for name, task in zip(task_ids(job), job.tasks, strict=True):
         state.tasks[name] = new_task(replace(task, id=name), queued_by=None, at=now)
     return state

@@ -32,6 +32,7 @@ from air_executor.manager.possession import Possession
 from air_executor.manager.recovery import Recovered
 from air_executor.manager.request_handler import RequestHandler
 from air_executor.manager.runner_files import RunnerFiles
+from air_executor.manager.schedule_runner import ScheduleRunner
 from air_executor.manager.scheduler import Scheduler
 from air_executor.manager.status_writer import StatusWriter
 from air_executor.manager.supervisor import Supervisor
@@ -160,6 +161,10 @@ class Manager:
             host=self.host,
         )
         self.checkpointer = Checkpointer(state)
+        # One that manages some jobs only leaves the schedules to another manager.
+        self.schedule_runner = (
+            ScheduleRunner(state, self.inbox, self.options.jobs_dir) if self.options.scope is None else None
+        )
         self.status_writer = StatusWriter(
             self.lease.record,
             state,
@@ -257,6 +262,7 @@ class Manager:
         self.state.apply_times(now)
         self._apply_stop(now)
         self._rescan()
+        self._fire_schedules(now)
         self._plan(now)
         if self._write_journal():
             self._act()
@@ -265,7 +271,8 @@ class Manager:
 
     def sleep(self) -> None:
         """Sleep until something happens, a time comes, or the next poll is due."""
-        upcoming = self.state.index.next_time()
+        scheduled = None if self.schedule_runner is None else self.schedule_runner.next_time()
+        upcoming = min((at for at in (self.state.index.next_time(), scheduled) if at is not None), default=None)
         times = [
             self.options.poll_interval,
             None if upcoming is None else upcoming - self.clock.wall() + 0.001,
@@ -325,6 +332,10 @@ class Manager:
             self.request_handler.rescan()
         elif self.request_handler.stateless:
             self.request_handler.move_stateless()
+
+    def _fire_schedules(self, now: float) -> None:
+        if self.schedule_runner is not None and self._stopping is None:
+            self.schedule_runner.fire(now)
 
     def _plan(self, now: float) -> None:
         if self._stopping is None:

@@ -58,6 +58,8 @@ class ManagerOptions:
     prices: Mapping[str, Prices] = field(default_factory=dict)
     """By backend; a backend without an entry has no price."""
     secrets_dir: str | None = None
+    jobs_dir: str | None = None
+    """Folder of job files whose schedules are applied when the files change."""
     secrets_by_name: bool = False
     """The platform resolves secrets, so the manager passes on their names alone."""
     name_prefix: str | None = None

@@ -43,6 +43,7 @@ from air_executor.model.events import Started
 from air_executor.model.names import Host, runner_name
 from air_executor.model.records import RunFile
 from air_executor.model.state import START_FAILED, Running, TaskState
+from air_executor.model.times import to_text
 from air_executor.store import files
 from air_executor.store.run_dirs import SHARED_FROM, RunDirs
 
@@ -203,6 +204,7 @@ class Scheduler:
                 "AIR_TASK_ID": task.id,
                 "AIR_RUN_ID": run.run,
                 "AIR_ATTEMPT": str(task.runs),
+                **({} if job.scheduled_at is None else {"AIR_SCHEDULED_AT": to_text(job.scheduled_at)}),
             },
             out_dir=f"{layout.run(job.id, run.seq, task.id)}/out",
             workspace=layout.workspace(job.id),

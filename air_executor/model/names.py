@@ -7,6 +7,7 @@ Everything that turns an id into a path, a container name or a Job name relies o
 from __future__ import annotations
 
 import re
+from datetime import UTC, datetime
 from typing import NamedTuple
 
 from air_executor.errors import BadInputError
@@ -23,8 +24,8 @@ _RUN_ID = re.compile(r"([0-9a-f]{8,32})-([0-9]{1,9})")
 ID_RULE = f"lower-case letters, digits and single hyphens between them, at most {MAX_ID} characters"
 
 
-MAX_NAME = MAX_ID - 10
-"""Longest name of a definition: the ids of its runs end in a hyphen and a number."""
+MAX_NAME = MAX_ID - 17
+"""Longest name of a definition: the ids of its runs end in a number or a time, like `-20260131-020000`."""
 NAME_RULE = ID_RULE.replace(str(MAX_ID), str(MAX_NAME))
 
 
@@ -71,6 +72,20 @@ def run_number(job: str, name: str) -> int | None:
     return int(found[1]) if found else None
 
 
+def scheduled_id(name: str, time: float) -> str:
+    """Return the id of the run of a definition for a scheduled time, in whole Unix seconds."""
+    return f"{name}-{datetime.fromtimestamp(time, UTC):%Y%m%d-%H%M%S}"
+
+
+def scheduled_time(job: str, name: str) -> float | None:
+    """Return the scheduled time of which the id `job` would be the run, in Unix seconds; None: of none."""
+    found = re.fullmatch(re.escape(name) + r"-([0-9]{8}-[0-9]{6})", job)
+    try:
+        return datetime.strptime(f"{found[1]}Z", "%Y%m%d-%H%M%S%z").timestamp() if found else None
+    except ValueError:
+        return None
+
+
 def run_id(uid: str, seq: int) -> str:
     """Return the id of one run: unique over time, because neither uids nor sequence numbers come back."""
     return f"{uid}-{seq}"
@@ -97,6 +112,7 @@ RUN_ENVIRONMENT = frozenset(
         "AIR_RESULT",
         "AIR_INPUTS",
         "AIR_WORKSPACE",
+        "AIR_SCHEDULED_AT",
         "AIR_SLOT",
     }
 )

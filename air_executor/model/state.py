@@ -262,6 +262,8 @@ class JobState(Record):
     """The jobs that this one waits for, by id, with the uids they had when it was submitted."""
     earlier_runs: Annotated[dict[t.Id, t.Uid], MaxLen(10_000)] = field(default_factory=dict)
     """The runs of its name, by id with their uids, that must have ended before it starts, however they end."""
+    scheduled_at: t.Time | None = None
+    """The time of its schedule for which it runs."""
     submitted_by: t.Word | None = None
     """Run id of the run that submitted it."""
     tasks: Annotated[dict[str, TaskState], _ListedById()] = field(default_factory=dict)

@@ -62,7 +62,7 @@ def load_job(data: bytes, name: str, params: Mapping[str, object] | None = None,
     Raises:
         BadInputError: it is not a job; each problem with its field and its line.
     """
-    raw, source = _load(data, name)
+    raw, source = load_source(data, name)
     for names in (("id", "name"), ("pool", "queue")):  # either in place of either
         if any(one in fields for one in names):
             raw = {key: value for key, value in raw.items() if key not in names}
@@ -83,10 +83,14 @@ def load_mapping(data: bytes, name: str) -> dict[str, Any]:
     Raises:
         BadInputError: it is no mapping.
     """
-    return _load(data, name)[0]
+    return load_source(data, name)[0]
 
 
-def _load(data: bytes, name: str) -> tuple[dict[str, Any], Source]:
+def load_source(data: bytes, name: str) -> tuple[dict[str, Any], Source]:
+    """Return the fields that the content of a file has, and its text, which knows where each stands.
+
+    As `load_mapping`, also in what it raises.
+    """
     if len(data) > MAX_BYTES:
         msg = f"{name}: is larger than {MAX_BYTES >> 20} MiB; let a task queue the others instead"
         raise BadInputError(msg)

@@ -13,11 +13,10 @@ from air_executor.errors import (
     AlreadyExistsError,
     BadInputError,
     CorruptFileError,
-    FormatTooNewError,
     NotFoundError,
     StoreError,
 )
-from air_executor.model.names import check_id, job_id, run_number
+from air_executor.model.names import check_id
 from air_executor.model.state import JobState
 from air_executor.model.times import to_text
 from air_executor.store import codec, files, job_head, trees
@@ -39,6 +38,8 @@ _GITIGNORE = """\
 !archive/
 !archive/*/
 !archive/*/state.json
+!schedules/
+!schedules/*.json
 """
 
 
@@ -242,30 +243,6 @@ class Jobs:
         except NotFoundError:
             return self.archived(job, uid)
         return found if uid in (None, found.uid) else self.archived(job, uid)
-
-    def run_numbers(self, name: str) -> list[int]:
-        """Return the numbers of all runs that a definition may have had, archived ones included, newest first.
-
-        Raises:
-            StoreError: the volume refused.
-        """
-        archived = (entry.rpartition("-")[0] for entry in files.list_dir(self.layout.archive))
-        ids = {*files.list_dir(self.layout.jobs), *archived}
-        return sorted((number for one in ids if (number := run_number(one, name)) is not None), reverse=True)
-
-    def runs_of(self, name: str) -> Iterator[JobState]:
-        """Yield the runs of a definition, archived ones included, newest first; those that can be read.
-
-        Raises:
-            StoreError: the volume refused.
-        """
-        for number in self.run_numbers(name):
-            try:
-                found = self.find(job_id(name, number))
-            except (CorruptFileError, FormatTooNewError):
-                continue
-            if found is not None and found.spec.name == name:
-                yield found
 
     def all_archived(self) -> Iterator[JobState | tuple[str, str]]:
         """Yield every archived job; for one that cannot be read its directory's name and what is wrong.

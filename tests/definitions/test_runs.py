@@ -117,8 +117,8 @@ def test_numbers_go_on_above_every_run(client: Client) -> None:
     assert client.submit(named()).id == "n-8"
     client.submit(Job(id="n-9", tasks=[Task(command="true")]))
     assert client.status("n").id == "n-8"
-    assert [run.id for run in client.jobs.runs_of("n")] == ["n-8", "n-1"]
-    assert list(client.jobs.runs_of("n-1")) == []
+    assert [run.id for run in client.named_runs.newest_first("n")] == ["n-8", "n-1"]
+    assert list(client.named_runs.newest_first("n-1")) == []
 
 
 def test_many_submitters_at_once(client: Client) -> None:

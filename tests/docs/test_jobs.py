@@ -54,7 +54,7 @@ def test_the_agent_in_the_readme_is_the_example() -> None:
 
 def test_every_field_is_documented() -> None:
     """The tables name each field of jobs and tasks, and no other."""
-    assert {row[0].strip("`") for row in rows(JOBS, JOB_FIELDS)} == {"id", "tasks", *JOB_DEFAULTS}
+    assert {row[0].strip("`") for row in rows(JOBS, JOB_FIELDS)} == {"id", "tasks", "schedule", *JOB_DEFAULTS}
     assert {row[0].strip("`") for row in rows(JOBS, TASK_FIELDS)} == {"id", *TASK_DEFAULTS}
     named = set(inline(JOBS))
     assert {field.name for record in (Mount, Resources) for field in fields(record)} <= named
