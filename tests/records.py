@@ -25,7 +25,7 @@ def make_task(
     **kept: Any,  # noqa: ANN401 - further fields of the state
 ) -> TaskState:
     """Return the state of a task whose own fields are as people write them."""
-    task: Task = read_task({"command": "true", **(fields or {})}, {})
+    task: Task = read_task({"command": "true", **(fields or {})})
     task.id = name
     state = new_task(task, queued_by=queued_by, at=0.0)
     state.status = status or Queued()

@@ -26,8 +26,8 @@ from air_executor.manager.clock import STEP
 from air_executor.manager.manager_state import ManagerState
 from air_executor.manager.open_runs import OpenRun
 from air_executor.manager.pending_jobs import PendingJobs
-from air_executor.model import parsing
 from air_executor.model import state as s
+from air_executor.model.defaults import Defaults
 from air_executor.model.events import Ended
 from air_executor.model.job import Job, Task
 from air_executor.model.names import run_id
@@ -45,7 +45,7 @@ MAX_JOBS = 10_000
 MAX_LINE = 16 * 1024 * 1024
 """Bytes of one line of `$AIR_QUEUE`: what it describes takes many times that in memory."""
 MAX_COST = 96 * 1024 * 1024
-"""Bytes that what one run queues may come to, the defaults of the job in each task: less than a journal line takes."""
+"""Bytes that what one run queues may come to: less than a journal line takes."""
 SLICE = 0.05
 """Seconds of each cycle for what runs queued; the rest waits for the next cycle, so that nobody else has to."""
 LINES = 100
@@ -301,12 +301,11 @@ class _Queued:
         self.tasks: list[Task] = []
         self.jobs: list[JobState] = []
         self.cost = 0
-        """About how many bytes the tasks come to, the defaults of the job in each."""
+        """About how many bytes the tasks come to."""
         self._job = job
         self._seq = seq
         self._now = now
-        self._defaults = parsing.dump(job.spec.defaults)
-        self._default_size = parsing.text_size(self._defaults) if self._defaults else 0
+        self._defaults = Defaults(job.spec.defaults)
 
     def read(self, lines: bytes) -> Iterator[None]:
         """Take in the lines of `$AIR_QUEUE`, piece by piece.
@@ -332,13 +331,12 @@ class _Queued:
         if len(line) > MAX_LINE:
             msg = f"has {len(line)} bytes, more than {MAX_LINE}"
             raise BadInputError(msg)
-        self.cost += len(line) + self._default_size
+        self.cost += len(line)
         if self.cost > MAX_COST:
-            msg = f"queued more than {MAX_COST / 1e6:.0f} MB, with the defaults of the job in each task"
+            msg = f"queued more than {MAX_COST / 1e6:.0f} MB"
             raise _TooManyError(msg)
         item = parse_queue_line(line, self._defaults)
         if isinstance(item, Job):
-            self.cost += parsing.merged_size(item)
             self._add_job(item, number)
         else:
             item.id = item.id or f"t{self._seq}-{number}"
@@ -371,8 +369,6 @@ def check_room(count: int, size: int, job: JobState, grown: int) -> None:
     if len(job.tasks) + count > limit:
         msg = f"job {job.id} has {len(job.tasks)} tasks, and max_tasks = {limit}"
         raise BadInputError(msg)
-    defaults = parsing.dump(job.spec.defaults)
-    cost = size + (count * parsing.text_size(defaults) if defaults else 0)
-    if cost > MAX_COST or grown + cost > MAX_GROWN:
-        msg = f"the tasks come to {cost / 1e6:.0f} MB with the defaults of job {job.id}, which is too much for it"
+    if size > MAX_COST or grown + size > MAX_GROWN:
+        msg = f"the tasks come to {size / 1e6:.0f} MB, which is too much for job {job.id}"
         raise BadInputError(msg)

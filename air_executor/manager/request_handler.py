@@ -27,8 +27,8 @@ from air_executor.manager.commit import check_room
 from air_executor.manager.manager_state import ManagerState
 from air_executor.manager.open_runs import OpenRuns
 from air_executor.manager.recovery import reconcile_run_dirs
-from air_executor.model import parsing
 from air_executor.model import state as s
+from air_executor.model.defaults import Defaults
 from air_executor.model.events import Requested
 from air_executor.model.job import Task
 from air_executor.model.records import Request
@@ -277,7 +277,7 @@ def _tasks_to_add(request: Request, job: JobState) -> list[Task]:
         msg = "add: no task given"
         raise BadInputError(msg)
     tasks = []
-    free, defaults = len(job.tasks), parsing.dump(job.spec.defaults)
+    free, defaults = len(job.tasks), Defaults(job.spec.defaults)
     for raw in request.tasks:
         task = task_from_request(raw, defaults)
         while task.id is None:

@@ -196,7 +196,7 @@ class Scheduler:
             task=task.id,
             argv=("sh", "-c", command) if isinstance(command, str) else tuple(command),
             env={
-                **task.env,
+                **job.env_of(task),
                 "AIR_JOB_ID": job.id,
                 "AIR_TASK_ID": task.id,
                 "AIR_RUN_ID": run.run,

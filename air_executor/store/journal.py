@@ -21,7 +21,8 @@ from air_executor.errors import (
     PathBlockedError,
     StoreError,
 )
-from air_executor.model.events import Event, JournalLine, Requested, journal_line
+from air_executor.model.defaults import Defaults
+from air_executor.model.events import Event, JournalLine, Requested, journal_line, with_tasks
 from air_executor.model.state import JobState
 from air_executor.store import codec, files
 from air_executor.store.layout import Layout
@@ -128,7 +129,7 @@ class Journal:
         batch = self._batch()
         first = state.uid not in self._seen
         line = journal_line(event, job=state.id, uid=state.uid, version=state.version, before=before if first else None)
-        sealed = codec.seal(line)
+        sealed = codec.seal(line, state.spec.defaults)
         if len(sealed) > MAX_LINE:
             msg = f"job {state.id}: a decision of {len(sealed)} bytes, more than the {MAX_LINE} of a journal line"
             raise ValueError(msg)
@@ -377,12 +378,13 @@ def replay_onto(job: LiveJob, entries: list[JournalEntry]) -> bool | None:
         position = next((i + 1 for i, one in enumerate(entries) if (one.epoch, one.line.version) == here), None)
     if position is None:
         return None
+    defaults = Defaults(state.spec.defaults)
     for entry in entries[position:]:
         if entry.line.version <= state.version:
             continue
         if entry.line.version != state.version + 1:
             return False
-        job.apply(entry.event, entry.epoch)
+        job.apply(with_tasks(entry.event, entry.line, defaults), entry.epoch)
     return True
 
 

@@ -41,7 +41,7 @@ def test_job_files_are_accepted(block: Block) -> None:
 def test_queue_lines_are_accepted(block: Block) -> None:
     """Each `$AIR_QUEUE` line in a page is a valid task."""
     for line in block.text.splitlines():
-        assert isinstance(parse_queue_line(line, {}), Task | Job), line
+        assert isinstance(parse_queue_line(line), Task | Job), line
 
 
 def test_the_agent_in_the_readme_is_the_example() -> None:

@@ -14,9 +14,13 @@ from air_executor.core import job_checks
 from air_executor.errors import BadInputError
 from air_executor.manager import commit, loop, request_handler
 from air_executor.model import checks, parsing
+from air_executor.model.defaults import Defaults
+from air_executor.model.job import TaskDefaults
+from air_executor.model.state import new_task
 from air_executor.store import inbox, jobs, journal
 from tests.manager.rig import World
 from tests.manager.test_interleavings import reason
+from tests.records import make_job
 
 
 @pytest.fixture
@@ -81,16 +85,21 @@ def test_jobs_of_a_rejected_run_go_piece_by_piece(world: World) -> None:
     assert {f"c{number}" for number in range(4)} <= set(world.jobs.ids())
 
 
-def test_defaults_count_in_each_task(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Short lines in a job with large defaults: refused before anything is committed, with the reason."""
-    monkeypatch.setattr(commit, "MAX_COST", 100_000)
-    world.submit("j", "a", on_failure="continue", defaults={"env": {"BIG": "x" * 10_000}})
+def test_defaults_are_stored_once(world: World) -> None:
+    """Thousands of queued tasks in a job with large defaults: the state and the journal have these once."""
+    world.submit("j", "a", "b", on_failure="continue", defaults={"env": {"BIG": "x" * 100_000}, "retries": 2})
     world.until(lambda: "j/a" in world.running())
-    world.exit("j/a", queue=[{"command": "y"}] * 20)
-    world.until(lambda: world.job("j").ended)
-    assert reason(world, "j", "a") == "budget"
-    assert "with the defaults of the job in each task" in (world.task("j", "a").message or "")
-    assert len(world.job("j").tasks) == 1
+    world.exit("j/a", queue=[{"command": "y"}] * 2000)
+    world.until(lambda: len(world.job("j").tasks) == 2002)
+    world.until(lambda: "j/b" in world.running())
+    written = os.path.getsize(world.layout.state("j")) + sum(
+        os.path.getsize(f"{world.layout.journal}/{name}") for name in os.listdir(world.layout.journal)
+    )
+    assert written < 1_000_000
+    world.restart()
+    job = world.job("j")
+    task = list(job.tasks.values())[-1]
+    assert (task.retries, len(job.env_of(task)["BIG"])) == (2, 100_000)
 
 
 def test_a_job_grows_no_further_than_it_can_be_read(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -167,11 +176,10 @@ def test_a_job_too_large_to_be_read_is_not_created(world: World, monkeypatch: py
     assert world.jobs.ids() == ["j"]
 
 
-def test_defaults_of_a_job_file_count_in_each_task(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The bound is checked before they are merged."""
-    monkeypatch.setattr(parsing, "MOST_MERGED", 10_000)
-    with pytest.raises(BadInputError, match="defaults: come to 0 MB in 20 tasks"):
-        world.submit("j", *[f"a{number}" for number in range(20)], defaults={"env": {"BIG": "x" * 1000}})
+def test_defaults_of_a_job_file_are_stored_once(world: World) -> None:
+    """As many tasks as a job may have do not multiply them."""
+    world.submit("j", *[f"a{number}" for number in range(2000)], defaults={"env": {"BIG": "x" * 100_000}})
+    assert os.path.getsize(world.layout.state("j")) < 500_000
 
 
 def test_names_in_after_are_counted(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -276,11 +284,16 @@ def test_defaults_are_checked_and_kept_once(monkeypatch: pytest.MonkeyPatch) -> 
         checked.append(value)
         return whole(value, *args, **named)
 
+    shared = Defaults(parsing.read(TaskDefaults, defaults))
     monkeypatch.setattr(checks, "_text", counted)
-    first, second = (parsing.read_task({"id": name}, defaults) for name in ("a", "b"))
+    first, second = (parsing.read_task({"id": name}, shared) for name in ("a", "b"))
     assert len(checked) == 2, "the place of the command alone"
-    assert first.env is second.env
-    assert parsing.dump(first) == {"id": "a", **defaults}
-    own = parsing.read_task({"command": "y", "env": {"A0": "own"}, "labels": {}}, defaults)
-    assert (own.command, own.env["A0"], own.env["A1"]) == ("y", "own", "x")
-    assert own.labels == {"team": "a"}
+    assert first.secrets is second.secrets is shared.record.secrets
+    assert parsing.dump(first) == {"id": "a", "command": ["x"], "secrets": ["TOKEN"], "retries": 2}
+    own = parsing.read_task({"command": "y", "env": {"A0": "own"}, "labels": {}}, shared)
+    assert (own.command, own.env) == ("y", {"A0": "own"})
+    job = make_job("j", "0badcafe", {"defaults": defaults})
+    job.tasks = {"own": new_task(own, queued_by=None, at=0.0), "first": new_task(first, queued_by=None, at=0.0)}
+    assert (job.env_of(job.tasks["own"])["A0"], job.env_of(job.tasks["own"])["A1"]) == ("own", "x")
+    assert job.env_of(job.tasks["first"]) is job.spec.defaults.env
+    assert job.labels_of(job.tasks["own"]) == {"team": "a"}
