@@ -17,7 +17,7 @@ from air_executor.model import checks, parsing
 from air_executor.model.defaults import Defaults
 from air_executor.model.job import TaskDefaults
 from air_executor.model.state import new_task
-from air_executor.store import inbox, jobs, journal
+from air_executor.store import files, inbox, jobs, journal
 from tests.manager.rig import World
 from tests.manager.test_interleavings import reason
 from tests.records import make_job
@@ -257,6 +257,71 @@ def test_large_inputs_are_written_once(world: World) -> None:
     world.do("j/c")
     gc.collect()
     assert not [name for name in os.listdir(world.manager.state.staging) if name.startswith("inputs-")]
+
+
+@pytest.fixture
+def written(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The sizes of all writes of files with inputs."""
+    sizes: list[int] = []
+    whole = files.write_all
+
+    def counted(fd: int, data: bytes) -> None:
+        if "/inputs" in os.readlink(f"/proc/self/fd/{fd}"):
+            sizes.append(len(data))
+        whole(fd, data)
+
+    monkeypatch.setattr(files, "write_all", counted)
+    return sizes
+
+
+def inputs_of(world: World, run: str) -> dict[str, Any]:
+    """Return what a run reads."""
+    found: dict[str, Any] = json.loads(Path(world.launch(run).out_dir, "inputs.json").read_bytes())
+    return found
+
+
+def test_a_long_sequence_writes_each_large_result_once(world: World, written: list[int]) -> None:
+    """What runs before have read is appended to, so that n tasks do not write n copies of all results."""
+    count, size = 60, 16_000
+    world.submit("j", *[f"a{number}" for number in range(count)])
+    for number in range(count):
+        world.until(lambda number=number: f"j/a{number}" in world.running())  # type: ignore[misc]
+        assert inputs_of(world, f"j/a{number}") == {f"a{n}": f"{n}".zfill(size) for n in range(number)}
+        world.do(f"j/a{number}", result=f"{number}".zfill(size))
+    assert sum(written) < 1.3 * count * size
+    assert world.job("j").phase == "succeeded"
+    gc.collect()
+    assert not [name for name in os.listdir(world.manager.state.staging) if name.startswith("inputs-")]
+
+
+def test_runs_at_a_time_have_files_that_do_not_change(world: World, written: list[int]) -> None:
+    """A long run beside a sequence reads to its end what it was given; the others append to another file."""
+    count, size = 60, 16_000
+    first = [f"a{number}" for number in range(6)]
+    world.submit("j", *first, "long", *[f"b{number}" for number in range(count)], max_runners=2)
+    for name in first:
+        world.do(f"j/{name}", result="x" * size)
+    world.until(lambda: "j/long" in world.running())
+    path = Path(world.launch("j/long").out_dir, "inputs.json")
+    before = path.read_bytes()
+    for number in range(count):
+        world.until(lambda number=number: f"j/b{number}" in world.running())  # type: ignore[misc]
+        assert len(inputs_of(world, f"j/b{number}")) >= number
+        world.do(f"j/b{number}", result="y" * size)
+    assert path.read_bytes() == before
+    assert sum(written) < 3 * (count + len(first)) * size
+
+
+def test_a_shared_file_that_a_task_changed_is_not_gone_on_with(world: World) -> None:
+    """Whatever a run did to the file that it read, the next one reads results."""
+    world.submit("j", *[f"a{number}" for number in range(8)])
+    for number in range(7):
+        world.do(f"j/a{number}", result="x" * 16_000)
+        world.until(lambda number=number: f"j/a{number + 1}" in world.running())  # type: ignore[misc]
+        path = Path(world.launch(f"j/a{number + 1}").out_dir, "inputs.json")
+        assert len(json.loads(path.read_bytes())) == number + 1
+        path.chmod(0o644)
+        path.write_bytes(b"")
 
 
 def test_large_inputs_on_a_volume_without_links(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
