@@ -318,7 +318,7 @@ class _Queued:
             if not line.strip():
                 continue
             try:
-                self._take(line, number)
+                yield from self._take(line, number)
             except BadInputError as error:
                 msg = f"queue.jsonl line {number}: {error}"
                 raise BadInputError(msg) from error
@@ -326,7 +326,7 @@ class _Queued:
                 seen = self.cost
                 yield
 
-    def _take(self, line: bytes, number: int) -> None:
+    def _take(self, line: bytes, number: int) -> Iterator[None]:
         if len(line) > MAX_LINE:
             msg = f"has {len(line)} bytes, more than {MAX_LINE}"
             raise BadInputError(msg)
@@ -334,7 +334,7 @@ class _Queued:
         if self.cost > MAX_COST:
             msg = f"queued more than {MAX_COST / 1e6:.0f} MB"
             raise _TooManyError(msg)
-        item = parse_queue_line(line, self._defaults)
+        item = yield from parse_queue_line(line, self._defaults)
         if isinstance(item, Job):
             self._add_job(item, number)
         else:
@@ -354,20 +354,3 @@ class _Queued:
         child = initial_state(job, uid=uid, now=self._now)
         child.phase, child.submitted_by = s.PENDING, run
         self.jobs.append(child)
-
-
-def check_room(count: int, size: int, job: JobState, grown: int) -> None:
-    """Refuse tasks that a job has no room for, before anybody looks at each of them.
-
-    `size`: bytes of the request that adds them; `grown`: of the job's state.
-
-    Raises:
-        BadInputError: there would be too many tasks, or the job would be too large to be read again.
-    """
-    limit = job.spec.max_tasks
-    if len(job.tasks) + count > limit:
-        msg = f"job {job.id} has {len(job.tasks)} tasks, and max_tasks = {limit}"
-        raise BadInputError(msg)
-    if size > MAX_COST or grown + size > MAX_GROWN:
-        msg = f"the tasks come to {size / 1e6:.0f} MB, which is too much for job {job.id}"
-        raise BadInputError(msg)

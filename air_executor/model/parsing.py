@@ -23,6 +23,7 @@ from air_executor.model.job import TASK_FIELDS, AsWritten, Job, Task
 from air_executor.model.names import is_reserved_task_id
 from air_executor.model.problems import InvalidError, Problem, problems_of
 from air_executor.model.quote import quoted
+from air_executor.model.steps import STEP, Steps
 from air_executor.model.types import stored_form
 
 R = TypeVar("R")
@@ -160,8 +161,8 @@ def dump_each(records: Iterable[object]) -> list[bytes]:
 # Jobs and tasks
 
 
-def read_job(raw: object) -> Job:
-    """Return the job that data describes; its tasks have the values of its `defaults` but for `env` and `labels`.
+def reading_job(raw: object) -> Steps[Job]:
+    """Read the job that data describes, in steps; its tasks have its `defaults` but for `env` and `labels`.
 
     Raises:
         InvalidError: it describes none. At most some of the problems of very many are named.
@@ -180,24 +181,39 @@ def read_job(raw: object) -> Job:
         problems += error.problems
     if whole:
         defaults = NO_DEFAULTS if job is None else Defaults(job.defaults)
+        if job is not None and len(tasks) > job.max_tasks:
+            raise InvalidError(
+                [*problems, Problem(["tasks"], f"are {len(tasks)}, more than max_tasks = {job.max_tasks}")]
+            )
         spared = job is None and "defaults" in raw  # what is missing may stand in defaults that are refused
-        found: list[Task] = []
-        for number, task in enumerate(tasks):
-            try:
-                found.append(read_task(task, defaults))
-            except InvalidError as error:
-                problems += [
-                    Problem(["tasks", number, *at], what)
-                    for at, what in error.problems
-                    if not (spared and what == "is missing")
-                ]
-                if len(problems) > MOST_FOUND:
-                    break
+        found, wrong = yield from _reading_tasks(tasks, defaults, spared=spared)
+        problems += wrong
         if job is not None:
             job.tasks = found
     if problems or job is None:
         raise InvalidError(problems)
     return job
+
+
+def _reading_tasks(
+    tasks: Iterable[object], defaults: Defaults, *, spared: bool
+) -> Steps[tuple[list[Task], list[Problem]]]:
+    found: list[Task] = []
+    problems: list[Problem] = []
+    for number, task in enumerate(tasks):
+        if number % STEP == STEP - 1:
+            yield
+        try:
+            found.append(read_task(task, defaults))
+        except InvalidError as error:
+            problems += [
+                Problem(["tasks", number, *at], what)
+                for at, what in error.problems
+                if not (spared and what == "is missing")
+            ]
+            if len(problems) > MOST_FOUND:
+                break
+    return found, problems
 
 
 def _renamed(raw: Mapping[str, Any]) -> tuple[Mapping[str, Any], list[Problem]]:
@@ -206,7 +222,7 @@ def _renamed(raw: Mapping[str, Any]) -> tuple[Mapping[str, Any], list[Problem]]:
         return raw, []
     if "pool" in raw:
         return {n: v for n, v in raw.items() if n != "queue"}, [Problem(["queue"], "is the old name of pool; use one")]
-    warnings.warn("the job field queue is called pool now, and will be refused later", FutureWarning, stacklevel=4)
+    warnings.warn("the job field queue is called pool now, and will be refused later", FutureWarning, stacklevel=6)
     return {("pool" if name == "queue" else name): value for name, value in raw.items()}, []
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from air_executor.core import job_checks
 from air_executor.errors import BadInputError
-from air_executor.manager import commit, loop, request_handler
+from air_executor.manager import addition, commit, loop, request_handler
 from air_executor.model import checks, parsing
 from air_executor.model.defaults import Defaults
 from air_executor.model.job import TaskDefaults
@@ -28,6 +28,9 @@ def in_slices(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let each cycle do one piece of what runs queued."""
     monkeypatch.setattr(commit, "SLICE", -1)
     monkeypatch.setattr(commit, "LINES", 1)
+    monkeypatch.setattr(request_handler, "SLICE", -1)
+    for module in (addition, parsing, job_checks):
+        monkeypatch.setattr(module, "STEP", 2)
     monkeypatch.setattr(loop, "CLEAN_UP_SLICE", -1)
 
 
@@ -53,6 +56,74 @@ def test_others_go_on_while_a_run_queues(world: World) -> None:
     assert {f"c{number}" for number in range(10)} <= set(world.jobs.ids())
     world.until(lambda: not world.manager.supervisor.busy)
     assert all(world.job(f"c{number}").phase != "pending" for number in range(10))
+
+
+@pytest.mark.usefixtures("in_slices")
+def test_others_go_on_while_a_job_of_many_tasks_is_read(world: World) -> None:
+    """One line submits a job of many tasks, which takes many cycles: another job's runs start and end meanwhile."""
+    world.submit("many", "a")
+    world.submit("other", *[f"x{number}" for number in range(5)])
+    world.until(lambda: {"many/a", "other/x0"} <= set(world.running()))
+    world.exit("many/a", queue=[{"job": {"id": "large", "tasks": [{"command": "x"}] * 40}}])
+    world.cycle()
+    for number in range(5):
+        assert world.manager.supervisor.busy
+        world.do(f"other/x{number}")
+    assert world.job("other").phase == "succeeded"
+    world.until(lambda: "large" in world.jobs.ids())
+    assert len(world.job("large").tasks) == 40
+
+
+@pytest.mark.usefixtures("in_slices")
+def test_others_go_on_while_tasks_are_added(world: World) -> None:
+    """A request adds many tasks: others' requests and runs go first, its own job's requests keep their order."""
+    world.submit("many", "a", max_runners=1)
+    world.submit("other", *[f"x{number}" for number in range(5)])
+    world.until(lambda: {"many/a", "other/x0"} <= set(world.running()))
+    add = world.ask("add", "many", tasks=[{"command": "y"}] * 40)
+    world.cycle()
+    world.clock.pass_time(0.01)  # requests are named by their time
+    cancel = world.ask("cancel", "many")
+    for number in range(5):
+        world.do(f"other/x{number}")
+    assert world.asked("add", "other", tasks=[{"command": "z"}]) is None
+    assert world.manager.request_handler.busy
+    assert world.job("other").tasks.keys() == {*(f"x{number}" for number in range(5)), "t6"}
+    assert {add, cancel} <= set(world.inbox.pending())
+    assert world.job("many").tasks.keys() == {"a"}, "what is added is decided as a whole"
+    world.until(lambda: not world.inbox.waiting(cancel))
+    assert len(world.job("many").tasks) == 41
+    assert world.phases("many")["t41"] == "cancelled"
+
+
+@pytest.mark.usefixtures("in_slices")
+def test_additions_that_come_to_nothing(world: World) -> None:
+    """A wrong task late in a request, a request that is taken back, and a job that is submitted again meanwhile."""
+    world.submit("many", "a")
+    wrong = world.ask("add", "many", tasks=[*[{"command": "y"}] * 20, {"command": ""}])
+    world.until(lambda: not world.inbox.waiting(wrong))
+    assert "command" in (world.inbox.refusal(wrong) or "")
+    back = world.ask("add", "many", tasks=[{"command": "y"}] * 20)
+    world.cycle(3)
+    world.inbox.done(back)
+    world.cycle(3)
+    assert not world.manager.request_handler.busy
+    assert world.asked("add", "many", tasks=[{"command": "z"}]) is None
+    assert world.job("many").tasks.keys() == {"a", "t2"}
+
+
+def test_tasks_are_counted_before_they_are_looked_at(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """More than a job may have cost no more than their count, in a file, from a run and in a request."""
+    world.submit("j", "a", max_tasks=3)
+    world.until(lambda: "j/a" in world.running())
+    monkeypatch.setattr(addition, "task_from_request", None)
+    assert "max_tasks = 3" in (world.asked("add", "j", tasks=[{"command": "y"}] * 50) or "")
+    monkeypatch.setattr(parsing, "read_task", None)
+    with pytest.raises(BadInputError, match="tasks: are 50, more than max_tasks = 4"):
+        world.submit("k", *[f"a{number}" for number in range(50)], max_tasks=4)
+    world.exit("j/a", queue=[{"job": {"id": "k", "max_tasks": 4, "tasks": [{"command": "x"}] * 50}}])
+    world.until(lambda: world.job("j").ended)
+    assert "more than max_tasks = 4" in (world.task("j", "a").message or "")
 
 
 @pytest.mark.usefixtures("in_slices")
@@ -104,7 +175,8 @@ def test_defaults_are_stored_once(world: World) -> None:
 
 def test_a_job_grows_no_further_than_it_can_be_read(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each run queues little, all of them too much: the one that would make the state too large is refused."""
-    monkeypatch.setattr(commit, "MAX_GROWN", 60_000)
+    for module in (commit, addition):
+        monkeypatch.setattr(module, "MAX_GROWN", 60_000)
     world.submit("j", "a", "b", max_runners=1, on_failure="continue")
     for name in ("a", "b"):
         world.until(lambda name=name: f"j/{name}" in world.running())  # type: ignore[misc]
