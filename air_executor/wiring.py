@@ -185,10 +185,13 @@ def make_manager(
     `scope` limits it to these jobs (and what they submit); `from_files` makes state files win over the journal;
     `observer` is told what it does; `page` is the address of the page that this process serves.
     """
+    from air_executor.manager.held_directory import HeldDirectory  # noqa: PLC0415
+
+    layout = Layout(settings.state_dir)
+    directory = HeldDirectory(layout.root)  # before all that takes time
     from air_executor.manager.loop import Manager  # noqa: PLC0415
     from air_executor.manager.manager_state import ManagerOptions  # noqa: PLC0415
 
-    layout = Layout(settings.state_dir)
     host = this_host()
     options = ManagerOptions(
         version=version(),
@@ -212,7 +215,7 @@ def make_manager(
     requested = None if observer is None else observer.requested
     backend = make_backend(settings, layout, host, requested)
     lease = _make_lease(settings, layout, host, backend, scope=scope, requested=requested)
-    return Manager(layout, backend, host, options, lease=lease, observer=observer)
+    return Manager(layout, backend, host, options, lease=lease, observer=observer, directory=directory)
 
 
 def _make_lease(

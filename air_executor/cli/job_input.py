@@ -161,7 +161,7 @@ def read_tasks(words: Sequence[str], task_options: Mapping[str, Any], *, command
     tasks = []
     for where, record in records:
         try:
-            tasks.append(parsing.read_task(record, {}))
+            tasks.append(parsing.read_task(record))
         except InvalidError as error:
             raise bad_input(lines(error.problems), where) from None
     return tasks

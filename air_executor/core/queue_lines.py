@@ -5,20 +5,21 @@ Checked as a job file is, with the job's defaults. Called when an outcome is com
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable
 
 from air_executor.core.job_checks import check_retries
-from air_executor.core.submission import read_job
+from air_executor.core.submission import reading_job
 from air_executor.errors import BadInputError
 from air_executor.model import parsing, strict_json
+from air_executor.model.defaults import NO_DEFAULTS, Defaults
 from air_executor.model.job import Job, Task
 from air_executor.model.problems import InvalidError, Problem, lines
 from air_executor.model.quote import quoted
+from air_executor.model.steps import Steps
 
 
-def parse_queue_line(text: str | bytes, defaults: Mapping[str, Any]) -> Task | Job:
-    """Read one line of `$AIR_QUEUE`: a task, or `{"job": {...}}`. `defaults` are the job's, as `parsing.dump` has them.
+def parse_queue_line(text: str | bytes, defaults: Defaults = NO_DEFAULTS) -> Steps[Task | Job]:
+    """Read one line of `$AIR_QUEUE`, in steps: a task that joins a job with these defaults, or `{"job": {...}}`.
 
     Raises:
         BadInputError: it is neither; the message is one line.
@@ -32,12 +33,12 @@ def parse_queue_line(text: str | bytes, defaults: Mapping[str, Any]) -> Task | J
     if len(raw) > 1:
         raise BadInputError("job: must be the only key of the line")
     try:
-        return read_job(raw["job"])
+        return (yield from reading_job(raw["job"]))
     except InvalidError as error:
         raise _one_line(Problem(["job", *at], what) for at, what in error.problems) from None
 
 
-def task_from_request(raw: object, defaults: Mapping[str, Any]) -> Task:
+def task_from_request(raw: object, defaults: Defaults = NO_DEFAULTS) -> Task:
     """Check one task that joins a job with these `defaults`.
 
     Raises:

@@ -11,6 +11,7 @@ from air_executor.model import parsing
 from air_executor.model.job import JOB_FIELDS, Job, JobSpec
 from air_executor.model.problems import InvalidError, bad_input, lines
 from air_executor.model.state import JobState, new_task
+from air_executor.model.steps import Steps, at_once
 
 
 def read_job(raw: object) -> Job:
@@ -19,8 +20,13 @@ def read_job(raw: object) -> Job:
     Raises:
         InvalidError: it is wrong; every problem is named.
     """
-    job = parsing.read_job(raw)
-    check_job(job)
+    return at_once(reading_job(raw))
+
+
+def reading_job(raw: object) -> Steps[Job]:
+    """Do what `read_job` does in steps: a job may have many tasks."""
+    job = yield from parsing.reading_job(raw)
+    yield from check_job(job)
     return job
 
 

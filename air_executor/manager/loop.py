@@ -70,8 +70,14 @@ class Manager:
         *,
         lease: Lease | None = None,
         observer: Observer | None = None,
+        directory: HeldDirectory | None = None,
     ) -> None:
-        """`lease` proves that no other manager is running; None: a lock file, for managers of one host."""
+        """Make a manager that has not started.
+
+        `lease` proves that no other manager is running; None: a lock file, for managers of one host. `directory` was
+        found before; None: look for it now.
+        """
+        self.directory = directory or HeldDirectory(layout.root)
         self.layout = layout
         self.backend = backend
         self.host = host
@@ -80,7 +86,7 @@ class Manager:
         self.observer = observer or Observer()
         self.jobs = Jobs(layout)
         self.run_dirs = RunDirs(layout)
-        self.runner_files = RunnerFiles(layout, options.runner_files)
+        self.runner_files = RunnerFiles(layout, options.runner_files, self.directory)
         self.inbox = Inbox(layout)
         self.lease = lease or FileLease(layout, host, options.scope)
         self.wakeups = Wakeups()
@@ -100,14 +106,21 @@ class Manager:
 
         Raises:
             ManagerHeldError: another manager has it.
+            DirectoryMovedError: it was moved meanwhile.
             StoreError: the volume refused.
         """
+        try:
+            return self._start()
+        except (StoreError, NotFoundError, DirectoryLostError) as error:
+            self.directory.check(error)
+            raise
+
+    def _start(self) -> bool:
         if not self._acquire():
             return False
-        directory = HeldDirectory(self.layout.root)
         self.runner_files.install()
         found = self._recover()
-        self._assemble(found, directory)
+        self._assemble(found)
         self._admit(found)
         self.status_writer.publish()
         self._watch()
@@ -121,7 +134,9 @@ class Manager:
     def _acquire(self) -> bool:
         acquired = False
         try:
+            self.directory.check()
             self.jobs.prepare()
+            self.directory.renew()
             acquired = self.lease.acquire(self._stand_by)
         finally:
             if not acquired:
@@ -144,7 +159,7 @@ class Manager:
             scope=self.options.scope,
         )
 
-    def _assemble(self, found: Recovered, directory: HeldDirectory) -> None:
+    def _assemble(self, found: Recovered) -> None:
         """Make the parts; from here on, data flows through them in the order of `cycle`."""
         chance = random.Random()  # noqa: S311 - spreads retries, guards nothing
         state = ManagerState(self.jobs, found.journal, self.clock, self.observer, self.options)
@@ -160,7 +175,7 @@ class Manager:
             runner_files=self.runner_files,
             host=self.host,
         )
-        self.checkpointer = Checkpointer(state)
+        self.checkpointer = Checkpointer(state, self.directory)
         # One that manages some jobs only leaves the schedules to another manager.
         self.schedule_runner = (
             ScheduleRunner(state, self.inbox, self.options.jobs_dir) if self.options.scope is None else None
@@ -181,7 +196,7 @@ class Manager:
             stateless=found.stateless,
         )
         self.possession = Possession(
-            directory,
+            self.directory,
             self.lease,
             state,
             runner_files=self.runner_files,

@@ -73,7 +73,9 @@ class HasCommand:
     """The command of a task."""
 
     __slots__ = ()
-    command: Annotated[t.Command, About("Command: text goes to `sh -c`, a list is executed as it is.")]
+    command: Annotated[
+        t.Command, t.OrInDefaults(), About("Command: text goes to `sh -c`, a list is executed as it is.")
+    ]
 
 
 @dataclass(kw_only=True)
@@ -237,4 +239,4 @@ TASK_FIELDS: tuple[str, ...] = tuple(name for name in Task.__dataclass_fields__ 
 """Fields of a task as submitted, in their order on the volume."""
 JOB_FIELDS: tuple[str, ...] = tuple(JobOptions.__dataclass_fields__)
 MERGED_FIELDS = ("env", "labels")
-"""Fields that a task and its job's `defaults` share key by key; any other is the task's own or the default's."""
+"""Fields that merge key by key with those of the job's `defaults`; any other is the task's own or the default's."""

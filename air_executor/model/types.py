@@ -149,6 +149,17 @@ class Lenient:
         return core_schema.with_default_schema(handler(source), default=self._default, on_error="default")
 
 
+class OrInDefaults:
+    """Where this is missing in the stored form, it stands in the `defaults` of the job."""
+
+    __slots__ = ()
+
+    def __get_pydantic_core_schema__(self, source: object, handler: GetCoreSchemaHandler) -> CoreSchema:
+        from pydantic_core import core_schema  # noqa: PLC0415 - see the module
+
+        return core_schema.with_default_schema(handler(source), default=None) if _stored.get() else handler(source)
+
+
 def whole(low: int, high: int) -> tuple[object, ...]:
     """Return what makes a field a whole number within bounds."""
 

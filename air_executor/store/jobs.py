@@ -98,7 +98,8 @@ class Jobs:
         if len(text) > MAX_GROWN:
             msg = f"job {job.id} comes to {len(text) / 1e6:.0f} MB, more than {MAX_GROWN / 1e6:.0f} MB; split it"
             raise BadInputError(msg)
-        files.make_dir(aside)
+        files.restore_dir(self.layout.tmp)
+        files.restore_dir(aside)
         try:
             files.write_new(f"{aside}/state.json", text, sync=True)
             given = [] if workspace is None else self._fill(f"{aside}/workspace", workspace)
@@ -202,7 +203,7 @@ class Jobs:
             StoreError: the volume refused.
         """
         target = f"{self.layout.archive}/.set-aside-{job}-{to_text(time.time()).replace(':', '')}"
-        files.make_dir(self.layout.archive)
+        files.restore_dir(self.layout.archive)
         files.move(self.layout.job(job), target)
         return target
 
@@ -227,7 +228,7 @@ class Jobs:
             StoreError: the volume refused.
         """
         target = f"{self.layout.archive}/{job.id}-{job.uid}"
-        files.make_dir(self.layout.archive)
+        files.restore_dir(self.layout.archive)
         files.move(self.layout.job(job.id), target)
         files.fsync_dir(self.layout.jobs)
         return target

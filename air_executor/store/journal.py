@@ -117,7 +117,7 @@ class Journal:
         batch = self._batch()
         first = state.uid not in self._seen
         line = journal_line(event, job=state.id, uid=state.uid, version=state.version, before=before if first else None)
-        sealed = codec.seal(line)
+        sealed = codec.seal(line, state.spec.defaults)
         if len(sealed) > MAX_LINE:
             msg = f"job {state.id}: a decision of {len(sealed)} bytes, more than the {MAX_LINE} of a journal line"
             raise ValueError(msg)

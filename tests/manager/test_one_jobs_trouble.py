@@ -11,7 +11,7 @@ import pytest
 from air_executor.core.transitions import LiveJob
 from air_executor.manager import commit, recovery, request_handler, supervisor
 from air_executor.manager.scheduler import Scheduler
-from air_executor.store import journal
+from air_executor.store import journal_files
 from air_executor.store.jobs import Jobs
 from tests.manager.rig import World
 
@@ -77,7 +77,7 @@ def test_a_bug_in_a_step_costs_one_job(
 
 @pytest.mark.parametrize(
     ("owner", "step"),
-    [(journal, "replay_onto"), (recovery, "reconcile_run_dirs"), (Jobs, "load"), (Jobs, "checkpoint")],
+    [(journal_files, "replay_onto"), (recovery, "reconcile_run_dirs"), (Jobs, "load"), (Jobs, "checkpoint")],
 )
 def test_a_bug_in_recovery_costs_one_job(
     world: World, monkeypatch: pytest.MonkeyPatch, owner: type | ModuleType, step: str
