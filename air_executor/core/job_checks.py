@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from air_executor.core.cycles import find_cycle, show_cycle
 from air_executor.errors import BadInputError
 from air_executor.model.job import Job, Task
+from air_executor.model.names import generated_id
 from air_executor.model.problems import MOST_SHOWN, InvalidError, Problem, nearest
 from air_executor.model.state import TaskState
 from air_executor.model.times import MAX_DURATION
@@ -35,8 +36,8 @@ class NewTask:
 
 
 def task_ids(job: Job) -> list[str]:
-    """Return the ids of a job's tasks in order: their own, or `t<n>` by place."""
-    return [task.id or f"t{number}" for number, task in enumerate(job.tasks, 1)]
+    """Return the ids of a job's tasks in order: their own, or generated ones."""
+    return [task.id or generated_id(number) for number, task in enumerate(job.tasks, 1)]
 
 
 def check_job(job: Job) -> None:

@@ -30,7 +30,7 @@ from air_executor.model import parsing
 from air_executor.model import state as s
 from air_executor.model.events import Ended
 from air_executor.model.job import Job, Task
-from air_executor.model.names import run_id
+from air_executor.model.names import generated_id, run_id
 from air_executor.model.sizes import format_memory
 from air_executor.model.state import JobState, TaskState
 from air_executor.model.types import fit
@@ -341,7 +341,7 @@ class _Queued:
             self.cost += parsing.merged_size(item)
             self._add_job(item, number)
         else:
-            item.id = item.id or f"t{self._seq}-{number}"
+            item.id = item.id or generated_id(self._seq, number)
             self.tasks.append(item)
             limit = self._job.spec.max_tasks
             if len(self._job.tasks) + len(self.tasks) > limit:

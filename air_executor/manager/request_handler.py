@@ -31,6 +31,7 @@ from air_executor.model import parsing
 from air_executor.model import state as s
 from air_executor.model.events import Requested
 from air_executor.model.job import Task
+from air_executor.model.names import generated_id
 from air_executor.model.records import Request
 from air_executor.model.state import Done, JobState, TaskState
 from air_executor.store import files
@@ -282,7 +283,8 @@ def _tasks_to_add(request: Request, job: JobState) -> list[Task]:
         task = task_from_request(raw, defaults)
         while task.id is None:
             free += 1
-            task.id = f"t{free}" if f"t{free}" not in job.tasks else None
+            name = generated_id(free)
+            task.id = None if name in job.tasks else name
         tasks.append(task)
     check_queued(tasks, job.tasks, job.id, None)
     return tasks

@@ -19,7 +19,7 @@ from pydantic import TypeAdapter, ValidationError
 from pydantic_core import PydanticSerializationError
 
 from air_executor.model.job import MERGED_FIELDS, TASK_FIELDS, AsWritten, Job, Task
-from air_executor.model.names import is_reserved_task_id
+from air_executor.model.names import GENERATED_PATTERN, is_generated_id
 from air_executor.model.problems import InvalidError, Problem, problems_of
 from air_executor.model.quote import quoted
 from air_executor.model.types import stored_form
@@ -238,8 +238,8 @@ def read_task(raw: object, defaults: Mapping[str, Any]) -> Task:
         return read(Task, raw)
     name = raw.get("id")
     reserved: list[Problem] = []
-    if isinstance(name, str) and is_reserved_task_id(name):
-        what = f'"{name}" is a shape reserved for tasks without an id (t1, t3-2); choose another, or leave it out'
+    if isinstance(name, str) and is_generated_id(name):
+        what = f'"{name}" is what tasks without an id are called (_1, _3-2); choose another, or leave it out'
         reserved.append(Problem(["id"], what))
     shared = {field: defaults[field] for field in _SHARED if field in defaults and field not in raw}
     if shared:
@@ -293,7 +293,7 @@ def job_schema() -> dict[str, Any]:
             about.pop("title", None)
     task = schema["$defs"]["Task"]
     task["properties"] = {name: task["properties"][name] for name in ("id", "command", "after", *TASK_FIELDS)}
-    task["properties"]["id"]["not"] = {"pattern": "^t[0-9]+(-[0-9]+)?$"}
+    task["properties"]["id"]["not"] = {"pattern": GENERATED_PATTERN}
     del task["required"]  # the command; it may also stand in the defaults
     own = {"properties": {"tasks": {"items": {"required": ["command"]}}}}
     shared = {"properties": {"defaults": {"required": ["command"]}}, "required": ["defaults"]}

@@ -133,9 +133,10 @@ class Jobs:
             there = self.load(job.id)
         except NotFoundError:
             if os.path.isdir(self.layout.job(job.id)) and files.list_dir(self.layout.job(job.id)):
-                msg = (
-                    f"job {job.id} already exists at {self.layout.job(job.id)}, without a state.json; choose another id"
-                )
+                what = f"at {self.layout.job(job.id)}, without a state.json"
+                if (twin := self._twin(job.id)) is not None:
+                    what = f"as {twin}, which is the same name to this file system"
+                msg = f"job {job.id} already exists {what}; choose another id"
                 raise AlreadyExistsError(msg) from error
             files.fail("create", path, error)
         except StoreError as unreadable:
@@ -144,6 +145,11 @@ class Jobs:
         if there.uid != job.uid:
             msg = f"job {job.id} already exists ({there.phase}); choose another id, or use `air-executor add`"
             raise AlreadyExistsError(msg) from error
+
+    def _twin(self, job: str) -> str | None:
+        """Return the id of the job whose directory one gets for this id, if case is all that differs."""
+        names = self.ids()
+        return None if job in names else next((name for name in names if name.lower() == job.lower()), None)
 
     def load(self, job: str) -> JobState:
         """Read one job's checkpoint.
@@ -171,6 +177,9 @@ class Jobs:
             raise NotFoundError(msg)
         state = self._read(found[0], path)
         if expected is not None and state.id != expected:
+            if state.id.lower() == expected.lower():  # another job, on a file system that ignores case
+                msg = f"{path}: not found; there is a job {state.id}"
+                raise NotFoundError(msg)
             msg = f"{path}: holds job {state.id!r}, not {expected!r}"
             raise CorruptFileError(msg)
         return state

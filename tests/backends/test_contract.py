@@ -59,6 +59,20 @@ def test_slots_of_a_job_are_independent(rig: Rig) -> None:
     assert backend.observe()[OTHER].alive
 
 
+def test_ids_that_no_platform_can_name(rig: Rig) -> None:
+    """Ids of 64 characters, with dots, underscores and capitals, are known again by whoever manages next."""
+    slots = [Slot(("Census.v2_" + "x" * 64)[:64], 0), Slot(("census.v2_" + "x" * 64)[:64], 1), Slot("_a.b-", 0)]
+    launches = [rig.launch(slot, seq, Task.WAITS) for seq, slot in enumerate(slots, 1)]
+    first = rig.backend()
+    for launch in launches:
+        first.spawn(launch)
+    rig.until(lambda: all(rig.is_ready(launch) for launch in launches), "all three to start")
+    next_one = rig.backend()
+    assert {slot: status.run for slot, status in next_one.observe().items()} == {one.slot: one.run for one in launches}
+    for slot in slots:
+        rig.until(lambda slot=slot: is_gone(next_one, slot), "its name to be free")  # type: ignore[misc]
+
+
 def test_a_taken_slot_refuses(rig: Rig) -> None:
     """A second spawn in a slot raises, starts nothing, and leaves the first runner alone."""
     backend = rig.backend()
