@@ -146,7 +146,7 @@ def test_git_takes_the_states_alone(jobs: Jobs) -> None:
 
 
 def test_an_id_that_differs_only_in_case(layout: Layout) -> None:
-    """A file system that takes both for one name keeps the first job, and the message says why the second is refused."""
+    """A file system that takes both for one name keeps the first job, and the second is refused with the reason."""
 
     class Folding(Layout):
         def job(self, job: str) -> str:
