@@ -67,14 +67,33 @@ class Client:
             BadInputError: a job listed in `after` does not exist.
             StoreError: the volume refused a write; nothing was submitted.
         """
+        return self.submit_all([job], workspace)[0]
+
+    def submit_all(self, jobs: Sequence[Job], workspace: Mapping[str, bytes] | None = None) -> list[JobState]:
+        """Submit several jobs, which may wait for each other, and return their states; see `submit`.
+
+        All are checked before the first is submitted.
+
+        Raises: as `submit`.
+        """
+        from air_executor.core.job_checks import in_order  # noqa: PLC0415 - see the module
         from air_executor.core.submission import initial_state, parse_job  # noqa: PLC0415 - see the module
 
-        state = initial_state(parse_job(job), uid=files.random_hex(UID_BYTES), now=round(time.time(), 3))
-        state.after_uids = {name: self._uid_of(name) for name in state.spec.after}
+        now = round(time.time(), 3)
+        states = [initial_state(parse_job(job), uid=files.random_hex(UID_BYTES), now=now) for job in jobs]
+        by_id = {state.id: state for state in states}
+        order = in_order({state.id: state.spec.after for state in states})
+        for state in states:
+            known = {name: by_id[name].uid if name in by_id else self._uid_of(name) for name in state.spec.after}
+            state.after_uids = known
         self.jobs.prepare()
-        self.jobs.create(state, workspace)
-        self.inbox.post(Request("wake", state.id), time.time())
-        return state
+        if len(states) > 1:
+            for state in states:
+                self.jobs.ensure_free(state)
+        for name in order:
+            self.jobs.create(by_id[name], workspace)
+            self.inbox.post(Request("wake", name), time.time())
+        return states
 
     def _uid_of(self, name: str) -> str:
         found = self.jobs.find(name)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from graphlib import CycleError, TopologicalSorter
 
 from air_executor.core.cycles import find_cycle, show_cycle
 from air_executor.errors import BadInputError
@@ -68,6 +69,20 @@ def check_job(job: Job) -> None:
         problems += _cycle(nodes, place)
     if problems:
         raise InvalidError(problems)
+
+
+def in_order(after: Mapping[str, Sequence[str]]) -> list[str]:
+    """Return jobs that are submitted together, by id, each behind those of them that it waits for.
+
+    Raises:
+        BadInputError: they wait for each other.
+    """
+    sorter = TopologicalSorter({name: [other for other in others if other in after] for name, others in after.items()})
+    try:
+        return list(sorter.static_order())
+    except CycleError as error:
+        msg = f"after: these jobs would wait for each other for ever: {show_cycle(error.args[1][::-1])}"
+        raise BadInputError(msg) from None
 
 
 def check_retries(task: Task) -> list[Problem]:

@@ -69,11 +69,24 @@ class Resources(Record):
 
 
 @dataclass(kw_only=True)
+class HasDescription:
+    """What a job or a task says of itself."""
+
+    __slots__ = ()
+    description: Annotated[t.Description | None, About("What it is for, in any number of lines.")] = None
+
+
+@dataclass(kw_only=True)
 class HasCommand:
     """The command of a task."""
 
     __slots__ = ()
-    command: Annotated[t.Command, About("Command: text goes to `sh -c`, a list is executed as it is.")]
+    command: Annotated[
+        t.Command,
+        About(
+            "Command: text goes to `sh -c`, or to the interpreter in its first line `#!…`; a list is executed as it is."
+        ),
+    ]
 
 
 @dataclass(kw_only=True)
@@ -151,7 +164,7 @@ class TaskDefaults(TaskOptions, AsWritten):
 
 
 @dataclass(slots=True, kw_only=True)
-class Task(HasAfter, TaskOptions, HasCommand, MayHaveId, AsWritten):
+class Task(HasAfter, TaskOptions, HasDescription, HasCommand, MayHaveId, AsWritten):
     """A task: a command, and how to run it."""
 
     def __post_init__(self) -> None:
@@ -165,7 +178,7 @@ def _check_start(task: TaskOptions) -> None:
 
 
 @dataclass(kw_only=True)
-class JobOptions:
+class JobOptions(HasDescription):
     """What a job says beside its id and its tasks."""
 
     __slots__ = ()

@@ -20,7 +20,7 @@ from pydantic_core import PydanticSerializationError
 
 from air_executor.model.job import MERGED_FIELDS, TASK_FIELDS, AsWritten, Job, Task
 from air_executor.model.names import GENERATED_PATTERN, is_generated_id
-from air_executor.model.problems import InvalidError, Problem, problems_of
+from air_executor.model.problems import MISSING, InvalidError, Problem, problems_of
 from air_executor.model.quote import quoted
 from air_executor.model.types import stored_form
 
@@ -34,6 +34,9 @@ MOST_FOUND = 10_000
 
 MOST_MERGED = 128 * 1024 * 1024
 """Bytes that the defaults of one job may come to in all of its tasks together: each task is stored with its own."""
+
+OWN_KEYS = "x-"
+"""How keys of a job begin that are its author's own: anchors of YAML, or notes."""
 
 _SHARED = ("command", "env", "secrets", "labels")
 """Fields that a task without its own takes from its job's defaults as they are: checked, and in memory, once."""
@@ -167,7 +170,7 @@ def read_job(raw: object) -> Job:
         raw = as_written(raw)
     if not isinstance(raw, Mapping):
         raise InvalidError([Problem([], f"must be a mapping of fields, got {quoted(raw)}")])
-    raw, problems = _renamed(raw)
+    raw, problems = _renamed({name: value for name, value in raw.items() if not str(name).startswith(OWN_KEYS)})
     tasks = raw.get("tasks", ())
     whole = isinstance(tasks, list | tuple)
     job = None
@@ -187,7 +190,7 @@ def read_job(raw: object) -> Job:
                 problems += [
                     Problem(["tasks", number, *at], what)
                     for at, what in error.problems
-                    if not (spared and what == "is missing")
+                    if not (spared and what == MISSING)
                 ]
                 if len(problems) > MOST_FOUND:
                     break
@@ -300,6 +303,7 @@ def job_schema() -> dict[str, Any]:
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         **schema,
+        "patternProperties": {f"^{OWN_KEYS}": {}},
         "anyOf": [own, shared],
         "title": "Air-Executor job",
         "description": "A job file: tasks that run on ephemeral runners.",

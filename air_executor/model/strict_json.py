@@ -10,6 +10,7 @@ from typing import Any, NoReturn
 
 from air_executor.errors import BadInputError
 from air_executor.model.quote import quoted
+from air_executor.model.written import real_number
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -27,7 +28,7 @@ def _constant(name: str) -> NoReturn:
     raise BadInputError(msg)
 
 
-_decoder = json.JSONDecoder(object_pairs_hook=_object, parse_constant=_constant)
+_decoder = json.JSONDecoder(object_pairs_hook=_object, parse_float=real_number, parse_constant=_constant)
 
 
 def loads(text: str | bytes) -> Any:  # noqa: ANN401 - any JSON value

@@ -5,6 +5,7 @@ A submitter creates; from then on the manager alone calls the rest.
 
 from __future__ import annotations
 
+import errno
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -78,6 +79,15 @@ class Jobs:
             except BadInputError:
                 continue
         return sorted(found)
+
+    def ensure_free(self, job: JobState) -> None:
+        """Make sure that an id isn't taken, as far as one can tell without creating the job.
+
+        Raises:
+            AlreadyExistsError: it is.
+        """
+        if os.path.lexists(self.layout.job(job.id)):
+            self._explain_failed_create(job, FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST)))
 
     def create(self, job: JobState, workspace: Mapping[str, bytes] | None = None) -> None:
         """Submit a job: build its directory aside and rename it into place.

@@ -174,7 +174,7 @@ def test_defaults_are_merged_and_kept() -> None:
         ({"command": "\ud800"}, "command: must not contain NUL bytes or half surrogate pairs"),
         ({"command": {"a": 1}}, "command: must be text for the shell, or a list of arguments"),
         ({"env": {"A": "a\0"}}, "env.A: must not contain NUL bytes"),
-        ({"env": {"A": True}}, "env.A: must be text; put it in quotes"),
+        ({"env": {"A": 0.5}}, "env.A: must be text; put it in quotes"),
         ({"env": {"A-B": "1"}}, "env.A-B: is no name of a variable"),
         ({"env": {"AIR_QUEUE": "x"}}, "env.AIR_QUEUE: is set by Air-Executor"),
         ({"env": ["A=1"]}, "env: must be a mapping of variables"),
