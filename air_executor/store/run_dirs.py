@@ -22,7 +22,7 @@ from air_executor.errors import CorruptFileError, NotFoundError, PathBlockedErro
 from air_executor.model.records import ExitFile, RunFile
 from air_executor.model.shebang import SCRIPT
 from air_executor.model.times import to_text
-from air_executor.store import codec, files
+from air_executor.store import codec, files, trees
 from air_executor.store.layout import Layout
 
 if TYPE_CHECKING:
@@ -120,7 +120,7 @@ class RunDirs:
                 files.quarantine(target)
             files.move(built, target)
         except StoreError:
-            files.remove_tree(built)
+            trees.remove_tree(built)
             raise
 
     def drop_inputs(self, job: str, seq: int, task: str) -> None:
