@@ -15,6 +15,7 @@ from air_executor.cli.live_view import LiveView
 from air_executor.cli.session import Session, command_given, session_of
 from air_executor.cli.signals import SHOW_CURSOR, handling
 from air_executor.cli.terminal import note, print_json, steady_stdout
+from air_executor.cli.wait import TIMED_OUT
 from air_executor.errors import CorruptFileError, ManagerHeldError, NotFoundError
 
 if TYPE_CHECKING:
@@ -53,11 +54,15 @@ def run(
     delay: job_input.Delay = None,
     workdir: job_input.Workdir = None,
     backend: Annotated[str | None, typer.Option(help="Backend: local, docker or kubernetes.")] = None,
+    quiet: Annotated[
+        bool, typer.Option("--quiet", "-q", help="Print only the output of the last task, and failures.")
+    ] = False,
 ) -> None:
     """Run a job to completion and print its cost.
 
-    Manages only this job and the jobs it submits. Exits with 0 if all succeeded, else with 1. Ctrl-C stops the runners
-    and pauses the job; a second Ctrl-C exits immediately.
+    Shows the output of its tasks. Manages only this job and the jobs it submits. Exits with 0 if all succeeded, else
+    with 1; a job of a single task exits with the exit code of its command. Ctrl-C stops the runners and pauses the job;
+    a second Ctrl-C exits immediately.
     """
     session = session_of(ctx)
     from air_executor.wiring import check_backend, reach_backend  # noqa: PLC0415
@@ -89,7 +94,7 @@ def run(
         job_input.warn_of(job)
         state = client.submit(job)
     with steady_stdout():
-        code = _RunCommand(session, settings, client, state).complete()
+        code = _RunCommand(session, settings, client, state, quiet=quiet).complete()
     raise typer.Exit(code)
 
 
@@ -113,8 +118,9 @@ def _resume(client: Client, job: str) -> JobState:
 class _RunCommand:
     """One job, from submission to its end."""
 
-    def __init__(self, session: Session, settings: Settings, client: Client, state: JobState) -> None:
+    def __init__(self, session: Session, settings: Settings, client: Client, state: JobState, *, quiet: bool) -> None:
         self._session = session
+        self._quiet = quiet
         self._settings = settings
         self._client = client
         self._id, self._uid = state.id, state.uid
@@ -124,7 +130,7 @@ class _RunCommand:
         self._terminated = False
         # Inside a task, SIGTERM ends that task, and none of its processes may outlive it.
         self._nested = bool(os.environ.get("AIR_RUN_ID"))
-        self._follower = LiveView(quiet=session.json)
+        self._follower = LiveView(client.layout, [state], quiet=quiet or session.json)
 
     def complete(self) -> int:
         """Run the job to its end, print the summary, and return the exit code."""
@@ -143,11 +149,11 @@ class _RunCommand:
         else:
             from air_executor.cli.summary import summarise  # noqa: PLC0415
 
-            summarise(self._client, jobs)
+            summarise(self._client, jobs, quiet=self._quiet, output_shown=self._follower.shown)
         if not self._ended(jobs):
             note(f"job {self._id} is {jobs[0].phase}; to continue: `air-executor run {self._id}`")
             return INTERRUPTED if self._interrupted else TERMINATED
-        return 0 if all(job.phase == "succeeded" for job in jobs) else 1
+        return _exit_code(jobs)
 
     def _work(self) -> None:
         from air_executor.wiring import make_manager  # noqa: PLC0415
@@ -264,6 +270,18 @@ class _RunCommand:
 
     def _stops_runners(self) -> bool:
         return self._interrupted > 0 or (self._terminated and self._nested)
+
+
+def _exit_code(jobs: list[JobState]) -> int:
+    """Return the exit code of jobs that have ended: that of the command where there is only one."""
+    if all(job.phase == "succeeded" for job in jobs):
+        return 0
+    tasks = [task for job in jobs for task in job.tasks.values()]
+    if len(tasks) > 1:
+        return 1
+    if tasks[0].reason == "timeout":
+        return TIMED_OUT
+    return (tasks[0].reason in ("error", "oom") and tasks[0].exit_code) or 1
 
 
 def _presence(client: Client) -> Presence:
