@@ -102,6 +102,11 @@ class Client:
             raise BadInputError(msg)
         return found.uid
 
+    def _no_job(self, job: str) -> str:
+        from air_executor.model.problems import did_you_mean  # noqa: PLC0415 - only for errors
+
+        return f"no job {job} in {self.layout.root}{did_you_mean(job, self.jobs.ids())}"
+
     # Requests
 
     def ask(self, op: Op, job: str, task: str | None = None, tasks: Sequence[Mapping[str, Any]] = ()) -> Answer:
@@ -113,8 +118,7 @@ class Client:
             StoreError: the volume refused a write; nothing was requested.
         """
         if not os.path.isdir(self.layout.job(job)):
-            msg = f"no job {job} in {self.layout.root}"
-            raise NotFoundError(msg)
+            raise NotFoundError(self._no_job(job))
         name = self.inbox.post(Request(op, job, task, [dict(one) for one in tasks]), time.time())
         applied = self.inbox.wait(name, ANSWER_WITHIN)
         refusal = self.inbox.refusal(name) if applied else None
@@ -142,7 +146,7 @@ class Client:
         """
         found = self.jobs.find(job, uid)
         if found is None:
-            msg = f"no job {job} in {self.layout.root}" if uid is None else f"job {job} (uid {uid}) was deleted"
+            msg = self._no_job(job) if uid is None else f"job {job} (uid {uid}) was deleted"
             raise NotFoundError(msg)
         return found
 

@@ -15,7 +15,7 @@ from air_executor.core.cycles import find_cycle, show_cycle
 from air_executor.errors import BadInputError
 from air_executor.model.job import Job, Task
 from air_executor.model.names import generated_id
-from air_executor.model.problems import MOST_SHOWN, InvalidError, Problem, nearest
+from air_executor.model.problems import MOST_SHOWN, InvalidError, Problem, did_you_mean
 from air_executor.model.state import TaskState
 from air_executor.model.times import MAX_DURATION
 
@@ -107,8 +107,8 @@ def _unknown_needs(job: Job, place: Mapping[str, int], found: int) -> list[Probl
         for position, need in enumerate(task.after):
             if need in place:
                 continue
-            guess = nearest(need, place) if found + len(problems) < MOST_SHOWN else None
-            what = f"no task of this job has the id {need}{f'; did you mean {guess}?' if guess else ''}"
+            guess = did_you_mean(need, place) if found + len(problems) < MOST_SHOWN else ""
+            what = f"no task of this job has the id {need}{guess}"
             problems.append(Problem(["tasks", number, "after", position], what))
     return problems
 

@@ -106,6 +106,12 @@ def nearest(name: str, names: Iterable[str]) -> str | None:
     return found[0] if found else None
 
 
+def did_you_mean(name: str, names: Iterable[str]) -> str:
+    """Return what to put behind a message that something does not exist; empty if nothing has nearly its name."""
+    guess = nearest(name, names)
+    return f"; did you mean {guess}?" if guess else ""
+
+
 def _printable(parts: Iterable[str | int]) -> list[str | int]:
     return [p if isinstance(p, int) or (p.isprintable() and len(p) <= 60) else quoted(p)[1:-1] for p in parts]  # noqa: PLR2004
 

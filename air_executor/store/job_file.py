@@ -7,7 +7,7 @@ text, too large, not there); what a job may hold is for `core.submission`.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from air_executor.core import submission

@@ -153,7 +153,10 @@ class Jobs:
             msg = f"job {job.id} already exists, unreadable: {unreadable}"
             raise AlreadyExistsError(msg) from error
         if there.uid != job.uid:
-            msg = f"job {job.id} already exists ({there.phase}); choose another id, or use `air-executor add`"
+            if there.ended:
+                msg = f"job {job.id} has already ended ({there.phase}); run it again with --replace"
+            else:
+                msg = f"job {job.id} already exists ({there.phase}); choose another id, or use `air-executor add`"
             raise AlreadyExistsError(msg) from error
 
     def _twin(self, job: str) -> str | None:

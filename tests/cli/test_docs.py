@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from air_executor.cli.app import COMMANDS, load, program
+from air_executor.cli.app import load, program
+from air_executor.cli.commands import COMMANDS
 
 DOCS = Path(__file__).parents[2] / "docs" / "cli.md"
 
