@@ -16,8 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from air_executor.cli import help as helping
-from air_executor.cli import lossy_stderr
+from air_executor.cli import help_text, lossy_stderr
 from air_executor.cli.commands import ALIASES, COMMANDS
 from air_executor.cli.session import COMMAND_GIVEN, Session, session_of
 from air_executor.errors import AirExecutorError
@@ -44,7 +43,7 @@ def _shared(
         typer.Option(
             metavar="DIR",
             help="State directory. Default: AIR_STATE_DIR, else .air-executor here or in a parent folder.",
-            rich_help_panel=helping.COMMON_SECTION,
+            rich_help_panel=help_text.COMMON_SECTION,
             callback=_keep,
             expose_value=False,
         ),
@@ -54,7 +53,7 @@ def _shared(
         typer.Option(
             "--json",
             help="Print JSON, with the field names of state.json.",
-            rich_help_panel=helping.COMMON_SECTION,
+            rich_help_panel=help_text.COMMON_SECTION,
             callback=_keep,
             expose_value=False,
         ),
@@ -65,7 +64,7 @@ def _shared(
             "--verbose",
             "-v",
             help="Log to stderr.",
-            rich_help_panel=helping.COMMON_SECTION,
+            rich_help_panel=help_text.COMMON_SECTION,
             callback=_keep,
             expose_value=False,
         ),
@@ -75,7 +74,7 @@ def _shared(
         typer.Option(
             "--debug",
             help="Log debug output, show tracebacks.",
-            rich_help_panel=helping.COMMON_SECTION,
+            rich_help_panel=help_text.COMMON_SECTION,
             callback=_keep,
             expose_value=False,
         ),
@@ -123,7 +122,7 @@ def load(name: str) -> Command:
 
 def _single(function: Callable[..., None], name: str, text: str | None = None) -> Any:  # noqa: ANN401 - typer's own classes have no public name
     app = typer.Typer(add_completion=False, rich_markup_mode=None)
-    app.command(name, cls=QuickCommand, help=text, context_settings=helping.settings())(function)
+    app.command(name, cls=QuickCommand, help=text, context_settings=help_text.settings())(function)
     return typer.main.get_command(app)
 
 
@@ -156,7 +155,7 @@ class QuickCommand(TyperCommand):
 
     def format_options(self, ctx: Context, formatter: HelpFormatter) -> None:  # type: ignore[override]
         """Write the options in sections."""
-        helping.write_options(self.get_params(ctx), ctx, formatter)
+        help_text.write_options(self.get_params(ctx), ctx, formatter)
 
     def parse_args(self, ctx: Context, args: list[str]) -> list[str]:  # type: ignore[override]
         """Parse arguments, and note whether there is a command after `--`: the parser drops the dashes."""
@@ -183,19 +182,19 @@ class LazyGroup(TyperGroup):
     def resolve_command(self, ctx: Context, args: list[str]) -> Any:  # type: ignore[override] # noqa: ANN401 - typer's own classes
         """Find the command, or say which one may have been meant."""
         if args[0] not in {*COMMANDS, *ALIASES} and not ctx.resilient_parsing:
-            ctx.fail(helping.unknown_command(args[0]))
+            ctx.fail(help_text.unknown_command(args[0]))
         return super().resolve_command(ctx, args)  # type: ignore[arg-type]
 
     def format_options(self, ctx: Context, formatter: HelpFormatter) -> None:  # type: ignore[override]
         """Write the commands first."""
-        helping.write_commands(formatter)
-        helping.write_options(self.get_params(ctx), ctx, formatter)
+        help_text.write_commands(formatter)
+        help_text.write_options(self.get_params(ctx), ctx, formatter)
 
 
 def program() -> Any:  # noqa: ANN401 - as in `build`
     """Return the program as a command group."""
     app = typer.Typer(cls=LazyGroup, add_completion=False, rich_markup_mode=None, no_args_is_help=True)
-    app.callback(help="Run tasks on ephemeral runners.", context_settings=helping.settings())(_top)
+    app.callback(help="Run tasks on ephemeral runners.", context_settings=help_text.settings())(_top)
     command: Any = typer.main.get_command(app)
     command.params += _params_of(_shared)
     return command

@@ -19,6 +19,8 @@ from air_executor.model.problems import MOST_SHOWN, InvalidError, Problem, did_y
 from air_executor.model.state import TaskState
 from air_executor.model.times import MAX_DURATION
 
+QUEUE = "queue.jsonl"
+"""Name of the file with what a run queued, in messages."""
 MOST_NEEDS = 1_000_000
 """Names in all `after` of tasks that are checked together: looking for cycles costs time for each."""
 _LARGEST_POWER = 305
@@ -123,8 +125,14 @@ def _cycle(nodes: Sequence[NewTask], place: Mapping[str, int]) -> list[Problem]:
     return [Problem(at, f"these tasks would wait for each other for ever: {show_cycle(cycle)}")]
 
 
-def check_queued(queued: Sequence[Task], tasks: Mapping[str, TaskState], job: str, parent: str | None) -> None:
-    """Check tasks that are to join a job with these `tasks`; `parent` is the task that queued them.
+def check_queued(
+    queued: Sequence[Task],
+    tasks: Mapping[str, TaskState],
+    job: str,
+    parent: str | None,
+    lines: Sequence[int] | None = None,
+) -> None:
+    """Check tasks that are to join a job with these `tasks`; `parent` is the task that queued them, on these `lines`.
 
     Raises:
         BadInputError: an id is taken, `after` names no task, or a cycle would close.
@@ -133,19 +141,23 @@ def check_queued(queued: Sequence[Task], tasks: Mapping[str, TaskState], job: st
         msg = f"after: {needs} names in all, more than {MOST_NEEDS}"
         raise BadInputError(msg)
     names: set[str] = set()
-    for task in queued:
+    for number, task in enumerate(queued):
         name = task.id or ""
         if name in tasks or name in names:
-            msg = f"task id {name} is taken in job {job}; give the task another id, or none"
+            msg = f"{_line(lines, number)}task id {name} is taken in job {job}; give the task another id, or none"
             raise BadInputError(msg)
         names.add(name)
-    for task in queued:
+    for number, task in enumerate(queued):
         for need in task.after:
             if need not in tasks and need not in names:
-                msg = f"task {task.id}: after: {need} is not a task of job {job}"
+                msg = f"{_line(lines, number)}task {task.id}: after: {need} is not a task of job {job}"
                 raise BadInputError(msg)
     new = [NewTask(task.id or "", task.after, task.when, parent) for task in queued]
     cycle = find_cycle(tasks, new, parent)
     if cycle:
         msg = f"after: these tasks would wait for each other for ever: {show_cycle(cycle)}"
         raise BadInputError(msg)
+
+
+def _line(lines: Sequence[int] | None, number: int) -> str:
+    return "" if lines is None else f"{QUEUE} line {lines[number]}: "

@@ -53,10 +53,18 @@ class Source:
 
         `at` begins with the number of the document, from 0.
         """
-        if len(self._text) > _MOST_PLACED or not self._roots:
-            return ""
-        mark: Any = _mark(self._roots[int(at[0])], at[1:])
+        mark = self._mark(at)
         return "" if mark is None else f" (line {mark.line + 1}, column {mark.column + 1})" + self._shown(mark)
+
+    def column(self, at: Path) -> str:
+        """Return in which column a part stands, as `place` does, where the text is one line that the caller names."""
+        mark = self._mark(at)
+        return "" if mark is None else f" (column {mark.column + 1})"
+
+    def _mark(self, at: Path) -> Any:  # noqa: ANN401 - ruamel's own
+        if len(self._text) > _MOST_PLACED or not self._roots:
+            return None
+        return _mark(self._roots[int(at[0])], at[1:])
 
     def _shown(self, mark: Any) -> str:  # noqa: ANN401 - JSON, a type or a record
         line = self._text.split("\n")[mark.line].rstrip()[:_LONGEST_LINE]

@@ -31,8 +31,8 @@ def _constant(name: str) -> NoReturn:
 _decoder = json.JSONDecoder(object_pairs_hook=_object, parse_float=real_number, parse_constant=_constant)
 
 
-def loads(text: str | bytes) -> Any:  # noqa: ANN401 - any JSON value
-    """Return the value of a JSON text.
+def loads(text: str | bytes, *, one_line: bool = False) -> Any:  # noqa: ANN401 - any JSON value
+    """Return the value of a JSON text; `one_line`: the caller names the line in messages.
 
     Raises:
         BadInputError: it is not UTF-8 or not JSON (with line and column), or has a key twice.
@@ -43,7 +43,8 @@ def loads(text: str | bytes) -> Any:  # noqa: ANN401 - any JSON value
         msg = f"is not UTF-8 (byte {error.start} is 0x{error.object[error.start]:02x})"
         raise BadInputError(msg) from None
     except json.JSONDecodeError as error:
-        msg = f"is not JSON: line {error.lineno}, column {error.colno}: {error.msg}"
+        line = "" if one_line else f"line {error.lineno}, "
+        msg = f"is not JSON: {line}column {error.colno}: {error.msg}"
         raise BadInputError(msg) from None
     except RecursionError:
         raise BadInputError("is nested too deeply") from None

@@ -122,7 +122,7 @@ def load_tasks(data: bytes, name: str) -> list[Task]:
 
 def _task_of_line(line: str, where: str) -> Task:
     try:
-        return parsing.read_task(strict_json.loads(line), {})
+        return parsing.read_task(strict_json.loads(line, one_line=True), {})
     except BadInputError as error:
         msg = f"{where}: {error}; each line must be one task as JSON"
         raise BadInputError(msg) from None

@@ -326,7 +326,7 @@ def test_a_queued_line_is_a_task_or_a_job() -> None:
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        (b"", "is not JSON: line 1, column 1"),
+        (b"", "is not JSON: column 1"),
         (b"[]", "must be a JSON object"),
         (b'"true"', "must be a JSON object"),
         (b"{", "is not JSON"),
@@ -338,10 +338,16 @@ def test_a_queued_line_is_a_task_or_a_job() -> None:
         (b'{"command":' + b"[" * 100_000, "is nested too deeply"),
         (b'{"command": "\\ud800"}', "command: must not contain"),
         (b"{}", "command: is missing"),
-        (b'{"command": "", "id": "_1"}', "command: must not be empty; id: "),
+        (b'{"command": "", "id": "_1"}', "task _1: command: must not be empty (column 13); id: "),
         (b'{"job": {}, "command": "x"}', "job: must be the only key"),
         (b'{"job": {"id": "y"}}', "job.tasks: is missing"),
         (b'{"job": []}', "job"),
+        (
+            b'{"id": "b", "command": "x", "retry": 1}',
+            "task b: retry: is not a field; did you mean retries? (column 38)",
+        ),
+        (b'{"job": {"id": "y", "tasks": [{"cmd": "x"}]}}', "job.tasks[0].cmd: is not a field; did you mean command?"),
+        (b'{"command": "x",, "id": "b"}', "is not JSON: column 17: "),
         (b'{"command": "a", "retries": 1000, "retry_backoff": 99}', "retry_backoff: 99 to the power"),
     ],
 )
