@@ -11,11 +11,12 @@ import typer
 
 from air_executor.cli.session import session_of
 from air_executor.cli.terminal import print_json, say
-from air_executor.errors import AlreadyExistsError, DuplicateRunnerError
+from air_executor.errors import AlreadyExistsError, BackendUnavailableError, DuplicateRunnerError
 
 if TYPE_CHECKING:
     from air_executor.backends.base import Backend
     from air_executor.cli.session import Session
+    from air_executor.settings import Settings
     from air_executor.store.retention import LockSlots, Retention
 
 DEFAULT_AGE = "7d"
@@ -41,7 +42,7 @@ def prune(
 
     session = session_of(ctx)
     age = parse_duration(older_than)
-    with _retention(session) as retention:
+    with _retention(session.settings()) as retention:
         found = list(retention.prune(time.time() - age, delete=delete, dry_run=dry_run))
     if session.json:
         print_json(
@@ -60,8 +61,11 @@ def prune(
         say(f"no job ended more than {older_than} ago")
 
 
-def archive_ended(session: Session, names: Sequence[str]) -> None:
+def archive_ended(session: Session, names: Sequence[str], settings: Settings | None = None) -> None:
     """Archive these jobs, so that their ids are free; those that do not exist are fine.
+
+    The backend is asked for live runners only if it answers: no run of an ended job is open, and `submit` must work
+    where only the manager reaches the platform.
 
     Raises:
         AlreadyExistsError: one of them has not ended, or something still needs it.
@@ -76,7 +80,7 @@ def archive_ended(session: Session, names: Sequence[str]) -> None:
             msg = f"job {name} is {job.phase}; only an ended job can be replaced: `air-executor cancel {name}`"
             raise AlreadyExistsError(msg)
     if taken:
-        with _retention(session) as retention:
+        with _retention(settings or session.settings(), must_answer=False) as retention:
             for one in retention.archive(taken):
                 if one.action == SPARED:
                     msg = f"job {one.id} cannot be replaced: {one.reason}"
@@ -84,21 +88,20 @@ def archive_ended(session: Session, names: Sequence[str]) -> None:
 
 
 @contextmanager
-def _retention(session: Session) -> Iterator[Retention]:
+def _retention(settings: Settings, *, must_answer: bool = True) -> Iterator[Retention]:
     from air_executor.store.layout import Layout  # noqa: PLC0415
     from air_executor.store.retention import Retention  # noqa: PLC0415
     from air_executor.wiring import make_backend, this_host  # noqa: PLC0415
 
-    settings = session.settings()
     layout = Layout(settings.state_dir)
     backend = make_backend(settings, layout, this_host())
     try:
-        yield Retention(layout, _lock(backend))
+        yield Retention(layout, _lock(backend, must_answer=must_answer))
     finally:
         backend.close()
 
 
-def _lock(backend: Backend) -> LockSlots:
+def _lock(backend: Backend, *, must_answer: bool) -> LockSlots:
     """Return how to lock a job's slots. A backend without lock files is asked for live runners instead."""
     from air_executor.backends.local.local_backend import LocalBackend  # noqa: PLC0415
 
@@ -107,7 +110,13 @@ def _lock(backend: Backend) -> LockSlots:
 
     @contextmanager
     def look(job: str, _: Iterable[int]) -> Iterator[None]:
-        if any(slot.job == job for slot in backend.observe()):
+        try:
+            slots = list(backend.observe())
+        except BackendUnavailableError:
+            if must_answer:
+                raise
+            slots = []
+        if any(slot.job == job for slot in slots):
             msg = f"job {job}: a runner is still alive"
             raise DuplicateRunnerError(msg)
         yield

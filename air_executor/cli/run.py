@@ -74,7 +74,7 @@ def run(
         jobs = job_input.read_jobs(ctx, words)
         job_input.warn_of(jobs)
         if replace:
-            archive_ended(session, [job.id for job in jobs])
+            archive_ended(session, [job.id for job in jobs], settings)
         states = client.submit_all(jobs)
     with steady_stdout():
         code = RunCommand(session, settings, client, states, quiet=quiet).complete()
