@@ -29,7 +29,7 @@ def write_options(params: Iterable[Any], ctx: Context, formatter: HelpFormatter)
             sections["Arguments"] += [(param.metavar, param.help)] if param.help else []
         elif (record := param.get_help_record(ctx)) is not None:
             names = record[0].replace("<int>", "N").replace("<str>", "TEXT")
-            sections.setdefault(param.rich_help_panel or OWN_SECTION, []).append((names, record[1]))
+            sections.setdefault(getattr(param, "rich_help_panel", None) or OWN_SECTION, []).append((names, record[1]))
     sections[COMMON_SECTION] = sections.pop(COMMON_SECTION, [])
     for title, rows in sections.items():
         if rows:

@@ -25,6 +25,8 @@ MISSING = "is missing"
 _UNKNOWN = "unexpected_keyword_argument"
 """What pydantic calls a key that no field has."""
 _LONGEST_NAME = 100
+_SHORT = 3
+"""Characters of a name of which one may be wrong though that is a large part of it: `t1` for `_1`."""
 _MOST_NAMES = 1000
 """Names among which the nearest one is looked for: the search costs time for each."""
 
@@ -102,7 +104,8 @@ def bad_input(found: Sequence[str], name: str | None = None) -> BadInputError:
 
 def nearest(name: str, names: Iterable[str]) -> str | None:
     """Return which of `names` someone probably meant, if any; only the first thousand are compared."""
-    found = difflib.get_close_matches(name[:_LONGEST_NAME], list(islice(names, _MOST_NAMES)), n=1)
+    alike = 0.5 if len(name) <= _SHORT else 0.6
+    found = difflib.get_close_matches(name[:_LONGEST_NAME], list(islice(names, _MOST_NAMES)), n=1, cutoff=alike)
     return found[0] if found else None
 
 

@@ -86,7 +86,7 @@ def test_possibly_lost_lines_are_repeated(client: Client, monkeypatch: pytest.Mo
     log.write_bytes(b"one\ntwo\nthree\n")
     assert list(killed.new_lines(state)) == ["_1 | three"]
     again, *lines = TaskLog(client, ref_of(state)).new_lines(state)
-    assert again.startswith("The process that showed this log before was killed or paused: the last 6 bytes of t1 ")
+    assert again.startswith("The process that showed this log before was killed or paused: the last 6 bytes of _1 ")
     assert lines == ["_1 | three"]
     after = TaskLog(client, ref_of(state)).new_lines(state)
     assert next(after) == again
@@ -222,7 +222,7 @@ def test_kill_loses_nothing(client: Client, tmp_path: Path) -> None:
         "import os, sys\nfrom air_executor.airflow import task_log\nfrom air_executor.airflow.attach import ref_of\n"
         "from air_executor.client import Client\nfrom air_executor.model.state import Running\n"
         "client = Client(sys.argv[1])\nstate = client.status('j')\n"
-        "state.tasks['t1'].status = Running(seq=1, slot=1, since=0.0)\n"
+        "state.tasks['_1'].status = Running(seq=1, slot=1, since=0.0)\n"
         "task_log.WRITTEN_AFTER = task_log._BATCH_SECONDS = 0.002\n"
         "for line in task_log.TaskLog(client, ref_of(state)).new_lines(state):\n"
         "    os.write(1, f'{line}\\n'.encode())\n"
