@@ -71,11 +71,36 @@ class Client:
             BadInputError: a job listed in `after` does not exist.
             StoreError: the volume refused a write; nothing was submitted.
         """
-        from air_executor.core.submission import initial_state, parse_job  # noqa: PLC0415 - see the module
+        return self.submit_all([job], workspace)[0]
 
-        job = parse_job(job)
-        upstream = [self.named_runs.upstream(name) for name in job.after]
+    def submit_all(self, jobs: Sequence[Job], workspace: Mapping[str, bytes] | None = None) -> list[JobState]:
+        """Submit several jobs, which may wait for each other, and return their states; see `submit`.
+
+        All are checked before the first is submitted.
+
+        Raises: as `submit`.
+        """
+        from air_executor.core.job_checks import in_order  # noqa: PLC0415 - see the module
+        from air_executor.core.submission import parse_job  # noqa: PLC0415 - see the module
+
+        jobs = [parse_job(job) for job in jobs]
+        by_key = {job.key: job for job in jobs}
+        order = in_order({key: job.after for key, job in by_key.items()})
+        known = {name: self.named_runs.upstream(name) for job in jobs for name in job.after if name not in by_key}
         self.jobs.prepare()
+        if len(jobs) > 1:
+            for job in jobs:
+                if job.id is not None:
+                    self.jobs.ensure_free(job.id)
+        created: dict[str, JobState] = {}
+        for key in order:
+            upstream = [known[name] if name in known else created[name] for name in by_key[key].after]
+            created[key] = self._create(by_key[key], upstream, workspace)
+            self.wake(created[key].id)
+        return [created[job.key] for job in jobs]
+
+    def _create(self, job: Job, upstream: Sequence[JobState], workspace: Mapping[str, bytes] | None) -> JobState:
+        from air_executor.core.submission import initial_state  # noqa: PLC0415 - see the module
 
         def make(name: str) -> JobState:
             now = round(time.time(), 3)
@@ -85,11 +110,9 @@ class Client:
             self.jobs.create(state, workspace)
 
         if job.id is None:
-            state = self.named_runs.create(job, make, create)
-        else:
-            state = make(job.id)
-            create(state)
-        self.wake(state.id)
+            return self.named_runs.create(job, make, create)
+        state = make(job.id)
+        create(state)
         return state
 
     def _find(self, job: str, uid: str | None = None) -> JobState | None:
@@ -105,6 +128,11 @@ class Client:
         """
         self.inbox.post(Request("wake", job), time.time())
 
+    def _no_job(self, job: str) -> str:
+        from air_executor.model.problems import did_you_mean  # noqa: PLC0415 - only for errors
+
+        return f"no job {job} in {self.layout.root}{did_you_mean(job, self.jobs.ids())}"
+
     # Requests
 
     def ask(self, op: Op, job: str, task: str | None = None, tasks: Sequence[Mapping[str, Any]] = ()) -> Answer:
@@ -118,8 +146,7 @@ class Client:
         if not os.path.isdir(self.layout.job(job)):
             newest = self.named_runs.newest(job)
             if newest is None or not os.path.isdir(self.layout.job(newest.id)):
-                msg = f"no job {job} in {self.layout.root}"
-                raise NotFoundError(msg)
+                raise NotFoundError(self._no_job(job))
             job = newest.id
         name = self.inbox.post(Request(op, job, task, [dict(one) for one in tasks]), time.time())
         applied = self.inbox.wait(name, ANSWER_WITHIN)
@@ -149,7 +176,7 @@ class Client:
         """
         found = self._find(job, uid)
         if found is None:
-            msg = f"no job {job} in {self.layout.root}" if uid is None else f"job {job} (uid {uid}) was deleted"
+            msg = self._no_job(job) if uid is None else f"job {job} (uid {uid}) was deleted"
             raise NotFoundError(msg)
         return found
 

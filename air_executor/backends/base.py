@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from air_executor.model.names import Slot
+from air_executor.model.shebang import SCRIPT
 
 Requested = Callable[[str, str], None]
 """Called after each request to a platform with the verb and the status of the answer; `none` without an answer."""
@@ -31,6 +32,7 @@ class Launch:
     """Run id, `<uid>-<seq>`."""
     task: str
     argv: tuple[str, ...]
+    """The command; with `script`, the interpreter that gets the script's path after these words."""
     env: Mapping[str, str]
     """Variables added to the platform's own environment: the task's `env` and the `AIR_*` names without paths."""
     out_dir: str
@@ -39,6 +41,8 @@ class Launch:
     bin_dir: str
     project: str
     """The project folder, to which relative paths of a task refer."""
+    script: bool = False
+    """The command is a script in `out_dir`."""
     workdir: str | None = None
     """The working directory that the task names, or None."""
     timeout: float | None = None
@@ -70,9 +74,10 @@ class Launch:
             workdir: the task's working directory.
             kind: `local` or `container`.
         """
+        script = [f"{out_dir}/{SCRIPT}"] if self.script else []
         timeout = "-" if self.timeout is None else format_seconds(self.timeout)
         runner = os.path.join(bin_dir, "air-runner")
-        return ["sh", runner, out_dir, workdir, timeout, format_seconds(self.grace), kind, *self.argv]
+        return ["sh", runner, out_dir, workdir, timeout, format_seconds(self.grace), kind, *self.argv, *script]
 
 
 def format_seconds(value: float) -> str:

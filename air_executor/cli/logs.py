@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from air_executor.cli.session import session_of
+from air_executor.cli.session import ensure_task, session_of
 from air_executor.cli.terminal import note
 from air_executor.errors import NotFoundError
 from air_executor.model.plain_text import clean_log
@@ -45,9 +45,7 @@ def logs(
     """
     client = session_of(ctx).client()
     state = client.status(job)
-    if task is not None and task not in state.tasks:
-        msg = f"job {job} has no task {task}; `air-executor status {job}` lists them"
-        raise NotFoundError(msg)
+    ensure_task(state, task)
     printer = Printer(client, state.id, task, run)
     if not printer.print_new(state) and not follow:
         printer.explain_empty(state)

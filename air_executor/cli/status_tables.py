@@ -120,7 +120,8 @@ def _header(job: JobState, now: float) -> list[Text]:
         head.append_text(styled(f" ({job.reason}{f': {job.message}' if job.message else ''})"))
     counts = Counter(task.phase for task in job.tasks.values())
     usage = job.usage
-    lines = [head, styled("tasks: " + ", ".join(f"{count} {phase}" for phase, count in counts.items()))]
+    about = [styled(line) for line in (job.spec.description or "").splitlines()]
+    lines = [head, *about, styled("tasks: " + ", ".join(f"{count} {phase}" for phase, count in counts.items()))]
     times = f"submitted {to_text(job.submitted_at)}"
     if job.started_at is not None:
         seconds = took(job, now)

@@ -14,6 +14,7 @@ from air_executor.errors import BadInputError
 from air_executor.manager.commit import MAX_COST
 from air_executor.model.defaults import Defaults
 from air_executor.model.job import Task
+from air_executor.model.names import generated_id
 from air_executor.model.records import Request
 from air_executor.model.state import JobState
 from air_executor.model.steps import STEP
@@ -55,7 +56,8 @@ class Addition:
         for task in self._tasks:
             while task.id is None:
                 free += 1
-                task.id = f"t{free}" if f"t{free}" not in job.tasks else None
+                name = generated_id(free)
+                task.id = None if name in job.tasks else name
         check_queued(self._tasks, job.tasks, job.id, None)
         return self._tasks
 

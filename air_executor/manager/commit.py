@@ -14,7 +14,7 @@ from io import BytesIO
 from typing import Any
 
 from air_executor.backends.base import Backend
-from air_executor.core.job_checks import check_queued
+from air_executor.core.job_checks import QUEUE, check_queued
 from air_executor.core.memory import killed_text, resources_of
 from air_executor.core.plan import retry_at
 from air_executor.core.price import FREE, cost_of, hourly
@@ -29,7 +29,7 @@ from air_executor.model import state as s
 from air_executor.model.defaults import Defaults
 from air_executor.model.events import Ended
 from air_executor.model.job import Job, Task
-from air_executor.model.names import run_id
+from air_executor.model.names import generated_id, run_id
 from air_executor.model.sizes import format_memory
 from air_executor.model.state import JobState, TaskState
 from air_executor.model.types import fit
@@ -140,7 +140,7 @@ class Committer:
         try:
             yield from self._pending.create(outcome.jobs)
         except (AlreadyExistsError, BadInputError) as error:
-            return Outcome(s.REJECTED, message=f"queue.jsonl: {error}")
+            return Outcome(s.REJECTED, message=f"{QUEUE}: {error}")
         return outcome
 
     def ended_without_exit(self, run: OpenRun, now: float) -> Ended | None:
@@ -281,7 +281,7 @@ def collect(run_dirs: RunDirs, job: JobState, task: TaskState, seq: int, now: fl
         result, lines = run_dirs.left_behind(job.id, seq, task.id)
         found = _Queued(job, seq, now)
         yield from found.read(lines)
-        check_queued(found.tasks, job.tasks, job.id, task.id)
+        check_queued(found.tasks, job.tasks, job.id, task.id, found.lines)
     except (BadInputError, CorruptFileError) as error:
         return Outcome(s.REJECTED, 0, str(error))
     except _TooManyError as error:
@@ -298,6 +298,8 @@ class _Queued:
 
     def __init__(self, job: JobState, seq: int, now: float) -> None:
         self.tasks: list[Task] = []
+        self.lines: list[int] = []
+        """On which line each task is."""
         self.jobs: list[JobState] = []
         self.cost = 0
         """About how many bytes the tasks come to."""
@@ -320,7 +322,7 @@ class _Queued:
             try:
                 yield from self._take(line, number)
             except BadInputError as error:
-                msg = f"queue.jsonl line {number}: {error}"
+                msg = f"{QUEUE} line {number}: {error}"
                 raise BadInputError(msg) from error
             if number % LINES == 0 or self.cost - seen > LONG:
                 seen = self.cost
@@ -338,8 +340,9 @@ class _Queued:
         if isinstance(item, Job):
             self._add_job(item, number)
         else:
-            item.id = item.id or f"t{self._seq}-{number}"
+            item.id = item.id or generated_id(self._seq, number)
             self.tasks.append(item)
+            self.lines.append(number)
             limit = self._job.spec.max_tasks
             if len(self._job.tasks) + len(self.tasks) > limit:
                 msg = f"queued so many that the job has more than max_tasks = {limit}"

@@ -29,6 +29,7 @@ from air_executor.manager.recovery import reconcile_run_dirs
 from air_executor.model import state as s
 from air_executor.model.events import Requested
 from air_executor.model.job import Task
+from air_executor.model.problems import did_you_mean
 from air_executor.model.records import Request
 from air_executor.model.state import Done, JobState, TaskState
 from air_executor.store import files
@@ -323,7 +324,7 @@ def _task(request: Request, job: JobState) -> TaskState | None:
         return None
     task = job.tasks.get(request.task)
     if task is None:
-        msg = f"job {job.id} has no task {request.task}"
+        msg = f"job {job.id} has no task {request.task}{did_you_mean(request.task, job.tasks)}"
         raise NotFoundError(msg)
     return task
 

@@ -38,6 +38,7 @@ from air_executor.manager.supervisor import Supervisor
 from air_executor.model.events import Started
 from air_executor.model.names import Host, runner_name
 from air_executor.model.records import RunFile
+from air_executor.model.shebang import interpreter
 from air_executor.model.state import START_FAILED, Running, TaskState
 from air_executor.model.times import to_text
 from air_executor.store import files
@@ -169,7 +170,10 @@ class Scheduler:
         staging = self._state.staging
         inputs = self._inputs.of(run.job, staging)
         remote = self._backend.remote
-        spawned = self._run_dirs.create(state.id, run.seq, task.id, record, inputs, staging, remote=remote)
+        script = str(task.command) if launch.script else None
+        spawned = self._run_dirs.create(
+            state.id, run.seq, task.id, record, inputs, staging, remote=remote, script=script
+        )
         self._open_runs.note_spawn(run, spawned)
         self._backend.spawn(launch)
 
@@ -186,13 +190,15 @@ class Scheduler:
         """
         options, layout = self._state.options, self._state.jobs.layout
         job, task = run.job.state, run.task
-        command, timeout, secrets = task.command, task.timeout, task.secrets
+        argv, script = _argv_of(task.command)
+        timeout, secrets = task.timeout, task.secrets
         return Launch(
             slot=run.slot,
             uid=job.uid,
             run=run.run,
             task=task.id,
-            argv=("sh", "-c", command) if isinstance(command, str) else tuple(command),
+            argv=argv,
+            script=script,
             env={
                 **environment(job.spec.params),
                 **job.env_of(task),
@@ -215,6 +221,14 @@ class Scheduler:
             epoch=self._state.journal.epoch,
             options=_options_of(task),
         )
+
+
+def _argv_of(command: str | list[str]) -> tuple[tuple[str, ...], bool]:
+    """Return the words of a command, and whether a script's path follows them."""
+    if not isinstance(command, str):
+        return tuple(command), False
+    words = interpreter(command)
+    return (words, True) if words else (("sh", "-c", command), False)
 
 
 def _options_of(task: TaskState) -> dict[str, Any]:

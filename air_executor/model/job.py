@@ -69,12 +69,24 @@ class Resources(Record):
 
 
 @dataclass(kw_only=True)
+class HasDescription:
+    """What a job or a task says of itself."""
+
+    __slots__ = ()
+    description: Annotated[t.Description | None, About("What it is for, in any number of lines.")] = None
+
+
+@dataclass(kw_only=True)
 class HasCommand:
     """The command of a task."""
 
     __slots__ = ()
     command: Annotated[
-        t.Command, t.OrInDefaults(), About("Command: text goes to `sh -c`, a list is executed as it is.")
+        t.Command,
+        t.OrInDefaults(),
+        About(
+            "Command: text goes to `sh -c`, or to the interpreter in its first line `#!…`; a list is executed as it is."
+        ),
     ]
 
 
@@ -153,7 +165,7 @@ class TaskDefaults(TaskOptions, AsWritten):
 
 
 @dataclass(slots=True, kw_only=True)
-class Task(HasAfter, TaskOptions, HasCommand, MayHaveId, AsWritten):
+class Task(HasAfter, TaskOptions, HasDescription, HasCommand, MayHaveId, AsWritten):
     """A task: a command, and how to run it."""
 
     def __post_init__(self) -> None:
@@ -167,7 +179,7 @@ def _check_start(task: TaskOptions) -> None:
 
 
 @dataclass(kw_only=True)
-class JobOptions:
+class JobOptions(HasDescription):
     """What a job says beside its id and its tasks."""
 
     __slots__ = ()
@@ -225,6 +237,11 @@ class Job(JobOptions, HasTasks, AsWritten):
             raise RefusalError("is missing; give a name instead if the job runs many times", ("id",))
         if self.id is not None and self.name is not None:
             raise RefusalError("cannot be used together with id, which is for a job that runs once", ("name",))
+
+    @property
+    def key(self) -> str:
+        """Its id, or its name if it runs many times."""
+        return self.id or self.name or ""
 
 
 @dataclass(slots=True, kw_only=True)

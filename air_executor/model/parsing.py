@@ -21,8 +21,8 @@ from pydantic_core import PydanticSerializationError
 from air_executor.model.defaults import NO_DEFAULTS, Defaults
 from air_executor.model.definition import Declared, Repeated
 from air_executor.model.job import TASK_FIELDS, AsWritten, Job, Task
-from air_executor.model.names import is_reserved_task_id
-from air_executor.model.problems import InvalidError, Problem, problems_of
+from air_executor.model.names import GENERATED_PATTERN, is_generated_id
+from air_executor.model.problems import MISSING, InvalidError, Problem, problems_of
 from air_executor.model.quote import quoted
 from air_executor.model.steps import STEP, Steps
 from air_executor.model.types import stored_form
@@ -36,6 +36,9 @@ MOST_KEYS = 1000
 
 MOST_FOUND = 10_000
 """Problems of one job after which its other tasks are not looked at."""
+
+OWN_KEYS = "x-"
+"""How keys of a job begin that are its author's own: anchors of YAML, or notes."""
 
 _SECRET = re.compile(
     r"TOKEN|PASSW|PASSPHRASE|SECRET|CREDENTIAL|API_?KEY|ACCESS_?KEY|PRIVATE_?KEY|AUTH(?!OR)|_PWD$|^PWD_"
@@ -172,7 +175,7 @@ def reading_job(raw: object) -> Steps[Job]:
         raw = as_written(raw)
     if not isinstance(raw, Mapping):
         raise InvalidError([Problem([], f"must be a mapping of fields, got {quoted(raw)}")])
-    raw, problems = _renamed(raw)
+    raw, problems = _renamed({name: value for name, value in raw.items() if not str(name).startswith(OWN_KEYS)})
     tasks = raw.get("tasks", ())
     whole = isinstance(tasks, list | tuple)
     job = None
@@ -208,9 +211,7 @@ def _reading_tasks(
             found.append(read_task(task, defaults))
         except InvalidError as error:
             problems += [
-                Problem(["tasks", number, *at], what)
-                for at, what in error.problems
-                if not (spared and what == "is missing")
+                Problem(["tasks", number, *at], what) for at, what in error.problems if not (spared and what == MISSING)
             ]
             if len(problems) > MOST_FOUND:
                 break
@@ -239,8 +240,8 @@ def read_task(raw: object, defaults: Defaults = NO_DEFAULTS) -> Task:
         return read(Task, raw)
     name = raw.get("id")
     reserved: list[Problem] = []
-    if isinstance(name, str) and is_reserved_task_id(name):
-        what = f'"{name}" is a shape reserved for tasks without an id (t1, t3-2); choose another, or leave it out'
+    if isinstance(name, str) and is_generated_id(name):
+        what = f'"{name}" is what tasks without an id are called (_1, _3-2); choose another, or leave it out'
         reserved.append(Problem(["id"], what))
     try:
         # The command may be the only field that is missing, and is filled in below.
@@ -290,7 +291,7 @@ def job_schema() -> dict[str, Any]:
             about.pop("title", None)
     task = schema["$defs"]["Task"]
     task["properties"] = {name: task["properties"][name] for name in ("id", "command", "after", *TASK_FIELDS)}
-    task["properties"]["id"]["not"] = {"pattern": "^t[0-9]+(-[0-9]+)?$"}
+    task["properties"]["id"]["not"] = {"pattern": GENERATED_PATTERN}
     del task["required"]  # the command; it may also stand in the defaults
     task["properties"] |= repeated
     own = {"properties": {"tasks": {"items": {"required": ["command"]}}}}
@@ -298,6 +299,7 @@ def job_schema() -> dict[str, Any]:
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         **schema,
+        "patternProperties": {f"^{OWN_KEYS}": {}},
         "allOf": [{"anyOf": [own, shared]}, {"oneOf": [{"required": ["id"]}, {"required": ["name"]}]}],
         "title": "Air-Executor job",
         "description": "A job file: tasks that run on ephemeral runners.",

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, get_args
 from annotated_types import MaxLen
 
 from air_executor.model import types as t
-from air_executor.model.job import TASK_FIELDS, HasAfter, HasCommand, JobSpec, Record, Task, TaskOptions
+from air_executor.model.job import TASK_FIELDS, HasAfter, HasCommand, HasDescription, JobSpec, Record, Task, TaskOptions
 from air_executor.model.times import from_text
 from air_executor.model.usage import Usage
 
@@ -183,7 +183,7 @@ class _Tail:
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
-class TaskState(_Tail, HasAfter, TaskOptions, HasCommand, _Head, Record):
+class TaskState(_Tail, HasAfter, TaskOptions, HasDescription, HasCommand, _Head, Record):
     """One task of a job: its fields, those of the job's `defaults` among them (see `defaults`), and how it stands."""
 
     extra: dict[str, Any] = field(default_factory=dict, init=False)

@@ -188,11 +188,12 @@ def one_of(*names: str) -> tuple[object, ...]:
 
 
 _TEXT: Json = {"type": "string", "minLength": 1}
-_WORD: Json = {"type": ["string", "integer"]}
+_WORD: Json = {"type": ["string", "number"]}
+_VALUE: Json = {"type": ["string", "number", "boolean"]}
 _ID: Json = {"type": "string", "pattern": ID_PATTERN, "maxLength": MAX_ID}
 _COMMAND: Json = {"anyOf": [{"type": "string", "pattern": r"\S"}, {"type": "array", "minItems": 1, "items": _WORD}]}
 _NAME: Json = {"type": "string", "pattern": checks.NAME_PATTERN}
-_ENV: Json = {"type": "object", "propertyNames": {"pattern": checks.NAME_PATTERN}, "additionalProperties": _WORD}
+_ENV: Json = {"type": "object", "propertyNames": {"pattern": checks.NAME_PATTERN}, "additionalProperties": _VALUE}
 _LABELS: Json = {"type": "object", "additionalProperties": _WORD}
 
 
@@ -216,6 +217,9 @@ Ids = Annotated[
 Command = Annotated[
     Annotated[str, MaxLen(MAX_COMMAND)] | Annotated[list[str], MinLen(1), MaxLen(MAX_NAMES)],
     Accepts(checks.COMMAND_RULE, before=checks.check_command, json=_COMMAND),
+]
+Description = Annotated[
+    str, MaxLen(MAX_COMMAND), Accepts("text", before=checks.check_description, json={"type": "string"})
 ]
 Env = Annotated[dict[str, str], MaxLen(MAX_NAMES), Accepts("variables", before=checks.check_env, json=_ENV)]
 Secrets = Annotated[

@@ -12,7 +12,7 @@ from air_executor.core.timetable import Timetable
 from air_executor.errors import BadInputError, CorruptFileError, NotFoundError
 from air_executor.model.definition import ScheduleFile
 from air_executor.model.problems import InvalidError, bad_input, lines
-from air_executor.store.job_file import load_source, read_bytes
+from air_executor.store.job_file import load_placed, read_bytes
 from air_executor.store.schedules import Schedules
 
 
@@ -25,7 +25,7 @@ def schedule_from(path: str, now: float, schedules: Schedules, *, source: str | 
         NotFoundError: there is no such file.
         BadInputError: it is wrong, or a value of a parameter is missing; each problem with its field and its line.
     """
-    raw, text = load_source(read_bytes(path), path)
+    raw, place = load_placed(read_bytes(path), path)
     if "schedule" not in raw:
         return None
     instance = None
@@ -35,7 +35,7 @@ def schedule_from(path: str, now: float, schedules: Schedules, *, source: str | 
         job = read_job(instance.raw)
     except InvalidError as error:
         problems = error.problems if instance is None else instance.placed(error.problems)
-        raise bad_input(lines(problems, text.place), path) from None
+        raise bad_input(lines(problems, place), path) from None
     if job.name is None:
         msg = f"{path}: name: is missing: the runs of a schedule are named after it"
         raise BadInputError(msg)

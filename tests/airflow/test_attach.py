@@ -209,7 +209,7 @@ def test_job_names_its_task_instance(case: Case) -> None:
     labels = case.client.status(attached.state.id).spec.labels
     assert labels["team"] == "b"
     assert (labels["airflow-dag"], labels["airflow-task"], labels["airflow-map-index"]) == ("dag", "task", "4")
-    env = case.client.status(attached.state.id).tasks["t1"].env
+    env = case.client.status(attached.state.id).tasks["_1"].env
     assert (env["TEAM"], env["AIRFLOW_CTX_DAG_ID"], env["AIRFLOW_CTX_MAP_INDEX"]) == ("b", "dag", "4")
     assert labels["airflow-run"] == "manual?" + "x" * 249
 

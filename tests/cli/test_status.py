@@ -258,7 +258,7 @@ def test_follow_ends_with_the_task(start: Callable[..., subprocess.Popen[str]], 
     """`-f` prints what comes, from several runs of a task, until it has ended."""
     process = start("run", "j", "--retries", "1", "--", "sh", "-c", "echo run $AIR_ATTEMPT; test $AIR_ATTEMPT = 2")
     eventually(lambda: Path(client.layout.state("j")).exists(), "the job is there")
-    follower = start("logs", "j", "t1", "-f")
+    follower = start("logs", "j", "_1", "-f")
     out, err = follower.communicate(timeout=SOON)
     assert follower.returncode == 0, err
     assert "run 2\n" in out

@@ -35,6 +35,6 @@ def test_the_first_job(tmp_path: Path) -> None:
     run, status, logs, explain = printed
     assert "hello succeeded: 5 succeeded" in run
     assert "runner-seconds" in run
-    assert "├ t1-1" in status
-    assert {"t1-1 | Hello, Paris", "farewell | everybody was greeted"} <= set(logs.splitlines())
+    assert "├ _1-1" in status
+    assert {"_1-1 | Hello, Paris", "farewell | everybody was greeted"} <= set(logs.splitlines())
     assert explain.startswith("task farewell succeeded")

@@ -11,9 +11,9 @@ import pytest
 
 from air_executor.backends.base import Launch
 from air_executor.backends.kubernetes import pod_template
-from air_executor.backends.kubernetes.manifests import ClusterConfig, job_manifest
+from air_executor.backends.kubernetes.manifests import ClusterConfig, job_manifest, labeled_run
 from air_executor.errors import BadInputError, SpawnRejectedError
-from air_executor.model.names import Slot
+from air_executor.model.names import Slot, platform_name
 from air_executor.settings import KubernetesSettings
 
 OLD, TODAY = (1, 20), (1, 34)
@@ -122,6 +122,17 @@ POD = {
     ],
 }
 INSTANCE = {"app.kubernetes.io/instance": CONFIG.instance, "air-executor/instance": CONFIG.instance}
+
+
+def test_an_id_that_no_label_can_hold() -> None:
+    """An annotation has it, the label has the name derived from it, and a manager knows the run again from both."""
+    for job in ("A" * 64, "a_", "_a"):
+        launch = dataclasses.replace(LAUNCH, slot=Slot(job, 1))
+        meta = job_manifest(CONFIG, launch, TODAY)["metadata"]
+        assert labeled_run(meta) == (launch.slot, launch.run)
+        assert meta["annotations"]["air-executor/job"] == job
+        assert meta["labels"]["air-executor/job"] == platform_name(job)
+        kubernetes_validate.validate(job_manifest(CONFIG, launch, TODAY), "1.34", strict=True)
 
 
 def manifest(server: tuple[int, int] = OLD, **changes: Any) -> dict[str, Any]:  # noqa: ANN401 - any field

@@ -309,7 +309,7 @@ def test_crash_in_the_middle_of_recovery_and_again(world: World, monkeypatch: py
     assert {name: world.job(name).version for name in before} == before
     for name in before:
         world.do(f"{name}/b")
-        assert list(world.job(name).tasks) == ["a", "b", "t1-1"]
+        assert list(world.job(name).tasks) == ["a", "b", "_1-1"]
     assert len(os.listdir(world.layout.journal)) == 1
 
 

@@ -199,10 +199,10 @@ def test_format_1_can_be_worked_on() -> None:
         (lambda raw: raw["spec"].update(priority="high"), "spec.priority: must be"),
         (lambda raw: raw["spec"].update(max_runners=0), "spec.max_runners: must be"),
         (lambda raw: raw["spec"].update(defaults={"timeout": "soon"}), "spec.defaults.timeout: must be"),
-        (lambda raw: raw["tasks"][2].update(id="../x"), "tasks[2].id: must be lower-case"),
+        (lambda raw: raw["tasks"][2].update(id="../x"), "tasks[2].id: must be letters, digits"),
         (lambda raw: raw["tasks"][2].update(timeout="1h"), "tasks[2].timeout: must be a duration"),
         (lambda raw: raw["tasks"][2].update(env={"A": 1}), "tasks[2].env.A: must be text"),
-        (lambda raw: raw["tasks"][2].update(queued_by=[]), "tasks[2].queued_by: must be lower-case"),
+        (lambda raw: raw["tasks"][2].update(queued_by=[]), "tasks[2].queued_by: must be letters, digits"),
         (lambda raw: raw["tasks"][2].pop("command"), "tasks[2].command: is missing"),
         (lambda raw: raw["tasks"][2].update(resources={"memory": "1Gi"}), "tasks[2].resources.memory: must be"),
         (

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
@@ -15,10 +16,11 @@ from typing import Any, ClassVar
 from air_executor.backends.base import KILL_MARGIN, Launch
 from air_executor.backends.container import inside
 from air_executor.backends.container.platform_config import PlatformConfig
-from air_executor.backends.container.run_labels import RunLabels
+from air_executor.backends.container.run_labels import LabeledRun, RunLabels
 from air_executor.backends.kubernetes import pod_template
 from air_executor.backends.kubernetes.object_status import CONTAINER
 from air_executor.errors import SpawnRejectedError
+from air_executor.model.names import platform_name
 from air_executor.settings import KubernetesSettings
 
 LABELS = RunLabels("/")
@@ -26,6 +28,8 @@ INSTANCE, JOB, RUN, SLOT = map(LABELS.key, ("instance", "job", "run", "slot"))
 EPOCH, NETWORK = map(LABELS.key, ("epoch", "network"))
 TASK, VERSION, STATE_DIR = map(LABELS.key, ("task", "version", "state-dir"))
 """Annotations."""
+
+_LABEL_VALUE = re.compile("[A-Za-z0-9](?:[A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?")
 
 TTL_SECONDS = 86_400
 """After how long the cluster deletes a finished Job: a safety net, since the manager deletes its Jobs itself."""
@@ -99,13 +103,27 @@ def make_labels(config: ClusterConfig, launch: Launch) -> dict[str, str]:
         "app.kubernetes.io/component": "runner",
         "app.kubernetes.io/managed-by": "air-executor",
         **LABELS.make(config.instance, launch),
+        JOB: _job_label(launch.slot.job),
         EPOCH: str(launch.epoch),
     }
 
 
 def make_annotations(config: ClusterConfig, launch: Launch) -> dict[str, str]:
     """Return what people may want to know of a Job or a Pod."""
-    return {TASK: launch.task, VERSION: config.version, STATE_DIR: config.location}
+    job = launch.slot.job
+    own = {} if _job_label(job) == job else {JOB: job}
+    return {**own, TASK: launch.task, VERSION: config.version, STATE_DIR: config.location}
+
+
+def _job_label(job: str) -> str:
+    """Return a job's id as a label can hold it; where it cannot, an annotation of that name has the id itself."""
+    return job if _LABEL_VALUE.fullmatch(job) else platform_name(job)
+
+
+def labeled_run(metadata: Mapping[str, Any]) -> LabeledRun | None:
+    """Return the run that the metadata of a Job or a Pod names; None if they aren't a runner's."""
+    labels, job = metadata.get("labels") or {}, (metadata.get("annotations") or {}).get(JOB)
+    return LABELS.parse({**labels, JOB: job} if job else labels)
 
 
 def _template(config: ClusterConfig, launch: Launch) -> dict[str, Any]:

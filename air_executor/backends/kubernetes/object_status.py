@@ -63,7 +63,6 @@ class Pod:
     uid: str
     name: str
     job_uid: str
-    labels: Mapping[str, str]
     deleting: bool
     termination: Termination | None = None
     """None while the runner in it lives, or may yet."""
@@ -79,7 +78,7 @@ def read_pod(found: Mapping[str, Any]) -> Pod:
     labels = meta.get("labels") or {}
     owners = [owner["uid"] for owner in meta.get("ownerReferences") or () if owner.get("controller")]
     owner = owners[0] if owners else next((labels[key] for key in JOB_UID if key in labels), "")
-    pod = Pod(meta["uid"], meta["name"], owner, labels, deleting="deletionTimestamp" in meta)
+    pod = Pod(meta["uid"], meta["name"], owner, deleting="deletionTimestamp" in meta)
     container = _container(status)
     state = container.get("state") or {}
     terminated = state.get("terminated")
