@@ -8,7 +8,7 @@ import typer
 
 from air_executor.cli import job_input
 from air_executor.cli.session import command_given, session_of
-from air_executor.cli.verbs import print_answer
+from air_executor.cli.verbs import print_answers
 
 
 def add(
@@ -52,4 +52,4 @@ def add(
         },
         command=command_given(ctx),
     )
-    print_answer(session, "add", job, session.client().add(job, tasks))
+    print_answers(session, "add", [(job, session.client().add(job, tasks))])

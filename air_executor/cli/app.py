@@ -45,9 +45,9 @@ COMMANDS = {
     "wait": CommandEntry("wait", "wait", "Wait for jobs to end."),
     "logs": CommandEntry("logs", "logs", "Print the output of a job's tasks."),
     "explain": CommandEntry("explain", "explain", "Explain why a job or task is not running, or how it ended."),
-    "cancel": CommandEntry("verbs", "cancel", "Cancel a job, or one of its tasks."),
-    "pause": CommandEntry("verbs", "pause", "Pause a job: running tasks finish, no new task starts."),
-    "resume": CommandEntry("verbs", "resume", "Resume a paused job."),
+    "cancel": CommandEntry("verbs", "cancel", "Cancel jobs, or one task of a job."),
+    "pause": CommandEntry("verbs", "pause", "Pause jobs: running tasks finish, no new task starts."),
+    "resume": CommandEntry("verbs", "resume", "Resume paused jobs."),
     "retry": CommandEntry("verbs", "retry", "Retry failed, cancelled and skipped tasks."),
     "report": CommandEntry("report", "report", "Report the cost of runs, compared with an always-on pool."),
     "prune": CommandEntry("prune", "prune", "Archive or delete ended jobs."),
@@ -141,8 +141,8 @@ def _spare_pydantic(param: Any) -> Any:  # noqa: ANN401 - as above
     annotation = getattr(getattr(param, "type_descriptor", None), "annotation", None)
 
     def take(ctx: typer.Context, value: object) -> object:
-        is_text = isinstance(value, str) and annotation is str
-        if param.nargs != 1 or param.multiple or not (is_text or (value is None and not param.required)):
+        is_text = isinstance(value, str) and annotation is str and not param.multiple
+        if param.nargs != 1 or not (is_text or (value is None and not param.required)):
             return process(ctx, value)
         return param.callback(ctx, param, value) if param.callback is not None else value
 
@@ -263,7 +263,6 @@ def _reader_left() -> int:
 
 
 def _complain(message: str) -> None:
-    from air_executor.model.plain_text import clean  # noqa: PLC0415 - only for errors
+    from air_executor.cli.terminal import error  # noqa: PLC0415 - only for errors
 
-    lines = "\n  ".join(clean(line) for line in message.split("\n  "))  # one line per problem
-    sys.stderr.write(f"error: {lines}\n")
+    error(message)

@@ -6,6 +6,7 @@ import typer
 
 from air_executor.cli import job_input
 from air_executor.cli.session import command_given, session_of
+from air_executor.cli.start_command import start_command
 from air_executor.cli.terminal import note, print_json, say
 
 
@@ -55,6 +56,6 @@ def submit(
     manager = read_presence(client.layout)
     to_run = f"to run this job: `air-executor run {state.id}`"
     if manager.running is False:
-        note(f"no manager is running; start one: `air-executor manager`; {to_run}")
+        note(f"Queued: no manager is running; it runs when one starts (`{start_command()}`); {to_run}")
     elif manager.passes_over(state.id, state.submitted_by):
         note(f"the running manager handles only job {', '.join(manager.only or ())}; {to_run}")

@@ -244,7 +244,7 @@ def test_follow_reads_a_state_only_when_it_has_changed(
 
     wait = time.sleep
     monkeypatch.setattr(Client, "status", status)
-    monkeypatch.setattr(logs.time, "sleep", sleep)
+    monkeypatch.setattr(time, "sleep", sleep)
     assert run(("logs", "j", "-f")) == 0
     assert process.wait(SOON) == 0
     assert max(looks) == logs.LONGEST_PAUSE
