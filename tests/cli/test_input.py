@@ -9,7 +9,7 @@ import pytest
 
 from air_executor.client import Client
 from tests.cli.conftest import Outcome
-from tests.cli.test_status import create, ended
+from tests.cli.made_jobs import create, ended
 
 Air = Callable[..., Outcome]
 
