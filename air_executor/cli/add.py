@@ -8,7 +8,7 @@ import typer
 
 from air_executor.cli import job_input
 from air_executor.cli.session import session_of
-from air_executor.cli.verbs import print_answer
+from air_executor.cli.verbs import print_answers
 
 
 def add(
@@ -25,4 +25,4 @@ def add(
 ) -> None:
     """Add tasks to a job; an ended job is reopened."""
     session = session_of(ctx)
-    print_answer(session, "add", job, session.client().add(job, job_input.read_tasks(ctx, words)))
+    print_answers(session, "add", [(job, session.client().add(job, job_input.read_tasks(ctx, words)))])

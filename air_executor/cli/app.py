@@ -137,8 +137,8 @@ def _spare_pydantic(param: Any) -> Any:  # noqa: ANN401 - as above
     annotation = getattr(getattr(param, "type_descriptor", None), "annotation", None)
 
     def take(ctx: typer.Context, value: object) -> object:
-        is_text = isinstance(value, str) and annotation is str
-        if param.nargs != 1 or param.multiple or not (is_text or (value is None and not param.required)):
+        is_text = isinstance(value, str) and annotation is str and not param.multiple
+        if param.nargs != 1 or not (is_text or (value is None and not param.required)):
             return process(ctx, value)
         return param.callback(ctx, param, value) if param.callback is not None else value
 
@@ -280,7 +280,6 @@ def _reader_left() -> int:
 
 
 def _complain(message: str) -> None:
-    from air_executor.model.plain_text import clean  # noqa: PLC0415 - only for errors
+    from air_executor.cli.terminal import error  # noqa: PLC0415 - only for errors
 
-    lines = "\n  ".join(clean(line) for line in message.split("\n  "))  # one line per problem
-    sys.stderr.write(f"error: {lines}\n")
+    error(message)

@@ -98,10 +98,9 @@ class _Line:
 def _values(param: Any, line: _Line) -> Iterator[tuple[str, str]]:  # noqa: ANN401 - typer's own classes
     """Yield what an argument or an option may be, which its name in the help tells."""
     metavar = param.metavar or ""
-    if metavar == "TASK":
-        if line.words:
-            yield from _tasks(line)
-    elif "JOB" in metavar:
+    if "TASK" in metavar and line.words:
+        yield from _tasks(line)
+    if "JOB" in metavar:
         yield from ((job, "job") for job in _jobs(line))
     if "FILE" in metavar or metavar == "DIR":
         yield FILES, ""

@@ -59,11 +59,11 @@ SECTIONS = {
         ),
     },
     "Steer jobs": {
-        "cancel": CommandEntry("verbs", "cancel", "Cancel a job, or one of its tasks.", "cancel nightly"),
+        "cancel": CommandEntry("verbs", "cancel", "Cancel jobs, or one task of a job.", "cancel nightly"),
         "pause": CommandEntry(
-            "verbs", "pause", "Pause a job: running tasks finish, no new task starts.", "pause nightly"
+            "verbs", "pause", "Pause jobs: running tasks finish, no new task starts.", "pause nightly"
         ),
-        "resume": CommandEntry("verbs", "resume", "Resume a paused job.", "resume nightly"),
+        "resume": CommandEntry("verbs", "resume", "Resume paused jobs.", "resume nightly"),
         "retry": CommandEntry("verbs", "retry", "Retry failed, cancelled and skipped tasks.", "retry nightly"),
         "confirm-gone": CommandEntry(
             "verbs", "confirm_gone", "Confirm that a job's unreachable runners have ended.", "confirm-gone nightly"

@@ -19,7 +19,7 @@ def explain(
 ) -> None:
     """Explain in one line why a job or task isn't running, or how it ended.
 
-    Limits come from the settings of this shell; a manager started with other flags has its own.
+    Limits are those of the running manager; without one, those of the settings of this shell.
     """
     session = session_of(ctx)
     client = session.client()

@@ -33,8 +33,9 @@ def history(
     shown = runs[:limit]
     if session.json:
         from air_executor.cli.json_output import job_line  # noqa: PLC0415
+        from air_executor.store.job_summary import summary_of  # noqa: PLC0415
 
-        print_json({"name": name, "runs": [job_line(run) | {"params": run.spec.params} for run in shown]})
+        print_json({"name": name, "runs": [job_line(summary_of(run)) | {"params": run.spec.params} for run in shown]})
         return
     console().print(_table(shown, time.time()))
     if len(runs) > limit:
@@ -44,9 +45,10 @@ def history(
 def _table(runs: list[JobState], now: float) -> Table:
     from rich.table import Table  # noqa: PLC0415
 
-    from air_executor.cli.status_tables import ago, took  # noqa: PLC0415
+    from air_executor.cli.jobs_page import ago, took_text  # noqa: PLC0415
     from air_executor.core.job_cost import money  # noqa: PLC0415
     from air_executor.core.param_values import params_text  # noqa: PLC0415
+    from air_executor.store.job_summary import summary_of  # noqa: PLC0415
 
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("run", no_wrap=True)
@@ -60,7 +62,7 @@ def _table(runs: list[JobState], now: float) -> Table:
         table.add_row(
             styled(run.id, "bold"),
             styled(run.phase, PHASE_STYLES.get(run.phase, "")),
-            styled(took(run, now)),
+            styled(took_text(summary_of(run), now)),
             styled(f"{money(run.usage.cost)} {run.usage.currency or ''}".rstrip() if run.usage.cost else ""),
             styled(f"{ago(now - run.submitted_at)} ago"),
             styled(params_text(run.spec.params)),

@@ -64,9 +64,12 @@ def read_jobs(ctx: typer.Context, words: Sequence[str]) -> list[Job]:
     if len(words) == 1:
         from air_executor.model.problems import did_you_mean  # noqa: PLC0415 - only for errors
 
+        jobs = session_of(ctx).client().jobs.ids()
         files = [name for name in os.listdir() if name.endswith(_SUFFIXES)]
-        guess = did_you_mean(words[0], [*session_of(ctx).client().jobs.ids(), *files])
-        msg = f"{words[0]}: no such job file{guess or f'; to run a command, use `{words[0]} -- COMMAND`'}"
+        hint = did_you_mean(words[0], [*jobs, *files]) or f"; to run a command, use `{words[0]} -- COMMAND`"
+        if words[0] in jobs:
+            hint = "; it is a job: to run that again, give its file or command, and --replace"
+        msg = f"{words[0]}: no such job file{hint}"
         raise NotFoundError(msg)
     from air_executor.store.job_file import from_command  # noqa: PLC0415 - see the module
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
 from typing import Any
 
 from air_executor.model.state import JobState, TaskState
 from air_executor.model.times import to_text
-from air_executor.store.codec import dump_job, dump_usage
+from air_executor.store.codec import dump_job
+from air_executor.store.job_summary import JobSummary
 
 
 def job_record(job: JobState) -> dict[str, Any]:
@@ -28,7 +28,7 @@ def _task_record(job: JobState, task: TaskState) -> dict[str, Any]:
     return {**record, **{name: found for name, found in merged.items() if found}, **extra}
 
 
-def job_line(job: JobState) -> dict[str, Any]:
+def job_line(job: JobSummary) -> dict[str, Any]:
     """Return a job with task counts by phase instead of its tasks."""
     return {
         "id": job.id,
@@ -42,8 +42,8 @@ def job_line(job: JobState) -> dict[str, Any]:
         "pool": job.pool,
         "priority": job.priority,
         "max_runners": job.max_runners,
-        "usage": dump_usage(job.usage),
-        "task_counts": dict(Counter(task.phase for task in job.tasks.values())),
+        "usage": dict(job.usage),
+        "task_counts": dict(job.counts),
     }
 
 

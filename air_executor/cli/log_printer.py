@@ -9,10 +9,14 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import BinaryIO
 
 from air_executor.model.state import JobState
+from air_executor.model.times import to_text
+from air_executor.store import log_times
 from air_executor.store.layout import Layout
+from air_executor.store.log_times import LogTimes
 from air_executor.store.run_logs import log_path, open_log
 
 CHUNK = 1 << 16
@@ -29,7 +33,7 @@ class RunLog:
     task: str
     seq: int
     prefix: str = ""
-    """Precedes each line; empty: the log is passed on as it is."""
+    """Precedes each line."""
 
     @property
     def key(self) -> tuple[str, int]:
@@ -44,6 +48,8 @@ class _Position:
     read: int
     rest: bytes = b""
     """The incomplete last line."""
+    times: LogTimes | None = None
+    """When its lines were written, as far as it is read; None: nobody wants to know."""
 
 
 class LogPrinter:
@@ -56,20 +62,22 @@ class LogPrinter:
         *,
         clean: Callable[[str], str] | None = None,
         whole_lines: bool = False,
+        timestamps: bool = False,
     ) -> None:
         """`clean` makes a line harmless for a terminal; None: bytes are passed on unchanged.
 
-        `whole_lines`: whatever is written ends with a line end.
+        `whole_lines`: whatever is written ends with a line end. `timestamps`: each line begins with its time.
         """
         self._layout = layout
         self._write = write
         self._clean = clean
         self._whole_lines = whole_lines
+        self._timestamps = timestamps
         self._positions: dict[tuple[str, int], _Position] = {}
         self._open: tuple[str, int] | None = None
         """The run whose incomplete line was printed last, without its end."""
 
-    def print_new(self, log: RunLog, start: Callable[[BinaryIO], int] | None = None) -> bool | None:
+    def print_new(self, log: RunLog, start: Callable[[RunLog, BinaryIO], int] | None = None) -> bool | None:
         """Print what a log has beyond what was printed; return whether there was any, or None if there is no log.
 
         `start` returns where to begin in a log that was not printed yet. Default: its beginning.
@@ -82,11 +90,13 @@ class LogPrinter:
             return None
         with file:
             if at is None:
-                at = self._positions[log.key] = _Position(0 if start is None else start(file))
+                at = self._positions[log.key] = _Position(0 if start is None else start(log, file))
+            if self._timestamps:
+                path = log_path(self._layout, log.job, log.task, log.seq)
+                at.times = log_times.read(path.removesuffix("/out/output.log"), file)
             file.seek(at.read)
             before = at.read
             while chunk := file.read(CHUNK):
-                at.read += len(chunk)
                 self._print(log, at, chunk)
         return at.read > before
 
@@ -94,7 +104,7 @@ class LogPrinter:
         """Print a last line without a line end; the log is not printed again."""
         at = self._positions.pop(log.key, None)
         if at is not None and (at.rest or self._open == log.key):
-            self._block(log, at.rest)
+            self._block(log, at, at.rest, at.read - len(at.rest))
 
     def _size(self, log: RunLog) -> int:
         try:
@@ -103,38 +113,52 @@ class LogPrinter:
             return 0
 
     def _print(self, log: RunLog, at: _Position, chunk: bytes) -> None:
-        if not log.prefix and self._clean is None:
+        place, at.read = at.read - len(at.rest), at.read + len(chunk)
+        if not log.prefix and self._clean is None and at.times is None:
             self._write(chunk)
             return
         block, newline, rest = (at.rest + chunk).rpartition(b"\n")
         if newline:
-            self._block(log, block)
+            self._block(log, at, block, place)
         if len(rest) > LONGEST:
             end = _last_whole(rest)
-            self._block(log, rest[:end], ends=self._whole_lines)
+            self._block(log, at, rest[:end], at.read - len(rest), ends=self._whole_lines)
             rest = rest[end:]
         at.rest = rest
 
-    def _block(self, log: RunLog, block: bytes, *, ends: bool = True) -> None:
-        """Print lines, or the next piece of one."""
-        if self._clean is not None:
-            lines = block.decode(errors="replace").split("\n")
-            block = "\n".join(map(self._clean, lines)).encode(errors="replace")
-        if head := log.prefix.encode():
+    def _block(self, log: RunLog, at: _Position, block: bytes, place: int, *, ends: bool = True) -> None:
+        """Print lines that begin at a place of the log, or the next piece of a line."""
+        begins = self._open != log.key
+        head = log.prefix.encode()
+        if self._clean is None and at.times is None:  # the quick way for large logs
             block = block.replace(b"\n", b"\n" + head)
-            if self._open != log.key:
-                block = head + block
-        if self._open not in (None, log.key):
+            block = head + block if begins else block
+        else:
+            shown = []
+            for number, line in enumerate(block.split(b"\n")):
+                place += len(line) + 1
+                stamp = _stamp(at.times.at(place - 1)) if at.times is not None else b""
+                text = line
+                if self._clean is not None:
+                    text = self._clean(line.decode(errors="replace")).encode(errors="replace")
+                shown.append(head + stamp + text if begins or number else text)
+            block = b"\n".join(shown)
+        if begins and self._open is not None:
             block = b"\n" + block
         self._write(block + b"\n" if ends else block)
         self._open = None if ends else log.key
 
 
+@lru_cache(maxsize=64)
+def _stamp(moment: float) -> bytes:
+    return f"{to_text(moment)} ".encode()
+
+
 def tail_start(file: BinaryIO, lines: int) -> int:
     """Return where the last `lines` lines of a log begin; a last line without a line end is one."""
-    end = file.seek(0, os.SEEK_END)
-    at, wanted = end, lines
-    while at > 0 and wanted > 0:
+    end = at = file.seek(0, os.SEEK_END)
+    wanted = lines
+    while at > 0 and lines > 0:
         size = min(CHUNK, at)
         file.seek(at - size)
         chunk = file.read(size)
@@ -150,6 +174,18 @@ def tail_start(file: BinaryIO, lines: int) -> int:
             place = chunk.rindex(b"\n", 0, place)
         return at - size + place + 1
     return at
+
+
+def line_start(file: BinaryIO, place: int) -> int:
+    """Return where the line begins that has the byte at this place."""
+    while place > 0:
+        size = min(CHUNK, place)
+        file.seek(place - size)
+        newline = file.read(size).rfind(b"\n")
+        if newline >= 0:
+            return place - size + newline + 1
+        place -= size
+    return 0
 
 
 def _last_whole(text: bytes) -> int:

@@ -138,7 +138,9 @@ class RunCommand:
 
             summarise(self._client, jobs, quiet=self._quiet, output_shown=self._follower.shown)
         if not self._ended(jobs):
-            note(f"job {self._id} is {jobs[0].phase}; to continue: `air-executor run {self._id}`")
+            for job in jobs:
+                if not job.ended:
+                    note(f"job {job.id} is {job.phase}; to continue: `air-executor run {job.id}`")
             return INTERRUPTED if self._interrupted else TERMINATED
         return _exit_code(jobs)
 

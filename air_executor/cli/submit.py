@@ -7,6 +7,7 @@ import typer
 from air_executor.cli import job_input
 from air_executor.cli.prune import archive_ended
 from air_executor.cli.session import session_of
+from air_executor.cli.start_command import start_command
 from air_executor.cli.terminal import note, print_json, say
 
 
@@ -37,6 +38,6 @@ def submit(
     manager, first = read_presence(client.layout), states[0]
     to_run = f"to run this job: `air-executor run {first.id}`"
     if manager.running is False:
-        note(f"no manager is running; start one: `air-executor manager`; {to_run}")
+        note(f"Queued: no manager is running; it runs when one starts (`{start_command()}`); {to_run}")
     elif manager.passes_over(first.id, first.submitted_by):
         note(f"the running manager handles only job {', '.join(manager.only or ())}; {to_run}")

@@ -95,6 +95,13 @@ def note(message: str) -> None:
     sys.stderr.flush()
 
 
+def error(message: str) -> None:
+    """Print an error to stderr; each further line of it, about one problem, is indented."""
+    sys.stdout.flush()
+    lines = "\n  ".join(clean(line) for line in message.split("\n  "))
+    sys.stderr.write(f"error: {lines}\n")
+
+
 class SteadyStdout:
     """Stdout of a command that must outlive its reader: what can no longer be written is dropped."""
 

@@ -159,6 +159,8 @@ class StatusWriter:
             "backend": BackendStatus(name=self._backend, problem=self._open_runs.backend_problem),
             "waiting": self._waiting,
             "page": self._state.options.page,
+            "max_runners": self._state.options.max_runners,
+            "pools": dict(self._state.options.pools),
         }
         self._published = facts, clock.steady()
         version = self._state.options.version

@@ -23,6 +23,7 @@ from air_executor.model import state as s
 from air_executor.model.events import Ended, StopRequested
 from air_executor.model.names import Slot
 from air_executor.model.types import fit
+from air_executor.store import log_times
 from air_executor.store.run_dirs import RunDirs
 
 log = logging.getLogger(__name__)
@@ -67,7 +68,16 @@ class Supervisor:
                     self._do(action, why, run, now, acts)
             except StoreError as error:
                 log.warning("job=%s run=%s cannot be committed now: %s", run.slot.job, run.run, error)
+            if poll:
+                self._note_log(run, steady)
         self._remove_orphans(acts)
+
+    def _note_log(self, run: OpenRun, steady: float) -> None:
+        """Note when the log of a run grew: often at first, then less and less often."""
+        age = steady - run.since
+        if age >= log_times.FIRST_AFTER and steady - run.log_noted >= age / log_times.PRECISION:
+            run.log_noted = steady
+            run.log_size = self._run_dirs.note_log(run.slot.job, run.seq, run.task.id, run.log_size)
 
     @property
     def busy(self) -> bool:

@@ -22,7 +22,7 @@ from air_executor.errors import CorruptFileError, NotFoundError, PathBlockedErro
 from air_executor.model.records import ExitFile, RunFile
 from air_executor.model.shebang import SCRIPT
 from air_executor.model.times import to_text
-from air_executor.store import codec, files, trees
+from air_executor.store import codec, files, log_times, trees
 from air_executor.store.layout import Layout
 
 if TYPE_CHECKING:
@@ -202,6 +202,11 @@ class RunDirs:
         except OSError:
             return None
         return claim.st_mtime if claim.st_size == 0 or not stat.S_ISREG(claim.st_mode) else None
+
+    def note_log(self, job: str, seq: int, task: str, known: int) -> int:
+        """Note when the run's log grew beyond `known` bytes, for `logs --timestamps`; return its size."""
+        folder = self.layout.run(job, seq, task)
+        return log_times.note(folder, f"{folder}/out/output.log", known)
 
     def fence(self, job: str, seq: int, task: str) -> bool:
         """Make sure that a run which has not begun never will; False if it has begun. May be repeated.

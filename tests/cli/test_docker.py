@@ -21,8 +21,8 @@ import pytest
 from air_executor.client import Client
 from air_executor.model.state import JobState
 from tests.cli.conftest import Outcome, eventually
+from tests.cli.made_jobs import create, ended
 from tests.cli.test_doctor import checks
-from tests.cli.test_status import create, ended
 from tests.engine import require_engine, require_image
 
 Air = Callable[..., Outcome]

@@ -9,7 +9,7 @@ import pytest
 
 from air_executor.client import Client
 from tests.cli.conftest import Outcome
-from tests.cli.test_status import create, ended
+from tests.cli.made_jobs import create, ended
 
 Air = Callable[..., Outcome]
 
@@ -146,6 +146,7 @@ def test_what_has_not_ended_is_never_replaced(air: Air, client: Client) -> None:
         (("explain", "Nightly", "fetsh"), "job Nightly has no task fetsh; did you mean fetch?"),
         (("run", "Nightyl"), "Nightyl: no such job file; did you mean Nightly?"),
         (("run", "job.yml"), "job.yml: there is no such file"),
+        (("run", "Nightly", "--replace"), "Nightly: no such job file; it is a job: to run that again, give its file"),
         (("stauts",), "No such command 'stauts'. Did you mean status?"),
         (("sumbit", "x"), "Did you mean submit?"),
         (("job.yaml",), "No such command 'job.yaml'. To run a job file: air-executor run job.yaml"),

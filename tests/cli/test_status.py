@@ -1,57 +1,20 @@
-"""`status` and `logs`: what is shown of jobs, and that nothing in them can steer the terminal."""
+"""`status`: what is shown of jobs, and that nothing in them can steer the terminal."""
 
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, BinaryIO
 
 import pytest
 
-from air_executor.cli import logs
 from air_executor.client import Client
-from air_executor.model.state import JobState, Queued, TaskState
-from air_executor.model.usage import Usage
-from air_executor.store.layout import Layout
-from air_executor.store.run_logs import open_log
-from tests.cli.conftest import SOON, Outcome, eventually
-from tests.records import make_attempt, make_done, make_job, make_task
+from air_executor.model.state import Queued
+from tests.cli.conftest import Outcome
+from tests.cli.made_jobs import THEN, create, ended
+from tests.records import make_attempt, make_task
 
 Air = Callable[..., Outcome]
-THEN = 1_700_000_000.0
-
-
-def ended(
-    task: str, *, queued_by: str | None = None, phase: str = "succeeded", message: str | None = None, seq: int = 1
-) -> TaskState:
-    """Return a task that has run once, for two of three seconds."""
-    reason = {"succeeded": "ok"}.get(phase, "error")
-    made = make_task(
-        task, {"command": "true"}, queued_by=queued_by, status=make_done(phase, reason, THEN + 3, 0, message)
-    )
-    made.runs = 1
-    made.attempts = [make_attempt(seq, 0, THEN, 0.5, 2.0, 0.5, reason, 0)]
-    return made
-
-
-def create(client: Client, name: str, *tasks: TaskState, phase: str = "succeeded") -> JobState:
-    """Put a job with these tasks on the volume."""
-    state = make_job(
-        name, "0badcafe", {"max_runners": 1, "on_failure": "stop", "pool": "default"}, submitted_at=THEN, phase=phase
-    )
-    state.started_at, state.seq = THEN, len(tasks)
-    if phase in ("succeeded", "failed"):
-        state.finished_at, state.reason = THEN + 3, "ok" if phase == "succeeded" else "error"
-    state.tasks = {task.id: task for task in tasks}
-    runs = sum(task.runs for task in tasks)
-    state.usage = Usage(runs, 0.5 * runs, 2.0 * runs, 0.5 * runs)
-    client.jobs.prepare()
-    client.jobs.create(state)
-    return state
 
 
 def test_the_table_has_every_job_and_what_is_wrong(air: Air, client: Client) -> None:
@@ -148,127 +111,3 @@ def test_what_does_not_exist_is_3(air: Air) -> None:
         assert (done.code, done.out) == (3, ""), command
         assert done.err.startswith("error: ")
         assert done.err.count("\n") == 1
-
-
-def write_log(client: Client, job: str, task: str, seq: int, data: bytes) -> Path:
-    """Give a run its log."""
-    path = Path(client.layout.run(job, seq, task)) / "out" / "output.log"
-    path.parent.mkdir(parents=True)
-    path.write_bytes(data)
-    return path
-
-
-def test_logs_give_every_byte_to_a_pipe(start: Callable[..., subprocess.Popen[str]], client: Client) -> None:
-    """What a task printed arrives as it was, binary or not."""
-    data = bytes(range(256)) * 1000
-    create(client, "j", ended("a"))
-    write_log(client, "j", "a", 1, data)
-    process: Any = start("logs", "j", "a", text=False)
-    out, _ = process.communicate(timeout=SOON)
-    assert out == data
-
-
-def test_logs_of_all_tasks_name_the_task(call: Callable[..., Outcome], client: Client) -> None:
-    """Without TASK each line says whose it is, in the order of the runs; a last line without an end is shown too."""
-    create(client, "j", ended("a"), ended("b", seq=2))
-    write_log(client, "j", "a", 1, b"one\ntwo")
-    write_log(client, "j", "b", 2, b"three\n")
-    assert call("logs", "j").out.splitlines() == ["a | one", "b | three", "a | two"] or call(
-        "logs", "j"
-    ).out.splitlines() == [
-        "a | one",
-        "a | two",
-        "b | three",
-    ]
-
-
-@pytest.mark.parametrize("kind", ["fifo", "symlink", "directory"])
-def test_a_hostile_log_neither_hangs_nor_leaks(
-    call: Callable[..., Outcome], client: Client, project: Path, kind: str
-) -> None:
-    """A log that a task has made a fifo, or a link to somebody else's file, counts as none."""
-    (project / "secret").write_text("hunter2")
-    create(client, "j", ended("a"))
-    path = write_log(client, "j", "a", 1, b"")
-    path.unlink()
-    if kind == "fifo":
-        os.mkfifo(path)
-    elif kind == "symlink":
-        path.symlink_to(project / "secret")
-    else:
-        path.mkdir()
-    done = call("logs", "j", "a")
-    assert done.code == 0
-    assert "hunter2" not in done.out
-
-
-def test_a_line_without_an_end_is_printed_as_it_comes(
-    client: Client, capfdbinary: pytest.CaptureFixture[bytes], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Nothing of a long line is kept; each piece of it follows the one before, or names its task again."""
-    state = create(client, "j", ended("a"), ended("b", seq=2))
-    monkeypatch.setattr(logs, "LONGEST", 10)
-    monkeypatch.setattr(logs, "CHUNK", 8)
-    first = write_log(client, "j", "a", 1, "é".encode() * 12)
-    write_log(client, "j", "b", 2, b"x\n")
-    printer = logs.Printer(client, "j", None, None)
-    printer.print_new(state)
-    assert all(len(rest) <= 10 for rest in printer._rest.values())
-    with first.open("ab") as file:
-        file.write(b"end\nlast")
-    printer._complete.clear()
-    printer.print_new(state)
-    printer.finish()
-    out = capfdbinary.readouterr().out
-    assert out.count(b"b | x\n") == 1
-    mine = out.replace(b"b | x\n", b"").replace(b"\na | ", b"").removeprefix(b"a | ")
-    assert mine == "é".encode() * 12 + b"endlast\n"
-    out.decode()
-
-
-def test_follow_opens_no_log_that_is_read_to_its_end(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of two thousand tasks that have ended none is looked at again."""
-    state = create(client, "j", *(ended(f"t{n}", seq=n) for n in range(1, 21)))
-    for n in range(1, 21):
-        write_log(client, "j", f"t{n}", n, b"x\n")
-    opened: list[int] = []
-    real = open_log
-
-    def count(layout: Layout, job: JobState, task: str, seq: int) -> BinaryIO | None:
-        opened.append(seq)
-        return real(layout, job, task, seq)
-
-    monkeypatch.setattr(logs, "open_log", count)
-    printer = logs.Printer(client, "j", None, None)
-    for _ in range(3):
-        printer.print_new(state)
-    assert len(opened) == 20
-
-
-def test_logs_of_a_run_that_never_was(air: Air, client: Client) -> None:
-    """A number that no run has is an error, a task that has not run is not."""
-    create(client, "j", make_task("a", {"command": "true"}, queued_by=None, status=Queued()), phase="queued")
-    assert air("logs", "j", "a", "--run", "9").code == 3
-    done = air("logs", "j", "a")
-    assert (done.code, done.out) == (0, "")
-    assert "not run yet" in done.err
-
-
-def test_follow_ends_with_the_task(start: Callable[..., subprocess.Popen[str]], client: Client) -> None:
-    """`-f` prints what comes, from several runs of a task, until it has ended."""
-    process = start("run", "j", "--retries", "1", "--", "sh", "-c", "echo run $AIR_ATTEMPT; test $AIR_ATTEMPT = 2")
-    eventually(lambda: Path(client.layout.state("j")).exists(), "the job is there")
-    follower = start("logs", "j", "_1", "-f")
-    out, err = follower.communicate(timeout=SOON)
-    assert follower.returncode == 0, err
-    assert "run 2\n" in out
-    assert process.wait(timeout=SOON) == 0
-
-
-def test_a_reader_that_has_enough_is_no_error(project: Path, client: Client) -> None:
-    """`| head` ends the program quietly."""
-    create(client, "j", ended("a"))
-    write_log(client, "j", "a", 1, b"line\n" * 1_000_000)
-    program = f"{sys.executable} -m air_executor logs j a"
-    done = subprocess.run(["sh", "-c", f"{program} | head -n 1"], capture_output=True, text=True, check=True)
-    assert (done.stdout, done.stderr) == ("line\n", "")

@@ -105,10 +105,10 @@ def test_add_and_retry_applied_started_crash(world: World) -> None:
     assert "j/a" in world.running()
     world.restart()
     assert "j/a" in world.running()
-    world.do("j/a", "j/t2")
-    assert list(world.job("j").tasks) == ["a", "t2"]
+    world.do("j/a", "j/_2")
+    assert list(world.job("j").tasks) == ["a", "_2"]
     assert world.job("j").phase == "succeeded"
-    assert [launch.task for launch in world.begun.values()] == ["a", "a", "t2"]
+    assert [launch.task for launch in world.begun.values()] == ["a", "a", "_2"]
 
 
 @pytest.mark.parametrize("op", ["add", "retry"])

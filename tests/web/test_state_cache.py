@@ -10,8 +10,9 @@ import pytest
 
 from air_executor.client import Client
 from air_executor.model.state import JobState
+from air_executor.store.job_summary import JobSummary
 from air_executor.web import state_cache as module
-from air_executor.web.state_cache import JobSummary, StateCache
+from air_executor.web.state_cache import StateCache
 from tests.conftest import wait_for
 from tests.web.ended_jobs import ended_job, put
 
