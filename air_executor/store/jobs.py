@@ -9,6 +9,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 
+from air_executor.core.effects import effect
 from air_executor.errors import (
     AlreadyExistsError,
     BadInputError,
@@ -79,6 +80,7 @@ class Jobs:
                 continue
         return sorted(found)
 
+    @effect
     def create(self, job: JobState, workspace: Mapping[str, bytes] | None = None) -> None:
         """Submit a job: build its directory aside and rename it into place.
 
@@ -111,6 +113,7 @@ class Jobs:
         finally:
             files.remove_tree(aside)
 
+    @effect
     def _fill(self, folder: str, given: Mapping[str, bytes]) -> list[str]:
         """Write what a job's tasks are given; return all paths, what is in a folder before it."""
         try:

@@ -13,6 +13,7 @@ import threading
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from air_executor.core.effects import effect
 from air_executor.core.transitions import LiveJob
 from air_executor.errors import (
     CorruptFileError,
@@ -93,6 +94,7 @@ class Journal:
         self._open()
         threading.Thread(target=self._keep_syncing, name="journal-sync", daemon=True).start()
 
+    @effect
     def _open(self) -> None:
         path = self._layout.journal_file(self.epoch, self._number)
         try:
@@ -181,6 +183,7 @@ class Journal:
             del self._pending[0]
             self._unsynced.set()
 
+    @effect
     def _cut_back(self) -> None:
         if not self._torn:
             return
@@ -206,6 +209,7 @@ class Journal:
             msg = f"{path} is gone or was replaced"
             raise DirectoryLostError(msg)
 
+    @effect
     def sync(self) -> None:
         """Make everything flushed durable now.
 
@@ -386,6 +390,7 @@ def replay_onto(job: LiveJob, entries: list[JournalEntry]) -> bool | None:
     return True
 
 
+@effect
 def drop(paths: Iterable[str], layout: Layout) -> None:
     """Remove journal files that checkpoints have made superfluous.
 

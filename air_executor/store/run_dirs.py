@@ -11,13 +11,13 @@ import itertools
 import json
 import os
 import re
-import shutil
 import stat
 import time
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
+from air_executor.core.effects import effect
 from air_executor.errors import CorruptFileError, NotFoundError, PathBlockedError, StoreError
 from air_executor.model.records import ExitFile, RunFile
 from air_executor.model.times import to_text
@@ -66,6 +66,7 @@ class RunDirs:
         self._spare: str | None = None
         """The directories of a run to come, built ahead."""
 
+    @effect
     def create(  # noqa: PLR0917 - what a run directory is made of
         self, job: str, seq: int, task: str, record: RunFile, inputs: bytes | str, aside: str, *, remote: bool
     ) -> float:
@@ -116,6 +117,7 @@ class RunDirs:
         if files.size(path) >= SHARED_FROM:
             files.remove(path)
 
+    @effect
     def prepare(self, aside: str) -> None:
         """Build the directories of the next run in `aside`, if they are not there; best while nobody waits for them.
 
@@ -258,6 +260,7 @@ def _seq(name: str) -> int:
     return int(number) if dash and _NUMBER.fullmatch(number) else 0
 
 
+@effect
 def _put_inputs(inputs: bytes | str, path: str) -> None:
     if isinstance(inputs, bytes):
         files.write_new(path, inputs, sync=False)
@@ -265,10 +268,7 @@ def _put_inputs(inputs: bytes | str, path: str) -> None:
     try:
         os.link(inputs, path)
     except OSError:  # the volume knows no links, or not as many
-        try:
-            shutil.copyfile(inputs, path)
-        except OSError as error:
-            files.fail("create", path, error)
+        files.copy(inputs, path)
 
 
 def _open_folder(path: str) -> int | None:
@@ -286,6 +286,7 @@ def _open_folder(path: str) -> int | None:
     return None
 
 
+@effect
 def _reopen(path: str) -> bool:
     """Give back to us a folder of ours whose mode a task has changed, and the one that it lies in."""
     if not hasattr(os, "O_PATH"):

@@ -33,6 +33,7 @@ from air_executor.store.layout import Layout
 from tests.fake_backend import FakeBackend, FakePlatform
 
 HOST = Host("here", "this-boot")
+MEMORY = "/dev/shm" if os.path.isdir("/dev/shm") else None  # noqa: S108 - a place where fsync costs nothing
 
 
 class StepClock(Clock):
@@ -165,8 +166,8 @@ class World:
     def stop(self) -> None:
         """Stop the manager cleanly."""
         manager = self.manager
-        self._manager = None
         manager.close()
+        self._manager = None
         _close_fds(manager)
 
     def restart(self) -> None:
@@ -180,14 +181,21 @@ class World:
 
     # The users
 
-    def submit(self, job: str, *tasks: Any, uid: str | None = None, **fields: Any) -> JobState:  # noqa: ANN401 - JSON
+    def submit(
+        self,
+        job: str,
+        *tasks: Any,  # noqa: ANN401 - JSON
+        uid: str | None = None,
+        workspace: Mapping[str, bytes] | None = None,
+        **fields: Any,  # noqa: ANN401 - JSON
+    ) -> JobState:
         """Submit a job; a task given as text is a command named by itself."""
         raw = [{"id": t, "command": f"run {t}"} if isinstance(t, str) else {"command": "do"} | t for t in tasks]
         parsed = parse_job({"id": job, "tasks": raw, **fields})
         state = initial_state(parsed, uid=uid or secrets.token_hex(12), now=self.clock.wall())
         state.after_uids = {name: self.jobs.load(name).uid for name in state.spec.after}
         self.jobs.prepare()
-        self.jobs.create(state)
+        self.jobs.create(state, workspace)
         self.ask("wake", job)
         return state
 
