@@ -98,9 +98,9 @@ class Story:
             self.world.clock.pass_time(0.5)
         pytest.fail(f"it did not come about; running: {self.world.running()}")
 
-    def submit(self, job: str, *tasks: object, **fields: object) -> None:
+    def submit(self, job: str, *tasks: object, max_runners: int = 1) -> None:
         """Submit a job."""
-        self.do(lambda: self.world.submit(job, *tasks, **fields))
+        self.do(lambda: self.world.submit(job, *tasks, max_runners=max_runners))
 
     def runs(self, *names: str) -> None:
         """Wait until all these tasks run."""
