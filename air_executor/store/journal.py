@@ -98,7 +98,7 @@ class Journal:
         except OSError as error:
             os.close(fd)
             files.remove(path)
-            files.fail("sync", self._files[-1].path, error)
+            files.fail("sync", self.path, error)
         with self._lock:
             if self._fd >= 0:
                 os.close(self._fd)
@@ -142,6 +142,11 @@ class Journal:
         return self._pending[-1]
 
     @property
+    def path(self) -> str:
+        """The file being written."""
+        return self._files[-1].path
+
+    @property
     def pending(self) -> bool:
         """Whether there are decisions that no file holds yet."""
         return bool(self._pending)
@@ -165,7 +170,7 @@ class Journal:
             except OSError as error:
                 self._torn = True
                 self._cut_back()
-                files.fail("write", self._files[-1].path, error)
+                files.fail("write", self.path, error)
             self._length += batch.size
             self._files[-1].jobs |= batch.jobs
             self._files[-1].requests |= batch.requests
@@ -179,7 +184,7 @@ class Journal:
         try:
             os.ftruncate(self._fd, self._length)
         except OSError as error:
-            files.fail("cut back", self._files[-1].path, error)
+            files.fail("cut back", self.path, error)
         self._torn = False
 
     def check(self) -> None:
@@ -188,7 +193,7 @@ class Journal:
         Raises:
             DirectoryLostError: it is not.
         """
-        path = self._files[-1].path
+        path = self.path
         try:
             there = os.stat(path)
         except OSError:
@@ -210,7 +215,7 @@ class Journal:
             os.fdatasync(self._fd)
         except OSError as error:
             self._unsynced.set()
-            files.fail("sync", self._files[-1].path, error)
+            files.fail("sync", self.path, error)
 
     def _keep_syncing(self) -> None:
         closed = threading.Event()

@@ -53,9 +53,7 @@ def ready(job: LiveJob, now: float = 9e9) -> list[str]:
     job.progress.promote(now)
     return [
         t.id
-        for t in sorted(
-            (job.state.tasks[n] for n in job.progress._is_ready), key=lambda t: job.progress.nodes[t.id].place
-        )
+        for t in sorted((job.state.tasks[n] for n in job.progress.ready), key=lambda t: job.progress.nodes[t.id].place)
     ]
 
 

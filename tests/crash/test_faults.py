@@ -212,7 +212,7 @@ def test_each_single_call_may_fail(tmp_path: Path, monkeypatch: pytest.MonkeyPat
             kid = {"job": {"id": "kid", "tasks": [{"command": "k"}]}}
             world.exit("job/a", queue=[{"id": "c", "command": "x"}, kid])
             world.do("job/b", "job/c", "kid/t1")
-            world.until(lambda world=world: not world.manager.state.index.open)  # type: ignore[misc]
+            world.until(lambda world=world: not world.live_jobs())  # type: ignore[misc]
             begun = sorted(launch.task for launch in world.begun.values())
             assert begun == ["a", "b", "c", "t1"], f"call {number}, {seen[number - 1]}"
             assert {world.job(job).phase for job in ("job", "kid")} == {"succeeded"}
@@ -254,10 +254,10 @@ def see_through(world: rig.World, patch: pytest.MonkeyPatch) -> None:
         for name in world.running():
             world.exit(name)
         world.clock.pass_time(0.1)
-        if world.manager.state.index.open:
+        if world.live_jobs():
             return False
         patch.undo()
         return True
 
     world.manager.run(over)
-    world._manager = None
+    world.let_go()

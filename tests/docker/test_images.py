@@ -104,7 +104,7 @@ def test_credentials(plant: Plant, registry: Registry, tmp_path: Path, monkeypat
     host = registry.image.partition("/")[0]
     token = base64.b64encode(b"me:s3cret").decode()
     (tmp_path / "config.json").write_text(json.dumps({"auths": {host: {"auth": token}}}))
-    plant.until(lambda: plant.backend._images.refusal(registry.image) is None, "the refusal to be forgotten")
+    plant.until(lambda: plant.backend.prepare(task(registry)) is not None, "the refusal to be forgotten")
     plant.submit("after", task(registry))
     assert plant.see("after").phase == "succeeded"
 

@@ -143,8 +143,7 @@ class AnyOrder(RuleBasedStateMachine):
     @rule(data=st.sampled_from(GARBAGE))
     def litter(self, data: bytes) -> None:
         """Drop into the inbox what is no request."""
-        self.world._requests += 1
-        Path(self.world.layout.inbox, f"{self.world._requests:013d}-garbage.json").write_bytes(data)
+        self.world.litter(data)
 
     # What tasks and the platform do
 
@@ -246,7 +245,7 @@ class AnyOrder(RuleBasedStateMachine):
         pending = b'{"job":"j1","uid":"00000000","v":1,"event":"start","at":1.5,"task":"a"' * 4
         self.world.crash(torn=pending[:torn])
         self.world.start()
-        assert self.world.manager.status_writer.problems == []
+        assert self.world.problems() == []
         self._same_as(memory)
 
     @rule(
@@ -274,9 +273,10 @@ class AnyOrder(RuleBasedStateMachine):
     def power_fails(self, percent: int) -> None:
         """The machine with the manager loses power: what was not synced may be gone, runners elsewhere live on."""
         journal = self.world.manager.state.journal
-        synced = SYNCED.get(journal._files[-1].path, 0)
-        cut = synced + (journal._length - synced) * percent // 100
-        lost = cut < journal._length
+        synced = SYNCED.get(journal.path, 0)
+        length = os.path.getsize(journal.path)
+        cut = synced + (length - synced) * percent // 100
+        lost = cut < length
         self.world.crash(cut=cut)
         if lost:
             self.power_failed = True
@@ -295,7 +295,7 @@ class AnyOrder(RuleBasedStateMachine):
         self._same_as(memory)
 
     def _dumps(self) -> dict[str, bytes]:
-        jobs = [*self.world.manager.state.index.open.values(), *self.world.manager.state.unsaved.values()]
+        jobs = self.world.live_jobs()
         return {job.state.id: codec.dump_job(job.state) for job in jobs}
 
     def _same_as(self, memory: dict[str, bytes]) -> None:
@@ -313,7 +313,7 @@ class AnyOrder(RuleBasedStateMachine):
         """Check everything that must hold after a cycle."""
         world = self.world
         assert world.overlaps == [], "a run began while another run of the same task lived"
-        for job in [*world.manager.state.index.open.values(), *world.manager.state.unsaved.values()]:
+        for job in world.live_jobs():
             self._check_job(job)
         if not world.manager.state.journal.pending and world.manager.open_runs.observed is not None:
             assert world.manager.open_runs.taken() <= 4 + sum(
@@ -353,7 +353,7 @@ class AnyOrder(RuleBasedStateMachine):
         live, built = job.progress, fresh.progress
         assert {k: v for k, v in live.counts.items() if v} == {k: v for k, v in built.counts.items() if v}
         assert (live.open, live.slots, live.runs) == (built.open, built.slots, built.runs)
-        assert live._is_ready == built._is_ready
+        assert live.ready == built.ready
         assert sorted(name for name, _ in live.results) == sorted(name for name, _ in built.results)
         assert live.nodes.keys() == built.nodes.keys()
         for name, node in live.nodes.items():
@@ -407,9 +407,9 @@ class AnyOrder(RuleBasedStateMachine):
                     world.exit(name)
             # Where a power failure took the notice of a clock that was set back, a delay lasts that much longer.
             world.clock.pass_time(3 if number < 100 else 3600)
-            if not world.manager.state.index.open and not world.manager.state.unsaved:
+            if not world.live_jobs():
                 break
-        stuck = {name: world.phases(name) for name in world.manager.state.index.open}
+        stuck = {job.state.id: world.phases(job.state.id) for job in world.live_jobs()}
         assert not stuck, f"these jobs never end: {stuck}"
         assert world.inbox.pending() == []
         assert world.platform.runners == {}
@@ -430,7 +430,7 @@ def _known_syncs(monkeypatch: pytest.MonkeyPatch) -> None:
 
     def sync(self: Journal) -> None:
         whole(self)
-        SYNCED[self._files[-1].path] = self._length
+        SYNCED[self.path] = os.path.getsize(self.path)
 
     monkeypatch.setattr(Journal, "_keep_syncing", lambda self: None)
     monkeypatch.setattr(Journal, "sync", sync)
