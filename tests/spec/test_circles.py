@@ -174,5 +174,7 @@ def test_nothing_is_looked_at_when_nothing_new_waits() -> None:
 def test_a_long_circle_is_shortened() -> None:
     """A message stays readable however long the circle is."""
     assert show_cycle(["a", "b", "a"]) == "a -> b -> a"
+    assert show_cycle("abcdefghijkl") == "a -> b -> c -> d -> e -> f -> g -> h -> i -> j -> k -> l"
+    assert show_cycle("abcdefghijklm") == "a -> b -> c -> d -> e -> f -> g -> h -> i -> j -> ... 1 more ... -> l -> m"
     ids = [f"n{i}" for i in range(1000)]
     assert show_cycle([*ids, "n0"]).endswith("n9 -> ... 989 more ... -> n999 -> n0")
