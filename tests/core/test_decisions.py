@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -30,7 +31,7 @@ def test_an_attempt_holds_all_that_is_known_of_a_run() -> None:
     job = make({"id": "a", "resources": {"memory": "1Gi"}})
     job.apply(ev.Started(3.0, "a", 1, 0, {"base": 2.0}, "EUR"), 1)
     moments = Moments(4.0, 5.0, 7.0, 8.0, cpu=1.5, memory=2048, clock_stepped=True)
-    outcome = {"exit_code": 3, "message": "no", "cost": 0.25, "price": {"base": 2.0}, "currency": "EUR"}
+    outcome: dict[str, Any] = {"exit_code": 3, "message": "no", "cost": 0.25, "price": {"base": 2.0}, "currency": "EUR"}
     job.apply(ev.Ended(9.0, 1, "error", moments, **outcome, backend="local", delay=0.5), 1)
     (attempt,) = job.state.tasks["a"].attempts
     assert attempt == Attempt(
@@ -121,12 +122,17 @@ def test_a_cancelled_task_counts_as_failed(on_failure: str, left: str) -> None:
 
 
 def test_resuming_goes_on_where_the_job_was() -> None:
-    """A job that never started is queued, another one runs; waiting counts from the resumption."""
+    """A job that never started is queued; waiting counts from the resumption."""
     job = make("a", {"id": "later", "delay": 100})
     ask(job, "pause", 2.0)
     ask(job, "resume", 5.0)
     assert job.state.phase == "queued"
     assert (job.state.tasks["a"].ready_at, job.state.tasks["later"].ready_at) == (5.0, 101.0)
+
+
+def test_resuming_a_job_that_has_started() -> None:
+    """It is running again."""
+    job = make("a")
     start(job, "a", 6.0)
     ask(job, "pause", 7.0)
     ask(job, "resume", 8.0)
