@@ -5,9 +5,12 @@ Helpers are imported (`from tests.conftest import wait_for`), fixtures are asked
 
 from __future__ import annotations
 
+import os
 import shutil
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import TypeVar
 
 import pytest
@@ -18,6 +21,11 @@ from xdist.scheduler import LoadScopeScheduling
 from tests import lanes
 
 T = TypeVar("T")
+
+ROOM = 1 << 30
+"""Bytes that must be free in memory for state directories of tests."""
+MEMORY = "/dev/shm" if os.path.isdir("/dev/shm") and shutil.disk_usage("/dev/shm").free > ROOM else None  # noqa: S108
+"""A folder where fsync costs nothing; None if there is none, for `tempfile`."""
 
 # A busy machine is no reason to fail, so random tests have no deadline.
 for _name, _examples, _steps in (("sample", 50, 40), ("nightly", 400, 50)):
@@ -52,6 +60,13 @@ def wait_for(predicate: Callable[[], T], timeout: float = 120.0, what: str = "")
             pytest.fail(f"waited {timeout:g} s for {what or predicate}, last seen: {value!r}")
         time.sleep(pause)
         pause = min(2 * pause, 0.05)
+
+
+@pytest.fixture
+def quick_path() -> Iterator[Path]:
+    """An empty folder where fsync costs nothing, for tests that write much and need no disk."""
+    with tempfile.TemporaryDirectory(prefix="air-test-", dir=MEMORY) as folder:
+        yield Path(folder)
 
 
 @pytest.fixture(scope="session")

@@ -203,7 +203,7 @@ def model(tasks: list[dict[str, Any]], outcomes: dict[str, str], parent: dict[st
 
 
 @given(graphs(), st.data())
-@settings(max_examples=150)
+@settings(max_examples=2 * settings.default.max_examples)
 def test_against_a_plain_model(graph: list[dict[str, Any]], data: st.DataObject) -> None:
     """Whatever waits for what, and however runs end in whatever order: it comes out as the sentences say."""
     outcomes: dict[str, str] = {}

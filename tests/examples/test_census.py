@@ -76,7 +76,7 @@ def test_halves_lose_nothing(census: ModuleType, sizes: list[int]) -> None:
 names = st.from_regex(r"[A-Za-z_][A-Za-z0-9_]{0,50}", fullmatch=True).filter(lambda name: not keyword.iskeyword(name))
 
 
-@settings(max_examples=300)
+@settings(max_examples=3 * settings.default.max_examples)
 @given(packages=st.sets(names, min_size=2, max_size=6))
 def test_ids_are_valid_and_unique(census: ModuleType, packages: set[str]) -> None:
     """Any set of package names gets as many ids, all of them valid, also for parts."""

@@ -37,7 +37,6 @@ from air_executor.store.presence import read_record
 from tests.fake_backend import FakeBackend, FakePlatform
 
 HOST = Host("here", "this-boot")
-MEMORY = "/dev/shm" if os.path.isdir("/dev/shm") else None  # noqa: S108 - a place where fsync costs nothing
 
 
 class StepClock(Clock):

@@ -24,9 +24,10 @@ from air_executor.model.state import PAUSED, PENDING, Done, JobState, Queued, Ru
 from air_executor.store import codec
 from air_executor.store.journal import Journal
 from air_executor.store.journal_files import read as read_journals
+from tests.conftest import MEMORY
 from tests.fake_backend import Fault
 from tests.manager.deaths import Death, Killed, effects
-from tests.manager.rig import MEMORY, World, leave
+from tests.manager.rig import World, leave
 
 JOBS = ("j1", "j2", "j3")
 CHILD = "child"

@@ -17,8 +17,9 @@ import pytest
 from air_executor.errors import AlreadyExistsError
 from air_executor.model.state import Done
 from tests import lanes
+from tests.conftest import MEMORY
 from tests.manager.deaths import Death, Killed, effects, modules
-from tests.manager.rig import MEMORY, World
+from tests.manager.rig import World
 
 CHANGING = set(
     "chmod chown copyfile fchmod fchown fdatasync fsync ftruncate link makedirs mkdir mkfifo pwrite remove rename"
