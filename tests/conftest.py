@@ -27,16 +27,18 @@ ROOM = 1 << 30
 MEMORY = "/dev/shm" if os.path.isdir("/dev/shm") and shutil.disk_usage("/dev/shm").free > ROOM else None  # noqa: S108
 """A folder where fsync costs nothing; None if there is none, for `tempfile`."""
 
+EXAMPLES = 400 if lanes.NIGHTLY else 50
+"""Examples of a random test; a test may have a multiple of it."""
+
 # A busy machine is no reason to fail, so random tests have no deadline.
-for _name, _examples, _steps in (("sample", 50, 40), ("nightly", 400, 50)):
-    settings.register_profile(
-        _name,
-        max_examples=_examples,
-        stateful_step_count=_steps,
-        deadline=None,
-        suppress_health_check=list(HealthCheck),
-    )
-settings.load_profile("nightly" if lanes.NIGHTLY else "sample")
+settings.register_profile(
+    "air-executor",
+    max_examples=EXAMPLES,
+    stateful_step_count=50 if lanes.NIGHTLY else 40,
+    deadline=None,
+    suppress_health_check=list(HealthCheck),
+)
+settings.load_profile("air-executor")
 
 
 def wait_for(predicate: Callable[[], T], timeout: float = 120.0, what: str = "") -> T:

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from air_executor.core.cycles import find_cycle, show_cycle
+from tests.conftest import EXAMPLES
 
 
 @dataclass
@@ -88,7 +89,7 @@ def batch(draw: st.DrawFn, tasks: list[str], first: int) -> list[tuple[str, list
     ]
 
 
-@settings(max_examples=4 * settings.default.max_examples)
+@settings(max_examples=4 * EXAMPLES)
 @given(st.data())
 def test_a_circle_is_found_exactly_when_the_job_would_get_stuck(data: st.DataObject) -> None:
     """Jobs grow as they run: each running task queues a batch; the finder and a naive scheduler must agree on each."""
