@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from air_executor.core.effects import effect
 from air_executor.model.names import Slot
 from air_executor.model.shebang import SCRIPT
 
@@ -123,6 +124,7 @@ class Backend(Protocol):
     evicts: bool
     """The platform may stop runners on its own (a drained node, an engine shutdown); that is no task's error."""
 
+    @effect
     def prepare(self, options: Mapping[str, Any]) -> str | None:
         """Fetch what a start with a task's `Launch.options` needs (an image), without waiting for it.
 
@@ -130,6 +132,7 @@ class Backend(Protocol):
         What can never be fetched is for `spawn` to reject.
         """
 
+    @effect
     def spawn(self, launch: Launch) -> None:
         """Start one runner in `launch.slot`.
 
@@ -146,12 +149,14 @@ class Backend(Protocol):
             BackendUnavailableError: the platform does not answer, so nothing may be concluded.
         """
 
+    @effect
     def remove(self, slot: Slot) -> None:
         """Request that the slot's runner be stopped if alive (TERM, its grace, KILL) and its name freed.
 
         Returns at once; idempotent. Call it again until `observe` no longer lists the slot.
         """
 
+    @effect
     def confirm_gone(self, slot: Slot) -> None:
         """Accept an operator's word that nothing of the slot's runner runs any more, and free its name.
 

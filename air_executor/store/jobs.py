@@ -10,6 +10,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 
+from air_executor.core.effects import effect
 from air_executor.errors import (
     AlreadyExistsError,
     BadInputError,
@@ -92,6 +93,7 @@ class Jobs:
         if os.path.lexists(self.layout.job(job)):
             self._explain_failed_create(job, None, FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST)))
 
+    @effect
     def create(self, job: JobState, workspace: Mapping[str, bytes] | None = None) -> None:
         """Submit a job: build its directory aside and rename it into place.
 
@@ -125,6 +127,7 @@ class Jobs:
         finally:
             trees.remove_tree(aside)
 
+    @effect
     def _fill(self, folder: str, given: Mapping[str, bytes]) -> list[str]:
         """Write what a job's tasks are given; return all paths, what is in a folder before it."""
         try:

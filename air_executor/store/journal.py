@@ -12,6 +12,7 @@ import threading
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from air_executor.core.effects import effect
 from air_executor.errors import DirectoryLostError
 from air_executor.model.events import Event, Requested, journal_line
 from air_executor.model.state import JobState
@@ -82,6 +83,7 @@ class Journal:
         self._open()
         threading.Thread(target=self._keep_syncing, name="journal-sync", daemon=True).start()
 
+    @effect
     def _open(self) -> None:
         path = self._layout.journal_file(self.epoch, self._number)
         try:
@@ -96,7 +98,7 @@ class Journal:
         except OSError as error:
             os.close(fd)
             files.remove(path)
-            files.fail("sync", self._files[-1].path, error)
+            files.fail("sync", self.path, error)
         with self._lock:
             if self._fd >= 0:
                 os.close(self._fd)
@@ -140,6 +142,11 @@ class Journal:
         return self._pending[-1]
 
     @property
+    def path(self) -> str:
+        """The file being written."""
+        return self._files[-1].path
+
+    @property
     def pending(self) -> bool:
         """Whether there are decisions that no file holds yet."""
         return bool(self._pending)
@@ -163,20 +170,21 @@ class Journal:
             except OSError as error:
                 self._torn = True
                 self._cut_back()
-                files.fail("write", self._files[-1].path, error)
+                files.fail("write", self.path, error)
             self._length += batch.size
             self._files[-1].jobs |= batch.jobs
             self._files[-1].requests |= batch.requests
             del self._pending[0]
             self._unsynced.set()
 
+    @effect
     def _cut_back(self) -> None:
         if not self._torn:
             return
         try:
             os.ftruncate(self._fd, self._length)
         except OSError as error:
-            files.fail("cut back", self._files[-1].path, error)
+            files.fail("cut back", self.path, error)
         self._torn = False
 
     def check(self) -> None:
@@ -185,7 +193,7 @@ class Journal:
         Raises:
             DirectoryLostError: it is not.
         """
-        path = self._files[-1].path
+        path = self.path
         try:
             there = os.stat(path)
         except OSError:
@@ -195,6 +203,7 @@ class Journal:
             msg = f"{path} is gone or was replaced"
             raise DirectoryLostError(msg)
 
+    @effect
     def sync(self) -> None:
         """Make everything flushed durable now.
 
@@ -206,7 +215,7 @@ class Journal:
             os.fdatasync(self._fd)
         except OSError as error:
             self._unsynced.set()
-            files.fail("sync", self._files[-1].path, error)
+            files.fail("sync", self.path, error)
 
     def _keep_syncing(self) -> None:
         closed = threading.Event()

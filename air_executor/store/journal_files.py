@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from air_executor.core.effects import effect
 from air_executor.core.transitions import LiveJob
 from air_executor.errors import CorruptFileError, NotFoundError, PathBlockedError, StoreError
 from air_executor.model.defaults import Defaults
@@ -130,6 +131,7 @@ def replay_onto(job: LiveJob, entries: list[JournalEntry]) -> bool | None:
     return True
 
 
+@effect
 def drop(paths: Iterable[str], layout: Layout) -> None:
     """Remove journal files that checkpoints have made superfluous.
 

@@ -274,7 +274,7 @@ def test_decisions_that_are_written_together_are_split(world: World, monkeypatch
     for number in range(4):
         world.submit(f"j{number}", "a", "b")
     world.until(lambda: len(world.running()) == 4)
-    world.manager.checkpointer._next = float("inf")
+    world.delay_checkpoints(monkeypatch)
     for number in range(4):
         world.exit(f"j{number}/a", queue=[{"command": "x" * 500}] * 3)
     world.cycle()
@@ -294,7 +294,7 @@ def test_a_decision_too_large_for_the_journal_costs_one_job(world: World, monkey
     world.exit("bad/a", queue=[{"command": "x" * 3000}])
     world.exit("good/x")
     world.until(lambda: world.job("good").ended)
-    assert "bad" in world.manager.state.index.unmanaged
+    assert world.is_set_aside("bad")
 
 
 def test_a_key_that_appears_twice_among_many(world: World) -> None:
