@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 import logging
 import os
@@ -46,8 +47,11 @@ def version() -> str:
     return metadata.version("air-executor")
 
 
+MACHINE_IDS = ("/etc/machine-id", "/var/lib/dbus/machine-id")
+
+
 def this_host() -> Host:
-    """Return this machine's name and the id of its present boot: a pid means something only with both."""
+    """Return this machine's name, the id of its present boot, and what stays across both."""
     try:
         with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
             boot = file.read().strip()
@@ -55,7 +59,20 @@ def this_host() -> Host:
         import psutil  # noqa: PLC0415 - the dependency exists only there
 
         boot = str(int(psutil.boot_time()))
-    return Host(platform.node(), boot)
+    return Host(platform.node(), boot, _machine())
+
+
+def _machine() -> str | None:
+    """Return an id of this machine's own, derived as machine-id(5) asks: the machine's id itself is confidential."""
+    for path in MACHINE_IDS:
+        try:
+            with open(path, "rb") as file:
+                found = file.read(64).strip()
+        except OSError:
+            continue
+        if found and found != b"uninitialized":
+            return hashlib.blake2b(b"air-executor", key=found, digest_size=8).hexdigest()
+    return None
 
 
 def runner_files() -> dict[str, bytes]:
@@ -263,7 +280,7 @@ def make_service(settings: Settings) -> Service | None:
         version=version(),
         backend=settings.backend,
         max_runners=settings.max_runners,
-        baseline_pool=settings.cost.pool or settings.max_runners,
+        baseline_pool=settings.cost.always_on_workers or settings.max_runners,
         pools=settings.pools,
         prices=settings.cost.prices(settings.backend),
         patience=PATIENCE + settings.poll_interval + _longest_answer(settings),

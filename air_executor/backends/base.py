@@ -112,6 +112,11 @@ class RunnerStatus:
     """On a runner that has ended: what keeps its name taken, in words."""
     finished_at: float | None = None
     """End time according to the platform, Unix seconds; None if unknown."""
+    node_wait: float | None = 0.0
+    """For how many seconds it had a name but no node, so that nothing of it existed; None while it has none.
+
+    On a runner that has ended None means that it is not known.
+    """
 
 
 class Backend(Protocol):

@@ -32,6 +32,7 @@ from air_executor.model.job import Job, Task
 from air_executor.model.names import generated_id, run_id
 from air_executor.model.sizes import format_memory
 from air_executor.model.state import JobState, TaskState
+from air_executor.model.times import format_duration
 from air_executor.model.types import fit
 from air_executor.model.usage import Moments, stages
 from air_executor.store.jobs import MAX_GROWN
@@ -193,8 +194,9 @@ class Committer:
         return Outcome(s.BUDGET, outcome.exit_code, f"{what}, more than {MAX_GROWN / 1e6:.0f} MB")
 
     def _ended(self, run: OpenRun, outcome: Outcome, left: ExitRecord | None, now: float) -> Ended:
+        outcome.message = self._with_holder(run, outcome.message)
         outcome = self._bounded(run, outcome)
-        moments = self._moments(run, left)
+        moments, node_wait = self._moments(run, left)
         backend = run.backend or self._backend.name
         prices = self._state.options.prices.get(backend, FREE)
         price = hourly(prices, resources_of(run.task), moments.spawned)
@@ -216,10 +218,20 @@ class Committer:
             price=price,
             currency=None if price is None else prices.currency,
             backend=backend,
-            delay=round(run.delay, 6),
+            delay=round(run.delay + node_wait, 6),
+            node_wait=round(node_wait, 6),
         )
 
-    def _moments(self, run: OpenRun, left: ExitRecord | None) -> Moments:
+    def _with_holder(self, run: OpenRun, message: str | None) -> str | None:
+        """Return a message that also says what kept the run open after its end, if something did."""
+        if run.held_by is None or run.gone_since is None:
+            return message
+        held_for = format_duration(round(self._state.clock.steady() - run.gone_since))
+        held = f"its slot was held for {held_for}: {run.held_by}"
+        return f"{message}; {held}" if message else held
+
+    def _moments(self, run: OpenRun, left: ExitRecord | None) -> tuple[Moments, float]:
+        """Return when the runner existed, and for how many seconds it had waited for a node by then."""
         ended = None if left is None else left.ended
         gone = run.gone_at
         if gone is None or (ended is not None and ended > gone):  # it did not exist yet at the first look
@@ -230,15 +242,22 @@ class Committer:
             gone = min(gone, max(known, default=gone))
         clock = self._state.clock
         wall, steady = clock.wall() - run.wall_since, clock.steady() - run.since
-        return Moments(
-            spawned=round(run.spawned if run.spawned is not None else gone, 6),
-            started=_rounded(self._run_dirs.started(run.job.state.id, run.seq, run.task.id)),
+        started = self._run_dirs.started(run.job.state.id, run.seq, run.task.id)
+        spawned = run.spawned if run.spawned is not None else gone
+        longest = max(0.0, (gone if started is None else started) - spawned)
+        # Where it began without being seen on a node, the wait is unknown and counts as its own time.
+        unseen_wait = longest if started is None else 0.0
+        node_wait = unseen_wait if run.node_wait is None else min(run.node_wait, longest)
+        moments = Moments(
+            spawned=round(spawned + node_wait, 6),
+            started=_rounded(started),
             ended=_rounded(ended),
             gone=round(gone, 6),
             cpu=None if left is None else left.cpu,
             memory=None if left is None else left.memory,
             clock_stepped=abs(wall - steady) > STEP,
         )
+        return moments, node_wait
 
 
 def _rounded(seconds: float | None) -> float | None:

@@ -24,6 +24,7 @@ from air_executor.errors import (
 from air_executor.manager import recovery
 from air_executor.manager.checkpointer import Checkpointer
 from air_executor.manager.clock import Clock
+from air_executor.manager.counter_keeper import CounterKeeper, counters_of
 from air_executor.manager.held_directory import HeldDirectory
 from air_executor.manager.lease import FileLease, Lease
 from air_executor.manager.manager_state import ManagerOptions, ManagerState
@@ -93,7 +94,6 @@ class Manager:
         self._stopping: str | None = None
         self._acts: list[Callable[[], None]] = []
         """What to do once the journal holds the decisions."""
-        self._sample_wanted = False
         self._next_poll = 0.0
         self._next_rescan = 0.0
 
@@ -127,7 +127,7 @@ class Manager:
         for problem in found.problems:
             log.error("%s", problem)
         self.observer.found_corrupt(found.corrupt)
-        self.observer.can_sample(self._request_sample)
+        self.observer.can_count(self.counter_keeper.request)
         self.observer.holds()
         return True
 
@@ -162,7 +162,8 @@ class Manager:
     def _assemble(self, found: Recovered) -> None:
         """Make the parts; from here on, data flows through them in the order of `cycle`."""
         chance = random.Random()  # noqa: S311 - spreads retries, guards nothing
-        state = ManagerState(self.jobs, found.journal, self.clock, self.observer, self.options)
+        counters = counters_of(self.backend.name, self.options, found.counters, self.observer)
+        state = ManagerState(self.jobs, found.journal, self.clock, self.observer, self.options, counters=counters)
         self.state = state
         self.open_runs = OpenRuns(state, self.backend, self.run_dirs, self.host, chance)
         self.supervisor = Supervisor(state, self.open_runs, self.backend, self.run_dirs, chance)
@@ -175,17 +176,14 @@ class Manager:
             runner_files=self.runner_files,
             host=self.host,
         )
+        self.counter_keeper = CounterKeeper(state, self.open_runs, self.wakeups.wake)
         self.checkpointer = Checkpointer(state, self.directory)
         # One that manages some jobs only leaves the schedules to another manager.
         self.schedule_runner = (
             ScheduleRunner(state, self.inbox, self.options.jobs_dir) if self.options.scope is None else None
         )
         self.status_writer = StatusWriter(
-            self.lease.record,
-            state,
-            self.open_runs,
-            self.scheduler,
-            backend=self.backend.name,
+            self.lease.record, state, self.open_runs, self.scheduler, backend=self.backend.name
         )
         self.request_handler = RequestHandler(
             state,
@@ -213,6 +211,7 @@ class Manager:
         self.state.problems += found.problems
         for name, job in found.jobs.items():
             with self.state.guard(name):
+                self.state.counters.recovered(job)
                 self.state.admit(job)
         for name in [name for name in found.jobs if name in self.state.index.open]:
             with self.state.guard(name):
@@ -279,7 +278,9 @@ class Manager:
         self._rescan()
         self._fire_schedules(now)
         self._plan(now)
+        self.counter_keeper.note()
         if self._write_journal():
+            self.counter_keeper.report()
             self._act()
             self._clean_up()
             self._checkpoint()
@@ -321,13 +322,8 @@ class Manager:
         if poll:
             self._next_poll = self.clock.steady() + self.options.poll_interval
         self.supervisor.reconcile(now, self._acts, poll=poll)
-        if poll or self._sample_wanted:
-            self._sample_wanted = False
-            self.observer.sampled(self.open_runs.sample())
-
-    def _request_sample(self) -> None:
-        self._sample_wanted = True
-        self.wakeups.wake()
+        if poll:
+            self.observer.polled(self.open_runs.snapshot())
 
     def _apply_stop(self, now: float) -> None:
         """Decide what an ordered stop needs: the stop of all runs, and the pause of all jobs."""
@@ -416,8 +412,10 @@ class Manager:
         """
         try:
             self.possession.verify()
+            self.counter_keeper.note()
             self._write_journal()
             self.checkpointer.save_all()
+            self.counter_keeper.save()
             self.state.journal.close()
             self.status_writer.publish(until=True)
             trees.remove_tree(self.layout.epoch_tmp(self.epoch))

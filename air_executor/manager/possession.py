@@ -89,6 +89,7 @@ class Possession:
         old = self._state.journal
         self._state.journal = recovery.take_epoch(jobs, old.epoch)
         old.close()
+        self._state.journal.note_counters(self._state.counters.record())
         self._checkpointer.rewrite()
         self._status_writer.publish()
         self._watch()

@@ -240,7 +240,7 @@ class RequestHandler:
         if known is not None:
             log.warning("job=%s was deleted and submitted again", name)
             self._open_runs.forget(name)
-            state.index.drop(name)
+            state.drop(name)
         state.admit(LiveJob(found))
 
     def _quarantine(self, name: str, error: CorruptFileError) -> None:
@@ -271,7 +271,7 @@ class RequestHandler:
             with state.guard(name):
                 self._checkpointer.recreate(state.index.open[name])
         for name in [name for name in state.index.ended if name not in existing and name not in state.unsaved]:
-            state.index.drop(name)
+            state.drop(name)
         self.move_stateless()
         # A change within one step of the time stamps leaves the stamp as it is.
         self._scanned = changed if state.clock.wall() - changed > STAMP_STEP else 0.0

@@ -107,7 +107,7 @@ class Scheduler:
     def _pass_over(self, start: Start, why: str, passed: dict[str, set[str]]) -> None:
         """Note that a task waits for the backend; another task of its job may go first, unless they are a sequence."""
         job = start.job.state
-        self._state.observer.waits_for_backend(job.id, start.task.id)
+        self._state.counters.waits_for_backend(job.id, start.task.id, self._state.clock.steady())
         self.waiting.setdefault(job.id, f"task {start.task.id}: {why}")
         over = passed.setdefault(job.id, set())
         over.add(start.task.id)
@@ -161,6 +161,7 @@ class Scheduler:
             backend=self._backend.name,
             host=self._host.name,
             boot=self._host.boot,
+            machine=self._host.machine,
             timeout=launch.timeout,
             grace=float(task.grace),
             clock=round(clock.wall() - clock.steady(), 3),

@@ -72,6 +72,8 @@ class Ended(Record):
     """Backend on which it ran."""
     delay: t.Amount = 0.0
     """Seconds from the decision to start the run until its runner was spawned, by the manager's clock."""
+    node_wait: t.Amount = 0.0
+    """The part of it for which the platform had no node for the runner."""
 
 
 @dataclass(frozen=True, slots=True)

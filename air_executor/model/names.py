@@ -53,6 +53,8 @@ class Host(NamedTuple):
 
     name: str
     boot: str
+    machine: str | None = None
+    """What stays when the machine is renamed and restarted; None if it has no such id."""
 
 
 def check_id(value: str, field: str = "id") -> str:

@@ -127,7 +127,9 @@ class Attempt(Record):
     ready_at: t.TimeText | None = None
     """When only a free runner was missing, by the manager's clock; None if unknown."""
     waited: t.Amount | None = None
-    """Seconds from then until the runner was spawned, by the manager's clock."""
+    """Seconds from then until the runner was spawned, by the manager's clock; until it had a node, on a cluster."""
+    node_wait: t.Amount | None = None
+    """The part of it for which its platform had no node for the runner; None if there was no such wait."""
     backend: t.Word | None = None
     price: Price | None = None
     """Per hour of this runner, by component, as in force when the run was committed."""

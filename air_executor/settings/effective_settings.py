@@ -128,7 +128,7 @@ class FlagSource(InitSettingsSource):
 
     def __call__(self) -> dict[str, Any]:
         """Return the values for merging."""
-        return _absolute_paths(super().__call__(), self._folder)
+        return _normalized(super().__call__(), self._folder)
 
 
 class EnvironmentSource(EnvSettingsSource):
@@ -150,7 +150,7 @@ class EnvironmentSource(EnvSettingsSource):
 
     def __call__(self) -> dict[str, Any]:
         """Return the values for merging."""
-        return _absolute_paths(super().__call__(), self._folder)
+        return _normalized(super().__call__(), self._folder)
 
 
 class FileSource(TomlConfigSettingsSource):
@@ -182,7 +182,7 @@ class FileSource(TomlConfigSettingsSource):
 
     def __call__(self) -> dict[str, Any]:
         """Return the values for merging."""
-        return _absolute_paths(super().__call__(), os.path.dirname(self.file))
+        return _normalized(super().__call__(), os.path.dirname(self.file))
 
 
 @cache
@@ -243,11 +243,15 @@ def _unknown_variables(env: Mapping[str, str]) -> list[str]:
     ]
 
 
-def _absolute_paths(values: dict[str, Any], folder: str) -> dict[str, Any]:
-    """Return the values of a source with absolute paths; relative ones start at `folder`."""
+def _normalized(values: dict[str, Any], folder: str) -> dict[str, Any]:
+    """Return the values of a source by their present names, with absolute paths; relative ones start at `folder`."""
     for info in all_settings():
         group, _, key = info.name.rpartition(".")
         table = values.get(group) if group else values
+        if group and isinstance(table, dict):  # the library does this for names outside of groups
+            for former in [name.rpartition(".")[2] for name in info.deprecated_names]:
+                if former in table:
+                    table.setdefault(key, table.pop(former))
         if info.is_path and isinstance(table, dict) and key in table:
             table[key] = anchored(table[key], folder)
     return values

@@ -28,6 +28,7 @@ from air_executor.store import old_formats
 if TYPE_CHECKING:
     from air_executor.model.events import JournalLine
     from air_executor.model.job import Task
+    from air_executor.model.records import CountersRecord
     from air_executor.model.state import TaskState
     from air_executor.model.usage import Usage
 
@@ -241,6 +242,17 @@ def seal(line: JournalLine, defaults: TaskDefaults) -> bytes:
     else:
         body = parsing.dump_json(line, {"end": {"queued"}, "request": {"tasks"}})[:-1]
         body += b',"tasks":[%b]' % b",".join([_own_line(task, taken) for task in tasks])
+    return _with_checksum(body)
+
+
+def seal_counters(counters: CountersRecord) -> bytes:
+    """Return the text of a journal line that holds counters."""
+    from air_executor.model import parsing  # noqa: PLC0415 - see the module
+
+    return _with_checksum(parsing.dump_json(counters)[:-1])
+
+
+def _with_checksum(body: bytes) -> bytes:
     return b'%b,"crc":"%08x"}\n' % (body, zlib.crc32(body))
 
 
@@ -249,16 +261,30 @@ def unseal(text: bytes) -> JournalLine | None:
     from air_executor.model import parsing  # noqa: PLC0415 - see the module
     from air_executor.model.events import JournalLine  # noqa: PLC0415 - see the module
 
-    body, mark, tail = text.rpartition(b',"crc":"')
-    if not mark or tail != b'%08x"}' % zlib.crc32(body):
+    body = _checked(text)
+    if body is None:
         return None
     try:
-        line = parsing.read_json(JournalLine, body + b"}")
+        line = parsing.read_json(JournalLine, body)
         if line is None:
-            line = parsing.read_stored(JournalLine, old_formats.upgrade_line(strict_json.loads(body + b"}")))
+            line = parsing.read_stored(JournalLine, old_formats.upgrade_line(strict_json.loads(body)))
         elif line.tasks:
-            for task, own in zip(line.tasks, json.loads(body + b"}")["tasks"], strict=True):
+            for task, own in zip(line.tasks, json.loads(body)["tasks"], strict=True):
                 task.given = frozenset(own)  # type: ignore[misc]  # a slot of a class above
     except (InvalidError, BadInputError, KeyError, TypeError, ValueError):
         return None
     return line if line.event is not None else None
+
+
+def unseal_counters(text: bytes) -> CountersRecord | None:
+    """Return the record of a journal line that holds counters, or None if the line is damaged or another one."""
+    from air_executor.model import parsing  # noqa: PLC0415 - see the module
+    from air_executor.model.records import CountersRecord  # noqa: PLC0415 - see the module
+
+    body = _checked(text) if text.startswith(b'{"counters":') else None
+    return None if body is None else parsing.read_json(CountersRecord, body)
+
+
+def _checked(text: bytes) -> bytes | None:
+    body, mark, tail = text.rpartition(b',"crc":"')
+    return body + b"}" if mark and tail == b'%08x"}' % zlib.crc32(body) else None

@@ -21,6 +21,7 @@ class Layout:
         self.gitignore = f"{self.root}/.gitignore"
         self.lock = f"{self.root}/manager.lock"
         self.manager = f"{self.root}/manager.json"
+        self.counters = f"{self.root}/counters.json"
         self.journal = f"{self.root}/journal"
         self.tmp = f"{self.root}/tmp"  # noqa: S108 - ours, not the system's
         self.bin = f"{self.root}/bin"

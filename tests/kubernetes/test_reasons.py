@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import dataclasses
+import json
+import time
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from air_executor.backends.base import Launch, RunnerStatus
+from air_executor.backends.container.refusals import ConflictError
 from air_executor.backends.kubernetes import KubernetesBackend
 from air_executor.errors import DuplicateRunnerError, SpawnRejectedError
 from air_executor.model.names import Slot
 from tests.backends.rig import KubernetesRig, Task
 from tests.backends.test_contract import is_gone
 from tests.cluster import Namespace
+from tests.conftest import wait_for
 
 pytestmark = [pytest.mark.kubernetes, pytest.mark.timeout(600)]
 SLOT = Slot("census", 0)
@@ -156,6 +162,42 @@ def test_a_quota_of_pods(rig: KubernetesRig) -> None:
         assert not doomed(rig, backend, "exceeded quota").permanent
     finally:
         namespace.close()
+
+
+def test_a_pod_that_waits_for_a_node(rig: KubernetesRig) -> None:
+    """It has none while no node has its label, and the wait is known afterwards, also to a later manager."""
+    label = rig.namespace.name
+    template = Path(rig.layout.root).parent / "pod.json"
+    template.write_text(json.dumps({"spec": {"nodeSelector": {label: "yes"}}}), encoding="utf-8")
+    backend = rig.kubernetes(pod_template=template)
+    backend.spawn(launch_with(rig, "sleep 1"))
+    rig.until(lambda: "no node takes it" in str(backend.observe()[SLOT].message), "the cluster to say why it waits")
+    assert backend.observe()[SLOT].node_wait is None
+    time.sleep(4)  # the cluster stamps whole seconds
+    label_node(rig.namespace, {label: "yes"})
+    try:
+        found = ended(rig, backend)
+    finally:
+        label_node(rig.namespace, {label: None})
+    assert found.node_wait is not None
+    assert 3 <= found.node_wait <= rig.patience
+    assert rig.kubernetes().observe()[SLOT].node_wait == found.node_wait
+
+
+def label_node(namespace: Namespace, labels: Mapping[str, str | None]) -> None:
+    """Give the cluster's first node these labels, or take them away."""
+
+    def labeled() -> bool:
+        node = namespace.ask("GET", "/api/v1/nodes")["items"][0]
+        wanted = node["metadata"]["labels"] | labels
+        node["metadata"]["labels"] = {name: value for name, value in wanted.items() if value is not None}
+        try:
+            namespace.ask("PUT", f"/api/v1/nodes/{node['metadata']['name']}", node)
+        except ConflictError:
+            return False
+        return True
+
+    wait_for(labeled, what="the node to be labeled")
 
 
 def test_a_quota_of_jobs(rig: KubernetesRig) -> None:

@@ -70,6 +70,10 @@ class Pod:
     """None once it runs."""
     warning: str | None = None
     """For the user, though it is alive."""
+    created_at: float | None = None
+    """Unix seconds by the cluster's clock, which knows whole ones only."""
+    scheduled_at: float | None = None
+    """When it got a node, by the same clock; None while it has none."""
 
 
 def read_pod(found: Mapping[str, Any]) -> Pod:
@@ -82,6 +86,11 @@ def read_pod(found: Mapping[str, Any]) -> Pod:
     container = _container(status)
     state = container.get("state") or {}
     terminated = state.get("terminated")
+    pod.created_at = parse_time(meta.get("creationTimestamp"))
+    scheduled = _condition(status, "PodScheduled")
+    if scheduled.get("status") == "True" or status.get("startTime") or terminated is not None or "running" in state:
+        times = parse_time(scheduled.get("lastTransitionTime")), parse_time(status.get("startTime")), pod.created_at
+        pod.scheduled_at = next((at for at in times if at is not None), 0.0)
     if terminated is not None or status.get("phase") in {"Succeeded", "Failed"}:
         pod.termination = _termination(pod.name, status, terminated or {})
     elif "running" not in state:
