@@ -21,11 +21,14 @@ import pytest
 
 import air_executor.errors
 from air_executor.backends.local.shell_environment import find_env, through_shell
+from air_executor.runner import native
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-SCRIPT = str(Path(air_executor.errors.__file__).parent / "runner" / "air-runner")
+RUNNERS = Path(air_executor.errors.__file__).parent / "runner"
+SCRIPT = str(RUNNERS / "air-runner")
+NATIVE = str(RUNNERS / (native.this_machine() or "none") / "air-runner")
 PATH = os.environ["PATH"]
 RESET = find_env()
 
@@ -89,6 +92,11 @@ class Rig:
         self.runners: list[Runner] = []
         self.out.mkdir()
         self.work.mkdir()
+
+    @property
+    def is_native(self) -> bool:
+        """Tell whether it is the native runner, which measures more and needs no program."""
+        return not self.shell
 
     def start(
         self,
