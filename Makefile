@@ -83,7 +83,7 @@ lint: build/venv/tools ## check style, types, layers, shell scripts and workflow
 	PYTHONPATH=. build/venv/bin/lint-imports
 	@command -v shellcheck >/dev/null || { echo "make lint: shellcheck is missing; on Debian: apt-get install shellcheck" >&2; \
 		exit 1; }
-	shellcheck -s sh air_executor/runner/air-runner
+	shellcheck -s sh air_executor/runner/air-runner air_executor/runner/air-helper
 	shellcheck .ci/run .ci/install
 	build/venv/bin/zizmor --quiet --offline .github
 	@command -v npm >/dev/null || { echo "make lint: npm is missing; on Debian: apt-get install npm" >&2; exit 1; }

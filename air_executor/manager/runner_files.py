@@ -1,4 +1,4 @@
-"""`bin/`: the runner and the in-task API, which every task of every job needs.
+"""`bin/`: runners, helpers and the in-task API, which every task of every job needs.
 
 The loop installs them when it acquires the directory; the scheduler has them restored before a start, because a local
 task can remove or replace them. Knows no runner and no job.
@@ -23,7 +23,7 @@ class RunnerFiles:
     """The content of `bin/` in one state directory."""
 
     def __init__(self, layout: Layout, content: Mapping[str, bytes]) -> None:
-        """`content`: by file name."""
+        """`content`: by path below `bin/`."""
         self._layout = layout
         self._content = content
         self._stamps: dict[str, _Stamp | None] = {}
@@ -34,12 +34,14 @@ class RunnerFiles:
         Raises:
             StoreError: the volume refused.
         """
-        folder = self._layout.bin
-        files.restore_dir(folder)
-        files.let_read(folder)
+        folders = {os.path.dirname(f"{self._layout.bin}/{name}"): None for name in self._content}
+        for folder in (self._layout.bin, *(folder for folder in folders if folder != self._layout.bin)):
+            files.restore_dir(folder)
+            files.let_read(folder)
         for name, content in self._content.items():
-            files.replace_own(f"{folder}/{name}", content, self._layout.tmp, sync=False)
-            files.let_read(f"{folder}/{name}")
+            path = f"{self._layout.bin}/{name}"
+            files.replace_own(path, content, self._layout.tmp, sync=False)
+            files.let_read(path, executable=content.startswith((b"#!", b"\x7fELF")))
         self._stamps = {name: self._stamp(name) for name in self._content}
 
     def restore(self) -> None:

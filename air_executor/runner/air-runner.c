@@ -13,7 +13,7 @@
  * both to it. It must not know jobs, states or managers. Linux only, no library beside libc, linked statically.
  * Exit status: the command's; 96 the run could not be started or recorded here; 97 another runner has claimed it.
  *
- * Variables that a backend may set, none of which reaches the command:
+ * Variables that a backend may set in a container, none of which reaches the command:
  *   _air_bin    folder of the in-task module, appended to the command's PYTHONPATH; the runner's own goes to its PATH
  *   _air_image  name of the container's image, for messages
  *
@@ -155,6 +155,7 @@ static void append_path(const char *name, const char *fallback, const char *fold
 }
 
 static void take_variables(const char *program) {
+    if (run.local) return; /* there the backend knows the environment, and may have any name in it */
     const char *bin = getenv("_air_bin"), *slash = strrchr(program, '/');
     run.image = getenv("_air_image"); /* `unsetenv` leaves the text where it is */
     if (bin != NULL && *bin) append_path("PYTHONPATH", "", bin, strlen(bin));

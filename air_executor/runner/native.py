@@ -10,13 +10,10 @@ alone, for the hook runs this file without the package. Where no build is here, 
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
 import platform
 import shutil
-import subprocess
 import sys
-import tempfile
 from collections.abc import Sequence
 
 FOLDER = os.path.dirname(os.path.abspath(__file__))
@@ -40,11 +37,22 @@ def this_machine() -> str | None:
 
 def digest() -> str:
     """Return what identifies the sources; a build of other sources is none."""
+    import hashlib  # noqa: PLC0415 - backends import this module
+
     found = hashlib.sha256()
     for name in SOURCES:
         with open(f"{FOLDER}/{name}", "rb") as file:
             found.update(file.read())
     return found.hexdigest()
+
+
+def in_folder(folder: str, machine: str | None) -> str | None:
+    """Return the program for a machine in a state directory's `bin/`; None if there is none that can be executed.
+
+    It cannot be on a volume that is mounted without the right to execute; the script can be run even there.
+    """
+    path = f"{folder}/{machine}/{NAME}"
+    return path if machine is not None and os.access(path, os.X_OK) else None
 
 
 def builds() -> dict[str, bytes]:
@@ -64,6 +72,8 @@ def compile_to(path: str, compiler: Sequence[str], flags: Sequence[str] = _FLAGS
         OSError: there is no such compiler.
         subprocess.SubprocessError: it failed; what it said is in `stderr`.
     """
+    import subprocess  # noqa: PLC0415 - see `digest`
+
     sources = [name for name in SOURCES if name.endswith(".c")]
     words = [*compiler, *flags, *WARNINGS, f'-DSOURCES="{digest()}"', "-o", path, *sources]
     # From this folder, so that no path gets into the program.
@@ -77,6 +87,8 @@ def build(machine: str, compiler: Sequence[str]) -> None:
     """
     if machine in builds():
         return
+    import tempfile  # noqa: PLC0415 - see `digest`
+
     folder = f"{FOLDER}/{machine}"
     os.makedirs(folder, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder) as staging:
@@ -86,6 +98,8 @@ def build(machine: str, compiler: Sequence[str]) -> None:
 
 def build_here() -> str | None:
     """Build for this machine, if it has a compiler that links statically; return why there is no build, or None."""
+    import subprocess  # noqa: PLC0415 - see `digest`
+
     machine, compiler = this_machine(), shutil.which("cc")
     if machine is None:
         return f"there is no native runner for {sys.platform} on {platform.machine()}"

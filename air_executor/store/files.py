@@ -131,14 +131,16 @@ def replace_own(path: str, data: bytes, aside: str, *, sync: bool = True) -> Non
         replace(path, data, aside, sync=sync)
 
 
-def let_read(path: str) -> None:
+def let_read(path: str, *, executable: bool = False) -> None:
     """Let everybody read a file, or look into a directory, whatever our umask: runners may be other users than we are.
+
+    `executable` files may also be run by everybody.
 
     Raises:
         StoreError: the volume refused.
     """
     try:
-        os.chmod(path, 0o755 if os.path.isdir(path) else 0o644)
+        os.chmod(path, 0o755 if executable or os.path.isdir(path) else 0o644)
     except PermissionError:
         pass  # another user made it, and has let us in
     except OSError as error:

@@ -5,12 +5,15 @@ The contract is the same for every runner program: `runner` is the words that st
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import fcntl
+import functools
 import json
 import os
 import shutil
 import signal
+import tempfile
 import time
 import uuid
 from pathlib import Path
@@ -22,6 +25,7 @@ import pytest
 import air_executor.errors
 from air_executor.backends.local.shell_environment import find_env, through_shell
 from air_executor.runner import native
+from tests.lanes import missing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -31,6 +35,20 @@ SCRIPT = str(RUNNERS / "air-runner")
 NATIVE = str(RUNNERS / (native.this_machine() or "none") / "air-runner")
 PATH = os.environ["PATH"]
 RESET = find_env()
+
+
+@functools.cache
+def require_native() -> str:
+    """Return the native runner of the package, or one that is built now; without a compiler, skip the test."""
+    if native.this_machine() in native.builds():
+        return NATIVE
+    compiler = shutil.which("cc")
+    if native.this_machine() is None or compiler is None:
+        missing("there is no C compiler here, or no native runner for this machine; on Debian: apt-get install gcc")
+    program = f"{tempfile.mkdtemp(prefix='air-runner-')}/{native.NAME}"
+    atexit.register(shutil.rmtree, os.path.dirname(program))
+    native.compile_to(program, [compiler])
+    return program
 
 
 def _replacing(programs: Mapping[str, Path | None]) -> list[str]:

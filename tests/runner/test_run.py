@@ -9,6 +9,7 @@ import re
 import shutil
 import signal
 import subprocess
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -84,6 +85,30 @@ def test_the_environment_is_not_touched(rig: Rig, given: dict[str, str]) -> None
             seen.pop(own.encode(), None)
             expected.pop(own, None)
     assert seen == {os.fsencode(name): os.fsencode(value) for name, value in expected.items()}
+
+
+def test_what_a_container_adds_to_the_environment(rig: Rig) -> None:
+    """The in-task API and the helpers come last, after what image or task say; the runner's own variables go."""
+    env = {"PYTHONPATH": "/of/the/image", "_air_bin": "/air/bin", "_air_image": "x"}
+    helpers = os.path.dirname(rig.program) if rig.is_native else "/air/bin"
+    show = "import os; print(os.environ['PATH'], os.environ.get('PYTHONPATH'), [n for n in os.environ if '_air' in n])"
+    for number, python_path in enumerate(["/of/the/image:/air/bin", "/air/bin"]):
+        out = _another(rig, str(number))
+        assert rig.run(sys.executable, "-c", show, env=env, mode="container", out=str(out)) == 0
+        assert (out / "output.log").read_text() == f"{os.environ['PATH']}:{helpers} {python_path} []\n"
+        env.pop("PYTHONPATH", None)
+
+
+def test_a_shell_that_the_image_lacks(rig: Rig) -> None:
+    """A command that is text needs one, which is said with the image's name."""
+    if not rig.is_native:
+        pytest.skip("it is run by the shell")
+    env = {"PATH": "/nonexistent", "_air_bin": "/air/bin", "_air_image": "gcr.io/distroless/static:latest"}
+    assert rig.run("sh", "-c", "true", env=env, mode="container") == 127
+    assert rig.exit["message"] == (
+        "a command that is text needs a shell, and the image has none, so write it as a list: "
+        "gcr.io/distroless/static:latest"
+    )
 
 
 def test_signals_are_at_their_defaults(rig: Rig) -> None:
