@@ -277,7 +277,7 @@ static void explain_failure(int error, const char *path) {
     if (error == ENOENT && *path) {
         explain_interpreter(path, name);
     } else if (error == ENOENT && run.image != NULL && strcmp(name, "sh") == 0) {
-        explain(NOT_FOUND, "a command that is text needs a shell, and the image has none, so write it as a list",
+        explain(NOT_FOUND, "no shell `sh` is in the PATH of this image, and a command that is text needs one; write it as a list",
                 run.image, "");
     } else if (error == ENOENT) {
         explain(NOT_FOUND, "command not found", name, "");

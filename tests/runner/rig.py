@@ -134,10 +134,15 @@ class Rig:
         """
         runner = [self.program, out or str(self.out), workdir or str(self.work), timeout, grace, mode, *command]
         before = [] if replaced is None else _replacing(replaced)
-        return self.start_program(*before, *self.shell, *runner, env=env, locked=locked and mode == "local")
+        is_local = mode == "local"
+        return self.start_program(
+            *before, *self.shell, *runner, env=env, locked=locked and is_local, exact=not is_local
+        )
 
-    def start_program(self, *argv: str, env: Mapping[str, str] | None = None, locked: bool = True) -> Runner:
-        """Start any program in the place of a runner."""
+    def start_program(
+        self, *argv: str, env: Mapping[str, str] | None = None, locked: bool = True, exact: bool = False
+    ) -> Runner:
+        """Start any program in the place of a runner; `exact`: with this environment, though a shell may change it."""
         append = os.O_WRONLY | os.O_CREAT | os.O_APPEND
         actions: list[tuple[int, ...] | tuple[int, int, str, int, int]] = [
             (os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDONLY, 0),
@@ -154,7 +159,7 @@ class Rig:
         pid = os.posix_spawn(
             program,
             list(argv),
-            self._environ(env or {}),
+            self._environ(env or {}, exact=exact),
             file_actions=actions,
             setsid=True,
             setsigdef=[signal.SIGPIPE, signal.SIGINT],
@@ -164,11 +169,11 @@ class Rig:
         self.runners.append(Runner(pid))
         return self.runners[-1]
 
-    def _environ(self, env: Mapping[str, str]) -> dict[bytes, bytes]:
+    def _environ(self, env: Mapping[str, str], *, exact: bool) -> dict[bytes, bytes]:
         given = {"PATH": PATH, **env, "AIR_RUN_ID": self.marker}
         encoded = {os.fsencode(name): os.fsencode(value) for name, value in given.items()}
         # What the local backend does for a runner that is a shell script.
-        return through_shell(encoded, RESET) if self.shell else encoded
+        return through_shell(encoded, RESET) if self.shell and not exact else encoded
 
     def run(self, *command: str, **options: Any) -> int:  # noqa: ANN401 - as for start
         """Start a runner, wait for it, and return its exit status."""

@@ -62,7 +62,7 @@ class Container:
             self._image,
             *((runner, *words) if is_script else words),
             entrypoint="sh" if is_script else runner,
-            environment={"_air_image": self._image, "_air_bin": "/air/bin"},
+            env={"_air_image": self._image, "_air_bin": "/air/bin"},
             volumes=volumes,
             user="65532:65532",
             init=True,

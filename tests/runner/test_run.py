@@ -106,7 +106,7 @@ def test_a_shell_that_the_image_lacks(rig: Rig) -> None:
     env = {"PATH": "/nonexistent", "_air_bin": "/air/bin", "_air_image": "gcr.io/distroless/static:latest"}
     assert rig.run("sh", "-c", "true", env=env, mode="container") == 127
     assert rig.exit["message"] == (
-        "a command that is text needs a shell, and the image has none, so write it as a list: "
+        "no shell `sh` is in the PATH of this image, and a command that is text needs one; write it as a list: "
         "gcr.io/distroless/static:latest"
     )
 
