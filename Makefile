@@ -53,6 +53,10 @@ test-airflow: airflow
 test-all: airflow ## run the tests of all lanes; `make test-docker` and so on run those of one
 	$(MAKE) test LANES=all ARGS="--durations=25 $(ARGS)"
 
+.PHONY: sanitize
+sanitize: ## run the tests of the native runner with a build that stops at every memory error
+	AIR_TEST_SANITIZE=1 $(MAKE) test ARGS='tests/runner -k "native or fuzz" $(ARGS)'
+
 .PHONY: coverage
 coverage: ## run the tests that need Python alone, and print the branches that they leave out
 	$(MAKE) test ARGS="--cov=air_executor --cov-report=term-missing $(ARGS)"

@@ -340,6 +340,8 @@ static int spawn(const char *path, char **argv) {
     pid_t pid;
     int error = posix_spawn(&pid, path, &files, &attributes, argv, environ);
     if (error == 0) task.pid = pid;
+    posix_spawn_file_actions_destroy(&files);
+    posix_spawnattr_destroy(&attributes);
     return error;
 }
 

@@ -24,8 +24,10 @@ MACHINES = {"x86_64": "x86_64", "amd64": "x86_64", "aarch64": "aarch64", "arm64"
 HELPERS = ("air-queue", "air-result")
 """Further names of the program, under which it is a helper of tasks."""
 
-WARNINGS = ("-Wall", "-Wextra", "-Wconversion", "-Wshadow", "-Wformat=2")
-_FLAGS = ("-std=c17", "-Os", "-static", "-s", "-Wl,--build-id=none")
+SANITIZED = ("-std=c17", "-g", "-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
+"""Flags for a build that stops at an access out of bounds, a leak or undefined behavior; not static."""
+_WARNINGS = ("-Wall", "-Wextra", "-Wconversion", "-Wshadow", "-Wformat=2")
+FLAGS = ("-std=c17", "-Os", "-static", "-s", "-Wl,--build-id=none")
 _SECONDS = 600
 """Longest time for a build: `zig cc` compiles its libc the first time."""
 
@@ -65,7 +67,7 @@ def builds() -> dict[str, bytes]:
     return found
 
 
-def compile_to(path: str, compiler: Sequence[str], flags: Sequence[str] = _FLAGS) -> None:
+def compile_to(path: str, compiler: Sequence[str], flags: Sequence[str] = FLAGS) -> None:
     """Compile the runner. Same sources and compiler, same bytes.
 
     Raises:
@@ -75,7 +77,7 @@ def compile_to(path: str, compiler: Sequence[str], flags: Sequence[str] = _FLAGS
     import subprocess  # noqa: PLC0415 - see `digest`
 
     sources = [name for name in SOURCES if name.endswith(".c")]
-    words = [*compiler, *flags, *WARNINGS, f'-DSOURCES="{digest()}"', "-o", path, *sources]
+    words = [*compiler, *flags, *_WARNINGS, f'-DSOURCES="{digest()}"', "-o", path, *sources]
     # From this folder, so that no path gets into the program.
     subprocess.run(words, cwd=FOLDER, check=True, capture_output=True, text=True, timeout=_SECONDS)
 

@@ -37,17 +37,31 @@ PATH = os.environ["PATH"]
 RESET = find_env()
 
 
-@functools.cache
+SANITIZE = bool(os.environ.get("AIR_TEST_SANITIZE"))
+"""Whether all tests of the native runner use a sanitized build, as in `make sanitize`."""
+
+
 def require_native() -> str:
     """Return the native runner of the package, or one that is built now; without a compiler, skip the test."""
-    if native.this_machine() in native.builds():
+    if native.this_machine() in native.builds() and not SANITIZE:
         return NATIVE
+    return built(native.SANITIZED if SANITIZE else native.FLAGS)
+
+
+def require_compiler() -> str:
+    """Return a C compiler for the native runner; skip the test where there is none."""
     compiler = shutil.which("cc")
     if native.this_machine() is None or compiler is None:
         missing("there is no C compiler here, or no native runner for this machine; on Debian: apt-get install gcc")
+    return compiler
+
+
+@functools.cache
+def built(flags: tuple[str, ...]) -> str:
+    """Build the native runner with these flags, for this process; return its path."""
     program = f"{tempfile.mkdtemp(prefix='air-runner-')}/{native.NAME}"
     atexit.register(shutil.rmtree, os.path.dirname(program))
-    native.compile_to(program, [compiler])
+    native.compile_to(program, [require_compiler()], flags)
     return program
 
 
