@@ -1,7 +1,7 @@
 """The native runner: how it is built from the C sources beside this file, and which builds are here.
 
-The build hook of the wheel and `make runner` build it; the manager puts what it finds here into `bin/`. Standard library
-alone, for the hook runs this file without the package. Where no build is here, the script `air-runner` serves.
+The build hook of the wheel and `make runner` build it; the manager puts what it finds here into `bin/`. Where no build
+is here, the script `air-runner` serves. Standard library alone, for the hook runs this file without the package.
 
     python air_executor/runner/native.py            build for this machine, with `cc`
     python air_executor/runner/native.py --release  build for all machines, with `ziglang` from PyPI

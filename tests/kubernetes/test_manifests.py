@@ -63,8 +63,10 @@ CONTAINER = {
     "command": [
         "sh",
         "-c",
-        'native=/air/bin/$$(uname -m)/air-runner; if [ -x "$$native" ]; then exec "$$native" "$$@"; fi; '
-        'exec sh /air/bin/air-runner "$$@"',
+        (
+            'native=/air/bin/$$(uname -m)/air-runner; if [ -x "$$native" ]; then exec "$$native" "$$@"; fi; '
+            'exec sh /air/bin/air-runner "$$@"'
+        ),
         "sh",
         "/air/out",
         "/air/workspace",

@@ -1,4 +1,4 @@
-"""`air-queue` and `air-result`: what they write is what a task would have written by hand, whichever program they are."""
+"""`air-queue` and `air-result`: they write what a task would have written by hand, whichever program they are."""
 
 from __future__ import annotations
 

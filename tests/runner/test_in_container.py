@@ -48,9 +48,7 @@ class Container:
         """Start a run of a line of sh."""
         self.start_command("sh", "-c", script, **options)
 
-    def start_command(
-        self, *command: str, timeout: str = "-", grace: str = "100", cgroup: Path | None = None
-    ) -> None:
+    def start_command(self, *command: str, timeout: str = "-", grace: str = "100", cgroup: Path | None = None) -> None:
         """Start a run; `cgroup` is a folder to show in the place of the kernel's own."""
         volumes = {"/air/out": str(self.out), "/air/bin/air-runner:ro": self._runner}
         if cgroup is not None:

@@ -79,20 +79,23 @@ def test_fuzz_of_its_arguments(tmp_path: Path, timeout: bytes, grace: bytes, mod
 
 
 @FUZZ
-@given(name=WORD, workdir=WORD, search=WORD, image=WORD, script=WORD)
-def test_fuzz_of_names(tmp_path: Path, name: bytes, workdir: bytes, search: bytes, image: bytes, script: bytes) -> None:
+@given(words=st.tuples(WORD, WORD, WORD, WORD, WORD))
+def test_fuzz_of_names(tmp_path: Path, words: tuple[bytes, bytes, bytes, bytes, bytes]) -> None:
     """Whatever command, directory, PATH and first line of a script are: the outcome is one line of JSON."""
+    name, workdir, search, image, script = words
     shutil.rmtree(tmp_path / "out", ignore_errors=True)
     (tmp_path / "out").mkdir()
     program = tmp_path / "script"
     program.write_bytes(b"#!/no/" + script)
     program.chmod(0o755)
     env = {b"PATH": search, b"_air_bin": search, b"_air_image": image}
-    for number, (directory, command) in enumerate([(b"/" + workdir, name), (b"/", os.fsencode(program)), (b"/", b"sh")]):
+    for number, (directory, command) in enumerate(
+        [(b"/" + workdir, name), (b"/", os.fsencode(program)), (b"/", b"sh")]
+    ):
         out = tmp_path / "out" / str(number)
         out.mkdir()
-        words = [os.fsencode(out), directory, b"5", b"0", b"container", command]
-        done = subprocess.run([built(native.SANITIZED), *words], env=env, capture_output=True, check=False, timeout=60)
+        run = [built(native.SANITIZED), os.fsencode(out), directory, b"5", b"0", b"container", command]
+        done = subprocess.run(run, env=env, capture_output=True, check=False, timeout=60)
         assert b"Sanitizer" not in done.stderr
         assert b"runtime error" not in done.stderr
         text = (out / "exit.json").read_text()
@@ -118,7 +121,7 @@ def test_fuzz_of_the_helpers(tmp_path: Path, words: list[bytes], options: list[b
 
 
 def test_what_escaped_its_group_is_killed_with_it(rig: Rig) -> None:
-    """A child with a session of its own comes to the runner as an orphan; where the command had to be killed, it ends."""
+    """A child with a session of its own comes to the runner as an orphan, and ends with a command that was killed."""
     if not rig.is_native:
         pytest.skip("the script cannot find it; the manager does")
     leave = "setsid sh -c \"trap '' TERM; touch escaped; while :; do sleep 0.05; done\" & wait $!"

@@ -41,7 +41,7 @@ _CHOOSE_RUNNER = (
     f'native={inside.BIN}/$(uname -m)/{native.NAME}; if [ -x "$native" ]; then exec "$native" "$@"; fi; '
     f'exec sh {inside.BIN}/air-runner "$@"'
 )
-"""In which architecture a Pod runs is known only inside it, unless the operator's template selects its nodes by that."""
+"""The architecture of a Pod is known only inside it, unless the operator's template selects nodes by it."""
 POD_FAILURE_POLICY, POD_REPLACEMENT_POLICY = (1, 26), (1, 29)
 """First server versions in which these are on by default."""
 
