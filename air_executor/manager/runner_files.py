@@ -29,7 +29,7 @@ class RunnerFiles:
         self._stamps: dict[str, _Stamp | None] = {}
 
     def install(self) -> None:
-        """Write all of them.
+        """Write those that are not there; names of one folder with the same content are one file, and links to it.
 
         Raises:
             StoreError: the volume refused.
@@ -38,9 +38,15 @@ class RunnerFiles:
         for folder in (self._layout.bin, *(folder for folder in folders if folder != self._layout.bin)):
             files.restore_dir(folder)
             files.let_read(folder)
+        first: dict[tuple[str, bytes], str] = {}
         for name, content in self._content.items():
             path = f"{self._layout.bin}/{name}"
-            files.replace_own(path, content, self._layout.tmp, sync=False)
+            twin = first.setdefault((os.path.dirname(name), content), name)
+            if twin != name:
+                files.replace_link(path, os.path.basename(twin), self._layout.tmp)
+                continue
+            if not _holds(path, content):  # a restart on a full volume needs no space
+                files.replace_own(path, content, self._layout.tmp, sync=False)
             files.let_read(path, executable=content.startswith((b"#!", b"\x7fELF")))
         self._stamps = {name: self._stamp(name) for name in self._content}
 
@@ -64,3 +70,12 @@ class RunnerFiles:
         except OSError:
             return None
         return info.st_ino, info.st_size, info.st_mtime_ns, info.st_mode
+
+
+def _holds(path: str, content: bytes) -> bool:
+    """Tell whether a file has this content already."""
+    try:
+        found = files.read(path, len(content))
+    except StoreError:
+        return False
+    return found is not None and found[0] == content

@@ -131,6 +131,25 @@ def replace_own(path: str, data: bytes, aside: str, *, sync: bool = True) -> Non
         replace(path, data, aside, sync=sync)
 
 
+def replace_link(path: str, target: str, aside: str) -> None:
+    """Put a symlink in place of what only we write, unless it is there; a directory there is quarantined.
+
+    Raises:
+        StoreError: the volume refused.
+    """
+    temporary = f"{aside}/{random_hex(6)}"
+    try:
+        if os.path.islink(path) and os.readlink(path) == target:
+            return
+        if os.path.isdir(path) and not os.path.islink(path):
+            quarantine(path)
+        os.symlink(target, temporary)
+        os.rename(temporary, path)
+    except OSError as error:
+        remove(temporary)
+        fail("replace", path, error)
+
+
 def let_read(path: str, *, executable: bool = False) -> None:
     """Let everybody read a file, or look into a directory, whatever our umask: runners may be other users than we are.
 
