@@ -41,7 +41,7 @@ class NewNode(Node, Protocol):
 
 
 class _Step(NamedTuple):
-    """A thing that happens: a task's own end, its tree's end, or (no task) the end of all plain tasks."""
+    """A node of the graph: the end of a task, of its whole tree, or (no task) of all tasks without a `when`."""
 
     task: str | None
     tree: bool = False

@@ -1,7 +1,7 @@
-"""Do tasks fit together: ids that are taken, tasks that nobody knows, cycles, delays that grow beyond any time.
+"""Checks across tasks: ids that are taken, unknown tasks in `after`, cycles, and delays that grow beyond any time.
 
-Asked when a job is submitted, when tasks are added, and when what a run queued is to be committed. What a single field
-may hold is declared in `model`.
+They run when a job is submitted, when tasks are added, and when what a run queued is to be committed. What a single
+field may hold is declared in `model`.
 """
 
 from __future__ import annotations

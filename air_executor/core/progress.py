@@ -77,7 +77,7 @@ class Progress:
         self.runs: dict[int, str] = {}
         """Task of each open run, by the run's number."""
         self.results: list[tuple[str, Any]] = []
-        """What tasks that have succeeded handed over, in the order of their ends; only grows."""
+        """Results of the tasks that have succeeded, in the order of their ends; only grows."""
         self._plain_open = 0
         self._plain_failed = False
         self._ready: list[tuple[tuple[int, int], str]] = []

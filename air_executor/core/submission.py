@@ -1,4 +1,4 @@
-"""From a job as somebody wrote it to the state it starts with."""
+"""Checks a job as it was written, and makes the state that it starts with."""
 
 from __future__ import annotations
 

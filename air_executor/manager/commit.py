@@ -1,8 +1,7 @@
-"""From an open run that has ended to the event that commits its outcome: reason, result, queued work, moments, price.
+"""Makes the event that commits the outcome of an ended run: reason, result, queued work, moments, price.
 
-The supervisor asks once the contract's table says so, and has `ManagerState` decide the event. Reads run directories,
-checks what tasks wrote there, and creates the jobs that a run submitted (pending). Touches no runner and no job state,
-and doesn't know when a run counts as ended.
+The supervisor calls it once a run counts as ended, and has `ManagerState` decide the event. Reads run directories,
+checks what tasks wrote there, and creates the jobs that a run submitted (pending). Touches no runner and no job state.
 """
 
 from __future__ import annotations

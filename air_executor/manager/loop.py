@@ -8,7 +8,6 @@ state; watchers, signals and backends' threads can only wake it. `wiring` makes 
 from __future__ import annotations
 
 import logging
-import os
 import random
 from collections.abc import Callable
 
@@ -16,7 +15,6 @@ from air_executor.backends.base import Backend
 from air_executor.core.observer import Observer
 from air_executor.core.transitions import LiveJob
 from air_executor.errors import (
-    AirExecutorError,
     DirectoryLostError,
     DirectoryMovedError,
     ManagerHeldError,
@@ -30,6 +28,7 @@ from air_executor.manager.held_directory import HeldDirectory
 from air_executor.manager.lease import FileLease, Lease
 from air_executor.manager.manager_state import ManagerOptions, ManagerState
 from air_executor.manager.open_runs import OpenRuns
+from air_executor.manager.possession import Possession
 from air_executor.manager.recovery import Recovered
 from air_executor.manager.request_handler import RequestHandler
 from air_executor.manager.runner_files import RunnerFiles
@@ -40,7 +39,7 @@ from air_executor.manager.wakeups import Wakeups
 from air_executor.model import state as s
 from air_executor.model.events import Requested
 from air_executor.model.names import Host
-from air_executor.store import files
+from air_executor.store import trees
 from air_executor.store.inbox import Inbox
 from air_executor.store.jobs import Jobs
 from air_executor.store.layout import Layout
@@ -85,8 +84,6 @@ class Manager:
         self.lease = lease or FileLease(layout, host, options.scope)
         self.wakeups = Wakeups()
         self._stopping: str | None = None
-        self._lost: AirExecutorError | None = None
-        """Evidence that the directory was taken from us; until it is reacquired, nothing else is done."""
         self._acts: list[Callable[[], None]] = []
         """What to do once the journal holds the decisions."""
         self._sample_wanted = False
@@ -106,10 +103,10 @@ class Manager:
         """
         if not self._acquire():
             return False
-        self._directory = HeldDirectory(self.layout.root)
+        directory = HeldDirectory(self.layout.root)
         self.runner_files.install()
         found = self._recover()
-        self._assemble(found)
+        self._assemble(found, directory)
         self._admit(found)
         self.status_writer.publish()
         self._watch()
@@ -146,7 +143,7 @@ class Manager:
             scope=self.options.scope,
         )
 
-    def _assemble(self, found: Recovered) -> None:
+    def _assemble(self, found: Recovered, directory: HeldDirectory) -> None:
         """Make the parts; from here on, data flows through them in the order of `cycle`."""
         chance = random.Random()  # noqa: S311 - spreads retries, guards nothing
         state = ManagerState(self.jobs, found.journal, self.clock, self.observer, self.options)
@@ -178,6 +175,15 @@ class Manager:
             self.inbox,
             stateless=found.stateless,
         )
+        self.possession = Possession(
+            directory,
+            self.lease,
+            state,
+            runner_files=self.runner_files,
+            checkpointer=self.checkpointer,
+            status_writer=self.status_writer,
+            watch=self._watch_inbox,
+        )
 
     def _admit(self, found: Recovered) -> None:
         """Index the jobs that recovery found, and adopt their open runs."""
@@ -196,6 +202,9 @@ class Manager:
 
     def _watch(self) -> None:
         self.wakeups.also(self.backend.on_change(self.wakeups.wake))
+        self._watch_inbox()
+
+    def _watch_inbox(self) -> None:
         if self.options.events:
             self.wakeups.watch(self.layout.inbox)
 
@@ -222,7 +231,7 @@ class Manager:
                 self.cycle()
             except (StoreError, NotFoundError, DirectoryLostError) as error:
                 if not isinstance(error, StoreError):
-                    self._lost = self._lost or error
+                    self.possession.doubt(error)
                 log.error("trying again: %s", error)  # noqa: TRY400 - a sick volume is no bug
                 self._sleep(self.options.poll_interval)
             except (ManagerHeldError, DirectoryMovedError):
@@ -274,14 +283,14 @@ class Manager:
 
     def _is_able(self, *, poll: bool) -> bool:
         """Tell whether anything may be done: the directory is ours, and the journal has no backlog."""
-        if self._lost is not None or poll:  # even idle: a manager that was replaced must not answer requests
-            self._verify()
+        if self.possession.doubted or poll:  # even idle: a manager that was replaced must not answer requests
+            self.possession.verify()
         # After a failed append nothing is decided or done until one works.
         return not self.state.journal.pending or self._write_journal()
 
     def _take_requests(self, now: float, *, poll: bool) -> None:
         if self.wakeups.news() or poll or self.request_handler.busy:
-            self.request_handler.take_requests(now, self._verify)
+            self.request_handler.take_requests(now, self.possession.verify)
 
     def _observe_runners(self) -> None:
         self.open_runs.observe()
@@ -335,7 +344,7 @@ class Manager:
             # If we were paused and replaced in between, nobody will ever read what was written, so nothing may follow.
             self.lease.check()
         except DirectoryLostError as error:
-            self._reacquire(error)
+            self.possession.reacquire(error)
         except StoreError as error:
             log.error("journal cannot be written, doing nothing until it can: %s", error)  # noqa: TRY400 - a full disk is no bug
             self._sleep(self.options.poll_interval)
@@ -357,46 +366,6 @@ class Manager:
         self.checkpointer.save()
         self.status_writer.publish_news()
         self.scheduler.prepare()
-
-    # Keeping the directory
-
-    def _verify(self) -> None:
-        """Make sure that the directory is ours; raises as `_reacquire`."""
-        try:
-            self.lease.check()
-            self.state.journal.check()
-            if not os.path.isdir(self.layout.jobs):
-                self._lost = NotFoundError(f"{self.layout.jobs}: not found")
-        except DirectoryLostError as error:
-            self._lost = error
-        if self._lost is not None:
-            self._reacquire(self._lost)
-
-    def _reacquire(self, why: AirExecutorError) -> None:
-        """Our lock or journal was removed (`git clean`): acquire the directory again and write every job from memory.
-
-        Raises:
-            ManagerHeldError: another manager has it.
-            DirectoryMovedError: it is elsewhere now, with all its jobs.
-            StoreError, NotFoundError: it failed for now; the next cycle begins with it.
-        """
-        self._lost = why
-        if self._directory.has_moved():
-            msg = f"{self.layout.root} was moved or unmounted; start a manager where it is now"
-            raise DirectoryMovedError(msg) from why
-        log.warning("re-acquiring the state directory: %s", why)
-        self.lease.reacquire()
-        self._directory.renew()
-        self.jobs.prepare()
-        self.runner_files.install()
-        old = self.state.journal
-        self.state.journal = recovery.take_epoch(self.jobs, self.epoch)
-        old.close()
-        self.checkpointer.rewrite()
-        self.status_writer.publish()
-        if self.options.events:
-            self.wakeups.watch(self.layout.inbox)
-        self._lost = None
 
     # Stop
 
@@ -420,15 +389,15 @@ class Manager:
             StoreError: the volume refused; the journal keeps what could not be written.
         """
         try:
-            self._verify()
+            self.possession.verify()
             self._write_journal()
             self.checkpointer.save_all()
             self.state.journal.close()
             self.status_writer.publish(until=True)
-            files.remove_tree(self.layout.epoch_tmp(self.epoch))
+            trees.remove_tree(self.layout.epoch_tmp(self.epoch))
         finally:
             self.wakeups.close()
             self.backend.close()
             self.lease.release()
-            self._directory.close()
+            self.possession.close()
             self.observer.left()

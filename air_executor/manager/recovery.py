@@ -20,11 +20,12 @@ from air_executor.core.transitions import LiveJob
 from air_executor.errors import AirExecutorError, CorruptFileError, NotFoundError, PathBlockedError, StoreError
 from air_executor.manager.manager_state import bug_text
 from air_executor.model.state import JobState
-from air_executor.store import files, journal
+from air_executor.store import files, journal_files, trees
 from air_executor.store.inbox import Inbox
 from air_executor.store.job_head import JobHead
 from air_executor.store.jobs import Jobs
-from air_executor.store.journal import Journal, JournalEntry
+from air_executor.store.journal import Journal
+from air_executor.store.journal_files import JournalEntry
 from air_executor.store.run_dirs import RunDirs
 
 log = logging.getLogger(__name__)
@@ -86,7 +87,7 @@ def take_epoch(jobs: Jobs, at_least: int) -> Journal:
                 files.move(path, doomed)
             except NotFoundError:
                 continue
-            files.remove_tree(doomed)
+            trees.remove_tree(doomed)
     files.restore_dir(layout.epoch_tmp(epoch))
     return opened
 
@@ -132,10 +133,10 @@ def _recover(
     jobs: Jobs, runs: RunDirs, inbox: Inbox, *, at_least: int, from_files: bool, scope: Container[str] | None
 ) -> Recovered:
     done = Recovered()
-    at_least = at_least if at_least <= journal.MAX_EPOCH else 0
-    done.journal = take_epoch(jobs, max(at_least, journal.highest_epoch(jobs.layout)))
+    at_least = at_least if at_least <= journal_files.MAX_EPOCH else 0
+    done.journal = take_epoch(jobs, max(at_least, journal_files.highest_epoch(jobs.layout)))
     # From here on no older manager can change a state file, and nobody will read what it appends to its journal.
-    replay = journal.read(jobs.layout, below=done.journal.epoch)
+    replay = journal_files.read(jobs.layout, below=done.journal.epoch)
     done.corrupt += len(replay.unreadable)
     done.problems += replay.unreadable
     highest, states = _load_all(jobs, done, replay.jobs)
@@ -165,7 +166,7 @@ def _recover(
         done.corrupt += 1
         done.problems.append(f"{path}: damaged lines; a copy is kept at {kept}")
     if not done.unread:
-        journal.drop(replay.files, jobs.layout)
+        journal_files.drop(replay.files, jobs.layout)
     return done
 
 
@@ -180,7 +181,7 @@ def _load_all(jobs: Jobs, done: Recovered, journaled: Container[tuple[str, str]]
                 epochs.append(found.epoch)
             if isinstance(found, JobState):
                 states.append(found)
-    return max(epoch for epoch in epochs if epoch <= journal.MAX_EPOCH), states
+    return max(epoch for epoch in epochs if epoch <= journal_files.MAX_EPOCH), states
 
 
 def _load(jobs: Jobs, name: str, done: Recovered, journaled: Container[tuple[str, str]]) -> JobState | JobHead | None:
@@ -226,7 +227,7 @@ def _bring_up_to_date(runs: RunDirs, state: JobState, lines: list[JournalEntry],
     """Apply the journal's lines to one job and put it where it belongs; True if its checkpoint is behind then."""
     before = state.version
     job = LiveJob(state)
-    known = journal.replay_onto(job, lines) if lines else True
+    known = journal_files.replay_onto(job, lines) if lines else True
     if known is False:
         done.problems.append(f"job {state.id}: a gap in the journal after version {state.version}; resumed there")
     elif known is None:

@@ -6,7 +6,6 @@ of what is in the files.
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
 import stat
@@ -218,73 +217,6 @@ def touch(path: str) -> float:
         return write_new(path, b"", sync=False)
     except OSError as error:
         fail("touch", path, error)
-
-
-def remove_tree(path: str) -> None:
-    """Remove a directory with all that is in it, as far as that can be done now.
-
-    A task may have nested folders deeper than any recursion, path or set of descriptors goes. So a folder with
-    something in it is moved to the top before anybody looks into it.
-    """
-    try:
-        top = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    except OSError:
-        remove(path)
-        return
-    try:
-        moved, removed = f".{random_hex(6)}", 1
-        number = 0
-        while removed:
-            removed = 0
-            for name in os.listdir(top):
-                number = _empty(name, top, f"{moved}-", number)
-                removed += _remove_entry(name, top)
-    except OSError:
-        pass  # removed meanwhile, or not ours to read
-    finally:
-        os.close(top)
-    try:
-        os.rmdir(path)
-    except OSError:
-        return
-
-
-def _empty(name: str, top: int, prefix: str, number: int) -> int:
-    """Remove what is in a folder in `top`, and move the folders in it to `top`; return the next free number."""
-    try:
-        inner = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=top)
-    except OSError:
-        return number  # no folder
-    try:
-        for entry in os.listdir(inner):
-            if not _remove_entry(entry, inner):
-                number += 1
-                with contextlib.suppress(OSError):  # a mount, say: it stays, and the folder with it
-                    os.rename(entry, f"{prefix}{number}", src_dir_fd=inner, dst_dir_fd=top)
-    except OSError:
-        pass
-    finally:
-        os.close(inner)
-    return number
-
-
-def _remove_entry(name: str, folder: int) -> bool:
-    """Remove a file or an empty folder; tell whether that was done."""
-    try:
-        os.unlink(name, dir_fd=folder)
-    except IsADirectoryError:
-        pass
-    except PermissionError:  # what some systems say of a folder
-        pass
-    except OSError:
-        return False
-    else:
-        return True
-    try:
-        os.rmdir(name, dir_fd=folder)
-    except OSError:
-        return False
-    return True
 
 
 def make_dir(path: str) -> None:

@@ -15,7 +15,7 @@ from air_executor.errors import BadInputError, CorruptFileError, NotFoundError
 from air_executor.model import strict_json
 from air_executor.model.problems import InvalidError, lines
 from air_executor.model.records import Request
-from air_executor.store import files
+from air_executor.store import files, trees
 from air_executor.store.layout import Layout
 
 MAX_REQUEST = 32 * 1024 * 1024
@@ -85,7 +85,7 @@ class Inbox:
         path = f"{self.layout.inbox}/{name}"
         files.remove(path)
         if os.path.lexists(path):
-            files.remove_tree(path)  # somebody has put a folder there
+            trees.remove_tree(path)  # somebody has put a folder there
         return not os.path.lexists(path)
 
     def refuse(self, name: str, reason: str) -> None:

@@ -19,7 +19,7 @@ from air_executor.errors import (
 from air_executor.model.names import check_id
 from air_executor.model.state import JobState
 from air_executor.model.times import to_text
-from air_executor.store import codec, files, job_head
+from air_executor.store import codec, files, job_head, trees
 from air_executor.store.job_head import JobHead
 from air_executor.store.layout import Layout
 
@@ -109,7 +109,7 @@ class Jobs:
                 self._explain_failed_create(job, error)
             files.fsync_dir(self.layout.jobs)
         finally:
-            files.remove_tree(aside)
+            trees.remove_tree(aside)
 
     def _fill(self, folder: str, given: Mapping[str, bytes]) -> list[str]:
         """Write what a job's tasks are given; return all paths, what is in a folder before it."""
@@ -216,7 +216,7 @@ class Jobs:
         except NotFoundError:
             return
         files.fsync_dir(self.layout.jobs)
-        files.remove_tree(doomed)
+        trees.remove_tree(doomed)
 
     def archive(self, job: JobState) -> str:
         """Move an ended job to the archive and return its new directory.

@@ -8,20 +8,12 @@ from __future__ import annotations
 
 import logging
 import os
-import re
 import threading
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from air_executor.core.transitions import LiveJob
-from air_executor.errors import (
-    CorruptFileError,
-    DirectoryLostError,
-    NotFoundError,
-    PathBlockedError,
-    StoreError,
-)
-from air_executor.model.events import Event, JournalLine, Requested, journal_line
+from air_executor.errors import DirectoryLostError
+from air_executor.model.events import Event, Requested, journal_line
 from air_executor.model.state import JobState
 from air_executor.store import codec, files
 from air_executor.store.layout import Layout
@@ -38,9 +30,6 @@ SPLIT_AT = 32 * 1024 * 1024
 """Bytes after which decisions that are written together go on in the next file."""
 MAX_LINE = 128 * 1024 * 1024
 """Bytes of one line; together with `SPLIT_AT` less than `MAX_FILE`, so that whatever is written can be read back."""
-MAX_EPOCH = 2**48
-"""Highest epoch that is taken from a file: no manager has started that often, and a few more starts need room."""
-_NAME = re.compile(r"(0|[1-9][0-9]{0,14})-(0|[1-9][0-9]{0,8})\.jsonl")
 
 
 @dataclass(slots=True)
@@ -272,135 +261,3 @@ class Journal:
         for file in self._files:
             if not file.jobs and not file.requests and not self._pending:
                 files.remove(file.path)
-
-
-# Reading
-
-
-@dataclass(slots=True)
-class JournalEntry:
-    """One decision as a journal holds it."""
-
-    epoch: int
-    line: JournalLine
-    event: Event
-
-
-@dataclass(slots=True)
-class Replay:
-    """Everything that the journals on the volume hold."""
-
-    files: list[str] = field(default_factory=list)
-    """All journal files, oldest first."""
-    damaged: list[str] = field(default_factory=list)
-    """Those with a bad line before good ones."""
-    unreadable: list[str] = field(default_factory=list)
-    """What is no file, or one that no manager writes, and was moved out of the way: one line each."""
-    jobs: dict[tuple[str, str], list[JournalEntry]] = field(default_factory=dict)
-    """Lines by the job's id and uid, in order."""
-    requests: set[str] = field(default_factory=set)
-    """Names of the requests that were applied."""
-    highest_epoch: int = 0
-
-
-def file_key(name: str) -> tuple[int, int] | None:
-    """Return epoch and number of a journal file's name, or None for any other name."""
-    found = _NAME.fullmatch(name)
-    return (int(found[1]), int(found[2])) if found is not None and int(found[1]) <= MAX_EPOCH else None
-
-
-def highest_epoch(layout: Layout) -> int:
-    """Return the highest epoch that has a journal; 0 if none has.
-
-    Raises:
-        StoreError: the volume refused.
-    """
-    keys = [key for name in files.list_dir(layout.journal) if (key := file_key(name)) is not None]
-    return max(keys, default=(0, 0))[0]
-
-
-def read(layout: Layout, below: int | None = None) -> Replay:
-    """Read all journals of epochs lower than `below` (all, if None).
-
-    What cannot be a journal is quarantined.
-
-    Raises:
-        StoreError: the volume refused.
-    """
-    replay = Replay()
-    keyed = {key: name for name in files.list_dir(layout.journal) if (key := file_key(name)) is not None}
-    for key in sorted(keyed):
-        if below is not None and key[0] >= below:
-            continue
-        path = f"{layout.journal}/{keyed[key]}"
-        replay.highest_epoch = max(replay.highest_epoch, key[0])
-        try:
-            found = files.read(path, MAX_FILE)
-        except (CorruptFileError, PathBlockedError) as error:
-            replay.unreadable.append(f"{error}; moved to {files.quarantine(path)}")
-            continue
-        if found is None:
-            continue
-        replay.files.append(path)
-        if not _read_lines(found[0], key[0], replay):
-            replay.damaged.append(path)
-    return replay
-
-
-def _read_lines(data: bytes, epoch: int, replay: Replay) -> bool:
-    """Take in one file's lines; False if one before good ones is damaged. An incomplete last one was never written."""
-    bad = False
-    whole = True
-    for text in data.split(b"\n")[:-1]:
-        line = codec.unseal(text)
-        event = None if line is None else line.event
-        if line is None or event is None:
-            bad = True
-            continue
-        whole = whole and not bad
-        replay.jobs.setdefault((line.job, line.uid), []).append(JournalEntry(epoch, line, event))
-        if isinstance(event, Requested) and event.request:
-            replay.requests.add(event.request)
-    return whole
-
-
-def replay_onto(job: LiveJob, entries: list[JournalEntry]) -> bool | None:
-    """Apply to a job what its checkpoint does not hold yet.
-
-    Returns None if the journals do not know this checkpoint (somebody checked it out: it stands as it is), False if the
-    chain of versions has a gap (the job stops before it), True otherwise.
-    """
-    state = job.state
-    here = (state.epoch, state.version)
-    position = next((i for i, entry in enumerate(entries) if entry.line.before == here), None)
-    if position is None:
-        position = next((i + 1 for i, one in enumerate(entries) if (one.epoch, one.line.version) == here), None)
-    if position is None:
-        return None
-    for entry in entries[position:]:
-        if entry.line.version <= state.version:
-            continue
-        if entry.line.version != state.version + 1:
-            return False
-        job.apply(entry.event, entry.epoch)
-    return True
-
-
-def drop(paths: Iterable[str], layout: Layout) -> None:
-    """Remove journal files that checkpoints have made superfluous.
-
-    Raises:
-        StoreError: the volume refused; what remains is harmless and is read again.
-    """
-    for path in paths:
-        try:
-            os.unlink(path)
-        except FileNotFoundError:
-            continue
-        except OSError as error:
-            files.fail("remove", path, error)
-    try:
-        files.fsync_dir(layout.journal)
-    except NotFoundError as error:
-        msg = f"{layout.journal} is gone"
-        raise StoreError(msg) from error

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from air_executor.errors import AirExecutorError, CorruptFileError, NotFoundError
 from air_executor.model.state import JobState
-from air_executor.store import files
+from air_executor.store import files, trees
 from air_executor.store.inbox import Inbox
 from air_executor.store.jobs import Jobs
 from air_executor.store.layout import Layout
@@ -142,7 +142,7 @@ class Retention:
             if not dry_run:
                 doomed = f"{self._layout.tmp}/removed-{os.urandom(6).hex()}"
                 files.move(folder, doomed)
-                files.remove_tree(doomed)
+                trees.remove_tree(doomed)
             yield Pruned(job.id, job.uid, DELETED)
 
     def _forget(self, before: float) -> None:

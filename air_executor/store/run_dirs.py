@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from air_executor.errors import CorruptFileError, NotFoundError, PathBlockedError, StoreError
 from air_executor.model.records import ExitFile, RunFile
 from air_executor.model.times import to_text
-from air_executor.store import codec, files
+from air_executor.store import codec, files, trees
 from air_executor.store.layout import Layout
 
 if TYPE_CHECKING:
@@ -107,7 +107,7 @@ class RunDirs:
                 files.quarantine(target)
             files.move(built, target)
         except StoreError:
-            files.remove_tree(built)
+            trees.remove_tree(built)
             raise
 
     def drop_inputs(self, job: str, seq: int, task: str) -> None:

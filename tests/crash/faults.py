@@ -9,9 +9,9 @@ from collections.abc import Callable, Mapping
 from types import ModuleType
 from typing import Any
 
-from air_executor.store import files, jobs, journal, run_dirs
+from air_executor.store import files, jobs, journal, journal_files, run_dirs, trees
 
-SEAMS: tuple[ModuleType, ...] = (files, jobs, journal, run_dirs)
+SEAMS: tuple[ModuleType, ...] = (files, jobs, journal, journal_files, run_dirs, trees)
 """The modules through which all of the store's writes go."""
 
 KINDS: Mapping[str, tuple[int, ...]] = {

@@ -249,7 +249,7 @@ def see_through(world: rig.World, patch: pytest.MonkeyPatch) -> None:
         nonlocal cycles
         cycles += 1
         assert cycles < 2000, "it did not go on"
-        if not os.path.exists(world.layout.state("two")) or world.manager._lost is not None:
+        if not os.path.exists(world.layout.state("two")) or world.manager.possession.doubted:
             assert world.begun == begun, "a start was acted on before the directory was ours again"
         for name in world.running():
             world.exit(name)

@@ -138,7 +138,7 @@ class World:
             try:
                 self.manager.cycle()
             except (NotFoundError, DirectoryLostError) as error:
-                self.manager._reacquire(error)
+                self.manager.possession.reacquire(error)
 
     def until(self, condition: Callable[[], bool], limit: int = 50, step: float = 0.5) -> None:
         """Cycle, time passing, until a condition holds."""

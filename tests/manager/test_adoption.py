@@ -13,7 +13,7 @@ from air_executor.errors import ManagerHeldError, NotFoundError
 from air_executor.manager.lease import FileLease
 from air_executor.model.names import Host, Slot
 from air_executor.model.state import Running
-from air_executor.store import files
+from air_executor.store import trees
 from tests.fake_backend import FakeBackend, FakeRunner
 from tests.manager import rig
 from tests.manager.rig import HOST, World, leave
@@ -167,7 +167,7 @@ def test_a_deadline_restarts_in_a_clone(world: World) -> None:
     world.cycle(2)
     world.stop()
     world.platform.runners.clear()
-    files.remove_tree(world.layout.runs("j"))
+    trees.remove_tree(world.layout.runs("j"))
     world.clock.pass_time(3600)
     world.start()
     world.do("j/a")

@@ -24,7 +24,7 @@ from air_executor.model.events import Ended, Event, Requested, Started
 from air_executor.model.state import PAUSED, PENDING, Done, JobState, Queued, Running
 from air_executor.store import codec
 from air_executor.store.journal import Journal
-from air_executor.store.journal import read as read_journals
+from air_executor.store.journal_files import read as read_journals
 from tests.fake_backend import Fault
 from tests.manager.rig import World, leave
 

@@ -12,7 +12,7 @@ from air_executor.backends.base import RunnerStatus
 from air_executor.errors import ManagerHeldError, StoreError
 from air_executor.model.names import Slot
 from air_executor.model.state import Done, Queued
-from air_executor.store import files
+from air_executor.store import files, trees
 from tests.fake_backend import FakeRunner, Fault
 from tests.manager.rig import World, leave
 
@@ -672,7 +672,7 @@ def test_clone_while_a_task_was_running(world: World) -> None:
     world.cycle(2)
     world.stop()
     world.platform.runners.clear()
-    files.remove_tree(world.layout.runs("j"))
+    trees.remove_tree(world.layout.runs("j"))
     world.start()
     world.do("j/a")
     assert world.task("j", "a").runs == 1

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from air_executor.errors import PathBlockedError
-from air_executor.store import journal as journals
+from air_executor.store import journal_files
 from tests.manager import rig
 from tests.manager.rig import World
 from tests.manager.test_interleavings import reason
@@ -208,7 +208,7 @@ def test_an_epoch_of_no_manager_in_a_state(world: World) -> None:
     path = Path(world.layout.state("j"))
     path.write_text(path.read_text().replace('"epoch": 0', f'"epoch": {2**53}'), encoding="utf-8")
     world.start()
-    assert world.manager.epoch < journals.MAX_EPOCH
+    assert world.manager.epoch < journal_files.MAX_EPOCH
     world.do("j/a", "j/b")
     world.stop()
     assert world.jobs.load("j").phase == "succeeded"

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from air_executor.errors import CorruptFileError, NotFoundError, StoreError
-from air_executor.store import files
+from air_executor.store import files, trees
 
 
 def test_replace_leaves_nothing_aside(tmp_path: Path) -> None:
@@ -149,7 +149,7 @@ def test_a_tree_of_any_depth_goes(tmp_path: Path) -> None:
         os.close(at)
         at = inner
     os.close(at)
-    files.remove_tree(str(top))
+    trees.remove_tree(str(top))
     assert not top.exists()
     assert os.listdir(outside) == ["kept"]
 
@@ -161,6 +161,6 @@ def test_what_is_no_tree_goes_too(tmp_path: Path, name: str) -> None:
     (tmp_path / "folder" / "kept").touch()
     (tmp_path / "link").symlink_to("folder")
     (tmp_path / "file").touch()
-    files.remove_tree(str(tmp_path / name))
+    trees.remove_tree(str(tmp_path / name))
     assert not os.path.lexists(tmp_path / name)
     assert os.listdir(tmp_path / "folder") == ["kept"]

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from air_executor.errors import AlreadyExistsError, CorruptFileError, NotFoundError, StoreError
-from air_executor.store import files
+from air_executor.store import files, trees
 from air_executor.store.jobs import Jobs
 from air_executor.store.layout import Layout
 from tests.store.conftest import state
@@ -108,7 +108,7 @@ def test_checkpoint_of_a_replaced_manager_fails(jobs: Jobs) -> None:
     files.make_dir(jobs.layout.epoch_tmp(1))
     job = jobs.load("j")
     jobs.checkpoint(job, jobs.layout.epoch_tmp(1))
-    files.remove_tree(jobs.layout.epoch_tmp(1))
+    trees.remove_tree(jobs.layout.epoch_tmp(1))
     before = Path(jobs.layout.state("j")).read_bytes()
     job.version += 1
     with pytest.raises(NotFoundError):

@@ -12,8 +12,8 @@ from air_executor.core.transitions import LiveJob
 from air_executor.errors import DirectoryLostError, StoreError
 from air_executor.model import events as ev
 from air_executor.model.usage import Moments
-from air_executor.store import codec, files
-from air_executor.store import journal as journals
+from air_executor.store import codec, files, journal_files
+from air_executor.store import journal as journal_module
 from air_executor.store.journal import Journal
 from air_executor.store.layout import Layout
 from tests.store.conftest import state
@@ -48,7 +48,7 @@ def names(layout: Layout) -> list[str]:
 
 def replayed(layout: Layout, job: LiveJob) -> bool | None:
     """Apply to a job what the journals hold of it."""
-    return journals.replay_onto(job, journals.read(layout).jobs.get((job.state.id, job.state.uid), []))
+    return journal_files.replay_onto(job, journal_files.read(layout).jobs.get((job.state.id, job.state.uid), []))
 
 
 def test_replay_ends_where_memory_was(layout: Layout, journal: Journal) -> None:
@@ -60,7 +60,7 @@ def test_replay_ends_where_memory_was(layout: Layout, journal: Journal) -> None:
     again = LiveJob(state())
     assert replayed(layout, again) is True
     assert codec.dump_job(again.state) == codec.dump_job(job.state)
-    assert journals.read(layout).requests == {"r1"}
+    assert journal_files.read(layout).requests == {"r1"}
 
 
 def test_replay_goes_on_from_any_checkpoint(layout: Layout, journal: Journal) -> None:
@@ -107,7 +107,7 @@ def test_every_cut_of_the_file_is_a_prefix_of_what_was_decided(layout: Layout, j
         path.write_bytes(whole[:length])
         again = LiveJob(state())
         replayed(layout, again)
-        assert journals.read(layout).damaged == []
+        assert journal_files.read(layout).damaged == []
         seen.add(again.state.version)
     assert seen == {0, 1, 2, 3, 4}
 
@@ -123,7 +123,7 @@ def test_damaged_line_costs_only_the_job_with_the_gap(layout: Layout, journal: J
     lines[4] = lines[4].replace(b'"start"', b'"sTart"')
     path.write_bytes(b"\n".join(lines))
     again, other = LiveJob(state("one", "00000001")), LiveJob(state("two", "00000002"))
-    assert journals.read(layout).damaged == [str(path)]
+    assert journal_files.read(layout).damaged == [str(path)]
     assert replayed(layout, again) is False
     assert replayed(layout, other) is True
     assert (again.state.version, other.state.version) == (2, 4)
@@ -182,7 +182,7 @@ def test_cut_back_that_fails_is_made_up_for(layout: Layout, journal: Journal, mo
 
 def test_rotation(layout: Layout, journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
     """From the stated size on the next file begins; files go when checkpoints hold their lines."""
-    monkeypatch.setattr(journals, "ROTATE_AT", 150)
+    monkeypatch.setattr(journal_module, "ROTATE_AT", 150)
     one, two = LiveJob(state("one", "00000001", 9)), LiveJob(state("two", "00000002"))
     run(journal, two, "x0")
     decide(journal, one, ev.Requested(3.0, "r1", "pause"))
@@ -208,7 +208,7 @@ def test_file_with_an_unanswered_request_stays(
     layout: Layout, journal: Journal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """While a request file that a line names may still be there, the line stays, so that it is not applied again."""
-    monkeypatch.setattr(journals, "ROTATE_AT", 1)
+    monkeypatch.setattr(journal_module, "ROTATE_AT", 1)
     job = LiveJob(state())
     decide(journal, job, ev.Requested(3.0, "r1", "pause"))
     journal.flush()
@@ -258,5 +258,5 @@ def test_other_names_are_no_journals(layout: Layout) -> None:
     """Copies of damaged files and strangers are not read."""
     for name in ("3-0.jsonl.corrupt", "notes.txt", "x-1.jsonl", "3.jsonl"):
         Path(layout.journal, name).write_text("not ours")
-    replay = journals.read(layout)
+    replay = journal_files.read(layout)
     assert (replay.files, replay.damaged, replay.highest_epoch) == ([], [], 0)
