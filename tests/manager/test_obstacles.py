@@ -6,6 +6,7 @@ import os
 import shutil
 import stat
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -160,7 +161,7 @@ def test_the_folder_of_a_native_runner_is_restored(tmp_path: Path, make: Callabl
         world.submit("j", "a", "b", "c", "d")
         folder = Path(world.layout.bin, "x86_64")
         for task, path in [("a", folder), ("b", folder / "air-runner"), ("c", folder / "air-queue")]:
-            world.until(lambda task=task: f"j/{task}" in world.running())
+            world.until(partial(lambda name: name in world.running(), f"j/{task}"))
             take_away(path)
             make(path)
             world.do(f"j/{task}")

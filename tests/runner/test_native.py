@@ -94,7 +94,8 @@ def test_fuzz_of_names(tmp_path: Path, words: tuple[bytes, bytes, bytes, bytes, 
     ):
         out = tmp_path / "out" / str(number)
         out.mkdir()
-        run = [built(native.SANITIZED), os.fsencode(out), directory, b"5", b"0", b"container", command]
+        run: list[str | bytes] = [built(native.SANITIZED), os.fsencode(out), directory]
+        run += [b"5", b"0", b"container", command]
         done = subprocess.run(run, env=env, capture_output=True, check=False, timeout=60)
         assert b"Sanitizer" not in done.stderr
         assert b"runtime error" not in done.stderr
