@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from air_executor.core.finding import BAD, Finding
 from air_executor.errors import BadInputError
 from air_executor.model.names import Host
+from air_executor.runner import native
 from air_executor.settings import DEFAULT
 from air_executor.store.layout import Layout
 from air_executor.store.space import space
@@ -76,12 +77,20 @@ def _machine() -> str | None:
 
 
 def runner_files() -> dict[str, bytes]:
-    """Return what a state directory's `bin/` holds: the runner, and the in-task API as one file."""
+    """Return what a state directory's `bin/` holds, by path: runners, helpers, and the in-task API as one file.
+
+    The native runner and what it is under other names lie in a folder for each machine that it was built for.
+    """
     package = resources.files("air_executor")
-    return {
+    helper = (package / "runner" / "air-helper").read_bytes()
+    content = {
         "air-runner": (package / "runner" / "air-runner").read_bytes(),
         "air_executor.py": (package / "task.py").read_bytes(),
+        **dict.fromkeys(native.HELPERS, helper),
     }
+    for machine, program in native.builds().items():
+        content |= {f"{machine}/{name}": program for name in (native.NAME, *native.HELPERS)}
+    return content
 
 
 def check_backend(settings: Settings) -> None:

@@ -21,6 +21,7 @@ from air_executor.backends.kubernetes import pod_template
 from air_executor.backends.kubernetes.object_status import CONTAINER
 from air_executor.errors import SpawnRejectedError
 from air_executor.model.names import platform_name
+from air_executor.runner import native
 from air_executor.settings import KubernetesSettings
 
 LABELS = RunLabels("/")
@@ -38,8 +39,13 @@ SLACK_SECONDS = 300
 _STATE, _TEMPORARY = "state", "tmp"
 _OWN_NETWORK = "default"
 _PULL = {"missing": "IfNotPresent", "always": "Always", "never": "Never"}
-_APPEND_PATH = f'export PYTHONPATH="${{PYTHONPATH:+$PYTHONPATH:}}{inside.BIN}"; exec sh "$0" "$@"'
-"""The PYTHONPATH that an image sets is known only inside its container."""
+_ARCHITECTURE = "kubernetes.io/arch"
+"""Label of a node."""
+_CHOOSE_RUNNER = (
+    f'native={inside.BIN}/$(uname -m)/{native.NAME}; if [ -x "$native" ]; then exec "$native" "$@"; fi; '
+    f'exec sh {inside.BIN}/air-runner "$@"'
+)
+"""The architecture of a Pod is known only inside it, unless the operator's template selects nodes by it."""
 POD_FAILURE_POLICY, POD_REPLACEMENT_POLICY = (1, 26), (1, 29)
 """First server versions in which these are on by default."""
 
@@ -164,16 +170,17 @@ def _template(config: ClusterConfig, launch: Launch) -> dict[str, Any]:
 
 def _container(config: ClusterConfig, launch: Launch) -> dict[str, Any]:
     settings = config.settings
-    command = inside.command(launch)
-    if "PYTHONPATH" not in launch.env:
-        command = ["sh", "-c", _APPEND_PATH, *command[1:]]
+    selected = (config.template.get("spec") or {}).get("nodeSelector") or {}
+    machine = native.MACHINES.get(str(selected.get(_ARCHITECTURE)))
+    runner = launch.runner(inside.BIN, machine) if machine else ["sh", "-c", _CHOOSE_RUNNER, "sh"]
+    command = [*runner, *inside.arguments(launch)]
     return {
         "name": CONTAINER,
         "image": config.image_of(launch.options),
         "imagePullPolicy": _PULL[settings.pull],
         "command": [_literal(word) for word in command],
         "workingDir": "/",
-        "env": list(_environment(settings, launch)),
+        "env": list(_environment(config, launch)),
         "resources": _resources(settings, launch),
         "securityContext": {
             "allowPrivilegeEscalation": False,
@@ -194,11 +201,9 @@ def _literal(text: str) -> str:
     return text.replace("$", "$$")
 
 
-def _environment(settings: KubernetesSettings, launch: Launch) -> Iterator[dict[str, Any]]:
-    values = inside.environment(launch)
-    if "PYTHONPATH" not in launch.env:
-        del values["PYTHONPATH"]
-    for name, value in values.items():
+def _environment(config: ClusterConfig, launch: Launch) -> Iterator[dict[str, Any]]:
+    settings = config.settings
+    for name, value in inside.environment(launch, config.image_of(launch.options)).items():
         if name not in launch.secrets:
             yield {"name": name, "value": _literal(value)}
     if launch.secrets and settings.secret is None:

@@ -29,6 +29,10 @@ _UNDER_WAY = frozenset({"ContainerCreating", "PodInitializing", ""})
 _EVICTED = frozenset({"Evicted", "Preempting", "Preempted", "Shutdown", "NodeShutdown", "Terminated", "NodeLost"})
 _CANNOT_START = frozenset({"StartError", "ContainerCannotRun"})
 _NO_SHELL = re.compile(r"executable file not found|no such file or directory", re.IGNORECASE)
+_NEEDS_SHELL = (
+    "the image has no shell `sh`, which the runner needs unless the pod template selects nodes of one architecture "
+    "(kubernetes.io/arch)"
+)
 _NOT_ALLOWED = re.compile(
     r"violates PodSecurity|denied (the )?request|(maximum|minimum) \w+ usage per|is forbidden: .*(not allowed|must be)"
     r"|failed quota: .*must specify",
@@ -141,7 +145,7 @@ def _termination(  # noqa: PLR0911 - one return for each way to end
         return Termination(code, s.OOM, text, finished_at=at)
     if why in _CANNOT_START:
         none = _NO_SHELL.search(message) is not None
-        text = "the image has no shell `sh`, which the runner needs" if none else f"pod {name} could not be started"
+        text = _NEEDS_SHELL if none else f"pod {name} could not be started"
         return Termination(None, s.START_FAILED, f"{text} ({message})", permanent=none, finished_at=at)
     if not terminated and pod_reason:  # the node rejected it: OutOfcpu, UnexpectedAdmissionError, NodeAffinity …
         return Termination(None, s.START_FAILED, f"pod {name} was refused by its node ({pod_reason}): {message}")
