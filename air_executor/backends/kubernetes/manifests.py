@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
 from air_executor.backends.base import KILL_MARGIN, Launch
@@ -36,6 +36,8 @@ _OWN_NETWORK = "default"
 _PULL = {"missing": "IfNotPresent", "always": "Always", "never": "Never"}
 _APPEND_PATH = f'export PYTHONPATH="${{PYTHONPATH:+$PYTHONPATH:}}{inside.BIN}"; exec sh "$0" "$@"'
 """The PYTHONPATH that an image sets is known only inside its container."""
+_REPLACED = "\ufffd"
+"""What the node puts in place of bytes that are no UTF-8."""
 POD_FAILURE_POLICY, POD_REPLACEMENT_POLICY = (1, 26), (1, 29)
 """First server versions in which these are on by default."""
 
@@ -146,7 +148,7 @@ def _template(config: ClusterConfig, launch: Launch) -> dict[str, Any]:
 
 def _container(config: ClusterConfig, launch: Launch) -> dict[str, Any]:
     settings = config.settings
-    command = inside.command(launch)
+    command = inside.command(_with_check(launch))
     if "PYTHONPATH" not in launch.env:
         command = ["sh", "-c", _APPEND_PATH, *command[1:]]
     return {
@@ -169,6 +171,18 @@ def _container(config: ClusterConfig, launch: Launch) -> dict[str, Any]:
             {"name": _TEMPORARY, "mountPath": inside.TEMPORARY},
         ],
     }
+
+
+def _with_check(launch: Launch) -> Launch:
+    """Return a launch that fails where a secret is not text: the node replaces such bytes without a word."""
+    if not launch.secrets:
+        return launch
+    what = "is not UTF-8 text, and Kubernetes cannot pass it on unchanged; store it encoded, as base64"
+    steps = [
+        f'case "${{{name}}}" in *{_REPLACED}*) echo "secret {name} {what}" >&2; exit 1;; esac'
+        for name in launch.secrets
+    ]
+    return replace(launch, argv=("sh", "-c", "; ".join([*steps, 'exec "$@"']), "sh", *launch.argv))
 
 
 def _literal(text: str) -> str:
