@@ -60,7 +60,8 @@ def dump_job(job: JobState) -> bytes:
     head = "".join([f"  {_key(key)}: {_encode_value(value)},\n" for key, value in job_head(job).items()])
     text = head.encode(errors="backslashreplace")  # half a surrogate pair in an unknown key
     lines = _task_lines(list(job.tasks.values()), Defaults(job.spec.defaults))
-    return b'{\n%b  "tasks": [\n%b\n  ]\n}\n' % (text, b",\n".join([b"    %b" % line for line in lines]))
+    tasks = b"    " + b",\n    ".join(lines) if lines else b""
+    return b'{\n%b  "tasks": [\n%b\n  ]\n}\n' % (text, tasks)
 
 
 def _task_lines(tasks: list[TaskState], defaults: Defaults) -> list[bytes]:
