@@ -7,7 +7,7 @@ and the reader puts both together (`JobState.env_of`). On the volume a task has 
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import MISSING, fields
 from typing import Any
 
@@ -31,24 +31,30 @@ class Defaults:
     def __init__(self, record: TaskDefaults) -> None:
         self.record = record
         self.values = {name: value for name, plain in BUILT_IN.items() if (value := getattr(record, name)) != plain}
-        self.names = frozenset(self.values)
+        self.names = set(self.values)
 
     def fill(self, task: TaskOptions, given: Collection[str]) -> None:
         """Set the fields of a task that it was not given."""
         for name, value in self.values.items():
-            if name not in given and not _has_other(task, name):
+            if name not in given and not (name in _INSTEAD and _has_other(task, name)):
                 setattr(task, name, value)
 
-    def taken(self, task: TaskOptions) -> frozenset[str]:
+    def fill_all(self, tasks: Iterable[TaskOptions], given: Iterable[Collection[str]]) -> None:
+        """Set the fields of many tasks that they were not given."""
+        if self.values:
+            for task, names in zip(tasks, given, strict=False):
+                self.fill(task, names)
+
+    def taken(self, task: TaskOptions) -> set[str]:
         """Return the fields that a task has from here: they are not stored with it."""
         found = [
             name
             for name, value in self.values.items()
-            if (own := getattr(task, name)) is value or own == value or _has_other(task, name)
+            if getattr(task, name) == value or (name in _INSTEAD and _has_other(task, name))
         ]
-        return self.names if len(found) == len(self.names) else frozenset(found)
+        return self.names if len(found) == len(self.names) else set(found)
 
-    def unset(self, task: TaskOptions, taken: frozenset[str]) -> dict[str, Any]:
+    def unset(self, task: TaskOptions, taken: set[str]) -> dict[str, Any]:
         """Return the fields that a task has as if nobody had given them, although its job does: they are stored."""
         if taken is self.names:
             return {}
@@ -58,7 +64,7 @@ class Defaults:
 
 
 def _has_other(task: TaskOptions, name: str) -> bool:
-    return name in _INSTEAD and getattr(task, _INSTEAD[name]) is not None
+    return getattr(task, _INSTEAD[name]) is not None
 
 
 NO_DEFAULTS = Defaults(TaskDefaults())

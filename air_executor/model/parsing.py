@@ -15,6 +15,7 @@ from dataclasses import fields
 from functools import cache
 from typing import Any, TypeVar, cast
 
+import pydantic_core
 from pydantic import TypeAdapter, ValidationError
 from pydantic_core import PydanticSerializationError
 
@@ -28,7 +29,7 @@ from air_executor.model.steps import STEP, Steps
 from air_executor.model.types import stored_form
 
 R = TypeVar("R")
-Without = frozenset[str] | dict[str, Any] | None
+Without = set[str] | dict[str, Any] | None
 """Fields, or fields of fields."""
 
 MOST_KEYS = 1000
@@ -140,8 +141,13 @@ def dump_json(record: object, without: Without = None) -> bytes:
     try:
         return _writer(type(record))(record, exclude_defaults=True, exclude=without)
     except PydanticSerializationError:  # half a surrogate pair, which JSON allows and UTF-8 does not
-        found = stored(type(record)).dump_python(record, exclude_defaults=True, exclude=without)  # type: ignore[arg-type]  # a frozenset will do
+        found = stored(type(record)).dump_python(record, exclude_defaults=True, exclude=without)
         return to_json(found)
+
+
+def from_json(text: bytes) -> Any:  # noqa: ANN401 - JSON data
+    """Return the data of JSON text that `read_json` has read; faster than `json`."""
+    return pydantic_core.from_json(text)
 
 
 def to_json(data: object) -> bytes:

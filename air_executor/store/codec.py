@@ -10,10 +10,10 @@ from __future__ import annotations
 import json
 import sys
 import zlib
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import fields
 from functools import cache
-from types import MappingProxyType
+from itertools import repeat
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from air_executor.errors import BadInputError, CorruptFileError, FormatTooNewError
@@ -61,25 +61,30 @@ def dump_job(job: JobState) -> bytes:
     head = "".join([f"  {_key(key)}: {_encode_value(value)},\n" for key, value in job_head(job).items()])
     text = head.encode(errors="backslashreplace")  # half a surrogate pair in an unknown key
     lines = _task_lines(list(job.tasks.values()), Defaults(job.spec.defaults))
-    return b'{\n%b  "tasks": [\n%b\n  ]\n}\n' % (text, b",\n".join([b"    %b" % line for line in lines]))
+    tasks = b"    " + b",\n    ".join(lines) if lines else b""
+    return b'{\n%b  "tasks": [\n%b\n  ]\n}\n' % (text, tasks)
 
 
 def _task_lines(tasks: list[TaskState], defaults: Defaults) -> list[bytes]:
     from air_executor.model import parsing  # noqa: PLC0415 - see the module
 
     if defaults.names or any(task.extra for task in tasks):
-        return [_own_line(task, defaults, task.extra) for task in tasks]
+        return _own_lines(tasks, defaults)
     return parsing.dump_each(tasks)
 
 
-def _own_line(task: Task | TaskState, defaults: Defaults, extra: Mapping[str, Any] = MappingProxyType({})) -> bytes:
-    """Return a task on one line, without what it has from the defaults of its job, and with further keys."""
+def _own_lines(tasks: Iterable[Task | TaskState], defaults: Defaults) -> list[bytes]:
+    """Return each task on one line, without what it has from the defaults of its job, and with keys we do not know."""
     from air_executor.model import parsing  # noqa: PLC0415 - see the module
 
-    taken = defaults.taken(task)
-    line = parsing.dump_json(task, taken | {"extra"} if extra else taken)
-    more = {**defaults.unset(task, taken), **extra}
-    return b"%b,%b" % (line[:-1], parsing.to_json(more)[1:]) if more else line
+    lines = []
+    for task in tasks:
+        taken = defaults.taken(task)
+        extra: dict[str, Any] = getattr(task, "extra", {})
+        line = parsing.dump_json(task, {*taken, "extra"} if extra else taken)
+        more = {**defaults.unset(task, taken), **extra}
+        lines.append(b"%b,%b" % (line[:-1], parsing.to_json(more)[1:]) if more else line)
+    return lines
 
 
 def job_head(job: JobState) -> dict[str, Any]:
@@ -133,8 +138,10 @@ def load_job(data: bytes, path: str) -> JobState:
         job = parsing.read_json(JobState, data)
         if job is None:  # unknown keys, an earlier format, or wrong: worth a closer look
             job = _load_by_hand(data, path)
-        elif Defaults(job.spec.defaults).names:
-            _fill(job, json.loads(data)["tasks"])
+        elif (defaults := Defaults(job.spec.defaults)).names:
+            # Names that stand in the defaults alone are in no task: that saves parsing all of it once more.
+            alone = all(data.count(b'"%b"' % name.encode()) == 1 for name in defaults.names)
+            defaults.fill_all(job.tasks.values(), repeat(()) if alone else parsing.from_json(data)["tasks"])
         _check_tasks(job)
     except InvalidError as error:
         raise _corrupt(path, "; ".join(lines(error.problems))) from None
@@ -153,7 +160,7 @@ def show_job(data: bytes, path: str) -> JobState:
     try:
         raw = json.loads(data)
         job = quick.build(JobState, raw)
-        _fill(job, raw["tasks"])
+        Defaults(job.spec.defaults).fill_all(job.tasks.values(), raw["tasks"])
         _check_tasks(job)
     except (quick.NotQuickError, ValueError, RecursionError):
         return load_job(data, path)
@@ -190,16 +197,8 @@ def _load_by_hand(data: bytes, path: str) -> JobState:
         raise FormatTooNewError(msg)
     raw = old_formats.upgrade_state(raw)
     job = parsing.read_stored(JobState, raw)
-    _fill(job, raw.get("tasks", ()))
+    Defaults(job.spec.defaults).fill_all(job.tasks.values(), raw.get("tasks", ()))
     return job
-
-
-def _fill(job: JobState, given: Iterable[Collection[str]]) -> None:
-    """Give tasks what they take from the defaults of their job; `given` are the keys of each."""
-    defaults = Defaults(job.spec.defaults)
-    if defaults.names:
-        for task, keys in zip(job.tasks.values(), given, strict=True):
-            defaults.fill(task, keys)
 
 
 def _check_tasks(job: JobState) -> None:
@@ -241,7 +240,7 @@ def seal(line: JournalLine, defaults: TaskDefaults) -> bytes:
         body = parsing.dump_json(line)[:-1]
     else:
         body = parsing.dump_json(line, {"end": {"queued"}, "request": {"tasks"}})[:-1]
-        body += b',"tasks":[%b]' % b",".join([_own_line(task, taken) for task in tasks])
+        body += b',"tasks":[%b]' % b",".join(_own_lines(tasks, taken))
     return _with_checksum(body)
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import os
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -232,6 +234,23 @@ def test_a_template_that_selects_an_architecture_needs_no_shell(tmp_path: Path) 
     (tmp_path / "aarch64").mkdir()
     (tmp_path / "aarch64/air-runner").touch(mode=0o755)
     assert command()[:2] == ["/air/bin/aarch64/air-runner", "/air/out"]
+
+
+@pytest.mark.parametrize(("value", "said"), [("plain", "run\n"), ("a\ufffdb", ""), ("", "run\n")])
+def test_a_secret_that_the_node_changed_fails_the_task(value: str, said: str) -> None:
+    """Bytes that are no text become something else on the way: the task says so and does not begin."""
+    launch = dataclasses.replace(LAUNCH, argv=("echo", "run"), secrets={"KEY": "", "TOKEN": ""})
+    command = job_manifest(with_settings(secret="keys"), launch, OLD)["spec"]["template"]["spec"]["containers"][0]  # noqa: S106 - a name
+    words = [word.replace("$$", "$") for word in command["command"]]
+    done = subprocess.run(
+        words[-6:],
+        env={"PATH": os.environ["PATH"], "KEY": "k", "TOKEN": value},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.stdout, done.returncode) == (said, 0 if said else 1)
+    assert ("secret TOKEN is not UTF-8 text" in done.stderr) == (not said)
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from air_executor.core.transitions import LiveJob
 from air_executor.errors import CorruptFileError, FormatTooNewError
 from air_executor.model import events as ev
 from air_executor.model import quick
-from air_executor.model.defaults import BUILT_IN
+from air_executor.model.defaults import BUILT_IN, Defaults
 from air_executor.model.job import Task, TaskDefaults
 from air_executor.model.state import JobState, Queued, Running, TaskState
 from air_executor.model.usage import Moments, Stages
@@ -344,7 +344,7 @@ def test_a_state_that_is_only_shown_is_the_same(job: JobState) -> None:
     except quick.NotQuickError:
         assert job.extra or any(task.extra for task in job.tasks.values())
         return
-    codec._fill(shown, raw["tasks"])
+    Defaults(shown.spec.defaults).fill_all(shown.tasks.values(), raw["tasks"])
     assert whole(shown) == whole(codec.load_job(codec.dump_job(job), "state.json"))
 
 

@@ -10,7 +10,7 @@ import math
 import os
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
 from air_executor.backends.base import KILL_MARGIN, Launch
@@ -46,6 +46,8 @@ _CHOOSE_RUNNER = (
     f'exec sh {inside.BIN}/air-runner "$@"'
 )
 """The architecture of a Pod is known only inside it, unless the operator's template selects nodes by it."""
+_REPLACED = "\ufffd"
+"""What the node puts in place of bytes that are no UTF-8."""
 POD_FAILURE_POLICY, POD_REPLACEMENT_POLICY = (1, 26), (1, 29)
 """First server versions in which these are on by default."""
 
@@ -172,8 +174,10 @@ def _container(config: ClusterConfig, launch: Launch) -> dict[str, Any]:
     settings = config.settings
     selected = (config.template.get("spec") or {}).get("nodeSelector") or {}
     machine = native.MACHINES.get(str(selected.get(_ARCHITECTURE)))
-    runner = launch.runner(inside.BIN, machine) if machine else ["sh", "-c", _CHOOSE_RUNNER, "sh"]
-    command = [*runner, *inside.arguments(launch)]
+    if machine:  # the image may have no shell
+        command = [*launch.runner(inside.BIN, machine), *inside.arguments(launch)]
+    else:
+        command = ["sh", "-c", _CHOOSE_RUNNER, "sh", *inside.arguments(_with_check(launch))]
     return {
         "name": CONTAINER,
         "image": config.image_of(launch.options),
@@ -194,6 +198,18 @@ def _container(config: ClusterConfig, launch: Launch) -> dict[str, Any]:
             {"name": _TEMPORARY, "mountPath": inside.TEMPORARY},
         ],
     }
+
+
+def _with_check(launch: Launch) -> Launch:
+    """Return a launch that fails where a secret is not text: the node replaces such bytes without a word."""
+    if not launch.secrets:
+        return launch
+    what = "is not UTF-8 text, and Kubernetes cannot pass it on unchanged; store it encoded, as base64"
+    steps = [
+        f'case "${{{name}}}" in *{_REPLACED}*) echo "secret {name} {what}" >&2; exit 1;; esac'
+        for name in launch.secrets
+    ]
+    return replace(launch, argv=("sh", "-c", "; ".join([*steps, 'exec "$@"']), "sh", *launch.argv))
 
 
 def _literal(text: str) -> str:
