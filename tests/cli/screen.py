@@ -59,7 +59,7 @@ class Screen:
         os.close(self._ours)
 
     def press(self, keys: str) -> None:
-        """Type keys; `\\x03` is Ctrl-C."""
+        """Type keys."""
         os.write(self._ours, keys.encode())
 
     def until(self, seen: Callable[[str], object]) -> str:
