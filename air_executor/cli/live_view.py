@@ -46,7 +46,10 @@ LONG_WAIT = 2.0
 """Seconds before a wait is reported."""
 REPEAT_EVERY = 30.0
 """Seconds between two reports of the same wait."""
-PREFIX_COLORS = (36, 34, 35, 33, 32)
+PREFIX_COLORS = (36, 34, 35)
+"""Not those of outcomes."""
+MARKS = {"green": "✓", "red": "✗", "yellow": "✗", "bright_black": "-"}
+"""By the style of a line about a run that has ended."""
 _NUMBER = re.compile("[0-9]+")
 
 
@@ -201,7 +204,7 @@ class LiveView:
         if self._live is None:
             note(text)
         else:
-            console().print(styled(text, style), soft_wrap=True)
+            console().print(styled(f"{MARKS[style]} {text}", style), soft_wrap=True)
 
     def _report_waits(self, waits: Sequence[str], now: float) -> None:
         """Report long waits, and repeat them rarely: outside a terminal every printed line stays."""

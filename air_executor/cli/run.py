@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shlex
 import signal
 import time
 from typing import TYPE_CHECKING, Annotated, Any
@@ -136,7 +137,9 @@ class RunCommand:
         else:
             from air_executor.cli.summary import summarise  # noqa: PLC0415
 
-            summarise(self._client, jobs, quiet=self._quiet, output_shown=self._follower.shown)
+            given = self._session.state_dir
+            options = f" --state-dir {shlex.quote(given)}" if given else ""
+            summarise(self._client, jobs, quiet=self._quiet, output_shown=self._follower.shown, options=options)
         if not self._ended(jobs):
             for job in jobs:
                 if not job.ended:

@@ -22,10 +22,11 @@ FAILURE_LINES = 10
 FAILURES_SHOWN = 5
 
 
-def summarise(client: Client, jobs: Sequence[JobState], *, quiet: bool, output_shown: bool) -> None:
+def summarise(client: Client, jobs: Sequence[JobState], *, quiet: bool, output_shown: bool, options: str = "") -> None:
     """Print how these jobs ended; the first is the one that the user ran.
 
     `output_shown`: the output of tasks was shown as it came. `quiet`: print the output of the last task, and failures.
+    `options`: what the commands to type next need, to mean the same state directory.
     """
     first = jobs[0]
     last = last_task(first)
@@ -40,7 +41,7 @@ def summarise(client: Client, jobs: Sequence[JobState], *, quiet: bool, output_s
         _print_outcome(job)
     _print_cost(jobs)
     if failed := next((job for job in jobs if job.phase == "failed"), None):
-        _print_next(failed)
+        _print_next(failed, options)
 
 
 def last_task(job: JobState) -> TaskState | None:
@@ -96,12 +97,13 @@ def _print_failures(client: Client, job: JobState, lines: int) -> None:
         report(f"… and {len(failed) - FAILURES_SHOWN} more failed tasks: air-executor status {job.id}")
 
 
-def _print_next(job: JobState) -> None:
+def _print_next(job: JobState, options: str) -> None:
     """Print the commands that look into a failure and try again."""
     failed = next((t for t in job.tasks.values() if isinstance(t.status, Done) and t.status.phase == "failed"), None)
     look = f"explain {job.id}" if failed is None or not failed.attempts else f"logs {job.id} {failed.id}"
-    report(f"next: air-executor {look}")
-    report(f"      air-executor retry {job.id} && air-executor run {job.id}")
+    program = f"air-executor{options}"
+    report(f"next: {program} {look}")
+    report(f"      {program} retry {job.id} && {program} run {job.id}")
 
 
 def _print_outcome(job: JobState) -> None:

@@ -60,6 +60,8 @@ def table(
     for row in [names, *rows]:
         if len(row[0].text) > sizes[0]:
             lines.append([row[0]])
+            if not any(cell.text for cell in row[1:]):
+                continue
             row = [Cell(""), *row[1:]]  # noqa: PLW2901 - the rest of it
         cells = [_padded(row[n], sizes[n], right=n in to_the_right) for n in range(columns)]
         shown = [cell for pair in cells for cell in (*pair, Cell(GAP))][:-1]

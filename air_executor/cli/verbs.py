@@ -127,7 +127,7 @@ def _chosen(ctx: typer.Context, op: Op, words: list[str] | None, choice: JobChoi
         if not isinstance(job, tuple) and job.phase in _PHASES[op] and choice.takes(job)
     ]
     if not found:
-        msg = f"no {' or '.join(_PHASES[op])} jobs match"
+        msg = f"no jobs match that are {', '.join(_PHASES[op])}"
         raise NotFoundError(msg)
     return found
 

@@ -146,11 +146,12 @@ class ManagerState:
         """Carry out one decision in memory; it counts once the journal is flushed."""
         state = job.state
         before = (state.epoch, state.version)
+        task = job.progress.runs.get(event.seq) if isinstance(event, StopRequested | Ended) else None
         job.apply(event, self.journal.epoch)
         size = self.journal.append(state, event, before)
         self._behind[state.id] = self._behind.get(state.id, 0) + size
         if log.isEnabledFor(logging.INFO):
-            log.info("%s", _line_of(state, event))
+            log.info("%s", _line_of(state, event, task))
         failed = None
         if state.ended:  # also one that was reopened and ended at once
             self.unsaved[state.id] = job
@@ -285,15 +286,16 @@ def _has_time(task: TaskState) -> bool:
     return task.ready_at is not None or (isinstance(task.status, s.Queued) and task.status.waits_until is not None)
 
 
-def _line_of(state: JobState, event: Event) -> str:
-    """Return the log line of a decision: the job, the run if there is one, the event, and where that leaves the job."""
+def _line_of(state: JobState, event: Event, task: str | None) -> str:
+    """Return the log line of a decision: job, task and run if there is one, event, and where that leaves the job."""
     run = detail = ""
     if isinstance(event, Started | StopRequested | Ended):
         run = f" run={run_id(state.uid, event.seq)}"
     if isinstance(event, Started):
-        detail = f" task={event.task} slot={event.slot}"
+        task, detail = event.task, f" slot={event.slot}"
     elif isinstance(event, StopRequested | Ended):
         detail = f" reason={event.reason}"
     elif isinstance(event, Requested):
         detail = f" op={event.op}"
-    return f"job={state.id}{run} event={type(event).__name__}{detail} phase={state.phase} version={state.version}"
+    who = f"job={state.id}{f' task={task}' if task else ''}{run}"
+    return f"{who} event={type(event).__name__}{detail} phase={state.phase} version={state.version}"

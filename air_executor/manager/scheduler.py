@@ -135,14 +135,14 @@ class Scheduler:
             run.refused = str(error)
         except DuplicateRunnerError as error:
             self._state.observer.prevented_duplicate()
-            log.warning("job=%s run=%s slot taken: %s", run.slot.job, run.run, error)
+            log.warning("job=%s task=%s run=%s slot taken: %s", run.slot.job, run.task.id, run.run, error)
         except BackendUnavailableError as error:
             self._open_runs.note_unavailable(str(error))
         except PathBlockedError as error:  # the job's own trouble: only its tasks wait, and only for their budget
             run.ours = True
             run.platform = RunnerStatus(run.run, alive=False, reason=START_FAILED, message=str(error))
         except StoreError as error:
-            log.error("job=%s run=%s cannot be started: %s", run.slot.job, run.run, error)  # noqa: TRY400 - no bug
+            log.error("job=%s task=%s run=%s cannot be started: %s", run.slot.job, run.task.id, run.run, error)  # noqa: TRY400 - no bug
             self._backoff = min(LONGEST_BACKOFF, self._backoff * 2 or 0.5)
             self._paused_until = self._state.clock.steady() + self._backoff
         else:

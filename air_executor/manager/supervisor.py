@@ -67,7 +67,9 @@ class Supervisor:
                     action, why = reconcile(view, self._patience(run), remote=self._backend.remote)
                     self._do(action, why, run, now, acts)
             except StoreError as error:
-                log.warning("job=%s run=%s cannot be committed now: %s", run.slot.job, run.run, error)
+                log.warning(
+                    "job=%s task=%s run=%s cannot be committed now: %s", run.slot.job, run.task.id, run.run, error
+                )
             if poll:
                 self._note_log(run, steady)
         self._remove_orphans(acts)
@@ -171,7 +173,7 @@ class Supervisor:
             return
         if steady - run.gone_since > HELD_FOR:
             run.held_by = words
-            log.warning("job=%s run=%s is still open: %s", run.slot.job, run.run, words)
+            log.warning("job=%s task=%s run=%s is still open: %s", run.slot.job, run.task.id, run.run, words)
 
     def _is_overdue(self, run: OpenRun, steady: float) -> bool:
         """Tell whether a run is past its timeout; how long it may take to begin is the platform's business."""

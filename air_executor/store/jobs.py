@@ -155,7 +155,7 @@ class Jobs:
             raise AlreadyExistsError(msg) from error
         if there.uid != job.uid:
             if there.ended:
-                msg = f"job {job.id} has already ended ({there.phase}); run it again with --replace"
+                msg = f"job {job.id} already exists and has already ended ({there.phase}); run it again with --replace"
             else:
                 msg = f"job {job.id} already exists ({there.phase}); choose another id, or use `air-executor add`"
             raise AlreadyExistsError(msg) from error

@@ -38,7 +38,7 @@ def test_a_second_manager_is_refused_with_5(manager: object, call: Call) -> None
     """It says who holds the directory."""
     done = call("manager")
     assert done.code == 5
-    assert "already managed by pid" in done.err
+    assert "already managed by pid" in done.err.splitlines()[0]
     assert "Traceback" not in done.err
 
 
@@ -127,7 +127,7 @@ def test_without_a_manager_requests_stay(air: Air, client: Client) -> None:
     air("submit", "j", "--", "true")
     done = air("cancel", "j")
     assert done.code == 0
-    assert "no manager has answered" in done.err
+    assert done.err.startswith("Queued: no manager is running; it applies when one starts (`air-executor manager`, or")
     assert done.out == ""
     requests = [client.inbox.read(name) for name in client.inbox.pending()]
     assert "cancel" in [request.op for request in requests if request is not None]

@@ -63,13 +63,13 @@ def test_what_has_not_changed_is_not_read_again(client: Client, monkeypatch: pyt
     cache = StateCache(client)
     assert len(cache.jobs()[0]) == 21
     loaded: list[str] = []
-    load = client.jobs.load
+    read = client.jobs.summary
 
-    def noted(name: str) -> JobState:
+    def noted(name: str) -> JobSummary:
         loaded.append(name)
-        return load(name)
+        return read(name)
 
-    monkeypatch.setattr(client.jobs, "load", noted)
+    monkeypatch.setattr(client.jobs, "summary", noted)
     changed = ended_job("job-7", 1, uid=f"{7:08x}")
     changed.phase = "running"
     _checkpoint(client, changed)
