@@ -59,7 +59,7 @@ class Screen:
         os.close(self._ours)
 
     def press(self, keys: str) -> None:
-        """Type keys, control characters included."""
+        """Type keys."""
         os.write(self._ours, keys.encode())
 
     def until(self, seen: Callable[[str], object]) -> str:
