@@ -161,7 +161,7 @@ class Jobs:
             raise AlreadyExistsError(msg) from error
         if there.uid != uid:
             if there.ended:
-                msg = f"job {job} has already ended ({there.phase}); run it again with --replace"
+                msg = f"job {job} already exists and has already ended ({there.phase}); run it again with --replace"
             else:
                 msg = f"job {job} already exists ({there.phase}); choose another id, or use `air-executor add`"
             raise AlreadyExistsError(msg) from error

@@ -115,7 +115,10 @@ def test_an_ended_job_is_run_again(call: Callable[..., Outcome], client: Client,
     (project / "job.yaml").write_text("id: j\ntasks: [{command: echo out}]\n")
     assert call("run", "job.yaml").code == 0
     again = call("run", "job.yaml")
-    assert (again.code, again.err) == (4, "error: job j has already ended (succeeded); run it again with --replace\n")
+    assert (again.code, again.err) == (
+        4,
+        "error: job j already exists and has already ended (succeeded); run it again with --replace\n",
+    )
     first = client.status("j")
     assert "job j has already ended" in call("run", "j").err
     assert call("run", "job.yaml", "--replace").code == 0
