@@ -33,6 +33,7 @@ from air_executor.manager.possession import Possession
 from air_executor.manager.recovery import Recovered
 from air_executor.manager.request_handler import RequestHandler
 from air_executor.manager.runner_files import RunnerFiles
+from air_executor.manager.schedule_runner import ScheduleRunner
 from air_executor.manager.scheduler import Scheduler
 from air_executor.manager.status_writer import StatusWriter
 from air_executor.manager.supervisor import Supervisor
@@ -70,8 +71,14 @@ class Manager:
         *,
         lease: Lease | None = None,
         observer: Observer | None = None,
+        directory: HeldDirectory | None = None,
     ) -> None:
-        """`lease` proves that no other manager is running; None: a lock file, for managers of one host."""
+        """Make a manager that has not started.
+
+        `lease` proves that no other manager is running; None: a lock file, for managers of one host. `directory` was
+        found before; None: look for it now.
+        """
+        self.directory = directory or HeldDirectory(layout.root)
         self.layout = layout
         self.backend = backend
         self.host = host
@@ -80,7 +87,7 @@ class Manager:
         self.observer = observer or Observer()
         self.jobs = Jobs(layout)
         self.run_dirs = RunDirs(layout)
-        self.runner_files = RunnerFiles(layout, options.runner_files)
+        self.runner_files = RunnerFiles(layout, options.runner_files, self.directory)
         self.inbox = Inbox(layout)
         self.lease = lease or FileLease(layout, host, options.scope)
         self.wakeups = Wakeups()
@@ -99,14 +106,21 @@ class Manager:
 
         Raises:
             ManagerHeldError: another manager has it.
+            DirectoryMovedError: it was moved meanwhile.
             StoreError: the volume refused.
         """
+        try:
+            return self._start()
+        except (StoreError, NotFoundError, DirectoryLostError) as error:
+            self.directory.check(error)
+            raise
+
+    def _start(self) -> bool:
         if not self._acquire():
             return False
-        directory = HeldDirectory(self.layout.root)
         self.runner_files.install()
         found = self._recover()
-        self._assemble(found, directory)
+        self._assemble(found)
         self._admit(found)
         self.status_writer.publish()
         self._watch()
@@ -120,7 +134,9 @@ class Manager:
     def _acquire(self) -> bool:
         acquired = False
         try:
+            self.directory.check()
             self.jobs.prepare()
+            self.directory.renew()
             acquired = self.lease.acquire(self._stand_by)
         finally:
             if not acquired:
@@ -143,7 +159,7 @@ class Manager:
             scope=self.options.scope,
         )
 
-    def _assemble(self, found: Recovered, directory: HeldDirectory) -> None:
+    def _assemble(self, found: Recovered) -> None:
         """Make the parts; from here on, data flows through them in the order of `cycle`."""
         chance = random.Random()  # noqa: S311 - spreads retries, guards nothing
         counters = counters_of(self.backend.name, self.options, found.counters, self.observer)
@@ -161,7 +177,11 @@ class Manager:
             host=self.host,
         )
         self.counter_keeper = CounterKeeper(state, self.open_runs, self.wakeups.wake)
-        self.checkpointer = Checkpointer(state)
+        self.checkpointer = Checkpointer(state, self.directory)
+        # One that manages some jobs only leaves the schedules to another manager.
+        self.schedule_runner = (
+            ScheduleRunner(state, self.inbox, self.options.jobs_dir) if self.options.scope is None else None
+        )
         self.status_writer = StatusWriter(
             self.lease.record, state, self.open_runs, self.scheduler, backend=self.backend.name
         )
@@ -174,7 +194,7 @@ class Manager:
             stateless=found.stateless,
         )
         self.possession = Possession(
-            directory,
+            self.directory,
             self.lease,
             state,
             runner_files=self.runner_files,
@@ -256,6 +276,7 @@ class Manager:
         self.state.apply_times(now)
         self._apply_stop(now)
         self._rescan()
+        self._fire_schedules(now)
         self._plan(now)
         self.counter_keeper.note()
         if self._write_journal():
@@ -266,7 +287,8 @@ class Manager:
 
     def sleep(self) -> None:
         """Sleep until something happens, a time comes, or the next poll is due."""
-        upcoming = self.state.index.next_time()
+        scheduled = None if self.schedule_runner is None else self.schedule_runner.next_time()
+        upcoming = min((at for at in (self.state.index.next_time(), scheduled) if at is not None), default=None)
         times = [
             self.options.poll_interval,
             None if upcoming is None else upcoming - self.clock.wall() + 0.001,
@@ -321,6 +343,10 @@ class Manager:
             self.request_handler.rescan()
         elif self.request_handler.stateless:
             self.request_handler.move_stateless()
+
+    def _fire_schedules(self, now: float) -> None:
+        if self.schedule_runner is not None and self._stopping is None:
+            self.schedule_runner.fire(now)
 
     def _plan(self, now: float) -> None:
         if self._stopping is None:

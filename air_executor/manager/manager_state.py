@@ -59,6 +59,8 @@ class ManagerOptions:
     prices: Mapping[str, Prices] = field(default_factory=dict)
     """By backend; a backend without an entry has no price."""
     secrets_dir: str | None = None
+    jobs_dir: str | None = None
+    """Folder of job files whose schedules are applied when the files change."""
     secrets_by_name: bool = False
     """The platform resolves secrets, so the manager passes on their names alone."""
     name_prefix: str | None = None
@@ -162,11 +164,12 @@ class ManagerState:
         """Carry out one decision in memory; it counts once the journal is flushed."""
         state = job.state
         before = (state.epoch, state.version)
+        task = job.progress.runs.get(event.seq) if isinstance(event, StopRequested | Ended) else None
         job.apply(event, self.journal.epoch)
         size = self.journal.append(state, event, before)
         self._behind[state.id] = self._behind.get(state.id, 0) + size
         if log.isEnabledFor(logging.INFO):
-            log.info("%s", _line_of(state, event))
+            log.info("%s", _line_of(state, event, task))
         failed = None
         if state.ended:  # also one that was reopened and ended at once
             self.unsaved[state.id] = job
@@ -188,7 +191,7 @@ class ManagerState:
             if job is None:
                 continue
             with self.guard(name):
-                if state.phase == s.SUCCEEDED:
+                if state.phase == s.SUCCEEDED or state.uid not in job.state.after_uids.values():
                     self.index.unblock(name, state.uid)
                     self.index.touch(job, clean=True)
                 else:
@@ -250,6 +253,9 @@ class ManagerState:
                 failed = name
             elif phase != s.SUCCEEDED:
                 self.index.block(state.id, [uid])
+        for name, uid in state.earlier_runs.items():
+            if self._phase_of(name, uid) not in s.ENDED_PHASES | {None}:
+                self.index.block(state.id, [uid])
         return failed
 
     def _phase_of(self, name: str, uid: str) -> str | None:
@@ -302,15 +308,16 @@ def _has_time(task: TaskState) -> bool:
     return task.ready_at is not None or (isinstance(task.status, s.Queued) and task.status.waits_until is not None)
 
 
-def _line_of(state: JobState, event: Event) -> str:
-    """Return the log line of a decision: the job, the run if there is one, the event, and where that leaves the job."""
+def _line_of(state: JobState, event: Event, task: str | None) -> str:
+    """Return the log line of a decision: job, task and run if there is one, event, and where that leaves the job."""
     run = detail = ""
     if isinstance(event, Started | StopRequested | Ended):
         run = f" run={run_id(state.uid, event.seq)}"
     if isinstance(event, Started):
-        detail = f" task={event.task} slot={event.slot}"
+        task, detail = event.task, f" slot={event.slot}"
     elif isinstance(event, StopRequested | Ended):
         detail = f" reason={event.reason}"
     elif isinstance(event, Requested):
         detail = f" op={event.op}"
-    return f"job={state.id}{run} event={type(event).__name__}{detail} phase={state.phase} version={state.version}"
+    who = f"job={state.id}{f' task={task}' if task else ''}{run}"
+    return f"{who} event={type(event).__name__}{detail} phase={state.phase} version={state.version}"

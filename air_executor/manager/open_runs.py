@@ -67,6 +67,10 @@ class OpenRun:
     """Start of its command by the volume's clock; None if unknown so far."""
     held_by: str | None = None
     """What keeps its slot after its end; logged already."""
+    log_size: int = 0
+    """Size of its log when that was noted last."""
+    log_noted: float = 0.0
+    """When it was."""
     exit: ExitRecord | None = None
     collecting: Generator[None, None, Any] | None = None
     """What it queued, being looked at piece by piece."""

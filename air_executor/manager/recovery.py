@@ -11,7 +11,6 @@ import contextlib
 import gc
 import logging
 import os
-import shutil
 import time
 from collections.abc import Container, Iterator
 from dataclasses import dataclass, field
@@ -165,8 +164,8 @@ def _recover(
             raise StoreError(msg)
     for path in replay.damaged:
         kept = f"{path}.corrupt"
-        with contextlib.suppress(OSError):  # it would be lost in any case, and the start with it
-            shutil.copyfile(path, kept)
+        with contextlib.suppress(StoreError, NotFoundError):  # it would be lost in any case, and the start with it
+            files.copy(path, kept)
         done.corrupt += 1
         done.problems.append(f"{path}: damaged lines; a copy is kept at {kept}")
     superfluous = [path for path, named in replay.files.items() if named.isdisjoint(done.aside)]

@@ -112,6 +112,10 @@ class ManagerFile:
     """By job: what its next task waits for."""
     page: Annotated[t.Text | None, t.Lenient()] = None
     """Address of its page."""
+    max_runners: Annotated[t.Count | None, t.Lenient()] = None
+    """Its limit for all jobs together."""
+    pools: Annotated[dict[str, t.Count] | None, t.Lenient()] = None
+    """Its limits by pool."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -70,6 +70,9 @@ class Settings(ReaderSettings, BaseSettings):
     secrets_dir: t.FilePath | None = Field(
         None, description="Directory of secrets: one file per secret, with its name."
     )
+    jobs_dir: t.FilePath | None = Field(
+        None, description="Directory of job files whose schedules the manager applies when the files change."
+    )
     http_host: t.Text = Field("127.0.0.1", description="Listen address for metrics and the web page.")
     http_port: Annotated[int, *t.whole(0, 65_535)] = Field(
         9464, description="Listen port for metrics and the web page; 0 disables both."

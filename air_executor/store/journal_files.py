@@ -7,9 +7,11 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from air_executor.core.effects import effect
 from air_executor.core.transitions import LiveJob
 from air_executor.errors import CorruptFileError, NotFoundError, PathBlockedError, StoreError
-from air_executor.model.events import Event, JournalLine, Requested
+from air_executor.model.defaults import Defaults
+from air_executor.model.events import Event, JournalLine, Requested, with_tasks
 from air_executor.model.records import CountersRecord
 from air_executor.store import codec, files
 from air_executor.store.journal import MAX_FILE
@@ -128,15 +130,17 @@ def replay_onto(job: LiveJob, entries: list[JournalEntry]) -> bool | None:
         position = next((i + 1 for i, one in enumerate(entries) if (one.epoch, one.line.version) == here), None)
     if position is None:
         return None
+    defaults = Defaults(state.spec.defaults)
     for entry in entries[position:]:
         if entry.line.version <= state.version:
             continue
         if entry.line.version != state.version + 1:
             return False
-        job.apply(entry.event, entry.epoch)
+        job.apply(with_tasks(entry.event, entry.line, defaults), entry.epoch)
     return True
 
 
+@effect
 def drop(paths: Iterable[str], layout: Layout) -> None:
     """Remove journal files that checkpoints have made superfluous.
 

@@ -29,7 +29,16 @@ class Layout:
         self.refused = f"{self.inbox}/refused"
         self.jobs = f"{self.root}/jobs"
         self.archive = f"{self.root}/archive"
+        self.schedules = f"{self.root}/schedules"
         self.notes = f"{self.root}/notes"
+
+    def schedule(self, name: str) -> str:
+        """One schedule."""
+        return f"{self.schedules}/{name}.json"
+
+    def settled(self, name: str) -> str:
+        """Up to which time the manager has settled a schedule."""
+        return f"{self.schedules}/.settled/{name}"
 
     def epoch_tmp(self, epoch: int) -> str:
         """Where the manager of this epoch builds what it renames into place."""

@@ -255,3 +255,31 @@ def test_the_wait_for_a_node(fields: dict[str, Any], wait: float | None) -> None
     cache.put_job(job("census", "0badcafe-1", **created), 0.0)
     cache.put_pod(pod(JOB, metadata={"creationTimestamp": "2026-01-31T12:00:05Z"}, **fields), 0.0)
     assert cache.statuses(1.0)[SLOT].node_wait == wait
+
+
+NUL = (
+    "failed to create containerd task: OCI runtime create failed: environment variable value can't contain "
+    'null(\\x00): "TOKEN=first\\x00 hunter2 \\"word\\"": unknown'
+)
+
+
+@pytest.mark.parametrize("text", [NUL, NUL.replace('"TOKEN', "TOKEN"), NUL[:-20], NUL.replace('"', '\\"')])
+def test_no_message_has_the_value_of_a_secret(text: str) -> None:
+    """The manager may not read it, so whatever a node quotes of a variable goes, however it is cut or escaped."""
+    secret = {"name": "TOKEN", "valueFrom": {"secretKeyRef": {"name": "keys", "key": "TOKEN"}}}
+    for state in (terminated(128, "StartError", text), waiting("RunContainerError", text)):
+        found = pod(JOB, "Pending", state=state)
+        found["spec"]["containers"] = [{"name": "task", "env": [{"name": "A", "value": "b"}, secret]}]
+        seen = read_pod(found)
+        message = str(seen.termination.message if seen.termination else seen.pending_reason)
+        assert "hunter2" not in message
+        assert "first" not in message
+        assert "TOKEN=***" in message
+
+
+def test_an_event_has_no_quoted_variable() -> None:
+    """Events do not say which variables are secrets."""
+    found = read_events([{"type": "Warning", "reason": "Failed", "message": f"Error: {NUL}"}])
+    assert found is not None
+    assert "hunter2" not in found.message
+    assert "unknown" in found.message

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import dataclasses
 import json
 import time
@@ -95,6 +96,31 @@ def test_a_secret_that_does_not_exist(rig: KubernetesRig) -> None:
     backend.spawn(dataclasses.replace(launch_with(rig), secrets={"TOKEN": ""}))
     found = doomed(rig, backend)
     assert 'secret "nowhere" not found' in str(found.message)
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [(b"first\0 hunter2word", "could not be started"), (b"hunter2word \xff\xfe", "ended with 1")],
+)
+def test_a_secret_that_is_no_text(rig: KubernetesRig, value: bytes, words: str) -> None:
+    """It reaches the task unchanged or not at all, and no message has it."""
+    secret = {"metadata": {"name": "keys"}, "data": {"TOKEN": base64.b64encode(value).decode()}}
+    rig.namespace.ask("POST", f"{rig.namespace.core}/secrets", secret)
+    backend = rig.kubernetes(secret="keys")  # noqa: S106 - a name
+    try:
+        launch = dataclasses.replace(launch_with(rig, "echo it began"), secrets={"TOKEN": ""})
+        backend.spawn(launch)
+        message = str(ended(rig, backend).message)
+        log = Path(launch.out_dir, "output.log")
+        assert words in message
+        assert "hunter2word" not in message
+        said = log.read_text(encoding="utf-8") if log.exists() else ""
+        assert said in {
+            "",
+            "secret TOKEN is not UTF-8 text, and Kubernetes cannot pass it on unchanged; store it encoded, as base64\n",
+        }
+    finally:
+        rig.namespace.ask("DELETE", f"{rig.namespace.core}/secrets/keys")
 
 
 def test_out_of_memory(rig: KubernetesRig) -> None:

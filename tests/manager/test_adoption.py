@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
@@ -225,7 +225,7 @@ def test_replaced_in_the_middle_of_a_cycle(
         def replaced(*args: object, **names: object) -> object:
             found = real(*args, **names)
             os.unlink(world.layout.lock)
-            world._manager = None
+            world.let_go()
             world.start()
             return found
 
@@ -248,14 +248,15 @@ def test_replaced_by_one_that_has_only_the_lock_yet(world: World, monkeypatch: p
     world.cycle()
     world.exit("j/a")
     other = FileLease(world.layout, HOST)
-    real = world.manager.open_runs.observe
+    real = FakeBackend.observe
 
-    def replaced() -> None:
-        real()
+    def replaced(backend: FakeBackend) -> Mapping[Slot, RunnerStatus]:
+        found = real(backend)
         os.unlink(world.layout.lock)
         other.acquire()
+        return found
 
-    monkeypatch.setattr(world.manager.open_runs, "observe", replaced)
+    monkeypatch.setattr(FakeBackend, "observe", replaced)
     with pytest.raises(ManagerHeldError):
         world.manager.cycle()
     other._lock.release(force=True)

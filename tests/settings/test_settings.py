@@ -135,7 +135,7 @@ def test_a_strangers_project_above_is_not_ours(tmp_path: Path, monkeypatch: pyte
         ("AIR_MAX_RUNNERS", "\u0663", "must be a whole number between 1"),
         ("AIR_POOLS", "gpu", "the limit of gpu must be a whole number"),
         ("AIR_POOLS", "gpu=1,gpu=2", "names the pool gpu twice"),
-        ("AIR_POOLS", "GPU=1", "'GPU' is not a valid id"),
+        ("AIR_POOLS", ".gpu=1", "'.gpu' is not a valid id"),
         ("AIR_POLL_INTERVAL", "0", "must be at least 10ms"),
         ("AIR_POLL_INTERVAL", "often", "must be a number of seconds"),
         ("AIR_EVENTS", "maybe", "must be true or false"),

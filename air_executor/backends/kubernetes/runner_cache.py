@@ -13,7 +13,7 @@ from typing import Any
 from air_executor.backends.base import RunnerStatus
 from air_executor.backends.container.platform_text import parse_time
 from air_executor.backends.container.termination import Termination
-from air_executor.backends.kubernetes.manifests import LABELS
+from air_executor.backends.kubernetes.manifests import labeled_run
 from air_executor.backends.kubernetes.object_status import LOST_CLAIM, PendingReason, Pod, Stage, read_pod
 from air_executor.model import state as s
 from air_executor.model.names import Slot
@@ -151,7 +151,7 @@ class RunnerCache:
     def put_job(self, found: Mapping[str, Any], now: float) -> TrackedRunner | None:
         """Update a Job; return its runner, or None if its labels aren't a runner's."""
         meta = found["metadata"]
-        one = self._runner(meta["uid"], meta.get("labels") or {}, now)
+        one = self._runner(meta["uid"], meta, now)
         if one is None:
             return None
         deleting = "deletionTimestamp" in meta
@@ -175,7 +175,7 @@ class RunnerCache:
         known = self._by_uid.get(pod.job_uid)
         if known is None and pod.termination is not None:
             return  # its Job is gone, or else the Job's own list or event will bring the Pod here again
-        one = known or self._runner(pod.job_uid, pod.labels, now)
+        one = known or self._runner(pod.job_uid, found["metadata"], now)
         if one is None:
             return
         before = one.pods.get(pod.uid)
@@ -205,10 +205,10 @@ class RunnerCache:
         if not one.present:
             self.drop_job(one.uid)
 
-    def _runner(self, uid: str, labels: Mapping[str, str], now: float) -> TrackedRunner | None:
+    def _runner(self, uid: str, metadata: Mapping[str, Any], now: float) -> TrackedRunner | None:
         if (known := self._by_uid.get(uid)) is not None:
             return known
-        labeled = LABELS.parse(labels)
+        labeled = labeled_run(metadata)
         if not uid or labeled is None:
             return None
         one = self._by_uid[uid] = TrackedRunner(uid, labeled.slot, labeled.run, now, stage_since=now)
