@@ -54,14 +54,14 @@ def changes(function: ast.FunctionDef) -> set[str]:
 
 
 def test_all_that_changes_the_volume_is_an_effect() -> None:
-    """A function that changes the volume with the means of the standard library has the mark."""
+    """A function that changes the volume with the means of the standard library is declared as one."""
     declared = {(point.split(".")[0], point.split(".")[-1]) for point in effects()}
     for module in modules():
         name = module.__name__.rpartition(".")[2]
         for node in ast.walk(ast.parse(inspect.getsource(module))):
             if isinstance(node, ast.FunctionDef) and node.name not in BESIDE and name not in ELSEWHERE:
                 found = changes(node)
-                assert not found or (name, node.name) in declared, f"{name}.{node.name} needs `@effect`: {found}"
+                assert not found or (name, node.name) in declared, f"{name}.{node.name} is missing in EFFECTS: {found}"
 
 
 class Story:
