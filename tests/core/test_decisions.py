@@ -168,6 +168,9 @@ def test_a_reopened_job_has_a_new_deadline() -> None:
     ask(job, "retry", 9.0)
     assert (job.state.phase, job.state.deadline_from) == ("running", 9.0)
     assert job.state.tasks["a"].ready_at == 9.0
+    run(job, "a", at=10.0)
+    ask(job, "add", 20.0, tasks=[Task(id="c", command="x")])
+    assert (job.state.phase, job.state.deadline_from) == ("running", 20.0)
 
 
 def test_what_was_skipped_since_comes_back_with_a_task() -> None:
@@ -192,8 +195,15 @@ def test_what_was_skipped_since_comes_back_with_a_task() -> None:
 def test_a_set_clock_moves_delays_and_no_dates() -> None:
     """A delay, a retry and the waiting so far last as long as before; a date stays, and with it what waits for it."""
     dated = {"not_before": to_text(1000.0)}
-    tasks = ["a", "now", {"id": "delayed", "delay": 50}, {"id": "dated"} | dated, {"id": "again", "retries": 1} | dated]
-    job = make(*tasks, {"id": "past", "not_before": to_text(0.5)}, on_failure="continue", max_runners=9, deadline=500)
+    tasks: list[Any] = [
+        "a",
+        "now",
+        {"id": "delayed", "delay": 50},
+        {"id": "dated"} | dated,
+        {"id": "again", "retries": 1} | dated,
+    ]
+    tasks += [{"id": "past", "not_before": to_text(0.5)}, {"id": "soon", "not_before": to_text(150.0)}]
+    job = make(*tasks, on_failure="continue", max_runners=9, deadline=500)
     start(job, "a", 2.0)
     seq = start(job, "again", 2.0)
     end(job, seq, "error", 3.0, retry_at=30.0)
@@ -207,6 +217,7 @@ def test_a_set_clock_moves_delays_and_no_dates() -> None:
         "dated": (Queued(1000.0), 1000.0),
         "again": (Queued(130.0, retrying=True), 130.0),
         "past": (Queued(0.5), 101.0),
+        "soon": (Queued(150.0), 150.0),
     }
 
 
@@ -239,7 +250,8 @@ def test_each_retry_counts() -> None:
 @pytest.mark.parametrize(("reason", "more"), [("requeue", {}), ("error", {"retry_at": 9.0})])
 def test_in_a_stopping_job_clean_up_alone_runs_again(reason: str, more: dict[str, Any]) -> None:
     """Other tasks that were to be repeated are dropped."""
-    job = make("a", {"id": "tidy", "when": "always", "after": ["z"]}, "z", max_runners=9)
+    last = {"id": "last", "when": "always", "after": ["a"]}
+    job = make("a", {"id": "tidy", "when": "always", "after": ["z"]}, "z", last, max_runners=9)
     for task in ("a", "z"):
         run(job, task, at=1.5) if task == "z" else start(job, task, 1.5)
     tidy = start(job, "tidy", 2.0)
@@ -250,6 +262,16 @@ def test_in_a_stopping_job_clean_up_alone_runs_again(reason: str, more: dict[str
     end(job, job.state.tasks["a"].run.seq if job.state.tasks["a"].run else 0, "requeue", 5.0)
     assert job.state.tasks["a"].status == make_done("cancelled", "cancelled", 5.0)
     assert job.state.tasks["tidy"].phase == "queued"
+    assert job.state.tasks["last"].ready_at == 5.0
+
+
+def test_a_state_that_was_edited_is_put_right() -> None:
+    """What waits for a failed task is skipped, with what waits for that; all others may start."""
+    job = make("free", {"id": "last", "after": ["next"]}, {"id": "next", "after": ["a"]}, "a", on_failure="continue")
+    job.state.tasks["a"].status = make_done("failed", "error", 2.0, 1)
+    again = LiveJob(job.state)
+    assert phases(again) == "free:que last:ski next:ski a:fai"
+    assert ready(again) == ["free"]
 
 
 def test_a_runaway_job_says_so() -> None:
