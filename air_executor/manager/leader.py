@@ -163,7 +163,7 @@ class LeaderLease:
         if self._lost is not None:
             msg = f"this manager no longer manages {self._layout.root}: {self._lost}"
             raise ManagerHeldError(msg)
-        files.make_dir(self._layout.root)
+        files.restore_dir(self._layout.root)
         self.record.begin()
         self.check()
 

@@ -131,14 +131,35 @@ def replace_own(path: str, data: bytes, aside: str, *, sync: bool = True) -> Non
         replace(path, data, aside, sync=sync)
 
 
-def let_read(path: str) -> None:
+def replace_link(path: str, target: str, aside: str) -> None:
+    """Put a symlink in place of what only we write, unless it is there; a directory there is quarantined.
+
+    Raises:
+        StoreError: the volume refused.
+    """
+    temporary = f"{aside}/{random_hex(6)}"
+    try:
+        if os.path.islink(path) and os.readlink(path) == target:
+            return
+        if os.path.isdir(path) and not os.path.islink(path):
+            quarantine(path)
+        os.symlink(target, temporary)
+        os.rename(temporary, path)
+    except OSError as error:
+        remove(temporary)
+        fail("replace", path, error)
+
+
+def let_read(path: str, *, executable: bool = False) -> None:
     """Let everybody read a file, or look into a directory, whatever our umask: runners may be other users than we are.
+
+    `executable` files may also be run by everybody.
 
     Raises:
         StoreError: the volume refused.
     """
     try:
-        os.chmod(path, 0o755 if os.path.isdir(path) else 0o644)
+        os.chmod(path, 0o755 if executable or os.path.isdir(path) else 0o644)
     except PermissionError:
         pass  # another user made it, and has let us in
     except OSError as error:
@@ -384,6 +405,7 @@ EFFECTS = (
     write_new,
     write_all,
     replace,
+    replace_link,
     let_read,
     hand_over,
     move,

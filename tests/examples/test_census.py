@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from air_executor.model.names import check_id, is_reserved_task_id
+from air_executor.model.names import check_id, is_generated_id
 from tests.conftest import EXAMPLES
 
 SOURCE = """\
@@ -88,7 +88,7 @@ def test_ids_are_valid_and_unique(census: ModuleType, packages: set[str]) -> Non
     ]
     ids = {check_id(task["id"]) for task in tasks}
     assert len(ids) == len(tasks)
-    assert not any(is_reserved_task_id(name) for name in ids)
+    assert not any(is_generated_id(name) for name in ids)
 
 
 def test_adds_up_parts_and_leaves_out_what_counted_nothing(census: ModuleType) -> None:

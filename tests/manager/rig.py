@@ -69,6 +69,7 @@ class World:
     """One state directory, its platform, and at most one living manager."""
 
     def __init__(self, root: Path, **options: Any) -> None:  # noqa: ANN401 - fields of `Options`
+        root.mkdir(parents=True, exist_ok=True)
         self.layout = Layout(root / ".air-executor")
         self.platform = FakePlatform(on_spawn=self._begin)
         self.clock = StepClock()

@@ -72,6 +72,27 @@ def test_a_host_that_got_another_name_is_the_same_host(local: World, monkeypatch
     assert [attempt.reason for attempt in local.task("j", "a").attempts] == ["lost", "ok"]
 
 
+@pytest.mark.parametrize(
+    ("volume", "machine", "lost"),
+    [("ext4", "m1", True), ("nfs4", "m1", False), (None, "m1", False), ("ext4", "m2", False), ("ext4", None, False)],
+)
+def test_a_machine_that_was_renamed_and_restarted_is_the_same_machine(
+    local: World, monkeypatch: pytest.MonkeyPatch, volume: str | None, machine: str | None, *, lost: bool
+) -> None:
+    """Its id stays, and nothing outlives a boot; a copy of the machine may have that id, but not a local volume."""
+    monkeypatch.setattr(rig, "HOST", HOST._replace(machine="m1"))
+    local.restart()
+    local.submit("j", "a")
+    local.cycle()
+    local.crash()
+    local.platform.runners.clear()
+    monkeypatch.setattr(rig, "HOST", Host("renamed", "next-boot", machine))
+    monkeypatch.setattr("air_executor.store.probe.volume_kind", lambda _: volume)
+    local.start()
+    local.cycle(3)
+    assert bool(local.task("j", "a").attempts) is lost
+
+
 def test_a_run_of_another_backend_waits_for_it(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """A manager with other settings cannot see its runner: it commits what that leaves, or waits for an operator."""
     world.submit("left", "a")

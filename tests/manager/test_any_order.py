@@ -375,7 +375,7 @@ class AnyOrder(RuleBasedStateMachine):
             assert len(wins) == (task.phase == "succeeded")
             lines = self.wrote.get(f"{state.uid}-{wins[0]}", []) if wins else []
             expected = [
-                line.get("id", f"t{wins[0]}-{number}") for number, line in enumerate(lines, 1) if "job" not in line
+                line.get("id", f"_{wins[0]}-{number}") for number, line in enumerate(lines, 1) if "job" not in line
             ]
             assert children.get(task.id, []) == expected
             if any("job" in line for line in lines) and not self.power_failed:

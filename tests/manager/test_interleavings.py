@@ -109,10 +109,10 @@ def test_add_and_retry_applied_started_crash(world: World) -> None:
     assert "j/a" in world.running()
     world.restart()
     assert "j/a" in world.running()
-    world.do("j/a", "j/t2")
-    assert list(world.job("j").tasks) == ["a", "t2"]
+    world.do("j/a", "j/_2")
+    assert list(world.job("j").tasks) == ["a", "_2"]
     assert world.job("j").phase == "succeeded"
-    assert [launch.task for launch in world.begun.values()] == ["a", "a", "t2"]
+    assert [launch.task for launch in world.begun.values()] == ["a", "a", "_2"]
 
 
 @pytest.mark.parametrize("op", ["add", "retry"])
@@ -313,7 +313,7 @@ def test_crash_in_the_middle_of_recovery_and_again(world: World, monkeypatch: py
     assert {name: world.job(name).version for name in before} == before
     for name in before:
         world.do(f"{name}/b")
-        assert list(world.job(name).tasks) == ["a", "b", "t1-1"]
+        assert list(world.job(name).tasks) == ["a", "b", "_1-1"]
     assert len(os.listdir(world.layout.journal)) == 1
 
 

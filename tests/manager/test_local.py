@@ -106,7 +106,7 @@ def test_tasks_that_a_running_task_queues(local: Local) -> None:
     merge = 'cp "$AIR_INPUTS" "$AIR_WORKSPACE/inputs"'
     local.submit("j", {"id": "a", "command": line}, {"id": "merge", "command": merge, "after": ["a"]})
     state = local.see("j")
-    assert {name: t.phase for name, t in state.tasks.items()} == dict.fromkeys(("a", "merge", "b", "t1-2"), "succeeded")
+    assert {name: t.phase for name, t in state.tasks.items()} == dict.fromkeys(("a", "merge", "b", "_1-2"), "succeeded")
     assert [t.queued_by for t in state.tasks.values()] == [None, None, "a", "a"]
     assert json.loads(local.file("j", "inputs").read_text(encoding="utf-8"))["b"] == 2
     assert state.usage.runs == 4

@@ -6,6 +6,7 @@ import os
 import shutil
 import stat
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -151,6 +152,24 @@ def test_bin_is_restored(tmp_path: Path, make: Callable[[Path], None]) -> None:
         runner.write_bytes(b"something else")
         world.do("j/c")
         assert runner.read_bytes() == b"#!/bin/sh\n"
+
+
+@pytest.mark.parametrize("make", [take_away, *NO_FOLDER])
+def test_the_folder_of_a_native_runner_is_restored(tmp_path: Path, make: Callable[[Path], None]) -> None:
+    """So are the program in it and its other names, which are links to it: it is there once."""
+    program = b"\x7fELF and so on"
+    content = {"air-runner": b"#!/bin/sh\n", "x86_64/air-runner": program, "x86_64/air-queue": program}
+    with rig.world(tmp_path, runner_files=content) as world:
+        world.submit("j", "a", "b", "c", "d")
+        folder = Path(world.layout.bin, "x86_64")
+        for task, path in [("a", folder), ("b", folder / "air-runner"), ("c", folder / "air-queue")]:
+            world.until(partial(lambda name: name in world.running(), f"j/{task}"))
+            take_away(path)
+            make(path)
+            world.do(f"j/{task}")
+            assert (folder / "air-runner").read_bytes() == program
+            assert os.access(folder / "air-runner", os.X_OK)
+            assert os.readlink(folder / "air-queue") == "air-runner"
 
 
 @pytest.mark.parametrize("make", [make_fifo, make_dead_link, make_folder, make_sparse])

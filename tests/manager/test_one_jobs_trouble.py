@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from types import ModuleType
 from typing import Any
@@ -10,6 +11,7 @@ import pytest
 
 from air_executor.backends.base import RunnerStatus
 from air_executor.core.transitions import LiveJob
+from air_executor.errors import StoreError
 from air_executor.manager import commit, recovery, request_handler, supervisor
 from air_executor.manager.scheduler import Scheduler
 from air_executor.model.names import Slot
@@ -106,6 +108,30 @@ def test_a_bug_in_recovery_costs_one_job(
     world.do("bad/b")
     assert world.job("bad").phase == "succeeded"
     assert len([run for run in world.begun.values() if run.task == "a"]) == 1
+
+
+def test_only_the_journals_of_a_job_set_aside_stay(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those of others go at each start, however long it stays aside."""
+    world.submit("bad", "a", "b")
+    world.submit("good", "x", "y")
+    world.manager.checkpointer._next = float("inf")
+    world.do("bad/a")
+    world.crash()
+    kept = os.listdir(world.layout.journal)
+    with monkeypatch.context() as patch:
+        patch.setattr(Jobs, "load", fails_for(Jobs.load, names_bad, StoreError))
+        for task in ("x", "y"):
+            world.start()
+            world.manager.checkpointer._next = float("inf")
+            world.do(f"good/{task}")
+            world.crash()
+        world.start()
+        assert sorted(os.listdir(world.layout.journal)) == sorted([*kept, f"{world.manager.epoch}-0.jsonl"])
+        assert world.job("good").phase == "succeeded"
+        world.crash()
+    world.start()
+    world.do("bad/b")
+    assert [run.task for run in world.begun.values() if run.task in {"a", "b"}] == ["a", "b"]
 
 
 def test_a_bug_that_no_job_shows_does_not_end_the_manager(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -65,23 +65,32 @@ ENDS = st.builds(
 STATUSES = st.builds(Queued, st.none() | TIMES, st.booleans()) | ENDS
 
 
+FIELDS: dict[str, st.SearchStrategy[Any]] = {
+    "env": st.dictionaries(TEXT, TEXT, max_size=2),
+    "timeout": SECONDS,
+    "retries": st.integers(0, 9),
+    "when": st.sampled_from(["failure", "always"]),
+    "priority": st.integers(-9, 9),
+    "labels": st.dictionaries(TEXT, TEXT, max_size=2),
+}
+DEFAULTS = st.fixed_dictionaries(
+    {},
+    optional={
+        "command": st.just("x"),
+        "env": st.just({"A": "1"}),
+        "timeout": st.just(60),
+        "retries": st.integers(0, 3),
+        "labels": st.just({"a": "b"}),
+        "delay": st.integers(0, 3),
+    },
+)
+
+
 @st.composite
 def tasks(draw: st.DrawFn, name: str, position: int, earlier: list[str]) -> TaskState:
     """Return one task, which may name those before it."""
     spec: dict[str, Any] = {"command": draw(TEXT | st.lists(TEXT, min_size=1, max_size=3))}
-    spec |= draw(
-        st.fixed_dictionaries(
-            {},
-            optional={
-                "env": st.dictionaries(TEXT, TEXT, max_size=2),
-                "timeout": SECONDS,
-                "retries": st.integers(0, 9),
-                "when": st.sampled_from(["failure", "always"]),
-                "priority": st.integers(-9, 9),
-                "labels": st.dictionaries(TEXT, TEXT, max_size=2),
-            },
-        )
-    )
+    spec |= draw(st.fixed_dictionaries({}, optional=FIELDS))
     if draw(st.booleans()) and earlier:
         spec["after"] = draw(st.lists(st.sampled_from(earlier), min_size=1, max_size=3, unique=True))
     parent = draw(st.none() | st.sampled_from(earlier)) if earlier else None
@@ -113,7 +122,7 @@ def jobs(draw: st.DrawFn) -> JobState:
     job = make_job(
         draw(IDS),
         draw(st.text("0123456789abcdef", min_size=8, max_size=32)),
-        {"max_runners": draw(st.integers(1, 9)), "on_failure": "stop", "pool": draw(IDS)},
+        {"max_runners": draw(st.integers(1, 9)), "pool": draw(IDS), "defaults": draw(DEFAULTS)},
         submitted_at=draw(TIMES),
         phase=draw(st.sampled_from(["pending", "queued", "running", "paused", "succeeded", "failed", "cancelled"])),
         reason=draw(st.none() | st.sampled_from(["ok", "error"])),
