@@ -61,7 +61,7 @@ class JobsPage:
                 text = ", ".join(f"{number:,} {phase}" for phase, number in rest.items())
                 cut.append(line(f"… and {text} (--all)", "bright_black"))
         header = ("job", "phase", "tasks", "took", "runner-s", "cost", "age", "why")
-        lines = table(header, rows, width, right=(3, 4, 5, 6)) if rows else [self._nothing()]
+        lines = table(header, rows, width, right=(3, 4, 5, 6), spare=(4, 6, 3, 5)) if rows else [self._nothing()]
         lines += cut
         lines += [line(f"✗ {name} cannot be read: {what}", "red") for name, what in self.unreadable]
         notes = manager_notes(self.manager, [job for job in self.jobs if not job.ended], self.requests)
