@@ -130,7 +130,7 @@ def test_follow_ends_with_the_task(start: Callable[..., subprocess.Popen[str]], 
     """`-f` prints what comes, from several runs of a task, until it has ended."""
     process = start("run", "j", "--retries", "1", "--", "sh", "-c", "echo run $AIR_ATTEMPT; test $AIR_ATTEMPT = 2")
     eventually(lambda: Path(client.layout.state("j")).exists(), "the job is there")
-    follower = start("logs", "j", "t1", "-f")
+    follower = start("logs", "j", "_1", "-f")
     out, err = follower.communicate(timeout=SOON)
     assert follower.returncode == 0, err
     assert "run 2\n" in out
@@ -195,7 +195,7 @@ def test_a_manager_notes_when_lines_were_written(start: Start, call: Call, clien
     time.sleep(1.1)  # the two lines need different times
     (project / "go").touch()
     assert process.wait(SOON) == 0
-    early, late = (line.split()[0] for line in call("logs", "j", "t1", "-t").out.splitlines())
+    early, late = (line.split()[0] for line in call("logs", "j", "_1", "-t").out.splitlines())
     assert from_text(late) - from_text(early) >= 1
 
 

@@ -105,7 +105,7 @@ def test_ctrl_c_stops_and_pauses_and_run_continues(start: Start, call: Call, cli
     assert "air-executor run long" in err
     assert "Traceback" not in err
     state = client.status("long")
-    assert (state.phase, state.tasks["t1"].phase) == ("paused", "queued")
+    assert (state.phase, state.tasks["_1"].phase) == ("paused", "queued")
     (project / "go").touch()
     done = call("run", "long")
     assert done.code == 0, done.err
@@ -174,7 +174,7 @@ def test_sigterm_leaves_the_runner_to_the_next(start: Start, call: Call, client:
     (project / "go").touch()
     done = call("run", "adopted")
     assert done.code == 0, done.err
-    assert client.status("adopted").tasks["t1"].runs == 1
+    assert client.status("adopted").tasks["_1"].runs == 1
 
 
 def test_sigterm_inside_a_task_stops_the_runners(start: Start, client: Client, project: Path) -> None:

@@ -166,7 +166,7 @@ def test_the_first_job_of_the_readme_twice(project: Path, size: tuple[int, int])
                 code = screen.end()
                 assert max(map(len, screen.lines)) <= size[0]
                 if again and "run hello.yaml" in text:
-                    assert (code, "already exists" in screen.text) == (4, True)
+                    assert (code, "run it again with --replace" in " ".join(screen.text.split())) == (4, True)
                 else:
                     assert code == 0, screen.all_text
                     assert any(part in screen.all_text for part in ("everybody was greeted", "succeeded"))

@@ -19,6 +19,7 @@ from air_executor.backends.container.run_labels import RunLabels
 from air_executor.backends.docker.images import ImageFacts
 from air_executor.backends.docker.path_mapping import PathMapping
 from air_executor.errors import SpawnRejectedError
+from air_executor.model.names import platform_name
 from air_executor.settings import DockerSettings
 
 LABELS = RunLabels(".")
@@ -51,7 +52,7 @@ def container_config(config: EngineConfig, launch: Launch, image: ImageFacts) ->
     memory = int(resources.get("memory") or settings.memory)
     cpus = resources.get("cpu") or settings.cpus
     uid, gid = config.user
-    env = inside.environment(launch, image.python_path)
+    env = inside.environment(launch, config.image_of(options))
     host: dict[str, Any] = {
         "Init": True,
         "CapDrop": ["ALL"],
@@ -70,7 +71,7 @@ def container_config(config: EngineConfig, launch: Launch, image: ImageFacts) ->
         host["NanoCpus"] = round(cpus * 1e9)
     if gpus := resources.get("gpu"):
         host["DeviceRequests"] = [{"Driver": "", "Count": gpus, "Capabilities": [["gpu"]]}]
-    command = inside.command(launch)
+    command = [*launch.runner(inside.BIN, image.machine), *inside.arguments(launch)]
     return {
         "Image": config.image_of(options),
         "Entrypoint": command[:1],
@@ -78,7 +79,7 @@ def container_config(config: EngineConfig, launch: Launch, image: ImageFacts) ->
         "Env": [f"{name}={value}" for name, value in env.items()],
         "User": f"{uid}:{gid}",
         "WorkingDir": "/",
-        "Hostname": launch.slot.job,
+        "Hostname": platform_name(launch.slot.job),
         "Labels": make_labels(config, launch),
         "Healthcheck": {"Test": ["NONE"]},
         "StopSignal": "SIGTERM",
