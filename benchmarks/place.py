@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -22,6 +23,7 @@ from typing import Self
 from air_executor.client import Client
 from air_executor.core.submission import parse_job
 from air_executor.model.state import JobState
+from air_executor.runner import native
 
 PATIENCE = 600.0
 """Seconds until a measurement that does not end is given up."""
@@ -151,9 +153,12 @@ class Place:
             return any(phase in file.read(_HEAD) for phase in ENDED)
 
 
-def runner_script() -> str:
-    """Return the path of the runner script of the package under test."""
-    return str(resources.files("air_executor") / "runner" / "air-runner")
+def runner_words(*, script: bool = False) -> str:
+    """Return, as words of sh, the runner that the package under test starts here; `script`: the one in sh."""
+    folder = resources.files("air_executor") / "runner"
+    if not script and (machine := native.this_machine()) in native.builds():
+        return shlex.quote(str(folder / str(machine) / native.NAME))
+    return f"sh {shlex.quote(str(folder / 'air-runner'))}"
 
 
 @contextmanager

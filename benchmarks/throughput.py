@@ -1,4 +1,4 @@
-"""Many short tasks at once: against the bare platform (`xargs` over the runner script) and against the peers."""
+"""Many short tasks at once: against the bare platform (`xargs` over the runner) and against the peers."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from benchmarks.place import LOOK, PATIENCE, Place, runner_script
+from benchmarks.place import LOOK, PATIENCE, Place, runner_words
 from benchmarks.table import Line, Row, median_ratio
 
 RUNNERS = 4
@@ -39,13 +39,13 @@ def ours(tasks: int) -> tuple[float, float]:
 
 
 def bare(tasks: int, *, runners: int = RUNNERS) -> float:
-    """Return the tasks per second of `xargs` over the runner script, in run directories that lie there already."""
+    """Return the tasks per second of `xargs` over the runner, in run directories that lie there already."""
     folder = tempfile.mkdtemp(prefix="bare-")
     outs = [f"{folder}/runs/{number}/out" for number in range(tasks)]
     for out in outs:
         os.makedirs(out)
     # The runner wants its slot's file as descriptor 9.
-    xargs = f"xargs -P{runners} -I{{}} sh {runner_script()} {{}} {folder} - 10 local true 9>>{folder}/slot"
+    xargs = f"xargs -P{runners} -I{{}} {runner_words()} {{}} {folder} - 10 local true 9>>{folder}/slot"
     begun = time.monotonic()
     subprocess.run(["sh", "-c", xargs], input="\n".join(outs).encode(), check=True)
     return tasks / (time.monotonic() - begun)
@@ -113,7 +113,7 @@ class _Peer:
 
 
 _PEERS = (
-    _Peer("xargs", "xargs over the runner script", 0.6, bare, 7),
+    _Peer("xargs", "xargs over the runner", 0.6, bare, 7),
     _Peer("parallel", "GNU parallel -j4", 1.5, parallel, 3),
     _Peer("huey", "huey, 4 warm threads, SQLite", 1.5, huey),
     _Peer("tsp", "task-spooler -S 4", 1.0, spooler),
@@ -148,7 +148,7 @@ def throughput(*, quick: bool) -> Sequence[Line]:
 
 
 def sequence(*, quick: bool) -> Sequence[Line]:
-    """Measure 200 tasks one after another in one job, next to a shell loop over the runner script."""
+    """Measure 200 tasks one after another in one job, next to a shell loop over the runner."""
     tasks, pairs = (50, 1) if quick else (200, 7)
     mine, theirs = [], []
     for _ in range(pairs):
@@ -173,7 +173,7 @@ def _shell_loop(tasks: int) -> float:
     folder = tempfile.mkdtemp(prefix="loop-")
     for number in range(tasks):
         os.makedirs(f"{folder}/runs/{number}/out")
-    run = f"sh {runner_script()} $out {folder} - 10 local true 9>>{folder}/slot"
+    run = f"{runner_words()} $out {folder} - 10 local true 9>>{folder}/slot"
     begun = time.monotonic()
     subprocess.run(["sh", "-c", f"for out in {folder}/runs/*/out; do {run}; done"], check=True)
     return tasks / (time.monotonic() - begun)

@@ -6,13 +6,14 @@ manager only through `wake`. A backend knows nothing of job states: it starts, l
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from air_executor.core.effects import effect
 from air_executor.model.names import Slot
 from air_executor.model.shebang import SCRIPT
+from air_executor.runner import native
 
 Requested = Callable[[str, str], None]
 """Called after each request to a platform with the verb and the status of the answer; `none` without an answer."""
@@ -65,29 +66,33 @@ class Launch:
         }
         return {**self.env, **own, **self.secrets}
 
-    def command(self, bin_dir: str, out_dir: str, workdir: str, kind: str) -> list[str]:
-        """Return the command line of the runner, which then starts the task.
+    def runner(self, bin_dir: str, machine: str | None) -> list[str]:
+        """Return the words that start the runner: the native one if there is one for this machine, else the script.
 
         Args:
-            bin_dir: `bin/` as the runner sees it, likewise `out_dir`.
-            out_dir: `out/`.
+            bin_dir: `bin/` as the runner sees it.
+            machine: the runner's architecture as `native.MACHINES` names it, or None if it is not known.
+        """
+        if native.in_folder(self.bin_dir, machine) is not None:
+            return [f"{bin_dir}/{machine}/{native.NAME}"]
+        return ["sh", f"{bin_dir}/air-runner"]
+
+    def arguments(self, out_dir: str, workdir: str, kind: str) -> list[str]:
+        """Return the arguments of the runner, which then starts the task.
+
+        Args:
+            out_dir: `out/` as the runner sees it.
             workdir: the task's working directory.
             kind: `local` or `container`.
         """
         script = [f"{out_dir}/{SCRIPT}"] if self.script else []
         timeout = "-" if self.timeout is None else format_seconds(self.timeout)
-        runner = os.path.join(bin_dir, "air-runner")
-        return ["sh", runner, out_dir, workdir, timeout, format_seconds(self.grace), kind, *self.argv, *script]
+        return [out_dir, workdir, timeout, format_seconds(self.grace), kind, *self.argv, *script]
 
 
 def format_seconds(value: float) -> str:
     """Return a duration as the runner parses it."""
     return f"{value:.3f}".rstrip("0").rstrip(".")
-
-
-def append_path(before: str | None, path: str) -> str:
-    """Return a search path such as PYTHONPATH with one more folder at its end."""
-    return f"{before}{os.pathsep}{path}" if before else path
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +116,11 @@ class RunnerStatus:
     """On a runner that has ended: what keeps its name taken, in words."""
     finished_at: float | None = None
     """End time according to the platform, Unix seconds; None if unknown."""
+    node_wait: float | None = 0.0
+    """For how many seconds it had a name but no node, so that nothing of it existed; None while it has none.
+
+    On a runner that has ended None means that it is not known.
+    """
 
 
 class Backend(Protocol):
@@ -123,6 +133,7 @@ class Backend(Protocol):
     evicts: bool
     """The platform may stop runners on its own (a drained node, an engine shutdown); that is no task's error."""
 
+    @effect
     def prepare(self, options: Mapping[str, Any]) -> str | None:
         """Fetch what a start with a task's `Launch.options` needs (an image), without waiting for it.
 
@@ -130,6 +141,7 @@ class Backend(Protocol):
         What can never be fetched is for `spawn` to reject.
         """
 
+    @effect
     def spawn(self, launch: Launch) -> None:
         """Start one runner in `launch.slot`.
 
@@ -146,12 +158,14 @@ class Backend(Protocol):
             BackendUnavailableError: the platform does not answer, so nothing may be concluded.
         """
 
+    @effect
     def remove(self, slot: Slot) -> None:
         """Request that the slot's runner be stopped if alive (TERM, its grace, KILL) and its name freed.
 
         Returns at once; idempotent. Call it again until `observe` no longer lists the slot.
         """
 
+    @effect
     def confirm_gone(self, slot: Slot) -> None:
         """Accept an operator's word that nothing of the slot's runner runs any more, and free its name.
 

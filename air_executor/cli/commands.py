@@ -48,6 +48,9 @@ SECTIONS = {
             "Explain why a job or task is not running, or how it ended.",
             "explain nightly",
         ),
+        "history": CommandEntry(
+            "history", "history", "Show the runs of a job that runs many times.", "history nightly"
+        ),
         "report": CommandEntry(
             "report",
             "report",
@@ -64,6 +67,17 @@ SECTIONS = {
         "retry": CommandEntry("verbs", "retry", "Retry failed, cancelled and skipped tasks.", "retry nightly"),
         "confirm-gone": CommandEntry(
             "verbs", "confirm_gone", "Confirm that a job's unreachable runners have ended.", "confirm-gone nightly"
+        ),
+    },
+    "Let jobs run by themselves": {
+        "schedule": CommandEntry(
+            "schedule", "schedule", "Let jobs run by themselves at given times.", "schedule apply nightly.yaml"
+        ),
+        "backfill": CommandEntry(
+            "backfill",
+            "backfill",
+            "Create the runs that a schedule would have had.",
+            "backfill nightly --from 2026-01-01 --to 2026-01-31",
         ),
     },
     "Look after a state directory": {

@@ -31,7 +31,7 @@ def explain(
     if session.json:
         print_json(
             {
-                "job": job,
+                "job": state.id,
                 "task": task,
                 "phase": state.phase if task is None else state.tasks[task].phase,
                 "explanation": text,

@@ -56,6 +56,18 @@ def job_flags(
     after: Annotated[
         list[str] | None, _job("--after", metavar="JOB", help="Job that must succeed first. Repeatable.")
     ] = None,
+    param: Annotated[
+        list[str] | None,
+        _job("--param", "-p", metavar="NAME=VALUE", help="Value of a parameter of the file. Repeatable."),
+    ] = None,
+    params_file: Annotated[
+        str | None,
+        _job("--params-file", metavar="FILE", help="Values of parameters, as YAML or JSON; --param wins."),
+    ] = None,
+    id: Annotated[str | None, _job("--id", metavar="ID", help="Id, in place of the file's id or name.")] = None,  # noqa: A002 - the field
+    name: Annotated[
+        str | None, _job("--name", metavar="NAME", help="Name of a job that runs many times, in its place.")
+    ] = None,
     label: Annotated[list[str] | None, _job("--label", metavar="NAME=VALUE", help=LABEL)] = None,
     description: Annotated[
         str | None, _job("--description", metavar="TEXT", help="Description of the job, for people.")

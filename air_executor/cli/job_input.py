@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -47,6 +46,9 @@ def read_jobs(ctx: typer.Context, words: Sequence[str]) -> list[Job]:
         NotFoundError: the file does not exist.
     """
     fields, task_fields = _renamed(given_job(ctx)), given_task(ctx)
+    params = _params(fields.pop("param", ()), fields.pop("params_file", None))
+    if "id" in fields and "name" in fields:
+        raise BadInputError("--id and --name: give one of them; a job with a name runs many times")
     command = command_given(ctx)
     if command and len(words) == 1:
         msg = f"no job id; to run a command, use `ID -- {words[0]}`"
@@ -54,7 +56,11 @@ def read_jobs(ctx: typer.Context, words: Sequence[str]) -> list[Job]:
     if _is_file(words):
         if options := task_options(ctx):
             raise _only_with_command(options)
-        return _from_file(words[0], fields)
+        from air_executor.store.job_file import load_jobs  # noqa: PLC0415 - see the module
+
+        return load_jobs(*_content(words[0]), params, **fields)
+    if params:
+        raise BadInputError("--param, --params-file: valid only with a job file, whose parameters they are")
     if len(words) == 1:
         from air_executor.model.problems import did_you_mean  # noqa: PLC0415 - only for errors
 
@@ -67,7 +73,25 @@ def read_jobs(ctx: typer.Context, words: Sequence[str]) -> list[Job]:
         raise NotFoundError(msg)
     from air_executor.store.job_file import from_command  # noqa: PLC0415 - see the module
 
-    return [from_command(words[0], words[1:], **fields, **task_fields)]
+    if "id" in fields:
+        raise BadInputError("--id: valid only with a job file; the id stands before `--` here")
+    return [from_command(None if "name" in fields else words[0], words[1:], **fields, **task_fields)]
+
+
+def _params(pairs: Sequence[str], file: str | None) -> dict[str, object]:
+    """Return the values that `--params-file` and `--param` give; the latter win."""
+    found: dict[str, object] = {}
+    if file is not None:
+        from air_executor.store.job_file import load_mapping  # noqa: PLC0415 - see the module
+
+        found |= load_mapping(*_content(file))
+    for entry in pairs:
+        name, mark, value = entry.partition("=")
+        if not mark:
+            msg = f"--param: must be NAME=VALUE, got {entry!r}"
+            raise BadInputError(msg)
+        found[name] = value
+    return found
 
 
 def _renamed(fields: dict[str, Any]) -> dict[str, Any]:
@@ -98,7 +122,7 @@ def read_tasks(ctx: typer.Context, words: Sequence[str]) -> list[Task]:
     from air_executor.model.problems import InvalidError, bad_input, lines  # noqa: PLC0415 - see the module
 
     try:
-        return [parsing.read_task({"command": list(words), **fields}, {})]
+        return [parsing.read_task({"command": list(words), **fields})]
     except InvalidError as error:
         raise bad_input(lines(error.problems)) from None
 
@@ -127,17 +151,6 @@ def _warn_of(job: Job) -> None:
     if stuck:
         names = stuck[0] if len(stuck) == 1 else f"{stuck[0]} and {len(stuck) - 1} more"
         note(f"warning: {names}: `memory_growth` has no effect because `retries` is 0")
-
-
-def _from_file(path: str, fields: Mapping[str, Any]) -> list[Job]:
-    from air_executor.core.submission import parse_job  # noqa: PLC0415 - see the module
-    from air_executor.store.job_file import load_jobs  # noqa: PLC0415 - see the module
-
-    jobs = load_jobs(*_content(path))
-    if not fields:
-        return jobs
-    own = fields.get("labels", {})
-    return [parse_job(replace(job, **{**fields, "labels": {**job.labels, **own}})) for job in jobs]
 
 
 def _content(path: str) -> tuple[bytes, str]:

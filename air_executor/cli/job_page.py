@@ -10,6 +10,7 @@ from air_executor.cli.jobs_page import costs_text, counts_text
 from air_executor.cli.manager_notes import manager_notes
 from air_executor.cli.table import Cell, Line, line, table
 from air_executor.cli.terminal import PHASE_STYLES
+from air_executor.core.param_values import params_text
 from air_executor.core.short_reason import ShortReasons
 from air_executor.model.plain_text import clean
 from air_executor.model.state import JobState, Running, TaskState
@@ -73,6 +74,8 @@ def _header(job: JobState, reasons: ShortReasons, open_costs: Mapping[str, float
     options = [f"max_runners {job.max_runners}", f"on_failure {job.spec.on_failure}", f"pool {job.pool}"]
     options += [f"priority {job.priority}"] if job.priority else []
     options += [f"after {', '.join(job.after_uids)}"] if job.after_uids else []
+    if job.spec.params:
+        lines.append(line(f"params: {params_text(job.spec.params)}"))
     return [*lines, line(", ".join(options), "bright_black")]
 
 

@@ -63,7 +63,10 @@ class JobsPage:
         header = ("job", "phase", "tasks", "took", "runner-s", "cost", "age", "why")
         lines = table(header, rows, width, right=(3, 4, 5, 6)) if rows else [self._nothing()]
         lines += cut
-        lines += [line(f"✗ {name} cannot be read: {what}", "red") for name, what in self.unreadable]
+        for name, what in self.unreadable:
+            # Where the manager could not read it either, its words also say what to do.
+            if not any(problem.startswith(f"job {name}: ") for problem in self.manager.problems):
+                lines.append(line(f"✗ {name} cannot be read: {what}", "red"))
         notes = manager_notes(self.manager, [job for job in self.jobs if not job.ended], self.requests)
         return [*lines, line(""), self._totals(), *notes] if rows else [*lines, *notes]
 

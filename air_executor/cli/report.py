@@ -104,6 +104,8 @@ def _print(found: CostReport) -> None:
     if total.waste_seconds:
         parts = ", ".join(f"{_seconds(seconds)} {kind}" for kind, seconds in total.waste.items() if seconds)
         lines.append(f"waste: {_seconds(total.waste_seconds)} runner-seconds ({parts})")
+    if total.node_wait_seconds:
+        lines.append(f"wait for a node: {_seconds(total.node_wait_seconds)} s, not in runner-seconds and cost")
     lines += [f"cost in {name}: {money(cost)}" for name, cost in total.costs.items() if name != (found.currency or "")]
     if found.open_runs:
         so_far = f"{_seconds(found.open_seconds)} runner-seconds so far"
@@ -175,7 +177,13 @@ def _comparison(found: CostReport, pool: AlwaysOnPool) -> Table:
         table.add_column(name, justify="right", no_wrap=True)
     ours = found.compared
     rows = [
-        ("on demand", f"0 to {ours.peak_runners}", found.used_seconds, found.used_work, found.waits),
+        (
+            "on demand",
+            f"0 to {max(ours.peak_runners, found.open_runs)}",
+            found.used_seconds,
+            found.used_work,
+            found.waits,
+        ),
         ("always on", str(pool.size), pool.runner_seconds, pool.busy_seconds, pool.waits),
     ]
     for name, size, seconds, work, waits in rows:
@@ -190,6 +198,8 @@ def _basis(found: CostReport, pool: AlwaysOnPool) -> list[str]:
     kind = "first run ready to last runner removed"
     if found.since is not None or found.open_runs:
         kind = "as requested" if pool.start == found.since else "first run ready until now"
+    elif found.compared.last_gone is not None and pool.end > found.compared.last_gone:
+        kind = "first run ready until so few workers would have done the work"
     start, end = _moment(pool.start), _moment(pool.end)
     end = end[11:] if start[:10] == end[:10] else end
     lines = [f"window: {start} to {end} UTC ({format_duration(pool.window_seconds)}), {kind}"]

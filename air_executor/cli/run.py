@@ -75,7 +75,7 @@ def run(
         jobs = job_input.read_jobs(ctx, words)
         job_input.warn_of(jobs)
         if replace:
-            archive_ended(session, [job.id for job in jobs], settings)
+            archive_ended(session, [job.id for job in jobs if job.id is not None], settings)
         states = client.submit_all(jobs)
     with steady_stdout():
         code = RunCommand(session, settings, client, states, quiet=quiet).complete()
@@ -95,7 +95,7 @@ def _resume(client: Client, job: str) -> JobState:
 
     state = client.status(job)
     if state.phase == "paused":
-        client.inbox.post(Request("resume", job), time.time())
+        client.inbox.post(Request("resume", state.id), time.time())
     return state
 
 

@@ -26,7 +26,7 @@ def submit(
     job_input.warn_of(jobs)
     client = session.client()
     if replace:
-        archive_ended(session, [job.id for job in jobs])
+        archive_ended(session, [job.id for job in jobs if job.id is not None])
     states = client.submit_all(jobs)
     if session.json:
         found = [{"id": state.id, "uid": state.uid, "phase": state.phase} for state in states]

@@ -158,7 +158,9 @@ def steady_stdout() -> Iterator[None]:
 
 def print_json(value: Any) -> None:  # noqa: ANN401 - any JSON value
     """Print data as ASCII-only JSON, which cannot contain control sequences."""
-    sys.stdout.write(json.dumps(value, indent=2) + "\n")
+    for piece in json.JSONEncoder(indent=2).iterencode(value):  # the text may be much larger than the data
+        sys.stdout.write(piece)
+    sys.stdout.write("\n")
     sys.stdout.flush()
 
 

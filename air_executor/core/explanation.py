@@ -299,6 +299,7 @@ def pending_reason(job: JobState, context: ExplainContext) -> str | None:  # noq
 def _unfinished_jobs(job: JobState, context: ExplainContext) -> str | None:
     """Return the jobs that a job waits for, each with its phase; None if all have succeeded."""
     unfinished = [name for name in job.after_uids if context.after.get(name) != s.SUCCEEDED]
+    unfinished += [name for name in job.earlier_runs if context.after.get(name, s.CANCELLED) not in s.ENDED_PHASES]
     if len(unfinished) == 1 and unfinished[0] not in context.after:
         return f"job {unfinished[0]}, which no longer exists"
     named = [f"{name} ({context.after.get(name, 'no longer exists')})" for name in unfinished]

@@ -17,6 +17,7 @@ from air_executor.model.job import Job, Task
 from air_executor.model.names import generated_id
 from air_executor.model.problems import MOST_SHOWN, InvalidError, Problem, did_you_mean
 from air_executor.model.state import TaskState
+from air_executor.model.steps import STEP, Steps
 from air_executor.model.times import MAX_DURATION
 
 QUEUE = "queue.jsonl"
@@ -43,16 +44,14 @@ def task_ids(job: Job) -> list[str]:
     return [task.id or generated_id(number) for number, task in enumerate(job.tasks, 1)]
 
 
-def check_job(job: Job) -> None:
-    """Check what the tasks of a whole job must keep between them.
+def check_job(job: Job) -> Steps[None]:
+    """Check, in steps, what the tasks of a whole job must keep between them.
 
     Raises:
         InvalidError: they do not.
     """
     if not job.tasks:
         raise InvalidError([Problem(["tasks"], "must have at least one task")])
-    if len(job.tasks) > job.max_tasks:
-        raise InvalidError([Problem(["tasks"], f"are {len(job.tasks)}, more than max_tasks = {job.max_tasks}")])
     if (needs := sum(len(task.after) for task in job.tasks)) > MOST_NEEDS:
         raise InvalidError([Problem(["tasks"], f"name {needs} tasks in after, more than {MOST_NEEDS}")])
     problems: list[Problem] = []
@@ -65,6 +64,8 @@ def check_job(job: Job) -> None:
             found.append(Problem(["id"], f"{name} is the id of tasks[{place[name]}] too"))
         place.setdefault(name, number)
         problems += [Problem(["tasks", number, *at], what) for at, what in found]
+        if number % STEP == STEP - 1:
+            yield
     problems += _unknown_needs(job, place, len(problems))
     if not problems:
         nodes = [NewTask(name, task.after, task.when) for name, task in zip(place, job.tasks, strict=True)]

@@ -113,7 +113,7 @@ class FileLease:
             ManagerHeldError: another manager has it by now.
         """
         self._lock.release(force=True)
-        files.make_dir(self._layout.root)
+        files.restore_dir(self._layout.root)
         self.acquire()
 
     def release(self) -> None:

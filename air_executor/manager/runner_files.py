@@ -1,4 +1,4 @@
-"""`bin/`: the runner and the in-task API, which every task of every job needs.
+"""`bin/`: runners, helpers and the in-task API, which every task of every job needs.
 
 The loop installs them when it acquires the directory; the scheduler has them restored before a start, because a local
 task can remove or replace them. Knows no runner and no job.
@@ -11,6 +11,7 @@ import os
 from collections.abc import Mapping
 
 from air_executor.errors import PathBlockedError, StoreError
+from air_executor.manager.held_directory import HeldDirectory
 from air_executor.store import files
 from air_executor.store.layout import Layout
 
@@ -22,24 +23,33 @@ _Stamp = tuple[int, int, int, int]
 class RunnerFiles:
     """The content of `bin/` in one state directory."""
 
-    def __init__(self, layout: Layout, content: Mapping[str, bytes]) -> None:
-        """`content`: by file name."""
+    def __init__(self, layout: Layout, content: Mapping[str, bytes], directory: HeldDirectory) -> None:
+        """`content`: by path below `bin/`."""
+        self._directory = directory
         self._layout = layout
         self._content = content
         self._stamps: dict[str, _Stamp | None] = {}
 
     def install(self) -> None:
-        """Write all of them.
+        """Write those that are not there; names of one folder with the same content are one file, and links to it.
 
         Raises:
             StoreError: the volume refused.
         """
-        folder = self._layout.bin
-        files.restore_dir(folder)
-        files.let_read(folder)
+        folders = {os.path.dirname(f"{self._layout.bin}/{name}"): None for name in self._content}
+        for folder in (self._layout.bin, *(folder for folder in folders if folder != self._layout.bin)):
+            files.restore_dir(folder)
+            files.let_read(folder)
+        first: dict[tuple[str, bytes], str] = {}
         for name, content in self._content.items():
-            files.replace_own(f"{folder}/{name}", content, self._layout.tmp, sync=False)
-            files.let_read(f"{folder}/{name}")
+            path = f"{self._layout.bin}/{name}"
+            twin = first.setdefault((os.path.dirname(name), content), name)
+            if twin != name:
+                files.replace_link(path, os.path.basename(twin), self._layout.tmp)
+                continue
+            if not _holds(path, content):  # a restart on a full volume needs no space
+                files.replace_own(path, content, self._layout.tmp, sync=False)
+            files.let_read(path, executable=content.startswith((b"#!", b"\x7fELF")))
         self._stamps = {name: self._stamp(name) for name in self._content}
 
     def restore(self) -> None:
@@ -51,6 +61,7 @@ class RunnerFiles:
         changed = [name for name, stamp in self._stamps.items() if stamp is None or self._stamp(name) != stamp]
         if changed:
             log.warning("%s was changed, writing it again: %s", self._layout.bin, ", ".join(changed))
+            self._directory.check_settled()
             try:
                 self.install()
             except PathBlockedError as error:  # in the way of every job, not of the one that starts
@@ -62,3 +73,12 @@ class RunnerFiles:
         except OSError:
             return None
         return info.st_ino, info.st_size, info.st_mtime_ns, info.st_mode
+
+
+def _holds(path: str, content: bytes) -> bool:
+    """Tell whether a file has this content already."""
+    try:
+        found = files.read(path, len(content))
+    except StoreError:
+        return False
+    return found is not None and found[0] == content

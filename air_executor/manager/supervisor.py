@@ -140,6 +140,8 @@ class Supervisor:
     def _view(self, run: OpenRun, runner: RunnerStatus | None, steady: float, *, poll: bool) -> SlotView:
         alive = runner is not None and runner.alive
         mine = runner is not None and runner.run == run.run
+        if mine and runner is not None and (alive or runner.node_wait is not None):
+            run.node_wait = runner.node_wait
         if mine and alive:
             run.unseen = False
             run.gone_since = run.gone_at = None

@@ -6,6 +6,7 @@ to know the forms that people may write. Standard library alone.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Mapping, Sequence, Sized
 from datetime import datetime
@@ -44,6 +45,8 @@ LONGEST_TEXT = 131_071
 MOST_NAMES = 10_000
 """Entries of one list or mapping: arguments, variables, labels, secrets, ids."""
 _LONGEST_PATH = 4096
+MOST_EXACT = 10**18
+"""Largest whole number that a parameter may be."""
 
 
 class RefusalError(ValueError):
@@ -138,6 +141,34 @@ def check_labels(value: object) -> dict[str, str]:
             raise _wrong(msg, text, at=(name,))
         labels[name] = text
     return labels
+
+
+def check_params(value: object) -> dict[str, Any]:
+    """Check values of parameters: text, numbers, true or false, and lists of those."""
+    found = {}
+    for name, one in _mapping(value, "names and values").items():
+        if not _NAME.fullmatch(name) or name in RUN_ENVIRONMENT:
+            raise RefusalError(
+                "is no name of a parameter: letters, digits and _, not starting with a digit", at=(name,)
+            )
+        items = one if isinstance(one, list) else [one]
+        if len(items) > MOST_NAMES or not all(_is_plain_value(item) for item in items):
+            rule = f"text, a number, true or false, or a list of at most {MOST_NAMES} of those"
+            raise _wrong(rule, one, at=(name,))
+        found[name] = [_plain_value(item) for item in items] if isinstance(one, list) else _plain_value(one)
+    return found
+
+
+def _is_plain_value(value: object) -> bool:
+    if isinstance(value, str):
+        return clean(value) and len(value) <= LONGEST_TEXT
+    if isinstance(value, int):
+        return abs(value) <= MOST_EXACT
+    return isinstance(value, float) and math.isfinite(value)
+
+
+def _plain_value(value: Any) -> Any:  # noqa: ANN401 - JSON
+    return int(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
 def _mapping(value: object, of: str) -> Mapping[str, object]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from datetime import UTC, datetime
 from typing import NamedTuple
 
 from air_executor.errors import BadInputError
@@ -36,6 +37,11 @@ _STEM, _HASH = 26, 12
 """Characters of a derived name that show the id, and that make it unique."""
 
 
+MAX_NAME = MAX_ID - 17
+"""Longest name of a definition: the ids of its runs end in a number or a time, like `-20260131-020000`."""
+NAME_RULE = ID_RULE.replace(str(MAX_ID), str(MAX_NAME))
+
+
 class Slot(NamedTuple):
     """One of a job's `max_runners` places; at most one runner can hold it."""
 
@@ -48,6 +54,8 @@ class Host(NamedTuple):
 
     name: str
     boot: str
+    machine: str | None = None
+    """What stays when the machine is renamed and restarted; None if it has no such id."""
 
 
 def check_id(value: str, field: str = "id") -> str:
@@ -76,6 +84,31 @@ def is_generated_id(value: str) -> bool:
 def renamed_id(value: str) -> str:
     """Return what the generated id of an earlier version is called today: `_3-2` was `t3-2`. Others stay."""
     return f"_{value[1:]}" if _EARLIER.fullmatch(value) else value
+
+
+def job_id(name: str, number: int) -> str:
+    """Return the id of one run of a definition."""
+    return f"{name}-{number}"
+
+
+def run_number(job: str, name: str) -> int | None:
+    """Return which run of the definition `name` the id `job` would be; None: of none."""
+    found = re.fullmatch(re.escape(name) + r"-([1-9][0-9]{0,8})", job)
+    return int(found[1]) if found else None
+
+
+def scheduled_id(name: str, time: float) -> str:
+    """Return the id of the run of a definition for a scheduled time, in whole Unix seconds."""
+    return f"{name}-{datetime.fromtimestamp(time, UTC):%Y%m%d-%H%M%S}"
+
+
+def scheduled_time(job: str, name: str) -> float | None:
+    """Return the scheduled time of which the id `job` would be the run, in Unix seconds; None: of none."""
+    found = re.fullmatch(re.escape(name) + r"-([0-9]{8}-[0-9]{6})", job)
+    try:
+        return datetime.strptime(f"{found[1]}Z", "%Y%m%d-%H%M%S%z").timestamp() if found else None
+    except ValueError:
+        return None
 
 
 def run_id(uid: str, seq: int) -> str:
@@ -121,6 +154,7 @@ RUN_ENVIRONMENT = frozenset(
         "AIR_RESULT",
         "AIR_INPUTS",
         "AIR_WORKSPACE",
+        "AIR_SCHEDULED_AT",
         "AIR_SLOT",
     }
 )

@@ -104,7 +104,7 @@ class Inbox:
         Raises:
             StoreError: the volume refused.
         """
-        files.make_dir(self.layout.refused)
+        files.restore_dir(self.layout.refused)
         note = json.dumps({"refused": reason}, ensure_ascii=True).encode() + b"\n"
         files.replace(f"{self.layout.refused}/{name}.reason", note, self.layout.tmp, sync=False)
         try:

@@ -11,13 +11,13 @@ import itertools
 import json
 import os
 import re
-import shutil
 import stat
 import time
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
+from air_executor.core.effects import effect
 from air_executor.errors import CorruptFileError, NotFoundError, PathBlockedError, StoreError
 from air_executor.model.records import ExitFile, RunFile
 from air_executor.model.shebang import SCRIPT
@@ -67,6 +67,7 @@ class RunDirs:
         self._spare: str | None = None
         """The directories of a run to come, built ahead."""
 
+    @effect
     def create(  # noqa: PLR0917 - what a run directory is made of
         self,
         job: str,
@@ -129,6 +130,7 @@ class RunDirs:
         if files.size(path) >= SHARED_FROM:
             files.remove(path)
 
+    @effect
     def prepare(self, aside: str) -> None:
         """Build the directories of the next run in `aside`, if they are not there; best while nobody waits for them.
 
@@ -276,6 +278,7 @@ def _seq(name: str) -> int:
     return int(number) if dash and _NUMBER.fullmatch(number) else 0
 
 
+@effect
 def _put_inputs(inputs: bytes | str, path: str) -> None:
     if isinstance(inputs, bytes):
         files.write_new(path, inputs, sync=False)
@@ -283,10 +286,7 @@ def _put_inputs(inputs: bytes | str, path: str) -> None:
     try:
         os.link(inputs, path)
     except OSError:  # the volume knows no links, or not as many
-        try:
-            shutil.copyfile(inputs, path)
-        except OSError as error:
-            files.fail("create", path, error)
+        files.copy(inputs, path)
 
 
 def _open_folder(path: str) -> int | None:
@@ -304,6 +304,7 @@ def _open_folder(path: str) -> int | None:
     return None
 
 
+@effect
 def _reopen(path: str) -> bool:
     """Give back to us a folder of ours whose mode a task has changed, and the one that it lies in."""
     if not hasattr(os, "O_PATH"):

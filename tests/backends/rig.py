@@ -26,11 +26,11 @@ from typing import Any
 
 import psutil
 
-import air_executor.errors
 from air_executor.backends.base import Backend, Launch
 from air_executor.backends.container.refusals import ConflictError, MissingError
 from air_executor.backends.docker import DockerBackend
 from air_executor.backends.docker import make_backend as make_docker_backend
+from air_executor.backends.docker.container_spec import EngineConfig
 from air_executor.backends.docker.docker_setup import make_engine_config
 from air_executor.backends.docker.engine import Engine
 from air_executor.backends.kubernetes import KubernetesBackend
@@ -42,6 +42,7 @@ from air_executor.backends.local.psutil_processes import PsutilProcesses
 from air_executor.backends.local.system_processes import system_processes
 from air_executor.errors import AirExecutorError
 from air_executor.model.names import Host, Slot
+from air_executor.runner import native
 from air_executor.settings import DockerSettings, KubernetesSettings, Settings
 from air_executor.store.layout import Layout
 from tests.cluster import CLAIM, shared_namespace
@@ -49,6 +50,7 @@ from tests.cluster import require_image as require_cluster_image
 from tests.conftest import wait_for
 from tests.engine import require_image
 from tests.fake_backend import FakeBackend, FakePlatform
+from tests.runner.rig import SCRIPT, require_native
 
 GRACE = 0.3
 """Seconds; short, because some tests have to sit it out."""
@@ -155,14 +157,18 @@ class FakeRig(Rig):
 class LocalRig(Rig):
     """Processes of this machine, with a state directory below `root`."""
 
-    def __init__(self, root: Path, *, portable: bool = False) -> None:
+    def __init__(self, root: Path, *, portable: bool = False, is_native: bool = False) -> None:
         self.layout = Layout(root / "state")
         self.portable = portable
         self._backends: list[LocalBackend] = []
         if portable:  # an earlier test may have left this on, which no system without pidfd has
             set_subreaper(on=False)
         Path(self.layout.bin).mkdir(parents=True)
-        shutil.copy(Path(air_executor.errors.__file__).parent / "runner" / "air-runner", self.layout.bin)
+        shutil.copy(SCRIPT, self.layout.bin)
+        if is_native:
+            machine = Path(self.layout.bin, str(native.this_machine()))
+            machine.mkdir()
+            shutil.copy(require_native(), machine / native.NAME)
 
     def backend(self, layout: Layout | None = None) -> LocalBackend:
         processes = PsutilProcesses() if self.portable else system_processes()
@@ -239,10 +245,16 @@ class DockerRig(LocalRig):
     """Containers of a real engine, with a state directory below `root`."""
 
     def __init__(self, root: Path) -> None:
-        super().__init__(root)
+        super().__init__(root, is_native=True)
         open_to_tasks(root)
         self.settings = docker_settings(self.layout.root, f"rig{os.getpid() % 10**8}", require_image())
         self._made: list[Backend] = []
+
+    @property
+    def config(self) -> EngineConfig:
+        """What all containers have in common."""
+        with contextlib.closing(Engine(30)) as engine:
+            return make_engine_config(self.settings, engine, "0")
 
     def docker(self, **settings: Any) -> DockerBackend:  # noqa: ANN401 - any setting of the group
         """Return another backend, with other settings where given."""
@@ -278,7 +290,7 @@ class KubernetesRig(LocalRig):
     patience = 300.0  # an old kubelet that misses a deletion while it starts a pod looks again after 60 to 90 s
 
     def __init__(self, root: Path) -> None:
-        super().__init__(root)
+        super().__init__(root, is_native=True)
         open_to_tasks(root)
         self.namespace = shared_namespace(str(root.parent))
         self.settings = kubernetes_settings(self.layout.root, self.namespace.name, require_cluster_image())
@@ -351,6 +363,7 @@ RIGS: dict[str, Callable[[Path], Rig]] = {
     "fake": FakeRig,
     "fake-keeps-names": lambda root: FakeRig(root, keeps_names=True),
     "local": LocalRig,
+    "local-native": lambda root: LocalRig(root, is_native=True),
     "docker": DockerRig,
     "kubernetes": KubernetesRig,
     "local-portable": lambda root: LocalRig(root, portable=True),

@@ -39,6 +39,15 @@ def test_the_table_has_every_job_and_what_is_wrong(air: Air, client: Client) -> 
     assert record["manager"]["running"] is False
 
 
+def test_an_unreadable_job_is_named_once(air: Air, client: Client) -> None:
+    """By the manager, whose words say what to do, where it has found that too."""
+    create(client, "broken", ended("a"))
+    Path(client.layout.state("broken")).write_text("{")
+    record = {"problems": ["job broken: cannot be read; restart the manager when it can be read"]}
+    Path(client.layout.manager).write_text(json.dumps(record))
+    assert air("status").out.count("broken") == 1
+
+
 def test_a_jobs_page_is_the_tree_of_its_tasks(air: Air, client: Client) -> None:
     """Tasks stand under the one that queued them."""
     create(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import signal
 from dataclasses import dataclass
 
@@ -18,8 +19,8 @@ class Found:
 
     @property
     def is_runner(self) -> bool:
-        """Whether it is the runner's shell, and no subshell of it."""
-        return "bin/air-runner" in self.command and self.pid == self.group
+        """Whether it is the runner, native or a shell, and no subshell of it."""
+        return re.search(r"/bin/(\w+/)?air-runner ", self.command) is not None and self.pid == self.group
 
 
 def below(state_dir: str) -> list[Found]:

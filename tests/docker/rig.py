@@ -17,11 +17,13 @@ from air_executor.core.submission import parse_job
 from air_executor.manager.loop import Manager
 from air_executor.manager.manager_state import ManagerOptions
 from air_executor.model.state import Done, JobState, TaskState
+from air_executor.runner import native
 from air_executor.wiring import runner_files, this_host
 from tests import engine
 from tests.backends.rig import DockerRig
 from tests.conftest import wait_for
 from tests.engine import require_engine
+from tests.runner.rig import require_native
 
 
 class Plant:
@@ -39,6 +41,9 @@ class Plant:
         self.backend: DockerBackend
         self.manager: Manager
         self.running = False
+        program = Path(require_native()).read_bytes()
+        names = (native.NAME, *native.HELPERS)
+        self.runner_files = {**runner_files(), **{f"{native.this_machine()}/{name}": program for name in names}}
 
     def start(self, **settings: Any) -> None:  # noqa: ANN401 - fields of `DockerSettings`
         """Start a manager, with other settings where given."""
@@ -48,7 +53,7 @@ class Plant:
         options = ManagerOptions(
             version="test",
             max_runners=4,
-            runner_files=runner_files(),
+            runner_files=self.runner_files,
             project=str(self.project),
             poll_interval=0.2,
             secrets_dir=str(secrets) if secrets.exists() else None,

@@ -76,7 +76,8 @@ def test_a_plain_task(tmp_path: Path) -> None:
             "AIR_INPUTS=/air/out/inputs.json",
             "AIR_WORKSPACE=/air/workspace",
             "AIR_SLOT=0",
-            "PYTHONPATH=/air/bin",
+            "_air_bin=/air/bin",
+            "_air_image=python:3",
         ],
         "User": "1000:1001",
         "WorkingDir": "/",
@@ -136,7 +137,7 @@ def test_a_task_with_everything(tmp_path: Path) -> None:
         },
     )
     settings = DockerSettings(allow_mounts=("/srv/models",), pids=64, read_only=False, tmp_size=1 << 20)
-    made = container_config(dataclasses.replace(config, settings=settings), launch, ImageFacts("/of/the/image"))
+    made = container_config(dataclasses.replace(config, settings=settings), launch, ImageFacts())
     host = plain["HostConfig"] | {
         "ReadonlyRootfs": False,
         "Tmpfs": {"/tmp": "rw,exec,nosuid,nodev,mode=1777,size=1048576"},  # noqa: S108 - the container's own
@@ -163,8 +164,10 @@ def test_a_task_with_everything(tmp_path: Path) -> None:
     env = [
         "HOME=/home/me",
         "AIR_JOB_ID=census",
-        "PYTHONPATH=/mine:/air/bin",
+        "PYTHONPATH=/mine",
         *(line for line in plain["Env"] if line.startswith("AIR_") and line not in {"AIR_JOB_ID=census", "AIR_SLOT=0"}),
+        "_air_bin=/air/bin",
+        "_air_image=node:22",
         "AIR_SLOT=3",
         f"TOKEN={SECRET}",
     ]
@@ -174,10 +177,19 @@ def test_a_task_with_everything(tmp_path: Path) -> None:
     assert SECRET not in str(made | {"Env": []})
 
 
-def test_the_images_python_path_is_kept(tmp_path: Path) -> None:
-    """The in-task API comes last, after what image or task say."""
+def test_the_runner_is_the_one_for_the_image(tmp_path: Path) -> None:
+    """A native runner needs nothing of the image; where there is none for it, or it cannot run, a shell has to do."""
     config, launch = make(tmp_path)
-    assert "PYTHONPATH=/of/the/image:/air/bin" in container_config(config, launch, ImageFacts("/of/the/image"))["Env"]
+    native = Path(launch.bin_dir, "aarch64", "air-runner")
+    native.parent.mkdir(parents=True)
+    native.touch(mode=0o755)
+    words = container_config(config, launch, ImageFacts())["Cmd"]
+    for facts in (ImageFacts(), ImageFacts("x86_64")):
+        assert container_config(config, launch, facts)["Entrypoint"] == ["sh"]
+    made = container_config(config, launch, ImageFacts("aarch64"))
+    assert (made["Entrypoint"], made["Cmd"]) == (["/air/bin/aarch64/air-runner"], words[1:])
+    native.chmod(0o644)
+    assert container_config(config, launch, ImageFacts("aarch64"))["Entrypoint"] == ["sh"]
 
 
 @pytest.mark.parametrize(

@@ -37,8 +37,9 @@ ENDS = {
     "child-oom": End(f"{TOO_MUCH}; exit 5", SMALL, "oom", 5, ""),
     "task-oom": End(f"exec {TOO_MUCH}", SMALL, "oom", 137, ""),
     "oom-survived": End(f"{TOO_MUCH}; true", SMALL, "ok", 0, ""),
-    "no-shell": End("true", {"image": NO_SHELL}, "start-failed", 127, "the image has no shell `sh`"),
-    "lost-shell": End("true", {"env": {"PATH": "/app/bin"}}, "start-failed", 127, "or none in the PATH"),
+    "no-shell": End("true", {"image": NO_SHELL}, "error", 127, f"write it as a list: {NO_SHELL}"),
+    "needs-no-shell": End(["/bin/busybox", "true"], {"image": NO_SHELL}, "ok", 0, ""),
+    "lost-shell": End("true", {"env": {"PATH": "/app/bin"}}, "error", 127, "no shell `sh` is in the PATH"),
     "no-image": End("true", {"image": "air-executor-nonesuch:1"}, "start-failed", None, "cannot be pulled"),
     "bad-network": End("true", {"network": "nonesuch"}, "start-failed", None, "AIR_DOCKER_ALLOW_NETWORKS"),
     "host-network": End("true", {"network": "host"}, "start-failed", None, "AIR_DOCKER_ALLOW_NETWORKS"),
@@ -83,6 +84,31 @@ def test_each_end_has_its_reason(plant: Plant) -> None:
     plant.until(lambda: not plant.containers(), "all containers to be removed")
 
 
+def test_an_image_without_a_shell_queues_and_sets_a_result(plant: Plant) -> None:
+    """The helpers are there too, for they are the runner; a native program of the image's is all that it takes."""
+    require_image(NO_SHELL)
+    plant.submit(
+        "bare",
+        {"id": "first", "command": ["air-queue", "--id", "second", "/bin/busybox", "echo", 'a "b"'], "image": NO_SHELL},
+        {"id": "other", "command": ["air-result", '{"cities": 2}'], "image": NO_SHELL, "after": ["first"]},
+        defaults={"image": NO_SHELL},
+    )
+    state = plant.see("bare")
+    assert state.phase == "succeeded"
+    assert plant.log("bare", "second") == 'a "b"\n'
+    assert done(state.tasks["other"]).result == {"cities": 2}
+
+
+def test_without_a_native_runner_an_image_needs_a_shell(plant: Plant) -> None:
+    """The script says what it lacks, and nothing is tried again."""
+    require_image(NO_SHELL)
+    plant.runner_files = {name: data for name, data in plant.runner_files.items() if "/" not in name}
+    for image, words in [({"image": NO_SHELL}, "the image has no shell `sh`"), ({}, "or none in the PATH")]:
+        task = plant.run("true", env={"PATH": "/app/bin"}, **image)
+        assert (done(task).reason, done(task).exit_code, task.runs) == ("start-failed", 127, 1)
+        assert words in str(done(task).message)
+
+
 def test_killed_from_outside(plant: Plant) -> None:
     """A runner that somebody kills or removes is lost, which is the platform's fault: the task runs again."""
     script = 'echo run $AIR_ATTEMPT; [ "$AIR_ATTEMPT" -gt 2 ] || sleep 60'
@@ -124,7 +150,7 @@ def test_images_may_say_what_they_like(plant: Plant) -> None:
         task = plant.run('echo "$(id -u) $(pwd)" >who', image=image)
         assert done(task).reason == "ok"
         job = next(iter(plant.client.jobs.ids()))
-        assert plant.file(job, "who").read_text() == f"{plant.backend._config.user[0]} /air/workspace\n"
+        assert plant.file(job, "who").read_text() == f"{plant.rig.config.user[0]} /air/workspace\n"
         plant.until(lambda: not plant.containers(), "the container to be removed")
         assert {volume["Name"] for volume in plant.engine.volumes()["Volumes"] or ()} == volumes
     finally:

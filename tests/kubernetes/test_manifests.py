@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import os
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -63,8 +65,11 @@ CONTAINER = {
     "command": [
         "sh",
         "-c",
-        'export PYTHONPATH="$${PYTHONPATH:+$$PYTHONPATH:}/air/bin"; exec sh "$$0" "$$@"',
-        "/air/bin/air-runner",
+        (
+            'native=/air/bin/$$(uname -m)/air-runner; if [ -x "$$native" ]; then exec "$$native" "$$@"; fi; '
+            'exec sh /air/bin/air-runner "$$@"'
+        ),
+        "sh",
         "/air/out",
         "/air/workspace",
         "-",
@@ -84,6 +89,8 @@ CONTAINER = {
         {"name": "AIR_INPUTS", "value": "/air/out/inputs.json"},
         {"name": "AIR_WORKSPACE", "value": "/air/workspace"},
         {"name": "AIR_SLOT", "value": "0"},
+        {"name": "_air_bin", "value": "/air/bin"},
+        {"name": "_air_image", "value": "python:3.12-slim"},
     ],
     "resources": {
         "requests": {"cpu": "100m", "memory": str(256 << 20)},
@@ -214,11 +221,36 @@ def test_secrets_go_by_reference() -> None:
         job_manifest(CONFIG, launch, OLD)
 
 
-def test_a_python_path_of_the_tasks_own_is_kept() -> None:
-    """Ours comes after it."""
-    found = container(env={"PYTHONPATH": "/lib"})
-    assert {"name": "PYTHONPATH", "value": "/lib:/air/bin"} in found["env"]
-    assert found["command"][:2] == ["sh", "/air/bin/air-runner"]
+def test_a_template_that_selects_an_architecture_needs_no_shell(tmp_path: Path) -> None:
+    """The native runner for it is the first program of the Pod, if it is there; else a shell finds out."""
+    template = {"spec": {"nodeSelector": {"kubernetes.io/arch": "arm64"}}}
+    config, launch = dataclasses.replace(CONFIG, template=template), dataclasses.replace(LAUNCH, bin_dir=str(tmp_path))
+
+    def command() -> list[str]:
+        found: list[str] = job_manifest(config, launch, OLD)["spec"]["template"]["spec"]["containers"][0]["command"]
+        return found
+
+    assert command()[:2] == ["sh", "/air/bin/air-runner"]
+    (tmp_path / "aarch64").mkdir()
+    (tmp_path / "aarch64/air-runner").touch(mode=0o755)
+    assert command()[:2] == ["/air/bin/aarch64/air-runner", "/air/out"]
+
+
+@pytest.mark.parametrize(("value", "said"), [("plain", "run\n"), ("a\ufffdb", ""), ("", "run\n")])
+def test_a_secret_that_the_node_changed_fails_the_task(value: str, said: str) -> None:
+    """Bytes that are no text become something else on the way: the task says so and does not begin."""
+    launch = dataclasses.replace(LAUNCH, argv=("echo", "run"), secrets={"KEY": "", "TOKEN": ""})
+    command = job_manifest(with_settings(secret="keys"), launch, OLD)["spec"]["template"]["spec"]["containers"][0]  # noqa: S106 - a name
+    words = [word.replace("$$", "$") for word in command["command"]]
+    done = subprocess.run(
+        words[-6:],
+        env={"PATH": os.environ["PATH"], "KEY": "k", "TOKEN": value},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.stdout, done.returncode) == (said, 0 if said else 1)
+    assert ("secret TOKEN is not UTF-8 text" in done.stderr) == (not said)
 
 
 @pytest.mark.parametrize(

@@ -22,6 +22,7 @@ from air_executor.manager.loop import Manager
 from air_executor.manager.manager_state import ManagerOptions
 from air_executor.model.records import Request
 from air_executor.model.state import Done, JobState
+from air_executor.store.presence import read_record
 from air_executor.wiring import runner_files, this_host
 
 PYTHON = sys.executable
@@ -180,8 +181,8 @@ def test_what_keeps_an_ended_run_open_is_published(local: Local) -> None:
     """Its task has ended with 0, but a process that ignores TERM still has the slot."""
     left = "(trap '' TERM; while [ ! -e gate ]; do sleep 0.05; done) &"
     local.submit("j", {"id": "a", "command": f"cd $AIR_WORKSPACE; {left}", "grace": 1000})
-    local.until(lambda: "j" in local.manager.open_runs.waiting)
-    assert local.manager.open_runs.waiting["j"].startswith("task a: its runner has ended, but process ")
+    local.until(lambda: "j" in read_record(local.layout)["waiting"])
+    assert read_record(local.layout)["waiting"]["j"].startswith("task a: its runner has ended, but process ")
     local.file("j", "gate").touch()
     assert local.see("j").phase == "succeeded"
 

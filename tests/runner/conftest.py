@@ -1,4 +1,4 @@
-"""Every test here runs once for each shell that has to be able to run the script."""
+"""Every test here runs once for the native runner, and once for each shell that has to be able to run the script."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.lanes import missing
-from tests.runner.rig import Rig
+from tests.runner.rig import Rig, require_native
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -17,12 +17,12 @@ if TYPE_CHECKING:
 SHELLS = {"dash": ["dash"], "busybox": ["busybox", "sh"], "bash": ["bash"], "bash-posix": ["bash", "--posix"]}
 
 
-@pytest.fixture(params=list(SHELLS))
+@pytest.fixture(params=["native", *SHELLS])
 def rig(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Rig]:
-    """One run, ready to be started by one of the shells."""
-    shell = SHELLS[request.param]
-    if shutil.which(shell[0]) is None:
+    """One run, ready to be started by the native runner or one of the shells."""
+    shell = SHELLS.get(request.param, [])
+    if shell and shutil.which(shell[0]) is None:
         missing(f"{shell[0]} is not installed")
-    ready = Rig(tmp_path, shell)
+    ready = Rig(tmp_path, shell) if shell else Rig(tmp_path, [], require_native())
     yield ready
     ready.clean_up()

@@ -5,12 +5,15 @@ The contract is the same for every runner program: `runner` is the words that st
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import fcntl
+import functools
 import json
 import os
 import shutil
 import signal
+import tempfile
 import time
 import uuid
 from pathlib import Path
@@ -21,13 +24,45 @@ import pytest
 
 import air_executor.errors
 from air_executor.backends.local.shell_environment import find_env, through_shell
+from air_executor.runner import native
+from tests.lanes import missing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-SCRIPT = str(Path(air_executor.errors.__file__).parent / "runner" / "air-runner")
+RUNNERS = Path(air_executor.errors.__file__).parent / "runner"
+SCRIPT = str(RUNNERS / "air-runner")
+NATIVE = str(RUNNERS / (native.this_machine() or "none") / "air-runner")
 PATH = os.environ["PATH"]
 RESET = find_env()
+
+
+SANITIZE = bool(os.environ.get("AIR_TEST_SANITIZE"))
+"""Whether all tests of the native runner use a sanitized build, as in `make sanitize`."""
+
+
+def require_native() -> str:
+    """Return the native runner of the package, or one that is built now; without a compiler, skip the test."""
+    if native.this_machine() in native.builds() and not SANITIZE:
+        return NATIVE
+    return built(native.SANITIZED if SANITIZE else native.FLAGS)
+
+
+def require_compiler() -> str:
+    """Return a C compiler for the native runner; skip the test where there is none."""
+    compiler = shutil.which("cc")
+    if native.this_machine() is None or compiler is None:
+        missing("there is no C compiler here, or no native runner for this machine; on Debian: apt-get install gcc")
+    return compiler
+
+
+@functools.cache
+def built(flags: tuple[str, ...]) -> str:
+    """Build the native runner with these flags, for this process; return its path."""
+    program = f"{tempfile.mkdtemp(prefix='air-runner-')}/{native.NAME}"
+    atexit.register(shutil.rmtree, os.path.dirname(program))
+    native.compile_to(program, [require_compiler()], flags)
+    return program
 
 
 def _replacing(programs: Mapping[str, Path | None]) -> list[str]:
@@ -90,6 +125,11 @@ class Rig:
         self.out.mkdir()
         self.work.mkdir()
 
+    @property
+    def is_native(self) -> bool:
+        """Tell whether it is the native runner, which measures more and needs no program."""
+        return not self.shell
+
     def start(
         self,
         *command: str,
@@ -108,10 +148,15 @@ class Rig:
         """
         runner = [self.program, out or str(self.out), workdir or str(self.work), timeout, grace, mode, *command]
         before = [] if replaced is None else _replacing(replaced)
-        return self.start_program(*before, *self.shell, *runner, env=env, locked=locked and mode == "local")
+        is_local = mode == "local"
+        return self.start_program(
+            *before, *self.shell, *runner, env=env, locked=locked and is_local, exact=not is_local
+        )
 
-    def start_program(self, *argv: str, env: Mapping[str, str] | None = None, locked: bool = True) -> Runner:
-        """Start any program in the place of a runner."""
+    def start_program(
+        self, *argv: str, env: Mapping[str, str] | None = None, locked: bool = True, exact: bool = False
+    ) -> Runner:
+        """Start any program in the place of a runner; `exact`: with this environment, though a shell may change it."""
         append = os.O_WRONLY | os.O_CREAT | os.O_APPEND
         actions: list[tuple[int, ...] | tuple[int, int, str, int, int]] = [
             (os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDONLY, 0),
@@ -128,7 +173,7 @@ class Rig:
         pid = os.posix_spawn(
             program,
             list(argv),
-            self._environ(env or {}),
+            self._environ(env or {}, exact=exact),
             file_actions=actions,
             setsid=True,
             setsigdef=[signal.SIGPIPE, signal.SIGINT],
@@ -138,11 +183,11 @@ class Rig:
         self.runners.append(Runner(pid))
         return self.runners[-1]
 
-    def _environ(self, env: Mapping[str, str]) -> dict[bytes, bytes]:
+    def _environ(self, env: Mapping[str, str], *, exact: bool) -> dict[bytes, bytes]:
         given = {"PATH": PATH, **env, "AIR_RUN_ID": self.marker}
         encoded = {os.fsencode(name): os.fsencode(value) for name, value in given.items()}
         # What the local backend does for a runner that is a shell script.
-        return through_shell(encoded, RESET) if self.shell else encoded
+        return through_shell(encoded, RESET) if self.shell and not exact else encoded
 
     def run(self, *command: str, **options: Any) -> int:  # noqa: ANN401 - as for start
         """Start a runner, wait for it, and return its exit status."""

@@ -21,7 +21,7 @@ from testcontainers.core.container import DockerContainer
 from tests import engine
 from tests.engine import BUSYBOX, PYTHON_IMAGE, require_engine, require_image, require_python_image
 from tests.lanes import missing
-from tests.runner.rig import SCRIPT, until
+from tests.runner.rig import SCRIPT, require_native, until
 
 pytestmark = pytest.mark.docker
 
@@ -33,7 +33,8 @@ EAT = "dd if=/dev/zero of=/dev/null bs=200M count=1"
 class Container:
     """One container with one run."""
 
-    def __init__(self, folder: Path, image: str) -> None:
+    def __init__(self, folder: Path, image: str, runner: str = SCRIPT) -> None:
+        self._runner = runner
         self.out = folder / "out"
         self.out.mkdir()
         self.out.chmod(0o777)
@@ -43,16 +44,23 @@ class Container:
         self._image = image
         self._container: DockerContainer | None = None
 
-    def start(self, script: str, *, timeout: str = "-", grace: str = "100", cgroup: Path | None = None) -> None:
-        """Start a run of a line of sh; `cgroup` is a folder to show in the place of the kernel's own."""
-        volumes = {"/air/out": str(self.out), "/air/bin/air-runner:ro": str(SCRIPT)}
+    def start(self, script: str, **options: Any) -> None:  # noqa: ANN401 - as for start_command
+        """Start a run of a line of sh."""
+        self.start_command("sh", "-c", script, **options)
+
+    def start_command(self, *command: str, timeout: str = "-", grace: str = "100", cgroup: Path | None = None) -> None:
+        """Start a run; `cgroup` is a folder to show in the place of the kernel's own."""
+        volumes = {"/air/out": str(self.out), "/air/bin/air-runner:ro": self._runner}
         if cgroup is not None:
             volumes["/sys/fs/cgroup:ro"] = str(cgroup)
-        runner = ("/air/bin/air-runner", "/air/out", "/tmp", timeout, grace, "container")  # noqa: S108 - the container's
+        words = ("/air/out", "/tmp", timeout, grace, "container", *command)  # noqa: S108 - the container's
+        runner = "/air/bin/air-runner"
+        is_script = self._runner == SCRIPT
         self._container = engine.container(
             self._image,
-            *(*runner, "sh", "-c", script),
-            entrypoint="sh",
+            *((runner, *words) if is_script else words),
+            entrypoint="sh" if is_script else runner,
+            env={"_air_image": self._image, "_air_bin": "/air/bin"},
             volumes=volumes,
             user="65532:65532",
             init=True,
@@ -99,10 +107,16 @@ class Container:
             self._container.stop()
 
 
+@pytest.fixture(params=["script", "native"])
+def runner(request: pytest.FixtureRequest) -> str:
+    """The program that runs the command."""
+    return SCRIPT if request.param == "script" else require_native()
+
+
 @pytest.fixture(params=[BUSYBOX, PYTHON_IMAGE], ids=["busybox", "debian"])
-def container(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Container]:
+def container(request: pytest.FixtureRequest, tmp_path: Path, runner: str) -> Iterator[Container]:
     """A container of a tiny image, and of an ordinary one."""
-    ready = Container(tmp_path, require_image() if request.param == BUSYBOX else require_python_image())
+    ready = Container(tmp_path, require_image() if request.param == BUSYBOX else require_python_image(), runner)
     yield ready
     ready.remove()
 

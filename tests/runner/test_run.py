@@ -9,12 +9,13 @@ import re
 import shutil
 import signal
 import subprocess
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.runner.rig import until
+from tests.runner.rig import SANITIZE, until
 
 if TYPE_CHECKING:
     from tests.runner.rig import Rig
@@ -27,7 +28,9 @@ def test_a_run_leaves_output_and_outcome(rig: Rig) -> None:
     assert rig.script("pwd; cat; echo to-stderr >&2; exit 3") == 3
     assert rig.log.decode() == f"{rig.work}\nto-stderr\n"
     assert list(rig.exit) == KEYS
-    assert {**rig.exit, "user": "", "system": ""} == {
+    peak = rig.exit["memory_peak"]
+    assert (100_000 < peak < 1 << 30) if rig.is_native else peak is None
+    assert {**rig.exit, "user": "", "system": "", "memory_peak": None} == {
         "exit_code": 3,
         "signal": None,
         "timed_out": False,
@@ -82,6 +85,30 @@ def test_the_environment_is_not_touched(rig: Rig, given: dict[str, str]) -> None
             seen.pop(own.encode(), None)
             expected.pop(own, None)
     assert seen == {os.fsencode(name): os.fsencode(value) for name, value in expected.items()}
+
+
+def test_what_a_container_adds_to_the_environment(rig: Rig) -> None:
+    """The in-task API and the helpers come last, after what image or task say; the runner's own variables go."""
+    env = {"PYTHONPATH": "/of/the/image", "_air_bin": "/air/bin", "_air_image": "x"}
+    helpers = os.path.dirname(rig.program) if rig.is_native else "/air/bin"
+    show = "import os; print(os.environ['PATH'], os.environ.get('PYTHONPATH'), [n for n in os.environ if '_air' in n])"
+    for number, python_path in enumerate(["/of/the/image:/air/bin", "/air/bin"]):
+        out = _another(rig, str(number))
+        assert rig.run(sys.executable, "-c", show, env=env, mode="container", out=str(out)) == 0
+        assert (out / "output.log").read_text() == f"{os.environ['PATH']}:{helpers} {python_path} []\n"
+        env.pop("PYTHONPATH", None)
+
+
+def test_a_shell_that_the_image_lacks(rig: Rig) -> None:
+    """A command that is text needs one, which is said with the image's name."""
+    if not rig.is_native:
+        pytest.skip("it is run by the shell")
+    env = {"PATH": "/nonexistent", "_air_bin": "/air/bin", "_air_image": "gcr.io/distroless/static:latest"}
+    assert rig.run("sh", "-c", "true", env=env, mode="container") == 127
+    assert rig.exit["message"] == (
+        "no shell `sh` is in the PATH of this image, and a command that is text needs one; write it as a list: "
+        "gcr.io/distroless/static:latest"
+    )
 
 
 def test_signals_are_at_their_defaults(rig: Rig) -> None:
@@ -215,8 +242,8 @@ def test_container_output_comes_while_it_runs(rig: Rig) -> None:
 
 def test_who_copies_a_quiet_task_s_output_looks_less_often(rig: Rig) -> None:
     """Looking costs processes, so the pause grows while nothing comes, and is short again after something did."""
-    if rig.shell[:1] == ["busybox"]:
-        pytest.skip("its sleep is its own, so none can be put in its place")
+    if rig.is_native or rig.shell[:1] == ["busybox"]:
+        pytest.skip("it needs no such program, so none can be put in its place")
     pauses, fake = rig.folder / "pauses", rig.folder / "fake"
     fake.write_text(f'#!/bin/sh\necho "$1" >>{pauses}\nexec python3 -c "import time; time.sleep(0.02)"\n')
     fake.chmod(0o755)
@@ -349,7 +376,8 @@ def test_no_more_processes(rig: Rig, mode: str, timeout: str) -> None:
             break
         parent.chmod(parent.stat().st_mode | 0o011)
     words = [str(program), str(rig.out), str(rig.work), timeout, "1", mode, "true"]
-    runner = rig.start_program("python3", "-c", become, *rig.shell, *words, locked=mode == "local")
+    env = {"ASAN_OPTIONS": "detect_leaks=0"} if SANITIZE else {}  # for which it would need a process
+    runner = rig.start_program("python3", "-c", become, *rig.shell, *words, env=env, locked=mode == "local")
     assert runner.wait() == 126
     assert rig.exit["exit_code"] == 126
     assert rig.exit["message"] == "cannot start another process: the limit of processes or memory is reached"

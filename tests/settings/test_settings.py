@@ -318,6 +318,26 @@ def test_all_problems_are_told_at_once(tmp_path: Path) -> None:
     ]
 
 
+def test_a_former_name_in_a_group_works_and_is_deprecated(tmp_path: Path) -> None:
+    """`pool` in `[cost]`, and its variable; a wrong value is told of the name in use."""
+    file = tmp_path / "air-executor.toml"
+    file.write_text("[cost]\npool = 3\n")
+    settings = load({}, {}, str(tmp_path))
+    assert (settings.cost.always_on_workers, settings.sources["cost.always_on_workers"]) == (3, str(file))
+    assert settings.warnings == (f"{file}: cost.pool is deprecated; use cost.always_on_workers",)
+
+    settings = load({}, {"AIR_COST_POOL": "5"}, str(tmp_path))
+    assert (settings.cost.always_on_workers, settings.sources["cost.always_on_workers"]) == (5, "AIR_COST_POOL")
+    assert settings.warnings[1:] == ("AIR_COST_POOL is deprecated; use AIR_COST_ALWAYS_ON_WORKERS",)
+
+    settings = load({}, {"AIR_COST_POOL": "5", "AIR_COST_ALWAYS_ON_WORKERS": "4"}, str(tmp_path))
+    assert settings.cost.always_on_workers == 4
+    assert settings.warnings[1:] == ("AIR_COST_POOL is deprecated and ignored: AIR_COST_ALWAYS_ON_WORKERS is set too",)
+
+    with pytest.raises(BadInputError, match="AIR_COST_POOL: "):
+        load({}, {"AIR_COST_POOL": "none"}, str(tmp_path))
+
+
 def test_former_names_work_and_are_deprecated(tmp_path: Path) -> None:
     """`AIR_QUEUES` and `queues` mean pools, with one warning; beside the new name they are ignored."""
     file = tmp_path / "air-executor.toml"

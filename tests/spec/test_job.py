@@ -12,12 +12,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from air_executor.core.job_checks import task_ids
-from air_executor.core.queue_lines import parse_queue_line, task_from_request
+from air_executor.core.queue_lines import task_from_request
 from air_executor.core.submission import initial_state, parse_job
 from air_executor.errors import BadInputError
 from air_executor.model.checks import check_target, is_image_reference
+from air_executor.model.defaults import Defaults
 from air_executor.model.job import TASK_FIELDS, Job, Resources, Task, TaskDefaults
 from air_executor.model.parsing import dump, dump_json, read_json, read_task, secret_looking, written
+from tests.records import queue_line
 
 
 def refused(**job: object) -> str:
@@ -70,11 +72,11 @@ NORMAL: dict[str, Any] = FULL | {
 
 def test_every_field_of_a_task_has_one_normal_form() -> None:
     """Seconds, bytes, text; the normal form is JSON, in a fixed order, and is itself accepted unchanged."""
-    task = read_task(FULL, {})
+    task = read_task(FULL)
     assert dump(task) == NORMAL
     assert list(dump(task)) == [name for name in TASK_FIELDS if name in NORMAL]
-    assert read_task(json.loads(json.dumps(NORMAL)), {}) == task
-    assert task_from_request(written(task), {}) == task
+    assert read_task(json.loads(json.dumps(NORMAL))) == task
+    assert task_from_request(written(task)) == task
 
 
 def test_python_takes_python_values() -> None:
@@ -110,8 +112,10 @@ def test_python_says_what_it_gives() -> None:
     defaults = TaskDefaults(retries=3, timeout=60, env={"A": "0"})
     tasks = [Task(command="own", retries=0, env={"B": "1"}), Task(command="shared")]
     first, second = parse_job(Job(id="x", tasks=tasks, defaults=defaults)).tasks
-    assert (first.retries, first.timeout, first.env) == (0, 60, {"A": "0", "B": "1"})
-    assert (second.retries, second.timeout, second.env) == (3, 60, {"A": "0"})
+    assert (first.retries, first.timeout) == (0, 60)
+    assert (second.retries, second.timeout) == (3, 60)
+    state = initial_state(parse_job(Job(id="x", tasks=tasks, defaults=defaults)), uid="12345678", now=1.0)
+    assert [state.env_of(task) for task in state.tasks.values()] == [{"A": "0", "B": "1"}, {"A": "0"}]
 
 
 def test_a_job_that_was_checked_can_be_checked_again() -> None:
@@ -143,12 +147,15 @@ def test_defaults_are_merged_and_kept() -> None:
     )
     defaults = {"command": "d", "env": {"A": "0", "B": "0"}, "timeout": 60, "retries": 3, "delay": 9}
     assert dump(job.defaults) == defaults
-    first = {"command": "own", "env": {"A": "1", "B": "0"}, "delay": 9}
-    second = {"command": "d", "env": {"A": "0", "B": "0"}, "timeout": 60, "retries": 3, "labels": {"a": "b"}}
+    first = {"command": "own", "env": {"A": "1"}, "delay": 9}
+    second = {"command": "d", "timeout": 60, "retries": 3, "labels": {"a": "b"}}
     assert [dump(task) for task in job.tasks] == [first, {**second, "not_before": "2026-01-31T12:00:00.000Z"}]
     line = json.dumps({"command": "own", "env": {"A": "1"}, "retries": 0, "timeout": None})
-    assert dump(parse_queue_line(line, defaults)) == first
-    assert dump(parse_queue_line("{}", defaults)) == defaults
+    shared = Defaults(job.defaults)
+    assert dump(queue_line(line, shared)) == first
+    assert dump(queue_line("{}", shared)) == {n: v for n, v in defaults.items() if n != "env"}
+    state = initial_state(job, uid="12345678", now=1.0)
+    assert [state.env_of(task) for task in state.tasks.values()] == [{"A": "1", "B": "0"}, {"A": "0", "B": "0"}]
 
 
 @pytest.mark.parametrize(
@@ -246,7 +253,7 @@ def test_a_wrong_task_is_refused_with_its_field(task: dict[str, Any], message: s
     ("job", "message"),
     [
         ({"id": "../x"}, "id: must be letters, digits"),
-        ({"id": None}, "id: must be letters, digits"),
+        ({"id": None}, "id: is missing"),
         ({"tasks": []}, "tasks: must have at least one task"),
         ({"tasks": "true"}, 'tasks: must be a list, got "true"'),
         ({"tasks": ["true"]}, 'tasks[0]: must be a mapping of fields, got "true"'),
@@ -316,10 +323,10 @@ def test_python_users_get_the_same_words() -> None:
 
 def test_a_queued_line_is_a_task_or_a_job() -> None:
     """An id is optional for a task and required for a job."""
-    assert parse_queue_line('{"command": "x"}', {}) == Task(command="x")
+    assert queue_line('{"command": "x"}') == Task(command="x")
     line = b'{"id": "a", "command": ["x"], "delay": "1m"}'
-    assert parse_queue_line(line, {}) == Task(id="a", command=["x"], delay=60)
-    queued = parse_queue_line('{"job": {"id": "y", "tasks": [{"command": "x"}]}}', {"retries": 3})
+    assert queue_line(line) == Task(id="a", command=["x"], delay=60)
+    queued = queue_line('{"job": {"id": "y", "tasks": [{"command": "x"}]}}', Defaults(TaskDefaults(retries=3)))
     assert queued == Job(id="y", tasks=[Task(command="x")])
 
 
@@ -354,7 +361,7 @@ def test_a_queued_line_is_a_task_or_a_job() -> None:
 def test_a_bad_line_is_refused_on_one_line(line: bytes, message: str) -> None:
     """Lines are hostile; the message ends in a table."""
     with pytest.raises(BadInputError) as caught:
-        parse_queue_line(line, {})
+        queue_line(line)
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
 
@@ -371,7 +378,7 @@ def test_any_json_is_accepted_or_refused_in_words(raw: dict[str, Any], whole_job
     """No value makes it fail in another way, and what is accepted can be stored and read back as the same."""
     line = json.dumps({"job": raw} if whole_job else {"command": "x"} | raw)
     try:
-        queued = parse_queue_line(line, {})
+        queued = queue_line(line)
     except BadInputError as error:
         assert "\n" not in str(error)  # noqa: PT017 - both ways are fine
         return

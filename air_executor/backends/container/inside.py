@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 
-from air_executor.backends.base import Launch, append_path
+from air_executor.backends.base import Launch
 from air_executor.errors import SpawnRejectedError
 
 ROOT = "/air"
@@ -21,10 +21,10 @@ HOME = TEMPORARY
 DEFAULT_IMAGE = "python:3.12-slim"
 
 
-def command(launch: Launch) -> list[str]:
-    """Return the command line of the runner, which then starts the task."""
+def arguments(launch: Launch) -> list[str]:
+    """Return the arguments of the runner, which then starts the task."""
     workdir = os.path.join(_base_dir(launch), launch.workdir or "").rstrip("/") or "/"
-    return launch.command(BIN, OUT, workdir, "container")
+    return launch.arguments(OUT, workdir, "container")
 
 
 def _base_dir(launch: Launch) -> str:
@@ -35,11 +35,12 @@ def _base_dir(launch: Launch) -> str:
     return WORKSPACE
 
 
-def environment(launch: Launch, python_path: str | None = None) -> dict[str, str]:
-    """Return the task's variables; `python_path` is the PYTHONPATH that the image itself sets."""
-    env = {"HOME": HOME, **launch.environment(OUT, WORKSPACE)}
-    env["PYTHONPATH"] = append_path(env.get("PYTHONPATH", python_path), BIN)
-    return env
+def environment(launch: Launch, image: str) -> dict[str, str]:
+    """Return the task's variables, and two for the runner (see its head).
+
+    It appends what is ours to PATH and PYTHONPATH, for what the image sets is known only inside its container.
+    """
+    return {"HOME": HOME, **launch.environment(OUT, WORKSPACE), "_air_bin": BIN, "_air_image": image}
 
 
 def check_mount_target(source: str, target: str) -> None:

@@ -52,7 +52,7 @@ def container_config(config: EngineConfig, launch: Launch, image: ImageFacts) ->
     memory = int(resources.get("memory") or settings.memory)
     cpus = resources.get("cpu") or settings.cpus
     uid, gid = config.user
-    env = inside.environment(launch, image.python_path)
+    env = inside.environment(launch, config.image_of(options))
     host: dict[str, Any] = {
         "Init": True,
         "CapDrop": ["ALL"],
@@ -71,7 +71,7 @@ def container_config(config: EngineConfig, launch: Launch, image: ImageFacts) ->
         host["NanoCpus"] = round(cpus * 1e9)
     if gpus := resources.get("gpu"):
         host["DeviceRequests"] = [{"Driver": "", "Count": gpus, "Capabilities": [["gpu"]]}]
-    command = inside.command(launch)
+    command = [*launch.runner(inside.BIN, image.machine), *inside.arguments(launch)]
     return {
         "Image": config.image_of(options),
         "Entrypoint": command[:1],

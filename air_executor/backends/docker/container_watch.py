@@ -30,7 +30,7 @@ RELIST_SECONDS = 30.0
 MAX_BACKOFF = 5.0
 """Longest wait before a failed request is retried."""
 _CANNOT_EXECUTE = (2, 126, 127)
-"""Exit codes of a shell that cannot run its script, and of an init that finds no shell."""
+"""Exit codes of a shell that cannot run its script, and of an init that cannot execute the runner or a shell."""
 
 
 class ContainerWatch:
@@ -137,7 +137,7 @@ class ContainerWatch:
                         f"set ({brief(tail)})"
                     )
                     return Termination(code, s.START_FAILED, message, permanent=True, finished_at=finished_at)
-                if tail.startswith("sh: ") and f"{BIN}/air-runner" in tail:
+                if tail.startswith(("sh: ", "[FATAL ")) and f"{BIN}/" in tail:  # the shell or the init
                     message += f": {brief(tail)}"
         return Termination(code, None, message, finished_at=finished_at)
 

@@ -18,6 +18,7 @@ from air_executor.backends.docker.engine import Engine
 from air_executor.errors import BackendUnavailableError, SpawnRejectedError
 from air_executor.model.checks import is_image_reference
 from air_executor.model.quote import quoted
+from air_executor.runner import native
 
 FRESH_SECONDS = 10.0
 """How long the outcome of a pull is valid: long enough for all tasks that waited for it."""
@@ -36,8 +37,8 @@ _DONE = frozenset({"Pull complete", "Already exists"})
 class ImageFacts:
     """What an image brings along that its containers must know."""
 
-    python_path: str | None = None
-    """The PYTHONPATH that it sets."""
+    machine: str | None = None
+    """Its architecture, if there may be a native runner for it."""
     volumes: tuple[str, ...] = ()
     """Its `VOLUME` folders."""
 
@@ -204,5 +205,5 @@ def _check_name(image: str) -> None:
 
 def _facts(described: dict[str, Any]) -> ImageFacts:
     config = described.get("Config") or {}
-    variables = dict(str(entry).partition("=")[::2] for entry in config.get("Env") or ())
-    return ImageFacts(variables.get("PYTHONPATH"), tuple(sorted(config.get("Volumes") or ())))
+    machine = native.MACHINES.get(str(described.get("Architecture"))) if described.get("Os") == "linux" else None
+    return ImageFacts(machine, tuple(sorted(config.get("Volumes") or ())))

@@ -10,7 +10,7 @@ import math
 import os
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
 from air_executor.backends.base import KILL_MARGIN, Launch
@@ -21,6 +21,7 @@ from air_executor.backends.kubernetes import pod_template
 from air_executor.backends.kubernetes.object_status import CONTAINER
 from air_executor.errors import SpawnRejectedError
 from air_executor.model.names import platform_name
+from air_executor.runner import native
 from air_executor.settings import KubernetesSettings
 
 LABELS = RunLabels("/")
@@ -38,8 +39,15 @@ SLACK_SECONDS = 300
 _STATE, _TEMPORARY = "state", "tmp"
 _OWN_NETWORK = "default"
 _PULL = {"missing": "IfNotPresent", "always": "Always", "never": "Never"}
-_APPEND_PATH = f'export PYTHONPATH="${{PYTHONPATH:+$PYTHONPATH:}}{inside.BIN}"; exec sh "$0" "$@"'
-"""The PYTHONPATH that an image sets is known only inside its container."""
+_ARCHITECTURE = "kubernetes.io/arch"
+"""Label of a node."""
+_CHOOSE_RUNNER = (
+    f'native={inside.BIN}/$(uname -m)/{native.NAME}; if [ -x "$native" ]; then exec "$native" "$@"; fi; '
+    f'exec sh {inside.BIN}/air-runner "$@"'
+)
+"""The architecture of a Pod is known only inside it, unless the operator's template selects nodes by it."""
+_REPLACED = "\ufffd"
+"""What the node puts in place of bytes that are no UTF-8."""
 POD_FAILURE_POLICY, POD_REPLACEMENT_POLICY = (1, 26), (1, 29)
 """First server versions in which these are on by default."""
 
@@ -164,16 +172,19 @@ def _template(config: ClusterConfig, launch: Launch) -> dict[str, Any]:
 
 def _container(config: ClusterConfig, launch: Launch) -> dict[str, Any]:
     settings = config.settings
-    command = inside.command(launch)
-    if "PYTHONPATH" not in launch.env:
-        command = ["sh", "-c", _APPEND_PATH, *command[1:]]
+    selected = (config.template.get("spec") or {}).get("nodeSelector") or {}
+    machine = native.MACHINES.get(str(selected.get(_ARCHITECTURE)))
+    if machine:  # the image may have no shell
+        command = [*launch.runner(inside.BIN, machine), *inside.arguments(launch)]
+    else:
+        command = ["sh", "-c", _CHOOSE_RUNNER, "sh", *inside.arguments(_with_check(launch))]
     return {
         "name": CONTAINER,
         "image": config.image_of(launch.options),
         "imagePullPolicy": _PULL[settings.pull],
         "command": [_literal(word) for word in command],
         "workingDir": "/",
-        "env": list(_environment(settings, launch)),
+        "env": list(_environment(config, launch)),
         "resources": _resources(settings, launch),
         "securityContext": {
             "allowPrivilegeEscalation": False,
@@ -189,16 +200,26 @@ def _container(config: ClusterConfig, launch: Launch) -> dict[str, Any]:
     }
 
 
+def _with_check(launch: Launch) -> Launch:
+    """Return a launch that fails where a secret is not text: the node replaces such bytes without a word."""
+    if not launch.secrets:
+        return launch
+    what = "is not UTF-8 text, and Kubernetes cannot pass it on unchanged; store it encoded, as base64"
+    steps = [
+        f'case "${{{name}}}" in *{_REPLACED}*) echo "secret {name} {what}" >&2; exit 1;; esac'
+        for name in launch.secrets
+    ]
+    return replace(launch, argv=("sh", "-c", "; ".join([*steps, 'exec "$@"']), "sh", *launch.argv))
+
+
 def _literal(text: str) -> str:
     """Escape a text, in which Kubernetes would expand `$(NAME)`."""
     return text.replace("$", "$$")
 
 
-def _environment(settings: KubernetesSettings, launch: Launch) -> Iterator[dict[str, Any]]:
-    values = inside.environment(launch)
-    if "PYTHONPATH" not in launch.env:
-        del values["PYTHONPATH"]
-    for name, value in values.items():
+def _environment(config: ClusterConfig, launch: Launch) -> Iterator[dict[str, Any]]:
+    settings = config.settings
+    for name, value in inside.environment(launch, config.image_of(launch.options)).items():
         if name not in launch.secrets:
             yield {"name": name, "value": _literal(value)}
     if launch.secrets and settings.secret is None:

@@ -29,11 +29,19 @@ _UNDER_WAY = frozenset({"ContainerCreating", "PodInitializing", ""})
 _EVICTED = frozenset({"Evicted", "Preempting", "Preempted", "Shutdown", "NodeShutdown", "Terminated", "NodeLost"})
 _CANNOT_START = frozenset({"StartError", "ContainerCannotRun"})
 _NO_SHELL = re.compile(r"executable file not found|no such file or directory", re.IGNORECASE)
+_NEEDS_SHELL = (
+    "the image has no shell `sh`, which the runner needs unless the pod template selects nodes of one architecture "
+    "(kubernetes.io/arch)"
+)
 _NOT_ALLOWED = re.compile(
     r"violates PodSecurity|denied (the )?request|(maximum|minimum) \w+ usage per|is forbidden: .*(not allowed|must be)"
     r"|failed quota: .*must specify",
     re.IGNORECASE,
 )
+
+
+_QUOTED = re.compile(r'"([A-Za-z_][A-Za-z0-9_]*)=(?:[^"\\]|\\.)*(?:"|\Z)', re.DOTALL)
+"""A variable as the container runtime quotes it, perhaps cut."""
 
 
 class Stage(Enum):
@@ -70,6 +78,10 @@ class Pod:
     """None once it runs."""
     warning: str | None = None
     """For the user, though it is alive."""
+    created_at: float | None = None
+    """Unix seconds by the cluster's clock, which knows whole ones only."""
+    scheduled_at: float | None = None
+    """When it got a node, by the same clock; None while it has none."""
 
 
 def read_pod(found: Mapping[str, Any]) -> Pod:
@@ -79,9 +91,16 @@ def read_pod(found: Mapping[str, Any]) -> Pod:
     owners = [owner["uid"] for owner in meta.get("ownerReferences") or () if owner.get("controller")]
     owner = owners[0] if owners else next((labels[key] for key in JOB_UID if key in labels), "")
     pod = Pod(meta["uid"], meta["name"], owner, deleting="deletionTimestamp" in meta)
+    names = _secret_names(found)
+    status = {**status, "message": hide_values(status.get("message"), names)}
     container = _container(status)
-    state = container.get("state") or {}
+    state = {kind: _without_values(one, names) for kind, one in (container.get("state") or {}).items()}
     terminated = state.get("terminated")
+    pod.created_at = parse_time(meta.get("creationTimestamp"))
+    scheduled = _condition(status, "PodScheduled")
+    if scheduled.get("status") == "True" or status.get("startTime") or terminated is not None or "running" in state:
+        times = parse_time(scheduled.get("lastTransitionTime")), parse_time(status.get("startTime")), pod.created_at
+        pod.scheduled_at = next((at for at in times if at is not None), 0.0)
     if terminated is not None or status.get("phase") in {"Succeeded", "Failed"}:
         pod.termination = _termination(pod.name, status, terminated or {})
     elif "running" not in state:
@@ -91,6 +110,28 @@ def read_pod(found: Mapping[str, Any]) -> Pod:
         since = _condition(status, "Ready").get("lastTransitionTime")
         pod.warning = f"node {node} does not answer since {since}"
     return pod
+
+
+def _secret_names(pod: Mapping[str, Any]) -> list[str]:
+    """Return the variables of a Pod whose values the node takes from a Secret."""
+    containers = (pod.get("spec") or {}).get("containers") or ()
+    variables = [one for container in containers for one in container.get("env") or ()]
+    return [one["name"] for one in variables if "secretKeyRef" in (one.get("valueFrom") or {})]
+
+
+def _without_values(state: Mapping[str, Any], names: Iterable[str]) -> Mapping[str, Any]:
+    return {**state, "message": hide_values(state["message"], names)} if "message" in state else state
+
+
+def hide_values(text: str | None, names: Iterable[str] = ()) -> str:
+    """Return a message without the values of variables that it quotes: we cannot know which of them are secrets.
+
+    Nor what they are: the manager may not read them. Of variables with these `names` it goes, quoted or not.
+    """
+    text = _QUOTED.sub(r'"\1=***"', text or "")
+    for name in names:
+        text = re.sub(rf"\b{re.escape(name)}=(?!\*\*\*\").*", f"{name}=***", text, flags=re.DOTALL)
+    return text
 
 
 def _container(status: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -132,7 +173,7 @@ def _termination(  # noqa: PLR0911 - one return for each way to end
         return Termination(code, s.OOM, text, finished_at=at)
     if why in _CANNOT_START:
         none = _NO_SHELL.search(message) is not None
-        text = "the image has no shell `sh`, which the runner needs" if none else f"pod {name} could not be started"
+        text = _NEEDS_SHELL if none else f"pod {name} could not be started"
         return Termination(None, s.START_FAILED, f"{text} ({message})", permanent=none, finished_at=at)
     if not terminated and pod_reason:  # the node rejected it: OutOfcpu, UnexpectedAdmissionError, NodeAffinity …
         return Termination(None, s.START_FAILED, f"pod {name} was refused by its node ({pod_reason}): {message}")
@@ -177,7 +218,7 @@ def read_events(events: Iterable[Mapping[str, Any]]) -> PendingReason | None:
     if not warnings:
         return None
     last = max(warnings, key=lambda event: str(event.get("lastTimestamp") or event.get("eventTime") or ""))
-    why, message = last.get("reason"), brief(last.get("message") or "")
+    why, message = last.get("reason"), brief(hide_values(last.get("message")))
     text = f"{why}: {message}"
     if why == "FailedCreate" and _NOT_ALLOWED.search(message):
         return PendingReason(Stage.NEVER, f"the cluster does not admit its pod: {text}", permanent=True)

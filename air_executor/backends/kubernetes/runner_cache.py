@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from air_executor.backends.base import RunnerStatus
+from air_executor.backends.container.platform_text import parse_time
 from air_executor.backends.container.termination import Termination
 from air_executor.backends.kubernetes.manifests import labeled_run
 from air_executor.backends.kubernetes.object_status import LOST_CLAIM, PendingReason, Pod, Stage, read_pod
@@ -19,6 +20,8 @@ from air_executor.model.names import Slot
 
 INSPECT_AFTER = 5.0
 """Seconds after which a runner without a Pod is inspected; then when it has waited twice as long, and so on."""
+CLOCK_STEP = 1.0
+"""Seconds by which the difference of two of the cluster's times may be too large."""
 INSPECT_POD_AFTER = 15.0
 """The same for a runner whose Pod gets its image and its container, which takes a busy node some seconds anyway."""
 
@@ -45,6 +48,10 @@ class TrackedRunner:
     run: str
     first_seen: float
     name: str = ""
+    created_at: float | None = None
+    """When its Job, or a Pod of it, was created: Unix seconds by the cluster's clock."""
+    scheduled_at: float | None = None
+    """When a Pod of it got a node, by the same clock; None if none has yet."""
     present: bool = False
     """Its Job exists."""
     deleting: bool = False
@@ -75,6 +82,21 @@ class TrackedRunner:
     def may_run(self) -> bool:
         """Something of it runs, or may yet: nothing is known of its end."""
         return bool(self.live) or (self.present and self.termination is None)
+
+    @property
+    def node_wait(self) -> float | None:
+        """Return for how many seconds it certainly had no node; None while it has none.
+
+        The clock that stamped both times knows whole seconds only.
+        """
+        if self.scheduled_at is None:
+            return None
+        return 0.0 if self.created_at is None else max(0.0, self.scheduled_at - self.created_at - CLOCK_STEP)
+
+    def note_creation(self, at: float | None) -> None:
+        """Note when one of its objects was created."""
+        if at is not None:
+            self.created_at = at if self.created_at is None else min(at, self.created_at)
 
     def pending_reason(self) -> PendingReason | None:
         """Return why it has not started; None if it has."""
@@ -135,6 +157,7 @@ class RunnerCache:
         deleting = "deletionTimestamp" in meta
         one.delete_requested = one.delete_requested or (deleting and not one.present)
         one.name, one.present, one.deleting = meta["name"], True, deleting
+        one.note_creation(parse_time(meta.get("creationTimestamp")))
         return one
 
     def drop_job(self, uid: str) -> None:
@@ -157,6 +180,9 @@ class RunnerCache:
             return
         before = one.pods.get(pod.uid)
         one.pods[pod.uid] = pod
+        one.note_creation(pod.created_at)
+        if one.scheduled_at is None:
+            one.scheduled_at = pod.scheduled_at
         stage = pod.pending_reason.stage if pod.pending_reason else None
         if stage is not one.stage:
             one.stage, one.stage_since = stage, now
@@ -222,7 +248,7 @@ class RunnerCache:
 
     def statuses(self, now: float) -> dict[Slot, RunnerStatus]:
         """Return every runner as the manager sees it."""
-        return {slot: self._status(one, now) for slot, one in self.by_slot().items()}
+        return {slot: replace(self._status(one, now), node_wait=one.node_wait) for slot, one in self.by_slot().items()}
 
     def to_inspect(self, now: float) -> list[TrackedRunner]:
         """Return the runners to inspect: what is known of them may be old, or does not say why they do not start."""

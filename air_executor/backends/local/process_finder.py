@@ -102,4 +102,5 @@ class ProcessFinder:
 
 def is_runner(process: Process) -> bool:
     """Tell whether it is a runner: its subshells lead no session, and a daemon has another name."""
-    return process.session == process.pid and process.command[1:2] != () and process.command[1].endswith("/air-runner")
+    # The first word is the native runner, or the second one a shell's script.
+    return process.session == process.pid and any(word.endswith("/air-runner") for word in process.command[:2])

@@ -17,6 +17,7 @@ from air_executor.backends.local import python_path, shell_environment, slot_fil
 from air_executor.backends.local.processes import LOCK_FD
 from air_executor.errors import BackendUnavailableError, SpawnRejectedError
 from air_executor.model.names import Host
+from air_executor.runner import native
 
 _LOWEST_FD = LOCK_FD + 1
 _DESCRIPTORS = "/proc/self/fd" if os.path.isdir("/proc/self/fd") else "/dev/fd"
@@ -34,6 +35,7 @@ class ProcessSpawner:
             os.fsencode(name): os.fsencode(value) for name, value in environ.items() if not name.startswith("AIR_")
         }
         self._environ[b"AIR_STATE_DIR"] = os.fsencode(state_dir)
+        self._machine = native.this_machine()
         self._reset: tuple[bytes | None] | None = None
         """The program that `shell_environment.find_env` returned, once it was asked."""
         null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
@@ -48,14 +50,17 @@ class ProcessSpawner:
             BackendUnavailableError: the system has no room for it now.
         """
         workdir = launch.project if launch.workdir is None else os.path.join(launch.project, launch.workdir)
-        words = launch.command(launch.bin_dir, launch.out_dir, workdir, "local")
+        runner = launch.runner(launch.bin_dir, self._machine)
+        is_script = len(runner) > 1
+        words = [*runner, *launch.arguments(launch.out_dir, workdir, "local")]
+        program = self._shell if is_script else runner[0]
         slot_file.write_header(fd, slot_file.SlotHeader(self._host, launch.run, launch.grace))
         inherited = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, _LOWEST_FD) if fd == LOCK_FD else fd
         try:
             return os.posix_spawn(
-                self._shell,
+                program,
                 [_utf8(word) for word in words],
-                self._environment(launch),
+                self._environment(launch, os.path.dirname(runner[-1]), is_script=is_script),
                 file_actions=(
                     (os.POSIX_SPAWN_DUP2, inherited, LOCK_FD),
                     (os.POSIX_SPAWN_DUP2, self._null, 0),
@@ -68,7 +73,7 @@ class ProcessSpawner:
                 setsigdef=_DEFAULT_SIGNALS,
             )
         except (OSError, ValueError) as error:  # ValueError: a NUL byte, a `=` in a name, text that cannot be encoded
-            msg = f"run {launch.run}: cannot start {self._shell} with its command and environment: {error}"
+            msg = f"run {launch.run}: cannot start {program} with its command and environment: {error}"
             if isinstance(error, OSError) and error.errno in _TEMPORARY:
                 raise BackendUnavailableError(msg) from error
             raise SpawnRejectedError(msg) from error
@@ -76,17 +81,22 @@ class ProcessSpawner:
             if inherited != fd:
                 os.close(inherited)
 
-    def _environment(self, launch: Launch) -> dict[bytes, bytes]:
-        """Return the environment of the shell that gives the task its own: bytes, whatever the manager's locale."""
-        if self._reset is None:
-            self._reset = (shell_environment.find_env(),)
+    def _environment(self, launch: Launch, helpers: str, *, is_script: bool) -> dict[bytes, bytes]:
+        """Return the environment that gives the task its own: bytes, whatever the manager's locale.
+
+        `helpers` is the folder of the programs that help a task.
+        """
         given = {**launch.env, **launch.secrets}
         env = dict(self._environ)
         for name, value in launch.environment(launch.out_dir, launch.workspace).items():
             env[_utf8(name)] = _utf8(value) if given.get(name) == value else os.fsencode(value)
-        folder = os.fsencode(python_path.folder_for(launch.bin_dir))
-        before = env.get(b"PYTHONPATH")
-        env[b"PYTHONPATH"] = b"%b:%b" % (before, folder) if before else folder
+        folder = python_path.folder_for(launch.bin_dir)
+        _append(env, b"PYTHONPATH", folder)
+        _append(env, b"PATH", os.path.normpath(os.path.join(folder, os.path.relpath(helpers, launch.bin_dir))))
+        if not is_script:
+            return env
+        if self._reset is None:
+            self._reset = (shell_environment.find_env(),)
         return shell_environment.through_shell(env, *self._reset)
 
     def close(self) -> None:
@@ -94,6 +104,12 @@ class ProcessSpawner:
         if self._null >= 0:
             os.close(self._null)
             self._null = -1
+
+
+def _append(env: dict[bytes, bytes], name: bytes, folder: str) -> None:
+    """Append a folder to a search path."""
+    before = env.get(name)
+    env[name] = b"%b:%b" % (before, os.fsencode(folder)) if before else os.fsencode(folder)
 
 
 def _inheritable() -> list[int]:

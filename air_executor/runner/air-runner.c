@@ -1,0 +1,605 @@
+/* air-runner: runs exactly one command and records how it ended.
+ *
+ *   air-runner OUT WORKDIR TIMEOUT GRACE MODE COMMAND [ARG...]
+ *
+ *   OUT      absolute path of the run's out/ directory; gets claim, output.log and exit.json
+ *   WORKDIR  directory the command runs in
+ *   TIMEOUT  seconds the command may take (decimals allowed), or - for no limit
+ *   GRACE    seconds between TERM and KILL
+ *   MODE     local: fd 9 is the slot's locked file, the runner leads its own session
+ *            container: no fd 9; output is copied to the container's stdout too
+ *
+ * The script `air-runner` beside this file keeps the same contract where this program cannot run; tests/runner puts
+ * both to it. It must not know jobs, states or managers. Linux only, no library beside libc, linked statically.
+ * Exit status: the command's; 96 the run could not be started or recorded here; 97 another runner has claimed it.
+ *
+ * Variables that a backend may set in a container, none of which reaches the command:
+ *   _air_bin    folder of the in-task module, appended to the command's PYTHONPATH; the runner's own goes to its PATH
+ *   _air_image  name of the container's image, for messages
+ *
+ * How it works: all signals are blocked; those that matter are read from a signalfd. One loop waits for the first of a
+ * signal, a deadline and output to copy. So there are no handlers, no races between a signal and a wait, and no process
+ * beside the command. Started as `air-queue` or `air-result` it is that helper of a task (helpers.c).
+ */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <poll.h>
+#include <signal.h>
+#include <spawn.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/signalfd.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "helpers.h"
+
+#ifndef SOURCES
+#define SOURCES "unknown"
+#endif
+
+enum {
+    UNRECORDED = 96,
+    LOST_CLAIM = 97,
+    NOT_EXECUTABLE = 126,
+    NOT_FOUND = 127,
+    LOCK_FD = 9,
+    RECORD_SIZE = 512, /* bytes of exit.json */
+    PIECE = 4096,      /* what a pipe that poll calls writable takes without blocking */
+    NAME_SHOWN = 200,  /* bytes of a hostile name in a message */
+};
+
+#define SECOND INT64_C(1000000000)
+#define NEVER INT64_MAX
+
+extern char **environ;
+
+static struct {
+    char **command;
+    bool local;
+    bool leads_group; /* if not, the group belongs to somebody else: started by hand */
+    int64_t timeout, grace;
+    char claim[PATH_MAX], log[PATH_MAX], exit[PATH_MAX];
+    int log_fd, null_fd, signals;
+    const char *image;
+} run;
+
+static struct {
+    pid_t pid; /* 0 before the start and after the end */
+    int64_t time_out_at, kill_at;
+    int code, signal;
+    bool stopped, timed_out, ending, killed;
+    char message[NAME_SHOWN + 200]; /* of characters that JSON does not escape; empty: none */
+} task = {.time_out_at = NEVER, .kill_at = NEVER};
+
+/* The copy of output.log to a container's stdout. A pipe through the runner would have to be read until the last
+ * grandchild has closed it; a file has an end. */
+static struct {
+    int fd; /* output.log, read only; -1: nothing to copy */
+    char data[2 * PIECE];
+    size_t from, to; /* what of `data` is still to be written */
+    int64_t look_at, pause;
+} mirror = {.fd = -1};
+
+enum copied { ALL, MORE, BLOCKED };
+
+static int64_t now(void) {
+    struct timespec time;
+    clock_gettime(CLOCK_MONOTONIC, &time);
+    return time.tv_sec * SECOND + time.tv_nsec;
+}
+
+static int64_t earlier(int64_t a, int64_t b) { return a < b ? a : b; }
+
+static _Noreturn void refuse(const char *what, const char *path) {
+    dprintf(STDERR_FILENO, "air-runner: %s%s\n", what, path);
+    _exit(UNRECORDED);
+}
+
+/* --- start -------------------------------------------------------------------------------------------------------- */
+
+/* Parses seconds with decimals; -1 if it is no such number. */
+static int64_t parse_seconds(const char *text) {
+    int64_t whole = 0, part = 0, unit = SECOND;
+    if (*text < '0' || *text > '9') return -1;
+    for (; *text >= '0' && *text <= '9'; text++) whole = earlier(whole * 10 + (*text - '0'), INT64_C(4000000000));
+    if (*text == '.')
+        for (text++; *text >= '0' && *text <= '9'; text++) {
+            unit /= 10;
+            part += unit * (*text - '0');
+        }
+    return *text ? -1 : whole * SECOND + part;
+}
+
+static void set_path(char *path, const char *out, const char *name) {
+    if (snprintf(path, PATH_MAX, "%s/%s", out, name) >= PATH_MAX) refuse("path is too long: ", out);
+}
+
+static void parse(int argc, char **argv) {
+    bool usable = argc > 6 && argv[1][0] == '/';
+    if (usable) {
+        run.timeout = strcmp(argv[3], "-") == 0 ? NEVER : parse_seconds(argv[3]);
+        run.grace = parse_seconds(argv[4]);
+        run.local = strcmp(argv[5], "local") == 0;
+        usable = run.timeout >= 0 && run.grace >= 0 && (run.local || strcmp(argv[5], "container") == 0);
+    }
+    if (!usable) {
+        dprintf(STDERR_FILENO, "usage: air-runner /OUT WORKDIR TIMEOUT|- GRACE local|container COMMAND [ARG...]\n");
+        _exit(UNRECORDED);
+    }
+    run.command = argv + 6;
+    run.leads_group = getpgrp() == getpid();
+    set_path(run.claim, argv[1], "claim");
+    set_path(run.log, argv[1], "output.log");
+    set_path(run.exit, argv[1], "exit.json");
+}
+
+/* Appends a folder to a search path in the command's environment. */
+static void append_path(const char *name, const char *fallback, const char *folder, size_t length) {
+    const char *before = getenv(name);
+    char *value;
+    if (before == NULL || !*before) before = fallback;
+    if (asprintf(&value, "%s%s%.*s", before, *before ? ":" : "", (int)length, folder) < 0 || setenv(name, value, 1) != 0)
+        refuse("out of memory for ", name);
+    free(value);
+}
+
+static void take_variables(const char *program) {
+    if (run.local) return; /* there the backend knows the environment, and may have any name in it */
+    const char *bin = getenv("_air_bin"), *slash = strrchr(program, '/');
+    run.image = getenv("_air_image"); /* `unsetenv` leaves the text where it is */
+    if (bin != NULL && *bin) append_path("PYTHONPATH", "", bin, strlen(bin));
+    if (bin != NULL && slash != NULL)
+        append_path("PATH", "/usr/local/bin:/usr/bin:/bin", program, (size_t)(slash - program));
+    if (bin != NULL) unsetenv("_air_bin");
+    if (run.image != NULL) unsetenv("_air_image");
+}
+
+/* Whatever else was open is not for the command. */
+static void close_others(unsigned first, unsigned last) {
+#ifdef SYS_close_range
+    if (syscall(SYS_close_range, first, last, 0) == 0) return;
+#endif
+    for (unsigned fd = first; fd <= last && fd < 4096; fd++) close((int)fd); /* Linux before 5.9 */
+}
+
+/* Opens a file of out/ for writing without surprise: a task may have put a link or a fifo in its place. */
+static int open_plain(const char *path, int flags) {
+    struct stat found;
+    int fd = open(path, O_WRONLY | O_CREAT | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC | flags, 0666);
+    if (fd < 0) return -1;
+    if (fstat(fd, &found) == 0 && S_ISREG(found.st_mode) && fcntl(fd, F_SETFL, flags & O_APPEND) == 0) return fd;
+    close(fd);
+    return -1;
+}
+
+/* Writes the whole of exit.json at once. Until it ends with a newline it is incomplete for every reader. */
+static bool write_exit(const char *data, size_t size) {
+    int fd = open_plain(run.exit, 0);
+    if (fd < 0) return false;
+    bool written = pwrite(fd, data, size, 0) == (ssize_t)size;
+    close(fd);
+    return written;
+}
+
+/* The fence: of all runners that were ever started for this run, one gets past this function. */
+static void claim(void) {
+    int fd = open(run.claim, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+    struct stat found;
+    if (fd < 0 && (errno == EEXIST || lstat(run.claim, &found) == 0)) _exit(LOST_CLAIM);
+    if (fd < 0) refuse("cannot create ", run.claim);
+    close(fd);
+}
+
+/* Takes what the run needs; the outcome's place too, so that a full volume cannot keep it from being written. */
+static void reserve(void) {
+    char line[32], blank[RECORD_SIZE - 1];
+    if (run.local) {
+        int length = snprintf(line, sizeof line, "pid %d\n", (int)getpid());
+        if (write(LOCK_FD, line, (size_t)length) != length) refuse("fd 9 is not a slot file that can be written", "");
+    }
+    run.log_fd = open_plain(run.log, O_APPEND);
+    if (run.log_fd < 0) refuse("cannot write ", run.log);
+    memset(blank, ' ', sizeof blank);
+    if (!write_exit(blank, sizeof blank)) refuse("cannot write ", run.exit);
+}
+
+static void block_signals(void) {
+    sigset_t all, ours;
+    sigfillset(&all);
+    sigprocmask(SIG_BLOCK, &all, NULL); /* a task may signal its whole group, in which we are */
+    signal(SIGCHLD, SIG_DFL);           /* ignored, it would take away how the command ended */
+    sigemptyset(&ours);
+    sigaddset(&ours, SIGTERM);
+    sigaddset(&ours, SIGINT);
+    sigaddset(&ours, SIGHUP);
+    sigaddset(&ours, SIGCHLD);
+    run.signals = signalfd(-1, &ours, SFD_CLOEXEC | SFD_NONBLOCK);
+    if (run.signals < 0) refuse("cannot receive signals: ", strerror(errno));
+}
+
+/* --- what cannot be run ------------------------------------------------------------------------------------------- */
+
+/* Ends the run before it began. `name` is hostile: what could need escaping in JSON becomes a question mark. */
+static void explain(int code, const char *what, const char *name, const char *rest) {
+    static const char plain[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789/._+@%=:,~() -";
+    size_t length = (size_t)snprintf(task.message, sizeof task.message, "%s: ", what);
+    const char *parts[] = {name, rest};
+    size_t shown = 0;
+    for (int part = 0; part < 2; part++)
+        for (const char *c = parts[part]; *c && shown < NAME_SHOWN && length + 1 < sizeof task.message; c++, shown++)
+            task.message[length++] = strchr(plain, *c) ? *c : '?';
+    task.message[length] = '\0';
+    task.code = code;
+    dprintf(run.log_fd, "air-runner: %s\n", task.message);
+}
+
+static void enter(const char *workdir) {
+    if (chdir(workdir) == 0) return;
+    struct stat found;
+    bool exists = stat(workdir, &found) == 0;
+    explain(NOT_EXECUTABLE, exists ? "cannot enter the working directory" : "the working directory does not exist",
+            workdir, "");
+}
+
+/* Says what is missing when a program that exists cannot be found by the kernel. */
+static void explain_interpreter(const char *path, const char *name) {
+    char head[256] = "", rest[PATH_MAX];
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    ssize_t size = fd < 0 ? 0 : read(fd, head, sizeof head - 1);
+    if (fd >= 0) close(fd);
+    head[size > 0 ? size : 0] = '\0';
+    if (strncmp(head, "#!", 2) != 0) {
+        explain(NOT_FOUND, "program loader not found", "the image lacks the dynamic linker of ", name);
+        return;
+    }
+    char *interpreter = head + 2 + strspn(head + 2, " \t");
+    interpreter[strcspn(interpreter, " \t\n")] = '\0';
+    size_t length = strlen(interpreter);
+    bool carriage = length > 0 && interpreter[length - 1] == '\r';
+    if (carriage) interpreter[length - 1] = '\0';
+    snprintf(rest, sizeof rest, ", named in the first line of %s%s", name, carriage ? " (the line ends with CR LF)" : "");
+    explain(NOT_FOUND, "interpreter not found", interpreter, rest);
+}
+
+static void explain_failure(int error, const char *path) {
+    const char *name = run.command[0];
+    if (error == ENOENT && *path) {
+        explain_interpreter(path, name);
+    } else if (error == ENOENT && run.image != NULL && strcmp(name, "sh") == 0) {
+        explain(NOT_FOUND, "no shell `sh` is in the PATH of this image, and a command that is text needs one; write it as a list",
+                run.image, "");
+    } else if (error == ENOENT) {
+        explain(NOT_FOUND, "command not found", name, "");
+    } else if (error == EACCES) {
+        explain(NOT_EXECUTABLE, "not executable", name, "");
+    } else if (error == EAGAIN || error == ENOMEM) {
+        explain(NOT_EXECUTABLE, "cannot start another process", "the limit of processes or memory is reached", "");
+    } else {
+        char rest[128];
+        snprintf(rest, sizeof rest, " (%s)", strerror(error));
+        explain(NOT_EXECUTABLE, "cannot execute", name, rest);
+    }
+}
+
+/* --- the command -------------------------------------------------------------------------------------------------- */
+
+/* Returns 0 if the file can be executed, as far as can be told before. */
+static int check_program(const char *path) {
+    struct stat found;
+    if (stat(path, &found) != 0) return ENOENT;
+    return S_ISDIR(found.st_mode) || access(path, X_OK) != 0 ? EACCES : 0;
+}
+
+/* Finds a program as `execvp` does, without a process for each folder; `path` is empty if there is none. */
+static int find_program(const char *name, char path[PATH_MAX]) {
+    int result = ENOENT;
+    const char *folder = getenv("PATH");
+    if (strchr(name, '/') != NULL || !*name) {
+        result = *name ? check_program(name) : ENOENT;
+        snprintf(path, PATH_MAX, "%s", result == 0 ? name : "");
+        return result;
+    }
+    for (folder = folder != NULL ? folder : "/usr/local/bin:/usr/bin:/bin"; folder != NULL;) {
+        int length = (int)strcspn(folder, ":");
+        int size = snprintf(path, PATH_MAX, "%.*s%s%s", length, folder, length ? "/" : "./", name);
+        int found = size < PATH_MAX ? check_program(path) : ENOENT;
+        if (found == 0) return 0;
+        if (found == EACCES) result = EACCES;
+        folder = folder[length] ? folder + length + 1 : NULL;
+    }
+    path[0] = '\0';
+    return result;
+}
+
+/* Starts a program with the environment, descriptors and signal dispositions that the command is to have. */
+static int spawn(const char *path, char **argv) {
+    posix_spawn_file_actions_t files;
+    posix_spawnattr_t attributes;
+    sigset_t none, all;
+    sigemptyset(&none);
+    sigfillset(&all);
+    posix_spawn_file_actions_init(&files);
+    posix_spawnattr_init(&attributes);
+    posix_spawn_file_actions_adddup2(&files, run.null_fd, STDIN_FILENO);
+    posix_spawn_file_actions_adddup2(&files, run.log_fd, STDOUT_FILENO);
+    posix_spawn_file_actions_adddup2(&files, run.log_fd, STDERR_FILENO);
+    posix_spawnattr_setsigmask(&attributes, &none);
+    posix_spawnattr_setsigdefault(&attributes, &all);
+    posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF);
+    pid_t pid;
+    int error = posix_spawn(&pid, path, &files, &attributes, argv, environ);
+    if (error == 0) task.pid = pid;
+    posix_spawn_file_actions_destroy(&files);
+    posix_spawnattr_destroy(&attributes);
+    return error;
+}
+
+static void start(void) {
+    char path[PATH_MAX];
+    int error = find_program(run.command[0], path);
+    if (error == 0) error = spawn(path, run.command);
+    if (error == ENOEXEC) { /* a script without a first line is sh's, as shells take it */
+        size_t words = 0;
+        while (run.command[words] != NULL) words++;
+        char **argv = calloc(words + 2, sizeof *argv);
+        if (argv == NULL) refuse("out of memory for ", path);
+        argv[0] = "sh";
+        argv[1] = path;
+        memcpy(argv + 2, run.command + 1, words * sizeof *argv);
+        error = spawn("/bin/sh", argv);
+        free(argv);
+    }
+    if (error != 0) explain_failure(error, path);
+    else if (run.timeout != NEVER) task.time_out_at = now() + run.timeout;
+}
+
+/* TERM to everyone, once; what is left after the grace gets KILL. */
+static void terminate(void) {
+    task.ending = true;
+    task.time_out_at = NEVER;
+    task.kill_at = now() + run.grace;
+    kill(run.leads_group ? 0 : task.pid, SIGTERM);
+}
+
+static void check_deadlines(void) {
+    int64_t time = now();
+    if (time >= task.time_out_at) {
+        task.timed_out = true;
+        terminate();
+    }
+    if (time >= task.kill_at) {
+        task.kill_at = NEVER;
+        task.killed = true;
+        kill(task.pid, SIGKILL);
+    }
+}
+
+/* Reaps what has ended: the command, and what it orphaned, which comes to us. */
+static void reap(void) {
+    int status;
+    pid_t pid;
+    while ((pid = waitpid(-1, &status, WNOHANG)) > 0) {
+        if (pid != task.pid) continue;
+        task.pid = 0;
+        task.signal = WIFSIGNALED(status) ? WTERMSIG(status) : 0;
+        task.code = WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status);
+    }
+}
+
+static void take_signals(void) {
+    struct signalfd_siginfo taken;
+    bool ended = false;
+    while (read(run.signals, &taken, sizeof taken) == sizeof taken) {
+        if (taken.ssi_signo == SIGCHLD) {
+            ended = true;
+        } else if (!task.ending) {
+            task.stopped = true;
+            if (task.pid != 0) terminate();
+        }
+    }
+    if (ended) reap();
+}
+
+/* --- the copy to a container's stdout ----------------------------------------------------------------------------- */
+
+/* Copies some of what output.log has beyond the last copy; never blocks. */
+static enum copied copy(void) {
+    for (int piece = 0; piece < 64; piece++) {
+        if (mirror.from == mirror.to) {
+            ssize_t size = read(mirror.fd, mirror.data, PIECE);
+            if (size <= 0) return ALL;
+            mirror.from = 0;
+            mirror.to = (size_t)size;
+        }
+        struct pollfd out = {.fd = STDOUT_FILENO, .events = POLLOUT};
+        if (poll(&out, 1, 0) != 1) return BLOCKED;
+        size_t size = mirror.to - mirror.from;
+        ssize_t written = write(STDOUT_FILENO, mirror.data + mirror.from, size < PIECE ? size : PIECE);
+        if (written < 0 && errno == EAGAIN) return BLOCKED;
+        if (written < 0) { /* nobody will ever read it */
+            close(mirror.fd);
+            mirror.fd = -1;
+            return ALL;
+        }
+        mirror.from += (size_t)written;
+    }
+    return MORE;
+}
+
+/* Copies while the command runs, and looks less often the longer nothing comes. */
+static enum copied follow(void) {
+    if (mirror.fd < 0 || now() < mirror.look_at) return ALL;
+    off_t before = lseek(mirror.fd, 0, SEEK_CUR);
+    enum copied result = copy();
+    bool grew = mirror.fd >= 0 && lseek(mirror.fd, 0, SEEK_CUR) != before;
+    mirror.pause = grew ? SECOND / 50 : earlier(mirror.pause * 2, SECOND);
+    mirror.look_at = result == ALL ? now() + mirror.pause : 0;
+    return result;
+}
+
+/* Copies what is left at the end. A log driver may take far less than a task can write, and the run must not wait for
+ * that: after a second, all but the end is left out. Who does not read at all is waited for a little longer. */
+static void copy_rest(void) {
+    int64_t begun = now();
+    off_t limit = 0;
+    enum copied result;
+    while (mirror.fd >= 0 && (result = copy()) != ALL && now() - begun < 10 * SECOND) {
+        off_t at = lseek(mirror.fd, 0, SEEK_CUR);
+        if (limit != 0 && at >= limit) return; /* what a grandchild goes on writing need not have an end */
+        if (limit == 0 && now() - begun >= SECOND) {
+            struct stat found = {.st_size = at};
+            fstat(mirror.fd, &found);
+            off_t skipped = found.st_size - at - (1 << 20);
+            if (skipped > 0) {
+                mirror.to += (size_t)snprintf(mirror.data + mirror.to, sizeof mirror.data - mirror.to,
+                                              "\n[air-runner: %lld KiB are left out here; output.log has all]\n",
+                                              (long long)skipped >> 10);
+                at = lseek(mirror.fd, skipped, SEEK_CUR);
+            }
+            limit = at + (2 << 20);
+        }
+        struct pollfd out = {.fd = STDOUT_FILENO, .events = POLLOUT};
+        if (result == BLOCKED) poll(&out, 1, 100);
+    }
+}
+
+/* --- the end ------------------------------------------------------------------------------------------------------ */
+
+/* Returns a number from a file of the kernel's, the one behind `key` if given; -1 if it is not told. */
+static long long read_number(const char *path, const char *key) {
+    char text[4096];
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    ssize_t size = fd < 0 ? 0 : read(fd, text, sizeof text - 1);
+    if (fd >= 0) close(fd);
+    text[size > 0 ? size : 0] = '\0';
+    for (char *line = strtok(text, "\n"); line != NULL; line = strtok(NULL, "\n")) {
+        size_t length = key == NULL ? 0 : strlen(key);
+        if (length && (strncmp(line, key, length) != 0 || line[length] != ' ')) continue;
+        char *number = line + length + (length > 0), *end;
+        long long value = strtoll(number, &end, 10);
+        return end != number && *end == '\0' ? value : -1;
+    }
+    return -1;
+}
+
+/* Returns a number as JSON, in a buffer of the caller's. */
+static const char *to_json(char *text, size_t size, long long value) {
+    if (value < 0) return "null";
+    snprintf(text, size, "%lld", value);
+    return text;
+}
+
+static bool record(void) {
+    static const char v2[] = "/sys/fs/cgroup/memory.peak", v1[] = "/sys/fs/cgroup/memory/memory.max_usage_in_bytes";
+    static const char events2[] = "/sys/fs/cgroup/memory.events", events1[] = "/sys/fs/cgroup/memory/memory.oom_control";
+    struct rusage used = {0};
+    getrusage(RUSAGE_CHILDREN, &used); /* of the command, and of all below it that has ended */
+    long long peak = used.ru_maxrss > 0 ? used.ru_maxrss * 1024LL : -1, kills = -1;
+    if (!run.local) { /* the cgroup holds this run and nothing else; the other names are those of version 1 */
+        peak = read_number(v2, NULL);
+        if (peak < 0) peak = read_number(v1, NULL);
+        kills = access(events2, F_OK) == 0 ? read_number(events2, "oom_kill") : read_number(events1, "oom_kill");
+    }
+    char signal_text[24], peak_text[24], kills_text[24], text[2 * RECORD_SIZE], line[3 * RECORD_SIZE];
+    snprintf(text, sizeof text,
+             "\"exit_code\": %d, \"signal\": %s, \"timed_out\": %s, \"stopped\": %s, \"user\": \"%lldm%lld.%06llds\", "
+             "\"system\": \"%lldm%lld.%06llds\", \"memory_peak\": %s, \"oom_kills\": %s, \"message\": %s%s%s",
+             task.code, to_json(signal_text, sizeof signal_text, task.signal ? task.signal : -1),
+             task.timed_out ? "true" : "false", task.stopped ? "true" : "false",
+             (long long)used.ru_utime.tv_sec / 60, (long long)used.ru_utime.tv_sec % 60,
+             (long long)used.ru_utime.tv_usec, (long long)used.ru_stime.tv_sec / 60,
+             (long long)used.ru_stime.tv_sec % 60, (long long)used.ru_stime.tv_usec,
+             to_json(peak_text, sizeof peak_text, peak), to_json(kills_text, sizeof kills_text, kills),
+             *task.message ? "\"" : "", *task.message ? task.message : "null", *task.message ? "\"" : "");
+    int size = snprintf(line, sizeof line, "{%-*s}\n", RECORD_SIZE - 3, text);
+    return write_exit(line, (size_t)size);
+}
+
+/* Kills what a command that had to be killed has left: children of a process that ignored TERM may ignore it too, and
+ * there may be no manager to find them. What left the group has come to us as an orphan; its children follow it. */
+static void kill_rest(void) {
+    char path[64], pids[4096];
+    snprintf(path, sizeof path, "/proc/self/task/%d/children", (int)getpid());
+    for (int round = 0; round < 1000; round++) { /* about a second: who belongs to another user may refuse to go */
+        int fd = open(path, O_RDONLY | O_CLOEXEC);
+        ssize_t size = fd < 0 ? 0 : read(fd, pids, sizeof pids - 1);
+        if (fd >= 0) close(fd);
+        if (size <= 0) break;
+        pids[size] = '\0';
+        char *rest = pids;
+        for (long pid; (pid = strtol(rest, &rest, 10)) > 0;) {
+            if (*rest != ' ') break; /* cut by the end of the buffer */
+            kill((pid_t)pid, SIGKILL);
+        }
+        poll(NULL, 0, 1);
+        reap();
+    }
+    kill(0, SIGKILL);
+}
+
+static void supervise(void) {
+    take_signals(); /* a stop that came before there was a command to pass it on to */
+    if (task.stopped) {
+        task.code = 128 + SIGTERM;
+        snprintf(task.message, sizeof task.message, "stopped before the command was started");
+        return;
+    }
+    start();
+    while (task.pid != 0) {
+        check_deadlines();
+        enum copied result = follow();
+        int64_t until = earlier(task.time_out_at, task.kill_at);
+        if (mirror.fd >= 0 && result != BLOCKED) until = earlier(until, mirror.look_at);
+        int64_t left = until == NEVER ? -1 : until - now();
+        int wait = until == NEVER ? -1 : left <= 0 ? 0 : (int)earlier((left + 999999) / 1000000, 3600000);
+        struct pollfd events[] = {
+            {.fd = run.signals, .events = POLLIN},
+            {.fd = result == BLOCKED ? STDOUT_FILENO : -1, .events = POLLOUT},
+        };
+        poll(events, 2, wait);
+        if (events[0].revents) take_signals();
+    }
+    task.ending = true; /* no further stop is passed on */
+}
+
+int main(int argc, char **argv) {
+    const char *slash = argc > 0 ? strrchr(argv[0], '/') : NULL;
+    const char *name = argc > 0 ? (slash != NULL ? slash + 1 : argv[0]) : "";
+    if (strcmp(name, "air-queue") == 0) return queue_task(argc, argv);
+    if (strcmp(name, "air-result") == 0) return set_result(argc, argv);
+    if (argc == 2 && strcmp(argv[1], "--version") == 0) { /* native.py looks for it in the file */
+        dprintf(STDOUT_FILENO, "air-runner of the sources %s\n", SOURCES);
+        return 0;
+    }
+
+    parse(argc, argv);
+    close_others(STDERR_FILENO + 1, LOCK_FD - 1);
+    close_others(run.local ? LOCK_FD + 1 : LOCK_FD, ~0U);
+    do run.null_fd = open("/dev/null", O_RDWR | O_CLOEXEC);
+    while (run.null_fd >= 0 && run.null_fd <= STDERR_FILENO); /* whoever started us may have closed those */
+    if (run.null_fd < 0) refuse("cannot open ", "/dev/null");
+    block_signals();
+    take_variables(argv[0]);
+    claim();
+    reserve();
+    prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0);
+    if (!run.local) mirror.fd = open(run.log, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+
+    enter(argv[2]);
+    if (task.code == 0) supervise();
+    copy_rest();
+    if (!record()) _exit(UNRECORDED);
+    if (task.killed && run.local && run.leads_group) kill_rest();
+    return task.code;
+}

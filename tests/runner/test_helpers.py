@@ -1,0 +1,168 @@
+"""`air-queue` and `air-result`: they write what a task would have written by hand, whichever program they are."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from air_executor.runner import native
+from tests.lanes import missing
+from tests.runner.conftest import SHELLS
+from tests.runner.rig import RUNNERS, require_native
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+class Helpers:
+    """The helpers in a folder of their own, and the files that they write."""
+
+    def __init__(self, folder: Path, shell: list[str], program: str) -> None:
+        self._shell = shell
+        self._folder = folder
+        self.queue = folder / "queue.jsonl"
+        self.result = folder / "result.json"
+        for name in native.HELPERS:
+            shutil.copy(program, folder / name)
+
+    def run(self, name: str, *words: str | bytes, stdin: bytes = b"", **env: str) -> subprocess.CompletedProcess[bytes]:
+        """Run a helper."""
+        files = {"AIR_QUEUE": str(self.queue), "AIR_RESULT": str(self.result), "PATH": os.environ["PATH"]}
+        command = [*self._shell, str(self._folder / name), *words]
+        return subprocess.run(command, env={**files, **env}, input=stdin, capture_output=True, check=False, timeout=60)
+
+    def queued(self, *words: str | bytes) -> Any:  # noqa: ANN401 - any JSON
+        """Queue a task and return the line, read as JSON."""
+        self.queue.unlink(missing_ok=True)
+        done = self.run("air-queue", *words)
+        assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
+        text = self.queue.read_bytes()
+        assert text.endswith(b"\n")
+        assert text.count(b"\n") == 1
+        return json.loads(text)
+
+
+@pytest.fixture(params=["native", *SHELLS])
+def helpers(request: pytest.FixtureRequest, tmp_path: Path) -> Helpers:
+    """The helpers of the native runner, and those for shells."""
+    shell = SHELLS.get(request.param, [])
+    if shell and shutil.which(shell[0]) is None:
+        missing(f"{shell[0]} is not installed")
+    program = str(RUNNERS / "air-helper") if shell else require_native()
+    return Helpers(tmp_path, shell, program)
+
+
+def test_a_task_is_queued(helpers: Helpers) -> None:
+    """Options are fields, what is behind them is the command; what may come more than once becomes a list."""
+    assert helpers.queued("echo", "Hello, Paris") == {"command": ["echo", "Hello, Paris"]}
+    assert helpers.queued(
+        *("--id", "greet", "--after", "plan", "--after", "b", "--env", "A=b=c", "--env", "E=", "--retries", "2"),
+        *("--retry-backoff", "1.5", "--timeout", "10m", "--retry_delay", "5", "--priority", "-3", "--", "--help", "x"),
+    ) == {
+        "id": "greet",
+        "after": ["plan", "b"],
+        "env": {"A": "b=c", "E": ""},
+        "retries": 2,
+        "retry_backoff": 1.5,
+        "timeout": "10m",
+        "retry_delay": "5",
+        "priority": -3,
+        "command": ["--help", "x"],
+    }
+
+
+def test_lines_are_appended(helpers: Helpers) -> None:
+    """A task queues as many as it likes, also beside lines of its own."""
+    helpers.queue.write_text('{"command": "true"}\n')
+    for number in range(3):
+        assert helpers.run("air-queue", "echo", str(number)).returncode == 0
+    lines = [json.loads(line)["command"] for line in helpers.queue.read_text().splitlines()]
+    assert lines == ["true", *(["echo", str(number)] for number in range(3))]
+
+
+TEXT = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=30)
+
+
+@given(words=st.lists(TEXT, min_size=1, max_size=4), value=TEXT)
+@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_no_text_is_changed(helpers: Helpers, words: list[str], value: str) -> None:
+    """Quotes, backslashes, control characters and line ends arrive as they are."""
+    found = helpers.queued("--id", value, "--env", f"NAME={value}", "--", *words)
+    assert found == {"id": value, "env": {"NAME": value}, "command": words}
+
+
+@given(word=st.binary(max_size=20).filter(lambda data: b"\0" not in data))
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_bytes_that_are_no_text_are_kept(helpers: Helpers, word: bytes) -> None:
+    """They become what Python makes of an undecodable file name, so that the command gets the same bytes back."""
+    if helpers._shell:
+        pytest.skip("the script takes UTF-8 alone")
+    assert os.fsencode(helpers.queued("--", b"cat", word)["command"][1]) == word
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ([], "usage: air-queue"),
+        (["--"], "usage: air-queue"),
+        (["--id"], "--id needs a value"),
+        (["--no-such", "x", "--", "true"], "--no-such is not a field"),
+        (["--id", "a", "--id", "b", "--", "true"], "--id is given twice"),
+        (["--retries", "two", "--", "true"], "--retries takes a number, got two"),
+        (["--retries", "01", "--", "true"], "--retries takes a number, got 01"),
+        (["--retries", "1.", "--", "true"], "--retries takes a number, got 1."),
+        (["--retries", "", "--", "true"], "--retries takes a number, got "),
+        (["--env", "x", "--", "true"], "--env takes NAME=VALUE, got x"),
+    ],
+)
+def test_what_cannot_be_queued(helpers: Helpers, words: list[str], told: str) -> None:
+    """2, the reason on stderr, and nothing is written."""
+    done = helpers.run("air-queue", *words)
+    assert (done.returncode, done.stdout) == (2, b"")
+    assert told in done.stderr.decode()
+    assert not helpers.queue.exists()
+
+
+def test_a_result_is_set(helpers: Helpers) -> None:
+    """From the argument or from stdin; the last one wins."""
+    for words, stdin in [(['{"cities": 2}'], b""), ([], b'{"cities": 2}')]:
+        helpers.result.write_text("before")
+        done = helpers.run("air-result", *words, stdin=stdin)
+        assert (done.returncode, done.stderr) == (0, b"")
+        assert json.loads(helpers.result.read_bytes()) == {"cities": 2}
+    assert sorted(path.name for path in helpers.result.parent.iterdir()) == ["air-queue", "air-result", "result.json"]
+
+
+def test_a_result_that_is_too_large(helpers: Helpers) -> None:
+    """It is refused at once, and the one before stays."""
+    helpers.result.write_text("before")
+    assert helpers.run("air-result", '"' + "x" * 16382 + '"').returncode == 0
+    for words, stdin in [(["x" * 16385], b""), ([], b"x" * 100_000)]:
+        done = helpers.run("air-result", *words, stdin=stdin)
+        assert done.returncode == 1
+        assert b"write it to a file in the workspace" in done.stderr
+    assert helpers.result.stat().st_size == 16384
+
+
+@pytest.mark.parametrize("name", native.HELPERS)
+def test_outside_of_a_task(helpers: Helpers, name: str) -> None:
+    """What is missing is said; so is how it is called."""
+    done = helpers.run(name, "true", AIR_QUEUE="", AIR_RESULT="")
+    assert done.returncode == 1
+    assert b"is not set; call this inside a task of Air-Executor" in done.stderr
+    assert helpers.run(name, "--help").stdout.startswith(f"usage: {name}".encode())
+
+
+@pytest.mark.parametrize("name", native.HELPERS)
+def test_where_nothing_can_be_written(helpers: Helpers, name: str) -> None:
+    """1 and a reason."""
+    done = helpers.run(name, "true", AIR_QUEUE="/no/such/file", AIR_RESULT="/no/such/file")
+    assert done.returncode == 1
+    assert b"/no/such/file" in done.stderr
