@@ -78,14 +78,16 @@ class Session:
         root.setLevel(logging.DEBUG if self.debug else logging.INFO)
 
 
-def ensure_task(job: JobState, task: str | None) -> None:
-    """Make sure that a job has the task that the user named, if any.
+def task_id(job: JobState, task: str | None) -> str | None:
+    """Return the id of the task that the user named, if any.
 
     Raises:
-        NotFoundError: it has not.
+        NotFoundError: the job has no such task.
     """
-    if task is None or task in job.tasks:
-        return
+    if task is None:
+        return None
+    if (found := job.task_named(task)) is not None:
+        return found.id
     from air_executor.errors import NotFoundError  # noqa: PLC0415 - only for errors
     from air_executor.model.problems import did_you_mean  # noqa: PLC0415 - only for errors
 
