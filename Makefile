@@ -128,7 +128,7 @@ python:
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
 		echo "make: $(PYTHON) cannot create environments; on Debian: apt-get install python3-venv" >&2; exit 1; }
 
-.venv/installed: pyproject.toml | python
+.venv/installed: pyproject.toml hatch_build.py $(wildcard air_executor/runner/*.[ch]) | python
 	$(PYTHON) -m venv .venv
 	.venv/bin/pip install --quiet --editable .
 	@touch $@
