@@ -30,9 +30,8 @@ help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## /make \1 - /p' Makefile
 
 .PHONY: census
-census: .venv/installed ## set up .venv and run the demo
-	@rm -rf .air-executor/jobs/census
-	.venv/bin/air-executor run examples/census.yaml
+census: .venv/installed ## set up .venv and run an example that counts the standard library
+	.venv/bin/air-executor run examples/census.yaml --replace
 
 LANES ?= core
 
@@ -129,8 +128,10 @@ python:
 		echo "make: $(PYTHON) cannot create environments; on Debian: apt-get install python3-venv" >&2; exit 1; }
 
 .venv/installed: pyproject.toml hatch_build.py $(wildcard air_executor/runner/*.[ch]) | python
-	$(PYTHON) -m venv .venv
-	.venv/bin/pip install --quiet --editable .
+	@echo "make: setting up .venv: creating the environment (this takes a minute, once)"
+	@$(PYTHON) -m venv .venv
+	@echo "make: setting up .venv: installing air-executor and what it needs"
+	@.venv/bin/pip install --quiet --editable .
 	@touch $@
 
 # Install the package for its dependencies only, then uninstall it: tests must import the wheel.

@@ -20,15 +20,16 @@ from air_executor.store import codec, files
 from air_executor.store.inbox import Inbox
 from air_executor.store.jobs import Jobs
 from air_executor.store.layout import Layout
+from air_executor.store.named_runs import UID_BYTES, NamedRuns
 from air_executor.store.run_dirs import RunDirs
 
 if TYPE_CHECKING:
-    from air_executor.core.explanation import ExplainContext, JobFacts, RunnerFacts
+    from air_executor.core.explanation import AllJobs, ExplainContext, JobFacts, RunnerFacts
     from air_executor.model.job import Job, Task
     from air_executor.settings import ReaderSettings
+    from air_executor.store.job_summary import JobSummary
+    from air_executor.store.presence import Presence
 
-UID_BYTES = 12
-"""Random bytes of a job's uid: 96 bits, so that no two jobs ever share one."""
 ANSWER_WITHIN = 2.0
 """Seconds to wait for the manager's answer to a request."""
 
@@ -40,6 +41,8 @@ class Answer:
     request: str
     applied: bool
     """False: no manager has processed it yet; it stays in the inbox for the next manager."""
+    job: str
+    """Id of the job that was asked for, perhaps by the name of its definition."""
 
 
 class Client:
@@ -54,55 +57,108 @@ class Client:
         self.jobs = Jobs(self.layout, read=codec.show_job)
         self.runs = RunDirs(self.layout)
         self.inbox = Inbox(self.layout)
+        self.named_runs = NamedRuns(self.jobs, self.inbox)
 
     # Submitting
 
     def submit(self, job: Job, workspace: Mapping[str, bytes] | None = None) -> JobState:
         """Submit a job and return its state. The id is taken from then on, with or without a manager.
 
+        A job with a `name` becomes the next run of that name.
+
         `workspace` maps file names to initial contents of the job's workspace. Only their owner can read the files.
 
         Raises:
-            AlreadyExistsError: the id is taken.
+            AlreadyExistsError: the id is taken, or the name is the id of a job.
             BadInputError: a job listed in `after` does not exist.
             StoreError: the volume refused a write; nothing was submitted.
         """
-        from air_executor.core.submission import initial_state, parse_job  # noqa: PLC0415 - see the module
+        return self.submit_all([job], workspace)[0]
 
-        state = initial_state(parse_job(job), uid=files.random_hex(UID_BYTES), now=round(time.time(), 3))
-        state.after_uids = {name: self._uid_of(name) for name in state.spec.after}
+    def submit_all(self, jobs: Sequence[Job], workspace: Mapping[str, bytes] | None = None) -> list[JobState]:
+        """Submit several jobs, which may wait for each other, and return their states; see `submit`.
+
+        All are checked before the first is submitted.
+
+        Raises: as `submit`.
+        """
+        from air_executor.core.job_checks import in_order  # noqa: PLC0415 - see the module
+        from air_executor.core.submission import parse_job  # noqa: PLC0415 - see the module
+
+        jobs = [parse_job(job) for job in jobs]
+        by_key = {job.key: job for job in jobs}
+        order = in_order({key: job.after for key, job in by_key.items()})
+        known = {name: self.named_runs.upstream(name) for job in jobs for name in job.after if name not in by_key}
         self.jobs.prepare()
-        self.jobs.create(state, workspace)
-        self.inbox.post(Request("wake", state.id), time.time())
+        if len(jobs) > 1:
+            for job in jobs:
+                if job.id is not None:
+                    self.jobs.ensure_free(job.id)
+        created: dict[str, JobState] = {}
+        for key in order:
+            upstream = [known[name] if name in known else created[name] for name in by_key[key].after]
+            created[key] = self._create(by_key[key], upstream, workspace)
+            self.wake(created[key].id)
+        return [created[job.key] for job in jobs]
+
+    def _create(self, job: Job, upstream: Sequence[JobState], workspace: Mapping[str, bytes] | None) -> JobState:
+        from air_executor.core.submission import initial_state  # noqa: PLC0415 - see the module
+
+        def make(name: str) -> JobState:
+            now = round(time.time(), 3)
+            return initial_state(job, uid=files.random_hex(UID_BYTES), now=now, id=name, upstream=upstream)
+
+        def create(state: JobState) -> None:
+            self.jobs.create(state, workspace)
+
+        if job.id is None:
+            return self.named_runs.create(job, make, create)
+        state = make(job.id)
+        create(state)
         return state
 
-    def _uid_of(self, name: str) -> str:
-        found = self.jobs.find(name)
-        if found is None:
-            msg = f"after: job {name} does not exist; submit it first"
-            raise BadInputError(msg)
-        return found.uid
+    def _find(self, job: str, uid: str | None = None) -> JobState | None:
+        """Return a job by its id and uid, or the newest run of the definition that has this name; None: neither."""
+        found = self.jobs.find(job, uid)
+        return found if found is not None or uid is not None else self.named_runs.newest(job)
+
+    def wake(self, job: str) -> None:
+        """Tell the manager of a job that was created.
+
+        Raises:
+            StoreError: the volume refused; the manager finds the job within a minute.
+        """
+        self.inbox.post(Request("wake", job), time.time())
+
+    def _no_job(self, job: str) -> str:
+        from air_executor.model.problems import did_you_mean  # noqa: PLC0415 - only for errors
+
+        return f"no job {job} in {self.layout.root}{did_you_mean(job, self.jobs.ids())}"
 
     # Requests
 
     def ask(self, op: Op, job: str, task: str | None = None, tasks: Sequence[Mapping[str, Any]] = ()) -> Answer:
-        """Send a request and wait up to `ANSWER_WITHIN` seconds for the answer.
+        """Send a request and wait up to `ANSWER_WITHIN` seconds for the answer; not at all if no manager is running.
 
         Raises:
             NotFoundError: the job does not exist.
             BadInputError: the manager refused the request; the message has the reason.
             StoreError: the volume refused a write; nothing was requested.
         """
+        from air_executor.store.presence import read_presence  # noqa: PLC0415 - only for requests
+
         if not os.path.isdir(self.layout.job(job)):
-            msg = f"no job {job} in {self.layout.root}"
-            raise NotFoundError(msg)
+            newest = self.named_runs.newest(job)
+            if newest is None or not os.path.isdir(self.layout.job(newest.id)):
+                raise NotFoundError(self._no_job(job))
+            job = newest.id
         name = self.inbox.post(Request(op, job, task, [dict(one) for one in tasks]), time.time())
-        applied = self.inbox.wait(name, ANSWER_WITHIN)
+        applied = self.inbox.wait(name, 0.0 if read_presence(self.layout).running is False else ANSWER_WITHIN)
         refusal = self.inbox.refusal(name) if applied else None
         if refusal is not None:
             msg = f"{op} {job}{f' {task}' if task else ''}: {refusal}"
             raise BadInputError(msg)
-        return Answer(name, applied)
+        return Answer(name, applied, job)
 
     def add(self, job: str, tasks: Sequence[Task]) -> Answer:
         """Add tasks to a job; an ended job is reopened. See `ask`."""
@@ -115,15 +171,16 @@ class Client:
     def status(self, job: str, uid: str | None = None) -> JobState:
         """Return a job's state as of its last checkpoint; archived jobs are found too.
 
-        Without `uid`, the job that has the id now, or else the newest archived one.
+        Without `uid`, the job that has the id now, or else the newest archived one, or else the newest run of the
+        definition that has this name.
 
         Raises:
             NotFoundError: the job does not exist.
             CorruptFileError, FormatTooNewError: its state cannot be read.
         """
-        found = self.jobs.find(job, uid)
+        found = self._find(job, uid)
         if found is None:
-            msg = f"no job {job} in {self.layout.root}" if uid is None else f"job {job} (uid {uid}) was deleted"
+            msg = self._no_job(job) if uid is None else f"job {job} (uid {uid}) was deleted"
             raise NotFoundError(msg)
         return found
 
@@ -163,10 +220,10 @@ class Client:
         while not state.ended and (until is None or time.monotonic() < until):
             time.sleep(pause)
             pause = min(0.25, pause * 1.2)
-            changed = self.changed_at(job)
+            changed = self.changed_at(state.id)
             if changed != seen:  # read a large state only when it has changed
                 seen = changed
-                state = self.status(job, state.uid)
+                state = self.status(state.id, state.uid)
         return state
 
     def changed_at(self, job: str) -> tuple[int, int, int]:
@@ -190,41 +247,55 @@ class Client:
                 found[task.id] = RunnerFacts(run.backend, str(run.host), run.runner, run.boot)
         return found
 
+    def summaries(self) -> Iterator[JobSummary | tuple[str, str]]:
+        """Yield every job that is not archived, without its tasks; see `all`. Much quicker than that."""
+        for name in self.jobs.ids():
+            try:
+                yield self.jobs.summary(name)
+            except NotFoundError:
+                continue
+            except StoreError as error:
+                yield name, str(error)
+
     def job_facts(self) -> Iterator[JobFacts]:
         """Yield the facts that `explain_context` needs, of every job that is not archived."""
         from air_executor.core.explanation import JobFacts  # noqa: PLC0415 - few ask this
 
-        for found in self.all():
-            if isinstance(found, JobState):
-                running = sum(isinstance(task.status, Running) for task in found.tasks.values())
-                yield JobFacts(found.id, found.uid, found.phase, found.pool, running)
-            else:
-                yield JobFacts(found[0], None, "unreadable", "", 0)
+        for found in self.summaries():
+            yield JobFacts.unreadable(found[0]) if isinstance(found, tuple) else found.facts
 
     def explain_context(
-        self, job: JobState, jobs: Iterable[JobFacts], now: float, settings: ReaderSettings | None
+        self,
+        job: JobState,
+        jobs: Iterable[JobFacts] | AllJobs,
+        now: float,
+        settings: ReaderSettings | None,
+        manager: Presence | None = None,
     ) -> ExplainContext:
         """Return the surroundings of a job for `explain_job` and `explain_task`.
 
-        `jobs` are all jobs that are not archived, as `job_facts` yields them; limits come from `settings`.
+        `jobs` are all jobs that are not archived, as `job_facts` yields them. Limits are those of the running manager,
+        or else of `settings`. `manager`: what is known of it already.
         """
-        from air_executor.core.explanation import ExplainContext  # noqa: PLC0415 - few ask this
+        from air_executor.core.explanation import AllJobs, ExplainContext  # noqa: PLC0415 - few ask this
         from air_executor.store.presence import read_presence  # noqa: PLC0415
 
         if job.ended:
             return ExplainContext(now)
-        listed = list(jobs)
-        manager = read_presence(self.layout)
+        every = jobs if isinstance(jobs, AllJobs) else AllJobs(jobs)
+        manager = manager or read_presence(self.layout)
         stopped = manager.running is False
+        pools = manager.pools if manager.pools is not None or settings is None else settings.pools
+        most = manager.max_runners if manager.max_runners is not None or settings is None else settings.max_runners
         return ExplainContext(
             now,
             manager=manager.running,
             only_jobs=(manager.only or ()) if manager.passes_over(job.id, job.submitted_by) else (),
-            after=self._phases_after(job, listed) if job.started_at is None else {},
-            running=sum(one.running for one in listed),
-            max_runners=None if settings is None else settings.max_runners,
-            running_in_pool=sum(one.running for one in listed if one.pool == job.pool),
-            pool_limit=None if settings is None else settings.pools.get(job.pool),
+            after=self._phases_after(job, every) if job.started_at is None else {},
+            running=every.running,
+            max_runners=most,
+            running_in_pool=every.running_by_pool[job.pool],
+            pool_limit=None if pools is None else pools.get(job.pool),
             backend=(None if settings is None else settings.backend) if stopped else manager.backend,
             host=None if stopped else manager.record.get("host"),
             boot=None if stopped else manager.record.get("boot"),
@@ -233,13 +304,11 @@ class Client:
             runners=self.runners(job),
         )
 
-    def _phases_after(self, job: JobState, jobs: Iterable[JobFacts]) -> dict[str, str]:
+    def _phases_after(self, job: JobState, jobs: AllJobs) -> dict[str, str]:
         """Return the phases of the jobs that a job waits for, archived ones included, without those that are gone."""
-        by_uid = {one.uid: one.phase for one in jobs if one.uid is not None}
-        unreadable = {one.id: one.phase for one in jobs if one.uid is None}
         phases = {}
-        for name, uid in job.after_uids.items():
-            phase = by_uid.get(uid) or unreadable.get(name)
+        for name, uid in (job.earlier_runs | job.after_uids).items():
+            phase = jobs.phase(name, uid)
             if phase is None:
                 try:
                     archived = self.jobs.archived(name, uid)

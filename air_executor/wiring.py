@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 import logging
 import os
@@ -47,8 +48,11 @@ def version() -> str:
     return metadata.version("air-executor")
 
 
+MACHINE_IDS = ("/etc/machine-id", "/var/lib/dbus/machine-id")
+
+
 def this_host() -> Host:
-    """Return this machine's name and the id of its present boot: a pid means something only with both."""
+    """Return this machine's name, the id of its present boot, and what stays across both."""
     try:
         with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
             boot = file.read().strip()
@@ -56,7 +60,20 @@ def this_host() -> Host:
         import psutil  # noqa: PLC0415 - the dependency exists only there
 
         boot = str(int(psutil.boot_time()))
-    return Host(platform.node(), boot)
+    return Host(platform.node(), boot, _machine())
+
+
+def _machine() -> str | None:
+    """Return an id of this machine's own, derived as machine-id(5) asks: the machine's id itself is confidential."""
+    for path in MACHINE_IDS:
+        try:
+            with open(path, "rb") as file:
+                found = file.read(64).strip()
+        except OSError:
+            continue
+        if found and found != b"uninitialized":
+            return hashlib.blake2b(b"air-executor", key=found, digest_size=8).hexdigest()
+    return None
 
 
 def runner_files() -> dict[str, bytes]:
@@ -194,10 +211,13 @@ def make_manager(
     `scope` limits it to these jobs (and what they submit); `from_files` makes state files win over the journal;
     `observer` is told what it does; `page` is the address of the page that this process serves.
     """
+    from air_executor.manager.held_directory import HeldDirectory  # noqa: PLC0415
+
+    layout = Layout(settings.state_dir)
+    directory = HeldDirectory(layout.root)  # before all that takes time
     from air_executor.manager.loop import Manager  # noqa: PLC0415
     from air_executor.manager.manager_state import ManagerOptions  # noqa: PLC0415
 
-    layout = Layout(settings.state_dir)
     host = this_host()
     options = ManagerOptions(
         version=version(),
@@ -209,6 +229,7 @@ def make_manager(
         platform_retries=settings.platform_retries,
         prices={name: settings.cost.prices(name) for name in BACKENDS},
         secrets_dir=None if settings.secrets_dir is None else str(settings.secrets_dir),
+        jobs_dir=None if settings.jobs_dir is None else str(settings.jobs_dir),
         name_prefix=None if settings.backend == "local" else settings.name_prefix,
         secrets_by_name=settings.backend == "kubernetes",
         visibility=settings.kubernetes.visibility if settings.backend == "kubernetes" else 0.0,
@@ -220,7 +241,7 @@ def make_manager(
     requested = None if observer is None else observer.requested
     backend = make_backend(settings, layout, host, requested)
     lease = _make_lease(settings, layout, host, backend, scope=scope, requested=requested)
-    return Manager(layout, backend, host, options, lease=lease, observer=observer)
+    return Manager(layout, backend, host, options, lease=lease, observer=observer, directory=directory)
 
 
 def _make_lease(
@@ -268,7 +289,7 @@ def make_service(settings: Settings) -> Service | None:
         version=version(),
         backend=settings.backend,
         max_runners=settings.max_runners,
-        baseline_pool=settings.cost.pool or settings.max_runners,
+        baseline_pool=settings.cost.always_on_workers or settings.max_runners,
         pools=settings.pools,
         prices=settings.cost.prices(settings.backend),
         patience=PATIENCE + settings.poll_interval + _longest_answer(settings),

@@ -75,8 +75,8 @@ def count_task(package: str, start: int = 0, stop: int | None = None) -> dict[st
 def task_id(package: str) -> str:
     """Return a valid task id, unique per package.
 
-    Ids consist of lower-case letters, digits and single hyphens. Any other name (`_pyrepl`) gets a checksum, so two
-    names never share an id.
+    Any name that is not made of lower-case letters and digits (`_pyrepl`) gets a checksum, so two names never share an
+    id.
     """
     slug = re.sub(r"[^a-z0-9]+", "-", package.lower())[:14].strip("-")
     if slug == package:

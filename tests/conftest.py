@@ -5,9 +5,12 @@ Helpers are imported (`from tests.conftest import wait_for`), fixtures are asked
 
 from __future__ import annotations
 
+import os
 import shutil
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import TypeVar
 
 import pytest
@@ -19,16 +22,23 @@ from tests import lanes
 
 T = TypeVar("T")
 
+ROOM = 1 << 30
+"""Bytes that must be free in memory for state directories of tests."""
+MEMORY = "/dev/shm" if os.path.isdir("/dev/shm") and shutil.disk_usage("/dev/shm").free > ROOM else None  # noqa: S108
+"""A folder where fsync costs nothing; None if there is none, for `tempfile`."""
+
+EXAMPLES = 400 if lanes.NIGHTLY else 50
+"""Examples of a random test; a test may have a multiple of it."""
+
 # A busy machine is no reason to fail, so random tests have no deadline.
-for _name, _examples, _steps in (("sample", 50, 40), ("nightly", 400, 50)):
-    settings.register_profile(
-        _name,
-        max_examples=_examples,
-        stateful_step_count=_steps,
-        deadline=None,
-        suppress_health_check=list(HealthCheck),
-    )
-settings.load_profile("nightly" if lanes.NIGHTLY else "sample")
+settings.register_profile(
+    "air-executor",
+    max_examples=EXAMPLES,
+    stateful_step_count=50 if lanes.NIGHTLY else 40,
+    deadline=None,
+    suppress_health_check=list(HealthCheck),
+)
+settings.load_profile("air-executor")
 
 
 def wait_for(predicate: Callable[[], T], timeout: float = 120.0, what: str = "") -> T:
@@ -52,6 +62,13 @@ def wait_for(predicate: Callable[[], T], timeout: float = 120.0, what: str = "")
             pytest.fail(f"waited {timeout:g} s for {what or predicate}, last seen: {value!r}")
         time.sleep(pause)
         pause = min(2 * pause, 0.05)
+
+
+@pytest.fixture
+def quick_path() -> Iterator[Path]:
+    """An empty folder where fsync costs nothing, for tests that write much and need no disk."""
+    with tempfile.TemporaryDirectory(prefix="air-test-", dir=MEMORY) as folder:
+        yield Path(folder)
 
 
 @pytest.fixture(scope="session")

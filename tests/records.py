@@ -5,10 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from air_executor.model.job import JobSpec, Task
+from air_executor.core.queue_lines import parse_queue_line
+from air_executor.model.defaults import NO_DEFAULTS, Defaults
+from air_executor.model.job import Job, JobSpec, Task
 from air_executor.model.parsing import read, read_task
 from air_executor.model.state import Attempt, Done, JobState, Queued, Status, TaskPhase, TaskState, new_task
+from air_executor.model.steps import at_once
 from air_executor.model.times import to_text
+
+
+def queue_line(text: str | bytes, defaults: Defaults = NO_DEFAULTS) -> Task | Job:
+    """Return what a line of `$AIR_QUEUE` says."""
+    return at_once(parse_queue_line(text, defaults))
 
 
 def make_spec(fields: Mapping[str, Any]) -> JobSpec:
@@ -25,7 +33,7 @@ def make_task(
     **kept: Any,  # noqa: ANN401 - further fields of the state
 ) -> TaskState:
     """Return the state of a task whose own fields are as people write them."""
-    task: Task = read_task({"command": "true", **(fields or {})}, {})
+    task: Task = read_task({"command": "true", **(fields or {})})
     task.id = name
     state = new_task(task, queued_by=queued_by, at=0.0)
     state.status = status or Queued()

@@ -174,8 +174,7 @@ class JobAttacher(NamedTuple):
         labels = {**self.instance.labels(), **self.this_try.labels()}
         env = {f"AIRFLOW_CTX_{_VARIABLES[fact]}": value for fact, value in self.instance.facts().items()}
         defaults = replace(job.defaults, env={**env, **job.defaults.env})
-        tasks = [replace(task, env={**env, **task.env}) for task in job.tasks]
-        return replace(job, id=name, labels={**own, **labels}, defaults=defaults, tasks=tasks)
+        return replace(job, id=name, labels={**own, **labels}, defaults=defaults)
 
 
 def abandon(client: Client, job: JobRef) -> None:

@@ -83,7 +83,7 @@ class JobSource(NamedTuple):
         elif self.job is not None:
             fields = dict(self.job)
         else:
-            fields = {"tasks": [{**(self.task_options or {}), "command": self.command}]}
+            fields = {"tasks": [{**(self.task_options or {}), "id": _ONLY_TASK, "command": self.command}]}
         job = parse_job(_with_numbers({**fields, "id": "airflow"}, _schema()), where)
         return replace(job, pool=pool) if pool and job.pool == DEFAULT_POOL else job
 

@@ -10,7 +10,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from air_executor.core.effects import effect
 from air_executor.model.names import Slot
+from air_executor.model.shebang import SCRIPT
 from air_executor.runner import native
 
 Requested = Callable[[str, str], None]
@@ -31,6 +33,7 @@ class Launch:
     """Run id, `<uid>-<seq>`."""
     task: str
     argv: tuple[str, ...]
+    """The command; with `script`, the interpreter that gets the script's path after these words."""
     env: Mapping[str, str]
     """Variables added to the platform's own environment: the task's `env` and the `AIR_*` names without paths."""
     out_dir: str
@@ -39,6 +42,8 @@ class Launch:
     bin_dir: str
     project: str
     """The project folder, to which relative paths of a task refer."""
+    script: bool = False
+    """The command is a script in `out_dir`."""
     workdir: str | None = None
     """The working directory that the task names, or None."""
     timeout: float | None = None
@@ -80,8 +85,9 @@ class Launch:
             workdir: the task's working directory.
             kind: `local` or `container`.
         """
+        script = [f"{out_dir}/{SCRIPT}"] if self.script else []
         timeout = "-" if self.timeout is None else format_seconds(self.timeout)
-        return [out_dir, workdir, timeout, format_seconds(self.grace), kind, *self.argv]
+        return [out_dir, workdir, timeout, format_seconds(self.grace), kind, *self.argv, *script]
 
 
 def format_seconds(value: float) -> str:
@@ -110,6 +116,11 @@ class RunnerStatus:
     """On a runner that has ended: what keeps its name taken, in words."""
     finished_at: float | None = None
     """End time according to the platform, Unix seconds; None if unknown."""
+    node_wait: float | None = 0.0
+    """For how many seconds it had a name but no node, so that nothing of it existed; None while it has none.
+
+    On a runner that has ended None means that it is not known.
+    """
 
 
 class Backend(Protocol):
@@ -122,6 +133,7 @@ class Backend(Protocol):
     evicts: bool
     """The platform may stop runners on its own (a drained node, an engine shutdown); that is no task's error."""
 
+    @effect
     def prepare(self, options: Mapping[str, Any]) -> str | None:
         """Fetch what a start with a task's `Launch.options` needs (an image), without waiting for it.
 
@@ -129,6 +141,7 @@ class Backend(Protocol):
         What can never be fetched is for `spawn` to reject.
         """
 
+    @effect
     def spawn(self, launch: Launch) -> None:
         """Start one runner in `launch.slot`.
 
@@ -145,12 +158,14 @@ class Backend(Protocol):
             BackendUnavailableError: the platform does not answer, so nothing may be concluded.
         """
 
+    @effect
     def remove(self, slot: Slot) -> None:
         """Request that the slot's runner be stopped if alive (TERM, its grace, KILL) and its name freed.
 
         Returns at once; idempotent. Call it again until `observe` no longer lists the slot.
         """
 
+    @effect
     def confirm_gone(self, slot: Slot) -> None:
         """Accept an operator's word that nothing of the slot's runner runs any more, and free its name.
 

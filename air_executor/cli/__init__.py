@@ -8,12 +8,15 @@ from __future__ import annotations
 import os
 import sys
 
+COMPLETE = "_AIR_EXECUTOR_COMPLETE"
+"""Variable of a shell's completion script: the arguments are a line that somebody is typing; see `candidates`."""
+
 
 def main() -> None:
     """Run `air-executor` with the arguments of this process, and exit."""
     if sys.getfilesystemencoding() != "utf-8" and not sys.flags.utf8_mode:
         # Arguments, environment and paths are UTF-8, whatever the locale: a command must arrive as it was typed.
         os.execv(sys.executable, [sys.executable, "-X", "utf8", *sys.orig_argv[1:]])  # noqa: S606 - ourselves
-    from air_executor.cli.app import run  # noqa: PLC0415 - importing the package must stay cheap
+    from air_executor.cli.app import complete, run  # noqa: PLC0415 - importing the package must stay cheap
 
-    sys.exit(run(sys.argv[1:]))
+    sys.exit((complete if os.environ.get(COMPLETE) else run)(sys.argv[1:]))

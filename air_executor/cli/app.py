@@ -5,17 +5,19 @@ A command is looked up by name and imported alone: `air-executor status` must no
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import os
 import sys
 import warnings
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, cast
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from air_executor.cli import lossy_stderr
+from air_executor.cli import help_text, lossy_stderr
+from air_executor.cli.commands import ALIASES, COMMANDS
 from air_executor.cli.session import COMMAND_GIVEN, Session, session_of
 from air_executor.errors import AirExecutorError
 
@@ -24,39 +26,6 @@ if TYPE_CHECKING:
 
 PROGRAM = "air-executor"
 
-
-class CommandEntry(NamedTuple):
-    """A command in the list of commands."""
-
-    module: str
-    """Module in this package."""
-    function: str
-    """Function in the module; its docstring is the long help."""
-    summary: str
-    """Help in the list of commands: at most 60 characters, so that it fits a line of 80 columns."""
-
-
-COMMANDS = {
-    "run": CommandEntry("run", "run", "Run a job to completion and print its cost."),
-    "manager": CommandEntry("manage", "manager", "Manage a state directory until stopped."),
-    "submit": CommandEntry("submit", "submit", "Submit a job and print its id."),
-    "add": CommandEntry("add", "add", "Add tasks to a job; an ended job is reopened."),
-    "status": CommandEntry("status", "status", "Show all jobs, or one job with its tasks."),
-    "wait": CommandEntry("wait", "wait", "Wait for jobs to end."),
-    "logs": CommandEntry("logs", "logs", "Print the output of a job's tasks."),
-    "explain": CommandEntry("explain", "explain", "Explain why a job or task is not running, or how it ended."),
-    "cancel": CommandEntry("verbs", "cancel", "Cancel a job, or one of its tasks."),
-    "pause": CommandEntry("verbs", "pause", "Pause a job: running tasks finish, no new task starts."),
-    "resume": CommandEntry("verbs", "resume", "Resume a paused job."),
-    "retry": CommandEntry("verbs", "retry", "Retry failed, cancelled and skipped tasks."),
-    "report": CommandEntry("report", "report", "Report the cost of runs, compared with an always-on pool."),
-    "prune": CommandEntry("prune", "prune", "Archive or delete ended jobs."),
-    "doctor": CommandEntry("doctor", "doctor", "Check the settings, the volume, the backend and the jobs."),
-    "schema": CommandEntry("schema", "schema", "Print the JSON Schema of job files."),
-    "confirm-gone": CommandEntry("verbs", "confirm_gone", "Confirm that a job's unreachable runners have ended."),
-    "completion": CommandEntry("completion", "completion", "Print or install a shell completion script."),
-}
-"""All commands, in the order of the help text."""
 
 EXIT_INTERRUPTED = 130
 
@@ -74,6 +43,7 @@ def _shared(
         typer.Option(
             metavar="DIR",
             help="State directory. Default: AIR_STATE_DIR, else .air-executor here or in a parent folder.",
+            rich_help_panel=help_text.COMMON_SECTION,
             callback=_keep,
             expose_value=False,
         ),
@@ -81,15 +51,33 @@ def _shared(
     json: Annotated[
         bool,
         typer.Option(
-            "--json", help="Print JSON, with the field names of state.json.", callback=_keep, expose_value=False
+            "--json",
+            help="Print JSON, with the field names of state.json.",
+            rich_help_panel=help_text.COMMON_SECTION,
+            callback=_keep,
+            expose_value=False,
         ),
     ] = False,
     verbose: Annotated[
-        bool, typer.Option("--verbose", "-v", help="Log to stderr.", callback=_keep, expose_value=False)
+        bool,
+        typer.Option(
+            "--verbose",
+            "-v",
+            help="Log to stderr.",
+            rich_help_panel=help_text.COMMON_SECTION,
+            callback=_keep,
+            expose_value=False,
+        ),
     ] = False,
     debug: Annotated[
         bool,
-        typer.Option("--debug", help="Log debug output, show tracebacks.", callback=_keep, expose_value=False),
+        typer.Option(
+            "--debug",
+            help="Log debug output, show tracebacks.",
+            rich_help_panel=help_text.COMMON_SECTION,
+            callback=_keep,
+            expose_value=False,
+        ),
     ] = False,
 ) -> None:
     """Declare the options shared by all commands."""
@@ -114,8 +102,15 @@ def _top(
 def build(function: Callable[..., None], name: str) -> Command:
     """Return a command with the shared options added."""
     # `python -OO` drops docstrings.
-    command = _single(function, name, function.__doc__ or COMMANDS[name].summary)
-    command.params += _shared_params()
+    entry = COMMANDS[name]
+    command = _single(function, name, function.__doc__ or entry.summary)
+    command.epilog = f"Example: {PROGRAM} {entry.example}"
+    if entry.flags:
+        from air_executor.cli import flags  # noqa: PLC0415 - for few commands
+
+        for group in entry.flags:
+            command.params += _params_of(flags.GROUPS[group])
+    command.params += _params_of(_shared)
     return cast("Command", command)
 
 
@@ -127,12 +122,13 @@ def load(name: str) -> Command:
 
 def _single(function: Callable[..., None], name: str, text: str | None = None) -> Any:  # noqa: ANN401 - typer's own classes have no public name
     app = typer.Typer(add_completion=False, rich_markup_mode=None)
-    app.command(name, cls=QuickCommand, help=text)(function)
+    app.command(name, cls=QuickCommand, help=text, context_settings=help_text.settings())(function)
     return typer.main.get_command(app)
 
 
-def _shared_params() -> list[Any]:
-    return [param for param in _single(_shared, "shared").params if param.name != "help"]
+def _params_of(declaration: Any) -> list[Any]:  # noqa: ANN401 - any function
+    """Return the options that a function declares."""
+    return [param for param in _single(declaration, "declaration").params if param.name != "help"]
 
 
 def _spare_pydantic(param: Any) -> Any:  # noqa: ANN401 - as above
@@ -141,8 +137,8 @@ def _spare_pydantic(param: Any) -> Any:  # noqa: ANN401 - as above
     annotation = getattr(getattr(param, "type_descriptor", None), "annotation", None)
 
     def take(ctx: typer.Context, value: object) -> object:
-        is_text = isinstance(value, str) and annotation is str
-        if param.nargs != 1 or param.multiple or not (is_text or (value is None and not param.required)):
+        is_text = isinstance(value, str) and annotation is str and not param.multiple
+        if param.nargs != 1 or not (is_text or (value is None and not param.required)):
             return process(ctx, value)
         return param.callback(ctx, param, value) if param.callback is not None else value
 
@@ -156,6 +152,10 @@ class QuickCommand(TyperCommand):
     def get_params(self, ctx: Context) -> Any:  # type: ignore[override] # noqa: ANN401 - typer's own classes
         """Return its arguments and options, `--help` included."""
         return [_spare_pydantic(param) for param in super().get_params(ctx)]  # type: ignore[arg-type]
+
+    def format_options(self, ctx: Context, formatter: HelpFormatter) -> None:  # type: ignore[override]
+        """Write the options in sections."""
+        help_text.write_options(self.get_params(ctx), ctx, formatter)
 
     def parse_args(self, ctx: Context, args: list[str]) -> list[str]:  # type: ignore[override]
         """Parse arguments, and note whether there is a command after `--`: the parser drops the dashes."""
@@ -176,20 +176,27 @@ class LazyGroup(TyperGroup):
 
     def get_command(self, ctx: Context, cmd_name: str) -> Command | None:  # type: ignore[override] # noqa: ARG002
         """Return the command of that name, or None."""
-        return load(cmd_name) if cmd_name in COMMANDS else None
+        name = ALIASES.get(cmd_name, cmd_name)
+        return load(name) if name in COMMANDS else None
 
-    def format_commands(self, ctx: Context, formatter: HelpFormatter) -> None:  # type: ignore[override] # noqa: ARG002
-        """List the commands without importing them."""
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, entry.summary) for name, entry in COMMANDS.items()])
+    def resolve_command(self, ctx: Context, args: list[str]) -> Any:  # type: ignore[override] # noqa: ANN401 - typer's own classes
+        """Find the command, or say which one may have been meant."""
+        if args[0] not in {*COMMANDS, *ALIASES} and not ctx.resilient_parsing:
+            ctx.fail(help_text.unknown_command(args[0]))
+        return super().resolve_command(ctx, args)  # type: ignore[arg-type]
+
+    def format_options(self, ctx: Context, formatter: HelpFormatter) -> None:  # type: ignore[override]
+        """Write the commands first."""
+        help_text.write_commands(formatter)
+        help_text.write_options(self.get_params(ctx), ctx, formatter)
 
 
 def program() -> Any:  # noqa: ANN401 - as in `build`
     """Return the program as a command group."""
     app = typer.Typer(cls=LazyGroup, add_completion=False, rich_markup_mode=None, no_args_is_help=True)
-    app.callback(help="Run tasks on ephemeral runners.")(_top)
+    app.callback(help="Run tasks on ephemeral runners.", context_settings=help_text.settings())(_top)
     command: Any = typer.main.get_command(app)
-    command.params += _shared_params()
+    command.params += _params_of(_shared)
     return command
 
 
@@ -231,6 +238,16 @@ def run(arguments: Sequence[str]) -> int:
     return 0
 
 
+def complete(words: Sequence[str]) -> int:
+    """Print what may stand at the cursor, for a shell's completion script, and return the exit code."""
+    from air_executor.cli.candidates import print_candidates  # noqa: PLC0415 - only for shells
+
+    with contextlib.suppress(Exception):  # nothing may disturb somebody's typing
+        print_candidates(words, load, program().params)
+        _flush()
+    return 0
+
+
 def _open_closed_streams() -> None:
     """Reopen standard streams that the caller closed (`>&-`); otherwise the next opened file becomes stdout."""
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
@@ -263,7 +280,6 @@ def _reader_left() -> int:
 
 
 def _complain(message: str) -> None:
-    from air_executor.model.plain_text import clean  # noqa: PLC0415 - only for errors
+    from air_executor.cli.terminal import error  # noqa: PLC0415 - only for errors
 
-    lines = "\n  ".join(clean(line) for line in message.split("\n  "))  # one line per problem
-    sys.stderr.write(f"error: {lines}\n")
+    error(message)

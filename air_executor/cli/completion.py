@@ -1,29 +1,60 @@
-"""`air-executor completion`: shell completion of commands and options."""
+"""`air-executor completion`: the script that makes a shell complete commands, options, jobs, tasks and files.
+
+The scripts are this project's own: those of typer change from version to version. `candidates` answers them.
+"""
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import Annotated, Any, Literal
+import os
+from importlib.resources import files
+from pathlib import Path
+from typing import Annotated, Literal
 
 import typer
 
 from air_executor.cli.terminal import note
 
+Shell = Literal["bash", "zsh", "fish"]
+
 
 def completion(
-    ctx: typer.Context,
-    shell: Annotated[Literal["bash", "zsh", "fish"], typer.Argument(metavar="bash|zsh|fish")],
+    shell: Annotated[Shell, typer.Argument(metavar="bash|zsh|fish")],
     install: Annotated[
         bool, typer.Option("--install", help="Install the script for this shell instead of printing it.")
     ] = False,
 ) -> None:
     """Print or install a shell completion script."""
-    typers: Any = import_module("typer.completion")  # its type stubs do not export these functions
-
-    name = str(ctx.find_root().info_name)
-    variable = f"_{name.replace('-', '_').upper()}_COMPLETE"
+    script = (files("air_executor.cli") / "completions" / shell).read_text(encoding="utf-8")
     if install:
-        _, path = typers.install(shell=shell, prog_name=name, complete_var=variable)
-        note(f"installed in {path}; restart the shell to use it")
+        note(f"installed in {_install(shell, script)}; restart the shell to use it")
     else:
-        typer.echo(typers.get_completion_script(prog_name=name, complete_var=variable, shell=shell))
+        typer.echo(script, nl=False)
+
+
+def _install(shell: Shell, script: str) -> Path:
+    """Write the script where the shell finds it, and return that path."""
+    home = Path.home()
+    if shell == "bash":
+        path = home / ".bash_completions" / "air-executor.sh"
+        _add_line(home / ".bashrc", f"source '{path}'")
+    elif shell == "zsh":
+        path = home / ".zfunc" / "_air-executor"
+        own = Path(os.environ.get("ZDOTDIR") or home) / ".zshrc"
+        _add_line(own, "fpath+=~/.zfunc; autoload -Uz compinit; compinit")
+    else:
+        config = Path(os.environ.get("XDG_CONFIG_HOME") or home / ".config")
+        path = config / "fish" / "completions" / "air-executor.fish"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(script, encoding="utf-8")
+    return path
+
+
+def _add_line(path: Path, line: str) -> None:
+    """Add a line to a shell's own file, unless it is there."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        text = ""
+    if line not in text:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"{text}{'' if text.endswith(chr(10)) or not text else chr(10)}{line}\n", encoding="utf-8")

@@ -28,6 +28,7 @@ def sums_record(one: CostSums, currency: str | None) -> dict[str, Any]:
         "finish_seconds": round(one.finish_seconds, 6),
         "idle_seconds": round(one.idle_seconds, 6),
         "cpu_seconds": round(one.cpu_seconds, 6),
+        "node_wait_seconds": round(one.node_wait_seconds, 6),
         "efficiency": _rounded(one.efficiency),
         "runs": one.runs,
         "succeeded": one.succeeded,

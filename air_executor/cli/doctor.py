@@ -12,14 +12,15 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from air_executor.cli.session import session_of
-from air_executor.cli.terminal import console, print_json, styled
+from air_executor.cli.start_command import start_command
+from air_executor.cli.table import Cell, Line, line, print_lines, table, terminal_width
+from air_executor.cli.terminal import print_json
 from air_executor.core.finding import BAD, FINE, WARN, Finding
+from air_executor.model.plain_text import clean
 from air_executor.store.presence import read_presence
 from air_executor.store.probe import probe
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
     from air_executor.client import Client
 
 STYLES = {FINE: "green", WARN: "yellow", BAD: "bold red"}
@@ -30,25 +31,28 @@ CORRUPT_SHOWN = 10
 def doctor(
     ctx: typer.Context,
     backend: Annotated[str | None, typer.Option(help="Backend to check. Default: the configured one.")] = None,
+    settings: Annotated[
+        bool, typer.Option("--settings", help="Print each effective setting with its source, too.")
+    ] = False,
 ) -> None:
     """Check the settings, the volume, the backend and the jobs.
 
-    Prints each effective setting with its source, then one line per check, with a remedy if it did not pass. Exits with
-    1 if a check failed; warnings do not count.
+    Prints one line per check, with a remedy if it did not pass, and a verdict. Exits with 1 if a check failed; warnings
+    do not count.
     """
     from air_executor.settings import effective  # noqa: PLC0415
 
     session = session_of(ctx)
-    settings = session.settings(backend=backend)
+    effective_settings = session.settings(backend=backend)
     client = session.client()
     from air_executor.manager.event_check import check_events  # noqa: PLC0415
     from air_executor.wiring import check_platform  # noqa: PLC0415
 
-    rows = effective(settings)
+    rows = effective(effective_settings)
     findings = [
         *probe(client.layout.root, {"events": check_events}),
         *_system(),
-        *check_platform(settings),
+        *check_platform(effective_settings),
         *_state(client),
     ]
     if session.json:
@@ -61,9 +65,9 @@ def doctor(
             }
         )
     else:
-        console().print(_settings(rows))
-        console().print()
-        console().print(_findings(findings))
+        if settings:
+            print_lines([*_settings(rows), line("")])
+        print_lines([*_findings(findings), line(""), _verdict(findings)])
     raise typer.Exit(1 if any(f.verdict == BAD for f in findings) else 0)
 
 
@@ -96,7 +100,7 @@ def _state(client: Client) -> Iterator[Finding]:
         )
     elif manager.record and not manager.record.get("until"):
         yield Finding(
-            "manager", WARN, f"was killed or crashed ({manager.who})", "start one to recover: `air-executor manager`"
+            "manager", WARN, f"was killed or crashed ({manager.who})", f"start one to recover: `{start_command()}`"
         )
     else:
         yield Finding("manager", FINE, "not running")
@@ -117,7 +121,7 @@ def _state(client: Client) -> Iterator[Finding]:
     waiting = len(client.inbox.pending())
     if waiting and not manager.running:
         yield Finding(
-            "inbox", WARN, f"pending requests: {waiting}; no manager is running", "start one: `air-executor manager`"
+            "inbox", WARN, f"pending requests: {waiting}; no manager is running", f"start one: `{start_command()}`"
         )
     else:
         yield Finding("inbox", FINE, f"pending requests: {waiting}")
@@ -139,28 +143,32 @@ def _corrupt(jobs: str, client: Client) -> Iterator[Finding]:
         yield Finding("job", BAD, f"and {len(found) - CORRUPT_SHOWN} more quarantined files")
 
 
-def _settings(rows: list[tuple[str, str, str]]) -> Table:
-    from rich.table import Table  # noqa: PLC0415
-
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("setting", no_wrap=True)
-    table.add_column("value", overflow="fold")
-    table.add_column("from", overflow="fold")
-    for name, value, source in rows:
-        table.add_row(styled(name), styled(value), styled(source, "bright_black" if source == "default" else ""))
-    return table
+def _settings(rows: list[tuple[str, str, str]]) -> list[Line]:
+    cells = [
+        [Cell(name), Cell(value), Cell(source, "bright_black" if source == "default" else "")]
+        for name, value, source in rows
+    ]
+    return table(("setting", "value", "from"), cells, terminal_width())
 
 
-def _findings(findings: list[Finding]) -> Table:
-    from rich.table import Table  # noqa: PLC0415
-
-    table = Table(box=None, pad_edge=False, show_header=False)
-    table.add_column(no_wrap=True)
-    table.add_column(no_wrap=True)
-    table.add_column(overflow="fold")
+def _findings(findings: list[Finding]) -> list[Line]:
+    """Return a line for each finding, and its remedy below it."""
+    size = max((len(one.name) for one in findings), default=0)
+    lines: list[Line] = []
     for one in findings:
-        text = styled(one.text)
+        mark = Cell(f"{MARKS[one.verdict]}  ", STYLES[one.verdict])
+        lines.append([mark, Cell(f"{one.name:<{size}}  "), Cell(clean(one.text))])
         if one.remedy:
-            text.append(f"\n→ {one.remedy}", style="yellow")
-        table.add_row(styled(MARKS[one.verdict], STYLES[one.verdict]), styled(one.name), text)
-    return table
+            lines.append([Cell(" " * (size + 5)), Cell(clean(f"→ {one.remedy}"), "yellow")])
+    return lines
+
+
+def _verdict(findings: list[Finding]) -> Line:
+    failed = sum(one.verdict == BAD for one in findings)
+    warned = sum(one.verdict == WARN for one in findings)
+    warnings = f"{warned} warning{'' if warned == 1 else 's'}"
+    if failed:
+        return line(f"✗ {failed} of {len(findings)} checks failed, {warnings}", STYLES[BAD])
+    if warned:
+        return line(f"! ready, with {warnings}", STYLES[WARN])
+    return line(f"✓ ready: all {len(findings)} checks passed", STYLES[FINE])

@@ -7,10 +7,9 @@ from typing import Annotated
 
 import typer
 
-from air_executor.cli.session import session_of
+from air_executor.cli.session import ensure_task, session_of
 from air_executor.cli.terminal import print_json, say
 from air_executor.core.explanation import explain_job, explain_task
-from air_executor.errors import NotFoundError
 
 
 def explain(
@@ -20,21 +19,19 @@ def explain(
 ) -> None:
     """Explain in one line why a job or task isn't running, or how it ended.
 
-    Limits come from the settings of this shell; a manager started with other flags has its own.
+    Limits are those of the running manager; without one, those of the settings of this shell.
     """
     session = session_of(ctx)
     client = session.client()
     state = client.status(job)
-    if task is not None and task not in state.tasks:
-        msg = f"job {job} has no task {task}; list them with `air-executor status {job}`"
-        raise NotFoundError(msg)
+    ensure_task(state, task)
     settings = None if state.ended else session.reader_settings()
     context = client.explain_context(state, client.job_facts(), time.time(), settings)
     text = explain_job(state, context) if task is None else explain_task(state, state.tasks[task], context)
     if session.json:
         print_json(
             {
-                "job": job,
+                "job": state.id,
                 "task": task,
                 "phase": state.phase if task is None else state.tasks[task].phase,
                 "explanation": text,

@@ -1,15 +1,16 @@
-"""Arguments that describe a job: `FILE`, `-`, or `ID -- COMMAND…` with options. Shared by `run`, `submit` and `add`."""
+"""Arguments that describe jobs or tasks: `FILE`, `-`, or `ID -- COMMAND…`. Shared by `run`, `submit` and `add`."""
 
 from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from air_executor.cli.flags import given_job, given_task, task_options
+from air_executor.cli.session import command_given, session_of
 from air_executor.cli.terminal import note
 from air_executor.errors import BadInputError, NotFoundError
 
@@ -19,21 +20,7 @@ if TYPE_CHECKING:
 WORDS_HELP = "A job file (YAML or JSON, `-` for stdin), or an id and, after `--`, a command."
 
 Words = Annotated[list[str], typer.Argument(metavar="FILE | ID -- COMMAND…", help=WORDS_HELP)]
-Env = Annotated[
-    list[str] | None,
-    typer.Option("--env", "-e", metavar="NAME=VALUE", help="Environment variable for the command. Repeatable."),
-]
-Timeout = Annotated[str | None, typer.Option(metavar="DURATION", help="Time limit for one run: 90, 90s, 10m, 1h30m.")]
-Retries = Annotated[int | None, typer.Option(help="Maximum number of retries.")]
-RetryDelay = Annotated[str | None, typer.Option(metavar="DURATION", help="Delay before a retry.")]
-Delay = Annotated[str | None, typer.Option(metavar="DURATION", help="Minimum delay before the first run.")]
-Workdir = Annotated[str | None, typer.Option(metavar="DIR", help="Working directory, relative to the project folder.")]
-MaxRunners = Annotated[int | None, typer.Option("--max-runners", help="Maximum number of concurrent tasks.")]
-Pool = Annotated[str | None, typer.Option(help="Pool that limits the job's runners.")]
-Queue = Annotated[str | None, typer.Option(hidden=True, help="Deprecated alias of --pool.")]
-Priority = Annotated[int | None, typer.Option(help="Priority among jobs; higher starts first.")]
-After = Annotated[list[str] | None, typer.Option(metavar="JOB", help="Job that must succeed first. Repeatable.")]
-
+Replace = Annotated[bool, typer.Option("--replace", help="Archive an ended job of the same id first.")]
 _SUFFIXES = (".yaml", ".yml", ".json")
 
 
@@ -44,99 +31,109 @@ def _is_file(words: Sequence[str]) -> bool:
     )
 
 
-def job_fields(
-    *, max_runners: int | None, pool: str | None, queue: str | None, priority: int | None, after: list[str] | None
-) -> dict[str, Any]:
-    """Return the job fields set by flags; None means not set. `--queue` is a deprecated alias of `--pool`.
-
-    Raises:
-        BadInputError: both `--pool` and `--queue` are set.
-    """
-    if queue is not None:
-        if pool is not None:
-            raise BadInputError("--pool and --queue: give one of them; --queue is a deprecated alias of --pool")
-        note("warning: --queue is deprecated; use --pool")
-        pool = queue
-    return {
-        "max_runners": max_runners,
-        "pool": pool,
-        "priority": priority,
-        "after": after,
-    }
-
-
 def names_path(word: str) -> bool:
     """Return whether a word can only be a file: no id has a slash."""
     return word == "-" or "/" in word
 
 
-def read_job(
-    words: Sequence[str], options: Mapping[str, Any], task_options: Mapping[str, Any], *, command: bool
-) -> Job:
-    """Return the job that the arguments describe; `command`: there is one after `--`.
+def read_jobs(ctx: typer.Context, words: Sequence[str]) -> list[Job]:
+    """Return the jobs that the arguments and options describe: one, or all those of a file.
 
-    `options` are job fields set by flags, `task_options` task fields set by flags; None means not set. With a file, job
-    flags override the file and task flags are refused.
+    With a file, options of the job override the file, and options of the task are refused.
 
     Raises:
-        BadInputError: the file or a flag is invalid.
+        BadInputError: the file or an option is invalid.
         NotFoundError: the file does not exist.
     """
-    fields = {name: value for name, value in options.items() if value not in (None, [])}
-    task_fields = {name: value for name, value in task_options.items() if value not in (None, [])}
+    fields, task_fields = _renamed(given_job(ctx)), given_task(ctx)
+    params = _params(fields.pop("param", ()), fields.pop("params_file", None))
+    if "id" in fields and "name" in fields:
+        raise BadInputError("--id and --name: give one of them; a job with a name runs many times")
+    command = command_given(ctx)
     if command and len(words) == 1:
         msg = f"no job id; to run a command, use `ID -- {words[0]}`"
         raise BadInputError(msg)
     if _is_file(words):
-        if task_fields:
-            raise _only_with_command(task_fields)
-        return _from_file(words[0], fields)
+        if options := task_options(ctx):
+            raise _only_with_command(options)
+        from air_executor.store.job_file import load_jobs  # noqa: PLC0415 - see the module
+
+        return load_jobs(*_content(words[0]), params, **fields)
+    if params:
+        raise BadInputError("--param, --params-file: valid only with a job file, whose parameters they are")
     if len(words) == 1:
-        msg = f"{words[0]}: no such job file; to run a command, use `{words[0]} -- COMMAND`"
+        from air_executor.model.problems import did_you_mean  # noqa: PLC0415 - only for errors
+
+        jobs = session_of(ctx).client().jobs.ids()
+        files = [name for name in os.listdir() if name.endswith(_SUFFIXES)]
+        hint = did_you_mean(words[0], [*jobs, *files]) or f"; to run a command, use `{words[0]} -- COMMAND`"
+        if words[0] in jobs:
+            hint = "; it is a job: to run that again, give its file or command, and --replace"
+        msg = f"{words[0]}: no such job file{hint}"
         raise NotFoundError(msg)
     from air_executor.store.job_file import from_command  # noqa: PLC0415 - see the module
 
-    return from_command(words[0], words[1:], **fields, **_with_env(task_fields))
+    if "id" in fields:
+        raise BadInputError("--id: valid only with a job file; the id stands before `--` here")
+    return [from_command(None if "name" in fields else words[0], words[1:], **fields, **task_fields)]
 
 
-def read_tasks(words: Sequence[str], task_options: Mapping[str, Any], *, command: bool) -> list[Task]:
-    """Return the tasks that the arguments of `add` describe: a command, or a file of `$AIR_QUEUE` lines.
+def _params(pairs: Sequence[str], file: str | None) -> dict[str, object]:
+    """Return the values that `--params-file` and `--param` give; the latter win."""
+    found: dict[str, object] = {}
+    if file is not None:
+        from air_executor.store.job_file import load_mapping  # noqa: PLC0415 - see the module
 
-    `command`: the words are one, after `--`.
+        found |= load_mapping(*_content(file))
+    for entry in pairs:
+        name, mark, value = entry.partition("=")
+        if not mark:
+            msg = f"--param: must be NAME=VALUE, got {entry!r}"
+            raise BadInputError(msg)
+        found[name] = value
+    return found
+
+
+def _renamed(fields: dict[str, Any]) -> dict[str, Any]:
+    """Return job fields without the deprecated `queue`."""
+    if "queue" in fields:
+        if "pool" in fields:
+            raise BadInputError("--pool and --queue: give one of them; --queue is a deprecated alias of --pool")
+        note("warning: --queue is deprecated; use --pool")
+        fields["pool"] = fields.pop("queue")
+    return fields
+
+
+def read_tasks(ctx: typer.Context, words: Sequence[str]) -> list[Task]:
+    """Return the tasks that the arguments and options of `add` describe: a command, or those of a file.
 
     Raises:
-        BadInputError: the file or a flag is invalid.
+        BadInputError: the file or an option is invalid.
         NotFoundError: the file does not exist.
     """
-    from air_executor.model import parsing, strict_json  # noqa: PLC0415 - see the module
+    fields = given_task(ctx, added=True)
+    if not command_given(ctx) and _is_file(words):
+        if options := task_options(ctx, added=True):
+            raise _only_with_command(options)
+        from air_executor.store.job_file import load_tasks  # noqa: PLC0415 - see the module
+
+        return load_tasks(*_content(words[0]))
+    from air_executor.model import parsing  # noqa: PLC0415 - see the module
     from air_executor.model.problems import InvalidError, bad_input, lines  # noqa: PLC0415 - see the module
 
-    task_fields = {name: value for name, value in task_options.items() if value not in (None, [])}
-    if command or not _is_file(words):
-        records: list[tuple[str | None, Any]] = [(None, {"command": list(words), **_with_env(task_fields)})]
-    elif task_fields:
-        raise _only_with_command(task_fields)
-    else:
-        name = "stdin" if words[0] == "-" else words[0]
-        records = []
-        for number, line in enumerate(_read(words[0]).split("\n"), 1):
-            if line.strip():
-                try:
-                    records.append((f"{name}:{number}", strict_json.loads(line)))
-                except BadInputError as error:
-                    msg = f"{name}:{number}: {error}; each line must be one task as JSON"
-                    raise BadInputError(msg) from None
-    tasks = []
-    for where, record in records:
-        try:
-            tasks.append(parsing.read_task(record, {}))
-        except InvalidError as error:
-            raise bad_input(lines(error.problems), where) from None
-    return tasks
+    try:
+        return [parsing.read_task({"command": list(words), **fields})]
+    except InvalidError as error:
+        raise bad_input(lines(error.problems)) from None
 
 
-def warn_of(job: Job) -> None:
+def warn_of(jobs: Iterable[Job]) -> None:
     """Warn about valid but suspicious fields: secrets in `env`, and `memory_growth` without retries."""
+    for job in jobs:
+        _warn_of(job)
+
+
+def _warn_of(job: Job) -> None:
     from air_executor.core.job_checks import task_ids  # noqa: PLC0415 - see the module
     from air_executor.model.parsing import secret_looking  # noqa: PLC0415 - see the module
 
@@ -156,40 +153,12 @@ def warn_of(job: Job) -> None:
         note(f"warning: {names}: `memory_growth` has no effect because `retries` is 0")
 
 
-def _from_file(path: str, fields: Mapping[str, Any]) -> Job:
-    from air_executor.core.submission import parse_job  # noqa: PLC0415 - see the module
-    from air_executor.store.job_file import load_job, read_job  # noqa: PLC0415 - see the module
+def _content(path: str) -> tuple[bytes, str]:
+    """Return the content of a file, and its name for messages."""
+    from air_executor.store.job_file import read_bytes  # noqa: PLC0415 - see the module
 
-    job = load_job(sys.stdin.buffer.read(), "stdin") if path == "-" else read_job(path)
-    return parse_job(replace(job, **fields)) if fields else job
-
-
-def _read(path: str) -> str:
-    try:
-        if path == "-":
-            return sys.stdin.buffer.read().decode()
-        with open(path, encoding="utf-8") as file:
-            return file.read()
-    except FileNotFoundError:
-        msg = f"{path}: no such file"
-        raise NotFoundError(msg) from None
-    except (OSError, UnicodeDecodeError) as error:
-        msg = f"{path}: cannot be read ({error})"
-        raise BadInputError(msg) from None
+    return (sys.stdin.buffer.read(), "stdin") if path == "-" else (read_bytes(path), path)
 
 
-def _only_with_command(fields: Mapping[str, Any]) -> BadInputError:
-    names = ", ".join(f"--{name.replace('_', '-')}" for name in fields)
-    return BadInputError(f"{names}: valid only with a command after `--`; with a file, set it in the file")
-
-
-def _with_env(fields: Mapping[str, Any]) -> dict[str, Any]:
-    made = dict(fields)
-    if "env" in made:
-        pairs = [entry.partition("=") for entry in made["env"]]
-        wrong = [name for name, mark, _ in pairs if not mark]
-        if wrong:
-            msg = f"--env: must be NAME=VALUE, got {wrong[0]!r}"
-            raise BadInputError(msg)
-        made["env"] = {name: value for name, _, value in pairs}
-    return made
+def _only_with_command(options: Iterable[str]) -> BadInputError:
+    return BadInputError(f"{', '.join(options)}: valid only with a command after `--`; with a file, set it in the file")

@@ -3,21 +3,32 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
 from typing import Any
 
-from air_executor.model.state import JobState
+from air_executor.model.state import JobState, TaskState
 from air_executor.model.times import to_text
-from air_executor.store.codec import dump_job, dump_usage
+from air_executor.store.codec import dump_job
+from air_executor.store.job_summary import JobSummary
 
 
 def job_record(job: JobState) -> dict[str, Any]:
-    """Return the whole job, as in `state.json`."""
+    """Return the whole job, as in `state.json`, but with everything that its tasks have from its `defaults`."""
     record: dict[str, Any] = json.loads(dump_job(job))
+    if "defaults" in record["spec"]:
+        record["tasks"] = [_task_record(job, task) for task in job.tasks.values()]
     return record
 
 
-def job_line(job: JobState) -> dict[str, Any]:
+def _task_record(job: JobState, task: TaskState) -> dict[str, Any]:
+    from air_executor.model import parsing  # noqa: PLC0415 - imports pydantic
+
+    record = parsing.dump(task)
+    extra: dict[str, Any] = record.pop("extra", {})
+    merged = {"env": job.env_of(task), "labels": job.labels_of(task)}
+    return {**record, **{name: found for name, found in merged.items() if found}, **extra}
+
+
+def job_line(job: JobSummary) -> dict[str, Any]:
     """Return a job with task counts by phase instead of its tasks."""
     return {
         "id": job.id,
@@ -31,8 +42,8 @@ def job_line(job: JobState) -> dict[str, Any]:
         "pool": job.pool,
         "priority": job.priority,
         "max_runners": job.max_runners,
-        "usage": dump_usage(job.usage),
-        "task_counts": dict(Counter(task.phase for task in job.tasks.values())),
+        "usage": dict(job.usage),
+        "task_counts": dict(job.counts),
     }
 
 

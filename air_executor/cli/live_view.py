@@ -1,51 +1,96 @@
-"""Progress of `run`: a live view on a terminal, one line per ended run elsewhere.
+"""What `run` shows while it runs: the tasks' output and a line for each run that ends, above a progress bar.
 
-Takes job states from the manager's memory or from files. Limits its own share of the time spent.
+On a terminal all of it is one picture. Elsewhere the output of tasks is stdout, and everything else goes to stderr. The
+manager's thread hands over states and goes on; a thread of its own reads logs and prints, so that a reader that is slow
+(`| less`) holds up nothing.
 """
 
 from __future__ import annotations
 
+import logging
 import re
 import sys
+import threading
 import time
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, Self
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, NamedTuple, Self
 
+from air_executor.cli.ended_runs import EndedRun, EndedRuns
+from air_executor.cli.log_printer import LogPrinter, RunLog
 from air_executor.cli.signals import SHOW_CURSOR, restoring_terminal
-from air_executor.cli.terminal import console, note, say, styled
-from air_executor.core.memory import memory_of
+from air_executor.cli.terminal import console, is_interactive, line_cleaner, note, styled, write_bytes
 from air_executor.core.outcome import reason_text
-from air_executor.model.sizes import format_memory
-from air_executor.model.state import Done, JobState, Running, TaskState
+from air_executor.model.state import JobState, Running, TaskState
 from air_executor.model.times import format_duration
 
 if TYPE_CHECKING:
-    from rich.console import RenderableType
+    from rich.console import Console, ConsoleOptions, RenderableType
     from rich.live import Live
+    from rich.segment import Segment
     from rich.text import Text
 
-REFRESH_EVERY = 0.12
+    from air_executor.store.layout import Layout
+
+log = logging.getLogger(__name__)
+
+REFRESH_EVERY = 0.1
 SHARE = 0.05
-"""Maximum share of the time spent on updating the view."""
+"""Maximum share of the manager's time spent on handing over states."""
 RUNNING_SHOWN = 8
-FAILED_SHOWN = 3
+JOBS_SHOWN = 4
 WIDTH = 30
 LONG_WAIT = 2.0
 """Seconds before a wait is reported."""
 REPEAT_EVERY = 30.0
 """Seconds between two reports of the same wait."""
+PREFIX_COLORS = (36, 34, 35)
+"""Not those of outcomes."""
+MARKS = {"green": "✓", "red": "✗", "yellow": "✗", "bright_black": "-"}
+"""By the style of a line about a run that has ended."""
 _NUMBER = re.compile("[0-9]+")
+
+
+class _Bar(NamedTuple):
+    """A job as its bar shows it."""
+
+    job: str
+    phase: str
+    counts: Counter[str]
+    started_at: float | None
+    finished_at: float | None
+    running: Sequence[tuple[str, int, float, str | None]]
+    """The oldest running tasks: id, number of runs, start, and why it is being stopped."""
+
+    @property
+    def total(self) -> int:
+        return self.counts.total()
+
+
+@dataclass(slots=True)
+class _Frame:
+    """What is to be shown next; a later one adds to what was not shown yet."""
+
+    ended: list[EndedRun] = field(default_factory=list)
+    logs: list[RunLog] = field(default_factory=list)
+    """Of the running tasks."""
+    prefixed: bool = False
+    bars: Sequence[_Bar] = ()
+    waits: Sequence[str] = ()
 
 
 class LiveView:
     """Shows the progress of jobs."""
 
-    def __init__(self, *, quiet: bool = False) -> None:
+    def __init__(self, layout: Layout, known: Iterable[JobState] = (), *, quiet: bool = False) -> None:
+        """What has ended in the `known` states is not shown again."""
+        self._layout = layout
         self._quiet = quiet
-        self._seen: dict[tuple[str, str], int] = {}
-        """Number of ended runs reported, by job and task."""
-        self._failures: list[str] = []
+        self._ended = EndedRuns(known)
+        self.shown = False
+        """Whether the output of any run was shown."""
         self._next = 0.0
         self._live: Live | None = None
         self._stack = ExitStack()
@@ -53,17 +98,32 @@ class LiveView:
         """Extra line below the jobs; empty for none."""
         self._waits: dict[str, tuple[float, float]] = {}
         """By wait message without its numbers: start of the wait, and time of the last report."""
+        self._changed = threading.Condition()
+        """Guards the two below."""
+        self._frame: _Frame | None = None
+        self._closing = False
+        self._shown = _Frame()
+        self._thread = threading.Thread(target=self._show_all, name="live-view", daemon=True)
 
     def __enter__(self) -> Self:
-        if not self._quiet and sys.stdout.isatty():
+        if self._quiet:
+            return self
+        if is_interactive():
             from rich.live import Live  # noqa: PLC0415
 
             self._stack.enter_context(restoring_terminal(SHOW_CURSOR))
             self._live = Live(console=console(), auto_refresh=False, transient=True)
             self._stack.enter_context(self._live)
+        self._printer = LogPrinter(self._layout, self._write, clean=line_cleaner(), whole_lines=self._live is not None)
+        self._thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
+        if self._thread.is_alive():
+            with self._changed:
+                self._closing = True
+                self._changed.notify()
+            self._thread.join()
         self._stack.close()
 
     @property
@@ -71,36 +131,80 @@ class LiveView:
         """Whether the next update is due."""
         return time.monotonic() >= self._next
 
+    # In the manager's thread
+
     def look(self, jobs: Sequence[JobState], waits: Sequence[str] = ()) -> None:
         """Show the state of jobs, the requested one first. `waits` lists what their tasks wait for outside the job."""
+        if self._quiet:
+            return
         begun = time.monotonic()
-        for job in jobs:
-            self._report_ended(job, several=len(jobs) > 1)
-        if self._live is not None:
-            self._live.update(self._view(jobs, waits), refresh=True)
-        else:
-            if not self._quiet:
-                self._report_waits(waits, begun)
-            sys.stdout.flush()
+        ended = self._ended.news(jobs)
+        self.shown = self.shown or bool(ended)
+        prefixed = len(jobs) > 1 or len(jobs[0].tasks) > 1
+        several = len(jobs) > 1
+        logs = [
+            self._log_of(job, task.id, task.run.seq, prefixed=prefixed, several=several)
+            for job in jobs
+            for task in job.tasks.values()
+            if task.run is not None
+        ]
+        with self._changed:
+            waiting = [] if self._frame is None else self._frame.ended
+            self._frame = _Frame([*waiting, *ended], logs, prefixed, [_bar(job) for job in jobs], waits)
+            self._changed.notify()
         now = time.monotonic()
         self._next = now + max(REFRESH_EVERY, (now - begun) / SHARE)
 
-    def _report_ended(self, job: JobState, *, several: bool) -> None:
-        for task in job.tasks.values():
-            reported = self._seen.get((job.id, task.id), 0)
-            ended = len(task.attempts) + (isinstance(task.status, Done) and not task.attempts)
-            if ended == reported:
-                continue
-            self._seen[job.id, task.id] = ended
-            line = _line(task)
-            if line is None:
-                continue
-            text = f"{job.id}/{line}" if several else line
-            last = task.attempts[-1] if task.attempts else None
-            if last is not None and last.reason not in ("ok", "requeue"):
-                self._failures.append(text)
-            if self._live is None and not self._quiet:
-                say(text)
+    def _log_of(self, job: JobState, task: str, seq: int, *, prefixed: bool, several: bool) -> RunLog:
+        return RunLog(job, task, seq, _prefix(f"{job.id}/{task}" if several else task) if prefixed else "")
+
+    # In the thread of its own
+
+    def _show_all(self) -> None:
+        try:
+            while True:
+                with self._changed:
+                    if self._frame is None and not self._closing:
+                        self._changed.wait(REFRESH_EVERY)
+                    frame, self._frame = self._frame, None
+                    closing = self._closing
+                self._show(frame)
+                if closing:
+                    return
+        except Exception:
+            log.exception("the output of tasks is no longer shown; the job goes on")
+
+    def _show(self, frame: _Frame | None) -> None:
+        begun = time.monotonic()
+        several = len((frame or self._shown).bars) > 1
+        prefixed = (frame or self._shown).prefixed
+        for ended in frame.ended if frame is not None else ():
+            if ended.seq is not None:
+                run = self._log_of(ended.job, ended.task, ended.seq, prefixed=prefixed, several=several)
+                self._printer.print_new(run)
+                self._printer.finish(run)
+            if ended.text:
+                self._say(f"{ended.job.id}/{ended.text}" if several else ended.text, ended.style)
+        self._shown = frame or self._shown
+        for run in self._shown.logs:
+            self._printer.print_new(run)
+        if self._live is not None:
+            self._live.update(self._view(), refresh=True)
+        else:
+            self._report_waits(self._shown.waits, begun)
+            sys.stdout.flush()
+
+    def _write(self, data: bytes) -> None:
+        if self._live is None:
+            write_bytes(data)
+        else:
+            console().print(_Raw(data.decode(errors="replace")), crop=False, end="")
+
+    def _say(self, text: str, style: str) -> None:
+        if self._live is None:
+            note(text)
+        else:
+            console().print(styled(f"{MARKS[style]} {text}", style), soft_wrap=True)
 
     def _report_waits(self, waits: Sequence[str], now: float) -> None:
         """Report long waits, and repeat them rarely: outside a terminal every printed line stays."""
@@ -112,69 +216,76 @@ class LiveView:
                 self._waits[kind] = since, now
                 note(f"waiting: {text}")
 
-    def _view(self, jobs: Sequence[JobState], waits: Sequence[str]) -> RenderableType:
+    def _view(self) -> RenderableType:
         from rich.console import Group  # noqa: PLC0415
 
-        parts: list[Text] = []
-        for job in jobs:
-            parts += self._job(job)
-        parts += [styled(f"  ✗ {line}", "red") for line in self._failures[-FAILED_SHOWN:]]
-        parts += [styled(f"  … {text}", "yellow") for text in waits]
+        bars = self._shown.bars
+        room = console().height // min(JOBS_SHOWN, len(bars) or 1) - 3  # the output above stays in sight
+        parts = [line for bar in bars[:JOBS_SHOWN] for line in _lines(bar, max(1, room))]
+        if len(bars) > JOBS_SHOWN:
+            parts.append(styled(f"… and {len(bars) - JOBS_SHOWN} more jobs"))
+        parts += [styled(f"  … {text}", "yellow") for text in self._shown.waits]
         if self.hint:
             parts.append(styled(self.hint, "yellow"))
         for part in parts:
             part.no_wrap, part.overflow = True, "ellipsis"
         return Group(*parts)
 
-    def _job(self, job: JobState) -> list[Text]:
-        counts: dict[str, int] = {}
-        running: list[tuple[TaskState, Running]] = []
-        for task in job.tasks.values():
-            counts[task.phase] = counts.get(task.phase, 0) + 1
-            if isinstance(task.status, Running):
-                running.append((task, task.status))
-        total = len(job.tasks)
-        done = total - counts.get("queued", 0) - counts.get("running", 0)
-        failed = counts.get("failed", 0) + counts.get("cancelled", 0)
-        head = styled(f"{job.id} ", "bold")
-        filled = WIDTH * done // max(1, total)
-        head.append("━" * filled, style="red" if failed else "green")
-        head.append("╌" * (WIDTH - filled), style="bright_black")
-        head.append(f" {done}/{total}")
-        for phase in ("running", "queued", "failed", "cancelled", "skipped"):
-            if counts.get(phase):
-                head.append(f" · {counts[phase]} {phase}", style="red" if phase == "failed" else "")
-        if job.started_at is not None:
-            head.append(f" · {format_duration(max(0, round((job.finished_at or time.time()) - job.started_at)))}")
-        if job.phase in ("paused", "pending"):
-            head.append(f" · {job.phase}", style="magenta")
-        running.sort(key=lambda pair: pair[1].since)
-        lines: list[Text] = [head]
-        for task, run in running[:RUNNING_SHOWN]:
-            since = format_duration(max(0, round(time.time() - run.since)))
-            attempt = f" (run {task.runs})" if task.runs > 1 else ""
-            stopping = f" stopping: {reason_text(run.stop, None)}" if run.stop else ""
-            lines.append(styled(f"  ▸ {task.id} {since}{attempt}{stopping}", "cyan"))
-        if len(running) > RUNNING_SHOWN:
-            lines.append(styled(f"    … and {len(running) - RUNNING_SHOWN} more", "cyan"))
-        return lines
+
+class _Raw:
+    """Text that is printed as it is: rich would parse and wrap every line of a log."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Segment]:
+        """Yield the text."""
+        from rich.segment import Segment  # noqa: PLC0415
+
+        yield Segment(self._text)
 
 
-def _line(task: TaskState) -> str | None:
-    """Return the line for a task's latest ended run; None if there is nothing to report."""
-    last = task.attempts[-1] if task.attempts else None
-    if last is None:
-        return f"{task.id} {task.phase}" if isinstance(task.status, Done) else None
-    if last.reason == "requeue":
-        return None
-    took = format_duration(last.work)
-    if last.reason == "cancelled":
-        return f"{task.id} was cancelled after {took}"
-    text = f"{task.id} {'succeeded' if last.reason == 'ok' else 'failed'} in {took}"
-    if last.reason != "ok":
-        message = f": {last.message}" if last.reason == "timeout" and last.message else ""
-        text += f" ({reason_text(last.reason, last.exit_code)}{message})"
-    if isinstance(task.status, Done):
-        return text
-    grown = f" with {format_memory(limit)}" if last.reason == "oom" and (limit := memory_of(task)) else ""
-    return f"{text}, will be retried{grown}"
+def _prefix(name: str) -> str:
+    """Return what precedes the lines of a task; on a terminal it has one of a few colors."""
+    if not is_interactive() or console().no_color:
+        return f"{name} | "
+    return f"\x1b[{PREFIX_COLORS[sum(name.encode()) % len(PREFIX_COLORS)]}m{name} |\x1b[0m "
+
+
+def _bar(job: JobState) -> _Bar:
+    counts: Counter[str] = Counter()
+    running: list[tuple[TaskState, Running]] = []
+    for task in job.tasks.values():
+        counts[task.phase] += 1
+        if task.run is not None:
+            running.append((task, task.run))
+    running.sort(key=lambda pair: pair[1].since)
+    oldest = [(task.id, task.runs, run.since, run.stop) for task, run in running[:RUNNING_SHOWN]]
+    return _Bar(job.id, job.phase, counts, job.started_at, job.finished_at, oldest)
+
+
+def _lines(bar: _Bar, room: int) -> list[Text]:
+    counts, total = bar.counts, bar.total
+    done = total - counts["queued"] - counts["running"]
+    head = styled(f"{bar.job} ", "bold")
+    filled = WIDTH * done // max(1, total)
+    head.append("━" * filled, style="red" if counts["failed"] + counts["cancelled"] else "green")
+    head.append("╌" * (WIDTH - filled), style="bright_black")
+    head.append(f" {done}/{total}")
+    for phase in ("running", "queued", "failed", "cancelled", "skipped"):
+        if counts[phase]:
+            head.append(f" · {counts[phase]} {phase}", style="red" if phase == "failed" else "")
+    if bar.started_at is not None:
+        head.append(f" · {format_duration(max(0, round((bar.finished_at or time.time()) - bar.started_at)))}")
+    if bar.phase in ("paused", "pending"):
+        head.append(f" · {bar.phase}", style="magenta")
+    lines: list[Text] = [head]
+    for task, runs, began, stop in bar.running[:room]:
+        since = format_duration(max(0, round(time.time() - began)))
+        attempt = f" (run {runs})" if runs > 1 else ""
+        stopping = f" stopping: {reason_text(stop, None)}" if stop else ""
+        lines.append(styled(f"  ▸ {task} {since}{attempt}{stopping}", "cyan"))
+    hidden = counts["running"] - len(bar.running[:room])
+    if hidden > 0:
+        lines.append(styled(f"    … and {hidden} more", "cyan"))
+    return lines

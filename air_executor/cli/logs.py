@@ -5,29 +5,31 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, BinaryIO
 
 import typer
 
-from air_executor.cli.session import session_of
-from air_executor.cli.terminal import note
+from air_executor.cli.log_printer import LogPrinter, RunLog, line_start, tail_start
+from air_executor.cli.session import ensure_task, session_of
+from air_executor.cli.since import since_moment
+from air_executor.cli.terminal import line_cleaner, note, write_bytes
 from air_executor.errors import NotFoundError
-from air_executor.model.plain_text import clean_log
-from air_executor.store.run_logs import open_log
+from air_executor.store import log_times
+from air_executor.store.run_logs import log_path
 
 if TYPE_CHECKING:
     from air_executor.client import Client
     from air_executor.model.state import JobState
 
-CHUNK = 1 << 16
-LONGEST = 1 << 16
-"""Maximum size of an incomplete line that is kept; a longer line is printed in pieces as it is read."""
-LOOK_EVERY = 0.1
-"""Poll interval of `--follow`, in seconds; a network volume sends no events."""
+FIRST_PAUSE = 0.05
+"""Seconds between two looks of `--follow` while something happens; a network volume sends no events."""
+LONGEST_PAUSE = 1.0
+"""The same, once nothing has happened for a while."""
 
 
 def logs(
     ctx: typer.Context,
+    *,
     job: Annotated[str, typer.Argument(metavar="JOB")],
     task: Annotated[
         str | None, typer.Argument(metavar="TASK", help="Default: all tasks, each line prefixed with the task id.")
@@ -35,60 +37,93 @@ def logs(
     run: Annotated[
         int | None, typer.Option(metavar="N", help="Number of the run. Default: the latest run of each task.")
     ] = None,
+    tail: Annotated[
+        int | None, typer.Option("--tail", "-n", min=0, metavar="N", help="Only the last N lines of each run.")
+    ] = None,
+    since: Annotated[
+        str | None,
+        typer.Option(metavar="TIME", help="Only lines written since then: a duration (10m), a day or a time."),
+    ] = None,
+    timestamps: Annotated[
+        bool, typer.Option("--timestamps", "-t", help="Precede each line with the time when it was written.")
+    ] = False,
     follow: Annotated[
         bool, typer.Option("--follow", "-f", help="Stream the output until the task or job ends.")
     ] = False,
 ) -> None:
     """Print the output of a job's tasks.
 
-    Stdout and stderr are merged. Files and pipes get every byte unchanged; a terminal gets text and colors only.
+    Stdout and stderr are merged. Files and pipes get every byte unchanged; a terminal gets text and colors only. Times
+    are exact to a second in a short run, and to a thousandth of its age in a long one.
     """
     client = session_of(ctx).client()
+    moment = None if since is None else since_moment(since, time.time())
     state = client.status(job)
-    if task is not None and task not in state.tasks:
-        msg = f"job {job} has no task {task}; `air-executor status {job}` lists them"
-        raise NotFoundError(msg)
-    printer = Printer(client, job, task, run)
-    if not printer.print_new(state) and not follow:
-        printer.explain_empty(state)
-    while follow and not printer.at_end(state):
-        time.sleep(LOOK_EVERY)
-        state = client.status(job, state.uid)
-        printer.print_new(state)
-    printer.finish()
+    ensure_task(state, task)
+    shown = JobLogs(client, task, run, tail=tail, since=moment, timestamps=timestamps)
+    shown.print_new(state)
+    if not shown.found and not follow:
+        shown.explain_empty(state)
+    if follow:
+        _follow(client, shown, state)
+    shown.finish()
 
 
-class Printer:
-    """Prints the logs of one job and remembers the position in each."""
+def _follow(client: Client, shown: JobLogs, state: JobState) -> None:
+    """Print until the end. The state is read when it has changed, and less often while nothing happens."""
+    seen = client.changed_at(state.id)
+    pause = FIRST_PAUSE
+    while not shown.at_end(state):
+        time.sleep(pause)
+        pause = min(LONGEST_PAUSE, pause * 1.5)
+        changed = client.changed_at(state.id)
+        if changed != seen:
+            seen, pause = changed, FIRST_PAUSE
+            state = client.status(state.id, state.uid)
+        if shown.print_new(state):
+            pause = FIRST_PAUSE
 
-    def __init__(self, client: Client, job: str, task: str | None, run: int | None) -> None:
-        self._client = client
-        self._job = job
+
+class JobLogs:
+    """The logs of one job, or of one of its tasks, and what of them was printed."""
+
+    def __init__(
+        self,
+        client: Client,
+        task: str | None,
+        run: int | None,
+        *,
+        tail: int | None = None,
+        since: float | None = None,
+        timestamps: bool = False,
+    ) -> None:
+        self._layout = client.layout
         self._task = task
         self._run = run
-        self._read: dict[int, int] = {}
-        """Bytes read from each run's log."""
-        self._rest: dict[int, bytes] = {}
-        """The incomplete last line of each run's log."""
-        self._names: dict[int, str] = {}
+        self._tail = tail
+        self._since = since
+        self._printer = LogPrinter(client.layout, write_bytes, clean=line_cleaner(), timestamps=timestamps)
+        self._open: dict[int, RunLog] = {}
+        """The runs of which more can come."""
         self._complete: set[int] = set()
         """The runs that have ended and of which everything is read."""
-        self._open: int | None = None
-        """The run whose incomplete line was printed last, without its end."""
-        self._since: int | None = None
+        self._first: int | None = None
+        """The latest run when we began; `--tail` and the like are about what was there then."""
+        self.found = False
+        """Whether any log exists."""
 
     def print_new(self, state: JobState) -> bool:
-        """Print new output; return whether any log exists."""
-        for seq, name, ended in self._runs(state):
-            if seq in self._complete:
-                continue
-            self._names[seq] = name
-            for chunk in self._new(state, seq, name):
-                self._print(seq, name, chunk)
-            if ended and seq in self._read:
-                self._complete.add(seq)
+        """Print new output; return whether there was any."""
+        news = False
+        for log, ended in self._runs(state):
+            printed = self._printer.print_new(log, self._start)
+            self.found = self.found or printed is not None
+            news = news or bool(printed)
+            self._open[log.seq] = log
+            if ended and printed is not None:
+                self._complete.add(log.seq)
         sys.stdout.buffer.flush()
-        return bool(self._read)
+        return news
 
     def at_end(self, state: JobState) -> bool:
         """Return whether no more output can follow."""
@@ -99,9 +134,8 @@ class Printer:
 
     def finish(self) -> None:
         """Print last lines without a newline."""
-        for seq, rest in self._rest.items():
-            if rest or self._open == seq:
-                self._line(seq, self._names[seq], rest)
+        for log in self._open.values():
+            self._printer.finish(log)
         sys.stdout.buffer.flush()
 
     def explain_empty(self, state: JobState) -> None:
@@ -113,61 +147,32 @@ class Printer:
         which = f"task {self._task}" if self._task is not None else "no task"
         note(f"{which} of job {state.id} has {'not ' if self._task is not None else ''}run yet")
 
-    def _runs(self, state: JobState) -> list[tuple[int, str, bool]]:
-        """Return the runs to print, and whether each has ended: the latest of each task, and later ones."""
+    def _runs(self, state: JobState) -> Iterator[tuple[RunLog, bool]]:
+        """Yield the runs to print, and whether each has ended: the latest of each task, and later ones."""
         tasks = state.tasks.values() if self._task is None else [state.tasks[self._task]]
-        if self._since is None:
-            self._since = state.seq
+        if self._first is None:
+            self._first = state.seq
         found: list[tuple[int, str, bool]] = []
         for task in tasks:
             ended = [attempt.seq for attempt in task.attempts]
             seqs = [*ended, task.run.seq] if task.run is not None else ended
-            wanted = {self._run} if self._run is not None else {*seqs[-1:], *(seq for seq in seqs if seq > self._since)}
+            wanted = {self._run} if self._run is not None else {*seqs[-1:], *(seq for seq in seqs if seq > self._first)}
             found += [
-                (seq, task.id, at < len(ended)) for at, seq in enumerate(seqs) if seq in wanted or seq in self._read
+                (seq, task.id, at < len(ended))
+                for at, seq in enumerate(seqs)
+                if (seq in wanted or seq in self._open) and seq not in self._complete
             ]
-        return sorted(found)
+        for seq, name, over in sorted(found):
+            yield RunLog(state, name, seq, f"{name} | " if self._task is None else ""), over
 
-    def _new(self, state: JobState, seq: int, name: str) -> Iterator[bytes]:
-        file = open_log(self._client.layout, state, name, seq)
-        if file is None:
-            return
-        with file:
-            file.seek(self._read.setdefault(seq, 0))
-            while chunk := file.read(CHUNK):
-                self._read[seq] += len(chunk)
-                yield chunk
-
-    def _print(self, seq: int, name: str, chunk: bytes) -> None:
-        if self._task is not None and not sys.stdout.isatty():
-            sys.stdout.buffer.write(chunk)
-            return
-        lines = (self._rest.pop(seq, b"") + chunk).split(b"\n")
-        rest = lines.pop()
-        for line in lines:
-            self._line(seq, name, line)
-        if len(rest) > LONGEST:
-            end = _last_whole(rest)
-            self._line(seq, name, rest[:end], ends=False)
-            rest = rest[end:]
-        self._rest[seq] = rest
-
-    def _line(self, seq: int, name: str, line: bytes, *, ends: bool = True) -> None:
-        """Print a line, or the next piece of one."""
-        out = sys.stdout.buffer
-        if self._open not in (None, seq):
-            out.write(b"\n")
-        if self._open != seq and self._task is None:
-            out.write(f"{name} | ".encode())
-        if sys.stdout.isatty():
-            line = clean_log(line.decode(errors="replace")).encode(errors="replace")
-        out.write(line + b"\n" if ends else line)
-        self._open = None if ends else seq
-
-
-def _last_whole(text: bytes) -> int:
-    """Return where the last UTF-8 character of a text begins if it may be incomplete, else the text's length."""
-    for back in range(1, min(4, len(text)) + 1):
-        if text[-back] >= 0xC0:  # noqa: PLR2004 - the first byte of several
-            return len(text) - back
-    return len(text)
+    def _start(self, log: RunLog, file: BinaryIO) -> int:
+        """Return where to begin in a log."""
+        if self._first is not None and log.seq > self._first:
+            return 0
+        begin = 0 if self._tail is None else tail_start(file, self._tail)
+        if self._since is None:
+            return begin
+        path = log_path(self._layout, log.job, log.task, log.seq)
+        times = log_times.read(path.removesuffix("/out/output.log"), file)
+        after = times.start(self._since)
+        return file.seek(0, 2) if after is None else max(begin, line_start(file, after))

@@ -38,8 +38,11 @@ def manager(
     settings = session.settings(
         backend=backend, max_runners=max_runners, poll_interval=poll_interval, events=False if no_events else None
     )
+    from air_executor.manager.lease import refuse_second  # noqa: PLC0415
+    from air_executor.store.layout import Layout  # noqa: PLC0415
     from air_executor.wiring import make_manager, make_service  # noqa: PLC0415
 
+    refuse_second(Layout(settings.state_dir))
     service = make_service(settings)
     made = make_manager(
         settings,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,11 +11,13 @@ import typer
 
 from air_executor.cli.session import session_of
 from air_executor.cli.terminal import print_json, say
-from air_executor.errors import DuplicateRunnerError
+from air_executor.errors import AlreadyExistsError, BackendUnavailableError, DuplicateRunnerError
 
 if TYPE_CHECKING:
     from air_executor.backends.base import Backend
-    from air_executor.store.retention import LockSlots
+    from air_executor.cli.session import Session
+    from air_executor.settings import Settings
+    from air_executor.store.retention import LockSlots, Retention
 
 DEFAULT_AGE = "7d"
 
@@ -36,19 +38,12 @@ def prune(
     are spared. Safe while a manager runs.
     """
     from air_executor.model.times import parse_duration  # noqa: PLC0415
-    from air_executor.store.layout import Layout  # noqa: PLC0415
-    from air_executor.store.retention import SPARED, Retention  # noqa: PLC0415
-    from air_executor.wiring import make_backend, this_host  # noqa: PLC0415
+    from air_executor.store.retention import SPARED  # noqa: PLC0415
 
     session = session_of(ctx)
     age = parse_duration(older_than)
-    settings = session.settings()
-    layout = Layout(settings.state_dir)
-    backend = make_backend(settings, layout, this_host())
-    try:
-        found = list(Retention(layout, _lock(backend)).prune(time.time() - age, delete=delete, dry_run=dry_run))
-    finally:
-        backend.close()
+    with _retention(session.settings()) as retention:
+        found = list(retention.prune(time.time() - age, delete=delete, dry_run=dry_run))
     if session.json:
         print_json(
             {
@@ -66,7 +61,47 @@ def prune(
         say(f"no job ended more than {older_than} ago")
 
 
-def _lock(backend: Backend) -> LockSlots:
+def archive_ended(session: Session, names: Sequence[str], settings: Settings | None = None) -> None:
+    """Archive these jobs, so that their ids are free; those that do not exist are fine.
+
+    The backend is asked for live runners only if it answers: no run of an ended job is open, and `submit` must work
+    where only the manager reaches the platform.
+
+    Raises:
+        AlreadyExistsError: one of them has not ended, or something still needs it.
+    """
+    from air_executor.store.retention import SPARED  # noqa: PLC0415
+
+    client = session.client()
+    taken = set(client.jobs.ids()).intersection(names)
+    for name in sorted(taken):
+        job = client.status(name)
+        if not job.ended:
+            msg = f"job {name} is {job.phase}; only an ended job can be replaced: `air-executor cancel {name}`"
+            raise AlreadyExistsError(msg)
+    if taken:
+        with _retention(settings or session.settings(), must_answer=False) as retention:
+            for one in retention.archive(taken):
+                if one.action == SPARED:
+                    msg = f"job {one.id} cannot be replaced: {one.reason}"
+                    raise AlreadyExistsError(msg)
+
+
+@contextmanager
+def _retention(settings: Settings, *, must_answer: bool = True) -> Iterator[Retention]:
+    from air_executor.store.layout import Layout  # noqa: PLC0415
+    from air_executor.store.retention import Retention  # noqa: PLC0415
+    from air_executor.wiring import make_backend, this_host  # noqa: PLC0415
+
+    layout = Layout(settings.state_dir)
+    backend = make_backend(settings, layout, this_host())
+    try:
+        yield Retention(layout, _lock(backend, must_answer=must_answer))
+    finally:
+        backend.close()
+
+
+def _lock(backend: Backend, *, must_answer: bool) -> LockSlots:
     """Return how to lock a job's slots. A backend without lock files is asked for live runners instead."""
     from air_executor.backends.local.local_backend import LocalBackend  # noqa: PLC0415
 
@@ -75,7 +110,13 @@ def _lock(backend: Backend) -> LockSlots:
 
     @contextmanager
     def look(job: str, _: Iterable[int]) -> Iterator[None]:
-        if any(slot.job == job for slot in backend.observe()):
+        try:
+            slots = list(backend.observe())
+        except BackendUnavailableError:
+            if must_answer:
+                raise
+            slots = []
+        if any(slot.job == job for slot in slots):
             msg = f"job {job}: a runner is still alive"
             raise DuplicateRunnerError(msg)
         yield

@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from air_executor.cli.session import session_of
+from air_executor.cli.since import since_moment
 from air_executor.cli.terminal import console, note, print_json, say, styled
 from air_executor.core.job_cost import CostSums, money
 from air_executor.errors import BadInputError
 from air_executor.model.plain_text import clean
 from air_executor.model.sizes import format_memory
 from air_executor.model.state import JobState
-from air_executor.model.times import format_duration, from_text, parse_duration, to_text
+from air_executor.model.times import format_duration, to_text
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -32,7 +33,6 @@ WIDE = 100
 _LARGE = 1000
 _BY = re.compile(r"job|pool|queue|day|label=.+", re.DOTALL)
 """`queue` is the deprecated name of `pool`."""
-_DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 
 
 def report(  # noqa: PLR0917 - a command has its options as arguments
@@ -61,7 +61,7 @@ def report(  # noqa: PLR0917 - a command has its options as arguments
     from air_executor.core.ledger import read  # noqa: PLC0415
 
     now = time.time()
-    start = None if since is None else _since(since, now)
+    start = None if since is None else since_moment(since, now)
     if not _BY.fullmatch(by):
         msg = f"--by: must be job, pool, day or label=NAME, got {by!r}"
         raise BadInputError(msg)
@@ -81,18 +81,6 @@ def report(  # noqa: PLR0917 - a command has its options as arguments
         _print(found)
     for name, problem in unreadable:
         note(f"job {name} is not included, because it cannot be read: {problem}")
-
-
-def _since(text: str, now: float) -> float:
-    try:
-        return now - parse_duration(text)
-    except BadInputError:
-        pass
-    try:
-        return from_text(f"{text}T00:00:00Z" if _DAY.fullmatch(text) else text)
-    except BadInputError:
-        msg = f"--since: must be a duration (24h, 7d), a day (2026-01-31) or a time with its zone, got {text!r}"
-        raise BadInputError(msg) from None
 
 
 def _jobs(client: Client, names: list[str], unreadable: list[tuple[str, str]]) -> Iterator[JobState]:
@@ -116,6 +104,8 @@ def _print(found: CostReport) -> None:
     if total.waste_seconds:
         parts = ", ".join(f"{_seconds(seconds)} {kind}" for kind, seconds in total.waste.items() if seconds)
         lines.append(f"waste: {_seconds(total.waste_seconds)} runner-seconds ({parts})")
+    if total.node_wait_seconds:
+        lines.append(f"wait for a node: {_seconds(total.node_wait_seconds)} s, not in runner-seconds and cost")
     lines += [f"cost in {name}: {money(cost)}" for name, cost in total.costs.items() if name != (found.currency or "")]
     if found.open_runs:
         so_far = f"{_seconds(found.open_seconds)} runner-seconds so far"
@@ -187,7 +177,13 @@ def _comparison(found: CostReport, pool: AlwaysOnPool) -> Table:
         table.add_column(name, justify="right", no_wrap=True)
     ours = found.compared
     rows = [
-        ("on demand", f"0 to {ours.peak_runners}", found.used_seconds, found.used_work, found.waits),
+        (
+            "on demand",
+            f"0 to {max(ours.peak_runners, found.open_runs)}",
+            found.used_seconds,
+            found.used_work,
+            found.waits,
+        ),
         ("always on", str(pool.size), pool.runner_seconds, pool.busy_seconds, pool.waits),
     ]
     for name, size, seconds, work, waits in rows:
@@ -202,6 +198,8 @@ def _basis(found: CostReport, pool: AlwaysOnPool) -> list[str]:
     kind = "first run ready to last runner removed"
     if found.since is not None or found.open_runs:
         kind = "as requested" if pool.start == found.since else "first run ready until now"
+    elif found.compared.last_gone is not None and pool.end > found.compared.last_gone:
+        kind = "first run ready until so few workers would have done the work"
     start, end = _moment(pool.start), _moment(pool.end)
     end = end[11:] if start[:10] == end[:10] else end
     lines = [f"window: {start} to {end} UTC ({format_duration(pool.window_seconds)}), {kind}"]

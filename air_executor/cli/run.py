@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shlex
 import signal
 import time
 from typing import TYPE_CHECKING, Annotated, Any
@@ -12,12 +13,16 @@ import typer
 
 from air_executor.cli import job_input
 from air_executor.cli.live_view import LiveView
+from air_executor.cli.prune import archive_ended
 from air_executor.cli.session import Session, command_given, session_of
 from air_executor.cli.signals import SHOW_CURSOR, handling
 from air_executor.cli.terminal import note, print_json, steady_stdout
+from air_executor.cli.wait import TIMED_OUT
 from air_executor.errors import CorruptFileError, ManagerHeldError, NotFoundError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from air_executor.client import Client
     from air_executor.manager.loop import Manager
     from air_executor.model.state import JobState
@@ -41,23 +46,17 @@ def run(
             metavar="FILE | ID -- COMMAND… | JOB", help=f"{job_input.WORDS_HELP} Or the id of an existing job."
         ),
     ],
-    max_runners: job_input.MaxRunners = None,
-    pool: job_input.Pool = None,
-    queue: job_input.Queue = None,
-    priority: job_input.Priority = None,
-    after: job_input.After = None,
-    env: job_input.Env = None,
-    timeout: job_input.Timeout = None,
-    retries: job_input.Retries = None,
-    retry_delay: job_input.RetryDelay = None,
-    delay: job_input.Delay = None,
-    workdir: job_input.Workdir = None,
+    replace: job_input.Replace = False,
     backend: Annotated[str | None, typer.Option(help="Backend: local, docker or kubernetes.")] = None,
+    quiet: Annotated[
+        bool, typer.Option("--quiet", "-q", help="Print only the output of the last task, and failures.")
+    ] = False,
 ) -> None:
     """Run a job to completion and print its cost.
 
-    Manages only this job and the jobs it submits. Exits with 0 if all succeeded, else with 1. Ctrl-C stops the runners
-    and pauses the job; a second Ctrl-C exits immediately.
+    Shows the output of its tasks. Manages only this job and the jobs it submits. Exits with 0 if all succeeded, else
+    with 1; a job of a single task exits with the exit code of its command. Ctrl-C stops the runners and pauses the job;
+    a second Ctrl-C exits immediately.
     """
     session = session_of(ctx)
     from air_executor.wiring import check_backend, reach_backend  # noqa: PLC0415
@@ -70,26 +69,16 @@ def run(
     else:
         reach_backend(settings)
     is_job = len(words) == 1 and not command_given(ctx) and not job_input.names_path(words[0])
-    if is_job and _exists(client, words[0]):
-        state = _resume(client, words[0])
+    if is_job and not replace and _exists(client, words[0]):
+        states = [_resume(client, words[0])]
     else:
-        job = job_input.read_job(
-            words,
-            job_input.job_fields(max_runners=max_runners, pool=pool, queue=queue, priority=priority, after=after),
-            {
-                "env": env,
-                "timeout": timeout,
-                "retries": retries,
-                "retry_delay": retry_delay,
-                "delay": delay,
-                "workdir": workdir,
-            },
-            command=command_given(ctx),
-        )
-        job_input.warn_of(job)
-        state = client.submit(job)
+        jobs = job_input.read_jobs(ctx, words)
+        job_input.warn_of(jobs)
+        if replace:
+            archive_ended(session, [job.id for job in jobs if job.id is not None], settings)
+        states = client.submit_all(jobs)
     with steady_stdout():
-        code = _RunCommand(session, settings, client, state).complete()
+        code = RunCommand(session, settings, client, states, quiet=quiet).complete()
     raise typer.Exit(code)
 
 
@@ -106,25 +95,29 @@ def _resume(client: Client, job: str) -> JobState:
 
     state = client.status(job)
     if state.phase == "paused":
-        client.inbox.post(Request("resume", job), time.time())
+        client.inbox.post(Request("resume", state.id), time.time())
     return state
 
 
-class _RunCommand:
-    """One job, from submission to its end."""
+class RunCommand:
+    """One job, or those of one file, from submission to their end."""
 
-    def __init__(self, session: Session, settings: Settings, client: Client, state: JobState) -> None:
+    def __init__(
+        self, session: Session, settings: Settings, client: Client, states: Sequence[JobState], *, quiet: bool
+    ) -> None:
         self._session = session
+        self._quiet = quiet
         self._settings = settings
         self._client = client
-        self._id, self._uid = state.id, state.uid
-        self._scope = {state.id}
+        self._id = states[0].id
+        self._uids = {state.id: state.uid for state in states}
+        self._scope = set(self._uids)
         self._manager: Manager | None = None
         self._interrupted = 0
         self._terminated = False
         # Inside a task, SIGTERM ends that task, and none of its processes may outlive it.
         self._nested = bool(os.environ.get("AIR_RUN_ID"))
-        self._follower = LiveView(quiet=session.json)
+        self._follower = LiveView(client.layout, states, quiet=quiet or session.json)
 
     def complete(self) -> int:
         """Run the job to its end, print the summary, and return the exit code."""
@@ -139,19 +132,26 @@ class _RunCommand:
         if self._session.json:
             from air_executor.cli.json_output import job_record  # noqa: PLC0415
 
-            print_json(job_record(jobs[0]))
+            records = [job_record(job) for job in jobs if job.id in self._uids]
+            print_json(records[0] if len(self._uids) == 1 else records)
         else:
             from air_executor.cli.summary import summarise  # noqa: PLC0415
 
-            summarise(self._client, jobs)
+            given = self._session.state_dir
+            options = f" --state-dir {shlex.quote(given)}" if given else ""
+            summarise(self._client, jobs, quiet=self._quiet, output_shown=self._follower.shown, options=options)
         if not self._ended(jobs):
-            note(f"job {self._id} is {jobs[0].phase}; to continue: `air-executor run {self._id}`")
+            for job in jobs:
+                if not job.ended:
+                    note(f"job {job.id} is {job.phase}; to continue: `air-executor run {job.id}`")
             return INTERRUPTED if self._interrupted else TERMINATED
-        return 0 if all(job.phase == "succeeded" for job in jobs) else 1
+        return _exit_code(jobs)
 
     def _work(self) -> None:
         from air_executor.wiring import make_manager  # noqa: PLC0415
 
+        if self._ended(self._states()) and not self._asked():
+            note(f"job {self._id} has already ended; to run it again, give its file or command, and --replace")
         notified = False
         while not self._leaving() and (self._asked() or not self._ended(self._states())):
             manager = make_manager(self._settings, scope=self._scope)
@@ -210,13 +210,13 @@ class _RunCommand:
             time.sleep(LOOK_EVERY)
 
     def _names(self) -> list[str]:
-        return [self._id, *sorted(self._scope - {self._id})]
+        return [*self._uids, *sorted(self._scope - set(self._uids))]
 
     def _states(self) -> list[JobState]:
         found = []
         for name in self._names():
             with contextlib.suppress(NotFoundError):
-                found.append(self._client.status(name, self._uid if name == self._id else None))
+                found.append(self._client.status(name, self._uids.get(name)))
         if not found:
             msg = f"job {self._id} no longer exists in {self._client.layout.root}"
             raise NotFoundError(msg)
@@ -242,7 +242,8 @@ class _RunCommand:
         """Request a pause of the job: the running manager belongs to another process."""
         from air_executor.model.records import Request  # noqa: PLC0415 - see the module
 
-        self._client.inbox.post(Request("pause", self._id), time.time())
+        for name in self._uids:
+            self._client.inbox.post(Request("pause", name), time.time())
 
     def _on_interrupt(self, *_: Any) -> None:  # noqa: ANN401 - signal and frame
         self._interrupted += 1
@@ -264,6 +265,18 @@ class _RunCommand:
 
     def _stops_runners(self) -> bool:
         return self._interrupted > 0 or (self._terminated and self._nested)
+
+
+def _exit_code(jobs: list[JobState]) -> int:
+    """Return the exit code of jobs that have ended: that of the command where there is only one."""
+    if all(job.phase == "succeeded" for job in jobs):
+        return 0
+    tasks = [task for job in jobs for task in job.tasks.values()]
+    if len(tasks) > 1:
+        return 1
+    if tasks[0].reason == "timeout":
+        return TIMED_OUT
+    return (tasks[0].reason in ("error", "oom") and tasks[0].exit_code) or 1
 
 
 def _presence(client: Client) -> Presence:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     import typer
 
     from air_executor.client import Client
+    from air_executor.model.state import JobState
     from air_executor.settings import ReaderSettings, Settings
 
 
@@ -75,6 +76,22 @@ class Session:
             root.addHandler(handler)
             root.propagate = False
         root.setLevel(logging.DEBUG if self.debug else logging.INFO)
+
+
+def ensure_task(job: JobState, task: str | None) -> None:
+    """Make sure that a job has the task that the user named, if any.
+
+    Raises:
+        NotFoundError: it has not.
+    """
+    if task is None or task in job.tasks:
+        return
+    from air_executor.errors import NotFoundError  # noqa: PLC0415 - only for errors
+    from air_executor.model.problems import did_you_mean  # noqa: PLC0415 - only for errors
+
+    guess = did_you_mean(task, job.tasks)
+    msg = f"job {job.id} has no task {task}{guess or f'; `air-executor status {job.id}` lists them'}"
+    raise NotFoundError(msg)
 
 
 def session_of(ctx: typer.Context) -> Session:

@@ -9,6 +9,8 @@ import contextlib
 import os
 import signal
 import sys
+import termios
+import tty
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -34,10 +36,14 @@ def handling(number: int, handler: Handler) -> Iterator[None]:
 
 @contextlib.contextmanager
 def restoring_terminal(sequence: str) -> Iterator[None]:
-    """Write a sequence to the terminal before SIGQUIT (Ctrl+Backslash) ends the program."""
+    """Write a sequence to the terminal and undo its modes before SIGQUIT (Ctrl+Backslash) ends the program."""
     terminal = sys.stdout.fileno() if sys.stdout.isatty() else None
+    keyboard = sys.stdin.fileno() if sys.stdin.isatty() else None
+    modes = None if keyboard is None else termios.tcgetattr(keyboard)
 
     def leave(*_: object) -> None:
+        if keyboard is not None and modes is not None:
+            termios.tcsetattr(keyboard, termios.TCSANOW, modes)
         if terminal is not None:
             with contextlib.suppress(OSError):
                 os.write(terminal, sequence.encode())
@@ -46,3 +52,18 @@ def restoring_terminal(sequence: str) -> Iterator[None]:
 
     with handling(signal.SIGQUIT, leave):
         yield
+
+
+@contextlib.contextmanager
+def reading_keys() -> Iterator[int | None]:
+    """Let single keys be read, unseen, from the terminal; yields its descriptor, or None if stdin is no terminal."""
+    if not sys.stdin.isatty():
+        yield None
+        return
+    keyboard = sys.stdin.fileno()
+    modes = termios.tcgetattr(keyboard)
+    tty.setcbreak(keyboard)
+    try:
+        yield keyboard
+    finally:
+        termios.tcsetattr(keyboard, termios.TCSADRAIN, modes)

@@ -3,82 +3,168 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from air_executor.cli.session import session_of
-from air_executor.cli.signals import LEAVE_SCREEN, SHOW_CURSOR, restoring_terminal
-from air_executor.cli.terminal import console, print_json
+from air_executor.cli.choice import JobChoice, LabelOption, PoolOption
+from air_executor.cli.session import Session, session_of
+from air_executor.cli.table import Line, print_lines, terminal_width
+from air_executor.cli.terminal import is_interactive, print_json
+from air_executor.errors import BadInputError
 from air_executor.store.presence import read_presence
 
 if TYPE_CHECKING:
-    from rich.console import RenderableType
+    from air_executor.cli.jobs_page import Remark
+    from air_executor.core.explanation import AllJobs
+    from air_executor.store.job_summary import JobSummary
+    from air_executor.store.presence import Presence
 
-    from air_executor.client import Client
-
-REFRESH_EVERY = 0.25
-"""Seconds between two reads with `--watch`: the state may be on a volume without events."""
+PHASES = ("pending", "queued", "running", "paused", "succeeded", "failed", "cancelled", "skipped")
 
 
 def status(
     ctx: typer.Context,
+    *,
     job: Annotated[str | None, typer.Argument(metavar="JOB", help="Default: all jobs.")] = None,
-    watch: Annotated[bool, typer.Option("--watch", "-w", help="Keep refreshing.")] = False,
-    everything: Annotated[bool, typer.Option("--all", "-a", help="Show all tasks, without a limit.")] = False,
+    phase: Annotated[
+        list[str] | None, typer.Option(metavar="PHASE", help="Only jobs, or tasks of JOB, in this phase. Repeatable.")
+    ] = None,
+    label: LabelOption = None,
+    pool: PoolOption = None,
+    watch: Annotated[bool, typer.Option("--watch", "-w", help="Keep refreshing; arrow keys scroll, q quits.")] = False,
+    everything: Annotated[bool, typer.Option("--all", "-a", help="Show all jobs and tasks, without a limit.")] = False,
 ) -> None:
-    """Show all jobs, or one job with its tasks: phases, runs, reasons, and parent tasks."""
+    """Show all jobs, or one job with its tasks: phases, outcomes, costs, and why what is not running isn't.
+
+    Running jobs come first, then failures, jobs that wait, and jobs that succeeded, each newest first.
+    """
     session = session_of(ctx)
-    client = session.client()
+    for name in phase or ():
+        if name not in PHASES:
+            msg = f"--phase: must be one of {', '.join(PHASES)}, got {name!r}"
+            raise BadInputError(msg)
+    if job is not None and (label or pool):
+        raise BadInputError("--label and --pool choose jobs; leave them out with JOB")
+    page = StatusPage(session, job, phase or (), JobChoice(label or (), pool), everything=everything)
     if session.json:
-        print_json(_data(client, job))
-        return
-    if watch:
-        _watch(client, job, everything=everything)
+        print_json(page.data())
+    elif not watch:
+        print_lines(page.lines(time.time(), terminal_width()))
+    elif is_interactive():
+        from air_executor.cli.watch import watch_page  # noqa: PLC0415 - only with --watch
+
+        watch_page(page.lines)
     else:
-        console().print(_page(client, job, everything=everything))
+        from air_executor.cli.watch import print_changes  # noqa: PLC0415 - only with --watch
+
+        print_changes(page.lines, page.is_final)
 
 
-def _data(client: Client, job: str | None) -> object:
-    from air_executor.cli.json_output import job_line, job_record  # noqa: PLC0415
-    from air_executor.model.state import JobState  # noqa: PLC0415
+class StatusPage:
+    """What `status` shows, read anew each time."""
 
-    if job is not None:
-        return job_record(client.status(job))
-    found = list(client.all())
-    manager = read_presence(client.layout)
-    return {
-        "manager": {"running": manager.running, **manager.record},
-        "jobs": [job_line(state) for state in found if isinstance(state, JobState)],
-        "unreadable": [{"id": entry[0], "message": entry[1]} for entry in found if isinstance(entry, tuple)],
-    }
+    def __init__(
+        self, session: Session, job: str | None, phases: Sequence[str], choice: JobChoice, *, everything: bool
+    ) -> None:
+        self._client = session.client()
+        self._job = job
+        self._phases = phases
+        self._choice = choice
+        self._everything = everything
 
+    def data(self) -> object:
+        """Return the page as JSON data."""
+        from air_executor.cli.json_output import job_line, job_record  # noqa: PLC0415
 
-def _page(client: Client, job: str | None, *, everything: bool) -> RenderableType:
-    from air_executor.cli.status_tables import job_page, jobs_page  # noqa: PLC0415
+        if self._job is not None:
+            return job_record(self._client.status(self._job))
+        jobs, unreadable = self._jobs()
+        manager = read_presence(self._client.layout)
+        return {
+            "manager": {"running": manager.running, **manager.record},
+            "jobs": [job_line(job) for job in jobs if self._is_wanted(job)],
+            "unreadable": [{"id": name, "message": what} for name, what in unreadable],
+        }
 
-    if job is None:
-        return jobs_page(client.all(), read_presence(client.layout), time.time(), client.layout.root)
-    state = client.status(job)
-    return job_page(state, read_presence(client.layout), client.runners(state), time.time(), everything=everything)
+    def is_final(self) -> bool:
+        """Return whether the page will not change by itself: its job has ended."""
+        return self._job is not None and self._client.status(self._job).ended
 
+    def lines(self, now: float, width: int | None) -> list[Line]:
+        """Return the page; `width`: of the terminal, None for pipes."""
+        return self._all_jobs(now, width) if self._job is None else self._one_job(self._job, now, width)
 
-def _watch(client: Client, job: str | None, *, everything: bool) -> None:
-    from rich.live import Live  # noqa: PLC0415
+    def _jobs(self) -> tuple[list[JobSummary], list[tuple[str, str]]]:
+        jobs: list[JobSummary] = []
+        unreadable: list[tuple[str, str]] = []
+        for found in self._client.summaries():
+            if isinstance(found, tuple):
+                unreadable.append(found)
+            else:
+                jobs.append(found)
+        return jobs, unreadable
 
-    with (
-        restoring_terminal(LEAVE_SCREEN + SHOW_CURSOR),
-        Live(
-            _page(client, job, everything=everything),
-            console=console(),
-            auto_refresh=False,
-            screen=console().is_terminal,
-        ) as live,
-    ):
+    def _is_wanted(self, job: JobSummary) -> bool:
+        return self._choice.takes(job) and (not self._phases or job.phase in self._phases)
+
+    def _all_jobs(self, now: float, width: int | None) -> list[Line]:
+        from air_executor.cli.jobs_page import JobsPage  # noqa: PLC0415
+        from air_executor.cli.manager_notes import pending_requests  # noqa: PLC0415
+        from air_executor.core.explanation import AllJobs  # noqa: PLC0415
+
+        jobs, unreadable = self._jobs()
+        every = AllJobs(job.facts for job in jobs)
+        manager = read_presence(self._client.layout)
+        filtered = bool(self._phases) or self._choice.chooses
+        page = JobsPage(
+            jobs=[job for job in jobs if self._is_wanted(job)],
+            unreadable=unreadable,
+            manager=manager,
+            requests=pending_requests(self._client.inbox),
+            remark=lambda job: self._remark(job, every, manager, now),
+            now=now,
+            root=self._client.layout.root,
+            filtered=filtered,
+        )
+        return page.lines(width, everything=self._everything)
+
+    def _remark(self, job: JobSummary, every: AllJobs, manager: Presence, now: float) -> Remark:
+        from air_executor.cli.jobs_page import Remark  # noqa: PLC0415
+        from air_executor.core.cost_report import open_costs  # noqa: PLC0415
+        from air_executor.core.ledger import read  # noqa: PLC0415
+        from air_executor.core.short_reason import ShortReasons  # noqa: PLC0415
+        from air_executor.errors import AirExecutorError  # noqa: PLC0415
+
+        if job.phase == "succeeded":
+            return Remark()
         try:
-            while True:
-                begun = time.monotonic()
-                live.update(_page(client, job, everything=everything), refresh=True)
-                time.sleep(max(REFRESH_EVERY, 10 * (time.monotonic() - begun)))
-        except KeyboardInterrupt:
-            return
+            state = self._client.status(job.id, job.uid)
+        except AirExecutorError as error:
+            return Remark(str(error))
+        context = self._client.explain_context(state, every, now, settings=None, manager=manager)
+        return Remark(ShortReasons(state, context).of_job(), open_costs(read([state]), now))
+
+    def _one_job(self, job: str, now: float, width: int | None) -> list[Line]:
+        from air_executor.cli.job_page import job_page  # noqa: PLC0415
+        from air_executor.cli.manager_notes import pending_requests  # noqa: PLC0415
+        from air_executor.core.cost_report import open_costs  # noqa: PLC0415
+        from air_executor.core.ledger import read  # noqa: PLC0415
+
+        state = self._client.status(job)
+        manager = read_presence(self._client.layout)
+        facts = () if state.ended else self._client.job_facts()
+        context = self._client.explain_context(state, facts, now, settings=None, manager=manager)
+        requests = pending_requests(self._client.inbox, job)
+        costs = open_costs(read([state]), now)
+        return job_page(
+            state,
+            manager,
+            context,
+            costs,
+            requests=requests,
+            width=width,
+            phases=self._phases,
+            everything=self._everything,
+        )

@@ -1,37 +1,47 @@
-"""The end of `run`: the last task's output, the failures, and the cost."""
+"""The end of `run`: the failures, the outcome, the cost, and what to do next."""
 
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Sequence
 
-from air_executor.cli.terminal import console, say, styled
+from air_executor.cli.log_printer import LogPrinter, RunLog
+from air_executor.cli.terminal import line_cleaner, report, report_console, styled, write_bytes
 from air_executor.client import Client
 from air_executor.core.job_cost import money, sum_costs
 from air_executor.core.ledger import read
 from air_executor.core.outcome import outcome_text
-from air_executor.model.plain_text import clean_log
+from air_executor.model.plain_text import plain_log
 from air_executor.model.state import Done, JobState, TaskState
 from air_executor.model.times import format_duration
 from air_executor.store.run_logs import open_log
 
 TAIL_BYTES = 64 * 1024
-OUTPUT_LINES = 60
 FAILURE_LINES = 10
 FAILURES_SHOWN = 5
 
 
-def summarise(client: Client, jobs: Sequence[JobState]) -> None:
-    """Print how these jobs ended; the first is the one that the user ran."""
+def summarise(client: Client, jobs: Sequence[JobState], *, quiet: bool, output_shown: bool, options: str = "") -> None:
+    """Print how these jobs ended; the first is the one that the user ran.
+
+    `output_shown`: the output of tasks was shown as it came. `quiet`: print the output of the last task, and failures.
+    `options`: what the commands to type next need, to mean the same state directory.
+    """
     first = jobs[0]
     last = last_task(first)
-    if first.phase == "succeeded" and last is not None:
-        _print_log(client, first, last, OUTPUT_LINES)
+    if first.phase == "succeeded" and last is not None and not output_shown:
+        _print_output(client, first, last)
+    if quiet and all(job.phase == "succeeded" for job in jobs):
+        return
+    seen = output_shown and sys.stdout.isatty() and len(jobs) == len(first.tasks) == 1
     for job in jobs:
-        _print_failures(client, job)
+        _print_failures(client, job, lines=0 if seen else FAILURE_LINES)
     for job in jobs:
         _print_outcome(job)
     _print_cost(jobs)
+    if failed := next((job for job in jobs if job.phase == "failed"), None):
+        _print_next(failed, options)
 
 
 def last_task(job: JobState) -> TaskState | None:
@@ -61,36 +71,39 @@ def tail(client: Client, job: JobState, task: TaskState, lines: int) -> tuple[li
     return found[-lines:], bool(start) or len(found) > lines
 
 
-def _print_log(client: Client, job: JobState, task: TaskState, lines: int) -> None:
-    found, more = tail(client, job, task, lines)
-    if more:
-        console().print(styled(f"… (full log: air-executor logs {job.id} {task.id})", "bright_black"))
-    _print_lines(found)
-    if found:
-        say("")
+def _print_output(client: Client, job: JobState, task: TaskState) -> None:
+    log = RunLog(job, task.id, task.attempts[-1].seq)
+    printer = LogPrinter(client.layout, write_bytes, clean=line_cleaner())
+    printer.print_new(log)
+    printer.finish(log)
 
 
 def _print_lines(lines: Sequence[str], indent: str = "") -> None:
-    colour = console().is_terminal and not console().no_color
+    clean = line_cleaner() or plain_log
     for line in lines:
-        shown = clean_log(line)
-        if not colour:
-            from rich.text import Text  # noqa: PLC0415
-
-            shown = Text.from_ansi(shown).plain
-        console().file.write(f"{indent}{shown}\n")
+        report_console().file.write(f"{indent}{clean(line)}\n")
 
 
-def _print_failures(client: Client, job: JobState) -> None:
+def _print_failures(client: Client, job: JobState, lines: int) -> None:
     failed = [t for t in job.tasks.values() if isinstance(t.status, Done) and t.status.phase == "failed"]
     for task in failed[:FAILURES_SHOWN]:
         if isinstance(task.status, Done):
             runs = f" after {task.runs} runs" if task.runs > 1 else ""
-            console().print(styled(f"✗ {job.id}/{task.id} failed{runs}: {outcome_text(task.status)}", "red"))
-        found, more = tail(client, job, task, FAILURE_LINES)
-        _print_lines([f"… (full log: air-executor logs {job.id} {task.id})", *found] if more else found, "    ")
+            text = f"✗ {job.id}/{task.id} failed{runs}: {outcome_text(task.status)}"
+            report_console().print(styled(text, "red"), soft_wrap=True)
+        found, more = tail(client, job, task, lines) if lines else ([], False)
+        _print_lines(["…", *found] if more else found, "    ")
     if len(failed) > FAILURES_SHOWN:
-        say(f"… and {len(failed) - FAILURES_SHOWN} more failed tasks: air-executor status {job.id}")
+        report(f"… and {len(failed) - FAILURES_SHOWN} more failed tasks: air-executor status {job.id}")
+
+
+def _print_next(job: JobState, options: str) -> None:
+    """Print the commands that look into a failure and try again."""
+    failed = next((t for t in job.tasks.values() if isinstance(t.status, Done) and t.status.phase == "failed"), None)
+    look = f"explain {job.id}" if failed is None or not failed.attempts else f"logs {job.id} {failed.id}"
+    program = f"air-executor{options}"
+    report(f"next: {program} {look}")
+    report(f"      {program} retry {job.id} && {program} run {job.id}")
 
 
 def _print_outcome(job: JobState) -> None:
@@ -104,7 +117,7 @@ def _print_outcome(job: JobState) -> None:
     style = {"succeeded": "bold green", "failed": "bold red"}.get(job.phase, "bold yellow")
     line = styled(f"{job.id} {job.phase}{why}", style)
     line.append(f": {tasks}", style="not bold default")
-    console().print(line)
+    report_console().print(line, soft_wrap=True)
 
 
 def _print_cost(jobs: Sequence[JobState]) -> None:
@@ -113,11 +126,11 @@ def _print_cost(jobs: Sequence[JobState]) -> None:
         return
     stages = f"{total.start_seconds:.2f} startup, {total.finish_seconds:.2f} teardown"
     overhead = f"{total.idle_seconds:.2f} overhead ({stages})"
-    say(f"{total.runner_seconds:.2f} runner-seconds: {total.work_seconds:.2f} working, {overhead}")
+    report(f"{total.runner_seconds:.2f} runner-seconds: {total.work_seconds:.2f} working, {overhead}")
     runs = f"{total.runs} run{'' if total.runs == 1 else 's'}"
     rest = [
         f"efficiency {total.efficiency:.1%}",
         f"{runs} within {format_duration(total.window_seconds)}, at most {total.peak_runners} at once",
     ]
     rest += [f"cost {money(cost)} {currency}".rstrip() for currency, cost in total.costs.items()]
-    say(" · ".join(rest))
+    report(" · ".join(rest))

@@ -9,11 +9,11 @@ import contextlib
 import json
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cache
 from typing import TYPE_CHECKING, Any, TextIO
 
-from air_executor.model.plain_text import clean
+from air_executor.model.plain_text import clean, clean_log, plain_log
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -42,6 +42,23 @@ def console(*, stderr: bool = False) -> Console:
     )
 
 
+def is_interactive() -> bool:
+    """Tell whether stdout is a terminal on which something already printed can be changed."""
+    return sys.stdout.isatty() and os.environ.get("TERM") not in ("dumb", "unknown")
+
+
+def line_cleaner() -> Callable[[str], str] | None:
+    """Return what makes a line of a log fit for stdout; None: files and pipes get every byte."""
+    if not sys.stdout.isatty():
+        return None
+    return plain_log if console().no_color or not is_interactive() else clean_log
+
+
+def report_console() -> Console:
+    """Return the console for what the program itself says of a job: not stdout where that is for the tasks' output."""
+    return console(stderr=not sys.stdout.isatty())
+
+
 def styled(value: object, style: str = "") -> Text:
     """Return a value as styled text without control characters."""
     from rich.text import Text  # noqa: PLC0415
@@ -54,11 +71,35 @@ def say(message: str) -> None:
     sys.stdout.write(f"{clean(message)}\n")
 
 
+def report(message: str) -> None:
+    """Print one line of what the program itself says of a job; see `report_console`."""
+    if sys.stdout.isatty():
+        say(message)
+    else:
+        note(message)
+
+
+def write_bytes(data: bytes) -> None:
+    """Write bytes to stdout."""
+    if isinstance(sys.stdout, SteadyStdout):
+        sys.stdout.write_bytes(data)
+    else:
+        sys.stdout.flush()
+        sys.stdout.buffer.write(data)
+
+
 def note(message: str) -> None:
     """Print one informational line to stderr."""
     sys.stdout.flush()
     sys.stderr.write(f"{clean(message)}\n")
     sys.stderr.flush()
+
+
+def error(message: str) -> None:
+    """Print an error to stderr; each further line of it, about one problem, is indented."""
+    sys.stdout.flush()
+    lines = "\n  ".join(clean(line) for line in message.split("\n  "))
+    sys.stderr.write(f"error: {lines}\n")
 
 
 class SteadyStdout:
@@ -74,6 +115,14 @@ class SteadyStdout:
         except OSError as error:
             self._drop(error)
             return len(text)
+
+    def write_bytes(self, data: bytes) -> None:
+        """Write bytes, if anybody reads them."""
+        try:
+            self._stream.flush()
+            self._stream.buffer.write(data)
+        except OSError as error:
+            self._drop(error)
 
     def flush(self) -> None:
         """Flush what is buffered, if anybody reads it."""
@@ -109,7 +158,9 @@ def steady_stdout() -> Iterator[None]:
 
 def print_json(value: Any) -> None:  # noqa: ANN401 - any JSON value
     """Print data as ASCII-only JSON, which cannot contain control sequences."""
-    sys.stdout.write(json.dumps(value, indent=2) + "\n")
+    for piece in json.JSONEncoder(indent=2).iterencode(value):  # the text may be much larger than the data
+        sys.stdout.write(piece)
+    sys.stdout.write("\n")
     sys.stdout.flush()
 
 

@@ -1,69 +1,170 @@
-"""Commands that send a request to the manager: `cancel`, `pause`, `resume`, `retry` and `confirm-gone`.
+"""Commands that send requests to the manager: `cancel`, `pause`, `resume`, `retry` and `confirm-gone`.
 
-Each writes a request file and waits briefly for the answer.
+Each writes a request file for each job and waits briefly for the answers.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from air_executor.cli.choice import JobChoice, LabelOption, PoolOption
 from air_executor.cli.session import Session, session_of
-from air_executor.cli.terminal import note, print_json, say
+from air_executor.cli.start_command import start_command
+from air_executor.cli.terminal import error, note, print_json, say
+from air_executor.errors import AirExecutorError, BadInputError, NotFoundError
+from air_executor.store.presence import read_presence
 
 if TYPE_CHECKING:
-    from air_executor.client import Answer
+    from air_executor.client import Answer, Client
     from air_executor.model.records import Op
 
-JobName = Annotated[str, typer.Argument(metavar="JOB")]
-TaskName = Annotated[str | None, typer.Argument(metavar="TASK", help="Default: the whole job.")]
+JobNames = Annotated[list[str] | None, typer.Argument(metavar="JOB…")]
+JobOrTask = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="JOB [TASK] | JOB…", help="A job, one of its tasks, or several jobs."),
+]
+TaskOption = Annotated[str | None, typer.Option("--task", metavar="TASK", help="Only this task of the job.")]
+
+_PHASES = {
+    "cancel": ("pending", "queued", "running", "paused"),
+    "pause": ("queued", "running"),
+    "resume": ("paused",),
+    "retry": ("failed", "cancelled"),
+}
+"""Phases of the jobs that --label and --pool choose, by verb."""
 
 
-def cancel(ctx: typer.Context, job: JobName, task: TaskName = None) -> None:
-    """Cancel a job, or one of its tasks.
+def cancel(
+    ctx: typer.Context,
+    *,
+    words: JobOrTask = None,
+    task: TaskOption = None,
+    label: LabelOption = None,
+    pool: PoolOption = None,
+) -> None:
+    """Cancel jobs, or one task of a job.
 
     Running tasks are stopped within their grace period; queued tasks never run.
     """
-    _ask(session_of(ctx), "cancel", job, task)
+    _ask_for(ctx, "cancel", words, JobChoice(label or (), pool), task)
 
 
-def pause(ctx: typer.Context, job: JobName) -> None:
-    """Pause a job: running tasks finish, no new task starts."""
-    _ask(session_of(ctx), "pause", job)
+def pause(ctx: typer.Context, *, words: JobNames = None, label: LabelOption = None, pool: PoolOption = None) -> None:
+    """Pause jobs: running tasks finish, no new task starts."""
+    _ask_all(ctx, "pause", _chosen(ctx, "pause", words, JobChoice(label or (), pool)))
 
 
-def resume(ctx: typer.Context, job: JobName) -> None:
-    """Resume a paused job."""
-    _ask(session_of(ctx), "resume", job)
+def resume(ctx: typer.Context, *, words: JobNames = None, label: LabelOption = None, pool: PoolOption = None) -> None:
+    """Resume paused jobs."""
+    _ask_all(ctx, "resume", _chosen(ctx, "resume", words, JobChoice(label or (), pool)))
 
 
-def retry(ctx: typer.Context, job: JobName, task: TaskName = None) -> None:
+def retry(
+    ctx: typer.Context,
+    *,
+    words: JobOrTask = None,
+    task: TaskOption = None,
+    label: LabelOption = None,
+    pool: PoolOption = None,
+) -> None:
     """Retry failed, cancelled and skipped tasks.
 
     An ended job is reopened. Tasks that succeeded are not repeated.
     """
-    _ask(session_of(ctx), "retry", job, task)
+    _ask_for(ctx, "retry", words, JobChoice(label or (), pool), task)
 
 
-def confirm_gone(ctx: typer.Context, job: JobName) -> None:
+def confirm_gone(ctx: typer.Context, job: Annotated[str, typer.Argument(metavar="JOB")]) -> None:
     """Confirm that a job's unreachable runners have ended.
 
     Use it only when you are sure, for example after the node was lost: Air-Executor then starts the tasks again.
     """
-    _ask(session_of(ctx), "confirm-gone", job)
+    _ask_all(ctx, "confirm-gone", [job])
 
 
-def _ask(session: Session, op: Op, job: str, task: str | None = None) -> None:
-    print_answer(session, op, job, session.client().ask(op, job, task))
+def _ask_for(ctx: typer.Context, op: Op, words: list[str] | None, choice: JobChoice, task: str | None) -> None:
+    """Ask about jobs, or about a task of one."""
+    jobs = _chosen(ctx, op, words, choice)
+    if task is None and len(jobs) == 2 and words and _is_task(session_of(ctx).client(), *jobs):  # noqa: PLR2004 - a pair
+        *jobs, task = jobs
+    if task is not None and len(jobs) != 1:
+        msg = f"--task: {task} is a task of one job, got {len(jobs)} jobs"
+        raise BadInputError(msg)
+    _ask_all(ctx, op, jobs, task)
 
 
-def print_answer(session: Session, op: Op, job: str, answer: Answer) -> None:
-    """Print the answer to a request."""
+def _is_task(client: Client, job: str, word: str) -> bool:
+    """Tell whether the second of two words is a task of the first; it is a job otherwise.
+
+    Raises:
+        BadInputError: it is both.
+    """
+    state = client.status(job)
+    try:
+        client.status(word)
+    except (NotFoundError, BadInputError):
+        return True
+    if word in state.tasks:
+        msg = f"{word} is a job, and a task of job {job}; for the task, use `{job} --task {word}`"
+        raise BadInputError(msg)
+    return False
+
+
+def _chosen(ctx: typer.Context, op: Op, words: list[str] | None, choice: JobChoice) -> list[str]:
+    if not choice.chooses:
+        if not words:
+            msg = f"{op}: give the id of a job, --label or --pool"
+            raise BadInputError(msg)
+        return list(dict.fromkeys(words))
+    if words:
+        raise BadInputError("--label and --pool choose the jobs; leave out the ids")
+    found = [
+        job.id
+        for job in session_of(ctx).client().summaries()
+        if not isinstance(job, tuple) and job.phase in _PHASES[op] and choice.takes(job)
+    ]
+    if not found:
+        msg = f"no jobs match that are {', '.join(_PHASES[op])}"
+        raise NotFoundError(msg)
+    return found
+
+
+def _ask_all(ctx: typer.Context, op: Op, jobs: Sequence[str], task: str | None = None) -> None:
+    """Ask about each job. One that is refused stops none of the others."""
+    session = session_of(ctx)
+    client = session.client()
+    answers: list[tuple[str, Answer]] = []
+    failed: AirExecutorError | None = None
+    for job in jobs:
+        try:
+            answers.append((job, client.ask(op, job, task)))
+        except AirExecutorError as problem:
+            if len(jobs) == 1:
+                raise
+            error(str(problem))
+            failed = failed or problem
+    print_answers(session, op, answers)
+    if failed is not None:
+        raise typer.Exit(failed.exit_code)
+
+
+def print_answers(session: Session, op: Op, answers: Sequence[tuple[str, Answer]]) -> None:
+    """Print the answers to a request about jobs."""
     if session.json:
-        print_json({"request": answer.request, "applied": answer.applied})
-    elif answer.applied:
-        say(f"{op} {job}: done")
-    if not answer.applied:
-        start = f"start one: `air-executor manager`, or `air-executor run {job}`"
-        note(f"no manager has answered; the next manager applies the request ({start})")
+        records = [{"request": answer.request, "applied": answer.applied} for _, answer in answers]
+        print_json(records[0] if len(records) == 1 else {"requests": records})
+    else:
+        for job, answer in answers:
+            if answer.applied:
+                say(f"{op} {job}: done")
+    waiting = [job for job, answer in answers if not answer.applied]
+    if not waiting:
+        return
+    if read_presence(session.client().layout).running is False:
+        run = f", or `air-executor run {waiting[0]}`" if len(waiting) == 1 else ""
+        note(f"Queued: no manager is running; it applies when one starts (`{start_command()}`{run})")
+    else:
+        note(f"Queued: the manager has not answered yet; `air-executor status {waiting[0]}` shows what it does")

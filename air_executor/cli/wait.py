@@ -40,8 +40,9 @@ def wait(
             say(f"{states[-1].id} {states[-1].phase}")
     if session.json:
         from air_executor.cli.json_output import job_line  # noqa: PLC0415
+        from air_executor.store.job_summary import summary_of  # noqa: PLC0415
 
-        print_json({"jobs": [job_line(state) for state in states]})
+        print_json({"jobs": [job_line(summary_of(state)) for state in states]})
     waiting = [state.id for state in states if not state.ended]
     if waiting:
         note(f"not ended yet: {', '.join(waiting)}")

@@ -95,7 +95,7 @@ def cost_report(
         currency=currency,
         open_runs=len(ledger.open),
         open_seconds=sum(max(0.0, now - run.since) for run in ledger.open),
-        open_costs=_open_costs(ledger, now),
+        open_costs=open_costs(ledger, now),
         undated_runs=undated,
         compared=compared,
         waits=waits,
@@ -106,7 +106,8 @@ def cost_report(
     )
 
 
-def _open_costs(ledger: Ledger, now: float) -> dict[str, float]:
+def open_costs(ledger: Ledger, now: float) -> dict[str, float]:
+    """Return what open runs cost so far, by currency."""
     costs: dict[str, float] = {}
     for run in ledger.open:
         if run.price is not None:

@@ -5,7 +5,8 @@ Used by `air-executor explain` and by the page; `Client.explain_context` builds 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -41,6 +42,32 @@ class JobFacts(NamedTuple):
     pool: str
     running: int
     """Number of running tasks."""
+
+    @classmethod
+    def unreadable(cls, name: str) -> JobFacts:
+        """Return what is known of a job that cannot be read."""
+        return cls(name, None, "unreadable", "", 0)
+
+
+class AllJobs:
+    """The facts about all jobs, looked up by many explanations."""
+
+    def __init__(self, jobs: Iterable[JobFacts]) -> None:
+        self.running = 0
+        self.running_by_pool: Counter[str] = Counter()
+        self._by_uid: dict[str, str] = {}
+        self._unreadable: dict[str, str] = {}
+        for job in jobs:
+            self.running += job.running
+            self.running_by_pool[job.pool] += job.running
+            if job.uid is None:
+                self._unreadable[job.id] = job.phase
+            else:
+                self._by_uid[job.uid] = job.phase
+
+    def phase(self, job: str, uid: str) -> str | None:
+        """Return the phase of a job; None: it is not among them."""
+        return self._by_uid.get(uid) or self._unreadable.get(job)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,20 +107,20 @@ def explain_job(job: JobState, context: ExplainContext) -> str:
     progress = Progress(job)
     running = progress.counts.get(s.RUNNING, 0)
     queued = progress.counts.get(s.QUEUED, 0)
-    reason = _pending_reason(job, context)
+    reason = pending_reason(job, context)
     if running:
         text = f"job {job.id} is running {running} of {len(job.tasks)} tasks, {queued} queued"
-        unreachable = next((why for name in context.runners if (why := _unreachable(job, name, context))), None)
-        return "; ".join([text, *([f"it {reason}"] if reason else []), *([unreachable] if unreachable else [])])
+        lost = next((why for name in context.runners if (why := unreachable(job, name, context))), None)
+        return "; ".join([text, *([f"it {reason}"] if reason else []), *([lost] if lost else [])])
     if reason:
         return f"job {job.id} {reason}"
     first = next(iter(progress.queued()), None)
     if first is None:
         return f"job {job.id} has no tasks left and is about to end"
     candidates = [task for task in progress.queued() if progress.readiness(task) is Readiness.READY]
-    waits = [task for task in candidates if _needed_from_backend(task, context)]
+    waits = [task for task in candidates if needed_from_backend(task, context)]
     nodes = progress.nodes
-    candidates.sort(key=lambda task: (_waits_until(task) or 0.0, nodes[task.id].place))
+    candidates.sort(key=lambda task: (waits_until(task) or 0.0, nodes[task.id].place))
     soonest = next(iter(waits or candidates), first)
     return f"job {job.id} has no running task: {_queued(job, soonest, progress, context)}"
 
@@ -105,7 +132,7 @@ def explain_task(job: JobState, task: TaskState, context: ExplainContext) -> str
         return f"task {task.id} {_task_end(job, task, status)}"
     if isinstance(status, Running):
         return f"task {task.id} {_running(job, task, status, context)}"
-    reason = _pending_reason(job, context)
+    reason = pending_reason(job, context)
     if reason:
         return f"task {task.id} is queued: its job {reason}"
     return _queued(job, task, Progress(job), context)
@@ -114,33 +141,38 @@ def explain_task(job: JobState, task: TaskState, context: ExplainContext) -> str
 # Ends
 
 
-def _job_end(job: JobState) -> str:  # noqa: PLR0911 - one for each way to end
+def _job_end(job: JobState) -> str:
     took = (
         ""
         if job.started_at is None or job.finished_at is None
         else f" after {format_duration(job.finished_at - job.started_at)}"
     )
-    message = f": {job.message}" if job.message else ""
     if job.phase == s.SUCCEEDED:
         return f"succeeded{took}: {_count(len(job.tasks), 'task')} in {_count(job.usage.runs, 'run')}"
     if job.phase == s.CANCELLED:
-        return f"was cancelled{took}{message}"
+        return f"was cancelled{took}{f': {job.message}' if job.message else ''}"
+    return f"failed{'' if job.stop == s.UPSTREAM else took}: {failure_cause(job)}"
+
+
+def failure_cause(job: JobState) -> str:
+    """Return why a failed job has failed."""
+    message = f": {job.message}" if job.message else ""
     if job.stop == s.TIMEOUT:
-        return f"failed{took}: its deadline of {format_duration(job.spec.deadline or 0)} passed{message}"
+        return f"its deadline of {format_duration(job.spec.deadline or 0)} passed{message}"
     if job.stop == s.UPSTREAM:
-        return f"failed{message or ': a job that it waits for did not succeed'}"
+        return job.message or "a job that it waits for did not succeed"
     if job.reason == s.BUDGET:
-        return f"failed{took}: it would exceed max_tasks = {job.spec.max_tasks}{message}"
+        return f"it would exceed max_tasks = {job.spec.max_tasks}{message}"
     failed = [
         (t.id, t.status)
         for t in job.tasks.values()
         if isinstance(t.status, Done) and t.status.phase in (s.FAILED, s.CANCELLED)
     ]
     if not failed:
-        return f"failed{took}{message or f': {job.reason}'}"
+        return job.message or str(job.reason)
     name, done = min(failed, key=lambda pair: pair[1].finished_at)
     more = f" ({len(failed) - 1} more failed or were cancelled)" if len(failed) > 1 else ""
-    return f"failed{took}: task {name}: {outcome_text(done)}{more}"
+    return f"task {name}: {outcome_text(done)}{more}"
 
 
 def _task_end(job: JobState, task: TaskState, done: Done) -> str:
@@ -151,7 +183,7 @@ def _task_end(job: JobState, task: TaskState, done: Done) -> str:
     if done.phase == s.SUCCEEDED:
         return f"succeeded{runs}" + (f" in {format_duration(last.work)}" if last else "") + earlier
     if done.phase == s.SKIPPED:
-        return f"was skipped: {_why_skipped(job, task, done)}"
+        return f"was skipped: {why_skipped(job, task, done)}"
     if done.phase == s.CANCELLED:
         return f"was cancelled{runs}" + (
             f" while running ({format_duration(last.work)})" if last and last.reason == s.CANCELLED else ""
@@ -163,7 +195,8 @@ def _task_end(job: JobState, task: TaskState, done: Done) -> str:
     return f"failed{runs}: {outcome_text(done)}{earlier}"
 
 
-def _why_skipped(job: JobState, task: TaskState, done: Done) -> str:
+def why_skipped(job: JobState, task: TaskState, done: Done) -> str:
+    """Return why a task was skipped."""
     if done.reason == s.TIMEOUT:
         return f"the deadline of its job ({format_duration(job.spec.deadline or 0)}) passed"
     if done.reason == s.OK:
@@ -198,13 +231,13 @@ def _running(job: JobState, task: TaskState, run: Running, context: ExplainConte
     history = history_text(task)
     earlier = f"; {history}" if history else ""
     text = f"has been running for {since}{where} (run {run.seq}, attempt {task.runs}{earlier})"
-    problem = _unreachable(job, task.id, context)
+    problem = unreachable(job, task.id, context)
     if run.stop is not None:
         text += f" and {stop_text(run)}"
     elif task.timeout is not None and problem is None:
         left = run.since + task.timeout - now
         text += f"; it times out in {format_duration(round(left, 1))}" if left > 0 else "; its timeout has passed"
-    if (words := _needed_from_backend(task, context)) is not None:
+    if (words := needed_from_backend(task, context)) is not None:
         text += f"; {words}"
     if problem is None and context.backend_problem is not None:
         problem = f"whether it is still running is unknown: {context.backend_problem}"
@@ -216,7 +249,7 @@ def runner_text(runner: RunnerFacts) -> str:
     return f"container {runner.name}" if runner.backend == "docker" else f"{runner.backend} {runner.name}"
 
 
-def _unreachable(job: JobState, task: str, context: ExplainContext) -> str | None:
+def unreachable(job: JobState, task: str, context: ExplainContext) -> str | None:
     """Return the remedy for a runner that the manager can neither see nor stop; None if it can."""
     runner = context.runners.get(task)
     if runner is None or context.backend is None:
@@ -239,13 +272,13 @@ def _on_our_machine(runner: RunnerFacts, context: ExplainContext) -> bool:
 # Waiting
 
 
-def _needed_from_backend(task: TaskState, context: ExplainContext) -> str | None:
+def needed_from_backend(task: TaskState, context: ExplainContext) -> str | None:
     """Return what a task waits for on the backend: to be started, or for its slot to be free after its end."""
     name, _, what = (context.waiting or "").partition(": ")
     return what if what and name == f"task {task.id}" else None
 
 
-def _pending_reason(job: JobState, context: ExplainContext) -> str | None:  # noqa: PLR0911 - one for each
+def pending_reason(job: JobState, context: ExplainContext) -> str | None:  # noqa: PLR0911 - one for each
     """Return why none of a job's tasks can start."""
     if job.phase == s.PENDING:
         return f"is pending: run {job.submitted_by}, which submitted it, is not committed yet"
@@ -266,6 +299,7 @@ def _pending_reason(job: JobState, context: ExplainContext) -> str | None:  # no
 def _unfinished_jobs(job: JobState, context: ExplainContext) -> str | None:
     """Return the jobs that a job waits for, each with its phase; None if all have succeeded."""
     unfinished = [name for name in job.after_uids if context.after.get(name) != s.SUCCEEDED]
+    unfinished += [name for name in job.earlier_runs if context.after.get(name, s.CANCELLED) not in s.ENDED_PHASES]
     if len(unfinished) == 1 and unfinished[0] not in context.after:
         return f"job {unfinished[0]}, which no longer exists"
     named = [f"{name} ({context.after.get(name, 'no longer exists')})" for name in unfinished]
@@ -284,7 +318,7 @@ def _queued(job: JobState, task: TaskState, progress: Progress, context: Explain
         return f"{name} is waiting for {_unfinished_tasks(job, task, progress)}"
     if readiness is not Readiness.READY:
         return f"{name} will be skipped: {_skip_cause(job, task) or readiness.value}"
-    until = _waits_until(task)
+    until = waits_until(task)
     if until is not None and until > context.now:
         when = f"at {to_text(until)}, in {format_duration(round(until - context.now, 1))}"
         if isinstance(task.status, Queued) and task.status.retrying:
@@ -296,27 +330,24 @@ def _queued(job: JobState, task: TaskState, progress: Progress, context: Explain
             )
             return f"{name} will be retried {when}{why}"
         return f"{name} is delayed; it starts {when}"
-    if (what := _needed_from_backend(task, context)) is not None:
+    if (what := needed_from_backend(task, context)) is not None:
         return f"{name} is waiting for {what}"
     return f"{name} is ready{_ready_reason(job, task, progress, context)}"
 
 
-def _ready_reason(job: JobState, task: TaskState, progress: Progress, context: ExplainContext) -> str:  # noqa: PLR0911
+def _ready_reason(job: JobState, task: TaskState, progress: Progress, context: ExplainContext) -> str:
     """Return why a ready task has not started: a limit, or its turn."""
-    running = sorted(progress.slots.values())
-    if len(running) >= job.max_runners:
-        return f"; limit reached: its job has {_of_limit(len(running), job.max_runners)} (running {_listed(running)})"
     place = progress.nodes[task.id].place
     before = [other for other in progress.queued() if progress.nodes[other.id].place < place]
-    if job.max_runners == 1:
+    reached = limit_reached(job, progress, context)
+    if job.max_runners == 1 and (reached is None or reached.of != "its job"):
         for other in before:
             if other.retrying:
                 return f" and waits behind task {other.id}, which keeps its place in the queue until its retry"
-    if context.pool_limit is not None and context.running_in_pool >= context.pool_limit:
-        return f"; limit reached: pool {job.pool} has {_of_limit(context.running_in_pool, context.pool_limit)}"
-    if context.max_runners is not None and context.running >= context.max_runners:
-        return f"; limit reached: the manager has {_of_limit(context.running, context.max_runners)}"
-    ahead = [t for t in before if progress.readiness(t) is Readiness.READY and _waits_until(t) is None]
+    if reached is not None:
+        named = f" (running {_listed(sorted(progress.slots.values()))})" if reached.of == "its job" else ""
+        return f"; limit reached: {reached.of} has {reached.used} of at most {_count(reached.limit, 'runner')}{named}"
+    ahead = [t for t in before if progress.readiness(t) is Readiness.READY and waits_until(t) is None]
     if ahead:
         return f"; {_count(len(ahead), 'task')} of its job {'is' if len(ahead) == 1 else 'are'} ahead of it"
     if context.manager is None:
@@ -324,8 +355,23 @@ def _ready_reason(job: JobState, task: TaskState, progress: Progress, context: E
     return " and about to start"
 
 
-def _of_limit(number: int, limit: int) -> str:
-    return f"{number} of at most {_count(limit, 'runner')}"
+class Limit(NamedTuple):
+    """A limit that is reached."""
+
+    of: str
+    used: int
+    limit: int
+
+
+def limit_reached(job: JobState, progress: Progress, context: ExplainContext) -> Limit | None:
+    """Return the first limit that keeps a ready task of a job from starting; None if none does."""
+    if len(progress.slots) >= job.max_runners:
+        return Limit("its job", len(progress.slots), job.max_runners)
+    if context.pool_limit is not None and context.running_in_pool >= context.pool_limit:
+        return Limit(f"pool {job.pool}", context.running_in_pool, context.pool_limit)
+    if context.max_runners is not None and context.running >= context.max_runners:
+        return Limit("the manager", context.running, context.max_runners)
+    return None
 
 
 def _unfinished_tasks(job: JobState, task: TaskState, progress: Progress) -> str:
@@ -358,7 +404,8 @@ def _tree(job: JobState, roots: Sequence[str]) -> set[str]:
     return inside
 
 
-def _waits_until(task: TaskState) -> float | None:
+def waits_until(task: TaskState) -> float | None:
+    """Return until when a queued task waits; None: it does not."""
     return task.status.waits_until if isinstance(task.status, Queued) else None
 
 

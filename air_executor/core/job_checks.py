@@ -9,14 +9,19 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from graphlib import CycleError, TopologicalSorter
 
 from air_executor.core.cycles import find_cycle, show_cycle
 from air_executor.errors import BadInputError
 from air_executor.model.job import Job, Task
-from air_executor.model.problems import MOST_SHOWN, InvalidError, Problem, nearest
+from air_executor.model.names import generated_id
+from air_executor.model.problems import MOST_SHOWN, InvalidError, Problem, did_you_mean
 from air_executor.model.state import TaskState
+from air_executor.model.steps import STEP, Steps
 from air_executor.model.times import MAX_DURATION
 
+QUEUE = "queue.jsonl"
+"""Name of the file with what a run queued, in messages."""
 MOST_NEEDS = 1_000_000
 """Names in all `after` of tasks that are checked together: looking for cycles costs time for each."""
 _LARGEST_POWER = 305
@@ -35,20 +40,18 @@ class NewTask:
 
 
 def task_ids(job: Job) -> list[str]:
-    """Return the ids of a job's tasks in order: their own, or `t<n>` by place."""
-    return [task.id or f"t{number}" for number, task in enumerate(job.tasks, 1)]
+    """Return the ids of a job's tasks in order: their own, or generated ones."""
+    return [task.id or generated_id(number) for number, task in enumerate(job.tasks, 1)]
 
 
-def check_job(job: Job) -> None:
-    """Check what the tasks of a whole job must keep between them.
+def check_job(job: Job) -> Steps[None]:
+    """Check, in steps, what the tasks of a whole job must keep between them.
 
     Raises:
         InvalidError: they do not.
     """
     if not job.tasks:
         raise InvalidError([Problem(["tasks"], "must have at least one task")])
-    if len(job.tasks) > job.max_tasks:
-        raise InvalidError([Problem(["tasks"], f"are {len(job.tasks)}, more than max_tasks = {job.max_tasks}")])
     if (needs := sum(len(task.after) for task in job.tasks)) > MOST_NEEDS:
         raise InvalidError([Problem(["tasks"], f"name {needs} tasks in after, more than {MOST_NEEDS}")])
     problems: list[Problem] = []
@@ -61,12 +64,28 @@ def check_job(job: Job) -> None:
             found.append(Problem(["id"], f"{name} is the id of tasks[{place[name]}] too"))
         place.setdefault(name, number)
         problems += [Problem(["tasks", number, *at], what) for at, what in found]
+        if number % STEP == STEP - 1:
+            yield
     problems += _unknown_needs(job, place, len(problems))
     if not problems:
         nodes = [NewTask(name, task.after, task.when) for name, task in zip(place, job.tasks, strict=True)]
         problems += _cycle(nodes, place)
     if problems:
         raise InvalidError(problems)
+
+
+def in_order(after: Mapping[str, Sequence[str]]) -> list[str]:
+    """Return jobs that are submitted together, by id, each behind those of them that it waits for.
+
+    Raises:
+        BadInputError: they wait for each other.
+    """
+    sorter = TopologicalSorter({name: [other for other in others if other in after] for name, others in after.items()})
+    try:
+        return list(sorter.static_order())
+    except CycleError as error:
+        msg = f"after: these jobs would wait for each other for ever: {show_cycle(error.args[1][::-1])}"
+        raise BadInputError(msg) from None
 
 
 def check_retries(task: Task) -> list[Problem]:
@@ -91,8 +110,8 @@ def _unknown_needs(job: Job, place: Mapping[str, int], found: int) -> list[Probl
         for position, need in enumerate(task.after):
             if need in place:
                 continue
-            guess = nearest(need, place) if found + len(problems) < MOST_SHOWN else None
-            what = f"no task of this job has the id {need}{f'; did you mean {guess}?' if guess else ''}"
+            guess = did_you_mean(need, place) if found + len(problems) < MOST_SHOWN else ""
+            what = f"no task of this job has the id {need}{guess}"
             problems.append(Problem(["tasks", number, "after", position], what))
     return problems
 
@@ -107,8 +126,14 @@ def _cycle(nodes: Sequence[NewTask], place: Mapping[str, int]) -> list[Problem]:
     return [Problem(at, f"these tasks would wait for each other for ever: {show_cycle(cycle)}")]
 
 
-def check_queued(queued: Sequence[Task], tasks: Mapping[str, TaskState], job: str, parent: str | None) -> None:
-    """Check tasks that are to join a job with these `tasks`; `parent` is the task that queued them.
+def check_queued(
+    queued: Sequence[Task],
+    tasks: Mapping[str, TaskState],
+    job: str,
+    parent: str | None,
+    lines: Sequence[int] | None = None,
+) -> None:
+    """Check tasks that are to join a job with these `tasks`; `parent` is the task that queued them, on these `lines`.
 
     Raises:
         BadInputError: an id is taken, `after` names no task, or a cycle would close.
@@ -117,19 +142,23 @@ def check_queued(queued: Sequence[Task], tasks: Mapping[str, TaskState], job: st
         msg = f"after: {needs} names in all, more than {MOST_NEEDS}"
         raise BadInputError(msg)
     names: set[str] = set()
-    for task in queued:
+    for number, task in enumerate(queued):
         name = task.id or ""
         if name in tasks or name in names:
-            msg = f"task id {name} is taken in job {job}; give the task another id, or none"
+            msg = f"{_line(lines, number)}task id {name} is taken in job {job}; give the task another id, or none"
             raise BadInputError(msg)
         names.add(name)
-    for task in queued:
+    for number, task in enumerate(queued):
         for need in task.after:
             if need not in tasks and need not in names:
-                msg = f"task {task.id}: after: {need} is not a task of job {job}"
+                msg = f"{_line(lines, number)}task {task.id}: after: {need} is not a task of job {job}"
                 raise BadInputError(msg)
     new = [NewTask(task.id or "", task.after, task.when, parent) for task in queued]
     cycle = find_cycle(tasks, new, parent)
     if cycle:
         msg = f"after: these tasks would wait for each other for ever: {show_cycle(cycle)}"
         raise BadInputError(msg)
+
+
+def _line(lines: Sequence[int] | None, number: int) -> str:
+    return "" if lines is None else f"{QUEUE} line {lines[number]}: "

@@ -28,6 +28,8 @@ class CostSums:
     work_seconds: float = 0.0
     finish_seconds: float = 0.0
     cpu_seconds: float = 0.0
+    node_wait_seconds: float = 0.0
+    """Seconds that runners waited for a node: not runner-seconds, for nothing existed."""
     waste: dict[str, float] = field(default_factory=lambda: dict.fromkeys(WASTE, 0.0))
     """Runner-seconds of runs without success, by kind."""
     costs: dict[str, float] = field(default_factory=dict)
@@ -70,8 +72,12 @@ class CostSums:
         return 0.0 if self.first_spawned is None or self.last_gone is None else self.last_gone - self.first_spawned
 
     def cost_per_success(self, currency: str) -> float | None:
-        """Return the cost in a currency, failures included, per successful run; None without one."""
-        return self.costs.get(currency, 0.0) / self.succeeded if self.succeeded else None
+        """Return the cost in a currency, failures included, per successful run.
+
+        None without one, or where some runs were paid in another currency: which successes they bought is not known.
+        """
+        known = self.succeeded and self.costs.keys() <= {currency}
+        return self.costs.get(currency, 0.0) / self.succeeded if known else None
 
     def add(self, entry: Entry) -> None:
         """Add one run."""
@@ -81,6 +87,7 @@ class CostSums:
         self.work_seconds += one.work
         self.finish_seconds += one.finish
         self.cpu_seconds += one.cpu or 0.0
+        self.node_wait_seconds += one.node_wait or 0.0
         if entry.waste is None:
             self.succeeded += 1
         else:

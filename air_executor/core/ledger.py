@@ -142,7 +142,7 @@ def read(jobs: Iterable[JobState]) -> Ledger:
 
 def _origin(job: JobState, task: TaskState | None = None) -> Origin:
     labels = job.spec.labels
-    own = {} if task is None else task.labels
+    own = {} if task is None else job.labels_of(task)
     return Origin(job.id, job.pool, {**labels, **own} if own else labels)
 
 

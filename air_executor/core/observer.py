@@ -10,23 +10,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
+from air_executor.core.counters import Counts
+from air_executor.core.pool_labels import PoolLabels
 from air_executor.core.transitions import LiveJob
 from air_executor.model.events import Event
 from air_executor.model.names import Slot
-from air_executor.model.state import TaskState
-
-
-@dataclass(frozen=True, slots=True)
-class RunSample:
-    """An open run whose runner was just seen alive. Seconds."""
-
-    job: LiveJob
-    task: TaskState
-    seq: int
-    elapsed: float
-    """Minimum age of its runner."""
-    start: float | None
-    """Part of that before its command began; None if it has not begun, as far as is known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +25,6 @@ class Snapshot:
     """The backend answers."""
     last_contact: float | None
     """When the backend last knew for certain what its platform has, monotonic seconds; None where it always asks."""
-    samples: Iterable[RunSample]
     removing: Iterable[Slot]
     """Slots whose runners were asked to go and still exist."""
 
@@ -46,6 +33,9 @@ class Observer:
     """Base class of everything that observes one manager."""
 
     # Jobs
+
+    def counts_by(self, pools: PoolLabels) -> None:
+        """The manager, which is about to read its jobs, counts by these labels."""
 
     def job_changed(self, job: LiveJob, *, blocked: bool) -> None:
         """An unfinished job was added or has changed; `blocked`: it waits for other jobs."""
@@ -59,11 +49,8 @@ class Observer:
     def decided(self, job: LiveJob, event: Event) -> None:
         """A decision was applied to a job."""
 
-    def adopted(self, job: LiveJob, task: TaskState, seq: int, elapsed: float) -> None:
-        """An open run of an earlier manager was adopted; its runner started `elapsed` seconds ago."""
-
-    def waits_for_backend(self, job: str, task: str) -> None:
-        """A task is ready, has room, and waits until its backend has what it needs; repeated while it waits."""
+    def adopted(self) -> None:
+        """An open run of an earlier manager was adopted."""
 
     # Failures
 
@@ -90,11 +77,14 @@ class Observer:
     def left(self) -> None:
         """The manager has released the state directory."""
 
-    def can_sample(self, sample: Callable[[], None]) -> None:
-        """From now on `sample` makes the manager report a sample soon, between two polls. Call it from any thread."""
+    def can_count(self, count: Callable[[], None]) -> None:
+        """From now on `count` makes the manager report its counters soon. Call it from any thread."""
 
-    def sampled(self, snapshot: Snapshot) -> None:
-        """The manager has polled everything, or was asked for a sample."""
+    def counted(self, counts: Counts) -> None:
+        """The manager was asked for its counters: these are in the journal and may be shown."""
+
+    def polled(self, snapshot: Snapshot) -> None:
+        """The manager has polled everything."""
 
     def alive(self) -> None:
         """The manager makes progress; called before each step that may take long."""

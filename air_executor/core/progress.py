@@ -80,8 +80,8 @@ class Progress:
         """Results of the tasks that have succeeded, in the order of their ends; only grows."""
         self._plain_open = 0
         self._plain_failed = False
-        self._ready: list[tuple[tuple[int, int], str]] = []
-        self._is_ready: set[str] = set()
+        self._queue: list[tuple[tuple[int, int], str]] = []
+        self.ready: set[str] = set()
         self._delayed: list[tuple[float, str]] = []
         self._held_places: dict[str, tuple[int, int]] = {}
         self._waiters: dict[str, list[str]] = {}
@@ -155,7 +155,7 @@ class Progress:
 
     def started(self, task: TaskState, run: Running) -> None:
         """Move a task from queued to running."""
-        self._is_ready.discard(task.id)
+        self.ready.discard(task.id)
         self.slots[run.slot] = task.id
         self.runs[run.seq] = task.id
         task.status = run
@@ -173,7 +173,7 @@ class Progress:
         before, node = task.phase, self.nodes[task.id]
         if task.run is not None:
             self._free(task.run)
-        self._is_ready.discard(task.id)
+        self.ready.discard(task.id)
         self._held_places.pop(task.id, None)
         task.status = done
         self._recount(before, done.phase)
@@ -212,9 +212,9 @@ class Progress:
 
     def _push(self, task: TaskState) -> None:
         self._held_places.pop(task.id, None)
-        if task.id not in self._is_ready:
-            self._is_ready.add(task.id)
-            heapq.heappush(self._ready, (self.nodes[task.id].place, task.id))
+        if task.id not in self.ready:
+            self.ready.add(task.id)
+            heapq.heappush(self._queue, (self.nodes[task.id].place, task.id))
 
     def _wait(self, task: TaskState) -> None:
         needs = self.needs(task)
@@ -270,13 +270,13 @@ class Progress:
 
     def next_ready(self, passed: Collection[str] = ()) -> TaskState | None:
         """Return the task to start next but for those passed over, or None. `promote` comes first."""
-        while self._ready and self._ready[0][1] not in self._is_ready:
-            heapq.heappop(self._ready)
-        if not self._ready:
+        while self._queue and self._queue[0][1] not in self.ready:
+            heapq.heappop(self._queue)
+        if not self._queue:
             return None
-        place, name = self._ready[0]
+        place, name = self._queue[0]
         if name in passed:
-            others = (entry for entry in self._ready if entry[1] in self._is_ready and entry[1] not in passed)
+            others = (entry for entry in self._queue if entry[1] in self.ready and entry[1] not in passed)
             place, name = min(others, default=(place, ""))
             if not name:
                 return None
@@ -289,7 +289,7 @@ class Progress:
         free = self.job.max_runners - len(self.slots)
         if free <= 0 or (self._held_places and self.next_ready() is None):
             return 0
-        return min(free, len(self._is_ready))
+        return min(free, len(self.ready))
 
     def next_time(self) -> float | None:
         """Return when the next delayed task becomes ready, or None."""

@@ -5,53 +5,67 @@ Checked as a job file is, with the job's defaults. Called when an outcome is com
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Callable
 
 from air_executor.core.job_checks import check_retries
-from air_executor.core.submission import read_job
+from air_executor.core.submission import reading_job
 from air_executor.errors import BadInputError
 from air_executor.model import parsing, strict_json
+from air_executor.model.defaults import NO_DEFAULTS, Defaults
 from air_executor.model.job import Job, Task
-from air_executor.model.problems import InvalidError, Problem, lines
+from air_executor.model.problems import InvalidError, Path, Problem, lines
 from air_executor.model.quote import quoted
+from air_executor.model.source import Source
+from air_executor.model.steps import Steps
+
+LONGEST_PLACED = 8 * 1024
+"""Characters of a line in which columns are looked for: the manager has others to look after."""
 
 
-def parse_queue_line(text: str | bytes, defaults: Mapping[str, Any]) -> Task | Job:
-    """Read one line of `$AIR_QUEUE`: a task, or `{"job": {...}}`. `defaults` are the job's, as `parsing.dump` has them.
+def parse_queue_line(text: str | bytes, defaults: Defaults = NO_DEFAULTS) -> Steps[Task | Job]:
+    """Read one line of `$AIR_QUEUE`, in steps: a task that joins a job with these defaults, or `{"job": {...}}`.
 
     Raises:
-        BadInputError: it is neither; the message is one line.
+        BadInputError: it is neither; the message is one line, with the task's id and columns.
     """
-    raw = strict_json.loads(text)
+    raw = strict_json.loads(text, one_line=True)
     if not isinstance(raw, dict):
         msg = f"must be a JSON object, got {quoted(raw)}"
         raise BadInputError(msg)
-    if "job" not in raw:
-        return task_from_request(raw, defaults)
-    if len(raw) > 1:
+    if "job" in raw and len(raw) > 1:
         raise BadInputError("job: must be the only key of the line")
     try:
-        return read_job(raw["job"])
+        return (yield from reading_job(raw["job"])) if "job" in raw else _read_task(raw, defaults)
     except InvalidError as error:
-        raise _one_line(Problem(["job", *at], what) for at, what in error.problems) from None
+        at: list[str | int] = ["job"] if "job" in raw else []
+        task = raw.get("id")
+        name = f"task {quoted(task)[1:-1]}: " if isinstance(task, str) else ""
+        problems = [Problem([*at, *inner], what) for inner, what in error.problems]
+        msg = f"{name}{'; '.join(lines(problems, _columns(text)))}"
+        raise BadInputError(msg) from None
 
 
-def task_from_request(raw: object, defaults: Mapping[str, Any]) -> Task:
+def _columns(text: str | bytes) -> Callable[[Path], str] | None:
+    if len(text) > LONGEST_PLACED:
+        return None
+    source = Source(text if isinstance(text, str) else text.decode(), is_json=True)
+    return lambda at: source.column([0, *at])
+
+
+def task_from_request(raw: object, defaults: Defaults = NO_DEFAULTS) -> Task:
     """Check one task that joins a job with these `defaults`.
 
     Raises:
         BadInputError: it is wrong; the message is one line.
     """
     try:
-        task = parsing.read_task(raw, defaults)
-        problems = check_retries(task)
+        return _read_task(raw, defaults)
     except InvalidError as error:
-        problems = list(error.problems)
-    if problems:
-        raise _one_line(problems)
+        raise BadInputError("; ".join(lines(error.problems))) from None
+
+
+def _read_task(raw: object, defaults: Defaults) -> Task:
+    task = parsing.read_task(raw, defaults)
+    if problems := check_retries(task):
+        raise InvalidError(problems)
     return task
-
-
-def _one_line(problems: Iterable[Problem]) -> BadInputError:
-    return BadInputError("; ".join(lines(problems)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 
 from air_executor.core.job_checks import check_job, task_ids
@@ -10,6 +11,7 @@ from air_executor.model import parsing
 from air_executor.model.job import JOB_FIELDS, Job, JobSpec
 from air_executor.model.problems import InvalidError, bad_input, lines
 from air_executor.model.state import JobState, new_task
+from air_executor.model.steps import Steps, at_once
 
 
 def read_job(raw: object) -> Job:
@@ -18,8 +20,13 @@ def read_job(raw: object) -> Job:
     Raises:
         InvalidError: it is wrong; every problem is named.
     """
-    job = parsing.read_job(raw)
-    check_job(job)
+    return at_once(reading_job(raw))
+
+
+def reading_job(raw: object) -> Steps[Job]:
+    """Do what `read_job` does in steps: a job may have many tasks."""
+    job = yield from parsing.reading_job(raw)
+    yield from check_job(job)
     return job
 
 
@@ -39,13 +46,25 @@ def _refused(error: InvalidError, name: str | None) -> BadInputError:
     return bad_input(lines(error.problems), name)
 
 
-def initial_state(job: Job, *, uid: str, now: float) -> JobState:
-    """Return the state of a job that nobody has touched yet. `now` in Unix seconds.
+def initial_state(
+    job: Job,
+    *,
+    uid: str,
+    now: float,
+    id: str | None = None,  # noqa: A002 - as the field
+    upstream: Iterable[JobState] = (),
+) -> JobState:
+    """Return the state of a job that nobody has touched yet.
 
-    The caller fixes the jobs that it waits for (`after`) to their uids.
+    `now` in Unix seconds; `id` of a run of a definition. `upstream` are the jobs that it waits for (`after`), which are
+    fixed to their uids; without them the caller does that.
     """
     spec = JobSpec(**{name: getattr(job, name) for name in JOB_FIELDS})
-    state = JobState(id=job.id, uid=uid, spec=spec, submitted_at=now)
+    upstream = list(upstream)
+    if upstream:
+        spec.after = [one.id for one in upstream]
+    state = JobState(id=id or job.id or "", uid=uid, spec=spec, submitted_at=now)
+    state.after_uids = {one.id: one.uid for one in upstream}
     for name, task in zip(task_ids(job), job.tasks, strict=True):
         state.tasks[name] = new_task(replace(task, id=name), queued_by=None, at=now)
     return state

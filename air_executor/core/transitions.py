@@ -123,6 +123,7 @@ class LiveJob:
                 clock_stepped=event.moments.clock_stepped,
                 ready_at=None if run.ready_at is None else to_text(run.ready_at),
                 waited=None if run.waited is None else round(run.waited + event.delay, 6),
+                node_wait=event.node_wait or None,
                 backend=event.backend,
                 price=event.price,
                 currency=event.currency,

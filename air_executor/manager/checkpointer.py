@@ -13,6 +13,7 @@ from typing import Any
 
 from air_executor.core.transitions import LiveJob
 from air_executor.errors import NotFoundError, StoreError
+from air_executor.manager.held_directory import HeldDirectory
 from air_executor.manager.manager_state import ManagerState
 
 log = logging.getLogger(__name__)
@@ -28,8 +29,9 @@ RETRY_AFTER = 1.0
 class Checkpointer:
     """Writes checkpoints for one manager."""
 
-    def __init__(self, state: ManagerState) -> None:
+    def __init__(self, state: ManagerState, directory: HeldDirectory) -> None:
         self._state = state
+        self._directory = directory
         self._next = 0.0
 
     def save(self) -> None:
@@ -102,6 +104,7 @@ class Checkpointer:
 
     def recreate(self, job: LiveJob) -> None:
         """Write one job from memory, also where its directory is gone. Raises as `rewrite`."""
+        self._directory.check_settled()
         self._state.jobs.recreate(job.state, self._state.staging)
         self._saved(job)
 
@@ -125,8 +128,9 @@ class Checkpointer:
             self._state.jobs.checkpoint(job.state, self._state.staging)
         except NotFoundError:
             # Somebody removed the job's directory (memory wins), or the staging directory (then this fails too).
-            self._state.jobs.recreate(job.state, self._state.staging)
-        self._saved(job)
+            self.recreate(job)
+        else:
+            self._saved(job)
 
     def _saved(self, job: LiveJob) -> None:
         state = job.state

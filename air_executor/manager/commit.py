@@ -14,7 +14,7 @@ from io import BytesIO
 from typing import Any
 
 from air_executor.backends.base import Backend
-from air_executor.core.job_checks import check_queued
+from air_executor.core.job_checks import QUEUE, check_queued
 from air_executor.core.memory import killed_text, resources_of
 from air_executor.core.plan import retry_at
 from air_executor.core.price import FREE, cost_of, hourly
@@ -25,13 +25,14 @@ from air_executor.manager.clock import STEP
 from air_executor.manager.manager_state import ManagerState
 from air_executor.manager.open_runs import OpenRun
 from air_executor.manager.pending_jobs import PendingJobs
-from air_executor.model import parsing
 from air_executor.model import state as s
+from air_executor.model.defaults import Defaults
 from air_executor.model.events import Ended
 from air_executor.model.job import Job, Task
-from air_executor.model.names import run_id
+from air_executor.model.names import generated_id, run_id
 from air_executor.model.sizes import format_memory
 from air_executor.model.state import JobState, TaskState
+from air_executor.model.times import format_duration
 from air_executor.model.types import fit
 from air_executor.model.usage import Moments, stages
 from air_executor.store.jobs import MAX_GROWN
@@ -44,7 +45,7 @@ MAX_JOBS = 10_000
 MAX_LINE = 16 * 1024 * 1024
 """Bytes of one line of `$AIR_QUEUE`: what it describes takes many times that in memory."""
 MAX_COST = 96 * 1024 * 1024
-"""Bytes that what one run queues may come to, the defaults of the job in each task: less than a journal line takes."""
+"""Bytes that what one run queues may come to: less than a journal line takes."""
 SLICE = 0.05
 """Seconds of each cycle for what runs queued; the rest waits for the next cycle, so that nobody else has to."""
 LINES = 100
@@ -140,7 +141,7 @@ class Committer:
         try:
             yield from self._pending.create(outcome.jobs)
         except (AlreadyExistsError, BadInputError) as error:
-            return Outcome(s.REJECTED, message=f"queue.jsonl: {error}")
+            return Outcome(s.REJECTED, message=f"{QUEUE}: {error}")
         return outcome
 
     def ended_without_exit(self, run: OpenRun, now: float) -> Ended | None:
@@ -193,8 +194,9 @@ class Committer:
         return Outcome(s.BUDGET, outcome.exit_code, f"{what}, more than {MAX_GROWN / 1e6:.0f} MB")
 
     def _ended(self, run: OpenRun, outcome: Outcome, left: ExitRecord | None, now: float) -> Ended:
+        outcome.message = self._with_holder(run, outcome.message)
         outcome = self._bounded(run, outcome)
-        moments = self._moments(run, left)
+        moments, node_wait = self._moments(run, left)
         backend = run.backend or self._backend.name
         prices = self._state.options.prices.get(backend, FREE)
         price = hourly(prices, resources_of(run.task), moments.spawned)
@@ -216,10 +218,20 @@ class Committer:
             price=price,
             currency=None if price is None else prices.currency,
             backend=backend,
-            delay=round(run.delay, 6),
+            delay=round(run.delay + node_wait, 6),
+            node_wait=round(node_wait, 6),
         )
 
-    def _moments(self, run: OpenRun, left: ExitRecord | None) -> Moments:
+    def _with_holder(self, run: OpenRun, message: str | None) -> str | None:
+        """Return a message that also says what kept the run open after its end, if something did."""
+        if run.held_by is None or run.gone_since is None:
+            return message
+        held_for = format_duration(round(self._state.clock.steady() - run.gone_since))
+        held = f"its slot was held for {held_for}: {run.held_by}"
+        return f"{message}; {held}" if message else held
+
+    def _moments(self, run: OpenRun, left: ExitRecord | None) -> tuple[Moments, float]:
+        """Return when the runner existed, and for how many seconds it had waited for a node by then."""
         ended = None if left is None else left.ended
         gone = run.gone_at
         if gone is None or (ended is not None and ended > gone):  # it did not exist yet at the first look
@@ -230,15 +242,22 @@ class Committer:
             gone = min(gone, max(known, default=gone))
         clock = self._state.clock
         wall, steady = clock.wall() - run.wall_since, clock.steady() - run.since
-        return Moments(
-            spawned=round(run.spawned if run.spawned is not None else gone, 6),
-            started=_rounded(self._run_dirs.started(run.job.state.id, run.seq, run.task.id)),
+        started = self._run_dirs.started(run.job.state.id, run.seq, run.task.id)
+        spawned = run.spawned if run.spawned is not None else gone
+        longest = max(0.0, (gone if started is None else started) - spawned)
+        # Where it began without being seen on a node, the wait is unknown and counts as its own time.
+        unseen_wait = longest if started is None else 0.0
+        node_wait = unseen_wait if run.node_wait is None else min(run.node_wait, longest)
+        moments = Moments(
+            spawned=round(spawned + node_wait, 6),
+            started=_rounded(started),
             ended=_rounded(ended),
             gone=round(gone, 6),
             cpu=None if left is None else left.cpu,
             memory=None if left is None else left.memory,
             clock_stepped=abs(wall - steady) > STEP,
         )
+        return moments, node_wait
 
 
 def _rounded(seconds: float | None) -> float | None:
@@ -281,7 +300,7 @@ def collect(run_dirs: RunDirs, job: JobState, task: TaskState, seq: int, now: fl
         result, lines = run_dirs.left_behind(job.id, seq, task.id)
         found = _Queued(job, seq, now)
         yield from found.read(lines)
-        check_queued(found.tasks, job.tasks, job.id, task.id)
+        check_queued(found.tasks, job.tasks, job.id, task.id, found.lines)
     except (BadInputError, CorruptFileError) as error:
         return Outcome(s.REJECTED, 0, str(error))
     except _TooManyError as error:
@@ -298,14 +317,15 @@ class _Queued:
 
     def __init__(self, job: JobState, seq: int, now: float) -> None:
         self.tasks: list[Task] = []
+        self.lines: list[int] = []
+        """On which line each task is."""
         self.jobs: list[JobState] = []
         self.cost = 0
-        """About how many bytes the tasks come to, the defaults of the job in each."""
+        """About how many bytes the tasks come to."""
         self._job = job
         self._seq = seq
         self._now = now
-        self._defaults = parsing.dump(job.spec.defaults)
-        self._default_size = parsing.text_size(self._defaults) if self._defaults else 0
+        self._defaults = Defaults(job.spec.defaults)
 
     def read(self, lines: bytes) -> Iterator[None]:
         """Take in the lines of `$AIR_QUEUE`, piece by piece.
@@ -319,29 +339,29 @@ class _Queued:
             if not line.strip():
                 continue
             try:
-                self._take(line, number)
+                yield from self._take(line, number)
             except BadInputError as error:
-                msg = f"queue.jsonl line {number}: {error}"
+                msg = f"{QUEUE} line {number}: {error}"
                 raise BadInputError(msg) from error
             if number % LINES == 0 or self.cost - seen > LONG:
                 seen = self.cost
                 yield
 
-    def _take(self, line: bytes, number: int) -> None:
+    def _take(self, line: bytes, number: int) -> Iterator[None]:
         if len(line) > MAX_LINE:
             msg = f"has {len(line)} bytes, more than {MAX_LINE}"
             raise BadInputError(msg)
-        self.cost += len(line) + self._default_size
+        self.cost += len(line)
         if self.cost > MAX_COST:
-            msg = f"queued more than {MAX_COST / 1e6:.0f} MB, with the defaults of the job in each task"
+            msg = f"queued more than {MAX_COST / 1e6:.0f} MB"
             raise _TooManyError(msg)
-        item = parse_queue_line(line, self._defaults)
+        item = yield from parse_queue_line(line, self._defaults)
         if isinstance(item, Job):
-            self.cost += parsing.merged_size(item)
             self._add_job(item, number)
         else:
-            item.id = item.id or f"t{self._seq}-{number}"
+            item.id = item.id or generated_id(self._seq, number)
             self.tasks.append(item)
+            self.lines.append(number)
             limit = self._job.spec.max_tasks
             if len(self._job.tasks) + len(self.tasks) > limit:
                 msg = f"queued so many that the job has more than max_tasks = {limit}"
@@ -356,22 +376,3 @@ class _Queued:
         child = initial_state(job, uid=uid, now=self._now)
         child.phase, child.submitted_by = s.PENDING, run
         self.jobs.append(child)
-
-
-def check_room(count: int, size: int, job: JobState, grown: int) -> None:
-    """Refuse tasks that a job has no room for, before anybody looks at each of them.
-
-    `size`: bytes of the request that adds them; `grown`: of the job's state.
-
-    Raises:
-        BadInputError: there would be too many tasks, or the job would be too large to be read again.
-    """
-    limit = job.spec.max_tasks
-    if len(job.tasks) + count > limit:
-        msg = f"job {job.id} has {len(job.tasks)} tasks, and max_tasks = {limit}"
-        raise BadInputError(msg)
-    defaults = parsing.dump(job.spec.defaults)
-    cost = size + (count * parsing.text_size(defaults) if defaults else 0)
-    if cost > MAX_COST or grown + cost > MAX_GROWN:
-        msg = f"the tasks come to {cost / 1e6:.0f} MB with the defaults of job {job.id}, which is too much for it"
-        raise BadInputError(msg)

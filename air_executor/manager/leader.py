@@ -163,20 +163,25 @@ class LeaderLease:
         if self._lost is not None:
             msg = f"this manager no longer manages {self._layout.root}: {self._lost}"
             raise ManagerHeldError(msg)
-        files.make_dir(self._layout.root)
+        files.restore_dir(self._layout.root)
         self.record.begin()
         self.check()
 
     def _keep_renewing(self) -> None:
         while self._lost is None and not self._closed.wait(RENEW_EVERY if self._failing is None else RETRY_EVERY):
             try:
-                self._renew()
+                self.renew()
             except BackendUnavailableError as error:
                 if self._failing is None:
                     log.warning("%s cannot be renewed: %s", self._server.name, error)
                 self._failing = str(error)
 
-    def _renew(self) -> None:
+    def renew(self) -> None:
+        """Renew the record now, or note that another manager holds it.
+
+        Raises:
+            BackendUnavailableError: the server does not answer.
+        """
         asked = self._clock()
         held = self._server.write(self._me, self._held, LEASE)
         if held is None:  # another manager's doing, or a renewal of ours whose answer was lost

@@ -17,7 +17,7 @@ from air_executor.manager.status_writer import ManagerRecord
 from air_executor.model.names import Host
 from air_executor.store import files
 from air_executor.store.layout import Layout
-from air_executor.store.presence import Presence, read_record
+from air_executor.store.presence import Presence, read_presence, read_record
 
 
 class Lease(Protocol):
@@ -80,13 +80,7 @@ class FileLease:
             self._lock.acquire()
             info = os.stat(self._layout.lock)
         except Timeout as error:
-            other = Presence(running=True, record=read_record(self._layout))
-            name = other.who if other.record else "another process"
-            what_to_do = "stop it first, or just submit: it will take the job"
-            if other.only is not None:
-                what_to_do = f"it handles only {', '.join(other.only)}; wait until it exits, or stop it first"
-            msg = f"{self._layout.root} is already managed by {name}; {what_to_do}"
-            raise ManagerHeldError(msg) from error
+            raise _held(self._layout, Presence(running=True, record=read_record(self._layout))) from error
         except OSError as error:
             files.fail("lock", self._layout.lock, error)
         self._inode = (info.st_ino, info.st_dev)
@@ -119,7 +113,7 @@ class FileLease:
             ManagerHeldError: another manager has it by now.
         """
         self._lock.release(force=True)
-        files.make_dir(self._layout.root)
+        files.restore_dir(self._layout.root)
         self.acquire()
 
     def release(self) -> None:
@@ -129,3 +123,22 @@ class FileLease:
         except (DirectoryLostError, StoreError):
             return  # not ours any more; the exit of this process closes the descriptor
         self._lock.release(force=True)
+
+
+def refuse_second(layout: Layout) -> None:
+    """Refuse if a manager is seen to run, before anything else is started; `acquire` alone is certain.
+
+    Raises:
+        ManagerHeldError: one is.
+    """
+    other = read_presence(layout)
+    if other.running:
+        raise _held(layout, other)
+
+
+def _held(layout: Layout, other: Presence) -> ManagerHeldError:
+    name = other.who if other.record else "another process"
+    what_to_do = "stop it first, or just submit: it will take the job"
+    if other.only is not None:
+        what_to_do = f"it handles only {', '.join(other.only)}; wait until it exits, or stop it first"
+    return ManagerHeldError(f"{layout.root} is already managed by {name}; {what_to_do}")

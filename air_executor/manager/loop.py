@@ -24,6 +24,7 @@ from air_executor.errors import (
 from air_executor.manager import recovery
 from air_executor.manager.checkpointer import Checkpointer
 from air_executor.manager.clock import Clock
+from air_executor.manager.counter_keeper import CounterKeeper, counters_of
 from air_executor.manager.held_directory import HeldDirectory
 from air_executor.manager.lease import FileLease, Lease
 from air_executor.manager.manager_state import ManagerOptions, ManagerState
@@ -32,6 +33,7 @@ from air_executor.manager.possession import Possession
 from air_executor.manager.recovery import Recovered
 from air_executor.manager.request_handler import RequestHandler
 from air_executor.manager.runner_files import RunnerFiles
+from air_executor.manager.schedule_runner import ScheduleRunner
 from air_executor.manager.scheduler import Scheduler
 from air_executor.manager.status_writer import StatusWriter
 from air_executor.manager.supervisor import Supervisor
@@ -69,8 +71,14 @@ class Manager:
         *,
         lease: Lease | None = None,
         observer: Observer | None = None,
+        directory: HeldDirectory | None = None,
     ) -> None:
-        """`lease` proves that no other manager is running; None: a lock file, for managers of one host."""
+        """Make a manager that has not started.
+
+        `lease` proves that no other manager is running; None: a lock file, for managers of one host. `directory` was
+        found before; None: look for it now.
+        """
+        self.directory = directory or HeldDirectory(layout.root)
         self.layout = layout
         self.backend = backend
         self.host = host
@@ -79,14 +87,13 @@ class Manager:
         self.observer = observer or Observer()
         self.jobs = Jobs(layout)
         self.run_dirs = RunDirs(layout)
-        self.runner_files = RunnerFiles(layout, options.runner_files)
+        self.runner_files = RunnerFiles(layout, options.runner_files, self.directory)
         self.inbox = Inbox(layout)
         self.lease = lease or FileLease(layout, host, options.scope)
         self.wakeups = Wakeups()
         self._stopping: str | None = None
         self._acts: list[Callable[[], None]] = []
         """What to do once the journal holds the decisions."""
-        self._sample_wanted = False
         self._next_poll = 0.0
         self._next_rescan = 0.0
 
@@ -99,28 +106,37 @@ class Manager:
 
         Raises:
             ManagerHeldError: another manager has it.
+            DirectoryMovedError: it was moved meanwhile.
             StoreError: the volume refused.
         """
+        try:
+            return self._start()
+        except (StoreError, NotFoundError, DirectoryLostError) as error:
+            self.directory.check(error)
+            raise
+
+    def _start(self) -> bool:
         if not self._acquire():
             return False
-        directory = HeldDirectory(self.layout.root)
         self.runner_files.install()
         found = self._recover()
-        self._assemble(found, directory)
+        self._assemble(found)
         self._admit(found)
         self.status_writer.publish()
         self._watch()
         for problem in found.problems:
             log.error("%s", problem)
         self.observer.found_corrupt(found.corrupt)
-        self.observer.can_sample(self._request_sample)
+        self.observer.can_count(self.counter_keeper.request)
         self.observer.holds()
         return True
 
     def _acquire(self) -> bool:
         acquired = False
         try:
+            self.directory.check()
             self.jobs.prepare()
+            self.directory.renew()
             acquired = self.lease.acquire(self._stand_by)
         finally:
             if not acquired:
@@ -143,10 +159,11 @@ class Manager:
             scope=self.options.scope,
         )
 
-    def _assemble(self, found: Recovered, directory: HeldDirectory) -> None:
+    def _assemble(self, found: Recovered) -> None:
         """Make the parts; from here on, data flows through them in the order of `cycle`."""
         chance = random.Random()  # noqa: S311 - spreads retries, guards nothing
-        state = ManagerState(self.jobs, found.journal, self.clock, self.observer, self.options)
+        counters = counters_of(self.backend.name, self.options, found.counters, self.observer)
+        state = ManagerState(self.jobs, found.journal, self.clock, self.observer, self.options, counters=counters)
         self.state = state
         self.open_runs = OpenRuns(state, self.backend, self.run_dirs, self.host, chance)
         self.supervisor = Supervisor(state, self.open_runs, self.backend, self.run_dirs, chance)
@@ -159,13 +176,14 @@ class Manager:
             runner_files=self.runner_files,
             host=self.host,
         )
-        self.checkpointer = Checkpointer(state)
+        self.counter_keeper = CounterKeeper(state, self.open_runs, self.wakeups.wake)
+        self.checkpointer = Checkpointer(state, self.directory)
+        # One that manages some jobs only leaves the schedules to another manager.
+        self.schedule_runner = (
+            ScheduleRunner(state, self.inbox, self.options.jobs_dir) if self.options.scope is None else None
+        )
         self.status_writer = StatusWriter(
-            self.lease.record,
-            state,
-            self.open_runs,
-            self.scheduler,
-            backend=self.backend.name,
+            self.lease.record, state, self.open_runs, self.scheduler, backend=self.backend.name
         )
         self.request_handler = RequestHandler(
             state,
@@ -176,7 +194,7 @@ class Manager:
             stateless=found.stateless,
         )
         self.possession = Possession(
-            directory,
+            self.directory,
             self.lease,
             state,
             runner_files=self.runner_files,
@@ -193,6 +211,7 @@ class Manager:
         self.state.problems += found.problems
         for name, job in found.jobs.items():
             with self.state.guard(name):
+                self.state.counters.recovered(job)
                 self.state.admit(job)
         for name in [name for name in found.jobs if name in self.state.index.open]:
             with self.state.guard(name):
@@ -257,15 +276,19 @@ class Manager:
         self.state.apply_times(now)
         self._apply_stop(now)
         self._rescan()
+        self._fire_schedules(now)
         self._plan(now)
+        self.counter_keeper.note()
         if self._write_journal():
+            self.counter_keeper.report()
             self._act()
             self._clean_up()
             self._checkpoint()
 
     def sleep(self) -> None:
         """Sleep until something happens, a time comes, or the next poll is due."""
-        upcoming = self.state.index.next_time()
+        scheduled = None if self.schedule_runner is None else self.schedule_runner.next_time()
+        upcoming = min((at for at in (self.state.index.next_time(), scheduled) if at is not None), default=None)
         times = [
             self.options.poll_interval,
             None if upcoming is None else upcoming - self.clock.wall() + 0.001,
@@ -299,13 +322,8 @@ class Manager:
         if poll:
             self._next_poll = self.clock.steady() + self.options.poll_interval
         self.supervisor.reconcile(now, self._acts, poll=poll)
-        if poll or self._sample_wanted:
-            self._sample_wanted = False
-            self.observer.sampled(self.open_runs.sample())
-
-    def _request_sample(self) -> None:
-        self._sample_wanted = True
-        self.wakeups.wake()
+        if poll:
+            self.observer.polled(self.open_runs.snapshot())
 
     def _apply_stop(self, now: float) -> None:
         """Decide what an ordered stop needs: the stop of all runs, and the pause of all jobs."""
@@ -325,6 +343,10 @@ class Manager:
             self.request_handler.rescan()
         elif self.request_handler.stateless:
             self.request_handler.move_stateless()
+
+    def _fire_schedules(self, now: float) -> None:
+        if self.schedule_runner is not None and self._stopping is None:
+            self.schedule_runner.fire(now)
 
     def _plan(self, now: float) -> None:
         if self._stopping is None:
@@ -390,8 +412,10 @@ class Manager:
         """
         try:
             self.possession.verify()
+            self.counter_keeper.note()
             self._write_journal()
             self.checkpointer.save_all()
+            self.counter_keeper.save()
             self.state.journal.close()
             self.status_writer.publish(until=True)
             trees.remove_tree(self.layout.epoch_tmp(self.epoch))

@@ -11,6 +11,7 @@ import logging
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
+from air_executor.core.counters import Counters
 from air_executor.core.observer import Observer
 from air_executor.core.plan import ReadyQueue
 from air_executor.core.price import Prices
@@ -58,6 +59,8 @@ class ManagerOptions:
     prices: Mapping[str, Prices] = field(default_factory=dict)
     """By backend; a backend without an entry has no price."""
     secrets_dir: str | None = None
+    jobs_dir: str | None = None
+    """Folder of job files whose schedules are applied when the files change."""
     secrets_by_name: bool = False
     """The platform resolves secrets, so the manager passes on their names alone."""
     name_prefix: str | None = None
@@ -77,12 +80,22 @@ class ManagerOptions:
 class ManagerState:
     """The state of one manager."""
 
-    def __init__(self, jobs: Jobs, journal: Journal, clock: Clock, observer: Observer, options: ManagerOptions) -> None:
+    def __init__(
+        self,
+        jobs: Jobs,
+        journal: Journal,
+        clock: Clock,
+        observer: Observer,
+        options: ManagerOptions,
+        *,
+        counters: Counters,
+    ) -> None:
         self.jobs = jobs
         self.journal = journal
         self.clock = clock
         self.observer = observer
         self.options = options
+        self.counters = counters
         self.index = JobIndex(ReadyQueue(options.pools), observer)
         self.unsaved: dict[str, LiveJob] = {}
         """Ended jobs whose last checkpoint is not written yet."""
@@ -124,9 +137,14 @@ class ManagerState:
             log.exception("job=%s is set aside", name)
             self.set_aside(name, bug_text(error))
 
+    def drop(self, name: str) -> None:
+        """Forget a job: its directory is gone, or it is set aside."""
+        self.index.drop(name)
+        self.counters.drop(name)
+
     def set_aside(self, name: str, why: str) -> None:
         """Leave a job alone until the next start: its files and runners stay as they are, and the journal with them."""
-        self.index.drop(name)
+        self.drop(name)
         self.unsaved.pop(name, None)
         self._behind.pop(name, None)
         for drop in self.dropped:
@@ -146,11 +164,12 @@ class ManagerState:
         """Carry out one decision in memory; it counts once the journal is flushed."""
         state = job.state
         before = (state.epoch, state.version)
+        task = job.progress.runs.get(event.seq) if isinstance(event, StopRequested | Ended) else None
         job.apply(event, self.journal.epoch)
         size = self.journal.append(state, event, before)
         self._behind[state.id] = self._behind.get(state.id, 0) + size
         if log.isEnabledFor(logging.INFO):
-            log.info("%s", _line_of(state, event))
+            log.info("%s", _line_of(state, event, task))
         failed = None
         if state.ended:  # also one that was reopened and ended at once
             self.unsaved[state.id] = job
@@ -161,6 +180,7 @@ class ManagerState:
                 failed = self._gate(job)
                 self.index.add(job)
             self.index.touch(job)
+        self.counters.decided(job, event, self.clock.steady())
         self.observer.decided(job, event)
         if failed is not None:
             self.decide(job, UpstreamFailed(self.clock.wall(), failed))
@@ -171,7 +191,7 @@ class ManagerState:
             if job is None:
                 continue
             with self.guard(name):
-                if state.phase == s.SUCCEEDED:
+                if state.phase == s.SUCCEEDED or state.uid not in job.state.after_uids.values():
                     self.index.unblock(name, state.uid)
                     self.index.touch(job, clean=True)
                 else:
@@ -233,6 +253,9 @@ class ManagerState:
                 failed = name
             elif phase != s.SUCCEEDED:
                 self.index.block(state.id, [uid])
+        for name, uid in state.earlier_runs.items():
+            if self._phase_of(name, uid) not in s.ENDED_PHASES | {None}:
+                self.index.block(state.id, [uid])
         return failed
 
     def _phase_of(self, name: str, uid: str) -> str | None:
@@ -285,15 +308,16 @@ def _has_time(task: TaskState) -> bool:
     return task.ready_at is not None or (isinstance(task.status, s.Queued) and task.status.waits_until is not None)
 
 
-def _line_of(state: JobState, event: Event) -> str:
-    """Return the log line of a decision: the job, the run if there is one, the event, and where that leaves the job."""
+def _line_of(state: JobState, event: Event, task: str | None) -> str:
+    """Return the log line of a decision: job, task and run if there is one, event, and where that leaves the job."""
     run = detail = ""
     if isinstance(event, Started | StopRequested | Ended):
         run = f" run={run_id(state.uid, event.seq)}"
     if isinstance(event, Started):
-        detail = f" task={event.task} slot={event.slot}"
+        task, detail = event.task, f" slot={event.slot}"
     elif isinstance(event, StopRequested | Ended):
         detail = f" reason={event.reason}"
     elif isinstance(event, Requested):
         detail = f" op={event.op}"
-    return f"job={state.id}{run} event={type(event).__name__}{detail} phase={state.phase} version={state.version}"
+    who = f"job={state.id}{f' task={task}' if task else ''}{run}"
+    return f"{who} event={type(event).__name__}{detail} phase={state.phase} version={state.version}"

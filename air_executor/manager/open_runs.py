@@ -14,11 +14,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from air_executor.backends.base import Backend, RunnerStatus
-from air_executor.core.observer import RunSample, Snapshot
+from air_executor.core.observer import Snapshot
 from air_executor.core.transitions import LiveJob
+from air_executor.core.usage_meter import RunSample
 from air_executor.errors import BackendUnavailableError
 from air_executor.manager.manager_state import ManagerState
 from air_executor.model.names import Host, Slot, run_id
+from air_executor.model.records import RunFile
 from air_executor.model.state import Running, TaskState
 from air_executor.store.run_dirs import ExitRecord, RunDirs
 
@@ -59,10 +61,16 @@ class OpenRun:
     """Not seen alive since it was adopted or the backend failed to answer: its end is noticed late."""
     platform: RunnerStatus | None = None
     """Last status of its runner after its end: the platform's reason goes with the name."""
+    node_wait: float | None = 0.0
+    """For how many seconds its runner had no node; None while it has none, and does not exist yet. 0 if unknown."""
     begun: float | None = None
     """Start of its command by the volume's clock; None if unknown so far."""
     held_by: str | None = None
     """What keeps its slot after its end; logged already."""
+    log_size: int = 0
+    """Size of its log when that was noted last."""
+    log_noted: float = 0.0
+    """When it was."""
     exit: ExitRecord | None = None
     collecting: Generator[None, None, Any] | None = None
     """What it queued, being looked at piece by piece."""
@@ -135,12 +143,24 @@ class OpenRuns:
                 run.elsewhere = f"the backend {run.backend}"
             # The boot comes first: a machine, or a container on it, can get another name while a run is open.
             elif self._backend.name == "local" and record.boot != self._host.boot:
-                if record.host == self._host.name:
+                if record.host == self._host.name or self._restarted_since(record):
                     run.lost = "the machine was restarted while it ran"
                 else:
                     run.elsewhere = str(record.host)
         run.wall_since = run.since + offset
-        self._state.observer.adopted(job, task, status.seq, max(0.0, clock.steady() - run.since))
+        self._state.counters.adopted(job, task, status.seq, max(0.0, clock.steady() - run.since), clock.steady())
+        self._state.observer.adopted()
+
+    def _restarted_since(self, record: RunFile) -> bool:
+        """Tell whether a run of another boot was started on this machine, which had another name then.
+
+        Ids of machines can be copied with them; such copies have no volume in common that is not a network volume.
+        """
+        if record.machine is None or record.machine != self._host.machine:
+            return False
+        from air_executor.store.probe import NETWORK_VOLUMES, volume_kind  # noqa: PLC0415 - rarely needed
+
+        return volume_kind(self._state.jobs.layout.root) not in NETWORK_VOLUMES | {None}
 
     def forget(self, job: str) -> None:
         """Drop the open runs of a job that no longer exists or is set aside; only the former's runners are removed."""
@@ -204,25 +224,26 @@ class OpenRuns:
 
     # For metrics
 
-    def sample(self) -> Snapshot:
+    def snapshot(self) -> Snapshot:
         """Return what the latest poll has shown."""
-        observed = self.observed or {}
-        removing = [slot for slot in observed if self._is_removed(slot)]
-        return Snapshot(self.backend_problem is None, self._backend.last_contact(), self._samples(observed), removing)
+        removing = [slot for slot in self.observed or {} if self._is_removed(slot)]
+        return Snapshot(self.backend_problem is None, self._backend.last_contact(), removing)
 
     def _is_removed(self, slot: Slot) -> bool:
         run = self.by_slot.get(slot)
         return run is None or run.exit is not None or run.status.stop is not None
 
-    def _samples(self, observed: Mapping[Slot, RunnerStatus]) -> Iterator[RunSample]:
+    def samples(self) -> Iterator[RunSample]:
+        """Yield the open runs whose runners were just seen alive."""
+        observed = self.observed or {}
         now = self._state.clock.steady() - self._state.options.visibility
         for slot, run in self.by_slot.items():
             status = observed.get(slot)
             if run.spawned is None or run.exit is not None or status is None:
                 continue
-            if not status.alive or status.run != run.run:
+            if not status.alive or status.run != run.run or status.node_wait is None:
                 continue
             if run.begun is None:
                 run.begun = self._run_dirs.started(slot.job, run.seq, run.task.id)
-            start = None if run.begun is None else max(0.0, run.begun - run.spawned)
-            yield RunSample(run.job, run.task, run.seq, now - run.since, start)
+            start = None if run.begun is None else max(0.0, run.begun - run.spawned - status.node_wait)
+            yield RunSample(run.job, run.task, run.seq, now - run.since - status.node_wait, start)

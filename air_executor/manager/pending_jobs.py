@@ -113,7 +113,7 @@ class PendingJobs:
 
     def remove(self, name: str) -> None:
         """Remove a pending job from the volume."""
-        self._state.index.drop(name)
+        self._state.drop(name)
         self._state.jobs.remove(name)
 
     def resolve(self) -> None:

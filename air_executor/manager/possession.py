@@ -11,7 +11,7 @@ import logging
 import os
 from collections.abc import Callable
 
-from air_executor.errors import AirExecutorError, DirectoryLostError, DirectoryMovedError, NotFoundError
+from air_executor.errors import AirExecutorError, DirectoryLostError, NotFoundError
 from air_executor.manager import recovery
 from air_executor.manager.checkpointer import Checkpointer
 from air_executor.manager.held_directory import HeldDirectory
@@ -79,9 +79,8 @@ class Possession:
         """
         jobs = self._state.jobs
         self._doubt = why
-        if self._directory.has_moved():
-            msg = f"{jobs.layout.root} was moved or unmounted; start a manager where it is now"
-            raise DirectoryMovedError(msg) from why
+        self._directory.check(why)
+        self._directory.check_settled()
         log.warning("re-acquiring the state directory: %s", why)
         self._lease.reacquire()
         self._directory.renew()
@@ -90,6 +89,7 @@ class Possession:
         old = self._state.journal
         self._state.journal = recovery.take_epoch(jobs, old.epoch)
         old.close()
+        self._state.journal.note_counters(self._state.counters.record())
         self._checkpointer.rewrite()
         self._status_writer.publish()
         self._watch()

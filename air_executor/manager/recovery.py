@@ -11,7 +11,6 @@ import contextlib
 import gc
 import logging
 import os
-import shutil
 import time
 from collections.abc import Container, Iterator
 from dataclasses import dataclass, field
@@ -19,13 +18,14 @@ from dataclasses import dataclass, field
 from air_executor.core.transitions import LiveJob
 from air_executor.errors import AirExecutorError, CorruptFileError, NotFoundError, PathBlockedError, StoreError
 from air_executor.manager.manager_state import bug_text
+from air_executor.model.records import CountersRecord
 from air_executor.model.state import JobState
-from air_executor.store import files, journal_files, trees
+from air_executor.store import counters_file, files, journal_files, trees
 from air_executor.store.inbox import Inbox
 from air_executor.store.job_head import JobHead
 from air_executor.store.jobs import Jobs
 from air_executor.store.journal import Journal
-from air_executor.store.journal_files import JournalEntry
+from air_executor.store.journal_files import JournalEntry, Replay
 from air_executor.store.run_dirs import RunDirs
 
 log = logging.getLogger(__name__)
@@ -52,15 +52,17 @@ class Recovered:
     problems: list[str] = field(default_factory=list)
     corrupt: int = 0
     """Files that cannot be read."""
-    unread: bool = False
-    """A state exists that could not be read: the journals stay, because they may hold more of it."""
+    counters: CountersRecord | None = None
+    """What managers have counted so far; None if that is not known."""
+    aside: set[str] = field(default_factory=set)
+    """Jobs that were not brought up to date: journals with lines of them stay."""
 
     def set_aside(self, name: str, why: str) -> None:
-        """Leave a job alone until the next start, for which the journals stay."""
+        """Leave a job alone until the next start, for which its journals stay."""
         self.jobs.pop(name, None)
         self.ended = [job for job in self.ended if job[0] != name]
         self.unmanaged[name] = why
-        self.unread = True
+        self.aside.add(name)
 
 
 def take_epoch(jobs: Jobs, at_least: int) -> Journal:
@@ -144,6 +146,7 @@ def _recover(
         superseded = done.journal
         done.journal = take_epoch(jobs, highest)
         superseded.close()
+    _recover_counters(jobs, replay, done)
     changed = []
     for state in states:
         lines = [] if from_files else replay.jobs.get((state.id, state.uid), [])
@@ -161,13 +164,26 @@ def _recover(
             raise StoreError(msg)
     for path in replay.damaged:
         kept = f"{path}.corrupt"
-        with contextlib.suppress(OSError):  # it would be lost in any case, and the start with it
-            shutil.copyfile(path, kept)
+        with contextlib.suppress(StoreError, NotFoundError):  # it would be lost in any case, and the start with it
+            files.copy(path, kept)
         done.corrupt += 1
         done.problems.append(f"{path}: damaged lines; a copy is kept at {kept}")
-    if not done.unread:
-        journal_files.drop(replay.files, jobs.layout)
+    superfluous = [path for path, named in replay.files.items() if named.isdisjoint(done.aside)]
+    journal_files.drop(superfluous, jobs.layout)
     return done
+
+
+def _recover_counters(jobs: Jobs, replay: Replay, done: Recovered) -> None:
+    """Put together what file and journals say of the counters; the journals go."""
+    layout = jobs.layout
+    try:
+        done.counters = counters_file.load(layout)
+    except CorruptFileError as error:
+        done.corrupt += 1
+        done.problems.append(f"{error}; moved to {files.quarantine(layout.counters)}, and the counters begin at 0")
+    if replay.counters is not None:
+        done.counters = replay.counters if done.counters is None else done.counters.merged(replay.counters)
+        counters_file.save(layout, done.counters, layout.epoch_tmp(done.journal.epoch))
 
 
 def _load_all(jobs: Jobs, done: Recovered, journaled: Container[tuple[str, str]]) -> tuple[int, list[JobState]]:

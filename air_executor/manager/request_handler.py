@@ -7,11 +7,10 @@ nothing.
 
 from __future__ import annotations
 
+import contextlib
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 
-from air_executor.core.job_checks import check_queued
-from air_executor.core.queue_lines import task_from_request
 from air_executor.core.transitions import LiveJob
 from air_executor.errors import (
     AirExecutorError,
@@ -22,15 +21,15 @@ from air_executor.errors import (
     PathBlockedError,
     StoreError,
 )
+from air_executor.manager.addition import Addition, check_room
 from air_executor.manager.checkpointer import Checkpointer
-from air_executor.manager.commit import check_room
 from air_executor.manager.manager_state import ManagerState
 from air_executor.manager.open_runs import OpenRuns
 from air_executor.manager.recovery import reconcile_run_dirs
-from air_executor.model import parsing
 from air_executor.model import state as s
 from air_executor.model.events import Requested
 from air_executor.model.job import Task
+from air_executor.model.problems import did_you_mean
 from air_executor.model.records import Request
 from air_executor.model.state import Done, JobState, TaskState
 from air_executor.store import files
@@ -70,6 +69,11 @@ class RequestHandler:
         """Decided requests, each with its job; answered once the journal holds the decision durably."""
         self._scanned = 0.0
         """Modification time of `jobs/` at the last full scan; 0: scan in any case."""
+        self._until = 0.0
+        self._addition: Addition | None = None
+        """The request that adds so many tasks that they take more than one cycle."""
+        self._behind: set[str] = set()
+        """Requests that wait until that one is decided."""
         self.stateless = stateless
         """Job directories without a state, to be moved away once they have no runners."""
 
@@ -83,25 +87,44 @@ class RequestHandler:
         waiting = [name for name in self._inbox.pending() if name not in self.answers]
         if waiting:
             verify()
-        until = self._state.clock.steady() + SLICE
+        self._until = self._state.clock.steady() + SLICE
         self.busy = False
-        for number, name in enumerate(waiting):
-            if number and self._state.clock.steady() >= until:
+        if self._addition is not None:
+            if self._addition.name in waiting:
+                waiting.remove(self._addition.name)
+            else:
+                self._forget_addition()  # somebody removed the request
+        unread = [name for name in waiting if name not in self._behind]
+        for number, name in enumerate(unread):
+            if number and not self._has_time():
                 self.busy = True
                 break
-            try:
+            with self._refusing(name):
                 self._take_request(name, now)
-            except NothingToDoError:
-                self._inbox.done(name)
-            except (BadInputError, NotFoundError, CorruptFileError, FormatTooNewError) as error:
-                self._refuse(name, str(error))
-            except PathBlockedError as error:  # a file that only its owner may read, say: it would stay for ever
-                self._refuse(name, str(error))
-            except StoreError as error:
-                log.warning("request=%s delayed: %s", name, error)
-            except Exception as error:
-                log.exception("request=%s", name)
-                self._refuse(name, f"a bug in Air-Executor ({type(error).__name__}); report it")
+        if self._addition is not None:  # after the others: it may take many cycles
+            self.busy = True
+            with self._refusing(self._addition.name):
+                self._go_on(self._addition, now)
+
+    def _has_time(self) -> bool:
+        return self._state.clock.steady() < self._until
+
+    @contextlib.contextmanager
+    def _refusing(self, name: str) -> Iterator[None]:
+        """Answer a request that leads to nothing."""
+        try:
+            yield
+        except NothingToDoError:
+            self._inbox.done(name)
+        except (BadInputError, NotFoundError, CorruptFileError, FormatTooNewError) as error:
+            self._refuse(name, str(error))
+        except PathBlockedError as error:  # a file that only its owner may read, say: it would stay for ever
+            self._refuse(name, str(error))
+        except StoreError as error:
+            log.warning("request=%s delayed: %s", name, error)
+        except Exception as error:
+            log.exception("request=%s", name)
+            self._refuse(name, f"a bug in Air-Executor ({type(error).__name__}); report it")
 
     def _refuse(self, name: str, why: str) -> None:
         try:
@@ -113,11 +136,47 @@ class RequestHandler:
         request = self._inbox.read(name)
         if request is None or not self._state.manages(request.job):
             return
+        if self._addition is not None and request.job == self._addition.request.job:
+            self._behind.add(name)  # a job's requests keep their order
+            return
         if request.op == "wake" or not self._state.index.knows(request.job):
             self._take_job(request.job)
         if request.op == "wake":
             self._inbox.done(name)
             return
+        job = self._find(request)
+        addition = None
+        if request.op == "add":
+            check_room(len(request.tasks), self._inbox.size(name), job.state, self._state.size_of(request.job))
+            addition = Addition(name, request, job.state)
+            if not addition.check(self._has_time):
+                if self._addition is None:
+                    self._addition = addition
+                else:
+                    self._behind.add(name)
+                return
+        self._decide(request, name, job, now, addition)
+
+    def _go_on(self, addition: Addition, now: float) -> None:
+        """Go on with the tasks of a request, and decide on it once all of them are checked."""
+        request, name = addition.request, addition.name
+        try:
+            if not addition.check(self._has_time):
+                return
+        except BadInputError:
+            self._forget_addition()
+            raise
+        self._forget_addition()
+        job = self._find(request)
+        if job.state.uid == addition.uid:  # else it was submitted again meanwhile: from the beginning
+            check_room(len(request.tasks), self._inbox.size(name), job.state, self._state.size_of(request.job))
+            self._decide(request, name, job, now, addition)
+
+    def _forget_addition(self) -> None:
+        self._addition = None
+        self._behind.clear()
+
+    def _find(self, request: Request) -> LiveJob:
         try:
             job = self._state.find(request.job)
         except CorruptFileError as error:  # recovery has read no more than the head of an ended job
@@ -126,10 +185,11 @@ class RequestHandler:
         if job.state.ended:
             # Its state may be older than its run directories: recovery looks at those of unfinished jobs alone.
             reconcile_run_dirs(self._run_dirs, job.state)
-        if request.op == "add":
-            size, grown = self._inbox.size(name), self._state.size_of(request.job)
-            check_room(len(request.tasks), size, job.state, grown)
-        decision = decision_on(request, name, job.state, now)
+        return job
+
+    def _decide(self, request: Request, name: str, job: LiveJob, now: float, addition: Addition | None) -> None:
+        tasks = [] if addition is None else addition.complete(job.state)
+        decision = decision_on(request, name, job.state, now, tasks)
         with self._state.guard(request.job):
             self._state.decide(job, decision)
             self.answers[name] = request.job
@@ -180,7 +240,7 @@ class RequestHandler:
         if known is not None:
             log.warning("job=%s was deleted and submitted again", name)
             self._open_runs.forget(name)
-            state.index.drop(name)
+            state.drop(name)
         state.admit(LiveJob(found))
 
     def _quarantine(self, name: str, error: CorruptFileError) -> None:
@@ -211,7 +271,7 @@ class RequestHandler:
             with state.guard(name):
                 self._checkpointer.recreate(state.index.open[name])
         for name in [name for name in state.index.ended if name not in existing and name not in state.unsaved]:
-            state.index.drop(name)
+            state.drop(name)
         self.move_stateless()
         # A change within one step of the time stamps leaves the stamp as it is.
         self._scanned = changed if state.clock.wall() - changed > STAMP_STEP else 0.0
@@ -236,8 +296,8 @@ class NothingToDoError(AirExecutorError):
     """The job is already as requested; the request is answered without a decision."""
 
 
-def decision_on(request: Request, name: str, job: JobState, now: float) -> Requested:
-    """Return the decision that carries out the request in the file `name`.
+def decision_on(request: Request, name: str, job: JobState, now: float, tasks: Sequence[Task] = ()) -> Requested:
+    """Return the decision that carries out the request in the file `name`; `tasks` are those that it adds.
 
     Raises:
         NothingToDoError: the job is already as requested.
@@ -247,19 +307,16 @@ def decision_on(request: Request, name: str, job: JobState, now: float) -> Reque
     if job.phase == s.PENDING:
         msg = f"job {job.id} is not released yet: the run that submits it has not ended"
         raise BadInputError(msg)
-    tasks: list[Task] = []
     match request.op:
-        case "add":
-            tasks = _tasks_to_add(request, job)
         case "cancel":
             _check_cancel(job, task)
         case "pause" | "resume":
             _check_pause(request.op, job)
         case "retry":
             _check_retry(job, task)
-        case "confirm-gone" | _:
+        case "add" | "confirm-gone" | _:
             pass
-    return Requested(now, name, request.op, request.task, tasks)
+    return Requested(now, name, request.op, request.task, list(tasks))
 
 
 def _task(request: Request, job: JobState) -> TaskState | None:
@@ -267,25 +324,9 @@ def _task(request: Request, job: JobState) -> TaskState | None:
         return None
     task = job.tasks.get(request.task)
     if task is None:
-        msg = f"job {job.id} has no task {request.task}"
+        msg = f"job {job.id} has no task {request.task}{did_you_mean(request.task, job.tasks)}"
         raise NotFoundError(msg)
     return task
-
-
-def _tasks_to_add(request: Request, job: JobState) -> list[Task]:
-    if not request.tasks:
-        msg = "add: no task given"
-        raise BadInputError(msg)
-    tasks = []
-    free, defaults = len(job.tasks), parsing.dump(job.spec.defaults)
-    for raw in request.tasks:
-        task = task_from_request(raw, defaults)
-        while task.id is None:
-            free += 1
-            task.id = f"t{free}" if f"t{free}" not in job.tasks else None
-        tasks.append(task)
-    check_queued(tasks, job.tasks, job.id, None)
-    return tasks
 
 
 def _check_cancel(job: JobState, task: TaskState | None) -> None:

@@ -11,6 +11,7 @@ import os
 from collections.abc import Mapping
 
 from air_executor.errors import PathBlockedError, StoreError
+from air_executor.manager.held_directory import HeldDirectory
 from air_executor.store import files
 from air_executor.store.layout import Layout
 
@@ -22,8 +23,9 @@ _Stamp = tuple[int, int, int, int]
 class RunnerFiles:
     """The content of `bin/` in one state directory."""
 
-    def __init__(self, layout: Layout, content: Mapping[str, bytes]) -> None:
+    def __init__(self, layout: Layout, content: Mapping[str, bytes], directory: HeldDirectory) -> None:
         """`content`: by path below `bin/`."""
+        self._directory = directory
         self._layout = layout
         self._content = content
         self._stamps: dict[str, _Stamp | None] = {}
@@ -59,6 +61,7 @@ class RunnerFiles:
         changed = [name for name, stamp in self._stamps.items() if stamp is None or self._stamp(name) != stamp]
         if changed:
             log.warning("%s was changed, writing it again: %s", self._layout.bin, ", ".join(changed))
+            self._directory.check_settled()
             try:
                 self.install()
             except PathBlockedError as error:  # in the way of every job, not of the one that starts

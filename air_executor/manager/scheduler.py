@@ -8,23 +8,19 @@ further: that is the supervisor's job.
 from __future__ import annotations
 
 import contextlib
-import json
 import logging
 import os
-import weakref
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from functools import partial
 from typing import Any
-from weakref import WeakKeyDictionary
 
 from air_executor.backends.base import Backend, Launch, RunnerStatus
 from air_executor.core.memory import resources_of
+from air_executor.core.param_values import environment
 from air_executor.core.plan import Start
 from air_executor.core.price import FREE, hourly
-from air_executor.core.progress import Progress
-from air_executor.core.transitions import LiveJob
 from air_executor.errors import (
     BackendUnavailableError,
     CorruptFileError,
@@ -36,14 +32,17 @@ from air_executor.errors import (
 )
 from air_executor.manager.manager_state import ManagerState
 from air_executor.manager.open_runs import OpenRun, OpenRuns
+from air_executor.manager.run_inputs import RunInputs
 from air_executor.manager.runner_files import RunnerFiles
 from air_executor.manager.supervisor import Supervisor
 from air_executor.model.events import Started
 from air_executor.model.names import Host, runner_name
 from air_executor.model.records import RunFile
+from air_executor.model.shebang import interpreter
 from air_executor.model.state import START_FAILED, Running, TaskState
+from air_executor.model.times import to_text
 from air_executor.store import files
-from air_executor.store.run_dirs import SHARED_FROM, RunDirs
+from air_executor.store.run_dirs import RunDirs
 
 log = logging.getLogger(__name__)
 
@@ -75,7 +74,7 @@ class Scheduler:
         self._backend = backend
         self._run_dirs = run_dirs
         self._host = host
-        self._inputs = _Inputs()
+        self._inputs = RunInputs()
         self._paused_until = 0.0
         self._backoff = 0.0
         self.waiting: dict[str, str] = {}
@@ -108,7 +107,7 @@ class Scheduler:
     def _pass_over(self, start: Start, why: str, passed: dict[str, set[str]]) -> None:
         """Note that a task waits for the backend; another task of its job may go first, unless they are a sequence."""
         job = start.job.state
-        self._state.observer.waits_for_backend(job.id, start.task.id)
+        self._state.counters.waits_for_backend(job.id, start.task.id, self._state.clock.steady())
         self.waiting.setdefault(job.id, f"task {start.task.id}: {why}")
         over = passed.setdefault(job.id, set())
         over.add(start.task.id)
@@ -134,14 +133,14 @@ class Scheduler:
             run.refused = str(error)
         except DuplicateRunnerError as error:
             self._state.observer.prevented_duplicate()
-            log.warning("job=%s run=%s slot taken: %s", run.slot.job, run.run, error)
+            log.warning("job=%s task=%s run=%s slot taken: %s", run.slot.job, run.task.id, run.run, error)
         except BackendUnavailableError as error:
             self._open_runs.note_unavailable(str(error))
         except PathBlockedError as error:  # the job's own trouble: only its tasks wait, and only for their budget
             run.ours = True
             run.platform = RunnerStatus(run.run, alive=False, reason=START_FAILED, message=str(error))
         except StoreError as error:
-            log.error("job=%s run=%s cannot be started: %s", run.slot.job, run.run, error)  # noqa: TRY400 - no bug
+            log.error("job=%s task=%s run=%s cannot be started: %s", run.slot.job, run.task.id, run.run, error)  # noqa: TRY400 - no bug
             self._backoff = min(LONGEST_BACKOFF, self._backoff * 2 or 0.5)
             self._paused_until = self._state.clock.steady() + self._backoff
         else:
@@ -162,6 +161,7 @@ class Scheduler:
             backend=self._backend.name,
             host=self._host.name,
             boot=self._host.boot,
+            machine=self._host.machine,
             timeout=launch.timeout,
             grace=float(task.grace),
             clock=round(clock.wall() - clock.steady(), 3),
@@ -171,7 +171,10 @@ class Scheduler:
         staging = self._state.staging
         inputs = self._inputs.of(run.job, staging)
         remote = self._backend.remote
-        spawned = self._run_dirs.create(state.id, run.seq, task.id, record, inputs, staging, remote=remote)
+        script = str(task.command) if launch.script else None
+        spawned = self._run_dirs.create(
+            state.id, run.seq, task.id, record, inputs, staging, remote=remote, script=script
+        )
         self._open_runs.note_spawn(run, spawned)
         self._backend.spawn(launch)
 
@@ -188,19 +191,23 @@ class Scheduler:
         """
         options, layout = self._state.options, self._state.jobs.layout
         job, task = run.job.state, run.task
-        command, timeout, secrets = task.command, task.timeout, task.secrets
+        argv, script = _argv_of(task.command)
+        timeout, secrets = task.timeout, task.secrets
         return Launch(
             slot=run.slot,
             uid=job.uid,
             run=run.run,
             task=task.id,
-            argv=("sh", "-c", command) if isinstance(command, str) else tuple(command),
+            argv=argv,
+            script=script,
             env={
-                **task.env,
+                **environment(job.spec.params),
+                **job.env_of(task),
                 "AIR_JOB_ID": job.id,
                 "AIR_TASK_ID": task.id,
                 "AIR_RUN_ID": run.run,
                 "AIR_ATTEMPT": str(task.runs),
+                **({} if job.scheduled_at is None else {"AIR_SCHEDULED_AT": to_text(job.scheduled_at)}),
             },
             out_dir=f"{layout.run(job.id, run.seq, task.id)}/out",
             workspace=layout.workspace(job.id),
@@ -217,50 +224,18 @@ class Scheduler:
         )
 
 
+def _argv_of(command: str | list[str]) -> tuple[tuple[str, ...], bool]:
+    """Return the words of a command, and whether a script's path follows them."""
+    if not isinstance(command, str):
+        return tuple(command), False
+    words = interpreter(command)
+    return (words, True) if words else (("sh", "-c", command), False)
+
+
 def _options_of(task: TaskState) -> dict[str, Any]:
     """Return what the task's open run asks of its platform, or its next run if none is open."""
     options = {"image": task.image, "network": task.network, "mounts": [asdict(mount) for mount in task.mounts]}
     return {name: value for name, value in (options | {"resources": resources_of(task)}).items() if value}
-
-
-class _Inputs:
-    """Each job's `inputs.json`: a result is encoded once, and much is written once for all runs that see the same.
-
-    A job that has ended or was indexed again drops its `Progress`, and with it what is kept here.
-    """
-
-    def __init__(self) -> None:
-        self._parts: WeakKeyDictionary[Progress, list[str]] = WeakKeyDictionary()
-        """The encoded results."""
-        self._files: WeakKeyDictionary[Progress, tuple[int, str]] = WeakKeyDictionary()
-        """Where they are written if they are many, and how many of them."""
-
-    def of(self, job: LiveJob, staging: str) -> bytes | str:
-        """Return the results of all tasks that have succeeded with one: the text, or the path of a file that has it.
-
-        Raises:
-            StoreError: the volume refused.
-        """
-        progress = job.progress
-        count, path = self._files.get(progress, (-1, ""))
-        if count == len(progress.results) and path.startswith(f"{staging}/"):
-            return path
-        files.remove(path)
-        text = self._text(progress)
-        if len(text) < SHARED_FROM:
-            return text
-        path = f"{staging}/inputs-{files.random_hex(6)}"
-        files.write_new(path, text, sync=False, mode=0o444)  # no run may change what another one reads
-        weakref.finalize(progress, files.remove, path)
-        self._files[progress] = (len(progress.results), path)
-        return path
-
-    def _text(self, progress: Progress) -> bytes:
-        """Return a JSON object by task id."""
-        results = progress.results
-        parts = self._parts.setdefault(progress, [])
-        parts += [f"{json.dumps(name)}: {json.dumps(value)}" for name, value in results[len(parts) :]]
-        return f"{{{', '.join(parts)}}}\n".encode()
 
 
 def _secrets(names: Any, folder: str | None, environ: Mapping[str, str]) -> dict[str, str]:  # noqa: ANN401 - a list of names

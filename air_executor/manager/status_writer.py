@@ -69,7 +69,7 @@ class ManagerRecord:
                 f"{KINDS[self._kind]}; stop that manager first (if it no longer exists: rm {self._layout.manager})"
             )
             raise ManagerHeldError(msg)
-        files.make_dir(self._layout.tmp)
+        files.restore_dir(self._layout.tmp)
         epoch = found.get("epoch") or (self._since[0] if self._since else 0)
         self._put(ManagerFile(**self._me, epoch=epoch, since=to_text(time.time())), self._layout.tmp)
 
@@ -159,6 +159,8 @@ class StatusWriter:
             "backend": BackendStatus(name=self._backend, problem=self._open_runs.backend_problem),
             "waiting": self._waiting,
             "page": self._state.options.page,
+            "max_runners": self._state.options.max_runners,
+            "pools": dict(self._state.options.pools),
         }
         self._published = facts, clock.steady()
         version = self._state.options.version

@@ -23,6 +23,7 @@ from air_executor.model import state as s
 from air_executor.model.events import Ended, StopRequested
 from air_executor.model.names import Slot
 from air_executor.model.types import fit
+from air_executor.store import log_times
 from air_executor.store.run_dirs import RunDirs
 
 log = logging.getLogger(__name__)
@@ -66,8 +67,19 @@ class Supervisor:
                     action, why = reconcile(view, self._patience(run), remote=self._backend.remote)
                     self._do(action, why, run, now, acts)
             except StoreError as error:
-                log.warning("job=%s run=%s cannot be committed now: %s", run.slot.job, run.run, error)
+                log.warning(
+                    "job=%s task=%s run=%s cannot be committed now: %s", run.slot.job, run.task.id, run.run, error
+                )
+            if poll:
+                self._note_log(run, steady)
         self._remove_orphans(acts)
+
+    def _note_log(self, run: OpenRun, steady: float) -> None:
+        """Note when the log of a run grew: often at first, then less and less often."""
+        age = steady - run.since
+        if age >= log_times.FIRST_AFTER and steady - run.log_noted >= age / log_times.PRECISION:
+            run.log_noted = steady
+            run.log_size = self._run_dirs.note_log(run.slot.job, run.seq, run.task.id, run.log_size)
 
     @property
     def busy(self) -> bool:
@@ -128,6 +140,8 @@ class Supervisor:
     def _view(self, run: OpenRun, runner: RunnerStatus | None, steady: float, *, poll: bool) -> SlotView:
         alive = runner is not None and runner.alive
         mine = runner is not None and runner.run == run.run
+        if mine and runner is not None and (alive or runner.node_wait is not None):
+            run.node_wait = runner.node_wait
         if mine and alive:
             run.unseen = False
             run.gone_since = run.gone_at = None
@@ -161,7 +175,7 @@ class Supervisor:
             return
         if steady - run.gone_since > HELD_FOR:
             run.held_by = words
-            log.warning("job=%s run=%s is still open: %s", run.slot.job, run.run, words)
+            log.warning("job=%s task=%s run=%s is still open: %s", run.slot.job, run.task.id, run.run, words)
 
     def _is_overdue(self, run: OpenRun, steady: float) -> bool:
         """Tell whether a run is past its timeout; how long it may take to begin is the platform's business."""

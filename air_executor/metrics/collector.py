@@ -8,36 +8,30 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from weakref import WeakKeyDictionary
 
 from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 
-from air_executor.core.ledger import waste_of
+from air_executor.core.counters import Counts
 from air_executor.core.observer import Observer, Snapshot
+from air_executor.core.pool_labels import PoolLabels
 from air_executor.core.price import COMPONENTS, FREE, Prices
-from air_executor.core.progress import Progress
 from air_executor.core.transitions import LiveJob
+from air_executor.metrics.counter_families import counter_families
 from air_executor.metrics.definitions import COUNTER, DEFINITIONS, PREFIX
 from air_executor.metrics.event_metrics import EventMetrics
 from air_executor.metrics.health import Health
 from air_executor.metrics.phase_counts import PhaseCounts
-from air_executor.metrics.pool_labels import PoolLabels
-from air_executor.metrics.usage_meter import BUSY, IDLE, MeteredRun, UsageMeter
-from air_executor.model import state as s
-from air_executor.model.events import Ended, Event, Started
+from air_executor.model.events import Event
 from air_executor.model.names import Slot
-from air_executor.model.state import Done, Running, TaskState
-from air_executor.model.usage import Stages, stages
 from air_executor.store.space import Space
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 """Not OpenMetrics, in which `tasks` and `tasks_total` could not be two metrics."""
-SAMPLE_WITHIN = 0.25
-"""Seconds that a scrape waits for a sample of the open runs, so that their counters are those of now."""
+COUNT_WITHIN = 0.25
+"""Seconds that a scrape waits for the manager, so that the counters are those of now."""
 CHECK_VOLUME_EVERY = 15.0
 """Seconds between two checks of the free space on the volume."""
 
@@ -78,40 +72,38 @@ class Collector(Observer):
         ProcessCollector(registry=self.registry)
         self._volume = volume
         self._clock = clock
-        self._sample: Callable[[], None] | None = None
-        """Makes the manager report a sample."""
+        self._count: Callable[[], None] | None = None
+        """Makes the manager report its counters."""
         self._fresh = threading.Event()
         self._lock = threading.Lock()
         """Guards everything below."""
         self._pools = PoolLabels(about.pools)
         self._phase_counts = PhaseCounts()
-        self._usage = UsageMeter(about.prices)
-        self._counted_ends: WeakKeyDictionary[Progress, dict[tuple[str, str], int]] = WeakKeyDictionary()
-        """How many of a job's ends are counted, or are not ours to count."""
-        self._pulls: dict[tuple[str, str], float] = {}
+        self._counts = Counts((), frozenset(), {}, {})
+        """The counters of the state directory; none before the manager holds it: 0 would be a step back."""
+        self._stale = True
+        """They may have grown since."""
+        self._scraped_pools: set[str] = set()
         self._spent = {"working": 0.0, "asleep": 0.0}
         self._doing, self._since = "working", clock()
         self._baseline_since: float | None = None
         self._baseline_seconds = 0.0
-        self._snapshot = Snapshot(answers=False, last_contact=None, samples=(), removing=())
+        self._snapshot = Snapshot(answers=False, last_contact=None, removing=())
         self._removing: dict[Slot, float] = {}
         self._space: Space | None = None
         self._next_volume_check = 0.0
-        self._open_pools: set[str] = set()
-        for pool in self._pools.labels():
-            self._open_pool(pool)
-        self._unseen_pools: set[str] = set()
-        """Pools that are new since the last scrape."""
 
     # Jobs
+
+    def counts_by(self, pools: PoolLabels) -> None:
+        """See `Observer.counts_by`."""
+        self._pools = pools
 
     def job_changed(self, job: LiveJob, *, blocked: bool) -> None:
         """See `Observer.job_changed`."""
         with self._lock:
-            self._phase_counts.update(job, self._pool_label(job), blocked=blocked)
-            if not self.health.holds and job.progress.ends:
-                # What recovery has replayed, an earlier manager has counted.
-                self._counted_ends[job.progress] = dict(job.progress.ends)
+            self._phase_counts.update(job, self._pools.label(job.state.pool), blocked=blocked)
+        self._stale = True
 
     def job_ended(self, name: str, phase: str) -> None:
         """See `Observer.job_ended`."""
@@ -122,74 +114,15 @@ class Collector(Observer):
         """See `Observer.job_gone`."""
         with self._lock:
             self._phase_counts.remove(name)
-            self._usage.drop(name)
 
-    def decided(self, job: LiveJob, event: Event) -> None:
+    def decided(self, job: LiveJob, event: Event) -> None:  # noqa: ARG002 - the counters have counted it
         """See `Observer.decided`."""
-        state = job.state
-        with self._lock:
-            pool = self._pool_label(job)
-            if isinstance(event, Started):
-                self._begin(state.id, pool, state.tasks[event.task], event.seq)
-                return
-            if isinstance(event, Ended):
-                self._end(state.id, pool, event)
-            self._count_ends(job.progress, pool)
-        if state.ended and state.finished_at == event.at:
-            self._events.jobs[pool, state.phase, state.reason or s.OK].inc()
+        self._stale = True
 
-    def _begin(self, job: str, pool: str, task: TaskState, seq: int, age: float = 0.0) -> None:
-        run = MeteredRun(task, pool, task.status.waited if isinstance(task.status, Running) else None, age)
-        waiting_since = self._pulls.pop((job, task.id), None)
-        if waiting_since is not None:
-            run.pulled = self._clock() - waiting_since
-        self._usage.begin(job, seq, run)
-
-    def _end(self, job: str, pool: str, event: Ended) -> None:
-        events, spent = self._events, stages(event.moments)
-        run = self._usage.commit(job, event.seq, spent, event.price, event.currency)
-        backend = event.backend or self.about.backend
-        events.runs[backend, pool, event.reason].inc()
-        if event.moments.cpu:
-            events.cpu[backend, pool].inc(event.moments.cpu)
-        if event.reason == s.OK and event.queued:
-            events.queued_tasks.inc(len(event.queued))
-        if run is None:
-            return
-        waited = (run.waited or 0.0) + event.delay
-        self._observe_stages(waited, run.pulled, spent)
-        if event.reason != s.REQUEUE:
-            events.waits[pool,].observe(waited + spent.start)
-        kind = waste_of(event.reason, followed=not isinstance(run.task.status, Done))
-        if kind is not None:
-            events.waste[pool, kind].inc(run.busy + run.idle)
-
-    def _observe_stages(self, waited: float, pulled: float, spent: Stages) -> None:
-        seconds, pulled = self._events.stages, min(pulled, waited)
-        seconds["queue",].observe(waited - pulled)
-        if pulled:
-            seconds["pull",].observe(pulled)
-        seconds["start",].observe(spent.start)
-        seconds["work",].observe(spent.work)
-        seconds["finish",].observe(spent.finish)
-
-    def _count_ends(self, progress: Progress, pool: str) -> None:
-        counted = self._counted_ends.setdefault(progress, {})
-        for end, count in progress.ends.items():
-            if more := count - counted.get(end, 0):
-                self._events.tasks[pool, *end].inc(more)
-                counted[end] = count
-
-    def adopted(self, job: LiveJob, task: TaskState, seq: int, elapsed: float) -> None:
+    def adopted(self) -> None:
         """See `Observer.adopted`."""
-        self._events.orphans["adopted",].inc()
-        with self._lock:
-            self._begin(job.state.id, self._pool_label(job), task, seq, elapsed)
-
-    def waits_for_backend(self, job: str, task: str) -> None:
-        """See `Observer.waits_for_backend`."""
-        with self._lock:
-            self._pulls.setdefault((job, task), self._clock())
+        self._events.orphans.labels("adopted").inc()
+        self._stale = True
 
     # What goes wrong
 
@@ -199,7 +132,7 @@ class Collector(Observer):
 
     def removed_orphan(self) -> None:
         """See `Observer.removed_orphan`."""
-        self._events.orphans["removed",].inc()
+        self._events.orphans.labels("removed").inc()
 
     def found_corrupt(self, files: int) -> None:
         """See `Observer.found_corrupt`."""
@@ -207,7 +140,7 @@ class Collector(Observer):
 
     def requested(self, verb: str, code: str) -> None:
         """See `Observer.requested`."""
-        self._events.requests[verb, code].inc()
+        self._events.requests.labels(verb, code).inc()
 
     # Its life
 
@@ -227,13 +160,19 @@ class Collector(Observer):
             self._baseline_seconds, self._baseline_since = self._baseline(), None
         self.health.left()
 
-    def can_sample(self, sample: Callable[[], None]) -> None:
-        """See `Observer.can_sample`."""
-        self._sample = sample
+    def can_count(self, count: Callable[[], None]) -> None:
+        """See `Observer.can_count`."""
+        self._count = count
 
-    def sampled(self, snapshot: Snapshot) -> None:
-        """See `Observer.sampled`."""
-        samples, now = list(snapshot.samples), self._clock()  # before the lock: this reads files
+    def counted(self, counts: Counts) -> None:
+        """See `Observer.counted`."""
+        with self._lock:
+            self._counts, self._stale = counts, bool(counts.open_runs)
+        self._fresh.set()
+
+    def polled(self, snapshot: Snapshot) -> None:
+        """See `Observer.polled`."""
+        now = self._clock()
         if now >= self._next_volume_check:
             self._space = self._volume()
             self._next_volume_check = now + CHECK_VOLUME_EVERY
@@ -241,9 +180,6 @@ class Collector(Observer):
         with self._lock:
             self._snapshot = snapshot
             self._removing = {slot: self._removing.get(slot, now) for slot in snapshot.removing}
-            for sample in samples:
-                self._usage.sample(sample)
-        self._fresh.set()
 
     def alive(self) -> None:
         """See `Observer.alive`."""
@@ -273,32 +209,24 @@ class Collector(Observer):
         since = 0.0 if self._baseline_since is None else self._clock() - self._baseline_since
         return self._baseline_seconds + since * self.about.baseline_pool
 
-    def _pool_label(self, job: LiveJob) -> str:
-        label = self._pools.label(job.state.pool)
-        if label not in self._open_pools:
-            self._open_pool(label)
-            self._unseen_pools.add(label)
-        return label
-
-    def _open_pool(self, pool: str) -> None:
-        self._open_pools.add(pool)
-        self._events.open_pool(pool, self.about.backend)
-        self._phase_counts.ready[pool] += 0
-
     # Scrapes, from another thread
 
     def scrape(self) -> bytes:
-        """Return all metrics as they are now, as text; of a manager that is busy, as of its last poll."""
-        if self._sample is not None and self.health.holds and self._usage.open:
+        """Return all metrics as they are now, as text; counters of a busy manager as of an earlier scrape."""
+        if self._count is not None and self.health.holds and self._stale:
             self._fresh.clear()
-            self._sample()
-            self._fresh.wait(SAMPLE_WITHIN)
+            self._count()
+            self._fresh.wait(COUNT_WITHIN)
         return generate_latest(self.registry)
 
-    def collect(self) -> Iterator[CounterMetricFamily | GaugeMetricFamily]:
+    def collect(self) -> Iterator[CounterMetricFamily | GaugeMetricFamily | HistogramMetricFamily]:
         """Yield what is read now; the registry has the rest."""
         with self._lock:
-            readings = self._passing_time() | self._gauges()
+            counts, readings = self._counts, self._passing_time() | self._gauges()
+            new = counts.new_pools - self._scraped_pools
+            self._scraped_pools |= new
+        # A pool's first scrape shows 0: Prometheus counts nothing of the value at which a series begins.
+        yield from counter_families(counts, new, self.about.backend, self.about.prices.currency)
         for name, rows in readings.items():
             metric = DEFINITIONS[name]
             family = CounterMetricFamily if metric.kind == COUNTER else GaugeMetricFamily
@@ -308,35 +236,25 @@ class Collector(Observer):
             yield made
 
     def _passing_time(self) -> Readings:
-        """Return the counters that grow while nothing happens."""
-        about, totals, pools = self.about, self._usage.totals(), self._pools.labels()
-        # A pool's first scrape shows 0: Prometheus counts nothing of the value at which a series begins.
-        unseen, self._unseen_pools = self._unseen_pools, set()
+        """Return the counters of this manager that grow while nothing happens."""
         spent = dict(self._spent)
         spent[self._doing] += self._clock() - self._since
         return {
-            "runner_seconds_total": {
-                (about.backend, pool, state): 0.0 if pool in unseen else totals.seconds[pool, state]
-                for pool in pools
-                for state in (BUSY, IDLE)
-            },
-            "cost_total": {(about.prices.currency, pool, part): 0.0 for pool in pools for part in COMPONENTS}
-            | {labels: 0.0 if labels[1] in unseen else cost for labels, cost in totals.costs.items()},
             "manager_seconds_total": {(state,): seconds for state, seconds in spent.items()},
             "baseline_pool_seconds_total": {(): self._baseline()},
         }
 
     def _gauges(self) -> Readings:
         about, snapshot, space, now = self.about, self._snapshot, self._space, self._clock()
-        runners = Counter(run.pool for run in self._usage.open.values())
+        pools, ready = self._pools.labels(), self._phase_counts.ready
         prices = about.prices
         hours = zip(COMPONENTS, (prices.runner_hour, prices.cpu_hour, prices.memory_hour, prices.gpu_hour), strict=True)
         files = space if space is not None and space.files else None
         return {
             "tasks": {(phase,): count for phase, count in self._phase_counts.tasks.items()},
-            "ready_tasks": {(pool,): count for pool, count in self._phase_counts.ready.items()},
+            "ready_tasks": {(pool,): ready[pool] for pool in pools},
             "jobs": {(phase,): count for phase, count in self._phase_counts.jobs.items()},
-            "runners": {(pool,): runners[pool] for pool in self._pools.labels()},
+            "runners": {(pool,): self._counts.open_runs.get(pool, 0) for pool in pools},
             "runners_limit": {(pool,): limit for pool, limit in about.pools.items()},
             "max_runners": {(): about.max_runners},
             "baseline_pool_runners": {(): about.baseline_pool},

@@ -6,6 +6,7 @@ to know the forms that people may write. Standard library alone.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Mapping, Sequence, Sized
 from datetime import datetime
@@ -15,8 +16,10 @@ from air_executor.errors import BadInputError
 from air_executor.model.names import ID_RULE, RUN_ENVIRONMENT
 from air_executor.model.names import check_id as named_id
 from air_executor.model.quote import quoted
+from air_executor.model.shebang import interpreter
 from air_executor.model.sizes import parse_memory
 from air_executor.model.times import MAX_DURATION, MAX_TIME, MIN_TIME, TIME_RULE, from_text, parse_duration
+from air_executor.model.written import RealNumber
 
 _PART = r"[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*"
 _DOMAIN_PART = r"[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?"
@@ -42,6 +45,8 @@ LONGEST_TEXT = 131_071
 MOST_NAMES = 10_000
 """Entries of one list or mapping: arguments, variables, labels, secrets, ids."""
 _LONGEST_PATH = 4096
+MOST_EXACT = 10**18
+"""Largest whole number that a parameter may be."""
 
 
 class RefusalError(ValueError):
@@ -66,7 +71,7 @@ def _plain(text: str) -> bool:
 
 
 def _text(value: object, rule: str, *, at: Sequence[str | int] = (), show: bool = True) -> str:
-    """Take text, or a whole number as text. Other numbers have more than one form: the user must choose by quoting."""
+    """Take text, or a number as it was written. Python's own floats have more than one form: the user must choose."""
     if isinstance(value, str):
         if not clean(value):
             raise RefusalError("must not contain NUL bytes or half surrogate pairs", at=at)
@@ -74,8 +79,8 @@ def _text(value: object, rule: str, *, at: Sequence[str | int] = (), show: bool 
             msg = f"must be at most {LONGEST_TEXT} characters, which is what a process takes, got {len(value)}"
             raise RefusalError(msg, at=at)
         return value
-    if isinstance(value, int) and not isinstance(value, bool):
-        return str(getattr(value, "source", value))  # a YAML file's own digits
+    if isinstance(value, int | RealNumber) and not isinstance(value, bool):
+        return str(getattr(value, "source", value))  # a file's own digits
     hint = "; put it in quotes" if isinstance(value, (bool, float)) else ""
     got = f", got {quoted(value)}" if show else ""
     msg = f"must be {rule}{got}{hint}"
@@ -90,6 +95,8 @@ def check_command(value: object) -> str | list[str]:
     if isinstance(value, str):
         if not value.strip():
             raise RefusalError("must not be empty")
+        if interpreter(value) == ():
+            raise RefusalError('names no interpreter in its first line, like "#!/usr/bin/env python3"')
         return _text(value, COMMAND_RULE)
     if not isinstance(value, (list, tuple)):
         raise _wrong(COMMAND_RULE, value)
@@ -102,6 +109,11 @@ def check_command(value: object) -> str | list[str]:
     return argv
 
 
+def check_description(value: object) -> str:
+    """Check a text for people, in any number of lines."""
+    return _text(value, "text")
+
+
 def check_env(value: object) -> dict[str, str]:
     """Check environment variables."""
     env = {}
@@ -110,7 +122,8 @@ def check_env(value: object) -> dict[str, str]:
             raise RefusalError("is no name of a variable: letters, digits and _, not starting with a digit", at=(name,))
         if name in RUN_ENVIRONMENT:
             raise RefusalError("is set by Air-Executor for every run; choose another name", at=(name,))
-        env[name] = _text(text, "text", at=(name,), show=False)
+        written = str(text).lower() if isinstance(text, bool) else text
+        env[name] = _text(written, "text", at=(name,), show=False)
     return env
 
 
@@ -128,6 +141,34 @@ def check_labels(value: object) -> dict[str, str]:
             raise _wrong(msg, text, at=(name,))
         labels[name] = text
     return labels
+
+
+def check_params(value: object) -> dict[str, Any]:
+    """Check values of parameters: text, numbers, true or false, and lists of those."""
+    found = {}
+    for name, one in _mapping(value, "names and values").items():
+        if not _NAME.fullmatch(name) or name in RUN_ENVIRONMENT:
+            raise RefusalError(
+                "is no name of a parameter: letters, digits and _, not starting with a digit", at=(name,)
+            )
+        items = one if isinstance(one, list) else [one]
+        if len(items) > MOST_NAMES or not all(_is_plain_value(item) for item in items):
+            rule = f"text, a number, true or false, or a list of at most {MOST_NAMES} of those"
+            raise _wrong(rule, one, at=(name,))
+        found[name] = [_plain_value(item) for item in items] if isinstance(one, list) else _plain_value(one)
+    return found
+
+
+def _is_plain_value(value: object) -> bool:
+    if isinstance(value, str):
+        return clean(value) and len(value) <= LONGEST_TEXT
+    if isinstance(value, int):
+        return abs(value) <= MOST_EXACT
+    return isinstance(value, float) and math.isfinite(value)
+
+
+def _plain_value(value: Any) -> Any:  # noqa: ANN401 - JSON
+    return int(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
 def _mapping(value: object, of: str) -> Mapping[str, object]:

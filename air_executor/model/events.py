@@ -7,12 +7,13 @@ Times are Unix seconds.
 
 # No `from __future__ import annotations`: `parsing` reads the annotations as they stand.
 
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Annotated, Any
 
 from annotated_types import MaxLen
 
 from air_executor.model import types as t
+from air_executor.model.defaults import Defaults
 from air_executor.model.job import Record, Task
 from air_executor.model.usage import Moments
 
@@ -71,6 +72,8 @@ class Ended(Record):
     """Backend on which it ran."""
     delay: t.Amount = 0.0
     """Seconds from the decision to start the run until its runner was spawned, by the manager's clock."""
+    node_wait: t.Amount = 0.0
+    """The part of it for which the platform had no node for the runner."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +132,8 @@ class JournalLine(Record):
     """The job's version after this decision."""
     before: tuple[t.Count, t.Count] | None = None
     """Epoch and version before it; only where this is the job's first line in a file."""
+    tasks: Tasks = field(default_factory=list)
+    """Those of the event without what they have from the `defaults` of their job; empty if they are complete there."""
     start: Started | None = None
     stop: StopRequested | None = None
     end: Ended | None = None
@@ -140,12 +145,12 @@ class JournalLine(Record):
 
     @property
     def event(self) -> Event | None:
-        """The decision; None if the line holds none."""
+        """The decision as it stands in the line; None if the line holds none."""
         found = (getattr(self, name) for name in EVENT_NAMES)
         return next((event for event in found if event is not None), None)
 
 
-EVENT_NAMES = tuple(f.name for f in fields(JournalLine) if f.name not in ("job", "uid", "version", "before"))
+EVENT_NAMES = tuple(f.name for f in fields(JournalLine) if f.name not in ("job", "uid", "version", "before", "tasks"))
 _NAME_OF: dict[type, str] = {
     Started: "start",
     StopRequested: "stop",
@@ -163,3 +168,17 @@ def journal_line(event: Event, *, job: str, uid: str, version: int, before: tupl
     line = JournalLine(job=job, uid=uid, version=version, before=before)
     setattr(line, _NAME_OF[type(event)], event)
     return line
+
+
+def tasks_of(event: Event) -> list[Task]:
+    """Return the tasks that a decision adds to its job."""
+    return event.queued if isinstance(event, Ended) else event.tasks if isinstance(event, Requested) else []
+
+
+def with_tasks(event: Event, line: JournalLine, defaults: Defaults) -> Event:
+    """Return the decision of a line of a job with these defaults; its tasks are complete."""
+    for task in line.tasks:
+        defaults.fill(task, task.given or ())
+    if line.tasks and isinstance(event, Ended):
+        return replace(event, queued=line.tasks)
+    return replace(event, tasks=line.tasks) if line.tasks and isinstance(event, Requested) else event

@@ -69,11 +69,25 @@ class Resources(Record):
 
 
 @dataclass(kw_only=True)
+class HasDescription:
+    """What a job or a task says of itself."""
+
+    __slots__ = ()
+    description: Annotated[t.Description | None, About("What it is for, in any number of lines.")] = None
+
+
+@dataclass(kw_only=True)
 class HasCommand:
     """The command of a task."""
 
     __slots__ = ()
-    command: Annotated[t.Command, About("Command: text goes to `sh -c`, a list is executed as it is.")]
+    command: Annotated[
+        t.Command,
+        t.OrInDefaults(),
+        About(
+            "Command: text goes to `sh -c`, or to the interpreter in its first line `#!…`; a list is executed as it is."
+        ),
+    ]
 
 
 @dataclass(kw_only=True)
@@ -151,7 +165,7 @@ class TaskDefaults(TaskOptions, AsWritten):
 
 
 @dataclass(slots=True, kw_only=True)
-class Task(HasAfter, TaskOptions, HasCommand, MayHaveId, AsWritten):
+class Task(HasAfter, TaskOptions, HasDescription, HasCommand, MayHaveId, AsWritten):
     """A task: a command, and how to run it."""
 
     def __post_init__(self) -> None:
@@ -165,10 +179,23 @@ def _check_start(task: TaskOptions) -> None:
 
 
 @dataclass(kw_only=True)
-class JobOptions:
+class JobOptions(HasDescription):
     """What a job says beside its id and its tasks."""
 
     __slots__ = ()
+    name: Annotated[
+        t.Name | None, About("Name of a job that runs many times, instead of `id`: its runs are `name-1`, `name-2`, ….")
+    ] = None
+    concurrency: Annotated[
+        t.Concurrency,
+        About(
+            "What happens to a run of a `name` while an earlier one is unfinished: it runs beside it (`allow`), is "
+            "refused (`forbid`), waits for its end (`queue`), or cancels it (`replace`)."
+        ),
+    ] = "allow"
+    params: Annotated[
+        t.Params, About("Values that every task has as environment variables; a job file declares them here.")
+    ] = field(default_factory=dict)
     max_runners: Annotated[int, *t.whole(1, t.MAX_SLOTS), About("Maximum number of its tasks that run at once.")] = 1
     on_failure: Annotated[
         t.OnFailure,
@@ -196,13 +223,25 @@ class HasTasks:
     """The id and the tasks of a job."""
 
     __slots__ = ()
-    id: Annotated[t.Id, About("Id of the job, unique in its state directory.")]
+    id: Annotated[t.Id | None, About("Id of the job, unique in its state directory.")] = None
     tasks: Annotated[list[Task], MaxLen(t.MAX_TASKS), About("Tasks, in the order in which they start.")]
 
 
 @dataclass(slots=True, kw_only=True)
 class Job(JobOptions, HasTasks, AsWritten):
     """A job: tasks, and how many of them run at once."""
+
+    def __post_init__(self) -> None:
+        """Check fields that depend on each other."""
+        if self.id is None and self.name is None:
+            raise RefusalError("is missing; give a name instead if the job runs many times", ("id",))
+        if self.id is not None and self.name is not None:
+            raise RefusalError("cannot be used together with id, which is for a job that runs once", ("name",))
+
+    @property
+    def key(self) -> str:
+        """Its id, or its name if it runs many times."""
+        return self.id or self.name or ""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -217,4 +256,4 @@ TASK_FIELDS: tuple[str, ...] = tuple(name for name in Task.__dataclass_fields__ 
 """Fields of a task as submitted, in their order on the volume."""
 JOB_FIELDS: tuple[str, ...] = tuple(JobOptions.__dataclass_fields__)
 MERGED_FIELDS = ("env", "labels")
-"""Fields that a task and its job's `defaults` share key by key; any other is the task's own or the default's."""
+"""Fields that merge key by key with those of the job's `defaults`; any other is the task's own or the default's."""

@@ -15,16 +15,22 @@ from dataclasses import fields
 from functools import cache
 from typing import Any, TypeVar, cast
 
+import pydantic_core
 from pydantic import TypeAdapter, ValidationError
 from pydantic_core import PydanticSerializationError
 
-from air_executor.model.job import MERGED_FIELDS, TASK_FIELDS, AsWritten, Job, Task
-from air_executor.model.names import is_reserved_task_id
-from air_executor.model.problems import InvalidError, Problem, problems_of
+from air_executor.model.defaults import NO_DEFAULTS, Defaults
+from air_executor.model.definition import Declared, Repeated
+from air_executor.model.job import TASK_FIELDS, AsWritten, Job, Task
+from air_executor.model.names import GENERATED_PATTERN, is_generated_id
+from air_executor.model.problems import MISSING, InvalidError, Problem, problems_of
 from air_executor.model.quote import quoted
+from air_executor.model.steps import STEP, Steps
 from air_executor.model.types import stored_form
 
 R = TypeVar("R")
+Without = set[str] | dict[str, Any] | None
+"""Fields, or fields of fields."""
 
 MOST_KEYS = 1000
 """Keys of one mapping of fields: more are refused unread, for each unknown one would be an error to describe."""
@@ -32,11 +38,8 @@ MOST_KEYS = 1000
 MOST_FOUND = 10_000
 """Problems of one job after which its other tasks are not looked at."""
 
-MOST_MERGED = 128 * 1024 * 1024
-"""Bytes that the defaults of one job may come to in all of its tasks together: each task is stored with its own."""
-
-_SHARED = ("command", "env", "secrets", "labels")
-"""Fields that a task without its own takes from its job's defaults as they are: checked, and in memory, once."""
+OWN_KEYS = "x-"
+"""How keys of a job begin that are its author's own: anchors of YAML, or notes."""
 
 _SECRET = re.compile(
     r"TOKEN|PASSW|PASSPHRASE|SECRET|CREDENTIAL|API_?KEY|ACCESS_?KEY|PRIVATE_?KEY|AUTH(?!OR)|_PWD$|^PWD_"
@@ -133,13 +136,24 @@ def dump(record: object) -> dict[str, Any]:
     return found
 
 
-def dump_json(record: object) -> bytes:
-    """Return a record as JSON text on one line, without what equals the defaults."""
+def dump_json(record: object, without: Without = None) -> bytes:
+    """Return a record as JSON text on one line, without what equals the defaults, and without some fields."""
     try:
-        return _writer(type(record))(record, exclude_defaults=True)
+        return _writer(type(record))(record, exclude_defaults=True, exclude=without)
     except PydanticSerializationError:  # half a surrogate pair, which JSON allows and UTF-8 does not
-        found = stored(type(record)).dump_python(record, exclude_defaults=True)
-        return json.dumps(found, allow_nan=False, separators=(",", ":")).encode()
+        found = stored(type(record)).dump_python(record, exclude_defaults=True, exclude=without)
+        return to_json(found)
+
+
+def from_json(text: bytes) -> Any:  # noqa: ANN401 - JSON data
+    """Return the data of JSON text that `read_json` has read; faster than `json`."""
+    return pydantic_core.from_json(text)
+
+
+def to_json(data: object) -> bytes:
+    """Return JSON data as text on one line. Half a surrogate pair, which UTF-8 cannot hold, is escaped."""
+    text = json.dumps(data, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    return text.encode(errors="backslashreplace")
 
 
 def dump_each(records: Iterable[object]) -> list[bytes]:
@@ -157,8 +171,8 @@ def dump_each(records: Iterable[object]) -> list[bytes]:
 # Jobs and tasks
 
 
-def read_job(raw: object) -> Job:
-    """Return the job that data describes; its `defaults` are merged into its tasks.
+def reading_job(raw: object) -> Steps[Job]:
+    """Read the job that data describes, in steps; its tasks have its `defaults` but for `env` and `labels`.
 
     Raises:
         InvalidError: it describes none. At most some of the problems of very many are named.
@@ -167,7 +181,7 @@ def read_job(raw: object) -> Job:
         raw = as_written(raw)
     if not isinstance(raw, Mapping):
         raise InvalidError([Problem([], f"must be a mapping of fields, got {quoted(raw)}")])
-    raw, problems = _renamed(raw)
+    raw, problems = _renamed({name: value for name, value in raw.items() if not str(name).startswith(OWN_KEYS)})
     tasks = raw.get("tasks", ())
     whole = isinstance(tasks, list | tuple)
     job = None
@@ -176,21 +190,14 @@ def read_job(raw: object) -> Job:
     except InvalidError as error:
         problems += error.problems
     if whole:
-        defaults = {} if job is None else dump(job.defaults)
-        _check_merged(len(tasks), defaults)
+        defaults = NO_DEFAULTS if job is None else Defaults(job.defaults)
+        if job is not None and len(tasks) > job.max_tasks:
+            raise InvalidError(
+                [*problems, Problem(["tasks"], f"are {len(tasks)}, more than max_tasks = {job.max_tasks}")]
+            )
         spared = job is None and "defaults" in raw  # what is missing may stand in defaults that are refused
-        found: list[Task] = []
-        for number, task in enumerate(tasks):
-            try:
-                found.append(read_task(task, defaults))
-            except InvalidError as error:
-                problems += [
-                    Problem(["tasks", number, *at], what)
-                    for at, what in error.problems
-                    if not (spared and what == "is missing")
-                ]
-                if len(problems) > MOST_FOUND:
-                    break
+        found, wrong = yield from _reading_tasks(tasks, defaults, spared=spared)
+        problems += wrong
         if job is not None:
             job.tasks = found
     if problems or job is None:
@@ -198,22 +205,23 @@ def read_job(raw: object) -> Job:
     return job
 
 
-def text_size(data: object) -> int:
-    """Return how many bytes JSON data takes as text."""
-    return len(json.dumps(data, ensure_ascii=False, separators=(",", ":")).encode(errors="replace"))
-
-
-def merged_size(job: Job) -> int:
-    """Return about how many bytes a job's defaults come to in all of its tasks."""
-    defaults = dump(job.defaults)
-    return len(job.tasks) * text_size(defaults) if defaults else 0
-
-
-def _check_merged(tasks: int, defaults: Mapping[str, Any]) -> None:
-    size = tasks * text_size(defaults) if defaults else 0
-    if size > MOST_MERGED:
-        what = f"come to {size / 1e6:.0f} MB in {tasks} tasks, more than {MOST_MERGED / 1e6:.0f} MB"
-        raise InvalidError([Problem(["defaults"], f"{what}; put what is large into a file in the workspace")])
+def _reading_tasks(
+    tasks: Iterable[object], defaults: Defaults, *, spared: bool
+) -> Steps[tuple[list[Task], list[Problem]]]:
+    found: list[Task] = []
+    problems: list[Problem] = []
+    for number, task in enumerate(tasks):
+        if number % STEP == STEP - 1:
+            yield
+        try:
+            found.append(read_task(task, defaults))
+        except InvalidError as error:
+            problems += [
+                Problem(["tasks", number, *at], what) for at, what in error.problems if not (spared and what == MISSING)
+            ]
+            if len(problems) > MOST_FOUND:
+                break
+    return found, problems
 
 
 def _renamed(raw: Mapping[str, Any]) -> tuple[Mapping[str, Any], list[Problem]]:
@@ -222,12 +230,12 @@ def _renamed(raw: Mapping[str, Any]) -> tuple[Mapping[str, Any], list[Problem]]:
         return raw, []
     if "pool" in raw:
         return {n: v for n, v in raw.items() if n != "queue"}, [Problem(["queue"], "is the old name of pool; use one")]
-    warnings.warn("the job field queue is called pool now, and will be refused later", FutureWarning, stacklevel=4)
+    warnings.warn("the job field queue is called pool now, and will be refused later", FutureWarning, stacklevel=6)
     return {("pool" if name == "queue" else name): value for name, value in raw.items()}, []
 
 
-def read_task(raw: object, defaults: Mapping[str, Any]) -> Task:
-    """Return the task that data describes in a job with these `defaults` (as `dump` gives them).
+def read_task(raw: object, defaults: Defaults = NO_DEFAULTS) -> Task:
+    """Return the task that data describes in a job with these defaults; `env` and `labels` are its own alone.
 
     Raises:
         InvalidError: it describes none.
@@ -238,34 +246,18 @@ def read_task(raw: object, defaults: Mapping[str, Any]) -> Task:
         return read(Task, raw)
     name = raw.get("id")
     reserved: list[Problem] = []
-    if isinstance(name, str) and is_reserved_task_id(name):
-        what = f'"{name}" is a shape reserved for tasks without an id (t1, t3-2); choose another, or leave it out'
+    if isinstance(name, str) and is_generated_id(name):
+        what = f'"{name}" is what tasks without an id are called (_1, _3-2); choose another, or leave it out'
         reserved.append(Problem(["id"], what))
-    shared = {field: defaults[field] for field in _SHARED if field in defaults and field not in raw}
-    if shared:
-        defaults = {field: value for field, value in defaults.items() if field not in shared}
-        raw = {**raw, "command": "-"} if "command" in shared else raw
     try:
-        task = read(Task, merged(raw, defaults) if defaults else raw)
+        # The command may be the only field that is missing, and is filled in below.
+        task = read(Task, raw if "command" in raw or "command" not in defaults.names else {**raw, "command": "-"})
     except InvalidError as error:
         raise InvalidError([*error.problems, *reserved]) from None
     if reserved:
         raise InvalidError(reserved)
-    for field, value in shared.items():
-        setattr(task, field, value)
+    defaults.fill(task, raw)
     return task
-
-
-def merged(own: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a task's own fields together with its job's defaults: own values win, in env and labels key by key."""
-    both = {**defaults, **own}
-    for name in MERGED_FIELDS:
-        if isinstance(own.get(name), Mapping) and name in defaults:
-            both[name] = {**defaults[name], **own[name]}
-    for name, other in (("delay", "not_before"), ("not_before", "delay")):
-        if own.get(name) is not None and other not in own:
-            both.pop(other, None)
-    return both
 
 
 def as_written(record: AsWritten) -> dict[str, Any]:
@@ -285,22 +277,36 @@ def secret_looking(env: Mapping[str, str]) -> list[str]:
     return [name for name in env if _SECRET.search(name.upper())]
 
 
+def _fields_beyond(schema: dict[str, Any], record: type[Any]) -> dict[str, Any]:
+    """Return the fields of a record that a job file has beyond a job; what they refer to is added to the schema."""
+    own = adapter(record).json_schema()
+    schema["$defs"] |= own.get("$defs", {})
+    found: dict[str, Any] = own["properties"]
+    for about in found.values():
+        about.pop("title", None)
+    return found
+
+
 def job_schema() -> dict[str, Any]:
     """Return the JSON Schema of a job file."""
     schema = adapter(Job).json_schema()
+    schema["properties"] |= _fields_beyond(schema, Declared)
+    repeated = _fields_beyond(schema, Repeated)
     for found in (schema, *schema["$defs"].values()):
         for about in found["properties"].values():
             about.pop("title", None)
     task = schema["$defs"]["Task"]
     task["properties"] = {name: task["properties"][name] for name in ("id", "command", "after", *TASK_FIELDS)}
-    task["properties"]["id"]["not"] = {"pattern": "^t[0-9]+(-[0-9]+)?$"}
+    task["properties"]["id"]["not"] = {"pattern": GENERATED_PATTERN}
     del task["required"]  # the command; it may also stand in the defaults
+    task["properties"] |= repeated
     own = {"properties": {"tasks": {"items": {"required": ["command"]}}}}
     shared = {"properties": {"defaults": {"required": ["command"]}}, "required": ["defaults"]}
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         **schema,
-        "anyOf": [own, shared],
+        "patternProperties": {f"^{OWN_KEYS}": {}},
+        "allOf": [{"anyOf": [own, shared]}, {"oneOf": [{"required": ["id"]}, {"required": ["name"]}]}],
         "title": "Air-Executor job",
         "description": "A job file: tasks that run on ephemeral runners.",
     }

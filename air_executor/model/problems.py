@@ -21,9 +21,39 @@ if TYPE_CHECKING:
     from pydantic import ValidationError
 
 MOST_SHOWN = 20
+MISSING = "is missing"
+_UNKNOWN = "unexpected_keyword_argument"
+"""What pydantic calls a key that no field has."""
 _LONGEST_NAME = 100
+_SHORT = 3
+"""Characters of a name of which one may be wrong though that is a large part of it: `t1` for `_1`."""
 _MOST_NAMES = 1000
 """Names among which the nearest one is looked for: the search costs time for each."""
+
+_WORDS = {
+    "after": "depends depends_on dependson dependencies needs requires upstream wait_for",
+    "command": "args argv bash cmd entrypoint exec run script shell",
+    "deadline": "activedeadlineseconds",
+    "delay": "start_delay",
+    "description": "desc doc help summary",
+    "env": "environ environment variables vars",
+    "id": "job_id job_name name task_id",
+    "image": "container docker",
+    "labels": "annotations metadata tags",
+    "max_runners": "concurrency max_parallel parallel parallelism workers",
+    "mounts": "volume volumes volumemounts",
+    "on_failure": "continue_on_error fail_fast",
+    "resources": "cpu cpus gpu gpus limits memory mem requests",
+    "retries": "backofflimit max_retries restart retry retry_limit",
+    "retry_delay": "retry_interval",
+    "secrets": "secret",
+    "tasks": "children jobs stages steps",
+    "timeout": "timeout_minutes timeout_seconds",
+    "when": "if trigger_rule",
+    "workdir": "cwd dir working_dir working_directory workingdir",
+}
+"""Words of other tools for our fields, in lower case and with `_` for `-`."""
+_FIELD = {word: field for field, words in _WORDS.items() for word in words.split()}
 
 Path = Sequence[str | int]
 
@@ -74,8 +104,15 @@ def bad_input(found: Sequence[str], name: str | None = None) -> BadInputError:
 
 def nearest(name: str, names: Iterable[str]) -> str | None:
     """Return which of `names` someone probably meant, if any; only the first thousand are compared."""
-    found = difflib.get_close_matches(name[:_LONGEST_NAME], list(islice(names, _MOST_NAMES)), n=1)
+    alike = 0.5 if len(name) <= _SHORT else 0.6
+    found = difflib.get_close_matches(name[:_LONGEST_NAME], list(islice(names, _MOST_NAMES)), n=1, cutoff=alike)
     return found[0] if found else None
+
+
+def did_you_mean(name: str, names: Iterable[str]) -> str:
+    """Return what to put behind a message that something does not exist; empty if nothing has nearly its name."""
+    guess = nearest(name, names)
+    return f"; did you mean {guess}?" if guess else ""
 
 
 def _printable(parts: Iterable[str | int]) -> list[str | int]:
@@ -88,10 +125,13 @@ def _printable(parts: Iterable[str | int]) -> list[str | int]:
 def problems_of(error: ValidationError, record: Any) -> list[Problem]:  # noqa: ANN401 - JSON, a type or a record
     """Return what validation of `record` (a dataclass or another type) found, one problem for each place."""
     found: dict[tuple[str | int, ...], str] = {}
+    meant: set[tuple[str | int, ...]] = set()
     for item in error.errors(include_url=False):
         problem = _problem(dict(item), record)
         found.setdefault(tuple(problem.at), problem.what)
-    return [Problem(at, what) for at, what in found.items()]
+        if item["type"] == _UNKNOWN and (guess := _guess(str(problem.at[-1]), _walk(record, item["loc"])[1])):
+            meant.add((*problem.at[:-1], guess))
+    return [Problem(at, what) for at, what in found.items() if not (what == MISSING and at in meant)]
 
 
 def _problem(item: dict[str, Any], record: Any) -> Problem:  # noqa: ANN401 - JSON, a type or a record
@@ -100,11 +140,11 @@ def _problem(item: dict[str, Any], record: Any) -> Problem:  # noqa: ANN401 - JS
     if kind == "value_error":
         refusal = item["ctx"]["error"]
         return Problem([*at, *getattr(refusal, "at", ())], str(refusal))
-    if kind == "unexpected_keyword_argument":
+    if kind == _UNKNOWN:
         return Problem(at, _unknown(str(at[-1]), kind_of))
     got, rule = quoted(value), _rule(kind_of)
     known = {
-        "missing": "is missing",
+        "missing": MISSING,
         "dataclass_type": f"must be a mapping of fields, got {got}",
         "list_type": f"must be a list, got {got}",
         "too_long": f"must have at most {item.get('ctx', {}).get('max_length')} entries",
@@ -170,6 +210,13 @@ def _rule(kind: Any) -> Accepts | None:  # noqa: ANN401 - JSON, a type or a reco
 
 
 def _unknown(name: str, record: Any) -> str:  # noqa: ANN401 - JSON, a type or a record
+    guess = _guess(name, record)
+    others = ", ".join(field.name for field in fields(record) if field.init)
+    return f"is not a field{f'; did you mean {guess}?' if guess else f' (fields: {others})'}"
+
+
+def _guess(name: str, record: Any) -> str | None:  # noqa: ANN401 - JSON, a type or a record
+    """Return the field that somebody meant: another tool's word for it, or nearly its name."""
     names = [field.name for field in fields(record) if field.init]
-    guess = nearest(name, names)
-    return f"is not a field{f'; did you mean {guess}?' if guess else ''} (fields: {', '.join(names)})"
+    meant = _FIELD.get(name.lower().replace("-", "_"))
+    return meant if meant in names else nearest(name, names)

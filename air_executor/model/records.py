@@ -14,6 +14,9 @@ from annotated_types import MaxLen
 from air_executor.model import types as t
 from air_executor.model.job import Record
 
+MAX_SERIES = 100_000
+"""Series of counters; pools, which tasks can name, have few labels."""
+
 Op = Literal["wake", "add", "cancel", "pause", "resume", "retry", "confirm-gone"]
 
 
@@ -62,6 +65,8 @@ class RunFile:
     host: Annotated[t.Word | None, t.Lenient()] = None
     """Host name of the manager."""
     boot: Annotated[t.Word | None, t.Lenient()] = None
+    machine: Annotated[t.Word | None, t.Lenient()] = None
+    """See `Host.machine`."""
     timeout: Annotated[t.Amount | None, t.Lenient()] = None
     grace: Annotated[t.Amount, t.Lenient(default=0.0)] = 0.0
     clock: Annotated[t.ClockOffset | None, t.Lenient()] = None
@@ -107,3 +112,28 @@ class ManagerFile:
     """By job: what its next task waits for."""
     page: Annotated[t.Text | None, t.Lenient()] = None
     """Address of its page."""
+    max_runners: Annotated[t.Count | None, t.Lenient()] = None
+    """Its limit for all jobs together."""
+    pools: Annotated[dict[str, t.Count] | None, t.Lenient()] = None
+    """Its limits by pool."""
+
+
+@dataclass(frozen=True, slots=True)
+class CountersRecord(Record):
+    """`counters.json`, and a line of the journal: what managers have counted, by series (its name, then its labels).
+
+    Counters never go back, so of several values of one series the highest is the newest.
+    """
+
+    counters: Annotated[dict[t.Word, t.Money], MaxLen(MAX_SERIES)]
+    """Of what is committed."""
+    shown: Annotated[dict[t.Word, t.Money], MaxLen(MAX_SERIES)]
+    """What scrapes may have shown of series that include open runs."""
+
+    def merged(self, other: "CountersRecord") -> "CountersRecord":
+        """Return the newest values of both."""
+        return CountersRecord(_highest(self.counters, other.counters), _highest(self.shown, other.shown))
+
+
+def _highest(one: dict[str, float], other: dict[str, float]) -> dict[str, float]:
+    return one | {series: max(value, one.get(series, 0.0)) for series, value in other.items()}

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from air_executor.errors import BadInputError
 from air_executor.model import strict_json
 from air_executor.model.problems import Path
+from air_executor.model.written import RealNumber, WholeNumber
 
 if TYPE_CHECKING:
     from ruamel.yaml.nodes import Node
@@ -27,12 +28,6 @@ _HINTS = {
 }
 
 
-class WholeNumber(int):
-    """A whole number of a YAML file that remembers how it was written: as text, `0644` is not 644."""
-
-    source: str
-
-
 class Source:
     """One text.
 
@@ -45,20 +40,31 @@ class Source:
         self._text = text
         self._is_json = is_json
 
-    def load(self) -> object:
-        """Return the data.
+    def load(self) -> list[object]:
+        """Return the data of each document: JSON has one, YAML may have several, with `---` between them.
 
         Raises:
             BadInputError: the text is neither; the message says what is wrong, on which line, and shows it.
         """
-        return strict_json.loads(self._text) if self._is_json else self._load_yaml()
+        return [strict_json.loads(self._text)] if self._is_json else self._load_yaml()
 
     def place(self, at: Path) -> str:
-        """Return where a part of the data stands, with its line, to be put behind a message; empty if unknown."""
-        if len(self._text) > _MOST_PLACED or self._root is None:
-            return ""
-        mark: Any = _mark(self._root, at)
+        """Return where a part of the data stands, with its line, to be put behind a message; empty if unknown.
+
+        `at` begins with the number of the document, from 0.
+        """
+        mark = self._mark(at)
         return "" if mark is None else f" (line {mark.line + 1}, column {mark.column + 1})" + self._shown(mark)
+
+    def column(self, at: Path) -> str:
+        """Return in which column a part stands, as `place` does, where the text is one line that the caller names."""
+        mark = self._mark(at)
+        return "" if mark is None else f" (column {mark.column + 1})"
+
+    def _mark(self, at: Path) -> Any:  # noqa: ANN401 - ruamel's own
+        if len(self._text) > _MOST_PLACED or not self._roots:
+            return None
+        return _mark(self._roots[int(at[0])], at[1:])
 
     def _shown(self, mark: Any) -> str:  # noqa: ANN401 - JSON, a type or a record
         line = self._text.split("\n")[mark.line].rstrip()[:_LONGEST_LINE]
@@ -67,16 +73,16 @@ class Source:
         return f"\n    {number} | {line}{pointer}"
 
     @cached_property
-    def _root(self) -> Node | None:
+    def _roots(self) -> list[Node]:
         from ruamel.yaml import YAML  # noqa: PLC0415 - see the module
         from ruamel.yaml.error import YAMLError  # noqa: PLC0415 - see the module
 
         try:
-            return YAML(typ="safe", pure=True).compose(self._text)  # type: ignore[no-any-return]  # JSON is YAML, too
+            return list(YAML(typ="safe", pure=True).compose_all(self._text))  # JSON is YAML, too
         except (YAMLError, RecursionError, ValueError):
-            return None
+            return []
 
-    def _load_yaml(self) -> object:
+    def _load_yaml(self) -> list[object]:
         from ruamel.yaml import YAML  # noqa: PLC0415 - see the module
         from ruamel.yaml.constructor import SafeConstructor  # noqa: PLC0415 - see the module
         from ruamel.yaml.error import MarkedYAMLError, YAMLError  # noqa: PLC0415 - see the module
@@ -85,10 +91,11 @@ class Source:
             """A constructor of our own, because constructors are added to a class."""
 
         Constructor.add_constructor("tag:yaml.org,2002:int", _whole_number)
+        Constructor.add_constructor("tag:yaml.org,2002:float", _real_number)
         yaml = YAML(typ="safe", pure=True)
         yaml.Constructor = Constructor
         try:
-            return yaml.load(self._text)
+            return list(yaml.load_all(self._text))
         except MarkedYAMLError as error:
             mark = error.problem_mark or error.context_mark
             where = f" line {mark.line + 1}, column {mark.column + 1}:" if mark is not None else ""
@@ -109,6 +116,12 @@ class Source:
 
 def _whole_number(constructor: Any, node: Any) -> WholeNumber:  # noqa: ANN401 - JSON, a type or a record
     number = WholeNumber(constructor.construct_yaml_int(node))
+    number.source = str(node.value)
+    return number
+
+
+def _real_number(constructor: Any, node: Any) -> RealNumber:  # noqa: ANN401 - JSON, a type or a record
+    number = RealNumber(constructor.construct_yaml_float(node))
     number.source = str(node.value)
     return number
 

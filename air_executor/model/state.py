@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, get_args
 from annotated_types import MaxLen
 
 from air_executor.model import types as t
-from air_executor.model.job import TASK_FIELDS, HasAfter, HasCommand, JobSpec, Record, Task, TaskOptions
+from air_executor.model.job import TASK_FIELDS, HasAfter, HasCommand, HasDescription, JobSpec, Record, Task, TaskOptions
 from air_executor.model.times import from_text
 from air_executor.model.usage import Usage
 
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from pydantic import GetCoreSchemaHandler
     from pydantic_core.core_schema import CoreSchema
 
-FORMAT: Final = 2
-"""Version of the format of `state.json`. 1: `queue` for `pool`, `held` for `pending`."""
+FORMAT: Final = 3
+"""Version of the format of `state.json`. 2: each task has the `defaults` of its job, too. 1: and `queue` for `pool`."""
 
 PENDING: Final = "pending"
 """Submitted by a run that is not committed yet: released by its success, removed by any other end."""
@@ -127,7 +127,9 @@ class Attempt(Record):
     ready_at: t.TimeText | None = None
     """When only a free runner was missing, by the manager's clock; None if unknown."""
     waited: t.Amount | None = None
-    """Seconds from then until the runner was spawned, by the manager's clock."""
+    """Seconds from then until the runner was spawned, by the manager's clock; until it had a node, on a cluster."""
+    node_wait: t.Amount | None = None
+    """The part of it for which its platform had no node for the runner; None if there was no such wait."""
     backend: t.Word | None = None
     price: Price | None = None
     """Per hour of this runner, by component, as in force when the run was committed."""
@@ -183,8 +185,8 @@ class _Tail:
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
-class TaskState(_Tail, HasAfter, TaskOptions, HasCommand, _Head, Record):
-    """One task of a job: its fields as submitted, and how it stands."""
+class TaskState(_Tail, HasAfter, TaskOptions, HasDescription, HasCommand, _Head, Record):
+    """One task of a job: its fields, those of the job's `defaults` among them (see `defaults`), and how it stands."""
 
     extra: dict[str, Any] = field(default_factory=dict, init=False)
     """Keys that a later version wrote; kept as they are."""
@@ -238,7 +240,7 @@ def by_id(tasks: Iterable[TaskState]) -> dict[str, TaskState]:
 class JobState(Record):
     """One job."""
 
-    format: Literal[2] = FORMAT
+    format: Literal[3] = FORMAT
     id: t.Id
     uid: t.Uid
     phase: Annotated[JobPhase, *t.one_of(*get_args(JobPhase))] = "queued"
@@ -260,6 +262,10 @@ class JobState(Record):
     """Why nothing new starts: `failed`, `cancelled`, `timeout`, `budget` or `upstream`. None after a reopening."""
     after_uids: Annotated[dict[t.Id, t.Uid], MaxLen(10_000)] = field(default_factory=dict)
     """The jobs that this one waits for, by id, with the uids they had when it was submitted."""
+    earlier_runs: Annotated[dict[t.Id, t.Uid], MaxLen(10_000)] = field(default_factory=dict)
+    """The runs of its name, by id with their uids, that must have ended before it starts, however they end."""
+    scheduled_at: t.Time | None = None
+    """The time of its schedule for which it runs."""
     submitted_by: t.Word | None = None
     """Run id of the run that submitted it."""
     tasks: Annotated[dict[str, TaskState], _ListedById()] = field(default_factory=dict)
@@ -293,6 +299,14 @@ class JobState(Record):
         deadline = self.spec.deadline
         return None if deadline is None or self.deadline_from is None else self.deadline_from + deadline
 
+    def env_of(self, task: TaskState) -> Mapping[str, str]:
+        """Return the variables of a task: its own before those that all tasks have."""
+        return _both(self.spec.defaults.env, task.env)
+
+    def labels_of(self, task: TaskState) -> Mapping[str, str]:
+        """Return the labels of a task: its own before those that all tasks have."""
+        return _both(self.spec.defaults.labels, task.labels)
+
     def results(self) -> dict[str, Any]:
         """Return the results of all tasks that have succeeded, by task id."""
         return {task.id: task.result for task in self.tasks.values() if task.phase == SUCCEEDED}
@@ -304,6 +318,10 @@ class JobState(Record):
             yield parent
             above = self.tasks.get(parent)
             parent = above.queued_by if above is not None else None
+
+
+def _both(shared: dict[str, str], own: dict[str, str]) -> dict[str, str]:
+    return {**shared, **own} if shared and own else own or shared
 
 
 def new_task(task: Task, *, queued_by: str | None, at: float) -> TaskState:

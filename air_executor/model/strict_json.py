@@ -10,6 +10,7 @@ from typing import Any, NoReturn
 
 from air_executor.errors import BadInputError
 from air_executor.model.quote import quoted
+from air_executor.model.written import real_number
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -27,11 +28,11 @@ def _constant(name: str) -> NoReturn:
     raise BadInputError(msg)
 
 
-_decoder = json.JSONDecoder(object_pairs_hook=_object, parse_constant=_constant)
+_decoder = json.JSONDecoder(object_pairs_hook=_object, parse_float=real_number, parse_constant=_constant)
 
 
-def loads(text: str | bytes) -> Any:  # noqa: ANN401 - any JSON value
-    """Return the value of a JSON text.
+def loads(text: str | bytes, *, one_line: bool = False) -> Any:  # noqa: ANN401 - any JSON value
+    """Return the value of a JSON text; `one_line`: the caller names the line in messages.
 
     Raises:
         BadInputError: it is not UTF-8 or not JSON (with line and column), or has a key twice.
@@ -42,7 +43,8 @@ def loads(text: str | bytes) -> Any:  # noqa: ANN401 - any JSON value
         msg = f"is not UTF-8 (byte {error.start} is 0x{error.object[error.start]:02x})"
         raise BadInputError(msg) from None
     except json.JSONDecodeError as error:
-        msg = f"is not JSON: line {error.lineno}, column {error.colno}: {error.msg}"
+        line = "" if one_line else f"line {error.lineno}, "
+        msg = f"is not JSON: {line}column {error.colno}: {error.msg}"
         raise BadInputError(msg) from None
     except RecursionError:
         raise BadInputError("is nested too deeply") from None

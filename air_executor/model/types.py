@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from annotated_types import Ge, Le, MaxLen, MinLen
 
 from air_executor.model import checks, sizes
-from air_executor.model.names import ID_PATTERN, ID_RULE, MAX_ID
+from air_executor.model.names import ID_PATTERN, ID_RULE, MAX_ID, MAX_NAME, NAME_RULE
 from air_executor.model.times import DURATION_PATTERN, MAX_DURATION, MAX_TIME, MIN_TIME, to_text
 
 if TYPE_CHECKING:
@@ -149,6 +149,17 @@ class Lenient:
         return core_schema.with_default_schema(handler(source), default=self._default, on_error="default")
 
 
+class OrInDefaults:
+    """Where this is missing in the stored form, it stands in the `defaults` of the job."""
+
+    __slots__ = ()
+
+    def __get_pydantic_core_schema__(self, source: object, handler: GetCoreSchemaHandler) -> CoreSchema:
+        from pydantic_core import core_schema  # noqa: PLC0415 - see the module
+
+        return core_schema.with_default_schema(handler(source), default=None) if _stored.get() else handler(source)
+
+
 def whole(low: int, high: int) -> tuple[object, ...]:
     """Return what makes a field a whole number within bounds."""
 
@@ -177,11 +188,12 @@ def one_of(*names: str) -> tuple[object, ...]:
 
 
 _TEXT: Json = {"type": "string", "minLength": 1}
-_WORD: Json = {"type": ["string", "integer"]}
+_WORD: Json = {"type": ["string", "number"]}
+_VALUE: Json = {"type": ["string", "number", "boolean"]}
 _ID: Json = {"type": "string", "pattern": ID_PATTERN, "maxLength": MAX_ID}
 _COMMAND: Json = {"anyOf": [{"type": "string", "pattern": r"\S"}, {"type": "array", "minItems": 1, "items": _WORD}]}
 _NAME: Json = {"type": "string", "pattern": checks.NAME_PATTERN}
-_ENV: Json = {"type": "object", "propertyNames": {"pattern": checks.NAME_PATTERN}, "additionalProperties": _WORD}
+_ENV: Json = {"type": "object", "propertyNames": {"pattern": checks.NAME_PATTERN}, "additionalProperties": _VALUE}
 _LABELS: Json = {"type": "object", "additionalProperties": _WORD}
 
 
@@ -195,6 +207,8 @@ def _duration(least: Json) -> Json:
 _Seconds = Annotated[int, Strict(), Ge(0), Le(MAX_DURATION)] | Annotated[float, Strict(), Ge(0), Le(MAX_DURATION)]
 
 Id = Annotated[str, MaxLen(MAX_ID), Strict(ID_PATTERN), Accepts(ID_RULE, json=_ID)]
+Name = Annotated[str, MaxLen(MAX_NAME), Strict(ID_PATTERN), Accepts(NAME_RULE, json={**_ID, "maxLength": MAX_NAME})]
+"""Name of a definition; its runs have ids like `name-12`."""
 Ids = Annotated[
     list[str],
     MaxLen(MAX_NAMES),
@@ -204,11 +218,19 @@ Command = Annotated[
     Annotated[str, MaxLen(MAX_COMMAND)] | Annotated[list[str], MinLen(1), MaxLen(MAX_NAMES)],
     Accepts(checks.COMMAND_RULE, before=checks.check_command, json=_COMMAND),
 ]
+Description = Annotated[
+    str, MaxLen(MAX_COMMAND), Accepts("text", before=checks.check_description, json={"type": "string"})
+]
 Env = Annotated[dict[str, str], MaxLen(MAX_NAMES), Accepts("variables", before=checks.check_env, json=_ENV)]
 Secrets = Annotated[
     list[str], MaxLen(MAX_NAMES), Accepts("names", before=checks.check_secrets, json={"type": "array", "items": _NAME})
 ]
 Labels = Annotated[dict[str, str], MaxLen(MAX_NAMES), Accepts("labels", before=checks.check_labels, json=_LABELS)]
+Params = Annotated[
+    dict[str, Any],
+    MaxLen(1000),
+    Accepts("values of parameters", before=checks.check_params, json={"type": "object"}),
+]
 Image = Annotated[str, MaxLen(4096), Accepts("an image", before=checks.check_image, json=_TEXT)]
 Workdir = Annotated[str, MaxLen(4096), Accepts("a path", before=checks.check_workdir, json=_TEXT)]
 Source = Annotated[str, MaxLen(4096), Accepts("a path", before=checks.check_path, json=_TEXT)]
@@ -266,6 +288,7 @@ Time = Annotated[
 ]
 """Unix seconds in memory, UTC text with milliseconds on the volume. Takes an aware `datetime`, too."""
 When = Annotated[Literal["success", "failure", "always"], *one_of("success", "failure", "always")]
+Concurrency = Annotated[Literal["allow", "forbid", "queue", "replace"], *one_of("allow", "forbid", "queue", "replace")]
 OnFailure = Annotated[Literal["stop", "continue"], *one_of("stop", "continue")]
 
 # What Air-Executor writes

@@ -38,8 +38,12 @@ class CostSettings(SettingGroup):
     valid_from: Annotated[t.Day | None, t.DefaultText("always")] = Field(
         None, description="First day (UTC) of the prices; runs started earlier have no price."
     )
-    pool: Annotated[Annotated[int, *t.whole(1, 1_000_000)] | None, t.DefaultText("`AIR_MAX_RUNNERS`")] = Field(
-        None, description="Number of always-on runners that metrics compare costs with."
+    always_on_workers: Annotated[Annotated[int, *t.whole(1, 1_000_000)] | None, t.DefaultText("`AIR_MAX_RUNNERS`")] = (
+        Field(
+            None,
+            validation_alias=AliasChoices("always_on_workers", "pool"),
+            description="Number of always-on workers that metrics compare costs with.",
+        )
     )
     backends: Annotated[t.BackendPrices, t.DefaultText("none")] = Field(
         default_factory=dict,

@@ -70,6 +70,9 @@ class Settings(ReaderSettings, BaseSettings):
     secrets_dir: t.FilePath | None = Field(
         None, description="Directory of secrets: one file per secret, with its name."
     )
+    jobs_dir: t.FilePath | None = Field(
+        None, description="Directory of job files whose schedules the manager applies when the files change."
+    )
     http_host: t.Text = Field("127.0.0.1", description="Listen address for metrics and the web page.")
     http_port: Annotated[int, *t.whole(0, 65_535)] = Field(
         9464, description="Listen port for metrics and the web page; 0 disables both."
@@ -125,7 +128,7 @@ class FlagSource(InitSettingsSource):
 
     def __call__(self) -> dict[str, Any]:
         """Return the values for merging."""
-        return _absolute_paths(super().__call__(), self._folder)
+        return _normalized(super().__call__(), self._folder)
 
 
 class EnvironmentSource(EnvSettingsSource):
@@ -147,7 +150,7 @@ class EnvironmentSource(EnvSettingsSource):
 
     def __call__(self) -> dict[str, Any]:
         """Return the values for merging."""
-        return _absolute_paths(super().__call__(), self._folder)
+        return _normalized(super().__call__(), self._folder)
 
 
 class FileSource(TomlConfigSettingsSource):
@@ -179,7 +182,7 @@ class FileSource(TomlConfigSettingsSource):
 
     def __call__(self) -> dict[str, Any]:
         """Return the values for merging."""
-        return _absolute_paths(super().__call__(), os.path.dirname(self.file))
+        return _normalized(super().__call__(), os.path.dirname(self.file))
 
 
 @cache
@@ -240,11 +243,15 @@ def _unknown_variables(env: Mapping[str, str]) -> list[str]:
     ]
 
 
-def _absolute_paths(values: dict[str, Any], folder: str) -> dict[str, Any]:
-    """Return the values of a source with absolute paths; relative ones start at `folder`."""
+def _normalized(values: dict[str, Any], folder: str) -> dict[str, Any]:
+    """Return the values of a source by their present names, with absolute paths; relative ones start at `folder`."""
     for info in all_settings():
         group, _, key = info.name.rpartition(".")
         table = values.get(group) if group else values
+        if group and isinstance(table, dict):  # the library does this for names outside of groups
+            for former in [name.rpartition(".")[2] for name in info.deprecated_names]:
+                if former in table:
+                    table.setdefault(key, table.pop(former))
         if info.is_path and isinstance(table, dict) and key in table:
             table[key] = anchored(table[key], folder)
     return values

@@ -41,6 +41,7 @@ def _line(item: dict[str, Any], model: type[BaseModel], origins: Mapping[str, Va
     field = model.model_fields.get(name)
     if field is not None and group_of(field) is not None and rest:
         name = f"{name}.{rest.pop(0)}"
+        name = former.get(name, name)
     origin = origins.get(name)
     if name not in known:
         unknown = no_setting(name, known)

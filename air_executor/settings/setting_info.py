@@ -41,7 +41,8 @@ class SettingInfo(NamedTuple):
         """Former names in the file; `variable` maps them to variables."""
         alias = self.field.validation_alias
         names = [str(choice) for choice in alias.choices] if isinstance(alias, AliasChoices) else []
-        return [name for name in names if name != self.name]
+        group, dot, _ = self.name.rpartition(".")
+        return [name for name in (f"{group}{dot}{name}" for name in names) if name != self.name]
 
     @property
     def description(self) -> str:

@@ -16,7 +16,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, GetCoreSchemaHandle
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 from air_executor.errors import BadInputError
-from air_executor.model.names import check_id
+from air_executor.model.names import PLAIN_RULE, check_id, is_plain
 from air_executor.model.quote import quoted
 from air_executor.model.sizes import format_memory, parse_memory
 from air_executor.model.times import format_duration, parse_duration
@@ -137,7 +137,7 @@ def _inner_path(value: str) -> str:
     return path
 
 
-def _identifier(value: object) -> str:
+def _pool(value: object) -> str:
     if not isinstance(value, str):
         msg = f"must be text, got {quoted(value)}"
         raise BadInputError(msg)
@@ -145,6 +145,14 @@ def _identifier(value: object) -> str:
         return check_id(value)
     except BadInputError as error:
         raise BadInputError(str(error).removeprefix("id: ")) from None
+
+
+def _identifier(value: object) -> str:
+    name = _pool(value)
+    if not is_plain(name):
+        msg = f"{name!r} is not a valid id; use {PLAIN_RULE}"
+        raise BadInputError(msg)
+    return name
 
 
 def _interval(value: float | str) -> float:
@@ -264,8 +272,9 @@ Text = Annotated[
     AfterValidator(_printable),
     MustBe(f"text of at most {_MAX_TEXT} characters without spaces around it"),
 ]
+PoolName = Annotated[str, parsed(_pool)]
 Identifier = Annotated[str, parsed(_identifier)]
-"""Name by the rule for ids."""
+"""Part of names on platforms, so narrower than an id."""
 Prefix = Annotated[str, Field(max_length=_MAX_PREFIX), MustBe(f"at most {_MAX_PREFIX} characters"), parsed(_identifier)]
 Names = Annotated[
     tuple[Text, ...], Field(max_length=_MAX_NAMES), parsed(_names), Shown(lambda value: ",".join(value) or "none")
@@ -307,7 +316,7 @@ InnerPath = Annotated[
     MustBe("a path within the volume"),
 ]
 Limits = Annotated[
-    Mapping[Identifier, Annotated[int, *whole(0, 1_000_000, "the limit of ")]],
+    Mapping[PoolName, Annotated[int, *whole(0, 1_000_000, "the limit of ")]],
     Field(max_length=_MAX_NAMES),
     parsed(_limits),
     Shown(_pairs_text),

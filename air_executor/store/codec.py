@@ -10,24 +10,29 @@ from __future__ import annotations
 import json
 import sys
 import zlib
+from collections.abc import Iterable
 from dataclasses import fields
 from functools import cache
+from itertools import repeat
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from air_executor.errors import BadInputError, CorruptFileError, FormatTooNewError
 from air_executor.model import quick, strict_json, types
+from air_executor.model.defaults import Defaults
+from air_executor.model.job import TaskDefaults
 from air_executor.model.problems import InvalidError, lines
 from air_executor.model.state import FORMAT, JobState, Running
 from air_executor.model.times import to_text
-from air_executor.store import format1
+from air_executor.store import old_formats
 
 if TYPE_CHECKING:
     from air_executor.model.events import JournalLine
+    from air_executor.model.job import Task
+    from air_executor.model.records import CountersRecord
     from air_executor.model.state import TaskState
     from air_executor.model.usage import Usage
 
 R = TypeVar("R")
-
 _ALWAYS = "format id uid phase reason spec submitted_at started_at finished_at seq epoch version usage".split()
 _SPEC_ALWAYS = ("max_runners", "on_failure", "pool")
 _DECLARED = {field.name: field.type for field in fields(JobState) if field.name not in ("tasks", "extra")}
@@ -53,19 +58,33 @@ def _encode_value(value: Any) -> str:  # noqa: ANN401 - JSON data
 
 def dump_job(job: JobState) -> bytes:
     """Return the text of `state.json`."""
+    head = "".join([f"  {_key(key)}: {_encode_value(value)},\n" for key, value in job_head(job).items()])
+    text = head.encode(errors="backslashreplace")  # half a surrogate pair in an unknown key
+    lines = _task_lines(list(job.tasks.values()), Defaults(job.spec.defaults))
+    tasks = b"    " + b",\n    ".join(lines) if lines else b""
+    return b'{\n%b  "tasks": [\n%b\n  ]\n}\n' % (text, tasks)
+
+
+def _task_lines(tasks: list[TaskState], defaults: Defaults) -> list[bytes]:
     from air_executor.model import parsing  # noqa: PLC0415 - see the module
 
-    head = "".join([f"  {_key(key)}: {_encode_value(value)},\n" for key, value in job_head(job).items()])
-    try:
-        text = head.encode()
-    except UnicodeEncodeError:  # half a surrogate pair in an unknown key
-        text = "".join(
-            [f"  {json.dumps(key)}: {json.dumps(value)},\n" for key, value in job_head(job).items()]
-        ).encode()
-    tasks = parsing.dump_each(job.tasks.values())
-    if any(task.extra for task in job.tasks.values()):
-        tasks = [dump_task(task) if task.extra else line for task, line in zip(job.tasks.values(), tasks, strict=True)]
-    return b'{\n%b  "tasks": [\n%b\n  ]\n}\n' % (text, b",\n".join([b"    %b" % line for line in tasks]))
+    if defaults.names or any(task.extra for task in tasks):
+        return _own_lines(tasks, defaults)
+    return parsing.dump_each(tasks)
+
+
+def _own_lines(tasks: Iterable[Task | TaskState], defaults: Defaults) -> list[bytes]:
+    """Return each task on one line, without what it has from the defaults of its job, and with keys we do not know."""
+    from air_executor.model import parsing  # noqa: PLC0415 - see the module
+
+    lines = []
+    for task in tasks:
+        taken = defaults.taken(task)
+        extra: dict[str, Any] = getattr(task, "extra", {})
+        line = parsing.dump_json(task, {*taken, "extra"} if extra else taken)
+        more = {**defaults.unset(task, taken), **extra}
+        lines.append(b"%b,%b" % (line[:-1], parsing.to_json(more)[1:]) if more else line)
+    return lines
 
 
 def job_head(job: JobState) -> dict[str, Any]:
@@ -83,14 +102,6 @@ def job_head(job: JobState) -> dict[str, Any]:
     head["spec"] = spec | spec.pop("extra", {})
     head["usage"] = dump_usage(job.usage)
     return head | job.extra
-
-
-def dump_task(task: TaskState) -> bytes:
-    """Return a task's line in `state.json`."""
-    from air_executor.model import parsing  # noqa: PLC0415 - see the module
-
-    record = parsing.dump(task)
-    return json.dumps(record | record.pop("extra", {}), allow_nan=False, separators=(",", ":")).encode()
 
 
 def dump_usage(usage: Usage) -> dict[str, Any]:
@@ -127,6 +138,10 @@ def load_job(data: bytes, path: str) -> JobState:
         job = parsing.read_json(JobState, data)
         if job is None:  # unknown keys, an earlier format, or wrong: worth a closer look
             job = _load_by_hand(data, path)
+        elif (defaults := Defaults(job.spec.defaults)).names:
+            # Names that stand in the defaults alone are in no task: that saves parsing all of it once more.
+            alone = all(data.count(b'"%b"' % name.encode()) == 1 for name in defaults.names)
+            defaults.fill_all(job.tasks.values(), repeat(()) if alone else parsing.from_json(data)["tasks"])
         _check_tasks(job)
     except InvalidError as error:
         raise _corrupt(path, "; ".join(lines(error.problems))) from None
@@ -143,7 +158,9 @@ def show_job(data: bytes, path: str) -> JobState:
     if "pydantic" in sys.modules or len(data) > _MOST_QUICK:
         return load_job(data, path)
     try:
-        job = quick.build(JobState, json.loads(data))
+        raw = json.loads(data)
+        job = quick.build(JobState, raw)
+        Defaults(job.spec.defaults).fill_all(job.tasks.values(), raw["tasks"])
         _check_tasks(job)
     except (quick.NotQuickError, ValueError, RecursionError):
         return load_job(data, path)
@@ -178,15 +195,19 @@ def _load_by_hand(data: bytes, path: str) -> JobState:
     if isinstance(version, int) and version > FORMAT:
         msg = f"{path}: format {version} is newer than {FORMAT}, the newest this version reads; upgrade"
         raise FormatTooNewError(msg)
-    if version == 1:
-        raw = format1.upgrade_state(raw)
-    return parsing.read_stored(JobState, raw)
+    raw = old_formats.upgrade_state(raw)
+    job = parsing.read_stored(JobState, raw)
+    Defaults(job.spec.defaults).fill_all(job.tasks.values(), raw.get("tasks", ()))
+    return job
 
 
 def _check_tasks(job: JobState) -> None:
     """Refuse what no manager writes but a merge or an editor may: it would stop the manager, and with it every job."""
     slots: dict[int, str] = {}
-    for task in job.tasks.values():
+    for number, task in enumerate(job.tasks.values()):
+        if task.command is None:
+            msg = f"tasks[{number}].command: is missing"  # type: ignore[unreachable]  # see `OrInDefaults`
+            raise ValueError(msg)
         for need in task.after:
             if need not in job.tasks:
                 msg = f"task {task.id}: after: {need} is not a task of this job"
@@ -208,11 +229,29 @@ def _check_tasks(job: JobState) -> None:
 # Journal lines
 
 
-def seal(line: JournalLine) -> bytes:
-    """Return the text of a journal line: the record with a checksum over what comes before it."""
+def seal(line: JournalLine, defaults: TaskDefaults) -> bytes:
+    """Return the text of a journal line of a job with these defaults: the record, and a checksum over it."""
+    from air_executor.model import parsing  # noqa: PLC0415 - see the module
+    from air_executor.model.events import tasks_of  # noqa: PLC0415 - see the module
+
+    tasks = [] if line.event is None else tasks_of(line.event)
+    taken = Defaults(defaults) if tasks else None
+    if taken is None or not taken.names:
+        body = parsing.dump_json(line)[:-1]
+    else:
+        body = parsing.dump_json(line, {"end": {"queued"}, "request": {"tasks"}})[:-1]
+        body += b',"tasks":[%b]' % b",".join(_own_lines(tasks, taken))
+    return _with_checksum(body)
+
+
+def seal_counters(counters: CountersRecord) -> bytes:
+    """Return the text of a journal line that holds counters."""
     from air_executor.model import parsing  # noqa: PLC0415 - see the module
 
-    body = parsing.dump_json(line)[:-1]
+    return _with_checksum(parsing.dump_json(counters)[:-1])
+
+
+def _with_checksum(body: bytes) -> bytes:
     return b'%b,"crc":"%08x"}\n' % (body, zlib.crc32(body))
 
 
@@ -221,13 +260,30 @@ def unseal(text: bytes) -> JournalLine | None:
     from air_executor.model import parsing  # noqa: PLC0415 - see the module
     from air_executor.model.events import JournalLine  # noqa: PLC0415 - see the module
 
-    body, mark, tail = text.rpartition(b',"crc":"')
-    if not mark or tail != b'%08x"}' % zlib.crc32(body):
+    body = _checked(text)
+    if body is None:
         return None
     try:
-        line = parsing.read_json(JournalLine, body + b"}")
+        line = parsing.read_json(JournalLine, body)
         if line is None:
-            line = parsing.read_stored(JournalLine, format1.upgrade_line(strict_json.loads(body + b"}")))
+            line = parsing.read_stored(JournalLine, old_formats.upgrade_line(strict_json.loads(body)))
+        elif line.tasks:
+            for task, own in zip(line.tasks, json.loads(body)["tasks"], strict=True):
+                task.given = frozenset(own)  # type: ignore[misc]  # a slot of a class above
     except (InvalidError, BadInputError, KeyError, TypeError, ValueError):
         return None
     return line if line.event is not None else None
+
+
+def unseal_counters(text: bytes) -> CountersRecord | None:
+    """Return the record of a journal line that holds counters, or None if the line is damaged or another one."""
+    from air_executor.model import parsing  # noqa: PLC0415 - see the module
+    from air_executor.model.records import CountersRecord  # noqa: PLC0415 - see the module
+
+    body = _checked(text) if text.startswith(b'{"counters":') else None
+    return None if body is None else parsing.read_json(CountersRecord, body)
+
+
+def _checked(text: bytes) -> bytes | None:
+    body, mark, tail = text.rpartition(b',"crc":"')
+    return body + b"}" if mark and tail == b'%08x"}' % zlib.crc32(body) else None

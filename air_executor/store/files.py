@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import stat
 from typing import NoReturn
 
+from air_executor.core.effects import effect
 from air_executor.errors import CorruptFileError, NotFoundError, PathBlockedError, StoreError
 
 _BLOCKED = frozenset(
@@ -53,6 +55,7 @@ def fail(verb: str, path: str, error: OSError) -> NoReturn:
     raise (PathBlockedError if error.errno in _BLOCKED else StoreError)(msg) from error
 
 
+@effect
 def fsync_dir(path: str) -> None:
     """Make the names in a directory durable.
 
@@ -69,6 +72,7 @@ def fsync_dir(path: str) -> None:
         fail("sync", path, error)
 
 
+@effect
 def write_new(path: str, data: bytes, *, sync: bool, mode: int = 0o644) -> float:
     """Create a file that must not exist and return its modification time by the volume's clock, in Unix seconds.
 
@@ -95,6 +99,7 @@ def write_new(path: str, data: bytes, *, sync: bool, mode: int = 0o644) -> float
         fail("write", path, error)
 
 
+@effect
 def write_all(fd: int, data: bytes) -> None:
     """Write everything, however the kernel cuts it."""
     view = memoryview(data)
@@ -102,6 +107,7 @@ def write_all(fd: int, data: bytes) -> None:
         view = view[os.write(fd, view) :]
 
 
+@effect
 def replace(path: str, data: bytes, aside: str, *, sync: bool = True) -> None:
     """Put `data` in place of `path` in one step, built in the directory `aside` on the same volume.
 
@@ -130,6 +136,7 @@ def replace_own(path: str, data: bytes, aside: str, *, sync: bool = True) -> Non
         replace(path, data, aside, sync=sync)
 
 
+@effect
 def replace_link(path: str, target: str, aside: str) -> None:
     """Put a symlink in place of what only we write, unless it is there; a directory there is quarantined.
 
@@ -149,6 +156,7 @@ def replace_link(path: str, target: str, aside: str) -> None:
         fail("replace", path, error)
 
 
+@effect
 def let_read(path: str, *, executable: bool = False) -> None:
     """Let everybody read a file, or look into a directory, whatever our umask: runners may be other users than we are.
 
@@ -165,6 +173,7 @@ def let_read(path: str, *, executable: bool = False) -> None:
         fail("change the mode of", path, error)
 
 
+@effect
 def hand_over(path: str, folder: str) -> None:
     """Give a path that root has created to the owner of `folder`, so that a manager without root can use it.
 
@@ -182,6 +191,7 @@ def hand_over(path: str, folder: str) -> None:
         fail("hand over", path, error)
 
 
+@effect
 def move(source: str, target: str) -> None:
     """Rename.
 
@@ -195,6 +205,21 @@ def move(source: str, target: str) -> None:
         fail("move", f"{source} to {target}", error)
 
 
+@effect
+def copy(source: str, target: str) -> None:
+    """Copy a file.
+
+    Raises:
+        StoreError: the volume refused.
+        NotFoundError: there is no `source`.
+    """
+    try:
+        shutil.copyfile(source, target)
+    except OSError as error:
+        fail("create", target, error)
+
+
+@effect
 def remove(path: str) -> None:
     """Remove a file; fine if it is gone already or cannot go now."""
     try:
@@ -203,6 +228,7 @@ def remove(path: str) -> None:
         return
 
 
+@effect
 def touch(path: str) -> float:
     """Give a file the present time by the volume's clock, and return that, in Unix seconds.
 
@@ -219,6 +245,7 @@ def touch(path: str) -> float:
         fail("touch", path, error)
 
 
+@effect
 def make_dir(path: str) -> None:
     """Create a directory and those above it; fine if it exists.
 
@@ -231,6 +258,7 @@ def make_dir(path: str) -> None:
         fail("create", path, error)
 
 
+@effect
 def restore_dir(path: str) -> None:
     """Create a directory that the manager needs; what is there and is none (a file, a dead link) is quarantined.
 

@@ -76,6 +76,16 @@ class Inbox:
         msg = f"{path}: not a request ({why})"
         raise CorruptFileError(msg)
 
+    def peek(self, name: str) -> tuple[str, str, str | None] | None:
+        """Return verb, job and task of a request, to show it; None: it is gone, or no request."""
+        try:
+            found = files.read(f"{self.layout.inbox}/{name}", MAX_REQUEST)
+            raw = {} if found is None else json.loads(found[0])
+            op, job, task = raw["op"], raw["job"], raw.get("task")
+        except (CorruptFileError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+            return None
+        return str(op), str(job), None if task is None else str(task)
+
     def size(self, name: str) -> int:
         """Return how many bytes a request has; 0 if it is gone."""
         return files.size(f"{self.layout.inbox}/{name}")
@@ -94,7 +104,7 @@ class Inbox:
         Raises:
             StoreError: the volume refused.
         """
-        files.make_dir(self.layout.refused)
+        files.restore_dir(self.layout.refused)
         note = json.dumps({"refused": reason}, ensure_ascii=True).encode() + b"\n"
         files.replace(f"{self.layout.refused}/{name}.reason", note, self.layout.tmp, sync=False)
         try:

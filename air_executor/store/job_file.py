@@ -1,4 +1,4 @@
-"""Job files and command lines → a checked `Job`.
+"""Job files and command lines → checked jobs and tasks.
 
 Called by the command line, the client and Airflow's operators. Knows how a file can be wrong before it is a job (not
 text, too large, not there); what a job may hold is for `core.submission`.
@@ -7,13 +7,16 @@ text, too large, not there); what a job may hold is for `core.submission`.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from air_executor.core import submission
+from air_executor.core.definition import instantiate
 from air_executor.errors import BadInputError, NotFoundError
-from air_executor.model.job import JOB_FIELDS, Job
-from air_executor.model.problems import InvalidError, Problem, bad_input, lines
+from air_executor.model import parsing, strict_json
+from air_executor.model.job import JOB_FIELDS, Job, Task
+from air_executor.model.problems import InvalidError, Path, Problem, bad_input, lines
 from air_executor.model.quote import quoted
 from air_executor.model.source import Source
 
@@ -23,15 +26,15 @@ MAX_BYTES = 64 << 20
 _JSON, _YAML = ".json", (".yaml", ".yml")
 
 
-def read_job(path: str | os.PathLike[str]) -> Job:
-    """Return the job that a YAML or JSON file describes.
+def read_job(path: str | os.PathLike[str], params: Mapping[str, object] | None = None, **fields: object) -> Job:
+    """Return the job that a YAML or JSON file describes; see `load_jobs`.
 
     Raises:
         NotFoundError: there is no such file.
-        BadInputError: it cannot be read, or is not a job; each problem with its field and its line.
+        BadInputError: it cannot be read, or is not one job.
     """
     name = os.fspath(path)
-    return load_job(read_bytes(name), name)
+    return load_job(read_bytes(name), name, params, **fields)
 
 
 def read_bytes(name: str) -> bytes:
@@ -52,65 +55,210 @@ def read_bytes(name: str) -> bytes:
         raise BadInputError(msg) from error
 
 
-def load_job(data: bytes, name: str) -> Job:
-    """Return the job that the content of a file describes; `name` as for `load_mapping`.
+def load_job(data: bytes, name: str, params: Mapping[str, object] | None = None, **fields: object) -> Job:
+    """Return the only job that the content of a file describes; see `load_jobs`.
 
     Raises:
-        BadInputError: it is not a job; each problem with its field and its line.
+        BadInputError: it is not one job; each problem with its field and its line.
     """
-    raw, source = _load(data, name)
+    jobs = load_jobs(data, name, params, **fields)
+    if len(jobs) > 1:
+        raise BadInputError(_one_expected(name, len(jobs)))
+    return jobs[0]
+
+
+def load_jobs(data: bytes, name: str, params: Mapping[str, object] | None = None, **fields: object) -> list[Job]:
+    """Return the jobs that the documents of a file describe.
+
+    Args:
+        data: content of the file.
+        name: tells the format by its ending, and is for messages. Without a known ending, what begins with `{` is JSON.
+        params: values of parameters; each job takes those that it declares.
+        fields: stand in place of those of each job; labels are added to its own.
+
+    Raises:
+        BadInputError: one of them is not a job, or two have one id or name; each problem with its field and its line.
+    """
+    mappings, source = _load_mappings(data, name)
+    if len(mappings) > 1 and ("id" in fields or "name" in fields):
+        msg = f"{name}: has {len(mappings)} jobs, which cannot all have one id or name"
+        raise BadInputError(msg)
+    given = _shared_out(params or {}, mappings)
+    jobs: dict[str, Job] = {}
+    found: list[str] = []
+    for number, raw in mappings.items():
+        problems: Sequence[Problem] = ()
+        instance = None
+        try:
+            instance = instantiate(_with_fields(raw, fields), given[number], time.time())
+            job = submission.read_job(instance.raw)
+        except InvalidError as error:
+            problems = error.problems if instance is None else instance.placed(error.problems)
+        else:
+            key = job.key
+            if jobs.setdefault(key, job) is not job:
+                what = "id" if job.id is not None else "name"
+                problems = [Problem([what], f"{key} is the {what} of another job of this file, too")]
+        found += _lines(problems, source, number)
+    if found:
+        raise bad_input(found, name)
+    return list(jobs.values())
+
+
+def _shared_out(
+    params: Mapping[str, object], mappings: Mapping[int, Mapping[str, Any]]
+) -> dict[int, dict[str, object]]:
+    """Return the values for each job; the first also gets those that none declares, and refuses them."""
+    declared = {n: set(raw["params"]) if isinstance(raw.get("params"), dict) else set() for n, raw in mappings.items()}
+    unknown = params.keys() - set().union(*declared.values())
+    first = next(iter(mappings))
+    declared[first] |= unknown
+    return {
+        number: {name: value for name, value in params.items() if name in names} for number, names in declared.items()
+    }
+
+
+def _with_fields(raw: dict[str, Any], fields: Mapping[str, Any]) -> dict[str, Any]:
+    for names in (("id", "name"), ("pool", "queue")):  # either in place of either
+        if any(one in fields for one in names):
+            raw = {key: value for key, value in raw.items() if key not in names}
+    labels = raw.get("labels")
+    if "labels" in fields and isinstance(labels, dict):
+        fields = {**fields, "labels": {**labels, **fields["labels"]}}
+    return {**raw, **fields}
+
+
+def load_tasks(data: bytes, name: str) -> list[Task]:
+    """Return the tasks that a file describes: a line of JSON for each, as in `$AIR_QUEUE`, or YAML.
+
+    A document of YAML is a task, a list of tasks, or a mapping whose only field is `tasks`; `name` as for `load_jobs`.
+
+    Raises:
+        BadInputError: one of them is not a task; each problem with its line.
+    """
+    text = _text_of(data, name)
+    if not name.lower().endswith(_YAML) and text.lstrip().startswith("{"):
+        return [
+            _task_of_line(line, f"{name}:{number}") for number, line in enumerate(text.split("\n"), 1) if line.strip()
+        ]
+    source = Source(text, is_json=False)
+    tasks, found = [], []
+    for number, raw in _documents(source, name).items():
+        for at, task in _raw_tasks(raw):
+            try:
+                tasks.append(parsing.read_task(task))
+            except InvalidError as error:
+                found += _lines([Problem([*at, *inner], what) for inner, what in error.problems], source, number)
+    if found:
+        raise bad_input(found, name)
+    if not tasks:
+        msg = f"{name}: has no tasks"
+        raise BadInputError(msg)
+    return tasks
+
+
+def _task_of_line(line: str, where: str) -> Task:
     try:
-        return submission.read_job(raw)
+        return parsing.read_task(strict_json.loads(line, one_line=True))
+    except BadInputError as error:
+        msg = f"{where}: {error}; each line must be one task as JSON"
+        raise BadInputError(msg) from None
     except InvalidError as error:
-        raise bad_input(lines(error.problems, source.place), name) from None
+        raise bad_input(lines(error.problems), where) from None
+
+
+def _raw_tasks(raw: object) -> Iterator[tuple[list[str | int], object]]:
+    """Yield each task of a document with where it is."""
+    at: list[str | int] = []
+    if isinstance(raw, dict) and [key for key in raw if not str(key).startswith(parsing.OWN_KEYS)] == ["tasks"]:
+        at, raw = ["tasks"], raw["tasks"]
+    if isinstance(raw, list):
+        yield from (([*at, place], one) for place, one in enumerate(raw))
+    else:
+        yield at, raw
+
+
+def _lines(problems: Sequence[Problem], source: Source, document: int) -> list[str]:
+    return lines(problems, lambda at: source.place([document, *at]))
 
 
 def load_mapping(data: bytes, name: str) -> dict[str, Any]:
-    """Return the fields that the content of a file has; `name` tells the format by its ending, and is for messages.
-
-    Without a known ending, what begins with `{` is JSON.
+    """Return the fields that the content of a file has; `name` as for `load_jobs`.
 
     Raises:
-        BadInputError: it is no mapping.
+        BadInputError: it is no mapping, or several.
     """
-    return _load(data, name)[0]
+    return load_placed(data, name)[0]
 
 
-def _load(data: bytes, name: str) -> tuple[dict[str, Any], Source]:
-    if len(data) > MAX_BYTES:
-        msg = f"{name}: is larger than {MAX_BYTES >> 20} MiB; let a task queue the others instead"
-        raise BadInputError(msg)
+def load_placed(data: bytes, name: str) -> tuple[dict[str, Any], Callable[[Path], str]]:
+    """Return the fields that the content of a file has, and where each stands, as `Source.place` says it.
+
+    As `load_mapping`, also in what it raises.
+    """
+    mappings, source = _load_mappings(data, name)
+    if len(mappings) > 1:
+        raise BadInputError(_one_expected(name, len(mappings)))
+    ((number, raw),) = mappings.items()
+    return raw, lambda at: source.place([number, *at])
+
+
+def _one_expected(name: str, count: int) -> str:
+    return f"{name}: has {count} jobs (documents between ---), but only one can be taken here"
+
+
+def _load_mappings(data: bytes, name: str) -> tuple[dict[int, dict[str, Any]], Source]:
+    text = _text_of(data, name)
     ending = os.path.splitext(name)[1].lower()
+    source = Source(text, is_json=ending == _JSON or (ending not in _YAML and text.lstrip().startswith("{")))
+    mappings = {}
+    for number, raw in _documents(source, name).items():
+        if not isinstance(raw, dict):
+            msg = f"{name}: holds {quoted(raw)}; a job file is a mapping with id and tasks"
+            raise BadInputError(msg)
+        raw.pop("$schema", None)  # for editors
+        mappings[number] = raw
+    if not mappings:
+        msg = f"{name}: is empty; a job file is a mapping with id and tasks"
+        raise BadInputError(msg)
+    return mappings, source
+
+
+def _documents(source: Source, name: str) -> dict[int, object]:
+    """Return the documents of a file that are not empty, by number."""
     try:
-        text = data.decode("utf-8-sig")
-        source = Source(text, is_json=ending == _JSON or (ending not in _YAML and text.lstrip().startswith("{")))
-        raw = source.load()
-    except UnicodeDecodeError as error:
-        msg = f"{name}: is not UTF-8 text (byte {error.start} is 0x{data[error.start]:02x}); save it as UTF-8"
-        raise BadInputError(msg) from None
+        found = {number: raw for number, raw in enumerate(source.load()) if raw is not None}
     except BadInputError as error:
         msg = f"{name}: {error}"
         raise BadInputError(msg) from None
-    if not isinstance(raw, dict):
-        what = "is empty" if raw is None else f"holds {quoted(raw)}"
-        msg = f"{name}: {what}; a job file is a mapping with id and tasks"
+    return found
+
+
+def _text_of(data: bytes, name: str) -> str:
+    if len(data) > MAX_BYTES:
+        msg = f"{name}: is larger than {MAX_BYTES >> 20} MiB; let a task queue the others instead"
         raise BadInputError(msg)
-    raw.pop("$schema", None)  # for editors
-    return raw, source
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        msg = f"{name}: is not UTF-8 text (byte {error.start} is 0x{data[error.start]:02x}); save it as UTF-8"
+        raise BadInputError(msg) from None
 
 
-def from_command(job: str, argv: Sequence[str], **options: Any) -> Job:  # noqa: ANN401 - JSON, a type or a record
+def from_command(job: str | None, argv: Sequence[str], **options: Any) -> Job:  # noqa: ANN401 - JSON, a type or a record
     """Return a job of one task that executes `argv` as it is.
 
-    `options` are fields of the job or of the task; where both have one of that name, it is the job's.
+    `options` are fields of the job or of the task; where both have one of that name, it is the job's. Without an id
+    they have the job's `name`.
 
     Raises:
         BadInputError: a field is wrong; it is named without a path, as on the command line.
     """
     own = {name: value for name, value in options.items() if name in JOB_FIELDS}
     task = {name: value for name, value in options.items() if name not in JOB_FIELDS}
+    named = {} if job is None else {"id": job}
     try:
-        return submission.read_job({"id": job, **own, "tasks": [{"command": list(argv), **task}]})
+        return submission.read_job({**named, **own, "tasks": [{"command": list(argv), **task}]})
     except InvalidError as error:
         bare = [Problem(p.at[2:] if list(p.at[:2]) == ["tasks", 0] else p.at, p.what) for p in error.problems]
         raise bad_input(lines(bare)) from None

@@ -21,9 +21,10 @@ TAIL = b"\n  ]\n}\n"
 _BEGIN = re.compile(
     rb'\{\n  "format": [0-9]+,\n  "id": "([^"]+)",\n  "uid": "([^"]+)",\n  "phase": "(succeeded|failed|cancelled)",\n'
 )
-_TASKS = b',\n  "tasks": [\n'
+TASKS = b',\n  "tasks": [\n'
+"""Where the head ends and the tasks begin, one a line."""
 _TASK = b'\n    {"id":'
-_OTHER_LINES = 3
+OTHER_LINES = 3
 """Line ends after that of `"tasks"` beside the ones before each task: those of `TAIL`."""
 
 
@@ -38,10 +39,10 @@ class JobHead(NamedTuple):
 def parse_ended(head: bytes, tail: bytes, job: str) -> JobHead | None:
     """Return what the beginning and the end of a file say of the ended job with this id; None: read it whole."""
     found = _BEGIN.match(head)
-    end = head.find(_TASKS)
+    end = head.find(TASKS)
     if found is None or end < 0 or tail != TAIL:
         return None
-    if len(head) < LONGEST and not _has_one_task_per_line(head, end + len(_TASKS) - 1):
+    if len(head) < LONGEST and not _has_one_task_per_line(head, end + len(TASKS) - 1):
         return None
     try:
         raw = json.loads(head[:end] + b"}")
@@ -57,4 +58,4 @@ def parse_ended(head: bytes, tail: bytes, job: str) -> JobHead | None:
 
 
 def _has_one_task_per_line(text: bytes, begin: int) -> bool:
-    return text.count(b"\n", begin) == text.count(_TASK, begin) + _OTHER_LINES
+    return text.count(b"\n", begin) == text.count(_TASK, begin) + OTHER_LINES

@@ -5,10 +5,12 @@ A submitter creates; from then on the manager alone calls the rest.
 
 from __future__ import annotations
 
+import errno
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 
+from air_executor.core.effects import effect
 from air_executor.errors import (
     AlreadyExistsError,
     BadInputError,
@@ -19,8 +21,9 @@ from air_executor.errors import (
 from air_executor.model.names import check_id
 from air_executor.model.state import JobState
 from air_executor.model.times import to_text
-from air_executor.store import codec, files, job_head, trees
+from air_executor.store import codec, files, job_head, job_summary, trees
 from air_executor.store.job_head import JobHead
+from air_executor.store.job_summary import JobSummary
 from air_executor.store.layout import Layout
 
 MAX_STATE = 1024 * 1024 * 1024
@@ -38,6 +41,8 @@ _GITIGNORE = """\
 !archive/
 !archive/*/
 !archive/*/state.json
+!schedules/
+!schedules/*.json
 """
 
 
@@ -79,6 +84,16 @@ class Jobs:
                 continue
         return sorted(found)
 
+    def ensure_free(self, job: str) -> None:
+        """Make sure that an id isn't taken, as far as one can tell without creating the job.
+
+        Raises:
+            AlreadyExistsError: it is.
+        """
+        if os.path.lexists(self.layout.job(job)):
+            self._explain_failed_create(job, None, FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST)))
+
+    @effect
     def create(self, job: JobState, workspace: Mapping[str, bytes] | None = None) -> None:
         """Submit a job: build its directory aside and rename it into place.
 
@@ -96,7 +111,8 @@ class Jobs:
         if len(text) > MAX_GROWN:
             msg = f"job {job.id} comes to {len(text) / 1e6:.0f} MB, more than {MAX_GROWN / 1e6:.0f} MB; split it"
             raise BadInputError(msg)
-        files.make_dir(aside)
+        files.restore_dir(self.layout.tmp)
+        files.restore_dir(aside)
         try:
             files.write_new(f"{aside}/state.json", text, sync=True)
             given = [] if workspace is None else self._fill(f"{aside}/workspace", workspace)
@@ -106,11 +122,12 @@ class Jobs:
             try:
                 os.rename(aside, target)
             except OSError as error:
-                self._explain_failed_create(job, error)
+                self._explain_failed_create(job.id, job.uid, error)
             files.fsync_dir(self.layout.jobs)
         finally:
             trees.remove_tree(aside)
 
+    @effect
     def _fill(self, folder: str, given: Mapping[str, bytes]) -> list[str]:
         """Write what a job's tasks are given; return all paths, what is in a folder before it."""
         try:
@@ -126,24 +143,33 @@ class Jobs:
         files.fsync_dir(folder)
         return [*paths, folder]
 
-    def _explain_failed_create(self, job: JobState, error: OSError) -> None:
+    def _explain_failed_create(self, job: str, uid: str | None, error: OSError) -> None:
         """Return if the rename happened after all (network volumes may report failure for it); raise otherwise."""
-        path = self.layout.state(job.id)
+        path = self.layout.state(job)
         try:
-            there = self.load(job.id)
+            there = self.load(job)
         except NotFoundError:
-            if os.path.isdir(self.layout.job(job.id)) and files.list_dir(self.layout.job(job.id)):
-                msg = (
-                    f"job {job.id} already exists at {self.layout.job(job.id)}, without a state.json; choose another id"
-                )
+            if os.path.isdir(self.layout.job(job)) and files.list_dir(self.layout.job(job)):
+                what = f"at {self.layout.job(job)}, without a state.json"
+                if (twin := self._twin(job)) is not None:
+                    what = f"as {twin}, which is the same name to this file system"
+                msg = f"job {job} already exists {what}; choose another id"
                 raise AlreadyExistsError(msg) from error
             files.fail("create", path, error)
         except StoreError as unreadable:
-            msg = f"job {job.id} already exists, unreadable: {unreadable}"
+            msg = f"job {job} already exists, unreadable: {unreadable}"
             raise AlreadyExistsError(msg) from error
-        if there.uid != job.uid:
-            msg = f"job {job.id} already exists ({there.phase}); choose another id, or use `air-executor add`"
+        if there.uid != uid:
+            if there.ended:
+                msg = f"job {job} already exists and has already ended ({there.phase}); run it again with --replace"
+            else:
+                msg = f"job {job} already exists ({there.phase}); choose another id, or use `air-executor add`"
             raise AlreadyExistsError(msg) from error
+
+    def _twin(self, job: str) -> str | None:
+        """Return the id of the job whose directory one gets for this id, if case is all that differs."""
+        names = self.ids()
+        return None if job in names else next((name for name in names if name.lower() == job.lower()), None)
 
     def load(self, job: str) -> JobState:
         """Read one job's checkpoint.
@@ -163,6 +189,18 @@ class Jobs:
         found = files.read_ends(self.layout.state(job), job_head.LONGEST, len(job_head.TAIL))
         return None if found is None else job_head.parse_ended(*found, job)
 
+    def summary(self, job: str) -> JobSummary:
+        """Return a job without its tasks, which is quicker than `load`. Raises as `load`.
+
+        Of a file that looks as a manager writes it, tasks are counted and not checked.
+        """
+        path = self.layout.state(job)
+        found = files.read(path, MAX_STATE)
+        if found is None:
+            msg = f"{path}: not found"
+            raise NotFoundError(msg)
+        return job_summary.parse(found[0], job) or job_summary.summary_of(self.load(job))
+
     def load_path(self, path: str, expected: str | None = None) -> JobState:
         """Read a checkpoint at any path; see `load`."""
         found = files.read(path, MAX_STATE)
@@ -171,6 +209,9 @@ class Jobs:
             raise NotFoundError(msg)
         state = self._read(found[0], path)
         if expected is not None and state.id != expected:
+            if state.id.lower() == expected.lower():  # another job, on a file system that ignores case
+                msg = f"{path}: not found; there is a job {state.id}"
+                raise NotFoundError(msg)
             msg = f"{path}: holds job {state.id!r}, not {expected!r}"
             raise CorruptFileError(msg)
         return state
@@ -200,7 +241,7 @@ class Jobs:
             StoreError: the volume refused.
         """
         target = f"{self.layout.archive}/.set-aside-{job}-{to_text(time.time()).replace(':', '')}"
-        files.make_dir(self.layout.archive)
+        files.restore_dir(self.layout.archive)
         files.move(self.layout.job(job), target)
         return target
 
@@ -225,7 +266,7 @@ class Jobs:
             StoreError: the volume refused.
         """
         target = f"{self.layout.archive}/{job.id}-{job.uid}"
-        files.make_dir(self.layout.archive)
+        files.restore_dir(self.layout.archive)
         files.move(self.layout.job(job.id), target)
         files.fsync_dir(self.layout.jobs)
         return target

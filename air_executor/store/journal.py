@@ -12,8 +12,10 @@ import threading
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from air_executor.core.effects import effect
 from air_executor.errors import DirectoryLostError
 from air_executor.model.events import Event, Requested, journal_line
+from air_executor.model.records import CountersRecord
 from air_executor.model.state import JobState
 from air_executor.store import codec, files
 from air_executor.store.layout import Layout
@@ -54,6 +56,11 @@ class _Batch:
     jobs: dict[str, int] = field(default_factory=dict)
     requests: set[str] = field(default_factory=set)
 
+    def add(self, sealed: bytes) -> None:
+        """Add a line."""
+        self.lines.append(sealed)
+        self.size += len(sealed)
+
 
 class Journal:
     """The journal of one epoch.
@@ -71,6 +78,8 @@ class Journal:
         """The first goes into the file being written, each further one into a file of its own."""
         self._seen: set[str] = set()
         """Jobs (by uid) whose starting point the newest file, or the batch for it, names."""
+        self._counters = CountersRecord({}, {})
+        """What was noted of counters; each new file begins with it, for those before may be gone when it is read."""
         self._files: list[_File] = []
         self._fd = -1
         self._length = 0
@@ -82,6 +91,7 @@ class Journal:
         self._open()
         threading.Thread(target=self._keep_syncing, name="journal-sync", daemon=True).start()
 
+    @effect
     def _open(self) -> None:
         path = self._layout.journal_file(self.epoch, self._number)
         try:
@@ -96,7 +106,7 @@ class Journal:
         except OSError as error:
             os.close(fd)
             files.remove(path)
-            files.fail("sync", self._files[-1].path, error)
+            files.fail("sync", self.path, error)
         with self._lock:
             if self._fd >= 0:
                 os.close(self._fd)
@@ -117,27 +127,38 @@ class Journal:
         batch = self._batch()
         first = state.uid not in self._seen
         line = journal_line(event, job=state.id, uid=state.uid, version=state.version, before=before if first else None)
-        sealed = codec.seal(line)
+        sealed = codec.seal(line, state.spec.defaults)
         if len(sealed) > MAX_LINE:
             msg = f"job {state.id}: a decision of {len(sealed)} bytes, more than the {MAX_LINE} of a journal line"
             raise ValueError(msg)
         self._seen.add(state.uid)
-        batch.lines.append(sealed)
-        batch.size += len(sealed)
+        batch.add(sealed)
         batch.jobs[state.id] = state.version
         if isinstance(event, Requested) and event.request:
             batch.requests.add(event.request)
         return len(sealed)
+
+    def note_counters(self, changes: CountersRecord) -> None:
+        """Note what has changed in the counters, in the same write as the decisions that they count."""
+        self._batch().add(codec.seal_counters(changes))
+        self._counters = self._counters.merged(changes)
 
     def _batch(self) -> _Batch:
         """Return the batch that takes the next line. A file that is full is followed by one that stands alone."""
         if self._pending and self._pending[-1].size < SPLIT_AT:
             return self._pending[-1]
         alone = bool(self._pending) or self._length >= ROTATE_AT
-        if alone:
-            self._seen.clear()  # the file before may be gone when this one is read
-        self._pending.append(_Batch(alone))
-        return self._pending[-1]
+        batch = _Batch(alone)
+        if alone:  # the file before may be gone when this one is read
+            self._seen.clear()
+            batch.add(codec.seal_counters(self._counters))
+        self._pending.append(batch)
+        return batch
+
+    @property
+    def path(self) -> str:
+        """The file being written."""
+        return self._files[-1].path
 
     @property
     def pending(self) -> bool:
@@ -163,20 +184,21 @@ class Journal:
             except OSError as error:
                 self._torn = True
                 self._cut_back()
-                files.fail("write", self._files[-1].path, error)
+                files.fail("write", self.path, error)
             self._length += batch.size
             self._files[-1].jobs |= batch.jobs
             self._files[-1].requests |= batch.requests
             del self._pending[0]
             self._unsynced.set()
 
+    @effect
     def _cut_back(self) -> None:
         if not self._torn:
             return
         try:
             os.ftruncate(self._fd, self._length)
         except OSError as error:
-            files.fail("cut back", self._files[-1].path, error)
+            files.fail("cut back", self.path, error)
         self._torn = False
 
     def check(self) -> None:
@@ -185,7 +207,7 @@ class Journal:
         Raises:
             DirectoryLostError: it is not.
         """
-        path = self._files[-1].path
+        path = self.path
         try:
             there = os.stat(path)
         except OSError:
@@ -195,6 +217,7 @@ class Journal:
             msg = f"{path} is gone or was replaced"
             raise DirectoryLostError(msg)
 
+    @effect
     def sync(self) -> None:
         """Make everything flushed durable now.
 
@@ -206,7 +229,7 @@ class Journal:
             os.fdatasync(self._fd)
         except OSError as error:
             self._unsynced.set()
-            files.fail("sync", self._files[-1].path, error)
+            files.fail("sync", self.path, error)
 
     def _keep_syncing(self) -> None:
         closed = threading.Event()

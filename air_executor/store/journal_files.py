@@ -7,9 +7,12 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from air_executor.core.effects import effect
 from air_executor.core.transitions import LiveJob
 from air_executor.errors import CorruptFileError, NotFoundError, PathBlockedError, StoreError
-from air_executor.model.events import Event, JournalLine, Requested
+from air_executor.model.defaults import Defaults
+from air_executor.model.events import Event, JournalLine, Requested, with_tasks
+from air_executor.model.records import CountersRecord
 from air_executor.store import codec, files
 from air_executor.store.journal import MAX_FILE
 from air_executor.store.layout import Layout
@@ -32,8 +35,8 @@ class JournalEntry:
 class Replay:
     """Everything that the journals on the volume hold."""
 
-    files: list[str] = field(default_factory=list)
-    """All journal files, oldest first."""
+    files: dict[str, set[str]] = field(default_factory=dict)
+    """All journal files, oldest first, and the jobs that each has lines of."""
     damaged: list[str] = field(default_factory=list)
     """Those with a bad line before good ones."""
     unreadable: list[str] = field(default_factory=list)
@@ -42,6 +45,8 @@ class Replay:
     """Lines by the job's id and uid, in order."""
     requests: set[str] = field(default_factory=set)
     """Names of the requests that were applied."""
+    counters: CountersRecord | None = None
+    """What was counted."""
     highest_epoch: int = 0
 
 
@@ -83,23 +88,29 @@ def read(layout: Layout, below: int | None = None) -> Replay:
             continue
         if found is None:
             continue
-        replay.files.append(path)
-        if not _read_lines(found[0], key[0], replay):
+        replay.files[path] = set()
+        if not _read_lines(found[0], key[0], replay, replay.files[path]):
             replay.damaged.append(path)
     return replay
 
 
-def _read_lines(data: bytes, epoch: int, replay: Replay) -> bool:
+def _read_lines(data: bytes, epoch: int, replay: Replay, named: set[str]) -> bool:
     """Take in one file's lines; False if one before good ones is damaged. An incomplete last one was never written."""
     bad = False
     whole = True
     for text in data.split(b"\n")[:-1]:
+        counters = codec.unseal_counters(text)
+        if counters is not None:
+            whole = whole and not bad
+            replay.counters = counters if replay.counters is None else replay.counters.merged(counters)
+            continue
         line = codec.unseal(text)
         event = None if line is None else line.event
         if line is None or event is None:
             bad = True
             continue
         whole = whole and not bad
+        named.add(line.job)
         replay.jobs.setdefault((line.job, line.uid), []).append(JournalEntry(epoch, line, event))
         if isinstance(event, Requested) and event.request:
             replay.requests.add(event.request)
@@ -119,15 +130,17 @@ def replay_onto(job: LiveJob, entries: list[JournalEntry]) -> bool | None:
         position = next((i + 1 for i, one in enumerate(entries) if (one.epoch, one.line.version) == here), None)
     if position is None:
         return None
+    defaults = Defaults(state.spec.defaults)
     for entry in entries[position:]:
         if entry.line.version <= state.version:
             continue
         if entry.line.version != state.version + 1:
             return False
-        job.apply(entry.event, entry.epoch)
+        job.apply(with_tasks(entry.event, entry.line, defaults), entry.epoch)
     return True
 
 
+@effect
 def drop(paths: Iterable[str], layout: Layout) -> None:
     """Remove journal files that checkpoints have made superfluous.
 

@@ -21,6 +21,7 @@ class Layout:
         self.gitignore = f"{self.root}/.gitignore"
         self.lock = f"{self.root}/manager.lock"
         self.manager = f"{self.root}/manager.json"
+        self.counters = f"{self.root}/counters.json"
         self.journal = f"{self.root}/journal"
         self.tmp = f"{self.root}/tmp"  # noqa: S108 - ours, not the system's
         self.bin = f"{self.root}/bin"
@@ -28,7 +29,16 @@ class Layout:
         self.refused = f"{self.inbox}/refused"
         self.jobs = f"{self.root}/jobs"
         self.archive = f"{self.root}/archive"
+        self.schedules = f"{self.root}/schedules"
         self.notes = f"{self.root}/notes"
+
+    def schedule(self, name: str) -> str:
+        """One schedule."""
+        return f"{self.schedules}/{name}.json"
+
+    def settled(self, name: str) -> str:
+        """Up to which time the manager has settled a schedule."""
+        return f"{self.schedules}/.settled/{name}"
 
     def epoch_tmp(self, epoch: int) -> str:
         """Where the manager of this epoch builds what it renames into place."""

@@ -74,6 +74,18 @@ class Presence:
         return page if isinstance(page, str) else None
 
     @property
+    def max_runners(self) -> int | None:
+        """How many runners the manager allows; None: none is running, or an older version did not record it."""
+        found = self.record.get("max_runners")
+        return found if self.running is not False and isinstance(found, int) else None
+
+    @property
+    def pools(self) -> dict[str, int] | None:
+        """Its limits by pool; None as for `max_runners`."""
+        found = self.record.get("pools")
+        return found if self.running is not False and isinstance(found, dict) else None
+
+    @property
     def who(self) -> str:
         """The manager as messages name it."""
         namespace = self.record.get("pid_namespace")

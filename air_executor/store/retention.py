@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
@@ -55,11 +55,28 @@ class Retention:
             StoreError: the volume refused.
         """
         ended, needed = self._look()
+        old = [job for job in ended if job.finished_at is not None and job.finished_at < before]
+        yield from self._prune(old, needed, delete=delete, dry_run=dry_run)
+        if delete:
+            yield from self._delete_archived(before, needed, dry_run=dry_run)
+            if not dry_run:
+                self._forget(before)
+
+    def archive(self, names: Collection[str]) -> Iterator[Pruned]:
+        """Archive the jobs with these ids that have ended, whenever that was; spares the same as `prune`.
+
+        Raises:
+            StoreError: the volume refused.
+        """
+        ended, needed = self._look()
+        yield from self._prune([job for job in ended if job.id in names], needed, delete=False, dry_run=False)
+
+    def _prune(
+        self, jobs: Iterable[JobState], needed: Mapping[str, str], *, delete: bool, dry_run: bool
+    ) -> Iterator[Pruned]:
         asked = self._asked()
         action = DELETED if delete else ARCHIVED
-        for job in ended:
-            if job.finished_at is None or job.finished_at >= before:
-                continue
+        for job in jobs:
             reason = None
             if job.uid in needed:
                 reason = f"job {needed[job.uid]} waits for it"
@@ -68,10 +85,6 @@ class Retention:
             elif not dry_run:
                 reason = self._take_away(job, delete=delete)
             yield Pruned(job.id, job.uid, action if reason is None else SPARED, reason)
-        if delete:
-            yield from self._delete_archived(before, needed, dry_run=dry_run)
-            if not dry_run:
-                self._forget(before)
 
     def _look(self) -> tuple[list[JobState], dict[str, str]]:
         """Return the ended jobs, and for each uid that an unfinished job names the id of that job.

@@ -11,17 +11,18 @@ import itertools
 import json
 import os
 import re
-import shutil
 import stat
 import time
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
+from air_executor.core.effects import effect
 from air_executor.errors import CorruptFileError, NotFoundError, PathBlockedError, StoreError
 from air_executor.model.records import ExitFile, RunFile
+from air_executor.model.shebang import SCRIPT
 from air_executor.model.times import to_text
-from air_executor.store import codec, files, trees
+from air_executor.store import codec, files, log_times, trees
 from air_executor.store.layout import Layout
 
 if TYPE_CHECKING:
@@ -66,12 +67,23 @@ class RunDirs:
         self._spare: str | None = None
         """The directories of a run to come, built ahead."""
 
+    @effect
     def create(  # noqa: PLR0917 - what a run directory is made of
-        self, job: str, seq: int, task: str, record: RunFile, inputs: bytes | str, aside: str, *, remote: bool
+        self,
+        job: str,
+        seq: int,
+        task: str,
+        record: RunFile,
+        inputs: bytes | str,
+        aside: str,
+        *,
+        remote: bool,
+        script: str | None = None,
     ) -> float:
         """Build a run directory in `aside`, rename it into place and return when that was, by the volume's clock.
 
         `inputs`: what `$AIR_INPUTS` says, or the path of a file that says it and is shared with other runs of the job.
+        `script`: the task's command, where an interpreter reads it from the file `SCRIPT`.
         `remote` runners see the volume through another mount: what they will write exists for them beforehand.
 
         Whatever a task may have put where the run directory belongs is quarantined.
@@ -84,6 +96,8 @@ class RunDirs:
         self.prepare(aside)
         built, self._spare = f"{self._spare}", None
         _put_inputs(inputs, f"{built}/out/inputs.json")
+        if script is not None:
+            files.write_new(f"{built}/out/{SCRIPT}", script.encode(), sync=False)
         if remote:
             for name in PRECREATED:
                 files.write_new(f"{built}/out/{name}", b"", sync=False)
@@ -116,6 +130,7 @@ class RunDirs:
         if files.size(path) >= SHARED_FROM:
             files.remove(path)
 
+    @effect
     def prepare(self, aside: str) -> None:
         """Build the directories of the next run in `aside`, if they are not there; best while nobody waits for them.
 
@@ -190,6 +205,11 @@ class RunDirs:
             return None
         return claim.st_mtime if claim.st_size == 0 or not stat.S_ISREG(claim.st_mode) else None
 
+    def note_log(self, job: str, seq: int, task: str, known: int) -> int:
+        """Note when the run's log grew beyond `known` bytes, for `logs --timestamps`; return its size."""
+        folder = self.layout.run(job, seq, task)
+        return log_times.note(folder, f"{folder}/out/output.log", known)
+
     def fence(self, job: str, seq: int, task: str) -> bool:
         """Make sure that a run which has not begun never will; False if it has begun. May be repeated.
 
@@ -258,6 +278,7 @@ def _seq(name: str) -> int:
     return int(number) if dash and _NUMBER.fullmatch(number) else 0
 
 
+@effect
 def _put_inputs(inputs: bytes | str, path: str) -> None:
     if isinstance(inputs, bytes):
         files.write_new(path, inputs, sync=False)
@@ -265,10 +286,7 @@ def _put_inputs(inputs: bytes | str, path: str) -> None:
     try:
         os.link(inputs, path)
     except OSError:  # the volume knows no links, or not as many
-        try:
-            shutil.copyfile(inputs, path)
-        except OSError as error:
-            files.fail("create", path, error)
+        files.copy(inputs, path)
 
 
 def _open_folder(path: str) -> int | None:
@@ -286,6 +304,7 @@ def _open_folder(path: str) -> int | None:
     return None
 
 
+@effect
 def _reopen(path: str) -> bool:
     """Give back to us a folder of ours whose mode a task has changed, and the one that it lies in."""
     if not hasattr(os, "O_PATH"):

@@ -13,17 +13,23 @@ from air_executor.model.state import JobState
 from air_executor.store.layout import Layout
 
 
+def log_path(layout: Layout, job: JobState, task: str, seq: int) -> str:
+    """Return where a run's log is, of an archived job too. To read it, use `open_log`."""
+    run = layout.run(job.id, seq, task)
+    archived = f"{layout.archive}/{job.id}-{job.uid}"
+    if os.path.isdir(archived):
+        run = run.replace(layout.job(job.id), archived, 1)
+    return f"{run}/out/output.log"
+
+
 def open_log(layout: Layout, job: JobState, task: str, seq: int) -> BinaryIO | None:
     """Return a run's log, opened for reading without a buffer, or None if there is none that is a regular file.
 
     Of an archived job too. Never follows a link and never waits for a writer.
     """
-    run = layout.run(job.id, seq, task)
-    archived = f"{layout.archive}/{job.id}-{job.uid}"
-    if os.path.isdir(archived):
-        run = run.replace(layout.job(job.id), archived, 1)
+    folder = os.path.dirname(log_path(layout, job, task, seq))
     try:
-        out = os.open(f"{run}/out", os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        out = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     except OSError:
         return None
     try:

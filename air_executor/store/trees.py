@@ -5,9 +5,11 @@ from __future__ import annotations
 import contextlib
 import os
 
+from air_executor.core.effects import effect
 from air_executor.store import files
 
 
+@effect
 def remove_tree(path: str) -> None:
     """Remove a directory with all that is in it, as far as that can be done now.
 
@@ -37,6 +39,7 @@ def remove_tree(path: str) -> None:
         return
 
 
+@effect
 def _empty(name: str, top: int, prefix: str, number: int) -> int:
     """Remove what is in a folder in `top`, and move the folders in it to `top`; return the next free number."""
     try:
@@ -56,6 +59,7 @@ def _empty(name: str, top: int, prefix: str, number: int) -> int:
     return number
 
 
+@effect
 def _remove_entry(name: str, folder: int) -> bool:
     """Remove a file or an empty folder; tell whether that was done."""
     try:

@@ -22,11 +22,12 @@ from air_executor.core.explanation import explain_job, explain_task
 from air_executor.errors import AirExecutorError, BadInputError, NotFoundError
 from air_executor.model.names import check_id
 from air_executor.model.state import JobState
+from air_executor.store.job_summary import JobSummary
 from air_executor.store.presence import read_presence
 from air_executor.store.run_logs import open_log
 from air_executor.web import log_text, timeline, views
 from air_executor.web.render import FOLDER, HEADERS, CleanText, Templates
-from air_executor.web.state_cache import JobSummary, StateCache, UnreadableJob
+from air_executor.web.state_cache import StateCache, UnreadableJob
 from air_executor.web.streams import Streams, short
 
 if TYPE_CHECKING:

@@ -9,8 +9,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections import Counter, OrderedDict
-from collections.abc import Mapping
+from collections import OrderedDict
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -19,8 +18,9 @@ from air_executor.core.cost_report import CostReport, cost_report
 from air_executor.core.explanation import JobFacts
 from air_executor.core.ledger import read
 from air_executor.errors import AirExecutorError, NotFoundError
-from air_executor.model.state import ENDED_PHASES, RUNNING, JobState
+from air_executor.model.state import JobState
 from air_executor.store import files
+from air_executor.store.job_summary import JobSummary
 
 T = TypeVar("T")
 
@@ -33,41 +33,6 @@ REST = 30
 
 
 @dataclass(frozen=True, slots=True)
-class JobSummary:
-    """One job in the list of all jobs."""
-
-    id: str
-    uid: str
-    phase: str
-    reason: str | None
-    message: str | None
-    pool: str
-    submitted_at: float
-    started_at: float | None
-    finished_at: float | None
-    counts: Mapping[str, int]
-    """Tasks by phase."""
-    runner_seconds: float
-    costs: Mapping[str, float]
-    """By currency."""
-
-    @property
-    def ended(self) -> bool:
-        """Whether the job has ended."""
-        return self.phase in ENDED_PHASES
-
-    @property
-    def total(self) -> int:
-        """Number of tasks."""
-        return sum(self.counts.values())
-
-    @property
-    def facts(self) -> JobFacts:
-        """What explanations of other jobs need."""
-        return JobFacts(self.id, self.uid, self.phase, self.pool, self.counts.get(RUNNING, 0))
-
-
-@dataclass(frozen=True, slots=True)
 class UnreadableJob:
     """A job whose state cannot be read."""
 
@@ -77,7 +42,7 @@ class UnreadableJob:
     @property
     def facts(self) -> JobFacts:
         """What explanations of other jobs need."""
-        return JobFacts(self.id, None, "unreadable", "", 0)
+        return JobFacts.unreadable(self.id)
 
 
 @dataclass(slots=True)
@@ -142,7 +107,7 @@ class StateCache:
         if cached is not None and cached[0] == stamp:
             return cached
         try:
-            return stamp, summary_of(self.client.jobs.load(name))
+            return stamp, self.client.jobs.summary(name)
         except NotFoundError:
             return None
         except AirExecutorError as error:
@@ -176,28 +141,6 @@ class StateCache:
             found = cost_report(read([job]), time.time())
             _store(self._costs, job.uid, _Cached(version, found, _rest_after(begun)))
             return found
-
-
-def summary_of(job: JobState) -> JobSummary:
-    """Return the summary of a job."""
-    usage = job.usage
-    costs = dict(usage.other_costs)
-    if usage.cost:
-        costs[usage.currency or ""] = usage.cost
-    return JobSummary(
-        id=job.id,
-        uid=job.uid,
-        phase=job.phase,
-        reason=job.reason,
-        message=job.message,
-        pool=job.pool,
-        submitted_at=job.submitted_at,
-        started_at=job.started_at,
-        finished_at=job.finished_at,
-        counts=Counter(task.phase for task in job.tasks.values()),
-        runner_seconds=usage.runner_seconds,
-        costs=costs,
-    )
 
 
 def _store(cache: OrderedDict[str, _Cached[T]], name: str, entry: _Cached[T]) -> None:

@@ -49,7 +49,7 @@ SUCCEEDED = counter("tasks_total", result="succeeded")
 COST = Dashboard(
     "cost",
     "Air-Executor / Cost",
-    "Cost of runners compared with an always-on pool of AIR_COST_POOL runners at the same price per second.",
+    "Cost of runners compared with AIR_COST_ALWAYS_ON_WORKERS always-on workers at the same price per second.",
     [
         Number(
             "Spend today",
@@ -112,8 +112,8 @@ COST = Dashboard(
         ),
         Number(
             "Size of the always-on pool",
-            "Number of runners in the comparison: AIR_COST_POOL. `air-executor report` finds the smallest size with "
-            "the same waiting times.",
+            "Number of workers in the comparison: AIR_COST_ALWAYS_ON_WORKERS. `air-executor report` finds the smallest "
+            "size with the same waiting times.",
             [Query(f"max({A}baseline_pool_runners{SCOPE})")],
         ),
         Number(

@@ -206,10 +206,11 @@ def test_job_names_its_task_instance(case: Case) -> None:
     instance = TaskInstanceLabels("dag", "manual\n" + "x" * 300, "task", 4)
     attached = JobAttacher(case.client, instance, FIRST).attach(job)
     assert attached is not None
-    labels = case.client.status(attached.state.id).spec.labels
+    state = case.client.status(attached.state.id)
+    labels = state.spec.labels
     assert labels["team"] == "b"
     assert (labels["airflow-dag"], labels["airflow-task"], labels["airflow-map-index"]) == ("dag", "task", "4")
-    env = case.client.status(attached.state.id).tasks["t1"].env
+    env = state.env_of(state.tasks["_1"])
     assert (env["TEAM"], env["AIRFLOW_CTX_DAG_ID"], env["AIRFLOW_CTX_MAP_INDEX"]) == ("b", "dag", "4")
     assert labels["airflow-run"] == "manual?" + "x" * 249
 

@@ -14,7 +14,7 @@ from air_executor.core.submission import parse_job
 from air_executor.errors import NotFoundError, StoreError
 from air_executor.model.state import JobState
 from air_executor.store.presence import Presence
-from tests.cli.test_status import create, ended
+from tests.cli.made_jobs import create, ended
 
 
 @pytest.fixture

@@ -84,7 +84,7 @@ def test_job_file_template(airflow: Airflow, tmp_path: Path) -> None:
     file.write_text("tasks:\n  - command: echo run {{ run_id }}\n")
     for mode, run in start(airflow, "job_file", f"job_file={str(file)!r}").items():
         assert run.ended() == "success", (mode, run.log())
-        assert f"t1 | run {run.id}" in run.log()
+        assert f"_1 | run {run.id}" in run.log()
 
 
 def test_number_in_template(airflow: Airflow) -> None:
@@ -100,8 +100,8 @@ def test_number_in_template(airflow: Airflow) -> None:
         airflow.write_dag(dag, f"AirExecutorOperator(task_id='t', job='{{{{ params.job }}}}', {words})", "", native)
         run = airflow.trigger(dag)
         assert run.ended() == "success", (mode, run.log())
-        assert "t1 | echo native" not in run.log()
-        assert "t1 | native" in run.log()
+        assert "_1 | echo native" not in run.log()
+        assert "_1 | native" in run.log()
 
 
 def test_execution_timeout(airflow: Airflow) -> None:
@@ -131,11 +131,11 @@ def test_sensor(airflow: Airflow) -> None:
     client.submit(parse_job({"id": "theirs", "tasks": [{"command": "echo 7 > $AIR_RESULT"}]}, "job"))
     client.submit(parse_job({"id": "broken", "tasks": [{"command": "exit 4"}]}, "job"))
     assert run.ended() == "failed"
-    assert run.xcom(task="deferred") == {"t1": 7}
-    assert run.xcom(task="worker") == {"t1": 7}
+    assert run.xcom(task="deferred") == {"_1": 7}
+    assert run.xcom(task="worker") == {"_1": 7}
     assert run.state("failing") == "failed"
     assert run.state("soft") == "skipped"
-    assert any("job broken failed (error); task t1 failed (error, exit code 4)" in line for line in run.log("failing"))
+    assert any("job broken failed (error); task _1 failed (error, exit code 4)" in line for line in run.log("failing"))
 
 
 def test_sensors_that_cannot_succeed(airflow: Airflow, tmp_path: Path) -> None:

@@ -32,15 +32,15 @@ def client(tmp_path: Path) -> Client:
 def running(client: Client) -> tuple[JobState, Path]:
     """Return a job with a running task, and the log of that run."""
     state = client.submit(parse_job({"id": "j", "tasks": [{"command": "true"}]}, "job"))
-    state.tasks["t1"].status = Running(seq=1, slot=1, since=0.0)
-    log = client.log("j", "t1", 1)
+    state.tasks["_1"].status = Running(seq=1, slot=1, since=0.0)
+    log = client.log("j", "_1", 1)
     log.parent.mkdir(parents=True)
     return state, log
 
 
 def ended(state: JobState) -> JobState:
     """Return the job with its run ended."""
-    task = state.tasks["t1"]
+    task = state.tasks["_1"]
     task.attempts = [make_attempt(1, 1, 0.0, 0.0, 0.0, 0.0, "ok")]
     task.status = make_done("succeeded", "ok", 1.0)
     return state
@@ -51,13 +51,13 @@ def test_growing_log_is_shown_once(client: Client) -> None:
     state, log = running(client)
     shown = TaskLog(client, ref_of(state))
     log.write_bytes(b"one\ntw")
-    assert list(shown.new_lines(state)) == ["t1 | one"]
+    assert list(shown.new_lines(state)) == ["_1 | one"]
     log.write_bytes(b"one\ntwo\nthr")
-    assert list(shown.new_lines(state)) == ["t1 | two"]
+    assert list(shown.new_lines(state)) == ["_1 | two"]
     shown.all_written()
     assert list(TaskLog(client, ref_of(state)).new_lines(state)) == []
     last = TaskLog(client, ref_of(state))
-    assert list(last.new_lines(ended(state))) == ["t1 | thr"]
+    assert list(last.new_lines(ended(state))) == ["_1 | thr"]
     last.all_written()
     assert list(TaskLog(client, ref_of(state)).new_lines(state)) == []
 
@@ -68,10 +68,10 @@ def test_line_that_was_not_taken_is_repeated(client: Client) -> None:
     log.write_bytes(b"one\ntwo\nthree\n")
     shown = TaskLog(client, ref_of(state))
     lines = shown.new_lines(state)
-    assert [next(lines), next(lines)] == ["t1 | one", "t1 | two"]
+    assert [next(lines), next(lines)] == ["_1 | one", "_1 | two"]
     lines.close()
     shown.all_written()
-    assert list(TaskLog(client, ref_of(state)).new_lines(state)) == ["t1 | two", "t1 | three"]
+    assert list(TaskLog(client, ref_of(state)).new_lines(state)) == ["_1 | two", "_1 | three"]
 
 
 def test_possibly_lost_lines_are_repeated(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -81,17 +81,17 @@ def test_possibly_lost_lines_are_repeated(client: Client, monkeypatch: pytest.Mo
     state, log = running(client)
     killed = TaskLog(client, ref_of(state))
     log.write_bytes(b"one\ntwo\n")
-    assert list(killed.new_lines(state)) == ["t1 | one", "t1 | two"]
+    assert list(killed.new_lines(state)) == ["_1 | one", "_1 | two"]
     now[0] += WRITTEN_AFTER
     log.write_bytes(b"one\ntwo\nthree\n")
-    assert list(killed.new_lines(state)) == ["t1 | three"]
+    assert list(killed.new_lines(state)) == ["_1 | three"]
     again, *lines = TaskLog(client, ref_of(state)).new_lines(state)
-    assert again.startswith("The process that showed this log before was killed or paused: the last 6 bytes of t1 ")
-    assert lines == ["t1 | three"]
+    assert again.startswith("The process that showed this log before was killed or paused: the last 6 bytes of _1 ")
+    assert lines == ["_1 | three"]
     after = TaskLog(client, ref_of(state)).new_lines(state)
     assert next(after) == again
     after.close()
-    assert list(TaskLog(client, ref_of(state)).new_lines(state)) == ["t1 | three"]
+    assert list(TaskLog(client, ref_of(state)).new_lines(state)) == ["_1 | three"]
 
 
 def test_long_output_is_noted_on_its_way(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -101,10 +101,10 @@ def test_long_output_is_noted_on_its_way(client: Client, monkeypatch: pytest.Mon
     state, log = running(client)
     log.write_bytes(b"".join(b"%d\n" % number for number in range(20)))
     lines = TaskLog(client, ref_of(state)).new_lines(state)
-    assert [next(lines) for _ in range(10)] == [f"t1 | {number}" for number in range(10)]
+    assert [next(lines) for _ in range(10)] == [f"_1 | {number}" for number in range(10)]
     lines.close()
     _, *rest = TaskLog(client, ref_of(state)).new_lines(state)
-    assert rest[0] in {f"t1 | {number}" for number in range(8 - int(WRITTEN_AFTER), 9)}
+    assert rest[0] in {f"_1 | {number}" for number in range(8 - int(WRITTEN_AFTER), 9)}
 
 
 def test_written_stays_written(client: Client) -> None:
@@ -112,10 +112,10 @@ def test_written_stays_written(client: Client) -> None:
     state, log = running(client)
     log.write_bytes(b"one\n")
     late = TaskLog(client, ref_of(state))
-    assert list(late.new_lines(state)) == ["t1 | one"]
+    assert list(late.new_lines(state)) == ["_1 | one"]
     log.write_bytes(b"one\ntwo\n")
     other = TaskLog(client, ref_of(state))
-    assert list(other.new_lines(state))[1:] == ["t1 | one", "t1 | two"]
+    assert list(other.new_lines(state))[1:] == ["_1 | one", "_1 | two"]
     other.all_written()
     late.all_written()
     assert list(TaskLog(client, ref_of(state)).new_lines(state)) == []
@@ -128,7 +128,7 @@ def test_quiet_log_is_noted(client: Client, monkeypatch: pytest.MonkeyPatch) -> 
     state, log = running(client)
     log.write_bytes(b"one\n")
     shown = TaskLog(client, ref_of(state))
-    assert list(shown.new_lines(ended(state))) == ["t1 | one"]
+    assert list(shown.new_lines(ended(state))) == ["_1 | one"]
     now[0] += WRITTEN_AFTER
     assert list(shown.new_lines(state)) == []
     assert list(TaskLog(client, ref_of(state)).new_lines(state)) == []
@@ -149,7 +149,7 @@ def test_full_volume_shows_nothing_twice(client: Client, monkeypatch: pytest.Mon
         with contextlib.suppress(StoreError):
             for line in shown.new_lines(state):
                 found.append(line)  # noqa: PERF402 - what was shown before an error counts
-    assert found == ["t1 | one", "t1 | two"]
+    assert found == ["_1 | one", "_1 | two"]
     monkeypatch.undo()
     assert list(shown.new_lines(state)) == []
 
@@ -159,8 +159,8 @@ def test_long_lines_come_in_pieces(client: Client) -> None:
     state, log = running(client)
     log.write_bytes(b"x" * (3 * MAX_LINE) + b"\nend\n")
     found = list(TaskLog(client, ref_of(state)).new_lines(ended(state)))
-    assert "".join(line.removeprefix("t1 | ") for line in found) == "x" * (3 * MAX_LINE) + "end"
-    assert max(map(len, found)) <= MAX_LINE + len("t1 | ")
+    assert "".join(line.removeprefix("_1 | ") for line in found) == "x" * (3 * MAX_LINE) + "end"
+    assert max(map(len, found)) <= MAX_LINE + len("_1 | ")
 
 
 @pytest.mark.parametrize("text", ["é" * MAX_LINE, "x" + "é" * MAX_LINE, "xx" + "€" * MAX_LINE, "xy" + "𝄞" * MAX_LINE])
@@ -169,7 +169,7 @@ def test_pieces_end_with_a_character(client: Client, text: str) -> None:
     state, log = running(client)
     log.write_text(text)
     found = list(TaskLog(client, ref_of(state)).new_lines(ended(state)))
-    assert "".join(line.removeprefix("t1 | ") for line in found) == text
+    assert "".join(line.removeprefix("_1 | ") for line in found) == text
 
 
 def test_what_is_no_text_is_cut_all_the_same(client: Client) -> None:
@@ -177,7 +177,7 @@ def test_what_is_no_text_is_cut_all_the_same(client: Client) -> None:
     state, log = running(client)
     log.write_bytes(b"\xc3" * 2 * MAX_LINE)
     found = list(TaskLog(client, ref_of(state)).new_lines(ended(state)))
-    assert "".join(line.removeprefix("t1 | ") for line in found) == "\N{REPLACEMENT CHARACTER}" * 2 * MAX_LINE
+    assert "".join(line.removeprefix("_1 | ") for line in found) == "\N{REPLACEMENT CHARACTER}" * 2 * MAX_LINE
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -211,7 +211,7 @@ def test_two_at_once_share(client: Client, seed: int) -> None:
     over.set()
     for thread in threads:
         thread.join()
-    assert found == [f"t1 | {number}" for number in range(2000)]
+    assert found == [f"_1 | {number}" for number in range(2000)]
 
 
 def test_kill_loses_nothing(client: Client, tmp_path: Path) -> None:
@@ -222,7 +222,7 @@ def test_kill_loses_nothing(client: Client, tmp_path: Path) -> None:
         "import os, sys\nfrom air_executor.airflow import task_log\nfrom air_executor.airflow.attach import ref_of\n"
         "from air_executor.client import Client\nfrom air_executor.model.state import Running\n"
         "client = Client(sys.argv[1])\nstate = client.status('j')\n"
-        "state.tasks['t1'].status = Running(seq=1, slot=1, since=0.0)\n"
+        "state.tasks['_1'].status = Running(seq=1, slot=1, since=0.0)\n"
         "task_log.WRITTEN_AFTER = task_log._BATCH_SECONDS = 0.002\n"
         "for line in task_log.TaskLog(client, ref_of(state)).new_lines(state):\n"
         "    os.write(1, f'{line}\\n'.encode())\n"
@@ -237,7 +237,7 @@ def test_kill_loses_nothing(client: Client, tmp_path: Path) -> None:
         process.kill()
         process.wait()
     lines = [*output.read_text().splitlines(), *TaskLog(client, ref_of(state)).new_lines(state)]
-    numbers = [int(line.removeprefix("t1 | ")) for line in lines if line.startswith("t1 | ")]
+    numbers = [int(line.removeprefix("_1 | ")) for line in lines if line.startswith("_1 | ")]
     assert sorted(set(numbers)) == list(range(20_000))
     assert all(after <= before + 1 for before, after in pairwise(numbers))
     assert len([line for line in lines if "are shown again" in line]) == sum(a <= b for b, a in pairwise(numbers))

@@ -30,6 +30,7 @@ from air_executor.backends.base import Backend, Launch
 from air_executor.backends.container.refusals import ConflictError, MissingError
 from air_executor.backends.docker import DockerBackend
 from air_executor.backends.docker import make_backend as make_docker_backend
+from air_executor.backends.docker.container_spec import EngineConfig
 from air_executor.backends.docker.docker_setup import make_engine_config
 from air_executor.backends.docker.engine import Engine
 from air_executor.backends.kubernetes import KubernetesBackend
@@ -248,6 +249,12 @@ class DockerRig(LocalRig):
         open_to_tasks(root)
         self.settings = docker_settings(self.layout.root, f"rig{os.getpid() % 10**8}", require_image())
         self._made: list[Backend] = []
+
+    @property
+    def config(self) -> EngineConfig:
+        """What all containers have in common."""
+        with contextlib.closing(Engine(30)) as engine:
+            return make_engine_config(self.settings, engine, "0")
 
     def docker(self, **settings: Any) -> DockerBackend:  # noqa: ANN401 - any setting of the group
         """Return another backend, with other settings where given."""

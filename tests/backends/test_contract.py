@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
+import os
 from functools import partial
+from pathlib import Path
 
 import pytest
 
@@ -57,6 +60,32 @@ def test_slots_of_a_job_are_independent(rig: Rig) -> None:
     rig.release(first)
     rig.until(lambda: has_ended(backend), "the first runner to end")
     assert backend.observe()[OTHER].alive
+
+
+def test_ids_that_no_platform_can_name(rig: Rig) -> None:
+    """Ids of 64 characters, with dots, underscores and capitals, are known again by whoever manages next."""
+    slots = [Slot(("Census.v2_" + "x" * 64)[:64], 0), Slot(("census.v2_" + "x" * 64)[:64], 1), Slot("_a.b-", 0)]
+    launches = [rig.launch(slot, seq, Task.WAITS) for seq, slot in enumerate(slots, 1)]
+    first = rig.backend()
+    for launch in launches:
+        first.spawn(launch)
+    rig.until(lambda: all(rig.is_ready(launch) for launch in launches), "all three to start")
+    next_one = rig.backend()
+    assert {slot: status.run for slot, status in next_one.observe().items()} == {one.slot: one.run for one in launches}
+    for slot in slots:
+        rig.until(lambda slot=slot: is_gone(next_one, slot), "its name to be free")  # type: ignore[misc]
+
+
+def test_a_script_runs_by_its_interpreter(rig: Rig) -> None:
+    """The interpreter gets the path of the script in the run's `out/`, where also a read-only container sees it."""
+    backend = rig.backend()
+    launch = dataclasses.replace(rig.launch(SLOT, 1, Task.ENDS), argv=("sh", "-u"), script=True)
+    if os.path.isdir(launch.out_dir):  # the fake runs nothing
+        Path(launch.out_dir, "script").write_text(
+            f'[ "$0" = "${{AIR_QUEUE%/*}}/script" ] || exit 1\n{Task.ENDS.value}\n'
+        )
+    backend.spawn(launch)
+    rig.until(lambda: rig.is_ready(launch), "the script to run")
 
 
 def test_a_taken_slot_refuses(rig: Rig) -> None:

@@ -21,8 +21,8 @@ import pytest
 from air_executor.client import Client
 from air_executor.model.state import JobState
 from tests.cli.conftest import Outcome, eventually
+from tests.cli.made_jobs import create, ended
 from tests.cli.test_doctor import checks
-from tests.cli.test_status import create, ended
 from tests.engine import require_engine, require_image
 
 Air = Callable[..., Outcome]
@@ -118,7 +118,7 @@ def test_a_manager_keeps_trying_and_says_so(no_engine: None, air: Air, client: C
     manager = start("manager")
     eventually(lambda: "cannot answer" in air("status").out, "status knows of the engine")
     assert "✗ backend docker cannot answer: the Docker engine does not answer" in air("status", "j").out
-    assert "is waiting for its backend, which cannot answer" in air("explain", "j", "t1").out
+    assert "is waiting for its backend, which cannot answer" in air("explain", "j", "_1").out
     assert json.loads(air("status", "--json").out)["manager"]["backend"]["name"] == "docker"
     assert "backend docker cannot answer" in checks(air("doctor", "--backend", "local", "--json"))["manager"]["text"]
     assert "backend=docker is unavailable: the Docker engine does not answer" in stop(manager)
@@ -169,7 +169,7 @@ def test_a_runner_that_may_not_read_its_script_says_so(air: Air, monkeypatch: py
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, umask=0o077, check=False)
     assert done.returncode == 1, done.stderr
-    said = air("explain", "j", "t1").out
+    said = air("explain", "j", "_1").out
     assert "its runner ended before it could start the command: container " in said
     assert "can't open '/air/bin/air-runner': Permission denied" in said
 
@@ -185,7 +185,7 @@ def test_a_running_task_is_found_in_its_container(
     name = name_of("j")
     assert engine.inspect_container(name)["State"]["Running"]
     assert f"in container {name}" in air("status", "j").out
-    assert f" in container {name} (run 1, attempt 1)" in air("explain", "j", "t1").out
+    assert f" in container {name} (run 1, attempt 1)" in air("explain", "j", "_1").out
     air("cancel", "j")
     eventually(lambda: client.status("j").ended, "the job is cancelled")
     stop(manager)
@@ -208,11 +208,11 @@ def test_what_waits_for_an_image_says_so(
     (project / "job.json").write_text(json.dumps({"id": "j", "tasks": [{"image": image, "command": "true"}]}))
     job = start("run", "job.json")
     eventually(lambda: image in air("status").out, "status names the image")
-    assert f"j is waiting: task t1: image {image}: " in air("status", "j").out
-    assert f"task t1 is waiting for image {image}: " in air("explain", "j", "t1").out
-    assert f"job j has no running task: task t1 is waiting for image {image}" in air("explain", "j").out
+    assert f"j is waiting: task _1: image {image}: " in air("status", "j").out
+    assert f"task _1 is waiting for image {image}: " in air("explain", "j", "_1").out
+    assert f"job j has no running task: task _1 is waiting for image {image}" in air("explain", "j").out
     assert job.stderr is not None
-    assert job.stderr.readline().startswith(f"waiting: task t1: image {image}: ")
+    assert job.stderr.readline().startswith(f"waiting: task _1: image {image}: ")
     assert client.status("j").seq == 0
     stop(job)
     assert client.status("j").phase == "paused"
@@ -225,7 +225,7 @@ def test_an_image_that_cannot_be_had_is_told_in_the_engines_words(
     """The task fails at once, and `explain` says what the engine said."""
     (project / "job.json").write_text('{"id": "j", "tasks": [{"image": "localhost:1/none:1", "command": "true"}]}')
     assert call("run", "job.json").code == 1
-    said = air("explain", "j", "t1").out
+    said = air("explain", "j", "_1").out
     assert "its runner could not be started: image localhost:1/none:1 cannot be pulled: " in said
     assert "refused" in said
 

@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from air_executor.cli.app import COMMANDS, load, program
+from air_executor.cli.app import load, program
+from air_executor.cli.commands import COMMANDS
 
 DOCS = Path(__file__).parents[2] / "docs" / "cli.md"
 
@@ -70,6 +71,28 @@ def test_no_command_is_cut_in_the_help() -> None:
     """At 80 columns, each command's help fits its line."""
     command = [sys.executable, "-m", "air_executor", "--help"]
     done = subprocess.run(command, env=os.environ | {"COLUMNS": "80"}, capture_output=True, text=True, check=True)
-    listed = done.stdout.split("Commands:")[1].splitlines()[1:]
-    assert [line.split()[0] for line in listed] == list(COMMANDS)
-    assert [line for line in listed if not line.endswith(".") or line.endswith("...")] == []
+    listed = [line.split(maxsplit=1) for line in done.stdout.splitlines() if line.startswith("  ")]
+    assert {name: COMMANDS[name].summary for name in COMMANDS}.items() <= {one[0]: one[-1] for one in listed}.items()
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_each_command_has_an_example(name: str) -> None:
+    """Its help ends with a line that one can try, of options that exist."""
+    made: Any = load(name)
+    assert made.epilog == f"Example: air-executor {COMMANDS[name].example}"
+    flags = {flag for param in made.params for flag in param.opts}
+    words = COMMANDS[name].example.partition(" -- ")[0].split()
+    assert words[0] == name
+    assert {word for word in words if word.startswith("-")} <= flags
+
+
+@pytest.mark.parametrize(("columns", "lines"), [(200, 1), (60, 3)])
+def test_help_is_as_wide_as_the_terminal(columns: int, lines: int) -> None:
+    """A wide terminal has no wrapped descriptions, a narrow one no cut ones."""
+    command = [sys.executable, "-m", "air_executor", "add", "-h"]
+    environ = os.environ | {"COLUMNS": str(columns)}
+    shown = subprocess.run(command, env=environ, capture_output=True, text=True, check=True).stdout.splitlines()
+    first = next(number for number, line in enumerate(shown) if "--after TASK" in line)
+    text = " ".join(" ".join(shown[first : first + lines]).split())
+    assert text.startswith("--after TASK Task that must succeed first, with every task it queued. Repeatable.")
+    assert all(len(line) <= columns for line in shown)

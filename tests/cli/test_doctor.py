@@ -6,6 +6,7 @@ import errno
 import fcntl
 import json
 import os
+import re
 import sys
 import time
 from collections.abc import Callable
@@ -50,7 +51,9 @@ def test_settings_say_where_they_come_from(air: Air, monkeypatch: pytest.MonkeyP
     done = air("doctor", "--json")
     rows = {row["name"]: row for row in json.loads(done.out)["settings"]}
     assert (rows["max_runners"]["value"], rows["max_runners"]["source"]) == ("7", "AIR_MAX_RUNNERS")
-    assert "hunter2" not in done.out + air("doctor").out
+    assert "hunter2" not in done.out + air("doctor", "--settings").out
+    assert "AIR_MAX_RUNNERS" in air("doctor", "--settings").out
+    assert "AIR_MAX_RUNNERS" not in air("doctor").out
 
 
 def test_unreadable_jobs_are_named(air: Air, client: Client) -> None:
@@ -60,7 +63,9 @@ def test_unreadable_jobs_are_named(air: Air, client: Client) -> None:
     done = air("doctor", "--json")
     assert done.code == 1
     assert "j:" in checks(done)["job"]["text"]
-    assert "state.json" in air("doctor").out
+    shown = air("doctor").out
+    assert "state.json" in shown
+    assert re.fullmatch(r"✗ \d of \d+ checks failed, \d warnings?", shown.splitlines()[-1])
 
 
 def test_a_manager_that_was_killed_is_told_from_one_that_left(air: Air, client: Client) -> None:
@@ -130,3 +135,16 @@ def test_events_are_those_that_wake_a_manager(tmp_path: Path, monkeypatch: pytes
     if sys.platform == "linux":
         monkeypatch.setitem(sys.modules, "watchfiles", None)
     assert verdicts(tmp_path)["events"] == FINE
+
+
+def test_the_last_line_is_the_verdict(air: Air, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever looks at one line only knows whether all is well."""
+    assert re.match("✓ ready: all|! ready, with", air("doctor").out.splitlines()[-1])
+    air("submit", "j", "--", "true")
+    air("cancel", "j")
+    assert air("doctor").out.splitlines()[-1].startswith("! ready, with ")
+    assert "→ start one: `air-executor manager`" in air("doctor").out
+    monkeypatch.setenv("COMPOSE_PROJECT_NAME", "demo")
+    monkeypatch.setattr("air_executor.cli.start_command.pid_namespace", lambda: 4026532000)
+    assert "→ start one: `docker compose up -d`" in air("doctor").out
+    assert "start one with `docker compose up -d`" in air("status").out

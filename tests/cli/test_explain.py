@@ -356,7 +356,7 @@ def test_from_the_command_line(air: Callable[..., Outcome], client: Client) -> N
     air("submit", "second", "--after", "first", "--", "true")
     assert "no manager is running" in air("explain", "first").out
     assert air("explain", "second").out == "job second is waiting for job first (queued)\n"
-    record = json.loads(air("explain", "first", "t1", "--json").out)
+    record = json.loads(air("explain", "first", "_1", "--json").out)
     assert record.keys() == {"job", "task", "phase", "explanation"}
     assert air("explain", "nobody").code == 3
     assert air("explain", "first", "nobody").code == 3

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from air_executor.cli.live_view import LiveView
 from air_executor.model.state import Done, Queued, TaskPhase
 from air_executor.model.times import to_text
+from air_executor.store.layout import Layout
 from tests.records import make_attempt, make_job, make_task
 
 THEN = 1_700_000_000.0
@@ -25,15 +28,15 @@ THEN = 1_700_000_000.0
     ],
 )
 def test_a_run_that_was_stopped_says_why(
-    capsys: pytest.CaptureFixture[str], reason: str, message: str | None, said: str
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, reason: str, message: str | None, said: str
 ) -> None:
     """A cancel is no failure, and a deadline is not the task's own timeout."""
     phase: TaskPhase = "cancelled" if reason == "cancelled" else "failed"
     task = make_task("a", {"command": "x"}, queued_by=None, status=Done(phase, reason, to_text(THEN)))
     task.attempts = [make_attempt(1, 0, THEN, 0.1, 2.0, 0.1, reason, 143, message=message)]
-    with LiveView() as follower:
+    with LiveView(Layout(tmp_path)) as follower:
         follower.look([make_job("j", "0badcafe", {}, submitted_at=THEN, tasks={"a": task})])
-    assert capsys.readouterr().out == said
+    assert capsys.readouterr().err == said
 
 
 @pytest.mark.parametrize(
@@ -44,13 +47,13 @@ def test_a_run_that_was_stopped_says_why(
     ],
 )
 def test_a_retry_with_more_memory_is_told(
-    capsys: pytest.CaptureFixture[str], reason: str, code: int, said: str
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, reason: str, code: int, said: str
 ) -> None:
     """The line of a run that is retried after `oom` has the memory of the next run."""
     spec = {"command": "x", "resources": {"memory": 512 << 20, "memory_growth": 2}}
     task = make_task("a", spec, queued_by=None, status=Queued(retrying=True))
     task.attempts = [make_attempt(1, 0, THEN, 0.1, 2.0, 0.1, reason, code, memory_limit=512 << 20)]
     job = make_job("j", "0badcafe", {}, submitted_at=THEN, tasks={"a": task})
-    with LiveView() as follower:
+    with LiveView(Layout(tmp_path)) as follower:
         follower.look([job])
-    assert capsys.readouterr().out == said
+    assert capsys.readouterr().err == said

@@ -105,5 +105,5 @@ def test_a_file_hides_no_job(client: Client, air: Air, project: Path) -> None:
     end_and_archive(client, "build")
     (project / "build").write_text("id: other\ntasks: [{command: 'true'}]\n")
     done = air("run", "build")
-    assert (done.code, "build succeeded" in done.out) == (0, True)
+    assert (done.code, "build succeeded" in done.err) == (0, True)
     assert client.jobs.find("other") is None

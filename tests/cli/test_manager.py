@@ -38,7 +38,7 @@ def test_a_second_manager_is_refused_with_5(manager: object, call: Call) -> None
     """It says who holds the directory."""
     done = call("manager")
     assert done.code == 5
-    assert "already managed by pid" in done.err
+    assert "already managed by pid" in done.err.splitlines()[0]
     assert "Traceback" not in done.err
 
 
@@ -80,8 +80,8 @@ def test_requests_are_answered(manager: object, air: Air, client: Client) -> Non
     """Pause, resume, add, cancel and retry print the answer."""
     air("submit", "j", "--", "sh", "-c", "test -e ok")
     assert ends(client, "j") == "failed"
-    assert air("retry", "j", "t1").out == "retry j: done\n"
-    eventually(lambda: client.status("j").tasks["t1"].runs == 2 and client.status("j").ended, "it has run again")
+    assert air("retry", "j", "_1").out == "retry j: done\n"
+    eventually(lambda: client.status("j").tasks["_1"].runs == 2 and client.status("j").ended, "it has run again")
     assert air("pause", "j").code == 2, "an ended job cannot be paused"
     assert json.loads(air("add", "j", "--json", "--id", "more", "--", "sleep", "600").out)["applied"] is True
     eventually(lambda: client.status("j").phase == "running", "the job is open again")
@@ -102,7 +102,7 @@ def test_tasks_are_added_from_a_file_of_lines(manager: object, air: Air, client:
         '{"id": "a", "command": "true"}\n\n{"id": "b", "command": "true", "after": ["a"]}\n'
     )
     assert air("add", "j", "lines.json").code == 0
-    eventually(lambda: list(client.status("j").tasks) == ["t1", "a", "b"], "the tasks are there")
+    eventually(lambda: list(client.status("j").tasks) == ["_1", "a", "b"], "the tasks are there")
     assert ends(client, "j") == "succeeded"
     (project / "bad.json").write_text('{"id": "c", "command": "true"}\n{"id": "d", "comand": "true"}\n')
     done = air("add", "j", "bad.json")
@@ -127,7 +127,7 @@ def test_without_a_manager_requests_stay(air: Air, client: Client) -> None:
     air("submit", "j", "--", "true")
     done = air("cancel", "j")
     assert done.code == 0
-    assert "no manager has answered" in done.err
+    assert done.err.startswith("Queued: no manager is running; it applies when one starts (`air-executor manager`, or")
     assert done.out == ""
     requests = [client.inbox.read(name) for name in client.inbox.pending()]
     assert "cancel" in [request.op for request in requests if request is not None]
@@ -148,5 +148,5 @@ def test_stop_runners_queues_their_tasks_again(start: Start, air: Air, client: C
     eventually(lambda: list(Path(client.layout.runs("j")).glob("*/out/claim")), "the task runs")
     process.send_signal(signal.SIGTERM)
     assert process.wait(timeout=SOON) == 0
-    task = client.status("j").tasks["t1"]
+    task = client.status("j").tasks["_1"]
     assert (task.phase, task.charged) == ("queued", 0)

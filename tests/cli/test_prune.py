@@ -10,7 +10,7 @@ from pathlib import Path
 from air_executor.client import Client
 from air_executor.core.submission import parse_job
 from tests.cli.conftest import Outcome
-from tests.cli.test_status import create, ended
+from tests.cli.made_jobs import create, ended
 
 Air = Callable[..., Outcome]
 

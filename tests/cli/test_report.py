@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 import secrets
 import time
 from collections.abc import Callable, Mapping
@@ -168,6 +169,7 @@ def test_money_of_two_kinds_is_not_added(air: Air, client: Client) -> None:
     assert (record["total"]["cost"], record["total"]["currency"]) == (0.003, "EUR")
     assert record["total"]["other_costs"] == {"USD": pytest.approx(0.003)}
     assert record["pool"]["cost"] is None
+    assert record["total"]["cost_per_success"] is None
     assert "cost in USD: 0.00300" in air("report").out
 
 
@@ -189,7 +191,16 @@ def test_open_runs_are_told_and_compared(air: Air, client: Client) -> None:
     assert record["open"]["runs"] == 1
     assert record["pool"]["used_seconds"] == pytest.approx(3 + record["open"]["runner_seconds"])
     assert record["pool"]["busy_seconds"] == pytest.approx(2 + record["open"]["runner_seconds"])
-    assert "open: 1 run, " in air("report").out
+    out = air("report").out
+    assert "open: 1 run, " in out
+    assert re.search(r"on demand +0 to 1 ", out)
+
+
+def test_so_few_workers_that_they_need_longer(air: Air, client: Client) -> None:
+    """A window beyond the last runner is told as what it is: that of a pool which would not have finished yet."""
+    create(client, "a", attempt(1, work=3), attempt(2, work=3), attempt(3, work=3))
+    assert "first run ready until so few workers would have done the work" in air("report", "--pool", "1").out
+    assert "first run ready to last runner removed" in air("report").out
 
 
 def test_what_waited_for_another_job_was_not_ready(air: Air, client: Client) -> None:

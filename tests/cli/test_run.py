@@ -8,6 +8,7 @@ import signal
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -27,11 +28,11 @@ def running(client: Client, job: str) -> Callable[[], bool]:
 
 
 def test_a_job_that_succeeds_prints_its_answer_and_its_cost(call: Call, client: Client) -> None:
-    """The output of the last task comes first, the cost last, and the exit code is 0."""
+    """Stdout has the output of its command and nothing else; stderr ends with the cost; the exit code is 0."""
     done = call("run", "hello", "--", "echo", "the answer")
     assert done.code == 0, done.err
-    lines = done.out.splitlines()
-    assert "the answer" in lines
+    assert done.out == "the answer\n"
+    lines = done.err.splitlines()
     assert "hello succeeded: 1 succeeded" in lines
     assert "runner-seconds: " in lines[-2]
     assert lines[-1].startswith("efficiency")
@@ -39,31 +40,36 @@ def test_a_job_that_succeeds_prints_its_answer_and_its_cost(call: Call, client: 
 
 
 def test_a_job_that_fails_says_why_with_the_end_of_its_log(call: Call, project: Path) -> None:
-    """Failed tasks are listed with reason, exit code and last lines; the exit code is 1."""
+    """Failed tasks are listed with reason, exit code and last lines, and what to type next; the exit code is 1."""
     bad = {"id": "bad", "command": "echo oops >&2; exit 3"}
     gone = {"id": "gone", "command": ["no-such-thing"]}
     text = json.dumps({"id": "f", "on_failure": "continue", "tasks": [bad, gone]})
     (project / "f.yaml").write_text(text)
     done = call("run", "f.yaml")
     assert done.code == 1
-    assert "✗ f/bad failed: exit code 3" in done.out
-    assert "    oops" in done.out
-    assert "exit code 127" in done.out
-    assert "command not found" in done.out
+    assert "bad | oops\n" in done.out
+    assert "✗ f/bad failed: exit code 3" in done.err
+    assert "    oops" in done.err
+    assert "exit code 127" in done.err
+    assert "command not found" in done.err
     assert "Traceback" not in done.err
+    next_one, again = done.err.splitlines()[-2:]
+    assert next_one == "next: air-executor logs f bad"
+    assert again.strip() == "air-executor retry f && air-executor run f"
 
 
-def test_hostile_output_is_harmless_and_complete(call: Call, project: Path, client: Client) -> None:
-    """Invalid text, markup and escape sequences neither break the run nor reach the output unescaped."""
+def test_hostile_output_is_harmless_and_complete(start: Start, project: Path, client: Client) -> None:
+    """Invalid text, markup and escape sequences break nothing; a pipe gets every byte, messages none of them."""
     (project / "h.yaml").write_text(
         "id: h\ntasks:\n- {id: a, command: \"printf '\\\\377\\\\376[red]x[/red]\\\\033]0;t\\\\007[/nope]\\\\n'\"}\n"
     )
-    done = call("run", "h.yaml")
-    assert done.code == 0, done.err
-    assert "[red]x[/red][/nope]" in done.out
-    assert "\x1b" not in done.out
-    raw = subprocess.run(["cat", str(client.log("h", "a", 1))], capture_output=True, check=True).stdout
-    assert raw == b"\xff\xfe[red]x[/red]\x1b]0;t\x07[/nope]\n"
+    raw = b"\xff\xfe[red]x[/red]\x1b]0;t\x07[/nope]\n"
+    process: Any = start("run", "h.yaml", text=False)
+    out, err = process.communicate(timeout=SOON)
+    assert process.returncode == 0, err
+    assert out == raw
+    assert b"\x1b" not in err
+    assert client.log("h", "a", 1).read_bytes() == raw
 
 
 def test_json_is_the_state(call: Call) -> None:
@@ -85,7 +91,7 @@ def test_jobs_that_it_submits_run_to_completion(call: Call, client: Client) -> N
     done = call("run", "parent", "--", "sh", "-c", f"echo '{line}' >> $AIR_QUEUE")
     assert client.status("parent").phase == "succeeded"
     assert client.status("child").phase == "failed"
-    assert "child failed" in done.out
+    assert "child failed" in done.err
     assert done.code == 1
 
 
@@ -99,7 +105,7 @@ def test_ctrl_c_stops_and_pauses_and_run_continues(start: Start, call: Call, cli
     assert "air-executor run long" in err
     assert "Traceback" not in err
     state = client.status("long")
-    assert (state.phase, state.tasks["t1"].phase) == ("paused", "queued")
+    assert (state.phase, state.tasks["_1"].phase) == ("paused", "queued")
     (project / "go").touch()
     done = call("run", "long")
     assert done.code == 0, done.err
@@ -168,7 +174,7 @@ def test_sigterm_leaves_the_runner_to_the_next(start: Start, call: Call, client:
     (project / "go").touch()
     done = call("run", "adopted")
     assert done.code == 0, done.err
-    assert client.status("adopted").tasks["t1"].runs == 1
+    assert client.status("adopted").tasks["_1"].runs == 1
 
 
 def test_sigterm_inside_a_task_stops_the_runners(start: Start, client: Client, project: Path) -> None:
@@ -222,7 +228,7 @@ def test_a_request_that_waits_is_taken_up(call: Call, client: Client) -> None:
     again = call("run", "a")
     assert again.code == 0
     assert len(client.status("a").tasks) == 2
-    assert "2 runs within" in again.out
+    assert "2 runs within" in again.err
 
 
 @pytest.mark.parametrize(("command", "code"), [("true", 0), ("false", 1)])
@@ -231,7 +237,7 @@ def test_a_job_that_has_ended_only_reports(call: Call, command: str, code: int) 
     assert call("run", "a", "--", command).code == code
     again = call("run", "a")
     assert again.code == code
-    assert "1 run within" in again.out
+    assert "1 run within" in again.err
 
 
 def test_a_service_manager_does_the_work_if_there_is_one(start: Start, call: Call, client: Client) -> None:
@@ -251,3 +257,70 @@ def test_a_wrong_backend_leaves_no_job_behind(call: Call, client: Client) -> Non
     done = call("run", "j", "--backend", "dokcer", "--", "true")
     assert (done.code, "dokcer" in done.err) == (2, True)
     assert list(client.all()) == []
+
+
+def test_output_comes_as_it_is_printed(start: Start, project: Path) -> None:
+    """The output of a task that still runs is there."""
+    process = start("run", "live", "--", "sh", "-c", "echo begun; until test -e go; do sleep 0.05; done; echo over")
+    assert process.stdout is not None
+    assert process.stdout.readline() == "begun\n"
+    (project / "go").touch()
+    out, err = process.communicate(timeout=SOON)
+    assert (process.returncode, out) == (0, "over\n"), err
+
+
+def test_lines_of_several_tasks_name_the_task(call: Call, project: Path) -> None:
+    """Each line of output has its task, and each attempt that ends has a line on stderr, in the order of events."""
+    flaky = {"id": "flaky", "command": "echo try $AIR_ATTEMPT; test $AIR_ATTEMPT = 2", "retries": 1}
+    last = {"id": "last", "command": "printf 'no line end'", "after": ["flaky"]}
+    (project / "j.yaml").write_text(json.dumps({"id": "j", "tasks": [flaky, last]}))
+    done = call("run", "j.yaml")
+    assert done.out == "flaky | try 1\nflaky | try 2\nlast | no line end\n"
+    ends = [line.split(" in ")[0] for line in done.err.splitlines() if " in " in line][:3]
+    assert ends == ["flaky failed", "flaky succeeded", "last succeeded"]
+    assert "(exit code 1), will be retried" in done.err
+
+
+@pytest.mark.parametrize(
+    ("options", "command", "code"),
+    [
+        ((), "exit 42", 42),
+        ((), "kill -9 $$", 137),
+        (("--timeout", "100ms"), "sleep 60", 124),
+        ((), "echo nonsense >>$AIR_QUEUE", 1),
+    ],
+)
+def test_the_exit_code_of_a_single_command_is_passed_on(
+    call: Call, options: tuple[str, ...], command: str, code: int
+) -> None:
+    """A timeout is 124, as with coreutils; a failure that has no exit code is 1."""
+    assert call("run", "one", *options, "--", "sh", "-c", command).code == code
+    assert call("run", "one").code == code
+
+
+def test_a_job_of_several_tasks_that_fails_exits_with_1(call: Call, project: Path) -> None:
+    """There is no one exit code to pass on."""
+    (project / "j.yaml").write_text(json.dumps({"id": "j", "tasks": [{"command": "exit 42"}, {"command": "true"}]}))
+    assert call("run", "j.yaml").code == 1
+
+
+def test_quiet_leaves_the_answer_and_the_failures(call: Call, project: Path) -> None:
+    """Of a success, only the output of the last task; of a failure, what failed and what to do."""
+    first, last = {"command": "echo first"}, {"command": "echo last; test ! -e bad"}
+    (project / "j.yaml").write_text(json.dumps({"id": "j", "tasks": [first, last]}))
+    done = call("run", "--quiet", "j.yaml")
+    assert (done.code, done.out, done.err) == (0, "last\n", "")
+    (project / "bad").touch()
+    (project / "k.yaml").write_text(json.dumps({"id": "k", "tasks": [first, last]}))
+    done = call("run", "-q", "k.yaml")
+    assert (done.code, done.out) == (1, "")
+    assert done.err.startswith("✗ k/t2 failed: exit code 1\n    last\n")
+
+
+def test_what_was_shown_is_not_shown_again(call: Call, client: Client) -> None:
+    """`run JOB` of an open job shows the output of new runs alone."""
+    call("run", "a", "--", "sh", "-c", "echo attempt $AIR_ATTEMPT; test $AIR_ATTEMPT = 2")
+    call("retry", "a")
+    done = call("run", "a")
+    assert (done.code, done.out) == (0, "attempt 2\n")
+    assert "failed" not in done.err

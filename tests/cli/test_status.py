@@ -1,57 +1,24 @@
-"""`status` and `logs`: what is shown of jobs, and that nothing in them can steer the terminal."""
+"""`status`: what is shown of jobs, and that nothing in them can steer the terminal."""
 
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import pytest
 
-from air_executor.cli import logs
+from air_executor.cli.manager_notes import pending_requests
 from air_executor.client import Client
-from air_executor.model.state import JobState, Queued, TaskState
-from air_executor.model.usage import Usage
-from air_executor.store.layout import Layout
-from air_executor.store.run_logs import open_log
-from tests.cli.conftest import SOON, Outcome, eventually
-from tests.records import make_attempt, make_done, make_job, make_task
+from air_executor.model.state import Queued, Running, TaskState
+from air_executor.store.job_summary import summary_of
+from tests.cli.conftest import Outcome
+from tests.cli.made_jobs import THEN, create, ended
+from tests.records import make_attempt, make_spec, make_task
 
 Air = Callable[..., Outcome]
-THEN = 1_700_000_000.0
-
-
-def ended(
-    task: str, *, queued_by: str | None = None, phase: str = "succeeded", message: str | None = None, seq: int = 1
-) -> TaskState:
-    """Return a task that has run once, for two of three seconds."""
-    reason = {"succeeded": "ok"}.get(phase, "error")
-    made = make_task(
-        task, {"command": "true"}, queued_by=queued_by, status=make_done(phase, reason, THEN + 3, 0, message)
-    )
-    made.runs = 1
-    made.attempts = [make_attempt(seq, 0, THEN, 0.5, 2.0, 0.5, reason, 0)]
-    return made
-
-
-def create(client: Client, name: str, *tasks: TaskState, phase: str = "succeeded") -> JobState:
-    """Put a job with these tasks on the volume."""
-    state = make_job(
-        name, "0badcafe", {"max_runners": 1, "on_failure": "stop", "pool": "default"}, submitted_at=THEN, phase=phase
-    )
-    state.started_at, state.seq = THEN, len(tasks)
-    if phase in ("succeeded", "failed"):
-        state.finished_at, state.reason = THEN + 3, "ok" if phase == "succeeded" else "error"
-    state.tasks = {task.id: task for task in tasks}
-    runs = sum(task.runs for task in tasks)
-    state.usage = Usage(runs, 0.5 * runs, 2.0 * runs, 0.5 * runs)
-    client.jobs.prepare()
-    client.jobs.create(state)
-    return state
 
 
 def test_the_table_has_every_job_and_what_is_wrong(air: Air, client: Client) -> None:
@@ -63,13 +30,22 @@ def test_the_table_has_every_job_and_what_is_wrong(air: Air, client: Client) -> 
     done = air("status")
     assert done.code == 0
     assert "good" in done.out
-    assert "1/1" in done.out
+    assert "1 ✓" in done.out
     assert "broken cannot be read" in done.out
     assert "no manager is running" in done.out
     record = json.loads(air("status", "--json").out)
     assert [job["id"] for job in record["jobs"]] == ["good", "open"]
     assert [job["id"] for job in record["unreadable"]] == ["broken"]
     assert record["manager"]["running"] is False
+
+
+def test_an_unreadable_job_is_named_once(air: Air, client: Client) -> None:
+    """By the manager, whose words say what to do, where it has found that too."""
+    create(client, "broken", ended("a"))
+    Path(client.layout.state("broken")).write_text("{")
+    record = {"problems": ["job broken: cannot be read; restart the manager when it can be read"]}
+    Path(client.layout.manager).write_text(json.dumps(record))
+    assert air("status").out.count("broken") == 1
 
 
 def test_a_jobs_page_is_the_tree_of_its_tasks(air: Air, client: Client) -> None:
@@ -150,125 +126,202 @@ def test_what_does_not_exist_is_3(air: Air) -> None:
         assert done.err.count("\n") == 1
 
 
-def write_log(client: Client, job: str, task: str, seq: int, data: bytes) -> Path:
-    """Give a run its log."""
-    path = Path(client.layout.run(job, seq, task)) / "out" / "output.log"
-    path.parent.mkdir(parents=True)
-    path.write_bytes(data)
-    return path
+def waiting(name: str = "a", **fields: object) -> TaskState:
+    """Return a task that is queued."""
+    return make_task(name, {"command": "true", **fields}, status=Queued())
 
 
-def test_logs_give_every_byte_to_a_pipe(start: Callable[..., subprocess.Popen[str]], client: Client) -> None:
-    """What a task printed arrives as it was, binary or not."""
-    data = bytes(range(256)) * 1000
-    create(client, "j", ended("a"))
-    write_log(client, "j", "a", 1, data)
-    process: Any = start("logs", "j", "a", text=False)
-    out, _ = process.communicate(timeout=SOON)
-    assert out == data
+def running(name: str, slot: int = 0, **fields: Any) -> TaskState:  # noqa: ANN401 - fields of a run
+    """Return a task that runs."""
+    task = make_task(name, {"command": "true"}, status=Running(slot + 1, slot, THEN, **fields))
+    task.runs = 1
+    return task
 
 
-def test_logs_of_all_tasks_name_the_task(call: Callable[..., Outcome], client: Client) -> None:
-    """Without TASK each line says whose it is, in the order of the runs; a last line without an end is shown too."""
+def manages(client: Client, monkeypatch: pytest.MonkeyPatch, **record: object) -> None:
+    """Let a manager run, as far as manager.json says."""
+    Path(client.layout.manager).write_text(json.dumps({"pid": 1, "host": "here", **record}))
+    monkeypatch.setattr("air_executor.store.presence._running", lambda *_: True)
+
+
+def test_running_jobs_come_first_then_failures_then_the_rest(air: Air, client: Client) -> None:
+    """Groups, and how many there are of each at the end."""
+    create(client, "good", ended("a"))
+    create(client, "open", waiting(), phase="queued")
+    create(client, "bad", ended("a", phase="failed"), ended("b", seq=2), phase="failed")
+    create(client, "works", running("a"), phase="running")
+    lines = air("status").out.splitlines()
+    assert [line.split()[0] for line in lines[1:5]] == ["works", "bad", "open", "good"]
+    assert "1 ✓ 1 ✗" in lines[2]
+    assert lines[2].endswith("task a: exit code 0")
+    assert "4 jobs: 1 running, 1 failed, 1 queued, 1 succeeded" in lines
+
+
+def test_nothing_is_cut_silently(air: Air, client: Client) -> None:
+    """Of a long group the rest is counted, and --all shows it."""
+    for n in range(30):
+        create(client, f"j{n}", ended("a"))
+    out = air("status").out
+    assert "… and 10 succeeded (--all)" in out
+    assert len([line for line in out.splitlines() if line.startswith("j") and "✓" in line]) == 20
+    assert len([line for line in air("status", "--all").out.splitlines() if "✓" in line]) == 30
+
+
+def test_jobs_are_chosen_by_phase_label_and_pool(air: Air, client: Client) -> None:
+    """All of what is asked for must hold; tasks of a job are chosen by phase."""
+    for name, labels, pool in (("a", {"team": "x"}, "gpu"), ("b", {"team": "y"}, "gpu"), ("c", {}, "default")):
+        job = create(client, name, ended("t"), ended("u", phase="failed", seq=2), phase="failed")
+        job.spec = make_spec({"pool": pool, "labels": labels})
+        client.jobs.checkpoint(job, client.layout.tmp)
+
+    def shown(*options: str) -> list[str]:
+        return [line.split()[0] for line in air("status", *options).out.splitlines() if " failed " in line]
+
+    assert sorted(shown("--label", "team")) == ["a", "b"]
+    assert shown("--label", "team=y") == ["b"]
+    assert sorted(shown("--pool", "gpu", "--phase", "failed", "--phase", "queued")) == ["a", "b"]
+    assert air("status", "--pool", "none").out == "no such jobs\n"
+    assert [job["id"] for job in json.loads(air("status", "--json", "--pool", "default").out)["jobs"]] == ["c"]
+    assert "\nt " not in air("status", "a", "--phase", "failed").out
+    assert "\nu " in air("status", "a", "--phase", "failed").out
+    assert (air("status", "--phase", "nope").code, air("status", "a", "--pool", "gpu").code) == (2, 2)
+
+
+@pytest.mark.parametrize(
+    ("tasks", "phase", "record", "why"),
+    [
+        ([running("a"), waiting("b")], "running", {"max_runners": 1}, "1 of 1 runners of its job"),
+        ([waiting("b")], "queued", {"max_runners": 0, "pools": {}}, "0 of 0 runners of the manager"),
+        ([waiting("b")], "queued", {"max_runners": 8, "pools": {"default": 0}}, "0 of 0 runners of pool default"),
+        ([waiting("b")], "paused", {"max_runners": 8}, "paused; resume it with `air-executor resume j`"),
+        ([waiting("b")], "queued", {"max_runners": 8}, "about to start"),
+        ([waiting("b")], "queued", {"waiting": {"j": "task b: image x: 3 of 7 layers"}}, "image x: 3 of 7 layers"),
+    ],
+)
+def test_a_job_that_does_not_run_says_why(  # noqa: PLR0917 - fixtures and parameters
+    air: Air,
+    client: Client,
+    monkeypatch: pytest.MonkeyPatch,
+    tasks: list[TaskState],
+    phase: str,
+    record: dict[str, object],
+    why: str,
+) -> None:
+    """With the limits of the manager that runs, whatever the settings of this shell are."""
+    monkeypatch.setenv("AIR_MAX_RUNNERS", "5")
+    create(client, "j", *tasks, phase=phase)
+    manages(client, monkeypatch, **record)
+    assert why in air("status").out
+    assert why in air("status", "j").out
+
+
+def test_explain_knows_the_limits_of_the_running_manager(
+    air: Air, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They win over the settings of this shell."""
+    monkeypatch.setenv("AIR_MAX_RUNNERS", "5")
+    create(client, "j", waiting("b"), phase="queued")
+    create(client, "k", running("a"), phase="running")
+    manages(client, monkeypatch, max_runners=1)
+    assert "limit reached: the manager has 1 of at most 1 runner" in air("explain", "j").out
+
+
+def test_every_task_that_does_not_run_says_why(air: Air, client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Waiting, delayed, kept back by a limit, skipped or failed."""
+    create(
+        client,
+        "j",
+        running("now"),
+        waiting("next"),
+        waiting("later", after=["now"]),
+        make_task("delayed", {}, status=Queued(time.time() + 3600)),
+        ended("failed", phase="failed", message="boom", seq=3),
+        phase="running",
+    )
+    manages(client, monkeypatch, max_runners=8)
+    lines = {line.split()[0]: line for line in air("status", "j").out.splitlines() if line}
+    assert lines["next"].endswith("1 of 1 runners of its job")
+    assert lines["later"].endswith("after now")
+    assert "starts in" in lines["delayed"]
+    assert "boom" in lines["failed"]
+
+
+def test_the_cost_of_running_work_counts(air: Air, client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A runner that has run for an hour at 3600 EUR costs as much before it ends as after."""
+    now = THEN + 3600.0
+    monkeypatch.setattr(time, "time", lambda: now)
+    create(client, "j", running("a", price={"runner": 3600.0}, currency="EUR"), phase="running")
+    assert "3600.00 EUR" in air("status").out
+    assert "cost 3600.00 EUR (open runs: 3600.00 EUR)" in air("status", "j").out
+
+
+def test_pending_requests_are_shown(air: Air, client: Client) -> None:
+    """Those of the job on its page, all of them on the page of all jobs."""
+    create(client, "f", ended("a", phase="failed"), phase="failed")
+    create(client, "g", waiting(), phase="queued")
+    assert "it applies when one starts" in air("retry", "f").err
+    air("cancel", "g", "a")
+    assert "2 pending requests: retry f, cancel g a; applied when a manager starts" in air("status").out
+    assert "1 pending request: retry f" in air("status", "f").out
+
+
+def test_pages_have_no_blanks_at_the_end_of_lines(air: Air, client: Client) -> None:
+    """Neither in pipes nor below a long reason."""
+    create(client, "f", ended("a", phase="failed", message="x " * 50), phase="failed")
+    for page in ("status", "status f", "doctor", "doctor --settings", "report"):
+        assert [line for line in air(*page.split()).out.splitlines() if line != line.rstrip()] == [], page
+
+
+def test_ten_thousand_jobs_take_no_more_than_a_second(air: Air, client: Client) -> None:
+    """Processor time, for the machine may be busy with other tests."""
+    state = create(client, "j0", ended("a"), ended("b", seq=2))
+    text = Path(client.layout.state("j0")).read_text()
+    for n in range(1, 10_000):
+        Path(client.layout.job(f"j{n}")).mkdir()
+        Path(client.layout.state(f"j{n}")).write_text(text.replace('"id": "j0"', f'"id": "j{n}"', 1))
+    air("status")
+    begun = time.process_time()
+    out = air("status").out
+    assert time.process_time() - begun < 1.0
+    assert "10,000 jobs: 10,000 succeeded" in out
+    assert summary_of(state) == client.jobs.summary("j0")
+
+
+@pytest.mark.parametrize("damage", ['"phase":"done"', "<<<<<<< HEAD", '"id":"a"'])
+def test_a_summary_of_a_damaged_state_is_no_guess(air: Air, client: Client, damage: str) -> None:
+    """What no manager writes is read as a whole, and refused."""
     create(client, "j", ended("a"), ended("b", seq=2))
-    write_log(client, "j", "a", 1, b"one\ntwo")
-    write_log(client, "j", "b", 2, b"three\n")
-    assert call("logs", "j").out.splitlines() == ["a | one", "b | three", "a | two"] or call(
-        "logs", "j"
-    ).out.splitlines() == [
-        "a | one",
-        "a | two",
-        "b | three",
-    ]
+    path = Path(client.layout.state("j"))
+    text = path.read_text()
+    old = {"<<<<<<< HEAD": '"tasks": [\n'}.get(damage, '"id":"b"' if "id" in damage else '"phase":"succeeded"')
+    path.write_text(text.replace(old, f"{damage}\n" if "<" in damage else damage, 1))
+    out = air("status").out
+    assert "cannot be read" in out if damage != '"id":"a"' else out
 
 
-@pytest.mark.parametrize("kind", ["fifo", "symlink", "directory"])
-def test_a_hostile_log_neither_hangs_nor_leaks(
-    call: Callable[..., Outcome], client: Client, project: Path, kind: str
-) -> None:
-    """A log that a task has made a fifo, or a link to somebody else's file, counts as none."""
-    (project / "secret").write_text("hunter2")
-    create(client, "j", ended("a"))
-    path = write_log(client, "j", "a", 1, b"")
-    path.unlink()
-    if kind == "fifo":
-        os.mkfifo(path)
-    elif kind == "symlink":
-        path.symlink_to(project / "secret")
-    else:
-        path.mkdir()
-    done = call("logs", "j", "a")
-    assert done.code == 0
-    assert "hunter2" not in done.out
+def test_verbs_take_several_jobs(air: Air, client: Client) -> None:
+    """By id, by label and by pool; one that is refused stops none of the others."""
+    for name in ("a", "b", "c"):
+        create(client, name, ended("t", phase="failed"), phase="failed")
+    assert air("retry", "a", "nobody", "b").code == 3
+    assert [one.split()[1] for one in pending_requests(client.inbox)] == ["a", "b"]
+    job = client.status("c")
+    job.spec = make_spec({"labels": {"team": "x"}})
+    client.jobs.checkpoint(job, client.layout.tmp)
+    assert air("retry", "--label", "team=x").code == 0
+    assert pending_requests(client.inbox)[-1] == "retry c"
+    assert air("retry", "--label", "team=y").code == 3
+    assert air("cancel", "--pool", "default").code == 3, "all jobs have ended"
+    assert (air("retry").code, air("retry", "a", "--label", "team").code) == (2, 2)
 
 
-def test_a_line_without_an_end_is_printed_as_it_comes(
-    client: Client, capfdbinary: pytest.CaptureFixture[bytes], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Nothing of a long line is kept; each piece of it follows the one before, or names its task again."""
-    state = create(client, "j", ended("a"), ended("b", seq=2))
-    monkeypatch.setattr(logs, "LONGEST", 10)
-    monkeypatch.setattr(logs, "CHUNK", 8)
-    first = write_log(client, "j", "a", 1, "é".encode() * 12)
-    write_log(client, "j", "b", 2, b"x\n")
-    printer = logs.Printer(client, "j", None, None)
-    printer.print_new(state)
-    assert all(len(rest) <= 10 for rest in printer._rest.values())
-    with first.open("ab") as file:
-        file.write(b"end\nlast")
-    printer._complete.clear()
-    printer.print_new(state)
-    printer.finish()
-    out = capfdbinary.readouterr().out
-    assert out.count(b"b | x\n") == 1
-    mine = out.replace(b"b | x\n", b"").replace(b"\na | ", b"").removeprefix(b"a | ")
-    assert mine == "é".encode() * 12 + b"endlast\n"
-    out.decode()
-
-
-def test_follow_opens_no_log_that_is_read_to_its_end(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of two thousand tasks that have ended none is looked at again."""
-    state = create(client, "j", *(ended(f"t{n}", seq=n) for n in range(1, 21)))
-    for n in range(1, 21):
-        write_log(client, "j", f"t{n}", n, b"x\n")
-    opened: list[int] = []
-    real = open_log
-
-    def count(layout: Layout, job: JobState, task: str, seq: int) -> BinaryIO | None:
-        opened.append(seq)
-        return real(layout, job, task, seq)
-
-    monkeypatch.setattr(logs, "open_log", count)
-    printer = logs.Printer(client, "j", None, None)
-    for _ in range(3):
-        printer.print_new(state)
-    assert len(opened) == 20
-
-
-def test_logs_of_a_run_that_never_was(air: Air, client: Client) -> None:
-    """A number that no run has is an error, a task that has not run is not."""
-    create(client, "j", make_task("a", {"command": "true"}, queued_by=None, status=Queued()), phase="queued")
-    assert air("logs", "j", "a", "--run", "9").code == 3
-    done = air("logs", "j", "a")
-    assert (done.code, done.out) == (0, "")
-    assert "not run yet" in done.err
-
-
-def test_follow_ends_with_the_task(start: Callable[..., subprocess.Popen[str]], client: Client) -> None:
-    """`-f` prints what comes, from several runs of a task, until it has ended."""
-    process = start("run", "j", "--retries", "1", "--", "sh", "-c", "echo run $AIR_ATTEMPT; test $AIR_ATTEMPT = 2")
-    eventually(lambda: Path(client.layout.state("j")).exists(), "the job is there")
-    follower = start("logs", "j", "t1", "-f")
-    out, err = follower.communicate(timeout=SOON)
-    assert follower.returncode == 0, err
-    assert "run 2\n" in out
-    assert process.wait(timeout=SOON) == 0
-
-
-def test_a_reader_that_has_enough_is_no_error(project: Path, client: Client) -> None:
-    """`| head` ends the program quietly."""
-    create(client, "j", ended("a"))
-    write_log(client, "j", "a", 1, b"line\n" * 1_000_000)
-    program = f"{sys.executable} -m air_executor logs j a"
-    done = subprocess.run(["sh", "-c", f"{program} | head -n 1"], capture_output=True, text=True, check=True)
-    assert (done.stdout, done.stderr) == ("line\n", "")
+def test_a_second_word_is_a_task_or_a_job(air: Air, client: Client) -> None:
+    """A word that is both is refused: it could do what nobody wants."""
+    create(client, "a", waiting("t"), waiting("b"), phase="queued")
+    create(client, "b", waiting("t"), phase="queued")
+    assert air("cancel", "a", "t").code == 0
+    assert pending_requests(client.inbox) == ["cancel a t"]
+    done = air("cancel", "a", "b")
+    assert (done.code, "`a --task b`" in done.err) == (2, True)
+    assert air("cancel", "a", "--task", "b").code == 0
+    assert pending_requests(client.inbox)[-1] == "cancel a b"

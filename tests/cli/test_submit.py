@@ -22,7 +22,7 @@ def test_a_command_becomes_a_job_of_one_task(air: Air, client: Client) -> None:
     done = air("submit", "hello", "--timeout", "1m", "--retries", "2", "-e", "A=b=c", "--", "echo", "-n", "hi")
     assert (done.code, done.out) == (0, "hello\n")
     assert "no manager is running" in done.err
-    task = client.status("hello").tasks["t1"]
+    task = client.status("hello").tasks["_1"]
     assert (task.command, task.timeout, task.retries) == (["echo", "-n", "hi"], 60, 2)
     assert task.env == {"A": "b=c"}
 
@@ -42,7 +42,7 @@ def test_flags_win_over_the_file(air: Air, client: Client, project: Path) -> Non
     assert air("submit", "job.yaml", "--max-runners", "3", "--pool", "gpu").code == 0
     state = client.status("j")
     assert (state.max_runners, state.pool) == (3, "gpu")
-    assert state.tasks["t1"].timeout == 5
+    assert state.tasks["_1"].timeout == 5
 
 
 def test_queue_is_a_deprecated_alias_of_pool(air: Air, client: Client) -> None:
@@ -99,7 +99,7 @@ def test_bad_input_is_refused_with_what_is_wrong(
 
 def test_each_problem_of_a_job_file_has_its_line(air: Air, project: Path) -> None:
     """Several problems are printed as a list; control characters in a name are escaped."""
-    (project / "job.yaml").write_text('id: Upper\ntasks: [{command: "true", retries: many, "\\e[2J": 1}]\n')
+    (project / "job.yaml").write_text('id: .hidden\ntasks: [{command: "true", retries: many, "\\e[2J": 1}]\n')
     done = air("submit", "job.yaml")
     head, *problems = done.err.splitlines()
     assert (done.code, head) == (2, "error: job.yaml: 3 problems")

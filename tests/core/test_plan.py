@@ -9,7 +9,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from air_executor.core.plan import LINGER, REMOTE_LINGER, Action, ReadyQueue, SlotView, reconcile, retry_at
+from air_executor.core.plan import (
+    LINGER,
+    LONGEST_WAIT,
+    REMOTE_LINGER,
+    Action,
+    ReadyQueue,
+    SlotView,
+    reconcile,
+    retry_at,
+)
 from air_executor.core.submission import initial_state, parse_job
 from air_executor.core.transitions import LiveJob
 from air_executor.model.events import Requested, Started
@@ -206,3 +215,68 @@ def test_growing_delay_stops_growing() -> None:
     for charged in (5, 199):
         task.charged = charged
         assert retry_at(one, task, "error", 100.0, budget=0, chance=random.Random(1)) == 160.0
+
+
+def test_delays_after_platform_failures() -> None:
+    """They double, up to a minute."""
+    one = job("a")
+    task = one.state.tasks["t-0"]
+    for faults, delay in ((0, 0.1), (1, 0.2), (3, 0.8), (9, 51.2), (10, 60.0), (50, 60.0)):
+        task.faults = faults
+        assert retry_at(one, task, "lost", 100.0, budget=99, chance=random.Random(1)) == pytest.approx(100 + delay)
+
+
+def test_no_delay_is_longer_than_a_year() -> None:
+    """Whatever the task says, and however often it was tried."""
+    one = job("a")
+    task = one.state.tasks["t-0"]
+    task.retries, task.retry_delay, task.retry_backoff, task.retry_jitter = 200, 10, 10, 0
+    for charged, most in ((199, None), (199, 1e12), (150, 1e12)):
+        task.charged, task.retry_max_delay = charged, most
+        assert retry_at(one, task, "error", 100.0, budget=0, chance=random.Random(1)) == 100.0 + LONGEST_WAIT
+    task.charged, task.retries = 400, 500  # no number holds such a delay
+    assert retry_at(one, task, "error", 100.0, budget=0, chance=random.Random(1)) == 100.0 + LONGEST_WAIT
+
+
+def test_no_room_for_a_pool_with_a_limit() -> None:
+    """The manager's own limit counts as well."""
+    queue = ReadyQueue({"gpu": 5})
+    queue.offer(job("a", pool="gpu"))
+    assert queue.next_start(10.0, set(), 0, lambda _: 0) is None
+
+
+def test_what_was_withdrawn_or_paused_holds_up_no_other() -> None:
+    """The next job that may start does; a job that is paused and not offered again starts nothing."""
+    queue = ReadyQueue({})
+    first, second, third = job("a", priority=2), job("b", priority=1), job("c")
+    for each in (first, second, third):
+        queue.offer(each)
+    queue.withdraw("a")
+    second.apply(Requested(2.0, "r", "pause"), 1)
+    found = queue.next_start(10.0, set(), 9, lambda _: 0)
+    assert found is not None
+    assert found.job is third
+
+
+def test_tasks_that_are_passed_over() -> None:
+    """Another one of the same job starts."""
+    queue = ReadyQueue({})
+    queue.offer(job("a", max_runners=2))
+    found = queue.next_start(10.0, set(), 9, lambda _: 0, {"a": ["t-0"]})
+    assert found is not None
+    assert found.task.id == "t-1"
+
+
+def test_a_forgotten_jobs_id_is_free() -> None:
+    """Another job of that id is a new one: it is offered itself, and has not had its turn."""
+    queue = ReadyQueue({})
+    old = job("b", 9, max_runners=9)
+    starts(queue, [old], 1)
+    queue.forget("b")
+    new = job("b", 9, max_runners=9)
+    other = job("c", 9, max_runners=9)
+    queue.offer(new)
+    queue.offer(other)
+    found = queue.next_start(10.0, set(), 9, lambda _: 0)
+    assert found is not None
+    assert found.job is new

@@ -14,6 +14,7 @@ from air_executor.model import events as ev
 from air_executor.model.job import Task
 from air_executor.model.state import Done, Queued, Running
 from air_executor.model.usage import Moments
+from tests.conftest import EXAMPLES
 from tests.records import make_done
 
 NO_TIME = Moments(1.0, 1.0, 1.0, 1.0)
@@ -53,9 +54,7 @@ def ready(job: LiveJob, now: float = 9e9) -> list[str]:
     job.progress.promote(now)
     return [
         t.id
-        for t in sorted(
-            (job.state.tasks[n] for n in job.progress._is_ready), key=lambda t: job.progress.nodes[t.id].place
-        )
+        for t in sorted((job.state.tasks[n] for n in job.progress.ready), key=lambda t: job.progress.nodes[t.id].place)
     ]
 
 
@@ -205,7 +204,7 @@ def model(tasks: list[dict[str, Any]], outcomes: dict[str, str], parent: dict[st
 
 
 @given(graphs(), st.data())
-@settings(max_examples=150)
+@settings(max_examples=2 * EXAMPLES)
 def test_against_a_plain_model(graph: list[dict[str, Any]], data: st.DataObject) -> None:
     """Whatever waits for what, and however runs end in whatever order: it comes out as the sentences say."""
     outcomes: dict[str, str] = {}

@@ -18,9 +18,9 @@ from tests.manager import rig
 
 
 @pytest.fixture
-def world(tmp_path: Path) -> Iterator[rig.World]:
+def world(quick_path: Path) -> Iterator[rig.World]:
     """A manager over an empty state directory and a platform in memory."""
-    with rig.world(tmp_path) as made:
+    with rig.world(quick_path) as made:
         yield made
 
 
@@ -199,36 +199,36 @@ def every_call(stop_after: int) -> tuple[Callable[[str, tuple[Any, ...]], None],
     return trip, seen
 
 
-def test_each_single_call_may_fail(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_single_call_may_fail(quick_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """One job with a follow-up and a request, again and again, the first, second, … call of the store failing."""
     number = 0
     while True:
         number += 1
         trip, seen = every_call(number)
-        with rig.world(tmp_path / str(number)) as world, monkeypatch.context() as patch:
+        with rig.world(quick_path / str(number)) as world, monkeypatch.context() as patch:
             world.submit("job", "a", "b")
             faults.install(trip, patch.setattr).writes_whole = False
             world.until(lambda world=world: "job/a" in world.running())  # type: ignore[misc]
             kid = {"job": {"id": "kid", "tasks": [{"command": "k"}]}}
             world.exit("job/a", queue=[{"id": "c", "command": "x"}, kid])
-            world.do("job/b", "job/c", "kid/t1")
-            world.until(lambda world=world: not world.manager.state.index.open)  # type: ignore[misc]
+            world.do("job/b", "job/c", "kid/_1")
+            world.until(lambda world=world: not world.live_jobs())  # type: ignore[misc]
             begun = sorted(launch.task for launch in world.begun.values())
-            assert begun == ["a", "b", "c", "t1"], f"call {number}, {seen[number - 1]}"
+            assert begun == ["_1", "a", "b", "c"], f"call {number}, {seen[number - 1]}"
             assert {world.job(job).phase for job in ("job", "kid")} == {"succeeded"}
         if number > len(seen):
             break
     assert number > 50, "the store was not seen at work"
 
 
-def test_each_single_call_may_fail_after_all_was_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_single_call_may_fail_after_all_was_removed(quick_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The directory goes, and while it is taken anew the first, second, … call of the store fails: memory wins."""
     number = 0
     seen = ["at least one"]
     while number < len(seen):
         number += 1
         trip, seen = every_call(number)
-        with rig.world(tmp_path / str(number), poll_interval=0.001) as world, monkeypatch.context() as patch:
+        with rig.world(quick_path / str(number), poll_interval=0.001) as world, monkeypatch.context() as patch:
             for job in ("one", "two"):
                 world.submit(job, "a", "b")
             world.until(lambda world=world: {"one/a", "two/a"} <= world.running().keys())  # type: ignore[misc]
@@ -254,10 +254,10 @@ def see_through(world: rig.World, patch: pytest.MonkeyPatch) -> None:
         for name in world.running():
             world.exit(name)
         world.clock.pass_time(0.1)
-        if world.manager.state.index.open:
+        if world.live_jobs():
             return False
         patch.undo()
         return True
 
     world.manager.run(over)
-    world._manager = None
+    world.let_go()

@@ -1,8 +1,11 @@
-"""An image registry on loopback, which an engine believes without TLS: slow, broken or guarded on command."""
+"""An image registry on the engine's loopback, which an engine believes without TLS: slow, broken or guarded on command.
+
+It is a container, started by testcontainers: `registry_program.py` in an ordinary image with Python. Its folder holds
+the image, and the files by which a test switches it.
+"""
 
 from __future__ import annotations
 
-import base64
 import functools
 import gzip
 import hashlib
@@ -11,18 +14,20 @@ import json
 import os
 import re
 import tarfile
-import threading
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
+from pathlib import Path
 
-from tests.engine import require_engine, require_image
+from testcontainers.core.container import DockerContainer
+from testcontainers.core.wait_strategies import LogMessageWaitStrategy
 
-_MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
+from tests.docker.registry_program import MANIFEST
+from tests.engine import container, require_engine, require_image, require_python_image
+
 _CONFIG = "application/vnd.docker.container.image.v1+json"
 _LAYER = "application/vnd.docker.image.rootfs.diff.tar.gzip"
+_PORT = re.compile(r"^port (\d+)$", re.MULTILINE)
 
 
 def _digest(data: bytes) -> str:
@@ -55,22 +60,62 @@ def _tree() -> bytes:
 class Registry:
     """Serves one small image, other in each of its versions, under any name."""
 
-    def __init__(self) -> None:
-        self.password: str | None = None
-        """Of the user `me`; None lets everybody in."""
-        self.broken = 0
-        """So many requests more are answered with 503."""
-        self.gate = threading.Event()
-        """Layers are sent while this is set."""
-        self.gate.set()
-        self.manifests = 0
-        """Times that a manifest was given out."""
-        self.blobs: dict[str, bytes] = {}
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        for name in ("blobs", "held", "failures"):
+            (folder / name).mkdir(parents=True)
         self.publish("1")
-        self._server = _Server(self)
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True)
-        self._thread.start()
-        self.image = f"127.0.0.1:{self._server.server_port}/air-test-{uuid.uuid4().hex[:8]}:1"
+        program = Path(__file__).with_name("registry_program.py")
+        self._container: DockerContainer = container(
+            require_python_image(),
+            *("python", "-u", "/registry.py", "/served"),
+            volumes={"/registry.py:ro": str(program), "/served": str(folder)},
+            network="host",  # the engine's loopback, wherever the engine is
+            user=f"{os.getuid()}:{os.getgid()}",
+        ).waiting_for(LogMessageWaitStrategy(_PORT).with_poll_interval(0.05))
+
+    def start(self) -> None:
+        """Start serving."""
+        self._container.start()
+        found = _PORT.search(self._log())
+        assert found is not None
+        self.image = f"127.0.0.1:{found[1]}/air-test-{uuid.uuid4().hex[:8]}:1"
+
+    def close(self) -> None:
+        """Stop serving; what is held back is never sent."""
+        self._container.stop()
+
+    def _log(self) -> str:
+        printed, complaint = self._container.get_logs()
+        assert not complaint, complaint.decode()
+        return printed.decode()
+
+    @property
+    def manifests(self) -> int:
+        """Times that a manifest was given out."""
+        return len(re.findall(r'^"GET \S+/manifests/\S+ HTTP/1.1" 200', self._log(), re.MULTILINE))
+
+    @property
+    def failures(self) -> int:
+        """So many requests more are answered with 503."""
+        return len(os.listdir(self._folder / "failures"))
+
+    def fail(self, requests: int) -> None:
+        """Answer so many requests with 503."""
+        for number in range(requests):
+            (self._folder / "failures" / str(number)).touch()
+
+    def guard(self, password: str) -> None:
+        """Let nobody in but the user `me`."""
+        (self._folder / "password").write_text(password)
+
+    def hold(self) -> None:
+        """Send no layer until `release`."""
+        (self._folder / "held" / self._layer).touch()
+
+    def release(self) -> None:
+        """Send layers."""
+        (self._folder / "held" / self._layer).unlink()
 
     def publish(self, version: str) -> None:
         """Have the image say this in its environment from now on."""
@@ -85,84 +130,29 @@ class Registry:
             }
         ).encode()
         parts = [(config, _CONFIG), (layer, _LAYER)]
+        for data, _ in parts:
+            (self._folder / "blobs" / _digest(data)).write_bytes(data)
         shown = [{"mediaType": kind, "size": len(data), "digest": _digest(data)} for data, kind in parts]
-        manifest = {"schemaVersion": 2, "mediaType": _MANIFEST, "config": shown[0], "layers": shown[1:]}
-        self.manifest = json.dumps(manifest).encode()
-        self.blobs |= {_digest(data): data for data, _ in parts}
-        self.layer = _digest(layer)
+        self._layer = _digest(layer)
+        self.serve({"schemaVersion": 2, "mediaType": MANIFEST, "config": shown[0], "layers": shown[1:]})
 
-    def close(self) -> None:
-        """Stop serving; what is held back is never sent."""
-        self.layer = "no more"
-        self.gate.set()
-        self._server.shutdown()
-        self._thread.join()
-        self._server.server_close()
+    def serve(self, manifest: object) -> None:
+        """Give this out as the image's manifest from now on."""
+        new = self._folder / "new"
+        new.write_text(json.dumps(manifest))
+        new.rename(self._folder / "manifest")
 
-
-class _Server(ThreadingHTTPServer):
-    daemon_threads = True
-
-    def __init__(self, registry: Registry) -> None:
-        super().__init__(("127.0.0.1", 0), _Handler)
-        self.registry = registry
-
-
-class _Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    server: _Server
-
-    def do_HEAD(self) -> None:
-        self.do_GET()
-
-    def do_GET(self) -> None:
-        registry = self.server.registry
-        blob = registry.blobs.get(self.path.rpartition("/")[2])
-        if registry.broken > 0:
-            registry.broken -= 1
-            self._answer(503, b"{}")
-        elif not self._may():
-            self._answer(401, b"{}", **{"WWW-Authenticate": 'Basic realm="test"'})
-        elif self.path == "/v2/":
-            self._answer(200, b"{}")
-        elif re.search(r"/manifests/[^/]+$", self.path):
-            registry.manifests += self.command == "GET"
-            manifest = registry.manifest
-            self._answer(200, manifest, kind=_MANIFEST, **{"Docker-Content-Digest": _digest(manifest)})
-        elif blob is not None:
-            if self.path.endswith(registry.layer) and not registry.gate.is_set():
-                registry.gate.wait()
-                if registry.layer not in self.path:
-                    self.close_connection = True
-                    return
-            self._answer(200, blob, kind="application/octet-stream")
-        else:
-            self._answer(404, b"{}")
-
-    def _may(self) -> bool:
-        password = self.server.registry.password
-        token = base64.b64encode(f"me:{password}".encode()).decode()
-        return password is None or self.headers.get("Authorization") == f"Basic {token}"
-
-    def _answer(self, status: int, body: bytes, kind: str = "application/json", **headers: str) -> None:
-        self.send_response(status)
-        for name, value in headers.items():
-            self.send_header(name, value)
-        self.send_header("Content-Type", kind)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        if self.command != "HEAD":
-            self.wfile.write(body)
-
-    def log_message(self, *_: Any) -> None:  # noqa: ANN401 - as the base class has it
-        """Say nothing."""
+    def unpublish(self) -> None:
+        """Have no image."""
+        (self._folder / "manifest").unlink()
 
 
 @contextmanager
-def serving() -> Iterator[Registry]:
+def serving(folder: Path) -> Iterator[Registry]:
     """Return a registry that is gone afterwards."""
-    made = Registry()
+    made = Registry(folder)
     try:
+        made.start()
         yield made
     finally:
         made.close()

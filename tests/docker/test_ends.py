@@ -150,7 +150,7 @@ def test_images_may_say_what_they_like(plant: Plant) -> None:
         task = plant.run('echo "$(id -u) $(pwd)" >who', image=image)
         assert done(task).reason == "ok"
         job = next(iter(plant.client.jobs.ids()))
-        assert plant.file(job, "who").read_text() == f"{plant.backend._config.user[0]} /air/workspace\n"
+        assert plant.file(job, "who").read_text() == f"{plant.rig.config.user[0]} /air/workspace\n"
         plant.until(lambda: not plant.containers(), "the container to be removed")
         assert {volume["Name"] for volume in plant.engine.volumes()["Volumes"] or ()} == volumes
     finally:

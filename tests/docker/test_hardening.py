@@ -35,7 +35,7 @@ def test_a_task_has_few_rights(plant: Plant) -> None:
     """No root, no capabilities, no way to gain any; nothing to write to but what is its own; nothing of others."""
     plant.submit("look", {"id": "it", "command": LOOK})
     assert done(plant.see("look").tasks["it"]).exit_code == 0
-    user = plant.backend._config.user[0]
+    user = plant.rig.config.user[0]
     assert user != 0
     lines = plant.log("look", "it").split("\n")
     facts = {line.split(":")[0]: line.split(":")[1].split() for line in lines if ":\t" in line}

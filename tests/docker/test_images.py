@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import docker.errors
@@ -25,9 +25,9 @@ SHOW = 'echo "$VERSION $PYTHONPATH" >shown'
 
 
 @pytest.fixture
-def registry(plant: Plant) -> Iterator[Registry]:
+def registry(plant: Plant, tmp_path: Path) -> Iterator[Registry]:
     """A registry with one image; the engine forgets that afterwards."""
-    with serving() as made:
+    with serving(tmp_path / "registry") as made:
         yield made
     if plant.running:
         plant.stop()
@@ -44,7 +44,7 @@ def task(registry: Registry, name: str = "it", command: str = SHOW) -> dict[str,
 
 def test_a_pull_holds_up_nobody_else(plant: Plant, registry: Registry) -> None:
     """Two jobs wait for one pull and say how far it is, without a run or a slot; a third does not wait for it."""
-    registry.gate.clear()
+    registry.hold()
     plant.submit("first", task(registry))
     plant.submit("second", task(registry))
     plant.submit("other", {"id": "it", "command": "true"})
@@ -58,7 +58,7 @@ def test_a_pull_holds_up_nobody_else(plant: Plant, registry: Registry) -> None:
     assert read_record(plant.layout)["waiting"]["first"].startswith(f"task it: image {registry.image}: ")
     assert plant.job("first").seq == plant.job("second").seq == 0
     assert plant.manager.open_runs.taken() == 0
-    registry.gate.set()
+    registry.release()
     assert [plant.see(job).tasks["it"].runs for job in ("first", "second")] == [1, 1]
     assert plant.file("first", "shown").read_text() == "1 /opt:/air/bin\n"
     assert registry.manifests == 1
@@ -94,7 +94,7 @@ def test_never(plant: Plant, registry: Registry) -> None:
 
 def test_credentials(plant: Plant, registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A registry that wants a password gets the one of the user's Docker configuration, as it is when it is needed."""
-    registry.password = "s3cret"  # noqa: S105 - of the registry above
+    registry.guard("s3cret")
     monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
     monkeypatch.setattr(images, "FRESH_SECONDS", 0.5)
     plant.submit("before", task(registry))
@@ -104,14 +104,14 @@ def test_credentials(plant: Plant, registry: Registry, tmp_path: Path, monkeypat
     host = registry.image.partition("/")[0]
     token = base64.b64encode(b"me:s3cret").decode()
     (tmp_path / "config.json").write_text(json.dumps({"auths": {host: {"auth": token}}}))
-    plant.until(lambda: plant.backend._images.refusal(registry.image) is None, "the refusal to be forgotten")
+    plant.until(lambda: plant.backend.prepare(task(registry)) is not None, "the refusal to be forgotten")
     plant.submit("after", task(registry))
     assert plant.see("after").phase == "succeeded"
 
 
 def test_the_deadline(plant: Plant, registry: Registry) -> None:
     """A registry that stalls is given up after a while; every task that waited fails at once, with how far it came."""
-    registry.gate.clear()
+    registry.hold()
     plant.start(pull_deadline=600.0)
     for job in ("first", "second"):
         plant.submit(job, task(registry))
@@ -128,12 +128,11 @@ def test_the_deadline(plant: Plant, registry: Registry) -> None:
         assert f"image {registry.image} was not there after 2 s: 0 of 1 layers" in str(done(it).message)
 
 
-def test_what_does_not_exist(plant: Plant, registry: Registry) -> None:
+@pytest.mark.parametrize("change", [Registry.unpublish, lambda registry: registry.serve({})], ids=["none", "nonsense"])
+def test_what_does_not_exist(plant: Plant, registry: Registry, change: Callable[[Registry], None]) -> None:
     """Two tasks of one impossible image fail in their first attempt, in the engine's words."""
     missing = registry.image.replace("air-test", "no-such-test")
-    registry.blobs.clear()
-    registry.broken = 0
-    registry.manifest = b"{}"
+    change(registry)
     plant.submit("j", *(task(registry, name) | {"image": missing} for name in ("one", "two")), on_failure="continue")
     for it in plant.see("j").tasks.values():
         assert (done(it).reason, it.runs) == ("start-failed", 1)
@@ -143,10 +142,10 @@ def test_what_does_not_exist(plant: Plant, registry: Registry) -> None:
 def test_a_hiccup(plant: Plant, registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
     """A registry that is down for a moment costs the task nothing but that moment."""
     monkeypatch.setattr(images, "RETRY_SECONDS", 0.2)
-    registry.broken = 3
+    registry.fail(3)
     plant.submit("j", task(registry))
     it = plant.see("j").tasks["it"]
-    assert (done(it).reason, it.runs, registry.broken) == ("ok", 1, 0)
+    assert (done(it).reason, it.runs, registry.failures) == ("ok", 1, 0)
 
 
 def test_an_image_that_was_removed(plant: Plant, registry: Registry) -> None:

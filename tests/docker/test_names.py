@@ -10,7 +10,7 @@ import pytest
 
 from air_executor.backends.base import Launch
 from air_executor.backends.container import inside
-from air_executor.backends.docker.container_spec import container_config
+from air_executor.backends.docker.container_spec import EngineConfig, container_config
 from air_executor.backends.docker.docker_backend import DockerBackend
 from air_executor.backends.docker.engine import Engine
 from air_executor.backends.docker.images import ImageFacts
@@ -50,7 +50,7 @@ def test_another_state_directory_is_named(plant: Plant) -> None:
     backend = rig.docker()
     backend.spawn(launch)
     rig.until(lambda: rig.is_ready(launch), "the task to start")
-    other = dataclasses.replace(backend._config, location="/somewhere/else/.air-executor")
+    other = dataclasses.replace(rig.config, location="/somewhere/else/.air-executor")
     theirs = DockerBackend(Engine(30), other)
     with pytest.raises(SpawnRejectedError, match=rf"{plant.layout.root}.*AIR_NAME_PREFIX"):
         theirs.spawn(rig.launch(SLOT, 2, Task.WAITS))
@@ -58,10 +58,10 @@ def test_another_state_directory_is_named(plant: Plant) -> None:
     assert backend.observe()[SLOT].alive
 
 
-def create(backend: DockerBackend, launch: Launch) -> None:
+def create(config: EngineConfig, launch: Launch) -> None:
     """Make the container of a run, as a manager does that dies at once."""
     with contextlib.closing(Engine(30)) as engine:
-        engine.create(backend._config.name(launch.slot), container_config(backend._config, launch, ImageFacts()))
+        engine.create(config.name(launch.slot), container_config(config, launch, ImageFacts()))
 
 
 def test_our_own_request_whose_answer_was_lost(plant: Plant) -> None:
@@ -70,8 +70,8 @@ def test_our_own_request_whose_answer_was_lost(plant: Plant) -> None:
     launch = rig.launch(SLOT, 1, Task.ENDS)
     backend = rig.docker()
     assert backend.observe() == {}
-    inside.change_owner(launch, backend._config.user)
-    create(backend, launch)
+    inside.change_owner(launch, rig.config.user)
+    create(rig.config, launch)
     backend.spawn(launch)
     rig.until(lambda: rig.is_ready(launch), "the task to run")
 
@@ -81,7 +81,7 @@ def test_made_and_never_started(plant: Plant) -> None:
     rig = plant.rig
     launch = rig.launch(SLOT, 1, Task.ENDS)
     backend = rig.docker()
-    create(backend, launch)
+    create(rig.config, launch)
     status = backend.observe()[SLOT]
     assert (status.run, status.alive, status.finished, status.reason) == (launch.run, False, True, None)
     with pytest.raises(DuplicateRunnerError):

@@ -15,6 +15,7 @@ from air_executor.backends.docker.engine_check import check
 from air_executor.core import plan
 from air_executor.core.finding import BAD
 from air_executor.model.records import Request
+from air_executor.store.presence import read_record
 from tests.docker.proxy import Fault, Proxy
 from tests.docker.rig import Plant, done, socket_path
 from tests.engine import NO_SHELL, require_image
@@ -161,8 +162,9 @@ def test_an_engine_that_refuses_to_list(plant: Plant, proxy: Proxy, monkeypatch:
     plant.submit("long", {"id": "it", "command": WAITS})
     plant.the_container()
     proxy.spoil(LIST, Fault.REFUSED)
-    plant.until(lambda: plant.manager.open_runs.backend_problem is not None, "the refusal to be noticed")
-    assert "cannot list its containers: the engine has a bad day" in str(plant.manager.open_runs.backend_problem)
+    plant.until(lambda: read_record(plant.layout)["backend"]["problem"] is not None, "the refusal to be noticed")
+    problem = read_record(plant.layout)["backend"]["problem"]
+    assert "cannot list its containers: the engine has a bad day" in problem
     plant.file("long", "go").touch()
     plant.submit("next", {"id": "it", "command": "true"})
     for _ in range(20):

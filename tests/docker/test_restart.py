@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from air_executor.store.presence import read_record
 from tests.backends.rig import not_adopting_orphans
 from tests.docker.own_engine import OwnEngine
 from tests.docker.rig import Plant, done, socket_path
@@ -58,7 +59,7 @@ def begin(plant: Plant, job: str) -> None:
 
 def notice(plant: Plant) -> None:
     """Wait until the manager has noticed that the engine is gone; nothing follows from that."""
-    plant.until(lambda: plant.manager.open_runs.backend_problem is not None, "the silence to be noticed")
+    plant.until(lambda: read_record(plant.layout)["backend"]["problem"] is not None, "the silence to be noticed")
     for _ in range(20):
         plant.manager.cycle()
 

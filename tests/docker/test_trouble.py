@@ -57,7 +57,7 @@ def test_silence_proves_nothing(plant: Plant, gate: Gate) -> None:
     gate.shut()
     plant.file("quiet", "go").touch()
     plant.submit("next", {"id": "it", "command": "true"})
-    plant.until(lambda: plant.manager.open_runs.backend_problem is not None, "the silence to be noticed")
+    plant.until(lambda: read_record(plant.layout)["backend"]["problem"] is not None, "the silence to be noticed")
     plant.until(lambda: read_record(plant.layout)["backend"]["problem"] is not None, "the record to say so")
     assert "does not answer" in read_record(plant.layout)["backend"]["problem"]
     assert plant.job("quiet").tasks["it"].phase == "running"

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from air_executor.cli.app import COMMANDS, program
+from air_executor.cli.app import program
+from air_executor.cli.commands import COMMANDS
 from air_executor.errors import AirExecutorError
 from tests.docs.pages import PAGES, blocks, inline
 

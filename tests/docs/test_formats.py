@@ -81,5 +81,5 @@ def test_every_variable_of_a_run_is_documented() -> None:
 
 def test_every_file_of_a_run_is_documented() -> None:
     """The table has every file of `out/`."""
-    files = {"inputs.json", "claim", "output.log", "queue.jsonl", "result.json", "exit.json"}
+    files = {"script", "inputs.json", "claim", "output.log", "queue.jsonl", "result.json", "exit.json"}
     assert {row[0].strip("`") for row in rows(FORMATS, "A run's directory")} == files

@@ -9,13 +9,12 @@ import pytest
 from ruamel.yaml import YAML
 
 from air_executor.core.outcome import outcome_text
-from air_executor.core.queue_lines import parse_queue_line
 from air_executor.model import state as s
 from air_executor.model.job import Job, Mount, Resources, Task
 from air_executor.model.times import DURATION_RULE, parse_duration
 from air_executor.store.job_file import load_job, read_job
 from tests.docs.pages import ROOT, Block, blocks, inline, names, rows
-from tests.records import make_done
+from tests.records import make_done, queue_line
 
 JOBS = ROOT / "docs/jobs.md"
 
@@ -41,7 +40,7 @@ def test_job_files_are_accepted(block: Block) -> None:
 def test_queue_lines_are_accepted(block: Block) -> None:
     """Each `$AIR_QUEUE` line in a page is a valid task."""
     for line in block.text.splitlines():
-        assert isinstance(parse_queue_line(line, {}), Task | Job), line
+        assert isinstance(queue_line(line), Task | Job), line
 
 
 def test_the_agent_in_the_readme_is_the_example() -> None:
@@ -54,7 +53,7 @@ def test_the_agent_in_the_readme_is_the_example() -> None:
 
 def test_every_field_is_documented() -> None:
     """The tables name each field of jobs and tasks, and no other."""
-    assert {row[0].strip("`") for row in rows(JOBS, JOB_FIELDS)} == {"id", "tasks", *JOB_DEFAULTS}
+    assert {row[0].strip("`") for row in rows(JOBS, JOB_FIELDS)} == {"id", "tasks", "schedule", *JOB_DEFAULTS}
     assert {row[0].strip("`") for row in rows(JOBS, TASK_FIELDS)} == {"id", *TASK_DEFAULTS}
     named = set(inline(JOBS))
     assert {field.name for record in (Mount, Resources) for field in fields(record)} <= named

@@ -172,6 +172,21 @@ def test_pod_template_is_handed_to_the_manager(helm_program: str) -> None:
     } in container["env"]
 
 
+def test_job_files_are_a_folder_of_the_manager(helm_program: str) -> None:
+    """Word for word, in a map of their own: their change restarts nothing."""
+    text = 'name: report\nparams: {DAY: "{{ scheduled_date }}"}\nschedule: {every: 1h}\ntasks: [{command: x}]\n'
+    plain, other = (render(helm_program, sets={"jobs": {"report.yaml": one}}) for one in (text, f"{text}# more\n"))
+    found = next(one for one in plain if one["kind"] == "ConfigMap" and one["metadata"]["name"].endswith("-jobs"))
+    assert found["data"] == {"report.yaml": text}
+    pod = pick(plain, "Deployment")["spec"]["template"]
+    assert {"name": "jobs", "configMap": {"name": found["metadata"]["name"]}} in pod["spec"]["volumes"]
+    mount = {"name": "jobs", "mountPath": "/etc/air-executor-jobs", "readOnly": True}
+    container = pod["spec"]["containers"][0]
+    assert mount in container["volumeMounts"]
+    assert {"name": "AIR_JOBS_DIR", "value": mount["mountPath"]} in container["env"]
+    assert pod == pick(other, "Deployment")["spec"]["template"]
+
+
 def test_rights_only_where_they_are_wanted(helm_program: str) -> None:
     """Roles, bindings and accounts that others give are not made; nothing is for the whole cluster."""
     assert {"Role", "RoleBinding", "ServiceAccount"} <= set(kinds(render(helm_program)))

@@ -97,7 +97,7 @@ def test_from_install_to_uninstall(release: Release) -> None:
     release.put()
     release.cli("submit", "hello", "--", "sh", "-c", "echo hi; id -u; [ ! -e /var/run/secrets ]")
     release.cli("wait", "hello", "--timeout", "2m")
-    assert release.cli("logs", "hello").split() == ["t1", "|", "hi", "t1", "|", str(USER)]
+    assert release.cli("logs", "hello").split() == ["_1", "|", "hi", "_1", "|", str(USER)]
     assert "Succeeded" in release.helm("test", RELEASE, "--timeout", "3m")
 
     release.cli("submit", "long", "--", "sh", "-c", GATED)

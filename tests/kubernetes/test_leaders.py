@@ -123,7 +123,7 @@ def test_two_leases(tmp_path: Path, lease: LeaseObject, namespace: Namespace) ->
     two = LeaderLease(layout, Host("two", "boot"), LeaseObject(other_api, lease._object), stands_by=True)
     assert one.acquire(lambda _: False)
     assert not two.acquire(lambda _: False)
-    one._renew()
+    one.renew()
     one.check()
     one.release()
     assert two.acquire(lambda _: False)

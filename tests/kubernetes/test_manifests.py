@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import os
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +13,9 @@ import pytest
 
 from air_executor.backends.base import Launch
 from air_executor.backends.kubernetes import pod_template
-from air_executor.backends.kubernetes.manifests import ClusterConfig, job_manifest
+from air_executor.backends.kubernetes.manifests import ClusterConfig, job_manifest, labeled_run
 from air_executor.errors import BadInputError, SpawnRejectedError
-from air_executor.model.names import Slot
+from air_executor.model.names import Slot, platform_name
 from air_executor.settings import KubernetesSettings
 
 OLD, TODAY = (1, 20), (1, 34)
@@ -129,6 +131,17 @@ POD = {
 INSTANCE = {"app.kubernetes.io/instance": CONFIG.instance, "air-executor/instance": CONFIG.instance}
 
 
+def test_an_id_that_no_label_can_hold() -> None:
+    """An annotation has it, the label has the name derived from it, and a manager knows the run again from both."""
+    for job in ("A" * 64, "a_", "_a"):
+        launch = dataclasses.replace(LAUNCH, slot=Slot(job, 1))
+        meta = job_manifest(CONFIG, launch, TODAY)["metadata"]
+        assert labeled_run(meta) == (launch.slot, launch.run)
+        assert meta["annotations"]["air-executor/job"] == job
+        assert meta["labels"]["air-executor/job"] == platform_name(job)
+        kubernetes_validate.validate(job_manifest(CONFIG, launch, TODAY), "1.34", strict=True)
+
+
 def manifest(server: tuple[int, int] = OLD, **changes: Any) -> dict[str, Any]:  # noqa: ANN401 - any field
     """Return the Job of the launch with changes."""
     return job_manifest(CONFIG, dataclasses.replace(LAUNCH, **changes), server)
@@ -221,6 +234,23 @@ def test_a_template_that_selects_an_architecture_needs_no_shell(tmp_path: Path) 
     (tmp_path / "aarch64").mkdir()
     (tmp_path / "aarch64/air-runner").touch(mode=0o755)
     assert command()[:2] == ["/air/bin/aarch64/air-runner", "/air/out"]
+
+
+@pytest.mark.parametrize(("value", "said"), [("plain", "run\n"), ("a\ufffdb", ""), ("", "run\n")])
+def test_a_secret_that_the_node_changed_fails_the_task(value: str, said: str) -> None:
+    """Bytes that are no text become something else on the way: the task says so and does not begin."""
+    launch = dataclasses.replace(LAUNCH, argv=("echo", "run"), secrets={"KEY": "", "TOKEN": ""})
+    command = job_manifest(with_settings(secret="keys"), launch, OLD)["spec"]["template"]["spec"]["containers"][0]  # noqa: S106 - a name
+    words = [word.replace("$$", "$") for word in command["command"]]
+    done = subprocess.run(
+        words[-6:],
+        env={"PATH": os.environ["PATH"], "KEY": "k", "TOKEN": value},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.stdout, done.returncode) == (said, 0 if said else 1)
+    assert ("secret TOKEN is not UTF-8 text" in done.stderr) == (not said)
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,11 @@ SLOT = Slot("census", 0)
 READY = {"type": "Ready", "status": "False", "lastTransitionTime": "2026-01-31T12:00:00Z"}
 
 
+def scheduled(at: str = "2026-01-31T12:01:30Z") -> list[dict[str, Any]]:
+    """Return the condition of a Pod that got its node then."""
+    return [{"type": "PodScheduled", "status": "True", "lastTransitionTime": at}]
+
+
 def terminated(code: int, reason: str = "Error", message: str = "") -> dict[str, Any]:
     """Return the state of a container that has ended."""
     end = {"exitCode": code, "reason": reason, "message": message, "finishedAt": "2026-01-31T12:00:05Z"}
@@ -227,3 +232,54 @@ def test_a_live_pod_of_a_job_that_is_gone_keeps_its_slot(cache: RunnerCache) -> 
     assert cache.statuses(2.0)[SLOT].alive
     cache.put_pod(pod(job("other", "0badcafe-2")), 3.0)
     assert cache.statuses(4.0)[Slot("other", 0)].alive
+
+
+@pytest.mark.parametrize(
+    ("fields", "wait"),
+    [
+        ({"phase": "Pending"}, None),
+        ({"phase": "Pending", "conditions": [{"type": "PodScheduled", "status": "False"}]}, None),
+        ({"phase": "Pending", "conditions": scheduled()}, 89.0),
+        ({"phase": "Running", "conditions": scheduled()}, 89.0),
+        ({"phase": "Failed", "state": terminated(1), "conditions": scheduled()}, 89.0),
+        ({"phase": "Running", "conditions": scheduled("2026-01-31T12:00:01Z")}, 0.0),
+        ({"phase": "Running", "conditions": scheduled("2026-01-31T11:59:00Z")}, 0.0),
+        ({"phase": "Running", "startTime": "2026-01-31T12:00:11Z"}, 10.0),
+        ({"phase": "Running"}, 4.0),
+    ],
+)
+def test_the_wait_for_a_node(fields: dict[str, Any], wait: float | None) -> None:
+    """From the creation of its Job until a node took its pod; the second by which both may be rounded is not waited."""
+    cache = RunnerCache(Deadlines(300.0, 300.0, 300.0))
+    created = {"creationTimestamp": "2026-01-31T12:00:00Z"}
+    cache.put_job(job("census", "0badcafe-1", **created), 0.0)
+    cache.put_pod(pod(JOB, metadata={"creationTimestamp": "2026-01-31T12:00:05Z"}, **fields), 0.0)
+    assert cache.statuses(1.0)[SLOT].node_wait == wait
+
+
+NUL = (
+    "failed to create containerd task: OCI runtime create failed: environment variable value can't contain "
+    'null(\\x00): "TOKEN=first\\x00 hunter2 \\"word\\"": unknown'
+)
+
+
+@pytest.mark.parametrize("text", [NUL, NUL.replace('"TOKEN', "TOKEN"), NUL[:-20], NUL.replace('"', '\\"')])
+def test_no_message_has_the_value_of_a_secret(text: str) -> None:
+    """The manager may not read it, so whatever a node quotes of a variable goes, however it is cut or escaped."""
+    secret = {"name": "TOKEN", "valueFrom": {"secretKeyRef": {"name": "keys", "key": "TOKEN"}}}
+    for state in (terminated(128, "StartError", text), waiting("RunContainerError", text)):
+        found = pod(JOB, "Pending", state=state)
+        found["spec"]["containers"] = [{"name": "task", "env": [{"name": "A", "value": "b"}, secret]}]
+        seen = read_pod(found)
+        message = str(seen.termination.message if seen.termination else seen.pending_reason)
+        assert "hunter2" not in message
+        assert "first" not in message
+        assert "TOKEN=***" in message
+
+
+def test_an_event_has_no_quoted_variable() -> None:
+    """Events do not say which variables are secrets."""
+    found = read_events([{"type": "Warning", "reason": "Failed", "message": f"Error: {NUL}"}])
+    assert found is not None
+    assert "hunter2" not in found.message
+    assert "unknown" in found.message

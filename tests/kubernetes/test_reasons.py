@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import base64
 import dataclasses
+import json
+import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from air_executor.backends.base import Launch, RunnerStatus
+from air_executor.backends.container.refusals import ConflictError
 from air_executor.backends.kubernetes import KubernetesBackend
 from air_executor.errors import DuplicateRunnerError, SpawnRejectedError
 from air_executor.model.names import Slot
@@ -16,6 +21,7 @@ from air_executor.runner import native
 from tests.backends.rig import KubernetesRig, Task
 from tests.backends.test_contract import is_gone
 from tests.cluster import Namespace
+from tests.conftest import wait_for
 
 pytestmark = [pytest.mark.kubernetes, pytest.mark.timeout(600)]
 SLOT = Slot("census", 0)
@@ -110,6 +116,31 @@ def test_a_secret_that_does_not_exist(rig: KubernetesRig) -> None:
     assert 'secret "nowhere" not found' in str(found.message)
 
 
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [(b"first\0 hunter2word", "could not be started"), (b"hunter2word \xff\xfe", "ended with 1")],
+)
+def test_a_secret_that_is_no_text(rig: KubernetesRig, value: bytes, words: str) -> None:
+    """It reaches the task unchanged or not at all, and no message has it."""
+    secret = {"metadata": {"name": "keys"}, "data": {"TOKEN": base64.b64encode(value).decode()}}
+    rig.namespace.ask("POST", f"{rig.namespace.core}/secrets", secret)
+    backend = rig.kubernetes(secret="keys")  # noqa: S106 - a name
+    try:
+        launch = dataclasses.replace(launch_with(rig, "echo it began"), secrets={"TOKEN": ""})
+        backend.spawn(launch)
+        message = str(ended(rig, backend).message)
+        log = Path(launch.out_dir, "output.log")
+        assert words in message
+        assert "hunter2word" not in message
+        said = log.read_text(encoding="utf-8") if log.exists() else ""
+        assert said in {
+            "",
+            "secret TOKEN is not UTF-8 text, and Kubernetes cannot pass it on unchanged; store it encoded, as base64\n",
+        }
+    finally:
+        rig.namespace.ask("DELETE", f"{rig.namespace.core}/secrets/keys")
+
+
 def test_out_of_memory(rig: KubernetesRig) -> None:
     """Whoever takes more than the limit is killed, and that is what the run's end is called."""
     backend = rig.kubernetes()
@@ -175,6 +206,42 @@ def test_a_quota_of_pods(rig: KubernetesRig) -> None:
         assert not doomed(rig, backend, "exceeded quota").permanent
     finally:
         namespace.close()
+
+
+def test_a_pod_that_waits_for_a_node(rig: KubernetesRig) -> None:
+    """It has none while no node has its label, and the wait is known afterwards, also to a later manager."""
+    label = rig.namespace.name
+    template = Path(rig.layout.root).parent / "pod.json"
+    template.write_text(json.dumps({"spec": {"nodeSelector": {label: "yes"}}}), encoding="utf-8")
+    backend = rig.kubernetes(pod_template=template)
+    backend.spawn(launch_with(rig, "sleep 1"))
+    rig.until(lambda: "no node takes it" in str(backend.observe()[SLOT].message), "the cluster to say why it waits")
+    assert backend.observe()[SLOT].node_wait is None
+    time.sleep(4)  # the cluster stamps whole seconds
+    label_node(rig.namespace, {label: "yes"})
+    try:
+        found = ended(rig, backend)
+    finally:
+        label_node(rig.namespace, {label: None})
+    assert found.node_wait is not None
+    assert 3 <= found.node_wait <= rig.patience
+    assert rig.kubernetes().observe()[SLOT].node_wait == found.node_wait
+
+
+def label_node(namespace: Namespace, labels: Mapping[str, str | None]) -> None:
+    """Give the cluster's first node these labels, or take them away."""
+
+    def labeled() -> bool:
+        node = namespace.ask("GET", "/api/v1/nodes")["items"][0]
+        wanted = node["metadata"]["labels"] | labels
+        node["metadata"]["labels"] = {name: value for name, value in wanted.items() if value is not None}
+        try:
+            namespace.ask("PUT", f"/api/v1/nodes/{node['metadata']['name']}", node)
+        except ConflictError:
+            return False
+        return True
+
+    wait_for(labeled, what="the node to be labeled")
 
 
 def test_a_quota_of_jobs(rig: KubernetesRig) -> None:

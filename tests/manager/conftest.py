@@ -11,7 +11,7 @@ from tests.manager import rig
 
 
 @pytest.fixture
-def world(tmp_path: Path) -> Iterator[rig.World]:
+def world(quick_path: Path) -> Iterator[rig.World]:
     """A manager over an empty state directory and a platform in memory."""
-    with rig.world(tmp_path) as made:
+    with rig.world(quick_path) as made:
         yield made

@@ -14,11 +14,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
+import pytest
+
 from air_executor.backends.base import Launch
 from air_executor.core.observer import Observer
 from air_executor.core.submission import initial_state, parse_job
 from air_executor.core.transitions import LiveJob
 from air_executor.errors import DirectoryLostError, NotFoundError
+from air_executor.manager import checkpointer
 from air_executor.manager.clock import Clock
 from air_executor.manager.lease import FileLease, Lease
 from air_executor.manager.loop import Manager
@@ -30,6 +33,7 @@ from air_executor.model.state import JobState, TaskState
 from air_executor.store.inbox import Inbox
 from air_executor.store.jobs import Jobs
 from air_executor.store.layout import Layout
+from air_executor.store.presence import read_record
 from tests.fake_backend import FakeBackend, FakePlatform
 
 HOST = Host("here", "this-boot")
@@ -65,6 +69,7 @@ class World:
     """One state directory, its platform, and at most one living manager."""
 
     def __init__(self, root: Path, **options: Any) -> None:  # noqa: ANN401 - fields of `Options`
+        root.mkdir(parents=True, exist_ok=True)
         self.layout = Layout(root / ".air-executor")
         self.platform = FakePlatform(on_spawn=self._begin)
         self.clock = StepClock()
@@ -154,7 +159,7 @@ class World:
         manager = self.manager
         self._manager = None
         journal = manager.state.journal
-        path = journal._files[-1].path
+        path = journal.path
         _let_go(manager)
         if torn:
             with open(path, "ab") as file:
@@ -165,9 +170,33 @@ class World:
     def stop(self) -> None:
         """Stop the manager cleanly."""
         manager = self.manager
-        self._manager = None
         manager.close()
+        self._manager = None
         _close_fds(manager)
+
+    def let_go(self) -> None:
+        """Leave the living manager to the test; others can be started beside it."""
+        self._manager = None
+
+    def live_jobs(self) -> list[LiveJob]:
+        """Return the jobs that the living manager has in memory."""
+        state = self.manager.state
+        return [*state.index.open.values(), *state.unsaved.values()]
+
+    def delay_checkpoints(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Let managers write what is due, and from then on no checkpoint of a job that has not ended."""
+        monkeypatch.setattr(checkpointer, "DELAY", float("inf"))
+        self.clock.pass_time(1)
+        self.cycle()
+
+    def problems(self) -> list[str]:
+        """Return the problems that a manager has published."""
+        found: list[str] = read_record(self.layout)["problems"]
+        return found
+
+    def is_set_aside(self, job: str) -> bool:
+        """Whether a manager has published that it does nothing for a job."""
+        return any(problem.startswith(f"job {job}: ") for problem in self.problems())
 
     def restart(self) -> None:
         """Crash and start again."""
@@ -180,14 +209,21 @@ class World:
 
     # The users
 
-    def submit(self, job: str, *tasks: Any, uid: str | None = None, **fields: Any) -> JobState:  # noqa: ANN401 - JSON
+    def submit(
+        self,
+        job: str,
+        *tasks: Any,  # noqa: ANN401 - JSON
+        uid: str | None = None,
+        workspace: Mapping[str, bytes] | None = None,
+        **fields: Any,  # noqa: ANN401 - JSON
+    ) -> JobState:
         """Submit a job; a task given as text is a command named by itself."""
         raw = [{"id": t, "command": f"run {t}"} if isinstance(t, str) else {"command": "do"} | t for t in tasks]
         parsed = parse_job({"id": job, "tasks": raw, **fields})
         state = initial_state(parsed, uid=uid or secrets.token_hex(12), now=self.clock.wall())
         state.after_uids = {name: self.jobs.load(name).uid for name in state.spec.after}
         self.jobs.prepare()
-        self.jobs.create(state)
+        self.jobs.create(state, workspace)
         self.ask("wake", job)
         return state
 
@@ -195,6 +231,11 @@ class World:
         """Post a request and return its name; requests are taken in the order in which they were posted."""
         self._requests += 1
         return self.inbox.post(Request(cast("Op", op), job, task, [dict(one) for one in tasks]), self._requests / 1000)
+
+    def litter(self, data: bytes) -> None:
+        """Drop into the inbox what is no request."""
+        self._requests += 1
+        Path(self.layout.inbox, f"{self._requests:013d}-garbage.json").write_bytes(data)
 
     def asked(self, op: str, job: str, task: str | None = None, tasks: Sequence[Mapping[str, Any]] = ()) -> str | None:
         """Post a request, let the manager take it, and return why it was refused (None if it was applied)."""
@@ -206,9 +247,9 @@ class World:
     def job(self, name: str) -> JobState:
         """Return a job as the manager has it in memory, or as the volume has it."""
         if self._manager is not None:
-            known = self.manager.state.index.open.get(name) or self.manager.state.unsaved.get(name)
-            if known is not None:
-                return known.state
+            for known in self.live_jobs():
+                if known.state.id == name:
+                    return known.state
         return self.jobs.load(name)
 
     def task(self, job: str, task: str) -> TaskState:

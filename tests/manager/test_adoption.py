@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
@@ -70,6 +70,27 @@ def test_a_host_that_got_another_name_is_the_same_host(local: World, monkeypatch
     local.start()
     local.do("j/a")
     assert [attempt.reason for attempt in local.task("j", "a").attempts] == ["lost", "ok"]
+
+
+@pytest.mark.parametrize(
+    ("volume", "machine", "lost"),
+    [("ext4", "m1", True), ("nfs4", "m1", False), (None, "m1", False), ("ext4", "m2", False), ("ext4", None, False)],
+)
+def test_a_machine_that_was_renamed_and_restarted_is_the_same_machine(
+    local: World, monkeypatch: pytest.MonkeyPatch, volume: str | None, machine: str | None, *, lost: bool
+) -> None:
+    """Its id stays, and nothing outlives a boot; a copy of the machine may have that id, but not a local volume."""
+    monkeypatch.setattr(rig, "HOST", HOST._replace(machine="m1"))
+    local.restart()
+    local.submit("j", "a")
+    local.cycle()
+    local.crash()
+    local.platform.runners.clear()
+    monkeypatch.setattr(rig, "HOST", Host("renamed", "next-boot", machine))
+    monkeypatch.setattr("air_executor.store.probe.volume_kind", lambda _: volume)
+    local.start()
+    local.cycle(3)
+    assert bool(local.task("j", "a").attempts) is lost
 
 
 def test_a_run_of_another_backend_waits_for_it(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -204,7 +225,7 @@ def test_replaced_in_the_middle_of_a_cycle(
         def replaced(*args: object, **names: object) -> object:
             found = real(*args, **names)
             os.unlink(world.layout.lock)
-            world._manager = None
+            world.let_go()
             world.start()
             return found
 
@@ -227,14 +248,15 @@ def test_replaced_by_one_that_has_only_the_lock_yet(world: World, monkeypatch: p
     world.cycle()
     world.exit("j/a")
     other = FileLease(world.layout, HOST)
-    real = world.manager.open_runs.observe
+    real = FakeBackend.observe
 
-    def replaced() -> None:
-        real()
+    def replaced(backend: FakeBackend) -> Mapping[Slot, RunnerStatus]:
+        found = real(backend)
         os.unlink(world.layout.lock)
         other.acquire()
+        return found
 
-    monkeypatch.setattr(world.manager.open_runs, "observe", replaced)
+    monkeypatch.setattr(FakeBackend, "observe", replaced)
     with pytest.raises(ManagerHeldError):
         world.manager.cycle()
     other._lock.release(force=True)

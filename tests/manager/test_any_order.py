@@ -7,7 +7,6 @@ end all obstacles go away, and every job must come to its end.
 from __future__ import annotations
 
 import contextlib
-import operator
 import os
 import shutil
 import tempfile
@@ -25,12 +24,13 @@ from air_executor.model.state import PAUSED, PENDING, Done, JobState, Queued, Ru
 from air_executor.store import codec
 from air_executor.store.journal import Journal
 from air_executor.store.journal_files import read as read_journals
+from tests.conftest import MEMORY
 from tests.fake_backend import Fault
+from tests.manager.deaths import Death, Killed, effects
 from tests.manager.rig import World, leave
 
 JOBS = ("j1", "j2", "j3")
 CHILD = "child"
-MEMORY = "/dev/shm"  # noqa: S108 - a place where fsync costs nothing, if there is one
 
 IMAGES = ("one", "other")
 """What tasks may have to wait for, on a platform that has images."""
@@ -53,10 +53,6 @@ LINES: dict[str, list[Any]] = {
 }
 CYCLES = st.sampled_from([0, 1, 1, 2])
 """How often the manager gets round to its work before the next thing happens."""
-POINTS = [("inbox", "done"), ("state.journal", "flush"), ("state.journal", "sync"), ("backend", "spawn")]
-POINTS += [("backend", "remove"), ("run_dirs", "create")]
-POINTS += [("jobs", "checkpoint"), ("jobs", "create"), ("jobs", "remove")]
-"""Where a crash within a cycle strikes: what of the manager, and which of its methods."""
 GARBAGE = [b"", b"{", b"[]", b'{"op": [], "job": "j1"}', b'{"op": "add", "job": "../x", "tasks": [{}]}', b"\xff\x00"]
 GARBAGE += [b'{"op": "add", "job": "j1", "tasks": [{"command": ""}]}', b'{"op": "cancel", "job": "j1", "task": "no"}']
 GARBAGE += [b'{"op": "retry", "job": "j\\u0000"}', b'{"op": "wake", "job": "\\ud800"}', b'{"op": "add", "job": 1}']
@@ -67,7 +63,7 @@ class AnyOrder(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.root = tempfile.mkdtemp(dir=MEMORY if os.path.isdir(MEMORY) else None)
+        self.root = tempfile.mkdtemp(dir=MEMORY)
         self.world = World(Path(self.root), platform_retries=5)
         self.world.listeners.append(self._listen)
         self.world.start()
@@ -148,8 +144,7 @@ class AnyOrder(RuleBasedStateMachine):
     @rule(data=st.sampled_from(GARBAGE))
     def litter(self, data: bytes) -> None:
         """Drop into the inbox what is no request."""
-        self.world._requests += 1
-        Path(self.world.layout.inbox, f"{self.world._requests:013d}-garbage.json").write_bytes(data)
+        self.world.litter(data)
 
     # What tasks and the platform do
 
@@ -251,31 +246,17 @@ class AnyOrder(RuleBasedStateMachine):
         pending = b'{"job":"j1","uid":"00000000","v":1,"event":"start","at":1.5,"task":"a"' * 4
         self.world.crash(torn=pending[:torn])
         self.world.start()
-        assert self.world.manager.status_writer.problems == []
+        assert self.world.problems() == []
         self._same_as(memory)
 
-    @rule(point=st.sampled_from(POINTS), calls=st.integers(0, 2), after=st.booleans(), asked=st.sampled_from(JOBS))
-    def crash_within_a_cycle(self, point: tuple[str, str], calls: int, asked: str, *, after: bool) -> None:
+    @rule(
+        point=st.sampled_from(list(effects())), call=st.integers(1, 3), after=st.booleans(), asked=st.sampled_from(JOBS)
+    )
+    def crash_within_a_cycle(self, point: str, call: int, asked: str, *, after: bool) -> None:
         """The manager is killed in the middle of its work, just before or just after it did something."""
         self.world.ask("add", asked, tasks=[{"command": "x"}])
-        with pytest.MonkeyPatch.context() as patch:
-            place, name = point
-            owner = operator.attrgetter(place)(self.world.manager)
-            whole = getattr(owner, name)
-            left = calls
-
-            def deadly(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - stands in for any method
-                nonlocal left
-                left -= 1
-                if left >= 0:
-                    return whole(*args, **kwargs)
-                if after and left == -1:
-                    whole(*args, **kwargs)
-                raise KeyboardInterrupt
-
-            patch.setattr(owner, name, deadly)
-            with contextlib.suppress(KeyboardInterrupt):
-                self.world.cycle()
+        with contextlib.suppress(Killed), Death(point, call, after=after).threatens():
+            self.world.cycle()
         # What was decided and not flushed never was; what a line names, or was answered, must never be done again.
         named = read_journals(self.world.layout).requests
         self.applied = [name for name in self.applied if name in named or not self.world.inbox.waiting(name)]
@@ -293,9 +274,10 @@ class AnyOrder(RuleBasedStateMachine):
     def power_fails(self, percent: int) -> None:
         """The machine with the manager loses power: what was not synced may be gone, runners elsewhere live on."""
         journal = self.world.manager.state.journal
-        synced = SYNCED.get(journal._files[-1].path, 0)
-        cut = synced + (journal._length - synced) * percent // 100
-        lost = cut < journal._length
+        synced = SYNCED.get(journal.path, 0)
+        length = os.path.getsize(journal.path)
+        cut = synced + (length - synced) * percent // 100
+        lost = cut < length
         self.world.crash(cut=cut)
         if lost:
             self.power_failed = True
@@ -314,7 +296,7 @@ class AnyOrder(RuleBasedStateMachine):
         self._same_as(memory)
 
     def _dumps(self) -> dict[str, bytes]:
-        jobs = [*self.world.manager.state.index.open.values(), *self.world.manager.state.unsaved.values()]
+        jobs = self.world.live_jobs()
         return {job.state.id: codec.dump_job(job.state) for job in jobs}
 
     def _same_as(self, memory: dict[str, bytes]) -> None:
@@ -332,7 +314,7 @@ class AnyOrder(RuleBasedStateMachine):
         """Check everything that must hold after a cycle."""
         world = self.world
         assert world.overlaps == [], "a run began while another run of the same task lived"
-        for job in [*world.manager.state.index.open.values(), *world.manager.state.unsaved.values()]:
+        for job in world.live_jobs():
             self._check_job(job)
         if not world.manager.state.journal.pending and world.manager.open_runs.observed is not None:
             assert world.manager.open_runs.taken() <= 4 + sum(
@@ -372,7 +354,7 @@ class AnyOrder(RuleBasedStateMachine):
         live, built = job.progress, fresh.progress
         assert {k: v for k, v in live.counts.items() if v} == {k: v for k, v in built.counts.items() if v}
         assert (live.open, live.slots, live.runs) == (built.open, built.slots, built.runs)
-        assert live._is_ready == built._is_ready
+        assert live.ready == built.ready
         assert sorted(name for name, _ in live.results) == sorted(name for name, _ in built.results)
         assert live.nodes.keys() == built.nodes.keys()
         for name, node in live.nodes.items():
@@ -393,7 +375,7 @@ class AnyOrder(RuleBasedStateMachine):
             assert len(wins) == (task.phase == "succeeded")
             lines = self.wrote.get(f"{state.uid}-{wins[0]}", []) if wins else []
             expected = [
-                line.get("id", f"t{wins[0]}-{number}") for number, line in enumerate(lines, 1) if "job" not in line
+                line.get("id", f"_{wins[0]}-{number}") for number, line in enumerate(lines, 1) if "job" not in line
             ]
             assert children.get(task.id, []) == expected
             if any("job" in line for line in lines) and not self.power_failed:
@@ -426,9 +408,9 @@ class AnyOrder(RuleBasedStateMachine):
                     world.exit(name)
             # Where a power failure took the notice of a clock that was set back, a delay lasts that much longer.
             world.clock.pass_time(3 if number < 100 else 3600)
-            if not world.manager.state.index.open and not world.manager.state.unsaved:
+            if not world.live_jobs():
                 break
-        stuck = {name: world.phases(name) for name in world.manager.state.index.open}
+        stuck = {job.state.id: world.phases(job.state.id) for job in world.live_jobs()}
         assert not stuck, f"these jobs never end: {stuck}"
         assert world.inbox.pending() == []
         assert world.platform.runners == {}
@@ -449,7 +431,7 @@ def _known_syncs(monkeypatch: pytest.MonkeyPatch) -> None:
 
     def sync(self: Journal) -> None:
         whole(self)
-        SYNCED[self._files[-1].path] = self._length
+        SYNCED[self.path] = os.path.getsize(self.path)
 
     monkeypatch.setattr(Journal, "_keep_syncing", lambda self: None)
     monkeypatch.setattr(Journal, "sync", sync)

@@ -12,11 +12,15 @@ import pytest
 
 from air_executor.core import job_checks
 from air_executor.errors import BadInputError
-from air_executor.manager import commit, loop, request_handler
+from air_executor.manager import addition, commit, loop, request_handler
 from air_executor.model import checks, parsing
-from air_executor.store import inbox, jobs, journal
+from air_executor.model.defaults import Defaults
+from air_executor.model.job import TaskDefaults
+from air_executor.model.state import new_task
+from air_executor.store import files, inbox, jobs, journal
 from tests.manager.rig import World
 from tests.manager.test_interleavings import reason
+from tests.records import make_job
 
 
 @pytest.fixture
@@ -24,6 +28,9 @@ def in_slices(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let each cycle do one piece of what runs queued."""
     monkeypatch.setattr(commit, "SLICE", -1)
     monkeypatch.setattr(commit, "LINES", 1)
+    monkeypatch.setattr(request_handler, "SLICE", -1)
+    for module in (addition, parsing, job_checks):
+        monkeypatch.setattr(module, "STEP", 2)
     monkeypatch.setattr(loop, "CLEAN_UP_SLICE", -1)
 
 
@@ -49,6 +56,74 @@ def test_others_go_on_while_a_run_queues(world: World) -> None:
     assert {f"c{number}" for number in range(10)} <= set(world.jobs.ids())
     world.until(lambda: not world.manager.supervisor.busy)
     assert all(world.job(f"c{number}").phase != "pending" for number in range(10))
+
+
+@pytest.mark.usefixtures("in_slices")
+def test_others_go_on_while_a_job_of_many_tasks_is_read(world: World) -> None:
+    """One line submits a job of many tasks, which takes many cycles: another job's runs start and end meanwhile."""
+    world.submit("many", "a")
+    world.submit("other", *[f"x{number}" for number in range(5)])
+    world.until(lambda: {"many/a", "other/x0"} <= set(world.running()))
+    world.exit("many/a", queue=[{"job": {"id": "large", "tasks": [{"command": "x"}] * 40}}])
+    world.cycle()
+    for number in range(5):
+        assert world.manager.supervisor.busy
+        world.do(f"other/x{number}")
+    assert world.job("other").phase == "succeeded"
+    world.until(lambda: "large" in world.jobs.ids())
+    assert len(world.job("large").tasks) == 40
+
+
+@pytest.mark.usefixtures("in_slices")
+def test_others_go_on_while_tasks_are_added(world: World) -> None:
+    """A request adds many tasks: others' requests and runs go first, its own job's requests keep their order."""
+    world.submit("many", "a", max_runners=1)
+    world.submit("other", *[f"x{number}" for number in range(5)])
+    world.until(lambda: {"many/a", "other/x0"} <= set(world.running()))
+    add = world.ask("add", "many", tasks=[{"command": "y"}] * 40)
+    world.cycle()
+    world.clock.pass_time(0.01)  # requests are named by their time
+    cancel = world.ask("cancel", "many")
+    for number in range(5):
+        world.do(f"other/x{number}")
+    assert world.asked("add", "other", tasks=[{"command": "z"}]) is None
+    assert world.manager.request_handler.busy
+    assert world.job("other").tasks.keys() == {*(f"x{number}" for number in range(5)), "t6"}
+    assert {add, cancel} <= set(world.inbox.pending())
+    assert world.job("many").tasks.keys() == {"a"}, "what is added is decided as a whole"
+    world.until(lambda: not world.inbox.waiting(cancel))
+    assert len(world.job("many").tasks) == 41
+    assert world.phases("many")["t41"] == "cancelled"
+
+
+@pytest.mark.usefixtures("in_slices")
+def test_additions_that_come_to_nothing(world: World) -> None:
+    """A wrong task late in a request, a request that is taken back, and a job that is submitted again meanwhile."""
+    world.submit("many", "a")
+    wrong = world.ask("add", "many", tasks=[*[{"command": "y"}] * 20, {"command": ""}])
+    world.until(lambda: not world.inbox.waiting(wrong))
+    assert "command" in (world.inbox.refusal(wrong) or "")
+    back = world.ask("add", "many", tasks=[{"command": "y"}] * 20)
+    world.cycle(3)
+    world.inbox.done(back)
+    world.cycle(3)
+    assert not world.manager.request_handler.busy
+    assert world.asked("add", "many", tasks=[{"command": "z"}]) is None
+    assert world.job("many").tasks.keys() == {"a", "t2"}
+
+
+def test_tasks_are_counted_before_they_are_looked_at(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """More than a job may have cost no more than their count, in a file, from a run and in a request."""
+    world.submit("j", "a", max_tasks=3)
+    world.until(lambda: "j/a" in world.running())
+    monkeypatch.setattr(addition, "task_from_request", None)
+    assert "max_tasks = 3" in (world.asked("add", "j", tasks=[{"command": "y"}] * 50) or "")
+    monkeypatch.setattr(parsing, "read_task", None)
+    with pytest.raises(BadInputError, match="tasks: are 50, more than max_tasks = 4"):
+        world.submit("k", *[f"a{number}" for number in range(50)], max_tasks=4)
+    world.exit("j/a", queue=[{"job": {"id": "k", "max_tasks": 4, "tasks": [{"command": "x"}] * 50}}])
+    world.until(lambda: world.job("j").ended)
+    assert "more than max_tasks = 4" in (world.task("j", "a").message or "")
 
 
 @pytest.mark.usefixtures("in_slices")
@@ -81,21 +156,27 @@ def test_jobs_of_a_rejected_run_go_piece_by_piece(world: World) -> None:
     assert {f"c{number}" for number in range(4)} <= set(world.jobs.ids())
 
 
-def test_defaults_count_in_each_task(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Short lines in a job with large defaults: refused before anything is committed, with the reason."""
-    monkeypatch.setattr(commit, "MAX_COST", 100_000)
-    world.submit("j", "a", on_failure="continue", defaults={"env": {"BIG": "x" * 10_000}})
+def test_defaults_are_stored_once(world: World) -> None:
+    """Thousands of queued tasks in a job with large defaults: the state and the journal have these once."""
+    world.submit("j", "a", "b", on_failure="continue", defaults={"env": {"BIG": "x" * 100_000}, "retries": 2})
     world.until(lambda: "j/a" in world.running())
-    world.exit("j/a", queue=[{"command": "y"}] * 20)
-    world.until(lambda: world.job("j").ended)
-    assert reason(world, "j", "a") == "budget"
-    assert "with the defaults of the job in each task" in (world.task("j", "a").message or "")
-    assert len(world.job("j").tasks) == 1
+    world.exit("j/a", queue=[{"command": "y"}] * 2000)
+    world.until(lambda: len(world.job("j").tasks) == 2002)
+    world.until(lambda: "j/b" in world.running())
+    written = os.path.getsize(world.layout.state("j")) + sum(
+        os.path.getsize(f"{world.layout.journal}/{name}") for name in os.listdir(world.layout.journal)
+    )
+    assert written < 1_000_000
+    world.restart()
+    job = world.job("j")
+    task = list(job.tasks.values())[-1]
+    assert (task.retries, len(job.env_of(task)["BIG"])) == (2, 100_000)
 
 
 def test_a_job_grows_no_further_than_it_can_be_read(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each run queues little, all of them too much: the one that would make the state too large is refused."""
-    monkeypatch.setattr(commit, "MAX_GROWN", 60_000)
+    for module in (commit, addition):
+        monkeypatch.setattr(module, "MAX_GROWN", 60_000)
     world.submit("j", "a", "b", max_runners=1, on_failure="continue")
     for name in ("a", "b"):
         world.until(lambda name=name: f"j/{name}" in world.running())  # type: ignore[misc]
@@ -167,11 +248,10 @@ def test_a_job_too_large_to_be_read_is_not_created(world: World, monkeypatch: py
     assert world.jobs.ids() == ["j"]
 
 
-def test_defaults_of_a_job_file_count_in_each_task(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The bound is checked before they are merged."""
-    monkeypatch.setattr(parsing, "MOST_MERGED", 10_000)
-    with pytest.raises(BadInputError, match="defaults: come to 0 MB in 20 tasks"):
-        world.submit("j", *[f"a{number}" for number in range(20)], defaults={"env": {"BIG": "x" * 1000}})
+def test_defaults_of_a_job_file_are_stored_once(world: World) -> None:
+    """As many tasks as a job may have do not multiply them."""
+    world.submit("j", *[f"a{number}" for number in range(2000)], defaults={"env": {"BIG": "x" * 100_000}})
+    assert os.path.getsize(world.layout.state("j")) < 500_000
 
 
 def test_names_in_after_are_counted(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -194,7 +274,7 @@ def test_decisions_that_are_written_together_are_split(world: World, monkeypatch
     for number in range(4):
         world.submit(f"j{number}", "a", "b")
     world.until(lambda: len(world.running()) == 4)
-    world.manager.checkpointer._next = float("inf")
+    world.delay_checkpoints(monkeypatch)
     for number in range(4):
         world.exit(f"j{number}/a", queue=[{"command": "x" * 500}] * 3)
     world.cycle()
@@ -214,7 +294,7 @@ def test_a_decision_too_large_for_the_journal_costs_one_job(world: World, monkey
     world.exit("bad/a", queue=[{"command": "x" * 3000}])
     world.exit("good/x")
     world.until(lambda: world.job("good").ended)
-    assert "bad" in world.manager.state.index.unmanaged
+    assert world.is_set_aside("bad")
 
 
 def test_a_key_that_appears_twice_among_many(world: World) -> None:
@@ -251,6 +331,71 @@ def test_large_inputs_are_written_once(world: World) -> None:
     assert not [name for name in os.listdir(world.manager.state.staging) if name.startswith("inputs-")]
 
 
+@pytest.fixture
+def written(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The sizes of all writes of files with inputs."""
+    sizes: list[int] = []
+    whole = files.write_all
+
+    def counted(fd: int, data: bytes) -> None:
+        if "/inputs" in os.readlink(f"/proc/self/fd/{fd}"):
+            sizes.append(len(data))
+        whole(fd, data)
+
+    monkeypatch.setattr(files, "write_all", counted)
+    return sizes
+
+
+def inputs_of(world: World, run: str) -> dict[str, Any]:
+    """Return what a run reads."""
+    found: dict[str, Any] = json.loads(Path(world.launch(run).out_dir, "inputs.json").read_bytes())
+    return found
+
+
+def test_a_long_sequence_writes_each_large_result_once(world: World, written: list[int]) -> None:
+    """What runs before have read is appended to, so that n tasks do not write n copies of all results."""
+    count, size = 60, 16_000
+    world.submit("j", *[f"a{number}" for number in range(count)])
+    for number in range(count):
+        world.until(lambda number=number: f"j/a{number}" in world.running())  # type: ignore[misc]
+        assert inputs_of(world, f"j/a{number}") == {f"a{n}": f"{n}".zfill(size) for n in range(number)}
+        world.do(f"j/a{number}", result=f"{number}".zfill(size))
+    assert sum(written) < 1.3 * count * size
+    assert world.job("j").phase == "succeeded"
+    gc.collect()
+    assert not [name for name in os.listdir(world.manager.state.staging) if name.startswith("inputs-")]
+
+
+def test_runs_at_a_time_have_files_that_do_not_change(world: World, written: list[int]) -> None:
+    """A long run beside a sequence reads to its end what it was given; the others append to another file."""
+    count, size = 60, 16_000
+    first = [f"a{number}" for number in range(6)]
+    world.submit("j", *first, "long", *[f"b{number}" for number in range(count)], max_runners=2)
+    for name in first:
+        world.do(f"j/{name}", result="x" * size)
+    world.until(lambda: "j/long" in world.running())
+    path = Path(world.launch("j/long").out_dir, "inputs.json")
+    before = path.read_bytes()
+    for number in range(count):
+        world.until(lambda number=number: f"j/b{number}" in world.running())  # type: ignore[misc]
+        assert len(inputs_of(world, f"j/b{number}")) >= number
+        world.do(f"j/b{number}", result="y" * size)
+    assert path.read_bytes() == before
+    assert sum(written) < 3 * (count + len(first)) * size
+
+
+def test_a_shared_file_that_a_task_changed_is_not_gone_on_with(world: World) -> None:
+    """Whatever a run did to the file that it read, the next one reads results."""
+    world.submit("j", *[f"a{number}" for number in range(8)])
+    for number in range(7):
+        world.do(f"j/a{number}", result="x" * 16_000)
+        world.until(lambda number=number: f"j/a{number + 1}" in world.running())  # type: ignore[misc]
+        path = Path(world.launch(f"j/a{number + 1}").out_dir, "inputs.json")
+        assert len(json.loads(path.read_bytes())) == number + 1
+        path.chmod(0o644)
+        path.write_bytes(b"")
+
+
 def test_large_inputs_on_a_volume_without_links(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each run gets a copy."""
 
@@ -276,11 +421,16 @@ def test_defaults_are_checked_and_kept_once(monkeypatch: pytest.MonkeyPatch) -> 
         checked.append(value)
         return whole(value, *args, **named)
 
+    shared = Defaults(parsing.read(TaskDefaults, defaults))
     monkeypatch.setattr(checks, "_text", counted)
-    first, second = (parsing.read_task({"id": name}, defaults) for name in ("a", "b"))
+    first, second = (parsing.read_task({"id": name}, shared) for name in ("a", "b"))
     assert len(checked) == 2, "the place of the command alone"
-    assert first.env is second.env
-    assert parsing.dump(first) == {"id": "a", **defaults}
-    own = parsing.read_task({"command": "y", "env": {"A0": "own"}, "labels": {}}, defaults)
-    assert (own.command, own.env["A0"], own.env["A1"]) == ("y", "own", "x")
-    assert own.labels == {"team": "a"}
+    assert first.secrets is second.secrets is shared.record.secrets
+    assert parsing.dump(first) == {"id": "a", "command": ["x"], "secrets": ["TOKEN"], "retries": 2}
+    own = parsing.read_task({"command": "y", "env": {"A0": "own"}, "labels": {}}, shared)
+    assert (own.command, own.env) == ("y", {"A0": "own"})
+    job = make_job("j", "0badcafe", {"defaults": defaults})
+    job.tasks = {"own": new_task(own, queued_by=None, at=0.0), "first": new_task(first, queued_by=None, at=0.0)}
+    assert (job.env_of(job.tasks["own"])["A0"], job.env_of(job.tasks["own"])["A1"]) == ("own", "x")
+    assert job.env_of(job.tasks["first"]) is job.spec.defaults.env
+    assert job.labels_of(job.tasks["own"]) == {"team": "a"}

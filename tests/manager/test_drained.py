@@ -21,9 +21,9 @@ def drain(made: World, *, evicts: bool, code: int) -> None:
     made.start().backend.evicts = evicts
 
 
-def test_drained_on_a_cluster(tmp_path: Path) -> None:
+def test_drained_on_a_cluster(quick_path: Path) -> None:
     """It is run again on the platform's account, though the task has no retries."""
-    with world(tmp_path) as made:
+    with world(quick_path) as made:
         drain(made, evicts=True, code=143)
         made.do("j/a")
         task = made.task("j", "a")
@@ -31,9 +31,9 @@ def test_drained_on_a_cluster(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("evicts", "code", "phase"), [(False, 143, "failed"), (True, 0, "succeeded")])
-def test_told_to_stop_otherwise(tmp_path: Path, evicts: bool, code: int, phase: str) -> None:  # noqa: FBT001 - a case
+def test_told_to_stop_otherwise(quick_path: Path, evicts: bool, code: int, phase: str) -> None:  # noqa: FBT001 - a case
     """On one's own machine somebody killed it, which is an error; and who ends well has ended well."""
-    with world(tmp_path) as made:
+    with world(quick_path) as made:
         drain(made, evicts=evicts, code=code)
         made.until(lambda: made.job("j").phase != "running")
         assert (made.job("j").phase, made.task("j", "a").runs) == (phase, 1)

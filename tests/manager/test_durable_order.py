@@ -9,6 +9,9 @@ from typing import Any
 import pytest
 
 from air_executor.errors import NotFoundError
+from air_executor.store.inbox import Inbox
+from air_executor.store.jobs import Jobs
+from air_executor.store.journal import Journal
 from tests.manager.rig import World
 
 
@@ -28,9 +31,9 @@ def test_a_request_is_answered_once_its_line_is_durable(world: World, monkeypatc
     world.submit("j", "a")
     world.cycle()
     order: list[str] = []
-    noted(monkeypatch, order, world.manager.state.journal, "flush", "written")
-    noted(monkeypatch, order, world.manager.state.journal, "sync", "durable")
-    noted(monkeypatch, order, world.manager.inbox, "done", "answered")
+    noted(monkeypatch, order, Journal, "flush", "written")
+    noted(monkeypatch, order, Journal, "sync", "durable")
+    noted(monkeypatch, order, Inbox, "done", "answered")
     assert world.asked("pause", "j") is None
     assert order[order.index("written") :].index("durable") < order[order.index("written") :].index("answered")
 
@@ -40,9 +43,9 @@ def test_a_checkpoint_follows_its_lines(world: World, monkeypatch: pytest.Monkey
     world.submit("j", "a")
     world.cycle(2)
     order: list[str] = []
-    noted(monkeypatch, order, world.manager.state.journal, "flush", "written")
-    noted(monkeypatch, order, world.manager.state.journal, "sync", "durable")
-    noted(monkeypatch, order, world.manager.state.jobs, "checkpoint", "checkpoint")
+    noted(monkeypatch, order, Journal, "flush", "written")
+    noted(monkeypatch, order, Journal, "sync", "durable")
+    noted(monkeypatch, order, Jobs, "checkpoint", "checkpoint")
     world.exit("j/a")
     world.until(lambda: "checkpoint" in order)
     last = len(order) - order[::-1].index("written") - 1
@@ -57,7 +60,7 @@ def test_a_replaced_manager_cannot_write_a_state(world: World) -> None:
     aside = world.layout.epoch_tmp(old.epoch)
     state = old.state.index.open["j"].state
     os.unlink(world.layout.lock)
-    world._manager = None
+    world.let_go()
     world.start()
     before = world.jobs.load("j")
     with pytest.raises(NotFoundError):

@@ -36,11 +36,7 @@ def test_a_state_that_nobody_can_work_with_is_quarantined(world: World, change: 
     path.write_text(json.dumps(raw), encoding="utf-8")
     world.start()
     assert json.loads(Path(f"{path}.corrupt").read_text(encoding="utf-8")) == raw
-    assert [
-        problem
-        for problem in world.manager.status_writer.problems
-        if "edited/state.json: not a readable state file" in problem
-    ]
+    assert [problem for problem in world.problems() if "edited/state.json: not a readable state file" in problem]
     world.do("other/b")
     world.until(lambda: world.job("other").phase == "succeeded")
 
@@ -74,7 +70,7 @@ def test_an_ended_state_with_a_bad_task_is_found_once_it_is_needed(world: World)
     assert world.manager.state.index.ended["done"].phase == "failed"
     assert "not a readable state file" in str(world.asked("retry", "done"))
     assert Path(f"{path}.corrupt").read_bytes() == edited
-    assert [problem for problem in world.manager.status_writer.problems if "job done: " in problem]
+    assert [problem for problem in world.problems() if "job done: " in problem]
     assert "cannot be changed" in str(world.asked("retry", "done"))
     world.do("other/a")
     assert world.job("other").phase == "succeeded"

@@ -10,9 +10,11 @@ import pytest
 
 from air_executor.backends.base import RunnerStatus
 from air_executor.errors import ManagerHeldError, StoreError
+from air_executor.manager.wakeups import Wakeups
 from air_executor.model.names import Slot
 from air_executor.model.state import Done, Queued
 from air_executor.store import files, trees
+from air_executor.store.journal import Journal
 from tests.fake_backend import FakeRunner, Fault
 from tests.manager.rig import World, leave
 
@@ -24,13 +26,15 @@ def reason(world: World, job: str, task: str) -> str:
     return status.reason
 
 
-def test_follow_up_started_after_a_run_that_the_checkpoint_calls_running(world: World) -> None:
+def test_follow_up_started_after_a_run_that_the_checkpoint_calls_running(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A run that the checkpoint calls running ends, its follow-up starts, the manager dies: neither runs again."""
     world.submit("j", "a", "b")
     world.cycle(2)
     assert world.jobs.load("j").tasks["a"].phase == "running"
+    world.delay_checkpoints(monkeypatch)
     world.exit("j/a", queue=[{"id": "c", "command": "x"}])
-    world.manager.checkpointer._next = float("inf")
     world.cycle(2)
     assert set(world.running()) == {"j/b"}
     assert world.jobs.load("j").tasks["a"].phase == "running", "the checkpoint is to be behind"
@@ -105,10 +109,10 @@ def test_add_and_retry_applied_started_crash(world: World) -> None:
     assert "j/a" in world.running()
     world.restart()
     assert "j/a" in world.running()
-    world.do("j/a", "j/t2")
-    assert list(world.job("j").tasks) == ["a", "t2"]
+    world.do("j/a", "j/_2")
+    assert list(world.job("j").tasks) == ["a", "_2"]
     assert world.job("j").phase == "succeeded"
-    assert [launch.task for launch in world.begun.values()] == ["a", "a", "t2"]
+    assert [launch.task for launch in world.begun.values()] == ["a", "a", "_2"]
 
 
 @pytest.mark.parametrize("op", ["add", "retry"])
@@ -283,7 +287,7 @@ def test_crash_in_the_middle_of_recovery_and_again(world: World, monkeypatch: py
     for name in ("j1", "j2", "j3"):
         world.submit(name, "a", "b")
     world.cycle()
-    world.manager.checkpointer._next = float("inf")
+    world.delay_checkpoints(monkeypatch)
     for name in ("j1/a", "j2/a", "j3/a"):
         world.exit(name, queue=[{"command": "x"}])
     world.cycle(2)
@@ -309,7 +313,7 @@ def test_crash_in_the_middle_of_recovery_and_again(world: World, monkeypatch: py
     assert {name: world.job(name).version for name in before} == before
     for name in before:
         world.do(f"{name}/b")
-        assert list(world.job(name).tasks) == ["a", "b", "t1-1"]
+        assert list(world.job(name).tasks) == ["a", "b", "_1-1"]
     assert len(os.listdir(world.layout.journal)) == 1
 
 
@@ -319,33 +323,33 @@ def test_torn_last_line(world: World) -> None:
     world.cycle()
     version = world.job("j").version
     world.crash(torn=b'{"job":"j","uid":"00000000","v":7,"event":"end","at":1')
-    manager = world.start()
-    assert manager.status_writer.problems == []
+    world.start()
+    assert world.problems() == []
     assert world.job("j").version == version
     world.do("j/a")
     assert world.job("j").phase == "succeeded"
 
 
-def test_damaged_line_before_good_ones(world: World) -> None:
+def test_damaged_line_before_good_ones(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """A damaged line costs only the job whose chain has the gap; a copy is kept and it is reported."""
     world.submit("j1", "a", "b")
     world.submit("j2", "a", "b")
     world.cycle()
-    world.manager.checkpointer._next = float("inf")
+    world.delay_checkpoints(monkeypatch)
     world.exit("j1/a", result=1)
     world.cycle()
     world.exit("j2/a", result=2)
     world.cycle()
-    path = Path(world.manager.state.journal._files[-1].path)
+    path = Path(world.manager.state.journal.path)
     world.crash()
     lines = path.read_bytes().splitlines(keepends=True)
     victim = next(i for i, line in enumerate(lines) if b'"job":"j1"' in line and b'"end":{' in line)
     assert victim < len(lines) - 1
     lines[victim] = lines[victim].replace(b'"end"', b'"eNd"')
     path.write_bytes(b"".join(lines))
-    manager = world.start()
-    assert any(str(path) in problem for problem in manager.status_writer.problems)
-    assert any("job j1: a gap in the journal" in problem for problem in manager.status_writer.problems)
+    world.start()
+    assert any(str(path) in problem for problem in world.problems())
+    assert any("job j1: a gap in the journal" in problem for problem in world.problems())
     assert Path(f"{path}.corrupt").read_bytes() == b"".join(lines)
     assert world.phases("j2")["a"] == "succeeded"
     assert world.phases("j1")["a"] == "running"
@@ -360,7 +364,7 @@ def test_enospc_on_append(world: World, monkeypatch: pytest.MonkeyPatch) -> None
     world.submit("j", "a", "b")
     world.cycle()
     world.exit("j/a")
-    path = world.manager.state.journal._files[-1].path
+    path = world.manager.state.journal.path
     length = os.path.getsize(path)
 
     def full(fd: int, data: bytes) -> None:
@@ -369,7 +373,7 @@ def test_enospc_on_append(world: World, monkeypatch: pytest.MonkeyPatch) -> None
 
     with monkeypatch.context() as patch:
         patch.setattr(files, "write_all", full)
-        patch.setattr(world.manager.wakeups, "sleep", lambda seconds: None)
+        patch.setattr(Wakeups, "sleep", lambda *_: None)
         world.cycle(3)
         assert os.path.getsize(path) == length
         assert world.running() == {}
@@ -388,7 +392,7 @@ def test_rejected_run_whose_first_line_was_a_whole_job(world: World) -> None:
     assert reason(world, "j", "a") == "rejected"
     assert not os.path.exists(world.layout.job("child"))
     world.restart()
-    assert "child" not in world.manager.state.index.open
+    assert world.jobs.ids() == ["j"]
 
 
 def test_whole_job_of_another_uid_is_a_rejection(world: World) -> None:
@@ -410,7 +414,7 @@ def test_crash_between_creating_and_releasing_whole_jobs(world: World, monkeypat
     world.cycle()
     world.exit("j/a", queue=[{"job": {"id": "child", "tasks": [{"id": "x", "command": "x"}]}}])
     with monkeypatch.context() as patch:
-        patch.setattr(world.manager.state.journal, "flush", _die)
+        patch.setattr(Journal, "flush", _die)
         with pytest.raises(KeyboardInterrupt):
             world.cycle()
     assert world.jobs.load("child").phase == "pending"
@@ -427,7 +431,7 @@ def test_held_job_of_a_run_that_is_lost_after_all(world: World, monkeypatch: pyt
     world.cycle()
     launch = world.exit("j/a", queue=[{"job": {"id": "child", "tasks": [{"id": "x", "command": "x"}]}}])
     with monkeypatch.context() as patch:
-        patch.setattr(world.manager.state.journal, "flush", _die)
+        patch.setattr(Journal, "flush", _die)
         with pytest.raises(KeyboardInterrupt):
             world.cycle()
     assert world.jobs.load("child").phase == "pending"
@@ -442,7 +446,7 @@ def test_held_job_of_a_run_that_is_lost_after_all(world: World, monkeypatch: pyt
     assert all(launch.task != "x" for launch in world.begun.values())
 
 
-def _die() -> None:
+def _die(_: Journal) -> None:
     raise KeyboardInterrupt
 
 
@@ -482,7 +486,7 @@ def test_pending_job_stays_while_what_submitted_it_cannot_be_read(
     world.cycle()
     world.exit("j/a", queue=[{"job": {"id": "child", "tasks": [{"id": "x", "command": "x"}]}}])
     with monkeypatch.context() as patch:
-        patch.setattr(world.manager.state.journal, "flush", _die)
+        patch.setattr(Journal, "flush", _die)
         with pytest.raises(KeyboardInterrupt):
             world.cycle()
     world.crash()
@@ -519,7 +523,7 @@ def test_replaced_manager_leaves_the_new_ones_runners_alone(world: World) -> Non
     world.cycle()
     old = world.manager
     os.unlink(world.layout.lock)
-    world._manager = None
+    world.let_go()
     world.start()
     world.exit("j/a")
     world.until(lambda: "j/b" in world.running())
@@ -541,7 +545,7 @@ def test_replaced_manager_answers_nobody(world: World) -> None:
     world.cycle()
     old = world.manager
     os.unlink(world.layout.lock)
-    world._manager = None
+    world.let_go()
     world.start()
     world.do("j/a", code=1)
     names = [world.ask("retry", "j", "a"), world.ask("wake", "j")]
@@ -724,7 +728,7 @@ def test_a_state_that_cannot_be_read_now_costs_only_its_job_and_nothing_of_that(
     world.submit("sick", "a", "b")
     world.submit("well", "a", "b")
     world.cycle(2)
-    world.manager.checkpointer._next = float("inf")
+    world.delay_checkpoints(monkeypatch)
     world.exit("sick/a", queue=[{"id": "c", "command": "x"}])
     world.cycle(2)
     assert world.jobs.load("sick").tasks["a"].phase == "running", "the checkpoint is to be behind"
@@ -740,7 +744,7 @@ def test_a_state_that_cannot_be_read_now_costs_only_its_job_and_nothing_of_that(
     with monkeypatch.context() as patch:
         patch.setattr(files, "read", read)
         world.start()
-        assert "sick" in world.manager.state.index.unmanaged
+        assert world.is_set_aside("sick")
         world.do("well/a", "well/b")
         assert world.job("well").phase == "succeeded"
         world.stop()

@@ -89,7 +89,7 @@ def test_second_waits_until_the_first_falls_silent(server: Server, layout: Layou
     """While renewals come nobody else takes it; when they stop, the old one may not act before the new one may."""
     first, second = server.lease(layout, "one"), server.lease(layout, "two")
     assert first.acquire(never)
-    assert not second.acquire(waits(server, 60, first._renew))
+    assert not second.acquire(waits(server, 60, first.renew))
     first.check()
     silent_since = server.now
 
@@ -112,7 +112,7 @@ def test_replaced_holder_learns_of_it(server: Server, layout: Layout) -> None:
     assert second.acquire(waits(server, 60))
     with pytest.raises(LeaseUnsureError):
         first.check()
-    first._renew()
+    first.renew()
     with pytest.raises(DirectoryLostError, match="is held by here_"):
         first.check()
     with pytest.raises(ManagerHeldError, match="no longer manages"):
@@ -142,7 +142,7 @@ def test_lost_answers_are_no_loss(server: Server, layout: Layout) -> None:
 
     assert lease.acquire(waits(server, 10, answers))
     server.touch(lease._me)
-    lease._renew()
+    lease.renew()
     lease.check()
 
 
@@ -159,7 +159,7 @@ def test_silent_server(server: Server, layout: Layout) -> None:
     with pytest.raises(LeaseUnsureError):
         lease.reacquire()
     server.silent = False
-    lease._renew()
+    lease.renew()
     lease.check()
     lease.reacquire()
 
@@ -169,7 +169,7 @@ def test_deleted_record_is_nobodys(server: Server, layout: Layout) -> None:
     lease = server.lease(layout)
     lease.acquire(never)
     server.found = None
-    lease._renew()
+    lease.renew()
     with pytest.raises(ManagerHeldError, match="held by nobody"):
         lease.reacquire()
 
@@ -313,7 +313,7 @@ def test_nothing_is_done_while_unsure(led: World, server: Server) -> None:
             manager.cycle()
     assert led.running() == {}
     assert led.inbox.waiting(request)
-    leader(led)._renew()
+    leader(led).renew()
     epoch = manager.epoch
     led.until(lambda: not led.inbox.waiting(request))
     assert led.job("j").phase == "paused"
@@ -346,8 +346,8 @@ def test_leader_that_is_paused_replaced_and_woken(
 
     def then(real: Callable[..., object]) -> Callable[..., object]:
         def paused(*args: object) -> object:
-            if led._manager is old:
-                led._manager = None
+            if led.manager is old:
+                led.let_go()
                 led.start()
                 woken.append(moment)
             return real(*args)
@@ -389,8 +389,8 @@ def test_woken_leader_leaves_the_others_runner_alone(led: World) -> None:
     real = old._act
 
     def paused() -> None:
-        if led._manager is old:
-            led._manager = None
+        if led.manager is old:
+            led.let_go()
             led.start()
             led.until(lambda: "j/b" in led.running())
         real()

@@ -46,6 +46,76 @@ def test_the_price_is_that_of_the_commit(world: World) -> None:
     assert set(sum_costs(read([job])).costs) == {"EUR", "USD"}
 
 
+def waits_for_a_node(world: World, seconds: float | None) -> None:
+    """Let the platform say for how long the runner of j/a had no node."""
+    runner = world.platform.runners[world.slot("j/a")]
+    runner.status = replace(runner.status, node_wait=seconds)
+    world.cycle()
+
+
+def test_a_wait_for_a_node_is_no_runner_time(world: World) -> None:
+    """It is part of the task's wait, and what is left adds up as ever."""
+    world.submit("j", "a")
+    world.until(lambda: "j/a" in world.running())
+    waits_for_a_node(world, None)
+    assert list(world.manager.open_runs.samples()) == []
+    launch = world.launch("j/a")
+    began = os.stat(f"{launch.out_dir}/claim").st_mtime
+    os.utime(f"{launch.out_dir}/claim", (began + 60.0, began + 60.0))
+    waits_for_a_node(world, 40.0)
+    world.set_volume_time(began + 100.0)
+    world.exit("j/a")
+    os.utime(f"{launch.out_dir}/exit.json", (began + 90.0, began + 90.0))
+    world.until(lambda: world.job("j").ended)
+    found = only(world)
+    assert found.node_wait == 40.0
+    assert found.waited is not None
+    assert found.waited >= 40.0
+    assert [found.start, found.work, found.finish] == pytest.approx([20.0, 30.0, 10.0], abs=1.0)
+    sums = sum_costs(read([world.job("j")]))
+    assert sums.runner_seconds == pytest.approx(60.0, abs=1.0)
+    assert sums.node_wait_seconds == 40.0
+    counts = world.manager.state.counters.counts().values
+    assert counts["runner_stage_seconds_sum", "node_wait"] == 40.0
+    assert counts["runner_seconds_total", "fake", "default", "idle"] == pytest.approx(30.0, abs=1.0)
+
+
+def test_a_runner_that_never_got_a_node_costs_nothing(world: World) -> None:
+    """All of its time was a wait for one."""
+    world.stop()
+    world.start(prices=EUROS)
+    world.submit("j", "a")
+    world.until(lambda: "j/a" in world.running())
+    os.unlink(f"{world.launch('j/a').out_dir}/claim")
+    waits_for_a_node(world, None)
+    world.ask("cancel", "j")
+    world.until(lambda: world.job("j").ended)
+    found = only(world)
+    assert found.reason == "cancelled"
+    assert (found.runner_seconds, found.cost) == (0.0, 0.0)
+
+
+@pytest.mark.parametrize("code", [0, 1])
+def test_the_verdict_names_what_held_the_slot(world: World, code: int) -> None:
+    """A process that outlives its runner keeps the run open: the outcome says for how long, and which one it was."""
+    world.submit("j", "a")
+    world.until(lambda: "j/a" in world.running())
+    slot, world.platform.slow_removal = world.slot("j/a"), True
+    world.exit("j/a", code, lingers=True)
+    runner = world.platform.runners[slot]
+    runner.status = replace(runner.status, held_by="its runner has ended, but process 7 (sleep) still runs")
+    world.cycle()
+    for _ in range(12):
+        world.clock.pass_time(1.0)
+        world.cycle()
+    assert world.task("j", "a").phase == "running"
+    world.platform.settle()
+    world.until(lambda: world.job("j").ended)
+    assert only(world).reason == ("error" if code else "ok")
+    assert only(world).message == "its slot was held for 12s: its runner has ended, but process 7 (sleep) still runs"
+    assert world.task("j", "a").message == only(world).message
+
+
 def test_what_was_spawned_before_a_price_holds_has_none(world: World) -> None:
     """Neither has what runs on a backend that nobody has named a price for."""
     world.stop()

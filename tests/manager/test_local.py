@@ -22,6 +22,7 @@ from air_executor.manager.loop import Manager
 from air_executor.manager.manager_state import ManagerOptions
 from air_executor.model.records import Request
 from air_executor.model.state import Done, JobState
+from air_executor.store.presence import read_record
 from air_executor.wiring import runner_files, this_host
 
 PYTHON = sys.executable
@@ -105,7 +106,7 @@ def test_tasks_that_a_running_task_queues(local: Local) -> None:
     merge = 'cp "$AIR_INPUTS" "$AIR_WORKSPACE/inputs"'
     local.submit("j", {"id": "a", "command": line}, {"id": "merge", "command": merge, "after": ["a"]})
     state = local.see("j")
-    assert {name: t.phase for name, t in state.tasks.items()} == dict.fromkeys(("a", "merge", "b", "t1-2"), "succeeded")
+    assert {name: t.phase for name, t in state.tasks.items()} == dict.fromkeys(("a", "merge", "b", "_1-2"), "succeeded")
     assert [t.queued_by for t in state.tasks.values()] == [None, None, "a", "a"]
     assert json.loads(local.file("j", "inputs").read_text(encoding="utf-8"))["b"] == 2
     assert state.usage.runs == 4
@@ -180,8 +181,8 @@ def test_what_keeps_an_ended_run_open_is_published(local: Local) -> None:
     """Its task has ended with 0, but a process that ignores TERM still has the slot."""
     left = "(trap '' TERM; while [ ! -e gate ]; do sleep 0.05; done) &"
     local.submit("j", {"id": "a", "command": f"cd $AIR_WORKSPACE; {left}", "grace": 1000})
-    local.until(lambda: "j" in local.manager.open_runs.waiting)
-    assert local.manager.open_runs.waiting["j"].startswith("task a: its runner has ended, but process ")
+    local.until(lambda: "j" in read_record(local.layout)["waiting"])
+    assert read_record(local.layout)["waiting"]["j"].startswith("task a: its runner has ended, but process ")
     local.file("j", "gate").touch()
     assert local.see("j").phase == "succeeded"
 

@@ -7,6 +7,7 @@ import pytest
 from air_executor.backends.base import RunnerStatus
 from air_executor.manager.supervisor import OUTCOME_OF_SUCCESS
 from air_executor.model.state import Done
+from air_executor.store.presence import read_record
 from tests.manager.rig import World, leave
 
 
@@ -69,11 +70,9 @@ def test_what_it_waits_for_is_told(pending: World) -> None:
     pending.submit("j", "a")
     pending.until(lambda: "j/a" in pending.running())
     show(pending, message="0/3 nodes are available")
-    pending.cycle()
-    assert pending.manager.open_runs.waiting == {"j": "task a: 0/3 nodes are available"}
+    pending.until(lambda: read_record(pending.layout)["waiting"] == {"j": "task a: 0/3 nodes are available"})
     show(pending)
-    pending.cycle()
-    assert pending.manager.open_runs.waiting == {}
+    pending.until(lambda: read_record(pending.layout)["waiting"] == {})
 
 
 def test_a_timeout_counts_from_the_beginning(pending: World) -> None:

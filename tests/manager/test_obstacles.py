@@ -12,7 +12,9 @@ from pathlib import Path
 import pytest
 
 from air_executor.errors import PathBlockedError
+from air_executor.model.state import JobState
 from air_executor.store import journal_files
+from air_executor.store.jobs import Jobs
 from tests.manager import rig
 from tests.manager.rig import World
 from tests.manager.test_interleavings import reason
@@ -177,7 +179,7 @@ def test_a_journal_that_is_none(world: World, make: Callable[[Path], None]) -> N
     world.cycle()
     make(Path(world.layout.journal, "1-7.jsonl"))
     world.restart()
-    assert any("1-7.jsonl" in problem for problem in world.manager.status_writer.problems)
+    assert any("1-7.jsonl" in problem for problem in world.problems())
     assert "1-7.jsonl.corrupt" in os.listdir(world.layout.journal)
     world.do("j/a")
     assert world.job("j").phase == "succeeded"
@@ -234,14 +236,14 @@ def test_something_where_a_checkpoint_belongs(world: World, make: Callable[[Path
 
 def test_a_checkpoint_that_cannot_be_written_holds_up_no_other(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """One job's checkpoint fails for ever; all others are written, also at the stop, and nothing is lost."""
-    checkpoint = world.manager.jobs.checkpoint
+    checkpoint = Jobs.checkpoint
 
-    def refuse(job: object, aside: str) -> None:
-        if getattr(job, "id", "") == "bad":
+    def refuse(jobs: Jobs, job: JobState, aside: str) -> None:
+        if job.id == "bad":
             raise PathBlockedError("cannot replace")
-        checkpoint(job, aside)  # type: ignore[arg-type]
+        checkpoint(jobs, job, aside)
 
-    monkeypatch.setattr(world.manager.jobs, "checkpoint", refuse)
+    monkeypatch.setattr(Jobs, "checkpoint", refuse)
     world.submit("bad", "a")
     world.submit("good", "x")
     world.submit("open", "y", "z")
@@ -250,6 +252,7 @@ def test_a_checkpoint_that_cannot_be_written_holds_up_no_other(world: World, mon
     assert world.jobs.load("good").phase == "succeeded"
     assert world.jobs.load("open").tasks["y"].phase == "succeeded"
     world.crash()
+    monkeypatch.undo()
     world.start()
     assert world.jobs.load("bad").phase == "succeeded"
 

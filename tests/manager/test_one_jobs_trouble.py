@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Mapping
 from types import ModuleType
 from typing import Any
 
 import pytest
 
+from air_executor.backends.base import RunnerStatus
 from air_executor.core.transitions import LiveJob
+from air_executor.errors import StoreError
 from air_executor.manager import commit, recovery, request_handler, supervisor
 from air_executor.manager.scheduler import Scheduler
-from air_executor.store import journal
+from air_executor.model.names import Slot
+from air_executor.store import journal_files
 from air_executor.store.jobs import Jobs
+from tests.fake_backend import FakeBackend
 from tests.manager.rig import World
 
 
@@ -62,9 +67,9 @@ def test_a_bug_in_a_step_costs_one_job(
         world.exit("bad/a")
         world.exit("good/x")
         world.do("good/y")
-        world.until(lambda: "bad" in world.manager.state.index.unmanaged)
+        world.until(lambda: world.is_set_aside("bad"))
     assert world.job("good").phase == "succeeded"
-    assert any("job bad: set aside" in problem for problem in world.manager.status_writer.problems)
+    assert any("job bad: set aside" in problem for problem in world.problems())
     world.cycle(2)
     refused = world.asked("cancel", "bad")
     assert refused is not None
@@ -77,7 +82,7 @@ def test_a_bug_in_a_step_costs_one_job(
 
 @pytest.mark.parametrize(
     ("owner", "step"),
-    [(journal, "replay_onto"), (recovery, "reconcile_run_dirs"), (Jobs, "load"), (Jobs, "checkpoint")],
+    [(journal_files, "replay_onto"), (recovery, "reconcile_run_dirs"), (Jobs, "load"), (Jobs, "checkpoint")],
 )
 def test_a_bug_in_recovery_costs_one_job(
     world: World, monkeypatch: pytest.MonkeyPatch, owner: type | ModuleType, step: str
@@ -85,7 +90,7 @@ def test_a_bug_in_recovery_costs_one_job(
     """The manager starts without it, its journal is kept, and a later start takes it on where it was."""
     world.submit("bad", "a", "b")
     world.submit("good", "x", "y")
-    world.manager.checkpointer._next = float("inf")
+    world.delay_checkpoints(monkeypatch)
     world.do("bad/a", "good/x")
     version = world.job("bad").version
     world.crash()
@@ -93,7 +98,7 @@ def test_a_bug_in_recovery_costs_one_job(
         bad = names_bad if step != "reconcile_run_dirs" else (lambda _, state: state.id == "bad")
         patch.setattr(owner, step, fails_for(getattr(owner, step), bad, KeyError))
         world.start()
-        assert "bad" in world.manager.state.index.unmanaged
+        assert world.is_set_aside("bad")
         world.do("good/y")
         assert world.job("good").phase == "succeeded"
         world.stop()
@@ -105,23 +110,47 @@ def test_a_bug_in_recovery_costs_one_job(
     assert len([run for run in world.begun.values() if run.task == "a"]) == 1
 
 
+def test_only_the_journals_of_a_job_set_aside_stay(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those of others go at each start, however long it stays aside."""
+    world.submit("bad", "a", "b")
+    world.submit("good", "x", "y")
+    world.manager.checkpointer._next = float("inf")
+    world.do("bad/a")
+    world.crash()
+    kept = os.listdir(world.layout.journal)
+    with monkeypatch.context() as patch:
+        patch.setattr(Jobs, "load", fails_for(Jobs.load, names_bad, StoreError))
+        for task in ("x", "y"):
+            world.start()
+            world.manager.checkpointer._next = float("inf")
+            world.do(f"good/{task}")
+            world.crash()
+        world.start()
+        assert sorted(os.listdir(world.layout.journal)) == sorted([*kept, f"{world.manager.epoch}-0.jsonl"])
+        assert world.job("good").phase == "succeeded"
+        world.crash()
+    world.start()
+    world.do("bad/b")
+    assert [run.task for run in world.begun.values() if run.task in {"a", "b"}] == ["a", "b"]
+
+
 def test_a_bug_that_no_job_shows_does_not_end_the_manager(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """The cycle breaks off in a step that belongs to no job: it is tried again, and once it works all goes on."""
     world.submit("j", "a")
     left = [3]
-    observe = world.manager.open_runs.observe
+    observe = FakeBackend.observe
 
-    def broken() -> None:
+    def broken(backend: FakeBackend) -> Mapping[Slot, RunnerStatus]:
         if left[0]:
             left[0] -= 1
             raise ZeroDivisionError
-        observe()
+        return observe(backend)
 
-    monkeypatch.setattr(world.manager.open_runs, "observe", broken)
+    monkeypatch.setattr(FakeBackend, "observe", broken)
     monkeypatch.setattr(world.manager, "sleep", lambda: None)
     monkeypatch.setattr(world.manager, "_sleep", lambda _: None)
     world.manager.run(until=lambda: "j/a" in world.running())
-    world._manager = None
+    world.let_go()
     assert left == [0]
 
 

@@ -7,11 +7,17 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from air_executor.errors import DirectoryMovedError, NotFoundError
+from air_executor.manager.loop import Manager
+from tests.conftest import wait_for
+from tests.crash import processes
+from tests.manager.rig import World
 from tests.managers.rig import PATIENCE, Project
 
 
@@ -58,6 +64,70 @@ def test_the_manager_of_a_moved_folder_leaves(tmp_path: Path, move: Callable[[Pa
     finally:
         project.clear()
     assert notes.read_text(encoding="utf-8") == "a\n"
+
+
+def delete_slowly(folder: Path, names: list[str]) -> None:
+    """Delete what is in a folder, these names first and in their order, as `rm -r` on a slow volume does."""
+    found = sorted(folder.iterdir(), key=lambda path: names.index(path.name) if path.name in names else len(names))
+    for path in found:
+        if path.is_dir() and not path.is_symlink():
+            delete_slowly(path, names)
+            path.rmdir()
+        else:
+            path.unlink()
+        time.sleep(0.004)
+
+
+@pytest.mark.parametrize("first", [".air-executor/jobs", ".air-executor/bin", ".air-executor/manager.lock", "large"])
+def test_a_folder_that_is_being_deleted_is_left(tmp_path: Path, first: str) -> None:
+    """What `mv` to another volume does at its end: nothing is put back meanwhile, whatever goes first."""
+    project = Project(tmp_path / "before")
+    (project.root / "large").mkdir()
+    for number in range(400):
+        (project.root / "large" / f"{number}").touch()
+    try:
+        manager = project.start()
+        project.await_work(manager)
+        project.submit({"id": "job", "max_runners": 2, "tasks": [{"command": "sleep 0.2"} for _ in range(20)]})
+        project.submit({"id": "late", "tasks": [{"command": "true", "delay": 100}]})
+        shutil.copytree(project.root, tmp_path / "after", symlinks=True)
+        project.ask("pause", "job")
+        wait_for(lambda: not processes.below(project.state_dir), PATIENCE, "its tasks to end, which write there too")
+        delete_slowly(project.root, first.split("/"))
+        project.root.rmdir()
+        assert manager.wait(PATIENCE) == 1
+        assert not project.root.exists()
+    finally:
+        project.clear()
+
+
+STEPS = ["_acquire", "_recover", "_assemble", "_admit", "_watch"]
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_a_folder_that_is_moved_during_a_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str) -> None:
+    """At the latest its first cycle says so, and nothing is at the old path."""
+    (tmp_path / "before").mkdir()
+    world = World(tmp_path / "before")
+    world.submit("j", "a", "b")
+    whole = getattr(Manager, step)
+
+    def moves_before(manager: Manager, *args: object) -> object:
+        (tmp_path / "before").rename(tmp_path / "after")
+        return whole(manager, *args)
+
+    monkeypatch.setattr(Manager, step, moves_before)
+    with pytest.raises(DirectoryMovedError, match="was moved or unmounted"):
+        world.start().cycle()
+    assert not (tmp_path / "before").exists()
+
+
+def test_a_folder_that_was_moved_while_the_process_started(tmp_path: Path) -> None:
+    """A manager creates its state directory, and no folder above it."""
+    world = World(tmp_path / "before")
+    with pytest.raises(NotFoundError, match="before: not found; create it, or start the manager where"):
+        world.start()
+    assert not (tmp_path / "before").exists()
 
 
 UNMOUNTED = """\

@@ -5,8 +5,11 @@ from __future__ import annotations
 import http.client
 from dataclasses import dataclass
 
-from air_executor.metrics.collector import Collector
+from air_executor.core.counters import Counters
+from air_executor.core.transitions import LiveJob
+from air_executor.metrics.collector import Collector, ManagerInfo
 from air_executor.metrics.definitions import DEFINITIONS, PREFIX
+from air_executor.model.events import Event
 
 Samples = dict[str, dict[tuple[str, ...], float]]
 """Values by metric (without prefix) and labels, in the order of its definition."""
@@ -35,6 +38,31 @@ def get(port: int, path: str, headers: dict[str, str] | None = None, *, host: st
         return HttpResponse(response.status, response.read().decode(), found)
     finally:
         connection.close()
+
+
+class CountingCollector(Collector):
+    """A collector that counts for itself, as a manager would for it, and has all counts at once."""
+
+    def __init__(self, about: ManagerInfo) -> None:
+        super().__init__(about, lambda: None)
+        self.counters = Counters(about.backend, about.prices, about.pools)
+        self.counts_by(self.counters.pools)
+
+    def holds(self) -> None:
+        """See `Observer.holds`."""
+        super().holds()
+        self.counted(self.counters.counts())
+
+    def job_changed(self, job: LiveJob, *, blocked: bool) -> None:
+        """See `Observer.job_changed`."""
+        super().job_changed(job, blocked=blocked)
+        self.counted(self.counters.counts())
+
+    def decided(self, job: LiveJob, event: Event) -> None:
+        """See `Observer.decided`."""
+        self.counters.decided(job, event, 0.0)
+        super().decided(job, event)
+        self.counted(self.counters.counts())
 
 
 def samples(collector: Collector) -> Samples:

@@ -22,7 +22,7 @@ from air_executor.wiring import make_service
 from tests.metrics.rig import get
 
 EVERYWHERE = "0.0.0.0"  # noqa: S104 - what is told to the access rules; it listens on loopback
-LOOKED = Snapshot(answers=True, last_contact=None, samples=(), removing=())
+LOOKED = Snapshot(answers=True, last_contact=None, removing=())
 
 
 @contextmanager
@@ -124,13 +124,13 @@ def test_probes_tell_how_it_is(collector: Collector, monkeypatch: pytest.MonkeyP
         assert "stands by" in get(port, "/readyz").body
         collector.holds()
         assert "not checked" in get(port, "/readyz").body
-        collector.sampled(LOOKED)
+        collector.polled(LOOKED)
         assert (get(port, "/readyz").status, get(port, "/healthz").status) == (200, 200)
-        collector.sampled(replace(LOOKED, answers=False))
+        collector.polled(replace(LOOKED, answers=False))
         found = get(port, "/readyz")
         assert (found.status, get(port, "/healthz").status) == (503, 200)
         assert "backend fake does not answer" in found.body
-        collector.sampled(LOOKED)
+        collector.polled(LOOKED)
         collector.health._heartbeat -= collector.about.patience + 1
         assert (get(port, "/readyz").status, get(port, "/healthz").status) == (503, 503)
         assert "no sign of life" in get(port, "/healthz").body

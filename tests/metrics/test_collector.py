@@ -5,16 +5,16 @@ from __future__ import annotations
 import pytest
 
 from air_executor.core.observer import Observer
+from air_executor.core.pool_labels import OTHERS, UNNAMED_POOLS
 from air_executor.core.submission import initial_state, parse_job
 from air_executor.core.transitions import LiveJob
 from air_executor.metrics.collector import Collector, ManagerInfo
+from air_executor.metrics.counter_families import TASK_ENDS
 from air_executor.metrics.definitions import METRICS, PREFIX
-from air_executor.metrics.event_metrics import TASK_ENDS
-from air_executor.metrics.pool_labels import OTHERS, UNNAMED_POOLS
 from air_executor.model.events import Ended, Event, Requested, Started
 from air_executor.model.job import Task
 from air_executor.model.usage import Moments
-from tests.metrics.rig import samples
+from tests.metrics.rig import CountingCollector, samples
 
 NOW = 1_800_000_000.0
 
@@ -22,7 +22,7 @@ NOW = 1_800_000_000.0
 @pytest.fixture
 def collector() -> Collector:
     """The metrics of a manager that holds its state directory."""
-    made = Collector(ManagerInfo("test", "fake", max_runners=4, baseline_pool=2, pools={"gpu": 1}), lambda: None)
+    made = CountingCollector(ManagerInfo("test", "fake", max_runners=4, baseline_pool=2, pools={"gpu": 1}))
     made.holds()
     return made
 
@@ -134,7 +134,7 @@ def test_each_end_is_counted_once(collector: Collector) -> None:
 
 def test_counting_changes_nothing(collector: Collector) -> None:
     """Two collectors count the same job; neither takes anything from the other."""
-    other = Collector(ManagerInfo("test", "fake", max_runners=4, baseline_pool=2), lambda: None)
+    other = CountingCollector(ManagerInfo("test", "fake", max_runners=4, baseline_pool=2))
     other.holds()
     job = live_job("a", "b")
     for event in (*run("a", 1), *run("b", 2)):
@@ -149,8 +149,8 @@ def test_what_recovery_replays_is_not_counted_again(collector: Collector) -> Non
     job = live_job("a", "b")
     for event in run("a", 1):
         job.apply(event, 1)
-    starting = Collector(ManagerInfo("test", "fake", max_runners=4, baseline_pool=2), lambda: None)
-    starting.job_changed(job, blocked=False)
+    starting = CountingCollector(ManagerInfo("test", "fake", max_runners=4, baseline_pool=2))
+    starting.counters.recovered(job)
     starting.holds()
     decide(starting, job, *run("b", 2))
     assert task_ends(starting) == {("succeeded", "ok"): 1}

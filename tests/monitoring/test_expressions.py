@@ -27,7 +27,7 @@ SETTINGS = {
     "AIR_BACKEND": "docker",
     "AIR_COST_RUNNER_HOUR": "3600",
     "AIR_COST_CURRENCY": "EUR",
-    "AIR_COST_POOL": "3",
+    "AIR_COST_ALWAYS_ON_WORKERS": "3",
     "AIR_POOLS": "night=1",
 }
 JOBS: list[dict[str, Any]] = [

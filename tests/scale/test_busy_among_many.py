@@ -30,13 +30,13 @@ def busy_cost(world: rig.World, take: Callable[[], Counter[str]]) -> Counter[str
 
 @pytest.mark.timeout(120)
 def test_a_task_costs_the_same_with_five_thousand_jobs_as_with_none(
-    tmp_path: Path,
+    quick_path: Path,
     counted: Callable[[], Counter[str]],  # noqa: F811
 ) -> None:
     """Twenty ends and starts make exactly the same file calls beside 4,500 ended and 500 waiting jobs."""
-    with rig.world(tmp_path / "empty", max_runners=1) as world:
+    with rig.world(quick_path / "empty", max_runners=1) as world:
         alone = busy_cost(world, counted)
-    full = rig.World(tmp_path / "full", max_runners=1)
+    full = rig.World(quick_path / "full", max_runners=1)
     full.jobs.prepare()
     fill(full.layout, ENDED, s.SUCCEEDED, "done")
     fill(full.layout, WAITING, s.QUEUED, "waiting")

@@ -81,12 +81,12 @@ def idle_cost(world: rig.World, take: Callable[[], Counter[str]]) -> Counter[str
 
 @pytest.mark.timeout(300)
 def test_idle_costs_the_same_with_ten_thousand_jobs_as_with_none(
-    tmp_path: Path, counted: Callable[[], Counter[str]], record_property: Callable[[str, object], None]
+    quick_path: Path, counted: Callable[[], Counter[str]], record_property: Callable[[str, object], None]
 ) -> None:
     """Fifty idle cycles over 10,100 jobs make exactly the calls of fifty over an empty volume."""
-    with rig.world(tmp_path / "empty") as world:
+    with rig.world(quick_path / "empty") as world:
         alone = idle_cost(world, counted)
-    full = rig.World(tmp_path / "full")
+    full = rig.World(quick_path / "full")
     full.jobs.prepare()
     fill(full.layout, FINISHED, s.SUCCEEDED, "done")
     fill(full.layout, PAUSED, s.PAUSED, "paused")
@@ -107,9 +107,9 @@ def test_idle_costs_the_same_with_ten_thousand_jobs_as_with_none(
 
 
 @pytest.mark.timeout(300)
-def test_garbage_in_the_jobs_folder_is_ignored(tmp_path: Path) -> None:
+def test_garbage_in_the_jobs_folder_is_ignored(quick_path: Path) -> None:
     """Ten thousand files, links and folders that are no jobs neither stop the manager nor are touched; jobs run on."""
-    world = rig.World(tmp_path)
+    world = rig.World(quick_path)
     world.jobs.prepare()
     folder = Path(world.layout.jobs)
     for n in range(GARBAGE):
@@ -135,9 +135,9 @@ def test_garbage_in_the_jobs_folder_is_ignored(tmp_path: Path) -> None:
             world.crash()
 
 
-def test_a_large_job_is_checkpointed_in_proportion(tmp_path: Path) -> None:
+def test_a_large_job_is_checkpointed_in_proportion(quick_path: Path) -> None:
     """A job of thousands of tasks is not rewritten for each of them: checkpoints stay a small share of its changes."""
-    with rig.world(tmp_path, max_runners=100) as world:
+    with rig.world(quick_path, max_runners=100) as world:
         world.submit("large", *(f"n{n}" for n in range(2000)), max_runners=100)
         writes = 0
         real = world.manager.jobs.checkpoint

@@ -135,7 +135,7 @@ def test_a_strangers_project_above_is_not_ours(tmp_path: Path, monkeypatch: pyte
         ("AIR_MAX_RUNNERS", "\u0663", "must be a whole number between 1"),
         ("AIR_POOLS", "gpu", "the limit of gpu must be a whole number"),
         ("AIR_POOLS", "gpu=1,gpu=2", "names the pool gpu twice"),
-        ("AIR_POOLS", "GPU=1", "'GPU' is not a valid id"),
+        ("AIR_POOLS", ".gpu=1", "'.gpu' is not a valid id"),
         ("AIR_POLL_INTERVAL", "0", "must be at least 10ms"),
         ("AIR_POLL_INTERVAL", "often", "must be a number of seconds"),
         ("AIR_EVENTS", "maybe", "must be true or false"),
@@ -316,6 +316,26 @@ def test_all_problems_are_told_at_once(tmp_path: Path) -> None:
         '  AIR_DOCKER_PIDS: must be a whole number between 16 and 4194304, got "2"',
         f"  {file}: docker.uzer is not a setting; did you mean docker.user?",
     ]
+
+
+def test_a_former_name_in_a_group_works_and_is_deprecated(tmp_path: Path) -> None:
+    """`pool` in `[cost]`, and its variable; a wrong value is told of the name in use."""
+    file = tmp_path / "air-executor.toml"
+    file.write_text("[cost]\npool = 3\n")
+    settings = load({}, {}, str(tmp_path))
+    assert (settings.cost.always_on_workers, settings.sources["cost.always_on_workers"]) == (3, str(file))
+    assert settings.warnings == (f"{file}: cost.pool is deprecated; use cost.always_on_workers",)
+
+    settings = load({}, {"AIR_COST_POOL": "5"}, str(tmp_path))
+    assert (settings.cost.always_on_workers, settings.sources["cost.always_on_workers"]) == (5, "AIR_COST_POOL")
+    assert settings.warnings[1:] == ("AIR_COST_POOL is deprecated; use AIR_COST_ALWAYS_ON_WORKERS",)
+
+    settings = load({}, {"AIR_COST_POOL": "5", "AIR_COST_ALWAYS_ON_WORKERS": "4"}, str(tmp_path))
+    assert settings.cost.always_on_workers == 4
+    assert settings.warnings[1:] == ("AIR_COST_POOL is deprecated and ignored: AIR_COST_ALWAYS_ON_WORKERS is set too",)
+
+    with pytest.raises(BadInputError, match="AIR_COST_POOL: "):
+        load({}, {"AIR_COST_POOL": "none"}, str(tmp_path))
 
 
 def test_former_names_work_and_are_deprecated(tmp_path: Path) -> None:

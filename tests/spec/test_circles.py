@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from air_executor.core.cycles import find_cycle, show_cycle
+from tests.conftest import EXAMPLES
 
 
 @dataclass
@@ -88,7 +89,7 @@ def batch(draw: st.DrawFn, tasks: list[str], first: int) -> list[tuple[str, list
     ]
 
 
-@settings(max_examples=400)
+@settings(max_examples=4 * EXAMPLES)
 @given(st.data())
 def test_a_circle_is_found_exactly_when_the_job_would_get_stuck(data: st.DataObject) -> None:
     """Jobs grow as they run: each running task queues a batch; the finder and a naive scheduler must agree on each."""
@@ -174,5 +175,7 @@ def test_nothing_is_looked_at_when_nothing_new_waits() -> None:
 def test_a_long_circle_is_shortened() -> None:
     """A message stays readable however long the circle is."""
     assert show_cycle(["a", "b", "a"]) == "a -> b -> a"
+    assert show_cycle("abcdefghijkl") == "a -> b -> c -> d -> e -> f -> g -> h -> i -> j -> k -> l"
+    assert show_cycle("abcdefghijklm") == "a -> b -> c -> d -> e -> f -> g -> h -> i -> j -> ... 1 more ... -> l -> m"
     ids = [f"n{i}" for i in range(1000)]
     assert show_cycle([*ids, "n0"]).endswith("n9 -> ... 989 more ... -> n999 -> n0")

@@ -11,7 +11,7 @@ import pytest
 
 from air_executor.errors import BadInputError, NotFoundError
 from air_executor.model.parsing import dump, job_schema
-from air_executor.store.job_file import MAX_BYTES, from_command, load_job, read_job
+from air_executor.store.job_file import MAX_BYTES, from_command, load_job, load_jobs, load_tasks, read_job
 
 SCHEMA = Path(__file__).parents[2] / "docs" / "schema" / "job.schema.json"
 
@@ -51,10 +51,10 @@ def test_yaml_and_json_say_the_same(tmp_path: Path) -> None:
         (b"id: x\ntasks: [a", "j.yaml", "j.yaml: is not YAML: line 2, column 10:"),
         (b"id: x\n\tx: y\n", "j.yaml", "j.yaml: is not YAML: line 2, column 1:"),
         (b"id: x\nid: y\n", "j.yaml", 'j.yaml: is not YAML: line 2, column 1: found duplicate key "id"'),
-        (b"id: x\n---\nid: y\n", "j.yaml", "j.yaml: is not YAML: line 2, column 1: but found another document"),
+        (b"id: x\n---\n[y]\n", "j.yaml", "j.yaml: holds ['y']; a job file is a mapping with id and tasks"),
         (b"!!python/object/apply:os.system [id]\n", "j.yaml", "j.yaml: is not YAML: line 1, column 1: could not"),
         (b"id: 2026-02-31\n", "j.yaml", "j.yaml: has a value that cannot be read"),
-        (b"[" * 100_000, "j.yaml", "j.yaml: is nested too deeply"),
+        (b"[" * 20_000, "j.yaml", "j.yaml: is nested too deeply"),
         (b"id: \x00", "j.yaml", "j.yaml: is not YAML: unacceptable character"),
         (b'{"id": "x",\n "tasks": }', "j", "j: is not JSON: line 2, column 11:"),
         (b'{"id": "x", "id": "y"}', "j.json", 'j.json: the key "id" appears twice'),
@@ -165,3 +165,102 @@ def test_every_field_is_described_in_the_schema() -> None:
         assert model["additionalProperties"] is False
         for name, field in model["properties"].items():
             assert len(field.get("description", "")) > 3, name
+
+
+def test_documents_are_jobs() -> None:
+    """Jobs stand between lines of ---; empty documents are none, and each problem has its line in the file."""
+    one = "id: {}\ntasks: [{{command: x}}]\n"
+    text = "---\n" + one.format("a") + "---\n---\n" + one.format("b") + "---\n"
+    assert [job.id for job in load_jobs(text.encode(), "j.yaml")] == ["a", "b"]
+    with pytest.raises(BadInputError, match="has 2 jobs"):
+        load_job(text.encode(), "j.yaml")
+    wrong = one.format("a") + "---\n" + one.format("a") + "---\nid: c\ntasks: [{command: x, retries: many}]\n"
+    with pytest.raises(BadInputError) as caught:
+        load_jobs(wrong.encode(), "j.yaml")
+    assert "j.yaml: 2 problems" in str(caught.value)
+    assert "id: a is the id of another job of this file, too (line 4, column 5)" in str(caught.value)
+    assert 'retries: must be a whole number between 0 and 1000, got "many" (line 8, column 31)' in str(caught.value)
+
+
+def test_keys_of_the_author() -> None:
+    """Keys that begin with x- hold anchors or notes; elsewhere they are as unknown as any other."""
+    text = "x-retry: &retry {retries: 2}\nid: a\nx-note: [1]\ntasks:\n  - {<<: *retry, command: x}\n"
+    assert load_job(text.encode(), "j.yaml").tasks[0].retries == 2
+    with pytest.raises(BadInputError, match=r"tasks\[0\].x-note: is not a field"):
+        load_job(b"id: a\ntasks: [{command: x, x-note: 1}]", "j.yaml")
+
+
+def test_descriptions() -> None:
+    """Any number of lines, as they are; a number is text."""
+    text = "id: a\ndescription: |\n  One.\n  Two.\ntasks: [{command: x, description: 5}]\n"
+    job = load_job(text.encode(), "j.yaml")
+    assert (job.description, job.tasks[0].description) == ("One.\nTwo.\n", "5")
+    with pytest.raises(BadInputError, match="description: must be text, got"):
+        load_job(b"id: a\ndescription: [a, b]\ntasks: [{command: x}]", "j.yaml")
+
+
+@pytest.mark.parametrize("name", ["j.yaml", "j.json"])
+def test_values_keep_their_digits(name: str) -> None:
+    """Numbers in `env` and commands are text as the file wrote them; `true` is text in `env`."""
+    text = '{"id": "a", "tasks": [{"command": ["sleep", 0.50], "env": {"A": 1.10, "B": 1e3, "C": true, "D": false}}]}'
+    task = load_job(text.encode(), name).tasks[0]
+    assert task.command == ["sleep", "0.50"]
+    assert task.env == {"A": "1.10", "B": "1e3", "C": "true", "D": "false"}
+
+
+@pytest.mark.parametrize(
+    ("word", "field"),
+    [
+        *((word, "after") for word in ("depends", "needs", "dependsOn", "depends_on")),
+        *((word, "command") for word in ("script", "run")),
+        ("environment", "env"),
+        ("cwd", "workdir"),
+        ("volumes", "mounts"),
+        ("memory", "resources"),
+        ("container", "image"),
+        ("if", "when"),
+        ("max-retries", "retries"),
+        ("name", "id"),
+    ],
+)
+def test_words_of_other_tools_are_translated(word: str, field: str) -> None:
+    """The error names our field; that it is missing needs no line of its own."""
+    with pytest.raises(BadInputError) as caught:
+        load_job(f"id: a\ntasks: [{{{word}: x{', command: x' if field != 'command' else ''}}}]".encode(), "j.yaml")
+    first, *others = str(caught.value).splitlines()
+    assert first.startswith(f"j.yaml: tasks[0].{word}: is not a field; did you mean {field}? (line 2, column ")
+    assert all(line.startswith("    ") for line in others)
+    with pytest.raises(BadInputError, match="steps: is not a field; did you mean tasks"):
+        load_job(b"id: a\nsteps: [x]", "j.yaml")
+
+
+def test_a_script_names_its_interpreter() -> None:
+    """A first line of #! without a program is refused; any other text is kept as it is."""
+    text = "id: a\ntasks:\n  - command: |\n      #!/usr/bin/env python3\n      print(1)\n"
+    assert load_job(text.encode(), "j.yaml").tasks[0].command == "#!/usr/bin/env python3\nprint(1)\n"
+    with pytest.raises(BadInputError, match="names no interpreter"):
+        load_job(b'id: a\ntasks: [{command: "#! \\necho"}]', "j.yaml")
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("- {id: a, command: x}\n- {id: b, command: x}\n", "t.yaml"),
+        ("x-note: 1\ntasks:\n- {id: a, command: x}\n---\n{id: b, command: x}\n", "t.yaml"),
+        ('{"id": "a", "command": "x"}\n\n{"id": "b", "command": "x"}\n', "stdin"),
+        ('[{"id": "a", "command": "x"},\n {"id": "b", "command": "x"}]\n', "t.json"),
+    ],
+)
+def test_files_of_tasks(text: str, name: str) -> None:
+    """YAML with a list of tasks, or a line of JSON for each."""
+    assert [task.id for task in load_tasks(text.encode(), name)] == ["a", "b"]
+
+
+def test_a_wrong_file_of_tasks() -> None:
+    """Each problem with its line."""
+    with pytest.raises(BadInputError, match=r"t.yaml: tasks\[1\].cmd: is not a field.*line 3, column 9"):
+        load_tasks(b"tasks:\n- {command: x}\n- {cmd: y}\n", "t.yaml")
+    with pytest.raises(BadInputError, match="has no tasks"):
+        load_tasks(b"# nothing\n", "t.yaml")
+    with pytest.raises(BadInputError, match="stdin:2: is not JSON: column 12"):
+        load_tasks(b'{"command": "x"}\n{"command":\n', "stdin")

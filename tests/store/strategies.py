@@ -11,7 +11,7 @@ from air_executor.model.times import to_text
 from air_executor.model.usage import Usage
 from tests.records import make_job, make_task
 
-IDS = st.from_regex(r"[a-z0-9](-?[a-z0-9]){0,10}", fullmatch=True)
+IDS = st.lists(st.text("abcxyz019", min_size=1, max_size=3), min_size=1, max_size=3).map("-".join)
 TIMES = st.integers(0, 4_000_000_000_000).map(lambda ms: ms / 1000)
 SECONDS = st.integers(0, 10**9).map(lambda us: us / 1_000_000)
 ANY_TEXT = st.text(st.characters(codec=None), max_size=20)  # halves of surrogate pairs too, which JSON allows
@@ -65,23 +65,32 @@ ENDS = st.builds(
 STATUSES = st.builds(Queued, st.none() | TIMES, st.booleans()) | ENDS
 
 
+FIELDS: dict[str, st.SearchStrategy[Any]] = {
+    "env": st.dictionaries(TEXT, TEXT, max_size=2),
+    "timeout": SECONDS,
+    "retries": st.integers(0, 9),
+    "when": st.sampled_from(["failure", "always"]),
+    "priority": st.integers(-9, 9),
+    "labels": st.dictionaries(TEXT, TEXT, max_size=2),
+}
+DEFAULTS = st.fixed_dictionaries(
+    {},
+    optional={
+        "command": st.just("x"),
+        "env": st.just({"A": "1"}),
+        "timeout": st.just(60),
+        "retries": st.integers(0, 3),
+        "labels": st.just({"a": "b"}),
+        "delay": st.integers(0, 3),
+    },
+)
+
+
 @st.composite
 def tasks(draw: st.DrawFn, name: str, position: int, earlier: list[str]) -> TaskState:
     """Return one task, which may name those before it."""
     spec: dict[str, Any] = {"command": draw(TEXT | st.lists(TEXT, min_size=1, max_size=3))}
-    spec |= draw(
-        st.fixed_dictionaries(
-            {},
-            optional={
-                "env": st.dictionaries(TEXT, TEXT, max_size=2),
-                "timeout": SECONDS,
-                "retries": st.integers(0, 9),
-                "when": st.sampled_from(["failure", "always"]),
-                "priority": st.integers(-9, 9),
-                "labels": st.dictionaries(TEXT, TEXT, max_size=2),
-            },
-        )
-    )
+    spec |= draw(st.fixed_dictionaries({}, optional=FIELDS))
     if draw(st.booleans()) and earlier:
         spec["after"] = draw(st.lists(st.sampled_from(earlier), min_size=1, max_size=3, unique=True))
     parent = draw(st.none() | st.sampled_from(earlier)) if earlier else None
@@ -112,8 +121,8 @@ def jobs(draw: st.DrawFn) -> JobState:
     """Return one job."""
     job = make_job(
         draw(IDS),
-        draw(st.from_regex(r"[0-9a-f]{8,32}", fullmatch=True)),
-        {"max_runners": draw(st.integers(1, 9)), "on_failure": "stop", "pool": draw(IDS)},
+        draw(st.text("0123456789abcdef", min_size=8, max_size=32)),
+        {"max_runners": draw(st.integers(1, 9)), "pool": draw(IDS), "defaults": draw(DEFAULTS)},
         submitted_at=draw(TIMES),
         phase=draw(st.sampled_from(["pending", "queued", "running", "paused", "succeeded", "failed", "cancelled"])),
         reason=draw(st.none() | st.sampled_from(["ok", "error"])),

@@ -12,12 +12,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from air_executor.cli.json_output import job_record
 from air_executor.core.memory import memory_of
 from air_executor.core.transitions import LiveJob
 from air_executor.errors import CorruptFileError, FormatTooNewError
 from air_executor.model import events as ev
 from air_executor.model import quick
-from air_executor.model.job import Task
+from air_executor.model.defaults import BUILT_IN, Defaults
+from air_executor.model.job import Task, TaskDefaults
 from air_executor.model.state import JobState, Queued, Running, TaskState
 from air_executor.model.usage import Moments, Stages
 from air_executor.store import codec
@@ -86,17 +88,17 @@ def test_format_1_loads_for_ever() -> None:
     assert tasks["t1-3"].status == make_done("failed", "error", 1769860801.0, 127, "not found", None)
     assert tasks["t1-3"].extra == {"note": "unknown keys stay"}
     written = codec.dump_job(job)
-    assert json.loads(written) == as_format_2(text)
+    assert json.loads(written) == as_written_now(text)
     assert codec.dump_job(codec.load_job(written, "state.json")) == written
     progress = LiveJob(job).progress
     assert progress.nodes["merge"].place == (1, 5)
     assert [node.cleanup for node in progress.nodes.values()] == [False] * 5 + [True, False]
 
 
-def as_format_2(text: bytes) -> dict[str, Any]:
+def as_written_now(text: bytes) -> dict[str, Any]:
     """Return what the current version writes in place of a state of format 1."""
     raw: dict[str, Any] = json.loads(text)
-    raw["format"] = 2
+    raw["format"] = 3
     raw["spec"]["pool"] = raw["spec"].pop("queue")
     for task in raw["tasks"]:
         if task.get("result", ...) is None:
@@ -105,14 +107,42 @@ def as_format_2(text: bytes) -> dict[str, Any]:
             task["not_before"] = task["not_before"].replace("00Z", "00.000Z")
         if "run" in task and task["run"]["stop"] is None:
             del task["run"]["stop"]
+        for name, value in raw["spec"].get("defaults", {}).items():
+            if task.setdefault(name, BUILT_IN[name]) == value:
+                del task[name]
     return raw
 
 
-@pytest.mark.parametrize("name", ["state.json", "memory.json"])
+@pytest.mark.parametrize("name", ["state.json", "memory.json", "defaults.json"])
 def test_format_2_loads_for_ever(name: str) -> None:
+    """It means the same as its counterpart of format 3, in which tasks have their own fields alone."""
+    old, new = ((FORMAT_1.parent.parent / folder / name).read_bytes() for folder in ("format-2", "format-3"))
+    assert codec.dump_job(codec.load_job(old, name)) == new
+
+
+@pytest.mark.parametrize("name", ["state.json", "memory.json", "defaults.json"])
+def test_format_3_loads_for_ever(name: str) -> None:
     """What this version writes today, every later one reads; and as long as it is the newest, it writes the same."""
-    text = (FORMAT_1.parent.parent / "format-2" / name).read_bytes()
+    text = (FORMAT_1.parent.parent / "format-3" / name).read_bytes()
     assert codec.dump_job(codec.load_job(text, name)) == text
+    assert whole(codec.show_job(text, name)) == whole(codec.load_job(text, name))
+
+
+def test_format_2_had_the_defaults_in_each_task() -> None:
+    """A task that is written without them has them in memory; where it had its own values, it keeps those."""
+    text = (FORMAT_1.parent.parent / "format-2/defaults.json").read_bytes()
+    job = codec.load_job(text, "")
+    old = {task["id"]: task for task in json.loads(text)["tasks"]}
+    for name, task in job.tasks.items():
+        assert job.env_of(task) == old[name]["env"]
+        assert job.labels_of(task) == old[name]["labels"]
+        assert task.command == old[name]["command"]
+        for field in ("timeout", "retries", "delay"):
+            assert getattr(task, field) == old[name].get(field, BUILT_IN[field])
+        assert task.resources is job.spec.defaults.resources
+    assert job_record(job)["tasks"] == [
+        {**task, "env": job.env_of(job.tasks[task["id"]])} for task in json.loads(text)["tasks"]
+    ]
 
 
 def test_format_1_calls_a_pending_child_job_held() -> None:
@@ -129,7 +159,7 @@ def test_format_1_with_memory_loads_for_ever() -> None:
     assert [one.memory_limit for one in (*old.attempts, *grown.attempts)] == [None, 64 << 20]
     assert isinstance(grown.status, Running)
     assert (grown.status.memory_limit, memory_of(grown), memory_of(old)) == (96 << 20, 96 << 20, 128 << 20)
-    assert json.loads(codec.dump_job(job)) == as_format_2(text)
+    assert json.loads(codec.dump_job(job)) == as_written_now(text)
 
 
 def test_format_1_can_be_worked_on() -> None:
@@ -169,10 +199,10 @@ def test_format_1_can_be_worked_on() -> None:
         (lambda raw: raw["spec"].update(priority="high"), "spec.priority: must be"),
         (lambda raw: raw["spec"].update(max_runners=0), "spec.max_runners: must be"),
         (lambda raw: raw["spec"].update(defaults={"timeout": "soon"}), "spec.defaults.timeout: must be"),
-        (lambda raw: raw["tasks"][2].update(id="../x"), "tasks[2].id: must be lower-case"),
+        (lambda raw: raw["tasks"][2].update(id="../x"), "tasks[2].id: must be letters, digits"),
         (lambda raw: raw["tasks"][2].update(timeout="1h"), "tasks[2].timeout: must be a duration"),
         (lambda raw: raw["tasks"][2].update(env={"A": 1}), "tasks[2].env.A: must be text"),
-        (lambda raw: raw["tasks"][2].update(queued_by=[]), "tasks[2].queued_by: must be lower-case"),
+        (lambda raw: raw["tasks"][2].update(queued_by=[]), "tasks[2].queued_by: must be letters, digits"),
         (lambda raw: raw["tasks"][2].pop("command"), "tasks[2].command: is missing"),
         (lambda raw: raw["tasks"][2].update(resources={"memory": "1Gi"}), "tasks[2].resources.memory: must be"),
         (
@@ -212,8 +242,8 @@ def test_typical_garbage_is_refused(text: bytes) -> None:
 
 def test_newer_format_is_refused() -> None:
     """A newer format is refused as such, whatever else is in it."""
-    with pytest.raises(FormatTooNewError, match="format 3 is newer than 2"):
-        codec.load_job(b'{"format": 3, "jobs": []}', "state.json")
+    with pytest.raises(FormatTooNewError, match="format 4 is newer than 3"):
+        codec.load_job(b'{"format": 4, "jobs": []}', "state.json")
 
 
 TIMES = st.floats(0, 4e9)
@@ -238,7 +268,7 @@ EVENTS = st.one_of(
 
 def sealed(event: ev.Event) -> bytes:
     """Return the journal line of an event, without its end."""
-    line = codec.seal(ev.journal_line(event, job="j", uid="0badcafe", version=3, before=(1, 2)))
+    line = codec.seal(ev.journal_line(event, job="j", uid="0badcafe", version=3, before=(1, 2)), TaskDefaults())
     assert line.count(b"\n") == 1
     return line[:-1]
 
@@ -314,6 +344,7 @@ def test_a_state_that_is_only_shown_is_the_same(job: JobState) -> None:
     except quick.NotQuickError:
         assert job.extra or any(task.extra for task in job.tasks.values())
         return
+    Defaults(shown.spec.defaults).fill_all(shown.tasks.values(), raw["tasks"])
     assert whole(shown) == whole(codec.load_job(codec.dump_job(job), "state.json"))
 
 

@@ -130,7 +130,7 @@ def test_archive_frees_the_id(jobs: Jobs) -> None:
 
 def test_names_that_are_no_ids_are_passed_over(jobs: Jobs) -> None:
     """What cannot be a job id is not a job, whoever made it."""
-    for name in ("UPPER", "a--b", "-x", "x" * 41, ".hidden", "a b"):
+    for name in ("-x", "x" * 65, ".hidden", "a b", "a.", "caf\u00e9"):
         os.makedirs(f"{jobs.layout.jobs}/{name}")
     jobs.create(state())
     assert jobs.ids() == ["j"]
@@ -143,3 +143,29 @@ def test_git_takes_the_states_alone(jobs: Jobs) -> None:
     path.write_text("# mine\n")
     jobs.prepare()
     assert path.read_text() == "# mine\n"
+
+
+def test_an_id_that_differs_only_in_case(layout: Layout) -> None:
+    """A file system that takes both for one name keeps the first job, and the second is refused with the reason."""
+
+    class Folding(Layout):
+        def job(self, job: str) -> str:
+            return super().job(job.lower())
+
+        def state(self, job: str) -> str:
+            return super().state(job.lower())
+
+    jobs = Jobs(Folding(layout.root))
+    jobs.create(state(name="nightly", uid="00000001"))
+    with pytest.raises(AlreadyExistsError, match="job Nightly already exists as nightly, which is the same name"):
+        jobs.create(state(name="Nightly", uid="00000002"))
+    assert jobs.load("nightly").uid == "00000001"
+    with pytest.raises(NotFoundError, match="there is a job nightly"):  # no damage, which would be quarantined
+        jobs.load("Nightly")
+
+
+def test_ids_that_differ_only_in_case_are_two_jobs(jobs: Jobs) -> None:
+    """Where the file system tells them apart."""
+    for name in ("nightly", "Nightly"):
+        jobs.create(state(name=name))
+    assert jobs.ids() == ["Nightly", "nightly"]

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from air_executor.core.queue_lines import task_from_request
+from air_executor.core.submission import initial_state, parse_job
 from air_executor.core.transitions import LiveJob
 from air_executor.errors import DirectoryLostError, StoreError
 from air_executor.model import events as ev
+from air_executor.model.defaults import Defaults
+from air_executor.model.job import Task, TaskDefaults
 from air_executor.model.usage import Moments
 from air_executor.store import codec, files, journal_files
 from air_executor.store import journal as journal_module
 from air_executor.store.journal import Journal
 from air_executor.store.layout import Layout
+from tests.records import make_job, make_task
 from tests.store.conftest import state
 
 
@@ -61,6 +67,56 @@ def test_replay_ends_where_memory_was(layout: Layout, journal: Journal) -> None:
     assert replayed(layout, again) is True
     assert codec.dump_job(again.state) == codec.dump_job(job.state)
     assert journal_files.read(layout).requests == {"r1"}
+
+
+def test_tasks_are_written_without_the_defaults_of_their_job(layout: Layout, journal: Journal) -> None:
+    """They have them again after a replay, but for those that a task set to something else."""
+    defaults = {"command": "x", "env": {"BIG": "x" * 10_000}, "retries": 3, "timeout": 60, "delay": 5}
+    job, again = (
+        LiveJob(
+            initial_state(parse_job({"id": "j", "defaults": defaults, "tasks": [{"id": "a"}]}), uid="0badcafe", now=1.0)
+        )
+        for _ in range(2)
+    )
+    lines = ["{}", '{"retries": 0, "timeout": null, "env": {"OWN": "1"}}', '{"not_before": "2026-01-31T12:00:00Z"}']
+    added = [task_from_request(json.loads(line), Defaults(job.state.spec.defaults)) for line in lines]
+    for number, task in enumerate(added):
+        task.id = f"b{number}"
+    decide(journal, job, ev.Started(1.0, "a", 1, 0))
+    decide(journal, job, ev.Ended(2.0, 1, "ok", Moments(1.0, 1.1, 1.9, 2.0), queued=added[:2]))
+    decide(journal, job, ev.Requested(3.0, "r1", "add", tasks=added[2:]))
+    journal.flush()
+    assert sum(os.path.getsize(f"{layout.journal}/{name}") for name in names(layout)) < 2000
+    assert replayed(layout, again) is True
+    assert codec.dump_job(again.state) == codec.dump_job(job.state)
+    tasks = again.state.tasks
+    assert [(task.command, task.retries, task.timeout, task.delay) for task in tasks.values()] == [
+        ("x", 3, 60, 5),
+        ("x", 3, 60, 5),
+        ("x", 0, None, 5),
+        ("x", 3, 60, None),
+    ]
+    assert again.state.env_of(tasks["b1"]) == {"BIG": "x" * 10_000, "OWN": "1"}
+    assert again.state.env_of(tasks["b0"]) is again.state.spec.defaults.env
+
+
+def test_lines_of_format_2_have_complete_tasks(layout: Layout, journal: Journal) -> None:
+    """What a version before wrote into the journal is what its tasks are, whatever the job's defaults say."""
+    spec = {"defaults": {"retries": 3, "env": {"A": "0"}}}
+    job = LiveJob(make_job("j", "0badcafe", spec))
+    job.state.tasks["a"] = make_task("a", queued_by=None)
+    line = ev.journal_line(
+        ev.Requested(3.0, "r1", "add", tasks=[Task(id="b", command="x", env={"A": "0", "B": "1"})]),
+        job="j",
+        uid="0badcafe",
+        version=1,
+        before=(0, 0),
+    )
+    Path(layout.journal_file(1, 0)).write_bytes(codec.seal(line, TaskDefaults()))
+    assert replayed(layout, job) is True
+    again = codec.load_job(codec.dump_job(job.state), "")
+    assert again.tasks["b"].retries == 0
+    assert again.env_of(again.tasks["b"]) == {"A": "0", "B": "1"}
 
 
 def test_replay_goes_on_from_any_checkpoint(layout: Layout, journal: Journal) -> None:
@@ -259,4 +315,4 @@ def test_other_names_are_no_journals(layout: Layout) -> None:
     for name in ("3-0.jsonl.corrupt", "notes.txt", "x-1.jsonl", "3.jsonl"):
         Path(layout.journal, name).write_text("not ours")
     replay = journal_files.read(layout)
-    assert (replay.files, replay.damaged, replay.highest_epoch) == ([], [], 0)
+    assert (replay.files, replay.damaged, replay.highest_epoch) == ({}, [], 0)

@@ -13,6 +13,7 @@ import pytest
 from air_executor.store import presence
 from air_executor.store.layout import Layout
 from air_executor.store.presence import HOST_NAMESPACE, read_presence
+from air_executor.wiring import this_host
 
 ELSEWHERE = 17
 """No namespace has such a number."""
@@ -32,7 +33,7 @@ def write(layout: Layout, **changes: object) -> None:
         "kind": "file",
         "host": "3f2a9c11d0aa",
         "pid": 7,
-        "boot": presence._boot(),
+        "boot": this_host().boot,
         "pid_namespace": ELSEWHERE,
         "since": "then",
         "until": None,

@@ -13,7 +13,8 @@ from tests.records import make_attempt, make_done
 
 def ended_job(name: str, tasks: int, *, uid: str = "0a1b2c3d", failed: int = 50) -> JobState:
     """Return a job of so many tasks, each of which ran for a second on one of 8 runners; every `failed`th failed."""
-    spec = parse_job({"id": name, "tasks": [{"command": "true"}] * tasks, "max_runners": 8})
+    each = [{"id": f"t{number}", "command": "true"} for number in range(1, tasks + 1)]
+    spec = parse_job({"id": name, "tasks": each, "max_runners": 8})
     begun = round(time.time()) - 3600.0
     state = initial_state(spec, uid=uid, now=begun)
     for number, task in enumerate(state.tasks.values(), 1):

@@ -23,9 +23,10 @@ def test_everything_stays_text(served: ServedProject, look: Callable[..., Page])
         "evil",
         [
             {"id": "prints", "command": script},
-            {"id": "missing", "command": [EVIL], "after": ["prints"]},
+            {"id": "missing", "command": [EVIL], "after": ["prints"], "description": f"{EVIL}\ntwo lines"},
         ],
         labels={"note": EVIL},
+        description=EVIL,
         on_failure="continue",
     )
     served.ended("evil")

@@ -10,8 +10,9 @@ import pytest
 
 from air_executor.client import Client
 from air_executor.model.state import JobState
+from air_executor.store.job_summary import JobSummary
 from air_executor.web import state_cache as module
-from air_executor.web.state_cache import JobSummary, StateCache
+from air_executor.web.state_cache import StateCache
 from tests.conftest import wait_for
 from tests.web.ended_jobs import ended_job, put
 
@@ -62,13 +63,13 @@ def test_what_has_not_changed_is_not_read_again(client: Client, monkeypatch: pyt
     cache = StateCache(client)
     assert len(cache.jobs()[0]) == 21
     loaded: list[str] = []
-    load = client.jobs.load
+    read = client.jobs.summary
 
-    def noted(name: str) -> JobState:
+    def noted(name: str) -> JobSummary:
         loaded.append(name)
-        return load(name)
+        return read(name)
 
-    monkeypatch.setattr(client.jobs, "load", noted)
+    monkeypatch.setattr(client.jobs, "summary", noted)
     changed = ended_job("job-7", 1, uid=f"{7:08x}")
     changed.phase = "running"
     _checkpoint(client, changed)

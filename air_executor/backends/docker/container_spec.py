@@ -19,6 +19,7 @@ from air_executor.backends.container.run_labels import RunLabels
 from air_executor.backends.docker.images import ImageFacts
 from air_executor.backends.docker.path_mapping import PathMapping
 from air_executor.errors import SpawnRejectedError
+from air_executor.model.names import platform_name
 from air_executor.settings import DockerSettings
 
 LABELS = RunLabels(".")
@@ -78,7 +79,7 @@ def container_config(config: EngineConfig, launch: Launch, image: ImageFacts) ->
         "Env": [f"{name}={value}" for name, value in env.items()],
         "User": f"{uid}:{gid}",
         "WorkingDir": "/",
-        "Hostname": launch.slot.job,
+        "Hostname": platform_name(launch.slot.job),
         "Labels": make_labels(config, launch),
         "Healthcheck": {"Test": ["NONE"]},
         "StopSignal": "SIGTERM",

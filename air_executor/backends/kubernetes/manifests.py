@@ -8,17 +8,19 @@ from __future__ import annotations
 
 import math
 import os
+import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
 from air_executor.backends.base import KILL_MARGIN, Launch
 from air_executor.backends.container import inside
 from air_executor.backends.container.platform_config import PlatformConfig
-from air_executor.backends.container.run_labels import RunLabels
+from air_executor.backends.container.run_labels import LabeledRun, RunLabels
 from air_executor.backends.kubernetes import pod_template
 from air_executor.backends.kubernetes.object_status import CONTAINER
 from air_executor.errors import SpawnRejectedError
+from air_executor.model.names import platform_name
 from air_executor.runner import native
 from air_executor.settings import KubernetesSettings
 
@@ -27,6 +29,8 @@ INSTANCE, JOB, RUN, SLOT = map(LABELS.key, ("instance", "job", "run", "slot"))
 EPOCH, NETWORK = map(LABELS.key, ("epoch", "network"))
 TASK, VERSION, STATE_DIR = map(LABELS.key, ("task", "version", "state-dir"))
 """Annotations."""
+
+_LABEL_VALUE = re.compile("[A-Za-z0-9](?:[A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?")
 
 TTL_SECONDS = 86_400
 """After how long the cluster deletes a finished Job: a safety net, since the manager deletes its Jobs itself."""
@@ -42,6 +46,8 @@ _CHOOSE_RUNNER = (
     f'exec sh {inside.BIN}/air-runner "$@"'
 )
 """The architecture of a Pod is known only inside it, unless the operator's template selects nodes by it."""
+_REPLACED = "\ufffd"
+"""What the node puts in place of bytes that are no UTF-8."""
 POD_FAILURE_POLICY, POD_REPLACEMENT_POLICY = (1, 26), (1, 29)
 """First server versions in which these are on by default."""
 
@@ -105,13 +111,27 @@ def make_labels(config: ClusterConfig, launch: Launch) -> dict[str, str]:
         "app.kubernetes.io/component": "runner",
         "app.kubernetes.io/managed-by": "air-executor",
         **LABELS.make(config.instance, launch),
+        JOB: _job_label(launch.slot.job),
         EPOCH: str(launch.epoch),
     }
 
 
 def make_annotations(config: ClusterConfig, launch: Launch) -> dict[str, str]:
     """Return what people may want to know of a Job or a Pod."""
-    return {TASK: launch.task, VERSION: config.version, STATE_DIR: config.location}
+    job = launch.slot.job
+    own = {} if _job_label(job) == job else {JOB: job}
+    return {**own, TASK: launch.task, VERSION: config.version, STATE_DIR: config.location}
+
+
+def _job_label(job: str) -> str:
+    """Return a job's id as a label can hold it; where it cannot, an annotation of that name has the id itself."""
+    return job if _LABEL_VALUE.fullmatch(job) else platform_name(job)
+
+
+def labeled_run(metadata: Mapping[str, Any]) -> LabeledRun | None:
+    """Return the run that the metadata of a Job or a Pod names; None if they aren't a runner's."""
+    labels, job = metadata.get("labels") or {}, (metadata.get("annotations") or {}).get(JOB)
+    return LABELS.parse({**labels, JOB: job} if job else labels)
 
 
 def _template(config: ClusterConfig, launch: Launch) -> dict[str, Any]:
@@ -154,8 +174,10 @@ def _container(config: ClusterConfig, launch: Launch) -> dict[str, Any]:
     settings = config.settings
     selected = (config.template.get("spec") or {}).get("nodeSelector") or {}
     machine = native.MACHINES.get(str(selected.get(_ARCHITECTURE)))
-    runner = launch.runner(inside.BIN, machine) if machine else ["sh", "-c", _CHOOSE_RUNNER, "sh"]
-    command = [*runner, *inside.arguments(launch)]
+    if machine:  # the image may have no shell
+        command = [*launch.runner(inside.BIN, machine), *inside.arguments(launch)]
+    else:
+        command = ["sh", "-c", _CHOOSE_RUNNER, "sh", *inside.arguments(_with_check(launch))]
     return {
         "name": CONTAINER,
         "image": config.image_of(launch.options),
@@ -176,6 +198,18 @@ def _container(config: ClusterConfig, launch: Launch) -> dict[str, Any]:
             {"name": _TEMPORARY, "mountPath": inside.TEMPORARY},
         ],
     }
+
+
+def _with_check(launch: Launch) -> Launch:
+    """Return a launch that fails where a secret is not text: the node replaces such bytes without a word."""
+    if not launch.secrets:
+        return launch
+    what = "is not UTF-8 text, and Kubernetes cannot pass it on unchanged; store it encoded, as base64"
+    steps = [
+        f'case "${{{name}}}" in *{_REPLACED}*) echo "secret {name} {what}" >&2; exit 1;; esac'
+        for name in launch.secrets
+    ]
+    return replace(launch, argv=("sh", "-c", "; ".join([*steps, 'exec "$@"']), "sh", *launch.argv))
 
 
 def _literal(text: str) -> str:

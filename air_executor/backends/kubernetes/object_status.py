@@ -40,6 +40,10 @@ _NOT_ALLOWED = re.compile(
 )
 
 
+_QUOTED = re.compile(r'"([A-Za-z_][A-Za-z0-9_]*)=(?:[^"\\]|\\.)*(?:"|\Z)', re.DOTALL)
+"""A variable as the container runtime quotes it, perhaps cut."""
+
+
 class Stage(Enum):
     """How far the start of a Pod has come. Each stage has a deadline of its own."""
 
@@ -67,7 +71,6 @@ class Pod:
     uid: str
     name: str
     job_uid: str
-    labels: Mapping[str, str]
     deleting: bool
     termination: Termination | None = None
     """None while the runner in it lives, or may yet."""
@@ -75,6 +78,10 @@ class Pod:
     """None once it runs."""
     warning: str | None = None
     """For the user, though it is alive."""
+    created_at: float | None = None
+    """Unix seconds by the cluster's clock, which knows whole ones only."""
+    scheduled_at: float | None = None
+    """When it got a node, by the same clock; None while it has none."""
 
 
 def read_pod(found: Mapping[str, Any]) -> Pod:
@@ -83,10 +90,17 @@ def read_pod(found: Mapping[str, Any]) -> Pod:
     labels = meta.get("labels") or {}
     owners = [owner["uid"] for owner in meta.get("ownerReferences") or () if owner.get("controller")]
     owner = owners[0] if owners else next((labels[key] for key in JOB_UID if key in labels), "")
-    pod = Pod(meta["uid"], meta["name"], owner, labels, deleting="deletionTimestamp" in meta)
+    pod = Pod(meta["uid"], meta["name"], owner, deleting="deletionTimestamp" in meta)
+    names = _secret_names(found)
+    status = {**status, "message": hide_values(status.get("message"), names)}
     container = _container(status)
-    state = container.get("state") or {}
+    state = {kind: _without_values(one, names) for kind, one in (container.get("state") or {}).items()}
     terminated = state.get("terminated")
+    pod.created_at = parse_time(meta.get("creationTimestamp"))
+    scheduled = _condition(status, "PodScheduled")
+    if scheduled.get("status") == "True" or status.get("startTime") or terminated is not None or "running" in state:
+        times = parse_time(scheduled.get("lastTransitionTime")), parse_time(status.get("startTime")), pod.created_at
+        pod.scheduled_at = next((at for at in times if at is not None), 0.0)
     if terminated is not None or status.get("phase") in {"Succeeded", "Failed"}:
         pod.termination = _termination(pod.name, status, terminated or {})
     elif "running" not in state:
@@ -96,6 +110,28 @@ def read_pod(found: Mapping[str, Any]) -> Pod:
         since = _condition(status, "Ready").get("lastTransitionTime")
         pod.warning = f"node {node} does not answer since {since}"
     return pod
+
+
+def _secret_names(pod: Mapping[str, Any]) -> list[str]:
+    """Return the variables of a Pod whose values the node takes from a Secret."""
+    containers = (pod.get("spec") or {}).get("containers") or ()
+    variables = [one for container in containers for one in container.get("env") or ()]
+    return [one["name"] for one in variables if "secretKeyRef" in (one.get("valueFrom") or {})]
+
+
+def _without_values(state: Mapping[str, Any], names: Iterable[str]) -> Mapping[str, Any]:
+    return {**state, "message": hide_values(state["message"], names)} if "message" in state else state
+
+
+def hide_values(text: str | None, names: Iterable[str] = ()) -> str:
+    """Return a message without the values of variables that it quotes: we cannot know which of them are secrets.
+
+    Nor what they are: the manager may not read them. Of variables with these `names` it goes, quoted or not.
+    """
+    text = _QUOTED.sub(r'"\1=***"', text or "")
+    for name in names:
+        text = re.sub(rf"\b{re.escape(name)}=(?!\*\*\*\").*", f"{name}=***", text, flags=re.DOTALL)
+    return text
 
 
 def _container(status: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -182,7 +218,7 @@ def read_events(events: Iterable[Mapping[str, Any]]) -> PendingReason | None:
     if not warnings:
         return None
     last = max(warnings, key=lambda event: str(event.get("lastTimestamp") or event.get("eventTime") or ""))
-    why, message = last.get("reason"), brief(last.get("message") or "")
+    why, message = last.get("reason"), brief(hide_values(last.get("message")))
     text = f"{why}: {message}"
     if why == "FailedCreate" and _NOT_ALLOWED.search(message):
         return PendingReason(Stage.NEVER, f"the cluster does not admit its pod: {text}", permanent=True)

@@ -11,14 +11,17 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from air_executor.backends.base import RunnerStatus
+from air_executor.backends.container.platform_text import parse_time
 from air_executor.backends.container.termination import Termination
-from air_executor.backends.kubernetes.manifests import LABELS
+from air_executor.backends.kubernetes.manifests import labeled_run
 from air_executor.backends.kubernetes.object_status import LOST_CLAIM, PendingReason, Pod, Stage, read_pod
 from air_executor.model import state as s
 from air_executor.model.names import Slot
 
 INSPECT_AFTER = 5.0
 """Seconds after which a runner without a Pod is inspected; then when it has waited twice as long, and so on."""
+CLOCK_STEP = 1.0
+"""Seconds by which the difference of two of the cluster's times may be too large."""
 INSPECT_POD_AFTER = 15.0
 """The same for a runner whose Pod gets its image and its container, which takes a busy node some seconds anyway."""
 
@@ -45,6 +48,10 @@ class TrackedRunner:
     run: str
     first_seen: float
     name: str = ""
+    created_at: float | None = None
+    """When its Job, or a Pod of it, was created: Unix seconds by the cluster's clock."""
+    scheduled_at: float | None = None
+    """When a Pod of it got a node, by the same clock; None if none has yet."""
     present: bool = False
     """Its Job exists."""
     deleting: bool = False
@@ -75,6 +82,21 @@ class TrackedRunner:
     def may_run(self) -> bool:
         """Something of it runs, or may yet: nothing is known of its end."""
         return bool(self.live) or (self.present and self.termination is None)
+
+    @property
+    def node_wait(self) -> float | None:
+        """Return for how many seconds it certainly had no node; None while it has none.
+
+        The clock that stamped both times knows whole seconds only.
+        """
+        if self.scheduled_at is None:
+            return None
+        return 0.0 if self.created_at is None else max(0.0, self.scheduled_at - self.created_at - CLOCK_STEP)
+
+    def note_creation(self, at: float | None) -> None:
+        """Note when one of its objects was created."""
+        if at is not None:
+            self.created_at = at if self.created_at is None else min(at, self.created_at)
 
     def pending_reason(self) -> PendingReason | None:
         """Return why it has not started; None if it has."""
@@ -129,12 +151,13 @@ class RunnerCache:
     def put_job(self, found: Mapping[str, Any], now: float) -> TrackedRunner | None:
         """Update a Job; return its runner, or None if its labels aren't a runner's."""
         meta = found["metadata"]
-        one = self._runner(meta["uid"], meta.get("labels") or {}, now)
+        one = self._runner(meta["uid"], meta, now)
         if one is None:
             return None
         deleting = "deletionTimestamp" in meta
         one.delete_requested = one.delete_requested or (deleting and not one.present)
         one.name, one.present, one.deleting = meta["name"], True, deleting
+        one.note_creation(parse_time(meta.get("creationTimestamp")))
         return one
 
     def drop_job(self, uid: str) -> None:
@@ -152,11 +175,14 @@ class RunnerCache:
         known = self._by_uid.get(pod.job_uid)
         if known is None and pod.termination is not None:
             return  # its Job is gone, or else the Job's own list or event will bring the Pod here again
-        one = known or self._runner(pod.job_uid, pod.labels, now)
+        one = known or self._runner(pod.job_uid, found["metadata"], now)
         if one is None:
             return
         before = one.pods.get(pod.uid)
         one.pods[pod.uid] = pod
+        one.note_creation(pod.created_at)
+        if one.scheduled_at is None:
+            one.scheduled_at = pod.scheduled_at
         stage = pod.pending_reason.stage if pod.pending_reason else None
         if stage is not one.stage:
             one.stage, one.stage_since = stage, now
@@ -179,10 +205,10 @@ class RunnerCache:
         if not one.present:
             self.drop_job(one.uid)
 
-    def _runner(self, uid: str, labels: Mapping[str, str], now: float) -> TrackedRunner | None:
+    def _runner(self, uid: str, metadata: Mapping[str, Any], now: float) -> TrackedRunner | None:
         if (known := self._by_uid.get(uid)) is not None:
             return known
-        labeled = LABELS.parse(labels)
+        labeled = labeled_run(metadata)
         if not uid or labeled is None:
             return None
         one = self._by_uid[uid] = TrackedRunner(uid, labeled.slot, labeled.run, now, stage_since=now)
@@ -222,7 +248,7 @@ class RunnerCache:
 
     def statuses(self, now: float) -> dict[Slot, RunnerStatus]:
         """Return every runner as the manager sees it."""
-        return {slot: self._status(one, now) for slot, one in self.by_slot().items()}
+        return {slot: replace(self._status(one, now), node_wait=one.node_wait) for slot, one in self.by_slot().items()}
 
     def to_inspect(self, now: float) -> list[TrackedRunner]:
         """Return the runners to inspect: what is known of them may be old, or does not say why they do not start."""

@@ -127,7 +127,7 @@ def read_header(path: str) -> SlotHeader | None:
         data = json.loads(first)
         grace = float(data["grace"])
         host, boot, run = data["host"], data["boot"], data["run"]
-    except (OSError, ValueError, TypeError, KeyError, RecursionError):
+    except (OSError, ValueError, TypeError, KeyError, OverflowError, RecursionError):
         return None
     finally:
         os.close(fd)

@@ -13,10 +13,11 @@ OTHERS = "_other"
 class PoolLabels:
     """The labels of one manager's pools."""
 
-    def __init__(self, limited: Collection[str]) -> None:
-        """`limited`: pools in the settings, which always have a label."""
+    def __init__(self, limited: Collection[str], counted: Collection[str] = ()) -> None:
+        """`limited`: pools in the settings, which always have a label; `counted`: labels of earlier managers."""
         self._labels = dict.fromkeys((*limited, "default"))
-        self._room = UNNAMED_POOLS
+        self._room = UNNAMED_POOLS - len(set(counted) - self._labels.keys() - {OTHERS})
+        self._labels |= dict.fromkeys(counted)
 
     def label(self, pool: str) -> str:
         """Return a pool's label."""

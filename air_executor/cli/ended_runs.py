@@ -1,0 +1,76 @@
+"""The lines of `run` about runs and tasks that have ended, in the order of events: one for each attempt.
+
+Finds what is new by comparing states; whoever prints decides where. Pure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+from air_executor.core.memory import memory_of
+from air_executor.core.outcome import reason_text
+from air_executor.model.sizes import format_memory
+from air_executor.model.state import CANCELLED, OK, OOM, REQUEUE, TIMEOUT, Attempt, Done, JobState, TaskState
+from air_executor.model.times import format_duration, from_text
+
+
+class EndedRun(NamedTuple):
+    """A run, or a task that ended without one."""
+
+    at: float
+    """When it ended, in Unix seconds."""
+    job: JobState
+    task: str
+    seq: int | None
+    """Number of the run; None: the task ended without one."""
+    text: str
+    """Empty: nothing to report."""
+    style: str
+
+
+class EndedRuns:
+    """Remembers what was reported."""
+
+    def __init__(self, known: Iterable[JobState] = ()) -> None:
+        """What has ended in the `known` states is not reported."""
+        self._seen: dict[tuple[str, str], tuple[int, bool]] = {}
+        """By job and task: number of the last run reported, and whether the end of the task was."""
+        self.news(known)
+
+    def news(self, jobs: Iterable[JobState]) -> list[EndedRun]:
+        """Return what has ended since the last call, in the order in which it ended."""
+        found = [ended for job in jobs for task in job.tasks.values() for ended in self._of_task(job, task)]
+        return sorted(found, key=lambda ended: ended.at)
+
+    def _of_task(self, job: JobState, task: TaskState) -> Iterator[EndedRun]:
+        key = job.uid, task.id
+        reported, over = self._seen.get(key, (0, False))
+        last = task.attempts[-1].seq if task.attempts else 0
+        done = task.status if isinstance(task.status, Done) else None
+        if last == reported and over == (done is not None):
+            return
+        self._seen[key] = last, done is not None
+        for attempt in task.attempts:
+            if attempt.seq > reported:
+                final = done is not None and attempt.seq == last
+                yield EndedRun(attempt.gone_at, job, task.id, attempt.seq, *_of_attempt(task, attempt, final=final))
+        if done is not None and last == reported:  # no run of its own ended it
+            text, style = f"{task.id} {done.phase}", "yellow" if done.phase == CANCELLED else "bright_black"
+            yield EndedRun(from_text(done.finished_at), job, task.id, None, text, style)
+
+
+def _of_attempt(task: TaskState, attempt: Attempt, *, final: bool) -> tuple[str, str]:
+    took = format_duration(attempt.work)
+    if attempt.reason == REQUEUE:
+        return "", ""
+    if attempt.reason == CANCELLED:
+        return f"{task.id} was cancelled after {took}", "yellow"
+    if attempt.reason == OK:
+        return f"{task.id} succeeded in {took}", "green"
+    message = f": {attempt.message}" if attempt.reason == TIMEOUT and attempt.message else ""
+    text = f"{task.id} failed in {took} ({reason_text(attempt.reason, attempt.exit_code)}{message})"
+    if final:
+        return text, "red"
+    limit = memory_of(task) if attempt is task.attempts[-1] and attempt.reason == OOM else None
+    return f"{text}, will be retried{f' with {format_memory(limit)}' if limit else ''}", "yellow"

@@ -1,0 +1,182 @@
+"""Options that describe a job or a task, declared once for `run`, `submit` and `add`.
+
+A command names the groups that it takes in the list of commands; `given` returns what the user set. The functions are
+declarations for typer, and are never called.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+import typer
+
+from air_executor.errors import BadInputError
+
+GIVEN = "air_executor.flags"
+"""In a context's `meta`: the options that are set, by parameter name."""
+JOB_SECTION, TASK_SECTION = "Job options", "Task options"
+
+
+def _keep(ctx: typer.Context, param: typer.CallbackParam, value: Any) -> Any:  # noqa: ANN401 - any option's value
+    if value not in (None, [], ()):
+        ctx.meta.setdefault(GIVEN, {})[str(param.name)] = value
+    return value
+
+
+def _option(*names: str, section: str, help: str, metavar: str | None = None, hidden: bool = False) -> Any:  # noqa: ANN401, A002 - typer's own class and words
+    return typer.Option(
+        *names,
+        help=help,
+        metavar=metavar,
+        hidden=hidden,
+        rich_help_panel=section,
+        callback=_keep,
+        expose_value=False,
+    )
+
+
+def _job(*names: str, help: str, metavar: str | None = None, hidden: bool = False) -> Any:  # noqa: ANN401, A002 - as above
+    return _option(*names, section=JOB_SECTION, help=help, metavar=metavar, hidden=hidden)
+
+
+def _task(*names: str, help: str, metavar: str | None = None) -> Any:  # noqa: ANN401, A002 - as above
+    return _option(*names, section=TASK_SECTION, help=help, metavar=metavar)
+
+
+LABEL = "Label, for people. Repeatable."
+
+
+def job_flags(
+    *,
+    max_runners: Annotated[int | None, _job("--max-runners", help="Maximum number of concurrent tasks.")] = None,
+    pool: Annotated[str | None, _job("--pool", help="Pool that limits the job's runners.")] = None,
+    queue: Annotated[str | None, _job("--queue", hidden=True, help="Deprecated alias of --pool.")] = None,
+    priority: Annotated[int | None, _job("--priority", help="Priority among jobs; higher starts first.")] = None,
+    after: Annotated[
+        list[str] | None, _job("--after", metavar="JOB", help="Job that must succeed first. Repeatable.")
+    ] = None,
+    param: Annotated[
+        list[str] | None,
+        _job("--param", "-p", metavar="NAME=VALUE", help="Value of a parameter of the file. Repeatable."),
+    ] = None,
+    params_file: Annotated[
+        str | None,
+        _job("--params-file", metavar="FILE", help="Values of parameters, as YAML or JSON; --param wins."),
+    ] = None,
+    id: Annotated[str | None, _job("--id", metavar="ID", help="Id, in place of the file's id or name.")] = None,  # noqa: A002 - the field
+    name: Annotated[
+        str | None, _job("--name", metavar="NAME", help="Name of a job that runs many times, in its place.")
+    ] = None,
+    label: Annotated[list[str] | None, _job("--label", metavar="NAME=VALUE", help=LABEL)] = None,
+    description: Annotated[
+        str | None, _job("--description", metavar="TEXT", help="Description of the job, for people.")
+    ] = None,
+) -> None:
+    """Declare the options of a job."""
+
+
+def added_task_flags(
+    *,
+    id: Annotated[str | None, _task("--id", metavar="TASK", help="Task id. Default: generated.")] = None,  # noqa: A002 - the field
+    after: Annotated[
+        list[str] | None,
+        _task("--after", metavar="TASK", help="Task that must succeed first, with every task it queued. Repeatable."),
+    ] = None,
+    priority: Annotated[int | None, _task("--priority", help="Priority within the job; higher starts first.")] = None,
+    label: Annotated[list[str] | None, _task("--label", metavar="NAME=VALUE", help=LABEL)] = None,
+    description: Annotated[
+        str | None, _task("--description", metavar="TEXT", help="Description of the task, for people.")
+    ] = None,
+) -> None:
+    """Declare the options of a task that joins a job."""
+
+
+def task_flags(
+    *,
+    env: Annotated[
+        list[str] | None,
+        _task("--env", "-e", metavar="NAME=VALUE", help="Environment variable for the command. Repeatable."),
+    ] = None,
+    secret: Annotated[
+        list[str] | None, _task("--secret", metavar="NAME", help="Secret to put into the environment. Repeatable.")
+    ] = None,
+    image: Annotated[str | None, _task("--image", metavar="IMAGE", help="Container image.")] = None,
+    memory: Annotated[str | None, _task("--memory", metavar="SIZE", help="Memory: 512Mi, 2Gi.")] = None,
+    cpu: Annotated[str | None, _task("--cpu", metavar="N", help="CPUs: 2, 0.5, 500m.")] = None,
+    timeout: Annotated[
+        str | None, _task("--timeout", metavar="DURATION", help="Time limit for one run: 90, 90s, 10m, 1h30m.")
+    ] = None,
+    retries: Annotated[int | None, _task("--retries", help="Maximum number of retries.")] = None,
+    retry_delay: Annotated[str | None, _task("--retry-delay", metavar="DURATION", help="Delay before a retry.")] = None,
+    delay: Annotated[
+        str | None, _task("--delay", metavar="DURATION", help="Minimum delay before the first run.")
+    ] = None,
+    workdir: Annotated[
+        str | None, _task("--workdir", metavar="DIR", help="Working directory, relative to the project folder.")
+    ] = None,
+) -> None:
+    """Declare the options of a task with a command."""
+
+
+GROUPS = {"job": job_flags, "added task": added_task_flags, "task": task_flags}
+_JOB_NAMES = tuple(job_flags.__annotations__)
+
+
+def given_job(ctx: typer.Context) -> dict[str, Any]:
+    """Return the job fields that options set.
+
+    Raises:
+        BadInputError: one of them is not NAME=VALUE.
+    """
+    return _fields({name: value for name, value in _given(ctx).items() if name in _JOB_NAMES})
+
+
+def given_task(ctx: typer.Context, *, added: bool = False) -> dict[str, Any]:
+    """Return the task fields that options set; `added`: all options are a task's, and none a job's.
+
+    Raises:
+        BadInputError: one of them is not NAME=VALUE.
+    """
+    return _fields({name: value for name, value in _given(ctx).items() if added or name not in _JOB_NAMES})
+
+
+def task_options(ctx: typer.Context, *, added: bool = False) -> list[str]:
+    """Return the options of a task that are set, as they were typed."""
+    return [f"--{name.replace('_', '-')}" for name in _given(ctx) if added or name not in _JOB_NAMES]
+
+
+def _given(ctx: typer.Context) -> dict[str, Any]:
+    found: dict[str, Any] = ctx.meta.get(GIVEN, {})
+    return found
+
+
+def _fields(flags: dict[str, Any]) -> dict[str, Any]:
+    """Return options as fields of a job file."""
+    fields = dict(flags)
+    if "secret" in fields:
+        fields["secrets"] = fields.pop("secret")
+    if "label" in fields:
+        fields["labels"] = _pairs("--label", fields.pop("label"))
+    if "env" in fields:
+        fields["env"] = _pairs("--env", fields["env"])
+    if resources := {name: fields.pop(name) for name in ("memory", "cpu") if name in fields}:
+        fields["resources"] = {name: _number(text) for name, text in resources.items()}
+    return fields
+
+
+def _pairs(option: str, entries: Sequence[str]) -> dict[str, str]:
+    pairs = [entry.partition("=") for entry in entries]
+    wrong = [name for name, mark, _ in pairs if not mark]
+    if wrong:
+        msg = f"{option}: must be NAME=VALUE, got {wrong[0]!r}"
+        raise BadInputError(msg)
+    return {name: value for name, _, value in pairs}
+
+
+def _number(text: str) -> str | float:
+    """Return a number that was typed as one; anything else is for the field's own check."""
+    try:
+        return int(text) if text.isdecimal() else float(text)
+    except ValueError:
+        return text

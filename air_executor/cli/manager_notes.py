@@ -1,0 +1,51 @@
+"""What `status` says below its tables: the manager, what it waits for, and the requests that wait for it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from air_executor.cli.start_command import start_command
+from air_executor.cli.table import Line, line
+from air_executor.core.explanation import jobs_text
+
+if TYPE_CHECKING:
+    from air_executor.model.state import JobState
+    from air_executor.store.inbox import Inbox
+    from air_executor.store.job_summary import JobSummary
+    from air_executor.store.presence import Presence
+
+WAITING_SHOWN = 5
+REQUESTS_SHOWN = 5
+REQUESTS_READ = 1000
+
+
+def manager_notes(manager: Presence, open_jobs: Sequence[JobSummary | JobState], requests: Sequence[str]) -> list[Line]:
+    """Return the lines; none if all is well and nothing is left to do."""
+    lines = [line(f"✗ {problem}", "red") for problem in manager.problems]
+    if manager.backend_problem is not None:
+        lines.append(line(f"✗ backend {manager.backend} cannot answer: {manager.backend_problem}", "red"))
+    if manager.running is False and (open_jobs or requests):
+        lines.append(line(f"no manager is running: start one with `{start_command()}`", "yellow"))
+    if requests:
+        shown = ", ".join(requests[:REQUESTS_SHOWN])
+        more = f" and {len(requests) - REQUESTS_SHOWN} more" if len(requests) > REQUESTS_SHOWN else ""
+        when = "; applied when a manager starts" if manager.running is False else ""
+        noun = "request" if len(requests) == 1 else "requests"
+        lines.append(line(f"{len(requests)} pending {noun}: {shown}{more}{when}", "yellow"))
+    waiting = [(job.id, manager.waiting[job.id]) for job in open_jobs if job.id in manager.waiting]
+    lines += [line(f"{name} is waiting: {what}", "yellow") for name, what in waiting[:WAITING_SHOWN]]
+    if len(waiting) > WAITING_SHOWN:
+        lines.append(line(f"and {len(waiting) - WAITING_SHOWN} more jobs are waiting for their backend", "yellow"))
+    left = next((job.id for job in open_jobs if manager.passes_over(job.id, job.submitted_by)), None)
+    if left is not None:
+        only = jobs_text(manager.only or ())
+        text = f"the running manager handles only {only}; to run job {left}: `air-executor run {left}`"
+        lines.append(line(text, "yellow"))
+    return lines
+
+
+def pending_requests(inbox: Inbox, job: str | None = None) -> list[str]:
+    """Return the oldest requests that wait for a manager, of one job or of all; those that only wake it are none."""
+    found = [request for name in inbox.pending()[:REQUESTS_READ] if (request := inbox.peek(name)) is not None]
+    return [" ".join(filter(None, one)) for one in found if one[0] != "wake" and job in (None, one[1])]

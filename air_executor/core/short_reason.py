@@ -1,0 +1,122 @@
+"""Why a job or a task is not running, or how it ended, in a few words: for the tables of `status`.
+
+`explanation` has the whole sentences. Pure.
+"""
+
+from __future__ import annotations
+
+from air_executor.core.explanation import (
+    ExplainContext,
+    failure_cause,
+    limit_reached,
+    needed_from_backend,
+    pending_reason,
+    runner_text,
+    unreachable,
+    waits_until,
+    why_skipped,
+)
+from air_executor.core.memory import history_text
+from air_executor.core.outcome import outcome_text, stop_text
+from air_executor.core.progress import Progress, Readiness
+from air_executor.model import state as s
+from air_executor.model.state import Done, JobState, Running, TaskState
+from air_executor.model.times import format_duration
+
+NAMES_SHOWN = 3
+
+
+class ShortReasons:
+    """The reasons of one job and its tasks."""
+
+    def __init__(self, job: JobState, context: ExplainContext) -> None:
+        self._job = job
+        self._context = context
+        self._progress = None if job.ended else Progress(job)
+        self._skipped: dict[tuple[object, ...], str] = {}
+        """Why tasks are skipped, by what tells them apart: it takes a look at all tasks."""
+
+    def of_job(self) -> str:
+        """Return why the job is not running as much as it could; "" if there is nothing to say."""
+        job, progress, context = self._job, self._progress, self._context
+        if progress is None:
+            failed = job.phase == s.FAILED
+            return failure_cause(job) if failed else job.message or "" if job.phase == s.CANCELLED else ""
+        if (pending := self._pending) is not None:
+            return pending
+        for name in context.runners:
+            if (problem := unreachable(job, name, context)) is not None:
+                return problem
+        if context.waiting is not None:
+            return context.waiting
+        ready = [t for t in progress.queued() if progress.readiness(t) is Readiness.READY]
+        if any(not self._waits(task) for task in ready):
+            return self._limit or ("" if progress.slots else "about to start")
+        first = min(ready, key=lambda task: waits_until(task) or 0.0, default=next(iter(progress.queued()), None))
+        return "" if first is None or progress.slots else f"{first.id} {self._of_queued(first, progress)}"
+
+    def of_task(self, task: TaskState) -> str:
+        """Return why a task is not running, how it ended, or where it runs."""
+        status, history = task.status, history_text(task)
+        if isinstance(status, Done):
+            text = self._of_done(task, status)
+        elif isinstance(status, Running):
+            text = self._of_running(task, status)
+        else:
+            text = self._of_queued(task, self._progress) if self._progress is not None else ""
+        return ", ".join(part for part in (text, history) if part)
+
+    @property
+    def _pending(self) -> str | None:
+        """Why nothing of the job can start."""
+        if self._context.manager is False and self._job.phase != s.PAUSED:
+            return "no manager is running"
+        found = pending_reason(self._job, self._context)
+        return None if found is None else found.removeprefix("is ")
+
+    @property
+    def _limit(self) -> str:
+        reached = None if self._progress is None else limit_reached(self._job, self._progress, self._context)
+        return "" if reached is None else f"{reached.used} of {reached.limit} runners of {reached.of}"
+
+    def _of_done(self, task: TaskState, done: Done) -> str:
+        if done.phase == s.SUCCEEDED:
+            return ""
+        if done.phase != s.SKIPPED:
+            return outcome_text(done)
+        kind = (done.reason, task.when, *task.after)
+        if kind not in self._skipped:
+            self._skipped[kind] = why_skipped(self._job, task, done)
+        return self._skipped[kind]
+
+    def _of_running(self, task: TaskState, run: Running) -> str:
+        runner = self._context.runners.get(task.id)
+        parts = [f"in {runner_text(runner)}"] if runner is not None and runner.name else []
+        parts += [stop_text(run)] if run.stop else []
+        parts += [words] if (words := needed_from_backend(task, self._context)) else []
+        parts += [problem] if (problem := unreachable(self._job, task.id, self._context)) else []
+        return ", ".join(parts)
+
+    def _of_queued(self, task: TaskState, progress: Progress) -> str:
+        if progress.readiness(task) is not Readiness.READY:
+            return self._of_unready(task, progress)
+        if self._waits(task):
+            verb = "is retried" if task.retrying else "starts"
+            return f"{verb} in {format_duration(round((waits_until(task) or 0.0) - self._context.now, 1))}"
+        words = needed_from_backend(task, self._context)
+        return self._pending or words or self._limit or "next in the queue"
+
+    def _of_unready(self, task: TaskState, progress: Progress) -> str:
+        if progress.readiness(task) is not Readiness.WAITS:
+            return "will be skipped"
+        needs = progress.needs(task)
+        if needs is None:
+            return "after all other tasks"
+        names = [need.task.id for need in needs if not need.complete]
+        return f"after {', '.join(names[:NAMES_SHOWN])}" + (
+            f" and {len(names) - NAMES_SHOWN} more" if len(names) > NAMES_SHOWN else ""
+        )
+
+    def _waits(self, task: TaskState) -> bool:
+        until = waits_until(task)
+        return until is not None and until > self._context.now

@@ -1,0 +1,194 @@
+"""The runs of definitions: jobs whose ids are a name and a number, or a name and a scheduled time.
+
+The client creates runs that people ask for, the manager those of schedules. Both come through here, so that both give
+ids by exclusive create and follow `concurrency`.
+"""
+
+from __future__ import annotations
+
+import heapq
+import os
+from collections.abc import Callable, Iterator, Sequence
+
+from air_executor.core.definition import instantiate
+from air_executor.core.submission import initial_state, read_job
+from air_executor.errors import (
+    AlreadyExistsError,
+    BadInputError,
+    CorruptFileError,
+    FormatTooNewError,
+    NotFoundError,
+)
+from air_executor.model.definition import ScheduleFile
+from air_executor.model.job import Job
+from air_executor.model.names import job_id, run_number, scheduled_id, scheduled_time
+from air_executor.model.problems import InvalidError, bad_input, lines
+from air_executor.model.records import Request
+from air_executor.model.state import JobState
+from air_executor.store import files
+from air_executor.store.inbox import Inbox
+from air_executor.store.jobs import Jobs
+
+UID_BYTES = 12
+"""Random bytes of a job's uid: 96 bits, so that no two jobs ever share one."""
+IDS_TRIED = 1000
+"""Ids of further runs that are tried where others submit runs of the same name at the same time."""
+
+
+class NamedRuns:
+    """The runs of the definitions of one state directory."""
+
+    def __init__(self, jobs: Jobs, inbox: Inbox) -> None:
+        self._jobs = jobs
+        self._inbox = inbox
+
+    # Reading
+
+    def newest_first(self, name: str) -> Iterator[JobState]:
+        """Yield the runs of a definition that can be read, archived ones included.
+
+        A run of a schedule stands at its scheduled time, also if it was submitted later.
+
+        Raises:
+            StoreError: the volume refused.
+        """
+        ids = self._ids()
+        numbers = sorted((number for one in ids if (number := run_number(one, name)) is not None), reverse=True)
+        times = sorted((time for one in ids if (time := scheduled_time(one, name)) is not None), reverse=True)
+        numbered = ((run.submitted_at, run) for run in self._read(name, (job_id(name, one) for one in numbers)))
+        scheduled = ((run.scheduled_at or 0.0, run) for run in self._read(name, (scheduled_id(name, t) for t in times)))
+        for _, run in heapq.merge(numbered, scheduled, key=lambda pair: -pair[0]):
+            yield run
+
+    def _ids(self) -> set[str]:
+        layout = self._jobs.layout
+        archived = (entry.rpartition("-")[0] for entry in files.list_dir(layout.archive))
+        return {*files.list_dir(layout.jobs), *archived}
+
+    def _read(self, name: str, ids: Iterator[str]) -> Iterator[JobState]:
+        for one in ids:
+            try:
+                found = self._jobs.find(one)
+            except (CorruptFileError, FormatTooNewError):
+                continue
+            if found is not None and found.spec.name == name:
+                yield found
+
+    def newest(self, name: str) -> JobState | None:
+        """Return the newest run of a definition, or None."""
+        return next(self.newest_first(name), None)
+
+    # Creating
+
+    def create(self, job: Job, make: Callable[[str], JobState], create: Callable[[JobState], None]) -> JobState:
+        """Create the next run of a job's name; `make` returns its state for an id.
+
+        Raises:
+            AlreadyExistsError: the name is the id of a job, or `concurrency` forbids another run.
+            StoreError: the volume refused; nothing was submitted.
+        """
+        name = job.name or ""
+        if os.path.isdir(self._jobs.layout.job(name)):
+            msg = f"name {name}: there is a job with this id; choose another name"
+            raise AlreadyExistsError(msg)
+        newest = max((number for one in self._ids() if (number := run_number(one, name)) is not None), default=0)
+        for number in range(newest + 1, newest + 1 + IDS_TRIED):
+            try:
+                return self.create_as(job, job_id(name, number), make, create)
+            except _IdTakenError:
+                continue  # somebody else submitted a run of this name just now
+        msg = f"name {name}: {IDS_TRIED} ids in a row are taken; choose another name"
+        raise AlreadyExistsError(msg)
+
+    def create_as(
+        self, job: Job, run: str, make: Callable[[str], JobState], create: Callable[[JobState], None]
+    ) -> JobState:
+        """Create a run of a job's name with this id; otherwise as `create`."""
+        earlier = [] if job.concurrency == "allow" else self._unfinished(job, run)
+        state = _create_after(earlier, make(run), create)
+        if job.concurrency == "replace":
+            for one in earlier:
+                self._inbox.post(Request("cancel", one.id), state.submitted_at)
+        return state
+
+    def create_scheduled(
+        self, schedule: ScheduleFile, time: float, now: float, *, backfill: Sequence[JobState] | None = None
+    ) -> JobState | None:
+        """Create the run of a schedule for one of its times; None: there is one. Times in Unix seconds.
+
+        `backfill` are the runs that must have ended first, in place of what `concurrency` says.
+
+        Raises:
+            AlreadyExistsError: `concurrency` forbids another run.
+            BadInputError: the definition is wrong, or a job that it waits for does not exist.
+            StoreError: the volume refused; nothing was submitted.
+        """
+        run = scheduled_id(schedule.name, time)
+        if self._jobs.find(run) is not None:
+            return None
+        try:
+            job = read_job(instantiate(schedule.definition, {}, time).raw)
+        except InvalidError as error:
+            raise bad_input(lines(error.problems), f"schedule {schedule.name}") from None
+        upstream = [self.upstream(name) for name in job.after]
+
+        def make(name: str) -> JobState:
+            state = initial_state(job, uid=files.random_hex(UID_BYTES), now=now, id=name, upstream=upstream)
+            state.scheduled_at = time
+            return state
+
+        try:
+            if backfill is not None:
+                return _create_after(backfill, make(run), self._jobs.create)
+            return self.create_as(job, run, make, self._jobs.create)
+        except _IdTakenError:
+            return None
+
+    def upstream(self, name: str) -> JobState:
+        """Return the job that a name in `after` means: one with this id, or else the newest run of this name.
+
+        Raises:
+            BadInputError: there is neither.
+        """
+        found = self._jobs.find(name) or self.newest(name)
+        if found is None:
+            msg = f"after: job {name} does not exist; submit it first"
+            raise BadInputError(msg)
+        return found
+
+    def _unfinished(self, job: Job, run: str) -> list[JobState]:
+        """Return the unfinished runs of a job's name.
+
+        Raises:
+            AlreadyExistsError: there is one, and `concurrency` forbids another.
+        """
+        name = job.name or ""
+        found = []
+        for one in files.list_dir(self._jobs.layout.jobs):
+            if one == run or (run_number(one, name) is None and scheduled_time(one, name) is None):
+                continue
+            try:
+                state = self._jobs.load(one)
+            except (CorruptFileError, FormatTooNewError, NotFoundError):
+                continue
+            if state.spec.name == name and not state.ended:
+                found.append(state)
+        if found and job.concurrency == "forbid":
+            rule = f"`concurrency: forbid` allows one run of {name} at a time"
+            msg = f"{found[0].id} is {found[0].phase}, and {rule}; wait for its end, or cancel it"
+            raise AlreadyExistsError(msg)
+        return found
+
+
+class _IdTakenError(AlreadyExistsError):
+    """The id of a run is taken."""
+
+
+def _create_after(earlier: Sequence[JobState], state: JobState, create: Callable[[JobState], None]) -> JobState:
+    """Create a run that starts when these runs have ended."""
+    state.earlier_runs = {one.id: one.uid for one in earlier}
+    try:
+        create(state)
+    except AlreadyExistsError as error:
+        raise _IdTakenError(str(error)) from error
+    return state

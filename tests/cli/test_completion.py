@@ -1,0 +1,152 @@
+"""The completion scripts in real shells: what Tab offers for commands, options, jobs, tasks and files."""
+
+from __future__ import annotations
+
+import os
+import pty
+import select
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from air_executor.client import Client
+from air_executor.core.submission import parse_job
+from tests.cli.conftest import Outcome
+
+PATIENCE = 60.0
+LINES = [
+    ("air-executor sta", "air-executor status"),
+    ("air-executor explain Night", "air-executor explain Nightly.v2"),
+    ("air-executor ls Night", "air-executor ls Nightly.v2"),
+    ("air-executor logs Nightly.v2 fet", "air-executor logs Nightly.v2 fetch_all"),
+    ("air-executor add Nightly.v2 --after fet", "air-executor add Nightly.v2 --after fetch_all"),
+    ("air-executor --state-dir .air-executor cancel Night", "cancel Nightly.v2"),
+    ("air-executor run --backend kub", "air-executor run --backend kubernetes"),
+    ("air-executor run --max-r", "air-executor run --max-runners"),
+    ("air-executor submit some-j", "air-executor submit some-job.yaml"),
+    ("air-executor completion f", "air-executor completion fish"),
+    ("air-executor run x -- some-j", "air-executor run x -- some-job.yaml"),
+]
+"""What is typed, and what stands there after Tab."""
+
+
+@pytest.fixture
+def scripts(project: Path, client: Client, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with the program, a job and a job file; the program is first in PATH."""
+    client.submit(parse_job({"id": "Nightly.v2", "tasks": [{"id": "fetch_all", "command": "true"}]}))
+    (project / "some-job.yaml").write_text("id: x\n")
+    folder = project.parent / "bin"
+    folder.mkdir()
+    program = folder / "air-executor"
+    program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m air_executor "$@"\n')
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
+    return folder
+
+
+def script_of(shell: str, folder: Path) -> Path:
+    """Write the completion script of a shell to a file and return it."""
+    path = folder / f"script.{shell}"
+    with path.open("w") as file:
+        subprocess.run(["air-executor", "completion", shell], stdout=file, check=True)
+    return path
+
+
+class Terminal:
+    """An interactive shell on a terminal of its own."""
+
+    def __init__(self, *command: str) -> None:
+        self._pid, self._fd = pty.fork()
+        if self._pid == 0:
+            os.environ |= {"TERM": "dumb", "PS1": "ready> ", "COLUMNS": "200"}
+            os.execvp(command[0], command)  # noqa: S606 - a shell
+        self.shown = ""
+
+    def type(self, keys: str) -> None:
+        """Type keys; what the shell has shown before is forgotten."""
+        self.shown = ""
+        os.write(self._fd, keys.encode())
+
+    def until(self, text: str) -> None:
+        """Read until the shell shows a text."""
+        until = time.monotonic() + PATIENCE
+        while text not in self.shown:
+            assert time.monotonic() < until, f"{text!r} is not in {self.shown!r}"
+            if select.select([self._fd], [], [], 0.2)[0]:
+                self.shown += os.read(self._fd, 4096).decode(errors="replace").replace("\a", "")
+
+    def close(self) -> None:
+        """End the shell."""
+        os.close(self._fd)
+        os.waitpid(self._pid, 0)
+
+
+SHELLS = {
+    "bash": (("bash", "--norc", "--noprofile", "-i"), "source {}; echo so''urced"),
+    "zsh": (("zsh", "-f", "-i"), "PS1='ready> '; autoload -Uz compinit; compinit -u -D; source {}; echo so''urced"),
+}
+
+
+@pytest.fixture(params=SHELLS)
+def terminal(scripts: Path, request: pytest.FixtureRequest) -> Iterator[Terminal]:
+    """A shell that has the completion script."""
+    command, setup = SHELLS[request.param]
+    if shutil.which(command[0]) is None:
+        pytest.skip(f"{command[0]} is not installed")
+    made = Terminal(*command)
+    made.type(f"{setup.format(script_of(request.param, scripts))}\n")
+    made.until("sourced")
+    yield made
+    made.close()
+
+
+def test_tab_completes(terminal: Terminal) -> None:
+    """Tab writes what can be meant: in bash and zsh, with what is in the state directory and the folder."""
+    for typed, completed in LINES:
+        terminal.type(f"{typed}\t")
+        terminal.until(completed.removeprefix("air-executor "))
+        terminal.type("\x15")  # Ctrl-U: the next line
+
+
+def test_fish_completes(scripts: Path) -> None:
+    """Fish says itself what it would offer, with what each is."""
+    if shutil.which("fish") is None:
+        pytest.skip("fish is not installed")
+    script = script_of("fish", scripts)
+    for typed, completed in LINES:
+        command = f"source {script}; complete -C '{typed}'"
+        done = subprocess.run(["fish", "--no-config", "-c", command], capture_output=True, text=True, check=True)
+        offered = [line.partition("\t")[0] for line in done.stdout.splitlines()]
+        assert completed.split()[-1] in offered, (typed, done)
+
+
+def test_nothing_disturbs_typing(project: Path, scripts: Path) -> None:
+    """Without a state directory, or with a broken one, there is nothing to offer and nothing to read."""
+    environ = {**os.environ, "_AIR_EXECUTOR_COMPLETE": "1", "AIR_STATE_DIR": "/nowhere"}
+    for words in (["logs", ""], ["logs", "j", ""], ["nonsense", ""], ["status", "--nonsense", ""], []):
+        done = subprocess.run(["air-executor", *words], env=environ, capture_output=True, text=True, check=True)
+        assert (done.stderr, ":files" in done.stdout) == ("", False)
+
+
+def test_scripts_are_installed_once(
+    air: Callable[..., Outcome], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`--install` puts the script where the shell finds it; a second time changes nothing."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for name in ("ZDOTDIR", "XDG_CONFIG_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    (tmp_path / ".bashrc").write_text("# mine")
+    for _ in range(2):
+        for shell in ("bash", "zsh", "fish"):
+            assert air("completion", shell, "--install").code == 0
+    script = tmp_path / ".bash_completions/air-executor.sh"
+    assert (tmp_path / ".bashrc").read_text() == f"# mine\nsource '{script}'\n"
+    assert (tmp_path / ".zshrc").read_text().count("compinit; compinit") == 1
+    assert "complete -F" in script.read_text()
+    assert "#compdef" in (tmp_path / ".zfunc/_air-executor").read_text()
+    assert "complete --command" in (tmp_path / ".config/fish/completions/air-executor.fish").read_text()

@@ -1,0 +1,75 @@
+"""What a manager keeps of its counters for the next one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from air_executor.core.counters import Counters
+from air_executor.core.price import FREE
+from air_executor.model.records import CountersRecord
+from air_executor.store import counters_file
+from tests.manager.rig import World
+
+
+def test_unreadable_counters_begin_at_0(world: World) -> None:
+    """They are kept aside, said, and stop nobody."""
+    world.submit("j", "a", "b")
+    world.do("j/a")
+    world.stop()
+    path = Path(world.layout.counters)
+    path.write_text('{"counters": {"runs_total fake default ok": -1}}')
+    world.start()
+    assert any("counters.json.corrupt" in problem for problem in world.manager.status_writer.problems)
+    world.do("j/b")
+    world.stop()
+    found = counters_file.load(world.layout)
+    assert found is not None
+    assert found.counters["runs_total fake default ok"] == 1
+    assert "-1" in Path(f"{path}.corrupt").read_text()
+
+
+def test_counters_outlive_every_journal_file(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A new file begins with all of them, for checkpoints let those before go."""
+    monkeypatch.setattr("air_executor.store.journal.ROTATE_AT", 1)
+    world.submit("j", *(f"step-{n}" for n in range(5)))
+    world.do(*(f"j/step-{n}" for n in range(5)))
+    world.until(lambda: world.job("j").ended)
+    assert not Path(world.layout.journal_file(world.manager.epoch, 0)).exists()
+    world.restart()
+    assert world.manager.state.counters.record().counters["runs_total fake default ok"] == 5
+
+
+def test_what_was_never_shown_is_new_to_the_next_manager(world: World) -> None:
+    """A pool that a killed manager has counted, and no scrape has seen, begins at 0 with the next one."""
+    world.submit("j", "a", "b", pool="night")
+    world.do("j/a")
+    world.restart()
+    assert world.manager.state.counters.counts().new_pools == {"night"}
+    world.manager.counter_keeper.request()
+    world.cycle()
+    world.restart()
+    assert world.manager.state.counters.counts().new_pools == frozenset()
+
+
+def test_no_value_is_lower_than_shown() -> None:
+    """Not even where the job of an open run is gone when the next manager starts; what it used later fills that up."""
+    shown = {"runner_seconds_total fake default busy": 5.0}
+    before = CountersRecord({"runner_seconds_total fake default busy": 1.0}, shown)
+    counters = Counters("fake", FREE, (), before)
+    assert counters.counts().values["runner_seconds_total", "fake", "default", "busy"] == 5.0
+    assert counters.record().counters == before.counters
+
+
+def test_without_earlier_counters_a_run_counts_from_its_adoption(world: World) -> None:
+    """An earlier version's manager, whose counters are unknown, may have shown the rest."""
+    world.submit("j", "a")
+    world.until(lambda: "j/a" in world.running())
+    world.crash()
+    for path in Path(world.layout.journal).iterdir():
+        lines = path.read_bytes().splitlines(keepends=True)
+        path.write_bytes(b"".join(line for line in lines if not line.startswith(b'{"counters"')))
+    world.start()
+    (run,) = world.manager.state.counters.open.values()
+    assert run.age > 0

@@ -1,0 +1,226 @@
+"""A manager, or a user, dies before or after any effect that the code declares: whoever comes next carries on."""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import functools
+import inspect
+import os
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from air_executor.errors import AlreadyExistsError
+from air_executor.model.state import Done
+from tests import lanes
+from tests.conftest import MEMORY
+from tests.manager.deaths import Death, Killed, effects, modules
+from tests.manager.rig import World
+
+CHANGING = set(
+    "chmod chown copyfile fchmod fchown fdatasync fsync ftruncate link makedirs mkdir mkfifo pwrite remove rename"
+    " renames replace rmdir rmtree symlink truncate unlink utime write".split()
+)
+"""Functions of `os` and `shutil` that change a volume."""
+ELSEWHERE = {
+    "probe": "`air-executor doctor` measures a volume, in a folder of its own",
+    "event_check": "as `probe`",
+    "wakeups": "it writes to a pipe of its own process",
+}
+"""Modules that change nothing of the state directory."""
+BESIDE = {"_keep_syncing"}
+"""Functions of threads beside the manager's: what they do can come before or after any effect."""
+
+
+def changes(function: ast.FunctionDef) -> set[str]:
+    """Return how a function itself, without those in it, changes a volume."""
+    found = set()
+    for node in ast.walk(function):
+        if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute | ast.Name):
+            continue
+        called = ast.unparse(node.func)
+        module, _, name = called.rpartition(".")
+        flags = ast.unparse(node) if called == "os.open" else ""
+        modes = {one.value for one in node.args[1:] if isinstance(one, ast.Constant)} if called == "open" else set()
+        if module in {"os", "shutil"} and (name in CHANGING or "O_CREAT" in flags):
+            found.add(called)
+        if any(set(str(mode)) & set("wxa+") for mode in modes):
+            found.add(called)
+    return found
+
+
+def test_all_that_changes_the_volume_is_an_effect() -> None:
+    """A function that changes the volume with the means of the standard library has the mark."""
+    declared = {(point.split(".")[0], point.split(".")[-1]) for point in effects()}
+    for module in modules():
+        name = module.__name__.rpartition(".")[2]
+        for node in ast.walk(ast.parse(inspect.getsource(module))):
+            if isinstance(node, ast.FunctionDef) and node.name not in BESIDE and name not in ELSEWHERE:
+                found = changes(node)
+                assert not found or (name, node.name) in declared, f"{name}.{node.name} needs `@effect`: {found}"
+
+
+class Story:
+    """Jobs with all that can happen to them, and one death in between."""
+
+    def __init__(self, root: Path, death: Death) -> None:
+        self.world = World(root, platform_retries=5)
+        self.death = death
+
+    def attempt(self, act: Callable[[], object]) -> bool:
+        """Do what the death may cut short, and tell whether it was done."""
+        try:
+            with self.death.threatens():
+                act()
+        except Killed:
+            if self.world.alive:
+                self.world.crash()
+            return False
+        return True
+
+    def do(self, act: Callable[[], object]) -> None:
+        """Do it, once more if the first time was cut short."""
+        with contextlib.suppress(AlreadyExistsError):  # the first time
+            while not self.attempt(act):
+                pass
+
+    def until(self, condition: Callable[[], bool]) -> None:
+        """Let managers work until something is so."""
+        for _ in range(100):
+            if not self.world.alive:
+                self.do(self.world.start)
+            if condition():
+                return
+            self.attempt(self.world.cycle)
+            self.world.clock.pass_time(0.5)
+        pytest.fail(f"it did not come about; running: {self.world.running()}")
+
+    def submit(self, job: str, *tasks: object, max_runners: int = 1) -> None:
+        """Submit a job."""
+        self.do(lambda: self.world.submit(job, *tasks, max_runners=max_runners))
+
+    def runs(self, *names: str) -> None:
+        """Wait until all these tasks run."""
+        self.until(lambda: set(names) <= set(self.world.running()))
+
+    def ended(self, job: str) -> bool:
+        """Whether a job has ended; what runs of it ends well."""
+        for name in sorted(self.world.running()):
+            if name.startswith(f"{job}/"):
+                self.world.exit(name)
+        return job in self.world.jobs.ids() and self.world.job(job).ended
+
+    def tell(self) -> None:
+        """Tell all of it."""
+        self.dynamic()
+        self.requests()
+        self.troubles()
+        self.do(self.world.start)
+        for job in ("rewound", "damaged"):
+            self.until(lambda job=job: self.ended(job))  # type: ignore[misc]
+        self.check()
+
+    def dynamic(self) -> None:
+        """A task queues another and a whole job, one is retried, and the clean-up comes last."""
+        world = self.world
+        self.submit("j", "a", {"id": "b", "retries": 1}, {"id": "end", "when": "always"}, max_runners=2)
+        self.runs("j/a", "j/b")
+        child = {"job": {"id": "child", "tasks": [{"id": "x", "command": "x"}]}}
+        world.exit("j/a", queue=[{"id": "more", "command": "x"}, child], result={"one": 1})
+        launch = world.exit("j/b", code=1)
+        os.chmod(launch.out_dir, 0)
+        self.until(lambda: self.ended("child") and self.ended("j"))
+
+    def requests(self) -> None:
+        """A running task is cancelled, a runner's end is confirmed, and what is no request is refused."""
+        world = self.world
+        self.do(lambda: world.submit("k", "x", "y", workspace={"given": b"1"}))
+        self.runs("k/x")
+        world.platform.slow_removal = True
+        self.do(lambda: world.ask("cancel", "k", "x"))
+        self.until(lambda: not world.inbox.pending())
+        self.do(lambda: world.ask("confirm-gone", "k"))
+        self.do(lambda: world.ask("retry", "nobody"))
+        self.until(lambda: not world.inbox.pending())
+        world.platform.slow_removal = False
+        world.platform.settle()
+        self.until(lambda: world.phases("k")["x"] == "cancelled")
+        self.until(lambda: self.ended("k"))
+
+    def troubles(self) -> None:
+        """While there is no manager, states are checked out or unreadable, and a line of the journal is damaged."""
+        world = self.world
+        self.submit("rewound", "a", "b")
+        self.submit("unreadable", "a")
+        self.runs("rewound/a", "unreadable/a")
+        self.attempt(world.stop)
+        path = Path(world.layout.state("rewound"))
+        older = path.read_bytes()
+        self.until(lambda: self.ended("rewound"))
+        self.attempt(world.stop)
+        path.write_bytes(older)
+        self.do(world.start)
+        self.submit("damaged", "a", "b")
+        self.runs("damaged/a")
+        world.exit("damaged/a")
+        self.runs("damaged/b")
+        world.crash()
+        journal = max(Path(world.layout.journal).glob("*.jsonl"), key=lambda one: one.stat().st_size)
+        journal.write_bytes(journal.read_bytes().replace(b'"damaged"', b'"damagex"', 1))
+        Path(world.layout.state("unreadable")).write_bytes(b"<<<<<<< HEAD\n")
+        os.mkdir(world.layout.job("stateless"))
+
+    def check(self) -> None:
+        """Check the promises."""
+        world = self.world
+        assert world.overlaps == []
+        assert world.inbox.pending() == []
+        assert list(world.job("j").tasks) == ["a", "b", "end", "more"]
+        for job in ("j", "child", "rewound"):
+            for task in world.job(job).tasks.values():
+                assert isinstance(task.status, Done)
+                assert [attempt.reason for attempt in task.attempts].count("ok") == 1, (
+                    f"{job}/{task.id}: {task.attempts}"
+                )
+        assert world.job("k").phase == "failed"
+        assert os.path.exists(world.layout.state("unreadable") + ".corrupt")
+
+
+@contextlib.contextmanager
+def told(death: Death) -> Iterator[None]:
+    """Tell the story with a death, and clean up."""
+    with tempfile.TemporaryDirectory(dir=MEMORY) as root:
+        story = Story(Path(root), death)
+        try:
+            story.do(story.world.start)
+            story.tell()
+            yield
+        finally:
+            if story.world.alive:
+                story.world.crash()
+
+
+@functools.cache
+def calls() -> Counter[str]:
+    """Return how often the story comes to each effect, if nobody dies."""
+    death = Death()
+    with told(death):
+        return death.counts
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+@pytest.mark.parametrize("point", effects())
+def test_a_death_at_any_effect(point: str, *, after: bool) -> None:
+    """All jobs end as if nobody had died, nothing ran twice at a time, and each success was committed once."""
+    count = calls()[point]
+    if point == "run_dirs._reopen" and os.geteuid() == 0:
+        pytest.skip("root is never refused")
+    assert count, f"the story does not come to {point}: let it"
+    for call in range(1, count + 1) if lanes.NIGHTLY else sorted({1, count}):
+        death = Death(point, call, after=after)
+        with told(death):
+            assert death.happened
