@@ -127,7 +127,7 @@ python:
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
 		echo "make: $(PYTHON) cannot create environments; on Debian: apt-get install python3-venv" >&2; exit 1; }
 
-.venv/installed: pyproject.toml | python
+.venv/installed: pyproject.toml hatch_build.py $(wildcard air_executor/runner/*.[ch]) | python
 	@echo "make: setting up .venv: creating the environment (this takes a minute, once)"
 	@$(PYTHON) -m venv .venv
 	@echo "make: setting up .venv: installing air-executor and what it needs"

@@ -32,7 +32,7 @@ static const struct field {
     {"secrets", LIST},     {"image", TEXT},           {"workdir", TEXT},       {"network", TEXT},
     {"timeout", TEXT},     {"grace", TEXT},           {"retries", NUMBER},     {"retry_delay", TEXT},
     {"delay", TEXT},       {"retry_backoff", NUMBER}, {"retry_jitter", NUMBER}, {"retry_max_delay", TEXT},
-    {"not_before", TEXT},  {"priority", NUMBER},      {"labels", PAIRS},
+    {"not_before", TEXT},  {"priority", NUMBER},      {"labels", PAIRS},         {"description", TEXT},
 };
 enum { FIELDS = sizeof fields / sizeof *fields };
 

@@ -543,6 +543,26 @@ def test_what_a_runner_without_an_outcome_ended_with(local: LocalRig, script: st
     assert told in (backend.observe()[SLOT].message or "")
 
 
+@linux_only
+def test_a_file_too_deep_for_a_path_harms_nobody(local: LocalRig) -> None:
+    """A task, or anybody here, may have one open; the kernel cannot tell its path, and it is no slot's."""
+    code = (
+        "import os, time\n"
+        "for _ in range(30):\n"
+        "    os.mkdir('d' * 200); os.chdir('d' * 200)\n"
+        "file = open('deep', 'w')\n"
+        "open(os.environ['AIR_WORKSPACE'] + '/ready-' + os.environ['AIR_RUN_ID'], 'w').close()\n"
+        "time.sleep(600)"
+    )
+    launch = local.command(SLOT, 1, f'exec {sys.executable} -c "{code}"')
+    local.backend().spawn(launch)
+    local.until(lambda: local.is_ready(launch), "the file to be open")
+    backend = local.backend()
+    assert backend.observe()[SLOT].run == launch.run
+    backend.remove(SLOT)
+    local.until(lambda: is_gone(backend), "the runner to be gone")
+
+
 def test_a_forged_slot_number_harms_nobody(local: LocalRig) -> None:
     """What a task's child says of its slot is a number of a sane length, or none."""
     backend = local.backend()

@@ -17,6 +17,7 @@ from air_executor.backends.container.refusals import ConflictError
 from air_executor.backends.kubernetes import KubernetesBackend
 from air_executor.errors import DuplicateRunnerError, SpawnRejectedError
 from air_executor.model.names import Slot
+from air_executor.runner import native
 from tests.backends.rig import KubernetesRig, Task
 from tests.backends.test_contract import is_gone
 from tests.cluster import Namespace
@@ -62,6 +63,23 @@ def test_an_exit_code(rig: KubernetesRig) -> None:
     found = ended(rig, backend)
     assert (found.exit_code, found.reason) == (3, None)
     assert found.finished_at is not None
+
+
+def test_where_the_architecture_is_selected_no_shell_is_needed(rig: KubernetesRig, tmp_path: Path) -> None:
+    """A command that is a list runs in an image whose PATH leads to no shell; one that is text says what it lacks."""
+    machine = str(native.this_machine())
+    names = [name for name, folder in native.MACHINES.items() if folder == machine and name != machine]
+    template = tmp_path / "template.yaml"
+    template.write_text(f"spec: {{nodeSelector: {{kubernetes.io/arch: {names[0]}}}}}\n")
+    backend = rig.kubernetes(pod_template=str(template))
+    for seq, (argv, code) in enumerate([(("/bin/busybox", "true"), 0), (("sh", "-c", "true"), 127)], 1):
+        launch = rig.command(SLOT, seq, "")
+        launch = dataclasses.replace(launch, argv=argv, env={**launch.env, "PATH": "/nonexistent"})
+        backend.spawn(launch)
+        assert ended(rig, backend).exit_code == code
+        assert ("no shell `sh`" in Path(launch.out_dir, "exit.json").read_text()) == bool(code)
+        backend.remove(SLOT)
+        rig.until(lambda: is_gone(backend), "the runner to be gone")
 
 
 def test_an_impossible_image_fails_at_once(rig: KubernetesRig) -> None:

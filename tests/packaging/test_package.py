@@ -6,12 +6,23 @@ from importlib import metadata, resources
 
 from packaging.requirements import Requirement
 
+from air_executor.runner import native
+from tests.runner.rig import require_native
+
 
 def test_package_data_is_there() -> None:
-    """The runner script and the marker for type checkers are installed with the package."""
+    """The runner's script and sources and the marker for type checkers are installed with the package."""
     package = resources.files("air_executor")
     assert (package / "runner/air-runner").read_text(encoding="utf-8").startswith("#!/bin/sh\n")
     assert (package / "py.typed").is_file()
+    for name in (*native.SOURCES, "air-helper"):
+        assert (package / "runner" / name).is_file()
+
+
+def test_the_native_runner_is_there() -> None:
+    """Where there is a compiler for it, the build of the wheel has used it."""
+    require_native()
+    assert native.this_machine() in native.builds()
 
 
 def test_the_command_is_declared() -> None:

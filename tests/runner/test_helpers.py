@@ -12,7 +12,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from air_executor.model.job import TASK_FIELDS
 from air_executor.runner import native
+from tests.docs.pages import ROOT
 from tests.lanes import missing
 from tests.runner.conftest import SHELLS
 from tests.runner.rig import RUNNERS, require_native
@@ -76,6 +78,20 @@ def test_a_task_is_queued(helpers: Helpers) -> None:
         "priority": -3,
         "command": ["--help", "x"],
     }
+
+
+STRUCTURED = {"command", "mounts", "resources"}
+"""Fields that need JSON."""
+VALUES = {"retries": "1", "priority": "1", "retry_backoff": "2", "retry_jitter": "0.5", "env": "a=b", "labels": "a=b"}
+
+
+def test_every_simple_field_is_an_option(helpers: Helpers) -> None:
+    """Of the fields of a task none is forgotten, and the page lists them."""
+    page = (ROOT / "docs/tasks.md").read_text(encoding="utf-8")
+    for name in {"id", *TASK_FIELDS} - STRUCTURED:
+        option = f"--{name.replace('_', '-')}"
+        assert name in helpers.queued(option, VALUES.get(name, "x"), "--", "true")
+        assert f"`{option}" in page
 
 
 def test_lines_are_appended(helpers: Helpers) -> None:

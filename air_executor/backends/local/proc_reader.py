@@ -114,7 +114,8 @@ def _locks(pid: int, below: str) -> Iterator[str]:
         try:
             target = os.readlink(f"/proc/{pid}/fd/{name}")
         except OSError as error:
-            _excuse(error)
+            if error.errno != errno.ENAMETOOLONG:  # no path of ours is as long as the kernel cannot tell it
+                _excuse(error)
             continue
         if target.startswith(below) and b"FLOCK" in (read(f"/proc/{pid}/fdinfo/{name}") or b""):
             yield target
