@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from air_executor.settings import ReaderSettings, Settings
 
 
-COMMAND_GIVEN = "air_executor.command_given"
+COMMAND_WORDS = "air_executor.command_words"
 """In a context's `meta`: whether words follow a `--`."""
 
 
@@ -103,4 +103,9 @@ def session_of(ctx: typer.Context) -> Session:
 
 def command_given(ctx: typer.Context) -> bool:
     """Return whether the arguments have a command after `--`; none of its words is a file or a job."""
-    return bool(ctx.meta[COMMAND_GIVEN])
+    return command_words(ctx) > 0
+
+
+def command_words(ctx: typer.Context) -> int:
+    """Return how many of the arguments are the command after `--`."""
+    return int(ctx.meta[COMMAND_WORDS])

@@ -14,7 +14,6 @@ import stat
 from dataclasses import dataclass
 from typing import BinaryIO
 
-from air_executor.core.effects import effect
 from air_executor.errors import StoreError
 from air_executor.store import files
 
@@ -25,7 +24,6 @@ PRECISION = 1000
 MOST_READ = 4 * 1024 * 1024
 
 
-@effect
 def note(folder: str, log: str, known: int) -> int:
     """Note size and time of a log in its run's directory, if it is longer than `known`; return its size.
 
