@@ -10,6 +10,7 @@ import typer
 from air_executor.cli.session import session_of, task_id
 from air_executor.cli.terminal import print_json, say
 from air_executor.core.explanation import explain_job, explain_task
+from air_executor.errors import NotFoundError
 
 
 def explain(
@@ -23,7 +24,15 @@ def explain(
     """
     session = session_of(ctx)
     client = session.client()
-    state = client.status(job)
+    try:
+        state = client.status(job)
+    except NotFoundError:
+        from air_executor.cli.schedule import upcoming  # noqa: PLC0415 - only where there is no job
+
+        if not (found := upcoming(client.layout, time.time(), job)):
+            raise
+        say(f"{found[0]}; it has not run yet")
+        return
     task = task_id(state, task)
     settings = None if state.ended else session.reader_settings()
     context = client.explain_context(state, client.job_facts(), time.time(), settings)

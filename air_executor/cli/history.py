@@ -9,12 +9,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from air_executor.cli.session import session_of
-from air_executor.cli.terminal import PHASE_STYLES, console, note, print_json, styled
+from air_executor.cli.table import Cell, Line, print_lines, table, terminal_width
+from air_executor.cli.terminal import PHASE_STYLES, note, print_json
 from air_executor.errors import NotFoundError
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
     from air_executor.model.state import JobState
 
 
@@ -37,35 +36,29 @@ def history(
 
         print_json({"name": name, "runs": [job_line(summary_of(run)) | {"params": run.spec.params} for run in shown]})
         return
-    console().print(_table(shown, time.time()))
+    print_lines(_table(shown, time.time(), terminal_width()))
     if len(runs) > limit:
         note(f"the newest {limit} runs; more with `--limit`")
 
 
-def _table(runs: list[JobState], now: float) -> Table:
-    from rich.table import Table  # noqa: PLC0415
-
-    from air_executor.cli.jobs_page import ago, took_text  # noqa: PLC0415
-    from air_executor.core.job_cost import money  # noqa: PLC0415
+def _table(runs: list[JobState], now: float, width: int | None) -> list[Line]:
+    from air_executor.cli.jobs_page import ago, costs_text, took_text  # noqa: PLC0415
     from air_executor.core.param_values import params_text  # noqa: PLC0415
     from air_executor.store.job_summary import summary_of  # noqa: PLC0415
 
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("run", no_wrap=True)
-    table.add_column("phase", no_wrap=True)
-    table.add_column("took", justify="right", no_wrap=True)
-    table.add_column("cost", justify="right", no_wrap=True)
-    table.add_column("submitted", no_wrap=True)
-    table.add_column("params", overflow="fold")
-    table.add_column("why", overflow="fold")
+    rows = []
     for run in runs:
-        table.add_row(
-            styled(run.id, "bold"),
-            styled(run.phase, PHASE_STYLES.get(run.phase, "")),
-            styled(took_text(summary_of(run), now)),
-            styled(f"{money(run.usage.cost)} {run.usage.currency or ''}".rstrip() if run.usage.cost else ""),
-            styled(f"{ago(now - run.submitted_at)} ago"),
-            styled(params_text(run.spec.params)),
-            styled("" if run.reason in (None, "ok") else run.message or run.reason or ""),
+        summary = summary_of(run)
+        why = "" if run.reason in (None, "ok") else run.message or run.reason or ""
+        rows.append(
+            [
+                Cell(run.id, "bold"),
+                Cell(run.phase, PHASE_STYLES.get(run.phase, "")),
+                Cell(took_text(summary, now)),
+                Cell(costs_text(summary.costs)),
+                Cell(ago(now - run.submitted_at)),
+                Cell(params_text(run.spec.params)),
+                Cell(why),
+            ]
         )
-    return table
+    return table(("run", "phase", "took", "cost", "age", "params", "why"), rows, width, right=(2, 3, 4), spare=(4,))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import math
 import time
 from collections.abc import Callable
 from itertools import islice
@@ -10,11 +12,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from air_executor.cli.session import Session, session_of
-from air_executor.cli.terminal import console, note, print_json, say, styled
+from air_executor.cli.table import Cell, print_lines, table, terminal_width
+from air_executor.cli.terminal import note, print_json, say
 from air_executor.errors import AirExecutorError, BadInputError, StoreError
 
 if TYPE_CHECKING:
     from air_executor.model.definition import ScheduleFile
+    from air_executor.store.layout import Layout
     from air_executor.store.schedules import Schedules
 
 
@@ -107,18 +111,14 @@ def _list(session: Session, _: list[str]) -> None:
     if not found:
         say("no schedules; apply a job file that has one: `air-executor schedule apply FILE`")
         return
-    from rich.table import Table  # noqa: PLC0415
-
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for title in ("schedule", "when", "next"):
-        table.add_column(title, overflow="fold")
+    rows = []
     for one in found:
         raw = one.definition["schedule"]
         cron = raw.get("cron", "")
         when = f"every {raw['every']}" if "every" in raw else cron if isinstance(cron, str) else ", ".join(cron)
         zone = f" ({raw['timezone']})" if "timezone" in raw else ""
-        table.add_row(styled(one.name, "bold"), styled(f"{when}{zone}"), styled(_when(one, now)))
-    console().print(table)
+        rows.append([Cell(one.name, "bold"), Cell(f"{when}{zone}"), Cell(_when(one, now))])
+    print_lines(table(("schedule", "when", "next"), rows, terminal_width()))
 
 
 def _next(session: Session, names: list[str], count: int) -> None:
@@ -155,6 +155,20 @@ def _delete(session: Session, names: list[str]) -> None:
             note(f"{found.name} follows {found.source} in AIR_JOBS_DIR; it comes back when that file changes")
         schedules.delete(found.name)
         say(f"{found.name}: deleted; its runs stay")
+
+
+def upcoming(layout: Layout, now: float, *names: str) -> list[str]:
+    """Return when these schedules run next, or all: one line each, the soonest first; unreadable ones are left out."""
+    from air_executor.store.schedules import Schedules  # noqa: PLC0415 - only where there are schedules
+
+    schedules = Schedules(layout)
+    found = []
+    for name in names or schedules.names():
+        with contextlib.suppress(AirExecutorError):
+            one = schedules.load(name)
+            times = [] if one.paused else _times(one, now, 1)
+            found.append((times[0] if times else math.inf, f"schedule {name}: {_when(one, now)}"))
+    return [text for _, text in sorted(found)]
 
 
 def _when(schedule: ScheduleFile, now: float) -> str:

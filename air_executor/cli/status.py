@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated
@@ -10,7 +11,7 @@ import typer
 
 from air_executor.cli.choice import JobChoice, LabelOption, PoolOption
 from air_executor.cli.session import Session, session_of
-from air_executor.cli.table import Line, print_lines, terminal_width
+from air_executor.cli.table import Line, line, print_lines, terminal_width
 from air_executor.cli.terminal import is_interactive, print_json
 from air_executor.errors import BadInputError
 from air_executor.store.presence import read_presence
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
     from air_executor.store.presence import Presence
 
 PHASES = ("pending", "queued", "running", "paused", "succeeded", "failed", "cancelled", "skipped")
+
+
+SCHEDULES_SHOWN = 5
 
 
 def status(
@@ -128,7 +132,16 @@ class StatusPage:
             root=self._client.layout.root,
             filtered=filtered,
         )
-        return page.lines(width, everything=self._everything)
+        lines = page.lines(width, everything=self._everything)
+        if not filtered and os.path.isdir(self._client.layout.schedules):
+            from air_executor.cli.schedule import upcoming  # noqa: PLC0415 - imports pydantic
+
+            found = upcoming(self._client.layout, now)
+            lines += [line(text) for text in found[:SCHEDULES_SHOWN]]
+            if len(found) > SCHEDULES_SHOWN:
+                more = f"… and {len(found) - SCHEDULES_SHOWN:,} more schedules (air-executor schedule list)"
+                lines.append(line(more, "bright_black"))
+        return lines
 
     def _remark(self, job: JobSummary, every: AllJobs, manager: Presence, now: float) -> Remark:
         from air_executor.cli.jobs_page import Remark  # noqa: PLC0415

@@ -237,6 +237,8 @@ def test_apply_list_next_pause_resume_delete(air: Air, client: Client, nightly: 
     assert "no manager is running" in done.err
     assert air("schedule", "apply", nightly).out == "nightly.yaml: unchanged\n"
     assert "0 2 * * * (Europe/Paris)" in air("schedule", "list").out
+    assert "\nschedule nightly: next at " in f"\n{air('status').out}"
+    assert air("explain", "nightly").out.startswith("schedule nightly: next at ")
     assert len(air("schedule", "next", "nightly", "-n", "3").out.splitlines()) == 3
     assert air("schedule", "pause", "nightly").out == "nightly: paused\n"
     listed = json.loads(air("schedule", "list", "--json").out)["schedules"][0]
