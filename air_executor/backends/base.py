@@ -10,7 +10,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from air_executor.core.effects import effect
 from air_executor.model.names import Slot
 from air_executor.model.shebang import SCRIPT
 from air_executor.runner import native
@@ -133,7 +132,6 @@ class Backend(Protocol):
     evicts: bool
     """The platform may stop runners on its own (a drained node, an engine shutdown); that is no task's error."""
 
-    @effect
     def prepare(self, options: Mapping[str, Any]) -> str | None:
         """Fetch what a start with a task's `Launch.options` needs (an image), without waiting for it.
 
@@ -141,7 +139,6 @@ class Backend(Protocol):
         What can never be fetched is for `spawn` to reject.
         """
 
-    @effect
     def spawn(self, launch: Launch) -> None:
         """Start one runner in `launch.slot`.
 
@@ -158,14 +155,12 @@ class Backend(Protocol):
             BackendUnavailableError: the platform does not answer, so nothing may be concluded.
         """
 
-    @effect
     def remove(self, slot: Slot) -> None:
         """Request that the slot's runner be stopped if alive (TERM, its grace, KILL) and its name freed.
 
         Returns at once; idempotent. Call it again until `observe` no longer lists the slot.
         """
 
-    @effect
     def confirm_gone(self, slot: Slot) -> None:
         """Accept an operator's word that nothing of the slot's runner runs any more, and free its name.
 
@@ -187,3 +182,7 @@ class Backend(Protocol):
 
     def close(self) -> None:
         """Release handles and threads. Runners keep running."""
+
+
+EFFECTS = (Backend.prepare, Backend.spawn, Backend.remove, Backend.confirm_gone)
+"""What changes a platform. A manager may die before and after each of these; tests do that."""

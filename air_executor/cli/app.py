@@ -18,7 +18,7 @@ from typer.core import TyperCommand, TyperGroup
 
 from air_executor.cli import help_text, lossy_stderr
 from air_executor.cli.commands import ALIASES, COMMANDS
-from air_executor.cli.session import COMMAND_GIVEN, Session, session_of
+from air_executor.cli.session import COMMAND_WORDS, Session, session_of
 from air_executor.errors import AirExecutorError
 
 if TYPE_CHECKING:
@@ -158,8 +158,8 @@ class QuickCommand(TyperCommand):
         help_text.write_options(self.get_params(ctx), ctx, formatter)
 
     def parse_args(self, ctx: Context, args: list[str]) -> list[str]:  # type: ignore[override]
-        """Parse arguments, and note whether there is a command after `--`: the parser drops the dashes."""
-        ctx.meta[COMMAND_GIVEN] = "--" in args[:-1]
+        """Parse arguments, and note how many words a command after `--` has: the parser drops the dashes."""
+        ctx.meta[COMMAND_WORDS] = len(args) - 1 - args.index("--") if "--" in args else 0
         return super().parse_args(ctx, args)  # type: ignore[arg-type]
 
 

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from air_executor.core.memory import memory_of
 from air_executor.core.outcome import reason_text
+from air_executor.model.names import is_generated_id
 from air_executor.model.sizes import format_memory
 from air_executor.model.state import CANCELLED, OK, OOM, REQUEUE, TIMEOUT, Attempt, Done, JobState, TaskState
 from air_executor.model.times import format_duration, from_text
@@ -54,22 +55,33 @@ class EndedRuns:
         for attempt in task.attempts:
             if attempt.seq > reported:
                 final = done is not None and attempt.seq == last
-                yield EndedRun(attempt.gone_at, job, task.id, attempt.seq, *_of_attempt(task, attempt, final=final))
+                yield EndedRun(
+                    attempt.gone_at,
+                    job,
+                    task.id,
+                    attempt.seq,
+                    *_of_attempt(_name(job, task), task, attempt, final=final),
+                )
         if done is not None and last == reported:  # no run of its own ended it
-            text, style = f"{task.id} {done.phase}", "yellow" if done.phase == CANCELLED else "bright_black"
+            text, style = f"{_name(job, task)} {done.phase}", "yellow" if done.phase == CANCELLED else "bright_black"
             yield EndedRun(from_text(done.finished_at), job, task.id, None, text, style)
 
 
-def _of_attempt(task: TaskState, attempt: Attempt, *, final: bool) -> tuple[str, str]:
+def _name(job: JobState, task: TaskState) -> str:
+    """Return what a task is called where its job is known: a single command has the name of its job."""
+    return job.id if len(job.tasks) == 1 and is_generated_id(task.id) else task.id
+
+
+def _of_attempt(name: str, task: TaskState, attempt: Attempt, *, final: bool) -> tuple[str, str]:
     took = format_duration(attempt.work)
     if attempt.reason == REQUEUE:
         return "", ""
     if attempt.reason == CANCELLED:
-        return f"{task.id} was cancelled after {took}", "yellow"
+        return f"{name} was cancelled after {took}", "yellow"
     if attempt.reason == OK:
-        return f"{task.id} succeeded in {took}", "green"
+        return f"{name} succeeded in {took}", "green"
     message = f": {attempt.message}" if attempt.reason == TIMEOUT and attempt.message else ""
-    text = f"{task.id} failed in {took} ({reason_text(attempt.reason, attempt.exit_code)}{message})"
+    text = f"{name} failed in {took} ({reason_text(attempt.reason, attempt.exit_code)}{message})"
     if final:
         return text, "red"
     limit = memory_of(task) if attempt is task.attempts[-1] and attempt.reason == OOM else None

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from air_executor.cli.session import ensure_task, session_of
+from air_executor.cli.session import session_of, task_id
 from air_executor.cli.terminal import print_json, say
 from air_executor.core.explanation import explain_job, explain_task
 
@@ -24,7 +24,7 @@ def explain(
     session = session_of(ctx)
     client = session.client()
     state = client.status(job)
-    ensure_task(state, task)
+    task = task_id(state, task)
     settings = None if state.ended else session.reader_settings()
     context = client.explain_context(state, client.job_facts(), time.time(), settings)
     text = explain_job(state, context) if task is None else explain_task(state, state.tasks[task], context)

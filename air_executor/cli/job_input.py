@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from air_executor.cli.flags import given_job, given_task, task_options
-from air_executor.cli.session import command_given, session_of
+from air_executor.cli.session import command_given, command_words, session_of
 from air_executor.cli.terminal import note
 from air_executor.errors import BadInputError, NotFoundError
 
@@ -50,8 +51,8 @@ def read_jobs(ctx: typer.Context, words: Sequence[str]) -> list[Job]:
     if "id" in fields and "name" in fields:
         raise BadInputError("--id and --name: give one of them; a job with a name runs many times")
     command = command_given(ctx)
-    if command and len(words) == 1:
-        msg = f"no job id; to run a command, use `ID -- {words[0]}`"
+    if command and len(words) == command_words(ctx):
+        msg = f"no job id; to run a command, use `ID -- {shlex.join(words)}`"
         raise BadInputError(msg)
     if _is_file(words):
         if options := task_options(ctx):

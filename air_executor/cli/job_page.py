@@ -106,7 +106,7 @@ def _tasks(
         stack += _level(children.get(item.id, []), below, limit, root=False)
     if not rows:
         return [line("no such tasks" if phases else "no tasks", "bright_black")]
-    return [*table(("task", "phase", "runs", "took", "why"), rows, width, right=(2, 3)), *cut]
+    return [*table(("task", "phase", "runs", "took", "why"), rows, width, right=(2, 3), spare=(2, 3)), *cut]
 
 
 def _level(

@@ -61,7 +61,7 @@ class JobsPage:
                 text = ", ".join(f"{number:,} {phase}" for phase, number in rest.items())
                 cut.append(line(f"… and {text} (--all)", "bright_black"))
         header = ("job", "phase", "tasks", "took", "runner-s", "cost", "age", "why")
-        lines = table(header, rows, width, right=(3, 4, 5, 6)) if rows else [self._nothing()]
+        lines = table(header, rows, width, right=(3, 4, 5, 6), spare=(4, 6, 3, 5)) if rows else [self._nothing()]
         lines += cut
         for name, what in self.unreadable:
             # Where the manager could not read it either, its words also say what to do.

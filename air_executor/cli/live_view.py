@@ -184,7 +184,8 @@ class LiveView:
                 self._printer.print_new(run)
                 self._printer.finish(run)
             if ended.text:
-                self._say(f"{ended.job.id}/{ended.text}" if several else ended.text, ended.style)
+                named = not several or ended.text.startswith(f"{ended.job.id} ")
+                self._say(ended.text if named else f"{ended.job.id}/{ended.text}", ended.style)
         self._shown = frame or self._shown
         for run in self._shown.logs:
             self._printer.print_new(run)

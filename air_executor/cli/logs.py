@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, BinaryIO
 import typer
 
 from air_executor.cli.log_printer import LogPrinter, RunLog, line_start, tail_start
-from air_executor.cli.session import ensure_task, session_of
+from air_executor.cli.session import session_of, task_id
 from air_executor.cli.since import since_moment
 from air_executor.cli.terminal import line_cleaner, note, write_bytes
 from air_executor.errors import NotFoundError
@@ -59,7 +59,7 @@ def logs(
     client = session_of(ctx).client()
     moment = None if since is None else since_moment(since, time.time())
     state = client.status(job)
-    ensure_task(state, task)
+    task = task_id(state, task)
     shown = JobLogs(client, task, run, tail=tail, since=moment, timestamps=timestamps)
     shown.print_new(state)
     if not shown.found and not follow:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from air_executor.settings import ReaderSettings, Settings
 
 
-COMMAND_GIVEN = "air_executor.command_given"
+COMMAND_WORDS = "air_executor.command_words"
 """In a context's `meta`: whether words follow a `--`."""
 
 
@@ -78,14 +78,16 @@ class Session:
         root.setLevel(logging.DEBUG if self.debug else logging.INFO)
 
 
-def ensure_task(job: JobState, task: str | None) -> None:
-    """Make sure that a job has the task that the user named, if any.
+def task_id(job: JobState, task: str | None) -> str | None:
+    """Return the id of the task that the user named, if any.
 
     Raises:
-        NotFoundError: it has not.
+        NotFoundError: the job has no such task.
     """
-    if task is None or task in job.tasks:
-        return
+    if task is None:
+        return None
+    if (found := job.task_named(task)) is not None:
+        return found.id
     from air_executor.errors import NotFoundError  # noqa: PLC0415 - only for errors
     from air_executor.model.problems import did_you_mean  # noqa: PLC0415 - only for errors
 
@@ -101,4 +103,9 @@ def session_of(ctx: typer.Context) -> Session:
 
 def command_given(ctx: typer.Context) -> bool:
     """Return whether the arguments have a command after `--`; none of its words is a file or a job."""
-    return bool(ctx.meta[COMMAND_GIVEN])
+    return command_words(ctx) > 0
+
+
+def command_words(ctx: typer.Context) -> int:
+    """Return how many of the arguments are the command after `--`."""
+    return int(ctx.meta[COMMAND_WORDS])

@@ -12,6 +12,7 @@ from air_executor.client import Client
 from air_executor.core.job_cost import money, sum_costs
 from air_executor.core.ledger import read
 from air_executor.core.outcome import outcome_text
+from air_executor.model.names import is_generated_id
 from air_executor.model.plain_text import plain_log
 from air_executor.model.state import Done, JobState, TaskState
 from air_executor.model.times import format_duration
@@ -87,9 +88,10 @@ def _print_lines(lines: Sequence[str], indent: str = "") -> None:
 def _print_failures(client: Client, job: JobState, lines: int) -> None:
     failed = [t for t in job.tasks.values() if isinstance(t.status, Done) and t.status.phase == "failed"]
     for task in failed[:FAILURES_SHOWN]:
+        name = job.id if _is_single(job) else f"{job.id}/{task.id}"
         if isinstance(task.status, Done):
             runs = f" after {task.runs} runs" if task.runs > 1 else ""
-            text = f"✗ {job.id}/{task.id} failed{runs}: {outcome_text(task.status)}"
+            text = f"✗ {name} failed{runs}: {outcome_text(task.status)}"
             report_console().print(styled(text, "red"), soft_wrap=True)
         found, more = tail(client, job, task, lines) if lines else ([], False)
         _print_lines(["…", *found] if more else found, "    ")
@@ -97,10 +99,16 @@ def _print_failures(client: Client, job: JobState, lines: int) -> None:
         report(f"… and {len(failed) - FAILURES_SHOWN} more failed tasks: air-executor status {job.id}")
 
 
+def _is_single(job: JobState) -> bool:
+    """Tell whether the job is one command, so that nobody has to know the id of its task."""
+    return len(job.tasks) == 1 and is_generated_id(next(iter(job.tasks)))
+
+
 def _print_next(job: JobState, options: str) -> None:
     """Print the commands that look into a failure and try again."""
     failed = next((t for t in job.tasks.values() if isinstance(t.status, Done) and t.status.phase == "failed"), None)
-    look = f"explain {job.id}" if failed is None or not failed.attempts else f"logs {job.id} {failed.id}"
+    look = f"explain {job.id}" if failed is None or not failed.attempts else f"logs {job.id}"
+    look += f" {failed.id}" if failed is not None and failed.attempts and not _is_single(job) else ""
     program = f"air-executor{options}"
     report(f"next: {program} {look}")
     report(f"      {program} retry {job.id} && {program} run {job.id}")

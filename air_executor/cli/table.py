@@ -7,7 +7,7 @@ blanks at its end. Quicker than rich's tables by an order of magnitude, which co
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from air_executor.cli.terminal import console
@@ -40,45 +40,55 @@ def line(text: object, style: str = "") -> Line:
 
 
 def table(
-    header: Sequence[str], rows: Sequence[Sequence[Cell]], width: int | None, right: Iterable[int] = ()
+    header: Sequence[str],
+    rows: Sequence[Sequence[Cell]],
+    width: int | None,
+    *,
+    right: Collection[int] = (),
+    spare: Sequence[int] = (),
 ) -> list[Line]:
     """Return the lines of a table. `width`: of the terminal, None for pipes; `right`: columns aligned to the right.
 
-    Columns without any value are left out, the first one excepted.
+    Columns without any value are left out, the first one excepted; so are the `spare` ones, in that order, where the
+    terminal is too narrow for them.
     """
-    used = [n for n in range(len(header)) if n == 0 or any(row[n].text for row in rows)]
-    rows = [[Cell(clean(row[n].text), row[n].style) for n in used] for row in rows]
-    names = [Cell(header[n], "bold") for n in used]
-    to_the_right = {at for at, n in enumerate(used) if n in set(right)}
-    has_last = used[-1] == len(header) - 1
-    columns = len(used) - has_last
-    most = None if width is None else LONGEST_FIRST
-    sizes = [max(_size(row[n], most if n == 0 else None) for row in [names, *rows]) for n in range(columns)]
-    left = None if width is None else width - sum(sizes) - len(GAP) * columns
-    below = left is not None and left < LEAST_LAST
+    names = [Cell(name, "bold") for name in header]
+    every = [names, *[[Cell(clean(cell.text), cell.style) for cell in row] for row in rows]]
+    used = [n for n in range(len(header)) if n == 0 or any(row[n].text for row in every[1:])]
+    sizes = [
+        max(_size(row[n], LONGEST_FIRST if n == 0 and width else None) for row in every) for n in range(len(header))
+    ]
+    last = used.pop() if used[-1] == len(header) - 1 else None
+    for column in spare:
+        if width is not None and column in used and _taken(used, sizes) > width:
+            used.remove(column)
+    left = None if width is None or last is None else width - _taken(used, sizes) - len(GAP)
     lines: list[Line] = []
-    for row in [names, *rows]:
+    for row in every:
         if len(row[0].text) > sizes[0]:
             lines.append([row[0]])
             if not any(cell.text for cell in row[1:]):
                 continue
-            row = [Cell(""), *row[1:]]  # noqa: PLW2901 - the rest of it
-        cells = [_padded(row[n], sizes[n], right=n in to_the_right) for n in range(columns)]
-        shown = [cell for pair in cells for cell in (*pair, Cell(GAP))][:-1]
-        if not has_last:
+            row[0] = Cell("")
+        pairs = [_padded(row[n], sizes[n], right=n in right) for n in used]
+        shown = [cell for pair in pairs for cell in (*pair, Cell(GAP))][:-1]
+        if last is None:
             lines.append(_stripped(shown))
-            continue
-        last = row[columns]
-        if below:
+        elif left is None or left >= LEAST_LAST:
+            first, *more = _wrapped(row[last].text, left, 0) or [""]
+            lines.append(_stripped([*shown, Cell(GAP), Cell(first, row[last].style)]))
+            blank = Cell(" " * (_taken(used, sizes) + len(GAP)))
+            lines += [[blank, Cell(part, row[last].style)] for part in more]
+        else:
             lines.append(_stripped(shown))
-            if row is not names:
-                lines += [[Cell(INDENT), Cell(part, last.style)] for part in _wrapped(last.text, width, len(INDENT))]
-            continue
-        parts = _wrapped(last.text, left, 0) or [""]
-        lines.append(_stripped([*shown, Cell(GAP), Cell(parts[0], last.style)]))
-        blank = " " * (sum(sizes) + len(GAP) * columns)
-        lines += [[Cell(blank), Cell(part, last.style)] for part in parts[1:]]
+            parts = [] if row is names else _wrapped(row[last].text, width, len(INDENT))
+            lines += [[Cell(INDENT), Cell(part, row[last].style)] for part in parts]
     return lines
+
+
+def _taken(columns: Sequence[int], sizes: Sequence[int]) -> int:
+    """Return the width of these columns and of the gaps between them."""
+    return sum(sizes[n] for n in columns) + len(GAP) * (len(columns) - 1)
 
 
 def plain(lines: Iterable[Line]) -> str:

@@ -10,8 +10,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from air_executor.core.end_reasons import count_text, job_end, skip_cause, task_end, tree
 from air_executor.core.memory import history_text
-from air_executor.core.outcome import outcome_text, reason_text, stop_text
+from air_executor.core.outcome import reason_text, stop_text
 from air_executor.core.progress import Progress, Readiness
 from air_executor.model import state as s
 from air_executor.model.state import Done, JobState, Queued, Running, TaskState
@@ -103,7 +104,7 @@ class ExplainContext:
 def explain_job(job: JobState, context: ExplainContext) -> str:
     """Return why a job is where it is."""
     if job.ended:
-        return f"job {job.id} {_job_end(job)}"
+        return f"job {job.id} {job_end(job)}"
     progress = Progress(job)
     running = progress.counts.get(s.RUNNING, 0)
     queued = progress.counts.get(s.QUEUED, 0)
@@ -129,95 +130,13 @@ def explain_task(job: JobState, task: TaskState, context: ExplainContext) -> str
     """Return why a task is where it is."""
     status = task.status
     if isinstance(status, Done):
-        return f"task {task.id} {_task_end(job, task, status)}"
+        return f"task {task.id} {task_end(job, task, status)}"
     if isinstance(status, Running):
         return f"task {task.id} {_running(job, task, status, context)}"
     reason = pending_reason(job, context)
     if reason:
         return f"task {task.id} is queued: its job {reason}"
     return _queued(job, task, Progress(job), context)
-
-
-# Ends
-
-
-def _job_end(job: JobState) -> str:
-    took = (
-        ""
-        if job.started_at is None or job.finished_at is None
-        else f" after {format_duration(job.finished_at - job.started_at)}"
-    )
-    if job.phase == s.SUCCEEDED:
-        return f"succeeded{took}: {_count(len(job.tasks), 'task')} in {_count(job.usage.runs, 'run')}"
-    if job.phase == s.CANCELLED:
-        return f"was cancelled{took}{f': {job.message}' if job.message else ''}"
-    return f"failed{'' if job.stop == s.UPSTREAM else took}: {failure_cause(job)}"
-
-
-def failure_cause(job: JobState) -> str:
-    """Return why a failed job has failed."""
-    message = f": {job.message}" if job.message else ""
-    if job.stop == s.TIMEOUT:
-        return f"its deadline of {format_duration(job.spec.deadline or 0)} passed{message}"
-    if job.stop == s.UPSTREAM:
-        return job.message or "a job that it waits for did not succeed"
-    if job.reason == s.BUDGET:
-        return f"it would exceed max_tasks = {job.spec.max_tasks}{message}"
-    failed = [
-        (t.id, t.status)
-        for t in job.tasks.values()
-        if isinstance(t.status, Done) and t.status.phase in (s.FAILED, s.CANCELLED)
-    ]
-    if not failed:
-        return job.message or str(job.reason)
-    name, done = min(failed, key=lambda pair: pair[1].finished_at)
-    more = f" ({len(failed) - 1} more failed or were cancelled)" if len(failed) > 1 else ""
-    return f"task {name}: {outcome_text(done)}{more}"
-
-
-def _task_end(job: JobState, task: TaskState, done: Done) -> str:
-    last = task.attempts[-1] if task.attempts else None
-    runs = f" after {task.runs} runs" if task.runs > 1 else ""
-    history = history_text(task)
-    earlier = f" ({history})" if history else ""
-    if done.phase == s.SUCCEEDED:
-        return f"succeeded{runs}" + (f" in {format_duration(last.work)}" if last else "") + earlier
-    if done.phase == s.SKIPPED:
-        return f"was skipped: {why_skipped(job, task, done)}"
-    if done.phase == s.CANCELLED:
-        return f"was cancelled{runs}" + (
-            f" while running ({format_duration(last.work)})" if last and last.reason == s.CANCELLED else ""
-        )
-    if done.reason == s.TIMEOUT and task.timeout is not None and job.stop != s.TIMEOUT:
-        timeout = format_duration(task.timeout)
-        message = f"; {done.message}" if done.message else ""
-        return f"failed{runs}: timed out after {timeout}{message}{earlier}"
-    return f"failed{runs}: {outcome_text(done)}{earlier}"
-
-
-def why_skipped(job: JobState, task: TaskState, done: Done) -> str:
-    """Return why a task was skipped."""
-    if done.reason == s.TIMEOUT:
-        return f"the deadline of its job ({format_duration(job.spec.deadline or 0)}) passed"
-    if done.reason == s.OK:
-        return f"its condition `when: {task.when}` was not met"
-    return _skip_cause(job, task) or reason_text(done.reason, None)
-
-
-def _skip_cause(job: JobState, task: TaskState) -> str | None:
-    """Return why a task is skipped."""
-    needed = _tree(job, task.after) if task.after else set(job.tasks)
-    for other in job.tasks.values():
-        if other.id in needed and isinstance(other.status, Done) and other.status.phase in (s.FAILED, s.CANCELLED):
-            return f"task {other.id} {other.status.phase} ({outcome_text(other.status)})"
-    if job.reason == s.UPSTREAM:
-        return f"a job that its job waits for did not succeed ({', '.join(job.after_uids)})"
-    for other in job.tasks.values():
-        if isinstance(other.status, Done) and other.status.phase in (s.FAILED, s.CANCELLED):
-            return (
-                f"task {other.id} {other.status.phase} ({outcome_text(other.status)}) and its job has on_failure: stop"
-            )
-    return None
 
 
 # Running tasks
@@ -317,7 +236,7 @@ def _queued(job: JobState, task: TaskState, progress: Progress, context: Explain
     if readiness is Readiness.WAITS:
         return f"{name} is waiting for {_unfinished_tasks(job, task, progress)}"
     if readiness is not Readiness.READY:
-        return f"{name} will be skipped: {_skip_cause(job, task) or readiness.value}"
+        return f"{name} will be skipped: {skip_cause(job, task) or readiness.value}"
     until = waits_until(task)
     if until is not None and until > context.now:
         when = f"at {to_text(until)}, in {format_duration(round(until - context.now, 1))}"
@@ -346,10 +265,11 @@ def _ready_reason(job: JobState, task: TaskState, progress: Progress, context: E
                 return f" and waits behind task {other.id}, which keeps its place in the queue until its retry"
     if reached is not None:
         named = f" (running {_listed(sorted(progress.slots.values()))})" if reached.of == "its job" else ""
-        return f"; limit reached: {reached.of} has {reached.used} of at most {_count(reached.limit, 'runner')}{named}"
+        most = count_text(reached.limit, "runner")
+        return f"; limit reached: {reached.of} has {reached.used} of at most {most}{named}"
     ahead = [t for t in before if progress.readiness(t) is Readiness.READY and waits_until(t) is None]
     if ahead:
-        return f"; {_count(len(ahead), 'task')} of its job {'is' if len(ahead) == 1 else 'are'} ahead of it"
+        return f"; {count_text(len(ahead), 'task')} of its job {'is' if len(ahead) == 1 else 'are'} ahead of it"
     if context.manager is None:
         return "; its manager runs on another host or in another container, and its state is unknown here"
     return " and about to start"
@@ -384,7 +304,7 @@ def _unfinished_tasks(job: JobState, task: TaskState, progress: Progress) -> str
     unfinished = [need.task for need in needs if not need.complete]
     parts = []
     for need in unfinished[:NAMES_SHOWN]:
-        inside = _tree(job, [need.id])
+        inside = tree(job, [need.id])
         open_tasks = [t.id for t in job.tasks.values() if t.id in inside and not isinstance(t.status, Done)]
         own = open_tasks == [need.id]
         parts.append(
@@ -393,15 +313,6 @@ def _unfinished_tasks(job: JobState, task: TaskState, progress: Progress) -> str
             else f"{need.id} and the tasks it queued ({len(open_tasks)} unfinished: {_listed(open_tasks)})"
         )
     return _listed(parts, len(unfinished))
-
-
-def _tree(job: JobState, roots: Sequence[str]) -> set[str]:
-    """Return the ids of these tasks and of everything they queued; parents stand before their children in a job."""
-    inside = set(roots)
-    for task in job.tasks.values():
-        if task.queued_by in inside:
-            inside.add(task.id)
-    return inside
 
 
 def waits_until(task: TaskState) -> float | None:
@@ -413,7 +324,3 @@ def _listed(names: Sequence[str], total: int | None = None) -> str:
     total = len(names) if total is None else total
     text = ", ".join(names[:NAMES_SHOWN])
     return f"{text} and {total - NAMES_SHOWN} more" if total > NAMES_SHOWN else text
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"

@@ -5,16 +5,15 @@
 
 from __future__ import annotations
 
+from air_executor.core.end_reasons import failure_cause, why_skipped
 from air_executor.core.explanation import (
     ExplainContext,
-    failure_cause,
     limit_reached,
     needed_from_backend,
     pending_reason,
     runner_text,
     unreachable,
     waits_until,
-    why_skipped,
 )
 from air_executor.core.memory import history_text
 from air_executor.core.outcome import outcome_text, stop_text

@@ -6,15 +6,19 @@ manager knows, however this one ends. Decides nothing.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 
 from air_executor.core.counters import Counters, Counts
 from air_executor.core.observer import Observer
 from air_executor.core.price import FREE
+from air_executor.errors import StoreError
 from air_executor.manager.manager_state import ManagerOptions, ManagerState
 from air_executor.manager.open_runs import OpenRuns
 from air_executor.model.records import CountersRecord
 from air_executor.store import counters_file
+
+log = logging.getLogger(__name__)
 
 
 def counters_of(backend: str, options: ManagerOptions, before: CountersRecord | None, observer: Observer) -> Counters:
@@ -57,15 +61,16 @@ class CounterKeeper:
         self._known = self._known or self._state.journal.pending
 
     def report(self) -> None:
-        """Hand over what was asked for; the journal has been written.
-
-        Raises:
-            StoreError: the volume refused.
-        """
-        if self._counts is not None:
+        """Hand over what was asked for; the journal has been written. Where it cannot be synced, later."""
+        if self._counts is None:
+            return
+        try:
             self._state.journal.sync()  # after a power failure, too, no counter is lower than a scrape has shown
-            self._state.observer.counted(self._counts)
-            self._counts = None
+        except StoreError as error:
+            log.error("counters stay as they were shown last: %s", error)  # noqa: TRY400 - a sick volume is no bug
+            return
+        self._state.observer.counted(self._counts)
+        self._counts = None
 
     def save(self) -> None:
         """Write the file that has the counters while there is no journal.

@@ -14,7 +14,7 @@ import time
 from collections import deque
 from collections.abc import Iterator
 
-from air_executor.errors import DirectoryMovedError, NotFoundError, StoreError
+from air_executor.errors import DirectoryLostError, DirectoryMovedError, NotFoundError, StoreError
 from air_executor.store import files
 
 SETTLING = 0.25
@@ -68,6 +68,15 @@ class HeldDirectory:
         if moved:
             msg = f"{self._root} was moved or unmounted; start a manager where it is now"
             raise DirectoryMovedError(msg) from why
+
+    @contextlib.contextmanager
+    def explaining(self) -> Iterator[None]:
+        """Let what fails because the directory was moved say so; raises as `check`."""
+        try:
+            yield
+        except (StoreError, NotFoundError, DirectoryLostError) as error:
+            self.check(error)
+            raise
 
     def check_settled(self) -> None:
         """Check that nothing is deleting there: what is created now would be left over, and alone.

@@ -73,11 +73,7 @@ class Manager:
         observer: Observer | None = None,
         directory: HeldDirectory | None = None,
     ) -> None:
-        """Make a manager that has not started.
-
-        `lease` proves that no other manager is running; None: a lock file, for managers of one host. `directory` was
-        found before; None: look for it now.
-        """
+        """`lease`: proof that no other manager is running; None: a lock file. `directory`: held before all else."""
         self.directory = directory or HeldDirectory(layout.root)
         self.layout = layout
         self.backend = backend
@@ -109,11 +105,8 @@ class Manager:
             DirectoryMovedError: it was moved meanwhile.
             StoreError: the volume refused.
         """
-        try:
+        with self.directory.explaining():
             return self._start()
-        except (StoreError, NotFoundError, DirectoryLostError) as error:
-            self.directory.check(error)
-            raise
 
     def _start(self) -> bool:
         if not self._acquire():

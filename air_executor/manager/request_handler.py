@@ -316,13 +316,13 @@ def decision_on(request: Request, name: str, job: JobState, now: float, tasks: S
             _check_retry(job, task)
         case "add" | "confirm-gone" | _:
             pass
-    return Requested(now, name, request.op, request.task, list(tasks))
+    return Requested(now, name, request.op, None if task is None else task.id, list(tasks))
 
 
 def _task(request: Request, job: JobState) -> TaskState | None:
     if request.task is None:
         return None
-    task = job.tasks.get(request.task)
+    task = job.task_named(request.task)
     if task is None:
         msg = f"job {job.id} has no task {request.task}{did_you_mean(request.task, job.tasks)}"
         raise NotFoundError(msg)

@@ -129,3 +129,7 @@ def _remove_all(found: list[_SharedFile]) -> None:
     for file in found:
         files.remove(file.path)
     found.clear()
+
+
+EFFECTS = (_append,)
+"""What changes the volume; see `files`."""

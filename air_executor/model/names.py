@@ -23,6 +23,7 @@ No dot or hyphen first (hidden files, `..`, options), no dot last (Windows drops
 _ID = re.compile(ID_PATTERN.strip("^$"))
 GENERATED_PATTERN = "^_[0-9]+(-[0-9]+)?$"
 _GENERATED = re.compile(GENERATED_PATTERN.strip("^$"))
+_EARLIER = re.compile("t[0-9]+(?:-[0-9]+)?")
 _RUN_ID = re.compile(r"([0-9a-f]{8,32})-([0-9]{1,9})")
 
 ID_RULE = f"letters, digits, -, _ and ., neither beginning with - or . nor ending with ., at most {MAX_ID} characters"
@@ -78,6 +79,11 @@ def generated_id(*numbers: int) -> str:
 def is_generated_id(value: str) -> bool:
     """Tell whether a task id has the shape of `generated_id`, so that no user may choose it."""
     return _GENERATED.fullmatch(value) is not None
+
+
+def renamed_id(value: str) -> str:
+    """Return what the generated id of an earlier version is called today: `_3-2` was `t3-2`. Others stay."""
+    return f"_{value[1:]}" if _EARLIER.fullmatch(value) else value
 
 
 def job_id(name: str, number: int) -> str:

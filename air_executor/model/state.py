@@ -14,6 +14,7 @@ from annotated_types import MaxLen
 
 from air_executor.model import types as t
 from air_executor.model.job import TASK_FIELDS, HasAfter, HasCommand, HasDescription, JobSpec, Record, Task, TaskOptions
+from air_executor.model.names import renamed_id
 from air_executor.model.times import from_text
 from air_executor.model.usage import Usage
 
@@ -298,6 +299,10 @@ class JobState(Record):
         """When its deadline passes, or None."""
         deadline = self.spec.deadline
         return None if deadline is None or self.deadline_from is None else self.deadline_from + deadline
+
+    def task_named(self, name: str) -> TaskState | None:
+        """Return the task with an id, or else the one whose generated id an earlier version wrote like this."""
+        return self.tasks.get(name) or self.tasks.get(renamed_id(name))
 
     def env_of(self, task: TaskState) -> Mapping[str, str]:
         """Return the variables of a task: its own before those that all tasks have."""

@@ -12,7 +12,6 @@ import shutil
 import stat
 from typing import NoReturn
 
-from air_executor.core.effects import effect
 from air_executor.errors import CorruptFileError, NotFoundError, PathBlockedError, StoreError
 
 _BLOCKED = frozenset(
@@ -55,7 +54,6 @@ def fail(verb: str, path: str, error: OSError) -> NoReturn:
     raise (PathBlockedError if error.errno in _BLOCKED else StoreError)(msg) from error
 
 
-@effect
 def fsync_dir(path: str) -> None:
     """Make the names in a directory durable.
 
@@ -72,7 +70,6 @@ def fsync_dir(path: str) -> None:
         fail("sync", path, error)
 
 
-@effect
 def write_new(path: str, data: bytes, *, sync: bool, mode: int = 0o644) -> float:
     """Create a file that must not exist and return its modification time by the volume's clock, in Unix seconds.
 
@@ -99,7 +96,6 @@ def write_new(path: str, data: bytes, *, sync: bool, mode: int = 0o644) -> float
         fail("write", path, error)
 
 
-@effect
 def write_all(fd: int, data: bytes) -> None:
     """Write everything, however the kernel cuts it."""
     view = memoryview(data)
@@ -107,7 +103,6 @@ def write_all(fd: int, data: bytes) -> None:
         view = view[os.write(fd, view) :]
 
 
-@effect
 def replace(path: str, data: bytes, aside: str, *, sync: bool = True) -> None:
     """Put `data` in place of `path` in one step, built in the directory `aside` on the same volume.
 
@@ -136,7 +131,6 @@ def replace_own(path: str, data: bytes, aside: str, *, sync: bool = True) -> Non
         replace(path, data, aside, sync=sync)
 
 
-@effect
 def replace_link(path: str, target: str, aside: str) -> None:
     """Put a symlink in place of what only we write, unless it is there; a directory there is quarantined.
 
@@ -156,7 +150,6 @@ def replace_link(path: str, target: str, aside: str) -> None:
         fail("replace", path, error)
 
 
-@effect
 def let_read(path: str, *, executable: bool = False) -> None:
     """Let everybody read a file, or look into a directory, whatever our umask: runners may be other users than we are.
 
@@ -173,7 +166,6 @@ def let_read(path: str, *, executable: bool = False) -> None:
         fail("change the mode of", path, error)
 
 
-@effect
 def hand_over(path: str, folder: str) -> None:
     """Give a path that root has created to the owner of `folder`, so that a manager without root can use it.
 
@@ -191,7 +183,6 @@ def hand_over(path: str, folder: str) -> None:
         fail("hand over", path, error)
 
 
-@effect
 def move(source: str, target: str) -> None:
     """Rename.
 
@@ -205,7 +196,6 @@ def move(source: str, target: str) -> None:
         fail("move", f"{source} to {target}", error)
 
 
-@effect
 def copy(source: str, target: str) -> None:
     """Copy a file.
 
@@ -219,7 +209,6 @@ def copy(source: str, target: str) -> None:
         fail("create", target, error)
 
 
-@effect
 def remove(path: str) -> None:
     """Remove a file; fine if it is gone already or cannot go now."""
     try:
@@ -228,7 +217,6 @@ def remove(path: str) -> None:
         return
 
 
-@effect
 def touch(path: str) -> float:
     """Give a file the present time by the volume's clock, and return that, in Unix seconds.
 
@@ -245,7 +233,6 @@ def touch(path: str) -> float:
         fail("touch", path, error)
 
 
-@effect
 def make_dir(path: str) -> None:
     """Create a directory and those above it; fine if it exists.
 
@@ -258,7 +245,6 @@ def make_dir(path: str) -> None:
         fail("create", path, error)
 
 
-@effect
 def restore_dir(path: str) -> None:
     """Create a directory that the manager needs; what is there and is none (a file, a dead link) is quarantined.
 
@@ -412,3 +398,21 @@ def list_folders(path: str) -> list[str]:
         return []
     except OSError as error:
         fail("list", path, error)
+
+
+EFFECTS = (
+    fsync_dir,
+    write_new,
+    write_all,
+    replace,
+    replace_link,
+    let_read,
+    hand_over,
+    move,
+    copy,
+    remove,
+    touch,
+    make_dir,
+    restore_dir,
+)
+"""What changes the volume, here and in other modules: a manager may die before and after each, and in tests it does."""

@@ -10,7 +10,6 @@ import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 
-from air_executor.core.effects import effect
 from air_executor.errors import (
     AlreadyExistsError,
     BadInputError,
@@ -93,7 +92,6 @@ class Jobs:
         if os.path.lexists(self.layout.job(job)):
             self._explain_failed_create(job, None, FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST)))
 
-    @effect
     def create(self, job: JobState, workspace: Mapping[str, bytes] | None = None) -> None:
         """Submit a job: build its directory aside and rename it into place.
 
@@ -127,7 +125,6 @@ class Jobs:
         finally:
             trees.remove_tree(aside)
 
-    @effect
     def _fill(self, folder: str, given: Mapping[str, bytes]) -> list[str]:
         """Write what a job's tasks are given; return all paths, what is in a folder before it."""
         try:
@@ -317,3 +314,6 @@ class Jobs:
             if state.id == job and (newest is None or state.submitted_at >= newest.submitted_at):
                 newest = state
         return newest
+
+    EFFECTS = (create, _fill)
+    """What changes the volume; see `files`."""

@@ -12,7 +12,6 @@ import threading
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from air_executor.core.effects import effect
 from air_executor.errors import DirectoryLostError
 from air_executor.model.events import Event, Requested, journal_line
 from air_executor.model.records import CountersRecord
@@ -91,7 +90,6 @@ class Journal:
         self._open()
         threading.Thread(target=self._keep_syncing, name="journal-sync", daemon=True).start()
 
-    @effect
     def _open(self) -> None:
         path = self._layout.journal_file(self.epoch, self._number)
         try:
@@ -191,7 +189,6 @@ class Journal:
             del self._pending[0]
             self._unsynced.set()
 
-    @effect
     def _cut_back(self) -> None:
         if not self._torn:
             return
@@ -217,7 +214,6 @@ class Journal:
             msg = f"{path} is gone or was replaced"
             raise DirectoryLostError(msg)
 
-    @effect
     def sync(self) -> None:
         """Make everything flushed durable now.
 
@@ -284,3 +280,6 @@ class Journal:
         for file in self._files:
             if not file.jobs and not file.requests and not self._pending:
                 files.remove(file.path)
+
+    EFFECTS = (_open, _cut_back, sync)
+    """What changes the volume; see `files`."""

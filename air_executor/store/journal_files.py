@@ -7,7 +7,6 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from air_executor.core.effects import effect
 from air_executor.core.transitions import LiveJob
 from air_executor.errors import CorruptFileError, NotFoundError, PathBlockedError, StoreError
 from air_executor.model.defaults import Defaults
@@ -140,7 +139,6 @@ def replay_onto(job: LiveJob, entries: list[JournalEntry]) -> bool | None:
     return True
 
 
-@effect
 def drop(paths: Iterable[str], layout: Layout) -> None:
     """Remove journal files that checkpoints have made superfluous.
 
@@ -159,3 +157,7 @@ def drop(paths: Iterable[str], layout: Layout) -> None:
     except NotFoundError as error:
         msg = f"{layout.journal} is gone"
         raise StoreError(msg) from error
+
+
+EFFECTS = (drop,)
+"""What changes the volume; see `files`."""

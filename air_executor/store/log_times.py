@@ -83,3 +83,7 @@ def read(folder: str, log: BinaryIO) -> LogTimes:
                 sizes.append(noted[0])
                 times.append(noted[1])
     return LogTimes(sizes, times, modified)
+
+
+EFFECTS = (note,)
+"""What changes the volume; see `files`."""

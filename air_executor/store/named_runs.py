@@ -10,8 +10,6 @@ import heapq
 import os
 from collections.abc import Callable, Iterator, Sequence
 
-from air_executor.core.definition import instantiate
-from air_executor.core.submission import initial_state, read_job
 from air_executor.errors import (
     AlreadyExistsError,
     BadInputError,
@@ -123,6 +121,10 @@ class NamedRuns:
             BadInputError: the definition is wrong, or a job that it waits for does not exist.
             StoreError: the volume refused; nothing was submitted.
         """
+        # Here, because clients that only read come without pydantic.
+        from air_executor.core.definition import instantiate  # noqa: PLC0415
+        from air_executor.core.submission import initial_state, read_job  # noqa: PLC0415
+
         run = scheduled_id(schedule.name, time)
         if self._jobs.find(run) is not None:
             return None

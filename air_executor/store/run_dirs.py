@@ -17,7 +17,6 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from air_executor.core.effects import effect
 from air_executor.errors import CorruptFileError, NotFoundError, PathBlockedError, StoreError
 from air_executor.model.records import ExitFile, RunFile
 from air_executor.model.shebang import SCRIPT
@@ -67,7 +66,6 @@ class RunDirs:
         self._spare: str | None = None
         """The directories of a run to come, built ahead."""
 
-    @effect
     def create(  # noqa: PLR0917 - what a run directory is made of
         self,
         job: str,
@@ -130,7 +128,6 @@ class RunDirs:
         if files.size(path) >= SHARED_FROM:
             files.remove(path)
 
-    @effect
     def prepare(self, aside: str) -> None:
         """Build the directories of the next run in `aside`, if they are not there; best while nobody waits for them.
 
@@ -272,13 +269,15 @@ class RunDirs:
                 files.move(f"{self.layout.runs(job)}/{name}", f"{folder}/{name}")
         return newer
 
+    EFFECTS = (create, prepare)
+    """What changes the volume; see `files`."""
+
 
 def _seq(name: str) -> int:
     number, dash, _ = name.partition("-")
     return int(number) if dash and _NUMBER.fullmatch(number) else 0
 
 
-@effect
 def _put_inputs(inputs: bytes | str, path: str) -> None:
     if isinstance(inputs, bytes):
         files.write_new(path, inputs, sync=False)
@@ -304,7 +303,6 @@ def _open_folder(path: str) -> int | None:
     return None
 
 
-@effect
 def _reopen(path: str) -> bool:
     """Give back to us a folder of ours whose mode a task has changed, and the one that it lies in."""
     if not hasattr(os, "O_PATH"):
@@ -387,3 +385,7 @@ def _cpu(*parts: str | None) -> float | None:
         except ValueError:
             return None
     return round(total, 6) if 0 <= total <= MAX_CPU else None
+
+
+EFFECTS = (_put_inputs, _reopen)
+"""What changes the volume; see `files`."""

@@ -80,6 +80,9 @@ class Schedules:
             files.fail("delete", self._layout.schedule(name), error)
         files.remove(self._layout.settled(name))
 
+    EFFECTS = (delete,)
+    """What changes the volume; see `files`."""
+
     def changed_at(self, name: str) -> tuple[int, int]:
         """Return what differs after every change of a schedule."""
         with contextlib.suppress(OSError):

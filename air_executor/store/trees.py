@@ -5,11 +5,9 @@ from __future__ import annotations
 import contextlib
 import os
 
-from air_executor.core.effects import effect
 from air_executor.store import files
 
 
-@effect
 def remove_tree(path: str) -> None:
     """Remove a directory with all that is in it, as far as that can be done now.
 
@@ -39,7 +37,6 @@ def remove_tree(path: str) -> None:
         return
 
 
-@effect
 def _empty(name: str, top: int, prefix: str, number: int) -> int:
     """Remove what is in a folder in `top`, and move the folders in it to `top`; return the next free number."""
     try:
@@ -59,7 +56,6 @@ def _empty(name: str, top: int, prefix: str, number: int) -> int:
     return number
 
 
-@effect
 def _remove_entry(name: str, folder: int) -> bool:
     """Remove a file or an empty folder; tell whether that was done."""
     try:
@@ -77,3 +73,7 @@ def _remove_entry(name: str, folder: int) -> bool:
     except OSError:
         return False
     return True
+
+
+EFFECTS = (remove_tree, _empty, _remove_entry)
+"""What changes the volume; see `files`."""

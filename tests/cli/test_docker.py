@@ -144,7 +144,7 @@ def test_a_command_in_a_container(engine: docker.APIClient, call: Callable[..., 
     assert done.code == 0, done.err
     assert "hello from " in done.out
     assert "hello from 0\n" not in done.out
-    assert "1 succeeded" in done.out
+    assert "1 succeeded" in done.err
     name = f"^/{name_of('j')}$"
     eventually(lambda: engine.containers(all=True, filters={"name": [name]}) == [], "it is removed")
 

@@ -164,6 +164,14 @@ def test_nearly_right(air: Air, client: Client, words: tuple[str, ...], message:
     assert message in done.err
 
 
+def test_earlier_names_of_generated_ids(air: Air, client: Client) -> None:
+    """Commands that were written for an earlier version still find the task; an id of the user's comes first."""
+    create(client, "j", ended("_1"), ended("_3-2", seq=2), ended("t3-2", seq=3))
+    assert air("explain", "j", "t1").out.startswith("task _1 ")
+    assert air("explain", "j", "t3-2").out.startswith("task t3-2 ")
+    assert air("logs", "j", "t1").code == 0
+
+
 def test_other_words_for_commands(air: Air, client: Client) -> None:
     """`ls` and `ps` are `status`; `-h` and `help` are `--help`."""
     create(client, "j", ended("a"))

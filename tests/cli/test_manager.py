@@ -80,7 +80,7 @@ def test_requests_are_answered(manager: object, air: Air, client: Client) -> Non
     """Pause, resume, add, cancel and retry print the answer."""
     air("submit", "j", "--", "sh", "-c", "test -e ok")
     assert ends(client, "j") == "failed"
-    assert air("retry", "j", "_1").out == "retry j: done\n"
+    assert air("retry", "j", "t1").out == "retry j: done\n"
     eventually(lambda: client.status("j").tasks["_1"].runs == 2 and client.status("j").ended, "it has run again")
     assert air("pause", "j").code == 2, "an ended job cannot be paused"
     assert json.loads(air("add", "j", "--json", "--id", "more", "--", "sleep", "600").out)["applied"] is True

@@ -294,7 +294,11 @@ def test_the_exit_code_of_a_single_command_is_passed_on(
     call: Call, options: tuple[str, ...], command: str, code: int
 ) -> None:
     """A timeout is 124, as with coreutils; a failure that has no exit code is 1."""
-    assert call("run", "one", *options, "--", "sh", "-c", command).code == code
+    done = call("run", "one", *options, "--", "sh", "-c", command)
+    assert done.code == code
+    assert done.err.startswith("one failed in ")
+    assert "✗ one failed: " in done.err
+    assert "next: air-executor logs one\n" in done.err
     assert call("run", "one").code == code
 
 
@@ -314,7 +318,7 @@ def test_quiet_leaves_the_answer_and_the_failures(call: Call, project: Path) -> 
     (project / "k.yaml").write_text(json.dumps({"id": "k", "tasks": [first, last]}))
     done = call("run", "-q", "k.yaml")
     assert (done.code, done.out) == (1, "")
-    assert done.err.startswith("✗ k/t2 failed: exit code 1\n    last\n")
+    assert done.err.startswith("✗ k/_2 failed: exit code 1\n    last\n")
 
 
 def test_what_was_shown_is_not_shown_again(call: Call, client: Client) -> None:

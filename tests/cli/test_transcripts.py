@@ -15,6 +15,7 @@ from tests.cli.conftest import Outcome, eventually
 from tests.cli.made_jobs import create, ended
 from tests.cli.screen import SIZES, Screen
 from tests.docs.pages import blocks
+from tests.records import make_task
 
 Air = Callable[..., Outcome]
 Call = Callable[..., Outcome]
@@ -179,3 +180,20 @@ def test_the_picture_of_the_readme_is_of_this_program() -> None:
     assert os.path.basename("docs/session.svg") in Path(__file__).parents[2].joinpath("README.md").read_text()
     for part in ("air-executor run hello.yaml", "Hello, Paris", "hello succeeded: 5 succeeded", "tasks: 5 ✓"):
         assert part in text, part
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_no_row_of_a_table_is_torn(project: Path, client: Client, size: tuple[int, int]) -> None:
+    """Where the columns do not fit, the least important ones are left out, and reasons stand below their rows."""
+    states = [ended(f"t{n}", phase="succeeded" if n % 2 else "failed", seq=n + 1) for n in range(4)]
+    long = "a-job-id-of-some-length-indeed"
+    job = create(client, long, *states, make_task("later", {"after": ["t0"]}), phase="failed")
+    job.usage.cost, job.usage.currency = 0.0123456, "EUR"
+    client.jobs.checkpoint(job, client.layout.tmp)
+    with Screen("status", size=size) as screen:
+        assert screen.end() == 0
+        row = next(text for text in screen.lines if text.startswith(long))
+        assert "2 ✓ 2 ✗ 1 queued" in row
+        assert ("age" in screen.lines[0]) == (size[0] > 80)
+        assert max(map(len, screen.lines)) <= size[0]
+        assert screen.lines[2].strip() == "task t0: exit code 0 (1 more failed or were cancelled)"

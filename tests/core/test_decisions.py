@@ -57,6 +57,24 @@ def test_an_attempt_holds_all_that_is_known_of_a_run() -> None:
     )
     assert job.state.tasks["a"].status == make_done("failed", "error", 9.0, 3, "no")
     assert job.state.usage.cpu_seconds == 1.5
+    assert (job.state.usage.cost, job.state.usage.currency) == (0.25, "EUR")
+
+
+def test_a_run_knows_how_long_its_task_waited() -> None:
+    """In microseconds; a clock that was set back makes it nothing, and what is not known stays unknown."""
+    job = make("a", "b", "c", max_runners=3)
+    job.apply(ev.Started(2.12345678, "a", 1, 0, {"base": 2.0}, "EUR"), 1)
+    expected = Running(1, 0, 2.12345678, ready_at=1.0, waited=1.123457, price={"base": 2.0}, currency="EUR")
+    assert (job.state.tasks["a"].status, job.state.tasks["a"].ready_at) == (expected, None)
+    assert job.state.deadline_from is None
+    job.apply(ev.Started(0.5, "b", 2, 1), 1)
+    assert job.state.tasks["b"].status == Running(2, 1, 0.5, ready_at=1.0, waited=0.0)
+    job.state.tasks["c"].ready_at = None
+    job.apply(ev.Started(3.0, "c", 3, 2), 1)
+    end(job, 1, at=4.0, delay=0.00000049)
+    end(job, 3, at=4.0)
+    (first,), (third,) = job.state.tasks["a"].attempts, job.state.tasks["c"].attempts
+    assert (first.waited, third.waited, third.ready_at) == (1.123457, None, None)
 
 
 def test_a_stop_has_its_reason_and_the_platforms_words() -> None:
@@ -150,6 +168,9 @@ def test_a_reopened_job_has_a_new_deadline() -> None:
     ask(job, "retry", 9.0)
     assert (job.state.phase, job.state.deadline_from) == ("running", 9.0)
     assert job.state.tasks["a"].ready_at == 9.0
+    run(job, "a", at=10.0)
+    ask(job, "add", 20.0, tasks=[Task(id="c", command="x")])
+    assert (job.state.phase, job.state.deadline_from) == ("running", 20.0)
 
 
 def test_what_was_skipped_since_comes_back_with_a_task() -> None:
@@ -160,19 +181,29 @@ def test_what_was_skipped_since_comes_back_with_a_task() -> None:
     run(job, "a", "error", at=3.0)
     run(job, "b", "error", at=4.0)
     assert phases(job) == "a:fai x:ski b:fai y:ski no:ski c:suc"
+    before = {name: job.state.tasks[name].status for name in ("x", "no")}
     ask(job, "retry", 9.0, "b")
     assert phases(job) == "a:fai x:ski b:que y:que no:ski c:suc"
+    assert {name: job.state.tasks[name].status for name in before} == before
     run(job, "b", at=10.0)
     run(job, "y", at=11.0)
     ask(job, "retry", 12.0)
     assert phases(job) == "a:que x:que b:suc y:suc no:ski c:suc"
+    assert job.state.tasks["no"].status == before["no"]
 
 
 def test_a_set_clock_moves_delays_and_no_dates() -> None:
     """A delay, a retry and the waiting so far last as long as before; a date stays, and with it what waits for it."""
     dated = {"not_before": to_text(1000.0)}
-    tasks = ["a", "now", {"id": "delayed", "delay": 50}, {"id": "dated"} | dated, {"id": "again", "retries": 1} | dated]
-    job = make(*tasks, {"id": "past", "not_before": to_text(0.5)}, on_failure="continue", max_runners=9, deadline=500)
+    tasks: list[Any] = [
+        "a",
+        "now",
+        {"id": "delayed", "delay": 50},
+        {"id": "dated"} | dated,
+        {"id": "again", "retries": 1} | dated,
+    ]
+    tasks += [{"id": "past", "not_before": to_text(0.5)}, {"id": "soon", "not_before": to_text(150.0)}]
+    job = make(*tasks, on_failure="continue", max_runners=9, deadline=500)
     start(job, "a", 2.0)
     seq = start(job, "again", 2.0)
     end(job, seq, "error", 3.0, retry_at=30.0)
@@ -186,6 +217,7 @@ def test_a_set_clock_moves_delays_and_no_dates() -> None:
         "dated": (Queued(1000.0), 1000.0),
         "again": (Queued(130.0, retrying=True), 130.0),
         "past": (Queued(0.5), 101.0),
+        "soon": (Queued(150.0), 150.0),
     }
 
 
@@ -199,6 +231,99 @@ def test_tasks_queued_in_a_stopping_job_are_dropped() -> None:
     assert phases(job) == "a:suc b:fai kid:ski tidy:que"
     assert job.state.tasks["kid"].status == make_done("skipped", "upstream", 5.0)
     assert (ready(job), job.state.tasks["tidy"].ready_at) == (["tidy"], 5.0)
+
+
+def test_each_retry_counts() -> None:
+    """Every run, and every fault on whose account it is; a task is ready from the time of its retry on."""
+    job = make({"id": "a", "retries": 5})
+    for number in (1, 2):
+        run(job, "a", "error", at=10.0 * number, retry_at=10.0 * number + 3)
+        run(job, "a", "lost", at=10.0 * number + 5, retry_at=1.0)
+        task = job.state.tasks["a"]
+        assert (task.runs, task.charged, task.faults, task.ready_at) == (2 * number, number, number, 10.0 * number + 5)
+    end(job, start(job, "a", 30.0), "requeue", 31.0)
+    assert (task.runs, task.ready_at, task.status) == (4, 31.0, Queued())
+    run(job, "a", "error", at=40.0, retry_at=50.0)
+    assert task.ready_at == 50.0
+
+
+@pytest.mark.parametrize(("reason", "more"), [("requeue", {}), ("error", {"retry_at": 9.0})])
+def test_in_a_stopping_job_clean_up_alone_runs_again(reason: str, more: dict[str, Any]) -> None:
+    """Other tasks that were to be repeated are dropped."""
+    last = {"id": "last", "when": "always", "after": ["a"]}
+    job = make("a", {"id": "tidy", "when": "always", "after": ["z"]}, "z", last, max_runners=9)
+    for task in ("a", "z"):
+        run(job, task, at=1.5) if task == "z" else start(job, task, 1.5)
+    tidy = start(job, "tidy", 2.0)
+    ask(job, "cancel", 3.0)
+    running = [task.status for task in job.state.tasks.values() if isinstance(task.status, Running)]
+    assert [one.stop for one in running] == ["cancelled", "cancelled"]
+    end(job, tidy, reason, 4.0, **more)
+    end(job, job.state.tasks["a"].run.seq if job.state.tasks["a"].run else 0, "requeue", 5.0)
+    assert job.state.tasks["a"].status == make_done("cancelled", "cancelled", 5.0)
+    assert job.state.tasks["tidy"].phase == "queued"
+    assert job.state.tasks["last"].ready_at == 5.0
+
+
+def test_a_state_that_was_edited_is_put_right() -> None:
+    """What waits for a failed task is skipped, with what waits for that; all others may start."""
+    job = make("free", {"id": "last", "after": ["next"]}, {"id": "next", "after": ["a"]}, "a", on_failure="continue")
+    job.state.tasks["a"].status = make_done("failed", "error", 2.0, 1)
+    again = LiveJob(job.state)
+    assert phases(again) == "free:que last:ski next:ski a:fai"
+    assert ready(again) == ["free"]
+
+
+def test_a_runaway_job_says_so() -> None:
+    """It fails with the message of the run that went too far; nothing of it goes on."""
+    job = make("a", "b", "c", CLEANUP, max_runners=2)
+    start(job, "b", 2.0)
+    run(job, "a", "budget", at=3.0, message="too many")
+    assert (job.state.message, job.state.stop) == ("too many", "budget")
+    status = job.state.tasks["b"].status
+    assert isinstance(status, Running)
+    assert (status.stop, status.stop_message) == ("cancelled", None)
+    assert job.state.tasks["c"].status == job.state.tasks["tidy"].status == make_done("skipped", "upstream", 3.0)
+
+
+def test_added_tasks_wait_from_then_on() -> None:
+    """Their delays count from the request, and so does their waiting."""
+    job = make("a")
+    ask(job, "add", 5.0, tasks=[Task(id="b", command="x"), Task(id="c", command="x", delay=10)])
+    assert [job.state.tasks[name].ready_at for name in "bc"] == [5.0, 15.0]
+    ask(job, "pause", 6.0)
+    assert job.state.phase == "paused"
+
+
+def test_a_released_job_waits_from_then_on() -> None:
+    """It is queued, and its tasks could not have started before."""
+    job = make("a")
+    job.state.phase = "pending"
+    job.apply(ev.Released(3.0), 1)
+    assert (job.state.phase, job.state.tasks["a"].ready_at) == ("queued", 3.0)
+
+
+def test_a_cancelled_task_makes_its_job_fail() -> None:
+    """The job's reason is that of the task, whatever else has ended, and when."""
+    job = make("a", "b", {"id": "then", "after": ["b"], "when": "always"}, on_failure="continue")
+    run(job, "a", at=2.0)
+    ask(job, "cancel", 3.0, "b")
+    assert job.state.tasks["b"].status == make_done("cancelled", "cancelled", 3.0)
+    assert job.state.tasks["then"].ready_at == 3.0
+    run(job, "then", at=4.0)
+    assert (job.state.phase, job.state.reason) == ("failed", "cancelled")
+
+
+def test_a_run_that_was_cancelled_counts_as_that() -> None:
+    """Its task, not only its attempt; what others queue in a cancelled job is cancelled too."""
+    job = make("a", "b", max_runners=2)
+    first, second = start(job, "a"), start(job, "b")
+    ask(job, "cancel", 3.0)
+    end(job, first, "cancelled", 4.0)
+    end(job, second, "ok", 5.0, queued=[Task(id="kid", command="x")])
+    assert phases(job) == "a:can b:suc kid:can"
+    assert job.state.tasks["kid"].status == make_done("cancelled", "cancelled", 5.0)
+    assert (job.state.phase, job.state.reason) == ("cancelled", "cancelled")
 
 
 @pytest.mark.parametrize(

@@ -258,6 +258,30 @@ def test_what_was_withdrawn_or_paused_holds_up_no_other() -> None:
     assert found.job is third
 
 
+def test_the_last_place_is_used() -> None:
+    """Of the manager's runners, however many of them other jobs of an unlimited pool have."""
+    queue = ReadyQueue({})
+    queue.offer(job("a"))
+    assert queue.next_start(10.0, set(), 1, {"default": 8}.__getitem__) is not None
+
+
+def test_a_delay_is_waited_for() -> None:
+    """A task with a delay starts at its time."""
+    queue = ReadyQueue({})
+    late = job("a", 1, defaults={"delay": 20})
+    queue.offer(late)
+    assert queue.next_start(20.9, set(), 9, lambda _: 0) is None
+    queue.offer(late)
+    assert queue.next_start(21.0, set(), 9, lambda _: 0) is not None
+
+
+def test_unknown_jobs_may_be_withdrawn_and_forgotten() -> None:
+    """Whoever ends a job need not know whether it was offered."""
+    queue = ReadyQueue({})
+    queue.withdraw("nobody")
+    queue.forget("nobody")
+
+
 def test_tasks_that_are_passed_over() -> None:
     """Another one of the same job starts."""
     queue = ReadyQueue({})

@@ -1,4 +1,4 @@
-"""Deaths of a manager at the effects that the code declares (`core/effects.py`): before or after one, and at no other.
+"""Deaths of a manager at the effects that the code declares (`EFFECTS`): before or after one, and at no other.
 
 From its death on a manager has no effect: what its `finally` clauses try is refused, as it is for a killed process.
 """
@@ -42,10 +42,9 @@ def effects() -> dict[str, tuple[Any, str]]:
     for module in modules():
         classes = [value for value in vars(module).values() if inspect.isclass(value)]
         for owner in (module, *(one for one in classes if one.__module__ == module.__name__)):
-            for name, value in vars(owner).items():
-                if getattr(value, "is_effect", False) and value.__module__ == module.__name__:
-                    place = FakeBackend if owner is base.Backend else owner
-                    found[f"{module.__name__.rpartition('.')[2]}.{value.__qualname__}"] = place, name
+            for value in vars(owner).get("EFFECTS", ()):
+                place = FakeBackend if module is base else owner
+                found[f"{module.__name__.rpartition('.')[2]}.{value.__qualname__}"] = place, value.__name__
     return found
 
 

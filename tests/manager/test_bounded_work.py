@@ -88,12 +88,12 @@ def test_others_go_on_while_tasks_are_added(world: World) -> None:
         world.do(f"other/x{number}")
     assert world.asked("add", "other", tasks=[{"command": "z"}]) is None
     assert world.manager.request_handler.busy
-    assert world.job("other").tasks.keys() == {*(f"x{number}" for number in range(5)), "t6"}
+    assert world.job("other").tasks.keys() == {*(f"x{number}" for number in range(5)), "_6"}
     assert {add, cancel} <= set(world.inbox.pending())
     assert world.job("many").tasks.keys() == {"a"}, "what is added is decided as a whole"
     world.until(lambda: not world.inbox.waiting(cancel))
     assert len(world.job("many").tasks) == 41
-    assert world.phases("many")["t41"] == "cancelled"
+    assert world.phases("many")["_41"] == "cancelled"
 
 
 @pytest.mark.usefixtures("in_slices")
@@ -109,7 +109,7 @@ def test_additions_that_come_to_nothing(world: World) -> None:
     world.cycle(3)
     assert not world.manager.request_handler.busy
     assert world.asked("add", "many", tasks=[{"command": "z"}]) is None
-    assert world.job("many").tasks.keys() == {"a", "t2"}
+    assert world.job("many").tasks.keys() == {"a", "_2"}
 
 
 def test_tasks_are_counted_before_they_are_looked_at(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

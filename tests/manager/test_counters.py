@@ -6,10 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from air_executor.core.counters import Counters
+from air_executor.core.counters import Counters, Counts
 from air_executor.core.price import FREE
+from air_executor.errors import StoreError
 from air_executor.model.records import CountersRecord
 from air_executor.store import counters_file
+from air_executor.store.journal import Journal
 from tests.manager.rig import World
 
 
@@ -60,6 +62,30 @@ def test_no_value_is_lower_than_shown() -> None:
     counters = Counters("fake", FREE, (), before)
     assert counters.counts().values["runner_seconds_total", "fake", "default", "busy"] == 5.0
     assert counters.record().counters == before.counters
+
+
+def test_a_volume_that_cannot_sync_delays_nothing_but_a_scrape(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tasks start and are committed; the counters come once the journal is safe."""
+    seen: list[Counts] = []
+    monkeypatch.setattr(world.manager.observer, "counted", seen.append)
+    with monkeypatch.context() as patch:
+        patch.setattr(Journal, "sync", refuses)
+        world.submit("j", "a", "b")
+        world.manager.counter_keeper.request()
+        world.until(lambda: "j/a" in world.running())
+        world.exit("j/a")
+        world.until(lambda: "j/b" in world.running())
+        assert seen == []
+    world.manager.counter_keeper.request()
+    world.cycle()
+    world.manager.counter_keeper.request()
+    world.cycle()
+    assert seen[-1].values["runs_total", "fake", "default", "ok"] == 1
+
+
+def refuses(_: Journal) -> None:
+    """Stand for a volume that is sick."""
+    raise StoreError("cannot be synced")
 
 
 def test_without_earlier_counters_a_run_counts_from_its_adoption(world: World) -> None:

@@ -112,7 +112,6 @@ STEPS = ["_acquire", "_recover", "_assemble", "_admit", "_watch"]
 @pytest.mark.parametrize("step", STEPS)
 def test_a_folder_that_is_moved_during_a_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str) -> None:
     """At the latest its first cycle says so, and nothing is at the old path."""
-    (tmp_path / "before").mkdir()
     world = World(tmp_path / "before")
     world.submit("j", "a", "b")
     whole = getattr(Manager, step)
@@ -130,6 +129,7 @@ def test_a_folder_that_is_moved_during_a_start(tmp_path: Path, monkeypatch: pyte
 def test_a_folder_that_was_moved_while_the_process_started(tmp_path: Path) -> None:
     """A manager creates its state directory, and no folder above it."""
     world = World(tmp_path / "before")
+    (tmp_path / "before").rmdir()
     with pytest.raises(NotFoundError, match="before: not found; create it, or start the manager where"):
         world.start()
     assert not (tmp_path / "before").exists()

@@ -93,7 +93,6 @@ def ledger(project: Project, capsys: pytest.CaptureFixture[str]) -> dict[str, fl
         "runner_seconds_total": total["work_seconds"] + total["idle_seconds"],
         "cost_total": total["cost"],
         "waste_seconds_total": waste,
-        "task_wait_seconds_count": total["runs"],
     }
 
 

@@ -30,12 +30,13 @@ from air_executor.model.job import TaskDefaults
 from air_executor.model.parsing import dump_json
 from air_executor.model.plain_text import clean
 from air_executor.model.steps import at_once
-from air_executor.store import codec, job_head
+from air_executor.store import codec, job_head, log_times
 from air_executor.store.inbox import Inbox
 from air_executor.store.jobs import Jobs
 from air_executor.store.layout import Layout
 from air_executor.store.presence import read_presence
 from air_executor.store.run_dirs import RunDirs
+from air_executor.store.schedules import Schedules
 from air_executor.web import log_text
 
 KEYS = (
@@ -184,6 +185,27 @@ def read_log(_: Layout, data: bytes) -> None:
             assert not set(line) & {"\x1b", "\r", "\x07", "\x9b"}
 
 
+def read_log_times(layout: Layout, data: bytes) -> None:
+    """Whatever is noted about the times of a log, each of its lines has one."""
+    Path(layout.root, "log-times").write_bytes(data)
+    with open(f"{layout.root}/log-times", "rb") as log:
+        found = log_times.read(str(layout.root), log)
+    assert all(isinstance(found.at(place), float) for place in (0, 50, 10**9))
+    assert found.start(found.modified / 2) is not None
+
+
+def read_schedule(layout: Layout, data: bytes) -> None:
+    """A schedule is one, or refused; a time up to which it is settled is a number."""
+    Path(layout.schedule("s")).parent.mkdir(exist_ok=True)
+    Path(layout.settled("s")).parent.mkdir(parents=True, exist_ok=True)
+    Path(layout.schedule("s")).write_bytes(data)
+    Path(layout.settled("s")).write_bytes(data)
+    schedules = Schedules(layout)
+    with contextlib.suppress(CorruptFileError):
+        assert dump_json(schedules.load("s"))
+    assert math.isfinite(schedules.settled("s"))
+
+
 def read_message(_: Layout, data: bytes) -> None:
     """What a container says at its end is one line of bounded length."""
     found = RunnerStatus("r", alive=False, message=brief(data.decode(errors="replace")))
@@ -209,6 +231,9 @@ READERS: dict[str, tuple[Callable[[Layout, bytes], None], bytes]] = {
     "journal": (read_journal, b'{"job":"j","uid":"0000001f","v":1,"start":{"at":1.5,"task":"a","seq":1,"slot":0}}'),
     "manager.json": (read_manager, b'{"kind": "file", "host": "h", "pid": 7, "boot": "b", "epoch": 1, "only": ["j"]}'),
     "output.log": (read_log, b"one\r\ntwo\x1b[31m red \x1b[0m\xe2\x80\x8d\n50 %\r100 %\nlast"),
+    "log-times": (read_log_times, b"10 1769860800.125\n20 1769860801.500\n"),
+    "schedule": (read_schedule, b'{"format": 1, "name": "s", "schedule": {"cron": "0 3 * * *"}, "since": 1.5}'),
+    "settled": (read_schedule, b"2026-01-31T12:00:00.123Z"),
     "message": (read_message, b"it failed\nin line 2\n"),
 }
 
