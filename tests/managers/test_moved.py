@@ -93,6 +93,11 @@ def test_a_folder_that_is_being_deleted_is_left(tmp_path: Path, first: str) -> N
         shutil.copytree(project.root, tmp_path / "after", symlinks=True)
         project.ask("pause", "job")
         wait_for(lambda: not processes.below(project.state_dir), PATIENCE, "its tasks to end, which write there too")
+        wait_for(
+            lambda: all(task.phase != "running" for task in project.client.jobs.load("job").tasks.values()),
+            PATIENCE,
+            "their ends to be in the state file, which the manager writes",
+        )
         delete_slowly(project.root, first.split("/"))
         project.root.rmdir()
         assert manager.wait(PATIENCE) == 1
