@@ -278,7 +278,7 @@ class Client:
         or else of `settings`. `manager`: what is known of it already.
         """
         from air_executor.core.explanation import AllJobs, ExplainContext  # noqa: PLC0415 - few ask this
-        from air_executor.store.presence import read_presence  # noqa: PLC0415
+        from air_executor.store.presence import read_presence, start_command  # noqa: PLC0415
 
         if job.ended:
             return ExplainContext(now)
@@ -290,6 +290,7 @@ class Client:
         return ExplainContext(
             now,
             manager=manager.running,
+            start_command=start_command(),
             only_jobs=(manager.only or ()) if manager.passes_over(job.id, job.submitted_by) else (),
             after=self._phases_after(job, every) if job.started_at is None else {},
             running=every.running,

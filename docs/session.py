@@ -33,7 +33,9 @@ _FONTS = re.compile(r"@font-face \{.*?\}\s*", re.DOTALL)
 def job_file() -> str:
     """Return README's first job."""
     readme = (DOCS.parent / "README.md").read_text(encoding="utf-8")
-    return next(block for block in re.findall(r"```yaml\n(.*?)```", readme, re.DOTALL) if block.startswith("id: hello"))
+    return next(
+        block for block in re.findall(r"```yaml\n(.*?)```", readme, re.DOTALL) if block.startswith("name: hello")
+    )
 
 
 def draw(command: str, folder: str) -> list[Text]:

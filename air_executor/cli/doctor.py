@@ -12,12 +12,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from air_executor.cli.session import session_of
-from air_executor.cli.start_command import start_command
 from air_executor.cli.table import Cell, Line, line, print_lines, table, terminal_width
 from air_executor.cli.terminal import print_json
 from air_executor.core.finding import BAD, FINE, WARN, Finding
 from air_executor.model.plain_text import clean
-from air_executor.store.presence import read_presence
+from air_executor.store.presence import read_presence, start_command
 from air_executor.store.probe import probe
 
 if TYPE_CHECKING:

@@ -66,7 +66,7 @@ def job_flags(
     ] = None,
     id: Annotated[str | None, _job("--id", metavar="ID", help="Id, in place of the file's id or name.")] = None,  # noqa: A002 - the field
     name: Annotated[
-        str | None, _job("--name", metavar="NAME", help="Name of a job that runs many times, in its place.")
+        str | None, _job("--name", metavar="NAME", help="Name of a job that runs many times, in place of an id.")
     ] = None,
     label: Annotated[list[str] | None, _job("--label", metavar="NAME=VALUE", help=LABEL)] = None,
     description: Annotated[

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -51,17 +51,14 @@ def read_jobs(ctx: typer.Context, words: Sequence[str]) -> list[Job]:
     if "id" in fields and "name" in fields:
         raise BadInputError("--id and --name: give one of them; a job with a name runs many times")
     command = command_given(ctx)
-    if command and len(words) == command_words(ctx):
-        msg = f"no job id; to run a command, use `ID -- {shlex.join(words)}`"
-        raise BadInputError(msg)
+    if command:
+        return [_from_command(words, command_words(ctx), fields, task_fields, params)]
     if _is_file(words):
         if options := task_options(ctx):
             raise _only_with_command(options)
         from air_executor.store.job_file import load_jobs  # noqa: PLC0415 - see the module
 
         return load_jobs(*_content(words[0]), params, **fields)
-    if params:
-        raise BadInputError("--param, --params-file: valid only with a job file, whose parameters they are")
     if len(words) == 1:
         from air_executor.model.problems import did_you_mean  # noqa: PLC0415 - only for errors
 
@@ -72,11 +69,32 @@ def read_jobs(ctx: typer.Context, words: Sequence[str]) -> list[Job]:
             hint = "; it is a job: to run that again, give its file or command, and --replace"
         msg = f"{words[0]}: no such job file{hint}"
         raise NotFoundError(msg)
+    msg = f"{words[0]}: give one job file, or a command after `--`"
+    raise BadInputError(msg)
+
+
+def _from_command(
+    words: Sequence[str],
+    count: int,
+    fields: dict[str, Any],
+    task_fields: dict[str, Any],
+    params: Mapping[str, object],
+) -> Job:
+    """Return a job of one command, the last `count` of the words; before them stands its id, unless it has a name."""
     from air_executor.store.job_file import from_command  # noqa: PLC0415 - see the module
 
+    before, command = words[: len(words) - count], words[len(words) - count :]
+    if params:
+        raise BadInputError("--param, --params-file: valid only with a job file, whose parameters they are")
     if "id" in fields:
         raise BadInputError("--id: valid only with a job file; the id stands before `--` here")
-    return [from_command(None if "name" in fields else words[0], words[1:], **fields, **task_fields)]
+    if "name" in fields and before:
+        msg = f"{before[0]}: a job has an id or a `--name`, not both"
+        raise BadInputError(msg)
+    if "name" not in fields and len(before) != 1:
+        msg = f"no job id; to run a command, use `ID -- {shlex.join(command)}`"
+        raise BadInputError(msg)
+    return from_command(before[0] if before else None, command, **fields, **task_fields)
 
 
 def _params(pairs: Sequence[str], file: str | None) -> dict[str, object]:

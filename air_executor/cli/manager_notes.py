@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from air_executor.cli.start_command import start_command
 from air_executor.cli.table import Line, line
 from air_executor.core.explanation import jobs_text
+from air_executor.store.presence import start_command
 
 if TYPE_CHECKING:
     from air_executor.model.state import JobState

@@ -74,10 +74,10 @@ def _apply(session: Session, paths: list[str]) -> None:
             continue
         schedules.save(made)
         say(f"{made.name}: {_when(made, now)}")
-    from air_executor.store.presence import read_presence  # noqa: PLC0415 - after the schedules
+    from air_executor.store.presence import read_presence, start_command  # noqa: PLC0415 - after the schedules
 
     if read_presence(session.client().layout).running is False:
-        note("no manager is running; start one: `air-executor manager`")
+        note(f"no manager is running; start one: `{start_command()}`")
 
 
 def _list(session: Session, _: list[str]) -> None:

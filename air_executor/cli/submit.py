@@ -7,8 +7,8 @@ import typer
 from air_executor.cli import job_input
 from air_executor.cli.prune import archive_ended
 from air_executor.cli.session import session_of
-from air_executor.cli.start_command import start_command
 from air_executor.cli.terminal import note, print_json, say
+from air_executor.store.presence import start_command
 
 
 def submit(

@@ -12,10 +12,9 @@ import typer
 
 from air_executor.cli.choice import JobChoice, LabelOption, PoolOption
 from air_executor.cli.session import Session, session_of
-from air_executor.cli.start_command import start_command
 from air_executor.cli.terminal import error, note, print_json, say
 from air_executor.errors import AirExecutorError, BadInputError, NotFoundError
-from air_executor.store.presence import read_presence
+from air_executor.store.presence import read_presence, start_command
 
 if TYPE_CHECKING:
     from air_executor.client import Answer, Client

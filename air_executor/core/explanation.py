@@ -80,6 +80,8 @@ class ExplainContext:
     """Whether a manager is running; None if that cannot be told from here."""
     only_jobs: Sequence[str] = ()
     """The jobs that the manager handles, if it handles only some and not this one."""
+    start_command: str = "air-executor manager"
+    """The command that starts a manager here."""
     after: Mapping[str, str] = field(default_factory=dict)
     """Phases of the jobs that this one waits for, by id; a job that no longer exists is missing."""
     running: int = 0
@@ -206,7 +208,7 @@ def pending_reason(job: JobState, context: ExplainContext) -> str | None:  # noq
     if job.started_at is None and (waited_for := _unfinished_jobs(job, context)) is not None:
         return f"is waiting for {waited_for}"
     if context.manager is False:
-        return "is not managed: no manager is running; start one with `air-executor manager`"
+        return f"is not managed: no manager is running; start one with `{context.start_command}`"
     if context.backend_problem is not None:
         return f"is waiting for its backend, which cannot answer: {context.backend_problem}"
     if context.only_jobs:

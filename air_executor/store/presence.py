@@ -176,3 +176,9 @@ def _locked(layout: Layout) -> bool:
     except OSError:
         return True
     return any(f":{inode} " in line and " FLOCK " in line for line in locks.splitlines())
+
+
+def start_command() -> str:
+    """Return the command that starts a manager, as advice has it: inside Docker Compose it is one for the host."""
+    inside = os.environ.get("COMPOSE_PROJECT_NAME") and pid_namespace() != HOST_NAMESPACE
+    return "docker compose up -d" if inside else "air-executor manager"

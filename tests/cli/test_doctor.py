@@ -145,6 +145,6 @@ def test_the_last_line_is_the_verdict(air: Air, monkeypatch: pytest.MonkeyPatch)
     assert air("doctor").out.splitlines()[-1].startswith("! ready, with ")
     assert "→ start one: `air-executor manager`" in air("doctor").out
     monkeypatch.setenv("COMPOSE_PROJECT_NAME", "demo")
-    monkeypatch.setattr("air_executor.cli.start_command.pid_namespace", lambda: 4026532000)
+    monkeypatch.setattr("air_executor.store.presence.pid_namespace", lambda: 4026532000)
     assert "→ start one: `docker compose up -d`" in air("doctor").out
     assert "start one with `docker compose up -d`" in air("status").out

@@ -90,7 +90,8 @@ def test_id_and_name_on_the_command_line(air: Air, nightly: str) -> None:
     assert air("submit", nightly, "--id", "once").out == "once\n"
     assert air("submit", nightly, "--id", "once").code == 4
     assert air("submit", nightly, "--name", "weekly").out == "weekly-1\n"
-    assert air("submit", "ignored", "--name", "build", "--", "true").out == "build-1\n"
+    assert air("submit", "--name", "build", "--", "true").out == "build-1\n"
+    assert "an id or a `--name`, not both" in air("submit", "x", "--name", "build", "--", "true").err
 
 
 def test_an_id_or_a_name_is_needed(air: Air, project: Path) -> None:

@@ -27,7 +27,7 @@ def air(folder: Path, *words: str) -> str:
 
 def test_the_first_job(tmp_path: Path) -> None:
     """hello.yaml and its four commands print the greetings, the tree and the cost."""
-    job = next(block.text for block in blocks("yaml") if block.text.startswith("id: hello"))
+    job = next(block.text for block in blocks("yaml") if block.text.startswith("name: hello"))
     (tmp_path / "hello.yaml").write_text(job)
     commands = next(block.text for block in blocks("sh") if "run hello.yaml" in block.text)
     printed = [air(tmp_path, *line.split("#")[0].split()[1:]) for line in commands.splitlines()]
