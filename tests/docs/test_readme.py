@@ -34,6 +34,6 @@ def test_the_first_job(tmp_path: Path) -> None:
     assert len(printed) == 4
     run, status, logs, explain = printed
     assert "farewell | everybody was greeted" in run
-    assert "├ _1-1" in status
-    assert {"_1-1 | Hello, Paris", "farewell | everybody was greeted"} <= set(logs.splitlines())
+    assert "├ Paris" in status
+    assert {"Paris | Hello, Paris", "farewell | everybody was greeted"} <= set(logs.splitlines())
     assert explain.startswith("task farewell succeeded")
