@@ -17,6 +17,7 @@ import pytest
 from air_executor.client import Client
 from air_executor.core.submission import parse_job
 from tests.cli.conftest import Outcome
+from tests.lanes import missing
 
 PATIENCE = 60.0
 LINES = [
@@ -97,7 +98,7 @@ def terminal(scripts: Path, request: pytest.FixtureRequest) -> Iterator[Terminal
     """A shell that has the completion script."""
     command, setup = SHELLS[request.param]
     if shutil.which(command[0]) is None:
-        pytest.skip(f"{command[0]} is not installed")
+        missing(f"{command[0]} is not installed")
     made = Terminal(*command)
     made.type(f"{setup.format(script_of(request.param, scripts))}\n")
     made.until("sourced")
@@ -116,7 +117,7 @@ def test_tab_completes(terminal: Terminal) -> None:
 def test_fish_completes(scripts: Path) -> None:
     """Fish says itself what it would offer, with what each is."""
     if shutil.which("fish") is None:
-        pytest.skip("fish is not installed")
+        missing("fish is not installed")
     script = script_of("fish", scripts)
     for typed, completed in LINES:
         command = f"source {script}; complete -C '{typed}'"
