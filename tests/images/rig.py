@@ -35,6 +35,7 @@ PARTS = (
     "LICENSE",
     "README.md",
     "docker-compose.yaml",
+    "hatch_build.py",
     "pyproject.toml",
 )
 """What the images are made of, and the compose file."""
