@@ -42,7 +42,8 @@ def manager(
     from air_executor.store.layout import Layout  # noqa: PLC0415
     from air_executor.wiring import make_manager, make_service  # noqa: PLC0415
 
-    refuse_second(Layout(settings.state_dir))
+    if not (settings.backend == "kubernetes" and settings.kubernetes.lease):  # a Lease has words of its own
+        refuse_second(Layout(settings.state_dir))
     service = make_service(settings)
     made = make_manager(
         settings,

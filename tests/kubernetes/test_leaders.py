@@ -18,6 +18,7 @@ from air_executor.client import Client
 from air_executor.core.submission import parse_job
 from air_executor.manager.leader import LEASE, LeaderLease
 from air_executor.model.names import Host
+from air_executor.store.jobs import Jobs
 from air_executor.store.layout import Layout
 from air_executor.store.presence import read_record
 from tests.backends.rig import open_to_tasks
@@ -118,6 +119,7 @@ def test_the_server_lets_one_write_win(lease: LeaseObject, namespace: Namespace)
 def test_two_leases(tmp_path: Path, lease: LeaseObject, namespace: Namespace) -> None:
     """One holds it, renews it, gives it back; only then the other has it."""
     layout = Layout(tmp_path / "elsewhere")
+    Jobs(layout).prepare()
     other_api = Api(namespace.name, 5, 100)
     one = LeaderLease(layout, Host("one", "boot"), lease, stands_by=True)
     two = LeaderLease(layout, Host("two", "boot"), LeaseObject(other_api, lease._object), stands_by=True)
