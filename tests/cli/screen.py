@@ -24,6 +24,11 @@ from tests.cli.conftest import SOON
 SIZES = ((80, 24), (120, 40))
 
 
+def _without_size(environ: Mapping[str, str]) -> dict[str, str]:
+    """Return variables without those that say how large a terminal is: this one is asked itself."""
+    return {name: value for name, value in environ.items() if name not in ("COLUMNS", "LINES")}
+
+
 class Screen:
     """A command in a terminal."""
 
@@ -40,7 +45,7 @@ class Screen:
             stdin=theirs,
             stdout=theirs,
             stderr=theirs,
-            env={**os.environ, "TERM": "xterm-256color", **(environ or {})},
+            env={**_without_size(os.environ), "TERM": "xterm-256color", **(environ or {})},
             start_new_session=True,
             preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),  # noqa: PLW1509 - tests have no other threads
         )
