@@ -67,7 +67,7 @@ def status(
 
 
 class StatusPage:
-    """What `status` shows, read anew each time."""
+    """What `status` shows, read again for each refresh."""
 
     def __init__(
         self, session: Session, job: str | None, phases: Sequence[str], choice: JobChoice, *, everything: bool

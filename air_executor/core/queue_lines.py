@@ -19,7 +19,7 @@ from air_executor.model.source import Source
 from air_executor.model.steps import Steps
 
 LONGEST_PLACED = 8 * 1024
-"""Characters of a line in which columns are looked for: the manager has others to look after."""
+"""Characters of a line up to which an error names columns: finding them costs time that other jobs need."""
 
 
 def parse_queue_line(text: str | bytes, defaults: Defaults = NO_DEFAULTS) -> Steps[Task | Job]:
