@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.airflow.rig import Airflow, manager
+from tests.airflow.rig import USUAL, Airflow, manager
 from tests.conftest import wait_for
 from tests.lanes import missing, require_service
 
@@ -35,7 +35,7 @@ def airflow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Airflow]:
     assert code == 0, printed
     with manager(made.state_dir):
         try:
-            made.start("api-server", "scheduler", "dag-processor", "triggerer")
+            made.start(*USUAL)
             for kind in ("SchedulerJob", "TriggererJob"):
                 wait_for(partial(made.jobs, kind), what=kind)
             yield made
@@ -44,9 +44,11 @@ def airflow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Airflow]:
 
 
 @pytest.fixture(autouse=True)
-def _print_output(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Print the output of Airflow's components if a test of theirs fails."""
+def _after_failure(request: pytest.FixtureRequest) -> Iterator[None]:
+    """After a failed test print the output of Airflow's components, and run the usual ones again."""
     before = request.session.testsfailed
     yield
     if request.session.testsfailed > before and "airflow" in request.fixturenames:
-        print(request.getfixturevalue("airflow").output())  # noqa: T201
+        made: Airflow = request.getfixturevalue("airflow")
+        print(made.output())  # noqa: T201
+        made.restore()

@@ -11,6 +11,7 @@ import json
 import os
 import signal
 import socket
+import sqlite3
 import subprocess
 import time
 from collections.abc import Iterator, Mapping
@@ -30,6 +31,7 @@ COMPONENTS = {
     "second triggerer": ["airflow", "triggerer", "--skip-serve-logs"],
     "slow triggerer": ["python", f"{Path(__file__).parent}/slow_triggerer.py", "triggerer", "--skip-serve-logs"],
 }
+USUAL = ("api-server", "scheduler", "dag-processor", "triggerer")
 ENDED = {"success", "failed", "skipped", "upstream_failed"}
 
 
@@ -147,8 +149,25 @@ class Airflow:
                 os.killpg(process.pid, signal.SIGKILL)
 
     def pause(self, name: str) -> None:
-        """Pause a component and everything that it has started, until `resume`."""
+        """Pause a component and everything that it has started, until `resume`; not while it has locked the database.
+
+        One that is paused inside a transaction keeps SQLite's lock, and the others end by "database is locked".
+        """
         os.killpg(self.running[name].pid, signal.SIGSTOP)
+        while self.is_locked():
+            self.resume(name)
+            time.sleep(0.2)
+            os.killpg(self.running[name].pid, signal.SIGSTOP)
+
+    def is_locked(self) -> bool:
+        """Tell whether somebody keeps the database locked for three seconds."""
+        with contextlib.closing(sqlite3.connect(self.home / "airflow.db", timeout=3, isolation_level=None)) as database:
+            try:
+                database.execute("BEGIN EXCLUSIVE")
+            except sqlite3.OperationalError:
+                return True
+            database.execute("ROLLBACK")
+            return False
 
     def resume(self, name: str) -> None:
         """Continue a paused component."""
@@ -158,6 +177,13 @@ class Airflow:
         """Stop a component with a signal and start it again."""
         self.stop(name, number)
         self.start(name)
+
+    def restore(self) -> None:
+        """Run the usual components and no others, whatever a failed test has left."""
+        for name, process in list(self.running.items()):
+            if name not in USUAL or process.poll() is not None:
+                self.stop(name)
+        self.start(*(name for name in USUAL if name not in self.running))
 
     def stop_all(self) -> None:
         """Stop everything."""

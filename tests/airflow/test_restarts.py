@@ -6,7 +6,7 @@ import contextlib
 import os
 import signal
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
@@ -29,13 +29,15 @@ echo last
 
 
 @pytest.fixture
-def counting(tmp_path: Path) -> tuple[str, Callable[[Run], int], Callable[[], None]]:
+def counting(tmp_path: Path) -> Iterator[tuple[str, Callable[[Run], int], Callable[[], None]]]:
     """Return a command that prints until it may end, a function that counts its starts, and one that lets it end."""
-    return (
+    let_end = (tmp_path / "may-end").touch
+    yield (
         COUNTING.format(folder=tmp_path),
         lambda run: len((tmp_path / f"{run.dag}.started").read_text()),
-        (tmp_path / "may-end").touch,
+        let_end,
     )
+    let_end()
 
 
 def numbered(run: Run, *tries: int) -> list[str]:
