@@ -97,22 +97,28 @@ class FileLease:
         Raises:
             DirectoryLostError: it was removed or replaced, and another manager may have taken over.
         """
-        try:
-            info = os.stat(self._layout.lock)
-        except OSError:
-            info = None
-        if info is None or (info.st_ino, info.st_dev) != self._inode:
+        if not self._in_place:
             msg = f"{self._layout.lock} was removed or replaced"
             raise DirectoryLostError(msg)
         self.record.check()
 
+    @property
+    def _in_place(self) -> bool:
+        """Whether the lock we hold is the one at its path."""
+        try:
+            info = os.stat(self._layout.lock)
+        except OSError:
+            return False
+        return (info.st_ino, info.st_dev) == self._inode
+
     def reacquire(self) -> None:
-        """Acquire the lock again after `check` failed.
+        """Acquire the lock again after `check` failed; one that is in place is kept, or another manager might take it.
 
         Raises:
             ManagerHeldError: another manager has it by now.
         """
-        self._lock.release(force=True)
+        if not self._in_place:
+            self._lock.release(force=True)
         files.restore_dir(self._layout.root)
         self.acquire()
 

@@ -106,11 +106,24 @@ class Manager:
             StoreError: the volume refused.
         """
         with self.directory.explaining():
-            return self._start()
+            if not self._acquire():
+                return False
+            while not self._begin():
+                log.warning("starting again: the lock was removed meanwhile")
+        return True
 
-    def _start(self) -> bool:
-        if not self._acquire():
-            return False
+    def _begin(self) -> bool:
+        """Do all that follows the lock; False if that was lost meanwhile, and is ours again."""
+        try:
+            self._bring_up_to_date()
+        except (StoreError, NotFoundError, DirectoryLostError) as error:
+            self.lease.reacquire()  # not if another manager has replaced this one: that is why then
+            if isinstance(error, DirectoryLostError):
+                return False
+            raise
+        return True
+
+    def _bring_up_to_date(self) -> None:
         self.runner_files.install()
         found = self._recover()
         self._assemble(found)
@@ -122,7 +135,6 @@ class Manager:
         self.observer.found_corrupt(found.corrupt)
         self.observer.can_count(self.counter_keeper.request)
         self.observer.holds()
-        return True
 
     def _acquire(self) -> bool:
         acquired = False
@@ -147,6 +159,7 @@ class Manager:
             self.jobs,
             self.run_dirs,
             self.inbox,
+            check=self.lease.check,
             at_least=int(read_record(self.layout).get("epoch") or 0),
             from_files=self.options.from_files,
             scope=self.options.scope,

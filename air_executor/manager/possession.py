@@ -87,7 +87,7 @@ class Possession:
         jobs.prepare()
         self._runner_files.install()
         old = self._state.journal
-        self._state.journal = recovery.take_epoch(jobs, old.epoch)
+        self._state.journal = recovery.take_epoch(jobs, old.epoch, self._lease.check)
         old.close()
         self._state.journal.note_counters(self._state.counters.record())
         self._checkpointer.rewrite()

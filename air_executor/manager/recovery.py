@@ -12,7 +12,7 @@ import gc
 import logging
 import os
 import time
-from collections.abc import Container, Iterator
+from collections.abc import Callable, Container, Iterator
 from dataclasses import dataclass, field
 
 from air_executor.core.transitions import LiveJob
@@ -65,8 +65,10 @@ class Recovered:
         self.aside.add(name)
 
 
-def take_epoch(jobs: Jobs, at_least: int) -> Journal:
+def take_epoch(jobs: Jobs, at_least: int, check: Callable[[], None]) -> Journal:
     """Create the journal of an epoch above every other, and remove the staging directories of older managers.
+
+    `check` raises if the directory is not ours any more: what has a higher epoch by then would count as older.
 
     Raises:
         StoreError: the volume refused.
@@ -80,6 +82,7 @@ def take_epoch(jobs: Jobs, at_least: int) -> Journal:
         except FileExistsError:
             continue
         break
+    check()
     for name in files.list_dir(layout.tmp):
         path = f"{layout.tmp}/{name}"
         if (name.isdecimal() and int(name) < epoch) or (not name.isdecimal() and _stale(path)):
@@ -102,18 +105,27 @@ def _stale(path: str) -> bool:
 
 
 def recover(
-    jobs: Jobs, runs: RunDirs, inbox: Inbox, *, at_least: int, from_files: bool, scope: Container[str] | None
+    jobs: Jobs,
+    runs: RunDirs,
+    inbox: Inbox,
+    *,
+    check: Callable[[], None],
+    at_least: int,
+    from_files: bool,
+    scope: Container[str] | None,
 ) -> Recovered:
     """Bring the state directory up to date and return it.
 
-    `at_least`: the highest epoch known otherwise. `from_files`: the state files win over the journals. `scope` limits
-    the jobs that will be managed; the others are brought up to date all the same, because the journals go.
+    `check` raises if the directory is not ours any more. `at_least`: the highest epoch known otherwise. `from_files`:
+    the state files win over the journals. `scope` limits the jobs that will be managed; the others are brought up to
+    date all the same, because the journals go.
 
     Raises:
         StoreError: the volume refused; nothing is lost, start again.
+        DirectoryLostError: `check` says so.
     """
     with _paused_garbage_collector():
-        return _recover(jobs, runs, inbox, at_least=at_least, from_files=from_files, scope=scope)
+        return _recover(jobs, runs, inbox, check, at_least=at_least, from_files=from_files, scope=scope)
 
 
 @contextlib.contextmanager
@@ -132,11 +144,18 @@ def _paused_garbage_collector() -> Iterator[None]:
 
 
 def _recover(
-    jobs: Jobs, runs: RunDirs, inbox: Inbox, *, at_least: int, from_files: bool, scope: Container[str] | None
+    jobs: Jobs,
+    runs: RunDirs,
+    inbox: Inbox,
+    check: Callable[[], None],
+    *,
+    at_least: int,
+    from_files: bool,
+    scope: Container[str] | None,
 ) -> Recovered:
     done = Recovered()
     at_least = at_least if at_least <= journal_files.MAX_EPOCH else 0
-    done.journal = take_epoch(jobs, max(at_least, journal_files.highest_epoch(jobs.layout)))
+    done.journal = take_epoch(jobs, max(at_least, journal_files.highest_epoch(jobs.layout)), check)
     # From here on no older manager can change a state file, and nobody will read what it appends to its journal.
     replay = journal_files.read(jobs.layout, below=done.journal.epoch)
     done.corrupt += len(replay.unreadable)
@@ -144,11 +163,12 @@ def _recover(
     highest, states = _load_all(jobs, done, replay.jobs)
     if highest >= done.journal.epoch:  # states from elsewhere, checked out without the journals of their managers
         superseded = done.journal
-        done.journal = take_epoch(jobs, highest)
+        done.journal = take_epoch(jobs, highest, check)
         superseded.close()
     _recover_counters(jobs, replay, done)
     changed = []
     for state in states:
+        check()  # run directories of a manager that has replaced this one would count as superseded
         lines = [] if from_files else replay.jobs.get((state.id, state.uid), [])
         with _setting_aside(state.id, done):
             if _bring_up_to_date(runs, state, lines, done):

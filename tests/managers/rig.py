@@ -94,7 +94,7 @@ class Project:
 
     def _is_running(self, pid: int) -> bool:
         record = self.record()
-        return record.get("pid") == pid and "version" in record
+        return record.get("pid") == pid and record.get("version") is not None
 
     def log(self) -> str:
         """Return what the managers said."""
