@@ -17,7 +17,8 @@ from itertools import pairwise
 
 from air_executor.core.submission import initial_state, parse_job
 from benchmarks.place import Place, runner_words
-from benchmarks.table import Line, Row, percentile
+from benchmarks.scale import fill
+from benchmarks.table import Line, Row, median_ratio, percentile
 
 _PAUSE = 0.05
 """Seconds between two submissions, so that the manager is asleep again."""
@@ -106,16 +107,42 @@ def status(*, quick: bool) -> Sequence[Line]:
     with Place() as place:
         for number in range(10):
             place.submit(f"job{number}", [["true"]] * 3)
-        program = shutil.which("air-executor", path=os.path.dirname(sys.executable))
-        command = [program] if program else [sys.executable, "-m", "air_executor"]
         ours, bare = [], []
         for _ in range(5 if quick else 21):
-            ours.append(_seconds([*command, "status"], place.env))
+            ours.append(_seconds([*_program(), "status"], place.env))
             bare.append(_seconds([sys.executable, "-c", "pass"], place.env))
     note = f"{statistics.median(ours) * 1000:.0f} to {statistics.median(bare) * 1000:.0f} ms"
     ratio = statistics.median(ours) / statistics.median(bare)
     detail = {"ours": ours, "python": bare}
     return [Line("status", "air-executor status ÷ python -c pass", ratio, 15, at_most=True, note=note, detail=detail)]
+
+
+_READ_ALL = """
+import glob, json, sys
+for path in glob.glob(f"{sys.argv[1]}/*/state.json"):
+    with open(path) as file:
+        json.load(file)
+"""
+
+
+def status_of_many(*, quick: bool) -> Sequence[Line]:
+    """Measure `air-executor status` with 10,000 ended jobs, next to an interpreter that parses the same files."""
+    jobs = 500 if quick else 10_000
+    with Place() as place:
+        fill(place, jobs)
+        ours, plain = [], []
+        for _ in range(2 if quick else 9):
+            ours.append(_seconds([*_program(), "status"], place.env))
+            plain.append(_seconds([sys.executable, "-c", _READ_ALL, place.layout.jobs], place.env))
+    note = f"{statistics.median(ours) * 1000:.0f} to {statistics.median(plain) * 1000:.0f} ms"
+    detail = {"ours": ours, "json": plain}
+    figure = f"status of {jobs} jobs ÷ json.load of the same files"
+    return [Line("status-10k", figure, median_ratio(ours, plain), 2, at_most=True, note=note, detail=detail)]
+
+
+def _program() -> list[str]:
+    program = shutil.which("air-executor", path=os.path.dirname(sys.executable))
+    return [program] if program else [sys.executable, "-m", "air_executor"]
 
 
 def _seconds(command: Sequence[str], env: dict[str, str]) -> float:
@@ -124,4 +151,4 @@ def _seconds(command: Sequence[str], env: dict[str, str]) -> float:
     return time.monotonic() - begun
 
 
-ROWS = (Row("submit", submit), Row("follow", follow), Row("status", status))
+ROWS = (Row("submit", submit), Row("follow", follow), Row("status", status), Row("status-10k", status_of_many))

@@ -8,7 +8,6 @@ runner and takes no request.
 from __future__ import annotations
 
 import contextlib
-import gc
 import logging
 import os
 import time
@@ -26,6 +25,7 @@ from air_executor.store.job_head import JobHead
 from air_executor.store.jobs import Jobs
 from air_executor.store.journal import Journal
 from air_executor.store.journal_files import JournalEntry, Replay
+from air_executor.store.loading import without_garbage_collector
 from air_executor.store.run_dirs import RunDirs
 
 log = logging.getLogger(__name__)
@@ -124,23 +124,8 @@ def recover(
         StoreError: the volume refused; nothing is lost, start again.
         DirectoryLostError: `check` says so.
     """
-    with _paused_garbage_collector():
+    with without_garbage_collector():
         return _recover(jobs, runs, inbox, check, at_least=at_least, from_files=from_files, scope=scope)
-
-
-@contextlib.contextmanager
-def _paused_garbage_collector() -> Iterator[None]:
-    """Pause the garbage collector: what is loaded here stays, and scanning it again and again takes as long as that."""
-    if not gc.isenabled():
-        yield
-        return
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.freeze()
-        gc.unfreeze()  # both together: all of it counts as old, so that the next collection does not begin with it
-        gc.enable()
 
 
 def _recover(
