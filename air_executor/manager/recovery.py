@@ -104,6 +104,7 @@ def _stale(path: str) -> bool:
         return False
 
 
+@without_garbage_collector()
 def recover(
     jobs: Jobs,
     runs: RunDirs,
@@ -124,20 +125,6 @@ def recover(
         StoreError: the volume refused; nothing is lost, start again.
         DirectoryLostError: `check` says so.
     """
-    with without_garbage_collector():
-        return _recover(jobs, runs, inbox, check, at_least=at_least, from_files=from_files, scope=scope)
-
-
-def _recover(
-    jobs: Jobs,
-    runs: RunDirs,
-    inbox: Inbox,
-    check: Callable[[], None],
-    *,
-    at_least: int,
-    from_files: bool,
-    scope: Container[str] | None,
-) -> Recovered:
     done = Recovered()
     at_least = at_least if at_least <= journal_files.MAX_EPOCH else 0
     done.journal = take_epoch(jobs, max(at_least, journal_files.highest_epoch(jobs.layout)), check)
