@@ -79,6 +79,7 @@ def test_it_leaves_and_its_successor_goes_on(quick_path: Path) -> None:
                     made.start()
             except ManagerHeldError:
                 left += 1
+            assert os.path.isdir(made.layout.epoch_tmp(made.manager.epoch)), (point, call)
             made.do("j/c", "j/d")
             assert made.job("j").phase == "succeeded", (point, call)
             assert not made.overlaps, (point, call)
