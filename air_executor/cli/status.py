@@ -14,7 +14,6 @@ from air_executor.cli.session import Session, session_of
 from air_executor.cli.table import Line, line, print_lines, terminal_width
 from air_executor.cli.terminal import is_interactive, print_json
 from air_executor.errors import BadInputError
-from air_executor.store.loading import without_garbage_collector
 from air_executor.store.presence import read_presence
 
 if TYPE_CHECKING:
@@ -104,12 +103,11 @@ class StatusPage:
     def _jobs(self) -> tuple[list[JobSummary], list[tuple[str, str]]]:
         jobs: list[JobSummary] = []
         unreadable: list[tuple[str, str]] = []
-        with without_garbage_collector():
-            for found in self._client.summaries():
-                if isinstance(found, tuple):
-                    unreadable.append(found)
-                else:
-                    jobs.append(found)
+        for found in self._client.summaries():
+            if isinstance(found, tuple):
+                unreadable.append(found)
+            else:
+                jobs.append(found)
         return jobs, unreadable
 
     def _is_wanted(self, job: JobSummary) -> bool:

@@ -8,6 +8,7 @@ runner and takes no request.
 from __future__ import annotations
 
 import contextlib
+import gc
 import logging
 import os
 import time
@@ -25,7 +26,6 @@ from air_executor.store.job_head import JobHead
 from air_executor.store.jobs import Jobs
 from air_executor.store.journal import Journal
 from air_executor.store.journal_files import JournalEntry, Replay
-from air_executor.store.loading import without_garbage_collector
 from air_executor.store.run_dirs import RunDirs
 
 log = logging.getLogger(__name__)
@@ -104,7 +104,22 @@ def _stale(path: str) -> bool:
         return False
 
 
-@without_garbage_collector()
+@contextlib.contextmanager
+def _paused_garbage_collector() -> Iterator[None]:
+    """Pause the garbage collector: what is loaded here stays, and scanning it again and again takes as long as that."""
+    if not gc.isenabled():
+        yield
+        return
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        gc.unfreeze()  # both together: all of it counts as old, so that the next collection does not begin with it
+        gc.enable()
+
+
+@_paused_garbage_collector()
 def recover(
     jobs: Jobs,
     runs: RunDirs,

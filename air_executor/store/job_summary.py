@@ -21,7 +21,7 @@ from air_executor.store import job_head
 from air_executor.store.codec import dump_usage
 
 _DECODER = json.JSONDecoder()
-_PHASE = re.compile(r'\n    \{"id":"[^"\\]+","phase":"(queued|running|succeeded|failed|cancelled|skipped)",')
+_PHASE = re.compile(rb'\n    \{"id":"[^"\\]+","phase":"(queued|running|succeeded|failed|cancelled|skipped)",')
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,10 +101,10 @@ def parse(data: bytes, job: str) -> JobSummary | None:
     end = data.find(job_head.TASKS)
     if end < 0 or not data.endswith(job_head.TAIL):
         return None
+    phases = _PHASE.findall(data, end)
+    if data.count(b"\n", end + len(job_head.TASKS) - 1) != len(phases) + job_head.OTHER_LINES:
+        return None
     try:
-        counts = Counter(_PHASE.findall(data[end:].decode()))
-        if data.count(b"\n", end + len(job_head.TASKS) - 1) != counts.total() + job_head.OTHER_LINES:
-            return None
         raw = _DECODER.decode(f"{data[:end].decode()}}}")
         if (raw["format"], raw["id"]) != (FORMAT, job):
             return None
@@ -123,7 +123,7 @@ def parse(data: bytes, job: str) -> JobSummary | None:
             started_at=_time(raw["started_at"]),
             finished_at=_time(raw["finished_at"]),
             usage=_usage(raw["usage"]),
-            counts=counts,
+            counts=Counter({phase.decode(): phases.count(phase) for phase in set(phases)}),
             submitted_by=raw.get("submitted_by"),
         )
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError, BadInputError):
