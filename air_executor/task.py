@@ -1,9 +1,9 @@
-"""The in-task API: queue tasks and jobs, set a result, read inputs.
+"""The in-task API: queue tasks and jobs, set a result, read inputs and outcomes, run again later.
 
 Users' code imports it inside a task, with the Python of the task's image. So it keeps to Python 3.8 syntax and the
 standard library, and imports almost nothing at load time. It must not know job states or managers: its only interface
-is the files named by `AIR_QUEUE`, `AIR_RESULT` and `AIR_INPUTS`. The manager commits queued tasks and the result only
-if the run succeeds, and exactly once.
+is the files named by `AIR_QUEUE`, `AIR_RESULT`, `AIR_INPUTS` and `AIR_OUTCOMES`. The manager commits queued tasks and
+the result only if the run succeeds, and exactly once.
 
 The manager also puts a copy of this file on the task's `PYTHONPATH`, as `air_executor.py`, so that
 `from air_executor import queue_tasks` works in any image. `_step_aside` handles an installed package.
@@ -18,7 +18,18 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from typing import Any
 
-__all__ = ["RESULT_LIMIT", "context", "inputs", "queue_job", "queue_tasks", "set_result"]
+__all__ = [
+    "RESULT_LIMIT",
+    "context",
+    "inputs",
+    "outcomes",
+    "progress",
+    "queue_job",
+    "queue_tasks",
+    "run_again",
+    "set_result",
+    "usage",
+]
 
 RESULT_LIMIT = 16 * 1024
 """Maximum size of a result, in bytes of JSON. Write larger data to the workspace."""
@@ -50,8 +61,10 @@ def queue_tasks(tasks: Iterable[Mapping[str, Any]]) -> None:
         _append(path, b"".join(lines))
 
 
-def queue_job(job: Mapping[str, Any]) -> None:
+def queue_job(job: Mapping[str, Any], *, join: bool = False) -> None:
     """Submit a new job, a mapping as in a job file, once this run has succeeded.
+
+    `join`: what comes after this task waits for the end of that job, too, and has its results among its inputs.
 
     Raises:
         RuntimeError: called outside of a task.
@@ -63,7 +76,51 @@ def queue_job(job: Mapping[str, Any]) -> None:
     if not hasattr(job, "keys"):
         msg = f"a job must be a mapping such as {{'id': ..., 'tasks': [...]}}, got {type(job).__name__}"
         raise TypeError(msg)
-    _append(path, _to_json({"job": dict(job)}, "the job") + b"\n")
+    line = {"job": dict(job), "join": True} if join else {"job": dict(job)}
+    _append(path, _to_json(line, "the job") + b"\n")
+
+
+def run_again(delay: float | str | None = None) -> None:
+    """Ask for another run of this task once this one has succeeded: after seconds or text like `10m`.
+
+    Without a delay, after the task's `again_delay`. No retry is charged.
+
+    Raises:
+        RuntimeError: called outside of a task.
+        OSError: the queue file cannot be written.
+    """
+    path = _variable("AIR_QUEUE")
+    _append(path, _to_json({"again": {} if delay is None else {"delay": delay}}, "the delay") + b"\n")
+
+
+def progress(done: float, of: float | None = None, note: str | None = None) -> None:
+    """Report how far this task is: 3 of 10, and what it is at. Shown while it runs; the newest report counts.
+
+    Raises:
+        RuntimeError: called outside of a task.
+        TypeError: an argument is of a type that JSON cannot express.
+        ValueError: it is a number that JSON cannot express.
+        OSError: the queue file cannot be written.
+    """
+    path = _variable("AIR_QUEUE")
+    report = {"done": done, "of": of, "note": note}
+    found = {name: value for name, value in report.items() if value is not None}
+    _append(path, _to_json({"progress": found}, "the progress") + b"\n")
+
+
+def usage(amounts: Mapping[str, float] | None = None, **more: float) -> None:
+    """Report what this task has used since it last did, by name: `usage(usd=0.35, tokens=1200)`.
+
+    It counts at once, and also if the run fails.
+
+    Raises:
+        RuntimeError: called outside of a task.
+        TypeError: an amount is of a type that JSON cannot express.
+        ValueError: it is a number that JSON cannot express.
+        OSError: the queue file cannot be written.
+    """
+    path = _variable("AIR_QUEUE")
+    _append(path, _to_json({"usage": {**dict(amounts or {}), **more}}, "the usage") + b"\n")
 
 
 def set_result(value: Any) -> None:  # noqa: ANN401 - any JSON value is a result
@@ -99,7 +156,22 @@ def inputs() -> dict[str, Any]:
     Raises:
         RuntimeError: called outside of a task.
     """
-    path = _variable("AIR_INPUTS")
+    return _read_object("AIR_INPUTS")
+
+
+def outcomes() -> dict[str, dict[str, Any]]:
+    """Return how the job's tasks ended that had ended before this run started, by task id, failed ones included.
+
+    Each has `phase`, `reason`, `exit_code` and `result`; the last two are None where there is none.
+
+    Raises:
+        RuntimeError: called outside of a task.
+    """
+    return _read_object("AIR_OUTCOMES")
+
+
+def _read_object(variable: str) -> dict[str, Any]:
+    path = _variable(variable)
     try:
         with open(path, "rb") as file:
             data = file.read()

@@ -8,9 +8,11 @@ import logging
 import os
 import platform
 import sys
+import time
 from collections.abc import Iterator, Mapping
 from importlib import metadata, resources
 from typing import TYPE_CHECKING, NamedTuple
+from urllib.parse import urlsplit
 
 from air_executor.core.finding import BAD, Finding
 from air_executor.errors import BadInputError
@@ -18,15 +20,20 @@ from air_executor.model.names import Host
 from air_executor.runner import native
 from air_executor.settings import DEFAULT
 from air_executor.store.layout import Layout
+from air_executor.store.secret_files import RESERVED
 from air_executor.store.space import space
 
 if TYPE_CHECKING:
+    from starlette.routing import BaseRoute
+
     from air_executor.backends.base import Backend, Requested
     from air_executor.core.observer import Observer
     from air_executor.manager.lease import Lease
     from air_executor.manager.loop import Manager
     from air_executor.settings import Settings
+    from air_executor.web.lazy_api import LazyApi
     from air_executor.web.server import Server
+    from air_executor.web.trusted_proxy import TrustedProxy
 
 log = logging.getLogger(__name__)
 
@@ -41,6 +48,8 @@ class Service(NamedTuple):
     observer: Observer
     """Is told what the manager does."""
     server: Server
+    first_token: bool
+    """Whether the token that was created at the first start is valid."""
 
 
 def version() -> str:
@@ -144,6 +153,10 @@ def check_platform(settings: Settings) -> Iterator[Finding]:
         from air_executor.backends.kubernetes import cluster_check as check_kubernetes  # noqa: PLC0415
 
         yield from check_kubernetes.check(settings, version())
+    else:
+        from air_executor.backends.local import local_check  # noqa: PLC0415
+
+        yield from local_check.check(settings.state_dir)
 
 
 def make_backend(settings: Settings, layout: Layout, host: Host, requested: Requested | None = None) -> Backend:
@@ -164,9 +177,11 @@ def make_backend(settings: Settings, layout: Layout, host: Host, requested: Requ
         from air_executor.backends.kubernetes import make_backend as make_kubernetes_backend  # noqa: PLC0415
 
         return make_kubernetes_backend(settings, version(), requested)
+    from air_executor.backends.local.cgroups import open_cgroups  # noqa: PLC0415
     from air_executor.backends.local.local_backend import LocalBackend  # noqa: PLC0415
 
-    return LocalBackend(layout, host, environ=_task_environment(os.environ, sys.prefix))
+    environ = _task_environment(os.environ, sys.prefix)
+    return LocalBackend(layout, host, environ=environ, make_cgroups=lambda: open_cgroups(layout.root))
 
 
 def _task_environment(environ: Mapping[str, str], prefix: str) -> dict[str, str]:
@@ -175,7 +190,7 @@ def _task_environment(environ: Mapping[str, str], prefix: str) -> dict[str, str]
     Those of our own installation, at `prefix`, come first, unless the user works in another one: then `python` is what
     it is in the user's shell.
     """
-    inherited = dict(environ)
+    inherited = {name: value for name, value in environ.items() if not name.startswith(RESERVED)}
     own, path = os.path.dirname(sys.executable), inherited.get("PATH", os.defpath)
     active = [environ[name] for name in ("VIRTUAL_ENV", "CONDA_PREFIX") if environ.get(name)]
     shadowed = any(
@@ -217,6 +232,8 @@ def make_manager(
     directory = HeldDirectory(layout.root)  # before all that takes time
     from air_executor.manager.loop import Manager  # noqa: PLC0415
     from air_executor.manager.manager_state import ManagerOptions  # noqa: PLC0415
+    from air_executor.model.job import NotifyRule  # noqa: PLC0415
+    from air_executor.store.run_retention import RunLimits  # noqa: PLC0415
 
     host = this_host()
     options = ManagerOptions(
@@ -230,7 +247,9 @@ def make_manager(
         prices={name: settings.cost.prices(name) for name in BACKENDS},
         secrets_dir=None if settings.secrets_dir is None else str(settings.secrets_dir),
         jobs_dir=None if settings.jobs_dir is None else str(settings.jobs_dir),
+        notify=[NotifyRule(on=list(on), to=to) for to, on in settings.notify.items()],
         name_prefix=None if settings.backend == "local" else settings.name_prefix,
+        kept_runs=RunLimits(settings.keep_runs, settings.keep_runs_for),
         secrets_by_name=settings.backend == "kubernetes",
         visibility=settings.kubernetes.visibility if settings.backend == "kubernetes" else 0.0,
         events=settings.events,
@@ -276,7 +295,10 @@ def make_service(settings: Settings) -> Service | None:
         return None
     from air_executor.client import Client  # noqa: PLC0415
     from air_executor.metrics.collector import Collector, ManagerInfo  # noqa: PLC0415 - 0.2 s in all, and only where there is a port
+    from air_executor.store.tokens import Tokens, first_token  # noqa: PLC0415
     from air_executor.web import asgi, routes, server  # noqa: PLC0415
+    from air_executor.web.lazy_api import LazyApi  # noqa: PLC0415
+    from air_executor.web.state_cache import StateCache  # noqa: PLC0415
 
     try:
         listening = server.listen(settings.http_host, settings.http_port)
@@ -294,10 +316,64 @@ def make_service(settings: Settings) -> Service | None:
         prices=settings.cost.prices(settings.backend),
         patience=PATIENCE + settings.poll_interval + _longest_answer(settings),
     )
+    layout = Layout(settings.state_dir)
+    tokens = Tokens(str(settings.tokens_file or layout.tokens), settings.admin_token_file)
+    if settings.first_token and settings.token is None:
+        Client(settings.state_dir).jobs.prepare()  # with a .gitignore: tokens are not for git
+        tokens.create_first(layout.first_token, round(time.time(), 3))
+    shown = first_token(layout.first_token)
     collector = Collector(about, lambda: space(settings.state_dir))
-    page_routes = routes.page_routes(Client(settings.state_dir), settings)
-    served = asgi.make_app(collector, page_routes, host=settings.http_host, token=_token(settings))
-    return Service(collector, server.Server(served, listening))
+    cache = StateCache(Client(settings.state_dir))
+    served = asgi.make_app(
+        collector,
+        [*routes.page_routes(cache, settings), *_for_programs(settings, LazyApi(cache, settings))],
+        host=settings.http_host,
+        token=_token(settings),
+        tokens=tokens,
+        proxy=_trusted_proxy(settings),
+        public_url=_public_url(settings),
+    )
+    return Service(
+        collector,
+        server.Server(served, listening, _public_url(settings)),
+        shown is not None and tokens.caller(shown, time.time()) is not None,
+    )
+
+
+def _for_programs(settings: Settings, api: LazyApi) -> list[BaseRoute]:
+    """Return the routes of the API, and those of agents where the settings ask for them.
+
+    Raises:
+        BadInputError: they do, and the SDK is not installed.
+    """
+    from starlette.routing import Mount, Route  # noqa: PLC0415 - see `make_service`
+
+    mounted = Mount("/api/v1", api)
+    if not settings.mcp:
+        return [mounted]
+    from air_executor.client.agent_server import check_library  # noqa: PLC0415
+
+    check_library()
+    from air_executor.web import agents  # noqa: PLC0415 - takes half a second
+
+    return [mounted, Route(agents.PATH, agents.Agents(mounted))]
+
+
+def _public_url(settings: Settings) -> str | None:
+    """Return the address for browsers; None where nobody knows: Compose publishes port 0 at a random one."""
+    found = settings.public_url
+    return None if found is None or urlsplit(found).port == 0 else found
+
+
+def _trusted_proxy(settings: Settings) -> TrustedProxy | None:
+    """Return the proxy that signs people in; None: there is none."""
+    found = settings.proxy
+    if not (found.addresses or found.secret or found.roles):
+        return None
+    from air_executor.web.trusted_proxy import TrustedProxy  # noqa: PLC0415 - where one is set
+
+    secret = "" if found.secret is None else found.secret.get_secret_value()
+    return TrustedProxy(found.addresses, secret, found.roles)
 
 
 def _token(settings: Settings) -> str | None:

@@ -166,9 +166,9 @@ class Ends:
         if "labels" not in pod["metadata"]:
             return  # a bookmark
         found = read_pod(pod)
-        if found.ending is not None and found.job_uid not in self.seen:
+        if found.termination is not None and found.job_uid not in self.seen:
             with self._changed:
-                self.seen[found.job_uid] = (time.time(), found.labels[RUN])
+                self.seen[found.job_uid] = (time.time(), pod["metadata"]["labels"][RUN])
                 self._changed.notify_all()
 
     def wait(self, job_uid: str) -> float:

@@ -1,6 +1,6 @@
 """What a container costs through us, next to a bare loop of the SDK that makes the same container.
 
-The bare side has the same options, mounts and runner, in run directories that lie there already; it books nothing.
+The bare side has the same options, mounts and runner, in run directories that lie there already; it commits nothing.
 """
 
 from __future__ import annotations
@@ -76,6 +76,7 @@ class Bare:
         from air_executor.backends.docker.container_spec import container_config  # noqa: PLC0415
         from air_executor.backends.docker.docker_setup import make_engine_config  # noqa: PLC0415
         from air_executor.backends.docker.engine import Engine  # noqa: PLC0415
+        from air_executor.backends.docker.images import ImageFacts  # noqa: PLC0415
         from air_executor.model.names import Slot  # noqa: PLC0415
         from air_executor.settings import load  # noqa: PLC0415
         from air_executor.store.layout import Layout  # noqa: PLC0415
@@ -95,7 +96,7 @@ class Bare:
                 file.write(content)
         self.bodies: list[dict[str, Any]] = []
         for number in range(tasks):
-            workspace, out = layout.workspace(f"job{number % RUNNERS}"), f"{layout.run('job', number, 't')}/out"
+            workspace, out = layout.workspace(f"job{number % RUNNERS}"), layout.run("job", number, "t")
             for path in (workspace, out):
                 os.makedirs(path, exist_ok=True)
                 if os.geteuid() == 0:
@@ -112,7 +113,7 @@ class Bare:
                 layout.bin,
                 folder,
             )
-            self.bodies.append(container_config(site, launch, None))
+            self.bodies.append(container_config(site, launch, ImageFacts()))
         self._mine = threading.local()
 
     def run(self, number: int) -> float:

@@ -103,7 +103,8 @@ def _leave(launch: Launch, name: str, text: str) -> None:
 def fill(layout: Layout, ended: int, unfinished: int) -> None:
     """Put jobs on the volume as a manager would have left them."""
     tasks = [{"id": f"n{n}", "command": "true"} for n in range(TASKS)]
-    for phase, number in ((s.SUCCEEDED, ended), (s.QUEUED, unfinished)):
+    phases: tuple[tuple[s.JobPhase, int], ...] = ((s.SUCCEEDED, ended), (s.QUEUED, unfinished))
+    for phase, number in phases:
         state = initial_state(parse_job({"id": "model", "tasks": tasks}), uid="0" * 8, now=1.7e9)
         if phase == s.SUCCEEDED:
             state.phase, state.reason, state.seq = phase, s.OK, TASKS

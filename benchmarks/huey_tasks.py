@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 
-from huey import SqliteHuey  # type: ignore[import-untyped]
+from huey import SqliteHuey
 
 _PATH = os.environ["BENCH_HUEY"]
 huey = SqliteHuey(filename=_PATH, results=False)

@@ -1,6 +1,6 @@
 """What a Kubernetes Job costs through us, next to a bare loop that makes the very same Job on the same connection.
 
-The bare side has the same manifests, mounts and runner, in run directories that lie there already; it books nothing.
+The bare side has the same manifests, mounts and runner, in run directories that lie there already; it commits nothing.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ class Bare:
         uid = secrets.token_hex(4)
         for number in range(tasks):
             job = f"job{number % RUNNERS}"
-            workspace, out = layout.workspace(job), f"{layout.run(job, number, 't')}/out"
+            workspace, out = layout.workspace(job), layout.run(job, number, "t")
             for path in (workspace, out):
                 os.makedirs(path, exist_ok=True)
             run = f"{uid}-{number}"
@@ -221,7 +221,7 @@ def _steps(namespace: Namespace, tasks: int) -> tuple[list[float], list[float]]:
         state = place.client.status("steps")
         # A start that an old server made nothing of was repeated, and is part of the gap.
         runs = [(task.id, task.attempts[-1].seq) for task in state.tasks.values()]
-        outs = [f"{place.layout.run('steps', seq, task)}/out" for task, seq in runs]
+        outs = [place.layout.run("steps", seq, task) for task, seq in runs]
         seen = {run: at for at, run in ends.seen.values()}
         told = [seen.get(f"{state.uid}-{seq}") for _, seq in runs]
     # The manager may have taken the result file for the end, and deleted the Pod before the node told of it.

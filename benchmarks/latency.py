@@ -55,11 +55,11 @@ def _submitted_to_started(place: Place, name: str) -> float:
 
 
 def _told(place: Place, job: str, seq: int, task: str) -> int:
-    return _read_number(f"{place.layout.run(job, seq, task)}/out/output.log")
+    return _read_number(f"{place.layout.run(job, seq, task)}/output.log")
 
 
 def follow(*, quick: bool) -> Sequence[Line]:
-    """Measure from one task's clock to that of the next of its job: its end, the booking, the start, and one `date`."""
+    """Measure from one task's clock to that of the next of its job: its end, the commit, the start, and one `date`."""
     tasks = 50 if quick else 300
     with Place(AIR_MAX_RUNNERS="4") as place:
         place.submit("steps", [_DATE] * tasks)
@@ -89,7 +89,7 @@ def _gaps(told: Sequence[int]) -> list[float]:
 def _told_in_a_loop(tasks: int) -> list[int]:
     """Return what the same commands tell when nothing but the runner lies between them."""
     folder = tempfile.mkdtemp(prefix="loop-")
-    outs = [f"{folder}/runs/{number}/out" for number in range(tasks)]
+    outs = [f"{folder}/runs/{number}" for number in range(tasks)]
     for out in outs:
         os.makedirs(out)
     run = f"{runner_words()} $out {folder} - 10 local {shlex.join(_DATE)} 9>>{folder}/slot"

@@ -23,7 +23,8 @@ SCRAPE_EVERY = 1.0
 def overhead(*, quick: bool) -> Sequence[Line]:
     """Measure 2,000 times `true` with metrics on, scraped every second, next to the same with the port off."""
     tasks, pairs = (400, 1) if quick else (2000, 9)
-    watched, alone = [], []
+    watched: list[float] = []
+    alone: list[float] = []
     for number in range(pairs):
         # Whoever comes first in a pair has the cooler machine.
         for ours in (True, False) if number % 2 else (False, True):

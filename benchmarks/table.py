@@ -1,4 +1,4 @@
-"""What a measurement amounts to, and how all of them are printed and written."""
+"""What a measurement amounts to, and how it is printed and written."""
 
 from __future__ import annotations
 
@@ -38,17 +38,20 @@ class Line:
             return None
         return self.value <= self.reach if self.at_most else self.value >= self.reach
 
-    def words(self) -> tuple[str, str, str, str, str]:
-        """Return the line as text: row, figure, value, reach, verdict and note."""
+    def __str__(self) -> str:
+        """Return the line of the table."""
+        value = "-" if self.value is None else _short(self.value)
         reach = "" if self.reach is None else f"{'≤' if self.at_most else '≥'} {_short(self.reach)}"
         verdict = {True: "met", False: "MISSED", None: "" if self.value is not None else "skipped"}[self.met]
-        return (
-            self.row,
-            self.figure,
-            "-" if self.value is None else _short(self.value),
-            reach,
-            f"{verdict} {self.note}".strip(),
-        )
+        return columns(self.row, self.figure, value, reach, f"{verdict} {self.note}".strip())
+
+
+def columns(row: str, figure: str, value: str = "", reach: str = "", rest: str = "") -> str:
+    """Return a line of the table. Its columns have one width, because each row is printed as soon as it is measured."""
+    return f"{row:<21}  {figure:<64}  {value:>7}  {reach:>7}  {rest}".rstrip()
+
+
+HEADER = columns("row", "figure", "value", "reach")
 
 
 class Measure(Protocol):
@@ -105,22 +108,13 @@ def kind_of_volume(path: str) -> str:
     return found[1]
 
 
-def show(lines: Sequence[Line]) -> str:
-    """Return the table as text."""
-    rows = [("row", "figure", "value", "reach", "")] + [line.words() for line in lines]
-    widths = [max(len(row[column]) for row in rows) for column in range(4)]
-    return "\n".join(
-        f"{r[0]:<{widths[0]}}  {r[1]:<{widths[1]}}  {r[2]:>{widths[2]}}  {r[3]:>{widths[3]}}  {r[4]}".rstrip()
-        for r in rows
-    )
-
-
-def write(path: str, lines: Sequence[Line], before: Mapping[str, Any]) -> None:
-    """Write everything as JSON; `before` is `machine()` as it was when the first row began."""
+def write(path: str, lines: Sequence[Line], before: Mapping[str, Any], failed: Sequence[str]) -> None:
+    """Write everything as JSON; `before` is `machine()` as it was when the first row began, `failed` are rows."""
     document = {
         "machine": before,
         "load_afterwards": machine()["load"],
         "command": sys.argv,
+        "failed": failed,
         "lines": [asdict(line) | {"met": line.met} for line in lines],
     }
     with open(path, "w", encoding="utf-8") as file:

@@ -41,7 +41,7 @@ def ours(tasks: int) -> tuple[float, float]:
 def bare(tasks: int, *, runners: int = RUNNERS) -> float:
     """Return the tasks per second of `xargs` over the runner, in run directories that lie there already."""
     folder = tempfile.mkdtemp(prefix="bare-")
-    outs = [f"{folder}/runs/{number}/out" for number in range(tasks)]
+    outs = [f"{folder}/runs/{number}" for number in range(tasks)]
     for out in outs:
         os.makedirs(out)
     # The runner wants its slot's file as descriptor 9.
@@ -172,10 +172,10 @@ def _one_after_another(tasks: int) -> float:
 def _shell_loop(tasks: int) -> float:
     folder = tempfile.mkdtemp(prefix="loop-")
     for number in range(tasks):
-        os.makedirs(f"{folder}/runs/{number}/out")
+        os.makedirs(f"{folder}/runs/{number}")
     run = f"{runner_words()} $out {folder} - 10 local true 9>>{folder}/slot"
     begun = time.monotonic()
-    subprocess.run(["sh", "-c", f"for out in {folder}/runs/*/out; do {run}; done"], check=True)
+    subprocess.run(["sh", "-c", f"for out in {folder}/runs/*; do {run}; done"], check=True)
     return tasks / (time.monotonic() - begun)
 
 
@@ -202,7 +202,7 @@ def efficiency(*, quick: bool) -> Sequence[Line]:
         ),
         Line(
             "efficiency",
-            f"wall seconds from submit to booked; {ideal:g} would be ideal",
+            f"wall seconds from submit to commit; {ideal:g} would be ideal",
             statistics.median(walls),
             1.06 * ideal,
             at_most=True,

@@ -41,27 +41,34 @@ settings.register_profile(
 settings.load_profile("air-executor")
 
 
-def wait_for(predicate: Callable[[], T], timeout: float = 120.0, what: str = "") -> T:
+_REST = 3
+"""Times as long as a predicate took, a wait rests before it calls it again, up to a second."""
+
+
+def wait_for(predicate: Callable[[], T], timeout: float = 120.0, what: str = "", pause: float = 0.0005) -> T:
     """Call `predicate` until what it returns is true, and return that.
 
-    The first calls follow each other within a millisecond, so that a test is as fast as what it waits for.
+    The first calls follow each other within a millisecond, so that a test is as fast as what it waits for. An
+    expensive predicate (an HTTP request, a platform's API) is called less often: what serves it shares the processors.
 
     Args:
-        predicate: must be cheap and without side effects; what it raises ends the wait.
+        predicate: without side effects; what it raises ends the wait.
         timeout: seconds; generous, for it costs time only where the test fails.
         what: names what did not happen, in the failure.
+        pause: seconds between the first calls.
     """
     deadline = time.monotonic() + timeout
-    pause = 0.0005
+    longest = max(pause, 0.05)
     while True:
-        late = time.monotonic() >= deadline  # looked up before the last call: a paused test still gets one
+        called = time.monotonic()
+        late = called >= deadline  # looked up before the last call: a paused test still gets one
         value = predicate()
         if value:
             return value
         if late:
             pytest.fail(f"waited {timeout:g} s for {what or predicate}, last seen: {value!r}")
-        time.sleep(pause)
-        pause = min(2 * pause, 0.05)
+        time.sleep(max(pause, min(_REST * (time.monotonic() - called), 1.0)))
+        pause = min(2 * pause, longest)
 
 
 @pytest.fixture

@@ -1,6 +1,6 @@
 """Lanes: what tests need beyond Python, which of them run, and what happens where something is missing.
 
-A test is in the lane of its marker, or of the fixture that has the lane's name; without either it is in `core`. The
+A test is in the lane of its marker, or of the service whose fixture it uses; without either it is in `core`. The
 option `--lanes` selects lanes. A service that is missing skips the test with a reason, and fails it in CI.
 """
 
@@ -17,7 +17,7 @@ LANES = {
     "docker": "a Docker Engine",
     "kubernetes": "a Kubernetes cluster, or a Docker Engine that can pull k3s, and helm",
     "monitoring": "Prometheus, and npm for Grafana's types",
-    "browser": "Chromium",
+    "browser": "Chromium, and npm for axe-core",
     "airflow": "an Airflow, which `make airflow` installs",
     "nightly": "much time",
 }
@@ -38,7 +38,8 @@ def lane_of(item: pytest.Item) -> str:
         msg = f"{item.nodeid} has the markers of several lanes: {', '.join(sorted(marked))}"
         raise pytest.UsageError(msg)
     fixtures: list[str] = getattr(item, "fixturenames", [])
-    return next(iter(marked), None) or next((name for name in fixtures if name in LANES), CORE)
+    services = LANES.keys() - {CORE, "nightly"}
+    return next(iter(marked), None) or next((name for name in fixtures if name in services), CORE)
 
 
 def enter(item: pytest.Item) -> None:

@@ -27,7 +27,7 @@ def provider_info() -> dict[str, object]:
             }
         ],
         "extra-links": [f"{here}.links.AirExecutorJobLink"],
-        "cli": [f"{here}.commands.get_commands"],
+        "cli": [f"{here}.airflow_commands.get_commands"],
         "executors": [f"{here}.executor.AirExecutor"],
         "config": {
             "air_executor": {

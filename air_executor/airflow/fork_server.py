@@ -23,6 +23,7 @@ from typing import Any, NoReturn
 
 from air_executor.airflow import workload
 from air_executor.airflow.fork_client import RUNNER_LOCK, kill_session
+from air_executor.backends.local import cgroup_files
 
 _REQUEST_TIMEOUT = 10.0
 """Seconds within which a client must send its request."""
@@ -94,9 +95,10 @@ class ForkServer:
 
     def _fork(self, client: socket.socket, request: dict[str, Any], fds: list[int]) -> None:
         server = os.getpid()
+        group = cgroup_files.run_group_of(_peer(client))
         pid = os.fork()
         if pid == 0:
-            self._run_child(server, request, fds, client)
+            self._run_child(server, request, fds, client, group)
         child = _Child(pid, os.pidfd_open(pid), client)
         client.settimeout(0)  # all that is sent fits into the buffer
         self._children.add(child)
@@ -105,11 +107,15 @@ class ForkServer:
         with contextlib.suppress(OSError):
             client.send(b"%d\n" % pid)
 
-    def _run_child(self, server: int, request: dict[str, Any], fds: list[int], client: socket.socket) -> NoReturn:
+    def _run_child(
+        self, server: int, request: dict[str, Any], fds: list[int], client: socket.socket, group: str | None
+    ) -> NoReturn:
         """Run the workload in the child, with the descriptors, folder and environment of its client."""
         code = 1
         try:
             os.setsid()
+            if group is not None:  # so that the end of the client's run is that of this process
+                cgroup_files.join(group)
             ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
             if os.getppid() != server:
                 os._exit(1)
@@ -162,8 +168,15 @@ class ForkServer:
         os.close(child.pidfd)
 
 
+def _peer(client: socket.socket) -> int:
+    """Return the pid of the process at the other end."""
+    credentials = client.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 3 * 4)
+    return int.from_bytes(credentials[:4], sys.byteorder)
+
+
 def main(path: str, idle: float) -> None:
     """Serve on the socket that is stdin."""
+    cgroup_files.leave_run()
     listener = socket.socket(fileno=os.dup(0))
     null = os.open(os.devnull, os.O_RDONLY)
     for number in (0, RUNNER_LOCK):  # RUNNER_LOCK, so that no other descriptor gets its number

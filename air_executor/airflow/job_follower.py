@@ -17,7 +17,9 @@ from air_executor.airflow.job_target import JobTarget
 from air_executor.airflow.notes import JobRef
 from air_executor.airflow.task_log import TaskLog
 from air_executor.client import Client
+from air_executor.core.explanation import asks
 from air_executor.core.job_cost import money
+from air_executor.core.task_lookup import asking_now
 from air_executor.errors import NotFoundError, StoreError
 from air_executor.model.state import SKIPPED, SUCCEEDED, Done, JobState, TaskState
 from air_executor.model.usage import Usage
@@ -52,6 +54,8 @@ class JobFollower:
         self._failing_since: float | None = None
         self._in_use_since: float | None = None
         self._stopped = False
+        self._asked: set[str] = set()
+        """Tasks whose question was shown."""
         self._manager_checked = time.monotonic()
         self._managed = True
 
@@ -129,11 +133,21 @@ class JobFollower:
         if self._state is None or changed_at != self._changed_at:
             self._state = status_of(self._client, self._job)
             self._changed_at = changed_at
+            self._show_questions(self._state)
         for number, line in enumerate(self._log.new_lines(self._state)):
             if self._stopped or number == LINES_PER_STEP:
                 return self._state, True
             self._show(line)
         return self._state, False
+
+    def _show_questions(self, state: JobState) -> None:
+        """Show what tasks ask, once each."""
+        asking = asking_now(state)
+        for task in asking:
+            if task.id not in self._asked:
+                question = asks(state, task, time.time())
+                self._show(f"Task {task.id} {question}; the button Air-Executor job leads to its page")
+        self._asked = {task.id for task in asking}
 
 
 def status_of(client: Client, job: JobRef) -> JobState:

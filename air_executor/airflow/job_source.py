@@ -7,17 +7,19 @@ from __future__ import annotations
 
 import os
 import re
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import cache
 from os import PathLike
 from typing import Any, NamedTuple
 
-from air_executor.core.submission import parse_job
+from air_executor.core.submission import read_definition
 from air_executor.errors import BadInputError
 from air_executor.model.job import DEFAULT_POOL, Job
 from air_executor.model.names import check_id
 from air_executor.model.parsing import job_schema
+from air_executor.model.problems import InvalidError, bad_input, lines
 from air_executor.model.state import JobState
 from air_executor.store.job_file import load_mapping, read_bytes
 
@@ -25,14 +27,21 @@ TEMPLATE_ENDING = ".j2"
 """Ending of a job file whose content is a template."""
 _ONLY_TASK = "t1"
 """Id of the task of a single command."""
-_TYPES: Mapping[str, Any] = {"job": Mapping, "job_file": str | PathLike, "command": str | list, "task_options": Mapping}
+_TYPES: Mapping[str, Any] = {
+    "job": Mapping,
+    "job_file": str | PathLike,
+    "command": str | list,
+    "task_options": Mapping,
+    "job_params": Mapping,
+}
 _EXPECTED = {
     "job": "a mapping of a job file's fields",
     "job_file": "a path",
     "command": "a text or a list of texts",
     "task_options": "a mapping of a task's fields",
+    "job_params": "a mapping of parameters and their values",
 }
-_MAPPINGS = ("job", "task_options")
+_MAPPINGS = ("job", "task_options", "job_params")
 _NUMBER = re.compile(r"[+-]?[0-9]+(\.[0-9]+)?")
 
 
@@ -40,12 +49,14 @@ class JobSource(NamedTuple):
     """What the operator was given: exactly one of the first three."""
 
     job: Mapping[str, Any] | None = None
-    """Fields of a job file. An `id` is not used: each task instance has its own."""
+    """Fields of a job file. An `id` or `name` is not used: each task instance has its own id."""
     job_file: str | None = None
-    """Path of a job file, whose `id` is not used either."""
+    """Path of a job file, whose `id` or `name` is not used either."""
     command: str | list[str] | None = None
     task_options: Mapping[str, Any] | None = None
     """Other fields of the task with that command."""
+    job_params: Mapping[str, Any] | None = None
+    """Values of the parameters of a job or job file."""
 
     def check(self, where: str) -> None:
         """Check what was given, but not the job itself.
@@ -63,6 +74,9 @@ class JobSource(NamedTuple):
             raise BadInputError(msg)
         if self.task_options is not None and self.command is None:
             msg = f"{where}: task_options go with command; a job's own tasks have all fields"
+            raise BadInputError(msg)
+        if self.job_params is not None and self.command is not None:
+            msg = f"{where}: job_params go with job and job_file; a command has none"
             raise BadInputError(msg)
         if reserved := (self.task_options or {}).keys() & {"id", "command"}:
             msg = f"{where}: task_options: cannot have {' and '.join(sorted(reserved))}"
@@ -84,7 +98,11 @@ class JobSource(NamedTuple):
             fields = dict(self.job)
         else:
             fields = {"tasks": [{**(self.task_options or {}), "id": _ONLY_TASK, "command": self.command}]}
-        job = parse_job(_with_numbers({**fields, "id": "airflow"}, _schema()), where)
+        fields = _with_numbers({**fields, "id": "airflow"}, _schema())
+        try:
+            job = read_definition({n: v for n, v in fields.items() if n != "name"}, self.job_params or {}, time.time())
+        except InvalidError as error:
+            raise bad_input(lines(error.problems), where) from None
         return replace(job, pool=pool) if pool and job.pool == DEFAULT_POOL else job
 
     def result_of(self, state: JobState) -> Any:

@@ -52,11 +52,12 @@ class AirExecutorOperator(BaseOperator):
     instance never run at the same time.
 
     Args:
-        job: fields of a job file. An `id` is not used: each task instance has its own.
+        job: fields of a job file. An `id` or `name` is not used: each task instance has its own id.
         job_file: path of a job file on the worker (with `start_from_trigger`, on the triggerer). If it ends with `.j2`
-            its content is a template. An `id` is not used, and not needed.
+            its content is a template. An `id` or `name` is not used, and not needed.
         command: a single command; a string goes to `sh -c`, a list is executed as it is.
         task_options: other fields of the task that runs `command`, such as `image` and `resources`.
+        job_params: values of the parameters that `job` or `job_file` declares. (`params` is Airflow's own.)
         air_executor_conn_id: the connection that names the state directory; without one, this host's own settings.
         state_dir: the state directory, before the connection's.
         job_pool: the job's pool, if the job names none.
@@ -75,12 +76,18 @@ class AirExecutorOperator(BaseOperator):
         "job_file",
         "command",
         "task_options",
+        "job_params",
         "air_executor_conn_id",
         "state_dir",
         "job_pool",
         "outcome",
     )
-    template_fields_renderers: ClassVar[dict[str, str]] = {"job": "json", "task_options": "json", "outcome": "json"}
+    template_fields_renderers: ClassVar[dict[str, str]] = {
+        "job": "json",
+        "task_options": "json",
+        "job_params": "json",
+        "outcome": "json",
+    }
     operator_extra_links = (AirExecutorJobLink(),)
     overwrite_rtif_after_execution = True
     ui_color = "#d7ecf7"
@@ -92,6 +99,7 @@ class AirExecutorOperator(BaseOperator):
         job_file: str | None = None,
         command: str | list[str] | None = None,
         task_options: Mapping[str, Any] | None = None,
+        job_params: Mapping[str, Any] | None = None,
         air_executor_conn_id: str | None = None,
         state_dir: str | None = None,
         job_pool: str | None = None,
@@ -112,6 +120,7 @@ class AirExecutorOperator(BaseOperator):
         self.job_file = job_file
         self.command = command
         self.task_options = task_options
+        self.job_params = job_params
         self.air_executor_conn_id = air_executor_conn_id
         self.state_dir = state_dir
         self.job_pool = job_pool or job_queue
@@ -203,7 +212,7 @@ class AirExecutorOperator(BaseOperator):
             self._attacher.cancel()
 
     def _source(self) -> JobSource:
-        return JobSource(self.job, self.job_file, self.command, self.task_options)
+        return JobSource(self.job, self.job_file, self.command, self.task_options, self.job_params)
 
     def _attacher_of(self, context: Mapping[str, Any], target: JobTarget) -> JobAttacher:
         ti = context["ti"]

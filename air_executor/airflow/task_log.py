@@ -36,7 +36,7 @@ class _SentLines(NamedTuple):
     position: int
 
 
-class _RunLog(NamedTuple):
+class _LoggedRun(NamedTuple):
     seq: int
     task: str
     ended: bool
@@ -89,7 +89,7 @@ class TaskLog:
                 if noted is not None:
                     self._note_written(noted, math.inf)
 
-    def _lines(self, state: JobState, run: _RunLog, noted: LogPositions) -> Iterator[str]:
+    def _lines(self, state: JobState, run: _LoggedRun, noted: LogPositions) -> Iterator[str]:
         if run.seq not in self._positions:
             self._positions[run.seq], repeated = noted.resume(run.seq)
             if repeated:
@@ -148,9 +148,9 @@ def _cut(text: bytes) -> int:
     return MAX_LINE - len(decoder.getstate()[0])
 
 
-def _runs(state: JobState) -> list[_RunLog]:
+def _runs(state: JobState) -> list[_LoggedRun]:
     """Return the runs of a job in the order of their starts."""
     tasks = state.tasks.values()
-    found = [_RunLog(attempt.seq, task.id, ended=True) for task in tasks for attempt in task.attempts]
-    found += [_RunLog(task.status.seq, task.id, ended=False) for task in tasks if isinstance(task.status, Running)]
+    found = [_LoggedRun(attempt.seq, task.id, ended=True) for task in tasks for attempt in task.attempts]
+    found += [_LoggedRun(task.status.seq, task.id, ended=False) for task in tasks if isinstance(task.status, Running)]
     return sorted(found)

@@ -93,6 +93,7 @@ class AirExecutorStartTrigger(BaseTrigger):
         job_file: str | None = None,
         command: str | list[str] | None = None,
         task_options: Mapping[str, Any] | None = None,
+        job_params: Mapping[str, Any] | None = None,
         air_executor_conn_id: str | None = None,
         state_dir: str | None = None,
         job_pool: str | None = None,
@@ -105,6 +106,7 @@ class AirExecutorStartTrigger(BaseTrigger):
         self.job_file = job_file
         self.command = command
         self.task_options = task_options
+        self.job_params = job_params
         self.air_executor_conn_id = air_executor_conn_id
         self.state_dir = state_dir
         self.job_pool = job_pool or job_queue
@@ -150,7 +152,7 @@ class AirExecutorStartTrigger(BaseTrigger):
 
     async def _run_job(self) -> bool:
         """Attach to the job and follow it to its end; return whether it has succeeded."""
-        source = JobSource(self.job, self.job_file, self.command, self.task_options)
+        source = JobSource(self.job, self.job_file, self.command, self.task_options, self.job_params)
         self._attaching = asyncio.create_task(self._attach(source))
         target, attacher, attached = await asyncio.shield(self._attaching)
         page = target.page_of(attached.state.id)

@@ -6,7 +6,7 @@ manager only through `wake`. A backend knows nothing of job states: it starts, l
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -18,7 +18,33 @@ Requested = Callable[[str, str], None]
 """Called after each request to a platform with the verb and the status of the answer; `none` without an answer."""
 
 KILL_MARGIN = 2.0
-"""Seconds beyond the grace before a runner is killed: by then it has killed its own command and written `exit.json`."""
+"""Seconds beyond the grace before a runner is killed: by then it has killed its own command and written the outcome."""
+
+
+@dataclass(frozen=True, slots=True)
+class LaunchWorktree:
+    """The git worktree of a task, in place of the project folder."""
+
+    path: str
+    prefix: str
+    """Path of the project folder in it; empty: its top."""
+    repository: str
+    """The repository's own folder, `.git`."""
+    admin: str
+    """The folder in that for this worktree."""
+    branch: str
+
+
+@dataclass(frozen=True, slots=True)
+class LaunchCache:
+    """A folder that is kept between runs."""
+
+    variable: str
+    """Name of the task's variable with its path."""
+    name: str
+    path: str
+    target: str | None
+    """Its place in a container, if the task names one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,13 +62,15 @@ class Launch:
     env: Mapping[str, str]
     """Variables added to the platform's own environment: the task's `env` and the `AIR_*` names without paths."""
     out_dir: str
-    """The run's `out/`, the only part of the run directory that the task may write."""
+    """The run's directory, in which the task may write."""
     workspace: str
     bin_dir: str
     project: str
     """The project folder, to which relative paths of a task refer."""
     script: bool = False
     """The command is a script in `out_dir`."""
+    worktree: LaunchWorktree | None = None
+    caches: Sequence[LaunchCache] = ()
     workdir: str | None = None
     """The working directory that the task names, or None."""
     timeout: float | None = None
@@ -52,16 +80,25 @@ class Launch:
     epoch: int = 0
     """Epoch of the manager that starts the run."""
     options: Mapping[str, Any] = field(default_factory=dict)
-    """The task's `image`, `mounts`, `resources` and `network`, as written."""
+    """The task's `image`, `mounts`, `resources`, `network` and `kubernetes`, as written; `worktree`: it has one."""
+    labels: Mapping[str, str] = field(default_factory=dict)
+    """Those of the user: of the task before those of its job."""
+
+    @property
+    def folder(self) -> str:
+        """The project folder as the task has it: in its worktree, if it has one."""
+        return self.project if self.worktree is None else f"{self.worktree.path}/{self.worktree.prefix}".rstrip("/")
 
     def environment(self, out_dir: str, workspace: str) -> dict[str, str]:
-        """Return the task's variables for a runner that sees its `out/` and its workspace at these paths."""
+        """Return the task's variables for a runner that sees its directory and its workspace at these paths."""
         own = {
             "AIR_QUEUE": f"{out_dir}/queue.jsonl",
             "AIR_RESULT": f"{out_dir}/result.json",
             "AIR_INPUTS": f"{out_dir}/inputs.json",
+            "AIR_OUTCOMES": f"{out_dir}/outcomes.json",
             "AIR_WORKSPACE": workspace,
             "AIR_SLOT": str(self.slot.number),
+            **{cache.variable: cache.path for cache in self.caches},
         }
         return {**self.env, **own, **self.secrets}
 
@@ -80,7 +117,7 @@ class Launch:
         """Return the arguments of the runner, which then starts the task.
 
         Args:
-            out_dir: `out/` as the runner sees it.
+            out_dir: the run's directory as the runner sees it.
             workdir: the task's working directory.
             kind: `local` or `container`.
         """
@@ -120,6 +157,8 @@ class RunnerStatus:
 
     On a runner that has ended None means that it is not known.
     """
+    image: str | None = None
+    """The image that it has, with its digest; None if the platform has no images, or does not say."""
 
 
 class Backend(Protocol):

@@ -20,6 +20,8 @@ class LeaseSnapshot:
     """Changes with each write."""
     transitions: int = 0
     """Number of times it changed hands; informational."""
+    uid: str = ""
+    """Tells this record from every other, also from one of the same name: in another cluster, or made again later."""
 
 
 class LeaseRecord(Protocol):

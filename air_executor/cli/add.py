@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from air_executor.cli import job_input
+from air_executor.cli.flags import JobArgument
 from air_executor.cli.session import session_of
 from air_executor.cli.verbs import print_answers
 
@@ -14,7 +15,7 @@ from air_executor.cli.verbs import print_answers
 def add(
     ctx: typer.Context,
     *,
-    job: Annotated[str, typer.Argument(metavar="JOB")],
+    job: JobArgument,
     words: Annotated[
         list[str],
         typer.Argument(

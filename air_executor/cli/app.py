@@ -6,6 +6,7 @@ A command is looked up by name and imported alone: `air-executor status` must no
 from __future__ import annotations
 
 import contextlib
+import errno
 import importlib
 import os
 import sys
@@ -28,6 +29,8 @@ PROGRAM = "air-executor"
 
 
 EXIT_INTERRUPTED = 130
+_UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+"""What a write to stdout fails with where no file is named: a full disk, a lost terminal."""
 
 
 def _keep(ctx: typer.Context, param: typer.CallbackParam, value: Any) -> Any:  # noqa: ANN401 - any option's value
@@ -37,48 +40,29 @@ def _keep(ctx: typer.Context, param: typer.CallbackParam, value: Any) -> Any:  #
     return value
 
 
+def _shared_option(*names: str, help: str, metavar: str | None = None) -> Any:  # noqa: ANN401, A002 - typer's own class and word
+    return typer.Option(
+        *names,
+        help=help,
+        metavar=metavar,
+        rich_help_panel=help_text.COMMON_SECTION,
+        callback=_keep,
+        expose_value=False,
+    )
+
+
+STATE_DIR = "State directory. Default: AIR_STATE_DIR, else .air-executor here or in a parent folder."
+
+SERVER_HELP = "Manager's server to use in place of files. Default: AIR_SERVER."
+
+
 def _shared(
-    state_dir: Annotated[
-        str | None,
-        typer.Option(
-            metavar="DIR",
-            help="State directory. Default: AIR_STATE_DIR, else .air-executor here or in a parent folder.",
-            rich_help_panel=help_text.COMMON_SECTION,
-            callback=_keep,
-            expose_value=False,
-        ),
-    ] = None,
-    json: Annotated[
-        bool,
-        typer.Option(
-            "--json",
-            help="Print JSON, with the field names of state.json.",
-            rich_help_panel=help_text.COMMON_SECTION,
-            callback=_keep,
-            expose_value=False,
-        ),
-    ] = False,
-    verbose: Annotated[
-        bool,
-        typer.Option(
-            "--verbose",
-            "-v",
-            help="Log to stderr.",
-            rich_help_panel=help_text.COMMON_SECTION,
-            callback=_keep,
-            expose_value=False,
-        ),
-    ] = False,
-    debug: Annotated[
-        bool,
-        typer.Option(
-            "--debug",
-            help="Log debug output, show tracebacks.",
-            rich_help_panel=help_text.COMMON_SECTION,
-            callback=_keep,
-            expose_value=False,
-        ),
-    ] = False,
+    *,
+    state_dir: Annotated[str | None, _shared_option("--state-dir", metavar="DIR", help=STATE_DIR)] = None,
+    server: Annotated[str | None, _shared_option("--server", metavar="URL", help=SERVER_HELP)] = None,
+    json: Annotated[bool, _shared_option("--json", help="Print JSON, with the field names of state.json.")] = False,
+    verbose: Annotated[bool, _shared_option("--verbose", "-v", help="Log to stderr.")] = False,
+    debug: Annotated[bool, _shared_option("--debug", help="Log debug output, show tracebacks.")] = False,
 ) -> None:
     """Declare the options shared by all commands."""
 
@@ -137,8 +121,12 @@ def _spare_pydantic(param: Any) -> Any:  # noqa: ANN401 - as above
     annotation = getattr(getattr(param, "type_descriptor", None), "annotation", None)
 
     def take(ctx: typer.Context, value: object) -> object:
-        is_text = isinstance(value, str) and annotation is str and not param.multiple
-        if param.nargs != 1 or not (is_text or (value is None and not param.required)):
+        if annotation == list[str] and isinstance(value, (list, tuple)) and value:
+            value = list(value)
+        elif param.nargs != 1 or not (
+            (isinstance(value, str) and annotation is str and not param.multiple)
+            or (value is None and not param.required)
+        ):
             return process(ctx, value)
         return param.callback(ctx, param, value) if param.callback is not None else value
 
@@ -152,6 +140,10 @@ class QuickCommand(TyperCommand):
     def get_params(self, ctx: Context) -> Any:  # type: ignore[override] # noqa: ANN401 - typer's own classes
         """Return its arguments and options, `--help` included."""
         return [_spare_pydantic(param) for param in super().get_params(ctx)]  # type: ignore[arg-type]
+
+    def collect_usage_pieces(self, ctx: Context) -> list[str]:  # type: ignore[override]
+        """Return the usage after the name; an argument's own text tells whether it may be repeated."""
+        return help_text.usage(self.get_params(ctx))
 
     def format_options(self, ctx: Context, formatter: HelpFormatter) -> None:  # type: ignore[override]
         """Write the options in sections."""
@@ -196,6 +188,7 @@ def program() -> Any:  # noqa: ANN401 - as in `build`
     app = typer.Typer(cls=LazyGroup, add_completion=False, rich_markup_mode=None, no_args_is_help=True)
     app.callback(help="Run tasks on ephemeral runners.", context_settings=help_text.settings())(_top)
     command: Any = typer.main.get_command(app)
+    command.epilog = f"New here? Try: {PROGRAM} demo"
     command.params += _params_of(_shared)
     return command
 
@@ -216,26 +209,40 @@ def run(arguments: Sequence[str]) -> int:
     warnings.showwarning = _warn
     session = Session()
     try:
-        program().main(args=list(arguments), prog_name=PROGRAM, obj=session)
-        _flush()
-    except SystemExit as leaving:
-        return _code(leaving)
-    except BrokenPipeError:
-        return _reader_left()
+        return _invoke(arguments, session)
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
-    except AirExecutorError as error:
-        if session.debug:
-            _show_traceback()
+    except Exception as error:  # noqa: BLE001 - the outermost frame
+        return _fail(error, session)
+    finally:
+        session.close()
+
+
+def _invoke(arguments: Sequence[str], session: Session) -> int:
+    code: object = 0
+    try:
+        program().main(args=list(arguments), prog_name=PROGRAM, obj=session)
+    except SystemExit as leaving:
+        code = leaving.code
+    sys.stdout.flush()
+    return code if isinstance(code, int) else int(code is not None)
+
+
+def _fail(error: Exception, session: Session) -> int:
+    """Say what went wrong, and return the exit code."""
+    if isinstance(error, BrokenPipeError):
+        return _drop_output()
+    if isinstance(error, OSError) and error.errno in _UNWRITABLE and error.filename is None:
+        _complain(f"the output cannot be written: {error.strerror}")
+        return _drop_output()
+    if session.debug:
+        _show_traceback()
+    if isinstance(error, AirExecutorError):
         _complain(str(error))
         return error.exit_code
-    except Exception as error:  # noqa: BLE001 - the outermost frame
-        if session.debug:
-            _show_traceback()
-        hint = "" if session.debug else "; rerun with --debug for the traceback"
-        _complain(f"internal error, please report it: {type(error).__name__}: {error}{hint}")
-        return 1
-    return 0
+    hint = "" if session.debug else "; rerun with --debug for the traceback"
+    _complain(f"internal error, please report it: {type(error).__name__}: {error}{hint}")
+    return 1
 
 
 def complete(words: Sequence[str]) -> int:
@@ -244,7 +251,7 @@ def complete(words: Sequence[str]) -> int:
 
     with contextlib.suppress(Exception):  # nothing may disturb somebody's typing
         print_candidates(words, load, program().params)
-        _flush()
+        sys.stdout.flush()
     return 0
 
 
@@ -261,20 +268,8 @@ def _show_traceback() -> None:
     traceback.print_exc()
 
 
-def _code(leaving: SystemExit) -> int:
-    try:
-        _flush()
-    except BrokenPipeError:
-        return _reader_left()
-    return leaving.code if isinstance(leaving.code, int) else int(leaving.code is not None)
-
-
-def _flush() -> None:
-    sys.stdout.flush()
-
-
-def _reader_left() -> int:
-    """Exit quietly when the reader of the output has closed the pipe (`| head`)."""
+def _drop_output() -> int:
+    """Exit without the rest of the output: its reader has closed the pipe (`| head`), or its disk is full."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 1
 

@@ -2,37 +2,30 @@
 
 from __future__ import annotations
 
-import time
-from itertools import islice
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from air_executor.cli.session import session_of
+from air_executor.cli.session import Session, session_of
 from air_executor.cli.terminal import note, print_json, say
 from air_executor.errors import BadInputError
-
-if TYPE_CHECKING:
-    from air_executor.client import Client
-    from air_executor.core.timetable import Timetable
-    from air_executor.model.definition import ScheduleFile
-    from air_executor.model.state import JobState
-
-MOST = 10_000
-"""Runs of one backfill."""
 
 
 def backfill(  # noqa: PLR0917 - a command has its options as arguments
     ctx: typer.Context,
     name: Annotated[str, typer.Argument(metavar="NAME")],
-    since: Annotated[str, typer.Option("--from", metavar="TIME", help="First day (in UTC), or time.")],
+    since: Annotated[str | None, typer.Option("--from", metavar="TIME", help="First day (in UTC), or time.")] = None,
     until: Annotated[
-        str, typer.Option("--to", metavar="TIME", help="Last day, which counts, or time, which does not.")
-    ],
+        str | None, typer.Option("--to", metavar="TIME", help="Last day, which counts, or time, which does not.")
+    ] = None,
     max_active: Annotated[
         int, typer.Option("--max-active", metavar="N", min=1, help="Maximum number of these runs at once.")
     ] = 1,
     newest_first: Annotated[bool, typer.Option("--newest-first", help="Begin with the newest time.")] = False,
+    retry: Annotated[
+        bool, typer.Option("--retry", help="Also retry the runs that failed or were cancelled, at once.")
+    ] = False,
+    cancel: Annotated[bool, typer.Option("--cancel", help="Cancel all unfinished runs of backfills of NAME.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the runs, and create none.")] = False,
 ) -> None:
     """Create the runs that a schedule would have had, oldest first.
@@ -40,63 +33,36 @@ def backfill(  # noqa: PLR0917 - a command has its options as arguments
     Times that have a run already are left out. The running manager, or the next one, runs them.
     """
     session = session_of(ctx)
-    from air_executor.core.definition import read_schedule  # noqa: PLC0415 - only for this command
-    from air_executor.core.timetable import Timetable  # noqa: PLC0415
-    from air_executor.model.names import scheduled_id  # noqa: PLC0415
-    from air_executor.store.schedules import Schedules  # noqa: PLC0415
-
-    client = session.client()
-    schedule = Schedules(client.layout).load(name)
-    times = _times(Timetable(name, read_schedule(schedule.definition)), _time(since, 0), _time(until, 1))
-    found = {at: client.jobs.find(scheduled_id(name, at)) for at in times}
-    created: list[str] = []
-    if dry_run:
-        created = [scheduled_id(name, at) for at in times if found[at] is None]
-    else:
-        created = [run.id for run in _create(client, schedule, times[::-1] if newest_first else times, max_active)]
-    there = [run for run in found.values() if run is not None]
-    if session.json:
-        print_json({"created": created, "left_out": [run.id for run in there], "dry_run": dry_run})
+    schedules = session.client().schedules
+    if cancel:
+        _cancel(session, name)
         return
-    for run in created:
+    if since is None or until is None:
+        msg = "backfill: give --from and --to, or --cancel"
+        raise BadInputError(msg)
+    how = {"newest_first": newest_first, "retry": retry, "dry_run": dry_run}
+    found = schedules.backfill(name, since, until, max_active=max_active, **how)
+    if session.json:
+        print_json({"created": found.created, "left_out": found.left_out, "retried": found.retried, "dry_run": dry_run})
+        return
+    for run in found.created:
         say(run)
-    if there:
-        failed = [run.id for run in there if run.phase in ("failed", "cancelled")]
-        again = f"; {len(failed)} of them did not succeed: `air-executor retry {failed[0]}`" if failed else ""
-        note(f"{len(there)} times have a run already{again}")
-    if not times:
+    if found.left_out:
+        failed, done = len(found.unsuccessful), len(found.retried)
+        again = f"; {failed} of them did not succeed: --retry continues them" if failed else ""
+        if done:
+            again = f"; {done} of them did not succeed, and {'would be' if dry_run else 'are'} retried"
+        note(f"{len(found.left_out)} times have a run already{again}")
+    if not found.created and not found.left_out:
         note(f"{name} has no time between these")
 
 
-def _create(client: Client, schedule: ScheduleFile, times: list[float], max_active: int) -> list[JobState]:
-    """Create the runs; each waits for the end of the one that is `max_active` before it."""
-    created: list[JobState] = []
-    for at in times:
-        earlier = created[-max_active:][:1] if len(created) >= max_active else []
-        run = client.named_runs.create_scheduled(schedule, at, round(time.time(), 3), backfill=earlier)
-        if run is not None:
-            created.append(run)
-            client.wake(run.id)
-    return created
-
-
-def _times(timetable: Timetable, since: float, until: float) -> list[float]:
-    times = []
-    for at in islice(timetable.times_after(since - 0.001), MOST + 1):
-        if at >= until:
-            break
-        times.append(at)
-    if len(times) > MOST:
-        msg = f"more than {MOST} times; backfill in parts"
-        raise BadInputError(msg)
-    return times
-
-
-def _time(text: str, days: int) -> float:
-    """Return a time, or the beginning of a day plus `days`, in Unix seconds."""
-    from air_executor.model.times import from_text  # noqa: PLC0415
-
-    try:
-        return from_text(f"{text}T00:00:00Z") + 86_400 * days
-    except BadInputError:
-        return from_text(text)
+def _cancel(session: Session, name: str) -> None:
+    cancelled = session.client().schedules.cancel_backfill(name)
+    if session.json:
+        print_json({"cancelled": cancelled})
+        return
+    for run in cancelled:
+        say(run)
+    if not cancelled:
+        note(f"no backfill of {name} has unfinished runs")

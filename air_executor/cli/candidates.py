@@ -11,10 +11,11 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from air_executor.cli.commands import ALIASES, COMMANDS
+from air_executor.cli.session import Session
 from air_executor.errors import AirExecutorError
 
 if TYPE_CHECKING:
-    from air_executor.client import Client
+    from air_executor.client.job_access import JobAccess
 
 FILES = ":files"
 _BACKENDS = ("local", "docker", "kubernetes")
@@ -65,7 +66,7 @@ class _Line:
         """The arguments."""
         self.option: Any = None
         """The option whose value comes next."""
-        self.state_dir: str | None = None
+        self.session = Session()
 
     def take(self, word: str, params: Sequence[Any]) -> None:
         """Read one more word."""
@@ -84,15 +85,12 @@ class _Line:
             self.option = option
 
     def _set(self, option: Any, value: str) -> None:  # noqa: ANN401 - typer's own classes
-        if option.name == "state_dir":
-            self.state_dir = value
+        if option.name in ("state_dir", "server"):
+            setattr(self.session, option.name, value)
 
-    def client(self) -> Client:
-        """Return a client of the state directory that the line means."""
-        from air_executor.client import Client  # noqa: PLC0415 - not for commands and options
-        from air_executor.settings import locate_state_dir  # noqa: PLC0415
-
-        return Client(locate_state_dir(self.state_dir)[0])
+    def client(self) -> JobAccess:
+        """Return a client of the server or the state directory that the line means."""
+        return self.session.client()
 
 
 def _values(param: Any, line: _Line) -> Iterator[tuple[str, str]]:  # noqa: ANN401 - typer's own classes
@@ -114,7 +112,7 @@ def _values(param: Any, line: _Line) -> Iterator[tuple[str, str]]:  # noqa: ANN4
 
 def _jobs(line: _Line) -> list[str]:
     try:
-        return line.client().jobs.ids()
+        return line.client().ids()
     except (AirExecutorError, OSError):
         return []
 

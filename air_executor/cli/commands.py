@@ -39,7 +39,9 @@ SECTIONS = {
         ),
     },
     "See what happens": {
-        "status": CommandEntry("status", "status", "Show all jobs, or one job with its tasks.", "status nightly"),
+        "status": CommandEntry(
+            "status", "status", "Show all jobs, or one job with its tasks.", "status nightly", ("choice",)
+        ),
         "wait": CommandEntry("wait", "wait", "Wait for jobs to end.", "wait nightly --timeout 1h"),
         "logs": CommandEntry("logs", "logs", "Print the output of a job's tasks.", "logs nightly --follow"),
         "explain": CommandEntry(
@@ -58,13 +60,29 @@ SECTIONS = {
             "report --since 7d --by day",
         ),
     },
-    "Steer jobs": {
-        "cancel": CommandEntry("verbs", "cancel", "Cancel jobs, or one task of a job.", "cancel nightly"),
-        "pause": CommandEntry(
-            "verbs", "pause", "Pause jobs: running tasks finish, no new task starts.", "pause nightly"
+    "Move files": {
+        "workspace": CommandEntry(
+            "workspace", "workspace", "Move files into a job's workspace, and out of it.", "workspace pull census"
         ),
-        "resume": CommandEntry("verbs", "resume", "Resume paused jobs.", "resume nightly"),
-        "retry": CommandEntry("verbs", "retry", "Retry failed, cancelled and skipped tasks.", "retry nightly"),
+    },
+    "Steer jobs": {
+        "cancel": CommandEntry("verbs", "cancel", "Cancel jobs, or one task of a job.", "cancel nightly", ("choice",)),
+        "pause": CommandEntry(
+            "verbs", "pause", "Pause jobs: running tasks finish, no new task starts.", "pause nightly", ("choice",)
+        ),
+        "resume": CommandEntry("verbs", "resume", "Resume paused jobs.", "resume nightly", ("choice",)),
+        "retry": CommandEntry(
+            "verbs", "retry", "Retry failed, cancelled and skipped tasks.", "retry nightly", ("choice",)
+        ),
+        "approve": CommandEntry(
+            "answers", "approve", "Approve what a task asks; its job goes on.", "approve nightly deploy"
+        ),
+        "reject": CommandEntry(
+            "answers", "reject", "Reject what a task asks; the task fails.", 'reject nightly deploy --reason "too late"'
+        ),
+        "rerun": CommandEntry(
+            "verbs", "rerun", "Run tasks again, those that succeeded too.", "rerun nightly load --downstream"
+        ),
         "confirm-gone": CommandEntry(
             "verbs", "confirm_gone", "Confirm that a job's unreachable runners have ended.", "confirm-gone nightly"
         ),
@@ -80,8 +98,18 @@ SECTIONS = {
             "backfill nightly --from 2026-01-01 --to 2026-01-31",
         ),
     },
+    "Let agents use it": {
+        "mcp": CommandEntry("mcp_server", "serve_mcp", "Offer jobs as tools to an agent (MCP), over stdio.", "mcp"),
+    },
     "Look after a state directory": {
         "prune": CommandEntry("prune", "prune", "Archive or delete ended jobs.", "prune --older-than 30d --dry-run"),
+        "notify": CommandEntry("notify", "notify", "Send a test notification to a target.", "notify ops"),
+        "token": CommandEntry(
+            "token", "token", "Create, list and revoke tokens for page and API.", "token create anna --role submitter"
+        ),
+        "login": CommandEntry(
+            "login", "login", "Store the token for a manager's server.", "login https://air.example.com"
+        ),
         "doctor": CommandEntry(
             "doctor", "doctor", "Check the settings, the volume, the backend and the jobs.", "doctor --backend docker"
         ),

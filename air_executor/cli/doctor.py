@@ -11,16 +11,19 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from air_executor.cli.flags import BackendOption
 from air_executor.cli.session import session_of
 from air_executor.cli.table import Cell, Line, line, print_lines, table, terminal_width
 from air_executor.cli.terminal import print_json
 from air_executor.core.finding import BAD, FINE, WARN, Finding
 from air_executor.model.plain_text import clean
+from air_executor.runner import native
 from air_executor.store.presence import read_presence, start_command
 from air_executor.store.probe import probe
 
 if TYPE_CHECKING:
     from air_executor.client import Client
+    from air_executor.settings import Settings
 
 STYLES = {FINE: "green", WARN: "yellow", BAD: "bold red"}
 MARKS = {FINE: "✓", WARN: "!", BAD: "✗"}
@@ -29,7 +32,7 @@ CORRUPT_SHOWN = 10
 
 def doctor(
     ctx: typer.Context,
-    backend: Annotated[str | None, typer.Option(help="Backend to check. Default: the configured one.")] = None,
+    backend: BackendOption = None,
     settings: Annotated[
         bool, typer.Option("--settings", help="Print each effective setting with its source, too.")
     ] = False,
@@ -43,7 +46,7 @@ def doctor(
 
     session = session_of(ctx)
     effective_settings = session.settings(backend=backend)
-    client = session.client()
+    client = session.directory()
     from air_executor.manager.event_check import check_events  # noqa: PLC0415
     from air_executor.wiring import check_platform  # noqa: PLC0415
 
@@ -51,7 +54,9 @@ def doctor(
     findings = [
         *probe(client.layout.root, {"events": check_events}),
         *_system(),
+        _runner(),
         *check_platform(effective_settings),
+        *_targets(effective_settings),
         *_state(client),
     ]
     if session.json:
@@ -86,6 +91,28 @@ def _system() -> Iterator[Finding]:
     )
 
 
+def _runner() -> Finding:
+    builds = ", ".join(native.builds())
+    if not builds:
+        return Finding("runner", FINE, "script for a POSIX shell; an installation with a C compiler has a native one")
+    other = "" if native.this_machine() in native.builds() else "; local tasks use the script for a POSIX shell"
+    return Finding("runner", FINE, f"native, for Linux on {builds}{other}")
+
+
+def _targets(settings: Settings) -> Iterator[Finding]:
+    """Check the URLs of the targets of notifications, without asking them anything."""
+    from air_executor.notify.targets import Targets  # noqa: PLC0415 - see the module
+
+    folder = None if settings.secrets_dir is None else str(settings.secrets_dir)
+    targets = Targets(folder, os.environ)
+    for name in sorted({*targets.names(), *settings.notify}):
+        problem = targets.problem(name)
+        if problem is None:
+            yield Finding("notify", FINE, f"target {name}; to try it: `air-executor notify {name}`")
+        else:
+            yield Finding("notify", BAD, f"target {name}: {problem}", f"correct AIR_NOTIFY_{name.upper()}")
+
+
 def _state(client: Client) -> Iterator[Finding]:
     layout = client.layout
     manager = read_presence(layout)
@@ -98,13 +125,13 @@ def _state(client: Client) -> Iterator[Finding]:
             f"started on another host or in another container ({manager.who}); its state is not visible from here",
         )
     elif manager.record and not manager.record.get("until"):
-        yield Finding(
-            "manager", WARN, f"was killed or crashed ({manager.who})", f"start one to recover: `{start_command()}`"
-        )
+        yield Finding("manager", WARN, f"{manager.end} ({manager.who})", f"start one to recover: `{start_command()}`")
     else:
         yield Finding("manager", FINE, "not running")
     for problem in manager.problems:
         yield Finding("manager", BAD, problem)
+    for name, text in manager.undelivered.items():
+        yield Finding("notify", WARN, f"target {name}: {text}")
     if manager.backend_problem is not None:
         yield Finding("manager", BAD, f"backend {manager.backend} cannot answer: {manager.backend_problem}")
     jobs = unreadable = 0

@@ -9,10 +9,11 @@ from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from air_executor.core.memory import memory_of
-from air_executor.core.outcome import reason_text
+from air_executor.core.outcome import ended_by_job, reason_text
+from air_executor.model.attempt import Attempt
 from air_executor.model.names import is_generated_id
 from air_executor.model.sizes import format_memory
-from air_executor.model.state import CANCELLED, OK, OOM, REQUEUE, TIMEOUT, Attempt, Done, JobState, TaskState
+from air_executor.model.state import AGAIN, CANCELLED, OK, OOM, REQUEUE, SKIP_ON, TIMEOUT, Done, JobState, TaskState
 from air_executor.model.times import format_duration, from_text
 
 
@@ -72,16 +73,25 @@ def _name(job: JobState, task: TaskState) -> str:
     return job.id if len(job.tasks) == 1 and is_generated_id(task.id) else task.id
 
 
+_AS_INTENDED = {
+    OK: ("succeeded in", "green"),
+    CANCELLED: ("was cancelled after", "yellow"),
+    AGAIN: ("asked to run again after", "bright_black"),
+    SKIP_ON: ("found nothing to do in", "bright_black"),
+}
+
+
 def _of_attempt(name: str, task: TaskState, attempt: Attempt, *, final: bool) -> tuple[str, str]:
     took = format_duration(attempt.work)
     if attempt.reason == REQUEUE:
         return "", ""
-    if attempt.reason == CANCELLED:
-        return f"{name} was cancelled after {took}", "yellow"
-    if attempt.reason == OK:
-        return f"{name} succeeded in {took}", "green"
-    message = f": {attempt.message}" if attempt.reason == TIMEOUT and attempt.message else ""
-    text = f"{name} failed in {took} ({reason_text(attempt.reason, attempt.exit_code)}{message})"
+    if attempt.reason in _AS_INTENDED:
+        words, style = _AS_INTENDED[attempt.reason]
+        return f"{name} {words} {took}", style
+    why = reason_text(attempt.reason, attempt.exit_code)
+    if attempt.message and attempt.reason == TIMEOUT:
+        why = attempt.message if ended_by_job(attempt.message) else f"{why}: {attempt.message}"
+    text = f"{name} failed in {took} ({why})"
     if final:
         return text, "red"
     limit = memory_of(task) if attempt is task.attempts[-1] and attempt.reason == OOM else None

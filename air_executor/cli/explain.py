@@ -1,4 +1,4 @@
-"""`air-executor explain`: why something is not running, or how it ended, in one line."""
+"""`air-executor explain`: why something is not running, or how it ended, in one line, and what it is for."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from air_executor.cli.flags import JobArgument
 from air_executor.cli.session import session_of, task_id
 from air_executor.cli.terminal import print_json, say
 from air_executor.core.explanation import explain_job, explain_task
@@ -15,10 +16,10 @@ from air_executor.errors import NotFoundError
 
 def explain(
     ctx: typer.Context,
-    job: Annotated[str, typer.Argument(metavar="JOB")],
+    job: JobArgument,
     task: Annotated[str | None, typer.Argument(metavar="TASK", help="Default: the whole job.")] = None,
 ) -> None:
-    """Explain in one line why a job or task isn't running, or how it ended.
+    """Explain in one line why a job or task isn't running, or how it ended; its description follows.
 
     Limits are those of the running manager; without one, those of the settings of this shell.
     """
@@ -29,14 +30,15 @@ def explain(
     except NotFoundError:
         from air_executor.cli.schedule import upcoming  # noqa: PLC0415 - only where there is no job
 
-        if not (found := upcoming(client.layout, time.time(), job)):
+        if not (found := upcoming(client.schedules, time.time(), job)):
             raise
         say(f"{found[0]}; it has not run yet")
         return
     task = task_id(state, task)
-    settings = None if state.ended else session.reader_settings()
+    settings = None if state.ended or session.server_address else session.reader_settings()
     context = client.explain_context(state, client.job_facts(), time.time(), settings)
     text = explain_job(state, context) if task is None else explain_task(state, state.tasks[task], context)
+    about = state.spec.description if task is None else state.tasks[task].description
     if session.json:
         print_json(
             {
@@ -44,7 +46,10 @@ def explain(
                 "task": task,
                 "phase": state.phase if task is None else state.tasks[task].phase,
                 "explanation": text,
+                "description": about,
             }
         )
     else:
         say(text)
+        for one in (about or "").splitlines():
+            say(one)

@@ -1,21 +1,24 @@
-"""Options that describe a job or a task, declared once for `run`, `submit` and `add`.
+"""Options that several commands take, declared once: those of a job, of a task, and those that choose jobs.
 
-A command names the groups that it takes in the list of commands; `given` returns what the user set. The functions are
-declarations for typer, and are never called.
+A command names the groups that it takes in the list of commands; the functions `given_…` return what the user set. The
+functions `…_flags` are declarations for typer, and are never called.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Annotated, Any
 
 import typer
 
-from air_executor.errors import BadInputError
+from air_executor.cli.choice import JobChoice
+from air_executor.model.pairs import read_pairs
 
 GIVEN = "air_executor.flags"
 """In a context's `meta`: the options that are set, by parameter name."""
 JOB_SECTION, TASK_SECTION = "Job options", "Task options"
+
+JobArgument = Annotated[str, typer.Argument(metavar="JOB")]
+BackendOption = Annotated[str | None, typer.Option("--backend", help="Backend: local, docker or kubernetes.")]
 
 
 def _keep(ctx: typer.Context, param: typer.CallbackParam, value: Any) -> Any:  # noqa: ANN401 - any option's value
@@ -24,7 +27,13 @@ def _keep(ctx: typer.Context, param: typer.CallbackParam, value: Any) -> Any:  #
     return value
 
 
-def _option(*names: str, section: str, help: str, metavar: str | None = None, hidden: bool = False) -> Any:  # noqa: ANN401, A002 - typer's own class and words
+def _option(
+    *names: str,
+    help: str,  # noqa: A002 - typer's own word
+    section: str | None = None,
+    metavar: str | None = None,
+    hidden: bool = False,
+) -> Any:  # noqa: ANN401 - typer's own class
     return typer.Option(
         *names,
         help=help,
@@ -119,7 +128,17 @@ def task_flags(
     """Declare the options of a task with a command."""
 
 
-GROUPS = {"job": job_flags, "added task": added_task_flags, "task": task_flags}
+def choice_flags(
+    *,
+    label: Annotated[
+        list[str] | None, _option("--label", metavar="NAME[=VALUE]", help="Only jobs with this label. Repeatable.")
+    ] = None,
+    pool: Annotated[str | None, _option("--pool", metavar="POOL", help="Only jobs of this pool.")] = None,
+) -> None:
+    """Declare the options that choose jobs."""
+
+
+GROUPS = {"job": job_flags, "added task": added_task_flags, "task": task_flags, "choice": choice_flags}
 _JOB_NAMES = tuple(job_flags.__annotations__)
 
 
@@ -130,6 +149,15 @@ def given_job(ctx: typer.Context) -> dict[str, Any]:
         BadInputError: one of them is not NAME=VALUE.
     """
     return _fields({name: value for name, value in _given(ctx).items() if name in _JOB_NAMES})
+
+
+def given_choice(ctx: typer.Context) -> JobChoice:
+    """Return which jobs the options choose.
+
+    Raises:
+        BadInputError: a label has no name.
+    """
+    return JobChoice(**_given(ctx))
 
 
 def given_task(ctx: typer.Context, *, added: bool = False) -> dict[str, Any]:
@@ -157,21 +185,12 @@ def _fields(flags: dict[str, Any]) -> dict[str, Any]:
     if "secret" in fields:
         fields["secrets"] = fields.pop("secret")
     if "label" in fields:
-        fields["labels"] = _pairs("--label", fields.pop("label"))
+        fields["labels"] = read_pairs(fields.pop("label"), "--label")
     if "env" in fields:
-        fields["env"] = _pairs("--env", fields["env"])
+        fields["env"] = read_pairs(fields["env"], "--env")
     if resources := {name: fields.pop(name) for name in ("memory", "cpu") if name in fields}:
         fields["resources"] = {name: _number(text) for name, text in resources.items()}
     return fields
-
-
-def _pairs(option: str, entries: Sequence[str]) -> dict[str, str]:
-    pairs = [entry.partition("=") for entry in entries]
-    wrong = [name for name, mark, _ in pairs if not mark]
-    if wrong:
-        msg = f"{option}: must be NAME=VALUE, got {wrong[0]!r}"
-        raise BadInputError(msg)
-    return {name: value for name, _, value in pairs}
 
 
 def _number(text: str) -> str | float:

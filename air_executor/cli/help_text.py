@@ -21,6 +21,12 @@ def settings() -> dict[str, Any]:
     return {"help_option_names": ["-h", "--help"], "max_content_width": shutil.get_terminal_size().columns}
 
 
+def usage(params: Iterable[Any]) -> list[str]:
+    """Return what may follow the name of a command."""
+    arguments = [param for param in params if param.param_type_name == "argument"]
+    return ["[OPTIONS]", *(param.metavar if param.required else f"[{param.metavar}]" for param in arguments)]
+
+
 def write_options(params: Iterable[Any], ctx: Context, formatter: HelpFormatter) -> None:
     """Write arguments and options, each under the heading of its section."""
     sections: dict[str, list[tuple[str, str]]] = {"Arguments": [], OWN_SECTION: []}

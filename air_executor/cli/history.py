@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from itertools import islice
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -11,10 +10,9 @@ import typer
 from air_executor.cli.session import session_of
 from air_executor.cli.table import Cell, Line, print_lines, table, terminal_width
 from air_executor.cli.terminal import PHASE_STYLES, note, print_json
-from air_executor.errors import NotFoundError
 
 if TYPE_CHECKING:
-    from air_executor.model.state import JobState
+    from air_executor.client.job_access import NamedRun
 
 
 def history(
@@ -24,40 +22,33 @@ def history(
 ) -> None:
     """Show the runs of a job that runs many times, newest first: parameters, outcome, duration and cost."""
     session = session_of(ctx)
-    client = session.client()
-    runs = list(islice(client.named_runs.newest_first(name), limit + 1))
-    if not runs:
-        msg = f"no runs of {name} in {client.layout.root}; `air-executor status` lists all jobs"
-        raise NotFoundError(msg)
+    runs = session.client().history(name, limit + 1)
     shown = runs[:limit]
     if session.json:
-        from air_executor.cli.json_output import job_line  # noqa: PLC0415
-        from air_executor.store.job_summary import summary_of  # noqa: PLC0415
+        from air_executor.store.json_output import job_line  # noqa: PLC0415
 
-        print_json({"name": name, "runs": [job_line(summary_of(run)) | {"params": run.spec.params} for run in shown]})
+        print_json({"name": name, "runs": [job_line(job) | {"params": params} for job, params in shown]})
         return
     print_lines(_table(shown, time.time(), terminal_width()))
     if len(runs) > limit:
         note(f"the newest {limit} runs; more with `--limit`")
 
 
-def _table(runs: list[JobState], now: float, width: int | None) -> list[Line]:
+def _table(runs: list[NamedRun], now: float, width: int | None) -> list[Line]:
     from air_executor.cli.jobs_page import ago, costs_text, took_text  # noqa: PLC0415
     from air_executor.core.param_values import params_text  # noqa: PLC0415
-    from air_executor.store.job_summary import summary_of  # noqa: PLC0415
 
     rows = []
-    for run in runs:
-        summary = summary_of(run)
+    for run, params in runs:
         why = "" if run.reason in (None, "ok") else run.message or run.reason or ""
         rows.append(
             [
                 Cell(run.id, "bold"),
                 Cell(run.phase, PHASE_STYLES.get(run.phase, "")),
-                Cell(took_text(summary, now)),
-                Cell(costs_text(summary.costs)),
+                Cell(took_text(run, now)),
+                Cell(costs_text(run.costs)),
                 Cell(ago(now - run.submitted_at)),
-                Cell(params_text(run.spec.params)),
+                Cell(params_text(params)),
                 Cell(why),
             ]
         )

@@ -14,6 +14,7 @@ from air_executor.cli.flags import given_job, given_task, task_options
 from air_executor.cli.session import command_given, command_words, session_of
 from air_executor.cli.terminal import note
 from air_executor.errors import BadInputError, NotFoundError
+from air_executor.model.pairs import read_pairs
 
 if TYPE_CHECKING:
     from air_executor.model.job import Job, Task
@@ -62,7 +63,7 @@ def read_jobs(ctx: typer.Context, words: Sequence[str]) -> list[Job]:
     if len(words) == 1:
         from air_executor.model.problems import did_you_mean  # noqa: PLC0415 - only for errors
 
-        jobs = session_of(ctx).client().jobs.ids()
+        jobs = session_of(ctx).client().ids()
         files = [name for name in os.listdir() if name.endswith(_SUFFIXES)]
         hint = did_you_mean(words[0], [*jobs, *files]) or f"; to run a command, use `{words[0]} -- COMMAND`"
         if words[0] in jobs:
@@ -71,6 +72,30 @@ def read_jobs(ctx: typer.Context, words: Sequence[str]) -> list[Job]:
         raise NotFoundError(msg)
     msg = f"{words[0]}: give one job file, or a command after `--`"
     raise BadInputError(msg)
+
+
+def key_of(ctx: typer.Context, words: Sequence[str]) -> str:
+    """Return the id or name of the job whose newest run is meant: of a file, or the word itself.
+
+    Raises:
+        BadInputError: the file has neither, or options are given that only a new run could have.
+        NotFoundError: the file does not exist.
+    """
+    fields = given_job(ctx)
+    others = [f"--{name.replace('_', '-')}" for name in fields if name not in ("id", "name")] + task_options(ctx)
+    if others or command_given(ctx) or len(words) != 1:
+        msg = f"--retry: give a name or a file; the run keeps {', '.join(others) or 'its tasks'}"
+        raise BadInputError(msg)
+    if not _is_file(words):
+        return words[0]
+    from air_executor.store.job_file import load_mapping  # noqa: PLC0415 - see the module
+
+    raw = load_mapping(*_content(words[0]))
+    key = fields.get("id") or fields.get("name") or raw.get("id") or raw.get("name")
+    if not isinstance(key, str):
+        msg = f"{words[0]}: has neither id nor name"
+        raise BadInputError(msg)
+    return key
 
 
 def _from_command(
@@ -103,14 +128,8 @@ def _params(pairs: Sequence[str], file: str | None) -> dict[str, object]:
     if file is not None:
         from air_executor.store.job_file import load_mapping  # noqa: PLC0415 - see the module
 
-        found |= load_mapping(*_content(file))
-    for entry in pairs:
-        name, mark, value = entry.partition("=")
-        if not mark:
-            msg = f"--param: must be NAME=VALUE, got {entry!r}"
-            raise BadInputError(msg)
-        found[name] = value
-    return found
+        found |= load_mapping(*_content(file), "a file of parameters is a mapping of names to values")
+    return found | read_pairs(pairs, "--param")
 
 
 def _renamed(fields: dict[str, Any]) -> dict[str, Any]:
@@ -146,10 +165,28 @@ def read_tasks(ctx: typer.Context, words: Sequence[str]) -> list[Task]:
         raise bad_input(lines(error.problems)) from None
 
 
-def warn_of(jobs: Iterable[Job]) -> None:
-    """Warn about valid but suspicious fields: secrets in `env`, and `memory_growth` without retries."""
+def warn_of(jobs: Iterable[Job], pools: Mapping[str, int] | None = None) -> None:
+    """Warn about valid but suspicious fields: secrets in `env`, weights above the limit of a pool, and the like.
+
+    `pools`: limits of the running manager, or those in the settings.
+    """
     for job in jobs:
         _warn_of(job)
+        _warn_of_weights(job, pools or {})
+
+
+def _warn_of_weights(job: Job, pools: Mapping[str, int]) -> None:
+    from air_executor.core.job_checks import task_ids  # noqa: PLC0415 - see the module
+
+    heavy = {
+        pool: (name, weight)
+        for name, task in zip(task_ids(job), job.tasks, strict=True)
+        for pool, weight in {job.pool: 1, **task.pools}.items()
+        if weight > pools.get(pool, weight)
+    }
+    for pool, (name, weight) in heavy.items():
+        what = f"needs {weight} of pool {pool}, whose limit is {pools[pool]} (AIR_POOLS)"
+        note(f"warning: task {name} of job {job.key} can never start: it {what}")
 
 
 def _warn_of(job: Job) -> None:

@@ -11,6 +11,7 @@ from air_executor.cli.manager_notes import manager_notes
 from air_executor.cli.table import Cell, Line, line, table
 from air_executor.cli.terminal import PHASE_STYLES
 from air_executor.core.job_cost import money
+from air_executor.core.task_groups import counts_text
 from air_executor.model.times import format_duration
 
 if TYPE_CHECKING:
@@ -21,7 +22,6 @@ GROUP_SHOWN = 20
 """Jobs of a group that are shown without --all."""
 _GROUPS = (("running",), ("failed", "cancelled"), ("queued", "paused", "pending"), ("succeeded",))
 """Phases of the jobs of each group, in the order of the page."""
-_MARKS = {"succeeded": "✓", "failed": "✗"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +81,11 @@ class JobsPage:
         if self.manager.running and self.manager.max_runners is not None and not self.filtered:
             running = sum(job.counts["running"] for job in self.jobs)
             text += f" · {running} of {self.manager.max_runners} runners of the manager"
+            in_use: Counter[str] = Counter()
+            for job in self.jobs:
+                in_use.update(job.in_use)
+            pools = [f"{name} {in_use[name]} of {most}" for name, most in (self.manager.pools or {}).items()]
+            text += f" · pools: {', '.join(pools)}" if pools else ""
         return line(text)
 
     def _row(self, job: JobSummary) -> list[Cell]:
@@ -95,12 +100,6 @@ class JobsPage:
             Cell(ago(self.now - job.submitted_at)),
             Cell(remark.why, "yellow" if not job.ended else ""),
         ]
-
-
-def counts_text(counts: Mapping[str, int]) -> str:
-    """Return tasks by outcome: `4 ✓ 1 ✗ 2 running`."""
-    order = ("succeeded", "failed", "cancelled", "skipped", "running", "queued")
-    return " ".join(f"{counts[phase]} {_MARKS.get(phase, phase)}" for phase in order if counts.get(phase))
 
 
 def costs_text(*costs: Mapping[str, float] | None) -> str:

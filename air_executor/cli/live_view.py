@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from rich.segment import Segment
     from rich.text import Text
 
-    from air_executor.store.layout import Layout
+    from air_executor.client.job_access import LogAccess
 
 log = logging.getLogger(__name__)
 
@@ -84,9 +84,9 @@ class _Frame:
 class LiveView:
     """Shows the progress of jobs."""
 
-    def __init__(self, layout: Layout, known: Iterable[JobState] = (), *, quiet: bool = False) -> None:
+    def __init__(self, logs: LogAccess, known: Iterable[JobState] = (), *, quiet: bool = False) -> None:
         """What has ended in the `known` states is not shown again."""
-        self._layout = layout
+        self._logs = logs
         self._quiet = quiet
         self._ended = EndedRuns(known)
         self.shown = False
@@ -114,7 +114,7 @@ class LiveView:
             self._stack.enter_context(restoring_terminal(SHOW_CURSOR))
             self._live = Live(console=console(), auto_refresh=False, transient=True)
             self._stack.enter_context(self._live)
-        self._printer = LogPrinter(self._layout, self._write, clean=line_cleaner(), whole_lines=self._live is not None)
+        self._printer = LogPrinter(self._logs, self._write, clean=line_cleaner(), whole_lines=self._live is not None)
         self._thread.start()
         return self
 

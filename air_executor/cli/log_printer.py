@@ -10,14 +10,14 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 from air_executor.model.state import JobState
 from air_executor.model.times import to_text
-from air_executor.store import log_times
-from air_executor.store.layout import Layout
-from air_executor.store.log_times import LogTimes
-from air_executor.store.run_logs import log_path, open_log
+
+if TYPE_CHECKING:
+    from air_executor.client.job_access import LogAccess
+    from air_executor.store.log_times import LogTimes
 
 CHUNK = 1 << 16
 LONGEST = 1 << 16
@@ -57,7 +57,7 @@ class LogPrinter:
 
     def __init__(
         self,
-        layout: Layout,
+        source: LogAccess,
         write: Callable[[bytes], object],
         *,
         clean: Callable[[str], str] | None = None,
@@ -68,7 +68,7 @@ class LogPrinter:
 
         `whole_lines`: whatever is written ends with a line end. `timestamps`: each line begins with its time.
         """
-        self._layout = layout
+        self._source = source
         self._write = write
         self._clean = clean
         self._whole_lines = whole_lines
@@ -83,17 +83,16 @@ class LogPrinter:
         `start` returns where to begin in a log that was not printed yet. Default: its beginning.
         """
         at = self._positions.get(log.key)
-        if at is not None and self._size(log) <= at.read:
+        if at is not None and self._has_no_more(log, at.read):
             return False
-        file = open_log(self._layout, log.job, log.task, log.seq)
+        file = self._source.open(log.job, log.task, log.seq)
         if file is None:
             return None
         with file:
             if at is None:
                 at = self._positions[log.key] = _Position(0 if start is None else start(log, file))
             if self._timestamps:
-                path = log_path(self._layout, log.job, log.task, log.seq)
-                at.times = log_times.read(path.removesuffix("/out/output.log"), file)
+                at.times = self._source.times(log.job, log.task, log.seq, file)
             file.seek(at.read)
             before = at.read
             while chunk := file.read(CHUNK):
@@ -106,11 +105,9 @@ class LogPrinter:
         if at is not None and (at.rest or self._open == log.key):
             self._block(log, at, at.rest, at.read - len(at.rest))
 
-    def _size(self, log: RunLog) -> int:
-        try:
-            return os.stat(log_path(self._layout, log.job, log.task, log.seq), follow_symlinks=False).st_size
-        except OSError:
-            return 0
+    def _has_no_more(self, log: RunLog, read: int) -> bool:
+        size = self._source.size(log.job, log.task, log.seq)
+        return size is not None and size <= read
 
     def _print(self, log: RunLog, at: _Position, chunk: bytes) -> None:
         place, at.read = at.read - len(at.rest), at.read + len(chunk)

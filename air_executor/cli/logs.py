@@ -9,16 +9,15 @@ from typing import TYPE_CHECKING, Annotated, BinaryIO
 
 import typer
 
+from air_executor.cli.flags import JobArgument
 from air_executor.cli.log_printer import LogPrinter, RunLog, line_start, tail_start
 from air_executor.cli.session import session_of, task_id
 from air_executor.cli.since import since_moment
 from air_executor.cli.terminal import line_cleaner, note, write_bytes
 from air_executor.errors import NotFoundError
-from air_executor.store import log_times
-from air_executor.store.run_logs import log_path
 
 if TYPE_CHECKING:
-    from air_executor.client import Client
+    from air_executor.client.job_access import JobAccess
     from air_executor.model.state import JobState
 
 FIRST_PAUSE = 0.05
@@ -30,7 +29,7 @@ LONGEST_PAUSE = 1.0
 def logs(
     ctx: typer.Context,
     *,
-    job: Annotated[str, typer.Argument(metavar="JOB")],
+    job: JobArgument,
     task: Annotated[
         str | None, typer.Argument(metavar="TASK", help="Default: all tasks, each line prefixed with the task id.")
     ] = None,
@@ -69,9 +68,9 @@ def logs(
     shown.finish()
 
 
-def _follow(client: Client, shown: JobLogs, state: JobState) -> None:
+def _follow(client: JobAccess, shown: JobLogs, state: JobState) -> None:
     """Print until the end. The state is read when it has changed, and less often while nothing happens."""
-    seen = client.changed_at(state.id)
+    seen: object = None  # what was read may have changed since
     pause = FIRST_PAUSE
     while not shown.at_end(state):
         time.sleep(pause)
@@ -89,7 +88,7 @@ class JobLogs:
 
     def __init__(
         self,
-        client: Client,
+        client: JobAccess,
         task: str | None,
         run: int | None,
         *,
@@ -97,12 +96,12 @@ class JobLogs:
         since: float | None = None,
         timestamps: bool = False,
     ) -> None:
-        self._layout = client.layout
+        self._source = client.logs
         self._task = task
         self._run = run
         self._tail = tail
         self._since = since
-        self._printer = LogPrinter(client.layout, write_bytes, clean=line_cleaner(), timestamps=timestamps)
+        self._printer = LogPrinter(client.logs, write_bytes, clean=line_cleaner(), timestamps=timestamps)
         self._open: dict[int, RunLog] = {}
         """The runs of which more can come."""
         self._complete: set[int] = set()
@@ -140,6 +139,16 @@ class JobLogs:
 
     def explain_empty(self, state: JobState) -> None:
         """Report why no log exists."""
+        if removed := [seq for seq, log in self._open.items() if self._source.is_removed(log.job, log.task, log.seq)]:
+            runs = f"run{'' if len(removed) == 1 else 's'} {', '.join(str(seq) for seq in sorted(removed))}"
+            msg = (
+                f"the log of job {state.id}, {runs}, does not exist any more: retention has removed it "
+                "(`keep_runs`, `keep_runs_for`, `air-executor prune`), or this is a copy of the state without it"
+            )
+            if self._run is not None:
+                raise NotFoundError(msg)
+            note(msg)
+            return
         if self._run is not None:
             whose = "" if self._task is None else f" of task {self._task}"
             msg = f"job {state.id} has no run {self._run}{whose}; `air-executor status {state.id}` lists its tasks"
@@ -172,7 +181,6 @@ class JobLogs:
         begin = 0 if self._tail is None else tail_start(file, self._tail)
         if self._since is None:
             return begin
-        path = log_path(self._layout, log.job, log.task, log.seq)
-        times = log_times.read(path.removesuffix("/out/output.log"), file)
+        times = self._source.times(log.job, log.task, log.seq, file)
         after = times.start(self._since)
         return file.seek(0, 2) if after is None else max(begin, line_start(file, after))

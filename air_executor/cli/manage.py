@@ -8,16 +8,20 @@ from typing import Annotated, Any
 
 import typer
 
+from air_executor.cli.flags import BackendOption
 from air_executor.cli.session import session_of
 from air_executor.cli.signals import handling
 from air_executor.cli.terminal import note
+
+NAMED = 5
+"""How many tasks the last line names."""
 
 
 def manager(
     ctx: typer.Context,
     *,
     stop_runners: Annotated[bool, typer.Option("--stop-runners", help="Stop the runners before exiting.")] = False,
-    backend: Annotated[str | None, typer.Option(help="Backend: local, docker or kubernetes.")] = None,
+    backend: BackendOption = None,
     max_runners: Annotated[int | None, typer.Option(help="Maximum number of concurrent runners.")] = None,
     poll_interval: Annotated[
         str | None, typer.Option(metavar="DURATION", help="Polling interval when no event arrives.")
@@ -40,6 +44,7 @@ def manager(
     )
     from air_executor.manager.lease import refuse_second  # noqa: PLC0415
     from air_executor.store.layout import Layout  # noqa: PLC0415
+    from air_executor.store.presence import show_token_command  # noqa: PLC0415
     from air_executor.wiring import make_manager, make_service  # noqa: PLC0415
 
     if not (settings.backend == "kubernetes" and settings.kubernetes.lease):  # a Lease has words of its own
@@ -64,5 +69,21 @@ def manager(
             limits = f"backend {settings.backend}, at most {settings.max_runners} runners"
             seen = "" if service is None else f"; {service.server.url}"
             note(f"managing {made.layout.root} ({limits}, epoch {made.epoch}){seen}")
+            if service is not None and service.first_token:
+                note(f"the page takes a token: `{show_token_command()}` prints it; in a browser it is the password")
             made.run()
-    note("stopped")
+            left = [f"{run.job.state.id}/{run.task.id}" for run in made.open_runs.by_slot.values()]
+        else:
+            left = []  # it stood by
+    note(_farewell(left))
+
+
+def _farewell(left: list[str]) -> str:
+    """Return the last line: that the manager has stopped, and the runners of which tasks go on."""
+    from air_executor.core.end_reasons import count_text  # noqa: PLC0415
+
+    if not left:
+        return "stopped"
+    more = f" and {len(left) - NAMED} more" if len(left) > NAMED else ""
+    runners = f"{count_text(len(left), 'runner')} {'goes' if len(left) == 1 else 'go'} on"
+    return f"stopped; {runners}, for the next manager to adopt: {', '.join(left[:NAMED])}{more}"

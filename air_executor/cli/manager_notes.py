@@ -11,13 +11,11 @@ from air_executor.store.presence import start_command
 
 if TYPE_CHECKING:
     from air_executor.model.state import JobState
-    from air_executor.store.inbox import Inbox
     from air_executor.store.job_summary import JobSummary
     from air_executor.store.presence import Presence
 
 WAITING_SHOWN = 5
 REQUESTS_SHOWN = 5
-REQUESTS_READ = 1000
 
 
 def manager_notes(manager: Presence, open_jobs: Sequence[JobSummary | JobState], requests: Sequence[str]) -> list[Line]:
@@ -25,6 +23,7 @@ def manager_notes(manager: Presence, open_jobs: Sequence[JobSummary | JobState],
     lines = [line(f"✗ {problem}", "red") for problem in manager.problems]
     if manager.backend_problem is not None:
         lines.append(line(f"✗ backend {manager.backend} cannot answer: {manager.backend_problem}", "red"))
+    lines += [line(f"! notifications to {name}: {text}", "yellow") for name, text in manager.undelivered.items()]
     if manager.running is False and (open_jobs or requests):
         lines.append(line(f"no manager is running: start one with `{start_command()}`", "yellow"))
     if requests:
@@ -43,9 +42,3 @@ def manager_notes(manager: Presence, open_jobs: Sequence[JobSummary | JobState],
         text = f"the running manager handles only {only}; to run job {left}: `air-executor run {left}`"
         lines.append(line(text, "yellow"))
     return lines
-
-
-def pending_requests(inbox: Inbox, job: str | None = None) -> list[str]:
-    """Return the oldest requests that wait for a manager, of one job or of all; those that only wake it are none."""
-    found = [request for name in inbox.pending()[:REQUESTS_READ] if (request := inbox.peek(name)) is not None]
-    return [" ".join(filter(None, one)) for one in found if one[0] != "wake" and job in (None, one[1])]

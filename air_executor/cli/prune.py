@@ -2,27 +2,30 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from air_executor.cli.session import session_of
 from air_executor.cli.terminal import print_json, say
-from air_executor.errors import AlreadyExistsError, BackendUnavailableError, DuplicateRunnerError
+from air_executor.errors import AirExecutorError, AlreadyExistsError, BackendUnavailableError, DuplicateRunnerError
 
 if TYPE_CHECKING:
     from air_executor.backends.base import Backend
     from air_executor.cli.session import Session
+    from air_executor.client import Client
     from air_executor.settings import Settings
     from air_executor.store.retention import LockSlots, Retention
 
 DEFAULT_AGE = "7d"
 
 
-def prune(
+def prune(  # noqa: PLR0917 - one parameter per option
     ctx: typer.Context,
     older_than: Annotated[
         str, typer.Option(metavar="DURATION", help="Minimum time since the job ended.")
@@ -30,35 +33,67 @@ def prune(
     delete: Annotated[
         bool, typer.Option("--delete", help="Delete jobs, archived ones included, instead of archiving.")
     ] = False,
+    keep_runs: Annotated[
+        int | None,
+        typer.Option(metavar="N", min=1, help="Run directories to keep per job. Default: the setting `keep_runs`."),
+    ] = None,
+    keep_runs_for: Annotated[
+        str | None,
+        typer.Option(metavar="DURATION", help="Age of run directories to keep. Default: the setting `keep_runs_for`."),
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the actions without doing them.")] = False,
 ) -> None:
-    """Archive or delete ended jobs.
+    """Archive or delete ended jobs, and remove old run directories of the others.
 
     Archiving frees the job's id. Jobs that an unfinished job or a pending request needs, and jobs with a live runner,
-    are spared. Safe while a manager runs.
+    are spared. Run directories (logs and files of runs) are removed only where a limit is set; the newest run of a job
+    and the last run of a task that has not succeeded are kept. Safe while a manager runs.
     """
     from air_executor.model.times import parse_duration  # noqa: PLC0415
     from air_executor.store.retention import SPARED  # noqa: PLC0415
 
     session = session_of(ctx)
+    client = session.directory("prune")
     age = parse_duration(older_than)
-    with _retention(session.settings()) as retention:
+    settings = session.settings(keep_runs=keep_runs, keep_runs_for=keep_runs_for)
+    with _retention(settings) as retention:
         found = list(retention.prune(time.time() - age, delete=delete, dry_run=dry_run))
+    runs = _prune_runs(client, settings, dry_run=dry_run)
     if session.json:
         print_json(
             {
                 "dry_run": dry_run,
                 "jobs": [{"id": p.id, "uid": p.uid, "action": p.action, "reason": p.reason} for p in found],
+                "runs_removed": runs,
             }
         )
         return
+    done = "would be " if dry_run else ""
     for one in found:
         if one.action == SPARED:
             say(f"{one.id} spared: {one.reason}")
         else:
-            say(f"{one.id} {'would be ' if dry_run else ''}{one.action}")
+            say(f"{one.id} {done}{one.action}")
+    for job, number in runs.items():
+        say(f"{job}: {number} run {'directory' if number == 1 else 'directories'} {done}removed")
     if not found:
         say(f"no job ended more than {older_than} ago")
+
+
+def _prune_runs(client: Client, settings: Settings, *, dry_run: bool) -> dict[str, int]:
+    """Remove the run directories that are not kept; return how many by job."""
+    from air_executor.store import run_retention  # noqa: PLC0415
+
+    limits = run_retention.RunLimits(settings.keep_runs, settings.keep_runs_for)
+    found: dict[str, int] = {}
+    for job in [] if limits.keep_all else client.jobs.ids():
+        with contextlib.suppress(AirExecutorError):  # `doctor` reports a job that cannot be read
+            for name in run_retention.expired(client.layout, job, partial(client.jobs.load, job), limits, time.time()):
+                if name is not None:
+                    found[job] = found.get(job, 0) + 1
+                    for _ in [] if dry_run else run_retention.remove(client.layout, job, name):
+                        pass
+    return found
 
 
 def archive_ended(session: Session, names: Sequence[str], settings: Settings | None = None) -> None:
@@ -72,7 +107,7 @@ def archive_ended(session: Session, names: Sequence[str], settings: Settings | N
     """
     from air_executor.store.retention import SPARED  # noqa: PLC0415
 
-    client = session.client()
+    client = session.directory()
     taken = set(client.jobs.ids()).intersection(names)
     for name in sorted(taken):
         job = client.status(name)
@@ -94,7 +129,13 @@ def _retention(settings: Settings, *, must_answer: bool = True) -> Iterator[Rete
     from air_executor.wiring import make_backend, this_host  # noqa: PLC0415
 
     layout = Layout(settings.state_dir)
-    backend = make_backend(settings, layout, this_host())
+    try:
+        backend = make_backend(settings, layout, this_host())
+    except BackendUnavailableError:  # in a container, it is asked for our mounts already
+        if must_answer:
+            raise
+        yield Retention(layout, lambda *_: nullcontext())
+        return
     try:
         yield Retention(layout, _lock(backend, must_answer=must_answer))
     finally:

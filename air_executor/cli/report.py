@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import re
 import sys
 import time
-from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -13,42 +11,58 @@ import typer
 from air_executor.cli.session import session_of
 from air_executor.cli.since import since_moment
 from air_executor.cli.terminal import console, note, print_json, say, styled
+from air_executor.core.cost_query import CostWindow, keep, parse_filter, parse_keys
 from air_executor.core.job_cost import CostSums, money
 from air_executor.errors import BadInputError
 from air_executor.model.plain_text import clean
+from air_executor.model.reports import amounts_text
 from air_executor.model.sizes import format_memory
-from air_executor.model.state import JobState
 from air_executor.model.times import format_duration, to_text
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from rich.table import Table
 
     from air_executor.client import Client
     from air_executor.core.advice import Advice
     from air_executor.core.always_on import AlwaysOnPool
-    from air_executor.core.cost_report import CostReport
+    from air_executor.core.cost_report import CostReport, Savings
 
 WIDE = 100
 """Minimum width of a terminal for overhead by stage."""
 _LARGE = 1000
-_BY = re.compile(r"job|pool|queue|day|label=.+", re.DOTALL)
-"""`queue` is the deprecated name of `pool`."""
 
 
 def report(  # noqa: PLR0917 - a command has its options as arguments
     ctx: typer.Context,
     job: Annotated[
-        list[str] | None, typer.Argument(metavar="JOB", help="Default: all jobs, archived ones included.")
+        list[str] | None, typer.Argument(metavar="JOB…", help="Default: all jobs, archived ones included.")
     ] = None,
     since: Annotated[
         str | None,
-        typer.Option(metavar="TIME", help="Only runs that ended since then: a duration (24h), a day or a time."),
+        typer.Option(metavar="TIME", help="Only what was used since then: a duration (24h), a day or a time."),
     ] = None,
-    by: Annotated[str, typer.Option(metavar="GROUP", help="Group by job, pool, day (UTC) or label=NAME.")] = "job",
+    until: Annotated[
+        str | None,
+        typer.Option(metavar="TIME", help="Only what was used before then: a day (UTC, not in it) or a time."),
+    ] = None,
+    by: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="KEY",
+            help="Group by job, pool, dag, label=NAME, day, week or month (UTC). Repeatable. Default: job.",
+        ),
+    ] = None,
+    filter: Annotated[  # noqa: A002 - the name of the option
+        list[str] | None,
+        typer.Option(metavar="KEY=VALUE", help="Only these: pool=NAME, dag=ID or label=NAME=VALUE. Repeatable."),
+    ] = None,
     pool: Annotated[
         int | None, typer.Option(metavar="N", min=1, help="Size of the always-on pool to compare with.")
     ] = None,
     as_csv: Annotated[bool, typer.Option("--csv", help="Print the groups as CSV.")] = False,
+    focus: Annotated[bool, typer.Option("--focus", help="Print the charges as CSV, as FOCUS 1.2 defines it.")] = False,
 ) -> None:
     """Show runner-seconds, overhead, waste and cost, compared with an always-on pool.
 
@@ -56,22 +70,22 @@ def report(  # noqa: PLR0917 - a command has its options as arguments
     assumption favors it: no startup, no failures, no limits, only the seconds of the work itself.
     """
     session = session_of(ctx)
-    from air_executor.cli import cost_tables  # noqa: PLC0415 - only this command needs it
-    from air_executor.core.cost_report import cost_report  # noqa: PLC0415
-    from air_executor.core.ledger import read  # noqa: PLC0415
+    from air_executor.core import cost_tables  # noqa: PLC0415 - only this command needs it
 
     now = time.time()
-    start = None if since is None else since_moment(since, now)
-    if not _BY.fullmatch(by):
-        msg = f"--by: must be job, pool, day or label=NAME, got {by!r}"
-        raise BadInputError(msg)
-    if by == "queue":
+    start, end = (None if one is None else since_moment(one, now) for one in (since, until))
+    keys, filters = ",".join(by or ["job"]), [parse_filter(one) for one in filter or ()]
+    parse_keys(keys)
+    if "queue" in (by or ()):
         note("warning: --by queue is deprecated; use --by pool")
-    if as_csv and session.json:
-        raise BadInputError("--csv and --json exclude each other; use one of them")
-    unreadable: list[tuple[str, str]] = []
-    ledger = read(_jobs(session.client(), job or [], unreadable))
-    found = cost_report(ledger, now, by=by, since=start, pool_size=pool)
+    if as_csv + focus + session.json > 1:
+        raise BadInputError("--csv, --focus and --json exclude each other; use one of them")
+    if focus:
+        _print_charges(session.directory(), job or [], CostWindow(start, end), filters)
+        return
+    found, unreadable = session.client().report(
+        job or [], now, by=keys, since=start, until=end, filters=filters, pool_size=pool
+    )
     if session.json:
         print_json(cost_tables.as_record(found, unreadable))
         return
@@ -83,15 +97,17 @@ def report(  # noqa: PLR0917 - a command has its options as arguments
         note(f"job {name} is not included, because it cannot be read: {problem}")
 
 
-def _jobs(client: Client, names: list[str], unreadable: list[tuple[str, str]]) -> Iterator[JobState]:
-    for name in names:
-        client.status(name)  # raises if there is none
-    for found in client.ledger():
-        if isinstance(found, JobState):
-            if not names or found.id in names:
-                yield found
-        elif not names or found[0] in names:
-            unreadable.append(found)
+def _print_charges(client: Client, jobs: Sequence[str], window: CostWindow, filters: Sequence[tuple[str, str]]) -> None:
+    from air_executor.client.whole_ledger import read_ledger  # noqa: PLC0415
+    from air_executor.core.focus_export import as_focus_csv  # noqa: PLC0415
+
+    ledger, unreadable = read_ledger(client, jobs)
+    cut = window.cut(keep(ledger, filters))
+    sys.stdout.write(as_focus_csv(cut))
+    if left_out := sum(sums.usage.runs for sums in keep(ledger, filters).earlier):
+        note(f"{_count(left_out, 'earlier run')} not included: of tasks with more than 100 runs the days are not known")
+    for name, problem in unreadable:
+        note(f"job {name} is not included, because it cannot be read: {problem}")
 
 
 def _print(found: CostReport) -> None:
@@ -103,10 +119,18 @@ def _print(found: CostReport) -> None:
     lines = []
     if total.waste_seconds:
         parts = ", ".join(f"{_seconds(seconds)} {kind}" for kind, seconds in total.waste.items() if seconds)
-        lines.append(f"waste: {_seconds(total.waste_seconds)} runner-seconds ({parts})")
+        costs = "".join(f", {money(cost)} {name}".rstrip() for name, cost in total.waste_costs.items())
+        lines.append(f"waste: {_seconds(total.waste_seconds)} runner-seconds ({parts}){costs}")
     if total.node_wait_seconds:
         lines.append(f"wait for a node: {_seconds(total.node_wait_seconds)} s, not in runner-seconds and cost")
     lines += [f"cost in {name}: {money(cost)}" for name, cost in total.costs.items() if name != (found.currency or "")]
+    if total.reported:
+        lines.append(f"reported: {amounts_text(total.reported)}")
+        per_group = {name: one.reported for name, one in found.groups.items() if one.reported}
+        if len(found.groups) > 1:
+            lines += [f"  {', '.join(map(_shown, name))}: {amounts_text(used)}" for name, used in per_group.items()]
+    lines += _saved(found.reused)
+    lines += _trend(found)
     if found.open_runs:
         so_far = f"{_seconds(found.open_seconds)} runner-seconds so far"
         so_far += "".join(f", {money(cost)} {name}".rstrip() for name, cost in found.open_costs.items())
@@ -124,6 +148,36 @@ def _print(found: CostReport) -> None:
         note(remark)
 
 
+def _trend(found: CostReport) -> list[str]:
+    """Return what the window before has cost, and what the month will have cost at its end."""
+    lines = []
+    if (before := found.previous) is not None and (before.runner_seconds or found.total.runner_seconds):
+        used = [
+            (found.total.runner_seconds, before.runner_seconds, f"{_seconds(before.runner_seconds)} runner-seconds")
+        ]
+        for name in sorted({*before.costs, *found.total.costs}):
+            cost = before.costs.get(name, 0.0)
+            used.append((found.total.costs.get(name, 0.0), cost, f"{money(cost)} {name}".rstrip()))
+        parts = [text + (f" ({now / then - 1:+.0%} since)" if then else "") for now, then, text in used]
+        lines.append(f"window before ({_moment(before.since)} to {_moment(before.until)} UTC): {', '.join(parts)}")
+    if found.forecast is not None:
+        costs = ", ".join(f"{money(cost)} {name}".rstrip() for name, cost in found.forecast.costs.items())
+        lines.append(f"forecast for {to_text(found.forecast.until - 1)[:7]}: {costs}, if it goes on as in this window")
+    return lines
+
+
+def _shown(name: str | None) -> str:
+    return "(none)" if name is None else name
+
+
+def _saved(reused: Savings) -> list[str]:
+    if not reused.tasks:
+        return []
+    costs = "".join(f", {money(cost)} {name}".rstrip() for name, cost in reused.costs.items())
+    seconds = f"{_seconds(reused.seconds)} runner-seconds"
+    return [f"cached: {_count(reused.tasks, 'task')} without a run, {seconds}{costs} saved"]
+
+
 def _print_lines(lines: list[str]) -> None:
     for line in lines:
         console().print(styled(line))
@@ -133,7 +187,8 @@ def _table(found: CostReport) -> Table:
     from rich.table import Table  # noqa: PLC0415
 
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
-    table.add_column(clean(found.by.removeprefix("label=")), overflow="fold")
+    for key in found.by:
+        table.add_column(clean(key.removeprefix("label=")), overflow="fold")
     wide = console().width >= WIDE
     names = ["runs", "runner-s", "work", *(["startup", "teardown"] if wide else ["overhead"]), "busy", "waste"]
     if found.currency is not None:
@@ -141,9 +196,11 @@ def _table(found: CostReport) -> Table:
     for name in names:
         table.add_column(name, justify="right", no_wrap=True)
     for group, one in found.groups.items():
-        table.add_row(styled("(none)" if group is None else group), *_cells(one, found.currency, wide=wide))
+        table.add_row(*(styled(_shown(name)) for name in group), *_cells(one, found.currency, wide=wide))
     if len(found.groups) > 1:
-        table.add_row(styled("total", "bold"), *_cells(found.total, found.currency, wide=wide))
+        table.add_row(
+            styled("total", "bold"), *[""] * (len(found.by) - 1), *_cells(found.total, found.currency, wide=wide)
+        )
     return table
 
 

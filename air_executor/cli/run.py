@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from air_executor.cli import job_input
+from air_executor.cli.flags import BackendOption
 from air_executor.cli.live_view import LiveView
 from air_executor.cli.prune import archive_ended
 from air_executor.cli.session import Session, command_given, session_of
@@ -24,10 +25,10 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from air_executor.client import Client
+    from air_executor.client.job_access import JobAccess
     from air_executor.manager.loop import Manager
     from air_executor.model.state import JobState
     from air_executor.settings import Settings
-    from air_executor.store.presence import Presence
 
 LOOK_EVERY = 0.25
 """Seconds between two reads of the state while another manager runs the job."""
@@ -47,7 +48,10 @@ def run(
         ),
     ],
     replace: job_input.Replace = False,
-    backend: Annotated[str | None, typer.Option(help="Backend: local, docker or kubernetes.")] = None,
+    retry: Annotated[
+        bool, typer.Option("--retry", help="Continue what failed in the newest run of the name or file.")
+    ] = False,
+    backend: BackendOption = None,
     quiet: Annotated[
         bool, typer.Option("--quiet", "-q", help="Print only the output of the last task, and failures.")
     ] = False,
@@ -59,21 +63,26 @@ def run(
     a second Ctrl-C exits immediately.
     """
     session = session_of(ctx)
+    if session.server_address is not None:
+        from air_executor.cli.followed_run import run_on_server  # noqa: PLC0415 - only for servers
+
+        raise typer.Exit(run_on_server(ctx, words, replace=replace, retry=retry, backend=backend, quiet=quiet))
     from air_executor.wiring import check_backend, reach_backend  # noqa: PLC0415
 
     settings = session.settings(backend=backend)
-    client = session.client()
+    client = session.directory()
     # Before submitting: a wrong setting must not leave a job behind that occupies the id.
-    if _presence(client).running:
+    if client.presence().running:
         check_backend(settings)  # the running manager uses its own backend
     else:
         reach_backend(settings)
-    is_job = len(words) == 1 and not command_given(ctx) and not job_input.names_path(words[0])
-    if is_job and not replace and _exists(client, words[0]):
+    if retry:
+        states = [_retry(client, job_input.key_of(ctx, words))]
+    elif not replace and names_job(ctx, client, words):
         states = [_resume(client, words[0])]
     else:
         jobs = job_input.read_jobs(ctx, words)
-        job_input.warn_of(jobs)
+        job_input.warn_of(jobs, settings.pools)
         if replace:
             archive_ended(session, [job.id for job in jobs if job.id is not None], settings)
         states = client.submit_all(jobs)
@@ -82,9 +91,12 @@ def run(
     raise typer.Exit(code)
 
 
-def _exists(client: Client, job: str) -> bool:
+def names_job(ctx: typer.Context, client: JobAccess, words: Sequence[str]) -> bool:
+    """Tell whether the arguments are the id of an existing job."""
+    if len(words) != 1 or command_given(ctx) or job_input.names_path(words[0]):
+        return False
     try:
-        client.status(job)
+        client.status(words[0])
     except NotFoundError:
         return False
     return True
@@ -96,6 +108,16 @@ def _resume(client: Client, job: str) -> JobState:
     state = client.status(job)
     if state.phase == "paused":
         client.inbox.post(Request("resume", state.id), time.time())
+    return state
+
+
+def _retry(client: Client, name: str) -> JobState:
+    """Ask for a retry of the newest run if it has failed; one that has not ended goes on as it is."""
+    from air_executor.model.records import Request  # noqa: PLC0415 - see the module
+
+    state = _resume(client, name)
+    if state.phase in ("failed", "cancelled"):
+        client.inbox.post(Request("retry", state.id), time.time())
     return state
 
 
@@ -117,7 +139,7 @@ class RunCommand:
         self._terminated = False
         # Inside a task, SIGTERM ends that task, and none of its processes may outlive it.
         self._nested = bool(os.environ.get("AIR_RUN_ID"))
-        self._follower = LiveView(client.layout, states, quiet=quiet or session.json)
+        self._follower = LiveView(client.logs, states, quiet=quiet or session.json)
 
     def complete(self) -> int:
         """Run the job to its end, print the summary, and return the exit code."""
@@ -130,7 +152,7 @@ class RunCommand:
             self._work()
         jobs = self._states()
         if self._session.json:
-            from air_executor.cli.json_output import job_record  # noqa: PLC0415
+            from air_executor.store.json_output import job_record  # noqa: PLC0415
 
             records = [job_record(job) for job in jobs if job.id in self._uids]
             print_json(records[0] if len(self._uids) == 1 else records)
@@ -139,13 +161,13 @@ class RunCommand:
 
             given = self._session.state_dir
             options = f" --state-dir {shlex.quote(given)}" if given else ""
-            summarise(self._client, jobs, quiet=self._quiet, output_shown=self._follower.shown, options=options)
+            summarise(self._client.logs, jobs, quiet=self._quiet, output_shown=self._follower.shown, options=options)
         if not self._ended(jobs):
             for job in jobs:
                 if not job.ended:
                     note(f"job {job.id} is {job.phase}; to continue: `air-executor run {job.id}`")
             return INTERRUPTED if self._interrupted else TERMINATED
-        return _exit_code(jobs)
+        return exit_code(jobs)
 
     def _work(self) -> None:
         from air_executor.wiring import make_manager  # noqa: PLC0415
@@ -162,7 +184,7 @@ class RunCommand:
                     note(
                         f"{error}"
                         if self._session.debug
-                        else f"another manager is running; waiting for it ({_presence(self._client).who})"
+                        else f"another manager is running; waiting for it ({self._client.presence().who})"
                     )
                 notified = True
                 self._watch_files()
@@ -201,7 +223,7 @@ class RunCommand:
         while time.monotonic() < until and not self._leaving():
             jobs = self._states()
             if self._follower.due:
-                manager = _presence(self._client)
+                manager = self._client.presence()
                 waits = [manager.waiting[name] for name in self._names() if name in manager.waiting]
                 problem = manager.backend_problem
                 self._follower.look(jobs, waits if problem is None else [*waits, problem])
@@ -267,7 +289,7 @@ class RunCommand:
         return self._interrupted > 0 or (self._terminated and self._nested)
 
 
-def _exit_code(jobs: list[JobState]) -> int:
+def exit_code(jobs: Sequence[JobState]) -> int:
     """Return the exit code of jobs that have ended: that of the command where there is only one."""
     if all(job.phase == "succeeded" for job in jobs):
         return 0
@@ -277,9 +299,3 @@ def _exit_code(jobs: list[JobState]) -> int:
     if tasks[0].reason == "timeout":
         return TIMED_OUT
     return (tasks[0].reason in ("error", "oom") and tasks[0].exit_code) or 1
-
-
-def _presence(client: Client) -> Presence:
-    from air_executor.store.presence import read_presence  # noqa: PLC0415
-
-    return read_presence(client.layout)

@@ -5,18 +5,25 @@ Commands get the session from their context. Settings and pydantic load only on 
 
 from __future__ import annotations
 
+import os
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, cast
+
+from air_executor.errors import BadInputError
 
 if TYPE_CHECKING:
     import typer
 
     from air_executor.client import Client
+    from air_executor.client.job_access import JobAccess
+    from air_executor.client.server_client import ServerClient
     from air_executor.model.state import JobState
     from air_executor.settings import ReaderSettings, Settings
 
 
+SERVER = "AIR_SERVER"
+"""Variable with the address of a server."""
 COMMAND_WORDS = "air_executor.command_words"
 """In a context's `meta`: whether words follow a `--`."""
 
@@ -26,12 +33,54 @@ class Session:
     """One invocation of the program."""
 
     state_dir: str | None = None
+    server: str | None = None
     json: bool = False
     verbose: bool = False
     debug: bool = False
+    _server: ServerClient | None = field(default=None, init=False)
 
-    def client(self) -> Client:
-        """Return a client for the session's state directory."""
+    @property
+    def server_address(self) -> str | None:
+        """Address of the server that the commands use in place of files; None: files."""
+        if self.server is not None and self.state_dir is not None:
+            raise BadInputError("--server and --state-dir: give one of them")
+        return self.server or (os.environ.get(SERVER) or None if self.state_dir is None else None)
+
+    def client(self) -> JobAccess:
+        """Return a client for the session's server, or else for its state directory.
+
+        Raises:
+            BadInputError: the address of the server, or the token, is wrong.
+        """
+        return self.server_client() or self.directory()
+
+    def server_client(self) -> ServerClient | None:
+        """Return a client for the session's server; None: it has none."""
+        address = self.server_address
+        if address is not None and self._server is None:
+            from air_executor.cli.terminal import note  # noqa: PLC0415
+            from air_executor.client.credentials import find_token  # noqa: PLC0415 - only for servers
+            from air_executor.client.server_client import ServerClient  # noqa: PLC0415
+
+            self.start_logging()
+            self._server = ServerClient(address, find_token(address, os.environ), report=note)
+        return self._server
+
+    def close(self) -> None:
+        """Close the connections to the server."""
+        if self._server is not None:
+            self._server.close()
+
+    def directory(self, command: str | None = None) -> Client:
+        """Return a client for the session's state directory.
+
+        Raises:
+            BadInputError: the session has a server, and this command works on files alone.
+        """
+        if command is not None and self.server_address is not None:
+            what = "--server" if self.server else SERVER
+            msg = f"{command}: works on a state directory, not on a server; leave out {what}, or give --state-dir"
+            raise BadInputError(msg)
         from air_executor.client import Client  # noqa: PLC0415 - not for `schema` and `completion`
         from air_executor.settings import locate_state_dir  # noqa: PLC0415
 
@@ -69,10 +118,13 @@ class Session:
             return  # logging prints warnings to stderr by default
         import logging  # noqa: PLC0415 - 15 ms
 
+        from air_executor.cli.log_repeats import RepeatFilter  # noqa: PLC0415
+
         root = logging.getLogger("air_executor")
         if not root.handlers:
             handler = logging.StreamHandler(sys.stderr)
             handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+            handler.addFilter(RepeatFilter())
             root.addHandler(handler)
             root.propagate = False
         root.setLevel(logging.DEBUG if self.debug else logging.INFO)
@@ -88,12 +140,9 @@ def task_id(job: JobState, task: str | None) -> str | None:
         return None
     if (found := job.task_named(task)) is not None:
         return found.id
-    from air_executor.errors import NotFoundError  # noqa: PLC0415 - only for errors
-    from air_executor.model.problems import did_you_mean  # noqa: PLC0415 - only for errors
+    from air_executor.core.task_lookup import task_of  # noqa: PLC0415 - only for errors
 
-    guess = did_you_mean(task, job.tasks)
-    msg = f"job {job.id} has no task {task}{guess or f'; `air-executor status {job.id}` lists them'}"
-    raise NotFoundError(msg)
+    return task_of(job, task).id
 
 
 def session_of(ctx: typer.Context) -> Session:

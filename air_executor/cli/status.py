@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from air_executor.cli.choice import JobChoice, LabelOption, PoolOption
+from air_executor.cli.choice import JobChoice
+from air_executor.cli.flags import given_choice
 from air_executor.cli.session import Session, session_of
 from air_executor.cli.table import Line, line, print_lines, terminal_width
 from air_executor.cli.terminal import is_interactive, print_json
 from air_executor.errors import BadInputError
-from air_executor.store.presence import read_presence
 
 if TYPE_CHECKING:
     from air_executor.cli.jobs_page import Remark
-    from air_executor.core.explanation import AllJobs
+    from air_executor.core.job_facts import AllJobs
     from air_executor.store.job_summary import JobSummary
     from air_executor.store.presence import Presence
 
@@ -35,8 +34,6 @@ def status(
     phase: Annotated[
         list[str] | None, typer.Option(metavar="PHASE", help="Only jobs, or tasks of JOB, in this phase. Repeatable.")
     ] = None,
-    label: LabelOption = None,
-    pool: PoolOption = None,
     watch: Annotated[bool, typer.Option("--watch", "-w", help="Keep refreshing; arrow keys scroll, q quits.")] = False,
     everything: Annotated[bool, typer.Option("--all", "-a", help="Show all jobs and tasks, without a limit.")] = False,
 ) -> None:
@@ -49,9 +46,10 @@ def status(
         if name not in PHASES:
             msg = f"--phase: must be one of {', '.join(PHASES)}, got {name!r}"
             raise BadInputError(msg)
-    if job is not None and (label or pool):
+    choice = given_choice(ctx)
+    if job is not None and choice.chooses:
         raise BadInputError("--label and --pool choose jobs; leave them out with JOB")
-    page = StatusPage(session, job, phase or (), JobChoice(label or (), pool), everything=everything)
+    page = StatusPage(session, job, phase or (), choice, everything=everything)
     if session.json:
         print_json(page.data())
     elif not watch:
@@ -80,12 +78,12 @@ class StatusPage:
 
     def data(self) -> object:
         """Return the page as JSON data."""
-        from air_executor.cli.json_output import job_line, job_record  # noqa: PLC0415
+        from air_executor.store.json_output import job_line, job_record  # noqa: PLC0415
 
         if self._job is not None:
             return job_record(self._client.status(self._job))
         jobs, unreadable = self._jobs()
-        manager = read_presence(self._client.layout)
+        manager = self._client.presence()
         return {
             "manager": {"running": manager.running, **manager.record},
             "jobs": [job_line(job) for job in jobs if self._is_wanted(job)],
@@ -115,28 +113,27 @@ class StatusPage:
 
     def _all_jobs(self, now: float, width: int | None) -> list[Line]:
         from air_executor.cli.jobs_page import JobsPage  # noqa: PLC0415
-        from air_executor.cli.manager_notes import pending_requests  # noqa: PLC0415
-        from air_executor.core.explanation import AllJobs  # noqa: PLC0415
+        from air_executor.core.job_facts import AllJobs  # noqa: PLC0415
 
         jobs, unreadable = self._jobs()
         every = AllJobs(job.facts for job in jobs)
-        manager = read_presence(self._client.layout)
+        manager = self._client.presence()
         filtered = bool(self._phases) or self._choice.chooses
         page = JobsPage(
             jobs=[job for job in jobs if self._is_wanted(job)],
             unreadable=unreadable,
             manager=manager,
-            requests=pending_requests(self._client.inbox),
+            requests=self._client.requests(),
             remark=lambda job: self._remark(job, every, manager, now),
             now=now,
-            root=self._client.layout.root,
+            root=self._client.place,
             filtered=filtered,
         )
         lines = page.lines(width, everything=self._everything)
-        if not filtered and os.path.isdir(self._client.layout.schedules):
+        if not filtered and self._client.has_schedules():
             from air_executor.cli.schedule import upcoming  # noqa: PLC0415 - imports pydantic
 
-            found = upcoming(self._client.layout, now)
+            found = upcoming(self._client.schedules, now)
             lines += [line(text) for text in found[:SCHEDULES_SHOWN]]
             if len(found) > SCHEDULES_SHOWN:
                 more = f"… and {len(found) - SCHEDULES_SHOWN:,} more schedules (air-executor schedule list)"
@@ -161,15 +158,14 @@ class StatusPage:
 
     def _one_job(self, job: str, now: float, width: int | None) -> list[Line]:
         from air_executor.cli.job_page import job_page  # noqa: PLC0415
-        from air_executor.cli.manager_notes import pending_requests  # noqa: PLC0415
         from air_executor.core.cost_report import open_costs  # noqa: PLC0415
         from air_executor.core.ledger import read  # noqa: PLC0415
 
         state = self._client.status(job)
-        manager = read_presence(self._client.layout)
+        manager = self._client.presence()
         facts = () if state.ended else self._client.job_facts()
         context = self._client.explain_context(state, facts, now, settings=None, manager=manager)
-        requests = pending_requests(self._client.inbox, job)
+        requests = self._client.requests(job)
         costs = open_costs(read([state]), now)
         return job_page(
             state,

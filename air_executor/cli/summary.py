@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from air_executor.cli.log_printer import LogPrinter, RunLog
 from air_executor.cli.terminal import line_cleaner, report, report_console, styled, write_bytes
-from air_executor.client import Client
+from air_executor.client.job_access import LogAccess
 from air_executor.core.job_cost import money, sum_costs
 from air_executor.core.ledger import read
 from air_executor.core.outcome import outcome_text
@@ -16,14 +16,13 @@ from air_executor.model.names import is_generated_id
 from air_executor.model.plain_text import plain_log
 from air_executor.model.state import Done, JobState, TaskState
 from air_executor.model.times import format_duration
-from air_executor.store.run_logs import open_log
 
 TAIL_BYTES = 64 * 1024
 FAILURE_LINES = 10
 FAILURES_SHOWN = 5
 
 
-def summarise(client: Client, jobs: Sequence[JobState], *, quiet: bool, output_shown: bool, options: str = "") -> None:
+def summarise(logs: LogAccess, jobs: Sequence[JobState], *, quiet: bool, output_shown: bool, options: str = "") -> None:
     """Print how these jobs ended; the first is the one that the user ran.
 
     `output_shown`: the output of tasks was shown as it came. `quiet`: print the output of the last task, and failures.
@@ -32,12 +31,12 @@ def summarise(client: Client, jobs: Sequence[JobState], *, quiet: bool, output_s
     first = jobs[0]
     last = last_task(first)
     if first.phase == "succeeded" and last is not None and not output_shown:
-        _print_output(client, first, last)
+        _print_output(logs, first, last)
     if quiet and all(job.phase == "succeeded" for job in jobs):
         return
     seen = output_shown and sys.stdout.isatty() and len(jobs) == len(first.tasks) == 1
     for job in jobs:
-        _print_failures(client, job, lines=0 if seen else FAILURE_LINES)
+        _print_failures(logs, job, lines=0 if seen else FAILURE_LINES)
     for job in jobs:
         _print_outcome(job)
     _print_cost(jobs)
@@ -56,9 +55,9 @@ def last_task(job: JobState) -> TaskState | None:
     return last[2] if last is not None and last[2].phase == "succeeded" else None
 
 
-def tail(client: Client, job: JobState, task: TaskState, lines: int) -> tuple[list[str], bool]:
+def tail(logs: LogAccess, job: JobState, task: TaskState, lines: int) -> tuple[list[str], bool]:
     """Return the last lines of a task's newest log, and whether there were more. Hostile logs count as empty."""
-    file = open_log(client.layout, job, task.id, task.attempts[-1].seq) if task.attempts else None
+    file = logs.open(job, task.id, task.attempts[-1].seq) if task.attempts else None
     if file is None:
         return [], False
     with file:
@@ -72,9 +71,9 @@ def tail(client: Client, job: JobState, task: TaskState, lines: int) -> tuple[li
     return found[-lines:], bool(start) or len(found) > lines
 
 
-def _print_output(client: Client, job: JobState, task: TaskState) -> None:
+def _print_output(logs: LogAccess, job: JobState, task: TaskState) -> None:
     log = RunLog(job, task.id, task.attempts[-1].seq)
-    printer = LogPrinter(client.layout, write_bytes, clean=line_cleaner())
+    printer = LogPrinter(logs, write_bytes, clean=line_cleaner())
     printer.print_new(log)
     printer.finish(log)
 
@@ -85,7 +84,7 @@ def _print_lines(lines: Sequence[str], indent: str = "") -> None:
         report_console().file.write(f"{indent}{clean(line)}\n")
 
 
-def _print_failures(client: Client, job: JobState, lines: int) -> None:
+def _print_failures(logs: LogAccess, job: JobState, lines: int) -> None:
     failed = [t for t in job.tasks.values() if isinstance(t.status, Done) and t.status.phase == "failed"]
     for task in failed[:FAILURES_SHOWN]:
         name = job.id if _is_single(job) else f"{job.id}/{task.id}"
@@ -93,7 +92,7 @@ def _print_failures(client: Client, job: JobState, lines: int) -> None:
             runs = f" after {task.runs} runs" if task.runs > 1 else ""
             text = f"✗ {name} failed{runs}: {outcome_text(task.status)}"
             report_console().print(styled(text, "red"), soft_wrap=True)
-        found, more = tail(client, job, task, lines) if lines else ([], False)
+        found, more = tail(logs, job, task, lines) if lines else ([], False)
         _print_lines(["…", *found] if more else found, "    ")
     if len(failed) > FAILURES_SHOWN:
         report(f"… and {len(failed) - FAILURES_SHOWN} more failed tasks: air-executor status {job.id}")

@@ -50,13 +50,14 @@ def table(
     """Return the lines of a table. `width`: of the terminal, None for pipes; `right`: columns aligned to the right.
 
     Columns without any value are left out, the first one excepted; so are the `spare` ones, in that order, where the
-    terminal is too narrow for them.
+    terminal is too narrow for them. A row of a single cell is a line across all columns.
     """
     names = [Cell(name, "bold") for name in header]
     every = [names, *[[Cell(clean(cell.text), cell.style) for cell in row] for row in rows]]
-    used = [n for n in range(len(header)) if n == 0 or any(row[n].text for row in every[1:])]
+    full = [row for row in every if len(row) > 1]
+    used = [n for n in range(len(header)) if n == 0 or any(row[n].text for row in full[1:])]
     sizes = [
-        max(_size(row[n], LONGEST_FIRST if n == 0 and width else None) for row in every) for n in range(len(header))
+        max(_size(row[n], LONGEST_FIRST if n == 0 and width else None) for row in full) for n in range(len(header))
     ]
     last = used.pop() if used[-1] == len(header) - 1 else None
     for column in spare:
@@ -65,10 +66,11 @@ def table(
     left = None if width is None or last is None else width - _taken(used, sizes) - len(GAP)
     lines: list[Line] = []
     for row in every:
+        if len(row) == 1:
+            lines.append(row)
+            continue
         if len(row[0].text) > sizes[0]:
             lines.append([row[0]])
-            if not any(cell.text for cell in row[1:]):
-                continue
             row[0] = Cell("")
         pairs = [_padded(row[n], sizes[n], right=n in right) for n in used]
         shown = [cell for pair in pairs for cell in (*pair, Cell(GAP))][:-1]

@@ -16,7 +16,7 @@ TIMED_OUT = 124
 
 def wait(
     ctx: typer.Context,
-    jobs: Annotated[list[str], typer.Argument(metavar="JOB")],
+    jobs: Annotated[list[str], typer.Argument(metavar="JOB…")],
     timeout: Annotated[
         str | None,
         typer.Option(metavar="DURATION", help="Maximum time to wait; exits with 124 when it expires."),
@@ -39,8 +39,8 @@ def wait(
         if not session.json and states[-1].ended:
             say(f"{states[-1].id} {states[-1].phase}")
     if session.json:
-        from air_executor.cli.json_output import job_line  # noqa: PLC0415
         from air_executor.store.job_summary import summary_of  # noqa: PLC0415
+        from air_executor.store.json_output import job_line  # noqa: PLC0415
 
         print_json({"jobs": [job_line(summary_of(state)) for state in states]})
     waiting = [state.id for state in states if not state.ended]

@@ -6,23 +6,57 @@ Used by `air-executor report` and by the page; neither computes money itself. Pu
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from air_executor.core.advice import Advice, advise
 from air_executor.core.always_on import AlwaysOnPool, Waits, demands, simulate, smallest, waits_of
-from air_executor.core.job_cost import CostSums, group_by, groups, main_currency, sum_costs
+from air_executor.core.cost_query import CostGroup, CostWindow, group, group_by, keep, parse_keys, period_bounds
+from air_executor.core.job_cost import CostSums, main_currency, sum_costs
 from air_executor.core.ledger import Ledger, Origin
 from air_executor.core.price import cost_of
+from air_executor.errors import BadInputError
+
+
+@dataclass(frozen=True, slots=True)
+class Savings:
+    """What tasks did not use because they had the results of earlier runs."""
+
+    tasks: int
+    seconds: float
+    """Runner-seconds of those runs."""
+    costs: Mapping[str, float]
+    """By currency."""
+
+
+@dataclass(frozen=True, slots=True)
+class Previous:
+    """What the window before cost."""
+
+    since: float
+    until: float
+    runner_seconds: float
+    costs: Mapping[str, float]
+    """By currency."""
+
+
+@dataclass(frozen=True, slots=True)
+class Forecast:
+    """What the present month will have cost at its end, if the rest of it is like the window. Open runs included."""
+
+    until: float
+    costs: Mapping[str, float]
+    """By currency."""
 
 
 @dataclass(frozen=True, slots=True)
 class CostReport:
     """The numbers of a report: seconds, Unix seconds, and money in `currency`."""
 
-    by: str
+    by: tuple[str, ...]
     since: float | None
-    groups: Mapping[str | None, CostSums]
+    until: float | None
+    groups: Mapping[CostGroup, CostSums]
     total: CostSums
     currency: str | None
     """The currency of the costs; amounts in others are in `CostSums.costs`."""
@@ -43,6 +77,11 @@ class CostReport:
     hour_price: float | None
     """Mean price of a runner per hour, as charged to these runs; None if some had no price."""
     advice: list[Advice]
+    reused: Savings
+    previous: Previous | None = None
+    """None without `since`."""
+    forecast: Forecast | None = None
+    """None if the window is over, or if nothing was paid in it."""
 
     @property
     def used_seconds(self) -> float:
@@ -60,17 +99,41 @@ class CostReport:
 
 
 def cost_report(
-    ledger: Ledger, now: float, *, by: str = "job", since: float | None = None, pool_size: int | None = None
+    ledger: Ledger,
+    now: float,
+    *,
+    by: str = "job",
+    since: float | None = None,
+    until: float | None = None,
+    filters: Sequence[tuple[str, str]] = (),
+    pool_size: int | None = None,
 ) -> CostReport:
-    """Return a report. `now` and `since` are Unix seconds; `by` is as in `group_by`; `pool_size` is in workers."""
-    begin = _first_ready(ledger, now)
-    undated = 0 if since is None else ledger.undated(since)
+    """Return a report.
+
+    Args:
+        ledger: all runs.
+        now: Unix seconds, as are `since` and `until`; runs are divided at these borders.
+        by: keys, see `parse_keys`.
+        since: the first moment.
+        until: the first moment that is not in the report any more.
+        filters: see `parse_filter`.
+        pool_size: in workers.
+
+    Raises:
+        BadInputError: `by` is invalid, or the window is empty.
+    """
+    keys, window = parse_keys(by), CostWindow(since, until)
+    if since is not None and until is not None and until <= since:
+        raise BadInputError("until: must be after since")
+    every = keep(ledger, filters)
+    present, now = now, now if until is None else min(now, until)
+    begin = _first_ready(every, now)
+    undated = window.undated(every)
+    parts, ledger = window.cut(every), window.ended(every)
     if since is not None:
         begin = max(begin, since)  # before the first run nobody needed a pool
-        ledger = ledger.since(since)
-    key = group_by(by)
-    total = sum_costs(ledger)
-    currency = main_currency(ledger)
+    total = sum_costs(parts)
+    currency = main_currency(parts)
     sound = ledger.after_clock_step()
     if sound is not ledger:
         # A window that contains the step is longer or shorter than the time that passed.
@@ -79,40 +142,85 @@ def cost_report(
     waits = waits_of(sound)
     pool = None
     if load:
-        to_now = since is not None or bool(ledger.open)
+        to_now = since is not None or until is not None or bool(ledger.open)
         end = max(begin, now if to_now else min(now, max(entry.attempt.gone_at for entry in sound.entries)))
         # Only a pool of a size that someone chose, for a load that has ended, may need time that has not passed yet.
         latest = now if to_now or pool_size is None else math.inf
         size = smallest(load, waits, begin, end).size if pool_size is None else pool_size
         pool = simulate(load, size, begin, end, max(end, latest))
-    compared = total if sound is ledger and not ledger.earlier else sum_costs(replace(sound, earlier=()))
+    compared = sum_costs(replace(sound, earlier=()))
     priced = not compared.unpriced and len(compared.costs) == 1 and compared.runner_seconds > 0
     return CostReport(
-        by=by,
+        by=keys,
         since=since,
-        groups={name: sum_costs(part) for name, part in groups(ledger, key).items()},
+        until=until,
+        groups={name: sum_costs(part) for name, part in group(parts, keys).items()},
         total=total,
         currency=currency,
         open_runs=len(ledger.open),
         open_seconds=sum(max(0.0, now - run.since) for run in ledger.open),
         open_costs=open_costs(ledger, now),
+        previous=_previous(every, window, now),
+        forecast=_forecast(every, window, parts, present),
         undated_runs=undated,
         compared=compared,
         waits=waits,
         always_on=pool,
         size_given=pool_size is not None,
         hour_price=compared.costs.get(currency or "", 0.0) * 3600 / compared.runner_seconds if priced else None,
-        advice=advise(ledger.entries, key if by == "job" or by.startswith("label=") else _by_job),
+        reused=_savings(ledger),
+        advice=advise(ledger.entries, group_by(by) if len(keys) == 1 and by.startswith("label=") else _by_job),
     )
 
 
-def open_costs(ledger: Ledger, now: float) -> dict[str, float]:
-    """Return what open runs cost so far, by currency."""
+def _previous(ledger: Ledger, window: CostWindow, now: float) -> Previous | None:
+    """Return the cost of the window before, of the same length; before a month, or a part of it, the month before."""
+    if window.since is None:
+        return None
+    start, end = window.since, now if window.until is None else window.until
+    before, before_end = max(0.0, start - (end - start)), start
+    month, month_end = period_bounds("month", start)
+    if start == month and end <= month_end:
+        before = period_bounds("month", max(0.0, start - 1))[0]
+        before_end = start if end == month_end else min(start, before + end - start)
+    found = sum_costs(CostWindow(before, before_end).cut(replace(ledger, earlier=())))
+    return Previous(before, before_end, found.runner_seconds, found.costs)
+
+
+def _forecast(ledger: Ledger, window: CostWindow, parts: Ledger, now: float) -> Forecast | None:
+    """Return the cost of the present month: until now, and the rest at the mean rate of the window."""
+    if window.until is not None and window.until <= now:
+        return None
+    month, month_end = period_bounds("month", now)
+    first = min((entry.attempt.spawned for entry in parts.entries), default=now)
+    since = first if window.since is None else window.since
+    if now - since <= 0 or not (paid := sum_costs(replace(parts, earlier=())).costs):
+        return None
+    so_far = sum_costs(CostWindow(month, month_end).cut(replace(ledger, earlier=()))).costs
+    still_open = open_costs(ledger, now, month)
+    rest = month_end - now
+    costs = {
+        name: so_far.get(name, 0.0) + still_open.get(name, 0.0) + amount / (now - since) * rest
+        for name, amount in paid.items()
+    }
+    return Forecast(month_end, costs)
+
+
+def _savings(ledger: Ledger) -> Savings:
+    costs: dict[str, float] = {}
+    for _, one in ledger.reused:
+        if one.currency is not None:
+            costs[one.currency] = costs.get(one.currency, 0.0) + one.cost
+    return Savings(len(ledger.reused), sum(one.seconds for _, one in ledger.reused), costs)
+
+
+def open_costs(ledger: Ledger, now: float, since: float = 0.0) -> dict[str, float]:
+    """Return what open runs cost from `since` until now, by currency."""
     costs: dict[str, float] = {}
     for run in ledger.open:
         if run.price is not None:
             name = run.currency or ""
-            costs[name] = costs.get(name, 0.0) + cost_of(run.price, max(0.0, now - run.since))
+            costs[name] = costs.get(name, 0.0) + cost_of(run.price, max(0.0, now - max(since, run.since)))
     return costs
 
 

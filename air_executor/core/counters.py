@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from weakref import WeakKeyDictionary
 
 from air_executor.core.ledger import waste_of
@@ -20,7 +20,7 @@ from air_executor.core.progress import Progress
 from air_executor.core.transitions import LiveJob
 from air_executor.core.usage_meter import BUSY, COST, IDLE, RUNNER_SECONDS, MeteredRun, RunSample, Series
 from air_executor.model import state as s
-from air_executor.model.events import Ended, Event, Started
+from air_executor.model.events import Ended, Event, Late, NoticeSettled, Started
 from air_executor.model.records import CountersRecord
 from air_executor.model.state import Done, Running, TaskState
 from air_executor.model.usage import Stages, stages
@@ -30,7 +30,15 @@ BOUNDS = (0.005, 0.025, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 
 BEYOND = "+Inf"
 BUCKET, SUM = "_bucket", "_sum"
 """Endings of a distribution's series: a bucket, with its bound as last label, counts the values in it alone."""
-_POOL_AT = {RUNNER_SECONDS: 2, COST: 2, "cpu_seconds_total": 2, "runs_total": 2, "runner_stage_seconds": None}
+DELIVERED, GIVEN_UP = "delivered", "given-up"
+_POOL_AT = {
+    RUNNER_SECONDS: 2,
+    COST: 2,
+    "cpu_seconds_total": 2,
+    "runs_total": 2,
+    "runner_stage_seconds": None,
+    "notifications_total": None,
+}
 """Where a series has its pool, if not right after the name."""
 
 
@@ -46,6 +54,8 @@ class Counts:
     """A series that is not here is 0."""
     open_runs: Mapping[str, int]
     """By pool."""
+    in_use: Mapping[str, int] = field(default_factory=dict)
+    """What the tasks of those take, by pool that has a limit."""
 
 
 class Counters:
@@ -67,7 +77,10 @@ class Counters:
         self._changed_shown: set[Series] = set()
         shown = {series[2] for series in self._shown}
         counted = [pool_of(series) for series in (*self._shown, *self._values)]
-        self.pools = PoolLabels(limited, [pool for pool in counted if pool is not None])
+        self.pools = PoolLabels((*limited, "default"), [pool for pool in counted if pool is not None])
+        self._limited = limited
+        self._usage_names = PoolLabels((), [one[2] for one in self._values if one[0] == "reported_usage_total"])
+        """Names of usage that have a label of their own: tasks write what they like."""
         self._old_pools = shown | {*limited, "default"}
         self.open: dict[tuple[str, int], MeteredRun] = {}
         """Open runs by job and number."""
@@ -88,6 +101,11 @@ class Counters:
             self._begin(job, state.tasks[event.task], event.seq, steady)
             return
         pool = self.pools.label(state.pool)
+        if isinstance(event, NoticeSettled):
+            self._add(("notifications_total", event.on, DELIVERED if event.failed is None else GIVEN_UP), 1)
+            return
+        if isinstance(event, Late):
+            self._add(("jobs_late_total", pool), 1)
         if isinstance(event, Ended):
             self._end(state.id, pool, event)
         self._count_ends(job.progress, pool)
@@ -109,7 +127,7 @@ class Counters:
                 run.sample(sample, self._prices)
 
     def drop(self, job: str) -> None:
-        """Stop metering the open runs of a job that is gone or set aside; what was shown of them stays."""
+        """Stop metering the open runs of a job that is gone or quarantined; what was shown of them stays."""
         for key in [key for key in self.open if key[0] == job]:
             del self.open[key]
 
@@ -127,7 +145,9 @@ class Counters:
         self._add(("runs_total", backend, pool, event.reason), 1)
         if event.moments.cpu:
             self._add(("cpu_seconds_total", backend, pool), event.moments.cpu)
-        if event.reason == s.OK and event.queued:
+        for name, amount in event.reported.items():
+            self._add(("reported_usage_total", pool, self._usage_names.label(name)), amount)
+        if event.reason in s.COMMITTED and event.queued:
             self._add(("queued_tasks_total",), len(event.queued))
         run = self.open.pop((job, event.seq), None)
         if run is None:
@@ -194,7 +214,11 @@ class Counters:
                 self._shown[series] = values[series]
                 self._changed_shown.add(series)
         runs = Counter(run.pool for run in self.open.values())
-        return Counts(pools, frozenset(pools) - self._old_pools, values, runs)
+        in_use: Counter[str] = Counter()
+        for run in self.open.values():
+            in_use.update({run.pool: 1, **run.task.weights})
+        limited = {pool: in_use[pool] for pool in self._limited}
+        return Counts(pools, frozenset(pools) - self._old_pools, values, runs, limited)
 
     def changes(self) -> CountersRecord | None:
         """Return what has changed since the last call, to be kept; None if nothing has."""

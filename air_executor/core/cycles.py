@@ -1,6 +1,6 @@
 """Tasks that would wait for each other for ever, found before they are accepted.
 
-Asked at submit, at `add`, and when the tasks that a run queued are committed. `after` waits for whole trees: a circle
+Asked at submit, at `add`, and when the tasks that a run queued are committed. `after` waits for whole trees: a cycle
 can close through one: x waits for y, and y's child waits for x. The rules are those of `progress.Progress.readiness`.
 """
 
@@ -53,7 +53,7 @@ _ALL = _Step(None)
 def find_cycle(tasks: Mapping[str, Node], new: Sequence[NewNode], parent: str | None) -> list[str] | None:
     """Return the ids of tasks that would wait for each other, the first one again at the end, or None.
 
-    `tasks` are those that exist, among which there is no circle; `new` would be queued by the task `parent`. Takes time
+    `tasks` are those that exist, among which there is no cycle; `new` would be queued by the task `parent`. Takes time
     in proportion to all tasks, but only to the new ones while they wait for none of the others. Ids that name no task
     are ignored.
     """
@@ -66,14 +66,14 @@ def find_cycle(tasks: Mapping[str, Node], new: Sequence[NewNode], parent: str | 
     graph = _Graph(tasks, new, parent)
     done: set[_Step] = set()
     for task in waiting:
-        circle = _circle_from(_Step(task.id), graph, done)
-        if circle is not None:
-            return _named(circle)
+        cycle = _cycle_from(_Step(task.id), graph, done)
+        if cycle is not None:
+            return _named(cycle)
     return None
 
 
 def show_cycle(ids: Sequence[str]) -> str:
-    """Return a circle as a message shows it: `a -> b -> a`, shortened in the middle if it is long."""
+    """Return a cycle as a message shows it: `a -> b -> a`, shortened in the middle if it is long."""
     most = 12
     shown = list(ids) if len(ids) <= most else [*ids[: most - 2], f"... {len(ids) - most} more ...", *ids[-2:]]
     return " -> ".join(shown)
@@ -137,8 +137,8 @@ class _Graph:
             yield _ALL
 
 
-def _circle_from(start: _Step, graph: _Graph, done: set[_Step]) -> list[_Step] | None:
-    """Search depth first without recursion (chains are as long as tasks queue them); `done` lead to no circle."""
+def _cycle_from(start: _Step, graph: _Graph, done: set[_Step]) -> list[_Step] | None:
+    """Search depth first without recursion (chains are as long as tasks queue them); `done` lead to no cycle."""
     if start in done:
         return None
     path = [start]
@@ -159,9 +159,9 @@ def _circle_from(start: _Step, graph: _Graph, done: set[_Step]) -> list[_Step] |
     return None
 
 
-def _named(circle: Sequence[_Step]) -> list[str]:
+def _named(cycle: Sequence[_Step]) -> list[str]:
     """Keep the tasks that wait and those that they name; leave out how a tree leads from one to the other."""
-    steps = list(circle[:-1])
+    steps = list(cycle[:-1])
     first = next(n for n, step in enumerate(steps) if step.task is not None and not step.tree)
     steps = steps[first:] + steps[:first]
     names: list[str] = []

@@ -5,24 +5,30 @@ Used by `air-executor explain` and by the page; `Client.explain_context` builds 
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from air_executor.core.budget import budget_lines, raise_hint, spending
+from air_executor.core.conditions import condition_text
 from air_executor.core.end_reasons import count_text, job_end, skip_cause, task_end, tree
 from air_executor.core.memory import history_text
+from air_executor.core.notices import notice_lines
 from air_executor.core.outcome import reason_text, stop_text
+from air_executor.core.pool_limits import pool_text
 from air_executor.core.progress import Progress, Readiness
+from air_executor.core.start_limits import limit_reached, never_fits
 from air_executor.model import state as s
+from air_executor.model.reports import progress_text
 from air_executor.model.state import Done, JobState, Queued, Running, TaskState
 from air_executor.model.times import format_duration, to_text
+from air_executor.model.worktree import WorktreeNote
 
 NAMES_SHOWN = 5
 
 
 class RunnerFacts(NamedTuple):
-    """Where a run is, according to its `run.json`."""
+    """Where a run is, according to the job's state."""
 
     backend: str
     host: str
@@ -31,44 +37,8 @@ class RunnerFacts(NamedTuple):
     """Its name on the platform, if the platform has names."""
     boot: str | None = None
     """Boot id of that host then."""
-
-
-class JobFacts(NamedTuple):
-    """What an explanation needs to know of each job in the state directory."""
-
-    id: str
-    uid: str | None
-    """None: the job cannot be read."""
-    phase: str
-    pool: str
-    running: int
-    """Number of running tasks."""
-
-    @classmethod
-    def unreadable(cls, name: str) -> JobFacts:
-        """Return what is known of a job that cannot be read."""
-        return cls(name, None, "unreadable", "", 0)
-
-
-class AllJobs:
-    """The facts about all jobs, looked up by many explanations."""
-
-    def __init__(self, jobs: Iterable[JobFacts]) -> None:
-        self.running = 0
-        self.running_by_pool: Counter[str] = Counter()
-        self._by_uid: dict[str, str] = {}
-        self._unreadable: dict[str, str] = {}
-        for job in jobs:
-            self.running += job.running
-            self.running_by_pool[job.pool] += job.running
-            if job.uid is None:
-                self._unreadable[job.id] = job.phase
-            else:
-                self._by_uid[job.uid] = job.phase
-
-    def phase(self, job: str, uid: str) -> str | None:
-        """Return the phase of a job; None: it is not among them."""
-        return self._by_uid.get(uid) or self._unreadable.get(job)
+    begun: bool = True
+    """Its command has started; also where that cannot be told."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,8 +57,14 @@ class ExplainContext:
     running: int = 0
     """Runners of all jobs."""
     max_runners: int | None = None
-    running_in_pool: int = 0
-    pool_limit: int | None = None
+    in_use: Mapping[str, int] = field(default_factory=dict)
+    """What running tasks of all jobs take, by pool."""
+    pools: Mapping[str, int] = field(default_factory=dict)
+    """Limits by pool."""
+    reserved: Mapping[str, str] = field(default_factory=dict)
+    """By pool, the task that is the next one to start in it, as `task of job JOB`."""
+    lock_holder: str | None = None
+    """The job that holds the lock of this one."""
     backend: str | None = None
     """The manager's."""
     host: str | None = None
@@ -101,10 +77,36 @@ class ExplainContext:
     """What the job's next task needs from the backend first, as `task <id>: <what>`."""
     runners: Mapping[str, RunnerFacts] = field(default_factory=dict)
     """Where running tasks are, by task."""
+    worktrees: Mapping[str, tuple[str, WorktreeNote]] = field(default_factory=dict)
+    """The git worktrees that are there, by task: path and note."""
 
 
 def explain_job(job: JobState, context: ExplainContext) -> str:
-    """Return why a job is where it is."""
+    """Return why a job is where it is, whether it is late, and what is not delivered of what it had to tell."""
+    late = late_text(job, context.now)
+    cleanup = cleanup_text(job, context.now)
+    near = [] if job.ended or job.over_budget else budget_lines(job, context.now)[0]
+    budget = [f"it has used {', '.join(near)} of its budget"] if near else []
+    said = [*([cleanup] if cleanup else []), *([f"it is {late}"] if late else []), *budget, *notice_lines(job)]
+    return "; ".join([_explain_job(job, context), *said])
+
+
+def cleanup_text(job: JobState, now: float) -> str | None:
+    """Return until when the clean-up tasks of a stopped job may run; None if that has no limit."""
+    until = job.cleanup_until
+    if job.ended or until is None:
+        return None
+    return f"clean-up tasks may run until {to_text(until)}, for {format_duration(max(0.0, round(until - now, 1)))}"
+
+
+def late_text(job: JobState, now: float) -> str | None:
+    """Return what is to say of an unfinished job that ought to have ended; None: it has time."""
+    if job.ended or job.expect_by is None or job.expect_by > now:
+        return None
+    return f"late: it was expected by {to_text(job.expect_by)}"
+
+
+def _explain_job(job: JobState, context: ExplainContext) -> str:
     if job.ended:
         return f"job {job.id} {job_end(job)}"
     progress = Progress(job)
@@ -113,6 +115,10 @@ def explain_job(job: JobState, context: ExplainContext) -> str:
     reason = pending_reason(job, context)
     if running:
         text = f"job {job.id} is running {running} of {len(job.tasks)} tasks, {queued} queued"
+        if starting := sum(not runner.begun for runner in context.runners.values()):
+            text += f", {starting} of the running not started yet"
+        if any(needed_from_backend(task, context) for task in job.tasks.values()):
+            text += f"; {context.waiting}"
         lost = next((why for name in context.runners if (why := unreachable(job, name, context))), None)
         return "; ".join([text, *([f"it {reason}"] if reason else []), *([lost] if lost else [])])
     if reason:
@@ -130,6 +136,24 @@ def explain_job(job: JobState, context: ExplainContext) -> str:
 
 def explain_task(job: JobState, task: TaskState, context: ExplainContext) -> str:
     """Return why a task is where it is."""
+    cleanup = cleanup_text(job, context.now) if task.when != "success" else None
+    text = _explain_task(job, task, context)
+    if (where := worktree_text(task, context)) is not None:
+        text = f"{text}; {where}"
+    return f"{text}; {cleanup}" if cleanup and not isinstance(task.status, Done) else text
+
+
+def worktree_text(task: TaskState, context: ExplainContext) -> str | None:
+    """Return where the worktree of a task is, and why it was kept; None: it has none."""
+    found = context.worktrees.get(task.id)
+    if found is None:
+        return None
+    path, note = found
+    where = f"worktree {path} on branch {note.branch}"
+    return where if note.kept is None else f"{where} was kept ({note.kept})"
+
+
+def _explain_task(job: JobState, task: TaskState, context: ExplainContext) -> str:
     status = task.status
     if isinstance(status, Done):
         return f"task {task.id} {task_end(job, task, status)}"
@@ -149,15 +173,20 @@ def _running(job: JobState, task: TaskState, run: Running, context: ExplainConte
     since = format_duration(max(0.0, round(now - run.since, 1)))
     runner = context.runners.get(task.id)
     where = f" in {runner_text(runner)}" if runner is not None and runner.name else ""
-    history = history_text(task)
-    earlier = f"; {history}" if history else ""
-    text = f"has been running for {since}{where} (run {run.seq}, attempt {task.runs}{earlier})"
+    earlier = f"; {history}" if (history := history_text(task)) else ""
+    begun = runner is None or runner.begun
+    verb = "running" if begun else "starting"
+    text = f"has been {verb} for {since}{where} (run {run.seq}, attempt {task.runs}{earlier})"
+    if run.progress is not None:
+        text += f", progress {progress_text(run.progress)}"
     problem = unreachable(job, task.id, context)
     if run.stop is not None:
         text += f" and {stop_text(run)}"
-    elif task.timeout is not None and problem is None:
+    elif task.timeout is not None and problem is None and begun:
         left = run.since + task.timeout - now
         text += f"; it times out in {format_duration(round(left, 1))}" if left > 0 else "; its timeout has passed"
+    if run.stop is None and task.stall_timeout is not None:
+        text += f"; it is stopped after {format_duration(task.stall_timeout)} without output"
     if (words := needed_from_backend(task, context)) is not None:
         text += f"; {words}"
     if problem is None and context.backend_problem is not None:
@@ -203,10 +232,15 @@ def pending_reason(job: JobState, context: ExplainContext) -> str | None:  # noq
     """Return why none of a job's tasks can start."""
     if job.phase == s.PENDING:
         return f"is pending: run {job.submitted_by}, which submitted it, is not committed yet"
+    if job.phase == s.PAUSED and job.over_budget is not None:
+        used = next((one.text for one in spending(job, context.now) if one.name == job.over_budget), job.over_budget)
+        return f"is paused: it has used {used} of its budget; resume it with {raise_hint(job)}"
     if job.phase == s.PAUSED:
         return f"is paused; resume it with `air-executor resume {job.id}`"
     if job.started_at is None and (waited_for := _unfinished_jobs(job, context)) is not None:
         return f"is waiting for {waited_for}"
+    if job.spec.lock is not None and job.locked_since is None and context.lock_holder not in (None, job.id):
+        return f"is waiting for lock {job.spec.lock}, which job {context.lock_holder} holds until it ends"
     if context.manager is False:
         return f"is not managed: no manager is running; start one with `{context.start_command}`"
     if context.backend_problem is not None:
@@ -232,68 +266,76 @@ def jobs_text(names: Sequence[str]) -> str:
     return f"job{'' if len(names) == 1 else 's'} {_listed(names)}"
 
 
-def _queued(job: JobState, task: TaskState, progress: Progress, context: ExplainContext) -> str:
+def _queued(job: JobState, task: TaskState, progress: Progress, context: ExplainContext) -> str:  # noqa: PLR0911
     readiness = progress.readiness(task)
     name = f"task {task.id}"
     if readiness is Readiness.WAITS:
-        return f"{name} is waiting for {_unfinished_tasks(job, task, progress)}"
+        then = "" if task.only_if is None else f"; it runs only if {condition_text(task.only_if)}"
+        return f"{name} is waiting for {_unfinished_tasks(job, task, progress)}{then}"
     if readiness is not Readiness.READY:
         return f"{name} will be skipped: {skip_cause(job, task) or readiness.value}"
     until = waits_until(task)
     if until is not None and until > context.now:
-        when = f"at {to_text(until)}, in {format_duration(round(until - context.now, 1))}"
-        if isinstance(task.status, Queued) and task.status.retrying:
-            last = task.attempts[-1] if task.attempts else None
-            how = history_text(task) if last and last.reason == s.OOM else None
-            message = f": {last.message}" if last and last.message else ""
-            why = (
-                f" (run {task.runs} ended: {how or reason_text(last.reason, last.exit_code) + message})" if last else ""
-            )
-            return f"{name} will be retried {when}{why}"
-        return f"{name} is delayed; it starts {when}"
+        return f"{name} {_delayed(task, until, context.now)}"
+    if task.joins is not None:
+        return f"{name} is waiting for the end of job {task.id} ({context.after.get(task.id, 'no longer exists')})"
+    if task.approve is not None:
+        return f"{name} {asks(job, task, context.now)}"
     if (what := needed_from_backend(task, context)) is not None:
         return f"{name} is waiting for {what}"
+    if (impossible := never_fits(job, task, context)) is not None:
+        return f"{name} can never start: {impossible}"
     return f"{name} is ready{_ready_reason(job, task, progress, context)}"
+
+
+def asks(job: JobState, task: TaskState, now: float) -> str:
+    """Return what a task asks, and how it is answered."""
+    question = " ".join((task.approve or "").split())
+    until = ""
+    if task.timeout is not None and task.ready_at is not None:
+        until = f", within {format_duration(round(max(0.0, task.ready_at + task.timeout - now)))}"
+    return f'asks "{question}": `air-executor approve {job.id} {task.id}`, or `reject`{until}'
+
+
+def _delayed(task: TaskState, until: float, now: float) -> str:
+    """Return why a task starts later, and when."""
+    when = f"at {to_text(until)}, in {format_duration(round(until - now, 1))}"
+    if isinstance(task.status, Queued) and task.status.retrying:
+        last = task.attempts[-1] if task.attempts else None
+        how = history_text(task) if last and last.reason == s.OOM else None
+        message = f": {last.message}" if last and last.message else ""
+        why = f" (run {task.runs} ended: {how or reason_text(last.reason, last.exit_code) + message})" if last else ""
+        return f"will be retried {when}{why}"
+    if task.again:
+        times = "once" if task.again == 1 else f"{task.again} times"
+        return f"will run again {when}; it has asked for that {times}"
+    return f"is delayed; it starts {when}"
 
 
 def _ready_reason(job: JobState, task: TaskState, progress: Progress, context: ExplainContext) -> str:
     """Return why a ready task has not started: a limit, or its turn."""
     place = progress.nodes[task.id].place
     before = [other for other in progress.queued() if progress.nodes[other.id].place < place]
-    reached = limit_reached(job, progress, context)
+    reached = limit_reached(job, progress, context, task)
     if job.max_runners == 1 and (reached is None or reached.of != "its job"):
         for other in before:
             if other.retrying:
                 return f" and waits behind task {other.id}, which keeps its place in the queue until its retry"
     if reached is not None:
         named = f" (running {_listed(sorted(progress.slots.values()))})" if reached.of == "its job" else ""
-        most = count_text(reached.limit, "runner")
-        return f"; limit reached: {reached.of} has {reached.used} of at most {most}{named}"
+        most = count_text(reached.limit, "runner") if reached.needs == 1 else f"{reached.limit} in use"
+        needs = "" if reached.needs == 1 else f", and it needs {reached.needs}"
+        return f"; limit reached: {reached.of} has {reached.used} of at most {most}{named}{needs}"
+    for pool in job.pools_of(task):
+        ahead_in_pool = context.reserved.get(pool)
+        if ahead_in_pool not in (None, f"{task.id} of job {job.id}"):
+            return f"; task {ahead_in_pool} is ahead of it in {pool_text(pool)}"
     ahead = [t for t in before if progress.readiness(t) is Readiness.READY and waits_until(t) is None]
     if ahead:
         return f"; {count_text(len(ahead), 'task')} of its job {'is' if len(ahead) == 1 else 'are'} ahead of it"
     if context.manager is None:
         return "; its manager runs on another host or in another container, and its state is unknown here"
     return " and about to start"
-
-
-class Limit(NamedTuple):
-    """A limit that is reached."""
-
-    of: str
-    used: int
-    limit: int
-
-
-def limit_reached(job: JobState, progress: Progress, context: ExplainContext) -> Limit | None:
-    """Return the first limit that keeps a ready task of a job from starting; None if none does."""
-    if len(progress.slots) >= job.max_runners:
-        return Limit("its job", len(progress.slots), job.max_runners)
-    if context.pool_limit is not None and context.running_in_pool >= context.pool_limit:
-        return Limit(f"pool {job.pool}", context.running_in_pool, context.pool_limit)
-    if context.max_runners is not None and context.running >= context.max_runners:
-        return Limit("the manager", context.running, context.max_runners)
-    return None
 
 
 def _unfinished_tasks(job: JobState, task: TaskState, progress: Progress) -> str:
@@ -303,8 +345,7 @@ def _unfinished_tasks(job: JobState, task: TaskState, progress: Progress) -> str
         nodes = progress.nodes.values()
         open_tasks = [n.task.id for n in nodes if not isinstance(n.task.status, Done) and not n.cleanup]
         return f"all other tasks to end ({_listed(open_tasks)})"
-    unfinished = [need.task for need in needs if not need.complete]
-    parts = []
+    unfinished, parts = [need.task for need in needs if not need.complete], []
     for need in unfinished[:NAMES_SHOWN]:
         inside = tree(job, [need.id])
         open_tasks = [t.id for t in job.tasks.values() if t.id in inside and not isinstance(t.status, Done)]

@@ -7,11 +7,12 @@ field may hold is declared in `model`.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from graphlib import CycleError, TopologicalSorter
 
-from air_executor.core.cycles import find_cycle, show_cycle
+from air_executor.core.cycles import DEFAULT_WHEN, find_cycle, show_cycle
+from air_executor.core.references import Upstream, why_unknown
 from air_executor.errors import BadInputError
 from air_executor.model.job import Job, Task
 from air_executor.model.names import generated_id
@@ -24,6 +25,7 @@ QUEUE = "queue.jsonl"
 """Name of the file with what a run queued, in messages."""
 MOST_NEEDS = 1_000_000
 """Names in all `after` of tasks that are checked together: looking for cycles costs time for each."""
+_CONDITION = ("only_if", "result")
 _LARGEST_POWER = 305
 """Retries with backoff multiply; a factor of ten to this still is a number."""
 
@@ -67,6 +69,7 @@ def check_job(job: Job) -> Steps[None]:
         if number % STEP == STEP - 1:
             yield
     problems += _unknown_needs(job, place, len(problems))
+    problems += _wrong_conditions(job, place)
     if not problems:
         nodes = [NewTask(name, task.after, task.when) for name, task in zip(place, job.tasks, strict=True)]
         problems += _cycle(nodes, place)
@@ -116,6 +119,34 @@ def _unknown_needs(job: Job, place: Mapping[str, int], found: int) -> list[Probl
     return problems
 
 
+def _wrong_conditions(job: Job, place: Mapping[str, int]) -> list[Problem]:
+    """Refuse conditions on results of tasks that have not ended when theirs are judged."""
+    lists = {task.group for task in job.tasks if task.group is not None}
+    judge = _ConditionCheck(dict(zip(place, job.tasks, strict=False)), lists)
+    found = [(number, judge.problem(task)) for number, task in enumerate(job.tasks) if task.only_if is not None]
+    return [Problem(["tasks", number, *_CONDITION], what) for number, what in found if what is not None]
+
+
+class _ConditionCheck:
+    """Whether tasks wait for those whose results their conditions are about."""
+
+    def __init__(self, tasks: Mapping[str, Task | TaskState], lists: Collection[str] = ()) -> None:
+        self._tasks = tasks
+        self._lists = lists
+        self._upstream = Upstream(tasks, lambda name: tasks[name].after)
+
+    def problem(self, task: Task) -> str | None:
+        """Return what is wrong with the condition of a task; None: nothing."""
+        if task.only_if is None:
+            return None
+        path = task.only_if["result"]
+        known: Collection[str] = self._upstream.of(task.after)
+        if not task.after and task.when != DEFAULT_WHEN:
+            known = {name for name, other in self._tasks.items() if other.when == DEFAULT_WHEN}
+        what = why_unknown(path, known, self._tasks, self._lists)
+        return None if what is None else f"{path} is unknown; {what}"
+
+
 def _cycle(nodes: Sequence[NewTask], place: Mapping[str, int]) -> list[Problem]:
     cycle = find_cycle({}, nodes, None)
     if not cycle:
@@ -144,7 +175,7 @@ def check_queued(
     names: set[str] = set()
     for number, task in enumerate(queued):
         name = task.id or ""
-        if name in tasks or name in names:
+        if (name in tasks and not tasks[name].superseded) or name in names:
             msg = f"{_line(lines, number)}task id {name} is taken in job {job}; give the task another id, or none"
             raise BadInputError(msg)
         names.add(name)
@@ -153,11 +184,21 @@ def check_queued(
             if need not in tasks and need not in names:
                 msg = f"{_line(lines, number)}task {task.id}: after: {need} is not a task of job {job}"
                 raise BadInputError(msg)
+    if any(task.only_if is not None for task in queued):
+        _check_conditions(queued, tasks, lines)
     new = [NewTask(task.id or "", task.after, task.when, parent) for task in queued]
     cycle = find_cycle(tasks, new, parent)
     if cycle:
         msg = f"after: these tasks would wait for each other for ever: {show_cycle(cycle)}"
         raise BadInputError(msg)
+
+
+def _check_conditions(queued: Sequence[Task], tasks: Mapping[str, TaskState], lines: Sequence[int] | None) -> None:
+    judge = _ConditionCheck({**tasks, **{task.id or "": task for task in queued}})
+    for number, task in enumerate(queued):
+        if (what := judge.problem(task)) is not None:
+            msg = f"{_line(lines, number)}task {task.id}: {'.'.join(_CONDITION)}: {what}"
+            raise BadInputError(msg)
 
 
 def _line(lines: Sequence[int] | None, number: int) -> str:

@@ -6,16 +6,16 @@ Used by `run` for its last lines and by `report`, in total and by group. Seconds
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from air_executor.core.ledger import WASTE, EarlierRuns, Entry, Ledger, Origin
-from air_executor.model.times import to_text
+from air_executor.core.ledger import WASTE, EarlierRuns, Entry, Ledger
+from air_executor.model.reports import add_up
 
 STAMP_STEP = 0.01
 """Seconds by which two time stamps of a volume may disagree: the kernel mixes coarse and fine ones."""
-BEFORE = "earlier"
-"""The day of runs known only as a sum."""
+CENT = 0.01
 
 
 @dataclass(slots=True)
@@ -32,8 +32,12 @@ class CostSums:
     """Seconds that runners waited for a node: not runner-seconds, for nothing existed."""
     waste: dict[str, float] = field(default_factory=lambda: dict.fromkeys(WASTE, 0.0))
     """Runner-seconds of runs without success, by kind."""
+    waste_costs: dict[str, float] = field(default_factory=dict)
+    """What those have cost, by currency."""
     costs: dict[str, float] = field(default_factory=dict)
     """By currency ("" where none was kept), at the prices in force when each run was committed."""
+    reported: dict[str, float] = field(default_factory=dict)
+    """What tasks said they used, by name."""
     unpriced: int = 0
     """Runs without a price."""
     clock_stepped: int = 0
@@ -80,23 +84,27 @@ class CostSums:
         return self.costs.get(currency, 0.0) / self.succeeded if known else None
 
     def add(self, entry: Entry) -> None:
-        """Add one run."""
+        """Add one run, or a part of one."""
         one = entry.attempt
-        self.runs += 1
+        self.runs += entry.counts
         self.start_seconds += one.start
         self.work_seconds += one.work
         self.finish_seconds += one.finish
         self.cpu_seconds += one.cpu or 0.0
         self.node_wait_seconds += one.node_wait or 0.0
         if entry.waste is None:
-            self.succeeded += 1
+            self.succeeded += entry.counts
         else:
             self.waste[entry.waste] += one.runner_seconds
+            if one.cost:
+                currency = one.currency or ""
+                self.waste_costs[currency] = self.waste_costs.get(currency, 0.0) + one.cost
         if one.price is None and not one.cost:
-            self.unpriced += 1
+            self.unpriced += entry.counts
         else:
             self._pay(one.currency or "", one.cost)
-        self.clock_stepped += one.clock_stepped
+        self.clock_stepped += one.clock_stepped and entry.counts
+        add_up(self.reported, one.reported)
 
     def add_earlier(self, sums: EarlierRuns) -> None:
         """Add runs known only as a sum."""
@@ -107,6 +115,7 @@ class CostSums:
         self.work_seconds += usage.work_seconds
         self.finish_seconds += usage.finish_seconds
         self.cpu_seconds += usage.cpu_seconds
+        add_up(self.reported, usage.reported)
         if usage.cost:
             self._pay(usage.currency or "", usage.cost)
         for currency, cost in usage.other_costs.items():
@@ -130,34 +139,6 @@ def sum_costs(ledger: Ledger) -> CostSums:
     return total
 
 
-def group_by(what: str) -> Callable[[Origin, float | None], str | None]:
-    """Return the function that assigns a run to a group: `job`, `pool`, `day` (UTC, of its end), or `label=NAME`.
-
-    It takes the run's origin and the Unix time of its end, or None if that is not known. `queue` is the old name of
-    `pool`.
-    """
-    if what == "job":
-        return lambda origin, _: origin.job
-    if what in ("pool", "queue"):
-        return lambda origin, _: origin.pool
-    if what == "day":
-        return lambda _, gone: BEFORE if gone is None else to_text(gone)[:10]
-    name = what.removeprefix("label=")
-    return lambda origin, _: origin.labels.get(name)
-
-
-def groups(ledger: Ledger, key: Callable[[Origin, float | None], str | None]) -> Mapping[str | None, Ledger]:
-    """Divide the ended runs into groups, sorted by name; None is the group of runs without one."""
-    entries: dict[str | None, list[Entry]] = {}
-    earlier: dict[str | None, list[EarlierRuns]] = {}
-    for entry in ledger.entries:
-        entries.setdefault(key(entry.origin, entry.attempt.gone_at), []).append(entry)
-    for sums in ledger.earlier:
-        earlier.setdefault(key(sums.origin, None), []).append(sums)
-    names = sorted(entries.keys() | earlier.keys(), key=lambda name: (name is None, name or ""))
-    return {name: Ledger(entries.get(name, ()), (), earlier.get(name, ())) for name in names}
-
-
 def main_currency(ledger: Ledger) -> str | None:
     """Return the currency of the newest run with a price, or None if there is none."""
     priced = [(e.attempt.gone_at, e.attempt.currency or "") for e in ledger.entries if e.attempt.cost]
@@ -166,17 +147,28 @@ def main_currency(ledger: Ledger) -> str | None:
 
 
 def money(amount: float) -> str:
-    """Return an amount for people: two decimals, or as many as it takes to show three significant digits."""
+    """Return an amount for people: two decimals, or three digits; less than a cent is only said to be so."""
+    if 0 < amount < CENT:
+        return f"< {CENT}"
     digits = 2 if amount == 0 else max(2, 2 - math.floor(math.log10(abs(amount))))
     return f"{amount:.{digits}f}"
 
 
 def _peak(entries: Iterable[Entry]) -> int:
-    # If one ends when another begins, the end comes first: one worker could have run both.
-    spans = [(e.attempt.spawned, e.attempt.gone_at) for e in entries]
-    steps = sorted((at, by) for spawned, gone in spans for at, by in ((spawned, 1), (gone - STAMP_STEP, -1)))
-    now = peak = 0
-    for _, by in steps:
-        now += by
-        peak = max(peak, now)
+    """Return how many slots had a runner at once: the runs of one slot follow each other, however short they are."""
+    steps: list[tuple[float, int, tuple[str, int]]] = []
+    for entry in entries:
+        one, slot = entry.attempt, (entry.origin.job, entry.attempt.slot)
+        # If one ends when another begins, the end comes first: one worker could have run both. A run that is shorter
+        # than the step of the clock still ends after its own beginning.
+        long = one.gone_at - STAMP_STEP > one.spawned
+        steps.append((one.spawned, 1, slot))
+        steps.append((one.gone_at - STAMP_STEP, 0, slot) if long else (one.spawned, 2, slot))
+    taken: Counter[tuple[str, int]] = Counter()
+    peak = 0
+    for _, kind, slot in sorted(steps):
+        taken[slot] += 1 if kind == 1 else -1
+        if taken[slot] == 0:
+            del taken[slot]
+        peak = max(peak, len(taken))
     return peak

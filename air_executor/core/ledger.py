@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from air_executor.core.memory import requested_of
 from air_executor.model import state as s
-from air_executor.model.state import MAX_ATTEMPTS_KEPT, Attempt, Done, JobState, Running, TaskState
+from air_executor.model.attempt import MAX_AGAIN_KEPT, MAX_ATTEMPTS_KEPT, Attempt
+from air_executor.model.memo import Reused
+from air_executor.model.state import Done, JobState, Running, TaskState
 from air_executor.model.times import from_text
 from air_executor.model.usage import Usage
 
@@ -22,8 +24,8 @@ WASTE = ("failed", "retried", "cancelled", "lost")
 
 
 def waste_of(reason: str, *, followed: bool) -> str | None:
-    """Return the kind of waste of a run that ended for a reason; `followed`: its task ran again. None: it succeeded."""
-    if reason == s.OK:
+    """Return the kind of waste of a run that ended for a reason; `followed`: its task ran again. None: none."""
+    if reason in s.COMMITTED or reason == s.SKIP_ON:
         return None
     if reason == s.CANCELLED:
         return "cancelled"
@@ -56,6 +58,8 @@ class Entry:
     """Its task ran again later."""
     requested: Mapping[str, Any]
     """The resources that its task requested; memory as grown for this run."""
+    counts: bool = True
+    """It is counted as a run; of one that is divided between windows only the part in which it ended is."""
 
     @property
     def waste(self) -> str | None:
@@ -95,15 +99,8 @@ class Ledger:
     entries: Sequence[Entry] = ()
     open: Sequence[UnfinishedRun] = ()
     earlier: Sequence[EarlierRuns] = ()
-
-    def since(self, at: float) -> Ledger:
-        """Return the runs that ended since then, and the open ones."""
-        entries = [entry for entry in self.entries if entry.attempt.gone_at >= at]
-        return Ledger(entries, self.open, [sums for sums in self.earlier if sums.after >= at])
-
-    def undated(self, at: float) -> int:
-        """Return the number of runs of which it is not known whether they ended since then; `since` leaves them out."""
-        return sum(sums.usage.runs for sums in self.earlier if sums.after < at <= sums.before)
+    reused: Sequence[tuple[float, Reused]] = field(default_factory=list)
+    """Tasks that had the result of an earlier run: when, and whose."""
 
     def after_clock_step(self) -> Ledger:
         """Return the runs spawned after the clock was last set during a run; itself if it never was."""
@@ -111,7 +108,7 @@ class Ledger:
         if step is None:
             return self
         entries = [entry for entry in self.entries if entry.attempt.spawned >= step and not entry.attempt.clock_stepped]
-        return Ledger(entries, self.open, self.earlier)
+        return Ledger(entries, self.open, self.earlier, self.reused)
 
 
 def read(jobs: Iterable[JobState]) -> Ledger:
@@ -119,7 +116,10 @@ def read(jobs: Iterable[JobState]) -> Ledger:
     parts: list[tuple[list[str], list[Entry], list[UnfinishedRun]]] = []
     earlier: list[EarlierRuns] = []
     ends: dict[str, float] = {}
+    reused: list[tuple[float, Reused]] = []
     for job in jobs:
+        cached = [task for task in job.tasks.values() if task.cached is not None and task.finished_at is not None]
+        reused += [(from_text(task.finished_at or ""), task.cached) for task in cached if task.cached is not None]
         entries = [entry for task in job.tasks.values() for entry in _of_task(job, task)]
         if job.usage.runs > len(entries):
             earlier.append(EarlierRuns(_origin(job), _rest(job.usage, entries), job.started_at or 0.0, _dropped(job)))
@@ -136,7 +136,7 @@ def read(jobs: Iterable[JobState]) -> Ledger:
             if run.ready_at < released <= run.since:
                 opened[n] = replace(run, ready_at=released)
     return Ledger(
-        [e for _, entries, _ in parts for e in entries], [o for _, _, opened in parts for o in opened], earlier
+        [e for _, entries, _ in parts for e in entries], [o for _, _, opened in parts for o in opened], earlier, reused
     )
 
 
@@ -149,6 +149,11 @@ def _origin(job: JobState, task: TaskState | None = None) -> Origin:
 def _dropped(job: JobState) -> float:
     """Return when the last run that a job's state no longer has had ended at the latest: before its task's next one."""
     full = [task.attempts[0].spawned for task in job.tasks.values() if len(task.attempts) >= MAX_ATTEMPTS_KEPT]
+    full += [
+        next((one.spawned for one in task.attempts if one.reason == s.AGAIN), math.inf)
+        for task in job.tasks.values()
+        if task.again > MAX_AGAIN_KEPT
+    ]
     return max(full, default=math.inf)
 
 
@@ -178,6 +183,7 @@ def _rest(usage: Usage, entries: Iterable[Entry]) -> Usage:
         usage.runs, usage.start_seconds, usage.work_seconds, usage.finish_seconds, usage.cpu_seconds, usage.cost
     )
     rest.currency, rest.other_costs = usage.currency, dict(usage.other_costs)
+    rest.reported = dict(usage.reported)
     for entry in entries:
         one = entry.attempt
         rest.runs -= 1
@@ -185,6 +191,9 @@ def _rest(usage: Usage, entries: Iterable[Entry]) -> Usage:
         rest.work_seconds = max(0.0, rest.work_seconds - one.work)
         rest.finish_seconds = max(0.0, rest.finish_seconds - one.finish)
         rest.cpu_seconds = max(0.0, rest.cpu_seconds - (one.cpu or 0.0))
+        for name, amount in one.reported.items():
+            if name in rest.reported:
+                rest.reported[name] = round(max(0.0, rest.reported[name] - amount), 9)
         if one.currency == rest.currency:
             rest.cost = max(0.0, rest.cost - one.cost)
         elif one.currency in rest.other_costs:

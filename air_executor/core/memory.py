@@ -8,8 +8,9 @@ from __future__ import annotations
 from dataclasses import fields
 from typing import Any
 
+from air_executor.model.attempt import MAX_ATTEMPTS_KEPT
 from air_executor.model.sizes import PIB, format_memory
-from air_executor.model.state import MAX_ATTEMPTS_KEPT, OOM, Done, Queued, Running, TaskState
+from air_executor.model.state import OOM, Done, Queued, Running, TaskState
 
 LIMITS_SHOWN = 3
 

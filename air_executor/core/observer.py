@@ -7,8 +7,8 @@ observer must be quick and must not raise. Knows nothing of metrics or of how th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 
 from air_executor.core.counters import Counts
 from air_executor.core.pool_labels import PoolLabels
@@ -27,6 +27,8 @@ class Snapshot:
     """When the backend last knew for certain what its platform has, monotonic seconds; None where it always asks."""
     removing: Iterable[Slot]
     """Slots whose runners were asked to go and still exist."""
+    progress: Mapping[str, float] = field(default_factory=dict)
+    """By pool: the mean progress, from 0 to 1, of running tasks that report it."""
 
 
 class Observer:

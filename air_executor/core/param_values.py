@@ -15,6 +15,7 @@ from air_executor.model.definition import MAX_ITEMS, Param
 from air_executor.model.names import RUN_ENVIRONMENT
 from air_executor.model.problems import InvalidError, Path, Problem, nearest
 from air_executor.model.quote import quoted
+from air_executor.model.written import number_or_text, text_of
 
 V = TypeVar("V")
 Value = str | int | float | bool | list[Any]
@@ -68,11 +69,21 @@ def param_values(
     return values
 
 
+def declared_params(declared: object) -> dict[str, Param]:
+    """Return what the `params` of a definition declare, by name.
+
+    Raises:
+        InvalidError: a declaration is wrong.
+    """
+    if not isinstance(declared, Mapping):
+        raise InvalidError([Problem(["params"], "must be a mapping of names and parameters")])
+    return {name: _declaration(name, raw) for name, raw in declared.items()}
+
+
 def value_text(value: object) -> str:
     """Return a value as a variable, or a text around it, holds it: lists and mappings as JSON."""
-    if isinstance(value, str):
-        return value
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"), default=str)
+    written = text_of(value)
+    return written if written is not None else json.dumps(value, ensure_ascii=False, separators=(",", ":"), default=str)
 
 
 def environment(values: Mapping[str, Value]) -> dict[str, str]:
@@ -98,7 +109,8 @@ def _declaration(name: object, raw: object) -> Param:
             return parsing.read(Param, raw)
         except InvalidError as error:
             raise InvalidError([Problem([*at, *where], what) for where, what in error.problems]) from None
-    return Param(type=_kind_of(raw), default=raw)
+    default = number_or_text(raw)
+    return Param(type=_kind_of(default), default=default)
 
 
 def _kind_of(value: object) -> Any:  # noqa: ANN401 - one of the kinds
@@ -123,20 +135,25 @@ def _checked(value: object, param: Param) -> Value:
 
 
 def _chosen(value: V, param: Param) -> V:
-    if param.choices and value not in [getattr(one, "isoformat", lambda one=one: one)() for one in param.choices]:
-        shown = ", ".join(value_text(one) for one in param.choices[:20])
+    if param.choices and value not in (choices := [_choice(one, param) for one in param.choices]):
+        shown = ", ".join(value_text(one) for one in choices[:20])
         msg = f"must be one of {shown}, got {quoted(value)}"
         raise ValueError(msg)
     return value
 
 
-def _string(value: object) -> str:
-    if isinstance(value, str):
+def _choice(value: object, param: Param) -> object:
+    """Return a choice in the form that values have."""
+    try:
+        return _scalar(value) if param.type == "list" else _CONVERT[param.type](value)
+    except ValueError:
         return value
-    if isinstance(value, int) and not isinstance(value, bool):
-        return str(getattr(value, "source", value))
-    if isinstance(value, dt.date):
-        return value.isoformat()
+
+
+def _string(value: object) -> str:
+    text = value.isoformat() if isinstance(value, dt.date) else text_of(value)
+    if text is not None:
+        return text
     msg = f"must be text, got {quoted(value)}; put it in quotes"
     raise ValueError(msg)
 
@@ -203,9 +220,7 @@ def _list(value: object) -> list[Any]:
 
 
 def _scalar(item: object) -> Any:  # noqa: ANN401 - JSON
-    if isinstance(item, bool | float | str):
-        return item
-    return int(item) if isinstance(item, int) else _string(item)
+    return number_or_text(item) if isinstance(item, bool | int | float | str) else _string(item)
 
 
 _CONVERT: dict[str, Callable[[object], Value]] = {

@@ -15,7 +15,7 @@ class PoolLabels:
 
     def __init__(self, limited: Collection[str], counted: Collection[str] = ()) -> None:
         """`limited`: pools in the settings, which always have a label; `counted`: labels of earlier managers."""
-        self._labels = dict.fromkeys((*limited, "default"))
+        self._labels: dict[str, None] = dict.fromkeys(limited)
         self._room = UNNAMED_POOLS - len(set(counted) - self._labels.keys() - {OTHERS})
         self._labels |= dict.fromkeys(counted)
 

@@ -7,12 +7,12 @@ never on the task. No recursion: a chain can be as long as a job.
 
 from __future__ import annotations
 
-import heapq
 from collections import Counter
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 from enum import Enum
 from typing import Any
 
+from air_executor.core.start_order import Place, StartOrder
 from air_executor.model.state import (
     CANCELLED,
     FAILED,
@@ -21,6 +21,7 @@ from air_executor.model.state import (
     RUNNING,
     SKIPPED,
     SUCCEEDED,
+    UPSTREAM,
     Done,
     JobState,
     Queued,
@@ -47,8 +48,7 @@ class TaskNode:
 
     def __init__(self, task: TaskState, position: int, parent: TaskNode | None) -> None:
         self.task = task
-        self.place = (-task.priority, position)
-        """Sorts tasks in the order in which they start."""
+        self.place: Place = (-task.priority, position)
         self.cleanup: bool = task.when != "success" or (parent is not None and parent.cleanup)
         """It, or what queued it, has `when: failure` or `always`: failures elsewhere do not skip it."""
         self.open_children = 0
@@ -70,6 +70,8 @@ class Progress:
         """Tasks by phase."""
         self.open = 0
         """Tasks that are queued or running."""
+        self.failed = 0
+        """Tasks that have failed or were cancelled, but for failures that are allowed."""
         self.ends: Counter[tuple[str, str]] = Counter()
         """Tasks that have ended since this was built, by phase and reason. Observers count the difference."""
         self.slots: dict[int, str] = {}
@@ -78,12 +80,15 @@ class Progress:
         """Task of each open run, by the run's number."""
         self.results: list[tuple[str, Any]] = []
         """Results of the tasks that have succeeded, in the order of their ends; only grows."""
+        self.done: list[TaskState] = []
+        """The tasks that have ended, in the order of their ends; only grows."""
+        self.asking: set[str] = set()
+        """Tasks that ask for approval now."""
+        self.joining: set[str] = set()
+        """Tasks that wait for their child job."""
         self._plain_open = 0
         self._plain_failed = False
-        self._queue: list[tuple[tuple[int, int], str]] = []
-        self.ready: set[str] = set()
-        self._delayed: list[tuple[float, str]] = []
-        self._held_places: dict[str, tuple[int, int]] = {}
+        self.start_order = StartOrder(job)
         self._waiters: dict[str, list[str]] = {}
         self._final_tasks: list[str] = []
         self._rebuild()
@@ -94,8 +99,11 @@ class Progress:
             self._count(task.phase, 1)
             status = task.status
             if isinstance(status, Done):
-                node.tree_ok, node.tree_failed = _own_outcome(status)
+                node.tree_ok, node.tree_failed = _own_outcome(task)
+                self.failed += node.tree_failed
                 self._plain_failed |= node.tree_failed and not node.cleanup
+                if not task.superseded:
+                    self.done.append(task)
                 if task.result is not None:
                     self.results.append((task.id, task.result))
                 continue
@@ -144,18 +152,17 @@ class Progress:
         status = task.status
         if verdict is Readiness.WAITS:
             self._wait(task)
+        elif verdict is Readiness.READY and task.approve is not None:
+            self.asking.add(task.id)
+        elif verdict is Readiness.READY and task.joins is not None:
+            self.joining.add(task.id)
         elif verdict is Readiness.READY and isinstance(status, Queued):
-            if status.waits_until is None:
-                self._push(task)
-            else:
-                heapq.heappush(self._delayed, (status.waits_until, task.id))
-                if status.retrying:
-                    self._held_places[task.id] = self.nodes[task.id].place
+            self.start_order.add(task, status, self.nodes[task.id].place)
         return verdict
 
     def started(self, task: TaskState, run: Running) -> None:
         """Move a task from queued to running."""
-        self.ready.discard(task.id)
+        self.start_order.drop(task)
         self.slots[run.slot] = task.id
         self.runs[run.seq] = task.id
         task.status = run
@@ -173,15 +180,18 @@ class Progress:
         before, node = task.phase, self.nodes[task.id]
         if task.run is not None:
             self._free(task.run)
-        self.ready.discard(task.id)
-        self._held_places.pop(task.id, None)
+        self.start_order.drop(task)
+        self.asking.discard(task.id)
+        self.joining.discard(task.id)
         task.status = done
         self._recount(before, done.phase)
         self.open -= 1
         self.ends[done.phase, done.reason] += 1
-        ok, failed = _own_outcome(done)
+        ok, failed = _own_outcome(task)
         node.tree_ok &= ok
         node.tree_failed |= failed
+        self.failed += failed
+        self.done.append(task)
         if done.result is not None:
             self.results.append((task.id, done.result))
         touched: list[str] = []
@@ -210,12 +220,6 @@ class Progress:
         self._count(before, -1)
         self._count(after, 1)
 
-    def _push(self, task: TaskState) -> None:
-        self._held_places.pop(task.id, None)
-        if task.id not in self.ready:
-            self.ready.add(task.id)
-            heapq.heappush(self._queue, (self.nodes[task.id].place, task.id))
-
     def _wait(self, task: TaskState) -> None:
         needs = self.needs(task)
         if needs is None:
@@ -229,8 +233,12 @@ class Progress:
     # What others ask
 
     def spares(self, task: TaskState) -> bool:
-        """Tell whether what stops the job leaves this task its chance: it cleans up, and the job's time is not over."""
-        return self.job.stop in (FAILED, CANCELLED) and self.nodes[task.id].cleanup
+        """Tell whether what stops the job leaves this task its chance: it cleans up, and the time for that is not over.
+
+        A job that was stopped because of another one has done nothing that could be cleaned up.
+        """
+        job = self.job
+        return job.stop not in (None, UPSTREAM) and not job.cleanup_over and self.nodes[task.id].cleanup
 
     def needs(self, task: TaskState) -> list[TaskNode] | None:
         """Return the tasks whose trees `task` waits for; None means all tasks without a `when` of their own."""
@@ -260,46 +268,30 @@ class Progress:
             return Readiness.READY
         return Readiness.NOT_NEEDED
 
-    def promote(self, now: float) -> None:
-        """Let tasks whose waiting time is over take their place among the ready ones."""
-        while self._delayed and self._delayed[0][0] <= now:
-            until, name = heapq.heappop(self._delayed)
-            task = self.job.tasks[name]
-            if task.phase == QUEUED and task.waits_until == until:
-                self._push(task)
-
-    def next_ready(self, passed: Collection[str] = ()) -> TaskState | None:
-        """Return the task to start next but for those passed over, or None. `promote` comes first."""
-        while self._queue and self._queue[0][1] not in self.ready:
-            heapq.heappop(self._queue)
-        if not self._queue:
-            return None
-        place, name = self._queue[0]
-        if name in passed:
-            others = (entry for entry in self._queue if entry[1] in self.ready and entry[1] not in passed)
-            place, name = min(others, default=(place, ""))
-            if not name:
-                return None
-        if self.job.max_runners == 1 and any(held < place for held in self._held_places.values()):
-            return None
-        return self.job.tasks[name]
-
     def startable(self) -> int:
         """Return how many tasks could start at once, as far as their job goes."""
-        free = self.job.max_runners - len(self.slots)
-        if free <= 0 or (self._held_places and self.next_ready() is None):
-            return 0
-        return min(free, len(self.ready))
+        return self.start_order.startable(self.job.max_runners - len(self.slots))
 
     def next_time(self) -> float | None:
-        """Return when the next delayed task becomes ready, or None."""
-        while self._delayed:
-            until, name = self._delayed[0]
-            task = self.job.tasks[name]
-            if task.phase == QUEUED and task.waits_until == until:
-                return until
-            heapq.heappop(self._delayed)
-        return None
+        """Return when the next delayed task becomes ready, or the next question expires; None if neither will."""
+        expiry = min((at for name in self.asking if (at := self.expires_at(name)) is not None), default=None)
+        promotion = self.start_order.next_promotion()
+        return min((at for at in (promotion, expiry) if at is not None), default=None)
+
+    def expires_at(self, name: str) -> float | None:
+        """Return until when the question of a task can be answered; None: it does not ask, or for ever."""
+        task = self.job.tasks[name]
+        if name not in self.asking or task.timeout is None or task.ready_at is None:
+            return None
+        return task.ready_at + task.timeout
+
+    def phase_so_far(self) -> str:
+        """Return the phase that the job will have if nothing more fails; `running` while more than clean-up is left."""
+        if self.job.stop == CANCELLED:
+            return CANCELLED
+        if self.failed or self.job.stop is not None:
+            return FAILED
+        return RUNNING if self._plain_open else SUCCEEDED
 
     def queued(self) -> Iterable[TaskState]:
         """Return the tasks that are queued, in order."""
@@ -315,9 +307,10 @@ class Progress:
         return found
 
 
-def _own_outcome(done: Done) -> tuple[bool, bool]:
-    ok = done.phase == SUCCEEDED or (done.phase == SKIPPED and done.reason == OK)
-    return ok, done.phase in (FAILED, CANCELLED)
+def _own_outcome(task: TaskState) -> tuple[bool, bool]:
+    failed = task.has_failed
+    ok = task.reason == OK if task.phase == SKIPPED else not failed
+    return ok, failed
 
 
 def _has_ended(task: TaskState) -> bool:

@@ -15,15 +15,33 @@ from air_executor.model.defaults import NO_DEFAULTS, Defaults
 from air_executor.model.job import Job, Task
 from air_executor.model.problems import InvalidError, Path, Problem, lines
 from air_executor.model.quote import quoted
+from air_executor.model.records import Again, Join
+from air_executor.model.reports import ProgressReport, UsageReport
 from air_executor.model.source import Source
 from air_executor.model.steps import Steps
 
+_DECISIONS = ("job", "again", "progress", "usage")
 LONGEST_PLACED = 8 * 1024
 """Characters of a line up to which an error names columns: finding them costs time that other jobs need."""
 
 
-def parse_queue_line(text: str | bytes, defaults: Defaults = NO_DEFAULTS) -> Steps[Task | Job]:
-    """Read one line of `$AIR_QUEUE`, in steps: a task that joins a job with these defaults, or `{"job": {...}}`.
+def queues_nothing(queue: bytes) -> bool:
+    """Tell whether the lines of a run that was committed have nothing but reports."""
+    return all(
+        any(key in strict_json.loads(line) for key in ("progress", "usage"))
+        for line in queue.split(b"\n")
+        if line.strip()
+    )
+
+
+def parse_queue_line(
+    text: str | bytes, defaults: Defaults = NO_DEFAULTS
+) -> Steps[Task | Job | Join | Again | ProgressReport | UsageReport]:
+    """Read one line of `$AIR_QUEUE`, in steps: a task that joins a job with these defaults, a decision or a report.
+
+    These have one key: `{"job": {...}}` submits a job, `{"again": {...}}` asks for another run, `{"progress": {...}}`
+    and `{"usage": {...}}` tell what `run_reports` has read while the task ran. With a job, `join` says whether this job
+    waits for it.
 
     Raises:
         BadInputError: it is neither; the message is one line, with the task's id and columns.
@@ -32,12 +50,27 @@ def parse_queue_line(text: str | bytes, defaults: Defaults = NO_DEFAULTS) -> Ste
     if not isinstance(raw, dict):
         msg = f"must be a JSON object, got {quoted(raw)}"
         raise BadInputError(msg)
-    if "job" in raw and len(raw) > 1:
-        raise BadInputError("job: must be the only key of the line")
+    key = next((key for key in _DECISIONS if key in raw), None)
+    join = raw.pop("join", False) if key == "job" else False
+    if not isinstance(join, bool):
+        msg = f"join: must be true or false, got {quoted(join)}"
+        raise BadInputError(msg)
+    if key is not None and len(raw) > 1:
+        msg = f"{key}: must be the only key of the line"
+        raise BadInputError(msg)
     try:
-        return (yield from reading_job(raw["job"])) if "job" in raw else _read_task(raw, defaults)
+        if key == "again":
+            return parsing.read(Again, raw[key])
+        if key == "progress":
+            return parsing.read(ProgressReport, raw[key])
+        if key == "usage":
+            return parsing.read(UsageReport, raw)
+        if key == "job":
+            job = yield from reading_job(raw[key])
+            return Join(job) if join else job
+        return _read_task(raw, defaults)
     except InvalidError as error:
-        at: list[str | int] = ["job"] if "job" in raw else []
+        at: list[str | int] = [] if key is None else [key]
         task = raw.get("id")
         name = f"task {quoted(task)[1:-1]}: " if isinstance(task, str) else ""
         problems = [Problem([*at, *inner], what) for inner, what in error.problems]

@@ -8,17 +8,21 @@ from __future__ import annotations
 from air_executor.core.end_reasons import failure_cause, why_skipped
 from air_executor.core.explanation import (
     ExplainContext,
-    limit_reached,
+    cleanup_text,
+    late_text,
     needed_from_backend,
     pending_reason,
     runner_text,
     unreachable,
     waits_until,
+    worktree_text,
 )
 from air_executor.core.memory import history_text
 from air_executor.core.outcome import outcome_text, stop_text
 from air_executor.core.progress import Progress, Readiness
+from air_executor.core.start_limits import limit_reached, never_fits
 from air_executor.model import state as s
+from air_executor.model.reports import progress_bar
 from air_executor.model.state import Done, JobState, Running, TaskState
 from air_executor.model.times import format_duration
 
@@ -36,7 +40,12 @@ class ShortReasons:
         """Why tasks are skipped, by what tells them apart: it takes a look at all tasks."""
 
     def of_job(self) -> str:
-        """Return why the job is not running as much as it could; "" if there is nothing to say."""
+        """Return why the job is not running as much as it could, and whether it is late; "": nothing to say."""
+        late = late_text(self._job, self._context.now)
+        cleanup = cleanup_text(self._job, self._context.now)
+        return "; ".join(part for part in (late, cleanup, self._of_job()) if part)
+
+    def _of_job(self) -> str:
         job, progress, context = self._job, self._progress, self._context
         if progress is None:
             failed = job.phase == s.FAILED
@@ -49,8 +58,8 @@ class ShortReasons:
         if context.waiting is not None:
             return context.waiting
         ready = [t for t in progress.queued() if progress.readiness(t) is Readiness.READY]
-        if any(not self._waits(task) for task in ready):
-            return self._limit or ("" if progress.slots else "about to start")
+        if (now := next((task for task in ready if not self._waits(task)), None)) is not None:
+            return self._limit(now, progress) or ("" if progress.slots else "about to start")
         first = min(ready, key=lambda task: waits_until(task) or 0.0, default=next(iter(progress.queued()), None))
         return "" if first is None or progress.slots else f"{first.id} {self._of_queued(first, progress)}"
 
@@ -63,7 +72,7 @@ class ShortReasons:
             text = self._of_running(task, status)
         else:
             text = self._of_queued(task, self._progress) if self._progress is not None else ""
-        return ", ".join(part for part in (text, history) if part)
+        return ", ".join(part for part in (text, history, worktree_text(task, self._context)) if part)
 
     @property
     def _pending(self) -> str | None:
@@ -73,24 +82,31 @@ class ShortReasons:
         found = pending_reason(self._job, self._context)
         return None if found is None else found.removeprefix("is ")
 
-    @property
-    def _limit(self) -> str:
-        reached = None if self._progress is None else limit_reached(self._job, self._progress, self._context)
-        return "" if reached is None else f"{reached.used} of {reached.limit} runners of {reached.of}"
+    def _limit(self, task: TaskState, progress: Progress) -> str:
+        if (impossible := never_fits(self._job, task, self._context)) is not None:
+            return f"can never start: {impossible}"
+        reached = limit_reached(self._job, progress, self._context, task)
+        if reached is None:
+            return ""
+        if reached.needs > 1:
+            return f"needs {reached.needs}, {reached.of} has {reached.used} of {reached.limit} in use"
+        return f"{reached.used} of {reached.limit} runners of {reached.of}"
 
     def _of_done(self, task: TaskState, done: Done) -> str:
         if done.phase == s.SUCCEEDED:
-            return ""
+            return "" if task.cached is None else f"cached, from job {task.cached.job}"
         if done.phase != s.SKIPPED:
             return outcome_text(done)
-        kind = (done.reason, task.when, *task.after)
+        kind = (done.reason, done.message, task.when, *task.after)
         if kind not in self._skipped:
             self._skipped[kind] = why_skipped(self._job, task, done)
         return self._skipped[kind]
 
     def _of_running(self, task: TaskState, run: Running) -> str:
         runner = self._context.runners.get(task.id)
-        parts = [f"in {runner_text(runner)}"] if runner is not None and runner.name else []
+        parts = [] if runner is None or runner.begun else ["starting"]
+        parts += [f"in {runner_text(runner)}"] if runner is not None and runner.name else []
+        parts += [progress_bar(run.progress)] if run.progress is not None else []
         parts += [stop_text(run)] if run.stop else []
         parts += [words] if (words := needed_from_backend(task, self._context)) else []
         parts += [problem] if (problem := unreachable(self._job, task.id, self._context)) else []
@@ -103,7 +119,9 @@ class ShortReasons:
             verb = "is retried" if task.retrying else "starts"
             return f"{verb} in {format_duration(round((waits_until(task) or 0.0) - self._context.now, 1))}"
         words = needed_from_backend(task, self._context)
-        return self._pending or words or self._limit or "next in the queue"
+        if task.joins is not None:
+            words = f"waiting for job {task.id}"
+        return self._pending or words or self._limit(task, progress) or "next in the queue"
 
     def _of_unready(self, task: TaskState, progress: Progress) -> str:
         if progress.readiness(task) is not Readiness.WAITS:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from typing import Any
 
+from air_executor.core.instantiation import instantiate
 from air_executor.core.job_checks import check_job, task_ids
+from air_executor.core.new_task import new_task
 from air_executor.errors import BadInputError
 from air_executor.model import parsing
+from air_executor.model.definition import ScheduleFile
 from air_executor.model.job import JOB_FIELDS, Job, JobSpec
 from air_executor.model.problems import InvalidError, bad_input, lines
-from air_executor.model.state import JobState, new_task
+from air_executor.model.state import JobState
 from air_executor.model.steps import Steps, at_once
 
 
@@ -28,6 +32,31 @@ def reading_job(raw: object) -> Steps[Job]:
     job = yield from parsing.reading_job(raw)
     yield from check_job(job)
     return job
+
+
+def read_definition(raw: Mapping[str, Any], given: Mapping[str, object], now: float) -> Job:
+    """Return the job that a definition makes with these values of its parameters; `now` in Unix seconds.
+
+    Raises:
+        InvalidError: it is wrong; every problem is named, where the definition has it.
+    """
+    instance = instantiate(raw, given, now)
+    try:
+        return read_job(instance.raw)
+    except InvalidError as error:
+        raise InvalidError(instance.placed(error.problems)) from None
+
+
+def job_of(schedule: ScheduleFile, given: Mapping[str, object], now: float) -> Job:
+    """Return the job that a schedule makes with these values of its parameters; `now` in Unix seconds.
+
+    Raises:
+        BadInputError: a value, or its definition, is wrong; one line per problem.
+    """
+    try:
+        return read_definition(schedule.definition, given, now)
+    except InvalidError as error:
+        raise _refused(error, f"schedule {schedule.name}") from None
 
 
 def parse_job(raw: object, name: str | None = None) -> Job:

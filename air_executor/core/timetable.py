@@ -47,11 +47,14 @@ class Timetable:
         return self._times(when, reverse=False)
 
     def starts_at(self, time: float) -> float:
-        """Return when the run for one of the times starts: a little later with `jitter`, always the same."""
-        if not self._schedule.jitter:
+        """Return when the run for one of the times starts: later with `jitter`, always the same, before the next."""
+        jitter = self._schedule.jitter
+        if not jitter:
             return time
+        following = self.next_after(time)  # otherwise times would overtake each other
+        longest = jitter if following is None else min(jitter, following - time)
         digest = hashlib.sha256(f"{self._name} {time}".encode()).digest()
-        return time + self._schedule.jitter * int.from_bytes(digest[:4], "big") / 2**32
+        return time + longest * int.from_bytes(digest[:4], "big") / 2**32
 
     def due(self, last: float, now: float) -> tuple[list[float], float]:
         """Return the times for which a run is to start now, in order, and the newest time that is settled then.

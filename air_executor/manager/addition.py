@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from air_executor.core.job_checks import check_queued
 from air_executor.core.queue_lines import task_from_request
 from air_executor.errors import BadInputError
-from air_executor.manager.commit import MAX_COST
+from air_executor.manager.queued_work import MAX_COST
 from air_executor.model.defaults import Defaults
 from air_executor.model.job import Task
 from air_executor.model.names import generated_id

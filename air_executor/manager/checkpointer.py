@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 from collections.abc import Iterator
 from typing import Any
 
 from air_executor.core.transitions import LiveJob
-from air_executor.errors import NotFoundError, StoreError
+from air_executor.errors import NotFoundError, PathBlockedError, StoreError
 from air_executor.manager.held_directory import HeldDirectory
 from air_executor.manager.manager_state import ManagerState
 
@@ -128,7 +129,14 @@ class Checkpointer:
             self._state.jobs.checkpoint(job.state, self._state.staging)
         except NotFoundError:
             # Somebody removed the job's directory (memory wins), or the staging directory (then this fails too).
-            self.recreate(job)
+            try:
+                self.recreate(job)
+            except NotFoundError as error:
+                if not os.path.isdir(self._state.staging) or not os.path.isdir(self._state.jobs.layout.jobs):
+                    raise
+                # Somebody removes it again and again: the job's own trouble.
+                msg = f"{self._state.jobs.layout.job(job.state.id)}: not found"
+                raise PathBlockedError(msg) from error
         else:
             self._saved(job)
 

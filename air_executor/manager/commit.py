@@ -1,75 +1,41 @@
 """Makes the event that commits the outcome of an ended run: reason, result, queued work, moments, price.
 
 The supervisor calls it once a run counts as ended, and has `ManagerState` decide the event. Reads run directories,
-checks what tasks wrote there, and creates the jobs that a run submitted (pending). Touches no runner and no job state.
+has `queued_work` check what tasks wrote there, and creates the jobs that a run submitted (pending). Touches no runner
+and no job state.
 """
 
 from __future__ import annotations
 
-import hashlib
 import random
-from collections.abc import Generator, Iterator
-from dataclasses import dataclass, field
-from io import BytesIO
-from typing import Any
+from collections.abc import Generator
 
 from air_executor.backends.base import Backend
-from air_executor.core.job_checks import QUEUE, check_queued
+from air_executor.core.job_checks import QUEUE
 from air_executor.core.memory import killed_text, resources_of
 from air_executor.core.plan import retry_at
 from air_executor.core.price import FREE, cost_of, hourly
-from air_executor.core.queue_lines import parse_queue_line
-from air_executor.core.submission import initial_state
-from air_executor.errors import AlreadyExistsError, BadInputError, CorruptFileError
+from air_executor.errors import AlreadyExistsError, BadInputError
 from air_executor.manager.clock import STEP
 from air_executor.manager.manager_state import ManagerState
 from air_executor.manager.open_runs import OpenRun
 from air_executor.manager.pending_jobs import PendingJobs
+from air_executor.manager.queued_work import Outcome, collect
+from air_executor.manager.report_reader import ReportReader
 from air_executor.model import state as s
-from air_executor.model.defaults import Defaults
 from air_executor.model.events import Ended
-from air_executor.model.job import Job, Task
-from air_executor.model.names import generated_id, run_id
 from air_executor.model.sizes import format_memory
-from air_executor.model.state import JobState, TaskState
 from air_executor.model.times import format_duration
 from air_executor.model.types import fit
 from air_executor.model.usage import Moments, stages
 from air_executor.store.jobs import MAX_GROWN
-from air_executor.store.run_dirs import MAX_RESULT, ExitRecord, RunDirs
+from air_executor.store.run_dirs import RunDirs
+from air_executor.store.run_outcome import ExitRecord
 
-UID_DIGITS = 24
-"""Hexadecimal digits of a child job's uid: 96 bits, so that no task can find two lines with the same one."""
-MAX_JOBS = 10_000
-"""Maximum number of jobs that one run may submit."""
-MAX_LINE = 16 * 1024 * 1024
-"""Bytes of one line of `$AIR_QUEUE`: what it describes takes many times that in memory."""
-MAX_COST = 96 * 1024 * 1024
-"""Bytes that what one run queues may come to: less than a journal line takes."""
 SLICE = 0.05
 """Seconds of each cycle for what runs queued; the rest waits for the next cycle, so that nobody else has to."""
-LINES = 100
-"""Lines that are looked at before the time is."""
-LONG = 256 * 1024
-"""Bytes of what they describe after which it is, too."""
 SHORT = 200
 """Characters of a message in a job that has grown too large."""
-
-
-@dataclass(slots=True)
-class Outcome:
-    """The outcome of a run, without moments and price."""
-
-    reason: str
-    exit_code: int | None = None
-    message: str | None = None
-    result: Any = None
-    queued: list[Task] = field(default_factory=list)
-    """Complete tasks, each with its `id`."""
-    jobs: list[JobState] = field(default_factory=list)
-    """Jobs that the run submitted, to be created pending."""
-    size: int = 0
-    """About how many bytes of the job's state the queued tasks and the result take."""
 
 
 class Committer:
@@ -82,12 +48,15 @@ class Committer:
         run_dirs: RunDirs,
         pending: PendingJobs,
         chance: random.Random,
+        *,
+        reports: ReportReader,
     ) -> None:
         """`chance` spreads retries."""
         self._state = state
         self._backend = backend
         self._run_dirs = run_dirs
         self._pending = pending
+        self._reports = reports
         self._chance = chance
         self._until = 0.0
         self.busy = False
@@ -106,10 +75,14 @@ class Committer:
         Raises:
             StoreError: the volume refused; ask again.
         """
+        if not self._knows_reports(run):
+            return None
         platform = None if run.platform is None else run.platform.reason
         if left.stopped and platform in {None, s.ERROR} and self._backend.evicts:
             platform = s.EVICTED
         reason, message = judge_exit(left, run.status.stop, platform, run.status.memory_limit)
+        if reason == s.EVICTED and run.platform is not None:
+            message = run.platform.message or message  # the runner knows that it was stopped, and not by whom or why
         if reason == run.status.stop and not left.timed_out:
             message = run.status.stop_message or message
         outcome = Outcome(reason, left.exit_code, message)
@@ -119,7 +92,19 @@ class Committer:
                 return None
             outcome = collected
             outcome.exit_code = left.exit_code
+        elif reason == s.ERROR and left.exit_code in run.task.skip_on:
+            outcome.reason = s.SKIP_ON
+        elif reason == s.ERROR and left.exit_code in run.task.again_on:
+            outcome.again = float(run.task.again_delay)
+        if outcome.again is not None:
+            _decide_again(run, outcome, now)
         return self._ended(run, outcome, left, now)
+
+    def _knows_reports(self, run: OpenRun) -> bool:
+        """Read the rest of what a run reported; False if that takes another cycle."""
+        known = self._reports.catch_up(run, has_time=lambda: self._state.clock.steady() < self._until)
+        self.busy = self.busy or not known
+        return known
 
     def _collected(self, run: OpenRun, now: float) -> Outcome | None:
         """Go on with what a run queued; None if it takes another cycle."""
@@ -156,6 +141,8 @@ class Committer:
         begun = self._run_dirs.started(job, run.seq, run.task.id) is not None
         if not begun and not self._run_dirs.fence(job, run.seq, run.task.id):
             return None  # it has begun just now
+        if not self._knows_reports(run):
+            return None
         return self._ended(run, self._outcome_of_loss(run, begun=begun), None, now)
 
     def _outcome_of_loss(self, run: OpenRun, *, begun: bool) -> Outcome:
@@ -200,10 +187,12 @@ class Committer:
         backend = run.backend or self._backend.name
         prices = self._state.options.prices.get(backend, FREE)
         price = hourly(prices, resources_of(run.task), moments.spawned)
-        again = None
-        if run.refused is None:
-            budget = self._state.options.platform_retries
-            again = retry_at(run.job, run.task, outcome.reason, now, budget=budget, chance=self._chance)
+        again: float | None = None
+        if outcome.reason == s.AGAIN and outcome.again is not None:
+            again = now + outcome.again
+        elif run.refused is None and outcome.again is None:
+            budget, code = self._state.options.platform_retries, outcome.exit_code
+            again = retry_at(run.job, run.task, outcome.reason, now, exit_code=code, budget=budget, chance=self._chance)
         return Ended(
             at=now,
             seq=run.seq,
@@ -220,6 +209,8 @@ class Committer:
             backend=backend,
             delay=round(run.delay + node_wait, 6),
             node_wait=round(node_wait, 6),
+            image=run.image,
+            reported=run.reports.reported,
         )
 
     def _with_holder(self, run: OpenRun, message: str | None) -> str | None:
@@ -242,7 +233,9 @@ class Committer:
             gone = min(gone, max(known, default=gone))
         clock = self._state.clock
         wall, steady = clock.wall() - run.wall_since, clock.steady() - run.since
-        started = self._run_dirs.started(run.job.state.id, run.seq, run.task.id)
+        started = None if left is None else left.started
+        if started is None:
+            started = self._run_dirs.started(run.job.state.id, run.seq, run.task.id)
         spawned = run.spawned if run.spawned is not None else gone
         longest = max(0.0, (gone if started is None else started) - spawned)
         # Where it began without being seen on a node, the wait is unknown and counts as its own time.
@@ -274,7 +267,7 @@ def judge_exit(
     """
     if left.exit_code == 0:
         return s.OK, None
-    if stop in (s.CANCELLED, s.REQUEUE, s.START_FAILED):
+    if stop in (s.CANCELLED, s.REQUEUE, s.START_FAILED) or (stop == s.STALLED and not left.timed_out):
         return stop, None
     if left.timed_out or stop == s.TIMEOUT:
         return s.TIMEOUT, killed_text(left.oom_kills, memory_limit, left.memory) if left.oom_kills else left.message
@@ -285,94 +278,18 @@ def judge_exit(
     return s.ERROR, left.message
 
 
-# What a run queued
-
-
-def collect(run_dirs: RunDirs, job: JobState, task: TaskState, seq: int, now: float) -> Generator[None, None, Outcome]:
-    """Return the outcome of a run that exited with 0: its result and what it queued, or why that is refused.
-
-    A generator, because this may take long; it yields where somebody else may go first.
-
-    Raises:
-        StoreError: the volume refused, so nothing is known.
-    """
-    try:
-        result, lines = run_dirs.left_behind(job.id, seq, task.id)
-        found = _Queued(job, seq, now)
-        yield from found.read(lines)
-        check_queued(found.tasks, job.tasks, job.id, task.id, found.lines)
-    except (BadInputError, CorruptFileError) as error:
-        return Outcome(s.REJECTED, 0, str(error))
-    except _TooManyError as error:
-        return Outcome(s.BUDGET, 0, f"task {task.id} {error}")
-    return Outcome(s.OK, 0, None, result, found.tasks, found.jobs, found.cost + MAX_RESULT)
-
-
-class _TooManyError(Exception):
-    """More was queued than the job may have."""
-
-
-class _Queued:
-    """What one run queued: tasks and jobs. Ends at the first one too many, because a runaway may queue millions."""
-
-    def __init__(self, job: JobState, seq: int, now: float) -> None:
-        self.tasks: list[Task] = []
-        self.lines: list[int] = []
-        """On which line each task is."""
-        self.jobs: list[JobState] = []
-        self.cost = 0
-        """About how many bytes the tasks come to."""
-        self._job = job
-        self._seq = seq
-        self._now = now
-        self._defaults = Defaults(job.spec.defaults)
-
-    def read(self, lines: bytes) -> Iterator[None]:
-        """Take in the lines of `$AIR_QUEUE`, piece by piece.
-
-        Raises:
-            BadInputError: one of them is wrong.
-            _TooManyError: there are too many.
-        """
-        seen = 0
-        for number, line in enumerate(BytesIO(lines), 1):
-            if not line.strip():
-                continue
-            try:
-                yield from self._take(line, number)
-            except BadInputError as error:
-                msg = f"{QUEUE} line {number}: {error}"
-                raise BadInputError(msg) from error
-            if number % LINES == 0 or self.cost - seen > LONG:
-                seen = self.cost
-                yield
-
-    def _take(self, line: bytes, number: int) -> Iterator[None]:
-        if len(line) > MAX_LINE:
-            msg = f"has {len(line)} bytes, more than {MAX_LINE}"
-            raise BadInputError(msg)
-        self.cost += len(line)
-        if self.cost > MAX_COST:
-            msg = f"queued more than {MAX_COST / 1e6:.0f} MB"
-            raise _TooManyError(msg)
-        item = yield from parse_queue_line(line, self._defaults)
-        if isinstance(item, Job):
-            self._add_job(item, number)
-        else:
-            item.id = item.id or generated_id(self._seq, number)
-            self.tasks.append(item)
-            self.lines.append(number)
-            limit = self._job.spec.max_tasks
-            if len(self._job.tasks) + len(self.tasks) > limit:
-                msg = f"queued so many that the job has more than max_tasks = {limit}"
-                raise _TooManyError(msg)
-
-    def _add_job(self, job: Job, number: int) -> None:
-        if len(self.jobs) >= MAX_JOBS:
-            msg = f"submitted more than {MAX_JOBS} jobs"
-            raise _TooManyError(msg)
-        run = run_id(self._job.uid, self._seq)
-        uid = hashlib.sha256(f"{run}:{number}".encode()).hexdigest()[:UID_DIGITS]
-        child = initial_state(job, uid=uid, now=self._now)
-        child.phase, child.submitted_by = s.PENDING, run
-        self.jobs.append(child)
+def _decide_again(run: OpenRun, outcome: Outcome, now: float) -> None:
+    """Turn the outcome of a run that asked for another one into that, or into a failure if it asked too often."""
+    task, most = run.task, run.task.again_max
+    since = run.status.since if task.again_since is None else task.again_since
+    if run.status.stop is not None:
+        outcome.reason = run.status.stop
+    elif most is not None and task.again >= most:
+        outcome.reason, outcome.message = s.ERROR, f"it asked to run again more than again_max = {most} times"
+    elif task.again_until is not None and now + (outcome.again or 0.0) > since + task.again_until:
+        until = format_duration(task.again_until)
+        outcome.reason, outcome.message = s.ERROR, f"it asked to run again after again_until = {until}"
+    else:
+        outcome.reason, outcome.message = s.AGAIN, None
+        return
+    outcome.queued, outcome.jobs = [], []

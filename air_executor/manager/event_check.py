@@ -23,7 +23,7 @@ def check_events(place: str) -> Finding:
     Raises:
         OSError: the volume refused a file.
     """
-    inbox, names = f"{place}/inbox", [f"{place}/aside", f"{place}/inbox/file"]
+    inbox, names = f"{place}/inbox", [f"{place}/staging", f"{place}/inbox/file"]
     os.mkdir(inbox)
     with open(names[0], "xb"):
         pass

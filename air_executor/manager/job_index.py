@@ -11,10 +11,13 @@ import heapq
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from air_executor.core.job_locks import JobLocks
 from air_executor.core.observer import Observer
 from air_executor.core.plan import ReadyQueue
 from air_executor.core.transitions import LiveJob
-from air_executor.model.state import PENDING, TIMEOUT, JobState
+from air_executor.manager.run_index import EndedNamedRun, RunIndex
+from air_executor.model.state import PENDING, QUEUED, RUNNING, TIMEOUT, JobState
+from air_executor.store.job_head import JobHead, head_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +44,12 @@ class JobIndex:
         """The jobs that wait, by the uid of the job they wait for."""
         self._blocked: dict[str, set[str]] = {}
         """The uids that a job still waits for, by its id."""
+        self._named: dict[str, set[str]] = {}
+        """The unfinished jobs that name a job in `after`, by its uid."""
+        self.parents: dict[str, str] = {}
+        """By the uid of a joined child job, the job with a task that waits for its end."""
+        self.runs = RunIndex()
+        self.locks = JobLocks()
         self._times: list[tuple[float, str]] = []
         self._next: dict[str, float] = {}
 
@@ -48,35 +57,53 @@ class JobIndex:
 
     def add(self, job: LiveJob) -> None:
         """Add an unfinished job."""
-        self.open[job.state.id] = job
-        self.ended.pop(job.state.id, None)
-        self.unmanaged.pop(job.state.id, None)
+        state = job.state
+        self.open[state.id] = job
+        self.ended.pop(state.id, None)
+        self.unmanaged.pop(state.id, None)
+        for uid in state.after_uids.values():
+            self._named.setdefault(uid, set()).add(state.id)
+        if state.spec.name is not None:
+            self.runs.declare(state.spec.name, state.submitted_at, state.spec.retention)
         self.touch(job, clean=True)
 
     def close(self, state: JobState) -> list[str]:
         """Note that a job has ended; return the jobs that waited for it."""
-        self.open.pop(state.id, None)
-        self.dirty.pop(state.id, None)
-        self._next.pop(state.id, None)
-        self._blocked.pop(state.id, None)
-        self.ready_queue.forget(state.id)
-        self.add_ended(state.id, state.uid, state.phase)
+        self._forget(state.id)
+        self.add_ended(state.id, head_of(state))
         return sorted(self._waiting.pop(state.uid, ()))
 
-    def add_ended(self, job: str, uid: str, phase: str) -> None:
+    def add_ended(self, job: str, head: JobHead) -> None:
         """Add an ended job."""
-        self.ended[job] = EndedJob(uid, phase)
-        self._observer.job_ended(job, phase)
+        self.ended[job] = EndedJob(head.uid, head.phase)
+        if (run := head.run) is not None:
+            self.runs.declare(run.name, run.submitted_at, run.retention)
+            self.runs.end(run.name, EndedNamedRun(run.finished_at, job, head.uid, head.phase))
+        self._observer.job_ended(job, head.phase)
 
     def drop(self, job: str) -> None:
-        """Forget a job: its directory is gone, or it is set aside."""
-        self.open.pop(job, None)
+        """Forget a job: its directory is gone, it is archived, or it is quarantined."""
+        self._forget(job)
         self.ended.pop(job, None)
+        self.runs.drop(job)
+        self._observer.job_gone(job)
+
+    def _forget(self, job: str) -> None:
+        """Remove a job from the unfinished ones."""
+        found = self.open.pop(job, None)
+        for uid in () if found is None else found.state.after_uids.values():
+            self._named.get(uid, set()).discard(job)
+        lock = None if found is None else found.state.spec.lock
+        turns = [] if lock is None else self.locks.leave(job, lock)
         self.dirty.pop(job, None)
         self._next.pop(job, None)
         self._blocked.pop(job, None)
         self.ready_queue.forget(job)
-        self._observer.job_gone(job)
+        self._change_turns(turns)
+
+    def is_named(self, uid: str) -> bool:
+        """Tell whether an unfinished job names the job with this uid in `after`, or waits for its end."""
+        return bool(self._named.get(uid)) or uid in self.parents
 
     def knows(self, job: str) -> bool:
         """Tell whether the job is known in any way."""
@@ -97,18 +124,38 @@ class JobIndex:
             self.dirty.setdefault(state.id)
         blocked = self.blocked(state.id)
         self._observer.job_changed(job, blocked=blocked)
-        if blocked or state.phase == PENDING:
+        ready = not blocked and state.phase in (QUEUED, RUNNING) and job.progress.startable() > 0
+        turns = self.locks.update(state, ready=ready)
+        if blocked or state.phase == PENDING or not self.locks.admits(state):
             self.ready_queue.withdraw(state.id)
         else:
             self.ready_queue.offer(job)
+        self._change_turns(turns)
         deadline = state.deadline_at if state.stop != TIMEOUT else None
-        times = [t for t in (job.progress.next_time(), deadline) if t is not None]
+        late = state.expect_by if state.late_since is None and state.phase != PENDING else None
+        times = [t for t in (job.progress.next_time(), deadline, state.cleanup_until, late) if t is not None]
         if times and self._next.get(state.id) != min(times):
             self._next[state.id] = min(times)
             heapq.heappush(self._times, (min(times), state.id))
 
+    def hold_lock(self, job: JobState) -> None:
+        """Note that a job which this manager does not handle holds its lock, if it does."""
+        if job.spec.lock is not None and job.locked_since is not None:
+            self._change_turns(self.locks.hold(job.id, job.spec.lock, job.locked_since))
+
+    def _change_turns(self, jobs: Iterable[str]) -> None:
+        """Offer the jobs whose turn for their lock has begun, and withdraw those whose turn another one has taken."""
+        for name in jobs:
+            job = self.open.get(name)
+            if job is None:
+                continue
+            if self.locks.admits(job.state):
+                self.ready_queue.offer(job)
+            else:
+                self.ready_queue.withdraw(name)
+
     def due(self, now: float) -> list[LiveJob]:
-        """Return the jobs for which a time has come: a delay is over, a deadline has passed."""
+        """Return the jobs for which a time has come: a delay is over, a deadline has passed, the job is late."""
         found: dict[str, LiveJob] = {}
         while self._times and self._times[0][0] <= now:
             at, name = heapq.heappop(self._times)

@@ -132,6 +132,7 @@ class LeaderLease:
         return held is not None
 
     def _note(self, held: LeaseSnapshot, asked: float) -> None:
+        self.record.lease = held.uid or None
         with self._lock:
             self._held, self._renewed, self._failing = held, asked, None
 
@@ -149,7 +150,7 @@ class LeaderLease:
         if lost is not None:
             raise DirectoryLostError(lost)
         if age > RENEW_WITHIN:
-            msg = f"{self._server.name} was last renewed {age:.0f} s ago, so that another manager may take it"
+            msg = f"{self._server.name} was last renewed over {RENEW_WITHIN:.0f} s ago, so another manager may take it"
             raise LeaseUnsureError(f"{msg} ({failing})" if failing else msg)
         self.record.check()
 
@@ -177,7 +178,7 @@ class LeaderLease:
                 self._failing = str(error)
 
     def renew(self) -> None:
-        """Renew the record now, or note that another manager holds it.
+        """Renew the record now, or note that another manager holds it. One that was deleted is created again.
 
         Raises:
             BackendUnavailableError: the server does not answer.
@@ -187,6 +188,8 @@ class LeaderLease:
         if held is None:  # another manager's doing, or a renewal of ours whose answer was lost
             asked = self._clock()
             held = self._server.read()
+            if held is None and asked - self._renewed <= RENEW_WITHIN:  # before others might have taken the old one
+                held = self._server.write(self._me, None, LEASE) or self._server.read()
         if held is not None and held.holder == self._me:
             self._note(held, asked)
             return

@@ -132,13 +132,13 @@ class FileLease:
 
 
 def refuse_second(layout: Layout) -> None:
-    """Refuse if a manager is seen to run, before anything else is started; `acquire` alone is certain.
+    """Refuse if a manager with a lock file is seen to run, before anything else is started; `acquire` alone is certain.
 
     Raises:
         ManagerHeldError: one is.
     """
     other = read_presence(layout)
-    if other.running:
+    if other.running and other.record.get("kind", "file") == "file":  # of one with a Lease, `acquire` says what to do
         raise _held(layout, other)
 
 

@@ -13,7 +13,6 @@ from collections.abc import Callable
 
 from air_executor.backends.base import Backend
 from air_executor.core.observer import Observer
-from air_executor.core.transitions import LiveJob
 from air_executor.errors import (
     DirectoryLostError,
     DirectoryMovedError,
@@ -22,24 +21,31 @@ from air_executor.errors import (
     StoreError,
 )
 from air_executor.manager import recovery
+from air_executor.manager.act_queue import ActQueue
+from air_executor.manager.admission import admit
+from air_executor.manager.budget_keeper import BudgetKeeper
 from air_executor.manager.checkpointer import Checkpointer
 from air_executor.manager.clock import Clock
 from air_executor.manager.counter_keeper import CounterKeeper, counters_of
+from air_executor.manager.due_times import DueTimes
 from air_executor.manager.held_directory import HeldDirectory
 from air_executor.manager.lease import FileLease, Lease
 from air_executor.manager.manager_state import ManagerOptions, ManagerState
+from air_executor.manager.notifier import Notifier
 from air_executor.manager.open_runs import OpenRuns
 from air_executor.manager.possession import Possession
 from air_executor.manager.recovery import Recovered
 from air_executor.manager.request_handler import RequestHandler
+from air_executor.manager.retention_keeper import RetentionKeeper
+from air_executor.manager.run_trimmer import RunTrimmer
 from air_executor.manager.runner_files import RunnerFiles
 from air_executor.manager.schedule_runner import ScheduleRunner
 from air_executor.manager.scheduler import Scheduler
+from air_executor.manager.start_preparation import StartPreparation
 from air_executor.manager.status_writer import StatusWriter
+from air_executor.manager.stop_order import StopOrder
 from air_executor.manager.supervisor import Supervisor
 from air_executor.manager.wakeups import Wakeups
-from air_executor.model import state as s
-from air_executor.model.events import Requested
 from air_executor.model.names import Host
 from air_executor.store import trees
 from air_executor.store.inbox import Inbox
@@ -50,12 +56,8 @@ from air_executor.store.run_dirs import RunDirs
 
 log = logging.getLogger(__name__)
 
-RESCAN_EVERY = 60.0
-"""Seconds between full scans of `jobs/`."""
 CLEAN_UP_SLICE = 0.05
 """Seconds of each cycle for removing jobs whose run did not succeed."""
-_STARTS = (s.QUEUED, s.RUNNING)
-"""Phases of jobs whose tasks may start."""
 
 
 class Manager:
@@ -87,11 +89,8 @@ class Manager:
         self.inbox = Inbox(layout)
         self.lease = lease or FileLease(layout, host, options.scope)
         self.wakeups = Wakeups()
-        self._stopping: str | None = None
-        self._acts: list[Callable[[], None]] = []
-        """What to do once the journal holds the decisions."""
+        self._stop_order = StopOrder()
         self._next_poll = 0.0
-        self._next_rescan = 0.0
 
     # Start
 
@@ -152,7 +151,7 @@ class Manager:
     def _stand_by(self, seconds: float) -> bool:
         self.observer.stands_by()
         self._sleep(seconds)
-        return self._stopping is None
+        return not self._stop_order.given
 
     def _recover(self) -> Recovered:
         return recovery.recover(
@@ -171,33 +170,34 @@ class Manager:
         counters = counters_of(self.backend.name, self.options, found.counters, self.observer)
         state = ManagerState(self.jobs, found.journal, self.clock, self.observer, self.options, counters=counters)
         self.state = state
+        self.due_times = DueTimes(state)
         self.open_runs = OpenRuns(state, self.backend, self.run_dirs, self.host, chance)
         self.supervisor = Supervisor(state, self.open_runs, self.backend, self.run_dirs, chance)
+        self.preparation = StartPreparation(state, self.backend, self.run_dirs, self.wakeups.wake)
         self.scheduler = Scheduler(
             state,
             self.open_runs,
             self.supervisor,
             self.backend,
             self.run_dirs,
+            preparation=self.preparation,
             runner_files=self.runner_files,
             host=self.host,
         )
+        # One that manages some jobs only leaves the other runs of a name, and the schedules, to another manager.
+        alone = self.options.scope is not None
+        self.retention_keeper = None if alone else RetentionKeeper(state, self.open_runs)
+        self.budget_keeper = BudgetKeeper(state, self.open_runs, self.wakeups.wake)
         self.counter_keeper = CounterKeeper(state, self.open_runs, self.wakeups.wake)
         self.checkpointer = Checkpointer(state, self.directory)
-        # One that manages some jobs only leaves the schedules to another manager.
-        self.schedule_runner = (
-            ScheduleRunner(state, self.inbox, self.options.jobs_dir) if self.options.scope is None else None
-        )
+        self.notifier = Notifier(state, self.checkpointer, self.wakeups.wake)
+        self.schedule_runner = None if alone else ScheduleRunner(state, self.inbox, self.options.jobs_dir)
+        self.run_trimmer = RunTrimmer(state, self.layout)
         self.status_writer = StatusWriter(
             self.lease.record, state, self.open_runs, self.scheduler, backend=self.backend.name
         )
         self.request_handler = RequestHandler(
-            state,
-            self.open_runs,
-            self.run_dirs,
-            self.checkpointer,
-            self.inbox,
-            stateless=found.stateless,
+            state, self.open_runs, self.run_dirs, self.checkpointer, self.inbox, stateless=found.stateless
         )
         self.possession = Possession(
             self.directory,
@@ -209,21 +209,12 @@ class Manager:
             watch=self._watch_inbox,
         )
 
+        self._act_queue = ActQueue(self.lease, state, self.request_handler, self.possession)
+
     def _admit(self, found: Recovered) -> None:
-        """Index the jobs that recovery found, and adopt their open runs."""
-        self.state.index.unmanaged.update(found.unmanaged)
-        for name, uid, phase in found.ended:
-            self.state.index.add_ended(name, uid, phase)
-        self.state.problems += found.problems
-        for name, job in found.jobs.items():
-            with self.state.guard(name):
-                self.state.counters.recovered(job)
-                self.state.admit(job)
-        for name in [name for name in found.jobs if name in self.state.index.open]:
-            with self.state.guard(name):
-                for task, run in found.jobs[name].progress.open_runs():
-                    self.open_runs.adopt(found.jobs[name], task, run)
+        admit(found, self.state, self.open_runs, self.notifier)
         self.supervisor.pending.resolve()
+        self.preparation.worktrees.find()
 
     def _watch(self) -> None:
         self.wakeups.also(self.backend.on_change(self.wakeups.wake))
@@ -249,7 +240,8 @@ class Manager:
         """
 
         def is_over() -> bool:
-            return self._may_leave() or (until is not None and until())
+            done = until is not None and until()
+            return self._may_leave() or (done and not (self.notifier.lingers() or self.preparation.side_work.lingers()))
 
         while not is_over():
             try:
@@ -275,21 +267,29 @@ class Manager:
         if not self._is_able(poll=poll):
             return
         now = self.clock.wall()
-        self.state.check_clock(now)
+        self.due_times.check_clock(now)
         self._take_requests(now, poll=poll)
-        self._observe_runners()
+        self.notifier.settle(now)
+        self.preparation.side_work.take_results()
+        self.due_times.apply_times(now)
+        self._stop_order.carry_out(now, self.state, self.supervisor)
+        self.open_runs.observe()
         self._commit_outcomes(now, poll=poll)
-        self.state.apply_times(now)
-        self._apply_stop(now)
-        self._rescan()
+        if poll:
+            self.budget_keeper.keep(now)
+        self.due_times.note_late(now)
+        self.request_handler.rescan_if_due()
         self._fire_schedules(now)
         self._plan(now)
         self.counter_keeper.note()
         if self._write_journal():
             self.counter_keeper.report()
+            self.preparation.settle()
             self._act()
-            self._clean_up()
+            self._clean_up(poll=poll)
             self._checkpoint()
+            self.notifier.send()
+            self._keep_retention(now)
 
     def sleep(self) -> None:
         """Sleep until something happens, a time comes, or the next poll is due."""
@@ -299,6 +299,8 @@ class Manager:
             self.options.poll_interval,
             None if upcoming is None else upcoming - self.clock.wall() + 0.001,
             self.checkpointer.due_in(),
+            self.state.outbox.due_in(),
+            None if self.retention_keeper is None else self.retention_keeper.due_in(),
             0.0 if self.supervisor.busy or self.request_handler.busy else None,
         ]
         self._sleep(min(seconds for seconds in times if seconds is not None))
@@ -321,93 +323,56 @@ class Manager:
         if self.wakeups.news() or poll or self.request_handler.busy:
             self.request_handler.take_requests(now, self.possession.verify)
 
-    def _observe_runners(self) -> None:
-        self.open_runs.observe()
-
     def _commit_outcomes(self, now: float, *, poll: bool) -> None:
         if poll:
             self._next_poll = self.clock.steady() + self.options.poll_interval
-        self.supervisor.reconcile(now, self._acts, poll=poll)
+        self.supervisor.reconcile(now, self._act_queue.acts, poll=poll)
         if poll:
             self.observer.polled(self.open_runs.snapshot())
 
-    def _apply_stop(self, now: float) -> None:
-        """Decide what an ordered stop needs: the stop of all runs, and the pause of all jobs."""
-        if self._stopping in ("runners", "pause"):
-            self.supervisor.stop_all(now)
-        if self._stopping == "pause":
-            for job in self._startable():
-                with self.state.guard(job.state.id):
-                    self.state.decide(job, Requested(now, "", "pause"))
-
-    def _startable(self) -> list[LiveJob]:
-        return [job for job in self.state.index.open.values() if job.state.phase in _STARTS]
-
-    def _rescan(self) -> None:
-        if self.clock.steady() >= self._next_rescan:
-            self._next_rescan = self.clock.steady() + RESCAN_EVERY
-            self.request_handler.rescan()
-        elif self.request_handler.stateless:
-            self.request_handler.move_stateless()
-
     def _fire_schedules(self, now: float) -> None:
-        if self.schedule_runner is not None and self._stopping is None:
+        if self.schedule_runner is not None and not self._stop_order.given:
             self.schedule_runner.fire(now)
 
     def _plan(self, now: float) -> None:
-        if self._stopping is None:
-            self.scheduler.plan(now, self._acts)
+        if not self._stop_order.given:
+            self.scheduler.plan(now, self._act_queue.acts)
 
     def _write_journal(self) -> bool:
         """Append all decisions to the journal; False if the volume refused, and then nothing may act on them."""
-        journal = self.state.journal
-        if not journal.pending and not self.request_handler.answers and not self._acts:
-            return True
-        # Acts without a decision are checked too: a manager that was replaced must leave the new one's runners alone.
-        try:
-            self.lease.check()
-            journal.flush()
-            if self.request_handler.answers:
-                journal.sync()
-            # If we were paused and replaced in between, nobody will ever read what was written, so nothing may follow.
-            self.lease.check()
-        except DirectoryLostError as error:
-            self.possession.reacquire(error)
-        except StoreError as error:
-            log.error("journal cannot be written, doing nothing until it can: %s", error)  # noqa: TRY400 - a full disk is no bug
+        written = self._act_queue.write_journal()
+        if not written:
             self._sleep(self.options.poll_interval)
-            return False
-        self.request_handler.answer()
-        return True
+        return written
 
     def _act(self) -> None:
         """Do what was decided."""
-        while self._acts:  # one at a time: if one raises, the rest is done after the next journal write
-            self.lease.check()
-            self.observer.alive()
-            self._acts.pop(0)()
+        self._act_queue.carry_out()
 
-    def _clean_up(self) -> None:
+    def _clean_up(self, *, poll: bool) -> None:
         self.supervisor.pending.remove_some(CLEAN_UP_SLICE)
+        if poll:
+            self.run_trimmer.trim_some()
 
     def _checkpoint(self) -> None:
         self.checkpointer.save()
         self.status_writer.publish_news()
         self.scheduler.prepare()
 
+    def _keep_retention(self, now: float) -> None:
+        waits = self.request_handler.busy or self.request_handler.answers  # a request may be about any run
+        if self.retention_keeper is not None and not waits:
+            self.retention_keeper.keep(now)
+
     # Stop
 
     def stop(self, *, runners: bool = False, pause: bool = False) -> None:
         """Ask it to stop. `runners`: stop those first; `pause`: pause its jobs too. Thread-safe."""
-        self._stopping = "pause" if pause else "runners" if runners else self._stopping or "leave"
+        self._stop_order.give(runners=runners, pause=pause)
         self.wakeups.wake()
 
     def _may_leave(self) -> bool:
-        if self._stopping is None:
-            return False
-        if self._stopping == "pause" and self._startable():
-            return False  # asked to stop while nothing ran
-        return self._stopping == "leave" or (not self.open_runs.by_slot and not self.state.journal.pending)
+        return self._stop_order.given and self._stop_order.is_done(self.state, self.open_runs)
 
     def close(self) -> None:
         """Checkpoint everything, empty the journal, release the directory. Runners go on.
@@ -426,6 +391,8 @@ class Manager:
             self.status_writer.publish(until=True)
             trees.remove_tree(self.layout.epoch_tmp(self.epoch))
         finally:
+            self.notifier.close()
+            self.preparation.side_work.close()
             self.wakeups.close()
             self.backend.close()
             self.lease.release()

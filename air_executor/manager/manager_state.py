@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from air_executor.core.counters import Counters
+from air_executor.core.notices import notices_of, occasions_of
 from air_executor.core.observer import Observer
 from air_executor.core.plan import ReadyQueue
 from air_executor.core.price import Prices
@@ -19,22 +20,27 @@ from air_executor.core.transitions import LiveJob
 from air_executor.errors import AirExecutorError, AlreadyExistsError, BadInputError, NotFoundError, StoreError
 from air_executor.manager.clock import Clock
 from air_executor.manager.job_index import JobIndex
+from air_executor.manager.joined_jobs import JoinedJobs
+from air_executor.manager.outbox import Outbox
 from air_executor.model import state as s
 from air_executor.model.events import (
-    ClockStepped,
-    DeadlinePassed,
+    Asked,
     Ended,
     Event,
+    Late,
     Requested,
     Started,
     StopRequested,
     UpstreamFailed,
 )
+from air_executor.model.job import NotifyRule
 from air_executor.model.names import run_id
-from air_executor.model.state import JobState, TaskState
+from air_executor.model.notice import Notice
+from air_executor.model.state import JobState
 from air_executor.store import files
 from air_executor.store.jobs import Jobs
 from air_executor.store.journal import Journal
+from air_executor.store.run_retention import RunLimits
 
 log = logging.getLogger(__name__)
 
@@ -61,6 +67,10 @@ class ManagerOptions:
     secrets_dir: str | None = None
     jobs_dir: str | None = None
     """Folder of job files whose schedules are applied when the files change."""
+    kept_runs: RunLimits = field(default_factory=RunLimits)
+    """Which run directories of jobs are kept."""
+    notify: Sequence[NotifyRule] = ()
+    """Notifications of jobs that say nothing of it."""
     secrets_by_name: bool = False
     """The platform resolves secrets, so the manager passes on their names alone."""
     name_prefix: str | None = None
@@ -97,6 +107,8 @@ class ManagerState:
         self.options = options
         self.counters = counters
         self.index = JobIndex(ReadyQueue(options.pools), observer)
+        self.children = JoinedJobs(self)
+        self.outbox = Outbox(clock)
         self.unsaved: dict[str, LiveJob] = {}
         """Ended jobs whose last checkpoint is not written yet."""
         self._behind: dict[str, int] = {}
@@ -104,9 +116,11 @@ class ManagerState:
         self.pending_children: dict[str, list[str]] = {}
         """Pending child jobs, by the run that submitted them."""
         self.problems: list[str] = []
-        """What users should know of: files that cannot be read, jobs that were set aside."""
+        """What users should know of: files that cannot be read, jobs that were quarantined."""
+        self.rejected_files: Mapping[str, str] = {}
+        """What is wrong with which job files of the folder that is followed, until they are mended."""
         self.dropped: list[Callable[[str], None]] = []
-        """Called with the id of each job that is set aside: by parts that keep something of it."""
+        """Called with the id of each job that is quarantined: by parts that keep something of it."""
 
     @property
     def staging(self) -> str:
@@ -129,22 +143,25 @@ class ManagerState:
         try:
             yield
         except (BadInputError, AlreadyExistsError) as error:  # whoever could refuse it should have
-            log.exception("job=%s is set aside", name)
-            self.set_aside(name, bug_text(error))
+            log.exception("job=%s is quarantined", name)
+            self.quarantine(name, bug_text(error))
         except AirExecutorError:
             raise
         except Exception as error:
-            log.exception("job=%s is set aside", name)
-            self.set_aside(name, bug_text(error))
+            log.exception("job=%s is quarantined", name)
+            self.quarantine(name, bug_text(error))
 
     def drop(self, name: str) -> None:
-        """Forget a job: its directory is gone, or it is set aside."""
+        """Forget a job: its directory is gone, or it is quarantined."""
         self.index.drop(name)
         self.counters.drop(name)
 
-    def set_aside(self, name: str, why: str) -> None:
+    def quarantine(self, name: str, why: str) -> None:
         """Leave a job alone until the next start: its files and runners stay as they are, and the journal with them."""
+        job = self.index.open.get(name)
         self.drop(name)
+        if job is not None:  # its runners may live
+            self.index.hold_lock(job.state)
         self.unsaved.pop(name, None)
         self._behind.pop(name, None)
         for drop in self.dropped:
@@ -163,10 +180,15 @@ class ManagerState:
     def decide(self, job: LiveJob, event: Event) -> None:
         """Carry out one decision in memory; it counts once the journal is flushed."""
         state = job.state
+        self.children.reach(job, event)
         before = (state.epoch, state.version)
         task = job.progress.runs.get(event.seq) if isinstance(event, StopRequested | Ended) else None
-        job.apply(event, self.journal.epoch)
-        size = self.journal.append(state, event, before)
+        known = set() if state.phase == s.PENDING or isinstance(event, Asked) else set(job.progress.asking)
+        had = state.over_budget
+        ended = job.apply(event, self.journal.epoch)
+        over = had is None and state.over_budget is not None
+        notices = self._queue_notices(state, event, ended=ended, asks=bool(job.progress.asking - known), overspent=over)
+        size = self.journal.append(state, event, before, notices)
         self._behind[state.id] = self._behind.get(state.id, 0) + size
         if log.isEnabledFor(logging.INFO):
             log.info("%s", _line_of(state, event, task))
@@ -174,6 +196,7 @@ class ManagerState:
         if state.ended:  # also one that was reopened and ended at once
             self.unsaved[state.id] = job
             self._tell_waiting(state, self.index.close(state))
+            self.children.ended(state)
         else:
             self.unsaved.pop(state.id, None)
             if state.id not in self.index.open:
@@ -182,8 +205,28 @@ class ManagerState:
             self.index.touch(job)
         self.counters.decided(job, event, self.clock.steady())
         self.observer.decided(job, event)
+        self.children.watch(job)
+        if notices:
+            self.outbox.add(state, notices)
         if failed is not None:
             self.decide(job, UpstreamFailed(self.clock.wall(), failed))
+
+    def _queue_notices(
+        self, state: JobState, event: Event, *, ended: bool, asks: bool, overspent: bool
+    ) -> list[Notice]:
+        """Queue the notifications that a decision means; they are in the same line of the journal."""
+        name = state.spec.name
+        occasions = occasions_of(
+            state,
+            ended=ended,
+            became_late=isinstance(event, Late),
+            asks=asks,
+            overspent=overspent,
+            before=lambda: None if name is None else self.index.runs.last_phase(name),
+        )
+        notices = notices_of(state, occasions, self.options.notify, event.at) if occasions else []
+        state.queue_notices(notices)
+        return notices
 
     def _tell_waiting(self, state: JobState, waiting: list[str]) -> None:
         for name in waiting:
@@ -205,27 +248,6 @@ class ManagerState:
         """Note that a job's checkpoint holds everything that was decided."""
         self._behind.pop(job, None)
 
-    def check_clock(self, now: float) -> None:
-        """Decide what follows if wall time was set: a delay lasts as long as before, a date stays a date."""
-        by = self.clock.stepped()
-        if by:
-            log.warning("wall time was set by %+.1f s, delays last as long as before", by)
-            for job in list(self.index.open.values()):
-                with self.guard(job.state.id):
-                    if job.state.deadline_at is not None or any(_has_time(task) for task in job.progress.queued()):
-                        self.decide(job, ClockStepped(now, round(by, 3)))
-
-    def apply_times(self, now: float) -> None:
-        """Decide what follows from deadlines and delays that have passed."""
-        for job in self.index.due(now):
-            with self.guard(job.state.id):
-                deadline = job.state.deadline_at
-                if deadline is not None and deadline <= now and job.state.stop != s.TIMEOUT:
-                    self.decide(job, DeadlinePassed(now))
-                if job.state.id in self.index.open:  # not ended by that, nor by an earlier one's end
-                    job.progress.promote(now)
-                    self.index.touch(job, clean=True)
-
     # Jobs
 
     def admit(self, job: LiveJob) -> None:
@@ -240,6 +262,9 @@ class ManagerState:
         self.index.add(job)
         if failed is not None:
             self.decide(job, UpstreamFailed(self.clock.wall(), failed))
+        elif state.version == 0 and state.phase != s.PENDING and job.progress.asking:
+            self.decide(job, Asked(self.clock.wall()))
+        self.children.watch(job)
 
     def _gate(self, job: LiveJob) -> str | None:
         """Block a job that has not started until its upstream jobs have ended; return one that will not succeed."""
@@ -267,14 +292,20 @@ class ManagerState:
         if ended is not None and ended.uid == uid:
             return ended.phase
         try:
-            state = self.jobs.load(name)
-        except (NotFoundError, StoreError) as error:
-            if name in self.index.unmanaged or isinstance(error, StoreError):
-                return s.QUEUED  # unknown is not gone: the job keeps waiting for it
-            state = None
-        if state is None or state.uid != uid:
-            state = self.jobs.archived(name, uid)
+            state = self.load(name, uid)
+        except StoreError:
+            return s.QUEUED  # unknown is not gone: the job keeps waiting for it
         return None if state is None else state.phase
+
+    def load(self, name: str, uid: str) -> JobState | None:
+        """Read a job by id and uid from `jobs/` or the archive; None if it exists nowhere. Raises StoreError."""
+        try:
+            state: JobState | None = self.jobs.load(name)
+        except NotFoundError as error:
+            if name in self.index.unmanaged:
+                raise StoreError(self.index.unmanaged[name]) from error
+            state = None
+        return state if state is not None and state.uid == uid else self.jobs.archived(name, uid)
 
     def find(self, name: str) -> LiveJob:
         """Return a job, ended or not, to be changed.
@@ -298,14 +329,9 @@ class ManagerState:
 
 
 def bug_text(error: Exception) -> str:
-    """Return why a job is set aside that ran into an error which nobody expected."""
+    """Return why a job is quarantined that ran into an error which nobody expected."""
     what = f"{type(error).__name__}: {error}"[:MOST_SAID]
-    return f"set aside after a bug in Air-Executor ({what}); report it, then restart the manager to try again"
-
-
-def _has_time(task: TaskState) -> bool:
-    """Tell whether a queued task has a time: one that is due must not wait for it again, or since when it is ready."""
-    return task.ready_at is not None or (isinstance(task.status, s.Queued) and task.status.waits_until is not None)
+    return f"quarantined after a bug in Air-Executor ({what}); report it, then restart the manager to try again"
 
 
 def _line_of(state: JobState, event: Event, task: str | None) -> str:

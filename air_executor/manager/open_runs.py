@@ -7,22 +7,24 @@ and why it cannot answer. Holds facts: decides nothing, and removes no runner.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import random
 from collections.abc import Generator, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from air_executor.backends.base import Backend, RunnerStatus
 from air_executor.core.observer import Snapshot
+from air_executor.core.run_reports import RunReports
 from air_executor.core.transitions import LiveJob
 from air_executor.core.usage_meter import RunSample
-from air_executor.errors import BackendUnavailableError
+from air_executor.errors import BackendUnavailableError, StoreError
 from air_executor.manager.manager_state import ManagerState
 from air_executor.model.names import Host, Slot, run_id
-from air_executor.model.records import RunFile
-from air_executor.model.state import Running, TaskState
-from air_executor.store.run_dirs import ExitRecord, RunDirs
+from air_executor.model.state import RunnerOrigin, Running, TaskState
+from air_executor.store.run_dirs import RunDirs
+from air_executor.store.run_outcome import ExitRecord
 
 log = logging.getLogger(__name__)
 
@@ -63,14 +65,22 @@ class OpenRun:
     """Last status of its runner after its end: the platform's reason goes with the name."""
     node_wait: float | None = 0.0
     """For how many seconds its runner had no node; None while it has none, and does not exist yet. 0 if unknown."""
+    image: str | None = None
+    """The image that its runner has, with its digest."""
     begun: float | None = None
     """Start of its command by the volume's clock; None if unknown so far."""
     held_by: str | None = None
     """What keeps its slot after its end; logged already."""
+    activity: object = None
+    """What its files looked like when they were last looked at for a `stall_timeout`; None: it had not begun."""
+    active_at: float = 0.0
+    """When they were last seen to change."""
     log_size: int = 0
     """Size of its log when that was noted last."""
     log_noted: float = 0.0
     """When it was."""
+    reports: RunReports = field(default_factory=RunReports)
+    """What it has reported, as far as its file has been read."""
     exit: ExitRecord | None = None
     collecting: Generator[None, None, Any] | None = None
     """What it queued, being looked at piece by piece."""
@@ -131,39 +141,45 @@ class OpenRuns:
         run = self.begin(job, task, status)
         run.unseen = True
         offset = clock.wall() - run.since
-        found = self._run_dirs.record(job.state.id, status.seq, task.id)
-        if found is not None:
-            record, run.spawned = found
+        origin = self._origin_of(job.state.id, task.id, status)
+        if origin is not None:
+            run.spawned = status.since if origin.spawned is None else origin.spawned
             run.since -= max(0.0, clock.wall() - run.spawned)
             run.delay = max(0.0, run.spawned - status.since)
-            if record.boot == self._host.boot and record.clock is not None:
-                offset = record.clock
-            if record.backend != self._backend.name:
-                run.backend = str(record.backend)
+            if origin.boot == self._host.boot and origin.clock is not None:
+                offset = origin.clock
+            if origin.backend != self._backend.name:
+                run.backend = str(origin.backend)
                 run.elsewhere = f"the backend {run.backend}"
             # The boot comes first: a machine, or a container on it, can get another name while a run is open.
-            elif self._backend.name == "local" and record.boot != self._host.boot:
-                if record.host == self._host.name or self._restarted_since(record):
+            elif self._backend.name == "local" and origin.boot != self._host.boot:
+                if origin.host == self._host.name or self._restarted_since(origin):
                     run.lost = "the machine was restarted while it ran"
                 else:
-                    run.elsewhere = str(record.host)
+                    run.elsewhere = str(origin.host)
         run.wall_since = run.since + offset
         self._state.counters.adopted(job, task, status.seq, max(0.0, clock.steady() - run.since), clock.steady())
         self._state.observer.adopted()
 
-    def _restarted_since(self, record: RunFile) -> bool:
+    def _origin_of(self, job: str, task: str, status: Running) -> RunnerOrigin | None:
+        """Return where a run was started; None if nothing of it is here, as in a clone."""
+        if not self._run_dirs.has_place(job, status.seq, task):
+            return None
+        return status.origin or self._run_dirs.earlier_origin(job, status.seq, task)
+
+    def _restarted_since(self, origin: RunnerOrigin) -> bool:
         """Tell whether a run of another boot was started on this machine, which had another name then.
 
         Ids of machines can be copied with them; such copies have no volume in common that is not a network volume.
         """
-        if record.machine is None or record.machine != self._host.machine:
+        if origin.machine is None or origin.machine != self._host.machine:
             return False
         from air_executor.store.probe import NETWORK_VOLUMES, volume_kind  # noqa: PLC0415 - rarely needed
 
         return volume_kind(self._state.jobs.layout.root) not in NETWORK_VOLUMES | {None}
 
     def forget(self, job: str) -> None:
-        """Drop the open runs of a job that no longer exists or is set aside; only the former's runners are removed."""
+        """Drop the open runs of a job that doesn't exist or is quarantined; only the former's runners are removed."""
         for slot in [slot for slot in self.by_slot if slot.job == job]:
             del self.by_slot[slot]
 
@@ -227,7 +243,15 @@ class OpenRuns:
     def snapshot(self) -> Snapshot:
         """Return what the latest poll has shown."""
         removing = [slot for slot in self.observed or {} if self._is_removed(slot)]
-        return Snapshot(self.backend_problem is None, self._backend.last_contact(), removing)
+        return Snapshot(self.backend_problem is None, self._backend.last_contact(), removing, self._progress())
+
+    def _progress(self) -> dict[str, float]:
+        """Return the mean progress of running tasks by their pool's label."""
+        shares: dict[str, list[float]] = {}
+        for run in self.by_slot.values():
+            if run.reports.progress is not None and (share := run.reports.progress.share) is not None:
+                shares.setdefault(self._state.counters.pools.label(run.job.state.pool), []).append(share)
+        return {pool: sum(found) / len(found) for pool, found in shares.items()}
 
     def _is_removed(self, slot: Slot) -> bool:
         run = self.by_slot.get(slot)
@@ -244,6 +268,7 @@ class OpenRuns:
             if not status.alive or status.run != run.run or status.node_wait is None:
                 continue
             if run.begun is None:
-                run.begun = self._run_dirs.started(slot.job, run.seq, run.task.id)
+                with contextlib.suppress(StoreError):
+                    run.begun = self._run_dirs.started(slot.job, run.seq, run.task.id)
             start = None if run.begun is None else max(0.0, run.begun - run.spawned - status.node_wait)
             yield RunSample(run.job, run.task, run.seq, now - run.since - status.node_wait, start)

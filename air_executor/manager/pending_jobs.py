@@ -155,4 +155,4 @@ def _check_cycle(children: list[JobState]) -> None:
 
 
 def _succeeded(parent: LiveJob, seq: int) -> bool:
-    return any(a.seq == seq and a.reason == s.OK for task in parent.state.tasks.values() for a in task.attempts)
+    return any(a.seq == seq and a.reason in s.COMMITTED for task in parent.state.tasks.values() for a in task.attempts)

@@ -22,7 +22,7 @@ from air_executor.model.records import CountersRecord
 from air_executor.model.state import JobState
 from air_executor.store import counters_file, files, journal_files, trees
 from air_executor.store.inbox import Inbox
-from air_executor.store.job_head import JobHead
+from air_executor.store.job_head import JobHead, head_of
 from air_executor.store.jobs import Jobs
 from air_executor.store.journal import Journal
 from air_executor.store.journal_files import JournalEntry, Replay
@@ -43,8 +43,12 @@ class Recovered:
     journal: Journal = field(init=False)
     jobs: dict[str, LiveJob] = field(default_factory=dict)
     """Unfinished jobs by id."""
-    ended: list[tuple[str, str, str]] = field(default_factory=list)
-    """Id, uid and phase of the others."""
+    ended: list[tuple[str, JobHead]] = field(default_factory=list)
+    """Id and head of the others."""
+    undelivered: list[JobState] = field(default_factory=list)
+    """Those of them that have notifications to be delivered."""
+    holders: list[JobState] = field(default_factory=list)
+    """Unfinished jobs that this manager does not handle: they may hold a lock."""
     unmanaged: dict[str, str] = field(default_factory=dict)
     """Jobs that the manager must not touch, and why."""
     stateless: list[str] = field(default_factory=list)
@@ -54,15 +58,16 @@ class Recovered:
     """Files that cannot be read."""
     counters: CountersRecord | None = None
     """What managers have counted so far; None if that is not known."""
-    aside: set[str] = field(default_factory=set)
+    quarantined: set[str] = field(default_factory=set)
     """Jobs that were not brought up to date: journals with lines of them stay."""
 
-    def set_aside(self, name: str, why: str) -> None:
+    def quarantine(self, name: str, why: str) -> None:
         """Leave a job alone until the next start, for which its journals stay."""
         self.jobs.pop(name, None)
         self.ended = [job for job in self.ended if job[0] != name]
+        self.undelivered = [job for job in self.undelivered if job.id != name]
         self.unmanaged[name] = why
-        self.aside.add(name)
+        self.quarantined.add(name)
 
 
 def take_epoch(jobs: Jobs, at_least: int, check: Callable[[], None]) -> Journal:
@@ -157,13 +162,13 @@ def recover(
     for state in states:
         check()  # run directories of a manager that has replaced this one would count as superseded
         lines = [] if from_files else replay.jobs.get((state.id, state.uid), [])
-        with _setting_aside(state.id, done):
+        with _quarantining(state.id, done):
             if _bring_up_to_date(runs, state, lines, done):
                 changed.append(state)
     _checkpoint(jobs, changed, jobs.layout.epoch_tmp(done.journal.epoch), done)
     done.problems += [f"job {name}: {why}" for name, why in done.unmanaged.items()]
     for name in [name for name in done.jobs if scope is not None and name not in scope]:
-        del done.jobs[name]
+        done.holders.append(done.jobs.pop(name).state)
         done.unmanaged[name] = "this command manages only its own job"
     for name in sorted(replay.requests):
         if not inbox.done(name):  # without the journal that names it, it would be applied again
@@ -175,7 +180,7 @@ def recover(
             files.copy(path, kept)
         done.corrupt += 1
         done.problems.append(f"{path}: damaged lines; a copy is kept at {kept}")
-    superfluous = [path for path, named in replay.files.items() if named.isdisjoint(done.aside)]
+    superfluous = [path for path, named in replay.files.items() if named.isdisjoint(done.quarantined)]
     journal_files.drop(superfluous, jobs.layout)
     return done
 
@@ -198,7 +203,7 @@ def _load_all(jobs: Jobs, done: Recovered, journaled: Container[tuple[str, str]]
     epochs = [0]
     states = []
     for name in jobs.ids():
-        with _setting_aside(name, done):
+        with _quarantining(name, done):
             found = _load(jobs, name, done, journaled)
             if found is not None:
                 epochs.append(found.epoch)
@@ -227,23 +232,23 @@ def _load(jobs: Jobs, name: str, done: Recovered, journaled: Container[tuple[str
         where = files.quarantine(jobs.layout.state(name))
         done.unmanaged[name] = f"{error}; moved to {where}: restore it (from git, say) and restart the manager"
         return None
-    if isinstance(found, JobState) and found.ended and (name, found.uid) not in journaled:
-        found = JobHead(found.uid, found.phase, found.epoch)
+    if isinstance(found, JobState) and found.ended and (name, found.uid) not in journaled and not found.undelivered:
+        found = head_of(found)
     if isinstance(found, JobHead):
-        done.ended.append((name, found.uid, found.phase))
+        done.ended.append((name, found))
     return found
 
 
 @contextlib.contextmanager
-def _setting_aside(name: str, done: Recovered) -> Iterator[None]:
+def _quarantining(name: str, done: Recovered) -> Iterator[None]:
     """Let whatever goes wrong with one job cost that job alone: it stays as it is, and so do the journals."""
     try:
         yield
     except StoreError as error:  # refused by the volume, or written by a newer version
-        done.set_aside(name, f"{error}; restart the manager when it can be read")
+        done.quarantine(name, f"{error}; restart the manager when it can be read")
     except Exception as error:
         log.exception("job=%s cannot be brought up to date", name)
-        done.set_aside(name, bug_text(error))
+        done.quarantine(name, bug_text(error))
 
 
 def _bring_up_to_date(runs: RunDirs, state: JobState, lines: list[JournalEntry], done: Recovered) -> bool:
@@ -257,7 +262,9 @@ def _bring_up_to_date(runs: RunDirs, state: JobState, lines: list[JournalEntry],
         log.info("job=%s state.json was checked out, dropping the journal's decisions about it", state.id)
     reconciled = not state.ended and reconcile_run_dirs(runs, state)
     if state.ended:
-        done.ended.append((state.id, state.uid, state.phase))
+        done.ended.append((state.id, head_of(state)))
+        if state.undelivered:
+            done.undelivered.append(state)
     else:
         done.jobs[state.id] = job
     return reconciled or state.version != before
@@ -280,7 +287,7 @@ def _checkpoint(jobs: Jobs, states: list[JobState], staging: str, done: Recovere
         expected = isinstance(error, AirExecutorError) and not isinstance(error, PathBlockedError)
         if isinstance(error, Exception) and not expected:
             log.error("job=%s cannot be written", state.id, exc_info=error)
-            done.set_aside(state.id, f"{error}; restart the manager when it can be written")
+            done.quarantine(state.id, f"{error}; restart the manager when it can be written")
         else:
             future.result()
 
@@ -298,8 +305,8 @@ def reconcile_run_dirs(runs: RunDirs, state: JobState) -> bool:
     newer = runs.supersede(state.id, state.seq) if highest > state.seq else []
     if newer:
         log.warning("job=%s resumed from an older state, superseded: %s", state.id, ", ".join(sorted(newer)))
-    before = (state.seq, state.deadline_from)
+    before = (state.seq, state.deadline_from, state.cleanup_from)
     if newer or (state.seq > 0 and highest == 0):
-        state.deadline_from = None
+        state.deadline_from = state.cleanup_from = None
     state.seq = max(state.seq, highest)
-    return before != (state.seq, state.deadline_from)
+    return before != (state.seq, state.deadline_from, state.cleanup_from)

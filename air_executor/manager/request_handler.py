@@ -1,19 +1,17 @@
 """What reaches a running manager from the volume: requests, new jobs, and everything that no wake-up announced.
 
-The loop calls `take_requests` each cycle, `answer` once the journal holds the decisions durably, and `rescan` every
-minute. `decision_on` says which requests a job permits as it stands. Refusals are sentences for users. Starts and stops
-nothing.
+The loop calls `take_requests` each cycle, `answer` once the journal holds the decisions durably, then `rescan_if_due`.
+`request_decision` says which requests a job permits as it stands. Starts and stops nothing.
 """
 
 from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 
 from air_executor.core.transitions import LiveJob
 from air_executor.errors import (
-    AirExecutorError,
     BadInputError,
     CorruptFileError,
     FormatTooNewError,
@@ -26,12 +24,8 @@ from air_executor.manager.checkpointer import Checkpointer
 from air_executor.manager.manager_state import ManagerState
 from air_executor.manager.open_runs import OpenRuns
 from air_executor.manager.recovery import reconcile_run_dirs
-from air_executor.model import state as s
-from air_executor.model.events import Requested
-from air_executor.model.job import Task
-from air_executor.model.problems import did_you_mean
+from air_executor.manager.request_decision import NothingToDoError, decision_on
 from air_executor.model.records import Request
-from air_executor.model.state import Done, JobState, TaskState
 from air_executor.store import files
 from air_executor.store.inbox import Inbox
 from air_executor.store.run_dirs import RunDirs
@@ -40,6 +34,8 @@ log = logging.getLogger(__name__)
 
 SLICE = 0.05
 """Seconds of each cycle for requests, and for their answers: of thousands, the rest waits for the next cycles."""
+RESCAN_EVERY = 60.0
+"""Seconds between full scans of `jobs/`."""
 STAMP_STEP = 2.0
 """Seconds; no volume's time stamps are coarser."""
 
@@ -69,6 +65,7 @@ class RequestHandler:
         """Decided requests, each with its job; answered once the journal holds the decision durably."""
         self._scanned = 0.0
         """Modification time of `jobs/` at the last full scan; 0: scan in any case."""
+        self._next_rescan = 0.0
         self._until = 0.0
         self._addition: Addition | None = None
         """The request that adds so many tasks that they take more than one cycle."""
@@ -251,6 +248,14 @@ class RequestHandler:
         index.unmanaged[name] = f"{error}; moved to {where}"
         self._state.report(f"job {name}: {index.unmanaged[name]}")
 
+    def rescan_if_due(self) -> None:
+        """Rescan every minute; between that, move what earlier ones could not."""
+        if self._state.clock.steady() >= self._next_rescan:
+            self._next_rescan = self._state.clock.steady() + RESCAN_EVERY
+            self.rescan()
+        elif self.stateless:
+            self.move_stateless()
+
     def rescan(self) -> None:
         """Find what no wake-up announced: new jobs, jobs whose directory has gone, directories without a state."""
         state = self._state
@@ -284,78 +289,6 @@ class RequestHandler:
             elif (observed := self._open_runs.observed) is not None and not any(slot.job == name for slot in observed):
                 self.stateless.remove(name)
                 try:
-                    log.warning("job=%s has no state.json, moved to %s", name, self._state.jobs.set_aside(name))
+                    log.warning("job=%s has no state.json, moved to %s", name, self._state.jobs.quarantine(name))
                 except PathBlockedError as error:
-                    self._state.set_aside(name, f"has no state.json and cannot be moved away: {error}")
-
-
-# Which requests a job permits
-
-
-class NothingToDoError(AirExecutorError):
-    """The job is already as requested; the request is answered without a decision."""
-
-
-def decision_on(request: Request, name: str, job: JobState, now: float, tasks: Sequence[Task] = ()) -> Requested:
-    """Return the decision that carries out the request in the file `name`; `tasks` are those that it adds.
-
-    Raises:
-        NothingToDoError: the job is already as requested.
-        BadInputError, NotFoundError: it is refused; the message is the reason.
-    """
-    task = _task(request, job)
-    if job.phase == s.PENDING:
-        msg = f"job {job.id} is not released yet: the run that submits it has not ended"
-        raise BadInputError(msg)
-    match request.op:
-        case "cancel":
-            _check_cancel(job, task)
-        case "pause" | "resume":
-            _check_pause(request.op, job)
-        case "retry":
-            _check_retry(job, task)
-        case "add" | "confirm-gone" | _:
-            pass
-    return Requested(now, name, request.op, None if task is None else task.id, list(tasks))
-
-
-def _task(request: Request, job: JobState) -> TaskState | None:
-    if request.task is None:
-        return None
-    task = job.task_named(request.task)
-    if task is None:
-        msg = f"job {job.id} has no task {request.task}{did_you_mean(request.task, job.tasks)}"
-        raise NotFoundError(msg)
-    return task
-
-
-def _check_cancel(job: JobState, task: TaskState | None) -> None:
-    if task is not None and isinstance(task.status, Done):
-        msg = f"task {task.id} of job {job.id} has already ended: it is {task.phase}"
-        raise BadInputError(msg)
-    if job.ended:
-        msg = f"job {job.id} has already ended: it is {job.phase}"
-        raise BadInputError(msg)
-
-
-def _check_pause(op: str, job: JobState) -> None:
-    if job.ended:
-        msg = f"job {job.id} has already ended: it is {job.phase}"
-        raise BadInputError(msg)
-    if (op == "pause") == (job.phase == s.PAUSED):
-        msg = f"job {job.id} is {job.phase}"
-        raise NothingToDoError(msg)
-
-
-def _check_retry(job: JobState, task: TaskState | None) -> None:
-    if task is not None:
-        if not isinstance(task.status, Done) or task.status.phase == s.SUCCEEDED:
-            msg = f"task {task.id} of job {job.id} is {task.phase}; retry takes failed, cancelled and skipped ones"
-            raise BadInputError(msg)
-        return
-    if not any(
-        isinstance(t.status, Done) and t.status.phase != s.SUCCEEDED and t.status.reason != s.OK
-        for t in job.tasks.values()
-    ):
-        msg = f"job {job.id} has no failed, cancelled or skipped task to retry"
-        raise BadInputError(msg)
+                    self._state.quarantine(name, f"has no state.json and cannot be moved away: {error}")

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 
 from air_executor.errors import PathBlockedError, StoreError
 from air_executor.manager.held_directory import HeldDirectory
-from air_executor.store import files
+from air_executor.store import files, permissions
 from air_executor.store.layout import Layout
 
 log = logging.getLogger(__name__)
@@ -39,7 +39,7 @@ class RunnerFiles:
         folders = {os.path.dirname(f"{self._layout.bin}/{name}"): None for name in self._content}
         for folder in (self._layout.bin, *(folder for folder in folders if folder != self._layout.bin)):
             files.restore_dir(folder)
-            files.let_read(folder)
+            permissions.let_read(folder)
         first: dict[tuple[str, bytes], str] = {}
         for name, content in self._content.items():
             path = f"{self._layout.bin}/{name}"
@@ -49,7 +49,7 @@ class RunnerFiles:
                 continue
             if not _holds(path, content):  # a restart on a full volume needs no space
                 files.replace_own(path, content, self._layout.tmp, sync=False)
-            files.let_read(path, executable=content.startswith((b"#!", b"\x7fELF")))
+            permissions.let_read(path, executable=content.startswith((b"#!", b"\x7fELF")))
         self._stamps = {name: self._stamp(name) for name in self._content}
 
     def restore(self) -> None:

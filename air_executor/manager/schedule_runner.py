@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import heapq
 import logging
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from air_executor.core.definition import read_schedule
+from air_executor.core.instantiation import read_schedule
 from air_executor.core.timetable import Timetable
 from air_executor.core.transitions import LiveJob
 from air_executor.errors import AirExecutorError, AlreadyExistsError
@@ -30,14 +31,18 @@ SLICE = 0.05
 """Seconds of one cycle for firing."""
 LOOK_EVERY = 1.0
 """Seconds between two looks for schedules that have changed."""
+SHARE = 0.003
+"""Share of the manager's time that these looks may take: those at thousands of files are rarer."""
 RESCAN_EVERY = 60.0
 """Seconds between two looks at each schedule."""
+SET_BACK = 60.0
+"""Seconds that the clock must have been set back for its times to count again."""
 SETTLED_AFTER = 2.0
 """Seconds for which a folder's time may hide a further change."""
 
 
 @dataclass(slots=True)
-class _Entry:
+class _KnownSchedule:
     """One schedule, as it was read."""
 
     stamp: tuple[int, int]
@@ -59,18 +64,29 @@ class ScheduleRunner:
         self._schedules = Schedules(state.jobs.layout)
         self._runs = NamedRuns(state.jobs, inbox)
         self._folder = None if folder is None else ScheduleFolder(folder, self._schedules)
-        self._entries: dict[str, _Entry] = {}
+        self._entries: dict[str, _KnownSchedule] = {}
         self._times: list[tuple[float, str]] = []
         """When each schedule is looked at next; entries that are out of date are passed over."""
         self._next: dict[str, float] = {}
+        self._following: Iterator[str | None] | None = None
+        """A look at the folder of job files that has not come to its end."""
+        self._unread: list[str] = []
+        """Schedules that are new or have changed."""
         self._next_look = 0.0
+        self._look_took = 0.0
         self._next_rescan = 0.0
         self._folder_changed_at = -1.0
+        self._fired_at = 0.0
 
     # Times
 
     def next_time(self) -> float | None:
-        """Return when `fire` will next have something to do, in Unix seconds, or None."""
+        """Return when `fire` will next have something to do, in Unix seconds, or None; 0: at once."""
+        if self._unread or self._following is not None:
+            return 0.0
+        return self._next_firing()
+
+    def _next_firing(self) -> float | None:
         while self._times and self._next.get(self._times[0][1]) != self._times[0][0]:
             heapq.heappop(self._times)
         return self._times[0][0] if self._times else None
@@ -84,13 +100,23 @@ class ScheduleRunner:
     # Steps
 
     def fire(self, now: float) -> None:
-        """Create the runs whose time has come, as many as a cycle has time for."""
+        """See what has changed, and create the runs whose time has come, as much as a cycle has time for."""
         steady = self._state.clock.steady
+        if now < self._fired_at - SET_BACK:
+            for name in self._entries:
+                self._plan(name, now)
+        self._fired_at = now
         if steady() >= self._next_look:
-            self._next_look = steady() + LOOK_EVERY
-            self._reload(now)
+            self._look(now)
         until = steady() + SLICE
-        while (at := self.next_time()) is not None and at <= now and steady() < until:
+        if self._following is not None and self._follow(until):
+            self._reload(now)
+        while self._unread and steady() < until:
+            name = self._unread.pop()
+            self._entries[name] = self._read(name, self._schedules.changed_at(name))
+            self._plan(name, now)
+        until = steady() + SLICE
+        while (at := self._next_firing()) is not None and at <= now and steady() < until:
             name = heapq.heappop(self._times)[1]
             try:
                 self._fire_one(name, now)
@@ -101,10 +127,31 @@ class ScheduleRunner:
                 log.exception("schedule=%s stopped by a bug in Air-Executor; report it", name)
                 self._look_at(name, None)
 
-    def _reload(self, now: float) -> None:
-        if self._folder is not None:
-            for problem in self._folder.apply(now):
+    def _look(self, now: float) -> None:
+        """Find the schedules that have changed. Looks that take long are rare, so that they cost little."""
+        begun = self._state.clock.steady()
+        if self._following is None and self._folder is not None:
+            self._following = self._folder.apply(now)
+            self._follow(begun + SLICE)
+        self._reload(now)
+        took = self._state.clock.steady() - begun
+        # The shorter of two in a row: the first one, or one on a busy machine, takes long without many files.
+        self._next_look = begun + min(RESCAN_EVERY, max(LOOK_EVERY, min(took, self._look_took) / SHARE))
+        self._look_took = took
+
+    def _follow(self, until: float) -> bool:
+        """Apply files of the folder; tell whether all of them are."""
+        for problem in self._following or ():
+            if problem is not None:
                 log.error("%s", problem)
+            if self._state.clock.steady() >= until:
+                return False
+        self._following = None
+        if self._folder is not None:
+            self._state.rejected_files = dict(self._folder.problems)
+        return True
+
+    def _reload(self, now: float) -> None:
         changed_at = self._schedules.folder_changed_at()
         settled = changed_at == self._folder_changed_at and now - changed_at > SETTLED_AFTER
         if settled and self._state.clock.steady() < self._next_rescan:
@@ -119,15 +166,11 @@ class ScheduleRunner:
         for name in self._entries.keys() - names:
             del self._entries[name]
             self._look_at(name, None)
-        for name in names:
-            stamp = self._schedules.changed_at(name)
-            entry = self._entries.get(name)
-            if entry is None or entry.stamp != stamp:
-                self._entries[name] = self._read(name, stamp)
-                self._plan(name, now)
+        known = {name: entry.stamp for name, entry in self._entries.items()}
+        self._unread = [name for name in names if known.get(name) != self._schedules.changed_at(name)]
 
-    def _read(self, name: str, stamp: tuple[int, int]) -> _Entry:
-        entry = _Entry(stamp)
+    def _read(self, name: str, stamp: tuple[int, int]) -> _KnownSchedule:
+        entry = _KnownSchedule(stamp)
         try:
             found = self._schedules.load(name)
             if not found.paused:
@@ -143,6 +186,8 @@ class ScheduleRunner:
     def _plan(self, name: str, now: float) -> None:
         """Look at a schedule again at its next time, or now if there is one that has passed."""
         entry = self._entries[name]
+        if entry.settled > now + SET_BACK:  # the clock was ahead: times that have a run keep it, the others come
+            entry.settled = now
         if entry.timetable is None:
             self._look_at(name, None)
         elif entry.waiting:

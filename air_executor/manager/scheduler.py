@@ -11,17 +11,19 @@ import contextlib
 import logging
 import os
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict
 from functools import partial
 from typing import Any
 
-from air_executor.backends.base import Backend, Launch, RunnerStatus
+from air_executor.backends.base import Backend, Launch, LaunchCache, LaunchWorktree, RunnerStatus
 from air_executor.core.memory import resources_of
 from air_executor.core.param_values import environment
 from air_executor.core.plan import Start
 from air_executor.core.price import FREE, hourly
+from air_executor.core.transitions import LiveJob
 from air_executor.errors import (
+    AirExecutorError,
     BackendUnavailableError,
     CorruptFileError,
     DuplicateRunnerError,
@@ -32,17 +34,19 @@ from air_executor.errors import (
 )
 from air_executor.manager.manager_state import ManagerState
 from air_executor.manager.open_runs import OpenRun, OpenRuns
+from air_executor.manager.resolution import resolution
 from air_executor.manager.run_inputs import RunInputs
 from air_executor.manager.runner_files import RunnerFiles
+from air_executor.manager.start_preparation import StartPreparation
 from air_executor.manager.supervisor import Supervisor
-from air_executor.model.events import Started
-from air_executor.model.names import Host, runner_name
-from air_executor.model.records import RunFile
+from air_executor.model.events import Memoized, Started
+from air_executor.model.names import Host, Slot, runner_name
 from air_executor.model.shebang import interpreter
-from air_executor.model.state import START_FAILED, Running, TaskState
+from air_executor.model.state import START_FAILED, RunnerOrigin, Running, TaskState
 from air_executor.model.times import to_text
-from air_executor.store import files
 from air_executor.store.run_dirs import RunDirs
+from air_executor.store.secret_files import secret_values
+from air_executor.store.worktrees import Checkout
 
 log = logging.getLogger(__name__)
 
@@ -50,7 +54,6 @@ MOST_PASSED_OVER = 16
 """Maximum number of waiting tasks of one job that a cycle passes over; it doesn't look at the rest."""
 LONGEST_BACKOFF = 30.0
 """Maximum pause between two attempts to start anything on a volume that refuses, in seconds."""
-MAX_SECRET = 1024 * 1024
 
 
 class Scheduler:
@@ -64,10 +67,12 @@ class Scheduler:
         backend: Backend,
         run_dirs: RunDirs,
         *,
+        preparation: StartPreparation,
         runner_files: RunnerFiles,
         host: Host,
     ) -> None:
         self._state = state
+        self._preparation = preparation
         self._runner_files = runner_files
         self._open_runs = open_runs
         self._supervisor = supervisor
@@ -84,6 +89,7 @@ class Scheduler:
         """Decide which tasks start; `acts` gets their spawns."""
         if self._open_runs.observed is None or self._state.clock.steady() < self._paused_until:
             return
+        self._state.index.ready_queue.reserved = {}
         room = self._state.options.max_runners - self._open_runs.taken()
         if room <= 0:
             return
@@ -93,16 +99,34 @@ class Scheduler:
             if name in index.open:
                 ready_queue.offer(index.open[name])
         self.waiting = {}
-        pools = Counter(run.job.state.pool for run in self._open_runs.by_slot.values())
+        pools: Counter[str] = Counter()
+        for run in self._open_runs.by_slot.values():
+            pools.update(run.job.state.pools_of(run.task))
         passed: dict[str, set[str]] = {}
         while (start := ready_queue.next_start(now, unusable, room, pools.__getitem__, passed)) is not None:
-            with self._state.guard(start.job.state.id):
-                if (why := self._backend.prepare(_options_of(start.task))) is not None:
+            with self._state.guard(start.job.state.id), self._keeping_in_queue(start.job):
+                if start.task.must_resolve:
+                    self._state.decide(start.job, resolution(self._state, start.job.state, start.task, now))
+                    continue
+                why = self._preparation.prepare(start.job.state, start.task, _options_of(start.task), now)
+                if isinstance(why, Memoized):
+                    self._state.decide(start.job, why)
+                    continue
+                if why is not None:
                     self._pass_over(start, why, passed)
                     continue
                 acts.append(partial(self._spawn, self._decide(start, now)))
-                pools[start.job.state.pool] += 1
+                pools.update(start.job.state.pools_of(start.task))
                 room -= 1
+
+    @contextlib.contextmanager
+    def _keeping_in_queue(self, job: LiveJob) -> Iterator[None]:
+        """Queue a job again whose start cannot be decided now: nothing else would, before its next change."""
+        try:
+            yield
+        except AirExecutorError:
+            self._state.index.ready_queue.offer(job)
+            raise
 
     def _pass_over(self, start: Start, why: str, passed: dict[str, set[str]]) -> None:
         """Note that a task waits for the backend; another task of its job may go first, unless they are a sequence."""
@@ -119,9 +143,25 @@ class Scheduler:
         prices = self._state.options.prices.get(self._backend.name, FREE)
         price = hourly(prices, resources_of(task), now)
         currency = None if price is None else prices.currency
-        self._state.decide(job, Started(now, task.id, job.state.seq + 1, start.slot.number, price, currency))
+        origin = self._origin_of(start.slot)
+        self._state.decide(job, Started(now, task.id, job.state.seq + 1, start.slot.number, price, currency, origin))
         assert isinstance(task.status, Running)  # noqa: S101 - that is what the event does
         return self._open_runs.begin(job, task, task.status)
+
+    def _origin_of(self, slot: Slot) -> RunnerOrigin:
+        clock, prefix = self._state.clock, self._state.options.name_prefix
+        spawned = None
+        with contextlib.suppress(StoreError, NotFoundError):  # what the volume refuses now it will refuse at the start
+            spawned = round(self._state.volume_time(), 6)
+        return RunnerOrigin(
+            backend=self._backend.name,
+            host=self._host.name,
+            boot=self._host.boot,
+            machine=self._host.machine,
+            runner=None if prefix is None else runner_name(prefix, slot),
+            spawned=spawned,
+            clock=round(clock.wall() - clock.steady(), 3),
+        )
 
     def _spawn(self, run: OpenRun) -> None:
         if self._open_runs.by_slot.get(run.slot) is not run or not isinstance(run.task.status, Running):
@@ -148,34 +188,17 @@ class Scheduler:
             self._backoff = 0.0
 
     def _start(self, run: OpenRun) -> None:
-        state, task, clock = run.job.state, run.task, self._state.clock
+        state, task = run.job.state, run.task
         launch = self._launch_of(run)
-        options = self._state.options
-        record = RunFile(
-            run=run.run,
-            job=state.id,
-            task=task.id,
-            attempt=task.runs,
-            slot=run.slot.number,
-            epoch=self._state.journal.epoch,
-            backend=self._backend.name,
-            host=self._host.name,
-            boot=self._host.boot,
-            machine=self._host.machine,
-            timeout=launch.timeout,
-            grace=float(task.grace),
-            clock=round(clock.wall() - clock.steady(), 3),
-            runner=None if options.name_prefix is None else runner_name(options.name_prefix, run.slot),
-        )
         self._runner_files.restore()
         staging = self._state.staging
-        inputs = self._inputs.of(run.job, staging)
+        given = self._inputs.of(run.job, staging)
         remote = self._backend.remote
         script = str(task.command) if launch.script else None
-        spawned = self._run_dirs.create(
-            state.id, run.seq, task.id, record, inputs, staging, remote=remote, script=script
-        )
-        self._open_runs.note_spawn(run, spawned)
+        if task.caches:
+            self._run_dirs.restore_caches(one.name for one in task.caches)
+        self._run_dirs.create(state.id, run.seq, task.id, given, staging, remote=remote, script=script)
+        self._open_runs.note_spawn(run, self._state.volume_time())
         self._backend.spawn(launch)
 
     def prepare(self) -> None:
@@ -190,7 +213,9 @@ class Scheduler:
             SpawnRejectedError: a secret of the task doesn't exist, or no variable can hold it.
         """
         options, layout = self._state.options, self._state.jobs.layout
-        job, task = run.job.state, run.task
+        job, task, progress = run.job.state, run.task, run.job.progress
+        worktree = self._preparation.worktrees.of(job, task)
+        assert task.command is not None  # noqa: S101 - the others ask for approval, and are never ready to start
         argv, script = _argv_of(task.command)
         timeout, secrets = task.timeout, task.secrets
         return Launch(
@@ -208,11 +233,15 @@ class Scheduler:
                 "AIR_RUN_ID": run.run,
                 "AIR_ATTEMPT": str(task.runs),
                 **({} if job.scheduled_at is None else {"AIR_SCHEDULED_AT": to_text(job.scheduled_at)}),
+                **({} if worktree is None else {"AIR_BRANCH": worktree.branch, "AIR_BASE": worktree.commit}),
+                **({"AIR_JOB_PHASE": progress.phase_so_far()} if progress.nodes[task.id].cleanup else {}),
             },
-            out_dir=f"{layout.run(job.id, run.seq, task.id)}/out",
+            out_dir=layout.run(job.id, run.seq, task.id),
             workspace=layout.workspace(job.id),
             bin_dir=layout.bin,
             project=options.project,
+            worktree=None if worktree is None else _launched(worktree),
+            caches=[LaunchCache(one.variable, one.name, layout.named_cache(one.name), one.path) for one in task.caches],
             workdir=task.workdir,
             timeout=None if timeout is None else float(timeout),
             grace=float(task.grace),
@@ -221,6 +250,7 @@ class Scheduler:
             else _secrets(secrets, options.secrets_dir, os.environ),
             epoch=self._state.journal.epoch,
             options=_options_of(task),
+            labels={**job.spec.labels, **job.labels_of(task)},
         )
 
 
@@ -232,36 +262,26 @@ def _argv_of(command: str | list[str]) -> tuple[tuple[str, ...], bool]:
     return (words, True) if words else (("sh", "-c", command), False)
 
 
+def _launched(worktree: Checkout) -> LaunchWorktree:
+    return LaunchWorktree(worktree.path, worktree.prefix, worktree.repository, worktree.admin, worktree.branch)
+
+
 def _options_of(task: TaskState) -> dict[str, Any]:
     """Return what the task's open run asks of its platform, or its next run if none is open."""
-    options = {"image": task.image, "network": task.network, "mounts": [asdict(mount) for mount in task.mounts]}
+    mounts = [asdict(mount) for mount in task.mounts]
+    pod = None if task.kubernetes is None else asdict(task.kubernetes)
+    options: dict[str, Any] = {"image": task.image, "network": task.network, "mounts": mounts, "kubernetes": pod}
+    options["worktree"] = task.worktree is not None
     return {name: value for name, value in (options | {"resources": resources_of(task)}).items() if value}
 
 
-def _secrets(names: Any, folder: str | None, environ: Mapping[str, str]) -> dict[str, str]:  # noqa: ANN401 - a list of names
-    found = {}
-    for name in names:
-        value = _secret_file(name, folder)
-        if value is None:
-            value = environ.get(f"AIR_SECRET_{name}")
-        if value is None:
-            where = f"no file {name} in {folder}, and" if folder else "AIR_SECRETS_DIR is not set, and"
-            msg = f"secret {name}: {where} no AIR_SECRET_{name} in the manager's environment"
-            raise SpawnRejectedError(msg)
+def _secrets(names: Iterable[str], folder: str | None, environ: Mapping[str, str]) -> dict[str, str]:
+    try:
+        found = secret_values(names, folder, environ)
+    except (NotFoundError, CorruptFileError) as error:
+        raise SpawnRejectedError(str(error)) from error
+    for name, value in found.items():
         if "\0" in value:
             msg = f"secret {name} contains a NUL byte, which no variable can hold; encode it, as base64"
             raise SpawnRejectedError(msg)
-        found[name] = value
     return found
-
-
-def _secret_file(name: str, folder: str | None) -> str | None:
-    if folder is None:
-        return None
-    try:
-        path = os.path.realpath(f"{folder}/{name}")  # mounted secrets are symlinks
-        found = files.read(path, MAX_SECRET)
-    except CorruptFileError as error:
-        msg = f"secret {name}: {error}"
-        raise SpawnRejectedError(msg) from error
-    return None if found is None else found[0].decode("utf-8", "surrogateescape").removesuffix("\n")

@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+BEAT = 10.0
+"""Seconds between two writes of a manager with a Lease that has nothing to say but that it is running."""
 MOST_PROBLEMS = 1000
 """Problems that the record names: each is read by everybody who asks for the status."""
 KINDS = {"file": "a lock file", "lease": "a Lease"}
@@ -46,6 +48,8 @@ class ManagerRecord:
         self._layout = layout
         self._kind = kind
         self._only = only
+        self.lease: str | None = None
+        """Uid of the Lease that we hold."""
         self._me: dict[str, Any] = {"kind": kind, "host": host.name, "pid": os.getpid(), "boot": host.boot}
         self._me["pid_namespace"] = pid_namespace()
         self._since: tuple[int, str] | None = None
@@ -63,15 +67,29 @@ class ManagerRecord:
         presence = read_presence(self._layout)
         found = presence.record
         kind = found.get("kind", self._kind)
-        if kind != self._kind and not found.get("until") and presence.running is not False:
+        seen = kind == "lease" or presence.running is not False  # a silent holder of a Lease may be back at any time
+        if kind != self._kind and not found.get("until") and seen:
             msg = (
                 f"{self._layout.root} is managed by {presence.who} through {KINDS.get(kind, repr(kind))}, not through "
                 f"{KINDS[self._kind]}; stop that manager first (if it no longer exists: rm {self._layout.manager})"
             )
             raise ManagerHeldError(msg)
+        if self.lease is not None and found.get("lease") not in (None, self.lease):
+            msg = (
+                f"{self._layout.root} belongs to a manager with another Lease (uid {found['lease']}, not "
+                f"{self.lease}): {presence.who}, in another cluster or namespace, where its tasks may still run; "
+                f"stop it there with all runners (if that cluster or Lease no longer exists: rm {self._layout.manager})"
+            )
+            raise ManagerHeldError(msg)
         files.restore_dir(self._layout.tmp)
         epoch = found.get("epoch") or (self._since[0] if self._since else 0)
-        self._put(ManagerFile(**self._me, epoch=epoch, since=to_text(time.time())), self._layout.tmp)
+        begun = ManagerFile(**self._me, lease=self.lease, epoch=epoch, since=to_text(time.time()))
+        self._put(begun, self._layout.tmp)
+
+    @property
+    def beats(self) -> bool:
+        """Whether nothing but its writes shows that this manager is running."""
+        return self.lease is not None
 
     def write(self, epoch: int, version: str, now: float, facts: Mapping[str, Any], *, until: bool = False) -> None:
         """Write the whole record with these facts; `until`: this manager exits now.
@@ -144,8 +162,8 @@ class StatusWriter:
 
     @property
     def problems(self) -> list[str]:
-        """What was found so far."""
-        return self._state.problems
+        """What was found so far, and what is wrong with files that are followed."""
+        return [*self._state.problems, *self._state.rejected_files.values()][-MOST_PROBLEMS:]
 
     def publish(self, *, until: bool = False) -> None:
         """Write the record; `until`: this manager exits now.
@@ -154,13 +172,17 @@ class StatusWriter:
             StoreError: the volume refused.
         """
         clock = self._state.clock
+        runners_left = self._open_runs.observed is None or self._open_runs.taken() > 0
         facts = {
-            "problems": [fit(problem) for problem in self._state.problems[:MOST_PROBLEMS]],
+            "lease": self._record.lease if runners_left or not until else None,
+            "problems": [fit(problem) for problem in self.problems],
             "backend": BackendStatus(name=self._backend, problem=self._open_runs.backend_problem),
             "waiting": self._waiting,
+            "undelivered": {name: fit(text) for name, text in self._state.outbox.problems().items()},
             "page": self._state.options.page,
             "max_runners": self._state.options.max_runners,
             "pools": dict(self._state.options.pools),
+            "reserved": self._reserved,
         }
         self._published = facts, clock.steady()
         version = self._state.options.version
@@ -173,11 +195,23 @@ class StatusWriter:
             StoreError: the volume refused.
         """
         facts, when = self._published
-        if len(facts["problems"]) != min(len(self._state.problems), MOST_PROBLEMS):
+        if facts["problems"] != [fit(problem) for problem in self.problems]:
             self.publish()
-        news = facts["backend"].problem != self._open_runs.backend_problem or facts["waiting"] != self._waiting
-        if news and self._state.clock.steady() - when >= self._state.options.poll_interval:
+        news = (
+            facts["lease"] != self._record.lease
+            or facts["backend"].problem != self._open_runs.backend_problem
+            or facts["waiting"] != self._waiting
+            or facts["reserved"] != self._reserved
+            or facts["undelivered"] != self._state.outbox.problems()
+        )
+        silent_for = self._state.clock.steady() - when
+        if (news and silent_for >= self._state.options.poll_interval) or (self._record.beats and silent_for >= BEAT):
             self.publish()
+
+    @property
+    def _reserved(self) -> dict[str, str]:
+        found = self._state.index.ready_queue.reserved
+        return {pool: f"{task} of job {job}" for pool, (job, task) in found.items()}
 
     @property
     def _waiting(self) -> dict[str, str]:

@@ -19,9 +19,11 @@ from air_executor.manager.commit import Committer
 from air_executor.manager.manager_state import ManagerState
 from air_executor.manager.open_runs import OpenRun, OpenRuns
 from air_executor.manager.pending_jobs import PendingJobs
+from air_executor.manager.report_reader import ReportReader
 from air_executor.model import state as s
 from air_executor.model.events import Ended, StopRequested
 from air_executor.model.names import Slot
+from air_executor.model.times import format_duration
 from air_executor.model.types import fit
 from air_executor.store import log_times
 from air_executor.store.run_dirs import RunDirs
@@ -47,7 +49,8 @@ class Supervisor:
         self._backend = backend
         self._run_dirs = run_dirs
         self.pending = PendingJobs(state)
-        self._committer = Committer(state, backend, run_dirs, self.pending, chance)
+        self._reports = ReportReader(state, run_dirs)
+        self._committer = Committer(state, backend, run_dirs, self.pending, chance, reports=self._reports)
         self._orphans: dict[Slot, bool] = {}
         """Slots whose runner is not that of their open run, and whether it still runs."""
 
@@ -59,7 +62,7 @@ class Supervisor:
         self._committer.begin_cycle()
         for run in list(self._open_runs.by_slot.values()):
             if self._open_runs.by_slot.get(run.slot) is not run:
-                continue  # its job was set aside for the sake of another run
+                continue  # its job was quarantined for the sake of another run
             runner = self._open_runs.observed.get(run.slot)
             try:
                 with self._state.guard(run.slot.job):
@@ -72,7 +75,15 @@ class Supervisor:
                 )
             if poll:
                 self._note_log(run, steady)
+        if poll:
+            self._read_reports()
         self._remove_orphans(acts)
+
+    def _read_reports(self) -> None:
+        try:
+            self._reports.look(run for run in self._open_runs.by_slot.values() if run.exit is None)
+        except StoreError as error:
+            log.warning("reports of running tasks cannot be read now: %s", error)
 
     def _note_log(self, run: OpenRun, steady: float) -> None:
         """Note when the log of a run grew: often at first, then less and less often."""
@@ -142,6 +153,8 @@ class Supervisor:
         mine = runner is not None and runner.run == run.run
         if mine and runner is not None and (alive or runner.node_wait is not None):
             run.node_wait = runner.node_wait
+        if mine and runner is not None and runner.image is not None:
+            run.image = runner.image
         if mine and alive:
             run.unseen = False
             run.gone_since = run.gone_at = None
@@ -166,6 +179,7 @@ class Supervisor:
             stop_requested=run.status.stop is not None,
             never_starts=mine and alive and runner is not None and runner.reason is not None,
             overdue=self._is_overdue(run, steady),
+            stalled=poll and mine and alive and self._is_stalled(run, steady),
         )
 
     def _warn_of_holder(self, run: OpenRun, steady: float) -> None:
@@ -190,6 +204,16 @@ class Supervisor:
         begun = self._run_dirs.started(run.job.state.id, run.seq, run.task.id)
         return begun is not None and self._state.volume_time() - begun > limit
 
+    def _is_stalled(self, run: OpenRun, steady: float) -> bool:
+        """Tell whether a run has written nothing for too long: as seen at the polls of this manager, by no clock."""
+        limit = run.task.stall_timeout
+        if limit is None or run.exit is not None:
+            return False
+        activity = self._run_dirs.activity(run.job.state.id, run.seq, run.task.id)
+        if activity is None or activity != run.activity:
+            run.activity, run.active_at = activity, steady
+        return steady - run.active_at >= limit + self._state.options.visibility
+
     def _do(
         self,
         action: Action,
@@ -204,6 +228,8 @@ class Supervisor:
             case Action.STOP if why is not None:
                 never = (self._open_runs.observed or {}).get(run.slot) if why == s.START_FAILED else None
                 message, permanent = (never.message, never.permanent) if never else (None, False)
+                if why == s.STALLED:
+                    message = f"no output for {format_duration(run.task.stall_timeout or 0)}"
                 self._state.decide(run.job, StopRequested(now, run.seq, why, fit(message), permanent))
                 acts.append(self._remover(run.slot))
             case Action.REMOVE:
@@ -227,7 +253,7 @@ class Supervisor:
         del self._open_runs.by_slot[run.slot]
         self._state.decide(run.job, ended)
         acts.append(partial(self._run_dirs.drop_inputs, run.job.state.id, run.seq, run.task.id))
-        if ended.reason == s.OK:
+        if ended.reason in s.COMMITTED:
             self.pending.release(run.run)
         if names := self.pending.take(run.run):
             acts.append(partial(self.pending.doom, names))

@@ -77,7 +77,7 @@ class Collector(Observer):
         self._fresh = threading.Event()
         self._lock = threading.Lock()
         """Guards everything below."""
-        self._pools = PoolLabels(about.pools)
+        self._pools = PoolLabels((*about.pools, "default"))
         self._phase_counts = PhaseCounts()
         self._counts = Counts((), frozenset(), {}, {})
         """The counters of the state directory; none before the manager holds it: 0 would be a step back."""
@@ -256,6 +256,9 @@ class Collector(Observer):
             "jobs": {(phase,): count for phase, count in self._phase_counts.jobs.items()},
             "runners": {(pool,): self._counts.open_runs.get(pool, 0) for pool in pools},
             "runners_limit": {(pool,): limit for pool, limit in about.pools.items()},
+            "pool_used": {(pool,): self._counts.in_use.get(pool, 0) for pool in about.pools},
+            "pool_waiting": {(pool,): self._phase_counts.waiting[pool] for pool in about.pools},
+            "task_progress_ratio": {(pool,): share for pool, share in snapshot.progress.items()},
             "max_runners": {(): about.max_runners},
             "baseline_pool_runners": {(): about.baseline_pool},
             "price": {(about.backend, part, prices.currency): price for part, price in hours},

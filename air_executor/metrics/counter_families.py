@@ -7,26 +7,27 @@ from itertools import accumulate
 
 from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily
 
-from air_executor.core.counters import BEYOND, BOUNDS, BUCKET, SUM, Counts, pool_of
+from air_executor.core.counters import BEYOND, BOUNDS, BUCKET, DELIVERED, GIVEN_UP, SUM, Counts, pool_of
 from air_executor.core.ledger import WASTE
 from air_executor.core.price import COMPONENTS
 from air_executor.core.usage_meter import BUSY, IDLE, Series
 from air_executor.metrics.definitions import DEFINITIONS, HISTOGRAM, PREFIX
 from air_executor.model import state as s
+from air_executor.model.types import OCCASIONS
 
 STAGES = ("queue", "pull", "node_wait", "start", "work", "finish")
 """Of a run: its task waits for a runner, then for its image or a node; the runner starts, works, and is removed."""
-_FAILURES = (s.ERROR, s.TIMEOUT, s.OOM, s.LOST, s.EVICTED, s.START_FAILED, s.REJECTED, s.BUDGET)
-RUN_REASONS = (s.OK, *_FAILURES, s.CANCELLED, s.REQUEUE)
+_FAILURES = (s.ERROR, s.TIMEOUT, s.STALLED, s.OOM, s.LOST, s.EVICTED, s.START_FAILED, s.REJECTED, s.BUDGET)
+RUN_REASONS = (s.OK, *_FAILURES, s.CANCELLED, s.REQUEUE, s.AGAIN, s.SKIP_ON)
 TASK_ENDS = (
     (s.SUCCEEDED, s.OK),
-    *((s.FAILED, reason) for reason in _FAILURES),
+    *((s.FAILED, reason) for reason in (*_FAILURES, s.DECLINED)),
     (s.CANCELLED, s.CANCELLED),
-    *((s.SKIPPED, reason) for reason in (s.OK, s.UPSTREAM, s.TIMEOUT)),
+    *((s.SKIPPED, reason) for reason in (s.OK, s.UPSTREAM, s.TIMEOUT, s.SKIP_ON, s.ONLY_IF)),
 )
 JOB_ENDS = (
     (s.SUCCEEDED, s.OK),
-    *((s.FAILED, reason) for reason in (*_FAILURES, s.UPSTREAM, s.CANCELLED)),
+    *((s.FAILED, reason) for reason in (*_FAILURES, s.DECLINED, s.UPSTREAM, s.CANCELLED)),
     (s.CANCELLED, s.CANCELLED),
 )
 
@@ -39,14 +40,17 @@ def series_of_pool(pool: str, backend: str, currency: str) -> dict[str, list[tup
         "cpu_seconds_total": [(backend, pool)],
         "tasks_total": [(pool, *end) for end in TASK_ENDS],
         "jobs_total": [(pool, *end) for end in JOB_ENDS],
+        "jobs_late_total": [(pool,)],
         "runs_total": [(backend, pool, reason) for reason in RUN_REASONS],
         "waste_seconds_total": [(pool, kind) for kind in WASTE],
         "task_wait_seconds": [(pool,)],
+        "reported_usage_total": [],
     }
 
 
 SERIES_WITHOUT_POOL: dict[str, list[tuple[str, ...]]] = {
     "queued_tasks_total": [()],
+    "notifications_total": [(occasion, result) for occasion in OCCASIONS for result in (DELIVERED, GIVEN_UP)],
     "runner_stage_seconds": [(stage,) for stage in STAGES],
 }
 

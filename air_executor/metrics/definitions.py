@@ -72,10 +72,25 @@ METRICS = (
         "Wait of runs from when their task was ready until their command started.",
     ),
     MetricDefinition("queued_tasks_total", COUNTER, (), "Tasks queued by running tasks."),
+    MetricDefinition(
+        "reported_usage_total", COUNTER, ("pool", "name"), "Usage that tasks reported, by name, as of ended runs."
+    ),
     MetricDefinition("jobs_total", COUNTER, ("pool", "result", "reason"), "Ended jobs."),
+    MetricDefinition("jobs_late_total", COUNTER, ("pool",), "Jobs that had not ended within their `late_after`."),
+    MetricDefinition(
+        "notifications_total",
+        COUNTER,
+        ("event", "result"),
+        "Notifications that were delivered, and those given up.",
+    ),
     MetricDefinition("jobs", GAUGE, ("phase",), "Jobs in the state directory, except archived ones."),
     MetricDefinition("runners", GAUGE, ("pool",), "Open runs: starting, running, or not committed yet."),
-    MetricDefinition("runners_limit", GAUGE, ("pool",), "Maximum number of runners of a pool that has a limit."),
+    MetricDefinition(
+        "task_progress_ratio", GAUGE, ("pool",), "Mean progress, from 0 to 1, of the running tasks that report it."
+    ),
+    MetricDefinition("runners_limit", GAUGE, ("pool",), "Limit of a pool that has one: maximum sum of the weights."),
+    MetricDefinition("pool_used", GAUGE, ("pool",), "Weights of the open runs in a pool that has a limit."),
+    MetricDefinition("pool_waiting", GAUGE, ("pool",), "Ready tasks that need a pool that has a limit."),
     MetricDefinition("max_runners", GAUGE, (), "Maximum number of runners of all pools together."),
     MetricDefinition(
         "duplicates_prevented_total", COUNTER, (), "Runners not started because their slot already had one."

@@ -21,6 +21,8 @@ class _JobCounts:
     pool: str
     tasks: dict[str, int] = field(default_factory=dict)
     ready: int = 0
+    waiting: dict[str, int] = field(default_factory=dict)
+    """Ready tasks by each pool that they need."""
 
 
 class PhaseCounts:
@@ -33,6 +35,8 @@ class PhaseCounts:
         """Of unfinished jobs, by phase."""
         self.ready: Counter[str] = Counter()
         """Tasks that wait only for a runner, by pool."""
+        self.waiting: Counter[str] = Counter()
+        """The same by each pool that they need, not only that of their job."""
         self._open: dict[str, _JobCounts] = {}
         self._ended: dict[str, str] = {}
 
@@ -57,6 +61,14 @@ class PhaseCounts:
         if ready != counts.ready:
             self.ready[pool] += ready - counts.ready
             counts.ready = ready
+        needed = {state.pool: ready} | {
+            name: min(ready, number) for name, number in job.progress.start_order.ready_in.items()
+        }
+        waiting = {name: number for name, number in needed.items() if number}
+        if waiting != counts.waiting:
+            self.waiting.subtract(counts.waiting)
+            self.waiting.update(waiting)
+            counts.waiting = waiting
 
     def end(self, job: str, phase: str) -> None:
         """Count a job as ended."""
@@ -73,3 +85,4 @@ class PhaseCounts:
         if counts is not None:
             self.tasks.subtract(counts.tasks)
             self.ready[counts.pool] -= counts.ready
+            self.waiting.subtract(counts.waiting)

@@ -9,56 +9,43 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence, Sized
-from datetime import datetime
+from datetime import date, datetime
 from typing import Any
 
 from air_executor.errors import BadInputError
 from air_executor.model.names import ID_RULE, RUN_ENVIRONMENT
 from air_executor.model.names import check_id as named_id
 from air_executor.model.quote import quoted
+from air_executor.model.refusal import RefusalError, wrong
 from air_executor.model.shebang import interpreter
 from air_executor.model.sizes import parse_memory
 from air_executor.model.times import MAX_DURATION, MAX_TIME, MIN_TIME, TIME_RULE, from_text, parse_duration
-from air_executor.model.written import RealNumber
+from air_executor.model.written import text_of
 
-_PART = r"[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*"
-_DOMAIN_PART = r"[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?"
-_IMAGE = re.compile(
-    rf"(?:(?:{_DOMAIN_PART}(?:\.{_DOMAIN_PART})*|\[[0-9A-Fa-f:]+\])(?::[0-9]+)?/)?{_PART}(?:/{_PART})*"
-    r"(?::[A-Za-z0-9_][A-Za-z0-9_.-]{0,127})?(?:@[A-Za-z][A-Za-z0-9]*(?:[-_+.][A-Za-z][A-Za-z0-9]*)*:[0-9A-Fa-f]{32,})?"
-)
-"""The grammar of image references, as registries and engines share it."""
-_LONGEST_IMAGE = 512
-_KERNELS = ("/proc", "/sys", "/dev")
-"""Folders of a container that its platform fills."""
-_SHARED_MEMORY = "/dev/shm"  # noqa: S108 - a place in a container
 _CPU = re.compile(r"[0-9]{1,9}m")
 NAME_PATTERN = "^[A-Za-z_][A-Za-z0-9_]*$"
 _NAME = re.compile(NAME_PATTERN)
 _LABEL = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._/-]{0,61}[A-Za-z0-9])?")
-NETWORK_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$"
-_NETWORK = re.compile(NETWORK_PATTERN)
+TARGET_PATTERN = "^[a-z][a-z0-9_]{0,39}$"
+TARGET_RULE = "lower-case letters, digits and _, beginning with a letter, at most 40 characters"
 COMMAND_RULE = "text for the shell, or a list of arguments"
 _LONGEST_LABEL = 256
+_MOST_AMOUNTS = 20
+MOST_REPORTED = 1e12
+"""Largest amount that one line of a task may report: sums of as many as there can be stay exact enough."""
+_LONGEST_NOTE = 200
 LONGEST_TEXT = 131_071
 """Characters of an argument or a variable: Linux' MAX_ARG_STRLEN less its terminator."""
 MOST_NAMES = 10_000
 """Entries of one list or mapping: arguments, variables, labels, secrets, ids."""
 _LONGEST_PATH = 4096
+MAX_EXIT_CODE = 255
+MAX_WEIGHT = 1_000_000
+WEIGHT_RULE = f"a weight: a whole number between 1 and {MAX_WEIGHT}"
+MOST_POOLS = 16
+"""Pools of one task."""
 MOST_EXACT = 10**18
 """Largest whole number that a parameter may be."""
-
-
-class RefusalError(ValueError):
-    """A wrong value; `at` is where in it, if it has parts. Becomes one line of a message in `problems`."""
-
-    def __init__(self, message: str, at: Sequence[str | int] = ()) -> None:
-        super().__init__(message)
-        self.at = tuple(at)
-
-
-def _wrong(rule: str, value: object, *, at: Sequence[str | int] = ()) -> RefusalError:
-    return RefusalError(f"must be {rule}, got {quoted(value)}", at)
 
 
 def clean(value: str) -> bool:
@@ -71,23 +58,27 @@ def _plain(text: str) -> bool:
 
 
 def _text(value: object, rule: str, *, at: Sequence[str | int] = (), show: bool = True) -> str:
-    """Take text, or a number as it was written. Python's own floats have more than one form: the user must choose."""
-    if isinstance(value, str):
-        if not clean(value):
-            raise RefusalError("must not contain NUL bytes or half surrogate pairs", at=at)
-        if len(value) > LONGEST_TEXT:
-            msg = f"must be at most {LONGEST_TEXT} characters, which is what a process takes, got {len(value)}"
-            raise RefusalError(msg, at=at)
-        return value
-    if isinstance(value, int | RealNumber) and not isinstance(value, bool):
-        return str(getattr(value, "source", value))  # a file's own digits
-    hint = "; put it in quotes" if isinstance(value, (bool, float)) else ""
-    got = f", got {quoted(value)}" if show else ""
-    msg = f"must be {rule}{got}{hint}"
-    raise RefusalError(msg, at=at)
+    """Take text, or a number or a day as it was written. Others have more than one form: the user must choose."""
+    text = text_of(value)
+    if text is None:
+        hint = "; put it in quotes" if isinstance(value, (bool, float, date)) else ""
+        got = f", got {quoted(value)}" if show else ""
+        msg = f"must be {rule}{got}{hint}"
+        raise RefusalError(msg, at=at)
+    if not clean(text):
+        raise RefusalError("must not contain NUL bytes or half surrogate pairs", at=at)
+    if len(text) > LONGEST_TEXT:
+        msg = f"must be at most {LONGEST_TEXT} characters, which is what a process takes, got {len(text)}"
+        raise RefusalError(msg, at=at)
+    return text
 
 
 # Whole values
+
+
+def check_listed(value: object) -> object:
+    """Return a value that may stand alone or in a list as a list."""
+    return [value] if isinstance(value, str) else value
 
 
 def check_command(value: object) -> str | list[str]:
@@ -99,7 +90,7 @@ def check_command(value: object) -> str | list[str]:
             raise RefusalError('names no interpreter in its first line, like "#!/usr/bin/env python3"')
         return _text(value, COMMAND_RULE)
     if not isinstance(value, (list, tuple)):
-        raise _wrong(COMMAND_RULE, value)
+        raise wrong(COMMAND_RULE, value)
     _bound(value)
     if value and type(value) is list and set(map(type, value)) == {str} and _plain("".join(value)) and value[0].strip():
         return value  # the usual case, which a state with many tasks pays for
@@ -112,6 +103,14 @@ def check_command(value: object) -> str | list[str]:
 def check_description(value: object) -> str:
     """Check a text for people, in any number of lines."""
     return _text(value, "text")
+
+
+def check_question(value: object) -> str:
+    """Check a question to people."""
+    text = _text(value, "a question")
+    if not text.strip():
+        raise RefusalError("must not be empty")
+    return text
 
 
 def check_env(value: object) -> dict[str, str]:
@@ -138,9 +137,56 @@ def check_labels(value: object) -> dict[str, str]:
         text = _text(raw, "text", at=(name,))
         if len(text) > _LONGEST_LABEL or not text.isprintable():
             msg = f"printable text of at most {_LONGEST_LABEL} characters"
-            raise _wrong(msg, text, at=(name,))
+            raise wrong(msg, text, at=(name,))
         labels[name] = text
     return labels
+
+
+def check_pools(value: object) -> dict[str, int]:
+    """Check how much a task takes of which pools."""
+    pools = {}
+    for name, weight in _mapping(value, "pools and weights").items():
+        if not isinstance(weight, int) or isinstance(weight, bool) or not 1 <= weight <= MAX_WEIGHT:
+            raise wrong(WEIGHT_RULE, weight, at=(name,))
+        pools[_id_at(name, (name,))] = int(weight)
+    if len(pools) > MOST_POOLS:
+        msg = f"must be at most {MOST_POOLS} pools, got {len(pools)}"
+        raise RefusalError(msg)
+    return pools
+
+
+def check_amounts(value: object) -> dict[str, float]:
+    """Check amounts by names, which are those of labels."""
+    amounts = {}
+    for name, raw in _mapping(value, "names and amounts").items():
+        if not _LABEL.fullmatch(name):
+            raise RefusalError(
+                "is no name of an amount: letters, digits and ._/- inside, at most 63 characters", at=(name,)
+            )
+        if isinstance(raw, bool) or not isinstance(raw, (int, float)) or not 0 <= raw <= MOST_REPORTED:
+            msg = f"a number between 0 and {MOST_REPORTED:g}"
+            raise wrong(msg, raw, at=(name,))
+        amounts[name] = int(raw) if raw == int(raw) else raw
+    if len(amounts) > _MOST_AMOUNTS:
+        msg = f"at most {_MOST_AMOUNTS} amounts"
+        raise wrong(msg, f"{len(amounts)}")
+    return amounts
+
+
+def check_budget(value: object) -> dict[str, float]:
+    """Check the amounts of a budget: of nothing there is no share."""
+    budget = check_amounts(value)
+    for name, amount in budget.items():
+        if amount == 0:
+            raise wrong("more than 0", amount, at=(name,))
+    return budget
+
+
+def check_note(value: object) -> str:
+    """Return a note as it can be shown: one line, cut where it is too long."""
+    text = " ".join(_text(value, "text").split())
+    text = "".join(char if char.isprintable() else "?" for char in text[:1000])
+    return text if len(text) <= _LONGEST_NOTE else f"{text[: _LONGEST_NOTE - 1]}…"
 
 
 def check_params(value: object) -> dict[str, Any]:
@@ -154,7 +200,7 @@ def check_params(value: object) -> dict[str, Any]:
         items = one if isinstance(one, list) else [one]
         if len(items) > MOST_NAMES or not all(_is_plain_value(item) for item in items):
             rule = f"text, a number, true or false, or a list of at most {MOST_NAMES} of those"
-            raise _wrong(rule, one, at=(name,))
+            raise wrong(rule, one, at=(name,))
         found[name] = [_plain_value(item) for item in items] if isinstance(one, list) else _plain_value(one)
     return found
 
@@ -174,12 +220,12 @@ def _plain_value(value: Any) -> Any:  # noqa: ANN401 - JSON
 def _mapping(value: object, of: str) -> Mapping[str, object]:
     if not isinstance(value, Mapping):
         msg = f"a mapping of {of}"
-        raise _wrong(msg, value)
+        raise wrong(msg, value)
     _bound(value)
     for key in value:
         if not isinstance(key, str):
             msg = f"a mapping of {of}; put the name in quotes"
-            raise _wrong(msg, key)
+            raise wrong(msg, key)
     return value
 
 
@@ -188,7 +234,7 @@ def check_secrets(value: object) -> list[str]:
     names = _list(value, "names of secrets")
     for number, name in enumerate(names):
         if not isinstance(name, str) or not _NAME.fullmatch(name):
-            raise _wrong("a name of letters, digits and _, not starting with a digit", name, at=(number,))
+            raise wrong("a name of letters, digits and _, not starting with a digit", name, at=(number,))
         if name in RUN_ENVIRONMENT:
             msg = f"{name} is set by Air-Executor for every run; choose another name"
             raise RefusalError(msg, at=(number,))
@@ -198,7 +244,7 @@ def check_secrets(value: object) -> list[str]:
 def _list(value: object, of: str) -> list[Any]:
     if not isinstance(value, (list, tuple)):
         msg = f"a list of {of}"
-        raise _wrong(msg, value)
+        raise wrong(msg, value)
     _bound(value)
     return list(value)
 
@@ -219,12 +265,31 @@ def _id_at(value: object, at: Sequence[str | int]) -> str:
             return named_id(value)
         except BadInputError:
             pass
-    raise _wrong(ID_RULE, value, at=at)
+    raise wrong(ID_RULE, value, at=at)
 
 
 def check_ids(value: object) -> list[str]:
     """Check a list of ids; one that is named twice counts once."""
     return _distinct([_id_at(name, (number,)) for number, name in enumerate(_list(value, "ids"))])
+
+
+def check_exit_codes(value: object) -> list[int]:
+    """Check a list of exit codes; 0 is none, for it is success."""
+    codes = _list(value, "exit codes")
+    for number, code in enumerate(codes):
+        if not isinstance(code, int) or isinstance(code, bool) or not 1 <= code <= MAX_EXIT_CODE:
+            rule = f"an exit code: a whole number between 1 and {MAX_EXIT_CODE}"
+            raise wrong(rule, code, at=(number,))
+    return list(dict.fromkeys(map(int, codes)))
+
+
+def check_allowed_failure(value: object) -> bool | list[int]:
+    """Check which failures of a task are allowed: all, none, or those with certain exit codes."""
+    if isinstance(value, bool):
+        return value
+    if not isinstance(value, (list, tuple)):
+        raise wrong("true, false or a list of exit codes", value)
+    return check_exit_codes(value)
 
 
 def check_workdir(value: object) -> str:
@@ -238,41 +303,10 @@ def check_workdir(value: object) -> str:
 
 def check_path(value: object) -> str:
     """Check a path."""
-    if not isinstance(value, str) or not value or not clean(value) or len(value) > _LONGEST_PATH:
-        raise _wrong("a path", value)
-    return value
-
-
-def check_target(value: object) -> str:
-    """Check a place in a container."""
-    path = check_path(value)
-    parts = [part for part in path.split("/") if part not in {"", "."}]
-    if not path.startswith("/") or not parts or ".." in parts:
-        raise _wrong("an absolute path below / and without ..", value)
-    target = "/" + "/".join(parts)  # one way to write a place, for who must compare it: //air is /air
-    if f"/{parts[0]}" in _KERNELS and target != _SHARED_MEMORY:
-        msg = f"must not lie in /{parts[0]}, which the platform fills, got {quoted(value)}"
-        raise RefusalError(msg)
-    return target
-
-
-def check_image(value: object) -> str:
-    """Check the name of an image."""
-    if not isinstance(value, str) or not is_image_reference(value):
-        raise _wrong('the name of an image, like "python:3.12-slim" or "registry.example/team/tool@sha256:..."', value)
-    return value
-
-
-def is_image_reference(text: str) -> bool:
-    """Tell whether a text names an image: [registry/]path[:tag][@digest]."""
-    return len(text) <= _LONGEST_IMAGE and _IMAGE.fullmatch(text) is not None
-
-
-def check_network(value: object) -> str:
-    """Check the name of a network."""
-    if not isinstance(value, str) or not _NETWORK.fullmatch(value):
-        raise _wrong('"none", "default" or the name of a network', value)
-    return value
+    path = text_of(value)
+    if not path or not clean(path) or len(path) > _LONGEST_PATH:
+        raise wrong("a path", value)
+    return path
 
 
 def check_time(value: object) -> float:
@@ -287,7 +321,7 @@ def check_time(value: object) -> float:
     try:
         return from_text(value)
     except (BadInputError, ValueError, OverflowError):
-        raise _wrong(TIME_RULE, value) from None
+        raise wrong(TIME_RULE, value) from None
 
 
 def load_time(value: object) -> float:
@@ -295,7 +329,7 @@ def load_time(value: object) -> float:
     try:
         return from_text(value)
     except BadInputError:
-        raise _wrong(TIME_RULE, value) from None
+        raise wrong(TIME_RULE, value) from None
 
 
 def check_duration(value: object) -> float:
@@ -333,7 +367,7 @@ def check_cpu(value: object) -> float:
     elif isinstance(value, str) and _CPU.fullmatch(value):
         cpus = int(value[:-1]) / 1000
     if cpus is None or not 0.001 <= cpus <= 100_000:  # noqa: PLR2004 - a millicore to a large cluster
-        raise _wrong('a number of CPUs (2, 0.5) or "500m"', value)
+        raise wrong('a number of CPUs (2, 0.5) or "500m"', value)
     return int(cpus) if cpus == int(cpus) else cpus
 
 
@@ -342,7 +376,7 @@ def finite(low: float, high: float, rule: str) -> Callable[[object], float]:
 
     def check(value: object) -> float:
         if not isinstance(value, (int, float)) or isinstance(value, bool) or not low <= value <= high:
-            raise _wrong(rule, value)
+            raise wrong(rule, value)
         return int(value) if value == int(value) else value
 
     return check

@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import MISSING, fields
 from typing import Any
 
-from air_executor.model.job import MERGED_FIELDS, TaskDefaults, TaskOptions
+from air_executor.model.job import MERGED_FIELDS, MayBelong, TaskDefaults, TaskOptions
 
 BUILT_IN: dict[str, Any] = {
     field.name: field.default if field.default_factory is MISSING else field.default_factory()
@@ -19,7 +19,7 @@ BUILT_IN: dict[str, Any] = {
     if field.name not in MERGED_FIELDS
 }
 """Values of fields that neither a task nor its job gives."""
-_INSTEAD = {"delay": "not_before", "not_before": "delay"}
+_INSTEAD = {"delay": "not_before", "not_before": "delay", "command": "approve"}
 """A task with one of these does not take the other."""
 
 
@@ -34,7 +34,9 @@ class Defaults:
         self.names = set(self.values)
 
     def fill(self, task: TaskOptions, given: Collection[str]) -> None:
-        """Set the fields of a task that it was not given."""
+        """Set the fields of a task that it was not given; one that stands for a child job has none of these."""
+        if isinstance(task, MayBelong) and task.joins is not None:
+            return
         for name, value in self.values.items():
             if name not in given and not (name in _INSTEAD and _has_other(task, name)):
                 setattr(task, name, value)
@@ -47,6 +49,8 @@ class Defaults:
 
     def taken(self, task: TaskOptions) -> set[str]:
         """Return the fields that a task has from here: they are not stored with it."""
+        if isinstance(task, MayBelong) and task.joins is not None:
+            return set()
         found = [
             name
             for name, value in self.values.items()

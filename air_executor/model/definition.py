@@ -1,6 +1,6 @@
 """What a job file may say beyond a job: parameters, and tasks that stand for several; each field declared once.
 
-`core.definition` turns a definition and values into the data of a job.
+`core.instantiation` turns a definition and values into the data of a job.
 """
 
 # No `from __future__ import annotations`: `parsing` and `quick` read the annotations as they stand.
@@ -10,16 +10,13 @@ from typing import Annotated, Any, Literal
 
 from annotated_types import MaxLen
 
+from air_executor.model import checks
 from air_executor.model import types as t
-from air_executor.model.checks import RefusalError
-from air_executor.model.job import Record
+from air_executor.model.record import Record
+from air_executor.model.refusal import RefusalError
 from air_executor.model.types import About, Accepts
 
 _CRON: t.Json = {"anyOf": [{"type": "string"}, {"type": "array", "minItems": 1, "items": {"type": "string"}}]}
-
-
-def _listed(value: object) -> object:
-    return [value] if isinstance(value, str) else value
 
 
 Kind = Literal["string", "integer", "number", "boolean", "date", "list"]
@@ -31,15 +28,17 @@ _NUMBERS = ("integer", "number")
 class Param(Record):
     """A parameter: what its value may be."""
 
-    type: Annotated[Kind, *t.one_of(*KINDS), About("Kind of the value; a `date` is written like `2026-01-31`.")] = (
-        "string"
+    type: Annotated[
+        Kind,
+        *t.one_of(*KINDS),
+        About("Type: `string`, `integer`, `number`, `boolean`, `date` (`2026-01-31`) or `list`."),
+    ] = "string"
+    default: Annotated[Any, About("Value if none is given. Without it, a value must be given.")] = None
+    choices: Annotated[list[Any], MaxLen(1000), About("The accepted values; for a `list`, the accepted items.")] = (
+        field(default_factory=list)
     )
-    default: Annotated[Any, About("Value if none is given; without it, one must be given.")] = None
-    choices: Annotated[list[Any], MaxLen(1000), About("Values that are accepted; of a `list`, its items.")] = field(
-        default_factory=list
-    )
-    min: Annotated[int | float | None, *t.real(-1e15, 1e15), About("Smallest number that is accepted.")] = None
-    max: Annotated[int | float | None, *t.real(-1e15, 1e15), About("Largest number that is accepted.")] = None
+    min: Annotated[int | float | None, *t.real(-1e15, 1e15), About("Minimum of a number.")] = None
+    max: Annotated[int | float | None, *t.real(-1e15, 1e15), About("Maximum of a number.")] = None
     description: Annotated[t.Text, About("For people.")] = ""
 
     def __post_init__(self) -> None:
@@ -61,7 +60,7 @@ class Schedule(Record):
     cron: Annotated[
         list[str],
         MaxLen(100),
-        Accepts("an expression or a list of them", before=_listed, json=_CRON),
+        Accepts("an expression or a list of them", before=checks.check_listed, json=_CRON),
         About("Cron expressions, like `0 2 * * 1-5`."),
     ] = field(default_factory=list)
     every: Annotated[t.PositiveDuration | None, About("In place of `cron`: the time from one run to the next.")] = None
@@ -102,7 +101,7 @@ class Repeated(Record):
     """What a task of a job file may have: it then stands for several."""
 
     for_each: Annotated[
-        str | list[Any], About("List of items, or a parameter that is one: one task for each, as `ITEM`.")
+        str | list[Any], About("List of items, or a parameter or result that is one: one task for each, as `ITEM`.")
     ] = field(default_factory=list)
     matrix: Annotated[
         dict[str, str | list[Any]], About("Lists by name: one task for each combination, with a variable of each name.")

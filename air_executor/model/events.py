@@ -7,6 +7,7 @@ Times are Unix seconds.
 
 # No `from __future__ import annotations`: `parsing` reads the annotations as they stand.
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Annotated, Any
 
@@ -14,7 +15,12 @@ from annotated_types import MaxLen
 
 from air_executor.model import types as t
 from air_executor.model.defaults import Defaults
-from air_executor.model.job import Record, Task
+from air_executor.model.job import Task
+from air_executor.model.memo import Reused
+from air_executor.model.notice import MAX_NOTICES, Notice
+from air_executor.model.record import Record
+from air_executor.model.reports import Reported
+from air_executor.model.state import RunnerOrigin
 from air_executor.model.usage import Moments
 
 Tasks = Annotated[list[Task], MaxLen(t.MAX_TASKS)]
@@ -31,6 +37,7 @@ class Started(Record):
     price: Annotated[dict[t.Word, t.Money], MaxLen(100)] | None = None
     """Per hour of its runner, by component, as in force now; None if it has none."""
     currency: t.Word | None = None
+    origin: RunnerOrigin | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,11 +81,15 @@ class Ended(Record):
     """Seconds from the decision to start the run until its runner was spawned, by the manager's clock."""
     node_wait: t.Amount = 0.0
     """The part of it for which the platform had no node for the runner."""
+    image: t.Text | None = None
+    """The image of its runner, with its digest."""
+    reported: Reported = field(default_factory=dict)
+    """What the run said it used, by name; it counts however the run ended."""
 
 
 @dataclass(frozen=True, slots=True)
 class Requested(Record):
-    """A user's request that changes the job: `add`, `cancel`, `pause`, `resume`, `retry`, `confirm-gone`."""
+    """A user's request that changes the job; `expire`: nobody has answered the question of a task in time."""
 
     at: t.Moment
     request: t.Word
@@ -86,7 +97,28 @@ class Requested(Record):
     op: t.Word
     task: t.Id | None = None
     tasks: Tasks = field(default_factory=list)
-    """For `add`: complete tasks, each with its `id`."""
+    """For `add`: complete tasks, each with its `id`. For `rerun`: the task with its other fields, if there are any."""
+    downstream: bool = False
+    """For `rerun`: also what depends on the task."""
+    message: t.Text | None = None
+    """For `approve`, `reject` and `expire`: who decided, and why."""
+    result: Any = None
+    """For `approve`: the result of the task."""
+    budget: t.Budget = field(default_factory=dict)
+    """For `resume` and `retry`: amounts that replace those of the job's budget."""
+
+
+@dataclass(frozen=True, slots=True)
+class Resolved(Record):
+    """The results that a task refers to are known: it gets its fields, becomes the tasks of its list, or fails."""
+
+    at: t.Moment
+    task: t.Id
+    tasks: Tasks = field(default_factory=list)
+    """The task with its fields, or the tasks of its list; complete, each with its `id`."""
+    reason: t.Word = "ok"
+    """Why it fails: `rejected` or `budget`."""
+    message: t.Text | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,10 +129,36 @@ class Released(Record):
 
 
 @dataclass(frozen=True, slots=True)
-class DeadlinePassed(Record):
-    """The job's own deadline passed."""
+class Joined(Record):
+    """A joined child job has ended, and with it the task that stands for it."""
 
     at: t.Moment
+    task: t.Id
+    phase: t.Word
+    """Of the child: `succeeded`, `failed` or `cancelled`."""
+    reason: t.Word
+    message: t.Text | None = None
+    result: Any = None
+    """The results of its tasks, by task id."""
+
+
+@dataclass(frozen=True, slots=True)
+class Memoized(Record):
+    """A task has the result of an earlier run, and needs none of its own."""
+
+    at: t.Moment
+    task: t.Id
+    result: Any
+    reused: Reused
+
+
+@dataclass(frozen=True, slots=True)
+class DeadlinePassed(Record):
+    """The job's own deadline passed, or the time that its clean-up tasks have."""
+
+    at: t.Moment
+    cleanup: bool = False
+    """The latter."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +177,58 @@ class ClockStepped(Record):
     by: t.Shift
 
 
-Event = Started | StopRequested | Ended | Requested | Released | DeadlinePassed | UpstreamFailed | ClockStepped
+@dataclass(frozen=True, slots=True)
+class Late(Record):
+    """The job has not ended within its `late_after`."""
+
+    at: t.Moment
+
+
+@dataclass(frozen=True, slots=True)
+class OverBudget(Record):
+    """With what its open runs have used so far, an amount of the job's budget is used up."""
+
+    at: t.Moment
+    name: t.Word
+    used: t.Money
+
+
+@dataclass(frozen=True, slots=True)
+class Asked(Record):
+    """The job has been asking for approval since its submission, and people are to be told."""
+
+    at: t.Moment
+
+
+@dataclass(frozen=True, slots=True)
+class NoticeSettled(Record):
+    """A notification was delivered, or given up."""
+
+    at: t.Moment
+    version: t.Count
+    on: t.Word
+    to: t.Word
+    failed: t.Text | None = None
+    """Why it was given up; None: it was delivered."""
+
+
+Event = (
+    Started
+    | StopRequested
+    | Ended
+    | Requested
+    | Resolved
+    | Released
+    | Joined
+    | Memoized
+    | DeadlinePassed
+    | UpstreamFailed
+    | ClockStepped
+    | Late
+    | OverBudget
+    | Asked
+    | NoticeSettled
+)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -134,14 +243,23 @@ class JournalLine(Record):
     """Epoch and version before it; only where this is the job's first line in a file."""
     tasks: Tasks = field(default_factory=list)
     """Those of the event without what they have from the `defaults` of their job; empty if they are complete there."""
+    notices: Annotated[list[Notice], MaxLen(MAX_NOTICES)] = field(default_factory=list)
+    """Notifications that the decision queues."""
     start: Started | None = None
     stop: StopRequested | None = None
     end: Ended | None = None
     request: Requested | None = None
+    resolve: Resolved | None = None
     release: Released | None = None
+    join: Joined | None = None
+    memo: Memoized | None = None
     deadline: DeadlinePassed | None = None
     upstream: UpstreamFailed | None = None
     clock: ClockStepped | None = None
+    late: Late | None = None
+    over_budget: OverBudget | None = None
+    asked: Asked | None = None
+    told: NoticeSettled | None = None
 
     @property
     def event(self) -> Event | None:
@@ -150,29 +268,39 @@ class JournalLine(Record):
         return next((event for event in found if event is not None), None)
 
 
-EVENT_NAMES = tuple(f.name for f in fields(JournalLine) if f.name not in ("job", "uid", "version", "before", "tasks"))
+_BESIDE = ("job", "uid", "version", "before", "tasks", "notices")
+EVENT_NAMES = tuple(f.name for f in fields(JournalLine) if f.name not in _BESIDE)
 _NAME_OF: dict[type, str] = {
     Started: "start",
     StopRequested: "stop",
     Ended: "end",
     Requested: "request",
+    Resolved: "resolve",
     Released: "release",
+    Joined: "join",
+    Memoized: "memo",
     DeadlinePassed: "deadline",
     UpstreamFailed: "upstream",
     ClockStepped: "clock",
+    Late: "late",
+    OverBudget: "over_budget",
+    Asked: "asked",
+    NoticeSettled: "told",
 }
 
 
-def journal_line(event: Event, *, job: str, uid: str, version: int, before: tuple[int, int] | None) -> JournalLine:
-    """Return the line that records an event."""
-    line = JournalLine(job=job, uid=uid, version=version, before=before)
+def journal_line(
+    event: Event, *, job: str, uid: str, version: int, before: tuple[int, int] | None, notices: Sequence[Notice] = ()
+) -> JournalLine:
+    """Return the line that records an event, and the notifications that it queues."""
+    line = JournalLine(job=job, uid=uid, version=version, before=before, notices=list(notices))
     setattr(line, _NAME_OF[type(event)], event)
     return line
 
 
 def tasks_of(event: Event) -> list[Task]:
     """Return the tasks that a decision adds to its job."""
-    return event.queued if isinstance(event, Ended) else event.tasks if isinstance(event, Requested) else []
+    return event.queued if isinstance(event, Ended) else event.tasks if isinstance(event, Requested | Resolved) else []
 
 
 def with_tasks(event: Event, line: JournalLine, defaults: Defaults) -> Event:
@@ -181,4 +309,4 @@ def with_tasks(event: Event, line: JournalLine, defaults: Defaults) -> Event:
         defaults.fill(task, task.given or ())
     if line.tasks and isinstance(event, Ended):
         return replace(event, queued=line.tasks)
-    return replace(event, tasks=line.tasks) if line.tasks and isinstance(event, Requested) else event
+    return replace(event, tasks=line.tasks) if line.tasks and isinstance(event, Requested | Resolved) else event

@@ -7,36 +7,20 @@ all follow these declarations. `parsing` reads and writes them; `state` builds a
 # No `from __future__ import annotations`: `parsing` and `quick` read the annotations as they stand.
 
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Self
+from typing import Annotated, Any
 
 from annotated_types import MaxLen
 
 from air_executor.model import types as t
-from air_executor.model.checks import RefusalError
-from air_executor.model.types import About
+from air_executor.model.caches import CACHE_POOL, Cache
+from air_executor.model.memo import Memoize
+from air_executor.model.pod_request import PodRequest
+from air_executor.model.record import AsWritten, Record
+from air_executor.model.refusal import RefusalError
+from air_executor.model.types import About, Accepts
+from air_executor.model.worktree import Worktree
 
 DEFAULT_POOL = "default"
-
-
-class Record:
-    """A record that refuses keys which it does not know."""
-
-    __slots__ = ()
-    __pydantic_config__ = {"extra": "forbid", "revalidate_instances": "always"}  # noqa: RUF012 - pydantic's own name
-
-
-class AsWritten(Record):
-    """A record that knows which of its fields were given in Python: a value that equals the default counts, too."""
-
-    __slots__ = ("given",)
-    given: frozenset[str] | None
-    """Names of the fields that were given; None: the record was read from data and is complete."""
-
-    def __new__(cls, *_: object, **given: object) -> Self:
-        """Note which fields are given."""
-        self = super().__new__(cls)
-        self.given = frozenset(given) if given else None
-        return self
 
 
 @dataclass(slots=True, kw_only=True)
@@ -68,7 +52,29 @@ class Resources(Record):
             raise RefusalError("must not be less than memory", ("memory_max",))
 
 
-@dataclass(kw_only=True)
+@dataclass(slots=True, kw_only=True)
+class Unresolved(Record):
+    """Fields of a task that refer to results: they have values once the tasks that it waits for have ended."""
+
+    fields: dict[str, Any]
+    """As written; with `for_each` or `matrix` the task becomes several."""
+    names: dict[str, Any] = field(default_factory=dict)
+    """Values of the other names in them, but for parameters, which the job has."""
+
+
+def _made_here(value: object) -> object:
+    if value is None or isinstance(value, Unresolved):
+        return value
+    raise RefusalError("is not for job files: write `{{ results.TASK.key }}` in the field itself")
+
+
+def _only_queued(value: object) -> object:
+    if value is None:
+        return value
+    raise RefusalError('is not for job files: queue `{"job": {...}, "join": true}`')
+
+
+@dataclass(kw_only=True, init=False, repr=False, eq=False)
 class HasDescription:
     """What a job or a task says of itself."""
 
@@ -76,81 +82,163 @@ class HasDescription:
     description: Annotated[t.Description | None, About("What it is for, in any number of lines.")] = None
 
 
-@dataclass(kw_only=True)
+@dataclass(kw_only=True, init=False, repr=False, eq=False)
 class HasCommand:
-    """The command of a task."""
+    """The command of a task, or the question that it asks."""
 
     __slots__ = ()
     command: Annotated[
-        t.Command,
-        t.OrInDefaults(),
+        t.Command | None,
         About(
-            "Command: text goes to `sh -c`, or to the interpreter in its first line `#!…`; a list is executed as it is."
+            "Command: text runs with `sh -c`, or with the interpreter that its first line `#!…` names. A list is "
+            "executed directly, without a shell."
         ),
-    ]
+    ] = None
+    approve: Annotated[
+        t.Question | None,
+        About(
+            "Instead of a command: a question to people. The task succeeds when somebody approves it, and fails when "
+            "somebody rejects it or its `timeout` passes."
+        ),
+    ] = None
 
 
-@dataclass(kw_only=True)
+@dataclass(kw_only=True, init=False, repr=False, eq=False)
 class TaskOptions:
     """What a task and the `defaults` of its job may both say."""
 
     __slots__ = ()
-    env: Annotated[t.Env, About("Environment variables, stored in clear; secrets have a field.")] = field(
-        default_factory=dict
-    )
+    env: Annotated[t.Env, About("Environment variables, stored in plain text.")] = field(default_factory=dict)
     secrets: Annotated[
-        t.Secrets, About("Names of secrets to put into the environment when the task starts; never stored.")
+        t.Secrets, About("Names of secrets to put into the environment when the runner starts; never stored.")
     ] = field(default_factory=list)
     image: Annotated[t.Image | None, About("Container image. Default: the backend's.")] = None
     workdir: Annotated[
         t.Workdir | None,
-        About("Working directory: below the project (in a container, the workspace) unless absolute; no `..`."),
+        About(
+            "Working directory, relative to the project folder (in a container, to the workspace) or absolute, without "
+            "`..`."
+        ),
     ] = None
-    mounts: Annotated[list[Mount], MaxLen(100), About("Further mounts in the task's container.")] = field(
+    worktree: Annotated[
+        Worktree | None, About("A git worktree of the task's own as working directory, made before its first run.")
+    ] = None
+    memoize: Annotated[
+        Memoize | None,
+        About("What its result depends on: an earlier run with the same is not repeated, its result is used again."),
+    ] = None
+    mounts: Annotated[list[Mount], MaxLen(100), About("Additional mounts of the container.")] = field(
         default_factory=list
     )
-    resources: Annotated[Resources | None, About("Resources that the task needs.")] = None
-    network: Annotated[t.Network | None, About("`none`, `default`, or the name of a network.")] = None
-    timeout: Annotated[t.PositiveDuration | None, About("Time limit of one run.")] = None
-    grace: Annotated[t.Duration, About("Time between TERM and KILL when a run is stopped.")] = 10
+    resources: Annotated[Resources | None, About("Resources of the task.")] = None
+    pools: Annotated[
+        t.Pools,
+        About("Pools that the task needs besides that of its job, with weights: it starts when all of them have room."),
+    ] = field(default_factory=dict)
+    caches: Annotated[
+        list[Cache], MaxLen(100), About("Folders that are kept between runs, such as those of package managers.")
+    ] = field(default_factory=list)
+    network: Annotated[
+        t.Network | None, About("`none`, `default`, or the name of a network that the operator allows.")
+    ] = None
+    kubernetes: Annotated[
+        PodRequest | None, About("What its pod needs on Kubernetes, as far as the operator allows it.")
+    ] = None
+    timeout: Annotated[t.PositiveDuration | None, About("Time limit for one run.")] = None
+    stall_timeout: Annotated[
+        t.PositiveDuration | None, About("Maximum time in which one run writes no output and queues nothing.")
+    ] = None
+    grace: Annotated[t.Duration, About("Time between SIGTERM and SIGKILL when a run is stopped.")] = 10
     retries: Annotated[
-        int, *t.whole(0, 1000), About("Number of retries after an error, a timeout or running out of memory.")
+        int, *t.whole(0, 1000), About("Maximum number of retries after `error`, `timeout`, `stalled` or `oom`.")
     ] = 0
     retry_delay: Annotated[t.Duration, About("Delay before the first retry.")] = 0
     retry_backoff: Annotated[
-        int | float, *t.real(1, 100), About("Factor by which the delay grows from retry to retry; 2 doubles it.")
+        int | float, *t.real(1, 100), About("Factor by which the delay grows with each retry; 2 doubles it.")
     ] = 1
     retry_jitter: Annotated[
-        int | float, *t.real(0, 1), About("Largest share of the delay added at random, so that retries spread.")
+        int | float, *t.real(0, 1), About("Maximum random addition to the delay, as a share of it.")
     ] = 0.1
-    retry_max_delay: Annotated[t.Duration | None, About("Upper limit of the delay, before jitter.")] = None
-    delay: Annotated[t.Duration | None, About("Earliest start, counted from when the task was queued.")] = None
-    not_before: Annotated[t.Time | None, About("Earliest start, as a time.")] = None
+    retry_max_delay: Annotated[t.Duration | None, About("Maximum delay, before jitter.")] = None
+    retry_on: Annotated[
+        t.ExitCodes | None,
+        About("Exit codes after which it is retried. Default: all."),
+    ] = None
+    no_retry_on: Annotated[t.ExitCodes, About("Exit codes after which it is not retried.")] = field(
+        default_factory=list
+    )
+    skip_on: Annotated[
+        t.ExitCodes, About("Exit codes that mean: nothing to do. The task is skipped then, and what needs it.")
+    ] = field(default_factory=list)
+    allow_failure: Annotated[
+        t.AllowedFailure,
+        About("`true`, or exit codes: the failure counts as success for the job and for what needs the task."),
+    ] = False
+    again_on: Annotated[
+        t.ExitCodes, About("Exit codes that mean: run it again after `again_delay`. No retry is charged.")
+    ] = field(default_factory=list)
+    again_delay: Annotated[t.Duration, About("Delay before it runs again, unless the task itself gives one.")] = 60
+    again_max: Annotated[
+        int | None, *t.whole(1, t.MAX_TASKS), About("How often it may run again; after that it fails.")
+    ] = None
+    again_until: Annotated[
+        t.PositiveDuration | None, About("How long after its first run it may still run again; after that it fails.")
+    ] = None
+    delay: Annotated[t.Duration | None, About("Minimum time between queuing and start.")] = None
+    delay_after: Annotated[
+        t.Duration | None, About("Minimum time between the end of all that it waits for and its start.")
+    ] = None
+    not_before: Annotated[
+        t.Time | None,
+        About("Earliest start time, such as `2026-01-31T12:00:00Z`; the zone is required."),
+    ] = None
     when: Annotated[
-        t.When, About("Outcome of what the task waits for on which it runs; the others are for clean-up.")
+        t.When, About("Outcome of the tasks in `after` on which the task runs: `success`, `failure` or `always`.")
     ] = "success"
-    priority: Annotated[t.Priority, About("Higher starts first among the tasks of the job.")] = 0
-    labels: Annotated[t.Labels, About("Names and values for people; they change nothing.")] = field(
+    priority: Annotated[t.Priority, About("Priority within the job; higher starts first.")] = 0
+    labels: Annotated[t.Labels, About("Names and values for people; they have no effect.")] = field(
         default_factory=dict
     )
 
+    @property
+    def weights(self) -> dict[str, int]:
+        """What it takes of which pools besides that of its job: a cache that is not shared is one with room for one."""
+        if not self.caches:
+            return self.pools
+        return {**self.pools, **{f"{CACHE_POOL}{one.name}": 1 for one in self.caches if not one.shared}}
 
-@dataclass(kw_only=True)
+
+@dataclass(kw_only=True, init=False, repr=False, eq=False)
 class HasAfter:
-    """The tasks that a task waits for."""
+    """The tasks that a task waits for, and what must hold of their results."""
 
     __slots__ = ()
-    after: Annotated[t.Ids, About("Ids of tasks that must have succeeded first, with everything that they queued.")] = (
-        field(default_factory=list)
+    after: Annotated[t.Ids, About("Ids of tasks that must succeed first, with every task they queued.")] = field(
+        default_factory=list
     )
+    only_if: Annotated[
+        t.OnlyIf | None,
+        About("Condition on a result of a task that it waits for, like `{result: discover.count, gt: 0}`."),
+    ] = None
 
 
-@dataclass(kw_only=True)
+@dataclass(kw_only=True, init=False, repr=False, eq=False)
+class MayBelong:
+    """What a task has of the list that it was made from, or will be made into."""
+
+    __slots__ = ()
+    group: Annotated[t.Id | None, About("Name of a group: its tasks are shown as one line.")] = None
+    unresolved: Annotated[Unresolved | None, Accepts("fields", before=_made_here)] = None
+    joins: Annotated[t.Uid | None, Accepts("a uid", before=_only_queued)] = None
+    """Uid of the child job that it stands for, whose id it has: it ends when that job has."""
+
+
+@dataclass(kw_only=True, init=False, repr=False, eq=False)
 class MayHaveId:
     """The id of a task, as far as it was given one."""
 
     __slots__ = ()
-    id: Annotated[t.Id | None, About("Id within the job. Default: generated.")] = None
+    id: Annotated[t.Id | None, About("Task id, unique in the job. Default: generated.")] = None
 
 
 @dataclass(slots=True, kw_only=True)
@@ -165,65 +253,116 @@ class TaskDefaults(TaskOptions, AsWritten):
 
 
 @dataclass(slots=True, kw_only=True)
-class Task(HasAfter, TaskOptions, HasDescription, HasCommand, MayHaveId, AsWritten):
+class Task(MayBelong, HasAfter, TaskOptions, HasDescription, HasCommand, MayHaveId, AsWritten):
     """A task: a command, and how to run it."""
 
     def __post_init__(self) -> None:
         """Check fields that depend on each other."""
+        if self.approve is not None and self.command is not None:
+            raise RefusalError("cannot be used together with approve, which runs nothing", ("command",))
         _check_start(self)
 
 
 def _check_start(task: TaskOptions) -> None:
     if task.delay is not None and task.not_before is not None:
         raise RefusalError("cannot be used together with not_before", ("delay",))
+    if len({one.variable for one in task.caches}) < len(task.caches):
+        raise RefusalError("two of them have the same name, as far as a variable can tell", ("caches",))
 
 
-@dataclass(kw_only=True)
+@dataclass(slots=True, kw_only=True)
+class RunRetention(Record):
+    """Which ended runs of a name stay beside its newest one."""
+
+    succeeded: Annotated[int | None, *t.whole(0, 1_000_000), About("Maximum number of runs that succeeded.")] = None
+    failed: Annotated[
+        int | None, *t.whole(0, 1_000_000), About("Maximum number of runs that failed or were cancelled.")
+    ] = None
+    age: Annotated[t.PositiveDuration | None, About("Maximum time since a run ended.")] = None
+
+
+@dataclass(slots=True, kw_only=True)
+class NotifyRule(Record):
+    """What is told to whom."""
+
+    on: Annotated[t.Occasions, About("Occasions: `failure`, `late`, `recovered`, `success`, `approval`, `budget`.")]
+    to: Annotated[t.TargetName, About("Name of a target: `ops` is the URL in the secret `AIR_NOTIFY_OPS`.")]
+
+
+@dataclass(kw_only=True, init=False, repr=False, eq=False)
 class JobOptions(HasDescription):
     """What a job says beside its id and its tasks."""
 
     __slots__ = ()
     name: Annotated[
-        t.Name | None, About("Name of a job that runs many times, instead of `id`: its runs are `name-1`, `name-2`, ….")
+        t.Name | None,
+        About("Name of a job that runs many times, in place of `id`: its runs are `name-1`, `name-2`, …."),
     ] = None
     concurrency: Annotated[
         t.Concurrency,
         About(
-            "What happens to a run of a `name` while an earlier one is unfinished: it runs beside it (`allow`), is "
-            "refused (`forbid`), waits for its end (`queue`), or cancels it (`replace`)."
+            "What happens to a run of a `name` while an earlier run is unfinished: `allow` runs both, `forbid` refuses "
+            "the submission, `queue` starts the new run when the earlier ones have ended, and `replace` cancels those "
+            "and then starts."
         ),
     ] = "allow"
     params: Annotated[
         t.Params, About("Values that every task has as environment variables; a job file declares them here.")
     ] = field(default_factory=dict)
-    max_runners: Annotated[int, *t.whole(1, t.MAX_SLOTS), About("Maximum number of its tasks that run at once.")] = 1
+    max_runners: Annotated[int, *t.whole(1, t.MAX_SLOTS), About("Maximum number of concurrent tasks.")] = 1
     on_failure: Annotated[
         t.OnFailure,
-        About("After a task has failed without retries left: `stop` starts no more, `continue` skips what needs it."),
+        About(
+            "Action when a task has failed and has no retries left: `stop` lets running tasks finish and starts no "
+            "more, `continue` skips only the tasks that need the failed one."
+        ),
     ] = "stop"
-    pool: Annotated[t.Id, About("Pool whose limit the job shares.")] = DEFAULT_POOL
-    priority: Annotated[t.Priority, About("Jobs with a higher priority start first.")] = 0
-    after: Annotated[t.Ids, About("Ids of jobs that must have succeeded first.")] = field(default_factory=list)
-    deadline: Annotated[
-        t.PositiveDuration | None, About("Time limit of the whole job, counted from its first start.")
+    pool: Annotated[t.Id, About("Pool that limits the job's runners.")] = DEFAULT_POOL
+    lock: Annotated[
+        t.Id | None, About("Name of a lock that the job holds from its first start to its end; others with it wait.")
     ] = None
-    max_tasks: Annotated[
-        int, *t.whole(1, t.MAX_TASKS), About("Maximum number of tasks, queued ones included; with more the job fails.")
-    ] = 10_000
-    labels: Annotated[t.Labels, About("Names and values for people; they change nothing.")] = field(
+    priority: Annotated[t.Priority, About("Priority among jobs; higher starts first.")] = 0
+    after: Annotated[t.Ids, About("Ids of jobs that must succeed first.")] = field(default_factory=list)
+    deadline: Annotated[
+        t.PositiveDuration | None, About("Time limit for the whole job, counted from its first start, pauses included.")
+    ] = None
+    cleanup_time: Annotated[
+        t.Duration,
+        About("Maximum time for clean-up tasks after the `deadline` passed, or the job was cancelled a second time."),
+    ] = 120
+    late_after: Annotated[
+        t.PositiveDuration | None,
+        About("Time after which an unfinished job is late, counted from its scheduled time, or else its submission."),
+    ] = None
+    notify: Annotated[list[NotifyRule] | None, MaxLen(20), About("Who is told of what.")] = None
+    retention: Annotated[
+        RunRetention | None, About("Which ended runs of a `name` stay. The manager archives the others.")
+    ] = None
+    max_tasks: Annotated[int, *t.whole(1, t.MAX_TASKS), About("Maximum number of tasks, queued ones included.")] = (
+        10_000
+    )
+    budget: Annotated[
+        t.Budget,
+        About("Maximum usage by name, as its tasks report it, such as `usd`; `runner_seconds` is measured."),
+    ] = field(default_factory=dict)
+    on_budget: Annotated[
+        t.OnBudget,
+        About("Action when an amount of the `budget` is used up: `pause` lets running tasks finish, `stop` ends all."),
+    ] = "pause"
+    labels: Annotated[t.Labels, About("Names and values for people; they have no effect.")] = field(
         default_factory=dict
     )
-    defaults: Annotated[
-        TaskDefaults, About("Fields that all tasks have, queued ones too, unless they say otherwise.")
-    ] = field(default_factory=TaskDefaults)
+    defaults: Annotated[TaskDefaults, About("Default values of the tasks' fields, queued tasks included.")] = field(
+        default_factory=TaskDefaults
+    )
 
 
-@dataclass(kw_only=True)
+@dataclass(kw_only=True, init=False, repr=False, eq=False)
 class HasTasks:
     """The id and the tasks of a job."""
 
     __slots__ = ()
-    id: Annotated[t.Id | None, About("Id of the job, unique in its state directory.")] = None
+    id: Annotated[t.Id | None, About("Job id, unique in the state directory.")] = None
     tasks: Annotated[list[Task], MaxLen(t.MAX_TASKS), About("Tasks, in the order in which they start.")]
 
 

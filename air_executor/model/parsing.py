@@ -1,4 +1,4 @@
-"""Records from data and back: the only module that imports pydantic.
+"""Records from data and back: the only module that hands them to pydantic.
 
 All code that reads, writes or describes a job, a queued line, a request, a journal line or a state goes through this
 module. `core` checks whether the tasks of a job fit together.
@@ -21,10 +21,11 @@ from pydantic_core import PydanticSerializationError
 
 from air_executor.model.defaults import NO_DEFAULTS, Defaults
 from air_executor.model.definition import Declared, Repeated
-from air_executor.model.job import TASK_FIELDS, AsWritten, Job, Task
+from air_executor.model.job import TASK_FIELDS, Job, Task
 from air_executor.model.names import GENERATED_PATTERN, is_generated_id
 from air_executor.model.problems import MISSING, InvalidError, Problem, problems_of
 from air_executor.model.quote import quoted
+from air_executor.model.record import AsWritten
 from air_executor.model.steps import STEP, Steps
 from air_executor.model.types import stored_form
 
@@ -250,13 +251,14 @@ def read_task(raw: object, defaults: Defaults = NO_DEFAULTS) -> Task:
         what = f'"{name}" is what tasks without an id are called (_1, _3-2); choose another, or leave it out'
         reserved.append(Problem(["id"], what))
     try:
-        # The command may be the only field that is missing, and is filled in below.
-        task = read(Task, raw if "command" in raw or "command" not in defaults.names else {**raw, "command": "-"})
+        task = read(Task, raw)
     except InvalidError as error:
         raise InvalidError([*error.problems, *reserved]) from None
+    defaults.fill(task, raw)
+    if task.command is None and task.approve is None:
+        reserved.append(Problem(["command"], MISSING))
     if reserved:
         raise InvalidError(reserved)
-    defaults.fill(task, raw)
     return task
 
 
@@ -270,6 +272,13 @@ def written(task: Task) -> dict[str, Any]:
     """Return a task as JSON data with the fields that were given, unchecked."""
     found: dict[str, Any] = adapter(Task).dump_python(task, mode="json")
     return found if task.given is None else {name: found[name] for name in found if name in task.given}
+
+
+def written_job(job: Job) -> dict[str, Any]:
+    """Return a job as JSON data with the fields that were given, unchecked; `reading_job` reads it."""
+    found: dict[str, Any] = adapter(Job).dump_python(job, mode="json")
+    names = found.keys() if job.given is None else job.given
+    return {name: found[name] for name in found if name in names} | {"tasks": [written(task) for task in job.tasks]}
 
 
 def secret_looking(env: Mapping[str, str]) -> list[str]:
@@ -296,11 +305,14 @@ def job_schema() -> dict[str, Any]:
         for about in found["properties"].values():
             about.pop("title", None)
     task = schema["$defs"]["Task"]
-    task["properties"] = {name: task["properties"][name] for name in ("id", "command", "after", *TASK_FIELDS)}
+    task["properties"] = {
+        name: task["properties"][name] for name in ("id", "command", "approve", "after", *TASK_FIELDS)
+    }
+    del task["properties"]["unresolved"], schema["$defs"]["Unresolved"]  # nobody writes those
+    del task["properties"]["joins"]
     task["properties"]["id"]["not"] = {"pattern": GENERATED_PATTERN}
-    del task["required"]  # the command; it may also stand in the defaults
     task["properties"] |= repeated
-    own = {"properties": {"tasks": {"items": {"required": ["command"]}}}}
+    own = {"properties": {"tasks": {"items": {"anyOf": [{"required": ["command"]}, {"required": ["approve"]}]}}}}
     shared = {"properties": {"defaults": {"required": ["command"]}}, "required": ["defaults"]}
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",

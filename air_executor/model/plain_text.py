@@ -11,7 +11,7 @@ import re
 # sees: soft hyphens, zero-width characters, tags. Joiners are parts of words and emoji, so a log keeps them.
 _UNSEEN = (
     "\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f"
-    "\ud800-\udfff\ufeff\ufff9-\ufffb\U000e0000-\U000e007f"
+    "\ud800-\udfff\ufeff\ufff9-\ufffb\U000e0000-\U000e00ff\U000e01f0-\U000e0fff"
 )
 _CONTROL = re.compile(f"[{_UNSEEN}\u200c\u200d]")
 _CONTROL_IN_LOG = re.compile(f"[{_UNSEEN}]")
@@ -19,7 +19,8 @@ _SEQUENCE = re.compile(
     r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)?"
     r"|\x1b[PX^_][^\x1b]*(?:\x1b\\)?|\x1b[ -/]*[0-~]"
 )
-_COLOUR = re.compile(r"\x1b\[[0-9;:]*m")
+COLOR = re.compile(r"\x1b\[[0-9;:]*m")
+"""A color sequence: all that `clean_log` leaves of what steers a terminal."""
 _CONCEAL = "8"
 _EXTENDED = {"38", "48", "58"}
 _PARTS_OF_EXTENDED = {"5": 2, "2": 4}
@@ -37,9 +38,9 @@ def clean_log(line: str) -> str:
     Of a line that was overwritten by carriage returns (a progress bar), what was visible last is left.
     """
     line = line.rstrip("\r").rpartition("\r")[2]
-    line = _SEQUENCE.sub(lambda match: _shown(match[0]) if _COLOUR.fullmatch(match[0]) else "", line)
-    pieces = _COLOUR.split(line)
-    colours = [*_COLOUR.findall(line), ""]
+    line = _SEQUENCE.sub(lambda match: _shown(match[0]) if COLOR.fullmatch(match[0]) else "", line)
+    pieces = COLOR.split(line)
+    colours = [*COLOR.findall(line), ""]
     text = "".join(_CONTROL_IN_LOG.sub(_visible, piece) + colour for piece, colour in zip(pieces, colours, strict=True))
     return f"{text}\x1b[0m" if len(colours) > 1 else text
 
@@ -66,4 +67,4 @@ def _visible(match: re.Match[str]) -> str:
 
 def plain_log(line: str) -> str:
     """Return a line of a log as `clean_log`, and without its colours."""
-    return _COLOUR.sub("", clean_log(line))
+    return COLOR.sub("", clean_log(line))

@@ -10,6 +10,7 @@ import difflib
 import types
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import fields, is_dataclass
+from datetime import date
 from itertools import islice
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, Union, get_args, get_origin
 
@@ -32,6 +33,7 @@ _MOST_NAMES = 1000
 
 _WORDS = {
     "after": "depends depends_on dependson dependencies needs requires upstream wait_for",
+    "caches": "cache",
     "command": "args argv bash cmd entrypoint exec run script shell",
     "deadline": "activedeadlineseconds",
     "delay": "start_delay",
@@ -152,7 +154,8 @@ def _problem(item: dict[str, Any], record: Any) -> Problem:  # noqa: ANN401 - JS
     if kind in known:
         return Problem(at, known[kind])
     words = "text" if rule is None and kind == "string_type" else None if rule is None else rule.words(value)
-    return Problem(at, item["msg"] if words is None else f"must be {words}, got {got}")
+    hint = "; put it in quotes" if kind == "string_type" and isinstance(value, int | float | date) else ""
+    return Problem(at, item["msg"] if words is None else f"must be {words}, got {got}{hint}")
 
 
 def _walk(record: Any, loc: Path) -> tuple[list[str | int], Any]:  # noqa: ANN401 - JSON, a type or a record

@@ -38,14 +38,13 @@ def build(record: type[R], raw: object) -> R:
 def _make_record(record: type[Any]) -> Build:
     builders = {field.name: _builder(field.type) for field in fields(record) if field.init}
     lenient = record.__pydantic_config__["extra"] == "ignore"
-    absent = {field.name: None for field in fields(record) if _may_be_absent(field.type)}
 
     def make(raw: Any) -> Any:  # noqa: ANN401 - JSON, a type or a record
         if not isinstance(raw, dict):
             raise NotQuickError
         try:
             found = {n: builders[n](value) for n, value in raw.items() if not lenient or n in builders}
-            return record(**absent | found)
+            return record(**found)
         except (KeyError, TypeError, ValueError) as error:
             raise NotQuickError from error
 
@@ -53,10 +52,6 @@ def _make_record(record: type[Any]) -> Build:
 
 
 _record: Callable[..., Build] = cache(_make_record)
-
-
-def _may_be_absent(kind: object) -> bool:
-    return any(isinstance(one, t.OrInDefaults) for one in getattr(kind, "__metadata__", ()))
 
 
 def _builder(kind: Any) -> Build:  # noqa: ANN401, PLR0911 - JSON, a type or a record

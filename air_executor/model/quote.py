@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import reprlib
 
+from air_executor.model.written import text_of
+
 _LONGEST = 60
 
 _short = reprlib.Repr()
@@ -21,7 +23,7 @@ def quoted(value: object) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     try:
-        text = _short.repr(value)
+        text = _short.repr(value) if isinstance(value, str) else text_of(value) or _short.repr(value)
     except ValueError:  # an int with more digits than Python writes
         return "a huge number"
     if isinstance(value, str):

@@ -1,43 +1,73 @@
 """The small records beside a state: requests, and what a runner says of a run that ended.
 
-Clients write requests, which the manager reads. The runner, which is no Python program, writes `exit.json`. Readers
-treat both as hostile input.
+Clients write requests, which the manager reads. The runner, which is no Python program, writes how a run ended.
+Readers treat both as hostile input.
 """
 
 # No `from __future__ import annotations`: `parsing` reads the annotations as they stand.
 
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from annotated_types import MaxLen
 
 from air_executor.model import types as t
-from air_executor.model.job import Record
+from air_executor.model.job import Job
+from air_executor.model.record import Record
 
 MAX_SERIES = 100_000
 """Series of counters; pools, which tasks can name, have few labels."""
 
-Op = Literal["wake", "add", "cancel", "pause", "resume", "retry", "confirm-gone"]
+Op = Literal["wake", "add", "cancel", "pause", "resume", "retry", "rerun", "approve", "reject", "confirm-gone"]
 
 
 @dataclass(frozen=True, slots=True)
 class Request(Record):
     """A request to the manager."""
 
-    op: Annotated[Op, *t.one_of("wake", "add", "cancel", "pause", "resume", "retry", "confirm-gone")]
+    op: Annotated[Op, *t.one_of(*get_args(Op))]
     job: t.Id
     task: t.Id | None = None
     tasks: Annotated[list[dict[str, Any]], MaxLen(t.MAX_TASKS)] = field(default_factory=list)
     """For `add`: tasks as written by the user."""
+    downstream: bool = False
+    """For `rerun`: also what depends on the task."""
+    fields: Annotated[dict[str, Any], MaxLen(1000)] = field(default_factory=dict)
+    """For `rerun`: other values of fields of the task, by their names."""
+    by: t.Word | None = None
+    """For `approve` and `reject`: who asks."""
+    message: t.Text | None = None
+    """For `reject`: why."""
+    values: Annotated[dict[str, t.Text], MaxLen(1000)] = field(default_factory=dict)
+    """For `approve`: becomes the task's result."""
+    budget: t.Budget = field(default_factory=dict)
+    """For `resume` and `retry`: amounts that replace those of the job's budget."""
 
 
 @dataclass(frozen=True, slots=True)
-class ExitFile:
-    """`exit.json` as a runner writes it; keys that it adds are ignored, and so is a part that makes no sense."""
+class Again(Record):
+    """A line of `$AIR_QUEUE` by which a task asks to run again: `{"again": {"delay": "10m"}}`."""
+
+    delay: t.Duration | None = None
+    """None: the task's `again_delay`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Join:
+    """A line of `$AIR_QUEUE` that submits a child job and joins it: `{"job": {...}, "join": true}`."""
+
+    job: Job
+
+
+@dataclass(frozen=True, slots=True)
+class OutcomeFile:
+    """An outcome as a runner writes it; keys that it adds are ignored, and so is a part that makes no sense."""
 
     __pydantic_config__ = {"extra": "ignore"}  # noqa: RUF012 - pydantic's own name
 
     exit_code: t.ExitCode
+    started: Annotated[t.Moment | None, t.Lenient()] = None
+    """When the run began by the volume's clock, where the outcome is written into the claim, whose time that was."""
     timed_out: Annotated[bool, t.Lenient(default=False)] = False
     stopped: Annotated[bool, t.Lenient(default=False)] = False
     """Something other than its timeout told it to stop (TERM, INT or HUP)."""
@@ -47,32 +77,6 @@ class ExitFile:
     memory_peak: Annotated[t.Bytes | None, t.Lenient()] = None
     oom_kills: t.Count | None = None
     message: Annotated[t.Text | None, t.Lenient()] = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunFile:
-    """`run.json`: one run, as the manager that started it wrote it down."""
-
-    __pydantic_config__ = {"extra": "ignore"}  # noqa: RUF012 - pydantic's own name
-
-    run: Annotated[t.Word | None, t.Lenient()] = None
-    job: Annotated[t.Id | None, t.Lenient()] = None
-    task: Annotated[t.Id | None, t.Lenient()] = None
-    attempt: Annotated[t.Count, t.Lenient(default=0)] = 0
-    slot: Annotated[t.SlotNumber, t.Lenient(default=0)] = 0
-    epoch: Annotated[t.Count, t.Lenient(default=0)] = 0
-    backend: Annotated[t.Word | None, t.Lenient()] = None
-    host: Annotated[t.Word | None, t.Lenient()] = None
-    """Host name of the manager."""
-    boot: Annotated[t.Word | None, t.Lenient()] = None
-    machine: Annotated[t.Word | None, t.Lenient()] = None
-    """See `Host.machine`."""
-    timeout: Annotated[t.Amount | None, t.Lenient()] = None
-    grace: Annotated[t.Amount, t.Lenient(default=0.0)] = 0.0
-    clock: Annotated[t.ClockOffset | None, t.Lenient()] = None
-    """Wall time less the steady clock's, in seconds: tells whether the wall clock was set since."""
-    runner: Annotated[t.Word | None, t.Lenient()] = None
-    """Name of the runner on its platform; None where runners have none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,6 +98,8 @@ class ManagerFile:
 
     kind: Annotated[t.Word, t.Lenient(default="file")] = "file"
     """Kind of its lock: `file` or `lease`."""
+    lease: Annotated[t.Word | None, t.Lenient()] = None
+    """Uid of its Lease; None: it has none, or it left and nothing that it started is left there."""
     host: Annotated[t.Word | None, t.Lenient()] = None
     pid: Annotated[t.Count | None, t.Lenient()] = None
     boot: Annotated[t.Word | None, t.Lenient()] = None
@@ -110,12 +116,16 @@ class ManagerFile:
     backend: Annotated[BackendStatus | None, t.Lenient()] = None
     waiting: Annotated[dict[str, t.Text], t.Lenient(default={})] = field(default_factory=dict)
     """By job: what its next task waits for."""
+    undelivered: Annotated[dict[str, t.Text], t.Lenient(default={})] = field(default_factory=dict)
+    """By target of notifications: what is not delivered, and why."""
     page: Annotated[t.Text | None, t.Lenient()] = None
     """Address of its page."""
     max_runners: Annotated[t.Count | None, t.Lenient()] = None
     """Its limit for all jobs together."""
     pools: Annotated[dict[str, t.Count] | None, t.Lenient()] = None
     """Its limits by pool."""
+    reserved: Annotated[dict[str, t.Word], t.Lenient(default={})] = field(default_factory=dict)
+    """By pool, the task that is the next one to start in it, and waits for room."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 _MARK = "#!"
 SCRIPT = "script"
-"""Name of the script's file in the run's `out/`."""
+"""Name of the script's file in the run's directory."""
 
 
 def interpreter(command: str) -> tuple[str, ...] | None:

@@ -13,9 +13,20 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, get_args
 from annotated_types import MaxLen
 
 from air_executor.model import types as t
-from air_executor.model.job import TASK_FIELDS, HasAfter, HasCommand, HasDescription, JobSpec, Record, Task, TaskOptions
+from air_executor.model.attempt import MAX_ATTEMPTS_KEPT, Attempt, Price
+from air_executor.model.job import (
+    HasAfter,
+    HasCommand,
+    HasDescription,
+    JobSpec,
+    MayBelong,
+    TaskOptions,
+)
+from air_executor.model.memo import Reused
 from air_executor.model.names import renamed_id
-from air_executor.model.times import from_text
+from air_executor.model.notice import HasNotices
+from air_executor.model.record import Record
+from air_executor.model.reports import ProgressReport, Reported
 from air_executor.model.usage import Usage
 
 if TYPE_CHECKING:
@@ -38,21 +49,28 @@ ENDED_PHASES = frozenset({SUCCEEDED, FAILED, CANCELLED})
 
 OK, ERROR, TIMEOUT, OOM, LOST, EVICTED = "ok", "error", "timeout", "oom", "lost", "evicted"
 START_FAILED, REJECTED, BUDGET, UPSTREAM, REQUEUE = "start-failed", "rejected", "budget", "upstream", "requeue"
+AGAIN: Final = "again"
+"""The run asked for another one, later: its task is queued again, and no retry is charged."""
+DECLINED: Final = "declined"
+"""Somebody rejected what the task asked."""
+SKIP_ON: Final = "skip_on"
+"""The exit code of a skipped task is one of its `skip_on`."""
+ONLY_IF: Final = "only_if"
+"""The condition of a skipped task, its `only_if`, was not met."""
 
-USERS_FAULT = frozenset({ERROR, TIMEOUT, OOM})
+STALLED: Final = "stalled"
+"""The run wrote nothing for its `stall_timeout`."""
+
+USERS_FAULT = frozenset({ERROR, TIMEOUT, STALLED, OOM})
 """Reasons that the user's own `retries` cover."""
 PLATFORMS_FAULT = frozenset({LOST, EVICTED, START_FAILED})
 """Reasons that have a budget of their own."""
 
-MAX_ATTEMPTS_KEPT = 100
-"""Per task; the job's usage counts every run."""
+COMMITTED = frozenset({OK, AGAIN})
+"""Reasons of runs whose result and queued tasks take effect."""
 
 JobPhase = Literal["pending", "queued", "running", "paused", "succeeded", "failed", "cancelled"]
 TaskPhase = Literal["queued", "running", "succeeded", "failed", "cancelled", "skipped"]
-
-
-Price = Annotated[dict[t.Word, t.Money], MaxLen(100)]
-"""Money per hour, by component."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +80,29 @@ class Queued:
     waits_until: float | None = None
     retrying: bool = False
     """It ran already, and waits for its next run: in a job with one runner it keeps its place."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunnerOrigin:
+    """Where the runner of an open run was started, and when: for a manager that did not start it.
+
+    `run.json` of earlier versions is read as one.
+    """
+
+    __pydantic_config__ = {"extra": "ignore"}  # noqa: RUF012 - pydantic's own name
+
+    backend: Annotated[t.Word | None, t.Lenient()] = None
+    host: Annotated[t.Word | None, t.Lenient()] = None
+    """Host name of the manager."""
+    boot: Annotated[t.Word | None, t.Lenient()] = None
+    machine: Annotated[t.Word | None, t.Lenient()] = None
+    """See `Host.machine`."""
+    runner: Annotated[t.Word | None, t.Lenient()] = None
+    """Name of the runner on its platform; None where runners have none."""
+    spawned: Annotated[t.Moment | None, t.Lenient()] = None
+    """When the start was decided, by the volume's clock."""
+    clock: Annotated[t.ClockOffset | None, t.Lenient()] = None
+    """Wall time less the steady clock's, in seconds: tells whether the wall clock was set since."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +127,12 @@ class Running(Record):
     price: Price | None = None
     """Per hour of this runner, by component, as in force when the run was decided; its commit decides what it costs."""
     currency: t.Word | None = None
+    origin: RunnerOrigin | None = None
+    """None: an earlier version started it."""
+    progress: ProgressReport | None = None
+    """What it reported last; not in the journal."""
+    reported: Reported = field(default_factory=dict)
+    """What it says it has used so far; its end decides. Not in the journal."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,55 +151,7 @@ class Done:
 Status = Queued | Running | Done
 
 
-@dataclass(frozen=True, slots=True)
-class Attempt(Record):
-    """One ended run of a task, for the ledger; stages in seconds."""
-
-    seq: t.Seq
-    slot: t.SlotNumber
-    spawned_at: t.TimeText
-    start: t.Amount
-    work: t.Amount
-    finish: t.Amount
-    reason: t.Word
-    exit_code: t.ExitCode | None = None
-    message: t.Text | None = None
-    """Why it ended so, where there is more to say than the reason."""
-    cpu: t.Amount | None = None
-    memory: t.Bytes | None = None
-    """Peak."""
-    memory_limit: t.Bytes | None = None
-    """Limit of this run; None if its task names no memory."""
-    cost: t.Money = 0.0
-    clock_stepped: bool = False
-    ready_at: t.TimeText | None = None
-    """When only a free runner was missing, by the manager's clock; None if unknown."""
-    waited: t.Amount | None = None
-    """Seconds from then until the runner was spawned, by the manager's clock; until it had a node, on a cluster."""
-    node_wait: t.Amount | None = None
-    """The part of it for which its platform had no node for the runner; None if there was no such wait."""
-    backend: t.Word | None = None
-    price: Price | None = None
-    """Per hour of this runner, by component, as in force when the run was committed."""
-    currency: t.Word | None = None
-
-    @property
-    def spawned(self) -> float:
-        """When its runner was spawned, in Unix seconds."""
-        return from_text(self.spawned_at)
-
-    @property
-    def runner_seconds(self) -> float:
-        """How long its runner existed."""
-        return self.start + self.work + self.finish
-
-    @property
-    def gone_at(self) -> float:
-        """When its runner was gone, in Unix seconds."""
-        return self.spawned + self.runner_seconds
-
-
-@dataclass(kw_only=True)
+@dataclass(kw_only=True, init=False, repr=False, eq=False)
 class _Head:
     __slots__ = ()
     # Without defaults, for these are written whatever they are.
@@ -165,7 +164,7 @@ class _Head:
     """Id of the task that queued it."""
 
 
-@dataclass(kw_only=True)
+@dataclass(kw_only=True, init=False, repr=False, eq=False)
 class _Tail:
     __slots__ = ()
     result: Any = None
@@ -182,15 +181,40 @@ class _Tail:
     """Retries taken from the user's budget since it was last queued afresh."""
     faults: t.Count = 0
     """The same, from the platform's budget."""
+    resolved: bool = False
+    """Fields that refer to results have their values."""
+    superseded: bool = False
+    """What queued it ran again since: it is no part of the job any more, and its id may be taken again."""
+    again: t.Count = 0
+    """How often it asked to run again since then."""
+    again_since: t.Time | None = None
+    """When it first did."""
+    cached: Reused | None = None
+    """Whose result it has, instead of a run of its own."""
+    rerun: bool = False
+    """Somebody wants it to run again, whatever is in the cache."""
     attempts: Annotated[list[Attempt], MaxLen(MAX_ATTEMPTS_KEPT)] = field(default_factory=list)
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
-class TaskState(_Tail, HasAfter, TaskOptions, HasDescription, HasCommand, _Head, Record):
+class TaskState(_Tail, MayBelong, HasAfter, TaskOptions, HasDescription, HasCommand, _Head, Record):
     """One task of a job: its fields, those of the job's `defaults` among them (see `defaults`), and how it stands."""
 
     extra: dict[str, Any] = field(default_factory=dict, init=False)
     """Keys that a later version wrote; kept as they are."""
+
+    @property
+    def must_resolve(self) -> bool:
+        """Whether its fields have to be resolved before it starts."""
+        return self.unresolved is not None and not self.resolved
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether it failed or was cancelled, and this counts: its failure is not one that the job allows."""
+        if self.phase == FAILED:
+            allowed = self.allow_failure
+            return self.exit_code not in allowed if isinstance(allowed, list) else not allowed
+        return self.phase == CANCELLED
 
     @property
     def status(self) -> Status:
@@ -218,13 +242,16 @@ class TaskState(_Tail, HasAfter, TaskOptions, HasDescription, HasCommand, _Head,
                 self.ready_at = None
 
 
+_Listed = Annotated[list[TaskState], MaxLen(t.MAX_TASKS)]
+
+
 class _ListedById:
     """A list of tasks on the volume, a mapping by id in memory."""
 
     def __get_pydantic_core_schema__(self, source: object, handler: "GetCoreSchemaHandler") -> "CoreSchema":
         from pydantic_core import core_schema  # noqa: PLC0415 - see the module
 
-        return core_schema.no_info_after_validator_function(by_id, handler.generate_schema(list[TaskState]))
+        return core_schema.no_info_after_validator_function(by_id, handler.generate_schema(_Listed))
 
 
 def by_id(tasks: Iterable[TaskState]) -> dict[str, TaskState]:
@@ -238,7 +265,7 @@ def by_id(tasks: Iterable[TaskState]) -> dict[str, TaskState]:
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
-class JobState(Record):
+class JobState(HasNotices, Record):
     """One job."""
 
     format: Literal[3] = FORMAT
@@ -259,16 +286,30 @@ class JobState(Record):
     message: t.Text | None = None
     deadline_from: t.Time | None = None
     """From when the job's `deadline` counts."""
+    cleanup_from: t.Time | None = None
+    """From when its `cleanup_time` counts; None while clean-up tasks may take as long as they want."""
+    cleanup_over: bool = False
+    """That time has passed, or the job was cancelled once more: clean-up tasks are ended, too."""
     stop: t.Word | None = None
     """Why nothing new starts: `failed`, `cancelled`, `timeout`, `budget` or `upstream`. None after a reopening."""
+    locked_since: t.Time | None = None
+    """Since when it has held its `lock`; None: it does not."""
+    over_budget: t.Word | None = None
+    """Name of the amount of its `budget` that was used up: it was paused or stopped for that."""
     after_uids: Annotated[dict[t.Id, t.Uid], MaxLen(10_000)] = field(default_factory=dict)
     """The jobs that this one waits for, by id, with the uids they had when it was submitted."""
     earlier_runs: Annotated[dict[t.Id, t.Uid], MaxLen(10_000)] = field(default_factory=dict)
     """The runs of its name, by id with their uids, that must have ended before it starts, however they end."""
     scheduled_at: t.Time | None = None
     """The time of its schedule for which it runs."""
+    backfill: bool = False
+    """A backfill made it, after its scheduled time."""
     submitted_by: t.Word | None = None
     """Run id of the run that submitted it."""
+    joined_by: t.Id | None = None
+    """The job that waits for its end: a run of that one has submitted it with `join`."""
+    owner: t.Word | None = None
+    """Name of the token with which it, or the job whose run submitted it, was submitted over HTTP."""
     tasks: Annotated[dict[str, TaskState], _ListedById()] = field(default_factory=dict)
     """In the order of the queue; a list on the volume."""
     extra: dict[str, Any] = field(default_factory=dict, init=False)
@@ -283,6 +324,10 @@ class JobState(Record):
     def pool(self) -> str:
         """The pool whose limit it shares."""
         return self.spec.pool
+
+    def pools_of(self, task: TaskOptions) -> dict[str, int]:
+        """Return what a task takes of which pools while it runs."""
+        return {self.spec.pool: 1, **task.weights}
 
     @property
     def priority(self) -> int:
@@ -299,6 +344,17 @@ class JobState(Record):
         """When its deadline passes, or None."""
         deadline = self.spec.deadline
         return None if deadline is None or self.deadline_from is None else self.deadline_from + deadline
+
+    @property
+    def cleanup_until(self) -> float | None:
+        """Until when clean-up tasks may run, or None if they have no limit, or must not run any more."""
+        return None if self.cleanup_from is None or self.cleanup_over else self.cleanup_from + self.spec.cleanup_time
+
+    @property
+    def expect_by(self) -> float | None:
+        """When it is late if it has not ended, or None."""
+        begin = self.submitted_at if self.scheduled_at is None or self.backfill else self.scheduled_at
+        return None if self.spec.late_after is None else begin + self.spec.late_after
 
     def task_named(self, name: str) -> TaskState | None:
         """Return the task with an id, or else the one whose generated id an earlier version wrote like this."""
@@ -327,19 +383,3 @@ class JobState(Record):
 
 def _both(shared: dict[str, str], own: dict[str, str]) -> dict[str, str]:
     return {**shared, **own} if shared and own else own or shared
-
-
-def new_task(task: Task, *, queued_by: str | None, at: float) -> TaskState:
-    """Return the state of a task that is queued now; it has its id. `at` in Unix seconds."""
-    waits = at + task.delay if task.delay is not None else task.not_before
-    own: Mapping[str, Any] = {name: getattr(task, name) for name in TASK_FIELDS}
-    return TaskState(
-        id=task.id or "",
-        phase="queued",
-        reason=None,
-        exit_code=None,
-        runs=0,
-        queued_by=queued_by,
-        waits_until=waits,
-        **own,
-    )

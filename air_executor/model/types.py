@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
 from annotated_types import Ge, Le, MaxLen, MinLen
 
-from air_executor.model import checks, sizes
+from air_executor.model import checks, condition, container_checks, sizes
 from air_executor.model.names import ID_PATTERN, ID_RULE, MAX_ID, MAX_NAME, NAME_RULE
 from air_executor.model.times import DURATION_PATTERN, MAX_DURATION, MAX_TIME, MIN_TIME, to_text
 
@@ -59,7 +59,7 @@ class Accepts:
 
     Args:
         rule: completes "must be ...", or a function of the refused value that returns such words.
-        before: takes the value as written; raises `checks.RefusalError`. Left out in the stored form.
+        before: takes the value as written; raises `RefusalError`. Left out in the stored form.
         load: takes the value as stored, where that differs from the form in memory; raises ValueError.
         write: returns the form on the volume, where that differs from the one in memory.
         json: JSON Schema of what may be written, where that differs from the normal form.
@@ -149,17 +149,6 @@ class Lenient:
         return core_schema.with_default_schema(handler(source), default=self._default, on_error="default")
 
 
-class OrInDefaults:
-    """Where this is missing in the stored form, it stands in the `defaults` of the job."""
-
-    __slots__ = ()
-
-    def __get_pydantic_core_schema__(self, source: object, handler: GetCoreSchemaHandler) -> CoreSchema:
-        from pydantic_core import core_schema  # noqa: PLC0415 - see the module
-
-        return core_schema.with_default_schema(handler(source), default=None) if _stored.get() else handler(source)
-
-
 def whole(low: int, high: int) -> tuple[object, ...]:
     """Return what makes a field a whole number within bounds."""
 
@@ -196,8 +185,15 @@ _NAME: Json = {"type": "string", "pattern": checks.NAME_PATTERN}
 _ENV: Json = {"type": "object", "propertyNames": {"pattern": checks.NAME_PATTERN}, "additionalProperties": _VALUE}
 _LABELS: Json = {"type": "object", "additionalProperties": _WORD}
 
+_AMOUNTS: Json = {
+    "type": "object",
+    "maxProperties": 20,
+    "additionalProperties": {"type": "number", "minimum": 0, "maximum": checks.MOST_REPORTED},
+}
 
-def _duration(least: Json) -> Json:
+
+def duration_schema(least: Json) -> Json:
+    """Return the schema of a duration with a lower limit."""
     written = {"type": "string", "pattern": DURATION_PATTERN}
     return {"anyOf": [{"type": "number", **least, "maximum": MAX_DURATION}, written]}
 
@@ -218,35 +214,87 @@ Command = Annotated[
     Annotated[str, MaxLen(MAX_COMMAND)] | Annotated[list[str], MinLen(1), MaxLen(MAX_NAMES)],
     Accepts(checks.COMMAND_RULE, before=checks.check_command, json=_COMMAND),
 ]
+_CODE: Json = {"type": "integer", "minimum": 1, "maximum": checks.MAX_EXIT_CODE}
+_CODES: Json = {"type": "array", "items": _CODE}
+ExitCodes = Annotated[
+    list[int],
+    MaxLen(checks.MAX_EXIT_CODE),
+    Accepts("a list of exit codes", before=checks.check_exit_codes, json=_CODES),
+]
+AllowedFailure = Annotated[
+    bool | list[int],
+    Accepts(
+        "true, false or a list of exit codes",
+        before=checks.check_allowed_failure,
+        json={"anyOf": [{"type": "boolean"}, _CODES]},
+    ),
+]
+OnlyIf = Annotated[
+    dict[str, Any],
+    MaxLen(len(condition.OPERATORS) + 1),
+    Accepts(condition.RULE, before=condition.check_condition, json=condition.SCHEMA),
+]
+"""A condition on a result: its path in `result`, and what must hold by operator."""
 Description = Annotated[
     str, MaxLen(MAX_COMMAND), Accepts("text", before=checks.check_description, json={"type": "string"})
 ]
+Question = Annotated[str, MaxLen(MAX_COMMAND), Accepts("a question", before=checks.check_question, json=_TEXT)]
 Env = Annotated[dict[str, str], MaxLen(MAX_NAMES), Accepts("variables", before=checks.check_env, json=_ENV)]
 Secrets = Annotated[
     list[str], MaxLen(MAX_NAMES), Accepts("names", before=checks.check_secrets, json={"type": "array", "items": _NAME})
 ]
 Labels = Annotated[dict[str, str], MaxLen(MAX_NAMES), Accepts("labels", before=checks.check_labels, json=_LABELS)]
+Pools = Annotated[
+    dict[str, int],
+    MaxLen(checks.MOST_POOLS),
+    Accepts(
+        "pools and weights",
+        before=checks.check_pools,
+        json={
+            "type": "object",
+            "maxProperties": checks.MOST_POOLS,
+            "propertyNames": _ID,
+            "additionalProperties": {"type": "integer", "minimum": 1, "maximum": checks.MAX_WEIGHT},
+        },
+    ),
+]
+"""Weights by pool."""
+Amounts = Annotated[
+    dict[str, int | float], MaxLen(MAX_NAMES), Accepts("amounts", before=checks.check_amounts, json=_AMOUNTS)
+]
+Budget = Annotated[
+    dict[str, int | float], MaxLen(MAX_NAMES), Accepts("a budget", before=checks.check_budget, json=_AMOUNTS)
+]
+OnBudget = Annotated[Literal["pause", "stop"], *one_of("pause", "stop")]
 Params = Annotated[
     dict[str, Any],
     MaxLen(1000),
     Accepts("values of parameters", before=checks.check_params, json={"type": "object"}),
 ]
-Image = Annotated[str, MaxLen(4096), Accepts("an image", before=checks.check_image, json=_TEXT)]
+Image = Annotated[str, MaxLen(4096), Accepts("an image", before=container_checks.check_image, json=_TEXT)]
 Workdir = Annotated[str, MaxLen(4096), Accepts("a path", before=checks.check_workdir, json=_TEXT)]
 Source = Annotated[str, MaxLen(4096), Accepts("a path", before=checks.check_path, json=_TEXT)]
 Target = Annotated[
-    str, MaxLen(4096), Accepts("a path", before=checks.check_target, json={"type": "string", "pattern": "^/."})
+    str,
+    MaxLen(4096),
+    Accepts("a path", before=container_checks.check_target, json={"type": "string", "pattern": "^/."}),
 ]
 Network = Annotated[
     str,
     MaxLen(63),
-    Accepts("a network", before=checks.check_network, json={"type": "string", "pattern": checks.NETWORK_PATTERN}),
+    Accepts(
+        "a network",
+        before=container_checks.check_network,
+        json={"type": "string", "pattern": container_checks.NETWORK_PATTERN},
+    ),
 ]
-Duration = Annotated[_Seconds, Accepts("a duration", before=checks.check_duration, json=_duration({"minimum": 0}))]
+Duration = Annotated[
+    _Seconds, Accepts("a duration", before=checks.check_duration, json=duration_schema({"minimum": 0}))
+]
 """Seconds. Takes text like `1h30m` and a `timedelta`, too."""
 PositiveDuration = Annotated[
     _Seconds,
-    Accepts("a duration", before=checks.check_positive_duration, json=_duration({"exclusiveMinimum": 0})),
+    Accepts("a duration", before=checks.check_positive_duration, json=duration_schema({"exclusiveMinimum": 0})),
 ]
 Memory = Annotated[
     int,
@@ -289,6 +337,21 @@ Time = Annotated[
 """Unix seconds in memory, UTC text with milliseconds on the volume. Takes an aware `datetime`, too."""
 When = Annotated[Literal["success", "failure", "always"], *one_of("success", "failure", "always")]
 Concurrency = Annotated[Literal["allow", "forbid", "queue", "replace"], *one_of("allow", "forbid", "queue", "replace")]
+Occasion = Literal["failure", "late", "recovered", "success", "approval", "budget"]
+OCCASIONS: tuple[str, ...] = get_args(Occasion)
+_WORDS: Json = {"enum": list(OCCASIONS)}
+Occasions = Annotated[
+    list[Occasion],
+    MinLen(1),
+    MaxLen(len(OCCASIONS)),
+    Accepts(
+        f"one of {', '.join(OCCASIONS)}, or a list of them",
+        before=checks.check_listed,
+        json={"anyOf": [_WORDS, {"type": "array", "minItems": 1, "items": _WORDS}]},
+    ),
+]
+TargetName = Annotated[str, Strict(checks.TARGET_PATTERN), Accepts(checks.TARGET_RULE)]
+"""Whom notifications go to; also part of a variable's name."""
 OnFailure = Annotated[Literal["stop", "continue"], *one_of("stop", "continue")]
 
 # What Air-Executor writes

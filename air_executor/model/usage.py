@@ -12,7 +12,8 @@ from typing import Annotated
 from annotated_types import MaxLen
 
 from air_executor.model import types as t
-from air_executor.model.job import Record
+from air_executor.model.record import Record
+from air_executor.model.reports import Reported, add_up
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +74,8 @@ class Usage(Record):
     """Of the newest run that had a price; None if none had."""
     other_costs: Annotated[dict[t.Word, t.Money], MaxLen(1000)] = field(default_factory=dict)
     """What was committed in other currencies before, by currency: amounts of different money are never added."""
+    reported: Reported = field(default_factory=dict)
+    """What tasks said they used, by name."""
 
     @property
     def runner_seconds(self) -> float:
@@ -84,9 +87,17 @@ class Usage(Record):
         """Runner-seconds without work in them."""
         return self.start_seconds + self.finish_seconds
 
-    def add(self, spent: Stages, cpu: float | None, cost: float = 0.0, currency: str | None = None) -> None:
+    def add(
+        self,
+        spent: Stages,
+        cpu: float | None,
+        cost: float = 0.0,
+        currency: str | None = None,
+        reported: dict[str, float] | None = None,
+    ) -> None:
         """Add one run; `currency` is None if it had no price."""
         self.runs += 1
+        add_up(self.reported, reported or {})
         self.start_seconds += spent.start
         self.work_seconds += spent.work
         self.finish_seconds += spent.finish

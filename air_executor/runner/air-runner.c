@@ -2,16 +2,19 @@
  *
  *   air-runner OUT WORKDIR TIMEOUT GRACE MODE COMMAND [ARG...]
  *
- *   OUT      absolute path of the run's out/ directory; gets claim, output.log and exit.json
+ *   OUT      absolute path of the run's directory; gets claim and output.log
  *   WORKDIR  directory the command runs in
  *   TIMEOUT  seconds the command may take (decimals allowed), or - for no limit
  *   GRACE    seconds between TERM and KILL
- *   MODE     local: fd 9 is the slot's locked file, the runner leads its own session
- *            container: no fd 9; output is copied to the container's stdout too
+ *   MODE     local: fd 9 is the slot's locked file, the runner leads its own session; the outcome goes into the claim
+ *            cgroup: as local, and fd 10 is the folder of the cgroup in which the command is to run
+ *            container: no fd 9; output is copied to the container's stdout too; the outcome goes into exit.json, for
+ *            readers on a network volume see a file late that was not there before
  *
  * The script `air-runner` beside this file keeps the same contract where this program cannot run; tests/runner puts
  * both to it. It must not know jobs, states or managers. Linux only, no library beside libc, linked statically.
- * Exit status: the command's; 96 the run could not be started or recorded here; 97 another runner has claimed it.
+ * Exit status: the command's; 96 the run could not be started or recorded here; 97 another runner has claimed it; 98 no
+ * process can be started in the cgroup.
  *
  * Variables that a backend may set in a container, none of which reaches the command:
  *   _air_bin    folder of the in-task module, appended to the command's PYTHONPATH; the runner's own goes to its PATH
@@ -19,7 +22,7 @@
  *
  * How it works: all signals are blocked; those that matter are read from a signalfd. One loop waits for the first of a
  * signal, a deadline and output to copy. So there are no handlers, no races between a signal and a wait, and no process
- * beside the command. Started as `air-queue` or `air-result` it is that helper of a task (helpers.c).
+ * beside the command. Started as `air-queue` or another of its names it is that helper of a task (helpers.c).
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -42,6 +45,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "cgroup.h"
 #include "helpers.h"
 
 #ifndef SOURCES
@@ -51,10 +55,11 @@
 enum {
     UNRECORDED = 96,
     LOST_CLAIM = 97,
+    OUT_OF_CGROUP = 98,
     NOT_EXECUTABLE = 126,
     NOT_FOUND = 127,
     LOCK_FD = 9,
-    RECORD_SIZE = 512, /* bytes of exit.json */
+    RECORD_SIZE = 512, /* bytes of the outcome */
     PIECE = 4096,      /* what a pipe that poll calls writable takes without blocking */
     NAME_SHOWN = 200,  /* bytes of a hostile name in a message */
 };
@@ -67,9 +72,12 @@ extern char **environ;
 static struct {
     char **command;
     bool local;
+    bool in_cgroup;   /* the command is; the runner stays outside, to see the end of all that is in it */
     bool leads_group; /* if not, the group belongs to somebody else: started by hand */
     int64_t timeout, grace;
     char claim[PATH_MAX], log[PATH_MAX], exit[PATH_MAX];
+    const char *outcome; /* one of them */
+    struct timespec started; /* by the volume's clock */
     int log_fd, null_fd, signals;
     const char *image;
 } run;
@@ -130,11 +138,13 @@ static void parse(int argc, char **argv) {
     if (usable) {
         run.timeout = strcmp(argv[3], "-") == 0 ? NEVER : parse_seconds(argv[3]);
         run.grace = parse_seconds(argv[4]);
-        run.local = strcmp(argv[5], "local") == 0;
+        run.in_cgroup = strcmp(argv[5], "cgroup") == 0;
+        run.local = run.in_cgroup || strcmp(argv[5], "local") == 0;
         usable = run.timeout >= 0 && run.grace >= 0 && (run.local || strcmp(argv[5], "container") == 0);
     }
     if (!usable) {
-        dprintf(STDERR_FILENO, "usage: air-runner /OUT WORKDIR TIMEOUT|- GRACE local|container COMMAND [ARG...]\n");
+        dprintf(STDERR_FILENO,
+                "usage: air-runner /OUT WORKDIR TIMEOUT|- GRACE local|cgroup|container COMMAND [ARG...]\n");
         _exit(UNRECORDED);
     }
     run.command = argv + 6;
@@ -142,6 +152,7 @@ static void parse(int argc, char **argv) {
     set_path(run.claim, argv[1], "claim");
     set_path(run.log, argv[1], "output.log");
     set_path(run.exit, argv[1], "exit.json");
+    run.outcome = run.local ? run.claim : run.exit;
 }
 
 /* Appends a folder to a search path in the command's environment. */
@@ -173,7 +184,7 @@ static void close_others(unsigned first, unsigned last) {
     for (unsigned fd = first; fd <= last && fd < 4096; fd++) close((int)fd); /* Linux before 5.9 */
 }
 
-/* Opens a file of out/ for writing without surprise: a task may have put a link or a fifo in its place. */
+/* Opens a file of OUT for writing without surprise: a task may have put a link or a fifo in its place. */
 static int open_plain(const char *path, int flags) {
     struct stat found;
     int fd = open(path, O_WRONLY | O_CREAT | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC | flags, 0666);
@@ -183,21 +194,23 @@ static int open_plain(const char *path, int flags) {
     return -1;
 }
 
-/* Writes the whole of exit.json at once. Until it ends with a newline it is incomplete for every reader. */
-static bool write_exit(const char *data, size_t size) {
-    int fd = open_plain(run.exit, 0);
+/* Writes the whole outcome at once. Until it ends with a newline it is incomplete for every reader. */
+static bool write_outcome(const char *data, size_t size) {
+    int fd = open_plain(run.outcome, 0);
     if (fd < 0) return false;
     bool written = pwrite(fd, data, size, 0) == (ssize_t)size;
     close(fd);
     return written;
 }
 
-/* The fence: of all runners that were ever started for this run, one gets past this function. */
+/* The fence: of all runners that were ever started for this run, one gets past this function. The time of the file is
+ * when the run started; where the outcome will be written into it, that has to be noted. */
 static void claim(void) {
     int fd = open(run.claim, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
     struct stat found;
     if (fd < 0 && (errno == EEXIST || lstat(run.claim, &found) == 0)) _exit(LOST_CLAIM);
-    if (fd < 0) refuse("cannot create ", run.claim);
+    if (fd < 0 || fstat(fd, &found) != 0) refuse("cannot create ", run.claim);
+    run.started = found.st_mtim;
     close(fd);
 }
 
@@ -211,7 +224,7 @@ static void reserve(void) {
     run.log_fd = open_plain(run.log, O_APPEND);
     if (run.log_fd < 0) refuse("cannot write ", run.log);
     memset(blank, ' ', sizeof blank);
-    if (!write_exit(blank, sizeof blank)) refuse("cannot write ", run.exit);
+    if (!write_outcome(blank, sizeof blank)) refuse("cannot write ", run.outcome);
 }
 
 static void block_signals(void) {
@@ -345,10 +358,17 @@ static int spawn(const char *path, char **argv) {
     return error;
 }
 
+static int launch(const char *path, char **argv) {
+    if (!run.in_cgroup) return spawn(path, argv);
+    int error = start_in_cgroup(&task.pid, path, argv, run.null_fd, run.log_fd);
+    if (error < 0) _exit(OUT_OF_CGROUP); /* nothing has run, and there is no outcome: the manager tries again */
+    return error;
+}
+
 static void start(void) {
     char path[PATH_MAX];
     int error = find_program(run.command[0], path);
-    if (error == 0) error = spawn(path, run.command);
+    if (error == 0) error = launch(path, run.command);
     if (error == ENOEXEC) { /* a script without a first line is sh's, as shells take it */
         size_t words = 0;
         while (run.command[words] != NULL) words++;
@@ -357,7 +377,7 @@ static void start(void) {
         argv[0] = "sh";
         argv[1] = path;
         memcpy(argv + 2, run.command + 1, words * sizeof *argv);
-        error = spawn("/bin/sh", argv);
+        error = launch("/bin/sh", argv);
         free(argv);
     }
     if (error != 0) explain_failure(error, path);
@@ -476,10 +496,11 @@ static void copy_rest(void) {
 
 /* --- the end ------------------------------------------------------------------------------------------------------ */
 
-/* Returns a number from a file of the kernel's, the one behind `key` if given; -1 if it is not told. */
+/* Returns a number from a file of the kernel's, the one behind `key` if given; -1 if it is not told. A relative path is
+ * one in the run's cgroup. */
 static long long read_number(const char *path, const char *key) {
     char text[4096];
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    int fd = openat(GROUP_FD, path, O_RDONLY | O_CLOEXEC);
     ssize_t size = fd < 0 ? 0 : read(fd, text, sizeof text - 1);
     if (fd >= 0) close(fd);
     text[size > 0 ? size : 0] = '\0';
@@ -506,16 +527,24 @@ static bool record(void) {
     struct rusage used = {0};
     getrusage(RUSAGE_CHILDREN, &used); /* of the command, and of all below it that has ended */
     long long peak = used.ru_maxrss > 0 ? used.ru_maxrss * 1024LL : -1, kills = -1;
-    if (!run.local) { /* the cgroup holds this run and nothing else; the other names are those of version 1 */
+    if (run.in_cgroup) {
+        long long most = read_number("memory.peak", NULL);
+        peak = most < 0 ? peak : most;
+        kills = read_number("memory.events", "oom_kill");
+    } else if (!run.local) { /* the cgroup holds this run and nothing else; the other names are those of version 1 */
         peak = read_number(v2, NULL);
         if (peak < 0) peak = read_number(v1, NULL);
         kills = access(events2, F_OK) == 0 ? read_number(events2, "oom_kill") : read_number(events1, "oom_kill");
     }
-    char signal_text[24], peak_text[24], kills_text[24], text[2 * RECORD_SIZE], line[3 * RECORD_SIZE];
+    char signal_text[24], peak_text[24], kills_text[24], started[40] = "null";
+    char text[2 * RECORD_SIZE], line[3 * RECORD_SIZE];
+    if (run.local)
+        snprintf(started, sizeof started, "%lld.%06ld", (long long)run.started.tv_sec, run.started.tv_nsec / 1000);
     snprintf(text, sizeof text,
-             "\"exit_code\": %d, \"signal\": %s, \"timed_out\": %s, \"stopped\": %s, \"user\": \"%lldm%lld.%06llds\", "
-             "\"system\": \"%lldm%lld.%06llds\", \"memory_peak\": %s, \"oom_kills\": %s, \"message\": %s%s%s",
-             task.code, to_json(signal_text, sizeof signal_text, task.signal ? task.signal : -1),
+             "\"exit_code\": %d, \"signal\": %s, \"started\": %s, \"timed_out\": %s, \"stopped\": %s, "
+             "\"user\": \"%lldm%lld.%06llds\", \"system\": \"%lldm%lld.%06llds\", \"memory_peak\": %s, "
+             "\"oom_kills\": %s, \"message\": %s%s%s",
+             task.code, to_json(signal_text, sizeof signal_text, task.signal ? task.signal : -1), started,
              task.timed_out ? "true" : "false", task.stopped ? "true" : "false",
              (long long)used.ru_utime.tv_sec / 60, (long long)used.ru_utime.tv_sec % 60,
              (long long)used.ru_utime.tv_usec, (long long)used.ru_stime.tv_sec / 60,
@@ -523,13 +552,15 @@ static bool record(void) {
              to_json(peak_text, sizeof peak_text, peak), to_json(kills_text, sizeof kills_text, kills),
              *task.message ? "\"" : "", *task.message ? task.message : "null", *task.message ? "\"" : "");
     int size = snprintf(line, sizeof line, "{%-*s}\n", RECORD_SIZE - 3, text);
-    return write_exit(line, (size_t)size);
+    if (run.local) unlink(run.exit); /* a task may have put one there, and readers look for the script's first */
+    return write_outcome(line, (size_t)size);
 }
 
 /* Kills what a command that had to be killed has left: children of a process that ignored TERM may ignore it too, and
  * there may be no manager to find them. What left the group has come to us as an orphan; its children follow it. */
 static void kill_rest(void) {
     char path[64], pids[4096];
+    if (run.in_cgroup) kill_cgroup();
     snprintf(path, sizeof path, "/proc/self/task/%d/children", (int)getpid());
     for (int round = 0; round < 1000; round++) { /* about a second: who belongs to another user may refuse to go */
         int fd = open(path, O_RDONLY | O_CLOEXEC);
@@ -578,6 +609,9 @@ int main(int argc, char **argv) {
     const char *name = argc > 0 ? (slash != NULL ? slash + 1 : argv[0]) : "";
     if (strcmp(name, "air-queue") == 0) return queue_task(argc, argv);
     if (strcmp(name, "air-result") == 0) return set_result(argc, argv);
+    if (strcmp(name, "air-again") == 0) return ask_again(argc, argv);
+    if (strcmp(name, "air-progress") == 0) return report_progress(argc, argv);
+    if (strcmp(name, "air-usage") == 0) return report_usage(argc, argv);
     if (argc == 2 && strcmp(argv[1], "--version") == 0) { /* native.py looks for it in the file */
         dprintf(STDOUT_FILENO, "air-runner of the sources %s\n", SOURCES);
         return 0;
@@ -585,7 +619,8 @@ int main(int argc, char **argv) {
 
     parse(argc, argv);
     close_others(STDERR_FILENO + 1, LOCK_FD - 1);
-    close_others(run.local ? LOCK_FD + 1 : LOCK_FD, ~0U);
+    close_others(run.in_cgroup ? GROUP_FD + 1 : run.local ? LOCK_FD + 1 : LOCK_FD, ~0U);
+    if (run.in_cgroup && fcntl(GROUP_FD, F_SETFD, FD_CLOEXEC) != 0) refuse("fd 10 is not the folder of a cgroup", "");
     do run.null_fd = open("/dev/null", O_RDWR | O_CLOEXEC);
     while (run.null_fd >= 0 && run.null_fd <= STDERR_FILENO); /* whoever started us may have closed those */
     if (run.null_fd < 0) refuse("cannot open ", "/dev/null");

@@ -1,7 +1,11 @@
-/* air-queue and air-result: queue a task and set the result from any language, with no JSON to escape by hand.
+/* air-queue, air-result, air-again, air-progress and air-usage: queue a task, set the result, ask for another run of
+ * this task, report how far it is and what it used: from any language, with no JSON to escape by hand.
  *
  *   air-queue [--FIELD VALUE]... [--] COMMAND [ARG...]
  *   air-result [JSON]                                       without an argument, from stdin
+ *   air-again [DELAY]                                       without an argument, after the task's again_delay
+ *   air-progress DONE [OF [NOTE]]
+ *   air-usage NAME=AMOUNT...
  *
  * The script `air-helper` beside this file does the same where this program cannot run. Their interface is the files
  * that AIR_QUEUE and AIR_RESULT name; the manager checks what is in them when it commits the run.
@@ -22,7 +26,7 @@
 
 enum { FAILED = 1, USAGE = 2, RESULT_LIMIT = 16 * 1024 };
 
-enum kind { TEXT, NUMBER, LIST, PAIRS };
+enum kind { TEXT, NUMBER, FLAG, LIST, NUMBERS, PAIRS }; /* from LIST on, the option may be given several times */
 
 static const struct field {
     const char *name; /* as an option, with - for _ */
@@ -33,13 +37,30 @@ static const struct field {
     {"timeout", TEXT},     {"grace", TEXT},           {"retries", NUMBER},     {"retry_delay", TEXT},
     {"delay", TEXT},       {"retry_backoff", NUMBER}, {"retry_jitter", NUMBER}, {"retry_max_delay", TEXT},
     {"not_before", TEXT},  {"priority", NUMBER},      {"labels", PAIRS},         {"description", TEXT},
+    {"delay_after", TEXT}, {"retry_on", NUMBERS},     {"no_retry_on", NUMBERS},  {"skip_on", NUMBERS},
+    {"again_on", NUMBERS}, {"again_delay", TEXT},     {"again_max", NUMBER},     {"again_until", TEXT},
+    {"allow_failure", FLAG}, {"group", TEXT},         {"stall_timeout", TEXT},
 };
 enum { FIELDS = sizeof fields / sizeof *fields };
 
 static const char queue_usage[] =
     "usage: air-queue [--id ID] [--after TASK]... [--env NAME=VALUE]... [--FIELD VALUE]... [--] COMMAND [ARG...]\n"
-    "Queue a task: the command runs after this task has succeeded. FIELD is any of a task's simple fields.\n";
+    "       air-queue --job FILE [--join]\n"
+    "Queue a task: the command runs after this task has succeeded. FIELD is any of a task's simple fields.\n"
+    "With --job, submit the job that a file of JSON describes; with --join, this job waits for it.\n";
 static const char result_usage[] = "usage: air-result [JSON]\nSet this task's result; without an argument, from stdin.\n";
+
+static const char again_usage[] =
+    "usage: air-again [DELAY]\n"
+    "Ask for another run of this task, after a DELAY such as 10m, once this run has succeeded.\n";
+
+static const char progress_usage[] =
+    "usage: air-progress DONE [OF [NOTE]]\n"
+    "Report how far this task is; it is shown while the task runs.\n";
+
+static const char usage_usage[] =
+    "usage: air-usage NAME=AMOUNT...\n"
+    "Report what this task has used since it last did, such as usd=0.35 tokens=1200.\n";
 
 static const char *program;
 
@@ -121,17 +142,21 @@ static void put_number(const char *option, const char *value) {
 
 /* Appends a field with the values of all options that name it, in their order. */
 static void put_field(const struct field *field, char **options, int count) {
-    bool first = true;
+    bool first = true, list = field->kind == LIST || field->kind == NUMBERS;
     put_word(field->name);
-    put_text(field->kind == LIST ? ":[" : field->kind == PAIRS ? ":{" : ":");
+    put_text(list ? ":[" : field->kind == PAIRS ? ":{" : ":");
     for (int i = 0; i < count; i += 2) {
         if (find_field(options[i] + 2) != field) continue;
         const char *value = options[i + 1], *equals = strchr(value, '=');
-        if (!first && field->kind <= NUMBER) stop(USAGE, "%s is given twice", options[i]);
+        if (!first && field->kind < LIST) stop(USAGE, "%s is given twice", options[i]);
         if (!first) put_text(",");
         first = false;
-        if (field->kind == NUMBER) {
+        if (field->kind == NUMBER || field->kind == NUMBERS) {
             put_number(options[i], value);
+        } else if (field->kind == FLAG) {
+            if (strcmp(value, "true") != 0 && strcmp(value, "false") != 0)
+                stop(USAGE, "%s takes true or false, got %s", options[i], value);
+            put_text(value);
         } else if (field->kind == PAIRS) {
             if (equals == NULL) stop(USAGE, "%s takes NAME=VALUE, got %s", options[i], value);
             put_string(value, (size_t)(equals - value));
@@ -141,7 +166,7 @@ static void put_field(const struct field *field, char **options, int count) {
             put_word(value);
         }
     }
-    put_text(field->kind == LIST ? "]," : field->kind == PAIRS ? "}," : ",");
+    put_text(list ? "]," : field->kind == PAIRS ? "}," : ",");
 }
 
 static const char *variable(const char *name) {
@@ -164,8 +189,35 @@ static void append(const char *path) {
     stop(FAILED, "cannot write %s: %s", path, written < 0 ? strerror(errno) : "no space left");
 }
 
+/* Appends the line that submits the job which a file describes: its JSON, on one line. */
+static int queue_job(int argc, char **argv) {
+    bool join = argc == 4 && strcmp(argv[3], "--join") == 0;
+    if (argc != 3 && !join) {
+        dprintf(STDERR_FILENO, "%s", queue_usage);
+        return USAGE;
+    }
+    const char *path = variable("AIR_QUEUE");
+    FILE *file = fopen(argv[2], "r");
+    if (file == NULL) stop(FAILED, "cannot read %s: %s", argv[2], strerror(errno));
+    put_text("{\"job\":");
+    size_t start = text.size, got;
+    char part[4096];
+    while ((got = fread(part, 1, sizeof part, file)) > 0) put(part, got);
+    if (ferror(file)) stop(FAILED, "cannot read %s", argv[2]);
+    fclose(file);
+    /* Outside of strings, which have none, line ends of JSON mean nothing. */
+    for (size_t i = start; i < text.size; i++)
+        if (text.data[i] == '\n' || text.data[i] == '\r') text.data[i] = ' ';
+    while (start < text.size && text.data[start] == ' ') start++;
+    if (start == text.size || text.data[start] != '{') stop(USAGE, "%s must be JSON: an object, like {\"id\": …}", argv[2]);
+    put_text(join ? ",\"join\":true}\n" : "}\n");
+    append(path);
+    return 0;
+}
+
 int queue_task(int argc, char **argv) {
     program = "air-queue";
+    if (argc > 2 && strcmp(argv[1], "--job") == 0) return queue_job(argc, argv);
     int word = 1;
     while (word < argc && strncmp(argv[word], "--", 2) == 0 && argv[word][2]) {
         if (strcmp(argv[word], "--help") == 0) {
@@ -197,6 +249,66 @@ int queue_task(int argc, char **argv) {
     }
     put_text("]}\n");
     append(path);
+    return 0;
+}
+
+int ask_again(int argc, char **argv) {
+    program = "air-again";
+    if (argc > 2 || (argc == 2 && strcmp(argv[1], "--help") == 0)) {
+        dprintf(argc > 2 ? STDERR_FILENO : STDOUT_FILENO, "%s", again_usage);
+        return argc > 2 ? USAGE : 0;
+    }
+    const char *path = variable("AIR_QUEUE");
+    put_text("{\"again\":{");
+    if (argc == 2) {
+        put_text("\"delay\":");
+        put_word(argv[1]);
+    }
+    put_text("}}\n");
+    append(path);
+    return 0;
+}
+
+int report_progress(int argc, char **argv) {
+    program = "air-progress";
+    bool help = argc == 2 && strcmp(argv[1], "--help") == 0;
+    if (help || argc < 2 || argc > 4) {
+        dprintf(help ? STDOUT_FILENO : STDERR_FILENO, "%s", progress_usage);
+        return help ? 0 : USAGE;
+    }
+    put_text("{\"progress\":{\"done\":");
+    put_number("DONE", argv[1]);
+    if (argc > 2) {
+        put_text(",\"of\":");
+        put_number("OF", argv[2]);
+    }
+    if (argc > 3) {
+        put_text(",\"note\":");
+        put_word(argv[3]);
+    }
+    put_text("}}\n");
+    append(variable("AIR_QUEUE"));
+    return 0;
+}
+
+int report_usage(int argc, char **argv) {
+    program = "air-usage";
+    bool help = argc == 2 && strcmp(argv[1], "--help") == 0;
+    if (help || argc < 2) {
+        dprintf(help ? STDOUT_FILENO : STDERR_FILENO, "%s", usage_usage);
+        return help ? 0 : USAGE;
+    }
+    put_text("{\"usage\":{");
+    for (int i = 1; i < argc; i++) {
+        const char *equals = strchr(argv[i], '=');
+        if (equals == NULL || equals == argv[i]) stop(USAGE, "takes NAME=AMOUNT, got %s", argv[i]);
+        if (i > 1) put_text(",");
+        put_string(argv[i], (size_t)(equals - argv[i]));
+        put_text(":");
+        put_number("AMOUNT", equals + 1);
+    }
+    put_text("}}\n");
+    append(variable("AIR_QUEUE"));
     return 0;
 }
 

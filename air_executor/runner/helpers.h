@@ -4,5 +4,8 @@
 
 int queue_task(int argc, char **argv);
 int set_result(int argc, char **argv);
+int ask_again(int argc, char **argv);
+int report_progress(int argc, char **argv);
+int report_usage(int argc, char **argv);
 
 #endif

@@ -13,6 +13,7 @@ from pydantic import AliasChoices, BaseModel, ConfigDict, Field
 
 from air_executor.core.price import Prices
 from air_executor.model.times import from_text
+from air_executor.settings import http_types
 from air_executor.settings import setting_types as t
 
 
@@ -25,6 +26,22 @@ class SettingGroup(BaseModel):
 
     # A group is validated as part of all settings; building a validator of its own would cost 10 ms at import.
     model_config = ConfigDict(defer_build=True, extra="forbid", frozen=True, hide_input_in_errors=True)
+
+
+class ProxySettings(SettingGroup):
+    """A reverse proxy that signs people in, and says in headers who they are. All three, or none."""
+
+    addresses: Annotated[http_types.Networks, t.DefaultText("none")] = Field(
+        (), description="Addresses of the reverse proxy that signs people in, like `127.0.0.1,10.42.0.0/16`."
+    )
+    secret: t.Token | None = Field(
+        None,
+        description="Secret that the proxy sends as the password of basic authentication, of 20 or more characters.",
+    )
+    roles: Annotated[http_types.GroupRoles, t.DefaultText("none")] = Field(
+        default_factory=dict,
+        description="Roles of groups, like `air-admins=admin,*=viewer`; `*` is everybody signed in.",
+    )
 
 
 class CostSettings(SettingGroup):
@@ -101,10 +118,22 @@ class KubernetesSettings(SettingGroup):
     pod_template: t.FilePath | None = Field(
         None, description="YAML file with pod `metadata` and `spec`, a strategic merge patch for every runner pod."
     )
+    copy_runner: t.Switch = Field(
+        default=False,
+        description="Init container that copies the runner for the node's architecture, for images without a shell.",
+    )
     allow_claims: t.Names = Field((), description="Additional volume claims that tasks may mount.")
     allow_networks: t.Names = Field(
         (), description="Networks that tasks may use; NetworkPolicies select them by label."
     )
+    allow_node_labels: t.Names = Field((), description="Node labels that tasks may select nodes by.")
+    allow_tolerations: t.Names = Field((), description="Keys of taints that tasks may tolerate.")
+    allow_service_accounts: t.Names = Field(
+        (), description="Service accounts that tasks may name; their tokens are mounted."
+    )
+    allow_priority_classes: t.Names = Field((), description="Priority classes that tasks may name.")
+    allow_labels: t.Names = Field((), description="Labels that tasks may set on their Jobs and pods.")
+    allow_annotations: t.Names = Field((), description="Annotations that tasks may set on their Jobs and pods.")
     pull: t.PullPolicy = Field("missing", description="Pull policy for task images: `missing`, `always` or `never`.")
     schedule_deadline: t.Seconds = Field(600.0, description="Time limit for scheduling a pod to a node.")
     pull_deadline: t.Seconds = Field(
@@ -138,5 +167,5 @@ class ReaderSettings(SettingGroup):
     pools: Annotated[t.Limits, t.DefaultText("no limits")] = Field(
         default_factory=dict,
         validation_alias=AliasChoices("pools", "queues"),
-        description="Maximum number of concurrent runners per pool, like `gpu=2,default=8`; other pools have no limit.",
+        description="Limits of pools, like `gpu=2,ram=64`: maximum sum of the weights that run; others have none.",
     )

@@ -24,8 +24,15 @@ from pydantic_settings import (
 
 from air_executor.errors import BadInputError
 from air_executor.model.names import RUN_ENVIRONMENT
+from air_executor.settings import http_types
 from air_executor.settings import setting_types as t
-from air_executor.settings.declarations import CostSettings, DockerSettings, KubernetesSettings, ReaderSettings
+from air_executor.settings.declarations import (
+    CostSettings,
+    DockerSettings,
+    KubernetesSettings,
+    ProxySettings,
+    ReaderSettings,
+)
 from air_executor.settings.project import (
     DEFAULT,
     DIRECTORY,
@@ -39,7 +46,10 @@ from air_executor.settings.project import (
 from air_executor.settings.setting_errors import ValueOrigin, bad_settings
 from air_executor.settings.setting_info import PREFIX, SettingInfo, no_setting, settings_of, variable
 
-_SECRETS = "AIR_SECRET_"
+_OF_CLIENTS = ("AIR_SERVER",)
+"""Variables of commands that use a server: no settings of a project, whose file could send tokens elsewhere."""
+_NOT_SETTINGS = ("AIR_SECRET_", "AIR_NOTIFY_")
+"""How variables begin that hold secrets: of tasks, and the URLs of targets."""
 
 
 class Settings(ReaderSettings, BaseSettings):
@@ -63,6 +73,12 @@ class Settings(ReaderSettings, BaseSettings):
     platform_retries: Annotated[int, *t.whole(0, 100)] = Field(
         3, description="Maximum number of repeated runs of a task that the platform lost or could not start."
     )
+    keep_runs: Annotated[Annotated[int, *t.whole(1, 100_000_000)] | None, t.DefaultText("all")] = Field(
+        None, description="Maximum number of run directories (logs and files of runs) to keep per job."
+    )
+    keep_runs_for: Annotated[t.Seconds | None, t.DefaultText("ever")] = Field(
+        None, description="Maximum age of run directories to keep, since the end of the run."
+    )
     name_prefix: t.Prefix = Field("air", description="Prefix of runner names on the platform, at most 12 characters.")
     runner_image: Annotated[t.Text | None, t.DefaultText("the backend's own")] = Field(
         None, description="Default image for tasks in containers."
@@ -73,14 +89,33 @@ class Settings(ReaderSettings, BaseSettings):
     jobs_dir: t.FilePath | None = Field(
         None, description="Directory of job files whose schedules the manager applies when the files change."
     )
+    notify: Annotated[t.NotifyRules, t.DefaultText("nobody")] = Field(
+        default_factory=dict,
+        description="Notifications of jobs without `notify`, like `ops=failure+late,boss=success`.",
+    )
     http_host: t.Text = Field("127.0.0.1", description="Listen address for metrics and the web page.")
     http_port: Annotated[int, *t.whole(0, 65_535)] = Field(
         9464, description="Listen port for metrics and the web page; 0 disables both."
     )
     token: t.Token | None = Field(
         None,
-        description="Bearer token for metrics and the web page; the page needs one on addresses other than loopback.",
+        description="Token of a viewer for metrics, page and API; addresses other than loopback need a token.",
     )
+    tokens_file: Annotated[t.FilePath | None, t.DefaultText("`tokens.json` in the state directory")] = Field(
+        None, description="File of tokens with roles for the web page and the API, as `air-executor token` writes it."
+    )
+    admin_token_file: t.FilePath | None = Field(
+        None, description="File with the token of an admin, for example of a mounted Secret; followed when it changes."
+    )
+    first_token: t.Switch = Field(
+        default=False,
+        description="Creation of an admin's token where there is no token yet; `air-executor token show` prints it.",
+    )
+    public_url: Annotated[http_types.PublicUrl | None, t.DefaultText("listen address")] = Field(
+        None, description="Address of the web page for browsers, for messages and notifications."
+    )
+    mcp: t.Switch = Field(default=False, description="Tools for agents at `/mcp` of the server (extra `mcp`).")
+    proxy: ProxySettings = Field(default_factory=ProxySettings)
     cost: CostSettings = Field(default_factory=CostSettings)
     docker: DockerSettings = Field(default_factory=DockerSettings)
     kubernetes: KubernetesSettings = Field(default_factory=KubernetesSettings)
@@ -239,7 +274,9 @@ def _unknown_variables(env: Mapping[str, str]) -> list[str]:
     return [
         no_setting(name, known)
         for name in sorted(env)
-        if name.startswith(PREFIX) and name not in {*known, *RUN_ENVIRONMENT} and not name.startswith(_SECRETS)
+        if name.startswith(PREFIX)
+        and name not in {*known, *RUN_ENVIRONMENT, *_OF_CLIENTS}
+        and not name.startswith(_NOT_SETTINGS)
     ]
 
 

@@ -102,6 +102,11 @@ def group_of(field: FieldInfo) -> type[BaseModel] | None:
 
 
 def no_setting(name: str, known: Iterable[str]) -> str:
-    """Return the message for an unknown name, with the nearest known one."""
-    near = difflib.get_close_matches(name[:100], list(known), n=1)
-    return f"{quoted(name)[1:-1]} is not a setting{f'; did you mean {near[0]}?' if near else ''}"
+    """Return the message for an unknown name, with the nearest known one; in a known table, only that is searched."""
+    known = list(known)
+    table = name[: name.rfind(".") + 1]
+    if not any(one.startswith(table) for one in known):
+        table = ""
+    within = [one.removeprefix(table) for one in known if one.startswith(table)]
+    near = difflib.get_close_matches(name.removeprefix(table)[:100], within, n=1)
+    return f"{quoted(name)[1:-1]} is not a setting{f'; did you mean {table}{near[0]}?' if near else ''}"

@@ -16,10 +16,12 @@ from pydantic import AfterValidator, BeforeValidator, Field, GetCoreSchemaHandle
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 from air_executor.errors import BadInputError
+from air_executor.model.checks import TARGET_PATTERN, TARGET_RULE
 from air_executor.model.names import PLAIN_RULE, check_id, is_plain
 from air_executor.model.quote import quoted
 from air_executor.model.sizes import format_memory, parse_memory
 from air_executor.model.times import format_duration, parse_duration
+from air_executor.model.types import OCCASIONS, Occasion
 from air_executor.settings.project import parse_path
 
 REFUSED = "refused"
@@ -219,6 +221,23 @@ def _limits(value: object) -> object:
     return limits
 
 
+def _occasions(value: object) -> object:
+    """Accept a table of lists, or text like `ops=failure+late,boss=success`; return what each target is told."""
+    if isinstance(value, str):
+        value = dict(map(_pair, value.split(",")))
+    if not isinstance(value, Mapping):
+        msg = f'must be targets and what they are told, like "ops=failure+late,boss=success", got {quoted(value)}'
+        raise BadInputError(msg)
+    return {name: tuple(on.split("+")) if isinstance(on, str) else on for name, on in value.items()}
+
+
+def _target(value: object) -> str:
+    if not isinstance(value, str) or not re.fullmatch(TARGET_PATTERN, value):
+        msg = f"{quoted(value)} is no name of a target; use {TARGET_RULE}"
+        raise BadInputError(msg)
+    return value
+
+
 def _prices(value: object) -> object:
     """Accept tables by backend, or text like `docker.cpu_hour=0.04`; return prices by such names."""
     if isinstance(value, str):
@@ -321,6 +340,20 @@ Limits = Annotated[
     parsed(_limits),
     Shown(_pairs_text),
 ]
+NotifyRules = Annotated[
+    Mapping[
+        Annotated[str, parsed(_target)],
+        Annotated[
+            tuple[Occasion, ...],
+            Field(min_length=1, max_length=len(OCCASIONS)),
+            MustBe(f"{', '.join(OCCASIONS)}, with + between them", "what is told to "),
+        ],
+    ],
+    Field(max_length=20),
+    parsed(_occasions),
+    Shown(lambda value: ",".join(f"{to}={'+'.join(on)}" for to, on in value.items()) or "none"),
+]
+"""What each target of notifications is told."""
 BackendPrices = Annotated[
     Mapping[Annotated[str, parsed(_price_name)], Price],
     Field(max_length=_MAX_NAMES),

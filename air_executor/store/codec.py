@@ -96,9 +96,11 @@ def job_head(job: JobState) -> dict[str, Any]:
         value = getattr(job, name)
         if value is not None and name in _TIMES:
             value = to_text(value)
-        if name in _ALWAYS or value not in (None, {}):
+        if name in _ALWAYS or value not in (None, False, {}, []):
             head[name] = value
     spec = {name: getattr(job.spec, name) for name in _SPEC_ALWAYS} | parsing.dump(job.spec)
+    if job.notices:
+        head["notices"] = [parsing.dump(notice) for notice in job.notices]
     head["spec"] = spec | spec.pop("extra", {})
     head["usage"] = dump_usage(job.usage)
     return head | job.extra
@@ -119,6 +121,8 @@ def dump_usage(usage: Usage) -> dict[str, Any]:
         record["currency"] = usage.currency
     if usage.other_costs:
         record["other_costs"] = {name: round(cost, 12) for name, cost in usage.other_costs.items()}
+    if usage.reported:
+        record["reported"] = usage.reported
     return record
 
 
@@ -205,8 +209,8 @@ def _check_tasks(job: JobState) -> None:
     """Refuse what no manager writes but a merge or an editor may: it would stop the manager, and with it every job."""
     slots: dict[int, str] = {}
     for number, task in enumerate(job.tasks.values()):
-        if task.command is None:
-            msg = f"tasks[{number}].command: is missing"  # type: ignore[unreachable]  # see `OrInDefaults`
+        if task.command is None and task.approve is None and task.joins is None:
+            msg = f"tasks[{number}].command: is missing"
             raise ValueError(msg)
         for need in task.after:
             if need not in job.tasks:
@@ -239,7 +243,7 @@ def seal(line: JournalLine, defaults: TaskDefaults) -> bytes:
     if taken is None or not taken.names:
         body = parsing.dump_json(line)[:-1]
     else:
-        body = parsing.dump_json(line, {"end": {"queued"}, "request": {"tasks"}})[:-1]
+        body = parsing.dump_json(line, {"end": {"queued"}, "request": {"tasks"}, "resolve": {"tasks"}})[:-1]
         body += b',"tasks":[%b]' % b",".join(_own_lines(tasks, taken))
     return _with_checksum(body)
 

@@ -1,4 +1,4 @@
-"""How bytes reach the volume and come back: aside-fsync-rename, exclusive create, hostile reads, quarantine.
+"""How bytes reach the volume and come back: stage-fsync-rename, exclusive create, hostile reads, quarantine.
 
 All of the project's state goes through here, so this is where tests make a rename fail or the disk full. Knows nothing
 of what is in the files.
@@ -14,10 +14,9 @@ from typing import NoReturn
 
 from air_executor.errors import CorruptFileError, NotFoundError, PathBlockedError, StoreError
 
-_BLOCKED = frozenset(
+_DENIED = frozenset({errno.EACCES, errno.EPERM})
+_BLOCKED = _DENIED | frozenset(
     {
-        errno.EACCES,
-        errno.EPERM,
         errno.EEXIST,
         errno.ENOTEMPTY,
         errno.EISDIR,
@@ -47,11 +46,19 @@ def fail(verb: str, path: str, error: OSError) -> NoReturn:
         errno.ENOSPC: "the volume is full: free space there",
         errno.EDQUOT: "the disk quota is used up: free space there",
         errno.EROFS: "the volume is read-only: mount it writable",
-        errno.EACCES: "permission denied: use the account that owns the state directory",
-        errno.EPERM: "permission denied: use the account that owns the state directory",
+        **dict.fromkeys(_DENIED, "permission denied: use the account that owns the state directory"),
     }.get(error.errno or 0, os.strerror(error.errno) if error.errno else str(error))
-    msg = f"cannot {verb} {path}: {hint}"
+    whose = _owner_text(path) if error.errno in _DENIED else ""
+    msg = f"cannot {verb} {path}: {hint}{whose}"
     raise (PathBlockedError if error.errno in _BLOCKED else StoreError)(msg) from error
+
+
+def _owner_text(path: str) -> str:
+    """Return who we are, and whose the nearest folder is: on a volume it is mostly root's, and we are not root."""
+    folder = os.path.dirname(os.path.abspath(path))
+    while not os.path.isdir(folder):
+        folder = os.path.dirname(folder)
+    return f" (this is uid {os.geteuid()}; {folder} belongs to uid {os.stat(folder).st_uid})"
 
 
 def fsync_dir(path: str) -> None:
@@ -70,8 +77,15 @@ def fsync_dir(path: str) -> None:
         fail("sync", path, error)
 
 
-def write_new(path: str, data: bytes, *, sync: bool, mode: int = 0o644) -> float:
-    """Create a file that must not exist and return its modification time by the volume's clock, in Unix seconds.
+def write_new(path: str, data: bytes, *, sync: bool, mode: int = 0o644, changed_at: float | None = None) -> float:
+    """Create a file that must not exist and return its modification time, in Unix seconds.
+
+    Args:
+        path: of the file.
+        data: its content.
+        sync: whether it survives a crash of the machine from now on.
+        mode: its permissions.
+        changed_at: its modification time, in Unix seconds; None: now, by the volume's clock.
 
     Raises:
         FileExistsError: it exists.
@@ -86,6 +100,8 @@ def write_new(path: str, data: bytes, *, sync: bool, mode: int = 0o644) -> float
     try:
         try:
             write_all(fd, data)
+            if changed_at is not None:
+                os.utime(fd, (changed_at, changed_at))
             if sync:
                 os.fsync(fd)
             return os.fstat(fd).st_mtime
@@ -103,13 +119,13 @@ def write_all(fd: int, data: bytes) -> None:
         view = view[os.write(fd, view) :]
 
 
-def replace(path: str, data: bytes, aside: str, *, sync: bool = True) -> None:
-    """Put `data` in place of `path` in one step, built in the directory `aside` on the same volume.
+def replace(path: str, data: bytes, staging: str, *, sync: bool = True) -> None:
+    """Put `data` in place of `path` in one step, built in the directory `staging` on the same volume.
 
     Raises:
         StoreError: the volume refused; the old file is untouched.
     """
-    temporary = f"{aside}/{random_hex(6)}"
+    temporary = f"{staging}/{random_hex(6)}"
     write_new(temporary, data, sync=sync)
     try:
         os.rename(temporary, path)
@@ -120,24 +136,24 @@ def replace(path: str, data: bytes, aside: str, *, sync: bool = True) -> None:
         fsync_dir(os.path.dirname(path))
 
 
-def replace_own(path: str, data: bytes, aside: str, *, sync: bool = True) -> None:
+def replace_own(path: str, data: bytes, staging: str, *, sync: bool = True) -> None:
     """Put `data` in place of a file that only we write; a directory there is quarantined. Raises as `replace`."""
     try:
-        replace(path, data, aside, sync=sync)
+        replace(path, data, staging, sync=sync)
     except PathBlockedError:
         if not os.path.isdir(path):
             raise
         quarantine(path)
-        replace(path, data, aside, sync=sync)
+        replace(path, data, staging, sync=sync)
 
 
-def replace_link(path: str, target: str, aside: str) -> None:
+def replace_link(path: str, target: str, staging: str) -> None:
     """Put a symlink in place of what only we write, unless it is there; a directory there is quarantined.
 
     Raises:
         StoreError: the volume refused.
     """
-    temporary = f"{aside}/{random_hex(6)}"
+    temporary = f"{staging}/{random_hex(6)}"
     try:
         if os.path.islink(path) and os.readlink(path) == target:
             return
@@ -148,39 +164,6 @@ def replace_link(path: str, target: str, aside: str) -> None:
     except OSError as error:
         remove(temporary)
         fail("replace", path, error)
-
-
-def let_read(path: str, *, executable: bool = False) -> None:
-    """Let everybody read a file, or look into a directory, whatever our umask: runners may be other users than we are.
-
-    `executable` files may also be run by everybody.
-
-    Raises:
-        StoreError: the volume refused.
-    """
-    try:
-        os.chmod(path, 0o755 if executable or os.path.isdir(path) else 0o644)
-    except PermissionError:
-        pass  # another user made it, and has let us in
-    except OSError as error:
-        fail("change the mode of", path, error)
-
-
-def hand_over(path: str, folder: str) -> None:
-    """Give a path that root has created to the owner of `folder`, so that a manager without root can use it.
-
-    Raises:
-        StoreError: the volume refused.
-        NotFoundError: there is no `path`.
-    """
-    if os.geteuid() != 0:
-        return
-    try:
-        owner = os.stat(folder)
-        if owner.st_uid != 0:
-            os.chown(path, owner.st_uid, owner.st_gid, follow_symlinks=False)
-    except OSError as error:
-        fail("hand over", path, error)
 
 
 def move(source: str, target: str) -> None:
@@ -284,7 +267,7 @@ def read(path: str, limit: int, dir_fd: int | None = None) -> tuple[bytes, float
             raise CorruptFileError(msg)
         parts = []
         left = limit + 1
-        asked = min(left, max(info.st_size + 1, 65536))
+        asked = min(left, max(info.st_size + 1, 8192))
         while left > 0 and (part := os.read(fd, asked)):
             parts.append(part)
             left -= len(part)
@@ -369,10 +352,10 @@ def list_dir(path: str) -> list[str]:
         fail("list", path, error)
 
 
-def changed_at(path: str) -> float:
+def changed_at(path: str, dir_fd: int | None = None) -> float:
     """Return when a file or the names in a directory last changed, in Unix seconds; 0 if there is none."""
     try:
-        return os.stat(path).st_mtime
+        return os.stat(path, dir_fd=dir_fd, follow_symlinks=dir_fd is None).st_mtime
     except OSError:
         return 0.0
 
@@ -406,8 +389,6 @@ EFFECTS = (
     write_all,
     replace,
     replace_link,
-    let_read,
-    hand_over,
     move,
     copy,
     remove,

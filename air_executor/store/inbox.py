@@ -15,7 +15,7 @@ from air_executor.errors import BadInputError, CorruptFileError, NotFoundError
 from air_executor.model import strict_json
 from air_executor.model.problems import InvalidError, lines
 from air_executor.model.records import Request
-from air_executor.store import files, trees
+from air_executor.store import files, permissions, trees
 from air_executor.store.layout import Layout
 
 MAX_REQUEST = 32 * 1024 * 1024
@@ -44,7 +44,7 @@ class Inbox:
         files.make_dir(self.layout.refused)
         files.replace(f"{self.layout.inbox}/{name}", text, self.layout.tmp)
         with contextlib.suppress(NotFoundError):  # taken up already
-            files.hand_over(f"{self.layout.inbox}/{name}", self.layout.inbox)
+            permissions.hand_over(f"{self.layout.inbox}/{name}", self.layout.inbox)
         return name
 
     def pending(self) -> list[str]:
@@ -139,5 +139,5 @@ class Inbox:
 
 
 def _text(request: Request) -> bytes:
-    record = {f.name: value for f in fields(Request) if (value := getattr(request, f.name)) not in (None, [])}
+    record = {f.name: value for f in fields(Request) if (value := getattr(request, f.name)) not in (None, [], {})}
     return json.dumps(record).encode() + b"\n"

@@ -7,12 +7,12 @@ text, too large, not there); what a job may hold is for `core.submission`.
 from __future__ import annotations
 
 import os
+import stat
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from air_executor.core import submission
-from air_executor.core.definition import instantiate
 from air_executor.errors import BadInputError, NotFoundError
 from air_executor.model import parsing, strict_json
 from air_executor.model.job import JOB_FIELDS, Job, Task
@@ -23,6 +23,7 @@ from air_executor.model.source import Source
 MAX_BYTES = 64 << 20
 """Largest job file."""
 
+JOB_FILE = "a job file is a mapping with id and tasks"
 _JSON, _YAML = ".json", (".yaml", ".yml")
 
 
@@ -55,7 +56,36 @@ def read_bytes(name: str) -> bytes:
         raise BadInputError(msg) from error
 
 
-def load_job(data: bytes, name: str, params: Mapping[str, object] | None = None, **fields: object) -> Job:
+def read_regular(name: str, limit: int) -> bytes:
+    """Return the content of a regular file, which may be a link to one; nothing else is opened for longer.
+
+    Raises:
+        NotFoundError: there is no such file.
+        BadInputError: it cannot be read, is not regular, or has more than `limit` bytes.
+    """
+
+    def opened(path: str, flags: int) -> int:
+        return os.open(path, flags | os.O_NONBLOCK)  # a fifo would wait for a writer
+
+    try:
+        with open(name, "rb", opener=opened) as file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                msg = f"{name}: cannot be read: is not a regular file"
+                raise BadInputError(msg)
+            data = file.read(limit + 1)
+    except OSError as error:
+        if isinstance(error, FileNotFoundError):
+            msg = f"{name}: there is no such file"
+            raise NotFoundError(msg) from None
+        msg = f"{name}: cannot be read: {error.strerror or error}"
+        raise BadInputError(msg) from error
+    if len(data) > limit:
+        msg = f"{name}: has more than {limit >> 10} KiB; apply it with `air-executor schedule apply`"
+        raise BadInputError(msg)
+    return data
+
+
+def load_job(data: bytes, name: str, params: Mapping[str, object] | None = None, /, **fields: object) -> Job:
     """Return the only job that the content of a file describes; see `load_jobs`.
 
     Raises:
@@ -67,7 +97,7 @@ def load_job(data: bytes, name: str, params: Mapping[str, object] | None = None,
     return jobs[0]
 
 
-def load_jobs(data: bytes, name: str, params: Mapping[str, object] | None = None, **fields: object) -> list[Job]:
+def load_jobs(data: bytes, name: str, params: Mapping[str, object] | None = None, /, **fields: object) -> list[Job]:
     """Return the jobs that the documents of a file describe.
 
     Args:
@@ -88,12 +118,10 @@ def load_jobs(data: bytes, name: str, params: Mapping[str, object] | None = None
     found: list[str] = []
     for number, raw in mappings.items():
         problems: Sequence[Problem] = ()
-        instance = None
         try:
-            instance = instantiate(_with_fields(raw, fields), given[number], time.time())
-            job = submission.read_job(instance.raw)
+            job = submission.read_definition(_with_fields(raw, fields), given[number], time.time())
         except InvalidError as error:
-            problems = error.problems if instance is None else instance.placed(error.problems)
+            problems = error.problems
         else:
             key = job.key
             if jobs.setdefault(key, job) is not job:
@@ -182,21 +210,21 @@ def _lines(problems: Sequence[Problem], source: Source, document: int) -> list[s
     return lines(problems, lambda at: source.place([document, *at]))
 
 
-def load_mapping(data: bytes, name: str) -> dict[str, Any]:
-    """Return the fields that the content of a file has; `name` as for `load_jobs`.
+def load_mapping(data: bytes, name: str, wanted: str = JOB_FILE) -> dict[str, Any]:
+    """Return the fields that the content of a file has; `name` as for `load_jobs`, `wanted` is for messages.
 
     Raises:
         BadInputError: it is no mapping, or several.
     """
-    return load_placed(data, name)[0]
+    return load_placed(data, name, wanted)[0]
 
 
-def load_placed(data: bytes, name: str) -> tuple[dict[str, Any], Callable[[Path], str]]:
+def load_placed(data: bytes, name: str, wanted: str = JOB_FILE) -> tuple[dict[str, Any], Callable[[Path], str]]:
     """Return the fields that the content of a file has, and where each stands, as `Source.place` says it.
 
     As `load_mapping`, also in what it raises.
     """
-    mappings, source = _load_mappings(data, name)
+    mappings, source = _load_mappings(data, name, wanted)
     if len(mappings) > 1:
         raise BadInputError(_one_expected(name, len(mappings)))
     ((number, raw),) = mappings.items()
@@ -207,19 +235,19 @@ def _one_expected(name: str, count: int) -> str:
     return f"{name}: has {count} jobs (documents between ---), but only one can be taken here"
 
 
-def _load_mappings(data: bytes, name: str) -> tuple[dict[int, dict[str, Any]], Source]:
+def _load_mappings(data: bytes, name: str, wanted: str = JOB_FILE) -> tuple[dict[int, dict[str, Any]], Source]:
     text = _text_of(data, name)
     ending = os.path.splitext(name)[1].lower()
     source = Source(text, is_json=ending == _JSON or (ending not in _YAML and text.lstrip().startswith("{")))
     mappings = {}
     for number, raw in _documents(source, name).items():
         if not isinstance(raw, dict):
-            msg = f"{name}: holds {quoted(raw)}; a job file is a mapping with id and tasks"
+            msg = f"{name}: holds {quoted(raw)}; {wanted}"
             raise BadInputError(msg)
         raw.pop("$schema", None)  # for editors
         mappings[number] = raw
     if not mappings:
-        msg = f"{name}: is empty; a job file is a mapping with id and tasks"
+        msg = f"{name}: is empty; {wanted}"
         raise BadInputError(msg)
     return mappings, source
 

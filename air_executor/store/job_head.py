@@ -10,9 +10,13 @@ from __future__ import annotations
 
 import json
 import re
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from air_executor.model.state import FORMAT
+from air_executor.errors import BadInputError
+from air_executor.model import quick
+from air_executor.model.job import RunRetention
+from air_executor.model.state import FORMAT, JobState
+from air_executor.model.times import from_text
 
 LONGEST = 16 * 1024
 """Bytes to read of a file for its head; a job with a longer head is read whole."""
@@ -28,12 +32,22 @@ OTHER_LINES = 3
 """Line ends after that of `"tasks"` beside the ones before each task: those of `TAIL`."""
 
 
+class RunFacts(NamedTuple):
+    """What a manager needs of a job that is a run of a name."""
+
+    name: str
+    submitted_at: float
+    finished_at: float
+    retention: RunRetention | None
+
+
 class JobHead(NamedTuple):
-    """An ended job."""
+    """An ended job that has no notifications to be delivered."""
 
     uid: str
     phase: str
     epoch: int
+    run: RunFacts | None = None
 
 
 def parse_ended(head: bytes, tail: bytes, job: str) -> JobHead | None:
@@ -48,13 +62,32 @@ def parse_ended(head: bytes, tail: bytes, job: str) -> JobHead | None:
         raw = json.loads(head[:end] + b"}")
     except (ValueError, RecursionError):
         return None
-    numbers = [raw.get(name) for name in ("format", "seq", "epoch", "version")]
-    if not all(type(number) is int and number >= 0 for number in numbers) or raw["format"] > FORMAT:
-        return None
     uid, phase = found[2].decode(), found[3].decode()
-    if (raw["id"], raw["uid"], raw["phase"]) != (job, uid, phase) or "submitted_at" not in raw:
+    numbers = [raw.get(name) for name in ("format", "seq", "epoch", "version")]
+    sound = all(type(number) is int and number >= 0 for number in numbers) and raw["format"] <= FORMAT
+    same = (raw["id"], raw["uid"], raw["phase"]) == (job, uid, phase) and "submitted_at" in raw
+    if not sound or not same or "notices" in raw:
         return None
-    return JobHead(uid, phase, raw["epoch"])
+    try:
+        return JobHead(uid, phase, raw["epoch"], _run_of(raw))
+    except (quick.NotQuickError, BadInputError, KeyError, TypeError, AttributeError):
+        return None
+
+
+def _run_of(raw: dict[str, Any]) -> RunFacts | None:
+    name, retention = raw["spec"].get("name"), raw["spec"].get("retention")
+    if name is None:
+        return None
+    rule = None if retention is None else quick.build(RunRetention, retention)
+    return RunFacts(str(name), from_text(raw["submitted_at"]), from_text(raw["finished_at"]), rule)
+
+
+def head_of(state: JobState) -> JobHead:
+    """Return the head of an ended job in memory."""
+    run, spec = None, state.spec
+    if spec.name is not None:
+        run = RunFacts(spec.name, state.submitted_at, state.finished_at or state.submitted_at, spec.retention)
+    return JobHead(state.uid, state.phase, state.epoch, run)
 
 
 def _has_one_task_per_line(text: bytes, begin: int) -> bool:

@@ -9,22 +9,26 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
-from air_executor.core.explanation import JobFacts
+from air_executor.core.job_facts import JobFacts
 from air_executor.errors import BadInputError
+from air_executor.model.caches import CACHE_POOL
 from air_executor.model.state import ENDED_PHASES, FORMAT, RUNNING, JobState
 from air_executor.model.times import from_text
 from air_executor.store import job_head
 from air_executor.store.codec import dump_usage
 
 _DECODER = json.JSONDecoder()
+LONGEST_HEAD = 200
+"""Characters of a task's line that hold its id and its phase."""
+_COMMAND = re.compile(rb'"command":("(?:[^"\\]|\\.)*"|\[(?:[^\]"]|"(?:[^"\\]|\\.)*")*\])')
 _PHASE = re.compile(rb'\n    \{"id":"[^"\\]+","phase":"(queued|running|succeeded|failed|cancelled|skipped)",')
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen: that would take a tenth of the time of a list of ten thousand jobs
 class JobSummary:
     """One job in a list of all jobs."""
 
@@ -45,6 +49,17 @@ class JobSummary:
     counts: Counter[str]
     """Tasks by phase."""
     submitted_by: str | None = None
+    owner: str | None = None
+    name: str | None = None
+    expect_by: float | None = None
+    """When it is late if it has not ended."""
+    late_since: float | None = None
+    lock: str | None = None
+    """The lock that it holds."""
+    in_use: Mapping[str, int] = field(default_factory=dict)
+    """What its running tasks take, by pool."""
+    written_command: bytes = field(default=b'""', compare=False)
+    """The command of its first task, as JSON: few ask for it."""
 
     @property
     def ended(self) -> bool:
@@ -70,9 +85,23 @@ class JobSummary:
         return costs
 
     @property
+    def command(self) -> str:
+        """The command of its first task; "" if it has none."""
+        try:
+            found = json.loads(self.written_command)
+        except ValueError:  # written by hand, and not as a command is
+            return ""
+        return found if isinstance(found, str) else " ".join(map(str, found))
+
+    def has(self, text: str) -> bool:
+        """Tell whether its id, name, pool, a label, or its first command has a text, in capitals or not."""
+        labels = (f"{name}={value}" for name, value in self.labels.items())
+        return any(text in one.lower() for one in (self.id, self.name or "", self.pool, self.command, *labels))
+
+    @property
     def facts(self) -> JobFacts:
         """What explanations of other jobs need."""
-        return JobFacts(self.id, self.uid, self.phase, self.pool, self.counts[RUNNING])
+        return JobFacts(self.id, self.uid, self.phase, self.counts[RUNNING], self.in_use, self.lock)
 
 
 def summary_of(job: JobState) -> JobSummary:
@@ -93,6 +122,13 @@ def summary_of(job: JobState) -> JobSummary:
         usage=dump_usage(job.usage),
         counts=Counter(task.phase for task in job.tasks.values()),
         submitted_by=job.submitted_by,
+        owner=job.owner,
+        name=job.spec.name,
+        expect_by=job.expect_by,
+        late_since=job.late_since,
+        lock=None if job.locked_since is None else job.spec.lock,
+        written_command=json.dumps(next((task.command for task in job.tasks.values()), "") or "").encode(),
+        in_use=sum_weights(job.pools_of(task) for task in job.tasks.values() if task.phase == RUNNING),
     )
 
 
@@ -105,10 +141,17 @@ def parse(data: bytes, job: str) -> JobSummary | None:
     if data.count(b"\n", end + len(job_head.TASKS) - 1) != len(phases) + job_head.OTHER_LINES:
         return None
     try:
+        if not data.isascii():
+            data.decode()
         raw = _DECODER.decode(f"{data[:end].decode()}}}")
         if (raw["format"], raw["id"]) != (FORMAT, job):
             return None
+        counts: Counter[str] = Counter()  # filled by hand: what it is made from is looked at closely
+        for phase in dict.fromkeys(phases):
+            counts[phase.decode()] = phases.count(phase)
         spec = raw["spec"]
+        late_after = spec.get("late_after")
+        begin = "submitted_at" if raw.get("backfill") or "scheduled_at" not in raw else "scheduled_at"
         return JobSummary(
             id=job,
             uid=str(raw["uid"]),
@@ -123,11 +166,48 @@ def parse(data: bytes, job: str) -> JobSummary | None:
             started_at=_time(raw["started_at"]),
             finished_at=_time(raw["finished_at"]),
             usage=_usage(raw["usage"]),
-            counts=Counter({phase.decode(): phases.count(phase) for phase in set(phases)}),
+            counts=counts,
             submitted_by=raw.get("submitted_by"),
+            owner=raw.get("owner"),
+            name=spec.get("name"),
+            expect_by=None if late_after is None else from_text(raw[begin]) + late_after,
+            late_since=_time(raw.get("late_since")),
+            lock=spec.get("lock") if raw.get("locked_since") else None,
+            in_use=_in_use(spec, data[end:].decode(), counts[RUNNING]) if RUNNING in counts else {},
+            written_command=_command_in(data, end),
         )
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError, BadInputError):
         return None
+
+
+def _command_in(data: bytes, tasks: int) -> bytes:
+    first = tasks + len(job_head.TASKS)
+    found = _COMMAND.search(data, first, data.find(b"\n", first))
+    return b'""' if found is None else found[1]
+
+
+def _in_use(spec: Mapping[str, Any], tasks: str, running: int) -> Mapping[str, int]:
+    """Return what the running tasks take, by pool."""
+    shared = spec.get("defaults", {})
+    own: list[Mapping[str, Any]] = [shared] * running
+    if '"pools":' in tasks or '"caches":' in tasks:
+        found = (line for line in tasks.split("\n") if '"phase":"running"' in line[:LONGEST_HEAD])
+        own = [shared | _DECODER.decode(line.strip(" ,")) for line in found]
+    return sum_weights({str(spec["pool"]): 1, **_weights(one)} for one in own)
+
+
+def _weights(task: Mapping[str, Any]) -> dict[str, int]:
+    """Return `TaskOptions.weights` of a task's fields."""
+    caches = {f"{CACHE_POOL}{one['name']}": 1 for one in task.get("caches", ()) if not one.get("shared")}
+    return {**task.get("pools", {}), **caches}
+
+
+def sum_weights(needs: Iterable[Mapping[str, int]]) -> Counter[str]:
+    """Return the sums of weights by pool."""
+    total: Counter[str] = Counter()
+    for one in needs:
+        total.update(one)
+    return total
 
 
 def _usage(raw: Any) -> Mapping[str, Any]:  # noqa: ANN401 - JSON data

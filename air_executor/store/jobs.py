@@ -1,4 +1,4 @@
-"""Job directories: created whole, loaded, checkpointed, set aside, archived.
+"""Job directories: created whole, loaded, checkpointed, quarantined, archived.
 
 A submitter creates; from then on the manager alone calls the rest.
 """
@@ -20,7 +20,7 @@ from air_executor.errors import (
 from air_executor.model.names import check_id
 from air_executor.model.state import JobState
 from air_executor.model.times import to_text
-from air_executor.store import codec, files, job_head, job_summary, trees
+from air_executor.store import codec, files, job_head, job_summary, permissions, trees
 from air_executor.store.job_head import JobHead
 from air_executor.store.job_summary import JobSummary
 from air_executor.store.layout import Layout
@@ -40,6 +40,8 @@ _GITIGNORE = """\
 !archive/
 !archive/*/
 !archive/*/state.json
+!ledger/
+!ledger/*.jsonl
 !schedules/
 !schedules/*.json
 """
@@ -93,7 +95,7 @@ class Jobs:
             self._explain_failed_create(job, None, FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST)))
 
     def create(self, job: JobState, workspace: Mapping[str, bytes] | None = None) -> None:
-        """Submit a job: build its directory aside and rename it into place.
+        """Submit a job: stage its directory and rename it into place.
 
         `workspace` is what its tasks find there: files that only its owner may read, in a folder that only its owner
         may enter.
@@ -103,27 +105,27 @@ class Jobs:
             BadInputError: it is too large to be read again.
             StoreError: the volume refused; nothing was submitted.
         """
-        aside = f"{self.layout.tmp}/submit-{files.random_hex(6)}"
+        staging = f"{self.layout.tmp}/submit-{files.random_hex(6)}"
         target = self.layout.job(job.id)
         text = codec.dump_job(job)
         if len(text) > MAX_GROWN:
             msg = f"job {job.id} comes to {len(text) / 1e6:.0f} MB, more than {MAX_GROWN / 1e6:.0f} MB; split it"
             raise BadInputError(msg)
         files.restore_dir(self.layout.tmp)
-        files.restore_dir(aside)
+        files.restore_dir(staging)
         try:
-            files.write_new(f"{aside}/state.json", text, sync=True)
-            given = [] if workspace is None else self._fill(f"{aside}/workspace", workspace)
-            files.fsync_dir(aside)
-            for path in (*given, f"{aside}/state.json", aside):
-                files.hand_over(path, self.layout.jobs)
+            files.write_new(f"{staging}/state.json", text, sync=True)
+            given = [] if workspace is None else self._fill(f"{staging}/workspace", workspace)
+            files.fsync_dir(staging)
+            for path in (*given, f"{staging}/state.json", staging):
+                permissions.hand_over(path, self.layout.jobs)
             try:
-                os.rename(aside, target)
+                os.rename(staging, target)
             except OSError as error:
                 self._explain_failed_create(job.id, job.uid, error)
             files.fsync_dir(self.layout.jobs)
         finally:
-            trees.remove_tree(aside)
+            trees.remove_tree(staging)
 
     def _fill(self, folder: str, given: Mapping[str, bytes]) -> list[str]:
         """Write what a job's tasks are given; return all paths, what is in a folder before it."""
@@ -213,25 +215,25 @@ class Jobs:
             raise CorruptFileError(msg)
         return state
 
-    def checkpoint(self, job: JobState, aside: str) -> None:
-        """Write a job's state durably, built in the directory `aside`.
+    def checkpoint(self, job: JobState, staging: str) -> None:
+        """Write a job's state durably, built in the directory `staging`.
 
         Raises:
-            NotFoundError: `aside` or the job's directory is gone.
+            NotFoundError: `staging` or the job's directory is gone.
             StoreError: the volume refused; the old state stands.
         """
-        files.replace_own(self.layout.state(job.id), codec.dump_job(job), aside)
+        files.replace_own(self.layout.state(job.id), codec.dump_job(job), staging)
 
     def size(self, job: str) -> int:
         """Return how many bytes a job's checkpoint has; 0 if there is none."""
         return files.size(self.layout.state(job))
 
-    def recreate(self, job: JobState, aside: str) -> None:
+    def recreate(self, job: JobState, staging: str) -> None:
         """Write a job's state where its directory may be gone."""
         files.restore_dir(self.layout.job(job.id))
-        self.checkpoint(job, aside)
+        self.checkpoint(job, staging)
 
-    def set_aside(self, job: str) -> str:
+    def quarantine(self, job: str) -> str:
         """Move a job directory that has no state out of `jobs/` and return where it is now.
 
         Raises:
@@ -289,7 +291,7 @@ class Jobs:
         for name in sorted(files.list_folders(self.layout.archive)):
             try:
                 yield self.load_path(f"{self.layout.archive}/{name}/state.json")
-            except NotFoundError:  # set aside, or deleted just now
+            except NotFoundError:  # quarantined, or deleted just now
                 continue
             except StoreError as error:
                 yield name, str(error)

@@ -9,11 +9,12 @@ from __future__ import annotations
 import logging
 import os
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from air_executor.errors import DirectoryLostError
 from air_executor.model.events import Event, Requested, journal_line
+from air_executor.model.notice import Notice
 from air_executor.model.records import CountersRecord
 from air_executor.model.state import JobState
 from air_executor.store import codec, files
@@ -115,16 +116,23 @@ class Journal:
 
     # Writing
 
-    def append(self, state: JobState, event: Event, before: tuple[int, int]) -> int:
+    def append(self, state: JobState, event: Event, before: tuple[int, int], notices: Sequence[Notice] = ()) -> int:
         """Note the line of a decision that was applied to a job; nothing may act on it before `flush` has returned.
 
         Returns its size in bytes.
 
-        `before` is the job's epoch and version before the decision.
+        `before` is the job's epoch and version before the decision; `notices` are what it queues.
         """
         batch = self._batch()
         first = state.uid not in self._seen
-        line = journal_line(event, job=state.id, uid=state.uid, version=state.version, before=before if first else None)
+        line = journal_line(
+            event,
+            job=state.id,
+            uid=state.uid,
+            version=state.version,
+            before=before if first else None,
+            notices=notices,
+        )
         sealed = codec.seal(line, state.spec.defaults)
         if len(sealed) > MAX_LINE:
             msg = f"job {state.id}: a decision of {len(sealed)} bytes, more than the {MAX_LINE} of a journal line"

@@ -46,7 +46,6 @@ class Replay:
     """Names of the requests that were applied."""
     counters: CountersRecord | None = None
     """What was counted."""
-    highest_epoch: int = 0
 
 
 def file_key(name: str) -> tuple[int, int] | None:
@@ -79,7 +78,6 @@ def read(layout: Layout, below: int | None = None) -> Replay:
         if below is not None and key[0] >= below:
             continue
         path = f"{layout.journal}/{keyed[key]}"
-        replay.highest_epoch = max(replay.highest_epoch, key[0])
         try:
             found = files.read(path, MAX_FILE)
         except (CorruptFileError, PathBlockedError) as error:
@@ -136,6 +134,7 @@ def replay_onto(job: LiveJob, entries: list[JournalEntry]) -> bool | None:
         if entry.line.version != state.version + 1:
             return False
         job.apply(with_tasks(entry.event, entry.line, defaults), entry.epoch)
+        state.queue_notices(entry.line.notices)
     return True
 
 

@@ -29,8 +29,15 @@ class Layout:
         self.refused = f"{self.inbox}/refused"
         self.jobs = f"{self.root}/jobs"
         self.archive = f"{self.root}/archive"
+        self.ledger = f"{self.root}/ledger"
         self.schedules = f"{self.root}/schedules"
         self.notes = f"{self.root}/notes"
+        self.tokens = f"{self.root}/tokens.json"
+        self.first_token = f"{self.root}/first-token"
+        self.audit = f"{self.root}/audit.jsonl"
+        self.cache = f"{self.root}/cache"
+        self.worktrees = f"{self.root}/worktrees"
+        self.caches = f"{self.root}/caches"
 
     def schedule(self, name: str) -> str:
         """One schedule."""
@@ -75,6 +82,18 @@ class Layout:
     def run(self, job: str, seq: int, task: str) -> str:
         """One run's directory."""
         return f"{self.jobs}/{job}/runs/{seq}-{task}"
+
+    def named_cache(self, name: str) -> str:
+        """The folder of a cache that tasks name."""
+        return f"{self.caches}/{name}"
+
+    def worktree(self, job: str, uid: str, task: str) -> str:
+        """The git worktree of a task. Not in the job's directory: git knows it by its path, which must not change."""
+        return f"{self.worktrees}/{job}-{uid[:8]}/{task}"
+
+    def worktree_note(self, job: str, uid: str, task: str) -> str:
+        """What is noted of it; ids of tasks do not begin with a dot."""
+        return f"{self.worktrees}/{job}-{uid[:8]}/.{task}.json"
 
     def slot_file(self, slot: Slot) -> str:
         """The file whose kernel lock is the slot (local backend)."""

@@ -24,8 +24,8 @@ PRECISION = 1000
 MOST_READ = 4 * 1024 * 1024
 
 
-def note(folder: str, log: str, known: int) -> int:
-    """Note size and time of a log in its run's directory, if it is longer than `known`; return its size.
+def note(log: str, known: int) -> int:
+    """Note size and time of a log beside it, if it is longer than `known`; return its size.
 
     What the volume refuses is not noted: only the times of some lines are less exact then.
     """
@@ -37,7 +37,7 @@ def note(folder: str, log: str, known: int) -> int:
         return known
     flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     with contextlib.suppress(OSError):
-        fd = os.open(f"{folder}/log-times", flags, 0o644)
+        fd = os.open(_notes(log), flags, 0o644)
         try:
             os.write(fd, f"{found.st_size} {found.st_mtime:.3f}\n".encode())
         finally:
@@ -66,11 +66,17 @@ class LogTimes:
         return self.sizes[n - 1] if n else 0
 
 
-def read(folder: str, log: BinaryIO) -> LogTimes:
-    """Return what is noted about an open log in its run's directory."""
+def _notes(log: str) -> str:
+    """Return where the notes about a log are. Earlier versions had logs one folder below them, in `out/`."""
+    folder = os.path.dirname(log)
+    return f"{folder.removesuffix('/out')}/log-times"
+
+
+def read(path: str, log: BinaryIO) -> LogTimes:
+    """Return what is noted about the log that is open, given its path."""
     modified = os.fstat(log.fileno()).st_mtime
     try:
-        found = files.read(f"{folder}/log-times", MOST_READ)
+        found = files.read(_notes(path), MOST_READ)
     except StoreError:
         found = None
     sizes: list[int] = []

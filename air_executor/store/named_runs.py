@@ -20,7 +20,6 @@ from air_executor.errors import (
 from air_executor.model.definition import ScheduleFile
 from air_executor.model.job import Job
 from air_executor.model.names import job_id, run_number, scheduled_id, scheduled_time
-from air_executor.model.problems import InvalidError, bad_input, lines
 from air_executor.model.records import Request
 from air_executor.model.state import JobState
 from air_executor.store import files
@@ -122,21 +121,18 @@ class NamedRuns:
             StoreError: the volume refused; nothing was submitted.
         """
         # Here, because clients that only read come without pydantic.
-        from air_executor.core.definition import instantiate  # noqa: PLC0415
-        from air_executor.core.submission import initial_state, read_job  # noqa: PLC0415
+        from air_executor.core.submission import initial_state, job_of  # noqa: PLC0415
 
         run = scheduled_id(schedule.name, time)
         if self._jobs.find(run) is not None:
             return None
-        try:
-            job = read_job(instantiate(schedule.definition, {}, time).raw)
-        except InvalidError as error:
-            raise bad_input(lines(error.problems), f"schedule {schedule.name}") from None
+        job = job_of(schedule, {}, time)
         upstream = [self.upstream(name) for name in job.after]
 
         def make(name: str) -> JobState:
             state = initial_state(job, uid=files.random_hex(UID_BYTES), now=now, id=name, upstream=upstream)
             state.scheduled_at = time
+            state.backfill = backfill is not None
             return state
 
         try:

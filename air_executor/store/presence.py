@@ -2,8 +2,8 @@
 
 A probe that took the lock, however shortly, could make a starting manager believe that another one is there. So this
 reads what the manager wrote and asks the kernel which locks there are. The kernel tells a process only of locks held in
-its own PID namespace and those below it: the host sees a manager in a container, a container sees none but its own.
-Used by whatever shows a job.
+its own PID namespace and those below it: the host sees a manager in a container, a container sees none but its own. A
+manager with a Lease has no lock; it writes its record again and again. Used by whatever shows a job.
 """
 
 from __future__ import annotations
@@ -12,12 +12,15 @@ import os
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from air_executor.errors import CorruptFileError, StoreError
+from air_executor.errors import CorruptFileError, NotFoundError, StoreError
 from air_executor.model.records import ManagerFile
 from air_executor.store import codec, files
 from air_executor.store.layout import Layout
 
 MAX_RECORD = 1024 * 1024
+SILENT = 90.0
+"""Seconds without a write after which a manager with a Lease counts as not running: it writes every 10 s, and what it
+wrote may be seen as late as the attribute caches of network volumes allow, which is a minute."""
 HOST_NAMESPACE = 0xEFFFFFFC
 """The inode of the PID namespace that a Linux kernel starts with (`PROC_PID_INIT_INO`); who is in it sees everybody."""
 
@@ -37,6 +40,13 @@ class Presence:
         return [str(problem) for problem in self.record.get("problems") or ()]
 
     @property
+    def end(self) -> str:
+        """How a manager that is not running ended without a clean exit."""
+        if self.record.get("kind") == "lease":
+            return "was killed or crashed, or cannot renew its Lease"
+        return "was killed or crashed"
+
+    @property
     def backend(self) -> str | None:
         """The backend of the manager that runs, or ran, here."""
         return self._backend.get("name")
@@ -50,6 +60,12 @@ class Presence:
     def _backend(self) -> dict[str, str | None]:
         found = self.record.get("backend")
         return found if isinstance(found, dict) else {}
+
+    @property
+    def undelivered(self) -> dict[str, str]:
+        """By target of notifications: what is not delivered, and why."""
+        found = self.record.get("undelivered")
+        return dict(found) if isinstance(found, dict) else {}
 
     @property
     def waiting(self) -> dict[str, str]:
@@ -84,6 +100,12 @@ class Presence:
         """Its limits by pool; None as for `max_runners`."""
         found = self.record.get("pools")
         return found if self.running is not False and isinstance(found, dict) else None
+
+    @property
+    def reserved(self) -> dict[str, str]:
+        """By pool, the task that is the next one to start in it, and waits for room."""
+        found = self.record.get("reserved")
+        return found if self.running is not False and isinstance(found, dict) else {}
 
     @property
     def who(self) -> str:
@@ -126,8 +148,11 @@ def read_record(layout: Layout) -> dict[str, Any]:
     return {} if record is None else asdict(record)
 
 
-def _running(layout: Layout, record: dict[str, Any]) -> bool | None:
+def _running(layout: Layout, record: dict[str, Any]) -> bool | None:  # noqa: PLR0911 - one for each way to know
     boot, ours, its = _boot(), pid_namespace(), record.get("pid_namespace")
+    if record.get("kind") == "lease":
+        here = boot is not None and record.get("boot") == boot and its is not None and its == ours
+        return _alive(record) if here else _is_heard(layout, record)
     same_host = record.get("host") == os.uname().nodename
     same_boot = record.get("boot") == boot if boot is not None else same_host
     if record.get("kind", "file") != "file" or not (same_host or same_boot):
@@ -142,6 +167,19 @@ def _running(layout: Layout, record: dict[str, Any]) -> bool | None:
     if _locked(layout):
         return True
     return False if ours == HOST_NAMESPACE else None
+
+
+def _is_heard(layout: Layout, record: dict[str, Any]) -> bool | None:
+    """Tell whether a manager with a Lease has written its record lately, by the volume's clock; None: unknown."""
+    if record.get("lease") is None:
+        return None  # a version that wrote only when there was something to say
+    probe = f"{layout.tmp}/clock-{files.random_hex(8)}"
+    try:
+        silent_for = files.write_new(probe, b"", sync=False) - os.stat(layout.manager).st_mtime
+    except (StoreError, NotFoundError, OSError):
+        return None
+    files.remove(probe)
+    return silent_for < SILENT
 
 
 def _alive(record: dict[str, Any]) -> bool:
@@ -180,5 +218,13 @@ def _locked(layout: Layout) -> bool:
 
 def start_command() -> str:
     """Return the command that starts a manager, as advice has it: inside Docker Compose it is one for the host."""
-    inside = os.environ.get("COMPOSE_PROJECT_NAME") and pid_namespace() != HOST_NAMESPACE
-    return "docker compose up -d" if inside else "air-executor manager"
+    return "docker compose up -d" if _in_compose() else "air-executor manager"
+
+
+def show_token_command() -> str:
+    """Return the command that prints the first token, as advice has it."""
+    return f"{'docker compose run --rm cli' if _in_compose() else 'air-executor'} token show"
+
+
+def _in_compose() -> bool:
+    return bool(os.environ.get("COMPOSE_PROJECT_NAME")) and pid_namespace() != HOST_NAMESPACE

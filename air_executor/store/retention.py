@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from air_executor.errors import AirExecutorError, CorruptFileError, NotFoundError
 from air_executor.model.state import JobState
 from air_executor.store import files, trees
+from air_executor.store.deleted_runs import DeletedRuns
 from air_executor.store.inbox import Inbox
 from air_executor.store.jobs import Jobs
 from air_executor.store.layout import Layout
@@ -44,12 +45,13 @@ class Retention:
         self._jobs = Jobs(layout)
         self._inbox = Inbox(layout)
         self._lock_slots = lock_slots
+        self._deleted_runs = DeletedRuns(layout)
 
     def prune(self, before: float, *, delete: bool, dry_run: bool) -> Iterator[Pruned]:
         """Archive (or delete) the jobs that ended before `before`, Unix seconds; with `delete` archived ones too.
 
         Spares those that an unfinished job waits for, those something of which still runs, and those that have
-        a request waiting. With `delete`, notes as old about jobs that are gone go, too.
+        a request waiting or a notification to be delivered. With `delete`, old notes about jobs that are gone go, too.
 
         Raises:
             StoreError: the volume refused.
@@ -63,16 +65,25 @@ class Retention:
                 self._forget(before)
 
     def archive(self, names: Collection[str]) -> Iterator[Pruned]:
-        """Archive the jobs with these ids that have ended, whenever that was; spares the same as `prune`.
+        """Archive the jobs with these ids that have ended, whenever that was, to make room for others.
+
+        Spares the same as `prune`, but for undelivered notifications: the running manager still sends those.
 
         Raises:
             StoreError: the volume refused.
         """
         ended, needed = self._look()
-        yield from self._prune([job for job in ended if job.id in names], needed, delete=False, dry_run=False)
+        going = [job for job in ended if job.id in names]
+        yield from self._prune(going, needed, delete=False, dry_run=False, replaced=True)
 
     def _prune(
-        self, jobs: Iterable[JobState], needed: Mapping[str, str], *, delete: bool, dry_run: bool
+        self,
+        jobs: Iterable[JobState],
+        needed: Mapping[str, str],
+        *,
+        delete: bool,
+        dry_run: bool,
+        replaced: bool = False,
     ) -> Iterator[Pruned]:
         asked = self._asked()
         action = DELETED if delete else ARCHIVED
@@ -80,6 +91,8 @@ class Retention:
             reason = None
             if job.uid in needed:
                 reason = f"job {needed[job.uid]} waits for it"
+            elif job.undelivered and not replaced:
+                reason = "a notification of it is not delivered yet"
             elif job.id in asked:
                 reason = "a request for it waits in the inbox"
             elif not dry_run:
@@ -102,6 +115,7 @@ class Retention:
                 ended.append(job)
             else:
                 needed |= dict.fromkeys(job.after_uids.values(), job.id)
+                needed |= {task.joins: job.id for task in job.tasks.values() if task.joins and not task.finished_at}
         return ended, needed
 
     def _asked(self) -> set[str]:
@@ -123,6 +137,7 @@ class Retention:
                 if now.uid != job.uid or not now.ended or now.version != job.version:
                     return "it has changed meanwhile"
                 if delete:
+                    self._deleted_runs.add(now)
                     self._jobs.remove(job.id)
                 else:
                     self._jobs.archive(job)
@@ -153,6 +168,7 @@ class Retention:
                 yield Pruned(job.id, job.uid, SPARED, f"job {needed[job.uid]} waits for it")
                 continue
             if not dry_run:
+                self._deleted_runs.add(job)
                 doomed = f"{self._layout.tmp}/removed-{os.urandom(6).hex()}"
                 files.move(folder, doomed)
                 trees.remove_tree(doomed)
@@ -168,6 +184,17 @@ class Retention:
             exists = about in there or about.rpartition("-")[0] in there or _any_begins_with(names, f"{about}-")
             if not exists and files.changed_at(path) < before:
                 files.remove(path)
+        ids = {*self._jobs.ids(), *(name.rpartition("-")[0] for name in files.list_dir(self._layout.archive))}
+        for folder in files.list_dir(self._layout.worktrees):
+            if folder.rpartition("-")[0] not in ids:
+                self._forget_worktrees(f"{self._layout.worktrees}/{folder}", before)
+
+    @staticmethod
+    def _forget_worktrees(folder: str, before: float) -> None:
+        """Remove the notes of a job's worktrees that were removed; the job itself is gone, too."""
+        if files.list_folders(folder) or files.changed_at(folder) >= before:
+            return
+        trees.remove_tree(folder)
 
 
 def _any_begins_with(names: Sequence[str], word: str) -> bool:

@@ -1,5 +1,8 @@
 """Run directories: what the manager hands to a run, and what the run leaves behind.
 
+All of it lies in one folder, which a container sees as its own. Earlier versions had `run.json` there and all else in
+`out/` below it; those are read, too.
+
 What a task can write is hostile: it is opened relative to the run's own directory, never through a symlink, never
 waited for, and read up to a limit.
 """
@@ -8,52 +11,37 @@ from __future__ import annotations
 
 import errno
 import itertools
-import json
 import os
 import re
-import stat
 import time
+from collections.abc import Iterable
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from air_executor.errors import CorruptFileError, NotFoundError, PathBlockedError, StoreError
-from air_executor.model.records import ExitFile, RunFile
 from air_executor.model.shebang import SCRIPT
+from air_executor.model.state import RunnerOrigin
 from air_executor.model.times import to_text
-from air_executor.store import codec, files, log_times, trees
+from air_executor.store import appended, codec, files, log_times, run_logs, trees
 from air_executor.store.layout import Layout
+from air_executor.store.run_outcome import ExitRecord, parse_outcome, parse_result
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
 MAX_EXIT = 64 * 1024
 MAX_RESULT = 16 * 1024
-SHARED_FROM = 64 * 1024
-"""Bytes from which the inputs of runs are one file per job, and go when the run has ended."""
 MAX_QUEUE = 64 * 1024 * 1024
 _NUMBER = re.compile(r"[0-9]{1,9}")
-MAX_NESTING = 100
-"""How deep lists and objects of a result may lie in each other: readers of the state recurse on top of this."""
-MAX_CPU = 1e9
-"""CPU seconds of one run: more is no measurement, and could not be added up."""
-PRECREATED = ("output.log", "queue.jsonl", "result.json", "exit.json")
-
-
-@dataclass(frozen=True, slots=True)
-class ExitRecord:
-    """A complete `exit.json`."""
-
-    exit_code: int
-    timed_out: bool
-    stopped: bool
-    """Something other than its timeout told it to stop (TERM, INT or HUP)."""
-    cpu: float | None
-    memory: int | None
-    oom_kills: int
-    message: str | None
-    ended: float
-    """Its modification time: when the run ended by the volume's clock."""
+INPUTS = "inputs.json"
+OUTCOMES = "outcomes.json"
+CLAIM = "claim"
+EXIT = "exit.json"
+QUEUE = "queue.jsonl"
+PRECREATED = (run_logs.LOG, QUEUE, "result.json", EXIT)
+FENCED = b"fenced\n"
+"""What the manager writes into the claim of a run that must not begin. A runner's is empty or blank until its end."""
 
 
 class RunDirs:
@@ -62,52 +50,58 @@ class RunDirs:
     def __init__(self, layout: Layout) -> None:
         self.layout = layout
         self._numbers = itertools.count()
-        """For what is built aside; no other manager builds in that directory."""
+        """For what is staged; no other manager builds in that directory."""
         self._spare: str | None = None
-        """The directories of a run to come, built ahead."""
+        """The directory of a run to come, built ahead."""
 
-    def create(  # noqa: PLR0917 - what a run directory is made of
+    def create(
         self,
         job: str,
         seq: int,
         task: str,
-        record: RunFile,
-        inputs: bytes | str,
-        aside: str,
+        given: Mapping[str, bytes | str],
+        staging: str,
         *,
         remote: bool,
         script: str | None = None,
-    ) -> float:
-        """Build a run directory in `aside`, rename it into place and return when that was, by the volume's clock.
+    ) -> None:
+        """Build a run directory in `staging` and rename it into place.
 
-        `inputs`: what `$AIR_INPUTS` says, or the path of a file that says it and is shared with other runs of the job.
+        `given`: by name the files that the run can read: the text, or the path of a file that has it and is shared with
+        other runs of the job.
         `script`: the task's command, where an interpreter reads it from the file `SCRIPT`.
         `remote` runners see the volume through another mount: what they will write exists for them beforehand.
 
         Whatever a task may have put where the run directory belongs is quarantined.
 
         Raises:
-            NotFoundError: `aside` is gone: a newer manager took over.
-            PathBlockedError: the job's own directory takes no run directory; other jobs can start.
+            NotFoundError: `staging` is gone: a newer manager took over; or all jobs are.
+            PathBlockedError: the job's own directory is gone, or takes no run directory; other jobs can start.
             StoreError: the volume refused.
         """
-        self.prepare(aside)
+        self.prepare(staging)
         built, self._spare = f"{self._spare}", None
-        _put_inputs(inputs, f"{built}/out/inputs.json")
+        for name, text in given.items():
+            _put_inputs(text, f"{built}/{name}")
         if script is not None:
-            files.write_new(f"{built}/out/{SCRIPT}", script.encode(), sync=False)
+            files.write_new(f"{built}/{SCRIPT}", script.encode(), sync=False)
         if remote:
             for name in PRECREATED:
-                files.write_new(f"{built}/out/{name}", b"", sync=False)
-        spawned = files.write_new(f"{built}/run.json", json.dumps(asdict(record)).encode() + b"\n", sync=False)
+                files.write_new(f"{built}/{name}", b"", sync=False)
         target = self.layout.run(job, seq, task)
         try:
-            os.rename(built, target)
-        except OSError:
-            self._make_room(job, target, built)
-        if not os.path.isdir(self.layout.workspace(job)):  # a task may have removed what it was given
-            files.restore_dir(self.layout.workspace(job))
-        return spawned
+            try:
+                os.rename(built, target)
+            except OSError:
+                self._make_room(job, target, built)
+            if not os.path.isdir(self.layout.workspace(job)):  # a task may have removed what it was given
+                files.restore_dir(self.layout.workspace(job))
+        except NotFoundError as error:
+            if not os.path.isdir(staging) or not os.path.isdir(self.layout.jobs):
+                raise
+            trees.remove_tree(built)
+            msg = f"{self.layout.job(job)}: not found; its next checkpoint creates it"
+            raise PathBlockedError(msg) from error
 
     def _make_room(self, job: str, target: str, built: str) -> None:
         """Rename a run directory into place where that failed: the first of its job, or a task is in the way."""
@@ -122,35 +116,48 @@ class RunDirs:
             trees.remove_tree(built)
             raise
 
-    def drop_inputs(self, job: str, seq: int, task: str) -> None:
-        """Remove large inputs of a run that has ended: each run has more of them than the one before."""
-        path = f"{self.layout.run(job, seq, task)}/out/inputs.json"
-        if files.size(path) >= SHARED_FROM:
-            files.remove(path)
+    def restore_caches(self, names: Iterable[str]) -> None:
+        """Create the folders of caches that are not there.
 
-    def prepare(self, aside: str) -> None:
-        """Build the directories of the next run in `aside`, if they are not there; best while nobody waits for them.
+        Raises:
+            StoreError: the volume refused.
+        """
+        files.restore_dir(self.layout.caches)
+        for name in names:
+            files.restore_dir(self.layout.named_cache(name))
+
+    def drop_inputs(self, job: str, seq: int, task: str) -> None:
+        """Remove what a run that has ended was given, which the job's state holds, too."""
+        folder = self._folder(job, seq, task)
+        for name in (INPUTS, OUTCOMES, SCRIPT):
+            files.remove(f"{folder}/{name}")
+
+    def prepare(self, staging: str) -> None:
+        """Build the directory of the next run in `staging`, if it is not there; best while nobody waits for it.
 
         Raises: as `create`.
         """
-        if self._spare is not None and self._spare.startswith(f"{aside}/"):
+        if self._spare is not None and self._spare.startswith(f"{staging}/"):
             return
-        built = f"{aside}/run-{next(self._numbers)}"
+        built = f"{staging}/run-{next(self._numbers)}"
         try:
             os.mkdir(built)
-            os.mkdir(f"{built}/out")
         except OSError as error:
             files.fail("create", built, error)
         self._spare = built
 
-    def record(self, job: str, seq: int, task: str) -> tuple[RunFile, float] | None:
-        """Return a run's `run.json` and when it was spawned, or None if the directory or the file is not there."""
+    def earlier_origin(self, job: str, seq: int, task: str) -> RunnerOrigin | None:
+        """Return what an earlier version wrote down of a run in `run.json`; None if it did not."""
         try:
             found = files.read(f"{self.layout.run(job, seq, task)}/run.json", MAX_EXIT)
         except CorruptFileError:
             return None
-        record = None if found is None else codec.read_small(RunFile, found[0])
-        return None if found is None or record is None else (record, found[1])
+        origin = None if found is None else codec.read_small(RunnerOrigin, found[0])
+        return None if found is None or origin is None else replace(origin, spawned=found[1])
+
+    def _folder(self, job: str, seq: int, task: str) -> str:
+        """Return the path of the folder of what a run leaves."""
+        return run_logs.folder_of(self.layout.run(job, seq, task))
 
     def has_place(self, job: str, seq: int, task: str) -> bool:
         """Tell whether there is still a directory for the run to leave anything in.
@@ -163,12 +170,12 @@ class RunDirs:
 
     @contextmanager
     def _out(self, job: str, seq: int, task: str) -> Iterator[int | None]:
-        """Open a run's `out/`; None if there is none, or something else in its place.
+        """Open the folder of what a run leaves; None if there is none, or something else in its place.
 
         Raises:
             StoreError: the volume refused, so nothing is known.
         """
-        fd = _open_folder(f"{self.layout.run(job, seq, task)}/out")
+        fd = _open_folder(self._folder(job, seq, task))
         try:
             yield fd
         finally:
@@ -184,41 +191,55 @@ class RunDirs:
         with self._out(job, seq, task) as out:
             if out is None:
                 return None
-            try:
-                found = _read("exit.json", MAX_EXIT, out)
-            except CorruptFileError:
-                return None
-        if found is None or b"\n" not in found[0]:
-            return None
-        # The first line is the record; a task may have written more behind it.
-        return _parse_exit(found[0].partition(b"\n")[0], found[1])
+            # On a network volume the first one is there beforehand, and a name that is asked for too early stays
+            # unknown there for a while.
+            return _read_outcome(EXIT, out) or _read_outcome(CLAIM, out)
 
     def started(self, job: str, seq: int, task: str) -> float | None:
-        """Return when the run began (its claim), or None if it has not, or was fenced before it could."""
-        path = f"{self.layout.run(job, seq, task)}/out/claim"
-        try:
-            claim = os.stat(path, follow_symlinks=False)
-        except OSError:
+        """Return when the run began, or None if it has not, or was fenced before it could.
+
+        That is when its claim was made, which has the outcome in it at the end.
+
+        Raises:
+            StoreError: the volume refused, so nothing is known.
+        """
+        with self._out(job, seq, task) as out:
+            if out is None:
+                return None
+            try:
+                found = _read(CLAIM, MAX_EXIT, out)
+            except CorruptFileError:  # a task has made something else of it
+                return files.changed_at(CLAIM, out)
+        if found is None or found[0][:1] == FENCED[:1]:
             return None
-        return claim.st_mtime if claim.st_size == 0 or not stat.S_ISREG(claim.st_mode) else None
+        outcome = parse_outcome(*found)
+        return found[1] if outcome is None or outcome.started is None else outcome.started
 
     def note_log(self, job: str, seq: int, task: str, known: int) -> int:
         """Note when the run's log grew beyond `known` bytes, for `logs --timestamps`; return its size."""
-        folder = self.layout.run(job, seq, task)
-        return log_times.note(folder, f"{folder}/out/output.log", known)
+        return log_times.note(f"{self._folder(job, seq, task)}/{run_logs.LOG}", known)
+
+    def activity(self, job: str, seq: int, task: str) -> object:
+        """Return something that differs whenever the run has written output or queued; None if it has not begun.
+
+        Raises:
+            StoreError: the volume refused, so nothing is known.
+        """
+        with self._out(job, seq, task) as out:
+            if out is None or _stamp(CLAIM, out) is None:
+                return None
+            return _stamp(run_logs.LOG, out), _stamp(QUEUE, out)
 
     def fence(self, job: str, seq: int, task: str) -> bool:
         """Make sure that a run which has not begun never will; False if it has begun. May be repeated.
 
         Where there is no directory to begin in, it cannot.
 
-        A runner's claim is empty, ours is not, so that a crash after the fence does not make the run look begun.
-
         Raises:
             StoreError: the volume refused, so nothing is known.
         """
         try:
-            files.write_new(f"{self.layout.run(job, seq, task)}/out/claim", b"fenced\n", sync=True)
+            files.write_new(f"{self._folder(job, seq, task)}/{CLAIM}", FENCED, sync=True)
         except FileExistsError:
             return self.started(job, seq, task) is None
         except NotFoundError:
@@ -239,8 +260,19 @@ class RunDirs:
             if out is None:
                 return None, b""
             result = _read("result.json", MAX_RESULT, out)
-            queue = _read("queue.jsonl", MAX_QUEUE, out)
-        return None if result is None else _parse_result(result[0]), b"" if queue is None else queue[0]
+            queue = _read(QUEUE, MAX_QUEUE, out)
+        return None if result is None else parse_result(result[0]), b"" if queue is None else queue[0]
+
+    def appended(self, job: str, seq: int, task: str, offset: int, limit: int) -> bytes:
+        """Return up to `limit` bytes of what the run appended to its queue file beyond `offset`.
+
+        Raises:
+            StoreError: the volume refused, so nothing is known.
+        """
+        if appended.size_of(f"{self._folder(job, seq, task)}/{QUEUE}") <= offset:
+            return b""
+        with self._out(job, seq, task) as out:
+            return b"" if out is None else appended.read_appended(QUEUE, offset, limit, out)
 
     def highest_seq(self, job: str) -> int:
         """Return the highest number that any run of the job ever had here, superseded ones included.
@@ -252,7 +284,7 @@ class RunDirs:
         if os.path.basename(superseded) in names:  # asked only where it is: a network volume takes its time to say no
             for folder in files.list_dir(superseded):
                 names += files.list_dir(f"{superseded}/{folder}")
-        return max(map(_seq, names), default=0)
+        return max(map(seq_of, names), default=0)
 
     def supersede(self, job: str, above: int) -> list[str]:
         """Move away the run directories with a number above `above`, unknown to the state; return their names.
@@ -260,7 +292,7 @@ class RunDirs:
         Raises:
             StoreError: the volume refused.
         """
-        newer = [name for name in files.list_dir(self.layout.runs(job)) if _seq(name) > above]
+        newer = [name for name in files.list_dir(self.layout.runs(job)) if seq_of(name) > above]
         if newer:
             files.restore_dir(self.layout.superseded(job))
             folder = f"{self.layout.superseded(job)}/{to_text(time.time()).replace(':', '')}-{files.random_hex(2)}"
@@ -273,7 +305,8 @@ class RunDirs:
     """What changes the volume; see `files`."""
 
 
-def _seq(name: str) -> int:
+def seq_of(name: str) -> int:
+    """Return the number of a run from the name of its directory; 0 if it is none."""
     number, dash, _ = name.partition("-")
     return int(number) if dash and _NUMBER.fullmatch(number) else 0
 
@@ -286,6 +319,15 @@ def _put_inputs(inputs: bytes | str, path: str) -> None:
         os.link(inputs, path)
     except OSError:  # the volume knows no links, or not as many
         files.copy(inputs, path)
+
+
+def _stamp(name: str, folder: int) -> tuple[int, int] | None:
+    """Return size and modification time of a file; None if there is none."""
+    try:
+        found = os.stat(name, dir_fd=folder, follow_symlinks=False)
+    except OSError:
+        return None
+    return found.st_size, found.st_mtime_ns
 
 
 def _open_folder(path: str) -> int | None:
@@ -327,64 +369,12 @@ def _read(name: str, limit: int, out: int) -> tuple[bytes, float] | None:
         raise CorruptFileError(str(error)) from error
 
 
-def _no_constant(name: str) -> None:
-    msg = f"{name} is not JSON"
-    raise ValueError(msg)
-
-
-def _parse_result(data: bytes) -> Any:  # noqa: ANN401 - any JSON value
-    if not data.strip():
-        return None
+def _read_outcome(name: str, out: int) -> ExitRecord | None:
     try:
-        value = json.loads(data, parse_constant=_no_constant)
-        json.dumps(value, allow_nan=False)  # 1e999 is read as infinite, and could not be written
-    except (ValueError, RecursionError) as error:
-        msg = f"result.json: not JSON ({error})"
-        raise CorruptFileError(msg) from error
-    if _deeper(value, MAX_NESTING):
-        msg = f"result.json: nested deeper than {MAX_NESTING} levels"
-        raise CorruptFileError(msg)
-    return value
-
-
-def _deeper(value: object, than: int) -> bool:
-    """Tell whether lists and objects lie in each other more than `than` deep."""
-    if not isinstance(value, list | dict):
-        return False
-    inner = value.values() if isinstance(value, dict) else value
-    return than == 0 or any(_deeper(item, than - 1) for item in inner)
-
-
-def _parse_exit(data: bytes, ended: float) -> ExitRecord | None:
-    from air_executor.model import parsing  # noqa: PLC0415 - see the module
-
-    found = parsing.read_json(ExitFile, data)
-    if found is None:
+        found = _read(name, MAX_EXIT, out)
+    except CorruptFileError:
         return None
-    return ExitRecord(
-        exit_code=found.exit_code,
-        timed_out=found.timed_out,
-        stopped=found.stopped,
-        cpu=_cpu(found.user, found.system),
-        memory=found.memory_peak,
-        oom_kills=found.oom_kills or 0,
-        message=found.message,
-        ended=ended,
-    )
-
-
-def _cpu(*parts: str | None) -> float | None:
-    """Add up times as the shell's `times` prints them (`1m2.345s`), in seconds."""
-    total = 0.0
-    for part in parts:
-        minutes, mark, seconds = (part or "").rstrip("s").partition("m")
-        if not mark:
-            return None
-        try:
-            total += 60 * float(minutes) + float(seconds)
-        except ValueError:
-            return None
-    return round(total, 6) if 0 <= total <= MAX_CPU else None
+    return None if found is None else parse_outcome(*found)
 
 
 EFFECTS = (_put_inputs, _reopen)

@@ -12,6 +12,14 @@ from typing import BinaryIO
 from air_executor.model.state import JobState
 from air_executor.store.layout import Layout
 
+LOG = "output.log"
+
+
+def folder_of(run: str) -> str:
+    """Return the folder of what a run leaves, given its directory: that one itself, or `out/` of earlier versions."""
+    earlier = f"{run}/out"
+    return earlier if os.path.isdir(earlier) else run
+
 
 def log_path(layout: Layout, job: JobState, task: str, seq: int) -> str:
     """Return where a run's log is, of an archived job too. To read it, use `open_log`."""
@@ -19,7 +27,7 @@ def log_path(layout: Layout, job: JobState, task: str, seq: int) -> str:
     archived = f"{layout.archive}/{job.id}-{job.uid}"
     if os.path.isdir(archived):
         run = run.replace(layout.job(job.id), archived, 1)
-    return f"{run}/out/output.log"
+    return f"{folder_of(run)}/{LOG}"
 
 
 def open_log(layout: Layout, job: JobState, task: str, seq: int) -> BinaryIO | None:
@@ -33,7 +41,7 @@ def open_log(layout: Layout, job: JobState, task: str, seq: int) -> BinaryIO | N
     except OSError:
         return None
     try:
-        fd = os.open("output.log", os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=out)
+        fd = os.open(LOG, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=out)
     except OSError:
         return None
     finally:

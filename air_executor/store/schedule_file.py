@@ -6,8 +6,8 @@ import contextlib
 import datetime as dt
 from typing import Any
 
-from air_executor.core.definition import instantiate, read_schedule
-from air_executor.core.submission import read_job
+from air_executor.core.instantiation import read_schedule
+from air_executor.core.submission import read_definition
 from air_executor.core.timetable import Timetable
 from air_executor.errors import BadInputError, CorruptFileError, NotFoundError
 from air_executor.model.definition import ScheduleFile
@@ -25,17 +25,31 @@ def schedule_from(path: str, now: float, schedules: Schedules, *, source: str | 
         NotFoundError: there is no such file.
         BadInputError: it is wrong, or a value of a parameter is missing; each problem with its field and its line.
     """
-    raw, place = load_placed(read_bytes(path), path)
+    return schedule_of(read_bytes(path), path, now, schedules, source=source)
+
+
+def schedule_of(
+    data: bytes, path: str, now: float, schedules: Schedules, *, source: str | None = None
+) -> ScheduleFile | None:
+    """Return the schedule of the content of a job file; as `schedule_from`."""
+    made = checked_schedule(data, path, now, source=source)
+    return None if made is None else unless_stored(made, schedules)
+
+
+def checked_schedule(data: bytes, path: str, now: float, *, source: str | None = None) -> ScheduleFile | None:
+    """Return the schedule of the content of a job file, as if it were new; None if it has none.
+
+    Raises:
+        BadInputError: as `schedule_from`.
+    """
+    raw, place = load_placed(data, path)
     if "schedule" not in raw:
         return None
-    instance = None
     try:
         schedule = read_schedule(raw)
-        instance = instantiate(raw, {}, now)
-        job = read_job(instance.raw)
+        job = read_definition(raw, {}, now)
     except InvalidError as error:
-        problems = error.problems if instance is None else instance.placed(error.problems)
-        raise bad_input(lines(problems, place), path) from None
+        raise bad_input(lines(error.problems, place), path) from None
     if job.name is None:
         msg = f"{path}: name: is missing: the runs of a schedule are named after it"
         raise BadInputError(msg)
@@ -45,13 +59,17 @@ def schedule_from(path: str, now: float, schedules: Schedules, *, source: str | 
         msg = f"{path}: schedule.{error}"
         raise BadInputError(msg) from None
     definition: dict[str, Any] = _as_json(raw)
-    made = ScheduleFile(name=job.name, since=now, applied_at=now, source=source, definition=definition)
+    return ScheduleFile(name=job.name, since=now, applied_at=now, source=source, definition=definition)
+
+
+def unless_stored(made: ScheduleFile, schedules: Schedules) -> ScheduleFile | None:
+    """Return a schedule with what stays of the stored one of its name; None if it is stored as it is."""
     with contextlib.suppress(NotFoundError, CorruptFileError):
-        before = schedules.load(job.name)
-        if (before.definition, before.source) == (definition, source):
+        before = schedules.load(made.name)
+        if (before.definition, before.source) == (made.definition, made.source):
             return None
         made.paused = before.paused
-        if before.definition.get("schedule") == definition["schedule"]:
+        if before.definition.get("schedule") == made.definition["schedule"]:
             made.since = before.since
     return made
 

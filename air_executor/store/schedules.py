@@ -14,11 +14,14 @@ from air_executor.model import parsing, strict_json
 from air_executor.model.definition import ScheduleFile
 from air_executor.model.problems import InvalidError, lines
 from air_executor.model.times import from_text, to_text
-from air_executor.store import files
+from air_executor.store import files, permissions
 from air_executor.store.layout import Layout
 
 MAX_SCHEDULE = 64 << 20
 """Bytes of a schedule, as of a job file."""
+
+ABSENT = (0, 0)
+"""What `Schedules.changed_at` returns where there is no schedule."""
 
 
 class Schedules:
@@ -66,7 +69,7 @@ class Schedules:
         files.make_dir(self._layout.tmp)
         text = json.dumps({"format": 1, **parsing.dump(schedule)}, indent=2, ensure_ascii=False) + "\n"
         files.replace(self._layout.schedule(schedule.name), text.encode(), self._layout.tmp)
-        files.hand_over(self._layout.schedule(schedule.name), self._layout.jobs)
+        permissions.hand_over(self._layout.schedule(schedule.name), self._layout.jobs)
 
     def delete(self, name: str) -> None:
         """Delete a schedule; its runs stay.
@@ -84,11 +87,11 @@ class Schedules:
     """What changes the volume; see `files`."""
 
     def changed_at(self, name: str) -> tuple[int, int]:
-        """Return what differs after every change of a schedule."""
+        """Return what differs after every change of a schedule; `ABSENT` if there is none."""
         with contextlib.suppress(OSError):
             found = os.stat(self._layout.schedule(name))
             return found.st_mtime_ns, found.st_ino
-        return (0, 0)
+        return ABSENT
 
     def folder_changed_at(self) -> float:
         """Return when a schedule was last added, replaced or removed, in Unix seconds; 0 if there is none."""

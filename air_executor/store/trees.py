@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import os
+from collections.abc import Iterator
 
 from air_executor.store import files
 
 
 def remove_tree(path: str) -> None:
-    """Remove a directory with all that is in it, as far as that can be done now.
+    """Remove a directory with all that is in it, as far as that can be done now."""
+    for _ in removal(path):
+        pass
+
+
+def removal(path: str) -> Iterator[None]:
+    """Remove a directory as `remove_tree` does, yielding after each file or folder, so that others may go first.
 
     A task may have nested folders deeper than any recursion, path or set of descriptors goes. So a folder with
     something in it is moved to the top before anybody looks into it.
@@ -27,14 +34,17 @@ def remove_tree(path: str) -> None:
             for name in os.listdir(top):
                 number = _empty(name, top, f"{moved}-", number)
                 removed += _remove_entry(name, top)
+                yield
     except OSError:
         pass  # removed meanwhile, or not ours to read
     finally:
         os.close(top)
-    try:
+    _remove_folder(path)
+
+
+def _remove_folder(path: str) -> None:
+    with contextlib.suppress(OSError):
         os.rmdir(path)
-    except OSError:
-        return
 
 
 def _empty(name: str, top: int, prefix: str, number: int) -> int:
@@ -75,5 +85,5 @@ def _remove_entry(name: str, folder: int) -> bool:
     return True
 
 
-EFFECTS = (remove_tree, _empty, _remove_entry)
+EFFECTS = (remove_tree, _empty, _remove_entry, _remove_folder)
 """What changes the volume; see `files`."""

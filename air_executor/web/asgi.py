@@ -16,16 +16,29 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import BaseRoute, Route
 
 from air_executor.metrics.collector import CONTENT_TYPE, Collector
-from air_executor.web.access import METRICS, PROBES, Access
+from air_executor.web.access import API, METRICS, PROBES, Access
 from air_executor.web.guarded_connection import connection_limit
+from air_executor.web.problem_details import problem
 from air_executor.web.request_limit import RequestLimit
 
 if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.types import ASGIApp
 
+    from air_executor.store.tokens import Tokens
+    from air_executor.web.trusted_proxy import TrustedProxy
 
-def make_app(collector: Collector, pages: Sequence[BaseRoute], *, host: str, token: str | None) -> ASGIApp:
+
+def make_app(
+    collector: Collector,
+    pages: Sequence[BaseRoute],
+    *,
+    host: str,
+    token: str | None,
+    tokens: Tokens | None = None,
+    proxy: TrustedProxy | None = None,
+    public_url: str | None = None,
+) -> ASGIApp:
     """Return the application that a manager serves on `host`."""
     health = collector.health
     # A thread of its own: those that the page uses can wait for a volume that hangs.
@@ -43,8 +56,16 @@ def make_app(collector: Collector, pages: Sequence[BaseRoute], *, host: str, tok
 
     own = [Route(METRICS, metrics), Route("/healthz", healthz), Route("/readyz", readyz)]
     # The rest of the connections can be ended at any time, so that a probe always gets one.
-    limited = RequestLimit(Starlette(routes=[*own, *pages]), connection_limit() * 3 // 4, always=PROBES)
-    return Access(limited, host=host, token=token)
+    served = Starlette(routes=[*own, *pages], exception_handlers={404: _not_found})
+    limited = RequestLimit(served, connection_limit() * 7 // 8, always=PROBES)
+    return Access(limited, host=host, token=token, tokens=tokens, proxy=proxy, public_url=public_url)
+
+
+async def _not_found(request: Request, error: Exception) -> Response:
+    """Answer where no route is, for example to a path with a line break in it, as what is asked there expects it."""
+    if request.url.path.startswith(API):
+        return problem(404, "not-found", "the API has no such path")
+    return PlainTextResponse(str(getattr(error, "detail", "Not Found")), 404)
 
 
 def _probe(problem: str | None) -> Response:

@@ -11,9 +11,13 @@ from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
 from contextlib import suppress
 
 POLL_EVERY = 0.3
-"""Seconds."""
-MAX_LISTENERS = 100
+"""Seconds; twice as long where nothing has changed for a while: many pages just lie open."""
+QUIET_AFTER = 30
+"""Looks without news."""
+MAX_LISTENERS = 200
 """Maximum number of listeners; further ones are refused and retry later."""
+APART = 0.02
+"""Seconds between telling two listeners the same: each asks for the page then, and a crowd must not come at once."""
 
 
 class FileWatch:
@@ -63,14 +67,18 @@ class FileWatch:
                 self._versions.pop(topic, None)
 
     async def _run(self) -> None:
+        quiet = 0
         while self._listeners:
+            quiet += 1
             for topic, version in (await asyncio.to_thread(self._poll_all, list(self._listeners))).items():
                 if topic in self._listeners and self._versions.get(topic, version) != version:
-                    for changed in self._listeners[topic]:
-                        changed.set()
+                    quiet = 0
+                    for number, changed in enumerate(self._listeners[topic]):
+                        asyncio.get_running_loop().call_later(number * APART, changed.set)
                 if topic in self._listeners:
                     self._versions[topic] = version
-            await asyncio.sleep(POLL_EVERY)
+            pause = POLL_EVERY * (2 if quiet > QUIET_AFTER else 1)
+            await asyncio.sleep(max(pause, self.listening * APART))
 
     def _poll_all(self, topics: Iterable[str]) -> Mapping[str, str]:
         return {topic: self._poll(topic) for topic in topics}

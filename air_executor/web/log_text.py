@@ -6,32 +6,64 @@ The size of a part is limited whatever a task prints: logs grow to gigabytes. Of
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import BinaryIO
 
-from air_executor.model.plain_text import plain_log
+from air_executor.model.plain_text import clean_log, plain_log
 
 MAX_PART = 64 * 1024
 """Maximum number of bytes in one part."""
+MAX_LINES = 5000
+"""Maximum number of lines in one part: each is an element of the page."""
+MAX_COUNTED = 4 << 20
+"""Bytes in which line ends are counted, to number the lines after them."""
 MAX_LINE = 4096
 """Maximum number of characters shown of one line."""
+
+
+@dataclass(frozen=True, slots=True)
+class LogLine:
+    """A line of a log, harmless, with its colors."""
+
+    place: int
+    """Where it begins."""
+    colored: str
+    ends: bool = True
+    """Whether its end is there: one that never ends is cut."""
+
+    @property
+    def text(self) -> str:
+        """The line without colors."""
+        return plain_log(self.colored)
 
 
 @dataclass(frozen=True, slots=True)
 class LogPart:
     """A part of a log."""
 
-    text: str
-    """Whole lines, each with its end."""
-    rest: str
+    lines: Sequence[LogLine]
+    """Whole lines; the last one may be cut where it is too long."""
+    last: LogLine
     """The start of a last line without a line end."""
     begin: int
     end: int
-    """The end of `text`, where `rest` starts."""
+    """The end of `lines`, where `last` starts."""
     size: int
     """Size of the whole log."""
     skipped: int = 0
     """Number of requested bytes before `begin` that are left out."""
+
+    @property
+    def text(self) -> str:
+        """Its whole lines without colors, each with its end."""
+        return "".join(f"{line.text}\n" if line.ends else line.text for line in self.lines)
+
+    @property
+    def rest(self) -> str:
+        """The start of its last line, without colors."""
+        return self.last.text
 
 
 def last_part(file: BinaryIO, before: int | None = None) -> LogPart:
@@ -44,7 +76,18 @@ def last_part(file: BinaryIO, before: int | None = None) -> LogPart:
     if begin:
         cut = data.find(b"\n") + 1  # 0 if it is all one line
         data, begin = data[cut:], begin + cut
-    return _part(data, begin, size, 0)
+    cut = _surplus(data)
+    return _part(data[cut:], begin + cut, size, 0)
+
+
+def last_lines(file: BinaryIO, count: int) -> list[str]:
+    """Return the last lines of a log."""
+    size = file.seek(0, os.SEEK_END)
+    begin = max(0, size - MAX_LINE * count)
+    file.seek(begin)
+    lines = _read(file, size - begin).decode(errors="replace").rstrip("\n").split("\n")
+    shown = lines[1:] if begin and len(lines) > 1 else lines
+    return [plain_log(_line(line)) for line in shown[-count:]] if shown != [""] else []
 
 
 def next_part(file: BinaryIO, begin: int) -> LogPart:
@@ -54,9 +97,29 @@ def next_part(file: BinaryIO, begin: int) -> LogPart:
         begin = 0
     if size - begin > MAX_PART:
         part = last_part(file)
-        return LogPart(part.text, part.rest, part.begin, part.end, size, part.begin - begin)
+        return replace(part, skipped=part.begin - begin)
     file.seek(begin)
-    return _part(_read(file, size - begin), begin, size, 0)
+    data = _read(file, size - begin)
+    cut = _surplus(data)
+    return _part(data[cut:], begin + cut, size, cut)
+
+
+def line_number(file: BinaryIO, place: int) -> int | None:
+    """Return which line begins at a place, from 1 on; None if that would take too long to count."""
+    if place > MAX_COUNTED:
+        return None
+    file.seek(0)
+    return _read(file, place).count(b"\n") + 1
+
+
+def _surplus(data: bytes) -> int:
+    """Return how many bytes are before the last `MAX_LINES` lines."""
+    if data.count(b"\n") <= MAX_LINES:
+        return 0
+    at = len(data)
+    for _ in range(MAX_LINES + 1):
+        at = data.rfind(b"\n", 0, at)
+    return at + 1
 
 
 def _read(file: BinaryIO, count: int) -> bytes:
@@ -71,13 +134,22 @@ def _part(data: bytes, begin: int, size: int, skipped: int) -> LogPart:
     cut = data.rfind(b"\n") + 1
     if cut == 0 and len(data) >= MAX_PART:
         cut = len(data)  # a line that never ends must not grow without a limit
-    whole, rest = data[:cut], data[cut:]
-    lines = whole.decode(errors="replace").split("\n")
-    last = lines.pop()
-    text = "".join(f"{_line(line)}\n" for line in lines) + (_line(last) if last else "")
-    return LogPart(text, _line(rest.decode(errors="replace")), begin, begin + cut, size, skipped)
+    lines, place = [], begin
+    for line in _split(data[:cut]):
+        lines.append(LogLine(place, _line(line.decode(errors="replace").removesuffix("\n")), line.endswith(b"\n")))
+        place += len(line)
+    rest = LogLine(place, _line(data[cut:].decode(errors="replace")))
+    return LogPart(lines, rest, begin, begin + cut, size, skipped)
+
+
+def _split(data: bytes) -> list[bytes]:
+    """Return lines with their ends; only line feeds end them."""
+    return [line for line in re.split(rb"(?<=\n)", data) if line]
 
 
 def _line(line: str) -> str:
-    shown = plain_log(line)
-    return shown if len(shown) <= MAX_LINE else f"{shown[:MAX_LINE]}… ({len(shown) - MAX_LINE} more characters)"
+    shown = clean_log(line)
+    if len(shown) <= MAX_LINE:
+        return shown
+    plain = plain_log(line)
+    return plain if len(plain) <= MAX_LINE else f"{plain[:MAX_LINE]}… ({len(plain) - MAX_LINE} more characters)"

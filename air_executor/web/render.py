@@ -10,6 +10,7 @@ import functools
 import json
 import os
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from starlette.responses import HTMLResponse
@@ -21,6 +22,9 @@ from air_executor.model.times import format_duration, to_text
 
 if TYPE_CHECKING:
     from jinja2 import Environment
+    from markupsafe import Markup
+
+    from air_executor.web.graph_layout import PlacedGraph
 
 FOLDER = os.path.dirname(os.path.abspath(__file__))
 
@@ -73,6 +77,9 @@ class Templates:
             "ago": ago,
             "seconds": lambda value: f"{value:.2f}" if value < 1000 else f"{value:,.0f}",  # noqa: PLR2004
             "data": _data,
+            "json": json.dumps,
+            "printed": CleanText,  # cleaned as a log
+            "prose": prose,
             "brief": brief,
             "predicate": predicate,
         }
@@ -81,6 +88,14 @@ class Templates:
     def page(self, name: str, values: Mapping[str, Any], status: int = 200) -> HTMLResponse:
         """Return a page as a response."""
         return HTMLResponse(self._environment.get_template(name).render(values), status, HEADERS)
+
+    def picture(self, drawn: PlacedGraph) -> str:
+        """Return the graph of a job as a picture of its own, in SVG."""
+        style = "".join(
+            Path(FOLDER, "static", name).read_text(encoding="utf-8") for name in ("colors.css", "graph.css")
+        )
+        made = self._environment.get_template("graph.svg").make_module()
+        return str(made.graph(drawn, style=style))  # type: ignore[attr-defined]
 
 
 def ago(seconds: float) -> str:
@@ -94,6 +109,17 @@ def ago(seconds: float) -> str:
 def brief(text: str, longest: int = 200) -> str:
     """Return the beginning of a text."""
     return text if len(text) <= longest else f"{text[: longest - 1]}…"
+
+
+def prose(text: str) -> Markup:
+    """Return a sentence as markup: what stands between backticks, commands mostly, is code."""
+    from markupsafe import Markup, escape  # noqa: PLC0415 - with the first page
+
+    parts = [escape(clean(part)) for part in text.split("`")]
+    if len(parts) % 2 == 0:  # one of them stands for itself
+        return Markup("`").join(parts)
+    shown = (Markup("<code>{}</code>").format(part) if n % 2 else part for n, part in enumerate(parts))
+    return Markup("").join(shown)
 
 
 def predicate(text: str, kind: str, name: str) -> str:

@@ -1,4 +1,4 @@
-"""The routes of the web page. Read-only: everything comes from files, so it works with any manager.
+"""The routes of the web page. They only read, and from files, so they work with any manager; its buttons call the API.
 
 `asgi` serves them together with metrics and probes. Each address returns a whole page without any script; the script
 only requests the same address again when the stream at `…/events` announces a new version.
@@ -12,44 +12,63 @@ import mimetypes
 import os
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
+from air_executor.core.budget import budget_lines, reported_so_far
 from air_executor.core.explanation import explain_job, explain_task
+from air_executor.core.task_graph import task_graph
+from air_executor.core.task_lookup import asking_now
 from air_executor.errors import AirExecutorError, BadInputError, NotFoundError
-from air_executor.model.names import check_id
-from air_executor.model.state import JobState
+from air_executor.model.callers import ANONYMOUS, Caller
+from air_executor.model.names import check_id, parse_run_id
+from air_executor.model.state import FAILED, RUNNING, JobState, TaskState
+from air_executor.store import log_times
 from air_executor.store.job_summary import JobSummary
 from air_executor.store.presence import read_presence
-from air_executor.store.run_logs import open_log
-from air_executor.web import log_text, timeline, views
+from air_executor.store.run_logs import log_path, open_log
+from air_executor.store.schedules import Schedules
+from air_executor.web import log_text, name_history, timeline, views
+from air_executor.web.actions import SAMPLE, job_actions, schedule_actions, task_actions
+from air_executor.web.calendar import SCHEDULES, Calendar
+from air_executor.web.graph_layout import placed
+from air_executor.web.job_reasons import JobReasons
+from air_executor.web.log_colors import segments
 from air_executor.web.render import FOLDER, HEADERS, CleanText, Templates
+from air_executor.web.rendered_jobs import RenderedJobs
+from air_executor.web.runner_chart import runner_chart
+from air_executor.web.schedule_list import ScheduleList
 from air_executor.web.state_cache import StateCache, UnreadableJob
 from air_executor.web.streams import Streams, short
 
 if TYPE_CHECKING:
     from starlette.requests import Request
 
-    from air_executor.client import Client
     from air_executor.settings import Settings
 
 JOBS_PER_PAGE = 100
 MAX_SEARCH_TEXT = 100
+NAMES_SHOWN = 20
+CHILDREN_SHOWN = 20
+LAST_LINES = 6
+"""Lines of the log of a failed task on the page of its job."""
 
 
-def page_routes(client: Client, settings: Settings | None = None) -> list[BaseRoute]:
+def page_routes(cache: StateCache, settings: Settings | None = None) -> list[BaseRoute]:
     """Return the routes for one state directory. `settings` provide the limits that explanations name."""
-    pages = _PageRoutes(client, settings)
+    pages = _PageRoutes(cache, settings)
     streams = Streams(pages.cache)
     task = "/jobs/{job}/tasks/{task}"
     return [
         Route("/", _with_errors(pages, pages.jobs)),
         Route("/events", streams.jobs),
         Route("/static/{name}", _static),
-        Route("/jobs/{job}", _with_errors(pages, pages.job)),
+        Route("/schedules", _with_errors(pages, pages.schedules)),
+        Route("/names/{name}", _with_errors(pages, pages.history)),
+        Route("/jobs/{job}", RenderedJobs(cache, _with_errors(pages, pages.job)).answer),
         Route("/jobs/{job}/events", streams.job),
         Route(task, _with_errors(pages, pages.task)),
         Route(f"{task}/events", streams.task),
@@ -84,11 +103,14 @@ def _static(request: Request) -> Response:
 class _PageRoutes:
     """The pages of one state directory."""
 
-    def __init__(self, client: Client, settings: Settings | None) -> None:
-        self.cache = StateCache(client)
-        self._client = client
+    def __init__(self, cache: StateCache, settings: Settings | None) -> None:
+        self.cache = cache
+        self._client = client = cache.client
         self._settings = settings
         self._templates = Templates()
+        self._reasons = JobReasons(client, settings)
+        self._schedules = ScheduleList(Schedules(client.layout))
+        self._calendar = Calendar()
 
     def _common(self, request: Request, version: str, events: str) -> dict[str, Any]:
         base = request.scope.get("root_path", "")
@@ -99,6 +121,8 @@ class _PageRoutes:
             "version": short(version),
             "events": f"{base}{events}",
             "manager": read_presence(self._client.layout),
+            "caller": _signed_in(request),
+            "running": None,
         }
 
     def error(self, request: Request, status: int, title: str, message: str) -> Response:
@@ -107,19 +131,26 @@ class _PageRoutes:
         return self._templates.page("error.html", values, status)
 
     def jobs(self, request: Request) -> Response:
-        """Show all jobs."""
+        """Show all jobs: what runs, then what failed lately, then the rest, each the newest first."""
         found, version = self.cache.jobs()
+        common = self._common(request, version, "/events")
         phase, text = _search(request, "phase"), _search(request, "q")
-        named = [job for job in found if isinstance(job, JobSummary) and text in job.id]
+        known = [job for job in found if isinstance(job, JobSummary)]
+        wanted = text.lower()
+        named = [job for job in known if not wanted or job.has(wanted)]
         counts = Counter(job.phase for job in named)
         shown = [job for job in named if not phase or job.phase == phase]
-        shown.sort(key=lambda job: (job.ended, -job.submitted_at, job.id))
+        shown.sort(key=lambda job: views.place_of(job, common["now"]))
         pages = max(1, math.ceil(len(shown) / JOBS_PER_PAGE))
         page = min(pages, _number(request, "page", 1))
         begin = (page - 1) * JOBS_PER_PAGE
+        listed = shown[begin : begin + JOBS_PER_PAGE]
+        reasons = self._reasons.of(listed, (job.facts for job in found), common["manager"], common["now"])
+        names = name_history.names(known, self._schedules.entries(common["now"]))
+        sparks = [(one, name_history.bars(one.runs, common["now"])[0]) for one in names[:NAMES_SHOWN]]
         values = {
             "any": bool(found),
-            "jobs": [(job, views.shares_of(Counter(job.counts))) for job in shown[begin : begin + JOBS_PER_PAGE]],
+            "jobs": [(job, views.shares_of(Counter(job.counts)), reasons[job.id]) for job in listed],
             "begin": begin,
             "priced": any(job.costs for job in shown),
             "matching": len(shown),
@@ -130,9 +161,50 @@ class _PageRoutes:
             "page": page,
             "pages": pages,
             "unreadable": [job for job in found if isinstance(job, UnreadableJob)],
-            "open": sum(isinstance(job, JobSummary) and not job.ended for job in found),
+            "open": any(not job.ended for job in known),
+            "running": _running(known),
+            "names": sparks,
+            "all_names": len(names),
+            "planned": any(one.schedule is not None for one in names),
+            "actions": () if found else (SAMPLE,),
         }
-        return self._templates.page("jobs.html", self._common(request, version, "/events") | values)
+        return self._templates.page("jobs.html", common | values)
+
+    def history(self, request: Request) -> Response:
+        """Show the runs of one name: their durations, and when the next one comes."""
+        name = check_id(request.path_params["name"], "name")
+        found, version = self.cache.jobs()
+        common = self._common(request, version, "/events")
+        runs = name_history.runs_of((job for job in found if isinstance(job, JobSummary)), name)
+        schedule = self._schedules.named(name, common["now"])
+        if not runs and schedule is None:
+            msg = f"there are no runs of {name}, and no schedule of this name"
+            raise NotFoundError(msg)
+        drawn, longest = name_history.bars(runs, common["now"])
+        values = {
+            "name": name,
+            "running": _running(job for job in found if isinstance(job, JobSummary)),
+            "runs": runs[: name_history.RUNS_SHOWN],
+            "bars": drawn,
+            "longest": longest,
+            "schedule": schedule,
+            "actions": () if schedule is None else schedule_actions(name, schedule.params, paused=schedule.paused),
+        }
+        return self._templates.page("history.html", common | values)
+
+    def schedules(self, request: Request) -> Response:
+        """Show what the schedules start in the next days."""
+        found, version = self.cache.jobs()
+        common = self._common(request, version, "/events")
+        listed = self._schedules.entries(common["now"])
+        planned = sum(one.next_at != one.never for one in listed)
+        values = {
+            "days": self._calendar.days(listed, common["now"]),
+            "planned": planned,
+            "shown": min(planned, SCHEDULES),
+            "running": _running(job for job in found if isinstance(job, JobSummary)),
+        }
+        return self._templates.page("schedules.html", common | values)
 
     def job(self, request: Request) -> Response:
         """Show one job: its tasks in time, and its cost."""
@@ -140,7 +212,8 @@ class _PageRoutes:
         common = self._common(request, version, f"/jobs/{job.id}/events")
         now = common["now"]
         phase, text = _search(request, "phase"), _search(request, "q")
-        tree = timeline.filtered(timeline.tree(job), phase, text)
+        every = "all" in request.query_params
+        tree = timeline.tree(job, phase, text, fold=not every)
         per_page = views.CHUNK * views.CHUNKS_PER_PAGE
         pages = max(1, math.ceil(len(tree) / per_page))
         page = min(pages, _number(request, "page", 1))
@@ -149,13 +222,15 @@ class _PageRoutes:
         wanted = set(range(first, first + views.CHUNKS_PER_PAGE)) if asked is None else _numbers(asked)
         within = timeline.window(job, now)
         counts = Counter(task.phase for task in job.tasks.values())
+        failures = views.failures_of(job)
+        cost = self.cache.cost(job, version)
         values = {
             "job": job,
             "shares": views.shares_of(counts),
             "counts": counts,
             "phases": views.TASK_PHASES,
             "within": within,
-            "chunks": views.chunks(tree, wanted, within, now),
+            "chunks": views.chunks(job, tree, wanted, within, now),
             "matching": len(tree),
             "phase": phase,
             "text": text,
@@ -163,7 +238,17 @@ class _PageRoutes:
             "pages": pages,
             "per_page": per_page,
             "explanation": self._explain(job, None, now),
-            "cost": self.cache.cost(job, version),
+            "cost": cost,
+            "chart": runner_chart(job, cost.always_on, now),
+            "budget": budget_lines(job, now),
+            "reported": reported_so_far(job),
+            "actions": job_actions(job),
+            "failures": [(task, views.outcome_of(task, now), self._last_lines(job, task)) for task in failures],
+            "failed": counts[FAILED],
+            "questions": asking_now(job),
+            "every": every,
+            **self._related(job),
+            "graph": placed(task_graph(job)),
         }
         return self._templates.page("job.html", common | values)
 
@@ -182,25 +267,56 @@ class _PageRoutes:
             msg = f"task {task.id} of job {job.id} has no run {asked}"
             raise NotFoundError(msg)
         before = _number(request, "before", 0) or None
-        part = None
-        if run is not None and (file := open_log(self._client.layout, job, task.id, run.seq)) is not None:
-            with file:
-                part = log_text.last_part(file, before)
+        shown = None if run is None else self._log(job, task.id, run.seq, before, _number(request, "log", 0))
         common = self._common(request, version, f"/jobs/{job.id}/tasks/{task.id}/events")
         values = {
             "job": job,
             "task": task,
             "outcome": views.outcome_of(task, common["now"]),
+            "actions": task_actions(job, task),
             "runs": runs,
+            "images": list(dict.fromkeys(one.image for one in task.attempts if one.image)),
             "run": run,
             "asked": asked,
             "before": before,
-            "part": part,
-            "log": None if part is None else CleanText(part.text),
-            "rest": None if part is None else CleanText(part.rest),
+            "part": None if shown is None else shown.part,
+            "lines": () if shown is None else shown.rows,
+            "rest": () if shown is None else segments(shown.part.last.colored),
+            "next_line": None if shown is None else shown.next_line,
             "explanation": self._explain(job, task.id, common["now"]),
         }
         return self._templates.page("task.html", common | values)
+
+    def _log(self, job: JobState, task: str, seq: int, before: int | None, known: int) -> views.ShownLog | None:
+        """Return the log of a run; nothing of it where the page has it already: `known` is the run it shows."""
+        file = open_log(self._client.layout, job, task, seq)
+        if file is None:
+            return None
+        with file:
+            if known == seq:
+                return views.ShownLog.empty()
+            part = log_text.last_part(file, before)
+            times = log_times.read(log_path(self._client.layout, job, task, seq), file)
+            return views.ShownLog.of(part, log_text.line_number(file, part.begin), times.at)
+
+    def _last_lines(self, job: JobState, task: TaskState) -> CleanText:
+        runs = views.runs_of(task)
+        file = open_log(self._client.layout, job, task.id, runs[0].seq) if runs else None
+        if file is None:
+            return CleanText()
+        with file:
+            return CleanText("\n".join(log_text.last_lines(file, LAST_LINES)))
+
+    def _related(self, job: JobState) -> dict[str, Any]:
+        """Return the job whose run submitted this one, and those that its runs have submitted."""
+        known = [one for one in self.cache.jobs()[0] if isinstance(one, JobSummary)]
+        mine = parse_run_id(job.submitted_by or "")
+        children = [one.id for one in known if one.submitted_by and one.submitted_by.startswith(f"{job.uid}-")]
+        return {
+            "parent": None if mine is None else next((one.id for one in known if one.uid == mine[0]), None),
+            "children": children[:CHILDREN_SHOWN],
+            "all_children": len(children),
+        }
 
     def _job(self, request: Request) -> tuple[JobState, str]:
         return self.cache.job(check_id(request.path_params["job"], "job"))
@@ -209,6 +325,17 @@ class _PageRoutes:
         jobs = [] if job.ended else [one.facts for one in self.cache.jobs()[0]]
         context = self._client.explain_context(job, jobs, now, self._settings)
         return explain_job(job, context) if task is None else explain_task(job, job.tasks[task], context)
+
+
+def _running(jobs: Iterable[JobSummary]) -> int:
+    """Return how many tasks of these jobs run now."""
+    return sum(job.counts[RUNNING] for job in jobs)
+
+
+def _signed_in(request: Request) -> Caller | None:
+    """Return who sent a token, as a browser does with a password; None: nobody did."""
+    found: Caller = request.scope["state"]["caller"]
+    return None if found is ANONYMOUS else found
 
 
 def _search(request: Request, name: str) -> str:

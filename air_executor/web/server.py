@@ -75,8 +75,10 @@ class _EventDrivenServer(uvicorn.Server):
 class Server:
     """Serves an application in its own thread."""
 
-    def __init__(self, app: ASGIApp, listening: socket.socket) -> None:
+    def __init__(self, app: ASGIApp, listening: socket.socket, public_url: str | None = None) -> None:
+        """`public_url` is the address for browsers, where it is another one than that of `listening`."""
         self._socket = listening
+        self._public_url = public_url
         self._server = _EventDrivenServer(
             uvicorn.Config(
                 app,
@@ -99,6 +101,8 @@ class Server:
     @property
     def url(self) -> str:
         """The address to open, or a description if it listens on all addresses."""
+        if self._public_url is not None:
+            return self._public_url
         host, port = self._socket.getsockname()[:2]
         if host in {"0.0.0.0", "::"}:  # noqa: S104 - set by the user
             return f"port {port} on all addresses"
@@ -107,6 +111,8 @@ class Server:
     @property
     def page(self) -> str:
         """Address of the page for browsers; with this host's name where it listens on all addresses."""
+        if self._public_url is not None:
+            return self._public_url
         host, port = self._socket.getsockname()[:2]
         return f"http://{socket.gethostname()}:{port}/" if host in {"0.0.0.0", "::"} else self.url  # noqa: S104 - as above
 

@@ -15,7 +15,7 @@ from typing import Generic, TypeVar
 
 from air_executor.client import Client
 from air_executor.core.cost_report import CostReport, cost_report
-from air_executor.core.explanation import JobFacts
+from air_executor.core.job_facts import JobFacts
 from air_executor.core.ledger import read
 from air_executor.errors import AirExecutorError, NotFoundError
 from air_executor.model.state import JobState
@@ -28,6 +28,8 @@ CACHED_JOBS = 8
 """Number of whole jobs in memory: those that people view now."""
 CLOCK_STEP = 0.1
 """Seconds, more than the step of a volume's clock, which is a few milliseconds."""
+NEWS_WITHIN = 30.0
+"""Seconds after a change through the server within which its effect is read as soon as it is on the volume."""
 REST = 30
 """Seconds for which a read that took one second is not repeated: the page takes little of the manager's time."""
 
@@ -52,9 +54,9 @@ class _Cached(Generic[T]):
     valid_until: float
     """On the monotonic clock; until then it is used even if the version is another."""
 
-    def serves(self, version: str) -> bool:
-        """Tell whether it can be used for a request of this version."""
-        return self.version == version or time.monotonic() < self.valid_until
+    def serves(self, version: str, *, rests: bool = True) -> bool:
+        """Tell whether it can be used for a request of this version; `rests`: or instead of it, for a while."""
+        return self.version == version or (rests and time.monotonic() < self.valid_until)
 
 
 class StateCache:
@@ -67,6 +69,20 @@ class StateCache:
         self._jobs: OrderedDict[str, _Cached[JobState]] = OrderedDict()
         self._costs: OrderedDict[str, _Cached[CostReport]] = OrderedDict()
         self._all: _Cached[list[JobSummary | UnreadableJob]] | None = None
+        self._changed: dict[str, float] = {}
+        """By job: until when its effect is read at once, by the monotonic clock."""
+
+    def changed(self, job: str) -> None:
+        """Take note of a change of a job: who made it shall see it, however long reading takes."""
+        now = time.monotonic()
+        with self._lock:
+            self._changed = {name: until for name, until in self._changed.items() if until > now}
+            self._changed[job] = now + NEWS_WITHIN
+
+    def _rests(self, job: str | None = None) -> bool:
+        """Tell whether an older state of a job (None: of any) may be shown."""
+        found = self._changed.values() if job is None else [self._changed.get(job, 0.0)]
+        return not any(until > time.monotonic() for until in found)
 
     def version_of_all(self) -> str:
         """Return a version that changes whenever any job may have changed, without checking each of them.
@@ -76,6 +92,7 @@ class StateCache:
         """
         layout = self.client.layout
         folders = [f"{layout.tmp}/{name}" for name in sorted(_names(layout.tmp))]
+        folders.append(layout.schedules)
         return "|".join([*map(_folder_stamp, folders), _stamp(layout.jobs), _stamp(layout.manager)])
 
     def version_of(self, job: str) -> str:
@@ -92,7 +109,7 @@ class StateCache:
         with self._lock:
             version = self.version_of_all()
             cached = self._all
-            if cached is not None and cached.serves(version):
+            if cached is not None and cached.serves(version, rests=self._rests()):
                 return cached.value, cached.version
             begun = time.monotonic()
             found = {name: self._summary(name) for name in self.client.jobs.ids()}
@@ -123,7 +140,7 @@ class StateCache:
         with self._lock:
             version = self.version_of(name)
             cached = self._jobs.get(name)
-            if cached is not None and cached.serves(version):
+            if cached is not None and cached.serves(version, rests=self._rests(name)):
                 self._jobs.move_to_end(name)
                 return cached.value, cached.version
             begun = time.monotonic()

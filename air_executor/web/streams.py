@@ -21,7 +21,9 @@ from air_executor.model.names import check_id
 from air_executor.model.state import JobState
 from air_executor.store.run_logs import open_log
 from air_executor.web.file_watch import FileWatch
+from air_executor.web.log_colors import segments
 from air_executor.web.log_text import MAX_PART, LogPart, next_part
+from air_executor.web.problem_details import UNBUFFERED
 from air_executor.web.render import HEADERS
 
 if TYPE_CHECKING:
@@ -94,7 +96,7 @@ class Streams:
     def _stream(self, events: AsyncIterator[str]) -> Response:
         if self._watch.full:
             return PlainTextResponse("too many pages are open\n", 503, {**HEADERS, "Retry-After": "30"})
-        return StreamingResponse(events, 200, HEADERS, media_type="text/event-stream")
+        return StreamingResponse(events, 200, {**HEADERS, **UNBUFFERED}, media_type="text/event-stream")
 
     async def _pages(self, topic: str) -> AsyncIterator[str]:
         async with aclosing(self._watch.versions(topic, KEEP_ALIVE)) as versions:
@@ -113,9 +115,14 @@ class Streams:
                     sent = version
                     yield f"data: {version}\n\n"
                 part = await run_in_threadpool(self._next, job, task, seq, begin)
-                if part is not None and (part.end, part.rest) != (begin, rest):
-                    begin, rest = part.end, part.rest
-                    news = {"text": part.text, "rest": rest, "skipped": part.skipped, "end": part.end}
+                if part is not None and (part.end, part.last.colored) != (begin, rest):
+                    begin, rest = part.end, part.last.colored
+                    news = {
+                        "lines": [segments(line.colored) for line in part.lines],
+                        "rest": segments(part.last.colored),
+                        "skipped": part.skipped,
+                        "end": part.end,
+                    }
                     yield f"event: log\ndata: {json.dumps(news)}\n\n"
 
     def _next(self, job: str, task: str, seq: int, begin: int) -> LogPart | None:

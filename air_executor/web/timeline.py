@@ -5,16 +5,30 @@ Pure; the templates draw it. Times are Unix seconds.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass
 
-from air_executor.model.state import OK, Attempt, JobState, Running, TaskState
+from air_executor.core.task_groups import TaskGroup, children
+from air_executor.model.attempt import Attempt
+from air_executor.model.state import (
+    CANCELLED,
+    COMMITTED,
+    REQUEUE,
+    SKIP_ON,
+    SUCCEEDED,
+    JobState,
+    Queued,
+    Running,
+    TaskState,
+)
 from air_executor.model.times import format_duration
 
 BARS_SHOWN = 20
 """Number of runs drawn of one task, the newest: more would be illegible."""
 MIN_WIDTH = 0.3
 """Percent of the window: the minimum width of work."""
+FOLDED_FROM = 20
+"""Number of succeeded siblings from which on they are one row."""
 MAX_DEPTH = 12
 """Maximum depth of indentation."""
 _STEPS = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10800, 21600, 43200, 86400)
@@ -65,11 +79,29 @@ class BarPart:
 
 
 @dataclass(frozen=True, slots=True)
-class TreeRow:
-    """A task and its depth in the tree."""
+class FoldedTasks:
+    """Tasks that succeeded and queued nothing, in one row in place of the first of them."""
 
-    task: TaskState
+    tasks: Sequence[TaskState]
+
+
+Entry = TaskState | TaskGroup | FoldedTasks
+
+
+@dataclass(frozen=True, slots=True)
+class TreeRow:
+    """A task, a group of tasks, or tasks that are folded, and its depth in the tree."""
+
+    entry: Entry
     depth: int
+
+    def has(self, text: str) -> bool:
+        """Tell whether its id, or that of its group, contains a text."""
+        if isinstance(self.entry, TaskGroup):
+            return text in self.entry.name
+        if isinstance(self.entry, FoldedTasks):
+            return not text
+        return text in self.entry.id or text in (self.entry.group or "")
 
 
 def window(job: JobState, now: float) -> TimeWindow:
@@ -83,8 +115,13 @@ def window(job: JobState, now: float) -> TimeWindow:
     gone = [task.attempts[-1].gone_at for task in job.tasks.values() if task.attempts]
     if job.ended:
         return TimeWindow(start, max([job.finished_at or start, *gone]))
+    if not any(isinstance(task.status, Running) for task in job.tasks.values()):
+        # Nothing but time passes: up to when it goes on.
+        soonest = min((task.waits_until for task in job.tasks.values() if task.waits_until is not None), default=now)
+        if soonest > now:
+            return TimeWindow(start, start + max(10.0, (max(soonest, *gone, start) - start) * 1.02))
     if job.started_at is None:
-        return TimeWindow(start, start + 10)
+        return TimeWindow(start, start + _round_up(max(10.0, now - start)))
     return TimeWindow(start, start + _round_up(max(now, *gone, start) - start if gone else now - start))
 
 
@@ -100,8 +137,21 @@ def bar_parts(task: TaskState, within: TimeWindow, now: float) -> list[BarPart]:
     return found
 
 
+def wait_parts(job: JobState, task: TaskState, within: TimeWindow, now: float) -> list[tuple[float, float]]:
+    """Return position and width of the times for which a task waited for a runner, or waits for its time."""
+    spans = [(one.spawned - one.waited, one.spawned) for one in task.attempts[-BARS_SHOWN:] if one.waited]
+    if isinstance(task.status, Queued) and not job.ended:
+        last = task.attempts[-1].gone_at if task.attempts else job.submitted_at
+        if task.waits_until is not None and task.waits_until > now:
+            spans.append((last, task.waits_until))
+        elif task.ready_at is not None:
+            spans.append((max(task.ready_at, last), now))
+    found = [(within.at(begin), within.at(end)) for begin, end in spans]
+    return [(x, round(end - x, 3)) for x, end in found if end - x > MIN_WIDTH]
+
+
 def _attempt(one: Attempt, within: TimeWindow) -> Iterable[BarPart]:
-    tone = "ok" if one.reason == OK else "off" if one.reason in ("cancelled", "requeue") else "bad"
+    tone = "ok" if one.reason in COMMITTED else "off" if one.reason in (CANCELLED, REQUEUE, SKIP_ON) else "bad"
     at, first = one.spawned, True
     for kind, seconds in (("start", one.start), ("work", one.work), ("finish", one.finish)):
         if seconds > 0 or kind == "work":  # a run too short for the volume's clock is still a run
@@ -112,26 +162,43 @@ def _attempt(one: Attempt, within: TimeWindow) -> Iterable[BarPart]:
         at += seconds
 
 
-def tree(job: JobState) -> list[TreeRow]:
-    """Return a job's tasks, each followed by the tasks it queued. No recursion: chains can be as long as a job."""
-    children: dict[str | None, list[TaskState]] = {}
-    for task in job.tasks.values():
-        children.setdefault(task.queued_by if task.queued_by in job.tasks else None, []).append(task)
-    if len(children) == 1:
-        return [TreeRow(task, 0) for task in job.tasks.values()]
+def tree(job: JobState, phase: str = "", text: str = "", *, fold: bool = False) -> list[TreeRow]:
+    """Return a job's tasks, each followed by the tasks it queued. No recursion: chains can be as long as a job.
+
+    `phase`, `text`: only tasks in this phase, and tasks that have this text. Without both, a group is one row, and with
+    `fold` also many siblings that succeeded.
+    """
     found = []
-    stack = [TreeRow(task, 0) for task in reversed(children.get(None, []))]
+    every = not (phase or text)
+    listed = children(job, fold=every)
+    below = {parent: _folded(one, listed) if fold and every else list[Entry](one) for parent, one in listed.items()}
+    stack = [TreeRow(entry, 0) for entry in reversed(below.get(None, []))]
     while stack:
         row = stack.pop()
         found.append(row)
-        depth = min(MAX_DEPTH, row.depth + 1)
-        stack += [TreeRow(task, depth) for task in reversed(children.get(row.task.id, []))]
+        if isinstance(row.entry, TaskState):
+            depth = min(MAX_DEPTH, row.depth + 1)
+            stack += [TreeRow(entry, depth) for entry in reversed(below.get(row.entry.id, []))]
+    return [one for one in found if (not phase or _phase(one.entry) == phase) and one.has(text)]
+
+
+def _phase(entry: Entry) -> str:
+    return SUCCEEDED if isinstance(entry, FoldedTasks) else entry.phase
+
+
+def _folded(entries: Sequence[TaskState | TaskGroup], below: Container[str | None]) -> list[Entry]:
+    """Return siblings with those that succeeded and queued nothing as one entry, if they are many."""
+    done = [one for one in entries if isinstance(one, TaskState) and one.phase == SUCCEEDED and one.id not in below]
+    if len(done) < FOLDED_FROM:
+        return list(entries)
+    inside = {one.id for one in done}
+    found: list[Entry] = []
+    for one in entries:
+        if one is done[0]:
+            found.append(FoldedTasks(done))
+        elif not (isinstance(one, TaskState) and one.id in inside):
+            found.append(one)
     return found
-
-
-def filtered(rows: Sequence[TreeRow], phase: str, text: str) -> list[TreeRow]:
-    """Return the tasks in a phase ("" for any) whose id contains a text."""
-    return [one for one in rows if (not phase or one.task.phase == phase) and text in one.task.id]
 
 
 def _step(least: float) -> float:

@@ -5,26 +5,43 @@ Pure: no files, no HTTP. Times are Unix seconds.
 
 from __future__ import annotations
 
+import heapq
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from air_executor.core.memory import history_text
 from air_executor.core.outcome import outcome_text, reason_text, stop_text
+from air_executor.core.task_groups import TaskGroup
 from air_executor.model import state as s
-from air_executor.model.state import Attempt, Done, Running, TaskState
+from air_executor.model.attempt import Attempt
+from air_executor.model.reports import progress_text
+from air_executor.model.state import Done, JobState, Running, TaskState
 from air_executor.model.times import to_text
+from air_executor.store.job_summary import JobSummary
+from air_executor.web.log_colors import segments
+from air_executor.web.log_text import LogLine, LogPart
 from air_executor.web.render import brief
-from air_executor.web.timeline import BarPart, TimeWindow, TreeRow, bar_parts
+from air_executor.web.timeline import BarPart, FoldedTasks, TimeWindow, TreeRow, bar_parts, wait_parts
 
 CHUNK = 50
 """Number of rows that are rendered, drawn and refreshed together."""
 CHUNKS_PER_PAGE = 10
 """Number of chunks with rows when the page opens."""
+LATELY = 86_400.0
+"""Seconds for which a job that failed stands before those that wait."""
 TASK_PHASES = (s.RUNNING, s.QUEUED, s.FAILED, s.CANCELLED, s.SKIPPED, s.SUCCEEDED)
 """In the order of the filters: most urgent first."""
 JOB_PHASES = (s.RUNNING, s.QUEUED, s.PAUSED, s.PENDING, s.FAILED, s.CANCELLED, s.SUCCEEDED)
 """The same for jobs."""
+_TONES = {"succeeded": "good", "failed": "bad"}
+
+
+def place_of(job: JobSummary, now: float) -> tuple[int, float, str]:
+    """Return where a job stands in the list: what runs, what failed within a day, what waits, what has ended."""
+    failed = job.phase in (s.FAILED, s.CANCELLED) and now - (job.finished_at or 0.0) < LATELY
+    group = 0 if job.phase == s.RUNNING else 1 if failed else 3 if job.ended else 2
+    return group, -job.submitted_at, job.id
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +50,8 @@ class TaskRow:
 
     number: int
     id: str
+    is_group: bool
+    """It stands for the tasks of a group."""
     phase: str
     depth: int
     queued_by: str | None
@@ -44,6 +63,12 @@ class TaskRow:
     outcome: str
     tone: str
     """`bad`, `good` (the outcome is a result) or `mild`."""
+    waits: Sequence[tuple[float, float]] = ()
+    """Position and width of the times that it waited."""
+    folded: int = 0
+    """How many tasks it stands for that succeeded."""
+    progress: float | None = None
+    """The part that is done, from 0 to 1; None if that is unknown."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,32 +80,66 @@ class Chunk:
     rows: Sequence[TaskRow] | None
 
 
-def chunks(tree: Sequence[TreeRow], wanted: set[int], within: TimeWindow, now: float) -> list[Chunk]:
+def chunks(job: JobState, tree: Sequence[TreeRow], wanted: set[int], within: TimeWindow, now: float) -> list[Chunk]:
     """Return the table in chunks, of which only the wanted ones have rows."""
     found = []
     for number, begin in enumerate(range(0, len(tree), CHUNK)):
         part = tree[begin : begin + CHUNK]
-        rows = [_row(begin + n, one, within, now) for n, one in enumerate(part, 2)] if number in wanted else None
+        rows = [_row(job, begin + n, one, within, now) for n, one in enumerate(part, 2)] if number in wanted else None
         found.append(Chunk(number, len(part), rows))
     return found
 
 
-def _row(number: int, row: TreeRow, within: TimeWindow, now: float) -> TaskRow:
-    task = row.task
+def _row(job: JobState, number: int, row: TreeRow, within: TimeWindow, now: float) -> TaskRow:
+    task = row.entry
+    if isinstance(task, FoldedTasks):
+        return TaskRow(
+            number=number,
+            id=task.tasks[0].id,
+            is_group=False,
+            phase=s.SUCCEEDED,
+            depth=row.depth,
+            queued_by=task.tasks[0].queued_by,
+            bars=(),
+            took=None,
+            since=None,
+            runs=sum(one.runs for one in task.tasks),
+            outcome="",
+            tone="mild",
+            folded=len(task.tasks),
+        )
+    if isinstance(task, TaskGroup):
+        return TaskRow(
+            number=number,
+            id=task.name,
+            is_group=True,
+            phase=task.phase,
+            depth=row.depth,
+            queued_by=None,
+            bars=(),
+            took=None,
+            since=None,
+            runs=task.runs,
+            outcome=brief(task.text),
+            tone=_TONES.get(task.phase, "mild"),
+        )
     status = task.status
     outcome = outcome_of(task, now)
     return TaskRow(
         number=number,
         id=task.id,
+        is_group=False,
         phase=task.phase,
         depth=row.depth,
         queued_by=task.queued_by,
         bars=bar_parts(task, within, now),
+        waits=wait_parts(job, task, within, now),
         took=task.attempts[-1].work if task.attempts and not isinstance(status, Running) else None,
         since=status.since if isinstance(status, Running) else None,
         runs=task.runs,
         outcome=brief(outcome),
-        tone={"succeeded": "good", "failed": "bad"}.get(task.phase, "mild"),
+        tone=_TONES.get(task.phase, "mild"),
+        progress=status.progress.share if isinstance(status, Running) and status.progress is not None else None,
     )
 
 
@@ -89,12 +148,14 @@ def outcome_of(task: TaskState, now: float) -> str:
     status = task.status
     history = history_text(task)
     if isinstance(status, Done):
-        if status.phase == "succeeded":
+        if status.phase == "succeeded" and task.cached is not None:
+            text = f"cached, from job {task.cached.job}"
+        elif status.phase == "succeeded":
             text = "" if status.result is None else json.dumps(status.result, ensure_ascii=False)[:1000]
         else:
             text = outcome_text(status)
     elif isinstance(status, Running):
-        text = stop_text(status)
+        text = stop_text(status) or ("" if status.progress is None else progress_text(status.progress))
     elif status.waits_until is not None and status.waits_until > now:
         verb = "retries" if status.retrying else "starts"
         text = f"{verb} at {_moment(status.waits_until, now)}"
@@ -114,6 +175,8 @@ class RunRow:
     """A run in the table of its task."""
 
     seq: int
+    number: int
+    """Its place among the attempts of the task, from 1 on."""
     since: float
     attempt: Attempt | None
     """None if the run is open."""
@@ -122,9 +185,12 @@ class RunRow:
 
 def runs_of(task: TaskState) -> list[RunRow]:
     """Return a task's runs that are known individually, newest first."""
-    found = [RunRow(one.seq, one.spawned, one, _why(one)) for one in task.attempts]
+    is_open = isinstance(task.status, Running)
+    first = max(1, task.runs - len(task.attempts) - is_open + 1)
+    found = [RunRow(one.seq, number, one.spawned, one, _why(one)) for number, one in enumerate(task.attempts, first)]
     if isinstance(task.status, Running):
-        found.append(RunRow(task.status.seq, task.status.since, None, stop_text(task.status)))
+        number = first + len(found)
+        found.append(RunRow(task.status.seq, number, task.status.since, None, stop_text(task.status)))
     return found[::-1]
 
 
@@ -133,6 +199,56 @@ def _why(one: Attempt) -> str:
         return ""
     text = reason_text(one.reason, one.exit_code)
     return f"{text}: {one.message}" if one.message else text
+
+
+@dataclass(frozen=True, slots=True)
+class LogRow:
+    """A line of a log."""
+
+    number: int | None
+    """From 1 on; None if unknown."""
+    time: str
+    """Time of day (UTC) by which it was written."""
+    segments: Sequence[tuple[str, str]]
+    """Classes and text."""
+
+
+@dataclass(frozen=True, slots=True)
+class ShownLog:
+    """The part of a log that a page shows."""
+
+    part: LogPart
+    rows: Sequence[LogRow]
+    next_line: int | None
+    """Number of the line after it."""
+
+    @classmethod
+    def of(cls, part: LogPart, first: int | None, written_at: Callable[[int], float]) -> ShownLog:
+        """Return a part whose first line has this number."""
+        rows = [
+            LogRow(
+                None if first is None else first + n,
+                to_text(written_at(line.place))[11:19],
+                segments(line.colored),
+            )
+            for n, line in enumerate(part.lines)
+        ]
+        return cls(part, rows, None if first is None else first + len(rows))
+
+    @classmethod
+    def empty(cls) -> ShownLog:
+        """Return nothing, from the beginning of the log on."""
+        return cls(LogPart((), LogLine(0, ""), 0, 0, 0), (), 1)
+
+
+FAILURES_SHOWN = 5
+"""Failed tasks of which a job's page shows the last lines."""
+
+
+def failures_of(job: JobState) -> list[TaskState]:
+    """Return the tasks of a job that failed last, the last first."""
+    found = [task for task in job.tasks.values() if task.phase == s.FAILED and not task.superseded]
+    return heapq.nlargest(FAILURES_SHOWN, found, key=lambda task: task.finished_at or "")
 
 
 @dataclass(frozen=True, slots=True)

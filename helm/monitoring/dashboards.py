@@ -322,7 +322,7 @@ SAFETY = Dashboard(
             "Open runs as a share of the limit; at 100 % tasks wait.",
             [
                 Query(
-                    f"sum by (pool) ({A}runners{SCOPE}) / (sum by (pool) ({A}runners_limit{SCOPE}) > 0)",
+                    f"sum by (pool) ({A}pool_used{SCOPE}) / (sum by (pool) ({A}runners_limit{SCOPE}) > 0)",
                     "pool {{pool}}",
                 ),
                 Query(f"sum({A}runners{SCOPE}) / max({A}max_runners{SCOPE})", "all"),

@@ -6,6 +6,7 @@ Where none is named, these tests are skipped; in CI they fail.
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -13,7 +14,8 @@ from pathlib import Path
 import pytest
 
 from tests.airflow.rig import USUAL, Airflow, manager
-from tests.conftest import wait_for
+from tests.backends.rig import open_to_tasks
+from tests.conftest import MEMORY, wait_for
 from tests.lanes import missing, require_service
 
 
@@ -26,14 +28,40 @@ def programs(variable: str) -> Path:
     return Path(named)
 
 
+ALIAS = "AirExecutor"
+EXECUTORS = f"LocalExecutor,{ALIAS}:air_executor.airflow.executor.AirExecutor"
+"""A task is on the first unless it asks for the other."""
+SOON = {
+    "AIRFLOW__SCHEDULER__JOB_HEARTBEAT_SEC": "1",
+    "AIRFLOW__SCHEDULER__SCHEDULER_HEARTBEAT_SEC": "1",
+    "AIRFLOW__SCHEDULER__SCHEDULER_HEALTH_CHECK_THRESHOLD": "5",
+    "AIRFLOW__SCHEDULER__ORPHANED_TASKS_CHECK_INTERVAL": "2",
+}
+"""The death of another scheduler is noticed within seconds."""
+
+
 @pytest.fixture(scope="session")
 def airflow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Airflow]:
-    """Return an Airflow with all components running, and a manager."""
-    home = tmp_path_factory.mktemp("airflow")
-    made = Airflow(programs("AIR_TEST_AIRFLOW"), home, home / "state")
+    """Return an Airflow with all components running, and a manager: the only one, for each takes a minute to start.
+
+    Its database is in memory if possible: each component waits for the others' commits, which a busy disk makes long.
+    """
+    with tempfile.TemporaryDirectory(prefix="air-airflow-", dir=MEMORY) as folder:
+        yield from running_airflow(tmp_path_factory, Path(folder))
+
+
+def running_airflow(tmp_path_factory: pytest.TempPathFactory, database_dir: Path) -> Iterator[Airflow]:
+    """Return the Airflow of the tests, with its database in this folder, and stop it at the end."""
+    home = tmp_path_factory.mktemp("x")  # short: the sockets of fork servers are below it
+    open_to_tasks(home)  # tasks in containers are never root, which these tests may be
+    (home / "logs").mkdir()
+    (home / "logs").chmod(0o777)
+    more = {**SOON, "TMPDIR": str(home), "AIRFLOW__AIR_EXECUTOR__STATE_DIR": str(home / "state")}
+    made = Airflow(programs("AIR_TEST_AIRFLOW"), home, home / "state", EXECUTORS, more, database_dir=database_dir)
     code, printed = made.run("db", "migrate")
     assert code == 0, printed
-    with manager(made.state_dir):
+    inherited = {name: value for name, value in made.environ().items() if not name.startswith("AIR_")}
+    with manager(made.state_dir, **inherited):
         try:
             made.start(*USUAL)
             for kind in ("SchedulerJob", "TriggererJob"):
@@ -41,6 +69,8 @@ def airflow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Airflow]:
             yield made
         finally:
             made.stop_all()
+            for server in made.fork_servers():
+                server.kill()
 
 
 @pytest.fixture(autouse=True)

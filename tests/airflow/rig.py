@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import psutil
 import requests
 
 from tests.conftest import wait_for
@@ -32,6 +33,8 @@ COMPONENTS = {
     "slow triggerer": ["python", f"{Path(__file__).parent}/slow_triggerer.py", "triggerer", "--skip-serve-logs"],
 }
 USUAL = ("api-server", "scheduler", "dag-processor", "triggerer")
+PAUSE = 0.5
+"""Seconds between two looks at what Airflow does, which takes seconds: each costs it work that slows it down."""
 ENDED = {"success", "failed", "skipped", "upstream_failed"}
 
 
@@ -54,6 +57,8 @@ class Airflow:
     more: Mapping[str, str] = field(default_factory=dict)
     """Further environment variables."""
     port: int = 0
+    database_dir: Path | None = None
+    """Folder of its database; None: `home`."""
     running: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
     _token: str | None = None
 
@@ -61,6 +66,11 @@ class Airflow:
         if not self.port:
             self.port = free_port()
         (self.home / "dags").mkdir(parents=True, exist_ok=True)
+
+    @property
+    def database(self) -> Path:
+        """Path of its SQLite database."""
+        return (self.database_dir or self.home) / "airflow.db"
 
     def environ(self) -> dict[str, str]:
         """Return the environment of all components."""
@@ -76,6 +86,7 @@ class Airflow:
             "CORE__PARALLELISM": "4",
             "CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": "True",
             "CORE__TEST_CONNECTION": "Enabled",
+            "DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{self.database}",
             "DAG_PROCESSOR__BUNDLE_REFRESH_CHECK_INTERVAL": "1",
             "DAG_PROCESSOR__DAG_FILE_PROCESSOR_TIMEOUT": "400",
             "DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "3600",
@@ -126,7 +137,7 @@ class Airflow:
                     start_new_session=True,
                 )
         if "api-server" in names:
-            wait_for(self.answers, 240, "the API server")
+            wait_for(self.answers, 240, "the API server", pause=0.5)
 
     def answers(self) -> bool:
         """Tell whether the API server answers."""
@@ -161,7 +172,7 @@ class Airflow:
 
     def is_locked(self) -> bool:
         """Tell whether somebody keeps the database locked for three seconds."""
-        with contextlib.closing(sqlite3.connect(self.home / "airflow.db", timeout=3, isolation_level=None)) as database:
+        with contextlib.closing(sqlite3.connect(self.database, timeout=3, isolation_level=None)) as database:
             try:
                 database.execute("BEGIN EXCLUSIVE")
             except sqlite3.OperationalError:
@@ -193,6 +204,13 @@ class Airflow:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self.stop(name)
 
+    def fork_servers(self) -> list[psutil.Process]:
+        """Return the fork servers of `AirExecutor`, not what they have forked."""
+        found = psutil.process_iter(["cmdline", "ppid"])
+        mine = [p for p in found if p.info["cmdline"] and "air_executor.airflow.fork_server" in p.info["cmdline"]]
+        mine = [p for p in mine if any(str(self.home) in word for word in p.info["cmdline"])]
+        return [p for p in mine if p.info["ppid"] not in {other.pid for other in mine}]
+
     def output(self) -> str:
         """Return the end of what each component printed; for the message of a failed test."""
         outputs = {path.name: path.read_text().splitlines() for path in sorted(self.home.glob("*.out"))}
@@ -219,7 +237,10 @@ class Airflow:
         return answer.json() if answer.content else None
 
     def write_dag(self, dag: str, body: str, imports: str = "", schedule: str = "schedule=None") -> None:
-        """Write a DAG of the given statements, and wait until Airflow knows it if it runs."""
+        """Write a DAG of the given statements, and wait until Airflow knows it if it runs.
+
+        `schedule` may be followed by other arguments of a DAG.
+        """
         indented = "\n".join(f"    {line}" for line in body.splitlines())
         text = (
             "from __future__ import annotations\nfrom datetime import timedelta\n"
@@ -228,7 +249,7 @@ class Airflow:
         )
         (self.home / "dags" / f"{dag}.py").write_text(text)
         if "dag-processor" in self.running:
-            wait_for(lambda: self.knows(dag), 240, f"DAG {dag}")
+            wait_for(lambda: self.knows(dag), 240, f"DAG {dag}", pause=PAUSE)
 
     def knows(self, dag: str) -> bool:
         """Tell whether Airflow has parsed a DAG; fail if it could not."""
@@ -282,13 +303,13 @@ class Run:
             seen[:] = [found]
             return found["state"] in wanted
 
-        wait_for(there, seconds, f"{self.dag}.{task} to be {'/'.join(sorted(wanted))}")
+        wait_for(there, seconds, f"{self.dag}.{task} to be {'/'.join(sorted(wanted))}", pause=PAUSE)
         found: dict[str, Any] = seen[0]
         return found
 
     def ended(self, seconds: float = 180) -> str:
         """Wait for the end of the run and return its state."""
-        wait_for(lambda: self.airflow.ask("GET", self.path)["state"] in ENDED, seconds, f"{self.dag} to end")
+        wait_for(lambda: self.airflow.ask("GET", self.path)["state"] in ENDED, seconds, f"{self.dag} to end", PAUSE)
         return str(self.airflow.ask("GET", self.path)["state"])
 
     def log(self, task: str = "t", number: int = 1) -> list[str]:

@@ -13,6 +13,7 @@ from air_executor.client import Client
 from air_executor.core.submission import parse_job
 from air_executor.errors import NotFoundError, StoreError
 from air_executor.model.state import JobState
+from air_executor.store import codec
 from air_executor.store.presence import Presence
 from tests.cli.made_jobs import create, ended
 
@@ -37,6 +38,20 @@ def test_manager_stops_and_starts(client: Client, monkeypatch: pytest.MonkeyPatc
         monkeypatch.setattr(job_follower, "read_presence", lambda _, running=running: Presence(running, {}))
         assert isinstance(follower.step(), float)
     assert [line.split(" manager")[0] for line in shown] == ["No", "A", "No"]
+
+
+def test_a_question_is_shown_once(client: Client) -> None:
+    """With how it is answered; again where the task asks again."""
+    job = client.submit(parse_job({"id": "j", "tasks": [{"id": "ok", "approve": "Deploy\nnow?"}]}, "job"))
+    shown: list[str] = []
+    follower = JobFollower(client, ref_of(job), shown.append, 1.0)
+    for ready_at in (None, 1.0, 1.0, None, 2.0):
+        job.tasks["ok"].ready_at = ready_at
+        job.version += 1
+        Path(client.layout.state("j")).write_bytes(codec.dump_job(job))
+        assert isinstance(follower.step(), float)
+    assert [line.partition(":")[0] for line in shown] == ['Task ok asks "Deploy now?"'] * 2
+    assert "air-executor approve j ok" in shown[0]
 
 
 def test_unreadable_volume_is_waited_for(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -37,6 +37,12 @@ def read(pool: str | None = None, **fields: Any) -> Job:
         ({"command": "true", "task_options": {"nonsense": 1}}, "nonsense"),
         ({"command": "true", "task_options": {"retries": "many"}}, "retries"),
         ({"job": JOB, "task_options": {"image": "x"}}, "task_options go with command"),
+        ({"command": "true", "job_params": {"A": "x"}}, "job_params go with job and job_file"),
+        (
+            {"job": JOB, "job_params": "{}"},
+            "job_params: must be a mapping of parameters and their values, or a template",
+        ),
+        ({"job": JOB, "job_params": {"DAI": "x"}}, "params.DAI: is not a parameter"),
     ],
     ids=str,
 )
@@ -70,6 +76,21 @@ def test_job_file(tmp_path: Path) -> None:
         read(job_file=str(file))
     with pytest.raises(NotFoundError, match="no such file"):
         read(job_file=str(tmp_path / "none.yaml"))
+
+
+def test_parameters(tmp_path: Path) -> None:
+    """A definition runs with the values that Airflow gives; its name gives way to the task instance's id."""
+    file = tmp_path / "job.yaml"
+    file.write_text(
+        "name: nightly\nschedule: {every: 1h}\nparams: {DATE: {type: date}, REGIONS: [eu], N: 1}\ntasks:\n"
+        "  - {id: load, for_each: '{{ params.REGIONS }}', command: [load, '{{ item }}', '{{ params.DATE }}']}\n"
+        "  - {id: sum, after: [load-eu], command: ['{{ results.load-eu.rows }}']}\n"
+    )
+    job = read(job_file=str(file), job_params={"DATE": "2026-01-31", "REGIONS": ["eu", "us"], "N": "2"})
+    assert (job.id, job.name, job.params["N"]) == ("airflow", None, 2)
+    assert [task.command for task in job.tasks[:2]] == [["load", "eu", "2026-01-31"], ["load", "us", "2026-01-31"]]
+    with pytest.raises(BadInputError, match=r"job\.yaml: params\.DATE: is missing"):
+        read(job_file=str(file))
 
 
 @pytest.mark.parametrize("name", ["job.yaml.j2", "job.json.j2"])

@@ -107,6 +107,46 @@ def test_success(airflow: Airflow) -> None:
             assert run.ti()["rendered_fields"]["outcome"]["runs"] == 5
 
 
+def test_parameters_of_a_job_file(airflow: Airflow, tmp_path: Path) -> None:
+    """Rendered in every mode, and checked as on the command line."""
+    file = tmp_path / "job.yaml"
+    file.write_text(
+        "name: nightly\nparams: {DATE: {type: date}, N: {type: integer, default: 1}}\n"
+        'tasks: [{id: t, command: [sh, -c, \'printf %s "[\\"$0\\",$1]" > $AIR_RESULT\', '
+        "'{{ params.DATE }}', '{{ params.N }}']}]\n"
+    )
+    params = "job_params={'DATE': '{{ (dag_run.logical_date or dag_run.run_after) | ds }}', 'N': '{{ 1 + 1 }}'}"
+    for run in start(airflow, "parameters", f"job_file={str(file)!r}, {params}").values():
+        assert run.ended() == "success", run.log()
+        date, number = run.xcom()["t"]
+        assert (len(date), number) == (len("2026-01-31"), 2)
+
+
+def test_a_job_that_fans_out_and_asks(airflow: Airflow, tmp_path: Path) -> None:
+    """Over a parameter; its question is in the log while the task runs or is deferred, and the answer lets it go on."""
+    file = tmp_path / "job.yaml"
+    file.write_text(
+        "name: release\nparams: {REGIONS: {type: list, default: [eu, us]}, VERSION: v2}\ntasks:\n"
+        "- {id: load, for_each: '{{ params.REGIONS }}', command: echo \"load $ITEM\"}\n"
+        "- {id: ok, after: [load], approve: 'Release {{ params.VERSION }}?'}\n"
+        "- {id: release, after: [ok], command: 'echo released'}\n"
+    )
+    for mode, run in start(airflow, "asks", f"job_file={str(file)!r}").items():
+        running_job(run)
+        wait_for(lambda: any(" asks " in line for line in run.log()), 240, f"the question of {mode}", pause=0.5)  # noqa: B023
+        assert run.ti()["state"] == ("running" if mode == "worker" else "deferred")
+        (job,) = jobs_of(run)
+        assert any(f"air-executor approve {job.id} ok" in line for line in run.log())
+        assert Client(airflow.state_dir).ask("approve", job.id, "ok", by="somebody").applied
+        assert run.ended() == "success", run.log()
+        printed = [line.split(" | ") for line in run.log() if " | " in line]
+        assert sorted(map(tuple, printed)) == [
+            ("load-eu", "load eu"),
+            ("load-us", "load us"),
+            ("release", "released"),
+        ]
+
+
 def test_failure_with_retries(airflow: Airflow) -> None:
     """Each retry is a job of its own; the last failure fails the task, with the reason in its log."""
     retries = "retries=1, retry_delay=timedelta(seconds=0)"

@@ -19,6 +19,8 @@ def _clean_cluster() -> Iterator[None]:
 
 
 MARKS = {
+    # The script where the kernel has pidfd: `local-native` has pidfd, too, and `local-portable` is the script, too.
+    "local": [pytest.mark.nightly],
     "docker": [pytest.mark.docker],
     "kubernetes": [pytest.mark.kubernetes, pytest.mark.timeout(900)],
 }
@@ -33,7 +35,7 @@ def rig(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Rig]:
     ready.close()
 
 
-@pytest.fixture(params=[name for name in RIGS if name.startswith("local")])
+@pytest.fixture(params=[parameter for parameter in PARAMETERS if str(parameter.values[0]).startswith("local")])
 def local(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[LocalRig]:
     """The same, for what is particular to processes of this machine: on Linux with and without pidfd."""
     ready = RIGS[request.param](tmp_path)

@@ -10,13 +10,10 @@ from __future__ import annotations
 import abc
 import contextlib
 import ctypes
-import dataclasses
 import enum
-import json
+import multiprocessing
 import os
 import shutil
-import signal
-import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -25,11 +22,13 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+import pytest
 
 from air_executor.backends.base import Backend, Launch
 from air_executor.backends.container.refusals import ConflictError, MissingError
 from air_executor.backends.docker import DockerBackend
 from air_executor.backends.docker import make_backend as make_docker_backend
+from air_executor.backends.docker.container_cache import Phase
 from air_executor.backends.docker.container_spec import EngineConfig
 from air_executor.backends.docker.docker_setup import make_engine_config
 from air_executor.backends.docker.engine import Engine
@@ -37,24 +36,28 @@ from air_executor.backends.kubernetes import KubernetesBackend
 from air_executor.backends.kubernetes import make_backend as make_kubernetes_backend
 from air_executor.backends.kubernetes.kubernetes_setup import make_cluster_config
 from air_executor.backends.kubernetes.manifests import RUN
+from air_executor.backends.local.cgroup_files import NoCgroupsError
+from air_executor.backends.local.cgroups import open_cgroups
 from air_executor.backends.local.local_backend import LocalBackend
 from air_executor.backends.local.psutil_processes import PsutilProcesses
 from air_executor.backends.local.system_processes import system_processes
 from air_executor.errors import AirExecutorError
-from air_executor.model.names import Host, Slot
+from air_executor.model.names import Slot
 from air_executor.runner import native
 from air_executor.settings import DockerSettings, KubernetesSettings, Settings
 from air_executor.store.layout import Layout
+from tests.backends import spawn_once
+from tests.backends.spawn_once import HOST
 from tests.cluster import CLAIM, shared_namespace
 from tests.cluster import require_image as require_cluster_image
 from tests.conftest import wait_for
 from tests.engine import require_image
 from tests.fake_backend import FakeBackend, FakePlatform
+from tests.forked import forked
 from tests.runner.rig import SCRIPT, require_native
 
 GRACE = 0.3
 """Seconds; short, because some tests have to sit it out."""
-HOST = Host("here", "0f0f0f0f-boot")
 
 _UNTIL_RELEASED = 'while [ ! -e "$AIR_WORKSPACE/release-$AIR_RUN_ID" ]; do sleep 0.02; done'
 _READY = 'true >"$AIR_WORKSPACE/ready-$AIR_RUN_ID"'
@@ -157,9 +160,14 @@ class FakeRig(Rig):
 class LocalRig(Rig):
     """Processes of this machine, with a state directory below `root`."""
 
-    def __init__(self, root: Path, *, portable: bool = False, is_native: bool = False) -> None:
+    def __init__(
+        self, root: Path, *, portable: bool = False, is_native: bool = False, in_cgroups: bool = False
+    ) -> None:
         self.layout = Layout(root / "state")
         self.portable = portable
+        self.in_cgroups = in_cgroups
+        if in_cgroups:
+            require_cgroups()
         self._backends: list[LocalBackend] = []
         if portable:  # an earlier test may have left this on, which no system without pidfd has
             set_subreaper(on=False)
@@ -172,7 +180,9 @@ class LocalRig(Rig):
 
     def backend(self, layout: Layout | None = None) -> LocalBackend:
         processes = PsutilProcesses() if self.portable else system_processes()
-        backend = LocalBackend(layout or self.layout, HOST, environ=os.environ, processes=processes)
+        layout = layout or self.layout
+        make_cgroups = partial(open_cgroups, layout.root) if self.in_cgroups else None
+        backend = LocalBackend(layout, HOST, environ=os.environ, processes=processes, make_cgroups=make_cgroups)
         self._backends.append(backend)
         return backend
 
@@ -195,7 +205,7 @@ class LocalRig(Rig):
     def spawn_by_manager_that_is_killed(self, launch: Launch) -> None:
         # The runner must become another process's child, as it does when a manager of another session dies.
         with not_adopting_orphans():
-            spawn_and_kill("local", [self.layout.root, self.portable], launch)
+            spawn_and_kill("local", [self.layout.root, self.portable, self.in_cgroups], launch)
 
     def race(self, contenders: Sequence[Callable[[], None]]) -> list[AirExecutorError | None]:
         start = threading.Barrier(len(contenders))
@@ -236,7 +246,7 @@ class LocalRig(Rig):
         wait_for(self._is_cleared, what="the last process of the test to go")
         for backend in self._backends:
             backend.close()
-        last = LocalBackend(self.layout, HOST, environ=os.environ)
+        last = self.backend()
         wait_for(lambda: not last.observe(), what="the slots to be free")  # and reaps what came to us
         last.close()
 
@@ -364,10 +374,21 @@ RIGS: dict[str, Callable[[Path], Rig]] = {
     "fake-keeps-names": lambda root: FakeRig(root, keeps_names=True),
     "local": LocalRig,
     "local-native": lambda root: LocalRig(root, is_native=True),
+    "local-cgroup": lambda root: LocalRig(root, is_native=True, in_cgroups=True),
     "docker": DockerRig,
     "kubernetes": KubernetesRig,
     "local-portable": lambda root: LocalRig(root, portable=True),
 }
+
+
+def require_cgroups() -> frozenset[str]:
+    """Return the controllers that limit a run's cgroup here; skip the test where none can be made."""
+    try:
+        groups = open_cgroups("/nowhere")
+    except NoCgroupsError as error:
+        pytest.skip(f"no cgroups can be made here: {error}")
+    groups.close()
+    return groups.controllers
 
 
 def make_launch(layout: Layout, slot: Slot, seq: int, task: Task | str) -> Launch:
@@ -382,7 +403,7 @@ def make_launch(layout: Layout, slot: Slot, seq: int, task: Task | str) -> Launc
         task="t",
         argv=("sh", "-c", script),
         env=environ,
-        out_dir=f"{layout.run(slot.job, seq, 't')}/out",
+        out_dir=layout.run(slot.job, seq, "t"),
         workspace=layout.workspace(slot.job),
         bin_dir=layout.bin,
         project=layout.workspace(slot.job),
@@ -392,12 +413,20 @@ def make_launch(layout: Layout, slot: Slot, seq: int, task: Task | str) -> Launc
 
 def spawn_and_kill(kind: str, parts: Sequence[object], launch: Launch) -> None:
     """Spawn from a process of its own, whose backend is made of these parts, and kill it once it has spawned."""
-    command = [sys.executable, "-m", "tests.backends.spawn_once", kind, json.dumps([parts, dataclasses.asdict(launch)])]
-    environ = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
-    with subprocess.Popen(command, stdout=subprocess.PIPE, env=environ) as manager:
-        assert manager.stdout is not None
-        assert manager.stdout.readline() == b"spawned\n"
-        manager.send_signal(signal.SIGKILL)
+    listening, telling = multiprocessing.Pipe(duplex=False)
+    manager = forked(spawn_once.main, kind, parts, launch, dict(os.environ), telling)
+    telling.close()
+    with listening:
+        assert listening.recv() == "spawned"
+    manager.kill()
+    manager.join()
+
+
+def await_container(backend: Backend, slot: Slot) -> None:
+    """Wait until a backend knows that the container of a slot runs."""
+    assert isinstance(backend, DockerBackend)
+    cache = backend._cache
+    wait_for(lambda: (one := cache.in_slot(slot)) is not None and one.phase is Phase.RUNNING, what="the start")
 
 
 def attempt(action: Callable[[], None]) -> AirExecutorError | None:

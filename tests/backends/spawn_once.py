@@ -1,54 +1,55 @@
-"""A manager that spawns one run, says so, and waits to be killed: `python -m tests.backends.spawn_once KIND JSON`.
+"""A manager that spawns one run, says so, and waits to be killed.
 
-The JSON has what its backend is made of, and the fields of the launch.
+It is forked from a process that has imported the local backend; what others need is imported here.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import signal
-import sys
+from collections.abc import Mapping, Sequence
+from functools import partial
+from multiprocessing.connection import Connection
 from typing import Any
 
 from air_executor.backends.base import Backend, Launch
-from air_executor.backends.docker import DockerBackend
-from air_executor.backends.docker import make_backend as make_docker_backend
-from air_executor.backends.docker.container_cache import Phase
-from air_executor.backends.kubernetes import make_backend as make_kubernetes_backend
+from air_executor.backends.local.cgroups import open_cgroups
 from air_executor.backends.local.local_backend import LocalBackend
 from air_executor.backends.local.psutil_processes import PsutilProcesses
 from air_executor.backends.local.system_processes import system_processes
-from air_executor.model.names import Slot
+from air_executor.model.names import Host
 from air_executor.store.layout import Layout
-from tests.backends.rig import HOST, docker_settings, kubernetes_settings
-from tests.conftest import wait_for
+
+HOST = Host("here", "0f0f0f0f-boot")
 
 
 def make(kind: str, *parts: Any) -> Backend:  # noqa: ANN401 - of any backend
     """Return the backend of this kind."""
     if kind == "docker":
+        from air_executor.backends.docker import make_backend as make_docker_backend  # noqa: PLC0415 - see the module
+        from tests.backends.rig import docker_settings  # noqa: PLC0415
+
         return make_docker_backend(docker_settings(*parts), "0")
     if kind == "kubernetes":
+        from air_executor.backends.kubernetes import make_backend as make_kubernetes_backend  # noqa: PLC0415
+        from tests.backends.rig import kubernetes_settings  # noqa: PLC0415
+
         return make_kubernetes_backend(kubernetes_settings(*parts), "0")
-    root, portable = parts
+    root, portable, in_cgroups = parts
     processes = PsutilProcesses() if portable else system_processes()
-    return LocalBackend(Layout(root), HOST, environ=os.environ, processes=processes)
+    make_cgroups = partial(open_cgroups, root) if in_cgroups else None
+    return LocalBackend(Layout(root), HOST, environ=os.environ, processes=processes, make_cgroups=make_cgroups)
 
 
-def main(kind: str, words: str) -> None:
-    """Spawn the run."""
-    parts, fields = json.loads(words)
+def main(kind: str, parts: Sequence[Any], launch: Launch, environ: Mapping[str, str], done: Connection) -> None:
+    """Spawn the run, with a backend that is made of these parts."""
+    os.environ.clear()
+    os.environ.update(environ)
     backend = make(kind, *parts)
-    slot = fields["slot"] = Slot(*fields["slot"])
-    backend.spawn(Launch(**fields))
-    if isinstance(backend, DockerBackend):
-        cache = backend._cache
-        wait_for(lambda: (one := cache.in_slot(slot)) is not None and one.phase is Phase.RUNNING, what="the start")
-    sys.stdout.write("spawned\n")
-    sys.stdout.flush()
+    backend.spawn(launch)
+    if kind == "docker":
+        from tests.backends.rig import await_container  # noqa: PLC0415
+
+        await_container(backend, launch.slot)
+    done.send("spawned")
     signal.pause()
-
-
-if __name__ == "__main__":
-    main(*sys.argv[1:])

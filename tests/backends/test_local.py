@@ -27,7 +27,8 @@ from air_executor.backends.local.local_backend import LocalBackend
 from air_executor.errors import BackendUnavailableError, DuplicateRunnerError, SpawnRejectedError
 from air_executor.model.names import Host, Slot
 from air_executor.store.layout import Layout
-from tests.backends.rig import HOST, LocalRig, Task
+from tests.backends.rig import LocalRig, Task
+from tests.backends.spawn_once import HOST
 from tests.backends.test_contract import is_gone
 from tests.conftest import wait_for
 

@@ -12,12 +12,14 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from air_executor.cli.app import run
 from air_executor.client import Client
 from tests.crash.processes import below
+from tests.forked import Program
 
 SOON = 180.0
 """Timeout of all waits, in seconds."""
@@ -78,14 +80,21 @@ def air(project: Path, capsys: pytest.CaptureFixture[str]) -> Iterator[Callable[
 
 @pytest.fixture
 def start(project: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
-    """Start the program as a process of its own; at the end, kill what is left of it."""
+    """Start the program as a process of its own; at the end, kill what is left of it.
+
+    With an environment or other options than those of `Program`, or a file that may be full, it is started afresh.
+    """
     started: list[subprocess.Popen[str]] = []
 
-    def call(*arguments: str, **options: object) -> subprocess.Popen[str]:
-        command = [sys.executable, "-m", "air_executor", *arguments]
-        process = subprocess.Popen(  # type: ignore[call-overload]
-            command, **{"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, **options}
-        )
+    def call(*arguments: str, **options: Any) -> subprocess.Popen[str]:  # noqa: ANN401 - those of `Popen`
+        process: Any
+        streams = {options.get("stdout", subprocess.PIPE), options.get("stderr", subprocess.PIPE)}
+        if options.keys() <= {"cwd", "stdout", "stderr", "text"} and streams <= {subprocess.PIPE, subprocess.DEVNULL}:
+            process = Program(arguments, **options)
+        else:
+            command = [sys.executable, "-m", "air_executor", *arguments]
+            given = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, **options}
+            process = subprocess.Popen(command, **given)
         started.append(process)
         return process  # type: ignore[no-any-return]
 
@@ -101,9 +110,9 @@ def start(project: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
 
 @pytest.fixture
 def call(start: Callable[..., subprocess.Popen[str]]) -> Callable[..., Outcome]:
-    """Run the program as a process of its own to its end."""
+    """Run the program as a process of its own to its end; options as for `start`."""
 
-    def wait(*arguments: str, **options: object) -> Outcome:
+    def wait(*arguments: str, **options: Any) -> Outcome:  # noqa: ANN401 - as for `start`
         process = start(*arguments, **options)
         out, err = process.communicate(timeout=60)
         return Outcome(process.returncode, out, err)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from air_executor.client import Client
 from air_executor.model.state import JobState, TaskState
@@ -25,11 +26,16 @@ def ended(
     return made
 
 
-def create(client: Client, name: str, *tasks: TaskState, phase: str = "succeeded") -> JobState:
+def create(
+    client: Client,
+    name: str,
+    *tasks: TaskState,
+    phase: str = "succeeded",
+    **spec: Any,  # noqa: ANN401 - any field
+) -> JobState:
     """Put a job with these tasks on the volume."""
-    state = make_job(
-        name, "0badcafe", {"max_runners": 1, "on_failure": "stop", "pool": "default"}, submitted_at=THEN, phase=phase
-    )
+    fields = {"max_runners": 1, "on_failure": "stop", "pool": "default", **spec}
+    state = make_job(name, "0badcafe", fields, submitted_at=THEN, phase=phase)
     state.started_at, state.seq = THEN, len(tasks)
     if phase in ("succeeded", "failed"):
         state.finished_at, state.reason = THEN + 3, "ok" if phase == "succeeded" else "error"
@@ -43,7 +49,7 @@ def create(client: Client, name: str, *tasks: TaskState, phase: str = "succeeded
 
 def write_log(client: Client, job: str, task: str, seq: int, data: bytes) -> Path:
     """Give a run its log."""
-    path = Path(client.layout.run(job, seq, task)) / "out" / "output.log"
+    path = Path(client.layout.run(job, seq, task)) / "output.log"
     path.parent.mkdir(parents=True)
     path.write_bytes(data)
     return path

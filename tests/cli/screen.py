@@ -9,8 +9,6 @@ import pty
 import select
 import signal
 import struct
-import subprocess
-import sys
 import termios
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -20,6 +18,7 @@ from typing import Self
 import pyte
 
 from tests.cli.conftest import SOON
+from tests.forked import Program
 
 SIZES = ((80, 24), (120, 40))
 
@@ -40,15 +39,8 @@ class Screen:
         self._stream = pyte.ByteStream(self._screen)
         self._ours, theirs = pty.openpty()
         fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "air_executor", *arguments],
-            stdin=theirs,
-            stdout=theirs,
-            stderr=theirs,
-            env={**_without_size(os.environ), "TERM": "xterm-256color", **(environ or {})},
-            start_new_session=True,
-            preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),  # noqa: PLW1509 - tests have no other threads
-        )
+        variables = {**_without_size(os.environ), "TERM": "xterm-256color", **(environ or {})}
+        self.process = Program(arguments, stdin=theirs, stdout=theirs, stderr=theirs, env=variables, terminal=True)
         os.close(theirs)
 
     def __enter__(self) -> Self:

@@ -164,7 +164,7 @@ def test_a_runner_that_may_not_read_its_script_says_so(air: Air, monkeypatch: py
     """Where the machine keeps containers from its files (SELinux does), the shell's own words tell."""
     monkeypatch.setenv("AIR_PLATFORM_RETRIES", "0")
     code = (
-        "import sys; from air_executor.store import files; files.let_read = lambda path, **_: None\n"
+        "import sys; from air_executor.store import permissions; permissions.let_read = lambda path, **_: None\n"
         "from air_executor.cli.app import run; sys.exit(run(['run', 'j', '--', 'true']))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, umask=0o077, check=False)

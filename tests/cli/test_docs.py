@@ -39,7 +39,7 @@ def table(text: str) -> list[str]:
     return [line for line in text.splitlines() if line.startswith("| `-")]
 
 
-SHARED = ("state_dir", "json", "verbose", "debug")
+SHARED = ("state_dir", "server", "json", "verbose", "debug")
 
 
 @pytest.mark.parametrize("name", COMMANDS)
@@ -96,3 +96,14 @@ def test_help_is_as_wide_as_the_terminal(columns: int, lines: int) -> None:
     text = " ".join(" ".join(shown[first : first + lines]).split())
     assert text.startswith("--after TASK Task that must succeed first, with every task it queued. Repeatable.")
     assert all(len(line) <= columns for line in shown)
+
+
+def test_the_usage_is_what_one_types() -> None:
+    """No braces, and no dots after an argument whose own text has them."""
+    made: dict[str, Any] = {name: load(name) for name in ("run", "logs", "wait")}
+    usages = {name: " ".join(one.collect_usage_pieces(one.context_class(one))) for name, one in made.items()}
+    assert usages == {
+        "run": "[OPTIONS] FILE | ID -- COMMAND… | JOB",
+        "logs": "[OPTIONS] JOB [TASK]",
+        "wait": "[OPTIONS] JOB…",
+    }

@@ -10,7 +10,8 @@ import pytest
 
 from air_executor.client import Client
 from air_executor.core.explanation import ExplainContext, RunnerFacts, explain_job, explain_task
-from air_executor.model.state import Attempt, Done, JobState, Queued, Running, Status, TaskState
+from air_executor.model.attempt import Attempt
+from air_executor.model.state import Done, JobState, Queued, Running, Status, TaskState
 from tests.cli.conftest import Outcome
 from tests.records import make_attempt, make_done, make_job, make_task
 
@@ -86,7 +87,7 @@ def attempt(reason: str = "ok", code: int | None = 0, *, mebibytes: int | None =
         (task("a", done("failed", "lost", None)), "failed: its runner was lost"),
         (
             task("a", done("failed", "rejected", 0, "queue.jsonl:2: bad")),
-            "failed: its result or a task it queued is invalid: queue.jsonl:2: bad",
+            "failed: a result or a task it queued is invalid: queue.jsonl:2: bad",
         ),
         (task("a", done("cancelled", "cancelled", None)), "was cancelled"),
         (
@@ -125,7 +126,7 @@ def test_a_skipped_task_names_the_culprit() -> None:
         ),
         (
             task("b"),
-            ExplainContext(NOW, pool_limit=1, running_in_pool=1),
+            ExplainContext(NOW, pools={"default": 1}, in_use={"default": 1}),
             "is ready; limit reached: pool default has 1 of at most 1 runner",
         ),
         (
@@ -232,6 +233,15 @@ def test_a_running_task_says_where_it_runs() -> None:
         explain_task(job(running), running, context)
         == "task a has been running for 3s in container air-j--1 (run 7, attempt 1)"
     )
+    starting = {"a": RunnerFacts("kubernetes", "pod", "air-j", begun=False)}
+    context = ExplainContext(NOW, runners=starting, waiting="task a: image x cannot be pulled")
+    assert (
+        explain_task(job(running), running, context)
+        == "task a has been starting for 3s in kubernetes air-j (run 7, attempt 1); image x cannot be pulled"
+    )
+    assert explain_job(job(running), context).endswith(
+        "is running 1 of 1 tasks, 0 queued, 1 of the running not started yet; task a: image x cannot be pulled"
+    )
     down = ExplainContext(NOW, backend="docker", runners=runners, backend_problem="no answer")
     assert explain_task(job(running), running, down).endswith("; whether it is still running is unknown: no answer")
     assert explain_job(job(running), down).endswith("it is waiting for its backend, which cannot answer: no answer")
@@ -263,7 +273,7 @@ def test_a_runner_out_of_reach_names_the_way_out(runner: RunnerFacts, backend: s
 
 
 def test_what_keeps_an_ended_run_open_is_told() -> None:
-    """It runs on only in the books: whoever holds its slot is named."""
+    """It still runs only by its state: whoever holds its slot is named."""
     running = task("a", Running(7, 0, NOW - 3))
     context = ExplainContext(NOW, waiting="task a: its runner has ended, but process 7 (sleep) still runs")
     told = explain_task(job(running), running, context)
@@ -357,6 +367,6 @@ def test_from_the_command_line(air: Callable[..., Outcome], client: Client) -> N
     assert "no manager is running" in air("explain", "first").out
     assert air("explain", "second").out == "job second is waiting for job first (queued)\n"
     record = json.loads(air("explain", "first", "_1", "--json").out)
-    assert record.keys() == {"job", "task", "phase", "explanation"}
+    assert record.keys() == {"job", "task", "phase", "explanation", "description"}
     assert air("explain", "nobody").code == 3
     assert air("explain", "first", "nobody").code == 3

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from air_executor.cli.live_view import LiveView
+from air_executor.client.directory_logs import DirectoryLogs
 from air_executor.model.state import Done, Queued, TaskPhase
 from air_executor.model.times import to_text
 from air_executor.store.layout import Layout
@@ -23,7 +24,7 @@ THEN = 1_700_000_000.0
         (
             "timeout",
             "the deadline of its job passed",
-            "a failed in 2s (timed out: the deadline of its job passed)\n",
+            "a failed in 2s (the deadline of its job passed)\n",
         ),
     ],
 )
@@ -34,7 +35,7 @@ def test_a_run_that_was_stopped_says_why(
     phase: TaskPhase = "cancelled" if reason == "cancelled" else "failed"
     task = make_task("a", {"command": "x"}, queued_by=None, status=Done(phase, reason, to_text(THEN)))
     task.attempts = [make_attempt(1, 0, THEN, 0.1, 2.0, 0.1, reason, 143, message=message)]
-    with LiveView(Layout(tmp_path)) as follower:
+    with LiveView(DirectoryLogs(Layout(tmp_path))) as follower:
         follower.look([make_job("j", "0badcafe", {}, submitted_at=THEN, tasks={"a": task})])
     assert capsys.readouterr().err == said
 
@@ -54,6 +55,6 @@ def test_a_retry_with_more_memory_is_told(
     task = make_task("a", spec, queued_by=None, status=Queued(retrying=True))
     task.attempts = [make_attempt(1, 0, THEN, 0.1, 2.0, 0.1, reason, code, memory_limit=512 << 20)]
     job = make_job("j", "0badcafe", {}, submitted_at=THEN, tasks={"a": task})
-    with LiveView(Layout(tmp_path)) as follower:
+    with LiveView(DirectoryLogs(Layout(tmp_path))) as follower:
         follower.look([job])
     assert capsys.readouterr().err == said

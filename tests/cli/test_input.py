@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import re
+import signal
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import requests
 
 from air_executor.client import Client
 from tests.cli.conftest import Outcome
 from tests.cli.made_jobs import create, ended
+from tests.conftest import wait_for
 
 Air = Callable[..., Outcome]
+Start = Callable[..., "subprocess.Popen[str]"]
 
 TWO_JOBS = """\
 id: last
@@ -124,7 +130,7 @@ def test_an_ended_job_is_run_again(call: Callable[..., Outcome], client: Client,
     assert call("run", "job.yaml", "--replace").code == 0
     assert client.status("j").uid != first.uid
     assert client.status("j", first.uid).phase == "succeeded"
-    assert Path(f"{client.layout.archive}/j-{first.uid}/runs/1-_1/out/output.log").read_text() == "out\n"
+    assert Path(f"{client.layout.archive}/j-{first.uid}/runs/1-_1/output.log").read_text() == "out\n"
     assert call("run", "j", "--replace", "--", "true").code == 0
 
 
@@ -192,3 +198,20 @@ def test_demo(call: Callable[..., Outcome], project: Path, tmp_path: Path, monke
     assert (job.phase, job.tasks["email.mime"].queued_by) == ("succeeded", "email")
     assert f"air-executor --state-dir {folder}/.air-executor status demo" in done.err
     assert "more packages with" in done.out
+    assert "page" not in done.err, "without a terminal nobody can end it"
+
+
+def test_demo_shows_its_page(start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While the job runs, and after its end until Ctrl-C; the exit code is that of the job."""
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setenv("BROWSER", "false")
+    process = start("demo", "--page")
+    assert process.stderr is not None
+    lines = iter(process.stderr.readline, "")
+    address = next(line for line in lines if line.startswith("its page: ")).split()[-1]
+    assert "discover" in requests.get(address, timeout=60).text
+    assert next(line for line in lines if "until Ctrl-C" in line).split()[4] == address
+    head = re.compile(r'id="head".{,400}phase succeeded', re.DOTALL)
+    wait_for(lambda: head.search(requests.get(address, timeout=60).text), what="its end on the page")
+    process.send_signal(signal.SIGINT)
+    assert process.wait(60) == 0

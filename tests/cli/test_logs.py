@@ -15,7 +15,7 @@ import pytest
 from air_executor.cli import log_printer, logs
 from air_executor.cli.app import run
 from air_executor.cli.logs import JobLogs
-from air_executor.client import Client
+from air_executor.client import Client, directory_logs
 from air_executor.model.state import JobState, Queued
 from air_executor.model.times import from_text
 from air_executor.store import log_times
@@ -110,7 +110,7 @@ def test_follow_opens_no_log_that_is_read_to_its_end(client: Client, monkeypatch
         opened.append(seq)
         return real(layout, job, task, seq)
 
-    monkeypatch.setattr(log_printer, "open_log", count)
+    monkeypatch.setattr(directory_logs, "open_log", count)
     printer = JobLogs(client, None, None)
     for _ in range(3):
         printer.print_new(state)
@@ -169,7 +169,7 @@ def test_lines_since_a_moment(call: Call, client: Client, noted: str, first: str
     other = write_log(client, "j", "b", 2, b"old\n")
     os.utime(other, (THEN, THEN))
     now = log.stat().st_mtime
-    (log.parents[1] / "log-times").write_text(noted.format(old=now - 3600, new=now - 1))
+    (log.parent / "log-times").write_text(noted.format(old=now - 3600, new=now - 1))
     out = call("logs", "j", "--since", "10m").out.splitlines()
     assert out[0] == f"a | {first}"
     assert out[-1] == "a | four"
@@ -179,7 +179,7 @@ def test_lines_with_their_times(call: Call, client: Client) -> None:
     """Each line has the time at which the log was first seen that long, and later ones that of the log itself."""
     create(client, "j", ended("a"))
     log = write_log(client, "j", "a", 1, b"one\ntwo\nthree")
-    (log.parents[1] / "log-times").write_text("4 1700000001.5\nnonsense\n3 1\n")
+    (log.parent / "log-times").write_text("4 1700000001.5\nnonsense\n3 1\n")
     os.utime(log, (THEN + 3, THEN + 3))
     assert call("logs", "j", "--timestamps").out.splitlines() == [
         "a | 2023-11-14T22:13:21.500Z one",
@@ -203,9 +203,9 @@ def test_hostile_notes_are_no_notes(call: Call, client: Client) -> None:
     """A task of the local backend can put anything there."""
     create(client, "j", ended("a"))
     log = write_log(client, "j", "a", 1, b"one\n")
-    os.mkfifo(log.parents[1] / "log-times")
+    os.mkfifo(log.parent / "log-times")
     assert call("logs", "j", "-t").out.endswith("Z one\n")
-    assert log_times.note(str(log.parents[1]), str(log), 0) == 4, "the manager does not wait for a reader"
+    assert log_times.note(str(log), 0) == 4, "the manager does not wait for a reader"
 
 
 def test_a_large_log_needs_little_memory(project: Path, client: Client) -> None:
@@ -227,7 +227,7 @@ def test_follow_reads_a_state_only_when_it_has_changed(
 ) -> None:
     """While nothing happens, looks become rare, and none of them reads the state."""
     process = start("run", "j", "--", "sh", "-c", "until test -e go; do sleep 0.1; done; echo end")
-    eventually(lambda: list(Path(client.layout.runs("j")).glob("*/out/claim")), "the task runs")
+    eventually(lambda: list(Path(client.layout.runs("j")).glob("*/claim")), "the task runs")
     reads: list[str] = []
     looks: list[float] = []
     real = Client.status

@@ -21,7 +21,7 @@ Start = Callable[..., "subprocess.Popen[str]"]
 @pytest.fixture
 def manager(start: Start, client: Client, monkeypatch: pytest.MonkeyPatch) -> Iterator[subprocess.Popen[str]]:
     """A running manager; commands wait for its answers."""
-    monkeypatch.setattr("air_executor.client.ANSWER_WITHIN", 60.0)
+    monkeypatch.setattr("air_executor.client.directory_client.ANSWER_WITHIN", 60.0)
     process = start("manager", stderr=subprocess.DEVNULL)
     eventually(lambda: Path(client.layout.manager).exists(), "the manager is there")
     yield process
@@ -141,11 +141,21 @@ def test_waiting_too_long_ends_with_124(air: Air) -> None:
     assert "not ended yet: j" in done.err
 
 
+def test_the_last_line_says_what_goes_on(start: Start, air: Air, client: Client) -> None:
+    """When a manager stops: its runners do not."""
+    process = start("manager")
+    air("submit", "long", "--", "sleep", "60")
+    eventually(lambda: client.status("long").phase == "running", "the task runs")
+    process.send_signal(signal.SIGTERM)
+    last = process.communicate(timeout=SOON)[1].splitlines()[-1]
+    assert last == "stopped; 1 runner goes on, for the next manager to adopt: long/_1"
+
+
 def test_stop_runners_queues_their_tasks_again(start: Start, air: Air, client: Client) -> None:
     """`manager --stop-runners` leaves no runner behind when it stops."""
     process = start("manager", "--stop-runners", stderr=subprocess.DEVNULL)
     air("submit", "j", "--", "sleep", "60")
-    eventually(lambda: list(Path(client.layout.runs("j")).glob("*/out/claim")), "the task runs")
+    eventually(lambda: list(Path(client.layout.runs("j")).glob("*/claim")), "the task runs")
     process.send_signal(signal.SIGTERM)
     assert process.wait(timeout=SOON) == 0
     task = client.status("j").tasks["_1"]

@@ -47,6 +47,20 @@ def test_run_goes_on_when_its_reader_leaves(start: Start, client: Client, projec
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
+@pytest.mark.parametrize("command", ["status", "schema", "help", "logs j"])
+def test_output_that_cannot_be_written_is_no_bug(start: Start, project: Path, command: str) -> None:
+    """A full disk behind stdout is said, and fails the command: its reader would miss something."""
+    (project / "j.yaml").write_text("id: j\ntasks: [{command: echo one}]\n")
+    if command == "logs j":
+        assert start("run", "j.yaml").wait(60) == 0
+    with open("/dev/full", "w", encoding="utf-8") as full:
+        process = start(*command.split(), stdout=full)
+    _, complaint = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert complaint == "error: the output cannot be written: No space left on device\n"
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
 def test_run_goes_on_where_its_output_does_not_fit(start: Start, client: Client, project: Path) -> None:
     """A full disk behind stdout and stderr costs the output, not the job."""
     (project / "j.yaml").write_text(SLOW)

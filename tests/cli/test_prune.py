@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import fcntl
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 
 from air_executor.client import Client
 from air_executor.core.submission import parse_job
 from tests.cli.conftest import Outcome
-from tests.cli.made_jobs import create, ended
+from tests.cli.made_jobs import THEN, create, ended, write_log
 
 Air = Callable[..., Outcome]
 
@@ -51,6 +52,49 @@ def test_a_job_whose_slot_is_held_is_spared(air: Air, client: Client) -> None:
     assert Path(client.layout.job("busy")).is_dir()
 
 
+def test_old_run_directories_of_living_jobs_are_removed(air: Air, client: Client) -> None:
+    """The newest ones stay, and why a task has failed; `logs` says what has become of the others."""
+    tasks = [ended(f"t{seq}", seq=seq, phase="failed" if seq == 2 else "succeeded") for seq in range(1, 7)]
+    create(client, "living", *tasks, phase="running")
+    for task in tasks:
+        write_log(client, "living", task.id, task.attempts[0].seq, b"hello\n")
+    folder = Path(client.layout.runs("living"))
+    assert "living: 3 run directories would be removed\n" in air("prune", "--keep-runs", "2", "--dry-run").out
+    assert len(list(folder.iterdir())) == 6
+    assert air("prune", "--keep-runs", "2").out.startswith("living: 3 run directories removed\n")
+    assert sorted(path.name for path in folder.iterdir()) == ["2-t2", "5-t5", "6-t6"]
+    assert "living" not in air("prune", "--keep-runs", "2").out
+    gone = air("logs", "living", "t1")
+    assert gone.code == 0
+    assert air("logs", "living", "t1", "--run", "1").code == 3
+    assert "run 1, does not exist any more: retention has removed it" in gone.err
+    assert air("logs", "living", "t5").out == "hello\n"
+
+
+def test_run_directories_have_an_age(air: Air, client: Client) -> None:
+    """Those that are younger stay, however many there are; without a limit all do."""
+    tasks = [ended(f"t{seq}", seq=seq) for seq in range(1, 4)]
+    create(client, "living", *tasks, phase="running")
+    for task in tasks:
+        write_log(client, "living", task.id, task.attempts[0].seq, b"hello\n")
+        if task.id != "t2":
+            os.utime(client.layout.run("living", task.attempts[0].seq, task.id), (THEN, THEN))
+    assert "living" not in air("prune").out
+    assert air("prune", "--keep-runs-for", "1d").out.startswith("living: 1 run directory removed\n")
+    assert sorted(path.name for path in Path(client.layout.runs("living")).iterdir()) == ["2-t2", "3-t3"]
+
+
+def test_a_folder_of_runs_that_is_a_link_is_not_followed(air: Air, client: Client, tmp_path: Path) -> None:
+    """A task has put a link in its place: what lies behind it is nobody's run."""
+    create(client, "odd", ended("a"), phase="running")
+    mine = tmp_path / "mine"
+    for name in ("1-a", "2-b", "3-c"):
+        (mine / name).mkdir(parents=True)
+    Path(client.layout.runs("odd")).symlink_to(mine)
+    air("prune", "--keep-runs", "1")
+    assert len(list(mine.iterdir())) == 3
+
+
 def test_a_job_with_a_pending_request_is_spared(air: Air, client: Client) -> None:
     """A pending retry must find its job."""
     create(client, "asked", ended("a", phase="failed"), phase="failed")
@@ -62,7 +106,8 @@ def test_a_dry_run_changes_nothing(air: Air, client: Client) -> None:
     """It prints the actions only."""
     create(client, "old", ended("a"))
     record = json.loads(air("prune", "--older-than", "0s", "--dry-run", "--json").out)
-    assert record == {"dry_run": True, "jobs": [{"id": "old", "uid": "0badcafe", "action": "archived", "reason": None}]}
+    jobs = [{"id": "old", "uid": "0badcafe", "action": "archived", "reason": None}]
+    assert record == {"dry_run": True, "jobs": jobs, "runs_removed": {}}
     assert Path(client.layout.job("old")).is_dir()
 
 

@@ -16,22 +16,24 @@ import pytest
 
 from air_executor.cli import terminal
 from air_executor.client import Client
-from air_executor.errors import BadInputError
-from air_executor.model.state import Attempt, JobState, Queued, Running
-from air_executor.model.times import to_text
+from air_executor.errors import BadInputError, NotFoundError
+from air_executor.model.attempt import Attempt
+from air_executor.model.state import JobState, Queued, Running
+from air_executor.model.times import from_text, to_text
 from air_executor.model.usage import Stages, Usage
+from air_executor.store.deleted_runs import DeletedRuns
 from tests.cli.conftest import Outcome
 from tests.records import make_attempt, make_done, make_job, make_task
 
 Air = Callable[..., Outcome]
 THEN = 1_700_000_000.0
 DAY = 86_400.0
-EUROS: Mapping[str, Any] = {"price": {"runner": 3.6}, "currency": "EUR"}
+EUROS: Mapping[str, Any] = {"price": {"runner": 36.0}, "currency": "EUR"}
 
 
 def attempt(number: int, *, at: float = 0.0, reason: str = "ok", work: float = 2.0, **more: Any) -> Attempt:  # noqa: ANN401
     """Return a run of `work` seconds in a runner that existed for one more, spawned so long after `THEN`."""
-    cost = 0.001 * (work + 1) if "price" in more else 0.0
+    cost = 0.01 * (work + 1) if "price" in more else 0.0
     return make_attempt(
         number, 0, THEN + at, 0.5, work, 0.5, reason, 0, waited=0.25, cost=cost, backend="local", **more
     )
@@ -71,7 +73,10 @@ def data(air: Air, *options: str) -> dict[str, Any]:
 
 
 def test_report_sums_are_exact(air: Air, client: Client) -> None:
-    """Work and idle add up to the runner-seconds, by job and in all, and the pool states its size and window."""
+    """Work and idle add up to the runner-seconds, by job and in all, and the pool states its size and window.
+
+    Two of the three runs have the same slot.
+    """
     create(client, "a", attempt(1))
     create(client, "b", attempt(1), attempt(2))
     record = data(air)
@@ -79,22 +84,22 @@ def test_report_sums_are_exact(air: Air, client: Client) -> None:
     for part in [*record["groups"], record["total"]]:
         assert part["runner_seconds"] == pytest.approx(part["work_seconds"] + part["idle_seconds"])
     total, pool = record["total"], record["pool"]
-    assert (total["runs"], total["runner_seconds"], total["work_seconds"], total["peak_runners"]) == (3, 9.0, 6.0, 3)
+    assert (total["runs"], total["runner_seconds"], total["work_seconds"], total["peak_runners"]) == (3, 9.0, 6.0, 2)
     assert (pool["size"], pool["window_seconds"], pool["runner_seconds"]) == (3, 3.25, 9.75)
     assert pool["busy_seconds"] + pool["idle_seconds"] == pool["runner_seconds"]
     assert "66.7%" in air("report").out
 
 
-def test_archived_jobs_count_and_deleted_ones_are_gone(air: Air, client: Client) -> None:
+def test_archived_and_deleted_jobs_count(air: Air, client: Client) -> None:
     """The ledger lives with the jobs, wherever they lie; an id that came back is one group."""
+    assert air("report").out.startswith("no ended runs")
     create(client, "a", attempt(1), archive=True)
     create(client, "a", attempt(1, at=100))
     create(client, "b", attempt(1), archive=True)
     assert {g["key"]: g["runs"] for g in data(air)["groups"]} == {"a": 2, "b": 1}
     assert data(air, "a")["total"]["runs"] == 2
     assert air("prune", "--older-than", "0", "--delete").code == 0
-    assert data(air)["total"]["runs"] == 0
-    assert air("report").out.startswith("no ended runs")
+    assert {g["key"]: g["runs"] for g in data(air)["groups"]} == {"a": 2, "b": 1}
 
 
 @pytest.mark.parametrize(
@@ -119,6 +124,92 @@ def test_groups(air: Air, client: Client, by: str, expected: dict[str | None, in
     assert ("--by queue is deprecated; use --by pool" in done.err) == (by == "queue")
 
 
+def test_a_month_by_team(air: Air, client: Client) -> None:
+    """A run that crosses its end is divided; several keys are columns, and the filters leave one pool."""
+    over = from_text("2023-12-01T00:00:00Z") - THEN
+    create(client, "one", attempt(1, at=over - 1.5, work=2.0, reason="error", **EUROS), labels={"team": "a"})
+    create(client, "two", attempt(1, at=10, **EUROS), pool="gpu", labels={"team": "b"})
+    month = ["--since", "2023-11-01", "--until", "2023-12-01"]
+    keys = ["--by", "month", "--by", "label=team"]
+    found = data(air, *month, *keys)
+    assert [(one["key"], one["runs"], one["cost"]) for one in found["groups"]] == [
+        (["2023-11", "a"], 0, pytest.approx(0.015)),
+        (["2023-11", "b"], 1, pytest.approx(0.03)),
+    ]
+    assert found["total"]["waste_cost"] == pytest.approx(0.015)
+    assert data(air, "--since", "2023-12-01", *keys)["groups"][0]["runs"] == 1
+    text = air("report", *month, *keys, "--filter", "label=team=a").out
+    assert re.search(r"month +team +runs", text)
+    assert "waste: 1.50 runner-seconds (1.50 failed), 0.0150 EUR" in text
+    assert "gpu" not in air("report", "--by", "pool", "--filter", "label=team=a").out
+    rows = list(csv.DictReader(io.StringIO(air("report", *month, *keys, "--csv").out)))
+    assert [(row["month"], row["label=team"]) for row in rows] == [("2023-11", "a"), ("2023-11", "b")]
+    for wrong in (["--by", "year"], ["--filter", "x"], ["--since", "2023-12-01", "--until", "2023-12-01"]):
+        assert air("report", *wrong).code == BadInputError.exit_code
+
+
+def test_what_was_deleted_stays_in_the_books(air: Air, client: Client) -> None:
+    """`prune --delete` writes the runs down first, in a file for each month; reports are the same before and after."""
+    create(client, "one", attempt(1, **EUROS), attempt(2, at=20 * DAY, reason="error", **EUROS), labels={"team": "a"})
+    create(client, "two", attempt(1, at=10, **EUROS), pool="gpu", archive=True)
+    kept = create(client, "kept", attempt(1, at=30, **EUROS))
+    asked = [["--by", "month"], ["--by", "label=team"], ["--by", "day", "--by", "pool"], ["--by", "job"]]
+
+    def sums() -> list[object]:
+        return [(found["groups"], found["total"]) for found in (data(air, *words) for words in asked)]
+
+    before = sums()
+    text = air("report", "one", "--csv").out
+    client.jobs.remove("kept")
+    assert air("prune", "--older-than", "0s", "--delete").code == 0
+    client.jobs.create(kept)
+    assert client.jobs.ids() == ["kept"]
+    assert sums() == before
+    assert air("report", "one", "--csv").out == text
+    ledger = Path(client.layout.ledger)
+    assert sorted(path.name for path in ledger.iterdir()) == ["2023-11.jsonl", "2023-12.jsonl"]
+    assert "!ledger/*.jsonl" in Path(client.layout.gitignore).read_text(encoding="utf-8")
+
+
+def test_a_line_of_the_books_counts_once(air: Air, client: Client) -> None:
+    """A deletion that was interrupted, half a line, garbage, and a job that is still there add nothing."""
+    state = create(client, "one", attempt(1, **EUROS))
+    books = DeletedRuns(client.layout)
+    books.add(state)
+    books.add(state)
+    path = Path(client.layout.ledger, "2023-11.jsonl")
+    path.write_bytes(path.read_bytes() + b'{"job": 1}\n[]\n\xff\n{"job": "one", "uid')
+    assert data(air)["total"]["runs"] == 1
+    client.jobs.remove("one")
+    assert data(air)["total"]["runs"] == 1
+    books.add(create(client, "two", attempt(1, **EUROS)))
+    client.jobs.remove("two")
+    assert data(air)["total"]["runs"] == 2
+    assert air("report", "nobody").code == NotFoundError.exit_code
+
+
+def test_focus(air: Air, client: Client) -> None:
+    """A charge for each job and day, within a billing period; the sum is that of the report."""
+    over = from_text("2023-12-01T00:00:00Z") - THEN
+    create(client, "one", attempt(1, at=over - 1.5, reason="error", **EUROS), labels={"team": "ä"}, pool="gpu")
+    create(client, "two", attempt(1))
+    text = air("report", "--focus").out
+    rows = list(csv.DictReader(io.StringIO(text)))
+    assert [
+        (row["ChargePeriodStart"], row["BillingPeriodStart"], row["BilledCost"], row["x_Runs"]) for row in rows
+    ] == [
+        ("2023-11-30T00:00:00Z", "2023-11-01T00:00:00Z", "0.015", "0"),
+        ("2023-12-01T00:00:00Z", "2023-12-01T00:00:00Z", "0.015", "1"),
+    ]
+    one = rows[0]
+    assert (one["BillingCurrency"], one["ChargeCategory"], one["ServiceCategory"]) == ("EUR", "Usage", "Compute")
+    assert (one["ResourceId"], one["SubAccountId"], json.loads(one["Tags"])) == ("one", "gpu", {"team": "ä"})
+    assert float(one["PricingQuantity"]) * float(one["ListUnitPrice"]) == pytest.approx(float(one["ListCost"]))
+    assert sum(float(row["EffectiveCost"]) for row in rows) == pytest.approx(data(air)["total"]["cost"])
+    assert len(list(csv.DictReader(io.StringIO(air("report", "--focus", "--since", "2023-12-01").out)))) == 1
+    assert air("report", "--focus", "--csv").code == BadInputError.exit_code
+
+
 def test_since_takes_what_ended_since(air: Air, client: Client) -> None:
     """A duration, a day or a time; the window then lasts until now."""
     create(client, "a", attempt(1), attempt(2, at=DAY), attempt(3, at=2 * DAY))
@@ -135,7 +226,7 @@ def test_since_takes_what_ended_since(air: Air, client: Client) -> None:
 
 
 def test_waste_by_kind(air: Air, client: Client) -> None:
-    """What failed for good, what was tried again, what was cancelled and what the platform lost."""
+    """What failed without retries left, what was tried again, what was cancelled and what the platform lost."""
     reasons = ("error", "lost", "requeue", "cancelled", "ok", "timeout")
     runs = [attempt(n, at=10 * n, reason=reason, work=n) for n, reason in enumerate(reasons, 1)]
     create(client, "a", *runs, phase="failed")
@@ -151,26 +242,26 @@ def test_costs_and_the_price_of_a_success(air: Air, client: Client) -> None:
     create(client, "a", attempt(1, reason="error", **EUROS), attempt(2, at=10, **EUROS), attempt(3, at=20, **EUROS))
     record = data(air, "--pool", "2")
     total, pool = record["total"], record["pool"]
-    assert (total["cost"], total["currency"]) == (pytest.approx(0.009), "EUR")
-    assert total["cost_per_success"] == pytest.approx(0.0045)
+    assert (total["cost"], total["currency"]) == (pytest.approx(0.09), "EUR")
+    assert total["cost_per_success"] == pytest.approx(0.045)
     assert (pool["size"], pool["given"]) == (2, True)
-    assert pool["cost"] == pytest.approx(pool["runner_seconds"] * 0.001)
-    assert pool["used_cost"] == pytest.approx(0.009)
+    assert pool["cost"] == pytest.approx(pool["runner_seconds"] * 0.01)
+    assert pool["used_cost"] == pytest.approx(0.09)
     out = air("report").out
     assert "cost EUR" in out
-    assert "0.00450" in out
+    assert "0.0450" in out
 
 
 def test_money_of_two_kinds_is_not_added(air: Air, client: Client) -> None:
     """The newest currency has the column; the other one is stated, and nothing is compared in money."""
-    dollars: dict[str, Any] = {"price": {"runner": 3.6}, "currency": "USD"}
+    dollars: dict[str, Any] = {"price": {"runner": 36.0}, "currency": "USD"}
     create(client, "a", attempt(1, **dollars), attempt(2, at=10, **EUROS))
     record = data(air)
-    assert (record["total"]["cost"], record["total"]["currency"]) == (0.003, "EUR")
-    assert record["total"]["other_costs"] == {"USD": pytest.approx(0.003)}
+    assert (record["total"]["cost"], record["total"]["currency"]) == (0.03, "EUR")
+    assert record["total"]["other_costs"] == {"USD": pytest.approx(0.03)}
     assert record["pool"]["cost"] is None
     assert record["total"]["cost_per_success"] is None
-    assert "cost in USD: 0.00300" in air("report").out
+    assert "cost in USD: 0.0300" in air("report").out
 
 
 def test_a_run_without_a_price_ends_the_comparison_of_costs(air: Air, client: Client) -> None:
@@ -238,14 +329,14 @@ def test_no_currency_is_lost(air: Air, client: Client) -> None:
     rows = list(csv.DictReader(io.StringIO(air("report", "--csv").out)))
     paid = [(row["job"], row["currency"], round(float(row["cost"]), 6), row["runs"]) for row in rows]
     assert paid == [
-        ("a", "EUR", 0.003, "1"),
-        ("b", "USD", 0.003, "2"),
-        ("b", "EUR", 0.003, ""),
-        ("c", "USD", 0.003, "1"),
+        ("a", "EUR", 0.03, "1"),
+        ("b", "USD", 0.03, "2"),
+        ("b", "EUR", 0.03, ""),
+        ("c", "USD", 0.03, "1"),
     ]
     table = air("report").out
-    assert "0.00300 EUR" in next(line for line in table.splitlines() if line.startswith("a "))
-    assert "0.00300 + 0.00300 EUR" in next(line for line in table.splitlines() if line.startswith("b "))
+    assert "0.0300 EUR" in next(line for line in table.splitlines() if line.startswith("a "))
+    assert "0.0300 + 0.0300 EUR" in next(line for line in table.splitlines() if line.startswith("b "))
 
 
 def test_since_tells_of_runs_without_a_time(air: Air, client: Client) -> None:
@@ -335,7 +426,7 @@ def test_the_report_fits_the_terminal(air: Air, client: Client, monkeypatch: pyt
     assert max(map(len, out.splitlines())) <= columns
     assert "…" not in out
     assert ("teardown" in out) == (columns >= 100)
-    assert "107.49" in out
+    assert "1074.8" in out
 
 
 def test_a_queued_job_has_no_runs(air: Air, client: Client) -> None:

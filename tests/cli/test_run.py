@@ -24,7 +24,7 @@ Start = Callable[..., "subprocess.Popen[str]"]
 
 def running(client: Client, job: str) -> Callable[[], bool]:
     """Return a function that returns whether a job's first task has begun."""
-    return lambda: bool(list(Path(client.layout.runs(job)).glob("*/out/claim")))
+    return lambda: bool(list(Path(client.layout.runs(job)).glob("*/claim")))
 
 
 def test_a_job_that_succeeds_prints_its_answer_and_its_cost(call: Call, client: Client) -> None:

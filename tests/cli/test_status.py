@@ -12,9 +12,8 @@ from typing import Any
 
 import pytest
 
-from air_executor.cli.manager_notes import pending_requests
 from air_executor.client import Client
-from air_executor.model.state import Queued, Running, TaskState
+from air_executor.model.state import Done, Queued, Running, TaskState
 from air_executor.store import codec
 from air_executor.store.job_summary import summary_of
 from tests.cli.conftest import Outcome
@@ -84,6 +83,22 @@ def test_many_children_are_cut_and_the_failed_one_is_kept(air: Air, client: Clie
     assert "… and 180 more: 180 succeeded (--all)" in out
     assert len(out.splitlines()) < 50
     assert len(air("status", "j", "--all").out.splitlines()) > 200
+
+
+def test_a_group_is_one_line(air: Air, client: Client) -> None:
+    """With counts and the first failure; each task with --all or a phase."""
+    tasks = [ended(f"load-{n}") for n in range(62)]
+    for task in tasks:
+        task.group = "load"
+    for task in tasks[:3]:
+        task.status = Done("failed", "error", "2026-01-31T12:00:00.000Z", 2)
+    create(client, "j", *tasks, ended("merge"))
+    lines = air("status", "j").out.splitlines()
+    shown = [line for line in lines if line.startswith("load")]
+    assert len(shown) == 1
+    assert "59 ✓ 3 ✗ (load-0: exit code 2)" in shown[0]
+    assert sum(line.startswith("load-") for line in air("status", "j", "--all").out.splitlines()) == 62
+    assert sum(line.startswith("load-") for line in air("status", "j", "--phase", "failed").out.splitlines()) == 3
 
 
 def test_a_chain_as_long_as_tasks_like_is_no_problem(air: Air, client: Client) -> None:
@@ -195,7 +210,7 @@ def test_jobs_are_chosen_by_phase_label_and_pool(air: Air, client: Client) -> No
     [
         ([running("a"), waiting("b")], "running", {"max_runners": 1}, "1 of 1 runners of its job"),
         ([waiting("b")], "queued", {"max_runners": 0, "pools": {}}, "0 of 0 runners of the manager"),
-        ([waiting("b")], "queued", {"max_runners": 8, "pools": {"default": 0}}, "0 of 0 runners of pool default"),
+        ([waiting("b")], "queued", {"max_runners": 8, "pools": {"default": 0}}, "can never start: "),
         ([waiting("b")], "paused", {"max_runners": 8}, "paused; resume it with `air-executor resume j`"),
         ([waiting("b")], "queued", {"max_runners": 8}, "about to start"),
         ([waiting("b")], "queued", {"waiting": {"j": "task b: image x: 3 of 7 layers"}}, "image x: 3 of 7 layers"),
@@ -326,12 +341,12 @@ def test_verbs_take_several_jobs(air: Air, client: Client) -> None:
     for name in ("a", "b", "c"):
         create(client, name, ended("t", phase="failed"), phase="failed")
     assert air("retry", "a", "nobody", "b").code == 3
-    assert [one.split()[1] for one in pending_requests(client.inbox)] == ["a", "b"]
+    assert [one.split()[1] for one in client.requests()] == ["a", "b"]
     job = client.status("c")
     job.spec = make_spec({"labels": {"team": "x"}})
     client.jobs.checkpoint(job, client.layout.tmp)
     assert air("retry", "--label", "team=x").code == 0
-    assert pending_requests(client.inbox)[-1] == "retry c"
+    assert client.requests()[-1] == "retry c"
     assert air("retry", "--label", "team=y").code == 3
     assert air("cancel", "--pool", "default").code == 3, "all jobs have ended"
     assert (air("retry").code, air("retry", "a", "--label", "team").code) == (2, 2)
@@ -342,8 +357,30 @@ def test_a_second_word_is_a_task_or_a_job(air: Air, client: Client) -> None:
     create(client, "a", waiting("t"), waiting("b"), phase="queued")
     create(client, "b", waiting("t"), phase="queued")
     assert air("cancel", "a", "t").code == 0
-    assert pending_requests(client.inbox) == ["cancel a t"]
+    assert client.requests() == ["cancel a t"]
     done = air("cancel", "a", "b")
     assert (done.code, "`a --task b`" in done.err) == (2, True)
     assert air("cancel", "a", "--task", "b").code == 0
-    assert pending_requests(client.inbox)[-1] == "cancel a b"
+    assert client.requests()[-1] == "cancel a b"
+
+
+def test_descriptions_of_any_length_are_shown(air: Air, client: Client) -> None:
+    """A job's and its tasks'; what is left out is said, and `--all` and `explain` show it."""
+    about = "\n".join(f"Line {number} \x1b[31m of the job." for number in range(30))
+    first = make_task("a", {"command": "true", "description": "Gets it.\nThen \x1b[2J more."}, queued_by=None)
+    same = [make_task(name, {"command": "true", "description": "One of many."}, queued_by="a") for name in "bcd"]
+    create(client, "j", first, *same, description=about)
+    text = air("status", "j").out
+    assert "Line 9 " in text
+    assert "Line 10 " not in text
+    assert "… and 20 more lines of the description (--all)" in text
+    assert "  Gets it. …\n" in text
+    assert text.count("│   One of many.\n") == 1
+    everything = air("status", "j", "--all").out
+    assert "Line 29 " in everything
+    assert "Then " in everything
+    explained = air("explain", "j", "a").out
+    assert explained.splitlines()[1] == "Gets it."
+    assert json.loads(air("explain", "j", "a", "--json").out)["description"].startswith("Gets it.\n")
+    assert air("explain", "j").out.count("\n") == 31
+    assert "\x1b" not in text + everything + explained

@@ -70,7 +70,7 @@ def test_python_s_own_locale_is_not_the_task_s(call: Call, project: Path) -> Non
     """In the C locale Python sets LC_CTYPE for itself; the task's environment is what the manager was started with."""
     environ = {name: value for name, value in os.environ.items() if not name.startswith(("LC_", "AIR_"))}
     assert call("run", "a", "--", "env", "-0", env={**environ, "LANG": "C"}).code == 0
-    (log,) = project.glob(".air-executor/jobs/a/runs/*/out/output.log")
+    (log,) = project.glob(".air-executor/jobs/a/runs/*/output.log")
     assert b"\0LC_CTYPE=" not in b"\0" + log.read_bytes()
     assert b"\0LANG=C\0" in b"\0" + log.read_bytes()
 
@@ -82,7 +82,7 @@ def test_arguments_are_bytes_in_every_locale(call: Call, project: Path, locale: 
     task = (sys.executable, "-X", "utf8", "-c", program, "日本".encode())
     done = call("run", "a", "--env", "WORD=größe".encode(), "--", *task, env={**os.environ, **locale})
     assert done.code == 0, done.err
-    (log,) = project.glob(".air-executor/jobs/a/runs/*/out/output.log")
+    (log,) = project.glob(".air-executor/jobs/a/runs/*/output.log")
     assert log.read_bytes() == "日本größe".encode()
 
 
@@ -93,7 +93,7 @@ def test_descriptors_do_not_leak(start: Callable[..., subprocess.Popen[str]], pr
     code = "import os; print(*sorted(int(n) for n in os.listdir('/proc/self/fd')), flush=True)"
     process = start("run", "a", "--", sys.executable, "-c", code, pass_fds=[lock, high])
     assert process.wait(timeout=180) == 0
-    (log,) = project.glob(".air-executor/jobs/a/runs/*/out/output.log")
+    (log,) = project.glob(".air-executor/jobs/a/runs/*/output.log")
     # The one beyond those that are promised lists them.
     assert set(log.read_text().split()) - {"0", "1", "2", "9"} == {"3"}
     os.close(lock)

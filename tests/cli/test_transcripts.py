@@ -34,6 +34,10 @@ tasks:
 """
 
 
+NARROW = [SIZES[0], *(pytest.param(size, marks=pytest.mark.nightly) for size in SIZES[1:])]
+"""For what takes long and has no layout that depends on the width; all sizes every night."""
+
+
 @pytest.mark.parametrize("size", SIZES)
 def test_a_failing_job(project: Path, client: Client, size: tuple[int, int]) -> None:
     """The last lines say what failed, why, and what to type next; the terminal is as it was."""
@@ -71,7 +75,7 @@ def test_a_wide_fan_out(project: Path, client: Client, size: tuple[int, int]) ->
         assert "fan succeeded: 22 succeeded" in screen.lines
 
 
-@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("size", NARROW)
 def test_ctrl_c_and_resume(project: Path, client: Client, size: tuple[int, int]) -> None:
     """Ctrl-C says how to continue, and that command does."""
     command = ("sh", "-c", "echo attempt $AIR_ATTEMPT; touch ready; test -e go || sleep 60")
@@ -154,7 +158,7 @@ def test_common_mistakes(air: Air, client: Client, mistake: str, code: int, said
     assert len(done.err.splitlines()) <= 8
 
 
-@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("size", NARROW)
 def test_the_first_job_of_the_readme_twice(project: Path, size: tuple[int, int]) -> None:
     """Each command works in a terminal, and again: then it is about the next run."""
     job = next(block.text for block in blocks("yaml") if block.text.startswith("name: hello"))

@@ -11,8 +11,9 @@ from air_executor.core.outcome import exit_text, outcome_text, reason_text, stop
 from air_executor.core.transitions import LiveJob
 from air_executor.model import events as ev
 from air_executor.model import state as s
+from air_executor.model.attempt import Attempt
 from air_executor.model.job import Task
-from air_executor.model.state import Attempt, Queued, Running
+from air_executor.model.state import Queued, Running
 from air_executor.model.times import to_text
 from air_executor.model.usage import Moments
 from tests.core.test_transitions import end, make, phases, ready, run, start
@@ -90,15 +91,19 @@ def test_a_stop_has_its_reason_and_the_platforms_words() -> None:
 
 
 def test_a_passed_deadline_says_so() -> None:
-    """Runs are stopped with these words, and what is queued is skipped, clean-up included."""
-    job = make("a", "b", CLEANUP, deadline=10)
+    """Runs are stopped with these words, and what is queued is skipped; clean-up has its own time."""
+    job = make("a", "b", CLEANUP, deadline=10, cleanup_time=5)
     seq = start(job, "a")
     job.apply(ev.DeadlinePassed(12.0), 1)
     running = job.state.tasks["a"].status
     assert isinstance(running, Running)
     assert (running.stop, running.stop_message) == ("timeout", "the deadline of its job passed")
-    assert job.state.tasks["b"].status == job.state.tasks["tidy"].status == make_done("skipped", "timeout", 12.0)
+    assert job.state.tasks["b"].status == make_done("skipped", "timeout", 12.0)
     end(job, seq, "timeout", 13.0)
+    assert (ready(job), job.state.cleanup_until) == (["tidy"], 17.0)
+    job.apply(ev.DeadlinePassed(17.0, cleanup=True), 1)
+    over = make_done("skipped", "timeout", 17.0, message="the time for clean-up tasks of its job passed")
+    assert job.state.tasks["tidy"].status == over
     assert (job.state.phase, job.state.reason) == ("failed", "timeout")
 
 
@@ -113,15 +118,19 @@ def test_a_failed_upstream_job_cancels_without_words() -> None:
     assert job.state.message == "job up, which it waits for, did not succeed"
 
 
-def test_the_first_cancel_spares_clean_up_tasks_the_second_does_not() -> None:
-    """A clean-up gets its chance, and can be cancelled too."""
+def test_the_third_cancel_ends_clean_up_tasks() -> None:
+    """The first spares them, and the second limits their time."""
     job = make("a", CLEANUP)
     ask(job, "cancel", 2.0)
     assert phases(job) == "a:can tidy:que"
     assert job.state.tasks["tidy"].ready_at == 2.0
+    assert job.state.cleanup_from is None
     ask(job, "cancel", 3.0)
+    assert phases(job) == "a:can tidy:que"
+    assert job.state.cleanup_until == 123.0
+    ask(job, "cancel", 4.0)
     assert phases(job) == "a:can tidy:can"
-    assert (job.state.phase, job.state.finished_at) == ("cancelled", 3.0)
+    assert (job.state.phase, job.state.finished_at) == ("cancelled", 4.0)
 
 
 @pytest.mark.parametrize(
@@ -257,7 +266,7 @@ def test_in_a_stopping_job_clean_up_alone_runs_again(reason: str, more: dict[str
     tidy = start(job, "tidy", 2.0)
     ask(job, "cancel", 3.0)
     running = [task.status for task in job.state.tasks.values() if isinstance(task.status, Running)]
-    assert [one.stop for one in running] == ["cancelled", "cancelled"]
+    assert [one.stop for one in running] == ["cancelled", None]
     end(job, tidy, reason, 4.0, **more)
     end(job, job.state.tasks["a"].run.seq if job.state.tasks["a"].run else 0, "requeue", 5.0)
     assert job.state.tasks["a"].status == make_done("cancelled", "cancelled", 5.0)
@@ -275,7 +284,7 @@ def test_a_state_that_was_edited_is_put_right() -> None:
 
 
 def test_a_runaway_job_says_so() -> None:
-    """It fails with the message of the run that went too far; nothing of it goes on."""
+    """It fails with the message of the run that went too far; nothing of it goes on but clean-up."""
     job = make("a", "b", "c", CLEANUP, max_runners=2)
     start(job, "b", 2.0)
     run(job, "a", "budget", at=3.0, message="too many")
@@ -283,7 +292,8 @@ def test_a_runaway_job_says_so() -> None:
     status = job.state.tasks["b"].status
     assert isinstance(status, Running)
     assert (status.stop, status.stop_message) == ("cancelled", None)
-    assert job.state.tasks["c"].status == job.state.tasks["tidy"].status == make_done("skipped", "upstream", 3.0)
+    assert job.state.tasks["c"].status == make_done("skipped", "upstream", 3.0)
+    assert (job.state.tasks["tidy"].phase, job.state.cleanup_until) == ("queued", 123.0)
 
 
 def test_added_tasks_wait_from_then_on() -> None:
@@ -365,7 +375,7 @@ def test_outcomes_in_words() -> None:
     assert outcome_text(make_done("succeeded", "ok", 1.0, 0, "hm")) == "ok"
     assert outcome_text(make_done("skipped", "ok", 1.0)) == "its `when` condition was not met"
     assert outcome_text(make_done("failed", "rejected", 1.0, 0, "line 1")) == (
-        "its result or a task it queued is invalid: line 1"
+        "a result or a task it queued is invalid: line 1"
     )
     assert outcome_text(make_done("failed", "error", 1.0, 127, "no file")) == "exit code 127: no file"
     assert outcome_text(make_done("failed", "error", 1.0, None, "why")) == "failed: why"

@@ -25,7 +25,7 @@ def make(**resources: Any) -> tuple[LiveJob, TaskState]:  # noqa: ANN401 - JSON
 
 
 def run(job: LiveJob, *reasons: str, final: bool = False) -> list[int | None]:
-    """Run the task once for each reason, the last time for good if `final`; return the limits that the runs had."""
+    """Run the task once for each reason, without a retry after the last if `final`; return the limits of the runs."""
     limits = []
     for number, reason in enumerate(reasons, 1):
         job.apply(ev.Started(2.0, "a", job.state.seq + 1, 0), 1)

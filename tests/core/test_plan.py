@@ -102,7 +102,7 @@ def test_a_runner_elsewhere_has_longer_to_go() -> None:
     )
 )
 def test_nothing_is_booked_while_the_name_is_taken(view: SlotView) -> None:
-    """Whatever is known: a run is booked only with its name free, a live runner stopped only with reason."""
+    """Whatever is known: a run is committed only with its name free, a live runner stopped only with reason."""
     action, why = reconcile(view, GRACE)
     if action in (Action.COMMIT, Action.LOST):
         assert view.open_run is not None
@@ -119,22 +119,22 @@ def job(name: str, tasks: int = 3, **fields: object) -> LiveJob:
 
 
 def starts(
-    roster: ReadyQueue, jobs: Iterable[LiveJob], number: int, taken: Iterable[Slot] = (), room: int = 9
+    ready_queue: ReadyQueue, jobs: Iterable[LiveJob], number: int, taken: Iterable[Slot] = (), room: int = 9
 ) -> list[str]:
     """Return the next tasks to start, each applied before the next is asked for."""
     for each in jobs:
-        roster.offer(each)
+        ready_queue.offer(each)
     counts: dict[str, int] = {}
     found = []
     for _ in range(number):
-        start = roster.next_start(10.0, set(taken), room, lambda queue: counts.get(queue, 0))
+        start = ready_queue.next_start(10.0, set(taken), room, lambda queue: counts.get(queue, 0))
         if start is None:
             break
         state = start.job.state
         start.job.apply(Started(1.0, start.task.id, state.seq + 1, start.slot.number), 1)
         counts[state.pool] = counts.get(state.pool, 0) + 1
         found.append(f"{state.id}/{start.task.id}/{start.slot.number}")
-        roster.offer(start.job)
+        ready_queue.offer(start.job)
     return found
 
 
@@ -158,9 +158,9 @@ def test_limits_of_queues() -> None:
 
 def test_no_room() -> None:
     """Nothing starts where there is no room, and nothing is forgotten by asking."""
-    roster = ReadyQueue({})
-    assert starts(roster, [job("a")], 9, room=0) == []
-    assert starts(roster, [], 9) == ["a/t-0/0"]
+    ready_queue = ReadyQueue({})
+    assert starts(ready_queue, [job("a")], 9, room=0) == []
+    assert starts(ready_queue, [], 9) == ["a/t-0/0"]
 
 
 def test_taken_slots_are_passed_over() -> None:
@@ -170,16 +170,16 @@ def test_taken_slots_are_passed_over() -> None:
 
 def test_withdrawn_jobs_do_not_start() -> None:
     """A job that was paused, or withdrawn, starts nothing; offered again it does."""
-    roster = ReadyQueue({})
+    ready_queue = ReadyQueue({})
     one, two = job("a"), job("b")
-    roster.offer(one)
-    roster.offer(two)
+    ready_queue.offer(one)
+    ready_queue.offer(two)
     one.apply(Requested(2.0, "r", "pause"), 1)
-    roster.offer(one)
-    roster.withdraw("b")
-    assert starts(roster, [], 9) == []
+    ready_queue.offer(one)
+    ready_queue.withdraw("b")
+    assert starts(ready_queue, [], 9) == []
     one.apply(Requested(3.0, "r", "resume"), 1)
-    assert starts(roster, [one, two], 9) == ["a/t-0/0", "b/t-0/0"]
+    assert starts(ready_queue, [one, two], 9) == ["a/t-0/0", "b/t-0/0"]
 
 
 def test_retries_of_the_user_and_of_the_platform() -> None:
@@ -218,12 +218,28 @@ def test_growing_delay_stops_growing() -> None:
 
 
 def test_delays_after_platform_failures() -> None:
-    """They double, up to a minute."""
+    """They double, up to a minute; a platform that removes or refuses runners gets more time from the second on."""
     one = job("a")
     task = one.state.tasks["t-0"]
     for faults, delay in ((0, 0.1), (1, 0.2), (3, 0.8), (9, 51.2), (10, 60.0), (50, 60.0)):
         task.faults = faults
         assert retry_at(one, task, "lost", 100.0, budget=99, chance=random.Random(1)) == pytest.approx(100 + delay)
+    for faults, delay in ((0, 0.1), (1, 2.0), (2, 40.0), (3, 60.0), (99, 60.0)):
+        task.faults = faults
+        for reason in ("evicted", "start-failed"):
+            at = retry_at(one, task, reason, 100.0, budget=100, chance=random.Random(1))
+            assert at == pytest.approx(100 + delay)
+
+
+def test_four_deletions_in_a_row_do_not_end_a_task() -> None:
+    """With the default budget, whatever the runs take: a node pool that is replaced needs more than seconds."""
+    one = job("a")
+    task, now = one.state.tasks["t-0"], 100.0
+    for task.faults in range(3):
+        at = retry_at(one, task, "evicted", now, budget=3, chance=random.Random(1))
+        assert at is not None
+        now = at
+    assert now - 100.0 > 40
 
 
 def test_no_delay_is_longer_than_a_year() -> None:

@@ -51,10 +51,12 @@ def phases(job: LiveJob) -> str:
 
 def ready(job: LiveJob, now: float = 9e9) -> list[str]:
     """Return the tasks that may start, in order."""
-    job.progress.promote(now)
+    job.progress.start_order.promote(now)
     return [
         t.id
-        for t in sorted((job.state.tasks[n] for n in job.progress.ready), key=lambda t: job.progress.nodes[t.id].place)
+        for t in sorted(
+            (job.state.tasks[n] for n in job.progress.start_order.ready), key=lambda t: job.progress.nodes[t.id].place
+        )
     ]
 
 

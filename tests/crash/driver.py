@@ -19,7 +19,7 @@ import air_executor.manager.loop  # noqa: F401 - the same
 from air_executor.errors import AirExecutorError, ManagerHeldError
 from air_executor.settings import load
 from air_executor.wiring import make_manager
-from tests.crash import faults
+from tests.crash import check, faults
 
 HELD = ManagerHeldError.exit_code
 BUG = 70
@@ -64,6 +64,8 @@ class How:
     poll_interval: float = 0.1
     platform_retries: int = 100
     from_files: bool = False
+    webhook: str = "http://127.0.0.1:9/"
+    """Where notifications go."""
     faults: float = 0.0
     seed: int = 0
     docker: Docker | None = None
@@ -149,7 +151,9 @@ def _manage(how: How) -> int:
         "poll_interval": how.poll_interval,
         "platform_retries": how.platform_retries,
         "events": how.events,
+        "notify": check.NOTIFY,
     }
+    os.environ["AIR_NOTIFY_OPS"] = how.webhook
     if how.docker is not None:
         os.environ["DOCKER_HOST"] = how.docker.address
         flags |= {

@@ -58,9 +58,15 @@ class Size:
     """How many runs of a task fail."""
     seconds: tuple[str, ...] = ("0", "0", "0.01", "0.05", "0.3")
     """How long a task takes at least."""
+    items: tuple[int, ...] = (0, 1, 3, 6)
+    """How many items the list of a result has."""
+    ticks: tuple[int, ...] = (0, 1, 4)
+    """How many runs of a schedule are due."""
 
 
-SIZES: Mapping[str, Size] = {"kubernetes": Size((2, 4), (2, 4), (0, 1, 1), 1, (*"000001",), ("0", "0.3", "1", "2"))}
+SIZES: Mapping[str, Size] = {
+    "kubernetes": Size((2, 4), (2, 4), (0, 1, 1), 1, (*"000001",), ("0", "0.3", "1", "2"), (0, 2), (0, 1))
+}
 """By backend, where it is not the usual one: a pod takes a second or two, and what runs is told once a second."""
 
 RESTARTS: Mapping[str, Sequence[str]] = {"docker": ("engine",), "kubernetes": ("apiserver", "etcd")}
@@ -94,6 +100,10 @@ class Trial:
     """What the task with each label queues."""
     labels: dict[str, list[str]] = field(default_factory=dict)
     """For each job, the labels that must be there in the end, each once."""
+    items: dict[str, list[str]] = field(default_factory=dict)
+    """The list that the task with each label has as a part of its result."""
+    ticks: int = 0
+    """Times of the schedule `tick` that have passed without a run when the trial begins."""
     steps: list[Step] = field(default_factory=list)
     max_runners: int = 4
     events: bool = True
@@ -128,11 +138,21 @@ def draw(seed: int, faults: float = 0.0, backend: str = "local", restarts: float
         root = _tree(trial, chance, name, f"{name}-root", depth=0)
         merge = _task(trial, chance, f"{name}-merge") | {"id": f"{name}-merge", "after": [f"{name}-root"]}
         trial.labels[name].append(f"{name}-merge")
-        trial.jobs.append({"id": name, "max_runners": runners, "tasks": [root, merge]})
+        late = {"late_after": chance.choice((0.5, 3600))}
+        trial.jobs.append({"id": name, "max_runners": runners, "tasks": [root, merge], **late})
     if chance.random() < 0.5:
         child: dict[str, Any] = {"id": "kid", "tasks": [_task(trial, chance, f"kid-{n}") for n in range(2)]}
         trial.labels["kid"] = ["kid-0", "kid-1"]
         trial.queues.setdefault(chance.choice(["seq-root", "par-root"]), []).append({"job": child})
+    _draw_list(trial, chance)
+    if backend == "local" and chance.random() < 0.3:  # each in a checkout of its own
+        trial.labels["tree"] = ["tree-0", "tree-1"]
+        tasks = [_task(trial, chance, label) | {"id": label, "worktree": {}} for label in trial.labels["tree"]]
+        trial.jobs.append({"id": "tree", "max_runners": 2, "tasks": tasks})
+    if chance.random() < 0.3:  # one of them at a time, from its first start to its end
+        for made in trial.jobs:
+            made["lock"] = "all"
+    trial.ticks = chance.choice(size.ticks)
     pauses = chance.choice(PAUSES[backend])
     for number in range(chance.randint(*size.steps)):
         pause = chance.choice(pauses) * (0.2 + chance.random())
@@ -147,6 +167,19 @@ def draw(seed: int, faults: float = 0.0, backend: str = "local", restarts: float
         number = chance.randrange(len(trial.steps))
         trial.steps[number] = replace(trial.steps[number], target=chance.choice(RESTARTS[backend]))
     return trial
+
+
+def _draw_list(trial: Trial, chance: random.Random) -> None:
+    """Add a job whose first task finds a list, with a task for each item, and one that waits for all of them."""
+    size = SIZES.get(trial.backend, Size())
+    items = [str(number) for number in range(chance.choice(size.items))]
+    root, merge = _task(trial, chance, "map-root") | {"id": "map-root"}, _task(trial, chance, "map-merge")
+    each = {"id": "map-each", "after": ["map-root"], "for_each": "{{ results.map-root.items }}"}
+    each |= _task(trial, chance, "map-{{ item }}")
+    trial.items["map-root"] = items
+    trial.labels["map"] = ["map-root", "map-merge", *(f"map-{item}" for item in items)]
+    tasks = [root, each, merge | {"id": "map-merge", "after": ["map-each"]}]
+    trial.jobs.append({"id": "map", "max_runners": 2, "tasks": tasks})
 
 
 def _tree(trial: Trial, chance: random.Random, job: str, label: str, depth: int) -> dict[str, Any]:
@@ -169,4 +202,7 @@ def _task(trial: Trial, chance: random.Random, label: str) -> dict[str, Any]:
     seconds = chance.choice(size.seconds)
     fails = chance.choice(size.fails)
     straggler = chance.choice("00000000001123")
-    return trial.task(label, seconds=seconds, fails=fails, straggler=straggler)
+    task = trial.task(label, seconds=seconds, fails=fails, straggler=straggler)
+    if chance.random() < 0.3:  # what would be a failure is a wish to run again, which takes no retry
+        task |= {"again_on": [1], "again_delay": 0.05}
+    return task

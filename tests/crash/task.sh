@@ -103,5 +103,7 @@ if [ -e "plan/$label.jsonl" ]; then cat "plan/$label.jsonl" >>"$AIR_QUEUE" || ex
 case $label in
     *merge) cp "$AIR_INPUTS" "$ws/inputs.$label.$run" || exit 1 ;;
 esac
-printf '{"label": "%s", "run": "%s"}' "$label" "$run" >"$AIR_RESULT"
+items=
+if [ -e "plan/$label.items" ]; then items=", \"items\": $(cat "plan/$label.items")" || exit 1; fi
+printf '{"label": "%s", "run": "%s"%s}' "$label" "$run" "$items" >"$AIR_RESULT"
 finish end

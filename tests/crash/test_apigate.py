@@ -165,7 +165,7 @@ def test_a_mute_stream(gate: ApiGate, server: Server, api: Api) -> None:
 
 
 def test_slammed(gate: ApiGate, server: Server, api: Api) -> None:
-    """Streams end at once; what asks anew gets in."""
+    """Streams end at once; a new request gets in."""
     watch = open_watch(api, server)
     gate.slam()
     wait_for(lambda: watch.ended, what="the watch to end")

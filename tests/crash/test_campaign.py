@@ -23,7 +23,7 @@ from tests.lanes import NIGHTLY
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="finds runners through /proc")
 
 SCRIPT = Path(__file__).with_name("task.sh")
-TRIALS = int(os.environ.get("CRASH_TRIALS", "200" if NIGHTLY else "10"))
+TRIALS = int(os.environ.get("CRASH_TRIALS", "200" if NIGHTLY else "6"))
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -49,7 +49,7 @@ def test_no_promise_is_broken_by_kills(tmp_path: Path) -> None:
 @pytest.mark.timeout(900)
 def test_no_promise_is_broken_by_a_failing_volume(tmp_path: Path) -> None:
     """The same while calls of the store fail at random, with half a write before."""
-    campaign(tmp_path, "--trials", str(max(4, TRIALS // 10)), "--faults", "0.01")
+    campaign(tmp_path, "--trials", str(max(3, TRIALS // 10)), "--faults", "0.01")
 
 
 @pytest.mark.docker

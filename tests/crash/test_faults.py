@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from air_executor.errors import StoreError
+from air_executor.manager import held_directory
 from air_executor.store import journal
 from tests.crash import faults
 from tests.manager import rig
@@ -20,7 +21,7 @@ from tests.manager import rig
 @pytest.fixture
 def world(quick_path: Path) -> Iterator[rig.World]:
     """A manager over an empty state directory and a platform in memory."""
-    with rig.world(quick_path) as made:
+    with rig.world(quick_path, poll_interval=0.01) as made:  # so long it really sleeps after a refusal
         yield made
 
 
@@ -222,7 +223,7 @@ def test_each_single_call_may_fail(quick_path: Path, monkeypatch: pytest.MonkeyP
 
 
 def test_each_single_call_may_fail_after_all_was_removed(quick_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The directory goes, and while it is taken anew the first, second, … call of the store fails: memory wins."""
+    """The directory goes, and while it is re-acquired the first, second, … call of the store fails: memory wins."""
     number = 0
     seen = ["at least one"]
     while number < len(seen):
@@ -233,6 +234,7 @@ def test_each_single_call_may_fail_after_all_was_removed(quick_path: Path, monke
                 world.submit(job, "a", "b")
             world.until(lambda world=world: {"one/a", "two/a"} <= world.running().keys())  # type: ignore[misc]
             shutil.rmtree(world.layout.root)
+            patch.setattr(held_directory, "SETTLING", 0.0)  # nobody else deletes here
             faults.install(trip, patch.setattr)
             see_through(world, patch)
             assert {world.job(job).phase for job in ("one", "two")} == {"succeeded"}

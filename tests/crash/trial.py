@@ -9,13 +9,16 @@ import time
 from dataclasses import dataclass, field, replace
 
 from air_executor.client import Client
-from air_executor.core.submission import parse_job
+from air_executor.core.submission import read_definition
+from air_executor.model.definition import ScheduleFile
 from air_executor.model.records import Request
 from air_executor.store.presence import read_record
+from air_executor.store.schedules import Schedules
 from tests.crash import check, processes
 from tests.crash.driver import BUG, HELD, Docker, Driven, How
 from tests.crash.plan import Trial, draw
 from tests.crash.platform import Platform
+from tests.crash.receiver import Receiver
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 PATIENCE = {"local": 300.0, "docker": 300.0, "kubernetes": 600.0}
@@ -53,11 +56,14 @@ class Arena:
     def __init__(self, trial: Trial, project: str) -> None:
         self.trial = trial
         self.outcome = Outcome(trial.seed)
+        os.makedirs(project)
+        self.receiver = Receiver(f"{project}/notifications.jsonl")
         self.how = How(
             project,
             trial.max_runners,
             trial.events,
             trial.poll_interval,
+            webhook=self.receiver.url,
             faults=trial.faults,
             seed=trial.seed,
         )
@@ -90,9 +96,24 @@ class Arena:
         for label, lines in self.trial.queues.items():
             with open(f"{project}/kit/plan/{label}.jsonl", "w", encoding="utf-8") as file:
                 file.writelines(json.dumps(line) + "\n" for line in lines)
+        for label, items in self.trial.items.items():
+            with open(f"{project}/kit/plan/{label}.items", "w", encoding="utf-8") as file:
+                json.dump(items, file)
+        if "tree" in self.trial.labels:
+            check.git(project, "init", "-q")
+            check.git(project, "add", "kit")
+            check.git(project, "commit", "-qm", "kit")
         self.client = Client(self.state_dir)
+        now = round(time.time(), 3)
         for job in self.trial.jobs:
-            self.client.submit(parse_job(job))
+            self.client.submit(read_definition(job, {}, now))
+        if self.trial.ticks:
+            schedule = {"every": check.TICK, "catch_up": "all"}
+            definition = {"name": check.TICKS, "schedule": schedule, "tasks": [self.trial.task(check.TICKS)]}
+            since = now - self.trial.ticks * check.TICK
+            Schedules(self.client.layout).save(
+                ScheduleFile(name=check.TICKS, since=since, applied_at=now, definition=definition)
+            )
 
     def ensure_manager(self) -> None:
         """Start a manager unless one works; count one that left by itself."""
@@ -183,14 +204,16 @@ def run(trial: Trial, folder: str) -> Outcome:
         arena.strike()
         arena.finish()
         outcome.violations += check.violations(arena.state_dir, trial, arena.platform.left())
+        outcome.violations += check.in_notifications(arena.state_dir, trial, arena.receiver.got())
     except (AssertionError, OSError, ValueError, TimeoutError) as error:
         outcome.violations.append(f"{type(error).__name__}: {error}")
     finally:
         if arena.manager is not None:
             arena.manager.kill()
+        arena.receiver.close()
         arena.platform.clear()
         arena.platform.close()
-    for job in trial.labels:
+    for job in check.labels_of(arena.state_dir, trial):
         state = check.state_of(arena.state_dir, job)
         if state is not None:
             outcome.tasks += len(state["tasks"])

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from air_executor.core.definition import instantiate
+from air_executor.core.instantiation import instantiate
 from air_executor.core.submission import read_job
 from air_executor.errors import BadInputError
 from air_executor.model.problems import InvalidError, lines
@@ -183,6 +183,51 @@ def test_no_value_gets_into_shell_text(where: str, name: str, instead: str) -> N
     )
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["sh", "-c", "{}"],
+        ["/bin/bash", "-euc", "{}"],
+        ["bash", "-ce", "{}"],
+        ["bash", "-c", "-o", "errexit", "--", "{}"],
+        ["env", "A=1", "nice", "-n", "5", "dash", "-c", "{}"],
+        ["find", ".", "-exec", "sh", "-c", "{}", ";"],
+        ["python3.12", "-c", "{}"],
+        ["python3", "-c{}"],
+        ["perl", "-lane", "{}"],
+        ["node", "--eval={}"],
+        ["env", "-S", "{}"],
+        ["{{ params.REGION }}", "-c", "{}"],
+        ["su", "somebody", "-c", "{}"],
+        ["sudo", "-u", "somebody", "sh", "-c", "{}"],
+        ["python3", "-W", "ignore", "-c", "{}"],
+    ],
+)
+@pytest.mark.parametrize("name", ["params.REGION", "results.find.x", "params.REGION | quote"])
+def test_no_value_gets_into_a_script_that_is_a_word(words: list[str], name: str) -> None:
+    """Of shells and other interpreters, also behind other programs; results are refused in the same way."""
+    command = [word.format(f"echo {{{{ {name} }}}}") if word.count("{") == 1 else word for word in words]
+    number = next(number for number, word in enumerate(command) if "echo" in word)
+    tasks = [{"id": "find", "command": "true"}, {"command": command, "after": ["find"]}]
+    found = refused({"params": {"REGION": "eu"}, "tasks": tasks})
+    assert [one for one in found if "could become a command" in one]
+    assert all(one.startswith(f"tasks[1].command[{number}]: {{{{ {name} }}}} in shell text") for one in found)
+
+
+def test_what_a_script_is_called_with_are_values() -> None:
+    """As are the words of other programs."""
+    params = {"REGION": "eu"}
+    given = "{{ params.REGION }}"
+    for words in (
+        ["sh", "-c", 'load "$0"', given],
+        ["tar", "-c", given],
+        ["./load.sh", "-c", given],
+        ["python", "-u", "load.py", "-c", given],
+        ["sh", given],
+    ):
+        assert one({"command": words}, params)["command"] == [*words[:-1], "eu"]
+
+
 def test_other_braces_in_shell_text_are_its_own() -> None:
     """Formats of other programs stay as they are."""
     text = "docker ps --format '{{.Names}}' && jinja '{{ title }}'"
@@ -197,12 +242,16 @@ def test_other_braces_in_shell_text_are_its_own() -> None:
         ("{{ params.REGION.x }}", "{{ params.REGION.x }} is unknown"),
         ("{{ item }}", "{{ item }} is unknown (there are: scheduled_at, scheduled_date, params)"),
         ("a{{ params.LIST }}", "{{ params.LIST }} is a list, so it must be the whole value"),
+        ("{{ params.REGION | upper }}", "{{ params.REGION | upper }} is no name: braces take names alone, no filters"),
+        ("a{{params.REGION+1}}", "{{params.REGION+1}} is no name: braces take names alone, no filters"),
+        ("{{ item[0] }}", "{{ item[0] }} is no name: braces take names alone, no filters"),
     ],
 )
 def test_an_unknown_name_is_refused(text: str, message: str) -> None:
     """With the nearest one."""
     found = refused({"params": {"REGION": "eu", "LIST": ["a"]}, "tasks": [{"command": ["x", text]}]})
-    assert found == [f"tasks[0].command[1]: {message}"]
+    assert len(found) == 1
+    assert found[0].startswith(f"tasks[0].command[1]: {message}")
 
 
 def test_a_job_without_parameters_stays_as_it_is() -> None:
@@ -230,9 +279,15 @@ def test_one_task_for_each_item() -> None:
         {"id": "merge", "after": ["load"], "command": "merge"},
     ]
     raw = made({"params": {"REGIONS": ["eu", "US East"]}, "tasks": tasks})
+    envs = [{"ITEM": item, "item": item, "A": "1"} for item in ("eu", "US East")]
     assert raw["tasks"] == [
-        {"id": "load-eu", "command": ["load", "eu"], "env": {"ITEM": "eu", "A": "1"}},
-        {"id": "load-us-east", "command": ["load", "US East"], "env": {"ITEM": "US East", "A": "1"}},
+        {"id": "load-eu", "group": "load", "command": ["load", "eu"], "env": envs[0]},
+        {
+            "id": "load-us-east",
+            "group": "load",
+            "command": ["load", "US East"],
+            "env": envs[1],
+        },
         {"id": "merge", "after": ["load-eu", "load-us-east"], "command": "merge"},
     ]
 
@@ -241,8 +296,8 @@ def test_one_task_for_each_combination() -> None:
     """Each has a variable for each name."""
     task = {"id": "test", "matrix": {"OS": ["linux", "mac"], "PY": ["3.11"]}, "command": ["t", "{{ matrix.OS }}"]}
     assert made({"tasks": [task]})["tasks"] == [
-        {"id": "test-linux-3-11", "command": ["t", "linux"], "env": {"OS": "linux", "PY": "3.11"}},
-        {"id": "test-mac-3-11", "command": ["t", "mac"], "env": {"OS": "mac", "PY": "3.11"}},
+        {"id": "test-linux-3-11", "group": "test", "command": ["t", "linux"], "env": {"OS": "linux", "PY": "3.11"}},
+        {"id": "test-mac-3-11", "group": "test", "command": ["t", "mac"], "env": {"OS": "mac", "PY": "3.11"}},
     ]
 
 

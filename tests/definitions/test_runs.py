@@ -11,6 +11,7 @@ import pytest
 
 from air_executor.client import Client
 from air_executor.errors import AlreadyExistsError
+from air_executor.manager import request_handler
 from air_executor.model.job import Job, Task
 from tests.cli.conftest import Outcome
 
@@ -42,8 +43,8 @@ def test_a_file_runs_again_and_again(air: Air, nightly: str) -> None:
     """Each run is a job of its own, with its values in every task, also in those that are queued later."""
     assert air("run", nightly).code == 0
     assert air("run", nightly, "-p", "REGION=us").code == 0
-    assert air("logs", "nightly-1").out == "load | load eu 5\nt1-1 | then eu\n"
-    assert air("logs", "nightly").out == "load | load us 5\nt1-1 | then us\n"
+    assert air("logs", "nightly-1").out == "load | load eu 5\n_1-1 | then eu\n"
+    assert air("logs", "nightly").out == "load | load us 5\n_1-1 | then us\n"
     shown = json.loads(air("history", "nightly", "--json").out)
     assert [(run["id"], run["params"]["REGION"], run["phase"]) for run in shown["runs"]] == [
         ("nightly-2", "us", "succeeded"),
@@ -85,11 +86,23 @@ def test_what_is_wrong_is_refused(
     assert client.jobs.ids() == []
 
 
+def test_a_wrong_file_of_parameters_is_refused(air: Air, project: Path, nightly: str) -> None:
+    """The message does not speak of job files."""
+    (project / "list.json").write_text("[1]")
+    done = air("submit", nightly, "--params-file", "list.json")
+    assert (done.code, done.err) == (
+        2,
+        "error: list.json: holds [1]; a file of parameters is a mapping of names to values\n",
+    )
+
+
 def test_id_and_name_on_the_command_line(air: Air, nightly: str) -> None:
     """They stand in place of what the file says; a command can have a name, too."""
     assert air("submit", nightly, "--id", "once").out == "once\n"
     assert air("submit", nightly, "--id", "once").code == 4
     assert air("submit", nightly, "--name", "weekly").out == "weekly-1\n"
+    assert "load eu 5\n" in air("run", nightly, "--name", "weekly").out
+    assert air("run", nightly, "--id", "again", "--quiet").code == 0
     assert air("submit", "--name", "build", "--", "true").out == "build-1\n"
     assert "an id or a `--name`, not both" in air("submit", "x", "--name", "build", "--", "true").err
 
@@ -110,7 +123,7 @@ def test_a_name_that_is_an_id(client: Client) -> None:
 
 
 def test_numbers_go_on_above_every_run(client: Client) -> None:
-    """Archived runs and strangers with such an id count; the newest run of the name is found behind a stranger."""
+    """Archived runs and unrelated jobs with such an id count; the newest run of the name is found behind one."""
     first = client.submit(named())
     client.jobs.archive(first)
     assert client.status("n").uid == first.uid
@@ -164,8 +177,9 @@ def test_queue_waits_for_the_end_of_earlier_runs(air: Air, client: Client, comma
     assert second.started_at >= first.finished_at
 
 
-def test_replace_cancels_earlier_runs(air: Air, client: Client) -> None:
+def test_replace_cancels_earlier_runs(air: Air, client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     """The new one starts when they have ended."""
+    monkeypatch.setattr(request_handler, "SLICE", 60.0)  # a busy machine would leave the request for the next cycle
     client.submit(named())
     client.submit(named(concurrency="replace"))
     assert air("run", "n-1").code == 1

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import random
+import socket
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,8 +14,11 @@ import pytest
 
 from air_executor.client import Client
 from air_executor.errors import StoreError
+from air_executor.model.definition import ScheduleFile
 from air_executor.model.names import scheduled_id, scheduled_time
+from air_executor.model.times import to_text
 from air_executor.store.jobs import Jobs
+from air_executor.store.presence import read_presence
 from air_executor.store.schedule_file import schedule_from
 from air_executor.store.schedules import Schedules
 from tests.cli.conftest import Outcome
@@ -109,6 +115,40 @@ def test_each_time_fires_once_over_crashes_and_clock_steps(world: World) -> None
         world.clock.pass_time(chance.choice([1, 7, 30]))
     minutes = int((furthest - start) // 60)
     assert fired(world) == [start + 60 * number for number in range(1, minutes + 1)]
+
+
+@pytest.mark.parametrize("restarts", [False, True])
+def test_a_clock_that_was_a_year_ahead_silences_no_schedule(world: World, *, restarts: bool) -> None:
+    """Once it is right again, each time gets its run; those that got one too early keep it."""
+    start = world.clock.wall()
+    apply(world)
+    world.start()
+    world.cycle()
+    year = 365 * 86_400
+    world.clock.set_wall(year)
+    world.clock.pass_time(60)
+    world.cycle(2)
+    assert fired(world) == [start + year + 60]
+    world.clock.set_wall(-year)
+    if restarts:
+        world.restart()
+    world.cycle()
+    for _ in range(2):
+        world.clock.pass_time(60)
+        world.cycle()
+    assert fired(world) == [start + 120, start + 180, start + year + 60]
+
+
+@pytest.mark.parametrize("catch_up", ["none", "last", "all"])
+def test_a_jitter_longer_than_the_interval_loses_no_time(world: World, catch_up: str) -> None:
+    """Runs begin in the order of their times."""
+    start = world.clock.wall()
+    apply(world, TICK.format(more=f", jitter: 1d, catch_up: {catch_up}"))
+    world.start()
+    for _ in range(600):
+        world.cycle()
+        world.clock.pass_time(1)
+    assert fired(world)[:8] == [start + 60 * number for number in range(1, 9)]
 
 
 @pytest.mark.parametrize("point", ["before", "after"])
@@ -212,10 +252,107 @@ def test_a_folder_of_job_files(world: World, tmp_path: Path, caplog: pytest.LogC
     world.cycle()
     assert "cannot be used together with cron" in caplog.text
     assert schedules.load("tick").definition["schedule"] == {"every": 60}
+    assert "cannot be used together with cron" in read_presence(world.layout).problems[0]
     (folder / "tick.yaml").unlink()
     world.clock.pass_time(2)
     world.cycle()
+    assert read_presence(world.layout).problems == []
     assert schedules.names() == []
+
+
+def test_a_file_of_the_folder_that_holds_another_schedule(world: World, tmp_path: Path) -> None:
+    """The schedule that it held before is deleted, also by the next manager; one that is wrong deletes nothing."""
+    folder = tmp_path / "jobs"
+    folder.mkdir()
+    schedules = Schedules(world.layout)
+    text = TICK.format(more="")
+    steps: list[tuple[str, list[str]]] = [
+        (text, ["tick"]),
+        (text.replace("tick", "tock"), ["tock"]),
+        ("name: [", ["tock"]),
+        ("name: tock\ntasks: [{command: x}]\n", []),
+        (text, ["tick"]),
+    ]
+    world.start(jobs_dir=str(folder))
+    for content, names in steps:
+        (folder / "a.yaml").write_text(content)
+        world.clock.pass_time(2)
+        world.cycle()
+        assert schedules.names() == names
+    (folder / "a.yaml").write_text(text.replace("tick", "tock"))
+    world.crash()
+    world.start(jobs_dir=str(folder))
+    world.cycle()
+    assert schedules.names() == ["tock"]
+
+
+def test_two_files_of_the_folder_with_one_name(world: World, tmp_path: Path) -> None:
+    """The first one counts, and the second is said, until the first is gone."""
+    folder = tmp_path / "jobs"
+    folder.mkdir()
+    schedules = Schedules(world.layout)
+    (folder / "a.yaml").write_text(TICK.format(more=""))
+    (folder / "b.yaml").write_text(TICK.format(more=", jitter: 1"))
+    world.start(jobs_dir=str(folder))
+    world.cycle()
+    assert schedules.load("tick").source == "a.yaml"
+    assert "tick is the name in a.yaml, too" in read_presence(world.layout).problems[0]
+    (folder / "a.yaml").unlink()
+    for _ in range(2):
+        world.clock.pass_time(2)
+        world.cycle()
+    assert schedules.load("tick").source == "b.yaml"
+    assert read_presence(world.layout).problems == []
+
+
+@pytest.mark.parametrize("kind", ["fifo", "folder", "large", "socket"])
+def test_what_is_no_job_file_keeps_no_manager(world: World, tmp_path: Path, kind: str) -> None:
+    """What would be waited for, or takes long to read, is said; the files beside it are applied."""
+    folder = tmp_path / "jobs"
+    folder.mkdir()
+    bad = folder / "a.yaml"
+    match kind:
+        case "fifo":
+            os.mkfifo(bad)
+        case "folder":
+            bad.mkdir()
+        case "large":
+            bad.write_text(TICK.format(more="") + "#" * (129 << 10))
+        case _:
+            with socket.socket(socket.AF_UNIX) as made, contextlib.chdir(folder):
+                made.bind("a.yaml")
+    (folder / "b.yaml").write_text(TICK.format(more=""))
+    world.start(jobs_dir=str(folder))
+    world.cycle()
+    assert Schedules(world.layout).names() == ["tick"]
+    assert f"{folder}/a.yaml" in read_presence(world.layout).problems[0]
+
+
+def test_a_slow_volume_delays_no_schedule_of_a_folder(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Files that are applied in later cycles fire in time, and a first look that took long makes no later one rare."""
+    folder = tmp_path / "jobs"
+    folder.mkdir()
+    for name in ("tick", "tock"):
+        (folder / f"{name}.yaml").write_text(TICK.format(more="").replace("tick", name).replace("60", "20"))
+    save = Schedules.save
+
+    def slowly(schedules: Schedules, made: ScheduleFile) -> None:
+        world.clock.pass_time(0.4)
+        save(schedules, made)
+
+    monkeypatch.setattr(Schedules, "save", slowly)
+    world.start(jobs_dir=str(folder))
+    for _ in range(3):
+        world.cycle()
+    world.clock.pass_time(20)
+    world.cycle()
+    assert sorted({name.partition("-")[0] for name in world.jobs.ids()}) == ["tick", "tock"]
+    (folder / "tick.yaml").unlink()
+    world.clock.pass_time(2)
+    world.cycle()
+    assert Schedules(world.layout).names() == ["tock"]
 
 
 # The commands
@@ -247,6 +384,20 @@ def test_apply_list_next_pause_resume_delete(air: Air, client: Client, nightly: 
     assert air("schedule", "delete", "nightly").code == 0
     assert "no schedules" in air("schedule", "list").out
     assert client.jobs.ids() == []
+
+
+def test_a_run_now(air: Air, client: Client, nightly: str) -> None:
+    """With values of the definition's parameters; when it comes by itself stays as it is."""
+    air("schedule", "apply", nightly)
+    before = air("schedule", "next", "nightly").out
+    assert air("schedule", "run", "nightly", "-p", "DAY=2026-02-03").out == "nightly-1\n"
+    assert client.status("nightly-1").spec.params == {"DAY": "2026-02-03"}
+    assert client.status("nightly-1").scheduled_at is None
+    assert (again := air("schedule", "run", "nightly")).code == 4
+    assert "`concurrency: forbid`" in again.err
+    assert air("schedule", "next", "nightly").out == before
+    wrong = air("schedule", "run", "nightly", "-p", "DAY=soon")
+    assert (wrong.code, "schedule nightly: params.DAY: must be a date" in wrong.err) == (2, True)
 
 
 @pytest.mark.parametrize(
@@ -288,8 +439,61 @@ def test_backfill(air: Air, client: Client, nightly: str) -> None:
     assert (again.out, again.err) == ("", "3 times have a run already\n")
     for number in (1, 2):
         assert air("run", f"nightly-2026010{number}-010000").code == 0
-    assert air("logs", "nightly-20260102-010000").out == "t1 | 2026-01-02 2026-01-02T01:00:00.000Z\n"
+    assert air("logs", "nightly-20260102-010000").out == "_1 | 2026-01-02 2026-01-02T01:00:00.000Z\n"
     assert client.status("nightly").id == "nightly-20260103-010000"
+
+
+def test_a_backfill_is_cancelled_as_one(air: Air, client: Client, nightly: str) -> None:
+    """All its unfinished runs, and nothing else; none starts because another one of them ends."""
+    air("schedule", "apply", nightly)
+    days = ("--from", "2026-01-01", "--to", "2026-01-04")
+    air("backfill", "nightly", *days)
+    air("schedule", "run", "nightly", "-p", "DAY=2026-02-01")
+    assert air("run", "nightly-20260101-010000").code == 0
+    done = air("backfill", "nightly", "--cancel")
+    assert done.out == "nightly-20260104-010000\nnightly-20260103-010000\nnightly-20260102-010000\n"
+    air("run", "nightly-20260102-010000")
+    air("run", "nightly-20260103-010000")
+    phases = [client.status(f"nightly-2026010{day}-010000").phase for day in (1, 2, 3)]
+    assert phases == ["succeeded", "cancelled", "cancelled"]
+    assert client.status("nightly-20260103-010000").started_at is None
+    again = air("backfill", "nightly", *days)
+    assert "2 of them did not succeed: --retry continues them" in again.err
+    dry = air("backfill", "nightly", *days, "--retry", "--dry-run", "--json")
+    wanted = ["nightly-20260102-010000", "nightly-20260103-010000"]
+    assert json.loads(dry.out)["retried"] == wanted
+    assert client.requests("nightly-20260102-010000") == []
+    assert "2 of them did not succeed, and are retried" in air("backfill", "nightly", *days, "--retry").err
+    assert client.requests("nightly-20260102-010000") == ["retry nightly-20260102-010000"]
+    assert air("run", "nightly-20260102-010000").code == 0
+
+
+def test_a_run_of_a_backfill_is_late_from_its_submission(air: Air, client: Client, nightly: str, project: Path) -> None:
+    """Its scheduled time has passed long ago."""
+    with (project / nightly).open("a") as file:
+        file.write("late_after: 1h\n")
+    air("schedule", "apply", nightly)
+    air("backfill", "nightly", "--from", "2026-01-01", "--to", "2026-01-01")
+    run = client.status("nightly-20260101-010000")
+    assert run.expect_by == run.submitted_at + 3600
+    (summary,) = json.loads(air("status", "--json").out)["jobs"]
+    assert summary["expect_by"] == to_text(run.expect_by)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--from", "2026-01-02", "--to", "2026-01-01"), "to: 2026-01-01 is before 2026-01-02"),
+        (("--from", "soon", "--to", "2026-01-01"), "from: must be a time with its zone"),
+        (("--from", "2026-01-01"), "give --from and --to, or --cancel"),
+        (("--from", "1970-01-01", "--to", "2026-01-01"), "more than 10000 times"),
+    ],
+)
+def test_a_wrong_backfill_is_refused(air: Air, nightly: str, arguments: tuple[str, ...], message: str) -> None:
+    """With what to give."""
+    air("schedule", "apply", nightly)
+    done = air("backfill", "nightly", *arguments)
+    assert (done.code, message in done.err) == (2, True), done.err
 
 
 def test_backfill_several_at_once_newest_first(air: Air, client: Client, nightly: str) -> None:

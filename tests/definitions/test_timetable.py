@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from itertools import islice
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from air_executor.core.definition import read_schedule
-from air_executor.core.timetable import CAUGHT_UP, Timetable
+from air_executor.core.instantiation import read_schedule
+from air_executor.core.timetable import CAUGHT_UP, ON_TIME, Timetable
 from air_executor.errors import BadInputError
 from air_executor.model.problems import InvalidError, lines
 
@@ -154,6 +156,67 @@ def test_each_time_is_due_once(minute: str, hour: str, weekday: str, start: int,
     ]
     if all(looks[number] < CAUGHT_UP for number in range(len(looks))):
         assert fired == expected
+
+
+ZONES = ("UTC", "Europe/Paris", "America/New_York", "Australia/Lord_Howe", "Africa/Cairo", "Asia/Kolkata")
+"""By half an hour, by an hour, at midnight, and never."""
+AROUND = (
+    "2024-02-28",
+    "2026-03-07",
+    "2026-03-28",
+    "2026-04-04",
+    "2026-04-23",
+    "2026-10-03",
+    "2026-10-24",
+    "2026-10-29",
+)
+"""Days before a leap day or a change of summer time in one of the zones."""
+
+
+@given(
+    cron=st.tuples(
+        st.sampled_from(["0", "30", "*/7", "5,35", "*"]),
+        st.sampled_from(["*", "0", "1", "2", "3", "*/5", "9-17"]),
+        st.sampled_from(["*", "1-5", "0"]),
+    ),
+    zone=st.sampled_from(ZONES),
+    day=st.sampled_from(AROUND),
+    looks=st.lists(st.integers(1, 60 * 20), min_size=1, max_size=8),
+    catch_up=st.sampled_from(["none", "last", "all"]),
+)
+def test_times_around_a_change_of_summer_time(
+    cron: tuple[str, str, str], zone: str, day: str, looks: list[int], catch_up: str
+) -> None:
+    """Each is due once, by policy: compared with a walk over all minutes that follows Debian's cron."""
+    start = at(day)
+    last = now = start
+    fired, expected = [], []
+    walked = list(_walk(cron, ZoneInfo(zone), start, sum(looks)))
+    expression = f"{cron[0]} {cron[1]} * * {cron[2]}"
+    for minutes in looks:
+        table = timetable(cron=expression, timezone=zone, catch_up=catch_up)  # a manager's start
+        found, last = table.due(last, now + 60 * minutes)
+        fired += found
+        passed = [one for one in walked if now < one <= now + 60 * minutes]
+        now += 60 * minutes
+        newest = [one for one in passed[-1:] if catch_up == "last" or now - one <= ON_TIME]
+        expected += passed[-CAUGHT_UP:] if catch_up == "all" else newest
+    assert fired == expected
+
+
+def _walk(cron: tuple[str, str, str], zone: ZoneInfo, start: float, minutes: int) -> Iterator[float]:
+    """Yield the times of an expression. One with fixed hours comes once in a repeated hour, and right after a gap."""
+    fixed = not cron[0].startswith("*") and not cron[1].startswith("*")
+    before = datetime.fromtimestamp(start, zone)
+    for number in range(1, minutes + 1):
+        when = datetime.fromtimestamp(start + 60 * number, zone)
+        clock = [when.replace(tzinfo=None, fold=0)]
+        gap = int((clock[0] - before.replace(tzinfo=None, fold=0)).total_seconds()) // 60
+        if fixed:
+            clock = [] if when.fold else [clock[0] - timedelta(minutes=one) for one in range(gap)]
+        if any(_matches(one, *cron) for one in clock):
+            yield start + 60 * number
+        before = when
 
 
 def _matches(when: datetime, minute: str, hour: str, weekday: str) -> bool:

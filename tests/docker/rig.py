@@ -120,7 +120,7 @@ class Plant:
     def log(self, job: str, task: str) -> str:
         """Return what the last run of a task printed that has ended."""
         seq = self.job(job).tasks[task].attempts[-1].seq
-        return Path(self.layout.run(job, seq, task), "out", "output.log").read_text(errors="replace")
+        return Path(self.layout.run(job, seq, task), "output.log").read_text(errors="replace")
 
     def close(self) -> None:
         """Leave nothing behind."""

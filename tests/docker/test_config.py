@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from air_executor.backends.base import Launch
+from air_executor.backends.base import Launch, LaunchWorktree
 from air_executor.backends.docker.container_spec import EngineConfig, carry_bytes, container_config
 from air_executor.backends.docker.images import ImageFacts
 from air_executor.backends.docker.mount_conflicts import MountSet, mounted, requested
@@ -43,7 +43,7 @@ def make(project: Path, **fields: Any) -> tuple[EngineConfig, Launch]:  # noqa: 
         task="count",
         argv=("sh", "-c", "true"),
         env={"AIR_JOB_ID": "census"},
-        out_dir=f"{state}/jobs/census/runs/7-count/out",
+        out_dir=f"{state}/jobs/census/runs/7-count",
         workspace=f"{state}/jobs/census/workspace",
         bin_dir=f"{state}/bin",
         project=str(project),
@@ -54,7 +54,7 @@ def make(project: Path, **fields: Any) -> tuple[EngineConfig, Launch]:  # noqa: 
 def own_mounts(project: Path) -> list[dict[str, Any]]:
     """Return the mounts that every container has."""
     state = project / ".air-executor"
-    folders = {"/air/out": "jobs/census/runs/7-count/out", "/air/workspace": "jobs/census/workspace", "/air/bin": "bin"}
+    folders = {"/air/out": "jobs/census/runs/7-count", "/air/workspace": "jobs/census/workspace", "/air/bin": "bin"}
     return [
         {"Type": "bind", "Source": f"{state}/{folder}", "Target": target, "ReadOnly": target == "/air/bin"}
         for target, folder in folders.items()
@@ -74,6 +74,7 @@ def test_a_plain_task(tmp_path: Path) -> None:
             "AIR_QUEUE=/air/out/queue.jsonl",
             "AIR_RESULT=/air/out/result.json",
             "AIR_INPUTS=/air/out/inputs.json",
+            "AIR_OUTCOMES=/air/out/outcomes.json",
             "AIR_WORKSPACE=/air/workspace",
             "AIR_SLOT=0",
             "_air_bin=/air/bin",
@@ -213,6 +214,43 @@ def test_what_may_not_be_mounted(tmp_path: Path, mount: str, words: str) -> None
     config, launch = make(tmp_path, options={"mounts": [{"source": mount, "target": "/m"}]})
     config = dataclasses.replace(config, settings=DockerSettings(allow_mounts=("/srv/models",)))
     with pytest.raises(SpawnRejectedError, match=words):
+        container_config(config, launch, ImageFacts())
+
+
+def worktree_of(project: Path, prefix: str = "") -> LaunchWorktree:
+    """Return a worktree of a task `count`, in a repository at the project folder."""
+    path, repository = f"{project}/.air-executor/worktrees/census-0badcafe/count", f"{project}/.git"
+    return LaunchWorktree(path, prefix, repository, f"{repository}/worktrees/count", "air/census/count")
+
+
+def test_a_worktree_in_place_of_the_project(tmp_path: Path) -> None:
+    """The task has its own checkout there, and of the repository what a commit writes; hooks and settings stay ours."""
+    options = {"mounts": [{"source": ".", "target": "/project"}]}
+    worktree = worktree_of(tmp_path)
+    config, launch = make(tmp_path, options=options, worktree=worktree)
+    mounts = container_config(config, launch, ImageFacts())["HostConfig"]["Mounts"]
+    writable = {one["Target"]: one["Source"] for one in mounts if not one["ReadOnly"]}
+    git = worktree.repository
+    assert writable == {
+        "/air/out": launch.out_dir,
+        "/air/workspace": launch.workspace,
+        "/project": worktree.path,
+        **{
+            path: path
+            for path in (f"{git}/objects", f"{git}/refs/heads/air/census", f"{git}/logs/refs/heads/air/census")
+        },
+        worktree.admin: worktree.admin,
+    }
+    assert [one["Target"] for one in mounts if one["ReadOnly"]] == ["/air/bin", git]
+    assert str(tmp_path) not in [one["Source"] for one in mounts]
+
+
+@pytest.mark.parametrize(("mounted", "prefix"), [(False, ""), (True, "below")])
+def test_a_worktree_that_a_container_cannot_have(tmp_path: Path, prefix: str, *, mounted: bool) -> None:
+    """Without the project, or where that is no repository's top, the task is told what it needs."""
+    options = {"mounts": [{"source": ".", "target": "/project"}]} if mounted else {}
+    config, launch = make(tmp_path, options=options, worktree=worktree_of(tmp_path, prefix))
+    with pytest.raises(SpawnRejectedError, match="worktree: in a container it needs"):
         container_config(config, launch, ImageFacts())
 
 

@@ -58,6 +58,25 @@ def test_a_task_has_few_rights(plant: Plant) -> None:
     ]
 
 
+def test_an_attempt_has_the_digest_of_its_image(plant: Plant) -> None:
+    """The one that the engine has under the name."""
+    task = plant.run("true")
+    described = plant.engine.inspect_image(plant.settings.runner_image)  # type: ignore[no-untyped-call]
+    assert task.attempts[-1].image in [*described["RepoDigests"], described["Id"]]
+
+
+def test_a_cache_outlives_the_runner(plant: Plant) -> None:
+    """At its default place, or at its own; what is ours cannot be hidden with one."""
+    first = plant.run('echo kept >"$AIR_CACHE_PIP_TOOLS/it"', caches=[{"name": "pip-tools"}])
+    assert done(first).exit_code == 0
+    again = {"name": "pip-tools", "path": "/home/cache", "shared": True}
+    plant.submit("later", {"id": "it", "command": 'cat "$AIR_CACHE_PIP_TOOLS/it"; ls /home', "caches": [again]})
+    assert done(plant.see("later").tasks["it"]).exit_code == 0
+    assert plant.log("later", "it") == "kept\ncache\n"
+    hides = plant.run("true", caches=[{"name": "x", "path": "/air/bin"}])
+    assert "/air/bin is taken" in (done(hides).message or "")
+
+
 def test_networks(plant: Plant) -> None:
     """Without a network there is only loopback; on the common one a task reaches itself, and others cannot reach it."""
     plant.submit("alone", {"id": "it", "command": "ls /sys/class/net", "network": "none"})
@@ -110,7 +129,7 @@ def test_a_flood_of_output(plant: Plant) -> None:
     path = plant.engine.inspect_container(container)["LogPath"]
     plant.file("flood", "go").touch()
     assert done(plant.see("flood").tasks["it"]).reason == "ok"
-    size = os.path.getsize(Path(plant.layout.run("flood", 1, "it"), "out", "output.log"))
+    size = os.path.getsize(Path(plant.layout.run("flood", 1, "it"), "output.log"))
     assert size > 64 << 20
     assert not path or not os.path.exists(path) or os.path.getsize(path) <= 11 << 20
 

@@ -10,13 +10,15 @@ from typing import get_args
 
 import pytest
 
+from air_executor.model.attempt import Attempt
 from air_executor.model.events import EVENT_NAMES
 from air_executor.model.job import TASK_FIELDS
 from air_executor.model.names import RUN_ENVIRONMENT, Slot
 from air_executor.model.records import Op
-from air_executor.model.state import Attempt, JobState, TaskState
+from air_executor.model.state import JobState, TaskState
 from air_executor.store import codec
 from air_executor.store.layout import Layout
+from air_executor.store.run_dirs import CLAIM, INPUTS, OUTCOMES, PRECREATED
 from tests.docs.pages import ROOT, blocks, inline, names, rows
 
 FORMATS = ROOT / "docs/formats.md"
@@ -56,9 +58,9 @@ def test_every_key_of_the_state_is_documented() -> None:
 
 
 def test_the_outcome_shown_has_the_runners_keys() -> None:
-    """The `exit.json` in the page has the keys that the runner writes."""
+    """The outcome in the page has the keys that the runner writes."""
     script = (resources.files("air_executor") / "runner/air-runner").read_text(encoding="utf-8")
-    written = re.findall(r'\\"(\w+)\\": \$', script)
+    written = re.findall(r'\\"(\w+)\\": (?:\$|null)', script)
     assert written
     assert list(json.loads(shown('{"exit_code"'))) == written
 
@@ -80,6 +82,6 @@ def test_every_variable_of_a_run_is_documented() -> None:
 
 
 def test_every_file_of_a_run_is_documented() -> None:
-    """The table has every file of `out/`."""
-    files = {"script", "inputs.json", "claim", "output.log", "queue.jsonl", "result.json", "exit.json"}
+    """The table has every file of a run's directory."""
+    files = {"script", INPUTS, OUTCOMES, CLAIM, *PRECREATED, "log-times"}
     assert {row[0].strip("`") for row in rows(FORMATS, "A run's directory")} == files

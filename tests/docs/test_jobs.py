@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import re
 from dataclasses import fields
+from typing import get_type_hints
 
 import pytest
 from ruamel.yaml import YAML
 
 from air_executor.core.outcome import outcome_text
 from air_executor.model import state as s
+from air_executor.model.definition import Declared, Param
 from air_executor.model.job import Job, Mount, Resources, Task
 from air_executor.model.times import DURATION_RULE, parse_duration
+from air_executor.model.types import About
 from air_executor.store.job_file import load_job, read_job
 from tests.docs.pages import ROOT, Block, blocks, inline, names, rows
 from tests.records import make_done, queue_line
@@ -25,7 +28,7 @@ def defaults(record: object, *without: str) -> dict[str, object]:
     return {name: value for name, value in found.items() if name not in without}
 
 
-TASK_DEFAULTS = defaults(Task(command="x"), "id")
+TASK_DEFAULTS = defaults(Task(command="x"), "id", "unresolved", "joins")  # nobody writes the latter two
 JOB_DEFAULTS = {**defaults(Job(id="x", tasks=[]), "id", "tasks"), "defaults": None}
 JOB_FIELDS, TASK_FIELDS = "Fields of a job", "Fields of a task"
 
@@ -38,7 +41,7 @@ def test_job_files_are_accepted(block: Block) -> None:
 
 @pytest.mark.parametrize("block", [block for block in blocks("json") if block.text.startswith(('{"command', '{"id'))])
 def test_queue_lines_are_accepted(block: Block) -> None:
-    """Each `$AIR_QUEUE` line in a page is a valid task."""
+    """Each `$AIR_QUEUE` line in a page is valid."""
     for line in block.text.splitlines():
         assert isinstance(queue_line(line), Task | Job), line
 
@@ -71,6 +74,24 @@ def test_defaults_are_those_of_the_code(heading: str, defaults: dict[str, object
     }
 
 
+@pytest.mark.parametrize(
+    ("heading", "records"), [(JOB_FIELDS, (Job, Declared)), (TASK_FIELDS, (Task,)), ("Parameters", (Param,))]
+)
+def test_descriptions_are_those_of_the_code(heading: str, records: tuple[type, ...]) -> None:
+    """Each description begins with that of the declaration, which editors and the JSON Schema show, too."""
+    declared = {
+        name: one.text
+        for record in records
+        for name, kind in get_type_hints(record, include_extras=True).items()
+        for one in getattr(kind, "__metadata__", ())
+        if isinstance(one, About)
+    }
+    described = {row[0].strip("`"): re.sub(r"\[([^]]*)\]\([^)]*\)", r"\1", row[2]) for row in rows(JOBS, heading)}
+    assert {name: text[: len(declared[name])] for name, text in described.items()} == {
+        name: declared[name] for name in described
+    }
+
+
 def meaning(cell: str) -> object:
     """Return the default in a cell: durations in seconds, None for none."""
     if cell in {"none", "0"}:
@@ -87,6 +108,7 @@ def test_every_phase_is_documented() -> None:
 def test_every_reason_is_documented() -> None:
     """The table has each reason, and no other."""
     reasons = {s.OK, s.ERROR, s.CANCELLED, s.REJECTED, s.BUDGET, s.UPSTREAM, *s.USERS_FAULT, *s.PLATFORMS_FAULT}
+    reasons |= {s.SKIP_ON, s.ONLY_IF, s.AGAIN, s.DECLINED}
     assert {row[0].strip("`") for row in rows(JOBS, "Reasons")} == reasons
     assert all(outcome_text(make_done(s.FAILED, reason, 0.0)) for reason in reasons)
 

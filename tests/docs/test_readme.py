@@ -1,29 +1,28 @@
-"""The first job of the readme runs as described."""
+"""The steps of the readme work as written, in order, and again. Those in containers are in tests/images."""
 
 from __future__ import annotations
 
 import os
 import shlex
-import subprocess
-import sys
+import signal
+from collections.abc import Callable
 from pathlib import Path
 
+from air_executor.client import Client
+from air_executor.errors import NotFoundError
+from tests.conftest import wait_for
 from tests.docs.pages import blocks
+from tests.docs.terminal import Terminal
+from tests.forked import Program
 
 
 def air(folder: Path, *words: str) -> str:
     """Run `air-executor` in a folder and return its output; it must succeed."""
     clean = {name: value for name, value in os.environ.items() if not name.startswith("AIR_")}
-    done = subprocess.run(
-        [sys.executable, "-m", "air_executor", *words],
-        cwd=folder,
-        env=clean,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+    program = Program(words, cwd=folder, env=clean)
+    out, err = program.communicate()
+    assert program.returncode == 0, err
+    return str(out)
 
 
 def test_the_first_job(tmp_path: Path) -> None:
@@ -69,7 +68,8 @@ def test_a_manager_twice(tmp_path: Path) -> None:
     environ = {name: value for name, value in os.environ.items() if not name.startswith("AIR_")} | {
         "AIR_HTTP_PORT": "0"
     }
-    manager = subprocess.Popen([sys.executable, "-m", "air_executor", "manager"], cwd=tmp_path, env=environ)
+    log = str(tmp_path / "manager.log")
+    manager = Program(["manager"], cwd=tmp_path, env=environ, stdout=log, stderr=log)
     try:
         for number in (1, 2):
             submitted, _, waited = [air(tmp_path, *words) for words in lines_of("submit --name nightly")]
@@ -78,3 +78,41 @@ def test_a_manager_twice(tmp_path: Path) -> None:
     finally:
         manager.terminate()
         assert manager.wait(60) == 0
+
+
+def test_rewind_with_git_twice(tmp_path: Path, requires_tool: Callable[[str], str]) -> None:
+    """Ctrl-C pauses, a commit keeps the state, a checkout goes back to it; again, `run` offers `--replace`."""
+    requires_tool("git")
+    project = tmp_path / "project"
+    project.mkdir()
+    save(project, "release.yaml")
+    file = project / "release.yaml"
+    file.write_text(file.read_text().replace("sleep 5", "sleep 2"))  # it runs six times
+    block = next(block.text for block in blocks("sh") if block.text.startswith("git init"))
+    init, run, *after = [line for line in block.splitlines() if line]
+    terminal = Terminal(project)
+    client = Client(f"{project}/.air-executor")
+
+    def builds() -> bool:
+        try:
+            return client.status("release").tasks["build"].phase == "running"
+        except NotFoundError:
+            return False
+
+    for again in (False, True):
+        terminal.type(init)
+        if again:
+            assert "run it again with --replace" in terminal.type(run, code=4)
+        begun = terminal.begin(run.replace("release.yaml", "release.yaml --replace") if again else run)
+        wait_for(builds, 60, "the task build to run")
+        os.killpg(begun.pid, signal.SIGINT)
+        assert "to continue: `air-executor run release`" in begun.communicate()[0]
+        assert client.status("release").phase == "paused"
+        keep, goes_on, published, back, once_more = (terminal.type(line) for line in after)
+        assert "release: fetched" in keep
+        assert "fetched" not in goes_on
+        assert "published" in goes_on
+        assert "release: published" in published
+        assert back == "" or "Updated" in back
+        assert {"built", "published"} <= set(once_more.replace("|", " ").split())
+        assert "fetched" not in once_more

@@ -8,11 +8,10 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from air_executor.model.names import check_id, is_generated_id
-from tests.conftest import EXAMPLES
 
 SOURCE = """\
 class A:
@@ -77,7 +76,6 @@ def test_halves_lose_nothing(census: ModuleType, sizes: list[int]) -> None:
 names = st.from_regex(r"[A-Za-z_][A-Za-z0-9_]{0,50}", fullmatch=True).filter(lambda name: not keyword.iskeyword(name))
 
 
-@settings(max_examples=3 * EXAMPLES)
 @given(packages=st.sets(names, min_size=2, max_size=6))
 def test_ids_are_valid_and_unique(census: ModuleType, packages: set[str]) -> None:
     """Any set of package names gets as many ids, all of them valid, also for parts."""

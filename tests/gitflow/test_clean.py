@@ -16,7 +16,7 @@ from tests.managers.rig import PATIENCE, gated
 
 @pytest.mark.parametrize("committed", [True, False])
 def test_the_manager_writes_its_jobs_anew(project: Repository, *, committed: bool) -> None:
-    """Lock, journal, runs and states vanish: the manager takes the directory anew and sees the job through."""
+    """Lock, journal, runs and states vanish: the manager re-acquires the directory and completes the job."""
     # Outside of the work tree, so that what the tasks note survives.
     notes = project.root.parent
     body = f"echo $AIR_RUN_ID >> {notes}/b.log; while [ ! -e {notes}/b.gate ]; do sleep 0.02; done"
@@ -32,7 +32,7 @@ def test_the_manager_writes_its_jobs_anew(project: Repository, *, committed: boo
             project.git("clean", "--quiet", "-ffdx", check=False)
         finally:
             manager.send_signal(signal.SIGCONT)
-        wait_for(lambda: project.record().get("epoch", 0) > epoch, PATIENCE, "the directory to be taken anew")
+        wait_for(lambda: project.record().get("epoch", 0) > epoch, PATIENCE, "the directory to be re-acquired")
         assert Path(project.client.layout.state("job")).exists()
         assert Path(project.client.layout.lock).exists()
         assert len([p for p in processes.below(project.state_dir) if p.is_runner]) <= 1

@@ -69,7 +69,7 @@ def test_resumes_from_exactly_the_old_state_and_again(project: Repository) -> No
 
 
 def test_a_run_that_ended_since_is_booked_from_the_old_state(project: Repository) -> None:
-    """The old state has a running task: its outcome on the volume stands, and what came after it is done anew."""
+    """The old state has a running task: its outcome on the volume stands, and what came after it is done again."""
     project.open("a")
     with project.managed():
         project.submit({"id": "job", "tasks": [gated("a"), gated("b"), gated("c")]})
@@ -144,7 +144,7 @@ def test_rewind_after_a_crash_with_from_files(project: Repository) -> None:
 
 
 def test_a_checkout_from_before_the_job(project: Repository) -> None:
-    """The job's directory, now without a state, is set aside, its runner removed, and the id is free again."""
+    """The job's directory, now without a state, is quarantined, its runner removed, and the id is free again."""
     with project.managed():
         pass
     before = project.commit()

@@ -237,6 +237,13 @@ def test_images(helm_program: str) -> None:
     assert pod["containers"][0]["image"].startswith("registry.example.com/air-executor-manager@sha256:0123")
 
 
+def test_pull_policy_of_tasks(helm_program: str) -> None:
+    """Kubernetes' word in the values, the setting's in the manager."""
+    for sets, word in (({}, "missing"), ({"runnerImage": {"pullPolicy": "Always"}}, "always")):
+        container = pick(render(helm_program, sets=sets), "Deployment")["spec"]["template"]["spec"]["containers"][0]
+        assert {"name": "AIR_KUBERNETES_PULL", "value": word} in container["env"]
+
+
 def test_chart_version_is_the_package_version() -> None:
     """Both are released together."""
     (chart,) = parse((CHART / "Chart.yaml").read_text(encoding="utf-8"))
@@ -271,6 +278,10 @@ def test_chart_version_is_the_package_version() -> None:
         ("networkPolicy.egress", []),
         ("nodeSelector", {"a": 1}),
         ("metrics.enabled", True),
+        ("web.service.type", "ExternalName"),
+        ("web.token", "in-clear"),
+        ("ingress.host", "https://air.example.com/"),
+        ("env", [{"name": "AIR_ADMIN_TOKEN_FILE", "value": "/x"}]),
         ("metrics.serviceMonitor.interval", "often"),
         ("env", [{"name": "AIR_HTTP_HOST", "value": "::"}]),
     ],
@@ -291,3 +302,18 @@ def test_every_value_has_a_schema(helm_program: str) -> None:
         if isinstance(value, dict) and schema["properties"][name].get("additionalProperties") is False:
             allowed = set(closed)
             assert set(value) <= allowed, name
+
+
+def test_a_volume_that_root_owns(helm_program: str) -> None:
+    """An init container gives it to the manager's user, as root with one capability; not unless asked for."""
+    plain, given = (
+        pick(render(helm_program, *words), "Deployment") for words in ((), ("--set", "persistence.chown=true"))
+    )
+    assert "initContainers" not in plain["spec"]["template"]["spec"]
+    (init,) = given["spec"]["template"]["spec"]["initContainers"]
+    assert init["command"] == ["chown", "65532:65532", "/project/.air-executor"]
+    assert (init["securityContext"]["runAsUser"], init["securityContext"]["capabilities"]) == (
+        0,
+        {"drop": ["ALL"], "add": ["CHOWN"]},
+    )
+    kubernetes_validate.validate(given, NEWEST, strict=True)

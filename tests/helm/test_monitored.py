@@ -53,7 +53,7 @@ def test_service_monitor(helm_program: str) -> None:
     assert service["spec"]["selector"].items() <= deployment["metadata"]["labels"].items()
     (manager,) = deployment["spec"]["containers"]
     assert manager["ports"] == [{"name": "http", "containerPort": 9464}]
-    assert service["spec"]["ports"] == [{"name": "http", "port": 9464, "targetPort": "http"}]
+    assert service["spec"]["ports"] == [{"name": "http", "port": 9464, "targetPort": "http", "protocol": "TCP"}]
     env = {one["name"]: one for one in manager["env"]}
     assert env["AIR_HTTP_HOST"]["value"] == "0.0.0.0"  # noqa: S104 - in a pod
     assert env["AIR_TOKEN"]["valueFrom"] == {"secretKeyRef": {"name": "air-executor-token", "key": "token"}}

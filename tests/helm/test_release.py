@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import shlex
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import requests
 
 from tests.cluster import CLAIM, Namespace, require_cluster, require_image, require_manager_image
 from tests.conftest import wait_for
@@ -61,6 +64,18 @@ class Release:
         """Run `air-executor` in a manager's pod."""
         return self.kubectl("exec", f"deploy/{NAME}", "--", "air-executor", *words)
 
+    @contextlib.contextmanager
+    def forwarded(self, target: str) -> Iterator[str]:
+        """Return the address of a manager's port here."""
+        words = [self._kubectl, "--namespace", self.namespace.name, "port-forward", target, ":9464"]
+        with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as process:
+            try:
+                assert process.stdout is not None
+                line = process.stdout.readline()  # Forwarding from 127.0.0.1:PORT -> 9464
+                yield f"http://{line.split()[2]}/"
+            finally:
+                process.terminate()
+
     def status(self, job: str) -> dict[str, Any]:
         """Return a job's state."""
         found: dict[str, Any] = json.loads(self.cli("--json", "status", job))
@@ -90,6 +105,31 @@ def release(helm_program: str, kubectl_program: str, tmp_path: Path) -> Iterator
     made = Release(helm_program, kubectl_program, image, folder)
     yield made
     made.close()
+
+
+def test_the_page_from_outside(release: Release) -> None:
+    """As the notes say: the Secret's token lets in, an upgrade keeps it, and the server takes the Ingress."""
+    release.put(web={"enabled": True})
+    notes = release.helm("get", "notes", RELEASE)
+    (shown,) = [line.strip() for line in notes.splitlines() if "get secret" in line]
+    words = shlex.split(shown)[3:]  # without `kubectl -n NAMESPACE`
+    token = release.kubectl(*words)
+    assert f"service/{NAME} 9464" in notes
+    with release.forwarded(f"service/{NAME}") as url:
+        assert requests.get(url, timeout=10).status_code == 401
+        assert requests.get(f"{url}metrics", timeout=10).status_code == 401
+        assert "<title>" in requests.get(url, auth=("me", token), timeout=10).text
+        headers = {"Authorization": f"Bearer {token}"}
+        job = {"id": "sent", "tasks": [{"command": "true"}]}
+        assert requests.post(f"{url}api/v1/jobs", json=job, headers=headers, timeout=10).status_code == 201
+    release.cli("wait", "sent", "--timeout", "2m")
+
+    release.put(ingress={"enabled": True, "host": "air.example.com"})
+    assert release.kubectl(*words) == token
+    assert "http://air.example.com/" in release.helm("get", "notes", RELEASE)
+    assert "air.example.com" in release.kubectl("get", "ingress", NAME, "--output", "jsonpath={.spec.rules[0].host}")
+    release.helm("uninstall", RELEASE)
+    assert NAME not in release.kubectl("get", "secrets,ingresses,services", "--output", "name")
 
 
 def test_from_install_to_uninstall(release: Release) -> None:

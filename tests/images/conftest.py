@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.images.rig import Clone, image, require_client
+from tests.images.rig import Clone, docker, image, require_client
 
 
 @pytest.fixture
-def clone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Clone]:
+def fresh_clone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Clone]:
     """Return a fresh copy of the tree, without settings of ours. Its images are in the builder's cache already."""
     require_client()
     image("runner")
@@ -22,3 +22,11 @@ def clone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Clone]:
     made = Clone(tmp_path / "clone")
     yield made
     made.clear()
+
+
+@pytest.fixture
+def clone(fresh_clone: Clone) -> Clone:
+    """Return a copy of the tree that has its images: `fresh_clone` is for tests of how they are built."""
+    for target in ("runner", "manager"):
+        docker("tag", image(target), f"air-executor-{target}:{fresh_clone.name}")
+    return fresh_clone

@@ -35,10 +35,11 @@ PARTS = (
     "LICENSE",
     "README.md",
     "docker-compose.yaml",
+    "examples",
     "hatch_build.py",
     "pyproject.toml",
 )
-"""What the images are made of, and the compose file."""
+"""What the images are made of, the compose file, and the jobs of the readme."""
 NOBODY = (65532, 65532)
 HARDENED: Mapping[str, object] = {
     "read_only": True,

@@ -20,8 +20,9 @@ pytestmark = [pytest.mark.docker, pytest.mark.timeout(600)]
 SEEN_INSIDE = 'python -c "import air_executor, sys; air_executor.set_result(sys.version_info[0])"; id -u'
 
 
-def test_from_clone_to_result(clone: Clone) -> None:
+def test_from_clone_to_result(fresh_clone: Clone) -> None:
     """Jobs submitted on the host and in a container run; results, logs and all files belong to the folder's owner."""
+    clone = fresh_clone
     clone.up()
     assert "docker compose run --rm cli submit" in clone.project.get_logs("runner-image")[0]
     clone.submit({"id": "from-host", "tasks": [{"id": "t", "command": SEEN_INSIDE}]})
@@ -38,8 +39,30 @@ def test_from_clone_to_result(clone: Clone) -> None:
     assert clone.owners() == {clone.owner}
 
 
+def test_the_page_is_served_from_the_first_start_on(clone: Clone) -> None:
+    """The address answers with a question for a password; one command prints it, no log does, and `up` keeps it."""
+    clone.up()
+    token = clone.cli("token", "show").strip()
+    for _ in range(2):
+        address = f"http://{clone.compose('port', 'manager', '9464').strip()}/"
+        asks = requests.get(address, timeout=10)
+        assert asks.status_code == 401
+        assert "Basic" in asks.headers["WWW-Authenticate"]
+        assert "<title>" in requests.get(address, auth=("me", token), timeout=10).text
+        who = requests.get(f"{address}api/v1/caller", auth=("me", token), timeout=10).json()
+        assert who == {"name": "first", "role": "admin"}
+        assert clone.cli("token", "show").strip() == token
+        said = clone.compose("logs", "manager")
+        assert "docker compose run --rm cli token show" in said
+        assert token not in said
+        assert token not in docker("inspect", clone.manager())
+        clone.down()
+        clone.up()
+    assert (clone.folder / ".air-executor" / "first-token").stat().st_mode & 0o777 == 0o600
+
+
 def test_down_and_up_while_a_task_runs(clone: Clone) -> None:
-    """The runner outlives its manager, and the next manager books it: one run, nothing repeated."""
+    """The runner outlives its manager, and the next manager commits it: one run, nothing repeated."""
     clone.up()
     waits = "touch begun; until [ -e gate ]; do sleep 0.1; done; echo through"
     clone.submit({"id": "long", "tasks": [{"id": "t", "command": waits}]})
@@ -47,8 +70,7 @@ def test_down_and_up_while_a_task_runs(clone: Clone) -> None:
     clone.down()
     assert clone.record()["until"] is not None, "it has left in good order"
     assert len(clone.runners()) == 1
-    gate = "open('gate', 'w')"
-    docker("exec", clone.runners()[0], "python", "-c", f"import os; os.chdir('/air/workspace'); {gate}")
+    Path(clone.client.layout.workspace("long"), "gate").touch()
     clone.up()
     assert clone.await_end("long") == "succeeded"
     assert clone.client.status("long").tasks["t"].runs == 1
@@ -118,7 +140,7 @@ def test_secrets_come_from_a_mounted_folder(clone: Clone) -> None:
 
 def test_the_state_in_a_named_volume(clone: Clone) -> None:
     """Runners see their part of the volume, which belongs to the folder's owner; the host's folder stays empty."""
-    shutil.copytree(TREE / "examples/compose", clone.folder / "examples/compose")
+    shutil.copytree(TREE / "examples/compose", clone.folder / "examples/compose", dirs_exist_ok=True)
     (clone.folder / ".air-executor").mkdir()
     with (clone.folder / ".env").open("a") as file:
         file.write("COMPOSE_FILE=docker-compose.yaml:examples/compose/volume.yaml\n")
@@ -130,7 +152,9 @@ def test_the_state_in_a_named_volume(clone: Clone) -> None:
 
 
 def test_metrics_and_page_on_this_machine(clone: Clone) -> None:
-    """Whoever is on this machine sees metrics, and the page with the token, which is needed for both once it is set."""
+    """Whoever is on this machine sees metrics, and the page with a token; AIR_TOKEN, once it is set, is for both."""
+    with (clone.folder / ".env").open("a") as file:
+        file.write("AIR_FIRST_TOKEN=false\n")
     clone.up()
     host, port = clone.project.get_service_host_and_port("manager", 9464)
     assert host == "127.0.0.1"

@@ -7,6 +7,7 @@ from importlib import metadata
 
 import pytest
 
+from air_executor.runner import native
 from tests.engine import PYTHON_IMAGE, container, output
 from tests.images.rig import TREE, build, docker, hardened, image, require_client
 
@@ -41,7 +42,7 @@ def test_labels_and_entrypoint(target: str) -> None:
     assert config["Labels"][f"{prefix}title"] == f"air-executor-{target}"
     assert config["Labels"][f"{prefix}version"] == metadata.version("air-executor")
     assert config["Labels"][f"{prefix}licenses"] == metadata.metadata("air-executor")["License-Expression"]
-    assert config["Entrypoint"][0] in {"sh", "air-entrypoint"}
+    assert config["Entrypoint"][0] in {"air-runner", "air-entrypoint"}
     assert config["User"] == ("65532:65532" if target == "runner" else "")
     assert config.get("Healthcheck") is None
 
@@ -63,10 +64,18 @@ def test_the_standard_library_is_compiled(target: str) -> None:
 def test_the_runner_image_has_the_runner_and_the_api() -> None:
     """It runs a task by itself, as nobody in particular, and Python finds the in-task API."""
     task = "import air_executor, os; print(os.getuid(), air_executor.__file__)"
-    script = f"out=/tmp/out; mkdir $out; exec sh /usr/local/bin/air-runner $out /tmp - 1 container python -c '{task}'"
+    script = f"out=/tmp/out; mkdir $out; exec air-runner $out /tmp - 1 container python -c '{task}'"
     uid, place = output(hardened("runner", "-c", script, entrypoint="sh", cap_add=[])).split()
     assert uid == "65532"
     assert place.endswith("/site-packages/air_executor.py")
+
+
+def test_the_runner_image_has_the_native_runner_where_the_tree_has_one() -> None:
+    """A release's tree has; in any other one the script serves, under the same names."""
+    builds = native.builds() if (TREE / "air_executor/runner" / str(native.this_machine())).is_dir() else {}
+    head = output(hardened("runner", "-c", "head -c 4 /usr/local/bin/air-runner | tail -c 3", entrypoint="sh"))
+    assert (head == "ELF") == (native.this_machine() in builds)
+    assert "usage" in output(hardened("runner", "-c", "air-queue 2>&1 || true", entrypoint="sh"))
 
 
 def test_the_runner_image_is_small() -> None:

@@ -30,7 +30,7 @@ services:
 @pytest.fixture
 def behind_a_proxy(clone: Clone) -> Clone:
     """Return a clone whose manager has no socket; the proxy is a stand-in with the real one's rules."""
-    shutil.copytree(TREE / "examples/compose", clone.folder / "examples/compose")
+    shutil.copytree(TREE / "examples/compose", clone.folder / "examples/compose", dirs_exist_ok=True)
     (clone.folder / "stand-in.yaml").write_text(STAND_IN)
     with (clone.folder / ".env").open("a") as file:
         file.write(f"PWD={clone.folder}\n")

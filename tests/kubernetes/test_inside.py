@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from air_executor.backends.base import LaunchCache
 from air_executor.model.names import Slot
 from tests.backends.rig import KubernetesRig
 
@@ -32,6 +33,21 @@ say first "$(cat /proc/1/cmdline)"
 """
 
 
+def test_a_cache_outlives_the_pod(rig: KubernetesRig) -> None:
+    """The next pod that names it finds what the first one left, at its own place."""
+    backend = rig.kubernetes()
+    folder = Path(rig.layout.named_cache("pip"))
+    folder.mkdir(parents=True)
+    for seq, path in ((1, None), (2, "/home/cache")):
+        launch = rig.command(SLOT, seq, 'echo "$AIR_CACHE_PIP" >>"$AIR_CACHE_PIP/seen"')
+        cache = LaunchCache("AIR_CACHE_PIP", "pip", str(folder), path)
+        backend.spawn(dataclasses.replace(launch, caches=(cache,)))
+        rig.until(lambda: backend.observe()[SLOT].finished, "the task to write")
+        backend.remove(SLOT)
+        rig.until(lambda: SLOT not in backend.observe(), "the pod to be gone")
+    assert (folder / "seen").read_text().split() == ["/air/caches/pip", "/home/cache"]
+
+
 def test_what_a_task_sees(rig: KubernetesRig) -> None:
     """Not root, no capability, no token, nothing to write but its own; and its text arrives as it was written."""
     other = Path(rig.layout.root, "jobs", "other-secret-job")
@@ -40,6 +56,7 @@ def test_what_a_task_sees(rig: KubernetesRig) -> None:
     launch = rig.command(SLOT, 1, LOOK)
     backend.spawn(dataclasses.replace(launch, env={**launch.env, "PRICE": "$(AIR_JOB_ID) $$5"}))
     rig.until(lambda: backend.observe()[SLOT].finished, "the task to look around")
+    assert "sha256:" in (backend.observe()[SLOT].image or "")
     lines = Path(launch.workspace, "seen").read_text().splitlines()
     seen = dict(line.split("=", 1) for line in lines)
     assert seen["uid"] == "65532:65532"

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -21,22 +19,13 @@ from air_executor.model.names import Host
 from air_executor.store.jobs import Jobs
 from air_executor.store.layout import Layout
 from air_executor.store.presence import read_record
-from tests.backends.rig import open_to_tasks
-from tests.cluster import CLAIM, Namespace, require_image, shared_namespace
+from tests.cluster import Namespace
 from tests.conftest import wait_for
+from tests.kubernetes.managers import PATIENCE, Start, said, says
 
 pytestmark = [pytest.mark.kubernetes, pytest.mark.timeout(900)]
 
-PATIENCE = 240.0
 TASKS = 12
-
-
-@pytest.fixture
-def namespace(tmp_path: Path) -> Namespace:
-    """Return a namespace whose claim holds the state directory of the test, which is on this machine."""
-    os.makedirs(tmp_path / "state")
-    open_to_tasks(tmp_path)
-    return shared_namespace(str(tmp_path.parent))
 
 
 @pytest.fixture
@@ -45,53 +34,6 @@ def lease(namespace: Namespace) -> Iterator[LeaseObject]:
     api = Api(namespace.name, 5, 100)
     yield LeaseObject(api, f"lease-{os.urandom(4).hex()}")
     api.close()
-
-
-Start = Callable[..., "subprocess.Popen[bytes]"]
-
-
-@pytest.fixture
-def start(tmp_path: Path, namespace: Namespace) -> Iterator[Start]:
-    """Start managers of the state directory; what each says is in a file, and none is left."""
-    started = []
-
-    def one(name: str, *words: str, **settings: str) -> subprocess.Popen[bytes]:
-        env = {key: value for key, value in os.environ.items() if not key.startswith("AIR_")} | {
-            "AIR_BACKEND": "kubernetes",
-            "AIR_KUBERNETES_CLAIM": CLAIM,
-            "AIR_KUBERNETES_SUB_PATH": f"{tmp_path.name}/state",
-            "AIR_KUBERNETES_NAMESPACE": namespace.name,
-            "AIR_KUBERNETES_LEASE": "true",
-            "AIR_KUBERNETES_VISIBILITY": "10ms",
-            "AIR_RUNNER_IMAGE": require_image(),
-            "AIR_MAX_RUNNERS": "3",
-            "AIR_HTTP_PORT": "0",
-            **settings,
-        }
-        command = [sys.executable, "-m", "air_executor", "--state-dir", str(tmp_path / "state"), "manager", *words]
-        with open(tmp_path / f"{name}.log", "ab") as log:
-            process = subprocess.Popen(command, env=env, cwd=tmp_path, stdout=log, stderr=log)
-        started.append(process)
-        return process
-
-    yield one
-    for process in started:
-        if process.poll() is None:
-            process.kill()
-        process.wait()
-    namespace.clear()
-
-
-def said(folder: Path, name: str) -> str:
-    """Return what a manager said."""
-    return (folder / f"{name}.log").read_text(encoding="utf-8")
-
-
-def says(folder: Path, name: str, words: str) -> bool:
-    """Tell whether a manager has said this; fails if it has left with an error instead."""
-    text = said(folder, name)
-    assert "error:" not in text, text
-    return words in text
 
 
 def test_the_server_lets_one_write_win(lease: LeaseObject, namespace: Namespace) -> None:
@@ -204,6 +146,48 @@ def test_lock_file_and_lease_refuse_each_other(tmp_path: Path, start: Start) -> 
     assert start("late").wait(PATIENCE) == 5
     assert "through a lock file, not through a Lease" in said(tmp_path, "late")
     assert other.poll() is None
+
+
+def test_another_lease_does_not_take_the_directory(tmp_path: Path, namespace: Namespace, start: Start) -> None:
+    """As in two clusters with one volume: the second manager has its own Lease, refuses, and says what to do."""
+    other = f"{namespace.name}-2"
+    namespace.ask("POST", "/api/v1/namespaces", {"metadata": {"name": other}})
+    client = Client(tmp_path / "state")
+    client.submit(parse_job({"id": "j", "tasks": [{"id": "t", "command": "sleep 60"}]}))
+    try:
+        leader = start("leader")
+        wait_for(namespace.jobs, PATIENCE, "a Job")
+        assert client.presence().running is True
+        assert start("far", AIR_KUBERNETES_NAMESPACE=other).wait(PATIENCE) == 5
+        (refusal,) = [line for line in said(tmp_path, "far").splitlines() if line.startswith("error:")]
+        assert "belongs to a manager with another Lease" in refusal
+        leader.terminate()
+        assert leader.wait(PATIENCE) == 0
+        assert start("far", AIR_KUBERNETES_NAMESPACE=other).wait(PATIENCE) == 5  # its runner is still there
+        leader = start("again", "--stop-runners")
+        wait_for(lambda: says(tmp_path, "again", "managing"), PATIENCE, "the first again")
+        leader.terminate()
+        assert leader.wait(PATIENCE) == 0
+        start("moved", AIR_KUBERNETES_NAMESPACE=other)
+        wait_for(lambda: says(tmp_path, "moved", "managing"), PATIENCE, "the other, now that nothing runs")
+    finally:
+        namespace.ask("DELETE", f"/api/v1/namespaces/{other}", {})
+
+
+def test_deleted_lease_is_created_again(tmp_path: Path, namespace: Namespace, start: Start) -> None:
+    """The leader goes on, and the directory belongs to its new Lease."""
+    client = Client(tmp_path / "state")
+    leader = start("leader")
+    wait_for(lambda: says(tmp_path, "leader", "managing"), PATIENCE, "a leader")
+    bound = read_record(client.layout)["lease"]
+    leases = f"/apis/coordination.k8s.io/v1/namespaces/{namespace.name}/leases"
+    found = namespace.ask("GET", leases)["items"]
+    (name,) = [one["metadata"]["name"] for one in found if one["metadata"]["uid"] == bound]
+    namespace.ask("DELETE", f"{leases}/{name}", {})
+    wait_for(lambda: read_record(client.layout)["lease"] not in (None, bound), PATIENCE, "another Lease")
+    client.submit(parse_job({"id": "after", "tasks": [{"id": "t", "command": "true"}]}))
+    assert client.wait("after", PATIENCE).phase == "succeeded"
+    assert leader.poll() is None
 
 
 def test_runners_carry_the_epoch(tmp_path: Path, namespace: Namespace, start: Start) -> None:

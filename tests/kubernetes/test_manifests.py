@@ -37,7 +37,7 @@ LAUNCH = Launch(
     task="count",
     argv=("sh", "-c", "echo $$ $(date)"),
     env={"AIR_JOB_ID": "census", "PRICE": "5$"},
-    out_dir="/state/jobs/census/runs/7-count/out",
+    out_dir="/state/jobs/census/runs/7-count",
     workspace="/state/jobs/census/workspace",
     bin_dir="/state/bin",
     project="/",
@@ -58,6 +58,8 @@ ANNOTATIONS = {
     "air-executor/version": "0.1",
     "air-executor/state-dir": "prod/state/team/a",
 }
+AUTOSCALER = "cluster-autoscaler.kubernetes.io/safe-to-evict"
+KEEP_NODE = {AUTOSCALER: "false", "karpenter.sh/do-not-disrupt": "true"}
 CONTAINER = {
     "name": "task",
     "image": "python:3.12-slim",
@@ -87,6 +89,7 @@ CONTAINER = {
         {"name": "AIR_QUEUE", "value": "/air/out/queue.jsonl"},
         {"name": "AIR_RESULT", "value": "/air/out/result.json"},
         {"name": "AIR_INPUTS", "value": "/air/out/inputs.json"},
+        {"name": "AIR_OUTCOMES", "value": "/air/out/outcomes.json"},
         {"name": "AIR_WORKSPACE", "value": "/air/workspace"},
         {"name": "AIR_SLOT", "value": "0"},
         {"name": "_air_bin", "value": "/air/bin"},
@@ -102,7 +105,7 @@ CONTAINER = {
         "readOnlyRootFilesystem": True,
     },
     "volumeMounts": [
-        {"name": "state", "mountPath": "/air/out", "subPath": "team/a/jobs/census/runs/7-count/out"},
+        {"name": "state", "mountPath": "/air/out", "subPath": "team/a/jobs/census/runs/7-count"},
         {"name": "state", "mountPath": "/air/workspace", "subPath": "team/a/jobs/census/workspace"},
         {"name": "state", "mountPath": "/air/bin", "subPath": "team/a/bin", "readOnly": True},
         {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108 - in the container
@@ -170,7 +173,7 @@ def test_the_whole_job() -> None:
             "completions": 1,
             "parallelism": 1,
             "ttlSecondsAfterFinished": 86400,
-            "template": {"metadata": {"labels": labels, "annotations": ANNOTATIONS}, "spec": POD},
+            "template": {"metadata": {"labels": labels, "annotations": KEEP_NODE | ANNOTATIONS}, "spec": POD},
         },
     }
 
@@ -234,6 +237,23 @@ def test_a_template_that_selects_an_architecture_needs_no_shell(tmp_path: Path) 
     (tmp_path / "aarch64").mkdir()
     (tmp_path / "aarch64/air-runner").touch(mode=0o755)
     assert command()[:2] == ["/air/bin/aarch64/air-runner", "/air/out"]
+
+
+def test_a_copied_runner_needs_no_shell() -> None:
+    """An init container of the default image sees what node it is on; the task's own is started without a shell."""
+    launch = dataclasses.replace(LAUNCH, options={"image": "scratch:1"})
+    pod = job_manifest(with_settings(copy_runner=True), launch, OLD)["spec"]["template"]["spec"]
+    [copy], [own] = pod["initContainers"], pod["containers"]
+    plain = container(options={"image": "scratch:1"})
+    assert own["command"][:2] == ["/air/runner/air-runner", "/air/out"]
+    assert copy["image"] == container()["image"] != own["image"]
+    assert copy["securityContext"] == own["securityContext"]
+    assert [mount["mountPath"] for mount in copy["volumeMounts"]] == ["/air/bin", "/air/runner"]
+    assert own["volumeMounts"] == [
+        *plain["volumeMounts"],
+        {"name": "runner", "mountPath": "/air/runner", "readOnly": True},
+    ]
+    assert {"name": "runner", "emptyDir": {"sizeLimit": "16Mi"}} in pod["volumes"]
 
 
 @pytest.mark.parametrize(("value", "said"), [("plain", "run\n"), ("a\ufffdb", ""), ("", "run\n")])
@@ -300,7 +320,10 @@ def test_the_job_goes_with_its_owner() -> None:
 def test_the_template_is_merged_as_kubernetes_merges() -> None:
     """Named lists item by item, others as a whole, null removes; who the pod is and that it runs once stays."""
     template = {
-        "metadata": {"labels": {"team": "a", "air-executor/job": "forged"}, "annotations": {"note": "x"}},
+        "metadata": {
+            "labels": {"team": "a", "air-executor/job": "forged"},
+            "annotations": {"note": "x", AUTOSCALER: "true"},
+        },
         "spec": {
             "restartPolicy": "Always",
             "nodeSelector": {"disk": "fast"},
@@ -322,7 +345,7 @@ def test_the_template_is_merged_as_kubernetes_merges() -> None:
     pod = {key: value for key, value in POD.items() if key != "shareProcessNamespace"}
     env = [{"name": "PRICE", "value": "6"} if item["name"] == "PRICE" else item for item in CONTAINER["env"]]  # type: ignore[index]
     assert found["metadata"]["labels"] == LABELS | INSTANCE | {"team": "a"}
-    assert found["metadata"]["annotations"] == ANNOTATIONS | {"note": "x"}
+    assert found["metadata"]["annotations"] == KEEP_NODE | ANNOTATIONS | {"note": "x", AUTOSCALER: "true"}
     assert found["spec"] == pod | {
         "nodeSelector": {"disk": "fast"},
         "tolerations": [{"operator": "Exists"}],
@@ -403,3 +426,95 @@ def test_a_template_that_is_none(tmp_path: Path, text: str | None, words: str) -
         path.write_text(text)
     with pytest.raises(BadInputError, match=words):
         pod_template.load(str(path))
+
+
+def test_what_no_cluster_takes_is_refused_before_it_is_asked() -> None:
+    """A variable that no kernel passes on, and a Job that does not fit into etcd: with what to do instead."""
+    long = dataclasses.replace(LAUNCH, env={"TEXT": "x" * 131_072})
+    with pytest.raises(SpawnRejectedError, match=r"env TEXT: longer than the 128 KiB .* pass it as a file"):
+        job_manifest(CONFIG, long, OLD)
+    job_manifest(CONFIG, dataclasses.replace(LAUNCH, env={"TEXT": "x" * 131_066}), OLD)
+    many = dataclasses.replace(LAUNCH, env={f"V{number}": "x" * 100_000 for number in range(16)})
+    with pytest.raises(SpawnRejectedError, match="bytes, more than a cluster takes"):
+        job_manifest(CONFIG, many, OLD)
+
+
+# What a task asks for
+
+ASKED = {
+    "node_selector": {"pool": "gpu"},
+    "tolerations": [{"key": "gpu"}, {"key": "spot", "value": "yes", "effect": "NoSchedule"}],
+    "service_account": "model-reader",
+    "priority_class": "batch-low",
+    "labels": {"kueue.x-k8s.io/queue-name": "team-a"},
+    "annotations": {"example.com/owner": "vision & co"},
+}
+ALLOWED = {
+    "allow_node_labels": ("pool",),
+    "allow_tolerations": ("gpu", "spot"),
+    "allow_service_accounts": ("model-reader",),
+    "allow_priority_classes": ("batch-low",),
+    "allow_labels": ("kueue.x-k8s.io/queue-name", "team", "air-executor/job"),
+    "allow_annotations": ("example.com/owner",),
+}
+
+
+def made(asked: dict[str, Any], **allowed: tuple[str, ...]) -> dict[str, Any]:
+    """Return the Job of a task that asks for this, where the operator allows that."""
+    config = dataclasses.replace(CONFIG, settings=SETTINGS.model_copy(update=allowed))
+    launch = dataclasses.replace(
+        LAUNCH, options={"kubernetes": asked}, labels={"team": "vision", "note": "two words", "air-executor/job": "x"}
+    )
+    return job_manifest(config, launch, TODAY)
+
+
+def test_what_a_task_asks_for_and_may_have() -> None:
+    """All of it is in the pod, labels and annotations are on the Job, too; the identity of the run is not changed."""
+    job = made(ASKED, **ALLOWED)
+    kubernetes_validate.validate(job, "1.34", strict=True)
+    pod = job["spec"]["template"]
+    spec = pod["spec"]
+    assert spec["nodeSelector"] == {"pool": "gpu"}
+    assert spec["tolerations"] == [
+        {"key": "gpu", "operator": "Exists"},
+        {"key": "spot", "operator": "Equal", "value": "yes", "effect": "NoSchedule"},
+    ]
+    assert (spec["serviceAccountName"], spec["automountServiceAccountToken"]) == ("model-reader", True)
+    assert spec["priorityClassName"] == "batch-low"
+    for metadata in (job["metadata"], pod["metadata"]):
+        labels = metadata["labels"]
+        assert labels["kueue.x-k8s.io/queue-name"] == "team-a"
+        assert labels["team"] == labels["labels.air-executor/team"] == "vision"
+        assert labels["air-executor/job"] == "census"
+        assert "two words" not in labels.values()
+        assert metadata["annotations"]["example.com/owner"] == "vision & co"
+
+
+@pytest.mark.parametrize("field", sorted(ASKED))
+def test_what_the_operator_does_not_allow(field: str) -> None:
+    """It is refused for good, with the name of the setting; nothing is allowed by default."""
+    words = {
+        "node_selector": "NODE_LABELS",
+        "service_account": "SERVICE_ACCOUNTS",
+        "priority_class": "PRIORITY_CLASSES",
+    }
+    setting = f"AIR_KUBERNETES_ALLOW_{words.get(field, field.upper())}"
+    with pytest.raises(SpawnRejectedError, match=rf"kubernetes.{field}: .* not allowed; .* with {setting}$"):
+        made({field: ASKED[field]})
+
+
+@pytest.mark.parametrize(
+    "label", ["air-executor/run", "app.kubernetes.io/name", "batch.kubernetes.io/job-name", "job-name"]
+)
+def test_what_belongs_to_others(label: str) -> None:
+    """No operator can allow by mistake what identifies runners or means something to the cluster."""
+    for field in ("labels", "annotations"):
+        with pytest.raises(SpawnRejectedError, match="belongs to Air-Executor or to the cluster"):
+            made({field: {label: "x"}}, allow_labels=(label,), allow_annotations=(label,))
+
+
+def test_labels_for_people_reach_the_cluster_under_a_prefix() -> None:
+    """Not under their own names: an operator's NetworkPolicy may select by these."""
+    labels = made({})["metadata"]["labels"]
+    assert labels["labels.air-executor/team"] == "vision"
+    assert "team" not in labels

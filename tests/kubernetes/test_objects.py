@@ -127,6 +127,10 @@ def test_why_a_job_has_no_pod() -> None:
     assert last is not None
     assert (first.stage, first.permanent) == (Stage.SCHEDULE, False)
     assert (last.stage, last.permanent) == (Stage.NEVER, True)
+    sandbox = warning("FailedCreatePodSandBox", "no network")
+    remark = read_events([sandbox, warning("MissingClusterDNS", "kubelet does not have ClusterDNS", "2026-03-01")])
+    assert remark is not None
+    assert remark.message == "FailedCreatePodSandBox: no network", "what failed comes before a later remark"
 
 
 def test_a_job_without_pods_that_has_failed() -> None:
@@ -150,6 +154,7 @@ def test_a_job_without_pods_that_has_failed() -> None:
         ('admission webhook "w" denied the request: no', 403, True),
         ("jobs \"x\" is forbidden: ValidatingAdmissionPolicy 'p' with binding 'b' denied request: no", 403, True),
         ('pods "x" is forbidden: failed quota: q: must specify limits.cpu for: task', 403, True),
+        ('pods "x" is forbidden: memory max limit to request ratio per Container is 2, but it is 4', 403, True),
         ('namespaces "here" not found', 404, False),
     ],
 )
@@ -216,6 +221,72 @@ def test_a_pod_that_we_had_deleted_is_not_evicted(cache: RunnerCache) -> None:
     one.delete_requested = True
     cache.put_pod(pod(JOB, "Failed", state=terminated(143), metadata={"deletionTimestamp": "x"}), 1.0)
     assert cache.statuses(2.0)[SLOT].reason is None
+
+
+def test_a_pod_that_others_had_deleted_before_us(cache: RunnerCache) -> None:
+    """Its outcome is there before its end is seen, so that we remove it too: who was first is not forgotten."""
+    one = cache.in_slot(SLOT)
+    assert one is not None
+    cache.put_pod(pod(JOB, metadata={"deletionTimestamp": "x"}), 1.0)
+    one.delete_requested = True
+    cache.put_pod(pod(JOB, "Failed", state=terminated(143), metadata={"deletionTimestamp": "x"}), 2.0)
+    found = cache.statuses(3.0)[SLOT]
+    assert (found.reason, found.message) == (
+        "evicted",
+        "pod air-census-abcde on node node-1 was deleted, and not by us",
+    )
+
+
+@pytest.mark.parametrize("seen_running", [0, 1])
+def test_an_orphaned_pod_that_has_ended_is_ours_to_delete(cache: RunnerCache, seen_running: int) -> None:
+    """No Job owns it, so no garbage collector takes it; also if it ended while no manager looked."""
+    orphan = {"ownerReferences": [], "labels": {**JOB["metadata"]["labels"], "controller-uid": JOB["metadata"]["uid"]}}
+    if seen_running:
+        cache.put_pod(pod(JOB, metadata=orphan), 1.0)
+    cache.drop_job(JOB["metadata"]["uid"])
+    cache.put_pod(pod(JOB, "Succeeded", state=terminated(0), metadata=orphan), 2.0)
+    one = cache.in_slot(SLOT)
+    assert one is not None
+    assert (cache.statuses(3.0)[SLOT].finished, len(one.unowned)) == (True, 1)
+    one.delete_requested = True
+    cache.drop_pod(f"pod-{JOB['metadata']['uid']}", JOB["metadata"]["uid"])
+    assert cache.statuses(4.0) == {}
+
+
+def suspended(words: str = "Job suspended", *, by: bool = True) -> dict[str, Any]:
+    """Return the Job as a queue of the cluster keeps it, as servers from 1.21 on show it."""
+    labels = {**JOB["metadata"]["labels"], "kueue.x-k8s.io/queue-name": "team-a"}
+    condition = {"type": "Suspended", "status": "True", "reason": "JobSuspended", "message": words}
+    return {
+        "metadata": {**JOB["metadata"], "labels": labels},
+        "spec": {"suspend": by},
+        "status": {"conditions": [condition] if by else []},
+    }
+
+
+def test_a_suspended_job_is_a_wait_without_a_deadline(cache: RunnerCache) -> None:
+    """However long the queue is; once it is resumed, the deadline for a node begins."""
+    cache.put_job(suspended(), 1.0)
+    assert cache.to_inspect(9e6) == []
+    found = cache.statuses(9e6)[SLOT]
+    assert (found.alive, found.reason, found.node_wait) == (True, None, None)
+    assert found.message == "its Job is suspended in queue team-a: Job suspended"
+    cache.put_job(suspended(by=False), 9e6)
+    assert cache.statuses(9e6 + INSPECT_AFTER + 1)[SLOT].message == "it has no pod yet"
+    one = cache.in_slot(SLOT)
+    assert one is not None
+    assert not cache.is_overdue(one, 9e6 + INSPECT_AFTER + 1)
+    assert cache.is_overdue(one, 9e6 + 1e5)
+
+
+def test_preemption_by_a_queue_is_the_platforms_fault(cache: RunnerCache) -> None:
+    """It suspends the Job again, and the server deletes its pod."""
+    cache.put_pod(pod(JOB), 1.0)
+    cache.put_job(suspended("Preempted to accommodate a higher priority workload"), 2.0)
+    cache.put_pod(pod(JOB, "Failed", state=terminated(143), metadata={"deletionTimestamp": "x"}), 3.0)
+    found = cache.statuses(4.0)[SLOT]
+    assert (found.alive, found.reason) == (False, "evicted")
+    assert "Preempted to accommodate" in str(found.message)
 
 
 def test_what_is_not_ours_is_not_listed(cache: RunnerCache) -> None:

@@ -15,6 +15,7 @@ import pytest
 from air_executor.backends.base import Launch, RunnerStatus
 from air_executor.backends.container.refusals import ConflictError
 from air_executor.backends.kubernetes import KubernetesBackend
+from air_executor.backends.kubernetes.manifests import RUN
 from air_executor.errors import DuplicateRunnerError, SpawnRejectedError
 from air_executor.model.names import Slot
 from air_executor.runner import native
@@ -65,13 +66,16 @@ def test_an_exit_code(rig: KubernetesRig) -> None:
     assert found.finished_at is not None
 
 
-def test_where_the_architecture_is_selected_no_shell_is_needed(rig: KubernetesRig, tmp_path: Path) -> None:
+@pytest.mark.parametrize("copied", [False, True], ids=["selected", "copied"])
+def test_where_the_architecture_is_known_no_shell_is_needed(
+    rig: KubernetesRig, tmp_path: Path, *, copied: bool
+) -> None:
     """A command that is a list runs in an image whose PATH leads to no shell; one that is text says what it lacks."""
     machine = str(native.this_machine())
     names = [name for name, folder in native.MACHINES.items() if folder == machine and name != machine]
     template = tmp_path / "template.yaml"
     template.write_text(f"spec: {{nodeSelector: {{kubernetes.io/arch: {names[0]}}}}}\n")
-    backend = rig.kubernetes(pod_template=str(template))
+    backend = rig.kubernetes(copy_runner=True) if copied else rig.kubernetes(pod_template=str(template))
     for seq, (argv, code) in enumerate([(("/bin/busybox", "true"), 0), (("sh", "-c", "true"), 127)], 1):
         launch = rig.command(SLOT, seq, "")
         launch = dataclasses.replace(launch, argv=argv, env={**launch.env, "PATH": "/nonexistent"})
@@ -160,7 +164,7 @@ def test_a_pod_deleted_by_hand(rig: KubernetesRig) -> None:
     rig.namespace.ask("DELETE", f"{rig.namespace.core}/pods/{pod['metadata']['name']}")
     found = ended(rig, backend)
     assert found.reason == "evicted"
-    assert "was deleted, and not by us" in str(found.message)
+    assert str(found.message).endswith(f"on node {pod['spec']['nodeName']} was deleted, and not by us")
     rig.until(lambda: is_gone(backend), "its name to be free")
 
 
@@ -192,6 +196,40 @@ def test_an_orphaned_pod_keeps_its_slot_and_can_be_stopped(rig: KubernetesRig) -
     with pytest.raises(DuplicateRunnerError):
         other.spawn(rig.launch(SLOT, 2, Task.WAITS))
     rig.until(lambda: is_gone(other), "the pod to be gone")
+
+
+def test_an_orphaned_pod_is_deleted_once_it_has_ended(rig: KubernetesRig) -> None:
+    """Nobody else would: a manager that comes later finds it by its labels."""
+    backend = rig.kubernetes()
+    launch = launch_with(rig, "sleep 5")
+
+    def left() -> list[str]:
+        mine = (pod for pod in rig.namespace.pods() if pod["metadata"]["labels"].get(RUN) == launch.run)
+        return [pod["status"]["phase"] for pod in mine]
+
+    backend.spawn(launch)
+    rig.until(lambda: left() == ["Running"], "the task to start")
+    jobs = f"/apis/batch/v1/namespaces/{rig.namespace.name}/jobs"
+    rig.namespace.ask("DELETE", f"{jobs}/air-census", {"propagationPolicy": "Orphan"})
+    rig.until(lambda: left() == ["Succeeded"], "the task to end")
+    other = rig.kubernetes()
+    assert other.observe()[SLOT].finished
+    rig.until(lambda: is_gone(other), "it to be forgotten")
+    assert left() == []
+
+
+def test_what_a_task_asks_of_its_pod(rig: KubernetesRig) -> None:
+    """The cluster takes it: labels on Job and pod, and the token of the service account that the operator allows."""
+    backend = rig.kubernetes(allow_labels=("team",), allow_service_accounts=("default",))
+    asked = {"labels": {"team": "red"}, "service_account": "default"}
+    launch = launch_with(rig, "test -s /var/run/secrets/kubernetes.io/serviceaccount/token || exit 3", kubernetes=asked)
+    backend.spawn(dataclasses.replace(launch, labels={"purpose": "test"}))
+    assert ended(rig, backend).exit_code == 0
+    (pod,) = [pod for pod in rig.namespace.pods() if pod["metadata"]["labels"].get(RUN) == launch.run]
+    (job,) = [job for job in rig.namespace.jobs() if job["metadata"]["labels"].get(RUN) == launch.run]
+    for found in (pod, job):
+        labels = found["metadata"]["labels"]
+        assert (labels["team"], labels["labels.air-executor/purpose"]) == ("red", "test")
 
 
 def test_a_quota_of_pods(rig: KubernetesRig) -> None:
@@ -245,7 +283,7 @@ def label_node(namespace: Namespace, labels: Mapping[str, str | None]) -> None:
 
 
 def test_a_quota_of_jobs(rig: KubernetesRig) -> None:
-    """A Job that the quota does not admit was never there; it is tried again from the platform's budget."""
+    """A Job that the quota does not admit waits in the cluster's words, and starts once there is room."""
     namespace = Namespace(rig.layout.root)
     try:
         quota = {"metadata": {"name": "none"}, "spec": {"hard": {"count/jobs.batch": "0"}}}
@@ -254,9 +292,13 @@ def test_a_quota_of_jobs(rig: KubernetesRig) -> None:
         backend = rig.kubernetes(namespace=namespace.name, sub_path="")
         backend.spawn(launch_with(rig))
         found = backend.observe()[SLOT]
-        assert (found.finished, found.reason, found.permanent) == (True, "start-failed", False)
+        assert (found.alive, found.reason, found.node_wait) == (True, None, None)
+        assert "the cluster refuses its Job" in str(found.message)
         assert "exceeded quota" in str(found.message)
-        assert is_gone(backend)
+        namespace.ask("DELETE", f"{namespace.core}/resourcequotas/none")
+        rig.until(lambda: "refuses" not in str(backend.observe()[SLOT].message), "the Job to be created")
+        backend.remove(SLOT)
+        rig.until(lambda: is_gone(backend), "the Job to go")
     finally:
         namespace.close()
 
@@ -266,7 +308,7 @@ def _is_counted(namespace: Namespace) -> bool:
 
 
 def test_what_the_server_will_never_take(rig: KubernetesRig) -> None:
-    """A Job that is wrong in itself is refused for good, in the server's words."""
+    """A Job that is wrong in itself is refused permanently, in the server's words."""
     backend = rig.kubernetes()
     with pytest.raises(SpawnRejectedError, match="air-census"):
         backend.spawn(dataclasses.replace(launch_with(rig), env={"not a name": "x"}))

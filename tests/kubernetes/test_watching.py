@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from air_executor.backends.kubernetes import KubernetesBackend, api, object_watch, runner_cache
+from air_executor.backends.kubernetes import KubernetesBackend, api, object_watch, refused_starts, runner_cache
 from air_executor.backends.kubernetes import make_backend as make
 from air_executor.backends.kubernetes.rate_limiter import RateLimiter
-from air_executor.errors import AirExecutorError, BackendUnavailableError
+from air_executor.errors import AirExecutorError, BackendUnavailableError, DuplicateRunnerError, SpawnRejectedError
 from air_executor.model.names import Slot
 from air_executor.settings import KubernetesSettings, Settings
 from air_executor.store.layout import Layout
@@ -39,7 +40,7 @@ def kubernetes(server: Server, tmp_path: Path) -> Iterator[KubernetesBackend]:
     layout = Layout(tmp_path / "state")
     for name in ("census", "other"):
         Path(layout.workspace(name)).mkdir(parents=True)
-        Path(layout.run(name, 1, "t"), "out").mkdir(parents=True)
+        Path(layout.run(name, 1, "t")).mkdir(parents=True)
     group = KubernetesSettings(claim="state", timeout=5.0, rate=1000.0)
     made = make(Settings(state_dir=layout.root, kubernetes=group), "0")
     yield made
@@ -259,6 +260,40 @@ def test_an_unknown_outcome_is_said_to_be_unknown(
     server.put("jobs", job("census", launch.run), "ADDED")
     wait_for(lambda: slots(kubernetes) == {CENSUS}, what="the event")
     assert kubernetes.observe()[CENSUS].run == launch.run
+
+
+def test_a_start_that_is_refused_waits(
+    server: Server,
+    kubernetes: KubernetesBackend,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """A quota or a missing right is waited for: asked again now and then, said once, and charged to nobody."""
+    monkeypatch.setattr(refused_starts, "FIRST_PAUSE", 0.05)
+    assert kubernetes.observe() == {}
+    layout = Layout(tmp_path / "state")
+    quota = 'jobs.batch "x" is forbidden: exceeded quota: team'
+    server.refuse = lambda what: (403, status(403, "Forbidden", quota), {}) if what == "POST" else None
+    for slot in (CENSUS, OTHER):
+        kubernetes.spawn(make_launch(layout, slot, 1, Task.WAITS))
+        with pytest.raises(DuplicateRunnerError):
+            kubernetes.spawn(make_launch(layout, slot, 2, Task.WAITS))
+    wait_for(lambda: bool(kubernetes.observe()) and server.asked["POST"] >= 5, what="further requests")
+    found = kubernetes.observe()
+    assert {(one.alive, one.reason, one.node_wait) for one in found.values()} == {(True, None, None)}
+    assert quota in str(found[CENSUS].message)
+    assert caplog.text.count("exceeded quota") == 1
+    kubernetes.remove(OTHER)
+    assert slots(kubernetes) == {CENSUS}
+    server.refuse = lambda _: None
+    wait_for(lambda: bool(kubernetes.observe()) and bool(server.jobs), what="the Job")
+    assert {one["metadata"]["labels"]["air-executor/job"] for one in server.jobs.values()} == {"census"}
+    waiting = dataclasses.replace(found[CENSUS], node_wait=1.0)
+    assert (kubernetes._refused.with_wait({CENSUS: waiting})[CENSUS].node_wait or 0.0) > 1.0
+    server.refuse = lambda what: (422, status(422, "Invalid"), {}) if what == "POST" else None
+    with pytest.raises(SpawnRejectedError):
+        kubernetes.spawn(make_launch(layout, OTHER, 3, Task.WAITS))
 
 
 def test_a_list_that_is_older_than_what_we_did(server: Server, kubernetes: KubernetesBackend, tmp_path: Path) -> None:

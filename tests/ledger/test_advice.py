@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from air_executor.core.advice import advise
-from air_executor.core.job_cost import group_by
+from air_executor.core.cost_query import group_by
 from air_executor.core.ledger import Entry, Origin
 from tests.records import make_attempt
 

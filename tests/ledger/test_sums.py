@@ -8,13 +8,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from air_executor.core.job_cost import CostSums, group_by, groups, money, sum_costs
+from air_executor.core.cost_query import group
+from air_executor.core.job_cost import CostSums, money, sum_costs
 from air_executor.core.ledger import WASTE, Ledger, read
 from air_executor.model.state import JobState, Queued
 from air_executor.model.usage import Stages, Usage
 from air_executor.store import codec
 from tests.ledger.strategies import histories
-from tests.records import make_job, make_task
+from tests.records import make_attempt, make_done, make_job, make_task
 
 JOBS = st.tuples(histories("one"), histories("two"))
 
@@ -32,8 +33,8 @@ def test_runner_seconds_are_start_work_and_finish(jobs: tuple[JobState, ...]) ->
     total = sum_costs(ledger)
     assert total.runner_seconds == close(total.start_seconds + total.work_seconds + total.finish_seconds)
     assert total.runner_seconds == close(math.fsum(e.attempt.gone_at - e.attempt.spawned for e in ledger.entries))
-    for what in ("job", "pool", "day", "label=x"):
-        parts = [sum_costs(part) for part in groups(ledger, group_by(what)).values()]
+    for keys in (["job"], ["pool"], ["day"], ["week"], ["month"], ["label=x"], ["day", "month", "job"]):
+        parts = [sum_costs(part) for part in group(ledger, keys).values()]
         for name in ("runs", "succeeded", "unpriced", "clock_stepped"):
             assert sum(getattr(part, name) for part in parts) == getattr(total, name)
         assert math.fsum(part.runner_seconds for part in parts) == close(total.runner_seconds)
@@ -83,7 +84,7 @@ def test_runs_that_the_state_has_forgotten_stay_in_the_sums(job: JobState, kept:
 
 
 def test_a_changed_price_rewrites_nothing() -> None:
-    """What was booked stays as it was; money of another currency is never added to it."""
+    """What was committed stays as it was; money of another currency is never added to it."""
     usage = Usage()
     usage.add(Stages(0, 3600, 0), None, 2.0, "EUR")
     usage.add(Stages(0, 3600, 0), None, 1.0, "USD")
@@ -109,10 +110,28 @@ def test_nothing_is_nothing() -> None:
         (12.345, "12.35"),
         (0.5, "0.500"),
         (0.0142, "0.0142"),
-        (0.00000123456, "0.00000123"),
+        (0.00000123456, "< 0.01"),
+        (0.00999, "< 0.01"),
+        (0.01, "0.0100"),
+        (-0.002, "-0.00200"),
         (1234.5, "1234.50"),
     ],
 )
 def test_amounts_are_readable(amount: float, text: str) -> None:
-    """Small ones show three digits, without an exponent."""
+    """Small ones show three digits, without an exponent; what is less than a cent needs no more words."""
     assert money(amount) == text
+
+
+@pytest.mark.parametrize(
+    ("slots", "spawned", "peak"),
+    [([0], [0.0], 1), ([0, 1], [0.0, 0.0], 2), ([0, 0, 0], [0.0, 0.0, 0.001], 1), ([0, 1], [0.0, 0.05], 1)],
+)
+def test_the_peak_of_runs_shorter_than_the_step_of_the_clock(slots: list[int], spawned: list[float], peak: int) -> None:
+    """Each was there for a moment; those of one slot never together."""
+    attempts = [
+        make_attempt(n, slot, at, 0.0005, 0.001, 0.0, "ok")
+        for n, (slot, at) in enumerate(zip(slots, spawned, strict=True), 1)
+    ]
+    task = make_task("t", status=make_done("succeeded", "ok", 1.0), attempts=attempts)
+    job = make_job("j", "00000001", tasks={"t": task})
+    assert sum_costs(read([job])).peak_runners == peak

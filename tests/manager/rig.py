@@ -10,13 +10,14 @@ import json
 import os
 import secrets
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
 import pytest
 
 from air_executor.backends.base import Launch
+from air_executor.core.instantiation import instantiate
 from air_executor.core.observer import Observer
 from air_executor.core.submission import initial_state, parse_job
 from air_executor.core.transitions import LiveJob
@@ -26,6 +27,7 @@ from air_executor.manager.clock import Clock
 from air_executor.manager.lease import FileLease, Lease
 from air_executor.manager.loop import Manager
 from air_executor.manager.manager_state import ManagerOptions
+from air_executor.manager.side_work import SideWork, Told
 from air_executor.model.events import Event
 from air_executor.model.names import Host, Slot
 from air_executor.model.records import Op, Request
@@ -194,7 +196,7 @@ class World:
         found: list[str] = read_record(self.layout)["problems"]
         return found
 
-    def is_set_aside(self, job: str) -> bool:
+    def is_quarantined(self, job: str) -> bool:
         """Whether a manager has published that it does nothing for a job."""
         return any(problem.startswith(f"job {job}: ") for problem in self.problems())
 
@@ -218,8 +220,9 @@ class World:
         **fields: Any,  # noqa: ANN401 - JSON
     ) -> JobState:
         """Submit a job; a task given as text is a command named by itself."""
-        raw = [{"id": t, "command": f"run {t}"} if isinstance(t, str) else {"command": "do"} | t for t in tasks]
-        parsed = parse_job({"id": job, "tasks": raw, **fields})
+        named = [{"id": t, "command": f"run {t}"} if isinstance(t, str) else t for t in tasks]
+        raw = [task if "approve" in task else {"command": "do"} | task for task in named]
+        parsed = parse_job(instantiate({"id": job, "tasks": raw, **fields}, {}, self.clock.wall()).raw)
         state = initial_state(parsed, uid=uid or secrets.token_hex(12), now=self.clock.wall())
         state.after_uids = {name: self.jobs.load(name).uid for name in state.spec.after}
         self.jobs.prepare()
@@ -227,19 +230,34 @@ class World:
         self.ask("wake", job)
         return state
 
-    def ask(self, op: str, job: str, task: str | None = None, tasks: Sequence[Mapping[str, Any]] = ()) -> str:
+    def ask(
+        self,
+        op: str,
+        job: str,
+        task: str | None = None,
+        tasks: Sequence[Mapping[str, Any]] = (),
+        **more: Any,  # noqa: ANN401 - further fields of a request
+    ) -> str:
         """Post a request and return its name; requests are taken in the order in which they were posted."""
         self._requests += 1
-        return self.inbox.post(Request(cast("Op", op), job, task, [dict(one) for one in tasks]), self._requests / 1000)
+        request = Request(cast("Op", op), job, task, [dict(one) for one in tasks], **more)
+        return self.inbox.post(request, self._requests / 1000)
 
     def litter(self, data: bytes) -> None:
         """Drop into the inbox what is no request."""
         self._requests += 1
         Path(self.layout.inbox, f"{self._requests:013d}-garbage.json").write_bytes(data)
 
-    def asked(self, op: str, job: str, task: str | None = None, tasks: Sequence[Mapping[str, Any]] = ()) -> str | None:
+    def asked(
+        self,
+        op: str,
+        job: str,
+        task: str | None = None,
+        tasks: Sequence[Mapping[str, Any]] = (),
+        **more: Any,  # noqa: ANN401 - further fields of a request
+    ) -> str | None:
         """Post a request, let the manager take it, and return why it was refused (None if it was applied)."""
-        name = self.ask(op, job, task, tasks)
+        name = self.ask(op, job, task, tasks, **more)
         self.cycle()
         assert not self.inbox.waiting(name)
         return self.inbox.refusal(name)
@@ -287,6 +305,12 @@ class World:
         """Return the launch of the runner of `job/task`."""
         return self.platform.runners[self.slot(name)].launch
 
+    def spawned(self, name: str) -> float:
+        """Return when the run of `job/task` was spawned by the volume's clock, as its manager has it."""
+        spawned = self.manager.open_runs.by_slot[self.slot(name)].spawned
+        assert spawned is not None
+        return spawned
+
     def exit(
         self,
         name: str,
@@ -312,6 +336,17 @@ class World:
             self.cycle()
 
 
+def do_side_work_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let an order of events be what a test says: side work is done in the manager's thread, whose death ends it."""
+
+    def order(self: SideWork, key: Hashable, work: Callable[[], object], done: Told[object]) -> None:
+        if key not in self.busy:
+            self.busy.add(key)
+            self._carry_out(key, work, done)
+
+    monkeypatch.setattr(SideWork, "order", order)
+
+
 def leave(launch: Launch, code: int = 0, *, queue: Sequence[Any] = (), result: Any = None) -> None:  # noqa: ANN401 - JSON
     """Write what a run leaves behind."""
     if queue:
@@ -333,8 +368,13 @@ def _let_go(manager: Manager) -> None:
         journal._unsynced.set()
     manager.backend.close()
     if isinstance(manager.lease, FileLease):
-        manager.lease._lock.release(force=True)
+        lose_lock(manager.lease)
     _close_fds(manager)
+
+
+def lose_lock(lease: FileLease) -> None:
+    """Release the lock of a lease as the kernel does when its process is killed: the lease is told nothing."""
+    lease._lock.release(force=True)
 
 
 def _close_fds(manager: Manager) -> None:

@@ -25,6 +25,7 @@ class Server:
         self.silent = False
         self.loses_answers = False
         """Writes are done, and nobody learns of it."""
+        self._made = 0
         self._lock = threading.Lock()
 
     def clock(self) -> float:
@@ -43,10 +44,16 @@ class Server:
             if before != self.found:
                 return None
             self.writes.append(holder)
-            self.found = LeaseSnapshot(holder, str(len(self.writes)), lasts > 1)
+            self.found = LeaseSnapshot(holder, str(len(self.writes)), lasts > 1, self._uid())
         if self.loses_answers:
             raise BackendUnavailableError("the answer was lost")
         return self.found
+
+    def _uid(self) -> str:
+        """Return the record's uid: a new one if it is created now."""
+        if self.found is None:
+            self._made += 1
+        return f"{id(self):x}-{self._made}"
 
     def touch(self, holder: str) -> None:
         """Write as a manager that is not of this process."""

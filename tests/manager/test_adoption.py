@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from air_executor.backends.base import RunnerStatus
+from air_executor.backends.base import Launch, RunnerStatus
 from air_executor.errors import ManagerHeldError, NotFoundError
 from air_executor.manager.lease import FileLease
 from air_executor.model.names import Host, Slot
@@ -16,7 +18,7 @@ from air_executor.model.state import Running
 from air_executor.store import trees
 from tests.fake_backend import FakeBackend, FakeRunner
 from tests.manager import rig
-from tests.manager.rig import HOST, World, leave
+from tests.manager.rig import HOST, World, leave, lose_lock
 
 
 @pytest.fixture
@@ -134,15 +136,81 @@ def test_back_on_its_backend_a_run_goes_on(world: World, monkeypatch: pytest.Mon
     assert [attempt.reason for attempt in world.task("j", "a").attempts] == ["ok"]
 
 
+def make_earlier(world: World) -> Launch:
+    """Make the only run of job `j` one that an earlier version has started: it had a record and a folder of its own."""
+    launch = world.launch("j/a")
+    world.stop()
+    path = Path(world.layout.state("j"))
+    state = path.read_text()
+    record = json.loads(state)["tasks"][0]["run"]["origin"]
+    path.write_text(state.replace(f',"origin":{json.dumps(record, separators=(",", ":"))}', ""))
+    assert "origin" not in path.read_text()
+    files = os.listdir(launch.out_dir)
+    earlier = replace(launch, out_dir=f"{launch.out_dir}/out")
+    os.mkdir(earlier.out_dir)
+    for name in files:
+        os.rename(f"{launch.out_dir}/{name}", f"{earlier.out_dir}/{name}")
+    del record["spawned"]
+    Path(launch.out_dir, "run.json").write_text(json.dumps({"run": launch.run, "job": "j", "task": "a", **record}))
+    world.platform.runners[launch.slot].launch = earlier
+    return earlier
+
+
+def test_a_run_of_an_earlier_version_goes_on(world: World) -> None:
+    """The manager was upgraded while it ran: it is adopted, with the time at which it was spawned."""
+    world.submit("j", "a")
+    world.cycle()
+    earlier = make_earlier(world)
+    record = Path(earlier.out_dir, "..", "run.json")
+    began = record.stat().st_mtime
+    os.utime(record, (began - 100, began - 100))
+    world.start()
+    world.cycle()
+    assert world.spawned("j/a") == pytest.approx(began - 100, abs=0.001)
+    world.exit("j/a", queue=[{"id": "b", "command": "x"}], result=7)
+    world.do("j/b")
+    assert world.task("j", "a").result == 7
+    assert world.task("j", "a").attempts[0].runner_seconds >= 100
+
+
+@pytest.mark.parametrize(("host", "reasons"), [(HOST.name, ["lost"]), ("elsewhere", [])])
+def test_a_run_of_an_earlier_version_and_boot(
+    local: World, monkeypatch: pytest.MonkeyPatch, host: str, reasons: list[str]
+) -> None:
+    """Its record says on which machine it was started."""
+    local.submit("j", "a")
+    local.cycle()
+    make_earlier(local)
+    local.platform.runners.clear()
+    monkeypatch.setattr(rig, "HOST", Host(host, "next-boot"))
+    local.start()
+    local.cycle(2)
+    assert [attempt.reason for attempt in local.task("j", "a").attempts] == reasons
+
+
+def test_a_run_without_a_directory_is_nobodys(local: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A clone of the state on another machine: where nothing was left, it does not matter where it was started."""
+    local.submit("j", "a")
+    local.cycle()
+    local.stop()
+    local.platform.runners.clear()
+    trees.remove_tree(local.layout.runs("j"))
+    monkeypatch.setattr(rig, "HOST", Host("elsewhere", "its-boot"))
+    local.start()
+    local.do("j/a")
+    assert [attempt.reason for attempt in local.task("j", "a").attempts] == ["requeue", "ok"]
+
+
 def test_an_end_that_was_seen_late_is_the_runners_own(world: World) -> None:
     """The run ended while no manager looked: nobody is billed for the time until one did."""
     world.submit("j", "a")
     world.cycle()
     launch = world.launch("j/a")
+    world.restart()
+    spawned = world.spawned("j/a")
     world.crash()
     leave(launch)
     world.platform.end(launch.slot)
-    spawned = os.stat(f"{launch.out_dir}/../run.json").st_mtime
     os.utime(f"{launch.out_dir}/exit.json", (spawned + 7, spawned + 7))
     world.start()
     world.set_volume_time(spawned + 9000)
@@ -259,6 +327,6 @@ def test_replaced_by_one_that_has_only_the_lock_yet(world: World, monkeypatch: p
     monkeypatch.setattr(FakeBackend, "observe", replaced)
     with pytest.raises(ManagerHeldError):
         world.manager.cycle()
-    other._lock.release(force=True)
+    lose_lock(other)
     assert set(world.running()) == set()
     assert [launch.task for launch in world.begun.values()] == ["a"]

@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 
 from air_executor.core import job_checks
+from air_executor.core.new_task import new_task
 from air_executor.errors import BadInputError
-from air_executor.manager import addition, commit, loop, request_handler
+from air_executor.manager import addition, commit, loop, queued_work, request_handler
 from air_executor.model import checks, parsing
 from air_executor.model.defaults import Defaults
 from air_executor.model.job import TaskDefaults
-from air_executor.model.state import new_task
 from air_executor.store import files, inbox, jobs, journal
 from tests.manager.rig import World
 from tests.manager.test_interleavings import reason
@@ -27,7 +27,7 @@ from tests.records import make_job
 def in_slices(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let each cycle do one piece of what runs queued."""
     monkeypatch.setattr(commit, "SLICE", -1)
-    monkeypatch.setattr(commit, "LINES", 1)
+    monkeypatch.setattr(queued_work, "LINES", 1)
     monkeypatch.setattr(request_handler, "SLICE", -1)
     for module in (addition, parsing, job_checks):
         monkeypatch.setattr(module, "STEP", 2)
@@ -194,7 +194,7 @@ def test_a_job_grows_no_further_than_it_can_be_read(world: World, monkeypatch: p
 
 def test_a_long_line(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is not even parsed."""
-    monkeypatch.setattr(commit, "MAX_LINE", 1000)
+    monkeypatch.setattr(queued_work, "MAX_LINE", 1000)
     world.submit("j", "a")
     world.until(lambda: "j/a" in world.running())
     world.exit("j/a", queue=["[" * 1001])
@@ -294,7 +294,7 @@ def test_a_decision_too_large_for_the_journal_costs_one_job(world: World, monkey
     world.exit("bad/a", queue=[{"command": "x" * 3000}])
     world.exit("good/x")
     world.until(lambda: world.job("good").ended)
-    assert world.is_set_aside("bad")
+    assert world.is_quarantined("bad")
 
 
 def test_a_key_that_appears_twice_among_many(world: World) -> None:
@@ -424,7 +424,7 @@ def test_defaults_are_checked_and_kept_once(monkeypatch: pytest.MonkeyPatch) -> 
     shared = Defaults(parsing.read(TaskDefaults, defaults))
     monkeypatch.setattr(checks, "_text", counted)
     first, second = (parsing.read_task({"id": name}, shared) for name in ("a", "b"))
-    assert len(checked) == 2, "the place of the command alone"
+    assert not checked, "they were, once"
     assert first.secrets is second.secrets is shared.record.secrets
     assert parsing.dump(first) == {"id": "a", "command": ["x"], "secrets": ["TOKEN"], "retries": 2}
     own = parsing.read_task({"command": "y", "env": {"A0": "own"}, "labels": {}}, shared)

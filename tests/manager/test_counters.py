@@ -16,7 +16,7 @@ from tests.manager.rig import World
 
 
 def test_unreadable_counters_begin_at_0(world: World) -> None:
-    """They are kept aside, said, and stop nobody."""
+    """They are quarantined, said, and stop nobody."""
     world.submit("j", "a", "b")
     world.do("j/a")
     world.stop()

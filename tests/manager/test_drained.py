@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -28,6 +29,24 @@ def test_drained_on_a_cluster(quick_path: Path) -> None:
         made.do("j/a")
         task = made.task("j", "a")
         assert (task.phase, task.runs, task.faults, task.charged) == ("succeeded", 2, 1, 0)
+
+
+def test_an_evicted_run_keeps_who_evicted_it(quick_path: Path) -> None:
+    """The runner wrote that it was stopped; where, and by whom, only the platform knows."""
+    with world(quick_path) as made:
+        made.manager.backend.evicts = True
+        made.platform.keeps_names = True
+        made.submit("j", "a")
+        made.until(lambda: "j/a" in made.running())
+        launch, slot = made.launch("j/a"), made.slot("j/a")
+        left = {"exit_code": 143, "signal": 15, "timed_out": False, "stopped": True}
+        Path(launch.out_dir, "exit.json").write_text(json.dumps(left) + "\n", encoding="utf-8")
+        made.platform.end(slot, 143, reason="evicted")
+        runner = made.platform.runners[slot]
+        runner.status = replace(runner.status, message="pod air-j-x on node n-1 was evicted (Drained)")
+        made.until(lambda: made.task("j", "a").attempts != [])
+        (attempt,) = made.task("j", "a").attempts
+        assert (attempt.reason, attempt.message) == ("evicted", "pod air-j-x on node n-1 was evicted (Drained)")
 
 
 @pytest.mark.parametrize(("evicts", "code", "phase"), [(False, 143, "failed"), (True, 0, "succeeded")])

@@ -57,13 +57,13 @@ def test_a_replaced_manager_cannot_write_a_state(world: World) -> None:
     world.submit("j", "a")
     world.cycle()
     old = world.manager
-    aside = world.layout.epoch_tmp(old.epoch)
+    staging = world.layout.epoch_tmp(old.epoch)
     state = old.state.index.open["j"].state
     os.unlink(world.layout.lock)
     world.let_go()
     world.start()
     before = world.jobs.load("j")
     with pytest.raises(NotFoundError):
-        old.jobs.checkpoint(state, aside)
+        old.jobs.checkpoint(state, staging)
     assert world.jobs.load("j").epoch == before.epoch
-    assert not os.path.exists(aside)
+    assert not os.path.exists(staging)

@@ -15,12 +15,14 @@ from pathlib import Path
 import pytest
 
 from air_executor.errors import AlreadyExistsError, NotFoundError
+from air_executor.manager.run_trimmer import PASS_EVERY
 from air_executor.model.state import Done
+from air_executor.store.run_retention import RunLimits
 from air_executor.store.schedules import Schedules
 from tests import lanes
 from tests.conftest import MEMORY
 from tests.manager.deaths import Death, Killed, effects, modules
-from tests.manager.rig import World
+from tests.manager.rig import World, do_side_work_at_once
 
 CHANGING = set(
     "chmod chown copyfile fchmod fchown fdatasync fsync ftruncate link makedirs mkdir mkfifo pwrite remove rename"
@@ -28,6 +30,7 @@ CHANGING = set(
 )
 """Functions of `os` and `shutil` that change a volume."""
 ELSEWHERE = {
+    "append_only": "lines that no manager reads back; what `prune --delete` wrote is written again after a death",
     "probe": "`air-executor doctor` measures a volume, in a folder of its own",
     "event_check": "as `probe`",
     "wakeups": "it writes to a pipe of its own process",
@@ -68,12 +71,18 @@ def test_all_that_changes_the_volume_is_an_effect() -> None:
     assert missing == [], "not in EFFECTS"
 
 
+@pytest.fixture(autouse=True)
+def _one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    do_side_work_at_once(monkeypatch)
+
+
 class Story:
     """Jobs with all that can happen to them, and one death in between."""
 
     def __init__(self, root: Path, death: Death) -> None:
         helper = b"#!/bin/sh\n"
-        self.world = World(root, platform_retries=5, runner_files={"air-queue": helper, "air-result": helper})
+        runner_files = {"air-queue": helper, "air-result": helper}
+        self.world = World(root, platform_retries=5, runner_files=runner_files, kept_runs=RunLimits(2))
         self.death = death
 
     def attempt(self, act: Callable[[], object]) -> bool:
@@ -123,11 +132,14 @@ class Story:
         """Tell all of it."""
         self.dynamic()
         self.large_results()
+        self.cached_results()
         self.requests()
         self.troubles()
         self.do(self.world.start)
         for job in ("rewound", "damaged"):
             self.until(lambda job=job: self.ended(job))  # type: ignore[misc]
+        self.world.clock.pass_time(PASS_EVERY)
+        self.until(lambda: len(os.listdir(self.world.layout.runs("j"))) == 2)
         self.check()
 
     def dynamic(self) -> None:
@@ -136,7 +148,7 @@ class Story:
         self.submit("j", "a", {"id": "b", "retries": 1}, {"id": "end", "when": "always"}, max_runners=2)
         self.runs("j/a", "j/b")
         Path(world.launch("j/b").out_dir, "output.log").write_text("it works\n")
-        noted = Path(world.launch("j/b").out_dir, "..", "log-times")
+        noted = Path(world.launch("j/b").out_dir, "log-times")
         self.until(noted.exists)
         child = {"job": {"id": "child", "tasks": [{"id": "x", "command": "x"}]}}
         world.exit("j/a", queue=[{"id": "more", "command": "x"}, child], result={"one": 1})
@@ -149,6 +161,22 @@ class Story:
         parts = [f"p{number}" for number in range(5)]
         self.submit("large", *parts, {"id": "m1", "after": parts}, {"id": "m2", "after": ["m1"]}, max_runners=4)
         self.until(lambda: self.ended("large", result="x" * 15_000))
+
+    def cached_results(self) -> None:
+        """A result is kept with a file, and two tasks have it, or run because its keeping was cut short."""
+        task = {"id": "a", "memoize": {"key": ["v1"], "outputs": ["deep/o"]}}
+        for job in ("m1", "m2", "m3"):
+            self.submit(job, task)
+            self.until(lambda job=job: self.runs_or_ended(job))  # type: ignore[misc]
+            made = Path(self.world.layout.workspace(job), "deep")
+            made.mkdir(exist_ok=True)
+            (made / "o").write_text("x")
+            self.until(lambda job=job: self.ended(job))  # type: ignore[misc]
+            assert (made / "o").read_text() == "x"
+
+    def runs_or_ended(self, job: str) -> bool:
+        """Whether the task of a job runs, or needs no run."""
+        return f"{job}/a" in self.world.running() or (job in self.world.jobs.ids() and self.world.job(job).ended)
 
     def requests(self) -> None:
         """A running task is cancelled, a runner's end is confirmed, and what is no request is refused."""

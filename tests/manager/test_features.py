@@ -249,14 +249,15 @@ def test_clean_up_task_keeps_its_retries(world: World) -> None:
     assert reasons(world, "j") == {"a": "error", "tidy": "ok", "more": "ok"}
 
 
-def test_nothing_follows_a_deadline(world: World) -> None:
-    """A clean-up task that exits 0 after the deadline has succeeded; what it queued is skipped all the same."""
-    world.submit("j", "a", {"id": "tidy", "when": "always"}, deadline=60)
+def test_nothing_follows_the_time_for_clean_up(world: World) -> None:
+    """A clean-up task that exits 0 after it has succeeded; what it queued is skipped all the same."""
+    world.submit("j", "a", {"id": "tidy", "when": "always"}, deadline=60, cleanup_time=10)
     world.do("j/a")
     world.until(lambda: "j/tidy" in world.running())
     world.platform.slow_removal = True
-    world.clock.pass_time(100)
-    world.cycle()
+    for seconds in (100, 11):
+        world.clock.pass_time(seconds)
+        world.cycle()
     world.exit("j/tidy", queue=[{"id": "more", "command": "x"}])
     world.cycle(2)
     assert reasons(world, "j") == {"a": "ok", "tidy": "ok", "more": "timeout"}

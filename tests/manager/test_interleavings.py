@@ -297,13 +297,13 @@ def test_crash_in_the_middle_of_recovery_and_again(world: World, monkeypatch: py
     for survivors in (0, 1, 1):
         left = survivors
 
-        def broken(path: str, data: bytes, aside: str, *, sync: bool = True) -> None:
+        def broken(path: str, data: bytes, staging: str, *, sync: bool = True) -> None:
             nonlocal left
             if path.endswith("/state.json"):
                 if left == 0:
                     raise KeyboardInterrupt  # nothing handles it: the process is gone
                 left -= 1
-            whole(path, data, aside, sync=sync)
+            whole(path, data, staging, sync=sync)
 
         with monkeypatch.context() as patch:
             patch.setattr(files, "replace", broken)
@@ -744,7 +744,7 @@ def test_a_state_that_cannot_be_read_now_costs_only_its_job_and_nothing_of_that(
     with monkeypatch.context() as patch:
         patch.setattr(files, "read", read)
         world.start()
-        assert world.is_set_aside("sick")
+        assert world.is_quarantined("sick")
         world.do("well/a", "well/b")
         assert world.job("well").phase == "succeeded"
         world.stop()

@@ -14,9 +14,10 @@ from air_executor.errors import DirectoryLostError, LeaseUnsureError, ManagerHel
 from air_executor.manager.leader import LEASE, RENEW_EVERY, RENEW_WITHIN, LeaderLease, TakeoverTimer
 from air_executor.manager.lease import FileLease, Lease
 from air_executor.manager.loop import Manager
+from air_executor.manager.status_writer import BEAT
 from air_executor.model.names import Host
 from air_executor.store.layout import Layout
-from tests.manager.rig import HOST, World
+from tests.manager.rig import HOST, World, lose_lock
 from tests.manager.server import Server
 
 
@@ -164,11 +165,28 @@ def test_silent_server(server: Server, layout: Layout) -> None:
     lease.reacquire()
 
 
+def test_deleted_record_is_created_again(server: Server, layout: Layout) -> None:
+    """Its holder renewed it just now, so nobody can have come in between: the first who creates one has it."""
+    first, second = server.lease(layout), server.lease(layout)
+    first.acquire(never)
+    bound = first.record.lease
+    server.found = None
+    first.renew()
+    first.check()
+    assert first.record.lease not in (None, bound)
+    server.found = None
+    server.write(second._me, None, LEASE)
+    first.renew()
+    with pytest.raises(DirectoryLostError, match="is held by here_"):
+        first.check()
+
+
 def test_deleted_record_is_nobodys(server: Server, layout: Layout) -> None:
-    """Who holds a record that somebody deletes cannot know who came after, and leaves."""
+    """Who was paused while somebody deleted the record cannot know who came after, and leaves."""
     lease = server.lease(layout)
     lease.acquire(never)
     server.found = None
+    server.now += RENEW_WITHIN + 1
     lease.renew()
     with pytest.raises(ManagerHeldError, match="held by nobody"):
         lease.reacquire()
@@ -257,7 +275,45 @@ def test_crashed_file_manager_of_this_host_holds_up_nobody(server: Server, layou
         pytest.skip("only Linux tells boots and locks")
     old = FileLease(layout, Host(os.uname().nodename, boot.read_text(encoding="ascii").strip()))
     old.acquire()
-    old._lock.release(force=True)
+    lose_lock(old)
+    assert server.lease(layout).acquire(never)
+
+
+# Two clusters with one volume
+
+ANOTHER = "belongs to a manager with another Lease"
+
+
+def test_manager_of_another_cluster_refuses(server: Server, layout: Layout) -> None:
+    """Each has a Lease of its own, so the directory itself says whose it is; the first goes on undisturbed."""
+    first, second = server.lease(layout, "one"), Server().lease(layout, "two")
+    first.acquire(never)
+    written = Path(layout.manager).read_bytes()
+    with pytest.raises(ManagerHeldError, match=ANOTHER) as refused:
+        second.acquire(never)
+    assert "\n" not in str(refused.value)
+    assert "rm " in str(refused.value)
+    assert Path(layout.manager).read_bytes() == written
+    first.renew()
+    first.check()
+
+
+def test_directory_is_not_taken_back_and_forth(server: Server, layout: Layout) -> None:
+    """Someone removed the record under a running manager: the later one has the directory, and the first leaves."""
+    first, second = server.lease(layout, "one"), Server().lease(layout, "two")
+    first.acquire(never)
+    os.unlink(layout.manager)
+    second.acquire(never)
+    with pytest.raises(DirectoryLostError, match="written by another manager"):
+        first.check()
+    with pytest.raises(ManagerHeldError, match=ANOTHER):
+        first.reacquire()
+    second.check()
+
+
+def test_a_record_of_a_version_without_leases(server: Server, layout: Layout) -> None:
+    """An upgrade finds no uid in the record, and takes the directory as before."""
+    Path(layout.manager).write_text(json.dumps({"kind": "lease", "host": "pod-1", "pid": 1}), encoding="utf-8")
     assert server.lease(layout).acquire(never)
 
 
@@ -297,6 +353,37 @@ def test_manager_says_what_it_is(led: World) -> None:
     found = json.loads(Path(led.layout.manager).read_text(encoding="utf-8"))
     assert (found["kind"], found["until"] is not None) == ("lease", True)
     assert not os.listdir(led.layout.tmp)
+
+
+@pytest.mark.parametrize("left", [0, 1])
+def test_a_directory_moves_once_nothing_runs(led: World, server: Server, left: int) -> None:
+    """A clean stop leaves it to any cluster, unless runners go on where they are: they would be run twice."""
+    led.start()
+    led.submit("j", "a")
+    led.cycle()
+    if not left:
+        led.exit("j/a")
+        led.until(lambda: led.job("j").phase == "succeeded")
+    led.stop()
+    other = Server().lease(led.layout, "two")
+    if left:
+        with pytest.raises(ManagerHeldError, match=ANOTHER):
+            other.acquire(never)
+        assert server.lease(led.layout).acquire(never)
+    else:
+        assert other.acquire(never)
+
+
+def test_idle_manager_is_heard(led: World) -> None:
+    """It has nothing to say, and says it every few seconds: its Lease is nothing that a reader of files can see."""
+    led.start()
+    led.cycle()
+    before = os.stat(led.layout.manager).st_ino
+    led.clock.pass_time(BEAT + 0.1)
+    leader(led).renew()
+    led.cycle()
+    assert os.stat(led.layout.manager).st_ino != before
+    led.stop()
 
 
 def test_nothing_is_done_while_unsure(led: World, server: Server) -> None:

@@ -10,7 +10,8 @@ import pytest
 from air_executor.core.job_cost import sum_costs
 from air_executor.core.ledger import read
 from air_executor.core.price import Prices
-from air_executor.model.state import Attempt, Running
+from air_executor.model.attempt import Attempt
+from air_executor.model.state import Running
 from air_executor.model.times import from_text
 from tests.manager.rig import World, leave
 
@@ -198,11 +199,11 @@ def test_an_end_behind_a_silent_platform_is_the_runners_own(world: World) -> Non
     world.cycle()
     launch = world.launch("j/a")
     world.cycle()
+    spawned = world.spawned("j/a")
     world.platform.silent = True
     world.cycle()
     leave(launch)
     world.platform.end(launch.slot)
-    spawned = os.stat(f"{launch.out_dir}/../run.json").st_mtime
     os.utime(f"{launch.out_dir}/exit.json", (spawned + 7, spawned + 7))
     world.clock.pass_time(600)
     world.platform.silent = False
@@ -217,9 +218,10 @@ def test_the_platforms_time_of_an_end_counts_where_nobody_looked(world: World) -
     world.submit("j", "a")
     world.cycle()
     launch = world.launch("j/a")
+    world.restart()
+    spawned = world.spawned("j/a")
     world.crash()
     leave(launch)
-    spawned = os.stat(f"{launch.out_dir}/../run.json").st_mtime
     os.utime(f"{launch.out_dir}/exit.json", (spawned + 7, spawned + 7))
     runner = world.platform.runners[launch.slot]
     runner.status = replace(runner.status, alive=False, finished=True, finished_at=spawned + 9)
@@ -235,9 +237,8 @@ def test_an_end_that_was_seen_is_by_the_volumes_clock(world: World) -> None:
     """What lies between the command's end and the runner's is charged: it was there."""
     world.submit("j", "a")
     world.cycle(2)
-    launch = world.launch("j/a")
+    launch, spawned = world.launch("j/a"), world.spawned("j/a")
     leave(launch)
-    spawned = os.stat(f"{launch.out_dir}/../run.json").st_mtime
     os.utime(f"{launch.out_dir}/exit.json", (spawned + 7, spawned + 7))
     world.set_volume_time(spawned + 8)
     world.platform.end(launch.slot)

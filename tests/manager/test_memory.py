@@ -11,7 +11,7 @@ from air_executor.core.price import Prices
 from air_executor.manager.commit import judge_exit
 from air_executor.model.sizes import MIB
 from air_executor.model.state import Done
-from air_executor.store.run_dirs import ExitRecord
+from air_executor.store.run_outcome import ExitRecord
 from tests.manager.rig import World
 from tests.manager.rig import world as a_world
 

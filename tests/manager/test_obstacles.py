@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import stat
@@ -11,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from air_executor.errors import PathBlockedError
+from air_executor.errors import NotFoundError, PathBlockedError, StoreError
 from air_executor.model.state import JobState
 from air_executor.store import journal_files
 from air_executor.store.jobs import Jobs
@@ -133,6 +134,28 @@ def test_a_job_directory_that_takes_no_run_costs_its_own_tasks_alone(
     assert "permission denied" in (world.task("j", "a").message or "")
 
 
+def test_a_job_directory_that_is_removed_again_and_again(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A task does that, for as long as it runs: its job's tasks fail to start and its checkpoint waits, no other's."""
+    rename = os.rename
+
+    def removed(source: str, target: str, **options: int) -> None:
+        if str(target).startswith(world.layout.job("j") + "/"):
+            shutil.rmtree(world.layout.job("j"))
+        rename(source, target, **options)
+
+    world.submit("j", {"id": "a", "command": "true", "delay": 1})
+    world.submit("other", "x", "y")
+    world.cycle()
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "rename", removed)
+        world.do("other/x", "other/y")
+        world.until(lambda: world.job("j").ended, limit=500)
+        world.until(lambda: world.manager.state.unsaved.keys() == {"j"})
+    assert reason(world, "j", "a") == "start-failed"
+    world.until(lambda: not world.manager.state.unsaved)
+    assert world.jobs.load("j").ended
+
+
 @pytest.mark.parametrize("make", [take_away, *NO_FOLDER])
 def test_bin_is_restored(tmp_path: Path, make: Callable[[Path], None]) -> None:
     """A task removes or replaces `bin/`, or the runner in it: the next start finds both as they were."""
@@ -217,6 +240,26 @@ def test_an_epoch_of_no_manager_in_a_state(world: World) -> None:
     assert world.jobs.load("j").phase == "succeeded"
 
 
+@pytest.mark.parametrize("error", [NotFoundError, StoreError])
+def test_a_start_that_cannot_be_decided_keeps_its_turn(
+    world: World, monkeypatch: pytest.MonkeyPatch, error: type[Exception]
+) -> None:
+    """A volume that fails for a moment while the next start is decided leaves no job that nobody starts any more."""
+    world.submit("j", {"id": "a", "command": "true", "delay": 1})
+    world.cycle()
+
+    def fails(*_: object) -> None:
+        raise error("the volume is away")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(type(world.manager.scheduler), "_decide", fails)
+        world.clock.pass_time(2)
+        with contextlib.suppress(StoreError):
+            world.cycle()
+    world.do("j/a")
+    world.until(lambda: world.job("j").phase == "succeeded")
+
+
 @pytest.mark.parametrize("make", ANY)
 def test_something_where_a_checkpoint_belongs(world: World, make: Callable[[Path], None]) -> None:
     """The checkpoint replaces it, or moves it away; no other job's waits for that."""
@@ -238,10 +281,10 @@ def test_a_checkpoint_that_cannot_be_written_holds_up_no_other(world: World, mon
     """One job's checkpoint fails for ever; all others are written, also at the stop, and nothing is lost."""
     checkpoint = Jobs.checkpoint
 
-    def refuse(jobs: Jobs, job: JobState, aside: str) -> None:
+    def refuse(jobs: Jobs, job: JobState, staging: str) -> None:
         if job.id == "bad":
             raise PathBlockedError("cannot replace")
-        checkpoint(jobs, job, aside)
+        checkpoint(jobs, job, staging)
 
     monkeypatch.setattr(Jobs, "checkpoint", refuse)
     world.submit("bad", "a")

@@ -12,7 +12,7 @@ import pytest
 from air_executor.backends.base import RunnerStatus
 from air_executor.core.transitions import LiveJob
 from air_executor.errors import StoreError
-from air_executor.manager import commit, recovery, request_handler, supervisor
+from air_executor.manager import commit, recovery, request_decision, request_handler, supervisor
 from air_executor.manager.scheduler import Scheduler
 from air_executor.model.names import Slot
 from air_executor.store import journal_files
@@ -52,7 +52,7 @@ STEPS = [
 def test_a_bug_in_a_step_costs_one_job(
     world: World, monkeypatch: pytest.MonkeyPatch, owner: type | ModuleType, step: str, error: type[Exception]
 ) -> None:
-    """The job is set aside with a reason; the other one runs to its end, and after a restart so does this one."""
+    """The job is quarantined with a reason; the other one runs to its end, and after a restart so does this one."""
     bad_runs: set[str] = set()
 
     def is_bad(*args: Any) -> bool:  # noqa: ANN401 - arguments of any function
@@ -67,13 +67,13 @@ def test_a_bug_in_a_step_costs_one_job(
         world.exit("bad/a")
         world.exit("good/x")
         world.do("good/y")
-        world.until(lambda: world.is_set_aside("bad"))
+        world.until(lambda: world.is_quarantined("bad"))
     assert world.job("good").phase == "succeeded"
-    assert any("job bad: set aside" in problem for problem in world.problems())
+    assert any("job bad: quarantined" in problem for problem in world.problems())
     world.cycle(2)
     refused = world.asked("cancel", "bad")
     assert refused is not None
-    assert "set aside" in refused
+    assert "quarantined" in refused
     world.restart()
     world.do("bad/b")
     assert world.job("bad").phase == "succeeded"
@@ -98,7 +98,7 @@ def test_a_bug_in_recovery_costs_one_job(
         bad = names_bad if step != "reconcile_run_dirs" else (lambda _, state: state.id == "bad")
         patch.setattr(owner, step, fails_for(getattr(owner, step), bad, KeyError))
         world.start()
-        assert world.is_set_aside("bad")
+        assert world.is_quarantined("bad")
         world.do("good/y")
         assert world.job("good").phase == "succeeded"
         world.stop()
@@ -110,8 +110,8 @@ def test_a_bug_in_recovery_costs_one_job(
     assert len([run for run in world.begun.values() if run.task == "a"]) == 1
 
 
-def test_only_the_journals_of_a_job_set_aside_stay(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Those of others go at each start, however long it stays aside."""
+def test_only_the_journals_of_a_quarantined_job_stay(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those of others go at each start, however long it stays quarantined."""
     world.submit("bad", "a", "b")
     world.submit("good", "x", "y")
     world.manager.checkpointer._next = float("inf")
@@ -159,7 +159,8 @@ def test_a_bug_in_a_request_refuses_that_request(world: World, monkeypatch: pyte
     world.submit("j", "a")
     world.cycle()
     with monkeypatch.context() as patch:
-        patch.setattr(request_handler, "decision_on", fails_for(request_handler.decision_on, lambda *_: True, KeyError))
+        failing = fails_for(request_decision.decision_on, lambda *_: True, KeyError)
+        patch.setattr(request_handler, "decision_on", failing)
         refused = world.asked("pause", "j")
     assert refused is not None
     assert "bug" in refused

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +14,7 @@ from air_executor.core.submission import parse_job
 from air_executor.model.records import Op, Request
 from tests.conftest import wait_for
 from tests.crash import processes
+from tests.forked import Program
 
 PATIENCE = 120.0
 """Seconds; a manager needs about one to start."""
@@ -35,39 +34,34 @@ class Project:
         self.root.mkdir(parents=True, exist_ok=True)
         self.state_dir = f"{root}/.air-executor"
         self.client = Client(self.state_dir)
-        self._managers: list[subprocess.Popen[bytes]] = []
+        self._managers: list[Program] = []
 
     # Managers
 
-    def start(self, *flags: str, **settings: str) -> subprocess.Popen[bytes]:
+    def start(self, *flags: str, **settings: str) -> Program:
         """Start a manager with settings in its environment; it may still be on its way when this returns."""
-        words = [sys.executable, "-m", "air_executor", "--state-dir", self.state_dir, "manager"]
+        words = ["--state-dir", self.state_dir, "manager", "--poll-interval", "0.05", "--max-runners", "4"]
         environ = {name: value for name, value in os.environ.items() if not name.startswith("AIR_")}
-        with open(f"{self.root}/manager.log", "ab") as log:
-            manager = subprocess.Popen(
-                [*words, "--poll-interval", "0.05", "--max-runners", "4", *flags],
-                cwd=self.root,
-                env={**environ, "AIR_HTTP_PORT": "0", **settings},
-                stdout=log,
-                stderr=log,
-            )
+        log = f"{self.root}/manager.log"
+        environ |= {"AIR_HTTP_PORT": "0", **settings}
+        manager = Program([*words, *flags], cwd=str(self.root), env=environ, stdout=log, stderr=log)
         self._managers.append(manager)
         return manager
 
     @contextmanager
-    def managed(self, *flags: str) -> Iterator[subprocess.Popen[bytes]]:
+    def managed(self, *flags: str) -> Iterator[Program]:
         """Manage the directory for as long as the block takes, then stop cleanly."""
         manager = self.start(*flags)
         yield manager
         assert self.stop(manager) == 0, self.log()
 
-    def stop(self, manager: subprocess.Popen[bytes]) -> int:
+    def stop(self, manager: Program) -> int:
         """SIGTERM and the exit code."""
         wait_for(lambda: self.record().get("pid") == manager.pid or manager.poll() is not None, PATIENCE, "its start")
         manager.terminate()
         return manager.wait(PATIENCE)
 
-    def crash(self, manager: subprocess.Popen[bytes]) -> None:
+    def crash(self, manager: Program) -> None:
         """SIGKILL."""
         manager.kill()
         manager.wait(PATIENCE)
@@ -88,7 +82,7 @@ class Project:
             return {}
         return found
 
-    def await_work(self, manager: subprocess.Popen[bytes]) -> None:
+    def await_work(self, manager: Program) -> None:
         """Wait until a manager has started: before that its record has no version."""
         wait_for(lambda: self._is_running(manager.pid), PATIENCE, "the manager to be running")
 

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import signal
-import subprocess
 from pathlib import Path
 
 import pytest
 
 from air_executor.errors import ManagerHeldError
+from air_executor.store.run_dirs import RunDirs
 from tests.conftest import wait_for
+from tests.forked import Program
 from tests.managers.rig import PATIENCE, Project, gated
 
 HELD = ManagerHeldError.exit_code
 TASKS = 100
 
 
-def losers(managers: list[subprocess.Popen[bytes]]) -> list[subprocess.Popen[bytes]]:
+def losers(managers: list[Program]) -> list[Program]:
     """Return those that have left."""
     return [manager for manager in managers if manager.poll() is not None]
 
@@ -64,7 +65,7 @@ def test_an_end_while_no_manager_lives_keeps_its_exit_code(project: Project) -> 
     wait_for(lambda: project.runs("a"), PATIENCE, "a to begin")
     project.crash(first)
     project.open("a", "b")
-    wait_for(lambda: any(Path(project.client.layout.runs("job")).glob("1-a/out/exit.json")), PATIENCE, "a to end")
+    wait_for(lambda: RunDirs(project.client.layout).exit("job", 1, "a") is not None, PATIENCE, "a to end")
     with project.managed():
         project.await_phases("job", job="failed")
     state = project.client.jobs.load("job")

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 from starlette.responses import PlainTextResponse
@@ -131,17 +133,23 @@ def test_probes_tell_how_it_is(collector: Collector, monkeypatch: pytest.MonkeyP
         assert (found.status, get(port, "/healthz").status) == (503, 200)
         assert "backend fake does not answer" in found.body
         collector.polled(LOOKED)
-        collector.health._heartbeat -= collector.about.patience + 1
+        pass_time(monkeypatch, collector.about.patience + 1)
         assert (get(port, "/readyz").status, get(port, "/healthz").status) == (503, 503)
         assert "no sign of life" in get(port, "/healthz").body
 
 
-def test_a_start_may_take_longer(collector: Collector) -> None:
+def test_a_start_may_take_longer(collector: Collector, monkeypatch: pytest.MonkeyPatch) -> None:
     """Ten thousand jobs are read before the first cycle."""
-    collector.health._heartbeat -= collector.about.patience + 1
+    pass_time(monkeypatch, collector.about.patience + 1)
     assert collector.health.hangs() is None
-    collector.health._heartbeat -= collector.about.patience * START_PATIENCE
+    pass_time(monkeypatch, collector.about.patience * START_PATIENCE)
     assert collector.health.hangs() is not None
+
+
+def pass_time(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
+    """Let seconds pass for probes."""
+    now = time.monotonic() + seconds
+    monkeypatch.setattr("air_executor.metrics.health.time", SimpleNamespace(monotonic=lambda: now))
 
 
 def test_a_port_that_was_asked_for_must_be_free(tmp_path_factory: pytest.TempPathFactory) -> None:

@@ -28,7 +28,7 @@ def shipped(name: str) -> dict[str, Any]:
 
 
 def test_files_are_made_from_their_source() -> None:
-    """Who changes a file by hand, or forgets to make it anew, hears of it."""
+    """A file that was changed by hand, or not generated again, is reported."""
     there = {path.name: path.read_text(encoding="utf-8") for path in FOLDER.glob("*.json")}
     assert there == files(), "run python -m helm.monitoring.dashboards"
 

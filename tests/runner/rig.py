@@ -203,15 +203,25 @@ class Rig:
         return (self.out / "output.log").read_bytes()
 
     @property
+    def local_outcome(self) -> str:
+        """Name of the file that says how a local run ended."""
+        return "claim" if self.is_native else "exit.json"
+
+    @property
+    def outcome(self) -> Path:
+        """The file that says how the run ended, whatever its mode."""
+        own = self.out / "exit.json"
+        return own if own.exists() else self.out / self.local_outcome
+
+    @property
     def has_outcome(self) -> bool:
-        """Tell whether exit.json is there and complete."""
-        path = self.out / "exit.json"
-        return path.exists() and path.read_bytes().endswith(b"\n")
+        """Tell whether the outcome is there and complete."""
+        return self.outcome.exists() and self.outcome.read_bytes().endswith(b"\n")
 
     @property
     def exit(self) -> dict[str, Any]:
-        """What exit.json says; it must be one complete line."""
-        text = (self.out / "exit.json").read_text()
+        """The outcome; it must be one complete line."""
+        text = self.outcome.read_text()
         assert text.endswith("}\n")
         assert text.count("\n") == 1
         value: dict[str, Any] = json.loads(text)

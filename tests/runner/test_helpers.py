@@ -1,4 +1,4 @@
-"""`air-queue` and `air-result`: they write what a task would have written by hand, whichever program they are."""
+"""The helpers of tasks write what a task would have written by hand, whichever program they are."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from air_executor.model.job import TASK_FIELDS
 from air_executor.runner import native
 from tests.docs.pages import ROOT
 from tests.lanes import missing
-from tests.runner.conftest import SHELLS
+from tests.runner.conftest import KINDS, SHELLS
 from tests.runner.rig import RUNNERS, require_native
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ class Helpers:
         return json.loads(text)
 
 
-@pytest.fixture(params=["native", *SHELLS])
+@pytest.fixture(params=KINDS)
 def helpers(request: pytest.FixtureRequest, tmp_path: Path) -> Helpers:
     """The helpers of the native runner, and those for shells."""
     shell = SHELLS.get(request.param, [])
@@ -80,9 +80,24 @@ def test_a_task_is_queued(helpers: Helpers) -> None:
     }
 
 
-STRUCTURED = {"command", "mounts", "resources"}
-"""Fields that need JSON."""
-VALUES = {"retries": "1", "priority": "1", "retry_backoff": "2", "retry_jitter": "0.5", "env": "a=b", "labels": "a=b"}
+STRUCTURED = {
+    "command",
+    "mounts",
+    "only_if",
+    "pools",
+    "resources",
+    "approve",
+    "joins",
+    "unresolved",
+    "worktree",
+    "memoize",
+    "caches",
+    "kubernetes",
+}
+"""Fields that need JSON or no command, and two that nobody writes."""
+CODES = dict.fromkeys(("retry_on", "no_retry_on", "skip_on", "again_on"), "3")
+NUMBERS = {"retries": "1", "priority": "1", "retry_backoff": "2", "retry_jitter": "0.5", "again_max": "9"}
+VALUES = {**NUMBERS, **CODES, "allow_failure": "true", "env": "a=b", "labels": "a=b"}
 
 
 def test_every_simple_field_is_an_option(helpers: Helpers) -> None:
@@ -92,6 +107,74 @@ def test_every_simple_field_is_an_option(helpers: Helpers) -> None:
         option = f"--{name.replace('_', '-')}"
         assert name in helpers.queued(option, VALUES.get(name, "x"), "--", "true")
         assert f"`{option}" in page
+
+
+def test_a_job_is_submitted_from_a_file(helpers: Helpers, tmp_path: Path) -> None:
+    """`--job` takes JSON on any number of lines; `--join` waits for the job. What is no JSON object is refused."""
+    job = {"id": "child", "tasks": [{"command": 'echo "é\n"'}]}
+    file = tmp_path / "job.json"
+    file.write_text(f"\r\n {json.dumps(job, indent=2, ensure_ascii=False)}\n", encoding="utf-8")
+    assert helpers.queued("--job", str(file)) == {"job": job}
+    assert helpers.queued("--job", str(file), "--join") == {"job": job, "join": True}
+    assert helpers.run("air-queue", "--job", str(tmp_path / "gone")).returncode == 1
+    assert helpers.run("air-queue", "--job", str(file), "--jion").returncode == 2
+    for text in ("", "id: x\n", "[1]"):
+        file.write_text(text)
+        done = helpers.run("air-queue", "--job", str(file))
+        assert done.returncode == 2
+        assert b"must be JSON" in done.stderr
+
+
+def test_exit_codes_are_numbers(helpers: Helpers) -> None:
+    """An option for exit codes may come several times; what is no number is refused."""
+    found = helpers.queued("--skip-on", "78", "--skip-on", "79", "--allow-failure", "false", "--", "true")
+    assert found == {"skip_on": [78, 79], "allow_failure": False, "command": ["true"]}
+    for wrong in (
+        ("--skip-on", "x"),
+        ("--allow-failure", "maybe"),
+        ("--allow-failure", "true", "--allow-failure", "true"),
+    ):
+        assert helpers.run("air-queue", *wrong, "--", "true").returncode == 2
+
+
+def test_another_run_is_asked_for(helpers: Helpers) -> None:
+    """`air-again` writes the line that the manager reads, beside others; its delay is text that the manager checks."""
+    assert helpers.run("air-queue", "true").returncode == 0
+    assert helpers.run("air-again").returncode == 0
+    assert helpers.run("air-again", 'ten "minutes"').returncode == 0
+    lines = [json.loads(line) for line in helpers.queue.read_text().splitlines()]
+    assert lines[1:] == [{"again": {}}, {"again": {"delay": 'ten "minutes"'}}]
+    assert helpers.run("air-again", "1m", "2m").returncode == 2
+    assert b"usage: air-again" in helpers.run("air-again", "--help").stdout
+    assert b"AIR_QUEUE is not set" in helpers.run("air-again", AIR_QUEUE="").stderr
+
+
+def test_progress_and_usage_are_reported(helpers: Helpers) -> None:
+    """`air-progress` and `air-usage` write the lines that the manager reads while the task runs."""
+    assert helpers.run("air-progress", "3").returncode == 0
+    assert helpers.run("air-progress", "3", "10.5", 'about "half"').returncode == 0
+    assert helpers.run("air-usage", "usd=0.35", "tokens=1200").returncode == 0
+    lines = [json.loads(line) for line in helpers.queue.read_text().splitlines()]
+    assert lines == [
+        {"progress": {"done": 3}},
+        {"progress": {"done": 3, "of": 10.5, "note": 'about "half"'}},
+        {"usage": {"usd": 0.35, "tokens": 1200}},
+    ]
+    before = helpers.queue.read_bytes()
+    for wrong in (
+        ["air-progress"],
+        ["air-progress", "x"],
+        ["air-progress", "1", "nan"],
+        ["air-progress", "1", "2", "n", "m"],
+        ["air-usage"],
+        ["air-usage", "usd"],
+        ["air-usage", "=1"],
+        ["air-usage", "usd=1e3"],
+    ):
+        done = helpers.run(*wrong)
+        assert done.returncode == 2
+        assert done.stderr
+    assert helpers.queue.read_bytes() == before
 
 
 def test_lines_are_appended(helpers: Helpers) -> None:
@@ -153,7 +236,7 @@ def test_a_result_is_set(helpers: Helpers) -> None:
         done = helpers.run("air-result", *words, stdin=stdin)
         assert (done.returncode, done.stderr) == (0, b"")
         assert json.loads(helpers.result.read_bytes()) == {"cities": 2}
-    assert sorted(path.name for path in helpers.result.parent.iterdir()) == ["air-queue", "air-result", "result.json"]
+    assert sorted(path.name for path in helpers.result.parent.iterdir()) == [*sorted(native.HELPERS), "result.json"]
 
 
 def test_a_result_that_is_too_large(helpers: Helpers) -> None:
@@ -167,10 +250,13 @@ def test_a_result_that_is_too_large(helpers: Helpers) -> None:
     assert helpers.result.stat().st_size == 16384
 
 
+WORDS = {"air-progress": "1", "air-usage": "usd=1"}
+
+
 @pytest.mark.parametrize("name", native.HELPERS)
 def test_outside_of_a_task(helpers: Helpers, name: str) -> None:
     """What is missing is said; so is how it is called."""
-    done = helpers.run(name, "true", AIR_QUEUE="", AIR_RESULT="")
+    done = helpers.run(name, WORDS.get(name, "true"), AIR_QUEUE="", AIR_RESULT="")
     assert done.returncode == 1
     assert b"is not set; call this inside a task of Air-Executor" in done.stderr
     assert helpers.run(name, "--help").stdout.startswith(f"usage: {name}".encode())
@@ -179,6 +265,6 @@ def test_outside_of_a_task(helpers: Helpers, name: str) -> None:
 @pytest.mark.parametrize("name", native.HELPERS)
 def test_where_nothing_can_be_written(helpers: Helpers, name: str) -> None:
     """1 and a reason."""
-    done = helpers.run(name, "true", AIR_QUEUE="/no/such/file", AIR_RESULT="/no/such/file")
+    done = helpers.run(name, WORDS.get(name, "true"), AIR_QUEUE="/no/such/file", AIR_RESULT="/no/such/file")
     assert done.returncode == 1
     assert b"/no/such/file" in done.stderr

@@ -13,9 +13,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from air_executor.runner import native
-from tests.runner.rig import Rig, built, require_compiler, until
+from tests.conftest import EXAMPLES
+from tests.runner.rig import SANITIZE, Rig, built, require_compiler, until
 
-FUZZ = settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+FUZZ = settings(max_examples=EXAMPLES, suppress_health_check=[HealthCheck.function_scoped_fixture])
 WORD = st.binary(max_size=40).filter(lambda data: b"\0" not in data)
 NUMBER = st.one_of(st.sampled_from([b"-", b"0", b"5", b"1.5", b".5", b"1e3", b"9" * 400, b"0." + b"1" * 400]), WORD)
 
@@ -63,7 +64,9 @@ def test_without_a_compiler_there_is_a_reason(monkeypatch: pytest.MonkeyPatch, t
 
 
 @FUZZ
-@given(timeout=NUMBER, grace=NUMBER, mode=st.sampled_from([b"local", b"container", b"", b"Local"]), extra=WORD)
+@given(
+    timeout=NUMBER, grace=NUMBER, mode=st.sampled_from([b"local", b"cgroup", b"container", b"", b"Local"]), extra=WORD
+)
 def test_fuzz_of_its_arguments(tmp_path: Path, timeout: bytes, grace: bytes, mode: bytes, extra: bytes) -> None:
     """It either runs the command or refuses; it never crashes, and what it records is JSON."""
     out = tmp_path / "out"
@@ -119,6 +122,23 @@ def test_fuzz_of_the_helpers(tmp_path: Path, words: list[bytes], options: list[b
     assert done.returncode in {0, 2}, done.stderr
     if queue.exists():
         json.loads(queue.read_text())
+
+
+@pytest.mark.parametrize(("folder", "status"), [("/proc/self", 98), (None, 96)])
+def test_what_is_no_cgroup(tmp_path: Path, folder: str | None, status: int) -> None:
+    """A run whose cgroup is gone starts nothing and records nothing, so that the manager tries again."""
+    (tmp_path / "out").mkdir()
+    words = [built(native.SANITIZED if SANITIZE else native.FLAGS), str(tmp_path / "out"), "/", "-", "1", "cgroup"]
+    slot = str(tmp_path / "runner.pid")
+    files: list[tuple[int, ...] | tuple[int, int, str, int, int]] = [
+        (os.POSIX_SPAWN_OPEN, 9, slot, os.O_RDWR | os.O_CREAT, 0o600),
+        (os.POSIX_SPAWN_CLOSE, 10) if folder is None else (os.POSIX_SPAWN_OPEN, 10, folder, os.O_RDONLY, 0),
+    ]
+    pid = os.posix_spawn(words[0], [*words, "touch", f"{tmp_path}/ran"], os.environ, file_actions=files, setsid=True)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == status
+    assert not (tmp_path / "ran").exists()
+    exit_file = tmp_path / "out" / "claim"
+    assert not exit_file.exists() or not exit_file.read_text().strip()
 
 
 def test_what_escaped_its_group_is_killed_with_it(rig: Rig) -> None:

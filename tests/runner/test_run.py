@@ -1,4 +1,4 @@
-"""One command from claim to exit.json, when nobody interferes."""
+"""One command from claim to outcome, when nobody interferes."""
 
 from __future__ import annotations
 
@@ -10,29 +10,34 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
+from air_executor.store.layout import Layout
+from air_executor.store.run_dirs import RunDirs
+from tests.lanes import NIGHTLY
 from tests.runner.rig import SANITIZE, until
 
 if TYPE_CHECKING:
     from tests.runner.rig import Rig
 
-KEYS = ["exit_code", "signal", "timed_out", "stopped", "user", "system", "memory_peak", "oom_kills", "message"]
+KEYS = "exit_code signal started timed_out stopped user system memory_peak oom_kills message".split()
 
 
 def test_a_run_leaves_output_and_outcome(rig: Rig) -> None:
-    """Output, directory and stdin are the run's own, and exit.json has its keys in their order."""
+    """Output, directory and stdin are the run's own, and the outcome has its keys in their order."""
     assert rig.script("pwd; cat; echo to-stderr >&2; exit 3") == 3
     assert rig.log.decode() == f"{rig.work}\nto-stderr\n"
     assert list(rig.exit) == KEYS
     peak = rig.exit["memory_peak"]
     assert (100_000 < peak < 1 << 30) if rig.is_native else peak is None
-    assert {**rig.exit, "user": "", "system": "", "memory_peak": None} == {
+    assert {**rig.exit, "started": None, "user": "", "system": "", "memory_peak": None} == {
         "exit_code": 3,
         "signal": None,
+        "started": None,
         "timed_out": False,
         "stopped": False,
         "user": "",
@@ -41,18 +46,34 @@ def test_a_run_leaves_output_and_outcome(rig: Rig) -> None:
         "oom_kills": None,
         "message": None,
     }
-    assert sorted(os.listdir(rig.out)) == ["claim", "exit.json", "output.log"]
+    assert sorted(os.listdir(rig.out)) == ["claim", *([] if rig.is_native else ["exit.json"]), "output.log"]
     assert (rig.stdout.read_text(), rig.stderr.read_text()) == ("", "")
 
 
+def test_the_start_stays_known(rig: Rig) -> None:
+    """It is the time of the claim, which the outcome names if it is written there."""
+    runner = rig.start("sh", "-c", "touch ready; while [ ! -e go ]; do sleep 0.02; done")
+    until((rig.work / "ready").exists)
+    began = (rig.out / "claim").stat().st_mtime
+    time.sleep(0.1)
+    (rig.work / "go").touch()
+    assert runner.wait() == 0
+    ended = rig.outcome.stat().st_mtime
+    found = (rig.out / "claim").stat().st_mtime if rig.exit["started"] is None else rig.exit["started"]
+    assert rig.is_native == (rig.exit["started"] is not None)
+    assert found == pytest.approx(began, abs=0.02)
+    assert ended > found + 0.05
+
+
 def test_files_made_beforehand_are_used(rig: Rig) -> None:
-    """The manager creates the files empty, so that no reader is told that they are not there."""
+    """In a container: the manager creates the files empty, so that no reader is told that they are not there."""
     for name in ("output.log", "queue.jsonl", "result.json", "exit.json"):
         (rig.out / name).touch()
     inodes = {name: (rig.out / name).stat().st_ino for name in ("output.log", "exit.json")}
-    assert rig.script("echo hello") == 0
+    assert rig.script("echo hello", mode="container") == 0
     assert rig.log == b"hello\n"
     assert rig.exit["exit_code"] == 0
+    assert (rig.exit["started"], (rig.out / "claim").stat().st_size) == (None, 0)
     assert {name: (rig.out / name).stat().st_ino for name in inodes} == inodes
 
 
@@ -188,9 +209,8 @@ def test_exit_codes_pass_through(rig: Rig, code: int) -> None:
 @pytest.mark.parametrize("name", ["KILL", "TERM", "SEGV", "INT", "PIPE", "ABRT"])
 def test_signal_deaths_are_told(rig: Rig, name: str) -> None:
     """A command that dies by a signal is reported with 128 + n and n, and was not stopped by us."""
-    code = f"import os, signal; signal.signal({int(signal.Signals[f'SIG{name}'])}, 0) if '{name}' != 'KILL' else 0"
     number = int(signal.Signals[f"SIG{name}"])
-    assert rig.run("python3", "-c", f"{code}; os.kill(os.getpid(), {number})") == 128 + number
+    assert rig.run("sh", "-c", f"kill -{name} $$") == 128 + number
     assert (rig.exit["exit_code"], rig.exit["signal"], rig.exit["stopped"]) == (128 + number, number, False)
     assert rig.log == b""
 
@@ -212,20 +232,22 @@ def test_binary_output_is_kept(rig: Rig) -> None:
     assert rig.log == rig.stdout.read_bytes() == data * 2
 
 
-def test_a_gigabyte_of_output(rig: Rig) -> None:
-    """Large output neither blocks nor is cut."""
-    assert rig.script("head -c 1073741824 /dev/zero; printf end") == 0
+def test_large_output(rig: Rig) -> None:
+    """It neither blocks nor is cut: a gigabyte at night, else more than any buffer on its way."""
+    size = 1 << 30 if NIGHTLY else 1 << 26
+    assert rig.script(f"head -c {size} /dev/zero; printf end") == 0
     log = rig.out / "output.log"
-    assert log.stat().st_size == 1073741824 + 3
+    assert log.stat().st_size == size + 3
     log.unlink()
 
 
 def test_much_output_in_a_container(rig: Rig) -> None:
     """The copy on stdout is complete when the runner has ended."""
-    assert rig.script("head -c 60000000 /dev/urandom; sleep 0.1; head -c 60000000 /dev/urandom", mode="container") == 0
+    half = 60_000_000 if NIGHTLY else 6_000_000
+    assert rig.script(f"head -c {half} /dev/urandom; sleep 0.1; head -c {half} /dev/urandom", mode="container") == 0
     with open(rig.stdout, "rb") as copy, open(rig.out / "output.log", "rb") as log:
         assert hashlib.file_digest(copy, "sha1").digest() == hashlib.file_digest(log, "sha1").digest()
-    assert rig.stdout.stat().st_size == 120000000
+    assert rig.stdout.stat().st_size == 2 * half
     rig.stdout.unlink()
     (rig.out / "output.log").unlink()
 
@@ -403,7 +425,7 @@ def test_a_full_volume_does_not_lose_the_outcome(rig: Rig) -> None:
 def test_a_volume_that_is_full_before(rig: Rig) -> None:
     """Nothing runs whose outcome could not be written."""
     os.symlink("/dev/full", rig.out / "exit.json")
-    assert rig.run("touch", str(rig.folder / "ran")) == 96
+    assert rig.run("touch", str(rig.folder / "ran"), mode="container") == 96
     assert "exit.json" in rig.stderr.read_text()
     assert not (rig.folder / "ran").exists()
 
@@ -487,18 +509,19 @@ def test_a_child_of_the_command_keeps_the_slot(rig: Rig) -> None:
 @pytest.mark.parametrize(
     "damage",
     [
-        "mkdir exit.json",
-        "mkfifo exit.json",
-        "ln -s /dev/full exit.json",
-        "ln -s nowhere exit.json",
-        "mkfifo real; ln -s real exit.json",
+        "mkdir $0",
+        "mkfifo $0",
+        "ln -s /dev/full $0",
+        "ln -s nowhere $0",
+        "mkfifo real; ln -s real $0",
         "rm -rf $PWD",
     ],
 )
 def test_no_place_for_the_outcome(rig: Rig, damage: str) -> None:
-    """The runner neither hangs nor claims success where exit.json cannot be written."""
-    assert rig.script(f"cd {rig.out} && rm -f exit.json && {damage}") == 96
-    assert not (rig.out / "exit.json").is_file()
+    """The runner neither hangs nor claims success where the outcome cannot be written."""
+    name = rig.local_outcome
+    assert rig.run("sh", "-c", f"cd {rig.out} && rm -f $0 && {damage}", name) == 96
+    assert not (rig.out / name).is_file()
 
 
 def test_a_deleted_outcome_is_written_all_the_same(rig: Rig) -> None:
@@ -507,12 +530,42 @@ def test_a_deleted_outcome_is_written_all_the_same(rig: Rig) -> None:
     assert rig.exit["exit_code"] == 4
 
 
-@pytest.mark.parametrize("damage", ["head -c 5000 /dev/zero >exit.json", "echo x >exit.json", ": >exit.json"])
+@pytest.mark.parametrize("damage", ["head -c 5000 /dev/zero >$0", "echo x >$0", ": >$0"])
 def test_a_task_that_writes_its_own_outcome(rig: Rig, damage: str) -> None:
     """The first line is the runner's, whatever a task has written there."""
-    assert rig.script(f"cd {rig.out}; {damage}; exit 5") == 5
-    first, newline, _ = (rig.out / "exit.json").read_bytes().partition(b"\n")
+    assert rig.run("sh", "-c", f"cd {rig.out}; {damage}; exit 5", rig.local_outcome) == 5
+    first, newline, _ = (rig.out / rig.local_outcome).read_bytes().partition(b"\n")
     assert (json.loads(first)["exit_code"], newline) == (5, b"\n")
+
+
+def test_an_outcome_in_the_place_of_the_other_runners(rig: Rig) -> None:
+    """Readers look for both, and a task that has written the other one has not decided how it ended."""
+    forged = '{"exit_code": 0}'
+    assert rig.script(f"cd {rig.out}; for name in claim exit.json; do echo '{forged}' >$name; done; exit 5") == 5
+    folder = Path(Layout(rig.folder / "state").run("j", 1, "a"))
+    folder.parent.mkdir(parents=True)
+    rig.out.rename(folder)
+    left = RunDirs(Layout(rig.folder / "state")).exit("j", 1, "a")
+    assert left is not None
+    assert left.exit_code == 5
+
+
+@pytest.mark.parametrize("place", ["before", "behind"])
+def test_a_local_volume_that_is_full_before(rig: Rig, place: str) -> None:
+    """Nothing runs whose outcome could not be written: neither without its file nor without room in it."""
+    if os.geteuid() != 0:
+        pytest.skip("only root can mount a small volume")
+    small = rig.folder / "small"
+    small.mkdir()
+    room = "nr_inodes=1" if place == "before" else "size=4k"
+    subprocess.run(["mount", "-t", "tmpfs", "-o", room, "none", str(small)], check=True)
+    try:
+        if place == "behind":
+            (small / "full").write_bytes(b"x" * 4096)
+        assert rig.run("touch", str(rig.folder / "ran"), out=str(small)) == 96
+    finally:
+        subprocess.run(["umount", str(small)], check=True)
+    assert not (rig.folder / "ran").exists()
 
 
 def test_the_script_is_shipped_with_the_package() -> None:

@@ -50,7 +50,7 @@ def test_a_command_without_a_handler_dies_of_term(rig: Rig) -> None:
 
 @pytest.mark.parametrize("code", [0, 127, 129, 143, 200])
 def test_the_command_s_last_word_counts(rig: Rig, code: int) -> None:
-    """A `wait` that a signal interrupts answers with a number of its own; it must never be booked as the command's."""
+    """A `wait` that a signal interrupts answers with a number of its own; it must never be taken for the command's."""
     runner = started(rig, f"trap 'sleep 0.3; exit {code}' TERM; {READY}")
     runner.send(signal.SIGTERM)
     assert runner.wait() == code
@@ -250,7 +250,7 @@ def test_a_group_of_others_is_not_signalled(rig: Rig) -> None:
 
 
 def test_a_watchdog_without_its_runner_signals_nobody(rig: Rig) -> None:
-    """When the runner was killed, its pid may be a stranger's by the time the deadline passes."""
+    """When the runner was killed, its pid may be another process's by the time the deadline passes."""
     runner = started(rig, READY, timeout="8")
     runner.send(signal.SIGKILL)
     assert runner.wait() == -signal.SIGKILL

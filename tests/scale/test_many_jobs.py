@@ -142,10 +142,10 @@ def test_a_large_job_is_checkpointed_in_proportion(quick_path: Path) -> None:
         writes = 0
         real = world.manager.jobs.checkpoint
 
-        def checkpoint(job: JobState, aside: str) -> None:
+        def checkpoint(job: JobState, staging: str) -> None:
             nonlocal writes
             writes += 1
-            real(job, aside)
+            real(job, staging)
 
         world.manager.jobs.checkpoint = checkpoint  # type: ignore[method-assign]
         while world.job("large").phase != "succeeded":

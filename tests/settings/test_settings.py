@@ -176,6 +176,14 @@ def test_a_wrong_value_is_refused_by_its_source(tmp_path: Path, variable: str, v
     assert "hunter" not in str(caught.value)
 
 
+def test_a_key_is_compared_within_its_table(tmp_path: Path) -> None:
+    """The name of the table alone is no resemblance."""
+    (tmp_path / "air-executor.toml").write_text("[docker]\nimgae = 3\n")
+    with pytest.raises(BadInputError) as caught:
+        load({}, {}, str(tmp_path))
+    assert str(caught.value).endswith("docker.imgae is not a setting")
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -290,7 +298,23 @@ def test_a_backend_has_the_common_prices_and_its_own(tmp_path: Path) -> None:
 def test_names_with_underscores_reach_their_group(tmp_path: Path) -> None:
     """Every variable sets its setting and no other, though groups and names are joined by what is in names too."""
     default = effective(load({}, {}, str(tmp_path)))
-    values = ("77", "off", "on", "xx", "never", "1:2", "gpu=1000000", "docker.cpu_hour=7", "3d", "64Mi", "2026-01-31")
+    values = (
+        "77",
+        "ops=failure",
+        "off",
+        "on",
+        "xx",
+        "never",
+        "1:2",
+        "gpu=1000000",
+        "docker.cpu_hour=7",
+        "3d",
+        "64Mi",
+        "2026-01-31",
+        "https://air.example.com/",
+        "10.42.0.0/16",
+        "ops=admin",
+    )
     for about in all_settings():
         changes = []
         for value in values:

@@ -15,7 +15,7 @@ from air_executor.core.job_checks import task_ids
 from air_executor.core.queue_lines import task_from_request
 from air_executor.core.submission import initial_state, parse_job
 from air_executor.errors import BadInputError
-from air_executor.model.checks import check_target, is_image_reference
+from air_executor.model.container_checks import check_target, is_image_reference
 from air_executor.model.defaults import Defaults
 from air_executor.model.job import TASK_FIELDS, Job, Resources, Task, TaskDefaults
 from air_executor.model.parsing import dump, dump_json, read_json, read_task, secret_looking, written
@@ -415,3 +415,25 @@ def test_images_by_every_name(image: str) -> None:
 def test_shared_memory_may_be_mounted() -> None:
     """The platform leaves that part of /dev to its users."""
     assert check_target("/dev//shm/") == "/dev/shm"  # noqa: S108 - a place in a container
+
+
+def test_what_a_task_asks_of_its_pod() -> None:
+    """Names and values are those that Kubernetes takes; it comes from the defaults, too."""
+    asked = {"node_selector": {"pool": "gpu"}, "tolerations": [{"key": "a/b"}], "service_account": "reader"}
+    job = parse_job({"id": "x", "defaults": {"kubernetes": asked}, "tasks": [{"command": "true"}]})
+    found = initial_state(job, uid="0badcafe", now=0.0).tasks["_1"].kubernetes
+    assert found is not None
+    assert (found.node_selector, found.tolerations[0].key, found.service_account) == ({"pool": "gpu"}, "a/b", "reader")
+    for wrong, words in (
+        ({"node_selector": {"a b": "x"}}, "is no name of a label"),
+        ({"node_selector": {"a": "x y"}}, "value of a label"),
+        ({"labels": {"a": "x" * 64}}, "value of a label"),
+        ({"annotations": {"a": "x\n"}}, "printable text"),
+        ({"annotations": {str(number): "" for number in range(51)}}, "at most 50"),
+        ({"tolerations": [{"key": ""}]}, "key of a taint"),
+        ({"tolerations": [{"key": "a", "effect": "Never"}]}, "NoExecute"),
+        ({"service_account": "../x"}, "name of an object"),
+        ({"priority_class": 3}, "name of an object"),
+        ({"host_network": True}, "host_network"),
+    ):
+        assert words in refused_task(kubernetes=wrong)

@@ -105,6 +105,62 @@ def test_numbers_in_text_stay_as_they_are_written() -> None:
     assert (task.env, task.labels) == ({"ZIP": "01067"}, {"n": "0o17"})
 
 
+def test_numbers_and_days_of_parameters_stay_as_they_are_written() -> None:
+    """A ZIP code keeps its zero, a version its last one: as a default, a choice, an item, in a text and in a field."""
+    text = """
+name: x
+params:
+  ZIP: {choices: [02142, 010], default: 02142}
+  PLAIN: 007
+  VERSION: 1.10
+  COUNT: 5
+  ITEMS: [007, 1_000, 1.10, 3]
+  DAY: 2026-01-31
+tasks:
+  - command: [echo, "{{ params.ZIP }}-{{ params.VERSION }}", 2026-01-31]
+    workdir: 0123
+    env: {DAY: 2026-01-31}
+  - {id: each, for_each: [007, 1.10], command: [echo, "{{ item }}"]}
+  - {id: both, matrix: {V: [3.10]}, command: [echo, "{{ matrix.V }}"]}
+"""
+    job = load_job(text.encode(), "j.yaml")
+    assert job.params == {
+        "ZIP": "02142",
+        "PLAIN": "007",
+        "VERSION": "1.10",
+        "COUNT": 5,
+        "ITEMS": ["007", "1_000", "1.10", 3],
+        "DAY": "2026-01-31",
+    }
+    first, *others = job.tasks
+    assert (first.command, first.workdir, first.env["DAY"]) == (
+        ["echo", "02142-1.10", "2026-01-31"],
+        "0123",
+        "2026-01-31",
+    )
+    assert [task.command for task in others] == [["echo", "007"], ["echo", "1.10"], ["echo", "3.10"]]
+    assert [task.env for task in others] == [
+        {"ITEM": "007", "item": "007"},
+        {"ITEM": "1.10", "item": "1.10"},
+        {"V": "3.10"},
+    ]
+
+
+@pytest.mark.parametrize(
+    ("field", "got"),
+    [
+        ("id: 007", "got 007; put it in quotes"),
+        ("pool: 2026-01-31", "got 2026-01-31; put it in quotes"),
+        ("description: 2026-01-31 12:00:00", "put it in quotes"),
+    ],
+)
+def test_what_is_text_elsewhere_is_said_as_it_is_written(field: str, got: str) -> None:
+    """An id is text."""
+    ending = "" if field.startswith("id") else "id: x\n"
+    with pytest.raises(BadInputError, match=got):
+        load_job(f"{field}\n{ending}tasks: [{{command: x}}]\n".encode(), "j.yaml")
+
+
 def test_the_old_name_of_the_pool_is_read() -> None:
     """Job files of version 0.1 run as they are, and are told of the new name; both names at once are refused."""
     with pytest.warns(FutureWarning, match="queue is called pool"):
@@ -113,13 +169,14 @@ def test_the_old_name_of_the_pool_is_read() -> None:
         load_job(b"id: x\nqueue: gpu\npool: gpu\ntasks: [{command: x}]\n", "j.yaml")
 
 
-def test_a_small_file_that_expands_is_refused_at_once() -> None:
+@pytest.mark.parametrize("key", ["id: *p", "name: x\nlabels: *p"])
+def test_a_small_file_that_expands_is_refused_at_once(key: str) -> None:
     """A billion laughs: aliases of aliases of aliases, whose text nobody could print."""
     names = "abcdefghijklmnop"
     lines = [f"a: &a [{','.join(['x'] * 9)}]"]
     lines += [f"{new}: &{new} [{','.join([f'*{old}'] * 9)}]" for old, new in pairwise(names)]
     with pytest.raises(BadInputError) as caught:
-        load_job("\n".join([*lines, "id: *p", "tasks: [{command: *p, env: *p}]"]).encode(), "j.yaml")
+        load_job("\n".join([*lines, key, "tasks: [{command: *p, env: *p}]"]).encode(), "j.yaml")
     assert len(str(caught.value)) < 10_000
 
 

@@ -6,7 +6,8 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from air_executor.model.state import Attempt, Done, JobState, Queued, Running, TaskState
+from air_executor.model.attempt import Attempt
+from air_executor.model.state import Done, JobState, Queued, Running, TaskState
 from air_executor.model.times import to_text
 from air_executor.model.usage import Usage
 from tests.records import make_job, make_task

@@ -12,7 +12,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from air_executor.cli.json_output import job_record
 from air_executor.core.memory import memory_of
 from air_executor.core.transitions import LiveJob
 from air_executor.errors import CorruptFileError, FormatTooNewError
@@ -23,6 +22,7 @@ from air_executor.model.job import Task, TaskDefaults
 from air_executor.model.state import JobState, Queued, Running, TaskState
 from air_executor.model.usage import Moments, Stages
 from air_executor.store import codec
+from air_executor.store.json_output import job_record
 from tests.records import make_attempt, make_done
 from tests.store.conftest import state
 from tests.store.strategies import IDS, JSON, TEXT, jobs
@@ -166,8 +166,8 @@ def test_format_1_can_be_worked_on() -> None:
     """The fixture of format 1 is a job that a manager can go on with."""
     job = LiveJob(codec.load_job(FORMAT_1.read_bytes(), str(FORMAT_1)))
     job.apply(ev.Requested(1769860900.0, "r", "resume"), 5)
-    job.progress.promote(1769860900.0)
-    ready = job.progress.next_ready()
+    job.progress.start_order.promote(1769860900.0)
+    ready = job.progress.start_order.next_ready()
     assert ready is not None
     assert ready.id == "count-ast"
 

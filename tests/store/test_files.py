@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 
@@ -13,13 +14,13 @@ from air_executor.store import files, trees
 
 def test_replace_leaves_nothing_aside(tmp_path: Path) -> None:
     """A file is replaced in one step and nothing is left beside it."""
-    aside = tmp_path / "aside"
-    aside.mkdir()
+    staging = tmp_path / "staging"
+    staging.mkdir()
     target = tmp_path / "file"
     for data in (b"one", b"two" * 100_000):
-        files.replace(str(target), data, str(aside))
+        files.replace(str(target), data, str(staging))
         assert target.read_bytes() == data
-    assert list(aside.iterdir()) == []
+    assert list(staging.iterdir()) == []
 
 
 @pytest.mark.parametrize("step", ["write", "rename", "fsync"])
@@ -27,9 +28,9 @@ def test_replace_leaves_nothing_aside(tmp_path: Path) -> None:
 def test_refused_replace_leaves_the_old_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str, number: int
 ) -> None:
-    """Whatever the volume refuses, the old file is whole, nothing is left aside, and the message names the path."""
-    aside = tmp_path / "aside"
-    aside.mkdir()
+    """Whatever the volume refuses, the old file is whole, staging is empty, and the message names the path."""
+    staging = tmp_path / "staging"
+    staging.mkdir()
     target = tmp_path / "file"
     target.write_bytes(b"old")
 
@@ -39,10 +40,10 @@ def test_refused_replace_leaves_the_old_file(
     with monkeypatch.context() as patch:
         patch.setattr(os, step, broken)
         with pytest.raises(StoreError) as caught:
-            files.replace(str(target), b"new", str(aside))
+            files.replace(str(target), b"new", str(staging))
     assert str(tmp_path) in str(caught.value)
     assert target.read_bytes() == b"old"
-    assert list(aside.iterdir()) == []
+    assert list(staging.iterdir()) == []
 
 
 def test_replace_in_a_place_that_is_gone(tmp_path: Path) -> None:
@@ -164,3 +165,10 @@ def test_what_is_no_tree_goes_too(tmp_path: Path, name: str) -> None:
     trees.remove_tree(str(tmp_path / name))
     assert not os.path.lexists(tmp_path / name)
     assert os.listdir(tmp_path / "folder") == ["kept"]
+
+
+def test_a_refused_access_names_user_and_owner(tmp_path: Path) -> None:
+    """On a volume of root people need to know who has to be given what."""
+    inner = tmp_path / "not there" / "file"
+    with pytest.raises(StoreError, match=rf"this is uid {os.geteuid()}; {tmp_path} belongs to uid {os.getuid()}"):
+        files.fail("create", str(inner), PermissionError(errno.EACCES, "Permission denied"))

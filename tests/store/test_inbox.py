@@ -104,3 +104,20 @@ def test_hostile_files(inbox: Inbox) -> None:
         inbox.refuse(name, "no request")
     assert inbox.pending() == []
     assert len(os.listdir(inbox.layout.refused)) == 6
+
+
+def test_a_request_is_peeked_at(inbox: Inbox) -> None:
+    """Whoever shows it reads no more than verb, job and task, and takes it from nobody."""
+    assert inbox.peek(inbox.post(Request("retry", "j", "a"), 10.0)) == ("retry", "j", "a")
+    assert inbox.peek(inbox.post(Request("pause", "j"), 11.0)) == ("pause", "j", None)
+    assert inbox.peek("nothing.json") is None
+    assert len(inbox.pending()) == 2
+
+
+@given(data=st.binary(max_size=60) | JSON.map(lambda value: json.dumps(value).encode()))
+def test_what_cannot_be_peeked_at(inbox: Inbox, data: bytes) -> None:
+    """Garbage is nothing to show, and as a reason it is none."""
+    Path(inbox.layout.inbox, "1-x.json").write_bytes(data)
+    Path(inbox.layout.refused, "1-x.json.reason").write_bytes(data)
+    assert inbox.peek("1-x.json") is None
+    assert inbox.refusal("1-x.json") == "refused"

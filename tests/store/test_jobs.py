@@ -22,7 +22,7 @@ def jobs(layout: Layout) -> Jobs:
 
 
 def test_id_is_taken_once(jobs: Jobs) -> None:
-    """A second job of an id is refused; the first stays as it was, and nothing is left aside."""
+    """A second job of an id is refused; the first stays as it was, and nothing is left in staging."""
     jobs.create(state(uid="00000001"))
     with pytest.raises(AlreadyExistsError, match="j already exists"):
         jobs.create(state(uid="00000002"))

@@ -16,6 +16,7 @@ from air_executor.errors import DirectoryLostError, StoreError
 from air_executor.model import events as ev
 from air_executor.model.defaults import Defaults
 from air_executor.model.job import Task, TaskDefaults
+from air_executor.model.records import CountersRecord
 from air_executor.model.usage import Moments
 from air_executor.store import codec, files, journal_files
 from air_executor.store import journal as journal_module
@@ -185,6 +186,57 @@ def test_damaged_line_costs_only_the_job_with_the_gap(layout: Layout, journal: J
     assert (again.state.version, other.state.version) == (2, 4)
 
 
+def test_damage_before_counters_is_reported(layout: Layout, journal: Journal) -> None:
+    """What managers have counted stands in lines of its own: the newest values count, and damage before them shows."""
+    run(journal, LiveJob(state()), "x0")
+    journal.note_counters(CountersRecord({"runs": 1.0}, {}))
+    journal.note_counters(CountersRecord({"runs": 2.0, "ends": 1.0}, {"seconds": 0.5}))
+    journal.flush()
+    path = Path(layout.journal, "3-0.jsonl")
+    whole = journal_files.read(layout)
+    assert (whole.counters, whole.damaged) == (CountersRecord({"runs": 2.0, "ends": 1.0}, {"seconds": 0.5}), [])
+    lines = path.read_bytes().split(b"\n")
+    path.write_bytes(b"\n".join([b"garbage", *lines[2:]]))
+    assert journal_files.read(layout).damaged == [str(path)]
+
+
+def test_a_line_that_stands_twice_is_applied_once(layout: Layout, journal: Journal) -> None:
+    """A network volume may append again what it has appended: what follows is no gap."""
+    job = LiveJob(state())
+    run(journal, job, "x0")
+    journal.flush()
+    path = Path(layout.journal, "3-0.jsonl")
+    first, second, _ = path.read_bytes().split(b"\n")
+    path.write_bytes(b"\n".join([first, first, second, b""]))
+    again = LiveJob(state())
+    assert replayed(layout, again) is True
+    assert codec.dump_job(again.state) == codec.dump_job(job.state)
+
+
+def test_a_file_begins_with_what_was_counted(layout: Layout, journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those before it may be gone when it is read."""
+    monkeypatch.setattr(journal_module, "ROTATE_AT", 1)
+    journal.note_counters(CountersRecord({"runs": 1.0}, {}))
+    journal.flush()
+    run(journal, LiveJob(state()), "x0")
+    journal.flush()
+    assert names(layout) == ["3-0.jsonl", "3-1.jsonl"]
+    Path(layout.journal, "3-0.jsonl").unlink()
+    assert journal_files.read(layout).counters == CountersRecord({"runs": 1.0}, {})
+
+
+def test_a_sync_that_fails_names_the_file(layout: Layout, journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The message says what could not be done, and where."""
+
+    def broken(fd: int) -> None:
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(os, "fdatasync", broken)
+    with pytest.raises(StoreError, match=f"cannot sync {layout.journal}/3-0.jsonl"):
+        journal.sync()
+    monkeypatch.undo()
+
+
 def test_full_volume_cuts_the_file_back(layout: Layout, journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
     """A failed append leaves the file as it was; the lines are kept, and written by the next flush that works."""
     job = LiveJob(state())
@@ -311,8 +363,8 @@ def test_removed_journal_is_noticed(layout: Layout, journal: Journal, *, replace
 
 
 def test_other_names_are_no_journals(layout: Layout) -> None:
-    """Copies of damaged files and strangers are not read."""
+    """Copies of damaged files and other files are not read."""
     for name in ("3-0.jsonl.corrupt", "notes.txt", "x-1.jsonl", "3.jsonl"):
         Path(layout.journal, name).write_text("not ours")
     replay = journal_files.read(layout)
-    assert (replay.files, replay.damaged, replay.highest_epoch) == ({}, [], 0)
+    assert (replay.files, replay.damaged, journal_files.highest_epoch(layout)) == ({}, [], 0)

@@ -12,7 +12,7 @@ import pytest
 
 from air_executor.store import presence
 from air_executor.store.layout import Layout
-from air_executor.store.presence import HOST_NAMESPACE, read_presence
+from air_executor.store.presence import HOST_NAMESPACE, SILENT, read_presence
 from air_executor.wiring import this_host
 
 ELSEWHERE = 17
@@ -109,6 +109,37 @@ def test_a_record_without_a_namespace(layout: Layout, here: int) -> None:
         assert read_presence(layout).running is None
         write(layout, pid_namespace=None, host=os.uname().nodename, pid=os.getpid())
         assert read_presence(layout).running is True
+
+
+@pytest.mark.parametrize("record", [{"host": "pod-2", "boot": "another"}, {"pid_namespace": 41}])
+def test_a_manager_with_a_lease_is_heard(layout: Layout, here: int, record: dict[str, object]) -> None:
+    """On whatever node it is: its record is written again and again, by the volume's clock."""
+    write(layout, kind="lease", lease="3f", **record)
+    assert read_presence(layout).running is True
+    written = os.stat(layout.manager).st_mtime
+    os.utime(layout.manager, (written - SILENT - 1, written - SILENT - 1))
+    assert read_presence(layout).running is False
+    assert read_presence(layout).end.endswith("cannot renew its Lease")
+    assert os.listdir(layout.tmp) == []
+    write(layout, kind="lease", lease="3f", until="now", **record)
+    assert read_presence(layout).running is False
+
+
+def test_a_manager_with_a_lease_in_our_container(layout: Layout, here: int) -> None:
+    """Its process is seen, or seen to be gone."""
+    write(layout, kind="lease", lease="3f", pid=os.getpid(), pid_namespace=here)
+    assert read_presence(layout).running is True
+    write(layout, kind="lease", lease="3f", pid=2**22 - 3, pid_namespace=here)
+    assert read_presence(layout).running is False
+
+
+def test_a_manager_with_a_lease_that_cannot_be_judged(layout: Layout, here: int) -> None:
+    """An earlier version wrote only when there was news; and who may write nothing does not know the volume's time."""
+    write(layout, kind="lease")
+    assert read_presence(layout).running is None
+    os.rmdir(layout.tmp)
+    write(layout, kind="lease", lease="3f")
+    assert read_presence(layout).running is None
 
 
 def test_who_it_is(layout: Layout) -> None:

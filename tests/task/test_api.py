@@ -27,6 +27,7 @@ def out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("AIR_QUEUE", str(tmp_path / "queue.jsonl"))
     monkeypatch.setenv("AIR_RESULT", str(tmp_path / "result.json"))
     monkeypatch.setenv("AIR_INPUTS", str(tmp_path / "inputs.json"))
+    monkeypatch.setenv("AIR_OUTCOMES", str(tmp_path / "outcomes.json"))
     return tmp_path
 
 
@@ -129,7 +130,7 @@ def test_the_result_limit_is_exact(out: Path) -> None:
 
 
 def test_a_result_that_cannot_be_written_is_an_error(out: Path) -> None:
-    """The error reaches the task, and what was written aside is removed."""
+    """The error reaches the task, and what was staged is removed."""
     (out / "result.json").unlink()
     (out / "result.json").mkdir()
     with pytest.raises(OSError, match=r"result\.json"):
@@ -146,6 +147,13 @@ def test_inputs_are_a_mapping_whatever_is_there(out: Path) -> None:
     assert task.inputs() == {"discover": {"packages": 2}}
 
 
+def test_outcomes_are_a_mapping_whatever_is_there(out: Path) -> None:
+    """No file and an empty one are no outcomes; otherwise it is what the manager wrote."""
+    assert task.outcomes() == {}
+    (out / "outcomes.json").write_text('{"a": {"phase": "failed"}}')
+    assert task.outcomes() == {"a": {"phase": "failed"}}
+
+
 def test_context_tells_who_is_running(monkeypatch: pytest.MonkeyPatch) -> None:
     """The context is what the runner's environment says, the attempt as a number."""
     for name, value in [("JOB_ID", "j"), ("TASK_ID", "t"), ("RUN_ID", "0-1"), ("ATTEMPT", "2"), ("WORKSPACE", "/w")]:
@@ -160,6 +168,7 @@ def test_context_tells_who_is_running(monkeypatch: pytest.MonkeyPatch) -> None:
         (lambda: task.queue_job({}), "AIR_QUEUE"),
         (lambda: task.set_result(1), "AIR_RESULT"),
         (task.inputs, "AIR_INPUTS"),
+        (task.outcomes, "AIR_OUTCOMES"),
         (task.context, "AIR_JOB_ID"),
     ],
 )

@@ -6,14 +6,14 @@ the other files of the state directory. What tasks print is in `tests/cli/test_t
 
 from __future__ import annotations
 
-import contextlib
 import io
 import json
 import math
 import os
+import unicodedata
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 from hypothesis import given
@@ -67,111 +67,34 @@ def bytes_like(whole: bytes) -> st.SearchStrategy[bytes]:
     return st.binary(max_size=200) | VALUES.map(lambda value: json.dumps(value).encode()) | damaged(whole)
 
 
-def out(layout: Layout, name: str, data: bytes) -> RunDirs:
-    """Leave a file in `out/` of the only run of task `a` of job `j`."""
-    folder = Path(layout.run("j", 1, "a"), "out")
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / name).write_bytes(data)
-    return RunDirs(layout)
+def countable(value: float | None) -> bool:
+    """Tell whether a value can be added up."""
+    return value is None or 0 <= value < math.inf
 
 
-def read_queue(_: Layout, data: bytes) -> None:
-    """A line is a task, a job, or wrong in one line of words."""
-    words = ""
-    try:
-        assert dump_json(at_once(parse_queue_line(data)))
-    except BadInputError as error:
-        words = str(error)
-    assert "\n" not in words
-    assert len(words) < 10_000
-
-
-def read_result(layout: Layout, data: bytes) -> None:
-    """A result is JSON that the state can hold."""
-    with contextlib.suppress(CorruptFileError):
-        found, queue = out(layout, "result.json", data).left_behind("j", 1, "a")
-        json.dumps(found, allow_nan=False)
-        assert queue == b""
-
-
-def read_exit(layout: Layout, data: bytes) -> None:
-    """An outcome has a code, and numbers that can be added up; or it is none."""
-    found = out(layout, "exit.json", data + b"\n").exit("j", 1, "a")
-    if found is not None:
-        assert isinstance(found.exit_code, int)
-        assert all(number is None or 0 <= number < math.inf for number in (found.cpu, found.memory, found.oom_kills))
-
-
-def read_claim(layout: Layout, data: bytes) -> None:
-    """What is written into a claim decides nothing but whether it is the manager's."""
-    assert (out(layout, "claim", data).started("j", 1, "a") is None) == bool(data)
-
-
-def read_run(layout: Layout, data: bytes) -> None:
-    """The record of a run is that of a manager, or none."""
-    runs = out(layout, "claim", b"")
-    Path(layout.run("j", 1, "a"), "run.json").write_bytes(data)
-    found = runs.record("j", 1, "a")
-    assert found is None or dump_json(found[0])
-
-
-def read_slot(layout: Layout, data: bytes) -> None:
-    """The header of a slot's file is that of a manager, with a grace that can be waited for, or none."""
-    path = f"{layout.root}/runner.pid"
-    Path(path).write_bytes(data)
-    found = slot_file.read_header(path)
-    assert found is None or 0 <= found.grace < math.inf
-
-
-def read_environment(_: Layout, data: bytes) -> None:
+def environment(_: Layout, data: bytes) -> bool:
     """A process that a task left may have any environment, and its command any name."""
     if not os.path.isdir("/proc/self"):
-        return  # other systems have no such reader
+        return True  # other systems have no such reader
     fields = proc_reader.stat(os.getpid())
     assert fields is not None
     found = proc_reader.inspect(os.getpid(), fields, data, "/nowhere/")
-    assert all(name.startswith("AIR_") for name in found.variables)
-    words = holder_text([type(found)(**{**_fields(found), "command": (os.fsdecode(data),)})])
-    assert words == clean(words)
+    as_it_is = {name: getattr(found, name) for name in type(found).__annotations__}
+    words = holder_text([type(found)(**{**as_it_is, "command": (os.fsdecode(data),)})])
+    return words == clean(words) and all(name.startswith("AIR_") for name in found.variables)
 
 
-def _fields(record: object) -> dict[str, Any]:
-    return {name: getattr(record, name) for name in type(record).__annotations__}
+def is_harmless(char: str) -> bool:
+    """Tell whether a page may show a character: fonts of symbols use private ones, newer scripts ones not assigned yet.
+
+    Of the latter, those of plane 14 are never seen.
+    """
+    if "\U000e0000" <= char <= "\U000e0fff":
+        return char.isprintable()
+    return char.isprintable() or char in "\t\u200c\u200d" or unicodedata.category(char) in {"Co", "Cn"}
 
 
-def read_request(layout: Layout, data: bytes) -> None:
-    """A request is one, or refused."""
-    Path(layout.inbox, "1-x.json").write_bytes(data)
-    with contextlib.suppress(CorruptFileError):
-        assert Inbox(layout).read("1-x.json") is not None
-
-
-def read_state(_: Layout, data: bytes) -> None:
-    """A state can be written again as it was read, whole or only its head, or is refused."""
-    with contextlib.suppress(CorruptFileError):
-        assert codec.dump_job(codec.load_job(data, "state.json"))
-    head = job_head.parse_ended(data[: job_head.LONGEST], data[-len(job_head.TAIL) :], "j")
-    assert head is None or head.phase in {"succeeded", "failed", "cancelled"}
-
-
-def read_journal(_: Layout, data: bytes) -> None:
-    """A line of a journal has its checksum, or is none."""
-    found = codec.unseal(data)
-    assert found is None or codec.seal(found, TaskDefaults())
-
-
-def read_manager(layout: Layout, data: bytes) -> None:
-    """Whatever `manager.json` says, it can be shown."""
-    Path(layout.manager).write_bytes(data)
-    found = read_presence(layout)
-    assert isinstance(found.who, str)
-    assert isinstance(found.problems, list)
-    assert isinstance(found.waiting, dict)
-    assert found.running in {True, False, None}
-    json.dumps([found.only, found.page, found.backend, found.backend_problem])
-
-
-def read_log(_: Layout, data: bytes) -> None:
+def log(_: Layout, data: bytes) -> bool:
     """A page gets harmless lines, of a bounded length, wherever it begins to read."""
     for part in (
         log_text.last_part(io.BytesIO(data)),
@@ -181,61 +104,166 @@ def read_log(_: Layout, data: bytes) -> None:
     ):
         assert 0 <= part.begin <= part.end <= part.size == len(data)
         for line in (*part.text.split("\n"), part.rest):
-            assert line.replace("\t", "").isprintable() or clean(line) != line or "\u200c" in line or "\u200d" in line
+            assert all(map(is_harmless, line)) or clean(line) != line
             assert not set(line) & {"\x1b", "\r", "\x07", "\x9b"}
+    return True
 
 
-def read_log_times(layout: Layout, data: bytes) -> None:
+def times(layout: Layout, _: bytes) -> bool:
     """Whatever is noted about the times of a log, each of its lines has one."""
-    Path(layout.root, "log-times").write_bytes(data)
-    with open(f"{layout.root}/log-times", "rb") as log:
-        found = log_times.read(str(layout.root), log)
-    assert all(isinstance(found.at(place), float) for place in (0, 50, 10**9))
-    assert found.start(found.modified / 2) is not None
+    with open(f"{layout.root}/log-times", "rb") as file:
+        found = log_times.read(f"{layout.root}/output.log", file)
+    return found.start(found.modified / 2) is not None and all(
+        isinstance(found.at(place), float) for place in (0, 50, 10**9)
+    )
 
 
-def read_schedule(layout: Layout, data: bytes) -> None:
-    """A schedule is one, or refused; a time up to which it is settled is a number."""
-    Path(layout.schedule("s")).parent.mkdir(exist_ok=True)
-    Path(layout.settled("s")).parent.mkdir(parents=True, exist_ok=True)
-    Path(layout.schedule("s")).write_bytes(data)
-    Path(layout.settled("s")).write_bytes(data)
-    schedules = Schedules(layout)
-    with contextlib.suppress(CorruptFileError):
-        assert dump_json(schedules.load("s"))
-    assert math.isfinite(schedules.settled("s"))
+def head(_: Layout, data: bytes) -> bool:
+    """The head of a job is that of an ended one, or none."""
+    found = job_head.parse_ended(data[: job_head.LONGEST], data[-len(job_head.TAIL) :], "j")
+    return found is None or found.phase in {"succeeded", "failed", "cancelled"}
 
 
-def read_message(_: Layout, data: bytes) -> None:
-    """What a container says at its end is one line of bounded length."""
-    found = RunnerStatus("r", alive=False, message=brief(data.decode(errors="replace")))
-    assert found.message is not None
-    assert len(found.message.splitlines()) <= 1
-    assert len(found.message) <= 501
+def presence(layout: Layout, _: bytes) -> bool:
+    """Whatever `manager.json` says, it can be shown."""
+    found = read_presence(layout)
+    assert isinstance(found.who, str)
+    assert isinstance(found.problems, list)
+    assert isinstance(found.waiting, dict)
+    json.dumps([found.only, found.page, found.backend, found.backend_problem])
+    return found.running in {True, False, None}
 
 
+class Reader(NamedTuple):
+    """Who reads what a task can write."""
+
+    whole: bytes
+    """A good text."""
+    read: Callable[[Layout, bytes], Any]
+    holds: Callable[[Any], object] = bool
+    """Of what was read."""
+    path: str | None = None
+    """Of the file in the state directory; None: the bytes are read as they are."""
+    end: bytes = b""
+    """What the file has behind them."""
+    refuses: type[Exception] | tuple[()] = ()
+    """How it refuses a text."""
+
+
+RUN = "jobs/j/runs/1-a"
 STATE = codec.dump_job(
     initial_state(parse_job({"id": "j", "tasks": [{"id": "a", "command": "x"}]}), uid="0000001f", now=1.0)
 )
-READERS: dict[str, tuple[Callable[[Layout, bytes], None], bytes]] = {
-    "queue.jsonl": (read_queue, b'{"id": "a", "command": ["x"], "after": ["b"], "env": {"A": "1"}, "retries": 2}'),
-    "queue.jsonl, a job": (read_queue, b'{"job": {"id": "j", "tasks": [{"command": "x"}]}}'),
-    "result.json": (read_result, b'{"a": [1, 2.5, "x", null, {"b": true}]}'),
-    "exit.json": (read_exit, b'{"exit_code": 0, "user": "0m1.5s", "system": "0m0.1s", "memory_peak": 4096}'),
-    "claim": (read_claim, b""),
-    "run.json": (read_run, b'{"run": "0000001f-1", "job": "j", "task": "a", "attempt": 1, "slot": 0}'),
-    "slot file": (read_slot, b'{"host": "h", "boot": "b", "run": "0000001f-1", "grace": 10.0}\n123\n'),
-    "environment": (read_environment, b"AIR_RUN_ID=1\0AIR_WORKSPACE=/w\0AIR_SLOT=1\0PATH=/bin\0"),
-    "inbox": (read_request, b'{"op": "add", "job": "j", "tasks": [{"command": "x"}]}'),
-    "state.json": (read_state, STATE),
-    "journal": (read_journal, b'{"job":"j","uid":"0000001f","v":1,"start":{"at":1.5,"task":"a","seq":1,"slot":0}}'),
-    "manager.json": (read_manager, b'{"kind": "file", "host": "h", "pid": 7, "boot": "b", "epoch": 1, "only": ["j"]}'),
-    "output.log": (read_log, b"one\r\ntwo\x1b[31m red \x1b[0m\xe2\x80\x8d\n50 %\r100 %\nlast"),
-    "log-times": (read_log_times, b"10 1769860800.125\n20 1769860801.500\n"),
-    "schedule": (read_schedule, b'{"format": 1, "name": "s", "schedule": {"cron": "0 3 * * *"}, "since": 1.5}'),
-    "settled": (read_schedule, b"2026-01-31T12:00:00.123Z"),
-    "message": (read_message, b"it failed\nin line 2\n"),
+READERS = {
+    "queue.jsonl": Reader(
+        b'{"id": "a", "command": ["x"], "after": ["b"], "env": {"A": "1"}, "retries": 2}',
+        lambda _, data: at_once(parse_queue_line(data)),
+        dump_json,
+        refuses=BadInputError,
+    ),
+    "queue.jsonl, a job": Reader(
+        b'{"job": {"id": "j", "tasks": [{"command": "x"}]}}',
+        lambda _, data: at_once(parse_queue_line(data)),
+        dump_json,
+        refuses=BadInputError,
+    ),
+    "result.json": Reader(
+        b'{"a": [1, 2.5, "x", null, {"b": true}]}',
+        lambda layout, _: RunDirs(layout).left_behind("j", 1, "a"),
+        lambda found: json.dumps(found[0], allow_nan=False) and found[1] == b"",
+        f"{RUN}/result.json",
+        refuses=CorruptFileError,
+    ),
+    "exit.json": Reader(
+        b'{"exit_code": 0, "user": "0m1.5s", "system": "0m0.1s", "memory_peak": 4096}',
+        lambda layout, _: RunDirs(layout).exit("j", 1, "a"),
+        lambda found: (
+            found is None
+            or (isinstance(found.exit_code, int) and all(map(countable, (found.cpu, found.memory, found.oom_kills))))
+        ),
+        f"{RUN}/exit.json",
+        b"\n",
+    ),
+    "claim": Reader(  # what is in it decides nothing but whether it is the manager's, and when the run began
+        b'{"exit_code": 0, "signal": null, "started": 1769860800.125, "message": null}\n',
+        lambda layout, data: (RunDirs(layout).started("j", 1, "a"), data.startswith(b"f")),
+        lambda found: (found[0] is None) == found[1] and countable(found[0]),
+        f"{RUN}/claim",
+    ),
+    "run.json": Reader(
+        b'{"run": "0000001f-1", "job": "j", "task": "a", "attempt": 1, "slot": 0}',
+        lambda layout, _: RunDirs(layout).earlier_origin("j", 1, "a"),
+        lambda found: found is None or dump_json(found),
+        f"{RUN}/run.json",
+    ),
+    "slot file": Reader(
+        b'{"host": "h", "boot": "b", "run": "0000001f-1", "grace": 10.0}\n123\n',
+        lambda layout, _: slot_file.read_header(f"{layout.root}/runner.pid"),
+        lambda found: found is None or countable(found.grace),
+        "runner.pid",
+    ),
+    "environment": Reader(b"AIR_RUN_ID=1\0AIR_WORKSPACE=/w\0AIR_SLOT=1\0PATH=/bin\0", environment),
+    "inbox": Reader(
+        b'{"op": "add", "job": "j", "tasks": [{"command": "x"}]}',
+        lambda layout, _: Inbox(layout).read("1-x.json"),
+        path="inbox/1-x.json",
+        refuses=CorruptFileError,
+    ),
+    "state.json": Reader(
+        STATE,
+        lambda _, data: codec.load_job(data, "state.json"),
+        codec.dump_job,
+        refuses=CorruptFileError,
+    ),
+    "state.json, its head": Reader(STATE, head),
+    "journal": Reader(
+        b'{"job":"j","uid":"0000001f","v":1,"start":{"at":1.5,"task":"a","seq":1,"slot":0}}',
+        lambda _, data: codec.unseal(data),
+        lambda found: found is None or codec.seal(found, TaskDefaults()),
+    ),
+    "manager.json": Reader(
+        b'{"kind": "file", "host": "h", "pid": 7, "boot": "b", "epoch": 1, "only": ["j"]}',
+        presence,
+        path="manager.json",
+    ),
+    "output.log": Reader(b"one\r\ntwo\x1b[31m red \x1b[0m\xe2\x80\x8d\n50 %\r100 %\nlast", log),
+    "log-times": Reader(b"10 1769860800.125\n20 1769860801.500\n", times, path="log-times"),
+    "schedule": Reader(
+        b'{"format": 1, "name": "s", "since": "2026-01-31T12:00:00Z", "applied_at": "2026-01-31T12:00:00Z", '
+        b'"definition": {"name": "s", "schedule": {"cron": "0 3 * * *"}, "tasks": [{"command": "x"}]}}',
+        lambda layout, _: Schedules(layout).load("s"),
+        dump_json,
+        "schedules/s.json",
+        refuses=CorruptFileError,
+    ),
+    "settled": Reader(
+        b"2026-01-31T12:00:00.123Z",
+        lambda layout, _: Schedules(layout).settled("s"),
+        math.isfinite,
+        "schedules/.settled/s",
+    ),
+    "message": Reader(
+        b"it failed\nin line 2\n",
+        lambda _, data: RunnerStatus("r", alive=False, message=brief(data.decode(errors="replace"))).message,
+        lambda found: found is not None and len(found.splitlines()) <= 1 and len(found) <= 501,
+    ),
 }
+
+
+def is_taken(layout: Layout, reader: Reader, data: bytes) -> bool:
+    """Let a reader look at some bytes: they are good for something, or refused in one line of words."""
+    if reader.path is not None:
+        path = Path(layout.root, reader.path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data + reader.end)
+    words = ""
+    try:
+        assert reader.holds(reader.read(layout, data))
+    except reader.refuses as error:
+        words = str(error)
+    assert "\n" not in words
+    assert len(words) < 10_000
+    return not words
 
 
 @pytest.fixture
@@ -249,16 +277,14 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Layout:
 @pytest.mark.parametrize("reader", READERS)
 def test_the_good_text_is_good(place: Layout, reader: str) -> None:
     """Otherwise the damaged ones would tell nothing."""
-    read, whole = READERS[reader]
-    read(place, whole)
+    assert is_taken(place, READERS[reader], READERS[reader].whole)
 
 
 @pytest.mark.parametrize("reader", READERS)
 @given(data=st.data())
 def test_no_bytes_make_a_reader_fail(place: Layout, reader: str, data: st.DataObject) -> None:
     """Neither garbage nor odd numbers nor a damaged text does."""
-    read, whole = READERS[reader]
-    read(place, data.draw(bytes_like(whole)))
+    is_taken(place, READERS[reader], data.draw(bytes_like(READERS[reader].whole)))
 
 
 @pytest.mark.parametrize("reader", READERS)
@@ -267,12 +293,11 @@ def test_no_bytes_make_a_reader_fail(place: Layout, reader: str, data: st.DataOb
 )
 def test_odd_values(place: Layout, reader: str, number: str) -> None:
     """In place of each value of the good text, one that Python's own reader takes, or chokes on."""
-    read, whole = READERS[reader]
     try:
-        raw = json.loads(whole.partition(b"\n")[0])
+        raw = json.loads(READERS[reader].whole.partition(b"\n")[0])
     except ValueError:
         raw = {}
-    read(place, number.encode())
+    is_taken(place, READERS[reader], number.encode())
     for key in raw if isinstance(raw, dict) else {}:
         text = json.dumps({**raw, key: "@"}).replace('"@"', number)
-        read(place, text.encode() + b"\n")
+        is_taken(place, READERS[reader], text.encode() + b"\n")

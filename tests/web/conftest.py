@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import http.client
+import json
 import os
 import shutil
 import signal
 import socket
-import subprocess
-import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,9 +19,14 @@ from playwright.sync_api import Browser, ConsoleMessage, Dialog, Error, Page, ex
 
 from air_executor.client import Client
 from air_executor.core.submission import parse_job
+from air_executor.model.callers import Role
 from air_executor.model.state import JobState
+from air_executor.store.schedule_file import schedule_of
+from air_executor.store.schedules import Schedules
+from air_executor.store.tokens import Tokens
 from tests.conftest import wait_for
 from tests.crash import processes
+from tests.forked import Program
 from tests.lanes import missing
 
 PATIENCE = 240.0
@@ -47,14 +52,14 @@ class ServedProject:
             probe.bind(("127.0.0.1", 0))
             self.port = int(probe.getsockname()[1])
         self.url = f"http://127.0.0.1:{self.port}"
-        self._manager: subprocess.Popen[bytes] | None = None
+        self._manager: Program | None = None
 
     def start(self, **environment: str) -> None:
         """Start the manager and wait until it answers."""
         outside = {name: value for name, value in os.environ.items() if not name.startswith("AIR_")}
         with open(f"{self.root}/manager.log", "ab") as log:
-            self._manager = subprocess.Popen(
-                [sys.executable, "-m", "air_executor", "--state-dir", self.client.layout.root, "manager"],
+            self._manager = Program(
+                ["--state-dir", self.client.layout.root, "manager"],
                 cwd=self.root,
                 env={**outside, "AIR_HTTP_PORT": str(self.port), "AIR_MAX_RUNNERS": "4", **environment},
                 stdout=log,
@@ -96,6 +101,18 @@ class ServedProject:
     def submit(self, name: str, tasks: Sequence[dict[str, Any]], **fields: object) -> JobState:
         """Submit a job."""
         return self.client.submit(parse_job({"id": name, "tasks": tasks, **fields}))
+
+    def schedule(self, definition: dict[str, Any]) -> None:
+        """Apply a definition with a schedule."""
+        schedules = Schedules(self.client.layout)
+        self.client.jobs.prepare()
+        made = schedule_of(json.dumps(definition).encode(), "definition.json", time.time(), schedules)
+        assert made is not None
+        schedules.save(made)
+
+    def token(self, role: Role) -> str:
+        """Return a new token of a role, with its name."""
+        return Tokens(self.client.layout.tokens).create(role, role, now=time.time(), expires_at=None)
 
     def ended(self, name: str) -> JobState:
         """Wait for a job's end and return it."""
@@ -141,11 +158,14 @@ class PageErrors:
     """The errors of one page."""
 
     page: Page
+    refusals: bool = False
+    """The API may refuse something: the browser notes that on the console."""
     trouble: list[str] = field(default_factory=list)
 
     def said(self, message: ConsoleMessage) -> None:
         """Record an error on the console."""
-        if message.type in ("error", "warning"):
+        refused = self.refusals and message.text.startswith("Failed to load resource: the server responded")
+        if message.type in ("error", "warning") and not refused:
             self.trouble.append(message.text)
 
     def failed(self, error: Error) -> None:
@@ -163,11 +183,11 @@ def look(browser: Browser) -> Iterator[Callable[..., Page]]:
     """Open an address in a window of its own; at the end, nothing may have gone wrong in any of them."""
     opened: list[PageErrors] = []
 
-    def open_page(url: str, **options: Any) -> Page:  # noqa: ANN401 - of a browser's context
+    def open_page(url: str, *, refusals: bool = False, **options: Any) -> Page:  # noqa: ANN401 - of a browser's context
         context = browser.new_context(**{"viewport": {"width": 1280, "height": 800}, **options})
         page = context.new_page()
         page.set_default_timeout(PATIENCE * 1000)
-        watched = PageErrors(page)
+        watched = PageErrors(page, refusals)
         opened.append(watched)
         # A broken policy or a refused request is an error on the console, too.
         page.on("console", watched.said)

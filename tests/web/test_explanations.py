@@ -11,9 +11,11 @@ from starlette.requests import Request
 
 from air_executor.client import Client
 from air_executor.core.explanation import explain_job
+from air_executor.model.callers import ANONYMOUS
 from air_executor.model.state import JobPhase, JobState
 from air_executor.settings import Settings
 from air_executor.web.routes import _PageRoutes
+from air_executor.web.state_cache import StateCache
 from tests.web.ended_jobs import ended_job, put
 
 
@@ -30,8 +32,10 @@ def client(tmp_path: Path) -> Client:
 
 def page(client: Client) -> str:
     """Return the page of `down` as it is served."""
-    scope = {"type": "http", "path_params": {"job": "down"}, "query_string": b"", "headers": []}
-    return bytes(_PageRoutes(client, None).job(Request(scope)).body).decode()
+    sent = {"query_string": b"", "headers": [], "state": {"caller": ANONYMOUS}}
+    scope = {"type": "http", "path_params": {"job": "down"}, **sent}
+    shown = bytes(_PageRoutes(StateCache(client), None).job(Request(scope)).body).decode()
+    return re.sub("</?code[^>]*>", "`", shown)
 
 
 def explained(client: Client) -> str:
@@ -91,5 +95,19 @@ def test_explaining_needs_no_settings(client: Client) -> None:
     down = client.status("down")
     settings = Settings(state_dir=client.layout.root, max_runners=3)
     context = client.explain_context(down, client.job_facts(), 1.0, settings)
-    assert (context.max_runners, context.pool_limit, context.running) == (3, None, 0)
+    assert (context.max_runners, context.pools, context.running) == (3, {}, 0)
     assert client.explain_context(down, (), 1.0, None).max_runners is None
+
+
+def test_parent_and_child_are_linked(client: Client) -> None:
+    """The page of a job leads to the job whose run submitted it, and to those that its runs have submitted."""
+    down = client.status("down")
+    client.jobs.remove("down")
+    down.submitted_by = "00000008-1"
+    child = ended_job("child.of-it", 1, uid="00000009")
+    child.submitted_by = f"{down.uid}-1"
+    for job in (ended_job("parent.of-it", 1, uid="00000008"), down, child):
+        put(client, job)
+    shown = page(client)
+    assert '<dt>Submitted by</dt><dd><a href="/jobs/parent.of-it">parent.of-it</a>' in shown
+    assert '<dt>Child jobs</dt><dd><a href="/jobs/child.of-it">child.of-it</a>' in shown

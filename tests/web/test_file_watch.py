@@ -74,7 +74,7 @@ def test_listeners_share_looks() -> None:
 
 
 def test_nobody_listens_nobody_looks() -> None:
-    """When the last listener has gone, looking ends; the next one starts it anew."""
+    """When the last listener has gone, looking ends; the next one starts it again."""
 
     async def story() -> None:
         files = _Files()

@@ -1,4 +1,4 @@
-"""The page in a real browser while real jobs run: what changes appears by itself, and nothing is loaded anew."""
+"""The page in a real browser while real jobs run: what changes appears by itself, and nothing is loaded again."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.web.conftest import ServedProject, gated
 
 
 def test_first_job_appears_by_itself(served: ServedProject, look: Callable[..., Page]) -> None:
-    """Who looks at an empty list sees the first job come and end without loading anything anew."""
+    """Who looks at an empty list sees the first job come and end without loading anything again."""
     page = look(served.url)
     expect(page.get_by_text("No jobs yet.")).to_be_visible()
     page.evaluate("window.mark = 1")
@@ -59,11 +59,11 @@ def test_runs_of_a_task_stand_on_one_row(served: ServedProject, look: Callable[.
     served.ended("again")
     page = look(f"{served.url}/jobs/again")
     expect(page.locator("#t-flaky rect.work.bad")).to_have_count(3)
-    page.get_by_role("link", name="flaky").click()
+    page.locator("#t-flaky").get_by_role("link", name="flaky").click()
     expect(page.locator("table.runs tbody tr")).to_have_count(3)
     expect(page.locator("table.runs tbody tr").first).to_contain_text("exit code 9")
-    page.get_by_role("link", name="1", exact=True).click()
-    expect(page.get_by_role("heading", name="Log of run 1")).to_be_visible()
+    page.get_by_role("link", name="1 of 3").click()
+    expect(page.get_by_role("heading", name="Log of attempt 1 of 3")).to_be_visible()
     expect(page.get_by_role("log")).to_contain_text("out of luck")
 
 

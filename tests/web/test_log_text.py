@@ -5,7 +5,8 @@ from __future__ import annotations
 import io
 import random
 
-from air_executor.web.log_text import MAX_LINE, MAX_PART, last_part, next_part
+from air_executor.web.log_colors import segments
+from air_executor.web.log_text import MAX_LINE, MAX_LINES, MAX_PART, last_lines, last_part, line_number, next_part
 
 
 def test_the_end_of_a_long_log() -> None:
@@ -64,3 +65,55 @@ def test_progress_bars_and_colours() -> None:
     """Of a line that overwrites itself the last state is left, colours go, and half lines stay apart."""
     part = last_part(io.BytesIO(b"\x1b[32mok\x1b[0m\n 10%\r 90%\nwait"))
     assert (part.text, part.rest) == ("ok\n 90%\n", "wait")
+
+
+def test_many_short_lines_are_bounded_too() -> None:
+    """Each line is an element of the page, so a part has only so many; what is left out is said."""
+    data = b"\n" * 20_000 + b"end\n"
+    part = last_part(io.BytesIO(data))
+    assert (len(part.lines), part.begin, part.lines[-1].text) == (MAX_LINES, len(data) - 4 - MAX_LINES + 1, "end")
+    part = next_part(io.BytesIO(data), 10)
+    assert (part.skipped, part.begin) == (part.begin - 10, len(data) - 4 - MAX_LINES + 1)
+
+
+def test_lines_are_numbered() -> None:
+    """From the beginning of the log on, unless that is very far."""
+    data = io.BytesIO(b"a\nb\nc\n")
+    assert [line_number(data, line.place) for line in last_part(data).lines] == [1, 2, 3]
+    assert line_number(data, 5 << 20) is None
+    assert last_lines(data, 2) == ["b", "c"]
+    assert last_lines(io.BytesIO(b"x" * 100_000), 2)[0].endswith("more characters)")
+    assert last_lines(io.BytesIO(b""), 2) == []
+
+
+def test_colors_are_classes() -> None:
+    """Sixteen of them: 256 and 16 million become the nearest; what is no color, or conceals, is gone."""
+    assert segments("plain") == [("", "plain")]
+    assert segments("\x1b[1;31mred\x1b[0m then \x1b[92mgreen\x1b[39m") == [
+        ("bold f1", "red"),
+        ("", " then "),
+        ("f10", "green"),
+    ]
+    assert segments("\x1b[38;5;196mx\x1b[48;2;0;0;250my\x1b[49;38;5;7mz") == [("f9", "x"), ("f9 g4", "y"), ("f7", "z")]
+    assert segments("\x1b[7mx\x1b[31my\x1b[27mz") == [("inverse", "x"), ("g1", "y"), ("f1", "z")]
+    part = last_part(io.BytesIO(b"\x1b[8mhidden\x1b[0m\x1b]0;title\x07\x1b[2J\x1b[32m<b>\x1b[0m\n"))
+    assert segments(part.lines[0].colored) == [("", "hidden"), ("f2", "<b>")]
+
+
+def test_hostile_colors() -> None:
+    """Whatever numbers a sequence has, its classes are those of the style sheet, and the text stays."""
+    random.seed(5)
+    known = {
+        "bold",
+        "faint",
+        "italic",
+        "under",
+        "struck",
+        "inverse",
+        *(f"{kind}{n}" for kind in "fg" for n in range(16)),
+    }
+    for _ in range(3000):
+        codes = "".join(random.choice("0123456789;:") for _ in range(random.randint(0, 20)))
+        found = segments(f"a\x1b[{codes}mb")
+        assert "".join(text for _, text in found) == "ab"
+        assert {word for classes, _ in found for word in classes.split()} <= known, codes

@@ -63,10 +63,38 @@ def test_a_retry_takes_the_log_along(served: ServedProject, look: Callable[..., 
     page = look(f"{served.url}/jobs/twice/tasks/t")
     expect(page.get_by_role("log")).to_contain_text("attempt 1")
     served.open_gate("gate1", "twice")
-    expect(page.get_by_role("heading", name="Log of run 2")).to_be_visible()
+    expect(page.get_by_role("heading", name="Log of attempt 2 of 2")).to_be_visible()
     expect(page.get_by_role("log")).to_contain_text("attempt 2")
     served.open_gate("gate2", "twice")
     expect(page.get_by_role("heading", level=1)).to_contain_text("failed")
+
+
+def test_the_tools_of_a_log(served: ServedProject, look: Callable[..., Page]) -> None:
+    """Colors are shown, markup is text, lines have numbers that are addresses, and what is searched for is found."""
+    command = (
+        r"printf '\033[31mred\033[0m <b id=owned>\n'; for i in $(seq 2 400); do echo line $i; done; echo needle 400"
+    )
+    served.submit("talk", [{"id": "one", "command": command}])
+    served.ended("talk")
+    page = look(f"{served.url}/jobs/talk/tasks/one")
+    log = page.get_by_role("log")
+    expect(log.locator(".f1")).to_have_text("red")
+    expect(page.locator("#owned")).to_have_count(0)
+    expect(page.get_by_label("Follow")).to_have_count(0)
+    page.get_by_label("Find in log").fill("LINE 40")
+    expect(page.locator("#hits")).to_have_text("1 of 2 lines")
+    expect(log.get_by_text("line 40", exact=True)).to_be_in_viewport()
+    page.get_by_label("Find in log").press("Enter")
+    expect(page.locator("#hits")).to_have_text("2 of 2 lines")
+    page.get_by_label("Times (UTC)").check()
+    times = log.locator("[data-n='7']").get_attribute("data-t") or ""
+    assert len(times.split(":")) == 3
+    page.get_by_label("Wrap").uncheck()
+    assert log.evaluate("log => getComputedStyle(log).whiteSpace") == "pre"
+    page.goto(f"{served.url}/jobs/talk/tasks/one#L12")
+    expect(log.get_by_text("line 12", exact=True)).to_be_in_viewport()
+    page = look(f"{served.url}/jobs/talk/tasks/one", java_script_enabled=False)
+    expect(page.get_by_role("log").locator(".f1")).to_have_text("red")
 
 
 def _wait_at_end(page: Page) -> None:

@@ -90,3 +90,28 @@ def test_a_costly_reading_is_not_repeated_at_once(client: Client, monkeypatch: p
     again, same = cache.job("one")
     assert again is first
     assert same == version != cache.version_of("one")
+
+
+def test_who_changes_a_job_sees_it(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where reading takes long, an older state is shown for a while; not of a job that was just changed here."""
+    monkeypatch.setattr(module, "REST", 10**9)
+    cache = StateCache(client)
+    state = ended_job("one", 3)
+    assert cache.job("one")[0].phase == "succeeded"
+    cache.jobs()
+    state.phase = "running"
+    _checkpoint(client, state)
+    assert cache.job("one")[0].phase == "succeeded", "it rests"
+    cache.changed("one")
+    assert cache.job("one")[0].phase == "running"
+    state.phase = "failed"  # the effect itself comes later: a request is applied before its checkpoint is written
+    _checkpoint(client, state)
+    assert cache.job("one")[0].phase == "failed"
+    (listed,) = cache.jobs()[0]
+    assert isinstance(listed, JobSummary)
+    assert listed.phase == "failed"
+    monkeypatch.setattr(module, "NEWS_WITHIN", -1.0)
+    cache.changed("one")
+    state.phase = "queued"
+    _checkpoint(client, state)
+    assert cache.job("one")[0].phase == "failed", "it rests again"

@@ -6,7 +6,8 @@ import random
 import time
 
 from air_executor.core.submission import initial_state, parse_job
-from air_executor.model.state import JobState, Queued, Running
+from air_executor.core.task_groups import TaskGroup
+from air_executor.model.state import Done, JobState, Queued, Running
 from air_executor.web import timeline
 from air_executor.web.views import chunks
 from tests.records import make_attempt
@@ -67,13 +68,43 @@ def test_the_window_of_a_running_job_moves_seldom() -> None:
     assert len(set(ends)) < 40
 
 
+def name_of(row: timeline.TreeRow) -> str:
+    """Return what a row is about."""
+    assert not isinstance(row.entry, timeline.FoldedTasks)
+    return row.entry.name if isinstance(row.entry, TaskGroup) else row.entry.id
+
+
+def test_a_group_is_a_row() -> None:
+    """With counts; asked for by its name or a phase, its tasks are rows. What queued a group stands for it."""
+    job = _job("find", "load", "load-a", "load-b", "x-1", "x-2", "only-1", "merge")
+    for name in ("load-a", "load-b"):
+        job.tasks[name].queued_by = job.tasks[name].group = "load"
+    job.tasks["load-a"].status = Done("succeeded", "ok", "2026-01-31T12:00:00.000Z", 0)
+    job.tasks["load-b"].status = Done("failed", "error", "2026-01-31T12:00:00.000Z", 3)
+    job.tasks["x-1"].group = job.tasks["x-2"].group = "x"
+    job.tasks["only-1"].group = "only"
+    tree = timeline.tree(job)
+    assert [(name_of(one), one.depth) for one in tree] == [
+        ("find", 0),
+        ("load", 0),
+        ("x", 0),
+        ("only-1", 0),
+        ("merge", 0),
+    ]
+    (chunk,) = chunks(job, tree, {0}, timeline.window(job, time.time()), time.time())
+    row = next(row for row in chunk.rows or () if row.id == "load")
+    assert (row.is_group, row.phase, row.outcome) == (True, "failed", "1 ✓ 1 ✗ (load-b: exit code 3)")
+    assert [name_of(one) for one in timeline.tree(job, text="x")] == ["x-1", "x-2"]
+    assert [name_of(one) for one in timeline.tree(job, phase="failed")] == ["load-b"]
+
+
 def test_order_and_depth_follow_who_queued_whom() -> None:
     """What a task queued stands right below it, deeper, to any depth; whose origin is unknown stands at the margin."""
     job = _job("a", "b", "c", "d", "e")
     job.tasks["c"].queued_by = "a"
     job.tasks["d"].queued_by = "c"
     job.tasks["e"].queued_by = "gone"
-    assert [(one.task.id, one.depth) for one in timeline.tree(job)] == [
+    assert [(name_of(one), one.depth) for one in timeline.tree(job)] == [
         ("a", 0),
         ("c", 1),
         ("d", 2),
@@ -84,7 +115,7 @@ def test_order_and_depth_follow_who_queued_whom() -> None:
     for n in range(1, 3000):
         chain.tasks[f"x{n}"].queued_by = f"x{n - 1}"
     tree = timeline.tree(chain)
-    assert [one.task.id for one in tree] == list(chain.tasks)
+    assert [name_of(one) for one in tree] == list(chain.tasks)
     assert tree[-1].depth == timeline.MAX_DEPTH
 
 
@@ -92,13 +123,43 @@ def test_only_what_is_asked_for_is_worked_out() -> None:
     """Of a large job's rows those of the wanted chunks are made, the others are only counted."""
     job = ended_job("large", 120)
     tree = timeline.tree(job)
-    found = chunks(tree, {1}, timeline.window(job, time.time()), time.time())
+    found = chunks(job, tree, {1}, timeline.window(job, time.time()), time.time())
     assert [(chunk.number, chunk.count, chunk.rows is None) for chunk in found] == [
         (0, 50, True),
         (1, 50, False),
         (2, 20, True),
     ]
-    assert [row.id for row in found[1].rows or ()] == [one.task.id for one in tree[50:100]]
+    assert [row.id for row in found[1].rows or ()] == [name_of(one) for one in tree[50:100]]
+
+
+def test_many_siblings_that_succeeded_are_one_row() -> None:
+    """In place of the first; what failed, and what queued others, stays. A search, or a wish, unfolds them."""
+    job = ended_job("large", 120)
+    tree = timeline.tree(job, fold=True)
+    folded = next(one for one in tree if isinstance(one.entry, timeline.FoldedTasks))
+    assert isinstance(folded.entry, timeline.FoldedTasks)
+    assert len(folded.entry.tasks) == 117
+    shown = [name_of(one) for one in tree if not isinstance(one.entry, timeline.FoldedTasks)]
+    assert (shown, folded.depth) == (["t1", "t50", "t100"], 1)
+    (chunk,) = chunks(job, tree, {0}, timeline.window(job, time.time()), time.time())
+    assert [row.folded for row in chunk.rows or ()] == [0, 117, 0, 0]
+    assert len(timeline.tree(job, "succeeded", fold=True)) == 118
+    assert len(timeline.tree(job)) == 120
+
+
+def test_waiting_is_a_line() -> None:
+    """Before a run, and until a time to come, for which a job that has not started has room on its axis."""
+    job = _job("a", "b")
+    job.tasks["a"].status = Queued(waits_until=1000.0 + 3 * 3600)
+    job.tasks["b"].ready_at = 1000.0
+    within = timeline.window(job, 1010.0)
+    assert 3 * 3600 < within.seconds < 3.2 * 3600
+    [(x, width)] = timeline.wait_parts(job, job.tasks["a"], within, 1010.0)
+    assert (x, width > 95) == (0, True)
+    assert timeline.wait_parts(job, job.tasks["b"], within, 1010.0) == [], "too short to be seen"
+    assert [label for _, label in within.ticks()][:2] == ["0", "30m"]
+    job.tasks["b"].status = Running(1, 0, 1004.0)
+    assert timeline.window(job, 1010.0).seconds < 60, "what runs is more interesting"
 
 
 def test_a_waiting_task_has_no_bar() -> None:

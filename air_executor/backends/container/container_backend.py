@@ -132,10 +132,11 @@ class ContainerBackend(abc.ABC):
             if slot in self._failed_starts or self._cache.in_slot(slot) is not None:
                 raise self._duplicate(slot)
 
-    def _fail_start(self, launch: Launch, message: str) -> None:
-        """Count a run as started and failed, at the expense of the platform's retries."""
+    def _fail_start(self, launch: Launch, message: str, *, permanent: bool = False) -> None:
+        """Count a run as started and failed, at the expense of the platform's retries unless it is `permanent`."""
+        failure = Termination(reason=s.START_FAILED, message=message, permanent=permanent)
         with self._lock:
-            self._failed_starts[launch.slot] = Termination(reason=s.START_FAILED, message=message).status(launch.run)
+            self._failed_starts[launch.slot] = failure.status(launch.run)
         self._wake()
 
     def _resolve_conflict(

@@ -1,6 +1,6 @@
 """A run as seen from inside a container, on any platform: paths, command, environment and user.
 
-A container sees only its run's `out/`, its job's workspace and `bin/`, each at a fixed path, so that no host path
+A container sees only its run's directory, its job's workspace and `bin/`, each at a fixed path, so that no host path
 reaches a task. Used by the container backends; knows no platform.
 """
 
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 
-from air_executor.backends.base import Launch
+from air_executor.backends.base import Launch, LaunchCache, LaunchWorktree
 from air_executor.errors import SpawnRejectedError
 
 ROOT = "/air"
@@ -40,7 +40,8 @@ def environment(launch: Launch, image: str) -> dict[str, str]:
 
     It appends what is ours to PATH and PYTHONPATH, for what the image sets is known only inside its container.
     """
-    return {"HOME": HOME, **launch.environment(OUT, WORKSPACE), "_air_bin": BIN, "_air_image": image}
+    caches = {cache.variable: cache_target(cache) for cache in launch.caches}
+    return {"HOME": HOME, **launch.environment(OUT, WORKSPACE), **caches, "_air_bin": BIN, "_air_image": image}
 
 
 def check_mount_target(source: str, target: str) -> None:
@@ -53,6 +54,18 @@ def check_mount_target(source: str, target: str) -> None:
     if path == ROOT or path.startswith(f"{ROOT}/"):
         msg = f"mount {source}: {target} is taken: {ROOT} belongs to Air-Executor"
         raise SpawnRejectedError(msg)
+
+
+def cache_target(cache: LaunchCache) -> str:
+    """Return the place of a cache.
+
+    Raises:
+        SpawnRejectedError: it lies in `/air`.
+    """
+    if cache.target is None:
+        return f"{ROOT}/caches/{cache.name}"
+    check_mount_target(f"of cache {cache.name}", cache.target)
+    return cache.target
 
 
 def task_user(state_dir: str, default: tuple[int, int]) -> tuple[int, int]:
@@ -69,6 +82,19 @@ def task_user(state_dir: str, default: tuple[int, int]) -> tuple[int, int]:
     return default if 0 in {owner.st_uid, owner.st_gid} else (owner.st_uid, owner.st_gid)
 
 
+def worktree_folders(worktree: LaunchWorktree) -> list[str]:
+    """Return the folders of the repository to which a task with a worktree writes, but for that of the objects."""
+    heads = os.path.dirname(f"refs/heads/{worktree.branch}")
+    return [f"{worktree.repository}/{heads}", f"{worktree.repository}/logs/{heads}", worktree.admin]
+
+
+def _give(top: str, user: tuple[int, int]) -> None:
+    os.chown(top, *user, follow_symlinks=False)
+    for folder, folders, names in os.walk(top):
+        for name in (*folders, *names):
+            os.chown(os.path.join(folder, name), *user, follow_symlinks=False)
+
+
 def change_owner(launch: Launch, user: tuple[int, int]) -> None:
     """Give the run's files to the task's user, who has to write to them. Only root can, and only root needs to.
 
@@ -79,10 +105,13 @@ def change_owner(launch: Launch, user: tuple[int, int]) -> None:
         return
     try:
         precreated = [os.path.join(launch.out_dir, name) for name in os.listdir(launch.out_dir)]
-        for path in (launch.workspace, launch.out_dir, *precreated):
+        for path in (launch.workspace, launch.out_dir, *precreated, *(cache.path for cache in launch.caches)):
             owner = os.lstat(path)
             if (owner.st_uid, owner.st_gid) != user:
                 os.chown(path, *user, follow_symlinks=False)
+        if launch.worktree is not None:
+            for top in (launch.worktree.path, *worktree_folders(launch.worktree)):
+                _give(top, user)
     except OSError as error:
         msg = f"cannot change the owner of {error.filename} to {user[0]}:{user[1]}: {error.strerror}"
         raise SpawnRejectedError(msg) from error

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from air_executor.backends.base import RunnerStatus
 from air_executor.backends.container.termination import Termination
 from air_executor.backends.docker import mount_conflicts
-from air_executor.backends.docker.container_spec import GRACE, LABELS
+from air_executor.backends.docker.container_spec import GRACE, IMAGE, LABELS
 from air_executor.backends.docker.mount_conflicts import MountSet
 from air_executor.model.names import Slot
 
@@ -50,6 +50,8 @@ class Container:
     grace: float
     phase: Phase
     mounts: MountSet
+    image: str | None = None
+    """With its digest."""
     starting: bool = False
     """A start request is queued or in flight. A created container without one is never started by anybody."""
     termination: Termination | None = None
@@ -69,8 +71,8 @@ class Container:
         """The container as the manager sees it."""
         ended_unseen = self.phase is Phase.ENDED and self.termination is None
         if self.phase is Phase.RUNNING or self.starting or ended_unseen:
-            return RunnerStatus(self.run, alive=True)
-        return (self.termination or Termination()).status(self.run)
+            return RunnerStatus(self.run, alive=True, image=self.image)
+        return replace((self.termination or Termination()).status(self.run), image=self.image)
 
 
 class ContainerCache:
@@ -169,7 +171,7 @@ def _from_labels(
         return None
     grace = labels.get(GRACE, "")
     seconds = float(grace) if grace.replace(".", "", 1).isdecimal() else _DEFAULT_GRACE
-    return Container(container, name, labeled.slot, labeled.run, seconds, phase, mounts)
+    return Container(container, name, labeled.slot, labeled.run, seconds, phase, mounts, labels.get(IMAGE))
 
 
 def from_list(entry: Mapping[str, Any]) -> Container | None:

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
-from air_executor.backends.base import KILL_MARGIN, Launch, format_seconds
+from air_executor.backends.base import KILL_MARGIN, Launch, LaunchWorktree, format_seconds
 from air_executor.backends.container import inside
 from air_executor.backends.container.platform_config import PlatformConfig
 from air_executor.backends.container.run_labels import RunLabels
@@ -23,7 +23,9 @@ from air_executor.model.names import platform_name
 from air_executor.settings import DockerSettings
 
 LABELS = RunLabels(".")
-INSTANCE, STATE_DIR, TASK, GRACE, VERSION = map(LABELS.key, ("instance", "state-dir", "task", "grace", "version"))
+INSTANCE, STATE_DIR, TASK, GRACE, VERSION, IMAGE = map(
+    LABELS.key, ("instance", "state-dir", "task", "grace", "version", "image")
+)
 
 LOG_SIZE = "10m"
 """How much of a task's output the engine keeps for `docker logs`; all of it is in the run's `output.log`."""
@@ -80,7 +82,7 @@ def container_config(config: EngineConfig, launch: Launch, image: ImageFacts) ->
         "User": f"{uid}:{gid}",
         "WorkingDir": "/",
         "Hostname": platform_name(launch.slot.job),
-        "Labels": make_labels(config, launch),
+        "Labels": make_labels(config, launch, image),
         "Healthcheck": {"Test": ["NONE"]},
         "StopSignal": "SIGTERM",
         "StopTimeout": math.ceil(launch.grace + KILL_MARGIN),
@@ -88,7 +90,7 @@ def container_config(config: EngineConfig, launch: Launch, image: ImageFacts) ->
     }
 
 
-def make_labels(config: EngineConfig, launch: Launch) -> dict[str, str]:
+def make_labels(config: EngineConfig, launch: Launch, image: ImageFacts) -> dict[str, str]:
     """Return a container's labels: its identity, and what helps people."""
     return {
         **LABELS.make(config.instance, launch),
@@ -96,6 +98,7 @@ def make_labels(config: EngineConfig, launch: Launch) -> dict[str, str]:
         TASK: launch.task,
         GRACE: format_seconds(launch.grace),
         VERSION: config.version,
+        **({} if image.digest is None else {IMAGE: image.digest}),
     }
 
 
@@ -145,7 +148,11 @@ def _mounts(config: EngineConfig, launch: Launch, image: ImageFacts) -> Iterator
     yield mapping.mount(launch.out_dir, inside.OUT)
     yield mapping.mount(launch.workspace, inside.WORKSPACE)
     yield mapping.mount(launch.bin_dir, inside.BIN, read_only=True)
-    yield from requested_mounts(config, launch.project, launch.options)
+    for cache in launch.caches:
+        yield mapping.mount(cache.path, inside.cache_target(cache))
+    yield from requested_mounts(config, launch.project, launch.options, launch.worktree)
+    if launch.worktree is not None:
+        yield from worktree_mounts(config.path_mapping, launch)
     if config.settings.read_only:
         # The engine would give an image's own volumes a writable folder on its disk, without a limit.
         taken = {inside.TEMPORARY, *(os.path.normpath(str(one["target"])) for one in launch.options.get("mounts", ()))}
@@ -154,7 +161,9 @@ def _mounts(config: EngineConfig, launch: Launch, image: ImageFacts) -> Iterator
             yield {"Type": "tmpfs", "Target": path, "TmpfsOptions": limits}
 
 
-def requested_mounts(config: EngineConfig, project: str, options: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+def requested_mounts(
+    config: EngineConfig, project: str, options: Mapping[str, Any], worktree: LaunchWorktree | None = None
+) -> Iterator[dict[str, Any]]:
     """Yield the mounts that a task asks for, with their paths resolved now.
 
     Raises:
@@ -170,6 +179,9 @@ def requested_mounts(config: EngineConfig, project: str, options: Mapping[str, A
             yield _host_mount(config, source, target, read_only=read_only)
             continue
         path = os.path.realpath(os.path.join(project, source))
+        if worktree is not None and path == project:
+            yield config.path_mapping.mount(worktree.path, target, read_only=read_only)
+            continue
         if not _within(path, project):
             msg = f"mount {source}: it leads out of the project folder to {path}; name a path below that folder"
             raise SpawnRejectedError(msg)
@@ -188,6 +200,28 @@ def requested_mounts(config: EngineConfig, project: str, options: Mapping[str, A
                 "ReadOnly": True,
                 "TmpfsOptions": _NOTHING,
             }
+
+
+def worktree_mounts(mapping: PathMapping, launch: Launch) -> Iterator[dict[str, Any]]:
+    """Yield the mounts that git in a worktree needs, at our own paths, which the worktree names.
+
+    The task can commit to its branch and those beside it; hooks and settings of the repository stay out of its reach.
+
+    Raises:
+        SpawnRejectedError: the task does not mount the project folder, or that is not the top of its repository.
+        BadInputError: runners cannot see the repository.
+    """
+    worktree = launch.worktree
+    assert worktree is not None  # noqa: S101 - the caller asks
+    mounted = any(os.path.normpath(str(one["source"])) == "." for one in launch.options.get("mounts", ()))
+    if worktree.prefix or not mounted:
+        needs = "the project folder to be the top of its repository" if worktree.prefix else "the project to be mounted"
+        msg = f"worktree: in a container it needs {needs}, as `mounts: [{{source: ., target: /project}}]`"
+        raise SpawnRejectedError(msg)
+    repository = worktree.repository
+    yield mapping.mount(repository, repository, read_only=True)
+    for folder in (f"{repository}/objects", *inside.worktree_folders(worktree)):
+        yield mapping.mount(folder, folder)
 
 
 def _host_mount(config: EngineConfig, source: str, target: str, *, read_only: bool) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from air_executor.backends.docker import mount_conflicts
 from air_executor.backends.docker.container_cache import Container, ContainerCache, Phase, from_inspection
 from air_executor.backends.docker.container_remover import ContainerRemover
 from air_executor.backends.docker.container_spec import (
+    IMAGE,
     INSTANCE,
     STATE_DIR,
     EngineConfig,
@@ -64,6 +65,8 @@ class DockerBackend(ContainerBackend):
         """See `Backend.prepare`. Waits for the image, and for runners that could redirect the task's mounts."""
         if (why := self._images.waits_for(self._config.image_of(options))) is not None or not options.get("mounts"):
             return why
+        if options.get("worktree"):  # its project folder is one that no other task has
+            return None
         project = os.path.dirname(self._config.state_dir)
         try:
             mounts = mount_conflicts.requested(requested_mounts(self._config, project, options))
@@ -94,7 +97,7 @@ class DockerBackend(ContainerBackend):
             with self._lock:
                 why = self._cache.mount_conflict(mounts)
             # Resolved again, now that no runner can redirect them.
-            resolved = list(requested_mounts(self._config, launch.project, launch.options))
+            resolved = list(requested_mounts(self._config, launch.project, launch.options, launch.worktree))
         except BadInputError as error:
             raise SpawnRejectedError(str(error)) from error
         if why is None and any(mount not in body["HostConfig"]["Mounts"] for mount in resolved):
@@ -139,7 +142,8 @@ class DockerBackend(ContainerBackend):
                 raise SpawnRejectedError(msg) from error
             self._fail_start(launch, f"the engine could not create container {name}: {error}")
         else:
-            one = Container(made, name, launch.slot, launch.run, launch.grace, Phase.CREATED, mounts)
+            image = body["Labels"].get(IMAGE)
+            one = Container(made, name, launch.slot, launch.run, launch.grace, Phase.CREATED, mounts, image)
             self._starter.submit(one, body)
 
     def _read_holder(self, name: str) -> NameHolder:

@@ -16,7 +16,7 @@ from typing import Any
 from air_executor.backends.container.refusals import MissingError, RefusedError
 from air_executor.backends.docker.engine import Engine
 from air_executor.errors import BackendUnavailableError, SpawnRejectedError
-from air_executor.model.checks import is_image_reference
+from air_executor.model.container_checks import is_image_reference
 from air_executor.model.quote import quoted
 from air_executor.runner import native
 
@@ -41,6 +41,8 @@ class ImageFacts:
     """Its architecture, if there may be a native runner for it."""
     volumes: tuple[str, ...] = ()
     """Its `VOLUME` folders."""
+    digest: str | None = None
+    """Its name with the digest of its registry; the engine's own id if it came from no registry."""
 
 
 @dataclass(slots=True)
@@ -206,4 +208,5 @@ def _check_name(image: str) -> None:
 def _facts(described: dict[str, Any]) -> ImageFacts:
     config = described.get("Config") or {}
     machine = native.MACHINES.get(str(described.get("Architecture"))) if described.get("Os") == "linux" else None
-    return ImageFacts(machine, tuple(sorted(config.get("Volumes") or ())))
+    named = [*(described.get("RepoDigests") or ()), described.get("Id")]
+    return ImageFacts(machine, tuple(sorted(config.get("Volumes") or ())), named[0])

@@ -23,7 +23,7 @@ class JobRemover:
     def remove(self, one: TrackedRunner) -> None:
         """Delete a runner: in the foreground while something of it may run, so that its name stays taken until then."""
         if not one.present:
-            for pod in one.live:
+            for pod in one.unowned:
                 with contextlib.suppress(MissingError, ConflictError):
                     self._api.delete_pod(pod.name, pod.uid)
             one.delete_accepted = True

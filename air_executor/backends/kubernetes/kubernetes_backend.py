@@ -22,9 +22,15 @@ from air_executor.backends.kubernetes.cluster_watch import ClusterWatch
 from air_executor.backends.kubernetes.job_remover import JobRemover
 from air_executor.backends.kubernetes.manifests import INSTANCE, RUN, STATE_DIR, ClusterConfig, job_manifest
 from air_executor.backends.kubernetes.object_status import is_permanent
+from air_executor.backends.kubernetes.refused_starts import RefusedStarts
 from air_executor.backends.kubernetes.runner_cache import RunnerCache, TrackedRunner
 from air_executor.backends.kubernetes.start_inspector import StartInspector
-from air_executor.errors import AirExecutorError, BackendUnavailableError, SpawnRejectedError
+from air_executor.errors import (
+    AirExecutorError,
+    BackendUnavailableError,
+    DuplicateRunnerError,
+    SpawnRejectedError,
+)
 from air_executor.model.names import Slot
 
 log = logging.getLogger(__name__)
@@ -48,17 +54,28 @@ class KubernetesBackend(ContainerBackend):
         self._cache: RunnerCache = self._watch.cache
         self._inspector = StartInspector(api, self._watch, config.selector)
         self._remover = JobRemover(api, self._watch)
+        self._refused = RefusedStarts()
 
     def prepare(self, options: Mapping[str, Any]) -> str | None:
         """See `Backend.prepare`. Nodes pull images themselves, for a pod that exists."""
 
     def spawn(self, launch: Launch) -> None:
         """See `Backend.spawn`. The Job is created when this returns; the cluster creates its pod."""
+        if launch.worktree is not None:
+            msg = "worktree: pods do not see the project folder; use the backend local or docker"
+            raise SpawnRejectedError(msg)
         self._watch.check()
         self._ensure_free(launch.slot)
+        if launch.slot in self._refused:
+            raise self._duplicate(launch.slot)
+        self._create(launch)
+
+    def _create(self, launch: Launch) -> None:
+        """Request the Job of a run; one that the server refuses for now waits in `_refused`."""
         body = job_manifest(self._config, launch, self._watch.server, self._watch.owner)
         change_owner(launch, self._config.user)
         name = self._config.name(launch.slot)
+        now = time.monotonic()
         try:
             self._watch.put_job(self._api.create_job(body))
         except ConflictError as error:
@@ -67,12 +84,25 @@ class KubernetesBackend(ContainerBackend):
             message = f"the cluster refuses job {name}: {brief(error)}"
             if is_permanent(error):
                 raise SpawnRejectedError(message) from error
-            self._fail_start(launch, message)
+            self._refused.refuse(launch, f"the cluster refuses its Job: {brief(error)}", now)
+            return
+        self._refused.created(launch.slot, now)
+
+    def _retry_refused(self, now: float) -> None:
+        for launch in self._refused.due(now):
+            try:
+                self._create(launch)
+            except DuplicateRunnerError:
+                self._refused.drop(launch.slot)  # what has the name is observed from now on
+            except SpawnRejectedError as error:
+                self._refused.drop(launch.slot)
+                self._fail_start(launch, str(error), permanent=True)
 
     def observe(self) -> Mapping[Slot, RunnerStatus]:
         """See `Backend.observe`. Answers from the cache; the first call waits for the first lists."""
         self._watch.check()
         now = time.monotonic()
+        self._retry_refused(now)
         with self._lock:
             found = self._cache.statuses(now)
             unexplained = self._cache.to_inspect(now)
@@ -81,23 +111,24 @@ class KubernetesBackend(ContainerBackend):
             failed = dict(self._failed_starts)
         for one in unexplained:
             self._workers.submit(self._guard, self._inspector.inspect, one)
-        return failed | found
+        return failed | self._refused.statuses() | self._refused.with_wait(found)
 
     def remove(self, slot: Slot) -> None:
         """See `Backend.remove`."""
         self._watch.check()
+        self._refused.drop(slot)
         with self._lock:
             self._failed_starts.pop(slot, None)
             one = self._cache.in_slot(slot)
             if one is None:
                 return
             one.delete_requested = True
-            if not one.present and not one.live:
+            if not one.present and not one.unowned:
                 self._cache.forget(one)
                 return
             # A Job deleted in the foreground keeps its name until its Pods are deleted, which can take long after their
             # last process has ended. A second request then frees the name at once.
-            if one.busy or one.name_released or (one.delete_accepted and one.may_run):
+            if one.busy or one.name_released or (one.delete_accepted and (one.may_run or not one.present)):
                 return
             one.busy = True
         self._workers.submit(self._guard, self._remover.remove, one)

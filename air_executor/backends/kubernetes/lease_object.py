@@ -66,4 +66,5 @@ def _snapshot(found: dict[str, Any]) -> LeaseSnapshot:
         holder=str(spec.get("holderIdentity") or ""),
         version=str(found["metadata"]["resourceVersion"]),
         transitions=int(spec.get("leaseTransitions") or 0),
+        uid=str(found["metadata"]["uid"]),
     )

@@ -6,6 +6,7 @@ service account token, and of the volume only what is the run's own. Used by the
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import re
@@ -17,7 +18,7 @@ from air_executor.backends.base import KILL_MARGIN, Launch
 from air_executor.backends.container import inside
 from air_executor.backends.container.platform_config import PlatformConfig
 from air_executor.backends.container.run_labels import LabeledRun, RunLabels
-from air_executor.backends.kubernetes import pod_template
+from air_executor.backends.kubernetes import pod_requests, pod_template, runner_copy
 from air_executor.backends.kubernetes.object_status import CONTAINER
 from air_executor.errors import SpawnRejectedError
 from air_executor.model.names import platform_name
@@ -38,6 +39,12 @@ SLACK_SECONDS = 300
 """How much later than a run's timeout its Job's own deadline is: the runner's and the manager's come first."""
 _STATE, _TEMPORARY = "state", "tmp"
 _OWN_NETWORK = "default"
+_KEEP_NODE = {"cluster-autoscaler.kubernetes.io/safe-to-evict": "false", "karpenter.sh/do-not-disrupt": "true"}
+"""Annotations for what scales clusters down: a node goes once its tasks have ended. The pod template can change it."""
+MOST_OF_A_VARIABLE = 131_072 - 1
+"""Bytes of `NAME=value` that a kernel passes to a program: MAX_ARG_STRLEN of Linux, with the byte that ends it."""
+MOST_OF_A_JOB = 1_500_000
+"""Bytes of a Job that etcd takes (its `--max-request-bytes` is 1.5 MiB, with what the server adds)."""
 _PULL = {"missing": "IfNotPresent", "always": "Always", "never": "Never"}
 _ARCHITECTURE = "kubernetes.io/arch"
 """Label of a node."""
@@ -69,7 +76,7 @@ def job_manifest(
     """Return a Job. `server` is the API server's version, `owner` a reference to the object that owns the Job.
 
     Raises:
-        SpawnRejectedError: the task asks for a mount, a network or secrets that aren't allowed.
+        SpawnRejectedError: the task asks for a mount, a network or secrets that aren't allowed, or is too long.
     """
     spec: dict[str, Any] = {
         "backoffLimit": 0,
@@ -95,12 +102,16 @@ def job_manifest(
         spec["podReplacementPolicy"] = "Failed"
     metadata: dict[str, Any] = {
         "name": config.name(launch.slot),
-        "labels": make_labels(config, launch),
-        "annotations": make_annotations(config, launch),
+        "labels": {**pod_requests.user_labels(config.settings, launch), **make_labels(config, launch)},
+        "annotations": {**pod_requests.user_annotations(config.settings, launch), **make_annotations(config, launch)},
     }
     if owner is not None:
         metadata["ownerReferences"] = [dict(owner)]
-    return {"apiVersion": "batch/v1", "kind": "Job", "metadata": metadata, "spec": spec}
+    made = {"apiVersion": "batch/v1", "kind": "Job", "metadata": metadata, "spec": spec}
+    if (size := len(json.dumps(made, ensure_ascii=False).encode())) > MOST_OF_A_JOB:
+        msg = f"its Job would have {size:,} bytes, more than a cluster takes; pass long texts as files"
+        raise SpawnRejectedError(msg)
+    return made
 
 
 def make_labels(config: ClusterConfig, launch: Launch) -> dict[str, str]:
@@ -160,12 +171,19 @@ def _template(config: ClusterConfig, launch: Launch) -> dict[str, Any]:
             *({"name": name, "persistentVolumeClaim": {"claimName": claim}} for claim, name in claims.items()),
         ],
     }
+    if settings.copy_runner:
+        runner_copy.add_to(spec, container, config.image_of({}))
     if settings.service_account:
         spec["serviceAccountName"] = settings.service_account
+    pod_requests.add_to(spec, settings, launch)
     own: dict[str, Any] = {"labels": make_labels(config, launch), "annotations": make_annotations(config, launch)}
+    own_and_defaults = {
+        "labels": {**pod_requests.user_labels(settings, launch), **own["labels"]},
+        "annotations": {**_KEEP_NODE, **pod_requests.user_annotations(settings, launch), **own["annotations"]},
+    }
     if (network := _network(settings, launch)) is not None:
         own["labels"][NETWORK] = network
-    merged = pod_template.merge({"metadata": own, "spec": spec}, config.template)
+    merged = pod_template.merge({"metadata": own_and_defaults, "spec": spec}, config.template)
     # The template cannot change its identity, nor make it run twice.
     return pod_template.merge(merged, {"metadata": own, "spec": {"restartPolicy": "Never"}})
 
@@ -174,7 +192,9 @@ def _container(config: ClusterConfig, launch: Launch) -> dict[str, Any]:
     settings = config.settings
     selected = (config.template.get("spec") or {}).get("nodeSelector") or {}
     machine = native.MACHINES.get(str(selected.get(_ARCHITECTURE)))
-    if machine:  # the image may have no shell
+    if settings.copy_runner:
+        command = [runner_copy.PROGRAM, *inside.arguments(launch)]
+    elif machine:  # the image may have no shell
         command = [*launch.runner(inside.BIN, machine), *inside.arguments(launch)]
     else:
         command = ["sh", "-c", _CHOOSE_RUNNER, "sh", *inside.arguments(_with_check(launch))]
@@ -196,6 +216,7 @@ def _container(config: ClusterConfig, launch: Launch) -> dict[str, Any]:
             _mount(config, launch.workspace, inside.WORKSPACE),
             {**_mount(config, launch.bin_dir, inside.BIN), "readOnly": True},
             {"name": _TEMPORARY, "mountPath": inside.TEMPORARY},
+            *(_mount(config, cache.path, inside.cache_target(cache)) for cache in launch.caches),
         ],
     }
 
@@ -221,6 +242,11 @@ def _environment(config: ClusterConfig, launch: Launch) -> Iterator[dict[str, An
     settings = config.settings
     for name, value in inside.environment(launch, config.image_of(launch.options)).items():
         if name not in launch.secrets:
+            if len(f"{name}={value}".encode()) > MOST_OF_A_VARIABLE:
+                msg = (
+                    f"env {name}: longer than the 128 KiB that a variable can have; pass it as a file of the workspace"
+                )
+                raise SpawnRejectedError(msg)
             yield {"name": name, "value": _literal(value)}
     if launch.secrets and settings.secret is None:
         msg = f"secret {next(iter(launch.secrets))}: no Secret is set; the operator names it with AIR_KUBERNETES_SECRET"

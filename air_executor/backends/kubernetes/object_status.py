@@ -20,6 +20,8 @@ CONTAINER = "task"
 """Name of the runner's container in its Pod; an operator's template may add others."""
 LOST_CLAIM = 97
 """Exit code of a runner whose run another one has claimed already: it says nothing about the run."""
+QUEUE = "kueue.x-k8s.io/queue-name"
+"""Label of a Job that Kueue admits."""
 JOB_UID = ("batch.kubernetes.io/controller-uid", "controller-uid")
 """Labels of a Pod that name its Job, on new and on old servers."""
 
@@ -34,7 +36,8 @@ _NEEDS_SHELL = (
     "(kubernetes.io/arch)"
 )
 _NOT_ALLOWED = re.compile(
-    r"violates PodSecurity|denied (the )?request|(maximum|minimum) \w+ usage per|is forbidden: .*(not allowed|must be)"
+    r"violates PodSecurity|denied (the )?request|(maximum|minimum) \w+ usage per|max limit to request ratio per"
+    r"|is forbidden: .*(not allowed|must be)"
     r"|failed quota: .*must specify",
     re.IGNORECASE,
 )
@@ -47,6 +50,8 @@ _QUOTED = re.compile(r'"([A-Za-z_][A-Za-z0-9_]*)=(?:[^"\\]|\\.)*(?:"|\Z)', re.DO
 class Stage(Enum):
     """How far the start of a Pod has come. Each stage has a deadline of its own."""
 
+    SUSPENDED = "suspended"
+    """Somebody, such as a queue of the cluster, has not yet let it start. No deadline."""
     SCHEDULE = "schedule"
     PULL = "pull"
     START = "start"
@@ -72,6 +77,9 @@ class Pod:
     name: str
     job_uid: str
     deleting: bool
+    node: str | None = None
+    orphaned: bool = False
+    """No Job owns it any more, so that nobody else deletes it."""
     termination: Termination | None = None
     """None while the runner in it lives, or may yet."""
     pending_reason: PendingReason | None = None
@@ -82,6 +90,13 @@ class Pod:
     """Unix seconds by the cluster's clock, which knows whole ones only."""
     scheduled_at: float | None = None
     """When it got a node, by the same clock; None while it has none."""
+    image: str | None = None
+    """The image of the task, with its digest, once its node has it."""
+
+    @property
+    def where(self) -> str:
+        """The Pod and its node, in words."""
+        return f"pod {self.name} on node {self.node}" if self.node else f"pod {self.name}"
 
 
 def read_pod(found: Mapping[str, Any]) -> Pod:
@@ -90,25 +105,26 @@ def read_pod(found: Mapping[str, Any]) -> Pod:
     labels = meta.get("labels") or {}
     owners = [owner["uid"] for owner in meta.get("ownerReferences") or () if owner.get("controller")]
     owner = owners[0] if owners else next((labels[key] for key in JOB_UID if key in labels), "")
-    pod = Pod(meta["uid"], meta["name"], owner, deleting="deletionTimestamp" in meta)
+    pod = Pod(meta["uid"], meta["name"], owner, deleting="deletionTimestamp" in meta, orphaned=not owners)
+    pod.node = (found.get("spec") or {}).get("nodeName")
     names = _secret_names(found)
     status = {**status, "message": hide_values(status.get("message"), names)}
     container = _container(status)
     state = {kind: _without_values(one, names) for kind, one in (container.get("state") or {}).items()}
     terminated = state.get("terminated")
+    pod.image = container.get("imageID") or None
     pod.created_at = parse_time(meta.get("creationTimestamp"))
     scheduled = _condition(status, "PodScheduled")
     if scheduled.get("status") == "True" or status.get("startTime") or terminated is not None or "running" in state:
         times = parse_time(scheduled.get("lastTransitionTime")), parse_time(status.get("startTime")), pod.created_at
         pod.scheduled_at = next((at for at in times if at is not None), 0.0)
     if terminated is not None or status.get("phase") in {"Succeeded", "Failed"}:
-        pod.termination = _termination(pod.name, status, terminated or {})
+        pod.termination = _termination(pod.where, status, terminated or {})
     elif "running" not in state:
         pod.pending_reason = _pending_reason(status, container, state.get("waiting") or {})
     elif _is_silent(status):
-        node = (found.get("spec") or {}).get("nodeName")
         since = _condition(status, "Ready").get("lastTransitionTime")
-        pod.warning = f"node {node} does not answer since {since}"
+        pod.warning = f"node {pod.node} does not answer since {since}"
     return pod
 
 
@@ -153,7 +169,7 @@ def _is_silent(status: Mapping[str, Any]) -> bool:
 
 
 def _termination(  # noqa: PLR0911 - one return for each way to end
-    name: str, status: Mapping[str, Any], terminated: Mapping[str, Any]
+    where: str, status: Mapping[str, Any], terminated: Mapping[str, Any]
 ) -> Termination:
     code, why = terminated.get("exitCode"), terminated.get("reason") or ""
     at = parse_time(terminated.get("finishedAt"))
@@ -161,24 +177,22 @@ def _termination(  # noqa: PLR0911 - one return for each way to end
     disruption = _condition(status, "DisruptionTarget")
     if disruption.get("status") == "True":
         text = brief(disruption.get("message") or "")
-        return Termination(
-            code, s.EVICTED, f"pod {name} was evicted ({disruption.get('reason')}): {text}", finished_at=at
-        )
+        return Termination(code, s.EVICTED, f"{where} was evicted ({disruption.get('reason')}): {text}", finished_at=at)
     if pod_reason in _EVICTED:
-        return Termination(code, s.EVICTED, f"pod {name} was evicted ({pod_reason}): {message}", finished_at=at)
+        return Termination(code, s.EVICTED, f"{where} was evicted ({pod_reason}): {message}", finished_at=at)
     if pod_reason == "DeadlineExceeded":
-        return Termination(code, s.TIMEOUT, f"pod {name} was stopped: {message}", finished_at=at)
+        return Termination(code, s.TIMEOUT, f"{where} was stopped: {message}", finished_at=at)
     if why == "OOMKilled":
-        text = f"pod {name} ended with {code}; the kernel killed one of its processes: out of memory"
+        text = f"{where} ended with {code}; the kernel killed one of its processes: out of memory"
         return Termination(code, s.OOM, text, finished_at=at)
     if why in _CANNOT_START:
         none = _NO_SHELL.search(message) is not None
-        text = _NEEDS_SHELL if none else f"pod {name} could not be started"
+        text = _NEEDS_SHELL if none else f"{where} could not be started"
         return Termination(None, s.START_FAILED, f"{text} ({message})", permanent=none, finished_at=at)
     if not terminated and pod_reason:  # the node rejected it: OutOfcpu, UnexpectedAdmissionError, NodeAffinity …
-        return Termination(None, s.START_FAILED, f"pod {name} was refused by its node ({pod_reason}): {message}")
+        return Termination(None, s.START_FAILED, f"{where} was refused by its node ({pod_reason}): {message}")
     shown = "failed" if code is None else f"ended with {code}"
-    return Termination(code, None, f"pod {name} {shown}" + (f": {message}" if message else ""), finished_at=at)
+    return Termination(code, None, f"{where} {shown}" + (f": {message}" if message else ""), finished_at=at)
 
 
 def _pending_reason(
@@ -199,6 +213,15 @@ def _pending_reason(
     return PendingReason(Stage.SCHEDULE, f"no node takes it: {message}" if message else "it is not scheduled yet")
 
 
+def read_suspension(job: Mapping[str, Any]) -> str | None:
+    """Return why the server makes no Pods for a Job, if it is suspended: by a queue such as Kueue's, or by hand."""
+    if not (job.get("spec") or {}).get("suspend"):
+        return None
+    queue = (job["metadata"].get("labels") or {}).get(QUEUE)
+    said = brief(_condition(job.get("status") or {}, "Suspended").get("message") or "")
+    return f"its Job is suspended{f' in queue {queue}' if queue else ''}" + (f": {said}" if said else "")
+
+
 def read_failure(job: Mapping[str, Any]) -> Termination | None:
     """Return how a Job without Pods has ended; None if it has not."""
     status = job.get("status") or {}
@@ -213,16 +236,25 @@ def read_failure(job: Mapping[str, Any]) -> Termination | None:
 
 
 def read_events(events: Iterable[Mapping[str, Any]]) -> PendingReason | None:
-    """Return what the latest warning says about a Job or a Pod that does not start; None if there is none."""
+    """Return what the latest warning says about a Job or a Pod that does not start; None if there is none.
+
+    What failed (`FailedMount`, `FailedCreatePodSandBox`) comes before what the cluster only remarks on, such as
+    `MissingClusterDNS`, however often it repeats that.
+    """
     warnings = [one for one in events if one.get("type") == "Warning" and one.get("reason") != "FailedScheduling"]
     if not warnings:
         return None
-    last = max(warnings, key=lambda event: str(event.get("lastTimestamp") or event.get("eventTime") or ""))
+    last = max(warnings, key=_weight)
     why, message = last.get("reason"), brief(hide_values(last.get("message")))
     text = f"{why}: {message}"
     if why == "FailedCreate" and _NOT_ALLOWED.search(message):
         return PendingReason(Stage.NEVER, f"the cluster does not admit its pod: {text}", permanent=True)
     return PendingReason(Stage.SCHEDULE, f"its pod cannot be created: {text}" if why == "FailedCreate" else text)
+
+
+def _weight(event: Mapping[str, Any]) -> tuple[bool, str]:
+    failed = str(event.get("reason") or "").startswith("Failed")
+    return failed, str(event.get("lastTimestamp") or event.get("eventTime") or "")
 
 
 def is_permanent(error: RefusedError) -> bool:

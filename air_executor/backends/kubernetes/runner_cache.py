@@ -6,6 +6,7 @@ its Pods may run. Pure: no requests, no threads, no clock. `cluster_watch` and t
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -14,7 +15,14 @@ from air_executor.backends.base import RunnerStatus
 from air_executor.backends.container.platform_text import parse_time
 from air_executor.backends.container.termination import Termination
 from air_executor.backends.kubernetes.manifests import labeled_run
-from air_executor.backends.kubernetes.object_status import LOST_CLAIM, PendingReason, Pod, Stage, read_pod
+from air_executor.backends.kubernetes.object_status import (
+    LOST_CLAIM,
+    PendingReason,
+    Pod,
+    Stage,
+    read_pod,
+    read_suspension,
+)
 from air_executor.model import state as s
 from air_executor.model.names import Slot
 
@@ -36,7 +44,8 @@ class Deadlines:
 
     def of(self, stage: Stage) -> float:
         """Return how long a stage may last."""
-        return {Stage.SCHEDULE: self.schedule, Stage.PULL: self.pull, Stage.START: self.start}.get(stage, 0.0)
+        limits = {Stage.SCHEDULE: self.schedule, Stage.PULL: self.pull, Stage.START: self.start}
+        return math.inf if stage is Stage.SUSPENDED else limits.get(stage, 0.0)
 
 
 @dataclass(slots=True, eq=False)
@@ -52,12 +61,18 @@ class TrackedRunner:
     """When its Job, or a Pod of it, was created: Unix seconds by the cluster's clock."""
     scheduled_at: float | None = None
     """When a Pod of it got a node, by the same clock; None if none has yet."""
+    image: str | None = None
+    """The image of its task, with its digest, once a node has it."""
     present: bool = False
     """Its Job exists."""
     deleting: bool = False
+    suspended: str | None = None
+    """Why its Job makes no Pods, if it is suspended."""
     pods: dict[str, Pod] = field(default_factory=dict)
     termination: Termination | None = None
     """How it ended, if known."""
+    deleted_by_others: bool = False
+    """Somebody else deleted a Pod of it before we did."""
     delete_requested: bool = False
     """We have asked for its deletion, or an earlier manager may have."""
     delete_accepted: bool = False
@@ -77,6 +92,11 @@ class TrackedRunner:
     def live(self) -> list[Pod]:
         """Return the Pods in which something runs, or may yet."""
         return [pod for pod in self.pods.values() if pod.termination is None]
+
+    @property
+    def unowned(self) -> list[Pod]:
+        """Return the Pods that stay until we delete them: those that may run, and those of which no Job knows."""
+        return [pod for pod in self.pods.values() if pod.orphaned or pod.termination is None]
 
     @property
     def may_run(self) -> bool:
@@ -103,6 +123,8 @@ class TrackedRunner:
         live = self.live
         if any(pod.pending_reason is None for pod in live):
             return None
+        if self.suspended is not None and not live:
+            return PendingReason(Stage.SUSPENDED, self.suspended)
         found = live[0].pending_reason if live else PendingReason(Stage.SCHEDULE, "it has no pod yet")
         if self.inspected_reason is None:
             return found
@@ -113,10 +135,11 @@ class TrackedRunner:
 
     def record_end(self, pod: Pod) -> None:
         """Note how one of its Pods ended. The first end counts, unless another Pod had the claim."""
-        found = pod.termination or Termination(message=f"pod {pod.name} vanished")
-        if found.reason is None and pod.deleting and not self.delete_requested and found.exit_code != 0:
-            text = f"pod {pod.name} was deleted, and not by us"
-            found = replace(found, reason=s.EVICTED, message=text)
+        found = pod.termination or Termination(message=f"{pod.where} vanished")
+        by_others = self.deleted_by_others or (pod.deleting and not self.delete_requested)
+        if found.reason is None and by_others and found.exit_code != 0:
+            text = f"{pod.where} was deleted, and not by us"
+            found = replace(found, reason=s.EVICTED, message=f"{text}; {self.suspended}" if self.suspended else text)
         if self.termination is None or self.termination.exit_code == LOST_CLAIM:
             self.termination = found
 
@@ -158,6 +181,10 @@ class RunnerCache:
         one.delete_requested = one.delete_requested or (deleting and not one.present)
         one.name, one.present, one.deleting = meta["name"], True, deleting
         one.note_creation(parse_time(meta.get("creationTimestamp")))
+        suspended = read_suspension(found)
+        if (suspended is None) != (one.suspended is None):
+            one.stage_since, one.inspected_at = now, None  # deadlines begin when it is resumed
+        one.suspended = suspended
         return one
 
     def drop_job(self, uid: str) -> None:
@@ -173,16 +200,18 @@ class RunnerCache:
         """Update a Pod."""
         pod = read_pod(found)
         known = self._by_uid.get(pod.job_uid)
-        if known is None and pod.termination is not None:
+        if known is None and pod.termination is not None and not pod.orphaned:
             return  # its Job is gone, or else the Job's own list or event will bring the Pod here again
         one = known or self._runner(pod.job_uid, found["metadata"], now)
         if one is None:
             return
         before = one.pods.get(pod.uid)
         one.pods[pod.uid] = pod
+        one.deleted_by_others = one.deleted_by_others or (pod.deleting and not one.delete_requested)
         one.note_creation(pod.created_at)
         if one.scheduled_at is None:
             one.scheduled_at = pod.scheduled_at
+        one.image = pod.image or one.image
         stage = pod.pending_reason.stage if pod.pending_reason else None
         if stage is not one.stage:
             one.stage, one.stage_since = stage, now
@@ -248,7 +277,10 @@ class RunnerCache:
 
     def statuses(self, now: float) -> dict[Slot, RunnerStatus]:
         """Return every runner as the manager sees it."""
-        return {slot: replace(self._status(one, now), node_wait=one.node_wait) for slot, one in self.by_slot().items()}
+        return {
+            slot: replace(self._status(one, now), node_wait=one.node_wait, image=one.image)
+            for slot, one in self.by_slot().items()
+        }
 
     def to_inspect(self, now: float) -> list[TrackedRunner]:
         """Return the runners to inspect: what is known of them may be old, or does not say why they do not start."""
@@ -257,7 +289,7 @@ class RunnerCache:
     def _needs_inspection(self, one: TrackedRunner, now: float) -> bool:
         if one.busy or one.delete_accepted or not one.present or not one.may_run:
             return False
-        if (found := one.pending_reason()) is None:
+        if (found := one.pending_reason()) is None or found.stage is Stage.SUSPENDED:
             return False
         if self.is_overdue(one, now):
             return True

@@ -2,7 +2,8 @@
 
 The manager calls this from its one thread. The runner and its task inherit the locked descriptor, so the slot is not
 free while any process that kept it lives, whatever happens to the manager. Processes that dropped it are found by their
-environment. One that leaves the runner's process group, its descriptor and its environment is outside the promise.
+environment. Where the manager can make cgroups, each run has one, and all of its processes are found in it; elsewhere,
+one that leaves the runner's process group, its descriptor and its environment is outside the promise.
 
 Knows nothing of job states or of a run's files. As child subreaper it reaps every child of this process that has a
 session of its own, so a program that embeds it must not start such children itself.
@@ -11,6 +12,7 @@ session of its own, so a program that embeds it must not start such children its
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import signal
 import time
@@ -19,13 +21,18 @@ from typing import Any
 
 from air_executor.backends.base import KILL_MARGIN, Launch, RunnerStatus
 from air_executor.backends.local import slot_file
+from air_executor.backends.local.cgroup_files import NoCgroupsError
+from air_executor.backends.local.cgroups import Cgroups
 from air_executor.backends.local.local_runner import LocalRunner, holder_text
 from air_executor.backends.local.process_finder import Paths, ProcessFinder, is_runner
 from air_executor.backends.local.process_spawner import ProcessSpawner
 from air_executor.backends.local.processes import HeldProcess, Process, Processes
+from air_executor.backends.local.run_cgroup import RunCgroup
 from air_executor.backends.local.system_processes import system_processes
 from air_executor.errors import BackendUnavailableError, DuplicateRunnerError
 from air_executor.model.names import Host, Slot
+
+log = logging.getLogger(__name__)
 
 
 class LocalBackend:
@@ -43,8 +50,12 @@ class LocalBackend:
         environ: Mapping[str, str],
         shell: str = "/bin/sh",
         processes: Processes | None = None,
+        make_cgroups: Callable[[], Cgroups] | None = None,
     ) -> None:
-        """Take the paths of the state directory, this host, and what tasks inherit of the manager's environment."""
+        """Take the paths of the state directory, this host, and what tasks inherit of the manager's environment.
+
+        `make_cgroups` is called by the first use that belongs to a manager; without it, runs have no cgroups.
+        """
         self._paths = paths
         self._host = host
         self._spawner = ProcessSpawner(host, shell, environ, paths.root)
@@ -57,6 +68,8 @@ class LocalBackend:
         """Slots whose runner, or a process that outlived it, has ended: is anything left?"""
         self._children: set[int] = set()
         self._orphans: dict[int, Slot | None] = {}
+        self._make_cgroups = make_cgroups
+        self._cgroups: Cgroups | None = None
 
     def prepare(self, options: Mapping[str, Any]) -> str | None:  # noqa: ARG002 - other platforms need them
         """See `Backend.prepare`. A process needs nothing."""
@@ -65,6 +78,7 @@ class LocalBackend:
     def spawn(self, launch: Launch) -> None:
         """See `Backend.spawn`."""
         self._adopt()
+        self._adopt_cgroups()
         slot = launch.slot
         if slot in self._runners:
             msg = f"job {launch.slot.job}: slot {slot.number} still has a runner, or a process that outlived one"
@@ -82,7 +96,7 @@ class LocalBackend:
                 self._adopt_found(slot, found)
                 msg = f"job {slot.job}: a process of an earlier job of that name still runs in slot {slot.number}"
                 raise DuplicateRunnerError(msg)
-            pid = self._spawner.start(launch, fd)
+            pid, cgroup = self._start(launch, fd)
         finally:
             os.close(fd)
         try:
@@ -93,11 +107,23 @@ class LocalBackend:
             raise BackendUnavailableError(msg) from error
         self._children.add(pid)
         status = RunnerStatus(launch.run, alive=True)
-        self._runners[slot] = LocalRunner(slot, launch.grace, status, pid=pid, process=held, child=True)
+        self._runners[slot] = LocalRunner(slot, launch.grace, status, pid=pid, process=held, child=True, cgroup=cgroup)
+
+    def _start(self, launch: Launch, fd: int) -> tuple[int, RunCgroup | None]:
+        """Start the runner; return its pid and its run's cgroup."""
+        if self._cgroups is None or not self._spawner.uses_cgroups(launch):
+            return self._spawner.start(launch, fd), None
+        group = self._cgroups.make(launch.run, launch.options.get("resources") or {})
+        try:
+            return self._spawner.start(launch, fd, group), group
+        except BaseException:
+            self._cgroups.remove(launch.run)
+            raise
 
     def observe(self) -> Mapping[Slot, RunnerStatus]:
         """See `Backend.observe`. The first call finds what an earlier manager left running."""
         self._adopt()
+        self._adopt_cgroups()
         self._reconcile()
         return {slot: runner.status for slot, runner in self._runners.items()}
 
@@ -118,6 +144,8 @@ class LocalBackend:
                 held.last_signal = number
                 # The runner passes a TERM on to its group; a KILL it cannot.
                 self._processes.signal(held, number, group=runner.pid if kill else None)
+        if kill and runner.cgroup is not None:
+            runner.cgroup.kill()
 
     def confirm_gone(self, slot: Slot) -> None:
         """See `Backend.confirm_gone`. This platform can always tell."""
@@ -133,6 +161,8 @@ class LocalBackend:
         """See `Backend.close`."""
         self._processes.close()
         self._spawner.close()
+        if self._cgroups is not None:
+            self._cgroups.close()
 
     @contextlib.contextmanager
     def lock_slots(self, job: str, numbers: Iterable[int]) -> Iterator[None]:
@@ -177,6 +207,8 @@ class LocalBackend:
             run = header.run
         grace = header.grace if header is not None and header.run == run else slot_file.DEFAULT_GRACE
         runner = LocalRunner(slot, grace, RunnerStatus(run or next(iter(runs), None), alive=False))
+        if self._cgroups is not None and runner.status.run is not None:
+            runner.cgroup = self._cgroups.find(runner.status.run)
         if first is not None and (held := self._hold(first, slot)):
             runner.status = RunnerStatus(run, alive=True)
             runner.pid, runner.process, runner.child = first.pid, held, first.parent == os.getpid()
@@ -204,6 +236,38 @@ class LocalBackend:
         except BackendUnavailableError:
             return True
 
+    def _adopt_cgroups(self) -> None:
+        """Find the cgroups that an earlier manager left: of live runners, of what outlived them, and empty ones.
+
+        Not part of `_adopt`, which a command does beside a manager.
+        """
+        if self._make_cgroups is None:
+            return
+        make, self._make_cgroups = self._make_cgroups, None
+        if not self._processes.sees_orphans:
+            return
+        try:
+            self._cgroups = make()
+        except NoCgroupsError as error:
+            log.debug("runs have no cgroups: %s", error)
+            return
+        runs = self._cgroups.runs()
+        if not runs:
+            return
+        headers = {slot: slot_file.read_header(self._paths.slot_file(slot)) for slot in self._finder.slots_on_disk()}
+        slots = {header.run: (slot, header.grace) for slot, header in headers.items() if header is not None}
+        slots |= {runner.status.run or "": (slot, runner.grace) for slot, runner in self._runners.items()}
+        for run in runs:
+            slot, grace = slots.get(run, (None, 0.0))
+            group = self._cgroups.find(run)
+            if slot is not None and slot in self._runners:
+                self._runners[slot].cgroup = group
+            elif slot is not None and group is not None and group.is_populated():
+                self._runners[slot] = LocalRunner(slot, grace, RunnerStatus(run, alive=False), cgroup=group)
+                self._exited.add(slot)
+            else:  # empty, or of no job any more
+                self._cgroups.remove(run)
+
     # Ends
 
     def _reconcile(self) -> None:
@@ -224,6 +288,8 @@ class LocalBackend:
             found = self._finder.scan({runner.pid: runner.slot for runner in uncertain if runner.pid})
             for runner in uncertain:
                 self._conclude(runner, found.get(runner.slot, []))
+        if self._cgroups is not None:
+            self._cgroups.clean_up()
 
     def _take_exits(self) -> None:
         for held in self._processes.exited():
@@ -248,6 +314,8 @@ class LocalBackend:
         try:
             os.killpg(runner.pid, 0)
         except ProcessLookupError:
+            if runner.cgroup is not None:
+                return not runner.cgroup.is_populated()
             # Where orphans do not come to us, at least one that kept the lock gives itself away.
             return self._processes.sees_orphans or not self._is_taken(runner.slot)
         except PermissionError:
@@ -256,11 +324,15 @@ class LocalBackend:
 
     def _conclude(self, runner: LocalRunner, left: Collection[Process]) -> None:
         """Keep the slot for processes that a scan found, or for an unseen holder of its lock; else free it."""
+        if runner.cgroup is not None:
+            seen = {process.pid for process in left}
+            left = [*left, *(process for process in runner.cgroup.processes() if process.pid not in seen)]
         runner.members = [held for process in left if (held := self._hold(process, runner.slot))]
         if runner.members:
             runner.note_holder(holder_text(left))
             return
-        if not left:  # processes that were found but have ended since may have had children: scan again next time
+        # Processes that were found but have ended since may have had children: scan again next time.
+        if not left and not (runner.cgroup is not None and runner.cgroup.is_alive()):
             runner.unseen = self._is_taken(runner.slot)
             self._exited.discard(runner.slot)
             if runner.unseen:
@@ -272,6 +344,8 @@ class LocalBackend:
     def _free(self, runner: LocalRunner) -> None:
         self._exited.discard(runner.slot)
         del self._runners[runner.slot]
+        if self._cgroups is not None and runner.cgroup is not None:
+            self._cgroups.remove(runner.cgroup.run)
 
     def _reconcile_orphans(self) -> None:
         """Reap orphans that have ended, and find the slots of the others."""

@@ -14,11 +14,14 @@ from dataclasses import dataclass, field, replace
 
 from air_executor.backends.base import RunnerStatus
 from air_executor.backends.local.processes import HeldProcess, Process
+from air_executor.backends.local.run_cgroup import RunCgroup
 from air_executor.model.names import Slot
 from air_executor.model.plain_text import clean
 
 _UNRECORDED = 96
 """The runner's own exit status where it could not start the run, or not write down how it ended."""
+_OUT_OF_CGROUP = 98
+"""The runner's own exit status where it could not start the command in the run's cgroup."""
 _LONGEST_NAME = 64
 """Maximum number of characters of a program's name in a message."""
 
@@ -39,6 +42,8 @@ class LocalRunner:
     """Processes of the run that outlived the runner."""
     unseen: bool = False
     """The lock is held by an invisible process: on another host, or in another pid namespace."""
+    cgroup: RunCgroup | None = None
+    """The cgroup of all processes of the run but the runner; None if it has none."""
     stop_requested_at: float | None = None
     """When its removal was first requested, monotonic seconds."""
 
@@ -100,6 +105,8 @@ def _end_of_runner(code: int | None) -> str | None:
         return None
     if code == _UNRECORDED:
         return "its runner could not write the run's files: is the volume full or read-only?"
+    if code == _OUT_OF_CGROUP:
+        return "its runner could not start the command in the run's cgroup"
     if code < 0:
         return f"its runner was ended by {_signal_name(-code)} and left no outcome"
     return f"its runner ended with exit status {code} and left no outcome"

@@ -8,7 +8,7 @@ from __future__ import annotations
 import errno
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from air_executor.backends.local.processes import Process
 
@@ -82,6 +82,12 @@ def environ(pid: int, fields: list[bytes]) -> bytes | None:
     return None
 
 
+def identify(pid: int) -> Process | None:
+    """Return a process without environment and locks; None if it has ended."""
+    fields = stat(pid)
+    return None if fields is None else _process(pid, fields, {}, (), _command(pid))
+
+
 def inspect(pid: int, fields: list[bytes], environment: bytes | None, below: str) -> Process:
     """Return a process; `below` is the folder in which its locks matter."""
     variables = {}
@@ -90,7 +96,16 @@ def inspect(pid: int, fields: list[bytes], environment: bytes | None, below: str
             name, _, value = entry.partition(b"=")
             variables[os.fsdecode(name)] = os.fsdecode(value)
     locks = tuple(_locks(pid, below))
-    command = (read(f"/proc/{pid}/cmdline") or b"").split(b"\0", 2)[:2] if locks or variables else []
+    return _process(pid, fields, variables, locks, _command(pid) if locks or variables else ())
+
+
+def _command(pid: int) -> tuple[str, ...]:
+    return tuple(os.fsdecode(word) for word in (read(f"/proc/{pid}/cmdline") or b"").split(b"\0", 2)[:2])
+
+
+def _process(
+    pid: int, fields: list[bytes], variables: Mapping[str, str], locks: tuple[str, ...], command: tuple[str, ...]
+) -> Process:
     return Process(
         pid=pid,
         start=float(fields[19]),
@@ -99,7 +114,7 @@ def inspect(pid: int, fields: list[bytes], environment: bytes | None, below: str
         session=int(fields[3]),
         variables=variables,
         locks=locks,
-        command=tuple(os.fsdecode(word) for word in command),
+        command=command,
     )
 
 

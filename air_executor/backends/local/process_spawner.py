@@ -15,11 +15,14 @@ from collections.abc import Mapping
 from air_executor.backends.base import Launch
 from air_executor.backends.local import python_path, shell_environment, slot_file
 from air_executor.backends.local.processes import LOCK_FD
+from air_executor.backends.local.run_cgroup import RunCgroup
 from air_executor.errors import BackendUnavailableError, SpawnRejectedError
 from air_executor.model.names import Host
 from air_executor.runner import native
 
-_LOWEST_FD = LOCK_FD + 1
+GROUP_FD = LOCK_FD + 1
+"""The descriptor under which a runner gets the folder of its run's cgroup."""
+_LOWEST_FD = GROUP_FD + 1
 _DESCRIPTORS = "/proc/self/fd" if os.path.isdir("/proc/self/fd") else "/dev/fd"
 _TEMPORARY = {errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.EIO}
 _DEFAULT_SIGNALS = sorted(signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP})
@@ -42,31 +45,40 @@ class ProcessSpawner:
         self._null = fcntl.fcntl(null, fcntl.F_DUPFD_CLOEXEC, _LOWEST_FD)
         os.close(null)
 
-    def start(self, launch: Launch, fd: int) -> int:
+    def uses_cgroups(self, launch: Launch) -> bool:
+        """Tell whether the runner can start a command in a cgroup; the script cannot."""
+        return native.in_folder(launch.bin_dir, self._machine) is not None
+
+    def start(self, launch: Launch, fd: int, group: RunCgroup | None = None) -> int:
         """Start a run that inherits the locked descriptor of its slot's file; return the runner's pid.
+
+        `group` is the run's cgroup, if it has one.
 
         Raises:
             SpawnRejectedError: no process can get this command or environment.
             BackendUnavailableError: the system has no room for it now.
         """
-        workdir = launch.project if launch.workdir is None else os.path.join(launch.project, launch.workdir)
+        workdir = launch.folder if launch.workdir is None else os.path.join(launch.folder, launch.workdir)
         runner = launch.runner(launch.bin_dir, self._machine)
         is_script = len(runner) > 1
-        words = [*runner, *launch.arguments(launch.out_dir, workdir, "local")]
+        words = [*runner, *launch.arguments(launch.out_dir, workdir, "local" if group is None else "cgroup")]
         program = self._shell if is_script else runner[0]
         slot_file.write_header(fd, slot_file.SlotHeader(self._host, launch.run, launch.grace))
-        inherited = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, _LOWEST_FD) if fd == LOCK_FD else fd
+        inherited = {LOCK_FD: fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, _LOWEST_FD)}
         try:
+            if group is not None:
+                inherited[GROUP_FD] = group.open(_LOWEST_FD)
             return os.posix_spawn(
                 program,
                 [_utf8(word) for word in words],
                 self._environment(launch, os.path.dirname(runner[-1]), is_script=is_script),
                 file_actions=(
-                    (os.POSIX_SPAWN_DUP2, inherited, LOCK_FD),
+                    *((os.POSIX_SPAWN_DUP2, fd, number) for number, fd in inherited.items()),
                     (os.POSIX_SPAWN_DUP2, self._null, 0),
                     (os.POSIX_SPAWN_DUP2, self._null, 1),
                     (os.POSIX_SPAWN_DUP2, self._null, 2),
-                    *((os.POSIX_SPAWN_CLOSE, other) for other in _inheritable()),
+                    # The native runner closes them by itself, before anything else.
+                    *((os.POSIX_SPAWN_CLOSE, other) for other in (_inheritable() if is_script else ())),
                 ),
                 setsid=True,
                 setsigmask=(),
@@ -78,8 +90,8 @@ class ProcessSpawner:
                 raise BackendUnavailableError(msg) from error
             raise SpawnRejectedError(msg) from error
         finally:
-            if inherited != fd:
-                os.close(inherited)
+            for copy in inherited.values():
+                os.close(copy)
 
     def _environment(self, launch: Launch, helpers: str, *, is_script: bool) -> dict[bytes, bytes]:
         """Return the environment that gives the task its own: bytes, whatever the manager's locale.
@@ -92,7 +104,7 @@ class ProcessSpawner:
             env[_utf8(name)] = _utf8(value) if given.get(name) == value else os.fsencode(value)
         folder = python_path.folder_for(launch.bin_dir)
         _append(env, b"PYTHONPATH", folder)
-        _append(env, b"PATH", os.path.normpath(os.path.join(folder, os.path.relpath(helpers, launch.bin_dir))))
+        _append(env, b"PATH", f"{folder}{helpers.removeprefix(launch.bin_dir)}")
         if not is_script:
             return env
         if self._reset is None:

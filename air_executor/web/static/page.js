@@ -8,7 +8,6 @@ root.classList.add("js");
 
 const MIN_PAUSE = 500; // milliseconds between two refreshes
 const MAX_AGE = 15000; // of the page while something runs: its sentences contain durations
-const MAX_LOG = 1 << 20; // characters of a log on screen
 const skew = Number(body.dataset.now) * 1000 - Date.now(); // of the server's clock
 
 // Durations and ages
@@ -73,13 +72,16 @@ function morph(old, fresh) {
     if (old.nodeValue !== fresh.nodeValue) old.nodeValue = fresh.nodeValue;
     return;
   }
-  if (old.hasAttribute("data-keep") || old.isEqualNode(fresh)) return;
+  if (old.hasAttribute("data-keep") || old.matches("dialog[open]") || old.isEqualNode(fresh)) return;
   if (old.matches("tbody.chunk") && fresh.matches(".pending")) {
     if (!old.matches(".pending")) old.dataset.stale = "";
     if (old.dataset.rows === fresh.dataset.rows) return;
   }
-  for (const { name } of [...old.attributes]) if (!fresh.hasAttribute(name)) old.removeAttribute(name);
-  for (const { name, value } of fresh.attributes) if (old.getAttribute(name) !== value) old.setAttribute(name, value);
+  const kept = old.matches("details") ? "open" : ""; // whoever reads has opened it
+  for (const { name } of [...old.attributes]) if (name !== kept && !fresh.hasAttribute(name)) old.removeAttribute(name);
+  for (const { name, value } of fresh.attributes) {
+    if (name !== kept && old.getAttribute(name) !== value) old.setAttribute(name, value);
+  }
   let position = old.firstChild;
   for (const child of [...fresh.childNodes]) {
     let match = position;
@@ -94,7 +96,7 @@ function morph(old, fresh) {
   }
   while (position) {
     const next = position.nextSibling;
-    position.remove();
+    if (!position.matches?.("dialog[open]")) position.remove();
     position = next;
   }
 }
@@ -130,6 +132,8 @@ async function refresh(soon) {
 function address(chunks) {
   const url = new URL(location.href);
   if (chunks !== null) url.searchParams.set("chunks", chunks.join(","));
+  const log = document.querySelector("pre[data-run]");
+  if (log) url.searchParams.set("log", log.dataset.run); // what is on screen need not come again
   return url;
 }
 
@@ -156,6 +160,7 @@ async function load(url) {
   refreshed = performance.now();
   watchChunks();
   watchLog();
+  document.dispatchEvent(new Event("refreshed"));
   if (events) listen();
   tick();
   return true;
@@ -233,70 +238,11 @@ function connected(yes) {
   else silence = setTimeout(() => say(sign, "not live: the server does not respond"), 2000);
 }
 
-// The log of a run: whole lines are appended; a last line without an end has its own element
-
-let shownLog;
-
-function watchLog() {
-  const log = document.querySelector("pre[data-follow]");
-  if (log === shownLog) return;
-  shownLog = log;
-  if (!log) return;
-  toEnd(log);
-  const box = document.querySelector(".follow");
-  if (box) box.hidden = false;
-  log.addEventListener(
-    "scroll",
-    () => {
-      const follow = document.getElementById("follow");
-      if (follow) follow.checked = log.scrollHeight - log.scrollTop - log.clientHeight < 24;
-    },
-    { passive: true },
-  );
-  if (stream) listen();
-}
-
-function toEnd(log) {
-  log.scrollTop = log.scrollHeight;
-}
-
-function printed({ text, rest, skipped, end }) {
-  const log = shownLog;
-  if (!log) return;
-  const follow = document.getElementById("follow")?.checked;
-  const last = log.lastElementChild;
-  if (skipped > 0) {
-    const gap = document.createElement("span");
-    gap.className = "gap";
-    gap.textContent = `\n… ${skipped.toLocaleString("en")} bytes left out; download the log to see all of it\n`;
-    last.before(gap);
-  }
-  if (text) {
-    const piece = document.createElement("span");
-    piece.textContent = text;
-    last.before(piece);
-  }
-  last.textContent = rest;
-  log.dataset.end = end;
-  let size = 0;
-  for (let piece = last.previousElementSibling; piece; ) {
-    const before = piece.previousElementSibling;
-    size += piece.textContent.length;
-    if (size > MAX_LOG) piece.remove();
-    piece = before;
-  }
-  if (follow) toEnd(log);
-}
-
 // Search while typing
 
 function watchFilter() {
   let waiting;
   document.addEventListener("input", ({ target }) => {
-    if (target.id === "follow") {
-      if (target.checked && shownLog) toEnd(shownLog);
-      return;
-    }
     if (target.id !== "q") return;
     clearTimeout(waiting);
     waiting = setTimeout(() => {

@@ -91,7 +91,33 @@ air-executor-{{ include "air-executor.instance" . }}
 
 {{/* Not empty if the manager must be reachable from outside of its pod. */}}
 {{- define "air-executor.listens" -}}
-{{- if or .Values.metrics.service.enabled .Values.metrics.serviceMonitor.enabled }}yes{{ end }}
+{{- if or .Values.metrics.service.enabled .Values.metrics.serviceMonitor.enabled (include "air-executor.web" .) }}yes{{ end }}
+{{- end }}
+
+{{/* Not empty if page and API are served outside of the pod. */}}
+{{- define "air-executor.web" -}}
+{{- if or .Values.web.enabled .Values.ingress.enabled }}yes{{ end }}
+{{- end }}
+
+{{/* Secret with the tokens of an admin and of a viewer. */}}
+{{- define "air-executor.tokens" -}}
+{{- default (printf "%s-tokens" (include "air-executor.fullname" .)) .Values.web.existingSecret }}
+{{- end }}
+
+{{/* A viewer's token, as a reference to a key of a Secret; empty if there is none. */}}
+{{- define "air-executor.viewerToken" -}}
+{{- if .Values.metrics.tokenSecret -}}
+name: {{ .Values.metrics.tokenSecret | quote }}
+key: token
+{{- else if include "air-executor.web" . -}}
+name: {{ include "air-executor.tokens" . | quote }}
+key: viewer
+{{- end }}
+{{- end }}
+
+{{/* Address of the page behind the Ingress. */}}
+{{- define "air-executor.url" -}}
+{{- printf "http%s://%s/" (ternary "s" "" (ne .Values.ingress.tlsSecret "")) .Values.ingress.host }}
 {{- end }}
 
 {{/* Port of metrics, probes and page: the manager's default. */}}

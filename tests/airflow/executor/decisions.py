@@ -18,6 +18,7 @@ from airflow.executors.workloads import ExecuteTask
 from airflow.models.taskinstancekey import TaskInstanceKey
 
 from air_executor.airflow.executor import AirExecutor
+from air_executor.client import Client
 from air_executor.model.state import FAILED, SUCCEEDED, JobState
 from air_executor.store import codec
 from tests.records import make_done
@@ -30,6 +31,7 @@ class Stage:
 
     def __init__(self, name: str, parallelism: int = 4) -> None:
         self.executor = self.another(HOME / name, parallelism)
+        self.client = Client(HOME / name)
 
     def another(self, state_dir: Path, parallelism: int = 4) -> AirExecutor:
         """Return an executor on a state directory, as another scheduler would have one."""
@@ -72,7 +74,7 @@ class Stage:
 
     def job(self, workload: Any) -> JobState:
         """Return the job of a task instance."""
-        return self.executor._launcher.client.status(f"af-{workload.ti.external_executor_id}")
+        return self.client.status(f"af-{workload.ti.external_executor_id}")
 
     def end(self, workload: Any, phase: Any = SUCCEEDED, reason: str = "ok") -> None:
         """Write what a manager writes at the end of a job."""
@@ -81,7 +83,7 @@ class Stage:
         state.started_at = state.finished_at = 1.0
         state.tasks["task"].status = make_done(phase, reason, 1.0)
         state.version += 1
-        Path(self.executor._launcher.client.layout.state(state.id)).write_bytes(codec.dump_job(state))
+        Path(self.client.layout.state(state.id)).write_bytes(codec.dump_job(state))
 
     def events(self) -> dict[str, list[Any]]:
         """Return the events for the scheduler, by task."""
@@ -163,7 +165,7 @@ def unreadable() -> Any:
     """Report that a task instance is adopted whose job cannot be read: it may be running."""
     stage = Stage("unreadable")
     (workload,) = stage.start("t")
-    path = Path(stage.executor._launcher.client.layout.state(stage.job(workload).id))
+    path = Path(stage.client.layout.state(stage.job(workload).id))
     path.write_text("{")
     stage.executor = stage.another(HOME / "unreadable")
     refused = stage.executor.try_adopt_task_instances([workload.ti])
@@ -175,7 +177,7 @@ def removed() -> Any:
     """Report the events after a job was removed."""
     stage = Stage("removed")
     (workload,) = stage.start("t")
-    folder = Path(stage.executor._launcher.client.layout.job(stage.job(workload).id))
+    folder = Path(stage.client.layout.job(stage.job(workload).id))
     folder.rename(HOME / "elsewhere")
     stage.executor.sync()
     return [stage.events(), stage.executor.slots_occupied]

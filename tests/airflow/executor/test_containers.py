@@ -5,6 +5,7 @@ No image is built for it: the tests' own Airflow is mounted into a small one, wi
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import subprocess
@@ -17,10 +18,9 @@ import pytest
 from air_executor.backends.container.inside import WORKSPACE
 from air_executor.backends.kubernetes.object_status import CONTAINER
 from tests import cluster, engine
-from tests.airflow.conftest import programs
+from tests.airflow.conftest import SOON
 from tests.airflow.executor.test_executor import IMPORTS, jobs_of
 from tests.airflow.rig import Airflow, manager
-from tests.backends.rig import open_to_tasks
 from tests.conftest import wait_for
 
 pytestmark = pytest.mark.timeout(900)
@@ -29,10 +29,10 @@ WHERE = "import sys, air_executor; print(sys.prefix, sys.base_prefix, air_execut
 LIBRARIES = ("/lib", "/lib64", "/usr/lib")
 
 
-def on_docker(home: Path, readable: list[str], task: dict[str, Any]) -> dict[str, str]:
+def on_docker(state_dir: Path, readable: list[str], task: dict[str, Any]) -> dict[str, str]:
     """Return the settings of a manager of containers, and complete the fields of its tasks."""
     engine.require_engine().close()
-    logs = str(home / "logs")
+    logs = str(state_dir.parent / "logs")
     task["image"] = engine.require_image()
     task["network"] = "host"  # the API server is on this host's loopback
     task["mounts"] = [
@@ -47,8 +47,9 @@ def on_docker(home: Path, readable: list[str], task: dict[str, Any]) -> dict[str
     }
 
 
-def on_kubernetes(home: Path, readable: list[str], task: dict[str, Any]) -> dict[str, str]:
+def on_kubernetes(state_dir: Path, readable: list[str], task: dict[str, Any]) -> dict[str, str]:
     """Return the settings of a manager of Jobs, and complete the fields of its tasks; the node is this host."""
+    home = state_dir.parent
     namespace = cluster.shared_namespace(str(home.parent))
     paths = {f"host-{number}": path for number, path in enumerate([*readable, str(home / "logs")])}
     template = {
@@ -74,22 +75,16 @@ def on_kubernetes(home: Path, readable: list[str], task: dict[str, Any]) -> dict
         "AIR_KUBERNETES_NAMESPACE": namespace.name,
         "AIR_KUBERNETES_POD_TEMPLATE": str(home / "pod.yaml"),
         "AIR_KUBERNETES_PULL": "never",
-        "AIR_KUBERNETES_SUB_PATH": f"{home.name}/state",
+        "AIR_KUBERNETES_SUB_PATH": f"{home.name}/{state_dir.name}",
     }
 
 
 @pytest.fixture(scope="module", params=[on_docker, on_kubernetes])
-def airflow(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Airflow]:
-    """Return an Airflow whose tasks run in containers."""
-    python = programs("AIR_TEST_AIRFLOW") / "python"
+def boxed(request: pytest.FixtureRequest, airflow: Airflow) -> Iterator[Airflow]:
+    """Return the Airflow with a scheduler whose tasks run in containers."""
+    python = airflow.programs / "python"
     found = subprocess.run([python, "-P", "-c", WHERE], capture_output=True, text=True, check=True, cwd="/")
-    home = tmp_path_factory.mktemp("boxed")
-    open_to_tasks(home)  # tasks in containers are never root, which these tests may be
-    (home / "logs").mkdir()
-    (home / "logs").chmod(0o777)
-    made = Airflow(python.parent, home, home / "state", "air_executor.airflow.executor.AirExecutor")
-    made.state_dir.mkdir()
-    known = made.environ()
+    home, known = airflow.home, airflow.environ()
     task: dict[str, Any] = {
         "resources": {"memory": "1Gi"},
         "env": {
@@ -102,22 +97,25 @@ def airflow(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
         },
     }
     libraries = [path for path in LIBRARIES if os.path.isdir(path)]
-    settings = request.param(home, [*dict.fromkeys(found.stdout.split()), *libraries, str(home / "dags")], task)
-    made.more = {"AIRFLOW__AIR_EXECUTOR__TASK": json.dumps(task), "AIRFLOW__AIR_EXECUTOR__PYTHON": str(python)}
-    code, printed = made.run("db", "migrate")
-    assert code == 0, printed
-    with manager(made.state_dir, **settings):
+    state_dir = home / f"state-{request.param.__name__}"
+    readable = [*dict.fromkeys(found.stdout.split()), *libraries, str(home / "dags")]
+    settings = request.param(state_dir, readable, task)
+    more = {"AIRFLOW__AIR_EXECUTOR__TASK": json.dumps(task), "AIRFLOW__AIR_EXECUTOR__PYTHON": str(python), **SOON}
+    executor = "air_executor.airflow.executor.AirExecutor"
+    made = dataclasses.replace(airflow, state_dir=state_dir, executor=executor, more=more)
+    state_dir.mkdir()
+    with manager(state_dir, **settings):
         try:
-            made.start("api-server", "scheduler", "dag-processor")
+            made.replace("scheduler")
             yield made
         finally:
-            made.stop_all()
+            airflow.replace("scheduler")
     cluster.close_shared()
 
 
-def test_tasks(airflow: Airflow) -> None:
+def test_tasks(boxed: Airflow) -> None:
     """Tasks run in containers, not as root, print and pass on values; no token is left."""
-    airflow.write_dag(
+    boxed.write_dag(
         "boxed",
         """
 @task
@@ -128,21 +126,21 @@ t()
 """,
         IMPORTS,
     )
-    run = airflow.trigger("boxed")
+    run = boxed.trigger("boxed")
     assert run.ended(180) == "success", run.log()
     assert run.xcom() == WORKSPACE
     (said,) = [line for line in run.log() if line.startswith("printed as")]
     assert said != "printed as 0"
     wait_for(lambda: all(state.ended for state in jobs_of(run)), 90, "the jobs")
     assert [state.phase for state in jobs_of(run)] == ["succeeded"]
-    written = [path for path in airflow.state_dir.rglob("*") if path.is_file()]
+    written = [path for path in boxed.state_dir.rglob("*") if path.is_file()]
     assert [path for path in written if b"eyJ" in path.read_bytes()] == []
-    assert not list(airflow.state_dir.glob("jobs/*/workspace/workload.json"))
+    assert not list(boxed.state_dir.glob("jobs/*/workspace/workload.json"))
 
 
-def test_missing_image(airflow: Airflow) -> None:
+def test_missing_image(boxed: Airflow) -> None:
     """A missing image fails the task with that reason in its log, and no runner has started."""
-    airflow.write_dag(
+    boxed.write_dag(
         "nowhere",
         """
 @task(executor_config={"air_executor": {"image": "air-executor-test-nowhere:1"}})
@@ -152,7 +150,7 @@ t()
 """,
         IMPORTS,
     )
-    run = airflow.trigger("nowhere")
+    run = boxed.trigger("nowhere")
     assert run.ended(180) == "failed"
     assert "air-executor-test-nowhere:1" in run.log()[-1]
     (job,) = jobs_of(run)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
@@ -14,49 +13,14 @@ import pytest
 from air_executor.airflow.job_launcher import LOG_LABEL
 from air_executor.client import Client
 from air_executor.model.state import JobState
-from tests.airflow.conftest import programs
-from tests.airflow.rig import Airflow, Run, manager
+from tests.airflow.conftest import ALIAS
+from tests.airflow.rig import Airflow, Run
 from tests.conftest import wait_for
 
 pytestmark = pytest.mark.timeout(900)
 
-ALIAS = "AirExecutor"
 IMPORTS = "import os, pathlib, time"
-SOON = {
-    "AIRFLOW__SCHEDULER__JOB_HEARTBEAT_SEC": "1",
-    "AIRFLOW__SCHEDULER__SCHEDULER_HEARTBEAT_SEC": "1",
-    "AIRFLOW__SCHEDULER__SCHEDULER_HEALTH_CHECK_THRESHOLD": "5",
-    "AIRFLOW__SCHEDULER__ORPHANED_TASKS_CHECK_INTERVAL": "2",
-}
-"""The death of another scheduler is noticed within seconds."""
-
-
-@pytest.fixture(scope="module")
-def airflow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Airflow]:
-    """Return an Airflow whose tasks run on `AirExecutor` by default."""
-    home = tmp_path_factory.mktemp("x")
-    executor = f"{ALIAS}:air_executor.airflow.executor.AirExecutor,LocalExecutor"
-    made = Airflow(programs("AIR_TEST_AIRFLOW"), home, home / "state", executor, {**SOON, "TMPDIR": str(home)})
-    made.more = {**made.more, "AIRFLOW__AIR_EXECUTOR__STATE_DIR": str(made.state_dir)}
-    code, printed = made.run("db", "migrate")
-    assert code == 0, printed
-    inherited = {name: value for name, value in made.environ().items() if not name.startswith("AIR_")}
-    with manager(made.state_dir, **inherited):
-        try:
-            made.start("api-server", "scheduler", "dag-processor", "triggerer")
-            yield made
-        finally:
-            made.stop_all()
-            for server in fork_servers(home):
-                server.kill()
-
-
-def fork_servers(home: Path) -> list[psutil.Process]:
-    """Return the fork servers below a folder."""
-    found = psutil.process_iter(["cmdline", "ppid"])
-    mine = [p for p in found if p.info["cmdline"] and "air_executor.airflow.fork_server" in p.info["cmdline"]]
-    mine = [p for p in mine if any(str(home) in word for word in p.info["cmdline"])]
-    return [p for p in mine if p.info["ppid"] not in {other.pid for other in mine}]
+OURS = f"schedule=None, default_args={{'executor': {ALIAS!r}}}"
 
 
 def jobs_of(run: Run) -> list[JobState]:
@@ -92,7 +56,7 @@ t()
 
 def start_counting(airflow: Airflow, dag: str, options: str = "") -> tuple[Run, Path, int]:
     """Start a task that prints until a file lets it end; return its run, their folder, and its pid."""
-    airflow.write_dag(dag, COUNTING.format(dag=dag, options=options), IMPORTS)
+    airflow.write_dag(dag, COUNTING.format(dag=dag, options=options), IMPORTS, OURS)
     folder = folder_of(Run(airflow, dag, ""))
     run = airflow.trigger(dag)
     started = folder / "started"
@@ -142,6 +106,7 @@ two(one())
 bad()
 """,
         IMPORTS,
+        OURS,
     )
     run = airflow.trigger("tasks")
     assert run.ended(90) == "failed"
@@ -160,7 +125,7 @@ bad()
         ("two", "2"),
     ]
     assert {(state.phase, state.seq) for state in states} == {("succeeded", 1)}
-    assert not list(airflow.state_dir.glob("jobs/*/workspace/*"))
+    assert not [path for state in states for path in airflow.state_dir.glob(f"jobs/{state.id}/workspace/*")]
     written = [path for path in airflow.state_dir.rglob("*") if path.is_file()]
     assert len(written) > 20
     assert [path for path in written if b"eyJ" in path.read_bytes()] == []
@@ -218,6 +183,7 @@ there()
 here()
 """,
         IMPORTS,
+        OURS,
     )
     run = airflow.trigger("beside")
     assert run.ended() == "success"
@@ -234,6 +200,8 @@ def test_deferred(airflow: Airflow) -> None:
         "for n in range(2):\n"
         f"    AirExecutorOperator(task_id=f't{{n}}', command={wait!r}, defer_after=0, poll_interval=0.01,"
         f" state_dir={str(airflow.state_dir)!r})",
+        "",
+        OURS,
     )
     run = airflow.trigger("deferred")
     for n in range(2):
@@ -270,6 +238,7 @@ def t(n):
 t.expand(n=[1, 2, 3])
 """,
         IMPORTS,
+        OURS,
     )
     run = airflow.trigger("leaves")
     assert run.ended() == "success"
@@ -287,6 +256,7 @@ def t():
 t()
 """,
         IMPORTS,
+        OURS,
     )
     run = airflow.trigger("options")
     assert run.ended() == "failed"

@@ -8,6 +8,7 @@ import re
 import signal
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import psutil
@@ -15,8 +16,10 @@ import pytest
 
 from air_executor.airflow.fork_client import RUNNER_LOCK, SERVER_DIED_EXIT
 from air_executor.airflow.workload import TAKEN_EXIT
+from air_executor.backends.local import cgroup_files
 from air_executor.backends.local.processes import LOCK_FD
 from tests.airflow.executor.conftest import Forking
+from tests.backends.rig import require_cgroups
 from tests.conftest import wait_for
 
 WAITING = """
@@ -98,6 +101,42 @@ def test_taken_once(forking: Forking) -> None:
     _, message = again.communicate(timeout=60)
     assert again.returncode == TAKEN_EXIT
     assert "was started before" in message
+
+
+def test_groups_of_runs(forking: Forking) -> None:
+    """The server outlives the run that has started it, and a workload ends with the cgroup of its client's run."""
+    require_cgroups()
+    folder = Path(cgroup_files.own_group(), f"{cgroup_files.RUNS}fork-server-test-{os.getpid()}")
+    groups = [folder / name for name in ("one", "two")]
+    try:
+        for group in groups:
+            group.mkdir(parents=True)
+        enter = ["sh", "-c", 'echo $$ >"$0/cgroup.procs" && exec "$@"']
+        told = forking.command(forking.write("print(open('/proc/self/cgroup').read())"))
+        assert "/one" in forking.spawn([*enter, str(groups[0]), *told]).communicate(timeout=60)[0]
+        waiting = forking.command(forking.write("import time; time.sleep(300)"))
+        client = forking.spawn([*enter, str(groups[1]), *waiting])
+        members = groups[1] / "cgroup.procs"
+        wait_for(lambda: len(members.read_text().split()) == 2, 60, "client and workload in the group")
+        for group in groups:
+            (group / "cgroup.kill").write_text("1")
+        assert client.wait(60) == -signal.SIGKILL
+        wait_for(lambda: not members.read_text(), 60, "the end of the workload")
+        assert forking.run("print(1)") == (0, "1\n", "")
+        assert len(forking.servers()) == 1
+    finally:
+        for path in (*groups, folder):
+            wait_for(partial(_removed, path), 60, "the end of a group")
+
+
+def _removed(group: Path) -> bool:
+    try:
+        group.rmdir()
+    except FileNotFoundError:
+        return True
+    except OSError:
+        return False
+    return True
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

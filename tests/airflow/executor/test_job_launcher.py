@@ -14,8 +14,9 @@ import pytest
 from air_executor.airflow.job_launcher import Launcher, LaunchSettings, Workload
 from air_executor.client import Client
 from air_executor.errors import BadInputError, StoreError
+from air_executor.model.attempt import Attempt
 from air_executor.model.parsing import dump
-from air_executor.model.state import FAILED, SUCCEEDED, Attempt, JobState, Running
+from air_executor.model.state import FAILED, SUCCEEDED, JobState, Running
 from tests.records import make_attempt, make_done
 
 NAME = "5f58ddf9-ebb1-4a7d-9d6f-55be3ff34752"

@@ -1,0 +1,39 @@
+"""Checks what the local backend can do on this machine, for `air-executor doctor`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from air_executor.backends.local.cgroup_files import NoCgroupsError
+from air_executor.backends.local.cgroups import CONTROLLERS, Cgroups, open_cgroups
+from air_executor.core.finding import FINE, Finding
+from air_executor.runner import native
+
+_DETAILS = "docs/operations.md#cgroups"
+
+
+def check(state_dir: str) -> Iterator[Finding]:
+    """Tell whether runs have cgroups, and what is limited, for a manager that is started as this process was."""
+    if native.this_machine() not in native.builds():
+        yield Finding("cgroups", FINE, f"none, because the runner is a script; {_WITHOUT}")
+        return
+    try:
+        groups = open_cgroups(f"{state_dir}/doctor")  # not those of a manager, which closing would remove
+    except NoCgroupsError as error:
+        yield Finding("cgroups", FINE, f"none ({error}); {_WITHOUT}; see {_DETAILS}")
+        return
+    try:
+        yield Finding("cgroups", FINE, _text(groups))
+    finally:
+        groups.close()
+
+
+_WITHOUT = "processes are found by group, lock and environment, and `resources` are not enforced"
+
+
+def _text(groups: Cgroups) -> str:
+    kill = "one per run, which ends all of its processes"
+    missing = [name for name in CONTROLLERS if name not in groups.controllers]
+    if not missing:
+        return f"{kill}; `resources` are enforced"
+    return f"{kill}; {' and '.join(missing)} of `resources` not enforced, because not delegated; see {_DETAILS}"

@@ -1,0 +1,76 @@
+"""`air-executor workspace`: move files into the workspace of a job, and out of it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from air_executor.cli.session import session_of
+from air_executor.cli.terminal import note, print_json, say
+from air_executor.client.workspace_files import list_files, open_file, parts_of, write_file
+from air_executor.errors import BadInputError, NotFoundError
+
+if TYPE_CHECKING:
+    from air_executor.client.job_access import WorkspaceAccess
+    from air_executor.client.workspace_files import FoundFile
+
+_ACTIONS = ("push", "pull", "list")
+
+
+def workspace(
+    ctx: typer.Context,
+    action: Annotated[str, typer.Argument(metavar="ACTION")],
+    job: Annotated[str, typer.Argument(metavar="JOB")],
+    path: Annotated[str | None, typer.Argument(metavar="PATH", help="A file or a folder.")] = None,
+    to: Annotated[str | None, typer.Option("--to", metavar="DIR", help="Folder to put it into.")] = None,
+) -> None:
+    """Move files into the workspace of a job, and out of it.
+
+    Actions: push JOB PATH, pull JOB [PATH], list JOB [PATH]. Files of the same names are replaced; links are left out.
+    """
+    session = session_of(ctx)
+    files = session.client().workspaces
+    if action not in _ACTIONS:
+        msg = f"workspace {action}: unknown; there are: {', '.join(_ACTIONS)}"
+        raise BadInputError(msg)
+    if action == "list":
+        found = list(files.files(job, path or ""))
+        if session.json:
+            print_json({"files": [{"path": one.path, "size": one.size} for one in found]})
+        for one in [] if session.json else found:
+            say(one.path)
+        return
+    moved = list(_push(files, job, path, to) if action == "push" else _pull(files, job, path, to))
+    if session.json:
+        print_json({"moved": moved})
+    else:
+        note(f"{len(moved)} file{'' if len(moved) == 1 else 's'}")
+
+
+def _push(files: WorkspaceAccess, job: str, path: str | None, to: str | None) -> Iterator[str]:
+    if path is None:
+        raise BadInputError("workspace push: give a file or a folder")
+    above, name = os.path.split(os.path.abspath(path))
+    if not os.path.lexists(path):
+        msg = f"{path}: there is no such file or folder"
+        raise NotFoundError(msg)
+    for one in list_files(above, name):
+        target = "/".join([*parts_of(to or ""), one.path])
+        with open_file(above, one.path) as source:
+            files.write(job, target, source, executable=one.executable)
+        yield target
+
+
+def _pull(files: WorkspaceAccess, job: str, path: str | None, to: str | None) -> Iterator[str]:
+    parts = parts_of(path or "")
+    folder = to or "."
+    os.makedirs(folder, exist_ok=True)
+    found: list[FoundFile] = list(files.files(job, path or ""))
+    for one in found:
+        target = "/".join(parts_of(one.path)[max(0, len(parts) - 1) :])
+        with files.open(job, one.path) as source:
+            write_file(os.path.realpath(folder), target, source, executable=one.executable)
+        yield target

@@ -1,0 +1,127 @@
+"""Which requests a job permits as it stands, and the decision that carries one out.
+
+`request_handler` asks for each request. Refusals are sentences for users. Reads no file, changes no job.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from air_executor.core.budget import raise_hint, spending
+from air_executor.core.rerun import check_rerun, chosen
+from air_executor.core.retrying import may_retry
+from air_executor.errors import AirExecutorError, BadInputError, NotFoundError
+from air_executor.model import state as s
+from air_executor.model.events import Requested
+from air_executor.model.job import Task
+from air_executor.model.problems import did_you_mean
+from air_executor.model.records import Request
+from air_executor.model.state import Done, JobState, TaskState
+from air_executor.model.types import fit
+
+
+class NothingToDoError(AirExecutorError):
+    """The job is already as requested; the request is answered without a decision."""
+
+
+def decision_on(request: Request, name: str, job: JobState, now: float, tasks: Sequence[Task] = ()) -> Requested:
+    """Return the decision that carries out the request in the file `name`; `tasks` are those that it adds.
+
+    Raises:
+        NothingToDoError: the job is already as requested.
+        BadInputError, NotFoundError: it is refused; the message is the reason.
+    """
+    task = _task(request, job)
+    if job.phase == s.PENDING:
+        msg = f"job {job.id} is not released yet: the run that submits it has not ended"
+        raise BadInputError(msg)
+    match request.op:
+        case "cancel":
+            _check_cancel(job, task)
+        case "pause" | "resume":
+            _check_pause(request.op, job)
+        case "retry":
+            _check_retry(job, task)
+        case "rerun":
+            tasks = check_rerun(request, job, task)
+        case "approve" | "reject":
+            return _answer(request, name, job, task, now)
+        case "add" | "confirm-gone" | _:
+            pass
+    _check_budget(request, job)
+    named = request.task if task is None else task.id
+    return Requested(now, name, request.op, named, list(tasks), request.downstream, budget=request.budget)
+
+
+def _check_budget(request: Request, job: JobState) -> None:
+    """Refuse what would start a job whose budget is used up: it would be paused or stopped again at once."""
+    if request.budget and request.op not in ("resume", "retry"):
+        msg = f"{request.op} cannot change the budget"
+        raise BadInputError(msg)
+    starts = request.op == "resume" or (job.phase != s.PAUSED and request.op in ("retry", "rerun"))
+    if not starts and not (job.ended and request.op == "add"):
+        return
+    limits = {**job.spec.budget, **request.budget}
+    over = [one for one in spending(job) if one.used >= limits[one.name]]
+    if over:
+        msg = f"job {job.id} has used {over[0].text} of its budget; raise it: {raise_hint(job)}"
+        raise BadInputError(msg)
+
+
+def _answer(request: Request, name: str, job: JobState, task: TaskState | None, now: float) -> Requested:
+    """Return the decision about a question that a task asks."""
+    if task is None or task.approve is None:
+        which = "a job has no answer; name its task" if task is None else f"task {task.id} asks nothing"
+        msg = f"{request.op}: {which}"
+        raise BadInputError(msg)
+    if task.phase != s.QUEUED:
+        msg = f"task {task.id} of job {job.id} was answered: it is {task.phase}"
+        raise BadInputError(msg)
+    if task.ready_at is None:
+        msg = f"task {task.id} of job {job.id} does not ask yet: it waits for other tasks"
+        raise BadInputError(msg)
+    how = "approved" if request.op == "approve" else "rejected"
+    why = f": {request.message}" if request.message else ""
+    message = fit(f"{how} by {request.by or 'somebody'}{why}")
+    return Requested(now, name, request.op, task.id, message=message, result=request.values or None)
+
+
+def _task(request: Request, job: JobState) -> TaskState | None:
+    if request.task is None:
+        return None
+    task = job.task_named(request.task)
+    if task is None and request.op == "rerun" and chosen(job, request.task):
+        return None  # a group
+    if task is None:
+        msg = f"job {job.id} has no task {request.task}{did_you_mean(request.task, job.tasks)}"
+        raise NotFoundError(msg)
+    return task
+
+
+def _check_cancel(job: JobState, task: TaskState | None) -> None:
+    if task is not None and isinstance(task.status, Done):
+        msg = f"task {task.id} of job {job.id} has already ended: it is {task.phase}"
+        raise BadInputError(msg)
+    if job.ended:
+        msg = f"job {job.id} has already ended: it is {job.phase}"
+        raise BadInputError(msg)
+
+
+def _check_pause(op: str, job: JobState) -> None:
+    if job.ended:
+        msg = f"job {job.id} has already ended: it is {job.phase}"
+        raise BadInputError(msg)
+    if (op == "pause") == (job.phase == s.PAUSED):
+        msg = f"job {job.id} is {job.phase}"
+        raise NothingToDoError(msg)
+
+
+def _check_retry(job: JobState, task: TaskState | None) -> None:
+    if task is not None:
+        if not isinstance(task.status, Done) or task.status.phase == s.SUCCEEDED:
+            msg = f"task {task.id} of job {job.id} is {task.phase}; retry takes failed, cancelled and skipped ones"
+            raise BadInputError(msg)
+        return
+    if not any(isinstance(t.status, Done) and may_retry(t.status) for t in job.tasks.values()):
+        msg = f"job {job.id} has no failed, cancelled or skipped task to retry"
+        raise BadInputError(msg)

@@ -1,0 +1,26 @@
+"""What all records have in common: they refuse keys that they do not know, and some know which fields were given."""
+
+# No `from __future__ import annotations`: `parsing` and `quick` read the annotations as they stand.
+
+from typing import Self
+
+
+class Record:
+    """A record that refuses keys which it does not know."""
+
+    __slots__ = ()
+    __pydantic_config__ = {"extra": "forbid", "revalidate_instances": "always"}  # noqa: RUF012 - pydantic's own name
+
+
+class AsWritten(Record):
+    """A record that knows which of its fields were given in Python: a value that equals the default counts, too."""
+
+    __slots__ = ("given",)
+    given: frozenset[str] | None
+    """Names of the fields that were given; None: the record was read from data and is complete."""
+
+    def __new__(cls, *_: object, **given: object) -> Self:
+        """Note which fields are given."""
+        self = super().__new__(cls)
+        self.given = frozenset(given) if given else None
+        return self

@@ -1,0 +1,91 @@
+/* The cgroup of a run: a process is born in it, so that nothing of the command is ever outside, and its kernel file
+ * `cgroup.kill` ends them all, whatever group, session, descriptors and environment they have. */
+#define _GNU_SOURCE
+#include "cgroup.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <linux/sched.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+extern char **environ;
+
+#ifdef CLONE_INTO_CGROUP
+
+static void become(const char *path, char **argv, int in, int out) {
+    sigset_t none;
+    for (int number = 1; number < NSIG; number++) signal(number, SIG_DFL);
+    sigemptyset(&none);
+    if (dup2(in, STDIN_FILENO) < 0 || dup2(out, STDOUT_FILENO) < 0 || dup2(out, STDERR_FILENO) < 0) return;
+    sigprocmask(SIG_SETMASK, &none, NULL);
+    execve(path, argv, environ);
+}
+
+int start_in_cgroup(pid_t *pid, const char *path, char **argv, int in, int out) {
+    struct clone_args how = {.flags = CLONE_INTO_CGROUP, .exit_signal = SIGCHLD, .cgroup = GROUP_FD};
+    int result[2], error = 0; /* a pipe that the exec closes */
+    if (pipe2(result, O_CLOEXEC) != 0) return errno;
+    long child = syscall(SYS_clone3, &how, sizeof how);
+    if (child < 0) error = errno == EAGAIN || errno == ENOMEM ? errno : -errno;
+    if (child == 0) {
+        become(path, argv, in, out);
+        error = errno;
+        _exit(write(result[1], &error, sizeof error) == sizeof error ? 0 : 1);
+    }
+    close(result[1]);
+    if (child > 0 && read(result[0], &error, sizeof error) == sizeof error) waitpid((pid_t)child, NULL, 0);
+    else if (error == 0) *pid = (pid_t)child;
+    close(result[0]);
+    return error;
+}
+
+#else /* kernel headers before 5.7 */
+
+int start_in_cgroup(pid_t *pid, const char *path, char **argv, int in, int out) {
+    (void)pid, (void)path, (void)argv, (void)in, (void)out;
+    return -ENOSYS;
+}
+
+#endif
+
+static ssize_t read_text(const char *path, char *text, size_t size) {
+    int fd = openat(GROUP_FD, path, O_RDONLY | O_CLOEXEC);
+    ssize_t found = fd < 0 ? -1 : read(fd, text, size - 1);
+    if (fd >= 0) close(fd);
+    text[found > 0 ? found : 0] = '\0';
+    return found;
+}
+
+/* Tells whether whoever started us is in the cgroup: a task can put its manager there. */
+static bool holds_parent(void) {
+    char group[PATH_MAX], path[64], text[PATH_MAX + 1024];
+    ssize_t size = readlink("/proc/self/fd/10", group, sizeof group - 1);
+    if (size <= 0) return false;
+    group[size] = '\0';
+    const char *name = strrchr(group, '/');
+    snprintf(path, sizeof path, "/proc/%d/cgroup", (int)getppid());
+    if (name == NULL || read_text(path, text, sizeof text) <= 0) return false;
+    const char *found = strstr(text, name);
+    return found != NULL && (found[strlen(name)] == '\n' || found[strlen(name)] == '/');
+}
+
+void kill_cgroup(void) {
+    if (holds_parent()) return; /* it leaves, and ends the rest itself */
+    int fd = openat(GROUP_FD, "cgroup.kill", O_WRONLY | O_CLOEXEC);
+    if (fd < 0) return;
+    bool killed = write(fd, "1", 1) == 1;
+    close(fd);
+    for (int round = 0; killed && round < 100; round++) {
+        char text[128];
+        if (read_text("cgroup.events", text, sizeof text) <= 0 || strstr(text, "populated 0") != NULL) return;
+        poll(NULL, 0, 10);
+    }
+}

@@ -1,0 +1,113 @@
+"""What a run leaves for the manager, parsed: how it ended, and its result. A task may have written anything there.
+
+Importing this does not import pydantic, so that commands that only show a state can do without.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from air_executor.errors import CorruptFileError
+from air_executor.model.records import OutcomeFile
+
+MAX_NESTING = 100
+"""How deep lists and objects of a result may lie in each other: readers of the state recurse on top of this."""
+MAX_CPU = 1e9
+"""CPU seconds of one run: more is no measurement, and could not be added up."""
+
+
+@dataclass(frozen=True, slots=True)
+class ExitRecord:
+    """A complete outcome."""
+
+    exit_code: int
+    timed_out: bool
+    stopped: bool
+    """Something other than its timeout told it to stop (TERM, INT or HUP)."""
+    cpu: float | None
+    memory: int | None
+    oom_kills: int
+    message: str | None
+    ended: float
+    """When the run ended: the file's modification time, by the volume's clock."""
+    started: float | None = None
+    """When it began, where its runner has written that down."""
+
+
+def parse_outcome(data: bytes, ended: float) -> ExitRecord | None:
+    """Return the outcome that a runner's file holds; None while it is not complete.
+
+    The first line is the record; a task may have written more behind it.
+    """
+    line, newline, _ = data.partition(b"\n")
+    if not newline:
+        return None
+    from air_executor.model import parsing  # noqa: PLC0415 - see the module
+
+    found = parsing.read_json(OutcomeFile, line)
+    if found is None:
+        return None
+    return ExitRecord(
+        exit_code=found.exit_code,
+        timed_out=found.timed_out,
+        stopped=found.stopped,
+        cpu=_cpu(found.user, found.system),
+        memory=found.memory_peak,
+        oom_kills=found.oom_kills or 0,
+        message=found.message,
+        ended=ended,
+        started=found.started,
+    )
+
+
+def _cpu(*parts: str | None) -> float | None:
+    """Add up times as the shell's `times` prints them (`1m2.345s`), in seconds."""
+    total = 0.0
+    for part in parts:
+        minutes, mark, seconds = (part or "").rstrip("s").partition("m")
+        if not mark:
+            return None
+        try:
+            total += 60 * float(minutes) + float(seconds)
+        except ValueError:
+            return None
+    return round(total, 6) if 0 <= total <= MAX_CPU else None
+
+
+def _no_constant(name: str) -> None:
+    msg = f"{name} is not JSON"
+    raise ValueError(msg)
+
+
+def parse_result(data: bytes) -> Any:  # noqa: ANN401 - any JSON value
+    """Return the value of a result file; None if it is empty.
+
+    Raises:
+        CorruptFileError: it is no JSON that the state can hold.
+    """
+    if not data.strip():
+        return None
+    try:
+        value = json.loads(data, parse_constant=_no_constant)
+        json.dumps(value, allow_nan=False)  # 1e999 is read as infinite, and could not be written
+        deep = _deeper(value, MAX_NESTING)
+    except RecursionError:
+        deep = True
+    except ValueError as error:
+        why = "it has a number that is too long" if "set_int_max_str_digits" in str(error) else error
+        msg = f"result.json: not JSON ({why})"
+        raise CorruptFileError(msg) from error
+    if deep:
+        msg = f"result.json: nested deeper than {MAX_NESTING} levels"
+        raise CorruptFileError(msg)
+    return value
+
+
+def _deeper(value: object, than: int) -> bool:
+    """Tell whether lists and objects lie in each other more than `than` deep."""
+    if not isinstance(value, list | dict):
+        return False
+    inner = value.values() if isinstance(value, dict) else value
+    return than == 0 or any(_deeper(item, than - 1) for item in inner)

@@ -1,0 +1,62 @@
+"""The page of a job as last rendered, for all who look at it: a crowd of viewers costs one of them.
+
+Who may change something always sees the newest version. A viewer's page may be older, by at most the time that keeps
+rendering to a small share of the manager's time.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import TYPE_CHECKING, NamedTuple
+
+from starlette.responses import Response
+
+from air_executor.model.callers import VIEWER, Caller
+from air_executor.web.state_cache import REST, StateCache
+
+if TYPE_CHECKING:
+    from starlette.requests import Request
+
+MAX_PAGES = 32
+MAX_AGE = 1.0
+"""Seconds: a page contains durations."""
+
+
+class _Page(NamedTuple):
+    version: str
+    response: Response
+    rendered_at: float
+    """On the monotonic clock."""
+    took: float
+
+
+class RenderedJobs:
+    """Shows jobs. Thread-safe: of several who ask at once, one renders and the others wait."""
+
+    def __init__(self, cache: StateCache, show: Callable[[Request], Response]) -> None:
+        self._cache = cache
+        self._show = show
+        self._lock = threading.Lock()
+        self._pages: OrderedDict[tuple[str, str, Caller], _Page] = OrderedDict()
+
+    def answer(self, request: Request) -> Response:
+        """Return the page that a request asks for."""
+        caller: Caller = request.scope["state"]["caller"]
+        key = (request.url.path, request.url.query, caller)
+        with self._lock:
+            version = self._cache.version_of(str(request.path_params["job"]))
+            known, now = self._pages.get(key), time.monotonic()
+            if known is not None:
+                age = now - known.rendered_at
+                if age < (MAX_AGE if version == known.version else REST * known.took if caller.role == VIEWER else 0.0):
+                    return known.response
+            response = self._show(request)
+            took = time.monotonic() - now
+            self._pages[key] = _Page(version, response, now + took, took)
+            self._pages.move_to_end(key)
+            while len(self._pages) > MAX_PAGES:
+                self._pages.popitem(last=False)
+            return response

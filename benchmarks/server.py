@@ -1,0 +1,232 @@
+"""What people and programs at the server cost: throughput with a crowd of viewers, latency of a submission, idle pages.
+
+Viewers and submitters are a process of their own, which reads bytes and hardly looks at them; what it takes from the
+machine counts against the server all the same.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from benchmarks.metrics import free_port
+from benchmarks.place import Place
+from benchmarks.table import Line, Row, median_ratio, percentile
+
+RUNNERS = 4
+JOBS = 20
+VIEWERS = 200
+SUBMITS_PER_SECOND = 50
+TOKEN = "air_" + "benchmark" * 5
+WITH_TOKEN = {"AIR_ADMIN_TOKEN_FILE": "token"}
+BUSY = "job0"
+"""The job that all viewers look at."""
+_VERSION = re.compile(rb'data-version="([0-9a-f]*)"')
+
+
+def crowd(*, quick: bool) -> Sequence[Line]:
+    """Measure `true` 2,000 times with 200 viewers of one of the jobs and 50 submissions a second, next to nobody."""
+    tasks, pairs = (400, 1) if quick else (4000, 5)
+    crowded: list[float] = []
+    alone: list[float] = []
+    for number in range(pairs):
+        for visited in (True, False) if number % 2 else (False, True):
+            (crowded if visited else alone).append(_rate(tasks, visited=visited))
+    ratio = median_ratio(crowded, alone)
+    note = f"{statistics.median(crowded):.0f} to {statistics.median(alone):.0f} tasks/s"
+    figure = f"tasks/s with {VIEWERS} viewers and {SUBMITS_PER_SECOND} submissions/s ÷ without"
+    return [Line("viewers", figure, ratio, 0.95, note=note, detail={"crowded": crowded, "alone": alone})]
+
+
+def _rate(tasks: int, *, visited: bool) -> float:
+    """Return tasks a second; submissions are of jobs that wait, so that both sides run the same tasks."""
+    port = free_port()
+    with Place(AIR_MAX_RUNNERS=str(RUNNERS), AIR_HTTP_PORT=str(port), **WITH_TOKEN) as place:
+        _put_token(place)
+        names = [f"job{number}" for number in range(JOBS)]
+        place.submit("wait", [{"command": "true", "delay": 3600}])
+        place.start()
+        with _visitors(port) if visited else _nobody():
+            begun = time.time()
+            for name in names:
+                place.submit(name, [["true"]] * (tasks // JOBS))
+            return tasks / (place.wait(names) - begun)
+
+
+def _put_token(place: Place) -> None:
+    with open(f"{place.folder}/token", "w", encoding="ascii") as file:
+        file.write(TOKEN)
+
+
+@contextmanager
+def _nobody() -> Iterator[None]:
+    yield
+
+
+@contextmanager
+def _visitors(port: int) -> Iterator[None]:
+    words = [sys.executable, "-m", "benchmarks.server", str(port), str(VIEWERS), str(SUBMITS_PER_SECOND)]
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None  # noqa: S101 - as asked for
+        process.stdout.readline()  # all are there
+        try:
+            yield
+        finally:
+            process.kill()
+
+
+async def visit(port: int, viewers: int, rate: float) -> None:
+    """Look and submit until killed."""
+    opened = asyncio.Semaphore(0)
+    tasks = [asyncio.create_task(_view(port, opened)) for _ in range(viewers)]
+    for _ in range(viewers):
+        await opened.acquire()
+    print("all are there", flush=True)
+    await asyncio.gather(_submit(port, rate), *tasks)
+
+
+async def _view(port: int, opened: asyncio.Semaphore) -> None:
+    """Do what the page's script does: hold a stream, and fetch the page where it tells of another version."""
+    version, free_at, is_open = b"", 0.0, False
+    while True:
+        try:
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.write(f"GET /jobs/{BUSY}/events HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+            if b" 200 " not in await reader.readuntil(b"\r\n\r\n"):
+                raise ConnectionRefusedError
+            if not is_open:
+                is_open = True
+                opened.release()
+            while line := await reader.readline():
+                if not line.startswith(b"data: ") or line[6:].strip() == version:
+                    continue
+                await asyncio.sleep(max(0.0, free_at - time.monotonic()))
+                begun = time.monotonic()
+                body = await _fetch(port)
+                if found := _VERSION.search(body):
+                    version = found[1]
+                free_at = time.monotonic() + max(0.5, 20 * (time.monotonic() - begun))
+        except (OSError, asyncio.IncompleteReadError):
+            await asyncio.sleep(1)
+
+
+async def _fetch(port: int) -> bytes:
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    try:
+        return await _ask(reader, writer, "GET", f"/jobs/{BUSY}")
+    finally:
+        writer.close()
+
+
+async def _submit(port: int, rate: float) -> None:
+    connection = await asyncio.open_connection("127.0.0.1", port)
+    number, next_at = 0, time.monotonic()
+    while True:
+        number += 1
+        await _post(connection, f"sent-{number}")
+        next_at = max(next_at + 1 / rate, time.monotonic() - 1)
+        await asyncio.sleep(max(0.0, next_at - time.monotonic()))
+
+
+async def _post(connection: tuple[asyncio.StreamReader, asyncio.StreamWriter], name: str) -> None:
+    job = {"id": name, "after": ["wait"], "tasks": [{"command": "true"}]}
+    data = json.dumps(job).encode()
+    sent = [b"Authorization: Bearer " + TOKEN.encode(), b"Content-Type: application/json"]
+    body = await _ask(*connection, "POST", "/api/v1/jobs", sent, data)
+    while body.startswith(b"too many requests"):  # as the command line does
+        await asyncio.sleep(0.1)
+        body = await _ask(*connection, "POST", "/api/v1/jobs", sent, data)
+    if b'"uid"' not in body:
+        msg = body.decode()
+        raise RuntimeError(msg)
+
+
+async def _ask(  # noqa: PLR0917 - a request has as many parts
+    reader: asyncio.StreamReader,
+    writer: asyncio.StreamWriter,
+    method: str,
+    path: str,
+    headers: Sequence[bytes] = (),
+    data: bytes = b"",
+) -> bytes:
+    """Send a request on an open connection; return the body of the answer."""
+    first = f"{method} {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(data)}\r\n".encode()
+    writer.write(first + b"".join(line + b"\r\n" for line in headers) + b"\r\n" + data)
+    head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").lower().split("\r\n")
+    found = dict(line.split(": ", 1) for line in head[1:] if ": " in line)
+    return await reader.readexactly(int(found["content-length"]))
+
+
+def submission(*, quick: bool) -> Sequence[Line]:
+    """Measure a submission over a connection that is open, until its answer: the job is on the volume then."""
+    times = 30 if quick else 500
+    port = free_port()
+    with Place(AIR_HTTP_PORT=str(port), **WITH_TOKEN) as place:
+        _put_token(place)
+        place.submit("wait", [{"command": "true", "delay": 3600}])
+        place.start()
+        took, over_files = asyncio.run(_timed(place, port, times))
+    note = f"over files, in turns: {statistics.median(over_files):.1f}"
+    return [
+        Line("submit-http", "p50, ms", statistics.median(took), 15, at_most=True, note=note, detail={"all": took}),
+        Line("submit-http", "p50 ÷ over files", statistics.median(took) / statistics.median(over_files)),
+        Line("submit-http", "p99, ms", percentile(took, 0.99)),
+    ]
+
+
+async def _timed(place: Place, port: int, times: int) -> tuple[list[float], list[float]]:
+    connection = await asyncio.open_connection("127.0.0.1", port)
+    await _post(connection, "first")  # the API is built with its first request
+    found, over_files = [], []
+    for number in range(times):
+        begun = time.monotonic()
+        await _post(connection, f"sent-{number}")
+        found.append((time.monotonic() - begun) * 1000)
+        await asyncio.sleep(0.02)
+        begun = time.monotonic()
+        place.submit(f"put-{number}", ["true"], after=["wait"])
+        over_files.append((time.monotonic() - begun) * 1000)
+        await asyncio.sleep(0.02)
+    return found, over_files
+
+
+def idle(*, quick: bool) -> Sequence[Line]:
+    """Measure the manager's CPU with one open page of a job that waits, beyond that without a page."""
+    seconds = 5.0 if quick else 60.0
+    port = free_port()
+    with Place(AIR_HTTP_PORT=str(port)) as place:
+        place.submit(BUSY, [{"command": "true", "delay": 3600}])
+        place.start()
+        time.sleep(2)  # until what follows a start is over
+        alone = _used(place, seconds)
+        used = asyncio.run(_open_page(place, port, seconds))
+    figure = "one open page without changes: CPU, % of a core"
+    return [Line("idle-page", figure, used * 100, 0.3, at_most=True, note=f"without it {alone * 100:.2f}")]
+
+
+def _used(place: Place, seconds: float) -> float:
+    before = place.cpu_exactly()
+    time.sleep(seconds)
+    return (place.cpu_exactly() - before) / seconds
+
+
+async def _open_page(place: Place, port: int, seconds: float) -> float:
+    task = asyncio.create_task(_view(port, opened := asyncio.Semaphore(0)))
+    await opened.acquire()
+    await asyncio.sleep(1)
+    used = await asyncio.to_thread(_used, place, seconds)
+    task.cancel()
+    return used
+
+
+ROWS = (Row("viewers", crowd), Row("submit-http", submission), Row("idle-page", idle))
+
+if __name__ == "__main__":
+    asyncio.run(visit(int(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3])))

@@ -1,0 +1,147 @@
+"""A task that asks for approval: it costs no runner, is answered once, and its answer is its result."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from air_executor.core.explanation import ExplainContext, explain_job, explain_task
+from air_executor.errors import BadInputError
+from tests.manager.rig import World
+from tests.manager.test_features import outcome, reasons
+
+ASKS: dict[str, Any] = {"id": "ok", "approve": "Deploy main?", "after": ["build"]}
+
+
+def submit(world: World, **fields: Any) -> None:  # noqa: ANN401 - JSON
+    """Submit a job that builds, asks and deploys."""
+    world.submit("j", "build", ASKS | fields, {"id": "deploy", "after": ["ok"]}, defaults={"command": "make"})
+
+
+def test_approved(world: World) -> None:
+    """It asks once what it waits for has ended; approved, it succeeds with the values given, and the job goes on."""
+    submit(world)
+    refused = world.asked("approve", "j", "ok")
+    assert refused == "task ok of job j does not ask yet: it waits for other tasks"
+    world.do("j/build")
+    world.cycle(3)
+    assert not world.running()
+    job, context = world.job("j"), ExplainContext(world.clock.wall())
+    said = 'task ok asks "Deploy main?": `air-executor approve j ok`, or `reject`'
+    assert explain_task(job, job.tasks["ok"], context) == said
+    assert said in explain_job(job, context)
+    assert world.asked("approve", "j", "ok", by="alice", values={"region": "eu"}) is None
+    world.do("j/deploy")
+    assert outcome(world, "j") == ("succeeded", "ok")
+    task = world.task("j", "ok")
+    assert (task.result, task.message, task.runs) == ({"region": "eu"}, "approved by alice", 0)
+    assert explain_task(world.job("j"), task, context) == "task ok succeeded: approved by alice"
+    assert "was answered: it is succeeded" in (world.asked("reject", "j", "ok") or "")
+
+
+def test_rejected(world: World) -> None:
+    """It fails, with who and why; what needs it is skipped; a retry asks again."""
+    submit(world)
+    world.do("j/build")
+    assert world.asked("reject", "j", "ok", by="bob", message="not on a Friday") is None
+    assert outcome(world, "j") == ("failed", "declined")
+    assert reasons(world, "j") == {"build": "ok", "ok": "declined", "deploy": "upstream"}
+    assert world.task("j", "ok").message == "rejected by bob: not on a Friday"
+    assert world.asked("retry", "j") is None
+    assert world.asked("approve", "j", "ok", by="alice") is None
+    world.do("j/deploy")
+    assert outcome(world, "j") == ("succeeded", "ok")
+
+
+def test_nobody_answers(world: World) -> None:
+    """Its `timeout` counts from when it asks; the manager sleeps until then, and acts when it passes."""
+    submit(world, timeout="2d")
+    world.cycle()
+    world.clock.pass_time(86_400)
+    world.do("j/build")
+    world.clock.pass_time(86_400)
+    world.cycle()
+    assert world.task("j", "ok").phase == "queued"
+    upcoming = world.manager.state.index.next_time()
+    assert upcoming == pytest.approx(world.clock.wall() + 86_400, abs=2)
+    world.clock.pass_time(86_401)
+    world.cycle()
+    assert outcome(world, "j") == ("failed", "timeout")
+    assert world.task("j", "ok").message == "nobody answered within 2d"
+
+
+@pytest.mark.parametrize("clean", [False, True])
+def test_it_asks_on_after_a_restart(world: World, *, clean: bool) -> None:
+    """A manager that was killed or stopped leaves the question; the next one takes the answer, once."""
+    submit(world, timeout="1h")
+    world.do("j/build")
+    world.clock.pass_time(1800)
+    if clean:
+        world.stop()
+        world.start()
+    else:
+        world.restart()
+    name = world.ask("approve", "j", "ok")
+    world.cycle()
+    world.restart()
+    assert not world.inbox.waiting(name)
+    assert world.task("j", "ok").phase == "succeeded"
+
+
+def test_it_takes_no_slot(world: World) -> None:
+    """Others go on, also in a job with one runner, and a job that only asks never had a runner."""
+    world.submit("j", {"id": "ok", "approve": "?"}, "b")
+    world.do("j/b")
+    assert not world.job("j").ended
+    assert world.asked("approve", "j", "ok") is None
+    assert outcome(world, "j") == ("succeeded", "ok")
+
+
+@pytest.mark.parametrize("op", ["cancel", "pause"])
+def test_other_requests(world: World, op: str) -> None:
+    """A cancel ends the question; a pause does not keep anybody from answering."""
+    submit(world)
+    world.do("j/build")
+    assert world.asked(op, "j") is None
+    if op == "cancel":
+        assert world.phases("j") == {"build": "succeeded", "ok": "cancelled", "deploy": "skipped"}
+        return
+    assert world.asked("approve", "j", "ok") is None
+    world.cycle(2)
+    assert not world.running()
+    assert world.asked("resume", "j") is None
+    world.do("j/deploy")
+
+
+@pytest.mark.parametrize(
+    ("task", "said"),
+    [
+        ({"approve": "?", "command": "x"}, "cannot be used together with approve"),
+        ({"approve": " "}, "approve: must not be empty"),
+        ({"approve": 5.5}, "approve: must be a question"),
+        ({"command": None}, "command: is missing"),
+    ],
+)
+def test_wrong_questions(world: World, task: dict[str, Any], said: str) -> None:
+    """The message says what is wrong."""
+    with pytest.raises(BadInputError) as error:
+        world.submit("j", {"id": "a"} | task)
+    assert said in str(error.value)
+
+
+@pytest.mark.parametrize("task", [None, "build"])
+def test_what_asks_nothing_has_no_answer(world: World, task: str | None) -> None:
+    """A request about another task, or about none, is refused."""
+    submit(world)
+    assert (world.asked("approve", "j", task) or "").startswith("approve: ")
+
+
+def test_a_task_queues_a_question(world: World) -> None:
+    """A line in `$AIR_QUEUE` asks, too; the job's default command is none of the question's."""
+    world.submit("j", {"id": "plan"}, defaults={"command": "make"})
+    world.do("j/plan", queue=[{"id": "ok", "approve": "Merge 3 branches?"}, {"id": "merge", "after": ["ok"]}])
+    world.restart()
+    assert world.asked("approve", "j", "ok") is None
+    world.do("j/merge")
+    assert outcome(world, "j") == ("succeeded", "ok")
