@@ -22,9 +22,7 @@ def backfill(  # noqa: PLR0917 - a command has its options as arguments
         int, typer.Option("--max-active", metavar="N", min=1, help="Maximum number of these runs at once.")
     ] = 1,
     newest_first: Annotated[bool, typer.Option("--newest-first", help="Begin with the newest time.")] = False,
-    retry: Annotated[
-        bool, typer.Option("--retry", help="Also retry the runs that failed or were cancelled, at once.")
-    ] = False,
+    retry: Annotated[bool, typer.Option("--retry", help="Also retry the runs that failed or were cancelled.")] = False,
     cancel: Annotated[bool, typer.Option("--cancel", help="Cancel all unfinished runs of backfills of NAME.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the runs, and create none.")] = False,
 ) -> None:

@@ -62,7 +62,7 @@ def explain_context(
 def _phases_after(job: JobState, jobs: AllJobs, archived_phase: ArchivedPhase) -> dict[str, str]:
     """Return the phases of the jobs that a job waits for or joins, archived or not, but those that are gone."""
     phases = {}
-    named = job.earlier_runs | job.after_uids if job.started_at is None else {}
+    named = job.earlier_runs | (job.after_uids if job.started_at is None else {})
     joined = {task.id: task.joins for task in job.tasks.values() if task.joins and not task.finished_at}
     for name, uid in (named | joined).items():
         phase = jobs.phase(name, uid) or archived_phase(name, uid)

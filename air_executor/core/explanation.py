@@ -237,7 +237,7 @@ def pending_reason(job: JobState, context: ExplainContext) -> str | None:  # noq
         return f"is paused: it has used {used} of its budget; resume it with {raise_hint(job)}"
     if job.phase == s.PAUSED:
         return f"is paused; resume it with `air-executor resume {job.id}`"
-    if job.started_at is None and (waited_for := _unfinished_jobs(job, context)) is not None:
+    if (waited_for := _unfinished_jobs(job, context)) is not None:
         return f"is waiting for {waited_for}"
     if job.spec.lock is not None and job.locked_since is None and context.lock_holder not in (None, job.id):
         return f"is waiting for lock {job.spec.lock}, which job {context.lock_holder} holds until it ends"
@@ -253,7 +253,8 @@ def pending_reason(job: JobState, context: ExplainContext) -> str | None:  # noq
 
 def _unfinished_jobs(job: JobState, context: ExplainContext) -> str | None:
     """Return the jobs that a job waits for, each with its phase; None if all have succeeded."""
-    unfinished = [name for name in job.after_uids if context.after.get(name) != s.SUCCEEDED]
+    upstream = job.after_uids if job.started_at is None else {}
+    unfinished = [name for name in upstream if context.after.get(name) != s.SUCCEEDED]
     unfinished += [name for name in job.earlier_runs if context.after.get(name, s.CANCELLED) not in s.ENDED_PHASES]
     if len(unfinished) == 1 and unfinished[0] not in context.after:
         return f"job {unfinished[0]}, which no longer exists"

@@ -104,6 +104,7 @@ class LiveJob(IndexedJob):
         job.seq = max(job.seq, event.seq)
         if job.started_at is None:
             job.started_at = event.at
+        job.earlier_runs = {}
         if job.deadline_from is None and job.spec.deadline is not None:
             job.deadline_from = event.at
         if job.cleanup_from is None and job.stop in (s.TIMEOUT, s.BUDGET):  # after a rewind
@@ -195,6 +196,9 @@ class LiveJob(IndexedJob):
                 job.over_budget = None
                 self._ready_from(event.at)
             case "retry":
+                if event.earlier_runs is not None:
+                    job.earlier_runs = event.earlier_runs
+                    job.backfill = True
                 self._queue_again(tasks_to_retry(job, event.task, event.at), event.at)
             case "rerun":
                 self._rerun(event)

@@ -267,12 +267,11 @@ class ManagerState:
         self.children.watch(job)
 
     def _gate(self, job: LiveJob) -> str | None:
-        """Block a job that has not started until its upstream jobs have ended; return one that will not succeed."""
+        """Block a job until the jobs that it waits for have ended; return one that should succeed, and will not."""
         state = job.state
-        if state.started_at is not None:  # they had succeeded then
-            return None
         failed = None
-        for name, uid in state.after_uids.items():
+        upstream = state.after_uids if state.started_at is None else {}  # else they had succeeded then
+        for name, uid in upstream.items():
             phase = self._phase_of(name, uid)
             if phase in s.ENDED_PHASES | {None} and phase != s.SUCCEEDED:
                 failed = name

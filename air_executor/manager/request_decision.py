@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from air_executor.core.budget import raise_hint, spending
 from air_executor.core.rerun import check_rerun, chosen
@@ -50,7 +51,8 @@ def decision_on(request: Request, name: str, job: JobState, now: float, tasks: S
             pass
     _check_budget(request, job)
     named = request.task if task is None else task.id
-    return Requested(now, name, request.op, named, list(tasks), request.downstream, budget=request.budget)
+    decision = Requested(now, name, request.op, named, list(tasks), request.downstream, budget=request.budget)
+    return replace(decision, earlier_runs=request.earlier_runs)
 
 
 def _check_budget(request: Request, job: JobState) -> None:

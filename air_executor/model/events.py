@@ -106,6 +106,8 @@ class Requested(Record):
     """For `approve`: the result of the task."""
     budget: t.Budget = field(default_factory=dict)
     """For `resume` and `retry`: amounts that replace those of the job's budget."""
+    earlier_runs: t.EarlierRuns | None = None
+    """For `retry` by a backfill: the runs that must have ended before the job goes on, by id with their uids."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -42,6 +42,8 @@ class Request(Record):
     """For `approve`: becomes the task's result."""
     budget: t.Budget = field(default_factory=dict)
     """For `resume` and `retry`: amounts that replace those of the job's budget."""
+    earlier_runs: t.EarlierRuns | None = None
+    """For `retry` by a backfill: the runs that must have ended before the job goes on, by id with their uids."""
 
 
 @dataclass(frozen=True, slots=True)

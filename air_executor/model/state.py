@@ -298,12 +298,15 @@ class JobState(HasNotices, Record):
     """Name of the amount of its `budget` that was used up: it was paused or stopped for that."""
     after_uids: Annotated[dict[t.Id, t.Uid], MaxLen(10_000)] = field(default_factory=dict)
     """The jobs that this one waits for, by id, with the uids they had when it was submitted."""
-    earlier_runs: Annotated[dict[t.Id, t.Uid], MaxLen(10_000)] = field(default_factory=dict)
-    """The runs of its name, by id with their uids, that must have ended before it starts, however they end."""
+    earlier_runs: t.EarlierRuns = field(default_factory=dict)
+    """The runs of its name, by id with their uids, that must have ended before it starts, however they end.
+
+    Empty once it has started; a backfill that retries it fills it again.
+    """
     scheduled_at: t.Time | None = None
     """The time of its schedule for which it runs."""
     backfill: bool = False
-    """A backfill made it, after its scheduled time."""
+    """A backfill made it, after its scheduled time, or has retried it."""
     submitted_by: t.Word | None = None
     """Run id of the run that submitted it."""
     joined_by: t.Id | None = None

@@ -364,6 +364,7 @@ TimeText = Annotated[
 Text = Annotated[str, Strict(), MaxLen(MAX_MESSAGE), Accepts("text")]
 Word = Annotated[str, Strict(), MaxLen(256), Accepts("a word")]
 Uid = Annotated[str, Strict("^[0-9a-f]{8,32}$"), Accepts("8 to 32 hexadecimal digits")]
+EarlierRuns = Annotated[dict[Id, Uid], MaxLen(10_000)]
 Count = Annotated[int, *whole(0, MAX_COUNT)]
 Seq = Annotated[int, *whole(0, MAX_SEQ)]
 SlotNumber = Annotated[int, *whole(0, MAX_SLOTS)]

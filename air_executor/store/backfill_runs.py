@@ -5,14 +5,15 @@ from __future__ import annotations
 import contextlib
 import os
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
+from graphlib import CycleError, TopologicalSorter
 from itertools import islice
 from typing import Protocol
 
 from air_executor.core.instantiation import read_schedule
 from air_executor.core.timetable import Timetable
 from air_executor.errors import BadInputError, CorruptFileError, FormatTooNewError, NotFoundError
-from air_executor.model.definition import ScheduleFile
 from air_executor.model.names import scheduled_id, scheduled_time
 from air_executor.model.records import Request
 from air_executor.model.state import CANCELLED, FAILED, JobState
@@ -24,6 +25,8 @@ from air_executor.store.schedules import Schedules
 
 MOST = 10_000
 """Runs of one backfill."""
+READ_APART = 0.002
+"""Seconds between two requests that must be read in this order: their names sort by milliseconds."""
 
 
 class Submitter(Protocol):
@@ -62,7 +65,7 @@ def backfill_runs(
 ) -> Backfill:
     """Create the runs of a schedule between two times; each is a day in UTC, of which the last one counts, or a time.
 
-    With `retry`, runs that failed or were cancelled are retried; they wait for no others.
+    With `retry`, runs that failed or were cancelled are retried in their turn; an archived one runs anew.
 
     Raises:
         NotFoundError: there is no such schedule.
@@ -75,52 +78,68 @@ def backfill_runs(
         msg = f"to: {until} is before {since}"
         raise BadInputError(msg)
     times = _times(Timetable(name, read_schedule(schedule.definition)), begin, end)
-    found = {at: client.jobs.find(scheduled_id(name, at)) for at in times}
-    if dry_run:
-        created = [scheduled_id(name, at) for at in times if found[at] is None]
-    else:
-        created = _create(client, schedule, times[::-1] if newest_first else times, max_active)
-    there = [run for run in found.values() if run is not None]
-    layout = client.jobs.layout
-    failed = [
-        run.id
-        for run in there
-        if retry and run.phase in (FAILED, CANCELLED) and os.path.isdir(layout.job(run.id))  # not an archived one
-    ]
-    for run in () if dry_run else failed:
-        client.inbox.post(Request("retry", run), time.time())
-    return Backfill(created, there, failed)
+    found = Backfill([], [], [])
+    turns: list[JobState] = []
+    for at in times[::-1] if newest_first else times:
+        run = client.jobs.find(scheduled_id(name, at))
+        if run is not None and not (retry and run.phase in (FAILED, CANCELLED)):
+            found.left_out.append(run)
+            continue
+        # Each waits for the end of the one that is `max_active` before it.
+        earlier = turns[-max_active:][:1] if len(turns) >= max_active else []
+        if run is not None and os.path.isdir(client.jobs.layout.job(run.id)):  # else it is archived
+            found.left_out.append(run)
+            found.retried.append(run.id)
+            if not dry_run:
+                _retry(client, run, earlier)
+        elif dry_run:
+            found.created.append(scheduled_id(name, at))
+        else:
+            run = client.named_runs.create_scheduled(
+                schedule, at, round(time.time(), 3), backfill=earlier, again=run is not None
+            )
+            if run is None:
+                continue
+            client.wake(run.id)
+            found.created.append(run.id)
+        if run is not None:
+            turns.append(run)
+    return found
+
+
+def _retry(client: Submitter, run: JobState, earlier: list[JobState]) -> None:
+    """Ask for a retry."""
+    client.inbox.post(Request("retry", run.id, earlier_runs={one.id: one.uid for one in earlier}), time.time())
+    time.sleep(READ_APART)
 
 
 def cancel_runs(client: Submitter, name: str) -> list[str]:
-    """Cancel all unfinished runs of a schedule that backfills made, and return their ids: the last to start first.
+    """Cancel all unfinished runs of a schedule's backfills, and return their ids: the last to start first.
 
     Raises:
         StoreError: the volume refused; some of them may be cancelled.
     """
-    found = []
+    found: dict[str, JobState] = {}
     for one in client.jobs.ids():
         if scheduled_time(one, name) is not None:
             with contextlib.suppress(CorruptFileError, FormatTooNewError, NotFoundError):
                 run = client.jobs.load(one)
                 if run.backfill and run.spec.name == name and not run.ended:
-                    found.append(run)
-    found.sort(key=lambda run: -run.submitted_at)  # otherwise the end of one would start the next
-    for run in found:
-        client.inbox.post(Request("cancel", run.id), time.time())
-    return [run.id for run in found]
+                    found[one] = run
+    order = _last_first(found)
+    for one in order:  # otherwise the end of one would start the next
+        client.inbox.post(Request("cancel", one), time.time())
+        time.sleep(READ_APART)
+    return order
 
 
-def _create(client: Submitter, schedule: ScheduleFile, times: list[float], max_active: int) -> list[str]:
-    """Create the runs; each waits for the end of the one that is `max_active` before it."""
-    created: list[JobState] = []
-    for at in times:
-        earlier = created[-max_active:][:1] if len(created) >= max_active else []
-        run = client.named_runs.create_scheduled(schedule, at, round(time.time(), 3), backfill=earlier)
-        if run is not None:
-            created.append(run)
-            client.wake(run.id)
-    return [run.id for run in created]
+def _last_first(runs: Mapping[str, JobState]) -> list[str]:
+    """Return the ids of the runs, each before those that it waits for."""
+    waits = {one: [name for name in run.earlier_runs if name in runs] for one, run in sorted(runs.items())}
+    try:
+        return [*TopologicalSorter(waits).static_order()][::-1]
+    except CycleError:  # written by something else
+        return sorted(runs, reverse=True)
 
 
 def _times(timetable: Timetable, since: float, until: float) -> list[float]:

@@ -109,11 +109,18 @@ class NamedRuns:
         return state
 
     def create_scheduled(
-        self, schedule: ScheduleFile, time: float, now: float, *, backfill: Sequence[JobState] | None = None
+        self,
+        schedule: ScheduleFile,
+        time: float,
+        now: float,
+        *,
+        backfill: Sequence[JobState] | None = None,
+        again: bool = False,
     ) -> JobState | None:
         """Create the run of a schedule for one of its times; None: there is one. Times in Unix seconds.
 
-        `backfill` are the runs that must have ended first, in place of what `concurrency` says.
+        `backfill` are the runs that must have ended first, in place of what `concurrency` says. With `again`, an
+        archived run does not count.
 
         Raises:
             AlreadyExistsError: `concurrency` forbids another run.
@@ -124,7 +131,7 @@ class NamedRuns:
         from air_executor.core.submission import initial_state, job_of  # noqa: PLC0415
 
         run = scheduled_id(schedule.name, time)
-        if self._jobs.find(run) is not None:
+        if not again and self._jobs.find(run) is not None:
             return None
         job = job_of(schedule, {}, time)
         upstream = [self.upstream(name) for name in job.after]
