@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from air_executor.backends.base import Backend, Requested
     from air_executor.core.observer import Observer
+    from air_executor.core.price import Prices
     from air_executor.manager.lease import Lease
     from air_executor.manager.loop import Manager
     from air_executor.settings import Settings
@@ -213,6 +214,12 @@ def _coerced_locale() -> bool:
         return False
 
 
+def _prices(settings: Settings, backend: str) -> Prices:
+    from air_executor.settings.price_file import with_price_file  # noqa: PLC0415
+
+    return with_price_file(settings.cost.prices(backend), backend, settings.cost.file)
+
+
 def make_manager(
     settings: Settings,
     *,
@@ -244,7 +251,7 @@ def make_manager(
         poll_interval=settings.poll_interval,
         pools=settings.pools,
         platform_retries=settings.platform_retries,
-        prices={name: settings.cost.prices(name) for name in BACKENDS},
+        prices={name: _prices(settings, name) for name in BACKENDS},
         secrets_dir=None if settings.secrets_dir is None else str(settings.secrets_dir),
         jobs_dir=None if settings.jobs_dir is None else str(settings.jobs_dir),
         notify=[NotifyRule(on=list(on), to=to) for to, on in settings.notify.items()],
@@ -313,7 +320,7 @@ def make_service(settings: Settings) -> Service | None:
         max_runners=settings.max_runners,
         baseline_pool=settings.cost.always_on_workers or settings.max_runners,
         pools=settings.pools,
-        prices=settings.cost.prices(settings.backend),
+        prices=_prices(settings, settings.backend),
         patience=PATIENCE + settings.poll_interval + _longest_answer(settings),
     )
     layout = Layout(settings.state_dir)

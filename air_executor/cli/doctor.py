@@ -16,6 +16,7 @@ from air_executor.cli.session import session_of
 from air_executor.cli.table import Cell, Line, line, print_lines, table, terminal_width
 from air_executor.cli.terminal import print_json
 from air_executor.core.finding import BAD, FINE, WARN, Finding
+from air_executor.errors import BadInputError
 from air_executor.model.plain_text import clean
 from air_executor.runner import native
 from air_executor.store.presence import read_presence, start_command
@@ -57,6 +58,7 @@ def doctor(
         _runner(),
         *check_platform(effective_settings),
         *_targets(effective_settings),
+        *_prices(effective_settings),
         *_state(client),
     ]
     if session.json:
@@ -111,6 +113,20 @@ def _targets(settings: Settings) -> Iterator[Finding]:
             yield Finding("notify", FINE, f"target {name}; to try it: `air-executor notify {name}`")
         else:
             yield Finding("notify", BAD, f"target {name}: {problem}", f"correct AIR_NOTIFY_{name.upper()}")
+
+
+def _prices(settings: Settings) -> Iterator[Finding]:
+    """Check the file of prices."""
+    from air_executor.core.price import FREE  # noqa: PLC0415 - see the module
+    from air_executor.settings.price_file import with_price_file  # noqa: PLC0415
+
+    if settings.cost.file is not None:
+        try:
+            rules = with_price_file(FREE, settings.backend, settings.cost.file).rules
+        except BadInputError as error:
+            yield Finding("prices", BAD, str(error), "correct AIR_COST_FILE, or the file")
+        else:
+            yield Finding("prices", FINE, f"rows of {settings.cost.file} for this backend: {len(rules)}")
 
 
 def _state(client: Client) -> Iterator[Finding]:

@@ -28,6 +28,31 @@ class Prices:
     gpu_hour: float = 0.0
     valid_from: float | None = None
     """Unix seconds: runs spawned earlier have no price. None: valid for all runs committed from now on."""
+    rules: tuple[PriceRule, ...] = ()
+    """Prices of some runs, in place of these: those of the last rule that fits a run."""
+
+    def of(self, labels: Mapping[str, str], nodes: Mapping[str, str], spawned: float) -> Prices:
+        """Return the prices of a run: of a task with these labels, for nodes with those, spawned at that time."""
+        fitting = (rule.prices for rule in reversed(self.rules) if rule.fits(labels, nodes, spawned))
+        return next(fitting, self)
+
+
+@dataclass(frozen=True, slots=True)
+class PriceRule:
+    """Prices of runs with certain labels."""
+
+    prices: Prices
+    label: tuple[str, str] | None = None
+    """Name and value that the task's labels must have."""
+    node_label: tuple[str, str] | None = None
+    """Name and value of a label of the nodes that the task asks for."""
+
+    def fits(self, labels: Mapping[str, str], nodes: Mapping[str, str], spawned: float) -> bool:
+        """Tell whether a run has these prices; see `Prices.of`."""
+        wanted = ((self.label, labels), (self.node_label, nodes))
+        if any(one is not None and found.get(one[0]) != one[1] for one, found in wanted):
+            return False
+        return self.prices.valid_from is None or spawned >= self.prices.valid_from
 
 
 FREE = Prices()

@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from air_executor.core.memory import resources_of
-from air_executor.core.price import Prices, hourly
+from air_executor.core.price import Prices
+from air_executor.core.run_price import run_price
 from air_executor.core.transitions import LiveJob
 from air_executor.model.state import Running, TaskState
 from air_executor.model.usage import Stages
@@ -64,7 +64,9 @@ class MeteredRun:
         used = without(Stages(start, elapsed - start, 0.0), self.age)
         self.busy, self.idle = max(self.busy, used.work), max(self.idle, used.start)
         if self.price is None:
-            self.price = hourly(prices, resources_of(sample.task), sample.task.status.since)
+            since = sample.task.status.since
+            self.price, currency = run_price(prices, sample.job.state, sample.task, since)
+            self.currency = currency or self.currency
 
     def commit(self, spent: Stages, price: Mapping[str, float] | None) -> None:
         """Replace the samples by the run's outcome."""

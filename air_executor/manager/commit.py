@@ -12,9 +12,10 @@ from collections.abc import Generator
 
 from air_executor.backends.base import Backend
 from air_executor.core.job_checks import QUEUE
-from air_executor.core.memory import killed_text, resources_of
+from air_executor.core.memory import killed_text
 from air_executor.core.plan import retry_at
-from air_executor.core.price import FREE, cost_of, hourly
+from air_executor.core.price import FREE, cost_of
+from air_executor.core.run_price import run_price
 from air_executor.errors import AlreadyExistsError, BadInputError
 from air_executor.manager.clock import STEP
 from air_executor.manager.manager_state import ManagerState
@@ -186,7 +187,7 @@ class Committer:
         moments, node_wait = self._moments(run, left)
         backend = run.backend or self._backend.name
         prices = self._state.options.prices.get(backend, FREE)
-        price = hourly(prices, resources_of(run.task), moments.spawned)
+        price, currency = run_price(prices, run.job.state, run.task, moments.spawned)
         again: float | None = None
         if outcome.reason == s.AGAIN and outcome.again is not None:
             again = now + outcome.again
@@ -205,7 +206,7 @@ class Committer:
             retry_at=None if again is None else round(again, 3),
             cost=cost_of(price, stages(moments).runner_seconds),
             price=price,
-            currency=None if price is None else prices.currency,
+            currency=currency,
             backend=backend,
             delay=round(run.delay + node_wait, 6),
             node_wait=round(node_wait, 6),

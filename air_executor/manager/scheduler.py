@@ -20,7 +20,8 @@ from air_executor.backends.base import Backend, Launch, LaunchCache, LaunchWorkt
 from air_executor.core.memory import resources_of
 from air_executor.core.param_values import environment
 from air_executor.core.plan import Start
-from air_executor.core.price import FREE, hourly
+from air_executor.core.price import FREE
+from air_executor.core.run_price import run_price
 from air_executor.core.transitions import LiveJob
 from air_executor.errors import (
     AirExecutorError,
@@ -141,8 +142,7 @@ class Scheduler:
     def _decide(self, start: Start, now: float) -> OpenRun:
         job, task = start.job, start.task
         prices = self._state.options.prices.get(self._backend.name, FREE)
-        price = hourly(prices, resources_of(task), now)
-        currency = None if price is None else prices.currency
+        price, currency = run_price(prices, job.state, task, now)
         origin = self._origin_of(start.slot)
         self._state.decide(job, Started(now, task.id, job.state.seq + 1, start.slot.number, price, currency, origin))
         assert isinstance(task.status, Running)  # noqa: S101 - that is what the event does

@@ -67,8 +67,12 @@ class CostSettings(SettingGroup):
         description="Prices for single backends, like `docker.runner_hour=0.01,kubernetes.cpu_hour=0.05`.",
     )
 
+    file: t.FilePath | None = Field(
+        None, description="CSV file with further prices: by day, backend, label of tasks or label of nodes."
+    )
+
     def prices(self, backend: str) -> Prices:
-        """Return the prices of one backend."""
+        """Return the prices of one backend, but those of `file`."""
         hours = {name: self.backends.get(f"{backend}.{name}", getattr(self, name)) for name in t.PRICES}
         start = None if self.valid_from is None else from_text(f"{self.valid_from}T00:00:00Z")
         return Prices(self.currency, **hours, valid_from=start)

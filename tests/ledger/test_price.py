@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from air_executor.core.price import FREE, GIB, Prices, cost_of, hourly
+from air_executor.core.price import FREE, GIB, PriceRule, Prices, cost_of, hourly
 
 ALL = Prices("EUR", 0.01, 0.04, 0.005, 2.0, valid_from=1000.0)
 
@@ -37,3 +38,28 @@ def test_cost_is_exact_for_the_shortest_run() -> None:
     assert cost_of({"runner": 0.01, "cpu": 0.02}, 3600) == pytest.approx(0.03)
     assert cost_of({"runner": 0.0036}, 0.001) == pytest.approx(1e-9, rel=1e-6)
     assert cost_of(None, 3600) == 0.0
+
+
+SPOT = PriceRule(Prices("EUR", cpu_hour=0.01), label=("capacity", "spot"))
+LATER = PriceRule(Prices("EUR", cpu_hour=0.03, valid_from=1000.0))
+GPU_NODES = PriceRule(Prices("USD", cpu_hour=0.09), node_label=("gpu", "a100"))
+
+
+@pytest.mark.parametrize(
+    ("labels", "nodes", "spawned", "expected"),
+    [
+        ({}, {}, 0.0, 0.04),
+        ({}, {}, 1000.0, 0.03),
+        ({"capacity": "spot"}, {}, 0.0, 0.01),
+        ({"capacity": "on-demand"}, {}, 0.0, 0.04),
+        ({"capacity": "spot"}, {}, 1000.0, 0.03),
+        ({"capacity": "spot"}, {"gpu": "a100"}, 1000.0, 0.09),
+        ({"gpu": "a100"}, {}, 0.0, 0.04),
+    ],
+)
+def test_the_last_rule_that_fits_holds(
+    labels: dict[str, str], nodes: dict[str, str], spawned: float, expected: float
+) -> None:
+    """By label of the task, by label of its nodes, and from a day on."""
+    prices = replace(ALL, cpu_hour=0.04, rules=(SPOT, LATER, GPU_NODES))
+    assert prices.of(labels, nodes, spawned).cpu_hour == expected
