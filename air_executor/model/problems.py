@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, Union, get_args, g
 
 from air_executor.errors import BadInputError
 from air_executor.model.quote import quoted
-from air_executor.model.types import Accepts
+from air_executor.model.types import About, Accepts
 
 if TYPE_CHECKING:
     from pydantic import ValidationError
@@ -214,8 +214,14 @@ def _rule(kind: Any) -> Accepts | None:  # noqa: ANN401 - JSON, a type or a reco
 
 def _unknown(name: str, record: Any) -> str:  # noqa: ANN401 - JSON, a type or a record
     guess = _guess(name, record)
-    others = ", ".join(field.name for field in fields(record) if field.init)
+    known = [field for field in fields(record) if field.init]
+    described = [field for field in known if any(isinstance(meta, About) for meta in _metadata(field.type))]
+    others = ", ".join(field.name for field in described or known)  # one without a description is not for users
     return f"is not a field{f'; did you mean {guess}?' if guess else f' (fields: {others})'}"
+
+
+def _metadata(kind: object) -> tuple[Any, ...]:
+    return getattr(kind, "__metadata__", ())
 
 
 def _guess(name: str, record: Any) -> str | None:  # noqa: ANN401 - JSON, a type or a record

@@ -437,3 +437,10 @@ def test_what_a_task_asks_of_its_pod() -> None:
         ({"host_network": True}, "host_network"),
     ):
         assert words in refused_task(kubernetes=wrong)
+
+
+def test_only_what_users_may_write_is_listed() -> None:
+    """What the manager adds to a queued task is no field of theirs."""
+    said = refused_task(zzzzzz=1)
+    assert "(fields: id, command, " in said
+    assert "unresolved" not in said
