@@ -463,7 +463,7 @@ static enum copied follow(void) {
     off_t before = lseek(mirror.fd, 0, SEEK_CUR);
     enum copied result = copy();
     bool grew = mirror.fd >= 0 && lseek(mirror.fd, 0, SEEK_CUR) != before;
-    mirror.pause = grew ? SECOND / 50 : earlier(mirror.pause * 2, SECOND);
+    mirror.pause = grew || mirror.pause == 0 ? SECOND / 50 : earlier(mirror.pause * 2, SECOND);
     mirror.look_at = result == ALL ? now() + mirror.pause : 0;
     return result;
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -281,6 +282,24 @@ def test_who_copies_a_quiet_task_s_output_looks_less_often(rig: Rig) -> None:
     assert rig.stdout.read_bytes() == b"more\n"
     runner.send(signal.SIGTERM)
     assert runner.wait() == 143
+
+
+def test_the_native_runner_looks_less_often_too(rig: Rig) -> None:
+    """Also while nothing has come yet: a silent task's runner sleeps."""
+    if not rig.is_native:
+        pytest.skip("the script is looked at above")
+    runner = rig.start("sleep", "1", mode="container")
+    reads = 0
+
+    def has_ended() -> bool:
+        nonlocal reads
+        with contextlib.suppress(OSError, IndexError):
+            reads = int(Path(f"/proc/{runner.pid}/io").read_text().split("syscr: ")[1].split()[0])
+        return runner.status() is not None
+
+    until(has_ended)
+    assert runner.wait() == 0
+    assert 0 < reads < 200
 
 
 @pytest.mark.parametrize("detach", ["", "setsid "])
