@@ -40,7 +40,7 @@ def decision_on(request: Request, name: str, job: JobState, now: float, tasks: S
         case "cancel":
             _check_cancel(job, task)
         case "pause" | "resume":
-            _check_pause(request.op, job)
+            _check_pause(request, job)
         case "retry":
             _check_retry(job, task)
         case "rerun":
@@ -109,11 +109,11 @@ def _check_cancel(job: JobState, task: TaskState | None) -> None:
         raise BadInputError(msg)
 
 
-def _check_pause(op: str, job: JobState) -> None:
+def _check_pause(request: Request, job: JobState) -> None:
     if job.ended:
         msg = f"job {job.id} has already ended: it is {job.phase}"
         raise BadInputError(msg)
-    if (op == "pause") == (job.phase == s.PAUSED):
+    if (request.op == "pause") == (job.phase == s.PAUSED) and not request.budget:
         msg = f"job {job.id} is {job.phase}"
         raise NothingToDoError(msg)
 

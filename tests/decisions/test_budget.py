@@ -112,6 +112,17 @@ def test_a_budget_pauses(world: World) -> None:
     assert world.job("j").phase == "succeeded"
 
 
+def test_the_budget_of_a_running_job_is_raised(world: World) -> None:
+    """Before it is used up, so that the job need not be paused; a plain `resume` has nothing to do."""
+    world.submit("j", "a", "b", budget={"usd": 5})
+    world.until(lambda: "j/a" in world.running())
+    assert world.asked("resume", "j") is None
+    assert world.asked("resume", "j", budget={"usd": 50}) is None
+    assert world.job("j").spec.budget == {"usd": 50}
+    world.do("j/a", "j/b", queue=[used(usd=6)])
+    assert world.job("j").phase == "succeeded"
+
+
 def test_a_commit_pauses_before_the_next_start(world: World) -> None:
     """A run that reports at its end is followed by no other, in the same cycle."""
     world.submit("j", "a", "b", budget={"usd": 5})

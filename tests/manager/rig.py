@@ -287,7 +287,9 @@ class World:
             self.platform.end(launch.slot, 97)
             return
         for slot, other in self.platform.runners.items():
-            if slot != launch.slot and (other.launch.uid, other.launch.task) == (launch.uid, launch.task):
+            if slot == launch.slot or other.status.finished:
+                continue
+            if (other.launch.uid, other.launch.task) == (launch.uid, launch.task):
                 self.overlaps.append(f"{launch.run} and {other.launch.run} of task {launch.task}")
         if self._manager is not None and self._manager.state.journal.pending:
             self.overlaps.append(f"{launch.run} began before the journal held its start")
