@@ -252,6 +252,7 @@ def make_manager(
         pools=settings.pools,
         platform_retries=settings.platform_retries,
         prices={name: _prices(settings, name) for name in BACKENDS},
+        budgets=settings.cost.limits,
         secrets_dir=None if settings.secrets_dir is None else str(settings.secrets_dir),
         jobs_dir=None if settings.jobs_dir is None else str(settings.jobs_dir),
         notify=[NotifyRule(on=list(on), to=to) for to, on in settings.notify.items()],

@@ -83,8 +83,9 @@ def report(  # noqa: PLR0917 - a command has its options as arguments
     if focus:
         _print_charges(session.directory(), job or [], CostWindow(start, end), filters)
         return
+    budgets = session.settings().cost.limits if session.server_address is None else ()
     found, unreadable = session.client().report(
-        job or [], now, by=keys, since=start, until=end, filters=filters, pool_size=pool
+        job or [], now, by=keys, since=start, until=end, filters=filters, pool_size=pool, budgets=budgets
     )
     if session.json:
         print_json(cost_tables.as_record(found, unreadable))
@@ -131,6 +132,7 @@ def _print(found: CostReport) -> None:
             lines += [f"  {', '.join(map(_shown, name))}: {amounts_text(used)}" for name, used in per_group.items()]
     lines += _saved(found.reused)
     lines += _trend(found)
+    lines += [f"budget {one.limit.name}: {one.text} ({one.share:.0%})" for one in found.budgets]
     if found.open_runs:
         so_far = f"{_seconds(found.open_seconds)} runner-seconds so far"
         so_far += "".join(f", {money(cost)} {name}".rstrip() for name, cost in found.open_costs.items())

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from air_executor.core.cost_report import CostReport
     from air_executor.core.explanation import ExplainContext, RunnerFacts
     from air_executor.core.job_facts import AllJobs, JobFacts
+    from air_executor.core.spending_limits import SpendingLimit
     from air_executor.model.job import Job, Task
     from air_executor.settings import ReaderSettings
     from air_executor.store.job_summary import JobSummary
@@ -336,18 +337,22 @@ class Client:
         until: float | None = None,
         filters: Sequence[tuple[str, str]] = (),
         pool_size: int | None,
+        budgets: Sequence[SpendingLimit] = (),
     ) -> tuple[CostReport, list[tuple[str, str]]]:
         """Return the cost report of some jobs or of all, and which jobs cannot be read, with the errors.
+
+        A report of all jobs says what is used of `budgets`.
 
         Raises:
             NotFoundError: one of the jobs does not exist.
         """
         from air_executor.client.whole_ledger import read_ledger  # noqa: PLC0415 - only for reports
         from air_executor.core.cost_report import cost_report  # noqa: PLC0415
+        from air_executor.core.spending_limits import spendings  # noqa: PLC0415
 
         ledger, unreadable = read_ledger(self, jobs)
         found = cost_report(ledger, now, by=by, since=since, until=until, filters=filters, pool_size=pool_size)
-        return found, unreadable
+        return found if jobs else replace(found, budgets=spendings(budgets, ledger, now)), unreadable
 
     # The manager
 

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from air_executor.core.cost_report import CostReport
     from air_executor.core.explanation import ExplainContext
     from air_executor.core.job_facts import AllJobs, JobFacts
+    from air_executor.core.spending_limits import SpendingLimit
     from air_executor.model.job import Job, Task
     from air_executor.model.records import Op
     from air_executor.model.state import JobState
@@ -235,8 +236,12 @@ class JobAccess(Protocol):
         until: float | None = None,
         filters: Sequence[tuple[str, str]] = (),
         pool_size: int | None,
+        budgets: Sequence[SpendingLimit] = (),
     ) -> tuple[CostReport, list[tuple[str, str]]]:
-        """Return the cost report of some jobs or of all, and which jobs cannot be read, with the errors."""
+        """Return the cost report of some jobs or of all, and which jobs cannot be read, with the errors.
+
+        `budgets` are those of a state directory; a server has its own.
+        """
 
     # The manager
 

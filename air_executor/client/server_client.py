@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from air_executor.core.cost_report import CostReport
     from air_executor.core.explanation import ExplainContext
     from air_executor.core.job_facts import AllJobs
+    from air_executor.core.spending_limits import SpendingLimit
     from air_executor.model.job import Job, Task
     from air_executor.model.records import Op
     from air_executor.model.state import JobState
@@ -242,9 +243,10 @@ class ServerClient:
         until: float | None = None,
         filters: Sequence[tuple[str, str]] = (),
         pool_size: int | None,
+        budgets: Sequence[SpendingLimit] = (),
     ) -> tuple[CostReport, list[tuple[str, str]]]:
         """Return the cost report of some jobs or of all, and which jobs cannot be read, with the errors."""
-        del now  # the server's
+        del now, budgets  # the server's
         query: list[tuple[str, object]] = [("job", job) for job in jobs]
         query += [("filter", f"{key}={value}") for key, value in filters]
         query += [(name, to_text(at)) for name, at in (("since", since), ("until", until)) if at is not None]

@@ -15,6 +15,7 @@ from air_executor.core.cost_query import CostGroup, CostWindow, group, group_by,
 from air_executor.core.job_cost import CostSums, main_currency, sum_costs
 from air_executor.core.ledger import Ledger, Origin
 from air_executor.core.price import cost_of
+from air_executor.core.spending_limits import Spending
 from air_executor.errors import BadInputError
 
 
@@ -82,6 +83,8 @@ class CostReport:
     """None without `since`."""
     forecast: Forecast | None = None
     """None if the window is over, or if nothing was paid in it."""
+    budgets: Sequence[Spending] = ()
+    """What is used of budgets now, whatever the window."""
 
     @property
     def used_seconds(self) -> float:

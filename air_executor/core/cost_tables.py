@@ -12,10 +12,11 @@ from typing import Any
 
 from air_executor.core.advice import Advice
 from air_executor.core.always_on import AlwaysOnPool, Waits
-from air_executor.core.cost_query import parse_keys
+from air_executor.core.cost_query import parse_filter, parse_keys
 from air_executor.core.cost_report import CostReport, Forecast, Previous, Savings
 from air_executor.core.job_cost import CostSums
 from air_executor.core.ledger import WASTE
+from air_executor.core.spending_limits import ALL, Spending, SpendingLimit
 from air_executor.model.times import from_text, to_text
 
 _MONEY = ("waste_cost", "cost", "currency", "cost_per_success")
@@ -79,6 +80,19 @@ def as_record(found: CostReport, unreadable: Iterable[tuple[str, str]]) -> dict[
         },
         "previous": None if found.previous is None else _previous_record(found.previous),
         "forecast": None if found.forecast is None else _forecast_record(found.forecast),
+        "budgets": [
+            {
+                "name": one.limit.name,
+                "period": one.limit.period,
+                "since": _time(one.since),
+                "until": _time(one.until),
+                "amount": one.limit.amount,
+                "used": round(one.used, 12),
+                "currency": one.limit.currency,
+                "stops": one.limit.stops,
+            }
+            for one in found.budgets
+        ],
         "undated_runs": found.undated_runs,
         "compared": sums_record(found.compared, found.currency),
         "waits": {"mean": round(found.waits.mean, 6), "p95": round(found.waits.p95, 6)},
@@ -168,8 +182,15 @@ def read_report(record: Mapping[str, Any]) -> CostReport:
         previous=before
         and Previous(from_text(before["since"]), from_text(before["until"]), before["runner_seconds"], before["costs"]),
         forecast=forecast and Forecast(from_text(forecast["until"]), forecast["costs"]),
+        budgets=[_read_spending(one) for one in record.get("budgets", ())],
         advice=[Advice(one["key"], *(one[name] for name in advice)) for one in record["advice"]],
     )
+
+
+def _read_spending(one: Mapping[str, Any]) -> Spending:
+    of = None if one["name"] == ALL else parse_filter(one["name"])
+    limit = SpendingLimit(of, one["amount"], one["period"], one["currency"], one["stops"])
+    return Spending(limit, from_text(one["since"]), from_text(one["until"]), one["used"])
 
 
 def _read_sums(record: Mapping[str, Any]) -> CostSums:

@@ -122,7 +122,7 @@ def read(jobs: Iterable[JobState]) -> Ledger:
         reused += [(from_text(task.finished_at or ""), task.cached) for task in cached if task.cached is not None]
         entries = [entry for task in job.tasks.values() for entry in _of_task(job, task)]
         if job.usage.runs > len(entries):
-            earlier.append(EarlierRuns(_origin(job), _rest(job.usage, entries), job.started_at or 0.0, _dropped(job)))
+            earlier.append(EarlierRuns(origin_of(job), _rest(job.usage, entries), job.started_at or 0.0, _dropped(job)))
         if job.finished_at is not None:
             ends[job.uid] = job.finished_at
         parts.append((list(job.after_uids.values()), entries, _open_runs(job)))
@@ -140,7 +140,8 @@ def read(jobs: Iterable[JobState]) -> Ledger:
     )
 
 
-def _origin(job: JobState, task: TaskState | None = None) -> Origin:
+def origin_of(job: JobState, task: TaskState | None = None) -> Origin:
+    """Return what the runs of a task are grouped by, or of a job whose tasks are not told apart."""
     labels = job.spec.labels
     own = {} if task is None else job.labels_of(task)
     return Origin(job.id, job.pool, {**labels, **own} if own else labels)
@@ -158,7 +159,7 @@ def _dropped(job: JobState) -> float:
 
 
 def _of_task(job: JobState, task: TaskState) -> Iterator[Entry]:
-    origin = _origin(job, task)
+    origin = origin_of(job, task)
     last = len(task.attempts) - 1
     again = not isinstance(task.status, Done)
     requested = requested_of(task)
@@ -172,7 +173,9 @@ def _of_task(job: JobState, task: TaskState) -> Iterator[Entry]:
 def _open_runs(job: JobState) -> list[UnfinishedRun]:
     runs = [(task, task.status) for task in job.tasks.values() if isinstance(task.status, Running)]
     return [
-        UnfinishedRun(_origin(job, task), run.since, run.since - (run.waited or 0.0), run.seq, run.price, run.currency)
+        UnfinishedRun(
+            origin_of(job, task), run.since, run.since - (run.waited or 0.0), run.seq, run.price, run.currency
+        )
         for task, run in runs
     ]
 

@@ -7,11 +7,12 @@ observer must be quick and must not raise. Knows nothing of metrics or of how th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from air_executor.core.counters import Counts
 from air_executor.core.pool_labels import PoolLabels
+from air_executor.core.spending_limits import Spending
 from air_executor.core.transitions import LiveJob
 from air_executor.model.events import Event
 from air_executor.model.names import Slot
@@ -29,6 +30,8 @@ class Snapshot:
     """Slots whose runners were asked to go and still exist."""
     progress: Mapping[str, float] = field(default_factory=dict)
     """By pool: the mean progress, from 0 to 1, of running tasks that report it."""
+    spendings: Sequence[Spending] = ()
+    """What is used of budgets."""
 
 
 class Observer:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import random
 from collections.abc import Callable
+from dataclasses import replace
 
 from air_executor.backends.base import Backend
 from air_executor.core.observer import Observer
@@ -41,6 +42,7 @@ from air_executor.manager.run_trimmer import RunTrimmer
 from air_executor.manager.runner_files import RunnerFiles
 from air_executor.manager.schedule_runner import ScheduleRunner
 from air_executor.manager.scheduler import Scheduler
+from air_executor.manager.spending_keeper import SpendingKeeper
 from air_executor.manager.start_preparation import StartPreparation
 from air_executor.manager.status_writer import StatusWriter
 from air_executor.manager.stop_order import StopOrder
@@ -174,6 +176,7 @@ class Manager:
         self.open_runs = OpenRuns(state, self.backend, self.run_dirs, self.host, chance)
         self.supervisor = Supervisor(state, self.open_runs, self.backend, self.run_dirs, chance)
         self.preparation = StartPreparation(state, self.backend, self.run_dirs, self.wakeups.wake)
+        self.spending_keeper = SpendingKeeper(state, self.open_runs)
         self.scheduler = Scheduler(
             state,
             self.open_runs,
@@ -183,6 +186,7 @@ class Manager:
             preparation=self.preparation,
             runner_files=self.runner_files,
             host=self.host,
+            spending=self.spending_keeper,
         )
         # One that manages some jobs only leaves the other runs of a name, and the schedules, to another manager.
         alone = self.options.scope is not None
@@ -215,6 +219,7 @@ class Manager:
         admit(found, self.state, self.open_runs, self.notifier)
         self.supervisor.pending.resolve()
         self.preparation.worktrees.find()
+        self.spending_keeper.begin(self.clock.wall())
 
     def _watch(self) -> None:
         self.wakeups.also(self.backend.on_change(self.wakeups.wake))
@@ -328,7 +333,8 @@ class Manager:
             self._next_poll = self.clock.steady() + self.options.poll_interval
         self.supervisor.reconcile(now, self._act_queue.acts, poll=poll)
         if poll:
-            self.observer.polled(self.open_runs.snapshot())
+            spendings = self.spending_keeper.keep(now)
+            self.observer.polled(replace(self.open_runs.snapshot(), spendings=spendings))
 
     def _fire_schedules(self, now: float) -> None:
         if self.schedule_runner is not None and not self._stop_order.given:

@@ -12,10 +12,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from air_executor.core.counters import Counters
+from air_executor.core.ledger import origin_of
 from air_executor.core.notices import notices_of, occasions_of
 from air_executor.core.observer import Observer
 from air_executor.core.plan import ReadyQueue
 from air_executor.core.price import Prices
+from air_executor.core.spending_limits import SpendingLimit, SpendingMeter
 from air_executor.core.transitions import LiveJob
 from air_executor.errors import AirExecutorError, AlreadyExistsError, BadInputError, NotFoundError, StoreError
 from air_executor.manager.clock import Clock
@@ -64,6 +66,7 @@ class ManagerOptions:
     platform_retries: int = 3
     prices: Mapping[str, Prices] = field(default_factory=dict)
     """By backend; a backend without an entry has no price."""
+    budgets: Sequence[SpendingLimit] = ()
     secrets_dir: str | None = None
     jobs_dir: str | None = None
     """Folder of job files whose schedules are applied when the files change."""
@@ -106,6 +109,7 @@ class ManagerState:
         self.observer = observer
         self.options = options
         self.counters = counters
+        self.spending = SpendingMeter(options.budgets)
         self.index = JobIndex(ReadyQueue(options.pools), observer)
         self.children = JoinedJobs(self)
         self.outbox = Outbox(clock)
@@ -204,6 +208,10 @@ class ManagerState:
                 self.index.add(job)
             self.index.touch(job)
         self.counters.decided(job, event, self.clock.steady())
+        if isinstance(event, Ended) and task is not None:
+            self.spending.ended(
+                origin_of(state, state.tasks[task]), event.moments, event.cost, event.currency, event.at
+            )
         self.observer.decided(job, event)
         self.children.watch(job)
         if notices:

@@ -11,7 +11,7 @@ import contextlib
 import logging
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
 from typing import Any
@@ -22,6 +22,7 @@ from air_executor.core.param_values import environment
 from air_executor.core.plan import Start
 from air_executor.core.price import FREE
 from air_executor.core.run_price import run_price
+from air_executor.core.spending_limits import Spending
 from air_executor.core.transitions import LiveJob
 from air_executor.errors import (
     AirExecutorError,
@@ -38,6 +39,7 @@ from air_executor.manager.open_runs import OpenRun, OpenRuns
 from air_executor.manager.resolution import resolution
 from air_executor.manager.run_inputs import RunInputs
 from air_executor.manager.runner_files import RunnerFiles
+from air_executor.manager.spending_keeper import SpendingKeeper, refusal
 from air_executor.manager.start_preparation import StartPreparation
 from air_executor.manager.supervisor import Supervisor
 from air_executor.model.events import Memoized, Started
@@ -71,6 +73,7 @@ class Scheduler:
         preparation: StartPreparation,
         runner_files: RunnerFiles,
         host: Host,
+        spending: SpendingKeeper,
     ) -> None:
         self._state = state
         self._preparation = preparation
@@ -80,6 +83,7 @@ class Scheduler:
         self._backend = backend
         self._run_dirs = run_dirs
         self._host = host
+        self._spending = spending
         self._inputs = RunInputs()
         self._paused_until = 0.0
         self._backoff = 0.0
@@ -104,12 +108,13 @@ class Scheduler:
         for run in self._open_runs.by_slot.values():
             pools.update(run.job.state.pools_of(run.task))
         passed: dict[str, set[str]] = {}
+        spendings = self._spending.look(now)
         while (start := ready_queue.next_start(now, unusable, room, pools.__getitem__, passed)) is not None:
             with self._state.guard(start.job.state.id), self._keeping_in_queue(start.job):
                 if start.task.must_resolve:
                     self._state.decide(start.job, resolution(self._state, start.job.state, start.task, now))
                     continue
-                why = self._preparation.prepare(start.job.state, start.task, _options_of(start.task), now)
+                why = self._obstacle(start, spendings, now)
                 if isinstance(why, Memoized):
                     self._state.decide(start.job, why)
                     continue
@@ -129,10 +134,19 @@ class Scheduler:
             self._state.index.ready_queue.offer(job)
             raise
 
+    def _obstacle(self, start: Start, spendings: Sequence[Spending], now: float) -> str | Memoized | None:
+        """Return what keeps a task from starting, or the earlier result that it has; None: it starts."""
+        job, task = start.job.state, start.task
+        if (why := refusal(spendings, job, task)) is not None:
+            return why
+        found = self._preparation.prepare(job, task, _options_of(task), now)
+        if isinstance(found, str):
+            self._state.counters.waits_for_backend(job.id, task.id, self._state.clock.steady())
+        return found
+
     def _pass_over(self, start: Start, why: str, passed: dict[str, set[str]]) -> None:
         """Note that a task waits for the backend; another task of its job may go first, unless they are a sequence."""
         job = start.job.state
-        self._state.counters.waits_for_backend(job.id, start.task.id, self._state.clock.steady())
         self.waiting.setdefault(job.id, f"task {start.task.id}: {why}")
         over = passed.setdefault(job.id, set())
         over.add(start.task.id)

@@ -18,6 +18,7 @@ from air_executor.core.counters import Counts
 from air_executor.core.observer import Observer, Snapshot
 from air_executor.core.pool_labels import PoolLabels
 from air_executor.core.price import COMPONENTS, FREE, Prices
+from air_executor.core.spending_limits import Spending
 from air_executor.core.transitions import LiveJob
 from air_executor.metrics.counter_families import counter_families
 from air_executor.metrics.definitions import COUNTER, DEFINITIONS, PREFIX
@@ -261,6 +262,8 @@ class Collector(Observer):
             "task_progress_ratio": {(pool,): share for pool, share in snapshot.progress.items()},
             "max_runners": {(): about.max_runners},
             "baseline_pool_runners": {(): about.baseline_pool},
+            "budget_amount": {_budget(one): one.limit.amount for one in snapshot.spendings},
+            "budget_used": {_budget(one): one.used for one in snapshot.spendings},
             "price": {(about.backend, part, prices.currency): price for part, price in hours},
             "build_info": {(about.version, about.backend): 1},
             "manager_holds": {(): self.health.holds},
@@ -274,3 +277,7 @@ class Collector(Observer):
             "volume_files": {} if files is None else {(): files.files},
             "volume_free_files": {} if files is None else {(): files.free_files},
         }
+
+
+def _budget(one: Spending) -> tuple[str, str, str]:
+    return one.limit.name, one.limit.period, one.limit.currency

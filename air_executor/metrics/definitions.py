@@ -12,6 +12,9 @@ PREFIX = "air_executor_"
 COUNTER, GAUGE, HISTOGRAM = "counter", "gauge", "histogram"
 
 
+BUDGET = ("budget", "period", "currency")
+
+
 class MetricDefinition(NamedTuple):
     """One metric."""
 
@@ -91,6 +94,8 @@ METRICS = (
     MetricDefinition("runners_limit", GAUGE, ("pool",), "Limit of a pool that has one: maximum sum of the weights."),
     MetricDefinition("pool_used", GAUGE, ("pool",), "Weights of the open runs in a pool that has a limit."),
     MetricDefinition("pool_waiting", GAUGE, ("pool",), "Ready tasks that need a pool that has a limit."),
+    MetricDefinition("budget_amount", GAUGE, BUDGET, "Budget of a pool, a DAG, a label or of all runs."),
+    MetricDefinition("budget_used", GAUGE, BUDGET, "Money of a budget that is used in its present period."),
     MetricDefinition("max_runners", GAUGE, (), "Maximum number of runners of all pools together."),
     MetricDefinition(
         "duplicates_prevented_total", COUNTER, (), "Runners not started because their slot already had one."

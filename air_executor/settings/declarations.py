@@ -7,14 +7,17 @@ from that. `effective_settings` adds the others and the sources. Does not know w
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from typing import Annotated
 
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field
 
 from air_executor.core.price import Prices
+from air_executor.core.spending_limits import SpendingLimit
 from air_executor.model.times import from_text
 from air_executor.settings import http_types
 from air_executor.settings import setting_types as t
+from air_executor.settings.budget_types import Budgets
 
 
 def _cores() -> int:
@@ -70,6 +73,15 @@ class CostSettings(SettingGroup):
     file: t.FilePath | None = Field(
         None, description="CSV file with further prices: by day, backend, label of tasks or label of nodes."
     )
+
+    budgets: Annotated[Budgets, t.DefaultText("none")] = Field(
+        (), description="Budgets for a day, week or month, like `pool=gpu:500/month,all:80/day+stop`."
+    )
+
+    @property
+    def limits(self) -> list[SpendingLimit]:
+        """The budgets, in the currency of the prices."""
+        return [replace(one, currency=self.currency) for one in self.budgets]
 
     def prices(self, backend: str) -> Prices:
         """Return the prices of one backend, but those of `file`."""

@@ -282,15 +282,20 @@ class Jobs:
             return self.archived(job, uid)
         return found if uid in (None, found.uid) else self.archived(job, uid)
 
-    def all_archived(self) -> Iterator[JobState | tuple[str, str]]:
+    def all_archived(self, since: float = 0.0) -> Iterator[JobState | tuple[str, str]]:
         """Yield every archived job; for one that cannot be read its directory's name and what is wrong.
+
+        Those whose state was last written before `since`, in Unix seconds, are left out.
 
         Raises:
             StoreError: the volume refused.
         """
         for name in sorted(files.list_folders(self.layout.archive)):
+            path = f"{self.layout.archive}/{name}/state.json"
+            if since and files.changed_at(path) < since:
+                continue
             try:
-                yield self.load_path(f"{self.layout.archive}/{name}/state.json")
+                yield self.load_path(path)
             except NotFoundError:  # quarantined, or deleted just now
                 continue
             except StoreError as error:

@@ -116,6 +116,18 @@ COST = Dashboard(
             "size with the same waiting times.",
             [Query(f"max({A}baseline_pool_runners{SCOPE})")],
         ),
+        Bars(
+            "Budgets",
+            "Used part of each budget in its present period. Empty without budgets: set AIR_COST_BUDGETS.",
+            [
+                Query(
+                    f"max by (budget, period) ({A}budget_used{SCOPE} / ({A}budget_amount{SCOPE} > 0))",
+                    "{{budget}} per {{period}}",
+                )
+            ],
+            unit="percentunit",
+            width=24,
+        ),
         Number(
             "Cost of waste",
             "Cost of runs without success, at the mean price per runner-second.",

@@ -28,6 +28,7 @@ SETTINGS = {
     "AIR_COST_RUNNER_HOUR": "3600",
     "AIR_COST_CURRENCY": "EUR",
     "AIR_COST_ALWAYS_ON_WORKERS": "3",
+    "AIR_COST_BUDGETS": "all:1e9/month",
     "AIR_POOLS": "night=1",
 }
 JOBS: list[dict[str, Any]] = [
@@ -140,7 +141,7 @@ def test_rules_are_evaluated_and_quiet(watched: WatchedManager) -> None:
         return [rule for group in watched.prometheus.ask("rules")["groups"] for rule in group["rules"]]
 
     wait_for(lambda: all(rule["health"] == "ok" for rule in rules()), 30, "all rules to be evaluated")
-    assert len(rules()) == 8
+    assert len(rules()) == 10
     assert [rule["name"] for rule in rules() if rule["state"] == "firing"] == []
 
 

@@ -308,6 +308,7 @@ def test_names_with_underscores_reach_their_group(tmp_path: Path) -> None:
         "1:2",
         "gpu=1000000",
         "docker.cpu_hour=7",
+        "all:7/day",
         "3d",
         "64Mi",
         "2026-01-31",

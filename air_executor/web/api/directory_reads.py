@@ -120,7 +120,14 @@ def report(  # noqa: PLR0917 - a route has its parameters as arguments
     start, end = (None if one is None else _moment(one) for one in (since, until))
     with _reporting:
         found, unreadable = context.client.report(
-            job, time.time(), by=by, since=start, until=end, filters=filters, pool_size=pool
+            job,
+            time.time(),
+            by=by,
+            since=start,
+            until=end,
+            filters=filters,
+            pool_size=pool,
+            budgets=() if context.settings is None else context.settings.cost.limits,
         )
     return answer(as_record(found, unreadable), version=version)
 
