@@ -380,8 +380,11 @@ def lose_lock(lease: FileLease) -> None:
 
 
 def _close_fds(manager: Manager) -> None:
-    for fd in (manager.wakeups._read, manager.wakeups._write):
-        with contextlib.suppress(OSError):
+    wakeups = manager.wakeups
+    ends = (wakeups._read, wakeups._write)
+    wakeups._read = wakeups._write = -1  # a thread of the dead manager must not write to whose file has the number next
+    for fd in ends:
+        if fd >= 0:
             os.close(fd)
 
 
