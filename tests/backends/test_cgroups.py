@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import sys
@@ -70,9 +71,12 @@ def outcome(rig: LocalRig, backend: LocalBackend, launch: Launch) -> dict[str, A
 
 
 def sleepers(rig: LocalRig) -> list[psutil.Process]:
-    """Return the hidden processes of this state directory's runs."""
-    pids = [int(pid) for path in folder_of(rig).glob("*/cgroup.procs") for pid in path.read_text().split()]
-    return [psutil.Process(pid) for pid in pids]
+    """Return the processes in the groups of this state directory's runs; a waiting task's own come and go."""
+    found = []
+    for pid in [int(pid) for path in folder_of(rig).glob("*/cgroup.procs") for pid in path.read_text().split()]:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            found.append(psutil.Process(pid))
+    return found
 
 
 def is_alive(process: psutil.Process) -> bool:
