@@ -234,8 +234,8 @@ class LocalRig(Rig):
                     found.append(process)
         return found
 
-    def _is_cleared(self) -> bool:
-        """Kill what is left; what forks meanwhile is there the next time."""
+    def clear(self) -> bool:
+        """Kill all members, and tell whether there were none; what forks meanwhile is there the next time."""
         left = self.members()
         for process in left:
             with contextlib.suppress(psutil.NoSuchProcess):
@@ -243,11 +243,17 @@ class LocalRig(Rig):
         return not left
 
     def close(self) -> None:
-        wait_for(self._is_cleared, what="the last process of the test to go")
+        wait_for(self.clear, what="the last process of the test to go")
         for backend in self._backends:
             backend.close()
         last = self.backend()
-        wait_for(lambda: not last.observe(), what="the slots to be free")  # and reaps what came to us
+
+        def is_free() -> bool:
+            for slot in last.observe():  # and reaps what came to us
+                last.remove(slot)  # what can be seen in its cgroup alone
+            return not last.observe()
+
+        wait_for(is_free, what="the slots to be free")
         last.close()
 
 
