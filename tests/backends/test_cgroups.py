@@ -181,8 +181,13 @@ def test_what_a_killed_manager_left_is_removed_by_another(tmp_path: Path) -> Non
         used.remove("0badcafe-1")
         process.wait()
     new.remove("0badcafe-1")
-    for groups in (new, used):
-        wait_for(lambda groups=groups: groups.close() or not Path(groups.folder).exists(), what="its end")
+
+    def is_over() -> bool:
+        new.close()
+        used.close()
+        return not Path(new.folder).exists() and not Path(used.folder).exists()
+
+    wait_for(is_over, what="the groups to go")
 
 
 def test_a_command_beside_a_manager_leaves_groups_alone(grouped: LocalRig) -> None:

@@ -148,7 +148,7 @@ def test_a_bug_that_no_job_shows_does_not_end_the_manager(world: World, monkeypa
 
     monkeypatch.setattr(FakeBackend, "observe", broken)
     monkeypatch.setattr(world.manager, "sleep", lambda: None)
-    monkeypatch.setattr(world.manager, "_sleep", lambda _: None)
+    monkeypatch.setattr(world.manager.wakeups, "sleep", lambda _: None)
     world.manager.run(until=lambda: "j/a" in world.running())
     world.let_go()
     assert left == [0]

@@ -393,10 +393,9 @@ def test_no_more_processes(rig: Rig, mode: str, timeout: str) -> None:
     )
     program = rig.folder / "air-runner"
     shutil.copy(rig.program, program)
-    for parent in rig.folder.parents:
-        if parent.stat().st_mode & 0o001:
-            break
-        parent.chmod(parent.stat().st_mode | 0o011)
+    for parent in rig.folder.parents:  # each of them: another pytest that starts closes the topmost again
+        if not parent.stat().st_mode & 0o001:
+            parent.chmod(parent.stat().st_mode | 0o011)
     words = [str(program), str(rig.out), str(rig.work), timeout, "1", mode, "true"]
     env = {"ASAN_OPTIONS": "detect_leaks=0"} if SANITIZE else {}  # for which it would need a process
     runner = rig.start_program("python3", "-c", become, *rig.shell, *words, env=env, locked=mode == "local")
