@@ -46,6 +46,7 @@ from air_executor.model.names import Slot
 from air_executor.runner import native
 from air_executor.settings import DockerSettings, KubernetesSettings, Settings
 from air_executor.store.layout import Layout
+from tests import lanes
 from tests.backends import spawn_once
 from tests.backends.spawn_once import HOST
 from tests.cluster import CLAIM, shared_namespace
@@ -77,6 +78,8 @@ class Rig(abc.ABC):
 
     patience = 120.0
     """Seconds that anything on it may take."""
+    repeats = 5
+    """How often a test does what must work many times over."""
 
     @abc.abstractmethod
     def backend(self) -> Backend:
@@ -303,6 +306,7 @@ class DockerRig(LocalRig):
 class KubernetesRig(LocalRig):
     """Jobs of a real cluster, with a state directory below `root` in a namespace that all tests share."""
 
+    repeats = 5 if lanes.NIGHTLY else 2
     patience = 300.0  # an old kubelet that misses a deletion while it starts a pod looks again after 60 to 90 s
 
     def __init__(self, root: Path) -> None:

@@ -122,7 +122,7 @@ def test_of_twenty_creators_one_wins(rig: Rig) -> None:
 def test_a_freed_slot_takes_the_next_run(rig: Rig) -> None:
     """A name is usable again as soon as it is absent, many times over."""
     backend = rig.backend()
-    for seq in range(5):
+    for seq in range(rig.repeats):
         backend.spawn(rig.launch(SLOT, seq, Task.ENDS))
         rig.until(lambda: has_ended(backend), "the runner to end")
         rig.until(lambda: is_gone(backend), "its name to be free")
@@ -144,7 +144,7 @@ def test_remove_ends_with_absence(rig: Rig) -> None:
 def test_remove_at_once(rig: Rig) -> None:
     """A runner that has hardly begun can be removed too."""
     backend = rig.backend()
-    for seq in range(5):
+    for seq in range(rig.repeats):
         backend.spawn(rig.launch(SLOT, seq, Task.WAITS))
         rig.until(lambda: is_gone(backend), "the runner to be gone")
 

@@ -114,7 +114,7 @@ def test_only_the_journals_of_a_quarantined_job_stay(world: World, monkeypatch: 
     """Those of others go at each start, however long it stays quarantined."""
     world.submit("bad", "a", "b")
     world.submit("good", "x", "y")
-    world.manager.checkpointer._next = float("inf")
+    world.delay_checkpoints(monkeypatch)
     world.do("bad/a")
     world.crash()
     kept = os.listdir(world.layout.journal)
@@ -122,7 +122,6 @@ def test_only_the_journals_of_a_quarantined_job_stay(world: World, monkeypatch: 
         patch.setattr(Jobs, "load", fails_for(Jobs.load, names_bad, StoreError))
         for task in ("x", "y"):
             world.start()
-            world.manager.checkpointer._next = float("inf")
             world.do(f"good/{task}")
             world.crash()
         world.start()

@@ -131,7 +131,7 @@ def cut_back(journal: Journal, patch: pytest.MonkeyPatch) -> None:
 def remove(journal: Journal, patch: pytest.MonkeyPatch) -> None:
     """Fail to remove what is superfluous."""
     patch.setattr(os, "unlink", broken)
-    journal_files.drop([journal.path], journal._layout)
+    journal_files.drop([journal.path], Layout(Path(journal.path).parents[1]))
 
 
 @pytest.mark.parametrize(
