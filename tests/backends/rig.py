@@ -78,6 +78,8 @@ class Rig(abc.ABC):
 
     patience = 120.0
     """Seconds that anything on it may take."""
+    contenders = 20 if lanes.NIGHTLY else 8
+    """How many compete for one slot."""
     repeats = 5
     """How often a test does what must work many times over."""
 
@@ -229,13 +231,25 @@ class LocalRig(Rig):
         """Return the live processes that carry this state directory in their environment or hold a file of it."""
         found = []
         for process in psutil.process_iter():
-            with contextlib.suppress(psutil.Error):
-                if process.pid == os.getpid() or process.status() == psutil.STATUS_ZOMBIE:
-                    continue
-                mine = process.environ().get("AIR_WORKSPACE", "").startswith(self.layout.root + "/")
-                if mine or any(file.path.startswith(self.layout.jobs + "/") for file in process.open_files()):
+            with contextlib.suppress(psutil.Error, OSError):
+                if process.pid != os.getpid() and self._is_member(process):
                     found.append(process)
         return found
+
+    def _is_member(self, process: psutil.Process) -> bool:
+        if sys.platform == "linux":  # psutil takes three times as long, and a machine can have many processes
+            proc = f"/proc/{process.pid}"
+            with open(f"{proc}/environ", "rb") as file:
+                if f"\0AIR_WORKSPACE={self.layout.root}/".encode() in b"\0" + file.read():
+                    return True
+            paths = [os.readlink(f"{proc}/fd/{number}") for number in os.listdir(f"{proc}/fd")]
+        elif process.status() == psutil.STATUS_ZOMBIE:
+            return False
+        elif process.environ().get("AIR_WORKSPACE", "").startswith(f"{self.layout.root}/"):
+            return True
+        else:
+            paths = [file.path for file in process.open_files()]
+        return any(path.startswith(f"{self.layout.jobs}/") for path in paths)
 
     def clear(self) -> bool:
         """Kill all members, and tell whether there were none; what forks meanwhile is there the next time."""
