@@ -53,7 +53,7 @@ test-core test-docker test-kubernetes test-monitoring test-browser: test-%:
 	$(MAKE) test LANES=$*
 
 # What the browser tests check the page with, for people who see, hear or move differently.
-test-browser test-all: $(AXE_SCRIPT)
+test-browser test-all nightly: $(AXE_SCRIPT)
 
 $(AXE_SCRIPT):
 	@command -v npm >/dev/null || { echo "make: npm is missing; on Debian: apt-get install npm" >&2; exit 1; }

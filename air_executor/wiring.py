@@ -181,11 +181,11 @@ def make_backend(settings: Settings, layout: Layout, host: Host, requested: Requ
     from air_executor.backends.local.cgroups import open_cgroups  # noqa: PLC0415
     from air_executor.backends.local.local_backend import LocalBackend  # noqa: PLC0415
 
-    environ = _task_environment(os.environ, sys.prefix)
+    environ = task_environment(os.environ, sys.prefix)
     return LocalBackend(layout, host, environ=environ, make_cgroups=lambda: open_cgroups(layout.root))
 
 
-def _task_environment(environ: Mapping[str, str], prefix: str) -> dict[str, str]:
+def task_environment(environ: Mapping[str, str], prefix: str) -> dict[str, str]:
     """Return what local tasks inherit: our environment, with a `python` and an `air-executor` on the PATH.
 
     Those of our own installation, at `prefix`, come first, unless the user works in another one: then `python` is what

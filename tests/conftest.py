@@ -112,10 +112,13 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out other lanes; begin with the tests that share an Airflow: they take longest, one after the other."""
+    """Leave out other lanes; begin with the tests that share an Airflow: they take longest, one after the other.
+
+    Then those of the page, some of which take a minute: at the end they would leave other workers without work.
+    """
     items[:], others = lanes.select(items, lanes.parse(config.getoption("--lanes")))
     config.hook.pytest_deselected(items=others)
-    items.sort(key=lambda item: not item.nodeid.startswith(_SHARE))
+    items.sort(key=lambda item: (not item.nodeid.startswith(_SHARE), not item.nodeid.startswith("tests/web/")))
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

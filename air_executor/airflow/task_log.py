@@ -110,6 +110,7 @@ class TaskLog:
 
     def _note_sent(self, noted: LogPositions, seq: int, position: int) -> None:
         self._positions[seq] = position
+        noted.set_sent(seq, position)  # first: else a kill in between shows this line twice, and no line says so
         now = time.monotonic()
         last = self._unwritten[-1] if self._unwritten else None
         if last and last.seq == seq and now - last.since < _BATCH_SECONDS:
@@ -117,7 +118,6 @@ class TaskLog:
         else:
             self._unwritten.append(_SentLines(now, seq, position))
             self._note_written(noted, now - WRITTEN_AFTER)
-        noted.set_sent(seq, position)
 
     def _note_written(self, noted: LogPositions, until: float) -> None:
         while self._unwritten and self._unwritten[0].since <= until:

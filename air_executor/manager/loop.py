@@ -213,7 +213,7 @@ class Manager:
             watch=self._watch_inbox,
         )
 
-        self._act_queue = ActQueue(self.lease, state, self.request_handler, self.possession)
+        self.act_queue = ActQueue(self.lease, state, self.request_handler, self.possession)
 
     def _admit(self, found: Recovered) -> None:
         admit(found, self.state, self.open_runs, self.notifier)
@@ -331,7 +331,7 @@ class Manager:
     def _commit_outcomes(self, now: float, *, poll: bool) -> None:
         if poll:
             self._next_poll = self.clock.steady() + self.options.poll_interval
-        self.supervisor.reconcile(now, self._act_queue.acts, poll=poll)
+        self.supervisor.reconcile(now, self.act_queue.acts, poll=poll)
         if poll:
             spendings = self.spending_keeper.keep(now)
             self.observer.polled(replace(self.open_runs.snapshot(), spendings=spendings))
@@ -342,18 +342,18 @@ class Manager:
 
     def _plan(self, now: float) -> None:
         if not self._stop_order.given:
-            self.scheduler.plan(now, self._act_queue.acts)
+            self.scheduler.plan(now, self.act_queue.acts)
 
     def _write_journal(self) -> bool:
         """Append all decisions to the journal; False if the volume refused, and then nothing may act on them."""
-        written = self._act_queue.write_journal()
+        written = self.act_queue.write_journal()
         if not written:
             self._sleep(self.options.poll_interval)
         return written
 
     def _act(self) -> None:
         """Do what was decided."""
-        self._act_queue.carry_out()
+        self.act_queue.carry_out()
 
     def _clean_up(self, *, poll: bool) -> None:
         self.supervisor.pending.remove_some(CLEAN_UP_SLICE)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import threading
+from itertools import islice
 
 from air_executor.model import parsing
 from air_executor.model.callers import AuditLine
@@ -45,6 +46,8 @@ class AuditLog:
                 files.move(source, f"{self._path}.{number}")
 
     def newest(self, count: int) -> list[bytes]:
-        """Return the newest lines of the newest file, the newest last."""
+        """Return the newest lines of the newest file, the newest last; what is none, half a line say, is left out."""
         found = files.read(self._path, MAX_FILE + MAX_FILE)
-        return [] if found is None else found[0].splitlines()[-count:]
+        lines = reversed([] if found is None else found[0].split(b"\n"))
+        read = (parsing.read_json(AuditLine, line) for line in lines if line)
+        return [parsing.dump_json(line) for line in islice((line for line in read if line is not None), count)][::-1]

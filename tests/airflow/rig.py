@@ -109,10 +109,10 @@ class Airflow:
 
     # Components
 
-    def run(self, *words: str) -> tuple[int, str]:
-        """Run `airflow` to its end; return its exit code and what it printed."""
+    def run(self, *words: str, program: str = "airflow") -> tuple[int, str]:
+        """Run `airflow`, or its Python, to its end; return its exit code and what it printed."""
         made = subprocess.run(
-            [self.programs / "airflow", *words],
+            [self.programs / program, *words],
             cwd=self.home,
             env=self.environ(),
             stdout=subprocess.PIPE,
@@ -276,24 +276,26 @@ class Run:
     airflow: Airflow
     dag: str
     id: str
+    task: str = "t"
+    """The task that is meant unless another one is named."""
 
     @property
     def path(self) -> str:
         """Path of the run in the API."""
         return f"dags/{self.dag}/dagRuns/{self.id}"
 
-    def ti(self, task: str = "t", map_index: int = -1) -> dict[str, Any]:
+    def ti(self, task: str | None = None, map_index: int = -1) -> dict[str, Any]:
         """Return a task instance as the API shows it."""
         mapped = f"/{map_index}" if map_index >= 0 else ""
-        found: dict[str, Any] = self.airflow.ask("GET", f"{self.path}/taskInstances/{task}{mapped}")
+        found: dict[str, Any] = self.airflow.ask("GET", f"{self.path}/taskInstances/{task or self.task}{mapped}")
         return found
 
-    def state(self, task: str = "t") -> str | None:
+    def state(self, task: str | None = None) -> str | None:
         """Return the state of a task."""
         found: str | None = self.ti(task)["state"]
         return found
 
-    def wait(self, *states: str, task: str = "t", seconds: float = 180) -> dict[str, Any]:
+    def wait(self, *states: str, task: str | None = None, seconds: float = 180) -> dict[str, Any]:
         """Wait until a task is in one of these states, by default an ended one, and return it."""
         wanted = set(states) or ENDED
         seen: list[Any] = []
@@ -303,27 +305,35 @@ class Run:
             seen[:] = [found]
             return found["state"] in wanted
 
-        wait_for(there, seconds, f"{self.dag}.{task} to be {'/'.join(sorted(wanted))}", pause=PAUSE)
+        wait_for(there, seconds, f"{self.dag}.{task or self.task} to be {'/'.join(sorted(wanted))}", pause=PAUSE)
         found: dict[str, Any] = seen[0]
         return found
+
+    def done(self, seconds: float = 180) -> str:
+        """Wait for the end of the task and return its state."""
+        return str(self.wait(seconds=seconds)["state"])
 
     def ended(self, seconds: float = 180) -> str:
         """Wait for the end of the run and return its state."""
         wait_for(lambda: self.airflow.ask("GET", self.path)["state"] in ENDED, seconds, f"{self.dag} to end", PAUSE)
         return str(self.airflow.ask("GET", self.path)["state"])
 
-    def log(self, task: str = "t", number: int = 1) -> list[str]:
+    def log(self, task: str | None = None, number: int = 1) -> list[str]:
         """Return what Airflow's log view shows of one try, line by line."""
         answer = self.airflow.ask(
-            "GET", f"{self.path}/taskInstances/{task}/logs/{number}", headers={"Accept": "application/json"}
+            "GET",
+            f"{self.path}/taskInstances/{task or self.task}/logs/{number}",
+            headers={"Accept": "application/json"},
         )
         return [_text(line) for line in answer["content"]]
 
-    def xcom(self, key: str = "return_value", task: str = "t", map_index: int = -1) -> Any:
+    def xcom(self, key: str = "return_value", task: str | None = None, map_index: int = -1) -> Any:
         """Return a value that a task has pushed; None if it has not."""
         try:
             found = self.airflow.ask(
-                "GET", f"{self.path}/taskInstances/{task}/xcomEntries/{key}", params={"map_index": map_index}
+                "GET",
+                f"{self.path}/taskInstances/{task or self.task}/xcomEntries/{key}",
+                params={"map_index": map_index},
             )
         except AssertionError as error:
             if " 404 " in str(error):
@@ -332,16 +342,16 @@ class Run:
         value = found["value"]
         return json.loads(value) if isinstance(value, str) and value[:1] in ("[", "{") else value
 
-    def mark(self, state: str, task: str = "t") -> None:
+    def mark(self, state: str, task: str | None = None) -> None:
         """Mark a task as a person does."""
-        self.airflow.ask("PATCH", f"{self.path}/taskInstances/{task}", json={"new_state": state})
+        self.airflow.ask("PATCH", f"{self.path}/taskInstances/{task or self.task}", json={"new_state": state})
 
-    def clear(self, task: str = "t") -> None:
+    def clear(self, task: str | None = None) -> None:
         """Clear a task as a person does."""
         self.airflow.ask(
             "POST",
             f"dags/{self.dag}/clearTaskInstances",
-            json={"dag_run_id": self.id, "task_ids": [task], "dry_run": False, "only_failed": False},
+            json={"dag_run_id": self.id, "task_ids": [task or self.task], "dry_run": False, "only_failed": False},
         )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -24,18 +25,19 @@ MODES = {
 }
 
 
-def jobs_of(run: Run, task: str = "t") -> list[JobState]:
+def jobs_of(run: Run, task: str | None = None) -> list[JobState]:
     """Return the jobs of a task instance, oldest first."""
     jobs = [job for job in Client(run.airflow.state_dir).all() if isinstance(job, JobState)]
-    wanted = {"airflow-dag": run.dag, "airflow-run": run.id, "airflow-task": task}
+    wanted = {"airflow-dag": run.dag, "airflow-run": run.id, "airflow-task": task or run.task}
     return sorted((job for job in jobs if wanted.items() <= job.spec.labels.items()), key=lambda job: job.id)
 
 
-def start(airflow: Airflow, name: str, operator: str) -> dict[str, Run]:
-    """Run one task in each mode, all at once; return the runs by mode."""
-    for mode, words in MODES.items():
-        airflow.write_dag(f"{name}_{mode}", f"AirExecutorOperator(task_id='t', {operator}, {words})")
-    return {mode: airflow.trigger(f"{name}_{mode}") for mode in MODES}
+def start(airflow: Airflow, name: str, operator: str, schedule: str = "schedule=None") -> dict[str, Run]:
+    """Run one task in each mode, which is its id, all at once; return the run by mode, with that task."""
+    tasks = [f"AirExecutorOperator(task_id={mode!r}, {operator}, {words})" for mode, words in MODES.items()]
+    airflow.write_dag(name, "\n".join(tasks), schedule=schedule)
+    run = airflow.trigger(name)
+    return {mode: replace(run, task=mode) for mode in MODES}
 
 
 def running_job(run: Run) -> JobState:
@@ -45,7 +47,7 @@ def running_job(run: Run) -> JobState:
         found = [job for job in jobs_of(run) if job.phase == "running"]
         return found[-1] if found else None
 
-    found = wait_for(there, 240, f"a job of {run.dag}")
+    found = wait_for(there, 240, f"a job of {run.dag}.{run.task}")
     assert found is not None
     return found
 
@@ -53,7 +55,7 @@ def running_job(run: Run) -> JobState:
 def in_triggerer(run: Run) -> None:
     """Wait until the triggerer has started the trigger: before that, Airflow tells no one about a mark."""
     run.wait("deferred")
-    wait_for(lambda: any(line.startswith("trigger ") for line in run.log()), 60, f"the trigger of {run.dag}")
+    wait_for(lambda: any(line.startswith("trigger ") for line in run.log()), 60, f"the trigger of {run.dag}.{run.task}")
 
 
 def has_ended(airflow: Airflow, job: JobState) -> bool:
@@ -79,7 +81,7 @@ def test_success(airflow: Airflow) -> None:
     """A job that splits its work succeeds in every mode: results, each line once, the outcome of each task, a link."""
     job = {"tasks": [{"id": "discover", "command": SPLIT}, {"id": "bye", "after": ["discover"], "command": "echo bye"}]}
     for mode, run in start(airflow, "success", f"job={job!r}").items():
-        assert run.ended() == "success", run.log()
+        assert run.done() == "success", run.log()
         (found,) = jobs_of(run)
         assert found.phase == "succeeded"
         wait_for(lambda: any(f"job {found.id} succeeded" in line for line in run.log()), 60, "the last line")  # noqa: B023
@@ -99,7 +101,7 @@ def test_success(airflow: Airflow) -> None:
         assert (outcome["job"], outcome["phase"], outcome["runs"]) == (found.id, "succeeded", 5)
         assert len([task for task in outcome["tasks"] if task.get("queued_by") == "discover"]) == 3
         assert all(task["attempts"][0]["reason"] == "ok" for task in outcome["tasks"])
-        links = airflow.ask("GET", f"{run.path}/taskInstances/t/links")["extra_links"]
+        links = airflow.ask("GET", f"{run.path}/taskInstances/{mode}/links")["extra_links"]
         page = read_presence(Layout(airflow.state_dir)).page
         assert links == {"Air-Executor job": f"{page}jobs/{found.id}"}
         assert requests.get(links["Air-Executor job"], timeout=60).ok
@@ -117,7 +119,7 @@ def test_parameters_of_a_job_file(airflow: Airflow, tmp_path: Path) -> None:
     )
     params = "job_params={'DATE': '{{ (dag_run.logical_date or dag_run.run_after) | ds }}', 'N': '{{ 1 + 1 }}'}"
     for run in start(airflow, "parameters", f"job_file={str(file)!r}, {params}").values():
-        assert run.ended() == "success", run.log()
+        assert run.done() == "success", run.log()
         date, number = run.xcom()["t"]
         assert (len(date), number) == (len("2026-01-31"), 2)
 
@@ -138,7 +140,7 @@ def test_a_job_that_fans_out_and_asks(airflow: Airflow, tmp_path: Path) -> None:
         (job,) = jobs_of(run)
         assert any(f"air-executor approve {job.id} ok" in line for line in run.log())
         assert Client(airflow.state_dir).ask("approve", job.id, "ok", by="somebody").applied
-        assert run.ended() == "success", run.log()
+        assert run.done() == "success", run.log()
         printed = [line.split(" | ") for line in run.log() if " | " in line]
         assert sorted(map(tuple, printed)) == [
             ("load-eu", "load eu"),
@@ -151,7 +153,7 @@ def test_failure_with_retries(airflow: Airflow) -> None:
     """Each retry is a job of its own; the last failure fails the task, with the reason in its log."""
     retries = "retries=1, retry_delay=timedelta(seconds=0)"
     for run in start(airflow, "failure", f"command='echo so far; exit 3', {retries}").values():
-        assert run.ended() == "failed"
+        assert run.done() == "failed"
         assert [job.phase for job in jobs_of(run)] == ["failed", "failed"]
         assert run.ti()["try_number"] == 2
         for number, job in enumerate(jobs_of(run), 1):
@@ -164,7 +166,7 @@ def test_mark_failed(airflow: Airflow) -> None:
     """Marking a task as failed cancels its job."""
     for run in start(airflow, "mark", "command='sleep 300'").values():
         job = running_job(run)
-        if "worker" not in run.dag.split("_"):
+        if run.task != "worker":
             in_triggerer(run)
         run.mark("failed")
         wait_for(partial(has_ended, airflow, job), 60, f"the end of {job.id}")
@@ -179,14 +181,14 @@ def test_clear_while_running(airflow: Airflow) -> None:
     runs = start(airflow, "clear", f"command={command!r}, retries=1, retry_delay=timedelta(seconds=0)")
     for run in runs.values():
         running_job(run)
-        if "worker" not in run.dag.split("_"):
+        if run.task != "worker":
             in_triggerer(run)
     flag.touch()
     for run in runs.values():
         run.clear()
     for mode, run in runs.items():
-        wait_for(partial(has_two, run), 60, f"the next job of {run.dag}")
-        assert run.ended() == "success", (mode, run.log(number=2))
+        wait_for(partial(has_two, run), 60, f"the next job of {run.task}")
+        assert run.done() == "success", (mode, run.log(number=2))
         first, second = jobs_of(run)
         assert (first.phase, second.phase) == ("cancelled", "succeeded")
         assert first.finished_at is not None
@@ -198,14 +200,14 @@ def test_clear_while_running(airflow: Airflow) -> None:
 def test_clear_after_success(airflow: Airflow, tmp_path: Path) -> None:
     """A task that is cleared after its success runs again."""
     count = tmp_path / "count"
-    runs = start(airflow, "anew", f"command='echo >> {count}.$AIRFLOW_CTX_DAG_ID'")
+    runs = start(airflow, "anew", f"command='echo >> {count}.$AIRFLOW_CTX_TASK_ID'")
     for run in runs.values():
-        assert run.ended() == "success"
+        assert run.done() == "success"
         run.clear()
     for mode, run in runs.items():
-        wait_for(partial(has_two, run), 60, f"the next job of {run.dag}")
-        assert run.ended() == "success", mode
-        assert len(Path(f"{count}.{run.dag}").read_text()) == 2
+        wait_for(partial(has_two, run), 60, f"the next job of {run.task}")
+        assert run.done() == "success", mode
+        assert len(Path(f"{count}.{mode}").read_text()) == 2
 
 
 def backfilled(airflow: Airflow, number: int) -> bool:

@@ -135,14 +135,26 @@ def test_triggerer(
         assert log_mistakes(partial(without_repeats if number == signal.SIGKILL else numbered, run, 1)) == []
 
 
-def test_paused_triggerer(airflow: Airflow, counting: tuple[str, Callable[[Run], int], Callable[[], None]]) -> None:
+@pytest.mark.parametrize(
+    ("kept", "marked"),
+    [
+        pytest.param(["deferred"], ["workerless"], id="one of each"),
+        pytest.param(["workerless"], ["deferred"], id="the others", marks=pytest.mark.nightly),
+    ],
+)
+def test_paused_triggerer(
+    airflow: Airflow,
+    counting: tuple[str, Callable[[Run], int], Callable[[], None]],
+    kept: list[str],
+    marked: list[str],
+) -> None:
     """A triggerer that pauses, loses its triggers to another one and resumes cancels no job; a mark still does."""
     command, starts, let_end = counting
     airflow.stop("triggerer")
     # Takes nothing back: it would overwrite its logs, which the test reads.
     airflow.start("triggerer", AIRFLOW__TRIGGERER__TRIGGERER_HEALTH_CHECK_THRESHOLD="600")
     runs = {}
-    for name in ("deferred", "workerless", "deferred_marked", "workerless_marked"):
+    for name in [*kept, *(f"{mode}_marked" for mode in marked)]:
         mode = name.removesuffix("_marked")
         airflow.write_dag(f"paused_{name}", f"AirExecutorOperator(task_id='t', command={command!r}, {MODES[mode]})")
         runs[name] = airflow.trigger(f"paused_{name}")
@@ -163,14 +175,14 @@ def test_paused_triggerer(airflow: Airflow, counting: tuple[str, Callable[[Run],
         wait_for(partial(has_let_go, airflow, run), 240, f"the first triggerer to let go of {name}", pause=0.5)
         (job,) = jobs_of(run)
         assert (job.uid, job.phase, job.stop) == (before[name].uid, "running", None)
-    for name in ("deferred_marked", "workerless_marked"):
+    for name in [f"{mode}_marked" for mode in marked]:
         runs[name].mark("failed")
         wait_for(lambda name=name: jobs_of(runs[name])[0].ended, 180, "the end of the job")  # type: ignore[misc]
         assert jobs_of(runs[name])[0].phase == "cancelled"
     airflow.stop("triggerer")
     airflow.running["triggerer"] = airflow.running.pop("second triggerer")
     let_end()
-    for name in ("deferred", "workerless"):
+    for name in kept:
         run = runs[name]
         assert run.ended() == "success", run.log()
         assert [(found.id, found.uid) for found in jobs_of(run)] == [(before[name].id, before[name].uid)]
@@ -219,6 +231,7 @@ def test_failure_without_triggerer(
         assert log_mistakes(partial(numbered, run, 1)) == []
 
 
+@pytest.mark.nightly
 def test_slow_triggerer(airflow: Airflow) -> None:
     """A triggerer that reads more slowly than jobs print at their end still has all lines in the log."""
     burst = "sleep 3; i=0; while [ $i -lt 200 ]; do echo $i; i=$((i+1)); done; exit 3"

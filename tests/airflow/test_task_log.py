@@ -214,6 +214,32 @@ def test_two_at_once_share(client: Client, seed: int) -> None:
     assert found == [f"_1 | {number}" for number in range(2000)]
 
 
+@pytest.mark.parametrize("notes", range(1, 10))
+def test_a_kill_between_two_notes_is_told(client: Client, monkeypatch: pytest.MonkeyPatch, notes: int) -> None:
+    """Whichever note is its last: what the next process shows again follows a line that says so."""
+    now = itertools.count(100.0, WRITTEN_AFTER)  # each line, the one before is certainly written
+    monkeypatch.setattr("air_executor.airflow.task_log.time.monotonic", lambda: next(now))
+    state, log = running(client)
+    log.write_bytes(b"".join(b"%d\n" % number for number in range(20)))
+    write, left, found = os.pwrite, itertools.count(-notes), list[str]()
+
+    def killed(fd: int, data: bytes, offset: int) -> int:
+        if next(left) >= 0:
+            raise KeyboardInterrupt
+        return write(fd, data, offset)
+
+    monkeypatch.setattr("air_executor.airflow.notes.os.pwrite", killed)
+    with pytest.raises(KeyboardInterrupt):
+        found.extend(TaskLog(client, ref_of(state)).new_lines(state))  # keeps what came before the kill
+    monkeypatch.undo()
+    again, *rest = TaskLog(client, ref_of(state)).new_lines(state)
+    assert "are shown again" in again
+    numbers = [int(line.removeprefix("_1 | ")) for line in (*found, *rest)]
+    assert numbers[: len(found)] == list(range(len(found)))
+    assert rest[0] in found
+    assert numbers[len(found) :] == list(range(numbers[len(found)], 20))
+
+
 def test_kill_loses_nothing(client: Client, tmp_path: Path) -> None:
     """After a kill -9 no line is lost, and the lines that are shown twice are those not yet noted as written."""
     state, log = running(client)

@@ -46,6 +46,7 @@ from air_executor.model.names import Slot
 from air_executor.runner import native
 from air_executor.settings import DockerSettings, KubernetesSettings, Settings
 from air_executor.store.layout import Layout
+from tests import lanes
 from tests.backends import spawn_once
 from tests.backends.spawn_once import HOST
 from tests.cluster import CLAIM, shared_namespace
@@ -77,6 +78,10 @@ class Rig(abc.ABC):
 
     patience = 120.0
     """Seconds that anything on it may take."""
+    contenders = 20 if lanes.NIGHTLY else 8
+    """How many compete for one slot."""
+    repeats = 5
+    """How often a test does what must work many times over."""
 
     @abc.abstractmethod
     def backend(self) -> Backend:
@@ -226,16 +231,28 @@ class LocalRig(Rig):
         """Return the live processes that carry this state directory in their environment or hold a file of it."""
         found = []
         for process in psutil.process_iter():
-            with contextlib.suppress(psutil.Error):
-                if process.pid == os.getpid() or process.status() == psutil.STATUS_ZOMBIE:
-                    continue
-                mine = process.environ().get("AIR_WORKSPACE", "").startswith(self.layout.root + "/")
-                if mine or any(file.path.startswith(self.layout.jobs + "/") for file in process.open_files()):
+            with contextlib.suppress(psutil.Error, OSError):
+                if process.pid != os.getpid() and self._is_member(process):
                     found.append(process)
         return found
 
-    def _is_cleared(self) -> bool:
-        """Kill what is left; what forks meanwhile is there the next time."""
+    def _is_member(self, process: psutil.Process) -> bool:
+        if sys.platform == "linux":  # psutil takes three times as long, and a machine can have many processes
+            proc = f"/proc/{process.pid}"
+            with open(f"{proc}/environ", "rb") as file:
+                if f"\0AIR_WORKSPACE={self.layout.root}/".encode() in b"\0" + file.read():
+                    return True
+            paths = [os.readlink(f"{proc}/fd/{number}") for number in os.listdir(f"{proc}/fd")]
+        elif process.status() == psutil.STATUS_ZOMBIE:
+            return False
+        elif process.environ().get("AIR_WORKSPACE", "").startswith(f"{self.layout.root}/"):
+            return True
+        else:
+            paths = [file.path for file in process.open_files()]
+        return any(path.startswith(f"{self.layout.jobs}/") for path in paths)
+
+    def clear(self) -> bool:
+        """Kill all members, and tell whether there were none; what forks meanwhile is there the next time."""
         left = self.members()
         for process in left:
             with contextlib.suppress(psutil.NoSuchProcess):
@@ -243,11 +260,17 @@ class LocalRig(Rig):
         return not left
 
     def close(self) -> None:
-        wait_for(self._is_cleared, what="the last process of the test to go")
+        wait_for(self.clear, what="the last process of the test to go")
         for backend in self._backends:
             backend.close()
         last = self.backend()
-        wait_for(lambda: not last.observe(), what="the slots to be free")  # and reaps what came to us
+
+        def is_free() -> bool:
+            for slot in last.observe():  # and reaps what came to us
+                last.remove(slot)  # what can be seen in its cgroup alone
+            return not last.observe()
+
+        wait_for(is_free, what="the slots to be free")
         last.close()
 
 
@@ -297,6 +320,7 @@ class DockerRig(LocalRig):
 class KubernetesRig(LocalRig):
     """Jobs of a real cluster, with a state directory below `root` in a namespace that all tests share."""
 
+    repeats = 5 if lanes.NIGHTLY else 2
     patience = 300.0  # an old kubelet that misses a deletion while it starts a pod looks again after 60 to 90 s
 
     def __init__(self, root: Path) -> None:

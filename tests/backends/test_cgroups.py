@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import sys
@@ -70,9 +71,12 @@ def outcome(rig: LocalRig, backend: LocalBackend, launch: Launch) -> dict[str, A
 
 
 def sleepers(rig: LocalRig) -> list[psutil.Process]:
-    """Return the hidden processes of this state directory's runs."""
-    pids = [int(pid) for path in folder_of(rig).glob("*/cgroup.procs") for pid in path.read_text().split()]
-    return [psutil.Process(pid) for pid in pids]
+    """Return the processes in the groups of this state directory's runs; a waiting task's own come and go."""
+    found = []
+    for pid in [int(pid) for path in folder_of(rig).glob("*/cgroup.procs") for pid in path.read_text().split()]:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            found.append(psutil.Process(pid))
+    return found
 
 
 def is_alive(process: psutil.Process) -> bool:
@@ -124,9 +128,7 @@ def test_the_next_manager_finds_a_group_by_its_name(grouped: LocalRig) -> None:
     launch = grouped.command(SLOT, 1, f"{HIDDEN}\n{Task.WAITS.value}")
     grouped.spawn_by_manager_that_is_killed(launch)
     grouped.until(lambda: grouped.is_ready(launch), "the task to start")
-    for process in grouped.members():
-        process.kill()
-    wait_for(lambda: not grouped.members(), what="all that can be seen to go")
+    wait_for(grouped.clear, what="all that can be seen to go")
     hidden = sleepers(grouped)
     assert hidden
     backend = grouped.backend()
@@ -161,6 +163,31 @@ def test_groups_that_no_job_knows_are_removed_at_the_start(grouped: LocalRig) ->
         assert backend.observe() == {}
         assert process.wait() != 0
     wait_for(lambda: backend.observe() == {} and groups_of(grouped) == [], what="the groups to go")
+
+
+def test_what_a_killed_manager_left_is_removed_by_another(tmp_path: Path) -> None:
+    """Groups of a state directory that nobody manages any more, once they are old; not those of a manager at work."""
+    require_cgroups()
+    left, new, used = (open_cgroups(f"{tmp_path}/{name}") for name in ("left", "new", "used"))
+    with psutil.Popen(["sleep", "1000"]) as process:
+        for groups in (left, new, used):
+            Path(groups.folder, "0badcafe-1").mkdir()
+        Path(used.folder, "0badcafe-1", "cgroup.procs").write_text(str(process.pid))
+        for path in (left.folder, used.folder):
+            os.utime(f"{path}/0badcafe-1", (0, 0))
+            os.utime(path, (0, 0))
+        open_cgroups(f"{tmp_path}/other").close()
+        assert [Path(groups.folder).exists() for groups in (left, new, used)] == [False, True, True]
+        used.remove("0badcafe-1")
+        process.wait()
+    new.remove("0badcafe-1")
+
+    def is_over() -> bool:
+        new.close()
+        used.close()
+        return not Path(new.folder).exists() and not Path(used.folder).exists()
+
+    wait_for(is_over, what="the groups to go")
 
 
 def test_a_command_beside_a_manager_leaves_groups_alone(grouped: LocalRig) -> None:

@@ -103,10 +103,10 @@ def test_a_taken_slot_refuses(rig: Rig) -> None:
     assert not rig.is_ready(second)
 
 
-def test_of_twenty_creators_one_wins(rig: Rig) -> None:
+def test_of_many_creators_one_wins(rig: Rig) -> None:
     """Whoever else tries at the same time is refused, and the runner that is listed is the winner's."""
-    backends = [rig.backend() for _ in range(20)]
-    launches = [rig.launch(SLOT, seq, Task.WAITS) for seq in range(20)]
+    backends = [rig.backend() for _ in range(rig.contenders)]
+    launches = [rig.launch(SLOT, seq, Task.WAITS) for seq in range(rig.contenders)]
     for backend in backends:
         backend.observe()
 
@@ -122,7 +122,7 @@ def test_of_twenty_creators_one_wins(rig: Rig) -> None:
 def test_a_freed_slot_takes_the_next_run(rig: Rig) -> None:
     """A name is usable again as soon as it is absent, many times over."""
     backend = rig.backend()
-    for seq in range(5):
+    for seq in range(rig.repeats):
         backend.spawn(rig.launch(SLOT, seq, Task.ENDS))
         rig.until(lambda: has_ended(backend), "the runner to end")
         rig.until(lambda: is_gone(backend), "its name to be free")
@@ -144,7 +144,7 @@ def test_remove_ends_with_absence(rig: Rig) -> None:
 def test_remove_at_once(rig: Rig) -> None:
     """A runner that has hardly begun can be removed too."""
     backend = rig.backend()
-    for seq in range(5):
+    for seq in range(rig.repeats):
         backend.spawn(rig.launch(SLOT, seq, Task.WAITS))
         rig.until(lambda: is_gone(backend), "the runner to be gone")
 

@@ -13,7 +13,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -80,9 +80,18 @@ def unmanaged(*words: str) -> Iterator[subprocess.Popen[bytes]]:
             process.kill()
 
 
-def zombies() -> list[psutil.Process]:
-    """Return our children that nobody has reaped."""
-    return [child for child in psutil.Process().children() if child.status() == psutil.STATUS_ZOMBIE]
+def children() -> set[int]:
+    """Return our children, alive or not; runners of managers that an earlier test killed may be among them."""
+    return {child.pid for child in psutil.Process().children()}
+
+
+def zombies(known: Collection[int]) -> list[psutil.Process]:
+    """Return our children, but those known before, that nobody has reaped."""
+    return [
+        child
+        for child in psutil.Process().children()
+        if child.pid not in known and child.status() == psutil.STATUS_ZOMBIE
+    ]
 
 
 def test_a_pid_in_the_file_proves_nothing(local: LocalRig) -> None:
@@ -258,6 +267,7 @@ def test_the_grace_survives_the_manager(local: LocalRig, monkeypatch: pytest.Mon
 
 def test_no_zombies_are_left(local: LocalRig) -> None:
     """Runners, their tasks, and orphans that end later are all reaped."""
+    known = children()
     backend = local.backend()
     for seq in range(3):
         backend.spawn(local.command(SLOT, seq, "( sleep 0.05 & ) ; ( setsid sleep 0.1 9>&- & )"))
@@ -265,16 +275,17 @@ def test_no_zombies_are_left(local: LocalRig) -> None:
 
     def none_left() -> bool:
         backend.observe()
-        return not zombies()
+        return not zombies(known)
 
     wait_for(none_left, what="the last zombie to be reaped")
 
 
 def test_other_children_of_this_process_are_left_alone(local: LocalRig) -> None:
     """A program that embeds the manager gets its own children's exit codes."""
+    known = children()
     backend = local.backend()
     with subprocess.Popen(["sh", "-c", "exit 7"]) as own:
-        wait_for(zombies, what="the child to end")
+        wait_for(lambda: zombies(known), what="the child to end")
         backend.spawn(local.launch(SLOT, 1, Task.ENDS))
         local.until(lambda: SLOT not in backend.observe(), "the runner to be gone")
         assert own.wait() == 7

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from air_executor.client import Client
-from air_executor.wiring import _task_environment
+from air_executor.wiring import task_environment
 from tests.cli.conftest import Outcome
 
 Call = Callable[..., Outcome]
@@ -41,20 +41,29 @@ SIGNALS_OF_PYTHON = [13, 25]
 """SIGPIPE and SIGXFSZ, which Python itself ignores."""
 
 
+GIVEN: dict[str, dict[bytes, bytes]] = {
+    "none": {},
+    "shells": {b"PWD": b"/nowhere", b"OLDPWD": b"relative", b"SHLVL": b"many", b"_": b"/bin/x", b"LINES": b"a\nb"},
+    "names": {b"a.b": b"1", b"A-B": b"2", b"BASH_FUNC_greet%%": b"() {  echo hi\n}", b"1x": b""},
+    "own": {b"IFS": b"x", b"PPID": b"1", b"OPTIND": b"no", b"RANDOM": b"4", b"SHELLOPTS": b"errexit:nounset"},
+    "ours": {b"_air_env": b"/bin/false", b"_air_out": b"mine", b"BASH_VERSION": b"1", b"IFS_": b" \t\n "},
+    "bytes": {b"LATIN": b"\xe9", "GRÖẞE".encode(): "ü".encode(), b"LD_LIBRARY_PATH": b"/no\xff where"},
+}
+"""What a shell could drop, add or rewrite."""
+
+
 @pytest.mark.parametrize(
-    "given",
+    "kinds",
     [
-        {},
-        {b"PWD": b"/nowhere", b"OLDPWD": b"relative", b"SHLVL": b"many", b"_": b"/bin/x", b"LINES": b"a\nb"},
-        {b"a.b": b"1", b"A-B": b"2", b"BASH_FUNC_greet%%": b"() {  echo hi\n}", b"1x": b""},
-        {b"IFS": b"x", b"PPID": b"1", b"OPTIND": b"no", b"RANDOM": b"4", b"SHELLOPTS": b"errexit:nounset"},
-        {b"_air_env": b"/bin/false", b"_air_out": b"mine", b"BASH_VERSION": b"1", b"IFS_": b" \t\n "},
-        {b"LATIN": b"\xe9", "GRÖẞE".encode(): "ü".encode(), b"LD_LIBRARY_PATH": b"/no\xff where"},
+        ["none"],
+        list(GIVEN),
+        *(pytest.param([kind], marks=pytest.mark.nightly) for kind in GIVEN if kind != "none"),
     ],
-    ids=["none", "shells", "names", "own", "ours", "bytes"],
+    ids="-".join,
 )
-def test_the_environment_arrives_byte_for_byte(call: Call, project: Path, given: dict[bytes, bytes]) -> None:
+def test_the_environment_arrives_byte_for_byte(call: Call, project: Path, kinds: list[str]) -> None:
     """A shell is in between, and nothing shows it: no entry is dropped, added or rewritten, no signal is ignored."""
+    given = {name: value for kind in kinds for name, value in GIVEN[kind].items()}
     extra = {b"PYTHONPATH": os.fsencode(os.environ["PYTHONPATH"])} if "PYTHONPATH" in os.environ else {}
     seen, ignored = started_with(call, project, {**BASE, **extra, **given})
     kept = {name: value for name, value in seen.items() if not name.startswith(b"AIR_")}
@@ -75,7 +84,14 @@ def test_python_s_own_locale_is_not_the_task_s(call: Call, project: Path) -> Non
     assert b"\0LANG=C\0" in b"\0" + log.read_bytes()
 
 
-@pytest.mark.parametrize("locale", [{"LC_ALL": "C", "PYTHONUTF8": "0"}, {"LC_ALL": "POSIX"}, {"LC_ALL": "C.UTF-8"}])
+@pytest.mark.parametrize(
+    "locale",
+    [
+        {"LC_ALL": "C", "PYTHONUTF8": "0"},
+        pytest.param({"LC_ALL": "POSIX"}, marks=pytest.mark.nightly),
+        {"LC_ALL": "C.UTF-8"},
+    ],
+)
 def test_arguments_are_bytes_in_every_locale(call: Call, project: Path, locale: dict[str, str]) -> None:
     """What was typed arrives, whatever the locale says about its encoding."""
     program = "import os, sys; os.write(1, os.fsencode(sys.argv[1]) + os.environb[b'WORD'])"
@@ -109,7 +125,10 @@ def test_a_nested_submit_lands_in_the_same_place(call: Call, project: Path, clie
     assert client.status("child").phase == "queued"
 
 
-@pytest.mark.parametrize("name", ["a:b", "a b", "-x", "li\nne", "größe"])
+@pytest.mark.parametrize(
+    "name",
+    ["a:b", "-x li\nne größe", *(pytest.param(name, marks=pytest.mark.nightly) for name in ("a b", "-x", "li\nne"))],
+)
 def test_the_module_is_found_in_odd_folders(
     start: Callable[..., subprocess.Popen[str]], tmp_path: Path, name: str
 ) -> None:
@@ -136,12 +155,12 @@ def test_whose_python(tmp_path: Path) -> None:
     own = os.path.dirname(sys.executable)
     venv = str(tmp_path / "venv")
     plain = {"PATH": "/usr/bin"}
-    assert _task_environment(plain, sys.prefix) == {"PATH": f"{own}:/usr/bin"}
-    assert _task_environment({}, sys.prefix)["PATH"].startswith(f"{own}:")
+    assert task_environment(plain, sys.prefix) == {"PATH": f"{own}:/usr/bin"}
+    assert task_environment({}, sys.prefix)["PATH"].startswith(f"{own}:")
     for variable in ("VIRTUAL_ENV", "CONDA_PREFIX"):
         active = {"PATH": f"{venv}/bin:/usr/bin", variable: venv}
-        assert _task_environment(active, sys.prefix) == {**active, "PATH": f"{venv}/bin:/usr/bin:{own}"}
+        assert task_environment(active, sys.prefix) == {**active, "PATH": f"{venv}/bin:/usr/bin:{own}"}
     ours = {"PATH": f"{sys.prefix}/bin:/usr/bin", "VIRTUAL_ENV": sys.prefix}
-    assert _task_environment(ours, sys.prefix)["PATH"].startswith(f"{own}:")
+    assert task_environment(ours, sys.prefix)["PATH"].startswith(f"{own}:")
     left = {"PATH": "/usr/bin", "VIRTUAL_ENV": venv}
-    assert _task_environment(left, sys.prefix)["PATH"].startswith(f"{own}:")
+    assert task_environment(left, sys.prefix)["PATH"].startswith(f"{own}:")

@@ -19,6 +19,7 @@ from air_executor.client import credentials
 from tests.api.conftest import ServedApi
 from tests.client.conftest import PATIENCE, Air
 from tests.conftest import wait_for
+from tests.forked import Program
 
 GATE = 'while [ ! -e "$AIR_WORKSPACE/gate" ]; do sleep 0.02; done'
 FILE = """\
@@ -50,7 +51,7 @@ def release(served: ServedApi, job: str) -> None:
 
 def plain(text: str) -> str:
     """Return a text without what differs from run to run: numbers, and spaces that depend on them."""
-    return re.sub(r" +", " ", re.sub(r"[0-9][0-9.:TZ-]*(ms|s)?", "N", text))
+    return re.sub(r" +", " ", re.sub(r"[0-9][0-9.:TZ-]*(e-[0-9]+)?(ms|s)?", "N", text))
 
 
 def test_each_command_prints_the_same_as_over_files(served: ServedApi, air: Air, on_server: str) -> None:
@@ -124,29 +125,22 @@ def test_each_command_prints_the_same_as_over_files(served: ServedApi, air: Air,
 def test_run_streams_and_passes_the_exit_code(on_server: str, tmp_path: Path) -> None:
     """Stdout has the output and nothing else; it comes while the task runs."""
     command = ["run", "stream", "--", "sh", "-c", "echo first; sleep 1; echo last >&2; exit 9"]
-    with subprocess.Popen(
-        [sys.executable, "-m", "air_executor", *command], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    ) as running:
-        assert running.stdout is not None
-        assert running.stdout.readline() == "first\n"
-        assert running.poll() is None
-        out, err = running.communicate(timeout=PATIENCE)
+    running = Program(command)
+    assert running.stdout is not None
+    assert running.stdout.readline() == "first\n"
+    assert running.poll() is None
+    out, err = running.communicate(timeout=PATIENCE)
     assert (out, running.returncode) == ("last\n", 9)
     assert "stream failed" in err
 
 
 def test_ctrl_c_pauses_the_job(served: ServedApi, on_server: str) -> None:
     """And says how to go on with it."""
-    with subprocess.Popen(
-        [sys.executable, "-m", "air_executor", "run", "stopped", "--", "sh", "-c", f"echo begun; {GATE}"],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as running:
-        assert running.stdout is not None
-        assert running.stdout.readline() == "begun\n"
-        running.send_signal(signal.SIGINT)
-        _, err = running.communicate(timeout=PATIENCE)
+    running = Program(["run", "stopped", "--", "sh", "-c", f"echo begun; {GATE}"])
+    assert running.stdout is not None
+    assert running.stdout.readline() == "begun\n"
+    running.send_signal(signal.SIGINT)
+    _, err = running.communicate(timeout=PATIENCE)
     assert running.returncode == 130, err
     assert "to continue: `air-executor run stopped`" in err
     wait_for(lambda: served.client.status("stopped").phase == "paused", PATIENCE, "the pause")
@@ -158,9 +152,8 @@ def test_what_follows_outlives_a_restart_of_the_server(fresh_served: ServedApi, 
     served = fresh_served
     env = os.environ | {"AIR_SERVER": url(served), "AIR_TOKEN": served.tokens["operator"]}
 
-    def start(*words: str) -> subprocess.Popen[str]:
-        command = [sys.executable, "-m", "air_executor", *words]
-        return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env)
+    def start(*words: str) -> Program:
+        return Program(words, env=env)
 
     running = start("run", "long", "--", "sh", "-c", f"echo one; {GATE}; echo two")
     assert running.stdout is not None
@@ -255,7 +248,7 @@ def test_watching_prints_what_changes(served: ServedApi, on_server: str) -> None
     assert served.submit("watched", GATE, role="operator").status == 201
     threading.Timer(1.0, release, [served, "watched"]).start()
     begun = time.monotonic()
-    command = [sys.executable, "-m", "air_executor", "status", "watched", "--watch"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False)
-    assert (done.returncode, done.stdout.count("watched succeeded")) == (0, 1), done.stderr
+    watching = Program(["status", "watched", "--watch"])
+    out, err = watching.communicate(timeout=PATIENCE)
+    assert (watching.returncode, out.count("watched succeeded")) == (0, 1), err
     assert time.monotonic() - begun < PATIENCE

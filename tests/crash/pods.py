@@ -55,7 +55,7 @@ class Pods:
         os.makedirs(f"{project}/kit", exist_ok=True)
         with self._restarting:  # another trial may be at it
             require_cluster()
-            self._space = Namespace(project)
+            self.space = Namespace(project)
         self._gate = ApiGate(seed=seed)
         self._gate.write_config(f"{project}/kubeconfig")
         # Tasks cannot name the claim of the state directory; a folder of the node is the operator's to mount.
@@ -64,7 +64,7 @@ class Pods:
         with open(f"{project}/pod.yaml", "w", encoding="utf-8") as file:
             json.dump({"spec": spec}, file)
         self.access = Jobs(
-            f"{project}/kubeconfig", self._space.name, CLAIM, ".air-executor", require_image(), f"{project}/pod.yaml"
+            f"{project}/kubeconfig", self.space.name, CLAIM, ".air-executor", require_image(), f"{project}/pod.yaml"
         )
 
     def left(self) -> list[str]:
@@ -104,20 +104,20 @@ class Pods:
 
     def clear(self) -> None:
         """Remove whatever is left."""
-        self._patiently(self._space.clear)
+        self._patiently(self.space.clear)
 
     def close(self) -> None:
         """Let go of the cluster."""
         self._gate.close()
-        self._patiently(self._space.close)
+        self._patiently(self.space.close)
 
     def _remaining(self) -> list[dict[str, Any]]:
         """Return the Jobs and pods that the cluster has not been told to clear away, or of which something may run.
 
         An ended pod whose Job is gone is the cluster's to clear away; one that belongs to no Job is nobody's.
         """
-        pods = self._patiently(self._space.pods)
-        jobs = self._patiently(self._space.jobs)
+        pods = self._patiently(self.space.pods)
+        jobs = self._patiently(self.space.jobs)
         there = {job["metadata"]["uid"] for job in jobs}
         return [one for one in [*jobs, *pods] if not (_has_ended(one) and _is_given_up(one, there))]
 
@@ -137,7 +137,7 @@ class Pods:
         begun = last = time.monotonic()
         while True:
             now = time.monotonic()
-            pods = [pod for pod in self._patiently(self._space.pods) if pod["status"].get("phase") in _LIVE]
+            pods = [pod for pod in self._patiently(self.space.pods) if pod["status"].get("phase") in _LIVE]
             fit = [pod for pod in pods if is_fit(pod)]
             last = now if pods else last
             if fit or now - begun > LOOK_FOR or now - last > LOOK_AROUND:
@@ -158,11 +158,11 @@ class Pods:
             match target:
                 case "pod":
                     body = {"gracePeriodSeconds": 0} if how else {}
-                    self._space.ask("DELETE", f"{self._space.core}/pods/{name}", body)
+                    self.space.ask("DELETE", f"{self.space.core}/pods/{name}", body)
                 case "job":
-                    job = f"/apis/batch/v1/namespaces/{self._space.name}/jobs/{name.rpartition('-')[0]}"
+                    job = f"/apis/batch/v1/namespaces/{self.space.name}/jobs/{name.rpartition('-')[0]}"
                     policy = "Foreground" if how else "Background"
-                    self._space.ask("DELETE", job, {"propagationPolicy": policy})
+                    self.space.ask("DELETE", job, {"propagationPolicy": policy})
                 case _:
                     for one in _processes(target)(victim):
                         processes.kill_one(one)
@@ -172,7 +172,7 @@ class Pods:
 
     def _restart(self, target: str, *, kill: bool) -> None:
         """Restart a daemon of the cluster, which is found by the port that it listens on."""
-        port = urlsplit(self._space.api._client.configuration.host).port
+        port = urlsplit(self.space.api._client.configuration.host).port
         assert port is not None
         server = daemon.listener_on(port)
         pid = server if target == "apiserver" else daemon.listener_on(_port_of_storage(server))
@@ -182,7 +182,7 @@ class Pods:
     def _is_ready(self) -> bool:
         """Tell whether the server has begun all that it is for: one that loses its storage before that leaves."""
         try:
-            return self._space.api._send("GET", "/readyz", None, None, "*/*", 5).status == 200
+            return self.space.api._send("GET", "/readyz", None, None, "*/*", 5).status == 200
         except (urllib3.exceptions.HTTPError, OSError):
             return False
 

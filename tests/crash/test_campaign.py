@@ -23,7 +23,7 @@ from tests.lanes import NIGHTLY
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="finds runners through /proc")
 
 SCRIPT = Path(__file__).with_name("task.sh")
-TRIALS = int(os.environ.get("CRASH_TRIALS", "200" if NIGHTLY else "6"))
+TRIALS = int(os.environ.get("CRASH_TRIALS", "200" if NIGHTLY else "4"))
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -49,7 +49,7 @@ def test_no_promise_is_broken_by_kills(tmp_path: Path) -> None:
 @pytest.mark.timeout(900)
 def test_no_promise_is_broken_by_a_failing_volume(tmp_path: Path) -> None:
     """The same while calls of the store fail at random, with half a write before."""
-    campaign(tmp_path, "--trials", str(max(3, TRIALS // 10)), "--faults", "0.01")
+    campaign(tmp_path, "--trials", str(max(2, TRIALS // 10)), "--faults", "0.01")
 
 
 @pytest.mark.docker
@@ -161,7 +161,7 @@ def test_pods_are_found_and_hit(tmp_path: Path) -> None:
     from tests.crash.pods import Pods  # noqa: PLC0415
 
     pods = Pods(str(tmp_path), 1)
-    space = pods._space
+    space = pods.space
     run = {"name": "AIR_RUN_ID", "value": "0123abcd-1"}
     task = {"name": "task", "image": pods.access.image, "command": ["sh", "-c", "sleep 600; exit 3"], "env": [run]}
     template = {

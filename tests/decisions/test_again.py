@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from air_executor.core.explanation import ExplainContext, explain_task
-from air_executor.manager import loop
+from air_executor.manager.act_queue import ActQueue
 from air_executor.model.attempt import MAX_AGAIN_KEPT
 from air_executor.model.times import from_text
 from tests.manager.rig import World, leave
@@ -82,7 +82,7 @@ def test_a_crash_commits_it_once(world: World, monkeypatch: pytest.MonkeyPatch, 
     world.delay_checkpoints(monkeypatch)
     world.exit("j/a", queue=[{"id": "b", "command": "x"}, *AGAIN])
     if where == "before the journal":
-        monkeypatch.setattr(loop.Manager, "_write_journal", lambda _: False)
+        monkeypatch.setattr(ActQueue, "write_journal", lambda _: False)
     world.cycle()
     monkeypatch.undo()
     world.restart()

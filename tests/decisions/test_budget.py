@@ -11,7 +11,7 @@ from air_executor.core.explanation import ExplainContext, explain_job
 from air_executor.core.job_cost import sum_costs
 from air_executor.core.ledger import read
 from air_executor.errors import BadInputError
-from air_executor.manager import loop
+from air_executor.manager.act_queue import ActQueue
 from air_executor.model.job import JobSpec
 from air_executor.model.parsing import read as parse
 from air_executor.model.problems import InvalidError
@@ -67,7 +67,7 @@ def test_a_crash_counts_it_once(world: World, monkeypatch: pytest.MonkeyPatch, w
     report(world, "j/a", used(usd=2))
     world.exit("j/a")
     if where == "before the journal":
-        monkeypatch.setattr(loop.Manager, "_write_journal", lambda _: False)
+        monkeypatch.setattr(ActQueue, "write_journal", lambda _: False)
     world.cycle()
     monkeypatch.undo()
     world.restart()

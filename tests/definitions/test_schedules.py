@@ -74,7 +74,7 @@ def test_the_manager_sleeps_until_the_next_time(world: World) -> None:
     world.start(poll_interval=100.0)
     world.cycle()
     slept: list[float] = []
-    world.manager._sleep = slept.append  # type: ignore[assignment, method-assign]
+    world.manager.wakeups.sleep = slept.append  # type: ignore[assignment, method-assign]
     world.manager.sleep()
     assert 59 <= slept[0] <= 60.1
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +16,7 @@ from air_executor.client import Client
 from tests.cli.conftest import Outcome, air, client, eventually, project
 from tests.decisions.test_worktree import git
 from tests.examples.conftest import EXAMPLES
+from tests.forked import DEVNULL, Program
 
 __all__ = ["air", "client", "project"]
 Air = Callable[..., Outcome]
@@ -55,7 +55,7 @@ def asks(air: Air, job: str) -> None:
     eventually(lambda: 'task ok asks "' in air("explain", job, "ok").out, "the question")
 
 
-@pytest.mark.parametrize("name", ["claude", "generic", "containers"])
+@pytest.mark.parametrize("name", ["claude", "generic", pytest.param("containers", marks=pytest.mark.nightly)])
 def test_the_loop(air: Air, project: Path, calls: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     """It plans, works in worktrees, reviews twice, asks, and merges only then. It waits at a usage limit."""
     if name == "generic":
@@ -87,10 +87,9 @@ class RunningManager:
         self._project = project
         self.process = self._begin()
 
-    def _begin(self) -> subprocess.Popen[bytes]:
-        words = [sys.executable, "-m", "air_executor", "manager"]
+    def _begin(self) -> Program:
         env = {**os.environ, "AIR_HTTP_PORT": "0"}
-        return subprocess.Popen(words, cwd=self._project, env=env, stderr=subprocess.DEVNULL)
+        return Program(["manager"], cwd=self._project, env=env, stdout=DEVNULL, stderr=DEVNULL)
 
     def __enter__(self) -> Self:
         return self

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,17 +12,24 @@ import pytest
 from air_executor.store.job_file import read_job
 from tests.engine import require_python_image
 from tests.examples.small_census import STDLIB, shrink
+from tests.forked import Program
 
 
 def run(project: Path, example: str, **settings: str) -> dict[str, Any]:
     """Run an example's job file to its end and return the job's state; it must have succeeded."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("AIR_")} | settings
-    command = [sys.executable, "-m", "air_executor", "run", f"examples/{example}.yaml"]
-    ended = subprocess.run(command, cwd=project, env=environment, capture_output=True, text=True, check=False)
-    assert ended.returncode == 0, ended.stdout + ended.stderr
+    air(project, environment, "run", f"examples/{example}.yaml")
     state = json.loads((project / ".air-executor/jobs" / example / "state.json").read_text())
     assert state["phase"] == "succeeded"
     return dict(state)
+
+
+def air(project: Path, environment: dict[str, str], *words: str) -> str:
+    """Run `air-executor`, which must succeed, and return its output."""
+    program = Program(words, cwd=project, env=environment)
+    out, err = program.communicate()
+    assert program.returncode == 0, out + err
+    return str(out)
 
 
 def by_id(state: dict[str, Any]) -> dict[str, dict[str, Any]]:
@@ -148,13 +153,8 @@ def test_files_are_listed_and_worked_through(project: Path) -> None:
     """The job of the page on costs: a hundred tasks, ten at a time, and its report says what a pool would have cost."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("AIR_")}
     environment |= {"AIR_MAX_RUNNERS": "10", "AIR_COST_RUNNER_HOUR": "0.05"}
-    command = [sys.executable, "-m", "air_executor"]
-    for arguments in (["run", "examples/files.yaml"], ["report", "--json"]):
-        ended = subprocess.run(
-            [*command, *arguments], cwd=project, env=environment, capture_output=True, text=True, check=False
-        )
-        assert ended.returncode == 0, ended.stdout + ended.stderr
-    report = json.loads(ended.stdout)
+    air(project, environment, "run", "examples/files.yaml")
+    report = json.loads(air(project, environment, "report", "--json"))
     total, pool = report["total"], report["pool"]
     assert (total["runs"], total["succeeded"]) == (101, 101)
     assert 100 <= total["work_seconds"] <= total["runner_seconds"]

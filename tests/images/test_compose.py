@@ -77,7 +77,30 @@ def test_down_and_up_while_a_task_runs(clone: Clone) -> None:
     assert "through" in clone.air("logs", "long")
 
 
-def test_the_manager_is_healthy_while_it_takes_requests(clone: Clone) -> None:
+def test_the_manager(clone: Clone) -> None:
+    """What holds of one that is up; they share it, for each `up` takes half a minute. The last one kills it."""
+    clone.up()
+    may_do_little(clone)
+    is_healthy_while_it_takes_requests(clone)
+    is_the_only_one(clone)
+    is_seen_from_the_host_alone(clone)
+
+
+def may_do_little(clone: Clone) -> None:
+    """No root, no capability, nothing of the image or the project to write, and no way back."""
+    container = clone.manager()
+    status = docker("exec", container, "cat", f"/proc/{clone.record()['pid']}/status")
+    facts = dict(line.split(":\t", 1) for line in status.splitlines() if ":\t" in line)
+    assert facts["Uid"].split() == [str(clone.owner[0])] * 4
+    assert facts["Gid"].split() == [str(clone.owner[1])] * 4
+    assert {int(facts[name], 16) for name in ("CapEff", "CapPrm", "CapInh", "CapAmb")} == {0}
+    assert facts["NoNewPrivs"] == "1"
+    for folder in ("/project", "/opt/air-executor", "/usr/local/bin"):
+        test = ["exec", "--user", ":".join(map(str, clone.owner)), container, "touch", f"{folder}/x"]
+        assert "Read-only file system" in docker(*test, fails=True)
+
+
+def is_healthy_while_it_takes_requests(clone: Clone) -> None:
     """The health check asks for nothing, is answered, and leaves nothing behind; of a manager that hangs it says so."""
 
     def is_healthy() -> bool:
@@ -87,7 +110,6 @@ def test_the_manager_is_healthy_while_it_takes_requests(clone: Clone) -> None:
             return False
         return True
 
-    clone.up()
     check = ["exec", "--no-TTY", "manager", "air-entrypoint", "/usr/local/bin/air-healthcheck"]
     wait_for(is_healthy, PATIENCE, "the manager to take a request")
     container = clone.manager()
@@ -99,21 +121,8 @@ def test_the_manager_is_healthy_while_it_takes_requests(clone: Clone) -> None:
     wait_for(lambda: not list(inbox.glob("*.json")), PATIENCE, "the inbox to be empty")
 
 
-def test_who_can_tell_that_it_works(clone: Clone) -> None:
-    """The host sees the manager and its end; another container cannot tell, and says neither yes nor no."""
-    clone.up()
-    assert read_presence(clone.client.layout).running is True
-    assert json.loads(clone.cli("status", "--json"))["manager"]["running"] is None
-    container = clone.manager()
-    docker("update", "--restart", "no", container)
-    docker("kill", container)
-    wait_for(lambda: read_presence(clone.client.layout).running is False, PATIENCE, "the host to notice")
-    assert clone.record()["until"] is None
-
-
-def test_a_second_manager_in_another_container_leaves(clone: Clone) -> None:
+def is_the_only_one(clone: Clone) -> None:
     """The lock reaches across containers: the second one exits with 5 and names the first."""
-    clone.up()
     socket = "/var/run/docker.sock"
     words = ["run", "--no-TTY", "--volume", f"{socket}:{socket}", "--name", f"{clone.name}-second", "cli", "manager"]
     complaint = clone.compose(*words, fails=True)
@@ -121,6 +130,17 @@ def test_a_second_manager_in_another_container_leaves(clone: Clone) -> None:
     code = docker("inspect", "--format", "{{.State.ExitCode}}", f"{clone.name}-second")
     docker("rm", f"{clone.name}-second")
     assert int(code) == ManagerHeldError.exit_code
+
+
+def is_seen_from_the_host_alone(clone: Clone) -> None:
+    """The host sees the manager and its end; another container cannot tell, and says neither yes nor no."""
+    assert read_presence(clone.client.layout).running is True
+    assert json.loads(clone.cli("status", "--json"))["manager"]["running"] is None
+    container = clone.manager()
+    docker("update", "--restart", "no", container)
+    docker("kill", container)
+    wait_for(lambda: read_presence(clone.client.layout).running is False, PATIENCE, "the host to notice")
+    assert clone.record()["until"] is None
 
 
 def test_secrets_come_from_a_mounted_folder(clone: Clone) -> None:
@@ -182,18 +202,3 @@ def test_every_setting_can_be_set() -> None:
     names = [about.variable for about in all_settings()]
     meaningless = ("AIR_STATE_DIR", "AIR_HTTP_PORT", "AIR_KUBERNETES_")
     assert [name for name in names if f"    {name}:" not in text and not name.startswith(meaningless)] == []
-
-
-def test_what_the_manager_may_do(clone: Clone) -> None:
-    """No root, no capability, nothing of the image or the project to write, and no way back."""
-    clone.up()
-    container = clone.manager()
-    status = docker("exec", container, "cat", f"/proc/{clone.record()['pid']}/status")
-    facts = dict(line.split(":\t", 1) for line in status.splitlines() if ":\t" in line)
-    assert facts["Uid"].split() == [str(clone.owner[0])] * 4
-    assert facts["Gid"].split() == [str(clone.owner[1])] * 4
-    assert {int(facts[name], 16) for name in ("CapEff", "CapPrm", "CapInh", "CapAmb")} == {0}
-    assert facts["NoNewPrivs"] == "1"
-    for folder in ("/project", "/opt/air-executor", "/usr/local/bin"):
-        test = ["exec", "--user", ":".join(map(str, clone.owner)), container, "touch", f"{folder}/x"]
-        assert "Read-only file system" in docker(*test, fails=True)

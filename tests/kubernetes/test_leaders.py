@@ -50,7 +50,7 @@ def test_the_server_lets_one_write_win(lease: LeaseObject, namespace: Namespace)
     taken = lease.write("two", renewed, 15)
     assert taken is not None
     assert (taken.holder, taken.transitions) == ("two", 1)
-    spec = namespace.ask("GET", f"/apis/coordination.k8s.io/v1/namespaces/{namespace.name}/leases/{lease._object}")[
+    spec = namespace.ask("GET", f"/apis/coordination.k8s.io/v1/namespaces/{namespace.name}/leases/{lease.object_name}")[
         "spec"
     ]
     assert spec["holderIdentity"] == "two"
@@ -64,7 +64,7 @@ def test_two_leases(tmp_path: Path, lease: LeaseObject, namespace: Namespace) ->
     Jobs(layout).prepare()
     other_api = Api(namespace.name, 5, 100)
     one = LeaderLease(layout, Host("one", "boot"), lease, stands_by=True)
-    two = LeaderLease(layout, Host("two", "boot"), LeaseObject(other_api, lease._object), stands_by=True)
+    two = LeaderLease(layout, Host("two", "boot"), LeaseObject(other_api, lease.object_name), stands_by=True)
     assert one.acquire(lambda _: False)
     assert not two.acquire(lambda _: False)
     one.renew()

@@ -79,7 +79,7 @@ class AnyOrder(RuleBasedStateMachine):
         super().__init__()
         self.root = tempfile.mkdtemp(dir=MEMORY)
         self.world = World(Path(self.root), platform_retries=5)
-        self.world.listeners.append(self._listen)
+        self.world.listeners.append(self.listen)
         self.world.start()
         self.wrote: dict[str, list[Any]] = {}
         """What each run queued, by run id."""
@@ -91,7 +91,8 @@ class AnyOrder(RuleBasedStateMachine):
         self.applied: list[str] = []
         self.power_failed = False
 
-    def _listen(self, job: LiveJob, event: Event) -> None:
+    def listen(self, job: LiveJob, event: Event) -> None:
+        """Check a decision of a manager against those before."""
         if isinstance(event, Ended):
             run = f"{job.state.uid}-{event.seq}"
             runners = self.world.platform.runners.values()
@@ -448,7 +449,7 @@ SYNCED: dict[str, int] = {}
 
 
 @pytest.fixture(autouse=True)
-def _known_syncs(monkeypatch: pytest.MonkeyPatch) -> None:
+def known_syncs(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let no thread sync at times of its own, and note what has been."""
     whole = Journal.sync
 
@@ -462,4 +463,4 @@ def _known_syncs(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 AnyOrderTest = AnyOrder.TestCase
-AnyOrderTest.pytestmark = [pytest.mark.timeout(600), pytest.mark.usefixtures("_known_syncs")]  # type: ignore[attr-defined]
+AnyOrderTest.pytestmark = [pytest.mark.timeout(600), pytest.mark.usefixtures("known_syncs")]  # type: ignore[attr-defined]

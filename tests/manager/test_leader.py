@@ -449,8 +449,7 @@ def test_leader_that_is_paused_replaced_and_woken(
         "act": (old.scheduler, "_spawn"),
     }[moment]
     if moment == "act":
-        real_act = old._act
-        monkeypatch.setattr(old, "_act", then(real_act))
+        monkeypatch.setattr(old.act_queue, "carry_out", then(old.act_queue.carry_out))
     else:
         monkeypatch.setattr(target, name, then(getattr(target, name)))
     with pytest.raises((ManagerHeldError, LeaseUnsureError, DirectoryLostError)):
@@ -473,7 +472,7 @@ def test_woken_leader_leaves_the_others_runner_alone(led: World) -> None:
     led.submit("j", "a", "b", on_failure="continue")
     led.cycle()
     led.ask("cancel", "j", task="a")
-    real = old._act
+    real = old.act_queue.carry_out
 
     def paused() -> None:
         if led.manager is old:
@@ -482,7 +481,7 @@ def test_woken_leader_leaves_the_others_runner_alone(led: World) -> None:
             led.until(lambda: "j/b" in led.running())
         real()
 
-    old._act = paused  # type: ignore[method-assign]
+    old.act_queue.carry_out = paused  # type: ignore[method-assign]
     with pytest.raises((LeaseUnsureError, DirectoryLostError, ManagerHeldError)):
         old.cycle()
     assert set(led.running()) == {"j/b"}

@@ -37,9 +37,10 @@ class Local:
         self.root = root
         self.client = Client(root / ".air-executor")
         self.layout = self.client.layout
-        self.manager = self._start()
+        self.manager = self.begin()
 
-    def _start(self, **options: Any) -> Manager:  # noqa: ANN401 - fields of `Options`
+    def begin(self, **options: Any) -> Manager:  # noqa: ANN401 - fields of `Options`
+        """Return another manager, which has started."""
         settings: dict[str, Any] = {"max_runners": 4, "poll_interval": 0.1, "events": False}
         settings |= {"runner_files": runner_files()} | options
         plan = ManagerOptions(version="test", project=str(self.root), **settings)
@@ -50,7 +51,7 @@ class Local:
     def restart(self, **options: Any) -> None:  # noqa: ANN401 - fields of `Options`
         """Stop cleanly, and start with other options."""
         self.manager.close()
-        self.manager = self._start(**options)
+        self.manager = self.begin(**options)
 
     def submit(self, job: str, *tasks: dict[str, Any], **fields: Any) -> None:  # noqa: ANN401 - JSON
         """Submit a job."""
@@ -347,7 +348,7 @@ def test_runners_stopped_for_the_managers_own_sake(local: Local) -> None:
     local.manager.stop(runners=True)
     local.manager.run()
     assert {name: t.phase for name, t in local.client.status("j").tasks.items()} == {"a": "queued", "b": "queued"}
-    local.manager = local._start()
+    local.manager = local.begin()
     state = local.see("j")
     assert state.phase == "succeeded"
     assert (state.tasks["a"].runs, state.tasks["a"].charged) == (1, 0)

@@ -114,7 +114,7 @@ def test_only_the_journals_of_a_quarantined_job_stay(world: World, monkeypatch: 
     """Those of others go at each start, however long it stays quarantined."""
     world.submit("bad", "a", "b")
     world.submit("good", "x", "y")
-    world.manager.checkpointer._next = float("inf")
+    world.delay_checkpoints(monkeypatch)
     world.do("bad/a")
     world.crash()
     kept = os.listdir(world.layout.journal)
@@ -122,7 +122,6 @@ def test_only_the_journals_of_a_quarantined_job_stay(world: World, monkeypatch: 
         patch.setattr(Jobs, "load", fails_for(Jobs.load, names_bad, StoreError))
         for task in ("x", "y"):
             world.start()
-            world.manager.checkpointer._next = float("inf")
             world.do(f"good/{task}")
             world.crash()
         world.start()
@@ -148,7 +147,7 @@ def test_a_bug_that_no_job_shows_does_not_end_the_manager(world: World, monkeypa
 
     monkeypatch.setattr(FakeBackend, "observe", broken)
     monkeypatch.setattr(world.manager, "sleep", lambda: None)
-    monkeypatch.setattr(world.manager, "_sleep", lambda _: None)
+    monkeypatch.setattr(world.manager.wakeups, "sleep", lambda _: None)
     world.manager.run(until=lambda: "j/a" in world.running())
     world.let_go()
     assert left == [0]

@@ -14,10 +14,10 @@ from air_executor.metrics.collector import Collector, ManagerInfo
 from air_executor.model.events import Event, Started
 from air_executor.model.state import JobState
 from tests.lanes import NIGHTLY
-from tests.manager.test_any_order import AnyOrder, _known_syncs
+from tests.manager.test_any_order import AnyOrder, known_syncs
 from tests.metrics.rig import Samples, samples
 
-__all__ = ["_known_syncs"]
+__all__ = ["known_syncs"]
 
 COUNTERS = ("runner_seconds_total", "cost_total", "tasks_total", "jobs_total", "runs_total", "waste_seconds_total")
 
@@ -36,8 +36,8 @@ class CountedAnyOrder(AnyOrder):
         self.collector = Collector(ManagerInfo("test", "fake", max_runners=4, baseline_pool=2), lambda: None)
         return self.collector
 
-    def _listen(self, job: LiveJob, event: Event) -> None:
-        super()._listen(job, event)
+    def listen(self, job: LiveJob, event: Event) -> None:
+        super().listen(job, event)
         if isinstance(event, Started):
             assert (job.state.id, event.seq) in self.world.manager.state.counters.open
 
@@ -46,7 +46,7 @@ class CountedAnyOrder(AnyOrder):
         manager = self.world.manager
         manager.counter_keeper.request()
         manager.counter_keeper.note()
-        if not manager._write_journal():
+        if not manager.act_queue.write_journal():
             return False
         manager.counter_keeper.report()
         return True
@@ -86,4 +86,4 @@ TestCountedAnyOrder.settings = settings(
     max_examples=100 if NIGHTLY else 20,
     stateful_step_count=40,
 )
-TestCountedAnyOrder.pytestmark = [pytest.mark.timeout(600), pytest.mark.usefixtures("_known_syncs")]  # type: ignore[attr-defined]
+TestCountedAnyOrder.pytestmark = [pytest.mark.timeout(600), pytest.mark.usefixtures("known_syncs")]  # type: ignore[attr-defined]

@@ -27,7 +27,7 @@ class Helpers:
     """The helpers in a folder of their own, and the files that they write."""
 
     def __init__(self, folder: Path, shell: list[str], program: str) -> None:
-        self._shell = shell
+        self.shell = shell
         self._folder = folder
         self.queue = folder / "queue.jsonl"
         self.result = folder / "result.json"
@@ -37,7 +37,7 @@ class Helpers:
     def run(self, name: str, *words: str | bytes, stdin: bytes = b"", **env: str) -> subprocess.CompletedProcess[bytes]:
         """Run a helper."""
         files = {"AIR_QUEUE": str(self.queue), "AIR_RESULT": str(self.result), "PATH": os.environ["PATH"]}
-        command = [*self._shell, str(self._folder / name), *words]
+        command = [*self.shell, str(self._folder / name), *words]
         return subprocess.run(command, env={**files, **env}, input=stdin, capture_output=True, check=False, timeout=60)
 
     def queued(self, *words: str | bytes) -> Any:  # noqa: ANN401 - any JSON
@@ -201,7 +201,7 @@ def test_no_text_is_changed(helpers: Helpers, words: list[str], value: str) -> N
 @settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_bytes_that_are_no_text_are_kept(helpers: Helpers, word: bytes) -> None:
     """They become what Python makes of an undecodable file name, so that the command gets the same bytes back."""
-    if helpers._shell:
+    if helpers.shell:
         pytest.skip("the script takes UTF-8 alone")
     assert os.fsencode(helpers.queued("--", b"cat", word)["command"][1]) == word
 

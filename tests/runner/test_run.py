@@ -412,7 +412,7 @@ def test_no_more_processes(rig: Rig, mode: str, timeout: str) -> None:
     )
     program = rig.folder / "air-runner"
     shutil.copy(rig.program, program)
-    for parent in rig.folder.parents:
+    for parent in rig.folder.parents:  # each of them: another pytest that starts closes the topmost again
         if not parent.stat().st_mode & 0o001:
             parent.chmod(parent.stat().st_mode | 0o011)
     words = [str(program), str(rig.out), str(rig.work), timeout, "1", mode, "true"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import threading
 from pathlib import Path
 
@@ -29,6 +30,7 @@ def test_posted_request_comes_back(inbox: Inbox) -> None:
     first = inbox.post(Request("add", "j", tasks=[{"command": "ü \ud800"}]), 10.0)
     second = inbox.post(Request("retry", "j", "a"), 11.0)
     assert inbox.pending() == [first, second]
+    assert re.fullmatch(r"0000000010000-[0-9a-f]{8}\.json", first), "older versions sort by it"
     assert inbox.read(first) == Request("add", "j", None, [{"command": "ü \ud800"}])
     assert inbox.read(second) == Request("retry", "j", "a", [])
 
@@ -47,6 +49,17 @@ def test_answers(inbox: Inbox) -> None:
     assert inbox.pending() == []
     inbox.done(applied)
     inbox.refuse(applied, "gone already, and that is fine")
+
+
+def test_a_folder_in_the_place_of_a_request_goes(inbox: Inbox) -> None:
+    """Somebody has put it there after the request was taken; what the volume refuses to remove is not gone."""
+    os.makedirs(f"{inbox.layout.inbox}/1-x.json/below")
+    assert inbox.done("1-x.json")
+    assert inbox.pending() == []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("air_executor.store.trees.remove_tree", lambda _: None)
+        os.mkdir(f"{inbox.layout.inbox}/1-x.json")
+        assert not inbox.done("1-x.json")
 
 
 def test_wait_ends_with_the_answer(inbox: Inbox) -> None:
@@ -81,8 +94,9 @@ def test_wait_ends_with_the_answer(inbox: Inbox) -> None:
 def test_what_is_no_request(inbox: Inbox, record: object) -> None:
     """JSON that is no request is refused as such; above all an id that leads out of the directory."""
     Path(inbox.layout.inbox, "1-x.json").write_text(json.dumps(record))
-    with pytest.raises(CorruptFileError, match="not a request"):
+    with pytest.raises(CorruptFileError, match=r"1-x.json: not a request \(\S+.*\)$") as refused:
         inbox.read("1-x.json")
+    assert "(None)" not in str(refused.value)
 
 
 @given(data=st.binary(max_size=60) | JSON.map(lambda value: json.dumps(value).encode()))

@@ -120,6 +120,28 @@ def test_lines_of_format_2_have_complete_tasks(layout: Layout, journal: Journal)
     assert again.env_of(again.tasks["b"]) == {"A": "0", "B": "1"}
 
 
+def test_a_checkpoint_after_the_first_of_many_lines(layout: Layout, journal: Journal) -> None:
+    """All that follow are applied."""
+    job = LiveJob(state())
+    decide(journal, job, ev.Started(1.0, "x0", 1, 0))
+    first = codec.dump_job(job.state)
+    decide(journal, job, ev.Ended(2.0, 1, "ok", Moments(1.0, 1.1, 1.9, 2.0)))
+    run(journal, job, "x1")
+    journal.flush()
+    again = LiveJob(codec.load_job(first, ""))
+    assert replayed(layout, again) is True
+    assert codec.dump_job(again.state) == codec.dump_job(job.state)
+
+
+def test_a_sync_is_one_of_the_file_being_written(journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of no other descriptor."""
+    synced: list[tuple[int, int]] = []
+    monkeypatch.setattr(os, "fdatasync", lambda fd: synced.append((os.fstat(fd).st_dev, os.fstat(fd).st_ino)))
+    journal.sync()
+    there = os.stat(journal.path)
+    assert (there.st_dev, there.st_ino) in synced
+
+
 def test_replay_goes_on_from_any_checkpoint(layout: Layout, journal: Journal) -> None:
     """A checkpoint from the middle of the journal takes only the lines beyond it; across epochs too."""
     job = LiveJob(state())
@@ -133,6 +155,8 @@ def test_replay_goes_on_from_any_checkpoint(layout: Layout, journal: Journal) ->
     decide(newer, job, ev.Started(3.0, "x1", 2, 0))
     newer.flush()
     newer.close()
+    lines = Path(newer.path).read_bytes().splitlines()
+    assert [b'"before"' in line for line in lines] == [True, False], "the file before may be gone"
     for text in [*checkpoints, codec.dump_job(job.state)]:
         again = LiveJob(codec.load_job(text, ""))
         assert replayed(layout, again) is True
@@ -219,10 +243,12 @@ def test_a_file_begins_with_what_was_counted(layout: Layout, journal: Journal, m
     journal.note_counters(CountersRecord({"runs": 1.0}, {}))
     journal.flush()
     run(journal, LiveJob(state()), "x0")
+    journal.note_counters(CountersRecord({"ends": 2.0}, {"runs": 1.5}))
     journal.flush()
     assert names(layout) == ["3-0.jsonl", "3-1.jsonl"]
     Path(layout.journal, "3-0.jsonl").unlink()
-    assert journal_files.read(layout).counters == CountersRecord({"runs": 1.0}, {})
+    counted = CountersRecord({"runs": 1.0, "ends": 2.0}, {"runs": 1.5})
+    assert journal_files.read(layout).counters == counted
 
 
 def test_a_sync_that_fails_names_the_file(layout: Layout, journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -357,7 +383,7 @@ def test_removed_journal_is_noticed(layout: Layout, journal: Journal, *, replace
     if replaced:
         path.touch()
     run(journal, LiveJob(state()), "x0")
-    with pytest.raises(DirectoryLostError):
+    with pytest.raises(DirectoryLostError, match=f"^{path} is gone or was replaced$"):
         journal.flush()
     assert journal.pending
 

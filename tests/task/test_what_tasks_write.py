@@ -19,29 +19,39 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from air_executor.airflow.notes import JobRef, notes_on
 from air_executor.backends.base import RunnerStatus
 from air_executor.backends.container.platform_text import brief
 from air_executor.backends.local import proc_reader, slot_file
 from air_executor.backends.local.local_runner import holder_text
+from air_executor.client import Client
 from air_executor.core.queue_lines import parse_queue_line
+from air_executor.core.run_reports import RunReports
 from air_executor.core.submission import initial_state, parse_job
 from air_executor.errors import BadInputError, CorruptFileError
+from air_executor.model.callers import ROLES
 from air_executor.model.job import TaskDefaults
 from air_executor.model.parsing import dump_json
 from air_executor.model.plain_text import clean
+from air_executor.model.reports import progress_bar
 from air_executor.model.steps import at_once
-from air_executor.store import codec, job_head, log_times
+from air_executor.store import codec, counters_file, job_head, job_summary, log_times, worktree_notes
+from air_executor.store.audit import AuditLog
+from air_executor.store.deleted_runs import DeletedRuns
 from air_executor.store.inbox import Inbox
 from air_executor.store.jobs import Jobs
 from air_executor.store.layout import Layout
+from air_executor.store.memo_cache import MemoCache
 from air_executor.store.presence import read_presence
 from air_executor.store.run_dirs import RunDirs
 from air_executor.store.schedules import Schedules
+from air_executor.store.tokens import Tokens
 from air_executor.web import log_text
 
 KEYS = (
     "id command job tasks env after when retries exit_code timed_out stopped user system memory_peak oom_kills message"
     " op task host boot run grace kind pid pid_namespace epoch since until problems backend waiting only page format"
+    " again delay progress done of note usage usd join at request who action key made_at files counters shown tokens"
 ).split()
 """What readers look for, among others."""
 NUMBERS = [0, -1, 1.5, 2**53, -(2**63), 10**400, 1e308, -0.0, math.inf, math.nan]
@@ -118,6 +128,36 @@ def times(layout: Layout, _: bytes) -> bool:
     )
 
 
+def reports(_: Layout, data: bytes) -> bool:
+    """However a file grows, what is reported in it is the same, and can be shown and added up."""
+    found = []
+    for size in (1, 7, len(data) or 1):
+        read = RunReports()
+        for begin in range(0, len(data), size):
+            read.take(data[begin : begin + size])
+        read.finish()
+        assert read.offset == len(data)
+        found.append((read.progress, read.reported))
+    progress, reported = found[0]
+    assert all(one == found[0] for one in found)
+    assert progress is None or (dump_json(progress) and progress_bar(progress) == clean(progress_bar(progress)))
+    return all(map(countable, reported.values()))
+
+
+def log_position(layout: Layout, _: bytes) -> bool:
+    """Where the log of a job for Airflow goes on is a place in it, whatever was noted."""
+    with notes_on(Client(layout.root), JobRef("j", "0000001f")).log_positions() as found:
+        assert found is not None
+        begin, repeated = found.resume(1)
+        return min(begin, repeated) >= 0
+
+
+def summary(_: Layout, data: bytes) -> bool:
+    """What a list of jobs shows of one can be shown."""
+    found = job_summary.parse(data, "j")
+    return found is None or (found.runner_seconds >= 0 and bool(dump_json([found.costs, found.command])))
+
+
 def head(_: Layout, data: bytes) -> bool:
     """The head of a job is that of an ended one, or none."""
     found = job_head.parse_ended(data[: job_head.LONGEST], data[-len(job_head.TAIL) :], "j")
@@ -166,6 +206,27 @@ READERS = {
         lambda _, data: at_once(parse_queue_line(data)),
         dump_json,
         refuses=BadInputError,
+    ),
+    "queue.jsonl, a decision": Reader(
+        b'{"again": {"delay": "10m"}}',
+        lambda _, data: at_once(parse_queue_line(data)),
+        dump_json,
+        refuses=BadInputError,
+    ),
+    "queue.jsonl, progress": Reader(
+        b'{"progress": {"done": 3, "of": 10, "note": "half"}}',
+        lambda _, data: at_once(parse_queue_line(data)),
+        dump_json,
+        refuses=BadInputError,
+    ),
+    "queue.jsonl, usage": Reader(
+        b'{"usage": {"usd": 0.35, "tokens": 1200}}',
+        lambda _, data: at_once(parse_queue_line(data)),
+        dump_json,
+        refuses=BadInputError,
+    ),
+    "queue.jsonl, as it grows": Reader(
+        b'{"usage": {"usd": 0.35}}\n{"progress": {"done": 3, "of": 10, "note": "half"}}\n{"usage": {"usd": 1}}', reports
     ),
     "result.json": Reader(
         b'{"a": [1, 2.5, "x", null, {"b": true}]}',
@@ -242,6 +303,54 @@ READERS = {
         math.isfinite,
         "schedules/.settled/s",
     ),
+    "worktree": Reader(
+        b'{"format": 1, "job": "j", "uid": "0000001f", "task": "a", "repository": "/r/.git", "branch": "air/j/a", '
+        b'"commit": "0f0f0f0f", "ready": true}',
+        lambda layout, _: worktree_notes.read_note(layout, "j", "0000001f", "a"),
+        dump_json,
+        "worktrees/j-0000001f/.a.json",
+        refuses=CorruptFileError,
+    ),
+    "cache": Reader(
+        b'{"format": 1, "key": "0f", "depends": {"command": "x"}, "made_at": "2026-01-31T12:00:00Z", "expires_at": '
+        b'"2026-02-01T12:00:00Z", "job": "j", "task": "a", "run": "0000001f-1", "result": {"a": 1}, '
+        b'"files": [{"path": "out", "size": 3, "sha256": "0f", "mode": 420}]}',
+        lambda layout, _: MemoCache(layout).find("0f", 1769860801.0, 60.0),
+        lambda found: found is None or (found.reused and dump_json(found)),
+        "cache/0f/entry.json",
+        refuses=CorruptFileError,
+    ),
+    "counters.json": Reader(
+        b'{"counters": {"runs": 2.0}, "shown": {"runs": 2.5}}',
+        lambda layout, _: counters_file.load(layout),
+        lambda found: found is not None and all(map(countable, found.merged(found).counters.values())),
+        "counters.json",
+        refuses=CorruptFileError,
+    ),
+    "tokens.json": Reader(
+        b'{"format": 1, "tokens": [{"name": "ci", "role": "viewer", "sha256": "' + b"0f" * 32 + b'", '
+        b'"created_at": "2026-01-31T12:00:00Z", "expires_at": null}]}',
+        lambda layout, _: Tokens(layout.tokens).load(),
+        lambda found: all(token.role in ROLES for token in found),
+        "tokens.json",
+        refuses=CorruptFileError,
+    ),
+    "audit.jsonl": Reader(
+        b'{"at": "2026-01-31T12:00:00Z", "request": "r", "who": "ci", "role": "admin", "origin": "::1", '
+        b'"action": "cancel", "job": "j"}',
+        lambda layout, _: AuditLog(layout.audit).newest(10),
+        lambda found: all(json.dumps(json.loads(line), allow_nan=False) for line in found),
+        "audit.jsonl",
+        b"\nhalf a li",
+    ),
+    "runs of deleted jobs": Reader(
+        b'{"job": "j", "uid": "0000001f", "task": "a", "labels": {"team": "data"}, "after": 1.5, "before": 2.5}',
+        lambda layout, _: list(DeletedRuns(layout).lines()),
+        lambda found: all(0 <= line.after < math.inf and dump_json(line) for line in found),
+        "ledger/2026-01.jsonl",
+    ),
+    "shown to Airflow": Reader(b" " * 33 + b"12 " + b" " * 12 + b"8\n", log_position, path="notes/j-0000001f.shown"),
+    "state.json, its summary": Reader(STATE, summary),
     "message": Reader(
         b"it failed\nin line 2\n",
         lambda _, data: RunnerStatus("r", alive=False, message=brief(data.decode(errors="replace"))).message,

@@ -74,8 +74,15 @@ def wrong(page: Page, axe: str) -> list[Any]:
     return found
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [1400, 390])
+@pytest.mark.parametrize(
+    ("width", "scheme"),
+    [
+        (1400, "light"),
+        (390, "dark"),
+        pytest.param(1400, "dark", marks=pytest.mark.nightly),
+        pytest.param(390, "light", marks=pytest.mark.nightly),
+    ],
+)
 def test_every_page(varied: ServedProject, look: Callable[..., Page], axe: str, width: int, scheme: str) -> None:
     """Each page, and each dialog, is fine for all that can be checked, and is no wider than its window."""
     page = look(varied.url, refusals=True, viewport={"width": width, "height": 844}, color_scheme=scheme)

@@ -19,14 +19,14 @@ class LeaseObject:
 
     def __init__(self, api: Api, name: str) -> None:
         self._api = api
-        self._object = name
+        self.object_name = name
         self._acquired = ""
         self.name = f"the Lease {api.namespace}/{name}"
 
     def read(self) -> LeaseSnapshot | None:
         """See `LeaseRecord.read`."""
         try:
-            return _snapshot(self._api.read_lease(self._object))
+            return _snapshot(self._api.read_lease(self.object_name))
         except MissingError:
             return None
         except RefusedError as error:
@@ -45,12 +45,12 @@ class LeaseObject:
             "renewTime": now,
             "leaseTransitions": 0 if before is None else before.transitions + changes_hands,
         }
-        metadata: dict[str, Any] = {"name": self._object, "labels": {"app.kubernetes.io/name": "air-executor"}}
+        metadata: dict[str, Any] = {"name": self.object_name, "labels": {"app.kubernetes.io/name": "air-executor"}}
         try:
             if before is None:
                 return _snapshot(self._api.create_lease({"metadata": metadata, "spec": spec}))
             metadata["resourceVersion"] = before.version
-            return _snapshot(self._api.replace_lease(self._object, {"metadata": metadata, "spec": spec}))
+            return _snapshot(self._api.replace_lease(self.object_name, {"metadata": metadata, "spec": spec}))
         except (ConflictError, MissingError):
             return None
         except RefusedError as error:

@@ -28,6 +28,8 @@ _CPU_PERIOD = 100_000
 _LEAST_CPU = 1000
 """Microseconds per period: the kernel refuses less."""
 _RETRY_SECONDS = 1.0
+_STALE_SECONDS = 600.0
+"""Age from which an empty group is nobody's: a new one is filled at once, and a folder is made again when needed."""
 
 
 class Cgroups:
@@ -146,12 +148,33 @@ def _open(state_dir: str) -> Cgroups:
         msg = f"{base} belongs to another user, or is not visible here"
         raise NoCgroupsError(msg)
     digest = hashlib.blake2b(os.fsencode(os.path.realpath(state_dir)), digest_size=6).hexdigest()
+    _remove_stale(base)
     groups = Cgroups(f"{base}/{RUNS}{digest}", home)
     if not os.path.exists(f"{groups.folder}/cgroup.kill"):
         groups.close()
         msg = "the kernel is older than 5.14"
         raise NoCgroupsError(msg)
     return groups
+
+
+def _remove_stale(base: str) -> None:
+    """Remove empty groups that killed managers left: their state directories may never have another one."""
+    folders = [path for path in _stale(base) if os.path.basename(path).startswith(RUNS)]
+    for path in [*(group for folder in folders for group in _stale(folder)), *folders]:
+        with contextlib.suppress(OSError):  # it is in use
+            os.rmdir(path)
+
+
+def _stale(folder: str) -> list[str]:
+    """Return the groups below a folder in which no group was made or removed for a while."""
+    latest = time.time() - _STALE_SECONDS
+    with contextlib.suppress(OSError), os.scandir(folder) as entries:
+        return [
+            entry.path
+            for entry in entries
+            if entry.is_dir(follow_symlinks=False) and entry.stat(follow_symlinks=False).st_mtime < latest
+        ]
+    return []
 
 
 def _limits(resources: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
