@@ -9,7 +9,7 @@ import os
 import platform
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Sequence
 from importlib import metadata, resources
 from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import urlsplit
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from starlette.routing import BaseRoute
 
     from air_executor.backends.base import Backend, Requested
+    from air_executor.backends.container.remote_process import RemoteProcess
+    from air_executor.backends.local.run_process import RunProcess
     from air_executor.core.observer import Observer
     from air_executor.core.price import Prices
     from air_executor.manager.lease import Lease
@@ -160,6 +162,28 @@ def check_platform(settings: Settings) -> Iterator[Finding]:
         yield from local_check.check(settings.state_dir)
 
 
+def open_shell(settings: Settings, run: str, command: Sequence[str], *, tty: bool) -> RemoteProcess | RunProcess:
+    """Start a command, or else a shell, in the container of a run; without containers, return the task's process.
+
+    Raises:
+        NotFoundError: the run has no running container, or no process that can be seen from here.
+        BadInputError: the platform refuses, or cannot be used with these settings.
+        BackendUnavailableError: it does not answer.
+    """
+    check_backend(settings)
+    if settings.backend == "docker":
+        from air_executor.backends.docker import container_shell  # noqa: PLC0415
+
+        return container_shell.open_shell(settings, run, command, tty=tty)
+    if settings.backend == "kubernetes":
+        from air_executor.backends.kubernetes import pod_shell  # noqa: PLC0415
+
+        return pod_shell.open_shell(settings, run, command, tty=tty)
+    from air_executor.backends.local import run_process  # noqa: PLC0415
+
+    return run_process.find(run)
+
+
 def make_backend(settings: Settings, layout: Layout, host: Host, requested: Requested | None = None) -> Backend:
     """Return the backend that the settings name; its module is imported only now.
 
@@ -179,39 +203,11 @@ def make_backend(settings: Settings, layout: Layout, host: Host, requested: Requ
 
         return make_kubernetes_backend(settings, version(), requested)
     from air_executor.backends.local.cgroups import open_cgroups  # noqa: PLC0415
+    from air_executor.backends.local.inherited_environment import inherit  # noqa: PLC0415
     from air_executor.backends.local.local_backend import LocalBackend  # noqa: PLC0415
 
-    environ = task_environment(os.environ, sys.prefix)
+    environ = inherit(os.environ, sys.prefix, without=RESERVED)
     return LocalBackend(layout, host, environ=environ, make_cgroups=lambda: open_cgroups(layout.root))
-
-
-def task_environment(environ: Mapping[str, str], prefix: str) -> dict[str, str]:
-    """Return what local tasks inherit: our environment, with a `python` and an `air-executor` on the PATH.
-
-    Those of our own installation, at `prefix`, come first, unless the user works in another one: then `python` is what
-    it is in the user's shell.
-    """
-    inherited = {name: value for name, value in environ.items() if not name.startswith(RESERVED)}
-    own, path = os.path.dirname(sys.executable), inherited.get("PATH", os.defpath)
-    active = [environ[name] for name in ("VIRTUAL_ENV", "CONDA_PREFIX") if environ.get(name)]
-    shadowed = any(
-        f"{folder}/bin" in path.split(os.pathsep) and os.path.realpath(folder) != os.path.realpath(prefix)
-        for folder in active
-    )
-    if own:
-        inherited["PATH"] = f"{path}{os.pathsep}{own}" if shadowed else f"{own}{os.pathsep}{path}"
-    if "LC_CTYPE" in inherited and _coerced_locale():
-        del inherited["LC_CTYPE"]
-    return inherited
-
-
-def _coerced_locale() -> bool:
-    """Tell whether it was Python that set LC_CTYPE, as it does where it starts in the C locale (PEP 538)."""
-    try:
-        with open("/proc/self/environ", "rb") as file:
-            return b"\0LC_CTYPE=" not in b"\0" + file.read()
-    except OSError:
-        return False
 
 
 def _prices(settings: Settings, backend: str) -> Prices:

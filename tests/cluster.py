@@ -24,6 +24,7 @@ from tests.images.rig import image
 from tests.lanes import missing, require_service
 
 CLAIM = "state"
+SIZE = {"storage": "1Gi"}
 
 
 def require_image() -> str:
@@ -73,19 +74,33 @@ class Namespace:
         self.name = f"air-test-{os.getpid()}-{secrets.token_hex(3)}"
         self.api = Api(self.name, 120, 100)
         self.ask("POST", "/api/v1/namespaces", {"metadata": {"name": self.name}})
-        shared = {"accessModes": ["ReadWriteMany"], "storageClassName": "", "volumeName": self.name}
-        size = {"storage": "1Gi"}
-        spec = {key: value for key, value in shared.items() if key != "volumeName"} | {
-            "capacity": size,
-            "hostPath": {"path": folder, "type": "Directory"},
-            "persistentVolumeReclaimPolicy": "Retain",
-            "claimRef": {"namespace": self.name, "name": CLAIM},
-        }
-        self.ask("POST", "/api/v1/persistentvolumes", {"metadata": {"name": self.name}, "spec": spec})
-        wait_for(self._is_available, timeout=180, what="the volume to be available")  # else a claim waits for a resync
-        claim = {"metadata": {"name": CLAIM}, "spec": {**shared, "resources": {"requests": size}}}
+        self._volumes: list[str] = []
+        shared = {"accessModes": ["ReadWriteMany"], "storageClassName": ""}
+        reference = {"namespace": self.name, "name": CLAIM}
+        volume = self.make_volume(folder, {**shared, "claimRef": reference})
+        spec = {**shared, "volumeName": volume, "resources": {"requests": SIZE}}
+        claim = {"metadata": {"name": CLAIM}, "spec": spec}
         self.ask("POST", f"{self.core}/persistentvolumeclaims", claim)
         wait_for(self._is_ready, timeout=180, what="the claim to be bound")
+
+    def make_volume(self, folder: str, spec: Mapping[str, Any]) -> str:
+        """Make a volume on a folder, which goes with the namespace; return its name."""
+        name = f"{self.name}-{len(self._volumes)}"
+        whole = {
+            "capacity": SIZE,
+            "hostPath": {"path": folder, "type": "Directory"},
+            "persistentVolumeReclaimPolicy": "Retain",
+            **spec,
+        }
+        self.ask("POST", "/api/v1/persistentvolumes", {"metadata": {"name": name}, "spec": whole})
+        self._volumes.append(name)
+
+        def is_available() -> bool:
+            volume = self.ask("GET", f"/api/v1/persistentvolumes/{name}")
+            return bool(volume["status"].get("phase") == "Available")
+
+        wait_for(is_available, timeout=180, what="the volume to be available")  # else a claim waits for a resync
+        return name
 
     @property
     def core(self) -> str:
@@ -106,10 +121,6 @@ class Namespace:
         found: list[dict[str, Any]] = self.ask("GET", f"{self.core}/pods")["items"]
         return found
 
-    def _is_available(self) -> bool:
-        volume = self.ask("GET", f"/api/v1/persistentvolumes/{self.name}")
-        return bool(volume["status"].get("phase") == "Available")
-
     def _is_ready(self) -> bool:
         claim = self.ask("GET", f"{self.core}/persistentvolumeclaims/{CLAIM}")
         try:
@@ -127,7 +138,8 @@ class Namespace:
     def close(self) -> None:
         """Delete everything; the cluster takes some seconds more to clear it away."""
         self.clear()
-        for path in (f"/api/v1/namespaces/{self.name}", f"/api/v1/persistentvolumes/{self.name}"):
+        volumes = [f"/api/v1/persistentvolumes/{name}" for name in self._volumes]
+        for path in (f"/api/v1/namespaces/{self.name}", *volumes):
             with contextlib.suppress(MissingError, ConflictError):
                 self.ask("DELETE", path)
         self.api.close()

@@ -50,6 +50,7 @@ SECTIONS = {
             "Explain why a job or task is not running, or how it ended.",
             "explain nightly",
         ),
+        "shell": CommandEntry("shell", "shell", "Open a shell beside a running task.", "shell nightly load"),
         "history": CommandEntry(
             "history", "history", "Show the runs of a job that runs many times.", "history nightly"
         ),

@@ -45,10 +45,12 @@ def manager(
     from air_executor.manager.lease import refuse_second  # noqa: PLC0415
     from air_executor.store.layout import Layout  # noqa: PLC0415
     from air_executor.store.presence import show_token_command  # noqa: PLC0415
+    from air_executor.store.probe import require  # noqa: PLC0415
     from air_executor.wiring import make_manager, make_service  # noqa: PLC0415
 
     if not (settings.backend == "kubernetes" and settings.kubernetes.lease):  # a Lease has words of its own
         refuse_second(Layout(settings.state_dir))
+    require(settings.state_dir)
     service = make_service(settings)
     made = make_manager(
         settings,

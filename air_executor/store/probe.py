@@ -1,11 +1,13 @@
 """Does this volume do what the promises rest on? Each check does the thing itself, in a directory of its own.
 
-`air-executor doctor` calls this. A check says what it found and, where that is not good, what to do.
+`air-executor doctor` calls this, and a manager that starts, for what it cannot do without. A check says what it found
+and, where that is not good, what to do.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
 import secrets
@@ -15,6 +17,8 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 
 from air_executor.core.finding import BAD, FINE, WARN, Finding
+from air_executor.errors import StoreError
+from air_executor.store import files
 
 MAX_SKEW = 2.0
 """Seconds that the volume's clock may differ from the host's before we mention it."""
@@ -25,6 +29,8 @@ NETWORK_VOLUMES = frozenset(
     {"nfs", "nfs4", "cifs", "smb3", "9p", "ceph", "glusterfs", "lustre", "beegfs", "afs", "fuse.sshfs", "virtiofs"}
 )
 COPIES = frozenset({"tmpfs", "ramfs"})
+UNSUPPORTED = "use a volume that supports this; mounts of object stores (S3, GCS) do not"
+FULL = "free space there"
 
 
 def probe(folder: str, further: Mapping[str, Callable[[str], Finding]]) -> Iterator[Finding]:
@@ -36,7 +42,7 @@ def probe(folder: str, further: Mapping[str, Callable[[str], Finding]]) -> Itera
     while not os.path.isdir(home):
         home = os.path.dirname(home)
     yield _owner(home, exists=home == folder)
-    place = os.path.join(home, f".doctor-{secrets.token_hex(6)}")
+    place = _staging(home)
     try:
         os.mkdir(place)
     except OSError as error:
@@ -50,12 +56,45 @@ def probe(folder: str, further: Mapping[str, Callable[[str], Finding]]) -> Itera
     try:
         yield Finding("writable", FINE, home)
         for name, check in {**_CHECKS, **further}.items():
-            try:
-                yield check(place)
-            except OSError as error:
-                yield Finding(name, BAD, f"{error}", "use a volume that supports this")
+            yield _outcome(name, check, place)
     finally:
         _clear(place)
+
+
+def require(folder: str) -> None:
+    """Make sure that the volume of `folder`, which need not exist, can hold a state directory. Leaves nothing behind.
+
+    Raises:
+        StoreError: it cannot; the message says why, and what to do.
+    """
+    if not os.path.isdir(folder):
+        folder = os.path.dirname(folder)
+    place = _staging(folder)
+    try:
+        os.mkdir(place)
+    except OSError as error:
+        files.fail("create", place, error)
+    try:
+        for name, check in _NEEDED.items():
+            found = _outcome(name, check, place)
+            if found.verdict == BAD:
+                msg = f"{folder} cannot be a state directory: {name}: {found.text}; {found.remedy}"
+                raise StoreError(msg)
+    finally:
+        _clear(place)
+
+
+def _outcome(name: str, check: Callable[[str], Finding], place: str) -> Finding:
+    """Return what a check found; what the volume refuses is a finding, too."""
+    try:
+        return check(place)
+    except OSError as error:
+        remedy = FULL if error.errno in {errno.ENOSPC, errno.EDQUOT} else UNSUPPORTED
+        return Finding(name, BAD, error.strerror or str(error), remedy)
+
+
+def _staging(folder: str) -> str:
+    return os.path.join(folder, f".doctor-{secrets.token_hex(6)}")
 
 
 def _owner(folder: str, *, exists: bool) -> Finding:
@@ -242,10 +281,10 @@ def _clear(place: str) -> None:
         os.rmdir(place)
 
 
+_NEEDED: dict[str, Callable[[str], Finding]] = {"rename": _rename, "exclusive create": _exclusive}
 _CHECKS: dict[str, Callable[[str], Finding]] = {
     "volume": _kind,
-    "rename": _rename,
-    "exclusive create": _exclusive,
+    **_NEEDED,
     "lock": _lock,
     "clock": _clock,
     "space": _space,

@@ -19,13 +19,16 @@ import docker.errors
 import pytest
 
 from air_executor.client import Client
+from air_executor.core.submission import parse_job
 from air_executor.model.state import JobState
 from tests.cli.conftest import Outcome, eventually
 from tests.cli.made_jobs import create, ended
 from tests.cli.test_doctor import checks
+from tests.cli.test_shell import typed
 from tests.engine import require_engine, require_image
 
 Air = Callable[..., Outcome]
+Call = Callable[..., Outcome]
 Start = Callable[..., subprocess.Popen[str]]
 
 # The SDK leaves a socket that could not be connected to the garbage collector.
@@ -188,6 +191,22 @@ def test_a_running_task_is_found_in_its_container(
     assert f" in container {name} (run 1, attempt 1)" in air("explain", "j", "_1").out
     air("cancel", "j")
     eventually(lambda: client.status("j").ended, "the job is cancelled")
+    stop(manager)
+
+
+@pytest.mark.docker
+def test_a_shell_in_the_container_of_a_task(engine: docker.APIClient, client: Client, start: Start, call: Call) -> None:
+    """At a terminal, and with a command; the exit codes are theirs, and what it queues is the task's."""
+    client.submit(parse_job({"id": "j", "tasks": [{"id": "one", "command": "until [ -e go ]; do sleep 0.1; done"}]}))
+    manager = start("manager")
+    eventually(lambda: client.status("j").tasks["one"].phase == "running", "the task is known to run")
+    eventually(lambda: engine.inspect_container(name_of("j"))["State"]["Running"], "the container runs")
+    code, shown = typed(["shell", "j"], "echo $AIR_TASK_ID-is-here; stty size", "exit 5")
+    assert (code, "one-is-here" in shown, "33 99" in shown) == (5, True, True), shown
+    done = call("shell", "j", "one", "--", "sh", "-c", "air-queue --id two -- true; touch go; echo oh >&2; exit 7")
+    assert done == Outcome(7, "", "oh\n")
+    eventually(lambda: client.status("j").ended, "the job ends")
+    assert [task.phase for task in client.status("j").tasks.values()] == ["succeeded", "succeeded"]
     stop(manager)
 
 

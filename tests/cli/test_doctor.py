@@ -98,6 +98,33 @@ def test_a_rename_that_overwrites_is_found(tmp_path: Path, monkeypatch: pytest.M
     assert verdicts(tmp_path)["rename"] == BAD
 
 
+def without_renames(monkeypatch: pytest.MonkeyPatch, error: int) -> None:
+    """Let the volume refuse to rename folders, as mounts of object stores do."""
+    real = os.rename
+
+    def rename(source: str, target: str) -> None:
+        if os.path.isdir(source):
+            raise OSError(error, os.strerror(error), source, None, target)
+        real(source, target)
+
+    monkeypatch.setattr(os, "rename", rename)
+
+
+@pytest.mark.parametrize(
+    ("error", "remedy"), [(errno.ENOSYS, "mounts of object stores"), (errno.ENOSPC, "free space there")]
+)
+def test_a_manager_on_a_volume_without_renames_stops_before_the_first_job(
+    air: Air, project: Path, monkeypatch: pytest.MonkeyPatch, error: int, remedy: str
+) -> None:
+    """One line says what is missing and what to do; nothing is left behind."""
+    without_renames(monkeypatch, error)
+    done = air("manager")
+    (line,) = done.err.splitlines()
+    assert (done.code, f"cannot be a state directory: rename: {os.strerror(error)}; " in line) == (1, True)
+    assert remedy in line
+    assert list(project.iterdir()) == []
+
+
 def test_locks_that_do_not_hold_are_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two managers could work there."""
     monkeypatch.setattr(fcntl, "flock", lambda *_: None)

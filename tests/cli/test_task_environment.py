@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from air_executor.backends.local.inherited_environment import inherit
 from air_executor.client import Client
-from air_executor.wiring import task_environment
 from tests.cli.conftest import Outcome
 
 Call = Callable[..., Outcome]
@@ -155,12 +155,12 @@ def test_whose_python(tmp_path: Path) -> None:
     own = os.path.dirname(sys.executable)
     venv = str(tmp_path / "venv")
     plain = {"PATH": "/usr/bin"}
-    assert task_environment(plain, sys.prefix) == {"PATH": f"{own}:/usr/bin"}
-    assert task_environment({}, sys.prefix)["PATH"].startswith(f"{own}:")
+    assert inherit(plain, sys.prefix, without="AIR_NOTIFY_") == {"PATH": f"{own}:/usr/bin"}
+    assert inherit({}, sys.prefix, without="AIR_NOTIFY_")["PATH"].startswith(f"{own}:")
     for variable in ("VIRTUAL_ENV", "CONDA_PREFIX"):
         active = {"PATH": f"{venv}/bin:/usr/bin", variable: venv}
-        assert task_environment(active, sys.prefix) == {**active, "PATH": f"{venv}/bin:/usr/bin:{own}"}
+        assert inherit(active, sys.prefix, without="AIR_NOTIFY_") == {**active, "PATH": f"{venv}/bin:/usr/bin:{own}"}
     ours = {"PATH": f"{sys.prefix}/bin:/usr/bin", "VIRTUAL_ENV": sys.prefix}
-    assert task_environment(ours, sys.prefix)["PATH"].startswith(f"{own}:")
+    assert inherit(ours, sys.prefix, without="AIR_NOTIFY_")["PATH"].startswith(f"{own}:")
     left = {"PATH": "/usr/bin", "VIRTUAL_ENV": venv}
-    assert task_environment(left, sys.prefix)["PATH"].startswith(f"{own}:")
+    assert inherit(left, sys.prefix, without="AIR_NOTIFY_")["PATH"].startswith(f"{own}:")

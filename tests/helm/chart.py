@@ -11,7 +11,10 @@ from typing import Any
 from ruamel.yaml import YAML
 
 CHART = Path(__file__).parents[2] / "helm" / "air-executor"
-SETUPS = sorted(path.name.removesuffix("-values.yaml") for path in (CHART / "ci").glob("*-values.yaml"))
+_FILES = {path.name.removesuffix("-values.yaml"): path for path in (CHART / "ci").glob("*-values.yaml")} | {
+    path.stem.removeprefix("values-"): path for path in CHART.glob("values-*.yaml")
+}
+SETUPS = sorted(_FILES)
 RELEASE, NAMESPACE = "rel", "somewhere"
 NAME = f"{RELEASE}-air-executor"
 
@@ -20,7 +23,7 @@ Object = dict[str, Any]
 
 def values_of(setup: str) -> list[str]:
     """Return the flags that choose a set-up."""
-    return ["--values", str(CHART / "ci" / f"{setup}-values.yaml")]
+    return ["--values", str(_FILES[setup])]
 
 
 def helm(program: str, *words: str) -> str:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import hashlib
 from importlib import metadata
+from pathlib import Path
 
 import kubernetes_validate
 import pytest
 
+from helm.values_table import README, defaults, documented, readme
 from tests.helm.chart import (
     CHART,
     NAME,
@@ -43,8 +45,8 @@ def test_newest_kubernetes_takes_it(helm_program: str, setup: str) -> None:
     objects = render(helm_program, "--kube-version", NEWEST, *values_of(setup))
     assert len(objects) >= 4
     for one in objects:
-        if one["apiVersion"].startswith("monitoring.coreos.com/"):
-            continue  # not Kubernetes' own; test_monitored compares them whole
+        if one["apiVersion"].startswith(("monitoring.coreos.com/", "gateway.networking.k8s.io/")):
+            continue  # not Kubernetes' own; test_monitored and test_web compare them whole
         kubernetes_validate.validate(one, NEWEST, strict=True)
 
 
@@ -278,6 +280,10 @@ def test_chart_version_is_the_package_version() -> None:
         ("networkPolicy.egress", []),
         ("nodeSelector", {"a": 1}),
         ("metrics.enabled", True),
+        ("metrics.podMonitor.interval", "often"),
+        ("gateway", {"enabled": True, "host": "air.example.com"}),
+        ("gateway", {"enabled": True, "parentRefs": [{"name": "public"}]}),
+        ("extraObjects", {"kind": "ConfigMap"}),
         ("web.service.type", "ExternalName"),
         ("web.token", "in-clear"),
         ("ingress.host", "https://air.example.com/"),
@@ -302,6 +308,41 @@ def test_every_value_has_a_schema(helm_program: str) -> None:
         if isinstance(value, dict) and schema["properties"][name].get("additionalProperties") is False:
             allowed = set(closed)
             assert set(value) <= allowed, name
+
+
+def test_every_value_is_described() -> None:
+    """Each, or what it is part of, has a description; the README's table is made of them."""
+    described = {value.path for value in documented()}
+    waiting: list[tuple[tuple[str, ...], object]] = [((name,), value) for name, value in defaults().items()]
+    while waiting:
+        path, value = waiting.pop()
+        if path not in described:
+            assert isinstance(value, dict), f"{'.'.join(path)} has no description"
+            assert value, f"{'.'.join(path)} has no description"
+            waiting += [((*path, name), one) for name, one in value.items()]
+    text = README.read_text(encoding="utf-8")
+    assert readme(text) == text, "run python -m helm.values_table"
+
+
+def test_description_of_a_value(tmp_path: Path) -> None:
+    """The lines right above a key, from two dashes on."""
+    text = "# Of all.\n\na:\n  # No.\n  # -- One,\n  # two: 3|4.\n  b: [1]\n  c: x\n# -- Lost.\n\n# -- D.\nd: {}\n"
+    (tmp_path / "values.yaml").write_text(text, encoding="utf-8")
+    assert list(documented(tmp_path)) == [(("a", "b"), [1], "One, two: 3|4."), (("d",), {}, "D.")]
+    assert next(documented(tmp_path)).row() == "| `a.b` | list | `[1]` | One, two: 3\\|4. |"
+
+
+def test_further_objects(helm_program: str) -> None:
+    """Maps and texts alike, with templates expanded; what is in the job files is not."""
+    objects = render(helm_program, *values_of("gitops"))
+    assert pick(objects, "ConfigMap", f"{NAME}-prices")["data"] == {"runner-hour": "0.12"}
+    assert pick(objects, "LimitRange")["metadata"]["namespace"] == NAMESPACE
+
+
+def test_a_cluster_of_one_node(helm_program: str) -> None:
+    """A small claim that one node mounts, of the default class."""
+    claim = pick(render(helm_program, *values_of("single-node")), "PersistentVolumeClaim")["spec"]
+    assert claim == {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}
 
 
 def test_a_volume_that_root_owns(helm_program: str) -> None:

@@ -11,7 +11,7 @@ from tests.helm.chart import CHART, NAME, NAMESPACE, kinds, pick, pods, render, 
 
 pytestmark = pytest.mark.kubernetes
 
-KINDS = {"Service", "ServiceMonitor", "PrometheusRule"}
+KINDS = {"Service", "ServiceMonitor", "PodMonitor", "PrometheusRule"}
 
 
 def test_off_by_default(helm_program: str) -> None:
@@ -57,6 +57,28 @@ def test_service_monitor(helm_program: str) -> None:
     env = {one["name"]: one for one in manager["env"]}
     assert env["AIR_HTTP_HOST"]["value"] == "0.0.0.0"  # noqa: S104 - in a pod
     assert env["AIR_TOKEN"]["valueFrom"] == {"secretKeyRef": {"name": "air-executor-token", "key": "token"}}
+
+
+def test_pod_monitor(helm_program: str) -> None:
+    """It finds every manager, and needs no Service."""
+    sets = {"metrics.podMonitor": {"enabled": True, "interval": "1m", "labels": {"release": "prometheus"}}}
+    objects = render(helm_program, sets={**sets, "metrics.tokenSecret": "air-executor-token"})
+    monitor = pick(objects, "PodMonitor")
+    assert "Service" not in kinds(objects)
+    assert monitor["metadata"]["labels"]["release"] == "prometheus"
+    assert monitor["spec"]["namespaceSelector"] == {"matchNames": [NAMESPACE]}
+    assert monitor["spec"]["podMetricsEndpoints"] == [
+        {
+            "port": "http",
+            "path": "/metrics",
+            "interval": "1m",
+            "authorization": {"credentials": {"name": "air-executor-token", "key": "token"}},
+        }
+    ]
+    deployment = pick(objects, "Deployment")["spec"]["template"]
+    assert monitor["spec"]["selector"]["matchLabels"].items() <= deployment["metadata"]["labels"].items()
+    assert deployment["spec"]["containers"][0]["ports"] == [{"name": "http", "containerPort": 9464}]
+    assert pick(objects, "NetworkPolicy")["spec"]["ingress"] == [{"ports": [{"port": "http"}]}]
 
 
 def test_network_policy_lets_prometheus_in(helm_program: str) -> None:

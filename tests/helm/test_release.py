@@ -16,12 +16,13 @@ import requests
 
 from tests.cluster import CLAIM, Namespace, require_cluster, require_image, require_manager_image
 from tests.conftest import wait_for
-from tests.helm.chart import CHART, NAME, RELEASE, helm
+from tests.helm.chart import CHART, NAME, RELEASE, helm, values_of
 
 pytestmark = [pytest.mark.kubernetes, pytest.mark.timeout(600)]
 
 PATIENCE = 120.0
 USER = 65532
+SCHEDULED = "name: report\nschedule: {cron: 0 4 1 1 *}\ntasks: [{command: date}]\n"
 GATED = "until [ -e go ]; do sleep 0.2; done; echo through"
 
 
@@ -37,7 +38,7 @@ class Release:
         self._values = {
             "image": {"repository": repository, "tag": tag, "pullPolicy": "Never"},
             "runnerImage": {"repository": runner_repository, "tag": runner_tag},
-            "persistence": {"existingClaim": CLAIM},
+            "persistence.existingClaim": CLAIM,
         }
 
     def put(self, *flags: str, **values: object) -> None:
@@ -48,6 +49,14 @@ class Release:
             for word in ("--set-json", f"{key}={json.dumps(value)}")
         ]
         self.helm("upgrade", "--install", RELEASE, str(CHART), *assigned, "--wait", "--timeout", "4m", *flags)
+
+    def make_node_volume(self) -> str:
+        """Make a volume of one node, as provisioners of such clusters do: root's, open to all; return its class."""
+        folder, name = self.folder / "node", f"{self.namespace.name}-node"
+        folder.mkdir()
+        folder.chmod(0o777)
+        self.namespace.make_volume(str(folder), {"accessModes": ["ReadWriteOnce"], "storageClassName": name})
+        return name
 
     def helm(self, *words: str) -> str:
         """Run `helm` in the namespace."""
@@ -108,8 +117,13 @@ def release(helm_program: str, kubectl_program: str, tmp_path: Path) -> Iterator
 
 
 def test_the_page_from_outside(release: Release) -> None:
-    """As the notes say: the Secret's token lets in, an upgrade keeps it, and the server takes the Ingress."""
-    release.put(web={"enabled": True})
+    """As the notes say: the Secret's token lets in, an upgrade keeps it, and the server takes the Ingress.
+
+    On a cluster of one node, whose volume only one node can mount.
+    """
+    volume = {"existingClaim": "", "storageClass": release.make_node_volume()}
+    persistence = {f"persistence.{name}": value for name, value in volume.items()}
+    release.put(*values_of("single-node"), web={"enabled": True}, **persistence)
     notes = release.helm("get", "notes", RELEASE)
     (shown,) = [line.strip() for line in notes.splitlines() if "get secret" in line]
     words = shlex.split(shown)[3:]  # without `kubectl -n NAMESPACE`
@@ -124,7 +138,8 @@ def test_the_page_from_outside(release: Release) -> None:
         assert requests.post(f"{url}api/v1/jobs", json=job, headers=headers, timeout=10).status_code == 201
     release.cli("wait", "sent", "--timeout", "2m")
 
-    release.put(ingress={"enabled": True, "host": "air.example.com"})
+    ingress = {"enabled": True, "host": "air.example.com"}
+    release.put(*values_of("single-node"), ingress=ingress, **persistence)
     assert release.kubectl(*words) == token
     assert "http://air.example.com/" in release.helm("get", "notes", RELEASE)
     assert "air.example.com" in release.kubectl("get", "ingress", NAME, "--output", "jsonpath={.spec.rules[0].host}")
@@ -144,9 +159,10 @@ def test_from_install_to_uninstall(release: Release) -> None:
     wait_for(lambda: release.pods("runner"), PATIENCE, "a runner")
     (runner,) = release.pods("runner")
     assert runner["spec"]["automountServiceAccountToken"] is False
-    release.put(replicas=2, config='max_runners = 3\npoll_interval = "500ms"\n')
+    release.put(replicas=2, config='max_runners = 3\npoll_interval = "500ms"\n', jobs={"report.yaml": SCHEDULED})
     wait_for(lambda: len(release.pods("manager")) == 2, PATIENCE, "the old manager to be gone")
     assert "500ms" in release.cli("--json", "doctor")
+    wait_for(lambda: '"report.yaml"' in release.cli("--json", "schedule", "list"), PATIENCE, "the schedule")
     (same,) = release.pods("runner")
     assert same["metadata"]["uid"] == runner["metadata"]["uid"]
     (release.folder / "jobs" / "long" / "workspace" / "go").touch()

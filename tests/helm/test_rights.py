@@ -131,7 +131,7 @@ ASKED = {
 def test_every_request_is_made_here() -> None:
     """No request of the backend escapes the comparison."""
     public = {name for name in dir(Api) if callable(getattr(Api, name)) and not name.startswith("_")}
-    assert public - {"close"} == ASKED
+    assert public - {"close", "execute"} == ASKED  # `air-executor shell` has its user's rights
 
 
 def rights(objects: list[dict[str, Any]]) -> set[Right]:

@@ -10,7 +10,7 @@ from tests.helm.chart import NAME, kinds, pick, pods, refusal, render, values_of
 
 pytestmark = pytest.mark.kubernetes
 
-KINDS = {"Ingress", "Service", "Secret"}
+KINDS = {"Ingress", "HTTPRoute", "Service", "Secret"}
 TOKENS = f"{NAME}-tokens"
 
 
@@ -63,3 +63,27 @@ def test_behind_an_ingress(helm_program: str) -> None:
 def test_an_ingress_needs_a_host(helm_program: str) -> None:
     """It would serve whatever name leads to the controller."""
     assert "host" in refusal(helm_program, {"ingress.enabled": True})
+
+
+def test_behind_a_gateway(helm_program: str) -> None:
+    """The route leads from the Gateway's listener to the Service; event streams have no timeout."""
+    objects = render(helm_program, *values_of("gitops"))
+    route = pick(objects, "HTTPRoute")
+    assert route["apiVersion"] == "gateway.networking.k8s.io/v1"
+    (port,) = pick(objects, "Service")["spec"]["ports"]
+    assert route["spec"] == {
+        "parentRefs": [{"name": "public", "namespace": "gateways", "sectionName": "https"}],
+        "hostnames": ["air.example.com"],
+        "rules": [
+            {
+                "matches": [{"path": {"type": "PathPrefix", "value": "/"}}],
+                "timeouts": {"request": "0s"},
+                "backendRefs": [{"name": NAME, "port": port["port"]}],
+            }
+        ],
+    }
+    (manager,) = pods(objects)[0]["containers"]
+    assert {"name": "AIR_PUBLIC_URL", "value": "https://air.example.com/"} in manager["env"]
+    plain = render(helm_program, *values_of("gitops"), sets={"gateway.tls": False, "gateway.timeouts": None})
+    assert "timeouts" not in pick(plain, "HTTPRoute")["spec"]["rules"][0]
+    assert {"name": "AIR_PUBLIC_URL", "value": "http://air.example.com/"} in pods(plain)[0]["containers"][0]["env"]

@@ -50,6 +50,24 @@ class Folder:
         return set(as_root(self.path, "find", str(self.state), "-printf", "%U:%G\n").split())
 
 
+@pytest.mark.parametrize(
+    ("options", "cause"),
+    [
+        ("ro,uid=65532", "the volume is read-only: mount it writable"),
+        ("uid=65532,size=4k", "the volume is full: free space there"),
+        ("uid=0,mode=755", "(this is uid 65532; /project/.air-executor belongs to uid 0)"),
+    ],
+)
+def test_a_volume_that_takes_no_job(options: str, cause: str) -> None:
+    """The manager's one line names the cause, and it exits before it takes a job."""
+    require_client()
+    nobody = f"{NOBODY[0]}:{NOBODY[1]}"
+    made = container(image("manager"), "manager", user=nobody).with_tmpfs_mount("/project/.air-executor", options)
+    (line,) = output(made, fails=True).splitlines()
+    assert line.startswith("error: cannot ")
+    assert line.endswith(cause)
+
+
 @pytest.fixture
 def folder(tmp_path: Path) -> Folder:
     """Return an empty project folder, where containers can be had."""

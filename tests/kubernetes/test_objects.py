@@ -131,6 +131,9 @@ def test_why_a_job_has_no_pod() -> None:
     remark = read_events([sandbox, warning("MissingClusterDNS", "kubelet does not have ClusterDNS", "2026-03-01")])
     assert remark is not None
     assert remark.message == "FailedCreatePodSandBox: no network", "what failed comes before a later remark"
+    second = read_events([warning("FailedAttachVolume", 'Multi-Attach error for volume "v" Volume is already used')])
+    assert second is not None
+    assert "use a ReadWriteMany claim" in second.message
 
 
 def test_a_job_without_pods_that_has_failed() -> None:

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import contextlib
 import math
+import socket
+import struct
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 import docker
@@ -22,6 +24,7 @@ from docker.utils import kwargs_from_env, parse_repository_tag
 from air_executor.backends.base import Requested
 from air_executor.backends.container.platform_text import describe_error
 from air_executor.backends.container.refusals import CONFLICT, NOT_FOUND, ConflictError, MissingError, RefusedError
+from air_executor.backends.container.remote_process import STDOUT
 from air_executor.errors import BackendUnavailableError
 
 T = TypeVar("T")
@@ -31,6 +34,9 @@ _NO_ANSWER = (docker.errors.DockerException, requests.RequestException, urllib3.
 _GATEWAY_ERRORS = frozenset({502, 503, 504})
 """What a proxy in front of an engine returns when the engine does not answer."""
 _LOG_LINES = 5
+_CHUNK = 65536
+_FRAME = struct.Struct(">BxxxL")
+"""Before each part of a program's output, where it has no terminal: number of the stream, and bytes."""
 
 
 class Engine:
@@ -205,6 +211,24 @@ class Engine:
         tail: bytes = self._ask("logs", lambda client: client.logs(container, tail=_LOG_LINES))
         return " ".join(self.scrub(tail.decode("utf-8", "replace")).split())
 
+    def execute(self, container: str, command: Sequence[str], *, tty: bool) -> ContainerProcess:
+        """Start a program in a running container: with a terminal, or without stdin."""
+
+        def start(client: docker.APIClient) -> ContainerProcess:
+            made = client.exec_create(container, list(command), stdin=tty, tty=tty)
+            return ContainerProcess(self, made["Id"], client.exec_start(made["Id"], tty=tty, socket=True), tty=tty)
+
+        return self._ask("exec", start)
+
+    def resize(self, program: str, rows: int, columns: int) -> None:
+        """Tell the terminal of a program in a container its size."""
+        self._ask("resize", lambda client: client.exec_resize(program, rows, columns))
+
+    def exit_code(self, program: str) -> int | None:
+        """Return the exit code of a program in a container; None while it runs."""
+        code: int | None = self._ask("inspect", lambda client: client.exec_inspect(program)["ExitCode"])
+        return code
+
     # Images and networks
 
     def image(self, image: str) -> dict[str, Any]:
@@ -243,7 +267,64 @@ class Engine:
                 )
 
 
-def _close(connection: CancellableStream[Any] | docker.APIClient) -> None:
+class ContainerProcess:
+    """A program in a container; see `RemoteProcess`."""
+
+    def __init__(self, engine: Engine, program: str, stream: Any, *, tty: bool) -> None:  # noqa: ANN401 - any socket
+        self._engine = engine
+        self._program = program
+        self._stream = stream  # the SDK closes the connection with it
+        self._socket: socket.socket = getattr(stream, "_sock", stream)
+        self._socket.settimeout(None)
+        self._tty = tty
+
+    def output(self) -> Iterator[tuple[int, bytes]]:
+        """See `RemoteProcess`."""
+        try:
+            while self._tty and (data := self._socket.recv(_CHUNK)):
+                yield STDOUT, data
+            while not self._tty and (head := self._read(_FRAME.size)):
+                number, size = _FRAME.unpack(head)
+                yield number, self._read(size)
+        except _NO_ANSWER as error:
+            msg = f"the connection to the Docker engine broke: {describe_error(error)}"
+            raise BackendUnavailableError(msg) from error
+
+    def _read(self, size: int) -> bytes:
+        """Return so many bytes; nothing at the end."""
+        data = b""
+        while len(data) < size:
+            part = self._socket.recv(size - len(data))
+            if not part:
+                return b""
+            data += part
+        return data
+
+    def send(self, data: bytes) -> None:
+        """See `RemoteProcess`."""
+        with contextlib.suppress(OSError):  # it has ended
+            self._socket.sendall(data)
+
+    def resize(self, rows: int, columns: int) -> None:
+        """See `RemoteProcess`."""
+        with contextlib.suppress(RefusedError):  # it has ended
+            self._engine.resize(self._program, rows, columns)
+
+    def exit_code(self) -> int:
+        """See `RemoteProcess`."""
+        with contextlib.suppress(MissingError):
+            if (code := self._engine.exit_code(self._program)) is not None:
+                return code
+        raise BackendUnavailableError("the run has ended, and the shell with it")
+
+    def close(self) -> None:
+        """See `RemoteProcess`."""
+        _close(self._stream)
+        self._socket.close()
+        self._engine.close()
+
+
+def _close(connection: Any) -> None:  # noqa: ANN401 - whatever the SDK returns
     with contextlib.suppress(Exception):  # closing a broken connection may fail in many ways
         connection.close()
 

@@ -5,10 +5,10 @@ Objects are plain JSON. Knows kinds of objects and where they are, but not what 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from air_executor.backends.kubernetes.api_connection import JSON, ApiConnection, Resource
+from air_executor.backends.kubernetes.api_connection import JSON, ApiConnection, PodProcess, Resource
 
 PAGE = 500
 """Objects per page of a list."""
@@ -112,6 +112,10 @@ class Api(ApiConnection):
         """Return the recent events of one object."""
         query = {"fieldSelector": f"involvedObject.uid={uid}"}
         return list(self._ask("GET", f"/api/v1/namespaces/{self.namespace}/events", query)["items"] or ())
+
+    def execute(self, pod: str, container: str, command: Sequence[str], *, tty: bool) -> PodProcess:
+        """Start a program in a container of a pod: with a terminal, or without stdin."""
+        return self._open_process(pod, container, command, self.namespace, tty=tty)
 
     def list(self, resource: Resource, selector: str) -> tuple[list[dict[str, Any]], str]:
         """Return all objects with these labels, read page by page, and the version from which to watch.

@@ -11,16 +11,18 @@ import contextlib
 import json
 import logging
 import os
+import re
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import urllib3
-from kubernetes import client, config
+from kubernetes import client, config, stream
 from kubernetes.config import ConfigException
+from websocket import WebSocketException
 
 from air_executor.backends.base import Requested
 from air_executor.backends.container.platform_text import describe_error
@@ -39,6 +41,7 @@ _NAMESPACE_FILE = "/var/run/secrets/kubernetes.io/serviceaccount/namespace"
 _UNAUTHORIZED, _GONE, _TOO_MANY, _ERRORS = 401, 410, 429, 500
 _FAILURES = (urllib3.exceptions.HTTPError, ConfigException, OSError, ValueError)
 """What the library and the transport below it raise when there is no answer, or none in JSON."""
+_HANDSHAKE = re.compile(r"Handshake status (\d{3}) ([^-+]*)")
 _KEEPALIVE = [(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1), (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)]
 for _name, _value in (("TCP_KEEPIDLE", 15), ("TCP_KEEPINTVL", 5), ("TCP_KEEPCNT", 3), ("TCP_USER_TIMEOUT", 30_000)):
     if hasattr(socket, _name):  # not on every system
@@ -191,6 +194,34 @@ class ApiConnection:
             with contextlib.suppress(*_FAILURES):
                 response.close()
 
+    def _open_process(
+        self, pod: str, container: str, command: Sequence[str], namespace: str, *, tty: bool
+    ) -> PodProcess:
+        """Start a program in a container of a pod: with a terminal, or without stdin; raises as `_ask`."""
+        what = f"exec in pod {pod}"
+        try:
+            opened = stream.stream(
+                client.CoreV1Api(self._client).connect_get_namespaced_pod_exec,
+                pod,
+                namespace,
+                container=container,
+                command=list(command),
+                stdin=tty,
+                stdout=True,
+                stderr=not tty,
+                tty=tty,
+                binary=True,
+                _preload_content=False,
+            )
+        except client.ApiException as error:
+            status = _HANDSHAKE.search(str(error.reason))
+            if status is None:
+                raise self._unavailable(what, error) from error
+            raise _refusal(what, int(status[1]), {"message": f"{what}: {status[1]} {status[2]}"}) from error
+        except _FAILURES as error:
+            raise self._unavailable(what, error) from error
+        return PodProcess(self, opened)
+
     def close(self) -> None:
         """End all streams and close all connections; requests in flight get no answer."""
         self._closed.set()
@@ -199,6 +230,58 @@ class ApiConnection:
                 with contextlib.suppress(*_FAILURES, RuntimeError):
                     stream.shutdown()
         self._client.rest_client.close()
+
+
+class PodProcess:
+    """A program in a container of a pod; see `RemoteProcess`."""
+
+    def __init__(self, connection: ApiConnection, opened: stream.ws_client.WSClient) -> None:
+        self._connection = connection
+        self._stream = opened
+
+    def output(self) -> Iterator[tuple[int, bytes]]:
+        """See `RemoteProcess`."""
+        try:
+            while True:
+                is_open = self._stream.is_open()
+                self._stream.update(timeout=1)
+                for number in (stream.ws_client.STDOUT_CHANNEL, stream.ws_client.STDERR_CHANNEL):
+                    if data := self._stream.read_channel(number):
+                        yield number, data
+                if not is_open:
+                    return
+        except (*_FAILURES, WebSocketException) as error:
+            msg = f"the connection to the pod broke: {describe_error(error)}"
+            raise BackendUnavailableError(msg) from error
+
+    def send(self, data: bytes) -> None:
+        """See `RemoteProcess`."""
+        self._write(stream.ws_client.STDIN_CHANNEL, data)
+
+    def resize(self, rows: int, columns: int) -> None:
+        """See `RemoteProcess`."""
+        size = json.dumps({"Height": rows, "Width": columns})
+        self._write(stream.ws_client.RESIZE_CHANNEL, size.encode())
+
+    def _write(self, channel: int, data: bytes) -> None:
+        with contextlib.suppress(OSError, WebSocketException):  # it has ended
+            self._stream.write_channel(channel, data)
+
+    def exit_code(self) -> int:
+        """See `RemoteProcess`."""
+        found = json.loads(self._stream.read_channel(stream.ws_client.ERROR_CHANNEL) or b"{}")
+        if found.get("status") == "Success":
+            return 0
+        for cause in (found.get("details") or {}).get("causes") or ():
+            if cause.get("reason") == "ExitCode":
+                return int(cause["message"])
+        msg = found.get("message") or "the run has ended, and the shell with it"
+        raise BackendUnavailableError(msg)
+
+    def close(self) -> None:
+        """See `RemoteProcess`."""
+        self._stream.sock.shutdown()  # its own `close` does nothing once the server has closed
+        self._connection.close()
 
 
 def _connect() -> tuple[client.ApiClient, str]:

@@ -247,6 +247,8 @@ def read_events(events: Iterable[Mapping[str, Any]]) -> PendingReason | None:
     last = max(warnings, key=_weight)
     why, message = last.get("reason"), brief(hide_values(last.get("message")))
     text = f"{why}: {message}"
+    if "Multi-Attach" in message:
+        text += "; use a ReadWriteMany claim, or keep all pods on one node"
     if why == "FailedCreate" and _NOT_ALLOWED.search(message):
         return PendingReason(Stage.NEVER, f"the cluster does not admit its pod: {text}", permanent=True)
     return PendingReason(Stage.SCHEDULE, f"its pod cannot be created: {text}" if why == "FailedCreate" else text)

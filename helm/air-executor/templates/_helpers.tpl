@@ -89,14 +89,24 @@ air-executor-{{ include "air-executor.instance" . }}
     sizeLimit: 64Mi
 {{- end }}
 
+{{/* Not empty if a Service for metrics exists. */}}
+{{- define "air-executor.metricsService" -}}
+{{- if or .Values.metrics.service.enabled .Values.metrics.serviceMonitor.enabled }}yes{{ end }}
+{{- end }}
+
+{{/* Not empty if metrics are read from outside of the pod. */}}
+{{- define "air-executor.metrics" -}}
+{{- if or .Values.metrics.podMonitor.enabled (include "air-executor.metricsService" .) }}yes{{ end }}
+{{- end }}
+
 {{/* Not empty if the manager must be reachable from outside of its pod. */}}
 {{- define "air-executor.listens" -}}
-{{- if or .Values.metrics.service.enabled .Values.metrics.serviceMonitor.enabled (include "air-executor.web" .) }}yes{{ end }}
+{{- if or (include "air-executor.metrics" .) (include "air-executor.web" .) }}yes{{ end }}
 {{- end }}
 
 {{/* Not empty if page and API are served outside of the pod. */}}
 {{- define "air-executor.web" -}}
-{{- if or .Values.web.enabled .Values.ingress.enabled }}yes{{ end }}
+{{- if or .Values.web.enabled .Values.ingress.enabled .Values.gateway.enabled }}yes{{ end }}
 {{- end }}
 
 {{/* Secret with the tokens of an admin and of a viewer. */}}
@@ -115,9 +125,25 @@ key: viewer
 {{- end }}
 {{- end }}
 
-{{/* Address of the page behind the Ingress. */}}
+{{/* Address of the page behind the Ingress or the Gateway; empty if there is neither. */}}
 {{- define "air-executor.url" -}}
+{{- if .Values.ingress.enabled }}
 {{- printf "http%s://%s/" (ternary "s" "" (ne .Values.ingress.tlsSecret "")) .Values.ingress.host }}
+{{- else if .Values.gateway.enabled }}
+{{- printf "http%s://%s/" (ternary "s" "" .Values.gateway.tls) .Values.gateway.host }}
+{{- end }}
+{{- end }}
+
+{{/* What a ServiceMonitor and a PodMonitor read: a list of one endpoint. */}}
+{{- define "air-executor.endpoints" -}}
+- port: http
+  path: /metrics
+  interval: {{ .interval }}
+  {{- with include "air-executor.viewerToken" .root }}
+  authorization:
+    credentials:
+      {{- . | nindent 6 }}
+  {{- end }}
 {{- end }}
 
 {{/* Port of metrics, probes and page: the manager's default. */}}
