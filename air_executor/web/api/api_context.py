@@ -19,6 +19,7 @@ from air_executor.model.callers import ANONYMOUS, OPERATOR, SUBMITTER, VIEWER, A
 from air_executor.model.state import JobState
 from air_executor.settings import Settings
 from air_executor.store.audit import AuditLog
+from air_executor.web.api.uploads import Uploads
 from air_executor.web.file_watch import FileWatch
 from air_executor.web.problem_details import API_HEADERS, ForbiddenError, NoTokenError, TooOftenError
 from air_executor.web.state_cache import StateCache
@@ -62,9 +63,10 @@ class ApiContext:
     """One state directory, served."""
 
     cache: StateCache
-    settings: Settings | None
+    settings: Settings
     audit: AuditLog
     watch: FileWatch
+    uploads: Uploads
     rate: ChangeRate = field(default_factory=ChangeRate)
     submitting: threading.Lock = field(default_factory=threading.Lock)
     """Held while a job is submitted with a key: the same key may come twice at a time."""
