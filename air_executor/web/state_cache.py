@@ -21,6 +21,8 @@ from air_executor.errors import AirExecutorError, NotFoundError
 from air_executor.model.state import JobState
 from air_executor.store import files
 from air_executor.store.job_summary import JobSummary
+from air_executor.store.schedules import Schedules
+from air_executor.web.schedule_list import ScheduleList
 
 T = TypeVar("T")
 
@@ -64,6 +66,7 @@ class StateCache:
 
     def __init__(self, client: Client) -> None:
         self.client = client
+        self.schedules = ScheduleList(Schedules(client.layout))
         self._lock = threading.RLock()
         self._summaries: dict[str, tuple[str, JobSummary | UnreadableJob]] = {}
         self._jobs: OrderedDict[str, _Cached[JobState]] = OrderedDict()
@@ -72,12 +75,12 @@ class StateCache:
         self._changed: dict[str, float] = {}
         """By job: until when its effect is read at once, by the monotonic clock."""
 
-    def changed(self, job: str) -> None:
-        """Take note of a change of a job: who made it shall see it, however long reading takes."""
+    def changed(self, *jobs: str) -> None:
+        """Take note of a change of jobs: who made it shall see it, however long reading takes."""
         now = time.monotonic()
         with self._lock:
             self._changed = {name: until for name, until in self._changed.items() if until > now}
-            self._changed[job] = now + NEWS_WITHIN
+            self._changed |= dict.fromkeys(jobs, now + NEWS_WITHIN)
 
     def _rests(self, job: str | None = None) -> bool:
         """Tell whether an older state of a job (None: of any) may be shown."""
