@@ -68,8 +68,6 @@ class ApiContext:
     watch: FileWatch
     uploads: Uploads
     rate: ChangeRate = field(default_factory=ChangeRate)
-    submitting: threading.Lock = field(default_factory=threading.Lock)
-    """Held while a job is submitted with a key: the same key may come twice at a time."""
 
     @property
     def client(self) -> Client:
