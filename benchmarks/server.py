@@ -15,6 +15,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict, dataclass
 
 from benchmarks.metrics import free_port
 from benchmarks.place import Place
@@ -34,19 +35,41 @@ _VERSION = re.compile(rb'data-version="([0-9a-f]*)"')
 def crowd(*, quick: bool) -> Sequence[Line]:
     """Measure `true` 2,000 times with 200 viewers of one of the jobs and 50 submissions a second, next to nobody."""
     tasks, pairs = (400, 1) if quick else (4000, 5)
-    crowded: list[float] = []
-    alone: list[float] = []
+    crowded: list[Load] = []
+    alone: list[Load] = []
     for number in range(pairs):
         for visited in (True, False) if number % 2 else (False, True):
-            (crowded if visited else alone).append(_rate(tasks, visited=visited))
-    ratio = median_ratio(crowded, alone)
-    note = f"{statistics.median(crowded):.0f} to {statistics.median(alone):.0f} tasks/s"
+            (crowded if visited else alone).append(_load(tasks, visited=visited))
+    rates, rates_alone = ([one.rate for one in loads] for loads in (crowded, alone))
+    note = f"{statistics.median(rates):.0f} to {statistics.median(rates_alone):.0f} tasks/s"
+    note += f"; {statistics.median(one.submissions for one in crowded):.0f} submissions/s arrived"
     figure = f"tasks/s with {VIEWERS} viewers and {SUBMITS_PER_SECOND} submissions/s ÷ without"
-    return [Line("viewers", figure, ratio, 0.95, note=note, detail={"crowded": crowded, "alone": alone})]
+    detail = {"crowded": [asdict(one) for one in crowded], "alone": [asdict(one) for one in alone]}
+    cycle, cycle_alone = (statistics.median(one.cycle for one in loads) for loads in (crowded, alone))
+    server = statistics.median(one.server for one in crowded)
+    return [
+        Line("viewers", figure, median_ratio(rates, rates_alone), 0.95, note=note, detail=detail),
+        Line("viewers", "CPU of the server's threads, % of a core", server * 100),
+        Line("viewers", "CPU of the manager's own thread, ms a task", cycle, note=f"without them {cycle_alone:.2f}"),
+    ]
 
 
-def _rate(tasks: int, *, visited: bool) -> float:
-    """Return tasks a second; submissions are of jobs that wait, so that both sides run the same tasks."""
+@dataclass(frozen=True)
+class Load:
+    """What a manager did, with visitors or without."""
+
+    rate: float
+    """Tasks a second."""
+    submissions: float
+    """A second, over HTTP."""
+    cycle: float
+    """Milliseconds of CPU of the thread with the cycle, a task."""
+    server: float
+    """CPU of all other threads, in cores."""
+
+
+def _load(tasks: int, *, visited: bool) -> Load:
+    """Measure the tasks a second; submissions are of jobs that wait, so that both sides run the same tasks."""
     port = free_port()
     with Place(AIR_MAX_RUNNERS=str(RUNNERS), AIR_HTTP_PORT=str(port), **WITH_TOKEN) as place:
         _put_token(place)
@@ -54,10 +77,14 @@ def _rate(tasks: int, *, visited: bool) -> float:
         place.submit("wait", [{"command": "true", "delay": 3600}])
         place.start()
         with _visitors(port) if visited else _nobody():
-            begun = time.time()
+            before, begun = place.cpu_by_thread(), time.time()
+            sent = len(place.client.ids())
             for name in names:
                 place.submit(name, [["true"]] * (tasks // JOBS))
-            return tasks / (place.wait(names) - begun)
+            seconds = place.wait(names) - begun
+            cycle, server = (now - then for now, then in zip(place.cpu_by_thread(), before, strict=True))
+            sent = len(place.client.ids()) - sent - JOBS
+            return Load(tasks / seconds, sent / seconds, cycle / tasks * 1000, max(0.0, server) / seconds)
 
 
 def _put_token(place: Place) -> None:
@@ -130,7 +157,10 @@ async def _submit(port: int, rate: float) -> None:
     number, next_at = 0, time.monotonic()
     while True:
         number += 1
-        await _post(connection, f"sent-{number}")
+        try:
+            await _post(connection, f"sent-{number}")
+        except (OSError, asyncio.IncompleteReadError):  # among so many, the server ends one that waits for a moment
+            connection = await asyncio.open_connection("127.0.0.1", port)
         next_at = max(next_at + 1 / rate, time.monotonic() - 1)
         await asyncio.sleep(max(0.0, next_at - time.monotonic()))
 

@@ -7,14 +7,15 @@ server is busy; once a server has answered, a program that follows something wai
 from __future__ import annotations
 
 import http.client
+import io
 import json
 import socket
 import ssl
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, BinaryIO
 from urllib.parse import quote, urlencode
 
 from air_executor.client.proxies import open_connection
@@ -39,6 +40,8 @@ FIRST_PAUSE, LONGEST_PAUSE = 0.2, 5.0
 SUBMIT_FOR = 60.0
 """Seconds for which a submission is repeated whose answer did not arrive."""
 MAX_ANSWER = 1 << 30
+PIECE = 1 << 18
+"""Bytes of a file that are sent at a time."""
 NO_SUCH_PATH = "the API has no such path"
 _BUSY = frozenset({429, 502, 503, 504})
 _REFUSALS: Mapping[int, type[AirExecutorError]] = {
@@ -97,13 +100,14 @@ class Connection:
         path: str,
         *,
         query: Iterable[tuple[str, object]] = (),
-        body: bytes | None = None,
+        body: bytes | BinaryIO | None = None,
         kind: str = "application/json",
         headers: Mapping[str, str] = {},
         repeat_for: float | None = None,
     ) -> HttpAnswer:
         """Send a request and return the answer, which is no error, but perhaps 304 or 416.
 
+        `body`: data, or a file, which is sent in pieces, from its start to its present end.
         `repeat_for`: seconds for which it is repeated where no answer arrives; None: it must not arrive twice.
 
         Raises:
@@ -148,11 +152,12 @@ class Connection:
     # One request
 
     def _exchange(
-        self, method: str, target: str, body: bytes | None, headers: Mapping[str, str], *, again: bool
+        self, method: str, target: str, body: bytes | BinaryIO | None, headers: Mapping[str, str], *, again: bool
     ) -> HttpAnswer:
         """Send a request once; twice if the connection was kept open and the server has closed it meanwhile."""
         kept: http.client.HTTPConnection | None = getattr(self._open, "connection", None)
         sent = False
+        whole = True
         connection = kept or open_connection(self.address, TIMEOUT)
         try:
             if kept is not None and not again and _is_closed(kept):
@@ -160,23 +165,34 @@ class Connection:
             if connection.sock is None:
                 connection.connect()
             sent = True
-            connection.request(method, target, body, dict(headers))
+            if body is None or isinstance(body, bytes):
+                connection.request(method, target, body, dict(headers))
+            else:
+                whole = _send_file(connection, method, target, body, headers)
             answer = connection.getresponse()
             found = {name.lower(): value for name, value in answer.getheaders()}
             data = answer.read(MAX_ANSWER)
         except (OSError, http.client.HTTPException) as error:
-            connection.close()
-            self._open.connection = None
-            if kept is not None:
-                self._all.remove(kept)
+            self._drop(connection)
             if kept is not None and again and not isinstance(error, TimeoutError):
                 return self._exchange(method, target, body, headers, again=again)
             raise _NoAnswerError(error, sent=sent) from None
-        if kept is None:
+        except AirExecutorError:
+            self._drop(connection)
+            raise
+        self._met = True
+        if not whole:
+            self._drop(connection)
+        elif kept is None:
             self._open.connection = connection
             self._all.append(connection)
-        self._met = True
         return HttpAnswer(answer.status, found, data)
+
+    def _drop(self, connection: http.client.HTTPConnection) -> None:
+        connection.close()
+        self._open.connection = None
+        if connection in self._all:
+            self._all.remove(connection)
 
     # What went wrong
 
@@ -244,6 +260,33 @@ class _NoAnswerError(Exception):
         self.error = error
         self.sent = sent
         """Whether the server may have got it."""
+
+
+def _send_file(
+    connection: http.client.HTTPConnection, method: str, target: str, file: BinaryIO, headers: Mapping[str, str]
+) -> bool:
+    """Send a request with a file, and tell whether all of it was sent: a server that refuses it takes no more."""
+    size = file.seek(0, io.SEEK_END)
+    file.seek(0)
+    try:
+        connection.request(method, target, _pieces(file, size), {**headers, "Content-Length": str(size)})
+    except (BrokenPipeError, ConnectionResetError):
+        return False  # if there is no answer either, reading it fails
+    return True
+
+
+def _pieces(file: BinaryIO, size: int) -> Iterator[bytes]:
+    """Yield the first `size` bytes of a file, whatever is appended meanwhile.
+
+    Raises:
+        BadInputError: it has become shorter.
+    """
+    while size > 0:
+        piece = file.read(min(PIECE, size))
+        if not piece:
+            raise BadInputError("the file has become shorter while it was sent; send it again")
+        size -= len(piece)
+        yield piece
 
 
 def _is_closed(connection: http.client.HTTPConnection) -> bool:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, BinaryIO
 
-from air_executor.client.workspace_files import FoundFile, list_files, open_file, write_file
+from air_executor.client.workspace_files import FoundFile, list_files, open_file, replacing_file, write_file
 from air_executor.errors import NotFoundError
 
 if TYPE_CHECKING:
@@ -38,3 +39,7 @@ class DirectoryWorkspaces:
     def write(self, job: str, path: str, source: BinaryIO, *, executable: bool = False) -> None:
         """Write a file of a job's workspace whole, in place of another one."""
         write_file(self._root(job), path, source, executable=executable)
+
+    def replacing(self, job: str, path: str, *, executable: bool = False) -> AbstractContextManager[BinaryIO]:
+        """Return a new file of a job's workspace to be written within a block; see `replacing_file`."""
+        return replacing_file(self._root(job), path, executable=executable)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Mapping, Sequence
-from itertools import islice
 from typing import TYPE_CHECKING
 
 from air_executor.core.job_checks import in_order
@@ -18,9 +17,6 @@ if TYPE_CHECKING:
     from air_executor.client.directory_client import Client
     from air_executor.model.job import Job
     from air_executor.model.state import JobState
-
-RUNS_SEARCHED = 10_000
-"""Runs of a name among which that of an idempotency key is looked for."""
 
 
 def submit_jobs(
@@ -41,7 +37,7 @@ def submit_jobs(
     if len(jobs) > 1:
         for job in jobs:
             if job.id is not None and job.key not in existing:
-                client.jobs.ensure_free(job.id)
+                client.jobs.ensure_free(job.id, uids.get(job.key))
     created: dict[str, JobState] = {}
     for key in order:
         upstream = [known[name] if name in known else created[name] for name in by_key[key].after]
@@ -71,6 +67,8 @@ def _create(
     def create(state: JobState) -> None:
         client.jobs.create(state, workspace)
 
+    if job.id is None and uid is not None:
+        return client.named_runs.create_once(job, uid, make, create)
     if job.id is None:
         return client.named_runs.create(job, make, create)
     state = make(job.id)
@@ -80,6 +78,8 @@ def _create(
 
 def submit_once(client: Client, jobs: Sequence[Job], owner: str, key: str) -> tuple[list[JobState], bool]:
     """Submit jobs unless this key of this owner did so before; return them, and whether one of them is new.
+
+    The key decides their uids, and a uid gets one id: so each is created once, also by several processes at a time.
 
     Raises: as `Client.submit`.
     """
@@ -98,5 +98,4 @@ def uid_of_key(job: Job, owner: str, key: str) -> str:
 def _with_uid(client: Client, job: Job, uid: str) -> JobState | None:
     if job.id is not None:
         return client.jobs.find(job.id, uid)
-    runs = islice(client.named_runs.newest_first(job.name or ""), RUNS_SEARCHED)
-    return next((run for run in runs if run.uid == uid), None)
+    return client.named_runs.with_uid(job.name or "", uid)

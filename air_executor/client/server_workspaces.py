@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, BinaryIO, cast
 
 from air_executor.client.server_file import ServerFile
 from air_executor.client.workspace_files import FoundFile, parts_of
-from air_executor.errors import BadInputError
 from air_executor.model.names import check_id
 
 if TYPE_CHECKING:
     from air_executor.client.connection import Connection
 
-MAX_FILE = 16 << 20
-"""Bytes of one request, and so of a file that is sent."""
+REPEAT_FOR = 60.0
+"""Seconds for which sending a file is repeated, in addition to one second per mebibyte."""
 
 
 class ServerWorkspaces:
@@ -36,12 +36,9 @@ class ServerWorkspaces:
         return cast("BinaryIO", found)
 
     def write(self, job: str, path: str, source: BinaryIO, *, executable: bool = False) -> None:
-        """Write a file of a job's workspace whole, in place of another one; at most 16 MiB."""
-        data = source.read(MAX_FILE + 1)
-        if len(data) > MAX_FILE:
-            msg = f"{path}: is larger than {MAX_FILE >> 20} MiB; let a task fetch it"
-            raise BadInputError(msg)
+        """Write a file of a job's workspace whole, in place of another one; `source` is read from its start."""
+        repeat_for = REPEAT_FOR + source.seek(0, io.SEEK_END) / (1 << 20)
         query = [("path", path), ("executable", "true" if executable else None)]
         target = f"/jobs/{check_id(job)}/workspace/file"
         kind = "application/octet-stream"
-        self._connection.ask("PUT", target, query=query, body=data, kind=kind, repeat_for=60.0)
+        self._connection.ask("PUT", target, query=query, body=source, kind=kind, repeat_for=repeat_for)

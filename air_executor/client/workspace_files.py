@@ -56,20 +56,23 @@ def parts_of(path: str) -> list[str]:
 @contextlib.contextmanager
 def _folder(root: str, parts: list[str], *, create: bool = False) -> Iterator[int]:
     """Open the folder at a path, by one name after the other."""
-    with contextlib.ExitStack() as stack:
+    here = -1
+    try:
         try:
             here = os.open(root, _FOLDER)
-            stack.callback(os.close, here)
             for part in parts:
                 if create:
                     with contextlib.suppress(FileExistsError):
                         os.mkdir(part, stat.S_IMODE(os.fstat(here).st_mode), dir_fd=here)
                         _hand_over(part, here)
-                here = os.open(part, _FOLDER, dir_fd=here)
-                stack.callback(os.close, here)
+                above, here = here, os.open(part, _FOLDER, dir_fd=here)
+                os.close(above)
         except OSError as error:
             raise _error("/".join(parts) or root, error) from None
         yield here
+    finally:
+        if here >= 0:
+            os.close(here)
 
 
 def _hand_over(name: str, folder: int) -> None:
@@ -101,8 +104,18 @@ def open_file(root: str, path: str) -> BinaryIO:
     return os.fdopen(fd, "rb", buffering=0)
 
 
-def write_file(root: str, path: str, source: BinaryIO, *, executable: bool = False) -> int:
-    """Write a file whole, in place of another one, and return its size; folders are made as needed.
+def write_file(root: str, path: str, source: BinaryIO, *, executable: bool = False) -> None:
+    """Write a file whole, in place of another one; folders are made as needed. Raises as `replacing_file`."""
+    with replacing_file(root, path, executable=executable) as file:
+        while data := source.read(CHUNK):
+            file.write(data)
+
+
+@contextlib.contextmanager
+def replacing_file(root: str, path: str, *, executable: bool = False) -> Iterator[BinaryIO]:
+    """Open a new file, which takes the place of another one at the end of the block; after an error it is removed.
+
+    Folders are made as needed.
 
     Raises:
         BadInputError: the path leads elsewhere, or through a link.
@@ -120,9 +133,7 @@ def write_file(root: str, path: str, source: BinaryIO, *, executable: bool = Fal
                     about = os.fstat(folder)
                     if os.geteuid() == 0 and about.st_uid != 0:
                         os.fchown(file.fileno(), about.st_uid, about.st_gid)
-                    size = 0
-                    while data := source.read(CHUNK):
-                        size += file.write(data)
+                    yield file
                 os.rename(staged, name, src_dir_fd=folder, dst_dir_fd=folder)
             except BaseException:
                 with contextlib.suppress(OSError):
@@ -130,7 +141,6 @@ def write_file(root: str, path: str, source: BinaryIO, *, executable: bool = Fal
                 raise
         except OSError as error:
             raise _error(path, error) from None
-    return size
 
 
 def list_files(root: str, path: str = "") -> Iterator[FoundFile]:

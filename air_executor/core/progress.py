@@ -59,6 +59,11 @@ class TaskNode:
         self.tree_failed = False
 
 
+def how_ended(task: TaskState) -> dict[str, Any]:
+    """Return how a task has ended, as `$AIR_OUTCOMES` says it."""
+    return {"phase": task.phase, "reason": task.reason, "exit_code": task.exit_code, "result": task.result}
+
+
 class Progress:
     """Indexes over one job's tasks. Queued tasks are in none of them until `place` has put them there."""
 

@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
-from air_executor.core.progress import Progress
+from air_executor.core.progress import Progress, how_ended
 from air_executor.core.transitions import LiveJob
 from air_executor.model.state import TaskState
 from air_executor.store import files
@@ -65,8 +65,7 @@ def _result_text(entry: tuple[str, Any]) -> str:
 
 
 def _outcome_text(task: TaskState) -> str:
-    how = {"phase": task.phase, "reason": task.reason, "exit_code": task.exit_code, "result": task.result}
-    return f"{json.dumps(task.id)}: {json.dumps(how)}"
+    return f"{json.dumps(task.id)}: {json.dumps(how_ended(task))}"
 
 
 class _GrowingTexts(Generic[T]):

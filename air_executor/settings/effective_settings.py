@@ -114,6 +114,9 @@ class Settings(ReaderSettings, BaseSettings):
     public_url: Annotated[http_types.PublicUrl | None, t.DefaultText("listen address")] = Field(
         None, description="Address of the web page for browsers, for messages and notifications."
     )
+    upload_limit: t.Bytes = Field(
+        16 << 30, description="Maximum size of a file that `workspace push` sends to the server."
+    )
     mcp: t.Switch = Field(default=False, description="Tools for agents at `/mcp` of the server (extra `mcp`).")
     proxy: ProxySettings = Field(default_factory=ProxySettings)
     cost: CostSettings = Field(default_factory=CostSettings)

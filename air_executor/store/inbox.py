@@ -31,6 +31,8 @@ class Inbox:
     def post(self, request: Request, now: float) -> str:
         """Write a request durably and return its name; names sort by time.
 
+        One that only wakes the manager is not synced: after a power failure the next manager looks at all jobs.
+
         Raises:
             BadInputError: it is too large to be read; nothing was asked.
             StoreError: the volume refused; nothing was asked.
@@ -42,7 +44,7 @@ class Inbox:
         name = f"{int(now * 1000):013d}-{files.random_hex(4)}.json"
         files.make_dir(self.layout.tmp)
         files.make_dir(self.layout.refused)
-        files.replace(f"{self.layout.inbox}/{name}", text, self.layout.tmp)
+        files.replace(f"{self.layout.inbox}/{name}", text, self.layout.tmp, sync=request.op != "wake")
         with contextlib.suppress(NotFoundError):  # taken up already
             permissions.hand_over(f"{self.layout.inbox}/{name}", self.layout.inbox)
         return name
@@ -64,6 +66,9 @@ class Inbox:
         path = f"{self.layout.inbox}/{name}"
         found = files.read(path, MAX_REQUEST)
         if found is None:
+            return None
+        if not found[0]:  # a power failure has left the name of one that was not synced
+            self.done(name)
             return None
         from air_executor.model import parsing  # noqa: PLC0415 - see the module
 

@@ -85,14 +85,14 @@ class Jobs:
                 continue
         return sorted(found)
 
-    def ensure_free(self, job: str) -> None:
-        """Make sure that an id isn't taken, as far as one can tell without creating the job.
+    def ensure_free(self, job: str, uid: str | None = None) -> None:
+        """Make sure that no other job (than the one with `uid`) has an id, as far as one can tell without creating it.
 
         Raises:
             AlreadyExistsError: it is.
         """
         if os.path.lexists(self.layout.job(job)):
-            self._explain_failed_create(job, None, FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST)))
+            self._explain_failed_create(job, uid, FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST)))
 
     def create(self, job: JobState, workspace: Mapping[str, bytes] | None = None) -> None:
         """Submit a job: stage its directory and rename it into place.

@@ -9,6 +9,7 @@ from __future__ import annotations
 import heapq
 import os
 from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
 
 from air_executor.errors import (
     AlreadyExistsError,
@@ -25,9 +26,12 @@ from air_executor.model.state import JobState
 from air_executor.store import files
 from air_executor.store.inbox import Inbox
 from air_executor.store.jobs import Jobs
+from air_executor.store.run_claims import RunClaims
 
 UID_BYTES = 12
 """Random bytes of a job's uid: 96 bits, so that no two jobs ever share one."""
+RUNS_SEARCHED = 10_000
+"""Runs of a name among which one is looked for by its uid."""
 IDS_TRIED = 1000
 """Ids of further runs that are tried where others submit runs of the same name at the same time."""
 
@@ -85,17 +89,44 @@ class NamedRuns:
             StoreError: the volume refused; nothing was submitted.
         """
         name = job.name or ""
+        number = self._next_number(name)
+        for run in (job_id(name, one) for one in range(number, number + IDS_TRIED)):
+            try:
+                return self.create_as(job, run, make, create)
+            except _IdTakenError:
+                continue  # somebody else submitted a run of this name just now
+        raise _all_taken(name)
+
+    def create_once(
+        self, job: Job, uid: str, make: Callable[[str], JobState], create: Callable[[JobState], None]
+    ) -> JobState:
+        """Create the next run of a job's name with this uid, or return it: several processes may do so at a time.
+
+        Raises: as `create`.
+        """
+        name = job.name or ""
+        claims = RunClaims(self._jobs.layout, uid)
+        for _ in range(IDS_TRIED):
+            run = claims.next(job_id(name, self._next_number(name)))
+            found = self.with_uid(name, uid)  # after the claim: who created it may have removed an earlier one
+            if found is None:
+                try:
+                    found = self.create_as(job, run, make, create)
+                except _IdTakenError:
+                    continue  # by another run, or by this one
+            claims.drop()
+            return found
+        raise _all_taken(name)
+
+    def with_uid(self, name: str, uid: str) -> JobState | None:
+        """Return the run of a name that has this uid, if it is one of the newest; None: there is none."""
+        return next((run for run in islice(self.newest_first(name), RUNS_SEARCHED) if run.uid == uid), None)
+
+    def _next_number(self, name: str) -> int:
         if os.path.isdir(self._jobs.layout.job(name)):
             msg = f"name {name}: there is a job with this id; choose another name"
             raise AlreadyExistsError(msg)
-        newest = max((number for one in self._ids() if (number := run_number(one, name)) is not None), default=0)
-        for number in range(newest + 1, newest + 1 + IDS_TRIED):
-            try:
-                return self.create_as(job, job_id(name, number), make, create)
-            except _IdTakenError:
-                continue  # somebody else submitted a run of this name just now
-        msg = f"name {name}: {IDS_TRIED} ids in a row are taken; choose another name"
-        raise AlreadyExistsError(msg)
+        return 1 + max((number for one in self._ids() if (number := run_number(one, name)) is not None), default=0)
 
     def create_as(
         self, job: Job, run: str, make: Callable[[str], JobState], create: Callable[[JobState], None]
@@ -183,6 +214,11 @@ class NamedRuns:
             msg = f"{found[0].id} is {found[0].phase}, and {rule}; wait for its end, or cancel it"
             raise AlreadyExistsError(msg)
         return found
+
+
+def _all_taken(name: str) -> AlreadyExistsError:
+    msg = f"name {name}: {IDS_TRIED} ids in a row are taken; choose another name"
+    return AlreadyExistsError(msg)
 
 
 class _IdTakenError(AlreadyExistsError):

@@ -11,7 +11,7 @@ import contextvars
 import functools
 from collections.abc import Callable, Mapping
 from concurrent.futures import TimeoutError as AnswerTimeoutError
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 from urllib.parse import unquote, urlsplit
 
 import anyio
@@ -114,13 +114,14 @@ class InnerConnection(Connection):
         self,
         method: str,
         target: str,
-        body: bytes | None,
+        body: bytes | BinaryIO | None,
         headers: Mapping[str, str],
         *,
         again: bool,  # noqa: ARG002 - nothing breaks here
     ) -> HttpAnswer:
         """Call the API; from a thread of its own, never from the loop."""
-        asked = asyncio.run_coroutine_threadsafe(self._call(method, target, body or b"", headers), self._loop)
+        data = body or b"" if body is None or isinstance(body, bytes) else body.read()
+        asked = asyncio.run_coroutine_threadsafe(self._call(method, target, data, headers), self._loop)
         try:
             return asked.result(TIMEOUT)
         except AnswerTimeoutError:

@@ -1,4 +1,4 @@
-"""A limit of request bodies in size and time: each is read whole before anything else is done with it.
+"""A limit of request bodies in size and time: each is read whole before anything else is done with it, except files.
 
 A client that sends slowly, or much, costs a connection for a stated time and a stated share of memory, and no more.
 """
@@ -6,6 +6,7 @@ A client that sends slowly, or much, costs a connection for a stated time and a 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from starlette.datastructures import Headers
@@ -34,13 +35,15 @@ class _BusyError(Exception):
 class BodyLimit:
     """Passes requests on to an application with their whole body."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, streams: Callable[[Scope], bool]) -> None:
+        """`streams` tells of a request whether the application reads its body as it comes, within limits of its own."""
         self._app = app
+        self._streams = streams
         self._held = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one request."""
-        if scope["type"] != "http" or scope["method"] in {"GET", "HEAD", "OPTIONS"}:
+        if scope["type"] != "http" or scope["method"] in {"GET", "HEAD", "OPTIONS"} or self._streams(scope):
             await self._app(scope, receive, send)
             return
         close = {"Connection": "close"}  # what remains of the body is not read

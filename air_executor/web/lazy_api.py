@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 class LazyApi:
     """Passes requests on to the API."""
 
-    def __init__(self, cache: StateCache, settings: Settings | None) -> None:
+    def __init__(self, cache: StateCache, settings: Settings) -> None:
         self._cache = cache
         self._settings = settings
         self._app: ASGIApp | None = None

@@ -71,12 +71,27 @@ class UnsupportedError(AirExecutorError):
     """The body of a request has a type that is not read."""
 
 
+class BodyTooLargeError(AirExecutorError):
+    """The body of a request is too large."""
+
+
+class BodyTimeoutError(AirExecutorError):
+    """The body of a request does not come."""
+
+
+class ClientLeftError(AirExecutorError):
+    """A client has ended its connection within a request."""
+
+
 _OWN: tuple[tuple[type[AirExecutorError], int, str], ...] = (
     (NotApplicableError, 409, "refused"),
     (ForbiddenError, 403, "forbidden"),
     (NoTokenError, 401, "unauthorized"),
     (TooOftenError, 429, "too-many-requests"),
     (UnsupportedError, 415, "unsupported-media-type"),
+    (BodyTooLargeError, 413, "too-large"),
+    (BodyTimeoutError, 408, "timeout"),
+    (ClientLeftError, 400, "client-left"),
 )
 
 

@@ -30,7 +30,6 @@ from air_executor.store import log_times
 from air_executor.store.job_summary import JobSummary
 from air_executor.store.presence import read_presence
 from air_executor.store.run_logs import log_path, open_log
-from air_executor.store.schedules import Schedules
 from air_executor.web import log_text, name_history, timeline, views
 from air_executor.web.actions import SAMPLE, job_actions, schedule_actions, task_actions
 from air_executor.web.calendar import SCHEDULES, Calendar
@@ -40,7 +39,6 @@ from air_executor.web.log_colors import segments
 from air_executor.web.render import FOLDER, HEADERS, CleanText, Templates
 from air_executor.web.rendered_jobs import RenderedJobs
 from air_executor.web.runner_chart import runner_chart
-from air_executor.web.schedule_list import ScheduleList
 from air_executor.web.state_cache import StateCache, UnreadableJob
 from air_executor.web.streams import Streams, short
 
@@ -109,7 +107,6 @@ class _PageRoutes:
         self._settings = settings
         self._templates = Templates()
         self._reasons = JobReasons(client, settings)
-        self._schedules = ScheduleList(Schedules(client.layout))
         self._calendar = Calendar()
 
     def _common(self, request: Request, version: str, events: str) -> dict[str, Any]:
@@ -146,7 +143,7 @@ class _PageRoutes:
         begin = (page - 1) * JOBS_PER_PAGE
         listed = shown[begin : begin + JOBS_PER_PAGE]
         reasons = self._reasons.of(listed, (job.facts for job in found), common["manager"], common["now"])
-        names = name_history.names(known, self._schedules.entries(common["now"]))
+        names = name_history.names(known, self.cache.schedules.entries(common["now"]))
         sparks = [(one, name_history.bars(one.runs, common["now"])[0]) for one in names[:NAMES_SHOWN]]
         values = {
             "any": bool(found),
@@ -176,7 +173,7 @@ class _PageRoutes:
         found, version = self.cache.jobs()
         common = self._common(request, version, "/events")
         runs = name_history.runs_of((job for job in found if isinstance(job, JobSummary)), name)
-        schedule = self._schedules.named(name, common["now"])
+        schedule = self.cache.schedules.named(name, common["now"])
         if not runs and schedule is None:
             msg = f"there are no runs of {name}, and no schedule of this name"
             raise NotFoundError(msg)
@@ -196,7 +193,7 @@ class _PageRoutes:
         """Show what the schedules start in the next days."""
         found, version = self.cache.jobs()
         common = self._common(request, version, "/events")
-        listed = self._schedules.entries(common["now"])
+        listed = self.cache.schedules.entries(common["now"])
         planned = sum(one.next_at != one.never for one in listed)
         values = {
             "days": self._calendar.days(listed, common["now"]),

@@ -63,6 +63,11 @@ class ScheduleList:
                 entry.advance(now)
             return list(self._entries.values())
 
+    def changed(self) -> None:
+        """Take note of a change: who made it shall see it, however long looking takes."""
+        with self._lock:
+            self._rests_until = 0.0
+
     def named(self, name: str, now: float) -> ScheduleEntry | None:
         """Return the schedule of a name as it is now, or None: whoever has just changed it sees that."""
         with self._lock:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
+import sys
 import threading
 from typing import TYPE_CHECKING, Self
 
@@ -24,6 +25,9 @@ log = logging.getLogger(__name__)
 
 BACKLOG = 64
 """Connections that wait to be accepted; all of them may be accepted before the first one is refused."""
+SWITCH_AFTER = 0.0005
+"""Seconds for which a thread that computes keeps the others waiting. The manager's thread makes system calls all the
+time: by default it would wait 5 ms after each of them while a page is rendered."""
 CLOSE_SECONDS = 1.0
 """Time for responses in progress when the manager stops: its whole stop may take 5 s."""
 
@@ -118,6 +122,7 @@ class Server:
 
     def __enter__(self) -> Self:
         """Start serving."""
+        sys.setswitchinterval(SWITCH_AFTER)
         self._thread.start()
         return self
 

@@ -21,6 +21,8 @@ from air_executor.errors import AirExecutorError, NotFoundError
 from air_executor.model.state import JobState
 from air_executor.store import files
 from air_executor.store.job_summary import JobSummary
+from air_executor.store.schedules import Schedules
+from air_executor.web.schedule_list import ScheduleList
 
 T = TypeVar("T")
 
@@ -64,25 +66,29 @@ class StateCache:
 
     def __init__(self, client: Client) -> None:
         self.client = client
+        self.schedules = ScheduleList(Schedules(client.layout))
         self._lock = threading.RLock()
         self._summaries: dict[str, tuple[str, JobSummary | UnreadableJob]] = {}
         self._jobs: OrderedDict[str, _Cached[JobState]] = OrderedDict()
         self._costs: OrderedDict[str, _Cached[CostReport]] = OrderedDict()
         self._all: _Cached[list[JobSummary | UnreadableJob]] | None = None
         self._changed: dict[str, float] = {}
-        """By job: until when its effect is read at once, by the monotonic clock."""
+        """By job: until when its effect is read at once, by the monotonic clock; the earliest first."""
 
-    def changed(self, job: str) -> None:
-        """Take note of a change of a job: who made it shall see it, however long reading takes."""
+    def changed(self, *jobs: str) -> None:
+        """Take note of a change of jobs: who made it shall see it, however long reading takes."""
         now = time.monotonic()
         with self._lock:
-            self._changed = {name: until for name, until in self._changed.items() if until > now}
-            self._changed[job] = now + NEWS_WITHIN
+            for job in jobs:
+                self._changed.pop(job, None)
+                self._changed[job] = now + NEWS_WITHIN
+            while self._changed and next(iter(self._changed.values())) <= now:
+                del self._changed[next(iter(self._changed))]
 
     def _rests(self, job: str | None = None) -> bool:
         """Tell whether an older state of a job (None: of any) may be shown."""
-        found = self._changed.values() if job is None else [self._changed.get(job, 0.0)]
-        return not any(until > time.monotonic() for until in found)
+        latest = next(reversed(self._changed.values()), 0.0) if job is None else self._changed.get(job, 0.0)
+        return latest <= time.monotonic()
 
     def version_of_all(self) -> str:
         """Return a version that changes whenever any job may have changed, without checking each of them.

@@ -31,6 +31,8 @@ FOLDED_FROM = 20
 """Number of succeeded siblings from which on they are one row."""
 MAX_DEPTH = 12
 """Maximum depth of indentation."""
+_PARTS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5)
+"""Of a second: steps of the axis of a short job."""
 _STEPS = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10800, 21600, 43200, 86400)
 _TICKS = 7
 
@@ -56,7 +58,7 @@ class TimeWindow:
         step = _step(self.seconds / _TICKS)
         count = int(self.seconds / step)
         return [
-            (self.at(self.start + n * step), "0" if n == 0 else f"{format_duration(n * step)}")
+            (self.at(self.start + n * step), "0" if n == 0 else format_duration(round(n * step, 3)))
             for n in range(count + 1)
             if n * step <= 0.96 * self.seconds  # the last one would be cut
         ]
@@ -202,7 +204,7 @@ def _folded(entries: Sequence[TaskState | TaskGroup], below: Container[str | Non
 
 
 def _step(least: float) -> float:
-    for step in _STEPS:
+    for step in (*_PARTS, *_STEPS):
         if step >= least:
             return step
     days = 1

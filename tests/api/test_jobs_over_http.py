@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+from pathlib import Path
 
 import pytest
 
@@ -64,6 +65,26 @@ def test_yaml_with_parameters_becomes_a_run_of_its_name(served: ServedApi) -> No
     assert run["params"] == {"day": "2026-01-31"}
     assert served.get("/jobs/daily").data["id"] == "daily-1", "a name is its newest run"
     assert served.get("/names").data["names"] == ["daily"]
+
+
+def test_results_and_outcomes(served: ServedApi) -> None:
+    """The same that a run gets to read."""
+    tasks = [
+        {"id": "one", "command": "echo '{\"n\": 1}' >$AIR_RESULT"},
+        {"id": "bad", "command": "exit 3"},
+        {"id": "reader", "command": "cp $AIR_INPUTS $AIR_WORKSPACE/i; cp $AIR_OUTCOMES $AIR_WORKSPACE/o"},
+    ]
+    body = {"id": "resulted", "tasks": tasks, "on_failure": "continue"}
+    assert served.ask("POST", "/jobs", body, role="submitter").status == 201
+    served.ended("resulted")
+    folder = Path(served.client.layout.workspace("resulted"))
+    found = served.get("/jobs/resulted/inputs")
+    assert found.data == json.loads((folder / "i").read_text()) == {"one": {"n": 1}}
+    ended = served.get("/jobs/resulted/outcomes").data
+    assert ended.pop("reader")["phase"] == "succeeded"
+    assert ended == json.loads((folder / "o").read_text())
+    assert ended["bad"] == {"phase": "failed", "reason": "error", "exit_code": 3, "result": None}
+    assert served.get("/jobs/resulted/inputs", If_None_Match=found.headers["etag"]).status == 304
 
 
 @pytest.mark.parametrize("fields", [{"id": "once"}, {"name": "once-more"}])

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import filecmp
 import io
 import os
+import socket
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -14,9 +18,12 @@ from air_executor.client.job_access import JobAccess
 from air_executor.client.server_client import ServerClient
 from air_executor.core.submission import parse_job
 from air_executor.errors import AirExecutorError, BadInputError, DeniedError, NotFoundError
+from air_executor.web.api import uploads
+from air_executor.web.api.workspace_routes import BYTES
 from tests.api.conftest import ServedApi
 from tests.client.conftest import PATIENCE, Air, client_of
 from tests.client.test_remote_commands import url
+from tests.conftest import wait_for
 
 BAD = ["..", "../x", "/etc/passwd", "a/../../x", "a//b", "./a", "a/", "a\0b", "x" * 300, "/".join("d" * 70)]
 
@@ -130,13 +137,91 @@ def test_the_command_moves_folders_both_ways(  # noqa: PLR0917 - fixtures
     assert air("workspace", "push", name, "missing", *where).code == 3
 
 
-def test_what_is_too_much_is_refused(
-    served: ServedApi, remote: ServerClient, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    """Files over HTTP are read whole in the manager, and folders can have a million entries."""
-    name, _ = job_with_files(remote, served, "much")
-    with pytest.raises(BadInputError, match="16 MiB"):
-        remote.workspaces.write(name, "big", io.BytesIO(bytes((16 << 20) + 1)))
+@pytest.fixture
+def limited(tmp_path: Path) -> Iterator[ServedApi]:
+    """A manager that takes files of at most 40 MiB, and a job with a workspace."""
+    made = ServedApi(tmp_path / "limited")
+    made.root.mkdir()
+    try:
+        made.start(AIR_UPLOAD_LIMIT="40Mi")
+        made.submit("large", role="admin")
+        made.ended("large")
+        yield made
+    finally:
+        made.stop()
+
+
+def peak_memory(served: ServedApi) -> int:
+    """Return the most memory that the manager has had, in bytes."""
+    assert served.manager is not None
+    status = Path(f"/proc/{served.manager.pid}/status").read_text()
+    return int(next(line.split()[1] for line in status.splitlines() if line.startswith("VmHWM:"))) << 10
+
+
+def test_a_large_file_costs_the_manager_no_memory(limited: ServedApi, tmp_path: Path) -> None:
+    """It is stored as it comes; one beyond the limit is refused, and what was there stays."""
+    folder = Path(limited.client.layout.workspace("large"))
+    with closing(client_of(limited)) as client:
+        client.workspaces.write("large", "warm", io.BytesIO(b"x"))
+        before = peak_memory(limited)
+        with open(tmp_path / "data", "wb") as file:
+            file.write(os.urandom(1 << 20) * 40)
+        for _ in range(2):
+            with open(tmp_path / "data", "rb") as file:
+                client.workspaces.write("large", "data", file)
+        assert peak_memory(limited) - before < 15 << 20
+        assert filecmp.cmp(folder / "data", tmp_path / "data", shallow=False)
+        os.truncate(tmp_path / "data", (40 << 20) + 1)
+        with open(tmp_path / "data", "rb") as file, pytest.raises(BadInputError, match="40Mi, the server's AIR_UPLOAD"):
+            client.workspaces.write("large", "data", file)
+        assert client.caller() == ("admin", "admin"), "the connection goes on"
+    assert (folder / "data").stat().st_size == 40 << 20
+    assert sorted(os.listdir(folder)) == ["data", "warm"]
+    assert [line.get("refused", "")[:20] for line in limited.audit if line["action"] == "workspace push"][-1] == (
+        "the file is larger t"
+    )
+
+
+def test_a_file_that_breaks_off_leaves_nothing(limited: ServedApi) -> None:
+    """Neither one whose client goes, nor one without an end."""
+    folder = Path(limited.client.layout.workspace("large"))
+    head = (
+        "PUT /api/v1/jobs/large/workspace/file?path=a/cut HTTP/1.1\r\nHost: localhost\r\n"
+        f"Content-Type: application/octet-stream\r\nAuthorization: Bearer {limited.tokens['operator']}\r\n"
+    )
+    with socket.create_connection(("127.0.0.1", limited.port), timeout=PATIENCE) as client:
+        client.sendall(f"{head}Content-Length: 3000000\r\n\r\n".encode() + bytes(2_000_000))
+        wait_for(lambda: bool(os.listdir(folder / "a")) if (folder / "a").exists() else False, PATIENCE, "a file")
+    wait_for(lambda: os.listdir(folder / "a") == [], PATIENCE, "the file to go")
+    with socket.create_connection(("127.0.0.1", limited.port), timeout=PATIENCE) as client:
+        client.sendall(f"{head}Transfer-Encoding: chunked\r\n\r\n".encode())
+        with contextlib.suppress(OSError):
+            for _ in range(42):
+                client.sendall(b"100000\r\n" + bytes(1 << 20) + b"\r\n")
+        assert client.recv(1000).startswith(b"HTTP/1.1 413 ")
+    assert os.listdir(folder / "a") == []
+
+
+def test_so_many_files_at_a_time(limited: ServedApi) -> None:
+    """Slow clients occupy a stated number of connections, and everything else is answered."""
+    head = (
+        "PUT /api/v1/jobs/large/workspace/file?path=slow HTTP/1.1\r\nHost: localhost\r\nContent-Length: 10\r\n"
+        f"Content-Type: application/octet-stream\r\nAuthorization: Bearer {limited.tokens['operator']}\r\n\r\nx"
+    ).encode()
+    folder = Path(limited.client.layout.workspace("large"))
+    with contextlib.ExitStack() as stack:
+        for _ in range(uploads.AT_ONCE):
+            client = stack.enter_context(socket.create_connection(("127.0.0.1", limited.port), timeout=PATIENCE))
+            client.sendall(head)
+        wait_for(lambda: len(os.listdir(folder)) == uploads.AT_ONCE, PATIENCE, "all to be received")
+        found = limited.ask("PUT", "/jobs/large/workspace/file?path=x", role="operator", body=b"x", Content_Type=BYTES)
+        assert (found.status, "Retry-After".lower() in found.headers) == (429, True)
+        assert limited.get("/jobs/large").status == 200
+    wait_for(lambda: os.listdir(folder) == [], PATIENCE, "the files to go")
+
+
+def test_folders_can_have_a_million_entries(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """So many are not listed."""
     monkeypatch.setattr(workspace_files, "MOST_LISTED", 3)
     for number in range(5):
         (tmp_path / str(number)).touch()

@@ -14,6 +14,9 @@ from pathlib import Path
 
 import pytest
 
+from air_executor.client import Client
+from air_executor.client.job_submission import submit_once
+from air_executor.core.submission import parse_job
 from air_executor.errors import AlreadyExistsError, NotFoundError
 from air_executor.manager.run_trimmer import PASS_EVERY
 from air_executor.model.state import Done
@@ -131,6 +134,7 @@ class Story:
     def tell(self) -> None:
         """Tell all of it."""
         self.dynamic()
+        self.sent_twice()
         self.large_results()
         self.cached_results()
         self.requests()
@@ -155,6 +159,14 @@ class Story:
         launch = world.exit("j/b", code=1)
         os.chmod(launch.out_dir, 0)
         self.until(lambda: self.ended("child") and self.ended("j"))
+
+    def sent_twice(self) -> None:
+        """A request with a key is sent again where the first one was cut short; it makes one run."""
+        client = Client(self.world.layout.root)
+        job = parse_job({"name": "keyed", "tasks": [{"id": "a", "command": "x"}]})
+        self.do(lambda: submit_once(client, [job], "anna", "key"))
+        self.until(lambda: self.ended("keyed-1"))
+        assert [name for name in self.world.jobs.ids() if name.startswith("keyed")] == ["keyed-1"]
 
     def large_results(self) -> None:
         """What tasks are given grows, in a file that their runs share."""

@@ -35,6 +35,25 @@ def test_posted_request_comes_back(inbox: Inbox) -> None:
     assert inbox.read(second) == Request("retry", "j", "a", [])
 
 
+def test_a_wake_that_a_power_failure_took(inbox: Inbox) -> None:
+    """It is not synced, so that only its name may be left: that says nothing, and is removed."""
+    name = inbox.post(Request("wake", "j"), 10.0)
+    assert inbox.read(name) == Request("wake", "j")
+    os.truncate(f"{inbox.layout.inbox}/{name}", 0)
+    assert inbox.read(name) is None
+    assert inbox.pending() == []
+
+
+def test_requests_are_synced_but_wakes(inbox: Inbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is asked survives a power failure; what only wakes costs no sync."""
+    synced: list[int] = []
+    monkeypatch.setattr(os, "fsync", synced.append)
+    inbox.post(Request("wake", "j"), 10.0)
+    assert synced == []
+    inbox.post(Request("pause", "j"), 10.0)
+    assert len(synced) == 2, "the file and its folder"
+
+
 def test_answers(inbox: Inbox) -> None:
     """Applied means gone; refused means moved, with the reason beside it; both end the wait."""
     applied = inbox.post(Request("pause", "j"), 10.0)
@@ -99,7 +118,7 @@ def test_what_is_no_request(inbox: Inbox, record: object) -> None:
     assert "(None)" not in str(refused.value)
 
 
-@given(data=st.binary(max_size=60) | JSON.map(lambda value: json.dumps(value).encode()))
+@given(data=st.binary(min_size=1, max_size=60) | JSON.map(lambda value: json.dumps(value).encode()))
 def test_garbage(inbox: Inbox, data: bytes) -> None:
     """No bytes make the reader fail in any other way."""
     Path(inbox.layout.inbox, "1-x.json").write_bytes(data)
@@ -128,7 +147,7 @@ def test_a_request_is_peeked_at(inbox: Inbox) -> None:
     assert len(inbox.pending()) == 2
 
 
-@given(data=st.binary(max_size=60) | JSON.map(lambda value: json.dumps(value).encode()))
+@given(data=st.binary(min_size=1, max_size=60) | JSON.map(lambda value: json.dumps(value).encode()))
 def test_what_cannot_be_peeked_at(inbox: Inbox, data: bytes) -> None:
     """Garbage is nothing to show, and as a reason it is none."""
     Path(inbox.layout.inbox, "1-x.json").write_bytes(data)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 import pytest
 from playwright.sync_api import Locator, Page, expect
 
+from air_executor.core.submission import parse_job
 from air_executor.model.callers import ROLES
 from air_executor.store.tokens import Tokens
 from tests.conftest import wait_for
@@ -243,3 +244,65 @@ def test_without_scripts_the_commands_are_there(served: ServedProject, look: Cal
     page.locator("summary", has_text="Command line").click()
     expect(page.locator("#commands").get_by_text("air-executor cancel work")).to_be_visible()
     expect(page.locator("dialog[open]")).to_have_count(0)
+
+
+PLACES = {
+    "/": {"sample"},
+    "/jobs/theirs": {"pause", "cancel", "retry"},
+    "/jobs/mine": {"pause", "cancel"},
+    "/jobs/still": {"resume", "cancel"},
+    "/jobs/over": {"rerun", "retry"},
+    "/jobs/theirs/tasks/first": {"cancel"},
+    "/jobs/theirs/tasks/asks": {"approve", "reject", "cancel"},
+    "/jobs/over/tasks/bad": {"retry", "rerun"},
+    "/names/nightly": {"run", "pause"},
+    "/names/weekly": {"run", "resume"},
+}
+"""Pages, and the buttons that they have."""
+_BUTTONS = """() => [...document.querySelectorAll("[data-act]")].map((one) => ({
+  key: one.dataset.act, path: one.dataset.path, body: JSON.parse(one.dataset.body),
+  off: one.getAttribute("aria-disabled") === "true", command: one.dataset.command,
+}))"""
+
+
+def test_every_button_with_every_role(
+    served: ServedProject, look: Callable[..., Page], tokens: Mapping[str, str]
+) -> None:
+    """A button is off exactly where the API refuses what it sends, for that role and that owner of a job."""
+    page = look(served.url, refusals=True)
+    found = {("/", one["key"]): one for one in page.evaluate(_BUTTONS)}
+    served.schedule(NIGHTLY)
+    served.schedule({**NIGHTLY, "name": "weekly"})
+    served.client.schedules.pause(["weekly"], paused=True)
+    asks = {"id": "asks", "approve": "Sure?"}
+    served.submit(
+        "theirs", [{"id": "bad", "command": "exit 1"}, gated("first"), asks], max_runners=3, on_failure="continue"
+    )
+    served.client.submit(parse_job({"id": "mine", "tasks": [gated("first")]}), owner="submitter")
+    served.client.submit(parse_job({"id": "over", "tasks": [{"id": "bad", "command": "exit 1"}]}), owner="submitter")
+    served.submit("still", [{"id": "later", "command": "true", "delay": 3600}])
+    served.client.ask("pause", "still")
+    served.ended("over")
+    wait_for(lambda: served.client.status("theirs").tasks["bad"].phase == "failed", PATIENCE, "the failure")
+    wait_for(lambda: served.client.status("mine").phase == "running", PATIENCE, "the other job")
+    seen: dict[str, set[str]] = {"/": {key for _, key in found}}
+    for place in [one for one in PLACES if one != "/"]:
+        page.goto(served.url + place)
+        seen[place] = {one["key"] for one in page.evaluate(_BUTTONS)}
+        for role in ROLES:
+            page.evaluate("(found) => setSession(found)", {"token": tokens[role], "name": role, "role": role})
+            for one in page.evaluate(_BUTTONS):
+                data = one["body"] if one["off"] else {"no such field": 1}  # where it may be done, it is not
+                if one["key"] in {"approve", "reject"} and not one["off"]:
+                    data = {"task": "asks", "no such field": 1}
+                sent = page.evaluate(
+                    "([path, data, token]) => call('POST', path, data, token)", [one["path"], data, tokens[role]]
+                )
+                assert sent["status"] == (403 if one["off"] else 422), (place, role, one, sent)
+                assert one["command"].startswith("air-executor ")
+    assert seen == PLACES
+    assert [served.client.status(name).phase for name in ("theirs", "mine", "still")] == [
+        "running",
+        "running",
+        "paused",
+    ]

@@ -153,6 +153,21 @@ def test_no_page_is_wider_than_its_window(busy: ServedProject, look: Callable[..
         assert page.evaluate("document.documentElement.scrollWidth") <= width, address
 
 
+def test_a_phone_shows_the_outcome_of_each_run(busy: ServedProject, look: Callable[..., Page]) -> None:
+    """Without scrolling sideways; and a short list of tasks is not followed by nothing."""
+    page = look(f"{busy.url}/jobs/mixed/tasks/bad", viewport={"width": 390, "height": 300})
+    cell = page.locator("table.runs tbody tr").first.locator("td").last
+    box = cell.bounding_box()
+    assert box is not None
+    assert box["x"] + box["width"] <= 390
+    page.goto(f"{busy.url}/jobs/mixed")
+    last = page.locator("table.grid tbody tr").last
+    below = last.evaluate(
+        "one => document.querySelector('footer').getBoundingClientRect().top - one.getBoundingClientRect().bottom"
+    )
+    assert 0 <= below < 100
+
+
 def test_without_scripts(busy: ServedProject, look: Callable[..., Page]) -> None:
     """Without JavaScript all is there: rows, finding by a button, pages of a long list, logs."""
     put(busy.client, ended_job("long", 1200))

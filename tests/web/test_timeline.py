@@ -5,6 +5,8 @@ from __future__ import annotations
 import random
 import time
 
+import pytest
+
 from air_executor.core.submission import initial_state, parse_job
 from air_executor.core.task_groups import TaskGroup
 from air_executor.model.state import Done, JobState, Queued, Running
@@ -160,6 +162,16 @@ def test_waiting_is_a_line() -> None:
     assert [label for _, label in within.ticks()][:2] == ["0", "30m"]
     job.tasks["b"].status = Running(1, 0, 1004.0)
     assert timeline.window(job, 1010.0).seconds < 60, "what runs is more interesting"
+
+
+@pytest.mark.parametrize("seconds", [0.004, 0.05, 0.4, 0.76, 1.9, 8, 3000])
+def test_the_axis_has_several_times(seconds: float) -> None:
+    """Also that of a job of some milliseconds."""
+    job = _job("a")
+    job.started_at, job.finished_at, job.phase = 1000.0, 1000.0 + seconds, "succeeded"
+    labels = [label for _, label in timeline.window(job, 2000.0 + seconds).ticks()]
+    assert 3 <= len(labels) <= 8
+    assert len(set(labels)) == len(labels)
 
 
 def test_a_waiting_task_has_no_bar() -> None:

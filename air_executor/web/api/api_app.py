@@ -23,6 +23,7 @@ from air_executor.web.api import (
 )
 from air_executor.web.api.api_context import ApiContext
 from air_executor.web.api.schemas import components
+from air_executor.web.api.uploads import Uploads
 from air_executor.web.body_limit import BodyLimit
 from air_executor.web.file_watch import FileWatch
 from air_executor.web.problem_details import problem, problem_of
@@ -48,13 +49,17 @@ _ABOUT = (
 )
 
 
-def make_api(cache: StateCache, settings: Settings | None) -> ASGIApp:
+def make_api(cache: StateCache, settings: Settings) -> ASGIApp:
     """Return the API of a state directory; it is to be mounted at `PATH`."""
     app = make_routes()
     app.state.context = ApiContext(
-        cache, settings, AuditLog(cache.client.layout.audit), FileWatch(lambda topic: _version(cache, topic))
+        cache,
+        settings,
+        AuditLog(cache.client.layout.audit),
+        FileWatch(lambda topic: _version(cache, topic)),
+        Uploads(settings.upload_limit),
     )
-    return BodyLimit(app)
+    return BodyLimit(app, workspace_routes.is_upload)
 
 
 def make_routes() -> FastAPI:

@@ -19,6 +19,7 @@ from air_executor.model.callers import ANONYMOUS, OPERATOR, SUBMITTER, VIEWER, A
 from air_executor.model.state import JobState
 from air_executor.settings import Settings
 from air_executor.store.audit import AuditLog
+from air_executor.web.api.uploads import Uploads
 from air_executor.web.file_watch import FileWatch
 from air_executor.web.problem_details import API_HEADERS, ForbiddenError, NoTokenError, TooOftenError
 from air_executor.web.state_cache import StateCache
@@ -62,12 +63,11 @@ class ApiContext:
     """One state directory, served."""
 
     cache: StateCache
-    settings: Settings | None
+    settings: Settings
     audit: AuditLog
     watch: FileWatch
+    uploads: Uploads
     rate: ChangeRate = field(default_factory=ChangeRate)
-    submitting: threading.Lock = field(default_factory=threading.Lock)
-    """Held while a job is submitted with a key: the same key may come twice at a time."""
 
     @property
     def client(self) -> Client:
@@ -90,13 +90,16 @@ class ApiContext:
         return (state, version) if state.id == name else self.cache.job(state.id)
 
 
-def context_of(request: Request) -> ApiContext:
+# Dependencies are coroutines that never wait: FastAPI takes a thread for each plain function.
+
+
+async def context_of(request: Request) -> ApiContext:
     """Return what this server has."""
     found: ApiContext = request.app.state.context
     return found
 
 
-def caller_of(request: Request) -> Caller:
+async def caller_of(request: Request) -> Caller:
     """Return who asks."""
     found: Caller = request.scope["state"]["caller"]
     return found
@@ -158,7 +161,7 @@ class Change:
 def needs(role: Role) -> Any:  # noqa: ANN401 - FastAPI's own
     """Return the dependency of a change that takes this role."""
 
-    def change(request: Request, caller: AnyCaller, context: Context) -> Change:
+    async def change(request: Request, caller: AnyCaller, context: Context) -> Change:
         check_role(caller, role)
         context.rate.take(caller.name)
         return Change(caller, "unknown" if request.client is None else request.client.host, context)

@@ -14,7 +14,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Header, Query
 from starlette.responses import Response
 
-from air_executor.client.job_submission import RUNS_SEARCHED, submit_once, uid_of_key
+from air_executor.client.job_submission import submit_once, uid_of_key
 from air_executor.core.submission import parse_job
 from air_executor.core.task_lookup import asking_task, task_of
 from air_executor.errors import AirExecutorError, AlreadyExistsError, BadInputError
@@ -33,6 +33,7 @@ from air_executor.model.job import Job
 from air_executor.model.pairs import read_pairs
 from air_executor.model.records import Op
 from air_executor.model.state import JobState
+from air_executor.store.named_runs import RUNS_SEARCHED
 from air_executor.store.retention import SPARED, Retention
 from air_executor.web.api.api_context import ApiContext, Change, Context, answer, needs
 from air_executor.web.api.bodies import Sent
@@ -101,8 +102,7 @@ def _submit(context: ApiContext, change: Change, jobs: Sequence[Job], key: str |
     if key is None:
         found, new = client.submit_all(jobs, owner=owner), True
     else:
-        with context.submitting:
-            found, new = submit_once(client, jobs, owner, key)
+        found, new = submit_once(client, jobs, owner, key)
     for state in found:
         context.cache.changed(state.id)  # another job may have had its id
     return found, new

@@ -14,6 +14,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response, StreamingResponse
 
 from air_executor.core.explanation import explain_job, explain_task
+from air_executor.core.progress import Progress, how_ended
 from air_executor.core.task_lookup import task_of
 from air_executor.errors import BadInputError, NotFoundError
 from air_executor.model import parsing
@@ -123,6 +124,30 @@ def tasks(
         return same
     found = [one for one in job_record(state)["tasks"] if not phase or one["phase"] in phase]
     return answer({"tasks": found}, version=version)
+
+
+@router.get(
+    "/jobs/{job}/inputs",
+    responses=answers("Inputs", "The results.") | _NOT_CHANGED | READING,
+    summary="Show the results of a job's tasks",
+)
+def inputs(request: Request, context: Context, job: JobId) -> Response:
+    """Show the results of the tasks that have succeeded, by task, as `$AIR_INPUTS` gives them to a run."""
+    state, version = context.job(job)
+    return unchanged(request, version) or answer(dict(Progress(state).results), version=version)
+
+
+@router.get(
+    "/jobs/{job}/outcomes",
+    responses=answers("Outcomes", "The outcomes.") | _NOT_CHANGED | READING,
+    summary="Show how a job's tasks have ended",
+)
+def outcomes(request: Request, context: Context, job: JobId) -> Response:
+    """Show how the tasks have ended so far, by task, as `$AIR_OUTCOMES` gives it to a run."""
+    state, version = context.job(job)
+    if (same := unchanged(request, version)) is not None:
+        return same
+    return answer({task.id: how_ended(task) for task in Progress(state).done}, version=version)
 
 
 @router.get(

@@ -59,13 +59,16 @@ def apply(
 
 @contextmanager
 def _noted(change: Change, action: str, name: str) -> Iterator[None]:
-    """Write to the audit log what is done in this block, and if nothing comes of it."""
+    """Write to the audit log what is done in this block, and if nothing comes of it; what it did is read at once."""
     line = change.note(action, name)
     try:
         yield
     except AirExecutorError as error:
         change.refused(line, error)
         raise
+    finally:  # a backfill that has failed may have created runs
+        change.context.cache.schedules.changed()
+        change.context.cache.changed(name)
 
 
 @router.get("/schedules/{name}", responses=_ONE | READING, summary="Show a schedule")
@@ -147,6 +150,7 @@ def backfill(change: Operates, context: Context, name: DefinitionName, body: Sen
             retry=order.retry,
             dry_run=order.dry_run,
         )
+        context.cache.changed(*found.created, *found.retried)
     return answer(
         {
             "created": found.created,
@@ -166,4 +170,6 @@ def backfill(change: Operates, context: Context, name: DefinitionName, body: Sen
 def cancel_backfill(change: Operates, context: Context, name: DefinitionName) -> Response:
     """Cancel all unfinished runs of a schedule that backfills made."""
     with _noted(change, "backfill cancel", name):
-        return answer({"cancelled": context.client.schedules.cancel_backfill(name)})
+        cancelled = context.client.schedules.cancel_backfill(name)
+        context.cache.changed(*cancelled)
+        return answer({"cancelled": cancelled})

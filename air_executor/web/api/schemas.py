@@ -100,6 +100,22 @@ PLAIN: dict[str, Json] = {
         next={**_TEXT_OR_NONE, "description": "Cursor of the next page; null: this is the last one."},
     ),
     "TaskList": _object("Tasks in the order of the queue.", tasks=_list_of("TaskState")),
+    "Inputs": {
+        "type": "object",
+        "description": "Results of the tasks that have succeeded, by task.",
+        "additionalProperties": True,
+    },
+    "Outcomes": {
+        "type": "object",
+        "description": "How the tasks have ended, by task.",
+        "additionalProperties": _object(
+            "How a task has ended.",
+            phase={"type": "string"},
+            reason=_TEXT_OR_NONE,
+            exit_code={"type": ["integer", "null"]},
+            result={"description": "Its result, or null."},
+        ),
+    },
     "AttemptList": _object(
         "Runs of a task.",
         attempts=_list_of("Attempt"),

@@ -2,15 +2,15 @@
 
 # No `from __future__ import annotations`: FastAPI reads the annotations as they stand.
 
-import io
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Request
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
+from starlette.types import Scope
 
 from air_executor.errors import AirExecutorError
-from air_executor.model.callers import SUBMITTER
+from air_executor.model.callers import SUBMITTER, AuditLine
 from air_executor.web.api.api_context import Change, Context, answer, needs
 from air_executor.web.api.job_reads import RANGED, ranged
 from air_executor.web.api.path_types import JobId
@@ -22,6 +22,11 @@ router = APIRouter(tags=["workspaces"])
 BYTES = "application/octet-stream"
 Submits = Annotated[Change, needs(SUBMITTER)]
 FilePath = Annotated[str, Query(max_length=4096, description="Path within the workspace: relative, without `..`.")]
+
+
+def is_upload(scope: Scope) -> bool:
+    """Tell whether a request writes a file, whose body is read as it comes."""
+    return scope["method"] == "PUT" and bool(scope["path"].endswith("/workspace/file"))
 
 
 @router.get(
@@ -65,7 +70,7 @@ def read(request: Request, change: Submits, context: Context, job: JobId, path: 
     openapi_extra={
         "requestBody": {
             "required": True,
-            "description": "The content, at most 16 MiB.",
+            "description": "The content, at most `AIR_UPLOAD_LIMIT` bytes.",
             "content": {BYTES: {"schema": {"type": "string", "format": "binary"}}},
         }
     },
@@ -81,29 +86,22 @@ async def write(  # noqa: PLR0917 - a route has its parameters as arguments
     executable: Annotated[bool, Query(description="Whether it may be executed.")] = False,  # noqa: FBT002 - a query
 ) -> Response:
     """Write a file whole, in place of another one; folders are made as needed."""
-    body = io.BytesIO(await request.body())
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    await run_in_threadpool(_write, change, context, job, path, body, kind, executable)
+    found, line = await run_in_threadpool(_begin, change, context, job, kind)
+    try:
+        target = await run_in_threadpool(context.client.workspaces.replacing, found, path, executable=executable)
+        await context.uploads.receive(request, target)
+    except AirExecutorError as error:
+        await run_in_threadpool(change.refused, line, error)
+        raise
     return Response(None, 204, API_HEADERS)
 
 
-def _write(  # noqa: PLR0917 - as called
-    change: Change,
-    context: Context,
-    job: str,
-    path: str,
-    body: io.BytesIO,
-    kind: str,
-    executable: bool,  # noqa: FBT001 - as called
-) -> None:
+def _begin(change: Change, context: Context, job: str, kind: str) -> tuple[str, AuditLine]:
+    """Check what can be checked before the file comes, and note it in the audit log; return the id of the job, too."""
     state = context.job(job)[0]
     change.on(state.id)
     if kind != BYTES:  # forms of other sites cannot send it
         msg = f"Content-Type must be {BYTES}"
         raise UnsupportedError(msg)
-    line = change.note("workspace push", state.id)
-    try:
-        context.client.workspaces.write(state.id, path, body, executable=executable)
-    except AirExecutorError as error:
-        change.refused(line, error)
-        raise
+    return state.id, change.note("workspace push", state.id)
