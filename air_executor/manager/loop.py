@@ -10,7 +10,6 @@ from __future__ import annotations
 import logging
 import random
 from collections.abc import Callable
-from dataclasses import replace
 
 from air_executor.backends.base import Backend
 from air_executor.core.observer import Observer
@@ -333,8 +332,7 @@ class Manager:
             self._next_poll = self.clock.steady() + self.options.poll_interval
         self.supervisor.reconcile(now, self.act_queue.acts, poll=poll)
         if poll:
-            spendings = self.spending_keeper.keep(now)
-            self.observer.polled(replace(self.open_runs.snapshot(), spendings=spendings))
+            self.observer.polled(self.open_runs.snapshot(self.spending_keeper.keep(now)))
 
     def _fire_schedules(self, now: float) -> None:
         if self.schedule_runner is not None and not self._stop_order.given:

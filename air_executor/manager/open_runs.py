@@ -10,13 +10,14 @@ from __future__ import annotations
 import contextlib
 import logging
 import random
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from air_executor.backends.base import Backend, RunnerStatus
 from air_executor.core.observer import Snapshot
 from air_executor.core.run_reports import RunReports
+from air_executor.core.spending_limits import Spending
 from air_executor.core.transitions import LiveJob
 from air_executor.core.usage_meter import RunSample
 from air_executor.errors import BackendUnavailableError, StoreError
@@ -240,10 +241,11 @@ class OpenRuns:
 
     # For metrics
 
-    def snapshot(self) -> Snapshot:
-        """Return what the latest poll has shown."""
+    def snapshot(self, spendings: Sequence[Spending] = ()) -> Snapshot:
+        """Return what the latest poll has shown; `spendings`: what is used of budgets."""
         removing = [slot for slot in self.observed or {} if self._is_removed(slot)]
-        return Snapshot(self.backend_problem is None, self._backend.last_contact(), removing, self._progress())
+        answers = self.backend_problem is None
+        return Snapshot(answers, self._backend.last_contact(), removing, self._progress(), spendings)
 
     def _progress(self) -> dict[str, float]:
         """Return the mean progress of running tasks by their pool's label."""

@@ -127,7 +127,7 @@ def report(  # noqa: PLR0917 - a route has its parameters as arguments
             until=end,
             filters=filters,
             pool_size=pool,
-            budgets=() if context.settings is None else context.settings.cost.limits,
+            budgets=context.settings.cost.limits,
         )
     return answer(as_record(found, unreadable), version=version)
 
