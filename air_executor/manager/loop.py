@@ -57,9 +57,6 @@ from air_executor.store.run_dirs import RunDirs
 
 log = logging.getLogger(__name__)
 
-CLEAN_UP_SLICE = 0.05
-"""Seconds of each cycle for removing jobs whose run did not succeed."""
-
 
 class Manager:
     """Manages one state directory, from `start` to `stop`."""
@@ -354,7 +351,7 @@ class Manager:
         self.act_queue.carry_out()
 
     def _clean_up(self, *, poll: bool) -> None:
-        self.supervisor.pending.remove_some(CLEAN_UP_SLICE)
+        self.supervisor.pending.remove_some()
         if poll:
             self.run_trimmer.trim_some()
 

@@ -22,6 +22,9 @@ from air_executor.model.state import JobState
 
 log = logging.getLogger(__name__)
 
+REMOVAL_SLICE = 0.05
+"""Seconds of each cycle for removing jobs whose run did not succeed."""
+
 
 class PendingJobs:
     """The pending child jobs of one manager."""
@@ -42,7 +45,7 @@ class PendingJobs:
             StoreError: the volume refused; call again.
         """
         while children and self._doomed:  # a repeated run may submit the same ids
-            self.remove_some(0)
+            self.remove_some()
             yield
         _check_cycle(children)
         uids = {child.id: child.uid for child in reversed(children)}
@@ -99,9 +102,9 @@ class PendingJobs:
         """Whether jobs are left to be removed."""
         return bool(self._doomed)
 
-    def remove_some(self, seconds: float) -> None:
-        """Remove jobs that are doomed for about this long, one at least."""
-        until = self._state.clock.steady() + seconds
+    def remove_some(self) -> None:
+        """Remove jobs that are doomed for about `REMOVAL_SLICE`, one at least."""
+        until = self._state.clock.steady() + REMOVAL_SLICE
         while self._doomed:
             name = self._doomed.popleft()
             try:

@@ -13,7 +13,7 @@ import pytest
 from air_executor.core import job_checks
 from air_executor.core.new_task import new_task
 from air_executor.errors import BadInputError
-from air_executor.manager import addition, commit, loop, queued_work, request_handler
+from air_executor.manager import addition, commit, pending_jobs, queued_work, request_handler
 from air_executor.model import checks, parsing
 from air_executor.model.defaults import Defaults
 from air_executor.model.job import TaskDefaults
@@ -31,7 +31,7 @@ def in_slices(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(request_handler, "SLICE", -1)
     for module in (addition, parsing, job_checks):
         monkeypatch.setattr(module, "STEP", 2)
-    monkeypatch.setattr(loop, "CLEAN_UP_SLICE", -1)
+    monkeypatch.setattr(pending_jobs, "REMOVAL_SLICE", -1)
 
 
 def child(name: str, **fields: object) -> dict[str, object]:
