@@ -152,7 +152,7 @@ class LogPositions:
 
     def __getitem__(self, seq: int) -> LogPosition:
         sent, _, written = os.pread(self._fd, _RECORD, seq * _RECORD).strip(b"\0 \n").partition(b" ")
-        if sent.isdigit() and written.strip().isdigit():
+        if sent.isdigit() and written.strip().isdigit() and int(written) <= int(sent):
             return LogPosition(int(sent), int(written))
         return LogPosition(0, 0)
 

@@ -73,6 +73,18 @@ class OwnEngine:
         self._process.send_signal(signal.SIGKILL if kill else signal.SIGTERM)
         self._process.wait(PATIENCE)
         self._process = None
+        wait_for(lambda: not self._has_containerd(), PATIENCE, "the engine's containerd to go")
+
+    def _has_containerd(self) -> bool:
+        """Tell whether its own containerd, which dies with it, is still there.
+
+        An engine that starts meanwhile would ask the dying one for its containers, and take them for ended.
+        """
+        try:
+            pid = int(Path(self._folder, "exec/containerd/containerd.pid").read_text())
+            return Path(f"/proc/{pid}/comm").read_text().strip() == "containerd"
+        except (OSError, ValueError):  # none of its own, or gone
+            return False
 
     def load(self, image: bytes) -> None:
         """Let it have an image."""
