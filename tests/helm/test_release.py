@@ -41,15 +41,18 @@ class Release:
             "persistence.existingClaim": CLAIM,
         }
 
-    def put(self, *flags: str, waits: bool = True, **values: object) -> None:
-        """Install or upgrade, and unless told not to wait until the managers are ready."""
+    def put(self, *flags: str, **values: object) -> None:
+        """Install or upgrade, and wait until the managers are ready."""
+        self.apply(*flags, "--wait", "--timeout", "4m", **values)
+
+    def apply(self, *flags: str, **values: object) -> None:
+        """Install or upgrade."""
         assigned = [
             word
             for key, value in (self._values | values).items()
             for word in ("--set-json", f"{key}={json.dumps(value)}")
         ]
-        wait = ["--wait", "--timeout", "4m"] if waits else []
-        self.helm("upgrade", "--install", RELEASE, str(CHART), *assigned, *wait, *flags)
+        self.helm("upgrade", "--install", RELEASE, str(CHART), *assigned, *flags)
 
     def make_node_volume(self) -> str:
         """Make a volume of one node, as provisioners of such clusters do: root's, open to all; return its class."""
@@ -151,7 +154,7 @@ def test_the_page_from_outside(release: Release) -> None:
 def test_a_volume_that_root_owns(release: Release) -> None:
     """The pod's status has the manager's words, with the cause; the chart's init container mends it."""
     os.chown(release.folder, 0, 0)
-    release.put(waits=False)
+    release.apply()
 
     def words() -> str:
         states = [pod["status"].get("containerStatuses", [{}])[0] for pod in release.pods("manager")]
