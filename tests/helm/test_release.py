@@ -43,12 +43,16 @@ class Release:
 
     def put(self, *flags: str, **values: object) -> None:
         """Install or upgrade, and wait until the managers are ready."""
+        self.apply(*flags, "--wait", "--timeout", "4m", **values)
+
+    def apply(self, *flags: str, **values: object) -> None:
+        """Install or upgrade."""
         assigned = [
             word
             for key, value in (self._values | values).items()
             for word in ("--set-json", f"{key}={json.dumps(value)}")
         ]
-        self.helm("upgrade", "--install", RELEASE, str(CHART), *assigned, "--wait", "--timeout", "4m", *flags)
+        self.helm("upgrade", "--install", RELEASE, str(CHART), *assigned, *flags)
 
     def make_node_volume(self) -> str:
         """Make a volume of one node, as provisioners of such clusters do: root's, open to all; return its class."""
@@ -145,6 +149,22 @@ def test_the_page_from_outside(release: Release) -> None:
     assert "air.example.com" in release.kubectl("get", "ingress", NAME, "--output", "jsonpath={.spec.rules[0].host}")
     release.helm("uninstall", RELEASE)
     assert NAME not in release.kubectl("get", "secrets,ingresses,services", "--output", "name")
+
+
+def test_a_volume_that_root_owns(release: Release) -> None:
+    """The pod's status has the manager's words, with the cause; the chart's init container mends it."""
+    os.chown(release.folder, 0, 0)
+    release.apply()
+
+    def words() -> str:
+        states = [pod["status"].get("containerStatuses", [{}])[0] for pod in release.pods("manager")]
+        ended = [state.get(kind, {}).get("terminated", {}) for state in states for kind in ("state", "lastState")]
+        return "".join(one.get("message", "") for one in ended)
+
+    wait_for(lambda: "error: " in words(), PATIENCE, "the manager to give up")
+    assert f"(this is uid {USER}; /project/.air-executor belongs to uid 0)" in words()
+    release.put(**{"persistence.chown": True})
+    assert os.stat(release.folder).st_uid == USER
 
 
 def test_from_install_to_uninstall(release: Release) -> None:

@@ -13,17 +13,13 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 
 from air_executor.store.layout import Layout
 from air_executor.store.run_dirs import RunDirs
-from tests.lanes import NIGHTLY
-from tests.runner.rig import SANITIZE, until
-
-if TYPE_CHECKING:
-    from tests.runner.rig import Rig
+from tests.lanes import NIGHTLY, missing
+from tests.runner.rig import SANITIZE, Rig, until
 
 KEYS = "exit_code signal started timed_out stopped user system memory_peak oom_kills message".split()
 
@@ -591,3 +587,21 @@ def test_the_script_is_shipped_with_the_package() -> None:
     from tests.runner.rig import SCRIPT  # noqa: PLC0415 - the only use
 
     assert Path(SCRIPT).read_text().startswith("#!/bin/sh\n")
+
+
+def test_only_the_runner_writes_the_outcome(tmp_path: Path) -> None:
+    """No part of it in the background that bash ends early, which would say that no process can be started."""
+    if shutil.which("bash") is None:
+        missing("bash is not installed")
+    writers = tmp_path / "writers"
+    functions = tmp_path / "functions"
+    functions.write_text(f'printf() {{ echo "$BASHPID $$" >>"{writers}"; builtin printf "$@"; }}\n')
+    for number in range(40):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        rig = Rig(folder, ["bash"])
+        assert rig.run("true", mode="container", env={"BASH_ENV": str(functions)}) == 0
+        rig.clean_up()
+    found = [line.split() for line in writers.read_text().splitlines()]
+    assert len(found) >= 40
+    assert [pids for pids in found if len(set(pids)) > 1] == []

@@ -44,7 +44,7 @@ def _open(api: Api, run: str, command: Sequence[str], *, tty: bool) -> RemotePro
         return api.execute(name, CONTAINER, words, tty=tty)
     except RefusedError as error:
         msg = (
-            f"pod {name}: {error}; a shell takes the right `create` on pods/exec, which the manager does not have: "
+            f"pod {name}: {error}; a shell takes the rights `get` and `create` on pods/exec, which the manager lacks: "
             f"use your own, or `kubectl -n {api.namespace} exec -it {name} -- sh`"
         )
         raise BadInputError(msg) from error
