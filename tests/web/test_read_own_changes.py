@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +38,9 @@ class SlowPlace:
 
     def ask(self, method: str, path: str, data: object = None) -> tuple[int, str]:
         """Return status and body of an answer to an operator."""
-        return asyncio.run(self._ask(method, path, b"" if data is None else json.dumps(data).encode()))
+        story = self._ask(method, path, b"" if data is None else json.dumps(data).encode())
+        with ThreadPoolExecutor(1) as thread:  # a browser's client may hold the event loop of this one
+            return thread.submit(asyncio.run, story).result(60)
 
     async def _ask(self, method: str, path: str, body: bytes) -> tuple[int, str]:
         path, _, query = path.partition("?")
