@@ -303,6 +303,7 @@ def make_service(settings: Settings) -> Service | None:
     from air_executor.web import asgi, routes, server  # noqa: PLC0415
     from air_executor.web.lazy_api import LazyApi  # noqa: PLC0415
     from air_executor.web.state_cache import StateCache  # noqa: PLC0415
+    from air_executor.web.stream_limit import StreamLimit  # noqa: PLC0415
 
     try:
         listening = server.listen(settings.http_host, settings.http_port)
@@ -327,10 +328,10 @@ def make_service(settings: Settings) -> Service | None:
         tokens.create_first(layout.first_token, round(time.time(), 3))
     shown = first_token(layout.first_token)
     collector = Collector(about, lambda: space(settings.state_dir))
-    cache = StateCache(Client(settings.state_dir))
+    cache, streams = StateCache(Client(settings.state_dir)), StreamLimit()
     served = asgi.make_app(
         collector,
-        [*routes.page_routes(cache, settings), *_for_programs(settings, LazyApi(cache, settings))],
+        [*routes.page_routes(cache, settings, streams), *_for_programs(settings, LazyApi(cache, settings, streams))],
         host=settings.http_host,
         token=_token(settings),
         tokens=tokens,

@@ -14,8 +14,6 @@ POLL_EVERY = 0.3
 """Seconds; twice as long where nothing has changed for a while: many pages just lie open."""
 QUIET_AFTER = 30
 """Looks without news."""
-MAX_LISTENERS = 200
-"""Maximum number of listeners; further ones are refused and retry later."""
 APART = 0.02
 """Seconds between telling two listeners the same: each asks for the page then, and a crowd must not come at once."""
 
@@ -28,11 +26,6 @@ class FileWatch:
         self._versions: dict[str, str] = {}
         self._listeners: dict[str, set[asyncio.Event]] = {}
         self._task: asyncio.Task[None] | None = None
-
-    @property
-    def full(self) -> bool:
-        """Whether the number of listeners is at its maximum."""
-        return self.listening >= MAX_LISTENERS
 
     @property
     def listening(self) -> int:

@@ -10,14 +10,16 @@ if TYPE_CHECKING:
 
     from air_executor.settings import Settings
     from air_executor.web.state_cache import StateCache
+    from air_executor.web.stream_limit import StreamLimit
 
 
 class LazyApi:
     """Passes requests on to the API."""
 
-    def __init__(self, cache: StateCache, settings: Settings) -> None:
+    def __init__(self, cache: StateCache, settings: Settings, streams: StreamLimit) -> None:
         self._cache = cache
         self._settings = settings
+        self._streams = streams
         self._app: ASGIApp | None = None
         self._building = asyncio.Lock()
 
@@ -34,5 +36,5 @@ class LazyApi:
             return self._app
         from air_executor.web.api.api_app import make_api  # noqa: PLC0415 - see the module
 
-        self._app = make_api(self._cache, self._settings)
+        self._app = make_api(self._cache, self._settings, self._streams)
         return self._app

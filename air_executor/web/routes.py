@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from starlette.requests import Request
 
     from air_executor.settings import Settings
+    from air_executor.web.stream_limit import StreamLimit
 
 JOBS_PER_PAGE = 100
 MAX_SEARCH_TEXT = 100
@@ -55,22 +56,22 @@ LAST_LINES = 6
 """Lines of the log of a failed task on the page of its job."""
 
 
-def page_routes(cache: StateCache, settings: Settings | None = None) -> list[BaseRoute]:
+def page_routes(cache: StateCache, settings: Settings | None, streams: StreamLimit) -> list[BaseRoute]:
     """Return the routes for one state directory. `settings` provide the limits that explanations name."""
     pages = _PageRoutes(cache, settings)
-    streams = Streams(pages.cache)
+    live = Streams(cache, streams)
     task = "/jobs/{job}/tasks/{task}"
     return [
         Route("/", _with_errors(pages, pages.jobs)),
-        Route("/events", streams.jobs),
+        Route("/events", live.jobs),
         Route("/static/{name}", _static),
         Route("/schedules", _with_errors(pages, pages.schedules)),
         Route("/names/{name}", _with_errors(pages, pages.history)),
         Route("/jobs/{job}", RenderedJobs(cache, _with_errors(pages, pages.job)).answer),
-        Route("/jobs/{job}/events", streams.job),
+        Route("/jobs/{job}/events", live.job),
         Route(task, _with_errors(pages, pages.task)),
-        Route(f"{task}/events", streams.task),
-        Route(f"{task}/log", streams.log),
+        Route(f"{task}/events", live.task),
+        Route(f"{task}/log", live.log),
     ]
 
 

@@ -23,13 +23,13 @@ from air_executor.store.run_logs import open_log
 from air_executor.web.file_watch import FileWatch
 from air_executor.web.log_colors import segments
 from air_executor.web.log_text import MAX_PART, LogPart, next_part
-from air_executor.web.problem_details import UNBUFFERED
 from air_executor.web.render import HEADERS
 
 if TYPE_CHECKING:
     from starlette.requests import Request
 
     from air_executor.web.state_cache import StateCache
+    from air_executor.web.stream_limit import StreamLimit
 
 KEEP_ALIVE = 15.0
 """Seconds without news after which a stream sends a comment, which also detects closed connections."""
@@ -43,8 +43,9 @@ def short(version: str) -> str:
 class Streams:
     """The streams of one state directory."""
 
-    def __init__(self, cache: StateCache) -> None:
+    def __init__(self, cache: StateCache, limit: StreamLimit) -> None:
         self._cache = cache
+        self._limit = limit
         self._watch = FileWatch(self._version)
 
     def _version(self, topic: str) -> str:
@@ -94,9 +95,9 @@ class Streams:
         return self._stream(self._output(job, task, int(asked[0]), int(asked[1])))
 
     def _stream(self, events: AsyncIterator[str]) -> Response:
-        if self._watch.full:
+        if self._limit.full:
             return PlainTextResponse("too many pages are open\n", 503, {**HEADERS, "Retry-After": "30"})
-        return StreamingResponse(events, 200, {**HEADERS, **UNBUFFERED}, media_type="text/event-stream")
+        return self._limit.stream(events, HEADERS)
 
     async def _pages(self, topic: str) -> AsyncIterator[str]:
         async with aclosing(self._watch.versions(topic, KEEP_ALIVE)) as versions:

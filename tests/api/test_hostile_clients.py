@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import socket
 import time
@@ -13,6 +14,7 @@ from air_executor.web import body_limit
 from air_executor.web.api.api_context import BURST, ChangeRate
 from air_executor.web.problem_details import TooOftenError
 from tests.api.conftest import API, ServedApi
+from tests.conftest import wait_for
 
 MARKUP = "</script><script>alert(1)</script>"
 
@@ -167,6 +169,27 @@ def test_slow_bodies_keep_nobody_waiting(served: ServedApi) -> None:
     finally:
         for client in slow:
             client.close()
+
+
+def test_a_storm_of_streams_leaves_room_for_the_rest(served: ServedApi) -> None:
+    """All that come at once, to the page and to the API, are no more than there may be; others are answered."""
+    asked = ("/events", f"{API}/events")
+    with contextlib.ExitStack() as stack:
+        clients = [stack.enter_context(connected(served)) for _ in range(230)]
+        for number, client in enumerate(clients):
+            client.sendall(f"GET {asked[number % 2]} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+        heads = [client.recv(12) for client in clients]
+        assert heads.count(b"HTTP/1.1 200") == 200
+        assert set(heads) == {b"HTTP/1.1 200", b"HTTP/1.1 503", b"HTTP/1.1 429"}
+        assert served.get("/jobs").status == 200
+        assert served.submit("after-the-storm").status == 201
+    wait_for(lambda: _one_more(served), 60, "the streams to end")
+
+
+def _one_more(served: ServedApi) -> bool:
+    with connected(served) as client:
+        client.sendall(b"GET /events HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        return client.recv(12) == b"HTTP/1.1 200"
 
 
 def test_changes_have_a_rate(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,9 +13,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from air_executor.client import Client
-from air_executor.web import file_watch
+from air_executor.web import file_watch, stream_limit
 from air_executor.web.file_watch import FileWatch
 from air_executor.web.state_cache import StateCache
+from air_executor.web.stream_limit import StreamLimit
 from air_executor.web.streams import Streams
 from tests.conftest import wait_for
 
@@ -56,16 +57,15 @@ def test_listeners_share_looks() -> None:
     async def story() -> None:
         files = _Files()
         made = FileWatch(files.look)
-        streams = [made.versions("a", PATIENCE) for _ in range(file_watch.MAX_LISTENERS)]
+        streams = [made.versions("a", PATIENCE) for _ in range(200)]
         assert {await _next(stream) for stream in streams} == {"a1"}
-        assert made.full
         begun = files.looks
         rounds = [asyncio.ensure_future(_next(stream)) for stream in streams]
         await asyncio.to_thread(wait_for, lambda: files.looks >= begun + 5, PATIENCE)
         assert not any(one.done() for one in rounds)
         files.version = "2"
         assert {await one for one in rounds} == {"a2"}
-        assert files.looks < begun + file_watch.MAX_LISTENERS
+        assert files.looks < begun + len(streams)
         for stream in streams:
             await stream.aclose()
         assert made.listening == 0
@@ -133,8 +133,8 @@ def test_who_comes_later_misses_nothing() -> None:
 
 def test_too_many_listeners_are_sent_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Beyond the limit a stream is refused with when to come again, so that pages cannot keep probes from an answer."""
-    monkeypatch.setattr(file_watch, "MAX_LISTENERS", 0)
-    streams = Streams(StateCache(Client(tmp_path)))
+    monkeypatch.setattr(stream_limit, "connection_limit", lambda: 1)
+    streams = Streams(StateCache(Client(tmp_path)), StreamLimit())
     answers: list[Response] = []
 
     async def story() -> None:

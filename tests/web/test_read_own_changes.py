@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from air_executor.web import schedule_list, state_cache
 from air_executor.web.api.api_app import PATH, make_api
 from air_executor.web.routes import page_routes
 from air_executor.web.state_cache import StateCache
+from air_executor.web.stream_limit import StreamLimit
 
 NIGHTLY = {"name": "nightly", "schedule": {"cron": "0 3 * * *"}, "tasks": [{"command": "true"}]}
 
@@ -30,12 +32,15 @@ class SlowPlace:
         client.jobs.prepare()
         Path(client.layout.epoch_tmp(1)).mkdir()
         settings = load({"state_dir": str(folder)}, {}, str(folder))
-        cache = StateCache(client)
-        self.app = Starlette(routes=[Mount(PATH, make_api(cache, settings)), *page_routes(cache, settings)])
+        cache, streams = StateCache(client), StreamLimit()
+        pages = page_routes(cache, settings, streams)
+        self.app = Starlette(routes=[Mount(PATH, make_api(cache, settings, streams)), *pages])
 
     def ask(self, method: str, path: str, data: object = None) -> tuple[int, str]:
         """Return status and body of an answer to an operator."""
-        return asyncio.run(self._ask(method, path, b"" if data is None else json.dumps(data).encode()))
+        story = self._ask(method, path, b"" if data is None else json.dumps(data).encode())
+        with ThreadPoolExecutor(1) as thread:  # a browser's client may hold the event loop of this one
+            return thread.submit(asyncio.run, story).result(60)
 
     async def _ask(self, method: str, path: str, body: bytes) -> tuple[int, str]:
         path, _, query = path.partition("?")

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
     from air_executor.settings import Settings
     from air_executor.web.state_cache import StateCache
+    from air_executor.web.stream_limit import StreamLimit
 
 VERSION = "1"
 PATH = "/api/v1"
@@ -49,7 +50,7 @@ _ABOUT = (
 )
 
 
-def make_api(cache: StateCache, settings: Settings) -> ASGIApp:
+def make_api(cache: StateCache, settings: Settings, streams: StreamLimit) -> ASGIApp:
     """Return the API of a state directory; it is to be mounted at `PATH`."""
     app = make_routes()
     app.state.context = ApiContext(
@@ -58,6 +59,7 @@ def make_api(cache: StateCache, settings: Settings) -> ASGIApp:
         AuditLog(cache.client.layout.audit),
         FileWatch(lambda topic: _version(cache, topic)),
         Uploads(settings.upload_limit),
+        streams,
     )
     return BodyLimit(app, workspace_routes.is_upload)
 

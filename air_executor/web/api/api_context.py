@@ -23,6 +23,7 @@ from air_executor.web.api.uploads import Uploads
 from air_executor.web.file_watch import FileWatch
 from air_executor.web.problem_details import API_HEADERS, ForbiddenError, NoTokenError, TooOftenError
 from air_executor.web.state_cache import StateCache
+from air_executor.web.stream_limit import StreamLimit
 from air_executor.web.streams import short
 
 CHANGES_PER_SECOND = 100
@@ -67,6 +68,7 @@ class ApiContext:
     audit: AuditLog
     watch: FileWatch
     uploads: Uploads
+    streams: StreamLimit
     rate: ChangeRate = field(default_factory=ChangeRate)
 
     @property

@@ -25,7 +25,7 @@ from air_executor.web.api.api_context import ApiContext, Context
 from air_executor.web.api.job_reads import opened_log
 from air_executor.web.api.path_types import JobId, RunNumber, TaskId
 from air_executor.web.api.schemas import READING
-from air_executor.web.problem_details import API_HEADERS, UNBUFFERED, TooOftenError
+from air_executor.web.problem_details import API_HEADERS, TooOftenError
 
 router = APIRouter(tags=["events"])
 
@@ -42,10 +42,10 @@ _STREAM = {200: {"description": "A stream of events.", "content": {"text/event-s
 
 
 def _stream(context: ApiContext, events: AsyncIterator[str]) -> Response:
-    if context.watch.full:
+    if context.streams.full:
         msg = "too many streams are open; try again later"
         raise TooOftenError(msg)
-    return StreamingResponse(events, 200, {**API_HEADERS, **UNBUFFERED}, media_type="text/event-stream")
+    return context.streams.stream(events, API_HEADERS)
 
 
 def _event(kind: str, place: str, data: object) -> str:
