@@ -41,6 +41,7 @@ from air_executor.manager.run_trimmer import RunTrimmer
 from air_executor.manager.runner_files import RunnerFiles
 from air_executor.manager.schedule_runner import ScheduleRunner
 from air_executor.manager.scheduler import Scheduler
+from air_executor.manager.side_work import LINGER_STOPPED
 from air_executor.manager.spending_keeper import SpendingKeeper
 from air_executor.manager.start_preparation import StartPreparation
 from air_executor.manager.status_writer import StatusWriter
@@ -373,7 +374,9 @@ class Manager:
         self.wakeups.wake()
 
     def _may_leave(self) -> bool:
-        return self._stop_order.given and self._stop_order.is_done(self.state, self.open_runs)
+        if not self._stop_order.given or not self._stop_order.is_done(self.state, self.open_runs):
+            return False
+        return not self.preparation.side_work.lingers(LINGER_STOPPED)
 
     def close(self) -> None:
         """Checkpoint everything, empty the journal, release the directory. Runners go on.

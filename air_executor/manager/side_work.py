@@ -25,6 +25,8 @@ Told = Callable[[T | None, AirExecutorError | None], None]
 THREADS = 4
 LINGER = 60.0
 """Seconds that `run` waits at its end for what is still being done."""
+LINGER_STOPPED = 2.0
+"""Seconds that a manager that was told to stop waits for it; what is left then, the next one does."""
 
 
 class SideWork:
@@ -76,12 +78,15 @@ class SideWork:
         for _ in range(self._results.qsize()):
             self._results.get()()
 
-    def lingers(self) -> bool:
-        """Tell whether a manager that has nothing else to do shall wait for what is still being done."""
+    def lingers(self, seconds: float = LINGER) -> bool:
+        """Tell whether a manager that has nothing else to do shall wait for what is still being done.
+
+        It does so for at most `seconds` from the first time that it asks.
+        """
         if not self.busy:
             return False
         now = self._clock.steady()
-        self._lingers_until = self._lingers_until or now + LINGER
+        self._lingers_until = self._lingers_until or now + seconds
         return now < self._lingers_until
 
     def close(self) -> None:
