@@ -72,7 +72,7 @@ class Spending:
         if not self.limit.stops or self.used < self.limit.amount:
             return None
         until = to_text(self.until)[:10]
-        return f"the budget {self.limit.name} is used up ({self.text}); it goes on on {until}, or with a higher one"
+        return f"the budget {self.limit.name} is used up ({self.text}); the next one begins on {until}"
 
 
 def spendings(limits: Iterable[SpendingLimit], ledger: Ledger, now: float) -> list[Spending]:
