@@ -114,7 +114,7 @@ def test_a_value_alone_is_the_default() -> None:
     [
         ([], "params: must be a mapping of names and parameters, got []"),
         ({"a-b": 1}, "params.a-b: is no name of a parameter"),
-        ({"AIR_JOB_ID": 1}, "params.AIR_JOB_ID: is no name of a parameter"),
+        ({"AIR_JOB_ID": 1}, "params.AIR_JOB_ID: is no name of a parameter: every task has a variable"),
         ({"A": {"secret": True}}, "params.A.secret: is not for parameters"),
         ({"A": {"typ": "integer"}}, "params.A.typ: is not a field; did you mean type?"),
         ({"A": {"type": "text"}}, 'params.A.type: must be "string", "integer"'),
