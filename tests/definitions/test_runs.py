@@ -34,6 +34,13 @@ def nightly(project: Path) -> str:
     return "nightly.yaml"
 
 
+def test_the_history_says_why_a_run_failed(air: Air, project: Path) -> None:
+    """As `status` does."""
+    (project / "bad.yaml").write_text("name: bad\ntasks: [{id: load, command: exit 3}]\n")
+    assert air("run", "bad.yaml").code == 3
+    assert air("history", "bad").out.splitlines()[1].endswith("task load: exit code 3")
+
+
 def test_a_name_also_finds_the_requests_of_its_run(air: Air, nightly: str) -> None:
     """They wait for the newest run."""
     assert air("run", nightly).code == 0
