@@ -394,6 +394,17 @@ def test_apply_list_next_pause_resume_delete(air: Air, client: Client, nightly: 
     assert client.jobs.ids() == []
 
 
+def test_a_schedule_that_cannot_be_read_is_named(air: Air, client: Client, nightly: str) -> None:
+    """As after a merge that git could not finish: it does not run, and the others do."""
+    air("schedule", "apply", nightly)
+    path = Path(client.layout.schedule("broken"))
+    path.write_text("<<<<<<< HEAD")
+    *_, named, other = air("status").out.splitlines()
+    assert named.startswith(f"schedule broken cannot run: {path}: is not JSON")
+    assert other.startswith("schedule nightly: next at ")
+    assert air("explain", "broken").out.startswith("schedule broken cannot run: ")
+
+
 def test_a_run_now(air: Air, client: Client, nightly: str) -> None:
     """With values of the definition's parameters; when it comes by itself stays as it is."""
     air("schedule", "apply", nightly)
