@@ -28,7 +28,7 @@ def backfill(  # noqa: PLR0917 - a command has its options as arguments
 ) -> None:
     """Create the runs that a schedule would have had, oldest first.
 
-    Times that have a run already are left out. The running manager, or the next one, runs them.
+    Times that have a run already, or have not come yet, are left out. The running manager, or the next one, runs them.
     """
     session = session_of(ctx)
     schedules = session.client().schedules
@@ -49,10 +49,10 @@ def backfill(  # noqa: PLR0917 - a command has its options as arguments
         failed, done = len(found.unsuccessful), len(found.retried)
         again = f"; {failed} of them did not succeed: --retry continues them" if failed else ""
         if done:
-            again = f"; {done} of them did not succeed, and {'would be' if dry_run else 'are'} retried"
+            again = f"; those that did not succeed {'would be' if dry_run else 'are'} retried: {done}"
         note(f"{len(found.left_out)} times have a run already{again}")
     if not found.created and not found.left_out:
-        note(f"{name} has no time between these")
+        note(f"{name} has no time between these that has passed")
 
 
 def _cancel(session: Session, name: str) -> None:

@@ -31,6 +31,12 @@ class EndedRun(NamedTuple):
     style: str
 
 
+def already_ended(job: JobState) -> str:
+    """Return what `run` says of a job that has nothing left to do."""
+    how = "give its file or command" if job.spec.name else "give its file or command, and --replace"
+    return f"job {job.id} has already ended; to run it again, {how}"
+
+
 class EndedRuns:
     """Remembers what was reported."""
 

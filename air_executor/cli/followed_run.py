@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from air_executor.cli import job_input
+from air_executor.cli.ended_runs import already_ended
 from air_executor.cli.live_view import LiveView
 from air_executor.cli.run import INTERRUPTED, TERMINATED, exit_code, names_job
 from air_executor.cli.session import Session, session_of
@@ -61,7 +62,7 @@ def _resumed(client: JobAccess, name: str) -> JobState:
         client.ask("resume", state.id)
         return client.status(state.id, state.uid)
     if state.ended:
-        note(f"job {state.id} has already ended; to run it again, give its file or command, and --replace")
+        note(already_ended(state))
     return state
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from air_executor.cli import job_input
+from air_executor.cli.ended_runs import already_ended
 from air_executor.cli.flags import BackendOption
 from air_executor.cli.live_view import LiveView
 from air_executor.cli.prune import archive_ended
@@ -173,7 +174,7 @@ class RunCommand:
         from air_executor.wiring import make_manager  # noqa: PLC0415
 
         if self._ended(self._states()) and not self._asked():
-            note(f"job {self._id} has already ended; to run it again, give its file or command, and --replace")
+            note(already_ended(self._states()[0]))
         notified = False
         while not self._leaving() and (self._asked() or not self._ended(self._states())):
             manager = make_manager(self._settings, scope=self._scope)

@@ -126,9 +126,12 @@ def _delete(session: Session, names: list[str]) -> None:
 
 
 def upcoming(schedules: ScheduleAccess, now: float, *names: str) -> list[str]:
-    """Return when these schedules run next, or all: one line each, the soonest first; unreadable ones are left out."""
-    found = []
-    for one in schedules.all()[0]:
+    """Return when these schedules run next, or all: one line each, unreadable ones and then the soonest first."""
+    readable, unreadable = schedules.all()
+    found = [
+        (-math.inf, f"schedule {name} cannot run: {text}") for name, text in unreadable if name in (names or [name])
+    ]
+    for one in readable:
         if not names or one["name"] in names:
             at = math.inf if one["paused"] or one["next_at"] is None else from_text(one["next_at"])
             found.append((at, f"schedule {one['name']}: {_when(one, now)}"))

@@ -165,7 +165,7 @@ class StatusPage:
         manager = self._client.presence()
         facts = () if state.ended else self._client.job_facts()
         context = self._client.explain_context(state, facts, now, settings=None, manager=manager)
-        requests = self._client.requests(job)
+        requests = self._client.requests(state.id)
         costs = open_costs(read([state]), now)
         return job_page(
             state,

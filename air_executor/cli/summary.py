@@ -19,6 +19,8 @@ from air_executor.model.times import format_duration
 
 TAIL_BYTES = 64 * 1024
 FAILURE_LINES = 10
+LONGEST_LINE = 1000
+"""Characters of a line of a failed task's log; the last ones are shown."""
 FAILURES_SHOWN = 5
 
 
@@ -81,7 +83,9 @@ def _print_output(logs: LogAccess, job: JobState, task: TaskState) -> None:
 def _print_lines(lines: Sequence[str], indent: str = "") -> None:
     clean = line_cleaner() or plain_log
     for line in lines:
-        report_console().file.write(f"{indent}{clean(line)}\n")
+        text = clean(line)
+        shown = text if len(text) <= LONGEST_LINE else f"…{text[-LONGEST_LINE:]}"
+        report_console().file.write(f"{indent}{shown}\n")
 
 
 def _print_failures(logs: LogAccess, job: JobState, lines: int) -> None:

@@ -313,15 +313,21 @@ class Client:
         return None if found is None else found.phase
 
     def history(self, name: str, limit: int) -> list[NamedRun]:
-        """Return the newest runs of a definition, archived ones included.
+        """Return the newest runs of a definition, archived ones included; the message of one says why it failed.
 
         Raises:
             NotFoundError: it has none.
         """
+        from air_executor.core.end_reasons import failure_cause  # noqa: PLC0415 - for few commands
         from air_executor.store.job_summary import summary_of  # noqa: PLC0415 - for few commands
 
         runs = islice(self.named_runs.newest_first(name), limit)
-        found = [NamedRun(summary_of(run), run.spec.params) for run in runs]
+        found = []
+        for run in runs:
+            summary = summary_of(run)
+            if run.phase == "failed":
+                summary.message = failure_cause(run)
+            found.append(NamedRun(summary, run.spec.params))
         if not found:
             msg = f"no runs of {name} in {self.place}; `air-executor status` lists all jobs"
             raise NotFoundError(msg)

@@ -183,6 +183,7 @@ def check_queued(
         for need in task.after:
             if need not in tasks and need not in names:
                 msg = f"{_line(lines, number)}task {task.id}: after: {need} is not a task of job {job}"
+                msg += did_you_mean(need, [*tasks, *names])
                 raise BadInputError(msg)
     if any(task.only_if is not None for task in queued):
         _check_conditions(queued, tasks, lines)

@@ -98,7 +98,9 @@ def params_text(values: Mapping[str, Value]) -> str:
 
 def _declaration(name: object, raw: object) -> Param:
     at = ["params", str(name)]
-    if not isinstance(name, str) or not re.fullmatch(NAME_PATTERN.strip("^$"), name) or name in RUN_ENVIRONMENT:
+    if name in RUN_ENVIRONMENT:
+        raise InvalidError([Problem(at, "is no name of a parameter: every task has a variable of this name already")])
+    if not isinstance(name, str) or not re.fullmatch(NAME_PATTERN.strip("^$"), name):
         rule = "is no name of a parameter: it becomes a variable, so letters, digits and _, not starting with a digit"
         raise InvalidError([Problem(at, rule)])
     if isinstance(raw, Mapping):

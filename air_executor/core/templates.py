@@ -14,6 +14,7 @@ from air_executor.core.param_values import value_text
 from air_executor.core.script_words import script_words
 from air_executor.model import parsing
 from air_executor.model.problems import Path, Problem, nearest
+from air_executor.model.quote import quoted
 from air_executor.model.written import real_number
 
 _TEMPLATE = re.compile(r"\{\{\s*([A-Za-z_][A-Za-z0-9_-]*(?:\.[A-Za-z0-9_-]+)*)\s*\}\}")
@@ -97,17 +98,24 @@ class Renderer:
                 self._check_script(value, [*at, key])
                 found[key] = value
             elif key == "command" and isinstance(value, list):
-                scripts = script_words(value)
-                found[key] = [
-                    word if number in scripts else self.render(word, [*at, key, number])
-                    for number, word in enumerate(value)
-                ]
-                for number in scripts:
-                    self._check_script(str(value[number]), [*at, key, number])
+                found[key] = self._words(value, [*at, key])
             elif key == "env" and isinstance(value, dict):
                 found[key] = {name: self._variable(part, [*at, key, str(name)]) for name, part in value.items()}
             else:
                 found[key] = self.render(value, [*at, key])
+        return found
+
+    def _words(self, command: list[Any], at: Path) -> list[Any]:
+        words = script_words(command)
+        found = [
+            word if number in words.scripts else self.render(word, [*at, number]) for number, word in enumerate(command)
+        ]
+        for number in words.scripts:
+            self._check_script(str(command[number]), [*at, number])
+        for number in words.options:
+            if (text := value_text(found[number])).startswith(("-", "+")):
+                what = f"must not begin with {text[0]}, or the program takes it for an option, got {quoted(text)}"
+                self.problems.append(Problem([*at, number], what))
         return found
 
     def _variable(self, value: Any, at: Path) -> Any:  # noqa: ANN401 - JSON

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 CAUGHT_UP = 1000
 """Most times that are caught up at once; older ones are left out."""
+FIELDS = 5
+"""Fields of a cron expression."""
 ON_TIME = 60.0
 """Seconds after which a time counts as missed."""
 
@@ -102,6 +104,9 @@ class _Upcoming:
     def __init__(self, expression: str, when: float, zone: tzinfo, *, reverse: bool) -> None:
         from cronsim import CronSim, CronSimError  # noqa: PLC0415 - only with a schedule
 
+        if len(expression.split()) != FIELDS:  # `CronSim` takes six, too: the first is seconds then
+            msg = f"cron: {expression!r} is no cron expression: it has five fields, like '0 2 * * 1-5'"
+            raise BadInputError(msg)
         try:
             self._times = CronSim(expression, datetime.fromtimestamp(when, zone), reverse=reverse)
             self.time = next(self._times).timestamp()

@@ -5,6 +5,7 @@ Called by `store.job_file`. YAML is loaded only where a file is YAML or a place 
 
 from __future__ import annotations
 
+import re
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +27,11 @@ _HINTS = {
     "found character '@' that cannot start any token": "a value that begins with @ must be quoted",
     "found character '`' that cannot start any token": "a value that begins with ` must be quoted",
 }
+
+
+def one_line(message: str) -> str:
+    """Return a message about a text as one line, without what it shows of the text."""
+    return re.sub(r"\n *", "; ", re.sub(r"\n {4,}\d* ?\| [^\n]*", "", message))
 
 
 class Source:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from annotated_types import Ge, Le, MaxLen, MinLen
 
@@ -337,8 +337,8 @@ Time = Annotated[
 """Unix seconds in memory, UTC text with milliseconds on the volume. Takes an aware `datetime`, too."""
 When = Annotated[Literal["success", "failure", "always"], *one_of("success", "failure", "always")]
 Concurrency = Annotated[Literal["allow", "forbid", "queue", "replace"], *one_of("allow", "forbid", "queue", "replace")]
-Occasion = Literal["failure", "late", "recovered", "success", "approval", "budget"]
-OCCASIONS: tuple[str, ...] = get_args(Occasion)
+OCCASIONS = ("failure", "late", "recovered", "success", "approval", "budget")
+Occasion = Annotated[Literal["failure", "late", "recovered", "success", "approval", "budget"], *one_of(*OCCASIONS)]
 _WORDS: Json = {"enum": list(OCCASIONS)}
 Occasions = Annotated[
     list[Occasion],

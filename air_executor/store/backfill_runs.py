@@ -65,6 +65,7 @@ def backfill_runs(
 ) -> Backfill:
     """Create the runs of a schedule between two times; each is a day in UTC, of which the last one counts, or a time.
 
+    Times that have not come yet are the schedule's own: a run for one would take its place.
     With `retry`, runs that failed or were cancelled are retried in their turn; an archived one runs anew.
 
     Raises:
@@ -77,7 +78,7 @@ def backfill_runs(
     if end <= begin:
         msg = f"to: {until} is before {since}"
         raise BadInputError(msg)
-    times = _times(Timetable(name, read_schedule(schedule.definition)), begin, end)
+    times = _times(Timetable(name, read_schedule(schedule.definition)), begin, min(end, time.time()))
     found = Backfill([], [], [])
     turns: list[JobState] = []
     for at in times[::-1] if newest_first else times:

@@ -10,6 +10,7 @@ import os
 from collections.abc import Iterator
 
 from air_executor.errors import AirExecutorError, BadInputError, NotFoundError
+from air_executor.model.source import one_line
 from air_executor.store import files
 from air_executor.store.job_file import read_regular
 from air_executor.store.schedule_file import checked_schedule, unless_stored
@@ -53,7 +54,7 @@ class ScheduleFolder:
                 try:
                     moved |= self._apply_one(name, now)
                 except AirExecutorError as error:
-                    self.problems[name] = str(error)
+                    self.problems[name] = one_line(str(error))
                 yield self.problems.get(name)
         gone = self._seen.keys() - names
         for name in gone:

@@ -58,6 +58,13 @@ def test_a_job_that_fails_says_why_with_the_end_of_its_log(call: Call, project: 
     assert again.strip() == "air-executor retry f && air-executor run f"
 
 
+def test_a_failure_shows_the_end_of_an_endless_line(call: Call) -> None:
+    """A screen is not filled by one line."""
+    done = call("run", "j", "--", "sh", "-c", "head -c 200000 /dev/zero | tr '\\0' x; printf end; exit 1")
+    (shown,) = [line for line in done.err.splitlines() if line.endswith("xend")]
+    assert shown == f"    …{'x' * 997}end"
+
+
 def test_hostile_output_is_harmless_and_complete(start: Start, project: Path, client: Client) -> None:
     """Invalid text, markup and escape sequences break nothing; a pipe gets every byte, messages none of them."""
     (project / "h.yaml").write_text(

@@ -114,7 +114,7 @@ def test_a_value_alone_is_the_default() -> None:
     [
         ([], "params: must be a mapping of names and parameters, got []"),
         ({"a-b": 1}, "params.a-b: is no name of a parameter"),
-        ({"AIR_JOB_ID": 1}, "params.AIR_JOB_ID: is no name of a parameter"),
+        ({"AIR_JOB_ID": 1}, "params.AIR_JOB_ID: is no name of a parameter: every task has a variable"),
         ({"A": {"secret": True}}, "params.A.secret: is not for parameters"),
         ({"A": {"typ": "integer"}}, "params.A.typ: is not a field; did you mean type?"),
         ({"A": {"type": "text"}}, 'params.A.type: must be "string", "integer"'),
@@ -194,6 +194,7 @@ def test_no_value_gets_into_shell_text(where: str, name: str, instead: str) -> N
         ["find", ".", "-exec", "sh", "-c", "{}", ";"],
         ["python3.12", "-c", "{}"],
         ["python3", "-c{}"],
+        ["python3", "-{}"],
         ["perl", "-lane", "{}"],
         ["node", "--eval={}"],
         ["env", "-S", "{}"],
@@ -214,6 +215,27 @@ def test_no_value_gets_into_a_script_that_is_a_word(words: list[str], name: str)
     assert all(one.startswith(f"tasks[1].command[{number}]: {{{{ {name} }}}} in shell text") for one in found)
 
 
+@pytest.mark.parametrize(
+    ("words", "value"),
+    [
+        (["python3", "{}", "x"], "-cimport os"),
+        (["perl", "-ne", "print", "{}"], "-esystem(1)"),
+        (["node", "{}"], "--eval=1"),
+        (["sh", "{}", "exit 1"], "-c"),
+        (["dash", "{}", "exit 1"], "+c"),
+        (["env", "A=1", "{}"], "-Ssh x"),
+    ],
+)
+def test_no_value_becomes_the_option_that_brings_a_script(words: list[str], value: str) -> None:
+    """Where a shell or interpreter still takes options."""
+    number = words.index("{}")
+    command = [word.format("{{ params.FILE }}") if word == "{}" else word for word in words]
+    raw = {"params": {"FILE": "load"}, "tasks": [{"command": command}]}
+    assert made(raw)["tasks"][0]["command"][number] == "load"
+    (found,) = refused({**raw, "params": {"FILE": value}})
+    assert found.startswith(f"tasks[0].command[{number}]: must not begin with {value[0]}, or the program takes it")
+
+
 def test_what_a_script_is_called_with_are_values() -> None:
     """As are the words of other programs."""
     params = {"REGION": "eu"}
@@ -226,6 +248,8 @@ def test_what_a_script_is_called_with_are_values() -> None:
         ["sh", given],
     ):
         assert one({"command": words}, params)["command"] == [*words[:-1], "eu"]
+        if words[0] != "sh" or len(words) > 2:
+            assert one({"command": words}, {"REGION": "-5"})["command"] == [*words[:-1], "-5"]
 
 
 def test_other_braces_in_shell_text_are_its_own() -> None:

@@ -34,6 +34,20 @@ def nightly(project: Path) -> str:
     return "nightly.yaml"
 
 
+def test_the_history_says_why_a_run_failed(air: Air, project: Path) -> None:
+    """As `status` does."""
+    (project / "bad.yaml").write_text("name: bad\ntasks: [{id: load, command: exit 3}]\n")
+    assert air("run", "bad.yaml").code == 3
+    assert air("history", "bad").out.splitlines()[1].endswith("task load: exit code 3")
+
+
+def test_a_name_also_finds_the_requests_of_its_run(air: Air, nightly: str) -> None:
+    """They wait for the newest run."""
+    assert air("run", nightly).code == 0
+    assert "it applies when one starts" in air("rerun", "nightly", "load").err
+    assert "1 pending request: rerun nightly-1 load" in air("status", "nightly").out
+
+
 def named(name: str = "n", **fields: object) -> Job:
     """Return a job that runs many times."""
     return Job(name=name, tasks=[Task(command="true")], **fields)  # type: ignore[arg-type]

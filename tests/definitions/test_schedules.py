@@ -6,7 +6,9 @@ import contextlib
 import json
 import os
 import random
+import re
 import socket
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -252,7 +254,13 @@ def test_a_folder_of_job_files(world: World, tmp_path: Path, caplog: pytest.LogC
     world.cycle()
     assert "cannot be used together with cron" in caplog.text
     assert schedules.load("tick").definition["schedule"] == {"every": 60}
-    assert "cannot be used together with cron" in read_presence(world.layout).problems[0]
+    (problem,) = read_presence(world.layout).problems
+    assert problem == f"{folder}/tick.yaml: schedule.every: cannot be used together with cron (line 2, column 19)"
+    (folder / "tick.yaml").write_text(TICK.format(more=", x: 1, y: 2"))
+    world.clock.pass_time(2)
+    world.cycle()
+    (problem,) = read_presence(world.layout).problems
+    assert re.search(r"tick.yaml: 2 problems; schedule.x: .* \(line 2, column \d+\); schedule.y: [^|]*\)$", problem)
     (folder / "tick.yaml").unlink()
     world.clock.pass_time(2)
     world.cycle()
@@ -386,6 +394,17 @@ def test_apply_list_next_pause_resume_delete(air: Air, client: Client, nightly: 
     assert client.jobs.ids() == []
 
 
+def test_a_schedule_that_cannot_be_read_is_named(air: Air, client: Client, nightly: str) -> None:
+    """As after a merge that git could not finish: it does not run, and the others do."""
+    air("schedule", "apply", nightly)
+    path = Path(client.layout.schedule("broken"))
+    path.write_text("<<<<<<< HEAD")
+    *_, named, other = air("status").out.splitlines()
+    assert named.startswith(f"schedule broken cannot run: {path}: is not JSON")
+    assert other.startswith("schedule nightly: next at ")
+    assert air("explain", "broken").out.startswith("schedule broken cannot run: ")
+
+
 def test_a_run_now(air: Air, client: Client, nightly: str) -> None:
     """With values of the definition's parameters; when it comes by itself stays as it is."""
     air("schedule", "apply", nightly)
@@ -443,6 +462,17 @@ def test_backfill(air: Air, client: Client, nightly: str) -> None:
     assert client.status("nightly").id == "nightly-20260103-010000"
 
 
+def test_a_backfill_takes_no_time_from_the_schedule(air: Air, client: Client, nightly: str) -> None:
+    """What has not come yet runs when it comes."""
+    air("schedule", "apply", nightly)
+    now = time.time()
+    days = ("--from", to_text(now - 4 * 86_400)[:10], "--to", to_text(now + 4 * 86_400)[:10])
+    assert len(air("backfill", "nightly", *days).out.splitlines()) in (4, 5)
+    assert all(client.status(run).scheduled_at < now for run in client.jobs.ids())  # type: ignore[operator]
+    later = air("backfill", "nightly", "--from", days[-1], "--to", days[-1])
+    assert (later.out, later.err) == ("", "nightly has no time between these that has passed\n")
+
+
 def test_a_backfill_is_cancelled_as_one(air: Air, client: Client, nightly: str) -> None:
     """All its unfinished runs, and nothing else; none starts because another one of them ends."""
     air("schedule", "apply", nightly)
@@ -463,7 +493,7 @@ def test_a_backfill_is_cancelled_as_one(air: Air, client: Client, nightly: str) 
     wanted = ["nightly-20260102-010000", "nightly-20260103-010000"]
     assert json.loads(dry.out)["retried"] == wanted
     assert client.requests("nightly-20260102-010000") == []
-    assert "2 of them did not succeed, and are retried" in air("backfill", "nightly", *days, "--retry").err
+    assert "those that did not succeed are retried: 2" in air("backfill", "nightly", *days, "--retry").err
     assert client.requests("nightly-20260102-010000") == ["retry nightly-20260102-010000"]
     assert air("run", "nightly-20260102-010000").code == 0
 

@@ -81,6 +81,7 @@ def test_a_wrong_schedule_is_refused(schedule: dict[str, Any], message: str) -> 
 @pytest.mark.parametrize(
     ("schedule", "message"),
     [
+        ({"cron": "0 * * * * *"}, "cron: '0 \\* \\* \\* \\* \\*' is no cron expression: it has five fields"),
         ({"cron": "61 * * * *"}, "cron: '61 \\* \\* \\* \\*' is no cron expression"),
         ({"cron": "0 0 30 2 *"}, "cron: '0 0 30 2 \\*' "),
         ({"every": 60, "timezone": "Mars/Olympus"}, "timezone: 'Mars/Olympus' is unknown here"),

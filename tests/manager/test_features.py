@@ -335,6 +335,15 @@ def test_pause_and_resume(world: World) -> None:
     assert outcome(world, "j") == ("succeeded", "ok")
 
 
+def test_a_task_that_is_added_after_a_task_that_does_not_exist(world: World) -> None:
+    """Is refused with the nearest name that does."""
+    world.submit("j", "discover")
+    world.cycle()
+    refused = world.asked("add", "j", tasks=[{"id": "b", "command": "x", "after": ["dicover"]}])
+    assert refused is not None
+    assert refused.endswith("after: dicover is not a task of job j; did you mean discover?")
+
+
 def test_cancel_a_job_leaves_clean_up_its_chance(world: World) -> None:
     """Cancelling stops what runs and cancels what waits; clean-up tasks still run, unless asked again."""
     world.submit("j", "a", "b", {"id": "tidy", "when": "always"})

@@ -114,6 +114,7 @@ def test_late_is_shown(air: Air, client: Client) -> None:
     ("field", "message"),
     [
         ("notify: [{on: approvals, to: ops}]", "notify[0].on"),
+        ("notify: [{on: [fail], to: ops}]", 'notify[0].on[0]: must be "failure", "late", '),
         ("notify: [{on: failure, to: Ops}]", "notify[0].to: must be lower-case letters"),
         (
             "notify: [{on: [], to: ops}]",
