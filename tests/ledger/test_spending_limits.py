@@ -84,7 +84,11 @@ def test_open_runs_count_with_what_they_have_cost_in_the_period() -> None:
     [
         (4.99, True, None),
         (5.0, False, None),
-        (5.0, True, "the budget pool=gpu is used up (5.00 of 5.00 EUR for this day); the next one begins on 2026-02-02"),
+        (
+            5.0,
+            True,
+            "the budget pool=gpu is used up (5.00 of 5.00 EUR for this day); the next one begins on 2026-02-02",
+        ),
     ],
 )
 def test_only_a_hard_budget_that_is_used_up_refuses(used: float, why: str | None, *, stops: bool) -> None:
