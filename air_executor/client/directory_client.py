@@ -329,8 +329,7 @@ class Client:
                 summary.message = failure_cause(run)
             found.append(NamedRun(summary, run.spec.params))
         if not found:
-            msg = f"no runs of {name} in {self.place}; `air-executor status` lists all jobs"
-            raise NotFoundError(msg)
+            raise self.named_runs.none_of(name)
         return found
 
     def report(

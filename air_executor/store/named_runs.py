@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import heapq
 import os
+import re
 from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 
@@ -74,6 +75,14 @@ class NamedRuns:
                 continue
             if found is not None and found.spec.name == name:
                 yield found
+
+    def none_of(self, name: str) -> NotFoundError:
+        """Return the error that a definition has no runs, with the nearest name that may have some."""
+        from air_executor.model.problems import did_you_mean  # noqa: PLC0415 - only for errors
+
+        names = {re.sub(r"-([0-9]{8}-[0-9]{6}|[0-9]{1,9})$", "", one) for one in self._ids()}
+        hint = did_you_mean(name, names) or "; `air-executor status` lists all jobs"
+        return NotFoundError(f"no runs of {name} in {self._jobs.layout.root}{hint}")
 
     def newest(self, name: str) -> JobState | None:
         """Return the newest run of a definition, or None."""

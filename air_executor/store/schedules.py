@@ -12,7 +12,7 @@ import os
 from air_executor.errors import BadInputError, CorruptFileError, NotFoundError
 from air_executor.model import parsing, strict_json
 from air_executor.model.definition import ScheduleFile
-from air_executor.model.problems import InvalidError, lines
+from air_executor.model.problems import InvalidError, did_you_mean, lines
 from air_executor.model.times import from_text, to_text
 from air_executor.store import files, permissions
 from air_executor.store.layout import Layout
@@ -46,7 +46,8 @@ class Schedules:
         path = self._layout.schedule(name)
         found = files.read(path, MAX_SCHEDULE)
         if found is None:
-            msg = f"no schedule {name} in {self._layout.root}; `air-executor schedule list` lists them"
+            hint = did_you_mean(name, self.names()) or "; `air-executor schedule list` lists them"
+            msg = f"no schedule {name} in {self._layout.root}{hint}"
             raise NotFoundError(msg)
         try:
             schedule = parsing.read_stored(ScheduleFile, strict_json.loads(found[0]))

@@ -39,6 +39,8 @@ def test_the_history_says_why_a_run_failed(air: Air, project: Path) -> None:
     (project / "bad.yaml").write_text("name: bad\ntasks: [{id: load, command: exit 3}]\n")
     assert air("run", "bad.yaml").code == 3
     assert air("history", "bad").out.splitlines()[1].endswith("task load: exit code 3")
+    assert "no runs of bda in " in (said := air("history", "bda").err)
+    assert "did you mean bad?" in said
 
 
 def test_a_name_also_finds_the_requests_of_its_run(air: Air, nightly: str) -> None:

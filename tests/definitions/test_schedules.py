@@ -426,12 +426,13 @@ def test_a_run_now(air: Air, client: Client, nightly: str) -> None:
         (("apply",), 2, "schedule apply: give a job file"),
         (("apply", "nosuch.yaml"), 3, "nosuch.yaml: there is no such file"),
         (("next", "nosuch"), 3, "no schedule nosuch"),
+        (("next", "nigthly"), 3, "did you mean nightly?"),
         (("delete", "nosuch"), 3, "no schedule nosuch"),
     ],
 )
-def test_what_is_wrong_is_said(air: Air, project: Path, arguments: tuple[str, ...], code: int, message: str) -> None:
+def test_what_is_wrong_is_said(air: Air, nightly: str, arguments: tuple[str, ...], code: int, message: str) -> None:
     """One clear line."""
-    assert project.is_dir()
+    air("schedule", "apply", nightly)
     done = air("schedule", *arguments)
     assert (done.code, message in done.err) == (code, True)
 
