@@ -109,6 +109,6 @@ def test_the_process_of_a_local_task(local: LocalRig, monkeypatch: pytest.Monkey
     assert found.command[0] == b"sh"
     assert (found.workdir, found.environment[b"AIR_TASK_ID"]) == ("/", b"t")
     Path(launch.workspace, "release-5hell-1").touch()
-    local.until(lambda: not backend.observe() or not backend.observe()[SLOT].alive, "the task to end")
+    local.until(lambda: (slot := backend.observe().get(SLOT)) is None or not slot.alive, "the task to end")
     with pytest.raises(NotFoundError, match="no process of run"):
         run_process.find("5hell-1")

@@ -8,6 +8,7 @@ import json
 import os
 import sys
 from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +49,8 @@ def talk(env: dict[str, str], what: Talk) -> list[Any]:
             await what(call)
             return list((await client.list_tools()).tools)
 
-    return asyncio.run(run())
+    with ThreadPoolExecutor(1) as apart:  # Playwright's loop may run in this thread, from a test before
+        return apart.submit(asyncio.run, run()).result()
 
 
 def on_server(served: ServedApi, role: str) -> dict[str, str]:

@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Awaitable, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +55,8 @@ def talk(served: ServedApi, role: str | None, what: Callable[[Call], Awaitable[N
                 await what(call)
                 return [tool.name for tool in (await client.list_tools()).tools]
 
-    return asyncio.run(run())
+    with ThreadPoolExecutor(1) as apart:  # Playwright's loop may run in this thread, from a test before
+        return apart.submit(asyncio.run, run()).result()
 
 
 def test_an_agent_runs_a_job(agents: ServedApi) -> None:
