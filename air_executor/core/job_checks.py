@@ -123,8 +123,11 @@ def _wrong_conditions(job: Job, place: Mapping[str, int]) -> list[Problem]:
     """Refuse conditions on results of tasks that have not ended when theirs are judged."""
     lists = {task.group for task in job.tasks if task.group is not None}
     judge = _ConditionCheck(dict(zip(place, job.tasks, strict=False)), lists)
-    found = [(number, judge.problem(task)) for number, task in enumerate(job.tasks) if task.only_if is not None]
-    return [Problem(["tasks", number, *_CONDITION], what) for number, what in found if what is not None]
+    found: list[Problem] = []
+    for number, task in enumerate(job.tasks):
+        if (what := judge.problem(task, before=len(found))) is not None:
+            found.append(Problem(["tasks", number, *_CONDITION], what))
+    return found
 
 
 class _ConditionCheck:
@@ -134,16 +137,20 @@ class _ConditionCheck:
         self._tasks = tasks
         self._lists = lists
         self._upstream = Upstream(tasks, lambda name: tasks[name].after)
+        self._plain: frozenset[str] | None = None
+        """Those that a clean-up task without `after` waits for."""
 
-    def problem(self, task: Task) -> str | None:
-        """Return what is wrong with the condition of a task; None: nothing."""
+    def problem(self, task: Task, before: int = 0) -> str | None:
+        """Return what is wrong with the condition of a task; None: nothing. `before`: problems found already."""
         if task.only_if is None:
             return None
         path = task.only_if["result"]
         known: Collection[str] = self._upstream.of(task.after)
         if not task.after and task.when != DEFAULT_WHEN:
-            known = {name for name, other in self._tasks.items() if other.when == DEFAULT_WHEN}
-        what = why_unknown(path, known, self._tasks, self._lists)
+            if self._plain is None:
+                self._plain = frozenset(name for name, one in self._tasks.items() if one.when == DEFAULT_WHEN)
+            known = self._plain
+        what = why_unknown(path, known, self._tasks, self._lists, before=before)
         return None if what is None else f"{path} is unknown; {what}"
 
 

@@ -117,7 +117,8 @@ def check_references(notes: ResultReferences, tasks: Sequence[Any], lists: Colle
     for task, at, name in notes.references:
         needs = _after(task)
         known = plain if not needs and "when" in task else upstream.of(needs)
-        if (what := why_unknown(name.removeprefix(_PREFIX), known, by_id, lists, _PREFIX)) is not None:
+        path, before = name.removeprefix(_PREFIX), len(notes.problems)
+        if (what := why_unknown(path, known, by_id, lists, _PREFIX, before=before)) is not None:
             notes.problems.append(Problem(at, f"{{{{ {name} }}}} is unknown; {what}"))
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 from air_executor.core.templates import split_result
-from air_executor.model.problems import nearest
+from air_executor.model.problems import MOST_SHOWN, nearest
 
 MOST_STEPS = 200_000
 """Tasks that are looked at for all references that are checked together, beyond those in `after` themselves."""
@@ -46,11 +46,18 @@ class Upstream:
 
 
 def why_unknown(
-    path: str, known: Collection[str], tasks: Mapping[str, object], lists: Collection[str] = (), prefix: str = ""
+    path: str,
+    known: Collection[str],
+    tasks: Mapping[str, object],
+    lists: Collection[str] = (),
+    prefix: str = "",
+    *,
+    before: int = 0,
 ) -> str | None:
     """Return what is wrong with `TASK.key`, the name of a result, where these tasks have ended; None: nothing.
 
     `tasks`: all of the job, by id. `lists`: names that stand for several tasks. `prefix`: shown before a name.
+    `before`: how many problems there are already; the nearest name is looked for as long as they are shown.
     """
     of, _ = split_result(path, tasks)
     if of in known:
@@ -59,5 +66,5 @@ def why_unknown(
         return f"{of} must be in `after`, or a task there must wait for it"
     if (first := path.partition(".")[0]) in lists:
         return f"{first} stands for several tasks; read their results from the file $AIR_INPUTS"
-    guess = nearest(first, known or tasks)
+    guess = nearest(first, known or tasks) if before < MOST_SHOWN else None
     return f"did you mean {prefix}{guess}{path[len(first) :]}?" if guess else f"no task has the id {first}"

@@ -146,8 +146,8 @@ def recover(
         DirectoryLostError: `check` says so.
     """
     done = Recovered()
-    at_least = at_least if at_least <= journal_files.MAX_EPOCH else 0
-    done.journal = take_epoch(jobs, max(at_least, journal_files.highest_epoch(jobs.layout)), check)
+    at_least = at_least if at_least <= journal_files.MAX_EPOCH - journal_files.LEAP else 0
+    done.journal = take_epoch(jobs, max(at_least, journal_files.highest_epoch(jobs.layout, at_least)), check)
     # From here on no older manager can change a state file, and nobody will read what it appends to its journal.
     replay = journal_files.read(jobs.layout, below=done.journal.epoch)
     done.corrupt += len(replay.unreadable)
@@ -209,7 +209,7 @@ def _load_all(jobs: Jobs, done: Recovered, journaled: Container[tuple[str, str]]
                 epochs.append(found.epoch)
             if isinstance(found, JobState):
                 states.append(found)
-    return max(epoch for epoch in epochs if epoch <= journal_files.MAX_EPOCH), states
+    return max(epoch for epoch in epochs if epoch <= done.journal.epoch + journal_files.LEAP), states
 
 
 def _load(jobs: Jobs, name: str, done: Recovered, journaled: Container[tuple[str, str]]) -> JobState | JobHead | None:
@@ -301,7 +301,7 @@ def reconcile_run_dirs(runs: RunDirs, state: JobState) -> bool:
 
     Newer ones are moved away, and their numbers never used again. After a rewind or in a clone the deadline restarts.
     """
-    highest = runs.highest_seq(state.id)
+    highest = runs.highest_seq(state.id, state.seq)
     newer = runs.supersede(state.id, state.seq) if highest > state.seq else []
     if newer:
         log.warning("job=%s resumed from an older state, superseded: %s", state.id, ", ".join(sorted(newer)))

@@ -18,6 +18,8 @@ from air_executor.store.layout import Layout
 
 MAX_EPOCH = 2**48
 """Highest epoch that is taken from a file: no manager has started that often, and a few more starts need room."""
+LEAP = 2**32
+"""No manager starts that often between two of which the directory knows."""
 _NAME = re.compile(r"(0|[1-9][0-9]{0,14})-(0|[1-9][0-9]{0,8})\.jsonl")
 
 
@@ -54,14 +56,16 @@ def file_key(name: str) -> tuple[int, int] | None:
     return (int(found[1]), int(found[2])) if found is not None and int(found[1]) <= MAX_EPOCH else None
 
 
-def highest_epoch(layout: Layout) -> int:
+def highest_epoch(layout: Layout, known: int) -> int:
     """Return the highest epoch that has a journal; 0 if none has.
+
+    One that is more than `LEAP` above a `known` one is no manager's: it must not leave later ones without room.
 
     Raises:
         StoreError: the volume refused.
     """
     keys = [key for name in files.list_dir(layout.journal) if (key := file_key(name)) is not None]
-    return max(keys, default=(0, 0))[0]
+    return max((epoch for epoch, _ in keys if epoch <= known + LEAP), default=0)
 
 
 def read(layout: Layout, below: int | None = None) -> Replay:

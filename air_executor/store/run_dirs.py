@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 MAX_EXIT = 64 * 1024
 MAX_RESULT = 16 * 1024
 MAX_QUEUE = 64 * 1024 * 1024
+LEAP = 10_000_000
+"""No state is that many runs behind its run directories."""
 _NUMBER = re.compile(r"[0-9]{1,9}")
 INPUTS = "inputs.json"
 OUTCOMES = "outcomes.json"
@@ -274,8 +276,10 @@ class RunDirs:
         with self._out(job, seq, task) as out:
             return b"" if out is None else appended.read_appended(QUEUE, offset, limit, out)
 
-    def highest_seq(self, job: str) -> int:
+    def highest_seq(self, job: str, known: int = 0) -> int:
         """Return the highest number that any run of the job ever had here, superseded ones included.
+
+        One that is more than `LEAP` above a `known` one is no run's: a task may make any directory, and numbers end.
 
         Raises:
             StoreError: the volume refused.
@@ -284,7 +288,7 @@ class RunDirs:
         if os.path.basename(superseded) in names:  # asked only where it is: a network volume takes its time to say no
             for folder in files.list_dir(superseded):
                 names += files.list_dir(f"{superseded}/{folder}")
-        return max(map(seq_of, names), default=0)
+        return max((seq for seq in map(seq_of, names) if seq <= known + LEAP), default=0)
 
     def supersede(self, job: str, above: int) -> list[str]:
         """Move away the run directories with a number above `above`, unknown to the state; return their names.

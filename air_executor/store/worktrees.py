@@ -82,9 +82,17 @@ class Worktrees:
             StoreError: the volume refused.
         """
         found: list[WorktreeNote | str] = []
+
+        def folders(path: str) -> list[str]:
+            try:
+                return files.list_folders(path)
+            except PathBlockedError as error:  # somebody has put another thing in its place: no reason not to start
+                found.append(str(error))
+                return []
+
         top = self._layout.worktrees
-        for folder in files.list_folders(top):
-            for name in files.list_folders(f"{top}/{folder}"):
+        for folder in folders(top):
+            for name in folders(f"{top}/{folder}"):
                 note = None
                 try:
                     note = read_file(f"{top}/{folder}/.{name}.json")

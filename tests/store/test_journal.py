@@ -393,4 +393,4 @@ def test_other_names_are_no_journals(layout: Layout) -> None:
     for name in ("3-0.jsonl.corrupt", "notes.txt", "x-1.jsonl", "3.jsonl"):
         Path(layout.journal, name).write_text("not ours")
     replay = journal_files.read(layout)
-    assert (replay.files, replay.damaged, journal_files.highest_epoch(layout)) == ({}, [], 0)
+    assert (replay.files, replay.damaged, journal_files.highest_epoch(layout, 0)) == ({}, [], 0)

@@ -173,7 +173,7 @@ def test_what_cannot_be_read_hides_nothing_behind_it(layout: Layout, journal: Jo
         f"{layout.journal}/2-1.jsonl",
     ]
     assert found.files == {journal.path: {"j"}}
-    assert journal_files.highest_epoch(layout) == 7
+    assert journal_files.highest_epoch(layout, 0) == 7
 
 
 def test_files_that_are_gone_already_are_no_error(layout: Layout, journal: Journal) -> None:
