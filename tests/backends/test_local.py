@@ -23,7 +23,7 @@ import pytest
 
 from air_executor.backends.base import Launch
 from air_executor.backends.local import proc_reader, slot_file
-from air_executor.backends.local.local_backend import LocalBackend
+from air_executor.backends.local.local_backend import MOST_HELD, LocalBackend
 from air_executor.errors import BackendUnavailableError, DuplicateRunnerError, SpawnRejectedError
 from air_executor.model.names import Host, Slot
 from air_executor.store.layout import Layout
@@ -510,6 +510,17 @@ def test_runs_leave_no_descriptors_behind(local: LocalRig) -> None:
         local.until(lambda: SLOT not in backend.observe(), "the runner to be gone")
         counts.append(psutil.Process().num_fds())
     assert len(set(counts)) == 1
+
+
+def test_many_daemons_take_few_descriptors(local: LocalRig) -> None:
+    """A task that leaves more processes than the manager may open files costs it a few; all of them are removed."""
+    backend = local.backend()
+    before = psutil.Process().num_fds()
+    many = 4 * MOST_HELD
+    run_to_exit(local, backend, f"i=0; while [ $i -lt {many} ]; do setsid sleep 1000 & i=$((i+1)); done; sleep 0.1")
+    assert psutil.Process().num_fds() - before <= 2 * MOST_HELD
+    local.until(lambda: is_gone(backend), "the daemons to be gone")
+    assert local.members() == []
 
 
 def test_a_state_directory_behind_a_link(local: LocalRig, tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ import os
 import signal
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from itertools import islice
 from typing import Any
 
 from air_executor.backends.base import KILL_MARGIN, Launch, RunnerStatus
@@ -33,6 +34,9 @@ from air_executor.errors import BackendUnavailableError, DuplicateRunnerError
 from air_executor.model.names import Host, Slot
 
 log = logging.getLogger(__name__)
+
+MOST_HELD = 16
+"""Processes of one ended run that are watched at a time: a task may leave more of them than there are descriptors."""
 
 
 class LocalBackend:
@@ -215,7 +219,7 @@ class LocalBackend:
             if runner.child:
                 self._children.add(first.pid)
         else:
-            runner.members = [held for process in found if (held := self._hold(process, slot))]
+            runner.members = self._hold_some(found, slot)
             runner.note_holder(holder_text(found))
             self._exited.add(slot)
         self._runners[slot] = runner
@@ -327,7 +331,7 @@ class LocalBackend:
         if runner.cgroup is not None:
             seen = {process.pid for process in left}
             left = [*left, *(process for process in runner.cgroup.processes() if process.pid not in seen)]
-        runner.members = [held for process in left if (held := self._hold(process, runner.slot))]
+        runner.members = self._hold_some(left, runner.slot)
         if runner.members:
             runner.note_holder(holder_text(left))
             return
@@ -368,6 +372,10 @@ class LocalBackend:
             return os.getsid(pid) == self._session or os.waitpid(pid, os.WNOHANG)[0] == 0
         except (ChildProcessError, ProcessLookupError):
             return False
+
+    def _hold_some(self, found: Iterable[Process], slot: Slot) -> list[HeldProcess]:
+        """Watch some of the processes that a run has left; once these have ended, a scan finds the others."""
+        return [*islice((held for process in found if (held := self._hold(process, slot))), MOST_HELD)]
 
     def _hold(self, process: Process, slot: Slot) -> HeldProcess | None:
         try:
