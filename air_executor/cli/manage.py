@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from air_executor.cli import lossy_stderr
 from air_executor.cli.flags import BackendOption
 from air_executor.cli.session import session_of
 from air_executor.cli.signals import handling
@@ -37,6 +38,7 @@ def manager(
     are stopped within their grace period and their tasks are queued again. Exits with 5 if another manager holds the
     directory.
     """
+    lossy_stderr.never_wait()
     session = session_of(ctx)
     session.start_logging(info=True)
     settings = session.settings(

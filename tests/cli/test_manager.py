@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
+import os
 import signal
 import subprocess
 from collections.abc import Callable, Iterator
@@ -11,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from air_executor.client import Client
+from air_executor.model.job import Job, Task
 from tests.cli.conftest import SOON, Outcome, eventually
 
 Air = Callable[..., Outcome]
@@ -50,6 +53,20 @@ def test_a_log_on_a_full_disk_ends_nothing(start: Start, air: Air, client: Clien
         assert ends(client, "job") == "succeeded"
         process.send_signal(signal.SIGTERM)
         assert process.wait(timeout=SOON) == 0
+
+
+def test_a_log_that_nobody_reads_holds_up_nothing(start: Start, client: Client) -> None:
+    """As of a collector that hangs: what the pipe does not take is lost."""
+    reading, writing = os.pipe()
+    fcntl.fcntl(writing, fcntl.F_SETPIPE_SZ, 4096)
+    process = start("manager", stderr=writing)
+    client.submit(Job(id="job", tasks=[Task(command="true") for _ in range(50)]))
+    assert ends(client, "job") == "succeeded"
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(timeout=SOON) == 0
+    assert os.fstat(reading)
+    os.close(reading)
+    os.close(writing)
 
 
 def test_a_run_that_manages_only_its_own_job_says_so(start: Start, air: Air, client: Client) -> None:
