@@ -512,6 +512,30 @@ def test_runs_leave_no_descriptors_behind(local: LocalRig) -> None:
     assert len(set(counts)) == 1
 
 
+@linux_only
+def test_a_process_with_many_files_is_not_looked_through(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It costs no more than one with some; a lock that it holds by a low number is seen."""
+    looked: list[object] = []
+    readlink = os.readlink
+
+    def counted(path: str) -> str:
+        looked.append(path)
+        return readlink(path)
+
+    fields = proc_reader.stat(os.getpid())
+    assert fields is not None
+    with contextlib.ExitStack() as stack:
+        lock = stack.enter_context((tmp_path / "slot").open("a"))
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        assert proc_reader.inspect(os.getpid(), fields, b"", str(tmp_path)).locks == (str(tmp_path / "slot"),)
+        for number in range(20):
+            stack.enter_context((tmp_path / f"{number}").open("a"))
+        monkeypatch.setattr(proc_reader, "MOST_FILES", 10)
+        monkeypatch.setattr(os, "readlink", counted)
+        proc_reader.inspect(os.getpid(), fields, b"", str(tmp_path))
+    assert len(looked) <= 10
+
+
 def test_many_daemons_take_few_descriptors(local: LocalRig) -> None:
     """A task that leaves more processes than the manager may open files costs it a few; all of them are removed."""
     backend = local.backend()

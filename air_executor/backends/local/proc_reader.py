@@ -9,9 +9,12 @@ import errno
 import os
 import time
 from collections.abc import Iterator, Mapping
+from itertools import islice
 
 from air_executor.backends.local.processes import Process
 
+MOST_FILES = 1024
+"""Open files of one process that are looked at, by number: a lock is inherited as 9, and a task may open many."""
 EXEC_RETRIES = 1000
 EXEC_SECONDS = 0.001
 """Between two reads. An exec took 24 ms on a busy machine; on a slow volume it also has to read the program."""
@@ -121,7 +124,8 @@ def _process(
 def _locks(pid: int, below: str) -> Iterator[str]:
     """Yield the files below a path whose lock this process shares. Having such a file open to read proves nothing."""
     try:
-        names = os.listdir(f"/proc/{pid}/fd")
+        with os.scandir(f"/proc/{pid}/fd") as entries:
+            names = [entry.name for entry in islice(entries, MOST_FILES)]
     except OSError as error:
         _excuse(error)
         return
