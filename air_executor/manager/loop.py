@@ -374,9 +374,8 @@ class Manager:
         self.wakeups.wake()
 
     def _may_leave(self) -> bool:
-        if not self._stop_order.given or not self._stop_order.is_done(self.state, self.open_runs):
-            return False
-        return not self.preparation.side_work.lingers(LINGER_STOPPED)
+        stopped = self._stop_order.given and self._stop_order.is_done(self.state, self.open_runs)
+        return stopped and not self.preparation.side_work.lingers(LINGER_STOPPED)
 
     def close(self) -> None:
         """Checkpoint everything, empty the journal, release the directory. Runners go on.
