@@ -66,7 +66,7 @@ def backfill_runs(
     """Create the runs of a schedule between two times; each is a day in UTC, of which the last one counts, or a time.
 
     Times that have not come yet are the schedule's own: a run for one would take its place.
-    With `retry`, runs that failed or were cancelled are retried in their turn; in place of an archived one there is a new run.
+    With `retry`, runs that failed or were cancelled are retried in their turn; an archived one has a new run.
 
     Raises:
         NotFoundError: there is no such schedule.
