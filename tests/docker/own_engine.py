@@ -89,7 +89,8 @@ class OwnEngine:
     def load(self, image: bytes) -> None:
         """Let it have an image."""
         with contextlib.closing(self.client()) as client:
-            list(client.load_image(image))  # type: ignore[no-untyped-call]
+            answer = list(client.load_image(image))  # type: ignore[no-untyped-call]
+            assert client.images(), f"the engine did not take the image: {answer}"
 
     def client(self) -> docker.APIClient:
         """Return a client of it."""
@@ -108,7 +109,8 @@ class OwnEngine:
         return False
 
     def close(self) -> None:
-        """Leave nothing behind: no container, process, mount or file."""
+        """Leave nothing behind: no container, process, mount or file. Its log goes where a failing test shows it."""
+        print(Path(self._folder, "log").read_text(errors="replace")[-5000:])
         if self._process is None:
             self.start()
         with contextlib.closing(self.client()) as client:

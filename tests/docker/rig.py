@@ -18,6 +18,7 @@ from air_executor.manager.loop import Manager
 from air_executor.manager.manager_state import ManagerOptions
 from air_executor.model.state import Done, JobState, TaskState
 from air_executor.runner import native
+from air_executor.store.presence import read_record
 from air_executor.wiring import runner_files, this_host
 from tests import engine
 from tests.backends.rig import DockerRig
@@ -80,7 +81,19 @@ class Plant:
             self.manager.cycle()
             return condition()
 
-        wait_for(moved, timeout=seconds, what=what)
+        try:
+            wait_for(moved, timeout=seconds, what=what)
+        except pytest.fail.Exception as failure:
+            pytest.fail(f"{failure}\n{self._situation()}")
+
+    def _situation(self) -> str:
+        """Return what the manager and the engine know, for a failure's text."""
+        record = read_record(self.layout)
+        found = [f"the manager's backend: {record['backend'] if record else None}"]
+        for name in self.client.jobs.ids():
+            found += [f"{name}/{task}: {state}" for task, state in self.job(name).tasks.items()]
+        found += [f"container {one['Names']}: {one['Status']}" for one in self.containers()]
+        return "\n".join(found)
 
     def job(self, name: str) -> JobState:
         """Return a job as the manager has it."""
