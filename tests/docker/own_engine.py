@@ -12,6 +12,7 @@ import signal
 import socket
 import struct
 import subprocess
+import sys
 import tempfile
 from pathlib import Path
 
@@ -110,7 +111,7 @@ class OwnEngine:
 
     def close(self) -> None:
         """Leave nothing behind: no container, process, mount or file. Its log goes where a failing test shows it."""
-        print(Path(self._folder, "log").read_text(errors="replace")[-5000:])
+        sys.stdout.write(Path(self._folder, "log").read_text(errors="replace")[-5000:])
         if self._process is None:
             self.start()
         with contextlib.closing(self.client()) as client:
