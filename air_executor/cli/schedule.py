@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Annotated
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from air_executor.client.job_access import ScheduleAccess, ScheduleRecord
 
 
+ON_DEMAND = "on demand"
+
+
 def schedule(
     ctx: typer.Context,
     action: Annotated[str, typer.Argument(metavar="ACTION")],
@@ -30,7 +33,7 @@ def schedule(
     ] = None,
     count: Annotated[int, typer.Option("--count", "-n", metavar="N", min=1, help="Number of times for `next`.")] = 5,
 ) -> None:
-    """Let jobs with a `schedule` run by themselves.
+    """Let jobs with a `schedule` run by themselves, and keep definitions to run on demand.
 
     Actions: apply FILE…, list, next NAME, pause NAME…, resume NAME…, delete NAME…, run NAME.
     """
@@ -80,14 +83,16 @@ def _list(session: Session, _: list[str]) -> None:
     if not found:
         say("no schedules; apply a job file that has one: `air-executor schedule apply FILE`")
         return
-    rows = []
-    for one in found:
-        raw = one["schedule"]
-        cron = raw.get("cron", "")
-        when = f"every {raw['every']}" if "every" in raw else cron if isinstance(cron, str) else ", ".join(cron)
-        zone = f" ({raw['timezone']})" if "timezone" in raw else ""
-        rows.append([Cell(one["name"], "bold"), Cell(f"{when}{zone}"), Cell(_when(one))])
+    rows = [[Cell(one["name"], "bold"), Cell(_times(one["schedule"])), Cell(_when(one))] for one in found]
     print_lines(table(("schedule", "when", "next"), rows, terminal_width()))
+
+
+def _times(raw: Mapping[str, Any] | None) -> str:
+    if raw is None:
+        return ON_DEMAND
+    cron = raw.get("cron", "")
+    when = f"every {raw['every']}" if "every" in raw else cron if isinstance(cron, str) else ", ".join(cron)
+    return f"{when} ({raw['timezone']})" if "timezone" in raw else when
 
 
 def _next(session: Session, names: list[str], count: int) -> None:
@@ -98,6 +103,8 @@ def _next(session: Session, names: list[str], count: int) -> None:
         return
     paused = {one["name"] for one in schedules.all()[0] if one["paused"]}
     for name, found in times.items():
+        if not found:
+            note(f"{name} has no time to come; to run it now: `air-executor schedule run {name}`")
         if name in paused:
             note(f"{name} is paused; to go on: `air-executor schedule resume {name}`")
         for text in found:
@@ -132,7 +139,7 @@ def upcoming(schedules: ScheduleAccess, now: float, *names: str) -> list[str]:
         (-math.inf, f"schedule {name} cannot run: {text}") for name, text in unreadable if name in (names or [name])
     ]
     for one in readable:
-        if not names or one["name"] in names:
+        if one["name"] in names or (not names and one["schedule"] is not None):
             at = math.inf if one["paused"] or one["next_at"] is None else from_text(one["next_at"])
             found.append((at, f"schedule {one['name']}: {_when(one, now)}"))
     return [text for _, text in sorted(found)]
@@ -143,6 +150,8 @@ def _when(schedule: ScheduleRecord, now: float | None = None) -> str:
         return "paused"
     if "problem" in schedule:
         return str(schedule["problem"])
+    if schedule["schedule"] is None:
+        return f"`air-executor schedule run {schedule['name']}`"
     if schedule["next_at"] is None:
         return "no time to come"
     left = from_text(schedule["next_at"]) - (time.time() if now is None else now)

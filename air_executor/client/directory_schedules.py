@@ -58,7 +58,7 @@ class DirectorySchedules:
         """Apply job files, given by name and content. All are checked before any is applied.
 
         Raises:
-            BadInputError: one of them is wrong, or has no schedule.
+            BadInputError: one of them is wrong, or has no name.
             StoreError: the volume refused; some of them may be applied.
         """
         now = round(time.time(), 3)
@@ -73,7 +73,7 @@ class DirectorySchedules:
         """Return what would become of a job file, and apply nothing.
 
         Raises:
-            BadInputError: it is wrong, or has no schedule.
+            BadInputError: it is wrong, or has no name.
         """
         now = round(time.time(), 3)
         made, changed = self._checked(data, name, now)
@@ -84,8 +84,8 @@ class DirectorySchedules:
         if made is not None:
             return made, True
         raw = load_mapping(data, name)
-        if "schedule" not in raw:
-            msg = f"{name}: schedule: is missing"
+        if "name" not in raw:
+            msg = f"{name}: name: is missing: only a definition can be applied, which runs many times"
             raise BadInputError(msg)
         return self._stored.load(str(raw["name"])), False
 

@@ -73,11 +73,10 @@ def instantiate(raw: Mapping[str, Any], given: Mapping[str, object], now: float)
     schedule = raw.get("schedule")
     if isinstance(schedule, Mapping) and "concurrency" in schedule:
         made.setdefault("concurrency", schedule["concurrency"])
-    if schedule is not None:
-        try:
-            read_schedule(raw)
-        except InvalidError as error:
-            problems += error.problems
+    try:
+        read_schedule(raw)
+    except InvalidError as error:
+        problems += error.problems
     if values:
         made["params"] = values
     instance = Instance(made)
@@ -88,13 +87,15 @@ def instantiate(raw: Mapping[str, Any], given: Mapping[str, object], now: float)
     return instance
 
 
-def read_schedule(raw: Mapping[str, Any]) -> Schedule:
-    """Return the schedule of a definition.
+def read_schedule(raw: Mapping[str, Any]) -> Schedule | None:
+    """Return the schedule of a definition; None if it runs on demand.
 
     Raises:
         InvalidError: it is wrong.
     """
     found = raw.get("schedule")
+    if found is None:
+        return None
     if isinstance(found, Mapping):
         found = {key: value for key, value in found.items() if key != "concurrency"}  # the job's; see `instantiate`
     try:

@@ -13,9 +13,22 @@ from air_executor.model.problems import InvalidError, lines
 from air_executor.model.times import to_text
 
 
+def timetable_of(schedule: ScheduleFile) -> Timetable | None:
+    """Return the times of a schedule; None if it runs on demand.
+
+    Raises:
+        InvalidError: its definition is wrong.
+        BadInputError: the time zone or an expression is wrong.
+    """
+    found = read_schedule(schedule.definition)
+    return None if found is None else Timetable(schedule.name, found)
+
+
 def times_of(schedule: ScheduleFile, now: float, count: int) -> list[float]:
-    """Return when the next runs start."""
-    timetable = Timetable(schedule.name, read_schedule(schedule.definition))
+    """Return when the next runs start. Raises as `timetable_of`."""
+    timetable = timetable_of(schedule)
+    if timetable is None:
+        return []
     return [timetable.starts_at(at) for at in islice(timetable.times_after(now), count)]
 
 
@@ -25,7 +38,7 @@ def schedule_record(schedule: ScheduleFile, now: float) -> dict[str, Any]:
         "name": schedule.name,
         "paused": schedule.paused,
         "source": schedule.source,
-        "schedule": schedule.definition["schedule"],
+        "schedule": schedule.definition.get("schedule"),
         "next_at": None,
     }
     try:

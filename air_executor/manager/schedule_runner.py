@@ -12,9 +12,9 @@ import logging
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from air_executor.core.instantiation import read_schedule
 from air_executor.core.timetable import Timetable
 from air_executor.core.transitions import LiveJob
+from air_executor.core.upcoming import timetable_of
 from air_executor.errors import AirExecutorError, AlreadyExistsError
 from air_executor.manager.manager_state import ManagerState
 from air_executor.model.definition import ScheduleFile
@@ -174,7 +174,7 @@ class ScheduleRunner:
         try:
             found = self._schedules.load(name)
             if not found.paused:
-                entry.timetable = Timetable(name, read_schedule(found.definition))
+                entry.timetable = timetable_of(found)
                 entry.settled = max(found.since, self._schedules.settled(name))
             entry.file = found
         except InvalidError as error:

@@ -11,8 +11,8 @@ from graphlib import CycleError, TopologicalSorter
 from itertools import islice
 from typing import Protocol
 
-from air_executor.core.instantiation import read_schedule
 from air_executor.core.timetable import Timetable
+from air_executor.core.upcoming import timetable_of
 from air_executor.errors import BadInputError, CorruptFileError, FormatTooNewError, NotFoundError
 from air_executor.model.names import scheduled_id, scheduled_time
 from air_executor.model.records import Request
@@ -78,7 +78,11 @@ def backfill_runs(
     if end <= begin:
         msg = f"to: {until} is before {since}"
         raise BadInputError(msg)
-    times = _times(Timetable(name, read_schedule(schedule.definition)), begin, min(end, time.time()))
+    timetable = timetable_of(schedule)
+    if timetable is None:
+        msg = f"{name} has no schedule and runs on demand; there is nothing to backfill"
+        raise BadInputError(msg)
+    times = _times(timetable, begin, min(end, time.time()))
     found = Backfill([], [], [])
     turns: list[JobState] = []
     for at in times[::-1] if newest_first else times:

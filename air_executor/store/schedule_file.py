@@ -1,17 +1,23 @@
-"""From a job file with a `schedule` to the schedule that is stored: all of it checked, as a run would be."""
+"""From a job file with a `name` to the schedule that is stored: all of it checked, as a run would be.
+
+Without a `schedule` in the file it has no times, and runs on demand.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import datetime as dt
+from collections.abc import Mapping
 from typing import Any
 
 from air_executor.core.instantiation import read_schedule
+from air_executor.core.param_values import declared_params
 from air_executor.core.submission import read_definition
 from air_executor.core.timetable import Timetable
 from air_executor.errors import BadInputError, CorruptFileError, NotFoundError
 from air_executor.model.definition import ScheduleFile
-from air_executor.model.problems import InvalidError, bad_input, lines
+from air_executor.model.names import check_id
+from air_executor.model.problems import InvalidError, Path, bad_input, lines
 from air_executor.store.job_file import load_placed, read_bytes
 from air_executor.store.schedules import Schedules
 
@@ -37,29 +43,42 @@ def schedule_of(
 
 
 def checked_schedule(data: bytes, path: str, now: float, *, source: str | None = None) -> ScheduleFile | None:
-    """Return the schedule of the content of a job file, as if it were new; None if it has none.
+    """Return the schedule of the content of a job file, as if it were new; None if it is a job that runs once.
 
     Raises:
         BadInputError: as `schedule_from`.
     """
     raw, place = load_placed(data, path)
-    if "schedule" not in raw:
+    if "schedule" not in raw and "name" not in raw:
         return None
-    try:
-        schedule = read_schedule(raw)
-        job = read_definition(raw, {}, now)
-    except InvalidError as error:
-        raise bad_input(lines(error.problems, place), path) from None
-    if job.name is None:
+    if raw.get("name") is None:
         msg = f"{path}: name: is missing: the runs of a schedule are named after it"
         raise BadInputError(msg)
+    name = check_id(str(raw["name"]), f"{path}: name")
     try:
-        Timetable(job.name, schedule)
+        schedule = read_schedule(raw)
+        read_definition(raw, {}, now)
+    except InvalidError as error:
+        asked = _asked(raw)
+        if problems := [one for one in error.problems if one.at not in asked]:
+            raise bad_input(lines(problems, place), path) from None
+    try:
+        if schedule is not None:
+            Timetable(name, schedule)
     except BadInputError as error:
         msg = f"{path}: schedule.{error}"
         raise BadInputError(msg) from None
     definition: dict[str, Any] = _as_json(raw)
-    return ScheduleFile(name=job.name, since=now, applied_at=now, source=source, definition=definition)
+    return ScheduleFile(name=name, since=now, applied_at=now, source=source, definition=definition)
+
+
+def _asked(raw: Mapping[str, Any]) -> list[Path]:
+    """Return the parameters whose values may be missing, for whoever starts a run on demand gives them."""
+    if raw.get("schedule") is None:
+        with contextlib.suppress(InvalidError):
+            declared = declared_params(raw.get("params", {}))
+            return [["params", name] for name, param in declared.items() if param.default is None]
+    return []
 
 
 def unless_stored(made: ScheduleFile, schedules: Schedules) -> ScheduleFile | None:
@@ -69,7 +88,7 @@ def unless_stored(made: ScheduleFile, schedules: Schedules) -> ScheduleFile | No
         if (before.definition, before.source) == (made.definition, made.source):
             return None
         made.paused = before.paused
-        if before.definition.get("schedule") == made.definition["schedule"]:
+        if before.definition.get("schedule") == made.definition.get("schedule"):
             made.since = before.since
     return made
 

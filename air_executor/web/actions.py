@@ -18,6 +18,7 @@ from air_executor.model.callers import OPERATOR, SUBMITTER, Role
 from air_executor.model.plain_text import clean
 from air_executor.model.problems import InvalidError
 from air_executor.model.state import Done, JobState, Queued, Running, TaskState
+from air_executor.web.schedule_list import ScheduleEntry
 
 MAX_FIELDS = 50
 """Parameters of a form; beyond, the command line."""
@@ -172,17 +173,19 @@ def task_actions(job: JobState, task: TaskState) -> list[PageAction]:
     return found
 
 
-def schedule_actions(name: str, params: object, *, paused: bool) -> list[PageAction]:
-    """Return what can be done with a schedule; `params` as its definition has them."""
-    path = f"/schedules/{quote(name)}"
+def schedule_actions(schedule: ScheduleEntry) -> list[PageAction]:
+    """Return what can be done with a schedule."""
+    path = f"/schedules/{quote(schedule.name)}"
 
     def make(key: str, label: str, **more: Any) -> PageAction:  # noqa: ANN401 - fields of `PageAction`
-        command = f"air-executor schedule {key} {name}"
+        command = f"air-executor schedule {key} {schedule.name}"
         return PageAction(key=key, label=label, path=f"{path}/{key}", command=command, own_only=False, **more)
 
-    fields = _param_fields(params)
+    fields = _param_fields(schedule.params)
     run = make("run", "Run now", role=SUBMITTER, fields=fields)
-    if paused:
+    if schedule.on_demand:
+        return [run]
+    if schedule.paused:
         return [run, make("resume", "Resume schedule", role=OPERATOR)]
     return [run, make("pause", "Pause schedule", role=OPERATOR)]
 
@@ -208,6 +211,7 @@ def _param_fields(params: object) -> list[ActionField]:
                 option="-p",
                 pair=True,
                 hint=" ".join(one for one in hints if one),
+                required=param.default is None,
                 choices=choices,
                 least=param.min,
                 most=param.max,

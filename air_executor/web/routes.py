@@ -186,7 +186,7 @@ class _PageRoutes:
             "bars": drawn,
             "longest": longest,
             "schedule": schedule,
-            "actions": () if schedule is None else schedule_actions(name, schedule.params, paused=schedule.paused),
+            "actions": () if schedule is None else schedule_actions(schedule),
         }
         return self._templates.page("history.html", common | values)
 

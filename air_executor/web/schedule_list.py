@@ -9,8 +9,8 @@ import threading
 import time
 from dataclasses import dataclass
 
-from air_executor.core.instantiation import read_schedule
 from air_executor.core.timetable import Timetable
+from air_executor.core.upcoming import timetable_of
 from air_executor.errors import AirExecutorError
 from air_executor.model.problems import InvalidError, lines
 from air_executor.store.schedules import ABSENT, Schedules
@@ -28,6 +28,8 @@ class ScheduleEntry:
     stamp: tuple[int, int]
     paused: bool = False
     problem: str | None = None
+    on_demand: bool = False
+    """It has no times of its own."""
     timetable: Timetable | None = None
     params: object = None
     """Its `params`, as the definition has them."""
@@ -104,8 +106,9 @@ class ScheduleList:
             entry.paused = found.paused
             entry.params = found.definition.get("params", {})
             if not found.paused:
-                entry.timetable = Timetable(name, read_schedule(found.definition))
-                entry.next_at = now
+                entry.timetable = timetable_of(found)
+                entry.on_demand = entry.timetable is None
+                entry.next_at = NEVER if entry.on_demand else now
         except InvalidError as error:
             entry.problem = "; ".join(lines(error.problems))
         except AirExecutorError as error:

@@ -182,8 +182,8 @@ def test_schedules_are_applied_paused_and_deleted(access: JobAccess) -> None:
         name, "2026-01-05", "2026-01-12", max_active=1, newest_first=False, retry=False, dry_run=True
     )
     assert (len(found.created), found.left_out) == (2, [])
-    with pytest.raises(BadInputError, match=r"wrong\.yaml.*schedule: is missing"):
-        access.schedules.apply([("new.yaml", file.replace(name.encode(), b"never")), ("wrong.yaml", b"name: x\n")])
+    with pytest.raises(BadInputError, match=r"wrong\.yaml.*name: is missing"):
+        access.schedules.apply([("new.yaml", file.replace(name.encode(), b"never")), ("wrong.yaml", b"id: x\n")])
     assert "never" not in [one["name"] for one in access.schedules.all()[0]]
     assert [one["name"] for one in access.schedules.delete([name])] == [name]
     with pytest.raises(NotFoundError):

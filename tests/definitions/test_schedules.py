@@ -245,10 +245,12 @@ def test_a_folder_of_job_files(world: World, tmp_path: Path, caplog: pytest.LogC
     folder.mkdir()
     schedules = Schedules(world.layout)
     (folder / "tick.yaml").write_text(TICK.format(more=""))
-    (folder / "other.yaml").write_text("id: once\ntasks: [{command: x}]\n")
+    (folder / "once.yaml").write_text("id: once\ntasks: [{command: x}]\n")
+    (folder / "other.yaml").write_text("name: other\nparams: {A: {}}\ntasks: [{command: x}]\n")
     world.start(jobs_dir=str(folder))
     world.cycle()
-    assert schedules.names() == ["tick"]
+    assert schedules.names() == ["other", "tick"]
+    (folder / "other.yaml").unlink()
     (folder / "tick.yaml").write_text(TICK.format(more=", cron: x"))
     world.clock.pass_time(2)
     world.cycle()
@@ -278,7 +280,7 @@ def test_a_file_of_the_folder_that_holds_another_schedule(world: World, tmp_path
         (text, ["tick"]),
         (text.replace("tick", "tock"), ["tock"]),
         ("name: [", ["tock"]),
-        ("name: tock\ntasks: [{command: x}]\n", []),
+        ("id: tock\ntasks: [{command: x}]\n", []),
         (text, ["tick"]),
     ]
     world.start(jobs_dir=str(folder))
@@ -392,6 +394,40 @@ def test_apply_list_next_pause_resume_delete(air: Air, client: Client, nightly: 
     assert air("schedule", "delete", "nightly").code == 0
     assert "no schedules" in air("schedule", "list").out
     assert client.jobs.ids() == []
+
+
+def test_a_definition_on_demand(air: Air, client: Client, project: Path) -> None:
+    """Without a schedule it is kept, and run with the values that it asks for; it has no times."""
+    text = "name: deploy\nparams: {WHERE: {choices: [eu, us]}, COUNT: {type: integer, min: 1}}\n"
+    (project / "deploy.yaml").write_text(f"{text}tasks: [{{command: 'echo $WHERE'}}]\n")
+    assert air("schedule", "apply", "deploy.yaml").out == "deploy: `air-executor schedule run deploy`\n"
+    assert air("schedule", "apply", "deploy.yaml").out == "deploy.yaml: unchanged\n"
+    assert "on demand" in air("schedule", "list").out
+    assert "deploy" not in air("status").out
+    assert air("schedule", "next", "deploy").out == ""
+    missing = air("schedule", "run", "deploy", "-p", "COUNT=2")
+    assert (missing.code, "params.WHERE: is missing" in missing.err) == (2, True)
+    assert air("schedule", "run", "deploy", "-p", "COUNT=2", "-p", "WHERE=us").out == "deploy-1\n"
+    assert client.status("deploy-1").spec.params == {"WHERE": "us", "COUNT": 2}
+    past = air("backfill", "deploy", "--from", "2026-01-01", "--to", "2026-01-02")
+    assert (past.code, "deploy has no schedule" in past.err) == (2, True)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ("params: {N: {type: integer}, M: {typ: integer}}", "params.M.typ: "),
+        ("params: {AIR_JOB_ID: {}}", "params.AIR_JOB_ID: is no name of a parameter"),
+        ("schedule: {every: 60}\nparams: {N: {type: integer}}", "params.N: is missing"),
+        ("timeuot: 3", "timeuot"),
+    ],
+)
+def test_a_wrong_definition_is_not_kept(air: Air, client: Client, project: Path, fields: str, message: str) -> None:
+    """Only what whoever runs it will give may be missing."""
+    (project / "deploy.yaml").write_text(f"name: deploy\n{fields}\ntasks: [{{command: x}}]\n")
+    done = air("schedule", "apply", "deploy.yaml")
+    assert (done.code, message in done.err) == (2, True), done.err
+    assert Schedules(client.layout).names() == []
 
 
 def test_a_schedule_that_cannot_be_read_is_named(air: Air, client: Client, nightly: str) -> None:

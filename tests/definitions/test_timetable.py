@@ -25,7 +25,9 @@ def at(text: str) -> float:
 
 def timetable(**schedule: Any) -> Timetable:  # noqa: ANN401 - JSON
     """Return a timetable."""
-    return Timetable("n", read_schedule({"schedule": schedule}))
+    found = read_schedule({"schedule": schedule})
+    assert found is not None
+    return Timetable("n", found)
 
 
 def upcoming(table: Timetable, when: str, count: int) -> list[str]:

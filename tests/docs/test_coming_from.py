@@ -47,7 +47,9 @@ def test_a_snippet_is_valid(snippet: str) -> None:
     raw = {"name": "n", "params": params, **job, "tasks": tasks}
     assert read_definition(raw, given, 0.0).tasks
     if "schedule" in raw:
-        assert read_schedule(raw).cron
+        schedule = read_schedule(raw)
+        assert schedule is not None
+        assert schedule.cron
 
 
 def _value(param: dict[str, Any]) -> object:

@@ -142,6 +142,22 @@ def test_a_run_with_parameters(served: ServedProject, look: Callable[..., Page],
     expect(page.get_by_role("heading", level=1)).to_contain_text("nightly-1")
 
 
+def test_a_run_on_demand(served: ServedProject, look: Callable[..., Page], tokens: Mapping[str, str]) -> None:
+    """A definition without a schedule has a form, too; what has no default must be given."""
+    served.schedule({"name": "deploy", "params": {"WHERE": {}}, "tasks": [{"command": "true"}]})
+    page = look(f"{served.url}/names/deploy")
+    expect(page.get_by_role("main")).to_contain_text("on demand")
+    sign_in(page, tokens["submitter"])
+    button(page, "Run now…").click()
+    dialog = page.get_by_role("dialog", name="Run now")
+    dialog.get_by_role("button", name="Run now").click()
+    assert page.evaluate("document.activeElement.dataset.name") == "WHERE", "it is required"
+    dialog.get_by_label("WHERE").fill("eu")
+    dialog.get_by_role("button", name="Run now").click()
+    expect(said(page)).to_contain_text("deploy-1 is submitted.")
+    assert served.ended("deploy-1").spec.params["WHERE"] == "eu"
+
+
 def test_what_a_role_may_not(served: ServedProject, look: Callable[..., Page], tokens: Mapping[str, str]) -> None:
     """A button that takes another role says so, and nothing is sent; with the role it works."""
     served.schedule(NIGHTLY)

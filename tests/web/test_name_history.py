@@ -11,9 +11,10 @@ from pathlib import Path
 from playwright.sync_api import Page, expect
 
 from air_executor.client import Client
-from air_executor.core.instantiation import read_schedule
 from air_executor.core.submission import initial_state, parse_job
 from air_executor.core.timetable import Timetable
+from air_executor.model import parsing
+from air_executor.model.definition import Schedule
 from air_executor.model.state import JobState
 from air_executor.store.job_summary import summary_of
 from air_executor.store.schedule_file import schedule_from
@@ -138,8 +139,7 @@ def test_schedules_are_listed(served: ServedProject, look: Callable[..., Page]) 
 
 def entry(name: str, now: float, **schedule: object) -> ScheduleEntry:
     """Return a schedule as the page knows it."""
-    raw = {"name": name, "schedule": schedule, "tasks": [{"command": "true"}]}
-    made = ScheduleEntry(name, (0, 0), timetable=Timetable(name, read_schedule(raw)), next_at=now)
+    made = ScheduleEntry(name, (0, 0), timetable=Timetable(name, parsing.read(Schedule, schedule)), next_at=now)
     made.advance(now)
     return made
 

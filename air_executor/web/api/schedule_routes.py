@@ -35,7 +35,7 @@ def schedules(context: Context) -> Response:
 
 @router.post(
     "/schedules",
-    openapi_extra=takes("JobFile", required=True, yaml=True, description="A job file with a `schedule`."),
+    openapi_extra=takes("JobFile", required=True, yaml=True, description="A job file with a `name`."),
     responses=answers("AppliedSchedule", "The schedule.") | CHANGING,
     summary="Apply a schedule",
 )
@@ -46,7 +46,7 @@ def apply(
     name: Annotated[str | None, Query(max_length=300, description="What messages call the file.")] = None,
     dry_run: Annotated[bool, Query(description="Check the file, and apply nothing.")] = False,  # noqa: FBT002 - a query
 ) -> Response:
-    """Apply a job file with a `schedule`: its jobs run by themselves from then on."""
+    """Apply a job file with a `name`: its jobs run by themselves if it has a `schedule`, else on demand."""
     schedules = context.client.schedules
     file = body.named(name), body.small()
     checked = schedules.check(*file)

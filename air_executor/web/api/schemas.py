@@ -78,7 +78,7 @@ _SCHEDULE = _object(
     name={"type": "string"},
     paused={"type": "boolean"},
     source=_TEXT_OR_NONE,
-    schedule={"type": "object"},
+    schedule={"type": ["object", "null"], "description": "As the definition has it; null: it runs on demand."},
     next_at=_TIME_OR_NONE,
 )
 _SCHEDULE["properties"]["problem"] = {"type": "string", "description": "Why it has no next time, if it is wrong."}
