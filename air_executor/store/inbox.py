@@ -6,6 +6,7 @@ A request file that is gone was applied; a refused one lies in `inbox/refused/` 
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
 import time
@@ -21,6 +22,9 @@ from air_executor.store.layout import Layout
 MAX_REQUEST = 32 * 1024 * 1024
 """Bytes of a request, as it is written and as it is read."""
 
+_ORDER = itertools.count()
+"""Keeps requests of one process in their order where they have the same millisecond."""
+
 
 class Inbox:
     """The inbox of one state directory."""
@@ -29,7 +33,7 @@ class Inbox:
         self.layout = layout
 
     def post(self, request: Request, now: float) -> str:
-        """Write a request durably and return its name; names sort by time.
+        """Write a request durably and return its name; names sort by time, and those of one process in order.
 
         One that only wakes the manager is not synced: after a power failure the next manager looks at all jobs.
 
@@ -41,7 +45,7 @@ class Inbox:
         if len(text) > MAX_REQUEST:
             msg = f"{request.op}: {len(text)} bytes, more than the {MAX_REQUEST} of a request; ask in several"
             raise BadInputError(msg)
-        name = f"{int(now * 1000):013d}-{files.random_hex(4)}.json"
+        name = f"{int(now * 1000):013d}-{next(_ORDER) % 16**6:06x}{files.random_hex(4)}.json"
         files.make_dir(self.layout.tmp)
         files.make_dir(self.layout.refused)
         files.replace(f"{self.layout.inbox}/{name}", text, self.layout.tmp, sync=request.op != "wake")

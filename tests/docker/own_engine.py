@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import secrets
 import shutil
 import signal
 import socket
@@ -46,6 +47,7 @@ class OwnEngine:
         path = next(entry.partition(b"=")[2] for entry in environ if entry.startswith(b"PATH="))
         self._environ = {"PATH": os.fsdecode(path)}
         self._folder = tempfile.mkdtemp(prefix="air-engine-")  # a short path: sockets lie below it
+        self._own = f"air-engine-{secrets.token_hex(4)}"  # not the folder's name, which may have two _ in a row
         self._network = _namespace()
         self._live_restore = live_restore
         self._process: subprocess.Popen[bytes] | None = None
@@ -54,12 +56,11 @@ class OwnEngine:
     def start(self) -> None:
         """Start it, and wait until it answers."""
         options = {"data-root": "data", "exec-root": "exec", "pidfile": "pid"}
-        own = os.path.basename(self._folder)
         command = [
             *("nsenter", f"--net=/proc/self/fd/{self._network}", self._program, "--host", self.address),
             *(f"--{name}={self._folder}/{place}" for name, place in options.items()),
             # Where containerd is the machine's, others' containers are in it too.
-            *(f"--containerd-namespace={own}", f"--containerd-plugins-namespace={own}-plugins"),
+            *(f"--containerd-namespace={self._own}", f"--containerd-plugins-namespace={self._own}-plugins"),
             f"--live-restore={str(self._live_restore).lower()}",
         ]
         with open(f"{self._folder}/log", "ab") as log:

@@ -30,9 +30,15 @@ def test_posted_request_comes_back(inbox: Inbox) -> None:
     first = inbox.post(Request("add", "j", tasks=[{"command": "ü \ud800"}]), 10.0)
     second = inbox.post(Request("retry", "j", "a"), 11.0)
     assert inbox.pending() == [first, second]
-    assert re.fullmatch(r"0000000010000-[0-9a-f]{8}\.json", first), "older versions sort by it"
+    assert re.fullmatch(r"0000000010000-[0-9a-f]{14}\.json", first), "older versions sort by it"
     assert inbox.read(first) == Request("add", "j", None, [{"command": "ü \ud800"}])
     assert inbox.read(second) == Request("retry", "j", "a", [])
+
+
+def test_requests_of_one_moment_keep_their_order(inbox: Inbox) -> None:
+    """A pause and a resume within a millisecond are not swapped."""
+    posted = [inbox.post(Request(op, "j"), 10.0) for op in ("pause", "resume") * 20]
+    assert inbox.pending() == posted
 
 
 def test_a_wake_that_a_power_failure_took(inbox: Inbox) -> None:
