@@ -93,6 +93,10 @@ class PodRequest(Record):
     service_account: Annotated[ObjectName | None, About("Service account of the pod, whose token is mounted then.")] = (
         None
     )
+    secret: Annotated[
+        ObjectName | None,
+        About("Secret whose keys are the `secrets` of the task, in place of the one that all tasks may use."),
+    ] = None
     priority_class: Annotated[ObjectName | None, About("Priority class of the pod.")] = None
     labels: Annotated[Selector, About("Labels of the Job and the pod.")] = field(default_factory=dict)
     annotations: Annotated[Notes, About("Annotations of the Job and the pod.")] = field(default_factory=dict)

@@ -147,6 +147,9 @@ class KubernetesSettings(SettingGroup):
     allow_service_accounts: t.Names = Field(
         (), description="Service accounts that tasks may name; their tokens are mounted."
     )
+    allow_secrets: t.Names = Field(
+        (), description="Secrets that tasks may name for their `secrets`: `NAME` with all its keys, or `NAME/KEY`."
+    )
     allow_priority_classes: t.Names = Field((), description="Priority classes that tasks may name.")
     allow_labels: t.Names = Field((), description="Labels that tasks may set on their Jobs and pods.")
     allow_annotations: t.Names = Field((), description="Annotations that tasks may set on their Jobs and pods.")

@@ -224,6 +224,27 @@ def test_secrets_go_by_reference() -> None:
         job_manifest(CONFIG, launch, OLD)
 
 
+def test_secrets_of_a_tasks_own() -> None:
+    """They are keys of the Secret that it names, as far as the operator allows it whole, or these keys of it."""
+
+    def taken(*allowed: str, for_all: str | None = "shared", **secrets: str) -> list[str]:
+        config = with_settings(secret=for_all, allow_secrets=allowed)
+        launch = dataclasses.replace(LAUNCH, secrets=secrets, options={"kubernetes": {"secret": "team"}})
+        container = job_manifest(config, launch, TODAY)["spec"]["template"]["spec"]["containers"][0]
+        found = [one["valueFrom"]["secretKeyRef"] for one in container["env"] if "valueFrom" in one]
+        return [f"{one['name']}/{one['key']}" for one in found]
+
+    assert taken("team", A="", B="") == ["team/A", "team/B"]
+    assert taken("team/A", "team/B", A="", B="", for_all=None) == ["team/A", "team/B"]
+    assert taken(for_all="team", A="") == ["team/A"], "what all tasks may use"
+    assert taken() == [], "it needs none"
+    for allowed in ((), ("other",), ("team/A",), ("TEAM",)):
+        with pytest.raises(
+            SpawnRejectedError, match=r"secret: team/.* is not allowed; .* AIR_KUBERNETES_ALLOW_SECRETS$"
+        ):
+            taken(*allowed, A="", B="")
+
+
 def test_a_template_that_selects_an_architecture_needs_no_shell(tmp_path: Path) -> None:
     """The native runner for it is the first program of the Pod, if it is there; else a shell finds out."""
     template = {"spec": {"nodeSelector": {"kubernetes.io/arch": "arm64"}}}

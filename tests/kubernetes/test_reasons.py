@@ -145,6 +145,19 @@ def test_a_secret_that_is_no_text(rig: KubernetesRig, value: bytes, words: str) 
         rig.namespace.ask("DELETE", f"{rig.namespace.core}/secrets/keys")
 
 
+def test_a_secret_of_a_tasks_own(rig: KubernetesRig) -> None:
+    """The task has the key of the Secret that it names."""
+    secret = {"metadata": {"name": "team"}, "stringData": {"TOKEN": "of the team"}}
+    rig.namespace.ask("POST", f"{rig.namespace.core}/secrets", secret)
+    try:
+        backend = rig.kubernetes(allow_secrets=("team/TOKEN",))
+        launch = launch_with(rig, 'test "$TOKEN" = "of the team"', kubernetes={"secret": "team"})
+        backend.spawn(dataclasses.replace(launch, secrets={"TOKEN": ""}))
+        assert ended(rig, backend).exit_code == 0
+    finally:
+        rig.namespace.ask("DELETE", f"{rig.namespace.core}/secrets/team")
+
+
 def test_out_of_memory(rig: KubernetesRig) -> None:
     """Whoever takes more than the limit is killed, and that is what the run's end is called."""
     backend = rig.kubernetes()

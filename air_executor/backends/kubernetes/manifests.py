@@ -248,11 +248,9 @@ def _environment(config: ClusterConfig, launch: Launch) -> Iterator[dict[str, An
                 )
                 raise SpawnRejectedError(msg)
             yield {"name": name, "value": _literal(value)}
-    if launch.secrets and settings.secret is None:
-        msg = f"secret {next(iter(launch.secrets))}: no Secret is set; the operator names it with AIR_KUBERNETES_SECRET"
-        raise SpawnRejectedError(msg)
+    secret = pod_requests.secret_of(settings, launch)
     for name in launch.secrets:
-        yield {"name": name, "valueFrom": {"secretKeyRef": {"name": settings.secret, "key": name}}}
+        yield {"name": name, "valueFrom": {"secretKeyRef": {"name": secret, "key": name}}}
 
 
 def _resources(settings: KubernetesSettings, launch: Launch) -> dict[str, dict[str, str]]:

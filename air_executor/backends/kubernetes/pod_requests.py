@@ -47,6 +47,27 @@ def user_annotations(settings: KubernetesSettings, launch: Launch) -> dict[str, 
     return dict(asked)
 
 
+def secret_of(settings: KubernetesSettings, launch: Launch) -> str | None:
+    """Return the Secret whose keys are the secrets of a task; None if it has none.
+
+    Raises:
+        SpawnRejectedError: there is no such Secret for it, or it may not have these keys of it.
+    """
+    if not launch.secrets:
+        return None
+    asked: str | None = _asked(launch).get("secret")
+    if asked is None and settings.secret is None:
+        name = next(iter(launch.secrets))
+        msg = f"secret {name}: no Secret is set; the operator names it with AIR_KUBERNETES_SECRET"
+        raise SpawnRejectedError(msg)
+    if asked is None or asked == settings.secret:
+        return settings.secret
+    if asked not in settings.allow_secrets:
+        keys = [f"{asked}/{name}" for name in launch.secrets]
+        _check("secret", keys, settings.allow_secrets, "AIR_KUBERNETES_ALLOW_SECRETS", ours=False)
+    return asked
+
+
 def add_to(spec: dict[str, Any], settings: KubernetesSettings, launch: Launch) -> None:
     """Put nodes, service account and priority class into a pod's spec.
 
