@@ -11,7 +11,7 @@ import typer
 from air_executor.cli.session import session_of
 from air_executor.cli.since import since_moment
 from air_executor.cli.terminal import console, note, print_json, say, styled
-from air_executor.core.cost_query import CostWindow, keep, parse_filter, parse_keys
+from air_executor.core.cost_query import parse_filter, parse_keys
 from air_executor.core.job_cost import CostSums, money
 from air_executor.errors import BadInputError
 from air_executor.model.plain_text import clean
@@ -20,11 +20,9 @@ from air_executor.model.sizes import format_memory
 from air_executor.model.times import format_duration, to_text
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from rich.table import Table
 
-    from air_executor.client import Client
+    from air_executor.client.job_access import Charges
     from air_executor.core.advice import Advice
     from air_executor.core.always_on import AlwaysOnPool
     from air_executor.core.cost_report import CostReport, Savings
@@ -81,7 +79,7 @@ def report(  # noqa: PLR0917 - a command has its options as arguments
     if as_csv + focus + session.json > 1:
         raise BadInputError("--csv, --focus and --json exclude each other; use one of them")
     if focus:
-        _print_charges(session.directory(), job or [], CostWindow(start, end), filters)
+        _print_charges(session.client().charges(job or [], start, end, filters))
         return
     budgets = session.settings().cost.limits if session.server_address is None else ()
     found, unreadable = session.client().report(
@@ -98,16 +96,12 @@ def report(  # noqa: PLR0917 - a command has its options as arguments
         note(f"job {name} is not included, because it cannot be read: {problem}")
 
 
-def _print_charges(client: Client, jobs: Sequence[str], window: CostWindow, filters: Sequence[tuple[str, str]]) -> None:
-    from air_executor.client.whole_ledger import read_ledger  # noqa: PLC0415
-    from air_executor.core.focus_export import as_focus_csv  # noqa: PLC0415
-
-    ledger, unreadable = read_ledger(client, jobs)
-    cut = window.cut(keep(ledger, filters))
-    sys.stdout.write(as_focus_csv(cut))
-    if left_out := sum(sums.usage.runs for sums in keep(ledger, filters).earlier):
-        note(f"{_count(left_out, 'earlier run')} not included: of tasks with more than 100 runs the days are not known")
-    for name, problem in unreadable:
+def _print_charges(found: Charges) -> None:
+    sys.stdout.write(found.csv)
+    if found.left_out:
+        what = _count(found.left_out, "earlier run")
+        note(f"{what} not included: of tasks with more than 100 runs the days are not known")
+    for name, problem in found.unreadable:
         note(f"job {name} is not included, because it cannot be read: {problem}")
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from air_executor.client.directory_logs import DirectoryLogs
-from air_executor.client.job_access import Answer, NamedRun
+from air_executor.client.job_access import Answer, Charges, NamedRun
 from air_executor.errors import AirExecutorError, BadInputError, NotFoundError, StoreError
 from air_executor.model.records import Op, Request
 from air_executor.model.state import JobState
@@ -346,18 +346,20 @@ class Client:
     ) -> tuple[CostReport, list[tuple[str, str]]]:
         """Return the cost report of some jobs or of all, and which jobs cannot be read, with the errors.
 
-        A report of all jobs says what is used of `budgets`.
-
-        Raises:
-            NotFoundError: one of the jobs does not exist.
+        A report of all jobs says what is used of `budgets`. Raises NotFoundError where one of the jobs does not exist.
         """
-        from air_executor.client.whole_ledger import read_ledger  # noqa: PLC0415 - only for reports
-        from air_executor.core.cost_report import cost_report  # noqa: PLC0415
-        from air_executor.core.spending_limits import spendings  # noqa: PLC0415
+        from air_executor.client.whole_ledger import report_of  # noqa: PLC0415 - only for reports
 
-        ledger, unreadable = read_ledger(self, jobs)
-        found = cost_report(ledger, now, by=by, since=since, until=until, filters=filters, pool_size=pool_size)
-        return found if jobs else replace(found, budgets=spendings(budgets, ledger, now)), unreadable
+        how = {"by": by, "since": since, "until": until, "filters": filters, "pool_size": pool_size}
+        return report_of(self, jobs, now, budgets, **how)
+
+    def charges(
+        self, jobs: Sequence[str], since: float | None, until: float | None, filters: Sequence[tuple[str, str]] = ()
+    ) -> Charges:
+        """Return what some jobs or all of them cost, as charges. Raises as `report`."""
+        from air_executor.client.whole_ledger import charges_of  # noqa: PLC0415 - only for reports
+
+        return charges_of(self, jobs, since, until, filters)
 
     # The manager
 

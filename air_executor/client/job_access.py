@@ -78,6 +78,17 @@ class AppliedSchedule(NamedTuple):
     """False: it was stored already."""
 
 
+class Charges(NamedTuple):
+    """What runs cost, for tools of finance."""
+
+    csv: str
+    """As FOCUS defines it; see `core.focus_export`."""
+    left_out: int
+    """Runs whose days are not known."""
+    unreadable: list[tuple[str, str]]
+    """Jobs that cannot be read, with the errors."""
+
+
 @dataclass(frozen=True, slots=True)
 class BackfillResult:
     """The runs of a backfill."""
@@ -242,6 +253,11 @@ class JobAccess(Protocol):
 
         `budgets` are those of a state directory; a server has its own.
         """
+
+    def charges(
+        self, jobs: Sequence[str], since: float | None, until: float | None, filters: Sequence[tuple[str, str]] = ()
+    ) -> Charges:
+        """Return what some jobs or all of them cost between two times (Unix seconds), as charges."""
 
     # The manager
 

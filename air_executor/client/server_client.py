@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from air_executor.client.connection import SUBMIT_FOR, Connection
-from air_executor.client.job_access import Answer, NamedRun, SubmittedJob
+from air_executor.client.job_access import Answer, Charges, NamedRun, SubmittedJob
 from air_executor.client.server_address import read_address
 from air_executor.client.server_logs import ServerLogs
 from air_executor.client.server_schedules import ServerSchedules
@@ -247,12 +247,16 @@ class ServerClient:
     ) -> tuple[CostReport, list[tuple[str, str]]]:
         """Return the cost report of some jobs or of all, and which jobs cannot be read, with the errors."""
         del now, budgets  # the server's
-        query: list[tuple[str, object]] = [("job", job) for job in jobs]
-        query += [("filter", f"{key}={value}") for key, value in filters]
-        query += [(name, to_text(at)) for name, at in (("since", since), ("until", until)) if at is not None]
-        query += [("by", by), ("pool", pool_size)]
+        query = [*_runs_between(jobs, since, until, filters), ("by", by), ("pool", pool_size)]
         found = self.connection.json("/report", query)
         return read_report(found), [(one["id"], one["problem"]) for one in found["unreadable"]]
+
+    def charges(
+        self, jobs: Sequence[str], since: float | None, until: float | None, filters: Sequence[tuple[str, str]] = ()
+    ) -> Charges:
+        """Return what some jobs or all of them cost between two times (Unix seconds), as charges."""
+        found = self.connection.json("/charges", _runs_between(jobs, since, until, filters))
+        return Charges(found["csv"], found["left_out"], [(one["id"], one["problem"]) for one in found["unreadable"]])
 
     # The manager
 
@@ -269,3 +273,11 @@ class ServerClient:
         """Return the name and the role that the server knows us by."""
         found = self.connection.json("/caller")
         return found["name"], found["role"]
+
+
+def _runs_between(
+    jobs: Sequence[str], since: float | None, until: float | None, filters: Sequence[tuple[str, str]]
+) -> list[tuple[str, object]]:
+    query: list[tuple[str, object]] = [("job", job) for job in jobs]
+    query += [("filter", f"{key}={value}") for key, value in filters]
+    return query + [(name, to_text(at)) for name, at in (("since", since), ("until", until)) if at is not None]

@@ -31,7 +31,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServedApi]:
     """A running manager that the tests of a module share; each has jobs of its own."""
     made = ServedApi(tmp_path_factory.mktemp("remote"))
     try:
-        made.start()
+        made.start(AIR_COST_RUNNER_HOUR="36", AIR_COST_CURRENCY="EUR")
         yield made
     finally:
         made.stop()
@@ -86,7 +86,7 @@ def fresh_served(tmp_path: Path) -> Iterator[ServedApi]:
     made = ServedApi(tmp_path / "own")
     made.root.mkdir()
     try:
-        made.start()
+        made.start(AIR_COST_RUNNER_HOUR="36", AIR_COST_CURRENCY="EUR")
         yield made
     finally:
         made.stop()

@@ -76,6 +76,9 @@ def test_both_see_the_same(served: ServedApi, remote: ServerClient) -> None:
         assert mine["groups"] == its["groups"]
         assert mine["total"] == its["total"]
         assert mine["pool"]["busy_seconds"] == its["pool"]["busy_seconds"]
+    cut = now - 86_400, now + 86_400, [("pool", "default")]
+    assert remote.charges([], *cut) == served.client.charges([], *cut)
+    assert remote.charges(["same-1"], None, None).csv.count("\n") > 1
     assert remote.schedules.all() == served.client.schedules.all()
     assert remote.presence().record["pid"] == served.client.presence().record["pid"]
     assert remote.presence().running is True
@@ -140,7 +143,7 @@ def test_a_question_is_answered(access: JobAccess) -> None:
     assert "too late" in json.dumps(job_record(state))
 
 
-@pytest.mark.parametrize("op", ["status", "wait", "cancel", "history", "next", "pause", "delete", "report"])
+@pytest.mark.parametrize("op", ["status", "wait", "cancel", "history", "next", "pause", "delete", "report", "charges"])
 def test_what_is_not_there_is_not_found(access: JobAccess, op: str) -> None:
     """With the exit code of the command line."""
     calls: dict[str, Callable[[], object]] = {
@@ -151,6 +154,7 @@ def test_what_is_not_there_is_not_found(access: JobAccess, op: str) -> None:
         "next": lambda: access.schedules.next_times("nobody", 1),
         "pause": lambda: access.schedules.pause(["nobody"], paused=True),
         "delete": lambda: access.schedules.delete(["nobody"]),
+        "charges": lambda: access.charges(["nobody"], None, None),
         "report": lambda: access.report(["nobody"], 0.0, by="job", since=None, pool_size=None),
     }
     with pytest.raises(NotFoundError, match="nobody"):

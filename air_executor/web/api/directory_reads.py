@@ -83,6 +83,14 @@ def caller(who: AnyCaller) -> Response:
     return answer({"name": who.name, "role": who.role})
 
 
+OnlyJobs = Annotated[list[str], Query(max_length=100, description="Only this job. Repeatable.")]
+Since = Annotated[str | None, Query(max_length=40, description="Only what was used since this day or time (UTC).")]
+Until = Annotated[str | None, Query(max_length=40, description="Only what was used before this day or time (UTC).")]
+Filters = Annotated[
+    list[str], Query(max_length=20, description="Only these: `pool=NAME`, `dag=ID`, `label=NAME=VALUE`. Repeatable.")
+]
+
+
 @router.get(
     "/report",
     responses=answers("Report", "The report.") | problems(304) | READING,
@@ -91,13 +99,9 @@ def caller(who: AnyCaller) -> Response:
 def report(  # noqa: PLR0917 - a route has its parameters as arguments
     request: Request,
     context: Context,
-    job: Annotated[list[str], Query(max_length=100, description="Only this job. Repeatable.")] = [],  # noqa: B006 - FastAPI copies it
-    since: Annotated[
-        str | None, Query(max_length=40, description="Only what was used since this day or time (UTC).")
-    ] = None,
-    until: Annotated[
-        str | None, Query(max_length=40, description="Only what was used before this day or time (UTC).")
-    ] = None,
+    job: OnlyJobs = [],  # noqa: B006 - FastAPI copies it
+    since: Since = None,
+    until: Until = None,
     by: Annotated[
         str,
         Query(
@@ -105,10 +109,7 @@ def report(  # noqa: PLR0917 - a route has its parameters as arguments
             description=f"Group by {', '.join(f'`{key}`' for key in KEYS)} or `label=NAME`, or by several: `a,b`.",
         ),
     ] = "job",
-    filter: Annotated[  # noqa: A002 - the name of the parameter
-        list[str],
-        Query(max_length=20, description="Only these: `pool=NAME`, `dag=ID`, `label=NAME=VALUE`. Repeatable."),
-    ] = [],  # noqa: B006 - FastAPI copies it
+    filter: Filters = [],  # noqa: A002, B006 - the name of the parameter; FastAPI copies it
     pool: Annotated[int | None, Query(ge=1, le=100_000, description="Size of the always-on pool to compare.")] = None,
 ) -> Response:
     """Report what all jobs cost, archived ones included, compared with an always-on pool."""
@@ -130,6 +131,23 @@ def report(  # noqa: PLR0917 - a route has its parameters as arguments
             budgets=context.settings.cost.limits,
         )
     return answer(as_record(found, unreadable), version=version)
+
+
+@router.get("/charges", responses=answers("Charges", "The charges.") | READING, summary="Export charges")
+def charges(
+    context: Context,
+    job: OnlyJobs = [],  # noqa: B006 - FastAPI copies it
+    since: Since = None,
+    until: Until = None,
+    filter: Filters = [],  # noqa: A002, B006 - the name of the parameter; FastAPI copies it
+) -> Response:
+    """Export what all jobs cost, archived ones included, as charges: CSV as FOCUS 1.2 defines it."""
+    start, end = (None if one is None else _moment(one) for one in (since, until))
+    filters = [parse_filter(one) for one in filter]
+    with _reporting:
+        found = context.client.charges(job, start, end, filters)
+    unreadable = [{"id": name, "problem": problem} for name, problem in found.unreadable]
+    return answer({"csv": found.csv, "left_out": found.left_out, "unreadable": unreadable})
 
 
 def _moment(text: str) -> float:

@@ -195,6 +195,12 @@ PLAIN: dict[str, Json] = {
         "Runs that a backfill made, and that are cancelled.", cancelled={"type": "array", "items": {"type": "string"}}
     ),
     "Report": {"type": "object", "description": "As `air-executor report --json`.", "additionalProperties": True},
+    "Charges": _object(
+        "What runs cost, for tools of finance.",
+        csv={"type": "string", "description": "As FOCUS 1.2 defines it."},
+        left_out={"type": "integer", "description": "Runs of tasks with more than 100 runs, whose days are not known."},
+        unreadable={"type": "array", "items": _object("A job.", id={}, problem={"type": "string"})},
+    ),
     "PoolList": _object(
         "Pools with a limit, or with running tasks.",
         pools={
