@@ -8,7 +8,6 @@ from __future__ import annotations
 from air_executor.core.end_reasons import failure_cause, why_skipped
 from air_executor.core.explanation import (
     ExplainContext,
-    asks,
     cleanup_text,
     late_text,
     needed_from_backend,
@@ -59,8 +58,7 @@ class ShortReasons:
         if context.waiting is not None:
             return context.waiting
         ready = [t for t in progress.queued() if progress.readiness(t) is Readiness.READY]
-        runs = [task for task in ready if not _runs_nothing(task)]
-        if (now := next((task for task in runs if not self._waits(task)), None)) is not None:
+        if (now := next((task for task in ready if not self._waits(task)), None)) is not None:
             return self._limit(now, progress) or ("" if progress.slots else "about to start")
         first = min(ready, key=lambda task: waits_until(task) or 0.0, default=next(iter(progress.queued()), None))
         return "" if first is None or progress.slots else f"{first.id} {self._of_queued(first, progress)}"
@@ -96,8 +94,7 @@ class ShortReasons:
 
     def _of_done(self, task: TaskState, done: Done) -> str:
         if done.phase == s.SUCCEEDED:
-            answered = "" if task.approve is None else done.message or ""
-            return answered if task.cached is None else f"cached, from job {task.cached.job}"
+            return "" if task.cached is None else f"cached, from job {task.cached.job}"
         if done.phase != s.SKIPPED:
             return outcome_text(done)
         kind = (done.reason, done.message, task.when, *task.after)
@@ -121,14 +118,10 @@ class ShortReasons:
         if self._waits(task):
             verb = "is retried" if task.retrying else "starts"
             return f"{verb} in {format_duration(round((waits_until(task) or 0.0) - self._context.now, 1))}"
-        if self._pending is not None:
-            return self._pending
-        if task.approve is not None:
-            return asks(self._job, task, self._context.now)
-        if task.joins is not None:
-            return f"waiting for job {task.id}"
         words = needed_from_backend(task, self._context)
-        return words or self._limit(task, progress) or "next in the queue"
+        if task.joins is not None:
+            words = f"waiting for job {task.id}"
+        return self._pending or words or self._limit(task, progress) or "next in the queue"
 
     def _of_unready(self, task: TaskState, progress: Progress) -> str:
         if progress.readiness(task) is not Readiness.WAITS:
@@ -144,8 +137,3 @@ class ShortReasons:
     def _waits(self, task: TaskState) -> bool:
         until = waits_until(task)
         return until is not None and until > self._context.now
-
-
-def _runs_nothing(task: TaskState) -> bool:
-    """Tell whether a task waits for people or for a job, not for a runner."""
-    return task.approve is not None or task.joins is not None

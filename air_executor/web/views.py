@@ -159,12 +159,8 @@ def outcome_of(task: TaskState, now: float) -> str:
     elif status.waits_until is not None and status.waits_until > now:
         verb = "retries" if status.retrying else "starts"
         text = f"{verb} at {_moment(status.waits_until, now)}"
-    elif task.ready_at is None:
-        text = f"after {', '.join(task.after)}" if task.after else ""
-    elif task.joins is not None:
-        text = f"waiting for job {task.id}"
     else:
-        text = "" if task.approve is None else f"asks: {task.approve}"
+        text = f"after {', '.join(task.after)}" if task.after else ""
     return ", ".join(part for part in (text, history) if part)
 
 

@@ -7,9 +7,7 @@ from typing import Any
 import pytest
 
 from air_executor.core.explanation import ExplainContext, explain_job, explain_task
-from air_executor.core.short_reason import ShortReasons
 from air_executor.errors import BadInputError
-from air_executor.web.views import outcome_of
 from tests.manager.rig import World
 from tests.manager.test_features import outcome, reasons
 
@@ -33,20 +31,12 @@ def test_approved(world: World) -> None:
     said = 'task ok asks "Deploy main?": `air-executor approve j ok`, or `reject`'
     assert explain_task(job, job.tasks["ok"], context) == said
     assert said in explain_job(job, context)
-    shown = ShortReasons(job, context)
-    assert (shown.of_job(), shown.of_task(job.tasks["ok"])) == (
-        said.removeprefix("task "),
-        said.removeprefix("task ok "),
-    )
-    assert shown.of_task(job.tasks["deploy"]) == outcome_of(job.tasks["deploy"], context.now) == "after ok"
-    assert outcome_of(job.tasks["ok"], context.now) == "asks: Deploy main?"
     assert world.asked("approve", "j", "ok", by="alice", values={"region": "eu"}) is None
     world.do("j/deploy")
     assert outcome(world, "j") == ("succeeded", "ok")
     task = world.task("j", "ok")
     assert (task.result, task.message, task.runs) == ({"region": "eu"}, "approved by alice", 0)
     assert explain_task(world.job("j"), task, context) == "task ok succeeded: approved by alice"
-    assert ShortReasons(world.job("j"), context).of_task(task) == "approved by alice"
     assert "was answered: it is succeeded" in (world.asked("reject", "j", "ok") or "")
 
 
