@@ -88,13 +88,15 @@ def why_skipped(job: JobState, task: TaskState, done: Done) -> str:
 
 def skip_cause(job: JobState, task: TaskState) -> str | None:
     """Return why a task is skipped."""
-    needed = tree(job, task.after) if task.after else set(job.tasks)
+    needed = tree(job, task.after) if task.after else set(() if job.stop == s.BUDGET else job.tasks)
     for other in job.tasks.values():
         if other.id in needed and isinstance(other.status, Done) and _is_cause(other):
             how = "was skipped" if other.phase == s.SKIPPED else other.phase
             return f"task {other.id} {how} ({outcome_text(other.status)})"
     if job.reason == s.UPSTREAM:
         return f"a job that its job waits for did not succeed ({', '.join(job.after_uids)})"
+    if job.stop == s.BUDGET:
+        return f"its job was stopped: {job.message or f'it would exceed max_tasks = {job.spec.max_tasks}'}"
     for other in job.tasks.values():
         if isinstance(other.status, Done) and other.has_failed:
             return (

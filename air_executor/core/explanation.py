@@ -84,11 +84,25 @@ class ExplainContext:
 def explain_job(job: JobState, context: ExplainContext) -> str:
     """Return why a job is where it is, whether it is late, and what is not delivered of what it had to tell."""
     late = late_text(job, context.now)
-    cleanup = cleanup_text(job, context.now)
+    limits = limits_text(job, context.now)
     near = [] if job.ended or job.over_budget else budget_lines(job, context.now)[0]
     budget = [f"it has used {', '.join(near)} of its budget"] if near else []
-    said = [*([cleanup] if cleanup else []), *([f"it is {late}"] if late else []), *budget, *notice_lines(job)]
+    said = [*([limits] if limits else []), *([f"it is {late}"] if late else []), *budget, *notice_lines(job)]
     return "; ".join([_explain_job(job, context), *said])
+
+
+def limits_text(job: JobState, now: float) -> str | None:
+    """Return until when an unfinished job may run, or that it was cancelled; None if it has no such limit."""
+    if job.ended:
+        return None
+    if (cleanup := cleanup_text(job, now)) is not None:
+        return cleanup
+    if job.stop == s.CANCELLED:
+        return "it was cancelled: only clean-up tasks go on"
+    if job.stop is not None or job.deadline_at is None:
+        return None
+    left = format_duration(max(0.0, round(job.deadline_at - now, 1)))
+    return f"its deadline passes at {to_text(job.deadline_at)}, in {left}"
 
 
 def cleanup_text(job: JobState, now: float) -> str | None:
@@ -160,6 +174,8 @@ def _explain_task(job: JobState, task: TaskState, context: ExplainContext) -> st
     if isinstance(status, Running):
         return f"task {task.id} {_running(job, task, status, context)}"
     reason = pending_reason(job, context)
+    if reason and task.approve is not None and task.ready_at is not None and task.ready_at <= context.now:
+        return f"task {task.id} {asks(job, task, context.now)}; its job {reason}"
     if reason:
         return f"task {task.id} is queued: its job {reason}"
     return _queued(job, task, Progress(job), context)
@@ -292,10 +308,16 @@ def _queued(job: JobState, task: TaskState, progress: Progress, context: Explain
 def asks(job: JobState, task: TaskState, now: float) -> str:
     """Return what a task asks, and how it is answered."""
     question = " ".join((task.approve or "").split())
-    until = ""
-    if task.timeout is not None and task.ready_at is not None:
-        until = f", within {format_duration(round(max(0.0, task.ready_at + task.timeout - now)))}"
-    return f'asks "{question}": `air-executor approve {job.id} {task.id}`, or `reject`{until}'
+    until = answer_by(job, task)
+    within = "" if until is None else f", within {format_duration(round(max(0.0, until - now)))}"
+    return f'asks "{question}": `air-executor approve {job.id} {task.id}`, or `reject`{within}'
+
+
+def answer_by(job: JobState, task: TaskState) -> float | None:
+    """Return until when a question can be answered; None: for ever."""
+    own = None if task.timeout is None or task.ready_at is None else task.ready_at + task.timeout
+    limit = job.deadline_at if job.stop is None else job.cleanup_until
+    return min((at for at in (own, limit) if at is not None), default=None)
 
 
 def _delayed(task: TaskState, until: float, now: float) -> str:
@@ -309,6 +331,9 @@ def _delayed(task: TaskState, until: float, now: float) -> str:
         return f"will be retried {when}{why}"
     if task.again:
         times = "once" if task.again == 1 else f"{task.again} times"
+        times += "" if task.again_max is None else f" of at most {task.again_max}"
+        if task.again_until is not None and task.again_since is not None:
+            times += f", and may until {to_text(task.again_since + task.again_until)}"
         return f"will run again {when}; it has asked for that {times}"
     return f"is delayed; it starts {when}"
 

@@ -8,8 +8,9 @@ from __future__ import annotations
 from air_executor.core.end_reasons import failure_cause, why_skipped
 from air_executor.core.explanation import (
     ExplainContext,
-    cleanup_text,
+    asks,
     late_text,
+    limits_text,
     needed_from_backend,
     pending_reason,
     runner_text,
@@ -42,10 +43,10 @@ class ShortReasons:
     def of_job(self) -> str:
         """Return why the job is not running as much as it could, and whether it is late; "": nothing to say."""
         late = late_text(self._job, self._context.now)
-        cleanup = cleanup_text(self._job, self._context.now)
-        return "; ".join(part for part in (late, cleanup, self._of_job()) if part)
+        limits = limits_text(self._job, self._context.now) if self._job.stop is not None else None
+        return "; ".join(part for part in (late, limits, self._of_job()) if part)
 
-    def _of_job(self) -> str:
+    def _of_job(self) -> str:  # noqa: PLR0911 - one for each
         job, progress, context = self._job, self._progress, self._context
         if progress is None:
             failed = job.phase == s.FAILED
@@ -58,7 +59,10 @@ class ShortReasons:
         if context.waiting is not None:
             return context.waiting
         ready = [t for t in progress.queued() if progress.readiness(t) is Readiness.READY]
-        if (now := next((task for task in ready if not self._waits(task)), None)) is not None:
+        due = [task for task in ready if not self._waits(task)]
+        if (asking := next((task for task in due if task.approve is not None), None)) is not None:
+            return f"{asking.id} {asks(job, asking, context.now)}"
+        if (now := next((task for task in due if task.joins is None), None)) is not None:
             return self._limit(now, progress) or ("" if progress.slots else "about to start")
         first = min(ready, key=lambda task: waits_until(task) or 0.0, default=next(iter(progress.queued()), None))
         return "" if first is None or progress.slots else f"{first.id} {self._of_queued(first, progress)}"
@@ -116,8 +120,11 @@ class ShortReasons:
         if progress.readiness(task) is not Readiness.READY:
             return self._of_unready(task, progress)
         if self._waits(task):
-            verb = "is retried" if task.retrying else "starts"
+            checked = f"checked {task.again} ×, next" if task.again else "starts"
+            verb = "is retried" if task.retrying else checked
             return f"{verb} in {format_duration(round((waits_until(task) or 0.0) - self._context.now, 1))}"
+        if task.approve is not None:
+            return asks(self._job, task, self._context.now)
         words = needed_from_backend(task, self._context)
         if task.joins is not None:
             words = f"waiting for job {task.id}"

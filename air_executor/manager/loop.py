@@ -298,7 +298,7 @@ class Manager:
         scheduled = None if self.schedule_runner is None else self.schedule_runner.next_time()
         upcoming = min((at for at in (self.state.index.next_time(), scheduled) if at is not None), default=None)
         times = [
-            self.options.poll_interval,
+            max(0.0, self._next_poll - self.clock.steady()),
             None if upcoming is None else upcoming - self.clock.wall() + 0.001,
             self.checkpointer.due_in(),
             self.state.outbox.due_in(),

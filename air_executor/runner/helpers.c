@@ -2,6 +2,8 @@
  * this task, report how far it is and what it used: from any language, with no JSON to escape by hand.
  *
  *   air-queue [--FIELD VALUE]... [--] COMMAND [ARG...]
+ *   air-queue --task FILE
+ *   air-queue --job FILE [--join]
  *   air-result [JSON]                                       without an argument, from stdin
  *   air-again [DELAY]                                       without an argument, after the task's again_delay
  *   air-progress DONE [OF [NOTE]]
@@ -45,8 +47,10 @@ enum { FIELDS = sizeof fields / sizeof *fields };
 
 static const char queue_usage[] =
     "usage: air-queue [--id ID] [--after TASK]... [--env NAME=VALUE]... [--FIELD VALUE]... [--] COMMAND [ARG...]\n"
+    "       air-queue --task FILE\n"
     "       air-queue --job FILE [--join]\n"
     "Queue a task: the command runs after this task has succeeded. FIELD is any of a task's simple fields.\n"
+    "With --task, queue the task that a file of JSON describes, with any fields.\n"
     "With --job, submit the job that a file of JSON describes; with --join, this job waits for it.\n";
 static const char result_usage[] = "usage: air-result [JSON]\nSet this task's result; without an argument, from stdin.\n";
 
@@ -129,7 +133,7 @@ static const struct field *find_field(const char *option) {
         while (*a && (*a == *b || (*a == '-' && *b == '_'))) a++, b++;
         if (!*a && !*b) return &fields[i];
     }
-    stop(USAGE, "--%s is not a field that air-queue knows; write such a line of JSON to $AIR_QUEUE", option);
+    stop(USAGE, "--%s is not a field that air-queue knows; give it in a file of JSON, with --task", option);
 }
 
 static void put_number(const char *option, const char *value) {
@@ -189,9 +193,9 @@ static void append(const char *path) {
     stop(FAILED, "cannot write %s: %s", path, written < 0 ? strerror(errno) : "no space left");
 }
 
-/* Appends the line that submits the job which a file describes: its JSON, on one line. */
-static int queue_job(int argc, char **argv) {
-    bool join = argc == 4 && strcmp(argv[3], "--join") == 0;
+/* Appends the line that queues the task, or submits the job, which a file describes: its JSON, on one line. */
+static int queue_file(int argc, char **argv, bool job) {
+    bool join = job && argc == 4 && strcmp(argv[3], "--join") == 0;
     if (argc != 3 && !join) {
         dprintf(STDERR_FILENO, "%s", queue_usage);
         return USAGE;
@@ -199,7 +203,7 @@ static int queue_job(int argc, char **argv) {
     const char *path = variable("AIR_QUEUE");
     FILE *file = fopen(argv[2], "r");
     if (file == NULL) stop(FAILED, "cannot read %s: %s", argv[2], strerror(errno));
-    put_text("{\"job\":");
+    if (job) put_text("{\"job\":");
     size_t start = text.size, got;
     char part[4096];
     while ((got = fread(part, 1, sizeof part, file)) > 0) put(part, got);
@@ -210,14 +214,15 @@ static int queue_job(int argc, char **argv) {
         if (text.data[i] == '\n' || text.data[i] == '\r') text.data[i] = ' ';
     while (start < text.size && text.data[start] == ' ') start++;
     if (start == text.size || text.data[start] != '{') stop(USAGE, "%s must be JSON: an object, like {\"id\": …}", argv[2]);
-    put_text(join ? ",\"join\":true}\n" : "}\n");
+    put_text(join ? ",\"join\":true}\n" : job ? "}\n" : "\n");
     append(path);
     return 0;
 }
 
 int queue_task(int argc, char **argv) {
     program = "air-queue";
-    if (argc > 2 && strcmp(argv[1], "--job") == 0) return queue_job(argc, argv);
+    bool job = argc > 2 && strcmp(argv[1], "--job") == 0;
+    if (job || (argc > 2 && strcmp(argv[1], "--task") == 0)) return queue_file(argc, argv, job);
     int word = 1;
     while (word < argc && strncmp(argv[word], "--", 2) == 0 && argv[word][2]) {
         if (strcmp(argv[word], "--help") == 0) {

@@ -12,7 +12,7 @@ import os
 import re
 import stat
 
-from air_executor.errors import BadInputError, CorruptFileError, StoreError
+from air_executor.errors import BadInputError, CorruptFileError, NotFoundError, StoreError
 from air_executor.model import parsing
 from air_executor.model.memo import CachedFile, CacheEntry
 from air_executor.store import codec, files, permissions, trees
@@ -121,7 +121,8 @@ class MemoCache:
             if not replaces and self.find(entry.key, entry.made_at, age) is not None:
                 return False
             if os.path.isdir(path):
-                files.move(path, f"{staging}/old-{files.random_hex(6)}")
+                with contextlib.suppress(NotFoundError):  # another thread was first
+                    files.move(path, f"{staging}/old-{files.random_hex(6)}")
             try:
                 files.move(new, path)
             except StoreError:

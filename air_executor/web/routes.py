@@ -241,7 +241,7 @@ class _PageRoutes:
             "budget": budget_lines(job, now),
             "reported": reported_so_far(job),
             "actions": job_actions(job),
-            "failures": [(task, views.outcome_of(task, now), self._last_lines(job, task)) for task in failures],
+            "failures": [(task, views.outcome_of(job, task, now), self._last_lines(job, task)) for task in failures],
             "failed": counts[FAILED],
             "questions": asking_now(job),
             "every": every,
@@ -270,7 +270,7 @@ class _PageRoutes:
         values = {
             "job": job,
             "task": task,
-            "outcome": views.outcome_of(task, common["now"]),
+            "outcome": views.outcome_of(job, task, common["now"]),
             "actions": task_actions(job, task),
             "runs": runs,
             "images": list(dict.fromkeys(one.image for one in task.attempts if one.image)),

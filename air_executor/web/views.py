@@ -10,6 +10,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from air_executor.core.explanation import answer_by
 from air_executor.core.memory import history_text
 from air_executor.core.outcome import outcome_text, reason_text, stop_text
 from air_executor.core.task_groups import TaskGroup
@@ -124,7 +125,7 @@ def _row(job: JobState, number: int, row: TreeRow, within: TimeWindow, now: floa
             tone=_TONES.get(task.phase, "mild"),
         )
     status = task.status
-    outcome = outcome_of(task, now)
+    outcome = outcome_of(job, task, now)
     return TaskRow(
         number=number,
         id=task.id,
@@ -143,7 +144,7 @@ def _row(job: JobState, number: int, row: TreeRow, within: TimeWindow, now: floa
     )
 
 
-def outcome_of(task: TaskState, now: float) -> str:
+def outcome_of(job: JobState, task: TaskState, now: float) -> str:
     """Return in a few words how a task ended, or what it waits for."""
     status = task.status
     history = history_text(task)
@@ -157,8 +158,13 @@ def outcome_of(task: TaskState, now: float) -> str:
     elif isinstance(status, Running):
         text = stop_text(status) or ("" if status.progress is None else progress_text(status.progress))
     elif status.waits_until is not None and status.waits_until > now:
-        verb = "retries" if status.retrying else "starts"
-        text = f"{verb} at {_moment(status.waits_until, now)}"
+        checked = f"checked {task.again} ×, next" if task.again else "starts"
+        text = f"{'retries' if status.retrying else checked} at {_moment(status.waits_until, now)}"
+    elif task.approve is not None and task.ready_at is not None:
+        by = answer_by(job, task)
+        text = f"asks: {task.approve}" if by is None else f"asks until {_moment(by, now)}: {task.approve}"
+    elif task.joins is not None and task.ready_at is not None:
+        text = f"waiting for job {task.id}"
     else:
         text = f"after {', '.join(task.after)}" if task.after else ""
     return ", ".join(part for part in (text, history) if part)

@@ -1,7 +1,7 @@
 """Plan, work, review and merge with a coding agent: any program that takes a prompt as its last argument.
 
-The variable AGENT is its command line. From Claude Code (`--output-format json`) the answer and its price are taken
-from the JSON that it prints; of any other program, everything that it prints is the answer.
+The variable AGENT is its command line. From Claude Code (`--output-format stream-json`, or `json`) the answer and its
+price are taken from the JSON that it prints; of any other program, everything that it prints is the answer.
 """
 
 from __future__ import annotations
@@ -13,10 +13,11 @@ import shlex
 import subprocess
 import sys
 import time
+from typing import Any
 
 from air_executor import inputs, queue_tasks, run_again, set_result, usage
 
-CLAUDE = "claude -p --output-format json --permission-mode acceptEdits"
+CLAUDE = "claude -p --verbose --output-format stream-json --permission-mode acceptEdits"
 MOST_STEPS = 8
 MOST_ROUNDS = 3
 LIMIT = re.compile(r"usage limit|hit your .{0,20}limit|limit reached|rate.?limit|too many requests", re.IGNORECASE)
@@ -112,17 +113,19 @@ def steps_in(answer: str) -> list[str]:
 def ask(prompt: str) -> str:
     """Return the agent's answer. At a usage limit, ask for another run of this task later, and end."""
     command = [*shlex.split(os.environ.get("AGENT") or CLAUDE), prompt]
-    done = subprocess.run(command, stdout=subprocess.PIPE, encoding="utf-8", errors="replace", check=False)
-    answer, failed = done.stdout, done.returncode != 0
-    try:
-        report = json.loads(answer)
-    except ValueError:
-        report = None
-    if isinstance(report, dict) and "result" in report:
-        answer, failed = str(report["result"]), failed or bool(report.get("is_error"))
-        if report.get("total_cost_usd"):
-            usage(usd=report["total_cost_usd"])
-    print(answer, flush=True)
+    report: dict[str, Any] = {}
+    text = ""
+    with subprocess.Popen(command, stdout=subprocess.PIPE, encoding="utf-8", errors="replace") as agent:
+        for line in agent.stdout or ():  # shown as it comes: who shows nothing for long is stopped (`stall_timeout`)
+            event = event_in(line)
+            print(line.rstrip("\n") if event is None else words_of(event), flush=True)
+            text += line
+            if event and "result" in event:
+                report = event
+    answer = str(report.get("result", text))
+    failed = agent.returncode != 0 or bool(report.get("is_error"))
+    if report.get("total_cost_usd"):
+        usage(usd=report["total_cost_usd"])
     if failed and LIMIT.search(answer):
         until = re.search(r"\|(\d{10})\b", answer)
         run_again(max(60, int(until[1]) - time.time()) if until else float(os.environ.get("PATIENCE", PATIENCE)))
@@ -130,6 +133,24 @@ def ask(prompt: str) -> str:
     if failed:
         sys.exit("the agent failed")
     return answer
+
+
+def event_in(line: str) -> dict[str, Any] | None:
+    """Return the event that a line of Claude Code is; None: it is text."""
+    try:
+        event = json.loads(line)
+    except ValueError:
+        return None
+    return event if isinstance(event, dict) else None
+
+
+def words_of(event: dict[str, Any]) -> str:
+    """Return an event for the log: what the agent says, which tools it uses."""
+    message = event.get("message")
+    parts = message.get("content") if isinstance(message, dict) else None
+    known = [part for part in parts or () if isinstance(part, dict)]
+    said = [part.get("text") or part.get("name") or "" for part in known]
+    return str(event.get("result") or " ".join(said).strip() or event.get("type"))
 
 
 def commit(message: str) -> None:

@@ -161,7 +161,10 @@ def _in_state(job: str, labels: list[str], state: dict[str, Any], workspace: str
     if state["phase"] != "succeeded":
         yield f"job {job} is {state['phase']} ({state['reason']})"
     lists = [task for task in state["tasks"] if "unresolved" in task]
-    tasks = [task for task in state["tasks"] if "unresolved" not in task]
+    tasks = [task for task in state["tasks"] if "unresolved" not in task and "joins" not in task]
+    joined = [task["id"] for task in state["tasks"] if "joins" in task and task["phase"] == "succeeded"]
+    if joined != [child for parent, child in trial.joined.items() if parent == job]:
+        yield f"job {job} has joined {joined}"
     if any(task["phase"] != "succeeded" or task["runs"] for task in lists):
         yield f"job {job}: a list ran, or did not come about: {lists}"
     there = Counter(task["command"][1] for task in tasks)
@@ -178,6 +181,10 @@ def _in_state(job: str, labels: list[str], state: dict[str, Any], workspace: str
             yield from _in_merge(job, task, workspace, trial)
     if any(count > 1 for count in seqs.values()):
         yield f"job {job}: a run number was used twice: {seqs}"
+    reported = state["usage"].get("reported", {}).get("runs", 0)
+    least, most = (sum(name.startswith(kinds) for name in markers) for kinds in (("end.", "failed."), ("begin.",)))
+    if not least <= reported <= most:
+        yield f"job {job}: {reported} runs are counted by their reports, but {most} began and {least} came to their end"
 
 
 def _in_task(job: str, uid: str, task: dict[str, Any], markers: set[str], trial: Trial) -> Iterator[str]:
@@ -191,6 +198,8 @@ def _in_task(job: str, uid: str, task: dict[str, Any], markers: set[str], trial:
     items = {"items": trial.items[label]} if label in trial.items else {}
     if task["result"] != {"label": label, "run": run} | items:
         yield f"job {job}: {label} has the result {task['result']}, but run {run} succeeded"
+    if good[0].get("reported") != {"runs": 1} or any(one.get("reported", {}).get("runs", 0) > 1 for one in attempts):
+        yield f"job {job}: not every report of {label} is counted once: {attempts}"
     for kind in ("begin", "end"):
         if f"{kind}.{label}.{run}" not in markers:
             yield f"job {job}: run {run} of {label} was committed as a success, but has no {kind} marker"
@@ -203,7 +212,8 @@ def _in_task(job: str, uid: str, task: dict[str, Any], markers: set[str], trial:
 def _in_merge(job: str, task: dict[str, Any], workspace: str, trial: Trial) -> Iterator[str]:
     label = task["command"][1]
     with open(f"{workspace}/inputs.{label}.{task['result']['run']}", encoding="utf-8") as file:
-        given = {value["label"] for value in json.load(file).values()}
+        results = json.load(file).values()
+    given = {one["label"] for value in results for one in ([value] if "label" in value else value.values())}
     missing = trial.merges[label] - given
     if missing:
         yield f"job {job}: {label} ran without {sorted(missing)}"

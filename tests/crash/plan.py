@@ -102,6 +102,8 @@ class Trial:
     """For each job, the labels that must be there in the end, each once."""
     items: dict[str, list[str]] = field(default_factory=dict)
     """The list that the task with each label has as a part of its result."""
+    joined: dict[str, str] = field(default_factory=dict)
+    """The child job that a job waits for."""
     ticks: int = 0
     """Times of the schedule `tick` that have passed without a run when the trial begins."""
     steps: list[Step] = field(default_factory=list)
@@ -119,8 +121,10 @@ class Trial:
     @property
     def merges(self) -> dict[str, set[str]]:
         """For each label of a merge, the labels whose results it must have been given."""
+        children = {job: self.labels[child] for job, child in self.joined.items()}
         return {
             f"{job}-merge": {name for name in labels if not name.startswith(f"{job}-added") and name != f"{job}-merge"}
+            | {*children.get(job, ())}
             for job, labels in self.labels.items()
             if f"{job}-merge" in labels
         }
@@ -143,7 +147,11 @@ def draw(seed: int, faults: float = 0.0, backend: str = "local", restarts: float
     if chance.random() < 0.5:
         child: dict[str, Any] = {"id": "kid", "tasks": [_task(trial, chance, f"kid-{n}") for n in range(2)]}
         trial.labels["kid"] = ["kid-0", "kid-1"]
-        trial.queues.setdefault(chance.choice(["seq-root", "par-root"]), []).append({"job": child})
+        parent = chance.choice(["seq", "par"])
+        trial.queues.setdefault(f"{parent}-root", []).append({"job": child})
+        if chance.random() < 0.5:
+            trial.queues[f"{parent}-root"][-1]["join"] = True
+            trial.joined[parent] = "kid"
     _draw_list(trial, chance)
     if backend == "local" and chance.random() < 0.3:  # each in a checkout of its own
         trial.labels["tree"] = ["tree-0", "tree-1"]

@@ -48,6 +48,8 @@ set -C
 true 2>/dev/null >"$ws/begin.$label.$run" || violation 'began twice'
 set +C
 
+echo '{"usage": {"runs": 1}}' >>"$AIR_QUEUE" || exit 1 # counts once, however this run ends
+
 case $ws in /air/*) mkfifo "$ws/pulse.$run" && exec 7<>"$ws/pulse.$run" ;; esac
 look "$$"
 me="$$ $start $run"

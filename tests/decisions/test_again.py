@@ -8,9 +8,11 @@ from typing import Any
 import pytest
 
 from air_executor.core.explanation import ExplainContext, explain_task
+from air_executor.core.short_reason import ShortReasons
 from air_executor.manager.act_queue import ActQueue
 from air_executor.model.attempt import MAX_AGAIN_KEPT
-from air_executor.model.times import from_text
+from air_executor.model.times import from_text, to_text
+from air_executor.web.views import outcome_of
 from tests.manager.rig import World, leave
 from tests.manager.test_features import outcome, reasons, wait_of
 
@@ -167,8 +169,13 @@ def test_the_state_stays_small(world: World) -> None:
 
 
 def test_explained(world: World) -> None:
-    """It is said how often it has asked, and when it runs again."""
-    world.submit("j", "a")
+    """It is said how often it has asked, when it runs again, and how often and how long it may; its runs are a line."""
+    world.submit("j", "a", {"id": "b", "again_max": 9, "again_until": "1h"}, max_runners=2)
+    run_again(world, "j/b")
+    job, context = world.job("j"), ExplainContext(world.clock.wall())
+    until = to_text((job.tasks["b"].again_since or 0) + 3600)
+    text = explain_task(job, job.tasks["b"], context)
+    assert text.endswith(f"; it has asked for that once of at most 9, and may until {until}")
     run_again(world, "j/a")
     world.clock.pass_time(601)
     run_again(world, "j/a")
@@ -176,6 +183,9 @@ def test_explained(world: World) -> None:
     text = explain_task(job, job.tasks["a"], ExplainContext(world.clock.wall()))
     assert text.startswith("task a will run again at ")
     assert text.endswith("; it has asked for that 2 times")
+    context = ExplainContext(world.clock.wall())
+    assert ShortReasons(job, context).of_task(job.tasks["a"]) == "checked 2 ×, next in 10m"
+    assert outcome_of(job, job.tasks["a"], context.now).startswith("checked 2 ×, next at ")
 
 
 def test_a_clock_that_is_set_changes_nothing(world: World) -> None:

@@ -7,7 +7,9 @@ from typing import Any
 import pytest
 
 from air_executor.core.explanation import ExplainContext, explain_job, explain_task
+from air_executor.core.short_reason import ShortReasons
 from air_executor.errors import BadInputError
+from air_executor.web.views import outcome_of
 from tests.manager.rig import World
 from tests.manager.test_features import outcome, reasons
 
@@ -145,3 +147,29 @@ def test_a_task_queues_a_question(world: World) -> None:
     assert world.asked("approve", "j", "ok") is None
     world.do("j/merge")
     assert outcome(world, "j") == ("succeeded", "ok")
+
+
+def test_what_is_shown_of_a_question(world: World) -> None:
+    """`status` and the page show it, and until when; no limit of runners is to blame, and a pause keeps nobody."""
+    submit(world, timeout="2h")
+    world.do("j/build")
+    said = 'asks "Deploy main?": `air-executor approve j ok`, or `reject`, within 2h'
+    job, context = world.job("j"), ExplainContext(world.clock.wall(), running=2, max_runners=2)
+    short = ShortReasons(job, context)
+    assert (short.of_job(), short.of_task(job.tasks["ok"])) == (f"ok {said}", said)
+    assert outcome_of(job, job.tasks["ok"], context.now).startswith("asks until ")
+    assert outcome_of(job, job.tasks["ok"], context.now).endswith(": Deploy main?")
+    assert world.asked("pause", "j") is None
+    job = world.job("j")
+    paused = "its job is paused; resume it with `air-executor resume j`"
+    assert explain_task(job, job.tasks["ok"], context) == f"task ok {said}; {paused}"
+
+
+def test_the_deadline_of_its_job_ends_a_question(world: World) -> None:
+    """What is said of its time is true where the job has less; the job's own sentence has that."""
+    world.submit("j", "build", ASKS | {"timeout": "2d"}, deadline="1h")
+    world.do("j/build")
+    world.clock.pass_time(600)
+    job, context = world.job("j"), ExplainContext(world.clock.wall())
+    assert explain_task(job, job.tasks["ok"], context).endswith("within 50m")
+    assert explain_job(job, context).endswith(", in 50m")

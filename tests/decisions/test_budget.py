@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from air_executor.core.budget import reported_so_far
-from air_executor.core.explanation import ExplainContext, explain_job
+from air_executor.core.explanation import ExplainContext, explain_job, explain_task
 from air_executor.core.job_cost import sum_costs
 from air_executor.core.ledger import read
 from air_executor.errors import BadInputError
@@ -148,6 +148,8 @@ def test_a_budget_stops(world: World) -> None:
     world.until(lambda: world.job("j").phase == "failed")
     assert world.job("j").reason == "budget"
     assert "it has used 5.5 of 5 usd (110 %) of its budget" in explained(world)
+    skipped = explain_task(world.job("j"), world.task("j", "b"), ExplainContext(world.clock.wall()))
+    assert skipped == "task b was skipped: its job was stopped: it has used 5.5 of 5 usd (110 %) of its budget"
     assert world.job("j").usage.reported == {"usd": 5.5}
     assert world.asked("retry", "j") is not None
     assert world.asked("add", "j", tasks=[{"command": "x"}]) is not None

@@ -32,6 +32,18 @@ def test_a_cancel_stops_its_runners_at_once(world: World) -> None:
     assert not world.running()
 
 
+def test_a_poll_comes_in_time(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What happens between two polls does not put the next one off."""
+    slept: list[float] = []
+    world.submit("j", "a", deadline="1h")
+    world.cycle()
+    monkeypatch.setattr(world.manager.wakeups, "sleep", slept.append)
+    world.clock.pass_time(world.manager.options.poll_interval * 0.9)
+    world.manager.cycle()
+    world.manager.sleep()
+    assert slept[0] <= world.manager.options.poll_interval * 0.2
+
+
 # Clean-up
 
 TIDY: dict[str, Any] = {"id": "tidy", "when": "always"}
@@ -116,6 +128,9 @@ def test_cancels(world: World) -> None:
     world.until(lambda: "j/tidy" in world.running(), step=0)
     pass_time(world, 300)
     assert "j/tidy" in world.running()
+    job, context = world.job("j"), ExplainContext(world.clock.wall())
+    assert explain_job(job, context).endswith("; it was cancelled: only clean-up tasks go on")
+    assert ShortReasons(job, context).of_job() == "it was cancelled: only clean-up tasks go on"
     assert world.asked("cancel", "j") is None
     pass_time(world, 29)
     assert "j/tidy" in world.running()

@@ -9,8 +9,10 @@ from typing import Any
 import pytest
 
 from air_executor.core.explanation import ExplainContext, explain_job, explain_task
+from air_executor.core.short_reason import ShortReasons
 from air_executor.model.state import Done
 from air_executor.store.retention import Retention
+from air_executor.web.views import outcome_of
 from tests.decisions.test_pools import explained
 from tests.manager.rig import World
 from tests.manager.test_features import outcome
@@ -42,6 +44,9 @@ def test_after_waits_for_the_child_and_has_its_results(world: World) -> None:
     assert "j/b" not in world.running()
     assert explained(world, "j", "b") == "task b is waiting for a and the tasks it queued (1 unfinished: kid)"
     assert explained(world, "j", "kid") == "task kid is waiting for the end of job kid (running)"
+    job, context = world.job("j"), ExplainContext(world.clock.wall(), running=2, max_runners=2)
+    assert ShortReasons(job, context).of_job() == "kid waiting for job kid"
+    assert outcome_of(job, job.tasks["kid"], context.now) == "waiting for job kid"
     world.restart()
     world.do("kid/y")
     assert inputs_of(world, "j/b") == {"kid": {"x": {"n": 1}}}

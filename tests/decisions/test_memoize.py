@@ -318,6 +318,18 @@ def test_many_threads_one_entry(world: World, tmp_path: Path) -> None:
     assert cache.find(name, world.clock.wall(), 10) == entry
 
 
+def test_another_thread_moves_an_old_entry_away(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever then finds none to move away keeps its own."""
+    run(world, "j", result=1)
+    cache, (name,) = memo_cache.MemoCache(world.layout), entries(world)
+    entry = cache.find(name, world.clock.wall(), 10)
+    assert entry is not None
+    os.rename(f"{world.layout.cache}/{name}", f"{world.layout.root}/gone")
+    monkeypatch.setattr(os.path, "isdir", lambda _: True)
+    assert cache.store(entry, [], str(tmp_path), world.manager.state.staging, replaces=True)
+    assert cache.find(name, world.clock.wall(), 10) == entry
+
+
 @pytest.mark.parametrize("where", ["before the journal", "after the journal"])
 def test_a_crash_commits_it_once(world: World, monkeypatch: pytest.MonkeyPatch, where: str) -> None:
     """A manager that dies around the decision leaves a task that has its result, once."""

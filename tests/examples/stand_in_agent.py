@@ -1,13 +1,14 @@
 """A coding agent with a script: for tests. Plans two steps, does each, finds one more in the first review.
 
-It prints JSON as Claude Code does; with STAND_IN=plain, text. Each call is a line in the file CALLS, beside which
-`limit-once` and `fail-once` make the next call of a worker do that.
+It prints a JSON object a line as Claude Code does; with STAND_IN=plain, text. Each call is a line in the file CALLS,
+beside which `limit-once` and `fail-once` make the next call of a worker do that, and `hold` lets all of them wait.
 """
 
 import json
 import os
 import pathlib
 import sys
+import time
 
 prompt = sys.argv[-1]
 calls = pathlib.Path(os.environ["CALLS"])
@@ -28,8 +29,15 @@ def once(name: str) -> bool:
 
 def say(answer: str, *, failed: bool = False) -> None:
     """Answer, and end."""
-    plain = os.environ.get("STAND_IN") == "plain"
-    sys.stdout.write(answer if plain else json.dumps({"result": answer, "is_error": failed, "total_cost_usd": 0.5}))
+    if os.environ.get("STAND_IN") == "plain":
+        sys.stdout.write(answer)
+        sys.exit(int(failed))
+    uses = [{"type": "text", "text": "I'll edit it."}, {"type": "tool_use", "name": "Edit", "input": {}}]
+    sys.stdout.write(f"{json.dumps({'type': 'assistant', 'message': {'content': uses}})}\n")
+    sys.stdout.flush()
+    while calls.with_name("hold").exists():
+        time.sleep(0.05)
+    sys.stdout.write(json.dumps({"type": "result", "result": answer, "is_error": failed, "total_cost_usd": 0.5}))
     sys.exit(int(failed))
 
 

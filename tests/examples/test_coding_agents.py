@@ -108,6 +108,17 @@ class RunningManager:
         self.process.wait(30)
 
 
+def test_what_the_agent_does_is_seen_while_it_works(air: Air, project: Path, calls: Path) -> None:
+    """So its `stall_timeout` stops no agent that works for long."""
+    calls.with_name("hold").touch()
+    air("submit", "examples/agents/claude.yaml", *GOAL)
+    with RunningManager(project):
+        eventually(lambda: "I'll edit it. Edit" in air("logs", "agent-claude-1", "plan").out, "the agent's words")
+        calls.with_name("hold").unlink()
+        air("cancel", "agent-claude-1")
+        air("wait", "agent-claude-1")
+
+
 def test_a_budget_pauses_and_asks(air: Air, client: Client, project: Path, calls: Path) -> None:
     """Beyond it nothing starts; explain says what to type, and a larger one goes on."""
     path = project / "examples/agents/claude.yaml"

@@ -44,6 +44,12 @@ SHAPES: dict[str, list[Any]] = {
     "approval": ["a", {"id": "b", "approve": "Go on?", "after": ["a"], "timeout": 60}, {"id": "c", "after": ["b"]}],
     "pools": [{"id": "a", "pools": {"ram": 2}}, {"id": "b", "pools": {"ram": 1}}, {"id": "c", "pools": {"ram": 1}}],
     "memoize": [{"id": "a", "memoize": {"key": ["v1"]}}, {"id": "b", "memoize": {"key": ["v1"]}, "after": ["a"]}],
+    "exit codes": [{"id": "a", "skip_on": [1]}, {"id": "b", "allow_failure": True}, {"id": "c", "after": ["b"]}],
+    "conditions": [
+        {"id": "a", "stall_timeout": 20},
+        {"id": "b", "after": ["a"], "delay_after": 3, "only_if": {"result": "a.n", "exists": False}},
+        {"id": "c", "after": ["a"], "only_if": {"result": "a.n", "exists": True}},
+    ],
     "delayed": [{"id": "a", "delay": 5}, {"id": "b", "retries": 1, "retry_delay": 3}, {"id": "c", "priority": 5}],
 }
 LINES: dict[str, list[Any]] = {
@@ -53,7 +59,7 @@ LINES: dict[str, list[Any]] = {
     "retrying": [{"command": "x", "retries": 1}, {"command": "y", "delay": 2}],
     "whole job": [{"job": {"id": CHILD, "tasks": [{"id": "a", "command": "x"}]}}, {"command": "x"}],
     "again": [{"command": "x"}, {"again": {"delay": 2}}],
-    "usage": [{"usage": {"usd": 1}}, {"command": "x"}],
+    "usage": [{"usage": {"usd": 1}}, {"progress": {"done": 1, "of": 2}}, {"command": "x"}],
     "joined job": [{"job": {"id": CHILD, "tasks": [{"id": "a", "command": "x"}]}, "join": True}, {"command": "x"}],
     "half bad": [{"command": "x"}, "no json"],
     "job, then bad": [{"job": {"id": CHILD, "tasks": [{"command": "x"}]}}, {"command": "x", "after": ["nobody"]}],
@@ -69,7 +75,7 @@ def _queued(line: dict[str, Any], generated: str) -> str | None:
     """Return the id of the task that a line adds to its job, if it adds one."""
     if "job" in line:
         return CHILD if line.get("join") else None
-    return None if "again" in line or "usage" in line else line.get("id", generated)
+    return None if line.keys() & {"again", "usage", "progress"} else line.get("id", generated)
 
 
 class AnyOrder(RuleBasedStateMachine):

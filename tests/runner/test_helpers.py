@@ -125,6 +125,18 @@ def test_a_job_is_submitted_from_a_file(helpers: Helpers, tmp_path: Path) -> Non
         assert b"must be JSON" in done.stderr
 
 
+def test_a_task_is_queued_from_a_file(helpers: Helpers, tmp_path: Path) -> None:
+    """`--task` takes any fields, those without an option too; it takes no `--join`, and JSON alone."""
+    task = {"id": "ok", "approve": 'Deploy "é"?', "pools": {"llm": 2}, "only_if": {"result": "a.n", "gt": 0}}
+    file = tmp_path / "task.json"
+    file.write_text(f"\n{json.dumps(task, indent=2, ensure_ascii=False)}\r\n", encoding="utf-8")
+    assert helpers.queued("--task", str(file)) == task
+    assert helpers.run("air-queue", "--task", str(tmp_path / "gone")).returncode == 1
+    assert helpers.run("air-queue", "--task", str(file), "--join").returncode == 2
+    file.write_text("command: true\n")
+    assert b"must be JSON" in helpers.run("air-queue", "--task", str(file)).stderr
+
+
 def test_exit_codes_are_numbers(helpers: Helpers) -> None:
     """An option for exit codes may come several times; what is no number is refused."""
     found = helpers.queued("--skip-on", "78", "--skip-on", "79", "--allow-failure", "false", "--", "true")
