@@ -166,8 +166,8 @@ class Client:
         `downstream` and `fields` are for `rerun`: also what depends on the task, and other values of its fields.
 
         Raises:
-            NotFoundError: the job does not exist.
-            BadInputError: the manager refused the request; the message has the reason.
+            NotFoundError: the job or task does not exist.
+            BadInputError: the manager refused the request, or the next one would; the message has the reason.
             StoreError: the volume refused a write; nothing was requested.
         """
         if not os.path.isdir(self.layout.job(job)):
@@ -175,13 +175,28 @@ class Client:
             if newest is None or not os.path.isdir(self.layout.job(newest.id)):
                 raise NotFoundError(self._no_job(job))
             job = newest.id
-        name = self.inbox.post(Request(op, job, task, [dict(one) for one in tasks], **more), time.time())
-        applied = self.inbox.wait(name, 0.0 if self.presence().running is False else ANSWER_WITHIN)
-        refusal = self.inbox.refusal(name) if applied else None
+        request = Request(op, job, task, [dict(one) for one in tasks], **more)
+        unmanaged = self.presence().running is False
+        refusal = self._refusal_at_once(request) if unmanaged else None
+        name, applied = "", False
+        if refusal is None:
+            name = self.inbox.post(request, time.time())
+            applied = self.inbox.wait(name, 0.0 if unmanaged else ANSWER_WITHIN)
+            refusal = self.inbox.refusal(name) if applied else None
         if refusal is not None:
             msg = f"{op} {job}{f' {task}' if task else ''}: {refusal}"
-            raise BadInputError(msg)
+            raise type(refusal)(msg)
         return Answer(name, applied, job)
+
+    def _refusal_at_once(self, request: Request) -> BadInputError | NotFoundError | None:
+        """Return the error by which the next manager would refuse a request, if that is known already."""
+        from air_executor.client.request_check import check_request  # noqa: PLC0415 - few ask without a manager
+
+        try:
+            check_request(self.layout, self.jobs, self.inbox, request, time.time())
+        except (BadInputError, NotFoundError) as error:
+            return error
+        return None
 
     def add(self, job: str, tasks: Sequence[Task]) -> Answer:
         """Add tasks to a job; an ended job is reopened. See `ask`."""
