@@ -12,11 +12,13 @@ import typer
 from air_executor.cli.session import Session, session_of
 from air_executor.cli.table import Cell, print_lines, table, terminal_width
 from air_executor.cli.terminal import note, print_json, say
-from air_executor.errors import BadInputError
+from air_executor.errors import BadInputError, NotFoundError
 from air_executor.model.times import format_duration, from_text
 
 if TYPE_CHECKING:
-    from air_executor.client.job_access import ScheduleAccess, ScheduleRecord
+    from air_executor.client.job_access import JobAccess, ScheduleAccess, ScheduleRecord
+    from air_executor.model.state import JobState
+    from air_executor.store.presence import Presence
 
 
 def schedule(
@@ -64,10 +66,7 @@ def _apply(session: Session, paths: list[str]) -> None:
     applied = client.schedules.apply([(path, read_bytes(path)) for path in paths])
     for path, one in zip(paths, applied, strict=True):
         say(f"{one.record['name']}: {_when(one.record)}" if one.changed else f"{path}: unchanged")
-    from air_executor.store.presence import start_command  # noqa: PLC0415 - after the schedules
-
-    if client.presence().running is False:
-        note(f"no manager is running; start one: `{start_command()}`")
+    _note_rest(client)
 
 
 def _list(session: Session, _: list[str]) -> None:
@@ -88,6 +87,7 @@ def _list(session: Session, _: list[str]) -> None:
         zone = f" ({raw['timezone']})" if "timezone" in raw else ""
         rows.append([Cell(one["name"], "bold"), Cell(f"{when}{zone}"), Cell(_when(one))])
     print_lines(table(("schedule", "when", "next"), rows, terminal_width()))
+    _note_rest(session.client())
 
 
 def _next(session: Session, names: list[str], count: int) -> None:
@@ -102,6 +102,7 @@ def _next(session: Session, names: list[str], count: int) -> None:
             note(f"{name} is paused; to go on: `air-executor schedule resume {name}`")
         for text in found:
             say(text if len(times) == 1 else f"{name} {text}")
+    _note_rest(session.client())
 
 
 def _pause(session: Session, names: list[str], *, paused: bool) -> None:
@@ -136,6 +137,34 @@ def upcoming(schedules: ScheduleAccess, now: float, *names: str) -> list[str]:
             at = math.inf if one["paused"] or one["next_at"] is None else from_text(one["next_at"])
             found.append((at, f"schedule {one['name']}: {_when(one, now)}"))
     return [text for _, text in sorted(found)]
+
+
+def upcoming_of(client: JobAccess, job: JobState, now: float) -> list[str]:
+    """Return when the schedule of a run's definition runs next; nothing if it has none."""
+    if job.spec.name is None:
+        return []
+    try:
+        client.schedules.next_times(job.spec.name, 1)
+    except (NotFoundError, BadInputError):
+        return []
+    return upcoming(client.schedules, now, job.spec.name)
+
+
+def why_at_rest(manager: Presence) -> str | None:
+    """Return why no schedule starts a run now; None: a manager takes care of them, or may do so."""
+    from air_executor.core.explanation import jobs_text  # noqa: PLC0415 - after the schedules
+    from air_executor.store.presence import start_command  # noqa: PLC0415
+
+    if manager.running is False:
+        return f"no manager is running, so no schedule starts a run: start one with `{start_command()}`"
+    if manager.only:
+        return f"the running manager handles only {jobs_text(manager.only)}, so no schedule starts a run"
+    return None
+
+
+def _note_rest(client: JobAccess) -> None:
+    if (why := why_at_rest(client.presence())) is not None:
+        note(why)
 
 
 def _when(schedule: ScheduleRecord, now: float | None = None) -> str:

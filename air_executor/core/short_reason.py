@@ -80,7 +80,9 @@ class ShortReasons:
         if self._context.manager is False and self._job.phase != s.PAUSED:
             return "no manager is running"
         found = pending_reason(self._job, self._context)
-        return None if found is None else found.removeprefix("is ")
+        if found is None:
+            return None
+        return found.removeprefix("is ").removeprefix("paused; ").removeprefix("paused: ")  # beside the phase
 
     def _limit(self, task: TaskState, progress: Progress) -> str:
         if (impossible := never_fits(self._job, task, self._context)) is not None:
@@ -121,7 +123,8 @@ class ShortReasons:
         words = needed_from_backend(task, self._context)
         if task.joins is not None:
             words = f"waiting for job {task.id}"
-        return self._pending or words or self._limit(task, progress) or "next in the queue"
+        pending = "its job is paused" if self._job.phase == s.PAUSED else self._pending
+        return pending or words or self._limit(task, progress) or "next in the queue"
 
     def _of_unready(self, task: TaskState, progress: Progress) -> str:
         if progress.readiness(task) is not Readiness.WAITS:

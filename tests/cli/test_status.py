@@ -211,7 +211,7 @@ def test_jobs_are_chosen_by_phase_label_and_pool(air: Air, client: Client) -> No
         ([running("a"), waiting("b")], "running", {"max_runners": 1}, "1 of 1 runners of its job"),
         ([waiting("b")], "queued", {"max_runners": 0, "pools": {}}, "0 of 0 runners of the manager"),
         ([waiting("b")], "queued", {"max_runners": 8, "pools": {"default": 0}}, "can never start: "),
-        ([waiting("b")], "paused", {"max_runners": 8}, "paused; resume it with `air-executor resume j`"),
+        ([waiting("b")], "paused", {"max_runners": 8}, "resume it with `air-executor resume j`"),
         ([waiting("b")], "queued", {"max_runners": 8}, "about to start"),
         ([waiting("b")], "queued", {"waiting": {"j": "task b: image x: 3 of 7 layers"}}, "image x: 3 of 7 layers"),
     ],
@@ -231,6 +231,14 @@ def test_a_job_that_does_not_run_says_why(  # noqa: PLR0917 - fixtures and param
     manages(client, monkeypatch, **record)
     assert why in air("status").out
     assert why in air("status", "j").out
+
+
+def test_a_paused_job_says_so_once(air: Air, client: Client) -> None:
+    """What to do stands beside the job, and not beside each of its tasks; without a manager, it is `run`."""
+    create(client, "j", waiting("a"), waiting("b"), phase="paused")
+    lines = air("status", "j").out.splitlines()
+    assert lines[0] == "j paused: resume it with `air-executor run j`"
+    assert [text.split(maxsplit=2)[1:] for text in lines[-2:]] == [["queued", "its job is paused"]] * 2
 
 
 def test_explain_knows_the_limits_of_the_running_manager(

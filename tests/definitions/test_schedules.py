@@ -380,18 +380,24 @@ def test_apply_list_next_pause_resume_delete(air: Air, client: Client, nightly: 
     done = air("schedule", "apply", nightly)
     assert done.out.startswith("nightly: next at ")
     assert "no manager is running" in done.err
+    for command in ("list", "next nightly"):
+        assert "no manager is running, so no schedule starts a run" in air("schedule", *command.split()).err
+    assert "so no schedule starts a run: start one with `air-executor manager`" in air("status").out
     assert air("schedule", "apply", nightly).out == "nightly.yaml: unchanged\n"
     assert "0 2 * * * (Europe/Paris)" in air("schedule", "list").out
     assert "\nschedule nightly: next at " in f"\n{air('status').out}"
     assert air("explain", "nightly").out.startswith("schedule nightly: next at ")
     assert len(air("schedule", "next", "nightly", "-n", "3").out.splitlines()) == 3
+    assert air("submit", nightly).code == 0
+    for command in ("explain", "status"):
+        assert "\nschedule nightly: next at " in air(command, "nightly").out
     assert air("schedule", "pause", "nightly").out == "nightly: paused\n"
     listed = json.loads(air("schedule", "list", "--json").out)["schedules"][0]
     assert (listed["name"], listed["paused"], listed["next_at"] is None) == ("nightly", True, False)
     assert air("schedule", "resume", "nightly").out.startswith("nightly: next at ")
     assert air("schedule", "delete", "nightly").code == 0
     assert "no schedules" in air("schedule", "list").out
-    assert client.jobs.ids() == []
+    assert client.jobs.ids() == ["nightly-1"]
 
 
 def test_a_schedule_that_cannot_be_read_is_named(air: Air, client: Client, nightly: str) -> None:
@@ -399,7 +405,7 @@ def test_a_schedule_that_cannot_be_read_is_named(air: Air, client: Client, night
     air("schedule", "apply", nightly)
     path = Path(client.layout.schedule("broken"))
     path.write_text("<<<<<<< HEAD")
-    *_, named, other = air("status").out.splitlines()
+    *_, named, other, _ = air("status").out.splitlines()
     assert named.startswith(f"schedule broken cannot run: {path}: is not JSON")
     assert other.startswith("schedule nightly: next at ")
     assert air("explain", "broken").out.startswith("schedule broken cannot run: ")
