@@ -134,9 +134,8 @@ class Client:
         return submit_jobs(self, jobs, workspace, uids=uids or {}, owner=owner, existing=existing or {})
 
     def _find(self, job: str, uid: str | None = None) -> JobState | None:
-        """Return a job by its id and uid, or the newest run of the definition that has this name; None: neither."""
-        found = self.jobs.find(job, uid)
-        return found if found is not None or uid is not None else self.named_runs.newest(job)
+        """Return a job by its id and uid, or what a name means without one; None: nothing."""
+        return self.named_runs.meant(job) if uid is None else self.jobs.find(job, uid)
 
     def wake(self, job: str) -> None:
         """Tell the manager of a job that was created.
@@ -209,7 +208,7 @@ class Client:
     def status(self, job: str, uid: str | None = None) -> JobState:
         """Return a job's state as of its last checkpoint; archived jobs are found too.
 
-        Without `uid`, the job that has the id now, or else the newest archived one, or else the newest run of the
+        Without `uid`, the job that has the id now, or else the newest of the archived ones and of the runs of the
         definition that has this name.
 
         Raises:
