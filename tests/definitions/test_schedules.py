@@ -142,6 +142,26 @@ def test_a_clock_that_was_a_year_ahead_silences_no_schedule(world: World, *, res
 
 
 @pytest.mark.parametrize("catch_up", ["none", "last", "all"])
+def test_a_time_that_passes_without_a_manager_after_the_clock_was_ahead(world: World, catch_up: str) -> None:
+    """It is caught up by its policy, though a later time had its run already."""
+    start = world.clock.wall()
+    apply(world, TICK.format(more=f", catch_up: {catch_up}"))
+    world.start()
+    world.cycle()
+    world.clock.set_wall(7200)
+    world.cycle(3)
+    ahead = set(fired(world))
+    world.clock.set_wall(-7200)
+    world.restart()
+    world.cycle()
+    world.clock.pass_time(130)
+    world.restart()
+    world.cycle(3)
+    expected = [] if catch_up == "all" else [start + 120]  # with `all`, both ran when the clock was ahead
+    assert sorted(set(fired(world)) - ahead) == expected
+
+
+@pytest.mark.parametrize("catch_up", ["none", "last", "all"])
 def test_a_jitter_longer_than_the_interval_loses_no_time(world: World, catch_up: str) -> None:
     """Runs begin in the order of their times."""
     start = world.clock.wall()
