@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from air_executor.cli.flags import check_action
 from air_executor.cli.session import Session, session_of
 from air_executor.cli.table import Cell, print_lines, table, terminal_width
 from air_executor.cli.terminal import note, print_json, say
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
 def schedule(
     ctx: typer.Context,
-    action: Annotated[str, typer.Argument(metavar="ACTION")],
+    action: Annotated[str | None, typer.Argument(metavar="ACTION")] = None,
     words: Annotated[list[str] | None, typer.Argument(metavar="FILE | NAME…")] = None,
     *,
     param: Annotated[
@@ -46,13 +47,7 @@ def schedule(
         "delete": _delete,
         "run": lambda session, names: _run(session, names, param or ()),
     }
-    if action not in actions:
-        from air_executor.model.problems import nearest  # noqa: PLC0415
-
-        guess = nearest(action, actions)
-        hint = f"did you mean {guess}?" if guess else f"there are: {', '.join(actions)}"
-        msg = f"schedule {action}: unknown; {hint}"
-        raise BadInputError(msg)
+    action = check_action("schedule", action, actions)
     if not words and action != "list":
         msg = f"schedule {action}: give {'a job file' if action == 'apply' else 'the name of a schedule'}"
         raise BadInputError(msg)
