@@ -8,6 +8,7 @@ from __future__ import annotations
 from air_executor.core.end_reasons import failure_cause, why_skipped
 from air_executor.core.explanation import (
     ExplainContext,
+    asks,
     cleanup_text,
     late_text,
     needed_from_backend,
@@ -52,12 +53,12 @@ class ShortReasons:
             return failure_cause(job) if failed else job.message or "" if job.phase == s.CANCELLED else ""
         if (pending := self._pending) is not None:
             return pending
-        for name in context.runners:
-            if (problem := unreachable(job, name, context)) is not None:
-                return problem
-        if context.waiting is not None:
-            return context.waiting
+        problems = (unreachable(job, name, context) for name in context.runners)
+        if (problem := next(filter(None, problems), context.waiting)) is not None:
+            return problem
         ready = [t for t in progress.queued() if progress.readiness(t) is Readiness.READY]
+        if (asking := next((t for t in ready if t.approve is not None), None)) is not None:
+            return f"{asking.id} {asks(job, asking, context.now)}"
         if (now := next((task for task in ready if not self._waits(task)), None)) is not None:
             return self._limit(now, progress) or ("" if progress.slots else "about to start")
         first = min(ready, key=lambda task: waits_until(task) or 0.0, default=next(iter(progress.queued()), None))
@@ -124,6 +125,8 @@ class ShortReasons:
         if task.joins is not None:
             words = f"waiting for job {task.id}"
         pending = "its job is paused" if self._job.phase == s.PAUSED else self._pending
+        if pending is None and task.approve is not None:
+            return asks(self._job, task, self._context.now)
         return pending or words or self._limit(task, progress) or "next in the queue"
 
     def _of_unready(self, task: TaskState, progress: Progress) -> str:
