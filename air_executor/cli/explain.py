@@ -51,5 +51,10 @@ def explain(
         )
     else:
         say(text)
+        if task is None and state.id != job and client.has_schedules():
+            from air_executor.cli.schedule import upcoming_of  # noqa: PLC0415 - only where there may be one
+
+            for one in upcoming_of(client, state, time.time()):
+                say(one)
         for one in (about or "").splitlines():
             say(one)

@@ -6,11 +6,13 @@ functions `…_flags` are declarations for typer, and are never called.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Annotated, Any
 
 import typer
 
 from air_executor.cli.choice import JobChoice
+from air_executor.errors import BadInputError
 from air_executor.model.pairs import read_pairs
 
 GIVEN = "air_executor.flags"
@@ -51,6 +53,40 @@ def _job(*names: str, help: str, metavar: str | None = None, hidden: bool = Fals
 
 def _task(*names: str, help: str, metavar: str | None = None) -> Any:  # noqa: ANN401, A002 - as above
     return _option(*names, section=TASK_SECTION, help=help, metavar=metavar)
+
+
+def read_duration(flag: str, text: str) -> float:
+    """Return the seconds that an option names.
+
+    Raises:
+        BadInputError: it names none.
+    """
+    from air_executor.model.times import parse_duration  # noqa: PLC0415 - few commands take one
+
+    try:
+        return parse_duration(text)
+    except BadInputError as error:
+        msg = f"{flag}: {error}"
+        raise BadInputError(msg) from None
+
+
+def check_action(command: str, action: str | None, actions: Collection[str]) -> str:
+    """Return the first word behind a command, if it is one of its actions.
+
+    Raises:
+        BadInputError: it is none.
+    """
+    if action is None:
+        msg = f"{command}: give one of {', '.join(actions)}"
+        raise BadInputError(msg)
+    if action not in actions:
+        from air_executor.model.problems import nearest  # noqa: PLC0415 - only for errors
+
+        guess = nearest(action, actions)
+        hint = f"did you mean {guess}?" if guess else f"there are: {', '.join(actions)}"
+        msg = f"{command} {action}: unknown; {hint}"
+        raise BadInputError(msg)
+    return action
 
 
 LABEL = "Label, for people. Repeatable."

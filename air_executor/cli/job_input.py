@@ -70,7 +70,7 @@ def read_jobs(ctx: typer.Context, words: Sequence[str]) -> list[Job]:
             hint = "; it is a job: to run that again, give its file or command, and --replace"
         msg = f"{words[0]}: no such job file{hint}"
         raise NotFoundError(msg)
-    msg = f"{words[0]}: give one job file, or a command after `--`"
+    msg = f"{words[0]}: give one job file, or a command after `--`: `{words[0]} -- {' '.join(words[1:])}`"
     raise BadInputError(msg)
 
 

@@ -41,15 +41,20 @@ def job_page(
     open_costs: Mapping[str, float],
     *,
     requests: list[str],
+    upcoming: Sequence[str] = (),
     width: int | None,
     phases: Collection[str] = (),
     everything: bool = False,
 ) -> list[Line]:
-    """Return the lines. `phases`: only the tasks in one of them; `everything`: no level of the tree is cut."""
+    """Return the lines. `upcoming`: when its definition runs next; `phases`: only the tasks in one of them.
+
+    `everything`: no level of the tree is cut.
+    """
     reasons = ShortReasons(job, context)
     return [
         *_header(job, reasons, open_costs, context.now, _about(job, width, everything=everything)),
         *manager_notes(manager, [] if job.ended else [job], requests),
+        *map(line, upcoming),
         line(""),
         *_tasks(job, reasons, context.now, width, phases, everything=everything),
     ]

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from air_executor.cli.flags import read_duration
 from air_executor.cli.session import session_of
 from air_executor.cli.terminal import print_json, say
 from air_executor.errors import AirExecutorError, AlreadyExistsError, BackendUnavailableError, DuplicateRunnerError
@@ -49,12 +50,11 @@ def prune(  # noqa: PLR0917 - one parameter per option
     are spared. Run directories (logs and files of runs) are removed only where a limit is set; the newest run of a job
     and the last run of a task that has not succeeded are kept. Safe while a manager runs.
     """
-    from air_executor.model.times import parse_duration  # noqa: PLC0415
     from air_executor.store.retention import SPARED  # noqa: PLC0415
 
     session = session_of(ctx)
     client = session.directory("prune")
-    age = parse_duration(older_than)
+    age = read_duration("--older-than", older_than)
     settings = session.settings(keep_runs=keep_runs, keep_runs_for=keep_runs_for)
     with _retention(settings) as retention:
         found = list(retention.prune(time.time() - age, delete=delete, dry_run=dry_run))

@@ -9,14 +9,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from air_executor.cli.flags import check_action
 from air_executor.cli.session import Session, session_of
 from air_executor.cli.table import Cell, print_lines, table, terminal_width
 from air_executor.cli.terminal import note, print_json, say
-from air_executor.errors import BadInputError
+from air_executor.errors import BadInputError, NotFoundError
 from air_executor.model.times import format_duration, from_text
 
 if TYPE_CHECKING:
-    from air_executor.client.job_access import ScheduleAccess, ScheduleRecord
+    from air_executor.client.job_access import JobAccess, ScheduleAccess, ScheduleRecord
+    from air_executor.model.state import JobState
+    from air_executor.store.presence import Presence
 
 
 ON_DEMAND = "on demand"
@@ -24,7 +27,7 @@ ON_DEMAND = "on demand"
 
 def schedule(
     ctx: typer.Context,
-    action: Annotated[str, typer.Argument(metavar="ACTION")],
+    action: Annotated[str | None, typer.Argument(metavar="ACTION")] = None,
     words: Annotated[list[str] | None, typer.Argument(metavar="FILE | NAME…")] = None,
     *,
     param: Annotated[
@@ -47,13 +50,7 @@ def schedule(
         "delete": _delete,
         "run": lambda session, names: _run(session, names, param or ()),
     }
-    if action not in actions:
-        from air_executor.model.problems import nearest  # noqa: PLC0415
-
-        guess = nearest(action, actions)
-        hint = f"did you mean {guess}?" if guess else f"there are: {', '.join(actions)}"
-        msg = f"schedule {action}: unknown; {hint}"
-        raise BadInputError(msg)
+    action = check_action("schedule", action, actions)
     if not words and action != "list":
         msg = f"schedule {action}: give {'a job file' if action == 'apply' else 'the name of a schedule'}"
         raise BadInputError(msg)
@@ -67,10 +64,7 @@ def _apply(session: Session, paths: list[str]) -> None:
     applied = client.schedules.apply([(path, read_bytes(path)) for path in paths])
     for path, one in zip(paths, applied, strict=True):
         say(f"{one.record['name']}: {_when(one.record)}" if one.changed else f"{path}: unchanged")
-    from air_executor.store.presence import start_command  # noqa: PLC0415 - after the schedules
-
-    if client.presence().running is False:
-        note(f"no manager is running; start one: `{start_command()}`")
+    _note_rest(client)
 
 
 def _list(session: Session, _: list[str]) -> None:
@@ -85,6 +79,7 @@ def _list(session: Session, _: list[str]) -> None:
         return
     rows = [[Cell(one["name"], "bold"), Cell(_times(one["schedule"])), Cell(_when(one))] for one in found]
     print_lines(table(("schedule", "when", "next"), rows, terminal_width()))
+    _note_rest(session.client())
 
 
 def _times(raw: Mapping[str, Any] | None) -> str:
@@ -109,6 +104,7 @@ def _next(session: Session, names: list[str], count: int) -> None:
             note(f"{name} is paused; to go on: `air-executor schedule resume {name}`")
         for text in found:
             say(text if len(times) == 1 else f"{name} {text}")
+    _note_rest(session.client())
 
 
 def _pause(session: Session, names: list[str], *, paused: bool) -> None:
@@ -143,6 +139,34 @@ def upcoming(schedules: ScheduleAccess, now: float, *names: str) -> list[str]:
             at = math.inf if one["paused"] or one["next_at"] is None else from_text(one["next_at"])
             found.append((at, f"schedule {one['name']}: {_when(one, now)}"))
     return [text for _, text in sorted(found)]
+
+
+def upcoming_of(client: JobAccess, job: JobState, now: float) -> list[str]:
+    """Return when the schedule of a run's definition runs next; nothing if it has none."""
+    if job.spec.name is None:
+        return []
+    try:
+        client.schedules.next_times(job.spec.name, 1)
+    except (NotFoundError, BadInputError):
+        return []
+    return upcoming(client.schedules, now, job.spec.name)
+
+
+def why_at_rest(manager: Presence) -> str | None:
+    """Return why no schedule starts a run now; None: a manager takes care of them, or may do so."""
+    from air_executor.core.explanation import jobs_text  # noqa: PLC0415 - after the schedules
+    from air_executor.store.presence import start_command  # noqa: PLC0415
+
+    if manager.running is False:
+        return f"no manager is running, so no schedule starts a run: start one with `{start_command()}`"
+    if manager.only:
+        return f"the running manager handles only {jobs_text(manager.only)}, so no schedule starts a run"
+    return None
+
+
+def _note_rest(client: JobAccess) -> None:
+    if (why := why_at_rest(client.presence())) is not None:
+        note(why)
 
 
 def _when(schedule: ScheduleRecord, now: float | None = None) -> str:

@@ -131,10 +131,12 @@ class StatusPage:
         )
         lines = page.lines(width, everything=self._everything)
         if not filtered and self._client.has_schedules():
-            from air_executor.cli.schedule import upcoming  # noqa: PLC0415 - imports pydantic
+            from air_executor.cli.schedule import upcoming, why_at_rest  # noqa: PLC0415 - imports pydantic
 
             found = upcoming(self._client.schedules, now)
             lines += [line(text) for text in found[:SCHEDULES_SHOWN]]
+            if found and (why := why_at_rest(manager)) is not None:
+                lines.append(line(why, "yellow"))
             if len(found) > SCHEDULES_SHOWN:
                 more = f"… and {len(found) - SCHEDULES_SHOWN:,} more schedules (air-executor schedule list)"
                 lines.append(line(more, "bright_black"))
@@ -167,12 +169,18 @@ class StatusPage:
         context = self._client.explain_context(state, facts, now, settings=None, manager=manager)
         requests = self._client.requests(state.id)
         costs = open_costs(read([state]), now)
+        coming: list[str] = []
+        if state.spec.name is not None and self._client.has_schedules():
+            from air_executor.cli.schedule import upcoming_of  # noqa: PLC0415 - imports pydantic
+
+            coming = upcoming_of(self._client, state, now)
         return job_page(
             state,
             manager,
             context,
             costs,
             requests=requests,
+            upcoming=coming,
             width=width,
             phases=self._phases,
             everything=self._everything,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from air_executor.cli.flags import check_action, read_duration
 from air_executor.cli.session import Session, session_of
 from air_executor.cli.terminal import note, print_json, say
 from air_executor.errors import BadInputError
@@ -22,7 +23,7 @@ _ACTIONS = ("create", "list", "revoke", "show")
 
 def token(  # noqa: PLR0917 - a command has its options as arguments
     ctx: typer.Context,
-    action: Annotated[str, typer.Argument(metavar="ACTION")],
+    action: Annotated[str | None, typer.Argument(metavar="ACTION")] = None,
     names: Annotated[list[str] | None, typer.Argument(metavar="NAME…")] = None,
     role: Annotated[
         str, typer.Option(metavar="ROLE", help="Role: viewer, submitter, operator or admin; for `create`.")
@@ -39,13 +40,7 @@ def token(  # noqa: PLR0917 - a command has its options as arguments
     """
     session = session_of(ctx)
     given = names or []
-    if action not in _ACTIONS:
-        from air_executor.model.problems import nearest  # noqa: PLC0415
-
-        guess = nearest(action, _ACTIONS)
-        hint = f"did you mean {guess}?" if guess else f"there are: {', '.join(_ACTIONS)}"
-        msg = f"token {action}: unknown; {hint}"
-        raise BadInputError(msg)
+    action = check_action("token", action, _ACTIONS)
     if action == "show":
         _show(session, _tokens(session, file))
     elif action == "list":
@@ -109,9 +104,7 @@ def _show(session: Session, tokens: Tokens) -> None:
 
 
 def _seconds(text: str) -> float:
-    from air_executor.model.times import parse_duration  # noqa: PLC0415
-
-    seconds = parse_duration(text)
+    seconds = read_duration("--expires", text)
     if seconds <= 0:
         msg = f"--expires: must be more than 0, got {text!r}"
         raise BadInputError(msg)

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from air_executor.cli.flags import read_duration
 from air_executor.cli.session import session_of
 from air_executor.cli.terminal import note, print_json, say
 
@@ -26,11 +27,9 @@ def wait(
 
     Exits with 0 if all succeeded, 1 if any did not, and 124 if the timeout expired first.
     """
-    from air_executor.model.times import parse_duration  # noqa: PLC0415
-
     session = session_of(ctx)
     client = session.client()
-    until = None if timeout is None else time.monotonic() + parse_duration(timeout)
+    until = None if timeout is None else time.monotonic() + read_duration("--timeout", timeout)
     states = []
     # Report an unknown id before waiting, and stay with these jobs if others get their ids.
     for job in [client.status(name) for name in jobs]:

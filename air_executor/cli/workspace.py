@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from air_executor.cli.flags import check_action
 from air_executor.cli.session import session_of
 from air_executor.cli.terminal import note, print_json, say
 from air_executor.client.workspace_files import list_files, open_file, parts_of, write_file
@@ -22,8 +23,8 @@ _ACTIONS = ("push", "pull", "list")
 
 def workspace(
     ctx: typer.Context,
-    action: Annotated[str, typer.Argument(metavar="ACTION")],
-    job: Annotated[str, typer.Argument(metavar="JOB")],
+    action: Annotated[str | None, typer.Argument(metavar="ACTION")] = None,
+    job: Annotated[str | None, typer.Argument(metavar="JOB")] = None,
     path: Annotated[str | None, typer.Argument(metavar="PATH", help="A file or a folder.")] = None,
     to: Annotated[str | None, typer.Option("--to", metavar="DIR", help="Folder to put it into.")] = None,
 ) -> None:
@@ -32,10 +33,11 @@ def workspace(
     Actions: push JOB PATH, pull JOB [PATH], list JOB [PATH]. Files of the same names are replaced; links are left out.
     """
     session = session_of(ctx)
-    files = session.client().workspaces
-    if action not in _ACTIONS:
-        msg = f"workspace {action}: unknown; there are: {', '.join(_ACTIONS)}"
+    action = check_action("workspace", action, _ACTIONS)
+    if job is None:
+        msg = f"workspace {action}: give a job"
         raise BadInputError(msg)
+    files = session.client().workspaces
     if action == "list":
         found = list(files.files(job, path or ""))
         if session.json:

@@ -293,4 +293,8 @@ def _is_closed(connection: http.client.HTTPConnection) -> bool:
     """Tell whether the server has closed a connection that was kept open."""
     import select  # noqa: PLC0415 - only before changes
 
-    return connection.sock is None or bool(select.select([connection.sock], [], [], 0)[0])
+    if connection.sock is None:
+        return True
+    poll = select.poll()  # not `select`, which takes no descriptor above 1023
+    poll.register(connection.sock, select.POLLIN)
+    return bool(poll.poll(0))

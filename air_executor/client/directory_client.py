@@ -134,9 +134,8 @@ class Client:
         return submit_jobs(self, jobs, workspace, uids=uids or {}, owner=owner, existing=existing or {})
 
     def _find(self, job: str, uid: str | None = None) -> JobState | None:
-        """Return a job by its id and uid, or the newest run of the definition that has this name; None: neither."""
-        found = self.jobs.find(job, uid)
-        return found if found is not None or uid is not None else self.named_runs.newest(job)
+        """Return a job by its id and uid, or what a name means without one; None: nothing."""
+        return self.named_runs.meant(job) if uid is None else self.jobs.find(job, uid)
 
     def wake(self, job: str) -> None:
         """Tell the manager of a job that was created.
@@ -166,8 +165,8 @@ class Client:
         `downstream` and `fields` are for `rerun`: also what depends on the task, and other values of its fields.
 
         Raises:
-            NotFoundError: the job does not exist.
-            BadInputError: the manager refused the request; the message has the reason.
+            NotFoundError: the job or task does not exist.
+            BadInputError: the manager refused the request, or the next one would; the message has the reason.
             StoreError: the volume refused a write; nothing was requested.
         """
         if not os.path.isdir(self.layout.job(job)):
@@ -175,13 +174,28 @@ class Client:
             if newest is None or not os.path.isdir(self.layout.job(newest.id)):
                 raise NotFoundError(self._no_job(job))
             job = newest.id
-        name = self.inbox.post(Request(op, job, task, [dict(one) for one in tasks], **more), time.time())
-        applied = self.inbox.wait(name, 0.0 if self.presence().running is False else ANSWER_WITHIN)
-        refusal = self.inbox.refusal(name) if applied else None
+        request = Request(op, job, task, [dict(one) for one in tasks], **more)
+        unmanaged = self.presence().running is False
+        refusal = self._refusal_at_once(request) if unmanaged else None
+        name, applied = "", False
+        if refusal is None:
+            name = self.inbox.post(request, time.time())
+            applied = self.inbox.wait(name, 0.0 if unmanaged else ANSWER_WITHIN)
+            refusal = self.inbox.refusal(name) if applied else None
         if refusal is not None:
             msg = f"{op} {job}{f' {task}' if task else ''}: {refusal}"
-            raise BadInputError(msg)
+            raise type(refusal)(msg)
         return Answer(name, applied, job)
+
+    def _refusal_at_once(self, request: Request) -> BadInputError | NotFoundError | None:
+        """Return the error by which the next manager would refuse a request, if that is known already."""
+        from air_executor.client.request_check import check_request  # noqa: PLC0415 - few ask without a manager
+
+        try:
+            check_request(self.layout, self.jobs, self.inbox, request, time.time())
+        except (BadInputError, NotFoundError) as error:
+            return error
+        return None
 
     def add(self, job: str, tasks: Sequence[Task]) -> Answer:
         """Add tasks to a job; an ended job is reopened. See `ask`."""
@@ -194,7 +208,7 @@ class Client:
     def status(self, job: str, uid: str | None = None) -> JobState:
         """Return a job's state as of its last checkpoint; archived jobs are found too.
 
-        Without `uid`, the job that has the id now, or else the newest archived one, or else the newest run of the
+        Without `uid`, the job that has the id now, or else the newest of the archived ones and of the runs of the
         definition that has this name.
 
         Raises:

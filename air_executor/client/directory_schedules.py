@@ -58,11 +58,14 @@ class DirectorySchedules:
         """Apply job files, given by name and content. All are checked before any is applied.
 
         Raises:
+            AlreadyExistsError: the name of one of them is the id of a job.
             BadInputError: one of them is wrong, or has no name.
             StoreError: the volume refused; some of them may be applied.
         """
         now = round(time.time(), 3)
         found = [self._checked(data, name, now) for name, data in files]
+        for made, _ in found:
+            self._client.named_runs.check_name(made.name)
         self._client.jobs.prepare()
         for made, changed in found:
             if changed:

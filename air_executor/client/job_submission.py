@@ -38,6 +38,7 @@ def submit_jobs(
         for job in jobs:
             if job.id is not None and job.key not in existing:
                 client.jobs.ensure_free(job.id, uids.get(job.key))
+                client.named_runs.check_id(job.id)
     created: dict[str, JobState] = {}
     for key in order:
         upstream = [known[name] if name in known else created[name] for name in by_key[key].after]
@@ -71,6 +72,7 @@ def _create(
         return client.named_runs.create_once(job, uid, make, create)
     if job.id is None:
         return client.named_runs.create(job, make, create)
+    client.named_runs.check_id(job.id)
     state = make(job.id)
     create(state)
     return state

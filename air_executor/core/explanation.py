@@ -24,6 +24,7 @@ from air_executor.model.state import Done, JobState, Queued, Running, TaskState
 from air_executor.model.times import format_duration, to_text
 from air_executor.model.worktree import WorktreeNote
 
+START_MANAGER = "air-executor manager"
 NAMES_SHOWN = 5
 
 
@@ -50,7 +51,7 @@ class ExplainContext:
     """Whether a manager is running; None if that cannot be told from here."""
     only_jobs: Sequence[str] = ()
     """The jobs that the manager handles, if it handles only some and not this one."""
-    start_command: str = "air-executor manager"
+    start_command: str = START_MANAGER
     """The command that starts a manager here."""
     after: Mapping[str, str] = field(default_factory=dict)
     """Phases of the jobs that this one waits for, by id; a job that no longer exists is missing."""
@@ -252,7 +253,8 @@ def pending_reason(job: JobState, context: ExplainContext) -> str | None:  # noq
         used = next((one.text for one in spending(job, context.now) if one.name == job.over_budget), job.over_budget)
         return f"is paused: it has used {used} of its budget; resume it with {raise_hint(job)}"
     if job.phase == s.PAUSED:
-        return f"is paused; resume it with `air-executor resume {job.id}`"
+        verb = "run" if context.manager is False and context.start_command == START_MANAGER else "resume"
+        return f"is paused; resume it with `air-executor {verb} {job.id}`"
     if (waited_for := _unfinished_jobs(job, context)) is not None:
         return f"is waiting for {waited_for}"
     if job.spec.lock is not None and job.locked_since is None and context.lock_holder not in (None, job.id):

@@ -164,6 +164,21 @@ def _cycle(nodes: Sequence[NewTask], place: Mapping[str, int]) -> list[Problem]:
     return [Problem(at, f"these tasks would wait for each other for ever: {show_cycle(cycle)}")]
 
 
+def complete_added(added: Sequence[Task], tasks: Mapping[str, TaskState], job: str) -> None:
+    """Give ids to tasks that somebody adds to a job with these `tasks`, and check them.
+
+    Raises:
+        BadInputError: they do not fit into it.
+    """
+    free = len(tasks)
+    for task in added:
+        while task.id is None:
+            free += 1
+            name = generated_id(free)
+            task.id = None if name in tasks else name
+    check_queued(added, tasks, job, None)
+
+
 def check_queued(
     queued: Sequence[Task],
     tasks: Mapping[str, TaskState],

@@ -53,11 +53,9 @@ class ShortReasons:
             return failure_cause(job) if failed else job.message or "" if job.phase == s.CANCELLED else ""
         if (pending := self._pending) is not None:
             return pending
-        for name in context.runners:
-            if (problem := unreachable(job, name, context)) is not None:
-                return problem
-        if context.waiting is not None:
-            return context.waiting
+        problems = (unreachable(job, name, context) for name in context.runners)
+        if (problem := next(filter(None, problems), context.waiting)) is not None:
+            return problem
         ready = [t for t in progress.queued() if progress.readiness(t) is Readiness.READY]
         due = [task for task in ready if not self._waits(task)]
         if (asking := next((task for task in due if task.approve is not None), None)) is not None:
@@ -84,7 +82,9 @@ class ShortReasons:
         if self._context.manager is False and self._job.phase != s.PAUSED:
             return "no manager is running"
         found = pending_reason(self._job, self._context)
-        return None if found is None else found.removeprefix("is ")
+        if found is None:
+            return None
+        return found.removeprefix("is ").removeprefix("paused; ").removeprefix("paused: ")  # beside the phase
 
     def _limit(self, task: TaskState, progress: Progress) -> str:
         if (impossible := never_fits(self._job, task, self._context)) is not None:
@@ -98,7 +98,8 @@ class ShortReasons:
 
     def _of_done(self, task: TaskState, done: Done) -> str:
         if done.phase == s.SUCCEEDED:
-            return "" if task.cached is None else f"cached, from job {task.cached.job}"
+            answered = "" if task.approve is None else done.message or ""
+            return answered if task.cached is None else f"cached, from job {task.cached.job}"
         if done.phase != s.SKIPPED:
             return outcome_text(done)
         kind = (done.reason, done.message, task.when, *task.after)
@@ -128,7 +129,8 @@ class ShortReasons:
         words = needed_from_backend(task, self._context)
         if task.joins is not None:
             words = f"waiting for job {task.id}"
-        return self._pending or words or self._limit(task, progress) or "next in the queue"
+        pending = "its job is paused" if self._job.phase == s.PAUSED else self._pending
+        return pending or words or self._limit(task, progress) or "next in the queue"
 
     def _of_unready(self, task: TaskState, progress: Progress) -> str:
         if progress.readiness(task) is not Readiness.WAITS:

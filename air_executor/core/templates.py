@@ -23,6 +23,7 @@ _BRACES = re.compile(r"\{\{\s*([A-Za-z_]+)\b[^{}]*\}\}")
 RESULTS = "results"
 MOST_VALUES = 5_000_000
 """Values in one job file, aliases expanded."""
+_AS_IN_A_SHELL = '"${}"'
 _OWN_IDS = ("job.id", "task.id")
 """Names that a task's `worktree` may have; they stay until it is made."""
 _ROOTS = ("params", "item", "matrix", "scheduled_at", "scheduled_date", RESULTS)
@@ -110,8 +111,8 @@ class Renderer:
         found = [
             word if number in words.scripts else self.render(word, [*at, number]) for number, word in enumerate(command)
         ]
-        for number in words.scripts:
-            self._check_script(str(command[number]), [*at, number])
+        for number, way in words.scripts.items():
+            self._check_script(str(command[number]), [*at, number], "a script", way)
         for number in words.options:
             if (text := value_text(found[number])).startswith(("-", "+")):
                 what = f"must not begin with {text[0]}, or the program takes it for an option, got {quoted(text)}"
@@ -170,14 +171,15 @@ class Renderer:
             known = f"{known}{part}."
         return here
 
-    def _check_script(self, text: str, at: Path) -> None:
+    def _check_script(self, text: str, at: Path, where: str = "shell text", way: str | None = None) -> None:
+        """Note a name in a script; `way` is what to do instead, see `script_words`."""
         for found in _BRACES.finditer(text):
             if found[1] in _ROOTS:
                 named = _TEMPLATE.fullmatch(found[0])
                 root, _, name = (found[1] if named is None else named[1]).partition(".")
                 variable = name if root in ("params", "matrix") else "ITEM" if root == "item" else None
-                instead = f'use "${variable}", which holds the value' if variable else "pass it by `env`"
-                self.problems.append(Problem(at, f"{found[0]} in shell text could become a command; {instead}"))
+                what = f"{found[0]} in {where} could become a command; {_instead(variable, way)}"
+                self.problems.append(Problem(at, what))
                 return
 
 
@@ -214,6 +216,13 @@ class LateRenderer(Renderer):
             self.problems.append(Problem(at, f"{{{{ {name} }}}} is unknown: task {task} left no result"))
             return None
         return self.find(self._results[task], name, f"{RESULTS}.{task}.", keys, at)
+
+
+def _instead(variable: str | None, way: str | None) -> str:
+    """Return what a script has in place of a name whose value is in a variable, if it is in one."""
+    if way is not None and "{}" not in way:
+        return way
+    return f"use {(way or _AS_IN_A_SHELL).format(variable)}, which holds the value" if variable else "pass it by `env`"
 
 
 def _expression(text: str) -> str | None:

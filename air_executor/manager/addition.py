@@ -8,13 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from air_executor.core.job_checks import check_queued
+from air_executor.core.job_checks import complete_added
 from air_executor.core.queue_lines import task_from_request
 from air_executor.errors import BadInputError
 from air_executor.manager.queued_work import MAX_COST
 from air_executor.model.defaults import Defaults
 from air_executor.model.job import Task
-from air_executor.model.names import generated_id
 from air_executor.model.records import Request
 from air_executor.model.state import JobState
 from air_executor.model.steps import STEP
@@ -52,13 +51,7 @@ class Addition:
         Raises:
             BadInputError: they do not fit into it.
         """
-        free = len(job.tasks)
-        for task in self._tasks:
-            while task.id is None:
-                free += 1
-                name = generated_id(free)
-                task.id = None if name in job.tasks else name
-        check_queued(self._tasks, job.tasks, job.id, None)
+        complete_added(self._tasks, job.tasks, job.id)
         return self._tasks
 
 

@@ -10,6 +10,7 @@ import contextlib
 import logging
 from collections.abc import Callable, Iterator
 
+from air_executor.core.request_decision import NothingToDoError, decision_on
 from air_executor.core.transitions import LiveJob
 from air_executor.errors import (
     BadInputError,
@@ -24,7 +25,6 @@ from air_executor.manager.checkpointer import Checkpointer
 from air_executor.manager.manager_state import ManagerState
 from air_executor.manager.open_runs import OpenRuns
 from air_executor.manager.recovery import reconcile_run_dirs
-from air_executor.manager.request_decision import NothingToDoError, decision_on
 from air_executor.model.records import Request
 from air_executor.store import files
 from air_executor.store.inbox import Inbox
@@ -114,7 +114,7 @@ class RequestHandler:
         except NothingToDoError:
             self._inbox.done(name)
         except (BadInputError, NotFoundError, CorruptFileError, FormatTooNewError) as error:
-            self._refuse(name, str(error))
+            self._refuse(name, str(error), not_found=isinstance(error, NotFoundError))
         except PathBlockedError as error:  # a file that only its owner may read, say: it would stay for ever
             self._refuse(name, str(error))
         except StoreError as error:
@@ -123,9 +123,9 @@ class RequestHandler:
             log.exception("request=%s", name)
             self._refuse(name, f"a bug in Air-Executor ({type(error).__name__}); report it")
 
-    def _refuse(self, name: str, why: str) -> None:
+    def _refuse(self, name: str, why: str, *, not_found: bool = False) -> None:
         try:
-            self._inbox.refuse(name, why)
+            self._inbox.refuse(name, why, not_found=not_found)
         except StoreError as error:  # a name too long to have a reason beside it, say: that must not hold up the rest
             log.warning("request=%s cannot be refused (%s): %s", name, why, error)
 

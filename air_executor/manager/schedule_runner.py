@@ -187,6 +187,7 @@ class ScheduleRunner:
         """Look at a schedule again at its next time, or now if there is one that has passed."""
         entry = self._entries[name]
         if entry.settled > now + SET_BACK:  # the clock was ahead: times that have a run keep it, the others come
+            self._schedules.settle(name, now)
             entry.settled = now
         if entry.timetable is None:
             self._look_at(name, None)

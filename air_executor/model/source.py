@@ -17,7 +17,7 @@ from air_executor.model.written import RealNumber, WholeNumber
 if TYPE_CHECKING:
     from ruamel.yaml.nodes import Node
 
-_LONGEST_LINE = 100
+_LONGEST_LINE = 66
 _MOST_PLACED = 1 << 20
 """Characters of a text in which places are looked for: it is read a second time for that."""
 _HINTS = {
@@ -73,9 +73,13 @@ class Source:
         return _mark(self._roots[int(at[0])], at[1:])
 
     def _shown(self, mark: Any) -> str:  # noqa: ANN401 - JSON, a type or a record
-        line = self._text.split("\n")[mark.line].rstrip()[:_LONGEST_LINE]
+        line, column = self._text.split("\n")[mark.line].rstrip(), mark.column
+        if len(line) > _LONGEST_LINE:  # the part around the column, so that no terminal breaks the line
+            start = max(0, min(column - _LONGEST_LINE // 2, len(line) - _LONGEST_LINE))
+            before, after = "…" if start else "", "…" if start + _LONGEST_LINE < len(line) else ""
+            line, column = f"{before}{line[start : start + _LONGEST_LINE]}{after}", column - start + len(before)
         number = f"{mark.line + 1}"
-        pointer = f"\n    {' ' * len(number)} | {' ' * mark.column}^" if mark.column < len(line) else ""
+        pointer = f"\n    {' ' * len(number)} | {' ' * column}^" if column < len(line) else ""
         return f"\n    {number} | {line}{pointer}"
 
     @cached_property

@@ -107,29 +107,31 @@ class Inbox:
             trees.remove_tree(path)  # somebody has put a folder there
         return not os.path.lexists(path)
 
-    def refuse(self, name: str, reason: str) -> None:
-        """Move a request to the refused ones, with the reason beside it.
+    def refuse(self, name: str, reason: str, *, not_found: bool = False) -> None:
+        """Move a request to the refused ones, with the reason beside it; `not_found`: what it names does not exist.
 
         Raises:
             StoreError: the volume refused.
         """
         files.restore_dir(self.layout.refused)
-        note = json.dumps({"refused": reason}, ensure_ascii=True).encode() + b"\n"
+        record = {"refused": reason, **({"not_found": True} if not_found else {})}
+        note = json.dumps(record, ensure_ascii=True).encode() + b"\n"
         files.replace(f"{self.layout.refused}/{name}.reason", note, self.layout.tmp, sync=False)
         try:
             files.move(f"{self.layout.inbox}/{name}", f"{self.layout.refused}/{name}")
         except NotFoundError:
             return
 
-    def refusal(self, name: str) -> str | None:
-        """Return why a request was refused, or None if it was not."""
+    def refusal(self, name: str) -> BadInputError | NotFoundError | None:
+        """Return the error by which a request was refused, or None if it was not."""
         found = files.read(f"{self.layout.refused}/{name}.reason", MAX_REQUEST)
         if found is None:
             return None
         try:
-            return str(json.loads(found[0])["refused"])
-        except (ValueError, KeyError, TypeError, RecursionError):
-            return "refused"
+            record = json.loads(found[0])
+            return (NotFoundError if record.get("not_found") else BadInputError)(str(record["refused"]))
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+            return BadInputError("refused")
 
     def waiting(self, name: str) -> bool:
         """Tell whether a request has not been answered yet."""

@@ -10,19 +10,22 @@ import os
 import stat
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import islice
 from typing import Any
 
 from air_executor.core import submission
 from air_executor.errors import BadInputError, NotFoundError
 from air_executor.model import parsing, strict_json
 from air_executor.model.job import JOB_FIELDS, Job, Task
-from air_executor.model.problems import InvalidError, Path, Problem, bad_input, lines
+from air_executor.model.problems import InvalidError, Path, Problem, bad_input, did_you_mean, lines
 from air_executor.model.quote import quoted
 from air_executor.model.source import Source
 
 MAX_BYTES = 64 << 20
 """Largest job file."""
 
+FILES_LOOKED_AT = 1000
+"""Files of a folder among which the one is looked for that somebody may have meant."""
 JOB_FILE = "a job file is a mapping with id and tasks"
 _JSON, _YAML = ".json", (".yaml", ".yml")
 
@@ -49,11 +52,20 @@ def read_bytes(name: str) -> bytes:
         with open(name, "rb") as file:
             return file.read(MAX_BYTES + 1)
     except FileNotFoundError:
-        msg = f"{name}: there is no such file"
+        msg = f"{name}: there is no such file{_nearest_file(name)}"
         raise NotFoundError(msg) from None
     except (OSError, ValueError) as error:
         msg = f"{quoted(name)}: cannot be read: {getattr(error, 'strerror', None) or error}"
         raise BadInputError(msg) from error
+
+
+def _nearest_file(name: str) -> str:
+    folder, base = os.path.split(name)
+    try:
+        others = [entry.name for entry in islice(os.scandir(folder or "."), FILES_LOOKED_AT)]
+    except (OSError, ValueError):
+        return ""
+    return did_you_mean(name, [os.path.join(folder, one) for one in others]) if base else ""
 
 
 def read_regular(name: str, limit: int) -> bytes:

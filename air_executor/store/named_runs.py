@@ -6,6 +6,7 @@ ids by exclusive create and follow `concurrency`.
 
 from __future__ import annotations
 
+import contextlib
 import heapq
 import os
 import re
@@ -18,6 +19,7 @@ from air_executor.errors import (
     CorruptFileError,
     FormatTooNewError,
     NotFoundError,
+    StoreError,
 )
 from air_executor.model.definition import ScheduleFile
 from air_executor.model.job import Job
@@ -88,7 +90,48 @@ class NamedRuns:
         """Return the newest run of a definition, or None."""
         return next(self.newest_first(name), None)
 
+    def meant(self, name: str) -> JobState | None:
+        """Return what a name means: the job that has this id, or else the newest of its runs and archived jobs.
+
+        Raises:
+            StoreError: the volume refused, or the job cannot be read.
+        """
+        try:
+            return self._jobs.load(name)
+        except NotFoundError:
+            found = [one for one in (self._jobs.archived(name), self.newest(name)) if one is not None]
+            return max(found, key=lambda one: one.submitted_at, default=None)
+
     # Creating
+
+    def check_id(self, job: str) -> None:
+        """Refuse an id that is the name of a definition with a schedule, or whose first run is there: it would hide it.
+
+        Only these are looked for: they take no time, however many jobs there are.
+
+        Raises:
+            AlreadyExistsError: it is.
+        """
+        layout = self._jobs.layout
+        has_runs = False
+        if os.path.isdir(layout.job(first := job_id(job, 1))):
+            with contextlib.suppress(NotFoundError, StoreError):
+                has_runs = self._jobs.load(first).spec.name == job
+        if has_runs or os.path.exists(layout.schedule(job)):
+            what = f"runs, as {first}" if has_runs else "a schedule"
+            msg = f"id {job}: there is a definition of this name with {what}; choose another id, or `--name {job}`"
+            raise AlreadyExistsError(msg)
+
+    def check_name(self, name: str) -> None:
+        """Refuse a name that is the id of a job, which would hide its runs.
+
+        Raises:
+            AlreadyExistsError: it is.
+        """
+        if os.path.isdir(self._jobs.layout.job(name)):
+            then = "choose another name, or archive that job: `air-executor prune`"
+            msg = f"name {name}: there is a job with this id; {then}"
+            raise AlreadyExistsError(msg)
 
     def create(self, job: Job, make: Callable[[str], JobState], create: Callable[[JobState], None]) -> JobState:
         """Create the next run of a job's name; `make` returns its state for an id.
@@ -132,9 +175,7 @@ class NamedRuns:
         return next((run for run in islice(self.newest_first(name), RUNS_SEARCHED) if run.uid == uid), None)
 
     def _next_number(self, name: str) -> int:
-        if os.path.isdir(self._jobs.layout.job(name)):
-            msg = f"name {name}: there is a job with this id; choose another name"
-            raise AlreadyExistsError(msg)
+        self.check_name(name)
         return 1 + max((number for one in self._ids() if (number := run_number(one, name)) is not None), default=0)
 
     def create_as(
@@ -190,12 +231,12 @@ class NamedRuns:
             return None
 
     def upstream(self, name: str) -> JobState:
-        """Return the job that a name in `after` means: one with this id, or else the newest run of this name.
+        """Return the job that a name in `after` means; see `meant`.
 
         Raises:
             BadInputError: there is neither.
         """
-        found = self._jobs.find(name) or self.newest(name)
+        found = self.meant(name)
         if found is None:
             msg = f"after: job {name} does not exist; submit it first"
             raise BadInputError(msg)

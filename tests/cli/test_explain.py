@@ -293,6 +293,11 @@ def test_a_host_that_got_another_name_is_still_in_reach() -> None:
     [
         (job(task("a"), phase="paused"), CALM, "job j is paused; resume it with `air-executor resume j`"),
         (
+            job(task("a"), phase="paused"),
+            ExplainContext(NOW, manager=False),
+            "job j is paused; resume it with `air-executor run j`",
+        ),
+        (
             job(task("a"), phase="queued", after_uids={"x": "1"}),
             ExplainContext(NOW, after={"x": "running"}),
             "is ready",

@@ -64,6 +64,18 @@ def test_options_of_a_task_need_a_command(air: Air, project: Path) -> None:
     assert "--label: must be NAME=VALUE, got 'c'" in air("submit", "k", "--label", "c", "--", "true").err
 
 
+def test_a_long_line_is_shown_around_the_problem(air: Air, project: Path) -> None:
+    """Within 80 columns, so that the pointer stands where it belongs."""
+    filler = ", ".join(f"V{number}: x" for number in range(20))
+    (project / "job.yaml").write_text(
+        f"id: j\ntasks:\n  - {{command: x, env: {{{filler}}}, retires: 3, labels: {{a: b}}}}\n"
+    )
+    *_, shown, pointer = air("submit", "job.yaml").err.splitlines()
+    assert max(len(shown), len(pointer)) <= 80
+    assert shown[pointer.index("^") :].startswith("3, labels")
+    assert ("| …" in shown, shown.endswith("…")) == (True, False)
+
+
 def test_a_file_of_several_jobs(air: Air, client: Client, project: Path) -> None:
     """All are checked before the first is submitted; they may wait for each other in any order."""
     (project / "jobs.yaml").write_text(TWO_JOBS)

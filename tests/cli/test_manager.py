@@ -107,7 +107,7 @@ def test_requests_are_answered(manager: object, air: Air, client: Client) -> Non
     assert air("cancel", "j", "more").code == 0
     assert ends(client, "j") == "failed"
     assert client.status("j").tasks["more"].phase == "cancelled"
-    assert air("cancel", "j", "nobody").code == 2
+    assert air("cancel", "j", "nobody").code == 3
     assert air("cancel", "nobody").code == 3
 
 

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from air_executor.client import Client
+from air_executor.core.submission import parse_job
 from air_executor.model.state import Done, Queued, Running, TaskState
 from air_executor.store import codec
 from air_executor.store.job_summary import summary_of
@@ -211,7 +212,7 @@ def test_jobs_are_chosen_by_phase_label_and_pool(air: Air, client: Client) -> No
         ([running("a"), waiting("b")], "running", {"max_runners": 1}, "1 of 1 runners of its job"),
         ([waiting("b")], "queued", {"max_runners": 0, "pools": {}}, "0 of 0 runners of the manager"),
         ([waiting("b")], "queued", {"max_runners": 8, "pools": {"default": 0}}, "can never start: "),
-        ([waiting("b")], "paused", {"max_runners": 8}, "paused; resume it with `air-executor resume j`"),
+        ([waiting("b")], "paused", {"max_runners": 8}, "resume it with `air-executor resume j`"),
         ([waiting("b")], "queued", {"max_runners": 8}, "about to start"),
         ([waiting("b")], "queued", {"waiting": {"j": "task b: image x: 3 of 7 layers"}}, "image x: 3 of 7 layers"),
     ],
@@ -231,6 +232,40 @@ def test_a_job_that_does_not_run_says_why(  # noqa: PLR0917 - fixtures and param
     manages(client, monkeypatch, **record)
     assert why in air("status").out
     assert why in air("status", "j").out
+
+
+def test_a_job_that_asks_says_what_and_how_to_answer(air: Air, client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In both tables, also while no runner is free: an answer needs none."""
+    client.submit(parse_job({"id": "j", "tasks": [{"id": "ok", "approve": "Publish 1.2?"}, {"command": "true"}]}))
+    create(client, "k", running("a"), phase="running")
+    manages(client, monkeypatch, max_runners=1)
+    said = 'asks "Publish 1.2?": `air-executor approve j ok`, or `reject`'
+    assert f"ok {said}" in air("status").out
+    lines = air("status", "j").out.splitlines()
+    assert lines[0] == f"j queued: ok {said}"
+    assert next(line for line in lines if line.startswith("ok ")).endswith(said)
+
+
+def test_a_group_is_no_task(air: Air, client: Client) -> None:
+    """Where it stands for one, its tasks are named; it is the nearest name, too."""
+    members = [
+        ended(f"load-{place}", seq=number) for number, place in enumerate(("eu", "us", "ap", "af", "sa", "oc"), 1)
+    ]
+    for one in members:
+        one.group = "load"
+    create(client, "j", *members, ended("x", seq=7))
+    said = "load is a group of job j with 6 tasks; name one of them: load-eu, load-us, load-ap, load-af, load-sa, …"
+    for command in ("explain", "logs", "cancel", "retry"):
+        assert said in air(command, "j", "load").err
+    assert "j has no task laod; did you mean load?" in air("rerun", "j", "laod").err
+
+
+def test_a_paused_job_says_so_once(air: Air, client: Client) -> None:
+    """What to do stands beside the job, and not beside each of its tasks; without a manager, it is `run`."""
+    create(client, "j", waiting("a"), waiting("b"), phase="paused")
+    lines = air("status", "j").out.splitlines()
+    assert lines[0] == "j paused: resume it with `air-executor run j`"
+    assert [text.split(maxsplit=2)[1:] for text in lines[-2:]] == [["queued", "its job is paused"]] * 2
 
 
 def test_explain_knows_the_limits_of_the_running_manager(

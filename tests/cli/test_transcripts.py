@@ -145,6 +145,14 @@ def test_watch_in_a_pipe_prints_each_change(call: Call, client: Client) -> None:
         ("cancel", 2, "give the id of a job"),
         ("status --phase broken", 2, "must be one of"),
         ("logs taken --since yesterday", 2, "must be a duration"),
+        ("run bda.yaml", 3, "there is no such file; did you mean bad.yaml?"),
+        ("run taken echo hi", 2, "a command after `--`: `taken -- echo hi`"),
+        ("cancel taken aa", 3, "has no task aa; did you mean a?"),
+        ("wait taken --timeout soon", 2, "--timeout: must be a number of seconds"),
+        ("prune --older-than x", 2, "--older-than: must be a number of seconds"),
+        ("schedule", 2, "schedule: give one of apply, list, next"),
+        ("token crate x", 2, "token crate: unknown; did you mean create?"),
+        ("workspace", 2, "workspace: give one of push, pull, list"),
     ],
 )
 def test_common_mistakes(air: Air, client: Client, mistake: str, code: int, said: str) -> None:

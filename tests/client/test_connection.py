@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
+import http.client
 import http.server
 import json
+import resource
 import socket
 import ssl
 import subprocess
@@ -262,3 +265,19 @@ def test_a_proxy_is_used_for_other_machines(monkeypatch: pytest.MonkeyPatch, out
         monkeypatch.setenv("http_proxy", url)
         with closing(ServerClient("http://air.example", "t")) as client, pytest.raises(ServerUnavailableError):
             client.caller()
+
+
+def test_a_client_among_many_open_files() -> None:
+    """Whether a connection is still open is known of every descriptor, however high its number."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    ours, theirs = socket.socketpair()
+    try:
+        kept = http.client.HTTPConnection("localhost")
+        with socket.socket(fileno=fcntl.fcntl(ours.fileno(), fcntl.F_DUPFD_CLOEXEC, 1024)) as kept.sock:
+            assert not connection._is_closed(kept)
+            theirs.close()
+            assert connection._is_closed(kept)
+    finally:
+        ours.close()
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))

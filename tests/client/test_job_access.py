@@ -129,6 +129,18 @@ def test_requests_take_effect(access: JobAccess) -> None:
         access.ask("cancel", name)
     assert access.ask("rerun", name, "more", downstream=False, fields={"env": {"A": "1"}}).applied
     assert access.wait(name, PATIENCE).ended
+    with pytest.raises(NotFoundError, match=f"job {name} has no task mor; did you mean more"):
+        access.ask("retry", name, "mor")
+
+
+def test_a_group_runs_again(access: JobAccess) -> None:
+    """A request may name it where it takes a task."""
+    name = name_for(access, "grouped")
+    tasks = [{"id": one, "command": "true", "group": "all"} for one in ("a", "b")]
+    access.submit_all([parse_job({"id": name, "tasks": tasks})])
+    access.wait(name, PATIENCE)
+    assert access.ask("rerun", name, "all").applied
+    assert [task.runs for task in access.wait(name, PATIENCE).tasks.values()] == [2, 2]
 
 
 def test_a_question_is_answered(access: JobAccess) -> None:

@@ -39,6 +39,7 @@ def test_approved(world: World) -> None:
     task = world.task("j", "ok")
     assert (task.result, task.message, task.runs) == ({"region": "eu"}, "approved by alice", 0)
     assert explain_task(world.job("j"), task, context) == "task ok succeeded: approved by alice"
+    assert ShortReasons(world.job("j"), context).of_task(task) == "approved by alice"
     assert "was answered: it is succeeded" in (world.asked("reject", "j", "ok") or "")
 
 

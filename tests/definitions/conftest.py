@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from tests.cli.conftest import air, client, project
+from tests.cli.conftest import air, client, project, start
 
-__all__ = ["air", "client", "project"]
+__all__ = ["air", "client", "project", "start"]

@@ -202,17 +202,54 @@ def test_no_value_gets_into_shell_text(where: str, name: str, instead: str) -> N
         ["su", "somebody", "-c", "{}"],
         ["sudo", "-u", "somebody", "sh", "-c", "{}"],
         ["python3", "-W", "ignore", "-c", "{}"],
+        ["docker", "exec", "-i", "box", "sh", "-c", "{}"],
+        ["kubectl", "exec", "pod", "--", "/bin/sh", "-c", "{}"],
+        ["xargs", "-I", "x", "sh", "-c", "{}"],
+        ["runuser", "-u", "somebody", "-c", "{}"],
+        ["flock", "-w", "5", "file", "-c", "{}"],
+        ["nix-shell", "-p", "jq", "--run", "{}"],
+        ["sbatch", "--wrap={}"],
+        ["pwsh", "-NoProfile", "-Command", "Write-Host", "{}"],
+        ["ssh", "host", "{}"],
+        ["ssh", "-p", "22", "-i", "key", "host", "-v", "load", "--region", "{}"],
+        ["sudo", "-u", "somebody", "ssh", "host", "{}"],
+        ["watch", "-n", "5", "{}"],
+        ["parallel", "-j", "2", "load", "{}", ":::", "a"],
+        ["awk", "-v", "a=1", "{}", "file"],
+        ["find", ".", "-exec", "gawk", "{}", "+"],
+        ["sed", "-n", "{}", "file"],
+        ["sed", "-ne", "{}", "file"],
+        ["sed", "-e", "p", "--expression={}", "file"],
     ],
 )
 @pytest.mark.parametrize("name", ["params.REGION", "results.find.x", "params.REGION | quote"])
 def test_no_value_gets_into_a_script_that_is_a_word(words: list[str], name: str) -> None:
-    """Of shells and other interpreters, also behind other programs; results are refused in the same way."""
+    """Of shells, interpreters and programs that hand it to one, also behind others; results are refused as well."""
     command = [word.format(f"echo {{{{ {name} }}}}") if word.count("{") == 1 else word for word in words]
     number = next(number for number, word in enumerate(command) if "echo" in word)
     tasks = [{"id": "find", "command": "true"}, {"command": command, "after": ["find"]}]
     found = refused({"params": {"REGION": "eu"}, "tasks": tasks})
     assert [one for one in found if "could become a command" in one]
-    assert all(one.startswith(f"tasks[1].command[{number}]: {{{{ {name} }}}} in shell text") for one in found)
+    assert all(one.startswith(f"tasks[1].command[{number}]: {{{{ {name} }}}} in a script") for one in found)
+
+
+@pytest.mark.parametrize(
+    ("words", "instead"),
+    [
+        (["sh", "-c"], 'use "$REGION", which holds the value'),
+        (["python", "-c"], 'use os.environ["REGION"], which'),
+        (["perl", "-e"], "use the environment variable REGION, which"),
+        (["awk"], 'use ENVIRON["REGION"], which'),
+        (["pwsh", "-c"], "use $env:REGION, which"),
+        (["ssh", "host"], "send it by stdin"),
+        (["sed"], "use `awk`"),
+    ],
+)
+def test_what_to_write_instead_is_of_the_language_of_the_script(words: list[str], instead: str) -> None:
+    """Each reads a variable in its own way."""
+    raw = {"params": {"REGION": "eu"}, "tasks": [{"command": [*words, "load {{ params.REGION }}"]}]}
+    (found,) = refused(raw)
+    assert f"could become a command; {instead}" in found
 
 
 @pytest.mark.parametrize(
@@ -224,6 +261,8 @@ def test_no_value_gets_into_a_script_that_is_a_word(words: list[str], name: str)
         (["sh", "{}", "exit 1"], "-c"),
         (["dash", "{}", "exit 1"], "+c"),
         (["env", "A=1", "{}"], "-Ssh x"),
+        (["ssh", "{}", "uptime"], "-oProxyCommand=x"),
+        (["sed", "p", "{}"], "-e1e x"),
     ],
 )
 def test_no_value_becomes_the_option_that_brings_a_script(words: list[str], value: str) -> None:
@@ -238,7 +277,6 @@ def test_no_value_becomes_the_option_that_brings_a_script(words: list[str], valu
 
 def test_what_a_script_is_called_with_are_values() -> None:
     """As are the words of other programs."""
-    params = {"REGION": "eu"}
     given = "{{ params.REGION }}"
     for words in (
         ["sh", "-c", 'load "$0"', given],
@@ -246,10 +284,18 @@ def test_what_a_script_is_called_with_are_values() -> None:
         ["./load.sh", "-c", given],
         ["python", "-u", "load.py", "-c", given],
         ["sh", given],
+        ["rsync", "-e", "ssh", "file", f"host:{given}"],
+        ["ssh", "-p", given, "host", "uptime"],
+        ["parallel", "load", ":::", given],
+        ["awk", "-v", f"a={given}", "{ print a }"],
+        ["awk", "-f", "load.awk", f"./{given}"],
+        ["sed", "-e", "s/a/b/", f"./{given}"],
+        ["docker", "exec", "box", "load", given],
+        ["git", "grep", "watch", given],
     ):
-        assert one({"command": words}, params)["command"] == [*words[:-1], "eu"]
-        if words[0] != "sh" or len(words) > 2:
-            assert one({"command": words}, {"REGION": "-5"})["command"] == [*words[:-1], "-5"]
+        for value in ("eu", "-5") if words != ["sh", given] else ("eu",):
+            filled = [word.replace(given, value) for word in words]
+            assert one({"command": words}, {"REGION": value})["command"] == filled
 
 
 def test_other_braces_in_shell_text_are_its_own() -> None:

@@ -39,7 +39,8 @@ def rerun(world: World, task: str | None = None, **more: Any) -> str | None:  # 
     name = world.inbox.post(Request("rerun", "j", task, **more), world.clock.wall())
     world.cycle()
     assert not world.inbox.waiting(name)
-    return world.inbox.refusal(name)
+    why = world.inbox.refusal(name)
+    return None if why is None else str(why)
 
 
 def finish(world: World, is_over: Callable[[], bool]) -> None:

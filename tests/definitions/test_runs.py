@@ -138,6 +138,36 @@ def test_a_name_that_is_an_id(client: Client) -> None:
         client.submit(named())
 
 
+def test_an_id_that_is_a_name(client: Client) -> None:
+    """The id would hide the runs, so it is refused; also by a schedule, whose runs come later."""
+    client.submit(named())
+    for name in ("m" * 64, "m-1", "m"):  # no run of these
+        client.submit(Job(id=name, tasks=[Task(command="true")]))
+    with pytest.raises(AlreadyExistsError, match="id n: there is a definition of this name with runs, as n-1; choose"):
+        client.submit(Job(id="n", tasks=[Task(command="true")]))
+    for name in ("late", "m"):
+        text = f"name: {name}\nschedule: {{every: 1h}}\ntasks: [{{command: x}}]\n"
+        if name == "m":
+            with pytest.raises(AlreadyExistsError, match="name m: there is a job with this id"):
+                client.schedules.apply([("m.yaml", text.encode())])
+        else:
+            client.schedules.apply([("late.yaml", text.encode())])
+    with pytest.raises(AlreadyExistsError, match="id late: there is a definition of this name with a schedule"):
+        client.submit(Job(id="late", tasks=[Task(command="true")]))
+
+
+def test_an_archived_job_hides_no_run(client: Client) -> None:
+    """Its id may have become a name since: of what is archived and the runs, the newest is meant."""
+    old = client.submit(Job(id="n", tasks=[Task(command="true")]))
+    client.jobs.archive(old)
+    run = client.submit(named())
+    assert client.status("n").uid == run.uid
+    waits = client.submit(Job(id="w", tasks=[Task(command="true")], after=["n"]))
+    assert waits.after_uids == {"n-1": run.uid}
+    client.jobs.archive(run)
+    assert client.status("n").uid == run.uid
+
+
 def test_numbers_go_on_above_every_run(client: Client) -> None:
     """Archived runs and unrelated jobs with such an id count; the newest run of the name is found behind one."""
     first = client.submit(named())

@@ -142,6 +142,26 @@ def test_a_clock_that_was_a_year_ahead_silences_no_schedule(world: World, *, res
 
 
 @pytest.mark.parametrize("catch_up", ["none", "last", "all"])
+def test_a_time_that_passes_without_a_manager_after_the_clock_was_ahead(world: World, catch_up: str) -> None:
+    """It is caught up by its policy, though a later time had its run already."""
+    start = world.clock.wall()
+    apply(world, TICK.format(more=f", catch_up: {catch_up}"))
+    world.start()
+    world.cycle()
+    world.clock.set_wall(7200)
+    world.cycle(3)
+    ahead = set(fired(world))
+    world.clock.set_wall(-7200)
+    world.restart()
+    world.cycle()
+    world.clock.pass_time(130)
+    world.restart()
+    world.cycle(3)
+    expected = [] if catch_up == "all" else [start + 120]  # with `all`, both ran when the clock was ahead
+    assert sorted(set(fired(world)) - ahead) == expected
+
+
+@pytest.mark.parametrize("catch_up", ["none", "last", "all"])
 def test_a_jitter_longer_than_the_interval_loses_no_time(world: World, catch_up: str) -> None:
     """Runs begin in the order of their times."""
     start = world.clock.wall()
@@ -382,18 +402,24 @@ def test_apply_list_next_pause_resume_delete(air: Air, client: Client, nightly: 
     done = air("schedule", "apply", nightly)
     assert done.out.startswith("nightly: next at ")
     assert "no manager is running" in done.err
+    for command in ("list", "next nightly"):
+        assert "no manager is running, so no schedule starts a run" in air("schedule", *command.split()).err
+    assert "so no schedule starts a run: start one with `air-executor manager`" in air("status").out
     assert air("schedule", "apply", nightly).out == "nightly.yaml: unchanged\n"
     assert "0 2 * * * (Europe/Paris)" in air("schedule", "list").out
     assert "\nschedule nightly: next at " in f"\n{air('status').out}"
     assert air("explain", "nightly").out.startswith("schedule nightly: next at ")
     assert len(air("schedule", "next", "nightly", "-n", "3").out.splitlines()) == 3
+    assert air("submit", nightly).code == 0
+    for command in ("explain", "status"):
+        assert "\nschedule nightly: next at " in air(command, "nightly").out
     assert air("schedule", "pause", "nightly").out == "nightly: paused\n"
     listed = json.loads(air("schedule", "list", "--json").out)["schedules"][0]
     assert (listed["name"], listed["paused"], listed["next_at"] is None) == ("nightly", True, False)
     assert air("schedule", "resume", "nightly").out.startswith("nightly: next at ")
     assert air("schedule", "delete", "nightly").code == 0
     assert "no schedules" in air("schedule", "list").out
-    assert client.jobs.ids() == []
+    assert client.jobs.ids() == ["nightly-1"]
 
 
 def test_a_definition_on_demand(air: Air, client: Client, project: Path) -> None:
@@ -435,7 +461,7 @@ def test_a_schedule_that_cannot_be_read_is_named(air: Air, client: Client, night
     air("schedule", "apply", nightly)
     path = Path(client.layout.schedule("broken"))
     path.write_text("<<<<<<< HEAD")
-    *_, named, other = air("status").out.splitlines()
+    *_, named, other, _ = air("status").out.splitlines()
     assert named.startswith(f"schedule broken cannot run: {path}: is not JSON")
     assert other.startswith("schedule nightly: next at ")
     assert air("explain", "broken").out.startswith("schedule broken cannot run: ")

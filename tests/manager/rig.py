@@ -260,7 +260,8 @@ class World:
         name = self.ask(op, job, task, tasks, **more)
         self.cycle()
         assert not self.inbox.waiting(name)
-        return self.inbox.refusal(name)
+        why = self.inbox.refusal(name)
+        return None if why is None else str(why)
 
     def job(self, name: str) -> JobState:
         """Return a job as the manager has it in memory, or as the volume has it."""

@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 
 from air_executor.backends.base import RunnerStatus
+from air_executor.core import request_decision
 from air_executor.core.transitions import LiveJob
 from air_executor.errors import StoreError
-from air_executor.manager import commit, recovery, request_decision, request_handler, supervisor
+from air_executor.manager import commit, recovery, request_handler, supervisor
 from air_executor.manager.scheduler import Scheduler
 from air_executor.model.names import Slot
 from air_executor.store import journal_files

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from air_executor.errors import CorruptFileError
+from air_executor.errors import BadInputError, CorruptFileError
 from air_executor.model.records import Request
 from air_executor.store.inbox import Inbox
 from air_executor.store.layout import Layout
@@ -70,7 +70,9 @@ def test_answers(inbox: Inbox) -> None:
     assert inbox.wait(applied, 0.0)
     assert inbox.wait(refused, 0.0)
     assert inbox.refusal(applied) is None
-    assert inbox.refusal(refused) == "because \ud800 of ü"
+    assert repr(inbox.refusal(refused)) == repr(BadInputError("because \ud800 of ü"))
+    inbox.refuse(refused, "no such task", not_found=True)
+    assert repr(inbox.refusal(refused)) == "NotFoundError('no such task')"
     assert inbox.pending() == []
     inbox.done(applied)
     inbox.refuse(applied, "gone already, and that is fine")
@@ -159,4 +161,4 @@ def test_what_cannot_be_peeked_at(inbox: Inbox, data: bytes) -> None:
     Path(inbox.layout.inbox, "1-x.json").write_bytes(data)
     Path(inbox.layout.refused, "1-x.json.reason").write_bytes(data)
     assert inbox.peek("1-x.json") is None
-    assert inbox.refusal("1-x.json") == "refused"
+    assert str(inbox.refusal("1-x.json")) == "refused"

@@ -15,8 +15,9 @@ from fastapi import APIRouter, Header, Query
 from starlette.responses import Response
 
 from air_executor.client.job_submission import submit_once, uid_of_key
+from air_executor.core.request_decision import named_task
 from air_executor.core.submission import parse_job
-from air_executor.core.task_lookup import asking_task, task_of
+from air_executor.core.task_lookup import asking_task
 from air_executor.errors import AirExecutorError, AlreadyExistsError, BadInputError
 from air_executor.model.callers import ADMIN, OPERATOR, SUBMITTER
 from air_executor.model.change_bodies import (
@@ -179,8 +180,8 @@ def _ask(change: Change, name: str, op: Op, task: str | None = None, **more: Any
     context = change.context
     job = context.client.status(name)
     change.on(job.id)
-    if task is not None and op not in {"approve", "reject"}:
-        task = task_of(job, task).id
+    if (named := named_task(op, job, task)) is not None:
+        task = named.id
     return _sent(change, job, op, task, lambda: context.client.ask(op, job.id, task, **more))
 
 

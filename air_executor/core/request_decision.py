@@ -1,6 +1,7 @@
 """Which requests a job permits as it stands, and the decision that carries one out.
 
-`request_handler` asks for each request. Refusals are sentences for users. Reads no file, changes no job.
+The manager's `request_handler` asks for each request, and the client's `request_check` where no manager is running.
+Refusals are sentences for users. Reads no file, changes no job.
 """
 
 from __future__ import annotations
@@ -11,18 +12,29 @@ from dataclasses import replace
 from air_executor.core.budget import raise_hint, spending
 from air_executor.core.rerun import check_rerun, chosen
 from air_executor.core.retrying import may_retry
-from air_executor.errors import AirExecutorError, BadInputError, NotFoundError
+from air_executor.core.task_lookup import task_of
+from air_executor.errors import AirExecutorError, BadInputError
 from air_executor.model import state as s
 from air_executor.model.events import Requested
 from air_executor.model.job import Task
-from air_executor.model.problems import did_you_mean
-from air_executor.model.records import Request
+from air_executor.model.records import Op, Request
 from air_executor.model.state import Done, JobState, TaskState
 from air_executor.model.types import fit
 
 
 class NothingToDoError(AirExecutorError):
     """The job is already as requested; the request is answered without a decision."""
+
+
+def named_task(op: Op, job: JobState, name: str | None) -> TaskState | None:
+    """Return the task that a request names; None: it names none, or a group to rerun.
+
+    Raises:
+        NotFoundError: the job has no such task.
+    """
+    if name is None or (op == "rerun" and job.task_named(name) is None and chosen(job, name)):
+        return None
+    return task_of(job, name)
 
 
 def decision_on(request: Request, name: str, job: JobState, now: float, tasks: Sequence[Task] = ()) -> Requested:
@@ -32,7 +44,7 @@ def decision_on(request: Request, name: str, job: JobState, now: float, tasks: S
         NothingToDoError: the job is already as requested.
         BadInputError, NotFoundError: it is refused; the message is the reason.
     """
-    task = _task(request, job)
+    task = named_task(request.op, job, request.task)
     if job.phase == s.PENDING:
         msg = f"job {job.id} is not released yet: the run that submits it has not ended"
         raise BadInputError(msg)
@@ -86,18 +98,6 @@ def _answer(request: Request, name: str, job: JobState, task: TaskState | None, 
     why = f": {request.message}" if request.message else ""
     message = fit(f"{how} by {request.by or 'somebody'}{why}")
     return Requested(now, name, request.op, task.id, message=message, result=request.values or None)
-
-
-def _task(request: Request, job: JobState) -> TaskState | None:
-    if request.task is None:
-        return None
-    task = job.task_named(request.task)
-    if task is None and request.op == "rerun" and chosen(job, request.task):
-        return None  # a group
-    if task is None:
-        msg = f"job {job.id} has no task {request.task}{did_you_mean(request.task, job.tasks)}"
-        raise NotFoundError(msg)
-    return task
 
 
 def _check_cancel(job: JobState, task: TaskState | None) -> None:
