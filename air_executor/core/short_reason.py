@@ -46,7 +46,7 @@ class ShortReasons:
         limits = limits_text(self._job, self._context.now) if self._job.stop is not None else None
         return "; ".join(part for part in (late, limits, self._of_job()) if part)
 
-    def _of_job(self) -> str:  # noqa: PLR0911 - one for each
+    def _of_job(self) -> str:
         job, progress, context = self._job, self._progress, self._context
         if progress is None:
             failed = job.phase == s.FAILED
