@@ -94,8 +94,13 @@ def report(  # noqa: PLR0917 - a command has its options as arguments
         sys.stdout.write("\n".join(clean(line) for line in cost_tables.as_csv(found).split("\n")))
     else:
         _print(found)
+    _note_left_out(unreadable)
+
+
+def _note_left_out(unreadable: Sequence[tuple[str, str]]) -> None:
     for name, problem in unreadable:
-        note(f"job {name} is not included, because it cannot be read: {problem}")
+        what = name if "/" in name else f"job {name}"
+        note(f"{what} is not included, because it cannot be read: {problem}")
 
 
 def _print_charges(client: Client, jobs: Sequence[str], window: CostWindow, filters: Sequence[tuple[str, str]]) -> None:
@@ -107,8 +112,7 @@ def _print_charges(client: Client, jobs: Sequence[str], window: CostWindow, filt
     sys.stdout.write(as_focus_csv(cut))
     if left_out := sum(sums.usage.runs for sums in keep(ledger, filters).earlier):
         note(f"{_count(left_out, 'earlier run')} not included: of tasks with more than 100 runs the days are not known")
-    for name, problem in unreadable:
-        note(f"job {name} is not included, because it cannot be read: {problem}")
+    _note_left_out(unreadable)
 
 
 def _print(found: CostReport) -> None:

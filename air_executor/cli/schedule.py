@@ -77,17 +77,17 @@ def _list(session: Session, _: list[str]) -> None:
     if session.json:
         print_json({"schedules": found})
         return
-    if not found:
+    if not found and not unreadable:
         say("no schedules; apply a job file that has one: `air-executor schedule apply FILE`")
         return
-    rows = []
+    rows: list[list[Cell]] = []
     for one in found:
         raw = one["schedule"]
         cron = raw.get("cron", "")
         when = f"every {raw['every']}" if "every" in raw else cron if isinstance(cron, str) else ", ".join(cron)
         zone = f" ({raw['timezone']})" if "timezone" in raw else ""
         rows.append([Cell(one["name"], "bold"), Cell(f"{when}{zone}"), Cell(_when(one))])
-    print_lines(table(("schedule", "when", "next"), rows, terminal_width()))
+    print_lines(table(("schedule", "when", "next"), rows, terminal_width()) if rows else [])
 
 
 def _next(session: Session, names: list[str], count: int) -> None:
@@ -129,7 +129,9 @@ def upcoming(schedules: ScheduleAccess, now: float, *names: str) -> list[str]:
     """Return when these schedules run next, or all: one line each, unreadable ones and then the soonest first."""
     readable, unreadable = schedules.all()
     found = [
-        (-math.inf, f"schedule {name} cannot run: {text}") for name, text in unreadable if name in (names or [name])
+        (-math.inf, text if "/" in name else f"schedule {name} cannot run: {text}")
+        for name, text in unreadable
+        if name in (names or [name])
     ]
     for one in readable:
         if not names or one["name"] in names:

@@ -82,7 +82,7 @@ class Client:
 
     def has_schedules(self) -> bool:
         """Tell quickly whether there may be schedules."""
-        return os.path.isdir(self.layout.schedules)
+        return os.path.lexists(self.layout.schedules)
 
     def ids(self) -> list[str]:
         """Return the ids of all jobs that are not archived."""
@@ -135,7 +135,12 @@ class Client:
 
     def _find(self, job: str, uid: str | None = None) -> JobState | None:
         """Return a job by its id and uid, or the newest run of the definition that has this name; None: neither."""
-        found = self.jobs.find(job, uid)
+        try:
+            found = self.jobs.find(job, uid)
+        except StoreError:
+            if uid is None and (newest := self.named_runs.newest(job)) is not None:
+                return newest  # it was the archive that cannot be read
+            raise
         return found if found is not None or uid is not None else self.named_runs.newest(job)
 
     def wake(self, job: str) -> None:
@@ -368,10 +373,24 @@ class Client:
         return read_presence(self.layout)
 
     def requests(self, job: str | None = None) -> list[str]:
-        """Return the oldest requests that wait for a manager, of one job or of all, but those that only wake it."""
-        pending = self.inbox.pending()[:REQUESTS_READ]
-        found = [request for name in pending if (request := self.inbox.peek(name)) is not None]
-        return [" ".join(filter(None, one)) for one in found if one[0] != "wake" and job in (None, one[1])]
+        """Return the oldest requests that wait for a manager, of one job or of all, but those that only wake it.
+
+        In place of one that cannot be read, if all are asked for, stands why; so it does in place of all.
+        """
+        try:
+            pending = self.inbox.pending()[:REQUESTS_READ]
+        except StoreError as error:
+            return [str(error)]
+        found = []
+        for name in pending:
+            try:
+                request = self.inbox.peek(name)
+            except StoreError as error:
+                found += [str(error)] if job is None else []
+                continue
+            if request is not None and request[0] != "wake" and job in (None, request[1]):
+                found.append(" ".join(filter(None, request)))
+        return found
 
     def log(self, job: str, task: str, seq: int) -> Path:
         """Return the path of a run's output."""

@@ -37,7 +37,6 @@ def build(record: type[R], raw: object) -> R:
     return made
 
 
-@cache
 def builders_of(record: type[Any]) -> Mapping[str, Build]:
     """Return what builds each field of a record, or raises as `build` does."""
     return {field.name: _builder(field.type) for field in fields(record) if field.init}
@@ -110,9 +109,9 @@ def _exactly(kind: type) -> Build:
 
 
 def _bounded(build: Build, marks: Sequence[object]) -> Build:
-    low = max((mark.ge for mark in marks if isinstance(mark, Ge)), default=None)
-    high = min((mark.le for mark in marks if isinstance(mark, Le)), default=None)
-    longest = min((mark.max_length for mark in marks if isinstance(mark, MaxLen)), default=None)
+    low = next((mark.ge for mark in marks if isinstance(mark, Ge)), None)
+    high = next((mark.le for mark in marks if isinstance(mark, Le)), None)
+    longest = next((mark.max_length for mark in marks if isinstance(mark, MaxLen)), None)
     if low is not None and high is not None:
         return _between(build, low, high)
     return build if longest is None else _not_longer(build, longest)

@@ -62,6 +62,7 @@ class Inbox:
 
         Raises:
             CorruptFileError: it is no request.
+            StoreError: the volume refused: it may be another user's.
         """
         path = f"{self.layout.inbox}/{name}"
         found = files.read(path, MAX_REQUEST)
@@ -82,7 +83,11 @@ class Inbox:
         raise CorruptFileError(msg)
 
     def peek(self, name: str) -> tuple[str, str, str | None] | None:
-        """Return verb, job and task of a request, to show it; None: it is gone, or no request."""
+        """Return verb, job and task of a request, to show it; None: it is gone, or no request.
+
+        Raises:
+            StoreError: the volume refused: it may be another user's.
+        """
         try:
             found = files.read(f"{self.layout.inbox}/{name}", MAX_REQUEST)
             raw = {} if found is None else json.loads(found[0])

@@ -9,8 +9,9 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields
+from functools import cache
 from typing import Any
 
 from air_executor.core.job_facts import JobFacts
@@ -31,6 +32,7 @@ LONGEST_HEAD = 200
 _OF_JOB = ("uid", "phase", "reason", "message", "submitted_by", "owner")
 _OF_SPEC = ("pool", "priority", "max_runners", "labels", "name", "late_after", "lock")
 _OF_USAGE = tuple(field.name for field in fields(Usage))
+_builders: Callable[..., Mapping[str, quick.Build]] = cache(quick.builders_of)
 _COMMAND = re.compile(rb'"command":("(?:[^"\\]|\\.)*"|\[(?:[^\]"]|"(?:[^"\\]|\\.)*")*\])')
 _PHASE = re.compile(rb'\n    \{"id":"[^"\\]+","phase":"(queued|running|succeeded|failed|cancelled|skipped)",')
 
@@ -190,8 +192,8 @@ def parse(data: bytes, job: str) -> JobSummary | None:
 
 
 def _check(record: type[Any], raw: Mapping[str, Any], names: Iterable[str]) -> None:
-    """Raise `NotQuickError` unless these fields are as their record declares them: whatever lists jobs relies on that."""
-    builders = quick.builders_of(record)
+    """Raise `NotQuickError` unless these fields are as their record declares them: lists of jobs rely on that."""
+    builders = _builders(record)
     for name in names:
         if name in raw:
             builders[name](raw[name])

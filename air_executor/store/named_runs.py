@@ -7,6 +7,7 @@ ids by exclusive create and follow `concurrency`.
 from __future__ import annotations
 
 import heapq
+import logging
 import os
 import re
 from collections.abc import Callable, Iterator, Sequence
@@ -15,9 +16,8 @@ from itertools import islice
 from air_executor.errors import (
     AlreadyExistsError,
     BadInputError,
-    CorruptFileError,
-    FormatTooNewError,
     NotFoundError,
+    StoreError,
 )
 from air_executor.model.definition import ScheduleFile
 from air_executor.model.job import Job
@@ -28,6 +28,8 @@ from air_executor.store import files
 from air_executor.store.inbox import Inbox
 from air_executor.store.jobs import Jobs
 from air_executor.store.run_claims import RunClaims
+
+log = logging.getLogger(__name__)
 
 UID_BYTES = 12
 """Random bytes of a job's uid: 96 bits, so that no two jobs ever share one."""
@@ -64,14 +66,18 @@ class NamedRuns:
 
     def _ids(self) -> set[str]:
         layout = self._jobs.layout
-        archived = (entry.rpartition("-")[0] for entry in files.list_dir(layout.archive))
-        return {*files.list_dir(layout.jobs), *archived}
+        try:
+            archived = files.list_dir(layout.archive)
+        except StoreError as error:
+            log.warning("archived runs are left out: %s", error)
+            archived = []
+        return {*files.list_dir(layout.jobs), *(entry.rpartition("-")[0] for entry in archived)}
 
     def _read(self, name: str, ids: Iterator[str]) -> Iterator[JobState]:
         for one in ids:
             try:
                 found = self._jobs.find(one)
-            except (CorruptFileError, FormatTooNewError):
+            except StoreError:  # it may be another user's
                 continue
             if found is not None and found.spec.name == name:
                 yield found
@@ -214,7 +220,7 @@ class NamedRuns:
                 continue
             try:
                 state = self._jobs.load(one)
-            except (CorruptFileError, FormatTooNewError, NotFoundError):
+            except (StoreError, NotFoundError):
                 continue
             if state.spec.name == name and not state.ended:
                 found.append(state)
