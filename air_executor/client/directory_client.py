@@ -42,8 +42,6 @@ if TYPE_CHECKING:
 
 ANSWER_WITHIN = 2.0
 """Seconds to wait for the manager's answer to a request."""
-REQUESTS_READ = 1000
-"""Pending requests among which those of a job are looked for."""
 
 
 class Client:
@@ -137,10 +135,9 @@ class Client:
         """Return a job by its id and uid, or the newest run of the definition that has this name; None: neither."""
         try:
             found = self.jobs.find(job, uid)
-        except StoreError:
-            if uid is None and (newest := self.named_runs.newest(job)) is not None:
-                return newest  # it was the archive that cannot be read
-            raise
+        except StoreError:  # of the archive, perhaps
+            if uid is not None or (found := self.named_runs.newest(job)) is None:
+                raise
         return found if found is not None or uid is not None else self.named_runs.newest(job)
 
     def wake(self, job: str) -> None:
@@ -154,6 +151,8 @@ class Client:
     def _no_job(self, job: str) -> str:
         from air_executor.model.problems import did_you_mean  # noqa: PLC0415 - only for errors
 
+        if os.path.isdir(self.layout.job(job)):
+            return f"job {job}: {self.layout.state(job)} is missing; restore it, from git or from *.corrupt beside it"
         return f"no job {job} in {self.layout.root}{did_you_mean(job, self.jobs.ids())}"
 
     # Requests
@@ -373,24 +372,8 @@ class Client:
         return read_presence(self.layout)
 
     def requests(self, job: str | None = None) -> list[str]:
-        """Return the oldest requests that wait for a manager, of one job or of all, but those that only wake it.
-
-        In place of one that cannot be read, if all are asked for, stands why; so it does in place of all.
-        """
-        try:
-            pending = self.inbox.pending()[:REQUESTS_READ]
-        except StoreError as error:
-            return [str(error)]
-        found = []
-        for name in pending:
-            try:
-                request = self.inbox.peek(name)
-            except StoreError as error:
-                found += [str(error)] if job is None else []
-                continue
-            if request is not None and request[0] != "wake" and job in (None, request[1]):
-                found.append(" ".join(filter(None, request)))
-        return found
+        """Return the oldest requests that wait for a manager, of one job or of all, but those that only wake it."""
+        return self.inbox.shown(job)
 
     def log(self, job: str, task: str, seq: int) -> Path:
         """Return the path of a run's output."""

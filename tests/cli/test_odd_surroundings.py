@@ -218,7 +218,7 @@ def lived_in(air: Air, client: Client, project: Path) -> Layout:
 )
 @pytest.mark.parametrize("how", ["closed", "a loop of links"])
 def test_one_folder_that_cannot_be_read_costs_itself(
-    lived_in: Layout, air: Air, close: Callable[[str], None], caplog: pytest.LogCaptureFixture, words: str, how: str
+    lived_in: Layout, air: Air, close: Callable[[str], None], caplog: pytest.LogCaptureFixture, *, words: str, how: str
 ) -> None:
     """Commands show the rest, and say in one line what is missing."""
     name, _, command = words.partition(": ")

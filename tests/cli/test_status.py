@@ -85,6 +85,17 @@ def test_a_forged_state_is_its_jobs_trouble(
         assert len(after[0]) < len(before[0]) + 40
 
 
+def test_a_quarantined_job_is_no_unknown_one(air: Air, client: Client) -> None:
+    """Who asks for it is told what to do, instead of a name that is nearly the same."""
+    create(client, "j", ended("a"))
+    path = Path(client.layout.state("j"))
+    path.rename(f"{path}.corrupt")
+    for command in ("status", "explain", "logs", "wait"):
+        done = air(command, "j")
+        assert done.code == 3
+        assert done.err == f"error: job j: {path} is missing; restore it, from git or from *.corrupt beside it\n"
+
+
 def test_an_unreadable_job_is_named_once(air: Air, client: Client) -> None:
     """By the manager, whose words say what to do, where it has found that too."""
     create(client, "broken", ended("a"))
