@@ -112,6 +112,7 @@ class CostSums:
         usage = sums.usage
         self.runs += usage.runs
         self.earlier += usage.runs
+        self.succeeded += usage.succeeded
         self.start_seconds += usage.start_seconds
         self.work_seconds += usage.work_seconds
         self.finish_seconds += usage.finish_seconds

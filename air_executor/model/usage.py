@@ -76,6 +76,8 @@ class Usage(Record):
     """What was committed in other currencies before, by currency: amounts of different money are never added."""
     reported: Reported = field(default_factory=dict)
     """What tasks said they used, by name."""
+    succeeded: t.Total = 0
+    """Runs that succeeded; those are missing that were counted by a version which did not know this number."""
 
     @property
     def runner_seconds(self) -> float:
@@ -94,9 +96,12 @@ class Usage(Record):
         cost: float = 0.0,
         currency: str | None = None,
         reported: dict[str, float] | None = None,
+        *,
+        succeeded: bool = False,
     ) -> None:
         """Add one run; `currency` is None if it had no price."""
         self.runs += 1
+        self.succeeded += succeeded
         add_up(self.reported, reported or {})
         self.start_seconds += spent.start
         self.work_seconds += spent.work

@@ -62,7 +62,7 @@ def test_a_state_that_was_edited_well_is_obeyed(world: World) -> None:
 
 
 def test_a_state_with_very_high_numbers_has_room(world: World) -> None:
-    """Its job runs on, and what is written of it can be read again, also from the journal of a manager that was killed."""
+    """Its job runs on, and what is written of it can be read again, from the journal of a killed manager, too."""
     world.submit("j", "a", "b", "c")
     world.stop()
     path = Path(world.layout.state("j"))
