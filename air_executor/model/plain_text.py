@@ -26,6 +26,8 @@ _SEQUENCE = re.compile(
 )
 COLOR = re.compile(r"\x1b\[[0-9;:]*m")
 """A color sequence: all that `clean_log` leaves of what steers a terminal."""
+_FIRST_BYTE = 0xDC80
+"""What Python reads the byte 0x80 as where text is no UTF-8."""
 _CONCEAL = "8"
 _EXTENDED = {"38", "48", "58"}
 _PARTS_OF_EXTENDED = {"5": 2, "2": 4}
@@ -68,6 +70,8 @@ def _shown(colour: str) -> str:
 
 def _visible(match: re.Match[str]) -> str:
     code = ord(match[0])
+    if _FIRST_BYTE <= code <= _FIRST_BYTE + 0x7F:
+        code -= _FIRST_BYTE - 0x80
     return f"\\x{code:02x}" if code <= 0xFF else f"\\u{code:04x}" if code <= 0xFFFF else f"\\U{code:08x}"  # noqa: PLR2004
 
 
