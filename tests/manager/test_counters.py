@@ -54,7 +54,7 @@ def test_counters_that_may_not_be_read_begin_at_0(world: World, monkeypatch: pyt
 
 
 def test_a_run_is_counted_until_its_runner_was_seen(world: World) -> None:
-    """It may have ended since, and the next manager may learn that from the files of the run: those are not exceeded."""
+    """It may have ended since, and the next manager may learn that from the files of the run, which count less."""
     world.submit("j", "a")
     world.until(lambda: "j/a" in world.running())
     world.clock.pass_time(10)
