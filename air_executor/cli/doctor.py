@@ -16,7 +16,7 @@ from air_executor.cli.session import session_of
 from air_executor.cli.table import Cell, Line, line, print_lines, table, terminal_width
 from air_executor.cli.terminal import print_json
 from air_executor.core.finding import BAD, FINE, WARN, Finding
-from air_executor.errors import BadInputError
+from air_executor.errors import BadInputError, StoreError
 from air_executor.model.plain_text import clean
 from air_executor.runner import native
 from air_executor.store.presence import read_presence, start_command
@@ -25,6 +25,7 @@ from air_executor.store.probe import probe
 if TYPE_CHECKING:
     from air_executor.client import Client
     from air_executor.settings import Settings
+    from air_executor.store.presence import Presence
 
 STYLES = {FINE: "green", WARN: "yellow", BAD: "bold red"}
 MARKS = {FINE: "✓", WARN: "!", BAD: "✗"}
@@ -160,7 +161,15 @@ def _state(client: Client) -> Iterator[Finding]:
             )
     yield Finding("jobs", BAD if unreadable else FINE, f"total {jobs}, unreadable {unreadable}")
     yield from _corrupt(layout.jobs, client)
-    waiting = len(client.inbox.pending())
+    yield from _inbox(client, manager)
+
+
+def _inbox(client: Client, manager: Presence) -> Iterator[Finding]:
+    try:
+        waiting = len(client.inbox.pending())
+    except StoreError as error:
+        yield Finding("inbox", BAD, str(error))
+        return
     if waiting and not manager.running:
         yield Finding(
             "inbox", WARN, f"pending requests: {waiting}; no manager is running", f"start one: `{start_command()}`"

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 GROUP_SHOWN = 20
 """Jobs of a group that are shown without --all."""
+_MOST_CURRENCIES = 3
+_LONGEST_CURRENCY = 16
 _GROUPS = (("running",), ("failed", "cancelled"), ("queued", "paused", "pending"), ("succeeded",))
 """Phases of the jobs of each group, in the order of the page."""
 
@@ -103,11 +105,14 @@ class JobsPage:
 
 
 def costs_text(*costs: Mapping[str, float] | None) -> str:
-    """Return the sum of costs, by currency; "" if there are none."""
+    """Return the sum of costs, by currency; "" if there are none. Of very many currencies, how many."""
     total: Counter[str] = Counter()
     for part in costs:
         total.update(part or {})
-    return ", ".join(f"{money(amount)} {currency}".rstrip() for currency, amount in total.items() if amount)
+    paid = {currency: amount for currency, amount in total.items() if amount}
+    if len(paid) > _MOST_CURRENCIES:
+        return f"{len(paid)} currencies"
+    return ", ".join(f"{money(amount)} {currency[:_LONGEST_CURRENCY]}".rstrip() for currency, amount in paid.items())
 
 
 def took_text(job: JobSummary, now: float) -> str:

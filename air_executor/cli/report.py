@@ -20,6 +20,8 @@ from air_executor.model.sizes import format_memory
 from air_executor.model.times import format_duration, to_text
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from rich.table import Table
 
     from air_executor.client.job_access import Charges
@@ -92,8 +94,13 @@ def report(  # noqa: PLR0917 - a command has its options as arguments
         sys.stdout.write("\n".join(clean(line) for line in cost_tables.as_csv(found).split("\n")))
     else:
         _print(found)
+    _note_left_out(unreadable)
+
+
+def _note_left_out(unreadable: Sequence[tuple[str, str]]) -> None:
     for name, problem in unreadable:
-        note(f"job {name} is not included, because it cannot be read: {problem}")
+        what = name if "/" in name else f"job {name}"
+        note(f"{what} is not included, because it cannot be read: {problem}")
 
 
 def _print_charges(found: Charges) -> None:
@@ -101,8 +108,7 @@ def _print_charges(found: Charges) -> None:
     if found.left_out:
         what = _count(found.left_out, "earlier run")
         note(f"{what} not included: of tasks with more than 100 runs the days are not known")
-    for name, problem in found.unreadable:
-        note(f"job {name} is not included, because it cannot be read: {problem}")
+    _note_left_out(found.unreadable)
 
 
 def _print(found: CostReport) -> None:

@@ -20,7 +20,7 @@ from air_executor.cli.session import Session, command_given, session_of
 from air_executor.cli.signals import SHOW_CURSOR, handling
 from air_executor.cli.terminal import note, print_json, steady_stdout
 from air_executor.cli.wait import TIMED_OUT
-from air_executor.errors import CorruptFileError, ManagerHeldError, NotFoundError
+from air_executor.errors import CorruptFileError, ManagerHeldError, NotFoundError, StoreError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -252,7 +252,7 @@ class RunCommand:
         """Return whether a request for the job is pending; it may reopen an ended job."""
         inbox = self._client.inbox
         for name in inbox.pending():
-            with contextlib.suppress(CorruptFileError):
+            with contextlib.suppress(StoreError):  # another user's
                 request = inbox.read(name)
                 if request is not None and request.job in self._scope and request.op != "wake":
                     return True

@@ -74,11 +74,11 @@ def _list(session: Session, _: list[str]) -> None:
     if session.json:
         print_json({"schedules": found})
         return
-    if not found:
+    if not found and not unreadable:
         say("no schedules; apply a job file that has one: `air-executor schedule apply FILE`")
         return
     rows = [[Cell(one["name"], "bold"), Cell(_times(one["schedule"])), Cell(_when(one))] for one in found]
-    print_lines(table(("schedule", "when", "next"), rows, terminal_width()))
+    print_lines(table(("schedule", "when", "next"), rows, terminal_width()) if rows else [])
     _note_rest(session.client())
 
 
@@ -132,7 +132,9 @@ def upcoming(schedules: ScheduleAccess, now: float, *names: str) -> list[str]:
     """Return when these schedules run next, or all: one line each, unreadable ones and then the soonest first."""
     readable, unreadable = schedules.all()
     found = [
-        (-math.inf, f"schedule {name} cannot run: {text}") for name, text in unreadable if name in (names or [name])
+        (-math.inf, text if "/" in name else f"schedule {name} cannot run: {text}")
+        for name, text in unreadable
+        if name in (names or [name])
     ]
     for one in readable:
         if one["name"] in names or (not names and one["schedule"] is not None):

@@ -42,8 +42,6 @@ if TYPE_CHECKING:
 
 ANSWER_WITHIN = 2.0
 """Seconds to wait for the manager's answer to a request."""
-REQUESTS_READ = 1000
-"""Pending requests among which those of a job are looked for."""
 
 
 class Client:
@@ -82,7 +80,7 @@ class Client:
 
     def has_schedules(self) -> bool:
         """Tell quickly whether there may be schedules."""
-        return os.path.isdir(self.layout.schedules)
+        return os.path.lexists(self.layout.schedules)
 
     def ids(self) -> list[str]:
         """Return the ids of all jobs that are not archived."""
@@ -148,6 +146,8 @@ class Client:
     def _no_job(self, job: str) -> str:
         from air_executor.model.problems import did_you_mean  # noqa: PLC0415 - only for errors
 
+        if os.path.isdir(self.layout.job(job)):
+            return f"job {job}: {self.layout.state(job)} is missing; restore it, from git or from *.corrupt beside it"
         return f"no job {job} in {self.layout.root}{did_you_mean(job, self.jobs.ids())}"
 
     # Requests
@@ -385,9 +385,7 @@ class Client:
 
     def requests(self, job: str | None = None) -> list[str]:
         """Return the oldest requests that wait for a manager, of one job or of all, but those that only wake it."""
-        pending = self.inbox.pending()[:REQUESTS_READ]
-        found = [request for name in pending if (request := self.inbox.peek(name)) is not None]
-        return [" ".join(filter(None, one)) for one in found if one[0] != "wake" and job in (None, one[1])]
+        return self.inbox.shown(job)
 
     def log(self, job: str, task: str, seq: int) -> Path:
         """Return the path of a run's output."""

@@ -31,10 +31,14 @@ class DirectorySchedules:
         self._stored = Schedules(client.layout)
 
     def all(self) -> tuple[list[ScheduleRecord], list[tuple[str, str]]]:
-        """Return all schedules by name, and which cannot be read, with the errors."""
+        """Return all schedules by name, and which cannot be read, with the errors: `schedules/` stands for all."""
         now = time.time()
         found, unreadable = [], []
-        for name in self._stored.names():
+        try:
+            names = self._stored.names()
+        except StoreError as error:
+            return [], [("schedules/", str(error))]
+        for name in names:
             try:
                 found.append(schedule_record(self._stored.load(name), now))
             except StoreError as error:

@@ -24,14 +24,19 @@ if TYPE_CHECKING:
 
 
 def read_ledger(client: Client, jobs: Sequence[str]) -> tuple[Ledger, list[tuple[str, str]]]:
-    """Return all runs of some jobs or of all, and which jobs cannot be read, with the errors.
+    """Return all runs of some jobs or of all, and what cannot be read, with the errors: ids of jobs, or paths.
 
     Raises:
         NotFoundError: one of the jobs neither exists nor was deleted.
     """
     unreadable: list[tuple[str, str]] = []
     others: set[str] = set()
-    deleted = [line for line in DeletedRuns(client.layout).lines() if not jobs or line.job in jobs]
+    deleted = []
+    for line in DeletedRuns(client.layout).lines():
+        if isinstance(line, tuple):
+            unreadable.append(line)
+        elif not jobs or line.job in jobs:
+            deleted.append(line)
     for job in {*jobs} - {line.job for line in deleted}:
         client.status(job)  # raises if there is none
 

@@ -6,6 +6,7 @@ Used by `air-executor report` and by the page; neither computes money itself. Pu
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -195,11 +196,11 @@ def _forecast(ledger: Ledger, window: CostWindow, parts: Ledger, now: float) -> 
     if window.until is not None and window.until <= now:
         return None
     month, month_end = period_bounds("month", now)
-    first = min((entry.attempt.spawned for entry in parts.entries), default=now)
-    since = first if window.since is None else window.since
-    if now - since <= 0 or not (paid := sum_costs(replace(parts, earlier=())).costs):
+    begun = [entry.attempt.spawned for entry in parts.entries] + [sums.after for sums in ledger.earlier if sums.after]
+    since = min(begun, default=now) if window.since is None else window.since
+    if now - since <= 0 or not (paid := _paid(replace(parts, earlier=ledger.earlier), since, now)):
         return None
-    so_far = sum_costs(CostWindow(month, month_end).cut(replace(ledger, earlier=()))).costs
+    so_far = _paid(replace(CostWindow(month, month_end).cut(ledger), earlier=ledger.earlier), month, now)
     still_open = open_costs(ledger, now, month)
     rest = month_end - now
     costs = {
@@ -207,6 +208,18 @@ def _forecast(ledger: Ledger, window: CostWindow, parts: Ledger, now: float) -> 
         for name, amount in paid.items()
     }
     return Forecast(month_end, costs)
+
+
+def _paid(ledger: Ledger, since: float, until: float) -> dict[str, float]:
+    """Return what ended runs have cost; those known only as a sum as if they had been spread evenly over their time."""
+    costs = Counter(sum_costs(replace(ledger, earlier=())).costs)
+    for sums in ledger.earlier:
+        begin, end = sums.after, min(sums.before, until)
+        share = 1.0 if end <= begin else max(0.0, end - max(begin, since)) / (end - begin)
+        known = CostSums()
+        known.add_earlier(sums)
+        costs.update({name: amount * share for name, amount in known.costs.items()})
+    return dict(costs)
 
 
 def _savings(ledger: Ledger) -> Savings:

@@ -16,6 +16,7 @@ from air_executor.model.reports import add_up
 STAMP_STEP = 0.01
 """Seconds by which two time stamps of a volume may disagree: the kernel mixes coarse and fine ones."""
 CENT = 0.01
+_MOST_WRITTEN_OUT = 1e15
 
 
 @dataclass(slots=True)
@@ -111,6 +112,7 @@ class CostSums:
         usage = sums.usage
         self.runs += usage.runs
         self.earlier += usage.runs
+        self.succeeded += usage.succeeded
         self.start_seconds += usage.start_seconds
         self.work_seconds += usage.work_seconds
         self.finish_seconds += usage.finish_seconds
@@ -150,6 +152,8 @@ def money(amount: float) -> str:
     """Return an amount for people: two decimals, or three digits; less than a cent is only said to be so."""
     if 0 < amount < CENT:
         return f"< {CENT}"
+    if amount >= _MOST_WRITTEN_OUT:
+        return f"{amount:.3g}"
     digits = 2 if amount == 0 else max(2, 2 - math.floor(math.log10(abs(amount))))
     return f"{amount:.{digits}f}"
 

@@ -19,6 +19,8 @@ from air_executor.model.state import Done, JobState, Running, TaskState
 from air_executor.model.times import from_text
 from air_executor.model.usage import Usage
 
+MOST_DRIFT = 1.0
+"""Seconds by which two clocks may disagree that are the same."""
 WASTE = ("failed", "retried", "cancelled", "lost")
 """Kinds of runs without success."""
 
@@ -164,10 +166,21 @@ def _of_task(job: JobState, task: TaskState) -> Iterator[Entry]:
     again = not isinstance(task.status, Done)
     requested = requested_of(task)
     for number, one in enumerate(task.attempts):
-        queued = one.waited or 0.0
-        ready_at = one.spawned - queued if one.ready_at is None else from_text(one.ready_at)
         had = requested if one.memory_limit is None else {**requested, "memory": one.memory_limit}
-        yield Entry(origin, one, ready_at, queued + one.start, number < last or again, had)
+        yield entry_of(origin, one, had, followed=number < last or again)
+
+
+def entry_of(origin: Origin, one: Attempt, requested: Mapping[str, Any], *, followed: bool) -> Entry:
+    """Return an ended run as the ledger has it.
+
+    A run's moments are by the volume's clock, and when it was ready is by the manager's. Where these two disagree only
+    the wait counts, which one clock alone has measured.
+    """
+    queued = one.waited or 0.0
+    ready_at = one.spawned - queued
+    if one.ready_at is not None and abs(from_text(one.ready_at) - ready_at) <= MOST_DRIFT:
+        ready_at = from_text(one.ready_at)
+    return Entry(origin, one, ready_at, queued + one.start, followed, requested)
 
 
 def _open_runs(job: JobState) -> list[UnfinishedRun]:
@@ -182,14 +195,11 @@ def _open_runs(job: JobState) -> list[UnfinishedRun]:
 
 def _rest(usage: Usage, entries: Iterable[Entry]) -> Usage:
     """Return the part of a job's usage that its entries do not account for."""
-    rest = Usage(
-        usage.runs, usage.start_seconds, usage.work_seconds, usage.finish_seconds, usage.cpu_seconds, usage.cost
-    )
-    rest.currency, rest.other_costs = usage.currency, dict(usage.other_costs)
-    rest.reported = dict(usage.reported)
+    rest = replace(usage, other_costs=dict(usage.other_costs), reported=dict(usage.reported))
     for entry in entries:
         one = entry.attempt
         rest.runs -= 1
+        rest.succeeded = max(0, rest.succeeded - (entry.waste is None))
         rest.start_seconds = max(0.0, rest.start_seconds - one.start)
         rest.work_seconds = max(0.0, rest.work_seconds - one.work)
         rest.finish_seconds = max(0.0, rest.finish_seconds - one.finish)

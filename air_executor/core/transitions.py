@@ -13,6 +13,7 @@ from air_executor.core.attempts import note_attempt
 from air_executor.core.clock_step import shift_times
 from air_executor.core.indexed_job import IndexedJob
 from air_executor.core.late_fields import LATE_FIELDS, is_list
+from air_executor.core.ledger import waste_of
 from air_executor.core.memory import memory_of
 from air_executor.core.outcome import CLEANUP_OVER
 from air_executor.core.rerun import tasks_to_rerun
@@ -135,7 +136,8 @@ class LiveJob(IndexedJob):
         run = task.status
         assert isinstance(run, Running)  # noqa: S101 - `runs` lists running tasks only
         spent = stages(event.moments)
-        job.usage.add(spent, event.moments.cpu, event.cost, event.currency, event.reported)
+        succeeded = waste_of(event.reason, followed=False) is None
+        job.usage.add(spent, event.moments.cpu, event.cost, event.currency, event.reported, succeeded=succeeded)
         note_attempt(task, run, event, spent)
         if event.reason in (s.REQUEUE, s.AGAIN):
             self._run_again(task, run, event)

@@ -113,6 +113,8 @@ class OpenRuns:
         self.by_slot: dict[Slot, OpenRun] = {}
         self.observed: Mapping[Slot, RunnerStatus] | None = {}
         """The runners that the backend shows; None while it cannot answer."""
+        self._observed_at = 0.0
+        """When it was asked for them: a runner that was alive then may have ended since."""
         self.backend_problem: str | None = None
         """Why the backend cannot answer; None if it can."""
         self._ask_again = 0.0
@@ -202,6 +204,7 @@ class OpenRuns:
             return
         try:
             self.observed = self._backend.observe()
+            self._observed_at = now
         except BackendUnavailableError as error:
             self.note_unavailable(str(error))
         else:
@@ -260,9 +263,9 @@ class OpenRuns:
         return run is None or run.exit is not None or run.status.stop is not None
 
     def samples(self) -> Iterator[RunSample]:
-        """Yield the open runs whose runners were just seen alive."""
+        """Yield the open runs whose runners were just seen alive, as of then."""
         observed = self.observed or {}
-        now = self._state.clock.steady() - self._state.options.visibility
+        now = self._observed_at - self._state.options.visibility
         for slot, run in self.by_slot.items():
             status = observed.get(slot)
             if run.spawned is None or run.exit is not None or status is None:

@@ -190,7 +190,9 @@ def _recover_counters(jobs: Jobs, replay: Replay, done: Recovered) -> None:
     layout = jobs.layout
     try:
         done.counters = counters_file.load(layout)
-    except CorruptFileError as error:
+    except StoreError as error:
+        if not isinstance(error, CorruptFileError) and not isinstance(error.__cause__, PermissionError):
+            raise
         done.corrupt += 1
         done.problems.append(f"{error}; moved to {files.quarantine(layout.counters)}, and the counters begin at 0")
     if replay.counters is not None:

@@ -14,6 +14,7 @@ from air_executor.core.spending_limits import WARN_AT, Spending
 from air_executor.errors import StoreError
 from air_executor.manager.manager_state import ManagerState
 from air_executor.manager.open_runs import OpenRuns
+from air_executor.model.ledger_line import LedgerLine
 from air_executor.model.state import JobState, Running, TaskState
 from air_executor.store import files
 from air_executor.store.all_runs import whole_ledger
@@ -42,8 +43,14 @@ class SpendingKeeper:
             StoreError: the volume refused.
         """
         if self._meter.limits:
-            deleted = DeletedRuns(self._state.jobs.layout).lines()
-            self._meter.begin(whole_ledger(self._jobs(now - LONGEST), deleted), now)
+            self._meter.begin(whole_ledger(self._jobs(now - LONGEST), self._deleted()), now)
+
+    def _deleted(self) -> Iterator[LedgerLine]:
+        for line in DeletedRuns(self._state.jobs.layout).lines():
+            if isinstance(line, tuple):
+                log.warning("%s is in no budget: %s", *line)
+            else:
+                yield line
 
     def _jobs(self, since: float) -> Iterator[JobState]:
         jobs, known = self._state.jobs, self._state.index.open
@@ -58,6 +65,8 @@ class SpendingKeeper:
         for found in jobs.all_archived(since):
             if isinstance(found, JobState):
                 yield found
+            else:
+                log.warning("%s is in no budget: %s", *found)
 
     def look(self, now: float) -> Sequence[Spending]:
         """Return what is used of the limits, open runs included."""

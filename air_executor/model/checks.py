@@ -39,6 +39,8 @@ LONGEST_TEXT = 131_071
 MOST_NAMES = 10_000
 """Entries of one list or mapping: arguments, variables, labels, secrets, ids."""
 _LONGEST_PATH = 4096
+_FIRST_BYTE = 0xDC80
+"""What Python reads the byte 0x80 as."""
 MAX_EXIT_CODE = 255
 MAX_WEIGHT = 1_000_000
 WEIGHT_RULE = f"a weight: a whole number between 1 and {MAX_WEIGHT}"
@@ -51,6 +53,16 @@ MOST_EXACT = 10**18
 def clean(value: str) -> bool:
     """Tell whether text can be an argument, a variable or a path: no NUL, and UTF-8 can hold it."""
     return "\0" not in value and (value.isascii() or not any("\ud800" <= c <= "\udfff" for c in value))
+
+
+def _unclean(text: str) -> str:
+    """Return what is wrong with text that is not clean. A byte that is no UTF-8 becomes a half surrogate pair."""
+    half = next((ord(char) for char in text if "\ud800" <= char <= "\udfff"), None)
+    if "\0" in text or half is None:
+        return "must not contain NUL bytes"
+    if _FIRST_BYTE <= half <= _FIRST_BYTE + 0x7F:
+        return f"must be UTF-8, got the byte 0x{half - _FIRST_BYTE + 0x80:02x}"
+    return "must not contain half surrogate pairs"
 
 
 def _plain(text: str) -> bool:
@@ -66,7 +78,7 @@ def _text(value: object, rule: str, *, at: Sequence[str | int] = (), show: bool 
         msg = f"must be {rule}{got}{hint}"
         raise RefusalError(msg, at=at)
     if not clean(text):
-        raise RefusalError("must not contain NUL bytes or half surrogate pairs", at=at)
+        raise RefusalError(_unclean(text), at=at)
     if len(text) > LONGEST_TEXT:
         msg = f"must be at most {LONGEST_TEXT} characters, which is what a process takes, got {len(text)}"
         raise RefusalError(msg, at=at)

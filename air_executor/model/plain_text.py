@@ -7,20 +7,27 @@ from __future__ import annotations
 
 import re
 
-# C0 and C1 controls (line ends and tabs apart), half surrogates, what turns the direction of writing, and what nobody
-# sees: soft hyphens, zero-width characters, tags. Joiners are parts of words and emoji, so a log keeps them.
+# What does not show itself: C0 and C1 controls (line ends and tabs apart), separators of lines, half surrogates,
+# annotations, and all that Unicode calls Default_Ignorable_Code_Point (DerivedCoreProperties.txt), which `unicodedata`
+# does not know: zero-width characters, turns of the direction of writing, fillers, tags, variation selectors. Of these
+# two are left where they show: one that makes a symbol an emoji, and in a log joiners, which are parts of words.
 _UNSEEN = (
-    "\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f"
-    "\ud800-\udfff\ufeff\ufff9-\ufffb\U000e0000-\U000e00ff\U000e01f0-\U000e0fff"
+    "\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff\ufff9-\ufffb"
+    "\xad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b\u200e\u200f\u202a-\u202e\u2060-\u206f\u3164"
+    "\ufe00-\ufe0d\ufeff\uffa0\ufff0-\ufff8\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff"
 )
-_CONTROL = re.compile(f"[{_UNSEEN}\u200c\u200d]")
-_CONTROL_IN_LOG = re.compile(f"[{_UNSEEN}]")
+_SYMBOLS = "\xa9\xae\u203c\u2049\u2100-\u2bff\u3030\u303d\u3297\u3299\U0001f000-\U0001faff"
+_PRESENTATION = f"(?<![{_SYMBOLS}])[\ufe0e\ufe0f](?!\u20e3)"
+_CONTROL = re.compile(f"[{_UNSEEN}\u200c\u200d]|{_PRESENTATION}")
+_CONTROL_IN_LOG = re.compile(f"[{_UNSEEN}]|{_PRESENTATION}")
 _SEQUENCE = re.compile(
     r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)?"
     r"|\x1b[PX^_][^\x1b]*(?:\x1b\\)?|\x1b[ -/]*[0-~]"
 )
 COLOR = re.compile(r"\x1b\[[0-9;:]*m")
 """A color sequence: all that `clean_log` leaves of what steers a terminal."""
+_FIRST_BYTE = 0xDC80
+"""What Python reads the byte 0x80 as where text is no UTF-8."""
 _CONCEAL = "8"
 _EXTENDED = {"38", "48", "58"}
 _PARTS_OF_EXTENDED = {"5": 2, "2": 4}
@@ -51,10 +58,11 @@ def _shown(colour: str) -> str:
     kept: list[str] = []
     at = 0
     while at < len(given):
+        code, colon, _ = given[at].partition(":")
         size = 1
-        if given[at].lstrip("0") in _EXTENDED and at + 1 < len(given):
+        if code.lstrip("0") in _EXTENDED and not colon and at + 1 < len(given):
             size += _PARTS_OF_EXTENDED.get(given[at + 1].lstrip("0"), 0)
-        if given[at].lstrip("0") != _CONCEAL:
+        if code.lstrip("0") != _CONCEAL:
             kept += given[at : at + size]
         at += size
     return f"\x1b[{';'.join(kept)}m" if kept else ""
@@ -62,6 +70,8 @@ def _shown(colour: str) -> str:
 
 def _visible(match: re.Match[str]) -> str:
     code = ord(match[0])
+    if _FIRST_BYTE <= code <= _FIRST_BYTE + 0x7F:
+        code -= _FIRST_BYTE - 0x80
     return f"\\x{code:02x}" if code <= 0xFF else f"\\u{code:04x}" if code <= 0xFFFF else f"\\U{code:08x}"  # noqa: PLR2004
 
 

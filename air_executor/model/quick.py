@@ -1,6 +1,6 @@
 """Build records from JSON data without pydantic, whose import would be most of the time of commands that show a state.
 
-Follows the same declarations as `parsing` but looks at kinds alone, not at bounds. Anything else than what this version
+Follows the same declarations as `parsing`, of which it takes kinds and bounds. Anything else than what this version
 writes raises `NotQuickError`, and the caller asks `parsing`.
 """
 
@@ -11,6 +11,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from functools import cache
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
+
+from annotated_types import Ge, Le, MaxLen
 
 from air_executor.errors import BadInputError
 from air_executor.model import types as t
@@ -35,8 +37,13 @@ def build(record: type[R], raw: object) -> R:
     return made
 
 
+def builders_of(record: type[Any]) -> Mapping[str, Build]:
+    """Return what builds each field of a record, or raises as `build` does."""
+    return {field.name: _builder(field.type) for field in fields(record) if field.init}
+
+
 def _make_record(record: type[Any]) -> Build:
-    builders = {field.name: _builder(field.type) for field in fields(record) if field.init}
+    builders = builders_of(record)
     lenient = record.__pydantic_config__["extra"] == "ignore"
 
     def make(raw: Any) -> Any:  # noqa: ANN401 - JSON, a type or a record
@@ -57,8 +64,9 @@ _record: Callable[..., Build] = cache(_make_record)
 def _builder(kind: Any) -> Build:  # noqa: ANN401, PLR0911 - JSON, a type or a record
     if kind == t.Time:
         return _time
-    while get_origin(kind) is Annotated:
-        kind = get_args(kind)[0]
+    if get_origin(kind) is Annotated:
+        kind, *marks = get_args(kind)
+        return _bounded(_builder(kind), marks)
     inner, origin = get_args(kind), get_origin(kind)
     if kind is Any:
         return _same
@@ -96,6 +104,35 @@ def _exactly(kind: type) -> Build:
         if type(raw) not in allowed:
             raise NotQuickError
         return raw
+
+    return check
+
+
+def _bounded(build: Build, marks: Sequence[object]) -> Build:
+    low = next((mark.ge for mark in marks if isinstance(mark, Ge)), None)
+    high = next((mark.le for mark in marks if isinstance(mark, Le)), None)
+    longest = next((mark.max_length for mark in marks if isinstance(mark, MaxLen)), None)
+    if low is not None and high is not None:
+        return _between(build, low, high)
+    return build if longest is None else _not_longer(build, longest)
+
+
+def _between(build: Build, low: Any, high: Any) -> Build:  # noqa: ANN401 - numbers
+    def check(raw: object) -> Any:  # noqa: ANN401 - a number
+        value = build(raw)
+        if not low <= value <= high:  # nor is NaN
+            raise NotQuickError
+        return value
+
+    return check
+
+
+def _not_longer(build: Build, longest: int) -> Build:
+    def check(raw: Any) -> Any:  # noqa: ANN401 - JSON
+        value = build(raw)
+        if len(value) > longest:
+            raise NotQuickError
+        return value
 
     return check
 

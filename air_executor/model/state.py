@@ -159,7 +159,7 @@ class _Head:
     phase: Annotated[TaskPhase, *t.one_of(*get_args(TaskPhase))]
     reason: t.Word | None
     exit_code: t.ExitCode | None
-    runs: t.Count
+    runs: t.Total
     queued_by: t.Id | None
     """Id of the task that queued it."""
 
@@ -177,15 +177,15 @@ class _Tail:
     retrying: bool = False
     ready_at: t.Time | None = None
     """Of a queued task: since when only a free runner is missing; None while it waits for other tasks."""
-    charged: t.Count = 0
+    charged: t.Total = 0
     """Retries taken from the user's budget since it was last queued afresh."""
-    faults: t.Count = 0
+    faults: t.Total = 0
     """The same, from the platform's budget."""
     resolved: bool = False
     """Fields that refer to results have their values."""
     superseded: bool = False
     """What queued it ran again since: it is no part of the job any more, and its id may be taken again."""
-    again: t.Count = 0
+    again: t.Total = 0
     """How often it asked to run again since then."""
     again_since: t.Time | None = None
     """When it first did."""
@@ -278,10 +278,10 @@ class JobState(HasNotices, Record):
     submitted_at: t.Time
     started_at: t.Time | None = None
     finished_at: t.Time | None = None
-    seq: t.Seq = 0
+    seq: t.LastSeq = 0
     """Number of the newest run; never reused."""
     epoch: t.Count = 0
-    version: t.Count = 0
+    version: t.Total = 0
     usage: Usage = field(default_factory=Usage)
     message: t.Text | None = None
     deadline_from: t.Time | None = None

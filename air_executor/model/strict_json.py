@@ -23,12 +23,13 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return made
 
 
-def _constant(name: str) -> NoReturn:
+def refuse_constant(name: str) -> NoReturn:
+    """Refuse NaN or an infinity, which `json` would read."""
     msg = f"{name} is not a number that JSON knows"
     raise BadInputError(msg)
 
 
-_decoder = json.JSONDecoder(object_pairs_hook=_object, parse_float=real_number, parse_constant=_constant)
+_decoder = json.JSONDecoder(object_pairs_hook=_object, parse_float=real_number, parse_constant=refuse_constant)
 
 
 def loads(text: str | bytes, *, one_line: bool = False) -> Any:  # noqa: ANN401 - any JSON value

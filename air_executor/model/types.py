@@ -29,6 +29,7 @@ MAX_AMOUNT = 1e15
 """Largest amount of money, seconds or CPUs: sums of as many as a job can have stay finite and exact enough."""
 MAX_MONEY = 1e300
 MAX_SEQ = 999_999_999
+MAX_LAST_SEQ = MAX_SEQ // 2
 MAX_SLOTS = 10_000
 MAX_TASKS = 1_000_000
 MAX_MESSAGE = 64 * 1024
@@ -367,13 +368,18 @@ Uid = Annotated[str, Strict("^[0-9a-f]{8,32}$"), Accepts("8 to 32 hexadecimal di
 EarlierRuns = Annotated[dict[Id, Uid], MaxLen(10_000)]
 Count = Annotated[int, *whole(0, MAX_COUNT)]
 Seq = Annotated[int, *whole(0, MAX_SEQ)]
+LastSeq = Annotated[int, *whole(0, MAX_LAST_SEQ)]
+"""As the other types of what grows: what is read leaves room, so that what comes of it can be read again."""
+Total = Annotated[int, *whole(0, MAX_COUNT // 2)]
 SlotNumber = Annotated[int, *whole(0, MAX_SLOTS)]
 ExitCode = Annotated[int, *whole(-(2**31), 2**32 - 1)]
 Bytes = Annotated[int, *whole(0, 2**63 - 1)]
 Amount = Annotated[float, *plain(0, MAX_AMOUNT)]
 """Seconds or CPUs."""
+TotalAmount = Annotated[float, *plain(0, MAX_AMOUNT / 2)]
 Money = Annotated[float, *plain(0, MAX_MONEY)]
 """Money, or a price per hour, in whatever currency."""
+TotalMoney = Annotated[float, *plain(0, MAX_MONEY / 2)]
 Moment = Annotated[float, *plain(MIN_TIME, MAX_TIME)]
 """Unix seconds as the journal has them, exact to a microsecond."""
 ClockOffset = Annotated[float, *plain(-MAX_TIME, MAX_TIME)]

@@ -63,19 +63,21 @@ class Usage(Record):
 
     __pydantic_config__ = {"extra": "ignore"}  # noqa: RUF012 - pydantic's own name
 
-    runs: t.Count = 0
-    start_seconds: t.Amount = 0.0
-    work_seconds: t.Amount = 0.0
-    finish_seconds: t.Amount = 0.0
-    cpu_seconds: t.Amount = 0.0
-    cost: t.Money = 0.0
+    runs: t.Total = 0
+    start_seconds: t.TotalAmount = 0.0
+    work_seconds: t.TotalAmount = 0.0
+    finish_seconds: t.TotalAmount = 0.0
+    cpu_seconds: t.TotalAmount = 0.0
+    cost: t.TotalMoney = 0.0
     """In `currency`, at the prices in force when each run was committed."""
     currency: t.Word | None = None
     """Of the newest run that had a price; None if none had."""
-    other_costs: Annotated[dict[t.Word, t.Money], MaxLen(1000)] = field(default_factory=dict)
+    other_costs: Annotated[dict[t.Word, t.TotalMoney], MaxLen(1000)] = field(default_factory=dict)
     """What was committed in other currencies before, by currency: amounts of different money are never added."""
     reported: Reported = field(default_factory=dict)
     """What tasks said they used, by name."""
+    succeeded: t.Total = 0
+    """Runs that succeeded; those are missing that were counted by a version which did not know this number."""
 
     @property
     def runner_seconds(self) -> float:
@@ -94,9 +96,12 @@ class Usage(Record):
         cost: float = 0.0,
         currency: str | None = None,
         reported: dict[str, float] | None = None,
+        *,
+        succeeded: bool = False,
     ) -> None:
         """Add one run; `currency` is None if it had no price."""
         self.runs += 1
+        self.succeeded += succeeded
         add_up(self.reported, reported or {})
         self.start_seconds += spent.start
         self.work_seconds += spent.work

@@ -28,6 +28,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <link.h>
 #include <poll.h>
 #include <signal.h>
 #include <spawn.h>
@@ -61,6 +62,7 @@ enum {
     LOCK_FD = 9,
     RECORD_SIZE = 512, /* bytes of the outcome */
     PIECE = 4096,      /* what a pipe that poll calls writable takes without blocking */
+    MOST_INTERPRETERS = 6, /* the kernel takes five scripts, each the interpreter of the one before */
     NAME_SHOWN = 200,  /* bytes of a hostile name in a message */
 };
 
@@ -265,31 +267,68 @@ static void enter(const char *workdir) {
             workdir, "");
 }
 
-/* Says what is missing when a program that exists cannot be found by the kernel. */
-static void explain_interpreter(const char *path, const char *name) {
-    char head[256] = "", rest[PATH_MAX];
-    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-    ssize_t size = fd < 0 ? 0 : read(fd, head, sizeof head - 1);
-    if (fd >= 0) close(fd);
-    head[size > 0 ? size : 0] = '\0';
-    if (strncmp(head, "#!", 2) != 0) {
-        explain(NOT_FOUND, "program loader not found", "the image lacks the dynamic linker of ", name);
-        return;
+/* Returns 0 if the file can be executed, as far as can be told before. */
+static int check_program(const char *path) {
+    struct stat found;
+    if (stat(path, &found) != 0) return ENOENT;
+    return S_ISDIR(found.st_mode) || access(path, X_OK) != 0 ? EACCES : 0;
+}
+
+/* Returns the interpreter that the first line of a script names, the loader that a program needs, or NULL. It lies in
+   `head`, the first `size` bytes of the file, which a NUL follows. */
+static char *interpreter_of(char *head, size_t size) {
+    if (strncmp(head, "#!", 2) == 0) {
+        char *name = head + 2 + strspn(head + 2, " \t");
+        name[strcspn(name, " \t\n")] = '\0';
+        return name;
     }
-    char *interpreter = head + 2 + strspn(head + 2, " \t");
-    interpreter[strcspn(interpreter, " \t\n")] = '\0';
-    size_t length = strlen(interpreter);
-    bool carriage = length > 0 && interpreter[length - 1] == '\r';
-    if (carriage) interpreter[length - 1] = '\0';
-    snprintf(rest, sizeof rest, ", named in the first line of %s%s", name, carriage ? " (the line ends with CR LF)" : "");
-    explain(NOT_FOUND, "interpreter not found", interpreter, rest);
+    ElfW(Ehdr) program;
+    ElfW(Phdr) part;
+    if (size < sizeof program || memcmp(head, ELFMAG, SELFMAG) != 0) return NULL;
+    memcpy(&program, head, sizeof program);
+    for (size_t number = 0; number < program.e_phnum; number++) {
+        size_t at = program.e_phoff + number * sizeof part;
+        if (program.e_phoff > size || at + sizeof part > size) return NULL;
+        memcpy(&part, head + at, sizeof part);
+        if (part.p_type == PT_INTERP) return part.p_offset < size ? head + part.p_offset : NULL;
+    }
+    return NULL;
+}
+
+/* Says what is missing when the kernel refuses a program that is there: an interpreter can be a script, too. Returns
+   whether something is. */
+static bool explain_interpreter(const char *path, const char *name) {
+    char head[PIECE + 1], file[PATH_MAX], rest[PATH_MAX + 64];
+    for (int depth = 0; depth < MOST_INTERPRETERS; depth++) {
+        int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+        ssize_t size = fd < 0 ? 0 : read(fd, head, PIECE);
+        if (fd >= 0) close(fd);
+        head[size > 0 ? size : 0] = '\0';
+        bool script = head[0] == '#';
+        char *needed = interpreter_of(head, size > 0 ? (size_t)size : 0);
+        if (needed == NULL || !*needed) return false;
+        size_t length = strlen(needed);
+        bool carriage = needed[length - 1] == '\r';
+        if (carriage) needed[length - 1] = '\0';
+        int found = carriage ? ENOENT : check_program(needed);
+        if (found != 0) {
+            const char *hint = carriage ? " (the line ends with CR LF)" : "";
+            snprintf(rest, sizeof rest, ", %s %s%s", script ? "named in the first line of" : "the dynamic linker of", name,
+                     hint);
+            if (found == ENOENT) explain(NOT_FOUND, script ? "interpreter not found" : "program loader not found", needed, rest);
+            else explain(NOT_EXECUTABLE, script ? "interpreter not executable" : "program loader not executable", needed, rest);
+            return true;
+        }
+        snprintf(file, sizeof file, "%s", needed);
+        path = name = file;
+    }
+    return false;
 }
 
 static void explain_failure(int error, const char *path) {
     const char *name = run.command[0];
-    if (error == ENOENT && *path) {
-        explain_interpreter(path, name);
-    } else if (error == ENOENT && run.image != NULL && strcmp(name, "sh") == 0) {
+    if ((error == ENOENT || error == EACCES) && *path && explain_interpreter(path, name)) return;
+    if (error == ENOENT && run.image != NULL && strcmp(name, "sh") == 0) {
         explain(NOT_FOUND, "no shell `sh` is in the PATH of this image, and a command that is text needs one; write it as a list",
                 run.image, "");
     } else if (error == ENOENT) {
@@ -306,13 +345,6 @@ static void explain_failure(int error, const char *path) {
 }
 
 /* --- the command -------------------------------------------------------------------------------------------------- */
-
-/* Returns 0 if the file can be executed, as far as can be told before. */
-static int check_program(const char *path) {
-    struct stat found;
-    if (stat(path, &found) != 0) return ENOENT;
-    return S_ISDIR(found.st_mode) || access(path, X_OK) != 0 ? EACCES : 0;
-}
 
 /* Finds a program as `execvp` does, without a process for each folder; `path` is empty if there is none. */
 static int find_program(const char *name, char path[PATH_MAX]) {

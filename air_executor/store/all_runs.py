@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
-from air_executor.core.ledger import EarlierRuns, Entry, Ledger, Origin, read
+from air_executor.core.ledger import EarlierRuns, Ledger, Origin, entry_of, read
 from air_executor.model.ledger_line import LedgerLine
 from air_executor.model.state import JobState
-from air_executor.model.times import from_text
 
 
 def whole_ledger(jobs: Iterable[JobState], deleted: Iterable[LedgerLine]) -> Ledger:
@@ -32,11 +31,7 @@ def _with_deleted(ledger: Ledger, lines: Iterable[LedgerLine]) -> Ledger:
     for line in lines:
         origin, one = Origin(line.job, line.pool, line.labels), line.attempt
         if one is not None:
-            queued = one.waited or 0.0
-            ready_at = one.spawned - queued if one.ready_at is None else from_text(one.ready_at)
-            entries.append(
-                Entry(origin, one, ready_at, queued + one.start, followed=line.followed, requested=line.requested)
-            )
+            entries.append(entry_of(origin, one, line.requested, followed=line.followed))
         elif line.earlier is not None:
             earlier.append(EarlierRuns(origin, line.earlier, line.after, line.before))
     return replace(ledger, entries=entries, earlier=earlier)

@@ -117,6 +117,8 @@ def dump_usage(usage: Usage) -> dict[str, Any]:
         "runs": usage.runs,
         "cost": round(usage.cost, 12),
     }
+    if usage.succeeded:
+        record["succeeded"] = usage.succeeded
     if usage.currency is not None:
         record["currency"] = usage.currency
     if usage.other_costs:

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from typing import IO
 
 from air_executor.core.ledger import Ledger, read
+from air_executor.errors import NotFoundError, StoreError
 from air_executor.model import parsing
 from air_executor.model.ledger_line import LedgerLine
 from air_executor.model.state import JobState
@@ -19,6 +21,8 @@ from air_executor.store.append_only import append_lines
 from air_executor.store.layout import Layout
 
 MAX_LINE = 1 << 20
+LEDGER = "ledger/"
+"""What stands for all files in messages; no job has such a name."""
 UNDATED = "undated"
 """The file of runs known only as a sum, whose months are not known."""
 
@@ -45,26 +49,42 @@ class DeletedRuns:
             append_lines(f"{self._folder}/{name}.jsonl", b"\n".join(lines) + b"\n", mode=0o644)
         files.fsync_dir(self._folder)
 
-    def lines(self) -> Iterator[LedgerLine]:
-        """Yield each run once; what cannot be read is left out: half a line after a crash, say."""
+    def lines(self) -> Iterator[LedgerLine | tuple[str, str]]:
+        """Yield each run once, and in place of a file that cannot be read its name and why.
+
+        Lines that cannot be read are left out: half a line after a crash, say.
+        """
         seen: set[tuple[str, int | None, str]] = set()
-        for name in sorted(files.list_dir(self._folder)):
-            if name.endswith(".jsonl"):
+        try:
+            names = sorted(files.list_dir(self._folder))
+        except StoreError as error:
+            yield LEDGER, str(error)
+            return
+        for name in names:
+            if not name.endswith(".jsonl"):
+                continue
+            try:
                 for line in self._read(f"{self._folder}/{name}"):
                     key = line.uid, None if line.attempt is None else line.attempt.seq, line.task
                     if key not in seen:
                         seen.add(key)
                         yield line
+            except (StoreError, NotFoundError) as error:
+                yield f"{LEDGER}{name}", str(error)
 
     def _read(self, path: str) -> Iterator[LedgerLine]:
         try:
             fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+            with open(fd, "rb") as file:
+                yield from _read_lines(file)
         except OSError as error:
             files.fail("read", path, error)
-        with open(fd, "rb") as file:
-            while text := file.readline(MAX_LINE):
-                if text.strip() and (line := parsing.read_json(LedgerLine, text)) is not None:
-                    yield line
+
+
+def _read_lines(file: IO[bytes]) -> Iterator[LedgerLine]:
+    while text := file.readline(MAX_LINE):
+        if text.strip() and (line := parsing.read_json(LedgerLine, text)) is not None:
+            yield line
 
 
 def _lines_of(job: JobState, ledger: Ledger) -> Iterator[tuple[str, LedgerLine]]:

@@ -12,7 +12,7 @@ import os
 import time
 from dataclasses import fields
 
-from air_executor.errors import BadInputError, CorruptFileError, NotFoundError
+from air_executor.errors import BadInputError, CorruptFileError, NotFoundError, StoreError
 from air_executor.model import strict_json
 from air_executor.model.problems import InvalidError, lines
 from air_executor.model.records import Request
@@ -21,6 +21,8 @@ from air_executor.store.layout import Layout
 
 MAX_REQUEST = 32 * 1024 * 1024
 """Bytes of a request, as it is written and as it is read."""
+MOST_SHOWN = 1000
+"""Pending requests among which those of a job are looked for."""
 
 _ORDER = itertools.count()
 """Keeps requests of one process in their order where they have the same millisecond."""
@@ -66,6 +68,7 @@ class Inbox:
 
         Raises:
             CorruptFileError: it is no request.
+            StoreError: the volume refused: it may be another user's.
         """
         path = f"{self.layout.inbox}/{name}"
         found = files.read(path, MAX_REQUEST)
@@ -86,7 +89,11 @@ class Inbox:
         raise CorruptFileError(msg)
 
     def peek(self, name: str) -> tuple[str, str, str | None] | None:
-        """Return verb, job and task of a request, to show it; None: it is gone, or no request."""
+        """Return verb, job and task of a request, to show it; None: it is gone, or no request.
+
+        Raises:
+            StoreError: the volume refused: it may be another user's.
+        """
         try:
             found = files.read(f"{self.layout.inbox}/{name}", MAX_REQUEST)
             raw = {} if found is None else json.loads(found[0])
@@ -94,6 +101,26 @@ class Inbox:
         except (CorruptFileError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
             return None
         return str(op), str(job), None if task is None else str(task)
+
+    def shown(self, job: str | None = None) -> list[str]:
+        """Return the oldest requests of one job or of all, for people, but those that only wake the manager.
+
+        In place of what cannot be read stands why: of one request, if those of all jobs are asked for, or of all.
+        """
+        try:
+            pending = self.pending()[:MOST_SHOWN]
+        except StoreError as error:
+            return [str(error)]
+        found = []
+        for name in pending:
+            try:
+                request = self.peek(name)
+            except StoreError as error:
+                found += [str(error)] if job is None else []
+                continue
+            if request is not None and request[0] != "wake" and job in (None, request[1]):
+                found.append(" ".join(filter(None, request)))
+        return found
 
     def size(self, name: str) -> int:
         """Return how many bytes a request has; 0 if it is gone."""

@@ -9,21 +9,30 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, fields
+from functools import cache
 from typing import Any
 
 from air_executor.core.job_facts import JobFacts
 from air_executor.errors import BadInputError
+from air_executor.model import quick, strict_json
 from air_executor.model.caches import CACHE_POOL
-from air_executor.model.state import ENDED_PHASES, FORMAT, RUNNING, JobState
+from air_executor.model.job import JobSpec
+from air_executor.model.state import ENDED_PHASES, FORMAT, RUNNING, JobState, TaskState
 from air_executor.model.times import from_text
+from air_executor.model.types import MAX_AMOUNT
+from air_executor.model.usage import Usage
 from air_executor.store import job_head
 from air_executor.store.codec import dump_usage
 
-_DECODER = json.JSONDecoder()
+_DECODER = json.JSONDecoder(parse_constant=strict_json.refuse_constant)
 LONGEST_HEAD = 200
 """Characters of a task's line that hold its id and its phase."""
+_OF_JOB = ("uid", "phase", "reason", "message", "submitted_by", "owner")
+_OF_SPEC = ("pool", "priority", "max_runners", "labels", "name", "late_after", "lock")
+_OF_USAGE = tuple(field.name for field in fields(Usage))
+_builders: Callable[..., Mapping[str, quick.Build]] = cache(quick.builders_of)
 _COMMAND = re.compile(rb'"command":("(?:[^"\\]|\\.)*"|\[(?:[^\]"]|"(?:[^"\\]|\\.)*")*\])')
 _PHASE = re.compile(rb'\n    \{"id":"[^"\\]+","phase":"(queued|running|succeeded|failed|cancelled|skipped)",')
 
@@ -150,17 +159,19 @@ def parse(data: bytes, job: str) -> JobSummary | None:
         for phase in dict.fromkeys(phases):
             counts[phase.decode()] = phases.count(phase)
         spec = raw["spec"]
+        _check(JobState, raw, _OF_JOB)
+        _check(JobSpec, spec, _OF_SPEC)
         late_after = spec.get("late_after")
         begin = "submitted_at" if raw.get("backfill") or "scheduled_at" not in raw else "scheduled_at"
         return JobSummary(
             id=job,
-            uid=str(raw["uid"]),
-            phase=str(raw["phase"]),
+            uid=raw["uid"],
+            phase=raw["phase"],
             reason=raw["reason"],
             message=raw.get("message"),
-            pool=str(spec["pool"]),
-            priority=int(spec.get("priority", 0)),
-            max_runners=int(spec["max_runners"]),
+            pool=spec["pool"],
+            priority=spec.get("priority", 0),
+            max_runners=spec["max_runners"],
             labels=spec.get("labels") or {},
             submitted_at=from_text(raw["submitted_at"]),
             started_at=_time(raw["started_at"]),
@@ -176,8 +187,16 @@ def parse(data: bytes, job: str) -> JobSummary | None:
             in_use=_in_use(spec, data[end:].decode(), counts[RUNNING]) if RUNNING in counts else {},
             written_command=_command_in(data, end),
         )
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, BadInputError):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, BadInputError, quick.NotQuickError):
         return None
+
+
+def _check(record: type[Any], raw: Mapping[str, Any], names: Iterable[str]) -> None:
+    """Raise `NotQuickError` unless these fields are as their record declares them: lists of jobs rely on that."""
+    builders = _builders(record)
+    for name in names:
+        if name in raw:
+            builders[name](raw[name])
 
 
 def _command_in(data: bytes, tasks: int) -> bytes:
@@ -193,7 +212,9 @@ def _in_use(spec: Mapping[str, Any], tasks: str, running: int) -> Mapping[str, i
     if '"pools":' in tasks or '"caches":' in tasks:
         found = (line for line in tasks.split("\n") if '"phase":"running"' in line[:LONGEST_HEAD])
         own = [shared | _DECODER.decode(line.strip(" ,")) for line in found]
-    return sum_weights({str(spec["pool"]): 1, **_weights(one)} for one in own)
+    for one in own:
+        _check(TaskState, one, ("pools", "caches"))
+    return sum_weights({spec["pool"]: 1, **_weights(one)} for one in own)
 
 
 def _weights(task: Mapping[str, Any]) -> dict[str, int]:
@@ -210,10 +231,11 @@ def sum_weights(needs: Iterable[Mapping[str, int]]) -> Counter[str]:
     return total
 
 
-def _usage(raw: Any) -> Mapping[str, Any]:  # noqa: ANN401 - JSON data
-    if type(raw["runner_seconds"]) not in (int, float) or type(raw["cost"]) not in (int, float):
-        raise TypeError
-    return raw  # type: ignore[no-any-return]
+def _usage(raw: Mapping[str, Any]) -> Mapping[str, Any]:
+    _check(Usage, raw, _OF_USAGE)
+    if not 0 <= raw["runner_seconds"] <= MAX_AMOUNT:
+        raise ValueError
+    return raw
 
 
 def _time(text: str | None) -> float | None:

@@ -285,12 +285,15 @@ class Jobs:
     def all_archived(self, since: float = 0.0) -> Iterator[JobState | tuple[str, str]]:
         """Yield every archived job; for one that cannot be read its directory's name and what is wrong.
 
-        Those whose state was last written before `since`, in Unix seconds, are left out.
-
-        Raises:
-            StoreError: the volume refused.
+        Those whose state was last written before `since`, in Unix seconds, are left out. Where the archive itself
+        cannot be read, that stands for all, under a name that no job has.
         """
-        for name in sorted(files.list_folders(self.layout.archive)):
+        try:
+            names = sorted(files.list_folders(self.layout.archive))
+        except StoreError as error:
+            yield "archive/", str(error)
+            return
+        for name in names:
             path = f"{self.layout.archive}/{name}/state.json"
             if since and files.changed_at(path) < since:
                 continue

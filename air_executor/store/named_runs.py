@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import heapq
+import logging
 import os
 import re
 from collections.abc import Callable, Iterator, Sequence
@@ -16,8 +17,6 @@ from itertools import islice
 from air_executor.errors import (
     AlreadyExistsError,
     BadInputError,
-    CorruptFileError,
-    FormatTooNewError,
     NotFoundError,
     StoreError,
 )
@@ -30,6 +29,8 @@ from air_executor.store import files
 from air_executor.store.inbox import Inbox
 from air_executor.store.jobs import Jobs
 from air_executor.store.run_claims import RunClaims
+
+log = logging.getLogger(__name__)
 
 UID_BYTES = 12
 """Random bytes of a job's uid: 96 bits, so that no two jobs ever share one."""
@@ -66,14 +67,18 @@ class NamedRuns:
 
     def _ids(self) -> set[str]:
         layout = self._jobs.layout
-        archived = (entry.rpartition("-")[0] for entry in files.list_dir(layout.archive))
-        return {*files.list_dir(layout.jobs), *archived}
+        try:
+            archived = files.list_dir(layout.archive)
+        except StoreError as error:
+            log.warning("archived runs are left out: %s", error)
+            archived = []
+        return {*files.list_dir(layout.jobs), *(entry.rpartition("-")[0] for entry in archived)}
 
     def _read(self, name: str, ids: Iterator[str]) -> Iterator[JobState]:
         for one in ids:
             try:
                 found = self._jobs.find(one)
-            except (CorruptFileError, FormatTooNewError):
+            except StoreError:  # it may be another user's
                 continue
             if found is not None and found.spec.name == name:
                 yield found
@@ -99,8 +104,15 @@ class NamedRuns:
         try:
             return self._jobs.load(name)
         except NotFoundError:
-            found = [one for one in (self._jobs.archived(name), self.newest(name)) if one is not None]
-            return max(found, key=lambda one: one.submitted_at, default=None)
+            newest = self.newest(name)
+        try:
+            archived = self._jobs.archived(name)
+        except StoreError:  # of the archive, perhaps
+            if newest is None:
+                raise
+            return newest
+        found = [one for one in (archived, newest) if one is not None]
+        return max(found, key=lambda one: one.submitted_at, default=None)
 
     # Creating
 
@@ -255,7 +267,7 @@ class NamedRuns:
                 continue
             try:
                 state = self._jobs.load(one)
-            except (CorruptFileError, FormatTooNewError, NotFoundError):
+            except (StoreError, NotFoundError):
                 continue
             if state.spec.name == name and not state.ended:
                 found.append(state)

@@ -6,19 +6,22 @@ because that is the backend's business.
 
 from __future__ import annotations
 
+import logging
 import os
 from bisect import bisect_left
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
-from air_executor.errors import AirExecutorError, CorruptFileError, NotFoundError
+from air_executor.errors import AirExecutorError, NotFoundError, StoreError
 from air_executor.model.state import JobState
 from air_executor.store import files, trees
 from air_executor.store.deleted_runs import DeletedRuns
 from air_executor.store.inbox import Inbox
 from air_executor.store.jobs import Jobs
 from air_executor.store.layout import Layout
+
+log = logging.getLogger(__name__)
 
 LockSlots = Callable[[str, Iterable[int]], AbstractContextManager[None]]
 """Hold these slots of a job; raises while something of it still runs."""
@@ -123,7 +126,8 @@ class Retention:
         for name in self._inbox.pending():
             try:
                 request = self._inbox.read(name)
-            except CorruptFileError:
+            except StoreError as error:
+                log.warning("what a request asks for is unknown: %s", error)
                 continue
             if request is not None and request.op != "wake":
                 found.add(request.job)

@@ -23,6 +23,7 @@ from air_executor.errors import CorruptFileError, NotFoundError, PathBlockedErro
 from air_executor.model.shebang import SCRIPT
 from air_executor.model.state import RunnerOrigin
 from air_executor.model.times import to_text
+from air_executor.model.types import MAX_LAST_SEQ
 from air_executor.store import appended, codec, files, log_times, run_logs, trees
 from air_executor.store.layout import Layout
 from air_executor.store.run_outcome import ExitRecord, parse_outcome, parse_result
@@ -288,7 +289,7 @@ class RunDirs:
         if os.path.basename(superseded) in names:  # asked only where it is: a network volume takes its time to say no
             for folder in files.list_dir(superseded):
                 names += files.list_dir(f"{superseded}/{folder}")
-        return max((seq for seq in map(seq_of, names) if seq <= known + LEAP), default=0)
+        return max((seq for seq in map(seq_of, names) if seq <= min(known + LEAP, MAX_LAST_SEQ)), default=0)
 
     def supersede(self, job: str, above: int) -> list[str]:
         """Move away the run directories with a number above `above`, unknown to the state; return their names.

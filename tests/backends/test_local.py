@@ -228,6 +228,17 @@ def test_what_may_not_be_read_stops_one_job(local: LocalRig, monkeypatch: pytest
             slot_file.acquire(closed)
 
 
+@pytest.mark.parametrize("target", ["linked", "/proc/1/root/nothing", ".."])
+def test_a_link_among_the_jobs_stops_nobody(local: LocalRig, target: str) -> None:
+    """Wherever it leads, also to itself: it is no job."""
+    os.makedirs(local.layout.jobs, exist_ok=True)
+    os.symlink(target, f"{local.layout.jobs}/linked")
+    backend = local.backend()
+    launch = local.launch(SLOT, 1, Task.WAITS)
+    backend.spawn(launch)
+    assert list(backend.observe()) == [SLOT]
+
+
 def test_what_holds_a_slot_is_named(local: LocalRig, monkeypatch: pytest.MonkeyPatch) -> None:
     """By pid and program, and by its user where that is another one, who alone can end it."""
     backend = local.backend()

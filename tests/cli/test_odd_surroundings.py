@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import pty
 import signal
@@ -16,6 +17,7 @@ import pytest
 from air_executor.cli import terminal
 from air_executor.client import Client
 from air_executor.model.state import Running
+from air_executor.store.layout import Layout
 from tests.cli.conftest import Outcome, eventually
 
 Start = Callable[..., "subprocess.Popen[str]"]
@@ -148,15 +150,14 @@ def test_a_deleted_working_directory_needs_an_absolute_state_dir(
     assert not gone.exists()
 
 
-def test_one_closed_job_folder_is_that_jobs_trouble(air: Air, client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Commands name it and go on, and other jobs start: another user's umask is nobody else's affair."""
-    for name in ("closed", "next"):
-        assert air("submit", name, "--", "true").code == 0
-    closed = client.layout.job("closed")
-    real_open, real_list = os.open, os.listdir
+@pytest.fixture
+def close(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """Close what lies at a path, and below, to this process: root could open it."""
+    closed: list[str] = []
+    real_open, real_list, real_scan = os.open, os.listdir, os.scandir
 
     def refuse(path: object) -> None:
-        if str(path).startswith(closed):
+        if any(f"{path}/".startswith(f"{one}/") for one in closed):
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
 
     def open_file(path: str, *rest: int, **named: int | None) -> int:
@@ -167,13 +168,110 @@ def test_one_closed_job_folder_is_that_jobs_trouble(air: Air, client: Client, mo
         refuse(path)
         return real_list(path)
 
+    def scan_dir(path: str = ".") -> object:
+        refuse(path)
+        return real_scan(path)
+
     monkeypatch.setattr(os, "open", open_file)
     monkeypatch.setattr(os, "listdir", list_dir)
+    monkeypatch.setattr(os, "scandir", scan_dir)
+    return closed.append
+
+
+def test_one_closed_job_folder_is_that_jobs_trouble(air: Air, client: Client, close: Callable[[str], None]) -> None:
+    """Commands name it and go on, and other jobs start: another user's umask is nobody else's affair."""
+    for name in ("closed", "next"):
+        assert air("submit", name, "--", "true").code == 0
+    close(client.layout.job("closed"))
     for command in (["status"], ["report"], ["explain", "next"], ["doctor"]):
         done = air(*command)
         assert "permission denied" in done.out + done.err or command[0] == "explain"
         assert done.code == (1 if command[0] == "doctor" else 0)
     assert air("run", "next").code == 0
+
+
+@pytest.fixture
+def lived_in(air: Air, client: Client, project: Path) -> Layout:
+    """A state directory with a bit of everything: jobs, runs of a name, a schedule, an archive and a ledger."""
+    Path("n.json").write_text(
+        '{"name": "nightly", "schedule": {"every": "1h"}, "tasks": [{"id": "a", "command": "true"}]}'
+    )
+    for words in ("run gone -- true", "prune --older-than 0s", "prune --older-than 0s --delete", "run old -- true"):
+        assert air(*words.split()).code == 0
+    for words in ("prune --older-than 0s", "run n.json", "schedule apply n.json", "submit next -- true"):
+        assert air(*words.split()).code == 0
+    return client.layout
+
+
+@pytest.mark.parametrize(
+    "words",
+    [  # the folder and the command
+        "schedules: status",
+        "schedules: schedule list",
+        "archive: report",
+        "archive: history nightly",
+        "archive: status nightly",
+        "ledger: report",
+        "inbox: status",
+        "inbox: doctor",
+    ],
+)
+@pytest.mark.parametrize("how", ["closed", "a loop of links"])
+def test_one_folder_that_cannot_be_read_costs_itself(
+    lived_in: Layout, air: Air, close: Callable[[str], None], caplog: pytest.LogCaptureFixture, *, words: str, how: str
+) -> None:
+    """Commands show the rest, and say in one line what is missing."""
+    name, _, command = words.partition(": ")
+    path = Path(lived_in.root, name)
+    if how == "closed":
+        close(str(path))
+    else:
+        path.rename(path.with_name("moved"))
+        path.symlink_to(path.name)
+    done = air(*command.split())
+    assert done.code == (1 if command == "doctor" else 0), done.err
+    said = (done.out + done.err + caplog.text).splitlines()
+    assert sum(f"cannot list {path}:" in line for line in said) == 1
+
+
+def test_a_report_for_programs_says_what_is_missing(lived_in: Layout, air: Air, close: Callable[[str], None]) -> None:
+    """Under names that no job has."""
+    close(lived_in.archive)
+    close(lived_in.ledger)
+    found = json.loads(air("report", "--json").out)["unreadable"]
+    assert [one["id"] for one in found] == ["ledger/", "archive/"]
+
+
+@pytest.mark.parametrize("how", ["closed", "a link", "a folder"])
+def test_one_month_of_the_ledger_that_cannot_be_read_costs_itself(
+    lived_in: Layout, air: Air, close: Callable[[str], None], how: str
+) -> None:
+    """The report has the runs of the jobs that exist, and names the file."""
+    (month,) = Path(lived_in.ledger).iterdir()
+    if how == "closed":
+        close(str(month))
+    else:
+        month.unlink()
+        month.mkdir() if how == "a folder" else month.symlink_to(month.name)
+    done = air("report")
+    assert done.code == 0
+    assert "old" in done.out
+    assert f"ledger/{month.name} is not included, because it cannot be read" in done.err
+
+
+def test_one_request_of_another_user_costs_itself(
+    lived_in: Layout, air: Air, client: Client, close: Callable[[str], None]
+) -> None:
+    """It is named where all requests are, and keeps no command or manager from its work."""
+    assert air("pause", "next").code == 0
+    assert air("resume", "next").code == 0
+    theirs = f"{lived_in.inbox}/{client.inbox.pending()[-2]}"
+    close(theirs)
+    assert theirs in air("status").out
+    for words in ("status next", "explain next", "prune --dry-run", "doctor"):
+        assert air(*words.split()).code == 0
+    assert air("run", "next").code == 0
+    assert client.status("next").phase == "succeeded"
 
 
 def test_json_lines_end_with_a_newline_only(air: Air, client: Client, project: Path) -> None:

@@ -42,6 +42,61 @@ def test_the_table_has_every_job_and_what_is_wrong(air: Air, client: Client) -> 
     assert record["manager"]["running"] is False
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda raw: raw["usage"].update(cost=1e300),
+        lambda raw: raw["usage"].update(cost=float("nan")),
+        lambda raw: raw["usage"].update(runner_seconds=1e300),
+        lambda raw: raw["usage"].update(runner_seconds=10**400),
+        lambda raw: raw["usage"].update(work_seconds=float("inf")),
+        lambda raw: raw["usage"].update(currency=["EUR"]),
+        lambda raw: raw["usage"].update(cost=1, currency="E" * 200),
+        lambda raw: raw["usage"].update(other_costs=5),
+        lambda raw: raw["usage"].update(other_costs={"EUR": "5"}),
+        lambda raw: raw["usage"].update(other_costs={f"C{n}": 1e15 for n in range(500)}),
+        lambda raw: raw["spec"].update(labels=["team"]),
+        lambda raw: raw["spec"].update(priority="high"),
+        lambda raw: raw["spec"].update(late_after=1e300),
+        lambda raw: raw["spec"].update(pool={}),
+        lambda raw: raw.update(message=["no text"]),
+        lambda raw: raw.update(reason="x" * 100_000),
+        lambda raw: raw.update(phase=None),
+    ],
+)
+@pytest.mark.parametrize("words", [(), ("--json",), ("--label", "team=a")])
+def test_a_forged_state_is_its_jobs_trouble(
+    air: Air, client: Client, words: tuple[str, ...], change: Callable[[dict[str, Any]], None]
+) -> None:
+    """Whatever a `state.json` says that somebody else wrote, the others are listed as without it."""
+    create(client, "good", ended("a"), labels={"team": "a"})
+    create(client, "forged", ended("a"))
+    path = Path(client.layout.state("forged"))
+    before = [line for line in air("status").out.splitlines() if line.startswith("good")]
+    raw = json.loads(path.read_text())
+    change(raw)
+    head = json.dumps({**raw, "tasks": 0}, indent=2).removesuffix("0\n}")
+    tasks = ",\n    ".join(json.dumps(task, separators=(",", ":")) for task in raw["tasks"])
+    path.write_text(f"{head}[\n    {tasks}\n  ]\n}}\n")
+    done = air("status", *words)
+    assert done.code == 0, done.err
+    assert "good" in done.out
+    if not words:
+        after = [line for line in done.out.splitlines() if line.startswith("good")]
+        assert len(after[0]) < len(before[0]) + 40
+
+
+def test_a_quarantined_job_is_no_unknown_one(air: Air, client: Client) -> None:
+    """Who asks for it is told what to do, instead of a name that is nearly the same."""
+    create(client, "j", ended("a"))
+    path = Path(client.layout.state("j"))
+    path.rename(f"{path}.corrupt")
+    for command in ("status", "explain", "logs", "wait"):
+        done = air(command, "j")
+        assert done.code == 3
+        assert done.err == f"error: job j: {path} is missing; restore it, from git or from *.corrupt beside it\n"
+
+
 def test_an_unreadable_job_is_named_once(air: Air, client: Client) -> None:
     """By the manager, whose words say what to do, where it has found that too."""
     create(client, "broken", ended("a"))

@@ -18,9 +18,14 @@ from air_executor.model.plain_text import clean, clean_log
         ("a\nb\tc", "a b c"),
         ("\x9b31m", "\\x9b31m"),
         ("\u202egnp.exe", "\\u202egnp.exe"),
-        ("\udc80", "\\udc80"),
+        ("\ud800", "\\ud800"),
+        ("\udc80\udcff", "\\x80\\xff"),
         ("a\u061cb\u200bc\u200dd\ufeffe", "a\\u061cb\\u200bc\\u200dd\\ufeffe"),
         ("tag\U000e0041", "tag\\U000e0041"),
+        ("a\u034fb\u115fc\u3164d\uffa0e", "a\\u034fb\\u115fc\\u3164d\\uffa0e"),
+        ("x\ufe0f\ufe01\U000e0100\U000e01ef", "x\\ufe0f\\ufe01\\U000e0100\\U000e01ef"),
+        ("\u2714\ufe0f 1\ufe0f\u20e3", "\u2714\ufe0f 1\ufe0f\u20e3"),
+        ("\u2714\ufe0f\ufe0f", "\u2714\ufe0f\\ufe0f"),
     ],
 )
 def test_control_characters_of_a_value_become_visible(text: str, shown: str) -> None:
@@ -43,8 +48,11 @@ def test_control_characters_of_a_value_become_visible(text: str, shown: str) -> 
         ("bell\x07", "bell\\x07"),
         ("\x1b[8mhidden", "hidden"),
         ("\x1b[1;08;31mhidden", "\x1b[1;31mhidden\x1b[0m"),
+        ("\x1b[8:1mhidden\x1b[1;08:0mhidden", "hidden\x1b[1mhidden\x1b[0m"),
+        ("\x1b[38:5:8;8mgrey", "\x1b[38:5:8mgrey\x1b[0m"),
         ("\x1b[38;5;8mgrey\x1b[38;2;8;8;8m", "\x1b[38;5;8mgrey\x1b[38;2;8;8;8m\x1b[0m"),
         ("a\u061cb\U000e0041", "a\\u061cb\\U000e0041"),
+        ("a\U000e0100\u034f", "a\\U000e0100\\u034f"),
         ("\u200d joins", "\u200d joins"),
     ],
 )

@@ -145,6 +145,21 @@ def test_runs_that_wait_are_taken_in_the_order_of_starts_on_demand() -> None:
     assert simulate(load, 1, BEGIN, BEGIN).waits.mean == pytest.approx((0 + 0.01 + 6.01 + 8.01) / 4)
 
 
+@pytest.mark.parametrize("by", [-3600, -2, 2, 3600])
+def test_a_volume_with_another_clock_makes_the_pool_neither_larger_nor_longer(by: int) -> None:
+    """A wait is what the manager's clock has measured; it says nothing of the moments of runs, which the volume has."""
+    ledgers = []
+    for skew in (0, by):
+        job = make_job("j", "00c0ffee", {}, BEGIN)
+        job.tasks["a"] = make_task("a", status=make_done("succeeded", "ok", BEGIN + 15))
+        for seq, at in enumerate((2.0, 9.0), 1):
+            ready = to_text(BEGIN + at - 1.5 + skew)
+            attempt = make_attempt(seq, 0, BEGIN + at, 0.5, 5.0, 0.5, "ok", ready_at=ready, waited=1.5)
+            job.tasks["a"].attempts.append(attempt)
+        ledgers.append([(entry.ready_at, entry.waited) for entry in read([job]).entries])
+    assert ledgers[0] == ledgers[1]
+
+
 @given(LOADS, st.randoms(use_true_random=False), st.integers(1, 6))
 def test_no_order_makes_a_worker_idle_while_something_waits(load: list[Demand], chance: Random, size: int) -> None:
     """Whatever the order of starts: nothing is begun before it arrives, and one worker is done as early as ever."""

@@ -21,10 +21,11 @@ from air_executor.core.cost_query import (
 )
 from air_executor.core.cost_report import cost_report
 from air_executor.core.job_cost import sum_costs
-from air_executor.core.ledger import Entry, Ledger, Origin, UnfinishedRun, read
+from air_executor.core.ledger import EarlierRuns, Entry, Ledger, Origin, UnfinishedRun, read
 from air_executor.errors import BadInputError
 from air_executor.model.state import JobState
 from air_executor.model.times import from_text
+from air_executor.model.usage import Usage
 from tests.ledger.strategies import BEGIN, histories
 from tests.records import make_attempt
 
@@ -134,6 +135,17 @@ def test_a_month_that_is_not_over() -> None:
     assert found.forecast.costs == {"EUR": pytest.approx(7 + 1 + 3 * 7)}
     assert found.previous is not None
     assert found.previous.until - found.previous.since == pytest.approx(now - MONTH)
+
+
+@pytest.mark.parametrize("since", [None, MONTH])
+def test_a_forecast_has_the_runs_that_are_known_only_as_a_sum(since: float | None) -> None:
+    """Half of them were in the month, for they are taken as spread evenly: 60 euros of 120, with a quarter to come."""
+    now = MONTH + (MONTH_END - MONTH) * 3 / 4
+    usage = Usage(1000, cost=120.0, currency="EUR")
+    sums = EarlierRuns(Origin("j", "default", {}), usage, MONTH - (now - MONTH), now)
+    found = cost_report(Ledger([], [], [sums]), now, since=since)
+    assert found.forecast is not None
+    assert found.forecast.costs == {"EUR": pytest.approx(60 + 60 / 3)}
 
 
 def test_absurd_times() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from pathlib import Path
 
 import pytest
@@ -30,6 +32,37 @@ def test_unreadable_counters_begin_at_0(world: World) -> None:
     assert found is not None
     assert found.counters["runs_total fake default ok"] == 1
     assert "-1" in Path(f"{path}.corrupt").read_text()
+
+
+def test_counters_that_may_not_be_read_begin_at_0(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As others: a manager of another user has left them."""
+    world.stop()
+    path = world.layout.counters
+    real_open = os.open
+
+    def refuse(opened: str, *rest: int, **named: int | None) -> int:
+        if opened == path:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
+        return real_open(opened, *rest, **named)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(os, "open", refuse)
+    world.start()
+    assert any("counters.json.corrupt" in problem for problem in world.problems())
+    world.submit("j", "a")
+    world.do("j/a")
+    assert world.job("j").phase == "succeeded"
+
+
+def test_a_run_is_counted_until_its_runner_was_seen(world: World) -> None:
+    """It may have ended since, and the next manager may learn that from the files of the run, which count less."""
+    world.submit("j", "a")
+    world.until(lambda: "j/a" in world.running())
+    world.clock.pass_time(10)
+    world.cycle()
+    seen = [sample.elapsed for sample in world.manager.open_runs.samples()]
+    world.clock.pass_time(7)
+    assert [sample.elapsed for sample in world.manager.open_runs.samples()] == seen
+    assert seen[0] >= 10
 
 
 def test_counters_outlive_every_journal_file(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from air_executor.model.types import MAX_AMOUNT, MAX_COUNT, MAX_LAST_SEQ, MAX_MONEY
 from tests.manager.rig import World
 
 
@@ -19,6 +20,10 @@ from tests.manager.rig import World
         lambda raw: raw["spec"].update(priority="high"),
         lambda raw: raw["spec"].update(max_runners="two"),
         lambda raw: raw["usage"].update(work_seconds="some"),
+        lambda raw: raw["usage"].update(work_seconds=1e15),
+        lambda raw: raw.update(seq=999_999_999),
+        lambda raw: raw.update(version=2**53),
+        lambda raw: raw["tasks"][0].update(runs=2**53),
         lambda raw: raw["tasks"][0].update(env=["A=b"]),
         lambda raw: raw["tasks"][0].update(id="../x"),
         lambda raw: raw["tasks"][0].pop("command"),
@@ -54,6 +59,27 @@ def test_a_state_that_was_edited_well_is_obeyed(world: World) -> None:
     world.until(lambda: len(world.running()) == 2)
     assert set(world.running()) == {"j/a", "j/b"}
     assert world.launch("j/b").argv == ("echo", "edited")
+
+
+def test_a_state_with_very_high_numbers_has_room(world: World) -> None:
+    """Its job runs on, and what is written of it can be read again, from the journal of a killed manager, too."""
+    world.submit("j", "a", "b", "c")
+    world.stop()
+    path = Path(world.layout.state("j"))
+    raw = json.loads(path.read_text(encoding="utf-8"))
+    raw.update(seq=MAX_LAST_SEQ - 10, version=MAX_COUNT // 2 - 100)
+    raw["usage"].update(runs=MAX_COUNT // 2 - 10, start_seconds=MAX_AMOUNT / 3, cost=MAX_MONEY / 3)
+    for task in raw["tasks"]:
+        task.update(runs=MAX_COUNT // 2 - 10, again=MAX_COUNT // 2 - 10)
+    path.write_text(json.dumps(raw), encoding="utf-8")
+    world.start()
+    world.do("j/a")
+    world.restart()
+    world.do("j/b")
+    world.stop()
+    assert json.loads(path.read_text(encoding="utf-8"))["seq"] == MAX_LAST_SEQ - 7
+    world.start()
+    assert world.problems() == []
 
 
 def test_an_ended_state_with_a_bad_task_is_found_once_it_is_needed(world: World) -> None:

@@ -10,9 +10,10 @@ import pytest
 from air_executor.core.job_cost import sum_costs
 from air_executor.core.ledger import read
 from air_executor.core.price import Prices
-from air_executor.model.attempt import Attempt
+from air_executor.model.attempt import MAX_AGAIN_KEPT, Attempt
 from air_executor.model.state import Running
 from air_executor.model.times import from_text
+from air_executor.store import codec
 from tests.manager.rig import World, leave
 
 EUROS = {"fake": Prices("EUR", 3.6, 7.2)}
@@ -45,6 +46,21 @@ def test_the_price_is_that_of_the_commit(world: World) -> None:
     assert job.usage.currency == "USD"
     assert job.usage.other_costs == {"EUR": pytest.approx(first.cost)}
     assert set(sum_costs(read([job])).costs) == {"EUR", "USD"}
+
+
+def test_a_task_that_asked_to_run_again_very_often(world: World) -> None:
+    """Its state keeps the newest runs; each of them all was a success that its money has bought."""
+    world.stop()
+    world.start(prices=EUROS)
+    world.submit("j", {"id": "a", "again_on": [5], "again_delay": 0})
+    for _ in range(MAX_AGAIN_KEPT + 20):
+        world.do("j/a", code=5)
+    world.do("j/a", code=1)
+    assert len(world.task("j", "a").attempts) == MAX_AGAIN_KEPT + 1
+    for job in (world.job("j"), codec.load_job(codec.dump_job(world.job("j")), "state.json")):
+        sums = sum_costs(read([job]))
+        assert (sums.runs, sums.succeeded) == (MAX_AGAIN_KEPT + 21, MAX_AGAIN_KEPT + 20)
+        assert sums.cost_per_success("EUR") == pytest.approx(sums.costs["EUR"] / (MAX_AGAIN_KEPT + 20))
 
 
 def waits_for_a_node(world: World, seconds: float | None) -> None:

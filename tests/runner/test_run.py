@@ -391,6 +391,49 @@ def test_an_interpreter_that_does_not_exist(rig: Rig, first: str, told: str) -> 
     assert (rig.exit["exit_code"], rig.exit["message"]) == (127, told)
 
 
+def _program(path: Path, text: str, mode: int = 0o755) -> str:
+    path.write_text(text)
+    path.chmod(mode)
+    return str(path)
+
+
+def test_an_interpreter_that_is_a_script_itself(rig: Rig) -> None:
+    """What is missing is its own interpreter, and the message names the file whose first line says so."""
+    inner = _program(rig.work / "inner", "#!/no/such\n")
+    outer = _program(rig.work / "outer", f"#!{inner} -e\n")
+    _program(rig.work / "x.sh", f"#!{outer}\necho ran\n")
+    assert rig.run("./x.sh") == 127
+    assert rig.exit["message"] == f"interpreter not found: /no/such, named in the first line of {inner}"
+
+
+def test_an_interpreter_that_cannot_be_executed(rig: Rig) -> None:
+    """The script may be executed: what may not be is what its first line names."""
+    data = _program(rig.work / "data", "x", 0o644)
+    _program(rig.work / "x.sh", f"#!{data}\necho ran\n")
+    assert rig.run("./x.sh") == 126
+    assert rig.exit["message"] == f"interpreter not executable: {data}, named in the first line of ./x.sh"
+
+
+def test_a_program_whose_loader_does_not_exist(rig: Rig) -> None:
+    """As one that was built for another C library."""
+    program = Path("/bin/true").resolve().read_bytes()
+    found = re.search(rb"/lib[\w/.-]*/ld-[\w.-]+", program[:4096])
+    if found is None:
+        pytest.skip("programs here have no loader")
+    loader = found[0].replace(b"/lib", b"/bil")
+    (rig.work / "x").write_bytes(program.replace(found[0], loader, 1))
+    (rig.work / "x").chmod(0o755)
+    assert rig.run("./x") == 127
+    assert rig.exit["message"] == f"program loader not found: {loader.decode()}, the dynamic linker of ./x"
+
+
+def test_a_script_that_ends_with_127_was_started(rig: Rig) -> None:
+    """Its interpreter is there, so nothing is said of it."""
+    _program(rig.work / "x.sh", "#!/bin/sh\nexit 127\n")
+    assert rig.run("./x.sh") == 127
+    assert rig.exit["message"] is None
+
+
 @pytest.mark.parametrize("timeout", ["-", "60"])
 @pytest.mark.parametrize("mode", ["local", "container"])
 def test_no_more_processes(rig: Rig, mode: str, timeout: str) -> None:

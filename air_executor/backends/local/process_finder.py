@@ -72,7 +72,8 @@ class ProcessFinder:
             BackendUnavailableError: the jobs cannot be listed.
         """
         try:
-            jobs = os.listdir(self._paths.jobs)
+            with os.scandir(self._paths.jobs) as entries:  # a link is no job, wherever it leads
+                jobs = [entry.name for entry in entries if entry.is_dir(follow_symlinks=False)]
             for job in jobs:
                 # A folder that another user closed is a job that this manager cannot read, and leaves alone.
                 with contextlib.suppress(FileNotFoundError, NotADirectoryError, PermissionError):
