@@ -139,6 +139,7 @@ class FakeBackend:
 
     name = "fake"
     evicts = False
+    keeps = False
 
     def __init__(self, platform: FakePlatform | None = None, *, remote: bool = False) -> None:
         self.platform = platform or FakePlatform()

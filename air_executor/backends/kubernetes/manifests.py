@@ -88,7 +88,9 @@ def job_manifest(
     if launch.timeout is not None:
         s = config.settings
         to_start = s.schedule_deadline + s.pull_deadline + s.start_deadline
-        spec["activeDeadlineSeconds"] = math.ceil(to_start + launch.timeout + launch.grace) + SLACK_SECONDS
+        spec["activeDeadlineSeconds"] = (
+            math.ceil(to_start + launch.timeout + launch.grace + launch.keep) + SLACK_SECONDS
+        )
     if server >= POD_FAILURE_POLICY:
         failed = {"containerName": CONTAINER, "operator": "NotIn", "values": [0]}
         disrupted = {"type": "DisruptionTarget", "status": "True"}
