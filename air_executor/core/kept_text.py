@@ -27,14 +27,13 @@ def kept_text(job: JobState, task: TaskState, now: float, *, managed: bool) -> s
     what = _runner(kept)
     if kept.until <= now:
         return f"its {what} is about to be removed"
-    left = format_duration(round(kept.until - now))
     shell, own = f"air-executor shell {job.id} {task.id}", _OWN.get(kept.backend or "")
     remove = f"air-executor cancel {job.id} {task.id}"
     if own is not None and kept.runner is not None:
         shell = f"{shell}` or `{own[0].format(kept.runner)}"
         remove = remove if managed else own[1].format(kept.runner)
     how = f"look into it with `{shell}`; remove it with `{remove}`"
-    return f"its {what} is kept until {to_text(kept.until)}, for {left}: {how}"
+    return f"its {what} is kept until {to_text(kept.until)}: {how}"
 
 
 def kept_short(job: JobState, task: TaskState, now: float) -> str:

@@ -36,6 +36,8 @@ class KeptRunners:
         """Note what a job says now of its runners that stay."""
         before = {slot: self.by_slot.pop(slot) for slot in self._jobs.pop(job.id, ())}
         for task, kept in job.kept.items():
+            if task not in job.tasks:  # somebody has edited the file
+                continue
             slot, run = Slot(job.id, kept.slot), run_id(job.uid, kept.seq)
             seen = slot in before and before[slot].run == run and before[slot].seen
             self.by_slot[slot] = KeptSlot(slot, run, task, kept, seen)

@@ -304,7 +304,7 @@ def test_run_leaves_a_failed_container_that_is_kept(
     assert (
         f"`air-executor shell j bad` or `docker exec -it {name} sh`; remove it with `docker rm -f {name}`" in done.err
     )
-    assert call("shell", "j", "--", "ls", "/tmp").out == "left\n"
+    assert call("shell", "j", "--", "sh", "-c", "ls /tmp").out == "left\n"
     assert f"its container {name} is kept until " in air("explain", "j").out
     assert "runner kept for 59m" in air("status", "j").out
     assert client.status("j").kept["bad"].runner == name
