@@ -58,7 +58,6 @@ class RunnerKeeper:
             return None
         options = self._state.options
         if len(self._state.kept.by_slot) >= options.keep_runners or run.task.id in run.job.state.kept:
-            log.info("job=%s task=%s run=%s its runner is not kept: others are", run.slot.job, run.task.id, run.run)
             return None
         age = max(0.0, ended.moments.gone - ended.moments.ended)
         left = keep_time(run.task, options) - age
