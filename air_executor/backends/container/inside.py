@@ -42,7 +42,9 @@ def environment(launch: Launch, image: str) -> dict[str, str]:
     It appends what is ours to PATH and PYTHONPATH, for what the image sets is known only inside its container.
     """
     caches = {cache.variable: cache_target(cache) for cache in launch.caches}
-    own = {"_air_bin": BIN, "_air_image": image, "_air_keep": str(math.ceil(launch.keep))}
+    own = {"_air_bin": BIN, "_air_image": image}
+    if launch.keep:
+        own["_air_keep"] = str(math.ceil(launch.keep))
     return {"HOME": HOME, **launch.environment(OUT, WORKSPACE), **caches, **own}
 
 
