@@ -19,8 +19,9 @@ KEEP = {"keep": {"on_failure": "10m"}}
 @pytest.fixture
 def made(quick_path: Path) -> Iterator[World]:
     """A manager on a platform that keeps runners."""
-    with world(quick_path, prices={}) as made:
-        made.manager.backend.keeps = True
+    with world(quick_path) as made:
+        made.platform.keeps = True
+        restart(made)
         yield made
 
 
@@ -28,7 +29,7 @@ def restart(made: World, **options: object) -> None:
     """Kill the manager and start the next one."""
     if made.alive:
         made.crash()
-    made.start(**options).backend.keeps = True
+    made.start(**options)
 
 
 def fail(made: World, name: str, code: int = 1) -> Slot:
