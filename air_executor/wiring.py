@@ -247,6 +247,8 @@ def make_manager(
         poll_interval=settings.poll_interval,
         pools=settings.pools,
         platform_retries=settings.platform_retries,
+        keep_runners=settings.keep_runners,
+        keep_runners_for=settings.keep_runners_for,
         prices={name: _prices(settings, name) for name in BACKENDS},
         budgets=settings.cost.limits,
         secrets_dir=None if settings.secrets_dir is None else str(settings.secrets_dir),

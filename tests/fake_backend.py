@@ -49,6 +49,8 @@ class FakePlatform:
     """A removed runner stays until `settle`."""
     keeps_names: bool = False
     """A runner that has ended keeps its name until it is removed, as containers do."""
+    keeps: bool = False
+    """Runners may stay after a failure."""
     awaited: dict[str, str] = field(default_factory=dict)
     """Images that are not available yet, and why."""
     lagging: bool = False
@@ -143,6 +145,7 @@ class FakeBackend:
     def __init__(self, platform: FakePlatform | None = None, *, remote: bool = False) -> None:
         self.platform = platform or FakePlatform()
         self.remote = remote
+        self.keeps = self.platform.keeps
         self._wakes: list[Callable[[], None]] = []
 
     def prepare(self, options: Mapping[str, Any]) -> str | None:

@@ -75,6 +75,8 @@ class Launch:
     """The working directory that the task names, or None."""
     timeout: float | None = None
     grace: float = 10.0
+    keep: float = 0.0
+    """For how long the runner stays after a failure, where the backend `keeps`."""
     secrets: Mapping[str, str] = field(default_factory=dict)
     """Secrets by name, already resolved unless the platform resolves them; held in memory only."""
     epoch: int = 0
@@ -170,6 +172,9 @@ class Backend(Protocol):
 
     evicts: bool
     """The platform may stop runners on its own (a drained node, an engine shutdown); that is no task's error."""
+
+    keeps: bool
+    """Runners stay after a failure if that is wanted, for people to look around in them."""
 
     def prepare(self, options: Mapping[str, Any]) -> str | None:
         """Fetch what a start with a task's `Launch.options` needs (an image), without waiting for it.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from functools import partial
 from typing import TYPE_CHECKING, Annotated
@@ -15,6 +15,7 @@ from air_executor.cli.flags import read_duration
 from air_executor.cli.session import session_of
 from air_executor.cli.terminal import print_json, say
 from air_executor.errors import AirExecutorError, AlreadyExistsError, BackendUnavailableError, DuplicateRunnerError
+from air_executor.model.names import Slot, run_id
 
 if TYPE_CHECKING:
     from air_executor.backends.base import Backend
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from air_executor.store.retention import LockSlots, Retention
 
 DEFAULT_AGE = "7d"
+LET_GO_SECONDS, LOOK_EVERY = 30.0, 0.1
+"""Longest wait for the end of a runner that stayed after a failure, and the pause between two looks at it."""
 
 
 def prune(  # noqa: PLR0917 - one parameter per option
@@ -109,17 +112,42 @@ def archive_ended(session: Session, names: Sequence[str], settings: Settings | N
 
     client = session.directory()
     taken = set(client.jobs.ids()).intersection(names)
+    kept: dict[Slot, str] = {}
     for name in sorted(taken):
         job = client.status(name)
         if not job.ended:
             msg = f"job {name} is {job.phase}; only an ended job can be replaced: `air-executor cancel {name}`"
             raise AlreadyExistsError(msg)
+        kept |= {Slot(job.id, one.slot): run_id(job.uid, one.seq) for one in job.kept.values()}
+    if kept:
+        _let_go(client, settings or session.settings(), kept)
     if taken:
         with _retention(settings or session.settings(), must_answer=False) as retention:
             for one in retention.archive(taken):
                 if one.action == SPARED:
                     msg = f"job {one.id} cannot be replaced: {one.reason}"
                     raise AlreadyExistsError(msg)
+
+
+def _let_go(client: Client, settings: Settings, kept: Mapping[Slot, str]) -> None:
+    """Remove runners that stay after a failure, by slot with their runs, and wait until a running manager knows."""
+    from air_executor.store.layout import Layout  # noqa: PLC0415
+    from air_executor.wiring import make_backend, this_host  # noqa: PLC0415
+
+    until = time.monotonic() + LET_GO_SECONDS
+    with contextlib.suppress(BackendUnavailableError):  # then only the manager reaches the platform
+        backend = make_backend(settings, Layout(settings.state_dir), this_host())
+        with contextlib.closing(backend):
+            while time.monotonic() < until:
+                left = [slot for slot, one in backend.observe().items() if kept.get(slot) == one.run]
+                if not left:
+                    break
+                for slot in left:
+                    backend.remove(slot)
+                time.sleep(LOOK_EVERY)
+    jobs = {slot.job for slot in kept}
+    while client.presence().running and time.monotonic() < until and any(client.status(job).kept for job in jobs):
+        time.sleep(LOOK_EVERY)
 
 
 @contextmanager

@@ -162,7 +162,10 @@ class RunCommand:
 
             given = self._session.state_dir
             options = f" --state-dir {shlex.quote(given)}" if given else ""
-            summarise(self._client.logs, jobs, quiet=self._quiet, output_shown=self._follower.shown, options=options)
+            shown, managed = self._follower.shown, self._client.presence().running
+            summarise(
+                self._client.logs, jobs, quiet=self._quiet, output_shown=shown, options=options, managed=bool(managed)
+            )
         if not self._ended(jobs):
             for job in jobs:
                 if not job.ended:

@@ -39,7 +39,7 @@ def shell(
         ),
     ] = None,
 ) -> None:
-    """Open a shell beside a running task, or run a command there.
+    """Open a shell beside a running task, or run a command there; also in the kept runner of a failed one.
 
     It has what the task has: container or machine, user, limits, files, working directory and environment, secrets and
     $AIR_QUEUE included. It ends with the task's container. The exit code is that of the shell or the command.
@@ -54,9 +54,8 @@ def shell(
     if not (command or tty):
         raise BadInputError("shell: a shell needs a terminal; without one, give a command after `--`")
     state = session.client().status(job)
-    task, running = _running(state, task_id(state, names[0] if names else None))
-    run = run_id(state.uid, running.seq)
-    backend = None if running.origin is None else running.origin.backend
+    task, seq, backend = _running(state, task_id(state, names[0] if names else None))
+    run = run_id(state.uid, seq)
     settings = session.settings(backend=backend)
     from air_executor.backends.local.run_process import RunProcess  # noqa: PLC0415 - beside the settings
     from air_executor.wiring import open_shell  # noqa: PLC0415
@@ -67,9 +66,18 @@ def shell(
     raise typer.Exit(_attach(opened, tty=tty))
 
 
-def _running(state: JobState, task: str | None) -> tuple[str, Running]:
-    """Return the task that is meant, and its run."""
-    running = {one.id: one.status for one in state.tasks.values() if isinstance(one.status, Running)}
+def _runs(state: JobState) -> dict[str, tuple[int, str | None]]:
+    """Return number and backend of each task's run, if it is open or its runner is kept."""
+    found = {task: (kept.seq, kept.backend) for task, kept in state.kept.items()}
+    for one in state.tasks.values():
+        if isinstance(run := one.status, Running):
+            found[one.id] = run.seq, None if run.origin is None else run.origin.backend
+    return found
+
+
+def _running(state: JobState, task: str | None) -> tuple[str, int, str | None]:
+    """Return the task that is meant, with number and backend of its run."""
+    running = _runs(state)
     if task is None and len(running) > 1:
         more = f" and {len(running) - NAMED} more" if len(running) > NAMED else ""
         msg = f"job {state.id} has {len(running)} running tasks, name one: {', '.join(list(running)[:NAMED])}{more}"
@@ -83,7 +91,7 @@ def _running(state: JobState, task: str | None) -> tuple[str, Running]:
             f"task {task} of job {state.id} is not running ({state.tasks[task].phase}); a shell is opened beside a run"
         )
         raise NotFoundError(msg)
-    return task, running[task]
+    return task, *running[task]
 
 
 def _become(process: RunProcess, command: list[str], what: str) -> NoReturn:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from collections.abc import Sequence
 
 from air_executor.cli.log_printer import LogPrinter, RunLog
 from air_executor.cli.terminal import line_cleaner, report, report_console, styled, write_bytes
 from air_executor.client.job_access import LogAccess
 from air_executor.core.job_cost import money, sum_costs
+from air_executor.core.kept_text import kept_lines
 from air_executor.core.ledger import read
 from air_executor.core.outcome import outcome_text
 from air_executor.model.names import is_generated_id
@@ -24,11 +26,19 @@ LONGEST_LINE = 1000
 FAILURES_SHOWN = 5
 
 
-def summarise(logs: LogAccess, jobs: Sequence[JobState], *, quiet: bool, output_shown: bool, options: str = "") -> None:
+def summarise(
+    logs: LogAccess,
+    jobs: Sequence[JobState],
+    *,
+    quiet: bool,
+    output_shown: bool,
+    options: str = "",
+    managed: bool = True,
+) -> None:
     """Print how these jobs ended; the first is the one that the user ran.
 
     `output_shown`: the output of tasks was shown as it came. `quiet`: print the output of the last task, and failures.
-    `options`: what the commands to type next need, to mean the same state directory.
+    `options`: what the commands to type next need, to mean the same state directory. `managed`: a manager is running.
     """
     first = jobs[0]
     last = last_task(first)
@@ -44,6 +54,8 @@ def summarise(logs: LogAccess, jobs: Sequence[JobState], *, quiet: bool, output_
     _print_cost(jobs)
     if failed := next((job for job in jobs if job.phase == "failed"), None):
         _print_next(failed, options)
+    for text in (text for job in jobs for text in kept_lines(job, time.time(), managed=managed)):
+        report(text)
 
 
 def last_task(job: JobState) -> TaskState | None:

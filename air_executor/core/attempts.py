@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from air_executor.model import state as s
 from air_executor.model.attempt import MAX_AGAIN_KEPT, MAX_ATTEMPTS_KEPT, Attempt
-from air_executor.model.events import Ended
+from air_executor.model.events import Ended, KeepEnded
 from air_executor.model.state import Running, TaskState
 from air_executor.model.times import to_text
 from air_executor.model.usage import Stages
@@ -39,6 +41,14 @@ def note_attempt(task: TaskState, run: Running, event: Ended, spent: Stages) -> 
         )
     )
     _forget_attempts(task)
+
+
+def note_stay(task: TaskState, event: KeepEnded) -> None:
+    """Add what the runner of an ended run has used since, while it stayed."""
+    for number, one in enumerate(task.attempts):
+        if one.seq == event.seq:
+            finish = round(one.finish + event.seconds, 6)
+            task.attempts[number] = replace(one, finish=finish, cost=one.cost + event.cost)
 
 
 def _forget_attempts(task: TaskState) -> None:

@@ -20,7 +20,7 @@ from air_executor.core.progress import Progress
 from air_executor.core.transitions import LiveJob
 from air_executor.core.usage_meter import BUSY, COST, IDLE, RUNNER_SECONDS, MeteredRun, RunSample, Series
 from air_executor.model import state as s
-from air_executor.model.events import Ended, Event, Late, NoticeSettled, Started
+from air_executor.model.events import Ended, Event, KeepEnded, Late, NoticeSettled, Started
 from air_executor.model.records import CountersRecord
 from air_executor.model.state import Done, Running, TaskState
 from air_executor.model.usage import Stages, stages
@@ -104,6 +104,9 @@ class Counters:
         if isinstance(event, NoticeSettled):
             self._add(("notifications_total", event.on, DELIVERED if event.failed is None else GIVEN_UP), 1)
             return
+        if isinstance(event, KeepEnded):
+            self._stay(pool, state.tasks[event.task], event)
+            return
         if isinstance(event, Late):
             self._add(("jobs_late_total", pool), 1)
         if isinstance(event, Ended):
@@ -163,6 +166,21 @@ class Counters:
         kind = waste_of(event.reason, followed=not isinstance(run.task.status, Done))
         if kind is not None:
             self._add(("waste_seconds_total", pool, kind), run.busy + run.idle)
+
+    def _stay(self, pool: str, task: TaskState, event: KeepEnded) -> None:
+        """Count what a runner that stayed has used since its run was committed."""
+        attempt = next((one for one in task.attempts if one.seq == event.seq), None)
+        if attempt is None:
+            return
+        backend, currency = attempt.backend or self._backend, attempt.currency or self._prices.currency
+        run = MeteredRun(task, pool, backend, currency, waited=None)
+        run.commit(Stages(0.0, 0.0, event.seconds), attempt.price)
+        for series, amount in run.used():
+            self._add(series, amount)
+        self._observe("runner_stage_seconds", "kept", event.seconds)
+        kind = waste_of(attempt.reason, followed=not isinstance(task.status, Done))
+        if kind is not None:
+            self._add(("waste_seconds_total", pool, kind), event.seconds)
 
     def _observe_stages(self, waited: float, pulled: float, node_wait: float, spent: Stages) -> None:
         pulled = min(pulled, waited)

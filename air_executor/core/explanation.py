@@ -12,6 +12,7 @@ from typing import NamedTuple
 from air_executor.core.budget import budget_lines, raise_hint, spending
 from air_executor.core.conditions import condition_text
 from air_executor.core.end_reasons import count_text, job_end, skip_cause, task_end, tree
+from air_executor.core.kept_text import kept_lines, kept_text
 from air_executor.core.memory import history_text
 from air_executor.core.notices import notice_lines
 from air_executor.core.outcome import reason_text, stop_text
@@ -89,6 +90,7 @@ def explain_job(job: JobState, context: ExplainContext) -> str:
     near = [] if job.ended or job.over_budget else budget_lines(job, context.now)[0]
     budget = [f"it has used {', '.join(near)} of its budget"] if near else []
     said = [*([limits] if limits else []), *([f"it is {late}"] if late else []), *budget, *notice_lines(job)]
+    said += kept_lines(job, context.now, managed=context.manager is not False)
     return "; ".join([_explain_job(job, context), *said])
 
 
@@ -171,7 +173,8 @@ def worktree_text(task: TaskState, context: ExplainContext) -> str | None:
 def _explain_task(job: JobState, task: TaskState, context: ExplainContext) -> str:
     status = task.status
     if isinstance(status, Done):
-        return f"task {task.id} {task_end(job, task, status)}"
+        stays = kept_text(job, task, context.now, managed=context.manager is not False)
+        return f"task {task.id} {task_end(job, task, status)}" + (f"; {stays}" if stays else "")
     if isinstance(status, Running):
         return f"task {task.id} {_running(job, task, status, context)}"
     reason = pending_reason(job, context)

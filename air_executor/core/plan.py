@@ -52,6 +52,8 @@ class Action(Enum):
     """Stop whatever runner holds the slot, and free the name."""
     STOP = "stop"
     """Journal the stop of the run and its reason, then remove its runner."""
+    KEEP = "keep"
+    """The run has failed, and its runner stays: commit its outcome, or remove the runner if it must not stay."""
     COMMIT = "commit"
     """The run has ended and its runner is gone: commit its outcome."""
     LOST = "lost"
@@ -83,6 +85,8 @@ class SlotView:
     """The run is past its timeout."""
     stalled: bool = False
     """The run has written nothing for too long."""
+    stays: bool = False
+    """The run has failed, and its runner stays for people to look around."""
 
 
 LINGER = 1.0
@@ -103,8 +107,8 @@ def reconcile(view: SlotView, grace: float, *, remote: bool = False) -> tuple[Ac
     ours = view.runner == view.open_run
     gone = view.runner is None or (ours and view.finished)
     if view.exited:
-        if gone:
-            return Action.COMMIT, None
+        if gone or view.stays:
+            return (Action.COMMIT if gone else Action.KEEP), None
         linger = REMOTE_LINGER if remote else LINGER
         return (Action.WAIT if ours and view.alive and view.exited_for < linger else Action.REMOVE), None
     if ours and view.alive:
@@ -316,7 +320,7 @@ def _may_start(job: LiveJob) -> bool:
 
 
 def _free_slot(job: LiveJob, taken: Container[Slot]) -> Slot | None:
-    for number in range(job.state.max_runners):
+    for number in range(job.state.slots):
         slot = Slot(job.state.id, number)
         if number not in job.progress.slots and slot not in taken:
             return slot

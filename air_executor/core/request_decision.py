@@ -101,6 +101,8 @@ def _answer(request: Request, name: str, job: JobState, task: TaskState | None, 
 
 
 def _check_cancel(job: JobState, task: TaskState | None) -> None:
+    if job.kept if task is None else task.id in job.kept:
+        return  # a runner that stays is let go
     if task is not None and isinstance(task.status, Done):
         msg = f"task {task.id} of job {job.id} has already ended: it is {task.phase}"
         raise BadInputError(msg)

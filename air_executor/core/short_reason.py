@@ -18,6 +18,7 @@ from air_executor.core.explanation import (
     waits_until,
     worktree_text,
 )
+from air_executor.core.kept_text import kept_short
 from air_executor.core.memory import history_text
 from air_executor.core.outcome import outcome_text, stop_text
 from air_executor.core.progress import Progress, Readiness
@@ -74,7 +75,8 @@ class ShortReasons:
             text = self._of_running(task, status)
         else:
             text = self._of_queued(task, self._progress) if self._progress is not None else ""
-        return ", ".join(part for part in (text, history, worktree_text(task, self._context)) if part)
+        stays = kept_short(self._job, task, self._context.now)
+        return ", ".join(part for part in (text, history, stays, worktree_text(task, self._context)) if part)
 
     @property
     def _pending(self) -> str | None:

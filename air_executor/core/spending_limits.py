@@ -106,11 +106,16 @@ class SpendingMeter:
 
     def ended(self, origin: Origin, moments: Moments, cost: float, currency: str | None, now: float) -> None:
         """Count what a run that has just ended cost in the present periods."""
+        self.spent(origin, moments.spawned, stages(moments).runner_seconds, cost, currency, now=now)
+
+    def spent(
+        self, origin: Origin, begin: float, seconds: float, cost: float, currency: str | None, *, now: float
+    ) -> None:
+        """Count what a runner cost that existed for some seconds from `begin` on."""
         self._turn(now)
-        seconds = stages(moments).runner_seconds
         for number, one in enumerate(self._ended):
             if one.limit.currency == currency and one.limit.covers(origin):
-                inside = min(moments.spawned + seconds, one.until) - max(moments.spawned, one.since)
+                inside = min(begin + seconds, one.until) - max(begin, one.since)
                 share = min(1.0, max(0.0, inside / seconds)) if seconds > 0 else 1.0
                 self._ended[number] = replace(one, used=one.used + cost * share)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
-from air_executor.core.attempts import note_attempt
+from air_executor.core.attempts import note_attempt, note_stay
 from air_executor.core.clock_step import shift_times
 from air_executor.core.indexed_job import IndexedJob
 from air_executor.core.late_fields import LATE_FIELDS, is_list
@@ -26,6 +26,7 @@ from air_executor.model.events import (
     Ended,
     Event,
     Joined,
+    KeepEnded,
     Late,
     Memoized,
     NoticeSettled,
@@ -37,6 +38,7 @@ from air_executor.model.events import (
     StopRequested,
     UpstreamFailed,
 )
+from air_executor.model.keep import KeptRunner
 from air_executor.model.reports import ProgressReport
 from air_executor.model.state import Done, Queued, Running, TaskState
 from air_executor.model.times import to_text
@@ -58,6 +60,8 @@ class LiveJob(IndexedJob):
                 self._start(event)
             case Ended():
                 self._end(event)
+            case KeepEnded():
+                self._end_keep(event)
             case StopRequested():
                 self._ask_stop(event.seq, event.reason, event.message, hopeless=event.permanent)
             case Requested():
@@ -150,9 +154,22 @@ class LiveJob(IndexedJob):
             task.ready_at = max(event.at, event.retry_at)
             self.progress.requeued(task, run, Queued(waits_until=event.retry_at, retrying=True))
             return
+        if event.keep_until is not None:
+            job.kept[task.id] = _kept(run, event, event.keep_until)
         phase = _PHASES.get(event.reason, s.FAILED)
         done = Done(phase, event.reason, to_text(event.at), event.exit_code, event.message, event.result)
         self._settle(task, done, event.queued, event.at)
+
+    def _end_keep(self, event: KeepEnded) -> None:
+        """Count what a runner that stayed has used since its run was committed."""
+        kept = self.state.kept.pop(event.task)
+        self.state.usage.add_stay(event.seconds, event.cost, kept.currency)
+        note_stay(self.state.tasks[event.task], event)
+
+    def _release(self, tasks: Iterable[str], at: float) -> None:
+        """Let go of runners that stay."""
+        kept = self.state.kept
+        kept.update({name: replace(kept[name], until=min(kept[name].until, at)) for name in tasks if name in kept})
 
     def _resolve(self, event: Resolved) -> None:
         task = self.state.tasks[event.task]
@@ -211,6 +228,9 @@ class LiveJob(IndexedJob):
 
     def _cancel(self, event: Requested) -> None:
         job = self.state
+        self._release(list(job.kept) if event.task is None else [event.task], event.at)
+        if job.ended:
+            return
         if event.task is None:
             # The first cancel leaves clean-up tasks their chance; asked again, it limits their time, and then ends it.
             if job.stop != s.CANCELLED:
@@ -266,6 +286,7 @@ class LiveJob(IndexedJob):
     def _queue_again(self, tasks: Iterable[TaskState], at: float) -> None:
         self._reopen_job(at)
         for task in tasks:
+            self._release([task.id], at)
             task.status = Queued()
             task.charged = task.faults = task.again = 0
             task.again_since = task.ready_at = None
@@ -299,6 +320,12 @@ class LiveJob(IndexedJob):
         for task in self.progress.queued():
             if task.ready_at is not None and task.ready_at < at:
                 task.ready_at = at
+
+
+def _kept(run: Running, event: Ended, until: float) -> KeptRunner:
+    runner = None if run.origin is None else run.origin.runner
+    since = round(event.moments.gone, 3)  # as exact as it is written
+    return KeptRunner(event.seq, run.slot, since, until, event.backend, runner, event.price, event.currency)
 
 
 _ANSWERS: Mapping[str, tuple[s.TaskPhase, str]] = {

@@ -16,6 +16,8 @@ def admit(found: Recovered, state: ManagerState, open_runs: OpenRuns, notifier: 
     for holder in found.holders:
         state.index.hold_lock(holder)
     state.problems += found.problems
+    for keeping in found.keeping:
+        state.kept.note(keeping)
     for ended in found.undelivered:
         if state.manages(ended.id):
             notifier.take(ended)

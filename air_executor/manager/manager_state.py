@@ -23,12 +23,14 @@ from air_executor.errors import AirExecutorError, AlreadyExistsError, BadInputEr
 from air_executor.manager.clock import Clock
 from air_executor.manager.job_index import JobIndex
 from air_executor.manager.joined_jobs import JoinedJobs
+from air_executor.manager.kept_runners import KeptRunners
 from air_executor.manager.outbox import Outbox
 from air_executor.model import state as s
 from air_executor.model.events import (
     Asked,
     Ended,
     Event,
+    KeepEnded,
     Late,
     Requested,
     Started,
@@ -64,6 +66,10 @@ class ManagerOptions:
     pools: Mapping[str, int] = field(default_factory=dict)
     """Maximum number of runners by pool."""
     platform_retries: int = 3
+    keep_runners: int = 10
+    """Maximum number of runners that stay after a failure."""
+    keep_runners_for: float = 86_400.0
+    """Maximum time for which each of them does."""
     prices: Mapping[str, Prices] = field(default_factory=dict)
     """By backend; a backend without an entry has no price."""
     budgets: Sequence[SpendingLimit] = ()
@@ -113,6 +119,7 @@ class ManagerState:
         self.index = JobIndex(ReadyQueue(options.pools), observer)
         self.children = JoinedJobs(self)
         self.outbox = Outbox(clock)
+        self.kept = KeptRunners()
         self.unsaved: dict[str, LiveJob] = {}
         """Ended jobs whose last checkpoint is not written yet."""
         self._behind: dict[str, int] = {}
@@ -158,6 +165,7 @@ class ManagerState:
     def drop(self, name: str) -> None:
         """Forget a job: its directory is gone, or it is quarantined."""
         self.index.drop(name)
+        self.kept.forget(name)
         self.counters.drop(name)
 
     def quarantine(self, name: str, why: str) -> None:
@@ -186,10 +194,12 @@ class ManagerState:
         state = job.state
         self.children.reach(job, event)
         before = (state.epoch, state.version)
+        kept = state.kept.get(event.task) if isinstance(event, KeepEnded) else None
         task = job.progress.runs.get(event.seq) if isinstance(event, StopRequested | Ended) else None
         known = set() if state.phase == s.PENDING or isinstance(event, Asked) else set(job.progress.asking)
         had = state.over_budget
         ended = job.apply(event, self.journal.epoch)
+        self.kept.note(state)
         over = had is None and state.over_budget is not None
         notices = self._queue_notices(state, event, ended=ended, asks=bool(job.progress.asking - known), overspent=over)
         size = self.journal.append(state, event, before, notices)
@@ -212,6 +222,9 @@ class ManagerState:
             self.spending.ended(
                 origin_of(state, state.tasks[task]), event.moments, event.cost, event.currency, event.at
             )
+        if isinstance(event, KeepEnded) and kept is not None:
+            origin = origin_of(state, state.tasks[event.task])
+            self.spending.spent(origin, kept.since, event.seconds, event.cost, kept.currency, now=event.at)
         self.observer.decided(job, event)
         self.children.watch(job)
         if notices:
@@ -268,6 +281,7 @@ class ManagerState:
             self.pending_children.setdefault(state.submitted_by, []).append(state.id)
         failed = self._gate(job)
         self.index.add(job)
+        self.kept.note(state)
         if failed is not None:
             self.decide(job, UpstreamFailed(self.clock.wall(), failed))
         elif state.version == 0 and state.phase != s.PENDING and job.progress.asking:
@@ -344,10 +358,12 @@ def bug_text(error: Exception) -> str:
 def _line_of(state: JobState, event: Event, task: str | None) -> str:
     """Return the log line of a decision: job, task and run if there is one, event, and where that leaves the job."""
     run = detail = ""
-    if isinstance(event, Started | StopRequested | Ended):
+    if isinstance(event, Started | StopRequested | Ended | KeepEnded):
         run = f" run={run_id(state.uid, event.seq)}"
     if isinstance(event, Started):
         task, detail = event.task, f" slot={event.slot}"
+    elif isinstance(event, KeepEnded):
+        task, detail = event.task, f" seconds={event.seconds:.3f}"
     elif isinstance(event, StopRequested | Ended):
         detail = f" reason={event.reason}"
     elif isinstance(event, Requested):

@@ -226,7 +226,9 @@ class OpenRuns:
         """Return the number of slots taken by an open run or by any runner that the backend shows."""
         observed = (self.observed or {}).items()
         return len(self.by_slot) + sum(
-            1 for slot, status in observed if slot not in self.by_slot and not status.finished
+            1
+            for slot, status in observed
+            if slot not in self.by_slot and slot not in self._state.kept.by_slot and not status.finished
         )
 
     @property
@@ -260,6 +262,8 @@ class OpenRuns:
 
     def _is_removed(self, slot: Slot) -> bool:
         run = self.by_slot.get(slot)
+        if run is None and slot in self._state.kept.by_slot:
+            return False
         return run is None or run.exit is not None or run.status.stop is not None
 
     def samples(self) -> Iterator[RunSample]:

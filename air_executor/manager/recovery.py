@@ -45,6 +45,8 @@ class Recovered:
     """Unfinished jobs by id."""
     ended: list[tuple[str, JobHead]] = field(default_factory=list)
     """Id and head of the others."""
+    keeping: list[JobState] = field(default_factory=list)
+    """Ended jobs of which a runner stays."""
     undelivered: list[JobState] = field(default_factory=list)
     """Those of them that have notifications to be delivered."""
     holders: list[JobState] = field(default_factory=list)
@@ -66,6 +68,7 @@ class Recovered:
         self.jobs.pop(name, None)
         self.ended = [job for job in self.ended if job[0] != name]
         self.undelivered = [job for job in self.undelivered if job.id != name]
+        self.keeping = [job for job in self.keeping if job.id != name]
         self.unmanaged[name] = why
         self.quarantined.add(name)
 
@@ -234,8 +237,8 @@ def _load(jobs: Jobs, name: str, done: Recovered, journaled: Container[tuple[str
         where = files.quarantine(jobs.layout.state(name))
         done.unmanaged[name] = f"{error}; moved to {where}: restore it (from git, say) and restart the manager"
         return None
-    if isinstance(found, JobState) and found.ended and (name, found.uid) not in journaled and not found.undelivered:
-        found = head_of(found)
+    if isinstance(found, JobState) and found.ended and (name, found.uid) not in journaled:
+        found = found if found.undelivered or found.kept else head_of(found)
     if isinstance(found, JobHead):
         done.ended.append((name, found))
     return found
@@ -267,6 +270,8 @@ def _bring_up_to_date(runs: RunDirs, state: JobState, lines: list[JournalEntry],
         done.ended.append((state.id, head_of(state)))
         if state.undelivered:
             done.undelivered.append(state)
+        if state.kept:
+            done.keeping.append(state)
     else:
         done.jobs[state.id] = job
     return reconciled or state.version != before

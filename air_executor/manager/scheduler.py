@@ -39,6 +39,7 @@ from air_executor.manager.open_runs import OpenRun, OpenRuns
 from air_executor.manager.resolution import resolution
 from air_executor.manager.run_inputs import RunInputs
 from air_executor.manager.runner_files import RunnerFiles
+from air_executor.manager.runner_keeper import keep_time
 from air_executor.manager.spending_keeper import SpendingKeeper, refusal
 from air_executor.manager.start_preparation import StartPreparation
 from air_executor.manager.supervisor import Supervisor
@@ -259,6 +260,7 @@ class Scheduler:
             workdir=task.workdir,
             timeout=None if timeout is None else float(timeout),
             grace=float(task.grace),
+            keep=keep_time(task, options),
             secrets=dict.fromkeys(secrets, "")
             if options.secrets_by_name
             else _secrets(secrets, options.secrets_dir, os.environ),

@@ -35,6 +35,8 @@ class StopOrder:
         """Decide what it needs: the stop of all runs, and the pause of all jobs."""
         if self._kind in ("runners", "pause"):
             supervisor.stop_all(now)
+        if self._kind == "runners":
+            supervisor.keeper.let_go()
         if self._kind == "pause":
             for job in _startable(state):
                 with state.guard(job.state.id):
@@ -44,7 +46,8 @@ class StopOrder:
         """Tell whether nothing is left of what it needs."""
         if self._kind == "pause" and _startable(state):
             return False  # asked to stop while nothing ran
-        return self._kind == "leave" or (not open_runs.by_slot and not state.journal.pending)
+        runners = open_runs.by_slot or (self._kind == "runners" and state.kept.by_slot)
+        return self._kind == "leave" or (not runners and not state.journal.pending)
 
 
 def _startable(state: ManagerState) -> list[LiveJob]:

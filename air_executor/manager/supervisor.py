@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import random
 from collections.abc import Callable, Container
+from dataclasses import replace
 from functools import partial
 
 from air_executor.backends.base import Backend, RunnerStatus
@@ -20,6 +21,7 @@ from air_executor.manager.manager_state import ManagerState
 from air_executor.manager.open_runs import OpenRun, OpenRuns
 from air_executor.manager.pending_jobs import PendingJobs
 from air_executor.manager.report_reader import ReportReader
+from air_executor.manager.runner_keeper import RunnerKeeper, keep_time
 from air_executor.model import state as s
 from air_executor.model.events import Ended, StopRequested
 from air_executor.model.names import Slot
@@ -51,6 +53,7 @@ class Supervisor:
         self.pending = PendingJobs(state)
         self._reports = ReportReader(state, run_dirs)
         self._committer = Committer(state, backend, run_dirs, self.pending, chance, reports=self._reports)
+        self.keeper = RunnerKeeper(state, open_runs, run_dirs)
         self._orphans: dict[Slot, bool] = {}
         """Slots whose runner is not that of their open run, and whether it still runs."""
 
@@ -77,6 +80,7 @@ class Supervisor:
                 self._note_log(run, steady)
         if poll:
             self._read_reports()
+        self.keeper.look(now, acts, self._remover)
         self._remove_orphans(acts)
 
     def _read_reports(self) -> None:
@@ -107,7 +111,7 @@ class Supervisor:
         if not jobs:
             return observed
         unfinished = self._state.index.open
-        known = {job: unfinished[job].state.max_runners for job in jobs & unfinished.keys()}
+        known = {job: unfinished[job].state.slots for job in jobs & unfinished.keys()}
         return {*observed, *(Slot(job, number) for job, most in known.items() for number in range(most))}
 
     def stop_all(self, now: float) -> None:
@@ -123,7 +127,9 @@ class Supervisor:
         orphans = {
             slot: not runner.finished
             for slot, runner in (self._open_runs.observed or {}).items()
-            if slot.job not in index.unmanaged and self._is_orphan(slot, runner)
+            if slot.job not in index.unmanaged
+            and slot not in self._state.kept.by_slot
+            and self._is_orphan(slot, runner)
         }
         for slot, alive in orphans.items():
             if slot in self._open_runs.by_slot:
@@ -180,7 +186,14 @@ class Supervisor:
             never_starts=mine and alive and runner is not None and runner.reason is not None,
             overdue=self._is_overdue(run, steady),
             stalled=poll and mine and alive and self._is_stalled(run, steady),
+            stays=mine and alive and self._stays(run),
         )
+
+    def _stays(self, run: OpenRun) -> bool:
+        """Tell whether the runner of a run that has ended goes on by itself."""
+        left = run.exit
+        failed = left is not None and left.exit_code != 0 and not left.stopped and run.status.stop is None
+        return failed and self._backend.keeps and keep_time(run.task, self._state.options) > 0
 
     def _warn_of_holder(self, run: OpenRun, steady: float) -> None:
         """Log what keeps the slot of an ended run, if it does so for longer than a stop takes."""
@@ -234,6 +247,9 @@ class Supervisor:
                 acts.append(self._remover(run.slot))
             case Action.REMOVE:
                 acts.append(self._remover(run.slot))
+            case Action.KEEP if run.exit is not None:
+                if (ended := self._committer.ended_with_exit(run, run.exit, now)) is not None:
+                    self._keep(run, ended, acts)
             case Action.COMMIT if run.exit is not None:
                 if (ended := self._committer.ended_with_exit(run, run.exit, now)) is not None:
                     self._commit(run, ended, acts)
@@ -249,10 +265,19 @@ class Supervisor:
 
         return remove
 
+    def _keep(self, run: OpenRun, ended: Ended, acts: list[Callable[[], None]]) -> None:
+        """Commit a failed run whose runner stays, or remove that runner first."""
+        until = self.keeper.keep_until(run, ended)
+        if until is None:
+            acts.append(self._remover(run.slot))
+        else:
+            self._commit(run, replace(ended, keep_until=until), acts)
+
     def _commit(self, run: OpenRun, ended: Ended, acts: list[Callable[[], None]]) -> None:
         del self._open_runs.by_slot[run.slot]
         self._state.decide(run.job, ended)
-        acts.append(partial(self._run_dirs.drop_inputs, run.job.state.id, run.seq, run.task.id))
+        if ended.keep_until is None:
+            acts.append(partial(self._run_dirs.drop_inputs, run.job.state.id, run.seq, run.task.id))
         if ended.reason in s.COMMITTED:
             self.pending.release(run.run)
         if names := self.pending.take(run.run):

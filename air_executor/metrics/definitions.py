@@ -36,7 +36,7 @@ METRICS = (
         "runner_stage_seconds",
         HISTOGRAM,
         ("stage",),
-        "Duration of the stages of ended runs: queue, pull, node_wait, start, work, finish.",
+        "Duration of the stages of ended runs: queue, pull, node_wait, start, work, finish, and kept after a failure.",
     ),
     MetricDefinition("cpu_seconds_total", COUNTER, ("backend", "pool"), "CPU time of ended runs, where it is known."),
     MetricDefinition("runs_total", COUNTER, ("backend", "pool", "reason"), "Ended runs."),

@@ -85,6 +85,20 @@ class Ended(Record):
     """The image of its runner, with its digest."""
     reported: Reported = field(default_factory=dict)
     """What the run said it used, by name; it counts however the run ended."""
+    keep_until: t.Moment | None = None
+    """Until when its runner stays, for people to look around; None: it is gone."""
+
+
+@dataclass(frozen=True, slots=True)
+class KeepEnded(Record):
+    """The runner of a failed run, which had stayed, is gone."""
+
+    at: t.Moment
+    task: t.Id
+    seq: t.Seq
+    seconds: t.Amount
+    """Since its run was committed."""
+    cost: t.Money = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,6 +232,7 @@ Event = (
     Started
     | StopRequested
     | Ended
+    | KeepEnded
     | Requested
     | Resolved
     | Released
@@ -250,6 +265,7 @@ class JournalLine(Record):
     start: Started | None = None
     stop: StopRequested | None = None
     end: Ended | None = None
+    keep: KeepEnded | None = None
     request: Requested | None = None
     resolve: Resolved | None = None
     release: Released | None = None
@@ -276,6 +292,7 @@ _NAME_OF: dict[type, str] = {
     Started: "start",
     StopRequested: "stop",
     Ended: "end",
+    KeepEnded: "keep",
     Requested: "request",
     Resolved: "resolve",
     Released: "release",

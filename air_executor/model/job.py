@@ -13,6 +13,7 @@ from annotated_types import MaxLen
 
 from air_executor.model import types as t
 from air_executor.model.caches import CACHE_POOL, Cache
+from air_executor.model.keep import Keep
 from air_executor.model.memo import Memoize
 from air_executor.model.pod_request import PodRequest
 from air_executor.model.record import AsWritten, Record
@@ -144,6 +145,9 @@ class TaskOptions:
     kubernetes: Annotated[
         PodRequest | None, About("What its pod needs on Kubernetes, as far as the operator allows it.")
     ] = None
+    keep: Annotated[
+        Keep | None, About("How long its container or pod stays after a failure, to look around in it.")
+    ] = None
     timeout: Annotated[t.PositiveDuration | None, About("Time limit for one run.")] = None
     stall_timeout: Annotated[
         t.PositiveDuration | None, About("Maximum time in which one run writes no output and queues nothing.")
@@ -160,10 +164,7 @@ class TaskOptions:
         int | float, *t.real(0, 1), About("Maximum random addition to the delay, as a share of it.")
     ] = 0.1
     retry_max_delay: Annotated[t.Duration | None, About("Maximum delay, before jitter.")] = None
-    retry_on: Annotated[
-        t.ExitCodes | None,
-        About("Exit codes after which it is retried. Default: all."),
-    ] = None
+    retry_on: Annotated[t.ExitCodes | None, About("Exit codes after which it is retried. Default: all.")] = None
     no_retry_on: Annotated[t.ExitCodes, About("Exit codes after which it is not retried.")] = field(
         default_factory=list
     )
@@ -189,8 +190,7 @@ class TaskOptions:
         t.Duration | None, About("Minimum time between the end of all that it waits for and its start.")
     ] = None
     not_before: Annotated[
-        t.Time | None,
-        About("Earliest start time, such as `2026-01-31T12:00:00Z`; the zone is required."),
+        t.Time | None, About("Earliest start time, such as `2026-01-31T12:00:00Z`; the zone is required.")
     ] = None
     when: Annotated[
         t.When, About("Outcome of the tasks in `after` on which the task runs: `success`, `failure` or `always`.")

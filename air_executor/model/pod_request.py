@@ -81,6 +81,22 @@ class Toleration(Record):
 
 
 @dataclass(slots=True, kw_only=True)
+class ObjectMount(Record):
+    """A ConfigMap or a Secret as a folder with a file for each of its keys."""
+
+    name: Annotated[ObjectName, About("Name of the ConfigMap or Secret.")]
+    path: Annotated[t.Target, About("Absolute path of the folder in the container.")]
+
+
+@dataclass(slots=True, kw_only=True)
+class Scratch(Record):
+    """An empty folder on the disk of the pod's node, gone with the pod."""
+
+    path: Annotated[t.Target, About("Absolute path in the container.")]
+    size: Annotated[t.Memory, About('Maximum size, such as "20Gi".')]
+
+
+@dataclass(slots=True, kw_only=True)
 class PodRequest(Record):
     """What a task asks of its pod."""
 
@@ -100,3 +116,12 @@ class PodRequest(Record):
     priority_class: Annotated[ObjectName | None, About("Priority class of the pod.")] = None
     labels: Annotated[Selector, About("Labels of the Job and the pod.")] = field(default_factory=dict)
     annotations: Annotated[Notes, About("Annotations of the Job and the pod.")] = field(default_factory=dict)
+    config_maps: Annotated[list[ObjectMount], MaxLen(MOST), About("ConfigMaps as folders, read-only.")] = field(
+        default_factory=list
+    )
+    secret_files: Annotated[list[ObjectMount], MaxLen(MOST), About("Secrets as folders, read-only.")] = field(
+        default_factory=list
+    )
+    scratch: Annotated[list[Scratch], MaxLen(MOST), About("Empty folders on the disk of the node.")] = field(
+        default_factory=list
+    )

@@ -22,6 +22,7 @@ from air_executor.model.job import (
     MayBelong,
     TaskOptions,
 )
+from air_executor.model.keep import KeptRunner
 from air_executor.model.memo import Reused
 from air_executor.model.names import renamed_id
 from air_executor.model.notice import HasNotices
@@ -313,6 +314,8 @@ class JobState(HasNotices, Record):
     """The job that waits for its end: a run of that one has submitted it with `join`."""
     owner: t.Word | None = None
     """Name of the token with which it, or the job whose run submitted it, was submitted over HTTP."""
+    kept: Annotated[dict[t.Id, KeptRunner], MaxLen(10_000)] = field(default_factory=dict)
+    """By task: runners that stay after their run has failed."""
     tasks: Annotated[dict[str, TaskState], _ListedById()] = field(default_factory=dict)
     """In the order of the queue; a list on the volume."""
     extra: dict[str, Any] = field(default_factory=dict, init=False)
@@ -322,6 +325,11 @@ class JobState(HasNotices, Record):
     def max_runners(self) -> int:
         """How many of its tasks may run at once."""
         return self.spec.max_runners
+
+    @property
+    def slots(self) -> int:
+        """How many slots it has: one more for each runner that stays after its run."""
+        return self.max_runners + len(self.kept)
 
     @property
     def pool(self) -> str:

@@ -107,6 +107,14 @@ class Usage(Record):
         self.work_seconds += spent.work
         self.finish_seconds += spent.finish
         self.cpu_seconds += cpu or 0.0
+        self._pay(cost, currency)
+
+    def add_stay(self, seconds: float, cost: float, currency: str | None) -> None:
+        """Add what the runner of a run that counts already has used since."""
+        self.finish_seconds += seconds
+        self._pay(cost, currency)
+
+    def _pay(self, cost: float, currency: str | None) -> None:
         if currency is not None and currency != self.currency:
             if self.currency is not None:
                 self.other_costs[self.currency] = self.cost

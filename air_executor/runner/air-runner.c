@@ -19,6 +19,8 @@
  * Variables that a backend may set in a container, none of which reaches the command:
  *   _air_bin    folder of the in-task module, appended to the command's PYTHONPATH; the runner's own goes to its PATH
  *   _air_image  name of the container's image, for messages
+ *   _air_keep   whole seconds for which the runner stays once it has recorded that the command failed, for people to look
+ *               around; a signal ends that
  *
  * How it works: all signals are blocked; those that matter are read from a signalfd. One loop waits for the first of a
  * signal, a deadline and output to copy. So there are no handlers, no races between a signal and a wait, and no process
@@ -76,7 +78,7 @@ static struct {
     bool local;
     bool in_cgroup;   /* the command is; the runner stays outside, to see the end of all that is in it */
     bool leads_group; /* if not, the group belongs to somebody else: started by hand */
-    int64_t timeout, grace;
+    int64_t timeout, grace, keep;
     char claim[PATH_MAX], log[PATH_MAX], exit[PATH_MAX];
     const char *outcome; /* one of them */
     struct timespec started; /* by the volume's clock */
@@ -169,13 +171,18 @@ static void append_path(const char *name, const char *fallback, const char *fold
 
 static void take_variables(const char *program) {
     if (run.local) return; /* there the backend knows the environment, and may have any name in it */
-    const char *bin = getenv("_air_bin"), *slash = strrchr(program, '/');
+    const char *bin = getenv("_air_bin"), *keep = getenv("_air_keep"), *slash = strrchr(program, '/');
     run.image = getenv("_air_image"); /* `unsetenv` leaves the text where it is */
     if (bin != NULL && *bin) append_path("PYTHONPATH", "", bin, strlen(bin));
     if (bin != NULL && slash != NULL)
         append_path("PATH", "/usr/local/bin:/usr/bin:/bin", program, (size_t)(slash - program));
     if (bin != NULL) unsetenv("_air_bin");
     if (run.image != NULL) unsetenv("_air_image");
+    if (keep != NULL) {
+        int64_t seconds = parse_seconds(keep);
+        run.keep = seconds < 0 ? 0 : seconds;
+        unsetenv("_air_keep");
+    }
 }
 
 /* Whatever else was open is not for the command. */
@@ -588,11 +595,9 @@ static bool record(void) {
     return write_outcome(line, (size_t)size);
 }
 
-/* Kills what a command that had to be killed has left: children of a process that ignored TERM may ignore it too, and
- * there may be no manager to find them. What left the group has come to us as an orphan; its children follow it. */
-static void kill_rest(void) {
+/* Kills what a command has left. What left the group has come to us as an orphan; its children follow it. */
+static void kill_children(void) {
     char path[64], pids[4096];
-    if (run.in_cgroup) kill_cgroup();
     snprintf(path, sizeof path, "/proc/self/task/%d/children", (int)getpid());
     for (int round = 0; round < 1000; round++) { /* about a second: who belongs to another user may refuse to go */
         int fd = open(path, O_RDONLY | O_CLOEXEC);
@@ -608,7 +613,26 @@ static void kill_rest(void) {
         poll(NULL, 0, 1);
         reap();
     }
+}
+
+/* Children of a process that had to be killed may ignore TERM too, and there may be no manager to find them. */
+static void kill_rest(void) {
+    if (run.in_cgroup) kill_cgroup();
+    kill_children();
     kill(0, SIGKILL);
+}
+
+/* Stays after a failure until KEEP has passed or somebody stops the runner. What people start here is nobody's child. */
+static void stay(void) {
+    int64_t until = now() + run.keep;
+    struct signalfd_siginfo taken;
+    struct pollfd signals = {.fd = run.signals, .events = POLLIN};
+    for (int64_t left; (left = until - now()) > 0;) {
+        poll(&signals, 1, (int)earlier((left + 999999) / 1000000, 3600000));
+        while (read(run.signals, &taken, sizeof taken) == sizeof taken)
+            if (taken.ssi_signo != SIGCHLD) return;
+        reap();
+    }
 }
 
 static void supervise(void) {
@@ -665,8 +689,11 @@ int main(int argc, char **argv) {
 
     enter(argv[2]);
     if (task.code == 0) supervise();
+    bool stays = run.keep > 0 && task.code != 0 && !task.stopped;
+    if (stays) kill_children(); /* once the outcome is there, others work on in the workspace */
     copy_rest();
     if (!record()) _exit(UNRECORDED);
     if (task.killed && run.local && run.leads_group) kill_rest();
+    if (stays) stay();
     return task.code;
 }

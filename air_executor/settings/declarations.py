@@ -139,6 +139,9 @@ class KubernetesSettings(SettingGroup):
         description="Init container that copies the runner for the node's architecture, for images without a shell.",
     )
     allow_claims: t.Names = Field((), description="Additional volume claims that tasks may mount.")
+    allow_config_maps: t.Names = Field((), description="ConfigMaps that tasks may mount.")
+    allow_secret_files: t.Names = Field((), description="Secrets that tasks may mount as files.")
+    allow_scratch: t.Bytes = Field(0, description="Maximum size of a task's folders on the disk of its node; 0: none.")
     allow_networks: t.Names = Field(
         (), description="Networks that tasks may use; NetworkPolicies select them by label."
     )

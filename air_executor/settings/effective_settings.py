@@ -79,6 +79,12 @@ class Settings(ReaderSettings, BaseSettings):
     keep_runs_for: Annotated[t.Seconds | None, t.DefaultText("ever")] = Field(
         None, description="Maximum age of run directories to keep, since the end of the run."
     )
+    keep_runners: Annotated[int, *t.whole(0, 1000)] = Field(
+        10, description="Maximum number of failed runners that stay because their task has `keep`; 0: none does."
+    )
+    keep_runners_for: t.Seconds = Field(
+        86_400.0, description="Maximum time for which a failed runner stays, whatever the `keep` of its task."
+    )
     name_prefix: t.Prefix = Field("air", description="Prefix of runner names on the platform, at most 12 characters.")
     runner_image: Annotated[t.Text | None, t.DefaultText("the backend's own")] = Field(
         None, description="Default image for tasks in containers."

@@ -98,6 +98,8 @@ def job_head(job: JobState) -> dict[str, Any]:
             value = to_text(value)
         if name in _ALWAYS or value not in (None, False, {}, []):
             head[name] = value
+    if job.kept:
+        head["kept"] = {task: parsing.dump(kept) for task, kept in job.kept.items()}
     spec = {name: getattr(job.spec, name) for name in _SPEC_ALWAYS} | parsing.dump(job.spec)
     if job.notices:
         head["notices"] = [parsing.dump(notice) for notice in job.notices]

@@ -42,7 +42,7 @@ class RunFacts(NamedTuple):
 
 
 class JobHead(NamedTuple):
-    """An ended job that has no notifications to be delivered."""
+    """An ended job that has no notifications to be delivered, and keeps no runner."""
 
     uid: str
     phase: str
@@ -66,7 +66,7 @@ def parse_ended(head: bytes, tail: bytes, job: str) -> JobHead | None:
     numbers = [raw.get(name) for name in ("format", "seq", "epoch", "version")]
     sound = all(type(number) is int and number >= 0 for number in numbers) and raw["format"] <= FORMAT
     same = (raw["id"], raw["uid"], raw["phase"]) == (job, uid, phase) and "submitted_at" in raw
-    if not sound or not same or "notices" in raw:
+    if not sound or not same or "notices" in raw or "kept" in raw:
         return None
     try:
         return JobHead(uid, phase, raw["epoch"], _run_of(raw))

@@ -170,6 +170,9 @@ def task_actions(job: JobState, task: TaskState) -> list[PageAction]:
         found.append(make("cancel", "Cancel", option="--task ", warning="Its runner is stopped.", danger=True))
     elif isinstance(status, Queued):
         found.append(make("cancel", "Cancel", option="--task ", warning="It never runs.", danger=True))
+    elif task.id in job.kept:
+        warning = "The container or pod that stays after the failure is removed."
+        found.append(make("cancel", "Remove the kept runner", option="--task ", warning=warning))
     return found
 
 

@@ -290,6 +290,47 @@ def test_prune_spares_a_job_with_a_container(
     assert air("prune", "--older-than", "0s").out == "j archived\n"
 
 
+@pytest.mark.docker
+def test_run_leaves_a_failed_container_that_is_kept(
+    engine: docker.APIClient, call: Call, air: Air, client: Client, project: Path
+) -> None:
+    """It says how to look into it, and leaves; a shell gets in, and the job can be replaced."""
+    job = {"id": "j", "tasks": [{"id": "bad", "command": "echo >/tmp/left; exit 3", "keep": {"on_failure": "1h"}}]}
+    (project / "job.json").write_text(json.dumps(job))
+    done = call("run", "job.json")
+    assert done.code == 3
+    name = name_of("j")
+    assert f"task bad: its container {name} is kept until " in done.err
+    assert (
+        f"`air-executor shell j bad` or `docker exec -it {name} sh`; remove it with `docker rm -f {name}`" in done.err
+    )
+    assert call("shell", "j", "--", "sh", "-c", "ls /tmp").out == "left\n"
+    assert f"its container {name} is kept until " in air("explain", "j").out
+    assert "runner kept for 59m" in air("status", "j").out
+    assert client.status("j").kept["bad"].runner == name
+    first = engine.inspect_container(name)["Id"]
+    assert call("run", "--replace", "job.json").code == 3
+    assert engine.inspect_container(name)["Id"] != first
+
+
+@pytest.mark.docker
+def test_a_kept_container_ends_without_a_manager(
+    engine: docker.APIClient, call: Call, client: Client, project: Path
+) -> None:
+    """By itself, at its time; the next manager, whatever it is for, removes what is left, and counts the time."""
+    job = {"id": "j", "tasks": [{"id": "bad", "command": "exit 3", "keep": {"on_failure": "3s"}}]}
+    (project / "job.json").write_text(json.dumps(job))
+    assert call("run", "job.json").code == 3
+    eventually(lambda: engine.inspect_container(name_of("j"))["State"]["Status"] == "exited", "it ends by itself")
+    before = client.status("j")
+    assert "bad" in before.kept
+    assert call("run", "other", "--", "true").code == 0
+    after = client.status("j")
+    assert (after.kept, after.phase) == ({}, "failed")
+    assert after.usage.finish_seconds > before.usage.finish_seconds
+    eventually(lambda: engine.containers(all=True, filters={"name": [f"^/{name_of('j')}$"]}) == [], "it is removed")
+
+
 def ended_state(client: Client, job: str) -> JobState:
     """Edit a job's state as if it had ended, though it has not."""
     state = client.status(job)

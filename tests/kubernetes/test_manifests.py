@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -480,7 +481,7 @@ ALLOWED = {
 }
 
 
-def made(asked: dict[str, Any], **allowed: tuple[str, ...]) -> dict[str, Any]:
+def made(asked: Mapping[str, Any], **allowed: Any) -> dict[str, Any]:
     """Return the Job of a task that asks for this, where the operator allows that."""
     config = dataclasses.replace(CONFIG, settings=SETTINGS.model_copy(update=allowed))
     launch = dataclasses.replace(
@@ -509,6 +510,55 @@ def test_what_a_task_asks_for_and_may_have() -> None:
         assert labels["air-executor/job"] == "census"
         assert "two words" not in labels.values()
         assert metadata["annotations"]["example.com/owner"] == "vision & co"
+
+
+VOLUMES = {
+    "config_maps": [{"name": "model-config", "path": "/etc/model"}],
+    "secret_files": [{"name": "registry", "path": "/etc/registry/"}],
+    "scratch": [{"path": "/scratch", "size": 20 << 30}, {"path": "/cache", "size": 1 << 30}],
+}
+VOLUMES_ALLOWED = {
+    "allow_config_maps": ("model-config",),
+    "allow_secret_files": ("registry",),
+    "allow_scratch": 21 << 30,
+}
+
+
+def test_volumes_that_a_task_asks_for_and_may_have() -> None:
+    """Config maps and secrets are read-only folders; scratch folders have a limit, for which the node needs room."""
+    job = made(VOLUMES, **VOLUMES_ALLOWED)
+    kubernetes_validate.validate(job, "1.34", strict=True)
+    spec = job["spec"]["template"]["spec"]
+    assert spec["volumes"][-4:] == [
+        {"name": "requested-0", "configMap": {"name": "model-config"}},
+        {"name": "requested-1", "secret": {"secretName": "registry", "defaultMode": 0o440}},
+        {"name": "requested-2", "emptyDir": {"sizeLimit": str(20 << 30)}},
+        {"name": "requested-3", "emptyDir": {"sizeLimit": str(1 << 30)}},
+    ]
+    container = spec["containers"][0]
+    assert container["volumeMounts"][-4:] == [
+        {"name": "requested-0", "mountPath": "/etc/model", "readOnly": True},
+        {"name": "requested-1", "mountPath": "/etc/registry", "readOnly": True},
+        {"name": "requested-2", "mountPath": "/scratch"},
+        {"name": "requested-3", "mountPath": "/cache"},
+    ]
+    assert container["resources"]["requests"]["ephemeral-storage"] == str(21 << 30)
+
+
+@pytest.mark.parametrize("field", sorted(VOLUMES))
+def test_volumes_that_the_operator_does_not_allow(field: str) -> None:
+    """They are refused for good, with the name of the setting; nothing is allowed by default."""
+    setting = f"AIR_KUBERNETES_ALLOW_{field.upper()}"
+    with pytest.raises(SpawnRejectedError, match=rf"kubernetes.{field}: .* not allowed; .* with {setting}$"):
+        made({field: VOLUMES[field]})
+
+
+@pytest.mark.parametrize("path", ["/air/out", "/tmp", "/etc/x/../model"])  # noqa: S108 - in a container
+def test_a_place_that_is_taken(path: str) -> None:
+    """No volume hides what is ours, nor another one."""
+    asked = {**VOLUMES, "scratch": [{"path": path, "size": 1 << 20}]}
+    with pytest.raises(SpawnRejectedError, match="is taken"):
+        made(asked, **VOLUMES_ALLOWED)
 
 
 @pytest.mark.parametrize("field", sorted(ASKED))

@@ -25,7 +25,7 @@ from air_executor.store.schedules import Schedules
 from tests import lanes
 from tests.conftest import MEMORY
 from tests.manager.deaths import Death, Killed, effects, modules
-from tests.manager.rig import World, do_side_work_at_once
+from tests.manager.rig import World, do_side_work_at_once, leave
 
 CHANGING = set(
     "chmod chown copyfile fchmod fchown fdatasync fsync ftruncate link makedirs mkdir mkfifo pwrite remove rename"
@@ -138,6 +138,7 @@ class Story:
         self.large_results()
         self.cached_results()
         self.requests()
+        self.kept_runner()
         self.troubles()
         self.do(self.world.start)
         for job in ("rewound", "damaged"):
@@ -211,6 +212,19 @@ class Story:
         world.platform.settle()
         self.until(lambda: world.phases("k")["x"] == "cancelled")
         self.until(lambda: self.ended("k"))
+
+    def kept_runner(self) -> None:
+        """A runner stays after its run has failed, until its time comes."""
+        world = self.world
+        world.platform.keeps = True
+        self.attempt(world.stop)
+        self.submit("kept", {"id": "a", "keep": {"on_failure": 3}})
+        self.runs("kept/a")
+        leave(world.launch("kept/a"), 1)
+        self.until(lambda: world.job("kept").ended)
+        self.until(lambda: not world.job("kept").kept)
+        assert "kept/a" not in world.running()
+        assert world.job("kept").usage.runs == 1
 
     def troubles(self) -> None:
         """While there is no manager, states are checked out or unreadable, and a line of the journal is damaged."""

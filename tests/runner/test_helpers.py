@@ -93,6 +93,7 @@ STRUCTURED = {
     "memoize",
     "caches",
     "kubernetes",
+    "keep",
 }
 """Fields that need JSON or no command, and two that nobody writes."""
 CODES = dict.fromkeys(("retry_on", "no_retry_on", "skip_on", "again_on"), "3")

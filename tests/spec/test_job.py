@@ -437,6 +437,9 @@ def test_what_a_task_asks_of_its_pod() -> None:
         ({"service_account": "../x"}, "name of an object"),
         ({"priority_class": 3}, "name of an object"),
         ({"host_network": True}, "host_network"),
+        ({"config_maps": [{"name": "A", "path": "/etc/x"}]}, "name of an object"),
+        ({"secret_files": [{"name": "a", "path": "etc"}]}, "absolute"),
+        ({"scratch": [{"path": "/scratch"}]}, "size"),
     ):
         assert words in refused_task(kubernetes=wrong)
 

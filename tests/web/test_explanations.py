@@ -12,6 +12,7 @@ from starlette.requests import Request
 from air_executor.client import Client
 from air_executor.core.explanation import explain_job
 from air_executor.model.callers import ANONYMOUS
+from air_executor.model.keep import KeptRunner
 from air_executor.model.state import JobPhase, JobState
 from air_executor.settings import Settings
 from air_executor.web.routes import _PageRoutes
@@ -111,3 +112,21 @@ def test_parent_and_child_are_linked(client: Client) -> None:
     shown = page(client)
     assert '<dt>Submitted by</dt><dd><a href="/jobs/parent.of-it">parent.of-it</a>' in shown
     assert '<dt>Child jobs</dt><dd><a href="/jobs/child.of-it">child.of-it</a>' in shown
+
+
+def test_a_kept_runner_is_explained_and_can_be_removed(client: Client) -> None:
+    """The page of its task says until when it stays, with the commands, and has a button."""
+    job = ended_job("bad", 1, uid="00000003")
+    task = next(iter(job.tasks))
+    job.kept[task] = KeptRunner(1, 0, time.time(), 4e9, "docker", "air-bad")
+    put(client, job)
+    sent = {"query_string": b"", "headers": [], "state": {"caller": ANONYMOUS}}
+    request = Request({"type": "http", "path_params": {"job": "bad", "task": task}, **sent})
+    shown = bytes(_PageRoutes(StateCache(client), None).task(request).body).decode()
+    text = re.sub("<[^>]*>", "", shown)
+    assert "its container air-bad is kept until 2096-10-02T07:06:40.000Z: look into it with " in text
+    assert (
+        f"air-executor shell bad {task} or docker exec -it air-bad sh; remove it with air-executor cancel bad {task}"
+        in text
+    )
+    assert "Remove the kept runner" in text

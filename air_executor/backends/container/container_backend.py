@@ -77,6 +77,7 @@ class ContainerBackend(abc.ABC):
 
     name: str
     evicts = True
+    keeps = True
     object_kind: str
     """What a runner is on the platform, in messages."""
 

@@ -6,6 +6,7 @@ reaches a task. Used by the container backends; knows no platform.
 
 from __future__ import annotations
 
+import math
 import os
 
 from air_executor.backends.base import Launch, LaunchCache, LaunchWorktree
@@ -36,12 +37,15 @@ def _base_dir(launch: Launch) -> str:
 
 
 def environment(launch: Launch, image: str) -> dict[str, str]:
-    """Return the task's variables, and two for the runner (see its head).
+    """Return the task's variables, and those for the runner (see its head).
 
     It appends what is ours to PATH and PYTHONPATH, for what the image sets is known only inside its container.
     """
     caches = {cache.variable: cache_target(cache) for cache in launch.caches}
-    return {"HOME": HOME, **launch.environment(OUT, WORKSPACE), **caches, "_air_bin": BIN, "_air_image": image}
+    own = {"_air_bin": BIN, "_air_image": image}
+    if launch.keep:
+        own["_air_keep"] = str(math.ceil(launch.keep))
+    return {"HOME": HOME, **launch.environment(OUT, WORKSPACE), **caches, **own}
 
 
 def check_mount_target(source: str, target: str) -> None:

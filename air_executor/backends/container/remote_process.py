@@ -15,7 +15,7 @@ STDOUT, STDERR = 1, 2
 _SCRIPT = (
     'cd -- "$1" && shift || exit 1; '
     'PATH="${PATH:-/usr/local/bin:/usr/bin:/bin}:$_air_bin" PYTHONPATH="${PYTHONPATH:+$PYTHONPATH:}$_air_bin"; '
-    "export PATH PYTHONPATH; unset _air_bin _air_image; "
+    "export PATH PYTHONPATH; unset _air_bin _air_image _air_keep; "
     'if [ $# -gt 0 ]; then exec "$@"; fi; '
     "if command -v bash >/dev/null; then exec bash; fi; exec sh"
 )

@@ -18,7 +18,7 @@ from air_executor.backends.base import KILL_MARGIN, Launch
 from air_executor.backends.container import inside
 from air_executor.backends.container.platform_config import PlatformConfig
 from air_executor.backends.container.run_labels import LabeledRun, RunLabels
-from air_executor.backends.kubernetes import pod_requests, pod_template, runner_copy
+from air_executor.backends.kubernetes import pod_requests, pod_template, pod_volumes, runner_copy
 from air_executor.backends.kubernetes.object_status import CONTAINER
 from air_executor.errors import SpawnRejectedError
 from air_executor.model.names import platform_name
@@ -88,7 +88,9 @@ def job_manifest(
     if launch.timeout is not None:
         s = config.settings
         to_start = s.schedule_deadline + s.pull_deadline + s.start_deadline
-        spec["activeDeadlineSeconds"] = math.ceil(to_start + launch.timeout + launch.grace) + SLACK_SECONDS
+        spec["activeDeadlineSeconds"] = (
+            math.ceil(to_start + launch.timeout + launch.grace + launch.keep) + SLACK_SECONDS
+        )
     if server >= POD_FAILURE_POLICY:
         failed = {"containerName": CONTAINER, "operator": "NotIn", "values": [0]}
         disrupted = {"type": "DisruptionTarget", "status": "True"}
@@ -176,6 +178,7 @@ def _template(config: ClusterConfig, launch: Launch) -> dict[str, Any]:
     if settings.service_account:
         spec["serviceAccountName"] = settings.service_account
     pod_requests.add_to(spec, settings, launch)
+    pod_volumes.add_to(spec, settings, launch)
     own: dict[str, Any] = {"labels": make_labels(config, launch), "annotations": make_annotations(config, launch)}
     own_and_defaults = {
         "labels": {**pod_requests.user_labels(settings, launch), **own["labels"]},

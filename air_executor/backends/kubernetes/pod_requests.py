@@ -35,15 +35,15 @@ def user_labels(settings: KubernetesSettings, launch: Launch) -> dict[str, str]:
                 found[USER_LABELS + name] = value
             if name in settings.allow_labels and not _OURS.fullmatch(name):
                 found[name] = value
-    asked: Mapping[str, str] = _asked(launch).get("labels") or {}
-    _check("labels", asked, settings.allow_labels, "AIR_KUBERNETES_ALLOW_LABELS")
+    asked: Mapping[str, str] = asked_of(launch).get("labels") or {}
+    check_allowed("labels", asked, settings.allow_labels, "AIR_KUBERNETES_ALLOW_LABELS")
     return {**found, **asked}
 
 
 def user_annotations(settings: KubernetesSettings, launch: Launch) -> dict[str, str]:
     """Return the annotations that a task asks for; raises as `user_labels`."""
-    asked: Mapping[str, str] = _asked(launch).get("annotations") or {}
-    _check("annotations", asked, settings.allow_annotations, "AIR_KUBERNETES_ALLOW_ANNOTATIONS")
+    asked: Mapping[str, str] = asked_of(launch).get("annotations") or {}
+    check_allowed("annotations", asked, settings.allow_annotations, "AIR_KUBERNETES_ALLOW_ANNOTATIONS")
     return dict(asked)
 
 
@@ -74,26 +74,29 @@ def add_to(spec: dict[str, Any], settings: KubernetesSettings, launch: Launch) -
     Raises:
         SpawnRejectedError: one of them is not allowed; the message names the setting.
     """
-    asked = _asked(launch)
+    asked = asked_of(launch)
     if selector := asked.get("node_selector"):
-        _check("node_selector", selector, settings.allow_node_labels, "AIR_KUBERNETES_ALLOW_NODE_LABELS", ours=False)
+        check_allowed(
+            "node_selector", selector, settings.allow_node_labels, "AIR_KUBERNETES_ALLOW_NODE_LABELS", ours=False
+        )
         spec["nodeSelector"] = dict(selector)
     if tolerations := asked.get("tolerations"):
         keys = [one["key"] for one in tolerations]
-        _check("tolerations", keys, settings.allow_tolerations, "AIR_KUBERNETES_ALLOW_TOLERATIONS", ours=False)
+        check_allowed("tolerations", keys, settings.allow_tolerations, "AIR_KUBERNETES_ALLOW_TOLERATIONS", ours=False)
         spec["tolerations"] = [_toleration(one) for one in tolerations]
     if account := asked.get("service_account"):
         allowed = settings.allow_service_accounts
-        _check("service_account", [account], allowed, "AIR_KUBERNETES_ALLOW_SERVICE_ACCOUNTS")
+        check_allowed("service_account", [account], allowed, "AIR_KUBERNETES_ALLOW_SERVICE_ACCOUNTS")
         spec["serviceAccountName"] = account
         spec["automountServiceAccountToken"] = True
     if priority := asked.get("priority_class"):
         allowed = settings.allow_priority_classes
-        _check("priority_class", [priority], allowed, "AIR_KUBERNETES_ALLOW_PRIORITY_CLASSES")
+        check_allowed("priority_class", [priority], allowed, "AIR_KUBERNETES_ALLOW_PRIORITY_CLASSES")
         spec["priorityClassName"] = priority
 
 
-def _asked(launch: Launch) -> Mapping[str, Any]:
+def asked_of(launch: Launch) -> Mapping[str, Any]:
+    """Return the `kubernetes` of a task."""
     found: Mapping[str, Any] = launch.options.get("kubernetes") or {}
     return found
 
@@ -104,7 +107,14 @@ def _toleration(one: Mapping[str, Any]) -> dict[str, str]:
     return {"key": one["key"], **value, **effect}
 
 
-def _check(field: str, names: Iterable[str], allowed: Collection[str], setting: str, *, ours: bool = True) -> None:
+def check_allowed(
+    field: str, names: Iterable[str], allowed: Collection[str], setting: str, *, ours: bool = True
+) -> None:
+    """Refuse names that the operator does not list; with `ours` also those that nobody may set.
+
+    Raises:
+        SpawnRejectedError: the message names the field and the setting.
+    """
     for name in names:
         if ours and _OURS.fullmatch(name):
             msg = f"kubernetes.{field}: {name} belongs to Air-Executor or to the cluster"

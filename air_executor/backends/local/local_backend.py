@@ -45,6 +45,7 @@ class LocalBackend:
     name = "local"
     remote = False
     evicts = False
+    keeps = False
 
     def __init__(
         self,
