@@ -481,7 +481,7 @@ ALLOWED = {
 }
 
 
-def made(asked: Mapping[str, Any], **allowed: Any) -> dict[str, Any]:
+def made(asked: Mapping[str, Any], **allowed: object) -> dict[str, Any]:
     """Return the Job of a task that asks for this, where the operator allows that."""
     config = dataclasses.replace(CONFIG, settings=SETTINGS.model_copy(update=allowed))
     launch = dataclasses.replace(

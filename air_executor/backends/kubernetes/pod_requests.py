@@ -55,7 +55,7 @@ def secret_of(settings: KubernetesSettings, launch: Launch) -> str | None:
     """
     if not launch.secrets:
         return None
-    asked: str | None = _asked(launch).get("secret")
+    asked: str | None = asked_of(launch).get("secret")
     if asked is None and settings.secret is None:
         name = next(iter(launch.secrets))
         msg = f"secret {name}: no Secret is set; the operator names it with AIR_KUBERNETES_SECRET"
@@ -64,7 +64,7 @@ def secret_of(settings: KubernetesSettings, launch: Launch) -> str | None:
         return settings.secret
     if asked not in settings.allow_secrets:
         keys = [f"{asked}/{name}" for name in launch.secrets]
-        _check("secret", keys, settings.allow_secrets, "AIR_KUBERNETES_ALLOW_SECRETS", ours=False)
+        check_allowed("secret", keys, settings.allow_secrets, "AIR_KUBERNETES_ALLOW_SECRETS", ours=False)
     return asked
 
 
