@@ -10,7 +10,6 @@ import os
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -327,24 +326,10 @@ class Client:
         return None if found is None else found.phase
 
     def history(self, name: str, limit: int) -> list[NamedRun]:
-        """Return the newest runs of a definition, archived ones included; the message of one says why it failed.
+        """Return the newest runs of a definition, archived ones included. Raises NotFoundError where there is none."""
+        from air_executor.client.run_history import newest_runs  # noqa: PLC0415 - for few commands
 
-        Raises:
-            NotFoundError: it has none.
-        """
-        from air_executor.core.end_reasons import failure_cause  # noqa: PLC0415 - for few commands
-        from air_executor.store.job_summary import summary_of  # noqa: PLC0415 - for few commands
-
-        runs = islice(self.named_runs.newest_first(name), limit)
-        found = []
-        for run in runs:
-            summary = summary_of(run)
-            if run.phase == "failed":
-                summary.message = failure_cause(run)
-            found.append(NamedRun(summary, run.spec.params))
-        if not found:
-            raise self.named_runs.none_of(name)
-        return found
+        return newest_runs(self.named_runs, name, limit)
 
     def report(
         self,

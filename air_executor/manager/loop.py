@@ -287,7 +287,7 @@ class Manager:
         if self._write_journal():
             self.counter_keeper.report()
             self.preparation.settle()
-            self._act()
+            self.act_queue.carry_out()
             self._clean_up(poll=poll)
             self._checkpoint()
             self.notifier.send()
@@ -346,10 +346,6 @@ class Manager:
         if not written:
             self._sleep(self.options.poll_interval)
         return written
-
-    def _act(self) -> None:
-        """Do what was decided."""
-        self.act_queue.carry_out()
 
     def _clean_up(self, *, poll: bool) -> None:
         self.supervisor.pending.remove_some()
