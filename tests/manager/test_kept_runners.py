@@ -58,6 +58,8 @@ def test_the_failure_is_committed_and_the_runner_stays(made: World) -> None:
     made.cycle(3)
     assert slot in made.platform.runners
     assert made.job("j").kept
+    shown = made.manager.open_runs.snapshot()
+    assert (shown.kept, list(shown.removing)) == (1, [])
     made.set_volume_time(kept.since + 601.5)
     made.clock.pass_time(101)
     made.until(lambda: not made.job("j").kept)
