@@ -30,6 +30,8 @@ class Snapshot:
     """Slots whose runners were asked to go and still exist."""
     progress: Mapping[str, float] = field(default_factory=dict)
     """By pool: the mean progress, from 0 to 1, of running tasks that report it."""
+    kept: int = 0
+    """Runners that stay after a failure."""
     spendings: Sequence[Spending] = ()
     """What is used of budgets."""
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from air_executor.core.ledger import Origin, origin_of
 from air_executor.model.keep import KeptRunner
 from air_executor.model.names import Slot, run_id
 from air_executor.model.state import JobState
@@ -21,6 +22,8 @@ class KeptSlot:
     run: str
     task: str
     kept: KeptRunner
+    origin: Origin
+    """What its cost is grouped by."""
     seen: bool = False
     """This manager has seen it alive since its run was committed."""
 
@@ -40,7 +43,7 @@ class KeptRunners:
                 continue
             slot, run = Slot(job.id, kept.slot), run_id(job.uid, kept.seq)
             seen = slot in before and before[slot].run == run and before[slot].seen
-            self.by_slot[slot] = KeptSlot(slot, run, task, kept, seen)
+            self.by_slot[slot] = KeptSlot(slot, run, task, kept, origin_of(job, job.tasks[task]), seen)
             self._jobs.setdefault(job.id, []).append(slot)
 
     def forget(self, job: str) -> None:

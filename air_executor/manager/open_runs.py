@@ -250,7 +250,8 @@ class OpenRuns:
         """Return what the latest poll has shown; `spendings`: what is used of budgets."""
         removing = [slot for slot in self.observed or {} if self._is_removed(slot)]
         answers = self.backend_problem is None
-        return Snapshot(answers, self._backend.last_contact(), removing, self._progress(), spendings)
+        kept = len(self._state.kept.by_slot)
+        return Snapshot(answers, self._backend.last_contact(), removing, self._progress(), kept, spendings)
 
     def _progress(self) -> dict[str, float]:
         """Return the mean progress of running tasks by their pool's label."""

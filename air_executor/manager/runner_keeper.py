@@ -12,7 +12,7 @@ from functools import partial
 
 from air_executor.backends.base import RunnerStatus
 from air_executor.core.price import cost_of
-from air_executor.errors import NotFoundError, StoreError
+from air_executor.errors import CorruptFileError, NotFoundError, StoreError
 from air_executor.manager.kept_runners import KeptSlot
 from air_executor.manager.manager_state import ManagerOptions, ManagerState
 from air_executor.manager.open_runs import OpenRun, OpenRuns
@@ -80,9 +80,11 @@ class RunnerKeeper:
         job = one.slot.job
         try:
             found = self._state.find(job)
-        except (NotFoundError, StoreError) as error:
+        except (NotFoundError, CorruptFileError) as error:
             log.warning("job=%s task=%s its kept runner is gone, and cannot be counted: %s", job, one.task, error)
             self._state.kept.forget(job)
+            return
+        except StoreError:  # a sick volume: the next cycle tries again
             return
         known = found.state.kept.get(one.task)
         if known is None or run_id(found.state.uid, known.seq) != one.run:  # its job was replaced

@@ -78,6 +78,9 @@ class SpendingKeeper:
             if isinstance(status, Running):
                 origin = origin_of(run.job.state, run.task)
                 yield UnfinishedRun(origin, status.since, status.since, run.seq, status.price, status.currency)
+        for one in self._state.kept.by_slot.values():
+            kept = one.kept
+            yield UnfinishedRun(one.origin, kept.since, kept.since, kept.seq, kept.price, kept.currency)
 
     def keep(self, now: float) -> Sequence[Spending]:
         """Warn of limits that are nearly or wholly used up, once in each period; return what is used."""

@@ -268,6 +268,7 @@ class Collector(Observer):
             "build_info": {(about.version, about.backend): 1},
             "manager_holds": {(): self.health.holds},
             "backend_up": {(about.backend,): self.health.holds and snapshot.answers},
+            "kept_runners": {(): snapshot.kept},
             "oldest_removal_seconds": {(): max((now - at for at in self._removing.values()), default=0.0)},
             "watch_age_seconds": {}
             if snapshot.last_contact is None

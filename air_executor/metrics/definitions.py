@@ -107,6 +107,7 @@ METRICS = (
         "Runners of an earlier manager: adopted, or removed because no open run needs them.",
     ),
     MetricDefinition("corrupt_files_total", COUNTER, (), "Unreadable files, which were renamed to *.corrupt."),
+    MetricDefinition("kept_runners", GAUGE, (), "Runners that stay after a failure, for people to look around."),
     MetricDefinition("oldest_removal_seconds", GAUGE, (), "Age of the oldest runner removal still in progress."),
     MetricDefinition("backend_up", GAUGE, ("backend",), "1 if the backend answers, else 0."),
     MetricDefinition(

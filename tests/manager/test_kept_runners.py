@@ -8,9 +8,11 @@ from pathlib import Path
 import pytest
 
 from air_executor.client import Client
+from air_executor.errors import StoreError
 from air_executor.model.job import Job, RunRetention, Task
 from air_executor.model.keep import Keep
 from air_executor.model.names import Slot
+from air_executor.model.state import JobState
 from tests.manager.rig import World, leave, world
 
 KEEP = {"keep": {"on_failure": "10m"}}
@@ -56,6 +58,8 @@ def test_the_failure_is_committed_and_the_runner_stays(made: World) -> None:
     made.cycle(3)
     assert slot in made.platform.runners
     assert made.job("j").kept
+    shown = made.manager.open_runs.snapshot()
+    assert (shown.kept, list(shown.removing)) == (1, [])
     made.set_volume_time(kept.since + 601.5)
     made.clock.pass_time(101)
     made.until(lambda: not made.job("j").kept)
@@ -231,3 +235,31 @@ def test_an_archived_job_has_none(made: World) -> None:
     assert sorted(made.jobs.ids()) == ["n-1", "n-2"]
     made.clock.pass_time(600)
     made.until(lambda: sorted(made.jobs.ids()) == ["n-2"], limit=500)
+
+
+@pytest.mark.parametrize("trouble", ["refused", "unreadable"])
+def test_the_state_cannot_be_read_when_it_goes(made: World, monkeypatch: pytest.MonkeyPatch, trouble: str) -> None:
+    """A volume that refuses is asked again; what is unreadable is left to the next start. Other jobs go on."""
+    made.submit("j", {"id": "a", **KEEP})
+    slot = fail(made, "j/a")
+    made.clock.pass_time(1)
+    made.cycle()
+    path = Path(made.layout.state("j"))
+    with monkeypatch.context() as refusing:
+        if trouble == "unreadable":
+            path.write_bytes(b"<<<<<<< HEAD\n")
+        else:
+            load = made.manager.jobs.load
+            refusing.setattr(made.manager.jobs, "load", lambda name: _refused() if name == "j" else load(name))
+        made.platform.lose(slot)
+        made.submit("other", "x")
+        made.do("other/x")
+    made.cycle(2)
+    assert made.job("other").phase == "succeeded"
+    if trouble == "refused":
+        assert made.job("j").kept == {}
+
+
+def _refused() -> JobState:
+    msg = "the volume refuses"
+    raise StoreError(msg)

@@ -15,7 +15,7 @@ from air_executor.core.explanation import explain_job
 from air_executor.core.price import Prices
 from air_executor.core.spending_limits import SpendingLimit
 from air_executor.store.deleted_runs import DeletedRuns
-from tests.manager.rig import World
+from tests.manager.rig import World, leave
 
 EUROS = {"fake": Prices("EUR", 3600.0)}
 """A euro for each second."""
@@ -60,6 +60,25 @@ def test_nothing_of_the_pool_starts_beyond_it(world: World) -> None:
     world.clock.pass_time(MONTH)
     world.cycle(3)
     assert "second/t" in world.running()
+
+
+def test_kept_runners_count(world: World) -> None:
+    """A runner that stays after a failure uses it up before it goes, and no more once it has gone."""
+    world.platform.keeps = True
+    world.start()
+    world.submit("failed", {"id": "t", "keep": {"on_failure": 60}}, pool="gpu")
+    world.until(lambda: "failed/t" in world.running())
+    leave(world.launch("failed/t"), 1)
+    world.until(lambda: bool(world.job("failed").kept))
+    begun = world.job("failed").kept["t"].since
+    world.clock.pass_time(12)
+    world.submit("next", "t", pool="gpu")
+    world.cycle(3)
+    assert list(world.running()) == ["failed/t"]
+    world.set_volume_time(begun + 4)
+    assert world.asked("cancel", "failed") is None
+    world.until(lambda: "next/t" in world.running())
+    assert 4 <= world.job("failed").usage.cost < 9
 
 
 def test_open_runs_count(world: World) -> None:
