@@ -6,7 +6,9 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import stat
 from collections.abc import Callable, Collection
 from typing import Protocol
 
@@ -18,6 +20,8 @@ from air_executor.model.names import Host
 from air_executor.store import files
 from air_executor.store.layout import Layout
 from air_executor.store.presence import Presence, read_presence, read_record
+
+log = logging.getLogger(__name__)
 
 
 class Lease(Protocol):
@@ -77,6 +81,7 @@ class FileLease:
             StoreError: the volume refused.
         """
         try:
+            self._make_way()
             self._lock.acquire()
             info = os.stat(self._layout.lock)
         except Timeout as error:
@@ -90,6 +95,12 @@ class FileLease:
             self._lock.release(force=True)
             raise
         return True
+
+    def _make_way(self) -> None:
+        """Move away what is no regular file in the place of the lock, which nobody can hold."""
+        path = self._layout.lock
+        if os.path.lexists(path) and not stat.S_ISREG(os.lstat(path).st_mode):
+            log.error("%s: not a regular file; moved to %s", path, files.quarantine(path))
 
     def check(self) -> None:
         """Check that the lock we hold is still the one at its path.

@@ -88,7 +88,7 @@ class NamedRuns:
         from air_executor.model.problems import did_you_mean  # noqa: PLC0415 - only for errors
 
         names = {re.sub(r"-([0-9]{8}-[0-9]{6}|[0-9]{1,9})$", "", one) for one in self._ids()}
-        hint = did_you_mean(name, names) or "; `air-executor status` lists all jobs"
+        hint = did_you_mean(name, names - {name}) or "; `air-executor status` lists all jobs"
         return NotFoundError(f"no runs of {name} in {self._jobs.layout.root}{hint}")
 
     def newest(self, name: str) -> JobState | None:

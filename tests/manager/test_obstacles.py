@@ -12,10 +12,12 @@ from pathlib import Path
 
 import pytest
 
-from air_executor.errors import NotFoundError, PathBlockedError, StoreError
+from air_executor.errors import ManagerHeldError, NotFoundError, PathBlockedError, StoreError
+from air_executor.manager.lease import FileLease
 from air_executor.model.state import JobState
 from air_executor.store import journal_files
 from air_executor.store.jobs import Jobs
+from air_executor.store.layout import Layout
 from tests.manager import rig
 from tests.manager.rig import World
 from tests.manager.test_interleavings import reason
@@ -314,6 +316,20 @@ def test_a_folder_of_the_state_directory_is_replaced(world: World, place: str, m
     assert stat.S_ISDIR(path.stat().st_mode)
     world.do("j/a")
     assert world.job("j").phase == "succeeded"
+
+
+@pytest.mark.parametrize("make", [make_fifo, make_dead_link, make_folder])
+def test_something_where_the_lock_belongs(tmp_path: Path, make: Callable[[Path], None]) -> None:
+    """It is moved away, and one manager has the lock."""
+    layout = Layout(tmp_path / "state")
+    Jobs(layout).prepare()
+    make(Path(layout.lock))
+    lease = FileLease(layout, rig.HOST)
+    assert lease.acquire()
+    assert os.path.lexists(f"{layout.lock}.corrupt")
+    with pytest.raises(ManagerHeldError):
+        FileLease(layout, rig.HOST).acquire()
+    lease.release()
 
 
 def test_a_folder_where_an_applied_request_was(world: World) -> None:
