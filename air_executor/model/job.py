@@ -17,6 +17,7 @@ from air_executor.model.memo import Memoize
 from air_executor.model.pod_request import PodRequest
 from air_executor.model.record import AsWritten, Record
 from air_executor.model.refusal import RefusalError
+from air_executor.model.service import Service
 from air_executor.model.types import About, Accepts
 from air_executor.model.worktree import Worktree
 
@@ -137,6 +138,9 @@ class TaskOptions:
     ] = field(default_factory=dict)
     caches: Annotated[
         list[Cache], MaxLen(100), About("Folders that are kept between runs, such as those of package managers.")
+    ] = field(default_factory=list)
+    services: Annotated[
+        list[Service], MaxLen(20), About("Programs beside the task, each in a container of its own, such as a database.")
     ] = field(default_factory=list)
     network: Annotated[
         t.Network | None, About("`none`, `default`, or the name of a network that the operator allows.")
@@ -268,6 +272,8 @@ def _check_start(task: TaskOptions) -> None:
         raise RefusalError("cannot be used together with not_before", ("delay",))
     if len({one.variable for one in task.caches}) < len(task.caches):
         raise RefusalError("two of them have the same name, as far as a variable can tell", ("caches",))
+    if len({one.host for one in task.services}) < len(task.services):
+        raise RefusalError("two of them have the same name: give them a `name`", ("services",))
 
 
 @dataclass(slots=True, kw_only=True)

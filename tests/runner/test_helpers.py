@@ -92,6 +92,7 @@ STRUCTURED = {
     "worktree",
     "memoize",
     "caches",
+    "services",
     "kubernetes",
 }
 """Fields that need JSON or no command, and two that nobody writes."""

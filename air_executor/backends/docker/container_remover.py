@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import time
 
-from air_executor.backends.base import KILL_MARGIN
+from air_executor.backends.base import KILL_MARGIN, KeepServiceLog
 from air_executor.backends.container.refusals import ConflictError, MissingError, RefusedError
 from air_executor.backends.container.workers import Workers
 from air_executor.backends.docker.container_cache import Container, Phase
@@ -22,8 +22,11 @@ log = logging.getLogger(__name__)
 class ContainerRemover:
     """Takes containers to their end step by step, one request at a time."""
 
-    def __init__(self, engine: Engine, watch: ContainerWatch, workers: Workers) -> None:
+    def __init__(
+        self, engine: Engine, watch: ContainerWatch, workers: Workers, keep_log: KeepServiceLog
+    ) -> None:
         self._engine = engine
+        self._keep_log = keep_log
         self._watch = watch
         self._workers = workers
 
@@ -74,6 +77,8 @@ class ContainerRemover:
 
     def _delete(self, one: Container) -> None:
         try:
+            if one.service is not None and (text := self._engine.log(one.id)):
+                self._keep_log(one.slot, one.run, one.task, one.service, text)
             self._engine.delete(one.id)
         except MissingError:
             pass
