@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from air_executor.core.explanation import explain_task
+from air_executor.model.records import Request
 from tests.docker.rig import Plant, done
 from tests.engine import BUSYBOX, require_image
 
@@ -86,11 +89,9 @@ def test_a_program_that_is_not_there(plant: Plant) -> None:
 def test_a_service_that_ends_ends_the_run(plant: Plant) -> None:
     """Its task is stopped, fails as of itself, and is retried with a service of its own."""
     require_image()
-    brief = {"image": BUSYBOX, "name": "db", "command": "until wget -qO /dev/null http://web:8000/stop; do :; done"}
-    ask = 'if [ "$AIR_ATTEMPT" = 1 ]; then touch /tmp/x; sleep 600; fi'
-    once = {**brief, "command": 'sleep 0.5; echo out of space; exit 4'}
-    task = plant.run(ask, services=[WEB, once], retries=0)
-    assert (task.reason, done(task).exit_code) == ("error", 143)
+    full = {"image": BUSYBOX, "name": "db", "command": "sleep 1; echo out of space; exit 4"}
+    task = plant.run("sleep 600", services=[WEB, full], retries=1, retry_delay=0)
+    assert [one.reason for one in task.attempts] == ["error", "error"]
     assert done(task).message == "service db ended with exit code 4: out of space"
     plant.until(lambda: plant.containers() == [], "the containers to be gone")
 
@@ -107,6 +108,13 @@ def test_a_service_that_somebody_stops(plant: Plant) -> None:
     assert "service web ended with exit code 137, stopped by somebody else" in (task.attempts[0].message or "")
 
 
+def explained(plant: Plant) -> str:
+    """Return what `explain` says of the task."""
+    state = plant.job("job")
+    context = plant.client.explain_context(state, plant.client.job_facts(), time.time(), None)
+    return explain_task(state, state.tasks["it"], context)
+
+
 def running(plant: Plant) -> int:
     """Return how many containers run."""
     return sum(one["State"] == "running" for one in plant.containers())
@@ -120,8 +128,8 @@ def test_who_waits_says_so_and_can_be_cancelled(plant: Plant) -> None:
     require_image()
     plant.submit("job", {"id": "it", "command": "true", "services": [NEVER]})
     words = "waiting for service db to be ready (at most 10m)"
-    plant.until(lambda: words in plant.client.explain("job", "it"), "explain to say what is waited for")
-    plant.client.cancel("job")
+    plant.until(lambda: words in explained(plant), "explain to say what is waited for")
+    plant.client.inbox.post(Request("cancel", "job"), time.time())
     assert plant.see("job").tasks["it"].reason == "cancelled"
     plant.until(lambda: plant.containers() == [], "the containers to be gone")
 
@@ -136,6 +144,6 @@ def test_however_the_task_ends_its_services_end(plant: Plant, end: str) -> None:
     plant.submit("job", {**task, **({"timeout": 1} if end == "timeout" else {})})
     if end == "cancelled":
         plant.until(lambda: running(plant) == 2, "the task to run beside its service")
-        plant.client.cancel("job")
+        plant.client.inbox.post(Request("cancel", "job"), time.time())
     assert plant.see("job").tasks["it"].reason == end
     assert "serving" in kept(plant, "job", "it", "web")

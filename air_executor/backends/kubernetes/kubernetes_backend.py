@@ -53,7 +53,7 @@ class KubernetesBackend(ContainerBackend):
         self._watch: ClusterWatch = ClusterWatch(api, config, self._lock, self._wake)
         self._cache: RunnerCache = self._watch.cache
         self._inspector = StartInspector(api, self._watch, config.selector)
-        self._remover = JobRemover(api, self._watch)
+        self._remover = JobRemover(api, self._watch, keep_log)
         self._refused = RefusedStarts()
 
     def prepare(self, options: Mapping[str, Any]) -> str | None:
