@@ -51,7 +51,7 @@ from air_executor.manager.start_preparation import StartPreparation
 from air_executor.manager.supervisor import Supervisor
 from air_executor.model.events import Memoized, Started
 from air_executor.model.names import Host, Slot, runner_name
-from air_executor.model.service import Service
+from air_executor.model.service import TaskService
 from air_executor.model.shebang import interpreter
 from air_executor.model.state import START_FAILED, RunnerOrigin, Running, TaskState
 from air_executor.model.times import to_text
@@ -298,7 +298,7 @@ def _launched(worktree: Checkout) -> LaunchWorktree:
     return LaunchWorktree(worktree.path, worktree.prefix, worktree.repository, worktree.admin, worktree.branch)
 
 
-def _launched_service(one: Service, secrets_of: Callable[[Sequence[str]], dict[str, str]]) -> LaunchService:
+def _launched_service(one: TaskService, secrets_of: Callable[[Sequence[str]], dict[str, str]]) -> LaunchService:
     return LaunchService(
         name=one.host,
         image=one.image,

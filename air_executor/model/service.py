@@ -40,7 +40,7 @@ class ServiceResources(Record):
 
 
 @dataclass(slots=True, kw_only=True)
-class Service(Record):
+class TaskService(Record):
     """A service of a task: it starts before the task and ends with it."""
 
     image: Annotated[t.Image, About("Container image.")]

@@ -83,7 +83,7 @@ def test_a_line_without_an_end_is_printed_as_it_comes(
     monkeypatch.setattr(log_printer, "CHUNK", 8)
     first = write_log(client, "j", "a", 1, "é".encode() * 12)
     write_log(client, "j", "b", 2, b"x\n")
-    printer = JobLogs(client, None, None)
+    printer = JobLogs(client.logs, None, None)
     printer.print_new(state)
     assert all(len(at.rest) <= 10 for at in printer._printer._positions.values())
     with first.open("ab") as file:
@@ -106,12 +106,12 @@ def test_follow_opens_no_log_that_is_read_to_its_end(client: Client, monkeypatch
     opened: list[int] = []
     real = open_log
 
-    def count(layout: Layout, job: JobState, task: str, seq: int) -> BinaryIO | None:
+    def count(layout: Layout, job: JobState, task: str, seq: int, service: str | None = None) -> BinaryIO | None:
         opened.append(seq)
-        return real(layout, job, task, seq)
+        return real(layout, job, task, seq, service)
 
     monkeypatch.setattr(directory_logs, "open_log", count)
-    printer = JobLogs(client, None, None)
+    printer = JobLogs(client.logs, None, None)
     for _ in range(3):
         printer.print_new(state)
     assert len(opened) == 20

@@ -50,9 +50,7 @@ class Plant:
     def start(self, **settings: Any) -> None:  # noqa: ANN401 - fields of `DockerSettings`
         """Start a manager, with other settings where given."""
         group = self.settings.docker.model_copy(update=settings)
-        self.backend = make_backend(
-            self.settings.model_copy(update={"docker": group}), "test", keeper_of(self.layout)
-        )
+        self.backend = make_backend(self.settings.model_copy(update={"docker": group}), "test", keeper_of(self.layout))
         secrets = self.project / "secrets"
         options = ManagerOptions(
             version="test",

@@ -9,9 +9,11 @@ from typing import Any
 import pytest
 
 from air_executor.core.explanation import explain_task
+from air_executor.manager import supervisor
 from air_executor.model.records import Request
+from air_executor.store.job_file import read_job
 from tests.docker.rig import Plant, done
-from tests.engine import BUSYBOX, require_image
+from tests.engine import BUSYBOX, require_image, require_python_image
 
 pytestmark = pytest.mark.docker
 
@@ -44,7 +46,7 @@ def test_a_task_finds_its_service_ready(plant: Plant, network: str) -> None:
     assert kept(plant, "job", "it", "web") == f"serving as {uid}\n"
 
 
-def fails(plant: Plant, **fields: Any) -> str:
+def fails(plant: Plant, **fields: Any) -> str:  # noqa: ANN401 - JSON
     """Return what is said of a run that fails without having begun, of which nothing is left."""
     task = plant.run("touch begun", **fields)
     job = next(iter(plant.client.jobs.ids()))
@@ -58,9 +60,17 @@ def test_a_service_that_is_never_ready(plant: Plant) -> None:
     """The task does not begin; its user learns which service, and what that said last."""
     require_image()
     slow = {"image": BUSYBOX, "name": "db", "command": "echo still loading; exec sleep 600", "ready_timeout": 1}
-    said = fails(plant, services=[WEB, {**slow, "ready": ["no-such-program"]}])
+    said = fails(plant, services=[WEB, {**slow, "ready": "exec sleep 600"}])
     assert said == "error: service db was not ready within 1s: still loading"
-    assert plant.job(next(iter(plant.client.jobs.ids()))).tasks["it"].runs == 1
+
+
+def test_a_service_without_the_program_that_tells_whether_it_is_ready(plant: Plant) -> None:
+    """The engine's words say what is wrong."""
+    require_image()
+    slow = {"image": BUSYBOX, "name": "db", "command": "exec sleep 600", "ready_timeout": 0.5}
+    said = fails(plant, services=[{**slow, "ready": ["no-such-program"]}])
+    assert said.startswith("error: service db was not ready within 500ms: ")
+    assert "no-such-program" in said
 
 
 def test_a_service_that_ends_before_it_is_ready(plant: Plant) -> None:
@@ -147,3 +157,92 @@ def test_however_the_task_ends_its_services_end(plant: Plant, end: str) -> None:
         plant.client.inbox.post(Request("cancel", "job"), time.time())
     assert plant.see("job").tasks["it"].reason == end
     assert "serving" in kept(plant, "job", "it", "web")
+
+
+def test_the_example(plant: Plant) -> None:
+    """It runs as it stands."""
+    require_python_image()
+    plant.start()
+    plant.client.submit(read_job(Path(__file__).parents[2] / "examples/services.yaml"))
+    assert plant.see("services").phase == "succeeded"
+    assert plant.log("services", "test") == "200\n"
+    assert '"GET / HTTP/1.1" 200' in kept(plant, "services", "test", "site")
+
+
+@pytest.mark.parametrize("where", ["waiting", "running"])
+def test_the_next_manager_finds_everything(plant: Plant, where: str) -> None:
+    """Of a start that its manager did not live to see nothing is left, and the run is repeated; a task goes on."""
+    require_image()
+    hold = {**NEVER, "ready": f"test -e /tmp/go || test {where} = running"}
+    plant.submit("job", {"id": "it", "command": "until [ -e go ]; do sleep 0.1; done", "services": [WEB, hold]})
+    plant.until(lambda: running(plant) == (2 if where == "waiting" else 3), "the services to run")
+    plant.stop()
+    plant.start()
+    if where == "waiting":
+        plant.until(lambda: plant.job("job").seq == 2 and running(plant) == 2, "the run to be repeated")
+        plant.client.inbox.post(Request("cancel", "job"), time.time())
+    plant.file("job", "go").touch()
+    task = plant.see("job").tasks["it"]
+    assert (task.reason, task.runs) == ("cancelled" if where == "waiting" else "ok", 1)
+    plant.until(lambda: plant.containers() == [], "the containers to be gone")
+
+
+def test_what_an_earlier_run_left_gives_way(plant: Plant) -> None:
+    """A manager that was paused may create a container late: its name goes to the run that there is now."""
+    require_image()
+    label = {"air-executor.instance": plant.rig.config.instance, "air-executor.state-dir": plant.layout.root}
+    identity = {"air-executor.job": "job", "air-executor.run": "0badcafe-1", "air-executor.slot": "0"}
+    for name, service in (("web", "web"), ("old", "old")):
+        made = plant.engine.create_container(
+            BUSYBOX,
+            ["sleep", "600"],
+            name=f"{plant.settings.name_prefix}-job.{name}",
+            labels={**label, **identity, "air-executor.service": service, "air-executor.grace": "0"},
+        )
+        plant.engine.start(made["Id"])
+    plant.submit("job", {"id": "it", "command": ASK, "services": [WEB]})
+    assert plant.see("job").tasks["it"].reason == "ok"
+    plant.until(lambda: plant.containers() == [], "the containers to be gone")
+
+
+def test_a_name_that_is_taken(plant: Plant) -> None:
+    """A container that is not ours is left alone, and the task fails with its name."""
+    require_image()
+    made = plant.engine.create_container(BUSYBOX, ["true"], name=f"{plant.settings.name_prefix}-job.web")
+    try:
+        plant.submit("job", {"id": "it", "command": "true", "services": [WEB]})
+        ended = done(plant.see("job").tasks["it"])
+        assert ended.reason == "start-failed"
+        assert "-job.web: the name is taken by a container that is not of this state directory" in str(ended.message)
+    finally:
+        plant.engine.remove_container(made)
+
+
+SEES = """
+echo "$(id -u) $(grep CapEff /proc/self/status) $(grep NoNewPrivs /proc/self/status) $PASSWORD $HOME"
+ls -d /air /project 2>&1; touch /owned /tmp/mine && echo written; exec sleep 600
+"""
+
+
+def test_what_a_service_sees(plant: Plant) -> None:
+    """Its secrets and its own files, as a user without rights, and nothing of the state directory."""
+    require_image()
+    (plant.project / "secrets").mkdir()
+    (plant.project / "secrets/PASSWORD").write_text("s3cret word")
+    service = {"image": BUSYBOX, "name": "db", "command": SEES, "secrets": ["PASSWORD"], "ready": "test -e /tmp/mine"}
+    plant.submit("job", {"id": "it", "command": "true", "services": [service]})
+    assert plant.see("job").tasks["it"].reason == "ok"
+    uid = plant.backend._config.user[0]
+    said = kept(plant, "job", "it", "db")
+    assert said.split("\n")[0].split() == [str(uid), "CapEff:", "0" * 16, "NoNewPrivs:", "1", "s3cret", "word", "/tmp"]  # noqa: S108 - in the container
+    assert "written" not in said or uid == 0
+    assert said.count("No such file") == 2
+
+
+def test_a_timeout_begins_with_the_task(plant: Plant, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A service may take longer to be ready than its task may run."""
+    require_image()
+    monkeypatch.setattr(supervisor, "OVERDUE", 0.0)
+    slow = {**WEB, "command": f"sleep 2; {WEB['command']}"}
+    plant.submit("job", {"id": "it", "command": ASK, "services": [slow], "timeout": 1, "grace": 0})
+    assert plant.see("job").tasks["it"].reason == "ok"

@@ -111,7 +111,7 @@ CONTAINER = {
         {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108 - in the container
     ],
 }
-POD = {
+POD: dict[str, Any] = {
     "restartPolicy": "Never",
     "automountServiceAccountToken": False,
     "enableServiceLinks": False,
@@ -430,7 +430,7 @@ def test_the_template_is_merged_as_kubernetes_merges() -> None:
         "tolerations": [{"operator": "Exists"}],
         "priorityClassName": "low",
         "volumes": [
-            POD["volumes"][0],  # type: ignore[index]
+            POD["volumes"][0],
             {"name": "tmp", "emptyDir": {"sizeLimit": str(256 << 20)}},
             {"name": "cache", "emptyDir": {}},
         ],

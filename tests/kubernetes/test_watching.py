@@ -326,5 +326,7 @@ def test_a_bad_setting_is_refused_before_anything_is_asked(
     monkeypatch.setenv("KUBECONFIG", str(tmp_path / "none"))
     monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
     with pytest.raises(AirExecutorError, match="set KUBECONFIG"):
-        make(settings.model_copy(update={"kubernetes": KubernetesSettings(claim="c")}), "0", keeper_of(Layout(tmp_path)))
+        make(
+            settings.model_copy(update={"kubernetes": KubernetesSettings(claim="c")}), "0", keeper_of(Layout(tmp_path))
+        )
     assert not server.asked

@@ -22,9 +22,7 @@ log = logging.getLogger(__name__)
 class ContainerRemover:
     """Takes containers to their end step by step, one request at a time."""
 
-    def __init__(
-        self, engine: Engine, watch: ContainerWatch, workers: Workers, keep_log: KeepServiceLog
-    ) -> None:
+    def __init__(self, engine: Engine, watch: ContainerWatch, workers: Workers, keep_log: KeepServiceLog) -> None:
         self._engine = engine
         self._keep_log = keep_log
         self._watch = watch

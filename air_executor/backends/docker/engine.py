@@ -212,9 +212,7 @@ class Engine:
 
     def log(self, container: str, tail: int | None = None) -> bytes:
         """Return a container's log, or its last lines; the engine keeps no more of it than `LogConfig` says."""
-        found: bytes = self._ask(
-            "logs", lambda client: client.logs(container, tail="all" if tail is None else tail)
-        )
+        found: bytes = self._ask("logs", lambda client: client.logs(container, tail="all" if tail is None else tail))
         return found
 
     def begin(self, container: str, command: Sequence[str]) -> str:

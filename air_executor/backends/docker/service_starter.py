@@ -97,9 +97,7 @@ class ServiceStarter:
                 message = f"the engine could not create container {one.name}: {brief(error)}"
                 with self._watch.lock:
                     runner.starting = False
-                    runner.termination = Termination(
-                        reason=s.START_FAILED, message=message, permanent=error.permanent
-                    )
+                    runner.termination = Termination(reason=s.START_FAILED, message=message, permanent=error.permanent)
                 return None
         return None
 
@@ -149,10 +147,17 @@ class ServiceStarter:
         self._watch.wake()
         until, pause = time.monotonic() + service.ready_timeout, FIRST_PAUSE
         while self._goes_on(runner) and self._runs(one):
-            if self._is_ready(one, service, until):
-                return True
+            refusal = None
+            try:
+                if self._is_ready(one, service, until):
+                    return True
+            except BackendUnavailableError as error:
+                self._watch.fail(str(error))
+            except RefusedError as error:  # there is no such program, or the container has just ended
+                refusal = f": {brief(error)}"
             if time.monotonic() >= until:
-                message = f"service {service.name} was not ready within {limit}{self._watch.last_words(one)}"
+                words = refusal or self._watch.last_words(one)
+                message = f"service {service.name} was not ready within {limit}{words}"
                 with self._watch.lock:
                     one.termination = one.termination or Termination(reason=s.ERROR, message=message)
                 break
@@ -161,14 +166,8 @@ class ServiceStarter:
         return False
 
     def _is_ready(self, one: Container, service: LaunchService, until: float) -> bool:
-        try:
-            program = self._engine.begin(one.id, service.ready or ())
-            while (code := self._engine.exit_code(program)) is None:
-                if time.monotonic() >= until or self._watch.closed.wait(LOOK_EVERY):
-                    return False
-        except BackendUnavailableError as error:
-            self._watch.fail(str(error))
-            return False
-        except RefusedError:  # there is no such program, or the container has just ended
-            return False
+        program = self._engine.begin(one.id, service.ready or ())
+        while (code := self._engine.exit_code(program)) is None:
+            if time.monotonic() >= until or self._watch.closed.wait(LOOK_EVERY):
+                return False
         return code == 0

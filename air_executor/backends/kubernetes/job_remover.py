@@ -9,6 +9,7 @@ from air_executor.backends.base import KeepServiceLog
 from air_executor.backends.container.refusals import ConflictError, MissingError, RefusedError
 from air_executor.backends.kubernetes.api import Api
 from air_executor.backends.kubernetes.cluster_watch import ClusterWatch
+from air_executor.backends.kubernetes.object_status import Pod
 from air_executor.backends.kubernetes.runner_cache import TrackedRunner
 from air_executor.backends.kubernetes.service_status import PREFIX
 
@@ -49,14 +50,18 @@ class JobRemover:
         one.kept_logs = True
         with self._watch.lock:
             pods = list(one.pods.values())
-        for pod, service in ((pod, service) for pod in pods for service in pod.services):
-            try:
-                text = self._api.container_log(pod.name, f"{PREFIX}{service}")
-            except RefusedError as error:  # it is gone, or has not begun, or we may not read it
-                log.info("job %s: no log of service %s: %s", one.name, service, error)
-                continue
-            if text:
-                self._keep_log(one.slot, one.run, pod.task, service, text)
+        for pod in pods:
+            for service in pod.services:
+                self._keep_log_of(one, pod, service)
+
+    def _keep_log_of(self, one: TrackedRunner, pod: Pod, service: str) -> None:
+        try:
+            text = self._api.container_log(pod.name, f"{PREFIX}{service}")
+        except RefusedError as error:  # it is gone, or has not begun, or we may not read it
+            log.info("job %s: no log of service %s: %s", one.name, service, error)
+            return
+        if text:
+            self._keep_log(one.slot, one.run, pod.task, service, text)
 
     def remove_unreachable(self, one: TrackedRunner) -> None:
         """Delete a runner whose node does not answer, without waiting for the node."""

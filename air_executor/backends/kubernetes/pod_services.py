@@ -1,8 +1,8 @@
 """The services of a task as containers of its Pod, which share the network of its task. Used by `manifests`. Pure.
 
-From Kubernetes 1.29 on they are native sidecars: init containers that go on running, of which the node starts one after
-the other, each once the one before is ready, and then the task. Before, they are containers beside the task, which waits
-for them in a shell of its own: a service's start-up probe leaves a mark in a folder that both see.
+From Kubernetes 1.29 on they are native sidecars: init containers that go on running. The node starts each once the one
+before it is ready, and then the task. Before 1.29 they are containers beside the task, which waits for them in a shell
+of its own: a service's start-up probe leaves a mark in a folder that both see.
 """
 
 from __future__ import annotations
@@ -30,7 +30,11 @@ _AWAIT_MARKS = (
 
 
 def add_to(
-    spec: dict[str, Any], container: dict[str, Any], launch: Launch, settings: KubernetesSettings, server: tuple[int, int]
+    spec: dict[str, Any],
+    container: dict[str, Any],
+    launch: Launch,
+    settings: KubernetesSettings,
+    server: tuple[int, int],
 ) -> None:
     """Give a Pod the services of its task, which is `container`; `server` is the API server's version.
 
