@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from air_executor.backends.base import LaunchService
+from air_executor.backends.docker import DockerBackend
 from air_executor.core.explanation import explain_task
 from air_executor.manager import supervisor
+from air_executor.model.names import Slot
 from air_executor.model.records import Request
 from air_executor.store.job_file import read_job
+from tests.backends.rig import Task
 from tests.docker.rig import Plant, done
 from tests.engine import BUSYBOX, require_image, require_python_image
 
 pytestmark = pytest.mark.docker
 
+SLOT = Slot("census", 0)
 PAGE = 'mkdir -p /tmp/www && echo "it is $WORD" >/tmp/www/index.html && cd /tmp/www'
 WEB = {
     "name": "web",
@@ -88,11 +94,20 @@ def test_a_service_that_cannot_be_started(plant: Plant) -> None:
     assert no_image.startswith("start-failed: image air-executor-nonesuch:1 cannot be pulled")
 
 
-def test_a_program_that_is_not_there(plant: Plant) -> None:
-    """It is an error that the engine's own init tells of."""
+@pytest.mark.parametrize("ready", [None, "true"])
+def test_a_service_that_ends_at_once(plant: Plant, ready: str | None) -> None:
+    """Its end is what is told, not what follows from it: nobody can join its network."""
     require_image()
-    said = fails(plant, services=[{"image": BUSYBOX, "name": "db", "command": ["no-such-program"], "ready": "true"}])
-    assert "service db ended with exit code 127" in said
+    service = {"image": BUSYBOX, "name": "db", "command": "echo no license; exit 3"}
+    said = fails(plant, services=[{**service, **({} if ready is None else {"ready": ready})}])
+    assert said == "error: service db ended with exit code 3: no license"
+
+
+def test_a_program_that_is_not_there(plant: Plant) -> None:
+    """It is an error of the task, as its own would be."""
+    require_image()
+    said = fails(plant, services=[{"image": BUSYBOX, "name": "db", "command": ["no-such-program"]}])
+    assert said.startswith("error: service db could not be started: ")
     assert "no-such-program" in said
 
 
@@ -106,16 +121,22 @@ def test_a_service_that_ends_ends_the_run(plant: Plant) -> None:
     plant.until(lambda: plant.containers() == [], "the containers to be gone")
 
 
-def test_a_service_that_somebody_stops(plant: Plant) -> None:
-    """That is no error of the task, which is run again at the platform's expense."""
+@pytest.mark.parametrize("removed", [False, True])
+def test_a_service_that_somebody_stops(plant: Plant, removed: bool) -> None:  # noqa: FBT001 - a parameter
+    """Or removes: that is no error of the task, which is run again at the platform's expense."""
     require_image()
     plant.submit("job", {"id": "it", "command": '[ "$AIR_ATTEMPT" = 2 ] || sleep 600', "services": [WEB]})
     plant.until(lambda: running(plant) == 2, "the task to run beside its service")
     service = next(one for one in plant.containers() if "air-executor.service" in one["Labels"])
-    plant.engine.kill(service["Id"])
+    if removed:
+        plant.engine.remove_container(service["Id"], force=True)
+    else:
+        plant.engine.kill(service["Id"])
     task = plant.see("job").tasks["it"]
     assert [one.reason for one in task.attempts] == ["evicted", "ok"]
-    assert "service web ended with exit code 137, stopped by somebody else" in (task.attempts[0].message or "")
+    assert "service web" in (task.attempts[0].message or "")
+    assert "by somebody else" in (task.attempts[0].message or "")
+    plant.until(lambda: plant.containers() == [], "the containers to be gone")
 
 
 def explained(plant: Plant) -> str:
@@ -219,6 +240,7 @@ def test_a_name_that_is_taken(plant: Plant) -> None:
 
 
 SEES = """
+exec 2>&1
 echo "$(id -u) $(grep CapEff /proc/self/status) $(grep NoNewPrivs /proc/self/status) $PASSWORD $HOME"
 ls -d /air /project 2>&1; touch /owned /tmp/mine && echo written; exec sleep 600
 """
@@ -246,3 +268,22 @@ def test_a_timeout_begins_with_the_task(plant: Plant, monkeypatch: pytest.Monkey
     slow = {**WEB, "command": f"sleep 2; {WEB['command']}"}
     plant.submit("job", {"id": "it", "command": ASK, "services": [slow], "timeout": 1, "grace": 0})
     assert plant.see("job").tasks["it"].reason == "ok"
+
+
+def test_a_manager_that_is_killed_leaves_nothing_for_long(plant: Plant) -> None:
+    """Whatever it had created of a run and its services, the next one sees in the slot, and removes."""
+    rig = plant.rig
+    image = require_image()
+    services = [LaunchService(name, image, ("sleep", "600"), ready=("true",)) for name in ("one", "two", "three")]
+    for seq in range(1, 4):
+        launch = dataclasses.replace(rig.launch(SLOT, seq, Task.WAITS), services=services)
+        rig.spawn_by_manager_that_is_killed(launch)
+        backend = rig.docker()
+        assert backend.observe()[SLOT].run == launch.run
+
+        def is_gone(backend: DockerBackend = backend) -> bool:
+            backend.remove(SLOT)
+            return SLOT not in backend.observe()
+
+        rig.until(is_gone, "the slot to be free")
+        assert plant.containers() == []

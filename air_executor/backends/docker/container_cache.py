@@ -16,6 +16,7 @@ from air_executor.backends.container.termination import Termination
 from air_executor.backends.docker import mount_conflicts
 from air_executor.backends.docker.container_spec import GRACE, IMAGE, LABELS, SERVICE, TASK
 from air_executor.backends.docker.mount_conflicts import MountSet
+from air_executor.model import state as s
 from air_executor.model.names import Slot
 
 
@@ -151,8 +152,14 @@ class ContainerCache:
         """Add a container that was created or found; return its entry."""
         return self._by_id.setdefault(one.id, one)
 
-    def drop(self, container: str) -> None:
-        """Note that a container was removed."""
+    def drop(self, container: str, *, by_us: bool = False) -> None:
+        """Note that a container was removed. A service that somebody else removed stays until we remove it, too."""
+        one = self._by_id.get(container)
+        if one is not None and one.service is not None and one.stop_requested_at is None and not by_us:
+            one.phase, one.starting = Phase.ENDED, False
+            message = f"service {one.service} was removed by somebody else"
+            one.termination = one.termination or Termination(reason=s.EVICTED, message=message)
+            return
         self._by_id.pop(container, None)
         if self._listing:
             self._gone.add(container)
@@ -185,8 +192,9 @@ class ContainerCache:
             if known is not one:
                 self.missed |= known.phase < one.phase is Phase.ENDED
                 self.advance(one.id, one.phase)
-        for missing in self._known_before - seen:
-            self.missed |= self._by_id.pop(missing, None) is not None
+        for missing in (self._known_before - seen) & self._by_id.keys():
+            self.missed |= self._by_id[missing].termination is None or self._by_id[missing].service is None
+            self.drop(missing)
         self._listing = False
         return [one for one in self._by_id.values() if one.phase is Phase.ENDED and one.termination is None]
 

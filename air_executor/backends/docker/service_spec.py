@@ -72,6 +72,7 @@ def _body(config: EngineConfig, launch: Launch, service: LaunchService, image: I
         "StopSignal": "SIGTERM",
         "HostConfig": {
             **host_config(config.settings, service.resources),
+            "Init": False,  # some programs have to be process 1
             "ReadonlyRootfs": False,
             "Tmpfs": {**temporary(config.settings), **{os.path.normpath(path): owned for path in image.volumes}},
             "NetworkMode": network_of(config, launch.options) if first else shared_network(config, launch),

@@ -6,6 +6,7 @@ leaves half done only under the labels of its run, so that the next manager remo
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -24,6 +25,8 @@ from air_executor.backends.docker.service_spec import ServiceContainer
 from air_executor.errors import BackendUnavailableError
 from air_executor.model import state as s
 from air_executor.model.times import format_duration
+
+log = logging.getLogger(__name__)
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 1.0
 """Seconds between two calls of a `ready` command: half as many again each time."""
@@ -55,6 +58,9 @@ class ServiceStarter:
         try:
             if self._bring_up(runner, services):
                 self._starter.start(runner, None)
+        except Exception:
+            log.exception("container %s: unexpected failure of the start of its services", runner.name)
+            self._give_up(runner, "unexpected failure of the start of its services")
         finally:
             runner.waits_for = None
             self._engine.release()
@@ -71,6 +77,8 @@ class ServiceStarter:
         for found, one in zip(started, services, strict=True):
             if one.service.ready is not None and not self._await_ready(runner, found, one.service):
                 return False
+        for found in started:
+            self._watch.inspect(found)  # the runner cannot join the network of one that has just ended
         return self._goes_on(runner) and all(self._runs(found) for found in started)
 
     def _goes_on(self, runner: Container) -> bool:
@@ -95,11 +103,14 @@ class ServiceStarter:
                 if isinstance(error, MissingError):
                     self._forget(one.service.image)
                 message = f"the engine could not create container {one.name}: {brief(error)}"
-                with self._watch.lock:
-                    runner.starting = False
-                    runner.termination = Termination(reason=s.START_FAILED, message=message, permanent=error.permanent)
+                self._give_up(runner, message, permanent=error.permanent)
                 return None
         return None
+
+    def _give_up(self, runner: Container, message: str, *, permanent: bool = False) -> None:
+        with self._watch.lock:
+            runner.starting = False
+            runner.termination = Termination(reason=s.START_FAILED, message=message, permanent=permanent)
 
     def _created(self, runner: Container, one: ServiceContainer) -> Container | None:
         """Create the container of a service; None if its name was taken by what an earlier run has left."""
@@ -135,7 +146,7 @@ class ServiceStarter:
                 return found  # our own request, whose answer was lost
             self._engine.delete(found.id, force=True)
             with self._watch.lock:
-                self._watch.cache.drop(found.id)
+                self._watch.cache.drop(found.id, by_us=True)
         except (MissingError, ConflictError):  # it is being removed
             self._watch.closed.wait(FIRST_PAUSE)
         return None

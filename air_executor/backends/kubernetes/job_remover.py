@@ -47,12 +47,12 @@ class JobRemover:
         """Keep what the services of a runner printed, once; of one that is still running, as far as it has come."""
         if one.kept_logs:
             return
-        one.kept_logs = True
         with self._watch.lock:
             pods = list(one.pods.values())
         for pod in pods:
             for service in pod.services:
                 self._keep_log_of(one, pod, service)
+        one.kept_logs = True
 
     def _keep_log_of(self, one: TrackedRunner, pod: Pod, service: str) -> None:
         try:
