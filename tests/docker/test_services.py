@@ -218,7 +218,7 @@ def test_what_an_earlier_run_left_gives_way(plant: Plant) -> None:
             BUSYBOX,
             ["sleep", "600"],
             name=f"{plant.settings.name_prefix}-job.{name}",
-            labels={**label, **identity, "air-executor.service": service, "air-executor.grace": "0"},
+            labels={**label, **identity, "air-executor.service": service},
         )
         plant.engine.start(made["Id"])
     plant.submit("job", {"id": "it", "command": ASK, "services": [WEB]})

@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import time
 from pathlib import Path
 
 import pytest
 
 from air_executor.backends.base import Launch, LaunchService
+from air_executor.client import Client
+from air_executor.core.submission import parse_job
 from air_executor.model.names import Slot
+from air_executor.model.records import Request
 from tests.backends.rig import KubernetesRig
-from tests.cluster import require_image
+from tests.cluster import Namespace, require_image
+from tests.conftest import wait_for
+from tests.kubernetes.managers import PATIENCE, Start
+from tests.kubernetes.test_waits import explained
 
 pytestmark = [pytest.mark.kubernetes, pytest.mark.timeout(600)]
 SLOT = Slot("census", 0)
@@ -101,3 +108,33 @@ def test_a_container_that_the_cluster_injects_holds_nothing(rig: KubernetesRig, 
     rig.until(lambda: backend.observe()[SLOT].finished, "the task to end")
     backend.remove(SLOT)
     rig.until(lambda: SLOT not in backend.observe() and rig.namespace.pods() == [], "nothing to be left")
+
+
+def test_services_under_a_manager(tmp_path: Path, namespace: Namespace, start: Start) -> None:
+    """One that ends fails its task, `explain` says what is waited for, and a cancel takes all of it away.
+
+    The manager is killed while it waits, and the next one goes on.
+    """
+    client = Client(tmp_path / "state")
+    first = start("first")
+    image = require_image()
+    full = {"name": "db", "image": image, "command": "sleep 2; echo out of space; exit 4"}
+    late = {"name": "web", "image": image, "command": "exec sleep 600", "ready": "false", "ready_timeout": 600}
+    task = {"id": "t", "command": "sleep 600"}
+    client.submit(parse_job({"id": "full", "tasks": [{**task, "services": [full]}]}))
+    client.submit(parse_job({"id": "late", "tasks": [{**task, "services": [late]}]}))
+    words = "waiting for service web to be ready (at most 10m)"
+    wait_for(lambda: words in explained(tmp_path, "late", "t"), PATIENCE, "the wait to be explained")
+    first.kill()
+    first.wait()
+    start("second")
+    state = client.wait("full", PATIENCE)
+    assert state.tasks["t"].reason == "error"
+    assert "service db ended with exit code 4: out of space" in (state.tasks["t"].attempts[-1].message or "")
+    wait_for(lambda: words in explained(tmp_path, "late", "t"), PATIENCE, "the wait to be explained again")
+    client.inbox.post(Request("cancel", "late"), time.time())
+    state = client.wait("late", PATIENCE)
+    assert (state.phase, state.tasks["t"].runs) == ("cancelled", 1)
+    wait_for(lambda: namespace.pods() == [] and namespace.jobs() == [], PATIENCE, "nothing to be left")
+    log = Path(client.layout.run("full", 1, "t"), "service-db.log")
+    assert log.read_text() == "out of space\n"

@@ -116,13 +116,16 @@ class ContainerCache:
         return self.by_slot().get(slot)
 
     def statuses(self) -> dict[Slot, RunnerStatus]:
-        """Return every runner as the manager sees it; a slot of which only services are left is not free either."""
+        """Return every runner as the manager sees it: it has not finished while something is left of its services."""
         found = {slot: one.status for slot, one in self.by_slot().items()}
         for one in self._by_id.values():
             if one.service is None:
                 continue
-            status = found.setdefault(one.slot, RunnerStatus(one.run, alive=False, held_by=f"container {one.name}"))
-            if status.run == one.run and status.alive and status.reason is None and one.termination is not None:
+            holds = RunnerStatus(one.run, alive=False, held_by=f"container {one.name}")
+            status = found.setdefault(one.slot, holds)
+            if status.finished:
+                found[one.slot] = replace(status, finished=False, held_by=holds.held_by)
+            elif status.run == one.run and status.alive and status.reason is None and one.termination is not None:
                 end = one.termination
                 found[one.slot] = replace(status, reason=end.reason, message=end.message, permanent=end.permanent)
         return found

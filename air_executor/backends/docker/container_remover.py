@@ -35,7 +35,8 @@ class ContainerRemover:
             return
         if one.stop_requested_at is None:
             one.stop_requested_at = now
-        signal = "KILL" if now - one.stop_requested_at > one.grace + KILL_MARGIN else "TERM"
+        late = now - one.stop_requested_at > one.grace + KILL_MARGIN
+        signal = "KILL" if late or one.service is not None else "TERM"  # what a service would write, nobody keeps
         if one.status.alive and one.last_signal == signal:
             return
         one.busy = True

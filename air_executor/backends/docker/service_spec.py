@@ -15,7 +15,6 @@ from typing import Any
 from air_executor.backends.base import Launch, LaunchService
 from air_executor.backends.container import inside
 from air_executor.backends.docker.container_spec import (
-    GRACE,
     SERVICE,
     EngineConfig,
     host_config,
@@ -67,7 +66,7 @@ def _body(config: EngineConfig, launch: Launch, service: LaunchService, image: I
         "Image": service.image,
         "Env": [f"{name}={value}" for name, value in _environment(service).items()],
         "User": f"{uid}:{gid}",
-        "Labels": {**make_labels(config, launch, image), SERVICE: service.name, GRACE: "0"},
+        "Labels": {**make_labels(config, launch, image), SERVICE: service.name},
         "Healthcheck": {"Test": ["NONE"]},
         "StopSignal": "SIGTERM",
         "HostConfig": {
