@@ -386,7 +386,7 @@ def test_what_a_task_waits_for_is_its_service(native: bool) -> None:  # noqa: FB
     assert found is not None
     assert (found.stage, found.permanent) == (Stage.PULL, True)
     ready = read_pod(with_service(native, RUNNING, started=True))
-    assert (ready.service_end, ready.services) == (None, ("db",))
+    assert (ready.service_end, ready.started) == (None, frozenset({"db"}))
     assert ready.pending_reason is None or ready.pending_reason.stage is not Stage.SERVICES
 
 
@@ -395,10 +395,9 @@ def test_what_a_task_waits_for_is_its_service(native: bool) -> None:  # noqa: FB
     [
         ({"terminated": ENDED}, {}, "ended with exit code 3"),
         ({"terminated": {**ENDED, "message": "loading\nno license\n"}}, {}, "ended with exit code 3: no license"),
-        ({"terminated": {**ENDED, "reason": "OOMKilled"}}, {"started": True}, "exit code 3, out of memory"),
+        ({"terminated": {**ENDED, "reason": "OOMKilled"}}, {}, "exit code 3, out of memory"),
         ({"terminated": {**ENDED, "reason": "StartError", "message": "no pg"}}, {}, "could not be started: no pg"),
         ({"terminated": LATE}, {}, "was not ready within 30s"),
-        ({"terminated": LATE}, {"started": True}, "ended with exit code 137"),
         (RUNNING, {"restartCount": 1, "lastState": {"terminated": ENDED}}, "ended with exit code 3"),
         (waiting("CrashLoopBackOff"), {"restartCount": 1, "lastState": {"terminated": LATE}}, "was not ready within"),
     ],
@@ -422,3 +421,13 @@ def test_a_service_that_has_ended_ends_the_run(
     found["metadata"]["deletionTimestamp"] = "2026-01-31T12:00:40Z"
     cache.put_pod(found, 3.0)
     assert cache.statuses(4.0)[SLOT].reason is None
+
+
+def test_a_service_that_was_ready_before_its_end() -> None:
+    """A container that has ended is never `started`: what was known of it before tells both ends apart."""
+    cache = RunnerCache(Deadlines(10.0, 10.0, 10.0))
+    cache.put_job(JOB, 0.0)
+    cache.put_pod(with_service(False, RUNNING, started=True), 1.0)  # noqa: FBT003 - a parameter
+    assert cache.statuses(2.0)[SLOT].reason is None
+    cache.put_pod(with_service(False, {"terminated": LATE}), 3.0)  # noqa: FBT003 - a parameter
+    assert cache.statuses(4.0)[SLOT].message == "service db ended with exit code 137"

@@ -38,12 +38,13 @@ def web() -> LaunchService:
 
 
 def test_a_task_finds_its_service_ready(rig: KubernetesRig) -> None:
-    """At its own name and at localhost; with the task it goes, and its log stays."""
+    """At its own name and at localhost, and cannot look into it; with the task it goes, and its log stays."""
     backend = rig.kubernetes()
-    launch = rig.command(SLOT, 1, "wget -qO- http://web:8000/; wget -qO- http://localhost:8000/")
+    spy = "cat /proc/[0-9]*/environ 2>/dev/null | grep -c WORD="
+    launch = rig.command(SLOT, 1, f"wget -qO- http://web:8000/; wget -qO- http://localhost:8000/; {spy}")
     backend.spawn(dataclasses.replace(launch, services=[web()]))
     rig.until(lambda: backend.observe()[SLOT].finished, "the task to end")
-    assert Path(launch.out_dir, "output.log").read_text() == "it is $(HOME)\n" * 2
+    assert Path(launch.out_dir, "output.log").read_text() == "it is $(HOME)\n" * 2 + "0\n"
     backend.remove(SLOT)
     rig.until(lambda: SLOT not in backend.observe(), "the pod to be gone")
     rig.until(lambda: rig.namespace.pods() == [], "nothing to be left")

@@ -51,7 +51,7 @@ class JobRemover:
             pods = list(one.pods.values())
         for pod in pods:
             for service in pod.services:
-                self._keep_log_of(one, pod, service)
+                self._keep_log_of(one, pod, service.name)
         one.kept_logs = True
 
     def _keep_log_of(self, one: TrackedRunner, pod: Pod, service: str) -> None:

@@ -89,12 +89,12 @@ class Pod:
     """None while the runner in it lives, or may yet."""
     pending_reason: PendingReason | None = None
     """None once it runs."""
-    services: tuple[str, ...] = ()
-    """Names of the services of its task."""
+    services: tuple[ServiceStatus, ...] = ()
+    """The services of its task."""
+    started: frozenset[str] = frozenset()
+    """Names of those that can be used, or could before."""
     task: str = ""
     """Id of the task."""
-    service_end: str | None = None
-    """How a service has ended, if one has before its task."""
     warning: str | None = None
     """For the user, though it is alive."""
     created_at: float | None = None
@@ -103,6 +103,12 @@ class Pod:
     """When it got a node, by the same clock; None while it has none."""
     image: str | None = None
     """The image of the task, with its digest, once its node has it."""
+
+    @property
+    def service_end(self) -> str | None:
+        """How a service has ended; None if none has."""
+        ends = (one.end(was_started=one.name in self.started) for one in self.services)
+        return next((end for end in ends if end is not None), None)
 
     @property
     def where(self) -> str:
@@ -119,8 +125,9 @@ def read_pod(found: Mapping[str, Any]) -> Pod:
     pod = Pod(meta["uid"], meta["name"], owner, deleting="deletionTimestamp" in meta, orphaned=not owners)
     pod.node = (found.get("spec") or {}).get("nodeName")
     names = _secret_names(found)
-    services = list(read_services(found))
-    pod.services, pod.task = tuple(one.name for one in services), (meta.get("annotations") or {}).get(TASK, "")
+    pod.services = tuple(read_services(found, lambda text: hide_values(text, names)))
+    pod.started = frozenset(one.name for one in pod.services if one.started)
+    pod.task = (meta.get("annotations") or {}).get(TASK, "")
     status = {**status, "message": hide_values(status.get("message"), names)}
     container = _container(status)
     state = {kind: _without_values(one, names) for kind, one in (container.get("state") or {}).items()}
@@ -133,9 +140,9 @@ def read_pod(found: Mapping[str, Any]) -> Pod:
         pod.scheduled_at = next((at for at in times if at is not None), 0.0)
     if terminated is not None or status.get("phase") in {"Succeeded", "Failed"}:
         pod.termination = _termination(pod.where, status, terminated or {})
-    elif (ended := _service_end(services, names)) is not None:
-        pod.service_end = ended
-    elif (late := _late_service(services)) is not None and pod.scheduled_at is not None:
+    elif pod.service_end is not None:
+        pass  # what it waits for will not come
+    elif (late := next((one for one in pod.services if not one.started), None)) and pod.scheduled_at is not None:
         pod.pending_reason = _pending_service(status, late)
     elif "running" not in state:
         pod.pending_reason = _pending_reason(status, container, state.get("waiting") or {})
@@ -143,16 +150,6 @@ def read_pod(found: Mapping[str, Any]) -> Pod:
         since = _condition(status, "Ready").get("lastTransitionTime")
         pod.warning = f"node {pod.node} does not answer since {since}"
     return pod
-
-
-def _service_end(services: Iterable[ServiceStatus], names: Iterable[str]) -> str | None:
-    found = next((one.end for one in services if one.end is not None), None)
-    return None if found is None else hide_values(found, names)
-
-
-def _late_service(services: Iterable[ServiceStatus]) -> ServiceStatus | None:
-    """Return the first service for which the task waits."""
-    return next((one for one in services if not one.started), None)
 
 
 def _pending_service(status: Mapping[str, Any], late: ServiceStatus) -> PendingReason:

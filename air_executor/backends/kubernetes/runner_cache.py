@@ -209,6 +209,8 @@ class RunnerCache:
             return
         before = one.pods.get(pod.uid)
         one.pods[pod.uid] = pod
+        if before is not None:
+            pod.started |= before.started
         one.deleted_by_others = one.deleted_by_others or (pod.deleting and not one.delete_requested)
         one.note_creation(pod.created_at)
         if one.scheduled_at is None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,6 +26,8 @@ class ServiceStatus:
     """Maximum seconds until it can; None if it can as soon as it runs."""
     restarted: bool
     """It has ended, and its node has started it again, as it does with native sidecars."""
+    hide: Callable[[str], str] = str
+    """Removes the values of variables from a message."""
 
     @property
     def runs(self) -> bool:
@@ -45,19 +47,18 @@ class ServiceStatus:
             return f"waiting for service {self.name} to start"
         return f"waiting for service {self.name} to be ready (at most {format_duration(self.limit)})"
 
-    @property
-    def end(self) -> str | None:
-        """How it ended; None if it has not."""
+    def end(self, *, was_started: bool) -> str | None:
+        """Return how it ended; None if it has not. `was_started`: it could be used before, which its end hides."""
         ended = self._state.get("terminated")
         if ended is None and self.restarted:
             ended = (self.status.get("lastState") or {}).get("terminated") or {}
         if ended is None:
             return None
         lines = [line for line in str(ended.get("message") or "").splitlines() if line.strip()]
-        words = f": {brief(lines[-1])}" if lines else ""
+        words = f": {brief(self.hide(lines[-1]))}" if lines else ""
         if ended.get("reason") in {"StartError", "ContainerCannotRun"}:
             return f"service {self.name} could not be started{words}"
-        if self.limit is not None and not self.started and _seconds(ended) >= self.limit - 1:
+        if self.limit is not None and not was_started and _seconds(ended) >= self.limit - 1:
             return f"service {self.name} was not ready within {format_duration(self.limit)}{words}"
         how = ", out of memory" if ended.get("reason") == "OOMKilled" else ""
         return f"service {self.name} ended with exit code {ended.get('exitCode')}{how}{words}"
@@ -68,8 +69,8 @@ class ServiceStatus:
         return found
 
 
-def read_services(pod: Mapping[str, Any]) -> Iterator[ServiceStatus]:
-    """Yield the services of a Pod, in the order in which they start."""
+def read_services(pod: Mapping[str, Any], hide: Callable[[str], str]) -> Iterator[ServiceStatus]:
+    """Yield the services of a Pod, in the order in which they start; `hide` as there."""
     spec, status = pod.get("spec") or {}, pod.get("status") or {}
     known = [*(status.get("initContainerStatuses") or ()), *(status.get("containerStatuses") or ())]
     by_name = {one.get("name"): one for one in known}
@@ -82,6 +83,7 @@ def read_services(pod: Mapping[str, Any]) -> Iterator[ServiceStatus]:
                 started=bool(found.get("started")),
                 limit=_limit(one.get("startupProbe")),
                 restarted=int(found.get("restartCount") or 0) > 0,
+                hide=hide,
             )
 
 
