@@ -75,9 +75,8 @@ class ContainerRemover:
         one.last_signal = signal
 
     def _delete(self, one: Container) -> None:
+        self._keep_log_of(one)
         try:
-            if one.service is not None and (text := self._engine.log(one.id)):
-                self._keep_log(one.slot, one.run, one.task, one.service, text)
             self._engine.delete(one.id)
         except MissingError:
             pass
@@ -89,3 +88,15 @@ class ContainerRemover:
             return
         with self._watch.lock:
             self._watch.cache.drop(one.id)
+
+    def _keep_log_of(self, one: Container) -> None:
+        """Keep what a service printed; a log that cannot be read must not keep its container."""
+        if one.service is None:
+            return
+        try:
+            text = self._engine.log(one.id)
+        except RefusedError as error:
+            log.info("container %s: its log is lost: %s", one.name, error)
+            return
+        if text:
+            self._keep_log(one.slot, one.run, one.task, one.service, text)
