@@ -258,7 +258,7 @@ def test_on_an_old_server_the_task_waits_for_its_services() -> None:
     mark = 'mark=/air/services/$$1; shift; "$$@" && : >"$$mark"'
     probe = {"exec": {"command": ["sh", "-c", mark, "sh", "db", "pg_isready"]}, **PROBE}
     marks = {"name": "services", "mountPath": "/air/services"}
-    service, task = pod["containers"]
+    task, service = pod["containers"]
     assert service == {**SERVICE_CONTAINER, "startupProbe": probe, "volumeMounts": [TMP, marks]}
     wait = (
         'for name in db; do until [ -e "/air/services/$$name" ]; do sleep 0.1 2>/dev/null || sleep 1; done; done; '

@@ -52,7 +52,7 @@ def add_to(
     if native:
         spec["initContainers"] = [*spec.get("initContainers", ()), *made]
         return
-    spec["containers"] = [*made, *spec["containers"]]
+    spec["containers"] = [*spec["containers"], *made]  # the task first: it is what `kubectl logs` shows
     awaited = [one.name for one in launch.services if one.ready is not None]
     if awaited:
         mount = {"name": _MARKS_VOLUME, "mountPath": MARKS}
