@@ -9,12 +9,17 @@ from typing import Any
 
 import pytest
 
-from air_executor.backends.base import LaunchService
+from air_executor.backends.base import Launch, LaunchService
 from air_executor.backends.docker import DockerBackend
+from air_executor.backends.docker.container_spec import EngineConfig
+from air_executor.backends.docker.images import ImageFacts
+from air_executor.backends.docker.path_mapping import PathMapping
+from air_executor.backends.docker.service_spec import service_containers
 from air_executor.core.explanation import explain_task
 from air_executor.manager import supervisor
 from air_executor.model.names import Slot
 from air_executor.model.records import Request
+from air_executor.settings import DockerSettings
 from air_executor.store.job_file import read_job
 from tests.backends.rig import Task
 from tests.docker.rig import Plant, done
@@ -287,3 +292,75 @@ def test_a_manager_that_is_killed_leaves_nothing_for_long(plant: Plant) -> None:
 
         rig.until(is_gone, "the slot to be free")
         assert plant.containers() == []
+
+
+def test_the_whole_container_of_a_service() -> None:
+    """The first has the network of the task and the names of all; the image's own volumes are the user's, in memory."""
+    config = EngineConfig(
+        state_dir="/state",
+        location="/state",
+        prefix="air",
+        version="0.1",
+        image="python:3.12-slim",
+        user=(1000, 1000),
+        path_mapping=PathMapping(),
+        settings=DockerSettings(tmp_size=1 << 20, memory=1 << 30, pids=100),
+    )
+    db = LaunchService("db", "postgres:16", env={"A": "1"}, resources={"cpu": 0.5, "memory": 1 << 29})
+    launch = Launch(
+        slot=SLOT,
+        uid="0badcafe",
+        run="0badcafe-7",
+        task="count",
+        argv=("true",),
+        env={},
+        out_dir="/o",
+        workspace="/w",
+        bin_dir="/b",
+        project="/",
+        services=[db, LaunchService("web", "nginx:1", ("serve", "it"))],
+    )
+    first, second = service_containers(config, launch, lambda _: ImageFacts(volumes=("/data/",)))
+    labels = {
+        "air-executor.instance": config.instance,
+        "air-executor.job": "census",
+        "air-executor.uid": "0badcafe",
+        "air-executor.run": "0badcafe-7",
+        "air-executor.slot": "0",
+        "air-executor.state-dir": "/state",
+        "air-executor.task": "count",
+        "air-executor.grace": "10",
+        "air-executor.version": "0.1",
+        "air-executor.service": "db",
+    }
+    assert (first.name, second.name) == ("air-census.db", "air-census.web")
+    assert first.body == {
+        "Image": "postgres:16",
+        "Env": ["HOME=/tmp", "A=1"],
+        "User": "1000:1000",
+        "Hostname": "census",
+        "Labels": labels,
+        "Healthcheck": {"Test": ["NONE"]},
+        "StopSignal": "SIGTERM",
+        "HostConfig": {
+            "Init": False,
+            "CapDrop": ["ALL"],
+            "SecurityOpt": ["no-new-privileges"],
+            "ReadonlyRootfs": False,
+            "PidsLimit": 100,
+            "Memory": 1 << 29,
+            "MemorySwap": 1 << 29,
+            "NanoCpus": 500_000_000,
+            "Tmpfs": {
+                "/tmp": f"rw,exec,nosuid,nodev,mode=1777,size={1 << 20}",  # noqa: S108 - in the container
+                "/data": f"rw,exec,nosuid,nodev,mode=0700,uid=1000,gid=1000,size={1 << 20}",
+            },
+            "NetworkMode": "air-executor",
+            "ExtraHosts": ["db:127.0.0.1", "web:127.0.0.1"],
+            "LogConfig": {"Type": "json-file", "Config": {"max-size": "10m", "max-file": "1"}},
+            "RestartPolicy": {"Name": "no"},
+        },
+    }
+    assert second.body["Cmd"] == ["serve", "it"]
+    assert second.body["HostConfig"]["NetworkMode"] == "container:air-census.db"
+    assert not {"Hostname", "ExtraHosts"} & {*second.body, *second.body["HostConfig"]}
