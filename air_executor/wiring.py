@@ -21,6 +21,7 @@ from air_executor.runner import native
 from air_executor.settings import DEFAULT
 from air_executor.store.layout import Layout
 from air_executor.store.secret_files import RESERVED
+from air_executor.store.service_logs import keeper_of
 from air_executor.store.space import space
 
 if TYPE_CHECKING:
@@ -197,11 +198,11 @@ def make_backend(settings: Settings, layout: Layout, host: Host, requested: Requ
     if settings.backend == "docker":
         from air_executor.backends.docker import make_backend as make_docker_backend  # noqa: PLC0415
 
-        return make_docker_backend(settings, version(), requested)
+        return make_docker_backend(settings, version(), keeper_of(layout), requested)
     if settings.backend == "kubernetes":
         from air_executor.backends.kubernetes import make_backend as make_kubernetes_backend  # noqa: PLC0415
 
-        return make_kubernetes_backend(settings, version(), requested)
+        return make_kubernetes_backend(settings, version(), keeper_of(layout), requested)
     from air_executor.backends.local.cgroups import open_cgroups  # noqa: PLC0415
     from air_executor.backends.local.inherited_environment import inherit  # noqa: PLC0415
     from air_executor.backends.local.local_backend import LocalBackend  # noqa: PLC0415

@@ -28,7 +28,7 @@ from air_executor.model.state import SUCCEEDED, Done, JobState, Running
 from air_executor.store import files
 from air_executor.store.run_logs import open_log
 
-OPTIONS = ("image", "env", "secrets", "mounts", "caches", "resources", "network", "grace")
+OPTIONS = ("image", "env", "secrets", "mounts", "caches", "services", "resources", "network", "grace")
 """Fields of a task that settings and DAGs may set; Airflow decides on the others."""
 LOG_LABEL = "airflow-log"
 _FILE = "workload.json"

@@ -17,6 +17,9 @@ from air_executor.runner import native
 Requested = Callable[[str, str], None]
 """Called after each request to a platform with the verb and the status of the answer; `none` without an answer."""
 
+KeepServiceLog = Callable[[Slot, str, str, str, bytes], None]
+"""Called from any thread before a service is removed: slot, run id, task id and service name, and what it printed."""
+
 KILL_MARGIN = 2.0
 """Seconds beyond the grace before a runner is killed: by then it has killed its own command and written the outcome."""
 
@@ -48,6 +51,26 @@ class LaunchCache:
 
 
 @dataclass(frozen=True, slots=True)
+class LaunchService:
+    """A program that runs beside a task, in a container of its own. Durations are seconds."""
+
+    name: str
+    """Unique among those of a task, and a host name."""
+    image: str
+    argv: tuple[str, ...] | None = None
+    """Words for the image's entrypoint; None: the image's own."""
+    env: Mapping[str, str] = field(default_factory=dict)
+    secrets: Mapping[str, str] = field(default_factory=dict)
+    """As `Launch.secrets`."""
+    ready: tuple[str, ...] | None = None
+    """Command that succeeds in its container once it can be used; None: it can be as soon as it runs."""
+    ready_timeout: float = 60.0
+    """Maximum time until that succeeds."""
+    resources: Mapping[str, Any] = field(default_factory=dict)
+    """`cpu` in CPUs and `memory` in bytes, as far as it names them."""
+
+
+@dataclass(frozen=True, slots=True)
 class Launch:
     """Everything a backend needs to start one run. Paths are absolute; durations are seconds."""
 
@@ -71,6 +94,8 @@ class Launch:
     """The command is a script in `out_dir`."""
     worktree: LaunchWorktree | None = None
     caches: Sequence[LaunchCache] = ()
+    services: Sequence[LaunchService] = ()
+    """They start before the task and end with it."""
     workdir: str | None = None
     """The working directory that the task names, or None."""
     timeout: float | None = None
@@ -82,7 +107,8 @@ class Launch:
     epoch: int = 0
     """Epoch of the manager that starts the run."""
     options: Mapping[str, Any] = field(default_factory=dict)
-    """The task's `image`, `mounts`, `resources`, `network` and `kubernetes`, as written; `worktree`: it has one."""
+    """The task's `image`, `mounts`, `resources`, `network`, `kubernetes` and `services`, as written; `worktree`: it has
+    one."""
     labels: Mapping[str, str] = field(default_factory=dict)
     """Those of the user: of the task before those of its job."""
 
@@ -145,7 +171,8 @@ class RunnerStatus:
     """Certainly nothing of it runs any more and only its name is taken: it may be committed before it is removed."""
     exit_code: int | None = None
     reason: str | None = None
-    """The platform's own verdict, if any: `oom`, `evicted`, `start-failed`. On a live runner: it will never start."""
+    """The platform's own verdict, if any: `oom`, `evicted`, `start-failed`. On a live runner, why it is to be stopped:
+    it will never start, or a service of its task has ended (`error`)."""
     permanent: bool = False
     """The same run would end the same way again, so it is not retried."""
     message: str | None = None

@@ -14,11 +14,12 @@ from air_executor.cli.log_printer import LogPrinter, RunLog, line_start, tail_st
 from air_executor.cli.session import session_of, task_id
 from air_executor.cli.since import since_moment
 from air_executor.cli.terminal import line_cleaner, note, write_bytes
-from air_executor.errors import NotFoundError
+from air_executor.errors import BadInputError, NotFoundError
 
 if TYPE_CHECKING:
-    from air_executor.client.job_access import JobAccess
+    from air_executor.client.job_access import JobAccess, LogAccess
     from air_executor.model.state import JobState
+    from air_executor.store.log_times import LogTimes
 
 FIRST_PAUSE = 0.05
 """Seconds between two looks of `--follow` while something happens; a network volume sends no events."""
@@ -49,6 +50,10 @@ def logs(
     follow: Annotated[
         bool, typer.Option("--follow", "-f", help="Stream the output until the task or job ends.")
     ] = False,
+    service: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="The log of a service of the task, which is kept when the run ends."),
+    ] = None,
 ) -> None:
     """Print the output of a job's tasks.
 
@@ -59,8 +64,14 @@ def logs(
     moment = None if since is None else since_moment(since, time.time())
     state = client.status(job)
     task = task_id(state, task)
-    shown = JobLogs(client, task, run, tail=tail, since=moment, timestamps=timestamps)
+    if service is not None and (follow or timestamps or moment is not None):
+        raise BadInputError("--service: the log of a service has no times, and is kept when its run ends")
+    source = client.logs if service is None else _ServiceLogs(client.logs, service)
+    shown = JobLogs(source, task, run, tail=tail, since=moment, timestamps=timestamps)
     shown.print_new(state)
+    if service is not None and not shown.found:
+        msg = f"job {state.id} has no log of a service {service}; it is kept once the run has ended"
+        raise NotFoundError(msg)
     if not shown.found and not follow:
         shown.explain_empty(state)
     if follow:
@@ -83,12 +94,36 @@ def _follow(client: JobAccess, shown: JobLogs, state: JobState) -> None:
             pause = FIRST_PAUSE
 
 
+class _ServiceLogs:
+    """The logs of the services of one name, as if they were those of their tasks; see `LogAccess`."""
+
+    def __init__(self, logs: LogAccess, service: str) -> None:
+        self._logs = logs
+        self._service = service
+
+    def open(self, job: JobState, task: str, seq: int, service: str | None = None) -> BinaryIO | None:
+        """See `LogAccess`."""
+        return self._logs.open(job, task, seq, service or self._service)
+
+    def size(self, job: JobState, task: str, seq: int) -> int | None:  # noqa: ARG002 - as declared
+        """See `LogAccess`."""
+        return None
+
+    def times(self, job: JobState, task: str, seq: int, log: BinaryIO) -> LogTimes:
+        """See `LogAccess`. Nobody asks: they are not known."""
+        return self._logs.times(job, task, seq, log)
+
+    def is_removed(self, job: JobState, task: str, seq: int) -> bool:
+        """See `LogAccess`."""
+        return self._logs.is_removed(job, task, seq)
+
+
 class JobLogs:
     """The logs of one job, or of one of its tasks, and what of them was printed."""
 
     def __init__(
         self,
-        client: JobAccess,
+        source: LogAccess,
         task: str | None,
         run: int | None,
         *,
@@ -96,12 +131,12 @@ class JobLogs:
         since: float | None = None,
         timestamps: bool = False,
     ) -> None:
-        self._source = client.logs
+        self._source = source
         self._task = task
         self._run = run
         self._tail = tail
         self._since = since
-        self._printer = LogPrinter(client.logs, write_bytes, clean=line_cleaner(), timestamps=timestamps)
+        self._printer = LogPrinter(source, write_bytes, clean=line_cleaner(), timestamps=timestamps)
         self._open: dict[int, RunLog] = {}
         """The runs of which more can come."""
         self._complete: set[int] = set()

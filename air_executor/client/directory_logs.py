@@ -19,9 +19,9 @@ class DirectoryLogs:
     def __init__(self, layout: Layout) -> None:
         self._layout = layout
 
-    def open(self, job: JobState, task: str, seq: int) -> BinaryIO | None:
-        """Return the log of a run, opened for reading without a buffer, or None if there is none."""
-        return open_log(self._layout, job, task, seq)
+    def open(self, job: JobState, task: str, seq: int, service: str | None = None) -> BinaryIO | None:
+        """Return the log of a run or a service, opened for reading without a buffer, or None if there is none."""
+        return open_log(self._layout, job, task, seq, service)
 
     def size(self, job: JobState, task: str, seq: int) -> int | None:
         """Return how long the log of a run is; 0 if there is none."""

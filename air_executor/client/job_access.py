@@ -105,8 +105,11 @@ class BackfillResult:
 class LogAccess(Protocol):
     """The logs of runs."""
 
-    def open(self, job: JobState, task: str, seq: int) -> BinaryIO | None:
-        """Return the log of a run, opened for reading without a buffer, or None if there is none."""
+    def open(self, job: JobState, task: str, seq: int, service: str | None = None) -> BinaryIO | None:
+        """Return the log of a run, opened for reading without a buffer, or None if there is none.
+
+        `service`: that of a service of its task, which is kept when the run ends.
+        """
 
     def size(self, job: JobState, task: str, seq: int) -> int | None:
         """Return how long the log of a run is; 0 if there is none, None if only reading it tells."""

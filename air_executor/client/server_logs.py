@@ -19,9 +19,10 @@ class ServerLogs:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
 
-    def open(self, job: JobState, task: str, seq: int) -> BinaryIO | None:
-        """Return the log of a run, opened for reading, or None if there is none."""
-        log = ServerFile(self._connection, _path(job, task, seq), [("uid", job.uid)])
+    def open(self, job: JobState, task: str, seq: int, service: str | None = None) -> BinaryIO | None:
+        """Return the log of a run or a service, opened for reading, or None if there is none."""
+        asked = [("uid", job.uid), *([] if service is None else [("service", service)])]
+        log = ServerFile(self._connection, _path(job, task, seq), asked)
         try:
             log.size()
         except NotFoundError:

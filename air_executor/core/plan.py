@@ -79,8 +79,8 @@ class SlotView:
     """Time since the platform has shown that run's runner as exited or absent."""
     stop_requested: bool = False
     """The stop of the run is journaled."""
-    never_starts: bool = False
-    """The platform has given up on that runner, which has not started: it must be stopped."""
+    given_up: str | None = None
+    """Why the platform has given up on that runner: it never starts, or a service of its task has ended."""
     overdue: bool = False
     """The run is past its timeout."""
     stalled: bool = False
@@ -114,8 +114,8 @@ def reconcile(view: SlotView, grace: float, *, remote: bool = False) -> tuple[Ac
     if ours and view.alive:
         if view.stop_requested:
             return Action.REMOVE, None
-        if view.never_starts:
-            return Action.STOP, START_FAILED
+        if view.given_up is not None:
+            return Action.STOP, view.given_up
         if view.overdue or view.stalled:
             return Action.STOP, TIMEOUT if view.overdue else STALLED
         return Action.WAIT, None

@@ -26,6 +26,8 @@ MOST_VALUES = 5_000_000
 _AS_IN_A_SHELL = '"${}"'
 _OWN_IDS = ("job.id", "task.id")
 """Names that a task's `worktree` may have; they stay until it is made."""
+_COMMANDS = ("command", "ready")
+"""Fields of a task and of its services that are run."""
 _ROOTS = ("params", "item", "matrix", "scheduled_at", "scheduled_date", RESULTS)
 
 Raw = dict[str, Any]
@@ -93,18 +95,23 @@ class Renderer:
 
     def task(self, task: Mapping[str, Any], at: Path) -> Raw:
         """Return the fields of a task; shell text must stay as it is."""
-        found: Raw = {}
-        for key, value in task.items():
-            if key == "command" and isinstance(value, str):
-                self._check_script(value, [*at, key])
-                found[key] = value
-            elif key == "command" and isinstance(value, list):
-                found[key] = self._words(value, [*at, key])
-            elif key == "env" and isinstance(value, dict):
-                found[key] = {name: self._variable(part, [*at, key, str(name)]) for name, part in value.items()}
-            else:
-                found[key] = self.render(value, [*at, key])
-        return found
+        return {key: self._field(key, value, [*at, key]) for key, value in task.items()}
+
+    def _field(self, key: str, value: Any, at: Path) -> Any:  # noqa: ANN401 - JSON
+        """Return a field of a task, or of one of its services."""
+        if key in _COMMANDS and isinstance(value, str):
+            self._check_script(value, at)
+            return value
+        if key in _COMMANDS and isinstance(value, list):
+            return self._words(value, at)
+        if key == "env" and isinstance(value, dict):
+            return {name: self._variable(part, [*at, str(name)]) for name, part in value.items()}
+        if key == "services" and isinstance(value, list):
+            return [
+                self.task(one, [*at, number]) if isinstance(one, dict) else self.render(one, [*at, number])
+                for number, one in enumerate(value)
+            ]
+        return self.render(value, at)
 
     def _words(self, command: list[Any], at: Path) -> list[Any]:
         words = script_words(command)

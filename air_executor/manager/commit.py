@@ -35,6 +35,8 @@ from air_executor.store.run_outcome import ExitRecord
 
 SLICE = 0.05
 """Seconds of each cycle for what runs queued; the rest waits for the next cycle, so that nobody else has to."""
+_TOLD = frozenset({s.CANCELLED, s.REQUEUE, s.START_FAILED, s.ERROR, s.EVICTED})
+"""Reasons of stops that count whatever the stopped command makes of them."""
 SHORT = 200
 """Characters of a message in a job that has grown too large."""
 
@@ -93,9 +95,9 @@ class Committer:
                 return None
             outcome = collected
             outcome.exit_code = left.exit_code
-        elif reason == s.ERROR and left.exit_code in run.task.skip_on:
+        elif reason == s.ERROR and run.status.stop is None and left.exit_code in run.task.skip_on:
             outcome.reason = s.SKIP_ON
-        elif reason == s.ERROR and left.exit_code in run.task.again_on:
+        elif reason == s.ERROR and run.status.stop is None and left.exit_code in run.task.again_on:
             outcome.again = float(run.task.again_delay)
         if outcome.again is not None:
             _decide_again(run, outcome, now)
@@ -268,7 +270,7 @@ def judge_exit(
     """
     if left.exit_code == 0:
         return s.OK, None
-    if stop in (s.CANCELLED, s.REQUEUE, s.START_FAILED) or (stop == s.STALLED and not left.timed_out):
+    if stop in _TOLD or (stop == s.STALLED and not left.timed_out):
         return stop, None
     if left.timed_out or stop == s.TIMEOUT:
         return s.TIMEOUT, killed_text(left.oom_kills, memory_limit, left.memory) if left.oom_kills else left.message

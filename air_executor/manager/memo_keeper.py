@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -126,6 +126,7 @@ class MemoKeeper:
             "workdir": task.workdir,
             "env": dict(sorted(job.env_of(task).items())),
             "outputs": memo.get("outputs", []),
+            **({"services": [asdict(one) for one in task.services]} if task.services else {}),
         }
         folders = {"file": self._state.options.project, "workspace": layout.workspace(job.id)}
         return partial(make_key, surroundings, memo["key"], folders)

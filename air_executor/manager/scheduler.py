@@ -16,7 +16,14 @@ from dataclasses import asdict
 from functools import partial
 from typing import Any
 
-from air_executor.backends.base import Backend, Launch, LaunchCache, LaunchWorktree, RunnerStatus
+from air_executor.backends.base import (
+    Backend,
+    Launch,
+    LaunchCache,
+    LaunchService,
+    LaunchWorktree,
+    RunnerStatus,
+)
 from air_executor.core.memory import resources_of
 from air_executor.core.param_values import environment
 from air_executor.core.plan import Start
@@ -45,6 +52,7 @@ from air_executor.manager.start_preparation import StartPreparation
 from air_executor.manager.supervisor import Supervisor
 from air_executor.model.events import Memoized, Started
 from air_executor.model.names import Host, Slot, runner_name
+from air_executor.model.service import TaskService
 from air_executor.model.shebang import interpreter
 from air_executor.model.state import START_FAILED, RunnerOrigin, Running, TaskState
 from air_executor.model.times import to_text
@@ -232,7 +240,7 @@ class Scheduler:
         worktree = self._preparation.worktrees.of(job, task)
         assert task.command is not None  # noqa: S101 - the others ask for approval, and are never ready to start
         argv, script = _argv_of(task.command)
-        timeout, secrets = task.timeout, task.secrets
+        timeout = task.timeout
         return Launch(
             slot=run.slot,
             uid=job.uid,
@@ -257,17 +265,27 @@ class Scheduler:
             project=options.project,
             worktree=None if worktree is None else _launched(worktree),
             caches=[LaunchCache(one.variable, one.name, layout.named_cache(one.name), one.path) for one in task.caches],
+            services=[_launched_service(one, self._secrets_of) for one in task.services],
             workdir=task.workdir,
             timeout=None if timeout is None else float(timeout),
             grace=float(task.grace),
             keep=keep_time(task, options),
-            secrets=dict.fromkeys(secrets, "")
-            if options.secrets_by_name
-            else _secrets(secrets, options.secrets_dir, os.environ),
+            secrets=self._secrets_of(task.secrets),
             epoch=self._state.journal.epoch,
             options=_options_of(task),
             labels={**job.spec.labels, **job.labels_of(task)},
         )
+
+    def _secrets_of(self, names: Sequence[str]) -> dict[str, str]:
+        """Return secrets by name, without their values where the platform knows those.
+
+        Raises:
+            SpawnRejectedError: as `_launch_of`.
+        """
+        options = self._state.options
+        if options.secrets_by_name:
+            return dict.fromkeys(names, "")
+        return _secrets(names, options.secrets_dir, os.environ)
 
 
 def _argv_of(command: str | list[str]) -> tuple[tuple[str, ...], bool]:
@@ -282,12 +300,32 @@ def _launched(worktree: Checkout) -> LaunchWorktree:
     return LaunchWorktree(worktree.path, worktree.prefix, worktree.repository, worktree.admin, worktree.branch)
 
 
+def _launched_service(one: TaskService, secrets_of: Callable[[Sequence[str]], dict[str, str]]) -> LaunchService:
+    return LaunchService(
+        name=one.host,
+        image=one.image,
+        argv=_words_of(one.command),
+        env=one.env,
+        secrets=secrets_of(one.secrets),
+        ready=_words_of(one.ready),
+        ready_timeout=float(one.ready_timeout),
+        resources={} if one.resources is None else asdict(one.resources),
+    )
+
+
+def _words_of(command: str | list[str] | None) -> tuple[str, ...] | None:
+    if command is None:
+        return None
+    return ("sh", "-c", command) if isinstance(command, str) else tuple(command)
+
+
 def _options_of(task: TaskState) -> dict[str, Any]:
     """Return what the task's open run asks of its platform, or its next run if none is open."""
     mounts = [asdict(mount) for mount in task.mounts]
     pod = None if task.kubernetes is None else asdict(task.kubernetes)
     options: dict[str, Any] = {"image": task.image, "network": task.network, "mounts": mounts, "kubernetes": pod}
     options["worktree"] = task.worktree is not None
+    options["services"] = [asdict(one) for one in task.services]
     return {name: value for name, value in (options | {"resources": resources_of(task)}).items() if value}
 
 

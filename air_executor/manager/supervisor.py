@@ -39,6 +39,9 @@ HELD_FOR = 5.0
 OUTCOME_OF_SUCCESS = 60.0
 """Seconds that an outcome may take to appear on a network volume if the platform reports exit code 0."""
 
+_TOLD = frozenset({s.START_FAILED, s.ERROR, s.EVICTED})
+"""Reasons to stop a run that its backend gives, with a message."""
+
 
 class Supervisor:
     """Supervises the open runs of one manager."""
@@ -183,7 +186,7 @@ class Supervisor:
             finished=mine and runner is not None and runner.finished,
             absent_for=0.0 if run.gone_since is None else steady - run.gone_since,
             stop_requested=run.status.stop is not None,
-            never_starts=mine and alive and runner is not None and runner.reason is not None,
+            given_up=runner.reason if mine and alive and runner is not None else None,
             overdue=self._is_overdue(run, steady),
             stalled=poll and mine and alive and self._is_stalled(run, steady),
             stays=mine and alive and self._stays(run),
@@ -212,7 +215,7 @@ class Supervisor:
         limit = float(timeout) + run.task.grace + OVERDUE
         if steady - run.since <= limit:
             return False
-        if not self._backend.remote:
+        if not self._backend.remote and not run.task.services:
             return True
         begun = self._run_dirs.started(run.job.state.id, run.seq, run.task.id)
         return begun is not None and self._state.volume_time() - begun > limit
@@ -239,8 +242,8 @@ class Supervisor:
             case Action.WAIT:
                 return
             case Action.STOP if why is not None:
-                never = (self._open_runs.observed or {}).get(run.slot) if why == s.START_FAILED else None
-                message, permanent = (never.message, never.permanent) if never else (None, False)
+                told = (self._open_runs.observed or {}).get(run.slot) if why in _TOLD else None
+                message, permanent = (told.message, told.permanent) if told else (None, False)
                 if why == s.STALLED:
                     message = f"no output for {format_duration(run.task.stall_timeout or 0)}"
                 self._state.decide(run.job, StopRequested(now, run.seq, why, fit(message), permanent))

@@ -42,13 +42,16 @@ class Started(Record):
 
 @dataclass(frozen=True, slots=True)
 class StopRequested(Record):
-    """An open run is to be stopped: `timeout`, `cancelled`, `start-failed`, or `requeue` for the manager's own sake."""
+    """An open run is to be stopped, with its reason, or `requeue` for the manager's own sake.
+
+    `error`: a service of its task has ended, or was not ready in time.
+    """
 
     at: t.Moment
     seq: t.Seq
     reason: t.Word
     message: t.Text | None = None
-    """The platform's words about a runner that cannot start."""
+    """The platform's words about a runner that cannot start, or a service."""
     permanent: bool = False
     """No other run could start either."""
 

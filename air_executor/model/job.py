@@ -15,22 +15,15 @@ from air_executor.model import types as t
 from air_executor.model.caches import CACHE_POOL, Cache
 from air_executor.model.keep import Keep
 from air_executor.model.memo import Memoize
+from air_executor.model.mount import Mount
 from air_executor.model.pod_request import PodRequest
 from air_executor.model.record import AsWritten, Record
 from air_executor.model.refusal import RefusalError
+from air_executor.model.service import TaskService
 from air_executor.model.types import About, Accepts
 from air_executor.model.worktree import Worktree
 
 DEFAULT_POOL = "default"
-
-
-@dataclass(slots=True, kw_only=True)
-class Mount(Record):
-    """A folder or volume that a task sees in its container."""
-
-    source: Annotated[t.Source, About("Path on the host, or name of a volume on the platform.")]
-    target: Annotated[t.Target, About("Absolute path in the container.")]
-    read_only: Annotated[t.Flag, About("Mount without write access.")] = False
 
 
 @dataclass(slots=True, kw_only=True)
@@ -138,6 +131,11 @@ class TaskOptions:
     ] = field(default_factory=dict)
     caches: Annotated[
         list[Cache], MaxLen(100), About("Folders that are kept between runs, such as those of package managers.")
+    ] = field(default_factory=list)
+    services: Annotated[
+        list[TaskService],
+        MaxLen(20),
+        About("Programs beside the task, each in a container of its own, such as a database."),
     ] = field(default_factory=list)
     network: Annotated[
         t.Network | None, About("`none`, `default`, or the name of a network that the operator allows.")
@@ -268,6 +266,8 @@ def _check_start(task: TaskOptions) -> None:
         raise RefusalError("cannot be used together with not_before", ("delay",))
     if len({one.variable for one in task.caches}) < len(task.caches):
         raise RefusalError("two of them have the same name, as far as a variable can tell", ("caches",))
+    if len({one.host for one in task.services}) < len(task.services):
+        raise RefusalError("two of them have the same name: give them a `name`", ("services",))
 
 
 @dataclass(slots=True, kw_only=True)

@@ -49,6 +49,7 @@ _WORDS = {
     "retries": "backofflimit max_retries restart retry retry_limit",
     "retry_delay": "retry_interval",
     "secrets": "secret",
+    "services": "service sidecar sidecars",
     "tasks": "children jobs stages steps",
     "timeout": "timeout_minutes timeout_seconds",
     "when": "if trigger_rule",

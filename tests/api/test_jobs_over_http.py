@@ -222,6 +222,17 @@ def test_parts_of_a_log(served: ServedApi, asked: str, status: int, part: bytes 
     assert part is None or answer.body == part
 
 
+def test_what_a_service_printed_is_read_by_its_name(served: ServedApi) -> None:
+    """As any log; without one, or with a name that no service has, there is none."""
+    served.submit("beside", "true")
+    served.ended("beside")
+    Path(served.client.layout.run("beside", 1, "only"), "service-db.log").write_bytes(b"ready\n")
+    path = "/jobs/beside/tasks/only/attempts/1/log"
+    assert served.get(f"{path}?service=db").body == b"ready\n"
+    assert served.get(f"{path}?service=web").status == 404
+    assert served.get(f"{path}?service=../db").status == 422
+
+
 def test_a_log_is_followed_and_resumed(served: ServedApi) -> None:
     """The stream ends with the run; from an event on, it gives what comes after, also in the midst of a character."""
     served.submit("spoken", f"printf 'first \\303'; {GATE}; printf '\\244\\nlast\\n'")

@@ -46,6 +46,7 @@ from air_executor.model.names import Slot
 from air_executor.runner import native
 from air_executor.settings import DockerSettings, KubernetesSettings, Settings
 from air_executor.store.layout import Layout
+from air_executor.store.service_logs import keeper_of
 from tests import lanes
 from tests.backends import spawn_once
 from tests.backends.spawn_once import HOST
@@ -291,8 +292,8 @@ class DockerRig(LocalRig):
 
     def docker(self, **settings: Any) -> DockerBackend:  # noqa: ANN401 - any setting of the group
         """Return another backend, with other settings where given."""
-        group = self.settings.docker.model_copy(update=settings)
-        backend = make_docker_backend(self.settings.model_copy(update={"docker": group}), "0")
+        whole = self.settings.model_copy(update={"docker": self.settings.docker.model_copy(update=settings)})
+        backend = make_docker_backend(whole, "0", keeper_of(self.layout))
         self._made.append(backend)
         return backend
 
@@ -332,8 +333,8 @@ class KubernetesRig(LocalRig):
 
     def kubernetes(self, **settings: Any) -> KubernetesBackend:  # noqa: ANN401 - any setting of the group
         """Return another backend, with other settings where given."""
-        group = self.settings.kubernetes.model_copy(update=settings)
-        backend = make_kubernetes_backend(self.settings.model_copy(update={"kubernetes": group}), "0")
+        whole = self.settings.model_copy(update={"kubernetes": self.settings.kubernetes.model_copy(update=settings)})
+        backend = make_kubernetes_backend(whole, "0", keeper_of(self.layout))
         self._made.append(backend)
         return backend
 

@@ -29,12 +29,12 @@ def make(kind: str, *parts: Any) -> Backend:  # noqa: ANN401 - of any backend
         from air_executor.backends.docker import make_backend as make_docker_backend  # noqa: PLC0415 - see the module
         from tests.backends.rig import docker_settings  # noqa: PLC0415
 
-        return make_docker_backend(docker_settings(*parts), "0")
+        return make_docker_backend(docker_settings(*parts), "0", lambda *_: None)
     if kind == "kubernetes":
         from air_executor.backends.kubernetes import make_backend as make_kubernetes_backend  # noqa: PLC0415
         from tests.backends.rig import kubernetes_settings  # noqa: PLC0415
 
-        return make_kubernetes_backend(kubernetes_settings(*parts), "0")
+        return make_kubernetes_backend(kubernetes_settings(*parts), "0", lambda *_: None)
     root, portable, in_cgroups = parts
     processes = PsutilProcesses() if portable else system_processes()
     make_cgroups = partial(open_cgroups, root) if in_cgroups else None

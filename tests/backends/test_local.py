@@ -21,7 +21,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from air_executor.backends.base import Launch
+from air_executor.backends.base import Launch, LaunchService
 from air_executor.backends.local import proc_reader, slot_file
 from air_executor.backends.local.local_backend import MOST_HELD, LocalBackend
 from air_executor.errors import BackendUnavailableError, DuplicateRunnerError, SpawnRejectedError
@@ -632,3 +632,12 @@ def test_a_forged_slot_number_harms_nobody(local: LocalRig) -> None:
         assert SLOT in local.backend().observe()
         other.kill()
     local.until(lambda: is_gone(backend), "the runner to be gone")
+
+
+def test_services_are_refused(local: LocalRig) -> None:
+    """They need containers; the slot stays free."""
+    backend = local.backend()
+    launch = replace(local.command(SLOT, 1, "true"), services=[LaunchService("db", "postgres:16")])
+    with pytest.raises(SpawnRejectedError, match="services: they need containers"):
+        backend.spawn(launch)
+    assert backend.observe() == {}

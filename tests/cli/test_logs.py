@@ -83,7 +83,7 @@ def test_a_line_without_an_end_is_printed_as_it_comes(
     monkeypatch.setattr(log_printer, "CHUNK", 8)
     first = write_log(client, "j", "a", 1, "é".encode() * 12)
     write_log(client, "j", "b", 2, b"x\n")
-    printer = JobLogs(client, None, None)
+    printer = JobLogs(client.logs, None, None)
     printer.print_new(state)
     assert all(len(at.rest) <= 10 for at in printer._printer._positions.values())
     with first.open("ab") as file:
@@ -106,12 +106,12 @@ def test_follow_opens_no_log_that_is_read_to_its_end(client: Client, monkeypatch
     opened: list[int] = []
     real = open_log
 
-    def count(layout: Layout, job: JobState, task: str, seq: int) -> BinaryIO | None:
+    def count(layout: Layout, job: JobState, task: str, seq: int, service: str | None = None) -> BinaryIO | None:
         opened.append(seq)
-        return real(layout, job, task, seq)
+        return real(layout, job, task, seq, service)
 
     monkeypatch.setattr(directory_logs, "open_log", count)
-    printer = JobLogs(client, None, None)
+    printer = JobLogs(client.logs, None, None)
     for _ in range(3):
         printer.print_new(state)
     assert len(opened) == 20
@@ -249,3 +249,24 @@ def test_follow_reads_a_state_only_when_it_has_changed(
     assert process.wait(SOON) == 0
     assert max(looks) == logs.LONGEST_PAUSE
     assert len(reads) < 8 < len(looks)
+
+
+def test_what_a_service_printed(call: Call, client: Client) -> None:
+    """It is read like the log of its task; without one, and for what it has not, there is a reason."""
+    create(client, "j", ended("a"), ended("b", seq=2))
+    layout = client.layout
+    for task, seq in (("a", 1), ("b", 2)):
+        write_log(client, "j", task, seq, b"of the task")
+        Path(layout.run("j", seq, task), "service-db.log").write_bytes(f"one\ntwo of {task}\n".encode())
+    assert call("logs", "j", "a", "--service", "db").out == "one\ntwo of a\n"
+    assert call("logs", "j", "--service", "db", "-n", "1").out.splitlines() == ["a | two of a", "b | two of b"]
+    for name in ("web", "../output", "DB"):
+        none = call("logs", "j", "a", "--service", name)
+        assert none.code == 3
+        assert name in none.err
+    refused = call("logs", "j", "a", "--service", "db", "--follow")
+    assert refused.code == 2
+    assert "is kept when its run ends" in refused.err
+    os.unlink(Path(layout.run("j", 1, "a"), "service-db.log"))
+    os.symlink("/etc/passwd", Path(layout.run("j", 1, "a"), "service-db.log"))
+    assert call("logs", "j", "a", "--service", "db").code == 3

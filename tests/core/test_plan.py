@@ -45,11 +45,15 @@ TABLE = {
     "alive": (SlotView(OURS, runner=OURS, alive=True), (Action.WAIT, None)),
     "alive, past its timeout": (SlotView(OURS, runner=OURS, alive=True, overdue=True), (Action.STOP, "timeout")),
     "alive, and will never start": (
-        SlotView(OURS, runner=OURS, alive=True, never_starts=True),
+        SlotView(OURS, runner=OURS, alive=True, given_up="start-failed"),
         (Action.STOP, "start-failed"),
     ),
+    "alive, and a service of its task has ended": (
+        SlotView(OURS, runner=OURS, alive=True, given_up="error"),
+        (Action.STOP, "error"),
+    ),
     "alive, will never start, stop journaled": (
-        SlotView(OURS, runner=OURS, alive=True, never_starts=True, stop_requested=True),
+        SlotView(OURS, runner=OURS, alive=True, given_up="start-failed", stop_requested=True),
         (Action.REMOVE, None),
     ),
     "alive, stop journaled": (SlotView(OURS, runner=OURS, alive=True, stop_requested=True), (Action.REMOVE, None)),

@@ -433,3 +433,20 @@ def test_a_problem_stands_where_the_file_has_it() -> None:
     with pytest.raises(BadInputError) as caught:
         load_job(text.encode(), "n.yaml")
     assert str(caught.value).count("tasks[0].retries") == 1
+
+
+def test_services_take_values_as_their_task_does() -> None:
+    """Into what is data, and not into what a shell reads, in the service or for its `ready`."""
+    service = {
+        "image": "postgres:{{ params.REGION }}",
+        "env": {"X": "{{ params.REGION }}"},
+        "command": ["serve", "{{ params.REGION }}"],
+    }
+    found = one({"command": "x", "services": [service]}, {"REGION": "eu"})["services"]
+    assert found == [{"image": "postgres:eu", "env": {"X": "eu"}, "command": ["serve", "eu"]}]
+    for field in ("command", "ready"):
+        for words in ("echo {{ params.REGION }}", ["sh", "-c", "echo {{ params.REGION }}"]):
+            task = {"command": "x", "services": [{"image": "a", field: words}]}
+            [problem, *_] = refused({"params": {"REGION": "eu"}, "tasks": [task]})
+            assert problem.startswith(f"tasks[0].services[0].{field}")
+            assert "could become a command" in problem

@@ -19,6 +19,7 @@ from air_executor.manager.manager_state import ManagerOptions
 from air_executor.model.state import Done, JobState, TaskState
 from air_executor.runner import native
 from air_executor.store.presence import read_record
+from air_executor.store.service_logs import keeper_of
 from air_executor.wiring import runner_files, this_host
 from tests import engine
 from tests.backends.rig import DockerRig
@@ -49,7 +50,7 @@ class Plant:
     def start(self, **settings: Any) -> None:  # noqa: ANN401 - fields of `DockerSettings`
         """Start a manager, with other settings where given."""
         group = self.settings.docker.model_copy(update=settings)
-        self.backend = make_backend(self.settings.model_copy(update={"docker": group}), "test")
+        self.backend = make_backend(self.settings.model_copy(update={"docker": group}), "test", keeper_of(self.layout))
         secrets = self.project / "secrets"
         options = ManagerOptions(
             version="test",

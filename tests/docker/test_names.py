@@ -17,6 +17,7 @@ from air_executor.backends.docker.images import ImageFacts
 from air_executor.errors import DuplicateRunnerError, SpawnRejectedError
 from air_executor.model.names import Slot
 from air_executor.model.records import Request
+from air_executor.store.service_logs import keeper_of
 from tests.backends.rig import Task
 from tests.docker.rig import Plant, done
 from tests.engine import require_image
@@ -51,7 +52,7 @@ def test_another_state_directory_is_named(plant: Plant) -> None:
     backend.spawn(launch)
     rig.until(lambda: rig.is_ready(launch), "the task to start")
     other = dataclasses.replace(rig.config, location="/somewhere/else/.air-executor")
-    theirs = DockerBackend(Engine(30), other)
+    theirs = DockerBackend(Engine(30), other, keeper_of(plant.layout))
     with pytest.raises(SpawnRejectedError, match=rf"{plant.layout.root}.*AIR_NAME_PREFIX"):
         theirs.spawn(rig.launch(SLOT, 2, Task.WAITS))
     theirs.close()

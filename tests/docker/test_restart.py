@@ -13,7 +13,7 @@ from air_executor.store.presence import read_record
 from tests.backends.rig import not_adopting_orphans
 from tests.docker.own_engine import OwnEngine
 from tests.docker.rig import Plant, done, socket_path
-from tests.engine import require_engine, require_image
+from tests.engine import BUSYBOX, require_engine, require_image
 
 pytestmark = [
     pytest.mark.docker,
@@ -79,6 +79,23 @@ def test_what_went_down_with_it_runs_again(own: OwnEngine, plant: Plant) -> None
         assert (done(task).reason, task.runs, task.charged) == ("ok", 2, 0)
         assert task.attempts[0].reason in {"lost", "evicted"}
     plant.until(lambda: not plant.containers(), "the containers to be removed")
+
+
+@pytest.mark.parametrize("own", [False], indirect=True, ids=["without live-restore"])
+def test_services_that_went_down_with_it(own: OwnEngine, plant: Plant) -> None:
+    """The run is repeated with services of its own, and nothing of either is left."""
+    wait = 'echo "$AIR_RUN_ID" >>began; while [ ! -e go ]; do sleep 0.05; done'
+    service = {"name": "db", "image": BUSYBOX, "command": "echo up; exec sleep 600", "ready": "true"}
+    plant.submit("job", {"id": "it", "command": wait, "network": "none", "services": [service]})
+    plant.until(lambda: plant.file("job", "began").exists(), "the task to begin")
+    own.stop(kill=False)
+    notice(plant)
+    own.start()
+    plant.until(lambda: plant.file("job", "began").read_text().count("\n") == 2, "the second run to begin")
+    plant.file("job", "go").touch()
+    task = plant.see("job").tasks["it"]
+    assert (done(task).reason, task.runs, task.charged) == ("ok", 2, 0)
+    plant.until(lambda: plant.containers() == [], "the containers to be gone")
 
 
 @pytest.mark.parametrize("own", [True], indirect=True, ids=["with live-restore"])

@@ -83,5 +83,5 @@ def test_every_variable_of_a_run_is_documented() -> None:
 
 def test_every_file_of_a_run_is_documented() -> None:
     """The table has every file of a run's directory."""
-    files = {"script", INPUTS, OUTCOMES, CLAIM, *PRECREATED, "log-times"}
+    files = {"script", INPUTS, OUTCOMES, CLAIM, *PRECREATED, "log-times", "service-<name>.log"}
     assert {row[0].strip("`") for row in rows(FORMATS, "A run's directory")} == files

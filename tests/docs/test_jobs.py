@@ -12,7 +12,9 @@ from ruamel.yaml import YAML
 from air_executor.core.outcome import outcome_text
 from air_executor.model import state as s
 from air_executor.model.definition import Declared, Param
-from air_executor.model.job import Job, Mount, Resources, Task
+from air_executor.model.job import Job, Resources, Task
+from air_executor.model.mount import Mount
+from air_executor.model.service import TaskService
 from air_executor.model.times import DURATION_RULE, parse_duration
 from air_executor.model.types import About
 from air_executor.store.job_file import load_job, read_job
@@ -59,7 +61,7 @@ def test_every_field_is_documented() -> None:
     assert {row[0].strip("`") for row in rows(JOBS, JOB_FIELDS)} == {"id", "tasks", "schedule", *JOB_DEFAULTS}
     assert {row[0].strip("`") for row in rows(JOBS, TASK_FIELDS)} == {"id", *TASK_DEFAULTS}
     named = set(inline(JOBS))
-    assert {field.name for record in (Mount, Resources) for field in fields(record)} <= named
+    assert {field.name for record in (Mount, Resources, TaskService) for field in fields(record)} <= named
 
 
 @pytest.mark.parametrize(

@@ -105,6 +105,7 @@ def ask_everything(api: Api) -> None:
     api.create_lease({})
     api.replace_lease("x", {})
     api.events_of("uid")
+    api.container_log("x", "y")
     for resource in (jobs(NAMESPACE), pods(NAMESPACE)):
         api.list(resource, "a=b")
         with contextlib.suppress(KeyError), api.watch(resource, "a=b", "1", seconds=1, silence=1) as events:
@@ -123,6 +124,7 @@ ASKED = {
     "create_lease",
     "replace_lease",
     "events_of",
+    "container_log",
     "list",
     "watch",
 }

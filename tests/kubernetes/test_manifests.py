@@ -12,7 +12,7 @@ from typing import Any
 import kubernetes_validate
 import pytest
 
-from air_executor.backends.base import Launch
+from air_executor.backends.base import Launch, LaunchService
 from air_executor.backends.kubernetes import pod_template
 from air_executor.backends.kubernetes.manifests import ClusterConfig, job_manifest, labeled_run
 from air_executor.errors import BadInputError, SpawnRejectedError
@@ -112,7 +112,7 @@ CONTAINER = {
         {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108 - in the container
     ],
 }
-POD = {
+POD: dict[str, Any] = {
     "restartPolicy": "Never",
     "automountServiceAccountToken": False,
     "enableServiceLinks": False,
@@ -192,6 +192,85 @@ def test_a_newer_server_is_told_never_to_replace_a_pod() -> None:
         "podReplacementPolicy": "Failed",
     }
     assert now.items() >= before.items()
+
+
+SERVICE = LaunchService(
+    name="db",
+    image="postgres:16",
+    argv=("postgres", "-c", "fsync=$(off)"),
+    env={"PGDATA": "/tmp/data"},  # noqa: S108 - in the container
+    secrets={"POSTGRES_PASSWORD": ""},
+    ready=("pg_isready",),
+    ready_timeout=30.0,
+    resources={"cpu": 2, "memory": 1 << 30},
+)
+SERVICE_CONTAINER: dict[str, Any] = {
+    "name": "service-db",
+    "image": "postgres:16",
+    "imagePullPolicy": "IfNotPresent",
+    "args": ["postgres", "-c", "fsync=$$(off)"],
+    "env": [
+        {"name": "HOME", "value": "/tmp"},  # noqa: S108 - in the container
+        {"name": "PGDATA", "value": "/tmp/data"},  # noqa: S108 - in the container
+        {"name": "POSTGRES_PASSWORD", "valueFrom": {"secretKeyRef": {"name": "keys", "key": "POSTGRES_PASSWORD"}}},
+    ],
+    "resources": {
+        "requests": {"cpu": "2000m", "memory": str(1 << 30)},
+        "limits": {"cpu": "2000m", "memory": str(1 << 30)},
+    },
+    "securityContext": {
+        "allowPrivilegeEscalation": False,
+        "capabilities": {"drop": ["ALL"]},
+        "readOnlyRootFilesystem": False,
+        "runAsUser": 1001,
+        "runAsGroup": 1001,
+    },
+    "terminationMessagePolicy": "FallbackToLogsOnError",
+}
+PROBE = {"periodSeconds": 1, "failureThreshold": 30, "timeoutSeconds": 10}
+TMP = {"name": "service-db", "mountPath": "/tmp"}  # noqa: S108 - in the container
+
+
+def pod_with_service(server: tuple[int, int]) -> dict[str, Any]:
+    """Return the spec of a Pod with a service."""
+    found = job_manifest(with_settings(secret="keys"), dataclasses.replace(LAUNCH, services=[SERVICE]), server)  # noqa: S106 - a name
+    kubernetes_validate.validate(found, "1.34", strict=True)
+    spec: dict[str, Any] = found["spec"]["template"]["spec"]
+    return spec
+
+
+def test_a_service_is_a_native_sidecar() -> None:
+    """The node starts it first, waits for it, and stops it after the task, whose own container is as without it."""
+    probe = {"exec": {"command": ["pg_isready"]}, **PROBE}
+    tmp = {"name": "service-db", "emptyDir": {"medium": "Memory", "sizeLimit": str(256 << 20)}}
+    assert pod_with_service((1, 29)) == {
+        **POD,
+        "hostAliases": [{"ip": "127.0.0.1", "hostnames": ["db"]}],
+        "initContainers": [
+            {**SERVICE_CONTAINER, "restartPolicy": "Always", "startupProbe": probe, "volumeMounts": [TMP]}
+        ],
+        "volumes": [*POD["volumes"], tmp],
+    }
+
+
+def test_on_an_old_server_the_task_waits_for_its_services() -> None:
+    """Once a service is ready, its probe leaves a mark, which the shell before the task's runner waits for."""
+    pod = pod_with_service((1, 28))
+    mark = 'mark=/air/services/$$1; shift; "$$@" && : >"$$mark"'
+    probe = {"exec": {"command": ["sh", "-c", mark, "sh", "db", "pg_isready"]}, **PROBE}
+    marks = {"name": "services", "mountPath": "/air/services"}
+    task, service = pod["containers"]
+    assert service == {**SERVICE_CONTAINER, "startupProbe": probe, "volumeMounts": [TMP, marks]}
+    wait = (
+        'for name in db; do until [ -e "/air/services/$$name" ]; do sleep 0.1 2>/dev/null || sleep 1; done; done; '
+        'exec "$$@"'
+    )
+    assert task == {
+        **CONTAINER,
+        "command": ["sh", "-c", wait, "sh", *CONTAINER["command"]],
+        "volumeMounts": [*CONTAINER["volumeMounts"], {**marks, "readOnly": True}],
+    }
+    assert "initContainers" not in pod
 
 
 def test_the_jobs_deadline_is_behind_all_others() -> None:
@@ -373,7 +452,7 @@ def test_the_template_is_merged_as_kubernetes_merges() -> None:
         "tolerations": [{"operator": "Exists"}],
         "priorityClassName": "low",
         "volumes": [
-            POD["volumes"][0],  # type: ignore[index]
+            POD["volumes"][0],
             {"name": "tmp", "emptyDir": {"sizeLimit": str(256 << 20)}},
             {"name": "cache", "emptyDir": {}},
         ],

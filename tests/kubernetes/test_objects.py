@@ -357,3 +357,77 @@ def test_an_event_has_no_quoted_variable() -> None:
     assert found is not None
     assert "hunter2" not in found.message
     assert "unknown" in found.message
+
+
+SERVICE = {"name": "service-db", "startupProbe": {"failureThreshold": 30, "periodSeconds": 1}}
+RUNNING = {"running": {"startedAt": "2026-01-31T12:00:00Z"}}
+ENDED = {"startedAt": "2026-01-31T12:00:00Z", "finishedAt": "2026-01-31T12:00:05Z", "exitCode": 3}
+LATE = {**ENDED, "finishedAt": "2026-01-31T12:00:31Z", "exitCode": 137}
+
+
+def with_service(native: bool, state: dict[str, Any], **fields: Any) -> dict[str, Any]:  # noqa: ANN401, FBT001 - JSON
+    """Return a Pod whose task waits for a service in this state, as a native sidecar or beside the task."""
+    status = {"name": "service-db", "image": "pg", "state": state, "restartCount": 0, "started": False, **fields}
+    found = pod(JOB, "Pending" if native else "Running", state=waiting("PodInitializing") if native else RUNNING)
+    spec, status_of = found.setdefault("spec", {}), found["status"]
+    status_of["conditions"] = scheduled()
+    spec.setdefault("initContainers" if native else "containers", []).append(SERVICE)
+    status_of.setdefault("initContainerStatuses" if native else "containerStatuses", []).append(status)
+    return found
+
+
+@pytest.mark.parametrize("native", [True, False])
+def test_what_a_task_waits_for_is_its_service(native: bool) -> None:  # noqa: FBT001 - a parameter
+    """Until it is ready, however the task's own container is; an image that nobody has is told, too."""
+    found = read_pod(with_service(native, RUNNING)).pending_reason
+    assert found is not None
+    assert (found.stage, found.message) == (Stage.SERVICES, "waiting for service db to be ready (at most 30s)")
+    found = read_pod(with_service(native, waiting("ImagePullBackOff"))).pending_reason
+    assert found is not None
+    assert (found.stage, found.permanent) == (Stage.PULL, True)
+    ready = read_pod(with_service(native, RUNNING, started=True))
+    assert (ready.service_end, ready.started) == (None, frozenset({"db"}))
+    assert ready.pending_reason is None or ready.pending_reason.stage is not Stage.SERVICES
+
+
+@pytest.mark.parametrize(
+    ("state", "fields", "words"),
+    [
+        ({"terminated": ENDED}, {}, "ended with exit code 3"),
+        ({"terminated": {**ENDED, "message": "loading\nno license\n"}}, {}, "ended with exit code 3: no license"),
+        ({"terminated": {**ENDED, "reason": "OOMKilled"}}, {}, "exit code 3, out of memory"),
+        ({"terminated": {**ENDED, "reason": "StartError", "message": "no pg"}}, {}, "could not be started: no pg"),
+        ({"terminated": LATE}, {}, "was not ready within 30s"),
+        (RUNNING, {"restartCount": 1, "lastState": {"terminated": ENDED}}, "ended with exit code 3"),
+        (waiting("CrashLoopBackOff"), {"restartCount": 1, "lastState": {"terminated": LATE}}, "was not ready within"),
+    ],
+)
+@pytest.mark.parametrize("native", [True, False])
+def test_a_service_that_has_ended_ends_the_run(
+    native: bool,  # noqa: FBT001 - a parameter
+    state: dict[str, Any],
+    fields: dict[str, Any],
+    words: str,
+) -> None:
+    """Also one that its node has started again, as it does with native sidecars; not in a pod that is deleted."""
+    cache = RunnerCache(Deadlines(10.0, 10.0, 10.0))
+    cache.put_job(JOB, 0.0)
+    found = with_service(native, state, **fields)
+    cache.put_pod(found, 1.0)
+    status = cache.statuses(2.0)[SLOT]
+    assert status.alive
+    assert status.reason == "error"
+    assert words in (status.message or "")
+    found["metadata"]["deletionTimestamp"] = "2026-01-31T12:00:40Z"
+    cache.put_pod(found, 3.0)
+    assert cache.statuses(4.0)[SLOT].reason is None
+
+
+def test_a_service_that_was_ready_before_its_end() -> None:
+    """A container that has ended is never `started`: what was known of it before tells both ends apart."""
+    cache = RunnerCache(Deadlines(10.0, 10.0, 10.0))
+    cache.put_job(JOB, 0.0)
+    cache.put_pod(with_service(False, RUNNING, started=True), 1.0)  # noqa: FBT003 - a parameter
+    assert cache.statuses(2.0)[SLOT].reason is None
+    cache.put_pod(with_service(False, {"terminated": LATE}), 3.0)  # noqa: FBT003 - a parameter
+    assert cache.statuses(4.0)[SLOT].message == "service db ended with exit code 137"

@@ -16,6 +16,7 @@ from air_executor.errors import AirExecutorError, BackendUnavailableError, Dupli
 from air_executor.model.names import Slot
 from air_executor.settings import KubernetesSettings, Settings
 from air_executor.store.layout import Layout
+from air_executor.store.service_logs import keeper_of
 from tests.backends.rig import Task, make_launch
 from tests.conftest import wait_for
 from tests.kubernetes.server import Server, job, pod, status
@@ -42,7 +43,7 @@ def kubernetes(server: Server, tmp_path: Path) -> Iterator[KubernetesBackend]:
         Path(layout.workspace(name)).mkdir(parents=True)
         Path(layout.run(name, 1, "t")).mkdir(parents=True)
     group = KubernetesSettings(claim="state", timeout=5.0, rate=1000.0)
-    made = make(Settings(state_dir=layout.root, kubernetes=group), "0")
+    made = make(Settings(state_dir=layout.root, kubernetes=group), "0", keeper_of(layout))
     yield made
     made.close()
 
@@ -321,9 +322,11 @@ def test_a_bad_setting_is_refused_before_anything_is_asked(
     """No claim, no cluster: each says what to set."""
     settings = Settings(state_dir=str(tmp_path))
     with pytest.raises(AirExecutorError, match="AIR_KUBERNETES_CLAIM"):
-        make(settings, "0")
+        make(settings, "0", keeper_of(Layout(tmp_path)))
     monkeypatch.setenv("KUBECONFIG", str(tmp_path / "none"))
     monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
     with pytest.raises(AirExecutorError, match="set KUBECONFIG"):
-        make(settings.model_copy(update={"kubernetes": KubernetesSettings(claim="c")}), "0")
+        make(
+            settings.model_copy(update={"kubernetes": KubernetesSettings(claim="c")}), "0", keeper_of(Layout(tmp_path))
+        )
     assert not server.asked

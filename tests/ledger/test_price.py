@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 
 from air_executor.core.price import FREE, GIB, PriceRule, Prices, cost_of, hourly
+from air_executor.core.run_price import run_price
+from air_executor.core.submission import initial_state, parse_job
 
 ALL = Prices("EUR", 0.01, 0.04, 0.005, 2.0, valid_from=1000.0)
 
@@ -63,3 +65,17 @@ def test_the_last_rule_that_fits_holds(
     """By label of the task, by label of its nodes, and from a day on."""
     prices = replace(ALL, cpu_hour=0.04, rules=(SPOT, LATER, GPU_NODES))
     assert prices.of(labels, nodes, spawned).cpu_hour == expected
+
+
+def test_services_are_charged_with_their_task() -> None:
+    """What they ask for counts as what the task itself asks for; those that ask for nothing cost nothing."""
+    services = [
+        {"image": "postgres:16", "resources": {"cpu": 0.5, "memory": "2Gi"}},
+        {"image": "redis:7", "resources": {"memory": "1Gi"}},
+        {"image": "nginx:1"},
+    ]
+    spec = {"id": "j", "tasks": [{"id": "t", "command": "x", "resources": {"cpu": 1}, "services": services}]}
+    job = initial_state(parse_job(spec), uid="0badcafe", now=0.0)
+    price, currency = run_price(ALL, job, job.tasks["t"], 2000.0)
+    assert price == {"runner": 0.01, "cpu": 0.06, "memory": 0.015}
+    assert currency == "EUR"

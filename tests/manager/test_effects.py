@@ -36,6 +36,7 @@ ELSEWHERE = {
     "append_only": "lines that no manager reads back; what `prune --delete` wrote is written again after a death",
     "probe": "`air-executor doctor` measures a volume, in a folder of its own",
     "event_check": "as `probe`",
+    "service_logs": "before a service is removed, which a death repeats",
     "wakeups": "it writes to a pipe of its own process",
 }
 """Modules that change nothing of the state directory."""

@@ -92,6 +92,7 @@ STRUCTURED = {
     "worktree",
     "memoize",
     "caches",
+    "services",
     "kubernetes",
     "keep",
 }

@@ -19,6 +19,7 @@ from air_executor.model.container_checks import check_target, is_image_reference
 from air_executor.model.defaults import Defaults
 from air_executor.model.job import TASK_FIELDS, Job, Resources, Task, TaskDefaults
 from air_executor.model.parsing import dump, dump_json, read_json, read_task, secret_looking, written
+from air_executor.model.service import TaskService
 from tests.records import queue_line
 
 
@@ -449,3 +450,37 @@ def test_only_what_users_may_write_is_listed() -> None:
     said = refused_task(zzzzzz=1)
     assert "(fields: id, command, " in said
     assert "unresolved" not in said
+
+
+@pytest.mark.parametrize(
+    ("image", "host"),
+    [
+        ("postgres:16", "postgres"),
+        ("registry.example:5000/team/redis_stack@sha256:" + "0" * 64, "redis-stack"),
+        ("ghcr.io/x/42-sql.server", "sql-server"),
+        ("a" * 60, "a" * 40),
+        ("9", "service"),
+    ],
+)
+def test_a_service_has_the_name_of_its_image(image: str, host: str) -> None:
+    """Unless it has one of its own: something that can be the name of a host and of a container."""
+    assert TaskService(image=image).host == host
+    assert TaskService(image=image, name="db").host == "db"
+
+
+@pytest.mark.parametrize(
+    ("services", "words"),
+    [
+        ([{"image": "redis:7"}, {"image": "redis:6"}], "services: two of them have the same name"),
+        ([{"image": "redis:7", "name": "Redis"}], "services[0].name: must be the name of a host"),
+        ([{"image": "redis:7", "name": "localhost"}], "services[0].name: must be the name of a host"),
+        ([{"image": "redis:7", "name": "a" * 41}], "services[0].name: must be the name of a host"),
+        ([{"name": "db"}], "services[0].image: is missing"),
+        ([{"image": "redis:7", "ready_timeout": 0}], "services[0].ready_timeout: must be"),
+        ([{"image": "redis:7", "ports": [6379]}], "services[0].ports: is not a field"),
+        ([{"image": "redis:7", "resources": {"gpu": 1}}], "services[0].resources.gpu: is not a field"),
+    ],
+)
+def test_services_that_are_refused(services: list[dict[str, Any]], words: str) -> None:
+    """Each with the field and the reason."""
+    assert words in refused_task(services=services)

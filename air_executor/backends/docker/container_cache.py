@@ -14,8 +14,9 @@ from typing import Any
 from air_executor.backends.base import RunnerStatus
 from air_executor.backends.container.termination import Termination
 from air_executor.backends.docker import mount_conflicts
-from air_executor.backends.docker.container_spec import GRACE, IMAGE, LABELS
+from air_executor.backends.docker.container_spec import GRACE, IMAGE, LABELS, SERVICE, TASK
 from air_executor.backends.docker.mount_conflicts import MountSet
+from air_executor.model import state as s
 from air_executor.model.names import Slot
 
 
@@ -41,7 +42,7 @@ _DEFAULT_GRACE = 10.0
 
 @dataclass(slots=True, eq=False)
 class Container:
-    """One runner's container."""
+    """One runner's container, or that of a service of its task."""
 
     id: str
     name: str
@@ -52,6 +53,14 @@ class Container:
     mounts: MountSet
     image: str | None = None
     """With its digest."""
+    task: str = ""
+    """Id of the task."""
+    service: str | None = None
+    """Name of the service that it is; None: the runner itself."""
+    waits_for: str | None = None
+    """What has to happen before it starts, in words."""
+    signalled: bool = False
+    """The engine was asked to stop it, by whomever."""
     starting: bool = False
     """A start request is queued or in flight. A created container without one is never started by anybody."""
     termination: Termination | None = None
@@ -71,7 +80,7 @@ class Container:
         """The container as the manager sees it."""
         ended_unseen = self.phase is Phase.ENDED and self.termination is None
         if self.phase is Phase.RUNNING or self.starting or ended_unseen:
-            return RunnerStatus(self.run, alive=True, image=self.image)
+            return RunnerStatus(self.run, alive=True, image=self.image, message=self.waits_for)
         return replace((self.termination or Termination()).status(self.run), image=self.image)
 
 
@@ -88,9 +97,11 @@ class ContainerCache:
         """The last list showed an end of which no event had arrived."""
 
     def by_slot(self) -> Mapping[Slot, Container]:
-        """Return the containers by slot. Names are unique, so a slot has one; of two prefixes the live one counts."""
+        """Return the runners by slot. Names are unique, so a slot has one; of two prefixes the live one counts."""
         found: dict[Slot, Container] = {}
         for one in self._by_id.values():
+            if one.service is not None:
+                continue
             other = found.get(one.slot)
             if other is None or one.phase < other.phase:
                 found[one.slot] = one
@@ -103,6 +114,31 @@ class ContainerCache:
     def in_slot(self, slot: Slot) -> Container | None:
         """Return the container of a slot."""
         return self.by_slot().get(slot)
+
+    def statuses(self) -> dict[Slot, RunnerStatus]:
+        """Return every runner as the manager sees it: it has not finished while something is left of its services."""
+        found = {slot: one.status for slot, one in self.by_slot().items()}
+        for one in self._by_id.values():
+            if one.service is None:
+                continue
+            holds = RunnerStatus(one.run, alive=False, held_by=f"container {one.name}")
+            status = found.setdefault(one.slot, holds)
+            if status.finished:
+                found[one.slot] = replace(status, finished=False, held_by=holds.held_by)
+            elif status.run == one.run and status.alive and status.reason is None and one.termination is not None:
+                end = one.termination
+                found[one.slot] = replace(status, reason=end.reason, message=end.message, permanent=end.permanent)
+        return found
+
+    def to_remove(self, slot: Slot) -> list[Container]:
+        """Return what is to be stopped or deleted next of all that is in a slot: the runner's name goes last."""
+        runner = self.in_slot(slot)
+        services = [one for one in self._by_id.values() if one.service is not None and one.slot == slot]
+        if runner is None:
+            return services
+        if runner.starting:
+            return [*services, runner]
+        return [runner] if runner.status.alive or not services else services
 
     def mount_conflict(self, mounts: MountSet) -> str | None:
         """Return what has to end before a container with these mounts may start, in words, or None."""
@@ -119,8 +155,14 @@ class ContainerCache:
         """Add a container that was created or found; return its entry."""
         return self._by_id.setdefault(one.id, one)
 
-    def drop(self, container: str) -> None:
-        """Note that a container was removed."""
+    def drop(self, container: str, *, by_us: bool = False) -> None:
+        """Note that a container was removed. A service that somebody else removed stays until we remove it, too."""
+        one = self._by_id.get(container)
+        if one is not None and one.service is not None and one.stop_requested_at is None and not by_us:
+            one.phase, one.starting = Phase.ENDED, False
+            message = f"service {one.service} was removed by somebody else"
+            one.termination = one.termination or Termination(reason=s.EVICTED, message=message)
+            return
         self._by_id.pop(container, None)
         if self._listing:
             self._gone.add(container)
@@ -153,8 +195,9 @@ class ContainerCache:
             if known is not one:
                 self.missed |= known.phase < one.phase is Phase.ENDED
                 self.advance(one.id, one.phase)
-        for missing in self._known_before - seen:
-            self.missed |= self._by_id.pop(missing, None) is not None
+        for missing in (self._known_before - seen) & self._by_id.keys():
+            self.missed |= self._by_id[missing].termination is None or self._by_id[missing].service is None
+            self.drop(missing)
         self._listing = False
         return [one for one in self._by_id.values() if one.phase is Phase.ENDED and one.termination is None]
 
@@ -171,7 +214,18 @@ def _from_labels(
         return None
     grace = labels.get(GRACE, "")
     seconds = float(grace) if grace.replace(".", "", 1).isdecimal() else _DEFAULT_GRACE
-    return Container(container, name, labeled.slot, labeled.run, seconds, phase, mounts, labels.get(IMAGE))
+    return Container(
+        container,
+        name,
+        labeled.slot,
+        labeled.run,
+        seconds,
+        phase,
+        mounts,
+        labels.get(IMAGE),
+        task=labels.get(TASK, ""),
+        service=labels.get(SERVICE),
+    )
 
 
 def from_list(entry: Mapping[str, Any]) -> Container | None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import time
 
-from air_executor.backends.base import KILL_MARGIN
+from air_executor.backends.base import KILL_MARGIN, KeepServiceLog
 from air_executor.backends.container.refusals import ConflictError, MissingError, RefusedError
 from air_executor.backends.container.workers import Workers
 from air_executor.backends.docker.container_cache import Container, Phase
@@ -22,8 +22,9 @@ log = logging.getLogger(__name__)
 class ContainerRemover:
     """Takes containers to their end step by step, one request at a time."""
 
-    def __init__(self, engine: Engine, watch: ContainerWatch, workers: Workers) -> None:
+    def __init__(self, engine: Engine, watch: ContainerWatch, workers: Workers, keep_log: KeepServiceLog) -> None:
         self._engine = engine
+        self._keep_log = keep_log
         self._watch = watch
         self._workers = workers
 
@@ -34,7 +35,8 @@ class ContainerRemover:
             return
         if one.stop_requested_at is None:
             one.stop_requested_at = now
-        signal = "KILL" if now - one.stop_requested_at > one.grace + KILL_MARGIN else "TERM"
+        late = now - one.stop_requested_at > one.grace + KILL_MARGIN
+        signal = "KILL" if late or one.service is not None else "TERM"  # what a service would write, nobody keeps
         if one.status.alive and one.last_signal == signal:
             return
         one.busy = True
@@ -73,6 +75,7 @@ class ContainerRemover:
         one.last_signal = signal
 
     def _delete(self, one: Container) -> None:
+        self._keep_log_of(one)
         try:
             self._engine.delete(one.id)
         except MissingError:
@@ -85,3 +88,15 @@ class ContainerRemover:
             return
         with self._watch.lock:
             self._watch.cache.drop(one.id)
+
+    def _keep_log_of(self, one: Container) -> None:
+        """Keep what a service printed; a log that cannot be read must not keep its container."""
+        if one.service is None:
+            return
+        try:
+            text = self._engine.log(one.id)
+        except RefusedError as error:
+            log.info("container %s: its log is lost: %s", one.name, error)
+            return
+        if text:
+            self._keep_log(one.slot, one.run, one.task, one.service, text)

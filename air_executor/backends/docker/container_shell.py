@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from air_executor.backends.container.refusals import RefusedError
 from air_executor.backends.container.remote_process import RemoteProcess, shell_words
-from air_executor.backends.docker.container_spec import LABELS
+from air_executor.backends.docker.container_spec import LABELS, SERVICE
 from air_executor.backends.docker.engine import Engine
 from air_executor.errors import BadInputError, NotFoundError
 from air_executor.settings import Settings
@@ -29,7 +29,8 @@ def open_shell(settings: Settings, run: str, command: Sequence[str], *, tty: boo
 
 
 def _open(engine: Engine, run: str, command: Sequence[str], *, tty: bool) -> RemoteProcess:
-    found = [one["Id"] for one in engine.list(f"{LABELS.key('run')}={run}") if one["State"] == "running"]
+    listed = engine.list(f"{LABELS.key('run')}={run}")
+    found = [one["Id"] for one in listed if one["State"] == "running" and SERVICE not in one["Labels"]]
     if not found:
         msg = f"run {run} has no running container on this Docker engine; it has just ended, or DOCKER_HOST is another"
         raise NotFoundError(msg)

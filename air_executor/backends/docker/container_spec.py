@@ -23,8 +23,8 @@ from air_executor.model.names import platform_name
 from air_executor.settings import DockerSettings
 
 LABELS = RunLabels(".")
-INSTANCE, STATE_DIR, TASK, GRACE, VERSION, IMAGE = map(
-    LABELS.key, ("instance", "state-dir", "task", "grace", "version", "image")
+INSTANCE, STATE_DIR, TASK, GRACE, VERSION, IMAGE, SERVICE = map(
+    LABELS.key, ("instance", "state-dir", "task", "grace", "version", "image", "service")
 )
 
 LOG_SIZE = "10m"
@@ -42,8 +42,12 @@ class EngineConfig(PlatformConfig):
     settings: DockerSettings
 
 
-def container_config(config: EngineConfig, launch: Launch, image: ImageFacts) -> dict[str, Any]:
+def container_config(
+    config: EngineConfig, launch: Launch, image: ImageFacts, *, network: str | None = None
+) -> dict[str, Any]:
     """Return the body of the engine's `POST /containers/create`.
+
+    `network`: that of another container, which the runner shares, in place of the task's own.
 
     Raises:
         SpawnRejectedError: the task asks for a mount or a network that isn't allowed.
@@ -51,28 +55,18 @@ def container_config(config: EngineConfig, launch: Launch, image: ImageFacts) ->
     """
     settings, options = config.settings, launch.options
     resources = options.get("resources", {})
-    memory = int(resources.get("memory") or settings.memory)
-    cpus = resources.get("cpu") or settings.cpus
     uid, gid = config.user
     env = inside.environment(launch, config.image_of(options))
     host: dict[str, Any] = {
-        "Init": True,
-        "CapDrop": ["ALL"],
-        "SecurityOpt": ["no-new-privileges"],
+        **host_config(settings, resources),
         "ReadonlyRootfs": settings.read_only,
         "Tmpfs": _temporary(settings, options),
-        "PidsLimit": settings.pids,
-        "Memory": memory,
-        "MemorySwap": memory,
-        "NetworkMode": network_of(config, options),
-        "LogConfig": {"Type": "json-file", "Config": {"max-size": LOG_SIZE, "max-file": "1"}},
-        "RestartPolicy": {"Name": "no"},
+        "NetworkMode": network or network_of(config, options),
         "Mounts": list(_mounts(config, launch, image)),
     }
-    if cpus:
-        host["NanoCpus"] = round(cpus * 1e9)
     if gpus := resources.get("gpu"):
         host["DeviceRequests"] = [{"Driver": "", "Count": gpus, "Capabilities": [["gpu"]]}]
+    own_host = {} if network else {"Hostname": platform_name(launch.slot.job)}
     command = [*launch.runner(inside.BIN, image.machine), *inside.arguments(launch)]
     return {
         "Image": config.image_of(options),
@@ -81,12 +75,29 @@ def container_config(config: EngineConfig, launch: Launch, image: ImageFacts) ->
         "Env": [f"{name}={value}" for name, value in env.items()],
         "User": f"{uid}:{gid}",
         "WorkingDir": "/",
-        "Hostname": platform_name(launch.slot.job),
+        **own_host,
         "Labels": make_labels(config, launch, image),
         "Healthcheck": {"Test": ["NONE"]},
         "StopSignal": "SIGTERM",
         "StopTimeout": math.ceil(launch.grace + KILL_MARGIN),
         "HostConfig": host,
+    }
+
+
+def host_config(settings: DockerSettings, resources: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what all containers have in common of a body's `HostConfig`: rights and limits."""
+    memory = int(resources.get("memory") or settings.memory)
+    cpus = resources.get("cpu") or settings.cpus
+    return {
+        "Init": True,
+        "CapDrop": ["ALL"],
+        "SecurityOpt": ["no-new-privileges"],
+        "PidsLimit": settings.pids,
+        "Memory": memory,
+        "MemorySwap": memory,
+        "LogConfig": {"Type": "json-file", "Config": {"max-size": LOG_SIZE, "max-file": "1"}},
+        "RestartPolicy": {"Name": "no"},
+        **({"NanoCpus": round(cpus * 1e9)} if cpus else {}),
     }
 
 
@@ -121,6 +132,11 @@ def _temporary(settings: DockerSettings, options: Mapping[str, Any]) -> dict[str
     """Return the task's /tmp, unless it mounts something there, which the engine would hide silently."""
     if any(mount["target"] == inside.TEMPORARY for mount in options.get("mounts", ())):
         return {}
+    return temporary(settings)
+
+
+def temporary(settings: DockerSettings) -> dict[str, str]:
+    """Return a container's /tmp."""
     return {inside.TEMPORARY: f"rw,exec,nosuid,nodev,mode=1777,size={settings.tmp_size}"}
 
 

@@ -80,7 +80,10 @@ class ContainerStarter:
 
     def _give_up(self, one: Container, error: RefusedError) -> None:
         message = f"the engine could not start container {one.name}: {brief(error)}"
+        reason = s.START_FAILED
+        if one.service is not None and error.permanent:  # such as a program that its image does not have
+            reason, message = s.ERROR, f"service {one.service} could not be started: {brief(error)}"
         with self._watch.lock:
             one.starting = False
-            one.termination = Termination(reason=s.START_FAILED, message=message, permanent=error.permanent)
+            one.termination = Termination(reason=reason, message=message, permanent=error.permanent)
         self._watch.wake()

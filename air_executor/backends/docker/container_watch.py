@@ -122,6 +122,8 @@ class ContainerWatch:
         self.wake()
 
     def _termination(self, one: Container, state: Mapping[str, Any]) -> Termination:
+        if one.service is not None:
+            return self._service_end(one, state)
         code, finished_at = state.get("ExitCode"), parse_time(state.get("FinishedAt"))
         error = brief(self._engine.scrub(state.get("Error") or ""))
         message = f"container {one.name} ended with {code}" + (f": {error}" if error else "")
@@ -140,6 +142,20 @@ class ContainerWatch:
                 if tail.startswith(("sh: ", "[FATAL ")) and f"{BIN}/" in tail:  # the shell or the init
                     message += f": {brief(tail)}"
         return Termination(code, None, message, finished_at=finished_at)
+
+    def _service_end(self, one: Container, state: Mapping[str, Any]) -> Termination:
+        """Return how a service ended, which is an error of its task unless somebody stopped it."""
+        stopped = one.signalled and one.stop_requested_at is None
+        how = ", stopped by somebody else" if stopped else ", out of memory" if state.get("OOMKilled") else ""
+        message = f"service {one.service} ended with exit code {state.get('ExitCode')}{how}{self.last_words(one)}"
+        return Termination(reason=s.EVICTED if stopped else s.ERROR, message=message)
+
+    def last_words(self, one: Container) -> str:
+        """Return the last line that a container printed, to be appended to a message."""
+        with contextlib.suppress(RefusedError, BackendUnavailableError):
+            if lines := self._engine.log(one.id, tail=1).decode("utf-8", "replace").split():
+                return f": {brief(self._engine.scrub(' '.join(lines)))}"
+        return ""
 
     def _watch(self) -> None:
         """Follow the engine's events; whenever the stream breaks, list again."""
@@ -171,10 +187,15 @@ class ContainerWatch:
             with self.lock:
                 self.cache.advance(container, Phase.RUNNING)
             return
+        elif action == "kill":
+            with self.lock:
+                if (one := self.cache.get(container)) is not None:
+                    one.signalled = True
+            return
         elif action == "die":
             with self.lock:
                 one = self.cache.advance(container, Phase.ENDED)
-                if one is not None and attributes.get("exitCode") == "0":
+                if one is not None and one.service is None and attributes.get("exitCode") == "0":
                     at = float(event.get("timeNano") or 0) / 1e9 or None
                     one.termination = one.termination or Termination(exit_code=0, finished_at=at)
             if one is not None and one.termination is None:

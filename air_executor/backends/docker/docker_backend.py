@@ -7,11 +7,11 @@ and a watch keeps what is known of them up to date. Knows nothing of job states 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from air_executor.backends.base import Launch, RunnerStatus
+from air_executor.backends.base import KeepServiceLog, Launch, RunnerStatus
 from air_executor.backends.container.container_backend import ContainerBackend, NameHolder
 from air_executor.backends.container.inside import change_owner
 from air_executor.backends.container.refusals import ConflictError, MissingError, RefusedError
@@ -33,6 +33,8 @@ from air_executor.backends.docker.container_watch import ContainerWatch
 from air_executor.backends.docker.engine import Engine
 from air_executor.backends.docker.images import Images
 from air_executor.backends.docker.mount_conflicts import MountSet
+from air_executor.backends.docker.service_spec import ServiceContainer, service_containers, shared_network
+from air_executor.backends.docker.service_starter import ServiceStarter
 from air_executor.errors import BadInputError, SpawnRejectedError
 from air_executor.model.names import Slot
 
@@ -41,13 +43,13 @@ WORKERS = 6
 
 
 class DockerBackend(ContainerBackend):
-    """The backend `docker`: one container per runner."""
+    """The backend `docker`: one container per runner, and one for each service of its task."""
 
     name = "docker"
     remote = False
     object_kind = "container"
 
-    def __init__(self, engine: Engine, config: EngineConfig) -> None:
+    def __init__(self, engine: Engine, config: EngineConfig, keep_log: KeepServiceLog) -> None:
         super().__init__(engine, config, WORKERS)
         self._engine = engine
         self._secrets = SecretScrubber()
@@ -57,14 +59,16 @@ class DockerBackend(ContainerBackend):
         self._watch = watch = ContainerWatch(engine, config.selector, self._lock, self._workers, self._wake)
         self._cache: ContainerCache = watch.cache
         self._starter = ContainerStarter(engine, watch, self._workers, config.settings.network)
-        self._remover = ContainerRemover(engine, watch, self._workers)
+        self._services = ServiceStarter(engine, watch, self._starter, self._images.forget)
+        self._remover = ContainerRemover(engine, watch, self._workers, keep_log)
         self._prepared_mounts: list[MountSet] = []
         """Mounts of the starts that `prepare` has allowed since the last `observe`: they are spawned together."""
 
     def prepare(self, options: Mapping[str, Any]) -> str | None:
         """See `Backend.prepare`. Waits for the image, and for runners that could redirect the task's mounts."""
-        if (why := self._images.waits_for(self._config.image_of(options))) is not None or not options.get("mounts"):
-            return why
+        waits = [why for image in self._images_of(options) if (why := self._images.waits_for(image)) is not None]
+        if waits or not options.get("mounts"):
+            return waits[0] if waits else None
         if options.get("worktree"):  # its project folder is one that no other task has
             return None
         project = os.path.dirname(self._config.state_dir)
@@ -81,18 +85,26 @@ class DockerBackend(ContainerBackend):
             self._prepared_mounts.append(mounts)
         return None
 
+    def _images_of(self, options: Mapping[str, Any]) -> list[str]:
+        """Return the images of a task and its services."""
+        return [self._config.image_of(options), *(str(one["image"]) for one in options.get("services", ()))]
+
     def spawn(self, launch: Launch) -> None:
         """See `Backend.spawn`. The container is created when this returns; it is started in the background."""
         self._watch.check()
         self._ensure_free(launch.slot)
-        image = self._config.image_of(launch.options)
-        if why := self._images.refusal(image):
-            raise SpawnRejectedError(why)
-        self._secrets.learn(launch.secrets)
+        for image in self._images_of(launch.options):
+            if why := self._images.refusal(image):
+                raise SpawnRejectedError(why)
+        for secrets in (launch.secrets, *(one.secrets for one in launch.services)):
+            self._secrets.learn(secrets)
         launch = carry_bytes(launch)
         self._secrets.learn(launch.secrets)
         try:
-            body = container_config(self._config, launch, self._images.facts(image))
+            services = service_containers(self._config, launch, self._images.facts)
+            network = shared_network(self._config, launch) if services else None
+            facts = self._images.facts(self._config.image_of(launch.options))
+            body = container_config(self._config, launch, facts, network=network)
             mounts = mount_conflicts.requested(body["HostConfig"]["Mounts"])
             with self._lock:
                 why = self._cache.mount_conflict(mounts)
@@ -106,33 +118,34 @@ class DockerBackend(ContainerBackend):
             self._fail_start(launch, why)
             return
         change_owner(launch, self._config.user)
-        self._create(launch, body, mounts)
+        self._create(launch, body, mounts, services)
 
     def observe(self) -> Mapping[Slot, RunnerStatus]:
         """See `Backend.observe`. Answers from the cache; the first call waits for the first list."""
         self._watch.check()
         with self._lock:
             self._prepared_mounts.clear()
-            found = {slot: one.status for slot, one in self._cache.by_slot().items()}
-            return self._failed_starts | found
+            return self._failed_starts | self._cache.statuses()
 
     def remove(self, slot: Slot) -> None:
         """See `Backend.remove`."""
         self._watch.check()
         with self._lock:
             self._failed_starts.pop(slot, None)
-            if (one := self._cache.in_slot(slot)) is not None:
+            for one in self._cache.to_remove(slot):
                 self._remover.submit(one)
 
     def confirm_gone(self, slot: Slot) -> None:
         """See `Backend.confirm_gone`. An engine that answers can always tell."""
 
-    def _create(self, launch: Launch, body: Mapping[str, Any], mounts: MountSet) -> None:
+    def _create(
+        self, launch: Launch, body: Mapping[str, Any], mounts: MountSet, services: Sequence[ServiceContainer]
+    ) -> None:
         name = self._config.name(launch.slot)
         try:
             made = self._engine.create(name, body)
         except ConflictError as error:
-            self._resolve_conflict(launch, name, error, partial(self._adopt, launch, mounts))
+            self._resolve_conflict(launch, name, error, partial(self._adopt, launch, mounts, services))
         except MissingError as error:
             self._images.forget(self._config.image_of(launch.options))
             self._fail_start(launch, f"the engine could not create container {name}: {error}")
@@ -144,6 +157,16 @@ class DockerBackend(ContainerBackend):
         else:
             image = body["Labels"].get(IMAGE)
             one = Container(made, name, launch.slot, launch.run, launch.grace, Phase.CREATED, mounts, image)
+            one.task = launch.task
+            self._begin(one, services, body)
+
+    def _begin(
+        self, one: Container, services: Sequence[ServiceContainer], body: Mapping[str, Any] | None = None
+    ) -> None:
+        """Have a created runner started; `body` is its description if it was created just now."""
+        if services:
+            self._services.submit(one, services)
+        else:
             self._starter.submit(one, body)
 
     def _read_holder(self, name: str) -> NameHolder:
@@ -152,12 +175,14 @@ class DockerBackend(ContainerBackend):
         ours = from_inspection(described) is not None
         return NameHolder(labels.get(INSTANCE) if ours else None, labels.get(STATE_DIR), described)
 
-    def _adopt(self, launch: Launch, mounts: MountSet, described: Mapping[str, Any]) -> bool:
+    def _adopt(
+        self, launch: Launch, mounts: MountSet, services: Sequence[ServiceContainer], described: Mapping[str, Any]
+    ) -> bool:
         one = from_inspection(described)
         if one is None:
             return False
         if one.run == launch.run and one.phase is Phase.CREATED and one.mounts.sources == mounts.sources:
-            self._starter.submit(one)  # our own request, whose answer was lost
+            self._begin(one, services)  # our own request, whose answer was lost
             return True
         with self._lock:
             self._cache.add(one)

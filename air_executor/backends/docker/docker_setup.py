@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from typing import Any
 
-from air_executor.backends.base import Requested
+from air_executor.backends.base import KeepServiceLog, Requested
 from air_executor.backends.container.inside import DEFAULT_IMAGE, task_user
 from air_executor.backends.container.refusals import MissingError
 from air_executor.backends.docker import path_mapping
@@ -17,10 +17,12 @@ from air_executor.errors import BadInputError
 from air_executor.settings import Settings
 
 
-def make_backend(settings: Settings, version: str, requested: Requested | None = None) -> DockerBackend:
+def make_backend(
+    settings: Settings, version: str, keep_log: KeepServiceLog, requested: Requested | None = None
+) -> DockerBackend:
     """Return the backend for the state directory of these settings. Asks the engine only if we are in a container.
 
-    `requested` is called after each request to the engine.
+    `keep_log` keeps the logs of services; `requested` is called after each request to the engine.
 
     Raises:
         BadInputError: runners cannot see the state directory.
@@ -29,7 +31,7 @@ def make_backend(settings: Settings, version: str, requested: Requested | None =
     engine = Engine(settings.docker.timeout)
     if requested is not None:
         engine.requested = requested
-    return DockerBackend(engine, make_engine_config(settings, engine, version))
+    return DockerBackend(engine, make_engine_config(settings, engine, version), keep_log)
 
 
 def make_engine_config(settings: Settings, engine: Engine, version: str) -> EngineConfig:

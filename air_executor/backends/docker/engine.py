@@ -181,9 +181,9 @@ class Engine:
         """Resume a paused container."""
         self._ask("unpause", lambda client: client.unpause(container))
 
-    def delete(self, container: str) -> None:
-        """Remove a stopped container and its anonymous volumes."""
-        self._ask("remove", lambda client: client.remove_container(container, v=True))
+    def delete(self, container: str, *, force: bool = False) -> None:
+        """Remove a stopped container and its anonymous volumes; with `force` a running one, too."""
+        self._ask("remove", lambda client: client.remove_container(container, v=True, force=force))
 
     def inspect(self, container: str) -> dict[str, Any]:
         """Return the full description of a container, by its id or name."""
@@ -208,8 +208,22 @@ class Engine:
 
     def log_tail(self, container: str) -> str:
         """Return the last lines of a container's log, on one line."""
-        tail: bytes = self._ask("logs", lambda client: client.logs(container, tail=_LOG_LINES))
-        return " ".join(self.scrub(tail.decode("utf-8", "replace")).split())
+        return " ".join(self.scrub(self.log(container, _LOG_LINES).decode("utf-8", "replace")).split())
+
+    def log(self, container: str, tail: int | None = None) -> bytes:
+        """Return a container's log, or its last lines; the engine keeps no more of it than `LogConfig` says."""
+        found: bytes = self._ask("logs", lambda client: client.logs(container, tail="all" if tail is None else tail))
+        return found
+
+    def begin(self, container: str, command: Sequence[str]) -> str:
+        """Start a program in a running container, with nobody at its streams; return its id for `exit_code`."""
+
+        def start(client: docker.APIClient) -> str:
+            made = client.exec_create(container, list(command), stdout=False, stderr=False)
+            client.exec_start(made["Id"], detach=True)
+            return str(made["Id"])
+
+        return self._ask("exec", start)
 
     def execute(self, container: str, command: Sequence[str], *, tty: bool) -> ContainerProcess:
         """Start a program in a running container: with a terminal, or without stdin."""

@@ -12,6 +12,8 @@ from air_executor.backends.kubernetes.api_connection import JSON, ApiConnection,
 
 PAGE = 500
 """Objects per page of a list."""
+_LOG_LINES, _LOG_BYTES = 100_000, 10 << 20
+"""How much of a service's log is kept."""
 _LEASE = {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease"}
 
 
@@ -112,6 +114,11 @@ class Api(ApiConnection):
         """Return the recent events of one object."""
         query = {"fieldSelector": f"involvedObject.uid={uid}"}
         return list(self._ask("GET", f"/api/v1/namespaces/{self.namespace}/events", query)["items"] or ())
+
+    def container_log(self, pod: str, container: str) -> bytes:
+        """Return the end of a container's log."""
+        query = {"container": container, "tailLines": str(_LOG_LINES), "limitBytes": str(_LOG_BYTES)}
+        return self._read_bytes(f"{pods(self.namespace).path}/{pod}/log", query)
 
     def execute(self, pod: str, container: str, command: Sequence[str], *, tty: bool) -> PodProcess:
         """Start a program in a container of a pod: with a terminal, or without stdin."""

@@ -114,6 +114,20 @@ class ApiConnection:
                 raise _refusal(what, response.status, found)
             return dict(found)
 
+    def _read_bytes(self, path: str, query: Mapping[str, str]) -> bytes:
+        """Return what is no JSON; raises as `_ask`."""
+        what = f"GET {path}"
+        self._rate_limiter.wait(self._closed)
+        try:
+            response = self._send("GET", path, query, None, "*/*", self._timeout)
+            data: bytes = response.data or b""
+            failed = json.loads(data or b"{}") if response.status >= 400 else None  # noqa: PLR2004 - HTTP's refusals
+        except _FAILURES as error:
+            raise self._unavailable(what, error) from error
+        if failed is not None:
+            raise _refusal(what, response.status, failed)
+        return data
+
     def _send(  # noqa: PLR0917 - what a request is made of
         self,
         method: str,

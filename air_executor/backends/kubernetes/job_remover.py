@@ -5,10 +5,13 @@ from __future__ import annotations
 import contextlib
 import logging
 
-from air_executor.backends.container.refusals import ConflictError, MissingError
+from air_executor.backends.base import KeepServiceLog
+from air_executor.backends.container.refusals import ConflictError, MissingError, RefusedError
 from air_executor.backends.kubernetes.api import Api
 from air_executor.backends.kubernetes.cluster_watch import ClusterWatch
+from air_executor.backends.kubernetes.object_status import Pod
 from air_executor.backends.kubernetes.runner_cache import TrackedRunner
+from air_executor.backends.kubernetes.service_status import PREFIX
 
 log = logging.getLogger(__name__)
 
@@ -16,12 +19,14 @@ log = logging.getLogger(__name__)
 class JobRemover:
     """Deletes runners."""
 
-    def __init__(self, api: Api, watch: ClusterWatch) -> None:
+    def __init__(self, api: Api, watch: ClusterWatch, keep_log: KeepServiceLog) -> None:
         self._api = api
         self._watch = watch
+        self._keep_log = keep_log
 
     def remove(self, one: TrackedRunner) -> None:
         """Delete a runner: in the foreground while something of it may run, so that its name stays taken until then."""
+        self._keep_logs(one)
         if not one.present:
             for pod in one.unowned:
                 with contextlib.suppress(MissingError, ConflictError):
@@ -37,6 +42,26 @@ class JobRemover:
         if gone:
             with self._watch.lock:
                 self._watch.cache.drop_job(one.uid)
+
+    def _keep_logs(self, one: TrackedRunner) -> None:
+        """Keep what the services of a runner printed, once; of one that is still running, as far as it has come."""
+        if one.kept_logs:
+            return
+        with self._watch.lock:
+            pods = list(one.pods.values())
+        for pod in pods:
+            for service in pod.services:
+                self._keep_log_of(one, pod, service.name)
+        one.kept_logs = True
+
+    def _keep_log_of(self, one: TrackedRunner, pod: Pod, service: str) -> None:
+        try:
+            text = self._api.container_log(pod.name, f"{PREFIX}{service}")
+        except RefusedError as error:  # it is gone, or has not begun, or we may not read it
+            log.info("job %s: no log of service %s: %s", one.name, service, error)
+            return
+        if text:
+            self._keep_log(one.slot, one.run, pod.task, service, text)
 
     def remove_unreachable(self, one: TrackedRunner) -> None:
         """Delete a runner whose node does not answer, without waiting for the node."""

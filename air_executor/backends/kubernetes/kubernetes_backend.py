@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
-from air_executor.backends.base import Launch, RunnerStatus
+from air_executor.backends.base import KeepServiceLog, Launch, RunnerStatus
 from air_executor.backends.container.container_backend import ContainerBackend, NameHolder
 from air_executor.backends.container.inside import change_owner
 from air_executor.backends.container.platform_text import brief
@@ -46,14 +46,14 @@ class KubernetesBackend(ContainerBackend):
     remote = True
     object_kind = "Kubernetes Job"
 
-    def __init__(self, api: Api, config: ClusterConfig) -> None:
+    def __init__(self, api: Api, config: ClusterConfig, keep_log: KeepServiceLog) -> None:
         super().__init__(api, config, WORKERS)
         self._api = api
         self._config = config
         self._watch: ClusterWatch = ClusterWatch(api, config, self._lock, self._wake)
         self._cache: RunnerCache = self._watch.cache
         self._inspector = StartInspector(api, self._watch, config.selector)
-        self._remover = JobRemover(api, self._watch)
+        self._remover = JobRemover(api, self._watch, keep_log)
         self._refused = RefusedStarts()
 
     def prepare(self, options: Mapping[str, Any]) -> str | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from air_executor.backends.base import Requested
+from air_executor.backends.base import KeepServiceLog, Requested
 from air_executor.backends.container.inside import DEFAULT_IMAGE, task_user
 from air_executor.backends.kubernetes import pod_template
 from air_executor.backends.kubernetes.api import Api
@@ -17,10 +17,12 @@ LEASE_TIMEOUT = 3.0
 LEASE_RATE = 5.0
 
 
-def make_backend(settings: Settings, version: str, requested: Requested | None = None) -> KubernetesBackend:
+def make_backend(
+    settings: Settings, version: str, keep_log: KeepServiceLog, requested: Requested | None = None
+) -> KubernetesBackend:
     """Return the backend for the state directory of these settings. Does not contact the cluster yet.
 
-    `requested` is called after each request to the API server.
+    `keep_log` keeps the logs of services; `requested` is called after each request to the API server.
 
     Raises:
         BadInputError: a setting is missing or invalid, or there is no access to a cluster.
@@ -28,7 +30,7 @@ def make_backend(settings: Settings, version: str, requested: Requested | None =
     api = make_api(settings)
     if requested is not None:
         api.requested = requested
-    return KubernetesBackend(api, make_cluster_config(settings, api.namespace, version))
+    return KubernetesBackend(api, make_cluster_config(settings, api.namespace, version), keep_log)
 
 
 def make_api(settings: Settings) -> Api:

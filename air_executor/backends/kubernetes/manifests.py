@@ -18,8 +18,15 @@ from air_executor.backends.base import KILL_MARGIN, Launch
 from air_executor.backends.container import inside
 from air_executor.backends.container.platform_config import PlatformConfig
 from air_executor.backends.container.run_labels import LabeledRun, RunLabels
-from air_executor.backends.kubernetes import pod_requests, pod_template, pod_volumes, runner_copy
-from air_executor.backends.kubernetes.object_status import CONTAINER
+from air_executor.backends.kubernetes import (
+    container_fields,
+    pod_requests,
+    pod_services,
+    pod_template,
+    pod_volumes,
+    runner_copy,
+)
+from air_executor.backends.kubernetes.object_status import CONTAINER, TASK
 from air_executor.errors import SpawnRejectedError
 from air_executor.model.names import platform_name
 from air_executor.runner import native
@@ -28,7 +35,7 @@ from air_executor.settings import KubernetesSettings
 LABELS = RunLabels("/")
 INSTANCE, JOB, RUN, SLOT = map(LABELS.key, ("instance", "job", "run", "slot"))
 EPOCH, NETWORK = map(LABELS.key, ("epoch", "network"))
-TASK, VERSION, STATE_DIR = map(LABELS.key, ("task", "version", "state-dir"))
+VERSION, STATE_DIR = map(LABELS.key, ("version", "state-dir"))
 """Annotations."""
 
 _LABEL_VALUE = re.compile("[A-Za-z0-9](?:[A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?")
@@ -41,8 +48,6 @@ _STATE, _TEMPORARY = "state", "tmp"
 _OWN_NETWORK = "default"
 _KEEP_NODE = {"cluster-autoscaler.kubernetes.io/safe-to-evict": "false", "karpenter.sh/do-not-disrupt": "true"}
 """Annotations for what scales clusters down: a node goes once its tasks have ended. The pod template can change it."""
-MOST_OF_A_VARIABLE = 131_072 - 1
-"""Bytes of `NAME=value` that a kernel passes to a program: MAX_ARG_STRLEN of Linux, with the byte that ends it."""
 MOST_OF_A_JOB = 1_500_000
 """Bytes of a Job that etcd takes (its `--max-request-bytes` is 1.5 MiB, with what the server adds)."""
 _PULL = {"missing": "IfNotPresent", "always": "Always", "never": "Never"}
@@ -83,14 +88,13 @@ def job_manifest(
         "completions": 1,
         "parallelism": 1,
         "ttlSecondsAfterFinished": TTL_SECONDS,
-        "template": _template(config, launch),
+        "template": _template(config, launch, server),
     }
     if launch.timeout is not None:
         s = config.settings
-        to_start = s.schedule_deadline + s.pull_deadline + s.start_deadline
-        spec["activeDeadlineSeconds"] = (
-            math.ceil(to_start + launch.timeout + launch.grace + launch.keep) + SLACK_SECONDS
-        )
+        to_start = s.schedule_deadline + s.pull_deadline + s.start_deadline + pod_services.ready_seconds(launch)
+        lasts = to_start + launch.timeout + launch.grace + launch.keep
+        spec["activeDeadlineSeconds"] = math.ceil(lasts) + SLACK_SECONDS
     if server >= POD_FAILURE_POLICY:
         failed = {"containerName": CONTAINER, "operator": "NotIn", "values": [0]}
         disrupted = {"type": "DisruptionTarget", "status": "True"}
@@ -147,7 +151,7 @@ def labeled_run(metadata: Mapping[str, Any]) -> LabeledRun | None:
     return LABELS.parse({**labels, JOB: job} if job else labels)
 
 
-def _template(config: ClusterConfig, launch: Launch) -> dict[str, Any]:
+def _template(config: ClusterConfig, launch: Launch, server: tuple[int, int]) -> dict[str, Any]:
     settings, (uid, gid) = config.settings, config.user
     container = _container(config, launch)
     claims: dict[str, str] = {}
@@ -175,6 +179,7 @@ def _template(config: ClusterConfig, launch: Launch) -> dict[str, Any]:
     }
     if settings.copy_runner:
         runner_copy.add_to(spec, container, config.image_of({}))
+    pod_services.add_to(spec, container, launch, settings, server)
     if settings.service_account:
         spec["serviceAccountName"] = settings.service_account
     pod_requests.add_to(spec, settings, launch)
@@ -201,19 +206,17 @@ def _container(config: ClusterConfig, launch: Launch) -> dict[str, Any]:
         command = [*launch.runner(inside.BIN, machine), *inside.arguments(launch)]
     else:
         command = ["sh", "-c", _CHOOSE_RUNNER, "sh", *inside.arguments(_with_check(launch))]
+    env = inside.environment(launch, config.image_of(launch.options))
+    secret = pod_requests.secret_of(settings, launch, launch.secrets)
     return {
         "name": CONTAINER,
         "image": config.image_of(launch.options),
         "imagePullPolicy": _PULL[settings.pull],
-        "command": [_literal(word) for word in command],
+        "command": [container_fields.literal(word) for word in command],
         "workingDir": "/",
-        "env": list(_environment(config, launch)),
-        "resources": _resources(settings, launch),
-        "securityContext": {
-            "allowPrivilegeEscalation": False,
-            "capabilities": {"drop": ["ALL"]},
-            "readOnlyRootFilesystem": settings.read_only,
-        },
+        "env": list(container_fields.variables(env, launch.secrets, secret)),
+        "resources": container_fields.resources(settings, launch.options.get("resources", {})),
+        "securityContext": container_fields.security_context(read_only=settings.read_only),
         "volumeMounts": [
             _mount(config, launch.out_dir, inside.OUT),
             _mount(config, launch.workspace, inside.WORKSPACE),
@@ -234,49 +237,6 @@ def _with_check(launch: Launch) -> Launch:
         for name in launch.secrets
     ]
     return replace(launch, argv=("sh", "-c", "; ".join([*steps, 'exec "$@"']), "sh", *launch.argv))
-
-
-def _literal(text: str) -> str:
-    """Escape a text, in which Kubernetes would expand `$(NAME)`."""
-    return text.replace("$", "$$")
-
-
-def _environment(config: ClusterConfig, launch: Launch) -> Iterator[dict[str, Any]]:
-    settings = config.settings
-    for name, value in inside.environment(launch, config.image_of(launch.options)).items():
-        if name not in launch.secrets:
-            if len(f"{name}={value}".encode()) > MOST_OF_A_VARIABLE:
-                msg = (
-                    f"env {name}: longer than the 128 KiB that a variable can have; pass it as a file of the workspace"
-                )
-                raise SpawnRejectedError(msg)
-            yield {"name": name, "value": _literal(value)}
-    secret = pod_requests.secret_of(settings, launch)
-    for name in launch.secrets:
-        yield {"name": name, "valueFrom": {"secretKeyRef": {"name": secret, "key": name}}}
-
-
-def _resources(settings: KubernetesSettings, launch: Launch) -> dict[str, dict[str, str]]:
-    """Return requests and limits: both are what the task names, or else the operator's defaults."""
-    named = launch.options.get("resources", {})
-    requests = {
-        "cpu": _cores(min(settings.cpu_request, settings.cpus or settings.cpu_request)),
-        "memory": str(min(settings.memory_request, settings.memory)),
-    }
-    limits = {"memory": str(settings.memory)}
-    if settings.cpus is not None:
-        limits["cpu"] = _cores(settings.cpus)
-    if (memory := named.get("memory")) is not None:
-        requests["memory"] = limits["memory"] = str(int(memory))
-    if (cpus := named.get("cpu")) is not None:
-        requests["cpu"] = limits["cpu"] = _cores(cpus)
-    if gpus := named.get("gpu"):
-        limits[settings.gpu_resource] = str(gpus)
-    return {"requests": requests, "limits": limits}
-
-
-def _cores(number: float) -> str:
-    return f"{max(1, round(number * 1000))}m"
 
 
 def _mount(config: ClusterConfig, path: str, target: str) -> dict[str, Any]:

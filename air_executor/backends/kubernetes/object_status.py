@@ -14,12 +14,15 @@ from typing import Any
 from air_executor.backends.container.platform_text import brief, parse_time
 from air_executor.backends.container.refusals import RefusedError
 from air_executor.backends.container.termination import Termination
+from air_executor.backends.kubernetes.service_status import ServiceStatus, read_services
 from air_executor.model import state as s
 
 CONTAINER = "task"
 """Name of the runner's container in its Pod; an operator's template may add others."""
 LOST_CLAIM = 97
 """Exit code of a runner whose run another one has claimed already: it says nothing about the run."""
+TASK = "air-executor/task"
+"""Annotation with the id of the task."""
 QUEUE = "kueue.x-k8s.io/queue-name"
 """Label of a Job that Kueue admits."""
 JOB_UID = ("batch.kubernetes.io/controller-uid", "controller-uid")
@@ -55,6 +58,8 @@ class Stage(Enum):
     SCHEDULE = "schedule"
     PULL = "pull"
     START = "start"
+    SERVICES = "services"
+    """The services of its task are not ready. No deadline: each has its own, which its node keeps."""
     NEVER = "never"
     """It needs something that can never be provided."""
 
@@ -84,6 +89,12 @@ class Pod:
     """None while the runner in it lives, or may yet."""
     pending_reason: PendingReason | None = None
     """None once it runs."""
+    services: tuple[ServiceStatus, ...] = ()
+    """The services of its task."""
+    started: frozenset[str] = frozenset()
+    """Names of those that can be used, or could before."""
+    task: str = ""
+    """Id of the task."""
     warning: str | None = None
     """For the user, though it is alive."""
     created_at: float | None = None
@@ -92,6 +103,12 @@ class Pod:
     """When it got a node, by the same clock; None while it has none."""
     image: str | None = None
     """The image of the task, with its digest, once its node has it."""
+
+    @property
+    def service_end(self) -> str | None:
+        """How a service has ended; None if none has."""
+        ends = (one.end(was_started=one.name in self.started) for one in self.services)
+        return next((end for end in ends if end is not None), None)
 
     @property
     def where(self) -> str:
@@ -108,6 +125,9 @@ def read_pod(found: Mapping[str, Any]) -> Pod:
     pod = Pod(meta["uid"], meta["name"], owner, deleting="deletionTimestamp" in meta, orphaned=not owners)
     pod.node = (found.get("spec") or {}).get("nodeName")
     names = _secret_names(found)
+    pod.services = tuple(read_services(found, lambda text: hide_values(text, names)))
+    pod.started = frozenset(one.name for one in pod.services if one.started)
+    pod.task = (meta.get("annotations") or {}).get(TASK, "")
     status = {**status, "message": hide_values(status.get("message"), names)}
     container = _container(status)
     state = {kind: _without_values(one, names) for kind, one in (container.get("state") or {}).items()}
@@ -120,6 +140,10 @@ def read_pod(found: Mapping[str, Any]) -> Pod:
         pod.scheduled_at = next((at for at in times if at is not None), 0.0)
     if terminated is not None or status.get("phase") in {"Succeeded", "Failed"}:
         pod.termination = _termination(pod.where, status, terminated or {})
+    elif pod.service_end is not None:
+        pass  # what it waits for will not come
+    elif (late := next((one for one in pod.services if not one.started), None)) and pod.scheduled_at is not None:
+        pod.pending_reason = _pending_service(status, late)
     elif "running" not in state:
         pod.pending_reason = _pending_reason(status, container, state.get("waiting") or {})
     elif _is_silent(status):
@@ -128,9 +152,16 @@ def read_pod(found: Mapping[str, Any]) -> Pod:
     return pod
 
 
+def _pending_service(status: Mapping[str, Any], late: ServiceStatus) -> PendingReason:
+    if late.runs:
+        return PendingReason(Stage.SERVICES, late.pending_text)
+    return _pending_reason(status, late.status, late.waiting)
+
+
 def _secret_names(pod: Mapping[str, Any]) -> list[str]:
     """Return the variables of a Pod whose values the node takes from a Secret."""
-    containers = (pod.get("spec") or {}).get("containers") or ()
+    spec = pod.get("spec") or {}
+    containers = (*(spec.get("containers") or ()), *(spec.get("initContainers") or ()))
     variables = [one for container in containers for one in container.get("env") or ()]
     return [one["name"] for one in variables if "secretKeyRef" in (one.get("valueFrom") or {})]
 

@@ -47,23 +47,23 @@ def user_annotations(settings: KubernetesSettings, launch: Launch) -> dict[str, 
     return dict(asked)
 
 
-def secret_of(settings: KubernetesSettings, launch: Launch) -> str | None:
-    """Return the Secret whose keys are the secrets of a task; None if it has none.
+def secret_of(settings: KubernetesSettings, launch: Launch, names: Collection[str]) -> str | None:
+    """Return the Secret whose keys are these secrets of a task, or of a service of it; None without any.
 
     Raises:
         SpawnRejectedError: there is no such Secret for it, or it may not have these keys of it.
     """
-    if not launch.secrets:
+    if not names:
         return None
     asked: str | None = asked_of(launch).get("secret")
     if asked is None and settings.secret is None:
-        name = next(iter(launch.secrets))
+        name = next(iter(names))
         msg = f"secret {name}: no Secret is set; the operator names it with AIR_KUBERNETES_SECRET"
         raise SpawnRejectedError(msg)
     if asked is None or asked == settings.secret:
         return settings.secret
     if asked not in settings.allow_secrets:
-        keys = [f"{asked}/{name}" for name in launch.secrets]
+        keys = [f"{asked}/{name}" for name in names]
         check_allowed("secret", keys, settings.allow_secrets, "AIR_KUBERNETES_ALLOW_SECRETS", ours=False)
     return asked
 

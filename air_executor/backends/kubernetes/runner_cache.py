@@ -45,7 +45,7 @@ class Deadlines:
     def of(self, stage: Stage) -> float:
         """Return how long a stage may last."""
         limits = {Stage.SCHEDULE: self.schedule, Stage.PULL: self.pull, Stage.START: self.start}
-        return math.inf if stage is Stage.SUSPENDED else limits.get(stage, 0.0)
+        return math.inf if stage in {Stage.SUSPENDED, Stage.SERVICES} else limits.get(stage, 0.0)
 
 
 @dataclass(slots=True, eq=False)
@@ -87,6 +87,8 @@ class TrackedRunner:
     """When the live objects were last inspected."""
     inspected_reason: PendingReason | None = None
     """What that found."""
+    kept_logs: bool = False
+    """What its services printed is kept."""
 
     @property
     def live(self) -> list[Pod]:
@@ -207,6 +209,8 @@ class RunnerCache:
             return
         before = one.pods.get(pod.uid)
         one.pods[pod.uid] = pod
+        if before is not None:
+            pod.started |= before.started
         one.deleted_by_others = one.deleted_by_others or (pod.deleting and not one.delete_requested)
         one.note_creation(pod.created_at)
         if one.scheduled_at is None:
@@ -289,7 +293,7 @@ class RunnerCache:
     def _needs_inspection(self, one: TrackedRunner, now: float) -> bool:
         if one.busy or one.delete_accepted or not one.present or not one.may_run:
             return False
-        if (found := one.pending_reason()) is None or found.stage is Stage.SUSPENDED:
+        if (found := one.pending_reason()) is None or found.stage in {Stage.SUSPENDED, Stage.SERVICES}:
             return False
         if self.is_overdue(one, now):
             return True
@@ -311,6 +315,9 @@ class RunnerCache:
     def _status(self, one: TrackedRunner, now: float) -> RunnerStatus:
         if not one.may_run:
             return (one.termination or Termination()).status(one.run)
+        ended = next((pod.service_end for pod in one.live if pod.service_end and not pod.deleting), None)
+        if ended is not None and not one.delete_requested:
+            return RunnerStatus(one.run, alive=True, reason=s.ERROR, message=ended)
         found = one.pending_reason()
         if found is None or one.delete_accepted:
             warning = next((pod.warning for pod in one.live if pod.warning), None)
@@ -321,5 +328,5 @@ class RunnerCache:
             return RunnerStatus(
                 one.run, alive=True, reason=s.START_FAILED, permanent=found.permanent, message=found.message
             )
-        late = now - one.stage_since > INSPECT_AFTER
+        late = found.stage is Stage.SERVICES or now - one.stage_since > INSPECT_AFTER
         return RunnerStatus(one.run, alive=True, message=found.message if late else None)

@@ -30,7 +30,7 @@ from air_executor.backends.local.process_spawner import ProcessSpawner
 from air_executor.backends.local.processes import HeldProcess, Process, Processes
 from air_executor.backends.local.run_cgroup import RunCgroup
 from air_executor.backends.local.system_processes import system_processes
-from air_executor.errors import BackendUnavailableError, DuplicateRunnerError
+from air_executor.errors import BackendUnavailableError, DuplicateRunnerError, SpawnRejectedError
 from air_executor.model.names import Host, Slot
 
 log = logging.getLogger(__name__)
@@ -82,6 +82,8 @@ class LocalBackend:
 
     def spawn(self, launch: Launch) -> None:
         """See `Backend.spawn`."""
+        if launch.services:
+            raise SpawnRejectedError("services: they need containers; use the backend docker or kubernetes")
         self._adopt()
         self._adopt_cgroups()
         slot = launch.slot

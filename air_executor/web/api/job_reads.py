@@ -22,7 +22,7 @@ from air_executor.model.state import JobPhase, JobState, TaskPhase
 from air_executor.store.job_summary import JobSummary
 from air_executor.store.json_output import job_line, job_record
 from air_executor.web.api.api_context import Context, answer, unchanged
-from air_executor.web.api.path_types import JobId, Limit, RunNumber, TaskId, Uid
+from air_executor.web.api.path_types import JobId, Limit, LogOfService, RunNumber, TaskId, Uid
 from air_executor.web.api.schemas import READING, answers, problems
 from air_executor.web.problem_details import API_HEADERS, problem
 from air_executor.web.state_cache import UnreadableJob
@@ -191,10 +191,16 @@ def attempts(request: Request, context: Context, job: JobId, task: TaskId) -> Re
     summary="Read the log of a run",
 )
 def log(  # noqa: PLR0917 - a route has its parameters as arguments
-    request: Request, context: Context, job: JobId, task: TaskId, run: RunNumber, uid: Uid = None
+    request: Request,
+    context: Context,
+    job: JobId,
+    task: TaskId,
+    run: RunNumber,
+    uid: Uid = None,
+    service: LogOfService = None,
 ) -> Response:
     """Read the output of a run as it is; `Range: bytes=…` asks for a part: `bytes=-4096` for the last 4 KiB."""
-    file = opened_log(context, job, task, run, uid)
+    file = opened_log(context, job, task, run, uid, service)
     return ranged(file, request.headers.get(RANGED, ""), "text/plain; charset=utf-8")
 
 
@@ -224,17 +230,20 @@ def ranged(file: BinaryIO, asked_for: str, kind: str) -> Response:
     return StreamingResponse(_bytes(file, end - begin), status, headers, media_type=kind)
 
 
-def opened_log(context: Context, job: str, task: str, run: int, uid: str | None = None) -> BinaryIO:
-    """Return the log of a run, open.
+def opened_log(  # noqa: PLR0917 - what tells one log from all others
+    context: Context, job: str, task: str, run: int, uid: str | None = None, service: str | None = None
+) -> BinaryIO:
+    """Return the log of a run, or of a service of its task, open.
 
     Raises:
         NotFoundError: there is none.
     """
     state = context.job(job, uid)[0]
     found = task_of(state, task)
-    file = context.client.logs.open(state, found.id, run)
+    file = context.client.logs.open(state, found.id, run, service)
     if file is None:
-        msg = f"task {found.id} of job {state.id} has no log of run {run}"
+        whose = "" if service is None else f", service {service}"
+        msg = f"task {found.id} of job {state.id} has no log of run {run}{whose}"
         raise NotFoundError(msg)
     return file
 

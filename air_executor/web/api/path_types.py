@@ -7,6 +7,7 @@ from typing import Annotated
 from fastapi import Path, Query
 
 from air_executor.model.names import ID_PATTERN, MAX_ID
+from air_executor.model.service import NAME_PATTERN
 
 MAX_NUMBER = 999_999_999
 
@@ -17,6 +18,10 @@ DefinitionName = Annotated[str, Path(description="Name of a definition.", **_RUL
 Uid = Annotated[
     str | None,
     Query(pattern="^[0-9a-f]{8,64}$", description="Of the job that is meant, where its id is another's now."),
+]
+LogOfService = Annotated[
+    str | None,
+    Query(pattern=NAME_PATTERN, description="Name of a service of the task, whose log is kept when the run has ended."),
 ]
 RunNumber = Annotated[int, Path(ge=1, le=MAX_NUMBER, description="Number of a run of the job.")]
 Limit = Annotated[int, Query(ge=1, le=500, description="Maximum number of entries.")]
