@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import heapq
-import logging
 import os
 import re
 from collections.abc import Callable, Iterator, Sequence
@@ -29,8 +28,6 @@ from air_executor.store import files
 from air_executor.store.inbox import Inbox
 from air_executor.store.jobs import Jobs
 from air_executor.store.run_claims import RunClaims
-
-log = logging.getLogger(__name__)
 
 UID_BYTES = 12
 """Random bytes of a job's uid: 96 bits, so that no two jobs ever share one."""
@@ -70,7 +67,9 @@ class NamedRuns:
         try:
             archived = files.list_dir(layout.archive)
         except StoreError as error:
-            log.warning("archived runs are left out: %s", error)
+            import logging  # noqa: PLC0415 - commands that show a state do without
+
+            logging.getLogger(__name__).warning("archived runs are left out: %s", error)
             archived = []
         return {*files.list_dir(layout.jobs), *(entry.rpartition("-")[0] for entry in archived)}
 
