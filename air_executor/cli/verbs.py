@@ -203,7 +203,14 @@ def print_answers(session: Session, op: Op, answers: Sequence[tuple[str, Answer]
     waiting = [job for job, answer in answers if not answer.applied]
     if not waiting:
         return
-    if session.client().presence().running is False:
+    client = session.client()
+    presence = client.presence()
+    ids = [answer.job for _, answer in answers if not answer.applied and presence.only]
+    passed_over = [job for job in ids if presence.passes_over(job, client.status(job).submitted_by)]
+    if passed_over:
+        only = f"the running manager handles only {', '.join(presence.only or ())}"
+        note(f"Queued: {only}; it applies when another one starts, or with `air-executor run {passed_over[0]}`")
+    elif presence.running is False:
         run = f", or `air-executor run {waiting[0]}`" if len(waiting) == 1 else ""
         note(f"Queued: no manager is running; it applies when one starts (`{start_command()}`{run})")
     else:

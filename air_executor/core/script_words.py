@@ -154,6 +154,7 @@ def script_words(command: Sequence[object]) -> ScriptWords:
 def _read_options(words: Sequence[str], found: ScriptWords) -> None:
     """Find what stands behind the options of `_OPTION_PROGRAMS`."""
     programs: tuple[_OptionProgram, ...] = ()
+    of_image: tuple[_OptionProgram, ...] = ()
     expected = valued = scripted = False
     known = True
     for number, text in enumerate(words):
@@ -169,7 +170,9 @@ def _read_options(words: Sequence[str], found: ScriptWords) -> None:
             elif text.startswith("{{") and known and any(one.goes_on or not scripted for one in programs):
                 found.options.append(number)
             started = tuple(one for one in _OPTION_PROGRAMS if "{{" in text or one.names.fullmatch(_name(text)))
-            programs = programs if expected else started or tuple(one for one in programs if not one.files)
+            if words[number - 1 : number] == ["--entrypoint"]:  # what follows the image are its arguments
+                of_image = started
+            programs = programs if expected else started or of_image or tuple(one for one in programs if not one.files)
             known = expected or "{{" not in text
             scripted = expected
             expected = False

@@ -86,7 +86,10 @@ class NamedRuns:
         """Return the error that a definition has no runs, with the nearest name that may have some."""
         from air_executor.model.problems import did_you_mean  # noqa: PLC0415 - only for errors
 
-        names = {re.sub(r"-([0-9]{8}-[0-9]{6}|[0-9]{1,9})$", "", one) for one in self._ids()}
+        ids = self._ids()
+        if name in ids:
+            return NotFoundError(f"{name} is a job with an id, so it runs once; `air-executor status {name}` shows it")
+        names = {re.sub(r"-([0-9]{8}-[0-9]{6}|[0-9]{1,9})$", "", one) for one in ids}
         hint = did_you_mean(name, names - {name}) or "; `air-executor status` lists all jobs"
         return NotFoundError(f"no runs of {name} in {self._jobs.layout.root}{hint}")
 

@@ -79,6 +79,8 @@ def test_a_run_that_manages_only_its_own_job_says_so(start: Start, air: Air, cli
     for page in (air("status"), air("status", "other"), air("explain", "other")):
         assert "the running manager handles only job own; to run " in page.out
         assert "`air-executor run other`" in page.out
+    queued = air("cancel", "other").err
+    assert "Queued: the running manager handles only own; it applies when another one starts, or with `air-" in queued
     assert "handles only" not in air("status", "own").out
     refused = air("manager")
     assert (refused.code, "handles only own" in refused.err) == (5, True)

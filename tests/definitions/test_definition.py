@@ -203,6 +203,7 @@ def test_no_value_gets_into_shell_text(where: str, name: str, instead: str) -> N
         ["sudo", "-u", "somebody", "sh", "-c", "{}"],
         ["python3", "-W", "ignore", "-c", "{}"],
         ["docker", "exec", "-i", "box", "sh", "-c", "{}"],
+        ["docker", "run", "--entrypoint", "sh", "image", "-c", "{}"],
         ["kubectl", "exec", "pod", "--", "/bin/sh", "-c", "{}"],
         ["xargs", "-I", "x", "sh", "-c", "{}"],
         ["runuser", "-u", "somebody", "-c", "{}"],

@@ -41,6 +41,8 @@ def test_the_history_says_why_a_run_failed(air: Air, project: Path) -> None:
     assert air("history", "bad").out.splitlines()[1].endswith("task load: exit code 3")
     assert "no runs of bda in " in (said := air("history", "bda").err)
     assert "did you mean bad?" in said
+    assert air("submit", "once", "--", "true").code == 0
+    assert "once is a job with an id, so it runs once; `air-executor status once`" in air("history", "once").err
 
 
 def test_a_name_also_finds_the_requests_of_its_run(air: Air, nightly: str) -> None:
