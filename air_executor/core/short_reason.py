@@ -123,7 +123,7 @@ class ShortReasons:
             checked = f"checked {task.again} ×, next" if task.again else "starts"
             verb = "is retried" if task.retrying else checked
             return f"{verb} in {format_duration(round((waits_until(task) or 0.0) - self._context.now, 1))}"
-        if task.approve is not None:
+        if task.approve is not None and task.ready_at is not None:
             return asks(self._job, task, self._context.now)
         words = needed_from_backend(task, self._context)
         if task.joins is not None:
