@@ -349,7 +349,7 @@ def _ready_reason(job: JobState, task: TaskState, progress: Progress, context: E
                 return f" and waits behind task {other.id}, which keeps its place in the queue until its retry"
     if reached is not None:
         named = f" (running {_listed(sorted(progress.slots.values()))})" if reached.of == "its job" else ""
-        most = count_text(reached.limit, "runner") if reached.needs == 1 else f"{reached.limit} in use"
+        most = f"{reached.limit} in use" if reached.weighted else count_text(reached.limit, "runner")
         needs = "" if reached.needs == 1 else f", and it needs {reached.needs}"
         return f"; limit reached: {reached.of} has {reached.used} of at most {most}{named}{needs}"
     for pool in job.pools_of(task):

@@ -92,7 +92,7 @@ class ShortReasons:
         reached = limit_reached(self._job, progress, self._context, task)
         if reached is None:
             return ""
-        if reached.needs > 1:
+        if reached.weighted:
             return f"needs {reached.needs}, {reached.of} has {reached.used} of {reached.limit} in use"
         return f"{reached.used} of {reached.limit} runners of {reached.of}"
 
