@@ -305,11 +305,11 @@ def _queued(job: JobState, task: TaskState, progress: Progress, context: Explain
     return f"{name} is ready{_ready_reason(job, task, progress, context)}"
 
 
-def asks(job: JobState, task: TaskState, now: float) -> str:
-    """Return what a task asks, and how it is answered."""
+def asks(job: JobState, task: TaskState, now: float | None) -> str:
+    """Return what a task asks, how it is answered, and for how long; None: without that."""
     question = " ".join((task.approve or "").split())
     until = answer_by(job, task)
-    within = "" if until is None else f", within {format_duration(round(max(0.0, until - now)))}"
+    within = "" if until is None or now is None else f", within {format_duration(round(max(0.0, until - now)))}"
     return f'asks "{question}": `air-executor approve {job.id} {task.id}`, or `reject`{within}'
 
 

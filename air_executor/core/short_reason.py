@@ -22,10 +22,11 @@ from air_executor.core.memory import history_text
 from air_executor.core.outcome import outcome_text, stop_text
 from air_executor.core.progress import Progress, Readiness
 from air_executor.core.start_limits import limit_reached, never_fits
+from air_executor.core.task_lookup import asking_now
 from air_executor.model import state as s
 from air_executor.model.reports import progress_bar
 from air_executor.model.state import Done, JobState, Running, TaskState
-from air_executor.model.times import format_duration
+from air_executor.model.times import format_duration, to_text
 
 NAMES_SHOWN = 3
 
@@ -144,3 +145,20 @@ class ShortReasons:
     def _waits(self, task: TaskState) -> bool:
         until = waits_until(task)
         return until is not None and until > self._context.now
+
+
+def waits_of(job: JobState, now: float) -> list[str]:
+    """Return what a job waits for that no runner shows: an answer, a time, or that it is resumed; for `run`."""
+    if job.ended:
+        return []
+    if job.phase == s.PAUSED:
+        return [f"job {job.id} {pending_reason(job, ExplainContext(now))}"]
+    asking = [task for task in asking_now(job) if task.phase == s.QUEUED and (waits_until(task) or 0.0) <= now]
+    if asking:
+        return [f"{task.id} {asks(job, task, None)}" for task in asking[:NAMES_SHOWN]]
+    later = [task for task in job.tasks.values() if (waits_until(task) or 0.0) > now]
+    if not later or any(isinstance(task.status, Running) for task in job.tasks.values()):
+        return []
+    first = min(later, key=lambda task: waits_until(task) or 0.0)
+    verb = "is retried" if first.retrying else f"checked {first.again} ×, next" if first.again else "starts"
+    return [f"{first.id} {verb} at {to_text(round(waits_until(first) or 0.0))[:19]}Z"]
