@@ -23,6 +23,7 @@ from air_executor.cli.log_printer import LogPrinter, RunLog
 from air_executor.cli.signals import SHOW_CURSOR, restoring_terminal
 from air_executor.cli.terminal import console, is_interactive, line_cleaner, note, styled, write_bytes
 from air_executor.core.outcome import reason_text
+from air_executor.core.short_reason import waits_of
 from air_executor.model.state import JobState, Running, TaskState
 from air_executor.model.times import format_duration
 
@@ -148,9 +149,10 @@ class LiveView:
             for task in job.tasks.values()
             if task.run is not None
         ]
+        own = [text for job in jobs for text in waits_of(job, time.time())]
         with self._changed:
             waiting = [] if self._frame is None else self._frame.ended
-            self._frame = _Frame([*waiting, *ended], logs, prefixed, [_bar(job) for job in jobs], waits)
+            self._frame = _Frame([*waiting, *ended], logs, prefixed, [_bar(job) for job in jobs], [*waits, *own])
             self._changed.notify()
         now = time.monotonic()
         self._next = now + max(REFRESH_EVERY, (now - begun) / SHARE)

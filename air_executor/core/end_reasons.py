@@ -60,15 +60,19 @@ def task_end(job: JobState, task: TaskState, done: Done) -> str:
     if done.phase == s.SKIPPED:
         return f"was skipped: {why_skipped(job, task, done)}"
     if done.phase == s.CANCELLED:
-        return f"was cancelled{runs}" + (
-            f" while running ({format_duration(last.work)})" if last and last.reason == s.CANCELLED else ""
-        )
+        running = f" while running ({format_duration(last.work)})" if last and last.reason == s.CANCELLED else ""
+        cause = f": {_budget_stop(job)}" if running and job.stop == s.BUDGET else ""
+        return f"was cancelled{runs}{running}{cause}"
     if done.reason == s.TIMEOUT and task.timeout is not None and not ended_by_job(done.message):
         timeout = format_duration(task.timeout)
         message = f"; {done.message}" if done.message else ""
         return f"failed{runs}: timed out after {timeout}{message}{earlier}"
     allowed = "" if task.has_failed else "; its failure is allowed"
     return f"failed{runs}: {outcome_text(done)}{allowed}{earlier}"
+
+
+def _budget_stop(job: JobState) -> str:
+    return f"its job was stopped: {job.message or f'it would exceed max_tasks = {job.spec.max_tasks}'}"
 
 
 def why_skipped(job: JobState, task: TaskState, done: Done) -> str:
@@ -96,7 +100,7 @@ def skip_cause(job: JobState, task: TaskState) -> str | None:
     if job.reason == s.UPSTREAM:
         return f"a job that its job waits for did not succeed ({', '.join(job.after_uids)})"
     if job.stop == s.BUDGET:
-        return f"its job was stopped: {job.message or f'it would exceed max_tasks = {job.spec.max_tasks}'}"
+        return _budget_stop(job)
     for other in job.tasks.values():
         if isinstance(other.status, Done) and other.has_failed:
             return (

@@ -310,11 +310,11 @@ def _queued(job: JobState, task: TaskState, progress: Progress, context: Explain
     return f"{name} is ready{_ready_reason(job, task, progress, context)}"
 
 
-def asks(job: JobState, task: TaskState, now: float) -> str:
-    """Return what a task asks, and how it is answered."""
+def asks(job: JobState, task: TaskState, now: float | None) -> str:
+    """Return what a task asks, how it is answered, and for how long; None: without that."""
     question = " ".join((task.approve or "").split())
     until = answer_by(job, task)
-    within = "" if until is None else f", within {format_duration(round(max(0.0, until - now)))}"
+    within = "" if until is None or now is None else f", within {format_duration(round(max(0.0, until - now)))}"
     return f'asks "{question}": `air-executor approve {job.id} {task.id}`, or `reject`{within}'
 
 
@@ -354,7 +354,7 @@ def _ready_reason(job: JobState, task: TaskState, progress: Progress, context: E
                 return f" and waits behind task {other.id}, which keeps its place in the queue until its retry"
     if reached is not None:
         named = f" (running {_listed(sorted(progress.slots.values()))})" if reached.of == "its job" else ""
-        most = count_text(reached.limit, "runner") if reached.needs == 1 else f"{reached.limit} in use"
+        most = f"{reached.limit} in use" if reached.weighted else count_text(reached.limit, "runner")
         needs = "" if reached.needs == 1 else f", and it needs {reached.needs}"
         return f"; limit reached: {reached.of} has {reached.used} of at most {most}{named}{needs}"
     for pool in job.pools_of(task):

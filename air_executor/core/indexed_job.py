@@ -160,6 +160,8 @@ class IndexedJob:
             if verdict in (Readiness.UPSTREAM, Readiness.NOT_NEEDED):
                 reason = s.UPSTREAM if verdict is Readiness.UPSTREAM else s.OK
                 work += self.progress.ended(task, Done(s.SKIPPED, reason, to_text(at)))
+            elif task.approve is not None and self.state.waits_for_jobs:
+                continue  # it asks once they have ended, which the manager tells by an event of its own
             elif verdict is Readiness.READY and task.ready_at is None:
                 until = task.status.waits_until
                 task.ready_at = at if until is None else max(at, until)

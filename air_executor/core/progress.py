@@ -88,7 +88,7 @@ class Progress:
         self.done: list[TaskState] = []
         """The tasks that have ended, in the order of their ends; only grows."""
         self.asking: set[str] = set()
-        """Tasks that ask for approval now."""
+        """Tasks that ask for approval, now or once the jobs that theirs waits for have ended."""
         self.joining: set[str] = set()
         """Tasks that wait for their child job."""
         self._plain_open = 0
@@ -282,6 +282,12 @@ class Progress:
         expiry = min((at for name in self.asking if (at := self.expires_at(name)) is not None), default=None)
         promotion = self.start_order.next_promotion()
         return min((at for at in (promotion, expiry) if at is not None), default=None)
+
+    def asking_now(self) -> set[str]:
+        """Return the tasks that ask for approval now, or at the end of their delay."""
+        if not self.job.waits_for_jobs:
+            return set(self.asking)
+        return {name for name in self.asking if self.job.tasks[name].ready_at is not None}
 
     def expires_at(self, name: str) -> float | None:
         """Return until when the question of a task can be answered; None: it does not ask, or for ever."""

@@ -23,10 +23,11 @@ from air_executor.core.memory import history_text
 from air_executor.core.outcome import outcome_text, stop_text
 from air_executor.core.progress import Progress, Readiness
 from air_executor.core.start_limits import limit_reached, never_fits
+from air_executor.core.task_lookup import asking_now
 from air_executor.model import state as s
 from air_executor.model.reports import progress_bar
 from air_executor.model.state import Done, JobState, Running, TaskState
-from air_executor.model.times import format_duration
+from air_executor.model.times import format_duration, to_text
 
 NAMES_SHOWN = 3
 
@@ -94,7 +95,7 @@ class ShortReasons:
         reached = limit_reached(self._job, progress, self._context, task)
         if reached is None:
             return ""
-        if reached.needs > 1:
+        if reached.weighted:
             return f"needs {reached.needs}, {reached.of} has {reached.used} of {reached.limit} in use"
         return f"{reached.used} of {reached.limit} runners of {reached.of}"
 
@@ -126,7 +127,7 @@ class ShortReasons:
             checked = f"checked {task.again} ×, next" if task.again else "starts"
             verb = "is retried" if task.retrying else checked
             return f"{verb} in {format_duration(round((waits_until(task) or 0.0) - self._context.now, 1))}"
-        if task.approve is not None:
+        if task.approve is not None and task.ready_at is not None:
             return asks(self._job, task, self._context.now)
         words = needed_from_backend(task, self._context)
         if task.joins is not None:
@@ -148,3 +149,20 @@ class ShortReasons:
     def _waits(self, task: TaskState) -> bool:
         until = waits_until(task)
         return until is not None and until > self._context.now
+
+
+def waits_of(job: JobState, now: float) -> list[str]:
+    """Return what a job waits for that no runner shows: an answer, a time, or that it is resumed; for `run`."""
+    if job.ended:
+        return []
+    if job.phase == s.PAUSED:
+        return [f"job {job.id} {pending_reason(job, ExplainContext(now))}"]
+    asking = [task for task in asking_now(job) if task.phase == s.QUEUED and (waits_until(task) or 0.0) <= now]
+    if asking:
+        return [f"{task.id} {asks(job, task, None)}" for task in asking[:NAMES_SHOWN]]
+    later = [task for task in job.tasks.values() if (waits_until(task) or 0.0) > now]
+    if not later or any(isinstance(task.status, Running) for task in job.tasks.values()):
+        return []
+    first = min(later, key=lambda task: waits_until(task) or 0.0)
+    verb = "is retried" if first.retrying else f"checked {first.again} ×, next" if first.again else "starts"
+    return [f"{first.id} {verb} at {to_text(round(waits_until(first) or 0.0))[:19]}Z"]

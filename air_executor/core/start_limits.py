@@ -19,6 +19,8 @@ class Limit(NamedTuple):
     used: int
     limit: int
     needs: int = 1
+    weighted: bool = False
+    """It is counted in weights, not in runners."""
 
 
 def never_fits(job: JobState, task: TaskState, context: ExplainContext) -> str | None:
@@ -39,7 +41,8 @@ def limit_reached(
         used = context.in_use.get(pool, 0)
         limit = limit_of(context.pools, pool)
         if limit is not None and used + needs > limit:
-            return Limit(pool_text(pool), used, limit, needs)
+            weighted = task is not None and pool in (task.pools or ())
+            return Limit(pool_text(pool), used, limit, needs, weighted)
     if context.max_runners is not None and context.running >= context.max_runners:
         return Limit("the manager", context.running, context.max_runners)
     return None

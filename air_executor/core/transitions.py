@@ -308,6 +308,11 @@ class LiveJob(IndexedJob):
 
     def _tell(self, event: Late | Asked | NoticeSettled) -> None:
         job = self.state
+        if isinstance(event, Asked):
+            for name in self.progress.asking - self.progress.asking_now():
+                task = job.tasks[name]
+                until = task.status.waits_until if isinstance(task.status, Queued) else None
+                task.ready_at = event.at if until is None else max(event.at, until)
         if not isinstance(event, NoticeSettled):
             job.late_since = event.at if isinstance(event, Late) else job.late_since
             return

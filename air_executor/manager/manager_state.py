@@ -196,12 +196,13 @@ class ManagerState:
         before = (state.epoch, state.version)
         kept = state.kept.get(event.task) if isinstance(event, KeepEnded) else None
         task = job.progress.runs.get(event.seq) if isinstance(event, StopRequested | Ended) else None
-        known = set() if state.phase == s.PENDING or isinstance(event, Asked) else set(job.progress.asking)
+        known = set() if state.phase == s.PENDING or isinstance(event, Asked) else job.progress.asking_now()
         had = state.over_budget
         ended = job.apply(event, self.journal.epoch)
         self.kept.note(state)
         over = had is None and state.over_budget is not None
-        notices = self._queue_notices(state, event, ended=ended, asks=bool(job.progress.asking - known), overspent=over)
+        asks = bool(job.progress.asking_now() - known)
+        notices = self._queue_notices(state, event, ended=ended, asks=asks, overspent=over)
         size = self.journal.append(state, event, before, notices)
         self._behind[state.id] = self._behind.get(state.id, 0) + size
         if log.isEnabledFor(logging.INFO):
@@ -231,6 +232,16 @@ class ManagerState:
             self.outbox.add(state, notices)
         if failed is not None:
             self.decide(job, UpstreamFailed(self.clock.wall(), failed))
+        elif not state.ended:
+            self._ask(job)
+
+    def _ask(self, job: LiveJob) -> None:
+        """Begin with the questions of a job that waited for other jobs, once those have ended."""
+        state = job.state
+        if not state.waits_for_jobs or state.phase == s.PENDING or self.index.blocked(state.id):
+            return
+        if job.progress.asking != job.progress.asking_now():
+            self.decide(job, Asked(self.clock.wall()))
 
     def _queue_notices(
         self, state: JobState, event: Event, *, ended: bool, asks: bool, overspent: bool
@@ -258,6 +269,7 @@ class ManagerState:
                 if state.phase == s.SUCCEEDED or state.uid not in job.state.after_uids.values():
                     self.index.unblock(name, state.uid)
                     self.index.touch(job, clean=True)
+                    self._ask(job)
                 else:
                     self.decide(job, UpstreamFailed(self.clock.wall(), state.id))
 
@@ -284,8 +296,10 @@ class ManagerState:
         self.kept.note(state)
         if failed is not None:
             self.decide(job, UpstreamFailed(self.clock.wall(), failed))
-        elif state.version == 0 and state.phase != s.PENDING and job.progress.asking:
+        elif state.version == 0 and state.phase != s.PENDING and job.progress.asking_now():
             self.decide(job, Asked(self.clock.wall()))
+        else:
+            self._ask(job)
         self.children.watch(job)
 
     def _gate(self, job: LiveJob) -> str | None:

@@ -214,7 +214,7 @@ class OverBudget(Record):
 
 @dataclass(frozen=True, slots=True)
 class Asked(Record):
-    """The job has been asking for approval since its submission, and people are to be told."""
+    """The job asks for approval since its submission, or since other jobs have ended; people are to be told."""
 
     at: t.Moment
 

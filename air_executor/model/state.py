@@ -362,6 +362,11 @@ class JobState(HasNotices, Record):
         return None if self.cleanup_from is None or self.cleanup_over else self.cleanup_from + self.spec.cleanup_time
 
     @property
+    def waits_for_jobs(self) -> bool:
+        """Whether it has jobs to wait for before its next start; they may have ended."""
+        return bool(self.earlier_runs or (self.after_uids and self.started_at is None))
+
+    @property
     def expect_by(self) -> float | None:
         """When it is late if it has not ended, or None."""
         begin = self.submitted_at if self.scheduled_at is None or self.backfill else self.scheduled_at

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from air_executor.cli import live_view
 from air_executor.cli.live_view import LiveView
 from air_executor.client.directory_logs import DirectoryLogs
 from air_executor.model.state import Done, Queued, TaskPhase
@@ -58,3 +59,25 @@ def test_a_retry_with_more_memory_is_told(
     with LiveView(DirectoryLogs(Layout(tmp_path))) as follower:
         follower.look([job])
     assert capsys.readouterr().err == said
+
+
+def test_what_a_job_waits_for_is_told(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The question of a task, with its command; when the next run comes; that a budget has paused the job."""
+    monkeypatch.setattr(live_view, "LONG_WAIT", 0.0)
+    asks = make_task("ok", {"command": None, "approve": "Go on?"}, queued_by=None, status=Queued())
+    asks.ready_at = THEN
+    again = make_task("c", {"command": "x"}, queued_by=None, status=Queued(4_000_000_000.0))
+    again.again = 3
+    jobs = [make_job(t.id, "0badcafe", {}, submitted_at=THEN, tasks={t.id: t}) for t in (asks, again)]
+    paused = make_job("p", "0badcafe", {"budget": {"usd": 1}}, submitted_at=THEN, tasks={"ok": asks})
+    paused.phase, paused.over_budget, paused.usage.reported["usd"] = "paused", "usd", 2.0
+    with LiveView(DirectoryLogs(Layout(tmp_path))) as follower:
+        follower.look([*jobs, paused])
+    used_up = "job p is paused: it has used 2 of 1 usd (200 %) of its budget"
+    assert capsys.readouterr().err.splitlines() == [
+        'waiting: ok asks "Go on?": `air-executor approve ok ok`, or `reject`',
+        "waiting: c checked 3 ×, next at 2096-10-02T07:06:40Z",
+        f"waiting: {used_up}; resume it with `air-executor resume p --budget usd=AMOUNT`",
+    ]

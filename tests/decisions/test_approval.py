@@ -174,3 +174,26 @@ def test_the_deadline_of_its_job_ends_a_question(world: World) -> None:
     job, context = world.job("j"), ExplainContext(world.clock.wall())
     assert explain_task(job, job.tasks["ok"], context).endswith("within 50m")
     assert explain_job(job, context).endswith(", in 50m")
+
+
+def test_a_job_that_waits_for_another_asks_after_that(world: World) -> None:
+    """Its time counts from then, also over a restart, and so do the questions that follow the first."""
+    world.submit("up", "a")
+    questions = [{"id": "ok", "approve": "1?", "timeout": 60}, {"id": "sure", "approve": "2?", "after": ["ok"]}]
+    world.submit("j", *questions, {"id": "b", "after": ["sure"]}, after=["up"])
+    world.cycle()
+    world.clock.pass_time(600)
+    world.cycle()
+    job, context = world.job("j"), ExplainContext(world.clock.wall(), after={"up": "running"})
+    assert explain_task(job, job.tasks["ok"], context) == "task ok is queued: its job is waiting for job up (running)"
+    assert ShortReasons(job, context).of_task(job.tasks["ok"]) == "waiting for job up (running)"
+    world.do("up/a")
+    world.restart()
+    context = ExplainContext(world.clock.wall(), after={"up": "succeeded"})
+    assert explain_task(world.job("j"), world.task("j", "ok"), context).endswith("within 1m")
+    assert world.asked("approve", "j", "ok") is None
+    world.restart()
+    assert world.task("j", "sure").ready_at is not None
+    assert world.asked("approve", "j", "sure") is None
+    world.do("j/b")
+    assert outcome(world, "j") == ("succeeded", "ok")

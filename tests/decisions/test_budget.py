@@ -148,8 +148,10 @@ def test_a_budget_stops(world: World) -> None:
     world.until(lambda: world.job("j").phase == "failed")
     assert world.job("j").reason == "budget"
     assert "it has used 5.5 of 5 usd (110 %) of its budget" in explained(world)
-    skipped = explain_task(world.job("j"), world.task("j", "b"), ExplainContext(world.clock.wall()))
-    assert skipped == "task b was skipped: its job was stopped: it has used 5.5 of 5 usd (110 %) of its budget"
+    job, context = world.job("j"), ExplainContext(world.clock.wall())
+    cause = "its job was stopped: it has used 5.5 of 5 usd (110 %) of its budget"
+    assert explain_task(job, job.tasks["a"], context).endswith(f": {cause}")
+    assert explain_task(job, job.tasks["b"], context) == f"task b was skipped: {cause}"
     assert world.job("j").usage.reported == {"usd": 5.5}
     assert world.asked("retry", "j") is not None
     assert world.asked("add", "j", tasks=[{"command": "x"}]) is not None

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from air_executor.client import Client
-from air_executor.core.explanation import explain_job, explain_task
+from air_executor.core.explanation import ExplainContext, explain_job, explain_task
+from air_executor.core.short_reason import ShortReasons
 from air_executor.errors import BadInputError
 from tests.manager.rig import World
 
@@ -39,6 +40,15 @@ def test_weights_hold_over_a_crash(world: World) -> None:
     assert set(world.running()) == {"a/big"}
     world.do("a/big")
     world.until(lambda: set(world.running()) == {"b/mid", "c/low"})
+
+
+def test_what_is_counted_in_weights_is_no_runner(world: World) -> None:
+    """Also where the task that waits needs no more than 1."""
+    world.submit("j", {"id": "light", "pools": {"ram": 1}})
+    job, full = world.job("j"), ExplainContext(world.clock.wall(), pools={"ram": 8}, in_use={"ram": 8})
+    text = explain_task(job, job.tasks["light"], full)
+    assert text == "task light is ready; limit reached: pool ram has 8 of at most 8 in use"
+    assert ShortReasons(job, full).of_task(job.tasks["light"]) == "needs 1, pool ram has 8 of 8 in use"
 
 
 def test_one_run_at_a_time_has_a_cache(world: World) -> None:
