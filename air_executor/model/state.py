@@ -300,10 +300,7 @@ class JobState(HasNotices, Record):
     after_uids: Annotated[dict[t.Id, t.Uid], MaxLen(10_000)] = field(default_factory=dict)
     """The jobs that this one waits for, by id, with the uids they had when it was submitted."""
     earlier_runs: t.EarlierRuns = field(default_factory=dict)
-    """The runs of its name, by id with their uids, that must have ended before it starts, however they end.
-
-    Empty once it has started; a backfill that retries it fills it again.
-    """
+    """The runs of its name, by id with their uids, that must have ended before it starts, or before its retry."""
     scheduled_at: t.Time | None = None
     """The time of its schedule for which it runs."""
     backfill: bool = False
