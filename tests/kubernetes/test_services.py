@@ -72,11 +72,11 @@ def given_up(rig: KubernetesRig, launch: Launch, said: set[str] | None = None) -
 
 def test_a_service_that_is_never_ready(rig: KubernetesRig) -> None:
     """The task does not begin; meanwhile it is said what it waits for."""
-    slow = dataclasses.replace(web(), name="db", ready=("no-such-program",), ready_timeout=2.0)
+    slow = dataclasses.replace(web(), name="db", ready=("no-such-program",), ready_timeout=6.0)
     launch = dataclasses.replace(rig.command(SLOT, 1, "true"), services=[web(), slow])
     said: set[str] = set()
-    assert given_up(rig, launch, said).startswith("error: service db was not ready within 2s")
-    assert "waiting for service db to be ready (at most 2s)" in said
+    assert given_up(rig, launch, said).startswith("error: service db was not ready within 6s")
+    assert "waiting for service db to be ready (at most 6s)" in said
     assert not Path(launch.out_dir, "claim").exists()
 
 
