@@ -72,7 +72,8 @@ def given_up(rig: KubernetesRig, launch: Launch, said: set[str] | None = None) -
 
 def test_a_service_that_is_never_ready(rig: KubernetesRig) -> None:
     """The task does not begin; meanwhile it is said what it waits for."""
-    slow = dataclasses.replace(web(), name="db", ready=("no-such-program",), ready_timeout=6.0)
+    # It ends by itself: a node of 1.20 may take a minute and a half to end it.
+    slow = dataclasses.replace(web(), name="db", argv=("sleep", "8"), ready=("no-such-program",), ready_timeout=6.0)
     launch = dataclasses.replace(rig.command(SLOT, 1, "true"), services=[web(), slow])
     said: set[str] = set()
     assert given_up(rig, launch, said).startswith("error: service db was not ready within 6s")
