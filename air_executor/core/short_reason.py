@@ -127,12 +127,12 @@ class ShortReasons:
             checked = f"checked {task.again} ×, next" if task.again else "starts"
             verb = "is retried" if task.retrying else checked
             return f"{verb} in {format_duration(round((waits_until(task) or 0.0) - self._context.now, 1))}"
-        if task.approve is not None and task.ready_at is not None:
+        pending = "its job is paused" if self._job.phase == s.PAUSED else self._pending
+        if task.approve is not None and (task.ready_at is not None or pending is None):
             return asks(self._job, task, self._context.now)
         words = needed_from_backend(task, self._context)
         if task.joins is not None:
             words = f"waiting for job {task.id}"
-        pending = "its job is paused" if self._job.phase == s.PAUSED else self._pending
         return pending or words or self._limit(task, progress) or "next in the queue"
 
     def _of_unready(self, task: TaskState, progress: Progress) -> str:

@@ -101,14 +101,15 @@ def test_the_process_of_a_local_task(local: LocalRig, monkeypatch: pytest.Monkey
     if local.portable:
         monkeypatch.setattr(run_process, "_processes", run_process._polled)
     backend = local.backend()
+    run = f"5hell{os.getpid()}-1"  # other tests run beside this one
     launch = local.command(SLOT, 1, f"cd /; {Task.WAITS.value}")
-    launch = dataclasses.replace(launch, env={**launch.env, "AIR_RUN_ID": "5hell-1"})
+    launch = dataclasses.replace(launch, env={**launch.env, "AIR_RUN_ID": run})
     backend.spawn(launch)
-    local.until(lambda: Path(launch.workspace, "ready-5hell-1").exists(), "the task to run")
-    found = run_process.find("5hell-1")
+    local.until(lambda: Path(launch.workspace, f"ready-{run}").exists(), "the task to run")
+    found = run_process.find(run)
     assert found.command[0] == b"sh"
     assert (found.workdir, found.environment[b"AIR_TASK_ID"]) == ("/", b"t")
-    Path(launch.workspace, "release-5hell-1").touch()
+    Path(launch.workspace, f"release-{run}").touch()
     local.until(lambda: (slot := backend.observe().get(SLOT)) is None or not slot.alive, "the task to end")
     with pytest.raises(NotFoundError, match="no process of run"):
-        run_process.find("5hell-1")
+        run_process.find(run)
