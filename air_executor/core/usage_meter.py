@@ -61,7 +61,8 @@ class MeteredRun:
             return
         elapsed = max(0.0, sample.elapsed - MARGIN)
         start = elapsed if sample.start is None else min(sample.start, elapsed)
-        used = without(Stages(start, elapsed - start, 0.0), self.age)
+        begun = start if sample.start is None else max(0.0, start - MARGIN)  # the outcome may say so much less
+        used = without(Stages(begun, elapsed - start, 0.0), self.age)
         self.busy, self.idle = max(self.busy, used.work), max(self.idle, used.start)
         if self.price is None:
             since = sample.task.status.since

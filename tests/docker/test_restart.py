@@ -55,6 +55,13 @@ def begin(plant: Plant, job: str) -> None:
     """Start a task that waits for a file; the test's engine need not reach any network."""
     plant.submit(job, {"id": "it", "command": WAITS, "network": "none"})
     plant.until(lambda: plant.file(job, "began").exists(), "the task to begin")
+    plant.until(lambda: is_noted(plant), "the engine to note it: killed before, it lets the container live on")
+
+
+def is_noted(plant: Plant) -> bool:
+    """Tell whether the engine's own records have when each container started."""
+    started = [plant.engine.inspect_container(one["Id"])["State"]["StartedAt"] for one in plant.containers()]
+    return not any(at.startswith("0001-") for at in started)
 
 
 def notice(plant: Plant) -> None:

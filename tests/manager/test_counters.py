@@ -9,9 +9,11 @@ from pathlib import Path
 import pytest
 
 from air_executor.core.counters import Counters, Counts
-from air_executor.core.price import FREE
+from air_executor.core.price import FREE, Prices
+from air_executor.core.usage_meter import MeteredRun, RunSample
 from air_executor.errors import StoreError
 from air_executor.model.records import CountersRecord
+from air_executor.model.usage import Stages
 from air_executor.store import counters_file
 from air_executor.store.journal import Journal
 from tests.manager.rig import World
@@ -63,6 +65,21 @@ def test_a_run_is_counted_until_its_runner_was_seen(world: World) -> None:
     world.clock.pass_time(7)
     assert [sample.elapsed for sample in world.manager.open_runs.samples()] == seen
     assert seen[0] >= 10
+
+
+def test_what_is_counted_of_an_open_run_is_never_more_than_its_end_says(world: World) -> None:
+    """The outcome can have begun a tick of the volume's clock earlier than its file was seen to."""
+    world.submit("j", "a")
+    world.until(lambda: "j/a" in world.running())
+    (job,) = world.manager.state.index.open.values()
+    task = job.state.tasks["a"]
+    run = MeteredRun(task, "default", "fake", "USD", None)
+    run.sample(RunSample(job, task, 1, elapsed=1.802, start=0.0133), Prices())
+    shown = run.busy + run.idle
+    run.commit(Stages(start=0.008, work=1.79, finish=0.0), None)
+    assert shown <= run.busy + run.idle
+    run.sample(RunSample(job, task, 1, elapsed=1.802, start=0.0133), Prices())
+    assert run.idle == 0.008, "no sample counts more of the start than it took"
 
 
 def test_counters_outlive_every_journal_file(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
