@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from playwright.sync_api import Page, expect
@@ -124,9 +124,10 @@ def test_the_page_of_a_name(served: ServedProject, look: Callable[..., Page]) ->
 
 def test_schedules_are_listed(served: ServedProject, look: Callable[..., Page]) -> None:
     """With their next times, the soonest first, on a phone too; a name leads to its history."""
-    for number in range(25):
-        every = 3600 if number == 24 else 86_400 * (25 - number)
-        apply(served.client, served.root, f"job-{number:02d}", f"{{every: {every}}}")
+    for number in range(24):
+        later = datetime.now(UTC) + timedelta(days=26 - number)
+        apply(served.client, served.root, f"job-{number:02d}", f"{{cron: 0 12 {later.day} {later.month} *}}")
+    apply(served.client, served.root, "job-24", "{every: 1h}")
     page = look(served.url, viewport={"width": 390, "height": 800})
     expect(page.locator("#names li")).to_have_count(20)
     expect(page.locator("#names li").first).to_contain_text(re.compile(r"^\s*job-24\b.*next at", re.DOTALL))
