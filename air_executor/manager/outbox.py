@@ -18,7 +18,7 @@ from air_executor.model.times import format_duration
 from air_executor.notify.delivery import Undelivered
 
 FIRST_PAUSE, LONGEST_PAUSE = 5.0, 900.0
-"""Seconds that a target is left alone after it failed once, and after it failed many times."""
+"""Seconds for which a target is not tried again after it failed once, and after it failed many times."""
 
 MOST_GIVEN_UP = 100
 """Notifications that one failure gives up at most."""
@@ -95,7 +95,7 @@ class Outbox:
         target.pause, target.problem = 0.0, None
 
     def failed(self, one: Undelivered, why: str) -> None:
-        """Note that a try failed: its target is left alone for a while, and the others of the target go first."""
+        """Note that a try failed: its target is not tried again for a while, and the others of the target go first."""
         target = self._targets[one.notice.to]
         target.sending, target.problem = None, why
         target.pause = min(LONGEST_PAUSE, target.pause * 2 or FIRST_PAUSE)
