@@ -1,8 +1,9 @@
 """What `$AIR_INPUTS` and `$AIR_OUTCOMES` say to each run: how the tasks of its job have ended before it.
 
-Long texts are in files that runs share, so that a job of n tasks does not write each end n times: an end is appended to
-a file that no run has any more, and another file is begun only while runs have all of them. So an end is written once,
-or as often as the job has runs at a time. The scheduler asks; `RunDirs` links the files into the run.
+The texts are in files that the runs of a job share, so that a job of n tasks does not write each end n times, nor
+create 2 n files: an end is appended to a file that no run has any more, and another file is begun only while runs have
+all of them. So an end is written once, or as often as the job has runs at a time. The scheduler asks; `RunDirs` links
+the files into the run.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import os
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, Generic, TypeVar
 
 from air_executor.core.progress import Progress, how_ended
@@ -23,8 +25,6 @@ from air_executor.store.run_dirs import INPUTS, OUTCOMES
 
 T = TypeVar("T")
 
-SHARED_FROM = {INPUTS: 64 * 1024, OUTCOMES: 4 * 1024}
-"""Bytes from which the texts of runs are one file per job: every task has an outcome, but few have a result."""
 _END = b"}\n"
 
 
@@ -76,57 +76,45 @@ class _GrowingTexts(Generic[T]):
         self.name = name
         self._entries = entries
         self._encode = encode
-        self._parts: weakref.WeakKeyDictionary[Progress, list[str]] = weakref.WeakKeyDictionary()
-        """The encoded entries, while they are few."""
         self._files: weakref.WeakKeyDictionary[Progress, list[_SharedFile]] = weakref.WeakKeyDictionary()
-        """The files of each job; no more than runs of it were there at the same time, and one."""
+        """The files of each job, that used last at the end; no more than runs of it were there at a time, and one."""
 
     def of(self, progress: Progress, staging: str) -> bytes | str:
-        """Return what is known of a job now: the text, or the path of a file that has it."""
+        """Return what is known of a job now: the path of a file that has it, or the text for the only task of a job."""
+        entries = self._entries(progress)
+        if len(progress.nodes) == 1:
+            return self._text(entries)
         found = self._files.get(progress)
         if found is None:
-            text = self._text(progress)
-            if len(text) < SHARED_FROM[self.name]:
-                return text
             found = self._files[progress] = []
             weakref.finalize(progress, _remove_all, found)
-            del self._parts[progress]
-        elif any(not file.path.startswith(f"{staging}/") for file in found):
+        elif found and not found[0].path.startswith(f"{staging}/"):
             _remove_all(found)  # of an epoch that this manager has left
-        return self._current(
-            found, self._entries(progress), f"{staging}/{self.name.partition('.')[0]}-{files.random_hex(6)}"
-        )
+        if not (found and found[-1].count == len(entries) and _links(found[-1])):
+            found.append(self._free_file(found, entries) or self._new_file(entries, staging))
+        return found[-1].path
 
-    def _text(self, progress: Progress) -> bytes:
-        parts = self._parts.setdefault(progress, [])
-        parts += map(self._encode, self._entries(progress)[len(parts) :])
-        return f"{{{', '.join(parts)}".encode() + _END
+    def _text(self, entries: Sequence[T]) -> bytes:
+        return f"{{{', '.join(map(self._encode, entries))}".encode() + _END
 
-    def _current(self, found: list[_SharedFile], entries: Sequence[T], new: str) -> str:
-        """Return the path of a file that has all these entries."""
-        free: _SharedFile | None = None
+    def _free_file(self, found: list[_SharedFile], entries: Sequence[T]) -> _SharedFile | None:
+        """Take out a file that no run has any more, the one used longest ago, and add to it what it lacks."""
         for file in list(found):
             links = _links(file)
-            if links is None:
-                files.remove(file.path)
-                found.remove(file)
-            elif file.count == len(entries):
-                return file.path
-            elif links == 1 and (free is None or free.count < file.count):
-                free = file
-        if free is not None:
-            more = "".join(f", {self._encode(one)}" for one in entries[free.count :])
-            try:
-                _append(free, more.encode() + _END, len(entries))
-            except OSError as error:
-                files.remove(free.path)
-                found.remove(free)
-                files.fail("write", free.path, error)
-            return free.path
-        text = f"{{{', '.join(map(self._encode, entries))}".encode() + _END
-        files.write_new(new, text, sync=False, mode=0o444)  # no run may change what another one reads
-        found.append(_SharedFile(new, len(entries), len(text), os.stat(new).st_mtime_ns))
-        return new
+            if links is not None and links > 1:
+                continue
+            found.remove(file)
+            if links == 1:
+                _append(file, ", ".join(map(self._encode, islice(entries, file.count, None))), len(entries))
+                return file
+            files.remove(file.path)
+        return None
+
+    def _new_file(self, entries: Sequence[T], staging: str) -> _SharedFile:
+        text = self._text(entries)
+        path = f"{staging}/{self.name.partition('.')[0]}-{files.random_hex(6)}"
+        files.write_new(path, text, sync=False, mode=0o444)  # no run may change what another one reads
+        return _SharedFile(path, len(entries), len(text), os.stat(path).st_mtime_ns)
 
 
 def _links(file: _SharedFile) -> int | None:
@@ -138,17 +126,22 @@ def _links(file: _SharedFile) -> int | None:
     return None
 
 
-def _append(file: _SharedFile, more: bytes, count: int) -> None:
-    os.chmod(file.path, 0o644)
-    fd = os.open(file.path, os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+def _append(file: _SharedFile, more: str, count: int) -> None:
+    text = (f", {more}" if file.count else more).encode() + _END
     try:
-        os.lseek(fd, file.size - len(_END), os.SEEK_SET)
-        files.write_all(fd, more)
-        os.fchmod(fd, 0o444)
-        file.changed = os.fstat(fd).st_mtime_ns
-    finally:
-        os.close(fd)
-    file.count, file.size = count, file.size - len(_END) + len(more)
+        os.chmod(file.path, 0o644)
+        fd = os.open(file.path, os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            os.lseek(fd, file.size - len(_END), os.SEEK_SET)
+            files.write_all(fd, text)
+            os.fchmod(fd, 0o444)
+            file.changed = os.fstat(fd).st_mtime_ns
+        finally:
+            os.close(fd)
+    except OSError as error:
+        files.remove(file.path)
+        files.fail("write", file.path, error)
+    file.count, file.size = count, file.size - len(_END) + len(text)
 
 
 def _remove_all(found: list[_SharedFile]) -> None:

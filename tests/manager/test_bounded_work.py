@@ -307,7 +307,7 @@ def test_a_key_that_appears_twice_among_many(world: World) -> None:
     assert 'the key "A59999" appears twice' in (world.task("j", "a").message or "")
 
 
-def test_large_inputs_are_written_once(world: World) -> None:
+def test_inputs_are_written_once(world: World) -> None:
     """Runs that start between two results share one file; it goes when the run has ended, and with the job."""
     world.submit(
         "j", *[f"a{number}" for number in range(6)], {"id": "b", "after": ["a5"]}, {"id": "c", "after": ["a5"]}
