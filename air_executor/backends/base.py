@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from air_executor.model.names import Slot
 from air_executor.model.shebang import SCRIPT
@@ -159,8 +159,7 @@ def format_seconds(value: float) -> str:
     return f"{value:.3f}".rstrip("0").rstrip(".")
 
 
-@dataclass(frozen=True, slots=True)
-class RunnerStatus:
+class RunnerStatus(NamedTuple):
     """One runner as its platform shows it now. A runner that is not listed is absent: its name is free."""
 
     run: str | None

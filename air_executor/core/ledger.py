@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from air_executor.core.memory import requested_of
 from air_executor.model import state as s
@@ -36,8 +36,7 @@ def waste_of(reason: str, *, followed: bool) -> str | None:
     return "retried" if followed else "failed"
 
 
-@dataclass(frozen=True, slots=True)
-class Origin:
+class Origin(NamedTuple):
     """What a run is grouped by."""
 
     job: str

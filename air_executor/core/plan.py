@@ -10,7 +10,6 @@ from __future__ import annotations
 import heapq
 import random
 from collections.abc import Callable, Collection, Container, Iterable, Mapping
-from dataclasses import dataclass
 from enum import Enum
 from types import MappingProxyType
 from typing import NamedTuple
@@ -60,8 +59,7 @@ class Action(Enum):
     """Its runner is gone without an outcome: fence the run with its claim, then commit the loss."""
 
 
-@dataclass(frozen=True, slots=True)
-class SlotView:
+class SlotView(NamedTuple):
     """Everything known of one slot now. Ages in seconds."""
 
     open_run: str | None
@@ -126,8 +124,7 @@ def reconcile(view: SlotView, grace: float, *, remote: bool = False) -> tuple[Ac
     return (Action.LOST if gone else Action.REMOVE), None
 
 
-@dataclass(frozen=True, slots=True)
-class Start:
+class Start(NamedTuple):
     """A task to start in a slot."""
 
     job: LiveJob

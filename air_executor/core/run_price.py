@@ -6,7 +6,7 @@ from typing import Any
 
 from air_executor.core.ledger import origin_of
 from air_executor.core.memory import resources_of
-from air_executor.core.price import Prices, hourly
+from air_executor.core.price import FREE, Prices, hourly
 from air_executor.model.state import JobState, TaskState
 
 
@@ -14,6 +14,8 @@ def run_price(
     prices: Prices, job: JobState, task: TaskState, spawned: float
 ) -> tuple[dict[str, float] | None, str | None]:
     """Return the price per hour by component and its currency, both None if it has none; `spawned`: Unix seconds."""
+    if prices == FREE:
+        return None, None
     nodes = {} if task.kubernetes is None else task.kubernetes.node_selector
     own = prices.of(origin_of(job, task).labels, nodes, spawned)
     price = hourly(own, _resources(task), spawned)

@@ -124,6 +124,8 @@ class ManagerState:
         """Ended jobs whose last checkpoint is not written yet."""
         self._behind: dict[str, int] = {}
         """Bytes of each job's journal lines that its checkpoint does not hold yet."""
+        self._checkpoint_sizes: dict[str, int] = {}
+        """Bytes of these jobs' checkpoints, as they are until the next one."""
         self.pending_children: dict[str, list[str]] = {}
         """Pending child jobs, by the run that submitted them."""
         self.problems: list[str] = []
@@ -176,6 +178,7 @@ class ManagerState:
             self.index.hold_lock(job.state)
         self.unsaved.pop(name, None)
         self._behind.pop(name, None)
+        self._checkpoint_sizes.pop(name, None)
         for drop in self.dropped:
             drop(name)
         self.index.unmanaged[name] = why
@@ -275,11 +278,15 @@ class ManagerState:
 
     def size_of(self, job: str) -> int:
         """Return about how many bytes a job's state has."""
-        return self.jobs.size(job) + self._behind.get(job, 0)
+        size = self._checkpoint_sizes.get(job)
+        if size is None:
+            size = self._checkpoint_sizes[job] = self.jobs.size(job)
+        return size + self._behind.get(job, 0)
 
     def saved(self, job: str) -> None:
         """Note that a job's checkpoint holds everything that was decided."""
         self._behind.pop(job, None)
+        self._checkpoint_sizes.pop(job, None)
 
     # Jobs
 

@@ -199,7 +199,8 @@ def _recover_counters(jobs: Jobs, replay: Replay, done: Recovered) -> None:
         done.corrupt += 1
         done.problems.append(f"{error}; moved to {files.quarantine(layout.counters)}, and the counters begin at 0")
     if replay.counters is not None:
-        done.counters = replay.counters if done.counters is None else done.counters.merged(replay.counters)
+        done.counters = done.counters or CountersRecord({}, {})
+        done.counters.include(replay.counters)
         counters_file.save(layout, done.counters, layout.epoch_tmp(done.journal.epoch))
 
 

@@ -29,6 +29,9 @@ class RunnerFiles:
         self._layout = layout
         self._content = content
         self._stamps: dict[str, _Stamp | None] = {}
+        self._watched: list[str] = []
+        """Files and folders of which one changes with whatever becomes of any file: links can only be replaced."""
+        self._seen: list[_Stamp | None] = []
 
     def install(self) -> None:
         """Write those that are not there; names of one folder with the same content are one file, and links to it.
@@ -37,6 +40,7 @@ class RunnerFiles:
             StoreError: the volume refused.
         """
         folders = {os.path.dirname(f"{self._layout.bin}/{name}"): None for name in self._content}
+        self._watched = list(folders)
         for folder in (self._layout.bin, *(folder for folder in folders if folder != self._layout.bin)):
             files.restore_dir(folder)
             permissions.let_read(folder)
@@ -50,7 +54,9 @@ class RunnerFiles:
             if not _holds(path, content):  # a restart on a full volume needs no space
                 files.replace_own(path, content, self._layout.tmp, sync=False)
             permissions.let_read(path, executable=content.startswith((b"#!", b"\x7fELF")))
-        self._stamps = {name: self._stamp(name) for name in self._content}
+            self._watched.append(path)
+        self._stamps = {name: _stamp(f"{self._layout.bin}/{name}") for name in self._content}
+        self._seen = [*map(_stamp, self._watched)]
 
     def restore(self) -> None:
         """Write them again if they aren't as they were installed; a few system calls if they are.
@@ -58,7 +64,12 @@ class RunnerFiles:
         Raises:
             StoreError: the volume refused.
         """
-        changed = [name for name, stamp in self._stamps.items() if stamp is None or self._stamp(name) != stamp]
+        seen = [*map(_stamp, self._watched)]
+        if seen == self._seen and None not in seen:
+            return
+        now = {name: _stamp(f"{self._layout.bin}/{name}") for name in self._content}
+        changed = [name for name, stamp in now.items() if stamp is None or stamp != self._stamps[name]]
+        self._seen = [] if changed else seen  # Python caches the in-task API beside it
         if changed:
             log.warning("%s was changed, writing it again: %s", self._layout.bin, ", ".join(changed))
             self._directory.check_settled()
@@ -67,12 +78,13 @@ class RunnerFiles:
             except PathBlockedError as error:  # in the way of every job, not of the one that starts
                 raise StoreError(str(error)) from error
 
-    def _stamp(self, name: str) -> _Stamp | None:
-        try:
-            info = os.stat(f"{self._layout.bin}/{name}", follow_symlinks=False)
-        except OSError:
-            return None
-        return info.st_ino, info.st_size, info.st_mtime_ns, info.st_mode
+
+def _stamp(path: str) -> _Stamp | None:
+    try:
+        info = os.stat(path, follow_symlinks=False)
+    except OSError:
+        return None
+    return info.st_ino, info.st_size, info.st_mtime_ns, info.st_mode
 
 
 def _holds(path: str, content: bytes) -> bool:

@@ -285,8 +285,11 @@ class JournalLine(Record):
     @property
     def event(self) -> Event | None:
         """The decision as it stands in the line; None if the line holds none."""
-        found = (getattr(self, name) for name in EVENT_NAMES)
-        return next((event for event in found if event is not None), None)
+        for name in EVENT_NAMES:
+            event: Event | None = getattr(self, name)
+            if event is not None:
+                return event
+        return None
 
 
 _BESIDE = ("job", "uid", "version", "before", "tasks", "notices")

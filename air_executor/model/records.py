@@ -142,10 +142,7 @@ class CountersRecord(Record):
     shown: Annotated[dict[t.Word, t.Money], MaxLen(MAX_SERIES)]
     """What scrapes may have shown of series that include open runs."""
 
-    def merged(self, other: "CountersRecord") -> "CountersRecord":
-        """Return the newest values of both."""
-        return CountersRecord(_highest(self.counters, other.counters), _highest(self.shown, other.shown))
-
-
-def _highest(one: dict[str, float], other: dict[str, float]) -> dict[str, float]:
-    return one | {series: max(value, one.get(series, 0.0)) for series, value in other.items()}
+    def include(self, other: "CountersRecord") -> None:
+        """Take over the newest values of another one."""
+        for own, found in ((self.counters, other.counters), (self.shown, other.shown)):
+            own.update({series: max(value, own.get(series, 0.0)) for series, value in found.items()})

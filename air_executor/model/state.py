@@ -8,7 +8,7 @@ and UTC text on the volume. What follows from other fields is not kept here: `pr
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, NamedTuple, get_args
 
 from annotated_types import MaxLen
 
@@ -74,8 +74,7 @@ JobPhase = Literal["pending", "queued", "running", "paused", "succeeded", "faile
 TaskPhase = Literal["queued", "running", "succeeded", "failed", "cancelled", "skipped"]
 
 
-@dataclass(frozen=True, slots=True)
-class Queued:
+class Queued(NamedTuple):
     """Waits for its turn, or until `waits_until`."""
 
     waits_until: float | None = None
@@ -136,8 +135,7 @@ class Running(Record):
     """What it says it has used so far; its end decides. Not in the journal."""
 
 
-@dataclass(frozen=True, slots=True)
-class Done:
+class Done(NamedTuple):
     """Ended; only a `retry` leaves this, and never from `succeeded`."""
 
     phase: "TaskPhase"

@@ -7,7 +7,7 @@ volume's time-stamp step (4 ms on many ext4 volumes).
 # No `from __future__ import annotations`: `parsing` and `quick` read the annotations as they stand.
 
 from dataclasses import dataclass, field
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 from annotated_types import MaxLen
 
@@ -32,8 +32,7 @@ class Moments(Record):
     """The manager saw wall and monotonic time disagree during the run, so the differences are not to be trusted."""
 
 
-@dataclass(frozen=True, slots=True)
-class Stages:
+class Stages(NamedTuple):
     """A run's seconds by stage. Their sum is its runner-seconds, exactly."""
 
     start: float

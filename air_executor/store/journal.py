@@ -147,7 +147,7 @@ class Journal:
     def note_counters(self, changes: CountersRecord) -> None:
         """Note what has changed in the counters, in the same write as the decisions that they count."""
         self._batch().add(codec.seal_counters(changes))
-        self._counters = self._counters.merged(changes)
+        self._counters.include(changes)
 
     def _batch(self) -> _Batch:
         """Return the batch that takes the next line. A file that is full is followed by one that stands alone."""

@@ -103,7 +103,8 @@ def _read_lines(data: bytes, epoch: int, replay: Replay, named: set[str]) -> boo
         counters = codec.unseal_counters(text)
         if counters is not None:
             whole = whole and not bad
-            replay.counters = counters if replay.counters is None else replay.counters.merged(counters)
+            replay.counters = replay.counters or CountersRecord({}, {})
+            replay.counters.include(counters)
             continue
         line = codec.unseal(text)
         event = None if line is None else line.event

@@ -56,6 +56,8 @@ class RunDirs:
         """For what is staged; no other manager builds in that directory."""
         self._spare: str | None = None
         """The directory of a run to come, built ahead."""
+        self._created: dict[tuple[str, int], list[str]] = {}
+        """By job and number, what we have put into the directories of runs that may still need it."""
 
     def create(
         self,
@@ -97,6 +99,7 @@ class RunDirs:
                 os.rename(built, target)
             except OSError:
                 self._make_room(job, target, built)
+            self._created[job, seq] = [*given] if script is None else [*given, SCRIPT]
             if not os.path.isdir(self.layout.workspace(job)):  # a task may have removed what it was given
                 files.restore_dir(self.layout.workspace(job))
         except NotFoundError as error:
@@ -132,7 +135,7 @@ class RunDirs:
     def drop_inputs(self, job: str, seq: int, task: str) -> None:
         """Remove what a run that has ended was given, which the job's state holds, too."""
         folder = self._folder(job, seq, task)
-        for name in (INPUTS, OUTCOMES, SCRIPT):
+        for name in self._created.pop((job, seq), (INPUTS, OUTCOMES, SCRIPT)):
             files.remove(f"{folder}/{name}")
 
     def prepare(self, staging: str) -> None:
@@ -160,7 +163,8 @@ class RunDirs:
 
     def _folder(self, job: str, seq: int, task: str) -> str:
         """Return the path of the folder of what a run leaves."""
-        return run_logs.folder_of(self.layout.run(job, seq, task))
+        run = self.layout.run(job, seq, task)
+        return run if (job, seq) in self._created else run_logs.folder_of(run)
 
     def has_place(self, job: str, seq: int, task: str) -> bool:
         """Tell whether there is still a directory for the run to leave anything in.

@@ -6,8 +6,7 @@ Importing this does not import pydantic, so that commands that only show a state
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from air_executor.errors import CorruptFileError
 from air_executor.model.records import OutcomeFile
@@ -18,8 +17,7 @@ MAX_CPU = 1e9
 """CPU seconds of one run: more is no measurement, and could not be added up."""
 
 
-@dataclass(frozen=True, slots=True)
-class ExitRecord:
+class ExitRecord(NamedTuple):
     """A complete outcome."""
 
     exit_code: int

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -290,7 +289,7 @@ def test_a_start_that_is_refused_waits(
     server.refuse = lambda _: None
     wait_for(lambda: bool(kubernetes.observe()) and bool(server.jobs), what="the Job")
     assert {one["metadata"]["labels"]["air-executor/job"] for one in server.jobs.values()} == {"census"}
-    waiting = dataclasses.replace(found[CENSUS], node_wait=1.0)
+    waiting = found[CENSUS]._replace(node_wait=1.0)
     assert (kubernetes._refused.with_wait({CENSUS: waiting})[CENSUS].node_wait or 0.0) > 1.0
     server.refuse = lambda what: (422, status(422, "Invalid"), {}) if what == "POST" else None
     with pytest.raises(SpawnRejectedError):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -43,7 +42,7 @@ def test_an_evicted_run_keeps_who_evicted_it(quick_path: Path) -> None:
         Path(launch.out_dir, "exit.json").write_text(json.dumps(left) + "\n", encoding="utf-8")
         made.platform.end(slot, 143, reason="evicted")
         runner = made.platform.runners[slot]
-        runner.status = replace(runner.status, message="pod air-j-x on node n-1 was evicted (Drained)")
+        runner.status = runner.status._replace(message="pod air-j-x on node n-1 was evicted (Drained)")
         made.until(lambda: made.task("j", "a").attempts != [])
         (attempt,) = made.task("j", "a").attempts
         assert (attempt.reason, attempt.message) == ("evicted", "pod air-j-x on node n-1 was evicted (Drained)")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from dataclasses import replace
 
 import pytest
 
@@ -66,7 +65,7 @@ def test_a_task_that_asked_to_run_again_very_often(world: World) -> None:
 def waits_for_a_node(world: World, seconds: float | None) -> None:
     """Let the platform say for how long the runner of j/a had no node."""
     runner = world.platform.runners[world.slot("j/a")]
-    runner.status = replace(runner.status, node_wait=seconds)
+    runner.status = runner.status._replace(node_wait=seconds)
     world.cycle()
 
 
@@ -120,7 +119,7 @@ def test_the_verdict_names_what_held_the_slot(world: World, code: int) -> None:
     slot, world.platform.slow_removal = world.slot("j/a"), True
     world.exit("j/a", code, lingers=True)
     runner = world.platform.runners[slot]
-    runner.status = replace(runner.status, held_by="its runner has ended, but process 7 (sleep) still runs")
+    runner.status = runner.status._replace(held_by="its runner has ended, but process 7 (sleep) still runs")
     world.cycle()
     for _ in range(12):
         world.clock.pass_time(1.0)
@@ -240,7 +239,7 @@ def test_the_platforms_time_of_an_end_counts_where_nobody_looked(world: World) -
     leave(launch)
     os.utime(f"{launch.out_dir}/exit.json", (spawned + 7, spawned + 7))
     runner = world.platform.runners[launch.slot]
-    runner.status = replace(runner.status, alive=False, finished=True, finished_at=spawned + 9)
+    runner.status = runner.status._replace(alive=False, finished=True, finished_at=spawned + 9)
     world.start()
     world.set_volume_time(spawned + 9000)
     world.until(lambda: world.job("j").ended)

@@ -324,7 +324,7 @@ READERS = {
     "counters.json": Reader(
         b'{"counters": {"runs": 2.0}, "shown": {"runs": 2.5}}',
         lambda layout, _: counters_file.load(layout),
-        lambda found: found is not None and all(map(countable, found.merged(found).counters.values())),
+        lambda found: found is not None and all(map(countable, found.counters.values())),
         "counters.json",
         refuses=CorruptFileError,
     ),

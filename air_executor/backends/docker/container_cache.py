@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from air_executor.backends.base import RunnerStatus
@@ -81,7 +81,7 @@ class Container:
         ended_unseen = self.phase is Phase.ENDED and self.termination is None
         if self.phase is Phase.RUNNING or self.starting or ended_unseen:
             return RunnerStatus(self.run, alive=True, image=self.image, message=self.waits_for)
-        return replace((self.termination or Termination()).status(self.run), image=self.image)
+        return (self.termination or Termination()).status(self.run)._replace(image=self.image)
 
 
 class ContainerCache:
@@ -124,10 +124,10 @@ class ContainerCache:
             holds = RunnerStatus(one.run, alive=False, held_by=f"container {one.name}")
             status = found.setdefault(one.slot, holds)
             if status.finished:
-                found[one.slot] = replace(status, finished=False, held_by=holds.held_by)
+                found[one.slot] = status._replace(finished=False, held_by=holds.held_by)
             elif status.run == one.run and status.alive and status.reason is None and one.termination is not None:
                 end = one.termination
-                found[one.slot] = replace(status, reason=end.reason, message=end.message, permanent=end.permanent)
+                found[one.slot] = status._replace(reason=end.reason, message=end.message, permanent=end.permanent)
         return found
 
     def to_remove(self, slot: Slot) -> list[Container]:

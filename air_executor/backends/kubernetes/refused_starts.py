@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from air_executor.backends.base import Launch, RunnerStatus
 from air_executor.model.names import Slot
@@ -82,7 +82,7 @@ class RefusedStarts:
     def with_wait(self, found: Mapping[Slot, RunnerStatus]) -> dict[Slot, RunnerStatus]:
         """Return the runners with the time in which their Jobs were refused: nothing of them existed then."""
         more = {
-            slot: replace(found[slot], node_wait=wait + seconds)
+            slot: found[slot]._replace(node_wait=wait + seconds)
             for slot, seconds in self._waited.items()
             if slot in found and (wait := found[slot].node_wait) is not None
         }

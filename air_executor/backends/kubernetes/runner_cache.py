@@ -282,7 +282,7 @@ class RunnerCache:
     def statuses(self, now: float) -> dict[Slot, RunnerStatus]:
         """Return every runner as the manager sees it."""
         return {
-            slot: replace(self._status(one, now), node_wait=one.node_wait, image=one.image)
+            slot: self._status(one, now)._replace(node_wait=one.node_wait, image=one.image)
             for slot, one in self.by_slot().items()
         }
 

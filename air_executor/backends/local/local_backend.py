@@ -118,11 +118,12 @@ class LocalBackend:
 
     def _start(self, launch: Launch, fd: int) -> tuple[int, RunCgroup | None]:
         """Start the runner; return its pid and its run's cgroup."""
-        if self._cgroups is None or not self._spawner.uses_cgroups(launch):
-            return self._spawner.start(launch, fd), None
+        runner = self._spawner.runner(launch)
+        if self._cgroups is None or len(runner) > 1:
+            return self._spawner.start(launch, runner, fd), None
         group = self._cgroups.make(launch.run, launch.options.get("resources") or {})
         try:
-            return self._spawner.start(launch, fd, group), group
+            return self._spawner.start(launch, runner, fd, group), group
         except BaseException:
             self._cgroups.remove(launch.run)
             raise
@@ -322,7 +323,7 @@ class LocalBackend:
             os.killpg(runner.pid, 0)
         except ProcessLookupError:
             if runner.cgroup is not None:
-                return not runner.cgroup.is_populated()
+                return runner.cgroup.discard() or not runner.cgroup.is_populated()
             # Where orphans do not come to us, at least one that kept the lock gives itself away.
             return self._processes.sees_orphans or not self._is_taken(runner.slot)
         except PermissionError:
@@ -351,7 +352,7 @@ class LocalBackend:
     def _free(self, runner: LocalRunner) -> None:
         self._exited.discard(runner.slot)
         del self._runners[runner.slot]
-        if self._cgroups is not None and runner.cgroup is not None:
+        if self._cgroups is not None and runner.cgroup is not None and not runner.cgroup.discard():
             self._cgroups.remove(runner.cgroup.run)
 
     def _reconcile_orphans(self) -> None:

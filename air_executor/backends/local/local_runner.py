@@ -10,7 +10,7 @@ import os
 import pwd
 import signal
 from collections.abc import Collection
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from air_executor.backends.base import RunnerStatus
 from air_executor.backends.local.processes import HeldProcess, Process
@@ -70,7 +70,7 @@ class LocalRunner:
 
     def note_holder(self, words: str) -> None:
         """Note what keeps the slot taken now that the runner has ended."""
-        self.status = replace(self.status, held_by=f"its runner has ended, but {words}")
+        self.status = self.status._replace(held_by=f"its runner has ended, but {words}")
 
 
 def holder_text(left: Collection[Process]) -> str:

@@ -45,21 +45,20 @@ class ProcessSpawner:
         self._null = fcntl.fcntl(null, fcntl.F_DUPFD_CLOEXEC, _LOWEST_FD)
         os.close(null)
 
-    def uses_cgroups(self, launch: Launch) -> bool:
-        """Tell whether the runner can start a command in a cgroup; the script cannot."""
-        return native.in_folder(launch.bin_dir, self._machine) is not None
+    def runner(self, launch: Launch) -> list[str]:
+        """Return the words that start the runner: one of the native one, more of the script, which takes no cgroup."""
+        return launch.runner(launch.bin_dir, self._machine)
 
-    def start(self, launch: Launch, fd: int, group: RunCgroup | None = None) -> int:
+    def start(self, launch: Launch, runner: list[str], fd: int, group: RunCgroup | None = None) -> int:
         """Start a run that inherits the locked descriptor of its slot's file; return the runner's pid.
 
-        `group` is the run's cgroup, if it has one.
+        `runner`: what `runner` returned. `group`: the run's cgroup, if it has one.
 
         Raises:
             SpawnRejectedError: no process can get this command or environment.
             BackendUnavailableError: the system has no room for it now.
         """
         workdir = launch.folder if launch.workdir is None else os.path.join(launch.folder, launch.workdir)
-        runner = launch.runner(launch.bin_dir, self._machine)
         is_script = len(runner) > 1
         words = [*runner, *launch.arguments(launch.out_dir, workdir, "local" if group is None else "cgroup")]
         program = self._shell if is_script else runner[0]

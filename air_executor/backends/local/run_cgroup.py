@@ -87,13 +87,14 @@ class RunCgroup:
 
     def remove(self) -> bool:
         """Remove it, once the run is over, and kill what is still in it; False if that has to be tried again."""
-        if self._rmdir():
+        if self.discard():
             return True
         self.kill()
         self._remove_below()
-        return self._rmdir()
+        return self.discard()
 
-    def _rmdir(self) -> bool:
+    def discard(self) -> bool:
+        """Remove it if there is nothing in it; False if there is, if only an empty group."""
         try:
             os.rmdir(self._path)
         except FileNotFoundError:
