@@ -74,7 +74,7 @@ def follow(*, quick: bool) -> Sequence[Line]:
             "follow",
             "end → start of the next of the job, p50",
             statistics.median(gaps),
-            5,
+            2,
             at_most=True,
             note=note,
             detail={"ours": gaps, "shell_loop": bare},

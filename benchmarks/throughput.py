@@ -20,8 +20,8 @@ RUNNERS = 4
 JOBS = 20
 
 
-def ours(tasks: int) -> tuple[float, float]:
-    """Return tasks per second, and the manager's own CPU in milliseconds per task.
+def ours(tasks: int) -> tuple[float, float, float]:
+    """Return tasks per second, the manager's own CPU in milliseconds per task, and inodes per task that stay.
 
     The jobs lie there before the manager comes, as the run directories do for xargs. Time runs from its first decision
     to the moment at which the last checkpoint is on the volume.
@@ -35,7 +35,8 @@ def ours(tasks: int) -> tuple[float, float]:
         ended = place.wait(names)
         cpu = place.cpu() - cpu
         begun = min(place.client.status(name).started_at or ended for name in names)
-        return tasks / (ended - begun), cpu / tasks * 1000
+        left = sum(1 + len(os.listdir(run)) for name in names for run in os.scandir(place.layout.runs(name)))
+        return tasks / (ended - begun), cpu / tasks * 1000, left / tasks
 
 
 def bare(tasks: int, *, runners: int = RUNNERS) -> float:
@@ -113,9 +114,9 @@ class _Peer:
 
 
 _PEERS = (
-    _Peer("xargs", "xargs over the runner", 0.6, bare, 7),
-    _Peer("parallel", "GNU parallel -j4", 1.5, parallel, 3),
-    _Peer("huey", "huey, 4 warm threads, SQLite", 1.5, huey),
+    _Peer("xargs", "xargs over the runner", 0.8, bare, 7),
+    _Peer("parallel", "GNU parallel -j4", 3.0, parallel, 3),
+    _Peer("huey", "huey, 4 warm threads, SQLite", 1.0, huey),
     _Peer("tsp", "task-spooler -S 4", 1.0, spooler),
 )
 
@@ -126,14 +127,16 @@ def throughput(*, quick: bool) -> Sequence[Line]:
     lines = []
     rates: list[float] = []
     costs: list[float] = []
+    inodes: list[float] = []
     for peer in _PEERS:
         reason = missing(peer.program)
         mine, theirs = [], []
         for _ in range(0 if reason else 1 if quick else peer.pairs):
-            rate, cost = ours(tasks)
+            rate, cost, left = ours(tasks)
             theirs.append(peer.measure(tasks))
             mine.append(rate)
             costs.append(cost)
+            inodes.append(left)
         rates += mine
         ratio = median_ratio(mine, theirs) if mine else None
         note = reason or f"{statistics.median(mine):.0f} to {statistics.median(theirs):.0f} tasks/s"
@@ -141,10 +144,15 @@ def throughput(*, quick: bool) -> Sequence[Line]:
         lines.append(Line("throughput", f"tasks/s ÷ {peer.named}", ratio, peer.reach, note=note, detail=detail))
     name = f"tasks/s, {tasks} x true, {JOBS} jobs, {RUNNERS} runners"
     return [
-        Line("throughput", name, statistics.median(rates) if rates else None, detail={"ours": rates}),
-        Line("throughput", "manager's own CPU, ms a task", statistics.median(costs) if costs else None),
+        Line("throughput", name, _median(rates), detail={"ours": rates}),
+        Line("throughput", "manager's own CPU, ms a task", _median(costs), 0.8, at_most=True, detail={"all": costs}),
+        Line("throughput", "inodes that a run leaves", _median(inodes), 4, at_most=True),
         *lines,
     ]
+
+
+def _median(values: Sequence[float]) -> float | None:
+    return statistics.median(values) if values else None
 
 
 def sequence(*, quick: bool) -> Sequence[Line]:

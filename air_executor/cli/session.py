@@ -121,6 +121,9 @@ class Session:
         from air_executor.cli.log_repeats import RepeatFilter  # noqa: PLC0415
 
         root = logging.getLogger("air_executor")
+        # No line shows what these look up for each; the library's manual names them.
+        logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
+        logging._srcfile = None  # noqa: SLF001
         if not root.handlers:
             handler = logging.StreamHandler(sys.stderr)
             handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))

@@ -8,6 +8,7 @@ this; knows nothing of Prometheus, nor of files.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -28,6 +29,7 @@ from air_executor.model.usage import Stages, stages
 BOUNDS = (0.005, 0.025, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0, 3600.0, 14400.0)
 """Upper bounds in seconds of what is counted as a distribution, from a local start to a long task."""
 BEYOND = "+Inf"
+_BUCKETS = (*map(str, BOUNDS), BEYOND)
 BUCKET, SUM = "_bucket", "_sum"
 """Endings of a distribution's series: a bucket, with its bound as last label, counts the values in it alone."""
 DELIVERED, GIVEN_UP = "delivered", "given-up"
@@ -202,7 +204,7 @@ class Counters:
                 counted[end] = count
 
     def _observe(self, name: str, label: str, value: float) -> None:
-        bound = next((str(bound) for bound in BOUNDS if value <= bound), BEYOND)
+        bound = _BUCKETS[bisect_left(BOUNDS, value)]
         self._add((f"{name}{BUCKET}", label, bound), 1)
         self._add((f"{name}{SUM}", label), value)
 
