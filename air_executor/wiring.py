@@ -234,6 +234,7 @@ def make_manager(
 
     layout = Layout(settings.state_dir)
     directory = HeldDirectory(layout.root)  # before all that takes time
+    from air_executor.core.price import FREE  # noqa: PLC0415
     from air_executor.manager.loop import Manager  # noqa: PLC0415
     from air_executor.manager.manager_state import ManagerOptions  # noqa: PLC0415
     from air_executor.model.job import NotifyRule  # noqa: PLC0415
@@ -250,7 +251,7 @@ def make_manager(
         platform_retries=settings.platform_retries,
         keep_runners=settings.keep_runners,
         keep_runners_for=settings.keep_runners_for,
-        prices={name: _prices(settings, name) for name in BACKENDS},
+        prices={name: found for name in BACKENDS if (found := _prices(settings, name)) != FREE},
         budgets=settings.cost.limits,
         secrets_dir=None if settings.secrets_dir is None else str(settings.secrets_dir),
         jobs_dir=None if settings.jobs_dir is None else str(settings.jobs_dir),

@@ -14,7 +14,7 @@ def run_price(
     prices: Prices, job: JobState, task: TaskState, spawned: float
 ) -> tuple[dict[str, float] | None, str | None]:
     """Return the price per hour by component and its currency, both None if it has none; `spawned`: Unix seconds."""
-    if prices == FREE:
+    if prices is FREE:
         return None, None
     nodes = {} if task.kubernetes is None else task.kubernetes.node_selector
     own = prices.of(origin_of(job, task).labels, nodes, spawned)

@@ -97,7 +97,10 @@ class _QueuedLines:
         self._task = task
         self._seq = seq
         self._now = now
-        self._defaults = Defaults(job.spec.defaults)
+
+    @cached_property
+    def _defaults(self) -> Defaults:
+        return Defaults(self._job.spec.defaults)
 
     @cached_property
     def _counting(self) -> int:

@@ -60,12 +60,11 @@ class RunInputs:
 
 
 def _result_text(entry: tuple[str, Any]) -> str:
-    name, result = entry
-    return f"{json.dumps(name)}: {json.dumps(result)}"
+    return json.dumps(dict([entry]))[1:-1]
 
 
 def _outcome_text(task: TaskState) -> str:
-    return f"{json.dumps(task.id)}: {json.dumps(how_ended(task))}"
+    return json.dumps({task.id: how_ended(task)})[1:-1]
 
 
 class _GrowingTexts(Generic[T]):

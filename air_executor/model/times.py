@@ -53,6 +53,7 @@ def _from_second(text: str) -> int | None:
         return None
 
 
+@lru_cache(maxsize=4096)  # tasks have most of their times in common with others
 def to_text(seconds: float) -> str:
     """Return Unix seconds as UTC text with milliseconds, `2026-01-31T12:00:00.123Z`.
 
