@@ -89,7 +89,7 @@ def _kind(value: object) -> str:
         return "true or false"
     if isinstance(value, int | float):
         return "a number"
-    return "text" if isinstance(value, str) else "a list" if isinstance(value, list) else "a mapping"
+    return "text" if isinstance(value, str) else ""  # of no operand
 
 
 def _accepted(name: str, operand: Any) -> set[str]:  # noqa: ANN401 - JSON

@@ -218,7 +218,7 @@ class LiveJob(IndexedJob):
                 if event.earlier_runs is not None:
                     job.earlier_runs = event.earlier_runs
                     job.backfill = True
-                self._queue_again(tasks_to_retry(job, event.task, event.at), event.at)
+                self._queue_again(tasks_to_retry(job, event.task), event.at)
             case "rerun":
                 self._rerun(event)
             case "approve" | "reject" | "expire":

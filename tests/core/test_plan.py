@@ -37,6 +37,11 @@ TABLE = {
         SlotView(OURS, exited=True, runner=OURS, alive=True, exited_for=LINGER),
         (Action.REMOVE, None),
     ),
+    "outcome complete, runner stays for people": (
+        SlotView(OURS, exited=True, runner=OURS, alive=True, stays=True),
+        (Action.KEEP, None),
+    ),
+    "outcome complete, runner stayed and has gone": (SlotView(OURS, exited=True, stays=True), (Action.COMMIT, None)),
     "outcome complete, something of it is left": (SlotView(OURS, exited=True, runner=OURS), (Action.REMOVE, None)),
     "outcome complete, the name is another's": (
         SlotView(OURS, exited=True, runner=OTHER, alive=True),
@@ -44,6 +49,11 @@ TABLE = {
     ),
     "alive": (SlotView(OURS, runner=OURS, alive=True), (Action.WAIT, None)),
     "alive, past its timeout": (SlotView(OURS, runner=OURS, alive=True, overdue=True), (Action.STOP, "timeout")),
+    "alive, silent for too long": (SlotView(OURS, runner=OURS, alive=True, stalled=True), (Action.STOP, "stalled")),
+    "alive, past its timeout, silent": (
+        SlotView(OURS, runner=OURS, alive=True, overdue=True, stalled=True),
+        (Action.STOP, "timeout"),
+    ),
     "alive, and will never start": (
         SlotView(OURS, runner=OURS, alive=True, given_up="start-failed"),
         (Action.STOP, "start-failed"),
@@ -146,6 +156,13 @@ def test_round_robin_between_jobs_of_one_priority() -> None:
     """Jobs take turns, whatever their number of tasks."""
     order = starts(ReadyQueue({}), [job("a", 9, max_runners=9), job("b", 2, max_runners=9)], 5)
     assert order == ["a/t-0/0", "b/t-0/0", "a/t-1/1", "b/t-1/1", "a/t-2/2"]
+
+
+def test_the_oldest_job_begins() -> None:
+    """Of those of one priority, whatever their names, and in whatever order they came."""
+    older, newer = job("z"), job("a")
+    newer.state.submitted_at = 2.0
+    assert starts(ReadyQueue({}), [newer, older], 2) == ["z/t-0/0", "a/t-0/0"]
 
 
 def test_priority_before_turns() -> None:

@@ -54,6 +54,8 @@ def message(world: World, task: str = "load") -> str | None:
         ({"of": "none", "exists": False}, None),
         ({"of": "none", "exists": True}, "find.none is null"),
         ({"exists": False}, "find.count exists: 3"),
+        ({"exists": True, "gt": 3}, "find.count is 3, not > 3"),
+        ({"of": "nothing", "exists": False, "gt": 2}, None),
         ({"of": "nothing", "exists": True, "gt": 2}, "find.nothing does not exist; did you mean find.none?"),
     ],
 )
@@ -78,6 +80,7 @@ def test_a_condition_decides(world: World, condition: dict[str, Any], said: str 
         ({"of": "region", "gt": 0}, 'find.region must be a number to be compared by gt, got "eu"'),
         ({"of": "names", "is_in": ["a"]}, "find.names must be text to be compared by in"),
         ({"of": "region", "is_in": [1, 2]}, "find.region must be a number to be compared by in"),
+        ({"of": "ready", "is_in": ["a", 1]}, "find.ready must be a number or text to be compared by in, got true"),
         ({"of": "cuont", "gt": 0}, "find.cuont does not exist; did you mean find.count?; add `exists: true`"),
         ({"of": "none", "gt": 0}, "find.none is null; add `exists: true`"),
         ({"of": "count.er", "gt": 0}, "find.count.er does not exist; add `exists: true`"),
