@@ -95,6 +95,9 @@ class Progress:
         self._plain_failed = False
         self.start_order = StartOrder(job)
         self._waiters: dict[str, list[str]] = {}
+        """Tasks to look at once a tree is complete: each waits in one place."""
+        self._dependents: dict[str, list[str]] = {}
+        """Tasks that need a tree to succeed: each in all places, for the first failure decides."""
         self._final_tasks: list[str] = []
         self._rebuild()
 
@@ -130,6 +133,8 @@ class Progress:
     def _node(self, task: TaskState) -> TaskNode:
         parent = self.nodes.get(task.queued_by) if task.queued_by is not None else None
         node = self.nodes[task.id] = TaskNode(task, len(self.nodes), parent)
+        for need in task.after if task.when == "success" else ():
+            self._dependents.setdefault(need, []).append(task.id)
         return node
 
     def _parent(self, node: TaskNode) -> TaskNode | None:
@@ -210,12 +215,21 @@ class Progress:
         while above is not None and not above.complete and above.open_children == 0 and _has_ended(above.task):
             above.complete = True
             touched += self._waiters.pop(above.task.id, ())
+            touched += self._failed_by(above)
             parent = self._parent(above)
             if parent is not None:
                 parent.open_children -= 1
                 _join(parent, above)
             above = parent
         return [t for t in map(self.job.tasks.__getitem__, touched) if t.phase == QUEUED]
+
+    def _failed_by(self, node: TaskNode) -> list[str]:
+        """Return the queued tasks that will never run because of a complete tree."""
+        names = self._dependents.pop(node.task.id, ())
+        if node.tree_ok:
+            return []
+        queued = (task for task in map(self.job.tasks.__getitem__, names) if task.phase == QUEUED)
+        return [task.id for task in queued if self.readiness(task) is Readiness.UPSTREAM]
 
     def _free(self, run: Running) -> None:
         self.slots.pop(run.slot, None)
