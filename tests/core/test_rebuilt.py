@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -12,11 +13,27 @@ from air_executor.core.progress import Progress
 from air_executor.core.transitions import LiveJob
 from air_executor.model import events as ev
 from air_executor.model.job import Task
-from air_executor.model.state import QUEUED, Done, Running
+from air_executor.model.state import QUEUED, Done, Queued, Running
 from tests.conftest import EXAMPLES
 from tests.core.test_transitions import NO_TIME, graphs, make
 
 FAR = 1e9
+
+
+def plain(job: LiveJob) -> dict[str, Any]:
+    """Say what the indexes hold, by their definitions."""
+    tasks = job.state.tasks.values()
+    runs = {task.id: task.run for task in tasks if task.run is not None}
+    return {
+        "counts": dict(Counter(task.phase for task in tasks)),
+        "open": sum(isinstance(task.status, Queued | Running) for task in tasks),
+        "failed": sum(task.has_failed for task in tasks),
+        "slots": {run.slot: name for name, run in runs.items()},
+        "runs": {run.seq: name for name, run in runs.items()},
+        "open_runs": [(job.state.tasks[name], run) for name, run in runs.items()],
+        "results": sorted((task.id, task.result) for task in tasks if task.result is not None),
+        "done": sorted(task.id for task in tasks if isinstance(task.status, Done) and not task.superseded),
+    }
 
 
 def derived(progress: Progress) -> dict[str, Any]:
@@ -34,10 +51,13 @@ def derived(progress: Progress) -> dict[str, Any]:
         "failed": progress.failed,
         "slots": progress.slots,
         "runs": progress.runs,
+        "open_runs": sorted(progress.open_runs(), key=lambda run: list(tasks).index(run[0].id)),
         "results": sorted(progress.results),
         "done": sorted(task.id for task in progress.done),
         "phase": progress.phase_so_far(),
         "nodes": nodes,
+        "asking": progress.asking,
+        "joining": progress.joining,
         "ready": progress.start_order.ready,
         "readiness": {name: progress.readiness(task) for name, task in tasks.items() if task.phase == QUEUED},
         "spared": [name for name, task in tasks.items() if progress.spares(task)],
@@ -73,13 +93,14 @@ def choices(job: LiveJob, at: float, name: str) -> list[Callable[[], ev.Event]]:
 
 @given(graphs(), st.sampled_from(["stop", "continue"]), st.data())
 @settings(max_examples=2 * EXAMPLES)
-def test_a_restart_finds_what_the_manager_knew(graph: list[dict[str, Any]], on_failure: str, data: st.DataObject) -> None:
+def test_a_restart_finds_what_was_known(graph: list[dict[str, Any]], on_failure: str, data: st.DataObject) -> None:
     """Whatever was decided, in whatever order."""
     job = make(*graph, on_failure=on_failure, max_runners=9)
     for number in range(data.draw(st.integers(0, 25))):
         at = 2.0 + number
         live = derived(job.progress)
         assert live == rebuilt(job)
+        assert live == live | plain(job)
         startable = sorted(live["ready"]) if len(live["slots"]) < 9 else []
         name = data.draw(st.sampled_from([*job.state.tasks, *startable, *startable]))
         if name in startable and data.draw(st.integers(0, 3)):
@@ -88,3 +109,27 @@ def test_a_restart_finds_what_the_manager_knew(graph: list[dict[str, Any]], on_f
         elif found := choices(job, at, name):
             job.apply(data.draw(st.sampled_from(found))(), 1)
     assert derived(job.progress) == rebuilt(job)
+
+
+def test_ends_are_counted_from_the_start_on() -> None:
+    """By phase and reason, those that follow from others too; a restart begins again."""
+    job = make("a", "b", {"id": "c", "after": ["b"]}, {"id": "d", "after": ["b"]}, on_failure="continue")
+    for name, reason in (("a", "ok"), ("b", "error")):
+        job.apply(ev.Started(2.0, name, job.state.seq + 1, 0), 1)
+        job.apply(ev.Ended(3.0, job.state.seq, reason, NO_TIME), 1)
+    ends = {("succeeded", "ok"): 1, ("failed", "error"): 1, ("skipped", "upstream"): 2}
+    assert (job.progress.ends, LiveJob(job.state).progress.ends) == (ends, {})
+
+
+def test_what_waits_for_people_and_jobs() -> None:
+    """It waits until it has ended, however; a restart knows it."""
+    job = make("find")
+    job.apply(ev.Started(2.0, "find", 1, 0), 1)
+    queued = [Task(id="ask", approve="Go on?"), Task(id="join", joins="00000002")]
+    job.apply(ev.Ended(3.0, 1, "ok", NO_TIME, queued=queued), 1)
+    found = [(set(live.progress.asking), set(live.progress.joining)) for live in (job, LiveJob(job.state))]
+    assert found == [({"ask"}, {"join"})] * 2
+    job.apply(ev.Requested(4.0, "r", "approve", "ask"), 1)
+    job.apply(ev.Joined(5.0, "join", "succeeded", "ok", result=7), 1)
+    assert (job.progress.asking, job.progress.joining, job.state.phase) == (set(), set(), "succeeded")
+    assert job.progress.results == [("join", 7)]
