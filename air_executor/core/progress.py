@@ -179,11 +179,10 @@ class Progress:
         self._recount("queued", "running")
 
     def requeued(self, task: TaskState, run: Running, status: Queued) -> None:
-        """Move a task from running back to queued."""
+        """Move a task from running back to queued; the caller places it."""
         self._free(run)
         task.status = status
         self._recount("running", "queued")
-        self.place(task)
 
     def ended(self, task: TaskState, done: Done) -> list[TaskState]:
         """Move a task to its end; return the queued tasks whose readiness may have changed by that."""
@@ -208,7 +207,7 @@ class Progress:
         if not node.cleanup:
             self._plain_open -= 1
             self._plain_failed |= failed
-            if self._plain_open == 0:
+            if self.cleans_up:
                 touched += self._final_tasks
                 self._final_tasks = []
         above: TaskNode | None = node
@@ -251,6 +250,11 @@ class Progress:
 
     # What others ask
 
+    @property
+    def cleans_up(self) -> bool:
+        """Whether all tasks without a `when` of their own, nor below one, have ended."""
+        return self._plain_open == 0
+
     def spares(self, task: TaskState) -> bool:
         """Tell whether what stops the job leaves this task its chance: it cleans up, and the time for that is not over.
 
@@ -272,7 +276,7 @@ class Progress:
             return Readiness.READY
         needs = self.needs(task)
         if needs is None:
-            complete, ok, failed = self._plain_open == 0, not self._plain_failed, self._plain_failed
+            complete, ok, failed = self.cleans_up, not self._plain_failed, self._plain_failed
         else:
             complete = all(need.complete for need in needs)
             ok = all(need.tree_ok for need in needs if need.complete)
@@ -316,7 +320,7 @@ class Progress:
             return CANCELLED
         if self.failed or self.job.stop is not None:
             return FAILED
-        return RUNNING if self._plain_open else SUCCEEDED
+        return SUCCEEDED if self.cleans_up else RUNNING
 
     def queued(self) -> Iterable[TaskState]:
         """Return the tasks that are queued, in order."""

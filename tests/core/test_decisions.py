@@ -308,6 +308,33 @@ def test_added_tasks_wait_from_then_on() -> None:
     assert job.state.phase == "paused"
 
 
+def test_clean_up_waits_for_what_is_added_before_it_starts() -> None:
+    """Also if it was ready already; a restart would find the same."""
+    job = make("a", CLEANUP)
+    run(job, "a")
+    assert ready(job) == ["tidy"]
+    ask(job, "add", 5.0, tasks=[Task(id="b", command="x")])
+    assert (ready(job), ready(LiveJob(job.state))) == (["b"], ["b"])
+    run(job, "b", at=6.0)
+    assert ready(job) == ["tidy"]
+
+
+@pytest.mark.parametrize(
+    ("when", "first", "verb", "then", "reason"),
+    [("failure", "error", "retry", "ok", "ok"), ("success", "ok", "rerun", "error", "upstream")],
+)
+def test_a_run_whose_cause_is_gone_is_not_repeated(when: str, first: str, verb: str, then: str, reason: str) -> None:
+    """What its task waits for ran again meanwhile and ended otherwise: the job ends without it."""
+    job = make("a", {"id": "m", "after": ["a"], "when": when}, on_failure="continue", max_runners=2)
+    run(job, "a", first)
+    seq = start(job, "m", 4.0)
+    ask(job, verb, 5.0, "a")
+    run(job, "a", then, 6.0)
+    end(job, seq, "lost", 7.0, retry_at=8.0)
+    assert job.state.tasks["m"].status == make_done("skipped", reason, 7.0)
+    assert job.state.finished_at == 7.0
+
+
 def test_a_released_job_waits_from_then_on() -> None:
     """It is queued, and its tasks could not have started before."""
     job = make("a")

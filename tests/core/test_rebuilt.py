@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
+import copy
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from air_executor.core.progress import Progress
+from air_executor.core.rerun import tasks_to_rerun
 from air_executor.core.transitions import LiveJob
 from air_executor.model import events as ev
 from air_executor.model.job import Task
 from air_executor.model.state import QUEUED, Done, Queued, Running
 from tests.conftest import EXAMPLES
 from tests.core.test_transitions import NO_TIME, graphs, make
-
-FAR = 1e9
 
 
 def plain(job: LiveJob) -> dict[str, Any]:
@@ -30,16 +31,16 @@ def plain(job: LiveJob) -> dict[str, Any]:
         "failed": sum(task.has_failed for task in tasks),
         "slots": {run.slot: name for name, run in runs.items()},
         "runs": {run.seq: name for name, run in runs.items()},
-        "open_runs": [(job.state.tasks[name], run) for name, run in runs.items()],
+        "open_runs": runs,
         "results": sorted((task.id, task.result) for task in tasks if task.result is not None),
         "done": sorted(task.id for task in tasks if isinstance(task.status, Done) and not task.superseded),
     }
 
 
-def derived(progress: Progress) -> dict[str, Any]:
-    """Return what others may ask of the indexes of a job, but for the order in which its tasks ended."""
+def derived(progress: Progress, at: float) -> dict[str, Any]:
+    """Return what others may ask of the indexes of a job, at a time, but for the order of ends."""
     tasks = progress.job.tasks
-    progress.start_order.promote(FAR)
+    progress.start_order.promote(at)
     nodes = {
         name: (node.place, node.cleanup, node.complete, node.open_children, node.tree_ok, node.tree_failed)
         for name, node in progress.nodes.items()
@@ -51,7 +52,7 @@ def derived(progress: Progress) -> dict[str, Any]:
         "failed": progress.failed,
         "slots": progress.slots,
         "runs": progress.runs,
-        "open_runs": sorted(progress.open_runs(), key=lambda run: list(tasks).index(run[0].id)),
+        "open_runs": {task.id: run for task, run in progress.open_runs()},
         "results": sorted(progress.results),
         "done": sorted(task.id for task in progress.done),
         "phase": progress.phase_so_far(),
@@ -60,13 +61,17 @@ def derived(progress: Progress) -> dict[str, Any]:
         "joining": progress.joining,
         "ready": progress.start_order.ready,
         "readiness": {name: progress.readiness(task) for name, task in tasks.items() if task.phase == QUEUED},
+        "next": progress.next_time(),
         "spared": [name for name, task in tasks.items() if progress.spares(task)],
     }
 
 
-def rebuilt(job: LiveJob) -> dict[str, Any]:
-    """Return the same of a job that is read from its state."""
-    return derived(LiveJob(job.state).progress)
+def rebuilt(job: LiveJob, at: float) -> dict[str, Any]:
+    """Return the same of a job that is read from its state, which changes nothing in that."""
+    state = copy.deepcopy(job.state)
+    again = LiveJob(state)
+    assert repr(state) == repr(job.state)
+    return derived(again.progress, at)
 
 
 def choices(job: LiveJob, at: float, name: str) -> list[Callable[[], ev.Event]]:
@@ -85,21 +90,34 @@ def choices(job: LiveJob, at: float, name: str) -> list[Callable[[], ev.Event]]:
             lambda: ev.Ended(at, seq, "again", NO_TIME, queued=queued),
         ]
     if isinstance(task.status, Done):
-        if task.phase == "succeeded" or task.superseded:
-            return [lambda: ev.Requested(at, "r", "rerun", name)] if job.state.ended and not task.superseded else []
-        return [lambda: ev.Requested(at, "r", "retry", name)]
-    return [lambda: ev.Requested(at, "r", "cancel", name), lambda: ev.Requested(at, "r", "cancel")]
+        if task.superseded:
+            return []
+        again, superseded = tasks_to_rerun(state, name, downstream=False)
+        ops = [] if any(one.run for one in again + superseded) else ["rerun"]
+        ops += [] if task.phase == "succeeded" else ["retry"]
+        return [partial(ev.Requested, at, "r", op, name) for op in ops]
+    return [
+        lambda: ev.Requested(at, "r", "cancel", name),
+        lambda: ev.Requested(at, "r", "cancel"),
+        lambda: ev.Requested(at, "r", "pause"),
+        lambda: ev.Requested(at, "r", "resume"),
+        lambda: ev.Requested(at, "r", "add", None, queued),
+        lambda: ev.DeadlinePassed(at),
+        lambda: ev.UpstreamFailed(at, "up"),
+        lambda: ev.ClockStepped(at, 5.0),
+    ]
 
 
 @given(graphs(), st.sampled_from(["stop", "continue"]), st.data())
 @settings(max_examples=2 * EXAMPLES)
 def test_a_restart_finds_what_was_known(graph: list[dict[str, Any]], on_failure: str, data: st.DataObject) -> None:
     """Whatever was decided, in whatever order."""
-    job = make(*graph, on_failure=on_failure, max_runners=9)
+    fields = st.sampled_from([{}, {}, {"delay": 5}, {"delay_after": 5}, {"priority": 1}])
+    job = make(*(task | data.draw(fields) for task in graph), on_failure=on_failure, max_runners=9)
     for number in range(data.draw(st.integers(0, 25))):
         at = 2.0 + number
-        live = derived(job.progress)
-        assert live == rebuilt(job)
+        live = derived(job.progress, at)
+        assert live == rebuilt(job, at)
         assert live == live | plain(job)
         startable = sorted(live["ready"]) if len(live["slots"]) < 9 else []
         name = data.draw(st.sampled_from([*job.state.tasks, *startable, *startable]))
@@ -108,7 +126,7 @@ def test_a_restart_finds_what_was_known(graph: list[dict[str, Any]], on_failure:
             job.apply(ev.Started(at, name, job.state.seq + 1, slot), 1)
         elif found := choices(job, at, name):
             job.apply(data.draw(st.sampled_from(found))(), 1)
-    assert derived(job.progress) == rebuilt(job)
+    assert derived(job.progress, 9e9) == rebuilt(job, 9e9)
 
 
 def test_ends_are_counted_from_the_start_on() -> None:

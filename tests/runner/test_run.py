@@ -74,6 +74,13 @@ def test_files_made_beforehand_are_used(rig: Rig) -> None:
     assert {name: (rig.out / name).stat().st_ino for name in inodes} == inodes
 
 
+def test_output_is_appended(rig: Rig) -> None:
+    """What is in the log stays, whoever wrote it; what others write in between, too."""
+    (rig.out / "output.log").write_text("before\n")
+    assert rig.script(f"echo one; echo other >>'{rig.out}/output.log'; echo two") == 0
+    assert rig.log == b"before\none\nother\ntwo\n"
+
+
 def test_arguments_arrive_as_they_are(rig: Rig) -> None:
     """No argument is split, expanded or taken for an option."""
     arguments = ["a b", "", "*", "$HOME", "-n", "new\nline", 'quo"te', "'", "\\", "é"]
