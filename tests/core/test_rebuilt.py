@@ -8,7 +8,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from air_executor.core.progress import Progress
@@ -17,7 +17,6 @@ from air_executor.core.transitions import LiveJob
 from air_executor.model import events as ev
 from air_executor.model.job import Task
 from air_executor.model.state import QUEUED, Done, Queued, Running
-from tests.conftest import EXAMPLES
 from tests.core.test_transitions import NO_TIME, graphs, make
 
 
@@ -62,6 +61,7 @@ def derived(progress: Progress, at: float) -> dict[str, Any]:
         "ready": progress.start_order.ready,
         "readiness": {name: progress.readiness(task) for name, task in tasks.items() if task.phase == QUEUED},
         "next": progress.next_time(),
+        "startable": progress.startable(),
         "spared": [name for name, task in tasks.items() if progress.spares(task)],
     }
 
@@ -79,6 +79,7 @@ def choices(job: LiveJob, at: float, name: str) -> list[Callable[[], ev.Event]]:
     state, task = job.state, job.state.tasks[name]
     queued = [Task(id=f"{name}-{state.version}{kind}", command="x") for kind in "ab"]
     queued[1].when = "always"
+    queued += [Task(id=f"{name}-{state.version}c", approve="?"), Task(id=f"{name}-{state.version}d", joins="00000002")]
     if isinstance(task.status, Running):
         seq = task.status.seq
         return [
@@ -96,6 +97,12 @@ def choices(job: LiveJob, at: float, name: str) -> list[Callable[[], ev.Event]]:
         ops = [] if any(one.run for one in again + superseded) else ["rerun"]
         ops += [] if task.phase == "succeeded" else ["retry"]
         return [partial(ev.Requested, at, "r", op, name) for op in ops]
+    if name in job.progress.asking:
+        return [partial(ev.Requested, at, "r", op, name) for op in ("approve", "reject", "expire", "cancel")]
+    if name in job.progress.joining:
+        return [
+            partial(ev.Joined, at, name, phase, reason) for phase, reason in (("succeeded", "ok"), ("failed", "error"))
+        ]
     return [
         lambda: ev.Requested(at, "r", "cancel", name),
         lambda: ev.Requested(at, "r", "cancel"),
@@ -109,17 +116,23 @@ def choices(job: LiveJob, at: float, name: str) -> list[Callable[[], ev.Event]]:
 
 
 @given(graphs(), st.sampled_from(["stop", "continue"]), st.data())
-@settings(max_examples=2 * EXAMPLES)
 def test_a_restart_finds_what_was_known(graph: list[dict[str, Any]], on_failure: str, data: st.DataObject) -> None:
     """Whatever was decided, in whatever order."""
     fields = st.sampled_from([{}, {}, {"delay": 5}, {"delay_after": 5}, {"priority": 1}])
-    job = make(*(task | data.draw(fields) for task in graph), on_failure=on_failure, max_runners=9)
+    for number, task in enumerate(graph):
+        need = task.get("after", [None])[0]
+        condition = (
+            {} if need is None else {"only_if": {"result": need, "eq": data.draw(st.sampled_from([need, "no"]))}}
+        )
+        graph[number] = task | data.draw(fields) | data.draw(st.sampled_from([{}, {}, condition]))
+    runners = data.draw(st.sampled_from([1, 9]))
+    job = make(*graph, on_failure=on_failure, max_runners=runners)
     for number in range(data.draw(st.integers(0, 25))):
         at = 2.0 + number
         live = derived(job.progress, at)
         assert live == rebuilt(job, at)
         assert live == live | plain(job)
-        startable = sorted(live["ready"]) if len(live["slots"]) < 9 else []
+        startable = sorted(live["ready"]) if len(live["slots"]) < runners else []
         name = data.draw(st.sampled_from([*job.state.tasks, *startable, *startable]))
         if name in startable and data.draw(st.integers(0, 3)):
             slot = next(slot for slot in range(9) if slot not in job.progress.slots)
