@@ -308,6 +308,30 @@ def test_added_tasks_wait_from_then_on() -> None:
     assert job.state.phase == "paused"
 
 
+@pytest.mark.parametrize("restarts", [False, True])
+@pytest.mark.parametrize(
+    ("reasons", "phase", "left"),
+    [
+        (("ok", "ok", "ok"), "succeeded", []),
+        (("error", "ok", "ok"), "failed", ["mend"]),
+        (("ok", "error", "ok"), "failed", ["mend"]),
+        (("ok", "ok", "error"), "failed", ["mend"]),
+    ],
+)
+def test_what_waits_for_all_others(reasons: tuple[str, ...], phase: str, left: list[str], *, restarts: bool) -> None:
+    """A task with `when: failure` and without `after` runs if any has failed, whoever has noticed that."""
+    job = make(
+        "a", "b", "c", {"id": "mend", "when": "failure"}, {"id": "tidy", "when": "always"}, on_failure="continue"
+    )
+    for task, reason in zip("abc", reasons, strict=True):
+        run(job, task, reason)
+        job = LiveJob(job.state) if restarts else job
+    assert (ready(job), job.progress.phase_so_far()) == ([*left, "tidy"], phase)
+    for task in ready(job):
+        run(job, task)
+    assert (job.state.phase, job.state.tasks["mend"].reason) == (phase, "ok")
+
+
 def test_clean_up_waits_for_what_is_added_before_it_starts() -> None:
     """Also if it was ready already; a restart would find the same."""
     job = make("a", CLEANUP)
