@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TypeVar
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 from xdist.remote import Producer
 from xdist.scheduler import LoadScopeScheduling
 
@@ -30,12 +30,16 @@ MEMORY = "/dev/shm" if os.path.isdir("/dev/shm") and shutil.disk_usage("/dev/shm
 EXAMPLES = 400 if lanes.NIGHTLY else 50
 """Examples of a random test; a test may have a multiple of it."""
 
+SEARCH = (Phase.explicit, Phase.reuse, Phase.generate)
+"""What a random test does for `make mutants`, to which the smallest example that fails is worth nothing."""
+
 # A busy machine is no reason to fail, so random tests have no deadline.
 settings.register_profile(
     "air-executor",
     max_examples=EXAMPLES,
     stateful_step_count=50 if lanes.NIGHTLY else 40,
     deadline=None,
+    phases=SEARCH if "MUTANT_UNDER_TEST" in os.environ else tuple(Phase),
     suppress_health_check=list(HealthCheck),
 )
 settings.load_profile("air-executor")

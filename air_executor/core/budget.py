@@ -41,9 +41,9 @@ def spending(job: JobState, now: float | None = None) -> list[Spent]:
         return []
     used = dict(job.usage.reported if now is None else reported_so_far(job))
     used[RUNNER_SECONDS] = job.usage.runner_seconds
-    for task in job.tasks.values() if now is not None else ():
-        if isinstance(task.status, Running) and now is not None:
-            used[RUNNER_SECONDS] += max(0.0, now - task.status.since)
+    if now is not None:
+        runs = (task.status for task in job.tasks.values() if isinstance(task.status, Running))
+        used[RUNNER_SECONDS] += sum(max(0.0, now - run.since) for run in runs)
     return [Spent(name, used.get(name, 0.0), limit) for name, limit in job.spec.budget.items()]
 
 

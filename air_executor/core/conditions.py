@@ -14,6 +14,7 @@ from air_executor.model.quote import quoted
 from air_executor.model.state import ONLY_IF, REJECTED, JobState
 
 _MISSING = object()
+_VALUES_SHOWN = 6
 _WORDS = {"eq": "=", "ne": "!=", "gt": ">", "lt": "<", "in": "in"}
 
 
@@ -49,18 +50,25 @@ def unmet(job: JobState, condition: Mapping[str, Any]) -> Unmet | None:
             what = f"only_if: {path} must be {kinds} to be compared by {name}, got {quoted(value)}"
             return Unmet(REJECTED, what)
         elif not _TESTS[name](value, operand):
-            return Unmet(ONLY_IF, f"{path} is {quoted(value)}, not {_WORDS[name]} {quoted(operand)}")
+            return Unmet(ONLY_IF, f"{path} is {quoted(value)}, not {_WORDS[name]} {_shown(operand)}")
     return None
 
 
 def condition_text(condition: Mapping[str, Any]) -> str:
     """Return a condition in a few words."""
     parts = [
-        f"{'exists' if operand else 'does not exist'}" if name == "exists" else f"{_WORDS[name]} {quoted(operand)}"
+        f"{'exists' if operand else 'does not exist'}" if name == "exists" else f"{_WORDS[name]} {_shown(operand)}"
         for name in OPERATORS
         if (operand := condition.get(name)) is not None
     ]
     return f"{condition['result']} {' and '.join(parts)}"
+
+
+def _shown(operand: Any) -> str:  # noqa: ANN401 - JSON
+    if not isinstance(operand, list):
+        return quoted(operand)
+    more = ["..."] if len(operand) > _VALUES_SHOWN else []
+    return f"[{', '.join([quoted(one) for one in operand[:_VALUES_SHOWN]] + more)}]"
 
 
 def _value(job: JobState, path: str) -> tuple[Any, str]:
@@ -89,7 +97,7 @@ def _kind(value: object) -> str:
         return "true or false"
     if isinstance(value, int | float):
         return "a number"
-    return "text" if isinstance(value, str) else "a list" if isinstance(value, list) else "a mapping"
+    return "text" if isinstance(value, str) else ""  # of no operand
 
 
 def _accepted(name: str, operand: Any) -> set[str]:  # noqa: ANN401 - JSON

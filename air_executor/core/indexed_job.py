@@ -62,6 +62,7 @@ class IndexedJob:
         job = self.state
         added = []
         superseded = False
+        cleans_up = self.progress.cleans_up
         for queued in tasks:
             task = new_task(queued, queued_by=queued_by, at=at)
             if (before := job.tasks.pop(task.id, None)) is not None:
@@ -71,7 +72,7 @@ class IndexedJob:
             if not superseded:
                 self.progress.admit(task)
             added.append(task)
-        if superseded:
+        if superseded or (cleans_up and not self.progress.cleans_up):  # clean-up that was ready waits again
             self._rebuild(at)
         if job.stop is not None:
             dropped = self._drop(job.stop, at)

@@ -95,6 +95,9 @@ class Progress:
         self._plain_failed = False
         self.start_order = StartOrder(job)
         self._waiters: dict[str, list[str]] = {}
+        """Tasks to look at once a tree is complete: each waits in one place."""
+        self._dependents: dict[str, list[str]] = {}
+        """Tasks that need a tree to succeed: each in all places, for the first failure decides."""
         self._final_tasks: list[str] = []
         self._rebuild()
 
@@ -130,6 +133,8 @@ class Progress:
     def _node(self, task: TaskState) -> TaskNode:
         parent = self.nodes.get(task.queued_by) if task.queued_by is not None else None
         node = self.nodes[task.id] = TaskNode(task, len(self.nodes), parent)
+        for need in task.after if task.when == "success" else ():
+            self._dependents.setdefault(need, []).append(task.id)
         return node
 
     def _parent(self, node: TaskNode) -> TaskNode | None:
@@ -174,11 +179,10 @@ class Progress:
         self._recount("queued", "running")
 
     def requeued(self, task: TaskState, run: Running, status: Queued) -> None:
-        """Move a task from running back to queued."""
+        """Move a task from running back to queued; the caller places it."""
         self._free(run)
         task.status = status
         self._recount("running", "queued")
-        self.place(task)
 
     def ended(self, task: TaskState, done: Done) -> list[TaskState]:
         """Move a task to its end; return the queued tasks whose readiness may have changed by that."""
@@ -203,19 +207,28 @@ class Progress:
         if not node.cleanup:
             self._plain_open -= 1
             self._plain_failed |= failed
-            if self._plain_open == 0:
+            if self.cleans_up:
                 touched += self._final_tasks
                 self._final_tasks = []
         above: TaskNode | None = node
         while above is not None and not above.complete and above.open_children == 0 and _has_ended(above.task):
             above.complete = True
             touched += self._waiters.pop(above.task.id, ())
+            touched += self._failed_by(above)
             parent = self._parent(above)
             if parent is not None:
                 parent.open_children -= 1
                 _join(parent, above)
             above = parent
         return [t for t in map(self.job.tasks.__getitem__, touched) if t.phase == QUEUED]
+
+    def _failed_by(self, node: TaskNode) -> list[str]:
+        """Return the queued tasks that will never run because of a complete tree."""
+        names = self._dependents.pop(node.task.id, ())
+        if node.tree_ok:
+            return []
+        queued = (task for task in map(self.job.tasks.__getitem__, names) if task.phase == QUEUED)
+        return [task.id for task in queued if self.readiness(task) is Readiness.UPSTREAM]
 
     def _free(self, run: Running) -> None:
         self.slots.pop(run.slot, None)
@@ -236,6 +249,11 @@ class Progress:
         self._waiters.setdefault(last.task.id, []).append(task.id)
 
     # What others ask
+
+    @property
+    def cleans_up(self) -> bool:
+        """Whether all tasks without a `when` of their own, nor below one, have ended."""
+        return self._plain_open == 0
 
     def spares(self, task: TaskState) -> bool:
         """Tell whether what stops the job leaves this task its chance: it cleans up, and the time for that is not over.
@@ -258,7 +276,7 @@ class Progress:
             return Readiness.READY
         needs = self.needs(task)
         if needs is None:
-            complete, ok, failed = self._plain_open == 0, not self._plain_failed, self._plain_failed
+            complete, ok, failed = self.cleans_up, not self._plain_failed, self._plain_failed
         else:
             complete = all(need.complete for need in needs)
             ok = all(need.tree_ok for need in needs if need.complete)
@@ -302,7 +320,7 @@ class Progress:
             return CANCELLED
         if self.failed or self.job.stop is not None:
             return FAILED
-        return RUNNING if self._plain_open else SUCCEEDED
+        return SUCCEEDED if self.cleans_up else RUNNING
 
     def queued(self) -> Iterable[TaskState]:
         """Return the tasks that are queued, in order."""

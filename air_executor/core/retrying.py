@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from air_executor.model import state as s
 from air_executor.model.state import Done, JobState, TaskState
-from air_executor.model.times import to_text
 
 
 def may_retry(done: Done) -> bool:
@@ -12,13 +11,14 @@ def may_retry(done: Done) -> bool:
     return done.phase != s.SUCCEEDED and done.reason not in (s.OK, s.SKIP_ON, s.ONLY_IF)
 
 
-def tasks_to_retry(job: JobState, name: str | None, at: float) -> list[TaskState]:
+def tasks_to_retry(job: JobState, name: str | None) -> list[TaskState]:
     """Return the tasks of a whole job, or one task with what was skipped because of it, that run again."""
     if name is None:
         return [t for t in job.tasks.values() if isinstance(t.status, Done) and may_retry(t.status)]
     chosen = job.tasks[name]
-    since = chosen.finished_at or to_text(at)
-    return [t for t in job.tasks.values() if t is chosen or _skipped_since(t.status, since)]
+    done = chosen.status
+    assert isinstance(done, Done)  # noqa: S101 - `request_decision` refuses others
+    return [t for t in job.tasks.values() if t is chosen or _skipped_since(t.status, done.finished_at)]
 
 
 def _skipped_since(status: s.Status, since: str) -> bool:

@@ -152,7 +152,7 @@ class LiveJob(IndexedJob):
             else:
                 task.faults += 1
             task.ready_at = max(event.at, event.retry_at)
-            self.progress.requeued(task, run, Queued(waits_until=event.retry_at, retrying=True))
+            self._requeue(task, run, Queued(waits_until=event.retry_at, retrying=True), event.at)
             return
         if event.keep_until is not None:
             job.kept[task.id] = _kept(run, event, event.keep_until)
@@ -194,9 +194,14 @@ class LiveJob(IndexedJob):
             self._queue(event.queued, task.id, event.at)
         if job.stop is None or self.progress.spares(task):
             task.ready_at = event.at if event.retry_at is None else max(event.at, event.retry_at)
-            self.progress.requeued(task, run, Queued(event.retry_at))
+            self._requeue(task, run, Queued(event.retry_at), event.at)
         else:
             self._close_one(task, self._drop(job.stop, event.at), event.at)
+
+    def _requeue(self, task: TaskState, run: Running, status: Queued, at: float) -> None:
+        """Queue a task again, unless what it waited for has run again since and ended otherwise."""
+        self.progress.requeued(task, run, status)
+        self._close([task], at)
 
     def _request(self, event: Requested) -> None:
         job = self.state
@@ -218,7 +223,7 @@ class LiveJob(IndexedJob):
                 if event.earlier_runs is not None:
                     job.earlier_runs = event.earlier_runs
                     job.backfill = True
-                self._queue_again(tasks_to_retry(job, event.task, event.at), event.at)
+                self._queue_again(tasks_to_retry(job, event.task), event.at)
             case "rerun":
                 self._rerun(event)
             case "approve" | "reject" | "expire":

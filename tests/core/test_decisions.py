@@ -8,11 +8,14 @@ from typing import Any
 import pytest
 
 from air_executor.core.outcome import exit_text, outcome_text, reason_text, stop_text
+from air_executor.core.submission import initial_state, parse_job
 from air_executor.core.transitions import LiveJob
 from air_executor.model import events as ev
 from air_executor.model import state as s
 from air_executor.model.attempt import Attempt
 from air_executor.model.job import Task
+from air_executor.model.keep import KeptRunner
+from air_executor.model.notice import Notice
 from air_executor.model.state import Queued, Running
 from air_executor.model.times import to_text
 from air_executor.model.usage import Moments
@@ -305,6 +308,57 @@ def test_added_tasks_wait_from_then_on() -> None:
     assert job.state.phase == "paused"
 
 
+@pytest.mark.parametrize("restarts", [False, True])
+@pytest.mark.parametrize(
+    ("reasons", "phase", "left"),
+    [
+        (("ok", "ok", "ok"), "succeeded", []),
+        (("error", "ok", "ok"), "failed", ["mend"]),
+        (("ok", "error", "ok"), "failed", ["mend"]),
+        (("ok", "ok", "error"), "failed", ["mend"]),
+    ],
+)
+def test_what_waits_for_all_others(reasons: tuple[str, ...], phase: str, left: list[str], *, restarts: bool) -> None:
+    """A task with `when: failure` and without `after` runs if any has failed, whoever has noticed that."""
+    job = make(
+        "a", "b", "c", {"id": "mend", "when": "failure"}, {"id": "tidy", "when": "always"}, on_failure="continue"
+    )
+    for task, reason in zip("abc", reasons, strict=True):
+        run(job, task, reason)
+        job = LiveJob(job.state) if restarts else job
+    assert (ready(job), job.progress.phase_so_far()) == ([*left, "tidy"], phase)
+    for task in ready(job):
+        run(job, task)
+    assert (job.state.phase, job.state.tasks["mend"].reason) == (phase, "ok")
+
+
+def test_clean_up_waits_for_what_is_added_before_it_starts() -> None:
+    """Also if it was ready already; a restart would find the same."""
+    job = make("a", CLEANUP)
+    run(job, "a")
+    assert ready(job) == ["tidy"]
+    ask(job, "add", 5.0, tasks=[Task(id="b", command="x")])
+    assert (ready(job), ready(LiveJob(job.state))) == (["b"], ["b"])
+    run(job, "b", at=6.0)
+    assert ready(job) == ["tidy"]
+
+
+@pytest.mark.parametrize(
+    ("when", "first", "verb", "then", "reason"),
+    [("failure", "error", "retry", "ok", "ok"), ("success", "ok", "rerun", "error", "upstream")],
+)
+def test_a_run_whose_cause_is_gone_is_not_repeated(when: str, first: str, verb: str, then: str, reason: str) -> None:
+    """What its task waits for ran again meanwhile and ended otherwise: the job ends without it."""
+    job = make("a", {"id": "m", "after": ["a"], "when": when}, on_failure="continue", max_runners=2)
+    run(job, "a", first)
+    seq = start(job, "m", 4.0)
+    ask(job, verb, 5.0, "a")
+    run(job, "a", then, 6.0)
+    end(job, seq, "lost", 7.0, retry_at=8.0)
+    assert job.state.tasks["m"].status == make_done("skipped", reason, 7.0)
+    assert job.state.finished_at == 7.0
+
+
 def test_a_released_job_waits_from_then_on() -> None:
     """It is queued, and its tasks could not have started before."""
     job = make("a")
@@ -384,3 +438,63 @@ def test_outcomes_in_words() -> None:
     assert stop_text(Running(1, 0, 1.0, stop="timeout")) == "is being stopped: timed out"
     assert stop_text(Running(1, 0, 1.0, stop="requeue")) == "is being stopped: it will run again at no charge"
     assert stop_text(Running(1, 0, 1.0, stop="timeout", stop_message="late")) == "is being stopped: late"
+
+
+def test_a_runner_that_stays_counts_until_it_has_gone() -> None:
+    """Its seconds and its cost go to the run that it was started for, and to the job; a cancel lets it go at once."""
+    job = make("a", "b", max_runners=2, on_failure="continue")
+    for name in ("a", "b"):
+        seq = start(job, name)
+        moments = Moments(2.0, 2.0, 3.0, 3.00049)
+        job.apply(ev.Ended(3.0, seq, "error", moments, cost=0.5, currency="EUR", backend="docker", keep_until=60.0), 1)
+    kept = KeptRunner(1, 0, 3.0, 60.0, "docker", None, None, "EUR")
+    assert job.state.kept == {"a": kept, "b": replace(kept, seq=2, slot=0)}
+    ask(job, "cancel", 10.0, "b")
+    ask(job, "cancel", 20.0, "b")
+    assert job.state.kept == {"a": kept, "b": replace(kept, seq=2, slot=0, until=10.0)}
+    before = job.state.usage.runner_seconds
+    job.apply(ev.KeepEnded(30.0, "a", 1, 27.25, 0.25), 1)
+    assert list(job.state.kept) == ["b"]
+    (attempt,), (other,) = job.state.tasks["a"].attempts, job.state.tasks["b"].attempts
+    assert (attempt.finish, attempt.cost) == (27.25049, 0.75)
+    assert (other.finish, other.cost) == (0.00049, 0.5)
+    usage = job.state.usage
+    assert (usage.runner_seconds - before, usage.cost) == (27.25, 1.25)
+    ask(job, "retry", 40.0)
+    assert job.state.kept == {"b": replace(kept, seq=2, slot=0, until=10.0)}
+
+
+def test_a_notification_is_queued_until_it_was_delivered() -> None:
+    """One that was given up stays with the reason; others stay as they are."""
+    job = make("a")
+    first, second, third = Notice(1.0, 1, "late", "ops"), Notice(1.0, 1, "late", "dev"), Notice(2.0, 2, "late", "ops")
+    job.state.notices = [first, second, third]
+    job.apply(ev.NoticeSettled(3.0, 1, "late", "ops"), 1)
+    assert job.state.notices == [second, third]
+    job.apply(ev.NoticeSettled(4.0, 2, "late", "ops", "no such host"), 1)
+    assert job.state.notices == [second, replace(third, failed="no such host")]
+    assert job.state.late_since is None
+
+
+def test_a_job_is_late_from_the_time_on_that_was_noted() -> None:
+    """What is asked later does not change that."""
+    job = make("a")
+    job.apply(ev.Late(5.0), 1)
+    job.apply(ev.Asked(6.0), 1)
+    assert job.state.late_since == 5.0
+
+
+def test_questions_are_asked_once_other_jobs_have_ended() -> None:
+    """From then on they can be answered, a delayed one from its time on."""
+    question = {"approve": "Go on?", "timeout": 60}
+    raw = [{"id": "a", **question}, {"id": "b", "delay": 100, **question}]
+    state = initial_state(parse_job({"id": "j", "tasks": raw, "after": ["up"]}), uid="00000001", now=1.0)
+    for task in state.tasks.values():
+        task.ready_at = None
+    state.after_uids = {"up": "00000002"}
+    job = LiveJob(state)
+    found = [{name: task.ready_at for name, task in state.tasks.items()}]
+    for at in (20.0, 300.0):
+        job.apply(ev.Asked(at), 1)
+        found.append({name: task.ready_at for name, task in state.tasks.items()})
+    assert found == [{"a": None, "b": None}, {"a": 20.0, "b": 101.0}, {"a": 20.0, "b": 101.0}]

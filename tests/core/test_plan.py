@@ -21,8 +21,9 @@ from air_executor.core.plan import (
 )
 from air_executor.core.submission import initial_state, parse_job
 from air_executor.core.transitions import LiveJob
-from air_executor.model.events import Requested, Started
+from air_executor.model.events import Ended, Requested, Started
 from air_executor.model.names import Slot
+from air_executor.model.usage import Moments
 
 OURS, OTHER = "00000001-7", "00000001-6"
 GRACE = 3.0
@@ -37,6 +38,11 @@ TABLE = {
         SlotView(OURS, exited=True, runner=OURS, alive=True, exited_for=LINGER),
         (Action.REMOVE, None),
     ),
+    "outcome complete, runner stays for people": (
+        SlotView(OURS, exited=True, runner=OURS, alive=True, stays=True),
+        (Action.KEEP, None),
+    ),
+    "outcome complete, runner stayed and has gone": (SlotView(OURS, exited=True, stays=True), (Action.COMMIT, None)),
     "outcome complete, something of it is left": (SlotView(OURS, exited=True, runner=OURS), (Action.REMOVE, None)),
     "outcome complete, the name is another's": (
         SlotView(OURS, exited=True, runner=OTHER, alive=True),
@@ -44,6 +50,11 @@ TABLE = {
     ),
     "alive": (SlotView(OURS, runner=OURS, alive=True), (Action.WAIT, None)),
     "alive, past its timeout": (SlotView(OURS, runner=OURS, alive=True, overdue=True), (Action.STOP, "timeout")),
+    "alive, silent for too long": (SlotView(OURS, runner=OURS, alive=True, stalled=True), (Action.STOP, "stalled")),
+    "alive, past its timeout, silent": (
+        SlotView(OURS, runner=OURS, alive=True, overdue=True, stalled=True),
+        (Action.STOP, "timeout"),
+    ),
     "alive, and will never start": (
         SlotView(OURS, runner=OURS, alive=True, given_up="start-failed"),
         (Action.STOP, "start-failed"),
@@ -146,6 +157,13 @@ def test_round_robin_between_jobs_of_one_priority() -> None:
     """Jobs take turns, whatever their number of tasks."""
     order = starts(ReadyQueue({}), [job("a", 9, max_runners=9), job("b", 2, max_runners=9)], 5)
     assert order == ["a/t-0/0", "b/t-0/0", "a/t-1/1", "b/t-1/1", "a/t-2/2"]
+
+
+def test_the_oldest_job_begins() -> None:
+    """Of those of one priority, whatever their names, and in whatever order they came."""
+    older, newer = job("z"), job("a")
+    newer.state.submitted_at = 2.0
+    assert starts(ReadyQueue({}), [newer, older], 2) == ["z/t-0/0", "a/t-0/0"]
 
 
 def test_priority_before_turns() -> None:
@@ -324,3 +342,48 @@ def test_a_forgotten_jobs_id_is_free() -> None:
     found = queue.next_start(10.0, set(), 9, lambda _: 0)
     assert found is not None
     assert found.job is new
+
+
+def test_a_forgotten_job_has_no_old_turn() -> None:
+    """A new job of its id comes after those that came before it."""
+    queue = ReadyQueue({})
+    starts(queue, [job("b")], 1)
+    queue.forget("b")
+    starts(queue, [job("a", 2, max_runners=2)], 2)
+    waiting, again = job("c"), job("b")
+    again.state.submitted_at = 2.0
+    assert starts(queue, [waiting, again], 2) == ["c/t-0/0", "b/t-0/0"]
+
+
+def test_a_delayed_task_takes_its_place_in_its_pool() -> None:
+    """At its time, in the same pick, if there is room in the pool then."""
+    queue = ReadyQueue({"gpu": 1})
+    queue.offer(job("a", 1, pool="gpu", defaults={"delay": 20}))
+    assert queue.next_start(21.0, set(), 9, {"gpu": 1}.__getitem__) is None
+    found = queue.next_start(21.0, set(), 9, {"gpu": 0}.__getitem__)
+    assert found is not None
+    assert found.task.id == "t-0"
+
+
+def test_a_delayed_task_with_a_pool_of_its_own() -> None:
+    """It starts in the first pick after its time, though nothing of its pool was ready before."""
+    queue = ReadyQueue({"gpu": 1})
+    queue.offer(job("a", 1, max_runners=2, defaults={"delay": 20, "pools": {"gpu": 1}}))
+    assert queue.next_start(21.0, set(), 9, lambda _: 0) is not None
+
+
+@pytest.mark.parametrize(("runners", "order"), [(1, []), (2, ["a/t-1/0", "a/t-2/1"])])
+def test_what_never_fits_holds_up_a_sequence_alone(runners: int, order: list[str]) -> None:
+    """A task that needs more of a pool than there is; with several runners the others start."""
+    one = job("a", max_runners=runners)
+    one.state.tasks["t-0"].pools = {"gpu": 5}
+    assert starts(ReadyQueue({"gpu": 4}), [LiveJob(one.state)], 9) == order
+
+
+def test_a_runner_that_stays_gives_no_place_to_one_more() -> None:
+    """Its job has a slot more, yet no more runners at once."""
+    one = job("a", on_failure="continue")
+    one.apply(Started(1.0, "t-0", 1, 0), 1)
+    one.apply(Ended(2.0, 1, "error", Moments(1.0, 1.0, 2.0, 2.0), keep_until=99.0), 1)
+    assert starts(ReadyQueue({}), [one], 9, taken=[Slot("a", 0)]) == ["a/t-1/1"]
+    assert starts(ReadyQueue({}), [one], 9) == []

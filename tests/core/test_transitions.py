@@ -134,6 +134,28 @@ def test_order_in_which_waiting_was_begun_does_not_matter() -> None:
         assert ready(job) == ["m"]
 
 
+def test_the_first_failure_decides() -> None:
+    """A task that needs several is skipped at once, whichever fails, and comes back with it, also after a restart."""
+    for needs in (["a", "b"], ["b", "a"]):
+        job = make("a", "b", {"id": "m", "after": needs}, {"id": "n", "after": ["m"]}, on_failure="continue")
+        run(job, "a", "error", at=3.0)
+        assert phases(job) == "a:fai b:que m:ski n:ski"
+        assert job.state.tasks["n"].status == make_done("skipped", "upstream", 3.0)
+        restarted = LiveJob(job.state)
+        restarted.apply(ev.Requested(4.0, "r", "retry", "a"), 1)
+        assert phases(restarted) == "a:que b:que m:que n:que"
+        assert ready(restarted) == ["a", "b"]
+
+
+def test_what_an_ancestor_queued_besides_does_not_matter() -> None:
+    """Who waits for an ancestor waits for it alone: its tree fails by another task, and this one runs on."""
+    job = make("a", on_failure="continue", max_runners=3)
+    run(job, "a", queued=[Task(id="b", command="x", delay=20, after=["a"]), Task(id="c", command="x")])
+    run(job, "c", "error")
+    assert phases(job) == "a:suc b:que c:fai"
+    assert (ready(job, 10.0), ready(job)) == ([], ["b"])
+
+
 def test_stop_is_an_event() -> None:
     """After a reopening earlier failures stop nothing, and what was skipped stays so until it is asked for."""
     job = make("a", "b")

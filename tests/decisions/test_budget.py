@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from air_executor.core.budget import reported_so_far
+from air_executor.core.budget import budget_lines, raise_hint, reported_so_far, spending, used_up
 from air_executor.core.explanation import ExplainContext, explain_job, explain_task
 from air_executor.core.job_cost import sum_costs
 from air_executor.core.ledger import read
@@ -16,8 +16,10 @@ from air_executor.model.job import JobSpec
 from air_executor.model.parsing import read as parse
 from air_executor.model.problems import InvalidError
 from air_executor.model.reports import MAX_NAMES
+from air_executor.model.state import Running
 from tests.decisions.test_progress import look, report
 from tests.manager.rig import World
+from tests.records import make_job, make_task
 
 
 def used(**amounts: float) -> dict[str, Any]:
@@ -54,6 +56,41 @@ def test_usage_of_lost_runs_counts(world: World) -> None:
     world.until(lambda: world.task("j", "a").runs == 3)
     world.do("j/a", queue=[used(usd=4)])
     assert world.job("j").usage.reported == {"usd": 7}
+
+
+def test_what_is_used_of_a_budget() -> None:
+    """Without a time that of ended runs alone; with one, open runs too, which have used nothing before they start."""
+    job = make_job("j", "00000001", {"budget": {"usd": 4, "runner_seconds": 100, "tokens": 9}})
+    job.usage.reported = {"usd": 3.0}
+    job.usage.start_seconds = 60.0
+    since = {"a": 200.0, "b": 220.0, "c": 500.0}
+    runs = {name: Running(n, n, at, reported={"usd": 0.5}) for n, (name, at) in enumerate(since.items())}
+    job.tasks = {name: make_task(name, status=run) for name, run in runs.items()}
+    job.tasks["d"] = make_task("d")
+    assert spending(job) == [("usd", 3.0, 4), ("runner_seconds", 60.0, 100), ("tokens", 0.0, 9)]
+    assert spending(job, 230.0) == [("usd", 4.5, 4), ("runner_seconds", 100.0, 100), ("tokens", 0.0, 9)]
+    assert (used_up(job), used_up(job, 230.0)) == (None, ("usd", 4.5, 4))
+    assert used_up(job, 250.0) == ("runner_seconds", 140.0, 100), "the most exceeded"
+    assert budget_lines(job, 230.0) == (
+        ["4.5 of 4 usd (112 %)", "100 of 100 runner_seconds (100 %)"],
+        ["0 of 9 tokens (0 %)"],
+    )
+    job.usage.reported = {"tokens": 7.2}
+    job.tasks = {"c": make_task("c", status=Running(1, 0, 200.0, reported={"usd": 1}))}
+    job.phase = "failed"
+    assert budget_lines(job, 900.0) == (
+        ["7.2 of 9 tokens (80 %)"],
+        ["0 of 4 usd (0 %)", "60 of 100 runner_seconds (60 %)"],
+    )
+
+
+def test_how_to_give_a_job_more() -> None:
+    """The amount that is used up, else the first of its budget, and the verb that takes it."""
+    job = make_job("j", "00000001", {"budget": {"tokens": 9, "eur": 4}}, phase="running")
+    assert raise_hint(job) == "`air-executor resume j --budget tokens=AMOUNT`"
+    job.over_budget, job.phase = "eur", "failed"
+    assert raise_hint(job) == "`air-executor retry j --budget eur=AMOUNT`"
+    assert raise_hint(make_job("j", "00000001")) == "`air-executor resume j --budget usd=AMOUNT`"
 
 
 @pytest.mark.parametrize("where", ["before the journal", "after the journal"])

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from air_executor.core.conditions import condition_text
 from air_executor.core.explanation import ExplainContext, explain_job, explain_task
 from air_executor.core.short_reason import ShortReasons
 from air_executor.core.submission import parse_job
@@ -46,7 +47,7 @@ def message(world: World, task: str = "load") -> str | None:
         ({"of": "region", "is_in": ["eu", 7]}, None),
         ({"of": "region", "eq": "us"}, 'find.region is "eu", not = "us"'),
         ({"of": "ready", "eq": True}, None),
-        ({"of": "ready", "is_in": [False]}, "find.ready is true, not in [False]"),
+        ({"of": "ready", "is_in": [False]}, "find.ready is true, not in [false]"),
         ({"of": "deep.er", "gt": 0}, None),
         ({"of": "names", "exists": True}, None),
         ({"of": "", "exists": True}, None),
@@ -54,6 +55,8 @@ def message(world: World, task: str = "load") -> str | None:
         ({"of": "none", "exists": False}, None),
         ({"of": "none", "exists": True}, "find.none is null"),
         ({"exists": False}, "find.count exists: 3"),
+        ({"exists": True, "gt": 3}, "find.count is 3, not > 3"),
+        ({"of": "nothing", "exists": False, "gt": 2}, None),
         ({"of": "nothing", "exists": True, "gt": 2}, "find.nothing does not exist; did you mean find.none?"),
     ],
 )
@@ -78,6 +81,7 @@ def test_a_condition_decides(world: World, condition: dict[str, Any], said: str 
         ({"of": "region", "gt": 0}, 'find.region must be a number to be compared by gt, got "eu"'),
         ({"of": "names", "is_in": ["a"]}, "find.names must be text to be compared by in"),
         ({"of": "region", "is_in": [1, 2]}, "find.region must be a number to be compared by in"),
+        ({"of": "ready", "is_in": ["a", 1]}, "find.ready must be a number or text to be compared by in, got true"),
         ({"of": "cuont", "gt": 0}, "find.cuont does not exist; did you mean find.count?; add `exists: true`"),
         ({"of": "none", "gt": 0}, "find.none is null; add `exists: true`"),
         ({"of": "count.er", "gt": 0}, "find.count.er does not exist; add `exists: true`"),
@@ -90,6 +94,22 @@ def test_what_cannot_be_told_is_refused(world: World, condition: dict[str, Any],
     world.do("j/find", result=FOUND)
     assert outcome(world, "j") == ("failed", "rejected")
     assert f"only_if: {said}" in (message(world) or "")
+
+
+@pytest.mark.parametrize(
+    ("condition", "words"),
+    [
+        ({"exists": True}, "find.count exists"),
+        ({"exists": False, "eq": 0}, "find.count does not exist and = 0"),
+        ({"gt": 2, "lt": 4.5}, "find.count > 2 and < 4.5"),
+        ({"ne": "a", "in": ["b", True]}, 'find.count != "a" and in ["b", true]'),
+        ({"in": [1, 2, 3, 4, 5, 6]}, "find.count in [1, 2, 3, 4, 5, 6]"),
+        ({"in": [1, 2, 3, 4, 5, 6, 7]}, "find.count in [1, 2, 3, 4, 5, 6, ...]"),
+    ],
+)
+def test_conditions_in_words(condition: dict[str, Any], words: str) -> None:
+    """As short as people would write them."""
+    assert condition_text({"result": "find.count", **condition}) == words
 
 
 def test_no_result_at_all(world: World) -> None:

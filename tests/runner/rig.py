@@ -118,6 +118,7 @@ class Rig:
         self.out = folder / "out"
         self.work = folder / "work"
         self.slot = folder / "runner.pid"
+        self.stdin = folder / "stdin"
         self.stdout = folder / "stdout"
         self.stderr = folder / "stderr"
         self.marker = uuid.uuid4().hex
@@ -159,7 +160,7 @@ class Rig:
         """Start any program in the place of a runner; `exact`: with this environment, though a shell may change it."""
         append = os.O_WRONLY | os.O_CREAT | os.O_APPEND
         actions: list[tuple[int, ...] | tuple[int, int, str, int, int]] = [
-            (os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDONLY, 0),
+            (os.POSIX_SPAWN_OPEN, 0, str(self.stdin), os.O_RDONLY | os.O_CREAT, 0o644),
             (os.POSIX_SPAWN_OPEN, 1, str(self.stdout), append, 0o644),
             (os.POSIX_SPAWN_OPEN, 2, str(self.stderr), append, 0o644),
         ]

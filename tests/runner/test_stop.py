@@ -48,6 +48,25 @@ def test_a_command_without_a_handler_dies_of_term(rig: Rig) -> None:
     assert (rig.exit["exit_code"], rig.exit["signal"], rig.exit["stopped"]) == (143, 15, True)
 
 
+WITH_PENDING_TERM = """
+import os, signal, sys
+signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
+os.kill(os.getpid(), signal.SIGTERM)
+os.execv(sys.argv[1], sys.argv[1:])
+"""
+
+
+def test_a_stop_before_the_start(rig: Rig) -> None:
+    """The command is not started, and the outcome says so."""
+    if not rig.is_native:
+        pytest.skip("a shell that has not set its traps yet is simply killed")
+    words = [rig.program, str(rig.out), str(rig.work), "-", "100", "local", "touch", "ran"]
+    assert rig.start_program(sys.executable, "-c", WITH_PENDING_TERM, *words).wait() == 143
+    assert (rig.exit["exit_code"], rig.exit["signal"], rig.exit["stopped"]) == (143, None, True)
+    assert rig.exit["message"] == "stopped before the command was started"
+    assert not (rig.work / "ran").exists()
+
+
 @pytest.mark.parametrize("code", [0, 127, 129, 143, 200])
 def test_the_command_s_last_word_counts(rig: Rig, code: int) -> None:
     """A `wait` that a signal interrupts answers with a number of its own; it must never be taken for the command's."""
