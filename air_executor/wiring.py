@@ -12,7 +12,6 @@ import time
 from collections.abc import Iterator, Sequence
 from importlib import metadata, resources
 from typing import TYPE_CHECKING, NamedTuple
-from urllib.parse import urlsplit
 
 from air_executor.core.finding import BAD, Finding
 from air_executor.errors import BadInputError
@@ -25,8 +24,6 @@ from air_executor.store.service_logs import keeper_of
 from air_executor.store.space import space
 
 if TYPE_CHECKING:
-    from starlette.routing import BaseRoute
-
     from air_executor.backends.base import Backend, Requested
     from air_executor.backends.container.remote_process import RemoteProcess
     from air_executor.backends.local.run_process import RunProcess
@@ -35,9 +32,7 @@ if TYPE_CHECKING:
     from air_executor.manager.lease import Lease
     from air_executor.manager.loop import Manager
     from air_executor.settings import Settings
-    from air_executor.web.lazy_api import LazyApi
-    from air_executor.web.server import Server
-    from air_executor.web.trusted_proxy import TrustedProxy
+    from air_executor.web.server_process import ServerProcess
 
 log = logging.getLogger(__name__)
 
@@ -51,7 +46,7 @@ class Service(NamedTuple):
 
     observer: Observer
     """Is told what the manager does."""
-    server: Server
+    server: ServerProcess
     first_token: bool
     """Whether the token that was created at the first start is valid."""
 
@@ -297,25 +292,26 @@ def make_service(settings: Settings) -> Service | None:
     """Open the port and return what a manager serves there; None where it shall serve nothing, or cannot by default.
 
     Raises:
-        BadInputError: it cannot listen where it was told to.
+        BadInputError: it cannot listen where it was told to, or a setting of the server is wrong.
     """
     if settings.http_port == 0:
         return None
     from air_executor.client import Client  # noqa: PLC0415
-    from air_executor.metrics.collector import Collector, ManagerInfo  # noqa: PLC0415 - 0.2 s in all, and only where there is a port
+    from air_executor.metrics.collector import Collector, ManagerInfo  # noqa: PLC0415 - 0.2 s, and only where there is a port
+    from air_executor.metrics.health import shared_memory  # noqa: PLC0415
+    from air_executor.settings.http_types import known_url  # noqa: PLC0415
     from air_executor.store.tokens import Tokens, first_token  # noqa: PLC0415
-    from air_executor.web import asgi, routes, server  # noqa: PLC0415
-    from air_executor.web.lazy_api import LazyApi  # noqa: PLC0415
-    from air_executor.web.state_cache import StateCache  # noqa: PLC0415
-    from air_executor.web.stream_limit import StreamLimit  # noqa: PLC0415
+    from air_executor.web.application import check  # noqa: PLC0415
+    from air_executor.web.server_process import ServerProcess, listen  # noqa: PLC0415
 
     try:
-        listening = server.listen(settings.http_host, settings.http_port)
+        listening = listen(settings.http_host, settings.http_port)
     except BadInputError as error:
         if {settings.sources.get("http_port"), settings.sources.get("http_host")} != {DEFAULT}:
             raise
         log.warning("no metrics and no page: %s; set AIR_HTTP_PORT to another port, or to 0", error)
         return None
+    check(settings)
     about = ManagerInfo(
         version=version(),
         backend=settings.backend,
@@ -331,62 +327,15 @@ def make_service(settings: Settings) -> Service | None:
         Client(settings.state_dir).jobs.prepare()  # with a .gitignore: tokens are not for git
         tokens.create_first(layout.first_token, round(time.time(), 3))
     shown = first_token(layout.first_token)
-    collector = Collector(about, lambda: space(settings.state_dir))
-    cache, streams = StateCache(Client(settings.state_dir)), StreamLimit()
-    served = asgi.make_app(
-        collector,
-        [*routes.page_routes(cache, settings, streams), *_for_programs(settings, LazyApi(cache, settings, streams))],
-        host=settings.http_host,
-        token=_token(settings),
-        tokens=tokens,
-        proxy=_trusted_proxy(settings),
-        public_url=_public_url(settings),
-    )
+    memory = shared_memory()
+    collector = Collector(about, lambda: space(settings.state_dir), memory=memory)
+    # What runs in the process of the server begins in `cli.http_server`.
+    message = (settings, about.patience, logging.getLogger("air_executor").getEffectiveLevel())
     return Service(
         collector,
-        server.Server(served, listening, _public_url(settings)),
+        ServerProcess(listening, memory, message, collector.scrape, known_url(settings.public_url)),
         shown is not None and tokens.caller(shown, time.time()) is not None,
     )
-
-
-def _for_programs(settings: Settings, api: LazyApi) -> list[BaseRoute]:
-    """Return the routes of the API, and those of agents where the settings ask for them.
-
-    Raises:
-        BadInputError: they do, and the SDK is not installed.
-    """
-    from starlette.routing import Mount, Route  # noqa: PLC0415 - see `make_service`
-
-    mounted = Mount("/api/v1", api)
-    if not settings.mcp:
-        return [mounted]
-    from air_executor.client.agent_server import check_library  # noqa: PLC0415
-
-    check_library()
-    from air_executor.web import agents  # noqa: PLC0415 - takes half a second
-
-    return [mounted, Route(agents.PATH, agents.Agents(mounted))]
-
-
-def _public_url(settings: Settings) -> str | None:
-    """Return the address for browsers; None where nobody knows: Compose publishes port 0 at a random one."""
-    found = settings.public_url
-    return None if found is None or urlsplit(found).port == 0 else found
-
-
-def _trusted_proxy(settings: Settings) -> TrustedProxy | None:
-    """Return the proxy that signs people in; None: there is none."""
-    found = settings.proxy
-    if not (found.addresses or found.secret or found.roles):
-        return None
-    from air_executor.web.trusted_proxy import TrustedProxy  # noqa: PLC0415 - where one is set
-
-    secret = "" if found.secret is None else found.secret.get_secret_value()
-    return TrustedProxy(found.addresses, secret, found.roles)
-
-
-def _token(settings: Settings) -> str | None:
-    return None if settings.token is None else settings.token.get_secret_value()
 
 
 def _longest_answer(settings: Settings) -> float:

@@ -24,6 +24,7 @@ from air_executor.client import Client
 from air_executor.core.submission import parse_job
 from air_executor.model.state import JobState
 from air_executor.runner import native
+from air_executor.web.server_process import PROGRAM as SERVER
 
 PATIENCE = 600.0
 """Seconds until a measurement that does not end is given up."""
@@ -104,17 +105,20 @@ class Place:
         return (int(words[11]) + int(words[12])) / _TICKS
 
     def cpu_exactly(self) -> float:
-        """Return the same in nanoseconds' steps, for a manager that does next to nothing."""
-        return sum(self.cpu_by_thread())
+        """Return the same in nanoseconds' steps, for a manager that does next to nothing, with that of its server."""
+        return _cpu_of_threads(self.pid) + self.cpu_of_server()
 
-    def cpu_by_thread(self) -> tuple[float, float]:
-        """Return the seconds of CPU that the manager's own thread has used, and those of its other threads."""
-        found = {}
-        for thread in os.listdir(f"/proc/{self.pid}/task"):
-            with open(f"/proc/{self.pid}/task/{thread}/schedstat", encoding="ascii") as file:
-                found[int(thread)] = int(file.read().split()[0]) / 1e9
-        own = found.pop(self.pid)
-        return own, sum(found.values())
+    def cpu_of_cycle(self) -> float:
+        """Return the seconds of CPU that the manager's own thread has used."""
+        return _cpu(f"/proc/{self.pid}/task/{self.pid}")
+
+    def cpu_of_server(self) -> float:
+        """Return the seconds of CPU that the process of the server has used; 0 before it has begun."""
+        threads = set(os.listdir(f"/proc/{self.pid}/task")) - {str(self.pid)}  # the first one starts runners, which end
+        for pid in (pid for thread in threads for pid in _read(f"/proc/{self.pid}/task/{thread}/children").split()):
+            if SERVER.encode() in _read(f"/proc/{pid.decode()}/cmdline"):
+                return _cpu_of_threads(int(pid))
+        return 0.0
 
     def memory(self) -> int:
         """Return the manager's resident memory in bytes."""
@@ -156,6 +160,19 @@ class Place:
         # The phase comes early in the file, and parsing all of it would take time from what is measured.
         with open(self.layout.state(name), "rb") as file:
             return any(phase in file.read(_HEAD) for phase in ENDED)
+
+
+def _cpu_of_threads(pid: int) -> float:
+    return sum(_cpu(f"/proc/{pid}/task/{thread}") for thread in os.listdir(f"/proc/{pid}/task"))
+
+
+def _cpu(thread: str) -> float:
+    return int(_read(f"{thread}/schedstat").split()[0]) / 1e9
+
+
+def _read(path: str) -> bytes:
+    with open(path, "rb") as file:
+        return file.read()
 
 
 def runner_words(*, script: bool = False) -> str:

@@ -6,12 +6,14 @@ For tests of what the program does, not of how it starts. A process has what `su
 from __future__ import annotations
 
 import fcntl
+import logging
 import multiprocessing
 import os
 import signal
 import subprocess
 import sys
 import termios
+import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -172,6 +174,7 @@ def _run(
     arguments: Sequence[str], cwd: str, env: dict[str, str], streams: Sequence[Connection], *, terminal: bool
 ) -> NoReturn:
     from air_executor.cli.app import run  # noqa: PLC0415 - imported by then, and nothing for who starts this
+    from air_executor.web import server_process  # noqa: PLC0415 - as above
 
     os.chdir(cwd)
     os.environ.clear()
@@ -187,4 +190,52 @@ def _run(
         open(number, "w", encoding="utf-8", closefd=False, buffering=1 if number == 2 or os.isatty(number) else -1)  # noqa: SIM115
         for number in (1, 2)
     )
+    server_process.spawn = _spawned_server  # type: ignore[assignment]
     sys.exit(run(arguments))
+
+
+class _ForkedServer:
+    """The server of a manager that is forked too, as much of `subprocess.Popen` as is used."""
+
+    def __init__(self, pid: int) -> None:
+        self.pid = pid
+        self.returncode: int | None = None
+
+    def wait(self) -> int:
+        """Wait for its end and return its exit code."""
+        self.returncode = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+        return self.returncode
+
+    def terminate(self) -> None:
+        """Send SIGTERM."""
+        self._send(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """Send SIGKILL."""
+        self._send(signal.SIGKILL)
+
+    def _send(self, number: int) -> None:
+        if self.returncode is None:
+            os.kill(self.pid, number)
+
+
+def _spawned_server(words: list[str], _: Mapping[str, str], descriptors: tuple[int, ...]) -> _ForkedServer:
+    from air_executor.cli import http_server  # noqa: PLC0415 - as above
+
+    if pid := os.fork():
+        return _ForkedServer(pid)
+    try:
+        os.setpgid(0, 0)
+        for fd in {int(name) for name in os.listdir("/proc/self/fd")} - {0, 1, 2, *descriptors}:
+            with suppress(OSError):
+                os.close(fd)
+        sys.stderr = open(2, "w", encoding="utf-8", closefd=False, buffering=1)  # noqa: SIM115 - as above
+        logging.getLogger("air_executor").handlers.clear()
+        sys.argv = words[-len(descriptors) - 1 :]
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_DFL)
+        http_server.main()
+    except BaseException:  # noqa: BLE001 - as Python itself ends
+        traceback.print_exc()
+        os._exit(1)
+    os._exit(0)

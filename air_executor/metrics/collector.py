@@ -29,8 +29,6 @@ from air_executor.model.events import Event
 from air_executor.model.names import Slot
 from air_executor.store.space import Space
 
-CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
-"""Not OpenMetrics, in which `tasks` and `tasks_total` could not be two metrics."""
 COUNT_WITHIN = 0.25
 """Seconds that a scrape waits for the manager, so that the counters are those of now."""
 CHECK_VOLUME_EVERY = 15.0
@@ -64,9 +62,13 @@ class Collector(Observer):
         about: ManagerInfo,
         volume: Callable[[], Space | None],
         clock: Callable[[], float] = time.monotonic,
+        *,
+        memory: int | None = None,
     ) -> None:
+        """`memory` is what other processes read `Health` from; None: none does."""
         self.about = about
-        self.health = Health(about.backend, about.patience)
+        self.health = Health(about.backend, about.patience, memory)
+        self.health.beat()
         self.registry = CollectorRegistry()
         self._events = EventMetrics(self.registry)
         self.registry.register(self)

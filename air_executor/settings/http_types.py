@@ -36,6 +36,11 @@ def _public_url(value: object) -> str:
     return parts.geturl().rstrip("/") + "/"
 
 
+def known_url(public_url: str | None) -> str | None:
+    """Return the address for browsers; None where nobody knows: Compose publishes port 0 at a random one."""
+    return None if public_url is None or urlsplit(public_url).port == 0 else public_url
+
+
 def _networks(value: object) -> tuple[str, ...]:
     given: Any = value.split(",") if isinstance(value, str) else value
     try:

@@ -1,13 +1,13 @@
 """What is served at which path: metrics and probes here, the page's routes beside them.
 
 Responses come from what the manager has published, never from the manager itself, so they come even if it hangs. Only a
-scrape asks it for a sample first, and does not wait long.
+scrape asks it.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
@@ -15,7 +15,6 @@ from starlette.applications import Starlette
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import BaseRoute, Route
 
-from air_executor.metrics.collector import CONTENT_TYPE, Collector
 from air_executor.web.access import API, METRICS, PROBES, Access
 from air_executor.web.guarded_connection import connection_limit
 from air_executor.web.problem_details import problem
@@ -25,12 +24,17 @@ if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.types import ASGIApp
 
+    from air_executor.metrics.health import Health
     from air_executor.store.tokens import Tokens
     from air_executor.web.trusted_proxy import TrustedProxy
 
+METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+"""Not OpenMetrics, in which `tasks` and `tasks_total` could not be two metrics."""
+
 
 def make_app(
-    collector: Collector,
+    scrape: Callable[[], bytes],
+    health: Health,
     pages: Sequence[BaseRoute],
     *,
     host: str,
@@ -39,14 +43,13 @@ def make_app(
     proxy: TrustedProxy | None = None,
     public_url: str | None = None,
 ) -> ASGIApp:
-    """Return the application that a manager serves on `host`."""
-    health = collector.health
+    """Return the application that is served on `host`; `scrape` asks the manager for its metrics."""
     # A thread of its own: those that the page uses can wait for a volume that hangs.
     scraper = ThreadPoolExecutor(1, "scrape")
 
     async def metrics(_: Request) -> Response:
-        text = await asyncio.get_running_loop().run_in_executor(scraper, collector.scrape)
-        return Response(text, media_type=CONTENT_TYPE)
+        text = await asyncio.get_running_loop().run_in_executor(scraper, scrape)
+        return Response(text, media_type=METRICS_TYPE)
 
     async def healthz(_: Request) -> Response:
         return _probe(health.hangs())

@@ -26,7 +26,7 @@ def connection_limit() -> int:
     """Return how many connections there may be at a time.
 
     A quarter of the process's descriptors: each connection can have a file open besides, there are more of them for
-    moments, and the manager needs the rest.
+    moments, and the rest of the process needs some, too.
     """
     descriptors = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     if descriptors == resource.RLIM_INFINITY:

@@ -1,4 +1,4 @@
-"""The API as an application that is imported and built with its first request: a manager starts without it."""
+"""The API as an application that is imported and built with its first request: probes and scrapes need none."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """The page of a job as last rendered, for all who look at it: a crowd of viewers costs one of them.
 
 Who may change something always sees the newest version. A viewer's page may be older, by at most the time that keeps
-rendering to a small share of the manager's time.
+rendering to a small share of the server's time.
 """
 
 from __future__ import annotations

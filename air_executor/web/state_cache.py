@@ -33,7 +33,7 @@ CLOCK_STEP = 0.1
 NEWS_WITHIN = 30.0
 """Seconds after a change through the server within which its effect is read as soon as it is on the volume."""
 REST = 30
-"""Seconds for which a read that took one second is not repeated: the page takes little of the manager's time."""
+"""Seconds for which a read that took one second is not repeated: reading takes little of the server's time."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 import http.client
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from air_executor.core.counters import Counters
 from air_executor.core.transitions import LiveJob
 from air_executor.metrics.collector import Collector, ManagerInfo
 from air_executor.metrics.definitions import DEFINITIONS, PREFIX
 from air_executor.model.events import Event
+from air_executor.web.server import HttpServer
+from air_executor.web.server_process import listen
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp
 
 Samples = dict[str, dict[tuple[str, ...], float]]
 """Values by metric (without prefix) and labels, in the order of its definition."""
@@ -38,6 +47,21 @@ def get(port: int, path: str, headers: dict[str, str] | None = None, *, host: st
         return HttpResponse(response.status, response.read().decode(), found)
     finally:
         connection.close()
+
+
+@contextmanager
+def serving(app: ASGIApp) -> Iterator[int]:
+    """Serve an application in a thread; return the port."""
+    listening = listen("127.0.0.1", 0)
+    port = int(listening.getsockname()[1])
+    server = HttpServer(app)
+    thread = threading.Thread(target=server.run, args=([listening],))
+    thread.start()
+    try:
+        yield port
+    finally:
+        server.stop()
+        thread.join()
 
 
 class CountingCollector(Collector):

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -19,21 +18,19 @@ from air_executor.metrics.collector import Collector, ManagerInfo
 from air_executor.metrics.health import START_PATIENCE
 from air_executor.settings import DEFAULT, Settings, load
 from air_executor.web.asgi import make_app
-from air_executor.web.server import Server, listen
+from air_executor.web.server_process import listen
 from air_executor.wiring import make_service
+from tests.metrics import rig
 from tests.metrics.rig import get
 
 EVERYWHERE = "0.0.0.0"  # noqa: S104 - what is told to the access rules; it listens on loopback
 LOOKED = Snapshot(answers=True, last_contact=None, removing=())
 
 
-@contextmanager
-def serving(collector: Collector, *, host: str = "127.0.0.1", token: str | None = None) -> Iterator[int]:
+def serving(collector: Collector, *, host: str = "127.0.0.1", token: str | None = None) -> AbstractContextManager[int]:
     """Serve metrics, probes and a page; return the port."""
     page = Route("/", lambda _: PlainTextResponse("page"))
-    listening = listen("127.0.0.1", 0)
-    with Server(make_app(collector, [page], host=host, token=token), listening):
-        yield listening.getsockname()[1]
+    return rig.serving(make_app(collector.scrape, collector.health, [page], host=host, token=token))
 
 
 @pytest.fixture

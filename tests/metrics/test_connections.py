@@ -16,8 +16,8 @@ from starlette.routing import Route
 from air_executor.metrics.collector import Collector, ManagerInfo
 from air_executor.web import asgi, guarded_connection
 from air_executor.web.asgi import make_app
-from air_executor.web.server import Server, listen
 from tests.conftest import wait_for
+from tests.metrics import rig
 from tests.metrics.rig import get
 
 MOST = 16
@@ -30,13 +30,10 @@ def few(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(module, "connection_limit", lambda: MOST)
 
 
-@contextlib.contextmanager
-def serving(*pages: Route) -> Iterator[int]:
+def serving(*pages: Route) -> contextlib.AbstractContextManager[int]:
     """Serve probes and some pages; return the port."""
     collector = Collector(ManagerInfo("test", "fake", max_runners=4, baseline_pool=2), lambda: None)
-    listening = listen("127.0.0.1", 0)
-    with Server(make_app(collector, pages, host="127.0.0.1", token=None), listening):
-        yield listening.getsockname()[1]
+    return rig.serving(make_app(collector.scrape, collector.health, pages, host="127.0.0.1", token=None))
 
 
 @contextlib.contextmanager

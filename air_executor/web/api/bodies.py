@@ -21,7 +21,7 @@ JSON, YAML = "application/json", ("application/yaml", "application/x-yaml", "tex
 NAME = "body"
 """What messages call it."""
 MAX_YAML = 256 << 10
-"""Bytes of a body that is read as YAML, which takes seconds a megabyte, in the process of the manager."""
+"""Bytes of a body that is read as YAML, which takes seconds a megabyte."""
 MAX_DEPTH = 200
 """Brackets of such a body that are open at a time: what they take grows with their square."""
 _BRACKETS = re.compile(rb"[\[\]{}]")
