@@ -9,7 +9,7 @@ import os
 import platform
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from importlib import metadata, resources
 from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import urlsplit
@@ -34,9 +34,11 @@ if TYPE_CHECKING:
     from air_executor.core.price import Prices
     from air_executor.manager.lease import Lease
     from air_executor.manager.loop import Manager
+    from air_executor.model.names import Slot
     from air_executor.settings import Settings
     from air_executor.web.lazy_api import LazyApi
     from air_executor.web.server import Server
+    from air_executor.web.state_cache import StateCache
     from air_executor.web.trusted_proxy import TrustedProxy
 
 log = logging.getLogger(__name__)
@@ -202,13 +204,25 @@ def make_backend(settings: Settings, layout: Layout, host: Host, requested: Requ
     if settings.backend == "kubernetes":
         from air_executor.backends.kubernetes import make_backend as make_kubernetes_backend  # noqa: PLC0415
 
-        return make_kubernetes_backend(settings, version(), keeper_of(layout), requested)
+        return make_kubernetes_backend(settings, version(), keeper_of(layout), requested, _run_tokens(layout))
     from air_executor.backends.local.cgroups import open_cgroups  # noqa: PLC0415
     from air_executor.backends.local.inherited_environment import inherit  # noqa: PLC0415
     from air_executor.backends.local.local_backend import LocalBackend  # noqa: PLC0415
 
     environ = inherit(os.environ, sys.prefix, without=RESERVED)
     return LocalBackend(layout, host, environ=environ, make_cgroups=lambda: open_cgroups(layout.root))
+
+
+def _run_tokens(layout: Layout) -> Callable[[Slot, str, str], str]:
+    """Return what makes the tokens of runs without a volume."""
+    from air_executor.store.run_tokens import RunAddress, RunTokens  # noqa: PLC0415
+
+    tokens = RunTokens(layout)
+
+    def make(slot: Slot, run: str, task: str) -> str:
+        return tokens.make(RunAddress(slot.job, int(run.rpartition("-")[2]), task, run), time.time())
+
+    return make
 
 
 def _prices(settings: Settings, backend: str) -> Prices:
@@ -334,7 +348,11 @@ def make_service(settings: Settings) -> Service | None:
     cache, streams = StateCache(Client(settings.state_dir)), StreamLimit()
     served = asgi.make_app(
         collector,
-        [*routes.page_routes(cache, settings, streams), *_for_programs(settings, LazyApi(cache, settings, streams))],
+        [
+            *_for_runs(settings, cache),
+            *routes.page_routes(cache, settings, streams),
+            *_for_programs(settings, LazyApi(cache, settings, streams)),
+        ],
         host=settings.http_host,
         token=_token(settings),
         tokens=tokens,
@@ -346,6 +364,15 @@ def make_service(settings: Settings) -> Service | None:
         server.Server(served, listening, _public_url(settings)),
         shown is not None and tokens.caller(shown, time.time()) is not None,
     )
+
+
+def _for_runs(settings: Settings, cache: StateCache) -> list[BaseRoute]:
+    """Return the routes of runs without a volume; none where all runs have it."""
+    if settings.backend != "kubernetes" or settings.kubernetes.transport != "http":
+        return []
+    from air_executor.web.transport.run_routes import run_routes  # noqa: PLC0415 - see `make_service`
+
+    return run_routes(cache, settings.kubernetes.transport_size)
 
 
 def _for_programs(settings: Settings, api: LazyApi) -> list[BaseRoute]:

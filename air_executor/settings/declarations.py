@@ -119,6 +119,19 @@ class KubernetesSettings(SettingGroup):
     sub_path: Annotated[t.InnerPath, t.DefaultText("the volume's root")] = Field(
         "", description="Path of the state directory within the volume."
     )
+    transport: t.Transport = Field(
+        "volume",
+        description="Way of a run's files to its pod: `volume`, a claim that pods mount, or `http`, from the manager.",
+    )
+    transport_url: http_types.PublicUrl | None = Field(
+        None, description="Address of the manager's HTTP server for pods, for `http`."
+    )
+    transport_ca: t.FilePath | None = Field(
+        None, description="File with the certificates (PEM) that pods trust at that address, besides their image's."
+    )
+    transport_size: t.Bytes = Field(
+        10 << 30, description="Maximum size of a run's files with its workspace on the disk of its node, for `http`."
+    )
     namespace: Annotated[t.ObjectName | None, t.DefaultText("the manager's own, or that of the context")] = Field(
         None, description="Namespace for runners."
     )

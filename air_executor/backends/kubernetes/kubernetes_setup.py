@@ -9,6 +9,7 @@ from air_executor.backends.kubernetes.api import Api
 from air_executor.backends.kubernetes.kubernetes_backend import KubernetesBackend
 from air_executor.backends.kubernetes.lease_object import LeaseObject
 from air_executor.backends.kubernetes.manifests import ClusterConfig
+from air_executor.backends.kubernetes.run_secrets import MakeToken, RunSecrets
 from air_executor.errors import BadInputError
 from air_executor.settings import Settings
 
@@ -18,11 +19,16 @@ LEASE_RATE = 5.0
 
 
 def make_backend(
-    settings: Settings, version: str, keep_log: KeepServiceLog, requested: Requested | None = None
+    settings: Settings,
+    version: str,
+    keep_log: KeepServiceLog,
+    requested: Requested | None = None,
+    make_token: MakeToken | None = None,
 ) -> KubernetesBackend:
     """Return the backend for the state directory of these settings. Does not contact the cluster yet.
 
-    `keep_log` keeps the logs of services; `requested` is called after each request to the API server.
+    `keep_log` keeps the logs of services; `requested` is called after each request to the API server; `make_token`
+    makes the tokens of runs whose files come over HTTP.
 
     Raises:
         BadInputError: a setting is missing or invalid, or there is no access to a cluster.
@@ -30,7 +36,22 @@ def make_backend(
     api = make_api(settings)
     if requested is not None:
         api.requested = requested
-    return KubernetesBackend(api, make_cluster_config(settings, api.namespace, version), keep_log)
+    config, secrets = make_cluster_config(settings, api.namespace, version), None
+    if settings.kubernetes.transport == "http" and make_token is not None:
+        secrets = RunSecrets(api, config, make_token, _authorities(settings))
+    return KubernetesBackend(api, config, keep_log, secrets)
+
+
+def _authorities(settings: Settings) -> str | None:
+    path = settings.kubernetes.transport_ca
+    if path is None:
+        return None
+    try:
+        with open(path, encoding="ascii") as file:
+            return file.read()
+    except (OSError, ValueError) as error:
+        msg = f"AIR_KUBERNETES_TRANSPORT_CA: {path} cannot be read: {error}"
+        raise BadInputError(msg) from error
 
 
 def make_api(settings: Settings) -> Api:
@@ -53,7 +74,11 @@ def make_lease_record(settings: Settings, requested: Requested | None = None) ->
 def make_cluster_config(settings: Settings, namespace: str, version: str) -> ClusterConfig:
     """Return what all Jobs have in common; raises as `make_backend`."""
     group = settings.kubernetes
-    if group.claim is None:
+    if group.transport == "http" and group.transport_url is None:
+        raise BadInputError(
+            "backend kubernetes: set AIR_KUBERNETES_TRANSPORT_URL to the address at which pods reach this manager"
+        )
+    if group.claim is None and group.transport == "volume":
         raise BadInputError(
             "backend kubernetes: set AIR_KUBERNETES_CLAIM to the volume claim that holds the state directory"
         )

@@ -17,6 +17,7 @@ from air_executor.backends.container.termination import Termination
 from air_executor.backends.kubernetes.manifests import labeled_run
 from air_executor.backends.kubernetes.object_status import (
     LOST_CLAIM,
+    TASK,
     PendingReason,
     Pod,
     Stage,
@@ -57,6 +58,8 @@ class TrackedRunner:
     run: str
     first_seen: float
     name: str = ""
+    task: str = ""
+    """Id of the task."""
     created_at: float | None = None
     """When its Job, or a Pod of it, was created: Unix seconds by the cluster's clock."""
     scheduled_at: float | None = None
@@ -163,6 +166,10 @@ class RunnerCache:
                 found[one.slot] = one
         return found
 
+    def all(self) -> list[TrackedRunner]:
+        """Return all runners."""
+        return list(self._by_uid.values())
+
     def in_slot(self, slot: Slot) -> TrackedRunner | None:
         """Return the runner of a slot."""
         return self.by_slot().get(slot)
@@ -182,6 +189,7 @@ class RunnerCache:
         deleting = "deletionTimestamp" in meta
         one.delete_requested = one.delete_requested or (deleting and not one.present)
         one.name, one.present, one.deleting = meta["name"], True, deleting
+        one.task = (meta.get("annotations") or {}).get(TASK, "")
         one.note_creation(parse_time(meta.get("creationTimestamp")))
         suspended = read_suspension(found)
         if (suspended is None) != (one.suspended is None):
