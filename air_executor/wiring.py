@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import importlib.util
 import logging
@@ -25,6 +26,8 @@ from air_executor.store.service_logs import keeper_of
 from air_executor.store.space import space
 
 if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
     from starlette.routing import BaseRoute
 
     from air_executor.backends.base import Backend, Requested
@@ -366,9 +369,23 @@ def make_service(settings: Settings) -> Service | None:
     )
 
 
+def serve_runs(settings: Settings) -> AbstractContextManager[object]:
+    """Return a block in which runs without a volume reach this process; it opens a port only where there are such.
+
+    Raises:
+        BadInputError: it cannot listen where it was told to.
+    """
+    service = make_service(settings) if _carries_runs(settings) else None
+    return contextlib.nullcontext() if service is None else service.server
+
+
+def _carries_runs(settings: Settings) -> bool:
+    return settings.backend == "kubernetes" and settings.kubernetes.transport == "http"
+
+
 def _for_runs(settings: Settings, cache: StateCache) -> list[BaseRoute]:
     """Return the routes of runs without a volume; none where all runs have it."""
-    if settings.backend != "kubernetes" or settings.kubernetes.transport != "http":
+    if not _carries_runs(settings):
         return []
     from air_executor.web.transport.run_routes import run_routes  # noqa: PLC0415 - see `make_service`
 

@@ -78,7 +78,7 @@ Snapshot = dict[str, str]
 """What is in a folder, by path: kind, and what tells that it has changed. Short, for there may be very many."""
 
 
-class RefusedError(Exception):
+class AnswerError(Exception):
     """The manager has answered, and would refuse the same request again."""
 
     def __init__(self, status: int, message: str) -> None:
@@ -92,7 +92,7 @@ def say(text: str) -> None:
     sys.stderr.flush()
 
 
-class Manager:
+class ManagerLink:
     """The connection to the manager; one request at a time."""
 
     def __init__(self, env: Mapping[str, str]) -> None:
@@ -113,7 +113,7 @@ class Manager:
         `body` is bytes, or opens a file with them.
 
         Raises:
-            RefusedError: the manager refuses.
+            AnswerError: the manager refuses.
             OSError: it has not answered for too long.
         """
         pause, until, said = FIRST_PAUSE, time.monotonic() + self._patience, ""
@@ -145,7 +145,7 @@ class Manager:
                 if response.status >= FAILED or response.status in LATER:
                     msg = f"{response.status}: {text}"
                     raise OSError(msg)
-                raise RefusedError(response.status, text)
+                raise AnswerError(response.status, text)
             self._token = response.headers.get("Air-Run-Token") or self._token
             if use is None:
                 return response.read()
@@ -186,10 +186,10 @@ class Folders:
 # --- fetch ------------------------------------------------------------------------------------------------------------
 
 
-def fetch(manager: Manager, folders: Folders) -> None:
+def fetch(manager: ManagerLink, folders: Folders) -> None:
     """Claim the run, and fetch what it needs."""
     if os.path.lexists(f"{folders.out}/{CLAIM}"):  # a node that started its pod anew fetches once more
-        raise RefusedError(CONFLICT, "the run has begun in this pod already")
+        raise AnswerError(CONFLICT, "the run has begun in this pod already")
     shutil.rmtree(folders.workspace, ignore_errors=True)
     for folder in (folders.out, folders.workspace, folders.own, f"{folders.root}/{BIN}"):
         os.makedirs(folder, exist_ok=True)
@@ -275,7 +275,7 @@ def read_file(path: str, limit: int, offset: int = 0) -> bytes:
 class Growing:
     """A file that the task appends to, and how much of it has been delivered."""
 
-    def __init__(self, manager: Manager, folders: Folders, name: str, limit: float = math.inf) -> None:
+    def __init__(self, manager: ManagerLink, folders: Folders, name: str, limit: float = math.inf) -> None:
         """`limit`: bytes that are delivered at most."""
         self._manager = manager
         self._path = f"{folders.out}/{name}"
@@ -343,7 +343,7 @@ class Runner:
         return b"air-runner" in programs and os.fsencode(self._out) in words
 
 
-def deliver(manager: Manager, folders: Folders) -> None:
+def deliver(manager: ManagerLink, folders: Folders) -> None:
     """Deliver what the task leaves, and the outcome after all else."""
     runner = Runner(folders)
 
@@ -371,7 +371,7 @@ def deliver(manager: Manager, folders: Folders) -> None:
         manager.ask("PUT", f"outcome?{urllib.parse.urlencode(ago)}", outcome)
 
 
-def deliver_workspace(manager: Manager, folders: Folders) -> None:
+def deliver_workspace(manager: ManagerLink, folders: Folders) -> None:
     """Deliver what the task has changed in the workspace."""
     with open(f"{folders.own}/{SNAPSHOT}", encoding="utf-8") as file:
         before: Snapshot = json.load(file)
@@ -432,8 +432,8 @@ def main(words: list[str], env: Mapping[str, str]) -> int:
         say("usage: air-carrier fetch|deliver")
         return 2
     try:
-        command(Manager(env), Folders(env.get("AIR_CARRIER_ROOT", "/air")))
-    except RefusedError as error:
+        command(ManagerLink(env), Folders(env.get("AIR_CARRIER_ROOT", "/air")))
+    except AnswerError as error:
         say(f"the manager refuses ({error.status}): {error}")
         return LOST_CLAIM if error.status == CONFLICT else CANNOT
     except (OSError, KeyError, ValueError) as error:

@@ -71,6 +71,14 @@ def make_lease_record(settings: Settings, requested: Requested | None = None) ->
     return LeaseObject(api, f"air-executor-{make_cluster_config(settings, api.namespace, '').instance}")
 
 
+def _location(settings: Settings, namespace: str) -> str:
+    """Return a name of the state directory that no other one on the cluster has."""
+    group = settings.kubernetes
+    if group.claim is not None:
+        return f"{namespace}/{group.claim}/{group.sub_path}"
+    return f"{namespace}/{group.transport_url}{settings.state_dir}"
+
+
 def make_cluster_config(settings: Settings, namespace: str, version: str) -> ClusterConfig:
     """Return what all Jobs have in common; raises as `make_backend`."""
     group = settings.kubernetes
@@ -78,13 +86,15 @@ def make_cluster_config(settings: Settings, namespace: str, version: str) -> Clu
         raise BadInputError(
             "backend kubernetes: set AIR_KUBERNETES_TRANSPORT_URL to the address at which pods reach this manager"
         )
+    if group.transport == "http" and settings.http_port == 0:
+        raise BadInputError("backend kubernetes: set AIR_HTTP_PORT; with AIR_KUBERNETES_TRANSPORT=http pods need it")
     if group.claim is None and group.transport == "volume":
         raise BadInputError(
             "backend kubernetes: set AIR_KUBERNETES_CLAIM to the volume claim that holds the state directory"
         )
     return ClusterConfig(
         state_dir=settings.state_dir,
-        location=f"{namespace}/{group.claim}/{group.sub_path}",
+        location=_location(settings, namespace),
         namespace=namespace,
         prefix=settings.name_prefix,
         version=version,

@@ -39,13 +39,13 @@ HOLDER = "Air-Holder"
 """Header of a request: who has claimed the run."""
 
 
-class _Asked(NamedTuple):
+class _RunRequest(NamedTuple):
     request: Request
     address: RunAddress
     holder: str
 
 
-Answer = Callable[[_Asked], Awaitable[Response]]
+Answer = Callable[[_RunRequest], Awaitable[Response]]
 
 
 def run_routes(cache: StateCache, most: int) -> list[BaseRoute]:
@@ -87,7 +87,7 @@ class _RunRoutes:
                 holder = request.headers.get(HOLDER, "")
                 if claimed:
                     await run_in_threadpool(self._delivery.check_holder, address, holder)
-                response = await handler(_Asked(request, address, holder))
+                response = await handler(_RunRequest(request, address, holder))
             except ClaimedError as error:
                 return _text(409, str(error))
             except NotFoundError as error:
@@ -107,19 +107,19 @@ class _RunRoutes:
         kind, _, token = request.headers.get("authorization", "").partition(" ")
         return self._tokens.read(token.strip(), time.time()) if kind.lower() == "bearer" else None
 
-    async def claim(self, asked: _Asked) -> Response:
+    async def claim(self, asked: _RunRequest) -> Response:
         await run_in_threadpool(self._delivery.claim, asked.address, asked.holder)
         return Response(None, 204)
 
-    async def inputs(self, asked: _Asked) -> Response:
+    async def inputs(self, asked: _RunRequest) -> Response:
         machine = asked.request.query_params.get("machine", "")
         found = await run_in_threadpool(self._delivery.inputs, asked.address, machine)
         return StreamingResponse(found, media_type=TAR)
 
-    async def workspace(self, asked: _Asked) -> Response:
+    async def workspace(self, asked: _RunRequest) -> Response:
         return StreamingResponse(self._delivery.workspace(asked.address), media_type=TAR)
 
-    async def apply_workspace(self, asked: _Asked) -> Response:
+    async def apply_workspace(self, asked: _RunRequest) -> Response:
         with await run_in_threadpool(self._stage) as staged:
             await self._uploads.receive(asked.request, contextlib.nullcontext(staged))
             await run_in_threadpool(self._apply, asked.address, staged)
@@ -132,7 +132,7 @@ class _RunRoutes:
         staged.seek(0)
         self._delivery.apply_workspace(address, staged)
 
-    async def append(self, asked: _Asked) -> Response:
+    async def append(self, asked: _RunRequest) -> Response:
         offset = asked.request.query_params.get("offset", "")
         if not (offset.isascii() and offset.isdigit() and len(offset) < 20):  # noqa: PLR2004 - fits a file's size
             raise BadInputError("offset: must be a number of bytes")
@@ -141,11 +141,11 @@ class _RunRoutes:
         size = await run_in_threadpool(self._delivery.append, asked.address, name, int(offset), data)
         return PlainTextResponse(str(size))
 
-    async def result(self, asked: _Asked) -> Response:
+    async def result(self, asked: _RunRequest) -> Response:
         await run_in_threadpool(self._delivery.put_result, asked.address, await _body(asked.request))
         return Response(None, 204)
 
-    async def outcome(self, asked: _Asked) -> Response:
+    async def outcome(self, asked: _RunRequest) -> Response:
         started, ended = (_seconds(asked.request, name) for name in ("started_ago", "ended_ago"))
         data = await _body(asked.request)
         await run_in_threadpool(self._delivery.put_outcome, asked.address, data, started, ended)
