@@ -66,8 +66,8 @@ CHECK_IN = 600.0
 """Seconds without anything to deliver after which the token is renewed all the same: a task may be silent for days."""
 GONE_AFTER = 1.0
 """Seconds without a process of the runner after which it has ended without an outcome."""
-REFUSED, FAILED, CONFLICT = 300, 500, 409
-"""HTTP statuses: from here on nothing was done; from here on it may be later; another runner has the run."""
+NO_CONTENT, REFUSED, FAILED, CONFLICT = 204, 300, 500, 409
+"""HTTP statuses: it is done; from here on nothing was; from here on it may be later; another runner has the run."""
 LATER = frozenset({408, 429})
 NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT})
 """Errors of our own disk, which no waiting for the manager ends."""
@@ -146,13 +146,19 @@ class ManagerLink:
                     msg = f"{response.status}: {text}"
                     raise OSError(msg)
                 raise AnswerError(response.status, text)
-            self._token = response.headers.get("Air-Run-Token") or self._token
+            if response.status == NO_CONTENT:
+                return b""
             if use is None:
-                return response.read()
-            use(response)
-            while response.read(PIECE):  # a broken answer shows only at its end
-                pass
-            return b""
+                found = response.read()
+            else:
+                use(response)
+                found = b"used"
+                while response.read(PIECE):  # a broken answer shows only at its end
+                    pass
+            if not found:  # one that has broken off among its headers looks complete
+                raise OSError("the answer has broken off")
+            self._token = response.headers.get("Air-Run-Token") or self._token
+            return found
 
     def _send(self, method: str, path: str, content: bytes | BinaryIO) -> http.client.HTTPResponse:
         headers = {"Authorization": f"Bearer {self._token}", "Air-Holder": self._holder}

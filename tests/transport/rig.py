@@ -14,6 +14,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -118,9 +119,11 @@ class Site:
         finally:
             connection.close()
 
-    def pod(self, launch: Launch, name: str = "pod", port: int | None = None, **env: str) -> Pod:
-        """Return a new pod of a run."""
-        made = Pod(self, launch, self.folder / name, port or self.port, env)
+    def pod(
+        self, launch: Launch, name: str = "pod", port: int | None = None, folder: Path | None = None, **env: str
+    ) -> Pod:
+        """Return a new pod of a run, with its disk in a folder."""
+        made = Pod(self, launch, (folder or self.folder) / name, port or self.port, env)
         self._pods.append(made)
         return made
 
@@ -163,12 +166,13 @@ class Pod:
             **env,
         }
         self._processes: list[subprocess.Popen[bytes]] = []
+        self._logs = tempfile.TemporaryDirectory(prefix="air-test-")  # elsewhere: a test may fill the pod's disk
         root.mkdir()
 
     def carrier(self, command: str) -> subprocess.Popen[bytes]:
         """Start the carrier."""
         words = [sys.executable, "-S", CARRIER, command]
-        with open(self.root / f"{command}.log", "ab") as log:
+        with open(f"{self._logs.name}/{command}.log", "ab") as log:
             return self._start(words, self._env, stderr=log)
 
     def fetch(self) -> int:
@@ -199,7 +203,7 @@ class Pod:
 
     def said(self, command: str = "deliver") -> str:
         """Return what the carrier has said."""
-        return (self.root / f"{command}.log").read_text(encoding="utf-8")
+        return Path(self._logs.name, f"{command}.log").read_text(encoding="utf-8")
 
     def handles(self, process: subprocess.Popen[bytes], number: signal.Signals) -> bool:
         """Tell whether a process has a handler for a signal."""
@@ -219,6 +223,7 @@ class Pod:
             if process.poll() is None:
                 process.kill()
             process.wait(PATIENCE)
+        self._logs.cleanup()
 
 
 def peak(pid: int) -> int:
