@@ -275,7 +275,7 @@ def make_manager(
         name_prefix=None if settings.backend == "local" else settings.name_prefix,
         kept_runs=RunLimits(settings.keep_runs, settings.keep_runs_for),
         secrets_by_name=settings.backend == "kubernetes",
-        visibility=settings.kubernetes.visibility if settings.backend == "kubernetes" else 0.0,
+        visibility=settings.kubernetes.visibility if _mounts_volume(settings) else 0.0,
         events=settings.events,
         page=page,
         from_files=from_files,
@@ -377,6 +377,11 @@ def serve_runs(settings: Settings) -> AbstractContextManager[object]:
     """
     service = make_service(settings) if _carries_runs(settings) else None
     return contextlib.nullcontext() if service is None else service.server
+
+
+def _mounts_volume(settings: Settings) -> bool:
+    """Whether runners write to the volume through a mount of their own, which may show files late."""
+    return settings.backend == "kubernetes" and settings.kubernetes.transport == "volume"
 
 
 def _carries_runs(settings: Settings) -> bool:

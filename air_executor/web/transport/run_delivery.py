@@ -73,14 +73,14 @@ class RunDelivery:
 
     def _check_open(self, address: RunAddress) -> None:
         """Raise ClaimedError if the run has ended: what is left of it must not touch anything."""
-        parsed = parse_run_id(address.run)
         try:
             state, _ = self._cache.job(address.job)
         except NotFoundError:
-            state = None
-        task = None if state is None or parsed is None or state.uid != parsed[0] else state.tasks.get(address.task)
-        # The state may be a moment behind: a run that it does not know yet has just begun.
-        if task is None or any(one.seq >= address.seq for one in task.attempts):
+            return
+        # A checkpoint is a moment behind: what it does not know, job, task or run, has just begun.
+        task = state.tasks.get(address.task)
+        ended = task is not None and any(one.seq >= address.seq for one in task.attempts)
+        if ended or parse_run_id(address.run) != (state.uid, address.seq):
             msg = f"run {address.run} of job {address.job} has ended"
             raise ClaimedError(msg)
 
