@@ -44,13 +44,17 @@ def parts_of(path: str) -> list[str]:
         BadInputError: it leads elsewhere, or is none.
     """
     parts = [] if path in ("", ".") else path.split("/")
-    good = all(
-        part not in ("", ".", "..") and "\0" not in part and len(os.fsencode(part)) <= MAX_NAME for part in parts
-    )
-    if not good or len(parts) > MAX_PARTS:
+    if len(parts) > MAX_PARTS or not all(map(_is_name, parts)):
         msg = f"path: must be relative, without . and .., got {path[:200]!r}"
         raise BadInputError(msg)
     return parts
+
+
+def _is_name(part: str) -> bool:
+    try:
+        return part not in ("", ".", "..") and "\0" not in part and len(os.fsencode(part)) <= MAX_NAME
+    except UnicodeEncodeError:
+        return False
 
 
 @contextlib.contextmanager
@@ -135,7 +139,7 @@ def replacing_file(root: str, path: str, *, executable: bool = False) -> Iterato
         StoreError: the volume refused; what was there stays.
     """
     with _in_folder(root, path, create=True) as (folder, name):
-        staged = f".{name[:100]}.{secrets.token_hex(6)}"
+        staged = f".air-{secrets.token_hex(8)}"
         fd = os.open(staged, _WRITE, 0o777 if executable else 0o666, dir_fd=folder)
         try:
             with os.fdopen(fd, "wb") as file:
@@ -159,7 +163,7 @@ def make_folder(root: str, path: str) -> None:
 def make_link(root: str, path: str, target: str) -> None:
     """Make a symbolic link in place of another file; it is never followed here. Raises as `replacing_file`."""
     with _in_folder(root, path, create=True) as (folder, name):
-        staged = f".{name[:100]}.{secrets.token_hex(6)}"
+        staged = f".air-{secrets.token_hex(8)}"
         os.symlink(target, staged, dir_fd=folder)
         try:
             os.rename(staged, name, src_dir_fd=folder, dst_dir_fd=folder)
@@ -170,8 +174,16 @@ def make_link(root: str, path: str, target: str) -> None:
 
 
 def remove_path(root: str, path: str) -> None:
-    """Remove a file, or an empty folder; fine if there is none, or if it is not empty. Raises as `replacing_file`."""
-    with contextlib.suppress(NotFoundError), _in_folder(root, path) as (folder, name):
+    """Remove a file, or an empty folder; fine if there is none, or if it is not empty.
+
+    Raises:
+        BadInputError: the path leads elsewhere.
+        StoreError: the volume refused.
+    """
+    if not parts_of(path):
+        raise BadInputError("path: must be that of a file")
+    # What leads through a link or a file is not there either.
+    with contextlib.suppress(NotFoundError, BadInputError), _in_folder(root, path) as (folder, name):
         try:
             os.unlink(name, dir_fd=folder)
         except OSError as error:

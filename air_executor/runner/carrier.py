@@ -21,9 +21,10 @@ Variables:
 from __future__ import annotations
 
 import contextlib
+import errno
 import http.client
-import io
 import json
+import math
 import os
 import platform
 import shutil
@@ -37,17 +38,21 @@ import time
 import urllib.parse
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
-from typing import Any, BinaryIO
+from typing import IO, BinaryIO, TypeVar
 
 OUT, WORKSPACE, BIN, OWN = "out", "workspace", "bin", "carrier"
 """Folders: those of the run, and our own."""
 LOG, QUEUE, RESULT, CLAIM, EXIT = "output.log", "queue.jsonl", "result.json", "claim", "exit.json"
-FETCHED, FILES, SNAPSHOT, REMOVED = "fetched", "files", "snapshot.json", "removed.json"
+FETCHED, FILES, SNAPSHOT = "fetched", "files", "snapshot.json"
+END = "end"
+"""Last member of what is fetched, and last entry of what is delivered: without it something has broken off."""
 CANNOT, LOST_CLAIM = 96, 97
 PIECE = 1 << 20
 """Bytes of a file that are delivered at a time."""
 RESULT_LIMIT = 16 * 1024 + 1
 """Bytes of a result that are delivered: one more than the manager takes, so that it can say so."""
+QUEUE_LIMIT = 64 * 1024 * 1024 + 1
+"""The same for queued lines."""
 OUTCOME_LIMIT = 1 << 16
 ANSWER_LIMIT = 2000
 TIMEOUT = 60.0
@@ -57,15 +62,20 @@ FIRST_PAUSE, LONGEST_PAUSE = 0.1, 10.0
 """Seconds between attempts to reach the manager: twice as many each time."""
 QUICK, SLOW = 0.05, 0.5
 """Seconds between two looks at what the task has written: from the first to the second while nothing comes."""
+CHECK_IN = 600.0
+"""Seconds without anything to deliver after which the token is renewed all the same: a task may be silent for days."""
 GONE_AFTER = 1.0
 """Seconds without a process of the runner after which it has ended without an outcome."""
-REFUSED, FAILED, CONFLICT = 300, 500, 409
-"""HTTP statuses: from here on nothing was done; from here on it may be later; another runner has the run."""
+NO_CONTENT, REFUSED, FAILED, CONFLICT = 204, 300, 500, 409
+"""HTTP statuses: it is done; from here on nothing was; from here on it may be later; another runner has the run."""
 LATER = frozenset({408, 429})
+NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT})
+"""Errors of our own disk, which no waiting for the manager ends."""
 
+T = TypeVar("T")
 Body = bytes | Callable[[], AbstractContextManager[BinaryIO]]
-Snapshot = dict[str, list[Any]]
-"""What is in a folder, by path: kind, and what tells that it has changed."""
+Snapshot = dict[str, str]
+"""What is in a folder, by path: kind, and what tells that it has changed. Short, for there may be very many."""
 
 
 class AnswerError(Exception):
@@ -112,6 +122,8 @@ class ManagerLink:
                 return self._ask_once(method, path, body, use)
             except (OSError, http.client.HTTPException, tarfile.TarError, EOFError) as error:
                 self._connection = None
+                if isinstance(error, OSError) and error.errno in NO_SPACE:
+                    raise
                 problem = f"{type(error).__name__}: {error}"
             if time.monotonic() + pause > until:
                 msg = f"the manager at {self._url.netloc} does not answer: {problem}"
@@ -134,16 +146,24 @@ class ManagerLink:
                     msg = f"{response.status}: {text}"
                     raise OSError(msg)
                 raise AnswerError(response.status, text)
-            self._token = response.headers.get("Air-Run-Token") or self._token
+            if response.status == NO_CONTENT:
+                return b""
             if use is None:
-                return response.read()
-            use(response)
-            while response.read(PIECE):  # a broken answer shows only at its end
-                pass
-            return b""
+                found = response.read()
+            else:
+                use(response)
+                found = b"used"
+                while response.read(PIECE):  # a broken answer shows only at its end
+                    pass
+            if not found:  # one that has broken off among its headers looks complete
+                raise OSError("the answer has broken off")
+            self._token = response.headers.get("Air-Run-Token") or self._token
+            return found
 
     def _send(self, method: str, path: str, content: bytes | BinaryIO) -> http.client.HTTPResponse:
         headers = {"Authorization": f"Bearer {self._token}", "Air-Holder": self._holder}
+        if not isinstance(content, bytes):  # else it would be sent in chunks, which not everything in between takes
+            headers["Content-Length"] = str(os.fstat(content.fileno()).st_size)
         if self._connection is not None:
             with contextlib.suppress(OSError, http.client.HTTPException):  # the manager closes it when it is idle
                 self._connection.request(method, path, content, headers)
@@ -174,6 +194,9 @@ class Folders:
 
 def fetch(manager: ManagerLink, folders: Folders) -> None:
     """Claim the run, and fetch what it needs."""
+    if os.path.lexists(f"{folders.out}/{CLAIM}"):  # a node that started its pod anew fetches once more
+        raise AnswerError(CONFLICT, "the run has begun in this pod already")
+    shutil.rmtree(folders.workspace, ignore_errors=True)
     for folder in (folders.out, folders.workspace, folders.own, f"{folders.root}/{BIN}"):
         os.makedirs(folder, exist_ok=True)
     manager.ask("POST", "claim")
@@ -183,42 +206,61 @@ def fetch(manager: ManagerLink, folders: Folders) -> None:
 
     def unpack_workspace(answer: http.client.HTTPResponse) -> None:
         shutil.rmtree(fetched, ignore_errors=True)  # of an answer that broke off
-        os.mkdir(fetched)
+        os.makedirs(f"{fetched}/{FILES}")
         unpack(answer, fetched)
 
     manager.ask("GET", "workspace", use=unpack_workspace)
-    with contextlib.suppress(FileNotFoundError):  # it is empty
-        for name in os.listdir(f"{fetched}/{FILES}"):
-            os.rename(f"{fetched}/{FILES}/{name}", f"{folders.workspace}/{name}")
+    for name in os.listdir(f"{fetched}/{FILES}"):
+        os.rename(f"{fetched}/{FILES}/{name}", f"{folders.workspace}/{name}")
     with open(f"{folders.own}/{SNAPSHOT}", "w", encoding="utf-8") as file:
         json.dump(snapshot(folders.workspace), file)
 
 
 def unpack(answer: http.client.HTTPResponse, folder: str) -> None:
-    """Unpack what the manager sends. Whatever a link in it leads to, is in the pod of its own task."""
+    """Unpack what the manager sends. Whatever a link in it leads to, is in the pod of its own task.
+
+    Raises:
+        tarfile.TarError, EOFError: it has broken off.
+    """
     trusted = {"filter": "fully_trusted"} if hasattr(tarfile, "fully_trusted_filter") else {}
     with tarfile.open(fileobj=answer, mode="r|") as tar:
-        tar.extractall(folder, **trusted)  # type: ignore[arg-type]  # noqa: S202 - see above
+        while (member := tar.next()) is not None:
+            if member.name == END:
+                return
+            if member.isdir():
+                member.mode |= 0o700  # else what belongs into it could not be written
+            tar.extract(member, folder, **trusted)  # type: ignore[arg-type]
+            tar.members.clear()  # type: ignore[attr-defined]  # it would keep all of them
+    raise EOFError("the answer has broken off")
 
 
 def snapshot(top: str) -> Snapshot:
-    """Return what is in a folder."""
+    """Return what is in a folder. A folder that its owner cannot read is made readable: what is in it belongs to it."""
     found: Snapshot = {}
     waiting = [""]
     while waiting:
         above = waiting.pop()
-        with os.scandir(f"{top}/{above}") as entries:
+        with readable(f"{top}/{above}", os.scandir) as entries:
             for entry in entries:
                 path = f"{above}{entry.name}"
                 info = entry.stat(follow_symlinks=False)
                 if stat.S_ISDIR(info.st_mode):
-                    found[path] = ["folder"]
+                    found[path] = "folder"
                     waiting.append(f"{path}/")
                 elif stat.S_ISREG(info.st_mode):
-                    found[path] = ["file", info.st_size, info.st_mtime_ns, info.st_mode & 0o100, info.st_ino]
+                    found[path] = f"file {info.st_size} {info.st_mtime_ns} {info.st_mode & 0o100} {info.st_ino}"
                 elif stat.S_ISLNK(info.st_mode):
-                    found[path] = ["link", os.readlink(entry.path)]
+                    found[path] = f"link {os.readlink(entry.path)}"
     return found
+
+
+def readable(path: str, open_it: Callable[[str], T]) -> T:
+    """Open a file or folder of our own user, who may have taken the right to read it from itself."""
+    try:
+        return open_it(path)
+    except PermissionError:
+        os.chmod(path, os.stat(path).st_mode | 0o500)
+        return open_it(path)
 
 
 # --- deliver ----------------------------------------------------------------------------------------------------------
@@ -239,19 +281,28 @@ def read_file(path: str, limit: int, offset: int = 0) -> bytes:
 class Growing:
     """A file that the task appends to, and how much of it has been delivered."""
 
-    def __init__(self, manager: ManagerLink, folders: Folders, name: str) -> None:
+    def __init__(self, manager: ManagerLink, folders: Folders, name: str, limit: float = math.inf) -> None:
+        """`limit`: bytes that are delivered at most."""
         self._manager = manager
         self._path = f"{folders.out}/{name}"
         self._name = name
+        self._limit = limit
         self._sent = 0
+        self._asked = time.monotonic()
 
     def send(self) -> bool:
         """Deliver what is new, and tell whether anything was."""
         before = self._sent
-        while data := read_file(self._path, PIECE, self._sent):
-            size = int(self._manager.ask("PATCH", f"files/{self._name}?offset={self._sent}", data))
-            self._sent = size if size > self._sent else self._sent + len(data)  # it takes no more than its limit
+        while data := read_file(self._path, int(min(PIECE, self._limit - self._sent)), self._sent):
+            self._append(data)
+        if time.monotonic() - self._asked > CHECK_IN:
+            self._append(b"")
         return self._sent > before
+
+    def _append(self, data: bytes) -> None:
+        # Its size is where to go on, also where that is less than before: its volume may have been restored.
+        self._sent = int(self._manager.ask("PATCH", f"files/{self._name}?offset={self._sent}", data))
+        self._asked = time.monotonic()
 
 
 class Runner:
@@ -306,12 +357,12 @@ def deliver(manager: ManagerLink, folders: Folders) -> None:
         runner.stopped = True
 
     signal.signal(signal.SIGTERM, stop)
-    growing = [Growing(manager, folders, name) for name in (LOG, QUEUE)]
+    growing = [Growing(manager, folders, LOG), Growing(manager, folders, QUEUE, QUEUE_LIMIT)]
     pause = QUICK
     while (outcome := runner.outcome()) is None and not runner.is_gone():
         pause = QUICK if sum(one.send() for one in growing) else min(SLOW, 1.2 * pause)
         time.sleep(pause if runner.begun is not None else QUICK)
-    ended = time.monotonic()
+    outcome = runner.outcome()  # it may have come while its processes were looked for
     if not runner.has_begun():
         return
     for one in growing:
@@ -320,8 +371,9 @@ def deliver(manager: ManagerLink, folders: Folders) -> None:
         manager.ask("PUT", "result", result)
     deliver_workspace(manager, folders)
     if outcome is not None:
-        now = time.monotonic()
-        ago = {"started_ago": now - (runner.begun or ended), "ended_ago": now - ended}
+        # By the files' own times: we may have waited for the manager meanwhile.
+        times = {"started_ago": CLAIM, "ended_ago": EXIT}
+        ago = {word: max(0.0, time.time() - os.lstat(f"{folders.out}/{name}").st_mtime) for word, name in times.items()}
         manager.ask("PUT", f"outcome?{urllib.parse.urlencode(ago)}", outcome)
 
 
@@ -330,16 +382,18 @@ def deliver_workspace(manager: ManagerLink, folders: Folders) -> None:
     with open(f"{folders.own}/{SNAPSHOT}", encoding="utf-8") as file:
         before: Snapshot = json.load(file)
     now = snapshot(folders.workspace)
-    removed = [path for path in sorted(before, reverse=True) if path not in now or now[path][0] != before[path][0]]
+    removed = [path for path in sorted(before, reverse=True) if kind(now.get(path)) != kind(before[path])]
     changed = [path for path in sorted(now) if now[path] != before.get(path)]
     if not removed and not changed:
         return
     with tempfile.TemporaryFile(dir=folders.own) as packed:
-        with tarfile.open(fileobj=packed, mode="w|") as tar:
-            _add_removed(tar, removed)
-            for path in changed:
-                with contextlib.suppress(FileNotFoundError):  # what the task has left running has removed it
-                    _add_file(tar, f"{folders.workspace}/{path}", f"{FILES}/{path}")
+        for path in removed:
+            add_entry(packed, kind="removed", path=path)
+        for path in changed:
+            with contextlib.suppress(FileNotFoundError):  # what the task has left running has removed it
+                add_file(packed, f"{folders.workspace}/{path}", path)
+        add_entry(packed, kind=END)
+        packed.flush()
 
         @contextlib.contextmanager
         def from_start() -> Iterator[BinaryIO]:
@@ -349,24 +403,32 @@ def deliver_workspace(manager: ManagerLink, folders: Folders) -> None:
         manager.ask("POST", "workspace", from_start)
 
 
-def _add_removed(tar: tarfile.TarFile, paths: list[str]) -> None:
-    data = json.dumps(paths).encode()
-    member = tarfile.TarInfo(REMOVED)
-    member.size = len(data)
-    tar.addfile(member, io.BytesIO(data))
+def kind(entry: str | None) -> str | None:
+    """Return what of a snapshot's entry tells a file from a folder and a link."""
+    return entry and entry.partition(" ")[0]
 
 
-def _add_file(tar: tarfile.TarFile, path: str, name: str) -> None:
-    """Add one file. Names of the same file become files of their own."""
-    member = tar.gettarinfo(path, name)
-    if member.islnk():
-        member.type = tarfile.REGTYPE
-    if not member.isreg():
-        tar.addfile(member)
-        return
-    with open(path, "rb") as file:
-        member.size = os.fstat(file.fileno()).st_size
-        tar.addfile(member, file)
+def add_entry(stream: IO[bytes], **entry: object) -> None:
+    """Add a line about one path; see `workspace_archive.unpack`."""
+    stream.write(json.dumps(entry).encode() + b"\n")
+
+
+def add_file(stream: IO[bytes], path: str, name: str) -> None:
+    """Add a file, a folder or a link. What else there is, such as a socket, cannot be delivered."""
+    info = os.lstat(path)
+    if stat.S_ISDIR(info.st_mode):
+        add_entry(stream, kind="folder", path=name)
+    elif stat.S_ISLNK(info.st_mode):
+        add_entry(stream, kind="link", path=name, target=os.readlink(path))
+    elif stat.S_ISREG(info.st_mode):
+        with readable(path, lambda path: open(path, "rb")) as file:
+            size = os.fstat(file.fileno()).st_size
+            executable = bool(info.st_mode & 0o100)
+            add_entry(stream, kind="file", path=name, size=size, changed=info.st_mtime_ns, executable=executable)
+            while size > 0:
+                part = file.read(min(size, PIECE)) or bytes(min(size, PIECE))  # it has been cut meanwhile
+                stream.write(part)
+                size -= len(part)
 
 
 def main(words: list[str], env: Mapping[str, str]) -> int:

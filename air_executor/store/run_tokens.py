@@ -51,7 +51,7 @@ class RunTokens:
             StoreError: the volume refused.
         """
         if self._key is None:
-            found = files.read(self._layout.run_key, _KEY_BYTES)
+            found = files.read(self._layout.run_key, _MAX_TOKEN)
             if found is None:
                 found = self._create()
             if len(found[0]) != _KEY_BYTES:

@@ -61,6 +61,8 @@ class Stage(Enum):
     SCHEDULE = "schedule"
     PULL = "pull"
     START = "start"
+    FETCH = "fetch"
+    """Its run's files are being fetched. No deadline: the carrier has one, and a large workspace takes long."""
     SERVICES = "services"
     """The services of its task are not ready. No deadline: each has its own, which its node keeps."""
     NEVER = "never"
@@ -100,6 +102,10 @@ class Pod:
     """Id of the task."""
     warning: str | None = None
     """For the user, though it is alive."""
+    delivering: bool = False
+    """Its command has ended, and what it left is on its way to the manager."""
+    delivering_since: float | None = None
+    """Since when that is known, in monotonic seconds."""
     created_at: float | None = None
     """Unix seconds by the cluster's clock, which knows whole ones only."""
     scheduled_at: float | None = None
@@ -142,7 +148,7 @@ def read_pod(found: Mapping[str, Any]) -> Pod:
         times = parse_time(scheduled.get("lastTransitionTime")), parse_time(status.get("startTime")), pod.created_at
         pod.scheduled_at = next((at for at in times if at is not None), 0.0)
     if terminated is not None and _is_delivering(status, terminated):
-        pod.warning = "its command has ended, and what it left is being delivered"
+        pod.delivering = True
     elif terminated is not None or status.get("phase") in {"Succeeded", "Failed"}:
         pod.termination = _termination(pod.where, status, terminated or {})
     elif pod.service_end is not None:
@@ -150,7 +156,8 @@ def read_pod(found: Mapping[str, Any]) -> Pod:
     elif (late := next((one for one in pod.services if not one.started), None)) and pod.scheduled_at is not None:
         pod.pending_reason = _pending_service(status, late)
     elif "running" not in state:
-        pod.pending_reason = _pending_reason(status, container, state.get("waiting") or {})
+        fetching = _fetching(status)
+        pod.pending_reason = fetching or _pending_reason(status, container, state.get("waiting") or {})
     elif _is_silent(status):
         since = _condition(status, "Ready").get("lastTransitionTime")
         pod.warning = f"node {pod.node} does not answer since {since}"
@@ -205,6 +212,15 @@ def _is_delivering(status: Mapping[str, Any], terminated: Mapping[str, Any]) -> 
     carries = "running" in (_container(status, CARRIER).get("state") or {})
     left_nothing = terminated.get("reason") in _CANNOT_START or terminated.get("exitCode") == UNRECORDED
     return carries and not left_nothing
+
+
+def _fetching(status: Mapping[str, Any]) -> PendingReason | None:
+    """Return why its run's files are not there yet; None if they are, or come from a volume."""
+    found = _container(status, FETCH)
+    state = found.get("state") or {}
+    if "running" in state:
+        return PendingReason(Stage.FETCH, "its run's files are being fetched")
+    return _pending_reason(status, found, state["waiting"]) if "waiting" in state else None
 
 
 def _condition(status: Mapping[str, Any], kind: str) -> Mapping[str, Any]:

@@ -13,6 +13,7 @@ from air_executor.backends.container.refusals import ConflictError
 from air_executor.backends.kubernetes import pod_transport
 from air_executor.backends.kubernetes.api import Api
 from air_executor.backends.kubernetes.manifests import INSTANCE, ClusterConfig
+from air_executor.backends.kubernetes.object_status import Stage
 from air_executor.backends.kubernetes.runner_cache import TrackedRunner
 from air_executor.model.names import Slot
 
@@ -36,7 +37,7 @@ class RunSecrets:
         """Return those of all runners that have not started, and that we have given no Secret yet."""
         self._given &= {one.run for one in runners}
         waiting = [one for one in runners if one.run not in self._given and one.task and one.present]
-        return [one for one in waiting if not one.delete_requested and one.pending_reason() is not None]
+        return [one for one in waiting if not one.delete_requested and _may_start(one)]
 
     def give(self, one: TrackedRunner) -> None:
         """Create the Secret of a runner; fine if it exists.
@@ -52,3 +53,9 @@ class RunSecrets:
         with contextlib.suppress(ConflictError):  # ours, or an earlier manager's for the same run
             self._api.create_secret(made)
         self._given.add(one.run)
+
+
+def _may_start(one: TrackedRunner) -> bool:
+    """Tell whether a runner has not started and may: a suspended one may be so for longer than a token is valid."""
+    found = one.pending_reason()
+    return found is not None and found.stage is not Stage.SUSPENDED

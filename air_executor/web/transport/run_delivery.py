@@ -52,10 +52,17 @@ class RunDelivery:
         self._check_open(address)
         if not 0 < len(holder) <= _MAX_HOLDER or not holder.isascii() or not holder.isprintable():
             raise BadInputError("holder: must be a short name")
+        claim = f"{self._folder(address)}/{CLAIM}"
+        staged = f"{claim}.{files.random_hex(6)}"
+        files.write_new(staged, _HOLDER + holder.encode(), sync=True)
         try:
-            files.write_new(f"{self._folder(address)}/{CLAIM}", _HOLDER + holder.encode(), sync=True)
+            os.link(staged, claim)  # whole: a half-written claim would be nobody's
         except FileExistsError:
             self.check_holder(address, holder)
+        except OSError as error:
+            files.fail("create", claim, error)
+        finally:
+            files.remove(staged)
 
     def check_holder(self, address: RunAddress, holder: str) -> None:
         """Raise ClaimedError unless this holder has claimed the run."""
@@ -169,7 +176,7 @@ class RunDelivery:
         try:
             record = json.loads(data[:MAX_EXIT].partition(b"\n")[0])
             record["started"] = round(time.time() - max(0.0, started_ago), 6)
-        except (ValueError, TypeError, IndexError) as error:
+        except (ValueError, TypeError, RecursionError) as error:
             raise BadInputError("the outcome is not a JSON object") from error
         ended = time.time() - max(0.0, min(ended_ago, started_ago))
         self._put(address, EXIT, json.dumps(record).encode() + b"\n", ended)

@@ -94,7 +94,7 @@ class _RunRoutes:
                 return _text(410, str(error))
             except (BadInputError, BodyTooLargeError) as error:
                 return _text(422, str(error))
-            except AirExecutorError as error:
+            except (AirExecutorError, OSError) as error:
                 log.warning("a run cannot deliver: %s", error)
                 return _text(503, str(error))
             if fresh is not None:
