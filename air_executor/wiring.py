@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import importlib.util
 import logging
@@ -9,7 +10,7 @@ import os
 import platform
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from importlib import metadata, resources
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -24,6 +25,8 @@ from air_executor.store.service_logs import keeper_of
 from air_executor.store.space import space
 
 if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
     from air_executor.backends.base import Backend, Requested
     from air_executor.backends.container.remote_process import RemoteProcess
     from air_executor.backends.local.run_process import RunProcess
@@ -31,6 +34,7 @@ if TYPE_CHECKING:
     from air_executor.core.price import Prices
     from air_executor.manager.lease import Lease
     from air_executor.manager.loop import Manager
+    from air_executor.model.names import Slot
     from air_executor.settings import Settings
     from air_executor.web.server_process import ServerProcess
 
@@ -193,17 +197,29 @@ def make_backend(settings: Settings, layout: Layout, host: Host, requested: Requ
     if settings.backend == "docker":
         from air_executor.backends.docker import make_backend as make_docker_backend  # noqa: PLC0415
 
-        return make_docker_backend(settings, version(), keeper_of(layout), requested)
+        return make_docker_backend(settings, version(), keeper_of(layout), requested, _run_tokens(layout))
     if settings.backend == "kubernetes":
         from air_executor.backends.kubernetes import make_backend as make_kubernetes_backend  # noqa: PLC0415
 
-        return make_kubernetes_backend(settings, version(), keeper_of(layout), requested)
+        return make_kubernetes_backend(settings, version(), keeper_of(layout), requested, _run_tokens(layout))
     from air_executor.backends.local.cgroups import open_cgroups  # noqa: PLC0415
     from air_executor.backends.local.inherited_environment import inherit  # noqa: PLC0415
     from air_executor.backends.local.local_backend import LocalBackend  # noqa: PLC0415
 
     environ = inherit(os.environ, sys.prefix, without=RESERVED)
     return LocalBackend(layout, host, environ=environ, make_cgroups=lambda: open_cgroups(layout.root))
+
+
+def _run_tokens(layout: Layout) -> Callable[[Slot, str, str], str]:
+    """Return what makes the tokens of runs without a volume."""
+    from air_executor.store.run_tokens import RunAddress, RunTokens  # noqa: PLC0415
+
+    tokens = RunTokens(layout)
+
+    def make(slot: Slot, run: str, task: str) -> str:
+        return tokens.make(RunAddress(slot.job, int(run.rpartition("-")[2]), task, run), time.time())
+
+    return make
 
 
 def _prices(settings: Settings, backend: str) -> Prices:
@@ -254,7 +270,7 @@ def make_manager(
         name_prefix=None if settings.backend == "local" else settings.name_prefix,
         kept_runs=RunLimits(settings.keep_runs, settings.keep_runs_for),
         secrets_by_name=settings.backend == "kubernetes",
-        visibility=settings.kubernetes.visibility if settings.backend == "kubernetes" else 0.0,
+        visibility=settings.kubernetes.visibility if _mounts_volume(settings) else 0.0,
         events=settings.events,
         page=page,
         from_files=from_files,
@@ -307,7 +323,8 @@ def make_service(settings: Settings) -> Service | None:
     try:
         listening = listen(settings.http_host, settings.http_port)
     except BadInputError as error:
-        if {settings.sources.get("http_port"), settings.sources.get("http_host")} != {DEFAULT}:
+        chosen = {settings.sources.get("http_port"), settings.sources.get("http_host")} != {DEFAULT}
+        if chosen or settings.carries_runs:
             raise
         log.warning("no metrics and no page: %s; set AIR_HTTP_PORT to another port, or to 0", error)
         return None
@@ -336,6 +353,21 @@ def make_service(settings: Settings) -> Service | None:
         ServerProcess(listening, memory, message, collector.scrape, known_url(settings.public_url)),
         shown is not None and tokens.caller(shown, time.time()) is not None,
     )
+
+
+def serve_runs(settings: Settings) -> AbstractContextManager[object]:
+    """Return a block in which runs without a volume reach this process; it opens a port only where there are such.
+
+    Raises:
+        BadInputError: it cannot listen where it was told to.
+    """
+    service = make_service(settings) if settings.carries_runs else None
+    return contextlib.nullcontext() if service is None else service.server
+
+
+def _mounts_volume(settings: Settings) -> bool:
+    """Whether runners write to the volume through a mount of their own, which may show files late."""
+    return settings.backend == "kubernetes" and not settings.carries_runs
 
 
 def _longest_answer(settings: Settings) -> float:

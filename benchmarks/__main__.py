@@ -23,6 +23,7 @@ from benchmarks import (
     state,
     table,
     throughput,
+    transport,
     waiting,
 )
 from benchmarks.place import volume
@@ -41,7 +42,7 @@ ROWS = (
     *containers.ROWS,
     *jobs.ROWS,
 )
-ON_REQUEST = (*crowd.ON_REQUEST, *jobs.ON_REQUEST, *schedules.ON_REQUEST, *airflow.ROWS)
+ON_REQUEST = (*crowd.ON_REQUEST, *jobs.ON_REQUEST, *transport.ON_REQUEST, *schedules.ON_REQUEST, *airflow.ROWS)
 """Rows that take so long that they are measured only where `--only` names them."""
 
 

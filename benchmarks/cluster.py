@@ -98,6 +98,12 @@ class Namespace:
             return False
         return phase is None or found["status"].get("phase") == phase
 
+    def node_address(self) -> str:
+        """Return the address of the cluster's node."""
+        [node, *_] = self._ask("GET", "/api/v1/nodes")["items"]
+        found = {one["type"]: one["address"] for one in node["status"]["addresses"]}
+        return str(found["InternalIP"])
+
     def _ask(self, method: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
         return self.api._ask(method, path, body=body)  # noqa: SLF001 - asks for what the backend never does
 

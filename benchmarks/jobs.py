@@ -27,7 +27,8 @@ JOBS = 20
 _COUNTED = re.compile(r'^air_executor_backend_requests_total\{(?=.*verb="(\w+)").*\} ([0-9.e+]+)$', re.MULTILINE)
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """Return a port that nobody uses now."""
     with socket.create_server(("127.0.0.1", 0)) as listening:
         return int(listening.getsockname()[1])
 
@@ -110,7 +111,7 @@ def _ours(namespace: Namespace, tasks: int, jobs: int, runners: int, **fields: o
 
     The jobs lie there when the manager starts. The rate is that from its first decision until the last checkpoint.
     """
-    port = _free_port()
+    port = free_port()
     with JobsPlace(namespace, port, AIR_MAX_RUNNERS=str(runners)) as place:
         names = [f"job{number}" for number in range(jobs)]
         for name in names:
@@ -251,7 +252,7 @@ def idle(*, quick: bool) -> Sequence[Line]:
     name = f"requests of an idle manager in {seconds:g} s, without Lease renewals and watches"
     if reason := missing():
         return [Line("kubernetes-idle", name, None, 0, at_most=True, note=reason)]
-    port = _free_port()
+    port = free_port()
     with Namespace() as namespace, JobsPlace(namespace, port, AIR_KUBERNETES_LEASE="true") as place:
         place.submit("one", [["true"]])
         place.start()

@@ -174,7 +174,7 @@ class RunCommand:
         return exit_code(jobs)
 
     def _work(self) -> None:
-        from air_executor.wiring import make_manager  # noqa: PLC0415
+        from air_executor.wiring import make_manager, serve_runs  # noqa: PLC0415
 
         if self._ended(self._states()) and not self._asked():
             note(already_ended(self._states()[0]))
@@ -199,7 +199,8 @@ class RunCommand:
                 manager.close()
                 raise CorruptFileError(manager.state.index.unmanaged[self._id])
             try:
-                manager.run(until=self._look)
+                with serve_runs(self._settings):
+                    manager.run(until=self._look)
             except ManagerHeldError:
                 continue
             finally:

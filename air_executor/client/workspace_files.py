@@ -44,13 +44,17 @@ def parts_of(path: str) -> list[str]:
         BadInputError: it leads elsewhere, or is none.
     """
     parts = [] if path in ("", ".") else path.split("/")
-    good = all(
-        part not in ("", ".", "..") and "\0" not in part and len(os.fsencode(part)) <= MAX_NAME for part in parts
-    )
-    if not good or len(parts) > MAX_PARTS:
+    if len(parts) > MAX_PARTS or not all(map(_is_name, parts)):
         msg = f"path: must be relative, without . and .., got {path[:200]!r}"
         raise BadInputError(msg)
     return parts
+
+
+def _is_name(part: str) -> bool:
+    try:
+        return part not in ("", ".", "..") and "\0" not in part and len(os.fsencode(part)) <= MAX_NAME
+    except UnicodeEncodeError:
+        return False
 
 
 @contextlib.contextmanager
@@ -73,6 +77,19 @@ def _folder(root: str, parts: list[str], *, create: bool = False) -> Iterator[in
     finally:
         if here >= 0:
             os.close(here)
+
+
+@contextlib.contextmanager
+def _in_folder(root: str, path: str, *, create: bool = False) -> Iterator[tuple[int, str]]:
+    """Open the folder that a path lies in, and yield it with the path's last name."""
+    *above, name = parts_of(path) or [""]
+    if not name:
+        raise BadInputError("path: must be that of a file")
+    with _folder(root, above, create=create) as folder:
+        try:
+            yield folder, name
+        except OSError as error:
+            raise _error(path, error) from None
 
 
 def _hand_over(name: str, folder: int) -> None:
@@ -121,26 +138,62 @@ def replacing_file(root: str, path: str, *, executable: bool = False) -> Iterato
         BadInputError: the path leads elsewhere, or through a link.
         StoreError: the volume refused; what was there stays.
     """
-    *above, name = parts_of(path) or [""]
-    if not name:
-        raise BadInputError("path: must be that of a file")
-    with _folder(root, above, create=True) as folder:
-        staged = f".{name[:100]}.{secrets.token_hex(6)}"
+    with _in_folder(root, path, create=True) as (folder, name):
+        staged = f".air-{secrets.token_hex(8)}"
+        fd = os.open(staged, _WRITE, 0o777 if executable else 0o666, dir_fd=folder)
         try:
-            fd = os.open(staged, _WRITE, 0o777 if executable else 0o666, dir_fd=folder)
-            try:
-                with os.fdopen(fd, "wb") as file:
-                    about = os.fstat(folder)
-                    if os.geteuid() == 0 and about.st_uid != 0:
-                        os.fchown(file.fileno(), about.st_uid, about.st_gid)
-                    yield file
-                os.rename(staged, name, src_dir_fd=folder, dst_dir_fd=folder)
-            except BaseException:
-                with contextlib.suppress(OSError):
-                    os.unlink(staged, dir_fd=folder)
-                raise
+            with os.fdopen(fd, "wb") as file:
+                about = os.fstat(folder)
+                if os.geteuid() == 0 and about.st_uid != 0:
+                    os.fchown(file.fileno(), about.st_uid, about.st_gid)
+                yield file
+            os.rename(staged, name, src_dir_fd=folder, dst_dir_fd=folder)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                os.unlink(staged, dir_fd=folder)
+            raise
+
+
+def make_folder(root: str, path: str) -> None:
+    """Make a folder, and those above it; fine if it is there. Raises as `replacing_file`."""
+    with _folder(root, parts_of(path), create=True):
+        pass
+
+
+def make_link(root: str, path: str, target: str) -> None:
+    """Make a symbolic link in place of another file; it is never followed here. Raises as `replacing_file`."""
+    with _in_folder(root, path, create=True) as (folder, name):
+        staged = f".air-{secrets.token_hex(8)}"
+        os.symlink(target, staged, dir_fd=folder)
+        try:
+            os.rename(staged, name, src_dir_fd=folder, dst_dir_fd=folder)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                os.unlink(staged, dir_fd=folder)
+            raise
+
+
+def remove_path(root: str, path: str) -> None:
+    """Remove a file, or an empty folder; fine if there is none, or if it is not empty.
+
+    Raises:
+        BadInputError: the path leads elsewhere.
+        StoreError: the volume refused.
+    """
+    if not parts_of(path):
+        raise BadInputError("path: must be that of a file")
+    # What leads through a link or a file is not there either.
+    with contextlib.suppress(NotFoundError, BadInputError), _in_folder(root, path) as (folder, name):
+        try:
+            os.unlink(name, dir_fd=folder)
         except OSError as error:
-            raise _error(path, error) from None
+            if error.errno not in {errno.EISDIR, errno.EPERM}:
+                raise
+            try:
+                os.rmdir(name, dir_fd=folder)
+            except OSError as full:
+                if full.errno not in {errno.ENOTEMPTY, errno.EEXIST}:
+                    raise
 
 
 def list_files(root: str, path: str = "") -> Iterator[FoundFile]:

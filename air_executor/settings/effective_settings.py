@@ -142,6 +142,13 @@ class Settings(ReaderSettings, BaseSettings):
         """Deprecated names in use, and unknown variables that look like settings."""
         return self._warnings
 
+    @property
+    def carries_runs(self) -> bool:
+        """Whether the files of runs come and go over HTTP."""
+        if self.backend == "docker":
+            return self.docker.transport == "http"
+        return self.backend == "kubernetes" and self.kubernetes.transport == "http"
+
     @classmethod
     def settings_customise_sources(
         cls,

@@ -315,6 +315,7 @@ Currency = Annotated[
     MustBe(f"at most {_MAX_CURRENCY} characters without spaces, like EUR"),
 ]
 Day = Annotated[date, BeforeValidator(_day), MustBe("a day, like 2026-01-31")]
+Transport = Annotated[Literal["volume", "http"], MustBe("volume or http")]
 PullPolicy = Annotated[Literal["missing", "always", "never"], MustBe("missing, always or never")]
 UserAndGroup = Annotated[
     tuple[Annotated[int, Field(ge=1, le=999_999_999)], Annotated[int, Field(ge=1, le=999_999_999)]],

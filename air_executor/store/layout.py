@@ -35,6 +35,7 @@ class Layout:
         self.tokens = f"{self.root}/tokens.json"
         self.first_token = f"{self.root}/first-token"
         self.audit = f"{self.root}/audit.jsonl"
+        self.run_key = f"{self.root}/run-tokens.key"
         self.cache = f"{self.root}/cache"
         self.worktrees = f"{self.root}/worktrees"
         self.caches = f"{self.root}/caches"

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from air_executor.metrics.health import Health
     from air_executor.settings import Settings
     from air_executor.web.lazy_api import LazyApi
+    from air_executor.web.state_cache import StateCache
 
 
 def check(settings: Settings) -> None:
@@ -47,13 +48,26 @@ def make_application(settings: Settings, scrape: Callable[[], bytes], health: He
     return asgi.make_app(
         scrape,
         health,
-        [*routes.page_routes(cache, settings, streams), *_for_programs(settings, LazyApi(cache, settings, streams))],
+        [
+            *_for_runs(settings, cache),
+            *routes.page_routes(cache, settings, streams),
+            *_for_programs(settings, LazyApi(cache, settings, streams)),
+        ],
         host=settings.http_host,
         token=None if settings.token is None else settings.token.get_secret_value(),
         tokens=Tokens(str(settings.tokens_file or client.layout.tokens), settings.admin_token_file),
         proxy=_trusted_proxy(settings),
         public_url=known_url(settings.public_url),
     )
+
+
+def _for_runs(settings: Settings, cache: StateCache) -> list[BaseRoute]:
+    """Return the routes of runs without a volume; none where all runs have it."""
+    if not settings.carries_runs:
+        return []
+    from air_executor.web.transport.run_routes import run_routes  # noqa: PLC0415 - see `make_application`
+
+    return run_routes(cache, settings.kubernetes.transport_size)
 
 
 def _for_programs(settings: Settings, api: LazyApi) -> list[BaseRoute]:

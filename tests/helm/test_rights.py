@@ -100,6 +100,7 @@ def ask_everything(api: Api) -> None:
     api.read_job("x")
     api.delete_job("x", "uid", wait_for_pods=True)
     api.delete_pod("x", "uid")
+    api.create_secret({})
     api.read_deployment("x")
     api.read_lease("x")
     api.create_lease({})
@@ -119,6 +120,7 @@ ASKED = {
     "read_job",
     "delete_job",
     "delete_pod",
+    "create_secret",
     "read_deployment",
     "read_lease",
     "create_lease",
@@ -152,7 +154,7 @@ def test_role_is_what_is_asked_for(helm_program: str, recorder: Recorder) -> Non
     api = Api(NAMESPACE, 5, 1000)
     ask_everything(api)
     api.close()
-    assert recorder.asked == rights(render(helm_program))
+    assert recorder.asked == rights(render(helm_program, sets={"transport.type": "http"}))
 
 
 def test_narrow_where_names_are_known(helm_program: str) -> None:

@@ -21,6 +21,7 @@ from air_executor.errors import AlreadyExistsError, NotFoundError
 from air_executor.manager.run_trimmer import PASS_EVERY
 from air_executor.model.state import Done
 from air_executor.store.run_retention import RunLimits
+from air_executor.store.run_tokens import RunAddress, RunTokens
 from air_executor.store.schedules import Schedules
 from tests import lanes
 from tests.conftest import MEMORY
@@ -138,6 +139,7 @@ class Story:
         self.sent_twice()
         self.large_results()
         self.cached_results()
+        self.tokens()
         self.requests()
         self.kept_runner()
         self.troubles()
@@ -187,6 +189,13 @@ class Story:
             (made / "o").write_text("x")
             self.until(lambda job=job: self.ended(job))  # type: ignore[misc]
             assert (made / "o").read_text() == "x"
+
+    def tokens(self) -> None:
+        """A manager makes a token of a run; a later one, which may have found no key, or a whole one, knows it."""
+        run = RunAddress("j", 1, "a", "0123456789ab-1")
+        made: list[str] = []
+        self.do(lambda: made.append(RunTokens(self.world.layout).make(run, 0.0)))
+        assert RunTokens(self.world.layout).read(made[-1], 1.0) == (run, None)
 
     def runs_or_ended(self, job: str) -> bool:
         """Whether the task of a job runs, or needs no run."""

@@ -305,6 +305,7 @@ def test_names_with_underscores_reach_their_group(tmp_path: Path) -> None:
         "on",
         "xx",
         "never",
+        "http",
         "1:2",
         "gpu=1000000",
         "docker.cpu_hour=7",

@@ -86,6 +86,14 @@ class Api(ApiConnection):
             body["gracePeriodSeconds"] = grace
         self._ask("DELETE", f"{pods(self.namespace).path}/{name}", body=body)
 
+    def create_secret(self, body: Mapping[str, Any]) -> None:
+        """Create a Secret.
+
+        Raises:
+            ConflictError: the name is taken.
+        """
+        self._ask("POST", f"/api/v1/namespaces/{self.namespace}/secrets", body=body)
+
     def read_deployment(self, name: str) -> dict[str, Any]:
         """Return a Deployment as it is now."""
         return self._ask("GET", f"/apis/apps/v1/namespaces/{self.namespace}/deployments/{name}")

@@ -23,6 +23,8 @@ NEEDED = (
     ("", "events", ("list",)),
 )
 """What a manager does on the cluster: API group, resource, verbs."""
+OVER_HTTP = (("", "secrets", ("create",)),)
+"""What it does besides, where the files of runs come over HTTP."""
 
 
 def reach(settings: Settings) -> None:
@@ -68,7 +70,9 @@ def _impatient(settings: Settings) -> Settings:
 
 def _check(api: Api, config: ClusterConfig) -> Iterator[Finding]:
     major, minor = api.version()
-    found = f"Kubernetes {major}.{minor}, namespace {api.namespace}, volume claim {config.settings.claim}"
+    group = config.settings
+    files = f"volume claim {group.claim}" if group.transport == "volume" else f"files over {group.transport_url}"
+    found = f"Kubernetes {major}.{minor}, namespace {api.namespace}, {files}"
     if (major, minor) >= POD_REPLACEMENT_POLICY:
         yield Finding("cluster", FINE, found)
     else:
@@ -76,9 +80,9 @@ def _check(api: Api, config: ClusterConfig) -> Iterator[Finding]:
         yield Finding("cluster", WARN, text, "nothing is wrong with that; newer servers spare it")
     missing = [
         f"{verb} {resource}"
-        for group, resource, verbs in NEEDED
+        for api_group, resource, verbs in (*NEEDED, *(OVER_HTTP if group.transport == "http" else ()))
         for verb in verbs
-        if not api.is_allowed(group, resource, verb)
+        if not api.is_allowed(api_group, resource, verb)
     ]
     if missing:
         text = f"not allowed in namespace {api.namespace}: {', '.join(missing)}"

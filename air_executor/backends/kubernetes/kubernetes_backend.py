@@ -23,6 +23,7 @@ from air_executor.backends.kubernetes.job_remover import JobRemover
 from air_executor.backends.kubernetes.manifests import INSTANCE, RUN, STATE_DIR, ClusterConfig, job_manifest
 from air_executor.backends.kubernetes.object_status import is_permanent
 from air_executor.backends.kubernetes.refused_starts import RefusedStarts
+from air_executor.backends.kubernetes.run_secrets import RunSecrets
 from air_executor.backends.kubernetes.runner_cache import RunnerCache, TrackedRunner
 from air_executor.backends.kubernetes.start_inspector import StartInspector
 from air_executor.errors import (
@@ -46,7 +47,10 @@ class KubernetesBackend(ContainerBackend):
     remote = True
     object_kind = "Kubernetes Job"
 
-    def __init__(self, api: Api, config: ClusterConfig, keep_log: KeepServiceLog) -> None:
+    def __init__(
+        self, api: Api, config: ClusterConfig, keep_log: KeepServiceLog, secrets: RunSecrets | None = None
+    ) -> None:
+        """`secrets`: those of runs whose files come over HTTP; None: all pods mount the volume."""
         super().__init__(api, config, WORKERS)
         self._api = api
         self._config = config
@@ -55,6 +59,7 @@ class KubernetesBackend(ContainerBackend):
         self._inspector = StartInspector(api, self._watch, config.selector)
         self._remover = JobRemover(api, self._watch, keep_log)
         self._refused = RefusedStarts()
+        self._secrets = secrets
 
     def prepare(self, options: Mapping[str, Any]) -> str | None:
         """See `Backend.prepare`. Nodes pull images themselves, for a pod that exists."""
@@ -73,7 +78,8 @@ class KubernetesBackend(ContainerBackend):
     def _create(self, launch: Launch) -> None:
         """Request the Job of a run; one that the server refuses for now waits in `_refused`."""
         body = job_manifest(self._config, launch, self._watch.server, self._watch.owner)
-        change_owner(launch, self._config.user)
+        if self._secrets is None:
+            change_owner(launch, self._config.user)
         name = self._config.name(launch.slot)
         now = time.monotonic()
         try:
@@ -87,6 +93,18 @@ class KubernetesBackend(ContainerBackend):
             self._refused.refuse(launch, f"the cluster refuses its Job: {brief(error)}", now)
             return
         self._refused.created(launch.slot, now)
+        self._give_secrets()
+
+    def _give_secrets(self) -> None:
+        """Have the workers create the Secrets that runs wait for."""
+        if self._secrets is None:
+            return
+        with self._lock:
+            missing = [one for one in self._secrets.missing(self._cache.all()) if not one.busy]
+            for one in missing:
+                one.busy = True
+        for one in missing:
+            self._workers.submit(self._guard, self._secrets.give, one)
 
     def _retry_refused(self, now: float) -> None:
         for launch in self._refused.due(now):
@@ -103,6 +121,7 @@ class KubernetesBackend(ContainerBackend):
         self._watch.check()
         now = time.monotonic()
         self._retry_refused(now)
+        self._give_secrets()
         with self._lock:
             found = self._cache.statuses(now)
             unexplained = self._cache.to_inspect(now)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from air_executor.backends.base import KeepServiceLog, Requested
+from air_executor.backends.base import KeepServiceLog, MakeToken, Requested
+from air_executor.backends.container import transport
 from air_executor.backends.container.inside import DEFAULT_IMAGE, task_user
 from air_executor.backends.kubernetes import pod_template
 from air_executor.backends.kubernetes.api import Api
 from air_executor.backends.kubernetes.kubernetes_backend import KubernetesBackend
 from air_executor.backends.kubernetes.lease_object import LeaseObject
 from air_executor.backends.kubernetes.manifests import ClusterConfig
+from air_executor.backends.kubernetes.run_secrets import RunSecrets
 from air_executor.errors import BadInputError
 from air_executor.settings import Settings
 
@@ -18,11 +20,16 @@ LEASE_RATE = 5.0
 
 
 def make_backend(
-    settings: Settings, version: str, keep_log: KeepServiceLog, requested: Requested | None = None
+    settings: Settings,
+    version: str,
+    keep_log: KeepServiceLog,
+    requested: Requested | None = None,
+    make_token: MakeToken | None = None,
 ) -> KubernetesBackend:
     """Return the backend for the state directory of these settings. Does not contact the cluster yet.
 
-    `keep_log` keeps the logs of services; `requested` is called after each request to the API server.
+    `keep_log` keeps the logs of services; `requested` is called after each request to the API server; `make_token`
+    makes the tokens of runs whose files come over HTTP.
 
     Raises:
         BadInputError: a setting is missing or invalid, or there is no access to a cluster.
@@ -30,7 +37,10 @@ def make_backend(
     api = make_api(settings)
     if requested is not None:
         api.requested = requested
-    return KubernetesBackend(api, make_cluster_config(settings, api.namespace, version), keep_log)
+    config, secrets = make_cluster_config(settings, api.namespace, version), None
+    if settings.kubernetes.transport == "http" and make_token is not None:
+        secrets = RunSecrets(api, config, make_token, transport.authorities(settings.kubernetes))
+    return KubernetesBackend(api, config, keep_log, secrets)
 
 
 def make_api(settings: Settings) -> Api:
@@ -50,16 +60,25 @@ def make_lease_record(settings: Settings, requested: Requested | None = None) ->
     return LeaseObject(api, f"air-executor-{make_cluster_config(settings, api.namespace, '').instance}")
 
 
+def _location(settings: Settings, namespace: str) -> str:
+    """Return a name of the state directory that no other one on the cluster has."""
+    group = settings.kubernetes
+    if group.claim is not None:
+        return f"{namespace}/{group.claim}/{group.sub_path}"
+    return f"{namespace}/{group.transport_url}{settings.state_dir}"
+
+
 def make_cluster_config(settings: Settings, namespace: str, version: str) -> ClusterConfig:
     """Return what all Jobs have in common; raises as `make_backend`."""
     group = settings.kubernetes
-    if group.claim is None:
+    transport.check(settings, group)
+    if group.claim is None and group.transport == "volume":
         raise BadInputError(
             "backend kubernetes: set AIR_KUBERNETES_CLAIM to the volume claim that holds the state directory"
         )
     return ClusterConfig(
         state_dir=settings.state_dir,
-        location=f"{namespace}/{group.claim}/{group.sub_path}",
+        location=_location(settings, namespace),
         namespace=namespace,
         prefix=settings.name_prefix,
         version=version,

@@ -23,6 +23,7 @@ from air_executor.backends.kubernetes import (
     pod_requests,
     pod_services,
     pod_template,
+    pod_transport,
     pod_volumes,
     runner_copy,
 )
@@ -44,7 +45,7 @@ TTL_SECONDS = 86_400
 """After how long the cluster deletes a finished Job: a safety net, since the manager deletes its Jobs itself."""
 SLACK_SECONDS = 300
 """How much later than a run's timeout its Job's own deadline is: the runner's and the manager's come first."""
-_STATE, _TEMPORARY = "state", "tmp"
+_STATE, _TEMPORARY = pod_transport.VOLUME, "tmp"
 _OWN_NETWORK = "default"
 _KEEP_NODE = {"cluster-autoscaler.kubernetes.io/safe-to-evict": "false", "karpenter.sh/do-not-disrupt": "true"}
 """Annotations for what scales clusters down: a node goes once its tasks have ended. The pod template can change it."""
@@ -156,6 +157,8 @@ def _template(config: ClusterConfig, launch: Launch, server: tuple[int, int]) ->
     container = _container(config, launch)
     claims: dict[str, str] = {}
     container["volumeMounts"] += _claim_mounts(settings, launch, claims)
+    over_http = settings.transport == "http"
+    shared = {"name": _STATE, "persistentVolumeClaim": {"claimName": settings.claim}}
     spec: dict[str, Any] = {
         "restartPolicy": "Never",
         "automountServiceAccountToken": False,
@@ -172,12 +175,15 @@ def _template(config: ClusterConfig, launch: Launch, server: tuple[int, int]) ->
         },
         "containers": [container],
         "volumes": [
-            {"name": _STATE, "persistentVolumeClaim": {"claimName": settings.claim}},
+            pod_transport.volume(settings) if over_http else shared,
             {"name": _TEMPORARY, "emptyDir": {"medium": "Memory", "sizeLimit": str(settings.tmp_size)}},
             *({"name": name, "persistentVolumeClaim": {"claimName": claim}} for claim, name in claims.items()),
         ],
     }
-    if settings.copy_runner:
+    if over_http:
+        secret = pod_transport.secret_name(config.name(launch.slot), launch.run)
+        pod_transport.add_to(spec, container, settings, image=config.image_of({}), secret=secret)
+    elif settings.copy_runner:
         runner_copy.add_to(spec, container, config.image_of({}))
     pod_services.add_to(spec, container, launch, settings, server)
     if settings.service_account:
@@ -200,7 +206,10 @@ def _container(config: ClusterConfig, launch: Launch) -> dict[str, Any]:
     settings = config.settings
     selected = (config.template.get("spec") or {}).get("nodeSelector") or {}
     machine = native.MACHINES.get(str(selected.get(_ARCHITECTURE)))
-    if settings.copy_runner:
+    if settings.transport == "http":
+        pod_transport.check(launch)
+        command = [f"{inside.BIN}/{native.NAME}", *inside.arguments(launch)]
+    elif settings.copy_runner:
         command = [runner_copy.PROGRAM, *inside.arguments(launch)]
     elif machine:  # the image may have no shell
         command = [*launch.runner(inside.BIN, machine), *inside.arguments(launch)]
@@ -240,6 +249,8 @@ def _with_check(launch: Launch) -> Launch:
 
 
 def _mount(config: ClusterConfig, path: str, target: str) -> dict[str, Any]:
+    if config.settings.transport == "http":
+        return {"name": _STATE, "mountPath": target, "subPath": pod_transport.FOLDERS[target]}
     sub_path = os.path.normpath(os.path.join(config.settings.sub_path, os.path.relpath(path, config.state_dir)))
     return {"name": _STATE, "mountPath": target, "subPath": sub_path}
 

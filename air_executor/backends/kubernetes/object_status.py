@@ -14,13 +14,16 @@ from typing import Any
 from air_executor.backends.container.platform_text import brief, parse_time
 from air_executor.backends.container.refusals import RefusedError
 from air_executor.backends.container.termination import Termination
+from air_executor.backends.kubernetes.pod_transport import CARRIER, FETCH
 from air_executor.backends.kubernetes.service_status import ServiceStatus, read_services
 from air_executor.model import state as s
 
 CONTAINER = "task"
 """Name of the runner's container in its Pod; an operator's template may add others."""
-LOST_CLAIM = 97
-"""Exit code of a runner whose run another one has claimed already: it says nothing about the run."""
+UNRECORDED, LOST_CLAIM = 96, 97
+"""Exit codes of a runner that could not record its run, and of one whose run another one has claimed already.
+
+The second says nothing about the run."""
 TASK = "air-executor/task"
 """Annotation with the id of the task."""
 QUEUE = "kueue.x-k8s.io/queue-name"
@@ -58,6 +61,8 @@ class Stage(Enum):
     SCHEDULE = "schedule"
     PULL = "pull"
     START = "start"
+    FETCH = "fetch"
+    """Its run's files are being fetched. No deadline: the carrier has one, and a large workspace takes long."""
     SERVICES = "services"
     """The services of its task are not ready. No deadline: each has its own, which its node keeps."""
     NEVER = "never"
@@ -97,6 +102,10 @@ class Pod:
     """Id of the task."""
     warning: str | None = None
     """For the user, though it is alive."""
+    delivering: bool = False
+    """Its command has ended, and what it left is on its way to the manager."""
+    delivering_since: float | None = None
+    """Since when that is known, in monotonic seconds."""
     created_at: float | None = None
     """Unix seconds by the cluster's clock, which knows whole ones only."""
     scheduled_at: float | None = None
@@ -138,14 +147,17 @@ def read_pod(found: Mapping[str, Any]) -> Pod:
     if scheduled.get("status") == "True" or status.get("startTime") or terminated is not None or "running" in state:
         times = parse_time(scheduled.get("lastTransitionTime")), parse_time(status.get("startTime")), pod.created_at
         pod.scheduled_at = next((at for at in times if at is not None), 0.0)
-    if terminated is not None or status.get("phase") in {"Succeeded", "Failed"}:
+    if terminated is not None and _is_delivering(status, terminated):
+        pod.delivering = True
+    elif terminated is not None or status.get("phase") in {"Succeeded", "Failed"}:
         pod.termination = _termination(pod.where, status, terminated or {})
     elif pod.service_end is not None:
         pass  # what it waits for will not come
     elif (late := next((one for one in pod.services if not one.started), None)) and pod.scheduled_at is not None:
         pod.pending_reason = _pending_service(status, late)
     elif "running" not in state:
-        pod.pending_reason = _pending_reason(status, container, state.get("waiting") or {})
+        fetching = _fetching(status)
+        pod.pending_reason = fetching or _pending_reason(status, container, state.get("waiting") or {})
     elif _is_silent(status):
         since = _condition(status, "Ready").get("lastTransitionTime")
         pod.warning = f"node {pod.node} does not answer since {since}"
@@ -181,9 +193,34 @@ def hide_values(text: str | None, names: Iterable[str] = ()) -> str:
     return text
 
 
-def _container(status: Mapping[str, Any]) -> Mapping[str, Any]:
-    found: Iterable[Mapping[str, Any]] = status.get("containerStatuses") or ()
-    return next((one for one in found if one.get("name") == CONTAINER), {})
+def _container(status: Mapping[str, Any], name: str = CONTAINER) -> Mapping[str, Any]:
+    found: Iterable[Mapping[str, Any]] = (
+        *(status.get("initContainerStatuses") or ()),
+        *(status.get("containerStatuses") or ()),
+    )
+    return next((one for one in found if one.get("name") == name), {})
+
+
+def _end_of(status: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    """Return how a container has ended; empty if it has not, or if there is none."""
+    found: Mapping[str, Any] = (_container(status, name).get("state") or {}).get("terminated") or {}
+    return found
+
+
+def _is_delivering(status: Mapping[str, Any], terminated: Mapping[str, Any]) -> bool:
+    """Tell whether a carrier still delivers what the runner, which has ended so, has left."""
+    carries = "running" in (_container(status, CARRIER).get("state") or {})
+    left_nothing = terminated.get("reason") in _CANNOT_START or terminated.get("exitCode") == UNRECORDED
+    return carries and not left_nothing
+
+
+def _fetching(status: Mapping[str, Any]) -> PendingReason | None:
+    """Return why its run's files are not there yet; None if they are, or come from a volume."""
+    found = _container(status, FETCH)
+    state = found.get("state") or {}
+    if "running" in state:
+        return PendingReason(Stage.FETCH, "its run's files are being fetched")
+    return _pending_reason(status, found, state["waiting"]) if "waiting" in state else None
 
 
 def _condition(status: Mapping[str, Any], kind: str) -> Mapping[str, Any]:
@@ -222,8 +259,23 @@ def _termination(  # noqa: PLR0911 - one return for each way to end
         return Termination(None, s.START_FAILED, f"{text} ({message})", permanent=none, finished_at=at)
     if not terminated and pod_reason:  # the node rejected it: OutOfcpu, UnexpectedAdmissionError, NodeAffinity …
         return Termination(None, s.START_FAILED, f"{where} was refused by its node ({pod_reason}): {message}")
+    if code is None and (fetched := _end_of(status, FETCH).get("exitCode")):
+        if fetched == LOST_CLAIM:
+            return Termination(LOST_CLAIM, None, f"{where}: {_said(status, FETCH)}", finished_at=at)
+        text = f"{where} could not fetch what its run needs: {_said(status, FETCH)}"
+        return Termination(None, s.START_FAILED, text, finished_at=at)
+    if _end_of(status, CARRIER).get("exitCode"):
+        text = f"{where} could not deliver what its run left: {_said(status, CARRIER)}"
+        return Termination(None, None, text, finished_at=at)
     shown = "failed" if code is None else f"ended with {code}"
     return Termination(code, None, f"{where} {shown}" + (f": {message}" if message else ""), finished_at=at)
+
+
+def _said(status: Mapping[str, Any], name: str) -> str:
+    """Return what a container said last, or how it ended."""
+    end = _end_of(status, name)
+    lines = str(end.get("message") or "").strip().splitlines()
+    return brief(lines[-1]) if lines else f"{end.get('reason')} ({end.get('exitCode')})"
 
 
 def _pending_reason(

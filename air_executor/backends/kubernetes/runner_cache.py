@@ -17,6 +17,7 @@ from air_executor.backends.container.termination import Termination
 from air_executor.backends.kubernetes.manifests import labeled_run
 from air_executor.backends.kubernetes.object_status import (
     LOST_CLAIM,
+    TASK,
     PendingReason,
     Pod,
     Stage,
@@ -30,6 +31,9 @@ INSPECT_AFTER = 5.0
 """Seconds after which a runner without a Pod is inspected; then when it has waited twice as long, and so on."""
 CLOCK_STEP = 1.0
 """Seconds by which the difference of two of the cluster's times may be too large."""
+DELIVER_WITHIN = 7200.0
+"""Seconds after which a pod that still delivers what its command left is given up: its carrier hangs."""
+NO_DEADLINE = frozenset({Stage.SUSPENDED, Stage.FETCH, Stage.SERVICES})
 INSPECT_POD_AFTER = 15.0
 """The same for a runner whose Pod gets its image and its container, which takes a busy node some seconds anyway."""
 
@@ -45,7 +49,7 @@ class Deadlines:
     def of(self, stage: Stage) -> float:
         """Return how long a stage may last."""
         limits = {Stage.SCHEDULE: self.schedule, Stage.PULL: self.pull, Stage.START: self.start}
-        return math.inf if stage in {Stage.SUSPENDED, Stage.SERVICES} else limits.get(stage, 0.0)
+        return math.inf if stage in NO_DEADLINE else limits.get(stage, 0.0)
 
 
 @dataclass(slots=True, eq=False)
@@ -57,6 +61,8 @@ class TrackedRunner:
     run: str
     first_seen: float
     name: str = ""
+    task: str = ""
+    """Id of the task."""
     created_at: float | None = None
     """When its Job, or a Pod of it, was created: Unix seconds by the cluster's clock."""
     scheduled_at: float | None = None
@@ -163,6 +169,10 @@ class RunnerCache:
                 found[one.slot] = one
         return found
 
+    def all(self) -> list[TrackedRunner]:
+        """Return all runners."""
+        return list(self._by_uid.values())
+
     def in_slot(self, slot: Slot) -> TrackedRunner | None:
         """Return the runner of a slot."""
         return self.by_slot().get(slot)
@@ -182,6 +192,7 @@ class RunnerCache:
         deleting = "deletionTimestamp" in meta
         one.delete_requested = one.delete_requested or (deleting and not one.present)
         one.name, one.present, one.deleting = meta["name"], True, deleting
+        one.task = (meta.get("annotations") or {}).get(TASK, "")
         one.note_creation(parse_time(meta.get("creationTimestamp")))
         suspended = read_suspension(found)
         if (suspended is None) != (one.suspended is None):
@@ -211,6 +222,8 @@ class RunnerCache:
         one.pods[pod.uid] = pod
         if before is not None:
             pod.started |= before.started
+        if pod.delivering:
+            pod.delivering_since = now if before is None or before.delivering_since is None else before.delivering_since
         one.deleted_by_others = one.deleted_by_others or (pod.deleting and not one.delete_requested)
         one.note_creation(pod.created_at)
         if one.scheduled_at is None:
@@ -293,7 +306,7 @@ class RunnerCache:
     def _needs_inspection(self, one: TrackedRunner, now: float) -> bool:
         if one.busy or one.delete_accepted or not one.present or not one.may_run:
             return False
-        if (found := one.pending_reason()) is None or found.stage in {Stage.SUSPENDED, Stage.SERVICES}:
+        if (found := one.pending_reason()) is None or found.stage in NO_DEADLINE:
             return False
         if self.is_overdue(one, now):
             return True
@@ -318,6 +331,9 @@ class RunnerCache:
         ended = next((pod.service_end for pod in one.live if pod.service_end and not pod.deleting), None)
         if ended is not None and not one.delete_requested:
             return RunnerStatus(one.run, alive=True, reason=s.ERROR, message=ended)
+        since = max((pod.delivering_since for pod in one.live if pod.delivering_since is not None), default=None)
+        if since is not None:
+            return _delivering(one, now - since)
         found = one.pending_reason()
         if found is None or one.delete_accepted:
             warning = next((pod.warning for pod in one.live if pod.warning), None)
@@ -330,3 +346,11 @@ class RunnerCache:
             )
         late = found.stage is Stage.SERVICES or now - one.stage_since > INSPECT_AFTER
         return RunnerStatus(one.run, alive=True, message=found.message if late else None)
+
+
+def _delivering(one: TrackedRunner, seconds: float) -> RunnerStatus:
+    if seconds > DELIVER_WITHIN and not one.delete_requested:
+        text = f"what its command left was not delivered within {DELIVER_WITHIN / 3600:g} h"
+        return RunnerStatus(one.run, alive=True, reason=s.EVICTED, message=text)
+    words = "its command has ended, and what it left is being delivered"
+    return RunnerStatus(one.run, alive=True, message=words if seconds > INSPECT_AFTER else None)

@@ -19,7 +19,7 @@ from air_executor.web.problem_details import BodyTimeoutError, BodyTooLargeError
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
-    from typing import BinaryIO
+    from typing import IO
 
     from starlette.requests import Request
 
@@ -39,7 +39,7 @@ class Uploads:
         self._limit = limit
         self._open = 0
 
-    async def receive(self, request: Request, target: AbstractContextManager[BinaryIO]) -> None:
+    async def receive(self, request: Request, target: AbstractContextManager[IO[bytes]]) -> None:
         """Write the body of a request to the file that `target` opens; nothing stays of it after an error.
 
         Raises:

@@ -99,9 +99,31 @@ air-executor-{{ include "air-executor.instance" . }}
 {{- if or .Values.metrics.podMonitor.enabled (include "air-executor.metricsService" .) }}yes{{ end }}
 {{- end }}
 
+{{/* Not empty if the files of runs come over HTTP. */}}
+{{- define "air-executor.overHttp" -}}
+{{- if eq .Values.transport.type "http" }}yes{{ end }}
+{{- end }}
+
+{{/* Address of the manager for the pods of runs. */}}
+{{- define "air-executor.transportUrl" -}}
+{{- $service := printf "http://%s-transport.%s.svc:%s/" (include "air-executor.fullname" .) .Release.Namespace (include "air-executor.port" .) }}
+{{- default $service .Values.transport.url }}
+{{- end }}
+
+{{/* Access modes of the claim: a list. */}}
+{{- define "air-executor.accessModes" -}}
+{{- $default := ternary "ReadWriteOnce" "ReadWriteMany" (eq .Values.transport.type "http") }}
+{{- toYaml (default (list $default) .Values.persistence.accessModes) }}
+{{- end }}
+
+{{/* Not empty if managers cannot be on two nodes at a time, because only one of them can have the volume. */}}
+{{- define "air-executor.oneNode" -}}
+{{- if and (include "air-executor.overHttp" .) (not .Values.persistence.existingClaim) (not (contains "ReadWriteMany" (include "air-executor.accessModes" .))) }}yes{{ end }}
+{{- end }}
+
 {{/* Not empty if the manager must be reachable from outside of its pod. */}}
 {{- define "air-executor.listens" -}}
-{{- if or (include "air-executor.metrics" .) (include "air-executor.web" .) }}yes{{ end }}
+{{- if or (include "air-executor.overHttp" .) (include "air-executor.metrics" .) (include "air-executor.web" .) }}yes{{ end }}
 {{- end }}
 
 {{/* Not empty if page and API are served outside of the pod. */}}
