@@ -147,7 +147,7 @@ class ManagerLink:
                     raise OSError(msg)
                 raise AnswerError(response.status, text)
             if response.status == NO_CONTENT:
-                return b""
+                return response.read()  # else the connection could not be used again
             if use is None:
                 found = response.read()
             else:

@@ -20,8 +20,11 @@ from tests.transport.rig import PATIENCE, Site, peak, soon
 MEBIBYTE = 1 << 20
 
 
-def test_a_run_leaves_what_it_would_on_a_volume(site: Site) -> None:
-    """Output, result, queued tasks and workspace of a run are committed, and the next run finds its files."""
+def test_a_run_leaves_what_it_would_on_a_volume(site: Site, caplog: pytest.LogCaptureFixture) -> None:
+    """Output, result, queued tasks and workspace of a run are committed, and the next run finds its files.
+
+    Nothing has to be sent twice for it.
+    """
     first = site.begin()
     pod = site.pod(first)
     script = (
@@ -40,6 +43,7 @@ def test_a_run_leaves_what_it_would_on_a_volume(site: Site) -> None:
     assert site.world.job("job").phase == "succeeded"
     assert site.out(second, "output.log") == b"made\ndeep\n"
     assert sorted(os.listdir(site.workspace(second))) == ["file"]
+    assert "cannot deliver" not in caplog.text
 
 
 def test_output_is_seen_while_the_task_runs(site: Site) -> None:
