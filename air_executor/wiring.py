@@ -203,7 +203,7 @@ def make_backend(settings: Settings, layout: Layout, host: Host, requested: Requ
     if settings.backend == "docker":
         from air_executor.backends.docker import make_backend as make_docker_backend  # noqa: PLC0415
 
-        return make_docker_backend(settings, version(), keeper_of(layout), requested)
+        return make_docker_backend(settings, version(), keeper_of(layout), requested, _run_tokens(layout))
     if settings.backend == "kubernetes":
         from air_executor.backends.kubernetes import make_backend as make_kubernetes_backend  # noqa: PLC0415
 
@@ -385,6 +385,8 @@ def _mounts_volume(settings: Settings) -> bool:
 
 
 def _carries_runs(settings: Settings) -> bool:
+    if settings.backend == "docker":
+        return settings.docker.transport == "http"
     return settings.backend == "kubernetes" and settings.kubernetes.transport == "http"
 
 

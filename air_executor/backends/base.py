@@ -20,6 +20,9 @@ Requested = Callable[[str, str], None]
 KeepServiceLog = Callable[[Slot, str, str, str, bytes], None]
 """Called from any thread before a service is removed: slot, run id, task id and service name, and what it printed."""
 
+MakeToken = Callable[[Slot, str, str], str]
+"""Returns the token of a run without a volume, given its slot, run id and task id."""
+
 KILL_MARGIN = 2.0
 """Seconds beyond the grace before a runner is killed: by then it has killed its own command and written the outcome."""
 

@@ -2,6 +2,7 @@
 """air-carrier: brings a run's files to a pod that sees no volume, and what the run leaves back to its manager.
 
     air-carrier fetch      before the task starts: claim the run, then fetch runner, inputs and workspace
+    air-carrier carry      both, one after the other
     air-carrier deliver    beside the task: deliver output and queued lines as they come, the rest once it has ended
 
 It talks to `/transport/v1` of the manager (`web/transport`). A manager that does not answer is waited for: what the
@@ -16,6 +17,7 @@ Variables:
     AIR_CARRIER_CA        certificates (PEM) to trust besides the system's
     AIR_CARRIER_PATIENCE  seconds for which a manager that does not answer is waited for
     AIR_CARRIER_ROOT      folder of the run's files
+    AIR_CARRIER_TOLD      set: SIGTERM says that the runner has ended, whose processes cannot be seen from here
 """
 
 from __future__ import annotations
@@ -147,7 +149,7 @@ class ManagerLink:
                     raise OSError(msg)
                 raise AnswerError(response.status, text)
             if response.status == NO_CONTENT:
-                return response.read()  # else the connection could not be used again
+                return response.read()  # there is nothing, but unread it would be in the way of the next answer
             if use is None:
                 found = response.read()
             else:
@@ -308,8 +310,10 @@ class Growing:
 class Runner:
     """The runner beside us, as far as its files and processes show it. Times are monotonic seconds."""
 
-    def __init__(self, folders: Folders) -> None:
+    def __init__(self, folders: Folders, *, told: bool) -> None:
+        """`told`: only SIGTERM tells of an end without an outcome."""
         self._out = folders.out
+        self._told = told
         self.stopped = False
         """The pod is to end."""
         self.begun: float | None = None
@@ -329,7 +333,7 @@ class Runner:
 
     def is_gone(self) -> bool:
         """Look whether it has ended, with or without an outcome; if the pod ends, also whether it will never begin."""
-        if not self.has_begun():
+        if not self.has_begun() or self._told:
             return self.stopped
         now = time.monotonic()
         if now - self._looked >= GONE_AFTER / 2:
@@ -351,7 +355,7 @@ class Runner:
 
 def deliver(manager: ManagerLink, folders: Folders) -> None:
     """Deliver what the task leaves, and the outcome after all else."""
-    runner = Runner(folders)
+    runner = Runner(folders, told="AIR_CARRIER_TOLD" in os.environ)
 
     def stop(*_: object) -> None:
         runner.stopped = True
@@ -433,12 +437,14 @@ def add_file(stream: IO[bytes], path: str, name: str) -> None:
 
 def main(words: list[str], env: Mapping[str, str]) -> int:
     """Do what the first word says; return the exit status."""
-    command = {"fetch": fetch, "deliver": deliver}.get(" ".join(words))
-    if command is None:
-        say("usage: air-carrier fetch|deliver")
+    commands = {"fetch": [fetch], "deliver": [deliver], "carry": [fetch, deliver]}.get(" ".join(words))
+    if commands is None:
+        say("usage: air-carrier fetch|deliver|carry")
         return 2
     try:
-        command(ManagerLink(env), Folders(env.get("AIR_CARRIER_ROOT", "/air")))
+        manager, folders = ManagerLink(env), Folders(env.get("AIR_CARRIER_ROOT", "/air"))
+        for command in commands:
+            command(manager, folders)
     except AnswerError as error:
         say(f"the manager refuses ({error.status}): {error}")
         return LOST_CLAIM if error.status == CONFLICT else CANNOT

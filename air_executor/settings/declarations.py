@@ -94,6 +94,16 @@ class DockerSettings(SettingGroup):
     """Containers. The engine is the one that `DOCKER_HOST` names, as for every Docker client."""
 
     pull: t.PullPolicy = Field("missing", description="Pull policy for task images: `missing`, `always` or `never`.")
+    transport: t.Transport = Field(
+        "volume",
+        description="Way of a run's files to its container: `volume`, mounts, or `http`, for a remote engine.",
+    )
+    transport_url: http_types.PublicUrl | None = Field(
+        None, description="Address of the manager's HTTP server for containers, for `http`."
+    )
+    transport_ca: t.FilePath | None = Field(
+        None, description="File with the certificates (PEM) that containers trust at that address, besides the image's."
+    )
     pull_deadline: t.Seconds = Field(600.0, description="Time limit for pulling an image.")
     timeout: t.Seconds = Field(30.0, description="Time limit for one request to the engine.")
     user: t.UserAndGroup = Field((65532, 65532), description="UID:GID for tasks when root owns the state directory.")

@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import shlex
+import socket
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -78,9 +79,10 @@ class Release:
         return self.kubectl("exec", f"deploy/{NAME}", "--", "air-executor", *words)
 
     @contextlib.contextmanager
-    def forwarded(self, target: str) -> Iterator[str]:
-        """Return the address of a manager's port here."""
-        words = [self._kubectl, "--namespace", self.namespace.name, "port-forward", target, ":9464"]
+    def forwarded(self, target: str, *flags: str, port: int | None = None) -> Iterator[str]:
+        """Return the address of a manager's port here; `port`: the number that it is to have."""
+        ports = f"{'' if port is None else port}:9464"
+        words = [self._kubectl, "--namespace", self.namespace.name, "port-forward", *flags, target, ports]
         with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as process:
             try:
                 assert process.stdout is not None
@@ -149,6 +151,45 @@ def test_the_page_from_outside(release: Release) -> None:
     assert "air.example.com" in release.kubectl("get", "ingress", NAME, "--output", "jsonpath={.spec.rules[0].host}")
     release.helm("uninstall", RELEASE)
     assert NAME not in release.kubectl("get", "secrets,ingresses,services", "--output", "name")
+
+
+def test_without_a_shared_volume(release: Release) -> None:
+    """On a volume that only one node can mount, tasks get their files from the manager: queued work, inputs, logs.
+
+    The manager is restarted while a task runs, and is away when it ends.
+    """
+    [node] = release.namespace.ask("GET", "/api/v1/nodes")["items"]
+    [address] = [one["address"] for one in node["status"]["addresses"] if one["type"] == "InternalIP"]
+    with socket.create_server(("", 0)) as unused:
+        port = unused.getsockname()[1]
+    everywhere = ("--address", "0.0.0.0")  # noqa: S104 - pods are to reach it
+    values = {
+        "transport": {"type": "http", "url": f"http://{address}:{port}"},
+        "persistence.existingClaim": "",
+        "persistence.storageClass": release.make_node_volume(),
+        "persistence.size": "1Gi",
+    }
+    release.put(**values)
+    assert "ReadWriteOnce" in release.kubectl("get", "pvc", NAME, "--output", "jsonpath={.spec.accessModes}")
+    with release.forwarded(f"deploy/{NAME}", *everywhere, port=port):
+        plan = "echo part >file; air-queue -- sh -c 'cat file; rm file'"
+        release.cli("submit", "hello", "--", "sh", "-c", plan)
+        release.cli("wait", "hello", "--timeout", "2m")
+        assert "part" in release.cli("logs", "hello")
+        release.cli("submit", "long", "--", "sh", "-c", "echo begun; sleep 8; echo over")
+        wait_for(lambda: "begun" in release.cli("logs", "long"), PATIENCE, "its output")
+    # Nothing forwards to the manager any more, and then there is another one.
+    [leader] = release.pods("manager")
+    release.kubectl("delete", "pod", leader["metadata"]["name"], "--wait=true")
+    release.kubectl("rollout", "status", f"deploy/{NAME}", "--timeout", "3m")
+    with release.forwarded(f"deploy/{NAME}", *everywhere, port=port):
+        release.cli("wait", "long", "--timeout", "2m")
+        assert "over" in release.cli("logs", "long")
+        assert [task["runs"] for task in release.status("long")["tasks"]] == [1]
+    release.helm("uninstall", RELEASE)
+    wait_for(lambda: not release.namespace.jobs(), PATIENCE, "all Jobs to be gone")
+    tokens = ("get", "secrets", "--selector", "app.kubernetes.io/managed-by=air-executor", "--output", "name")
+    wait_for(lambda: not release.kubectl(*tokens), PATIENCE, "the tokens of runs to be gone")
 
 
 def test_a_volume_that_root_owns(release: Release) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 from air_executor.backends.base import RunnerStatus
 from air_executor.backends.container.termination import Termination
 from air_executor.backends.docker import mount_conflicts
+from air_executor.backends.docker.carrier_spec import CARRIER
 from air_executor.backends.docker.container_spec import GRACE, IMAGE, LABELS, SERVICE, TASK
 from air_executor.backends.docker.mount_conflicts import MountSet
 from air_executor.model import state as s
@@ -76,6 +77,11 @@ class Container:
     backoff: float = 0.0
 
     @property
+    def delivers(self) -> bool:
+        """Whether it is a carrier that may still deliver what its run has left."""
+        return self.service == CARRIER and self.phase is Phase.RUNNING
+
+    @property
     def status(self) -> RunnerStatus:
         """The container as the manager sees it."""
         ended_unseen = self.phase is Phase.ENDED and self.termination is None
@@ -123,12 +129,24 @@ class ContainerCache:
                 continue
             holds = RunnerStatus(one.run, alive=False, held_by=f"container {one.name}")
             status = found.setdefault(one.slot, holds)
-            if status.finished:
+            if one.delivers and not status.alive and status.run == one.run:
+                words = "its command has ended, and what it left is being delivered"
+                found[one.slot] = RunnerStatus(one.run, alive=True, message=words)
+            elif status.finished:
                 found[one.slot] = replace(status, finished=False, held_by=holds.held_by)
             elif status.run == one.run and status.alive and status.reason is None and one.termination is not None:
                 end = one.termination
                 found[one.slot] = replace(status, reason=end.reason, message=end.message, permanent=end.permanent)
         return found
+
+    def left_alone(self) -> list[Container]:
+        """Return the carriers whose runner has ended: they have little left to deliver, and may not know it."""
+        runners = self.by_slot()
+        return [
+            one
+            for one in self._by_id.values()
+            if one.delivers and (runner := runners.get(one.slot)) is not None and runner.phase is Phase.ENDED
+        ]
 
     def to_remove(self, slot: Slot) -> list[Container]:
         """Return what is to be stopped or deleted next of all that is in a slot: the runner's name goes last."""

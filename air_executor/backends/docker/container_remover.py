@@ -11,6 +11,7 @@ import time
 from air_executor.backends.base import KILL_MARGIN, KeepServiceLog
 from air_executor.backends.container.refusals import ConflictError, MissingError, RefusedError
 from air_executor.backends.container.workers import Workers
+from air_executor.backends.docker.carrier_spec import CARRIER, STOP_MARGIN
 from air_executor.backends.docker.container_cache import Container, Phase
 from air_executor.backends.docker.container_watch import MAX_BACKOFF, ContainerWatch
 from air_executor.backends.docker.engine import Engine
@@ -22,8 +23,12 @@ log = logging.getLogger(__name__)
 class ContainerRemover:
     """Takes containers to their end step by step, one request at a time."""
 
-    def __init__(self, engine: Engine, watch: ContainerWatch, workers: Workers, keep_log: KeepServiceLog) -> None:
+    def __init__(
+        self, engine: Engine, watch: ContainerWatch, workers: Workers, keep_log: KeepServiceLog, *, carries: bool
+    ) -> None:
+        """`carries`: each run has a volume of its own."""
         self._engine = engine
+        self._carries = carries
         self._keep_log = keep_log
         self._watch = watch
         self._workers = workers
@@ -35,8 +40,10 @@ class ContainerRemover:
             return
         if one.stop_requested_at is None:
             one.stop_requested_at = now
-        late = now - one.stop_requested_at > one.grace + KILL_MARGIN
-        signal = "KILL" if late or one.service is not None else "TERM"  # what a service would write, nobody keeps
+        carries = one.service == CARRIER
+        late = now - one.stop_requested_at > one.grace + KILL_MARGIN + (STOP_MARGIN if carries else 0)
+        kill = late or (one.service is not None and not carries)  # what a service would write, nobody keeps
+        signal = "KILL" if kill else "TERM"
         if one.status.alive and one.last_signal == signal:
             return
         one.busy = True
@@ -88,10 +95,12 @@ class ContainerRemover:
             return
         with self._watch.lock:
             self._watch.cache.drop(one.id)
+        if self._carries and one.service is None:
+            self._engine.delete_volume(f"{one.name}.{one.run}")
 
     def _keep_log_of(self, one: Container) -> None:
         """Keep what a service printed; a log that cannot be read must not keep its container."""
-        if one.service is None:
+        if one.service in {None, CARRIER}:
             return
         try:
             text = self._engine.log(one.id)

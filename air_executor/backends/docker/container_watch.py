@@ -18,6 +18,7 @@ from air_executor.backends.container.platform_text import brief, parse_time
 from air_executor.backends.container.refusals import MissingError, RefusedError
 from air_executor.backends.container.termination import Termination
 from air_executor.backends.container.workers import Workers
+from air_executor.backends.docker.carrier_spec import CARRIER
 from air_executor.backends.docker.container_cache import Container, ContainerCache, Phase
 from air_executor.backends.docker.engine import Engine
 from air_executor.errors import BackendUnavailableError
@@ -145,6 +146,11 @@ class ContainerWatch:
 
     def _service_end(self, one: Container, state: Mapping[str, Any]) -> Termination:
         """Return how a service ended, which is an error of its task unless somebody stopped it."""
+        if one.service == CARRIER:
+            if state.get("ExitCode") == 0:
+                return Termination()
+            text = f"the files of its run could not be brought to its container or back{self.last_words(one)}"
+            return Termination(reason=s.START_FAILED, message=text)
         stopped = one.signalled and one.stop_requested_at is None
         how = ", stopped by somebody else" if stopped else ", out of memory" if state.get("OOMKilled") else ""
         message = f"service {one.service} ended with exit code {state.get('ExitCode')}{how}{self.last_words(one)}"

@@ -6,7 +6,9 @@ and a watch keeps what is known of them up to date. Knows nothing of job states 
 
 from __future__ import annotations
 
+import contextlib
 import os
+import time
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -16,7 +18,8 @@ from air_executor.backends.container.container_backend import ContainerBackend, 
 from air_executor.backends.container.inside import change_owner
 from air_executor.backends.container.refusals import ConflictError, MissingError, RefusedError
 from air_executor.backends.container.secret_scrubber import SecretScrubber
-from air_executor.backends.docker import mount_conflicts
+from air_executor.backends.docker import carrier_spec, mount_conflicts
+from air_executor.backends.docker.carriers import Carriers
 from air_executor.backends.docker.container_cache import Container, ContainerCache, Phase, from_inspection
 from air_executor.backends.docker.container_remover import ContainerRemover
 from air_executor.backends.docker.container_spec import (
@@ -35,7 +38,7 @@ from air_executor.backends.docker.images import Images
 from air_executor.backends.docker.mount_conflicts import MountSet
 from air_executor.backends.docker.service_spec import ServiceContainer, service_containers, shared_network
 from air_executor.backends.docker.service_starter import ServiceStarter
-from air_executor.errors import BadInputError, SpawnRejectedError
+from air_executor.errors import BackendUnavailableError, BadInputError, SpawnRejectedError
 from air_executor.model.names import Slot
 
 WORKERS = 6
@@ -49,8 +52,12 @@ class DockerBackend(ContainerBackend):
     remote = False
     object_kind = "container"
 
-    def __init__(self, engine: Engine, config: EngineConfig, keep_log: KeepServiceLog) -> None:
+    def __init__(
+        self, engine: Engine, config: EngineConfig, keep_log: KeepServiceLog, carriers: Carriers | None = None
+    ) -> None:
+        """`carriers` bring the files of runs; None: the engine sees the state directory."""
         super().__init__(engine, config, WORKERS)
+        self._carriers = carriers
         self._engine = engine
         self._secrets = SecretScrubber()
         engine.scrub = self._secrets.scrub
@@ -60,9 +67,16 @@ class DockerBackend(ContainerBackend):
         self._cache: ContainerCache = watch.cache
         self._starter = ContainerStarter(engine, watch, self._workers, config.settings.network)
         self._services = ServiceStarter(engine, watch, self._starter, self._images.forget)
-        self._remover = ContainerRemover(engine, watch, self._workers, keep_log)
+        self._remover = ContainerRemover(engine, watch, self._workers, keep_log, carries=carriers is not None)
+        if carriers is not None:
+            self._workers.submit(self._prune_volumes)
         self._prepared_mounts: list[MountSet] = []
         """Mounts of the starts that `prepare` has allowed since the last `observe`: they are spawned together."""
+
+    def _prune_volumes(self) -> None:
+        """Remove the volumes of runs whose containers went while no manager was there, or just before it died."""
+        with contextlib.suppress(BackendUnavailableError, RefusedError):
+            self._engine.prune_volumes(self._config.selector)
 
     def prepare(self, options: Mapping[str, Any]) -> str | None:
         """See `Backend.prepare`. Waits for the image, and for runners that could redirect the task's mounts."""
@@ -86,8 +100,9 @@ class DockerBackend(ContainerBackend):
         return None
 
     def _images_of(self, options: Mapping[str, Any]) -> list[str]:
-        """Return the images of a task and its services."""
-        return [self._config.image_of(options), *(str(one["image"]) for one in options.get("services", ()))]
+        """Return the images of a task, its services and its carrier."""
+        own = [] if self._carriers is None else [self._config.image_of({})]
+        return [self._config.image_of(options), *(str(one["image"]) for one in options.get("services", ())), *own]
 
     def spawn(self, launch: Launch) -> None:
         """See `Backend.spawn`. The container is created when this returns; it is started in the background."""
@@ -105,6 +120,10 @@ class DockerBackend(ContainerBackend):
             network = shared_network(self._config, launch) if services else None
             facts = self._images.facts(self._config.image_of(launch.options))
             body = container_config(self._config, launch, facts, network=network)
+            if self._carriers is not None:
+                carrier_spec.check(launch)
+                services = [self._carriers.make(launch, self._images.facts(self._config.image_of({}))), *services]
+                body = carrier_spec.with_carrier(self._config, launch, body)
             mounts = mount_conflicts.requested(body["HostConfig"]["Mounts"])
             with self._lock:
                 why = self._cache.mount_conflict(mounts)
@@ -117,7 +136,8 @@ class DockerBackend(ContainerBackend):
         if why is not None:
             self._fail_start(launch, why)
             return
-        change_owner(launch, self._config.user)
+        if self._carriers is None:
+            change_owner(launch, self._config.user)
         self._create(launch, body, mounts, services)
 
     def observe(self) -> Mapping[Slot, RunnerStatus]:
@@ -125,7 +145,15 @@ class DockerBackend(ContainerBackend):
         self._watch.check()
         with self._lock:
             self._prepared_mounts.clear()
+            if self._carriers is not None:
+                for one in self._carriers.to_tell(self._cache.left_alone(), time.monotonic()):
+                    self._workers.submit(self._tell, one)
             return self._failed_starts | self._cache.statuses()
+
+    def _tell(self, carrier: Container) -> None:
+        """Tell a carrier that its runner has ended."""
+        with contextlib.suppress(BackendUnavailableError, RefusedError):  # it is told again, or has ended
+            self._engine.kill(carrier.id, "TERM")
 
     def remove(self, slot: Slot) -> None:
         """See `Backend.remove`."""

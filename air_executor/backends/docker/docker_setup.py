@@ -5,24 +5,31 @@ from __future__ import annotations
 import contextlib
 from typing import Any
 
-from air_executor.backends.base import KeepServiceLog, Requested
+from air_executor.backends.base import KeepServiceLog, MakeToken, Requested
+from air_executor.backends.container import transport
 from air_executor.backends.container.inside import DEFAULT_IMAGE, task_user
 from air_executor.backends.container.refusals import MissingError
 from air_executor.backends.docker import path_mapping
+from air_executor.backends.docker.carriers import Carriers
 from air_executor.backends.docker.container_spec import EngineConfig
 from air_executor.backends.docker.docker_backend import DockerBackend
 from air_executor.backends.docker.engine import Engine
-from air_executor.backends.docker.path_mapping import VOLUME_SUBPATH, own_container
+from air_executor.backends.docker.path_mapping import VOLUME_SUBPATH, PathMapping, own_container
 from air_executor.errors import BadInputError
 from air_executor.settings import Settings
 
 
 def make_backend(
-    settings: Settings, version: str, keep_log: KeepServiceLog, requested: Requested | None = None
+    settings: Settings,
+    version: str,
+    keep_log: KeepServiceLog,
+    requested: Requested | None = None,
+    make_token: MakeToken | None = None,
 ) -> DockerBackend:
     """Return the backend for the state directory of these settings. Asks the engine only if we are in a container.
 
-    `keep_log` keeps the logs of services; `requested` is called after each request to the engine.
+    `keep_log` keeps the logs of services; `requested` is called after each request to the engine; `make_token` makes
+    the tokens of runs whose files come over HTTP.
 
     Raises:
         BadInputError: runners cannot see the state directory.
@@ -31,11 +38,17 @@ def make_backend(
     engine = Engine(settings.docker.timeout)
     if requested is not None:
         engine.requested = requested
-    return DockerBackend(engine, make_engine_config(settings, engine, version), keep_log)
+    config, carriers = make_engine_config(settings, engine, version), None
+    if transport.is_http(settings.docker) and make_token is not None:
+        carriers = Carriers(config, make_token, transport.authorities(settings.docker))
+    return DockerBackend(engine, config, keep_log, carriers)
 
 
 def make_engine_config(settings: Settings, engine: Engine, version: str) -> EngineConfig:
     """Return what all containers have in common; raises as `make_backend`."""
+    transport.check(settings, settings.docker)
+    if transport.is_http(settings.docker):
+        return _engine_config(settings, PathMapping(), f"{settings.docker.transport_url}{settings.state_dir}", version)
 
     def inspect(container: str) -> dict[str, Any] | None:
         with contextlib.suppress(MissingError):
@@ -49,9 +62,13 @@ def make_engine_config(settings: Settings, engine: Engine, version: str) -> Engi
             "use a folder of the host, or Docker Engine 26 or newer"
         )
         raise BadInputError(msg)
+    return _engine_config(settings, mapping, mapping.describe(settings.state_dir), version)
+
+
+def _engine_config(settings: Settings, mapping: PathMapping, location: str, version: str) -> EngineConfig:
     return EngineConfig(
         state_dir=settings.state_dir,
-        location=mapping.describe(settings.state_dir),
+        location=location,
         prefix=settings.name_prefix,
         version=version,
         image=settings.runner_image or DEFAULT_IMAGE,

@@ -185,6 +185,17 @@ class Engine:
         """Remove a stopped container and its anonymous volumes; with `force` a running one, too."""
         self._ask("remove", lambda client: client.remove_container(container, v=True, force=force))
 
+    def delete_volume(self, name: str) -> None:
+        """Remove a named volume; fine if it does not exist, or if a container has it."""
+        with contextlib.suppress(MissingError, ConflictError):
+            self._ask("remove", lambda client: client.remove_volume(name))
+
+    def prune_volumes(self, label: str) -> None:
+        """Remove all volumes with this label that no container has."""
+        filters = {"label": [label], "all": ["true"]}
+        with contextlib.suppress(ConflictError):  # somebody else does the same
+            self._ask("remove", lambda client: client.prune_volumes(filters))
+
     def inspect(self, container: str) -> dict[str, Any]:
         """Return the full description of a container, by its id or name."""
         return self._ask("inspect", lambda client: client.inspect_container(container))

@@ -15,6 +15,7 @@ from air_executor.backends.base import LaunchService
 from air_executor.backends.container.platform_text import brief
 from air_executor.backends.container.refusals import ConflictError, MissingError, RefusedError
 from air_executor.backends.container.termination import Termination
+from air_executor.backends.docker.carrier_spec import CARRIER
 from air_executor.backends.docker.container_cache import Container, Phase, from_inspection
 from air_executor.backends.docker.container_spec import IMAGE, INSTANCE
 from air_executor.backends.docker.container_starter import ContainerStarter
@@ -154,7 +155,8 @@ class ServiceStarter:
     def _await_ready(self, runner: Container, one: Container, service: LaunchService) -> bool:
         """Call the `ready` command of a service until it succeeds; False if it will not."""
         limit = format_duration(service.ready_timeout)
-        runner.waits_for = f"waiting for service {service.name} to be ready (at most {limit})"
+        waits = f"waiting for service {service.name} to be ready (at most {limit})"
+        runner.waits_for = "its run's files are being fetched" if service.name == CARRIER else waits
         self._watch.wake()
         until, pause = time.monotonic() + service.ready_timeout, FIRST_PAUSE
         while self._goes_on(runner) and self._runs(one):

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from air_executor.backends.base import KeepServiceLog, Requested
+from air_executor.backends.base import KeepServiceLog, MakeToken, Requested
+from air_executor.backends.container import transport
 from air_executor.backends.container.inside import DEFAULT_IMAGE, task_user
 from air_executor.backends.kubernetes import pod_template
 from air_executor.backends.kubernetes.api import Api
 from air_executor.backends.kubernetes.kubernetes_backend import KubernetesBackend
 from air_executor.backends.kubernetes.lease_object import LeaseObject
 from air_executor.backends.kubernetes.manifests import ClusterConfig
-from air_executor.backends.kubernetes.run_secrets import MakeToken, RunSecrets
+from air_executor.backends.kubernetes.run_secrets import RunSecrets
 from air_executor.errors import BadInputError
 from air_executor.settings import Settings
 
@@ -38,20 +39,8 @@ def make_backend(
         api.requested = requested
     config, secrets = make_cluster_config(settings, api.namespace, version), None
     if settings.kubernetes.transport == "http" and make_token is not None:
-        secrets = RunSecrets(api, config, make_token, _authorities(settings))
+        secrets = RunSecrets(api, config, make_token, transport.authorities(settings.kubernetes))
     return KubernetesBackend(api, config, keep_log, secrets)
-
-
-def _authorities(settings: Settings) -> str | None:
-    path = settings.kubernetes.transport_ca
-    if path is None:
-        return None
-    try:
-        with open(path, encoding="ascii") as file:
-            return file.read()
-    except (OSError, ValueError) as error:
-        msg = f"AIR_KUBERNETES_TRANSPORT_CA: {path} cannot be read: {error}"
-        raise BadInputError(msg) from error
 
 
 def make_api(settings: Settings) -> Api:
@@ -82,12 +71,7 @@ def _location(settings: Settings, namespace: str) -> str:
 def make_cluster_config(settings: Settings, namespace: str, version: str) -> ClusterConfig:
     """Return what all Jobs have in common; raises as `make_backend`."""
     group = settings.kubernetes
-    if group.transport == "http" and group.transport_url is None:
-        raise BadInputError(
-            "backend kubernetes: set AIR_KUBERNETES_TRANSPORT_URL to the address at which pods reach this manager"
-        )
-    if group.transport == "http" and settings.http_port == 0:
-        raise BadInputError("backend kubernetes: set AIR_HTTP_PORT; with AIR_KUBERNETES_TRANSPORT=http pods need it")
+    transport.check(settings, group)
     if group.claim is None and group.transport == "volume":
         raise BadInputError(
             "backend kubernetes: set AIR_KUBERNETES_CLAIM to the volume claim that holds the state directory"

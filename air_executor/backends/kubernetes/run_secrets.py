@@ -7,18 +7,15 @@ complete: whatever has not started yet is given its Secret once by each manager.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 
+from air_executor.backends.base import MakeToken
 from air_executor.backends.container.refusals import ConflictError
 from air_executor.backends.kubernetes import pod_transport
 from air_executor.backends.kubernetes.api import Api
 from air_executor.backends.kubernetes.manifests import INSTANCE, ClusterConfig
 from air_executor.backends.kubernetes.object_status import Stage
 from air_executor.backends.kubernetes.runner_cache import TrackedRunner
-from air_executor.model.names import Slot
-
-MakeToken = Callable[[Slot, str, str], str]
-"""Returns the token of a run, given its slot, run id and task id."""
 
 
 class RunSecrets:
