@@ -11,6 +11,7 @@ import contextlib
 import functools
 import os
 import secrets
+import socket
 from collections.abc import Mapping
 from typing import Any
 
@@ -131,6 +132,12 @@ class Namespace:
         found: list[dict[str, Any]] = self.ask("GET", f"{self.core}/pods")["items"]
         return found
 
+    def secrets(self) -> list[dict[str, Any]]:
+        """Return the Secrets of runs."""
+        ours = "app.kubernetes.io/managed-by=air-executor"
+        found: list[dict[str, Any]] = self.ask("GET", f"{self.core}/secrets", labelSelector=ours)["items"]
+        return found
+
     def _is_ready(self) -> bool:
         claim = self.ask("GET", f"{self.core}/persistentvolumeclaims/{CLAIM}")
         try:
@@ -153,6 +160,22 @@ class Namespace:
             with contextlib.suppress(MissingError, ConflictError):
                 self.ask("DELETE", path)
         self.api.close()
+
+
+def address_for_pods(space: Namespace) -> str:
+    """Return the address of this machine at which pods reach it: that from which it reaches their node."""
+    (node, *_) = space.ask("GET", "/api/v1/nodes")["items"]
+    (inner, *_) = [one["address"] for one in node["status"]["addresses"] if one["type"] == "InternalIP"]
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        probe.connect((inner, 9))
+        return str(probe.getsockname()[0])
+
+
+def free_port(host: str) -> int:
+    """Return a port that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind((host, 0))
+        return int(probe.getsockname()[1])
 
 
 _SHARED: dict[str, Namespace] = {}

@@ -23,6 +23,7 @@ MARKS = {
     "local": [pytest.mark.nightly],
     "docker": [pytest.mark.docker],
     "kubernetes": [pytest.mark.kubernetes, pytest.mark.timeout(900)],
+    "kubernetes-http": [pytest.mark.nightly, pytest.mark.timeout(900)],  # some of it: kubernetes/test_over_http.py
 }
 PARAMETERS = [pytest.param(name, marks=MARKS.get(name, [])) for name in RIGS]
 

@@ -394,6 +394,12 @@ def _is_deleted(engine: Engine, container: str) -> bool:
     return True
 
 
+def _over_http(root: Path) -> Rig:
+    from tests.backends.over_http import OverHttpRig  # noqa: PLC0415 - it is a rig, too
+
+    return OverHttpRig(root)
+
+
 RIGS: dict[str, Callable[[Path], Rig]] = {
     "fake": FakeRig,
     "fake-keeps-names": lambda root: FakeRig(root, keeps_names=True),
@@ -402,6 +408,7 @@ RIGS: dict[str, Callable[[Path], Rig]] = {
     "local-cgroup": lambda root: LocalRig(root, is_native=True, in_cgroups=True),
     "docker": DockerRig,
     "kubernetes": KubernetesRig,
+    "kubernetes-http": _over_http,
     "local-portable": lambda root: LocalRig(root, portable=True),
 }
 

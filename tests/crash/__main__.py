@@ -14,7 +14,7 @@ import tempfile
 import time
 from concurrent.futures import ProcessPoolExecutor, as_completed
 
-from tests.crash import trial
+from tests.crash import plan, trial
 
 
 def _say(text: str) -> None:
@@ -27,9 +27,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.crash", description=__doc__.partition("\n")[0])
     parser.add_argument("--trials", type=int, default=20, help="how many")
     parser.add_argument("--seed", type=int, default=1, help="of the first trial; the next ones count up from it")
-    parser.add_argument(
-        "--backend", choices=["local", "docker", "kubernetes"], default="local", help="where runners run"
-    )
+    parser.add_argument("--backend", choices=[*plan.TARGETS], default="local", help="where runners run")
     parser.add_argument("--faults", type=float, default=0.0, help="probability that a call of the store fails")
     parser.add_argument(
         "--engine-restarts",
@@ -51,7 +49,7 @@ def main() -> int:
     begun = time.monotonic()
     seeds = range(chosen.seed, chosen.seed + chosen.trials)
     done: list[trial.Outcome] = []
-    restarts = chosen.cluster_restarts if chosen.backend == "kubernetes" else chosen.engine_restarts
+    restarts = chosen.cluster_restarts if chosen.backend.startswith("kubernetes") else chosen.engine_restarts
     how = (chosen.faults, folder, chosen.backend, restarts)
     flags = "".join(
         f" --{name.replace('_', '-')} {value}"

@@ -12,7 +12,7 @@ from typing import Any
 
 from air_executor.model.names import scheduled_time
 from air_executor.store.files import list_folders
-from tests.crash.plan import Trial
+from tests.crash.plan import OVER_HTTP, Trial
 
 ENDED = {"succeeded", "failed", "cancelled"}
 
@@ -87,8 +87,7 @@ def _find(state_dir: str, trial: Trial, left: Sequence[object]) -> Iterator[str]
             yield f"job {job} is lost"
             continue
         workspace = f"{state_dir}/jobs/{job}/workspace"
-        yield from _in_markers(job, workspace)
-        yield from _in_state(job, labels, state, workspace, trial)
+        yield from _in_job(job, labels, state, workspace, trial)
     if left:
         yield f"left behind: {left}"
     if "tree" in trial.labels:
@@ -183,8 +182,29 @@ def _in_state(job: str, labels: list[str], state: dict[str, Any], workspace: str
         yield f"job {job}: a run number was used twice: {seqs}"
     reported = state["usage"].get("reported", {}).get("runs", 0)
     least, most = (sum(name.startswith(kinds) for name in markers) for kinds in (("end.", "failed."), ("begin.",)))
+    if trial.backend == OVER_HTTP:  # what a lost run could not deliver is not counted
+        least = len(tasks)
     if not least <= reported <= most:
         yield f"job {job}: {reported} runs are counted by their reports, but {most} began and {least} came to their end"
+
+
+def _in_job(job: str, labels: list[str], state: dict[str, Any], workspace: str, trial: Trial) -> Iterator[str]:
+    marks = workspace
+    if trial.backend == OVER_HTTP:
+        yield from _in_delivered(job, state, workspace)
+        marks = f"{workspace.partition('/.air-executor/')[0]}/marks/{job}"
+    yield from _in_markers(job, marks)
+    yield from _in_state(job, labels, state, marks, trial)
+
+
+def _in_delivered(job: str, state: dict[str, Any], workspace: str) -> Iterator[str]:
+    """What each success has left in its workspace is there."""
+    there = set(os.listdir(workspace)) if os.path.isdir(workspace) else set()
+    for task in state["tasks"]:
+        good = [one["seq"] for one in task.get("attempts", []) if one["reason"] == "ok"]
+        missing = {f"done.{task['command'][1]}.{state['uid']}-{seq}" for seq in good if task["runs"]} - there
+        if missing:
+            yield f"job {job}: what {sorted(missing)} stands for was not delivered"
 
 
 def _in_task(job: str, uid: str, task: dict[str, Any], markers: set[str], trial: Trial) -> Iterator[str]:

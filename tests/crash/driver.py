@@ -11,6 +11,7 @@ import sys
 import time
 import traceback
 from dataclasses import dataclass
+from urllib.parse import urlsplit
 
 import watchfiles  # noqa: F401 - imported before the fork, once for all managers
 
@@ -18,7 +19,7 @@ import air_executor.backends.local
 import air_executor.manager.loop  # noqa: F401 - the same
 from air_executor.errors import AirExecutorError, ManagerHeldError
 from air_executor.settings import load
-from air_executor.wiring import make_manager
+from air_executor.wiring import make_manager, serve_runs
 from tests.crash import check, faults
 
 HELD = ManagerHeldError.exit_code
@@ -49,6 +50,10 @@ class Jobs:
     image: str
     template: str
     """A file, merged into each pod."""
+    url: str = ""
+    """At which pods reach the manager; empty: they see the volume."""
+    port: int = 0
+    """On which it listens at that address."""
     timeout: float = 2.0
     silence: float = 5.0
     """Seconds after which a watch that brings nothing counts as dead; by default that takes longer than a trial."""
@@ -177,9 +182,17 @@ def _manage(how: How) -> int:
             "kubernetes.cpu_request": 0.01,
             "kubernetes.memory_request": 1 << 20,
         }
+        if how.jobs.url:
+            flags |= {
+                "kubernetes.transport": "http",
+                "kubernetes.transport_url": how.jobs.url,
+                "http_host": urlsplit(how.jobs.url).hostname,
+                "http_port": how.jobs.port,
+            }
         watch = importlib.import_module("air_executor.backends.kubernetes.object_watch")
         watch.SILENCE_SECONDS = how.jobs.silence  # type: ignore[attr-defined]
-    manager = make_manager(load(flags, env={}, cwd=how.project), from_files=how.from_files)
+    settings = load(flags, env={}, cwd=how.project)
+    manager = make_manager(settings, from_files=how.from_files)
     if how.faults:
         faulty = faults.install(faults.at_random(random.Random(how.seed), how.faults), setattr)
         faulty.writes_whole = False
@@ -187,9 +200,10 @@ def _manage(how: How) -> int:
         signal.signal(number, lambda *_: manager.stop())
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
     try:
-        manager.start()
-        log.info("epoch %d", manager.epoch)
-        manager.run()
+        with serve_runs(settings):
+            manager.start()
+            log.info("epoch %d", manager.epoch)
+            manager.run()
     except AirExecutorError as error:
         log.error("%s: %s", type(error).__name__, error)  # noqa: TRY400 - what a user would see
         return error.exit_code

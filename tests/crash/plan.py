@@ -14,7 +14,9 @@ from typing import Any
 RETRIES = 50
 """User's retries of each task: more than a trial can kill."""
 
-TARGETS: Mapping[str, Sequence[str]] = {
+OVER_HTTP = "kubernetes-http"
+"""Kubernetes, with pods that see no volume."""
+TARGETS: dict[str, Sequence[str]] = {
     "local": ("manager", "manager", "manager", "runner", "task", "group", "both"),
     "docker": ("manager", "manager", "manager", "runner", "inside", "removed", "both", "silence", "break"),
     "kubernetes": (
@@ -23,6 +25,7 @@ TARGETS: Mapping[str, Sequence[str]] = {
         *("silence", "break", "slow", "busy", "error", "swallow", "cut", "mute", "expire"),
     ),
 }
+TARGETS |= {OVER_HTTP: (*TARGETS["kubernetes"], "carrier", "carrier", "drop", "drop", "cutoff")}
 """Who is killed, by backend; the manager is who has most to lose."""
 
 KIT: Mapping[str, Mapping[str, Any]] = {
@@ -33,13 +36,17 @@ KIT: Mapping[str, Mapping[str, Any]] = {
         "network": "none",
     },
     "kubernetes": {"workdir": "/kit"},
+    OVER_HTTP: {"workdir": "/kit", "env": {"CRASH_MARKS": "/marks"}},
 }
-"""How a task finds its script and what it is to queue, which lie in the folder `kit` of the project."""
+"""How a task finds its script and what it is to queue, which lie in the folder `kit` of the project.
+
+And where it marks what it does, if its workspace is not shared with tasks that run at the same time."""
 
 PAUSES: Mapping[str, Sequence[Sequence[float]]] = {
     "local": ((0.01, 0.05, 0.15, 0.3), (0.002, 0.005, 0.01, 0.03)),
     "docker": ((0.1, 0.3, 0.8, 1.5), (0.002, 0.01, 0.05, 0.2)),
     "kubernetes": ((0.5, 1, 2, 4), (0.01, 0.05, 0.2, 0.5)),
+    OVER_HTTP: ((0.5, 1, 2, 4), (0.01, 0.05, 0.2, 0.5)),
 }
 """Seconds between two blows: as long as tasks take to start and end, or short ones, which hit recovery."""
 
@@ -64,12 +71,12 @@ class Size:
     """How many runs of a schedule are due."""
 
 
-SIZES: Mapping[str, Size] = {
-    "kubernetes": Size((2, 4), (2, 4), (0, 1, 1), 1, (*"000001",), ("0", "0.3", "1", "2"), (0, 2), (0, 1))
-}
+_SMALL = Size((2, 4), (2, 4), (0, 1, 1), 1, (*"000001",), ("0", "0.3", "1", "2"), (0, 2), (0, 1))
+SIZES: Mapping[str, Size] = {"kubernetes": _SMALL, OVER_HTTP: _SMALL}
 """By backend, where it is not the usual one: a pod takes a second or two, and what runs is told once a second."""
 
-RESTARTS: Mapping[str, Sequence[str]] = {"docker": ("engine",), "kubernetes": ("apiserver", "etcd")}
+RESTARTS: dict[str, Sequence[str]] = {"docker": ("engine",), "kubernetes": ("apiserver", "etcd")}
+RESTARTS |= {OVER_HTTP: RESTARTS["kubernetes"]}
 """What of a platform can be restarted, for all who use it."""
 
 

@@ -9,6 +9,7 @@ import json
 import os
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
@@ -17,10 +18,12 @@ from filelock import FileLock
 
 from air_executor.backends.kubernetes.manifests import RUN
 from air_executor.errors import AirExecutorError, BackendUnavailableError
-from tests.cluster import CLAIM, Namespace, require_cluster, require_image
+from tests.cluster import CLAIM, Namespace, address_for_pods, free_port, require_cluster, require_image
 from tests.crash import daemon, processes
 from tests.crash.apigate import ApiGate, Trouble
 from tests.crash.driver import Jobs
+from tests.transport.proxy import Proxy
+from tests.transport.proxy import Trouble as NetworkTrouble
 
 T = TypeVar("T")
 
@@ -30,8 +33,13 @@ LOOK_AROUND = 3.0
 """Seconds that it waits for such a pod."""
 STOPPING = 5.0
 """Seconds that a daemon of the cluster has to stop: an API server that is told to waits a minute for its watches."""
-KIT = "/kit"
-"""Where tasks find their script."""
+KIT, MARKS = "/kit", "/marks"
+"""Where tasks find their script, and where they mark what they do if they share no workspace."""
+NETWORK: Mapping[str, NetworkTrouble] = {
+    "drop": NetworkTrouble(share=0.7, most=3000, delay=0.01),
+    "cutoff": NetworkTrouble(refuse=True),
+}
+"""What can be brought upon the network between pods and manager, until `relent`."""
 
 TROUBLES: Mapping[str, Trouble] = {
     "slow": Trouble(latency=1.5),
@@ -50,7 +58,7 @@ _LIVE = frozenset({"Pending", "Running", "Unknown"})
 class Pods:
     """The runners of one trial: see `tests.crash.platform.Platform`."""
 
-    def __init__(self, project: str, seed: int) -> None:
+    def __init__(self, project: str, seed: int, *, over_http: bool = False) -> None:
         self._restarting = FileLock(f"{os.path.dirname(project)}/cluster.lock")
         os.makedirs(f"{project}/kit", exist_ok=True)
         with self._restarting:  # another trial may be at it
@@ -60,12 +68,24 @@ class Pods:
         self._gate.write_config(f"{project}/kubeconfig")
         # Tasks cannot name the claim of the state directory; a folder of the node is the operator's to mount.
         volume, mount = {"name": "kit", "hostPath": {"path": f"{project}/kit"}}, {"name": "kit", "mountPath": KIT}
-        spec = {"volumes": [volume], "containers": [{"name": "task", "volumeMounts": [{**mount, "readOnly": True}]}]}
+        volumes, mounts = [volume], [{**mount, "readOnly": True}]
+        self._network: Proxy | None = None
+        if over_http:
+            os.makedirs(f"{project}/marks", exist_ok=True)
+            os.chmod(f"{project}/marks", 0o777)  # noqa: S103 - tasks are not root
+            volumes.append({"name": "marks", "hostPath": {"path": f"{project}/marks"}})
+            mounts.append({"name": "marks", "mountPath": MARKS})
+        spec = {"volumes": volumes, "containers": [{"name": "task", "volumeMounts": mounts}]}
         with open(f"{project}/pod.yaml", "w", encoding="utf-8") as file:
             json.dump({"spec": spec}, file)
         self.access = Jobs(
             f"{project}/kubeconfig", self.space.name, CLAIM, ".air-executor", require_image(), f"{project}/pod.yaml"
         )
+        if over_http:
+            host = address_for_pods(self.space)
+            port = free_port(host)
+            self._network = Proxy(port, seed, host)
+            self.access = replace(self.access, url=f"http://{host}:{self._network.port}", port=port)
 
     def left(self) -> list[str]:
         """Return what is there, ended or not, unless the cluster is about to clear it away and nothing of it runs."""
@@ -80,12 +100,16 @@ class Pods:
     def strike(self, target: str, choice: float) -> str | None:
         """Do harm to a runner that runs, or begin an interruption that `relent` ends.
 
-        To a runner: kill its first process (`runner`) or all others of it (`inside`), delete its pod (`pod`) or its Job
-        (`job`). An interruption: one of `TROUBLES`, no answers (`silence`), broken connections (`break`), or a
-        restart of the API server or of its storage, for all who use them (`apiserver`, `etcd`).
+        To a runner: kill its first process (`runner`), all others of it (`inside`) or its carrier (`carrier`), delete
+        its pod (`pod`) or its Job (`job`). An interruption: one of `TROUBLES` or, between pods and manager, `NETWORK`,
+        no answers (`silence`), broken connections (`break`), or a restart of the API server or of its storage, for all
+        who use them (`apiserver`, `etcd`).
         """
         self.relent()
-        if target in TROUBLES:
+        if target in NETWORK:
+            assert self._network is not None
+            self._network.bring(NETWORK[target])
+        elif target in TROUBLES:
             self._gate.bring(TROUBLES[target])
         elif target == "silence":
             self._gate.shut()
@@ -101,6 +125,8 @@ class Pods:
     def relent(self) -> None:
         """Answer again."""
         self._gate.relent()
+        if self._network is not None:
+            self._network.bring(NetworkTrouble())
 
     def clear(self) -> None:
         """Remove whatever is left."""
@@ -109,6 +135,8 @@ class Pods:
     def close(self) -> None:
         """Let go of the cluster."""
         self._gate.close()
+        if self._network is not None:
+            self._network.close()
         self._patiently(self.space.close)
 
     def _remaining(self) -> list[dict[str, Any]]:
@@ -118,8 +146,9 @@ class Pods:
         """
         pods = self._patiently(self.space.pods)
         jobs = self._patiently(self.space.jobs)
+        secrets = self._patiently(self.space.secrets)
         there = {job["metadata"]["uid"] for job in jobs}
-        return [one for one in [*jobs, *pods] if not (_has_ended(one) and _is_given_up(one, there))]
+        return [one for one in [*jobs, *pods, *secrets] if not (_has_ended(one) and _is_given_up(one, there))]
 
     def _patiently(self, ask: Callable[[], T]) -> T:
         """Ask until there is an answer: another trial may be restarting the server."""
@@ -147,7 +176,7 @@ class Pods:
     def _hurt(self, target: str, choice: float) -> str | None:
         # The cluster is late to say that something runs. To delete before it does is of little use: a kubelet of 1.20
         # may miss the deletion of a pod that it is about to start, and looks again after a minute or more.
-        is_fit = _processes(target) if target in {"runner", "inside"} else _is_running
+        is_fit = _processes(target) if target in {"runner", "inside", "carrier"} else _is_running
         fit = self._await(is_fit)
         if not fit:
             return None
@@ -188,9 +217,11 @@ class Pods:
 
 
 def _processes(target: str) -> Callable[[Mapping[str, Any]], list[processes.Found]]:
-    """Return what finds in a pod its runner's first process (`runner`), or all others of its run."""
+    """Return what finds in a pod its carrier, its runner's first process (`runner`), or all others of its run."""
 
     def find(pod: Mapping[str, Any]) -> list[processes.Found]:
+        if target == "carrier":
+            return processes.of_pod(pod["metadata"]["uid"])
         found = processes.of_run(pod["metadata"]["labels"][RUN])
         return [one for one in found if one.is_runner == (target == "runner")]
 

@@ -33,6 +33,11 @@ def of_run(run: str) -> list[Found]:
     return _with(f"AIR_RUN_ID={run}\0".encode())
 
 
+def of_pod(uid: str) -> list[Found]:
+    """Return the live carriers of a pod, which is on this machine."""
+    return _with(f"AIR_CARRIER_HOLDER={uid}\0".encode())
+
+
 def _with(mark: bytes) -> list[Found]:
     """Return the live processes that have this in their environment."""
     found = []

@@ -68,6 +68,15 @@ def test_no_promise_is_broken_by_kills_of_pods(tmp_path: Path) -> None:
     campaign(tmp_path, "--backend", "kubernetes", "--trials", str(max(4, TRIALS * 3 // 20)))
 
 
+@pytest.mark.kubernetes
+@pytest.mark.timeout(1800)
+def test_no_promise_is_broken_by_kills_of_pods_over_http(tmp_path: Path) -> None:
+    """The same with pods that see no volume, whose carriers are killed, too, and whose way to the manager breaks."""
+    require_cluster()
+    how = ["--trials", str(TRIALS * 3 // 20)] if NIGHTLY else ["--trials", "2", "--seed", "12"]
+    campaign(tmp_path, "--backend", "kubernetes-http", *how)
+
+
 def test_a_seed_is_a_plan() -> None:
     """The same seed draws the same trial, another one another."""
     assert plan.draw(7) == plan.draw(7)

@@ -16,16 +16,17 @@ from air_executor.store.presence import read_record
 from air_executor.store.schedules import Schedules
 from tests.crash import check, processes
 from tests.crash.driver import BUG, HELD, Docker, Driven, How
-from tests.crash.plan import Trial, draw
+from tests.crash.plan import OVER_HTTP, Trial, draw
 from tests.crash.platform import Platform
 from tests.crash.receiver import Receiver
 
 HERE = os.path.dirname(os.path.abspath(__file__))
-PATIENCE = {"local": 300.0, "docker": 300.0, "kubernetes": 600.0}
+PATIENCE = {"local": 300.0, "docker": 300.0, "kubernetes": 600.0, OVER_HTTP: 600.0}
 """Seconds after the last kill within which all jobs must have ended."""
 
 INTERRUPTIONS = frozenset(
     {"silence", "break", "engine", "apiserver", "etcd", "slow", "busy", "error", "swallow", "cut", "mute", "expire"}
+    | {"drop", "cutoff"}
 )
 """Steps that keep the platform from answering, and hurt nobody by themselves."""
 
@@ -77,10 +78,10 @@ class Arena:
             self.platform = found = Containers(os.path.dirname(project))
             self.how = replace(self.how, docker=Docker(found.address, found.prefix, found.image))
 
-        elif trial.backend == "kubernetes":
+        elif trial.backend in {"kubernetes", OVER_HTTP}:
             from tests.crash.pods import Pods  # noqa: PLC0415 - the same
 
-            self.platform = cluster = Pods(project, trial.seed)
+            self.platform = cluster = Pods(project, trial.seed, over_http=trial.backend == OVER_HTTP)
             self.how = replace(self.how, jobs=cluster.access)
 
     def note(self, text: str) -> None:

@@ -65,10 +65,10 @@ def test_nothing_is_lost_or_doubled(site: Site, through: Callable[[int], Proxy],
     (top / "old/deep/file").write_bytes(content)
     pod = site.pod(launch, port=proxy.port)
 
-    proxy.trouble = Trouble(share=0.6, most=200_000, delay=0.002)
+    proxy.bring(Trouble(share=0.6, most=200_000, delay=0.002))
     assert pod.fetch() == 0, pod.said("fetch")
     assert (pod.workspace / "old/deep/file").read_bytes() == content
-    proxy.trouble = Trouble(share=0.8, most=3000, delay=0.002)
+    proxy.bring(Trouble(share=0.8, most=3000, delay=0.002))
     delivering = pod.carrier("deliver")
     Path(pod.root, "prints.py").write_text(PRINTS, encoding="ascii")
     running = pod.run("exec python3 -S ../prints.py")
@@ -77,7 +77,7 @@ def test_nothing_is_lost_or_doubled(site: Site, through: Callable[[int], Proxy],
     site.serve()
     assert running.wait(PATIENCE) == 0
     assert delivering.wait(PATIENCE) == 0, pod.said()
-    assert proxy.broken > 0
+    assert proxy.bring(Trouble()) > 0
 
     printed = "".join(f"line {number} " + "x" * (number % 50) + "\n" for number in range(LINES))
     assert site.out(launch, "output.log").decode() == printed
@@ -104,7 +104,7 @@ def test_a_workspace_that_was_cut_is_no_workspace(site: Site) -> None:
         (site.workspace(launch) / f"f{number}").write_text(str(number))
     headers = {"Authorization": f"Bearer {site.token(launch)}", "Air_Holder": "pod"}
     assert site.ask("POST", "claim", b"", **headers).status == 204
-    whole = site.ask("GET", "workspace", **headers).body
+    whole = site.ask("GET", "workspace", b"", **headers).body
     answers = [whole[: 1024 * length] for length in (0, 1, 7)] + [whole]
     old = _OldProxy(site.port, answers)
     try:

@@ -14,14 +14,18 @@ import pytest
 
 from air_executor.runner import carrier
 from air_executor.store.run_dirs import MAX_RESULT
+from air_executor.store.run_tokens import LIFETIME, RunTokens
 from tests.lanes import NIGHTLY
 from tests.transport.rig import PATIENCE, Site, peak, soon
 
 MEBIBYTE = 1 << 20
 
 
-def test_a_run_leaves_what_it_would_on_a_volume(site: Site) -> None:
-    """Output, result, queued tasks and workspace of a run are committed, and the next run finds its files."""
+def test_a_run_leaves_what_it_would_on_a_volume(site: Site, caplog: pytest.LogCaptureFixture) -> None:
+    """Output, result, queued tasks and workspace of a run are committed, and the next run finds its files.
+
+    Nothing has to be sent twice for it.
+    """
     first = site.begin()
     pod = site.pod(first)
     script = (
@@ -40,6 +44,7 @@ def test_a_run_leaves_what_it_would_on_a_volume(site: Site) -> None:
     assert site.world.job("job").phase == "succeeded"
     assert site.out(second, "output.log") == b"made\ndeep\n"
     assert sorted(os.listdir(site.workspace(second))) == ["file"]
+    assert "cannot deliver" not in caplog.text
 
 
 def test_output_is_seen_while_the_task_runs(site: Site) -> None:
@@ -310,3 +315,23 @@ def test_a_volume_that_was_restored_gets_what_it_has_lost(site: Site) -> None:
     (pod.workspace / "go").touch()
     assert (running.wait(PATIENCE), delivering.wait(PATIENCE)) == (0, 0)
     assert site.out(launch, "output.log") == b"one\ntwo\n"
+
+
+def test_a_silent_run_keeps_a_valid_token(site: Site) -> None:
+    """A task may print nothing for longer than a token lives: the carrier asks for the next one in time."""
+    launch = site.begin()
+    pod = site.pod(launch)
+    assert pod.fetch() == 0
+    old = RunTokens(site.layout).make(site.address(launch), time.time() - 0.6 * LIFETIME)
+    env = {"AIR_CARRIER_URL": f"http://127.0.0.1:{site.port}", "AIR_CARRIER_TOKEN": old, "AIR_CARRIER_HOLDER": "pod"}
+    link = carrier.ManagerLink(env)
+    log = carrier.Growing(link, carrier.Folders(str(pod.root)), carrier.LOG)
+    assert not log.send()
+    assert link._token == old
+    log._asked -= carrier.CHECK_IN + 1
+    assert not log.send()
+    found = RunTokens(site.layout).read(link._token, time.time() + LIFETIME / 2)
+    assert found is not None
+    assert found[0] == site.address(launch)
+    assert link._connection is not None
+    link._connection.close()

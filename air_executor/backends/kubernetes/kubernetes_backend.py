@@ -190,11 +190,11 @@ class KubernetesBackend(ContainerBackend):
         """Call `work`. A failure is retried in the next cycle and does not wake the manager, which would retry now."""
         try:
             work(one)
-        except BackendUnavailableError as error:
-            log.warning("job %s: %s", one.name, error)  # the watches find out whether the server is up
-            return
         except RefusedError as error:
             log.warning("job %s: the API server refuses: %s", one.name, error)
+            return
+        except AirExecutorError as error:  # the watches find out whether the server is up
+            log.warning("job %s: %s", one.name, error)
             return
         except Exception:
             log.exception("unexpected failure of a request to the API server")

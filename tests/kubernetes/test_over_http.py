@@ -1,0 +1,114 @@
+"""Pods that see no volume, on a real cluster: part of the contract, and ends that only a real cluster brings about.
+
+The whole contract with this rig runs in the lane `nightly`.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from air_executor.client import Client
+from air_executor.core.submission import parse_job
+from air_executor.model.state import JobState
+from tests.backends.over_http import OverHttpRig
+from tests.backends.test_contract import (
+    test_a_run_is_listed_until_it_ends,
+    test_exited_is_not_absent,
+    test_of_many_creators_one_wins,
+)
+from tests.cluster import Namespace, address_for_pods, free_port
+from tests.conftest import wait_for
+from tests.kubernetes.managers import Start
+
+__all__ = ["test_a_run_is_listed_until_it_ends", "test_exited_is_not_absent", "test_of_many_creators_one_wins"]
+pytestmark = [pytest.mark.kubernetes, pytest.mark.timeout(900)]
+PATIENCE = 300.0
+
+
+@pytest.fixture
+def rig(tmp_path: Path) -> Iterator[OverHttpRig]:
+    """A cluster, and pods without a volume."""
+    ready = OverHttpRig(tmp_path)
+    yield ready
+    ready.close()
+
+
+@pytest.fixture
+def begin(start: Start, namespace: Namespace) -> Callable[[], Any]:
+    """Return what starts a manager that pods reach."""
+    host = address_for_pods(namespace)
+    port = free_port(host)
+    settings = {
+        "AIR_KUBERNETES_TRANSPORT": "http",
+        "AIR_KUBERNETES_TRANSPORT_URL": f"http://{host}:{port}",
+        "AIR_HTTP_HOST": host,
+        "AIR_HTTP_PORT": str(port),
+        "AIR_KUBERNETES_PULL": "never",
+        "AIR_KUBERNETES_LEASE": "false",
+    }
+    return lambda: start("manager", **settings)
+
+
+def ended(client: Client, job: str) -> JobState:
+    """Wait for a job's end."""
+    state = client.wait(job, PATIENCE)
+    assert state.ended, state.phase
+    return state
+
+
+def states(pod: dict[str, Any]) -> dict[str, str]:
+    """Return the state of each container of a pod."""
+    found = pod["status"].get("containerStatuses") or ()
+    return {one["name"]: next(iter(one["state"]), "") for one in found}
+
+
+def test_ends_of_runs(begin: Callable[[], Any], namespace: Namespace, tmp_path: Path) -> None:
+    """Out of memory is told as such; a pod that others delete while it waits for the manager is repeated, and once."""
+    client = Client(str(tmp_path / "state"))
+    manager = begin()
+    python = ["python", "-c", "print('begun', flush=True); large = b'1' * (1 << 30)"]
+    large = {"id": "large", "command": python, "resources": {"memory": "64Mi"}}
+    script = 'echo $AIR_ATTEMPT >>file; echo begun; [ "$AIR_ATTEMPT" = 2 ] || sleep 2; echo $AIR_ATTEMPT >$AIR_RESULT'
+    tasks = [large, {"id": "waits", "command": script}, {"id": "next", "command": "cat file", "after": ["waits"]}]
+    client.submit(parse_job({"id": "job", "max_runners": 2, "on_failure": "continue", "tasks": tasks}))
+    runs = Path(client.layout.runs("job"))
+
+    def printed(task: str) -> list[str]:
+        return [path.read_text() for path in sorted(runs.glob(f"*-{task}/**/output.log"))]
+
+    wait_for(lambda: printed("waits") == ["begun\n"], PATIENCE, "the task to begin")
+    manager.kill()
+    manager.wait()
+
+    def delivering() -> list[str]:
+        mine = [pod for pod in namespace.pods() if "waits" in str(pod["metadata"].get("annotations"))]
+        return [
+            pod["metadata"]["name"]
+            for pod in mine
+            if (found := states(pod)).get("task") == "terminated" and found.get("carrier") == "running"
+        ]
+
+    (name,) = wait_for(delivering, PATIENCE, "the pod to deliver")
+    namespace.ask("DELETE", f"{namespace.core}/pods/{name}", {"gracePeriodSeconds": 0})
+    begin()
+    state = ended(client, "job")
+    waits = state.tasks["waits"]
+    assert (waits.phase, waits.result) == ("succeeded", 2), waits
+    first, second = (one.reason for one in waits.attempts)
+    assert (first in {"evicted", "lost"}, second) == (True, "ok"), waits.attempts  # lost: nobody saw how it went
+    assert printed("next") == ["2\n"]  # what was not delivered is not there
+    big = state.tasks["large"]
+    assert (big.phase, big.reason) == ("failed", "oom"), big
+    assert printed("large") == ["begun\n"]
+    wait_for(lambda: not left(namespace), PATIENCE, "the cluster to clear up")
+
+
+def left(namespace: Namespace) -> list[str]:
+    """Return what is there of runs: Jobs, pods and Secrets."""
+    time.sleep(0.2)  # each look costs the server three lists
+    return [one["metadata"]["name"] for one in (*namespace.jobs(), *namespace.pods(), *namespace.secrets())]
