@@ -94,7 +94,7 @@ def say(text: str) -> None:
     sys.stderr.flush()
 
 
-class ManagerLink:
+class Uplink:
     """The connection to the manager; one request at a time."""
 
     def __init__(self, env: Mapping[str, str]) -> None:
@@ -194,7 +194,7 @@ class Folders:
 # --- fetch ------------------------------------------------------------------------------------------------------------
 
 
-def fetch(manager: ManagerLink, folders: Folders) -> None:
+def fetch(manager: Uplink, folders: Folders) -> None:
     """Claim the run, and fetch what it needs."""
     if os.path.lexists(f"{folders.out}/{CLAIM}"):  # a node that started its pod anew fetches once more
         raise AnswerError(CONFLICT, "the run has begun in this pod already")
@@ -283,7 +283,7 @@ def read_file(path: str, limit: int, offset: int = 0) -> bytes:
 class Growing:
     """A file that the task appends to, and how much of it has been delivered."""
 
-    def __init__(self, manager: ManagerLink, folders: Folders, name: str, limit: float = math.inf) -> None:
+    def __init__(self, manager: Uplink, folders: Folders, name: str, limit: float = math.inf) -> None:
         """`limit`: bytes that are delivered at most."""
         self._manager = manager
         self._path = f"{folders.out}/{name}"
@@ -353,7 +353,7 @@ class Runner:
         return b"air-runner" in programs and os.fsencode(self._out) in words
 
 
-def deliver(manager: ManagerLink, folders: Folders) -> None:
+def deliver(manager: Uplink, folders: Folders) -> None:
     """Deliver what the task leaves, and the outcome after all else."""
     runner = Runner(folders, told="AIR_CARRIER_TOLD" in os.environ)
 
@@ -381,7 +381,7 @@ def deliver(manager: ManagerLink, folders: Folders) -> None:
         manager.ask("PUT", f"outcome?{urllib.parse.urlencode(ago)}", outcome)
 
 
-def deliver_workspace(manager: ManagerLink, folders: Folders) -> None:
+def deliver_workspace(manager: Uplink, folders: Folders) -> None:
     """Deliver what the task has changed in the workspace."""
     with open(f"{folders.own}/{SNAPSHOT}", encoding="utf-8") as file:
         before: Snapshot = json.load(file)
@@ -442,7 +442,7 @@ def main(words: list[str], env: Mapping[str, str]) -> int:
         say("usage: air-carrier fetch|deliver|carry")
         return 2
     try:
-        manager, folders = ManagerLink(env), Folders(env.get("AIR_CARRIER_ROOT", "/air"))
+        manager, folders = Uplink(env), Folders(env.get("AIR_CARRIER_ROOT", "/air"))
         for command in commands:
             command(manager, folders)
     except AnswerError as error:
