@@ -324,7 +324,7 @@ def test_a_silent_run_keeps_a_valid_token(site: Site) -> None:
     assert pod.fetch() == 0
     old = RunTokens(site.layout).make(site.address(launch), time.time() - 0.6 * LIFETIME)
     env = {"AIR_CARRIER_URL": f"http://127.0.0.1:{site.port}", "AIR_CARRIER_TOKEN": old, "AIR_CARRIER_HOLDER": "pod"}
-    link = carrier.ManagerLink(env)
+    link = carrier.Uplink(env)
     log = carrier.Growing(link, carrier.Folders(str(pod.root)), carrier.LOG)
     assert not log.send()
     assert link._token == old
