@@ -37,11 +37,13 @@ def overhead(*, quick: bool) -> Sequence[Line]:
 
 def _rate(tasks: int, port: int) -> float:
     with Place(AIR_MAX_RUNNERS=str(RUNNERS), AIR_HTTP_PORT=str(port)) as place:
-        names = [f"job{number}" for number in range(JOBS)]
-        for name in names:
-            place.submit(name, [["true"]] * (tasks // JOBS))
         place.start()
+        if port:
+            read(port)  # the server's process begins with it
+        names = [f"job{number}" for number in range(JOBS)]
         with _scraping(port):
+            for name in names:
+                place.submit(name, [["true"]] * (tasks // JOBS))
             ended = place.wait(names)
         begun = min(place.client.status(name).started_at or ended for name in names)
         return tasks / (ended - begun)
@@ -88,7 +90,7 @@ def scrape(*, quick: bool) -> Sequence[Line]:
             place.submit(f"open{number}", [["true"], {"command": "true", "delay": 3600}], pool=f"pool{number}")
         place.start()
         time.sleep(2)  # until what follows a start is over
-        size, took = 0, []
+        size, took = len(read(port)), []  # the server's process begins with it
         for _ in range(times):
             begun = time.monotonic()
             size = len(read(port))
