@@ -33,6 +33,8 @@ class Server:
         """What `list events` tells, whatever it is asked of."""
         self.refuse: Callable[[str], Answer | None] = lambda _: None
         """Asked before each request, by the same words."""
+        self.policies: list[str | None] = []
+        """The propagation policies of deletions."""
         self.since: list[str] = []
         """The versions that watches have begun from."""
         self._streams: list[tuple[str, queue.Queue[bytes | None]]] = []
@@ -122,8 +124,17 @@ class Server:
                     server.put("jobs", body, "ADDED")
                     self._answer(201, body)
 
+            def do_PATCH(self) -> None:
+                labels = self._body()["metadata"]["labels"]
+                if not self._refused("PATCH"):
+                    name = self.path.rpartition("/")[2]
+                    [found] = [one for one in server.pods.values() if one["metadata"]["name"] == name]
+                    meta = {**found["metadata"], "labels": {**found["metadata"]["labels"], **labels}}
+                    server.put("pods", {**found, "metadata": meta})
+                    self._answer(200, found)
+
             def do_DELETE(self) -> None:
-                self._body()
+                server.policies.append(self._body().get("propagationPolicy"))
                 if not self._refused("DELETE"):
                     self._answer(200, {"kind": "Status", "status": "Success"})
 

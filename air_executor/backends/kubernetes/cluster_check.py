@@ -23,6 +23,8 @@ NEEDED = (
     ("", "events", ("list",)),
 )
 """What a manager does on the cluster: API group, resource, verbs."""
+KEEPS = (("", "pods", ("patch",)),)
+"""What it does besides with `keep_pods`."""
 
 
 def reach(settings: Settings) -> None:
@@ -74,9 +76,10 @@ def _check(api: Api, config: ClusterConfig) -> Iterator[Finding]:
     else:
         text = f"{found}; before 1.29 a Job may make a second pod, which stops at the claim and costs its start"
         yield Finding("cluster", WARN, text, "nothing is wrong with that; newer servers spare it")
+    needed = (*NEEDED, *(KEEPS if config.settings.keep_pods else ()))
     missing = [
         f"{verb} {resource}"
-        for group, resource, verbs in NEEDED
+        for group, resource, verbs in needed
         for verb in verbs
         if not api.is_allowed(group, resource, verb)
     ]

@@ -14,6 +14,7 @@ from typing import Any
 from air_executor.backends.base import RunnerStatus
 from air_executor.backends.container.platform_text import parse_time
 from air_executor.backends.container.termination import Termination
+from air_executor.backends.kubernetes.ended_pods import EndedPods
 from air_executor.backends.kubernetes.manifests import labeled_run
 from air_executor.backends.kubernetes.object_status import (
     LOST_CLAIM,
@@ -89,6 +90,8 @@ class TrackedRunner:
     """What that found."""
     kept_logs: bool = False
     """What its services printed is kept."""
+    leaves_pods: bool = False
+    """A Pod of it stays for a while after its Job."""
 
     @property
     def live(self) -> list[Pod]:
@@ -153,6 +156,7 @@ class RunnerCache:
         self._deadlines = deadlines
         self._by_uid: dict[str, TrackedRunner] = {}
         self._known_before: dict[str, frozenset[str]] = {}
+        self.ended_pods = EndedPods()
 
     def by_slot(self) -> Mapping[Slot, TrackedRunner]:
         """Return the runners by slot. While one goes and the next one comes, the live one counts, or else the older."""
@@ -202,6 +206,10 @@ class RunnerCache:
         """Update a Pod."""
         pod = read_pod(found)
         known = self._by_uid.get(pod.job_uid)
+        if self.ended_pods.put(found):
+            if known is not None:
+                self._leave(known, pod)
+            return
         if known is None and pod.termination is not None and not pod.orphaned:
             return  # its Job is gone, or else the Job's own list or event will bring the Pod here again
         one = known or self._runner(pod.job_uid, found["metadata"], now)
@@ -224,8 +232,16 @@ class RunnerCache:
             one.record_end(pod)
             self._drop_if_gone(one)
 
+    def _leave(self, one: TrackedRunner, pod: Pod) -> None:
+        """Note that a Pod no longer belongs to its runner."""
+        one.leaves_pods = True
+        one.pods.pop(pod.uid, None)
+        one.termination = one.termination or pod.termination
+        self._drop_if_gone(one)
+
     def drop_pod(self, uid: str, job_uid: str) -> None:
         """Note that a Pod is gone."""
+        self.ended_pods.drop(uid)
         one = self._by_uid.get(job_uid)
         if one is None or (pod := one.pods.pop(uid, None)) is None:
             return
@@ -253,7 +269,9 @@ class RunnerCache:
         """Remember what is known now: only that can be missing from the list."""
         runners = self._by_uid.values()
         known = (
-            [one.uid for one in runners if one.present] if what == "jobs" else [p for one in runners for p in one.pods]
+            [one.uid for one in runners if one.present]
+            if what == "jobs"
+            else [*self.ended_pods, *(uid for one in runners for uid in one.pods)]
         )
         self._known_before[what] = frozenset(known)
 
@@ -273,6 +291,8 @@ class RunnerCache:
             seen.add(found["metadata"]["uid"])
             self.put_pod(found, now)
         missing = self._known_before["pods"] - seen
+        for uid in missing:
+            self.ended_pods.drop(uid)
         for one in list(self._by_uid.values()):
             for uid in missing & one.pods.keys():
                 self.drop_pod(uid, one.uid)
