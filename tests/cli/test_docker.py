@@ -187,8 +187,9 @@ def answering(handler: type[_OtherEngine], project: Path) -> Iterator[None]:
         (_OtherEngine, "a rootless engine runs tasks as a subordinate user"),
     ],
 )
+@pytest.mark.usefixtures("no_engine")
 def test_an_engine_that_cannot_be_used_is_refused(
-    handler: type[_OtherEngine], words: str, no_engine: None, air: Air, client: Client, project: Path
+    handler: type[_OtherEngine], words: str, air: Air, client: Client, project: Path
 ) -> None:
     """By one line with a remedy, before anything is submitted or managed; no restart helps, so the exit code is 2."""
     remedy = "use a Docker Engine that runs as root"

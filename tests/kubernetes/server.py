@@ -69,6 +69,8 @@ class Server:
 
     def tell(self, what: str, event: Mapping[str, Any]) -> None:
         """Send one event to the watches of these objects."""
+        if what == "jobs" and "spec" in event["object"]:
+            event = {**event, "object": metadata(event["object"])}
         for watched, stream in self._streams:
             if watched == what:
                 stream.put(json.dumps(event).encode() + b"\n")
@@ -104,14 +106,22 @@ class Server:
                 what = (
                     f"{'watch' if 'watch' in query else 'list'} {last}" if last in {"jobs", "pods", "events"} else "GET"
                 )
+                if "/jobs/" in url.path:
+                    what = "read job"
                 if self._refused(what):
+                    return
+                if what == "read job":
+                    found = [one for one in server.jobs.values() if one["metadata"]["name"] == last]
+                    self._answer(200, found[0]) if found else self._answer(404, status(404, "NotFound"))
                     return
                 if what == "GET":
                     self._answer(200, {"major": "1", "minor": "34+"})
                 elif what == "list events":
                     self._answer(200, {"items": server.events})
                 elif what.startswith("list"):
-                    found = list((server.jobs if last == "jobs" else server.pods).values())
+                    found = (
+                        [metadata(one) for one in server.jobs.values()] if last == "jobs" else [*server.pods.values()]
+                    )
                     self._list(found, query)
                 else:
                     server.since.append(query["resourceVersion"])
@@ -183,6 +193,11 @@ class Server:
                 self.wfile.write(data)
 
         return Handler
+
+
+def metadata(found: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what we ask for of a Job in lists and watches (`PartialObjectMetadata`)."""
+    return {"metadata": found["metadata"]}
 
 
 def status(code: int, reason: str, words: str = "no") -> dict[str, Any]:

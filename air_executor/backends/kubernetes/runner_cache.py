@@ -69,6 +69,10 @@ class TrackedRunner:
     deleting: bool = False
     suspended: str | None = None
     """Why its Job makes no Pods, if it is suspended."""
+    generation: object = None
+    """Of its Job's spec, as the metadata last said."""
+    read_generation: object = None
+    """Of the spec that was read last: lists and watches have the metadata alone."""
     pods: dict[str, Pod] = field(default_factory=dict)
     termination: Termination | None = None
     """How it ended, if known."""
@@ -107,6 +111,11 @@ class TrackedRunner:
     def may_run(self) -> bool:
         """Something of it runs, or may yet: nothing is known of its end."""
         return bool(self.live) or (self.present and self.termination is None)
+
+    @property
+    def has_unread_spec(self) -> bool:
+        """Somebody may have suspended or resumed it. One whose Pod runs is only asked about after a change."""
+        return self.generation != self.read_generation and (self.read_generation is not None or not self.live)
 
     @property
     def node_wait(self) -> float | None:
@@ -187,11 +196,17 @@ class RunnerCache:
         one.delete_requested = one.delete_requested or (deleting and not one.present)
         one.name, one.present, one.deleting = meta["name"], True, deleting
         one.note_creation(parse_time(meta.get("creationTimestamp")))
-        suspended = read_suspension(found)
+        one.generation = meta.get("generation")
+        if "spec" in found:
+            self._note_spec(one, found, now)
+        return one
+
+    def _note_spec(self, one: TrackedRunner, job: Mapping[str, Any], now: float) -> None:
+        one.read_generation = one.generation
+        suspended = read_suspension(job)
         if (suspended is None) != (one.suspended is None):
             one.stage_since, one.inspected_at = now, None  # deadlines begin when it is resumed
         one.suspended = suspended
-        return one
 
     def drop_job(self, uid: str) -> None:
         """Note that a Job is gone. A runner that ended without our doing stays until it is committed and removed."""
@@ -313,7 +328,9 @@ class RunnerCache:
     def _needs_inspection(self, one: TrackedRunner, now: float) -> bool:
         if one.busy or one.delete_accepted or not one.present or not one.may_run:
             return False
-        if (found := one.pending_reason()) is None or found.stage in {Stage.SUSPENDED, Stage.SERVICES}:
+        if one.has_unread_spec:
+            return True
+        if (found := one.pending_reason()) is None or found.stage is Stage.SERVICES:
             return False
         if self.is_overdue(one, now):
             return True
