@@ -10,14 +10,18 @@ import pytest
 
 from air_executor.backends.kubernetes import KubernetesBackend, make_backend
 from air_executor.backends.kubernetes.ended_pods import RETRY_SECONDS, EndedPods
-from air_executor.backends.kubernetes.manifests import KEEP_UNTIL, RUN
+from air_executor.backends.kubernetes.manifests import JOB, KEEP_UNTIL, RUN
 from air_executor.backends.kubernetes.runner_cache import Deadlines, RunnerCache
+from air_executor.client import Client
+from air_executor.core.submission import parse_job
 from air_executor.model.names import Slot
 from air_executor.settings import KubernetesSettings, Settings
 from air_executor.store.layout import Layout
 from tests.backends.rig import KubernetesRig, Task, make_launch
 from tests.backends.test_contract import is_gone
+from tests.cluster import Namespace
 from tests.conftest import wait_for
+from tests.kubernetes.managers import PATIENCE, Start
 from tests.kubernetes.server import Server, job, pod, status
 
 SLOT = Slot("census", 0)
@@ -61,6 +65,30 @@ def test_an_ended_pod_stays_for_its_time(rig: KubernetesRig) -> None:
     rig.namespace.api.patch_pod(name, {"metadata": {"labels": {KEEP_UNTIL: "1"}}})
     rig.until(lambda: not later.observe() and not pods_of(rig, first.run), "the pod to be deleted")
     assert len(pods_of(rig, second.run)) == 1
+
+
+@pytest.mark.kubernetes
+@pytest.mark.timeout(600)
+def test_pods_of_a_job_stay_over_a_killed_manager(tmp_path: Path, namespace: Namespace, start: Start) -> None:
+    """Its tasks follow each other meanwhile, nothing is paid for the pods, and the next manager deletes them."""
+
+    def left() -> list[dict[str, Any]]:
+        found = (pod["metadata"] for pod in namespace.pods())
+        return [meta for meta in found if meta["labels"].get(JOB) == "steps"]
+
+    client = Client(tmp_path / "state")
+    first = start("first", AIR_KUBERNETES_KEEP_PODS="1h")
+    client.submit(parse_job({"id": "steps", "tasks": [{"command": "true"}, {"command": "true"}]}))
+    state = client.wait("steps", PATIENCE)
+    wait_for(lambda: [KEEP_UNTIL in meta["labels"] for meta in left()] == [True, True], PATIENCE, "both pods to stay")
+    first.kill()
+    first.wait()
+    for meta in left():
+        namespace.api.patch_pod(meta["name"], {"metadata": {"labels": {KEEP_UNTIL: "1"}}})
+    start("second")
+    wait_for(lambda: not left(), PATIENCE, "both pods to be deleted")
+    assert (state.phase, state.usage.runs) == ("succeeded", 2)
+    assert client.status("steps").usage == state.usage
 
 
 @pytest.fixture
