@@ -43,6 +43,12 @@ class BackendUnavailableError(AirExecutorError):
     exit_code = 6
 
 
+class UnsupportedBackendError(BackendUnavailableError):
+    """The backend answers, but is of a kind that cannot be used. Permanent; nothing is concluded of its runners."""
+
+    exit_code = 2
+
+
 class DeniedError(AirExecutorError):
     """A server refused: it takes a token, or one with another role."""
 

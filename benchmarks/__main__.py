@@ -11,6 +11,7 @@ from typing import Any
 from benchmarks import (
     airflow,
     containers,
+    cost_meter,
     crowd,
     jobs,
     latency,
@@ -42,7 +43,14 @@ ROWS = (
     *containers.ROWS,
     *jobs.ROWS,
 )
-ON_REQUEST = (*crowd.ON_REQUEST, *jobs.ON_REQUEST, *transport.ON_REQUEST, *schedules.ON_REQUEST, *airflow.ROWS)
+ON_REQUEST = (
+    *cost_meter.ON_REQUEST,
+    *crowd.ON_REQUEST,
+    *jobs.ON_REQUEST,
+    *transport.ON_REQUEST,
+    *schedules.ON_REQUEST,
+    *airflow.ROWS,
+)
 """Rows that take so long that they are measured only where `--only` names them."""
 
 

@@ -51,6 +51,7 @@ class Bare:
     def __init__(self, namespace: Namespace, tasks: int) -> None:
         from air_executor.backends.base import Launch  # noqa: PLC0415 - with what needs the client library
         from air_executor.backends.container.inside import change_owner  # noqa: PLC0415
+        from air_executor.backends.kubernetes.api import Propagation  # noqa: PLC0415
         from air_executor.backends.kubernetes.kubernetes_setup import make_cluster_config  # noqa: PLC0415
         from air_executor.backends.kubernetes.manifests import job_manifest  # noqa: PLC0415
         from air_executor.model.names import Slot  # noqa: PLC0415
@@ -75,6 +76,7 @@ class Bare:
             with open(f"{layout.bin}/{name}", "wb") as file:
                 file.write(content)
         self._api = namespace.api
+        self._policy = Propagation.BACKGROUND
         server = self._api.version()
         self.bodies: list[dict[str, Any]] = []
         self.claims: list[str] = []
@@ -102,7 +104,7 @@ class Bare:
         made = self._api.create_job({**body, "metadata": {**body["metadata"], "name": name}})["metadata"]
         ended = ends.wait(made["uid"])
         # As we do with a Job whose Pod has ended: its name is free when the server has answered.
-        self._api.delete_job(name, made["uid"], wait_for_pods=False)
+        self._api.delete_job(name, made["uid"], self._policy)
         return ended
 
 

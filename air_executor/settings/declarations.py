@@ -187,6 +187,7 @@ class KubernetesSettings(SettingGroup):
     start_deadline: t.Seconds = Field(
         120.0, description="Time limit for starting a pod after its node reported an error."
     )
+    keep_pods: t.PerhapsSeconds = Field(0.0, description="How long ended pods stay, for log shippers.")
     timeout: t.Seconds = Field(30.0, description="Time limit for one request to the API server.")
     rate: t.PerSecond = Field(50.0, description="Maximum number of requests per second to the API server.")
     visibility: t.Seconds = Field(5.0, description="Maximum time until the manager sees a file that a runner wrote.")

@@ -302,6 +302,8 @@ FilePath = Annotated[str, parsed(parse_path), PathMark()]
 Token = Annotated[SecretStr, parsed(_token), Shown(lambda _: "(set)")]
 Seconds = Annotated[float, parsed(_interval), Shown(format_duration)]
 """Positive duration in seconds, at most what `parse_duration` accepts."""
+PerhapsSeconds = Annotated[float, parsed(parse_duration), Shown(format_duration)]
+"""The same, or 0."""
 Bytes = Annotated[int, parsed(_memory), Shown(format_memory)]
 """Amount of memory in bytes, within the bounds of `parse_memory`."""
 Cpus = Annotated[float, *real(0.01, 100_000, "a number of CPUs, like 2 or 0.5")]

@@ -5,12 +5,15 @@ from __future__ import annotations
 import contextlib
 import gc
 import hashlib
+import http.server
 import json
 import os
 import signal
 import socket
+import socketserver
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -126,6 +129,85 @@ def test_a_manager_keeps_trying_and_says_so(no_engine: None, air: Air, client: C
     assert "backend docker cannot answer" in checks(air("doctor", "--backend", "local", "--json"))["manager"]["text"]
     assert "backend=docker is unavailable: the Docker engine does not answer" in stop(manager)
     assert client.status("j").phase == "queued"
+
+
+class _OtherEngine(http.server.BaseHTTPRequestHandler):
+    """What an engine answers to the first questions, as Podman 4.3.1 and a rootless Engine 28.5 did."""
+
+    protocol_version = "HTTP/1.1"
+    podman = False
+
+    def do_GET(self) -> None:
+        info = {"SecurityOptions": ["name=seccomp,profile=builtin", *([] if self.podman else ["name=rootless"])]}
+        about = {"ApiVersion": "1.41", "MinAPIVersion": "1.24", "Version": "4.3.1"}
+        body = json.dumps(info if self.path.endswith("/info") else about).encode()
+        self.send_response(200)
+        if self.podman:
+            self.send_header("Libpod-Api-Version", "4.3.1")
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+
+class _Podman(_OtherEngine):
+    podman = True
+
+
+class _UnixServer(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
+    daemon_threads = True
+
+    def get_request(self) -> tuple[socket.socket, tuple[str, int]]:
+        return super().get_request()[0], ("local", 0)  # the handler takes an address apart
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """A client that hangs up is none."""
+
+
+@contextlib.contextmanager
+def answering(handler: type[_OtherEngine], project: Path) -> Iterator[None]:
+    """Let this engine answer where the settings look for one."""
+    with _UnixServer(f"{project}/nobody.sock", handler) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+        thread.start()
+        try:
+            yield
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+@pytest.mark.parametrize(
+    ("handler", "words"),
+    [
+        (_Podman, "the engine is Podman 4.3.1, whose API differs in what tasks rely on"),
+        (_OtherEngine, "a rootless engine runs tasks as a subordinate user"),
+    ],
+)
+@pytest.mark.usefixtures("no_engine")
+def test_an_engine_that_cannot_be_used_is_refused(
+    handler: type[_OtherEngine], words: str, air: Air, client: Client, project: Path
+) -> None:
+    """By one line with a remedy, before anything is submitted or managed; no restart helps, so the exit code is 2."""
+    remedy = "use a Docker Engine that runs as root"
+    with answering(handler, project):
+        for command in (("run", "j", "--", "true"), ("manager",)):
+            done = air(*command)
+            assert done.code == 2
+            assert done.err.startswith(f"error: {words}")
+            assert (done.err.count("\n"), remedy in done.err) == (1, True)
+    assert list(client.all()) == []
+
+
+def test_doctor_names_podman(no_engine: None, air: Air, project: Path) -> None:
+    """What it is, and what to use in its place."""
+    with answering(_Podman, project):
+        found = checks(air("doctor", "--json"))["docker"]
+    assert (found["verdict"], "Podman 4.3.1" in found["text"]) == ("failed", True)
+    assert "use a Docker Engine that runs as root" in found["remedy"]
 
 
 @pytest.mark.parametrize("missing", [("run", "j", "--", "true"), ("manager",)])

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 from benchmarks import __main__ as benchmarks
+from benchmarks.kernel_meter import KernelMeter, why_not
 from benchmarks.table import Line, Row
 
 DOCS = Path(__file__).parents[2] / "docs" / "benchmarks.md"
@@ -42,6 +46,20 @@ def test_a_row_that_fails_takes_no_other_with_it(
     assert err.endswith("failed: bad\n")
     written = json.loads(output.read_bytes())
     assert (written["failed"], len(written["lines"])) == (["bad"], 2)
+
+
+def test_the_kernel_tells_how_long_a_process_lived() -> None:
+    """A program that it started, and its first child."""
+    if (reason := why_not()) is not None:
+        pytest.skip(reason)
+    with KernelMeter(os.getpid()) as meter:
+        before = time.monotonic_ns()
+        subprocess.run(["sh", "-c", "sleep 0.1; true"], check=True)
+        after = time.monotonic_ns()
+    assert not meter.lost
+    [runner], [command] = meter.runners, meter.commands
+    assert before <= runner.begun <= command.begun < command.ended <= runner.ended <= after
+    assert command.ended - command.begun >= 100_000_000
 
 
 def test_each_row_is_documented() -> None:

@@ -14,7 +14,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from air_executor.backends.kubernetes.api import Api, jobs, pods
+from air_executor.backends.kubernetes.api import Api, Propagation, jobs, pods
 from tests.helm.chart import NAMESPACE, pick, render
 
 pytestmark = pytest.mark.kubernetes
@@ -98,9 +98,10 @@ def ask_everything(api: Api) -> None:
     api.is_allowed("", "pods", "list")
     api.create_job({})
     api.read_job("x")
-    api.delete_job("x", "uid", wait_for_pods=True)
+    api.delete_job("x", "uid", Propagation.ORPHAN)
     api.delete_pod("x", "uid")
     api.create_secret({})
+    api.patch_pod("x", {})
     api.read_deployment("x")
     api.read_lease("x")
     api.create_lease({})
@@ -121,6 +122,7 @@ ASKED = {
     "delete_job",
     "delete_pod",
     "create_secret",
+    "patch_pod",
     "read_deployment",
     "read_lease",
     "create_lease",
@@ -154,7 +156,8 @@ def test_role_is_what_is_asked_for(helm_program: str, recorder: Recorder) -> Non
     api = Api(NAMESPACE, 5, 1000)
     ask_everything(api)
     api.close()
-    assert recorder.asked == rights(render(helm_program, sets={"transport.type": "http"}))
+    everything = {"transport.type": "http", "keepPods": "30s"}
+    assert recorder.asked == rights(render(helm_program, sets=everything))
 
 
 def test_narrow_where_names_are_known(helm_program: str) -> None:
@@ -169,5 +172,7 @@ def test_narrow_where_names_are_known(helm_program: str) -> None:
     assert named == {("leases", "get"), ("leases", "update"), ("deployments", "get")}
     kept = render(helm_program, sets={"removeRunnersOnUninstall": False})
     assert rights(plain) - rights(kept) == {("apps", "deployments", "get")}
+    keeping = render(helm_program, sets={"keepPods": "30s"})
+    assert rights(keeping) - rights(plain) == {("", "pods", "patch")}
     env = pick(kept, "Deployment")["spec"]["template"]["spec"]["containers"][0]["env"]
     assert "AIR_KUBERNETES_OWNER" not in {variable["name"] for variable in env}

@@ -33,6 +33,8 @@ class Server:
         """What `list events` tells, whatever it is asked of."""
         self.refuse: Callable[[str], Answer | None] = lambda _: None
         """Asked before each request, by the same words."""
+        self.policies: list[str | None] = []
+        """The propagation policies of deletions."""
         self.since: list[str] = []
         """The versions that watches have begun from."""
         self._streams: list[tuple[str, queue.Queue[bytes | None]]] = []
@@ -67,6 +69,8 @@ class Server:
 
     def tell(self, what: str, event: Mapping[str, Any]) -> None:
         """Send one event to the watches of these objects."""
+        if what == "jobs" and "spec" in event["object"]:
+            event = {**event, "object": metadata(event["object"])}
         for watched, stream in self._streams:
             if watched == what:
                 stream.put(json.dumps(event).encode() + b"\n")
@@ -102,14 +106,22 @@ class Server:
                 what = (
                     f"{'watch' if 'watch' in query else 'list'} {last}" if last in {"jobs", "pods", "events"} else "GET"
                 )
+                if "/jobs/" in url.path:
+                    what = "read job"
                 if self._refused(what):
+                    return
+                if what == "read job":
+                    found = [one for one in server.jobs.values() if one["metadata"]["name"] == last]
+                    self._answer(200, found[0]) if found else self._answer(404, status(404, "NotFound"))
                     return
                 if what == "GET":
                     self._answer(200, {"major": "1", "minor": "34+"})
                 elif what == "list events":
                     self._answer(200, {"items": server.events})
                 elif what.startswith("list"):
-                    found = list((server.jobs if last == "jobs" else server.pods).values())
+                    found = (
+                        [metadata(one) for one in server.jobs.values()] if last == "jobs" else [*server.pods.values()]
+                    )
                     self._list(found, query)
                 else:
                     server.since.append(query["resourceVersion"])
@@ -122,8 +134,17 @@ class Server:
                     server.put("jobs", body, "ADDED")
                     self._answer(201, body)
 
+            def do_PATCH(self) -> None:
+                labels = self._body()["metadata"]["labels"]
+                if not self._refused("PATCH"):
+                    name = self.path.rpartition("/")[2]
+                    [found] = [one for one in server.pods.values() if one["metadata"]["name"] == name]
+                    meta = {**found["metadata"], "labels": {**found["metadata"]["labels"], **labels}}
+                    server.put("pods", {**found, "metadata": meta})
+                    self._answer(200, found)
+
             def do_DELETE(self) -> None:
-                self._body()
+                server.policies.append(self._body().get("propagationPolicy"))
                 if not self._refused("DELETE"):
                     self._answer(200, {"kind": "Status", "status": "Success"})
 
@@ -172,6 +193,11 @@ class Server:
                 self.wfile.write(data)
 
         return Handler
+
+
+def metadata(found: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what we ask for of a Job in lists and watches (`PartialObjectMetadata`)."""
+    return {"metadata": found["metadata"]}
 
 
 def status(code: int, reason: str, words: str = "no") -> dict[str, Any]:

@@ -270,7 +270,9 @@ def suspended(words: str = "Job suspended", *, by: bool = True) -> dict[str, Any
 def test_a_suspended_job_is_a_wait_without_a_deadline(cache: RunnerCache) -> None:
     """However long the queue is; once it is resumed, the deadline for a node begins."""
     cache.put_job(suspended(), 1.0)
-    assert cache.to_inspect(9e6) == []
+    waits = cache.in_slot(SLOT)
+    assert waits is not None
+    assert not cache.is_overdue(waits, 9e6)
     found = cache.statuses(9e6)[SLOT]
     assert (found.alive, found.reason, found.node_wait) == (True, None, None)
     assert found.message == "its Job is suspended in queue team-a: Job suspended"

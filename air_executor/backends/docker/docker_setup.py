@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 from typing import Any
 
 from air_executor.backends.base import KeepServiceLog, MakeToken, Requested
 from air_executor.backends.container import transport
 from air_executor.backends.container.inside import DEFAULT_IMAGE, task_user
-from air_executor.backends.container.refusals import MissingError
+from air_executor.backends.container.refusals import MissingError, RefusedError
 from air_executor.backends.docker import path_mapping
 from air_executor.backends.docker.carriers import Carriers
 from air_executor.backends.docker.container_spec import EngineConfig
 from air_executor.backends.docker.docker_backend import DockerBackend
 from air_executor.backends.docker.engine import Engine
+from air_executor.backends.docker.engine_support import refuse_mapping
 from air_executor.backends.docker.path_mapping import VOLUME_SUBPATH, PathMapping, own_container
-from air_executor.errors import BadInputError
+from air_executor.errors import BackendUnavailableError, BadInputError, UnsupportedBackendError
 from air_executor.settings import Settings
+
+log = logging.getLogger(__name__)
+
+LONGEST_WAIT = 10.0
+"""Seconds after which a silent engine counts as down where people wait for the answer."""
 
 
 def make_backend(
@@ -26,15 +33,22 @@ def make_backend(
     requested: Requested | None = None,
     make_token: MakeToken | None = None,
 ) -> DockerBackend:
-    """Return the backend for the state directory of these settings. Asks the engine only if we are in a container.
+    """Return the backend for the state directory of these settings. An engine that does not answer may do so later.
 
     `keep_log` keeps the logs of services; `requested` is called after each request to the engine; `make_token` makes
     the tokens of runs whose files come over HTTP.
 
     Raises:
         BadInputError: runners cannot see the state directory.
-        BackendUnavailableError: the engine does not answer.
+        UnsupportedBackendError: the engine cannot be used.
+        BackendUnavailableError: we are in a container, and the engine does not answer.
     """
+    try:
+        reach(settings)
+    except UnsupportedBackendError:
+        raise
+    except (BackendUnavailableError, RefusedError) as error:
+        log.debug("whether the engine can be used is not known yet: %s", error)
     engine = Engine(settings.docker.timeout)
     if requested is not None:
         engine.requested = requested
@@ -42,6 +56,23 @@ def make_backend(
     if transport.is_http(settings.docker) and make_token is not None:
         carriers = Carriers(config, make_token, transport.authorities(settings.docker))
     return DockerBackend(engine, config, keep_log, carriers)
+
+
+def reach(settings: Settings) -> None:
+    """Make sure that there is an engine, and that it can be used.
+
+    Raises:
+        UnsupportedBackendError: it cannot.
+        BackendUnavailableError: it does not answer.
+        RefusedError: it, or a proxy in front of it, does not say.
+    """
+    engine = Engine(min(settings.docker.timeout, LONGEST_WAIT))
+    try:
+        info = engine.info()
+        if own_container() is None and not transport.is_http(settings.docker):
+            refuse_mapping(info)
+    finally:
+        engine.close()
 
 
 def make_engine_config(settings: Settings, engine: Engine, version: str) -> EngineConfig:

@@ -25,6 +25,7 @@ from air_executor.backends.base import Requested
 from air_executor.backends.container.platform_text import describe_error
 from air_executor.backends.container.refusals import CONFLICT, NOT_FOUND, ConflictError, MissingError, RefusedError
 from air_executor.backends.container.remote_process import STDOUT
+from air_executor.backends.docker.engine_support import refuse_podman
 from air_executor.errors import BackendUnavailableError
 
 T = TypeVar("T")
@@ -80,13 +81,14 @@ class Engine:
 
     def _note(self, response: requests.Response, **_: object) -> None:
         self.requested(getattr(self._local, "what", "version"), str(response.status_code))
+        refuse_podman(response.headers)
 
     def _ask(self, what: str, call: Callable[[docker.APIClient], T]) -> T:
         """Make one request.
 
         Raises:
             RefusedError: the engine refused it.
-            BackendUnavailableError: it did not answer in time, or cannot be reached.
+            BackendUnavailableError: it did not answer in time, cannot be reached, or cannot be used.
         """
         self._local.what = what
         try:

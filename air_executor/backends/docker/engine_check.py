@@ -16,18 +16,18 @@ from urllib.parse import urlsplit
 
 from air_executor.backends.container import transport
 from air_executor.backends.container.refusals import MissingError, RefusedError
+from air_executor.backends.docker import docker_setup
 from air_executor.backends.docker.container_spec import EngineConfig
 from air_executor.backends.docker.docker_setup import make_engine_config
 from air_executor.backends.docker.engine import Engine
+from air_executor.backends.docker.engine_support import REMEDY, mapping_of
 from air_executor.backends.docker.path_mapping import own_container
 from air_executor.core.finding import BAD, FINE, WARN, Finding
-from air_executor.errors import BackendUnavailableError, BadInputError
+from air_executor.errors import BackendUnavailableError, BadInputError, UnsupportedBackendError
 from air_executor.model.names import Slot
 from air_executor.settings import Settings
 
 DEFAULT_SOCKET = "/var/run/docker.sock"
-LONGEST_WAIT = 10.0
-"""Seconds after which a silent engine counts as down; people wait for the answer."""
 LOW_SPACE, NO_SPACE = 2 << 30, 256 << 20
 GIB = 1 << 30
 _START = "start the engine (`sudo systemctl start docker`, or Docker Desktop)"
@@ -44,24 +44,26 @@ def reach(settings: Settings) -> None:
     """Make sure that the engine answers.
 
     Raises:
-        BackendUnavailableError: it does not; the message says what to do.
+        BackendUnavailableError: it does not, or cannot be used; the message says what to do.
     """
-    engine = Engine(min(settings.docker.timeout, LONGEST_WAIT))
     try:
-        _ = engine.api_version
+        with contextlib.suppress(RefusedError):
+            docker_setup.reach(settings)
+    except UnsupportedBackendError:
+        raise
     except BackendUnavailableError as error:
         remedy = _remedy()
         msg = f"{error}" if remedy is None else f"the Docker engine at {_address()} cannot be reached: {remedy}"
         raise BackendUnavailableError(msg) from error
-    finally:
-        engine.close()
 
 
 def check(settings: Settings, version: str) -> Iterator[Finding]:
     """Check the engine that these settings use."""
-    engine = Engine(min(settings.docker.timeout, LONGEST_WAIT))
+    engine = Engine(min(settings.docker.timeout, docker_setup.LONGEST_WAIT))
     try:
         yield from _check(engine, settings, version)
+    except UnsupportedBackendError as error:
+        yield Finding("docker", BAD, str(error).removesuffix(f"; {REMEDY}"), REMEDY)
     except (BackendUnavailableError, RefusedError) as error:
         yield Finding("docker", BAD, str(error), _remedy() or "see whether the engine's own log says more")
     finally:
@@ -81,7 +83,7 @@ def _check(engine: Engine, settings: Settings, version: str) -> Iterator[Finding
         yield Finding("docker volume", BAD, str(error), "mount the project folder into the manager's container")
         return
     yield _users(info, config)
-    if "name=selinux" in _security(info):
+    if "name=selinux" in (info.get("SecurityOptions") or ()):
         remedy = f"if tasks may not read or write: `chcon -Rt container_file_t {config.state_dir}`"
         yield Finding("docker selinux", WARN, "SELinux decides what containers see of this machine", remedy)
     image = _image(engine, config)
@@ -170,21 +172,11 @@ def _limits(info: dict[str, Any]) -> Finding:
 
 def _users(info: dict[str, Any], config: EngineConfig) -> Finding:
     uid, gid = config.user
-    options = _security(info)
     text = f"tasks run as user {uid}:{gid}"
-    if "name=rootless" in options:
-        text += "; this rootless engine maps it to a subordinate user, which cannot write the state directory"
-        remedy = "use an engine that runs as root, such as `export DOCKER_HOST=unix:///var/run/docker.sock`"
-        return Finding("docker user", BAD, text, remedy)
-    if "name=userns" in options:
-        text += "; this engine maps it to another user (userns-remap), which cannot write the state directory"
-        remedy = "remove `userns-remap` from the engine's daemon.json, or use another engine"
-        return Finding("docker user", BAD, text, remedy)
+    if (kind := mapping_of(info)) is not None:
+        text += f", and {kind} maps that to a subordinate one, which cannot write the state directory"
+        return Finding("docker user", BAD, text, REMEDY)
     return Finding("docker user", FINE, text)
-
-
-def _security(info: dict[str, Any]) -> set[str]:
-    return {part for option in info.get("SecurityOptions") or () for part in str(option).split(",")}
 
 
 def _space(info: dict[str, Any]) -> Iterator[Finding]:

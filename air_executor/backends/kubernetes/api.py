@@ -6,6 +6,7 @@ Objects are plain JSON. Knows kinds of objects and where they are, but not what 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from enum import Enum
 from typing import Any
 
 from air_executor.backends.kubernetes.api_connection import JSON, ApiConnection, PodProcess, Resource
@@ -15,6 +16,17 @@ PAGE = 500
 _LOG_LINES, _LOG_BYTES = 100_000, 10 << 20
 """How much of a service's log is kept."""
 _LEASE = {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease"}
+
+
+class Propagation(Enum):
+    """What becomes of the Pods of a deleted Job."""
+
+    FOREGROUND = "Foreground"
+    """They are deleted, and the Job's name stays taken until they are gone."""
+    BACKGROUND = "Background"
+    """They are deleted; the name is free at once."""
+    ORPHAN = "Orphan"
+    """They stay, and the name is free once the server has made them nobody's."""
 
 
 def jobs(namespace: str) -> Resource:
@@ -60,19 +72,18 @@ class Api(ApiConnection):
         """Return a Job as it is now."""
         return self._ask("GET", f"{jobs(self.namespace).path}/{name}")
 
-    def delete_job(self, name: str, uid: str, *, wait_for_pods: bool) -> bool:
-        """Delete a Job and its pods. True if it is gone; False if it goes once the server has deleted the rest.
+    def delete_job(self, name: str, uid: str, policy: Propagation) -> bool:
+        """Delete a Job. True if it is gone; False if it goes once the server has done the rest.
 
         Args:
             name: the Job's name.
             uid: the Job's uid; a later Job of the same name is not touched.
-            wait_for_pods: the name stays taken until the pods are gone.
+            policy: what becomes of its pods.
 
         Raises:
             MissingError, ConflictError: it is gone already.
         """
-        policy = "Foreground" if wait_for_pods else "Background"
-        body = {"propagationPolicy": policy, "preconditions": {"uid": uid}}
+        body = {"propagationPolicy": policy.value, "preconditions": {"uid": uid}}
         return self._ask("DELETE", f"{jobs(self.namespace).path}/{name}", body=body).get("kind") == "Status"
 
     def delete_pod(self, name: str, uid: str, *, grace: int | None = None) -> None:
@@ -93,6 +104,14 @@ class Api(ApiConnection):
             ConflictError: the name is taken.
         """
         self._ask("POST", f"/api/v1/namespaces/{self.namespace}/secrets", body=body)
+
+    def patch_pod(self, name: str, body: Mapping[str, Any]) -> None:
+        """Change a Pod by a strategic merge patch.
+
+        Raises:
+            MissingError: it is gone.
+        """
+        self._ask("PATCH", f"{pods(self.namespace).path}/{name}", body=body)
 
     def read_deployment(self, name: str) -> dict[str, Any]:
         """Return a Deployment as it is now."""

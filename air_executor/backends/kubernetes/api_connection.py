@@ -33,6 +33,7 @@ from air_executor.errors import AirExecutorError, BackendUnavailableError, BadIn
 log = logging.getLogger(__name__)
 
 JSON = "application/json"
+_PATCH = "application/strategic-merge-patch+json"
 CONNECTIONS = 12
 """Kept open; each watch uses one of its own."""
 MAX_PAUSE_SECONDS = 10.0
@@ -140,7 +141,7 @@ class ApiConnection:
         """Send one request; `silence` is the longest time without a byte of the answer, in seconds."""
         headers = {"Accept": accept}
         if body is not None:
-            headers["Content-Type"] = JSON
+            headers["Content-Type"] = _PATCH if method == "PATCH" else JSON
         request = self._client.param_serialize(
             method, path, None, list((query or {}).items()), headers, body, auth_settings=["BearerToken"]
         )

@@ -25,6 +25,8 @@ NEEDED = (
 """What a manager does on the cluster: API group, resource, verbs."""
 OVER_HTTP = (("", "secrets", ("create",)),)
 """What it does besides, where the files of runs come over HTTP."""
+KEEPS = (("", "pods", ("patch",)),)
+"""What it does besides with `keep_pods`."""
 
 
 def reach(settings: Settings) -> None:
@@ -78,9 +80,10 @@ def _check(api: Api, config: ClusterConfig) -> Iterator[Finding]:
     else:
         text = f"{found}; before 1.29 a Job may make a second pod, which stops at the claim and costs its start"
         yield Finding("cluster", WARN, text, "nothing is wrong with that; newer servers spare it")
+    needed = (*NEEDED, *(KEEPS if group.keep_pods else ()), *(OVER_HTTP if group.transport == "http" else ()))
     missing = [
         f"{verb} {resource}"
-        for api_group, resource, verbs in (*NEEDED, *(OVER_HTTP if group.transport == "http" else ()))
+        for api_group, resource, verbs in needed
         for verb in verbs
         if not api.is_allowed(api_group, resource, verb)
     ]

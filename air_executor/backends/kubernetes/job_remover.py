@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import time
 
 from air_executor.backends.base import KeepServiceLog
 from air_executor.backends.container.refusals import ConflictError, MissingError, RefusedError
-from air_executor.backends.kubernetes.api import Api
+from air_executor.backends.kubernetes.api import Api, Propagation
 from air_executor.backends.kubernetes.cluster_watch import ClusterWatch
+from air_executor.backends.kubernetes.ended_pods import keep_patch
 from air_executor.backends.kubernetes.object_status import Pod
 from air_executor.backends.kubernetes.runner_cache import TrackedRunner
 from air_executor.backends.kubernetes.service_status import PREFIX
+from air_executor.errors import BackendUnavailableError
 
 log = logging.getLogger(__name__)
 
@@ -19,8 +22,10 @@ log = logging.getLogger(__name__)
 class JobRemover:
     """Deletes runners."""
 
-    def __init__(self, api: Api, watch: ClusterWatch, keep_log: KeepServiceLog) -> None:
+    def __init__(self, api: Api, watch: ClusterWatch, keep_log: KeepServiceLog, keep_pods: float) -> None:
+        """`keep_pods`: for how many seconds ended Pods stay."""
         self._api = api
+        self._keep_pods = keep_pods
         self._watch = watch
         self._keep_log = keep_log
 
@@ -34,14 +39,42 @@ class JobRemover:
             one.delete_accepted = True
             return
         running = one.may_run
+        if not running:
+            self._leave_pods(one)
+        policy = (
+            Propagation.FOREGROUND if running else Propagation.ORPHAN if one.leaves_pods else Propagation.BACKGROUND
+        )
         try:
-            gone = self._api.delete_job(one.name, one.uid, wait_for_pods=running)
+            gone = self._api.delete_job(one.name, one.uid, policy)
         except (MissingError, ConflictError):
             gone = True
         one.delete_accepted, one.name_released = True, not running
         if gone:
             with self._watch.lock:
                 self._watch.cache.drop_job(one.uid)
+
+    def _leave_pods(self, one: TrackedRunner) -> None:
+        """Let the Pods of an ended runner stay for a while, unless something in one of them still runs."""
+        with self._watch.lock:
+            ended = list(one.pods.values())
+        if self._keep_pods <= 0 or not all(pod.over and not pod.deleting for pod in ended):
+            return
+        for pod in ended:
+            try:
+                self._api.patch_pod(pod.name, keep_patch(time.time() + self._keep_pods, self._watch.owner))
+            except RefusedError as error:  # it is gone, or we may not: then it goes with its Job
+                log.warning("job %s: pod %s cannot be kept: %s", one.name, pod.name, error)
+                continue
+            one.leaves_pods = True
+
+    def delete_ended(self, name: str, uid: str) -> None:
+        """Delete an ended Pod whose time has come."""
+        try:
+            self._api.delete_pod(name, uid)
+        except (MissingError, ConflictError):
+            return
+        except (RefusedError, BackendUnavailableError) as error:
+            log.warning("pod %s has ended and cannot be deleted: %s", name, error)
 
     def _keep_logs(self, one: TrackedRunner) -> None:
         """Keep what the services of a runner printed, once; of one that is still running, as far as it has come."""

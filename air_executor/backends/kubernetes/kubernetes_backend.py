@@ -57,7 +57,7 @@ class KubernetesBackend(ContainerBackend):
         self._watch: ClusterWatch = ClusterWatch(api, config, self._lock, self._wake)
         self._cache: RunnerCache = self._watch.cache
         self._inspector = StartInspector(api, self._watch, config.selector)
-        self._remover = JobRemover(api, self._watch, keep_log)
+        self._remover = JobRemover(api, self._watch, keep_log, config.settings.keep_pods)
         self._refused = RefusedStarts()
         self._secrets = secrets
 
@@ -128,6 +128,9 @@ class KubernetesBackend(ContainerBackend):
             for one in unexplained:
                 one.busy = True
             failed = dict(self._failed_starts)
+            ended = self._cache.ended_pods.due(time.time())
+        for name, uid in ended:
+            self._workers.submit(self._remover.delete_ended, name, uid)
         for one in unexplained:
             self._workers.submit(self._guard, self._inspector.inspect, one)
         return failed | self._refused.statuses() | self._refused.with_wait(found)

@@ -38,6 +38,8 @@ INSTANCE, JOB, RUN, SLOT = map(LABELS.key, ("instance", "job", "run", "slot"))
 EPOCH, NETWORK = map(LABELS.key, ("epoch", "network"))
 VERSION, STATE_DIR = map(LABELS.key, ("version", "state-dir"))
 """Annotations."""
+KEEP_UNTIL = LABELS.key("keep-until")
+"""Label of an ended Pod that stays until then, in Unix seconds."""
 
 _LABEL_VALUE = re.compile("[A-Za-z0-9](?:[A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?")
 

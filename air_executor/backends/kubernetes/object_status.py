@@ -92,6 +92,8 @@ class Pod:
     """No Job owns it any more, so that nobody else deletes it."""
     termination: Termination | None = None
     """None while the runner in it lives, or may yet."""
+    over: bool = False
+    """All its containers have ended."""
     pending_reason: PendingReason | None = None
     """None once it runs."""
     services: tuple[ServiceStatus, ...] = ()
@@ -147,9 +149,10 @@ def read_pod(found: Mapping[str, Any]) -> Pod:
     if scheduled.get("status") == "True" or status.get("startTime") or terminated is not None or "running" in state:
         times = parse_time(scheduled.get("lastTransitionTime")), parse_time(status.get("startTime")), pod.created_at
         pod.scheduled_at = next((at for at in times if at is not None), 0.0)
+    pod.over = status.get("phase") in {"Succeeded", "Failed"}
     if terminated is not None and _is_delivering(status, terminated):
         pod.delivering = True
-    elif terminated is not None or status.get("phase") in {"Succeeded", "Failed"}:
+    elif terminated is not None or pod.over:
         pod.termination = _termination(pod.where, status, terminated or {})
     elif pod.service_end is not None:
         pass  # what it waits for will not come

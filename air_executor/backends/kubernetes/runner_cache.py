@@ -14,6 +14,7 @@ from typing import Any
 from air_executor.backends.base import RunnerStatus
 from air_executor.backends.container.platform_text import parse_time
 from air_executor.backends.container.termination import Termination
+from air_executor.backends.kubernetes.ended_pods import EndedPods
 from air_executor.backends.kubernetes.manifests import labeled_run
 from air_executor.backends.kubernetes.object_status import (
     LOST_CLAIM,
@@ -74,6 +75,10 @@ class TrackedRunner:
     deleting: bool = False
     suspended: str | None = None
     """Why its Job makes no Pods, if it is suspended."""
+    generation: object = None
+    """Of its Job's spec, as the metadata last said."""
+    read_generation: object = None
+    """Of the spec that was read last: lists and watches have the metadata alone."""
     pods: dict[str, Pod] = field(default_factory=dict)
     termination: Termination | None = None
     """How it ended, if known."""
@@ -95,6 +100,8 @@ class TrackedRunner:
     """What that found."""
     kept_logs: bool = False
     """What its services printed is kept."""
+    leaves_pods: bool = False
+    """A Pod of it stays for a while after its Job."""
 
     @property
     def live(self) -> list[Pod]:
@@ -110,6 +117,11 @@ class TrackedRunner:
     def may_run(self) -> bool:
         """Something of it runs, or may yet: nothing is known of its end."""
         return bool(self.live) or (self.present and self.termination is None)
+
+    @property
+    def has_unread_spec(self) -> bool:
+        """Somebody may have suspended or resumed it. One whose Pod runs is only asked about after a change."""
+        return self.generation != self.read_generation and (self.read_generation is not None or not self.live)
 
     @property
     def node_wait(self) -> float | None:
@@ -159,6 +171,7 @@ class RunnerCache:
         self._deadlines = deadlines
         self._by_uid: dict[str, TrackedRunner] = {}
         self._known_before: dict[str, frozenset[str]] = {}
+        self.ended_pods = EndedPods()
 
     def by_slot(self) -> Mapping[Slot, TrackedRunner]:
         """Return the runners by slot. While one goes and the next one comes, the live one counts, or else the older."""
@@ -194,11 +207,17 @@ class RunnerCache:
         one.name, one.present, one.deleting = meta["name"], True, deleting
         one.task = (meta.get("annotations") or {}).get(TASK, "")
         one.note_creation(parse_time(meta.get("creationTimestamp")))
-        suspended = read_suspension(found)
+        one.generation = meta.get("generation")
+        if "spec" in found:
+            self._note_spec(one, found, now)
+        return one
+
+    def _note_spec(self, one: TrackedRunner, job: Mapping[str, Any], now: float) -> None:
+        one.read_generation = one.generation
+        suspended = read_suspension(job)
         if (suspended is None) != (one.suspended is None):
             one.stage_since, one.inspected_at = now, None  # deadlines begin when it is resumed
         one.suspended = suspended
-        return one
 
     def drop_job(self, uid: str) -> None:
         """Note that a Job is gone. A runner that ended without our doing stays until it is committed and removed."""
@@ -213,6 +232,10 @@ class RunnerCache:
         """Update a Pod."""
         pod = read_pod(found)
         known = self._by_uid.get(pod.job_uid)
+        if self.ended_pods.put(found):
+            if known is not None:
+                self._leave(known, pod)
+            return
         if known is None and pod.termination is not None and not pod.orphaned:
             return  # its Job is gone, or else the Job's own list or event will bring the Pod here again
         one = known or self._runner(pod.job_uid, found["metadata"], now)
@@ -237,8 +260,16 @@ class RunnerCache:
             one.record_end(pod)
             self._drop_if_gone(one)
 
+    def _leave(self, one: TrackedRunner, pod: Pod) -> None:
+        """Note that a Pod no longer belongs to its runner."""
+        one.leaves_pods = True
+        one.pods.pop(pod.uid, None)
+        one.termination = one.termination or pod.termination
+        self._drop_if_gone(one)
+
     def drop_pod(self, uid: str, job_uid: str) -> None:
         """Note that a Pod is gone."""
+        self.ended_pods.drop(uid)
         one = self._by_uid.get(job_uid)
         if one is None or (pod := one.pods.pop(uid, None)) is None:
             return
@@ -266,7 +297,9 @@ class RunnerCache:
         """Remember what is known now: only that can be missing from the list."""
         runners = self._by_uid.values()
         known = (
-            [one.uid for one in runners if one.present] if what == "jobs" else [p for one in runners for p in one.pods]
+            [one.uid for one in runners if one.present]
+            if what == "jobs"
+            else [*self.ended_pods, *(uid for one in runners for uid in one.pods)]
         )
         self._known_before[what] = frozenset(known)
 
@@ -286,6 +319,8 @@ class RunnerCache:
             seen.add(found["metadata"]["uid"])
             self.put_pod(found, now)
         missing = self._known_before["pods"] - seen
+        for uid in missing:
+            self.ended_pods.drop(uid)
         for one in list(self._by_uid.values()):
             for uid in missing & one.pods.keys():
                 self.drop_pod(uid, one.uid)
@@ -306,7 +341,9 @@ class RunnerCache:
     def _needs_inspection(self, one: TrackedRunner, now: float) -> bool:
         if one.busy or one.delete_accepted or not one.present or not one.may_run:
             return False
-        if (found := one.pending_reason()) is None or found.stage in NO_DEADLINE:
+        if one.has_unread_spec:
+            return True
+        if (found := one.pending_reason()) is None or found.stage in {Stage.FETCH, Stage.SERVICES}:
             return False
         if self.is_overdue(one, now):
             return True

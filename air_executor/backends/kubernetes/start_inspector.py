@@ -28,7 +28,7 @@ class StartInspector:
         """
         begun = time.monotonic()
         with self._watch.lock:
-            starting = [] if self._watch.cache.is_overdue(one, begun) else one.live
+            starting = [] if one.has_unread_spec or self._watch.cache.is_overdue(one, begun) else one.live
         if starting:
             found = object_status.read_events(self._api.events_of(starting[0].uid))
             if found is None or not found.permanent:
@@ -50,6 +50,10 @@ class StartInspector:
         mine = [pod for pod in listed if object_status.read_pod(pod).job_uid == one.uid]
         events = self._api.events_of(mine[0]["metadata"]["uid"] if mine else one.uid)
         with self._watch.lock:
+            was_suspended = one.suspended is not None
+            self._watch.cache.put_job(job, begun)
+            if (one.suspended is not None) != was_suspended:
+                return  # the inspection of a new wait begins
             for pod in mine:
                 self._watch.cache.put_pod(pod, begun)
             if not mine:
