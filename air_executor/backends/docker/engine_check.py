@@ -173,7 +173,7 @@ def _limits(info: dict[str, Any]) -> Finding:
 def _users(info: dict[str, Any], config: EngineConfig) -> Finding:
     uid, gid = config.user
     text = f"tasks run as user {uid}:{gid}"
-    if (kind := mapping_of(info)) is not None:
+    if (kind := mapping_of(info)) is not None and not transport.is_http(config.settings):
         text += f", and {kind} maps that to a subordinate one, which cannot write the state directory"
         return Finding("docker user", BAD, text, REMEDY)
     return Finding("docker user", FINE, text)
