@@ -1,8 +1,8 @@
 """A real Kubernetes cluster for tests: the one that KUBECONFIG names, else k3s. Without one tests skip, and in CI fail.
 
 Each test gets a namespace of its own, with a volume claim on a folder of this machine: the cluster's node must be here.
-The images are ones that the node has (AIR_TEST_IMAGE, AIR_TEST_MANAGER_IMAGE), for such clusters rarely reach a
-registry; into k3s, which `tests/k3s.py` starts, they are loaded.
+The images are ones that the node has (AIR_TEST_IMAGE, AIR_TEST_MANAGER_IMAGE, AIR_TEST_RUNNER_IMAGE), for such clusters
+rarely reach a registry; into k3s, which `tests/k3s.py` starts, they are loaded.
 """
 
 from __future__ import annotations
@@ -37,11 +37,21 @@ def require_image() -> str:
 
 def require_manager_image() -> str:
     """Return the manager's image, which the cluster's node has; without it the test is skipped, and in CI fails."""
-    if named := os.environ.get("AIR_TEST_MANAGER_IMAGE"):
+    return _require("manager")
+
+
+def require_runner_image() -> str:
+    """Return the image `runner`, which has the carrier; as `require_manager_image`."""
+    return _require("runner")
+
+
+def _require(target: str) -> str:
+    variable = f"AIR_TEST_{target.upper()}_IMAGE"
+    if named := os.environ.get(variable):
         return named
     if not k3s.is_ours():
-        missing("AIR_TEST_MANAGER_IMAGE is not set: name the manager's image that the cluster's nodes have")
-    return k3s.load(f"{image('manager')}:latest")
+        missing(f"{variable} is not set: name the image `{target}` that the cluster's nodes have")
+    return k3s.load(f"{image(target)}:latest")
 
 
 def require_cluster() -> None:

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import requests
 
-from tests.cluster import CLAIM, Namespace, require_cluster, require_image, require_manager_image
+from tests.cluster import CLAIM, Namespace, require_cluster, require_image, require_manager_image, require_runner_image
 from tests.conftest import wait_for
 from tests.helm.chart import CHART, NAME, RELEASE, helm, values_of
 
@@ -162,8 +162,10 @@ def test_without_a_shared_volume(release: Release) -> None:
     [address] = [one["address"] for one in node["status"]["addresses"] if one["type"] == "InternalIP"]
     with socket.create_server(("", 0)) as unused:
         port = unused.getsockname()[1]
+    repository, _, tag = require_runner_image().rpartition(":")
     everywhere = ("--address", "0.0.0.0")  # noqa: S104 - pods are to reach it
     values = {
+        "runnerImage": {"repository": repository, "tag": tag},
         "transport": {"type": "http", "url": f"http://{address}:{port}"},
         "persistence.existingClaim": "",
         "persistence.storageClass": release.make_node_volume(),

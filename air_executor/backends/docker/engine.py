@@ -39,6 +39,15 @@ _FRAME = struct.Struct(">BxxxL")
 """Before each part of a program's output, where it has no terminal: number of the stream, and bytes."""
 
 
+class _EngineSession(docker.APIClient):
+    """A client that trusts what `DOCKER_CERT_PATH` says, also where REQUESTS_CA_BUNDLE names other certificates."""
+
+    def request(self, *given: Any, **named: Any) -> requests.Response:  # noqa: ANN401 - as the library has them
+        """Send a request. A session's own `verify` is used only where the environment has none (requests#3829)."""
+        named.setdefault("verify", self.verify)
+        return super().request(*given, **named)
+
+
 class Engine:
     """One Docker Engine: the one that `DOCKER_HOST` names, or the local one."""
 
@@ -57,7 +66,7 @@ class Engine:
     def _client(self) -> docker.APIClient:
         client: docker.APIClient | None = getattr(self._local, "client", None)
         if client is None:
-            client = docker.APIClient(
+            client = _EngineSession(
                 version=self._version or "auto", timeout=math.ceil(self._timeout), **kwargs_from_env()
             )
             if client.base_url.startswith("http+docker:"):
