@@ -59,6 +59,8 @@ OUTCOME_LIMIT = 1 << 16
 ANSWER_LIMIT = 2000
 TIMEOUT = 60.0
 """Seconds for one answer."""
+CONNECT_TIMEOUT = 5.0
+"""Seconds for a connection: one that was begun while the manager was away may never come about, another one does."""
 PATIENCE = 3600.0
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 10.0
 """Seconds between attempts to reach the manager: twice as many each time."""
@@ -179,8 +181,12 @@ class Uplink:
     def _connect(self) -> http.client.HTTPConnection:
         host, port = self._url.hostname or "", self._url.port
         if self._tls is None:
-            return http.client.HTTPConnection(host, port or 80, timeout=TIMEOUT)
-        return http.client.HTTPSConnection(host, port or 443, timeout=TIMEOUT, context=self._tls)
+            made = http.client.HTTPConnection(host, port or 80, timeout=CONNECT_TIMEOUT)
+        else:
+            made = http.client.HTTPSConnection(host, port or 443, timeout=CONNECT_TIMEOUT, context=self._tls)
+        made.connect()
+        made.sock.settimeout(TIMEOUT)
+        return made
 
 
 class Folders:

@@ -23,6 +23,7 @@ from tests.backends.test_contract import (
 )
 from tests.cluster import Namespace, address_for_pods, free_port
 from tests.conftest import wait_for
+from tests.crash import processes
 from tests.kubernetes.managers import Start
 
 __all__ = ["test_a_run_is_listed_until_it_ends", "test_exited_is_not_absent", "test_of_many_creators_one_wins"]
@@ -85,16 +86,17 @@ def test_ends_of_runs(begin: Callable[[], Any], namespace: Namespace, tmp_path: 
     manager.kill()
     manager.wait()
 
-    def delivering() -> list[str]:
+    def delivering() -> list[dict[str, str]]:
         mine = [pod for pod in namespace.pods() if "waits" in str(pod["metadata"].get("annotations"))]
         return [
-            pod["metadata"]["name"]
+            pod["metadata"]
             for pod in mine
             if (found := states(pod)).get("task") == "terminated" and found.get("carrier") == "running"
         ]
 
-    (name,) = wait_for(delivering, PATIENCE, "the pod to deliver")
-    namespace.ask("DELETE", f"{namespace.core}/pods/{name}", {"gracePeriodSeconds": 0})
+    (gone,) = wait_for(delivering, PATIENCE, "the pod to deliver")
+    namespace.ask("DELETE", f"{namespace.core}/pods/{gone['name']}", {"gracePeriodSeconds": 0})
+    wait_for(lambda: not processes.of_pod(gone["uid"]), PATIENCE, "its node to end it")
     begin()
     state = ended(client, "job")
     waits = state.tasks["waits"]
