@@ -18,7 +18,7 @@ from itertools import pairwise
 from typing import Any
 
 from benchmarks.meter import Meter
-from benchmarks.place import Place
+from benchmarks.place import Place, install_runner
 from benchmarks.table import Line, Row, median_ratio
 
 RUNNERS = 4
@@ -71,16 +71,17 @@ class Containers(Place):
 class Bare:
     """The same containers without us."""
 
-    def __init__(self, tasks: int) -> None:
+    def __init__(self, tasks: int, *command: str) -> None:
         from air_executor.backends.base import Launch  # noqa: PLC0415 - with what needs the SDK
         from air_executor.backends.docker.container_spec import container_config  # noqa: PLC0415
         from air_executor.backends.docker.docker_setup import make_engine_config  # noqa: PLC0415
         from air_executor.backends.docker.engine import Engine  # noqa: PLC0415
         from air_executor.backends.docker.images import ImageFacts  # noqa: PLC0415
         from air_executor.model.names import Slot  # noqa: PLC0415
+        from air_executor.runner import native  # noqa: PLC0415
         from air_executor.settings import load  # noqa: PLC0415
         from air_executor.store.layout import Layout  # noqa: PLC0415
-        from air_executor.wiring import runner_files, version  # noqa: PLC0415
+        from air_executor.wiring import version  # noqa: PLC0415
 
         folder = tempfile.mkdtemp(prefix="bare-")
         layout = Layout(f"{folder}/.air-executor")
@@ -90,30 +91,30 @@ class Bare:
         site = make_engine_config(load(flags, env={}, cwd=folder), engine, version())
         engine.ensure_network(site.settings.network)
         engine.close()
-        os.makedirs(layout.bin)
-        for name, content in runner_files().items():
-            with open(f"{layout.bin}/{name}", "wb") as file:
-                file.write(content)
+        install_runner(layout.bin)
         self.bodies: list[dict[str, Any]] = []
+        self.outs: list[str] = []
+        """Folders of the runs."""
         for number in range(tasks):
             workspace, out = layout.workspace(f"job{number % RUNNERS}"), layout.run("job", number, "t")
             for path in (workspace, out):
                 os.makedirs(path, exist_ok=True)
                 if os.geteuid() == 0:
                     os.chown(path, *site.user)
+            self.outs.append(out)
             launch = Launch(
                 Slot(f"job{number % RUNNERS}", 0),
                 "0badcafe",
                 f"0badcafe-{number}",
                 "t",
-                ("true",),
+                command or ("true",),
                 {"AIR_RUN_ID": f"0badcafe-{number}"},
                 out,
                 workspace,
                 layout.bin,
                 folder,
             )
-            self.bodies.append(container_config(site, launch, ImageFacts()))
+            self.bodies.append(container_config(site, launch, ImageFacts(native.this_machine())))
         self._mine = threading.local()
 
     def run(self, number: int) -> float:
@@ -129,6 +130,32 @@ class Bare:
         ended = time.monotonic()
         client.remove_container(made, v=True)
         return time.monotonic() - begun - (ended - waiting)
+
+
+def start(*, quick: bool) -> Sequence[Line]:
+    """Measure from the request to start a container to the first instruction of its task, with and without runner."""
+    pairs = 5 if quick else 41
+    name = "from a container's start to its task's first instruction, ms more than the bare command"
+    if reason := missing():
+        return [Line("docker-start", name, None, 5, at_most=True, note=reason)]
+    begun = "/air/out/begun"
+    loop = Bare(2 * pairs, "touch", begun)
+    taken: tuple[list[float], list[float]] = ([], [])
+    with contextlib.closing(_client()) as client:
+        for number, body in enumerate(loop.bodies):
+            bare_one = number % 2
+            described = {**body, "Entrypoint": ["touch"], "Cmd": [begun]} if bare_one else body
+            made = client.create_container_from_config(described, name=f"{loop.prefix}-{number}")["Id"]
+            asked = time.time()
+            client.start(made)
+            client.wait(made)
+            client.remove_container(made, v=True)
+            # Both clocks are this machine's: its kernel stamps the file.
+            taken[bare_one].append((os.stat(f"{loop.outs[number]}/begun").st_mtime - asked) * 1000)
+    more = statistics.median(with_runner - without for with_runner, without in zip(*taken, strict=True))
+    note = f"{statistics.median(taken[0]):.0f} to {statistics.median(taken[1]):.0f} ms"
+    detail = {"runner": taken[0], "bare": taken[1]}
+    return [Line("docker-start", name, more, 5, at_most=True, note=note, detail=detail)]
 
 
 def ours(tasks: int) -> tuple[float, float]:
@@ -283,4 +310,9 @@ def _await(reached: Callable[[], bool], place: Place) -> None:
         time.sleep(0.5)
 
 
-ROWS = (Row("docker-throughput", throughput), Row("docker-sequence", sequence), Row("docker-idle", idle))
+ROWS = (
+    Row("docker-throughput", throughput),
+    Row("docker-sequence", sequence),
+    Row("docker-start", start),
+    Row("docker-idle", idle),
+)

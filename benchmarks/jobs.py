@@ -20,6 +20,7 @@ from itertools import pairwise
 from typing import Any
 
 from benchmarks.cluster import CLAIM, Ends, JobsPlace, Namespace, image, missing
+from benchmarks.place import install_runner
 from benchmarks.table import Line, Row, median_ratio
 
 RUNNERS = 8
@@ -57,11 +58,10 @@ class Bare:
         from air_executor.model.names import Slot  # noqa: PLC0415
         from air_executor.settings import load  # noqa: PLC0415
         from air_executor.store.layout import Layout  # noqa: PLC0415
-        from air_executor.wiring import runner_files, version  # noqa: PLC0415
+        from air_executor.wiring import version  # noqa: PLC0415
 
         folder = tempfile.mkdtemp(prefix="bare-")
         layout = Layout(f"{folder}/.air-executor")
-        os.makedirs(layout.bin)
         env = {
             "AIR_STATE_DIR": layout.root,
             "AIR_RUNNER_IMAGE": image(),
@@ -72,9 +72,7 @@ class Bare:
             "AIR_KUBERNETES_MEMORY_REQUEST": "1Mi",
         }
         site = make_cluster_config(load({}, env=env, cwd=folder), namespace.name, version())
-        for name, content in runner_files().items():
-            with open(f"{layout.bin}/{name}", "wb") as file:
-                file.write(content)
+        install_runner(layout.bin)
         self._api = namespace.api
         self._policy = Propagation.BACKGROUND
         server = self._api.version()

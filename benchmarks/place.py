@@ -192,3 +192,15 @@ def volume(folder: str | None) -> Iterator[str]:
             yield root
         finally:
             tempfile.tempdir = None
+
+
+def install_runner(folder: str) -> None:
+    """Write what a manager installs in `bin/`, for a side of a comparison that has none."""
+    from air_executor.wiring import runner_files  # noqa: PLC0415 - imports much
+
+    for name, content in runner_files().items():
+        path = f"{folder}/{name}"
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        with open(path, "wb") as file:
+            file.write(content)
+        os.chmod(path, 0o755)  # noqa: S103 - tasks of another user execute it
