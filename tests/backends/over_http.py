@@ -23,7 +23,7 @@ from air_executor.settings import KubernetesSettings, Settings
 from air_executor.store.jobs import Jobs
 from air_executor.store.service_logs import keeper_of
 from tests.backends.rig import KubernetesRig, Task, spawn_and_kill
-from tests.cluster import CLAIM, address_for_pods, free_port
+from tests.cluster import CLAIM, address_for_pods, free_port, require_runner_image
 
 SIGNALS = "/signals"
 
@@ -32,7 +32,7 @@ class OverHttpRig(KubernetesRig):
     """Jobs of a real cluster, and the port of a manager."""
 
     def __init__(self, root: Path) -> None:
-        super().__init__(root)
+        super().__init__(root, require_runner_image())
         self._signals = root / "signals"
         self._signals.mkdir()
         self._signals.chmod(0o777)

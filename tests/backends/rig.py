@@ -324,11 +324,12 @@ class KubernetesRig(LocalRig):
     repeats = 5 if lanes.NIGHTLY else 2
     patience = 300.0  # an old kubelet that misses a deletion while it starts a pod looks again after 60 to 90 s
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, image: str | None = None) -> None:
         super().__init__(root, is_native=True)
         open_to_tasks(root)
         self.namespace = shared_namespace(str(root.parent))
-        self.settings = kubernetes_settings(self.layout.root, self.namespace.name, require_cluster_image())
+        image = image or require_cluster_image()
+        self.settings = kubernetes_settings(self.layout.root, self.namespace.name, image)
         self._made: list[Backend] = []
 
     def kubernetes(self, **settings: Any) -> KubernetesBackend:  # noqa: ANN401 - any setting of the group

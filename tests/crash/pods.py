@@ -18,7 +18,15 @@ from filelock import FileLock
 
 from air_executor.backends.kubernetes.manifests import RUN
 from air_executor.errors import AirExecutorError, BackendUnavailableError
-from tests.cluster import CLAIM, Namespace, address_for_pods, free_port, require_cluster, require_image
+from tests.cluster import (
+    CLAIM,
+    Namespace,
+    address_for_pods,
+    free_port,
+    require_cluster,
+    require_image,
+    require_runner_image,
+)
 from tests.crash import daemon, processes
 from tests.crash.apigate import ApiGate, Trouble
 from tests.crash.driver import Jobs
@@ -78,8 +86,9 @@ class Pods:
         spec = {"volumes": volumes, "containers": [{"name": "task", "volumeMounts": mounts}]}
         with open(f"{project}/pod.yaml", "w", encoding="utf-8") as file:
             json.dump({"spec": spec}, file)
+        image = require_runner_image() if over_http else require_image()
         self.access = Jobs(
-            f"{project}/kubeconfig", self.space.name, CLAIM, ".air-executor", require_image(), f"{project}/pod.yaml"
+            f"{project}/kubeconfig", self.space.name, CLAIM, ".air-executor", image, f"{project}/pod.yaml"
         )
         if over_http:
             host = address_for_pods(self.space)
