@@ -2,19 +2,33 @@
 
 from __future__ import annotations
 
+import ctypes
 import logging
 import os
+import signal
 import sys
 
 from air_executor.cli import lossy_stderr
 from air_executor.cli.session import Session
 
+PR_SET_PDEATHSIG = 1
+"""Of prctl(2): the signal that this process gets when its parent ends."""
 NICE = 5
 """Added to the manager's: where the processors are busy, the manager goes first."""
 
 
+def die_with_manager() -> None:
+    """Have the kernel end this process with the manager: it must not answer for the next one, nor keep its port.
+
+    Where it cannot, `ManagerLink` notices the end, a moment later.
+    """
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, int(signal.SIGKILL))
+
+
 def main() -> None:
     """Serve until SIGTERM, or until the manager has ended."""
+    die_with_manager()
     os.nice(NICE)
     lossy_stderr.install()
     lossy_stderr.never_wait()

@@ -7,6 +7,7 @@ It ends with the manager, whatever ends that. This module imports nothing of a s
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import socket
@@ -26,6 +27,8 @@ log = logging.getLogger(__name__)
 
 BACKLOG = 64
 """Connections that wait to be accepted; all of them may be accepted before the first one is refused."""
+FREE_WITHIN, LOOK_EVERY = 1.0, 0.05
+"""Seconds for which a port in use is tried again, and between two attempts."""
 PROGRAM = "air_executor.cli.http_server"
 RESTART_AFTER = 1.0
 """Seconds after which a server that has died begins again; twice as many each time that it dies soon."""
@@ -37,24 +40,32 @@ MAX_QUESTION = 100
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """Return a listening socket.
+    """Return a listening socket. A port in use is tried again for a moment: the server of a dead manager may have it.
 
     Raises:
         BadInputError: the address is not one of this host, or the port is in use.
     """
-    try:
-        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        made = socket.socket(family, kind, protocol)
+    until = time.monotonic() + FREE_WITHIN
+    while True:
         try:
-            made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            made.bind(address)
-            made.listen(BACKLOG)
-        except BaseException:
-            made.close()
-            raise
-    except OSError as error:
-        msg = f"cannot listen on {host} port {port}: {error.strerror or error}"
-        raise BadInputError(msg) from error
+            return _listen(host, port)
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE or time.monotonic() > until:
+                msg = f"cannot listen on {host} port {port}: {error.strerror or error}"
+                raise BadInputError(msg) from error
+        time.sleep(LOOK_EVERY)
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    made = socket.socket(family, kind, protocol)
+    try:
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        made.bind(address)
+        made.listen(BACKLOG)
+    except BaseException:
+        made.close()
+        raise
     return made
 
 

@@ -180,6 +180,12 @@ def answering(handler: type[_OtherEngine], project: Path) -> Iterator[None]:
             thread.join()
 
 
+@pytest.fixture
+def no_port(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have managers open no port: that of another one may be the default."""
+    monkeypatch.setenv("AIR_HTTP_PORT", "0")
+
+
 @pytest.mark.parametrize(
     ("handler", "words"),
     [
@@ -187,7 +193,7 @@ def answering(handler: type[_OtherEngine], project: Path) -> Iterator[None]:
         (_OtherEngine, "a rootless engine runs tasks as a subordinate user"),
     ],
 )
-@pytest.mark.usefixtures("no_engine")
+@pytest.mark.usefixtures("no_engine", "no_port")
 def test_an_engine_that_cannot_be_used_is_refused(
     handler: type[_OtherEngine], words: str, air: Air, client: Client, project: Path
 ) -> None:

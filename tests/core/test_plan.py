@@ -111,6 +111,7 @@ def test_a_runner_elsewhere_has_longer_to_go() -> None:
         exited_for=st.floats(0, 9),
         runner=st.sampled_from([None, OURS, OTHER, ""]),
         alive=st.booleans(),
+        finished=st.just(False),  # noqa: FBT003 - a field
         absent_for=st.floats(0, 9),
         stop_requested=st.booleans(),
         overdue=st.booleans(),

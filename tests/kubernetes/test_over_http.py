@@ -21,7 +21,7 @@ from tests.backends.test_contract import (
     test_exited_is_not_absent,
     test_of_many_creators_one_wins,
 )
-from tests.cluster import Namespace, address_for_pods, free_port
+from tests.cluster import Namespace, address_for_pods, free_port, require_runner_image
 from tests.conftest import wait_for
 from tests.crash import processes
 from tests.kubernetes.managers import Start
@@ -50,6 +50,7 @@ def begin(start: Start, namespace: Namespace) -> Callable[[], Any]:
         "AIR_HTTP_HOST": host,
         "AIR_HTTP_PORT": str(port),
         "AIR_KUBERNETES_PULL": "never",
+        "AIR_RUNNER_IMAGE": require_runner_image(),
         "AIR_KUBERNETES_LEASE": "false",
     }
     return lambda: start("manager", **settings)
