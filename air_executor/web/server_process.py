@@ -27,8 +27,8 @@ log = logging.getLogger(__name__)
 
 BACKLOG = 64
 """Connections that wait to be accepted; all of them may be accepted before the first one is refused."""
-FREE_WITHIN, LOOK_EVERY = 1.0, 0.05
-"""Seconds for which a port in use is tried again, and between two attempts."""
+ATTEMPTS, LOOK_EVERY = 20, 0.05
+"""How often a port in use is tried, and seconds between two attempts."""
 PROGRAM = "air_executor.cli.http_server"
 RESTART_AFTER = 1.0
 """Seconds after which a server that has died begins again; twice as many each time that it dies soon."""
@@ -45,15 +45,15 @@ def listen(host: str, port: int) -> socket.socket:
     Raises:
         BadInputError: the address is not one of this host, or the port is in use.
     """
-    until = time.monotonic() + FREE_WITHIN
-    while True:
+    for left in reversed(range(ATTEMPTS)):
         try:
             return _listen(host, port)
         except OSError as error:
-            if error.errno != errno.EADDRINUSE or time.monotonic() > until:
+            if error.errno != errno.EADDRINUSE or left == 0:
                 msg = f"cannot listen on {host} port {port}: {error.strerror or error}"
                 raise BadInputError(msg) from error
         time.sleep(LOOK_EVERY)
+    raise AssertionError
 
 
 def _listen(host: str, port: int) -> socket.socket:

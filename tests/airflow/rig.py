@@ -151,10 +151,14 @@ class Airflow:
         process = self.running.pop(name)
         if number == signal.SIGKILL:
             os.killpg(process.pid, number)
-        else:
-            process.send_signal(number)
         try:
-            process.wait(60)
+            for _ in range(3):  # Airflow exits from its signal handler, which does nothing where a lock is released
+                if number != signal.SIGKILL:
+                    process.send_signal(number)
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    process.wait(20)
+                    break
+            process.wait(0)
         finally:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)

@@ -37,6 +37,7 @@ class Clock:
         self._offset = 0.0
         self.env = {
             **os.environ,
+            "AIR_HTTP_PORT": "0",
             "LD_PRELOAD": found[0],
             "FAKETIME_TIMESTAMP_FILE": str(self._file),
             "FAKETIME_NO_CACHE": "1",
