@@ -92,6 +92,19 @@ def _in_folder(root: str, path: str, *, create: bool = False) -> Iterator[tuple[
             raise _error(path, error) from None
 
 
+@contextlib.contextmanager
+def _replacement(folder: int, name: str) -> Iterator[str]:
+    """Yield the name of what takes the place of another one at the end of the block; after an error it is removed."""
+    staged = f".air-{secrets.token_hex(8)}"
+    try:
+        yield staged
+        os.rename(staged, name, src_dir_fd=folder, dst_dir_fd=folder)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(staged, dir_fd=folder)
+        raise
+
+
 def _hand_over(name: str, folder: int) -> None:
     """Give a new folder to the owner of the one that it is in: tasks run as that user."""
     about = os.fstat(folder)
@@ -138,20 +151,13 @@ def replacing_file(root: str, path: str, *, executable: bool = False) -> Iterato
         BadInputError: the path leads elsewhere, or through a link.
         StoreError: the volume refused; what was there stays.
     """
-    with _in_folder(root, path, create=True) as (folder, name):
-        staged = f".air-{secrets.token_hex(8)}"
+    with _in_folder(root, path, create=True) as (folder, name), _replacement(folder, name) as staged:
         fd = os.open(staged, _WRITE, 0o777 if executable else 0o666, dir_fd=folder)
-        try:
-            with os.fdopen(fd, "wb") as file:
-                about = os.fstat(folder)
-                if os.geteuid() == 0 and about.st_uid != 0:
-                    os.fchown(file.fileno(), about.st_uid, about.st_gid)
-                yield file
-            os.rename(staged, name, src_dir_fd=folder, dst_dir_fd=folder)
-        except BaseException:
-            with contextlib.suppress(OSError):
-                os.unlink(staged, dir_fd=folder)
-            raise
+        with os.fdopen(fd, "wb") as file:
+            about = os.fstat(folder)
+            if os.geteuid() == 0 and about.st_uid != 0:
+                os.fchown(file.fileno(), about.st_uid, about.st_gid)
+            yield file
 
 
 def make_folder(root: str, path: str) -> None:
@@ -162,15 +168,8 @@ def make_folder(root: str, path: str) -> None:
 
 def make_link(root: str, path: str, target: str) -> None:
     """Make a symbolic link in place of another file; it is never followed here. Raises as `replacing_file`."""
-    with _in_folder(root, path, create=True) as (folder, name):
-        staged = f".air-{secrets.token_hex(8)}"
+    with _in_folder(root, path, create=True) as (folder, name), _replacement(folder, name) as staged:
         os.symlink(target, staged, dir_fd=folder)
-        try:
-            os.rename(staged, name, src_dir_fd=folder, dst_dir_fd=folder)
-        except BaseException:
-            with contextlib.suppress(OSError):
-                os.unlink(staged, dir_fd=folder)
-            raise
 
 
 def remove_path(root: str, path: str) -> None:

@@ -2,8 +2,8 @@
 """air-carrier: brings a run's files to a pod that sees no volume, and what the run leaves back to its manager.
 
     air-carrier fetch      before the task starts: claim the run, then fetch runner, inputs and workspace
-    air-carrier carry      both, one after the other
     air-carrier deliver    beside the task: deliver output and queued lines as they come, the rest once it has ended
+    air-carrier carry      both, one after the other
 
 It talks to `/transport/v1` of the manager (`web/transport`). A manager that does not answer is waited for: what the
 task writes stays on the pod's own disk meanwhile. It knows nothing of platforms, uses the standard library alone, and
@@ -17,7 +17,7 @@ Variables:
     AIR_CARRIER_CA        certificates (PEM) to trust besides the system's
     AIR_CARRIER_PATIENCE  seconds for which a manager that does not answer is waited for
     AIR_CARRIER_ROOT      folder of the run's files
-    AIR_CARRIER_TOLD      set: SIGTERM says that the runner has ended, whose processes cannot be seen from here
+    AIR_CARRIER_SIGNALED  set: SIGTERM says that the runner has ended, whose processes cannot be seen from here
 """
 
 from __future__ import annotations
@@ -316,10 +316,10 @@ class Growing:
 class Runner:
     """The runner beside us, as far as its files and processes show it. Times are monotonic seconds."""
 
-    def __init__(self, folders: Folders, *, told: bool) -> None:
-        """`told`: only SIGTERM tells of an end without an outcome."""
+    def __init__(self, folders: Folders, *, signaled: bool) -> None:
+        """`signaled`: only SIGTERM tells of an end without an outcome."""
         self._out = folders.out
-        self._told = told
+        self._signaled = signaled
         self.stopped = False
         """The pod is to end."""
         self.begun: float | None = None
@@ -339,7 +339,7 @@ class Runner:
 
     def is_gone(self) -> bool:
         """Look whether it has ended, with or without an outcome; if the pod ends, also whether it will never begin."""
-        if not self.has_begun() or self._told:
+        if not self.has_begun() or self._signaled:
             return self.stopped
         now = time.monotonic()
         if now - self._looked >= GONE_AFTER / 2:
@@ -361,7 +361,7 @@ class Runner:
 
 def deliver(manager: Uplink, folders: Folders) -> None:
     """Deliver what the task leaves, and the outcome after all else."""
-    runner = Runner(folders, told="AIR_CARRIER_TOLD" in os.environ)
+    runner = Runner(folders, signaled="AIR_CARRIER_SIGNALED" in os.environ)
 
     def stop(*_: object) -> None:
         runner.stopped = True

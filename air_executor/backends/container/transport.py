@@ -1,10 +1,14 @@
-"""The settings of runs whose files come over HTTP, which both container platforms have."""
+"""What both container platforms have in common of runs whose files come over HTTP: settings, and the carrier."""
 
 from __future__ import annotations
 
 from air_executor.errors import BadInputError
 from air_executor.settings import DockerSettings, KubernetesSettings, Settings
 
+PROGRAM = "air-carrier"
+"""In the image `runner`."""
+STOP_MARGIN = 15
+"""Seconds beyond those of its task that a carrier has to end: what a stopped task has left is delivered in them."""
 Group = DockerSettings | KubernetesSettings
 
 

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from air_executor.backends.base import Launch, LaunchService
-from air_executor.backends.container import inside
+from air_executor.backends.container import inside, transport
 from air_executor.backends.docker.container_spec import SERVICE, EngineConfig, host_config, make_labels
 from air_executor.backends.docker.images import ImageFacts
 from air_executor.backends.docker.service_spec import ServiceContainer, service_name
@@ -21,14 +21,11 @@ from air_executor.runner import native
 
 CARRIER = "_carrier"
 """Its name among the services of a run; no service of a task can have it."""
-PROGRAM = "air-carrier"
 FETCHED = f"{inside.ROOT}/carrier/snapshot.json"
 """A file in it that is there once the run may start."""
 FETCH_WITHIN = 7200.0
 """Maximum seconds for that; it gives up earlier if the manager does not answer."""
 MEMORY = 128 << 20
-STOP_MARGIN = 15.0
-"""Seconds beyond the grace of its task in which it delivers what a stopped task has left."""
 
 
 def check(launch: Launch) -> None:
@@ -83,13 +80,13 @@ def carrier_container(
         "AIR_CARRIER_URL": str(config.settings.transport_url),
         "AIR_CARRIER_HOLDER": secrets.token_hex(16),
         "AIR_CARRIER_TOKEN": token,
-        "AIR_CARRIER_TOLD": "yes",
+        "AIR_CARRIER_SIGNALED": "yes",
         **({} if authorities is None else {"AIR_CARRIER_CA": authorities}),
     }
     uid, gid = config.user
     body = {
         "Image": config.image_of({}),
-        "Entrypoint": [PROGRAM],
+        "Entrypoint": [transport.PROGRAM],
         "Cmd": ["carry"],
         "Env": [f"{name}={value}" for name, value in env.items()],
         "User": f"{uid}:{gid}",

@@ -10,8 +10,9 @@ import time
 
 from air_executor.backends.base import KILL_MARGIN, KeepServiceLog
 from air_executor.backends.container.refusals import ConflictError, MissingError, RefusedError
+from air_executor.backends.container.transport import STOP_MARGIN
 from air_executor.backends.container.workers import Workers
-from air_executor.backends.docker.carrier_spec import CARRIER, STOP_MARGIN
+from air_executor.backends.docker.carrier_spec import CARRIER
 from air_executor.backends.docker.container_cache import Container, Phase
 from air_executor.backends.docker.container_watch import MAX_BACKOFF, ContainerWatch
 from air_executor.backends.docker.engine import Engine

@@ -10,20 +10,17 @@ from collections.abc import Mapping
 from typing import Any
 
 from air_executor.backends.base import Launch
-from air_executor.backends.container import inside
+from air_executor.backends.container import inside, transport
 from air_executor.backends.kubernetes.container_fields import literal
 from air_executor.errors import SpawnRejectedError
 from air_executor.settings import KubernetesSettings
 
 FETCH, CARRIER = "fetch", "carrier"
 """Names of the containers."""
-PROGRAM = "air-carrier"
 VOLUME = "state"
 """Name of the volume with the run's files, here as where it is a claim."""
 TOKEN, AUTHORITIES = "token", "ca.crt"
 """Keys of the Secret."""
-STOP_MARGIN = 15
-"""Seconds beyond those of its task that a pod has to end: what the task has left is delivered in them."""
 _ROOT = inside.ROOT
 _RESOURCES = {"requests": {"cpu": "10m", "memory": "32Mi"}, "limits": {"memory": "128Mi"}}
 FOLDERS = {inside.OUT: "out", inside.WORKSPACE: "workspace", inside.BIN: "bin"}
@@ -70,9 +67,12 @@ def add_to(
         "terminationMessagePolicy": "FallbackToLogsOnError",
         "volumeMounts": [{"name": VOLUME, "mountPath": _ROOT}],
     }
-    spec["initContainers"] = [{"name": FETCH, "command": [PROGRAM, "fetch"], **common}, *spec.get("initContainers", ())]
-    spec["containers"] = [*spec["containers"], {"name": CARRIER, "command": [PROGRAM, "deliver"], **common}]
-    spec["terminationGracePeriodSeconds"] += STOP_MARGIN
+    spec["initContainers"] = [
+        {"name": FETCH, "command": [transport.PROGRAM, "fetch"], **common},
+        *spec.get("initContainers", ()),
+    ]
+    spec["containers"] = [*spec["containers"], {"name": CARRIER, "command": [transport.PROGRAM, "deliver"], **common}]
+    spec["terminationGracePeriodSeconds"] += transport.STOP_MARGIN
 
 
 def secret_name(job: str, run: str) -> str:
