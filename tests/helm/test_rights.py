@@ -24,8 +24,8 @@ Right = tuple[str, str, str]
 
 PATH = re.compile(r"/(?:api/v1|apis/([^/]+)/[^/]+)/namespaces/([^/]+)/([^/]+)(?:/([^/]+))?(?:/([^/]+))?")
 VERBS = {"POST": "create", "PUT": "update", "PATCH": "patch", "DELETE": "delete"}
-FREE = {"/version", "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"}
-"""What a cluster tells everybody: its version, and what they may do."""
+FREE = {"/version", "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews", "/apis/kueue.x-k8s.io"}
+"""What a cluster tells everybody: its version, the versions of its API groups, and what they may do."""
 
 
 class Recorder:
@@ -60,8 +60,14 @@ class Recorder:
             def answer(self) -> None:
                 recorder.note(self.command, self.path)
                 self.rfile.read(int(self.headers.get("Content-Length") or 0))
-                meta, status = {"resourceVersion": "1"}, {"allowed": True}
-                found = {"metadata": meta, "items": [], "status": status, "major": "1", "minor": "31"}
+                found = {
+                    "metadata": {"resourceVersion": "1"},
+                    "items": [],
+                    "status": {"allowed": True},
+                    "major": "1",
+                    "minor": "31",
+                    "preferredVersion": {"groupVersion": "kueue.x-k8s.io/v1beta2"},
+                }
                 body = json.dumps(found).encode()
                 self.send_response(200)
                 self.send_header("Content-Length", str(len(body)))
@@ -107,6 +113,7 @@ def ask_everything(api: Api) -> None:
     api.create_lease({})
     api.replace_lease("x", {})
     api.events_of("uid")
+    api.workloads_of("uid")
     api.container_log("x", "y")
     for resource in (jobs(NAMESPACE), pods(NAMESPACE)):
         api.list(resource, "a=b")
@@ -128,6 +135,7 @@ ASKED = {
     "create_lease",
     "replace_lease",
     "events_of",
+    "workloads_of",
     "container_log",
     "list",
     "watch",
@@ -156,7 +164,7 @@ def test_role_is_what_is_asked_for(helm_program: str, recorder: Recorder) -> Non
     api = Api(NAMESPACE, 5, 1000)
     ask_everything(api)
     api.close()
-    everything = {"transport.type": "http", "keepPods": "30s"}
+    everything = {"transport.type": "http", "keepPods": "30s", "kueue": True}
     assert recorder.asked == rights(render(helm_program, sets=everything))
 
 
@@ -174,5 +182,7 @@ def test_narrow_where_names_are_known(helm_program: str) -> None:
     assert rights(plain) - rights(kept) == {("apps", "deployments", "get")}
     keeping = render(helm_program, sets={"keepPods": "30s"})
     assert rights(keeping) - rights(plain) == {("", "pods", "patch")}
+    queued = render(helm_program, sets={"kueue": True})
+    assert rights(queued) - rights(plain) == {("kueue.x-k8s.io", "workloads", "list")}
     env = pick(kept, "Deployment")["spec"]["template"]["spec"]["containers"][0]["env"]
     assert "AIR_KUBERNETES_OWNER" not in {variable["name"] for variable in env}

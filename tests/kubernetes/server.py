@@ -31,6 +31,8 @@ class Server:
         """By `list jobs`, `watch pods`, `POST`, `DELETE` …"""
         self.events: list[dict[str, Any]] = []
         """What `list events` tells, whatever it is asked of."""
+        self.workloads: dict[str, list[dict[str, Any]]] = {}
+        """Kueue's, by the uid of their Job."""
         self.refuse: Callable[[str], Answer | None] = lambda _: None
         """Asked before each request, by the same words."""
         self.policies: list[str | None] = []
@@ -103,9 +105,8 @@ class Server:
                 url = urlsplit(self.path)
                 query = {key: values[0] for key, values in parse_qs(url.query).items()}
                 last = url.path.rpartition("/")[2]
-                what = (
-                    f"{'watch' if 'watch' in query else 'list'} {last}" if last in {"jobs", "pods", "events"} else "GET"
-                )
+                listed = last in {"jobs", "pods", "events", "workloads"}
+                what = f"{'watch' if 'watch' in query else 'list'} {last}" if listed else "GET"
                 if "/jobs/" in url.path:
                     what = "read job"
                 if self._refused(what):
@@ -114,7 +115,13 @@ class Server:
                     found = [one for one in server.jobs.values() if one["metadata"]["name"] == last]
                     self._answer(200, found[0]) if found else self._answer(404, status(404, "NotFound"))
                     return
-                if what == "GET":
+                if last == "kueue.x-k8s.io":
+                    self._answer(200, {"preferredVersion": {"groupVersion": f"{last}/v1beta2"}})
+                elif what == "list workloads":
+                    assert "/v1beta2/" in url.path
+                    uid = query["labelSelector"].removeprefix("kueue.x-k8s.io/job-uid=")
+                    self._answer(200, {"items": server.workloads.get(uid, [])})
+                elif what == "GET":
                     self._answer(200, {"major": "1", "minor": "34+"})
                 elif what == "list events":
                     self._answer(200, {"items": server.events})

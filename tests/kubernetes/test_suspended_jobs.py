@@ -103,6 +103,37 @@ def test_the_queues_later_words_are_told(
     told(backend, "the queue is stopped")
 
 
+def workload(kind: str, words: str) -> dict[str, Any]:
+    """Return Kueue's record of the Job: a condition that does not hold yet."""
+    return {"status": {"conditions": [{"type": kind, "status": "False", "reason": "Pending", "message": words}]}}
+
+
+def test_kueue_says_why_in_its_own_words(
+    server: Server, make: Callable[[], KubernetesBackend], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a Job, Kueue's Workload knows what it waits for: first for quota, then for the queue's checks."""
+    monkeypatch.setattr(runner_cache, "INSPECT_AFTER", 0.05)
+    uid = job("census", RUNNER)["metadata"]["uid"]
+    quota = "couldn't assign flavors to pod set main: insufficient unused quota for cpu, 1 more needed"
+    server.workloads[uid] = [workload("QuotaReserved", quota)]
+    put(server, 1, suspend=True)
+    backend = make()
+    assert told(backend, quota).message == f"its Job is suspended in queue team-a: {quota}"
+    server.workloads[uid] = [workload("Admitted", "waits for the check prov-test")]
+    told(backend, "in queue team-a: waits for the check prov-test")
+
+
+@pytest.mark.parametrize("status", [403, 404])
+def test_without_rights_or_kueue_the_jobs_words_do(
+    server: Server, make: Callable[[], KubernetesBackend], status: int
+) -> None:
+    """The chart gives the right only on request."""
+    server.refuse = lambda what: (status, {"message": "no"}, {}) if what == "list workloads" else None
+    put(server, 1, suspend=True)
+    told(make(), "its Job is suspended in queue team-a: Job suspended")
+    wait_for(lambda: server.asked["list workloads"] > 0, what="the question")
+
+
 def test_preemption_has_the_queues_words(server: Server, make: Callable[[], KubernetesBackend]) -> None:
     """It suspends a Job whose pod runs, and the server deletes the pod: the platform's fault."""
     put(server, 1, suspend=True)

@@ -15,6 +15,7 @@ PAGE = 500
 """Objects per page of a list."""
 _LOG_LINES, _LOG_BYTES = 100_000, 10 << 20
 """How much of a service's log is kept."""
+_KUEUE = "kueue.x-k8s.io"
 _LEASE = {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease"}
 
 
@@ -141,6 +142,16 @@ class Api(ApiConnection):
         """Return the recent events of one object."""
         query = {"fieldSelector": f"involvedObject.uid={uid}"}
         return list(self._ask("GET", f"/api/v1/namespaces/{self.namespace}/events", query)["items"] or ())
+
+    def workloads_of(self, uid: str) -> list[dict[str, Any]]:
+        """Return the Workloads of Kueue for a Job, by the label that Kueue gives them.
+
+        Raises:
+            MissingError: the cluster has no Kueue.
+        """
+        version = self._ask("GET", f"/apis/{_KUEUE}")["preferredVersion"]["groupVersion"]
+        query = {"labelSelector": f"{_KUEUE}/job-uid={uid}"}
+        return list(self._ask("GET", f"/apis/{version}/namespaces/{self.namespace}/workloads", query)["items"] or ())
 
     def container_log(self, pod: str, container: str) -> bytes:
         """Return the end of a container's log."""

@@ -299,13 +299,35 @@ def _pending_reason(
     return PendingReason(Stage.SCHEDULE, f"no node takes it: {message}" if message else "it is not scheduled yet")
 
 
-def read_suspension(job: Mapping[str, Any]) -> str | None:
-    """Return why the server makes no Pods for a Job, if it is suspended: by a queue such as Kueue's, or by hand."""
+def is_queued(job: Mapping[str, Any]) -> bool:
+    """Tell whether a queue of Kueue has suspended a Job."""
+    return bool((job.get("spec") or {}).get("suspend")) and QUEUE in (job["metadata"].get("labels") or {})
+
+
+def read_suspension(job: Mapping[str, Any], queue_words: str) -> str | None:
+    """Return why the server makes no Pods for a Job, if it is suspended: by a queue such as Kueue's, or by hand.
+
+    `queue_words`, if not empty, say more than the Job does.
+    """
     if not (job.get("spec") or {}).get("suspend"):
         return None
     queue = (job["metadata"].get("labels") or {}).get(QUEUE)
-    said = brief(_condition(job.get("status") or {}, "Suspended").get("message") or "")
+    said = queue_words or brief(_condition(job.get("status") or {}, "Suspended").get("message") or "")
     return f"its Job is suspended{f' in queue {queue}' if queue else ''}" + (f": {said}" if said else "")
+
+
+def read_workloads(workloads: Iterable[Mapping[str, Any]]) -> str:
+    """Return why Kueue has not admitted a Job, in the words of its Workload; empty if it has said nothing.
+
+    A Workload first gets quota and then passes its queue's checks. Source: Kueue's `Workload` conditions.
+    """
+    for workload in workloads:
+        status = workload.get("status") or {}
+        for kind in ("QuotaReserved", "Admitted"):
+            found = _condition(status, kind)
+            if found.get("status") == "False":
+                return brief(found.get("message") or found.get("reason") or "")
+    return ""
 
 
 def read_failure(job: Mapping[str, Any]) -> Termination | None:

@@ -196,8 +196,11 @@ class RunnerCache:
 
     # Jobs
 
-    def put_job(self, found: Mapping[str, Any], now: float) -> TrackedRunner | None:
-        """Update a Job; return its runner, or None if its labels aren't a runner's."""
+    def put_job(self, found: Mapping[str, Any], now: float, queue_words: str = "") -> TrackedRunner | None:
+        """Update a Job; return its runner, or None if its labels aren't a runner's.
+
+        `queue_words`, if not empty, is why a queue of the cluster keeps it suspended.
+        """
         meta = found["metadata"]
         one = self._runner(meta["uid"], meta, now)
         if one is None:
@@ -209,12 +212,12 @@ class RunnerCache:
         one.note_creation(parse_time(meta.get("creationTimestamp")))
         one.generation = meta.get("generation")
         if "spec" in found:
-            self._note_spec(one, found, now)
+            self._note_spec(one, found, now, queue_words)
         return one
 
-    def _note_spec(self, one: TrackedRunner, job: Mapping[str, Any], now: float) -> None:
+    def _note_spec(self, one: TrackedRunner, job: Mapping[str, Any], now: float, queue_words: str) -> None:
         one.read_generation = one.generation
-        suspended = read_suspension(job)
+        suspended = read_suspension(job, queue_words)
         if (suspended is None) != (one.suspended is None):
             one.stage_since, one.inspected_at = now, None  # deadlines begin when it is resumed
         one.suspended = suspended

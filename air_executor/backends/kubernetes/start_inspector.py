@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
+from typing import Any
 
-from air_executor.backends.container.refusals import MissingError
+from air_executor.backends.container.refusals import MissingError, RefusedError
 from air_executor.backends.kubernetes import object_status
 from air_executor.backends.kubernetes.api import Api, pods
 from air_executor.backends.kubernetes.cluster_watch import ClusterWatch
@@ -48,10 +50,11 @@ class StartInspector:
             return
         listed, _ = self._api.list(pods(self._api.namespace), f"{self._selector},{RUN}={one.run}")
         mine = [pod for pod in listed if object_status.read_pod(pod).job_uid == one.uid]
+        queue_words = self._queue_words(job)
         events = self._api.events_of(mine[0]["metadata"]["uid"] if mine else one.uid)
         with self._watch.lock:
             was_suspended = one.suspended is not None
-            self._watch.cache.put_job(job, begun)
+            self._watch.cache.put_job(job, begun, queue_words)
             if (one.suspended is not None) != was_suspended:
                 return  # the inspection of a new wait begins
             for pod in mine:
@@ -60,3 +63,12 @@ class StartInspector:
                 one.termination = one.termination or object_status.read_failure(job)
             one.inspected_reason = object_status.read_events(events)
             one.inspected_at = begun
+
+    def _queue_words(self, job: Mapping[str, Any]) -> str:
+        """Return why Kueue keeps a Job waiting; empty if it does not, or if we may not ask."""
+        if not object_status.is_queued(job):
+            return ""
+        try:
+            return object_status.read_workloads(self._api.workloads_of(job["metadata"]["uid"]))
+        except (MissingError, RefusedError):
+            return ""
