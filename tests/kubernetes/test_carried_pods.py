@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
+from air_executor.backends.kubernetes.manifests import DELIVER_WITHIN
 from air_executor.backends.kubernetes.object_status import LOST_CLAIM, UNRECORDED, Stage, read_pod
-from air_executor.backends.kubernetes.runner_cache import DELIVER_WITHIN, INSPECT_AFTER, Deadlines, RunnerCache
+from air_executor.backends.kubernetes.runner_cache import INSPECT_AFTER, Deadlines, RunnerCache
 from air_executor.model.names import Slot
 from tests.kubernetes.server import job, pod
 from tests.kubernetes.test_objects import RUNNING, scheduled, terminated, waiting

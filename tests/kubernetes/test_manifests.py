@@ -14,7 +14,7 @@ import pytest
 
 from air_executor.backends.base import Launch, LaunchService
 from air_executor.backends.kubernetes import pod_template
-from air_executor.backends.kubernetes.manifests import ClusterConfig, job_manifest, labeled_run
+from air_executor.backends.kubernetes.manifests import DELIVER_WITHIN, ClusterConfig, job_manifest, labeled_run
 from air_executor.errors import BadInputError, SpawnRejectedError
 from air_executor.model.names import Slot, platform_name
 from air_executor.settings import KubernetesSettings
@@ -275,7 +275,11 @@ def test_on_an_old_server_the_task_waits_for_its_services() -> None:
 
 def test_the_jobs_deadline_is_behind_all_others() -> None:
     """It only strikes where neither runner nor manager did; without a timeout there is none."""
-    assert manifest(timeout=60.0, grace=5.0)["spec"]["activeDeadlineSeconds"] == 600 + 600 + 120 + 65 + 300
+    deadline = 600 + 600 + 120 + 65 + 300
+    assert manifest(timeout=60.0, grace=5.0)["spec"]["activeDeadlineSeconds"] == deadline
+    over_http = with_settings(transport="http", transport_url="http://air:9464", claim=None)
+    launch = dataclasses.replace(LAUNCH, timeout=60.0, grace=5.0)
+    assert job_manifest(over_http, launch, OLD)["spec"]["activeDeadlineSeconds"] == deadline + DELIVER_WITHIN
 
 
 def test_the_longest_names_fit() -> None:

@@ -47,6 +47,8 @@ TTL_SECONDS = 86_400
 """After how long the cluster deletes a finished Job: a safety net, since the manager deletes its Jobs itself."""
 SLACK_SECONDS = 300
 """How much later than a run's timeout its Job's own deadline is: the runner's and the manager's come first."""
+DELIVER_WITHIN = 7200.0
+"""Seconds for which a pod may deliver what its command left, while a manager is away or a network slow."""
 _STATE, _TEMPORARY = pod_transport.VOLUME, "tmp"
 _OWN_NETWORK = "default"
 _KEEP_NODE = {"cluster-autoscaler.kubernetes.io/safe-to-evict": "false", "karpenter.sh/do-not-disrupt": "true"}
@@ -97,6 +99,8 @@ def job_manifest(
         s = config.settings
         to_start = s.schedule_deadline + s.pull_deadline + s.start_deadline + pod_services.ready_seconds(launch)
         lasts = to_start + launch.timeout + launch.grace + launch.keep
+        if s.transport == "http":
+            lasts += DELIVER_WITHIN
         spec["activeDeadlineSeconds"] = math.ceil(lasts) + SLACK_SECONDS
     if server >= POD_FAILURE_POLICY:
         failed = {"containerName": CONTAINER, "operator": "NotIn", "values": [0]}

@@ -15,7 +15,7 @@ from air_executor.backends.base import RunnerStatus
 from air_executor.backends.container.platform_text import parse_time
 from air_executor.backends.container.termination import Termination
 from air_executor.backends.kubernetes.ended_pods import EndedPods
-from air_executor.backends.kubernetes.manifests import labeled_run
+from air_executor.backends.kubernetes.manifests import DELIVER_WITHIN, labeled_run
 from air_executor.backends.kubernetes.object_status import (
     LOST_CLAIM,
     TASK,
@@ -32,8 +32,6 @@ INSPECT_AFTER = 5.0
 """Seconds after which a runner without a Pod is inspected; then when it has waited twice as long, and so on."""
 CLOCK_STEP = 1.0
 """Seconds by which the difference of two of the cluster's times may be too large."""
-DELIVER_WITHIN = 7200.0
-"""Seconds after which a pod that still delivers what its command left is given up: its carrier hangs."""
 NO_DEADLINE = frozenset({Stage.SUSPENDED, Stage.FETCH, Stage.SERVICES})
 INSPECT_POD_AFTER = 15.0
 """The same for a runner whose Pod gets its image and its container, which takes a busy node some seconds anyway."""
