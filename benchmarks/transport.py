@@ -125,7 +125,7 @@ class _Run:
 
     def begin(self) -> None:
         """Start both."""
-        words = ["air-runner", "-c", "read line", "sh", str(self.out)]
+        words = ["air-runner", "-c", "read line", str(self.out)]
         self._runner = subprocess.Popen(words, executable="/bin/sh", stdin=subprocess.PIPE)
         program = str(resources.files("air_executor") / "runner" / "carrier.py")
         self._carrier = subprocess.Popen([sys.executable, program, "carry"], env=self._env)
