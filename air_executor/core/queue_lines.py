@@ -72,7 +72,7 @@ def parse_queue_line(
             return Join(job) if join else job
         return _read_task(raw, defaults)
     except InvalidError as error:
-        at: list[str | int] = [] if key is None else [key]
+        at: list[str | int] = [] if key in (None, "usage") else [key]  # a report of usage is read with its key
         task = raw.get("id")
         name = f"task {quoted(task)[1:-1]}: " if isinstance(task, str) else ""
         problems = [Problem([*at, *inner], what) for inner, what in error.problems]
