@@ -135,7 +135,8 @@ def test_an_ended_job_is_run_again(call: Callable[..., Outcome], client: Client,
     again = call("run", "job.yaml")
     assert (again.code, again.err) == (
         4,
-        "error: job j already exists and has already ended (succeeded); run it again with --replace\n",
+        "error: job j already exists and has already ended (succeeded); run it again with --replace, or choose another"
+        " id\n",
     )
     first = client.status("j")
     assert "job j has already ended" in call("run", "j").err

@@ -155,7 +155,7 @@ def test_a_question_is_told_while_others_run(world: World) -> None:
     world.submit("j", "long", {"id": "ok", "approve": "Deploy?", "command": None}, max_runners=2)
     world.until(lambda: "j/long" in world.running())
     said = explain_job(world.job("j"), ExplainContext(world.clock.wall()))
-    assert said.startswith("job j is running 1 of 2 tasks, 1 queued; task ok asks \"Deploy?\": `air-executor approve j")
+    assert said.startswith('job j is running 1 of 2 tasks, 1 queued; task ok asks "Deploy?": `air-executor approve j')
     assert world.asked("approve", "j", "ok") is None
     assert "task ok asks" not in explain_job(world.job("j"), ExplainContext(world.clock.wall()))
 

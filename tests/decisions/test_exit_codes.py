@@ -63,6 +63,16 @@ def test_nothing_to_do(world: World) -> None:
     assert world.job("j").tasks["a"].exit_code == 78
 
 
+def test_nothing_to_do_is_no_cause_for_others(world: World) -> None:
+    """What waits for nothing is skipped because a task failed, and told so, whatever else was skipped before."""
+    world.submit("j", {"id": "a", "skip_on": [78]}, "b", "c")
+    world.do("j/a", code=78)
+    world.do("j/b", code=1)
+    job, context = world.job("j"), ExplainContext(world.clock.wall())
+    said = "task c was skipped: task b failed (exit code 1) and its job has on_failure: stop"
+    assert explain_task(job, job.tasks["c"], context) == said
+
+
 def test_each_is_told_its_own_reason(world: World) -> None:
     """In the table of `status`, too, where tasks that were skipped for the same reason share its words."""
     world.submit("j", {"id": "a", "skip_on": [78]}, {"id": "b", "skip_on": [78, 79]}, max_runners=2)
