@@ -17,9 +17,8 @@ from air_executor.airflow.job_target import JobTarget
 from air_executor.airflow.notes import JobRef
 from air_executor.airflow.task_log import TaskLog
 from air_executor.client import Client
-from air_executor.core.explanation import asks
 from air_executor.core.job_cost import money
-from air_executor.core.task_lookup import asking_now
+from air_executor.core.questions import asking_now, asks
 from air_executor.errors import NotFoundError, StoreError
 from air_executor.model.state import SKIPPED, SUCCEEDED, Done, JobState, TaskState
 from air_executor.model.usage import Usage

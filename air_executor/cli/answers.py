@@ -9,7 +9,7 @@ import typer
 
 from air_executor.cli.session import session_of
 from air_executor.cli.verbs import print_answers
-from air_executor.core.task_lookup import asking_task
+from air_executor.core.questions import asking_task
 from air_executor.model.pairs import read_pairs
 
 if TYPE_CHECKING:

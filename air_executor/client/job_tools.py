@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import Field
 
 from air_executor.core.explanation import explain_job, explain_task
+from air_executor.core.questions import asking_task
 from air_executor.core.submission import read_definition
-from air_executor.core.task_lookup import asking_task, task_of
+from air_executor.core.task_lookup import task_of
 from air_executor.errors import BadInputError
 from air_executor.model import parsing
 from air_executor.model.problems import InvalidError, bad_input, lines

@@ -92,7 +92,7 @@ def why_skipped(job: JobState, task: TaskState, done: Done) -> str:
 
 def skip_cause(job: JobState, task: TaskState) -> str | None:
     """Return why a task is skipped."""
-    needed = tree(job, task.after) if task.after else set(() if job.stop == s.BUDGET else job.tasks)
+    needed = tree(job, task.after)
     for other in job.tasks.values():
         if other.id in needed and isinstance(other.status, Done) and _is_cause(other):
             how = "was skipped" if other.phase == s.SKIPPED else other.phase

@@ -18,6 +18,7 @@ from air_executor.core.notices import notice_lines
 from air_executor.core.outcome import reason_text, stop_text
 from air_executor.core.pool_limits import pool_text
 from air_executor.core.progress import Progress, Readiness
+from air_executor.core.questions import QUESTIONS_SHOWN, asking_now, asks
 from air_executor.core.start_limits import limit_reached, never_fits
 from air_executor.model import state as s
 from air_executor.model.reports import progress_text
@@ -132,6 +133,7 @@ def _explain_job(job: JobState, context: ExplainContext) -> str:
     reason = pending_reason(job, context)
     if running:
         text = f"job {job.id} is running {running} of {len(job.tasks)} tasks, {queued} queued"
+        text += "".join(f"; task {one.id} {asks(job, one, context.now)}" for one in asking_now(job)[:QUESTIONS_SHOWN])
         if starting := sum(not runner.begun for runner in context.runners.values()):
             text += f", {starting} of the running not started yet"
         if any(needed_from_backend(task, context) for task in job.tasks.values()):
@@ -308,21 +310,6 @@ def _queued(job: JobState, task: TaskState, progress: Progress, context: Explain
     if (impossible := never_fits(job, task, context)) is not None:
         return f"{name} can never start: {impossible}"
     return f"{name} is ready{_ready_reason(job, task, progress, context)}"
-
-
-def asks(job: JobState, task: TaskState, now: float | None) -> str:
-    """Return what a task asks, how it is answered, and for how long; None: without that."""
-    question = " ".join((task.approve or "").split())
-    until = answer_by(job, task)
-    within = "" if until is None or now is None else f", within {format_duration(round(max(0.0, until - now)))}"
-    return f'asks "{question}": `air-executor approve {job.id} {task.id}`, or `reject`{within}'
-
-
-def answer_by(job: JobState, task: TaskState) -> float | None:
-    """Return until when a question can be answered; None: for ever."""
-    own = None if task.timeout is None or task.ready_at is None else task.ready_at + task.timeout
-    limit = job.deadline_at if job.stop is None else job.cleanup_until
-    return min((at for at in (own, limit) if at is not None), default=None)
 
 
 def _delayed(task: TaskState, until: float, now: float) -> str:

@@ -105,10 +105,25 @@ class IndexedJob:
     def _stop_all(self, at: float, why: str) -> None:
         job = self.state
         job.stop = why
+        self._end_pause(at)
         if why != s.UPSTREAM and job.cleanup_from is None:
             job.cleanup_from = at
         self._stop_runs(*((s.TIMEOUT, DEADLINE_PASSED) if why == s.TIMEOUT else (s.CANCELLED, None)))
         self._drop_queued(at)
+
+    def _end_pause(self, at: float) -> None:
+        """Go on: by request, or because the job is ended, which a pause must not keep from its clean-up."""
+        job = self.state
+        if job.phase == s.PAUSED:
+            job.phase = s.QUEUED if job.started_at is None else s.RUNNING
+            job.over_budget = None
+            self._ready_from(at)
+
+    def _ready_from(self, at: float) -> None:
+        """Note that what is ready could not have started before: its job was paused or pending."""
+        for task in self.progress.queued():
+            if task.ready_at is not None and task.ready_at < at:
+                task.ready_at = at
 
     def _end_cleanup(self, at: float, message: str | None = None) -> None:
         """End what a stop has spared."""

@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 from air_executor.core.job_checks import check_retries
 from air_executor.core.submission import reading_job
+from air_executor.core.templates import names_to_replace
 from air_executor.errors import BadInputError
 from air_executor.model import parsing, strict_json
 from air_executor.model.defaults import NO_DEFAULTS, Defaults
@@ -66,16 +67,25 @@ def parse_queue_line(
         if key == "usage":
             return parsing.read(UsageReport, raw)
         if key == "job":
+            _check_names(raw[key])
             job = yield from reading_job(raw[key])
             return Join(job) if join else job
         return _read_task(raw, defaults)
     except InvalidError as error:
-        at: list[str | int] = [] if key is None else [key]
+        at: list[str | int] = [] if key in (None, "usage") else [key]  # a report of usage is read with its key
         task = raw.get("id")
         name = f"task {quoted(task)[1:-1]}: " if isinstance(task, str) else ""
         problems = [Problem([*at, *inner], what) for inner, what in error.problems]
         msg = f"{name}{'; '.join(lines(problems, _columns(text)))}"
         raise BadInputError(msg) from None
+
+
+def _check_names(raw: object) -> None:
+    """Refuse what only a job file may have, instead of taking it for plain text."""
+    names = sorted(names_to_replace(raw)) if isinstance(raw, dict) else []
+    if names:
+        what = f"{{{{ {names[0]}.… }}}} is replaced in job files only; write the value itself"
+        raise InvalidError([Problem(["tasks"], what)])
 
 
 def _columns(text: str | bytes) -> Callable[[Path], str] | None:

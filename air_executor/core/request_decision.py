@@ -89,7 +89,7 @@ def _answer(request: Request, name: str, job: JobState, task: TaskState | None, 
         msg = f"{request.op}: {which}"
         raise BadInputError(msg)
     if task.phase != s.QUEUED:
-        msg = f"task {task.id} of job {job.id} was answered: it is {task.phase}"
+        msg = f"task {task.id} of job {job.id} asks no more: it is {task.phase}"
         raise BadInputError(msg)
     if task.ready_at is None:
         msg = f"task {task.id} of job {job.id} does not ask yet: it waits for other tasks"

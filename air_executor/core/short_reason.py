@@ -8,7 +8,6 @@ from __future__ import annotations
 from air_executor.core.end_reasons import failure_cause, why_skipped
 from air_executor.core.explanation import (
     ExplainContext,
-    asks,
     late_text,
     limits_text,
     needed_from_backend,
@@ -22,8 +21,8 @@ from air_executor.core.kept_text import kept_short
 from air_executor.core.memory import history_text
 from air_executor.core.outcome import outcome_text, stop_text
 from air_executor.core.progress import Progress, Readiness
+from air_executor.core.questions import QUESTIONS_SHOWN, asking_now, asks
 from air_executor.core.start_limits import limit_reached, never_fits
-from air_executor.core.task_lookup import asking_now
 from air_executor.model import state as s
 from air_executor.model.reports import progress_bar
 from air_executor.model.state import Done, JobState, Running, TaskState
@@ -36,7 +35,8 @@ class ShortReasons:
     """The reasons of one job and its tasks."""
 
     def __init__(self, job: JobState, context: ExplainContext) -> None:
-        self._job = job
+        self.job = job
+        self.now = context.now
         self._context = context
         self._progress = None if job.ended else Progress(job)
         self._skipped: dict[tuple[object, ...], str] = {}
@@ -44,12 +44,12 @@ class ShortReasons:
 
     def of_job(self) -> str:
         """Return why the job is not running as much as it could, and whether it is late; "": nothing to say."""
-        late = late_text(self._job, self._context.now)
-        limits = limits_text(self._job, self._context.now) if self._job.stop is not None else None
+        late = late_text(self.job, self.now)
+        limits = limits_text(self.job, self.now) if self.job.stop is not None else None
         return "; ".join(part for part in (late, limits, self._of_job()) if part)
 
     def _of_job(self) -> str:
-        job, progress, context = self._job, self._progress, self._context
+        job, progress, context = self.job, self._progress, self._context
         if progress is None:
             failed = job.phase == s.FAILED
             return failure_cause(job) if failed else job.message or "" if job.phase == s.CANCELLED else ""
@@ -76,23 +76,23 @@ class ShortReasons:
             text = self._of_running(task, status)
         else:
             text = self._of_queued(task, self._progress) if self._progress is not None else ""
-        stays = kept_short(self._job, task, self._context.now)
+        stays = kept_short(self.job, task, self.now)
         return ", ".join(part for part in (text, history, stays, worktree_text(task, self._context)) if part)
 
     @property
     def _pending(self) -> str | None:
         """Why nothing of the job can start."""
-        if self._context.manager is False and self._job.phase != s.PAUSED:
+        if self._context.manager is False and self.job.phase != s.PAUSED:
             return "no manager is running"
-        found = pending_reason(self._job, self._context)
+        found = pending_reason(self.job, self._context)
         if found is None:
             return None
         return found.removeprefix("is ").removeprefix("paused; ").removeprefix("paused: ")  # beside the phase
 
     def _limit(self, task: TaskState, progress: Progress) -> str:
-        if (impossible := never_fits(self._job, task, self._context)) is not None:
+        if (impossible := never_fits(self.job, task, self._context)) is not None:
             return f"can never start: {impossible}"
-        reached = limit_reached(self._job, progress, self._context, task)
+        reached = limit_reached(self.job, progress, self._context, task)
         if reached is None:
             return ""
         if reached.weighted:
@@ -105,9 +105,16 @@ class ShortReasons:
             return answered if task.cached is None else f"cached, from job {task.cached.job}"
         if done.phase != s.SKIPPED:
             return outcome_text(done)
-        kind = (done.reason, done.message, task.when, *task.after)
+        kind = (
+            done.reason,
+            done.exit_code,
+            done.message,
+            task.when,
+            task.superseded and task.queued_by,
+            *task.after,
+        )
         if kind not in self._skipped:
-            self._skipped[kind] = why_skipped(self._job, task, done)
+            self._skipped[kind] = why_skipped(self.job, task, done)
         return self._skipped[kind]
 
     def _of_running(self, task: TaskState, run: Running) -> str:
@@ -117,19 +124,26 @@ class ShortReasons:
         parts += [progress_bar(run.progress)] if run.progress is not None else []
         parts += [stop_text(run)] if run.stop else []
         parts += [words] if (words := needed_from_backend(task, self._context)) else []
-        parts += [problem] if (problem := unreachable(self._job, task.id, self._context)) else []
+        parts += [problem] if (problem := unreachable(self.job, task.id, self._context)) else []
         return ", ".join(parts)
 
     def _of_queued(self, task: TaskState, progress: Progress) -> str:
-        if progress.readiness(task) is not Readiness.READY:
-            return self._of_unready(task, progress)
-        if self._waits(task):
+        if progress.readiness(task) is Readiness.READY and self._waits(task):
             checked = f"checked {task.again} ×, next" if task.again else "starts"
             verb = "is retried" if task.retrying else checked
-            return f"{verb} in {format_duration(round((waits_until(task) or 0.0) - self._context.now, 1))}"
-        pending = "its job is paused" if self._job.phase == s.PAUSED else self._pending
+            return f"{verb} in {format_duration(round((waits_until(task) or 0.0) - self.now, 1))}"
+        return self._of_waiting(task, progress)
+
+    def of_waiting(self, task: TaskState) -> str:
+        """Return what a queued task waits for; as `of_task`, but without a delay, which changes by itself."""
+        return "" if self._progress is None else self._of_waiting(task, self._progress)
+
+    def _of_waiting(self, task: TaskState, progress: Progress) -> str:
+        if progress.readiness(task) is not Readiness.READY:
+            return self._of_unready(task, progress)
+        pending = "its job is paused" if self.job.phase == s.PAUSED else self._pending
         if task.approve is not None and (task.ready_at is not None or pending is None):
-            return asks(self._job, task, self._context.now)
+            return asks(self.job, task, self.now)
         words = needed_from_backend(task, self._context)
         if task.joins is not None:
             words = f"waiting for job {task.id}"
@@ -148,7 +162,7 @@ class ShortReasons:
 
     def _waits(self, task: TaskState) -> bool:
         until = waits_until(task)
-        return until is not None and until > self._context.now
+        return until is not None and until > self.now
 
 
 def waits_of(job: JobState, now: float) -> list[str]:
@@ -157,9 +171,9 @@ def waits_of(job: JobState, now: float) -> list[str]:
         return []
     if job.phase == s.PAUSED:
         return [f"job {job.id} {pending_reason(job, ExplainContext(now))}"]
-    asking = [task for task in asking_now(job) if task.phase == s.QUEUED and (waits_until(task) or 0.0) <= now]
+    asking = [task for task in asking_now(job) if (waits_until(task) or 0.0) <= now]
     if asking:
-        return [f"{task.id} {asks(job, task, None)}" for task in asking[:NAMES_SHOWN]]
+        return [f"{task.id} {asks(job, task, None)}" for task in asking[:QUESTIONS_SHOWN]]
     later = [task for task in job.tasks.values() if (waits_until(task) or 0.0) > now]
     if not later or any(isinstance(task.status, Running) for task in job.tasks.values()):
         return []

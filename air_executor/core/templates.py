@@ -71,6 +71,12 @@ def roots_of(value: object) -> set[str]:
     return found
 
 
+def names_to_replace(raw: Mapping[str, Any]) -> set[str]:
+    """Return the first words of the names in braces that would be replaced if a job were a file."""
+    found = roots_of([raw.get("tasks"), raw.get("defaults")])
+    return found.intersection(_ROOTS if "params" in raw else (RESULTS,))
+
+
 def expands(value: object) -> bool:
     """Tell whether data comes to more values than anybody writes: aliases of aliases, or data that contains itself."""
     parts = [value]

@@ -216,9 +216,7 @@ class LiveJob(IndexedJob):
             case "pause":
                 job.phase = s.PAUSED
             case "resume":
-                job.phase = s.QUEUED if job.started_at is None else s.RUNNING
-                job.over_budget = None
-                self._ready_from(event.at)
+                self._end_pause(event.at)
             case "retry":
                 if event.earlier_runs is not None:
                     job.earlier_runs = event.earlier_runs
@@ -238,6 +236,7 @@ class LiveJob(IndexedJob):
             return
         if event.task is None:
             # The first cancel leaves clean-up tasks their chance; asked again, it limits their time, and then ends it.
+            self._end_pause(event.at)
             if job.stop != s.CANCELLED:
                 job.stop = s.CANCELLED
                 self._stop_runs(s.CANCELLED)
@@ -324,12 +323,6 @@ class LiveJob(IndexedJob):
         about = (event.version, event.on, event.to)
         kept = [notice for notice in job.notices if notice.name != about or event.failed is not None]
         job.notices = [replace(one, failed=event.failed) if one.name == about else one for one in kept]
-
-    def _ready_from(self, at: float) -> None:
-        """Note that what is ready could not have started before: its job was paused or pending."""
-        for task in self.progress.queued():
-            if task.ready_at is not None and task.ready_at < at:
-                task.ready_at = at
 
 
 def _kept(run: Running, event: Ended, until: float) -> KeptRunner:

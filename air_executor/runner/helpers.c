@@ -221,6 +221,10 @@ static int queue_file(int argc, char **argv, bool job) {
 
 int queue_task(int argc, char **argv) {
     program = "air-queue";
+    if (argc == 4 && strcmp(argv[1], "--join") == 0 && strcmp(argv[2], "--job") == 0) {
+        char *join = argv[1];
+        argv[1] = argv[2], argv[2] = argv[3], argv[3] = join;
+    }
     bool job = argc > 2 && strcmp(argv[1], "--job") == 0;
     if (job || (argc > 2 && strcmp(argv[1], "--task") == 0)) return queue_file(argc, argv, job);
     int word = 1;

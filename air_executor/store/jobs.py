@@ -160,7 +160,8 @@ class Jobs:
             raise AlreadyExistsError(msg) from error
         if there.uid != uid:
             if there.ended:
-                msg = f"job {job} already exists and has already ended ({there.phase}); run it again with --replace"
+                ended = f"already exists and has already ended ({there.phase})"
+                msg = f"job {job} {ended}; run it again with --replace, or choose another id"
             else:
                 msg = f"job {job} already exists ({there.phase}); choose another id, or use `air-executor add`"
             raise AlreadyExistsError(msg) from error

@@ -19,9 +19,10 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from air_executor.core.budget import budget_lines, reported_so_far
-from air_executor.core.explanation import explain_job, explain_task
+from air_executor.core.explanation import ExplainContext, explain_job, explain_task
+from air_executor.core.questions import asking_now
+from air_executor.core.short_reason import ShortReasons
 from air_executor.core.task_graph import task_graph
-from air_executor.core.task_lookup import asking_now
 from air_executor.errors import AirExecutorError, BadInputError, NotFoundError
 from air_executor.model.callers import ANONYMOUS, Caller
 from air_executor.model.names import check_id, parse_run_id
@@ -219,6 +220,8 @@ class _PageRoutes:
         asked = request.query_params.get("chunks")
         wanted = set(range(first, first + views.CHUNKS_PER_PAGE)) if asked is None else _numbers(asked)
         within = timeline.window(job, now)
+        context = self._context(job, now)
+        why = ShortReasons(job, context)
         counts = Counter(task.phase for task in job.tasks.values())
         failures = views.failures_of(job)
         cost = self.cache.cost(job, version)
@@ -228,20 +231,20 @@ class _PageRoutes:
             "counts": counts,
             "phases": views.TASK_PHASES,
             "within": within,
-            "chunks": views.chunks(job, tree, wanted, within, now),
+            "chunks": views.chunks(tree, wanted, within, why),
             "matching": len(tree),
             "phase": phase,
             "text": text,
             "page": page,
             "pages": pages,
             "per_page": per_page,
-            "explanation": self._explain(job, None, now),
+            "explanation": explain_job(job, context),
             "cost": cost,
             "chart": runner_chart(job, cost.always_on, now),
             "budget": budget_lines(job, now),
             "reported": reported_so_far(job),
             "actions": job_actions(job),
-            "failures": [(task, views.outcome_of(job, task, now), self._last_lines(job, task)) for task in failures],
+            "failures": [(task, views.outcome_of(task, why), self._last_lines(job, task)) for task in failures],
             "failed": counts[FAILED],
             "questions": asking_now(job),
             "every": every,
@@ -267,10 +270,11 @@ class _PageRoutes:
         before = _number(request, "before", 0) or None
         shown = None if run is None else self._log(job, task.id, run.seq, before, _number(request, "log", 0))
         common = self._common(request, version, f"/jobs/{job.id}/tasks/{task.id}/events")
+        context = self._context(job, common["now"])
         values = {
             "job": job,
             "task": task,
-            "outcome": views.outcome_of(job, task, common["now"]),
+            "outcome": views.outcome_of(task, ShortReasons(job, context)),
             "actions": task_actions(job, task),
             "runs": runs,
             "images": list(dict.fromkeys(one.image for one in task.attempts if one.image)),
@@ -281,7 +285,7 @@ class _PageRoutes:
             "lines": () if shown is None else shown.rows,
             "rest": () if shown is None else segments(shown.part.last.colored),
             "next_line": None if shown is None else shown.next_line,
-            "explanation": self._explain(job, task.id, common["now"]),
+            "explanation": explain_task(job, task, context),
         }
         return self._templates.page("task.html", common | values)
 
@@ -319,10 +323,9 @@ class _PageRoutes:
     def _job(self, request: Request) -> tuple[JobState, str]:
         return self.cache.job(check_id(request.path_params["job"], "job"))
 
-    def _explain(self, job: JobState, task: str | None, now: float) -> str:
+    def _context(self, job: JobState, now: float) -> ExplainContext:
         jobs = [] if job.ended else [one.facts for one in self.cache.jobs()[0]]
-        context = self._client.explain_context(job, jobs, now, self._settings)
-        return explain_job(job, context) if task is None else explain_task(job, job.tasks[task], context)
+        return self._client.explain_context(job, jobs, now, self._settings)
 
 
 def _running(jobs: Iterable[JobSummary]) -> int:

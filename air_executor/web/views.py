@@ -10,9 +10,10 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from air_executor.core.explanation import answer_by
 from air_executor.core.memory import history_text
 from air_executor.core.outcome import outcome_text, reason_text, stop_text
+from air_executor.core.questions import answer_by
+from air_executor.core.short_reason import ShortReasons
 from air_executor.core.task_groups import TaskGroup
 from air_executor.model import state as s
 from air_executor.model.attempt import Attempt
@@ -81,18 +82,19 @@ class Chunk:
     rows: Sequence[TaskRow] | None
 
 
-def chunks(job: JobState, tree: Sequence[TreeRow], wanted: set[int], within: TimeWindow, now: float) -> list[Chunk]:
+def chunks(tree: Sequence[TreeRow], wanted: set[int], within: TimeWindow, why: ShortReasons) -> list[Chunk]:
     """Return the table in chunks, of which only the wanted ones have rows."""
     found = []
     for number, begin in enumerate(range(0, len(tree), CHUNK)):
         part = tree[begin : begin + CHUNK]
-        rows = [_row(job, begin + n, one, within, now) for n, one in enumerate(part, 2)] if number in wanted else None
-        found.append(Chunk(number, len(part), rows))
+        shown = part if number in wanted else ()
+        rows = [_row(begin + n, one, within, why) for n, one in enumerate(shown, 2)]
+        found.append(Chunk(number, len(part), rows or None))
     return found
 
 
-def _row(job: JobState, number: int, row: TreeRow, within: TimeWindow, now: float) -> TaskRow:
-    task = row.entry
+def _row(number: int, row: TreeRow, within: TimeWindow, why: ShortReasons) -> TaskRow:
+    task, job, now = row.entry, why.job, why.now
     if isinstance(task, FoldedTasks):
         return TaskRow(
             number=number,
@@ -125,7 +127,7 @@ def _row(job: JobState, number: int, row: TreeRow, within: TimeWindow, now: floa
             tone=_TONES.get(task.phase, "mild"),
         )
     status = task.status
-    outcome = outcome_of(job, task, now)
+    outcome = outcome_of(task, why)
     return TaskRow(
         number=number,
         id=task.id,
@@ -144,9 +146,9 @@ def _row(job: JobState, number: int, row: TreeRow, within: TimeWindow, now: floa
     )
 
 
-def outcome_of(job: JobState, task: TaskState, now: float) -> str:
+def outcome_of(task: TaskState, why: ShortReasons) -> str:
     """Return in a few words how a task ended, or what it waits for."""
-    status = task.status
+    status, now = task.status, why.now
     history = history_text(task)
     if isinstance(status, Done):
         if status.phase == "succeeded" and task.cached is not None:
@@ -161,12 +163,10 @@ def outcome_of(job: JobState, task: TaskState, now: float) -> str:
         checked = f"checked {task.again} ×, next" if task.again else "starts"
         text = f"{'retries' if status.retrying else checked} at {_moment(status.waits_until, now)}"
     elif task.approve is not None and task.ready_at is not None:
-        by = answer_by(job, task)
+        by = answer_by(why.job, task)
         text = f"asks: {task.approve}" if by is None else f"asks until {_moment(by, now)}: {task.approve}"
-    elif task.joins is not None and task.ready_at is not None:
-        text = f"waiting for job {task.id}"
     else:
-        text = f"after {', '.join(task.after)}" if task.after else ""
+        text = why.of_waiting(task)
     return ", ".join(part for part in (text, history) if part)
 
 

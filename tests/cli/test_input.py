@@ -133,10 +133,8 @@ def test_an_ended_job_is_run_again(call: Callable[..., Outcome], client: Client,
     (project / "job.yaml").write_text("id: j\ntasks: [{command: echo out}]\n")
     assert call("run", "job.yaml").code == 0
     again = call("run", "job.yaml")
-    assert (again.code, again.err) == (
-        4,
-        "error: job j already exists and has already ended (succeeded); run it again with --replace\n",
-    )
+    said = "error: job j already exists and has already ended (succeeded); run it again with --replace"
+    assert (again.code, again.err) == (4, f"{said}, or choose another id\n")
     first = client.status("j")
     assert "job j has already ended" in call("run", "j").err
     assert call("run", "job.yaml", "--replace").code == 0

@@ -185,7 +185,7 @@ def test_explained(world: World) -> None:
     assert text.endswith("; it has asked for that 2 times")
     context = ExplainContext(world.clock.wall())
     assert ShortReasons(job, context).of_task(job.tasks["a"]) == "checked 2 ×, next in 10m"
-    assert outcome_of(job, job.tasks["a"], context.now).startswith("checked 2 ×, next at ")
+    assert outcome_of(job.tasks["a"], ShortReasons(job, context)).startswith("checked 2 ×, next at ")
 
 
 def test_a_clock_that_is_set_changes_nothing(world: World) -> None:

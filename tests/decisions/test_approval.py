@@ -40,7 +40,7 @@ def test_approved(world: World) -> None:
     assert (task.result, task.message, task.runs) == ({"region": "eu"}, "approved by alice", 0)
     assert explain_task(world.job("j"), task, context) == "task ok succeeded: approved by alice"
     assert ShortReasons(world.job("j"), context).of_task(task) == "approved by alice"
-    assert "was answered: it is succeeded" in (world.asked("reject", "j", "ok") or "")
+    assert "asks no more: it is succeeded" in (world.asked("reject", "j", "ok") or "")
 
 
 def test_rejected(world: World) -> None:
@@ -150,6 +150,16 @@ def test_a_task_queues_a_question(world: World) -> None:
     assert outcome(world, "j") == ("succeeded", "ok")
 
 
+def test_a_question_is_told_while_others_run(world: World) -> None:
+    """`explain` of the job names it, too: whoever looks why nothing is deployed need not know the task."""
+    world.submit("j", "long", {"id": "ok", "approve": "Deploy?", "command": None}, max_runners=2)
+    world.until(lambda: "j/long" in world.running())
+    said = explain_job(world.job("j"), ExplainContext(world.clock.wall()))
+    assert said.startswith('job j is running 1 of 2 tasks, 1 queued; task ok asks "Deploy?": `air-executor approve j')
+    assert world.asked("approve", "j", "ok") is None
+    assert "task ok asks" not in explain_job(world.job("j"), ExplainContext(world.clock.wall()))
+
+
 def test_what_is_shown_of_a_question(world: World) -> None:
     """`status` and the page show it, and until when; no limit of runners is to blame, and a pause keeps nobody."""
     submit(world, timeout="2h")
@@ -158,8 +168,8 @@ def test_what_is_shown_of_a_question(world: World) -> None:
     job, context = world.job("j"), ExplainContext(world.clock.wall(), running=2, max_runners=2)
     short = ShortReasons(job, context)
     assert (short.of_job(), short.of_task(job.tasks["ok"])) == (f"ok {said}", said)
-    assert outcome_of(job, job.tasks["ok"], context.now).startswith("asks until ")
-    assert outcome_of(job, job.tasks["ok"], context.now).endswith(": Deploy main?")
+    assert outcome_of(job.tasks["ok"], ShortReasons(job, context)).startswith("asks until ")
+    assert outcome_of(job.tasks["ok"], ShortReasons(job, context)).endswith(": Deploy main?")
     assert world.asked("pause", "j") is None
     job = world.job("j")
     paused = "its job is paused; resume it with `air-executor resume j`"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -43,6 +44,15 @@ def test_usage_counts_however_a_run_ends(world: World, code: int, phase: str) ->
     assert sum_costs(read([world.job("j")])).reported == {"usd": 0.3, "tokens": 1200}
     values = world.manager.state.counters.counts().values
     assert values["reported_usage_total", "default", "usd"] == pytest.approx(0.3)
+
+
+def test_a_wrong_amount_is_named_with_its_column(world: World) -> None:
+    """As in any other line that is wrong."""
+    world.submit("j", "a")
+    world.do("j/a", queue=[used(tokens=1, usd=-1)])
+    line = json.dumps(used(tokens=1, usd=-1))
+    said = f"line 1: usage.usd: must be a number between 0 and 1e+12, got -1 (column {line.index('-1') + 1})"
+    assert said in (world.task("j", "a").message or "")
 
 
 def test_usage_of_lost_runs_counts(world: World) -> None:

@@ -120,6 +120,30 @@ def test_a_clean_up_task_that_runs_already_goes_on(world: World) -> None:
     assert world.phases("j") == {"a": "succeeded", "tidy": "succeeded"}
 
 
+def test_no_pause_keeps_clean_up_from_its_time(world: World) -> None:
+    """A passed deadline and a cancel end it, also one for a budget; else clean-up would wait until it's too late."""
+    world.submit("late", "a", "b", TIDY, deadline=60, cleanup_time=30)
+    world.submit("no", "a", "b", TIDY)
+    world.submit("dear", "a", "b", TIDY, budget={"runner_seconds": 0.001})
+    world.cycle()
+    for job in ("late", "no"):
+        assert world.asked("pause", job) is None
+    for job in ("late", "no", "dear"):
+        world.do(f"{job}/a")
+        assert (world.job(job).phase, world.task(job, "tidy").phase) == ("paused", "queued")
+    for job in ("no", "dear"):
+        assert world.asked("cancel", job) is None
+    pass_time(world, 61)
+    for job in ("late", "no", "dear"):
+        world.do(f"{job}/tidy")
+        world.until(lambda job=job: world.job(job).ended, step=0)  # type: ignore[misc]
+    assert [outcome(world, job) for job in ("late", "no", "dear")] == [
+        ("failed", "timeout"),
+        ("cancelled", "cancelled"),
+        ("cancelled", "cancelled"),
+    ]
+
+
 def test_cancels(world: World) -> None:
     """The first lets clean-up run, the second limits it, and the third ends it."""
     world.submit("j", "a", TIDY, cleanup_time=30)

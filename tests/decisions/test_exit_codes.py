@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from air_executor.core.explanation import ExplainContext, explain_job, explain_task
+from air_executor.core.short_reason import ShortReasons
 from air_executor.errors import BadInputError
 from tests.manager.rig import World
 from tests.manager.test_features import outcome, reasons
@@ -60,6 +61,29 @@ def test_nothing_to_do(world: World) -> None:
     world.stop()
     world.start()
     assert world.job("j").tasks["a"].exit_code == 78
+
+
+def test_nothing_to_do_is_no_cause_for_others(world: World) -> None:
+    """What waits for nothing is skipped because a task failed, and told so, whatever else was skipped before."""
+    world.submit("j", {"id": "a", "skip_on": [78]}, "b", "c")
+    world.do("j/a", code=78)
+    world.do("j/b", code=1)
+    job, context = world.job("j"), ExplainContext(world.clock.wall())
+    said = "task c was skipped: task b failed (exit code 1) and its job has on_failure: stop"
+    assert explain_task(job, job.tasks["c"], context) == said
+
+
+def test_each_is_told_its_own_reason(world: World) -> None:
+    """In the table of `status`, too, where tasks that were skipped for the same reason share its words."""
+    world.submit("j", {"id": "a", "skip_on": [78]}, {"id": "b", "skip_on": [78, 79]}, max_runners=2)
+    world.do("j/a", code=78)
+    world.do("j/b", code=79)
+    job = world.job("j")
+    short = ShortReasons(job, ExplainContext(world.clock.wall()))
+    assert [short.of_task(task) for task in job.tasks.values()] == [
+        "exit code 78 is one of its skip_on",
+        "exit code 79 is one of its skip_on",
+    ]
 
 
 @pytest.mark.parametrize("allowed", [True, [3, 4]])

@@ -46,7 +46,7 @@ def test_after_waits_for_the_child_and_has_its_results(world: World) -> None:
     assert explained(world, "j", "kid") == "task kid is waiting for the end of job kid (running)"
     job, context = world.job("j"), ExplainContext(world.clock.wall(), running=2, max_runners=2)
     assert ShortReasons(job, context).of_job() == "kid waiting for job kid"
-    assert outcome_of(job, job.tasks["kid"], context.now) == "waiting for job kid"
+    assert outcome_of(job.tasks["kid"], ShortReasons(job, context)) == "waiting for job kid"
     world.restart()
     world.do("kid/y")
     assert inputs_of(world, "j/b") == {"kid": {"x": {"n": 1}}}
@@ -174,6 +174,8 @@ def test_a_run_that_fails_joins_nothing(world: World) -> None:
         (child("x", name="b"), "b"),
         ({"job": {"name": "kid", "tasks": [{"command": "do"}]}, "join": True}, "needs an id"),
         (child("x", lock="db"), "holds lock db"),
+        (child({"id": "x", "approve": "To {{ params.P }}?"}, params={"P": 1}), "{{ params.… }} is replaced in job fi"),
+        (child({"id": "x", "command": ["say", "{{ results.a.b }}"]}), "{{ results.… }} is replaced in job files only"),
         ({"id": "t", "command": "do", "joins": "0" * 24}, "joins"),
     ],
 )

@@ -58,7 +58,7 @@ def test_the_newest_report_is_shown(world: World) -> None:
     context = ExplainContext(now=world.clock.wall())
     assert "███░░░░░░░ 3/10 Lyon" in ShortReasons(state, context).of_task(state.tasks["a"])
     assert "progress 3/10 Lyon" in explain_task(state, state.tasks["a"], context)
-    assert outcome_of(state, state.tasks["a"], context.now) == "3/10 Lyon"
+    assert outcome_of(state.tasks["a"], ShortReasons(state, context)) == "3/10 Lyon"
     assert world.manager.open_runs.snapshot().progress == {"default": pytest.approx(0.3)}
     world.do("j/a", "j/b")
     assert world.job("j").phase == "succeeded"

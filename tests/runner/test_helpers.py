@@ -118,8 +118,10 @@ def test_a_job_is_submitted_from_a_file(helpers: Helpers, tmp_path: Path) -> Non
     file.write_text(f"\r\n {json.dumps(job, indent=2, ensure_ascii=False)}\n", encoding="utf-8")
     assert helpers.queued("--job", str(file)) == {"job": job}
     assert helpers.queued("--job", str(file), "--join") == {"job": job, "join": True}
+    assert helpers.queued("--join", "--job", str(file)) == {"job": job, "join": True}
     assert helpers.run("air-queue", "--job", str(tmp_path / "gone")).returncode == 1
     assert helpers.run("air-queue", "--job", str(file), "--jion").returncode == 2
+    assert helpers.run("air-queue", "--join", "--task", str(file)).returncode == 2
     for text in ("", "id: x\n", "[1]"):
         file.write_text(text)
         done = helpers.run("air-queue", "--job", str(file))

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import random
 import time
+from typing import Any
 
 import pytest
 
+from air_executor.core.explanation import ExplainContext
+from air_executor.core.short_reason import ShortReasons
 from air_executor.core.submission import initial_state, parse_job
 from air_executor.core.task_groups import TaskGroup
 from air_executor.model.state import Done, JobState, Queued, Running
@@ -19,6 +22,10 @@ from tests.web.ended_jobs import ended_job
 def _job(*tasks: str) -> JobState:
     spec = parse_job({"id": "j", "tasks": [{"id": name, "command": "true"} for name in tasks]})
     return initial_state(spec, uid="00000001", now=1000.0)
+
+
+def _why(job: JobState, **context: Any) -> ShortReasons:  # noqa: ANN401 - fields of the context
+    return ShortReasons(job, ExplainContext(time.time(), **context))
 
 
 def test_bars_stay_in_the_window() -> None:
@@ -93,7 +100,7 @@ def test_a_group_is_a_row() -> None:
         ("only-1", 0),
         ("merge", 0),
     ]
-    (chunk,) = chunks(job, tree, {0}, timeline.window(job, time.time()), time.time())
+    (chunk,) = chunks(tree, {0}, timeline.window(job, time.time()), _why(job))
     row = next(row for row in chunk.rows or () if row.id == "load")
     assert (row.is_group, row.phase, row.outcome) == (True, "failed", "1 ✓ 1 ✗ (load-b: exit code 3)")
     assert [name_of(one) for one in timeline.tree(job, text="x")] == ["x-1", "x-2"]
@@ -125,13 +132,26 @@ def test_only_what_is_asked_for_is_worked_out() -> None:
     """Of a large job's rows those of the wanted chunks are made, the others are only counted."""
     job = ended_job("large", 120)
     tree = timeline.tree(job)
-    found = chunks(job, tree, {1}, timeline.window(job, time.time()), time.time())
+    found = chunks(tree, {1}, timeline.window(job, time.time()), _why(job))
     assert [(chunk.number, chunk.count, chunk.rows is None) for chunk in found] == [
         (0, 50, True),
         (1, 50, False),
         (2, 20, True),
     ]
     assert [row.id for row in found[1].rows or ()] == [name_of(one) for one in tree[50:100]]
+
+
+def test_each_waiting_task_says_for_what() -> None:
+    """Also one that waits for neither a time nor named tasks: for room, for all others, or for nothing at all."""
+    needs = {"id": "big", "command": "x", "pools": {"ram": 9}}
+    spec = {"id": "j", "tasks": [needs, {"id": "next", "command": "x"}, {"id": "x", "command": "x", "when": "always"}]}
+    job = initial_state(parse_job(spec), uid="00000001", now=1000.0)
+    found = chunks(timeline.tree(job), {0}, timeline.window(job, time.time()), _why(job, pools={"ram": 8}))
+    assert [row.outcome for row in found[0].rows or ()] == [
+        "can never start: it needs 9 of pool ram, whose limit is 8 (AIR_POOLS)",
+        "next in the queue",
+        "after all other tasks",
+    ]
 
 
 def test_many_siblings_that_succeeded_are_one_row() -> None:
@@ -143,7 +163,7 @@ def test_many_siblings_that_succeeded_are_one_row() -> None:
     assert len(folded.entry.tasks) == 117
     shown = [name_of(one) for one in tree if not isinstance(one.entry, timeline.FoldedTasks)]
     assert (shown, folded.depth) == (["t1", "t50", "t100"], 1)
-    (chunk,) = chunks(job, tree, {0}, timeline.window(job, time.time()), time.time())
+    (chunk,) = chunks(tree, {0}, timeline.window(job, time.time()), _why(job))
     assert [row.folded for row in chunk.rows or ()] == [0, 117, 0, 0]
     assert len(timeline.tree(job, "succeeded", fold=True)) == 118
     assert len(timeline.tree(job)) == 120

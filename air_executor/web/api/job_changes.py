@@ -15,9 +15,9 @@ from fastapi import APIRouter, Header, Query
 from starlette.responses import Response
 
 from air_executor.client.job_submission import submit_once, uid_of_key
+from air_executor.core.questions import asking_task
 from air_executor.core.request_decision import named_task
 from air_executor.core.submission import parse_job
-from air_executor.core.task_lookup import asking_task
 from air_executor.errors import AirExecutorError, AlreadyExistsError, BadInputError
 from air_executor.model.callers import ADMIN, OPERATOR, SUBMITTER
 from air_executor.model.change_bodies import (
