@@ -264,6 +264,7 @@ def make_manager(
         keep_runners_for=settings.keep_runners_for,
         prices={name: found for name in BACKENDS if (found := _prices(settings, name)) != FREE},
         budgets=settings.cost.limits,
+        cost_labels=settings.cost.labels,
         secrets_dir=None if settings.secrets_dir is None else str(settings.secrets_dir),
         jobs_dir=None if settings.jobs_dir is None else str(settings.jobs_dir),
         notify=[NotifyRule(on=list(on), to=to) for to, on in settings.notify.items()],

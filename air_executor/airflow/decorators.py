@@ -44,7 +44,12 @@ class AirExecutorDecoratedOperator(DecoratedOperator, AirExecutorOperator):
         op_kwargs: arguments by name.
     """
 
-    template_fields: ClassVar[Sequence[str]] = ("op_args", "op_kwargs", *AirExecutorOperator.template_fields)
+    template_fields: ClassVar[Sequence[str]] = (
+        "python_command",
+        "op_args",
+        "op_kwargs",
+        *AirExecutorOperator.template_fields,
+    )
     template_fields_renderers: ClassVar[dict[str, str]] = {
         **DecoratedOperator.template_fields_renderers,
         **AirExecutorOperator.template_fields_renderers,

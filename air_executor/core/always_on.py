@@ -82,7 +82,7 @@ def demands(ledger: Ledger, now: float, begin: float) -> list[Demand]:
         for e in ledger.entries
         if e.attempt.reason != REQUEUE
     ]
-    load += [Demand(max(run.ready_at, begin), max(0.0, now - run.since), (run.since, run.seq)) for run in ledger.open]
+    load += [Demand(max(run.ready_at, begin), run.seconds(now), (run.since, run.seq)) for run in ledger.open]
     return sorted(load, key=lambda one: (one.arrival, one.turn))
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from air_executor.core.ledger import open_runs
 from air_executor.model.reports import add_up, amount_text
 from air_executor.model.state import JobState, Running
 
@@ -42,8 +43,7 @@ def spending(job: JobState, now: float | None = None) -> list[Spent]:
     used = dict(job.usage.reported if now is None else reported_so_far(job))
     used[RUNNER_SECONDS] = job.usage.runner_seconds
     if now is not None:
-        runs = (task.status for task in job.tasks.values() if isinstance(task.status, Running))
-        used[RUNNER_SECONDS] += sum(max(0.0, now - run.since) for run in runs)
+        used[RUNNER_SECONDS] += sum(run.seconds(now) for run in open_runs(job))
     return [Spent(name, used.get(name, 0.0), limit) for name, limit in job.spec.budget.items()]
 
 

@@ -15,7 +15,6 @@ from air_executor.core.always_on import AlwaysOnPool, Waits, demands, simulate, 
 from air_executor.core.cost_query import CostGroup, CostWindow, group, group_by, keep, parse_keys, period_bounds
 from air_executor.core.job_cost import CostSums, main_currency, sum_costs
 from air_executor.core.ledger import Ledger, Origin
-from air_executor.core.price import cost_of
 from air_executor.core.spending_limits import Spending
 from air_executor.errors import BadInputError
 
@@ -162,7 +161,7 @@ def cost_report(
         total=total,
         currency=currency,
         open_runs=len(ledger.open),
-        open_seconds=sum(max(0.0, now - run.since) for run in ledger.open),
+        open_seconds=sum(run.seconds(now) for run in ledger.open),
         open_costs=open_costs(ledger, now),
         previous=_previous(every, window, now),
         forecast=_forecast(every, window, parts, present),
@@ -236,7 +235,7 @@ def open_costs(ledger: Ledger, now: float, since: float = 0.0) -> dict[str, floa
     for run in ledger.open:
         if run.price is not None:
             name = run.currency or ""
-            costs[name] = costs.get(name, 0.0) + cost_of(run.price, max(0.0, now - max(since, run.since)))
+            costs[name] = costs.get(name, 0.0) + run.cost(now, since)
     return costs
 
 

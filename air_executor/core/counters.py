@@ -12,9 +12,10 @@ from bisect import bisect_left
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
+from urllib.parse import quote, unquote
 from weakref import WeakKeyDictionary
 
-from air_executor.core.ledger import waste_of
+from air_executor.core.ledger import origin_of, waste_of
 from air_executor.core.pool_labels import PoolLabels
 from air_executor.core.price import COMPONENTS, Prices
 from air_executor.core.progress import Progress
@@ -23,7 +24,7 @@ from air_executor.core.usage_meter import BUSY, COST, IDLE, RUNNER_SECONDS, Mete
 from air_executor.model import state as s
 from air_executor.model.events import Ended, Event, KeepEnded, Late, NoticeSettled, Started
 from air_executor.model.records import CountersRecord
-from air_executor.model.state import Done, Running, TaskState
+from air_executor.model.state import Done, JobState, Running, TaskState
 from air_executor.model.usage import Stages, stages
 
 BOUNDS = (0.005, 0.025, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0, 3600.0, 14400.0)
@@ -40,6 +41,7 @@ _POOL_AT = {
     "runs_total": 2,
     "runner_stage_seconds": None,
     "notifications_total": None,
+    "label_cost_total": None,
 }
 """Where a series has its pool, if not right after the name."""
 
@@ -64,7 +66,13 @@ class Counters:
     """The counters of one state directory, in the hands of one manager."""
 
     def __init__(
-        self, backend: str, prices: Prices, limited: Collection[str] = (), before: CountersRecord | None = None
+        self,
+        backend: str,
+        prices: Prices,
+        limited: Collection[str] = (),
+        before: CountersRecord | None = None,
+        *,
+        cost_labels: Iterable[str] = (),
     ) -> None:
         """`limited`: pools that have a limit; `before`: what earlier managers have counted, None if that is unknown."""
         self.goes_on = before is not None
@@ -83,6 +91,11 @@ class Counters:
         self._limited = limited
         self._usage_names = PoolLabels((), [one[2] for one in self._values if one[0] == "reported_usage_total"])
         """Names of usage that have a label of their own: tasks write what they like."""
+        costs = [one for one in self._values if one[0] == "label_cost_total"]
+        self._cost_values = {
+            name: PoolLabels((), [unquote(one[2]) for one in costs if one[1] == name]) for name in cost_labels
+        }
+        """Values of labels that the cost is divided by."""
         self._old_pools = shown | {*limited, "default"}
         self.open: dict[tuple[str, int], MeteredRun] = {}
         """Open runs by job and number."""
@@ -107,12 +120,12 @@ class Counters:
             self._add(("notifications_total", event.on, DELIVERED if event.failed is None else GIVEN_UP), 1)
             return
         if isinstance(event, KeepEnded):
-            self._stay(pool, state.tasks[event.task], event)
+            self._stay(state, pool, event)
             return
         if isinstance(event, Late):
             self._add(("jobs_late_total", pool), 1)
         if isinstance(event, Ended):
-            self._end(state.id, pool, event)
+            self._end(state, pool, event)
         self._count_ends(job.progress, pool)
         if state.ended and state.finished_at == event.at:
             self._add(("jobs_total", pool, state.phase, state.reason or s.OK), 1)
@@ -144,8 +157,9 @@ class Counters:
         if waiting_since is not None:
             run.pulled = steady - waiting_since
         self.open[name, seq] = run
+        self._divide(job.state, task, 0.0, None)
 
-    def _end(self, job: str, pool: str, event: Ended) -> None:
+    def _end(self, job: JobState, pool: str, event: Ended) -> None:
         spent, backend = stages(event.moments), event.backend or self._backend
         self._add(("runs_total", backend, pool, event.reason), 1)
         if event.moments.cpu:
@@ -154,9 +168,10 @@ class Counters:
             self._add(("reported_usage_total", pool, self._usage_names.label(name)), amount)
         if event.reason in s.COMMITTED and event.queued:
             self._add(("queued_tasks_total",), len(event.queued))
-        run = self.open.pop((job, event.seq), None)
+        run = self.open.pop((job.id, event.seq), None)
         if run is None:
             return
+        self._divide(job, run.task, event.cost, event.currency)
         run.backend, run.currency = backend, event.currency or run.currency
         run.commit(spent, event.price)
         for series, amount in run.used():
@@ -169,12 +184,23 @@ class Counters:
         if kind is not None:
             self._add(("waste_seconds_total", pool, kind), run.busy + run.idle)
 
-    def _stay(self, pool: str, task: TaskState, event: KeepEnded) -> None:
+    def _divide(self, job: JobState, task: TaskState, cost: float, currency: str | None) -> None:
+        """Count a cost by the values of labels; 0 begins the series."""
+        labels = origin_of(job, task).labels if self._cost_values else {}
+        for name, known in self._cost_values.items():
+            value = quote(known.label(labels.get(name, "")))
+            series = ("label_cost_total", name, value, currency or self._prices.currency)
+            self._values[series] += cost
+            self._changed.add(series)
+
+    def _stay(self, job: JobState, pool: str, event: KeepEnded) -> None:
         """Count what a runner that stayed has used since its run was committed."""
+        task = job.tasks[event.task]
         attempt = next((one for one in task.attempts if one.seq == event.seq), None)
         if attempt is None:
             return
         backend, currency = attempt.backend or self._backend, attempt.currency or self._prices.currency
+        self._divide(job, task, event.cost, currency)
         run = MeteredRun(task, pool, backend, currency, waited=None)
         run.commit(Stages(0.0, 0.0, event.seconds), attempt.price)
         for series, amount in run.used():

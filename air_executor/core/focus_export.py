@@ -54,6 +54,8 @@ COLUMNS = (
     "ServiceName",
     "ServiceSubcategory",
     "SkuId",
+    "SkuMeter",
+    "SkuPriceDetails",
     "SkuPriceId",
     "SubAccountId",
     "SubAccountName",
@@ -125,7 +127,8 @@ def charges(ledger: Ledger) -> Iterator[dict[str, object]]:
             "ServiceCategory": "Compute",
             "ServiceSubcategory": "Containers" if backend in {"docker", "kubernetes"} else "Other (Compute)",
             "SkuId": sku,
-            "SkuPriceId": f"{sku}-{price:g}-{currency}",
+            "SkuMeter": "Runner Hours",
+            "SkuPriceId": f"{sku}-{_decimal(price)}-{currency}",
             "SubAccountId": pool,
             "SubAccountName": pool,
             "Tags": labels,
@@ -139,8 +142,14 @@ def as_focus_csv(ledger: Ledger) -> str:
     text = io.StringIO()
     table = csv.DictWriter(text, COLUMNS, lineterminator="\n")
     table.writeheader()
-    table.writerows(charges(ledger))
+    for row in charges(ledger):
+        table.writerow({name: _decimal(one) if isinstance(one, float) else one for name, one in row.items()})
     return text.getvalue()
+
+
+def _decimal(amount: float) -> str:
+    """Return an amount without an exponent: the specification takes none of the form `1e-05`."""
+    return f"{amount:.12f}".rstrip("0").rstrip(".")
 
 
 def _time(at: float) -> str:

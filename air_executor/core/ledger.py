@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 from air_executor.core.memory import requested_of
+from air_executor.core.price import cost_of
 from air_executor.model import state as s
 from air_executor.model.attempt import MAX_AGAIN_KEPT, MAX_ATTEMPTS_KEPT, Attempt
 from air_executor.model.memo import Reused
@@ -74,11 +75,22 @@ class UnfinishedRun:
 
     origin: Origin
     since: float
+    """When its runner was spawned, or the run decided, while that has no node."""
     ready_at: float
     seq: int = 0
     price: Mapping[str, float] | None = None
     """Per hour, by component; None if it has none, or a version before wrote the state."""
     currency: str | None = None
+    exists: bool = True
+    """Its runner has a node, or needs none."""
+
+    def seconds(self, now: float, after: float = 0.0) -> float:
+        """Return for how many seconds its runner has existed from `after` until `now`."""
+        return max(0.0, now - max(self.since, after)) if self.exists else 0.0
+
+    def cost(self, now: float, after: float = 0.0) -> float:
+        """Return what it has cost from `after` until `now`."""
+        return cost_of(self.price, self.seconds(now, after))
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +138,7 @@ def read(jobs: Iterable[JobState]) -> Ledger:
             earlier.append(EarlierRuns(origin_of(job), _rest(job.usage, entries), job.started_at or 0.0, _dropped(job)))
         if job.finished_at is not None:
             ends[job.uid] = job.finished_at
-        parts.append((list(job.after_uids.values()), entries, _open_runs(job)))
+        parts.append((list(job.after_uids.values()), entries, open_runs(job)))
     for needed, entries, opened in parts:
         released = max((ends.get(uid, 0.0) for uid in needed), default=0.0)
         for n, entry in enumerate(entries):
@@ -182,14 +194,17 @@ def entry_of(origin: Origin, one: Attempt, requested: Mapping[str, Any], *, foll
     return Entry(origin, one, ready_at, queued + one.start, followed, requested)
 
 
-def _open_runs(job: JobState) -> list[UnfinishedRun]:
-    runs = [(task, task.status) for task in job.tasks.values() if isinstance(task.status, Running)]
-    return [
-        UnfinishedRun(
-            origin_of(job, task), run.since, run.since - (run.waited or 0.0), run.seq, run.price, run.currency
-        )
-        for task, run in runs
-    ]
+def open_runs(job: JobState) -> list[UnfinishedRun]:
+    """Return the open runs of a job."""
+    tasks = job.tasks.values()
+    return [open_run(job, task, task.status) for task in tasks if isinstance(task.status, Running)]
+
+
+def open_run(job: JobState, task: TaskState, run: Running) -> UnfinishedRun:
+    """Return an open run as the ledger has it."""
+    ready_at, wait = run.since - (run.waited or 0.0), run.node_wait
+    origin, since = origin_of(job, task), run.since + (wait or 0.0)
+    return UnfinishedRun(origin, since, ready_at, run.seq, run.price, run.currency, exists=wait is not None)
 
 
 def _rest(usage: Usage, entries: Iterable[Entry]) -> Usage:

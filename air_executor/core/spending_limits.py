@@ -12,7 +12,6 @@ from dataclasses import dataclass, field, replace
 from air_executor.core.cost_query import CostWindow, keep, key_of, period_bounds
 from air_executor.core.job_cost import money, sum_costs
 from air_executor.core.ledger import Ledger, Origin, UnfinishedRun
-from air_executor.core.price import cost_of
 from air_executor.model.times import to_text
 from air_executor.model.usage import Moments, stages
 
@@ -89,7 +88,7 @@ def spendings(limits: Iterable[SpendingLimit], ledger: Ledger, now: float) -> li
 def _open_cost(limit: SpendingLimit, opened: Iterable[UnfinishedRun], since: float, now: float) -> float:
     """Return what open runs have cost from `since` on."""
     mine = (run for run in opened if run.currency == limit.currency and limit.covers(run.origin))
-    return sum(cost_of(run.price, max(0.0, now - max(run.since, since))) for run in mine)
+    return sum(run.cost(now, since) for run in mine)
 
 
 @dataclass(slots=True)

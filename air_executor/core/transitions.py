@@ -90,6 +90,12 @@ class LiveJob(IndexedJob):
         if isinstance(task.status, Running):
             task.run = replace(task.status, progress=progress, reported=dict(reported))
 
+    def note_node_wait(self, seq: int, seconds: float | None) -> None:
+        """Show for how long the runner of an open run had no node. No decision, as above."""
+        task = self.state.tasks[self.progress.runs[seq]]
+        if isinstance(task.status, Running):
+            task.run = replace(task.status, node_wait=seconds)
+
     # One event each
 
     def _cut_short(self, event: DeadlinePassed | UpstreamFailed | OverBudget) -> None:

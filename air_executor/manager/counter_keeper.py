@@ -23,7 +23,8 @@ log = logging.getLogger(__name__)
 
 def counters_of(backend: str, options: ManagerOptions, before: CountersRecord | None, observer: Observer) -> Counters:
     """Return the counters of a manager that starts now; `before` is what earlier ones have counted."""
-    counters = Counters(backend, options.prices.get(backend, FREE), options.pools, before)
+    prices = options.prices.get(backend, FREE)
+    counters = Counters(backend, prices, options.pools, before, cost_labels=options.cost_labels)
     observer.counts_by(counters.pools)
     return counters
 

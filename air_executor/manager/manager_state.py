@@ -73,6 +73,8 @@ class ManagerOptions:
     prices: Mapping[str, Prices] = field(default_factory=dict)
     """By backend; a backend without an entry has no price."""
     budgets: Sequence[SpendingLimit] = ()
+    cost_labels: Sequence[str] = ()
+    """Labels by whose values a counter divides the cost."""
     secrets_dir: str | None = None
     jobs_dir: str | None = None
     """Folder of job files whose schedules are applied when the files change."""

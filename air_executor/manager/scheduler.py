@@ -193,7 +193,7 @@ class Scheduler:
             with self._state.guard(run.slot.job):
                 self._start(run)
         except SpawnRejectedError as error:
-            run.refused = str(error)
+            run.refused, run.spawned = str(error), None  # nothing of its runner exists, or costs anything
         except DuplicateRunnerError as error:
             self._state.observer.prevented_duplicate()
             log.warning("job=%s task=%s run=%s slot taken: %s", run.slot.job, run.task.id, run.run, error)

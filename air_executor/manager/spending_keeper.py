@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Sequence
 
-from air_executor.core.ledger import UnfinishedRun, origin_of
+from air_executor.core.ledger import UnfinishedRun, open_run, origin_of
 from air_executor.core.spending_limits import WARN_AT, Spending
 from air_executor.errors import StoreError
 from air_executor.manager.manager_state import ManagerState
@@ -76,8 +76,7 @@ class SpendingKeeper:
         for run in self._open_runs.by_slot.values():
             status = run.task.status
             if isinstance(status, Running):
-                origin = origin_of(run.job.state, run.task)
-                yield UnfinishedRun(origin, status.since, status.since, run.seq, status.price, status.currency)
+                yield open_run(run.job.state, run.task, status)
         for one in self._state.kept.by_slot.values():
             kept = one.kept
             yield UnfinishedRun(one.origin, kept.since, kept.since, kept.seq, kept.price, kept.currency)

@@ -162,6 +162,9 @@ class Supervisor:
         mine = runner is not None and runner.run == run.run
         if mine and runner is not None and (alive or runner.node_wait is not None):
             run.node_wait = runner.node_wait
+            if run.status.node_wait != runner.node_wait:
+                run.job.note_node_wait(run.seq, runner.node_wait)
+                self._state.index.dirty.setdefault(run.slot.job)
         if mine and runner is not None and runner.image is not None:
             run.image = runner.image
         if mine and alive:

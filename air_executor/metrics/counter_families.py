@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from itertools import accumulate
+from urllib.parse import unquote
 
 from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily
 
@@ -49,6 +50,7 @@ def series_of_pool(pool: str, backend: str, currency: str) -> dict[str, list[tup
 
 
 SERIES_WITHOUT_POOL: dict[str, list[tuple[str, ...]]] = {
+    "label_cost_total": [],
     "queued_tasks_total": [()],
     "notifications_total": [(occasion, result) for occasion in OCCASIONS for result in (DELIVERED, GIVEN_UP)],
     "runner_stage_seconds": [(stage,) for stage in STAGES],
@@ -75,7 +77,7 @@ def _counter(name: str, known: Iterable[tuple[str, ...]], values: Mapping[Series
     made = CounterMetricFamily(f"{PREFIX}{name}", DEFINITIONS[name].help, labels=DEFINITIONS[name].labels)
     rows = dict.fromkeys(known, 0.0) | {series[1:]: value for series, value in values.items() if series[0] == name}
     for labels, value in rows.items():
-        made.add_metric(labels, value)
+        made.add_metric([unquote(label) for label in labels] if name == "label_cost_total" else labels, value)
     return made
 
 

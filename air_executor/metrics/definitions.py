@@ -48,6 +48,12 @@ METRICS = (
     ),
     MetricDefinition("cost_total", COUNTER, ("currency", "pool", "component"), "Cost of runners, open runs included."),
     MetricDefinition(
+        "label_cost_total",
+        COUNTER,
+        ("label", "value", "currency"),
+        "Cost of ended runs by the values of the labels in AIR_COST_LABELS; empty for tasks without that label.",
+    ),
+    MetricDefinition(
         "price",
         GAUGE,
         ("backend", "component", "currency"),

@@ -69,6 +69,7 @@ ObjectName = Annotated[str, MaxLen(253), Accepts("a name", before=_object, json=
 Effect = Annotated[
     Literal["NoSchedule", "PreferNoSchedule", "NoExecute"], *t.one_of("NoSchedule", "PreferNoSchedule", "NoExecute")
 ]
+Operator = Annotated[Literal["Exists", "Equal"], *t.one_of("Exists", "Equal")]
 
 
 @dataclass(slots=True, kw_only=True)
@@ -76,6 +77,9 @@ class Toleration(Record):
     """A taint of nodes on which the pod may run all the same."""
 
     key: Annotated[TaintKey, About("Key of the taint.")]
+    operator: Annotated[
+        Operator | None, About("`Exists` tolerates any value. Default: `Equal` with a value, else `Exists`.")
+    ] = None
     value: Annotated[TaintValue | None, About("Value of the taint. Default: any.")] = None
     effect: Annotated[Effect | None, About("Effect of the taint. Default: any.")] = None
 

@@ -133,6 +133,8 @@ class Running(Record):
     """What it reported last; not in the journal."""
     reported: Reported = field(default_factory=dict)
     """What it says it has used so far; its end decides. Not in the journal."""
+    node_wait: t.Amount | None = 0.0
+    """Seconds for which its runner had no node, and did not exist; None while it has none. Not in the journal."""
 
 
 class Done(NamedTuple):

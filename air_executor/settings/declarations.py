@@ -78,6 +78,10 @@ class CostSettings(SettingGroup):
         (), description="Budgets for a day, week or month, like `pool=gpu:500/month,all:80/day+stop`."
     )
 
+    labels: Annotated[t.Names, Field(max_length=5)] = Field(
+        (), description="Labels of tasks by whose values a metric divides the cost, such as `team`."
+    )
+
     @property
     def limits(self) -> list[SpendingLimit]:
         """The budgets, in the currency of the prices."""

@@ -57,6 +57,7 @@ COST = Dashboard(
             [Query(SPENT, "{{currency}}")],
             decimals=2,
             since="now/d",
+            width=8,
         ),
         Number(
             "Spend this month",
@@ -64,12 +65,23 @@ COST = Dashboard(
             [Query(SPENT, "{{currency}}")],
             decimals=2,
             since="now/M",
+            width=8,
+        ),
+        Number(
+            "Spend last month",
+            "Cost of runners in the whole month before, as far as Prometheus keeps data.",
+            [Query(SPENT, "{{currency}}")],
+            decimals=2,
+            since="now/M",
+            shift="1M/M",
+            width=8,
         ),
         Number(
             "Cost per successful task",
             "Total cost, failures and retries included, divided by the number of successful tasks.",
             [Query(f"{SPENT} / scalar({SUCCEEDED})", "{{currency}}")],
             decimals=4,
+            width=12,
         ),
         Number(
             "Runner time relative to the always-on pool",
@@ -78,6 +90,7 @@ COST = Dashboard(
             unit="percentunit",
             decimals=1,
             steps=((None, OK), (0.8, WARN), (1.0, BAD)),
+            width=12,
         ),
         Curves(
             "Cost per hour, by pool",
@@ -105,6 +118,12 @@ COST = Dashboard(
             decimals=2,
         ),
         Number(
+            "Runners, the range before",
+            "Cost of runners over the time range before this one, which is as long.",
+            [Query(SPENT.replace("]", f"] offset {RANGE}"), "{{currency}}")],
+            decimals=2,
+        ),
+        Number(
             "Always-on pool, whole range",
             "Cost of the always-on pool over the same time at the same price per second.",
             [Query(f"{PER_SECOND} * scalar({POOL_SECONDS})", "{{currency}}")],
@@ -126,7 +145,18 @@ COST = Dashboard(
                 )
             ],
             unit="percentunit",
-            width=24,
+        ),
+        Curves(
+            "Budgets over time",
+            "What is used of each budget in its period, and the budget as a line.",
+            [
+                Query(
+                    f"max by (budget, period, currency) ({A}budget_{part}{SCOPE})",
+                    f"{{{{budget}}}} per {{{{period}}}}: {part} ({{{{currency}}}})",
+                )
+                for part in ("used", "amount")
+            ],
+            decimals=2,
         ),
         Number(
             "Cost of waste",
@@ -149,6 +179,13 @@ COST = Dashboard(
             width=8,
         ),
         Bars(
+            "Spend by label",
+            "Cost of ended runs over the time range by team, or whatever AIR_COST_LABELS names. Empty without it.",
+            [Query(counter("label_cost_total", "label, value, currency"), "{{label}} {{value}} ({{currency}})")],
+            decimals=2,
+            width=12,
+        ),
+        Bars(
             "Prices per hour",
             "Current prices of a runner, a CPU, a GiB of memory, a GPU.",
             [
@@ -158,7 +195,7 @@ COST = Dashboard(
                 )
             ],
             decimals=4,
-            width=8,
+            width=12,
         ),
     ],
 )

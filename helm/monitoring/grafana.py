@@ -14,6 +14,10 @@ SCHEMA = 42
 """Version of Grafana's dashboard format. Grafana migrates older ones when it loads them; we use no newer fields."""
 COLUMNS = 24
 SOURCE = {"type": "prometheus", "uid": "${source}"}
+CURRENCY = "{{currency}}"
+"""In the name of a series: its value is money."""
+SIGNS = ("USD", "EUR", "GBP", "JPY", "CHF", "SEK", "PLN", "INR")
+"""Currencies whose amounts have their sign; those of others have only the name of the series."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +43,8 @@ class Panel(ABC):
     decimals: int | None = None
     since: str | None = None
     """Start of the panel's own time range, such as `now/d`; None: the dashboard's range."""
+    shift: str | None = None
+    """What its time range is moved back by, such as `1M/M`: to the whole month before."""
     steps: Sequence[tuple[float | None, str]] = ((None, "text"),)
     """Colors, each with the value from which on it is used."""
 
@@ -62,13 +68,22 @@ class Panel(ABC):
             "title": self.title,
             "description": self.about,
             "datasource": SOURCE,
-            "fieldConfig": {"defaults": defaults, "overrides": []},
+            "fieldConfig": {"defaults": defaults, "overrides": list(self.signs())},
             "options": self.options(),
             "targets": [self.target(number, query) for number, query in enumerate(self.queries)],
         }
         if self.since is not None:
             found |= {"timeFrom": self.since, "hideTimeOverride": False}
+        if self.shift is not None:
+            found["timeShift"] = self.shift
         return found
+
+    def signs(self) -> Iterator[dict[str, Any]]:
+        """Yield what gives amounts of money the sign of their currency."""
+        if any(CURRENCY in query.legend for query in self.queries):
+            for name in SIGNS:
+                matcher = {"id": "byRegexp", "options": rf"/\b{name}\b/"}
+                yield {"matcher": matcher, "properties": [{"id": "unit", "value": f"currency{name}"}]}
 
     def target(self, number: int, query: Query) -> dict[str, Any]:
         """Return one query as Grafana's JSON."""

@@ -172,7 +172,7 @@ def test_missing_state_directory(airflow: Airflow, tmp_path: Path) -> None:
 
 
 FUNCTION = '''
-@task.air_executor(defer_after=0, poll_interval=0.2)
+@task.air_executor(defer_after=0, poll_interval=0.2, python_command="{{ 'python3' }}")
 def double(number: NotImported, *, by: int = 2) -> dict[str, NotImported]:
     """Its {body} runs "elsewhere"."""
     import os
@@ -213,6 +213,7 @@ def test_decorator(airflow: Airflow) -> None:
     assert any("by file" in line for line in run.log("large"))
     assert any("must be JSON values" in line for line in run.log("no_json"))
     assert run.xcom(task="double") == {"number": 42}
+    assert run.ti("double")["rendered_fields"]["python_command"] == "python3"
     (job,) = jobs_of(run, "double")
     wait_for(lambda: f"t1 | in job {job.id}" in run.log("double"), 60, "the last lines")
     assert any(line.endswith(" | queued") for line in run.log("double"))

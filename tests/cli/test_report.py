@@ -9,6 +9,7 @@ import re
 import secrets
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -208,6 +209,15 @@ def test_focus(air: Air, client: Client) -> None:
     assert sum(float(row["EffectiveCost"]) for row in rows) == pytest.approx(data(air)["total"]["cost"])
     assert len(list(csv.DictReader(io.StringIO(air("report", "--focus", "--since", "2023-12-01").out)))) == 1
     assert air("report", "--focus", "--csv").code == BadInputError.exit_code
+
+
+def test_focus_has_no_exponents(air: Air, client: Client) -> None:
+    """Its numbers are decimals, however small; prices that differ have ids that differ."""
+    runs = [attempt(n, price={"runner": 0.041234567 + n / 1e9}) for n in (1, 2)]
+    create(client, "j", *(replace(run, cost=1.5e-7) for run in runs))
+    rows = list(csv.DictReader(io.StringIO(air("report", "--focus").out)))
+    assert [row["BilledCost"] for row in rows] == ["0.00000015"] * 2
+    assert [row["SkuPriceId"] for row in rows] == [f"local-runner-0.04123456{n}-USD" for n in (8, 9)]
 
 
 def test_since_takes_what_ended_since(air: Air, client: Client) -> None:

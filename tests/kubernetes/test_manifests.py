@@ -548,7 +548,11 @@ def test_what_no_cluster_takes_is_refused_before_it_is_asked() -> None:
 
 ASKED = {
     "node_selector": {"pool": "gpu"},
-    "tolerations": [{"key": "gpu"}, {"key": "spot", "value": "yes", "effect": "NoSchedule"}],
+    "tolerations": [
+        {"key": "gpu"},
+        {"key": "spot", "value": "yes", "effect": "NoSchedule"},
+        {"key": "spot", "operator": "Exists", "effect": "NoExecute"},
+    ],
     "service_account": "model-reader",
     "priority_class": "batch-low",
     "labels": {"kueue.x-k8s.io/queue-name": "team-a"},
@@ -583,6 +587,7 @@ def test_what_a_task_asks_for_and_may_have() -> None:
     assert spec["tolerations"] == [
         {"key": "gpu", "operator": "Exists"},
         {"key": "spot", "operator": "Equal", "value": "yes", "effect": "NoSchedule"},
+        {"key": "spot", "operator": "Exists", "effect": "NoExecute"},
     ]
     assert (spec["serviceAccountName"], spec["automountServiceAccountToken"]) == ("model-reader", True)
     assert spec["priorityClassName"] == "batch-low"

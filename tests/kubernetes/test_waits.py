@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from air_executor.client import Client
+from air_executor.core.ledger import read
 from air_executor.core.submission import parse_job
 from tests.cluster import Namespace
 from tests.conftest import wait_for
@@ -54,6 +55,7 @@ def test_a_full_quota_of_jobs(tmp_path: Path, namespace: Namespace, start: Start
         wait_for(lambda: "exceeded quota" in explained(tmp_path, "full", "t"), PATIENCE, "the quota to be explained")
         assert explained(tmp_path, "full", "t").startswith("task t has been starting for ")
         assert "exceeded quota" in explained(tmp_path, "full")
+        wait_for(lambda: not read([client.status("full")]).open[0].exists, PATIENCE, "the run to cost nothing")
     finally:
         namespace.ask("DELETE", f"{quotas}/few", {})
     state = client.wait("full", PATIENCE)

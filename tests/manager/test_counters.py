@@ -5,10 +5,12 @@ from __future__ import annotations
 import errno
 import os
 from pathlib import Path
+from urllib.parse import unquote
 
 import pytest
 
 from air_executor.core.counters import Counters, Counts
+from air_executor.core.pool_labels import UNNAMED_POOLS
 from air_executor.core.price import FREE, Prices
 from air_executor.core.usage_meter import MeteredRun, RunSample
 from air_executor.errors import StoreError
@@ -103,6 +105,28 @@ def test_what_was_never_shown_is_new_to_the_next_manager(world: World) -> None:
     world.cycle()
     world.restart()
     assert world.manager.state.counters.counts().new_pools == frozenset()
+
+
+def test_cost_by_label(world: World) -> None:
+    """Of the task, else of its job; over restarts, with values of any kind, of which only the first have a series."""
+    priced = {"prices": {"fake": Prices("EUR", 3600.0)}, "cost_labels": ["team"]}
+    world.stop()
+    world.start(**priced)
+    world.submit("j", {"id": "a", "labels": {"team": "two words"}}, "b", labels={"team": "ml"}, max_runners=2)
+    world.do("j/a")
+    world.crash()
+    world.start(**priced)
+    world.do("j/b")
+    for number in range(UNNAMED_POOLS):
+        world.submit(f"n{number}", "t", labels={"team": f"t{number}"})
+        world.do(f"n{number}/t")
+    values = world.manager.state.counters.counts().values
+    costs = {unquote(one[2]): cost for one, cost in values.items() if one[0] == "label_cost_total"}
+    assert len(costs) == UNNAMED_POOLS + 1
+    assert {"two words", "ml", "t0", "_other"} <= costs.keys()
+    spent = [world.job(job).usage.cost for job in ("j", *(f"n{number}" for number in range(UNNAMED_POOLS)))]
+    assert sum(costs.values()) == pytest.approx(sum(spent))
+    assert costs["two words"] == pytest.approx(sum(one.cost for one in world.task("j", "a").attempts))
 
 
 def test_no_value_is_lower_than_shown() -> None:

@@ -6,9 +6,11 @@ import os
 
 import pytest
 
+from air_executor.core.cost_report import open_costs
 from air_executor.core.job_cost import sum_costs
 from air_executor.core.ledger import read
 from air_executor.core.price import Prices
+from air_executor.core.spending_limits import SpendingLimit
 from air_executor.model.attempt import MAX_AGAIN_KEPT, Attempt
 from air_executor.model.state import Running
 from air_executor.model.times import from_text
@@ -109,6 +111,33 @@ def test_a_runner_that_never_got_a_node_costs_nothing(world: World) -> None:
     found = only(world)
     assert found.reason == "cancelled"
     assert (found.runner_seconds, found.cost) == (0.0, 0.0)
+
+
+def test_an_open_run_without_a_node_costs_nothing(world: World) -> None:
+    """Nor does it use up a budget; from its node on it does both, also in the file."""
+    world.stop()
+    limit = SpendingLimit(None, 0.03, "month", "EUR", stops=True)
+    world.start(prices=EUROS, budgets=[limit])
+    world.submit("j", "a", budget={"runner_seconds": 30})
+    world.until(lambda: "j/a" in world.running())
+    os.unlink(f"{world.launch('j/a').out_dir}/claim")
+    waits_for_a_node(world, None)
+    world.clock.pass_time(60)
+    world.cycle(2)
+    (still,) = read([codec.load_job(codec.dump_job(world.job("j")), "state.json")]).open
+    assert (still.exists, still.cost(world.clock.wall())) == (False, 0.0)
+    world.submit("k", "b")
+    world.until(lambda: "k/b" in world.running())
+    world.do("k/b")
+    assert world.task("j", "a").phase == "running"
+    waits_for_a_node(world, 60.0)
+    assert open_costs(read([world.job("j")]), world.clock.wall())["EUR"] < 0.03
+    world.clock.pass_time(40)
+    world.cycle(2)
+    assert world.job("j").over_budget == "runner_seconds"
+    world.submit("l", "c")
+    world.cycle(3)
+    assert "l/c" not in world.running()
 
 
 @pytest.mark.parametrize("code", [0, 1])

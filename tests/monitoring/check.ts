@@ -36,7 +36,7 @@ type Kind<Name extends string, Options, Field> = Omit<
   targets: Plain<PrometheusQuery>[];
   fieldConfig: {
     defaults: Omit<NonNullable<Plain<Panel>["fieldConfig"]>["defaults"], "custom"> & { custom?: Plain<Field> };
-    overrides: [];
+    overrides: NonNullable<Plain<Panel>["fieldConfig"]>["overrides"];
   };
 };
 type StatPanel = Kind<"stat", Stat, never>;

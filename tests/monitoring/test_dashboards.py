@@ -94,7 +94,7 @@ def test_a_stranger_would_be_seen(grafana: Path) -> None:
     """A key that Grafana does not know, and a value that it has not, are found."""
     wrong = shipped("cost")
     wrong["panels"][0]["options"]["colourMode"] = "value"
-    wrong["panels"][4]["fieldConfig"]["defaults"]["custom"]["drawStyle"] = "lines"
+    wrong["panels"][5]["fieldConfig"]["defaults"]["custom"]["drawStyle"] = "lines"
     wrong["refreshes"] = "1s"
     said = complaints(grafana, wrong)
     assert "colourMode" in said

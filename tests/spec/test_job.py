@@ -435,6 +435,7 @@ def test_what_a_task_asks_of_its_pod() -> None:
         ({"annotations": {str(number): "" for number in range(51)}}, "at most 50"),
         ({"tolerations": [{"key": ""}]}, "key of a taint"),
         ({"tolerations": [{"key": "a", "effect": "Never"}]}, "NoExecute"),
+        ({"tolerations": [{"key": "a", "operator": "In"}]}, "Exists"),
         ({"service_account": "../x"}, "name of an object"),
         ({"priority_class": 3}, "name of an object"),
         ({"host_network": True}, "host_network"),

@@ -102,9 +102,9 @@ def asked_of(launch: Launch) -> Mapping[str, Any]:
 
 
 def _toleration(one: Mapping[str, Any]) -> dict[str, str]:
-    value = {"operator": "Exists"} if one.get("value") is None else {"operator": "Equal", "value": one["value"]}
+    value = {} if one.get("value") is None else {"value": one["value"]}
     effect = {} if one.get("effect") is None else {"effect": one["effect"]}
-    return {"key": one["key"], **value, **effect}
+    return {"key": one["key"], "operator": one.get("operator") or ("Equal" if value else "Exists"), **value, **effect}
 
 
 def check_allowed(
