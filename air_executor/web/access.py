@@ -1,4 +1,4 @@
-"""Access control: who a caller is. On loopback anyone may read; on other addresses, and for changes, it takes a token.
+"""Access control: who a caller is. On loopback anyone may read; for changes, and from elsewhere, it takes a token.
 
 Probes are always open: they reveal only whether the manager works, and their clients have no token. Without a token, on
 an address that others can reach, metrics are served, as by every exporter, and the page is not. What a caller may do is
@@ -68,8 +68,10 @@ class Access:
         self._app = app
         self._local = is_loopback(host)
         self._names = {*_LOCAL_NAMES, host, f"[{host}]"}
-        if public_url is not None:
-            self._names.add(_name(urlsplit(public_url).netloc))
+        public = "localhost" if public_url is None else _name(urlsplit(public_url).netloc)
+        self._names.add(public)
+        # Where a reverse proxy on this machine passes on what comes from others, loopback says nothing of a client.
+        self._open = self._local and proxy is None and is_loopback(public.strip("[]"))
         self._token = token
         self._tokens = tokens
         self._proxy = proxy
@@ -106,7 +108,7 @@ class Access:
             person = self._proxy.caller(headers)
             return person or PlainTextResponse("you are signed in, and none of your groups has a role here\n", 403)
         # Where all may read, a wrong token is no hindrance, except where it may have been meant for a change.
-        is_open = (self._local or path == METRICS) and not (sent and path.startswith((API, MCP)))
+        is_open = (self._open or path == METRICS) and not (sent and path.startswith((API, MCP)))
         try:
             found = self._owner_of(sent)
             if found is not None:
