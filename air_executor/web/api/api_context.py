@@ -168,7 +168,7 @@ def needs(role: Role) -> Any:  # noqa: ANN401 - FastAPI's own
         caller: Caller = request.scope["state"]["caller"]
         check_role(caller, role)
         context.rate.take(caller.name)
-        return Change(caller, "unknown" if request.client is None else request.client.host, context)
+        return Change(caller, request.scope["state"]["origin"], context)
 
     return Depends(change)
 
