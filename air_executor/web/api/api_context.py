@@ -18,6 +18,7 @@ from air_executor.model import parsing
 from air_executor.model.callers import ANONYMOUS, OPERATOR, SUBMITTER, VIEWER, AuditLine, Caller, Role
 from air_executor.model.state import JobState
 from air_executor.settings import Settings
+from air_executor.settings.http_types import path_prefix
 from air_executor.store.audit import AuditLog
 from air_executor.web.api.uploads import Uploads
 from air_executor.web.file_watch import FileWatch
@@ -75,6 +76,10 @@ class ApiContext:
     def client(self) -> Client:
         """The client of the state directory."""
         return self.cache.client
+
+    def address(self, path: str) -> str:
+        """Return where clients find a path of the API."""
+        return f"{path_prefix(self.settings.public_url)}/api/v1{path}"
 
     def job(self, name: str, uid: str | None = None) -> tuple[JobState, str]:
         """Return a job by its id (and uid), or the newest run of this name, and its version. Change nothing in it.

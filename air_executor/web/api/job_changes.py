@@ -91,7 +91,7 @@ def submitted(change: Change, job: Job, key: str | None = None) -> Response:
         change.refused(line, error)
         raise
     record = {"id": state.id, "uid": state.uid, "phase": state.phase}
-    return answer(record, 201 if new else 200, headers={"Location": f"/api/v1/jobs/{state.id}"})
+    return answer(record, 201 if new else 200, headers={"Location": change.context.address(f"/jobs/{state.id}")})
 
 
 def _submit(change: Change, jobs: Sequence[Job], key: str | None) -> tuple[list[JobState], bool]:
