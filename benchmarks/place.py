@@ -106,7 +106,7 @@ class Place:
 
     def cpu_exactly(self) -> float:
         """Return the same in nanoseconds' steps, for a manager that does next to nothing, with that of its server."""
-        return _cpu_of_threads(self.pid) + self.cpu_of_server()
+        return cpu_of_process(self.pid) + self.cpu_of_server()
 
     def cpu_of_cycle(self) -> float:
         """Return the seconds of CPU that the manager's own thread has used."""
@@ -117,7 +117,7 @@ class Place:
         threads = set(os.listdir(f"/proc/{self.pid}/task")) - {str(self.pid)}  # the first one starts runners, which end
         for pid in (pid for thread in threads for pid in _read(f"/proc/{self.pid}/task/{thread}/children").split()):
             if SERVER.encode() in _read(f"/proc/{pid.decode()}/cmdline"):
-                return _cpu_of_threads(int(pid))
+                return cpu_of_process(int(pid))
         return 0.0
 
     def memory(self) -> int:
@@ -162,7 +162,8 @@ class Place:
             return any(phase in file.read(_HEAD) for phase in ENDED)
 
 
-def _cpu_of_threads(pid: int) -> float:
+def cpu_of_process(pid: int) -> float:
+    """Return the seconds of CPU that the living threads of a process have used, in nanoseconds' steps."""
     return sum(_cpu(f"/proc/{pid}/task/{thread}") for thread in os.listdir(f"/proc/{pid}/task"))
 
 

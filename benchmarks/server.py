@@ -1,7 +1,8 @@
 """What people and programs at the server cost: throughput with a crowd of viewers, latency of a submission, idle pages.
 
-Viewers and submitters are a process of their own, which reads bytes and hardly looks at them; what it takes from the
-machine counts against the server all the same.
+Viewers and submitters are a process of their own, which reads bytes and hardly looks at them. Elsewhere it would be on
+other machines, so what it takes from the two cores here is no cost of the server: the manager with a crowd is compared
+with one beside a process that uses as much CPU and asks for nothing. What the crowd costs in all stands next to it.
 """
 
 from __future__ import annotations
@@ -13,12 +14,12 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 
 from benchmarks.metrics import free_port
-from benchmarks.place import Place
+from benchmarks.place import Place, cpu_of_process
 from benchmarks.table import Line, Row, median_ratio, percentile
 
 RUNNERS = 4
@@ -29,26 +30,55 @@ TOKEN = "air_" + "benchmark" * 5
 WITH_TOKEN = {"AIR_ADMIN_TOKEN_FILE": "token"}
 BUSY = "job0"
 """The job that all viewers look at."""
+BURN_EVERY = 0.005
+"""Seconds between two pieces of work of the process that stands for the clients."""
 _VERSION = re.compile(rb'data-version="([0-9a-f]*)"')
 
 
 def crowd(*, quick: bool) -> Sequence[Line]:
-    """Measure `true` 4,000 times with 200 viewers of one of the jobs and 50 submissions a second, next to nobody."""
-    tasks, pairs = (400, 1) if quick else (4000, 5)
+    """Measure `true` 4,000 times with 200 viewers of one of the jobs and 50 submissions a second, next to nobody.
+
+    The submitted jobs wait for one that does not end, so all sides run the same tasks. The manager's work for them
+    counts, as does all that the server does.
+    """
+    tasks, rounds = (400, 1) if quick else (4000, 5)
     crowded: list[Load] = []
+    beside: list[Load] = []
     alone: list[Load] = []
-    for number in range(pairs):
-        for visited in (True, False) if number % 2 else (False, True):
-            (crowded if visited else alone).append(_load(tasks, visited=visited))
-    rates, rates_alone = ([one.rate for one in loads] for loads in (crowded, alone))
-    note = f"{statistics.median(rates):.0f} to {statistics.median(rates_alone):.0f} tasks/s"
+    for number in range(rounds):
+        if number % 2:
+            alone.append(_load(tasks, _nobody))
+        crowded.append(_load(tasks, _visitors))
+        share = statistics.median(one.clients for one in crowded)
+        beside.append(_load(tasks, _burner(share)))
+        if not number % 2:
+            alone.append(_load(tasks, _nobody))
+    rates, rates_beside, rates_alone = ([one.rate for one in loads] for loads in (crowded, beside, alone))
+    note = f"{statistics.median(rates):.0f} to {statistics.median(rates_beside):.0f} tasks/s"
     note += f"; {statistics.median(one.submissions for one in crowded):.0f} submissions/s arrived"
-    figure = f"tasks/s with {VIEWERS} viewers and {SUBMITS_PER_SECOND} submissions/s ÷ without"
-    detail = {"crowded": [asdict(one) for one in crowded], "alone": [asdict(one) for one in alone]}
+    figure = f"tasks/s with {VIEWERS} viewers and {SUBMITS_PER_SECOND} submissions/s ÷ "
+    detail = {
+        name: [asdict(one) for one in loads]
+        for name, loads in (("crowded", crowded), ("beside", beside), ("alone", alone))
+    }
     cycle, cycle_alone = (statistics.median(one.cycle for one in loads) for loads in (crowded, alone))
-    server = statistics.median(one.server for one in crowded)
+    server, clients = (statistics.median(getattr(one, name) for one in crowded) for name in ("server", "clients"))
     return [
-        Line("viewers", figure, median_ratio(rates, rates_alone), 0.95, note=note, detail=detail),
+        Line(
+            "viewers",
+            f"{figure}with the clients' CPU used by nobody's client",
+            median_ratio(rates, rates_beside),
+            0.95,
+            note=note,
+            detail=detail,
+        ),
+        Line(
+            "viewers",
+            f"{figure}with the machine to itself",
+            median_ratio(rates, rates_alone),
+            note=f"{statistics.median(rates_alone):.0f} tasks/s alone",
+        ),
+        Line("viewers", "CPU of the clients, % of a core", clients * 100),
         Line("viewers", "CPU of the server, % of a core", server * 100),
         Line("viewers", "CPU of the manager's own thread, ms a task", cycle, note=f"without them {cycle_alone:.2f}"),
     ]
@@ -66,25 +96,35 @@ class Load:
     """Milliseconds of CPU of the thread with the cycle, a task."""
     server: float
     """CPU of the server's process, in cores."""
+    clients: float
+    """CPU of the process beside the manager, in cores."""
 
 
-def _load(tasks: int, *, visited: bool) -> Load:
-    """Measure the tasks a second; submissions are of jobs that wait, so that both sides run the same tasks."""
+Beside = Callable[[int], AbstractContextManager[int | None]]
+"""What runs beside a manager with this port; it gives the process, if there is one."""
+
+
+def _load(tasks: int, runs_beside: Beside) -> Load:
+    """Measure the tasks a second."""
     port = free_port()
     with Place(AIR_MAX_RUNNERS=str(RUNNERS), AIR_HTTP_PORT=str(port), **WITH_TOKEN) as place:
         _put_token(place)
         names = [f"job{number}" for number in range(JOBS)]
         place.submit("wait", [{"command": "true", "delay": 3600}])
         place.start()
-        with _visitors(port) if visited else _nobody():
-            before, begun = (place.cpu_of_cycle(), place.cpu_of_server()), time.time()
+        with runs_beside(port) as other:
+
+            def used() -> tuple[float, float, float]:
+                return place.cpu_of_cycle(), place.cpu_of_server(), 0.0 if other is None else cpu_of_process(other)
+
+            before, begun = used(), time.time()
             sent = len(place.client.ids())
             for name in names:
                 place.submit(name, [["true"]] * (tasks // JOBS))
             seconds = place.wait(names) - begun
-            cycle, server = place.cpu_of_cycle() - before[0], place.cpu_of_server() - before[1]
+            cycle, server, clients = (after - earlier for after, earlier in zip(used(), before, strict=True))
             sent = len(place.client.ids()) - sent - JOBS
-            return Load(tasks / seconds, sent / seconds, cycle / tasks * 1000, server / seconds)
+            return Load(tasks / seconds, sent / seconds, cycle / tasks * 1000, server / seconds, clients / seconds)
 
 
 def _put_token(place: Place) -> None:
@@ -92,19 +132,27 @@ def _put_token(place: Place) -> None:
         file.write(TOKEN)
 
 
-@contextmanager
-def _nobody() -> Iterator[None]:
-    yield
+def _nobody(_: int) -> AbstractContextManager[None]:
+    return nullcontext()
+
+
+def _visitors(port: int) -> AbstractContextManager[int]:
+    return _process("visit", port, VIEWERS, SUBMITS_PER_SECOND)
+
+
+def _burner(share: float) -> Beside:
+    return lambda _: _process("burn", share)
 
 
 @contextmanager
-def _visitors(port: int) -> Iterator[None]:
-    words = [sys.executable, "-m", "benchmarks.server", str(port), str(VIEWERS), str(SUBMITS_PER_SECOND)]
-    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+def _process(*words: object) -> Iterator[int]:
+    """Run this module as a process until the `with` ends; give its id once it says that it has begun."""
+    command = [sys.executable, "-m", "benchmarks.server", *map(str, words)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None  # noqa: S101 - as asked for
-        process.stdout.readline()  # all are there
+        process.stdout.readline()
         try:
-            yield
+            yield process.pid
         finally:
             process.kill()
 
@@ -117,6 +165,16 @@ async def visit(port: int, viewers: int, rate: float) -> None:
         await opened.acquire()
     print("all are there", flush=True)
     await asyncio.gather(_submit(port, rate), *tasks)
+
+
+def burn(share: float) -> None:
+    """Use a share of a core until killed, in as small pieces as clients do."""
+    print("begun", flush=True)
+    begun, used = time.monotonic(), time.thread_time()
+    while True:
+        time.sleep(BURN_EVERY)
+        while time.thread_time() - used < (time.monotonic() - begun) * share:
+            pass
 
 
 async def _view(port: int, opened: asyncio.Semaphore) -> None:
@@ -202,19 +260,24 @@ def submission(*, quick: bool) -> Sequence[Line]:
         _put_token(place)
         place.submit("wait", [{"command": "true", "delay": 3600}])
         place.start()
-        took, over_files = asyncio.run(_timed(place, port, times))
+        cycle = place.cpu_of_cycle()
+        took, over_files, server = asyncio.run(_timed(place, port, times))
+        cycle = (place.cpu_of_cycle() - cycle) / (2 * times)
     note = f"over files, in turns: {statistics.median(over_files):.1f}"
     return [
         Line("submit-http", "p50, ms", statistics.median(took), 15, at_most=True, note=note, detail={"all": took}),
         Line("submit-http", "p50 ÷ over files", statistics.median(took) / statistics.median(over_files)),
         Line("submit-http", "p99, ms", percentile(took, 0.99)),
+        Line("submit-http", "CPU of the server, ms", server / times * 1000, note=f"of the manager {cycle * 1000:.2f}"),
     ]
 
 
-async def _timed(place: Place, port: int, times: int) -> tuple[list[float], list[float]]:
+async def _timed(place: Place, port: int, times: int) -> tuple[list[float], list[float], float]:
+    """Return the milliseconds of submissions over HTTP and over files, and the seconds of CPU of the server."""
     connection = await asyncio.open_connection("127.0.0.1", port)
     await _post(connection, "first")  # the API is built with its first request
     found, over_files = [], []
+    server = place.cpu_of_server()
     for number in range(times):
         begun = time.monotonic()
         await _post(connection, f"sent-{number}")
@@ -224,7 +287,7 @@ async def _timed(place: Place, port: int, times: int) -> tuple[list[float], list
         place.submit(f"put-{number}", ["true"], after=["wait"])
         over_files.append((time.monotonic() - begun) * 1000)
         await asyncio.sleep(0.02)
-    return found, over_files
+    return found, over_files, place.cpu_of_server() - server
 
 
 def idle(*, quick: bool) -> Sequence[Line]:
@@ -259,4 +322,7 @@ async def _open_page(place: Place, port: int, seconds: float) -> float:
 ROWS = (Row("viewers", crowd), Row("submit-http", submission), Row("idle-page", idle))
 
 if __name__ == "__main__":
-    asyncio.run(visit(int(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3])))
+    if sys.argv[1] == "burn":
+        burn(float(sys.argv[2]))
+    else:
+        asyncio.run(visit(int(sys.argv[2]), int(sys.argv[3]), float(sys.argv[4])))

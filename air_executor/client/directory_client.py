@@ -118,16 +118,19 @@ class Client:
         uids: Mapping[str, str] | None = None,
         owner: str | None = None,
         existing: Mapping[str, JobState] | None = None,
+        checked: bool = False,
     ) -> list[JobState]:
         """Submit several jobs, which may wait for each other, and return their states; see `submit`.
 
         All are checked before the first is submitted. By id or name of a job: `uids`, and `existing` ones, which were
-        submitted already.
+        submitted already. `checked`: `parse_job` has made them.
 
         Raises: as `submit`.
         """
         from air_executor.client.job_submission import submit_jobs  # noqa: PLC0415 - few submit
+        from air_executor.core.submission import parse_job  # noqa: PLC0415 - as above
 
+        jobs = jobs if checked else [parse_job(job) for job in jobs]
         return submit_jobs(self, jobs, workspace, uids=uids or {}, owner=owner, existing=existing or {})
 
     def _find(self, job: str, uid: str | None = None) -> JobState | None:

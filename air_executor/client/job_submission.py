@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from air_executor.core.job_checks import in_order
-from air_executor.core.submission import initial_state, parse_job
+from air_executor.core.submission import initial_state
 from air_executor.model import parsing
 from air_executor.store import files
 from air_executor.store.named_runs import UID_BYTES
@@ -28,8 +28,7 @@ def submit_jobs(
     owner: str | None,
     existing: Mapping[str, JobState],
 ) -> list[JobState]:
-    """Submit several jobs, which may wait for each other; see `Client.submit_all`."""
-    jobs = [parse_job(job) for job in jobs]
+    """Submit several checked jobs, which may wait for each other; see `Client.submit_all`."""
     by_key = {job.key: job for job in jobs}
     order = in_order({key: job.after for key, job in by_key.items()})
     known = {name: client.named_runs.upstream(name) for job in jobs for name in job.after if name not in by_key}
@@ -79,7 +78,7 @@ def _create(
 
 
 def submit_once(client: Client, jobs: Sequence[Job], owner: str, key: str) -> tuple[list[JobState], bool]:
-    """Submit jobs unless this key of this owner did so before; return them, and whether one of them is new.
+    """Submit checked jobs unless this key of this owner did so before; return them, and whether one of them is new.
 
     The key decides their uids, and a uid gets one id: so each is created once, also by several processes at a time.
 
@@ -88,7 +87,7 @@ def submit_once(client: Client, jobs: Sequence[Job], owner: str, key: str) -> tu
     uids = {job.key: uid_of_key(job, owner, key) for job in jobs}
     found = {job.key: state for job in jobs if (state := _with_uid(client, job, uids[job.key])) is not None}
     # The first request may have ended before it told the manager: it is told again.
-    return client.submit_all(jobs, uids=uids, owner=owner, existing=found), len(found) < len(jobs)
+    return client.submit_all(jobs, uids=uids, owner=owner, existing=found, checked=True), len(found) < len(jobs)
 
 
 def uid_of_key(job: Job, owner: str, key: str) -> str:

@@ -41,6 +41,11 @@ def known_url(public_url: str | None) -> str | None:
     return None if public_url is None or urlsplit(public_url).port == 0 else public_url
 
 
+def path_prefix(public_url: str | None) -> str:
+    """Return what the address for browsers has before the server's own paths; empty, or begins with a slash."""
+    return "" if public_url is None else urlsplit(public_url).path.rstrip("/")
+
+
 def _networks(value: object) -> tuple[str, ...]:
     given: Any = value.split(",") if isinstance(value, str) else value
     try:

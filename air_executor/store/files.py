@@ -222,6 +222,8 @@ def make_dir(path: str) -> None:
     Raises:
         StoreError: the volume refused.
     """
+    if os.path.isdir(path):
+        return
     try:
         os.makedirs(path, exist_ok=True)
     except OSError as error:
@@ -237,6 +239,8 @@ def restore_dir(path: str) -> None:
         NotFoundError: the directory above it does not exist.
         StoreError: the volume refused.
     """
+    if os.path.isdir(path):  # mostly; an attempt would lock the folder above it
+        return
     try:
         try:
             os.mkdir(path)

@@ -1,4 +1,4 @@
-"""Access control: who a caller is. On loopback anyone may read; on other addresses, and for changes, it takes a token.
+"""Access control: who a caller is. On loopback anyone may read; for changes, and from elsewhere, it takes a token.
 
 Probes are always open: they reveal only whether the manager works, and their clients have no token. Without a token, on
 an address that others can reach, metrics are served, as by every exporter, and the page is not. What a caller may do is
@@ -68,8 +68,10 @@ class Access:
         self._app = app
         self._local = is_loopback(host)
         self._names = {*_LOCAL_NAMES, host, f"[{host}]"}
-        if public_url is not None:
-            self._names.add(_name(urlsplit(public_url).netloc))
+        public = "localhost" if public_url is None else _name(urlsplit(public_url).netloc)
+        self._names.add(public)
+        # Where a reverse proxy on this machine passes on what comes from others, loopback says nothing of a client.
+        self._open = self._local and proxy is None and is_loopback(public.strip("[]"))
         self._token = token
         self._tokens = tokens
         self._proxy = proxy
@@ -86,9 +88,13 @@ class Access:
             return
         if refusal is None:
             client = scope.get("client")
-            found = self._caller(headers, str(scope["path"]), "" if client is None else str(client[0]))
+            origin = "" if client is None else str(client[0])
+            proxy = self._proxy_of(headers, origin)
+            found = self._caller(headers, str(scope["path"])) if proxy is None else _person(proxy, headers)
             if isinstance(found, Caller):
-                scope.setdefault("state", {})["caller"] = found
+                if proxy is not None:
+                    origin = proxy.client(headers) or origin
+                scope.setdefault("state", {}).update(caller=found, origin=origin or "unknown")
                 await self._app(scope, receive, send)
                 return
             refusal = found
@@ -100,13 +106,15 @@ class Access:
             return PlainTextResponse("this server accepts requests for localhost only\n", 421)
         return None
 
-    def _caller(self, headers: Headers, path: str, client: str) -> Caller | PlainTextResponse:
+    def _proxy_of(self, headers: Headers, client: str) -> TrustedProxy | None:
+        """Return the proxy whose word a request is; None: nobody's."""
+        token = _token_in(headers.get("authorization", ""))
+        return self._proxy if self._proxy is not None and self._proxy.says(headers, client, token) else None
+
+    def _caller(self, headers: Headers, path: str) -> Caller | PlainTextResponse:
         sent = headers.get("authorization", "")
-        if self._proxy is not None and self._proxy.says(headers, client, _token_in(sent)):
-            person = self._proxy.caller(headers)
-            return person or PlainTextResponse("you are signed in, and none of your groups has a role here\n", 403)
         # Where all may read, a wrong token is no hindrance, except where it may have been meant for a change.
-        is_open = (self._local or path == METRICS) and not (sent and path.startswith((API, MCP)))
+        is_open = (self._open or path == METRICS) and not (sent and path.startswith((API, MCP)))
         try:
             found = self._owner_of(sent)
             if found is not None:
@@ -133,6 +141,12 @@ class Access:
         if self._token is not None and hmac.compare_digest(token.encode(), self._token.encode()):
             return Caller("AIR_TOKEN", VIEWER)
         return None if self._tokens is None else self._tokens.caller(token, time.time())
+
+
+def _person(proxy: TrustedProxy, headers: Headers) -> Caller | PlainTextResponse:
+    """Return whom the proxy has signed in."""
+    refusal = "you are signed in, and none of your groups has a role here\n"
+    return proxy.caller(headers) or PlainTextResponse(refusal, 403)
 
 
 def _foreign_change(method: str, headers: Headers) -> PlainTextResponse | None:

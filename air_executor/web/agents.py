@@ -145,7 +145,7 @@ class InnerConnection(Connection):
             "headers": [(name.lower().encode(), value.encode()) for name, value in sent.items()],
             "client": self._request.get("client"),
             "server": self._request.get("server"),
-            "state": {"caller": self._request["state"]["caller"]},
+            "state": {name: self._request["state"][name] for name in ("caller", "origin")},
         }
         given: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
         found: list[Message] = []

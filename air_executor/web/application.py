@@ -50,8 +50,8 @@ def make_application(settings: Settings, scrape: Callable[[], bytes], health: He
         health,
         [
             *_for_runs(settings, cache),
-            *routes.page_routes(cache, settings, streams),
             *_for_programs(settings, LazyApi(cache, settings, streams)),
+            *routes.page_routes(cache, settings, streams),
         ],
         host=settings.http_host,
         token=None if settings.token is None else settings.token.get_secret_value(),

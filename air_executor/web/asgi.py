@@ -15,8 +15,10 @@ from starlette.applications import Starlette
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import BaseRoute, Route
 
+from air_executor.settings.http_types import path_prefix
 from air_executor.web.access import API, METRICS, PROBES, Access
 from air_executor.web.guarded_connection import connection_limit
+from air_executor.web.path_prefix import below_prefix, without_prefix
 from air_executor.web.problem_details import problem
 from air_executor.web.request_limit import RequestLimit
 
@@ -60,13 +62,15 @@ def make_app(
     own = [Route(METRICS, metrics), Route("/healthz", healthz), Route("/readyz", readyz)]
     # The rest of the connections can be ended at any time, so that a probe always gets one.
     served = Starlette(routes=[*own, *pages], exception_handlers={404: _not_found})
-    limited = RequestLimit(served, connection_limit() * 7 // 8, always=PROBES)
-    return Access(limited, host=host, token=token, tokens=tokens, proxy=proxy, public_url=public_url)
+    prefix = path_prefix(public_url)
+    limited = RequestLimit(below_prefix(served, prefix), connection_limit() * 7 // 8, always=PROBES)
+    access = Access(limited, host=host, token=token, tokens=tokens, proxy=proxy, public_url=public_url)
+    return without_prefix(access, prefix)
 
 
 async def _not_found(request: Request, error: Exception) -> Response:
     """Answer where no route is, for example to a path with a line break in it, as what is asked there expects it."""
-    if request.url.path.startswith(API):
+    if request.url.path.removeprefix(request.scope.get("root_path", "")).startswith(API):
         return problem(404, "not-found", "the API has no such path")
     return PlainTextResponse(str(getattr(error, "detail", "Not Found")), 404)
 

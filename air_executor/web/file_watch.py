@@ -14,7 +14,7 @@ POLL_EVERY = 0.3
 """Seconds; twice as long where nothing has changed for a while: many pages just lie open."""
 QUIET_AFTER = 30
 """Looks without news."""
-APART = 0.02
+APART = 0.03
 """Seconds between telling two listeners the same: each asks for the page then, and a crowd must not come at once."""
 
 

@@ -12,6 +12,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
+from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
 from air_executor.model.callers import VIEWER, Caller
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 MAX_PAGES = 32
 MAX_AGE = 1.0
 """Seconds: a page contains durations."""
+CHECK_EVERY = 0.1
+"""Seconds for which a viewer's page is taken for the newest, without a look at files, and so without a thread."""
 
 
 class _Page(NamedTuple):
@@ -31,6 +34,8 @@ class _Page(NamedTuple):
     rendered_at: float
     """On the monotonic clock."""
     took: float
+    checked_at: float
+    """As `rendered_at`: when files were last looked at for it."""
 
 
 class RenderedJobs:
@@ -42,21 +47,37 @@ class RenderedJobs:
         self._lock = threading.Lock()
         self._pages: OrderedDict[tuple[str, str, Caller], _Page] = OrderedDict()
 
-    def answer(self, request: Request) -> Response:
+    async def page(self, request: Request) -> Response:
         """Return the page that a request asks for."""
-        caller: Caller = request.scope["state"]["caller"]
-        key = (request.url.path, request.url.query, caller)
+        known = self._pages.get(_key(request))
+        if known is not None and time.monotonic() - known.checked_at < CHECK_EVERY and _caller(request).role == VIEWER:
+            return known.response
+        return await run_in_threadpool(self.answer, request)
+
+    def answer(self, request: Request) -> Response:
+        """Return the page that a request asks for, after a look at the files."""
+        caller, key = _caller(request), _key(request)
         with self._lock:
             version = self._cache.version_of(str(request.path_params["job"]))
             known, now = self._pages.get(key), time.monotonic()
             if known is not None:
                 age = now - known.rendered_at
                 if age < (MAX_AGE if version == known.version else REST * known.took if caller.role == VIEWER else 0.0):
+                    self._pages[key] = known._replace(checked_at=now)
                     return known.response
             response = self._show(request)
             took = time.monotonic() - now
-            self._pages[key] = _Page(version, response, now + took, took)
+            self._pages[key] = _Page(version, response, now + took, took, now)
             self._pages.move_to_end(key)
             while len(self._pages) > MAX_PAGES:
                 self._pages.popitem(last=False)
             return response
+
+
+def _caller(request: Request) -> Caller:
+    found: Caller = request.scope["state"]["caller"]
+    return found
+
+
+def _key(request: Request) -> tuple[str, str, Caller]:
+    return request.scope["path"], request.scope["query_string"].decode("latin-1"), _caller(request)

@@ -68,7 +68,7 @@ def page_routes(cache: StateCache, settings: Settings | None, streams: StreamLim
         Route("/static/{name}", _static),
         Route("/schedules", _with_errors(pages, pages.schedules)),
         Route("/names/{name}", _with_errors(pages, pages.history)),
-        Route("/jobs/{job}", RenderedJobs(cache, _with_errors(pages, pages.job)).answer),
+        Route("/jobs/{job}", RenderedJobs(cache, _with_errors(pages, pages.job)).page),
         Route("/jobs/{job}/events", live.job),
         Route(task, _with_errors(pages, pages.task)),
         Route(f"{task}/events", live.task),

@@ -194,6 +194,6 @@ def _folder_stamp(folder: str) -> str:
 def _stamp(path: str) -> str:
     try:
         info = os.stat(path)
-    except OSError:
+    except (OSError, ValueError):  # a null byte in what was asked for
         return "-"
     return f"{info.st_ino:x}.{info.st_size:x}.{info.st_mtime_ns:x}"

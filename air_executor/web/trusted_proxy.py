@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 USER = "x-forwarded-user"
 EMAIL = "x-forwarded-email"
 GROUPS = "x-forwarded-groups"
+CLIENT = "x-forwarded-for"
 MAX_NAME = 200
 _NAME = re.compile(f"[!-~]{{1,{MAX_NAME}}}")
 
@@ -53,12 +54,17 @@ class TrustedProxy:
         return known and self._is_at(client) and USER in headers
 
     def _is_at(self, client: str) -> bool:
-        try:
-            address = ipaddress.ip_address(client.partition("%")[0])
-        except ValueError:
+        found = _address(client.partition("%")[0])
+        if found is None:
             return False
+        address = ipaddress.ip_address(found)
         address = getattr(address, "ipv4_mapped", None) or address
         return any(address in network for network in self._networks)
+
+    def client(self, headers: Headers) -> str | None:
+        """Return the address of the client that the proxy itself saw: what comes before it, anybody may have sent."""
+        nearest = headers.getlist(CLIENT)[-1:]
+        return _address(nearest[0].rpartition(",")[2].strip()) if nearest else None
 
     def caller(self, headers: Headers) -> Caller | None:
         """Return who it says is signed in; None: nobody with a role here.
@@ -75,3 +81,11 @@ class TrustedProxy:
         if not found or user[0] == "" or not _NAME.fullmatch(name):
             return None
         return Caller(name, cast(Role, max(found, key=lambda role: ROLES.index(cast(Role, role)))))
+
+
+def _address(text: str) -> str | None:
+    """Return an IP address, written as everybody does; None: it is none."""
+    try:
+        return str(ipaddress.ip_address(text))
+    except ValueError:
+        return None

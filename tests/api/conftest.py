@@ -142,8 +142,12 @@ class ServedApi:
 
     def ended(self, job: str) -> Any:  # noqa: ANN401 - JSON data
         """Wait for a job's end and return it as the API has it."""
-        wait_for(lambda: self.get(f"/jobs/{job}").data["finished_at"] is not None, PATIENCE, f"the end of {job}")
-        return self.get(f"/jobs/{job}").data
+        wait_for(
+            lambda: self.get(f"/jobs/{job}", role="viewer").data["finished_at"] is not None,
+            PATIENCE,
+            f"the end of {job}",
+        )
+        return self.get(f"/jobs/{job}", role="viewer").data
 
     def stop(self) -> None:
         """Leave nothing running."""

@@ -103,6 +103,10 @@ def test_no_way_out_of_the_state_directory(served: ServedProject) -> None:
         "/jobs/link/tasks/t/log?run=..",
         "/jobs/link/tasks/t?run=7",
         f"/jobs/{'x' * 300}",
+        "/jobs/link%00",
+        "/jobs/link%00/events",
+        "/jobs/link/tasks/t%00",
+        "/names/link%00",
     ):
         answer = served.get(path)
         assert answer.status == 404, path

@@ -52,7 +52,7 @@ class SlowPlace:
             "raw_path": path.encode(),
             "query_string": query.encode(),
             "headers": [(b"content-type", b"application/json"), (b"host", b"localhost")],
-            "state": {"caller": Caller("anna", "operator")},
+            "state": {"caller": Caller("anna", "operator"), "origin": "127.0.0.1"},
         }
 
         async def receive() -> dict[str, object]:

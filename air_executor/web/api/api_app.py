@@ -78,7 +78,7 @@ def make_routes() -> FastAPI:
         **_QUIET,
     )
     for module in (job_reads, job_changes, schedule_routes, directory_reads, event_routes, workspace_routes):
-        app.include_router(module.router)
+        app.router.routes.extend(module.router.routes)  # an included router is asked again for each request
     app.add_exception_handler(AirExecutorError, _failed)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _refused)

@@ -22,7 +22,7 @@ from air_executor.store.json_output import job_line
 from air_executor.store.presence import read_presence
 from air_executor.store.schedules import Schedules
 from air_executor.web.api.api_context import AnyCaller, Context, answer, check_role, unchanged
-from air_executor.web.api.path_types import DefinitionName, Limit
+from air_executor.web.api.path_types import DefinitionName, GivenJob, Limit
 from air_executor.web.api.schemas import READING, answers, problems
 
 router = APIRouter(tags=["state directory"])
@@ -83,7 +83,7 @@ def caller(who: AnyCaller) -> Response:
     return answer({"name": who.name, "role": who.role})
 
 
-OnlyJobs = Annotated[list[str], Query(max_length=100, description="Only this job. Repeatable.")]
+OnlyJobs = Annotated[list[GivenJob], Query(max_length=100, description="Only this job. Repeatable.")]
 Since = Annotated[str | None, Query(max_length=40, description="Only what was used since this day or time (UTC).")]
 Until = Annotated[str | None, Query(max_length=40, description="Only what was used before this day or time (UTC).")]
 Filters = Annotated[

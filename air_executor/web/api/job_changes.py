@@ -36,7 +36,7 @@ from air_executor.model.records import Op
 from air_executor.model.state import JobState
 from air_executor.store.named_runs import RUNS_SEARCHED
 from air_executor.store.retention import SPARED, Retention
-from air_executor.web.api.api_context import ApiContext, Change, Context, answer, needs
+from air_executor.web.api.api_context import Change, answer, needs
 from air_executor.web.api.bodies import Sent
 from air_executor.web.api.path_types import JobId
 from air_executor.web.api.schemas import CHANGING, answers, takes
@@ -65,7 +65,6 @@ Administers = Annotated[Change, needs(ADMIN)]
 )
 def submit(
     change: Submits,
-    context: Context,
     body: Sent,
     param: Annotated[
         list[str], Query(max_length=MAX_PARAMS, description="Value of a parameter, NAME=VALUE. Repeatable.")
@@ -76,10 +75,10 @@ def submit(
 
     The key counts for this token, and for jobs of this id or name.
     """
-    return submitted(context, change, body.job(dict(read_pairs(param, "param"))), idempotency_key)
+    return submitted(change, body.job(dict(read_pairs(param, "param"))), idempotency_key)
 
 
-def submitted(context: ApiContext, change: Change, job: Job, key: str | None = None) -> Response:
+def submitted(change: Change, job: Job, key: str | None = None) -> Response:
     """Submit a job and answer with it; not again if the key did so before.
 
     Raises:
@@ -87,21 +86,22 @@ def submitted(context: ApiContext, change: Change, job: Job, key: str | None = N
     """
     line = change.note("submit", job.key)
     try:
-        (state,), new = _submit(context, change, [job], key)
+        (state,), new = _submit(change, [job], key)
     except AirExecutorError as error:
         change.refused(line, error)
         raise
     record = {"id": state.id, "uid": state.uid, "phase": state.phase}
-    return answer(record, 201 if new else 200, headers={"Location": f"/api/v1/jobs/{state.id}"})
+    return answer(record, 201 if new else 200, headers={"Location": change.context.address(f"/jobs/{state.id}")})
 
 
-def _submit(context: ApiContext, change: Change, jobs: Sequence[Job], key: str | None) -> tuple[list[JobState], bool]:
-    """Submit jobs unless the key did so before; return them, and whether one is new."""
-    client, owner = context.client, change.caller.name
+def _submit(change: Change, jobs: Sequence[Job], key: str | None) -> tuple[list[JobState], bool]:
+    """Submit checked jobs unless the key did so before; return them, and whether one is new."""
+    context, owner = change.context, change.caller.name
+    client = context.client
     for job in jobs:
-        _check_replaced(context, change, job)
+        _check_replaced(change, job)
     if key is None:
-        found, new = client.submit_all(jobs, owner=owner), True
+        found, new = client.submit_all(jobs, owner=owner, checked=True), True
     else:
         found, new = submit_once(client, jobs, owner, key)
     for state in found:
@@ -118,7 +118,7 @@ def _submit(context: ApiContext, change: Change, jobs: Sequence[Job], key: str |
     | answers("Submissions", "The same key was sent before: the jobs that it submitted.")
     | CHANGING,
 )
-def submit_several(change: Submits, context: Context, body: Sent, idempotency_key: IdempotencyKey = None) -> Response:
+def submit_several(change: Submits, body: Sent, idempotency_key: IdempotencyKey = None) -> Response:
     """Submit jobs that may wait for each other, without templates: parameters have their values already.
 
     All are checked before the first is submitted. The command line submits in this way.
@@ -130,8 +130,8 @@ def submit_several(change: Submits, context: Context, body: Sent, idempotency_ke
     noted = [change.note("submit", job.key) for job in jobs]
     try:
         if asked.replace:
-            _archive(context, change, jobs, idempotency_key)
-        states, new = _submit(context, change, jobs, idempotency_key)
+            _archive(change, jobs, idempotency_key)
+        states, new = _submit(change, jobs, idempotency_key)
     except AirExecutorError as error:
         for line in noted:
             change.refused(line, error)
@@ -145,9 +145,9 @@ def _no_lock(*_: object) -> AbstractContextManager[None]:
     return nullcontext()
 
 
-def _archive(context: ApiContext, change: Change, jobs: Sequence[Job], key: str | None) -> None:
+def _archive(change: Change, jobs: Sequence[Job], key: str | None) -> None:
     """Archive the ended jobs whose ids these jobs shall have, but those that the same key submitted before."""
-    client = context.client
+    client = change.context.client
     taken: set[str] = set()
     for job in jobs:
         if job.id is None or not os.path.isdir(client.layout.job(job.id)):
@@ -166,11 +166,11 @@ def _archive(context: ApiContext, change: Change, jobs: Sequence[Job], key: str 
             raise AlreadyExistsError(msg)
 
 
-def _check_replaced(context: ApiContext, change: Change, job: Job) -> None:
+def _check_replaced(change: Change, job: Job) -> None:
     """Check that the caller may cancel the runs that this one replaces."""
     if job.name is None or job.concurrency != "replace" or change.caller.may(OPERATOR):
         return
-    for run in islice(context.client.named_runs.newest_first(job.name), RUNS_SEARCHED):
+    for run in islice(change.context.client.named_runs.newest_first(job.name), RUNS_SEARCHED):
         if not run.ended:
             change.on(run.id)
 
@@ -243,10 +243,10 @@ def rerun(change: Submits, job: JobId, body: Sent) -> Response:
     responses=_RESPONSES,
     summary="Approve what a task asks",
 )
-def approve(change: Operates, context: Context, job: JobId, body: Sent) -> Response:
+def approve(change: Operates, job: JobId, body: Sent) -> Response:
     """Approve what a task asks: it succeeds, and its job goes on."""
     asked = body.record(Approval)
-    task = asking_task(context.client.status(job), asked.task)
+    task = asking_task(change.context.client.status(job), asked.task)
     return _ask(change, job, "approve", task, by=change.caller.name, values=dict(asked.values))
 
 
@@ -256,10 +256,10 @@ def approve(change: Operates, context: Context, job: JobId, body: Sent) -> Respo
     responses=_RESPONSES,
     summary="Reject what a task asks",
 )
-def reject(change: Operates, context: Context, job: JobId, body: Sent) -> Response:
+def reject(change: Operates, job: JobId, body: Sent) -> Response:
     """Reject what a task asks: the task fails with the reason `declined`."""
     asked = body.record(Rejection)
-    task = asking_task(context.client.status(job), asked.task)
+    task = asking_task(change.context.client.status(job), asked.task)
     return _ask(change, job, "reject", task, by=change.caller.name, message=asked.reason)
 
 
@@ -281,9 +281,9 @@ def confirm_gone(change: Administers, job: JobId, body: Sent) -> Response:
     responses=_RESPONSES,
     summary="Add tasks to a job",
 )
-def add(change: Submits, context: Context, job: JobId, body: Sent) -> Response:
+def add(change: Submits, job: JobId, body: Sent) -> Response:
     """Add tasks to a job; an ended job is reopened."""
-    tasks = body.tasks()
+    context, tasks = change.context, body.tasks()
     state = context.job(job)[0]
     change.on(state.id)
     return _sent(change, state, "add", None, lambda: context.client.add(state.id, tasks))

@@ -5,6 +5,7 @@
 from typing import Annotated
 
 from fastapi import Path, Query
+from pydantic import Field
 
 from air_executor.model.names import ID_PATTERN, MAX_ID
 from air_executor.model.service import NAME_PATTERN
@@ -13,6 +14,8 @@ MAX_NUMBER = 999_999_999
 
 _RULE = {"pattern": ID_PATTERN, "max_length": MAX_ID}
 JobId = Annotated[str, Path(description="Id of a job, or a name: then its newest run.", **_RULE)]
+GivenJob = Annotated[str, Field(**_RULE)]
+"""A job in a list of them."""
 TaskId = Annotated[str, Path(description="Id of a task.", **_RULE)]
 DefinitionName = Annotated[str, Path(description="Name of a definition.", **_RULE)]
 Uid = Annotated[

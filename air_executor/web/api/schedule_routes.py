@@ -116,9 +116,9 @@ def _set(change: Change, context: Context, name: str, body: Sent, *, paused: boo
     | CHANGING,
     summary="Run the job of a schedule now",
 )
-def run(change: Submits, context: Context, name: DefinitionName, body: Sent) -> Response:
+def run(change: Submits, name: DefinitionName, body: Sent) -> Response:
     """Submit the next run of a schedule's job, with values of its parameters; its next time stays as it is."""
-    return submitted(context, change, context.client.schedules.job_of(name, body.record(NewRun).params))
+    return submitted(change, change.context.client.schedules.job_of(name, body.record(NewRun).params))
 
 
 @router.delete("/schedules/{name}", status_code=204, responses=CHANGING, summary="Delete a schedule")
