@@ -217,6 +217,17 @@ def test_a_runner_that_is_killed(site: Site) -> None:
     site.nothing_stays()
 
 
+def test_a_runner_that_is_killed_before_its_claim(site: Site) -> None:
+    """Its carrier has seen nothing of it, and leaves all the same."""
+    site.submit("job", {"id": "it", "command": "echo begun"})
+    wait_for(lambda: list(Path(site.client.layout.runs("job")).glob("1-it")), PATIENCE, "its start", pause=0.005)
+    for path in Path(site.client.layout.bin).rglob("air-runner"):
+        path.write_text("#!/bin/sh\nkill -9 $$\n", encoding="ascii")
+    assert site.ended("job")["it"] not in {"ok", None}
+    assert site.log("job") == ""
+    site.nothing_stays()
+
+
 def test_a_carrier_that_is_killed(site: Site) -> None:
     """The run is not a success though its command may end well: nobody knows what it left."""
     site.submit("job", {"id": "it", "command": "echo begun; sleep 3"})

@@ -111,6 +111,22 @@ def test_ends_of_runs(begin: Callable[[], Any], namespace: Namespace, tmp_path: 
     wait_for(lambda: not left(namespace), PATIENCE, "the cluster to clear up")
 
 
+def test_a_runner_that_is_killed_before_its_claim(begin: Callable[[], Any], tmp_path: Path) -> None:
+    """Its slot is free again in moments, not hours, and the task is repeated."""
+    client = Client(str(tmp_path / "state"))
+    begin()
+    client.submit(parse_job({"id": "job", "tasks": [{"id": "a", "command": "echo begun"}]}))
+    wait_for(lambda: list(Path(client.layout.runs("job")).glob("1-a")), PATIENCE, "its start", pause=0.005)
+    # In place of a kernel that kills the runner at its first instruction: one that ends itself there. The manager
+    # writes the right one again before the next start.
+    for path in Path(client.layout.bin).rglob("air-runner"):
+        path.write_text("#!/bin/sh\nkill -9 $$\n", encoding="ascii")
+    begun = time.monotonic()
+    state = ended(client, "job")
+    assert [one.reason for one in state.tasks["a"].attempts] == ["lost", "ok"]
+    assert time.monotonic() - begun < 120
+
+
 def left(namespace: Namespace) -> list[str]:
     """Return what is there of runs: Jobs, pods and Secrets."""
     time.sleep(0.2)  # each look costs the server three lists

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from air_executor.runner import carrier
+from air_executor.runner.carrier.__main__ import CANNOT
 from tests.lanes import NIGHTLY
 from tests.transport.proxy import Proxy, Trouble
 from tests.transport.rig import PATIENCE, Site, soon
@@ -164,7 +164,7 @@ def test_a_token_that_ends(site: Site) -> None:
     site.serve()
     delivering = pod.carrier("deliver")
     assert pod.run("echo said").wait(PATIENCE) == 0
-    assert delivering.wait(PATIENCE) == carrier.CANNOT
+    assert delivering.wait(PATIENCE) == CANNOT
     assert "the token of the run is not valid, or has expired" in pod.said()
     site.commit(launch, 0)
     assert site.world.task("job", "a").attempts[-1].reason == "lost"
