@@ -21,25 +21,26 @@ _TEMPORARY = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
 class Nginx:
     """One server."""
 
-    def __init__(self, folder: Path, locations: str) -> None:
-        """`locations`: what the configuration says of its only server."""
+    def __init__(self, folder: Path, locations: str, host: str = "127.0.0.1") -> None:
+        """`locations`: what the configuration says of its only server; `host`: where it listens."""
         # Debian has it where only root looks.
         program = shutil.which("nginx", path=f"{os.environ['PATH']}:/usr/sbin")
         if program is None:
             missing("nginx is not installed; on Debian: apt-get install nginx")
         folder.mkdir(parents=True)
         key, certificate = folder / "key.pem", folder / "cert.pem"
-        subject = ["-subj", "/CN=proxy", "-addext", "subjectAltName=IP:127.0.0.1"]
+        subject = ["-subj", "/CN=proxy", "-addext", f"subjectAltName=IP:{host}"]
         kind = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2"]
         words = ["openssl", "req", "-x509", *kind, *subject, "-keyout", str(key), "-out", str(certificate)]
         subprocess.run(words, check=True, capture_output=True)
-        with socket.create_server(("127.0.0.1", 0)) as unused:
+        with socket.create_server((host, 0)) as unused:
             self.port = int(unused.getsockname()[1])
-        self.url = f"https://127.0.0.1:{self.port}"
+        self._host = host
+        self.url = f"https://{host}:{self.port}"
         self.authority = certificate.read_text(encoding="ascii")
         """Its certificate, as PEM."""
         paths = "".join(f"{name}_temp_path {folder}/{name};" for name in _TEMPORARY)
-        server = f"listen 127.0.0.1:{self.port} ssl; ssl_certificate {certificate}; ssl_certificate_key {key};"
+        server = f"listen {host}:{self.port} ssl; ssl_certificate {certificate}; ssl_certificate_key {key};"
         (folder / "nginx.conf").write_text(
             f"daemon off; master_process off; pid {folder}/pid; error_log {folder}/error.log;\n"
             f"events {{}}\nhttp {{ access_log off; {paths}\nserver {{ {server}\n{locations}\n}} }}\n",
@@ -53,7 +54,7 @@ class Nginx:
     def _answers(self) -> bool:
         assert self._process.poll() is None, "nginx has left: see its error.log"
         try:
-            socket.create_connection(("127.0.0.1", self.port), PATIENCE).close()
+            socket.create_connection((self._host, self.port), PATIENCE).close()
         except OSError:
             return False
         return True
