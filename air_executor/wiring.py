@@ -19,6 +19,7 @@ from air_executor.errors import BadInputError
 from air_executor.model.names import Host
 from air_executor.runner import native
 from air_executor.settings import DEFAULT
+from air_executor.store.ended_commands import noter_of
 from air_executor.store.layout import Layout
 from air_executor.store.secret_files import RESERVED
 from air_executor.store.service_logs import keeper_of
@@ -201,7 +202,8 @@ def make_backend(settings: Settings, layout: Layout, host: Host, requested: Requ
     if settings.backend == "kubernetes":
         from air_executor.backends.kubernetes import make_backend as make_kubernetes_backend  # noqa: PLC0415
 
-        return make_kubernetes_backend(settings, version(), keeper_of(layout), requested, _run_tokens(layout))
+        make_token, keep = _run_tokens(layout), keeper_of(layout)
+        return make_kubernetes_backend(settings, version(), keep, requested, make_token, note_end=noter_of(layout))
     from air_executor.backends.local.cgroups import open_cgroups  # noqa: PLC0415
     from air_executor.backends.local.inherited_environment import inherit  # noqa: PLC0415
     from air_executor.backends.local.local_backend import LocalBackend  # noqa: PLC0415
@@ -325,7 +327,7 @@ def make_service(settings: Settings) -> Service | None:
         listening = listen(settings.http_host, settings.http_port)
     except BadInputError as error:
         chosen = {settings.sources.get("http_port"), settings.sources.get("http_host")} != {DEFAULT}
-        if chosen or settings.carries_runs:
+        if chosen or settings.transport is not None:
             raise
         log.warning("no metrics and no page: %s; set AIR_HTTP_PORT to another port, or to 0", error)
         return None
@@ -362,13 +364,13 @@ def serve_runs(settings: Settings) -> AbstractContextManager[object]:
     Raises:
         BadInputError: it cannot listen where it was told to.
     """
-    service = make_service(settings) if settings.carries_runs else None
+    service = make_service(settings) if settings.transport is not None else None
     return contextlib.nullcontext() if service is None else service.server
 
 
 def _mounts_volume(settings: Settings) -> bool:
     """Whether runners write to the volume through a mount of their own, which may show files late."""
-    return settings.backend == "kubernetes" and not settings.carries_runs
+    return settings.backend == "kubernetes" and settings.transport is None
 
 
 def _longest_answer(settings: Settings) -> float:

@@ -9,11 +9,11 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
 from air_executor.model.names import run_id
+from air_executor.runner import carrier
 from air_executor.store.run_tokens import RunAddress, RunTokens
 from benchmarks import containers
 from benchmarks.cluster import JobsPlace, Namespace, missing
@@ -127,8 +127,8 @@ class _Run:
         """Start both."""
         words = ["air-runner", "-c", "read line", str(self.out)]
         self._runner = subprocess.Popen(words, executable="/bin/sh", stdin=subprocess.PIPE)
-        program = str(resources.files("air_executor") / "runner" / "carrier.py")
-        self._carrier = subprocess.Popen([sys.executable, program, "carry"], env=self._env)
+        words = [sys.executable, "-m", carrier.__name__, "carry"]
+        self._carrier = subprocess.Popen(words, env=self._env)
 
     def print(self, size: int) -> None:
         """Print so many bytes, once the run has begun."""

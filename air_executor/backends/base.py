@@ -23,6 +23,9 @@ KeepServiceLog = Callable[[Slot, str, str, str, bytes], None]
 MakeToken = Callable[[Slot, str, str], str]
 """Returns the token of a run without a volume, given its slot, run id and task id."""
 
+NoteEnd = Callable[[Slot, str, str], None]
+"""Called when the command of a run without a volume is seen to have ended: slot, run id and task id."""
+
 KILL_MARGIN = 2.0
 """Seconds beyond the grace before a runner is killed: by then it has killed its own command and written the outcome."""
 

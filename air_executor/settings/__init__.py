@@ -12,7 +12,13 @@ from typing import TYPE_CHECKING
 from air_executor.settings.project import DEFAULT, DIRECTORY, FILE, find_project, locate_state_dir
 
 if TYPE_CHECKING:
-    from air_executor.settings.declarations import CostSettings, DockerSettings, KubernetesSettings, ReaderSettings
+    from air_executor.settings.declarations import (
+        CostSettings,
+        DockerSettings,
+        KubernetesSettings,
+        ReaderSettings,
+        TransportSettings,
+    )
     from air_executor.settings.effective_settings import Settings, all_settings, effective, load
     from air_executor.settings.reader import reader_settings
     from air_executor.settings.setting_info import SettingInfo
@@ -27,6 +33,7 @@ __all__ = [
     "ReaderSettings",
     "SettingInfo",
     "Settings",
+    "TransportSettings",
     "all_settings",
     "effective",
     "find_project",
@@ -36,7 +43,7 @@ __all__ = [
 ]
 
 _MODULES = {
-    "declarations": ("CostSettings", "DockerSettings", "KubernetesSettings", "ReaderSettings"),
+    "declarations": ("CostSettings", "DockerSettings", "KubernetesSettings", "ReaderSettings", "TransportSettings"),
     "effective_settings": ("Settings", "all_settings", "effective", "load"),
     "reader": ("reader_settings",),
     "setting_info": ("SettingInfo",),

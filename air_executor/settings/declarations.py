@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import replace
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field
 
@@ -94,20 +94,39 @@ class CostSettings(SettingGroup):
         return Prices(self.currency, **hours, valid_from=start)
 
 
-class DockerSettings(SettingGroup):
-    """Containers. The engine is the one that `DOCKER_HOST` names, as for every Docker client."""
+class TransportSettings(SettingGroup):
+    """How the files of a run come to where it runs, and go back; the same for all platforms."""
 
-    pull: t.PullPolicy = Field("missing", description="Pull policy for task images: `missing`, `always` or `never`.")
+    variable: ClassVar[str]
+    """Prefix of the variables of the group."""
+
     transport: t.Transport = Field(
         "volume",
-        description="Way of a run's files to its container: `volume`, mounts, or `http`, for a remote engine.",
+        description="Way of a run's files to its runner: `volume`, which it mounts, or `http`, from the manager.",
     )
     transport_url: http_types.PublicUrl | None = Field(
-        None, description="Address of the manager's HTTP server for containers, for `http`."
+        None, description="Address of the manager's HTTP server for runners, for `http`."
     )
     transport_ca: t.FilePath | None = Field(
-        None, description="File with the certificates (PEM) that containers trust at that address, besides the image's."
+        None, description="File with the certificates (PEM) that runners trust at that address, besides their image's."
     )
+    transport_size: t.Bytes = Field(
+        10 << 30,
+        description="Maximum size of what a run changes in its workspace, on Kubernetes of all its files, for `http`.",
+    )
+
+    @property
+    def carries_runs(self) -> bool:
+        """Whether the files of runs come and go over HTTP."""
+        return self.transport == "http"
+
+
+class DockerSettings(TransportSettings):
+    """Containers. The engine is the one that `DOCKER_HOST` names, as for every Docker client."""
+
+    variable = "AIR_DOCKER"
+
+    pull: t.PullPolicy = Field("missing", description="Pull policy for task images: `missing`, `always` or `never`.")
     pull_deadline: t.Seconds = Field(600.0, description="Time limit for pulling an image.")
     timeout: t.Seconds = Field(30.0, description="Time limit for one request to the engine.")
     user: t.UserAndGroup = Field((65532, 65532), description="UID:GID for tasks when root owns the state directory.")
@@ -126,25 +145,14 @@ class DockerSettings(SettingGroup):
     read_only: t.Switch = Field(default=True, description="Read-only root file system for tasks.")
 
 
-class KubernetesSettings(SettingGroup):
+class KubernetesSettings(TransportSettings):
     """Kubernetes Jobs. The cluster is the one of the manager's own pod, or else that of `KUBECONFIG`."""
+
+    variable = "AIR_KUBERNETES"
 
     claim: t.ObjectName | None = Field(None, description="PersistentVolumeClaim that holds the state directory.")
     sub_path: Annotated[t.InnerPath, t.DefaultText("the volume's root")] = Field(
         "", description="Path of the state directory within the volume."
-    )
-    transport: t.Transport = Field(
-        "volume",
-        description="Way of a run's files to its pod: `volume`, a claim that pods mount, or `http`, from the manager.",
-    )
-    transport_url: http_types.PublicUrl | None = Field(
-        None, description="Address of the manager's HTTP server for pods, for `http`."
-    )
-    transport_ca: t.FilePath | None = Field(
-        None, description="File with the certificates (PEM) that pods trust at that address, besides their image's."
-    )
-    transport_size: t.Bytes = Field(
-        10 << 30, description="Maximum size of a run's files with its workspace on the disk of its node, for `http`."
     )
     namespace: Annotated[t.ObjectName | None, t.DefaultText("the manager's own, or that of the context")] = Field(
         None, description="Namespace for runners."

@@ -32,6 +32,7 @@ from air_executor.settings.declarations import (
     KubernetesSettings,
     ProxySettings,
     ReaderSettings,
+    TransportSettings,
 )
 from air_executor.settings.project import (
     DEFAULT,
@@ -143,11 +144,11 @@ class Settings(ReaderSettings, BaseSettings):
         return self._warnings
 
     @property
-    def carries_runs(self) -> bool:
-        """Whether the files of runs come and go over HTTP."""
-        if self.backend == "docker":
-            return self.docker.transport == "http"
-        return self.backend == "kubernetes" and self.kubernetes.transport == "http"
+    def transport(self) -> TransportSettings | None:
+        """Settings of runs whose files come and go over HTTP; None: there are none."""
+        groups: dict[str, TransportSettings] = {"docker": self.docker, "kubernetes": self.kubernetes}
+        found = groups.get(self.backend)
+        return found if found is not None and found.carries_runs else None
 
     @classmethod
     def settings_customise_sources(

@@ -41,6 +41,8 @@ INPUTS = "inputs.json"
 OUTCOMES = "outcomes.json"
 CLAIM = "claim"
 EXIT = "exit.json"
+CHANGES = ".changes"
+"""What a run without a volume has sent of its workspace."""
 QUEUE = "queue.jsonl"
 PRECREATED = (run_logs.LOG, QUEUE, "result.json", EXIT)
 FENCED = b"fenced\n"
@@ -99,7 +101,7 @@ class RunDirs:
                 os.rename(built, target)
             except OSError:
                 self._make_room(job, target, built)
-            self._created[job, seq] = [*given] if script is None else [*given, SCRIPT]
+            self._created[job, seq] = [*given, *([SCRIPT] if script else []), *([CHANGES] if remote else [])]
             if not os.path.isdir(self.layout.workspace(job)):  # a task may have removed what it was given
                 files.restore_dir(self.layout.workspace(job))
         except NotFoundError as error:
@@ -133,9 +135,9 @@ class RunDirs:
             files.restore_dir(self.layout.named_cache(name))
 
     def drop_inputs(self, job: str, seq: int, task: str) -> None:
-        """Remove what a run that has ended was given, which the job's state holds, too."""
+        """Remove what a run that has ended was given, which the job's state holds, too, and what it has sent."""
         folder = self._folder(job, seq, task)
-        for name in self._created.pop((job, seq), (INPUTS, OUTCOMES, SCRIPT)):
+        for name in self._created.pop((job, seq), (INPUTS, OUTCOMES, SCRIPT, CHANGES)):
             files.remove(f"{folder}/{name}")
 
     def prepare(self, staging: str) -> None:

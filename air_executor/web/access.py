@@ -81,11 +81,11 @@ class Access:
         if scope["type"] != "http" or scope["path"] in PROBES:
             await self._app(scope, receive, send)
             return
-        headers = Headers(scope=scope)
-        refusal = self._wrong_address(headers) or _foreign_change(scope["method"], headers)
-        if refusal is None and scope["path"].startswith(RUNS):
+        if scope["path"].startswith(RUNS):  # by any name of this machine: no web site has the token of a run
             await self._app(scope, receive, send)
             return
+        headers = Headers(scope=scope)
+        refusal = self._wrong_address(headers) or _foreign_change(scope["method"], headers)
         if refusal is None:
             client = scope.get("client")
             origin = "" if client is None else str(client[0])

@@ -63,11 +63,12 @@ def make_application(settings: Settings, scrape: Callable[[], bytes], health: He
 
 def _for_runs(settings: Settings, cache: StateCache) -> list[BaseRoute]:
     """Return the routes of runs without a volume; none where all runs have it."""
-    if not settings.carries_runs:
+    if (found := settings.transport) is None:
         return []
-    from air_executor.web.transport.run_routes import run_routes  # noqa: PLC0415 - see `make_application`
+    from air_executor.web.transport.run_delivery import SizeLimit  # noqa: PLC0415 - see `make_application`
+    from air_executor.web.transport.run_routes import run_routes  # noqa: PLC0415
 
-    return run_routes(cache, settings.kubernetes.transport_size)
+    return run_routes(cache, SizeLimit(found.transport_size, f"{found.variable}_TRANSPORT_SIZE"))
 
 
 def _for_programs(settings: Settings, api: LazyApi) -> list[BaseRoute]:

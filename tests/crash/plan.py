@@ -25,7 +25,9 @@ TARGETS: dict[str, Sequence[str]] = {
         *("silence", "break", "slow", "busy", "error", "swallow", "cut", "mute", "expire"),
     ),
 }
-TARGETS |= {OVER_HTTP: (*TARGETS["kubernetes"], "carrier", "carrier", "drop", "drop", "cutoff")}
+TARGETS |= {
+    OVER_HTTP: (*TARGETS["kubernetes"], "carrier", "carrier", "drop", "drop", "cutoff", "tokens", "full", "full")
+}
 """Who is killed, by backend; the manager is who has most to lose."""
 
 KIT: Mapping[str, Mapping[str, Any]] = {

@@ -30,6 +30,7 @@ from tests.cluster import (
 from tests.crash import daemon, processes
 from tests.crash.apigate import ApiGate, Trouble
 from tests.crash.driver import Jobs
+from tests.crash.small_volume import SmallVolume
 from tests.transport.proxy import Proxy
 from tests.transport.proxy import Trouble as NetworkTrouble
 
@@ -78,6 +79,7 @@ class Pods:
         volume, mount = {"name": "kit", "hostPath": {"path": f"{project}/kit"}}, {"name": "kit", "mountPath": KIT}
         volumes, mounts = [volume], [{**mount, "readOnly": True}]
         self._network: Proxy | None = None
+        self._volume = SmallVolume(f"{project}/.air-executor") if over_http else None
         if over_http:
             os.makedirs(f"{project}/marks", exist_ok=True)
             os.chmod(f"{project}/marks", 0o777)  # noqa: S103 - tasks are not root
@@ -112,9 +114,11 @@ class Pods:
         To a runner: kill its first process (`runner`), all others of it (`inside`) or its carrier (`carrier`), delete
         its pod (`pod`) or its Job (`job`). An interruption: one of `TROUBLES` or, between pods and manager, `NETWORK`,
         no answers (`silence`), broken connections (`break`), or a restart of the API server or of its storage, for all
-        who use them (`apiserver`, `etcd`).
+        who use them (`apiserver`, `etcd`), or no space on the manager's volume (`full`).
         """
         self.relent()
+        if target == "full":
+            return target if self._volume is not None and self._volume.fill() else None
         if target in NETWORK:
             assert self._network is not None
             self._network.bring(NETWORK[target])
@@ -134,6 +138,8 @@ class Pods:
     def relent(self) -> None:
         """Answer again."""
         self._gate.relent()
+        if self._volume is not None:
+            self._volume.relent()
         if self._network is not None:
             self._network.bring(NetworkTrouble())
 
@@ -144,6 +150,8 @@ class Pods:
     def close(self) -> None:
         """Let go of the cluster."""
         self._gate.close()
+        if self._volume is not None:
+            self._volume.close()
         if self._network is not None:
             self._network.close()
         self._patiently(self.space.close)

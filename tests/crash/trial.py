@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -26,7 +27,7 @@ PATIENCE = {"local": 300.0, "docker": 300.0, "kubernetes": 600.0, OVER_HTTP: 600
 
 INTERRUPTIONS = frozenset(
     {"silence", "break", "engine", "apiserver", "etcd", "slow", "busy", "error", "swallow", "cut", "mute", "expire"}
-    | {"drop", "cutoff"}
+    | {"drop", "cutoff", "full"}
 )
 """Steps that keep the platform from answering, and hurt nobody by themselves."""
 
@@ -127,8 +128,10 @@ class Arena:
 
     def _judge(self, manager: Driven) -> None:
         code = manager.code
-        # Between fork and exec a runner still shares the lock of a manager that has just been killed.
-        fine = {0, -9, HELD} | ({1} if self.trial.faults else set())
+        # Between fork and exec a runner still shares the lock of a manager that has just been killed. One whose
+        # volume is full when it starts says so, and leaves.
+        full = any(step.target == "full" for step in self.trial.steps)
+        fine = {0, -9, HELD} | ({1} if self.trial.faults or full else set())
         if code not in fine:
             what = "raised what it should not" if code == BUG else f"left by itself with {code}"
             self.outcome.violations.append(f"manager {manager.pid} {what}: see manager.log")
@@ -137,8 +140,10 @@ class Arena:
 
     def strike(self) -> None:
         """Go through the plan's steps. An interruption lasts until the next step is done."""
-        interrupted = False
+        interrupted, struck = False, ""
         for step in self.trial.steps:
+            if step.add is not None and struck == "full":  # who adds it would be told
+                self.platform.relent()
             self.ensure_manager()
             if step.working:
                 self.await_work()
@@ -149,17 +154,26 @@ class Arena:
             time.sleep(step.after)
             relents = interrupted
             interrupted = step.target in INTERRUPTIONS
-            if step.target != "manager":
+            struck = step.target
+            if step.target == "tokens":
+                self.expire_tokens()
+            elif step.target != "manager":
                 hit = self.platform.strike("runner" if step.target == "both" else step.target, step.choice)
                 self.outcome.interruptions += interrupted
                 self.outcome.runner_kills += hit is not None and not interrupted
                 self.note(f"struck {step.target}: {hit}")
-            if step.target in ("manager", "both") and self.manager is not None:
+            if step.target in ("manager", "both", "tokens") and self.manager is not None:
                 self.note(f"killing manager {self.manager.pid}")
                 self.manager.kill()
                 self.outcome.manager_kills += 1
             if relents and not interrupted:
                 self.platform.relent()
+
+    def expire_tokens(self) -> None:
+        """End the tokens of all runs, as their time does: the next manager signs with another key."""
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(self.client.layout.run_key)
+        self.note("struck tokens")
 
     def await_work(self) -> None:
         """Wait until the manager has taken the directory, or a little while."""

@@ -12,7 +12,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import pytest
 
@@ -25,7 +25,7 @@ from tests.images.rig import image
 
 pytestmark = [pytest.mark.docker, pytest.mark.timeout(300)]
 
-PATIENCE = 60.0
+PATIENCE = 180.0
 CHUNK = 1 << 16
 
 
@@ -84,10 +84,22 @@ class FarEngine:
         self._listening.close()
 
 
+class Far(Protocol):
+    """How to come to an engine that is far away."""
+
+    @property
+    def address(self) -> str:
+        """What DOCKER_HOST is to say."""
+
+    @property
+    def certificates(self) -> Path:
+        """What DOCKER_CERT_PATH is to say."""
+
+
 class Site:
     """A state directory on this machine, and managers of it whose engine is far away."""
 
-    def __init__(self, root: Path, far: FarEngine) -> None:
+    def __init__(self, root: Path, far: Far) -> None:
         self.engine = require_engine()
         self.root = root
         self.client = Client(str(root / ".air-executor"))
@@ -95,7 +107,7 @@ class Site:
         with socket.create_server(("", 0)) as unused:
             port = unused.getsockname()[1]
         plain = {name: value for name, value in os.environ.items() if not name.startswith(("AIR_", "DOCKER_"))}
-        self._env = plain | {
+        self.env = plain | {
             "AIR_BACKEND": "docker",
             "AIR_DOCKER_TRANSPORT": "http",
             "AIR_DOCKER_TRANSPORT_URL": f"http://{pool['Gateway']}:{port}/",
@@ -115,7 +127,7 @@ class Site:
         """Start a manager."""
         with open(self.root / "manager.log", "ab") as log:
             words = [sys.executable, "-m", "air_executor", "manager"]
-            self.manager = subprocess.Popen(words, env=self._env, cwd=self.root, stdout=log, stderr=log)
+            self.manager = subprocess.Popen(words, env=self.env, cwd=self.root, stdout=log, stderr=log)
 
     def kill(self, number: int = signal.SIGKILL) -> None:
         """End the manager."""
@@ -141,7 +153,7 @@ class Site:
 
     def containers(self, job: str | None = None) -> list[dict[str, Any]]:
         """Return the containers of this state directory, or of one job."""
-        found = self.engine.containers(all=True, filters={"name": [self._env["AIR_NAME_PREFIX"]]})
+        found = self.engine.containers(all=True, filters={"name": [self.env["AIR_NAME_PREFIX"]]})
         return [one for one in found if job in {None, one["Labels"]["air-executor.job"]}]
 
     def container(self, job: str, *, carrier: bool = False) -> str:
@@ -151,8 +163,21 @@ class Site:
 
     def volumes(self) -> list[str]:
         """Return the names of the volumes of this state directory's runs."""
-        found = self.engine.volumes(filters={"name": self._env["AIR_NAME_PREFIX"]})["Volumes"] or []
+        found = self.engine.volumes(filters={"name": self.env["AIR_NAME_PREFIX"]})["Volumes"] or []
         return [one["Name"] for one in found]
+
+    def execute(self, job: str, *command: str) -> None:
+        """Run a command beside the task of a job."""
+        made = self.engine.exec_create(self.container(job), list(command), workdir="/air/workspace")
+        self.engine.exec_start(made["Id"])
+
+    def close(self) -> None:
+        """Leave nothing."""
+        self.kill()
+        for one in self.containers():
+            self.engine.remove_container(one["Id"], force=True)
+        for name in self.volumes():
+            self.engine.remove_volume(name)
 
     def nothing_stays(self) -> None:
         """Wait until no container and no volume is left."""
@@ -168,11 +193,7 @@ def site(tmp_path: Path) -> Iterator[Site]:
     made = Site(tmp_path / "project", far)
     made.start()
     yield made
-    made.kill()
-    for one in made.containers():
-        made.engine.remove_container(one["Id"], force=True)
-    for name in made.volumes():
-        made.engine.remove_volume(name)
+    made.close()
     far.close()
 
 
@@ -217,6 +238,17 @@ def test_a_runner_that_is_killed(site: Site) -> None:
     site.nothing_stays()
 
 
+def test_a_runner_that_is_killed_before_its_claim(site: Site) -> None:
+    """Its carrier has seen nothing of it, and leaves all the same."""
+    site.submit("job", {"id": "it", "command": "echo begun"})
+    wait_for(lambda: list(Path(site.client.layout.runs("job")).glob("1-it")), PATIENCE, "its start", pause=0.005)
+    for path in Path(site.client.layout.bin).rglob("air-runner"):
+        path.write_text("#!/bin/sh\nkill -9 $$\n", encoding="ascii")
+    assert site.ended("job")["it"] not in {"ok", None}
+    assert site.log("job") == ""
+    site.nothing_stays()
+
+
 def test_a_carrier_that_is_killed(site: Site) -> None:
     """The run is not a success though its command may end well: nobody knows what it left."""
     site.submit("job", {"id": "it", "command": "echo begun; sleep 3"})
@@ -252,7 +284,7 @@ def test_what_takes_a_folder_of_this_machine(site: Site) -> None:
 def test_settings_that_are_missing(site: Site) -> None:
     """A manager without an address for containers, or without a port, says so and exits."""
     site.kill()
-    env = site._env
+    env = site.env
     for change, words in (
         ({"AIR_DOCKER_TRANSPORT_URL": None}, "set AIR_DOCKER_TRANSPORT_URL"),
         ({"AIR_HTTP_PORT": "0"}, "set AIR_HTTP_PORT"),

@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
+from air_executor.backends.kubernetes.end_notes import NOTE_AFTER, EndNotes
 from air_executor.backends.kubernetes.manifests import DELIVER_WITHIN
-from air_executor.backends.kubernetes.object_status import LOST_CLAIM, UNRECORDED, Stage, read_pod
+from air_executor.backends.kubernetes.object_status import LOST_CLAIM, TASK, UNRECORDED, Stage, read_pod
 from air_executor.backends.kubernetes.runner_cache import INSPECT_AFTER, Deadlines, RunnerCache
 from air_executor.model.names import Slot
 from tests.kubernetes.server import job, pod
@@ -111,6 +112,20 @@ def test_a_long_fetch_is_no_failed_start() -> None:
     status = cache.statuses(10_000)[Slot("census", 0)]
     assert (status.alive, status.reason) == (True, None)
     assert "being fetched" in str(status.message)
+
+
+def test_who_is_told_that_a_command_has_ended() -> None:
+    """Carriers that stay a while after it, once each."""
+    cache, told = RunnerCache(Deadlines(1, 1, 1)), list[tuple[Slot, str, str]]()
+    ended = EndNotes(lambda *run: told.append(run))
+    cache.put_job({**JOB, "metadata": {**JOB["metadata"], "annotations": {TASK: "a"}}}, 0)
+    for now, found in ((0, carried("Running")), (10, carried("Running", task=terminated(137)))):
+        cache.put_pod(found, now)
+        ended.look(cache.all(), now + NOTE_AFTER)
+        assert told == []
+    for now in (20, 30):
+        ended.look(cache.all(), now)
+    assert told == [(Slot("census", 0), "0badcafe-1", "a")]
 
 
 def test_a_carrier_that_hangs_is_given_up() -> None:

@@ -25,6 +25,7 @@ from tests.cluster import Namespace, address_for_pods, free_port, require_runner
 from tests.conftest import wait_for
 from tests.crash import processes
 from tests.kubernetes.managers import Start
+from tests.nginx import Nginx
 
 __all__ = ["test_a_run_is_listed_until_it_ends", "test_exited_is_not_absent", "test_of_many_creators_one_wins"]
 pytestmark = [pytest.mark.kubernetes, pytest.mark.timeout(900)]
@@ -40,11 +41,11 @@ def rig(tmp_path: Path) -> Iterator[OverHttpRig]:
 
 
 @pytest.fixture
-def begin(start: Start, namespace: Namespace) -> Callable[[], Any]:
-    """Return what starts a manager that pods reach."""
+def begin(start: Start, namespace: Namespace) -> Callable[..., Any]:
+    """Return what starts a manager that pods reach, at the node's address unless settings say otherwise."""
     host = address_for_pods(namespace)
     port = free_port(host)
-    settings = {
+    usual = {
         "AIR_KUBERNETES_TRANSPORT": "http",
         "AIR_KUBERNETES_TRANSPORT_URL": f"http://{host}:{port}",
         "AIR_HTTP_HOST": host,
@@ -53,7 +54,7 @@ def begin(start: Start, namespace: Namespace) -> Callable[[], Any]:
         "AIR_RUNNER_IMAGE": require_runner_image(),
         "AIR_KUBERNETES_LEASE": "false",
     }
-    return lambda: start("manager", **settings)
+    return lambda **settings: start("manager", **{**usual, **settings})
 
 
 def ended(client: Client, job: str) -> JobState:
@@ -69,7 +70,7 @@ def states(pod: dict[str, Any]) -> dict[str, str]:
     return {one["name"]: next(iter(one["state"]), "") for one in found}
 
 
-def test_ends_of_runs(begin: Callable[[], Any], namespace: Namespace, tmp_path: Path) -> None:
+def test_ends_of_runs(begin: Callable[..., Any], namespace: Namespace, tmp_path: Path) -> None:
     """Out of memory is told as such; a pod that others delete while it waits for the manager is repeated, and once."""
     client = Client(str(tmp_path / "state"))
     manager = begin()
@@ -109,6 +110,49 @@ def test_ends_of_runs(begin: Callable[[], Any], namespace: Namespace, tmp_path: 
     assert (big.phase, big.reason) == ("failed", "oom"), big
     assert printed("large") == ["begun\n"]
     wait_for(lambda: not left(namespace), PATIENCE, "the cluster to clear up")
+
+
+def test_a_runner_that_is_killed_before_its_claim(begin: Callable[..., Any], tmp_path: Path) -> None:
+    """Its slot is free again in moments, not hours, and the task is repeated."""
+    client = Client(str(tmp_path / "state"))
+    begin()
+    client.submit(parse_job({"id": "job", "tasks": [{"id": "a", "command": "echo begun"}]}))
+    wait_for(lambda: list(Path(client.layout.runs("job")).glob("1-a")), PATIENCE, "its start", pause=0.005)
+    # In place of a kernel that kills the runner at its first instruction: one that ends itself there. The manager
+    # writes the right one again before the next start.
+    for path in Path(client.layout.bin).rglob("air-runner"):
+        path.write_text("#!/bin/sh\nkill -9 $$\n", encoding="ascii")
+    begun = time.monotonic()
+    state = ended(client, "job")
+    assert [one.reason for one in state.tasks["a"].attempts] == ["lost", "ok"]
+    assert time.monotonic() - begun < 120
+
+
+def test_pods_behind_a_proxy(begin: Callable[..., Any], namespace: Namespace, tmp_path: Path) -> None:
+    """Between them and a manager that listens on loopback is one with TLS, a path and its own defaults."""
+    port = free_port("127.0.0.1")
+    target = f"proxy_pass http://127.0.0.1:{port}/; proxy_set_header Host $host;"
+    proxy = Nginx(tmp_path / "nginx", f"location /jobs/ {{ {target} }}", address_for_pods(namespace))
+    try:
+        (tmp_path / "ca.pem").write_text(proxy.authority, encoding="ascii")
+        begin(
+            AIR_KUBERNETES_TRANSPORT_URL=f"{proxy.url}/jobs/",
+            AIR_KUBERNETES_TRANSPORT_CA=str(tmp_path / "ca.pem"),
+            AIR_HTTP_HOST="127.0.0.1",
+            AIR_HTTP_PORT=str(port),
+        )
+        client = Client(str(tmp_path / "state"))
+        show = """python -c 'import zlib; print(zlib.crc32(open("file", "rb").read()))'"""
+        first = {"id": "a", "command": f"head -c 3000000 /dev/urandom >file; {show}"}
+        tasks = [first, {"id": "b", "command": show, "after": ["a"]}]
+        client.submit(parse_job({"id": "job", "tasks": tasks}))
+        state = ended(client, "job")
+    finally:
+        proxy.close()
+    assert state.phase == "succeeded", state
+    logs = [path.read_text() for path in Path(client.layout.runs("job")).rglob("output.log")]
+    assert len(logs) == 2
+    assert logs[0] == logs[1]
 
 
 def left(namespace: Namespace) -> list[str]:

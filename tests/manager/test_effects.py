@@ -36,6 +36,7 @@ CHANGING = set(
 ELSEWHERE = {
     "append_only": "lines that no manager reads back; what `prune --delete` wrote is written again after a death",
     "probe": "`air-executor doctor` measures a volume, in a folder of its own",
+    "ended_commands": "the next manager notes it again",
     "event_check": "as `probe`",
     "service_logs": "before a service is removed, which a death repeats",
     "wakeups": "it writes to a pipe of its own process",

@@ -32,7 +32,8 @@ from tests.manager.rig import World
 from tests.runner.rig import NATIVE, require_native
 
 PATIENCE = 120.0
-CARRIER = carrier.__file__
+CARRIER = "air_carrier"
+"""Name of the package in the image `runner`, which has nothing else of ours."""
 LIMIT = 1 << 30
 """Bytes that one run may deliver of its workspace."""
 
@@ -120,10 +121,15 @@ class Site:
             connection.close()
 
     def pod(
-        self, launch: Launch, name: str = "pod", port: int | None = None, folder: Path | None = None, **env: str
+        self,
+        launch: Launch,
+        name: str = "pod",
+        port: int | None = None,
+        folder: Path | None = None,
+        env: Mapping[str, str] | None = None,
     ) -> Pod:
         """Return a new pod of a run, with its disk in a folder."""
-        made = Pod(self, launch, (folder or self.folder) / name, port or self.port, env)
+        made = Pod(self, launch, (folder or self.folder) / name, port or self.port, env or {})
         self._pods.append(made)
         return made
 
@@ -167,13 +173,17 @@ class Pod:
         }
         self._processes: list[subprocess.Popen[bytes]] = []
         self._logs = tempfile.TemporaryDirectory(prefix="air-test-")  # elsewhere: a test may fill the pod's disk
+        os.symlink(os.path.dirname(carrier.__file__), f"{self._logs.name}/{CARRIER}")
         root.mkdir()
 
-    def carrier(self, command: str) -> subprocess.Popen[bytes]:
-        """Start the carrier."""
-        words = [sys.executable, "-S", CARRIER, command]
+    def carrier(self, command: str, **times: float) -> subprocess.Popen[bytes]:
+        """Start the carrier; `times` take the place of its own, such as `uplink.PATIENCE`."""
+        changed = "".join(f"{name} = {seconds}; " for name, seconds in times.items())
+        script = f"import sys; from {CARRIER} import __main__, delivering, uplink; {changed}"
+        end = "sys.exit(__main__.main(sys.argv[1:], __main__.os.environ))"
+        words = [sys.executable, "-S", *(["-c", script + end] if times else ["-m", CARRIER]), command]
         with open(f"{self._logs.name}/{command}.log", "ab") as log:
-            return self._start(words, self._env, stderr=log)
+            return self._start(words, {**self._env, "PYTHONPATH": self._logs.name}, stderr=log)
 
     def fetch(self) -> int:
         """Fetch, and return the exit status."""

@@ -7,19 +7,22 @@ import json
 import os
 import random
 import threading
+import time
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 
-from air_executor.runner import carrier
+from air_executor.runner.carrier.__main__ import CANNOT
+from air_executor.store.run_tokens import LIFETIME, RunTokens
 from tests.lanes import NIGHTLY
 from tests.transport.proxy import Proxy, Trouble
 from tests.transport.rig import PATIENCE, Site, soon
 
 SEEDS = range(20 if NIGHTLY else 3)
 LINES = 3000
+REFUSAL = "the manager refuses: the token of the run is not valid, or has expired"
 PRINTS = f"""
 import os, time
 queue = open(os.environ["AIR_QUEUE"], "a", buffering=1)
@@ -155,7 +158,8 @@ class _OldProxy:
 
 
 def test_a_token_that_ends(site: Site) -> None:
-    """A run whose token has ended is refused, says why, and is no success."""
+    """A run whose token has ended is refused, says why, and is no success; its repeat commits what it queued."""
+    script = "echo said; ../bin/air-queue --id next true; echo 1 >$AIR_RESULT"
     launch = site.begin()
     pod = site.pod(launch)
     assert pod.fetch() == 0
@@ -163,8 +167,33 @@ def test_a_token_that_ends(site: Site) -> None:
     site.be_away()
     site.serve()
     delivering = pod.carrier("deliver")
-    assert pod.run("echo said").wait(PATIENCE) == 0
-    assert delivering.wait(PATIENCE) == carrier.CANNOT
-    assert "the token of the run is not valid, or has expired" in pod.said()
+    assert pod.run(script).wait(PATIENCE) == 0
+    assert delivering.wait(PATIENCE) == CANNOT
+    assert pod.said().splitlines()[-1] == f"air-carrier: {REFUSAL}"
     site.commit(launch, 0)
-    assert site.world.task("job", "a").attempts[-1].reason == "lost"
+    task = site.world.task("job", "a")
+    assert (task.attempts[-1].reason, task.result) == ("lost", None)
+
+    launch = site.started("job", "a")
+    assert site.pod(launch, "again").live(script) == 0
+    site.commit(launch)
+    task = site.world.task("job", "a")
+    assert (task.phase, task.result, len(task.attempts)) == ("succeeded", 1, 2)
+    assert sorted(site.world.job("job").tasks) == ["a", "next"]
+
+
+@pytest.mark.parametrize(
+    ("ahead", "is_valid"), [(10 * LIFETIME, True), (-0.6 * LIFETIME, True), (-1.1 * LIFETIME, False)]
+)
+def test_a_clock_that_has_jumped(site: Site, ahead: float, *, is_valid: bool) -> None:
+    """A token of a manager whose clock was ahead is good; one of a clock far behind has expired, and that is told."""
+    launch = site.begin()
+    token = RunTokens(site.layout).make(site.address(launch), time.time() + ahead)
+    pod = site.pod(launch, env={"AIR_CARRIER_TOKEN": token})
+    if is_valid:
+        assert pod.live("echo said") == 0, pod.said()
+        assert site.out(launch, "output.log") == b"said\n"
+    else:
+        assert pod.fetch() == CANNOT
+        assert pod.said("fetch") == f"air-carrier: {REFUSAL}\n"
+        assert site.out(launch, "claim") == b""

@@ -12,7 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from air_executor.runner import carrier
+from air_executor.runner.carrier import folders, growing, uplink
+from air_executor.runner.carrier.__main__ import CANNOT, LOST_CLAIM
+from air_executor.store.ended_commands import noter_of
 from air_executor.store.run_dirs import MAX_RESULT
 from air_executor.store.run_tokens import LIFETIME, RunTokens
 from tests.lanes import NIGHTLY
@@ -222,6 +224,35 @@ def test_a_killed_runner_leaves_what_was_printed_and_no_success(site: Site) -> N
     assert attempt.reason == "lost"
 
 
+def test_a_runner_that_is_killed_before_its_claim(site: Site) -> None:
+    """The carrier sees nothing of it, asks, and leaves once the platform has seen it end; the slot is not kept."""
+    launch = site.begin()
+    pod = site.pod(launch)
+    assert pod.fetch() == 0
+    delivering = pod.carrier("deliver", **{"delivering.ASK_AFTER": 0.1})
+    time.sleep(0.3)
+    assert delivering.poll() is None, "it must wait for a command whose image is still being pulled"
+    assert pod.said() == ""
+    noter_of(site.layout)(launch.slot, launch.run, launch.task)
+    assert delivering.wait(PATIENCE) == 0, pod.said()
+    assert "has ended before it began" in pod.said()
+    site.commit(launch, 137)
+    assert site.world.task("job", "a").attempts[-1].reason == "lost"
+
+
+def test_an_end_that_is_noted_of_a_run_that_has_begun(site: Site) -> None:
+    """It changes nothing: what the command left is delivered, however late."""
+    launch = site.begin()
+    pod = site.pod(launch)
+    assert pod.fetch() == 0
+    assert pod.run("echo said").wait(PATIENCE) == 0
+    noter_of(site.layout)(launch.slot, launch.run, launch.task)
+    assert pod.carrier("deliver", **{"delivering.ASK_AFTER": 0.0}).wait(PATIENCE) == 0, pod.said()
+    assert site.out(launch, "output.log") == b"said\n"
+    site.commit(launch)
+    assert site.world.task("job", "a").phase == "succeeded"
+
+
 def test_a_pod_that_is_stopped_before_its_task_began(site: Site) -> None:
     """The carrier leaves at once, and has delivered nothing."""
     launch = site.begin()
@@ -257,16 +288,16 @@ def test_a_second_pod_of_a_run_is_refused(site: Site) -> None:
     (site.workspace(launch) / "folder").mkdir()
     (site.workspace(launch) / "folder/x").touch()
     assert first.fetch() == 0
-    assert second.fetch() == carrier.LOST_CLAIM
+    assert second.fetch() == LOST_CLAIM
     assert "is not this runner's" in second.said("fetch")
     assert not (second.root / "bin/air-runner").exists()
     assert first.fetch() == 0, first.said("fetch")
     assert first.run("true").wait(PATIENCE) == 0
-    assert first.fetch() == carrier.LOST_CLAIM
+    assert first.fetch() == LOST_CLAIM
     second.out.mkdir(exist_ok=True)
     (second.out / "claim").touch()
     (second.out / "output.log").write_text("intruder")
-    assert second.carrier("deliver").wait(PATIENCE) == carrier.LOST_CLAIM
+    assert second.carrier("deliver").wait(PATIENCE) == LOST_CLAIM
     assert site.out(launch, "output.log") == b""
 
 
@@ -275,7 +306,7 @@ def test_a_run_that_must_not_begin_any_more(site: Site) -> None:
     launch = site.begin()
     pod = site.pod(launch)
     site.commit(launch)
-    assert pod.fetch() == carrier.LOST_CLAIM
+    assert pod.fetch() == LOST_CLAIM
 
     launch = site.begin("other")
     pod = site.pod(launch, "other")
@@ -283,7 +314,7 @@ def test_a_run_that_must_not_begin_any_more(site: Site) -> None:
     site.commit(launch)
     delivering = pod.carrier("deliver")
     pod.run("echo late >file").wait(PATIENCE)
-    assert delivering.wait(PATIENCE) == carrier.LOST_CLAIM
+    assert delivering.wait(PATIENCE) == LOST_CLAIM
     assert "has ended" in pod.said()
     assert os.listdir(site.workspace(launch)) == []
 
@@ -291,12 +322,12 @@ def test_a_run_that_must_not_begin_any_more(site: Site) -> None:
 def test_a_manager_that_stays_away(site: Site) -> None:
     """The carrier gives up after its patience, says why, and has not said that it was done."""
     launch = site.begin()
-    pod = site.pod(launch, AIR_CARRIER_PATIENCE="0.5")
+    pod = site.pod(launch, env={"AIR_CARRIER_PATIENCE": "0.5"})
     assert pod.fetch() == 0
     site.be_away()
     delivering = pod.carrier("deliver")
     assert pod.run("echo said").wait(PATIENCE) == 0
-    assert delivering.wait(PATIENCE) == carrier.CANNOT
+    assert delivering.wait(PATIENCE) == CANNOT
     assert (
         pod.said().splitlines()[-1].startswith(f"air-carrier: OSError: the manager at 127.0.0.1:{site.port} does not")
     )
@@ -324,11 +355,11 @@ def test_a_silent_run_keeps_a_valid_token(site: Site) -> None:
     assert pod.fetch() == 0
     old = RunTokens(site.layout).make(site.address(launch), time.time() - 0.6 * LIFETIME)
     env = {"AIR_CARRIER_URL": f"http://127.0.0.1:{site.port}", "AIR_CARRIER_TOKEN": old, "AIR_CARRIER_HOLDER": "pod"}
-    link = carrier.Uplink(env)
-    log = carrier.Growing(link, carrier.Folders(str(pod.root)), carrier.LOG)
+    link = uplink.Uplink(env)
+    log = growing.Growing(link, str(pod.out), folders.LOG)
     assert not log.send()
     assert link._token == old
-    log._asked -= carrier.CHECK_IN + 1
+    log._asked -= growing.CHECK_IN + 1
     assert not log.send()
     found = RunTokens(site.layout).read(link._token, time.time() + LIFETIME / 2)
     assert found is not None

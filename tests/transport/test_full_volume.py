@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from air_executor.runner import carrier
+from air_executor.runner.carrier.__main__ import CANNOT
 from tests.crash.test_small_volume import fill
 from tests.transport.rig import PATIENCE, Site, soon
 
@@ -72,5 +72,5 @@ def test_a_pod_whose_own_disk_is_full(site: Site, small: Path) -> None:
     with open(site.workspace(launch) / "large", "wb") as file:
         file.truncate(16 << 20)
     pod = site.pod(launch, folder=small)
-    assert pod.fetch() == carrier.CANNOT
+    assert pod.fetch() == CANNOT
     assert "No space left on device" in pod.said("fetch").splitlines()[-1]

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from air_executor.backends.base import Launch
-from air_executor.store.run_dirs import MAX_QUEUE
+from air_executor.store.run_dirs import CHANGES, MAX_QUEUE
 from air_executor.web.transport.run_routes import MAX_PIECE
 from tests.transport.rig import LIMIT, Said, Site, entries
 
@@ -33,7 +33,17 @@ class Caller:
 
     def send(self, *found: Mapping[str, object]) -> Said:
         """Send changes of the workspace."""
-        return self.ask("POST", "workspace", entries(*found))
+        return self.apply(entries(*found))
+
+    def apply(self, changes: bytes) -> Said:
+        """Send what is to be changes of the workspace, anew."""
+        sent = Path(self.launch.out_dir, CHANGES)
+        for offset in range(0, len(changes), MAX_PIECE):
+            answer = self.ask("PATCH", f"files/{CHANGES}?offset={offset}", changes[offset : offset + MAX_PIECE])
+            assert answer.status == 200, answer
+        answer = self.ask("POST", "workspace")
+        sent.unlink(missing_ok=True)  # as the outcome does
+        return answer
 
 
 @pytest.fixture
@@ -115,7 +125,7 @@ def test_what_is_no_stream(caller: Caller) -> None:
     """It is refused for ever, so that the run is no success; files that were whole may be there, and no parts."""
     top = Path(caller.launch.workspace)
     for body in BROKEN:
-        answer = caller.ask("POST", "workspace", body)
+        answer = caller.apply(body)
         assert answer.status == 422, (answer, body[:100])
         assert set(os.listdir(top)) - {"file"} == {"there", "folder", "out", "file-out"}
         assert not (top / "file").exists() or (top / "file").read_bytes() == b""
@@ -208,7 +218,9 @@ def test_bodies_that_are_too_large(caller: Caller) -> None:
     ):
         assert caller.ask(method, path, large).status == 422
     assert caller.site.out(caller.launch, "output.log") == b""
-    assert caller.ask("POST", "workspace", b"", Content_Length=str(LIMIT + 1)).status == 422
+    answer = caller.ask("PATCH", f"files/{CHANGES}?offset={LIMIT}", b"x")
+    assert (answer.status, b"AIR_KUBERNETES_TRANSPORT_SIZE" in answer.body) == (422, True)
+    assert not Path(caller.launch.out_dir, CHANGES).exists() or caller.site.out(caller.launch, CHANGES) == b""
     assert caller.ask("PUT", "result", b"1" * 100_000).status == 204
     assert len(caller.site.out(caller.launch, "result.json")) == 16 * 1024 + 1
 

@@ -3,40 +3,30 @@
 from __future__ import annotations
 
 from air_executor.errors import BadInputError
-from air_executor.settings import DockerSettings, KubernetesSettings, Settings
+from air_executor.settings import Settings, TransportSettings
 
 PROGRAM = "air-carrier"
 """In the image `runner`."""
 STOP_MARGIN = 15
 """Seconds beyond those of its task that a carrier has to end: what a stopped task has left is delivered in them."""
-Group = DockerSettings | KubernetesSettings
 
 
-def is_http(group: Group) -> bool:
-    """Tell whether the files of runs come over HTTP."""
-    return group.transport == "http"
-
-
-def _prefix(group: Group) -> str:
-    return "AIR_DOCKER" if isinstance(group, DockerSettings) else "AIR_KUBERNETES"
-
-
-def check(settings: Settings, group: Group) -> None:
+def check(settings: Settings, group: TransportSettings) -> None:
     """Check that runs can reach the manager, as far as settings tell.
 
     Raises:
         BadInputError: one is missing.
     """
-    name = f"{_prefix(group)}_TRANSPORT"
-    if is_http(group) and group.transport_url is None:
+    name = f"{group.variable}_TRANSPORT"
+    if group.carries_runs and group.transport_url is None:
         msg = f"set {name}_URL to the address at which runs reach this manager; {name} is http"
         raise BadInputError(msg)
-    if is_http(group) and settings.http_port == 0:
+    if group.carries_runs and settings.http_port == 0:
         msg = f"set AIR_HTTP_PORT: {name} is http, and runs need it"
         raise BadInputError(msg)
 
 
-def authorities(group: Group) -> str | None:
+def authorities(group: TransportSettings) -> str | None:
     """Return the certificates that runs trust besides the system's, as PEM; None: no others.
 
     Raises:
@@ -48,5 +38,5 @@ def authorities(group: Group) -> str | None:
         with open(group.transport_ca, encoding="ascii") as file:
             return file.read()
     except (OSError, ValueError) as error:
-        msg = f"{_prefix(group)}_TRANSPORT_CA: {group.transport_ca} cannot be read: {error}"
+        msg = f"{group.variable}_TRANSPORT_CA: {group.transport_ca} cannot be read: {error}"
         raise BadInputError(msg) from error

@@ -53,7 +53,7 @@ def make_backend(
     if requested is not None:
         engine.requested = requested
     config, carriers = make_engine_config(settings, engine, version), None
-    if transport.is_http(settings.docker) and make_token is not None:
+    if settings.docker.carries_runs and make_token is not None:
         carriers = Carriers(config, make_token, transport.authorities(settings.docker))
     return DockerBackend(engine, config, keep_log, carriers)
 
@@ -69,7 +69,7 @@ def reach(settings: Settings) -> None:
     engine = Engine(min(settings.docker.timeout, LONGEST_WAIT))
     try:
         info = engine.info()
-        if own_container() is None and not transport.is_http(settings.docker):
+        if own_container() is None and not settings.docker.carries_runs:
             refuse_mapping(info)
     finally:
         engine.close()
@@ -78,7 +78,7 @@ def reach(settings: Settings) -> None:
 def make_engine_config(settings: Settings, engine: Engine, version: str) -> EngineConfig:
     """Return what all containers have in common; raises as `make_backend`."""
     transport.check(settings, settings.docker)
-    if transport.is_http(settings.docker):
+    if settings.docker.carries_runs:
         return _engine_config(settings, PathMapping(), f"{settings.docker.transport_url}{settings.state_dir}", version)
 
     def inspect(container: str) -> dict[str, Any] | None:

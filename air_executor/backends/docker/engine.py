@@ -25,6 +25,7 @@ from air_executor.backends.base import Requested
 from air_executor.backends.container.platform_text import describe_error
 from air_executor.backends.container.refusals import CONFLICT, NOT_FOUND, ConflictError, MissingError, RefusedError
 from air_executor.backends.container.remote_process import STDOUT
+from air_executor.backends.docker import ssh_tunnel
 from air_executor.backends.docker.engine_support import refuse_podman
 from air_executor.errors import BackendUnavailableError
 
@@ -54,6 +55,7 @@ class Engine:
 
     def __init__(self, timeout: float) -> None:
         self._timeout = timeout
+        self._tunnel = ssh_tunnel.from_environment()
         self._local = threading.local()
         self._clients: list[docker.APIClient] = []
         self._streams: list[CancellableStream[Any]] = []
@@ -67,9 +69,8 @@ class Engine:
     def _client(self) -> docker.APIClient:
         client: docker.APIClient | None = getattr(self._local, "client", None)
         if client is None:
-            client = _EngineSession(
-                version=self._version or "auto", timeout=math.ceil(self._timeout), **kwargs_from_env()
-            )
+            way = kwargs_from_env() if self._tunnel is None else {"base_url": self._tunnel.address}
+            client = _EngineSession(version=self._version or "auto", timeout=math.ceil(self._timeout), **way)
             if client.base_url.startswith("http+docker:"):
                 client.trust_env = False  # a socket has no proxy, and looking for one takes a fifth of each request
             self._version = client.api_version
@@ -92,6 +93,8 @@ class Engine:
         """
         self._local.what = what
         try:
+            if self._tunnel is not None:
+                self._tunnel.ensure()
             return call(self._client())
         except docker.errors.APIError as error:
             message = self.scrub(str(error.explanation or error))
@@ -167,6 +170,8 @@ class Engine:
             for client in self._clients:
                 _close(client)
             self._clients.clear()
+        if self._tunnel is not None:
+            self._tunnel.close()
 
     # Containers
 

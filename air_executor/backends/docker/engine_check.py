@@ -14,7 +14,6 @@ from collections.abc import Iterator
 from typing import Any
 from urllib.parse import urlsplit
 
-from air_executor.backends.container import transport
 from air_executor.backends.container.refusals import MissingError, RefusedError
 from air_executor.backends.docker import docker_setup
 from air_executor.backends.docker.container_spec import EngineConfig
@@ -88,7 +87,7 @@ def _check(engine: Engine, settings: Settings, version: str) -> Iterator[Finding
         yield Finding("docker selinux", WARN, "SELinux decides what containers see of this machine", remedy)
     image = _image(engine, config)
     yield image
-    if transport.is_http(settings.docker):
+    if settings.docker.carries_runs:
         yield Finding("docker volume", FINE, f"files of runs come over {settings.docker.transport_url}")
         return
     yield (
@@ -173,7 +172,7 @@ def _limits(info: dict[str, Any]) -> Finding:
 def _users(info: dict[str, Any], config: EngineConfig) -> Finding:
     uid, gid = config.user
     text = f"tasks run as user {uid}:{gid}"
-    if (kind := mapping_of(info)) is not None and not transport.is_http(config.settings):
+    if (kind := mapping_of(info)) is not None and not config.settings.carries_runs:
         text += f", and {kind} maps that to a subordinate one, which cannot write the state directory"
         return Finding("docker user", BAD, text, REMEDY)
     return Finding("docker user", FINE, text)

@@ -73,14 +73,14 @@ def _impatient(settings: Settings) -> Settings:
 def _check(api: Api, config: ClusterConfig) -> Iterator[Finding]:
     major, minor = api.version()
     group = config.settings
-    files = f"volume claim {group.claim}" if group.transport == "volume" else f"files over {group.transport_url}"
+    files = f"volume claim {group.claim}" if not group.carries_runs else f"files over {group.transport_url}"
     found = f"Kubernetes {major}.{minor}, namespace {api.namespace}, {files}"
     if (major, minor) >= POD_REPLACEMENT_POLICY:
         yield Finding("cluster", FINE, found)
     else:
         text = f"{found}; before 1.29 a Job may make a second pod, which stops at the claim and costs its start"
         yield Finding("cluster", WARN, text, "nothing is wrong with that; newer servers spare it")
-    needed = (*NEEDED, *(KEEPS if group.keep_pods else ()), *(OVER_HTTP if group.transport == "http" else ()))
+    needed = (*NEEDED, *(KEEPS if group.keep_pods else ()), *(OVER_HTTP if group.carries_runs else ()))
     missing = [
         f"{verb} {resource}"
         for api_group, resource, verbs in needed

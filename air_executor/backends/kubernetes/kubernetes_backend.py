@@ -19,6 +19,7 @@ from air_executor.backends.container.platform_text import brief
 from air_executor.backends.container.refusals import ConflictError, RefusedError
 from air_executor.backends.kubernetes.api import Api
 from air_executor.backends.kubernetes.cluster_watch import ClusterWatch
+from air_executor.backends.kubernetes.end_notes import EndNotes
 from air_executor.backends.kubernetes.job_remover import JobRemover
 from air_executor.backends.kubernetes.manifests import INSTANCE, RUN, STATE_DIR, ClusterConfig, job_manifest
 from air_executor.backends.kubernetes.object_status import is_permanent
@@ -48,9 +49,14 @@ class KubernetesBackend(ContainerBackend):
     object_kind = "Kubernetes Job"
 
     def __init__(
-        self, api: Api, config: ClusterConfig, keep_log: KeepServiceLog, secrets: RunSecrets | None = None
+        self,
+        api: Api,
+        config: ClusterConfig,
+        keep_log: KeepServiceLog,
+        secrets: RunSecrets | None = None,
+        end_notes: EndNotes | None = None,
     ) -> None:
-        """`secrets`: those of runs whose files come over HTTP; None: all pods mount the volume."""
+        """`secrets` and `end_notes`: of runs whose files come over HTTP; None: all pods mount the volume."""
         super().__init__(api, config, WORKERS)
         self._api = api
         self._config = config
@@ -60,6 +66,7 @@ class KubernetesBackend(ContainerBackend):
         self._remover = JobRemover(api, self._watch, keep_log, config.settings.keep_pods)
         self._refused = RefusedStarts()
         self._secrets = secrets
+        self._end_notes = end_notes
 
     def prepare(self, options: Mapping[str, Any]) -> str | None:
         """See `Backend.prepare`. Nodes pull images themselves, for a pod that exists."""
@@ -129,6 +136,8 @@ class KubernetesBackend(ContainerBackend):
                 one.busy = True
             failed = dict(self._failed_starts)
             ended = self._cache.ended_pods.due(time.time())
+            if self._end_notes is not None:
+                self._end_notes.look(self._cache.all(), now)
         for name, uid in ended:
             self._workers.submit(self._remover.delete_ended, name, uid)
         for one in unexplained:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from air_executor.backends.base import KeepServiceLog, MakeToken, Requested
+from air_executor.backends.base import KeepServiceLog, MakeToken, NoteEnd, Requested
 from air_executor.backends.container import transport
 from air_executor.backends.container.inside import DEFAULT_IMAGE, task_user
 from air_executor.backends.kubernetes import pod_template
 from air_executor.backends.kubernetes.api import Api
+from air_executor.backends.kubernetes.end_notes import EndNotes
 from air_executor.backends.kubernetes.kubernetes_backend import KubernetesBackend
 from air_executor.backends.kubernetes.lease_object import LeaseObject
 from air_executor.backends.kubernetes.manifests import ClusterConfig
@@ -25,11 +26,13 @@ def make_backend(
     keep_log: KeepServiceLog,
     requested: Requested | None = None,
     make_token: MakeToken | None = None,
+    *,
+    note_end: NoteEnd | None = None,
 ) -> KubernetesBackend:
     """Return the backend for the state directory of these settings. Does not contact the cluster yet.
 
     `keep_log` keeps the logs of services; `requested` is called after each request to the API server; `make_token`
-    makes the tokens of runs whose files come over HTTP.
+    makes the tokens of runs whose files come over HTTP; `note_end` notes when their commands have ended.
 
     Raises:
         BadInputError: a setting is missing or invalid, or there is no access to a cluster.
@@ -38,9 +41,10 @@ def make_backend(
     if requested is not None:
         api.requested = requested
     config, secrets = make_cluster_config(settings, api.namespace, version), None
-    if settings.kubernetes.transport == "http" and make_token is not None:
+    if settings.kubernetes.carries_runs and make_token is not None:
         secrets = RunSecrets(api, config, make_token, transport.authorities(settings.kubernetes))
-    return KubernetesBackend(api, config, keep_log, secrets)
+    ended = None if secrets is None or note_end is None else EndNotes(note_end)
+    return KubernetesBackend(api, config, keep_log, secrets, ended)
 
 
 def make_api(settings: Settings) -> Api:
@@ -72,7 +76,7 @@ def make_cluster_config(settings: Settings, namespace: str, version: str) -> Clu
     """Return what all Jobs have in common; raises as `make_backend`."""
     group = settings.kubernetes
     transport.check(settings, group)
-    if group.claim is None and group.transport == "volume":
+    if group.claim is None and not group.carries_runs:
         raise BadInputError(
             "backend kubernetes: set AIR_KUBERNETES_CLAIM to the volume claim that holds the state directory"
         )

@@ -163,7 +163,7 @@ def _template(config: ClusterConfig, launch: Launch, server: tuple[int, int]) ->
     container = _container(config, launch)
     claims: dict[str, str] = {}
     container["volumeMounts"] += _claim_mounts(settings, launch, claims)
-    over_http = settings.transport == "http"
+    over_http = settings.carries_runs
     shared = {"name": _STATE, "persistentVolumeClaim": {"claimName": settings.claim}}
     spec: dict[str, Any] = {
         "restartPolicy": "Never",
@@ -212,7 +212,7 @@ def _container(config: ClusterConfig, launch: Launch) -> dict[str, Any]:
     settings = config.settings
     selected = (config.template.get("spec") or {}).get("nodeSelector") or {}
     machine = native.MACHINES.get(str(selected.get(_ARCHITECTURE)))
-    if settings.transport == "http":
+    if settings.carries_runs:
         pod_transport.check(launch)
         command = [f"{inside.BIN}/{native.NAME}", *inside.arguments(launch)]
     elif settings.copy_runner:
@@ -255,7 +255,7 @@ def _with_check(launch: Launch) -> Launch:
 
 
 def _mount(config: ClusterConfig, path: str, target: str) -> dict[str, Any]:
-    if config.settings.transport == "http":
+    if config.settings.carries_runs:
         return {"name": _STATE, "mountPath": target, "subPath": pod_transport.FOLDERS[target]}
     sub_path = os.path.normpath(os.path.join(config.settings.sub_path, os.path.relpath(path, config.state_dir)))
     return {"name": _STATE, "mountPath": target, "subPath": sub_path}

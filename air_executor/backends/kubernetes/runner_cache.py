@@ -107,6 +107,11 @@ class TrackedRunner:
         return [pod for pod in self.pods.values() if pod.termination is None]
 
     @property
+    def delivering_since(self) -> list[float]:
+        """Return since when its Pods deliver what their commands left, in monotonic seconds."""
+        return [pod.delivering_since for pod in self.live if pod.delivering_since is not None]
+
+    @property
     def unowned(self) -> list[Pod]:
         """Return the Pods that stay until we delete them: those that may run, and those of which no Job knows."""
         return [pod for pod in self.pods.values() if pod.orphaned or pod.termination is None]
@@ -369,9 +374,8 @@ class RunnerCache:
         ended = next((pod.service_end for pod in one.live if pod.service_end and not pod.deleting), None)
         if ended is not None and not one.delete_requested:
             return RunnerStatus(one.run, alive=True, reason=s.ERROR, message=ended)
-        since = max((pod.delivering_since for pod in one.live if pod.delivering_since is not None), default=None)
-        if since is not None:
-            return _delivering(one, now - since)
+        if one.delivering_since:
+            return _delivering(one, now - max(one.delivering_since))
         found = one.pending_reason()
         if found is None or one.delete_accepted:
             warning = next((pod.warning for pod in one.live if pod.warning), None)

@@ -10,25 +10,34 @@ import os
 import tarfile
 import time
 from collections.abc import Iterator
-from typing import IO
+from typing import NamedTuple
 
 from air_executor.errors import AlreadyExistsError, BadInputError, NotFoundError
 from air_executor.model.names import parse_run_id
 from air_executor.model.shebang import SCRIPT
+from air_executor.model.sizes import format_memory
 from air_executor.runner import native
-from air_executor.store import files
-from air_executor.store.run_dirs import CLAIM, EXIT, INPUTS, MAX_EXIT, MAX_QUEUE, MAX_RESULT, OUTCOMES, QUEUE
+from air_executor.store import ended_commands, files
+from air_executor.store.run_dirs import CHANGES, CLAIM, EXIT, INPUTS, MAX_EXIT, MAX_QUEUE, MAX_RESULT, OUTCOMES, QUEUE
 from air_executor.store.run_logs import LOG, folder_of
 from air_executor.store.run_tokens import RunAddress
 from air_executor.web.state_cache import StateCache
 from air_executor.web.transport import workspace_archive
 
 RESULT = "result.json"
-APPENDED = (LOG, QUEUE)
-"""Files that grow while a task runs."""
+APPENDED = (LOG, QUEUE, CHANGES)
+"""Files that come in pieces."""
 _HOLDER = b"holder "
 """Begins a claim that was made here; it is no outcome, which begins with a brace, and not `fenced`."""
 _MAX_HOLDER = 200
+
+
+class SizeLimit(NamedTuple):
+    """A limit."""
+
+    bytes: int
+    setting: str
+    """Where it comes from."""
 
 
 class ClaimedError(AlreadyExistsError):
@@ -38,21 +47,30 @@ class ClaimedError(AlreadyExistsError):
 class RunDelivery:
     """The runs of one state directory."""
 
-    def __init__(self, cache: StateCache) -> None:
+    def __init__(self, cache: StateCache, limit: SizeLimit) -> None:
+        """`limit`: of what one run has changed in its workspace."""
+        self._limit = limit
         self._cache = cache
         self._layout = cache.client.layout
 
     def claim(self, address: RunAddress, holder: str) -> None:
-        """Let a run begin: of all that ever ask for it, one may. The same holder may ask again.
+        """Let a run begin: of all that ever ask for it, one may. The same holder may ask again, until it has begun.
 
         Raises:
             ClaimedError: it must not begin.
             StoreError: the volume refused.
         """
         self._check_open(address)
+        folder = self._folder(address)
+        if ended_commands.is_noted(folder):
+            msg = f"the command of run {address.run} of job {address.job} has ended before it began"
+            raise ClaimedError(msg)
         if not 0 < len(holder) <= _MAX_HOLDER or not holder.isascii() or not holder.isprintable():
             raise BadInputError("holder: must be a short name")
-        claim = f"{self._folder(address)}/{CLAIM}"
+        claim = f"{folder}/{CLAIM}"
+        if files.read(claim, MAX_EXIT) is not None:
+            self.check_holder(address, holder)
+            return
         staged = f"{claim}.{files.random_hex(6)}"
         files.write_new(staged, _HOLDER + holder.encode(), sync=True)
         try:
@@ -117,16 +135,24 @@ class RunDelivery:
         root = self._layout.workspace(address.job)
         return workspace_archive.packed(lambda tar: workspace_archive.add_folder(tar, root, workspace_archive.FILES))
 
-    def apply_workspace(self, address: RunAddress, archive: IO[bytes]) -> None:
-        """Apply what the run has changed in the workspace.
+    def apply_workspace(self, address: RunAddress) -> None:
+        """Apply what the run has changed in the workspace, and has sent as the file `CHANGES`. May be repeated.
 
         Raises:
             ClaimedError: the run has ended, and others may work there.
-            BadInputError: the archive is none, or a path in it leads out or through a link.
+            BadInputError: that is no list of changes, or a path in it leads out or through a link.
             StoreError: the volume refused.
         """
         self._check_open(address)
-        workspace_archive.unpack(archive, self._layout.workspace(address.job))
+        path = f"{self._folder(address)}/{CHANGES}"
+        try:
+            fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        except FileNotFoundError:
+            raise BadInputError("the files cannot be read: nothing was sent") from None
+        except OSError as error:
+            files.fail("read", path, error)
+        with open(fd, "rb") as archive:
+            workspace_archive.unpack(archive, self._layout.workspace(address.job))
 
     def append(self, address: RunAddress, name: str, offset: int, data: bytes) -> int:
         """Append to a file of the run what its `offset` says is new, and return the file's size.
@@ -134,7 +160,8 @@ class RunDelivery:
         What is there already, because an answer was lost, is not written again. Beyond the end nothing is written.
 
         Raises:
-            BadInputError: it has no such file.
+            BadInputError: it has no such file, or that has become too large.
+            ClaimedError: the run has ended, and nobody would apply what it has changed.
             StoreError: the volume refused; some of it may be there.
         """
         if name not in APPENDED:
@@ -145,7 +172,7 @@ class RunDelivery:
             fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o644)
             try:
                 size = os.fstat(fd).st_size
-                room = max(0, MAX_QUEUE + 1 - size) if name == QUEUE else len(data)
+                room = self._room(address, name, offset + len(data), size)
                 new = data[size - offset :][:room] if offset <= size else b""
                 if new:
                     os.lseek(fd, size, os.SEEK_SET)
@@ -155,6 +182,18 @@ class RunDelivery:
                 os.close(fd)
         except OSError as error:
             files.fail("write", path, error)
+
+    def _room(self, address: RunAddress, name: str, wanted: int, size: int) -> int:
+        """Return how many bytes a file may grow by."""
+        if name == QUEUE:
+            return max(0, MAX_QUEUE + 1 - size)
+        if name == CHANGES:
+            self._check_open(address)
+            if wanted > self._limit.bytes:
+                most = format_memory(self._limit.bytes)
+                msg = f"what the run has changed in its workspace is larger than {most}, {self._limit.setting}"
+                raise BadInputError(msg)
+        return wanted
 
     def put_result(self, address: RunAddress, data: bytes) -> None:
         """Keep the run's result: its first bytes, one more than the manager takes, if it is longer."""
@@ -180,6 +219,7 @@ class RunDelivery:
             raise BadInputError("the outcome is not a JSON object") from error
         ended = time.time() - max(0.0, min(ended_ago, started_ago))
         self._put(address, EXIT, json.dumps(record).encode() + b"\n", ended)
+        files.remove(f"{self._folder(address)}/{CHANGES}")
 
     def _put(self, address: RunAddress, name: str, data: bytes, changed_at: float | None = None) -> None:
         folder = self._folder(address)

@@ -5,13 +5,12 @@ They are no part of the API: their only client is `air-carrier`, of the same ver
 
 from __future__ import annotations
 
-import contextlib
+import asyncio
 import functools
 import logging
-import tempfile
 import time
 from collections.abc import Awaitable, Callable
-from typing import IO, TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
@@ -21,9 +20,8 @@ from starlette.routing import BaseRoute, Mount, Route
 from air_executor.errors import AirExecutorError, BadInputError, NotFoundError
 from air_executor.store.run_tokens import RunAddress, RunTokens
 from air_executor.web.access import RUNS
-from air_executor.web.api.uploads import Uploads
 from air_executor.web.problem_details import BodyTooLargeError
-from air_executor.web.transport.run_delivery import ClaimedError, RunDelivery
+from air_executor.web.transport.run_delivery import ClaimedError, RunDelivery, SizeLimit
 
 if TYPE_CHECKING:
     from air_executor.web.state_cache import StateCache
@@ -31,10 +29,14 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 MAX_PIECE = 4 << 20
-"""Bytes of one request, but for workspaces."""
+"""Bytes of one request."""
+APPLY_WITHIN = 20.0
+"""Seconds until who has sent a workspace is told to ask again: proxies wait for an answer for 60 by default."""
 TAR = "application/x-tar"
 NEW_TOKEN = "Air-Run-Token"  # noqa: S105 - the name of a header
 """Header of an answer with the token to use from then on."""
+ANSWER = "Air-Run-Answer"
+"""Header of a refusal that is the manager's, and not that of something in between."""
 HOLDER = "Air-Holder"
 """Header of a request: who has claimed the run."""
 
@@ -48,9 +50,9 @@ class _RunRequest(NamedTuple):
 Answer = Callable[[_RunRequest], Awaitable[Response]]
 
 
-def run_routes(cache: StateCache, most: int) -> list[BaseRoute]:
-    """Return the routes for one state directory. `most`: bytes of what one run has changed in its workspace."""
-    routes = _RunRoutes(cache, most)
+def run_routes(cache: StateCache, limit: SizeLimit) -> list[BaseRoute]:
+    """Return the routes for one state directory. `limit`: of what one run has changed in its workspace."""
+    routes = _RunRoutes(cache, limit)
     return [
         Mount(
             RUNS.rstrip("/"),
@@ -68,11 +70,11 @@ def run_routes(cache: StateCache, most: int) -> list[BaseRoute]:
 
 
 class _RunRoutes:
-    def __init__(self, cache: StateCache, most: int) -> None:
+    def __init__(self, cache: StateCache, limit: SizeLimit) -> None:
         self._tokens = RunTokens(cache.client.layout)
-        self._tmp = cache.client.layout.tmp
-        self._delivery = RunDelivery(cache)
-        self._uploads = Uploads(most)
+        self._delivery = RunDelivery(cache, limit)
+        self._applying: dict[RunAddress, asyncio.Future[None]] = {}
+        """Workspaces to which changes are applied, or were while nobody asked."""
 
     def answer(self, handler: Answer, *, claimed: bool = True) -> Callable[[Request], Awaitable[Response]]:
         """Return a handler of requests with a valid token; `claimed`: by the runner that has claimed the run."""
@@ -120,17 +122,17 @@ class _RunRoutes:
         return StreamingResponse(self._delivery.workspace(asked.address), media_type=TAR)
 
     async def apply_workspace(self, asked: _RunRequest) -> Response:
-        with await run_in_threadpool(self._stage) as staged:
-            await self._uploads.receive(asked.request, contextlib.nullcontext(staged))
-            await run_in_threadpool(self._apply, asked.address, staged)
+        task = self._applying.get(asked.address)
+        if task is None:
+            task = asyncio.ensure_future(run_in_threadpool(self._delivery.apply_workspace, asked.address))
+            task.add_done_callback(lambda done: done.cancelled() or done.exception())  # where nobody asks again
+            self._applying[asked.address] = task
+        done, _ = await asyncio.wait({task}, timeout=APPLY_WITHIN)
+        if not done:
+            return _text(503, "the files are being written")
+        self._applying.pop(asked.address, None)
+        task.result()
         return Response(None, 204)
-
-    def _stage(self) -> IO[bytes]:
-        return tempfile.TemporaryFile(dir=self._tmp)
-
-    def _apply(self, address: RunAddress, staged: IO[bytes]) -> None:
-        staged.seek(0)
-        self._delivery.apply_workspace(address, staged)
 
     async def append(self, asked: _RunRequest) -> Response:
         offset = asked.request.query_params.get("offset", "")
@@ -174,4 +176,4 @@ async def _body(request: Request) -> bytes:
 
 
 def _text(status: int, message: str) -> Response:
-    return PlainTextResponse(f"{message}\n", status, {"Cache-Control": "no-store"})
+    return PlainTextResponse(f"{message}\n", status, {"Cache-Control": "no-store", ANSWER: "1"})

@@ -108,7 +108,7 @@ def _member(target: str, about: os.stat_result) -> tarfile.TarInfo:
 
 
 def unpack(source: IO[bytes], root: str) -> None:
-    """Apply what a run sends of its workspace, entry by entry; see `carrier.Entries`.
+    """Apply what a run sends of its workspace, entry by entry; see `carrier.workspace_changes`.
 
     Raises:
         BadInputError: it is no such stream, or a path in it leads out or through a link.
