@@ -101,7 +101,8 @@ class Uplink:
 
     def __init__(self, env: Mapping[str, str]) -> None:
         self._url = urllib.parse.urlsplit(env["AIR_CARRIER_URL"])
-        self._token = env["AIR_CARRIER_TOKEN"].strip()
+        self.token = env["AIR_CARRIER_TOKEN"].strip()
+        """The latest one: an answer may bring the next."""
         self._holder = env["AIR_CARRIER_HOLDER"]
         self._patience = float(env.get("AIR_CARRIER_PATIENCE", PATIENCE))
         self._tls = ssl.create_default_context() if self._url.scheme == "https" else None
@@ -138,6 +139,11 @@ class Uplink:
             time.sleep(pause)
             pause = min(LONGEST_PAUSE, 2 * pause)
 
+    def close(self) -> None:
+        """Close the connection; another request opens it again."""
+        if self._connection is not None:
+            self._connection.close()
+
     def _ask_once(
         self, method: str, path: str, body: Body, use: Callable[[http.client.HTTPResponse], None] | None
     ) -> bytes:
@@ -161,11 +167,11 @@ class Uplink:
                     pass
             if not found:  # one that has broken off among its headers looks complete
                 raise OSError("the answer has broken off")
-            self._token = response.headers.get("Air-Run-Token") or self._token
+            self.token = response.headers.get("Air-Run-Token") or self.token
             return found
 
     def _send(self, method: str, path: str, content: bytes | BinaryIO) -> http.client.HTTPResponse:
-        headers = {"Authorization": f"Bearer {self._token}", "Air-Holder": self._holder}
+        headers = {"Authorization": f"Bearer {self.token}", "Air-Holder": self._holder}
         if not isinstance(content, bytes):  # else it would be sent in chunks, which not everything in between takes
             headers["Content-Length"] = str(os.fstat(content.fileno()).st_size)
         if self._connection is not None:

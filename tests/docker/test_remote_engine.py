@@ -95,7 +95,7 @@ class Site:
         with socket.create_server(("", 0)) as unused:
             port = unused.getsockname()[1]
         plain = {name: value for name, value in os.environ.items() if not name.startswith(("AIR_", "DOCKER_"))}
-        self._env = plain | {
+        self.env = plain | {
             "AIR_BACKEND": "docker",
             "AIR_DOCKER_TRANSPORT": "http",
             "AIR_DOCKER_TRANSPORT_URL": f"http://{pool['Gateway']}:{port}/",
@@ -115,7 +115,7 @@ class Site:
         """Start a manager."""
         with open(self.root / "manager.log", "ab") as log:
             words = [sys.executable, "-m", "air_executor", "manager"]
-            self.manager = subprocess.Popen(words, env=self._env, cwd=self.root, stdout=log, stderr=log)
+            self.manager = subprocess.Popen(words, env=self.env, cwd=self.root, stdout=log, stderr=log)
 
     def kill(self, number: int = signal.SIGKILL) -> None:
         """End the manager."""
@@ -141,7 +141,7 @@ class Site:
 
     def containers(self, job: str | None = None) -> list[dict[str, Any]]:
         """Return the containers of this state directory, or of one job."""
-        found = self.engine.containers(all=True, filters={"name": [self._env["AIR_NAME_PREFIX"]]})
+        found = self.engine.containers(all=True, filters={"name": [self.env["AIR_NAME_PREFIX"]]})
         return [one for one in found if job in {None, one["Labels"]["air-executor.job"]}]
 
     def container(self, job: str, *, carrier: bool = False) -> str:
@@ -151,7 +151,7 @@ class Site:
 
     def volumes(self) -> list[str]:
         """Return the names of the volumes of this state directory's runs."""
-        found = self.engine.volumes(filters={"name": self._env["AIR_NAME_PREFIX"]})["Volumes"] or []
+        found = self.engine.volumes(filters={"name": self.env["AIR_NAME_PREFIX"]})["Volumes"] or []
         return [one["Name"] for one in found]
 
     def nothing_stays(self) -> None:
@@ -252,7 +252,7 @@ def test_what_takes_a_folder_of_this_machine(site: Site) -> None:
 def test_settings_that_are_missing(site: Site) -> None:
     """A manager without an address for containers, or without a port, says so and exits."""
     site.kill()
-    env = site._env
+    env = site.env
     for change, words in (
         ({"AIR_DOCKER_TRANSPORT_URL": None}, "set AIR_DOCKER_TRANSPORT_URL"),
         ({"AIR_HTTP_PORT": "0"}, "set AIR_HTTP_PORT"),
