@@ -81,7 +81,9 @@ def test_charges_add_up_to_the_ledger(runs: list[Entry]) -> None:
 def test_one_charge() -> None:
     """All that it says, as CSV, with a run over midnight in two rows."""
     entry = run(10.0, 4.0, 0.5, "count", "error", {"team": "ä", "app": "x"})
-    rows = list(csv.DictReader(io.StringIO(as_focus_csv(Ledger([entry])))))
+    text = as_focus_csv(Ledger([entry]))
+    assert "\r" not in text
+    rows = list(csv.DictReader(io.StringIO(text)))
     assert [tuple(row) for row in rows] == [COLUMNS] * 2
     said = [{name: value for name, value in row.items() if value} for row in rows]
     first = {
