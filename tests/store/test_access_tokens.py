@@ -106,14 +106,37 @@ def test_absurd_tokens_are_nobodys(path: str, length: int) -> None:
     assert Tokens(path).caller("x" * length, NOW) is None
 
 
-@pytest.mark.parametrize("text", ["{", '{"format": 1, "tokens": 3}', "[]"])
-def test_a_broken_file_names_itself(path: str, text: str) -> None:
+def test_texts_that_are_no_ascii(path: str, tmp_path: Path) -> None:
+    """What a client or a file has instead of a token is nobody's, and raises nothing else."""
+    own, shown = tmp_path / "admin", tmp_path / "shown"
+    own.write_bytes(b"\xff" * MIN_TOKEN)
+    shown.write_bytes(PREFIX.encode() + b"\xff")
+    tokens = Tokens(path, str(own))
+    assert tokens.caller("\udcff" * MIN_TOKEN, NOW) is None
+    assert first_token(str(shown)) == f"{PREFIX}\ufffd"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root writes for others")
+def test_the_file_belongs_to_the_owner_of_its_folder(path: str) -> None:
+    """Also where root's command has written it: the server must be able to read it."""
+    os.makedirs(os.path.dirname(path))
+    os.chown(os.path.dirname(path), 4321, 4321)
+    Tokens(path).create("a", "viewer", now=NOW, expires_at=None)
+    assert (os.stat(path).st_uid, stat.S_IMODE(os.stat(path).st_mode)) == (4321, 0o600)
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [("{", "is not JSON"), ('{"format": 1, "tokens": 3}', "tokens: must be a list"), ("[]", "")],
+    ids=["half", "wrong", "list"],
+)
+def test_a_broken_file_names_itself(path: str, text: str, why: str) -> None:
     """Nobody gets in, nobody is told that there are no tokens, and no command writes over it."""
     os.makedirs(os.path.dirname(path))
     Path(path).write_text(text)
     tokens = Tokens(path)
     for call in (tokens.exist, lambda: tokens.caller("x" * 30, NOW), lambda: tokens.revoke("a")):
-        with pytest.raises(CorruptFileError, match=f"^{path}: "):
+        with pytest.raises(CorruptFileError, match=f"^{path}: .*{why}"):
             call()
     with pytest.raises(CorruptFileError):
         tokens.create("a", "viewer", now=NOW, expires_at=None)
