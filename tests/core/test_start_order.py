@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Collection
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from air_executor.core.start_order import MAX_GROUPS, Group, Place, StartOrder
@@ -100,6 +100,9 @@ class Plain:
         return isinstance(status, Queued) and status.retrying
 
 
+@example([("retry", 1, 3), ("add", 2, 0), ("drop", 1, 0)], 1, set())
+@example([("retry", 1, 1), ("add", 2, 0), ("time", 0, 1)], 1, {1})
+@example([("add", 2, 0), ("drop", 2, 0)], 3, set())
 @given(steps, st.sampled_from([1, 3]), st.sets(st.integers(0, 7), max_size=2))
 def test_the_order_is_that_of_all_tasks(script: list[Step], runners: int, passed: set[int]) -> None:
     """Whatever is queued, delayed, retried and taken out, and whichever tasks are passed over."""
