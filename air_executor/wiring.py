@@ -198,11 +198,11 @@ def make_backend(settings: Settings, layout: Layout, host: Host, requested: Requ
     if settings.backend == "docker":
         from air_executor.backends.docker import make_backend as make_docker_backend  # noqa: PLC0415
 
-        return make_docker_backend(settings, version(), keeper_of(layout), requested, _run_tokens(layout))
+        return make_docker_backend(settings, version(), keeper_of(layout), requested, run_tokens(layout))
     if settings.backend == "kubernetes":
         from air_executor.backends.kubernetes import make_backend as make_kubernetes_backend  # noqa: PLC0415
 
-        make_token, keep = _run_tokens(layout), keeper_of(layout)
+        make_token, keep = run_tokens(layout), keeper_of(layout)
         return make_kubernetes_backend(settings, version(), keep, requested, make_token, note_end=noter_of(layout))
     from air_executor.backends.local.cgroups import open_cgroups  # noqa: PLC0415
     from air_executor.backends.local.inherited_environment import inherit  # noqa: PLC0415
@@ -212,7 +212,7 @@ def make_backend(settings: Settings, layout: Layout, host: Host, requested: Requ
     return LocalBackend(layout, host, environ=environ, make_cgroups=lambda: open_cgroups(layout.root))
 
 
-def _run_tokens(layout: Layout) -> Callable[[Slot, str, str], str]:
+def run_tokens(layout: Layout) -> Callable[[Slot, str, str], str]:
     """Return what makes the tokens of runs without a volume."""
     from air_executor.store.run_tokens import RunAddress, RunTokens  # noqa: PLC0415
 

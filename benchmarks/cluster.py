@@ -105,7 +105,7 @@ class Namespace:
         return str(found["InternalIP"])
 
     def _ask(self, method: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
-        return self.api._ask(method, path, body=body)  # noqa: SLF001 - asks for what the backend never does
+        return self.api.ask(method, path, body=body)
 
 
 def await_until(reached: Callable[[], bool], what: str) -> None:

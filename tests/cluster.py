@@ -120,7 +120,7 @@ class Namespace:
 
     def ask(self, method: str, path: str, body: Mapping[str, Any] | None = None, **query: str) -> dict[str, Any]:
         """Make any request; raises as the backend's own do."""
-        return self.api._ask(method, path, query, body=body)
+        return self.api.ask(method, path, query, body=body)
 
     def jobs(self) -> list[dict[str, Any]]:
         """Return all Jobs."""

@@ -113,7 +113,7 @@ class AirExecutorStartTrigger(BaseTrigger):
         self.poll_interval = poll_interval
         self.cancel_on_kill = cancel_on_kill
         self._template_context: Mapping[str, Any] = {}
-        self._template_error: Exception | None = None
+        self.template_error: Exception | None = None
         self._attaching: asyncio.Task[tuple[JobTarget, JobAttacher, AttachedJob]] | None = None
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
@@ -135,14 +135,14 @@ class AirExecutorStartTrigger(BaseTrigger):
         try:
             super().render_template_fields(context, jinja_env)
         except Exception as error:  # noqa: BLE001 - an expression can raise anything
-            self._template_error = error
+            self.template_error = error
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Get the job of this try, wait for its end, and end the task."""
         succeeded = False
         try:
-            if self._template_error is not None:
-                self.log.error("Cannot render a template: %s", self._template_error)
+            if self.template_error is not None:
+                self.log.error("Cannot render a template: %s", self.template_error)
             else:
                 succeeded = await self._run_job()
         except AirExecutorError as error:

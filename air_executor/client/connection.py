@@ -160,7 +160,7 @@ class Connection:
         whole = True
         connection = kept or open_connection(self.address, TIMEOUT)
         try:
-            if kept is not None and not again and _is_closed(kept):
+            if kept is not None and not again and is_closed(kept):
                 kept.close()
             if connection.sock is None:
                 connection.connect()
@@ -289,7 +289,7 @@ def _pieces(file: BinaryIO, size: int) -> Iterator[bytes]:
         yield piece
 
 
-def _is_closed(connection: http.client.HTTPConnection) -> bool:
+def is_closed(connection: http.client.HTTPConnection) -> bool:
     """Tell whether the server has closed a connection that was kept open."""
     import select  # noqa: PLC0415 - only before changes
 

@@ -91,15 +91,20 @@ class StartOrder:
             place, name = min(others, default=(place, ""))
             if not name:
                 return None
-        if self._job.max_runners == 1 and any(held < place for held in self._held_places.values()):
+        if self._is_sequence and any(held < place for held in self._held_places.values()):
             return None
         return self._job.tasks[name]
 
     def startable(self, slots: int) -> int:
         """Return how many tasks could start at once in so many free slots."""
-        if slots <= 0 or (self._held_places and self.next_ready() is None):
+        if slots <= 0 or (self._is_sequence and self._held_places and self.next_ready() is None):
             return 0
         return min(slots, len(self.ready))
+
+    @property
+    def _is_sequence(self) -> bool:
+        """Its tasks have one order, and one that waits for its retry holds up those behind it."""
+        return self._job.max_runners == 1
 
     def _push(self, task: TaskState, place: Place) -> None:
         self._held_places.pop(task.id, None)
@@ -111,7 +116,7 @@ class StartOrder:
             heapq.heappush(self._queues.setdefault(self._group(task), []), (place, task.id))
 
     def _group(self, task: TaskState) -> Group:
-        if not task.weights or self._job.max_runners == 1:  # a sequence has one order
+        if not task.weights or self._is_sequence:
             return ()
         group = tuple(sorted(task.weights))
         return group if group in self._queues or len(self._queues) < MAX_GROUPS else ()

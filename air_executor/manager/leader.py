@@ -119,7 +119,7 @@ class LeaderLease:
         except BaseException:
             self._give_back()
             raise
-        self._renewing = threading.Thread(target=self._keep_renewing, name="lease", daemon=True)
+        self._renewing = threading.Thread(target=self.keep_renewing, name="lease", daemon=True)
         self._renewing.start()
         log.info("acquired %s as %s", self._server.name, self._me)
         return True
@@ -168,7 +168,8 @@ class LeaderLease:
         self.record.begin()
         self.check()
 
-    def _keep_renewing(self) -> None:
+    def keep_renewing(self) -> None:
+        """Renew the record regularly, until another manager has it or this one is closed: what its thread does."""
         while self._lost is None and not self._closed.wait(RENEW_EVERY if self._failing is None else RETRY_EVERY):
             try:
                 self.renew()

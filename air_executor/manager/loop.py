@@ -73,8 +73,12 @@ class Manager:
         lease: Lease | None = None,
         observer: Observer | None = None,
         directory: HeldDirectory | None = None,
+        chance: random.Random | None = None,
     ) -> None:
-        """`lease`: proof that no other manager is running; None: a lock file. `directory`: held before all else."""
+        """`lease`: proof that no other manager is running; None: a lock file. `directory`: held before all else.
+
+        `chance` spreads retries; None: differently in each manager.
+        """
         self.directory = directory or HeldDirectory(layout.root)
         self.layout = layout
         self.backend = backend
@@ -88,6 +92,7 @@ class Manager:
         self.inbox = Inbox(layout)
         self.lease = lease or FileLease(layout, host, options.scope)
         self.wakeups = Wakeups()
+        self._chance = chance or random.Random()  # noqa: S311 - guards nothing
         self._stop_order = StopOrder()
         self._next_poll = 0.0
 
@@ -165,13 +170,12 @@ class Manager:
 
     def _assemble(self, found: Recovered) -> None:
         """Make the parts; from here on, data flows through them in the order of `cycle`."""
-        chance = random.Random()  # noqa: S311 - spreads retries, guards nothing
         counters = counters_of(self.backend.name, self.options, found.counters, self.observer)
         state = ManagerState(self.jobs, found.journal, self.clock, self.observer, self.options, counters=counters)
         self.state = state
         self.due_times = DueTimes(state)
-        self.open_runs = OpenRuns(state, self.backend, self.run_dirs, self.host, chance)
-        self.supervisor = Supervisor(state, self.open_runs, self.backend, self.run_dirs, chance)
+        self.open_runs = OpenRuns(state, self.backend, self.run_dirs, self.host, self._chance)
+        self.supervisor = Supervisor(state, self.open_runs, self.backend, self.run_dirs, self._chance)
         self.preparation = StartPreparation(state, self.backend, self.run_dirs, self.wakeups.wake)
         self.spending_keeper = SpendingKeeper(state, self.open_runs)
         self.scheduler = Scheduler(
@@ -243,7 +247,7 @@ class Manager:
 
         def is_over() -> bool:
             done = until is not None and until()
-            return self._may_leave() or (done and not (self.notifier.lingers() or self.preparation.side_work.lingers()))
+            return self.may_leave() or (done and not (self.notifier.lingers() or self.preparation.side_work.lingers()))
 
         while not is_over():
             try:
@@ -369,7 +373,8 @@ class Manager:
         self._stop_order.give(runners=runners, pause=pause)
         self.wakeups.wake()
 
-    def _may_leave(self) -> bool:
+    def may_leave(self) -> bool:
+        """Tell whether it was asked to stop, and has done what it has to do before."""
         stopped = self._stop_order.given and self._stop_order.is_done(self.state, self.open_runs)
         return stopped and not self.preparation.side_work.lingers(LINGER_STOPPED)
 

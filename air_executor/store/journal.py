@@ -89,7 +89,7 @@ class Journal:
         self._lock = threading.Lock()
         """Guards the descriptor against the thread that syncs it."""
         self._open()
-        threading.Thread(target=self._keep_syncing, name="journal-sync", daemon=True).start()
+        threading.Thread(target=self.keep_syncing, name="journal-sync", daemon=True).start()
 
     def _open(self) -> None:
         path = self._layout.journal_file(self.epoch, self._number)
@@ -235,7 +235,8 @@ class Journal:
             self._unsynced.set()
             files.fail("sync", self.path, error)
 
-    def _keep_syncing(self) -> None:
+    def keep_syncing(self) -> None:
+        """Sync a moment after each append, until the journal is closed: what its thread does."""
         closed = threading.Event()
         failing = False
         while self._unsynced.wait():

@@ -154,7 +154,7 @@ class Worktrees:
         except GitError as error:
             msg = f"worktree: {error}"
             raise (StoreError if _is_full(msg) else BadInputError)(msg) from error
-        admin = _admin_of(path, repository)
+        admin = admin_of(path, repository)
         if admin is None:
             msg = f"worktree: git has not made {path}"
             raise StoreError(msg)
@@ -202,7 +202,7 @@ class Worktrees:
 
     def _checkout(self, note: WorktreeNote) -> Checkout | None:
         path = self._layout.worktree(note.job, note.uid, note.task)
-        admin = _admin_of(path, note.repository, note.admin) if os.path.isdir(path) else None
+        admin = admin_of(path, note.repository, note.admin) if os.path.isdir(path) else None
         if admin is None:
             return None
         return Checkout(path, note.prefix, note.repository, admin, note.branch, note.commit)
@@ -261,7 +261,7 @@ class Worktrees:
             trees.remove_tree(doomed)
         elif note.ready:
             self._write(replace(note, ready=False, kept=None), staging)
-        admin = _admin_of(path, note.repository, note.admin)
+        admin = admin_of(path, note.repository, note.admin)
         if admin is not None:
             trees.remove_tree(admin)
 
@@ -272,7 +272,7 @@ class Worktrees:
             StoreError: the volume refused; another try may tell.
         """
         path = self._layout.worktree(note.job, note.uid, note.task)
-        admin = _admin_of(path, note.repository, note.admin)
+        admin = admin_of(path, note.repository, note.admin)
         if admin is None:
             return "git knows nothing of it any more"
         private = f"{staging}/git-{files.random_hex(6)}"
@@ -330,7 +330,7 @@ def _has_branch(branch: str, repository: str) -> bool:
     return True
 
 
-def _admin_of(path: str, repository: str, known: str | None = None) -> str | None:
+def admin_of(path: str, repository: str, known: str | None = None) -> str | None:
     """Return the folder that git has for a worktree at a path, `known` by its name; None if it has none."""
     wanted = f"{path}/.git"
     for name in files.list_folders(f"{repository}/worktrees"):

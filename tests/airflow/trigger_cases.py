@@ -96,7 +96,7 @@ def _rendered(context: Mapping[str, Any], *, native: bool = False, **fields: Any
     trigger.template_fields = tuple(fields)
     trigger.template_ext = ()
     trigger.render_template_fields(context)
-    error = trigger._template_error
+    error = trigger.template_error
     return [None if error is None else str(error), *(getattr(trigger, name) for name in fields)]
 
 

@@ -65,7 +65,7 @@ class OverHttpRig(KubernetesRig):
 
     def kubernetes(self, **settings: Any) -> KubernetesBackend:  # noqa: ANN401 - see above
         whole = self.settings.model_copy(update={"kubernetes": self.settings.kubernetes.model_copy(update=settings)})
-        tokens = wiring._run_tokens(self.layout)
+        tokens = wiring.run_tokens(self.layout)
         backend = make_kubernetes_backend(whole, "0", keeper_of(self.layout), make_token=tokens)
         self._made.append(backend)
         return backend

@@ -39,6 +39,7 @@ from air_executor.backends.kubernetes.manifests import RUN
 from air_executor.backends.local.cgroup_files import NoCgroupsError
 from air_executor.backends.local.cgroups import open_cgroups
 from air_executor.backends.local.local_backend import LocalBackend
+from air_executor.backends.local.processes import Processes
 from air_executor.backends.local.psutil_processes import PsutilProcesses
 from air_executor.backends.local.system_processes import system_processes
 from air_executor.errors import AirExecutorError
@@ -184,11 +185,14 @@ class LocalRig(Rig):
             machine.mkdir()
             shutil.copy(require_native(), machine / native.NAME)
 
+    def processes(self) -> Processes:
+        """Return what the backends list processes with."""
+        return PsutilProcesses() if self.portable else system_processes()
+
     def backend(self, layout: Layout | None = None) -> LocalBackend:
-        processes = PsutilProcesses() if self.portable else system_processes()
         layout = layout or self.layout
         make_cgroups = partial(open_cgroups, layout.root) if self.in_cgroups else None
-        backend = LocalBackend(layout, HOST, environ=os.environ, processes=processes, make_cgroups=make_cgroups)
+        backend = LocalBackend(layout, HOST, environ=os.environ, processes=self.processes(), make_cgroups=make_cgroups)
         self._backends.append(backend)
         return backend
 

@@ -37,11 +37,11 @@ def make(kind: str, *parts: Any) -> Backend:  # noqa: ANN401 - of any backend
         return make_kubernetes_backend(kubernetes_settings(*parts), "0", lambda *_: None)
     if kind == "kubernetes-http":
         from air_executor.backends.kubernetes import make_backend as make_kubernetes_backend  # noqa: PLC0415
-        from air_executor.wiring import _run_tokens  # noqa: PLC0415
+        from air_executor.wiring import run_tokens  # noqa: PLC0415
         from tests.backends.over_http import over_http_settings  # noqa: PLC0415
 
         settings = over_http_settings(*parts)
-        tokens = _run_tokens(Layout(settings.state_dir))
+        tokens = run_tokens(Layout(settings.state_dir))
         return make_kubernetes_backend(settings, "0", lambda *_: None, make_token=tokens)
     root, portable, in_cgroups = parts
     processes = PsutilProcesses() if portable else system_processes()

@@ -437,7 +437,7 @@ def test_a_runner_that_cannot_be_watched_is_not_forgotten(local: LocalRig, monke
     backend.observe()
     launch = local.launch(SLOT, 1, Task.WAITS)
     with monkeypatch.context() as patch:
-        patch.setattr(backend._processes, "hold", raise_too_many_files)
+        patch.setattr(type(local.processes()), "hold", raise_too_many_files)
         with pytest.raises(BackendUnavailableError):
             backend.spawn(launch)
     assert backend.observe()[SLOT].run == launch.run

@@ -96,17 +96,15 @@ def test_beside_a_task_in_a_container(beside: Beside) -> None:
         beside.open("true")
 
 
-def test_the_process_of_a_local_task(local: LocalRig, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_process_of_a_local_task(local: LocalRig) -> None:
     """Not the runner, nor a part of it, whatever the runner is made of, and however processes are listed."""
-    if local.portable:
-        monkeypatch.setattr(run_process, "_processes", run_process._polled)
     backend = local.backend()
     run = f"5hell{os.getpid()}-1"  # other tests run beside this one
     launch = local.command(SLOT, 1, f"cd /; {Task.WAITS.value}")
     launch = dataclasses.replace(launch, env={**launch.env, "AIR_RUN_ID": run})
     backend.spawn(launch)
     local.until(lambda: Path(launch.workspace, f"ready-{run}").exists(), "the task to run")
-    found = run_process.find(run)
+    found = run_process.find(run, run_process.polled() if local.portable else None)
     assert found.command[0] == b"sh"
     assert (found.workdir, found.environment[b"AIR_TASK_ID"]) == ("/", b"t")
     Path(launch.workspace, f"release-{run}").touch()

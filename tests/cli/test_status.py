@@ -17,6 +17,8 @@ from air_executor.core.submission import parse_job
 from air_executor.model.state import Done, Queued, Running, TaskState
 from air_executor.store import codec
 from air_executor.store.job_summary import summary_of
+from air_executor.store.presence import pid_namespace
+from air_executor.wiring import this_host
 from tests.cli.conftest import Outcome
 from tests.cli.made_jobs import THEN, create, ended
 from tests.records import make_attempt, make_spec, make_task
@@ -212,10 +214,10 @@ def running(name: str, slot: int = 0, **fields: Any) -> TaskState:  # noqa: ANN4
     return task
 
 
-def manages(client: Client, monkeypatch: pytest.MonkeyPatch, **record: object) -> None:
+def manages(client: Client, **record: object) -> None:
     """Let a manager run, as far as manager.json says."""
-    Path(client.layout.manager).write_text(json.dumps({"pid": 1, "host": "here", **record}))
-    monkeypatch.setattr("air_executor.store.presence._running", lambda *_: True)
+    here = {"kind": "lease", "pid": os.getpid(), "boot": this_host().boot, "pid_namespace": pid_namespace()}
+    Path(client.layout.manager).write_text(json.dumps({**here, "host": "here", **record}))
 
 
 def test_running_jobs_come_first_then_failures_then_the_rest(air: Air, client: Client) -> None:
@@ -284,16 +286,16 @@ def test_a_job_that_does_not_run_says_why(  # noqa: PLR0917 - fixtures and param
     """With the limits of the manager that runs, whatever the settings of this shell are."""
     monkeypatch.setenv("AIR_MAX_RUNNERS", "5")
     create(client, "j", *tasks, phase=phase)
-    manages(client, monkeypatch, **record)
+    manages(client, **record)
     assert why in air("status").out
     assert why in air("status", "j").out
 
 
-def test_a_job_that_asks_says_what_and_how_to_answer(air: Air, client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_job_that_asks_says_what_and_how_to_answer(air: Air, client: Client) -> None:
     """In both tables, also while no runner is free: an answer needs none."""
     client.submit(parse_job({"id": "j", "tasks": [{"id": "ok", "approve": "Publish 1.2?"}, {"command": "true"}]}))
     create(client, "k", running("a"), phase="running")
-    manages(client, monkeypatch, max_runners=1)
+    manages(client, max_runners=1)
     said = 'asks "Publish 1.2?": `air-executor approve j ok`, or `reject`'
     assert f"ok {said}" in air("status").out
     lines = air("status", "j").out.splitlines()
@@ -330,11 +332,11 @@ def test_explain_knows_the_limits_of_the_running_manager(
     monkeypatch.setenv("AIR_MAX_RUNNERS", "5")
     create(client, "j", waiting("b"), phase="queued")
     create(client, "k", running("a"), phase="running")
-    manages(client, monkeypatch, max_runners=1)
+    manages(client, max_runners=1)
     assert "limit reached: the manager has 1 of at most 1 runner" in air("explain", "j").out
 
 
-def test_every_task_that_does_not_run_says_why(air: Air, client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_task_that_does_not_run_says_why(air: Air, client: Client) -> None:
     """Waiting, delayed, kept back by a limit, skipped or failed."""
     create(
         client,
@@ -346,7 +348,7 @@ def test_every_task_that_does_not_run_says_why(air: Air, client: Client, monkeyp
         ended("failed", phase="failed", message="boom", seq=3),
         phase="running",
     )
-    manages(client, monkeypatch, max_runners=8)
+    manages(client, max_runners=8)
     lines = {line.split()[0]: line for line in air("status", "j").out.splitlines() if line}
     assert lines["next"].endswith("1 of 1 runners of its job")
     assert lines["later"].endswith("after now")

@@ -275,9 +275,9 @@ def test_a_client_among_many_open_files() -> None:
     try:
         kept = http.client.HTTPConnection("localhost")
         with socket.socket(fileno=fcntl.fcntl(ours.fileno(), fcntl.F_DUPFD_CLOEXEC, 1024)) as kept.sock:
-            assert not connection._is_closed(kept)
+            assert not connection.is_closed(kept)
             theirs.close()
-            assert connection._is_closed(kept)
+            assert connection.is_closed(kept)
     finally:
         ours.close()
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))

@@ -12,8 +12,8 @@ from air_executor.core.submission import initial_state, parse_job
 from air_executor.core.transitions import LiveJob
 from air_executor.model import events as ev
 from air_executor.model.job import Task
-from air_executor.model.state import Done, Queued, Running
-from air_executor.model.usage import Moments
+from air_executor.model.state import Done, Queued, RunnerOrigin, Running
+from air_executor.model.usage import Moments, Usage
 from tests.conftest import EXAMPLES
 from tests.records import make_done
 
@@ -83,6 +83,56 @@ def test_life_of_a_job() -> None:
     assert (job.state.phase, job.state.reason, job.state.finished_at) == ("succeeded", "ok", 3.0)
     assert job.state.tasks["a"].status == make_done("succeeded", "ok", 3.0, 0, None, {"n": 1})
     assert job.state.results() == {"a": {"n": 1}}
+
+
+def test_what_a_start_notes() -> None:
+    """A lock is held from the first start on, earlier runs are waited for no more, the runner can be found again."""
+    origin = RunnerOrigin(backend="docker", host="here")
+    job = make("a", "b", max_runners=2, lock="repository")
+    job.state.earlier_runs = {"j-1": "0badcafe"}
+    for number, task in enumerate(("a", "b")):
+        job.apply(ev.Started(2.0 + number, task, 1 + number, number, origin=origin), 1)
+    assert (job.state.started_at, job.state.locked_since, job.state.earlier_runs) == (2.0, 2.0, {})
+    assert [task.run is not None and task.run.origin for task in job.state.tasks.values()] == [origin, origin]
+    free = make("a")
+    start(free, "a")
+    assert free.state.locked_since is None
+
+
+@pytest.mark.parametrize(("stop", "expected"), [("timeout", 7.0), ("budget", 7.0), ("upstream", None), (None, None)])
+def test_clean_up_has_its_time_anew_after_a_rewind(stop: str | None, expected: float | None) -> None:
+    """It begins with the first start: when it began before is not in the state that was checked out."""
+    job = make("a", {"id": "tidy", "when": "always"}, {"id": "sweep", "when": "always"}, max_runners=2)
+    run(job, "a", "error")
+    job.state.stop = stop
+    start(job, "tidy", 7.0)
+    start(job, "sweep", 9.0)
+    assert job.state.cleanup_from == expected
+
+
+def test_the_usage_of_a_job_is_that_of_its_runs() -> None:
+    """However they ended: time, money, and what they reported; how many of them succeeded is counted."""
+    job = make({"id": "a", "retries": 1}, "b")
+    moments = Moments(1.0, 1.5, 3.0, 3.25, cpu=0.75)
+    seq = start(job, "a")
+    spent = {"cost": 0.5, "currency": "EUR"}
+    job.apply(ev.Ended(3.5, seq, "error", moments, retry_at=4.0, reported={"rows": 2.0}, **spent), 1)
+    assert job.state.tasks["a"].ready_at == 4.0, "it waits since then, not since its failure"
+    for task, at in (("a", 5.0), ("b", 7.0)):
+        job.apply(ev.Ended(at + 1, start(job, task, at), "ok", moments, reported={"rows": 1.0}, **spent), 1)
+    assert job.state.usage == Usage(3, 1.5, 4.5, 0.75, 2.25, 1.5, "EUR", reported={"rows": 4.0}, succeeded=2)
+    assert [one.waited for one in job.state.tasks["a"].attempts] == [1.0, 1.0]
+
+
+@pytest.mark.parametrize(("reason", "retrying"), [("error", True), ("again", False), ("requeue", False)])
+def test_a_delay_is_waited_for_once(reason: str, retrying: bool) -> None:  # noqa: FBT001
+    """It counts from the time when the task could start; further runs have their own waits."""
+    job = make("a", {"id": "b", "after": ["a"], "delay_after": 60, "retries": 1})
+    run(job, "a", at=3.0)
+    task = job.state.tasks["b"]
+    assert (task.status, task.ready_at) == (Queued(63.0), 63.0)
+    run(job, "b", reason, at=70.0, retry_at=71.0)
+    assert (task.status, task.ready_at) == (Queued(71.0, retrying), 71.0)
 
 
 def test_requeue_is_free() -> None:

@@ -218,7 +218,7 @@ class Pods:
 
     def _restart(self, target: str, *, kill: bool) -> None:
         """Restart a daemon of the cluster, which is found by the port that it listens on."""
-        port = urlsplit(self.space.api._client.configuration.host).port
+        port = urlsplit(self.space.api.server).port
         assert port is not None
         server = daemon.listener_on(port)
         pid = server if target == "apiserver" else daemon.listener_on(_port_of_storage(server))
@@ -228,7 +228,7 @@ class Pods:
     def _is_ready(self) -> bool:
         """Tell whether the server has begun all that it is for: one that loses its storage before that leaves."""
         try:
-            return self.space.api._send("GET", "/readyz", None, None, "*/*", 5).status == 200
+            return self.space.api.send("GET", "/readyz", None, None, "*/*", 5).status == 200
         except (urllib3.exceptions.HTTPError, OSError):
             return False
 

@@ -10,6 +10,7 @@ import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -22,7 +23,8 @@ from air_executor.errors import BadInputError, StoreError
 from air_executor.model.worktree import Worktree, is_branch
 from air_executor.store import files, trees, worktrees
 from air_executor.store.retention import Retention
-from air_executor.store.worktree_notes import notes_of, read_note
+from air_executor.store.worktree_notes import notes_of
+from tests.conftest import wait_for
 from tests.manager.rig import World
 
 OWN = {"id": "a", "worktree": {}}
@@ -52,13 +54,17 @@ def repository(world: World) -> Iterator[Path]:
 
 def settle(world: World) -> None:
     """Cycle until git has nothing left to do."""
-    side_work = world.manager.preparation.side_work
-    for _ in range(100):
+
+    def is_settled() -> bool:
         world.cycle()
-        if not side_work.busy:
-            return
-        side_work._results.put(side_work._results.get(timeout=60))
-    raise AssertionError("it goes on for ever")
+        return not world.manager.preparation.side_work.busy
+
+    wait_for(is_settled, what="git")
+
+
+def of(world: World) -> worktrees.Worktrees:
+    """Return the worktrees of the world's project."""
+    return worktrees.Worktrees(world.layout, world.manager.options.project)
 
 
 def start(world: World, *tasks: Any, job: str = "j", **fields: Any) -> None:  # noqa: ANN401 - JSON
@@ -157,7 +163,7 @@ def test_a_project_below_the_top(world: World, repository: Path) -> None:
     (below / "here").write_text("x")
     git(repository, "add", ".")
     git(repository, "commit", "-qm", "below")
-    world.manager.preparation.worktrees._worktrees = worktrees.Worktrees(world.layout, str(below))
+    world.restart(project=str(below))
     start(world, OWN)
     assert Path(world.launch("j/a").folder, "here").read_text() == "x"
 
@@ -455,9 +461,8 @@ def test_a_checkout_that_was_replaced(world: World, repository: Path, tmp_path: 
 # Crashes
 
 
-def _interrupted(world: World, monkeypatch: pytest.MonkeyPatch, name: str, call: int) -> None:
-    """Make the next worktree, and die in it at the given call of a step."""
-    real, calls = getattr(worktrees, name), [0]
+def _die_at(monkeypatch: pytest.MonkeyPatch, name: str, module: ModuleType, call: int) -> None:
+    real, calls = getattr(module, name), [0]
 
     def dies(*given: Any, **more: Any) -> Any:  # noqa: ANN401 - whatever the step takes
         calls[0] += 1
@@ -465,15 +470,19 @@ def _interrupted(world: World, monkeypatch: pytest.MonkeyPatch, name: str, call:
             raise KeyboardInterrupt
         return real(*given, **more)
 
-    monkeypatch.setattr(worktrees, name, dies)
-    keeper = world.manager.preparation.worktrees
+    monkeypatch.setattr(module, name, dies)
+
+
+def _interrupted(world: World, monkeypatch: pytest.MonkeyPatch, name: str, call: int) -> None:
+    """Make the next worktree, and die in it at the given call of a step."""
+    _die_at(monkeypatch, name, worktrees, call)
     owner = worktrees.Owner("j", world.job("j").uid, "a")
     with contextlib.suppress(KeyboardInterrupt):
-        keeper._worktrees.make(owner, Worktree(), world.manager.state.staging)
+        of(world).make(owner, Worktree(), world.manager.state.staging)
     monkeypatch.undo()
 
 
-@pytest.mark.parametrize(("name", "call"), [("git", n) for n in range(1, 6)] + [("_admin_of", 1), ("_admin_of", 2)])
+@pytest.mark.parametrize(("name", "call"), [("git", n) for n in range(1, 6)] + [("admin_of", 1), ("admin_of", 2)])
 @pytest.mark.parametrize("cancelled", [False, True])
 def test_a_death_while_it_is_made(
     world: World, repository: Path, monkeypatch: pytest.MonkeyPatch, name: str, call: int, *, cancelled: bool
@@ -505,20 +514,14 @@ def test_a_death_at_the_end(world: World, repository: Path, monkeypatch: pytest.
     """The next manager removes what this one has not."""
     start(world, OWN)
     path, owner = folder(world), worktrees.Owner("j", world.job("j").uid, "a")
-    keeper = world.manager.preparation.worktrees
-    monkeypatch.setattr(keeper, "settle", lambda: None)
+    monkeypatch.setattr(world.manager.preparation.worktrees, "settle", lambda: None)
     world.do("j/a")
     if when != "before the removal":
-        note = read_note(world.layout, "j", owner.uid, "a")
-        assert note is not None
-
-        def dies(*_: object) -> None:
-            raise KeyboardInterrupt
-
-        with monkeypatch.context() as patch:
-            patch.setattr(*((trees, "remove_tree") if when == "after the move" else (worktrees, "_admin_of")), dies)
-            with pytest.raises(KeyboardInterrupt):
-                keeper._worktrees._discard(note, world.manager.state.staging)
+        # The first of each is for the question whether anything would be lost.
+        _die_at(monkeypatch, *(("remove_tree", trees) if when == "after the move" else ("admin_of", worktrees)), call=2)
+        with pytest.raises(KeyboardInterrupt):
+            of(world).remove(owner, world.manager.state.staging)
+        assert not path.exists()
     monkeypatch.undo()
     world.restart()
     settle(world)

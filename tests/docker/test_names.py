@@ -11,6 +11,7 @@ import pytest
 from air_executor.backends.base import Launch
 from air_executor.backends.container import inside
 from air_executor.backends.docker.container_spec import EngineConfig, container_config
+from air_executor.backends.docker.container_starter import ContainerStarter
 from air_executor.backends.docker.docker_backend import DockerBackend
 from air_executor.backends.docker.engine import Engine
 from air_executor.backends.docker.images import ImageFacts
@@ -94,11 +95,12 @@ def test_made_and_never_started(plant: Plant) -> None:
 def test_its_task_is_queued_again_at_no_charge(plant: Plant, monkeypatch: pytest.MonkeyPatch) -> None:
     """The next manager runs the task as if nothing had been: the same attempt, and no retry is used up."""
     plant.start()
-    monkeypatch.setattr(plant.backend._starter, "start", lambda *_: None)
+    monkeypatch.setattr(ContainerStarter, "start", lambda *_: None)
     plant.submit("late", {"id": "it", "command": "echo $AIR_ATTEMPT"})
     plant.until(lambda: bool(plant.containers()), "the container to be made")
     assert [entry["State"] for entry in plant.containers()] == ["created"]
     plant.stop()
+    monkeypatch.undo()
     plant.start()
     task = plant.see("late").tasks["it"]
     assert (done(task).reason, task.charged, task.faults) == ("ok", 0, 0)

@@ -53,7 +53,7 @@ def test_a_task_finds_its_service_ready(plant: Plant, network: str) -> None:
     plant.submit("job", {"id": "it", "command": ASK, "services": [WEB], "network": network})
     assert plant.see("job").tasks["it"].reason == "ok"
     assert plant.log("job", "it") == "it is so\n" * 2
-    uid = plant.backend._config.user[0]
+    uid = plant.rig.config.user[0]
     assert kept(plant, "job", "it", "web") == f"serving as {uid}\n"
 
 
@@ -259,7 +259,7 @@ def test_what_a_service_sees(plant: Plant) -> None:
     service = {"image": BUSYBOX, "name": "db", "command": SEES, "secrets": ["PASSWORD"], "ready": "test -e /tmp/mine"}
     plant.submit("job", {"id": "it", "command": "true", "services": [service]})
     assert plant.see("job").tasks["it"].reason == "ok"
-    uid = plant.backend._config.user[0]
+    uid = plant.rig.config.user[0]
     said = kept(plant, "job", "it", "db")
     assert said.split("\n")[0].split() == [str(uid), "CapEff:", "0" * 16, "NoNewPrivs:", "1", "s3cret", "word", "/tmp"]  # noqa: S108 - in the container
     assert "written" not in said or uid == 0

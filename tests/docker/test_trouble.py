@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
+import itertools
+import threading
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
 from air_executor.backends.docker import container_watch
+from air_executor.backends.docker.engine import Engine
 from air_executor.store.presence import read_record
 from tests.crash.gate import Gate
 from tests.docker.rig import Plant, socket_path
@@ -82,11 +87,18 @@ def test_broken_connections(plant: Plant, gate: Gate) -> None:
 
 def test_lost_events(plant: Plant, monkeypatch: pytest.MonkeyPatch) -> None:
     """A stream that stays open and says nothing only makes things slower: the next list shows what it kept back."""
+    ended = threading.Event()
+
+    @contextlib.contextmanager
+    def says_nothing(*_: object) -> Iterator[Iterator[dict[str, Any]]]:
+        yield itertools.takewhile(lambda _: not ended.wait(), [{}])
+
     monkeypatch.setattr(container_watch, "RELIST_SECONDS", 1.0)
-    monkeypatch.setattr(container_watch.ContainerWatch, "_apply", lambda *_: None)
+    monkeypatch.setattr(Engine, "events", says_nothing)
     tasks = [{"id": f"n{number}", "command": "true"} for number in range(3)]
     plant.submit("deaf", *tasks)
     assert plant.see("deaf").phase == "succeeded"
+    ended.set()
 
 
 def test_a_manager_leaves_a_silent_engine(plant: Plant, gate: Gate) -> None:

@@ -39,7 +39,7 @@ class Server:
         """The propagation policies of deletions."""
         self.since: list[str] = []
         """The versions that watches have begun from."""
-        self._streams: list[tuple[str, queue.Queue[bytes | None]]] = []
+        self.streams: list[tuple[str, queue.Queue[bytes | None]]] = []
         self._server = ThreadingHTTPServer(("127.0.0.1", port), self._handler())
         self._server.daemon_threads = True
         self.port = self._server.server_address[1]
@@ -73,20 +73,20 @@ class Server:
         """Send one event to the watches of these objects."""
         if what == "jobs" and "spec" in event["object"]:
             event = {**event, "object": metadata(event["object"])}
-        for watched, stream in self._streams:
+        for watched, stream in self.streams:
             if watched == what:
                 stream.put(json.dumps(event).encode() + b"\n")
 
     def break_off(self) -> None:
         """End all watches."""
-        streams, self._streams = self._streams, []
+        streams, self.streams = self.streams, []
         for _, stream in streams:
             stream.put(None)
 
     @property
     def watches(self) -> int:
         """How many watches are open."""
-        return len(self._streams)
+        return len(self.streams)
 
     def stop(self) -> None:
         """Close; from now on nobody answers."""
@@ -181,7 +181,7 @@ class Server:
                 self.send_header("Transfer-Encoding", "chunked")
                 self.end_headers()
                 self.wfile.flush()
-                server._streams.append((what, stream))
+                server.streams.append((what, stream))
                 while (line := stream.get()) is not None:
                     try:
                         self.wfile.write(f"{len(line):x}\r\n".encode() + line + b"\r\n")

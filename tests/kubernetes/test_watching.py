@@ -8,9 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from air_executor.backends.base import RunnerStatus
 from air_executor.backends.kubernetes import KubernetesBackend, api, object_watch, refused_starts, runner_cache
 from air_executor.backends.kubernetes import make_backend as make
 from air_executor.backends.kubernetes.rate_limiter import RateLimiter
+from air_executor.backends.kubernetes.refused_starts import RefusedStarts
+from air_executor.backends.kubernetes.runner_cache import Deadlines, RunnerCache
 from air_executor.errors import AirExecutorError, BackendUnavailableError, DuplicateRunnerError, SpawnRejectedError
 from air_executor.model.names import Slot
 from air_executor.settings import KubernetesSettings, Settings
@@ -29,7 +32,7 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     ready = Server()
     ready.write_config(tmp_path / "kubeconfig")
     monkeypatch.setenv("KUBECONFIG", str(tmp_path / "kubeconfig"))
-    monkeypatch.setattr(object_watch, "_MAX_BACKOFF", 0.2)
+    monkeypatch.setattr(object_watch, "MAX_BACKOFF", 0.2)
     yield ready
     ready.stop()
 
@@ -183,7 +186,7 @@ def test_a_silent_stream_is_given_up(
     """A connection that brings nothing, not even a bookmark, is dead: another one shows what it has missed."""
     monkeypatch.setattr(object_watch, "SILENCE_SECONDS", 0.3)
     begin(server, kubernetes)
-    server._streams.clear()  # open, and never written to again
+    server.streams.clear()  # open, and never written to again
     wait_for(lambda: server.watches == 2, what="both watches again")
     server.put("jobs", job("other", "0badcafe-2"), "ADDED")
     wait_for(lambda: slots(kubernetes) == {CENSUS, OTHER}, what="the event")
@@ -289,21 +292,35 @@ def test_a_start_that_is_refused_waits(
     server.refuse = lambda _: None
     wait_for(lambda: bool(kubernetes.observe()) and bool(server.jobs), what="the Job")
     assert {one["metadata"]["labels"]["air-executor/job"] for one in server.jobs.values()} == {"census"}
-    waiting = found[CENSUS]._replace(node_wait=1.0)
-    assert (kubernetes._refused.with_wait({CENSUS: waiting})[CENSUS].node_wait or 0.0) > 1.0
     server.refuse = lambda what: (422, status(422, "Invalid"), {}) if what == "POST" else None
     with pytest.raises(SpawnRejectedError):
         kubernetes.spawn(make_launch(layout, OTHER, 3, Task.WAITS))
 
 
-def test_a_list_that_is_older_than_what_we_did(server: Server, kubernetes: KubernetesBackend, tmp_path: Path) -> None:
+def test_the_wait_for_a_node_includes_the_time_of_refusals(tmp_path: Path) -> None:
+    """Nothing of the run existed then, so its slot cost nothing."""
+    refused = RefusedStarts()
+    refused.refuse(make_launch(Layout(tmp_path / "state"), CENSUS, 1, Task.WAITS), "quota", now=100.0)
+    refused.created(CENSUS, now=105.0)
+    waiting, started = (RunnerStatus("0badcafe-1", alive=True, node_wait=wait) for wait in (1.0, None))
+    both = {CENSUS: waiting, OTHER: waiting}
+    assert refused.with_wait(both) == {**both, CENSUS: waiting._replace(node_wait=6.0)}
+    assert refused.with_wait({CENSUS: started}) == {CENSUS: started}
+    refused.drop(CENSUS)
+    assert refused.with_wait({CENSUS: waiting}) == {CENSUS: waiting}
+
+
+def test_a_list_that_is_older_than_what_we_did() -> None:
     """A Job that was created while a list was under way is not taken for gone."""
-    begin(server, kubernetes)
-    cache = kubernetes._cache
+    cache = RunnerCache(Deadlines(600.0, 600.0, 600.0))
+    cache.put_job(job("census", "0badcafe-1"), 1.0)
     cache.begin_list("jobs")
-    kubernetes.spawn(make_launch(Layout(tmp_path / "state"), OTHER, 1, Task.WAITS))
-    cache.apply_jobs([job("census", "0badcafe-1")], time.monotonic())
-    assert slots(kubernetes) == {CENSUS, OTHER}
+    cache.put_job(job("other", "0badcafe-1"), 2.0)
+    cache.apply_jobs([job("census", "0badcafe-1")], 3.0)
+    assert {slot for slot, one in cache.statuses(3.0).items() if one.alive} == {CENSUS, OTHER}
+    cache.begin_list("jobs")
+    cache.apply_jobs([job("census", "0badcafe-1")], 4.0)
+    assert {slot for slot, one in cache.statuses(4.0).items() if one.alive} == {CENSUS}
 
 
 def test_the_rate_limiter_lets_a_burst_through_and_then_one_by_one() -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import random
 import secrets
 import time
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
@@ -88,8 +89,8 @@ class World:
         """What the next managers prove their right with; None: a lock file."""
         self.observe: Callable[[], Observer] = Observer
         """Makes the observers of the next managers."""
-        self._project = str(root)
         self._options: dict[str, Any] = {
+            "project": str(root),
             "poll_interval": 1.0,
             "max_runners": 4,
             "events": False,
@@ -113,17 +114,24 @@ class World:
 
     def start(self, **options: Any) -> Manager:  # noqa: ANN401 - fields of `Options`
         """Start a manager."""
-        settings = self._options | options
-        plan = ManagerOptions(version="test", project=self._project, **settings)
+        plan = ManagerOptions(version="test", **(self._options | options))
         lease = None if self.lease is None else self.lease()
         backend = FakeBackend(self.platform)
-        manager = Manager(self.layout, backend, HOST, plan, self.clock, lease=lease, observer=self.observe())
+        manager = Manager(
+            self.layout,
+            backend,
+            HOST,
+            plan,
+            self.clock,
+            lease=lease,
+            observer=self.observe(),
+            chance=random.Random(0),
+        )
         try:
             manager.start()
         except BaseException:
             _let_go(manager)
             raise
-        manager.open_runs._chance.seed(0)
         self._listen_to(manager)
         self.synced = 0
         self._manager = manager
@@ -200,10 +208,10 @@ class World:
         """Whether a manager has published that it does nothing for a job."""
         return any(problem.startswith(f"job {job}: ") for problem in self.problems())
 
-    def restart(self) -> None:
+    def restart(self, **options: Any) -> None:  # noqa: ANN401 - fields of `Options`
         """Crash and start again."""
         self.crash()
-        self.start()
+        self.start(**options)
 
     def set_volume_time(self, now: float) -> None:
         """Let the volume's clock stand at this time for the living manager."""

@@ -464,7 +464,7 @@ def known_syncs(monkeypatch: pytest.MonkeyPatch) -> None:
         SYNCED[self.path] = os.path.getsize(self.path)
 
     do_side_work_at_once(monkeypatch)
-    monkeypatch.setattr(Journal, "_keep_syncing", lambda self: None)
+    monkeypatch.setattr(Journal, "keep_syncing", lambda self: None)
     monkeypatch.setattr(Journal, "sync", sync)
 
 

@@ -14,9 +14,10 @@ from air_executor.core import job_checks
 from air_executor.core.new_task import new_task
 from air_executor.errors import BadInputError
 from air_executor.manager import addition, commit, pending_jobs, queued_work, request_handler
-from air_executor.model import checks, parsing
+from air_executor.model import parsing
 from air_executor.model.defaults import Defaults
 from air_executor.model.job import TaskDefaults
+from air_executor.model.written import text_of
 from air_executor.store import files, inbox, jobs, journal
 from tests.manager.rig import World
 from tests.manager.test_interleavings import reason
@@ -415,14 +416,13 @@ def test_defaults_are_checked_and_kept_once(monkeypatch: pytest.MonkeyPatch) -> 
     names = {f"A{number}": "x" for number in range(1000)}
     defaults = {"command": ["x"], "env": names, "labels": {"team": "a"}, "secrets": ["TOKEN"], "retries": 2}
     checked: list[object] = []
-    whole = checks._text
 
-    def counted(value: object, *args: Any, **named: Any) -> str:  # noqa: ANN401 - passed on
+    def counted(value: object) -> str | None:
         checked.append(value)
-        return whole(value, *args, **named)
+        return text_of(value)
 
     shared = Defaults(parsing.read(TaskDefaults, defaults))
-    monkeypatch.setattr(checks, "_text", counted)
+    monkeypatch.setattr("air_executor.model.checks.text_of", counted)
     first, second = (parsing.read_task({"id": name}, shared) for name in ("a", "b"))
     assert not checked, "they were, once"
     assert first.secrets is second.secrets is shared.record.secrets

@@ -42,7 +42,7 @@ ELSEWHERE = {
     "wakeups": "it writes to a pipe of its own process",
 }
 """Modules that change nothing of the state directory."""
-BESIDE = {"_keep_syncing"}
+BESIDE = {"keep_syncing"}
 """Functions of threads beside the manager's: what they do can come before or after any effect."""
 
 

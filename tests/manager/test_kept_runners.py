@@ -216,7 +216,7 @@ def test_stopping_all_runners_removes_it(made: World) -> None:
     made.submit("j", {"id": "a", **KEEP})
     fail(made, "j/a")
     made.manager.stop(runners=True)
-    made.until(made.manager._may_leave)
+    made.until(made.manager.may_leave)
     assert made.platform.runners == {}
     assert made.job("j").kept == {}
 

@@ -15,6 +15,7 @@ from air_executor.manager.leader import LEASE, RENEW_EVERY, RENEW_WITHIN, Leader
 from air_executor.manager.lease import FileLease, Lease
 from air_executor.manager.loop import Manager
 from air_executor.manager.status_writer import BEAT
+from air_executor.manager.wakeups import Wakeups
 from air_executor.model.names import Host
 from air_executor.store.layout import Layout
 from tests.manager.rig import HOST, World, lose_lock
@@ -24,7 +25,7 @@ from tests.manager.server import Server
 @pytest.fixture(autouse=True)
 def _no_renewals_by_the_clock(monkeypatch: pytest.MonkeyPatch) -> None:
     """Time is the server's here: no thread renews after real seconds."""
-    monkeypatch.setattr(LeaderLease, "_keep_renewing", lambda _: None)
+    monkeypatch.setattr(LeaderLease, "keep_renewing", lambda _: None)
 
 
 @pytest.fixture
@@ -142,7 +143,8 @@ def test_lost_answers_are_no_loss(server: Server, layout: Layout) -> None:
         server.loses_answers = False
 
     assert lease.acquire(waits(server, 10, answers))
-    server.touch(lease._me)
+    assert server.found is not None
+    server.touch(server.found.holder)
     lease.renew()
     lease.check()
 
@@ -167,7 +169,7 @@ def test_silent_server(server: Server, layout: Layout) -> None:
 
 def test_deleted_record_is_created_again(server: Server, layout: Layout) -> None:
     """Its holder renewed it just now, so nobody can have come in between: the first who creates one has it."""
-    first, second = server.lease(layout), server.lease(layout)
+    first = server.lease(layout)
     first.acquire(never)
     bound = first.record.lease
     server.found = None
@@ -175,7 +177,7 @@ def test_deleted_record_is_created_again(server: Server, layout: Layout) -> None
     first.check()
     assert first.record.lease not in (None, bound)
     server.found = None
-    server.write(second._me, None, LEASE)
+    server.write("here_0badcafe", None, LEASE)
     first.renew()
     with pytest.raises(DirectoryLostError, match="is held by here_"):
         first.check()
@@ -340,9 +342,9 @@ def standby(monkeypatch: pytest.MonkeyPatch, server: Server) -> None:
 
     def wait(_: object, seconds: float) -> bool:
         server.now += seconds
-        return True
+        return False
 
-    monkeypatch.setattr("air_executor.manager.loop.Manager._stand_by", wait)
+    monkeypatch.setattr(Wakeups, "sleep", wait)
 
 
 def test_manager_says_what_it_is(led: World) -> None:

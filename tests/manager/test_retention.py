@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from air_executor.backends.base import RunnerStatus
 from air_executor.client import Client
 from air_executor.errors import StoreError
 from air_executor.manager import retention_keeper
@@ -116,16 +116,21 @@ def test_a_reopened_run_stays(world: World) -> None:
     assert left(world) == ["n-1"]  # the last one to end
 
 
-def test_a_run_with_a_live_runner_stays(world: World) -> None:
+def test_a_run_with_a_live_runner_stays(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing is moved from under a process."""
     run(world, succeeded=1)
     slot = next(iter(world.begun.values())).slot
-    keeper = world.manager.retention_keeper
-    assert keeper is not None
-    keeper._open_runs = SimpleNamespace(observed={slot})  # type: ignore[assignment]
+    open_runs = world.manager.open_runs
+    observe = open_runs.observe
+
+    def sees_it() -> None:
+        observe()
+        open_runs.observed = {**(open_runs.observed or {}), slot: RunnerStatus("0badcafe-1", alive=True)}
+
+    monkeypatch.setattr(open_runs, "observe", sees_it)
     run(world, succeeded=1)
     assert left(world) == ["n-1", "n-2"]
-    keeper._open_runs = world.manager.open_runs
+    monkeypatch.undo()
     world.clock.pass_time(retention_keeper.AGAIN_AFTER)
     world.cycle(2)
     assert left(world) == ["n-2"]

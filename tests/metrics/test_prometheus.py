@@ -221,7 +221,11 @@ def test_a_new_pool_is_in_increases_from_its_first_run_on(
     for name, count in expected.items():
         scraped.reaches(f'sum(air_executor_{name}{{pool="night"}})', count, 0)
         assert sums_of(scraped, f'air_executor_{name}{{pool="night"}}')[0] == 0, name
-    (row,) = [row for row in report("--by", "pool")["groups"] if row["key"] == "night"]
+
+    def rows() -> list[dict[str, Any]]:
+        return [row for row in report("--by", "pool")["groups"] if row["key"] == "night"]
+
+    (row,) = wait_for(rows, PATIENCE, "the pool's costs")
     for name, value in {"cost_total": row["cost"], "runner_seconds_total": row["runner_seconds"]}.items():
         scraped.reaches(f'sum(air_executor_{name}{{pool="night"}})', value)
         assert sums_of(scraped, f'air_executor_{name}{{pool="night"}}')[0] == 0, name

@@ -6,6 +6,8 @@ That is five times; what every night is enough for are the shells that are not `
 from __future__ import annotations
 
 import shutil
+import tempfile
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -15,7 +17,6 @@ from tests.runner.rig import Rig, require_native
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 SHELLS = {"dash": ["dash"], "busybox": ["busybox", "sh"], "bash": ["bash"], "bash-posix": ["bash", "--posix"]}
 RARE = ("bash", "bash-posix")
@@ -23,11 +24,28 @@ KINDS = ["native", *(pytest.param(name, marks=[pytest.mark.nightly] * (name in R
 
 
 @pytest.fixture(params=KINDS)
-def rig(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Rig]:
+def kind(request: pytest.FixtureRequest) -> str:
+    """The native runner, or the shell that runs the script."""
+    return str(request.param)
+
+
+@pytest.fixture
+def rig(kind: str, tmp_path: Path) -> Iterator[Rig]:
     """One run, ready to be started by the native runner or one of the shells."""
-    shell = SHELLS.get(request.param, [])
+    yield from _rig(kind, tmp_path)
+
+
+@pytest.fixture
+def open_rig(kind: str) -> Iterator[Rig]:
+    """One where every user can get: pytest closes the folder of all its own whenever another pytest starts."""
+    with tempfile.TemporaryDirectory(prefix="air-open-") as folder:
+        yield from _rig(kind, Path(folder))
+
+
+def _rig(kind: str, folder: Path) -> Iterator[Rig]:
+    shell = SHELLS.get(kind, [])
     if shell and shutil.which(shell[0]) is None:
         missing(f"{shell[0]} is not installed")
-    ready = Rig(tmp_path, shell) if shell else Rig(tmp_path, [], require_native())
+    ready = Rig(folder, shell) if shell else Rig(folder, [], require_native())
     yield ready
     ready.clean_up()

@@ -81,10 +81,9 @@ def test_nobody_listens_nobody_looks() -> None:
         made = FileWatch(files.look)
         first = made.versions("a", PATIENCE)
         assert await _next(first) == "a1"
-        task = made._task
-        assert task is not None
+        (looking,) = asyncio.all_tasks() - {asyncio.current_task()}
         await first.aclose()
-        await asyncio.wait_for(task, PATIENCE)
+        await asyncio.wait_for(looking, PATIENCE)
         looks = files.looks
         await asyncio.sleep(0.1)
         assert files.looks == looks

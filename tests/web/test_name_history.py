@@ -79,12 +79,12 @@ def test_the_list_follows_the_files(tmp_path: Path) -> None:
     paused.paused = True
     schedules.save(paused)
     Path(client.layout.schedule("daily")).write_text("{")
-    listed._rests_until = 0.0
+    listed.changed()
     both = {one.name: one for one in listed.entries(now)}
     assert both["often"].paused
     assert "daily.json" in (both["daily"].problem or "")
     schedules.delete("daily")
-    listed._rests_until = 0.0
+    listed.changed()
     assert listed.named("daily", now) is None
 
 

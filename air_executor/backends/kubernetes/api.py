@@ -43,7 +43,7 @@ def pods(namespace: str) -> Resource:
 
 
 class Api(ApiConnection):
-    """The requests to one API server, in one namespace. Each raises as `ApiConnection._ask` does."""
+    """The requests to one API server, in one namespace. Each raises as `ApiConnection.ask` does."""
 
     @property
     def _leases(self) -> str:
@@ -51,14 +51,14 @@ class Api(ApiConnection):
 
     def version(self) -> tuple[int, int]:
         """Return the server's version, such as (1, 31)."""
-        found = self._ask("GET", "/version")
+        found = self.ask("GET", "/version")
         return int(found["major"]), int("".join(filter(str.isdecimal, found["minor"])))
 
     def is_allowed(self, group: str, resource: str, verb: str) -> bool:
         """Tell whether we may do this in our namespace."""
         attributes = {"namespace": self.namespace, "group": group, "resource": resource, "verb": verb}
         body = {"spec": {"resourceAttributes": attributes}}
-        found = self._ask("POST", "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews", body=body)
+        found = self.ask("POST", "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews", body=body)
         return bool(found["status"]["allowed"])
 
     def create_job(self, body: Mapping[str, Any]) -> dict[str, Any]:
@@ -67,11 +67,11 @@ class Api(ApiConnection):
         Raises:
             ConflictError: the name is taken.
         """
-        return self._ask("POST", jobs(self.namespace).path, body=body)
+        return self.ask("POST", jobs(self.namespace).path, body=body)
 
     def read_job(self, name: str) -> dict[str, Any]:
         """Return a Job as it is now."""
-        return self._ask("GET", f"{jobs(self.namespace).path}/{name}")
+        return self.ask("GET", f"{jobs(self.namespace).path}/{name}")
 
     def delete_job(self, name: str, uid: str, policy: Propagation) -> bool:
         """Delete a Job. True if it is gone; False if it goes once the server has done the rest.
@@ -85,7 +85,7 @@ class Api(ApiConnection):
             MissingError, ConflictError: it is gone already.
         """
         body = {"propagationPolicy": policy.value, "preconditions": {"uid": uid}}
-        return self._ask("DELETE", f"{jobs(self.namespace).path}/{name}", body=body).get("kind") == "Status"
+        return self.ask("DELETE", f"{jobs(self.namespace).path}/{name}", body=body).get("kind") == "Status"
 
     def delete_pod(self, name: str, uid: str, *, grace: int | None = None) -> None:
         """Delete a Pod. `grace` replaces its own, in seconds; 0 drops it without waiting for its node.
@@ -96,7 +96,7 @@ class Api(ApiConnection):
         body: dict[str, Any] = {"preconditions": {"uid": uid}}
         if grace is not None:
             body["gracePeriodSeconds"] = grace
-        self._ask("DELETE", f"{pods(self.namespace).path}/{name}", body=body)
+        self.ask("DELETE", f"{pods(self.namespace).path}/{name}", body=body)
 
     def create_secret(self, body: Mapping[str, Any]) -> None:
         """Create a Secret.
@@ -104,7 +104,7 @@ class Api(ApiConnection):
         Raises:
             ConflictError: the name is taken.
         """
-        self._ask("POST", f"/api/v1/namespaces/{self.namespace}/secrets", body=body)
+        self.ask("POST", f"/api/v1/namespaces/{self.namespace}/secrets", body=body)
 
     def patch_pod(self, name: str, body: Mapping[str, Any]) -> None:
         """Change a Pod by a strategic merge patch.
@@ -112,15 +112,15 @@ class Api(ApiConnection):
         Raises:
             MissingError: it is gone.
         """
-        self._ask("PATCH", f"{pods(self.namespace).path}/{name}", body=body)
+        self.ask("PATCH", f"{pods(self.namespace).path}/{name}", body=body)
 
     def read_deployment(self, name: str) -> dict[str, Any]:
         """Return a Deployment as it is now."""
-        return self._ask("GET", f"/apis/apps/v1/namespaces/{self.namespace}/deployments/{name}")
+        return self.ask("GET", f"/apis/apps/v1/namespaces/{self.namespace}/deployments/{name}")
 
     def read_lease(self, name: str) -> dict[str, Any]:
         """Return a Lease as it is now."""
-        return self._ask("GET", f"{self._leases}/{name}")
+        return self.ask("GET", f"{self._leases}/{name}")
 
     def create_lease(self, body: Mapping[str, Any]) -> dict[str, Any]:
         """Create a Lease and return it as the server has it.
@@ -128,7 +128,7 @@ class Api(ApiConnection):
         Raises:
             ConflictError: the name is taken.
         """
-        return self._ask("POST", self._leases, body={**_LEASE, **body})
+        return self.ask("POST", self._leases, body={**_LEASE, **body})
 
     def replace_lease(self, name: str, body: Mapping[str, Any]) -> dict[str, Any]:
         """Replace a Lease of the version that the body names, and return it as the server has it.
@@ -136,12 +136,12 @@ class Api(ApiConnection):
         Raises:
             ConflictError: its version has changed.
         """
-        return self._ask("PUT", f"{self._leases}/{name}", body={**_LEASE, **body})
+        return self.ask("PUT", f"{self._leases}/{name}", body={**_LEASE, **body})
 
     def events_of(self, uid: str) -> list[dict[str, Any]]:
         """Return the recent events of one object."""
         query = {"fieldSelector": f"involvedObject.uid={uid}"}
-        return list(self._ask("GET", f"/api/v1/namespaces/{self.namespace}/events", query)["items"] or ())
+        return list(self.ask("GET", f"/api/v1/namespaces/{self.namespace}/events", query)["items"] or ())
 
     def workloads_of(self, uid: str) -> list[dict[str, Any]]:
         """Return the Workloads of Kueue for a Job, by the label that Kueue gives them.
@@ -171,7 +171,7 @@ class Api(ApiConnection):
         items: list[dict[str, Any]] = []
         query = {"labelSelector": selector, "limit": str(PAGE)}
         while True:
-            page = self._ask("GET", resource.path, query, accept=resource.list_as)
+            page = self.ask("GET", resource.path, query, accept=resource.list_as)
             items += page["items"] or ()
             if not (more := page["metadata"].get("continue")):
                 return items, page["metadata"]["resourceVersion"]

@@ -79,7 +79,12 @@ class ApiConnection:
         self._lock = threading.Lock()
         self._streams: list[urllib3.response.BaseHTTPResponse] = []
 
-    def _ask(
+    @property
+    def server(self) -> str:
+        """The address of the server."""
+        return str(self._client.configuration.host)
+
+    def ask(
         self,
         method: str,
         path: str,
@@ -101,7 +106,7 @@ class ApiConnection:
             if method != "GET":
                 self.before_write()
             try:
-                response = self._send(method, path, query, body, accept, self._timeout)
+                response = self.send(method, path, query, body, accept, self._timeout)
                 found = json.loads(response.data or b"{}")
             except _FAILURES as error:
                 raise self._unavailable(what, error) from error
@@ -116,11 +121,11 @@ class ApiConnection:
             return dict(found)
 
     def _read_bytes(self, path: str, query: Mapping[str, str]) -> bytes:
-        """Return what is no JSON; raises as `_ask`."""
+        """Return what is no JSON; raises as `ask`."""
         what = f"GET {path}"
         self._rate_limiter.wait(self._closed)
         try:
-            response = self._send("GET", path, query, None, "*/*", self._timeout)
+            response = self.send("GET", path, query, None, "*/*", self._timeout)
             data: bytes = response.data or b""
             failed = json.loads(data or b"{}") if response.status >= 400 else None  # noqa: PLR2004 - HTTP's refusals
         except _FAILURES as error:
@@ -129,7 +134,7 @@ class ApiConnection:
             raise _refusal(what, response.status, failed)
         return data
 
-    def _send(  # noqa: PLR0917 - what a request is made of
+    def send(  # noqa: PLR0917 - what a request is made of
         self,
         method: str,
         path: str,
@@ -190,7 +195,7 @@ class ApiConnection:
         what = f"watch {resource.path}"
         self._rate_limiter.wait(self._closed)
         try:
-            response = self._send("GET", resource.path, query, None, resource.watch_as, silence)
+            response = self.send("GET", resource.path, query, None, resource.watch_as, silence)
             failed = json.loads(response.data or b"{}") if response.status != 200 else None  # noqa: PLR2004 - OK
         except _FAILURES as error:
             raise self._unavailable(what, error) from error
@@ -212,7 +217,7 @@ class ApiConnection:
     def _open_process(
         self, pod: str, container: str, command: Sequence[str], namespace: str, *, tty: bool
     ) -> PodProcess:
-        """Start a program in a container of a pod: with a terminal, or without stdin; raises as `_ask`."""
+        """Start a program in a container of a pod: with a terminal, or without stdin; raises as `ask`."""
         what = f"exec in pod {pod}"
         try:
             opened = stream.stream(

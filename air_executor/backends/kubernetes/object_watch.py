@@ -25,7 +25,8 @@ WATCH_SECONDS = 290
 """How long one watch lasts before it is opened again; a random addition spreads them."""
 SILENCE_SECONDS = 90.0
 """Longest silence of a watch: the server sends a bookmark every minute, so after that the connection is dead."""
-_MAX_BACKOFF = 10.0
+MAX_BACKOFF = 10.0
+"""Longest wait, in seconds, before a failed list or watch is repeated."""
 _MIN_STREAM_SECONDS = 1.0
 """From this duration on a stream counts as working, so that the next failure starts with a short backoff."""
 
@@ -105,7 +106,7 @@ class ObjectWatch:
                 version = None
                 self.contact.fail(f"the watch of {self._what} failed; see the manager's log")
             self.contact.closed.wait(backoff * self._random.uniform(0.5, 1.0))
-            backoff = min(_MAX_BACKOFF, backoff * 2 or 0.1)
+            backoff = min(MAX_BACKOFF, backoff * 2 or 0.1)
 
     def _list(self) -> str:
         self._begin()

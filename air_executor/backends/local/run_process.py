@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from air_executor.backends.local import proc_reader
@@ -28,13 +28,16 @@ class RunProcess:
     workdir: str
 
 
-def find(run: str) -> RunProcess:
+def find(run: str, among: Iterable[RunProcess] | None = None) -> RunProcess:
     """Return the task's own process: the first one below the runner; the runner itself if there is none.
+
+    `among`: processes of any runs; None: all of this machine.
 
     Raises:
         NotFoundError: no process of the run can be seen from here.
     """
-    found = {one.pid: one for one in _processes() if one.environment.get(RUN) == run.encode()}
+    known = processes() if among is None else among
+    found = {one.pid: one for one in known if one.environment.get(RUN) == run.encode()}
     runners = [one for one in found.values() if one.parent not in found]
     if not runners:
         msg = (
@@ -47,9 +50,10 @@ def find(run: str) -> RunProcess:
     return min(tasks, key=lambda one: one.pid, default=runner)
 
 
-def _processes() -> Iterator[RunProcess]:
+def processes() -> Iterator[RunProcess]:
+    """List the processes of runs that this one may look at."""
     if sys.platform != "linux":
-        yield from _polled()
+        yield from polled()
         return
     for pid in [int(name) for name in os.listdir("/proc") if name.isdigit()]:
         fields, environ = proc_reader.stat(pid), proc_reader.read(f"/proc/{pid}/environ")
@@ -62,7 +66,8 @@ def _processes() -> Iterator[RunProcess]:
             yield RunProcess(pid, int(fields[1]), command, variables, os.readlink(f"/proc/{pid}/cwd"))
 
 
-def _polled() -> Iterator[RunProcess]:
+def polled() -> Iterator[RunProcess]:
+    """List them where there is no `/proc`."""
     import psutil  # noqa: PLC0415 - the dependency exists only there
 
     for one in psutil.process_iter():

@@ -66,7 +66,8 @@ class Uplink:
 
     def __init__(self, env: Mapping[str, str]) -> None:
         self._url = urllib.parse.urlsplit(env["AIR_CARRIER_URL"])
-        self._token = env["AIR_CARRIER_TOKEN"].strip()
+        self.token = env["AIR_CARRIER_TOKEN"].strip()
+        """The latest one: an answer may bring the next."""
         self._holder = env["AIR_CARRIER_HOLDER"]
         self._patience = float(env.get("AIR_CARRIER_PATIENCE", PATIENCE))
         self._tls = ssl.create_default_context() if self._url.scheme == "https" else None
@@ -104,6 +105,11 @@ class Uplink:
             time.sleep(pause)
             pause = min(LONGEST_PAUSE, 2 * pause)
 
+    def close(self) -> None:
+        """Close the connection; another request opens it again."""
+        if self._connection is not None:
+            self._connection.close()
+
     def _ask_once(
         self, method: str, path: str, body: bytes, use: Callable[[http.client.HTTPResponse], None] | None
     ) -> bytes:
@@ -121,7 +127,7 @@ class Uplink:
                 pass
         if not found:  # one that has broken off among its headers looks complete
             raise OSError("the answer has broken off")
-        self._token = response.headers.get("Air-Run-Token") or self._token
+        self.token = response.headers.get("Air-Run-Token") or self.token
         return found
 
     def _refusal(self, response: http.client.HTTPResponse) -> Exception:
@@ -140,7 +146,7 @@ class Uplink:
         return OSError(text) if later else AnswerError(status, text)
 
     def _send(self, method: str, path: str, content: bytes) -> http.client.HTTPResponse:
-        headers = {"Authorization": f"Bearer {self._token}", "Air-Holder": self._holder}
+        headers = {"Authorization": f"Bearer {self.token}", "Air-Holder": self._holder}
         if self._connection is not None:
             with contextlib.suppress(OSError, http.client.HTTPException):  # the manager closes it when it is idle
                 self._connection.request(method, path, content, headers)
