@@ -699,6 +699,7 @@ int main(int argc, char **argv) {
     copy_rest();
     if (!record()) _exit(UNRECORDED);
     if (task.killed && run.local && run.leads_group) kill_rest();
+    if (run.in_cgroup) remove_cgroup();
     if (stays) stay();
     return task.code;
 }
