@@ -120,6 +120,7 @@ static int32_t start(size_t size) {
 }
 
 int launch_runners(void) {
+    prctl(PR_SET_NAME, LAUNCHER);
     fcntl(MANAGER_FD, F_SETFD, FD_CLOEXEC);
     prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0); /* if it has died by now, the socket is closed */
     for (ssize_t size; (size = receive()) >= 0;) {
