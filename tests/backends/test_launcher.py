@@ -64,7 +64,7 @@ def without_launcher(monkeypatch: pytest.MonkeyPatch) -> None:
     def start(*_: object) -> None:
         raise BrokenPipeError
 
-    monkeypatch.setattr(launcher.Launcher, "start", start)
+    monkeypatch.setattr(launcher.RunnerLauncher, "start", start)
 
 
 def test_a_task_finds_what_it_finds_without_a_launcher(local: LocalRig, monkeypatch: pytest.MonkeyPatch) -> None:

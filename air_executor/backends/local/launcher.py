@@ -33,7 +33,7 @@ class LauncherLostError(BackendUnavailableError):
         super().__init__("the launcher of runners was lost during a start; the next start begins another one")
 
 
-class Launcher:
+class RunnerLauncher:
     """One launcher process."""
 
     def __init__(self, program: str, environ: Mapping[bytes, bytes], null: int, signals: Sequence[int]) -> None:

@@ -1,6 +1,6 @@
 """Starts a runner as a process: in a session of its own, with default signals and no descriptor but the slot's.
 
-Called by `local_backend` with the slot's lock held.
+Called by `local_backend` with the slot's lock held. The launcher starts what it can, for it is faster.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from air_executor.backends.base import Launch
 from air_executor.backends.local import python_path, shell_environment, slot_file
-from air_executor.backends.local.launcher import Launcher, LauncherLostError
+from air_executor.backends.local.launcher import LauncherLostError, RunnerLauncher
 from air_executor.backends.local.processes import LOCK_FD
 from air_executor.backends.local.run_cgroup import RunCgroup
 from air_executor.errors import BackendUnavailableError, SpawnRejectedError
@@ -40,7 +40,7 @@ class ProcessSpawner:
         }
         self._environ[b"AIR_STATE_DIR"] = os.fsencode(state_dir)
         self._machine = native.this_machine()
-        self._launcher: Launcher | None = None
+        self._launcher: RunnerLauncher | None = None
         self._reset: tuple[bytes | None] | None = None
         """The program that `shell_environment.find_env` returned, once it was asked."""
         null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
@@ -88,7 +88,7 @@ class ProcessSpawner:
         """Let the launcher start it; return the runner's pid, or None if it was not started."""
         try:
             if self._launcher is None:
-                self._launcher = Launcher(program, self._environ, self._null, _DEFAULT_SIGNALS)
+                self._launcher = RunnerLauncher(program, self._environ, self._null, _DEFAULT_SIGNALS)
             return self._launcher.start(words, variables, inherited)
         except OSError:  # there can be no launcher, or it has ended meanwhile
             self._drop_launcher()
