@@ -75,7 +75,7 @@ def kill_one(victim: Found) -> None:
 
 
 def kill(state_dir: str, target: str, choice: float) -> str | None:
-    """Kill a runner (`runner`), one of its tasks (`task`), a whole session (`group`) or the launcher; say who it was."""
+    """Kill a runner (`runner`), one of its tasks (`task`), a session (`group`) or the `launcher`; say who it was."""
     find = launchers if target == "launcher" else below
     candidates = [p for p in find(state_dir) if target == "launcher" or p.is_runner == (target != "task")]
     if not candidates:
