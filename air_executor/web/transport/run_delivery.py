@@ -5,23 +5,28 @@ Nothing of it takes part in decisions: files appear where a run on the volume wr
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import tarfile
+import tempfile
 import time
 from collections.abc import Iterator
 from typing import IO
 
+from air_executor.client.workspace_files import remove_path
 from air_executor.errors import AlreadyExistsError, BadInputError, NotFoundError
 from air_executor.model.names import parse_run_id
 from air_executor.model.shebang import SCRIPT
 from air_executor.runner import native
 from air_executor.store import files
+from air_executor.store.object_workspaces import JobKey, ObjectWorkspaces, in_folder
 from air_executor.store.run_dirs import CLAIM, EXIT, INPUTS, MAX_EXIT, MAX_QUEUE, MAX_RESULT, OUTCOMES, QUEUE
 from air_executor.store.run_logs import LOG, folder_of
 from air_executor.store.run_tokens import RunAddress
 from air_executor.web.state_cache import StateCache
 from air_executor.web.transport import workspace_archive
+from air_executor.web.transport.workspace_archive import FILES
 
 RESULT = "result.json"
 APPENDED = (LOG, QUEUE)
@@ -38,9 +43,11 @@ class ClaimedError(AlreadyExistsError):
 class RunDelivery:
     """The runs of one state directory."""
 
-    def __init__(self, cache: StateCache) -> None:
+    def __init__(self, cache: StateCache, objects: ObjectWorkspaces | None = None) -> None:
+        """`objects`: the workspaces, where they are in an object store and not on the volume."""
         self._cache = cache
         self._layout = cache.client.layout
+        self._objects = objects
 
     def claim(self, address: RunAddress, holder: str) -> None:
         """Let a run begin: of all that ever ask for it, one may. The same holder may ask again.
@@ -70,6 +77,11 @@ class RunDelivery:
         if found is None or found[0] != _HOLDER + holder.encode():
             msg = f"run {address.run} of job {address.job} is not this runner's"
             raise ClaimedError(msg)
+
+    def _check_still_open(self, address: RunAddress) -> None:
+        """Raise ClaimedError if the run has ended, by its checkpoint as it is now."""
+        self._cache.changed(address.job)  # else an older one could be served for a while
+        self._check_open(address)
 
     def _check_open(self, address: RunAddress) -> None:
         """Raise ClaimedError if the run has ended: what is left of it must not touch anything."""
@@ -114,19 +126,50 @@ class RunDelivery:
 
     def workspace(self, address: RunAddress) -> Iterator[bytes]:
         """Yield a tar stream of the workspace of the run's job as it is now. Raises as `inputs`."""
-        root = self._layout.workspace(address.job)
-        return workspace_archive.packed(lambda tar: workspace_archive.add_folder(tar, root, workspace_archive.FILES))
+        root, objects = self._layout.workspace(address.job), self._objects
+        if objects is None:
+            in_folder(self._layout, address.job)
+            return workspace_archive.packed(lambda tar: workspace_archive.add_folder(tar, root, FILES))
+        stored = objects.read(address.job)
+        stored.begin()
 
-    def apply_workspace(self, address: RunAddress, archive: IO[bytes]) -> None:
-        """Apply what the run has changed in the workspace.
+        def fill(tar: tarfile.TarFile) -> None:
+            workspace_archive.add_folder(tar, root, FILES)  # given to the job at its submission: older than all else
+            workspace_archive.add_objects(tar, stored, FILES)
+
+        return workspace_archive.packed(fill)
+
+    @contextlib.contextmanager
+    def workspace_changes(self, address: RunAddress, staging: str) -> Iterator[IO[bytes]]:
+        """Take what the run has changed in the workspace as it comes, and apply all of it at the end of the block.
+
+        On a volume it is first kept in a file in `staging`; to an object store it goes at once.
 
         Raises:
             ClaimedError: the run has ended, and others may work there.
-            BadInputError: the archive is none, or a path in it leads out or through a link.
-            StoreError: the volume refused.
+            BadInputError: it is no archive, or a path in it leads out or through a link.
+            StoreError: the volume or the store refused, or the store did not answer.
         """
         self._check_open(address)
-        workspace_archive.unpack(archive, self._layout.workspace(address.job))
+        objects = self._objects
+        if objects is not None:
+            with workspace_archive.unpacking(lambda archive: self._store(objects, address, archive)) as sink:
+                yield sink
+            return
+        in_folder(self._layout, address.job)
+        with tempfile.TemporaryFile(dir=staging) as staged:
+            yield staged
+            self._check_still_open(address)
+            staged.seek(0)
+            workspace_archive.unpack(staged, workspace_archive.WorkspaceFolder(self._layout.workspace(address.job)))
+
+    def _store(self, objects: ObjectWorkspaces, address: RunAddress, archive: IO[bytes]) -> None:
+        job = JobKey(address.job, address.run.rpartition("-")[0])
+        with objects.change(job, lambda: self._check_still_open(address)) as change:
+            workspace_archive.unpack(archive, change)
+        given = self._layout.workspace(address.job)
+        for path in change.paths if os.path.isdir(given) and os.listdir(given) else ():
+            remove_path(given, path)
 
     def append(self, address: RunAddress, name: str, offset: int, data: bytes) -> int:
         """Append to a file of the run what its `offset` says is new, and return the file's size.

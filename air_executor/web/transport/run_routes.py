@@ -5,13 +5,12 @@ They are no part of the API: their only client is `air-carrier`, of the same ver
 
 from __future__ import annotations
 
-import contextlib
 import functools
+import itertools
 import logging
-import tempfile
 import time
-from collections.abc import Awaitable, Callable
-from typing import IO, TYPE_CHECKING, NamedTuple
+from collections.abc import Awaitable, Callable, Iterator
+from typing import TYPE_CHECKING, NamedTuple
 
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
@@ -26,6 +25,7 @@ from air_executor.web.problem_details import BodyTooLargeError
 from air_executor.web.transport.run_delivery import ClaimedError, RunDelivery
 
 if TYPE_CHECKING:
+    from air_executor.store.object_workspaces import ObjectWorkspaces
     from air_executor.web.state_cache import StateCache
 
 log = logging.getLogger(__name__)
@@ -48,9 +48,12 @@ class _RunRequest(NamedTuple):
 Answer = Callable[[_RunRequest], Awaitable[Response]]
 
 
-def run_routes(cache: StateCache, most: int) -> list[BaseRoute]:
-    """Return the routes for one state directory. `most`: bytes of what one run has changed in its workspace."""
-    routes = _RunRoutes(cache, most)
+def run_routes(cache: StateCache, most: int, objects: ObjectWorkspaces | None = None) -> list[BaseRoute]:
+    """Return the routes for one state directory.
+
+    `most`: bytes of what one run has changed in its workspace; `objects`: the workspaces in an object store.
+    """
+    routes = _RunRoutes(cache, most, objects)
     return [
         Mount(
             RUNS.rstrip("/"),
@@ -68,10 +71,10 @@ def run_routes(cache: StateCache, most: int) -> list[BaseRoute]:
 
 
 class _RunRoutes:
-    def __init__(self, cache: StateCache, most: int) -> None:
+    def __init__(self, cache: StateCache, most: int, objects: ObjectWorkspaces | None) -> None:
         self._tokens = RunTokens(cache.client.layout)
         self._tmp = cache.client.layout.tmp
-        self._delivery = RunDelivery(cache)
+        self._delivery = RunDelivery(cache, objects)
         self._uploads = Uploads(most)
 
     def answer(self, handler: Answer, *, claimed: bool = True) -> Callable[[Request], Awaitable[Response]]:
@@ -117,20 +120,12 @@ class _RunRoutes:
         return StreamingResponse(found, media_type=TAR)
 
     async def workspace(self, asked: _RunRequest) -> Response:
-        return StreamingResponse(self._delivery.workspace(asked.address), media_type=TAR)
+        found = await run_in_threadpool(_begun, self._delivery, asked.address)
+        return StreamingResponse(found, media_type=TAR)
 
     async def apply_workspace(self, asked: _RunRequest) -> Response:
-        with await run_in_threadpool(self._stage) as staged:
-            await self._uploads.receive(asked.request, contextlib.nullcontext(staged))
-            await run_in_threadpool(self._apply, asked.address, staged)
+        await self._uploads.receive(asked.request, self._delivery.workspace_changes(asked.address, self._tmp))
         return Response(None, 204)
-
-    def _stage(self) -> IO[bytes]:
-        return tempfile.TemporaryFile(dir=self._tmp)
-
-    def _apply(self, address: RunAddress, staged: IO[bytes]) -> None:
-        staged.seek(0)
-        self._delivery.apply_workspace(address, staged)
 
     async def append(self, asked: _RunRequest) -> Response:
         offset = asked.request.query_params.get("offset", "")
@@ -150,6 +145,12 @@ class _RunRoutes:
         data = await _body(asked.request)
         await run_in_threadpool(self._delivery.put_outcome, asked.address, data, started, ended)
         return Response(None, 204)
+
+
+def _begun(delivery: RunDelivery, address: RunAddress) -> Iterator[bytes]:
+    """Return a stream that has begun, so that what cannot be read at all becomes an answer that says so."""
+    parts = delivery.workspace(address)
+    return itertools.chain((next(parts, b""),), parts)
 
 
 def _seconds(request: Request, name: str) -> float:
