@@ -32,6 +32,8 @@ SHARED = 64 << 20
 """Bytes from which on an object takes no more small files."""
 KEPT = 3600.0
 """Seconds for which an object stays that no file refers to any more: a runner that starts may be reading it."""
+MOST_DELETED = 100
+"""Objects that one change deletes."""
 MOST_CHANGES = 2 * m.MOST_ENTRIES
 MAX_INDEX = 512 << 20
 LOCKED_WITHIN = 60.0
@@ -238,7 +240,7 @@ class WorkspaceChange:
 
     def _clean(self, index: WorkspaceIndex, now: float) -> None:
         """Delete what nobody reads any more; what cannot be deleted now, is later."""
-        due = [one for one in index.dropped if not now - KEPT < one.at <= now]
+        due = [one for one in index.dropped if not now - KEPT < one.at <= now][:MOST_DELETED]
         with contextlib.suppress(StoreError):
             self._owner.objects.delete(one.key for one in due)
             index.dropped = [one for one in index.dropped if one not in due]

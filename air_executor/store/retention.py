@@ -51,6 +51,7 @@ class Retention:
         self._inbox = Inbox(layout)
         self._lock_slots = lock_slots
         self._objects = objects
+        self._unreachable: StoreError | None = None
         self._deleted_runs = DeletedRuns(layout)
 
     def prune(self, before: float, *, delete: bool, dry_run: bool) -> Iterator[Pruned]:
@@ -157,11 +158,17 @@ class Retention:
 
     def _delete_objects(self, job: JobState, folder: str) -> None:
         """Delete what a job has in an object store, before its index, which is in `folder`. May be repeated."""
-        if self._objects is not None:
+        if not os.path.exists(f"{folder}/{INDEX}"):
+            return
+        if self._objects is None:
+            raise StoreError("its workspace is in an object store: set AIR_WORKSPACE_STORE to it")
+        if self._unreachable is not None:  # each attempt takes its time
+            raise self._unreachable
+        try:
             self._objects.remove(JobKey(job.id, job.uid))
-        elif os.path.exists(f"{folder}/{INDEX}"):
-            msg = "its workspace is in an object store: set AIR_WORKSPACE_STORE to it"
-            raise StoreError(msg)
+        except StoreError as error:
+            self._unreachable = error
+            raise
 
     def _slots(self, job: JobState) -> list[int]:
         numbers = set(range(job.max_runners))

@@ -25,6 +25,7 @@ from tests.cluster import Namespace, address_for_pods, free_port, require_runner
 from tests.conftest import wait_for
 from tests.crash import processes
 from tests.kubernetes.managers import Start
+from tests.workspace_store.s3 import BUCKET, S3Server
 
 __all__ = ["test_a_run_is_listed_until_it_ends", "test_exited_is_not_absent", "test_of_many_creators_one_wins"]
 pytestmark = [pytest.mark.kubernetes, pytest.mark.timeout(900)]
@@ -40,8 +41,8 @@ def rig(tmp_path: Path) -> Iterator[OverHttpRig]:
 
 
 @pytest.fixture
-def begin(start: Start, namespace: Namespace) -> Callable[[], Any]:
-    """Return what starts a manager that pods reach."""
+def begin(start: Start, namespace: Namespace) -> Callable[..., Any]:
+    """Return what starts a manager that pods reach, with further settings."""
     host = address_for_pods(namespace)
     port = free_port(host)
     settings = {
@@ -53,7 +54,7 @@ def begin(start: Start, namespace: Namespace) -> Callable[[], Any]:
         "AIR_RUNNER_IMAGE": require_runner_image(),
         "AIR_KUBERNETES_LEASE": "false",
     }
-    return lambda: start("manager", **settings)
+    return lambda **more: start("manager", **settings, **more)
 
 
 def ended(client: Client, job: str) -> JobState:
@@ -69,7 +70,7 @@ def states(pod: dict[str, Any]) -> dict[str, str]:
     return {one["name"]: next(iter(one["state"]), "") for one in found}
 
 
-def test_ends_of_runs(begin: Callable[[], Any], namespace: Namespace, tmp_path: Path) -> None:
+def test_ends_of_runs(begin: Callable[..., Any], namespace: Namespace, tmp_path: Path) -> None:
     """Out of memory is told as such; a pod that others delete while it waits for the manager is repeated, and once."""
     client = Client(str(tmp_path / "state"))
     manager = begin()
@@ -109,6 +110,27 @@ def test_ends_of_runs(begin: Callable[[], Any], namespace: Namespace, tmp_path: 
     assert (big.phase, big.reason) == ("failed", "oom"), big
     assert printed("large") == ["begun\n"]
     wait_for(lambda: not left(namespace), PATIENCE, "the cluster to clear up")
+
+
+def test_workspaces_in_an_object_store(begin: Callable[..., Any], tmp_path: Path, quick_path: Path) -> None:
+    """What one pod leaves, small and large, the next one finds, from a real S3 server that no pod reaches."""
+    client = Client(str(tmp_path / "state"))
+    server = S3Server(quick_path)
+    try:
+        url = f"s3://{BUCKET}/cluster"
+        begin(AIR_WORKSPACE_STORE=url, **server.env)
+        first = "mkdir d; echo small >d/small; head -c 20000000 /dev/urandom >large; sha256sum <large; ln -s large link"
+        second = "sha256sum <link; cat d/small; rm -r d; echo more >more"
+        tasks = [{"id": "a", "command": first}, {"id": "b", "command": second}, {"id": "c", "command": "ls"}]
+        client.submit(parse_job({"id": "job", "tasks": tasks}))
+        state = ended(client, "job")
+        assert state.phase == "succeeded", state.tasks
+        printed = [path.read_text() for path in sorted(Path(client.layout.runs("job")).glob("*/**/output.log"))]
+        assert printed == [printed[0], f"{printed[0]}small\n", "large\nlink\nmore\n"]
+        assert list(Path(client.layout.workspace("job")).iterdir()) == []
+        assert Path(client.layout.workspace_index("job")).stat().st_size < 2000
+    finally:
+        server.stop()
 
 
 def left(namespace: Namespace) -> list[str]:

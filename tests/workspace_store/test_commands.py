@@ -99,6 +99,7 @@ def test_objects_are_deleted_with_their_job(between: Proxy, site: Site, url: str
     assert {action for action, _ in spared.values()} == {"spared"}
     assert all(str(reason).startswith("cannot delete from the workspace store s3://") for _, reason in spared.values())
     between.bring(Trouble())
+    retention = Retention(site.layout, lambda *_: nullcontext(), ObjectWorkspaces(site.layout, url))
     unset = Retention(site.layout, lambda *_: nullcontext()).prune(later, delete=True, dry_run=False)
     assert all("set AIR_WORKSPACE_STORE" in str(one.reason) for one in unset)
     done = {one.id: one.action for one in retention.prune(later, delete=True, dry_run=False)}
@@ -146,6 +147,19 @@ def test_the_library_is_an_extra(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     monkeypatch.setitem(sys.modules, "obstore", None)
     with pytest.raises(BadInputError, match=r"pip install 'air-executor\[objects\]'"):
         wiring.check_backend(settings)
+
+
+def test_doctor_asks_the_store(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It writes, reads and deletes an object; one that denies is a failure with what to do."""
+    settings = load({"workspace_store": url, **HTTP}, env={})
+    (found,) = wiring._check_store(settings)
+    assert (found.verdict, found.text) == ("ok", f"{url} takes, returns and deletes objects")
+    assert keys(ObjectStore(url)) == []
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "another")
+    (found,) = wiring._check_store(settings)
+    assert found.verdict == "failed"
+    assert "403" in found.text
+    assert found.remedy
 
 
 def test_a_store_in_a_folder(tmp_path: Path) -> None:
