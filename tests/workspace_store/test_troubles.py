@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from air_executor.errors import BadInputError, StoreError
-from air_executor.store import object_store, object_workspaces
+from air_executor.store import files, object_store, object_workspaces
 from air_executor.store.object_store import ObjectStore
 from air_executor.store.object_workspaces import JobKey, ObjectWorkspaces
 from tests.lanes import NIGHTLY
@@ -148,6 +148,31 @@ def test_replaced_objects_are_deleted_after_a_while(
     assert len(keys(objects)) == 2
     assert workspaces.open(old.entries["file"]).read() == b"second"
     assert [one.key for one in workspaces.index("job").dropped] == [old.entries["file"].key]
+
+
+def test_a_volume_that_is_full(site: Site, url: str, objects: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is in the store already when the index cannot be written is deleted, and the index is the old one."""
+    launch = site.begin()
+    workspaces, job = ObjectWorkspaces(site.layout, url), JobKey("job", launch.run.rpartition("-")[0])
+    with workspaces.change(job) as change, change.replacing("file", 5, 0, executable=False) as file:
+        file.write(b"first")
+    before = keys(objects)
+
+    def refuse(*_: object, **__: object) -> None:
+        raise StoreError("the volume is full")
+
+    monkeypatch.setattr(files, "replace", refuse)
+
+    def change_all() -> None:
+        with workspaces.change(job) as change:
+            change.remove("file")
+            with change.replacing("other", None, 0, executable=False) as file:
+                file.write(b"second")
+
+    with pytest.raises(StoreError, match="the volume is full"):
+        change_all()
+    assert keys(objects) == before
+    assert list(workspaces.index("job").entries) == ["file"]
 
 
 def test_a_large_file_costs_no_memory(site: Site) -> None:
