@@ -249,7 +249,8 @@ class WorkspaceChange:
         if self._shared is not None and error is not None:
             self._shared.__exit__(type(error), error, None)
         with contextlib.suppress(StoreError):
-            self._owner.objects.delete(self._written)
+            used = self._owner.index(self._job.id).keys()  # what failed may have happened all the same
+            self._owner.objects.delete(key for key in self._written if key not in used)
 
 
 class _Counting:

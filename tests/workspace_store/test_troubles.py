@@ -175,6 +175,27 @@ def test_a_volume_that_is_full(site: Site, url: str, objects: ObjectStore, monke
     assert list(workspaces.index("job").entries) == ["file"]
 
 
+def test_an_index_that_was_written_after_all(site: Site, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the volume fails after the rename, what the index names stays in the store."""
+    launch = site.begin()
+    workspaces, job = ObjectWorkspaces(site.layout, url), JobKey("job", launch.run.rpartition("-")[0])
+
+    def refuse(*_: object) -> None:
+        raise StoreError("the volume is gone")
+
+    def write() -> None:
+        with workspaces.change(job) as change, change.replacing("file", 4, 0, executable=False) as file:
+            file.write(b"text")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(files, "fsync_dir", refuse)
+        with pytest.raises(StoreError, match="the volume is gone"):
+            write()
+    assert workspaces.open(workspaces.index("job").entries["file"]).read() == b"text"
+    write()
+    assert workspaces.open(workspaces.index("job").entries["file"]).read() == b"text"
+
+
 def test_a_large_file_costs_no_memory(site: Site) -> None:
     """Neither the manager's server nor the carrier holds it, in either direction, and what arrives is what was sent."""
     size = (1000 if NIGHTLY else 100) * MEBIBYTE
