@@ -14,8 +14,8 @@ from collections.abc import Callable, Iterator, Sequence
 from importlib import metadata, resources
 from typing import TYPE_CHECKING, NamedTuple
 
-from air_executor.core.finding import BAD, Finding
-from air_executor.errors import BadInputError
+from air_executor.core.finding import BAD, FINE, Finding
+from air_executor.errors import AirExecutorError, BadInputError
 from air_executor.model.names import Host
 from air_executor.runner import native
 from air_executor.settings import DEFAULT
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from air_executor.manager.loop import Manager
     from air_executor.model.names import Slot
     from air_executor.settings import Settings
+    from air_executor.store.object_workspaces import ObjectWorkspaces
     from air_executor.web.server_process import ServerProcess
 
 log = logging.getLogger(__name__)
@@ -118,10 +119,51 @@ def check_backend(settings: Settings) -> None:
     if settings.backend != "local" and importlib.util.find_spec(settings.backend) is None:
         msg = f"backend: {settings.backend} needs its client library: pip install 'air-executor[{settings.backend}]'"
         raise BadInputError(msg)
+    _check_workspace_store(settings)
     for name in settings.cost.backends:
         if name.partition(".")[0] not in BACKENDS:
             msg = f"cost.backends: {name}: there is no such backend; use {', '.join(BACKENDS[:-1])} or {BACKENDS[-1]}"
             raise BadInputError(msg)
+
+
+def _check_workspace_store(settings: Settings) -> None:
+    if settings.workspace_store is None:
+        return
+    if settings.transport is None:
+        msg = (
+            "AIR_WORKSPACE_STORE needs runs whose files come over HTTP: set AIR_KUBERNETES_TRANSPORT=http or"
+            f" AIR_DOCKER_TRANSPORT=http; on the backend {settings.backend} with a volume, tasks share a folder"
+        )
+        raise BadInputError(msg)
+    from air_executor.store.object_store import check_library  # noqa: PLC0415 - only where there is a store
+
+    check_library()
+
+
+def open_object_workspaces(settings: Settings, layout: Layout) -> ObjectWorkspaces | None:
+    """Return the workspaces of jobs, where a setting names an object store for them.
+
+    Raises:
+        BadInputError: its library is missing.
+    """
+    if settings.workspace_store is None:
+        return None
+    from air_executor.store.object_workspaces import ObjectWorkspaces  # noqa: PLC0415 - only where there is a store
+
+    return ObjectWorkspaces(layout, settings.workspace_store)
+
+
+def _check_store(settings: Settings) -> Iterator[Finding]:
+    """Check that the object store of the workspaces answers."""
+    objects = open_object_workspaces(settings, Layout(settings.state_dir))
+    if objects is None:
+        return
+    try:
+        objects.objects.check()
+    except AirExecutorError as error:
+        yield Finding("workspace store", BAD, str(error), "check its address, its credentials and the network")
+    else:
+        yield Finding("workspace store", FINE, f"{objects.url} takes, returns and deletes objects")
 
 
 def reach_backend(settings: Settings) -> None:
@@ -161,6 +203,7 @@ def check_platform(settings: Settings) -> Iterator[Finding]:
         from air_executor.backends.local import local_check  # noqa: PLC0415
 
         yield from local_check.check(settings.state_dir)
+    yield from _check_store(settings)
 
 
 def open_shell(settings: Settings, run: str, command: Sequence[str], *, tty: bool) -> RemoteProcess | RunProcess:
@@ -259,6 +302,7 @@ def make_manager(
         max_runners=settings.max_runners,
         runner_files=runner_files(),
         project=os.path.dirname(layout.root),
+        stored_workspaces=settings.workspace_store is not None,
         poll_interval=settings.poll_interval,
         pools=settings.pools,
         platform_retries=settings.platform_retries,

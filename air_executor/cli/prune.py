@@ -154,18 +154,19 @@ def _let_go(client: Client, settings: Settings, kept: Mapping[Slot, str]) -> Non
 def _retention(settings: Settings, *, must_answer: bool = True) -> Iterator[Retention]:
     from air_executor.store.layout import Layout  # noqa: PLC0415
     from air_executor.store.retention import Retention  # noqa: PLC0415
-    from air_executor.wiring import make_backend, this_host  # noqa: PLC0415
+    from air_executor.wiring import make_backend, open_object_workspaces, this_host  # noqa: PLC0415
 
     layout = Layout(settings.state_dir)
+    objects = open_object_workspaces(settings, layout)
     try:
         backend = make_backend(settings, layout, this_host())
     except BackendUnavailableError:  # in a container, it is asked for our mounts already
         if must_answer:
             raise
-        yield Retention(layout, lambda *_: nullcontext())
+        yield Retention(layout, lambda *_: nullcontext(), objects)
         return
     try:
-        yield Retention(layout, _lock(backend, must_answer=must_answer))
+        yield Retention(layout, _lock(backend, must_answer=must_answer), objects)
     finally:
         backend.close()
 

@@ -11,10 +11,12 @@ import typer
 from air_executor.cli.flags import check_action
 from air_executor.cli.session import session_of
 from air_executor.cli.terminal import note, print_json, say
-from air_executor.client.workspace_files import list_files, open_file, parts_of, write_file
+from air_executor.client.workspace_files import list_files, open_file, write_file
 from air_executor.errors import BadInputError, NotFoundError
+from air_executor.model.relative_paths import parts_of
 
 if TYPE_CHECKING:
+    from air_executor.cli.session import Session
     from air_executor.client.job_access import WorkspaceAccess
     from air_executor.client.workspace_files import FoundFile
 
@@ -37,7 +39,7 @@ def workspace(
     if job is None:
         msg = f"workspace {action}: give a job"
         raise BadInputError(msg)
-    files = session.client().workspaces
+    files = _workspaces(session)
     if action == "list":
         found = list(files.files(job, path or ""))
         if session.json:
@@ -50,6 +52,16 @@ def workspace(
         print_json({"moved": moved})
     else:
         note(f"{len(moved)} file{'' if len(moved) == 1 else 's'}")
+
+
+def _workspaces(session: Session) -> WorkspaceAccess:
+    server = session.server_client()
+    if server is not None:
+        return server.workspaces
+    from air_executor.client import Client  # noqa: PLC0415 - only on files
+
+    settings = session.settings()
+    return Client(settings.state_dir, settings.workspace_store).workspaces
 
 
 def _push(files: WorkspaceAccess, job: str, path: str | None, to: str | None) -> Iterator[str]:

@@ -10,6 +10,7 @@ import os
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from air_executor.model.job import Job, Task
     from air_executor.settings import ReaderSettings
     from air_executor.store.job_summary import JobSummary
+    from air_executor.store.object_workspaces import ObjectWorkspaces
     from air_executor.store.presence import Presence
 
 ANSWER_WITHIN = 2.0
@@ -46,7 +48,8 @@ ANSWER_WITHIN = 2.0
 class Client:
     """One state directory, accessed from outside its manager."""
 
-    def __init__(self, state_dir: str | os.PathLike[str] | None = None) -> None:
+    def __init__(self, state_dir: str | os.PathLike[str] | None = None, workspace_store: str | None = None) -> None:
+        """`workspace_store`: the object store that the workspaces of the jobs are in, as `AIR_WORKSPACE_STORE`."""
         if state_dir is None:
             from air_executor.settings import locate_state_dir  # noqa: PLC0415 - only for the default
 
@@ -57,6 +60,7 @@ class Client:
         self.inbox = Inbox(self.layout)
         self.named_runs = NamedRuns(self.jobs, self.inbox)
         self.logs = DirectoryLogs(self.layout)
+        self._workspace_store = workspace_store
 
     @property
     def place(self) -> str:
@@ -76,6 +80,15 @@ class Client:
         from air_executor.client.directory_workspaces import DirectoryWorkspaces  # noqa: PLC0415 - for few commands
 
         return DirectoryWorkspaces(self)
+
+    @cached_property
+    def object_workspaces(self) -> ObjectWorkspaces | None:
+        """The workspaces that are in an object store; None: they are folders."""
+        if self._workspace_store is None:
+            return None
+        from air_executor.store.object_workspaces import ObjectWorkspaces  # noqa: PLC0415 - where a setting asks for it
+
+        return ObjectWorkspaces(self.layout, self._workspace_store)
 
     def has_schedules(self) -> bool:
         """Tell quickly whether there may be schedules."""

@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, BinaryIO, cast
 
 from air_executor.client.server_file import ServerFile
-from air_executor.client.workspace_files import FoundFile, parts_of
+from air_executor.client.workspace_files import FoundFile
 from air_executor.model.names import check_id
+from air_executor.model.relative_paths import parts_of
 
 if TYPE_CHECKING:
     from air_executor.client.connection import Connection

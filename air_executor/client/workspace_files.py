@@ -13,18 +13,23 @@ import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
-from typing import BinaryIO
+from typing import BinaryIO, Protocol
 
 from air_executor.errors import BadInputError, NotFoundError, StoreError
+from air_executor.model.relative_paths import MAX_PARTS, of_file, parts_of
 
-MAX_PARTS = 64
-"""Folders of one path."""
-MAX_NAME = 255
 MOST_LISTED = 10_000
 CHUNK = 1 << 20
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _WRITE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+class Writable(Protocol):
+    """A file that is being written."""
+
+    def write(self, data: bytes, /) -> object:
+        """Add bytes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,26 +40,6 @@ class FoundFile:
     """Relative to the folder."""
     size: int
     executable: bool
-
-
-def parts_of(path: str) -> list[str]:
-    """Return the names that a relative path consists of; none for the folder itself.
-
-    Raises:
-        BadInputError: it leads elsewhere, or is none.
-    """
-    parts = [] if path in ("", ".") else path.split("/")
-    if len(parts) > MAX_PARTS or not all(map(_is_name, parts)):
-        msg = f"path: must be relative, without . and .., got {path[:200]!r}"
-        raise BadInputError(msg)
-    return parts
-
-
-def _is_name(part: str) -> bool:
-    try:
-        return part not in ("", ".", "..") and "\0" not in part and len(os.fsencode(part)) <= MAX_NAME
-    except UnicodeEncodeError:
-        return False
 
 
 @contextlib.contextmanager
@@ -82,9 +67,7 @@ def _folder(root: str, parts: list[str], *, create: bool = False) -> Iterator[in
 @contextlib.contextmanager
 def _in_folder(root: str, path: str, *, create: bool = False) -> Iterator[tuple[int, str]]:
     """Open the folder that a path lies in, and yield it with the path's last name."""
-    *above, name = parts_of(path) or [""]
-    if not name:
-        raise BadInputError("path: must be that of a file")
+    *above, name = of_file(path)
     with _folder(root, above, create=create) as folder:
         try:
             yield folder, name
@@ -119,9 +102,7 @@ def open_file(root: str, path: str) -> BinaryIO:
         NotFoundError: there is none.
         BadInputError: the path leads elsewhere, or to something that is no regular file.
     """
-    *above, name = parts_of(path) or [""]
-    if not name:
-        raise BadInputError("path: must be that of a file")
+    *above, name = of_file(path)
     with _folder(root, above) as folder:
         try:
             fd = os.open(name, _READ, dir_fd=folder)
@@ -179,8 +160,7 @@ def remove_path(root: str, path: str) -> None:
         BadInputError: the path leads elsewhere.
         StoreError: the volume refused.
     """
-    if not parts_of(path):
-        raise BadInputError("path: must be that of a file")
+    of_file(path)
     # What leads through a link or a file is not there either.
     with contextlib.suppress(NotFoundError, BadInputError), _in_folder(root, path) as (folder, name):
         try:

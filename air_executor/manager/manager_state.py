@@ -62,6 +62,8 @@ class ManagerOptions:
     """Content of `bin/`, by file name."""
     project: str
     """Project folder: relative work directories start there."""
+    stored_workspaces: bool = False
+    """Whether workspaces are in an object store, where the manager has no files of theirs."""
     poll_interval: float = 1.0
     pools: Mapping[str, int] = field(default_factory=dict)
     """Maximum number of runners by pool."""

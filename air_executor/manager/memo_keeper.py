@@ -20,7 +20,7 @@ from air_executor.manager.manager_state import ManagerState
 from air_executor.manager.side_work import SideWork
 from air_executor.model import state as s
 from air_executor.model.events import Memoized
-from air_executor.model.memo import DEFAULT_AGE, CacheEntry
+from air_executor.model.memo import DEFAULT_AGE, CacheEntry, uses_workspace
 from air_executor.model.names import run_id
 from air_executor.model.state import JobState, TaskState
 from air_executor.store import files
@@ -83,8 +83,8 @@ class MemoKeeper:
 
     def look_up(self, job: JobState, task: TaskState, now: float) -> str | Memoized | None:
         """Return the decision that gives a task a result, or what it waits for; None: it has to run."""
-        if task.memoize is None:
-            return None
+        if task.memoize is None or (self._state.options.stored_workspaces and uses_workspace(task.memoize)):
+            return None  # such a task is refused when it starts
         name = _TaskName(job.id, job.uid, task.id)
         look = self._looks.pop(name, None)
         if look is None and self._keeps():

@@ -51,6 +51,7 @@ from air_executor.manager.spending_keeper import SpendingKeeper, refusal
 from air_executor.manager.start_preparation import StartPreparation
 from air_executor.manager.supervisor import Supervisor
 from air_executor.model.events import Memoized, Started
+from air_executor.model.memo import uses_workspace
 from air_executor.model.names import Host, Slot, runner_name
 from air_executor.model.service import TaskService
 from air_executor.model.shebang import interpreter
@@ -233,12 +234,16 @@ class Scheduler:
         """Return everything that the backend needs for one run.
 
         Raises:
-            SpawnRejectedError: a secret of the task doesn't exist, or no variable can hold it.
+            SpawnRejectedError: a secret of the task doesn't exist, or no variable can hold it; or it cannot be
+                memoized here.
         """
         options, layout = self._state.options, self._state.jobs.layout
         job, task, progress = run.job.state, run.task, run.job.progress
         worktree = self._preparation.worktrees.of(job, task)
         assert task.command is not None  # noqa: S101 - the others ask for approval, and are never ready to start
+        if options.stored_workspaces and task.memoize is not None and uses_workspace(task.memoize):
+            msg = "memoize: with AIR_WORKSPACE_STORE, `outputs` and `workspace` files cannot be cached; leave them out"
+            raise SpawnRejectedError(msg)
         argv, script = _argv_of(task.command)
         timeout = task.timeout
         return Launch(

@@ -114,6 +114,11 @@ Memoize = Annotated[dict[str, Any], MaxLen(3), Accepts(RULE, before=check_memoiz
 """What a result depends on in `key`, files of the workspace that belong to it in `outputs`, and its age in `for`."""
 
 
+def uses_workspace(memo: Mapping[str, Any]) -> bool:
+    """Tell whether files of the workspace belong to a result, or decide about it."""
+    return bool(memo.get("outputs")) or any(isinstance(part, dict) and "workspace" in part for part in memo["key"])
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reused(Record):
     """Whose result a task has, instead of a run of its own."""

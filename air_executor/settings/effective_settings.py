@@ -121,6 +121,10 @@ class Settings(ReaderSettings, BaseSettings):
     public_url: Annotated[http_types.PublicUrl | None, t.DefaultText("listen address")] = Field(
         None, description="Address of the web page for browsers, for messages and notifications."
     )
+    workspace_store: Annotated[http_types.StoreUrl | None, t.DefaultText("the state directory")] = Field(
+        None,
+        description="Object store for the workspaces of jobs, like `s3://bucket/prefix`, with a transport over HTTP.",
+    )
     upload_limit: t.Bytes = Field(
         16 << 30, description="Maximum size of a file that `workspace push` sends to the server."
     )

@@ -17,6 +17,7 @@ from air_executor.settings.setting_types import Shown, parsed
 
 _MAX_URL = 4096
 _MAX_ENTRIES = 1000
+_STORES = {"s3", "gs", "az", "file"}
 EVERYBODY = "*"
 """Instead of a group: everybody whom the proxy has signed in."""
 
@@ -34,6 +35,19 @@ def _public_url(value: object) -> str:
         msg = f"must be like https://air.example.com/, without a user, a password or a query, got {quoted(value)}"
         raise BadInputError(msg)
     return parts.geturl().rstrip("/") + "/"
+
+
+def _store_url(value: object) -> str:
+    """Accept the address of an object store. It is printed and stored, so credentials have no place in it."""
+    text = value if isinstance(value, str) and re.fullmatch(r"[!-~]+", value) and len(value) <= _MAX_URL else ""
+    parts = urlsplit(text)
+    there = parts.hostname if parts.scheme != "file" else not parts.netloc and parts.path.startswith("/")
+    if parts.scheme not in _STORES or not there or "@" in parts.netloc or parts.query or parts.fragment:
+        raise BadInputError(
+            "must be like s3://bucket/prefix, gs://bucket/prefix, az://container/prefix or file:///folder,"
+            " without credentials or a query"
+        )
+    return text.rstrip("/")
 
 
 def known_url(public_url: str | None) -> str | None:
@@ -68,6 +82,7 @@ def _group_roles(value: object) -> dict[str, str]:
 
 
 PublicUrl = Annotated[str, parsed(_public_url)]
+StoreUrl = Annotated[str, parsed(_store_url)]
 Networks = Annotated[
     tuple[str, ...], Field(max_length=_MAX_ENTRIES), parsed(_networks), Shown(lambda value: ",".join(value) or "none")
 ]

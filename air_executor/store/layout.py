@@ -10,6 +10,8 @@ import re
 
 from air_executor.model.names import Slot
 
+INDEX = "workspace.index"
+"""Of a workspace whose files lie in an object store."""
 _SLOT_FILE = re.compile(r"runner-([1-9][0-9]{0,4})\.pid")
 
 
@@ -67,6 +69,10 @@ class Layout:
     def workspace(self, job: str) -> str:
         """The folder that the job's tasks share."""
         return f"{self.jobs}/{job}/workspace"
+
+    def workspace_index(self, job: str) -> str:
+        """What is in the job's workspace, where its files lie in an object store."""
+        return f"{self.jobs}/{job}/{INDEX}"
 
     def runs(self, job: str) -> str:
         """Where the job's run directories are."""

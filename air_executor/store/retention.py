@@ -19,7 +19,8 @@ from air_executor.store import files, trees
 from air_executor.store.deleted_runs import DeletedRuns
 from air_executor.store.inbox import Inbox
 from air_executor.store.jobs import Jobs
-from air_executor.store.layout import Layout
+from air_executor.store.layout import INDEX, Layout
+from air_executor.store.object_workspaces import JobKey, ObjectWorkspaces
 
 log = logging.getLogger(__name__)
 
@@ -43,11 +44,14 @@ class Pruned:
 class Retention:
     """The ended jobs of one state directory."""
 
-    def __init__(self, layout: Layout, lock_slots: LockSlots) -> None:
+    def __init__(self, layout: Layout, lock_slots: LockSlots, objects: ObjectWorkspaces | None = None) -> None:
+        """`objects`: the workspaces, where they are in an object store; they are deleted with their jobs."""
         self._layout = layout
         self._jobs = Jobs(layout)
         self._inbox = Inbox(layout)
         self._lock_slots = lock_slots
+        self._objects = objects
+        self._unreachable: StoreError | None = None
         self._deleted_runs = DeletedRuns(layout)
 
     def prune(self, before: float, *, delete: bool, dry_run: bool) -> Iterator[Pruned]:
@@ -141,6 +145,7 @@ class Retention:
                 if now.uid != job.uid or not now.ended or now.version != job.version:
                     return "it has changed meanwhile"
                 if delete:
+                    self._delete_objects(now, self._layout.job(now.id))
                     self._deleted_runs.add(now)
                     self._jobs.remove(job.id)
                 else:
@@ -150,6 +155,20 @@ class Retention:
         except AirExecutorError as error:
             return str(error)
         return None
+
+    def _delete_objects(self, job: JobState, folder: str) -> None:
+        """Delete what a job has in an object store, before its index, which is in `folder`. May be repeated."""
+        if not os.path.exists(f"{folder}/{INDEX}"):
+            return
+        if self._objects is None:
+            raise StoreError("its workspace is in an object store: set AIR_WORKSPACE_STORE to it")
+        if self._unreachable is not None:  # each attempt takes its time
+            raise self._unreachable
+        try:
+            self._objects.remove(JobKey(job.id, job.uid))
+        except StoreError as error:
+            self._unreachable = error
+            raise
 
     def _slots(self, job: JobState) -> list[int]:
         numbers = set(range(job.max_runners))
@@ -172,6 +191,11 @@ class Retention:
                 yield Pruned(job.id, job.uid, SPARED, f"job {needed[job.uid]} waits for it")
                 continue
             if not dry_run:
+                try:
+                    self._delete_objects(job, folder)
+                except AirExecutorError as error:
+                    yield Pruned(job.id, job.uid, SPARED, str(error))
+                    continue
                 self._deleted_runs.add(job)
                 doomed = f"{self._layout.tmp}/removed-{os.urandom(6).hex()}"
                 files.move(folder, doomed)

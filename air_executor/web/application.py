@@ -43,7 +43,7 @@ def make_application(settings: Settings, scrape: Callable[[], bytes], health: He
     from air_executor.web.state_cache import StateCache  # noqa: PLC0415
     from air_executor.web.stream_limit import StreamLimit  # noqa: PLC0415
 
-    client, streams = Client(settings.state_dir), StreamLimit()
+    client, streams = Client(settings.state_dir, settings.workspace_store), StreamLimit()
     cache = StateCache(client)
     return asgi.make_app(
         scrape,
@@ -68,7 +68,8 @@ def _for_runs(settings: Settings, cache: StateCache) -> list[BaseRoute]:
     from air_executor.web.transport.run_delivery import SizeLimit  # noqa: PLC0415 - see `make_application`
     from air_executor.web.transport.run_routes import run_routes  # noqa: PLC0415
 
-    return run_routes(cache, SizeLimit(found.transport_size, f"{found.variable}_TRANSPORT_SIZE"))
+    limit = SizeLimit(found.transport_size, f"{found.variable}_TRANSPORT_SIZE")
+    return run_routes(cache, limit, cache.client.object_workspaces)
 
 
 def _for_programs(settings: Settings, api: LazyApi) -> list[BaseRoute]:

@@ -115,7 +115,7 @@ def test_the_usage_of_a_job_is_that_of_its_runs() -> None:
     job = make({"id": "a", "retries": 1}, "b")
     moments = Moments(1.0, 1.5, 3.0, 3.25, cpu=0.75)
     seq = start(job, "a")
-    spent = {"cost": 0.5, "currency": "EUR"}
+    spent: dict[str, Any] = {"cost": 0.5, "currency": "EUR"}
     job.apply(ev.Ended(3.5, seq, "error", moments, retry_at=4.0, reported={"rows": 2.0}, **spent), 1)
     assert job.state.tasks["a"].ready_at == 4.0, "it waits since then, not since its failure"
     for task, at in (("a", 5.0), ("b", 7.0)):

@@ -402,3 +402,18 @@ def test_forms() -> None:
     found = check_memoize({"key": [1, True, {"file": "a//b/./c/"}], "for": "1h", "outputs": ["./x"]})
     assert found == {"key": ["1", "true", {"file": "a/b/c"}], "outputs": ["x"], "for": 3600}
     assert check_memoize(found) == found
+
+
+@pytest.mark.parametrize("memo", [{"key": ["v"], "outputs": ["model"]}, {"key": [{"workspace": "data"}]}])
+def test_files_of_a_workspace_in_an_object_store(quick_path: Path, memo: dict[str, Any]) -> None:
+    """The manager has none of them: such a task is refused with what to do, and results without files are cached."""
+    world = World(quick_path / "project", stored_workspaces=True)
+    world.start()
+    start(world, "j", task(memoize=memo))
+    found = world.task("j", "a")
+    assert (found.phase, found.reason) == ("failed", "start-failed")
+    assert "memoize: with AIR_WORKSPACE_STORE" in str(found.attempts[-1].message)
+    run(world, "k", result=1)
+    start(world, "l")
+    assert is_cached(world, "l")
+    assert entries(world) != []

@@ -65,3 +65,16 @@ def test_two_managers_need_a_shared_volume(helm_program: str) -> None:
     assert "replicas: two managers need a claim that both can mount" in said
     shared = {**OVER_HTTP, "replicas": 2, "persistence.accessModes[0]": "ReadWriteMany"}
     assert pick(render(helm_program, sets=shared), "Deployment")["spec"]["strategy"]["type"] == "RollingUpdate"
+
+
+def test_workspaces_in_an_object_store(helm_program: str) -> None:
+    """The manager gets the address, and the credentials from a Secret that nothing else sees; a volume has no use."""
+    store = {"workspaceStore.url": "s3://bucket/prefix", "workspaceStore.secretName": "air-store"}
+    objects = render(helm_program, sets={**OVER_HTTP, **store})
+    container = pick(objects, "Deployment")["spec"]["template"]["spec"]["containers"][0]
+    assert {"name": "AIR_WORKSPACE_STORE", "value": "s3://bucket/prefix"} in container["env"]
+    assert container["envFrom"] == [{"secretRef": {"name": "air-store"}}]
+    assert str(objects).count("air-store") == 1
+    assert "set transport.type to http" in refusal(helm_program, store)
+    for url in ("s3://key:secret@bucket", "s3://bucket?secret", "http://bucket"):
+        refusal(helm_program, {**OVER_HTTP, "workspaceStore.url": url})

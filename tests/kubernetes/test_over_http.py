@@ -26,6 +26,7 @@ from tests.conftest import wait_for
 from tests.crash import processes
 from tests.kubernetes.managers import Start
 from tests.nginx import Nginx
+from tests.workspace_store.s3 import BUCKET, S3Server
 
 __all__ = ["test_a_run_is_listed_until_it_ends", "test_exited_is_not_absent", "test_of_many_creators_one_wins"]
 pytestmark = [pytest.mark.kubernetes, pytest.mark.timeout(900)]
@@ -153,6 +154,27 @@ def test_pods_behind_a_proxy(begin: Callable[..., Any], namespace: Namespace, tm
     logs = [path.read_text() for path in Path(client.layout.runs("job")).rglob("output.log")]
     assert len(logs) == 2
     assert logs[0] == logs[1]
+
+
+def test_workspaces_in_an_object_store(begin: Callable[..., Any], tmp_path: Path, quick_path: Path) -> None:
+    """What one pod leaves, small and large, the next one finds, from a real S3 server that no pod reaches."""
+    client = Client(str(tmp_path / "state"))
+    server = S3Server(quick_path)
+    try:
+        url = f"s3://{BUCKET}/cluster"
+        begin(AIR_WORKSPACE_STORE=url, **server.env)
+        first = "mkdir d; echo small >d/small; head -c 20000000 /dev/urandom >large; sha256sum <large; ln -s large link"
+        second = "sha256sum <link; cat d/small; rm -r d; echo more >more"
+        tasks = [{"id": "a", "command": first}, {"id": "b", "command": second}, {"id": "c", "command": "ls"}]
+        client.submit(parse_job({"id": "job", "tasks": tasks}))
+        state = ended(client, "job")
+        assert state.phase == "succeeded", state.tasks
+        printed = [path.read_text() for path in sorted(Path(client.layout.runs("job")).glob("*/**/output.log"))]
+        assert printed == [printed[0], f"{printed[0]}small\n", "large\nlink\nmore\n"]
+        assert list(Path(client.layout.workspace("job")).iterdir()) == []
+        assert Path(client.layout.workspace_index("job")).stat().st_size < 2000
+    finally:
+        server.stop()
 
 
 def left(namespace: Namespace) -> list[str]:

@@ -314,6 +314,7 @@ def test_names_with_underscores_reach_their_group(tmp_path: Path) -> None:
         "64Mi",
         "2026-01-31",
         "https://air.example.com/",
+        "s3://bucket/prefix",
         "10.42.0.0/16",
         "ops=admin",
     )

@@ -50,8 +50,10 @@ class Said:
 class Site:
     """A state directory with a manager, and its port."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, **settings: object) -> None:
+        """`settings`: further ones of the manager."""
         require_native()
+        self._settings = settings
         self.folder = folder
         self.world = World(folder / "project", runner_files=wiring.runner_files())
         self.world.platform.on_spawn = None  # pods do what they do
@@ -74,10 +76,18 @@ class Site:
             "kubernetes.transport": "http",
             "kubernetes.transport_url": f"http://127.0.0.1:{self.port}",
             "kubernetes.transport_size": LIMIT,
+            **self._settings,
         }
         service = wiring.make_service(load(values, env={}, cwd=str(self.folder)))
         assert service is not None
+        self._server = service.server
         self._serving.enter_context(service.server)
+
+    def server_memory(self) -> int:
+        """Return the most memory that the server's process has had, in bytes."""
+        process = self._server._process
+        assert process is not None
+        return peak(process.pid)
 
     def be_away(self) -> None:
         """Serve nothing."""

@@ -149,9 +149,9 @@ class Api(ApiConnection):
         Raises:
             MissingError: the cluster has no Kueue.
         """
-        version = self._ask("GET", f"/apis/{_KUEUE}")["preferredVersion"]["groupVersion"]
+        version = self.ask("GET", f"/apis/{_KUEUE}")["preferredVersion"]["groupVersion"]
         query = {"labelSelector": f"{_KUEUE}/job-uid={uid}"}
-        return list(self._ask("GET", f"/apis/{version}/namespaces/{self.namespace}/workloads", query)["items"] or ())
+        return list(self.ask("GET", f"/apis/{version}/namespaces/{self.namespace}/workloads", query)["items"] or ())
 
     def container_log(self, pod: str, container: str) -> bytes:
         """Return the end of a container's log."""

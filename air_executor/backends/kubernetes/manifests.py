@@ -99,7 +99,7 @@ def job_manifest(
         s = config.settings
         to_start = s.schedule_deadline + s.pull_deadline + s.start_deadline + pod_services.ready_seconds(launch)
         lasts = to_start + launch.timeout + launch.grace + launch.keep
-        if s.transport == "http":
+        if s.carries_runs:
             lasts += DELIVER_WITHIN
         spec["activeDeadlineSeconds"] = math.ceil(lasts) + SLACK_SECONDS
     if server >= POD_FAILURE_POLICY:

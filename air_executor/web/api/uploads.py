@@ -19,9 +19,10 @@ from air_executor.web.problem_details import BodyTimeoutError, BodyTooLargeError
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
-    from typing import IO
 
     from starlette.requests import Request
+
+    from air_executor.client.workspace_files import Writable
 
 AT_ONCE = 16
 """Files that are received at a time."""
@@ -39,7 +40,7 @@ class Uploads:
         self._limit = limit
         self._open = 0
 
-    async def receive(self, request: Request, target: AbstractContextManager[IO[bytes]]) -> None:
+    async def receive(self, request: Request, target: AbstractContextManager[Writable]) -> None:
         """Write the body of a request to the file that `target` opens; nothing stays of it after an error.
 
         Raises:

@@ -10,19 +10,22 @@ import os
 import tarfile
 import time
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import IO, NamedTuple
 
+from air_executor.client.workspace_files import remove_path
 from air_executor.errors import AlreadyExistsError, BadInputError, NotFoundError
 from air_executor.model.names import parse_run_id
 from air_executor.model.shebang import SCRIPT
 from air_executor.model.sizes import format_memory
 from air_executor.runner import native
 from air_executor.store import ended_commands, files
+from air_executor.store.object_workspaces import JobKey, ObjectWorkspaces, in_folder
 from air_executor.store.run_dirs import CHANGES, CLAIM, EXIT, INPUTS, MAX_EXIT, MAX_QUEUE, MAX_RESULT, OUTCOMES, QUEUE
 from air_executor.store.run_logs import LOG, folder_of
 from air_executor.store.run_tokens import RunAddress
 from air_executor.web.state_cache import StateCache
 from air_executor.web.transport import workspace_archive
+from air_executor.web.transport.workspace_archive import FILES
 
 RESULT = "result.json"
 APPENDED = (LOG, QUEUE, CHANGES)
@@ -47,11 +50,12 @@ class ClaimedError(AlreadyExistsError):
 class RunDelivery:
     """The runs of one state directory."""
 
-    def __init__(self, cache: StateCache, limit: SizeLimit) -> None:
-        """`limit`: of what one run has changed in its workspace."""
+    def __init__(self, cache: StateCache, limit: SizeLimit, objects: ObjectWorkspaces | None = None) -> None:
+        """`limit`: of what one run has changed in its workspace; `objects`: the workspaces in an object store."""
         self._limit = limit
         self._cache = cache
         self._layout = cache.client.layout
+        self._objects = objects
 
     def claim(self, address: RunAddress, holder: str) -> None:
         """Let a run begin: of all that ever ask for it, one may. The same holder may ask again, until it has begun.
@@ -88,6 +92,11 @@ class RunDelivery:
         if found is None or found[0] != _HOLDER + holder.encode():
             msg = f"run {address.run} of job {address.job} is not this runner's"
             raise ClaimedError(msg)
+
+    def _check_still_open(self, address: RunAddress) -> None:
+        """Raise ClaimedError if the run has ended, by its checkpoint as it is now."""
+        self._cache.changed(address.job)  # else an older one could be served for a while
+        self._check_open(address)
 
     def _check_open(self, address: RunAddress) -> None:
         """Raise ClaimedError if the run has ended: what is left of it must not touch anything."""
@@ -132,8 +141,18 @@ class RunDelivery:
 
     def workspace(self, address: RunAddress) -> Iterator[bytes]:
         """Yield a tar stream of the workspace of the run's job as it is now. Raises as `inputs`."""
-        root = self._layout.workspace(address.job)
-        return workspace_archive.packed(lambda tar: workspace_archive.add_folder(tar, root, workspace_archive.FILES))
+        root, objects = self._layout.workspace(address.job), self._objects
+        if objects is None:
+            in_folder(self._layout, address.job)
+            return workspace_archive.packed(lambda tar: workspace_archive.add_folder(tar, root, FILES))
+        stored = objects.read(address.job)
+        stored.begin()
+
+        def fill(tar: tarfile.TarFile) -> None:
+            workspace_archive.add_folder(tar, root, FILES)  # given to the job at its submission: older than all else
+            workspace_archive.add_objects(tar, stored, FILES)
+
+        return workspace_archive.packed(fill)
 
     def apply_workspace(self, address: RunAddress) -> None:
         """Apply what the run has changed in the workspace, and has sent as the file `CHANGES`. May be repeated.
@@ -141,9 +160,9 @@ class RunDelivery:
         Raises:
             ClaimedError: the run has ended, and others may work there.
             BadInputError: that is no list of changes, or a path in it leads out or through a link.
-            StoreError: the volume refused.
+            StoreError: the volume or the store refused, or the store did not answer.
         """
-        self._check_open(address)
+        self._check_still_open(address)
         path = f"{self._folder(address)}/{CHANGES}"
         try:
             fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -151,8 +170,21 @@ class RunDelivery:
             raise BadInputError("the files cannot be read: nothing was sent") from None
         except OSError as error:
             files.fail("read", path, error)
-        with open(fd, "rb") as archive:
-            workspace_archive.unpack(archive, self._layout.workspace(address.job))
+        with open(fd, "rb") as changes:
+            if self._objects is not None:
+                self._store(self._objects, address, changes)
+                return
+            in_folder(self._layout, address.job)
+            folder = workspace_archive.WorkspaceFolder(self._layout.workspace(address.job))
+            workspace_archive.unpack(changes, folder)
+
+    def _store(self, objects: ObjectWorkspaces, address: RunAddress, changes: IO[bytes]) -> None:
+        job = JobKey(address.job, address.run.rpartition("-")[0])
+        with objects.change(job, lambda: self._check_still_open(address)) as change:
+            workspace_archive.unpack(changes, change)
+        given = self._layout.workspace(address.job)
+        for path in change.paths if os.path.isdir(given) and os.listdir(given) else ():
+            remove_path(given, path)
 
     def append(self, address: RunAddress, name: str, offset: int, data: bytes) -> int:
         """Append to a file of the run what its `offset` says is new, and return the file's size.

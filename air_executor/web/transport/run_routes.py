@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import itertools
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
 from starlette.concurrency import run_in_threadpool
@@ -24,6 +25,7 @@ from air_executor.web.problem_details import BodyTooLargeError
 from air_executor.web.transport.run_delivery import ClaimedError, RunDelivery, SizeLimit
 
 if TYPE_CHECKING:
+    from air_executor.store.object_workspaces import ObjectWorkspaces
     from air_executor.web.state_cache import StateCache
 
 log = logging.getLogger(__name__)
@@ -50,9 +52,12 @@ class _RunRequest(NamedTuple):
 Answer = Callable[[_RunRequest], Awaitable[Response]]
 
 
-def run_routes(cache: StateCache, limit: SizeLimit) -> list[BaseRoute]:
-    """Return the routes for one state directory. `limit`: of what one run has changed in its workspace."""
-    routes = _RunRoutes(cache, limit)
+def run_routes(cache: StateCache, limit: SizeLimit, objects: ObjectWorkspaces | None = None) -> list[BaseRoute]:
+    """Return the routes for one state directory.
+
+    `limit`: of what one run has changed in its workspace; `objects`: the workspaces in an object store.
+    """
+    routes = _RunRoutes(cache, limit, objects)
     return [
         Mount(
             RUNS.rstrip("/"),
@@ -70,9 +75,9 @@ def run_routes(cache: StateCache, limit: SizeLimit) -> list[BaseRoute]:
 
 
 class _RunRoutes:
-    def __init__(self, cache: StateCache, limit: SizeLimit) -> None:
+    def __init__(self, cache: StateCache, limit: SizeLimit, objects: ObjectWorkspaces | None) -> None:
         self._tokens = RunTokens(cache.client.layout)
-        self._delivery = RunDelivery(cache, limit)
+        self._delivery = RunDelivery(cache, limit, objects)
         self._applying: dict[RunAddress, asyncio.Future[None]] = {}
         """Workspaces to which changes are applied, or were while nobody asked."""
 
@@ -119,7 +124,8 @@ class _RunRoutes:
         return StreamingResponse(found, media_type=TAR)
 
     async def workspace(self, asked: _RunRequest) -> Response:
-        return StreamingResponse(self._delivery.workspace(asked.address), media_type=TAR)
+        found = await run_in_threadpool(_begun, self._delivery, asked.address)
+        return StreamingResponse(found, media_type=TAR)
 
     async def apply_workspace(self, asked: _RunRequest) -> Response:
         task = self._applying.get(asked.address)
@@ -152,6 +158,12 @@ class _RunRoutes:
         data = await _body(asked.request)
         await run_in_threadpool(self._delivery.put_outcome, asked.address, data, started, ended)
         return Response(None, 204)
+
+
+def _begun(delivery: RunDelivery, address: RunAddress) -> Iterator[bytes]:
+    """Return a stream that has begun, so that what cannot be read at all becomes an answer that says so."""
+    parts = delivery.workspace(address)
+    return itertools.chain((next(parts, b""),), parts)
 
 
 def _seconds(request: Request, name: str) -> float:

@@ -14,10 +14,14 @@ import stat
 import tarfile
 import threading
 from collections.abc import Callable, Iterator
-from typing import IO, Any
+from contextlib import AbstractContextManager
+from typing import IO, TYPE_CHECKING, Any, Protocol
 
-from air_executor.client.workspace_files import make_folder, make_link, remove_path, replacing_file
+from air_executor.client.workspace_files import Writable, make_folder, make_link, remove_path, replacing_file
 from air_executor.errors import AirExecutorError, BadInputError, StoreError
+
+if TYPE_CHECKING:
+    from air_executor.store.object_files import WorkspaceReader
 
 CHUNK = 1 << 18
 FILES = "files"
@@ -107,7 +111,66 @@ def _member(target: str, about: os.stat_result) -> tarfile.TarInfo:
     return member
 
 
-def unpack(source: IO[bytes], root: str) -> None:
+def add_objects(tar: tarfile.TarFile, found: WorkspaceReader, below: str) -> None:
+    """Add what is in a workspace whose files lie in an object store, below another name."""
+    for path, entry, file in found:
+        member = tarfile.TarInfo(f"{below}/{path}")
+        member.mtime = entry.changed / 1e9
+        match entry.kind:
+            case "folder":
+                member.type, member.mode = tarfile.DIRTYPE, 0o755
+            case "link":
+                member.type, member.linkname = tarfile.SYMTYPE, entry.target
+            case _:
+                member.size, member.mode = entry.size, 0o755 if entry.executable else 0o644
+        tar.addfile(member, file)
+        tar.members.clear()  # type: ignore[attr-defined]  # as above
+
+
+class ChangeTarget(Protocol):
+    """What changes of a workspace are applied to; see `workspace_files`, whose functions these are."""
+
+    def remove(self, path: str) -> None:
+        """Remove a file, or an empty folder."""
+
+    def make_folder(self, path: str) -> None:
+        """Make a folder."""
+
+    def make_link(self, path: str, target: str) -> None:
+        """Make a symbolic link in place of another file."""
+
+    def replacing(self, path: str, size: int, changed: int, *, executable: bool) -> AbstractContextManager[Writable]:
+        """Write a file in place of another one, within a block."""
+
+
+class WorkspaceFolder:
+    """A workspace on the manager's volume."""
+
+    def __init__(self, root: str) -> None:
+        self._root = root
+
+    def remove(self, path: str) -> None:
+        """See `ChangeTarget`."""
+        remove_path(self._root, path)
+
+    def make_folder(self, path: str) -> None:
+        """See `ChangeTarget`."""
+        make_folder(self._root, path)
+
+    def make_link(self, path: str, target: str) -> None:
+        """See `ChangeTarget`."""
+        make_link(self._root, path, target)
+
+    @contextlib.contextmanager
+    def replacing(self, path: str, size: int, changed: int, *, executable: bool) -> Iterator[Writable]:  # noqa: ARG002
+        """See `ChangeTarget`."""
+        with replacing_file(self._root, path, executable=executable) as file:
+            yield file
+            file.flush()
+            os.utime(file.fileno(), ns=(changed, changed))
+
+
+def unpack(source: IO[bytes], target: ChangeTarget) -> None:
     """Apply what a run sends of its workspace, entry by entry; see `carrier.workspace_changes`.
 
     Raises:
@@ -115,7 +178,7 @@ def unpack(source: IO[bytes], root: str) -> None:
         StoreError: the volume refused.
     """
     while (entry := _read_entry(source)).get("kind") != END:
-        _apply(source, root, entry)
+        _apply(source, target, entry)
 
 
 def _read_entry(source: IO[bytes]) -> dict[str, Any]:
@@ -129,20 +192,19 @@ def _read_entry(source: IO[bytes]) -> dict[str, Any]:
     return entry
 
 
-def _apply(source: IO[bytes], root: str, entry: dict[str, Any]) -> None:
+def _apply(source: IO[bytes], workspace: ChangeTarget, entry: dict[str, Any]) -> None:
     match entry:
         case {"kind": "removed", "path": str(path)}:
-            remove_path(root, path)
+            workspace.remove(path)
         case {"kind": "folder", "path": str(path)}:
-            make_folder(root, path)
+            workspace.make_folder(path)
         case {"kind": "link", "path": str(path), "target": str(target)} if _is_target(target):
-            make_link(root, path, target)
+            workspace.make_link(path, target)
         case {"kind": "file", "path": str(path), "size": int(size), "changed": int(changed)} if size >= 0:
             changed = max(0, min(changed, LATEST))
-            with replacing_file(root, path, executable=entry.get("executable") is True) as file:
+            executable = entry.get("executable") is True
+            with workspace.replacing(path, size, changed, executable=executable) as file:
                 _copy(source, file, size)
-                file.flush()
-                os.utime(file.fileno(), ns=(changed, changed))
         case _:
             raise BadInputError("the files cannot be read: an entry is of no known kind")
 
@@ -154,7 +216,7 @@ def _is_target(target: str) -> bool:
         return False
 
 
-def _copy(source: IO[bytes], target: IO[bytes], size: int) -> None:
+def _copy(source: IO[bytes], target: Writable, size: int) -> None:
     while size > 0:
         part = source.read(min(size, CHUNK))
         if not part:
