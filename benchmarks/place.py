@@ -20,7 +20,6 @@ from importlib import resources
 from types import TracebackType
 from typing import Self
 
-from air_executor.backends.local.launcher import NAME as LAUNCHER
 from air_executor.client import Client
 from air_executor.core.submission import parse_job
 from air_executor.model.state import JobState
@@ -116,15 +115,8 @@ class Place:
     def cpu_of_server(self) -> float:
         """Return the seconds of CPU that the process of the server has used; 0 before it has begun."""
         threads = set(os.listdir(f"/proc/{self.pid}/task")) - {str(self.pid)}  # the first one starts runners, which end
-        return self._cpu_of_child(threads, SERVER)
-
-    def cpu_of_launcher(self) -> float:
-        """Return the seconds of CPU that the launcher of runners has used; 0 if there is none."""
-        return self._cpu_of_child([str(self.pid)], LAUNCHER)
-
-    def _cpu_of_child(self, threads: Iterable[str], program: str) -> float:
         for pid in (pid for thread in threads for pid in _read(f"/proc/{self.pid}/task/{thread}/children").split()):
-            if program.encode() in _read(f"/proc/{pid.decode()}/cmdline"):
+            if SERVER.encode() in _read(f"/proc/{pid.decode()}/cmdline"):
                 return cpu_of_process(int(pid))
         return 0.0
 

@@ -20,8 +20,8 @@ RUNNERS = 4
 JOBS = 20
 
 
-def ours(tasks: int) -> tuple[float, float, float, float]:
-    """Return tasks per second, CPU of manager and launcher in milliseconds per task, and inodes per task that stay.
+def ours(tasks: int) -> tuple[float, float, float]:
+    """Return tasks per second, the manager's own CPU in milliseconds per task, and inodes per task that stay.
 
     The jobs lie there before the manager comes, as the run directories do for xargs. Time runs from its first decision
     to the moment at which the last checkpoint is on the volume.
@@ -33,10 +33,10 @@ def ours(tasks: int) -> tuple[float, float, float, float]:
         place.start()
         cpu = place.cpu()
         ended = place.wait(names)
-        cpu, launcher = place.cpu() - cpu, place.cpu_of_launcher()
+        cpu = place.cpu() - cpu
         begun = min(place.client.status(name).started_at or ended for name in names)
         left = sum(1 + len(os.listdir(run)) for name in names for run in os.scandir(place.layout.runs(name)))
-        return tasks / (ended - begun), cpu / tasks * 1000, launcher / tasks * 1000, left / tasks
+        return tasks / (ended - begun), cpu / tasks * 1000, left / tasks
 
 
 def bare(tasks: int, *, runners: int = RUNNERS) -> float:
@@ -127,17 +127,15 @@ def throughput(*, quick: bool) -> Sequence[Line]:
     lines = []
     rates: list[float] = []
     costs: list[float] = []
-    launching: list[float] = []
     inodes: list[float] = []
     for peer in _PEERS:
         reason = missing(peer.program)
         mine, theirs = [], []
         for _ in range(0 if reason else 1 if quick else peer.pairs):
-            rate, cost, launcher, left = ours(tasks)
+            rate, cost, left = ours(tasks)
             theirs.append(peer.measure(tasks))
             mine.append(rate)
             costs.append(cost)
-            launching.append(launcher)
             inodes.append(left)
         rates += mine
         ratio = median_ratio(mine, theirs) if mine else None
@@ -145,11 +143,9 @@ def throughput(*, quick: bool) -> Sequence[Line]:
         detail = {"ours": mine, "theirs": theirs}
         lines.append(Line("throughput", f"tasks/s ÷ {peer.named}", ratio, peer.reach, note=note, detail=detail))
     name = f"tasks/s, {tasks} x true, {JOBS} jobs, {RUNNERS} runners"
-    note = f"and {_median(launching) or 0:.2f} ms of its launcher"
-    detail = {"all": costs, "launcher": launching}
     return [
         Line("throughput", name, _median(rates), detail={"ours": rates}),
-        Line("throughput", "manager's own CPU, ms a task", _median(costs), 0.8, at_most=True, note=note, detail=detail),
+        Line("throughput", "manager's own CPU, ms a task", _median(costs), 0.8, at_most=True, detail={"all": costs}),
         Line("throughput", "inodes that a run leaves", _median(inodes), 4, at_most=True),
         *lines,
     ]

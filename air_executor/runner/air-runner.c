@@ -24,8 +24,7 @@
  *
  * How it works: all signals are blocked; those that matter are read from a signalfd. One loop waits for the first of a
  * signal, a deadline and output to copy. So there are no handlers, no races between a signal and a wait, and no process
- * beside the command. Started as `air-queue` or another of its names it is that helper of a task (helpers.c); as
- * `air-launcher` it starts runners for a manager (launcher.c).
+ * beside the command. Started as `air-queue` or another of its names it is that helper of a task (helpers.c).
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -51,7 +50,6 @@
 
 #include "cgroup.h"
 #include "helpers.h"
-#include "launcher.h"
 
 #ifndef SOURCES
 #define SOURCES "unknown"
@@ -63,6 +61,7 @@ enum {
     OUT_OF_CGROUP = 98,
     NOT_EXECUTABLE = 126,
     NOT_FOUND = 127,
+    LOCK_FD = 9,
     RECORD_SIZE = 512, /* bytes of the outcome */
     PIECE = 4096,      /* what a pipe that poll calls writable takes without blocking */
     MOST_INTERPRETERS = 6, /* the kernel takes five scripts, each the interpreter of the one before */
@@ -669,10 +668,6 @@ int main(int argc, char **argv) {
     if (strcmp(name, "air-again") == 0) return ask_again(argc, argv);
     if (strcmp(name, "air-progress") == 0) return report_progress(argc, argv);
     if (strcmp(name, "air-usage") == 0) return report_usage(argc, argv);
-    if (strcmp(name, LAUNCHER) == 0) {
-        close_others(MANAGER_FD + 1, ~0U);
-        return launch_runners();
-    }
     if (argc == 2 && strcmp(argv[1], "--version") == 0) { /* native.py looks for it in the file */
         dprintf(STDOUT_FILENO, "air-runner of the sources %s\n", SOURCES);
         return 0;
@@ -699,7 +694,6 @@ int main(int argc, char **argv) {
     copy_rest();
     if (!record()) _exit(UNRECORDED);
     if (task.killed && run.local && run.leads_group) kill_rest();
-    if (run.in_cgroup) remove_cgroup();
     if (stays) stay();
     return task.code;
 }

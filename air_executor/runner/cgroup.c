@@ -64,16 +64,12 @@ static ssize_t read_text(const char *path, char *text, size_t size) {
     return found;
 }
 
-static bool find_path(char path[PATH_MAX]) {
-    ssize_t size = readlink("/proc/self/fd/10", path, PATH_MAX - 1);
-    path[size > 0 ? size : 0] = '\0';
-    return size > 0;
-}
-
 /* Tells whether whoever started us is in the cgroup: a task can put its manager there. */
 static bool holds_parent(void) {
     char group[PATH_MAX], path[64], text[PATH_MAX + 1024];
-    if (!find_path(group)) return false;
+    ssize_t size = readlink("/proc/self/fd/10", group, sizeof group - 1);
+    if (size <= 0) return false;
+    group[size] = '\0';
     const char *name = strrchr(group, '/');
     snprintf(path, sizeof path, "/proc/%d/cgroup", (int)getppid());
     if (name == NULL || read_text(path, text, sizeof text) <= 0) return false;
@@ -92,9 +88,4 @@ void kill_cgroup(void) {
         if (read_text("cgroup.events", text, sizeof text) <= 0 || strstr(text, "populated 0") != NULL) return;
         poll(NULL, 0, 10);
     }
-}
-
-void remove_cgroup(void) {
-    char path[PATH_MAX];
-    if (find_path(path)) rmdir(path);
 }

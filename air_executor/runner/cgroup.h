@@ -13,7 +13,4 @@ int start_in_cgroup(pid_t *pid, const char *path, char **argv, int in, int out);
 /* Kills every process in it, and waits until they are gone, for a second at most. */
 void kill_cgroup(void);
 
-/* Removes it if nothing is in it; what is left in one is the manager's to end. */
-void remove_cgroup(void);
-
 #endif

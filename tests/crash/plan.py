@@ -17,7 +17,7 @@ RETRIES = 50
 OVER_HTTP = "kubernetes-http"
 """Kubernetes, with pods that see no volume."""
 TARGETS: dict[str, Sequence[str]] = {
-    "local": ("manager", "manager", "manager", "runner", "task", "group", "launcher", "both"),
+    "local": ("manager", "manager", "manager", "runner", "task", "group", "both"),
     "docker": ("manager", "manager", "manager", "runner", "inside", "removed", "both", "silence", "break"),
     "kubernetes": (
         *("manager",) * 6,

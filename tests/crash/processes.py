@@ -28,11 +28,6 @@ def below(state_dir: str) -> list[Found]:
     return _with(f"AIR_WORKSPACE={state_dir}/".encode())
 
 
-def launchers(state_dir: str) -> list[Found]:
-    """Return the live launchers of managers of that state directory, in order of pid."""
-    return [found for found in _with(f"AIR_STATE_DIR={state_dir}\0".encode()) if found.command == "air-launcher "]
-
-
 def of_run(run: str) -> list[Found]:
     """Return the live processes of a run, in order of pid; those in containers, too, if they are on this machine."""
     return _with(f"AIR_RUN_ID={run}\0".encode())
@@ -75,16 +70,16 @@ def kill_one(victim: Found) -> None:
 
 
 def kill(state_dir: str, target: str, choice: float) -> str | None:
-    """Kill a runner (`runner`), one of its tasks (`task`), a session (`group`) or the `launcher`; say who it was."""
-    find = launchers if target == "launcher" else below
-    candidates = [p for p in find(state_dir) if target == "launcher" or p.is_runner == (target != "task")]
+    """Kill a runner's shell (`runner`), one of its tasks (`task`) or a whole session (`group`); say who it was."""
+    there = below(state_dir)
+    candidates = [p for p in there if p.is_runner == (target != "task")]
     if not candidates:
         return None
     victim = candidates[min(int(choice * len(candidates)), len(candidates) - 1)]
     with contextlib.suppress(ProcessLookupError):
         fd = os.pidfd_open(victim.pid)
         try:
-            if not any(p.pid == victim.pid and p.group == victim.group for p in find(state_dir)):
+            if not any(p.pid == victim.pid and p.group == victim.group for p in below(state_dir)):
                 return None  # the number has changed hands
             if target == "group":
                 os.killpg(victim.pid, signal.SIGKILL)

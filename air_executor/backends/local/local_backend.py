@@ -24,7 +24,6 @@ from air_executor.backends.base import KILL_MARGIN, Launch, RunnerStatus
 from air_executor.backends.local import slot_file
 from air_executor.backends.local.cgroup_files import NoCgroupsError
 from air_executor.backends.local.cgroups import Cgroups
-from air_executor.backends.local.launcher import LauncherLostError
 from air_executor.backends.local.local_runner import LocalRunner, holder_text
 from air_executor.backends.local.process_finder import Paths, ProcessFinder, is_runner
 from air_executor.backends.local.process_spawner import ProcessSpawner
@@ -105,15 +104,12 @@ class LocalBackend:
                 msg = f"job {slot.job}: a process of an earlier job of that name still runs in slot {slot.number}"
                 raise DuplicateRunnerError(msg)
             pid, cgroup = self._start(launch, fd)
-        except LauncherLostError:
-            self._adopted = False  # if it runs, the next `observe` finds it like any runner of an earlier manager
-            raise
         finally:
             os.close(fd)
         try:
             held = self._processes.hold(pid, None, slot)
         except OSError as error:
-            self._adopted = False  # as above
+            self._adopted = False  # it runs: the next `observe` finds it like any runner of an earlier manager
             msg = f"started run {launch.run}, but cannot watch it: {error.strerror}"
             raise BackendUnavailableError(msg) from error
         self._children.add(pid)
@@ -128,10 +124,6 @@ class LocalBackend:
         group = self._cgroups.make(launch.run, launch.options.get("resources") or {})
         try:
             return self._spawner.start(launch, runner, fd, group), group
-        except LauncherLostError:
-            if group is not None:
-                group.discard()  # a runner that finds it removed starts no command, and says so
-            raise
         except BaseException:
             self._cgroups.remove(launch.run)
             raise
@@ -365,7 +357,7 @@ class LocalBackend:
 
     def _reconcile_orphans(self) -> None:
         """Reap orphans that have ended, and find the slots of the others."""
-        candidates = self._processes.children() - self._children - {self._spawner.launcher_pid}
+        candidates = self._processes.children() - self._children
         if not candidates and not self._orphans:
             return
         living = {pid for pid in candidates if self._is_alive(pid)}

@@ -18,8 +18,6 @@ from air_executor.backends.local.run_cgroup import RunCgroup
 from air_executor.model.names import Slot
 from air_executor.model.plain_text import clean
 
-_NOT_EXECUTED = 95
-"""The exit status of a process of the launcher that could not become the runner."""
 _UNRECORDED = 96
 """The runner's own exit status where it could not start the run, or not write down how it ended."""
 _OUT_OF_CGROUP = 98
@@ -105,8 +103,6 @@ def _end_of_runner(code: int | None) -> str | None:
     """Return what a runner's own exit status says, for a run that left no outcome."""
     if code is None:
         return None
-    if code == _NOT_EXECUTED:
-        return "its runner could not be executed"
     if code == _UNRECORDED:
         return "its runner could not write the run's files: is the volume full or read-only?"
     if code == _OUT_OF_CGROUP:
