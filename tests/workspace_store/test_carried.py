@@ -110,7 +110,7 @@ def test_many_small_files_share_an_object(site: Site, objects: ObjectStore) -> N
 
 
 def test_what_breaks_off_changes_nothing(site: Site, objects: ObjectStore, s3: S3Server) -> None:
-    """A carrier that dies while it sends a large file leaves no part of it, and no small file before it."""
+    """Changes that end within a large file leave no part of it in the store, and no small file before it."""
     launch = site.begin()
     pod = site.pod(launch, "first")
     assert pod.live("echo first >a; echo first >z; ../bin/air-queue --id b true") == 0
@@ -120,7 +120,7 @@ def test_what_breaks_off_changes_nothing(site: Site, objects: ObjectStore, s3: S
     caller = Caller(site, second)
     part = b'{"kind": "file", "path": "a", "size": 2, "changed": 1}\nxx'
     part += b'{"kind": "file", "path": "large", "size": 30000000, "changed": 1}\n' + bytes(20 * MEBIBYTE)
-    assert caller.ask("POST", "workspace", part).status == 422
+    assert caller.apply(part).status == 422
     soon(lambda: keys(objects) == before, "the objects of it to be gone")
     assert s3.unfinished() == 0
     pod = site.pod(second)
