@@ -10,6 +10,7 @@ import functools
 import math
 import mimetypes
 import os
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -19,6 +20,7 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from air_executor.core.budget import budget_lines, reported_so_far
+from air_executor.core.cost_query import KEYS, PERIODS, parse_keys
 from air_executor.core.explanation import ExplainContext, explain_job, explain_task
 from air_executor.core.questions import asking_now
 from air_executor.core.short_reason import ShortReasons
@@ -27,6 +29,7 @@ from air_executor.errors import AirExecutorError, BadInputError, NotFoundError
 from air_executor.model.callers import ANONYMOUS, Caller
 from air_executor.model.names import check_id, parse_run_id
 from air_executor.model.state import FAILED, RUNNING, JobState, TaskState
+from air_executor.model.times import to_text
 from air_executor.store import log_times
 from air_executor.store.job_summary import JobSummary
 from air_executor.store.presence import read_presence
@@ -34,6 +37,7 @@ from air_executor.store.run_logs import log_path, open_log
 from air_executor.web import log_text, name_history, timeline, views
 from air_executor.web.actions import SAMPLE, job_actions, schedule_actions, task_actions
 from air_executor.web.calendar import SCHEDULES, Calendar
+from air_executor.web.cost_page import SPANS, cost_page, first_moment
 from air_executor.web.graph_layout import placed
 from air_executor.web.job_reasons import JobReasons
 from air_executor.web.log_colors import segments
@@ -66,6 +70,7 @@ def page_routes(cache: StateCache, settings: Settings | None, streams: StreamLim
         Route("/", _with_errors(pages, pages.jobs)),
         Route("/events", live.jobs),
         Route("/static/{name}", _static),
+        Route("/costs", _with_errors(pages, pages.costs)),
         Route("/schedules", _with_errors(pages, pages.schedules)),
         Route("/names/{name}", _with_errors(pages, pages.history)),
         Route("/jobs/{job}", RenderedJobs(cache, _with_errors(pages, pages.job)).page),
@@ -110,6 +115,8 @@ class _PageRoutes:
         self._templates = Templates()
         self._reasons = JobReasons(client, settings)
         self._calendar = Calendar()
+        self._reporting = threading.Lock()
+        """Held by the one report that is made at a time: it reads all jobs."""
 
     def _common(self, request: Request, version: str, events: str) -> dict[str, Any]:
         base = request.scope.get("root_path", "")
@@ -204,6 +211,33 @@ class _PageRoutes:
             "running": _running(job for job in found if isinstance(job, JobSummary)),
         }
         return self._templates.page("schedules.html", common | values)
+
+    def costs(self, request: Request) -> Response:
+        """Show what all jobs cost: by day, and by another key."""
+        common = self._common(request, "", "")
+        days, by = _number(request, "days", 0), _search(request, "by") or "pool"
+        days = days if days in SPANS else SPANS[1]
+        if len(parse_keys(by)) > 1 or by in PERIODS:
+            msg = f"by: must be {', '.join(key for key in KEYS if key not in PERIODS)} or label=NAME, got {by!r}"
+            raise BadInputError(msg)
+        since = first_moment(days, common["now"])
+        limits = () if self._settings is None else self._settings.cost.limits
+        with self._reporting:
+            report, unreadable = self._client.report(
+                [], common["now"], by=f"day,{by}", since=since, pool_size=None, budgets=limits
+            )
+        labels = [f"label={name}" for name in (() if self._settings is None else self._settings.cost.labels)]
+        values = {
+            "page": cost_page(report, common["now"]),
+            "unit": report.currency or "",
+            "days": days,
+            "spans": SPANS,
+            "by": by,
+            "keys": dict.fromkeys([*(key for key in KEYS if key not in PERIODS), *labels, by]),
+            "since": to_text(since)[:10],
+            "unreadable": len(unreadable),
+        }
+        return self._templates.page("costs.html", common | values)
 
     def job(self, request: Request) -> Response:
         """Show one job: its tasks in time, and its cost."""

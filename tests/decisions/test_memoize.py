@@ -325,7 +325,8 @@ def test_another_thread_moves_an_old_entry_away(world: World, tmp_path: Path, mo
     entry = cache.find(name, world.clock.wall(), 10)
     assert entry is not None
     os.rename(f"{world.layout.cache}/{name}", f"{world.layout.root}/gone")
-    monkeypatch.setattr(os.path, "isdir", lambda _: True)
+    is_folder, old = os.path.isdir, f"{world.layout.cache}/{name}"
+    monkeypatch.setattr(os.path, "isdir", lambda path: path == old or is_folder(path))
     assert cache.store(entry, [], str(tmp_path), world.manager.state.staging, replaces=True)
     assert cache.find(name, world.clock.wall(), 10) == entry
 

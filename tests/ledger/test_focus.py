@@ -87,9 +87,9 @@ def test_one_charge() -> None:
     assert [tuple(row) for row in rows] == [COLUMNS] * 2
     said = [{name: value for name, value in row.items() if value} for row in rows]
     first = {
-        **dict.fromkeys(("BilledCost", "ContractedCost", "EffectiveCost", "ListCost", "x_WasteCost"), "1.0"),
+        **dict.fromkeys(("BilledCost", "ContractedCost", "EffectiveCost", "ListCost", "x_WasteCost"), "1"),
         **dict.fromkeys(("ContractedUnitPrice", "ListUnitPrice"), "0.5"),
-        **dict.fromkeys(("ConsumedQuantity", "PricingQuantity"), "2.0"),
+        **dict.fromkeys(("ConsumedQuantity", "PricingQuantity"), "2"),
         **dict.fromkeys(("ConsumedUnit", "PricingUnit"), "Hours"),
         **dict.fromkeys(("ProviderName", "PublisherName", "InvoiceIssuerName", "ServiceName"), "Air-Executor"),
         "BillingAccountId": "air-executor",
@@ -109,6 +109,7 @@ def test_one_charge() -> None:
         "ServiceCategory": "Compute",
         "ServiceSubcategory": "Containers",
         "SkuId": "docker-runner",
+        "SkuMeter": "Runner Hours",
         "SkuPriceId": "docker-runner-0.5-EUR",
         "SubAccountId": "default",
         "SubAccountName": "default",

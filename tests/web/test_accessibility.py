@@ -32,6 +32,7 @@ PAGES = (
     "/?q=nothing",
     "/names/nightly",
     "/schedules",
+    "/costs",
     "/jobs/large",
     "/jobs/large?all",
     "/jobs/ship",

@@ -21,6 +21,9 @@ from air_executor.errors import BackendUnavailableError
 SCHEME = "ssh://"
 SOCKET = "/var/run/docker.sock"
 """Of the engine, where the address has no path."""
+WAIT = "exec sh -c 'cat; kill $PPID'"
+"""What runs there: it ends with our end of its input, and takes the connection along, for `ssh` would otherwise wait
+for what is still forwarded."""
 CONNECT_WITHIN = 15.0
 """Seconds until the engine's machine must have taken us in."""
 TRY_AGAIN = 2.0
@@ -71,7 +74,7 @@ class SshTunnel:
         options = [word for option in _OPTIONS for word in ("-o", option)]
         port = [] if self._host.port is None else ["-p", str(self._host.port)]
         forward = f"{self._folder}/engine:{self._host.path if len(self._host.path) > 1 else SOCKET}"
-        words = ["ssh", "-T", *options, *port, "-L", forward, "--", target, "cat"]  # it ends with our end of its input
+        words = ["ssh", "-T", *options, *port, "-L", forward, "--", target, WAIT]
         with open(f"{self._folder}/errors", "w+b") as errors:
             try:
                 process = subprocess.Popen(

@@ -107,7 +107,7 @@ class ApiConnection:
                 self.before_write()
             try:
                 response = self.send(method, path, query, body, accept, self._timeout)
-                found = json.loads(response.data or b"{}")
+                found = _content(response)
             except _FAILURES as error:
                 raise self._unavailable(what, error) from error
             if response.status == _TOO_MANY and not self._closed.is_set():
@@ -118,7 +118,7 @@ class ApiConnection:
                     continue
             if response.status >= 400:  # noqa: PLR2004 - where HTTP's refusals begin
                 raise _refusal(what, response.status, found)
-            return dict(found)
+            return found
 
     def _read_bytes(self, path: str, query: Mapping[str, str]) -> bytes:
         """Return what is no JSON; raises as `ask`."""
@@ -350,6 +350,20 @@ def _verb(method: str, query: Mapping[str, str]) -> str:
     if method == "GET":
         return "watch" if "watch" in query else "list" if query else "get"
     return {"POST": "create", "PUT": "update"}.get(method, method.lower())
+
+
+def _content(response: urllib3.response.BaseHTTPResponse) -> dict[str, Any]:
+    """Return what an answer says; of a path that the server does not know, it says so in plain text.
+
+    Raises:
+        ValueError: it is no JSON.
+    """
+    try:
+        return dict(json.loads(response.data or b"{}"))
+    except ValueError:
+        if response.status != NOT_FOUND:
+            raise
+        return {"message": response.data.decode(errors="replace").strip()}
 
 
 def _refusal(what: str, status: int, found: Mapping[str, Any]) -> AirExecutorError:
