@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import getpass
 import os
 import shutil
@@ -86,9 +87,12 @@ def site(tmp_path: Path, sshd: Sshd) -> Iterator[Site]:
 
 def tunnels(manager: int) -> list[int]:
     """Return the processes of `ssh` that a manager has."""
-    threads = Path(f"/proc/{manager}/task").glob("*/children")
-    children = [pid for thread in threads for pid in thread.read_text(encoding="ascii").split()]
-    return [int(pid) for pid in children if b"engine:" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+    found: list[int] = []
+    for thread in Path(f"/proc/{manager}/task").glob("*/children"):
+        with contextlib.suppress(OSError):  # the thread, or a child of it, has ended
+            children = thread.read_text(encoding="ascii").split()
+            found += [int(pid) for pid in children if b"engine:" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+    return found
 
 
 def test_an_engine_behind_ssh(site: Site) -> None:

@@ -170,6 +170,7 @@ def test_workspaces_in_an_object_store(begin: Callable[..., Any], tmp_path: Path
         state = ended(client, "job")
         assert state.phase == "succeeded", state.tasks
         printed = [path.read_text() for path in sorted(Path(client.layout.runs("job")).glob("*/**/output.log"))]
+        printed = [text for text in printed if text]  # a start that an old server loses is repeated
         assert printed == [printed[0], f"{printed[0]}small\n", "large\nlink\nmore\n"]
         assert list(Path(client.layout.workspace("job")).iterdir()) == []
         assert Path(client.layout.workspace_index("job")).stat().st_size < 2000
