@@ -19,7 +19,7 @@ FETCHED, FILES = "fetched", "files"
 
 def fetch(manager: Uplink, folders: Folders) -> None:
     """Claim the run, and fetch what it needs."""
-    if os.path.lexists(f"{folders.out}/{CLAIM}"):  # a node that started its pod anew fetches once more
+    if os.path.lexists(f"{folders.out}/{CLAIM}"):  # a node that restarted its pod fetches once more
         raise AnswerError(CONFLICT, "the run has begun in this pod already")
     shutil.rmtree(folders.workspace, ignore_errors=True)
     for folder in (folders.out, folders.workspace, folders.own, f"{folders.root}/{BIN}"):
