@@ -48,6 +48,8 @@ class MemoCache:
     @staticmethod
     def _read(path: str, key: str) -> CacheEntry | None:
         found = files.read(f"{path}/entry.json", MAX_ENTRY)
+        if found is None and os.path.isdir(path):  # another thread may have put it there since
+            found = files.read(f"{path}/entry.json", MAX_ENTRY)
         if found is None:
             if os.path.isdir(path):
                 msg = f"{path}: has no entry.json"

@@ -148,6 +148,8 @@ class ObjectWriter:
                 self._writer.close()
         else:
             with contextlib.suppress(Exception):  # it is the first error that counts
+                if not isinstance(error, StoreError):
+                    self._writer.flush()  # a part that arrives after the end of its upload would stay
                 self._writer.__exit__(kind, error, trace)
 
 

@@ -15,7 +15,7 @@ from air_executor.core.explanation import ExplainContext, explain_task
 from air_executor.core.short_reason import ShortReasons
 from air_executor.errors import BadInputError
 from air_executor.model.memo import check_memoize
-from air_executor.store import memo_cache, memo_key
+from air_executor.store import files, memo_cache, memo_key
 from tests.decisions.test_worktree import settle
 from tests.manager.rig import World
 from tests.manager.test_features import outcome
@@ -329,6 +329,25 @@ def test_another_thread_moves_an_old_entry_away(world: World, tmp_path: Path, mo
     monkeypatch.setattr(os.path, "isdir", lambda path: path == old or is_folder(path))
     assert cache.store(entry, [], str(tmp_path), world.manager.state.staging, replaces=True)
     assert cache.find(name, world.clock.wall(), 10) == entry
+
+
+def test_an_entry_that_comes_while_it_is_looked_for(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is found, and not taken for a broken one and moved away."""
+    run(world, "j", result=1)
+    cache, (name,) = memo_cache.MemoCache(world.layout), entries(world)
+    place, away = f"{world.layout.cache}/{name}", f"{world.layout.root}/away"
+    os.rename(place, away)
+    read = files.read
+
+    def read_late(path: str, most: int) -> object:
+        found = read(path, most)
+        if os.path.exists(away):
+            os.rename(away, place)
+        return found
+
+    monkeypatch.setattr(files, "read", read_late)
+    assert cache.find(name, world.clock.wall(), 10) is not None
+    assert entries(world) == [name]
 
 
 @pytest.mark.parametrize("where", ["before the journal", "after the journal"])
