@@ -131,7 +131,10 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    """Say which lanes were left out, and how to run them."""
+    """Say which lanes were left out, and how to run them, and what passed only when it was run again."""
+    for report in terminalreporter.stats.get("rerun", ()):
+        terminalreporter.section(f"failed at first: {report.nodeid}", sep="-")
+        terminalreporter.write_line(report.longreprtext)
     for line in lanes.summary(lanes.parse(config.getoption("--lanes"))):
         terminalreporter.write_line(line)
 
