@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import importlib.util
 import logging
 import os
-import platform
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -24,6 +22,7 @@ from air_executor.store.layout import Layout
 from air_executor.store.secret_files import RESERVED
 from air_executor.store.service_logs import keeper_of
 from air_executor.store.space import space
+from air_executor.store.this_host import this_host
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
@@ -60,34 +59,6 @@ class Service(NamedTuple):
 def version() -> str:
     """Return the installed version."""
     return metadata.version("air-executor")
-
-
-MACHINE_IDS = ("/etc/machine-id", "/var/lib/dbus/machine-id")
-
-
-def this_host() -> Host:
-    """Return this machine's name, the id of its present boot, and what stays across both."""
-    try:
-        with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
-            boot = file.read().strip()
-    except OSError:  # not Linux
-        import psutil  # noqa: PLC0415 - the dependency exists only there
-
-        boot = str(int(psutil.boot_time()))
-    return Host(platform.node(), boot, _machine())
-
-
-def _machine() -> str | None:
-    """Return an id of this machine's own, derived as machine-id(5) asks: the machine's id itself is confidential."""
-    for path in MACHINE_IDS:
-        try:
-            with open(path, "rb") as file:
-                found = file.read(64).strip()
-        except OSError:
-            continue
-        if found and found != b"uninitialized":
-            return hashlib.blake2b(b"air-executor", key=found, digest_size=8).hexdigest()
-    return None
 
 
 def runner_files() -> dict[str, bytes]:

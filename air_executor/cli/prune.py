@@ -132,7 +132,8 @@ def archive_ended(session: Session, names: Sequence[str], settings: Settings | N
 def _let_go(client: Client, settings: Settings, kept: Mapping[Slot, str]) -> None:
     """Remove runners that stay after a failure, by slot with their runs, and wait until a running manager knows."""
     from air_executor.store.layout import Layout  # noqa: PLC0415
-    from air_executor.wiring import make_backend, this_host  # noqa: PLC0415
+    from air_executor.store.this_host import this_host  # noqa: PLC0415
+    from air_executor.wiring import make_backend  # noqa: PLC0415
 
     until = time.monotonic() + LET_GO_SECONDS
     with contextlib.suppress(BackendUnavailableError):  # then only the manager reaches the platform
@@ -154,7 +155,8 @@ def _let_go(client: Client, settings: Settings, kept: Mapping[Slot, str]) -> Non
 def _retention(settings: Settings, *, must_answer: bool = True) -> Iterator[Retention]:
     from air_executor.store.layout import Layout  # noqa: PLC0415
     from air_executor.store.retention import Retention  # noqa: PLC0415
-    from air_executor.wiring import make_backend, open_object_workspaces, this_host  # noqa: PLC0415
+    from air_executor.store.this_host import this_host  # noqa: PLC0415
+    from air_executor.wiring import make_backend, open_object_workspaces  # noqa: PLC0415
 
     layout = Layout(settings.state_dir)
     objects = open_object_workspaces(settings, layout)

@@ -6,7 +6,8 @@ the promises of `JobAccess`, so that the command line is the same for both.
 
 from __future__ import annotations
 
-from air_executor.client.directory_client import Client, cancel, status, submit, wait
+from air_executor.client.directory_client import Client
+from air_executor.client.functions import cancel, status, submit, wait
 from air_executor.client.job_access import Answer
 
 __all__ = ["Answer", "Client", "cancel", "status", "submit", "wait"]

@@ -391,23 +391,3 @@ class Client:
     def log(self, job: str, task: str, seq: int) -> Path:
         """Return the path of a run's output."""
         return Path(folder_of(self.layout.run(job, seq, task))) / LOG
-
-
-def submit(job: Job, state_dir: str | os.PathLike[str] | None = None) -> JobState:
-    """Submit a job. See `Client.submit`."""
-    return Client(state_dir).submit(job)
-
-
-def status(job: str, state_dir: str | os.PathLike[str] | None = None) -> JobState:
-    """Return a job's state. See `Client.status`."""
-    return Client(state_dir).status(job)
-
-
-def wait(job: str, timeout: float | None = None, state_dir: str | os.PathLike[str] | None = None) -> JobState:
-    """Wait for a job to end. See `Client.wait`."""
-    return Client(state_dir).wait(job, timeout)
-
-
-def cancel(job: str, task: str | None = None, state_dir: str | os.PathLike[str] | None = None) -> Answer:
-    """Cancel a job or one of its tasks. See `Client.ask`."""
-    return Client(state_dir).ask("cancel", job, task)

@@ -13,13 +13,7 @@ from collections.abc import Callable
 
 from air_executor.backends.base import Backend
 from air_executor.core.observer import Observer
-from air_executor.errors import (
-    DirectoryLostError,
-    DirectoryMovedError,
-    ManagerHeldError,
-    NotFoundError,
-    StoreError,
-)
+from air_executor.errors import DirectoryLostError, DirectoryMovedError, ManagerHeldError, NotFoundError, StoreError
 from air_executor.manager import recovery
 from air_executor.manager.act_queue import ActQueue
 from air_executor.manager.admission import admit
@@ -213,7 +207,6 @@ class Manager:
             status_writer=self.status_writer,
             watch=self._watch_inbox,
         )
-
         self.act_queue = ActQueue(self.lease, state, self.request_handler, self.possession)
 
     def _admit(self, found: Recovered) -> None:

@@ -387,17 +387,5 @@ def list_folders(path: str) -> list[str]:
         fail("list", path, error)
 
 
-EFFECTS = (
-    fsync_dir,
-    write_new,
-    write_all,
-    replace,
-    replace_link,
-    move,
-    copy,
-    remove,
-    touch,
-    make_dir,
-    restore_dir,
-)
+EFFECTS = (fsync_dir, write_new, write_all, replace, replace_link, move, copy, remove, touch, make_dir, restore_dir)
 """What changes the volume, here and in other modules: a manager may die before and after each, and in tests it does."""

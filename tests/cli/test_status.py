@@ -18,7 +18,7 @@ from air_executor.model.state import Done, Queued, Running, TaskState
 from air_executor.store import codec
 from air_executor.store.job_summary import summary_of
 from air_executor.store.presence import pid_namespace
-from air_executor.wiring import this_host
+from air_executor.store.this_host import this_host
 from tests.cli.conftest import Outcome
 from tests.cli.made_jobs import THEN, create, ended
 from tests.records import make_attempt, make_spec, make_task

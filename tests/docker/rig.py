@@ -20,7 +20,8 @@ from air_executor.model.state import Done, JobState, TaskState
 from air_executor.runner import native
 from air_executor.store.presence import read_record
 from air_executor.store.service_logs import keeper_of
-from air_executor.wiring import runner_files, this_host
+from air_executor.store.this_host import this_host
+from air_executor.wiring import runner_files
 from tests import engine
 from tests.backends.rig import DockerRig
 from tests.conftest import wait_for

@@ -25,7 +25,8 @@ from air_executor.model.records import Request
 from air_executor.model.state import Done, JobState
 from air_executor.runner import native
 from air_executor.store.presence import read_record
-from air_executor.wiring import runner_files, this_host
+from air_executor.store.this_host import this_host
+from air_executor.wiring import runner_files
 
 PYTHON = sys.executable
 

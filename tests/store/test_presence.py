@@ -13,7 +13,7 @@ import pytest
 from air_executor.store import presence
 from air_executor.store.layout import Layout
 from air_executor.store.presence import HOST_NAMESPACE, SILENT, read_presence
-from air_executor.wiring import this_host
+from air_executor.store.this_host import this_host
 
 ELSEWHERE = 17
 """No namespace has such a number."""
