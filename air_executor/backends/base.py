@@ -153,7 +153,7 @@ class Launch:
         Args:
             out_dir: the run's directory as the runner sees it.
             workdir: the task's working directory.
-            kind: `local` or `container`.
+            kind: a MODE of the runner, see `air-runner.c`.
         """
         script = [f"{out_dir}/{SCRIPT}"] if self.script else []
         timeout = "-" if self.timeout is None else format_seconds(self.timeout)

@@ -257,7 +257,7 @@ def test_a_frozen_task_ends(grouped: LocalRig) -> None:
 
 
 def test_a_group_of_threads_stops_no_other_run(grouped: LocalRig, caplog: pytest.LogCaptureFixture) -> None:
-    """A group of threads beside it makes plain ones impossible: the next run starts without one, with a warning."""
+    """A group of threads beside it makes plain ones impossible: the next run has none, and a warning says so."""
     if require_cgroups():
         pytest.skip("where controllers are delegated, the kernel refuses this")
     backend = grouped.backend()
@@ -266,11 +266,12 @@ def test_a_group_of_threads_stops_no_other_run(grouped: LocalRig, caplog: pytest
     odd.mkdir(parents=True)
     (odd / "cgroup.type").write_text("threaded")
     assert outcome(grouped, backend, grouped.command(SLOT, 1, "true"))["exit_code"] == 0
-    assert "starts without a cgroup" in caplog.text
+    assert "had no cgroup of its own" in caplog.text
+    assert groups_of(grouped) == ["odd"]
     odd.rmdir()
     caplog.clear()
     assert outcome(grouped, backend, grouped.command(SLOT, 2, "true"))["exit_code"] == 0
-    assert "without" not in caplog.text
+    assert "cgroup" not in caplog.text
 
 
 def test_a_folder_that_was_removed_is_made_again(grouped: LocalRig) -> None:
@@ -286,7 +287,8 @@ def test_a_folder_that_was_removed_is_made_again(grouped: LocalRig) -> None:
 def test_a_group_in_use_is_removed_later(grouped: LocalRig, monkeypatch: pytest.MonkeyPatch) -> None:
     """A group that the kernel will not remove yet is kept in mind, and nothing else waits for it."""
     groups = open_cgroups(grouped.layout.root)
-    group = groups.make("0badcafe-1", {})
+    os.mkdir(f"{groups.folder}/0badcafe-1")
+    group = groups.find("0badcafe-1")
     assert group is not None
     monkeypatch.setattr(type(group), "kill", lambda _: None)
     with psutil.Popen(["sleep", "1000"]) as process:
@@ -394,9 +396,9 @@ def test_the_group_of_a_delegated_unit_lies_beside_its_manager(tmp_path: Path) -
         groups = open_cgroups(str(tmp_path))
         assert Path(groups.folder).parent == unit
         assert isinstance(groups, Cgroups)
-        group = groups.make("0badcafe-1", {})
-        assert group is not None
-        assert not group.is_populated()
+        entrance = groups.make("0badcafe-1", {})
+        assert entrance is not None
+        assert not entrance.group.is_populated()
         groups.remove("0badcafe-1")
         groups.close()
     finally:

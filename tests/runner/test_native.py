@@ -65,7 +65,7 @@ def test_without_a_compiler_there_is_a_reason(monkeypatch: pytest.MonkeyPatch, t
 
 @FUZZ
 @given(
-    timeout=NUMBER, grace=NUMBER, mode=st.sampled_from([b"local", b"cgroup", b"container", b"", b"Local"]), extra=WORD
+    timeout=NUMBER, grace=NUMBER, mode=st.sampled_from([b"local", b"cgroup", b"cgroups", b"container", b"Local"]), extra=WORD
 )
 def test_fuzz_of_its_arguments(tmp_path: Path, timeout: bytes, grace: bytes, mode: bytes, extra: bytes) -> None:
     """It either runs the command or refuses; it never crashes, and what it records is JSON."""
@@ -124,21 +124,28 @@ def test_fuzz_of_the_helpers(tmp_path: Path, words: list[bytes], options: list[b
         json.loads(queue.read_text())
 
 
-@pytest.mark.parametrize(("folder", "status"), [("/proc/self", 98), (None, 96)])
-def test_what_is_no_cgroup(tmp_path: Path, folder: str | None, status: int) -> None:
-    """A run whose cgroup is gone starts nothing and records nothing, so that the manager tries again."""
+@pytest.mark.parametrize(
+    ("mode", "folder", "status"),
+    [("cgroup", "/proc/self", 98), ("cgroup", None, 96), ("cgroups", "/proc/self", 0), ("cgroups", None, 96)],
+)
+def test_what_is_no_cgroup(tmp_path: Path, mode: str, folder: str | None, status: int) -> None:
+    """A run whose cgroup is gone starts nothing and records nothing, so that the manager tries again.
+
+    One that makes its own, and cannot, has none.
+    """
     (tmp_path / "out").mkdir()
-    words = [built(native.SANITIZED if SANITIZE else native.FLAGS), str(tmp_path / "out"), "/", "-", "1", "cgroup"]
+    words = [built(native.SANITIZED if SANITIZE else native.FLAGS), str(tmp_path / "out"), "/", "-", "1", mode]
     slot = str(tmp_path / "runner.pid")
     files: list[tuple[int, ...] | tuple[int, int, str, int, int]] = [
         (os.POSIX_SPAWN_OPEN, 9, slot, os.O_RDWR | os.O_CREAT, 0o600),
         (os.POSIX_SPAWN_CLOSE, 10) if folder is None else (os.POSIX_SPAWN_OPEN, 10, folder, os.O_RDONLY, 0),
     ]
-    pid = os.posix_spawn(words[0], [*words, "touch", f"{tmp_path}/ran"], os.environ, file_actions=files, setsid=True)
+    env = {**os.environ, "AIR_RUN_ID": "0badcafe-1"}
+    pid = os.posix_spawn(words[0], [*words, "touch", f"{tmp_path}/ran"], env, file_actions=files, setsid=True)
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == status
-    assert not (tmp_path / "ran").exists()
+    assert (tmp_path / "ran").exists() == (status == 0)
     exit_file = tmp_path / "out" / "claim"
-    assert not exit_file.exists() or not exit_file.read_text().strip()
+    assert status == 0 or not exit_file.exists() or not exit_file.read_text().strip()
 
 
 def test_what_escaped_its_group_is_killed_with_it(rig: Rig) -> None:

@@ -12,8 +12,8 @@ import hashlib
 import logging
 import os
 import time
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 from air_executor.backends.local import cgroup_files
 from air_executor.backends.local.cgroup_files import MANAGER, RUNS, NoCgroupsError
@@ -32,6 +32,14 @@ _STALE_SECONDS = 600.0
 """Age from which an empty group is nobody's: a new one is filled at once, and a folder is made again when needed."""
 
 
+class Entrance(NamedTuple):
+    """How the runner of a run comes to the run's group."""
+
+    group: RunCgroup
+    above: int | None = None
+    """A descriptor of the folder in which it makes the group itself; None: the group is there, for it has limits."""
+
+
 class Cgroups:
     """The groups of the runs of one state directory."""
 
@@ -47,6 +55,8 @@ class Cgroups:
         self._home = home
         self._removable: dict[str, RunCgroup] = {}
         self._retry_at = 0.0
+        self._fd, self._number = -1, 0
+        """Of the folder: a descriptor, and its inode's number."""
         self.controllers: frozenset[str] = frozenset()
         """Those that limit a run."""
         self._make_folder()
@@ -62,32 +72,49 @@ class Cgroups:
                     cgroup_files.write(f"{folder}/cgroup.subtree_control", f"+{name}")
         passed_on = cgroup_files.words(f"{self.folder}/cgroup.subtree_control")
         self.controllers = frozenset(CONTROLLERS).intersection(passed_on)
+        fd = os.open(self.folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        self._close_folder()
+        self._fd, self._number = fd, os.fstat(fd).st_ino
 
-    def make(self, run: str, resources: Mapping[str, Any]) -> RunCgroup | None:
-        """Make the group of a run that is about to start; None, with a warning in the log, if that fails."""
-        group = self._group(run)
+    def _close_folder(self) -> None:
+        if self._fd >= 0:
+            os.close(self._fd)
+        self._fd = -1
+
+    def make(self, run: str, resources: Mapping[str, Any]) -> Entrance | None:
+        """Let a run that is about to start have a group; None, with a warning in the log, if that fails."""
+        limits = [limit for limit in _limits(resources) if limit[0] in self.controllers]
         try:
-            try:
-                self._make(f"{self.folder}/{run}", resources)
-            except FileNotFoundError:  # something has removed the folder
+            if not self._is_there():
                 self._make_folder()
-                self._make(f"{self.folder}/{run}", resources)
+            if limits:
+                self._make(f"{self.folder}/{run}", limits)
         except OSError as error:
             log.warning("run %s starts without a cgroup: %s: %s", run, error.filename, error.strerror)
             self.remove(run)
             return None
-        return group
+        group = self._group(run)
+        if limits:
+            return Entrance(group)
+        group.expected = True
+        return Entrance(group, self._fd)
 
-    def _make(self, path: str, resources: Mapping[str, Any]) -> None:
+    def _is_there(self) -> bool:
+        """Tell whether the folder is still the one that is open."""
+        try:
+            return os.stat(self.folder).st_ino == self._number
+        except FileNotFoundError:
+            return False
+
+    def _make(self, path: str, limits: Sequence[tuple[str, str, str]]) -> None:
         with contextlib.suppress(FileExistsError):
             os.mkdir(path)
         # A task can have changed the type of a group beside it, and then none of a plain type can be made here.
         kind = cgroup_files.read(f"{path}/cgroup.type").strip()
         if kind != b"domain":
             raise OSError(errno.EOPNOTSUPP, f"its type is {kind.decode()}", path)
-        for controller, name, value in _limits(resources):
-            if controller in self.controllers:
-                cgroup_files.write(f"{path}/{name}", value)
+        for _, name, value in limits:
+            cgroup_files.write(f"{path}/{name}", value)
 
     def runs(self) -> list[str]:
         """Return the runs that have a group."""
@@ -123,6 +150,7 @@ class Cgroups:
         """Remove the folder if no run has a group."""
         self._retry_at = 0.0
         self.clean_up()
+        self._close_folder()
         with contextlib.suppress(OSError):
             os.rmdir(self.folder)
 

@@ -121,9 +121,9 @@ class LocalBackend:
         runner = self._spawner.runner(launch)
         if self._cgroups is None or len(runner) > 1:
             return self._spawner.start(launch, runner, fd), None
-        group = self._cgroups.make(launch.run, launch.options.get("resources") or {})
+        entrance = self._cgroups.make(launch.run, launch.options.get("resources") or {})
         try:
-            return self._spawner.start(launch, runner, fd, group), group
+            return self._spawner.start(launch, runner, fd, entrance), None if entrance is None else entrance.group
         except BaseException:
             self._cgroups.remove(launch.run)
             raise

@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import logging
 import os
 
 from air_executor.backends.local import cgroup_files, proc_reader
 from air_executor.backends.local.processes import Process
+
+log = logging.getLogger(__name__)
 
 _STEPS = 5000
 """Groups that one look below a run's group visits: a task can make as many there as it likes."""
@@ -28,6 +31,8 @@ class RunCgroup:
         self.run = run
         self._path = f"{folder}/{run}"
         self._home = home
+        self.expected = False
+        """Its runner makes it."""
 
     @property
     def exists(self) -> bool:
@@ -98,9 +103,11 @@ class RunCgroup:
         try:
             os.rmdir(self._path)
         except FileNotFoundError:
-            return True
+            if self.expected:
+                log.warning("run %s had no cgroup of its own: its runner could not make one, or use it", self.run)
         except OSError:
             return False
+        self.expected = False
         return True
 
     def _remove_below(self) -> None:
