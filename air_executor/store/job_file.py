@@ -7,6 +7,7 @@ text, too large, not there); what a job may hold is for `core.submission`.
 from __future__ import annotations
 
 import os
+import re
 import stat
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -28,6 +29,8 @@ FILES_LOOKED_AT = 1000
 """Files of a folder among which the one is looked for that somebody may have meant."""
 JOB_FILE = "a job file is a mapping with id and tasks"
 _JSON, _YAML = ".json", (".yaml", ".yml")
+_AS_JSON = re.compile(r'\s*\{\s*["}]')
+"""How the text of a JSON object begins; a mapping of YAML in braces mostly has no quotes around its keys."""
 
 
 def read_job(path: str | os.PathLike[str], params: Mapping[str, object] | None = None, **fields: object) -> Job:
@@ -177,7 +180,7 @@ def load_tasks(data: bytes, name: str) -> list[Task]:
         BadInputError: one of them is not a task; each problem with its line.
     """
     text = _text_of(data, name)
-    if not name.lower().endswith(_YAML) and text.lstrip().startswith("{"):
+    if not name.lower().endswith(_YAML) and _AS_JSON.match(text):
         return [
             _task_of_line(line, f"{name}:{number}") for number, line in enumerate(text.split("\n"), 1) if line.strip()
         ]
@@ -250,7 +253,7 @@ def _one_expected(name: str, count: int) -> str:
 def _load_mappings(data: bytes, name: str, wanted: str = JOB_FILE) -> tuple[dict[int, dict[str, Any]], Source]:
     text = _text_of(data, name)
     ending = os.path.splitext(name)[1].lower()
-    source = Source(text, is_json=ending == _JSON or (ending not in _YAML and text.lstrip().startswith("{")))
+    source = Source(text, is_json=ending == _JSON or (ending not in _YAML and _AS_JSON.match(text) is not None))
     mappings = {}
     for number, raw in _documents(source, name).items():
         if not isinstance(raw, dict):

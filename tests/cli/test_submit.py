@@ -64,9 +64,16 @@ def test_flags_of_a_command_are_refused_with_a_file(air: Air, project: Path) -> 
     assert "--timeout" in done.err
 
 
-def test_stdin_is_a_job_file(air: Air, client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    "text",
+    [
+        json.dumps({"id": "piped", "tasks": [{"command": "true"}]}),
+        "id: piped\ntasks: [{command: 'true'}]\n",
+        "{id: piped, tasks: [{command: 'true'}]}",
+    ],
+)
+def test_stdin_is_a_job_file(air: Air, client: Client, monkeypatch: pytest.MonkeyPatch, text: str) -> None:
     """`-` reads the job from stdin, YAML or JSON."""
-    text = json.dumps({"id": "piped", "tasks": [{"command": "true"}]})
     monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(text.encode())))
     assert air("submit", "-").code == 0
     assert client.status("piped").phase == "queued"

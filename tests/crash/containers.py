@@ -40,8 +40,8 @@ class Containers:
         return [f"{one['Names'][0]} {one['State']}" for one in self._all()]
 
     def lingering(self) -> bool:
-        """Tell whether something has ended that is still there."""
-        return any(one["State"] != "running" for one in self._all())
+        """Tell whether something is still there: what has just ended may be said to run."""
+        return bool(self._all())
 
     def strike(self, target: str, choice: float) -> str | None:
         """Kill a runner (`runner`), all of it but its first process (`inside`), or remove it while it runs (`removed`).

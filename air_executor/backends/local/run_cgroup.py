@@ -33,6 +33,7 @@ class RunCgroup:
         self._home = home
         self.expected = False
         """Its runner makes it."""
+        self._removed = False
 
     @property
     def exists(self) -> bool:
@@ -100,6 +101,8 @@ class RunCgroup:
 
     def discard(self) -> bool:
         """Remove it if there is nothing in it; False if there is, if only an empty group."""
+        if self._removed:
+            return True
         try:
             os.rmdir(self._path)
         except FileNotFoundError:
@@ -107,7 +110,7 @@ class RunCgroup:
                 log.warning("run %s had no cgroup of its own: its runner could not make one, or use it", self.run)
         except OSError:
             return False
-        self.expected = False
+        self._removed = True
         return True
 
     def _remove_below(self) -> None:
