@@ -27,6 +27,7 @@ class _LossyFile(io.FileIO):
     patience: float | None = None
     """Seconds to wait until the file takes more, and then not again until it does; None: for ever."""
     _stuck = False
+    _poll: select.poll | None = None
 
     def write(self, data: ReadableBuffer, /) -> int:
         """Write data; what the file refuses counts as written."""
@@ -44,9 +45,10 @@ class _LossyFile(io.FileIO):
         return view.nbytes
 
     def _takes_more(self, patience: float) -> bool:
-        poll = select.poll()
-        poll.register(self.fileno(), select.POLLOUT)
-        self._stuck = not poll.poll(0 if self._stuck else patience * 1000)
+        if self._poll is None:
+            self._poll = select.poll()
+            self._poll.register(self.fileno(), select.POLLOUT)
+        self._stuck = not self._poll.poll(0 if self._stuck else patience * 1000)
         return not self._stuck
 
 

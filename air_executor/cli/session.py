@@ -118,7 +118,7 @@ class Session:
             return  # logging prints warnings to stderr by default
         import logging  # noqa: PLC0415 - 15 ms
 
-        from air_executor.cli.log_repeats import RepeatFilter  # noqa: PLC0415
+        from air_executor.cli.log_lines import LineFormatter, RepeatFilter  # noqa: PLC0415
 
         root = logging.getLogger("air_executor")
         # No line shows what these look up for each; the library's manual names them.
@@ -126,7 +126,7 @@ class Session:
         logging._srcfile = None  # noqa: SLF001
         if not root.handlers:
             handler = logging.StreamHandler(sys.stderr)
-            handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+            handler.setFormatter(LineFormatter())
             handler.addFilter(RepeatFilter())
             root.addHandler(handler)
             root.propagate = False

@@ -65,7 +65,10 @@ def test_without_a_compiler_there_is_a_reason(monkeypatch: pytest.MonkeyPatch, t
 
 @FUZZ
 @given(
-    timeout=NUMBER, grace=NUMBER, mode=st.sampled_from([b"local", b"cgroup", b"cgroups", b"container", b"Local"]), extra=WORD
+    timeout=NUMBER,
+    grace=NUMBER,
+    mode=st.sampled_from([b"local", b"cgroup", b"cgroups", b"container", b"Local"]),
+    extra=WORD,
 )
 def test_fuzz_of_its_arguments(tmp_path: Path, timeout: bytes, grace: bytes, mode: bytes, extra: bytes) -> None:
     """It either runs the command or refuses; it never crashes, and what it records is JSON."""

@@ -6,7 +6,7 @@ import logging
 
 import pytest
 
-from air_executor.cli.log_repeats import MOST_MESSAGES, PAUSE, REMINDER, RepeatFilter
+from air_executor.cli.log_lines import MOST_MESSAGES, PAUSE, REMINDER, LineFormatter, RepeatFilter
 
 
 class Log:
@@ -65,3 +65,12 @@ def test_it_remembers_only_so_much(log: Log) -> None:
     for number in (MOST_MESSAGES + 9, 10, 9):  # the latest, the earliest that it knows, one that it has forgotten
         log.say(f"100%s of {number}", "%")
     assert log.lines == ["100% of 9"]
+
+
+def test_times_are_those_of_the_library() -> None:
+    """Within a second and across its end, whatever came before."""
+    ours, theirs = LineFormatter(), logging.Formatter("%(asctime)s %(levelname)s %(message)s")
+    for created in (1_800_000_000.0, 1_800_000_000.9996, 1_800_000_001.25, 1_799_999_999.5, 1_800_000_000.0):
+        record = logging.LogRecord("name", logging.INFO, "", 0, "said %s", ("x",), None)
+        record.created, record.msecs = created, (created % 1) * 1000
+        assert ours.format(record) == theirs.format(record)

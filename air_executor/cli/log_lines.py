@@ -1,7 +1,8 @@
-"""Warnings and errors that are repeated word by word are logged once, and then every ten minutes.
+"""The lines of a command's log: their form, and which of them are left out.
 
-What fails is tried again every second or two, and whoever logs it cannot know what was logged before. `session` adds
-the filter to the log of a command; it knows nothing of what the messages mean.
+Warnings and errors that are repeated word by word are logged once, and then every ten minutes: what fails is tried
+again every second or two, and whoever logs it cannot know what was logged before. `session` adds both to the log of a
+command. Knows nothing of what the messages mean.
 """
 
 from __future__ import annotations
@@ -17,6 +18,21 @@ PAUSE = 60.0
 REMINDER = 600.0
 """Seconds between two lines with a message that is repeated all the time."""
 MOST_MESSAGES = 1000
+
+
+class LineFormatter(logging.Formatter):
+    """Time, level and message; a busy manager logs many lines in a second, whose date is made once."""
+
+    def __init__(self) -> None:
+        super().__init__("%(asctime)s %(levelname)s %(message)s")
+        self._second, self._text = -1, ""
+
+    def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:  # noqa: N802 - the library's name
+        """Return the record's time as the library writes it, in local time with milliseconds."""
+        if (second := int(record.created)) != self._second:
+            self._second = second
+            self._text = time.strftime(datefmt or self.default_time_format, time.localtime(second))
+        return f"{self._text},{int(record.msecs):03d}"
 
 
 @dataclass(slots=True)
