@@ -274,7 +274,7 @@ class Manager:
         self._stop_order.carry_out(now, self.state, self.supervisor)
         self.open_runs.observe()
         self._commit_outcomes(now, poll=poll)
-        if poll:
+        if poll or self.budget_keeper.is_due(now):
             self.budget_keeper.keep(now)
         self.due_times.note_late(now)
         self.request_handler.rescan_if_due()
@@ -293,7 +293,8 @@ class Manager:
     def sleep(self) -> None:
         """Sleep until something happens, a time comes, or the next poll is due."""
         scheduled = None if self.schedule_runner is None else self.schedule_runner.next_time()
-        upcoming = min((at for at in (self.state.index.next_time(), scheduled) if at is not None), default=None)
+        budget = self.budget_keeper.next_time(self.clock.wall())
+        upcoming = min((at for at in (self.state.index.next_time(), scheduled, budget) if at is not None), default=None)
         times = [
             max(0.0, self._next_poll - self.clock.steady()),
             None if upcoming is None else upcoming - self.clock.wall() + 0.001,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,6 +20,7 @@ from air_executor.model.problems import InvalidError
 from air_executor.model.reports import MAX_NAMES
 from air_executor.model.state import Running
 from tests.decisions.test_progress import look, report
+from tests.manager import rig
 from tests.manager.rig import World
 from tests.records import make_job, make_task
 
@@ -218,6 +220,24 @@ def test_runner_seconds_are_a_budget(world: World) -> None:
     world.clock.pass_time(20)
     world.cycle()
     assert world.job("j").phase == "paused"
+
+
+def test_runner_seconds_act_on_time(quick_path: Path) -> None:
+    """Not at the next poll, which may be far: the manager knows when open runs will have used them up."""
+    with rig.world(quick_path, poll_interval=100.0) as world:
+        world.submit("j", "a", "b", max_runners=2, budget={"runner_seconds": 20})
+        world.cycle()
+        keeper, now = world.manager.budget_keeper, world.clock.wall()
+        assert keeper.next_time(now) == pytest.approx(now + 10, abs=0.1)
+        world.do("j/a")
+        assert keeper.next_time(now) == pytest.approx(now + 20, abs=0.1)
+        world.clock.pass_time(19.8)
+        world.cycle()
+        assert world.job("j").phase == "running"
+        world.clock.pass_time(0.3)
+        world.cycle()
+        assert world.job("j").phase == "paused"
+        assert keeper.next_time(world.clock.wall()) is None
 
 
 def test_it_is_warned_of(world: World, caplog: pytest.LogCaptureFixture) -> None:
