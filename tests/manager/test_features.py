@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from air_executor.model.state import Done, Queued
+from tests.fake_backend import Fault
 from tests.manager.rig import World
 
 
@@ -461,6 +462,18 @@ def test_fairness_between_jobs(world: World) -> None:
         order.append(name)
         world.exit(name)
     assert order == ["j1/a", "j2/a", "j1/b", "j2/b", "j1/c", "j2/c"]
+
+
+def test_a_start_that_the_platform_refuses_costs_nothing(world: World) -> None:
+    """There was no runner; the seconds until the manager knows it are nobody's."""
+    world.platform.faults.append(Fault.REJECTED)
+    world.submit("j", "a")
+    world.cycle()
+    world.clock.pass_time(30)
+    world.until(lambda: world.job("j").phase == "failed")
+    job = world.job("j")
+    assert reasons(world, "j") == {"a": "start-failed"}
+    assert (job.usage.runner_seconds, job.tasks["a"].attempts[0].runner_seconds) == (0, 0)
 
 
 def test_backend_that_does_not_answer(world: World) -> None:
