@@ -121,9 +121,9 @@ class LocalBackend:
         runner = self._spawner.runner(launch)
         if self._cgroups is None or len(runner) > 1:
             return self._spawner.start(launch, runner, fd), None
-        entrance = self._cgroups.make(launch.run, launch.options.get("resources") or {})
+        access = self._cgroups.prepare(launch.run, launch.options.get("resources") or {})
         try:
-            return self._spawner.start(launch, runner, fd, entrance), None if entrance is None else entrance.group
+            return self._spawner.start(launch, runner, fd, access), None if access is None else access.group
         except BaseException:
             self._cgroups.remove(launch.run)
             raise
@@ -170,7 +170,7 @@ class LocalBackend:
         self._processes.close()
         self._spawner.close()
         if self._cgroups is not None:
-            self._cgroups.close()
+            self._cgroups.close(keep_folder=bool(self._runners))
 
     @contextlib.contextmanager
     def lock_slots(self, job: str, numbers: Iterable[int]) -> Iterator[None]:
@@ -284,6 +284,7 @@ class LocalBackend:
         self._reconcile_orphans()
         for slot, runner in list(self._runners.items()):
             if runner.unseen and not self._is_taken(slot):
+                self._find_cgroup(runner)
                 self._free(runner)
         uncertain = []
         for runner in [self._runners[slot] for slot in self._exited if not self._runners[slot].members]:
@@ -306,12 +307,18 @@ class LocalBackend:
                 continue
             if held is runner.process:
                 runner.record_exit()
+                self._find_cgroup(runner)
                 self._children.discard(runner.pid)
             elif held in runner.members:
                 runner.members.remove(held)
             else:
                 continue
             self._exited.add(held.slot)
+
+    def _find_cgroup(self, runner: LocalRunner) -> None:
+        """Find the group of a runner that has ended: when it was adopted, it may not have made one yet."""
+        if runner.cgroup is None and self._cgroups is not None and runner.status.run is not None:
+            runner.cgroup = self._cgroups.find(runner.status.run)
 
     def _left_nothing(self, runner: LocalRunner) -> bool:
         """Tell cheaply that a runner which ended by itself left nothing; False means that a scan must decide."""
