@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import resource
@@ -328,6 +329,24 @@ def test_a_folder_that_was_removed_is_made_again(grouped: LocalRig) -> None:
     launch = grouped.command(SLOT, 1, "cat /proc/self/cgroup")
     assert outcome(grouped, backend, launch)["exit_code"] == 0
     assert launch.run in Path(launch.out_dir, "output.log").read_text()
+
+
+def test_groups_on_a_mount_that_is_read_only(
+    grouped: LocalRig, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A run has no group, a warning says so, and nothing is left to remove, whatever the kernel says of that."""
+
+    def refuse(path: str, **_: object) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS), path)
+
+    groups = open_cgroups(grouped.layout.root)
+    access = groups.prepare("0badcafe-1", {})
+    assert access is not None
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "rmdir", refuse)
+        assert access.group.discard()
+    groups.close()
+    assert "0badcafe-1 had no cgroup of its own" in caplog.text
 
 
 def test_no_descriptors_are_left_for_a_runner(grouped: LocalRig) -> None:

@@ -104,11 +104,11 @@ class RunCgroup:
             return True
         try:
             os.rmdir(self._path)
-        except FileNotFoundError:
+        except OSError:  # on a read-only mount, it does not tell whether there is any
+            if self.exists:
+                return False
             if self.made_by_runner:
                 log.warning("run %s had no cgroup of its own: its runner could not make one, or use it", self.run)
-        except OSError:
-            return False
         self._removed = True
         return True
 
