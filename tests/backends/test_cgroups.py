@@ -25,6 +25,7 @@ from air_executor.model.names import Slot
 from air_executor.runner import native
 from tests.backends.rig import LocalRig, Task, require_cgroups
 from tests.backends.test_contract import is_gone
+from tests.backends.test_local import raise_too_many_files
 from tests.conftest import wait_for
 
 SLOT = Slot("census", 0)
@@ -370,6 +371,24 @@ def test_no_descriptors_are_left_for_a_runner(grouped: LocalRig) -> None:
         for fd in taken:
             os.close(fd)
     assert outcome(grouped, backend, launch)["exit_code"] == 0
+
+
+def test_a_run_that_cannot_be_watched_ends_with_its_group(grouped: LocalRig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its runner has ended before the next look, and nothing but the group shows what it left."""
+    backend = grouped.backend()
+    backend.observe()
+    launch = grouped.command(SLOT, 1, HIDDEN)
+    with monkeypatch.context() as patch:
+        patch.setattr(type(grouped.processes()), "hold", raise_too_many_files)
+        with pytest.raises(BackendUnavailableError):
+            backend.spawn(launch)
+    claim = Path(launch.out_dir, "claim")
+    wait_for(lambda: claim.exists() and claim.read_text().endswith("\n"), what="the outcome")
+    hidden = sleepers(grouped)
+    assert hidden
+    wait_for(grouped.clear, what="all that can be seen to go")
+    grouped.until(lambda: is_gone(backend), "the slot to be free")
+    assert not any(is_alive(process) for process in hidden)
 
 
 def test_a_group_in_use_is_removed_later(grouped: LocalRig, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,8 +2,8 @@
 
 The manager calls this from its one thread. The runner and its task inherit the locked descriptor, so the slot is not
 free while any process that kept it lives, whatever happens to the manager. Processes that dropped it are found by their
-environment. Where the manager can make cgroups, each run has one, and all of its processes are found in it; elsewhere,
-one that leaves the runner's process group, its descriptor and its environment is outside the promise.
+environment. Where the manager can make cgroups, each run has one, and its processes are found there; elsewhere, one
+that leaves the runner's process group, its descriptor and its environment is outside the promise.
 
 Knows nothing of job states or of a run's files. As child subreaper it reaps every child of this process that has a
 session of its own, so a program that embeds it must not start such children itself.
@@ -75,6 +75,7 @@ class LocalBackend:
         self._orphans: dict[int, Slot | None] = {}
         self._make_cgroups = make_cgroups
         self._cgroups: Cgroups | None = None
+        self._cgroups_adopted = False
 
     def prepare(self, options: Mapping[str, Any]) -> str | None:  # noqa: ARG002 - other platforms need them
         """See `Backend.prepare`. A process needs nothing."""
@@ -109,7 +110,8 @@ class LocalBackend:
         try:
             held = self._processes.hold(pid, None, slot)
         except OSError as error:
-            self._adopted = False  # it runs: the next `observe` finds it like any runner of an earlier manager
+            # It runs: the next `observe` finds it, or what it left, as after an earlier manager.
+            self._adopted = self._cgroups_adopted = False
             msg = f"started run {launch.run}, but cannot watch it: {error.strerror}"
             raise BackendUnavailableError(msg) from error
         self._children.add(pid)
@@ -249,16 +251,15 @@ class LocalBackend:
 
         Not part of `_adopt`, which a command does beside a manager.
         """
-        if self._make_cgroups is None:
+        if self._make_cgroups is not None:
+            make, self._make_cgroups = self._make_cgroups, None
+            try:
+                self._cgroups = make() if self._processes.sees_orphans else None
+            except NoCgroupsError as error:
+                log.debug("runs have no cgroups: %s", error)
+        if self._cgroups is None or self._cgroups_adopted:
             return
-        make, self._make_cgroups = self._make_cgroups, None
-        if not self._processes.sees_orphans:
-            return
-        try:
-            self._cgroups = make()
-        except NoCgroupsError as error:
-            log.debug("runs have no cgroups: %s", error)
-            return
+        self._cgroups_adopted = True
         runs = self._cgroups.runs()
         if not runs:
             return
