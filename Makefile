@@ -69,7 +69,7 @@ test-all: airflow ## run the tests of all lanes; `make test-docker` and so on ru
 
 .PHONY: sanitize
 sanitize: ## run the tests of the native runner with a build that stops at every memory error
-	AIR_TEST_SANITIZE=1 $(MAKE) test ARGS='tests/runner -k "native or fuzz" $(ARGS)'
+	AIR_TEST_SANITIZE=1 $(MAKE) test ARGS='tests/runner tests/backends/test_cgroups.py -k "native or fuzz or cgroups" $(ARGS)'
 
 .PHONY: coverage
 coverage: ## run the tests that need Python alone, and print the branches that they leave out

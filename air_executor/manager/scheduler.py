@@ -97,14 +97,14 @@ class Scheduler:
         self._inputs = RunInputs()
         self._paused_until = 0.0
         self._backoff = 0.0
-        self._checked = False
-        """Since the last plan the runner's files were found, or made, as they must be."""
+        self._runner_files_checked = False
+        """One check serves all starts of a cycle."""
         self.waiting: dict[str, str] = {}
         """By job: what its next task waits for before the backend can start it."""
 
     def plan(self, now: float, acts: list[Callable[[], None]]) -> None:
         """Decide which tasks start; `acts` gets their spawns."""
-        self._checked = False
+        self._runner_files_checked = False
         if self._open_runs.observed is None or self._state.clock.steady() < self._paused_until:
             return
         self._state.index.ready_queue.reserved = {}
@@ -217,9 +217,9 @@ class Scheduler:
     def _start(self, run: OpenRun) -> None:
         state, task = run.job.state, run.task
         launch = self._launch_of(run)
-        if not self._checked:
+        if not self._runner_files_checked:
             self._runner_files.restore()
-            self._checked = True
+            self._runner_files_checked = True
         staging = self._state.staging
         given = self._inputs.of(run.job, staging)
         remote = self._backend.remote

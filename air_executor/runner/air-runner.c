@@ -7,9 +7,9 @@
  *   TIMEOUT  seconds the command may take (decimals allowed), or - for no limit
  *   GRACE    seconds between TERM and KILL
  *   MODE     local: fd 9 is the slot's locked file, the runner leads its own session; the outcome goes into the claim
- *            cgroup: as local, and fd 10 is the folder of the cgroup in which the command is to run
- *            cgroups: as local, and fd 10 is the folder in which the runner makes a cgroup named AIR_RUN_ID for the
- *            command; where it cannot, the command runs without one
+ *            cgroup: as local, and fd 10 is the cgroup in which the command is to run
+ *            new-cgroup: as local, and fd 10 is the folder in which the runner makes a cgroup for the command, named
+ *            AIR_RUN_ID; if it cannot, the command runs without one
  *            container: no fd 9; output is copied to the container's stdout too; the outcome goes into exit.json, for
  *            readers on a network volume see a file late that was not there before
  *
@@ -79,7 +79,7 @@ static struct {
     char **command;
     bool local;
     bool in_cgroup;   /* the command is; the runner stays outside, to see the end of all that is in it */
-    bool may_leave;   /* the command may also run outside */
+    bool optional;    /* without a cgroup, the command runs all the same */
     bool leads_group; /* if not, the group belongs to somebody else: started by hand */
     int64_t timeout, grace, keep;
     char claim[PATH_MAX], log[PATH_MAX], exit[PATH_MAX];
@@ -145,14 +145,14 @@ static void parse(int argc, char **argv) {
     if (usable) {
         run.timeout = strcmp(argv[3], "-") == 0 ? NEVER : parse_seconds(argv[3]);
         run.grace = parse_seconds(argv[4]);
-        run.may_leave = strcmp(argv[5], "cgroups") == 0;
-        run.in_cgroup = run.may_leave || strcmp(argv[5], "cgroup") == 0;
+        run.optional = strcmp(argv[5], "new-cgroup") == 0;
+        run.in_cgroup = run.optional || strcmp(argv[5], "cgroup") == 0;
         run.local = run.in_cgroup || strcmp(argv[5], "local") == 0;
         usable = run.timeout >= 0 && run.grace >= 0 && (run.local || strcmp(argv[5], "container") == 0);
     }
     if (!usable) {
         dprintf(STDERR_FILENO,
-                "usage: air-runner /OUT WORKDIR TIMEOUT|- GRACE local|cgroup|cgroups|container COMMAND [ARG...]\n");
+                "usage: air-runner /OUT WORKDIR TIMEOUT|- GRACE local|cgroup|new-cgroup|container COMMAND [ARG...]\n");
         _exit(UNRECORDED);
     }
     run.command = argv + 6;
@@ -405,9 +405,9 @@ static int launch(const char *path, char **argv) {
     if (!run.in_cgroup) return spawn(path, argv);
     int error = start_in_cgroup(&task.pid, path, argv, run.null_fd, run.log_fd);
     if (error >= 0) return error;
-    if (!run.may_leave) _exit(OUT_OF_CGROUP); /* nothing has run, and there is no outcome: the manager tries again */
-    run.in_cgroup = false; /* a task can make a group of threads beside it, and then none of processes works */
-    drop_cgroup(getenv("AIR_RUN_ID"));
+    if (!run.optional) _exit(OUT_OF_CGROUP); /* nothing has run, and there is no outcome: the manager tries again */
+    run.in_cgroup = false; /* a task can have made a group of threads beside it: then none of processes works */
+    remove_cgroup(getenv("AIR_RUN_ID"));
     return spawn(path, argv);
 }
 
@@ -684,7 +684,7 @@ int main(int argc, char **argv) {
     close_others(STDERR_FILENO + 1, LOCK_FD - 1);
     close_others(run.in_cgroup ? GROUP_FD + 1 : run.local ? LOCK_FD + 1 : LOCK_FD, ~0U);
     if (run.in_cgroup && fcntl(GROUP_FD, F_SETFD, FD_CLOEXEC) != 0) refuse("fd 10 is not the folder of a cgroup", "");
-    if (run.may_leave) run.in_cgroup = make_cgroup(getenv("AIR_RUN_ID"));
+    if (run.optional) run.in_cgroup = make_cgroup(getenv("AIR_RUN_ID"));
     do run.null_fd = open("/dev/null", O_RDWR | O_CLOEXEC);
     while (run.null_fd >= 0 && run.null_fd <= STDERR_FILENO); /* whoever started us may have closed those */
     if (run.null_fd < 0) refuse("cannot open ", "/dev/null");

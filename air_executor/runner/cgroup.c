@@ -18,20 +18,20 @@
 
 extern char **environ;
 
-static int above = -1; /* the folder in which the cgroup was made */
+static int folder_fd = -1; /* the folder in which the cgroup was made */
 
 bool make_cgroup(const char *name) {
     if (name == NULL || *name == '.' || strchr(name, '/') != NULL) return false;
     if (mkdirat(GROUP_FD, name, 0755) != 0 && errno != EEXIST) return false;
-    above = fcntl(GROUP_FD, F_DUPFD_CLOEXEC, GROUP_FD + 1);
+    folder_fd = fcntl(GROUP_FD, F_DUPFD_CLOEXEC, GROUP_FD + 1);
     int fd = openat(GROUP_FD, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
     bool made = fd >= 0 && dup3(fd, GROUP_FD, O_CLOEXEC) == GROUP_FD;
     if (fd >= 0) close(fd);
     return made;
 }
 
-void drop_cgroup(const char *name) {
-    unlinkat(above, name, AT_REMOVEDIR);
+void remove_cgroup(const char *name) {
+    unlinkat(folder_fd, name, AT_REMOVEDIR);
 }
 
 #ifdef CLONE_INTO_CGROUP

@@ -1,18 +1,18 @@
-/* The cgroup of a run (version 2). The manager hands its folder to the runner as a descriptor, or the one above it. */
+/* The cgroup of a run (version 2). */
 #ifndef AIR_CGROUP_H
 #define AIR_CGROUP_H
 
 #include <stdbool.h>
 #include <sys/types.h>
 
+/* The descriptor that the manager passes: the cgroup, or the folder in which `make_cgroup` makes it. */
 enum { GROUP_FD = 10 };
 
-/* Makes the cgroup of that name in the folder that the descriptor is of; from then on it is of the cgroup. False if it
- * cannot. */
+/* Makes a cgroup of that name in the folder, unless it exists, and opens it as GROUP_FD. Returns whether it has. */
 bool make_cgroup(const char *name);
 
-/* Removes what `make_cgroup` has made: a manager can tell by that. */
-void drop_cgroup(const char *name);
+/* Removes the cgroup again: by its absence the manager knows that the run had none. */
+void remove_cgroup(const char *name);
 
 /* Starts a program inside the cgroup, with these descriptors as stdin and as both stdout and stderr, default signal
  * dispositions and no signal blocked. Returns 0, or the error that `execve` had, or minus the error of the cgroup. */

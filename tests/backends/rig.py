@@ -421,7 +421,7 @@ RIGS: dict[str, Callable[[Path], Rig]] = {
 def require_cgroups() -> frozenset[str]:
     """Return the controllers that limit a run's cgroup here; skip the test where none can be made."""
     try:
-        groups = open_cgroups("/nowhere")
+        groups = open_cgroups(f"/nowhere-{os.getpid()}")  # closing removes it, beside other tests
     except NoCgroupsError as error:
         pytest.skip(f"no cgroups can be made here: {error}")
     groups.close()

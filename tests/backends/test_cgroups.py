@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
+import resource
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
@@ -18,9 +20,12 @@ from air_executor.backends.base import Launch
 from air_executor.backends.local import cgroup_files, local_check
 from air_executor.backends.local.cgroups import Cgroups, open_cgroups
 from air_executor.backends.local.local_backend import LocalBackend
+from air_executor.errors import BackendUnavailableError
 from air_executor.model.names import Slot
+from air_executor.runner import native
 from tests.backends.rig import LocalRig, Task, require_cgroups
 from tests.backends.test_contract import is_gone
+from tests.backends.test_local import raise_too_many_files
 from tests.conftest import wait_for
 
 SLOT = Slot("census", 0)
@@ -149,6 +154,49 @@ def test_a_live_run_is_adopted_with_its_group(grouped: LocalRig) -> None:
     grouped.until(lambda: not backend.observe()[SLOT].alive, "the runner to exit")
     grouped.until(lambda: is_gone(backend), "the slot to be free")
     assert not any(is_alive(process) for process in hidden)
+
+
+def delay_runners(rig: LocalRig, until: Path) -> None:
+    """Have every runner wait for a file before it does anything."""
+    path = Path(rig.layout.bin, str(native.this_machine()), native.NAME)
+    path.rename(path.with_name("delayed"))
+    (path.parent / "real").mkdir()
+    path.with_name("delayed").rename(path.parent / "real" / native.NAME)
+    path.write_text(f"""#!/bin/sh
+until [ -e '{until}' ]; do sleep 0.01; done
+exec '{path.parent}/real/{native.NAME}' "$@"
+""")
+    path.chmod(0o755)
+
+
+def test_a_runner_is_adopted_before_it_has_made_its_group(grouped: LocalRig, tmp_path: Path) -> None:
+    """A manager that is killed right after it has started a runner: the next one ends what is left of the run."""
+    delay_runners(grouped, tmp_path / "go")
+    launch = grouped.command(SLOT, 1, f"{HIDDEN}\n{Task.WAITS.value}")
+    grouped.spawn_by_manager_that_is_killed(launch)
+    backend = grouped.backend()
+    assert backend.observe()[SLOT].alive
+    (tmp_path / "go").touch()
+    grouped.until(lambda: grouped.is_ready(launch), "the task to start")
+    hidden = sleepers(grouped)
+    assert hidden
+    grouped.release(launch)
+    grouped.until(lambda: not backend.observe()[SLOT].alive, "the runner to exit")
+    grouped.until(lambda: is_gone(backend), "the slot to be free")
+    assert not any(is_alive(process) for process in hidden)
+
+
+def test_a_runner_makes_its_group_after_its_manager_has_stopped(grouped: LocalRig, tmp_path: Path) -> None:
+    """The folder stays for a runner that has only just been started."""
+    delay_runners(grouped, tmp_path / "go")
+    backend = grouped.backend()
+    launch = grouped.command(SLOT, 1, "cat /proc/self/cgroup")
+    backend.spawn(launch)
+    backend.close()
+    (tmp_path / "go").touch()
+    after = grouped.backend()
+    grouped.until(lambda: SLOT not in after.observe(), "the run to end")
+    assert f"/{launch.run}\n" in Path(launch.out_dir, "output.log").read_text()
 
 
 def test_groups_that_no_job_knows_are_removed_at_the_start(grouped: LocalRig) -> None:
@@ -284,6 +332,65 @@ def test_a_folder_that_was_removed_is_made_again(grouped: LocalRig) -> None:
     assert launch.run in Path(launch.out_dir, "output.log").read_text()
 
 
+def test_groups_on_a_mount_that_is_read_only(
+    grouped: LocalRig, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A run has no group, a warning says so, and nothing is left to remove, whatever the kernel says of that."""
+
+    def refuse(path: str, **_: object) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS), path)
+
+    groups = open_cgroups(grouped.layout.root)
+    access = groups.prepare("0badcafe-1", {})
+    assert access is not None
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "rmdir", refuse)
+        assert access.group.discard()
+    groups.close()
+    assert "0badcafe-1 had no cgroup of its own" in caplog.text
+
+
+def test_no_descriptors_are_left_for_a_runner(grouped: LocalRig) -> None:
+    """Then nothing starts for now; once there are some again, the same run does."""
+    backend = grouped.backend()
+    outcome(grouped, backend, grouped.command(SLOT, 1, "true"))
+    launch = grouped.command(SLOT, 2, "true")
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    taken: list[int] = []
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(map(int, os.listdir("/proc/self/fd"))) + 20, hard))
+    try:
+        with contextlib.suppress(OSError):
+            while True:
+                taken.append(os.open("/dev/null", os.O_RDONLY))
+        for _ in range(2):  # one is for the slot's file, the second for the copy of it that the runner inherits
+            os.close(taken.pop())
+            with pytest.raises(BackendUnavailableError):
+                backend.spawn(launch)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        for fd in taken:
+            os.close(fd)
+    assert outcome(grouped, backend, launch)["exit_code"] == 0
+
+
+def test_a_run_that_cannot_be_watched_ends_with_its_group(grouped: LocalRig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its runner has ended before the next look, and nothing but the group shows what it left."""
+    backend = grouped.backend()
+    backend.observe()
+    launch = grouped.command(SLOT, 1, HIDDEN)
+    with monkeypatch.context() as patch:
+        patch.setattr(type(grouped.processes()), "hold", raise_too_many_files)
+        with pytest.raises(BackendUnavailableError):
+            backend.spawn(launch)
+    claim = Path(launch.out_dir, "claim")
+    wait_for(lambda: claim.exists() and claim.read_text().endswith("\n"), what="the outcome")
+    hidden = sleepers(grouped)
+    assert hidden
+    wait_for(grouped.clear, what="all that can be seen to go")
+    grouped.until(lambda: is_gone(backend), "the slot to be free")
+    assert not any(is_alive(process) for process in hidden)
+
+
 def test_a_group_in_use_is_removed_later(grouped: LocalRig, monkeypatch: pytest.MonkeyPatch) -> None:
     """A group that the kernel will not remove yet is kept in mind, and nothing else waits for it."""
     groups = open_cgroups(grouped.layout.root)
@@ -396,9 +503,9 @@ def test_the_group_of_a_delegated_unit_lies_beside_its_manager(tmp_path: Path) -
         groups = open_cgroups(str(tmp_path))
         assert Path(groups.folder).parent == unit
         assert isinstance(groups, Cgroups)
-        entrance = groups.make("0badcafe-1", {})
-        assert entrance is not None
-        assert not entrance.group.is_populated()
+        access = groups.prepare("0badcafe-1", {})
+        assert access is not None
+        assert not access.group.is_populated()
         groups.remove("0badcafe-1")
         groups.close()
     finally:

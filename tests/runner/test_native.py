@@ -67,7 +67,7 @@ def test_without_a_compiler_there_is_a_reason(monkeypatch: pytest.MonkeyPatch, t
 @given(
     timeout=NUMBER,
     grace=NUMBER,
-    mode=st.sampled_from([b"local", b"cgroup", b"cgroups", b"container", b"Local"]),
+    mode=st.sampled_from([b"local", b"cgroup", b"new-cgroup", b"container", b"Local"]),
     extra=WORD,
 )
 def test_fuzz_of_its_arguments(tmp_path: Path, timeout: bytes, grace: bytes, mode: bytes, extra: bytes) -> None:
@@ -129,7 +129,7 @@ def test_fuzz_of_the_helpers(tmp_path: Path, words: list[bytes], options: list[b
 
 @pytest.mark.parametrize(
     ("mode", "folder", "status"),
-    [("cgroup", "/proc/self", 98), ("cgroup", None, 96), ("cgroups", "/proc/self", 0), ("cgroups", None, 96)],
+    [("cgroup", "/proc/self", 98), ("cgroup", None, 96), ("new-cgroup", "/proc/self", 0), ("new-cgroup", None, 96)],
 )
 def test_what_is_no_cgroup(tmp_path: Path, mode: str, folder: str | None, status: int) -> None:
     """A run whose cgroup is gone starts nothing and records nothing, so that the manager tries again.

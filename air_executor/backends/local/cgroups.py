@@ -32,12 +32,12 @@ _STALE_SECONDS = 600.0
 """Age from which an empty group is nobody's: a new one is filled at once, and a folder is made again when needed."""
 
 
-class Entrance(NamedTuple):
-    """How the runner of a run comes to the run's group."""
+class RunnerAccess(NamedTuple):
+    """What a runner needs to start its command in the run's group."""
 
     group: RunCgroup
-    above: int | None = None
-    """A descriptor of the folder in which it makes the group itself; None: the group is there, for it has limits."""
+    folder_fd: int | None = None
+    """The folder in which the runner makes the group itself; None: the group exists, because it has limits."""
 
 
 class Cgroups:
@@ -55,8 +55,7 @@ class Cgroups:
         self._home = home
         self._removable: dict[str, RunCgroup] = {}
         self._retry_at = 0.0
-        self._fd, self._number = -1, 0
-        """Of the folder: a descriptor, and its inode's number."""
+        self._folder_fd, self._folder_inode = -1, 0
         self.controllers: frozenset[str] = frozenset()
         """Those that limit a run."""
         self._make_folder()
@@ -74,18 +73,21 @@ class Cgroups:
         self.controllers = frozenset(CONTROLLERS).intersection(passed_on)
         fd = os.open(self.folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         self._close_folder()
-        self._fd, self._number = fd, os.fstat(fd).st_ino
+        self._folder_fd, self._folder_inode = fd, os.fstat(fd).st_ino
 
     def _close_folder(self) -> None:
-        if self._fd >= 0:
-            os.close(self._fd)
-        self._fd = -1
+        if self._folder_fd >= 0:
+            os.close(self._folder_fd)
+        self._folder_fd = -1
 
-    def make(self, run: str, resources: Mapping[str, Any]) -> Entrance | None:
-        """Let a run that is about to start have a group; None, with a warning in the log, if that fails."""
+    def prepare(self, run: str, resources: Mapping[str, Any]) -> RunnerAccess | None:
+        """Prepare the group of a run that is about to start; None, with a warning in the log, if that fails.
+
+        A group with limits is made here. Any other one the runner makes, which costs the manager nothing.
+        """
         limits = [limit for limit in _limits(resources) if limit[0] in self.controllers]
         try:
-            if not self._is_there():
+            if not self._is_folder_open():
                 self._make_folder()
             if limits:
                 self._make(f"{self.folder}/{run}", limits)
@@ -95,14 +97,14 @@ class Cgroups:
             return None
         group = self._group(run)
         if limits:
-            return Entrance(group)
-        group.expected = True
-        return Entrance(group, self._fd)
+            return RunnerAccess(group)
+        group.made_by_runner = True
+        return RunnerAccess(group, self._folder_fd)
 
-    def _is_there(self) -> bool:
-        """Tell whether the folder is still the one that is open."""
+    def _is_folder_open(self) -> bool:
+        """Tell whether the open folder is still the one of that path: anybody can have removed it."""
         try:
-            return os.stat(self.folder).st_ino == self._number
+            return os.stat(self.folder).st_ino == self._folder_inode
         except FileNotFoundError:
             return False
 
@@ -146,13 +148,14 @@ class Cgroups:
             self._removable = {run: group for run, group in self._removable.items() if not group.remove()}
             self._retry_at = time.monotonic() + _RETRY_SECONDS
 
-    def close(self) -> None:
-        """Remove the folder if no run has a group."""
+    def close(self, *, keep_folder: bool = False) -> None:
+        """Remove the folder if no run has a group; `keep_folder`: a runner may not have made its group yet."""
         self._retry_at = 0.0
         self.clean_up()
         self._close_folder()
-        with contextlib.suppress(OSError):
-            os.rmdir(self.folder)
+        if not keep_folder:
+            with contextlib.suppress(OSError):
+                os.rmdir(self.folder)
 
 
 def open_cgroups(state_dir: str) -> Cgroups:

@@ -2,8 +2,8 @@
 
 The manager calls this from its one thread. The runner and its task inherit the locked descriptor, so the slot is not
 free while any process that kept it lives, whatever happens to the manager. Processes that dropped it are found by their
-environment. Where the manager can make cgroups, each run has one, and all of its processes are found in it; elsewhere,
-one that leaves the runner's process group, its descriptor and its environment is outside the promise.
+environment. Where the manager can make cgroups, each run has one, and its processes are found there; elsewhere, one
+that leaves the runner's process group, its descriptor and its environment is outside the promise.
 
 Knows nothing of job states or of a run's files. As child subreaper it reaps every child of this process that has a
 session of its own, so a program that embeds it must not start such children itself.
@@ -75,6 +75,7 @@ class LocalBackend:
         self._orphans: dict[int, Slot | None] = {}
         self._make_cgroups = make_cgroups
         self._cgroups: Cgroups | None = None
+        self._cgroups_adopted = False
 
     def prepare(self, options: Mapping[str, Any]) -> str | None:  # noqa: ARG002 - other platforms need them
         """See `Backend.prepare`. A process needs nothing."""
@@ -109,7 +110,8 @@ class LocalBackend:
         try:
             held = self._processes.hold(pid, None, slot)
         except OSError as error:
-            self._adopted = False  # it runs: the next `observe` finds it like any runner of an earlier manager
+            # It runs: the next `observe` finds it, or what it left, as after an earlier manager.
+            self._adopted = self._cgroups_adopted = False
             msg = f"started run {launch.run}, but cannot watch it: {error.strerror}"
             raise BackendUnavailableError(msg) from error
         self._children.add(pid)
@@ -121,9 +123,9 @@ class LocalBackend:
         runner = self._spawner.runner(launch)
         if self._cgroups is None or len(runner) > 1:
             return self._spawner.start(launch, runner, fd), None
-        entrance = self._cgroups.make(launch.run, launch.options.get("resources") or {})
+        access = self._cgroups.prepare(launch.run, launch.options.get("resources") or {})
         try:
-            return self._spawner.start(launch, runner, fd, entrance), None if entrance is None else entrance.group
+            return self._spawner.start(launch, runner, fd, access), None if access is None else access.group
         except BaseException:
             self._cgroups.remove(launch.run)
             raise
@@ -170,7 +172,7 @@ class LocalBackend:
         self._processes.close()
         self._spawner.close()
         if self._cgroups is not None:
-            self._cgroups.close()
+            self._cgroups.close(keep_folder=bool(self._runners))
 
     @contextlib.contextmanager
     def lock_slots(self, job: str, numbers: Iterable[int]) -> Iterator[None]:
@@ -249,16 +251,15 @@ class LocalBackend:
 
         Not part of `_adopt`, which a command does beside a manager.
         """
-        if self._make_cgroups is None:
+        if self._make_cgroups is not None:
+            make, self._make_cgroups = self._make_cgroups, None
+            try:
+                self._cgroups = make() if self._processes.sees_orphans else None
+            except NoCgroupsError as error:
+                log.debug("runs have no cgroups: %s", error)
+        if self._cgroups is None or self._cgroups_adopted:
             return
-        make, self._make_cgroups = self._make_cgroups, None
-        if not self._processes.sees_orphans:
-            return
-        try:
-            self._cgroups = make()
-        except NoCgroupsError as error:
-            log.debug("runs have no cgroups: %s", error)
-            return
+        self._cgroups_adopted = True
         runs = self._cgroups.runs()
         if not runs:
             return
@@ -284,6 +285,7 @@ class LocalBackend:
         self._reconcile_orphans()
         for slot, runner in list(self._runners.items()):
             if runner.unseen and not self._is_taken(slot):
+                self._find_cgroup(runner)
                 self._free(runner)
         uncertain = []
         for runner in [self._runners[slot] for slot in self._exited if not self._runners[slot].members]:
@@ -306,12 +308,18 @@ class LocalBackend:
                 continue
             if held is runner.process:
                 runner.record_exit()
+                self._find_cgroup(runner)
                 self._children.discard(runner.pid)
             elif held in runner.members:
                 runner.members.remove(held)
             else:
                 continue
             self._exited.add(held.slot)
+
+    def _find_cgroup(self, runner: LocalRunner) -> None:
+        """Find the group of a runner that has ended: when it was adopted, it may not have made one yet."""
+        if runner.cgroup is None and self._cgroups is not None and runner.status.run is not None:
+            runner.cgroup = self._cgroups.find(runner.status.run)
 
     def _left_nothing(self, runner: LocalRunner) -> bool:
         """Tell cheaply that a runner which ended by itself left nothing; False means that a scan must decide."""

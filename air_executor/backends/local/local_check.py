@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 
 from air_executor.backends.local.cgroup_files import NoCgroupsError
@@ -18,7 +19,7 @@ def check(state_dir: str) -> Iterator[Finding]:
         yield Finding("cgroups", FINE, f"none, because the runner is a script; {_WITHOUT}")
         return
     try:
-        groups = open_cgroups(f"{state_dir}/doctor")  # not those of a manager, which closing would remove
+        groups = open_cgroups(f"{state_dir}/doctor-{os.getpid()}")  # closing removes them: not those of anybody else
     except NoCgroupsError as error:
         yield Finding("cgroups", FINE, f"none ({error}); {_WITHOUT}; see {_DETAILS}")
         return

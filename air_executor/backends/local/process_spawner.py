@@ -14,14 +14,14 @@ from collections.abc import Mapping
 
 from air_executor.backends.base import Launch
 from air_executor.backends.local import python_path, shell_environment, slot_file
-from air_executor.backends.local.cgroups import Entrance
+from air_executor.backends.local.cgroups import RunnerAccess
 from air_executor.backends.local.processes import LOCK_FD
 from air_executor.errors import BackendUnavailableError, SpawnRejectedError
 from air_executor.model.names import Host
 from air_executor.runner import native
 
 GROUP_FD = LOCK_FD + 1
-"""The descriptor under which a runner gets the folder of its run's cgroup, or the one above it."""
+"""The descriptor under which a runner gets its run's cgroup, or the folder in which it makes that."""
 _LOWEST_FD = GROUP_FD + 1
 _DESCRIPTORS = "/proc/self/fd" if os.path.isdir("/proc/self/fd") else "/dev/fd"
 _TEMPORARY = {errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.EIO}
@@ -49,10 +49,10 @@ class ProcessSpawner:
         """Return the words that start the runner: one of the native one, more of the script, which takes no cgroup."""
         return launch.runner(launch.bin_dir, self._machine)
 
-    def start(self, launch: Launch, runner: list[str], fd: int, entrance: Entrance | None = None) -> int:
+    def start(self, launch: Launch, runner: list[str], fd: int, access: RunnerAccess | None = None) -> int:
         """Start a run that inherits the locked descriptor of its slot's file; return the runner's pid.
 
-        `runner`: what `runner` returned. `entrance`: to the run's cgroup, if it has one.
+        `runner`: what `runner` returned. `access`: to the run's cgroup, if it has one.
 
         Raises:
             SpawnRejectedError: no process can get this command or environment.
@@ -60,18 +60,11 @@ class ProcessSpawner:
         """
         workdir = launch.folder if launch.workdir is None else os.path.join(launch.folder, launch.workdir)
         is_script = len(runner) > 1
-        mode = "local" if entrance is None else "cgroup" if entrance.above is None else "cgroups"
-        words = [*runner, *launch.arguments(launch.out_dir, workdir, mode)]
+        words = [*runner, *launch.arguments(launch.out_dir, workdir, _mode(access))]
         program = self._shell if is_script else runner[0]
         slot_file.write_header(fd, slot_file.SlotHeader(self._host, launch.run, launch.grace))
-        inherited = {LOCK_FD: fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, _LOWEST_FD)}
+        inherited = _duplicates(launch.run, fd, access)
         try:
-            if entrance is not None:
-                inherited[GROUP_FD] = (
-                    entrance.group.open(_LOWEST_FD)
-                    if entrance.above is None
-                    else fcntl.fcntl(entrance.above, fcntl.F_DUPFD_CLOEXEC, _LOWEST_FD)
-                )
             return os.posix_spawn(
                 program,
                 [_utf8(word) for word in words],
@@ -120,6 +113,36 @@ class ProcessSpawner:
         if self._null >= 0:
             os.close(self._null)
             self._null = -1
+
+
+def _mode(access: RunnerAccess | None) -> str:
+    """Return the mode of the runner, see `air-runner.c`."""
+    if access is None:
+        return "local"
+    return "cgroup" if access.folder_fd is None else "new-cgroup"
+
+
+def _duplicates(run: str, fd: int, access: RunnerAccess | None) -> dict[int, int]:
+    """Return copies of what a runner inherits, by the descriptor under which it does.
+
+    Raises:
+        BackendUnavailableError: there are no descriptors left, or the run's cgroup was removed.
+    """
+    copies: dict[int, int] = {}
+    try:
+        copies[LOCK_FD] = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, _LOWEST_FD)
+        if access is not None:
+            copies[GROUP_FD] = (
+                access.group.open(_LOWEST_FD)
+                if access.folder_fd is None
+                else fcntl.fcntl(access.folder_fd, fcntl.F_DUPFD_CLOEXEC, _LOWEST_FD)
+            )
+    except OSError as error:
+        for copy in copies.values():
+            os.close(copy)
+        msg = f"run {run}: cannot open what its runner inherits: {error.strerror}"
+        raise BackendUnavailableError(msg) from error
+    return copies
 
 
 def _append(env: dict[bytes, bytes], name: bytes, folder: str) -> None:

@@ -1,7 +1,7 @@
 """The cgroup (version 2) of one run: what is in it, its end, and its removal.
 
-Made by `cgroups`, kept by `local_backend`. A task runs as the same user and can change its own group, nest others in
-it, or move this very process into it: each look is bounded, and nothing that is found raises.
+Made by `cgroups` or by the runner, kept by `local_backend`. A task runs as the same user and can change its own group,
+nest others in it, or move this very process into it: each look is bounded, and nothing that is found raises.
 """
 
 from __future__ import annotations
@@ -31,8 +31,7 @@ class RunCgroup:
         self.run = run
         self._path = f"{folder}/{run}"
         self._home = home
-        self.expected = False
-        """Its runner makes it."""
+        self.made_by_runner = False
         self._removed = False
 
     @property
@@ -105,11 +104,11 @@ class RunCgroup:
             return True
         try:
             os.rmdir(self._path)
-        except FileNotFoundError:
-            if self.expected:
+        except OSError:  # on a read-only mount, it does not tell whether there is any
+            if self.exists:
+                return False
+            if self.made_by_runner:
                 log.warning("run %s had no cgroup of its own: its runner could not make one, or use it", self.run)
-        except OSError:
-            return False
         self._removed = True
         return True
 
