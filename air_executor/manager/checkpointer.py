@@ -19,7 +19,7 @@ from air_executor.manager.manager_state import ManagerState
 
 log = logging.getLogger(__name__)
 
-SHARE = 0.03
+SHARE = 0.05
 """Share of the manager's time that checkpoints of unfinished jobs may take."""
 DELAY = 0.2
 """Seconds from a job's change to its checkpoint, so that a burst of changes costs one."""
