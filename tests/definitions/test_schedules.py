@@ -516,7 +516,10 @@ def test_backfill(air: Air, client: Client, nightly: str) -> None:
     dry = air("backfill", "nightly", "--from", "2026-01-01", "--to", "2026-01-03", "--dry-run")
     assert dry.out == "nightly-20260101-010000\nnightly-20260102-010000\nnightly-20260103-010000\n"
     assert client.jobs.ids() == []
-    assert air("backfill", "nightly", "--from", "2026-01-01", "--to", "2026-01-03").out == dry.out
+    assert "no manager is running" not in dry.err
+    done = air("backfill", "nightly", "--from", "2026-01-01", "--to", "2026-01-03")
+    assert done.out == dry.out
+    assert "Queued: no manager is running; they run when one starts (`air-executor manager`)" in done.err
     second = client.status("nightly-20260102-010000")
     assert list(second.earlier_runs) == ["nightly-20260101-010000"]
     again = air("backfill", "nightly", "--from", "2026-01-01", "--to", "2026-01-03")
