@@ -20,7 +20,7 @@ from typer.core import TyperCommand, TyperGroup
 from air_executor.cli import help_text, lossy_stderr
 from air_executor.cli.commands import ALIASES, COMMANDS
 from air_executor.cli.session import COMMAND_WORDS, Session, session_of
-from air_executor.errors import AirExecutorError
+from air_executor.errors import AirExecutorError, BadInputError
 
 if TYPE_CHECKING:
     from click import Command, Context, HelpFormatter
@@ -127,11 +127,31 @@ def _spare_pydantic(param: Any) -> Any:  # noqa: ANN401 - as above
             (isinstance(value, str) and annotation is str and not param.multiple)
             or (value is None and not param.required)
         ):
-            return process(ctx, value)
+            try:
+                return process(ctx, value)
+            except typer.BadParameter as error:
+                raise _in_plain_words(error, param, value) from error.__cause__
         return param.callback(ctx, param, value) if param.callback is not None else value
 
     param.process_value = take
     return param
+
+
+def _in_plain_words(error: typer.BadParameter, param: Any, value: object) -> Exception:  # noqa: ANN401 - as above
+    """Return the error in the words of all other ones, where it has those of pydantic."""
+    errors = getattr(error.__cause__, "errors", None)
+    if errors is None:
+        return error
+    found = errors()[0]
+    limits = found.get("ctx", {})
+    what = {
+        "int_parsing": "must be a whole number",
+        "greater_than_equal": f"must be at least {limits.get('ge')}",
+        "less_than_equal": f"must be at most {limits.get('le')}",
+    }.get(found["type"], "")
+    if not what:
+        return typer.BadParameter(str(error).removeprefix("Value error, "), error.ctx, error.param)
+    return BadInputError(f"{max(param.opts, key=len)}: {what}, got {value!r}")
 
 
 class QuickCommand(TyperCommand):

@@ -9,6 +9,7 @@ import typer
 from air_executor.cli.session import Session, session_of
 from air_executor.cli.terminal import note, print_json, say
 from air_executor.errors import BadInputError
+from air_executor.store.presence import start_command
 
 
 def backfill(  # noqa: PLR0917 - a command has its options as arguments
@@ -51,6 +52,8 @@ def backfill(  # noqa: PLR0917 - a command has its options as arguments
         if done:
             again = f"; those that did not succeed {'would be' if dry_run else 'are'} retried: {done}"
         note(f"{len(found.left_out)} times have a run already{again}")
+    if found.created and not dry_run and session.client().presence().running is False:
+        note(f"Queued: no manager is running; they run when one starts (`{start_command()}`)")
     if not found.created and not found.left_out:
         note(f"{name} has no time between these that has passed")
 

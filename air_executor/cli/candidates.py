@@ -18,7 +18,18 @@ if TYPE_CHECKING:
     from air_executor.client.job_access import JobAccess
 
 FILES = ":files"
-_BACKENDS = ("local", "docker", "kubernetes")
+_CHOICES = {
+    "backend": ("local", "docker", "kubernetes"),
+    "phase": ("pending", "queued", "running", "paused", "succeeded", "failed", "cancelled", "skipped"),
+    "role": ("viewer", "submitter", "operator", "admin"),
+}
+"""What an option of this name may be."""
+_ACTIONS = {
+    "schedule": ("apply", "list", "next", "pause", "resume", "delete", "run"),
+    "token": ("create", "list", "revoke", "show"),
+    "workspace": ("push", "pull", "list"),
+}
+"""The first word of a command."""
 
 Load = Callable[[str], Any]
 """Returns a command by its name."""
@@ -53,9 +64,18 @@ def _candidates(before: list[str], current: str, load: Load, shared: Sequence[An
     elif name is None:
         yield from ((command, entry.summary) for command, entry in COMMANDS.items())
     else:
-        arguments = [param for param in params if param.param_type_name == "argument"]
-        if arguments:
-            yield from _values(arguments[min(len(line.words), len(arguments) - 1)], line)
+        yield from _arguments(name, params, line)
+
+
+def _arguments(name: str, params: Sequence[Any], line: _Line) -> Iterator[tuple[str, str]]:
+    """Yield what the next argument of a command may be."""
+    arguments = [param for param in params if param.param_type_name == "argument"]
+    if name in _ACTIONS and not line.words:
+        yield from ((action, "") for action in _ACTIONS[name])
+    elif name == "schedule" and line.words[0] != "apply":
+        yield from ((one, "schedule") for one in _schedules(line))
+    elif arguments:
+        yield from _values(arguments[min(len(line.words), len(arguments) - 1)], line)
 
 
 class _Line:
@@ -104,8 +124,8 @@ def _values(param: Any, line: _Line) -> Iterator[tuple[str, str]]:  # noqa: ANN4
         yield FILES, ""
     elif metavar == "COMMAND":
         yield from ((command, entry.summary) for command, entry in COMMANDS.items())
-    elif param.name == "backend":
-        yield from ((backend, "") for backend in _BACKENDS)
+    elif param.name in _CHOICES:
+        yield from ((word, "") for word in _CHOICES[param.name])
     elif "|" in metavar and " " not in metavar:
         yield from ((word, "") for word in metavar.split("|"))
 
@@ -113,6 +133,13 @@ def _values(param: Any, line: _Line) -> Iterator[tuple[str, str]]:  # noqa: ANN4
 def _jobs(line: _Line) -> list[str]:
     try:
         return line.client().ids()
+    except (AirExecutorError, OSError):
+        return []
+
+
+def _schedules(line: _Line) -> list[str]:
+    try:
+        return [one["name"] for one in line.client().schedules.all()[0]]
     except (AirExecutorError, OSError):
         return []
 

@@ -98,10 +98,12 @@ class FollowedRun:
             self._follow()
         if self._interrupted:
             self._pause()
+        from air_executor.cli.summary import to_continue  # noqa: PLC0415 - when there is something to sum up
+
         self._print()
         waiting = [job for job in self._jobs if not job.ended]
         for job in waiting:
-            note(f"job {job.id} is {job.phase}; to continue: `air-executor run {job.id}`")
+            note(to_continue(job))
         if not waiting:
             return exit_code(self._jobs)
         return INTERRUPTED if self._interrupted else TERMINATED

@@ -66,6 +66,8 @@ def read_jobs(ctx: typer.Context, words: Sequence[str]) -> list[Job]:
         jobs = session_of(ctx).client().ids()
         files = [name for name in os.listdir() if name.endswith(_SUFFIXES)]
         hint = did_you_mean(words[0], [*jobs, *files]) or f"; to run a command, use `{words[0]} -- COMMAND`"
+        if os.path.isdir(words[0]):
+            hint = "; it is a folder"
         if words[0] in jobs:
             hint = "; it is a job: to run that again, give its file or command, and --replace"
         msg = f"{words[0]}: no such job file{hint}"

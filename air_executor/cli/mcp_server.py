@@ -5,9 +5,14 @@ What the tools may do is what this user may do with the files, or what the role 
 
 from __future__ import annotations
 
+import signal
+import sys
+
 import typer
 
 from air_executor.cli.session import session_of
+from air_executor.cli.signals import handling
+from air_executor.cli.terminal import note
 
 
 def serve_mcp(ctx: typer.Context) -> None:
@@ -22,4 +27,9 @@ def serve_mcp(ctx: typer.Context) -> None:
     check_library()
     import anyio.to_thread  # noqa: PLC0415 - comes with the SDK
 
-    make_agent_server(JobTools(session_of(ctx).client()).all(), anyio.to_thread.run_sync).run("stdio")
+    server = make_agent_server(JobTools(session_of(ctx).client()).all(), anyio.to_thread.run_sync)
+    if sys.stdin.isatty():
+        note("waiting for an agent on stdin; an agent starts this command by itself, from its configuration")
+    # The default action ends the process: the SDK's own would wait for the thread that reads stdin, until stdin ends.
+    with handling(signal.SIGINT, signal.SIG_DFL):
+        server.run("stdio")

@@ -20,7 +20,7 @@ from air_executor.cli.session import Session, command_given, session_of
 from air_executor.cli.signals import SHOW_CURSOR, handling
 from air_executor.cli.terminal import note, print_json, steady_stdout
 from air_executor.cli.wait import TIMED_OUT
-from air_executor.errors import CorruptFileError, ManagerHeldError, NotFoundError, StoreError
+from air_executor.errors import BadInputError, CorruptFileError, ManagerHeldError, NotFoundError, StoreError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -151,6 +151,8 @@ class RunCommand:
             self._follower,
         ):
             self._work()
+        from air_executor.cli.summary import summarise, to_continue  # noqa: PLC0415 - when there is something to sum up
+
         jobs = self._states()
         if self._session.json:
             from air_executor.store.json_output import job_record  # noqa: PLC0415
@@ -158,8 +160,6 @@ class RunCommand:
             records = [job_record(job) for job in jobs if job.id in self._uids]
             print_json(records[0] if len(self._uids) == 1 else records)
         else:
-            from air_executor.cli.summary import summarise  # noqa: PLC0415
-
             given = self._session.state_dir
             options = f" --state-dir {shlex.quote(given)}" if given else ""
             shown, managed = self._follower.shown, self._client.presence().running
@@ -169,7 +169,7 @@ class RunCommand:
         if not self._ended(jobs):
             for job in jobs:
                 if not job.ended:
-                    note(f"job {job.id} is {job.phase}; to continue: `air-executor run {job.id}`")
+                    note(to_continue(job))
             return INTERRUPTED if self._interrupted else TERMINATED
         return exit_code(jobs)
 
@@ -266,11 +266,10 @@ class RunCommand:
         return self._terminated or self._interrupted > 0
 
     def _pause_by_request(self) -> None:
-        """Request a pause of the job: the running manager belongs to another process."""
-        from air_executor.model.records import Request  # noqa: PLC0415 - see the module
-
+        """Request a pause of the jobs, and await it: the running manager belongs to another process."""
         for name in self._uids:
-            self._client.inbox.post(Request("pause", name), time.time())
+            with contextlib.suppress(BadInputError, NotFoundError):  # it has ended
+                self._client.ask("pause", name)
 
     def _on_interrupt(self, *_: Any) -> None:  # noqa: ANN401 - signal and frame
         self._interrupted += 1

@@ -64,7 +64,7 @@ def _apply(session: Session, paths: list[str]) -> None:
     applied = client.schedules.apply([(path, read_bytes(path)) for path in paths])
     for path, one in zip(paths, applied, strict=True):
         say(f"{one.record['name']}: {_when(one.record)}" if one.changed else f"{path}: unchanged")
-    _note_rest(client)
+    _note_rest(client, [one.record for one in applied])
 
 
 def _list(session: Session, _: list[str]) -> None:
@@ -77,9 +77,16 @@ def _list(session: Session, _: list[str]) -> None:
     if not found and not unreadable:
         say("no schedules; apply a job file that has one: `air-executor schedule apply FILE`")
         return
-    rows = [[Cell(one["name"], "bold"), Cell(_times(one["schedule"])), Cell(_when(one))] for one in found]
+    rows = [
+        [
+            Cell(one["name"], "bold"),
+            Cell(_times(one["schedule"])),
+            Cell(_when(one).removeprefix(f"{ON_DEMAND}: ")),  # the column before it says so
+        ]
+        for one in found
+    ]
     print_lines(table(("schedule", "when", "next"), rows, terminal_width()) if rows else [])
-    _note_rest(session.client())
+    _note_rest(session.client(), found)
 
 
 def _times(raw: Mapping[str, Any] | None) -> str:
@@ -96,7 +103,8 @@ def _next(session: Session, names: list[str], count: int) -> None:
     if session.json:
         print_json({"next": times})
         return
-    paused = {one["name"] for one in schedules.all()[0] if one["paused"]}
+    stored = [one for one in schedules.all()[0] if one["name"] in times]
+    paused = {one["name"] for one in stored if one["paused"]}
     for name, found in times.items():
         if not found:
             note(f"{name} has no time to come; to run it now: `air-executor schedule run {name}`")
@@ -104,7 +112,7 @@ def _next(session: Session, names: list[str], count: int) -> None:
             note(f"{name} is paused; to go on: `air-executor schedule resume {name}`")
         for text in found:
             say(text if len(times) == 1 else f"{name} {text}")
-    _note_rest(session.client())
+    _note_rest(session.client(), stored)
 
 
 def _pause(session: Session, names: list[str], *, paused: bool) -> None:
@@ -166,9 +174,14 @@ def why_at_rest(manager: Presence) -> str | None:
     return None
 
 
-def _note_rest(client: JobAccess) -> None:
-    if (why := why_at_rest(client.presence())) is not None:
+def _note_rest(client: JobAccess, shown: Sequence[ScheduleRecord]) -> None:
+    """Say why nothing is started, unless all that is shown runs on demand alone."""
+    if any(one["schedule"] is not None for one in shown) and (why := why_at_rest(client.presence())) is not None:
         note(why)
+
+
+def _run_command(schedule: ScheduleRecord) -> str:
+    return f"`air-executor schedule run {schedule['name']}`"
 
 
 def _when(schedule: ScheduleRecord, now: float | None = None) -> str:
@@ -177,7 +190,7 @@ def _when(schedule: ScheduleRecord, now: float | None = None) -> str:
     if "problem" in schedule:
         return str(schedule["problem"])
     if schedule["schedule"] is None:
-        return f"`air-executor schedule run {schedule['name']}`"
+        return f"{ON_DEMAND}: {_run_command(schedule)}"
     if schedule["next_at"] is None:
         return "no time to come"
     left = from_text(schedule["next_at"]) - (time.time() if now is None else now)

@@ -21,7 +21,7 @@ Handler = Callable[..., Any]
 
 
 @contextlib.contextmanager
-def handling(number: int, handler: Handler) -> Iterator[None]:
+def handling(number: int, handler: Handler | signal.Handlers) -> Iterator[None]:
     """Handle a signal, unless the caller of this program ignores it."""
     before = signal.getsignal(number)
     if before is signal.SIG_IGN:

@@ -135,7 +135,8 @@ class StatusPage:
 
             found = upcoming(self._client.schedules, now)
             lines += [line(text) for text in found[:SCHEDULES_SHOWN]]
-            if found and (why := why_at_rest(manager)) is not None:
+            said = manager.running is False and (page.requests or any(not job.ended for job in page.jobs))
+            if found and not said and (why := why_at_rest(manager)) is not None:
                 lines.append(line(why, "yellow"))
             if len(found) > SCHEDULES_SHOWN:
                 more = f"… and {len(found) - SCHEDULES_SHOWN:,} more schedules (air-executor schedule list)"

@@ -58,6 +58,13 @@ def summarise(
         report(text)
 
 
+def to_continue(job: JobState) -> str:
+    """Return how a job stands that `run` leaves, and how to go on with it."""
+    goes_on = job.phase == "paused" and any(task.phase == "running" for task in job.tasks.values())
+    finish = "; its running tasks finish" if goes_on else ""
+    return f"job {job.id} is {job.phase}{finish}; to continue: `air-executor run {job.id}`"
+
+
 def last_task(job: JobState) -> TaskState | None:
     """Return the task that ended last, if it ran and succeeded: its output is the job's answer."""
     ended = [

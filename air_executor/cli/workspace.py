@@ -46,6 +46,8 @@ def workspace(
             print_json({"files": [{"path": one.path, "size": one.size} for one in found]})
         for one in [] if session.json else found:
             say(one.path)
+        if not found:
+            note("0 files")
         return
     moved = list(_push(files, job, path, to) if action == "push" else _pull(files, job, path, to))
     if session.json:

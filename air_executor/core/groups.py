@@ -47,7 +47,10 @@ def is_group(task: Mapping[str, Any]) -> bool:
 def read_lists(task: Mapping[str, Any], at: Path, renderer: Renderer) -> Lists:
     """Return the lists that a task is repeated over; what is wrong is noted with the renderer's problems."""
     key = MATRIX if MATRIX in task else FOR_EACH
+    before = len(renderer.problems)
     found: Any = renderer.render(task[key], [*at, key])
+    if len(renderer.problems) > before:  # what it became says nothing more
+        return {}
     if key == MATRIX and not isinstance(found, dict):
         renderer.problems.append(Problem([*at, key], f"must be a mapping of names and lists, got {quoted(found)}"))
         return {}

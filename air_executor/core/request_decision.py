@@ -127,5 +127,6 @@ def _check_retry(job: JobState, task: TaskState | None) -> None:
             raise BadInputError(msg)
         return
     if not any(isinstance(t.status, Done) and may_retry(t.status) for t in job.tasks.values()):
-        msg = f"job {job.id} has no failed, cancelled or skipped task to retry"
+        again = f"to repeat tasks: `air-executor rerun {job.id}`"
+        msg = f"job {job.id} has no failed, cancelled or skipped task to retry; {again}"
         raise BadInputError(msg)

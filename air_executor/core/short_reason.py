@@ -97,7 +97,7 @@ class ShortReasons:
             return ""
         if reached.weighted:
             return f"needs {reached.needs}, {reached.of} has {reached.used} of {reached.limit} in use"
-        return f"{reached.used} of {reached.limit} runners of {reached.of}"
+        return f"{reached.used} of {reached.limit} runners of {reached.of} in use"
 
     def _of_done(self, task: TaskState, done: Done) -> str:
         if done.phase == s.SUCCEEDED:

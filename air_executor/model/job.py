@@ -239,7 +239,7 @@ class MayHaveId:
     id: Annotated[t.Id | None, About("Task id, unique in the job. Default: generated.")] = None
 
 
-@dataclass(slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True, repr=False)
 class TaskDefaults(TaskOptions, AsWritten):
     """Fields that all tasks of a job have unless they say otherwise."""
 
@@ -250,7 +250,7 @@ class TaskDefaults(TaskOptions, AsWritten):
         _check_start(self)
 
 
-@dataclass(slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True, repr=False)
 class Task(MayBelong, HasAfter, TaskOptions, HasDescription, HasCommand, MayHaveId, AsWritten):
     """A task: a command, and how to run it."""
 
@@ -366,7 +366,7 @@ class HasTasks:
     tasks: Annotated[list[Task], MaxLen(t.MAX_TASKS), About("Tasks, in the order in which they start.")]
 
 
-@dataclass(slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True, repr=False)
 class Job(JobOptions, HasTasks, AsWritten):
     """A job: tasks, and how many of them run at once."""
 
@@ -383,7 +383,7 @@ class Job(JobOptions, HasTasks, AsWritten):
         return self.id or self.name or ""
 
 
-@dataclass(slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True, repr=False)
 class JobSpec(JobOptions, Record):
     """What a job said when it was submitted, without its tasks."""
 

@@ -33,7 +33,7 @@ class Notice(Record):
         return self.version, self.on, self.to
 
 
-@dataclass(kw_only=True)
+@dataclass(kw_only=True, repr=False)
 class HasNotices:
     """What a job's state has of what people are told."""
 

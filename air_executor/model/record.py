@@ -2,6 +2,7 @@
 
 # No `from __future__ import annotations`: `parsing` and `quick` read the annotations as they stand.
 
+from dataclasses import MISSING, fields
 from typing import Self
 
 
@@ -10,6 +11,15 @@ class Record:
 
     __slots__ = ()
     __pydantic_config__ = {"extra": "forbid", "revalidate_instances": "always"}  # noqa: RUF012 - pydantic's own name
+
+    def __repr__(self) -> str:
+        """Return the phase and the fields that differ from their defaults; a task has fifty. Needs `repr=False`."""
+        given = []
+        for one in fields(self):  # type: ignore[arg-type]
+            default = one.default if one.default_factory is MISSING else one.default_factory()
+            if (value := getattr(self, one.name)) != default or one.name == "phase":
+                given.append(f"{one.name}={value!r}")
+        return f"{type(self).__name__}({', '.join(given)})"
 
 
 class AsWritten(Record):

@@ -5,6 +5,7 @@ Called by `store.job_file`. YAML is loaded only where a file is YAML or a place 
 
 from __future__ import annotations
 
+import json
 import re
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -27,6 +28,9 @@ _HINTS = {
     "found character '@' that cannot start any token": "a value that begins with @ must be quoted",
     "found character '`' that cannot start any token": "a value that begins with ` must be quoted",
 }
+
+_BLOCK_ENDS = "expected <block end>, but found"
+_INDENTATION = "lines of one mapping or list begin in the same column: check the indentation"
 
 
 def one_line(message: str) -> str:
@@ -52,7 +56,16 @@ class Source:
         Raises:
             BadInputError: the text is neither; the message says what is wrong, on which line, and shows it.
         """
-        return [strict_json.loads(self._text)] if self._is_json else self._load_yaml()
+        if not self._is_json:
+            return self._load_yaml()
+        try:
+            return [strict_json.loads(self._text)]
+        except BadInputError as error:
+            fault = error.__context__
+            if not isinstance(fault, json.JSONDecodeError):
+                raise
+            msg = f"{error}{self._shown(fault.lineno - 1, fault.colno - 1)}"
+            raise BadInputError(msg) from None
 
     def place(self, at: Path) -> str:
         """Return where a part of the data stands, with its line, to be put behind a message; empty if unknown.
@@ -60,7 +73,9 @@ class Source:
         `at` begins with the number of the document, from 0.
         """
         mark = self._mark(at)
-        return "" if mark is None else f" (line {mark.line + 1}, column {mark.column + 1})" + self._shown(mark)
+        if mark is None:
+            return ""
+        return f" (line {mark.line + 1}, column {mark.column + 1}){self._shown(mark.line, mark.column)}"
 
     def column(self, at: Path) -> str:
         """Return in which column a part stands, as `place` does, where the text is one line that the caller names."""
@@ -72,13 +87,13 @@ class Source:
             return None
         return _mark(self._roots[int(at[0])], at[1:])
 
-    def _shown(self, mark: Any) -> str:  # noqa: ANN401 - JSON, a type or a record
-        line, column = self._text.split("\n")[mark.line].rstrip(), mark.column
+    def _shown(self, at_line: int, column: int) -> str:
+        line = self._text.split("\n")[at_line].rstrip()
         if len(line) > _LONGEST_LINE:  # the part around the column, so that no terminal breaks the line
             start = max(0, min(column - _LONGEST_LINE // 2, len(line) - _LONGEST_LINE))
             before, after = "…" if start else "", "…" if start + _LONGEST_LINE < len(line) else ""
             line, column = f"{before}{line[start : start + _LONGEST_LINE]}{after}", column - start + len(before)
-        number = f"{mark.line + 1}"
+        number = f"{at_line + 1}"
         pointer = f"\n    {' ' * len(number)} | {' ' * column}^" if column < len(line) else ""
         return f"\n    {number} | {line}{pointer}"
 
@@ -110,8 +125,10 @@ class Source:
             mark = error.problem_mark or error.context_mark
             where = f" line {mark.line + 1}, column {mark.column + 1}:" if mark is not None else ""
             what = " ".join(str(error.problem or error.context).split())
-            hint = f"; {_HINTS[what]}" if what in _HINTS else ""
-            shown = self._shown(mark) if mark is not None and mark.line < self._text.count("\n") + 1 else ""
+            advice = _HINTS.get(what) or (_INDENTATION if what.startswith(_BLOCK_ENDS) else None)
+            hint = f"; {advice}" if advice else ""
+            in_text = mark is not None and mark.line < self._text.count("\n") + 1
+            shown = self._shown(mark.line, mark.column) if in_text else ""
             msg = f"is not YAML:{where} {what}{hint}{shown}"
             raise BadInputError(msg) from None
         except YAMLError as error:

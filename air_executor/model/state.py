@@ -197,7 +197,7 @@ class _Tail:
     attempts: Annotated[list[Attempt], MaxLen(MAX_ATTEMPTS_KEPT)] = field(default_factory=list)
 
 
-@dataclass(slots=True, kw_only=True, eq=False)
+@dataclass(slots=True, kw_only=True, repr=False, eq=False)
 class TaskState(_Tail, MayBelong, HasAfter, TaskOptions, HasDescription, HasCommand, _Head, Record):
     """One task of a job: its fields, those of the job's `defaults` among them (see `defaults`), and how it stands."""
 
@@ -265,7 +265,7 @@ def by_id(tasks: Iterable[TaskState]) -> dict[str, TaskState]:
     return found
 
 
-@dataclass(slots=True, kw_only=True, eq=False)
+@dataclass(slots=True, kw_only=True, repr=False, eq=False)
 class JobState(HasNotices, Record):
     """One job."""
 

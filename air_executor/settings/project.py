@@ -49,12 +49,17 @@ def current_folder(cwd: str | None = None) -> str:
 
 
 def check_folder(here: str, state_dir: object) -> None:
-    """Refuse to work in a folder that was deleted; an absolute path of the state directory needs none.
+    """Refuse a state directory that is a file, and to work in a folder that was deleted, unless its path is absolute.
 
     Raises:
-        NotFoundError: it was, and the path starts there.
+        BadInputError: it is a file.
+        NotFoundError: the folder was deleted, and the path starts there.
     """
-    absolute = isinstance(state_dir, (str, os.PathLike)) and os.path.isabs(state_dir)
+    given = state_dir if isinstance(state_dir, (str, os.PathLike)) and "\0" not in str(state_dir) else ""
+    absolute = os.path.isabs(given)
+    if given and os.path.isfile(os.path.join(here, os.path.expanduser(given))):
+        msg = f"{os.fspath(given)} is a file; a state directory is a folder, such as {DIRECTORY}"
+        raise BadInputError(msg)
     if not absolute and not os.path.isdir(here):
         msg = f"the current folder {here} no longer exists; change to another one, or name one with --state-dir"
         raise NotFoundError(msg)
@@ -73,8 +78,11 @@ def read_file(path: str) -> dict[str, Any]:
             return tomllib.load(file)
     except FileNotFoundError:
         return {}
-    except (OSError, ValueError) as error:
-        msg = f"{path}: cannot be read: {error}"
+    except OSError as error:
+        msg = f"{path}: cannot be read: {error.strerror or error}"
+        raise BadInputError(msg) from error
+    except ValueError as error:  # not TOML, or not UTF-8
+        msg = f"{path}: is not TOML: {error}"
         raise BadInputError(msg) from error
 
 

@@ -18,7 +18,7 @@ from air_executor.core import submission
 from air_executor.errors import BadInputError, NotFoundError
 from air_executor.model import parsing, strict_json
 from air_executor.model.job import JOB_FIELDS, Job, Task
-from air_executor.model.problems import InvalidError, Path, Problem, bad_input, did_you_mean, lines
+from air_executor.model.problems import InvalidError, Path, Problem, bad_input, did_you_mean, lines, nearest
 from air_executor.model.quote import quoted
 from air_executor.model.source import Source
 
@@ -68,7 +68,13 @@ def _nearest_file(name: str) -> str:
         others = [entry.name for entry in islice(os.scandir(folder or "."), FILES_LOOKED_AT)]
     except (OSError, ValueError):
         return ""
-    return did_you_mean(name, [os.path.join(folder, one) for one in others]) if base else ""
+    stem, suffix = os.path.splitext(base)
+    if suffix not in (_JSON, *_YAML):
+        return did_you_mean(name, [os.path.join(folder, one) for one in others]) if base else ""
+    # Without the suffixes, which alone would make all job files alike.
+    stems = {one.removesuffix(end): one for one in others for end in (_JSON, *_YAML) if one.endswith(end)}
+    guess = nearest(stem, stems)
+    return f"; did you mean {os.path.join(folder, stems[guess])}?" if guess else ""
 
 
 def read_regular(name: str, limit: int) -> bytes:

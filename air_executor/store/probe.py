@@ -38,9 +38,7 @@ def probe(folder: str, further: Mapping[str, Callable[[str], Finding]]) -> Itera
 
     `further`: checks of what others need of the volume, by name; each is handed a new folder there.
     """
-    home = folder
-    while not os.path.isdir(home):
-        home = os.path.dirname(home)
+    home = _nearest(folder)
     yield _owner(home, exists=home == folder)
     place = _staging(home)
     try:
@@ -67,8 +65,7 @@ def require(folder: str) -> None:
     Raises:
         StoreError: it cannot; the message says why, and what to do.
     """
-    if not os.path.isdir(folder):
-        folder = os.path.dirname(folder)
+    folder = _nearest(folder)
     place = _staging(folder)
     try:
         os.mkdir(place)
@@ -91,6 +88,13 @@ def _outcome(name: str, check: Callable[[str], Finding], place: str) -> Finding:
     except OSError as error:
         remedy = FULL if error.errno in {errno.ENOSPC, errno.EDQUOT} else UNSUPPORTED
         return Finding(name, BAD, error.strerror or str(error), remedy)
+
+
+def _nearest(folder: str) -> str:
+    """Return the folder, or the nearest one above it that exists: what is missing is created there."""
+    while not os.path.isdir(folder):
+        folder = os.path.dirname(folder)
+    return folder
 
 
 def _staging(folder: str) -> str:

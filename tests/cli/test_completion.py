@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pty
+import re
 import select
 import shutil
 import subprocess
@@ -14,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from air_executor.cli.app import complete
 from air_executor.client import Client
 from air_executor.core.submission import parse_job
 from tests.cli.conftest import Outcome
@@ -157,3 +159,36 @@ def test_scripts_are_installed_once(
     assert "complete -F" in script.read_text()
     assert "#compdef" in (tmp_path / ".zfunc/_air-executor").read_text()
     assert "complete --command" in (tmp_path / ".config/fish/completions/air-executor.fish").read_text()
+
+
+@pytest.mark.parametrize(
+    ("words", "refused"),
+    [
+        (("schedule", ""), ("schedule", "x")),
+        (("token", ""), ("token", "x")),
+        (("workspace", ""), ("workspace", "x")),
+        (("status", "--phase", ""), ("status", "--phase", "x")),
+        (("token", "create", "anna", "--role", ""), ("token", "create", "anna", "--role", "x")),
+        (("run", "--backend", ""), ("run", "x", "--backend", "x", "--", "true")),
+    ],
+)
+def test_what_a_command_takes_is_offered(
+    air: Callable[..., Outcome],
+    project: Path,
+    capsys: pytest.CaptureFixture[str],
+    words: tuple[str, ...],
+    refused: tuple[str, ...],
+) -> None:
+    """All words that its message about another one lists, and no other."""
+    said = re.split("there are: |must be one of |must be |; use ", air(*refused).err)[1].split(", got")[0]
+    complete(words)
+    offered = [line.partition("\t")[0] for line in capsys.readouterr().out.splitlines()]
+    assert offered == re.split(", | or ", said.strip())
+
+
+def test_schedules_are_offered(client: Client, project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """By name."""
+    (project / "n.yaml").write_text("name: nightly\nschedule: {every: 1h}\ntasks: [{command: 'true'}]\n")
+    client.schedules.apply([("n.yaml", (project / "n.yaml").read_bytes())])
+    complete(("schedule", "pause", "ni"))
+    assert capsys.readouterr().out == "nightly\tschedule\n"

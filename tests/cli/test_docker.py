@@ -100,6 +100,19 @@ def test_doctor_tells_a_socket_that_nobody_answers_at(no_engine: None, air: Air,
     assert "no engine listens on its socket" in checks(air("doctor", "--json"))["docker"]["remedy"]
 
 
+def test_the_container_for_commands_of_compose_sends_one_to_the_manager(
+    no_engine: None, air: Air, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has no socket on purpose, so nobody is told to mount one."""
+    monkeypatch.setattr("air_executor.backends.docker.engine_check.own_container", lambda: "4f2d")
+    remedy = checks(air("doctor", "--json"))["docker"]["remedy"]
+    assert "in this container: mount the engine's socket there" in remedy
+    monkeypatch.setenv("COMPOSE_PROJECT_NAME", "project")
+    remedy = checks(air("doctor", "--json"))["docker"]["remedy"]
+    assert remedy.startswith("only the manager's container has the engine's socket: `submit` jobs to it, and check it")
+    assert "only the manager's container" in air("run", "j", "--", "true").err
+
+
 def test_doctor_knows_the_context_of_the_docker_command(
     no_engine: None, air: Air, project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -166,6 +166,13 @@ def test_what_has_not_ended_is_never_replaced(air: Air, client: Client) -> None:
         (("run", "Nightyl"), "Nightyl: no such job file; did you mean Nightly?"),
         (("run", "job.yml"), "job.yml: there is no such file"),
         (("run", "Nightly", "--replace"), "Nightly: no such job file; it is a job: to run that again, give its file"),
+        (("run", "."), ".: no such job file; it is a folder"),
+        (("completion", "tcsh"), ": 'tcsh' is not one of 'bash', 'zsh', 'fish'."),
+        (
+            ("submit", "x", "--max-runners", "ten", "--", "true"),
+            "error: --max-runners: must be a whole number, got 'ten'",
+        ),
+        (("logs", "Nightly", "-n", "-1"), "error: --tail: must be at least 0, got '-1'"),
         (("stauts",), "No such command 'stauts'. Did you mean status?"),
         (("sumbit", "x"), "Did you mean submit?"),
         (("job.yaml",), "No such command 'job.yaml'. To run a job file: air-executor run job.yaml"),

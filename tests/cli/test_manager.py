@@ -45,6 +45,19 @@ def test_a_second_manager_is_refused_with_5(manager: object, call: Call) -> None
     assert "Traceback" not in done.err
 
 
+def test_a_place_where_no_state_directory_can_be_is_named(call: Call, tmp_path: Path) -> None:
+    """A folder that is missing, and a file."""
+    done = call("--state-dir", str(tmp_path / "gone" / ".air-executor"), "manager")
+    assert (done.code, done.err) == (
+        3,
+        f"error: {tmp_path}/gone: not found; create it, or start the manager where the project is now\n",
+    )
+    (tmp_path / "job.yaml").touch()
+    for command in ("manager", "status"):
+        done = call("--state-dir", str(tmp_path / "job.yaml"), command)
+        assert (done.code, f"error: {tmp_path}/job.yaml is a file; a state directory is" in done.err) == (2, True)
+
+
 def test_a_log_on_a_full_disk_ends_nothing(start: Start, air: Air, client: Client) -> None:
     """Lines for people are lost; the manager works on and stops as always."""
     with open("/dev/full", "w", encoding="utf-8") as full:

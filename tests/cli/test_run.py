@@ -228,6 +228,23 @@ def test_two_in_one_folder_then_ctrl_c_on_both(start: Start, client: Client) -> 
     assert (request.op, request.job) == ("pause", "two")
 
 
+def test_ctrl_c_under_another_manager_says_that_the_task_finishes(start: Start, client: Client, project: Path) -> None:
+    """The pause is that manager's to make: it is awaited, and stops no runner."""
+    manager = start("manager")
+    eventually(lambda: client.presence().running is True, "the manager is running")
+    process = start("run", "long", "--", "sh", "-c", "until test -e go; do sleep 0.05; done")
+    eventually(running(client, "long"), "the task runs")
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=SOON)
+    assert process.returncode == 130
+    said = "job long is paused; its running tasks finish; to continue: `air-executor run long`"
+    assert err.splitlines()[-1] == said
+    (project / "go").touch()
+    eventually(lambda: client.status("long").phase == "succeeded", "the task ends")
+    manager.send_signal(signal.SIGTERM)
+    assert manager.wait(timeout=SOON) == 0
+
+
 def test_a_request_that_waits_is_taken_up(call: Call, client: Client) -> None:
     """Without a manager, `add` stays in the inbox; a later `run JOB` of the ended job applies it."""
     assert call("run", "a", "--", "true").code == 0

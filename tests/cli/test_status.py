@@ -266,8 +266,8 @@ def test_jobs_are_chosen_by_phase_label_and_pool(air: Air, client: Client) -> No
 @pytest.mark.parametrize(
     ("tasks", "phase", "record", "why"),
     [
-        ([running("a"), waiting("b")], "running", {"max_runners": 1}, "1 of 1 runners of its job"),
-        ([waiting("b")], "queued", {"max_runners": 0, "pools": {}}, "0 of 0 runners of the manager"),
+        ([running("a"), waiting("b")], "running", {"max_runners": 1}, "1 of 1 runners of its job in use"),
+        ([waiting("b")], "queued", {"max_runners": 0, "pools": {}}, "0 of 0 runners of the manager in use"),
         ([waiting("b")], "queued", {"max_runners": 8, "pools": {"default": 0}}, "can never start: "),
         ([waiting("b")], "paused", {"max_runners": 8}, "resume it with `air-executor resume j`"),
         ([waiting("b")], "queued", {"max_runners": 8}, "about to start"),
@@ -350,7 +350,7 @@ def test_every_task_that_does_not_run_says_why(air: Air, client: Client) -> None
     )
     manages(client, max_runners=8)
     lines = {line.split()[0]: line for line in air("status", "j").out.splitlines() if line}
-    assert lines["next"].endswith("1 of 1 runners of its job")
+    assert lines["next"].endswith("1 of 1 runners of its job in use")
     assert lines["later"].endswith("after now")
     assert "starts in" in lines["delayed"]
     assert "boom" in lines["failed"]

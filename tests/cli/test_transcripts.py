@@ -146,6 +146,8 @@ def test_watch_in_a_pipe_prints_each_change(call: Call, client: Client) -> None:
         ("status --phase broken", 2, "must be one of"),
         ("logs taken --since yesterday", 2, "must be a duration"),
         ("run bda.yaml", 3, "there is no such file; did you mean bad.yaml?"),
+        ("run bad.yml", 3, "there is no such file; did you mean bad.yaml?"),
+        ("run xyz.yaml", 3, "error: xyz.yaml: there is no such file\n"),
         ("run taken echo hi", 2, "a command after `--`: `taken -- echo hi`"),
         ("cancel taken aa", 3, "has no task aa; did you mean a?"),
         ("wait taken --timeout soon", 2, "--timeout: must be a number of seconds"),

@@ -6,6 +6,8 @@ import asyncio
 import importlib.util
 import json
 import os
+import signal
+import subprocess
 import sys
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -131,3 +133,25 @@ def test_answers_are_bounded(served: ServedApi, outside: Path) -> None:
         assert len(done["tasks"][0]["result"]) <= job_tools.MAX_RESULT + 1
 
     talk(on_server(served, "operator"), work)
+
+
+def test_an_interrupt_ends_it_while_stdin_stays_open(tmp_path: Path) -> None:
+    """Agents stop their servers so, and so does Ctrl-C: nothing waits for the rest of stdin."""
+    hello = {"protocolVersion": "2024-11-05", "capabilities": {}, "clientInfo": {"name": "x", "version": "1"}}
+    line = json.dumps({"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": hello})
+    with subprocess.Popen(
+        [sys.executable, "-m", "air_executor", "--state-dir", str(tmp_path / ".air-executor"), "mcp"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as server:
+        assert server.stdin is not None
+        assert server.stdout is not None
+        server.stdin.write(f"{line}\n")
+        server.stdin.flush()
+        assert "Air-Executor runs jobs" in server.stdout.readline()
+        server.send_signal(signal.SIGINT)
+        try:
+            assert server.wait(timeout=PATIENCE) == -signal.SIGINT
+        finally:
+            server.kill()

@@ -51,7 +51,7 @@ def test_what_the_state_does_not_permit(client: Client) -> None:
         ("pause", None, "job done has already ended: it is succeeded"),
         ("cancel", "a", "task a of job done has already ended"),
         ("retry", "a", "task a of job done is succeeded; retry takes failed, cancelled and skipped ones"),
-        ("retry", None, "job done has no failed, cancelled or skipped task to retry"),
+        ("retry", None, "job done has no failed, cancelled or skipped task to retry; to repeat tasks: `"),
     ):
         with pytest.raises(BadInputError, match=why):
             client.ask(verb, "done", task)  # type: ignore[arg-type]

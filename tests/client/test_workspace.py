@@ -124,6 +124,9 @@ def test_the_command_moves_folders_both_ways(  # noqa: PLR0917 - fixtures
     Path("data/out").symlink_to("/etc/passwd")
     done = air("workspace", "push", name, "data", "--to", "in", *where)
     assert (done.code, done.err) == (0, "2 files\n")
+    Path(served.client.layout.workspace(name), "empty").mkdir(exist_ok=True)
+    empty = air("workspace", "list", name, "empty", *where)
+    assert (empty.out, empty.err) == ("", "0 files\n")
     assert air("workspace", "list", name, "in", *where).out.split() == ["in/data/x", "in/data/sub/y"]
     assert air("workspace", "pull", name, "in/data", "--to", "got", *where).code == 0
     assert (Path("got/data/x").read_text(), Path("got/data/sub/y").read_text()) == ("x", "y")

@@ -421,6 +421,14 @@ def test_a_wrong_list_is_refused(task: dict[str, Any], message: str) -> None:
     assert refused({"tasks": [{"command": "x", **task}]})[0].startswith(message)
 
 
+def test_an_unknown_name_of_a_list_is_one_problem() -> None:
+    """Not also that nothing is no list."""
+    tasks = [{"id": "t", "for_each": "{{ params.Q }}", "command": "x"}]
+    assert refused({"params": {"R": ["a"]}, "tasks": tasks}) == [
+        "tasks[0].for_each: {{ params.Q }} is unknown; did you mean params.R?"
+    ]
+
+
 def test_a_problem_stands_where_the_file_has_it() -> None:
     """Once, and not at the position that the task has among all that were made."""
     text = "name: n\ntasks:\n  - {id: a, for_each: [1, 2, 3], command: x}\n  - {id: b, command: y, retries: many}\n"

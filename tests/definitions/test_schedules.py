@@ -403,6 +403,9 @@ def test_apply_list_next_pause_resume_delete(air: Air, client: Client, nightly: 
     for command in ("list", "next nightly"):
         assert "no manager is running, so no schedule starts a run" in air("schedule", *command.split()).err
     assert "so no schedule starts a run: start one with `air-executor manager`" in air("status").out
+    air("submit", "waits", "--", "true")
+    assert air("status").out.count("no manager is running: start one") == 1, "which holds for jobs and schedules"
+    assert "so no schedule" not in air("status").out
     assert air("schedule", "apply", nightly).out == "nightly.yaml: unchanged\n"
     assert "0 2 * * * (Europe/Paris)" in air("schedule", "list").out
     assert "\nschedule nightly: next at " in f"\n{air('status').out}"
@@ -417,16 +420,17 @@ def test_apply_list_next_pause_resume_delete(air: Air, client: Client, nightly: 
     assert air("schedule", "resume", "nightly").out.startswith("nightly: next at ")
     assert air("schedule", "delete", "nightly").code == 0
     assert "no schedules" in air("schedule", "list").out
-    assert client.jobs.ids() == ["nightly-1"]
+    assert client.jobs.ids() == ["nightly-1", "waits"]
 
 
 def test_a_definition_on_demand(air: Air, client: Client, project: Path) -> None:
     """Without a schedule it is kept, and run with the values that it asks for; it has no times."""
     text = "name: deploy\nparams: {WHERE: {choices: [eu, us]}, COUNT: {type: integer, min: 1}}\n"
     (project / "deploy.yaml").write_text(f"{text}tasks: [{{command: 'echo $WHERE'}}]\n")
-    assert air("schedule", "apply", "deploy.yaml").out == "deploy: `air-executor schedule run deploy`\n"
+    assert air("schedule", "apply", "deploy.yaml").out == "deploy: on demand: `air-executor schedule run deploy`\n"
     assert air("schedule", "apply", "deploy.yaml").out == "deploy.yaml: unchanged\n"
-    assert "on demand" in air("schedule", "list").out
+    assert air("schedule", "list").out.splitlines()[1] == "deploy    on demand  `air-executor schedule run deploy`"
+    assert air("schedule", "list").err == "", "it has no times that a manager would have to keep"
     assert "deploy" not in air("status").out
     assert air("schedule", "next", "deploy").out == ""
     missing = air("schedule", "run", "deploy", "-p", "COUNT=2")
@@ -512,7 +516,10 @@ def test_backfill(air: Air, client: Client, nightly: str) -> None:
     dry = air("backfill", "nightly", "--from", "2026-01-01", "--to", "2026-01-03", "--dry-run")
     assert dry.out == "nightly-20260101-010000\nnightly-20260102-010000\nnightly-20260103-010000\n"
     assert client.jobs.ids() == []
-    assert air("backfill", "nightly", "--from", "2026-01-01", "--to", "2026-01-03").out == dry.out
+    assert "no manager is running" not in dry.err
+    done = air("backfill", "nightly", "--from", "2026-01-01", "--to", "2026-01-03")
+    assert done.out == dry.out
+    assert "Queued: no manager is running; they run when one starts (`air-executor manager`)" in done.err
     second = client.status("nightly-20260102-010000")
     assert list(second.earlier_runs) == ["nightly-20260101-010000"]
     again = air("backfill", "nightly", "--from", "2026-01-01", "--to", "2026-01-03")

@@ -195,8 +195,8 @@ def test_a_key_is_compared_within_its_table(tmp_path: Path) -> None:
         ("pools = [1]\n", "pools: must be limits by pool"),
         ("events = 1\n", "events: must be true or false"),
         ("state_dir = 1\n", "state_dir: must be a path"),
-        ("max_runners = \n", "cannot be read: Invalid value (at line 1, column 15)"),
-        ('token = "\udcff"\n', "cannot be read: "),
+        ("max_runners = \n", "is not TOML: Invalid value (at line 1, column 15)"),
+        ('token = "\udcff"\n', "is not TOML: "),
     ],
 )
 def test_a_wrong_file_is_refused_by_name(tmp_path: Path, text: str, message: str) -> None:

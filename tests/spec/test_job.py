@@ -119,6 +119,17 @@ def test_python_says_what_it_gives() -> None:
     assert [state.env_of(task) for task in state.tasks.values()] == [{"A": "0", "B": "1"}, {"A": "0"}]
 
 
+def test_a_job_is_printed_with_what_was_given() -> None:
+    """A task has fifty fields: whoever prints one, or sees the state that `submit` returns, wants those that matter."""
+    job = Job(id="j", tasks=[Task(command="true", retries=2)])
+    assert repr(job) == "Job(id='j', tasks=[Task(command='true', retries=2)])"
+    shown = repr(initial_state(job, now=1.0, uid="u"))
+    assert shown.startswith(
+        "JobState(id='j', uid='u', phase='queued', submitted_at=1.0, tasks={'_1': TaskState(id='_1', "
+    )
+    assert shown.endswith(" command='true', retries=2)})")
+
+
 def test_a_job_that_was_checked_can_be_checked_again() -> None:
     """Whoever changes one field of a parsed job changes nothing else of it."""
     job = parse_job({"id": "x", "defaults": {"retries": 3}, "tasks": [{"command": "a", "retries": 0}]})

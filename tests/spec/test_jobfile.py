@@ -78,6 +78,10 @@ def test_a_file_that_is_no_job_says_where_and_why(data: bytes, name: str, messag
             "j.yaml: is not YAML: line 3, column 18: mapping values are not allowed here; a value that holds",
         ),
         (
+            "id: x\ntasks:\n - command: x\n  id: y\n",
+            "j.yaml: is not YAML: line 4, column 3: expected <block end>, but found '<block mapping start>'; lines of",
+        ),
+        (
             "id: x\ntasks:\n  - id: a\n    command: 'true'\n    retries: three\n",
             'j.yaml: tasks[0].retries: must be a whole number between 0 and 1000, got "three" (line 5, column 14)\n',
         ),
@@ -95,6 +99,13 @@ def test_a_problem_is_shown_where_it_stands(text: str, message: str) -> None:
     assert str(caught.value).startswith(message)
     number, shown = str(caught.value).splitlines()[1].split(" | ")
     assert text.splitlines()[int(number) - 1] == shown
+
+
+def test_a_fault_in_json_is_shown_where_it_stands() -> None:
+    """As one in YAML."""
+    with pytest.raises(BadInputError) as caught:
+        load_job(b'{"id": "x",\n "tasks": }', "j.json")
+    assert str(caught.value).splitlines()[1:] == ['    2 |  "tasks": }', "      |           ^"]
 
 
 def test_numbers_in_text_stay_as_they_are_written() -> None:

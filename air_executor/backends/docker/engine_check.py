@@ -121,8 +121,15 @@ def _remedy() -> str | None:
         name, host = context
         return f"there is no {path}, but the `docker` command uses the context {name}: export DOCKER_HOST={host}"
     if own_container() is not None:
-        return f"there is no {path} in this container: mount the engine's socket there, or set DOCKER_HOST"
+        return _in_container(path)
     return f"there is no {path}: {_START}, or set DOCKER_HOST"
+
+
+def _in_container(path: str) -> str:
+    if os.environ.get("COMPOSE_PROJECT_NAME"):  # its service `cli` has no engine, on purpose
+        check = "docker compose exec manager air-entrypoint doctor"
+        return f"only the manager's container has the engine's socket: `submit` jobs to it, and check it with `{check}`"
+    return f"there is no {path} in this container: mount the engine's socket there, or set DOCKER_HOST"
 
 
 def _group(path: str) -> str:
