@@ -113,7 +113,7 @@ class _Graph:
             stack += [(child, False) for child in self._children.get(name, ())]
 
     def _is_above(self, above: str, name: str) -> bool:
-        return above != name and self._enter[above] < self._enter[name] and self._leave[name] < self._leave[above]
+        return self._enter[above] < self._enter[name] < self._leave[above]
 
     def needs(self, step: _Step) -> Iterator[_Step]:
         """Yield what must happen before `step` can."""

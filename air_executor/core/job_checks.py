@@ -72,7 +72,7 @@ def check_job(job: Job) -> Steps[None]:
     problems += _wrong_conditions(job, place)
     if not problems:
         nodes = [NewTask(name, task.after, task.when) for name, task in zip(place, job.tasks, strict=True)]
-        problems += _cycle(nodes, place)
+        problems = _cycle(nodes, place)
     if problems:
         raise InvalidError(problems)
 
@@ -209,7 +209,7 @@ def check_queued(
                 raise BadInputError(msg)
     if any(task.only_if is not None for task in queued):
         _check_conditions(queued, tasks, lines)
-    new = [NewTask(task.id or "", task.after, task.when, parent) for task in queued]
+    new = [NewTask(task.id or "", task.after, task.when) for task in queued]
     cycle = find_cycle(tasks, new, parent)
     if cycle:
         msg = f"after: these tasks would wait for each other for ever: {show_cycle(cycle)}"

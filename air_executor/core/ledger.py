@@ -131,8 +131,11 @@ def read(jobs: Iterable[JobState]) -> Ledger:
     ends: dict[str, float] = {}
     reused: list[tuple[float, Reused]] = []
     for job in jobs:
-        cached = [task for task in job.tasks.values() if task.cached is not None and task.finished_at is not None]
-        reused += [(from_text(task.finished_at or ""), task.cached) for task in cached if task.cached is not None]
+        reused += [
+            (from_text(task.finished_at), task.cached)
+            for task in job.tasks.values()
+            if task.cached is not None and task.finished_at is not None
+        ]
         entries = [entry for task in job.tasks.values() for entry in _of_task(job, task)]
         if job.usage.runs > len(entries):
             earlier.append(EarlierRuns(origin_of(job), _rest(job.usage, entries), job.started_at or 0.0, _dropped(job)))

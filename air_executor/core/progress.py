@@ -122,7 +122,7 @@ class Progress:
                 self.runs[status.seq] = task.id
         for node in reversed(self.nodes.values()):  # children come after what queued them
             node.complete = _has_ended(node.task) and node.open_children == 0
-            parent = self._parent(node)
+            parent = self._parent(node.task)
             if parent is None:
                 continue
             if node.complete:
@@ -131,15 +131,13 @@ class Progress:
                 parent.open_children += 1
 
     def _node(self, task: TaskState) -> TaskNode:
-        parent = self.nodes.get(task.queued_by) if task.queued_by is not None else None
-        node = self.nodes[task.id] = TaskNode(task, len(self.nodes), parent)
+        node = self.nodes[task.id] = TaskNode(task, len(self.nodes), self._parent(task))
         for need in task.after if task.when == "success" else ():
             self._dependents.setdefault(need, []).append(task.id)
         return node
 
-    def _parent(self, node: TaskNode) -> TaskNode | None:
-        name = node.task.queued_by
-        return None if name is None else self.nodes.get(name)
+    def _parent(self, task: TaskState) -> TaskNode | None:
+        return None if task.queued_by is None else self.nodes.get(task.queued_by)
 
     def _count(self, phase: str, by: int) -> None:
         self.counts[phase] = self.counts.get(phase, 0) + by
@@ -152,7 +150,7 @@ class Progress:
         self._count(task.phase, 1)
         self.open += 1
         self._plain_open += not node.cleanup
-        parent = self._parent(node)
+        parent = self._parent(task)
         if parent is not None:
             parent.open_children += 1
 
@@ -208,14 +206,13 @@ class Progress:
             self._plain_open -= 1
             self._plain_failed |= failed
             if self.cleans_up:
-                touched += self._final_tasks
-                self._final_tasks = []
+                touched, self._final_tasks = self._final_tasks, []
         above: TaskNode | None = node
         while above is not None and not above.complete and above.open_children == 0 and _has_ended(above.task):
             above.complete = True
             touched += self._waiters.pop(above.task.id, ())
             touched += self._failed_by(above)
-            parent = self._parent(above)
+            parent = self._parent(above.task)
             if parent is not None:
                 parent.open_children -= 1
                 _join(parent, above)

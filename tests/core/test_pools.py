@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -120,6 +121,32 @@ def test_what_needs_other_pools_goes_on() -> None:
     assert host.queue.reserved["ram"] == ("a", "t-1")
     host.end(0)
     assert host.start() == ["b/t-0", "a/t-1", "a/t-2"]
+
+
+@pytest.mark.parametrize(("runners", "other"), [(1, "ram"), (9, "free")])
+def test_a_task_that_is_put_back_is_the_first_again(runners: int, other: str) -> None:
+    """Before what needs other pools, be they full or free."""
+    host = Host(LIMITS, room=2)
+    host.queue.offer(live("first", {other: 10}))
+    job = live("a", {"llm": 1}, {"ram": 1}, {"llm": 1}, at=2.0, max_runners=runners)
+    host.queue.offer(job)
+    assert host.start() == ["first/t-0", "a/t-0"]
+    host.running.pop()
+    job.apply(Ended(6.0, 1, "requeue", Moments(spawned=5.0, started=5.0, ended=6.0, gone=6.0)), 1)
+    host.queue.offer(job)
+    assert host.start() == ["a/t-0"]
+
+
+def test_what_waits_for_its_pools_keeps_its_turn() -> None:
+    """Although tasks of its job that need none start and end meanwhile."""
+    host = Host(LIMITS)
+    host.queue.offer(live("light", {"llm": 2}, {"llm": 2}))
+    host.queue.offer(live("heavy", {"llm": 4}, {}, at=2.0))
+    assert host.start() == ["light/t-0", "heavy/t-1"]
+    host.end(1)
+    assert host.start() == []
+    host.end(0)
+    assert host.start() == ["heavy/t-0"]
 
 
 def test_a_sequence_keeps_its_order() -> None:

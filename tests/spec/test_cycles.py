@@ -128,6 +128,12 @@ def test_a_cycle_is_found_exactly_when_the_job_would_get_stuck(data: st.DataObje
         ([], [Node("a", ["end"]), Node("end", when="always")], None, ["a", "end", "a"]),
         ([Node("y"), Node("x", ["y"])], [Node("z", ["x"])], "y", ["z", "x", "y", "z"]),
         ([Node("y"), Node("m", queued_by="y"), Node("x", ["y"])], [Node("z", ["x"])], "m", ["z", "x", "y", "z"]),
+        (
+            [Node("p", when="always", phase="succeeded"), Node("a", ["end"], "p"), Node("end", when="always")],
+            [Node("outside", ["p"]), Node("x", ["p"])],
+            None,
+            ["a", "end", "x", "p", "a"],
+        ),
     ],
 )
 def test_the_cycle_names_the_tasks_that_wait(
