@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import pytest
+from docker.errors import APIError
 
 from air_executor.client import Client
 from air_executor.core.submission import parse_job
@@ -175,7 +176,9 @@ class Site:
         """Leave nothing."""
         self.kill()
         for one in self.containers():
-            self.engine.remove_container(one["Id"], force=True)
+            with contextlib.suppress(APIError):  # the manager's request to remove it is still under way
+                self.engine.remove_container(one["Id"], force=True)
+        wait_for(lambda: not self.containers(), PATIENCE, "containers to be gone")
         for name in self.volumes():
             self.engine.remove_volume(name)
 

@@ -5,7 +5,7 @@ Called by the backend, run by its worker threads.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from air_executor.backends.container.platform_text import brief
@@ -37,8 +37,13 @@ class ContainerStarter:
         network = None if body is None else str(body["HostConfig"]["NetworkMode"])
         self._workers.submit(self.start, one, network)
 
-    def start(self, one: Container, network: str | None) -> None:
-        """Start a container; retry while the engine does not answer, since an unanswered request may have arrived."""
+    def start(
+        self, one: Container, network: str | None, cause: Callable[[], Termination | None] = lambda: None
+    ) -> None:
+        """Start a container; retry while the engine does not answer, since an unanswered request may have arrived.
+
+        `cause` is asked, when the engine refuses, for what that only follows from.
+        """
         backoff = 0.25
         repaired = unanswered = False
         while True:
@@ -59,10 +64,10 @@ class ContainerStarter:
                 if "network" in str(error) and not repaired:
                     self._has_network, repaired = False, True
                     continue
-                self._give_up(one, error)
+                self._give_up(one, error, cause())
                 return
             except RefusedError as error:
-                self._give_up(one, error)
+                self._give_up(one, error, cause())
                 return
             else:
                 with self._watch.lock:
@@ -78,12 +83,12 @@ class ContainerStarter:
         self._watch.inspect(one)
         return True
 
-    def _give_up(self, one: Container, error: RefusedError) -> None:
+    def _give_up(self, one: Container, error: RefusedError, cause: Termination | None) -> None:
         message = f"the engine could not start container {one.name}: {brief(error)}"
         reason = s.START_FAILED
         if one.service is not None and error.permanent:  # such as a program that its image does not have
             reason, message = s.ERROR, f"service {one.service} could not be started: {brief(error)}"
         with self._watch.lock:
             one.starting = False
-            one.termination = Termination(reason=reason, message=message, permanent=error.permanent)
+            one.termination = cause or Termination(reason=reason, message=message, permanent=error.permanent)
         self._watch.wake()

@@ -10,6 +10,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 
 from air_executor.backends.base import LaunchService
 from air_executor.backends.container.platform_text import brief
@@ -33,6 +34,8 @@ FIRST_PAUSE, LONGEST_PAUSE = 0.1, 1.0
 """Seconds between two calls of a `ready` command: half as many again each time."""
 LOOK_EVERY = 0.05
 """Seconds between two looks whether one has ended."""
+KNOWN_WITHIN = 2.0
+"""Seconds in which the engine knows that a container has ended."""
 
 
 class ServiceStarter:
@@ -57,8 +60,9 @@ class ServiceStarter:
 
     def _run(self, runner: Container, services: Sequence[ServiceContainer]) -> None:
         try:
-            if self._bring_up(runner, services):
-                self._starter.start(runner, None)
+            started = self._bring_up(runner, services)
+            if started is not None:
+                self._starter.start(runner, None, partial(self._end_of_one, started))
         except Exception:
             log.exception("container %s: unexpected failure of the start of its services", runner.name)
             self._give_up(runner, "unexpected failure of the start of its services")
@@ -67,20 +71,30 @@ class ServiceStarter:
             self._engine.release()
             self._watch.wake()
 
-    def _bring_up(self, runner: Container, services: Sequence[ServiceContainer]) -> bool:
-        """Start the services and wait until all are ready; False if the runner is not to be started."""
-        started = []
+    def _bring_up(self, runner: Container, services: Sequence[ServiceContainer]) -> list[Container] | None:
+        """Start the services and wait until all are ready; None if the runner is not to be started."""
+        started: list[Container] = []
         for one in services:
             if (found := self._create(runner, one)) is None:
-                return False
+                return None
             self._starter.start(found, one.body["HostConfig"]["NetworkMode"])
             started.append(found)
         for found, one in zip(started, services, strict=True):
             if one.service.ready is not None and not self._await_ready(runner, found, one.service):
-                return False
+                return None
         for found in started:
             self._watch.inspect(found)  # the runner cannot join the network of one that has just ended
-        return self._goes_on(runner) and all(self._runs(found) for found in started)
+        return started if self._goes_on(runner) and all(map(self._runs, started)) else None
+
+    def _end_of_one(self, services: Sequence[Container]) -> Termination | None:
+        """Return how the first of some services ended; None: all of them seem to run on."""
+        until = time.monotonic() + KNOWN_WITHIN
+        while time.monotonic() < until and not self._watch.closed.wait(LOOK_EVERY):
+            for one in services:
+                self._watch.inspect(one)
+                if one.termination is not None:
+                    return one.termination
+        return None
 
     def _goes_on(self, runner: Container) -> bool:
         """Tell whether the runner is still to be started."""
