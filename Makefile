@@ -80,12 +80,13 @@ nightly: airflow ## run all tests, with crash campaigns and random tests at full
 	$(MAKE) build/airflow-$(OLDEST_AIRFLOW)/wheel
 	AIR_TEST_NIGHTLY=1 $(MAKE) test LANES=all,nightly ARGS="--durations=25 $(ARGS)"
 
-MUTANTS ?=
-
+MUTANTS ?= *
 .PHONY: mutants
 mutants: build/venv/wheel ## test the tests: change core/ and store/ in many ways, and list the changes that go unnoticed
 	@rm -rf build/mutants && mkdir -p build/mutants && cp -R air_executor $(BESIDE) build/mutants
-	cd build/mutants && ../venv/bin/mutmut run $(MUTANTS) && ../venv/bin/mutmut results | sed '/: not checked$$/d'
+	cd build/mutants && ../venv/bin/mutmut run 'air_executor.core.price.*__mutmut_1' # makes all changes, measures the tests
+	cd build/mutants/mutants && ../../venv/bin/python -m tests.mutants '$(MUTANTS)'
+	cd build/mutants && ../venv/bin/mutmut results | sed '/: not checked$$/d'
 
 # The bin folder of an Airflow, if it is installed.
 programs = $(if $(wildcard build/airflow-$(1)/wheel),$(CURDIR)/build/airflow-$(1)/bin)
