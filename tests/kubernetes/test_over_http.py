@@ -151,8 +151,8 @@ def test_pods_behind_a_proxy(begin: Callable[..., Any], namespace: Namespace, tm
     finally:
         proxy.close()
     assert state.phase == "succeeded", state
-    logs = [path.read_text() for path in Path(client.layout.runs("job")).rglob("output.log")]
-    assert len(logs) == 2
+    logs = [text for path in Path(client.layout.runs("job")).rglob("output.log") if (text := path.read_text())]
+    assert len(logs) == 2  # without the empty one of a start that an old server loses, and that is repeated
     assert logs[0] == logs[1]
 
 
