@@ -16,20 +16,20 @@ from air_executor.model.defaults import NO_DEFAULTS, Defaults
 from air_executor.model.job import Job, Task
 from air_executor.model.problems import InvalidError, Path, Problem, lines
 from air_executor.model.quote import quoted
-from air_executor.model.records import Again, Join
+from air_executor.model.records import Again, Join, Result
 from air_executor.model.reports import ProgressReport, UsageReport
 from air_executor.model.source import Source
 from air_executor.model.steps import Steps
 
-_DECISIONS = ("job", "again", "progress", "usage")
+_SINGLE_KEYS = ("job", "result", "again", "progress", "usage")
 LONGEST_PLACED = 8 * 1024
 """Characters of a line up to which an error names columns: finding them costs time that other jobs need."""
 
 
 def queues_nothing(queue: bytes) -> bool:
-    """Tell whether the lines of a run that was committed have nothing but reports."""
+    """Tell whether the lines of a run that was committed have nothing but reports and a result."""
     return all(
-        any(key in strict_json.loads(line) for key in ("progress", "usage"))
+        any(key in strict_json.loads(line) for key in ("result", "progress", "usage"))
         for line in queue.split(b"\n")
         if line.strip()
     )
@@ -37,12 +37,12 @@ def queues_nothing(queue: bytes) -> bool:
 
 def parse_queue_line(
     text: str | bytes, defaults: Defaults = NO_DEFAULTS
-) -> Steps[Task | Job | Join | Again | ProgressReport | UsageReport]:
+) -> Steps[Task | Job | Join | Result | Again | ProgressReport | UsageReport]:
     """Read one line of `$AIR_QUEUE`, in steps: a task that joins a job with these defaults, a decision or a report.
 
-    These have one key: `{"job": {...}}` submits a job, `{"again": {...}}` asks for another run, `{"progress": {...}}`
-    and `{"usage": {...}}` tell what `run_reports` has read while the task ran. With a job, `join` says whether this job
-    waits for it.
+    These have one key: `{"job": {...}}` submits a job, `{"result": ...}` sets the result, `{"again": {...}}` asks for
+    another run, `{"progress": {...}}` and `{"usage": {...}}` tell what `run_reports` has read while the task ran. With
+    a job, `join` says whether this job waits for it.
 
     Raises:
         BadInputError: it is neither; the message is one line, with the task's id and columns.
@@ -51,7 +51,7 @@ def parse_queue_line(
     if not isinstance(raw, dict):
         msg = f"must be a JSON object, got {quoted(raw)}"
         raise BadInputError(msg)
-    key = next((key for key in _DECISIONS if key in raw), None)
+    key = next((key for key in _SINGLE_KEYS if key in raw), None)
     join = raw.pop("join", False) if key == "job" else False
     if not isinstance(join, bool):
         msg = f"join: must be true or false, got {quoted(join)}"
@@ -60,6 +60,8 @@ def parse_queue_line(
         msg = f"{key}: must be the only key of the line"
         raise BadInputError(msg)
     try:
+        if key == "result":
+            return Result(raw[key])
         if key == "again":
             return parsing.read(Again, raw[key])
         if key == "progress":

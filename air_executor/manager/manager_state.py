@@ -136,6 +136,8 @@ class ManagerState:
         """What users should know of: files that cannot be read, jobs that were quarantined."""
         self.rejected_files: Mapping[str, str] = {}
         """What is wrong with which job files of the folder that is followed, until they are mended."""
+        self.checkpointed: list[Callable[[str], None]] = []
+        """Called with the id of each job whose checkpoint holds everything that was decided."""
         self.dropped: list[Callable[[str], None]] = []
         """Called with the id of each job that is quarantined: by parts that keep something of it."""
 
@@ -291,6 +293,8 @@ class ManagerState:
         """Note that a job's checkpoint holds everything that was decided."""
         self._behind.pop(job, None)
         self._checkpoint_sizes.pop(job, None)
+        for tell in self.checkpointed:
+            tell(job)
 
     # Jobs
 

@@ -20,10 +20,12 @@ from air_executor.model import state as s
 from air_executor.model.defaults import Defaults
 from air_executor.model.job import Job, Task
 from air_executor.model.names import generated_id, run_id
-from air_executor.model.records import Again, Join
+from air_executor.model.records import Again, Join, Result
 from air_executor.model.reports import ProgressReport, UsageReport
 from air_executor.model.state import JobState, TaskState
-from air_executor.store.run_dirs import MAX_RESULT, RunDirs
+from air_executor.store.run_dirs import RunDirs
+from air_executor.store.run_files import MAX_RESULT
+from air_executor.store.run_outcome import check_result
 
 UID_DIGITS = 24
 """Hexadecimal digits of a child job's uid: 96 bits, so that no task can find two lines with the same one."""
@@ -74,6 +76,7 @@ def collect(run_dirs: RunDirs, job: JobState, task: TaskState, seq: int, now: fl
         return Outcome(s.REJECTED, 0, str(error))
     except _TooManyError as error:
         return Outcome(s.BUDGET, 0, f"task {task.id} {error}")
+    result = found.result if result is None else result
     return Outcome(s.OK, 0, None, result, found.tasks, found.jobs, found.cost + MAX_RESULT, found.again)
 
 
@@ -91,6 +94,8 @@ class _QueuedLines:
         self.jobs: list[JobState] = []
         self.again: float | None = None
         """Seconds after which the task asked to run again; the last line that does counts."""
+        self.result: object = None
+        """The result that a line sets; again, the last one counts."""
         self.cost = 0
         """About how many bytes the tasks come to."""
         self._job = job
@@ -138,6 +143,10 @@ class _QueuedLines:
         item = yield from parse_queue_line(line, self._defaults)
         if isinstance(item, ProgressReport | UsageReport):
             self.cost -= len(line)  # no part of it stays in the state
+        elif isinstance(item, Result):
+            check_result(item.value)
+            self.cost -= len(line)  # counted once, with the outcome
+            self.result = item.value
         elif isinstance(item, Again):
             self.again = float(self._task.again_delay if item.delay is None else item.delay)
         elif isinstance(item, Job):

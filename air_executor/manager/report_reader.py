@@ -10,7 +10,8 @@ from collections.abc import Callable, Iterable
 
 from air_executor.manager.manager_state import ManagerState
 from air_executor.manager.open_runs import OpenRun
-from air_executor.store.run_dirs import MAX_QUEUE, RunDirs
+from air_executor.store.run_dirs import RunDirs
+from air_executor.store.run_files import MAX_QUEUE
 
 PIECE = 64 * 1024
 """Bytes of one run's file that are read at once, and per poll while it runs."""

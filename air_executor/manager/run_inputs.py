@@ -21,7 +21,7 @@ from air_executor.core.progress import Progress, how_ended
 from air_executor.core.transitions import LiveJob
 from air_executor.model.state import TaskState
 from air_executor.store import files
-from air_executor.store.run_dirs import INPUTS, OUTCOMES
+from air_executor.store.run_files import INPUTS, OUTCOMES
 
 T = TypeVar("T")
 

@@ -21,6 +21,7 @@ from air_executor.manager.manager_state import ManagerState
 from air_executor.manager.open_runs import OpenRun, OpenRuns
 from air_executor.manager.pending_jobs import PendingJobs
 from air_executor.manager.report_reader import ReportReader
+from air_executor.manager.run_packer import RunPacker
 from air_executor.manager.runner_keeper import RunnerKeeper, keep_time
 from air_executor.model import state as s
 from air_executor.model.events import Ended, StopRequested
@@ -56,6 +57,7 @@ class Supervisor:
         self.pending = PendingJobs(state)
         self._reports = ReportReader(state, run_dirs)
         self._committer = Committer(state, backend, run_dirs, self.pending, chance, reports=self._reports)
+        self._packer = RunPacker(state, run_dirs)
         self.keeper = RunnerKeeper(state, open_runs, run_dirs)
         self._orphans: dict[Slot, bool] = {}
         """Slots whose runner is not that of their open run, and whether it still runs."""
@@ -284,6 +286,8 @@ class Supervisor:
         self._state.decide(run.job, ended)
         if ended.keep_until is None:
             acts.append(partial(self._run_dirs.drop_inputs, run.job.state.id, run.seq, run.task.id))
+        if not self._backend.remote:
+            self._packer.add(run)
         if ended.reason in s.COMMITTED:
             self.pending.release(run.run)
         if names := self.pending.take(run.run):

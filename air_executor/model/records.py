@@ -55,6 +55,13 @@ class Again(Record):
 
 
 @dataclass(frozen=True, slots=True)
+class Result:
+    """A line of `$AIR_QUEUE` by which a task sets its result: `{"result": {"rows": 7}}`."""
+
+    value: object
+
+
+@dataclass(frozen=True, slots=True)
 class Join:
     """A line of `$AIR_QUEUE` that submits a child job and joins it: `{"job": {...}, "join": true}`."""
 

@@ -16,12 +16,12 @@ from typing import BinaryIO
 
 from air_executor.errors import StoreError
 from air_executor.store import files
+from air_executor.store.run_files import CLAIM, LOG_TIMES, MAX_CLAIM, MAX_LOG_TIMES
 
 FIRST_AFTER = 1.0
 """Age of a run in seconds from which on its log is noted."""
 PRECISION = 1000
 """Notes of a run are at least one part in this many of its age apart, so that their number stays small."""
-MOST_READ = 4 * 1024 * 1024
 
 
 def note(log: str, known: int) -> int:
@@ -68,20 +68,24 @@ class LogTimes:
 
 def _notes(log: str) -> str:
     """Return where the notes about a log are. Earlier versions had logs one folder below them, in `out/`."""
-    folder = os.path.dirname(log)
-    return f"{folder.removesuffix('/out')}/log-times"
+    return f"{os.path.dirname(log).removesuffix('/out')}/{LOG_TIMES}"
+
+
+def _noted(log: str) -> bytes:
+    """Return the notes about a log. Once they are packed, they are in the run's claim, below its outcome."""
+    with contextlib.suppress(StoreError):
+        found = files.read(_notes(log), MAX_LOG_TIMES)
+        found = found or files.read(f"{os.path.dirname(log)}/{CLAIM}", MAX_CLAIM)
+        return b"" if found is None else found[0]
+    return b""
 
 
 def read(path: str, log: BinaryIO) -> LogTimes:
     """Return what is noted about the log that is open, given its path."""
     modified = os.fstat(log.fileno()).st_mtime
-    try:
-        found = files.read(_notes(path), MOST_READ)
-    except StoreError:
-        found = None
     sizes: list[int] = []
     times: list[float] = []
-    for line in (found[0] if found is not None else b"").split(b"\n"):
+    for line in _noted(path).split(b"\n"):
         size, _, time = line.partition(b" ")
         with contextlib.suppress(ValueError):
             noted = int(size), float(time)

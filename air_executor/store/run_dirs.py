@@ -24,27 +24,30 @@ from air_executor.model.shebang import SCRIPT
 from air_executor.model.state import RunnerOrigin
 from air_executor.model.times import to_text
 from air_executor.model.types import MAX_LAST_SEQ
-from air_executor.store import appended, codec, files, log_times, run_logs, trees
+from air_executor.store import appended, codec, files, log_times, packed_runs, run_logs, trees
 from air_executor.store.layout import Layout
+from air_executor.store.run_files import (
+    CHANGES,
+    CLAIM,
+    EXIT,
+    INPUTS,
+    MAX_CLAIM,
+    MAX_EXIT,
+    MAX_QUEUE,
+    MAX_RESULT,
+    OUTCOMES,
+    QUEUE,
+    RESULT,
+)
 from air_executor.store.run_outcome import ExitRecord, parse_outcome, parse_result
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-MAX_EXIT = 64 * 1024
-MAX_RESULT = 16 * 1024
-MAX_QUEUE = 64 * 1024 * 1024
 LEAP = 10_000_000
 """No state is that many runs behind its run directories."""
 _NUMBER = re.compile(r"[0-9]{1,9}")
-INPUTS = "inputs.json"
-OUTCOMES = "outcomes.json"
-CLAIM = "claim"
-EXIT = "exit.json"
-CHANGES = ".changes"
-"""What a run without a volume has sent of its workspace."""
-QUEUE = "queue.jsonl"
-PRECREATED = (run_logs.LOG, QUEUE, "result.json", EXIT)
+PRECREATED = (run_logs.LOG, QUEUE, RESULT, EXIT)
 FENCED = b"fenced\n"
 """What the manager writes into the claim of a run that must not begin. A runner's is empty or blank until its end."""
 
@@ -140,6 +143,10 @@ class RunDirs:
         for name in self._created.pop((job, seq), (INPUTS, OUTCOMES, SCRIPT, CHANGES)):
             files.remove(f"{folder}/{name}")
 
+    def pack(self, job: str, seq: int, task: str) -> None:
+        """Pack what a local run has left into few files, once a checkpoint of its job holds its outcome."""
+        packed_runs.pack(self._folder(job, seq, task))
+
     def prepare(self, staging: str) -> None:
         """Build the directory of the next run in `staging`, if it is not there; best while nobody waits for it.
 
@@ -202,7 +209,7 @@ class RunDirs:
                 return None
             # On a network volume the first one is there beforehand, and a name that is asked for too early stays
             # unknown there for a while.
-            return _read_outcome(EXIT, out) or _read_outcome(CLAIM, out)
+            return _read_outcome(EXIT, MAX_EXIT, out) or _read_outcome(CLAIM, MAX_CLAIM, out)
 
     def started(self, job: str, seq: int, task: str) -> float | None:
         """Return when the run began, or None if it has not, or was fenced before it could.
@@ -216,7 +223,7 @@ class RunDirs:
             if out is None:
                 return None
             try:
-                found = _read(CLAIM, MAX_EXIT, out)
+                found = _read(CLAIM, MAX_CLAIM, out)
             except CorruptFileError:  # a task has made something else of it
                 return files.changed_at(CLAIM, out)
         if found is None or found[0][:1] == FENCED[:1]:
@@ -268,7 +275,7 @@ class RunDirs:
         with self._out(job, seq, task) as out:
             if out is None:
                 return None, b""
-            result = _read("result.json", MAX_RESULT, out)
+            result = _read(RESULT, MAX_RESULT, out)
             queue = _read(QUEUE, MAX_QUEUE, out)
         return None if result is None else parse_result(result[0]), b"" if queue is None else queue[0]
 
@@ -380,9 +387,9 @@ def _read(name: str, limit: int, out: int) -> tuple[bytes, float] | None:
         raise CorruptFileError(str(error)) from error
 
 
-def _read_outcome(name: str, out: int) -> ExitRecord | None:
+def _read_outcome(name: str, limit: int, out: int) -> ExitRecord | None:
     try:
-        found = _read(name, MAX_EXIT, out)
+        found = _read(name, limit, out)
     except CorruptFileError:
         return None
     return None if found is None else parse_outcome(*found)

@@ -8,11 +8,13 @@ from __future__ import annotations
 import json
 from typing import Any, NamedTuple
 
-from air_executor.errors import CorruptFileError
+from air_executor.errors import BadInputError, CorruptFileError
 from air_executor.model.records import OutcomeFile
+from air_executor.store.run_files import MAX_RESULT, RESULT
 
 MAX_NESTING = 100
 """How deep lists and objects of a result may lie in each other: readers of the state recurse on top of this."""
+_TOO_DEEP = f"nested deeper than {MAX_NESTING} levels"
 MAX_CPU = 1e9
 """CPU seconds of one run: more is no measurement, and could not be added up."""
 
@@ -95,12 +97,41 @@ def parse_result(data: bytes) -> Any:  # noqa: ANN401 - any JSON value
         deep = True
     except ValueError as error:
         why = "it has a number that is too long" if "set_int_max_str_digits" in str(error) else error
-        msg = f"result.json: not JSON ({why})"
+        msg = f"{RESULT}: not JSON ({why})"
         raise CorruptFileError(msg) from error
     if deep:
-        msg = f"result.json: nested deeper than {MAX_NESTING} levels"
+        msg = f"{RESULT}: {_TOO_DEEP}"
         raise CorruptFileError(msg)
     return value
+
+
+def check_result(value: object) -> None:
+    """Make sure that a value, as JSON is read, can be a result.
+
+    Raises:
+        BadInputError: it is nested too deep, or too large.
+    """
+    if _deeper(value, MAX_NESTING):
+        msg = f"result: {_TOO_DEEP}"
+        raise BadInputError(msg)
+    size = len(json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode(errors="surrogatepass"))
+    if size > MAX_RESULT:
+        msg = f"result: has {size} bytes, more than {MAX_RESULT}"
+        raise BadInputError(msg)
+
+
+def result_line(data: bytes) -> bytes:
+    """Return the line of `$AIR_QUEUE` that says the same as a result file; nothing if that says nothing.
+
+    Raises:
+        CorruptFileError: it is no JSON that the state can hold.
+        BadInputError: it would be too large for a line.
+    """
+    value = parse_result(data)
+    if value is None:
+        return b""
+    check_result(value)
+    return json.dumps({"result": value}).encode() + b"\n"
 
 
 def _deeper(value: object, than: int) -> bool:

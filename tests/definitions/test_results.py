@@ -17,7 +17,7 @@ from air_executor.core.templates import TooLargeError
 from air_executor.core.transitions import LiveJob
 from air_executor.model.problems import InvalidError, lines
 from air_executor.model.state import Done, JobState
-from air_executor.store.run_dirs import MAX_RESULT
+from air_executor.store.run_files import MAX_RESULT
 from tests.manager.deaths import Death, Killed, effects
 from tests.manager.rig import World
 from tests.manager.rig import world as started
@@ -397,3 +397,53 @@ def test_a_list_is_made_once_whenever_managers_are_killed(
             world.start()
         finish(world, {"find": {"list": items}})
         check_each_once(world, items)
+
+
+# Results as lines of the queue file
+
+
+def test_a_line_sets_the_result(world: World) -> None:
+    """The last one counts, unless there is a file with a result; reports and tasks may stand between."""
+    world.submit("j", "a", "b", max_runners=2)
+    lines = [{"result": 1}, {"usage": {"usd": 1}}, {"result": {"rows": [2]}}, {"id": "c", "command": "x"}]
+    world.do("j/a", queue=lines)
+    world.do("j/b", queue=lines[:3], result="of the file")
+    assert world.task("j", "a").result == {"rows": [2]}
+    assert world.task("j", "b").result == "of the file"
+    world.do("j/c")
+    assert world.job("j").phase == "succeeded"
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ({"result": "x" * MAX_RESULT}, f"result: has {MAX_RESULT + 2} bytes, more than {MAX_RESULT}"),
+        ('{"result": ' + "[" * 102 + "]" * 102 + "}", "result: nested deeper than 100 levels"),
+        ({"result": 1, "id": "b"}, "result: must be the only key of the line"),
+        ('{"result": NaN}', "NaN is not a number that JSON knows"),
+    ],
+)
+def test_a_line_with_no_result(world: World, line: object, words: str) -> None:
+    """It is refused, with its number, as a task would be."""
+    world.submit("j", {"id": "a", "retries": 0})
+    world.do("j/a", queue=[{"usage": {"usd": 1}}, line])
+    assert ended(world, "j", "a") == ("failed", "rejected", f"queue.jsonl line 2: {words}")
+
+
+def test_a_rewound_state_reads_a_packed_run_again(world: World) -> None:
+    """Of an older state whose run was open, the run is committed again: the same result, the same tasks."""
+    world.submit("j", "a")
+    world.until(lambda: "j/a" in world.running())
+    world.stop()
+    path = Path(world.layout.state("j"))
+    older = path.read_bytes()
+    world.start()
+    world.do("j/a", queue=[{"id": "b", "command": "x"}], result={"rows": 7})
+    run = Path(world.layout.run("j", 1, "a"))
+    world.until(lambda: not (run / "result.json").exists())
+    world.stop()
+    path.write_bytes(older)
+    world.start()
+    world.until(lambda: world.task("j", "a").phase == "succeeded")
+    assert world.task("j", "a").result == {"rows": 7}
+    assert list(world.job("j").tasks) == ["a", "b"]

@@ -18,7 +18,8 @@ from air_executor.model.records import Op
 from air_executor.model.state import JobState, TaskState
 from air_executor.store import codec
 from air_executor.store.layout import Layout
-from air_executor.store.run_dirs import CLAIM, INPUTS, OUTCOMES, PRECREATED
+from air_executor.store.run_dirs import PRECREATED
+from air_executor.store.run_files import CLAIM, INPUTS, OUTCOMES
 from tests.docs.pages import ROOT, blocks, inline, names, rows
 
 FORMATS = ROOT / "docs/formats.md"

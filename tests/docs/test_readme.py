@@ -87,7 +87,7 @@ def test_rewind_with_git_twice(tmp_path: Path, requires_tool: Callable[[str], st
     project.mkdir()
     save(project, "release.yaml")
     file = project / "release.yaml"
-    file.write_text(file.read_text().replace("sleep 5", "sleep 2"))  # it runs six times
+    file.write_text(file.read_text().replace("sleep 5", "sleep 3"))  # it runs six times
     block = next(block.text for block in blocks("sh") if block.text.startswith("git init"))
     init, run, *after = [line for line in block.splitlines() if line]
     terminal = Terminal(project)

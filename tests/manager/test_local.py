@@ -229,18 +229,31 @@ def test_output_that_is_no_text(local: Local) -> None:
 
 @pytest.mark.parametrize("is_native", [True, False])
 def test_a_run_leaves_few_inodes(local: Local, *, is_native: bool) -> None:
-    """A million tasks a day need not be ten million files: what the state holds is no file of the run, too."""
+    """A million tasks a day need not be ten million files: a directory and three files, or two for a run of one line."""
     if is_native and native.this_machine() not in native.builds():
         pytest.skip("there is no native runner here")
     chosen = {name: file for name, file in runner_files().items() if is_native or "/" not in name}
     shutil.rmtree(local.layout.bin)
     local.restart(runner_files=chosen)
     script = "#!/bin/sh\necho hello; cat $AIR_INPUTS; sleep 1.5; echo more"
-    local.submit("j", {"id": "quiet", "command": "true"}, {"id": "loud", "command": script})
-    local.see("j")
-    left = {path.name: sorted(os.listdir(path)) for path in Path(local.layout.runs("j")).iterdir()}
-    own = ["claim", "output.log"] if is_native else ["claim", "exit.json", "output.log"]
-    assert left == {"1-quiet": own, "2-loud": sorted([*own, "log-times"])}
+    everything = f"{script}; echo '{{\"command\": \"true\"}}' >>$AIR_QUEUE; echo '[7,\n8]' >$AIR_RESULT"
+    local.submit(
+        "j",
+        {"id": "quiet", "command": "true"},
+        {"id": "loud", "command": script},
+        {"id": "all", "command": everything},
+        {"id": "bad", "command": f"{everything}; exit 1"},
+        on_failure="continue",
+    )
+    job = local.see("j")
+    local.manager.cycle()
+    left = {path.name[2:]: set(os.listdir(path)) for path in Path(local.layout.runs("j")).iterdir()}
+    own = {"claim", "output.log"}
+    short, long = (own, own | {"log-times"}) if is_native else (own | {"exit.json"}, own)
+    queued = own | {"queue.jsonl"}
+    assert left == {"quiet": short, "_3-1": short, "loud": long, "all": queued, "bad": queued}
+    assert job.tasks["all"].result == [7, 8]
+    assert local.manager.run_dirs.left_behind("j", 4, "bad")[1].endswith(b'{"result": [7, 8]}\n')
 
 
 def test_grandchild_that_queues_after_the_end(local: Local) -> None:

@@ -51,7 +51,7 @@ from air_executor.web import log_text
 KEYS = (
     "id command job tasks env after when retries exit_code timed_out stopped user system memory_peak oom_kills message"
     " op task host boot run grace kind pid pid_namespace epoch since until problems backend waiting only page format"
-    " again delay progress done of note usage usd join at request who action key made_at files counters shown tokens"
+    " again delay progress done of note usage usd join result at request who action key made_at files counters shown tokens"
 ).split()
 """What readers look for, among others."""
 NUMBERS = [0, -1, 1.5, 2**53, -(2**63), 10**400, 1e308, -0.0, math.inf, math.nan]
@@ -97,11 +97,11 @@ def environment(_: Layout, data: bytes) -> bool:
 def is_harmless(char: str) -> bool:
     """Tell whether a page may show a character: fonts of symbols use private ones, newer scripts ones not assigned yet.
 
-    Of the latter, those of plane 14 are never seen.
+    For Python, no space but the plain one is printable. Of those not assigned, those of plane 14 are never seen.
     """
     if "\U000e0000" <= char <= "\U000e0fff":
         return char.isprintable()
-    return char.isprintable() or char in "\t\u200c\u200d" or unicodedata.category(char) in {"Co", "Cn"}
+    return char.isprintable() or char in "\t\u200c\u200d" or unicodedata.category(char) in {"Co", "Cn", "Zs"}
 
 
 def log(_: Layout, data: bytes) -> bool:
@@ -209,6 +209,12 @@ READERS = {
     ),
     "queue.jsonl, a decision": Reader(
         b'{"again": {"delay": "10m"}}',
+        lambda _, data: at_once(parse_queue_line(data)),
+        dump_json,
+        refuses=BadInputError,
+    ),
+    "queue.jsonl, a result": Reader(
+        b'{"result": {"rows": [7, 1.5, null, "x"]}}',
         lambda _, data: at_once(parse_queue_line(data)),
         dump_json,
         refuses=BadInputError,

@@ -15,7 +15,7 @@ import pytest
 from air_executor.runner.carrier import folders, growing, uplink
 from air_executor.runner.carrier.__main__ import CANNOT, LOST_CLAIM
 from air_executor.store.ended_commands import noter_of
-from air_executor.store.run_dirs import MAX_RESULT
+from air_executor.store.run_files import MAX_RESULT
 from air_executor.store.run_tokens import LIFETIME, RunTokens
 from tests.lanes import NIGHTLY
 from tests.transport.rig import PATIENCE, Site, peak, soon

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from air_executor.backends.base import Launch
-from air_executor.store.run_dirs import CHANGES, MAX_QUEUE
+from air_executor.store.run_files import CHANGES, MAX_QUEUE
 from air_executor.web.transport.run_routes import MAX_PIECE
 from tests.transport.rig import LIMIT, Said, Site, entries
 

@@ -20,14 +20,24 @@ from air_executor.model.sizes import format_memory
 from air_executor.runner import native
 from air_executor.store import ended_commands, files
 from air_executor.store.object_workspaces import JobKey, ObjectWorkspaces, in_folder
-from air_executor.store.run_dirs import CHANGES, CLAIM, EXIT, INPUTS, MAX_EXIT, MAX_QUEUE, MAX_RESULT, OUTCOMES, QUEUE
+from air_executor.store.run_files import (
+    CHANGES,
+    CLAIM,
+    EXIT,
+    INPUTS,
+    MAX_EXIT,
+    MAX_QUEUE,
+    MAX_RESULT,
+    OUTCOMES,
+    QUEUE,
+    RESULT,
+)
 from air_executor.store.run_logs import LOG, folder_of
 from air_executor.store.run_tokens import RunAddress
 from air_executor.web.state_cache import StateCache
 from air_executor.web.transport import workspace_archive
 from air_executor.web.transport.workspace_archive import FILES
 
-RESULT = "result.json"
 APPENDED = (LOG, QUEUE, CHANGES)
 """Files that come in pieces."""
 _HOLDER = b"holder "

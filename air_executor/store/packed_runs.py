@@ -1,0 +1,97 @@
+"""What an ended run left, packed into fewer files: a volume has only so many inodes, and a manager runs for a year.
+
+A local run leaves its directory, `claim` and `output.log`. Only where there is more than one file beside these, they
+are packed: the outcome of the script `air-runner` and the times of the log go into `claim`, the result becomes a line
+of `queue.jsonl`. Nothing is lost, so that the run can still be read after a rewind of its job's state.
+
+Hostile, as all that tasks write: what is not a file of one name, or cannot be packed, stays as it is.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+
+from air_executor.errors import AirExecutorError, CorruptFileError
+from air_executor.store import files
+from air_executor.store.run_files import (
+    CLAIM,
+    EXIT,
+    LOG_TIMES,
+    MAX_CLAIM,
+    MAX_LOG_TIMES,
+    MAX_QUEUE,
+    MAX_RESULT,
+    QUEUE,
+    RESULT,
+)
+from air_executor.store.run_outcome import result_line
+
+FEW = 3
+"""Names in a directory that is not packed."""
+
+
+def pack(folder: str) -> None:
+    """Pack the folder of a run that has ended, whose outcome nobody needs to read from here again.
+
+    A manager that dies in between leaves a file too many. What the volume refuses is not packed.
+    """
+    try:
+        names = set(os.listdir(folder))
+        if len(names) <= FEW:
+            return
+        out = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError:
+        return
+    try:
+        _pack(names, out)
+    except (OSError, AirExecutorError):
+        return
+    finally:
+        os.close(out)
+
+
+def _pack(names: set[str], out: int) -> None:
+    if EXIT in names and _is_plain(EXIT, out) and _is_plain(CLAIM, out):
+        os.rename(EXIT, CLAIM, src_dir_fd=out, dst_dir_fd=out)
+    if LOG_TIMES in names and (notes := files.read(LOG_TIMES, MAX_LOG_TIMES, out)) is not None:
+        _append(CLAIM, notes[0], MAX_CLAIM, out)
+        os.unlink(LOG_TIMES, dir_fd=out)
+    if RESULT in names and QUEUE in names and (result := files.read(RESULT, MAX_RESULT, out)) is not None:
+        if line := result_line(result[0]):
+            _append(QUEUE, line, MAX_QUEUE, out)
+        os.unlink(RESULT, dir_fd=out)
+
+
+def _is_plain(name: str, out: int) -> bool:
+    """Tell whether a name is that of a regular file with no other name."""
+    info = os.stat(name, dir_fd=out, follow_symlinks=False)
+    return stat.S_ISREG(info.st_mode) and info.st_nlink == 1
+
+
+def _append(name: str, data: bytes, limit: int, out: int) -> None:
+    """Append lines to a file, which keeps its modification time: that of a claim is when the run ended.
+
+    Raises:
+        OSError: it cannot be written.
+        CorruptFileError: it is no file of one name, or would be longer than `limit` bytes.
+    """
+    fd = os.open(name, os.O_RDWR | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=out)
+    try:
+        info = os.fstat(fd)
+        if not (stat.S_ISREG(info.st_mode) and info.st_nlink == 1 and info.st_size + len(data) < limit):
+            msg = f"{name}: cannot take {len(data)} bytes"
+            raise CorruptFileError(msg)
+        complete = info.st_size == 0 or os.pread(fd, 1, info.st_size - 1) == b"\n"
+        text = data if complete else b"\n" + data
+        if os.write(fd, text) < len(text):
+            os.ftruncate(fd, info.st_size)
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        os.utime(fd, ns=(info.st_atime_ns, info.st_mtime_ns))
+    finally:
+        os.close(fd)
+
+
+EFFECTS = (_pack, _append)
+"""What changes the volume; see `files`."""
