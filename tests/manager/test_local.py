@@ -229,7 +229,7 @@ def test_output_that_is_no_text(local: Local) -> None:
 
 @pytest.mark.parametrize("is_native", [True, False])
 def test_a_run_leaves_few_inodes(local: Local, *, is_native: bool) -> None:
-    """A million tasks a day need not be ten million files: a directory and three files, or two for a run of one line."""
+    """A million tasks a day need not be ten million files: a directory and three files at most."""
     if is_native and native.this_machine() not in native.builds():
         pytest.skip("there is no native runner here")
     chosen = {name: file for name, file in runner_files().items() if is_native or "/" not in name}

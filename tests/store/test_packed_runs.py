@@ -167,12 +167,12 @@ def _to_a_second_name(path: Path, elsewhere: Path) -> None:
     path.hardlink_to(elsewhere)
 
 
-def _to_a_fifo(path: Path, elsewhere: Path) -> None:  # noqa: ARG001 - as the others
+def _to_a_fifo(path: Path, elsewhere: Path) -> None:
     path.unlink()
     os.mkfifo(path)
 
 
-def _to_a_folder(path: Path, elsewhere: Path) -> None:  # noqa: ARG001 - as the others
+def _to_a_folder(path: Path, elsewhere: Path) -> None:
     path.unlink()
     path.mkdir()
 

@@ -51,7 +51,8 @@ from air_executor.web import log_text
 KEYS = (
     "id command job tasks env after when retries exit_code timed_out stopped user system memory_peak oom_kills message"
     " op task host boot run grace kind pid pid_namespace epoch since until problems backend waiting only page format"
-    " again delay progress done of note usage usd join result at request who action key made_at files counters shown tokens"
+    " again delay progress done of note usage usd join result at request who action key made_at files counters shown"
+    " tokens"
 ).split()
 """What readers look for, among others."""
 NUMBERS = [0, -1, 1.5, 2**53, -(2**63), 10**400, 1e308, -0.0, math.inf, math.nan]
