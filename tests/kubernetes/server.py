@@ -33,6 +33,8 @@ class Server:
         """What `list events` tells, whatever it is asked of."""
         self.workloads: dict[str, list[dict[str, Any]]] = {}
         """Kueue's, by the uid of their Job."""
+        self.logs: dict[str, list[bytes]] = {}
+        """By container, what it printed each time that it was started."""
         self.refuse: Callable[[str], Answer | None] = lambda _: None
         """Asked before each request, by the same words."""
         self.policies: list[str | None] = []
@@ -115,7 +117,9 @@ class Server:
                     found = [one for one in server.jobs.values() if one["metadata"]["name"] == last]
                     self._answer(200, found[0]) if found else self._answer(404, status(404, "NotFound"))
                     return
-                if last == "kueue.x-k8s.io":
+                if last == "log":
+                    self._send_log(query["container"], 2 if query.get("previous") == "true" else 1)
+                elif last == "kueue.x-k8s.io":
                     self._answer(200, {"preferredVersion": {"groupVersion": f"{last}/v1beta2"}})
                 elif what == "list workloads":
                     assert "/v1beta2/" in url.path
@@ -133,6 +137,13 @@ class Server:
                 else:
                     server.since.append(query["resourceVersion"])
                     self._stream(last)
+
+            def _send_log(self, container: str, back: int) -> None:
+                starts = server.logs.get(container, [])
+                if len(starts) < back:
+                    self._answer(400, status(400, "BadRequest", f'terminated container "{container}" not found'))
+                else:
+                    self._send(200, starts[-back])
 
             def do_POST(self) -> None:
                 body = self._body()
@@ -191,7 +202,9 @@ class Server:
                 self.close_connection = True
 
             def _answer(self, status: int, body: Mapping[str, Any], headers: Mapping[str, str] | None = None) -> None:
-                data = json.dumps(body).encode()
+                self._send(status, json.dumps(body).encode(), headers)
+
+            def _send(self, status: int, data: bytes, headers: Mapping[str, str] | None = None) -> None:
                 self.send_response(status)
                 for name, value in (headers or {}).items():
                     self.send_header(name, value)
@@ -219,8 +232,12 @@ def job(name: str, run: str, **metadata: Any) -> dict[str, Any]:  # noqa: ANN401
 
 
 def pod(owner: Mapping[str, Any], phase: str = "Running", **fields: Any) -> dict[str, Any]:  # noqa: ANN401 - any field
-    """Return a Pod of such a Job; `state` is that of its container, other fields go into its status."""
+    """Return a Pod of such a Job; `state` is that of its container, other fields go into its status.
+
+    `containers`: names of those that it has, and `sidecars` too.
+    """
     meta = owner["metadata"]
+    names, sidecars = fields.pop("containers", ["task"]), fields.pop("sidecars", [])
     state = fields.pop("state", {"running": {}} if phase == "Running" else {})
     return {
         "metadata": {
@@ -230,6 +247,10 @@ def pod(owner: Mapping[str, Any], phase: str = "Running", **fields: Any) -> dict
             "ownerReferences": [{"uid": meta["uid"], "controller": True}],
             **fields.pop("metadata", {}),
         },
-        "spec": {"nodeName": "node-1"},
+        "spec": {
+            "nodeName": "node-1",
+            "containers": [{"name": name} for name in names],
+            "initContainers": [{"name": name, "restartPolicy": "Always"} for name in sidecars],
+        },
         "status": {"phase": phase, "containerStatuses": [{"name": "task", "image": "i", "state": state}], **fields},
     }

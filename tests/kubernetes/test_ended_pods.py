@@ -48,8 +48,8 @@ def test_an_ended_pod_stays_for_its_time(rig: KubernetesRig) -> None:
     first = rig.command(SLOT, 1, "echo shipped")
     backend.spawn(first)
     finish(rig, backend)
+    rig.until(lambda: [one["status"]["phase"] for one in pods_of(rig, first.run)] == ["Succeeded"], "its phase")
     [kept] = pods_of(rig, first.run)
-    assert kept["status"]["phase"] == "Succeeded"
     assert "ownerReferences" not in kept["metadata"]
     name = kept["metadata"]["name"]
     assert rig.namespace.api.container_log(name, "task") == b"shipped\n"
@@ -115,20 +115,26 @@ REFUSED = status(403, "Forbidden", "cannot patch resource pods")
 
 
 @pytest.mark.parametrize(
-    ("phase", "refuses", "policy"),
-    [("Succeeded", False, "Orphan"), ("Succeeded", True, "Background"), ("Running", False, "Background")],
+    ("found", "refuses", "policy"),
+    [
+        (("Succeeded", {}), False, "Orphan"),
+        (("Succeeded", {}), True, "Background"),
+        (("Running", {}), False, "Orphan"),  # from 1.27 on the phase follows a moment later
+        (("Running", {"containers": ["task", "mesh"]}), False, "Background"),
+        (("Running", {"sidecars": ["service-db"]}), False, "Background"),
+    ],
 )
 def test_what_cannot_stay_goes_with_its_job(
     server: Server,
     backend: KubernetesBackend,
-    phase: str,
+    found: tuple[str, dict[str, Any]],
     refuses: bool,  # noqa: FBT001 - a parameter
     policy: str,
 ) -> None:
     """A pod stays if the server lets us say so, and if no container in it still runs."""
     server.refuse = lambda what: (403, REFUSED, {}) if refuses and what == "PATCH" else None
     server.put("jobs", job("census", RUNNER))
-    server.put("pods", pod(job("census", RUNNER), phase, state=DONE))
+    server.put("pods", pod(job("census", RUNNER), found[0], state=DONE, **found[1]))
     assert backend.observe()[SLOT].finished
     wait_for(lambda: is_gone(backend), what="its name to be free")
     assert server.policies == [policy]
@@ -179,3 +185,32 @@ def test_a_pod_missing_from_a_list_is_forgotten() -> None:
     cache.begin_list("pods")
     cache.apply_pods([], 2.0)
     assert list(cache.ended_pods) == []
+
+
+@pytest.mark.parametrize(
+    ("state", "starts", "printed"),
+    [
+        ({"state": {"running": {}}, "restartCount": 1, "lastState": DONE}, [b"full\n", b"again\n"], b"full\nagain\n"),
+        ({"state": DONE}, [b"full\n", b""], b"full\n"),  # its node has started it again since we looked
+        ({"state": DONE}, [b"full\n"], b"full\n"),
+        ({"state": {"running": {}}, "started": True}, [b"ready\n"], b"ready\n"),
+        ({"state": {"waiting": {}}}, [], None),
+    ],
+)
+def test_the_log_of_a_service_that_its_node_starts_again(
+    server: Server, tmp_path: Path, state: dict[str, Any], starts: list[bytes], printed: bytes | None
+) -> None:
+    """A native sidecar that ends is started again: what it printed before says why the run was given up."""
+    kept: list[bytes] = []
+    group = KubernetesSettings(claim="state", timeout=5.0, rate=1000.0)
+    settings = Settings(state_dir=str(tmp_path / "state"), kubernetes=group)
+    backend = make_backend(settings, "0", lambda *said: kept.append(said[-1]))
+    server.put("jobs", job("census", RUNNER))
+    service = {"name": "service-db", **state}
+    server.logs["service-db"] = starts
+    server.put("pods", pod(job("census", RUNNER), sidecars=["service-db"], initContainerStatuses=[service]))
+    assert SLOT in backend.observe()
+    backend.remove(SLOT)
+    wait_for(lambda: server.policies != [], what="the Job to be deleted")
+    assert kept == ([] if printed is None else [printed])
+    backend.close()

@@ -328,7 +328,7 @@ def test_what_the_server_will_never_take(rig: KubernetesRig) -> None:
     """A Job that is wrong in itself is refused permanently, in the server's words."""
     backend = rig.kubernetes()
     with pytest.raises(SpawnRejectedError, match="air-census"):
-        backend.spawn(dataclasses.replace(launch_with(rig), env={"not a name": "x"}))
+        backend.spawn(dataclasses.replace(launch_with(rig), env={"not=a name": "x"}))
     assert backend.observe() == {}
 
 

@@ -153,9 +153,10 @@ class Api(ApiConnection):
         query = {"labelSelector": f"{_KUEUE}/job-uid={uid}"}
         return list(self.ask("GET", f"/apis/{version}/namespaces/{self.namespace}/workloads", query)["items"] or ())
 
-    def container_log(self, pod: str, container: str) -> bytes:
-        """Return the end of a container's log."""
+    def container_log(self, pod: str, container: str, *, previous: bool = False) -> bytes:
+        """Return the end of a container's log; with `previous`, of what it was before its node started it again."""
         query = {"container": container, "tailLines": str(_LOG_LINES), "limitBytes": str(_LOG_BYTES)}
+        query |= {"previous": "true"} if previous else {}
         return self._read_bytes(f"{pods(self.namespace).path}/{pod}/log", query)
 
     def execute(self, pod: str, container: str, command: Sequence[str], *, tty: bool) -> PodProcess:

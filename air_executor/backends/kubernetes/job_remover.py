@@ -13,7 +13,7 @@ from air_executor.backends.kubernetes.cluster_watch import ClusterWatch
 from air_executor.backends.kubernetes.ended_pods import keep_patch
 from air_executor.backends.kubernetes.object_status import Pod
 from air_executor.backends.kubernetes.runner_cache import TrackedRunner
-from air_executor.backends.kubernetes.service_status import PREFIX
+from air_executor.backends.kubernetes.service_status import PREFIX, ServiceStatus
 from air_executor.errors import BackendUnavailableError
 
 log = logging.getLogger(__name__)
@@ -84,17 +84,20 @@ class JobRemover:
             pods = list(one.pods.values())
         for pod in pods:
             for service in pod.services:
-                self._keep_log_of(one, pod, service.name)
+                self._keep_log_of(one, pod, service)
         one.kept_logs = True
 
-    def _keep_log_of(self, one: TrackedRunner, pod: Pod, service: str) -> None:
+    def _keep_log_of(self, one: TrackedRunner, pod: Pod, service: ServiceStatus) -> None:
+        container, text = f"{PREFIX}{service.name}", b""
+        if service.end(was_started=True) is not None:
+            with contextlib.suppress(RefusedError):  # its node has not started it again
+                text = self._api.container_log(pod.name, container, previous=True)
         try:
-            text = self._api.container_log(pod.name, f"{PREFIX}{service}")
+            text += self._api.container_log(pod.name, container)
         except RefusedError as error:  # it is gone, or has not begun, or we may not read it
-            log.info("job %s: no log of service %s: %s", one.name, service, error)
-            return
+            log.info("job %s: no log of service %s: %s", one.name, service.name, error)
         if text:
-            self._keep_log(one.slot, one.run, pod.task, service, text)
+            self._keep_log(one.slot, one.run, pod.task, service.name, text)
 
     def remove_unreachable(self, one: TrackedRunner) -> None:
         """Delete a runner whose node does not answer, without waiting for the node."""

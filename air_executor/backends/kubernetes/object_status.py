@@ -149,7 +149,7 @@ def read_pod(found: Mapping[str, Any]) -> Pod:
     if scheduled.get("status") == "True" or status.get("startTime") or terminated is not None or "running" in state:
         times = parse_time(scheduled.get("lastTransitionTime")), parse_time(status.get("startTime")), pod.created_at
         pod.scheduled_at = next((at for at in times if at is not None), 0.0)
-    pod.over = status.get("phase") in {"Succeeded", "Failed"}
+    pod.over = status.get("phase") in {"Succeeded", "Failed"} or _all_have_ended(found)
     if terminated is not None and _is_delivering(status, terminated):
         pod.delivering = True
     elif terminated is not None or pod.over:
@@ -165,6 +165,16 @@ def read_pod(found: Mapping[str, Any]) -> Pod:
         since = _condition(status, "Ready").get("lastTransitionTime")
         pod.warning = f"node {pod.node} does not answer since {since}"
     return pod
+
+
+def _all_have_ended(pod: Mapping[str, Any]) -> bool:
+    """Tell whether all containers of a Pod have ended. From Kubernetes 1.27 on its phase says so a moment later."""
+    spec, status = pod.get("spec") or {}, pod.get("status") or {}
+    if any(one.get("restartPolicy") == "Always" for one in spec.get("initContainers") or ()):
+        return False  # sidecars, which the node ends after the others
+    found = status.get("containerStatuses") or ()
+    ended = [one for one in found if "terminated" in (one.get("state") or {})]
+    return len(ended) == len(found) == len(spec.get("containers") or ()) > 0
 
 
 def _pending_service(status: Mapping[str, Any], late: ServiceStatus) -> PendingReason:
