@@ -121,13 +121,12 @@ class _QueuedLines:
         """
         seen = 0
         for number, line in enumerate(BytesIO(lines), 1):
-            if not line.strip():
-                continue
-            try:
-                yield from self._take(line, number)
-            except BadInputError as error:
-                msg = f"{QUEUE} line {number}: {error}"
-                raise BadInputError(msg) from error
+            if line.strip():
+                try:
+                    yield from self._take(line, number)
+                except BadInputError as error:
+                    msg = f"{QUEUE} line {number}: {error}"
+                    raise BadInputError(msg) from error
             if number % LINES == 0 or self.cost - seen > LONG:
                 seen = self.cost
                 yield
