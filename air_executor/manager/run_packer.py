@@ -30,9 +30,8 @@ class RunPacker:
             self._waiting.setdefault(run.slot.job, []).append((run.job.state.uid, run.seq, run.task.id))
 
     def _pack(self, job: str) -> None:
-        uid = self._state.index.uid_of(job)
-        for of, seq, task in self._waiting.pop(job, ()):
-            if of == uid:  # else it was deleted and submitted again, and a run with that number may be open
+        for uid, seq, task in self._waiting.pop(job, ()):
+            if uid == self._state.index.uid_of(job):  # else it was submitted again: such a run of it may be open
                 self._run_dirs.pack(job, seq, task)
 
     def _forget(self, job: str) -> None:
