@@ -6,6 +6,7 @@ Checked as a job file is, with the job's defaults. Called when an outcome is com
 from __future__ import annotations
 
 from collections.abc import Callable
+from io import BytesIO
 
 from air_executor.core.job_checks import check_retries
 from air_executor.core.submission import reading_job
@@ -28,11 +29,8 @@ LONGEST_PLACED = 8 * 1024
 
 def queues_nothing(queue: bytes) -> bool:
     """Tell whether the lines of a run that was committed have nothing but reports and a result."""
-    return all(
-        any(key in strict_json.loads(line) for key in ("result", "progress", "usage"))
-        for line in queue.split(b"\n")
-        if line.strip()
-    )
+    kept = {"result", "progress", "usage"}
+    return all(not kept.isdisjoint(strict_json.loads(line)) for line in BytesIO(queue) if line.strip())
 
 
 def parse_queue_line(

@@ -23,6 +23,8 @@ class RunReports:
 
     offset: int = 0
     """Bytes of its file that have been read."""
+    has_file: bool = False
+    """There is such a file, if only an empty one."""
     progress: ProgressReport | None = None
     """The newest."""
     reported: dict[str, float] = field(default_factory=dict)

@@ -38,7 +38,9 @@ MAX_COST = 96 * 1024 * 1024
 LINES = 100
 """Lines that are looked at before the time is."""
 LONG = 256 * 1024
-"""Bytes of what they describe after which it is, too."""
+"""Bytes of them after which it is, too."""
+LONGEST_RESULT = 8 * MAX_RESULT
+"""Bytes of a line that may set a result, in which an escape has up to six bytes: to look into a long one takes long."""
 
 
 @dataclass(slots=True)
@@ -119,17 +121,17 @@ class _QueuedLines:
             BadInputError: one of them is wrong.
             _TooManyError: there are too many.
         """
-        seen = 0
+        read = seen = 0
         for number, line in enumerate(BytesIO(lines), 1):
-            if not line.strip():
-                continue
-            try:
-                yield from self._take(line, number)
-            except BadInputError as error:
-                msg = f"{QUEUE} line {number}: {error}"
-                raise BadInputError(msg) from error
-            if number % LINES == 0 or self.cost - seen > LONG:
-                seen = self.cost
+            if line.strip():
+                try:
+                    yield from self._take(line, number)
+                except BadInputError as error:
+                    msg = f"{QUEUE} line {number}: {error}"
+                    raise BadInputError(msg) from error
+            read += len(line)
+            if number % LINES == 0 or read - seen > LONG:
+                seen = read
                 yield
 
     def _take(self, line: bytes, number: int) -> Iterator[None]:
@@ -144,6 +146,9 @@ class _QueuedLines:
         if isinstance(item, ProgressReport | UsageReport):
             self.cost -= len(line)  # no part of it stays in the state
         elif isinstance(item, Result):
+            if len(line) > LONGEST_RESULT:
+                msg = f"result: has {len(line)} bytes, more than {MAX_RESULT}"
+                raise BadInputError(msg)
             check_result(item.value)
             self.cost -= len(line)  # counted once, with the outcome
             self.result = item.value

@@ -49,6 +49,8 @@ class Recovered:
     """Ended jobs of which a runner stays."""
     undelivered: list[JobState] = field(default_factory=list)
     """Those of them that have notifications to be delivered."""
+    ended_runs: list[tuple[str, int, str]] = field(default_factory=list)
+    """Job, number and task of the runs whose end only a journal held: their manager may not have tidied them up."""
     holders: list[JobState] = field(default_factory=list)
     """Unfinished jobs that this manager does not handle: they may hold a lock."""
     unmanaged: dict[str, str] = field(default_factory=dict)
@@ -69,6 +71,7 @@ class Recovered:
         self.ended = [job for job in self.ended if job[0] != name]
         self.undelivered = [job for job in self.undelivered if job.id != name]
         self.keeping = [job for job in self.keeping if job.id != name]
+        self.ended_runs = [run for run in self.ended_runs if run[0] != name]
         self.unmanaged[name] = why
         self.quarantined.add(name)
 
@@ -261,7 +264,9 @@ def _bring_up_to_date(runs: RunDirs, state: JobState, lines: list[JournalEntry],
     """Apply the journal's lines to one job and put it where it belongs; True if its checkpoint is behind then."""
     before = state.version
     job = LiveJob(state)
-    known = journal_files.replay_onto(job, lines) if lines else True
+    ended: list[tuple[int, str]] = []
+    known = journal_files.replay_onto(job, lines, ended) if lines else True
+    done.ended_runs += [(state.id, seq, task) for seq, task in ended]
     if known is False:
         done.problems.append(f"job {state.id}: a gap in the journal after version {state.version}; resumed there")
     elif known is None:

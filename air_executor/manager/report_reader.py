@@ -67,6 +67,9 @@ class ReportReader:
         if reports.offset >= MAX_QUEUE:
             return False
         data = self._run_dirs.appended(job, run.seq, run.task.id, reports.offset, PIECE)
+        if data is None:
+            return False
+        reports.has_file = True
         if data and reports.take(data) and not ended:
             run.job.report(run.seq, reports.progress, reports.reported)
             self._state.index.dirty.setdefault(job)

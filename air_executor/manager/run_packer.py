@@ -17,8 +17,8 @@ class RunPacker:
     def __init__(self, state: ManagerState, run_dirs: RunDirs) -> None:
         self._state = state
         self._run_dirs = run_dirs
-        self._waiting: dict[str, list[tuple[int, str]]] = {}
-        """By job, number and task of each run that the next checkpoint of the job holds."""
+        self._waiting: dict[str, list[tuple[str, int, str]]] = {}
+        """By job, its uid, number and task of each run that the next checkpoint of the job holds."""
         state.checkpointed.append(self._pack)
         state.dropped.append(self._forget)
 
@@ -26,12 +26,13 @@ class RunPacker:
         """Have a run packed that is committed now, unless it is sure to have left few files."""
         by_runner = run.exit is not None and run.exit.started is not None
         long = self._state.clock.steady() - run.since >= log_times.FIRST_AFTER
-        if long or run.reports.offset or not by_runner:
-            self._waiting.setdefault(run.slot.job, []).append((run.seq, run.task.id))
+        if long or run.reports.has_file or not by_runner:
+            self._waiting.setdefault(run.slot.job, []).append((run.job.state.uid, run.seq, run.task.id))
 
     def _pack(self, job: str) -> None:
-        for seq, task in self._waiting.pop(job, ()):
-            self._run_dirs.pack(job, seq, task)
+        for uid, seq, task in self._waiting.pop(job, ()):
+            if uid == self._state.index.uid_of(job):  # else it was submitted again: such a run of it may be open
+                self._run_dirs.pack(job, seq, task)
 
     def _forget(self, job: str) -> None:
         self._waiting.pop(job, None)

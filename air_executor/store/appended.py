@@ -12,13 +12,13 @@ _NOT_OURS = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENXIO, er
 """The task has removed the file, or made something else of it."""
 
 
-def size_of(path: str) -> int:
-    """Return the size of a regular file; 0 if there is none."""
+def size_of(path: str) -> int | None:
+    """Return the size of a regular file; None if there is none."""
     try:
         info = os.stat(path, follow_symlinks=False)
     except OSError:
-        return 0
-    return info.st_size if stat.S_ISREG(info.st_mode) else 0
+        return None
+    return info.st_size if stat.S_ISREG(info.st_mode) else None
 
 
 def read_appended(path: str, offset: int, limit: int, dir_fd: int) -> bytes:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from air_executor.core.transitions import LiveJob
 from air_executor.errors import CorruptFileError, NotFoundError, PathBlockedError, StoreError
 from air_executor.model.defaults import Defaults
-from air_executor.model.events import Event, JournalLine, Requested, with_tasks
+from air_executor.model.events import Ended, Event, JournalLine, Requested, with_tasks
 from air_executor.model.records import CountersRecord
 from air_executor.store import codec, files
 from air_executor.store.journal import MAX_FILE
@@ -119,8 +119,8 @@ def _read_lines(data: bytes, epoch: int, replay: Replay, named: set[str]) -> boo
     return whole
 
 
-def replay_onto(job: LiveJob, entries: list[JournalEntry]) -> bool | None:
-    """Apply to a job what its checkpoint does not hold yet.
+def replay_onto(job: LiveJob, entries: list[JournalEntry], ended: list[tuple[int, str]]) -> bool | None:
+    """Apply to a job what its checkpoint does not hold yet; add number and task of each run that ends to `ended`.
 
     Returns None if the journals do not know this checkpoint (somebody checked it out: it stands as it is), False if the
     chain of versions has a gap (the job stops before it), True otherwise.
@@ -138,7 +138,10 @@ def replay_onto(job: LiveJob, entries: list[JournalEntry]) -> bool | None:
             continue
         if entry.line.version != state.version + 1:
             return False
-        job.apply(with_tasks(entry.event, entry.line, defaults), entry.epoch)
+        event = entry.event
+        if isinstance(event, Ended) and event.keep_until is None and (task := job.progress.runs.get(event.seq)):
+            ended.append((event.seq, task))
+        job.apply(with_tasks(event, entry.line, defaults), entry.epoch)
         state.queue_notices(entry.line.notices)
     return True
 

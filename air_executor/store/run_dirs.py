@@ -279,14 +279,15 @@ class RunDirs:
             queue = _read(QUEUE, MAX_QUEUE, out)
         return None if result is None else parse_result(result[0]), b"" if queue is None else queue[0]
 
-    def appended(self, job: str, seq: int, task: str, offset: int, limit: int) -> bytes:
-        """Return up to `limit` bytes of what the run appended to its queue file beyond `offset`.
+    def appended(self, job: str, seq: int, task: str, offset: int, limit: int) -> bytes | None:
+        """Return up to `limit` bytes of what the run appended to its queue file beyond `offset`; None: it has none.
 
         Raises:
             StoreError: the volume refused, so nothing is known.
         """
-        if appended.size_of(f"{self._folder(job, seq, task)}/{QUEUE}") <= offset:
-            return b""
+        size = appended.size_of(f"{self._folder(job, seq, task)}/{QUEUE}")
+        if size is None or size <= offset:
+            return None if size is None else b""
         with self._out(job, seq, task) as out:
             return b"" if out is None else appended.read_appended(QUEUE, offset, limit, out)
 

@@ -419,6 +419,7 @@ def test_a_line_sets_the_result(world: World) -> None:
     [
         ({"result": "x" * MAX_RESULT}, f"result: has {MAX_RESULT + 2} bytes, more than {MAX_RESULT}"),
         ('{"result": ' + "[" * 102 + "]" * 102 + "}", "result: nested deeper than 100 levels"),
+        ('{"result": [' + "[]," * 100_000 + "[]]}", f"result: has 300017 bytes, more than {MAX_RESULT}"),
         ({"result": 1, "id": "b"}, "result: must be the only key of the line"),
         ('{"result": NaN}', "NaN is not a number that JSON knows"),
     ],

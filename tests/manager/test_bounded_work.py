@@ -60,6 +60,34 @@ def test_others_go_on_while_a_run_queues(world: World) -> None:
 
 
 @pytest.mark.usefixtures("in_slices")
+def test_others_go_on_while_blank_lines_are_read(world: World) -> None:
+    """Lines that say nothing take time, too: 64 MiB of them took seconds."""
+    world.submit("many", "a")
+    world.submit("other", *[f"x{number}" for number in range(5)])
+    world.until(lambda: {"many/a", "other/x0"} <= set(world.running()))
+    world.exit("many/a", queue=[""] * 20)
+    world.cycle()
+    for number in range(5):
+        assert world.manager.supervisor.busy
+        world.do(f"other/x{number}")
+    world.until(lambda: world.job("many").ended)
+    assert world.job("many").phase == "succeeded"
+
+
+def test_others_go_on_while_many_results_are_read(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each may be large, and only the last one counts."""
+    monkeypatch.setattr(commit, "SLICE", -1)
+    monkeypatch.setattr(queued_work, "LONG", 16 * 1024)
+    world.submit("many", "a")
+    world.until(lambda: "many/a" in world.running())
+    world.exit("many/a", queue=[{"result": "x" * 10_000}] * 20)
+    for _ in range(5):
+        world.cycle()
+        assert world.manager.supervisor.busy
+    world.until(lambda: world.job("many").phase == "succeeded")
+
+
+@pytest.mark.usefixtures("in_slices")
 def test_others_go_on_while_a_job_of_many_tasks_is_read(world: World) -> None:
     """One line submits a job of many tasks, which takes many cycles: another job's runs start and end meanwhile."""
     world.submit("many", "a")

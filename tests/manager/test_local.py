@@ -243,6 +243,7 @@ def test_a_run_leaves_few_inodes(local: Local, *, is_native: bool) -> None:
         {"id": "loud", "command": script},
         {"id": "all", "command": everything},
         {"id": "bad", "command": f"{everything}; exit 1"},
+        {"id": "none", "command": ": >>$AIR_QUEUE; echo 9 >$AIR_RESULT"},
         on_failure="continue",
     )
     job = local.see("j")
@@ -251,7 +252,7 @@ def test_a_run_leaves_few_inodes(local: Local, *, is_native: bool) -> None:
     own = {"claim", "output.log"}
     short, long = (own, own | {"log-times"}) if is_native else (own | {"exit.json"}, own)
     queued = own | {"queue.jsonl"}
-    assert left == {"quiet": short, "_3-1": short, "loud": long, "all": queued, "bad": queued}
+    assert left == {"quiet": short, "_3-1": short, "loud": long, "all": queued, "bad": queued, "none": queued}
     assert job.tasks["all"].result == [7, 8]
     assert local.manager.run_dirs.left_behind("j", 4, "bad")[1].endswith(b'{"result": [7, 8]}\n')
 

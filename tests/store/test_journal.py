@@ -55,7 +55,7 @@ def names(layout: Layout) -> list[str]:
 
 def replayed(layout: Layout, job: LiveJob) -> bool | None:
     """Apply to a job what the journals hold of it."""
-    return journal_files.replay_onto(job, journal_files.read(layout).jobs.get((job.state.id, job.state.uid), []))
+    return journal_files.replay_onto(job, journal_files.read(layout).jobs.get((job.state.id, job.state.uid), []), [])
 
 
 def test_replay_ends_where_memory_was(layout: Layout, journal: Journal) -> None:

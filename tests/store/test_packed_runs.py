@@ -11,13 +11,14 @@ from typing import Any
 
 import pytest
 
-from air_executor.store import log_times
+from air_executor.store import log_times, packed_runs
 from air_executor.store.layout import Layout
 from air_executor.store.run_dirs import RunDirs
 from air_executor.store.run_files import MAX_RESULT
 
 SEQ = 1
 OUTCOME = '{"exit_code": 3, "user": "0m0.5s", "system": "0m0.5s"}'
+BEGUN = 1_795_999_990.25
 ENDED = 1_796_000_000.5
 
 
@@ -68,17 +69,23 @@ def test_nothing_is_lost(runs: RunDirs) -> None:
 
 
 def test_the_outcome_of_the_script_goes_into_the_claim(runs: RunDirs) -> None:
-    """It keeps its time, which is that of the run's end."""
+    """It keeps its time, which is that of the run's end, and gets that of the claim, at which the run began."""
     (folder(runs) / "claim").write_text("", encoding="utf-8")
-    (folder(runs) / "exit.json").write_text(OUTCOME + "\n", encoding="utf-8")
+    os.utime(folder(runs) / "claim", (BEGUN, BEGUN))
+    message = "command not found: a" + 40 * " " + "b"
+    record = f'"exit_code": 3, "started": null, "user": "0m0.5s", "system": "0m0.5s", "message": "{message}"'
+    (folder(runs) / "exit.json").write_text(f"{{{record.ljust(509)}}}\n", encoding="utf-8")
     os.utime(folder(runs) / "exit.json", (ENDED, ENDED))
-    before = runs.exit("j", SEQ, "a")
+    before, begun = runs.exit("j", SEQ, "a"), runs.started("j", SEQ, "a")
+    assert begun == BEGUN
     runs.pack("j", SEQ, "a")
     assert sorted(contents(runs)) == ["claim", "output.log", "queue.jsonl"]
     after = runs.exit("j", SEQ, "a")
     assert before is not None
     assert before.ended == ENDED
-    assert after == before
+    assert before.message == message
+    assert after == before._replace(started=BEGUN)
+    assert runs.started("j", SEQ, "a") == begun
 
 
 def test_few_files_stay_as_they_are(runs: RunDirs) -> None:
@@ -201,6 +208,24 @@ def test_what_a_task_put_in_place_of_what_is_packed(runs: RunDirs, tmp_path: Pat
     assert (folder(runs) / name).is_symlink()
     assert "secret" not in (folder(runs) / "queue.jsonl").read_text("utf-8")
     assert "secret" not in (folder(runs) / "claim").read_text("utf-8")
+
+
+@pytest.mark.parametrize("record", ['{"exit_code": 3, "started": null}', '"started": null' + 20 * " "])
+def test_an_outcome_with_no_place_for_the_start(runs: RunDirs, record: str) -> None:
+    """It gets no longer: a task may have written anything."""
+    (folder(runs) / "exit.json").write_text(record, encoding="utf-8")
+    runs.pack("j", SEQ, "a")
+    assert len(contents(runs)["claim"].split("\n")[0]) == len(record)
+
+
+def test_a_folder_of_many_names(runs: RunDirs, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is not read to its end: a task can make millions, and every job would wait."""
+    for number in range(2 * packed_runs.MOST):
+        (folder(runs) / str(number)).write_text("", encoding="utf-8")
+    looked: list[set[str]] = []
+    monkeypatch.setattr(packed_runs, "_pack", lambda names, _: looked.append(names))
+    runs.pack("j", SEQ, "a")
+    assert len(looked[0]) == packed_runs.MOST
 
 
 def test_a_volume_that_takes_half_a_line(runs: RunDirs) -> None:
