@@ -319,7 +319,8 @@ def test_a_list_becomes_its_tasks() -> None:
     """It has succeeded with that; what waits for it waits for them."""
     job = late({"for_each": "${{ results.z }}", "command": "x ${{ item }}"})
     job.apply(ev.Resolved(4.0, "a", [Task(id="a-1", command="x 1"), Task(id="a-2", command="x 2")]), 1)
-    assert job.state.tasks["a"].status == make_done("succeeded", "ok", 4.0)
+    task = job.state.tasks["a"]
+    assert (task.status, task.reason) == (make_done("succeeded", "ok", 4.0), "ok")
     assert [job.state.tasks[name].queued_by for name in ("a-1", "a-2")] == ["a", "a"]
     assert [job.state.tasks[name].ready_at for name in ("a-1", "a-2")] == [4.0, 4.0]
     assert (phases(job), ready(job)) == ("z:que a:suc b:que a-1:que a-2:que", ["z", "a-1", "a-2"])
@@ -339,5 +340,6 @@ def test_a_reused_result_ends_its_task() -> None:
     reused = Reused(key="k", job="old", run="0badcafe-1", seconds=3.0, cost=0.5, currency="EUR")
     job.apply(ev.Memoized(4.0, "a", {"n": 1}, reused), 1)
     task = job.state.tasks["a"]
-    assert (task.status, task.cached) == (make_done("succeeded", "ok", 4.0, result={"n": 1}), reused)
+    assert (task.status, task.reason) == (make_done("succeeded", "ok", 4.0, result={"n": 1}), "ok")
+    assert task.cached == reused
     assert (ready(job), job.state.tasks["b"].ready_at) == (["b"], 4.0)
