@@ -347,14 +347,17 @@ def test_clean_up_waits_for_what_is_added_before_it_starts() -> None:
     ("when", "first", "verb", "then", "reason"),
     [("failure", "error", "retry", "ok", "ok"), ("success", "ok", "rerun", "error", "upstream")],
 )
-def test_a_run_whose_cause_is_gone_is_not_repeated(when: str, first: str, verb: str, then: str, reason: str) -> None:
+@pytest.mark.parametrize("ended", ["lost", "again", "requeue"])
+def test_a_run_whose_cause_is_gone_is_not_repeated(  # noqa: PLR0917
+    ended: str, when: str, first: str, verb: str, then: str, reason: str
+) -> None:
     """What its task waits for ran again meanwhile and ended otherwise: the job ends without it."""
     job = make("a", {"id": "m", "after": ["a"], "when": when}, on_failure="continue", max_runners=2)
     run(job, "a", first)
     seq = start(job, "m", 4.0)
     ask(job, verb, 5.0, "a")
     run(job, "a", then, 6.0)
-    end(job, seq, "lost", 7.0, retry_at=8.0)
+    end(job, seq, ended, 7.0, retry_at=8.0)
     assert job.state.tasks["m"].status == make_done("skipped", reason, 7.0)
     assert job.state.finished_at == 7.0
 
