@@ -193,6 +193,7 @@ def test_a_pod_missing_from_a_list_is_forgotten() -> None:
         ({"state": {"running": {}}, "restartCount": 1, "lastState": DONE}, [b"full\n", b"again\n"], b"full\nagain\n"),
         ({"state": DONE}, [b"full\n", b""], b"full\n"),  # its node has started it again since we looked
         ({"state": DONE}, [b"full\n"], b"full\n"),
+        ({"state": DONE}, [b"unable to retrieve container logs for containerd://d0d9", b"full\n"], b"full\n"),
         ({"state": {"running": {}}, "started": True}, [b"ready\n"], b"ready\n"),
         ({"state": {"waiting": {}}}, [], None),
     ],

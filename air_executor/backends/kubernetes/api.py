@@ -13,7 +13,9 @@ from air_executor.backends.kubernetes.api_connection import JSON, ApiConnection,
 
 PAGE = 500
 """Objects per page of a list."""
-_LOG_LINES, _LOG_BYTES = 100_000, 10 << 20
+_LOG_LINES, _NO_LOG = b"unable to retrieve container logs for "
+"""How a kubelet begins, instead of an error, where the runtime has removed the container (`GetKubeletContainerLogs`)."""
+_LOG_BYTES = 100_000, 10 << 20
 """How much of a service's log is kept."""
 _KUEUE = "kueue.x-k8s.io"
 _LEASE = {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease"}
@@ -157,7 +159,8 @@ class Api(ApiConnection):
         """Return the end of a container's log; with `previous`, of what it was before its node started it again."""
         query = {"container": container, "tailLines": str(_LOG_LINES), "limitBytes": str(_LOG_BYTES)}
         query |= {"previous": "true"} if previous else {}
-        return self._read_bytes(f"{pods(self.namespace).path}/{pod}/log", query)
+        text = self._read_bytes(f"{pods(self.namespace).path}/{pod}/log", query)
+        return b"" if text.startswith(_NO_LOG) and b"\n" not in text else text
 
     def execute(self, pod: str, container: str, command: Sequence[str], *, tty: bool) -> PodProcess:
         """Start a program in a container of a pod: with a terminal, or without stdin."""
