@@ -13,10 +13,10 @@ from air_executor.backends.kubernetes.api_connection import JSON, ApiConnection,
 
 PAGE = 500
 """Objects per page of a list."""
-_LOG_LINES, _NO_LOG = b"unable to retrieve container logs for "
-"""How a kubelet begins, instead of an error, where the runtime has removed the container (`GetKubeletContainerLogs`)."""
-_LOG_BYTES = 100_000, 10 << 20
+_LOG_LINES, _LOG_BYTES = 100_000, 10 << 20
 """How much of a service's log is kept."""
+_NO_LOG = b"unable to retrieve container logs for "
+"""How a kubelet begins instead of an error where the runtime has removed the container (`GetKubeletContainerLogs`)."""
 _KUEUE = "kueue.x-k8s.io"
 _LEASE = {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease"}
 
