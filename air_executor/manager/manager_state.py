@@ -136,10 +136,9 @@ class ManagerState:
         """What users should know of: files that cannot be read, jobs that were quarantined."""
         self.rejected_files: Mapping[str, str] = {}
         """What is wrong with which job files of the folder that is followed, until they are mended."""
-        self.checkpointed: list[Callable[[str], None]] = []
-        """Called with the id of each job whose checkpoint holds everything that was decided."""
-        self.dropped: list[Callable[[str], None]] = []
-        """Called with the id of each job that is quarantined: by parts that keep something of it."""
+        # What each calls with the id of a job, for parts that keep something of it:
+        self.checkpointed: list[Callable[[str], None]] = []  # its checkpoint holds everything that was decided
+        self.dropped: list[Callable[[str], None]] = []  # it is quarantined
 
     @property
     def staging(self) -> str:
