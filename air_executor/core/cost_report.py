@@ -187,7 +187,7 @@ def _previous(ledger: Ledger, window: CostWindow, now: float) -> Previous | None
     before, before_end = max(0.0, start - (end - start)), start
     month, month_end = period_bounds("month", start)
     if start == month and end <= month_end:
-        before = period_bounds("month", max(0.0, start - 1))[0]
+        before = period_bounds("month", start - 1)[0]
         before_end = start if end == month_end else min(start, before + end - start)
     found = sum_costs(CostWindow(before, before_end).cut(replace(ledger, earlier=())))
     return Previous(before, before_end, found.runner_seconds, found.costs)

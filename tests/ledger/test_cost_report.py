@@ -104,6 +104,7 @@ def test_without_a_run_there_is_no_pool() -> None:
     found = report(Ledger(), 50)
     assert (found.always_on, found.hour_price, found.cost_of(1.0), found.previous, found.forecast) == (None,) * 5
     assert (found.waits, found.used_seconds, found.used_work) == (Waits(0.0, 0.0), 0.0, 0.0)
+    assert report(Ledger([run(10, 20, clock_stepped=True)]), 50).always_on is None
 
 
 def test_what_is_compared() -> None:
@@ -129,6 +130,7 @@ def test_what_is_compared() -> None:
         ([run(10, 20, ""), run(30, 40, "")], {}, 1.0, ""),
         ([run(10, 20, cost=0.0)], {}, 0.0, None),
         ([run(10, 10)], {}, None, None),
+        ([run(10, 10.5)], {}, 1.0, "EUR"),
         ([run(10, 20), run(15, 60, "USD")], {"until": 30}, None, "USD"),
         ([run(10, 20, cost=0.0), run(15, 60, "USD")], {"until": 30}, 0.0, "USD"),
     ],
@@ -176,6 +178,13 @@ def test_what_open_runs_have_cost() -> None:
         ("2026-02-01T00:00:00Z", "2026-03-01T00:00:00Z", None, "2026-01-01T00:00:00Z", "2026-02-01T00:00:00Z"),
         ("2026-03-01T00:00:00Z", "2026-04-01T00:00:00Z", None, "2026-02-01T00:00:00Z", "2026-03-01T00:00:00Z"),
         ("2026-03-01T00:00:00Z", None, "2026-03-05T06:00:00Z", "2026-02-01T00:00:00Z", "2026-02-05T06:00:00Z"),
+        (
+            "2026-03-01T00:00:00Z",
+            "2026-04-01T00:00:00Z",
+            "2026-03-05T06:00:00Z",
+            "2026-02-01T00:00:00Z",
+            "2026-03-01T00:00:00Z",
+        ),
         ("2026-03-01T00:00:00Z", "2026-03-30T00:00:00Z", None, "2026-02-01T00:00:00Z", "2026-03-01T00:00:00Z"),
         ("2026-03-01T00:00:00Z", "2026-04-02T00:00:00Z", None, "2026-01-28T00:00:00Z", "2026-03-01T00:00:00Z"),
         ("2026-03-02T00:00:00Z", "2026-03-09T00:00:00Z", None, "2026-02-23T00:00:00Z", "2026-03-02T00:00:00Z"),
@@ -227,6 +236,11 @@ FEBRUARY = 28 * DAY
         (Ledger([run(0, DAY)]), {"now": DAY, "until": DAY - 1}, None),
         (Ledger([run(0, DAY)]), {"now": DAY, "since": 2 * DAY}, None),
         (Ledger([run(0, DAY)]), {"now": 0}, None),
+        (Ledger((), (), [sums(0, 7 * DAY, EUR=7.0)]), {"now": DAY, "since": DAY}, None),
+        (Ledger((), (), [sums(0, 7 * DAY, EUR=7.0)]), {"now": DAY, "since": 2 * DAY}, None),
+        (Ledger([run(0, 0.5)]), {"now": 0.5}, {"EUR": 28 * 24}),
+        (Ledger([run(-7 * DAY, -5 * DAY)]), {"now": 7 * DAY}, {"EUR": 48 / 14 * 21}),
+        (Ledger([run(26 * DAY, 30 * DAY)]), {"now": 27 * DAY}, {"EUR": 48 + 96}),
         (Ledger([run(0, DAY, None)]), {"now": 2 * DAY}, None),
         (Ledger((), [still_open(0)]), {"now": 2 * DAY}, None),
         (Ledger((), (), [sums(0, 7 * DAY, EUR=7.0)]), {"now": 14 * DAY}, {"EUR": 14.0}),
@@ -262,7 +276,7 @@ def test_the_cost_of_the_present_month(
 def test_an_empty_window_is_refused() -> None:
     """Its borders were confused."""
     for until in (5, 10):
-        with pytest.raises(BadInputError, match="until: must be after since"):
+        with pytest.raises(BadInputError, match=r"^until: must be after since$"):
             report(ONE, 50, since=10, until=until)
     assert report(ONE, 50, since=10, until=10.5).total.runs == 0
 

@@ -43,7 +43,7 @@ EUROS = CostSums(
     runs=5,
     succeeded=3,
     start_seconds=1.2500014,
-    work_seconds=20.5000014,
+    work_seconds=20.6000014,
     finish_seconds=0.7500014,
     cpu_seconds=9.5000014,
     node_wait_seconds=4.2500014,
@@ -59,14 +59,14 @@ EUROS = CostSums(
     peak_runners=6,
 )
 EUROS_RECORD: dict[str, Any] = {
-    "runner_seconds": 22.500004,
-    "work_seconds": 20.500001,
+    "runner_seconds": 22.600004,
+    "work_seconds": 20.600001,
     "start_seconds": 1.250001,
     "finish_seconds": 0.750001,
     "idle_seconds": 2.000003,
     "cpu_seconds": 9.500001,
     "node_wait_seconds": 4.250001,
-    "efficiency": 0.911111,
+    "efficiency": 0.911504,
     "runs": 5,
     "succeeded": 3,
     "waste_seconds": 12.000006,
@@ -91,7 +91,7 @@ NO_RECORD: dict[str, Any] = {
     **dict.fromkeys(("efficiency", "currency", "cost_per_success", "first_spawned_at", "last_gone_at")),
     "reported": {},
 }
-POOL = AlwaysOnPool(2, BEGIN, BEGIN + 50.25, 40.1250014, Waits(1.5000014, 2.5000014))
+POOL = AlwaysOnPool(2, BEGIN, BEGIN + 50.2500014, 40.1250014, Waits(1.5000014, 2.5000014))
 ADVICE = Advice("j", "cpu", 2.0, 20, 0.4000014, 0.5000014, 0.6000014)
 FULL = replace(
     NOTHING,
@@ -108,7 +108,7 @@ FULL = replace(
     waits=Waits(3.5000014, 4.5000014),
     always_on=POOL,
     size_given=True,
-    hour_price=36.0,
+    hour_price=37.013,
     advice=[ADVICE],
     reused=Savings(10, 11.5000014, {"EUR": 0.1250000000014}),
     previous=Previous(BEGIN - 86_400, BEGIN, 12.5000014, {"EUR": 1.7500000000014}),
@@ -163,14 +163,14 @@ FULL_RECORD: dict[str, Any] = {
         "given": True,
         "from": "2026-02-01T00:00:00.000Z",
         "to": "2026-02-01T00:00:50.250Z",
-        "window_seconds": 50.25,
-        "runner_seconds": 100.5,
+        "window_seconds": 50.250001,
+        "runner_seconds": 100.500003,
         "busy_seconds": 40.125001,
-        "idle_seconds": 60.374999,
+        "idle_seconds": 60.375001,
         "waits": {"mean": 1.500001, "p95": 2.500001},
-        "cost": 1.005,
+        "cost": 1.033279612749,
         "used_seconds": 8.500001,
-        "used_cost": 0.085000014,
+        "used_cost": 0.08739181995,
     },
     "advice": [
         {
@@ -211,6 +211,7 @@ def test_a_report_without_runs_as_data() -> None:
     ("costs", "wasted", "currency", "expected"),
     [
         ({}, {}, "EUR", {"cost": 0.0, "waste_cost": 0.0, "cost_per_success": 0.0}),
+        ({}, {}, None, {"cost": 0.0, "waste_cost": 0.0, "cost_per_success": None}),
         ({"": 3.0}, {"": 1.5}, None, {"cost": 3.0, "waste_cost": 1.5, "cost_per_success": None}),
         (
             {"EUR": 3.0, "USD": 2.0000000000014},
@@ -270,11 +271,12 @@ EXACT = replace(
     FULL,
     groups={("j", "a"): exact(costs={"EUR": 6.5}, waste_costs={"EUR": 0.5}), ("j", None): CostSums()},
     total=exact(costs={"EUR": 6.5}, waste_costs={"EUR": 0.5}),
+    hour_price=36.0,
     compared=replace(exact(costs={"EUR": 1.25}), first_spawned=None, last_gone=None),
     open_seconds=3592.5,
     open_costs={"EUR": 0.75},
     waits=Waits(3.5, 4.5),
-    always_on=replace(POOL, busy_seconds=40.5, waits=Waits(1.5, 2.5)),
+    always_on=replace(POOL, end=BEGIN + 50.25, busy_seconds=40.5, waits=Waits(1.5, 2.5)),
     advice=[Advice("j", "cpu", 2.0, 20, 0.4, 0.5, 0.6), Advice(None, "memory", 4096.0, 21, 1.0, 2.0, 3.0)],
     reused=Savings(10, 11.5, {"EUR": 0.125}),
     previous=Previous(BEGIN - 86_400, BEGIN, 12.5, {"EUR": 1.75}),
@@ -318,6 +320,7 @@ def test_nothing_used_has_no_price() -> None:
     """A pool may be compared with no runner-second at all."""
     unused = replace(EXACT, open_seconds=0.0, compared=CostSums())
     assert read_report(as_record(unused, [])).hour_price is None
+    assert read_report(as_record(replace(unused, open_seconds=0.5), [])).hour_price == 36.0
 
 
 def test_groups_as_a_table() -> None:
@@ -333,7 +336,8 @@ def test_groups_as_a_table() -> None:
         ("c", "@x,y"): mixed,
         ("d", "-x"): unpaid,
     }
-    lines = as_csv(replace(FULL, groups=groups)).splitlines()
+    *lines, end = as_csv(replace(FULL, groups=groups)).split("\n")
+    assert end == ""
     assert lines[0] == ",".join(["job", "label=team", *EUROS_RECORD])
     cells = ",".join("" if value is None else str(value) for value in EUROS_RECORD.values())
     assert lines[1] == f"a,'=x,{cells}"
