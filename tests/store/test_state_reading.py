@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 
 from air_executor.errors import CorruptFileError, FormatTooNewError
 from air_executor.model import events as ev
+from air_executor.model import parsing
 from air_executor.model.defaults import Defaults
 from air_executor.model.job import Task, TaskDefaults
 from air_executor.model.records import CountersRecord
@@ -150,8 +152,10 @@ def test_a_large_state_is_read_with_pydantic(loaded: list[str], monkeypatch: pyt
         (b"[" * 50_000, None),
     ],
 )
-def test_a_small_file(text: bytes, found: CountersRecord | None) -> None:
-    """Holds its record, or none."""
+def test_a_small_file(text: bytes, found: CountersRecord | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Holds its record, which is read without pydantic, or none."""
+    if found is not None:
+        monkeypatch.setattr(parsing, "read_json", None)
     assert codec.read_small(CountersRecord, text) == found
 
 
@@ -206,7 +210,7 @@ def test_a_line_has_what_its_tasks_do_not_have_from_their_job(make: Callable[[li
     text = codec.seal(ev.journal_line(make(tasks), job="j", uid="0badcafe", version=1, before=None), defaults)
     raw = json.loads(text)
     assert raw["tasks"] == [{"id": "x"}, {"id": "y", "command": "own", "retries": 0}]
-    assert not any(isinstance(value, list) for name, value in raw.items() if name not in {"tasks", "moments"})
+    assert (text.count(b'"tasks"'), text.count(b'"queued"'), text.count(b'"own"')) == (1, 0, 1)
     line = codec.unseal(text[:-1])
     assert line is not None
     assert line.event is not None
@@ -223,3 +227,49 @@ def test_counters_are_no_decision() -> None:
     )[:-1]
     assert (codec.unseal_counters(counters), codec.unseal(counters)) == (counted, None)
     assert (codec.unseal_counters(decision), codec.unseal_counters(counters.replace(b"1.0", b"2.0"))) == (None, None)
+
+
+def test_a_decision_without_tasks_says_nothing_of_them() -> None:
+    """Whatever the defaults of its job; a line without a decision is none."""
+    defaults = TaskDefaults(retries=3)
+    text = codec.seal(ev.journal_line(ev.Released(1.0), job="j", uid="0badcafe", version=1, before=None), defaults)
+    assert b"tasks" not in text
+    empty = b'{"job":"j","uid":"0badcafe","version":1'
+    assert codec.unseal(b'%b,"crc":"%08x"}' % (empty, zlib.crc32(empty))) is None
+
+
+def test_a_result_may_look_like_the_end_of_a_line() -> None:
+    """Only the last of several checksums is that of the line."""
+    event = ev.Ended(2.0, 1, "ok", Moments(1.0, 1.1, 1.9, 2.0), result={"a": 1, "crc": "00000000"})
+    text = codec.seal(ev.journal_line(event, job="j", uid="0badcafe", version=1, before=None), TaskDefaults())
+    line = codec.unseal(text[:-1])
+    assert line is not None
+    assert line.event == event
+
+
+def test_what_a_manager_has_written_is_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a closer look, and without a second one for tasks that have everything from their job."""
+    monkeypatch.setattr(codec, "_load_by_hand", None)
+    monkeypatch.setattr(parsing, "from_json", None)
+    plain = {"id": "x0", "phase": "queued", "reason": None, "exit_code": None, "runs": 0, "queued_by": None}
+    spec = {"max_runners": 1, "on_failure": "stop", "pool": "default", "defaults": {"command": "x", "retries": 3}}
+    job = codec.load_job(written(spec=spec, tasks=[plain]), "")
+    assert (job.tasks["x0"].command, job.tasks["x0"].retries) == ("x", 3)
+
+
+def test_a_job_without_tasks_that_an_editor_has_written() -> None:
+    """Has defaults for none."""
+    raw = json.loads(written(spec={"defaults": {"retries": 3}}, later=1))
+    del raw["tasks"]
+    assert codec.load_job(json.dumps(raw).encode(), "").tasks == {}
+
+
+def test_all_that_a_job_has_besides_its_tasks() -> None:
+    """Runners that are kept, notifications, what a later version says of its spec: all under their names."""
+    head = {
+        "kept": {"x0": {"seq": 1, "slot": 0, "since": ENDED["finished_at"], "until": ENDED["finished_at"]}},
+        "notices": [{"at": ENDED["finished_at"], "version": 1, "on": "failed", "to": "ops"}],
+        "spec": {"max_runners": 1, "on_failure": "stop", "pool": "default", "later": {"a": 1}},
+    }
+    raw = json.loads(codec.dump_job(codec.load_job(written(**head), "")))
+    assert {name: raw[name] for name in head} == head
