@@ -115,7 +115,7 @@ class CostWindow:
             return entry
         if end < start or (end == start and not counts):
             return None
-        share = (end - start) / length if length else 0.0
+        share = (end - start) / length  # one of no length is in it whole, or not at all
         before, after = start - spawned, end - spawned
         stages, passed = [], 0.0
         for seconds in (one.start, one.work, one.finish):

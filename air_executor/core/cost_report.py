@@ -152,7 +152,10 @@ def cost_report(
         size = smallest(load, waits, begin, end).size if pool_size is None else pool_size
         pool = simulate(load, size, begin, end, max(end, latest))
     compared = sum_costs(replace(sound, earlier=()))
-    priced = not compared.unpriced and len(compared.costs) == 1 and compared.runner_seconds > 0
+    paid = compared.costs
+    # The newest run that was paid, whose currency is that of the report, need not be among those that are compared.
+    alike = len(paid) == 1 and (currency in paid or not any(paid.values()))
+    priced = alike and not compared.unpriced and compared.runner_seconds > 0
     return CostReport(
         by=keys,
         since=since,
@@ -170,7 +173,7 @@ def cost_report(
         waits=waits,
         always_on=pool,
         size_given=pool_size is not None,
-        hour_price=compared.costs.get(currency or "", 0.0) * 3600 / compared.runner_seconds if priced else None,
+        hour_price=sum(paid.values()) * 3600 / compared.runner_seconds if priced else None,
         reused=_savings(ledger),
         advice=advise(ledger.entries, group_by(by) if len(keys) == 1 and by.startswith("label=") else _by_job),
     )
@@ -184,7 +187,7 @@ def _previous(ledger: Ledger, window: CostWindow, now: float) -> Previous | None
     before, before_end = max(0.0, start - (end - start)), start
     month, month_end = period_bounds("month", start)
     if start == month and end <= month_end:
-        before = period_bounds("month", max(0.0, start - 1))[0]
+        before = period_bounds("month", start - 1)[0]
         before_end = start if end == month_end else min(start, before + end - start)
     found = sum_costs(CostWindow(before, before_end).cut(replace(ledger, earlier=())))
     return Previous(before, before_end, found.runner_seconds, found.costs)

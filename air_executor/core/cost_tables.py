@@ -217,7 +217,7 @@ def as_csv(found: CostReport) -> str:
 
     A group that was paid in several currencies has a further row for each, with nothing but its name and that money.
     """
-    names = [name for name in sums_record(CostSums(), None) if name != "other_costs"]
+    names = list(sums_record(CostSums(), None))
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
     table.writerow([*found.by, *names])

@@ -129,10 +129,11 @@ class Jobs:
 
     def _fill(self, folder: str, given: Mapping[str, bytes]) -> list[str]:
         """Write what a job's tasks are given; return all paths, what is in a folder before it."""
+        paths: list[str] = []
         try:
             os.mkdir(folder, 0o700)
-            paths = [f"{folder}/{name}" for name in given]
-            for path, data in zip(paths, given.values(), strict=True):
+            for name, data in given.items():
+                paths.append(path := f"{folder}/{name}")
                 files.write_new(path, data, sync=True)
                 # In root's own state directory tasks in containers are somebody else, who is given the folder alone.
                 if os.stat(self.layout.jobs).st_uid != 0:

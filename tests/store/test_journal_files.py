@@ -12,7 +12,8 @@ import pytest
 from air_executor.core.transitions import LiveJob
 from air_executor.errors import StoreError
 from air_executor.model import events as ev
-from air_executor.store import files, journal_files
+from air_executor.model.notice import Notice
+from air_executor.store import codec, files, journal_files
 from air_executor.store import journal as journal_module
 from air_executor.store.journal import Journal
 from air_executor.store.layout import Layout
@@ -186,3 +187,67 @@ def test_files_that_are_gone_already_are_no_error(layout: Layout, journal: Journ
         assert sorted(journal_files.read(layout).files) == [str(other), journal.path]
     journal_files.drop([f"{layout.journal}/0-0.jsonl", str(other)], layout)
     assert not other.exists()
+
+
+def test_what_a_decision_queues_is_in_its_line(journal: Journal) -> None:
+    """Notices that are to be sent because of it."""
+    job = LiveJob(state())
+    event = ev.Requested(3.0, "r1", "pause")
+    job.apply(event, journal.epoch)
+    notice = Notice(3.0, 1, "paused", "ops")
+    size = journal.append(job.state, event, (0, 0), [notice])
+    journal.flush()
+    line = codec.unseal(Path(journal.path).read_bytes()[:-1])
+    assert line is not None
+    assert (list(line.notices), os.path.getsize(journal.path)) == ([notice], size)
+
+
+def test_a_line_that_could_not_be_read_back_is_refused(
+    layout: Layout, journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the job and both sizes; one that just fits is taken."""
+    job = LiveJob(state())
+    event = ev.Requested(3.0, "r1", "pause")
+    job.apply(event, journal.epoch)
+    other = Journal(layout, 4)
+    size = other.append(job.state, event, (0, 0))
+    other.close()
+    monkeypatch.setattr(journal_module, "MAX_LINE", size - 1)
+    said = f"^job j: a decision of {size} bytes, more than the {size - 1} of a journal line$"
+    with pytest.raises(ValueError, match=said):
+        journal.append(job.state, event, (0, 0))
+    journal.flush()
+    assert os.path.getsize(journal.path) == 0
+    monkeypatch.setattr(journal_module, "MAX_LINE", size)
+    assert journal.append(job.state, event, (0, 0)) == size
+
+
+@pytest.mark.parametrize("limit", ["ROTATE_AT", "SPLIT_AT"])
+@pytest.mark.parametrize(("more", "files_then"), [(0, 2), (1, 1)])
+def test_a_full_file_takes_no_more(
+    journal: Journal, monkeypatch: pytest.MonkeyPatch, limit: str, more: int, files_then: int
+) -> None:
+    """One that is almost full does: of lines written one after another, and of those that are written together."""
+    job = LiveJob(state())
+    for number, op in enumerate(["pause", "resume"]):
+        event, before = ev.Requested(3.0, f"r{number}", op), (job.state.epoch, job.state.version)
+        job.apply(event, journal.epoch)
+        size = journal.append(job.state, event, before)
+        if number == 0:
+            monkeypatch.setattr(journal_module, limit, size + more)
+            if limit == "ROTATE_AT":
+                journal.flush()
+    journal.flush()
+    found = journal_files.read(Layout(Path(journal.path).parents[1]))
+    assert (len(found.files), found.requests) == (files_then, {"r0", "r1"})
+
+
+def test_the_thread_that_syncs_ends_with_the_journal(layout: Layout) -> None:
+    """And keeps no process alive that has not closed its journal."""
+    before = set(threading.enumerate())
+    made = Journal(layout, 4)
+    (thread,) = set(threading.enumerate()) - before
+    assert (thread.name, thread.daemon) == ("journal-sync", True)
+    made.close()
+    thread.join(60)
+    assert not thread.is_alive()
