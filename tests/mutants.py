@@ -11,7 +11,9 @@ import fnmatch
 import gc
 import itertools
 import json
+import math
 import os
+import resource
 import signal
 import sys
 import time
@@ -27,7 +29,9 @@ import pytest
 AT_MOST = 5.0
 """Seconds that the tests of one change may take together, as measured without it; slower ones are left out."""
 PATIENCE = 10.0
-"""Seconds that they may take beyond three times as long: a change can make a loop endless."""
+"""Seconds of CPU that they may take beyond three times as long: a change can make a loop endless."""
+WAITING = 6.0
+"""How many times as long they may wait for something: a machine with other work takes its time."""
 UNDER_TEST = "MUTANT_UNDER_TEST"
 """The variable that tells the changed code which change is in force."""
 _NOTICED, _UNNOTICED, _UNTESTED, _ENDLESS = 1, 0, 33, 36
@@ -118,13 +122,13 @@ class Trials:
 
     def _start(self, path: Path, name: str, items: Sequence[pytest.Item]) -> None:
         read_fd, write_fd = os.pipe()
+        seconds = 3 * sum(self._duration(item.nodeid) for item in items) + PATIENCE
         pid = os.fork()
         if pid == 0:
             os.close(read_fd)
-            _test(name, items, write_fd)
+            _test(name, items, write_fd, seconds)
         os.close(write_fd)
-        seconds = sum(self._duration(item.nodeid) for item in items)
-        self._running[pid] = _Trial(path, name, read_fd, time.monotonic() + 3 * seconds + PATIENCE)
+        self._running[pid] = _Trial(path, name, read_fd, time.monotonic() + WAITING * seconds)
 
     def _await(self, *, at_most: int) -> None:
         """Take results until no more than so many trials are running."""
@@ -153,6 +157,8 @@ class Trials:
 def _result(pid: int, until: float) -> int | None:
     """Return the result of a trial, None while it is running; one that takes too long is ended."""
     done, status = os.waitpid(pid, os.WNOHANG)
+    if done and os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGXCPU:
+        return _ENDLESS
     if done:
         return _UNNOTICED if status == 0 else _NOTICED
     if time.monotonic() < until:
@@ -162,10 +168,14 @@ def _result(pid: int, until: float) -> int | None:
     return _ENDLESS
 
 
-def _test(name: str, items: Sequence[pytest.Item], write_fd: int) -> None:
-    """Run tests with a change in force, and end this process: 1 if one of them fails, 0 otherwise."""
+def _test(name: str, items: Sequence[pytest.Item], write_fd: int, seconds: float) -> None:
+    """Run tests with a change in force, and end this process: 1 if one of them fails, 0 otherwise.
+
+    After so many seconds of CPU the kernel ends it.
+    """
     result = _NOTICED
     try:
+        resource.setrlimit(resource.RLIMIT_CPU, (math.ceil(seconds), resource.RLIM_INFINITY))
         os.setpgid(0, 0)
         null = os.open(os.devnull, os.O_RDWR)
         for fd in (0, 1, 2):
