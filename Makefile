@@ -88,6 +88,10 @@ mutants: build/venv/wheel ## test the tests: change core/ and store/ in many way
 	cd build/mutants/mutants && ../../venv/bin/python -m tests.mutants '$(MUTANTS)'
 	cd build/mutants && ../venv/bin/mutmut results | sed '/: not checked$$/d'
 
+.PHONY: mutants-runner
+mutants-runner: build/venv/wheel ## test the tests of the native runner: change its sources in many ways, one at a time
+	PYTHONPATH=. build/venv/bin/python -m tests.runner_mutants $(MUTANTS_OF)
+
 # The bin folder of an Airflow, if it is installed.
 programs = $(if $(wildcard build/airflow-$(1)/wheel),$(CURDIR)/build/airflow-$(1)/bin)
 
