@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import secrets
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from air_executor.backends.base import Launch
 from air_executor.backends.local.run_process import RunProcess
 from air_executor.errors import NotFoundError
 from air_executor.model.names import Slot
@@ -51,6 +53,13 @@ def looked(platform: Any, name: str) -> str:  # noqa: ANN401 - one of two rigs
     return found[0]
 
 
+def kept(platform: Any) -> Launch:  # noqa: ANN401 - one of two rigs
+    """Return a run that fails and stays; people find it by its id, which no other test's run on the engine has."""
+    uid, launch = secrets.token_hex(4), platform.command(SLOT, 1, COMMAND)
+    found: Launch = dataclasses.replace(launch, keep=600.0, uid=uid, run=f"{uid}-1")
+    return found
+
+
 @pytest.mark.parametrize("program", ["native", "script"])
 def test_a_failed_runner_stays(platform: Any, program: str) -> None:  # noqa: ANN401 - one of two rigs
     """It is alive after the outcome is there; a shell finds what the command left, but for its processes."""
@@ -59,7 +68,7 @@ def test_a_failed_runner_stays(platform: Any, program: str) -> None:  # noqa: AN
         for machine in Path(platform.layout.bin).iterdir():
             if machine.is_dir():
                 shutil.rmtree(machine)
-    launch = dataclasses.replace(platform.command(SLOT, 1, COMMAND), keep=600.0)
+    launch = kept(platform)
     backend.spawn(launch)
     left = Path(launch.out_dir, "exit.json")
     platform.until(lambda: left.is_file() and left.read_bytes().endswith(b"\n"), "the outcome")

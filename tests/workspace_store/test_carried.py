@@ -122,7 +122,7 @@ def test_what_breaks_off_changes_nothing(site: Site, objects: ObjectStore, s3: S
     part += b'{"kind": "file", "path": "large", "size": 30000000, "changed": 1}\n' + bytes(20 * MEBIBYTE)
     assert caller.apply(part).status == 422
     soon(lambda: keys(objects) == before, "the objects of it to be gone")
-    assert s3.unfinished() == 0
+    soon(lambda: s3.unfinished() == 0, "the upload to be aborted")
     pod = site.pod(second)
     assert pod.live("cat a z; ls") == 0, pod.said()
     assert site.out(second, "output.log") == b"first\nfirst\na\nz\n"
