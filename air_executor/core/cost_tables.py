@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -225,11 +226,15 @@ def as_csv(found: CostReport) -> str:
         shown = [_cell(name) for name in group]
         first = found.currency if found.currency in one.costs or not one.costs else next(iter(one.costs))
         record = sums_record(one, first)
-        table.writerow([*shown, *(record[name] for name in names)])
+        table.writerow([*shown, *(_value(record[name]) for name in names)])
         for currency in [other for other in one.costs if other != (first or "")]:
             record = sums_record(one, currency)
             table.writerow([*shown, *(record[name] if name in _MONEY else None for name in names)])
     return text.getvalue()
+
+
+def _value(value: Any) -> Any:  # noqa: ANN401 - JSON
+    return json.dumps(value) if isinstance(value, dict) else value
 
 
 def _cell(name: str | None) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from dataclasses import replace
 from typing import Any
 
@@ -339,8 +340,9 @@ def test_groups_as_a_table() -> None:
     *lines, end = as_csv(replace(FULL, groups=groups)).split("\n")
     assert end == ""
     assert lines[0] == ",".join(["job", "label=team", *EUROS_RECORD])
-    cells = ",".join("" if value is None else str(value) for value in EUROS_RECORD.values())
-    assert lines[1] == f"a,'=x,{cells}"
+    [first, *_] = csv.DictReader(lines)
+    cells = {name: "" if value is None else str(value) for name, value in EUROS_RECORD.items()}
+    assert first == {"job": "a", "label=team": "'=x", **cells, "reported": '{"rows": 7.5}'}
     columns = lines[0].split(",")
     money = [columns.index(name) for name in ("runs", "waste_cost", "cost", "currency", "cost_per_success")]
     rest = [line.replace('"\'@x,y"', "'@x").split(",") for line in lines[2:]]
