@@ -57,7 +57,7 @@ def pack(folder: str) -> None:
 
 
 def _pack(names: set[str], out: int) -> None:
-    if EXIT in names and _is_plain(EXIT, out) and _is_plain(CLAIM, out):
+    if EXIT in names and all(_is_plain(os.stat(one, dir_fd=out, follow_symlinks=False)) for one in (EXIT, CLAIM)):
         _note_start(out)
         os.rename(EXIT, CLAIM, src_dir_fd=out, dst_dir_fd=out)
     if LOG_TIMES in names and (notes := files.read(LOG_TIMES, MAX_LOG_TIMES, out)) is not None:
@@ -81,16 +81,15 @@ def _note_start(out: int) -> None:
     fd = os.open(EXIT, os.O_WRONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=out)
     try:
         info = os.fstat(fd)
-        if stat.S_ISREG(info.st_mode) and info.st_nlink == 1:
+        if _is_plain(info):
             os.pwrite(fd, before.replace(unknown, known, 1) + after, 0)
             os.utime(fd, ns=(info.st_atime_ns, info.st_mtime_ns))
     finally:
         os.close(fd)
 
 
-def _is_plain(name: str, out: int) -> bool:
-    """Tell whether a name is that of a regular file with no other name."""
-    info = os.stat(name, dir_fd=out, follow_symlinks=False)
+def _is_plain(info: os.stat_result) -> bool:
+    """Tell whether this is a regular file with no other name."""
     return stat.S_ISREG(info.st_mode) and info.st_nlink == 1
 
 
@@ -104,7 +103,7 @@ def _append(name: str, data: bytes, limit: int, out: int) -> None:
     fd = os.open(name, os.O_RDWR | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=out)
     try:
         info = os.fstat(fd)
-        if not (stat.S_ISREG(info.st_mode) and info.st_nlink == 1 and info.st_size + len(data) < limit):
+        if not _is_plain(info) or info.st_size + len(data) >= limit:
             msg = f"{name}: cannot take {len(data)} bytes"
             raise CorruptFileError(msg)
         complete = info.st_size == 0 or os.pread(fd, 1, info.st_size - 1) == b"\n"
