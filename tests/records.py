@@ -6,21 +6,17 @@ from collections.abc import Mapping
 from typing import Any
 
 from air_executor.core.new_task import new_task
-from air_executor.core.queue_lines import parse_queue_line
+from air_executor.core.queue_lines import QueueLine, parse_queue_line
 from air_executor.model.attempt import Attempt
 from air_executor.model.defaults import NO_DEFAULTS, Defaults
-from air_executor.model.job import Job, JobSpec, Task
+from air_executor.model.job import JobSpec, Task
 from air_executor.model.parsing import read, read_task
-from air_executor.model.records import Again, Join, Result
-from air_executor.model.reports import ProgressReport, UsageReport
 from air_executor.model.state import Done, JobState, Queued, Status, TaskPhase, TaskState
 from air_executor.model.steps import at_once
 from air_executor.model.times import to_text
 
 
-def queue_line(
-    text: str | bytes, defaults: Defaults = NO_DEFAULTS
-) -> Task | Job | Join | Result | Again | ProgressReport | UsageReport:
+def queue_line(text: str | bytes, defaults: Defaults = NO_DEFAULTS) -> QueueLine:
     """Return what a line of `$AIR_QUEUE` says."""
     return at_once(parse_queue_line(text, defaults))
 

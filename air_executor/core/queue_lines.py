@@ -17,30 +17,32 @@ from air_executor.model.defaults import NO_DEFAULTS, Defaults
 from air_executor.model.job import Job, Task
 from air_executor.model.problems import InvalidError, Path, Problem, lines
 from air_executor.model.quote import quoted
-from air_executor.model.records import Again, Join, Result
+from air_executor.model.records import Again, Join, Result, ResultText
 from air_executor.model.reports import ProgressReport, UsageReport
 from air_executor.model.source import Source
 from air_executor.model.steps import Steps
 
-_SINGLE_KEYS = ("job", "result", "again", "progress", "usage")
+QueueLine = Task | Job | Join | Result | ResultText | Again | ProgressReport | UsageReport
+_VALUES: dict[str, type[Again | ProgressReport]] = {"again": Again, "progress": ProgressReport}
+_OBJECTS: dict[str, type[ResultText | UsageReport]] = {"result_text": ResultText, "usage": UsageReport}
+"""Lines whose key is a field of what they are read as."""
+_SINGLE_KEYS = ("job", "result", *_VALUES, *_OBJECTS)
 LONGEST_PLACED = 8 * 1024
 """Characters of a line up to which an error names columns: finding them costs time that other jobs need."""
 
 
 def queues_nothing(queue: bytes) -> bool:
     """Tell whether the lines of a run that was committed have nothing but reports and a result."""
-    kept = {"result", "progress", "usage"}
+    kept = {"result", "progress", *_OBJECTS}
     return all(not kept.isdisjoint(strict_json.loads(line)) for line in BytesIO(queue) if line.strip())
 
 
-def parse_queue_line(
-    text: str | bytes, defaults: Defaults = NO_DEFAULTS
-) -> Steps[Task | Job | Join | Result | Again | ProgressReport | UsageReport]:
+def parse_queue_line(text: str | bytes, defaults: Defaults = NO_DEFAULTS) -> Steps[QueueLine]:
     """Read one line of `$AIR_QUEUE`, in steps: a task that joins a job with these defaults, a decision or a report.
 
-    These have one key: `{"job": {...}}` submits a job, `{"result": ...}` sets the result, `{"again": {...}}` asks for
-    another run, `{"progress": {...}}` and `{"usage": {...}}` tell what `run_reports` has read while the task ran. With
-    a job, `join` says whether this job waits for it.
+    These have one key: `{"job": {...}}` submits a job, `{"result": ...}` and `{"result_text": "..."}` set the
+    result, `{"again": {...}}` asks for another run, `{"progress": {...}}` and `{"usage": {...}}` tell what
+    `run_reports` has read while the task ran. With a job, `join` says whether this job waits for it.
 
     Raises:
         BadInputError: it is neither; the message is one line, with the task's id and columns.
@@ -60,19 +62,17 @@ def parse_queue_line(
     try:
         if key == "result":
             return Result(raw[key])
-        if key == "again":
-            return parsing.read(Again, raw[key])
-        if key == "progress":
-            return parsing.read(ProgressReport, raw[key])
-        if key == "usage":
-            return parsing.read(UsageReport, raw)
+        if key in _VALUES:
+            return parsing.read(_VALUES[key], raw[key])
+        if key in _OBJECTS:
+            return parsing.read(_OBJECTS[key], raw)
         if key == "job":
             _check_names(raw[key])
             job = yield from reading_job(raw[key])
             return Join(job) if join else job
         return _read_task(raw, defaults)
     except InvalidError as error:
-        at: list[str | int] = [] if key in (None, "usage") else [key]  # a report of usage is read with its key
+        at: list[str | int] = [] if key is None or key in _OBJECTS else [key]
         task = raw.get("id")
         name = f"task {quoted(task)[1:-1]}: " if isinstance(task, str) else ""
         problems = [Problem([*at, *inner], what) for inner, what in error.problems]

@@ -20,12 +20,12 @@ from air_executor.model import state as s
 from air_executor.model.defaults import Defaults
 from air_executor.model.job import Job, Task
 from air_executor.model.names import generated_id, run_id
-from air_executor.model.records import Again, Join, Result
+from air_executor.model.records import Again, Join, Result, ResultText
 from air_executor.model.reports import ProgressReport, UsageReport
 from air_executor.model.state import JobState, TaskState
 from air_executor.store.run_dirs import RunDirs
-from air_executor.store.run_files import MAX_RESULT
-from air_executor.store.run_outcome import check_result
+from air_executor.store.run_files import LONGEST_RESULT, MAX_RESULT
+from air_executor.store.run_outcome import check_result, parse_result_text
 
 UID_DIGITS = 24
 """Hexadecimal digits of a child job's uid: 96 bits, so that no task can find two lines with the same one."""
@@ -39,8 +39,6 @@ LINES = 100
 """Lines that are looked at before the time is."""
 LONG = 256 * 1024
 """Bytes of them after which it is, too."""
-LONGEST_RESULT = 8 * MAX_RESULT
-"""Bytes of a line that may set a result, in which an escape has up to six bytes: to look into a long one takes long."""
 
 
 @dataclass(slots=True)
@@ -80,6 +78,18 @@ def collect(run_dirs: RunDirs, job: JobState, task: TaskState, seq: int, now: fl
         return Outcome(s.BUDGET, 0, f"task {task.id} {error}")
     result = found.result if result is None else result
     return Outcome(s.OK, 0, None, result, found.tasks, found.jobs, found.cost + MAX_RESULT, found.again)
+
+
+def _value_of(line: Result | ResultText) -> object:
+    """Return the result that a line sets.
+
+    Raises:
+        BadInputError, CorruptFileError: it cannot be one.
+    """
+    if isinstance(line, ResultText):
+        return parse_result_text(line.result_text)
+    check_result(line.value)
+    return line.value
 
 
 class _TooManyError(Exception):
@@ -126,7 +136,7 @@ class _QueuedLines:
             if line.strip():
                 try:
                     yield from self._take(line, number)
-                except BadInputError as error:
+                except (BadInputError, CorruptFileError) as error:
                     msg = f"{QUEUE} line {number}: {error}"
                     raise BadInputError(msg) from error
             read += len(line)
@@ -145,13 +155,12 @@ class _QueuedLines:
         item = yield from parse_queue_line(line, self._defaults)
         if isinstance(item, ProgressReport | UsageReport):
             self.cost -= len(line)  # no part of it stays in the state
-        elif isinstance(item, Result):
+        elif isinstance(item, Result | ResultText):
             if len(line) > LONGEST_RESULT:
                 msg = f"result: has {len(line)} bytes, more than {MAX_RESULT}"
                 raise BadInputError(msg)
-            check_result(item.value)
             self.cost -= len(line)  # counted once, with the outcome
-            self.result = item.value
+            self.result = _value_of(item)
         elif isinstance(item, Again):
             self.again = float(self._task.again_delay if item.delay is None else item.delay)
         elif isinstance(item, Job):

@@ -62,6 +62,16 @@ class Result:
 
 
 @dataclass(frozen=True, slots=True)
+class ResultText:
+    """A line of `$AIR_QUEUE` that stands for a result file with this text: `{"result_text": "{"}`.
+
+    Runs are packed to such a line where the result itself cannot be one.
+    """
+
+    result_text: str
+
+
+@dataclass(frozen=True, slots=True)
 class Join:
     """A line of `$AIR_QUEUE` that submits a child job and joins it: `{"job": {...}, "join": true}`."""
 

@@ -16,6 +16,7 @@ import stat
 
 from air_executor.errors import AirExecutorError, CorruptFileError
 from air_executor.store import files
+from air_executor.store.appended import read_appended
 from air_executor.store.run_files import (
     CLAIM,
     EXIT,
@@ -57,16 +58,26 @@ def pack(folder: str) -> None:
 
 
 def _pack(names: set[str], out: int) -> None:
-    if EXIT in names and all(_is_plain(os.stat(one, dir_fd=out, follow_symlinks=False)) for one in (EXIT, CLAIM)):
+    if EXIT in names and _are_plain(EXIT, CLAIM, out=out):
         _note_start(out)
         os.rename(EXIT, CLAIM, src_dir_fd=out, dst_dir_fd=out)
     if LOG_TIMES in names and (notes := files.read(LOG_TIMES, MAX_LOG_TIMES, out)) is not None:
         _append(CLAIM, notes[0], MAX_CLAIM, out)
         os.unlink(LOG_TIMES, dir_fd=out)
-    if RESULT in names and QUEUE in names and (result := files.read(RESULT, MAX_RESULT, out)) is not None:
-        if line := result_line(result[0]):
-            _append(QUEUE, line, MAX_QUEUE, out)
-        os.unlink(RESULT, dir_fd=out)
+    if {RESULT, QUEUE} <= names and _are_plain(RESULT, QUEUE, out=out):
+        _pack_result(out)
+
+
+def _pack_result(out: int) -> None:
+    """Make the result a line of the queue file. One that was refused for its size gets the lines: they do not count."""
+    result = read_appended(RESULT, 0, MAX_RESULT + 1, out)
+    if len(result) > MAX_RESULT:
+        _append(RESULT, read_appended(QUEUE, 0, MAX_QUEUE, out), None, out)
+        os.unlink(QUEUE, dir_fd=out)
+        return
+    if line := result_line(result):
+        _append(QUEUE, line, None, out)
+    os.unlink(RESULT, dir_fd=out)
 
 
 def _note_start(out: int) -> None:
@@ -88,22 +99,26 @@ def _note_start(out: int) -> None:
         os.close(fd)
 
 
+def _are_plain(*names: str, out: int) -> bool:
+    return all(_is_plain(os.stat(name, dir_fd=out, follow_symlinks=False)) for name in names)
+
+
 def _is_plain(info: os.stat_result) -> bool:
     """Tell whether this is a regular file with no other name."""
     return stat.S_ISREG(info.st_mode) and info.st_nlink == 1
 
 
-def _append(name: str, data: bytes, limit: int, out: int) -> None:
+def _append(name: str, data: bytes, limit: int | None, out: int) -> None:
     """Append lines to a file, which keeps its modification time: that of a claim is when the run ended.
 
     Raises:
         OSError: it cannot be written.
-        CorruptFileError: it is no file of one name, or would be longer than `limit` bytes.
+        CorruptFileError: it is no file of one name, or would be longer than `limit` bytes, if there is one.
     """
     fd = os.open(name, os.O_RDWR | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=out)
     try:
         info = os.fstat(fd)
-        if not _is_plain(info) or info.st_size + len(data) >= limit:
+        if not _is_plain(info) or (limit is not None and info.st_size + len(data) >= limit):
             msg = f"{name}: cannot take {len(data)} bytes"
             raise CorruptFileError(msg)
         complete = info.st_size == 0 or os.pread(fd, 1, info.st_size - 1) == b"\n"
@@ -116,5 +131,5 @@ def _append(name: str, data: bytes, limit: int, out: int) -> None:
         os.close(fd)
 
 
-EFFECTS = (_pack, _note_start, _append)
+EFFECTS = (_pack, _pack_result, _note_start, _append)
 """What changes the volume; see `files`."""

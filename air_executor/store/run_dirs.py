@@ -33,6 +33,7 @@ from air_executor.store.run_files import (
     INPUTS,
     MAX_CLAIM,
     MAX_EXIT,
+    MAX_PACKED_QUEUE,
     MAX_QUEUE,
     MAX_RESULT,
     OUTCOMES,
@@ -276,7 +277,7 @@ class RunDirs:
             if out is None:
                 return None, b""
             result = _read(RESULT, MAX_RESULT, out)
-            queue = _read(QUEUE, MAX_QUEUE, out)
+            queue = _read(QUEUE, MAX_PACKED_QUEUE if result is None else MAX_QUEUE, out)
         return None if result is None else parse_result(result[0]), b"" if queue is None else queue[0]
 
     def appended(self, job: str, seq: int, task: str, offset: int, limit: int) -> bytes | None:

@@ -16,3 +16,7 @@ MAX_CLAIM = MAX_EXIT + MAX_LOG_TIMES
 """A claim has an outcome in it, and maybe the times of the log."""
 MAX_QUEUE = 64 * 1024 * 1024
 MAX_RESULT = 16 * 1024
+LONGEST_RESULT = 8 * MAX_RESULT
+"""Bytes of a line that may set a result, in which an escape has up to six bytes: to look into a long one takes long."""
+MAX_PACKED_QUEUE = MAX_QUEUE + LONGEST_RESULT
+"""The queue file of a packed run may have the result, too."""

@@ -123,15 +123,34 @@ def check_result(value: object) -> None:
 def result_line(data: bytes) -> bytes:
     """Return the line of `$AIR_QUEUE` that says the same as a result file; nothing if that says nothing.
 
-    Raises:
-        CorruptFileError: it is no JSON that the state can hold.
-        BadInputError: it would be too large for a line.
+    A result that is refused, or is too large as a line (written out, `1e15` is `1000000000000000.0`), stays a text.
     """
-    value = parse_result(data)
-    if value is None:
-        return b""
-    check_result(value)
-    return json.dumps({"result": value}).encode() + b"\n"
+    try:
+        value = parse_result(data)
+        if value is None:
+            return b""
+        check_result(value)
+        line = {"result": value}
+    except (CorruptFileError, BadInputError):
+        line = {"result_text": data.decode(errors="surrogateescape")}
+    return json.dumps(line).encode() + b"\n"
+
+
+def parse_result_text(text: str) -> Any:  # noqa: ANN401 - any JSON value
+    """Return the value of the result file that had this text; None if it was empty.
+
+    Raises:
+        CorruptFileError: it is too large, or no JSON that the state can hold.
+    """
+    try:
+        data = text.encode(errors="surrogateescape")
+    except UnicodeEncodeError as error:
+        msg = f"{RESULT}: not UTF-8 ({error.reason})"
+        raise CorruptFileError(msg) from error
+    if len(data) > MAX_RESULT:
+        msg = f"{RESULT}: {len(data)} bytes, more than the {MAX_RESULT} that are allowed"
+        raise CorruptFileError(msg)
+    return parse_result(data)
 
 
 def _deeper(value: object, than: int) -> bool:

@@ -405,7 +405,7 @@ def test_a_list_is_made_once_whenever_managers_are_killed(
 def test_a_line_sets_the_result(world: World) -> None:
     """The last one counts, unless there is a file with a result; reports and tasks may stand between."""
     world.submit("j", "a", "b", max_runners=2)
-    lines = [{"result": 1}, {"usage": {"usd": 1}}, {"result": {"rows": [2]}}, {"id": "c", "command": "x"}]
+    lines = [{"result": 1}, {"usage": {"usd": 1}}, {"result_text": '{"rows": [2]}'}, {"id": "c", "command": "x"}]
     world.do("j/a", queue=lines)
     world.do("j/b", queue=lines[:3], result="of the file")
     assert world.task("j", "a").result == {"rows": [2]}
@@ -422,13 +422,20 @@ def test_a_line_sets_the_result(world: World) -> None:
         ('{"result": [' + "[]," * 100_000 + "[]]}", f"result: has 300017 bytes, more than {MAX_RESULT}"),
         ({"result": 1, "id": "b"}, "result: must be the only key of the line"),
         ('{"result": NaN}', "NaN is not a number that JSON knows"),
+        ({"result_text": "{"}, "result.json: not JSON (Expecting property name enclosed in double quotes: "),
+        ({"result_text": "\ud800"}, "result.json: not UTF-8 (surrogates not allowed)"),
+        ({"result_text": 7}, "result_text: must be text, got 7"),
+        ({"result_text": "x", "result": 7}, "result: must be the only key of the line"),
+        ({"result_text": "1" * (MAX_RESULT + 1)}, f"result.json: {MAX_RESULT + 1} bytes, more than the {MAX_RESULT}"),
     ],
 )
 def test_a_line_with_no_result(world: World, line: object, words: str) -> None:
     """It is refused, with its number, as a task would be."""
     world.submit("j", {"id": "a", "retries": 0})
     world.do("j/a", queue=[{"usage": {"usd": 1}}, line])
-    assert ended(world, "j", "a") == ("failed", "rejected", f"queue.jsonl line 2: {words}")
+    *outcome, message = ended(world, "j", "a")
+    assert outcome == ["failed", "rejected"]
+    assert str(message).startswith(f"queue.jsonl line 2: {words}")
 
 
 def test_a_rewound_state_reads_a_packed_run_again(world: World) -> None:

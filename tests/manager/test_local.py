@@ -237,6 +237,7 @@ def test_a_run_leaves_few_inodes(local: Local, *, is_native: bool) -> None:
     local.restart(runner_files=chosen)
     script = "#!/bin/sh\necho hello; cat $AIR_INPUTS; sleep 1.5; echo more"
     everything = f"{script}; echo '{{\"command\": \"true\"}}' >>$AIR_QUEUE; echo '[7,\n8]' >$AIR_RESULT"
+    quick = everything.replace("sleep 1.5; ", "")
     local.submit(
         "j",
         {"id": "quiet", "command": "true"},
@@ -244,6 +245,8 @@ def test_a_run_leaves_few_inodes(local: Local, *, is_native: bool) -> None:
         {"id": "all", "command": everything},
         {"id": "bad", "command": f"{everything}; exit 1"},
         {"id": "none", "command": ": >>$AIR_QUEUE; echo 9 >$AIR_RESULT"},
+        {"id": "refused", "command": f"{quick}; echo '{{' >$AIR_RESULT", "retries": 0},
+        {"id": "large", "command": f"{quick}; seq 9999 >$AIR_RESULT", "retries": 0},
         on_failure="continue",
     )
     job = local.see("j")
@@ -252,7 +255,11 @@ def test_a_run_leaves_few_inodes(local: Local, *, is_native: bool) -> None:
     own = {"claim", "output.log"}
     short, long = (own, own | {"log-times"}) if is_native else (own | {"exit.json"}, own)
     queued = own | {"queue.jsonl"}
-    assert left == {"quiet": short, "_3-1": short, "loud": long, "all": queued, "bad": queued, "none": queued}
+    assert left == {"quiet": short, "_3-1": short, "loud": long, "all": queued, "bad": queued, "none": queued} | {
+        "refused": queued,
+        "large": own | {"result.json"},
+    }
+    assert [job.tasks[name].reason for name in ("refused", "large")] == ["rejected", "rejected"]
     assert job.tasks["all"].result == [7, 8]
     assert local.manager.run_dirs.left_behind("j", 4, "bad")[1].endswith(b'{"result": [7, 8]}\n')
 

@@ -11,10 +11,12 @@ from typing import Any
 
 import pytest
 
+from air_executor.errors import CorruptFileError
 from air_executor.store import log_times, packed_runs
 from air_executor.store.layout import Layout
 from air_executor.store.run_dirs import RunDirs
-from air_executor.store.run_files import MAX_RESULT
+from air_executor.store.run_files import LONGEST_RESULT, MAX_PACKED_QUEUE, MAX_QUEUE, MAX_RESULT
+from air_executor.store.run_outcome import parse_result_text
 
 SEQ = 1
 OUTCOME = '{"exit_code": 3, "user": "0m0.5s", "system": "0m0.5s"}'
@@ -155,13 +157,59 @@ def test_no_result_is_no_line(runs: RunDirs, nothing: bytes) -> None:
     assert not (folder(runs) / "result.json").exists()
 
 
-@pytest.mark.parametrize("refused", [b"{", b"[" * 200 + b"]" * 200, b'"' + b"x" * MAX_RESULT + b'"'])
-def test_a_refused_result_stays(runs: RunDirs, refused: bytes) -> None:
-    """The message of the task names that file."""
+@pytest.mark.parametrize("refused", [b"{", b"[" * 200 + b"]" * 200, b"\xff\x00", b"{\n" * 8000, b"NaN"])
+def test_a_refused_result_is_a_line_with_its_text(runs: RunDirs, refused: bytes) -> None:
+    """It is refused again for the same reason, and none of its bytes is lost."""
     (folder(runs) / "result.json").write_bytes(refused)
+    with pytest.raises(CorruptFileError) as before:
+        runs.left_behind("j", SEQ, "a")
     runs.pack("j", SEQ, "a")
-    assert (folder(runs) / "result.json").read_bytes() == refused
-    assert contents(runs)["queue.jsonl"] == '{"command": "true"}\n'
+    assert sorted(contents(runs)) == ["claim", "output.log", "queue.jsonl"]
+    line = contents(runs)["queue.jsonl"].splitlines()[1]
+    assert len(line) < LONGEST_RESULT
+    text = json.loads(line)["result_text"]
+    assert text.encode(errors="surrogateescape") == refused
+    with pytest.raises(CorruptFileError) as after:
+        parse_result_text(text)
+    assert str(after.value) == str(before.value)
+
+
+def test_a_result_that_is_too_large_as_a_line(runs: RunDirs) -> None:
+    """Numbers may be short only as they were written."""
+    text = f"[{','.join(['1e15'] * 3000)}]"
+    (folder(runs) / "result.json").write_text(text, encoding="utf-8")
+    before, _ = runs.left_behind("j", SEQ, "a")
+    runs.pack("j", SEQ, "a")
+    line = contents(runs)["queue.jsonl"].splitlines()[1]
+    assert json.loads(line) == {"result_text": text}
+    assert parse_result_text(text) == before
+
+
+def test_a_result_refused_for_its_size_gets_the_lines(runs: RunDirs) -> None:
+    """They do not count, and all of both can still be read."""
+    large = '"' + "x" * MAX_RESULT + '"'
+    (folder(runs) / "result.json").write_text(large, encoding="utf-8")
+    for _ in range(2):
+        runs.pack("j", SEQ, "a")
+        assert sorted(contents(runs)) == ["claim", "output.log", "result.json"]
+        assert contents(runs)["result.json"] == f'{large}\n{{"command": "true"}}\n'
+    with pytest.raises(CorruptFileError, match="more than"):
+        runs.left_behind("j", SEQ, "a")
+
+
+def test_a_queue_file_as_large_as_it_may_be(runs: RunDirs) -> None:
+    """With the result it may be larger; one that was refused for its size is packed, too."""
+    queue = folder(runs) / "queue.jsonl"
+    os.truncate(queue, MAX_QUEUE)
+    assert runs.left_behind("j", SEQ, "a")[0] == {"rows": 7}
+    runs.pack("j", SEQ, "a")
+    assert runs.left_behind("j", SEQ, "a")[1].endswith(b'{"result": {"rows": 7}}\n')
+    os.truncate(queue, MAX_PACKED_QUEUE + 1)
+    (folder(runs) / "result.json").write_text("7", encoding="utf-8")
+    runs.pack("j", SEQ, "a")
+    assert sorted(contents(runs)) == ["claim", "output.log", "queue.jsonl"]
+    with pytest.raises(CorruptFileError, match="more than"):
+        runs.left_behind("j", SEQ, "a")
 
 
 def _to_a_link(path: Path, elsewhere: Path) -> None:
