@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import errno
 import os
-import select
 import socket
 import struct
 import threading
@@ -62,6 +61,7 @@ class KernelMeter:
     def __enter__(self) -> Self:
         self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_DGRAM, _NETLINK_CONNECTOR)
         self._socket.setsockopt(socket.SOL_SOCKET, _RECEIVE_BUFFER_FORCE, _BUFFER)
+        self._socket.settimeout(0.2)
         self._socket.bind((0, _PROCESSES))
         demand = struct.pack("=I", _LISTEN)
         body = _CONNECTOR_HEAD.pack(1, 1, 0, 0, len(demand), 0) + demand
@@ -79,12 +79,12 @@ class KernelMeter:
 
     def _listen(self) -> None:
         while True:
-            if not select.select([self._socket], [], [], 0.2)[0]:
+            try:
+                message = self._socket.recv(4096)
+            except TimeoutError:
                 if self._until is not None:
                     return
                 continue
-            try:
-                message = self._socket.recv(4096)
             except OSError as error:
                 if error.errno != errno.ENOBUFS:
                     raise
