@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
+from air_executor.web.rest import Rest
 from air_executor.web.schedule_list import NEVER, ScheduleEntry
 
 WEEKS = 2
@@ -56,6 +57,7 @@ class Calendar:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._days: list[CalendarDay] = []
+        self._rest = Rest(REST)
         self._rests_until = 0.0
 
     def days(self, schedules: Iterable[ScheduleEntry], now: float) -> list[CalendarDay]:
@@ -64,8 +66,7 @@ class Calendar:
             begun = time.monotonic()
             if begun >= self._rests_until:
                 self._days = days_of(schedules, now)
-                ended = time.monotonic()
-                self._rests_until = ended + REST * (ended - begun)
+                self._rests_until = self._rest.until(begun)
             return self._days
 
 

@@ -16,6 +16,7 @@ from air_executor.core.explanation import explain_job
 from air_executor.core.job_facts import AllJobs
 from air_executor.errors import AirExecutorError
 from air_executor.model.state import SUCCEEDED
+from air_executor.web.rest import Rest
 from air_executor.web.state_cache import REST
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ class JobReasons:
         self._client = client
         self._settings = settings
         self._lock = threading.Lock()
+        self._rest = Rest(REST)
         self._kept: OrderedDict[str, tuple[tuple[int, int, int], float, str]] = OrderedDict()
         """By uid: what changes with the state, until when it is used (by the monotonic clock), and the sentence."""
 
@@ -71,8 +73,7 @@ class JobReasons:
             return _short(job)
         context = self._client.explain_context(state, facts, now, self._settings, manager)
         text = explain_job(state, context)
-        ended = time.monotonic()
-        until = float("inf") if state.ended else ended + max(FRESH, REST * (ended - begun))
+        until = float("inf") if state.ended else max(time.monotonic() + FRESH, self._rest.until(begun))
         self._kept[job.uid] = at, until, text
         self._kept.move_to_end(job.uid)
         while len(self._kept) > MAX_KEPT:

@@ -16,6 +16,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
 from air_executor.model.callers import VIEWER, Caller
+from air_executor.web.rest import Rest
 from air_executor.web.state_cache import REST, StateCache
 
 if TYPE_CHECKING:
@@ -33,7 +34,8 @@ class _Page(NamedTuple):
     response: Response
     rendered_at: float
     """On the monotonic clock."""
-    took: float
+    rests_until: float
+    """As `rendered_at`: until then, viewers see it even if there is a newer version."""
     checked_at: float
     """As `rendered_at`: when files were last looked at for it."""
 
@@ -45,6 +47,7 @@ class RenderedJobs:
         self._cache = cache
         self._show = show
         self._lock = threading.Lock()
+        self._rest = Rest(REST)
         self._pages: OrderedDict[tuple[str, str, Caller], _Page] = OrderedDict()
 
     async def page(self, request: Request) -> Response:
@@ -61,13 +64,12 @@ class RenderedJobs:
             version = self._cache.version_of(str(request.path_params["job"]))
             known, now = self._pages.get(key), time.monotonic()
             if known is not None:
-                age = now - known.rendered_at
-                if age < (MAX_AGE if version == known.version else REST * known.took if caller.role == VIEWER else 0.0):
+                rests = caller.role == VIEWER and now < known.rests_until
+                if now - known.rendered_at < MAX_AGE if version == known.version else rests:
                     self._pages[key] = known._replace(checked_at=now)
                     return known.response
             response = self._show(request)
-            took = time.monotonic() - now
-            self._pages[key] = _Page(version, response, now + took, took, now)
+            self._pages[key] = _Page(version, response, time.monotonic(), self._rest.until(now), now)
             self._pages.move_to_end(key)
             while len(self._pages) > MAX_PAGES:
                 self._pages.popitem(last=False)

@@ -14,6 +14,7 @@ from air_executor.core.upcoming import timetable_of
 from air_executor.errors import AirExecutorError
 from air_executor.model.problems import InvalidError, lines
 from air_executor.store.schedules import ABSENT, Schedules
+from air_executor.web.rest import Rest
 
 REST = 100
 """Seconds for which a look that took one second is not repeated."""
@@ -55,6 +56,7 @@ class ScheduleList:
         self._schedules = schedules
         self._lock = threading.Lock()
         self._entries: dict[str, ScheduleEntry] = {}
+        self._rest = Rest(REST)
         self._rests_until = 0.0
 
     def entries(self, now: float) -> list[ScheduleEntry]:
@@ -96,8 +98,7 @@ class ScheduleList:
             name: known[name] if name in known and known[name].stamp == stamp else self._read(name, stamp, now)
             for name, stamp in stamps.items()
         }
-        ended = time.monotonic()
-        self._rests_until = ended + REST * (ended - begun)
+        self._rests_until = self._rest.until(begun)
 
     def _read(self, name: str, stamp: tuple[int, int], now: float) -> ScheduleEntry:
         entry = ScheduleEntry(name, stamp)

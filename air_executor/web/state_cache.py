@@ -22,6 +22,7 @@ from air_executor.model.state import JobState
 from air_executor.store import files
 from air_executor.store.job_summary import JobSummary
 from air_executor.store.schedules import Schedules
+from air_executor.web.rest import Rest
 from air_executor.web.schedule_list import ScheduleList
 
 T = TypeVar("T")
@@ -68,6 +69,7 @@ class StateCache:
         self.client = client
         self.schedules = ScheduleList(Schedules(client.layout))
         self._lock = threading.RLock()
+        self._rest_of_all, self._rest_of_job, self._rest_of_cost = Rest(REST), Rest(REST), Rest(REST)
         self._summaries: dict[str, tuple[str, JobSummary | UnreadableJob]] = {}
         self._jobs: OrderedDict[str, _Cached[JobState]] = OrderedDict()
         self._costs: OrderedDict[str, _Cached[CostReport]] = OrderedDict()
@@ -121,7 +123,7 @@ class StateCache:
             found = {name: self._summary(name) for name in self.client.jobs.ids()}
             self._summaries = {name: entry for name, entry in found.items() if entry is not None}
             summaries = [entry[1] for entry in self._summaries.values()]
-            self._all = _Cached(version, summaries, _rest_after(begun))
+            self._all = _Cached(version, summaries, self._rest_of_all.until(begun))
             return summaries, version
 
     def _summary(self, name: str) -> tuple[str, JobSummary | UnreadableJob] | None:
@@ -151,7 +153,7 @@ class StateCache:
                 return cached.value, cached.version
             begun = time.monotonic()
             state = self.client.status(name)
-            _store(self._jobs, name, _Cached(version, state, _rest_after(begun)))
+            _store(self._jobs, name, _Cached(version, state, self._rest_of_job.until(begun)))
             return state, version
 
     def cost(self, job: JobState, version: str) -> CostReport:
@@ -162,7 +164,7 @@ class StateCache:
                 return cached.value
             begun = time.monotonic()
             found = cost_report(read([job]), time.time())
-            _store(self._costs, job.uid, _Cached(version, found, _rest_after(begun)))
+            _store(self._costs, job.uid, _Cached(version, found, self._rest_of_cost.until(begun)))
             return found
 
 
@@ -171,11 +173,6 @@ def _store(cache: OrderedDict[str, _Cached[T]], name: str, entry: _Cached[T]) ->
     cache.move_to_end(name)
     while len(cache) > CACHED_JOBS:
         cache.popitem(last=False)
-
-
-def _rest_after(begun: float) -> float:
-    now = time.monotonic()
-    return now + REST * (now - begun)
 
 
 def _names(folder: str) -> list[str]:

@@ -51,7 +51,7 @@ def release(served: ServedApi, job: str) -> None:
 
 def plain(text: str) -> str:
     """Return a text without what differs from run to run: numbers, and spaces that depend on them."""
-    return re.sub(r" +", " ", re.sub(r"[0-9][0-9.:TZ-]*(e-[0-9]+)?(ms|s)?", "N", text))
+    return re.sub(r" +", " ", re.sub(r"(< )?[0-9][0-9.:TZ-]*(e-[0-9]+)?(ms|s)?", "N", text))
 
 
 def test_each_command_prints_the_same_as_over_files(served: ServedApi, air: Air, on_server: str) -> None:

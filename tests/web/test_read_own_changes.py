@@ -75,7 +75,8 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SlowPlace:
     monkeypatch.setattr(schedule_list, "REST", 10**9)
     monkeypatch.setattr(state_cache, "REST", 10**9)
     made = SlowPlace(tmp_path)
-    assert "nightly" not in made.ask("GET", "/")[1]
+    for _ in range(2):  # the first time needs no rest
+        assert "nightly" not in made.ask("GET", "/")[1]
     assert made.ask("POST", f"{PATH}/schedules", NIGHTLY)[0] == 200
     return made
 

@@ -11,9 +11,11 @@ from starlette.responses import PlainTextResponse, Response
 
 from air_executor.client import Client
 from air_executor.model.callers import ANONYMOUS, Caller
+from air_executor.model.state import JobPhase
 from air_executor.web import rendered_jobs as module
 from air_executor.web.rendered_jobs import RenderedJobs
 from air_executor.web.state_cache import StateCache
+from tests.conftest import wait_for
 from tests.web.ended_jobs import ended_job, put
 
 OPERATOR = Caller("anna", "operator")
@@ -48,10 +50,10 @@ class Shown:
         }
         return bytes(self.pages.answer(Request(scope)).body).decode()
 
-    def change(self) -> None:
+    def change(self, phase: JobPhase) -> None:
         """Write another state."""
         state = ended_job("one", 3)
-        state.phase = "failed"
+        state.phase = phase
         self.client.jobs.checkpoint(state, self.client.layout.epoch_tmp(1))
 
 
@@ -62,10 +64,21 @@ def test_viewers_share_a_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     shown = Shown(tmp_path)
     assert {shown.ask() for _ in range(20)} == {"1"}
     assert shown.ask(query="phase=failed") == "2"
-    shown.change()
-    assert shown.ask() == "1", "a page rests"
-    monkeypatch.setattr(module, "REST", 0)
+    shown.change("failed")
+    assert shown.ask(query="phase=failed") == "2", "a page rests"
+    assert shown.ask() == "3", "the first does not: rendering it loads modules, too"
+    shown.change("cancelled")
     assert shown.ask() == "3"
+
+
+def test_a_page_rests_for_a_share_of_the_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Then it is rendered again."""
+    monkeypatch.setattr(module, "MAX_AGE", 1000.0)
+    monkeypatch.setattr(module, "REST", 100)
+    shown = Shown(tmp_path)
+    assert (shown.ask(query="a"), shown.ask()) == ("1", "2")
+    shown.change("failed")
+    wait_for(lambda: shown.ask() == "3")
 
 
 def test_who_may_change_something_sees_the_newest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -73,9 +86,9 @@ def test_who_may_change_something_sees_the_newest(tmp_path: Path, monkeypatch: p
     monkeypatch.setattr(module, "MAX_AGE", 1000.0)
     monkeypatch.setattr(module, "REST", 10**6)
     shown = Shown(tmp_path)
-    assert (shown.ask(), shown.ask(OPERATOR), shown.ask(OPERATOR)) == ("1", "2", "2")
-    shown.change()
-    assert (shown.ask(), shown.ask(OPERATOR)) == ("1", "3")
+    assert (shown.ask(OPERATOR), shown.ask(OPERATOR), shown.ask()) == ("1", "1", "2")
+    shown.change("failed")
+    assert (shown.ask(), shown.ask(OPERATOR)) == ("2", "3")
 
 
 def test_a_page_grows_old(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
