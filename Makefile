@@ -48,8 +48,8 @@ test: build/tree/made $(wildcard build/airflow-*/wheel) ## run the tests that ne
 		AIR_TEST_AXE=$(CURDIR)/$(AXE_SCRIPT) \
 		PYTHONDONTWRITEBYTECODE= ../venv/bin/python -m pytest -n $(WORKERS) --lanes $(LANES) $(ARGS)
 
-.PHONY: test-core test-docker test-kubernetes test-monitoring test-browser
-test-core test-docker test-kubernetes test-monitoring test-browser: test-%:
+.PHONY: test-core test-transport test-docker test-kubernetes test-monitoring test-browser
+test-core test-transport test-docker test-kubernetes test-monitoring test-browser: test-%:
 	$(MAKE) test LANES=$*
 
 # What the browser tests check the page with, for people who see, hear or move differently.
@@ -72,8 +72,8 @@ sanitize: ## run the tests of the native runner with a build that stops at every
 	AIR_TEST_SANITIZE=1 $(MAKE) test ARGS='tests/runner tests/backends/test_cgroups.py -k "native or fuzz or cgroups" $(ARGS)'
 
 .PHONY: coverage
-coverage: ## run the tests that need Python alone, and print the branches that they leave out
-	$(MAKE) test ARGS="--cov=air_executor --cov-report=term-missing $(ARGS)"
+coverage: ## run the tests that need no service, and print the branches that they leave out
+	$(MAKE) test LANES=core,transport ARGS="--cov=air_executor --cov-report=term-missing $(ARGS)"
 
 .PHONY: nightly
 nightly: airflow ## run all tests, with crash campaigns and random tests at full size

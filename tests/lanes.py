@@ -14,6 +14,7 @@ import pytest
 CORE = "core"
 LANES = {
     CORE: "Python alone",
+    "transport": "Linux, and nginx; it starts all else",
     "docker": "a Docker Engine",
     "kubernetes": "a Kubernetes cluster, or a Docker Engine that can pull k3s, and helm",
     "monitoring": "Prometheus, and npm for Grafana's types",

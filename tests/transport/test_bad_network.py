@@ -20,6 +20,8 @@ from tests.lanes import NIGHTLY
 from tests.transport.proxy import Proxy, Trouble
 from tests.transport.rig import PATIENCE, Site, soon
 
+pytestmark = pytest.mark.transport
+
 SEEDS = range(20 if NIGHTLY else 3)
 LINES = 3000
 REFUSAL = "the manager refuses: the token of the run is not valid, or has expired"

@@ -15,6 +15,8 @@ from air_executor.runner.carrier.__main__ import CANNOT
 from tests.nginx import Nginx
 from tests.transport.rig import PATIENCE, Pod, Site, soon
 
+pytestmark = pytest.mark.transport
+
 PREFIX = "/jobs"
 Start = Callable[[str], Nginx]
 

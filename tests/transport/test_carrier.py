@@ -20,6 +20,8 @@ from air_executor.store.run_tokens import LIFETIME, RunTokens
 from tests.lanes import NIGHTLY
 from tests.transport.rig import PATIENCE, Site, peak, soon
 
+pytestmark = pytest.mark.transport
+
 MEBIBYTE = 1 << 20
 
 

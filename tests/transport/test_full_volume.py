@@ -14,6 +14,8 @@ from air_executor.runner.carrier.__main__ import CANNOT
 from tests.crash.test_small_volume import fill
 from tests.transport.rig import PATIENCE, Site, soon
 
+pytestmark = pytest.mark.transport
+
 
 @pytest.fixture
 def small(tmp_path: Path) -> Iterator[Path]:

@@ -14,6 +14,8 @@ from air_executor.store.run_files import CHANGES, MAX_QUEUE
 from air_executor.web.transport.run_routes import MAX_PIECE
 from tests.transport.rig import LIMIT, Said, Site, entries
 
+pytestmark = pytest.mark.transport
+
 FILE = {"kind": "file", "path": "file", "size": 0, "changed": 0, "executable": False}
 DEEP = b"[" * 60_000
 

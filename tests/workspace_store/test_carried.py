@@ -16,6 +16,8 @@ from tests.transport.test_carrier import CHANGES
 from tests.transport.test_hostile_runs import Caller
 from tests.workspace_store.s3 import S3Server
 
+pytestmark = pytest.mark.transport
+
 MEBIBYTE = 1 << 20
 
 

@@ -24,6 +24,8 @@ from tests.transport.proxy import Proxy, Trouble
 from tests.transport.rig import Site
 from tests.workspace_store.test_carried import keys
 
+pytestmark = pytest.mark.transport
+
 MEBIBYTE = 1 << 20
 HTTP = {
     "backend": "kubernetes",

@@ -19,6 +19,8 @@ from tests.transport.test_hostile_runs import FILE, ITSELF, NOT_THERE, OUT, Call
 from tests.workspace_store.s3 import SECRET, S3Server
 from tests.workspace_store.test_carried import keys
 
+pytestmark = pytest.mark.transport
+
 MEBIBYTE = 1 << 20
 
 
