@@ -24,9 +24,10 @@ class RunPacker:
 
     def add(self, run: OpenRun) -> None:
         """Have a run packed that is committed now, unless it is sure to have left few files."""
-        by_runner = run.exit is not None and run.exit.started is not None
+        outcome = run.exit  # that of the script does not say when it started
+        few = outcome is not None and outcome.started is not None and outcome.exit_code == 0 and not outcome.timed_out
         long = self._state.clock.steady() - run.since >= log_times.FIRST_AFTER
-        if long or run.reports.has_file or not by_runner:
+        if long or run.reports.has_file or not few:
             self._waiting.setdefault(run.slot.job, []).append((run.job.state.uid, run.seq, run.task.id))
 
     def _pack(self, job: str) -> None:

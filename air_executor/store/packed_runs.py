@@ -1,8 +1,8 @@
 """What an ended run left, packed into fewer files: a volume has only so many inodes, and a manager runs for a year.
 
-A local run leaves its directory, `claim` and `output.log`. Only where there is more than one file beside these, they
-are packed: the outcome of the script `air-runner` and the times of the log go into `claim`, the result becomes a line
-of `queue.jsonl`. Nothing is lost, so that the run can still be read after a rewind of its job's state.
+A local run leaves its directory, `claim` and `output.log`. The outcome of the script `air-runner` becomes the `claim`.
+Where there is more than one file beside these, they are packed, too: the times of the log go into `claim`, the result
+becomes a line of `queue.jsonl`. So the run can still be read after a rewind of its job's state.
 
 Hostile, as all that tasks write: what is not a file of one name, or cannot be packed, stays as it is.
 """
@@ -23,16 +23,15 @@ from air_executor.store.run_files import (
     LOG_TIMES,
     MAX_CLAIM,
     MAX_EXIT,
+    MAX_KEPT_RESULT,
     MAX_LOG_TIMES,
-    MAX_QUEUE,
-    MAX_RESULT,
     QUEUE,
     RESULT,
 )
 from air_executor.store.run_outcome import result_line
 
 FEW = 3
-"""Names in a directory that is not packed."""
+"""Names in a directory that is not packed, unless the outcome is one of them."""
 MOST = 1000
 """Names that are looked at: a task can make millions, and all other jobs would wait."""
 
@@ -49,7 +48,7 @@ def pack(folder: str) -> None:
     try:
         with os.scandir(out) as entries:
             names = {entry.name for entry in itertools.islice(entries, MOST)}
-        if len(names) > FEW:
+        if len(names) > FEW or EXIT in names:
             _pack(names, out)
     except (OSError, AirExecutorError):
         return
@@ -61,6 +60,12 @@ def _pack(names: set[str], out: int) -> None:
     if EXIT in names and _are_plain(EXIT, CLAIM, out=out):
         _note_start(out)
         os.rename(EXIT, CLAIM, src_dir_fd=out, dst_dir_fd=out)
+        names -= {EXIT}
+    unfinished = {name for name in names if name.startswith(f"{RESULT}.") and name.endswith(".tmp")}
+    for name in unfinished:  # a helper was killed while it wrote a result
+        os.unlink(name, dir_fd=out)
+    if len(names - unfinished) <= FEW:
+        return
     if LOG_TIMES in names and (notes := files.read(LOG_TIMES, MAX_LOG_TIMES, out)) is not None:
         _append(CLAIM, notes[0], MAX_CLAIM, out)
         os.unlink(LOG_TIMES, dir_fd=out)
@@ -69,13 +74,8 @@ def _pack(names: set[str], out: int) -> None:
 
 
 def _pack_result(out: int) -> None:
-    """Make the result a line of the queue file. One that was refused for its size gets the lines: they do not count."""
-    result = read_appended(RESULT, 0, MAX_RESULT + 1, out)
-    if len(result) > MAX_RESULT:
-        _append(RESULT, read_appended(QUEUE, 0, MAX_QUEUE, out), None, out)
-        os.unlink(QUEUE, dir_fd=out)
-        return
-    if line := result_line(result):
+    """Make the result a line of the queue file, whose reports count even where the result was refused."""
+    if line := result_line(read_appended(RESULT, 0, MAX_KEPT_RESULT, out)):
         _append(QUEUE, line, None, out)
     os.unlink(RESULT, dir_fd=out)
 
@@ -121,8 +121,8 @@ def _append(name: str, data: bytes, limit: int | None, out: int) -> None:
         if not _is_plain(info) or (limit is not None and info.st_size + len(data) >= limit):
             msg = f"{name}: cannot take {len(data)} bytes"
             raise CorruptFileError(msg)
-        complete = info.st_size == 0 or os.pread(fd, 1, info.st_size - 1) == b"\n"
-        text = data if complete else b"\n" + data
+        last = os.pread(fd, len(data), max(0, info.st_size - len(data))).rpartition(b"\n")[2]
+        text = data[len(last) :] if data.startswith(last) else b"\n" + data  # a manager may have died while it wrote
         if os.write(fd, text) < len(text):
             os.ftruncate(fd, info.st_size)
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

@@ -18,5 +18,7 @@ MAX_QUEUE = 64 * 1024 * 1024
 MAX_RESULT = 16 * 1024
 LONGEST_RESULT = 8 * MAX_RESULT
 """Bytes of a line that may set a result, in which an escape has up to six bytes: to look into a long one takes long."""
-MAX_PACKED_QUEUE = MAX_QUEUE + LONGEST_RESULT
+MAX_KEPT_RESULT = 1024 * 1024
+"""What is kept of a result that is refused for its size."""
+MAX_PACKED_QUEUE = MAX_QUEUE + 8 * MAX_KEPT_RESULT
 """The queue file of a packed run may have the result, too."""

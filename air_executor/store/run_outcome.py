@@ -85,8 +85,11 @@ def parse_result(data: bytes) -> Any:  # noqa: ANN401 - any JSON value
     """Return the value of a result file; None if it is empty.
 
     Raises:
-        CorruptFileError: it is no JSON that the state can hold.
+        CorruptFileError: it is too large, or no JSON that the state can hold.
     """
+    if len(data) > MAX_RESULT:
+        msg = f"{RESULT}: {len(data)} bytes, more than the {MAX_RESULT} that are allowed"
+        raise CorruptFileError(msg)
     if not data.strip():
         return None
     try:
@@ -147,9 +150,6 @@ def parse_result_text(text: str) -> Any:  # noqa: ANN401 - any JSON value
     except UnicodeEncodeError as error:
         msg = f"{RESULT}: not UTF-8 ({error.reason})"
         raise CorruptFileError(msg) from error
-    if len(data) > MAX_RESULT:
-        msg = f"{RESULT}: {len(data)} bytes, more than the {MAX_RESULT} that are allowed"
-        raise CorruptFileError(msg)
     return parse_result(data)
 
 

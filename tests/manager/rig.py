@@ -360,6 +360,7 @@ def do_side_work_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def leave(launch: Launch, code: int = 0, *, queue: Sequence[Any] = (), result: Any = None) -> None:  # noqa: ANN401 - JSON
     """Write what a run leaves behind."""
+    Path(launch.out_dir, "output.log").touch()
     if queue:
         lines = [line if isinstance(line, str) else json.dumps(line) for line in queue]
         Path(launch.out_dir, "queue.jsonl").write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")

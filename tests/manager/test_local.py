@@ -253,11 +253,10 @@ def test_a_run_leaves_few_inodes(local: Local, *, is_native: bool) -> None:
     local.manager.cycle()
     left = {path.name[2:]: set(os.listdir(path)) for path in Path(local.layout.runs("j")).iterdir()}
     own = {"claim", "output.log"}
-    short, long = (own, own | {"log-times"}) if is_native else (own | {"exit.json"}, own)
-    queued = own | {"queue.jsonl"}
-    assert left == {"quiet": short, "_3-1": short, "loud": long, "all": queued, "bad": queued, "none": queued} | {
+    queued, long = own | {"queue.jsonl"}, own | {"log-times"}
+    assert left == {"quiet": own, "_3-1": own, "loud": long, "all": queued, "bad": queued, "none": queued} | {
         "refused": queued,
-        "large": own | {"result.json"},
+        "large": queued,
     }
     assert [job.tasks[name].reason for name in ("refused", "large")] == ["rejected", "rejected"]
     assert job.tasks["all"].result == [7, 8]

@@ -15,7 +15,7 @@ from air_executor.errors import CorruptFileError
 from air_executor.store import log_times, packed_runs
 from air_executor.store.layout import Layout
 from air_executor.store.run_dirs import RunDirs
-from air_executor.store.run_files import LONGEST_RESULT, MAX_PACKED_QUEUE, MAX_QUEUE, MAX_RESULT
+from air_executor.store.run_files import LONGEST_RESULT, MAX_KEPT_RESULT, MAX_PACKED_QUEUE, MAX_QUEUE, MAX_RESULT
 from air_executor.store.run_outcome import parse_result_text
 
 SEQ = 1
@@ -185,16 +185,38 @@ def test_a_result_that_is_too_large_as_a_line(runs: RunDirs) -> None:
     assert parse_result_text(text) == before
 
 
-def test_a_result_refused_for_its_size_gets_the_lines(runs: RunDirs) -> None:
-    """They do not count, and all of both can still be read."""
-    large = '"' + "x" * MAX_RESULT + '"'
-    (folder(runs) / "result.json").write_text(large, encoding="utf-8")
-    for _ in range(2):
-        runs.pack("j", SEQ, "a")
-        assert sorted(contents(runs)) == ["claim", "output.log", "result.json"]
-        assert contents(runs)["result.json"] == f'{large}\n{{"command": "true"}}\n'
-    with pytest.raises(CorruptFileError, match="more than"):
-        runs.left_behind("j", SEQ, "a")
+@pytest.mark.parametrize("size", [MAX_RESULT + 1, MAX_KEPT_RESULT, 2 * MAX_KEPT_RESULT])
+@pytest.mark.parametrize("byte", [b"1", b" ", b"\xff"])
+def test_a_result_that_was_refused_for_its_size(runs: RunDirs, size: int, byte: bytes) -> None:
+    """It is too large again, whatever it says, and the lines stay: reports count however a run ends."""
+    (folder(runs) / "result.json").write_bytes(byte * size)
+    runs.pack("j", SEQ, "a")
+    assert sorted(contents(runs)) == ["claim", "output.log", "queue.jsonl"]
+    first, last = contents(runs)["queue.jsonl"].splitlines()
+    assert first == '{"command": "true"}'
+    text = json.loads(last)["result_text"]
+    assert text.encode(errors="surrogateescape") == byte * min(size, MAX_KEPT_RESULT)
+    with pytest.raises(CorruptFileError, match=f"^result.json: {len(text)} bytes, more than"):
+        parse_result_text(text)
+
+
+@pytest.mark.parametrize("kept", range(0, 24, 4))
+def test_a_manager_died_while_it_packed(runs: RunDirs, kept: int) -> None:
+    """The line that it began is completed."""
+    with (folder(runs) / "queue.jsonl").open("a", encoding="utf-8") as file:
+        file.write('{"result": {"rows": 7}}\n'[:kept])
+    runs.pack("j", SEQ, "a")
+    assert contents(runs)["queue.jsonl"].splitlines() == ['{"command": "true"}', '{"result": {"rows": 7}}']
+
+
+def test_what_a_killed_helper_left(runs: RunDirs) -> None:
+    """The result that it was writing is removed; names of the task's own stay."""
+    for name in ("queue.jsonl", "log-times", "result.json"):
+        (folder(runs) / name).unlink()
+    for name in ("result.json.7.tmp", "result.json.99.tmp", "result.json.old", "my.tmp"):
+        (folder(runs) / name).write_text("7", encoding="utf-8")
+    runs.pack("j", SEQ, "a")
+    assert sorted(contents(runs)) == ["claim", "my.tmp", "output.log", "result.json.old"]
 
 
 def test_a_queue_file_as_large_as_it_may_be(runs: RunDirs) -> None:
