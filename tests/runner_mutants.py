@@ -28,6 +28,11 @@ from air_executor.runner import native
 
 COPIED = ("air_executor", "docs", "tests", "pyproject.toml", "README.md")
 TESTS = ("tests/runner", "tests/backends/test_cgroups.py")
+FIRST = {
+    "helpers.c": ("tests/runner/test_helpers.py",),
+    "cgroup.c": ("tests/backends/test_cgroups.py",),
+}
+"""Tests that notice most changes of a source."""
 OPTIONS = (
     "-x",
     "-q",
@@ -119,7 +124,7 @@ class Workers:
         lines[change.line - 1] = change.after
         source.write_text("\n".join(lines), "utf-8")
         try:
-            return _tested(copy)
+            return _tested(copy, FIRST.get(change.source, ()))
         finally:
             source.write_text(whole, "utf-8")
 
@@ -135,12 +140,12 @@ class Workers:
         return found
 
 
-def _tested(copy: Path) -> str:
-    env = {**os.environ, "PYTHONPATH": str(copy), "PYTHONDONTWRITEBYTECODE": "1"}
+def _tested(copy: Path, first: Sequence[str]) -> str:
+    env = {**os.environ, "PYTHONPATH": str(copy)}
     build = [sys.executable, "air_executor/runner/native.py"]
     if subprocess.run(build, cwd=copy, env=env, capture_output=True, check=False).returncode != 0:
         return "no program"
-    tests = [sys.executable, "-m", "pytest", *OPTIONS, *TESTS]
+    tests = [sys.executable, "-m", "pytest", *OPTIONS, *first, *TESTS]
     null = subprocess.DEVNULL
     process = subprocess.Popen(tests, cwd=copy, env=env, stdout=null, stderr=null, start_new_session=True)
     try:
