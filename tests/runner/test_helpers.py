@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 from typing import TYPE_CHECKING, Any
@@ -222,6 +223,19 @@ def test_bytes_that_are_no_text_are_kept(helpers: Helpers, word: bytes) -> None:
     assert os.fsencode(helpers.queued("--", b"cat", word)["command"][1]) == word
 
 
+def test_the_bounds_of_utf_8(helpers: Helpers) -> None:
+    """Overlong, surrogates, beyond Unicode, cut: at both sides of each bound, words are read as Python reads them."""
+    if helpers.shell:
+        pytest.skip("the script takes UTF-8 alone")
+    firsts = bytes(
+        [0x7F, 0x80, 0xC1, 0xC2, 0xDF, 0xE0, 0xE1, 0xEC, 0xED, 0xEE, 0xEF, 0xF0, 0xF1, 0xF3, 0xF4, 0xF5, 0xFF]
+    )
+    seconds = bytes([0x41, 0x7F, 0x80, 0x8F, 0x90, 0x9F, 0xA0, 0xBF, 0xC0])
+    thirds = [b"", b"\x7f", b"\x80", b"\xbf", b"\xc0", b"\x80\x7f", b"\x80\x80", b"\xbf\xbf", b"\xbf\xc0"]
+    words = [b"%c%c%b" % (first, second, third) for first in firsts for second in seconds for third in thirds]
+    assert helpers.queued("--", *words)["command"] == list(map(os.fsdecode, words))
+
+
 @pytest.mark.parametrize(
     ("words", "told"),
     [
@@ -241,7 +255,9 @@ def test_what_cannot_be_queued(helpers: Helpers, words: list[str], told: str) ->
     """2, the reason on stderr, and nothing is written."""
     done = helpers.run("air-queue", *words)
     assert (done.returncode, done.stdout) == (2, b"")
-    assert told in done.stderr.decode()
+    text = done.stderr.decode()
+    assert told in text
+    assert text.startswith("usage: air-queue [") or re.fullmatch("air-queue: .*\n", text)
     assert not helpers.queue.exists()
 
 
@@ -275,7 +291,8 @@ def test_outside_of_a_task(helpers: Helpers, name: str) -> None:
     done = helpers.run(name, WORDS.get(name, "true"), AIR_QUEUE="", AIR_RESULT="")
     assert done.returncode == 1
     assert b"is not set; call this inside a task of Air-Executor" in done.stderr
-    assert helpers.run(name, "--help").stdout.startswith(f"usage: {name}".encode())
+    usage = helpers.run(name, "--help").stdout.decode()
+    assert usage.startswith(f"usage: {name} ")
 
 
 @pytest.mark.parametrize("name", native.HELPERS)
@@ -284,3 +301,16 @@ def test_where_nothing_can_be_written(helpers: Helpers, name: str) -> None:
     done = helpers.run(name, WORDS.get(name, "true"), AIR_QUEUE="/no/such/file", AIR_RESULT="/no/such/file")
     assert done.returncode == 1
     assert b"/no/such/file" in done.stderr
+
+
+@pytest.mark.parametrize("name", native.HELPERS)
+def test_both_programs_explain_themselves_in_the_same_words(tmp_path: Path, name: str) -> None:
+    """On request, and with the same text on stderr where they are called wrongly."""
+    said = []
+    for shell, program in (([], require_native()), (["sh"], str(RUNNERS / "air-helper"))):
+        folder = tmp_path / str(len(said))
+        folder.mkdir()
+        both = Helpers(folder, shell, program)
+        asked, wrong = both.run(name, "--help"), both.run(name, *([] if name == "air-queue" else "abcde"))
+        said.append((asked.returncode, asked.stdout, asked.stderr, wrong.stdout, wrong.stderr, wrong.returncode))
+    assert said[0] == said[1]
