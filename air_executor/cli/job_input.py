@@ -215,7 +215,11 @@ def _content(path: str) -> tuple[bytes, str]:
     """Return the content of a file, and its name for messages."""
     from air_executor.store.job_file import read_bytes  # noqa: PLC0415 - see the module
 
-    return (sys.stdin.buffer.read(), "stdin") if path == "-" else (read_bytes(path), path)
+    if path != "-":
+        return read_bytes(path), path
+    if sys.stdin.isatty():
+        note("reading from this terminal, until Ctrl-D")
+    return sys.stdin.buffer.read(), "stdin"
 
 
 def _only_with_command(options: Iterable[str]) -> BadInputError:

@@ -118,6 +118,20 @@ def test_ctrl_backslash_shows_the_cursor_again(project: Path, client: Client) ->
     assert seen.rindex(b"\x1b[?25h") > seen.rindex(b"\x1b[?25l")
 
 
+def test_a_job_is_typed(project: Path, client: Client) -> None:
+    """What waits for a terminal's input says so."""
+    ours, theirs = pty.openpty()
+    command = [sys.executable, "-m", "air_executor", "submit", "-"]
+    with subprocess.Popen(command, stdin=theirs, stderr=subprocess.PIPE, text=True) as process:
+        os.close(theirs)
+        assert process.stderr is not None
+        assert process.stderr.readline() == "reading from this terminal, until Ctrl-D\n"
+        os.write(ours, b"{id: j, tasks: [{command: 'true'}]}\n\x04")
+        assert process.wait(60) == 0
+    os.close(ours)
+    assert client.status("j").phase == "queued"
+
+
 def test_no_columns_are_an_unknown_width(monkeypatch: pytest.MonkeyPatch) -> None:
     """Some tools export COLUMNS=0; a table must not vanish."""
     monkeypatch.setenv("COLUMNS", "0")
