@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
 
+from air_executor.runner import native
 from tests.docker.rig import Plant, done
 from tests.engine import NO_SHELL, require_image
 
@@ -100,8 +102,11 @@ def test_an_image_without_a_shell_queues_and_sets_a_result(plant: Plant) -> None
 
 
 def test_without_a_native_runner_an_image_needs_a_shell(plant: Plant) -> None:
-    """The script says what it lacks, and nothing is tried again."""
+    """The script says what it lacks, and nothing is tried again; a native one that another version left is not used."""
     require_image(NO_SHELL)
+    assert done(plant.run("true")).reason == "ok"
+    assert Path(plant.layout.bin, str(native.this_machine()), native.NAME).exists()
+    plant.stop()
     plant.runner_files = {name: data for name, data in plant.runner_files.items() if "/" not in name}
     for image, words in [({"image": NO_SHELL}, "the image has no shell `sh`"), ({}, "or none in the PATH")]:
         task = plant.run("true", env={"PATH": "/app/bin"}, **image)

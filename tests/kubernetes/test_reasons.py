@@ -90,6 +90,23 @@ def test_where_the_architecture_is_known_no_shell_is_needed(
         rig.until(lambda: is_gone(backend), "the runner to be gone")
 
 
+@pytest.mark.parametrize("copied", [False, True], ids=["chosen", "copied"])
+def test_a_runner_that_another_version_left_is_not_used(rig: KubernetesRig, *, copied: bool) -> None:
+    """A pod chooses, or copies, the one for its node among those of this installation, else the script."""
+    backend = rig.kubernetes(copy_runner=copied)
+    machine = str(native.this_machine())
+    assert Path(rig.layout.bin, machine, native.NAME).exists()
+    # The native one's folder is its own; the script's is the one that is given to it.
+    expected = {frozenset({machine}): "/air/runner" if copied else f"/air/bin/{machine}", frozenset(): "/air/bin"}
+    for seq, (machines, folder) in enumerate(expected.items(), 1):
+        launch = dataclasses.replace(rig.command(SLOT, seq, 'echo "${PATH##*:}"'), machines=machines)
+        backend.spawn(launch)
+        assert ended(rig, backend).exit_code == 0
+        assert Path(launch.out_dir, "output.log").read_text() == f"{folder}\n"
+        backend.remove(SLOT)
+        rig.until(lambda: is_gone(backend), "the runner to be gone")
+
+
 def test_an_impossible_image_fails_at_once(rig: KubernetesRig) -> None:
     """No deadline has to pass, and no retry would help."""
     backend = rig.kubernetes(pull="missing")
