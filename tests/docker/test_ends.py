@@ -108,7 +108,7 @@ def test_without_a_native_runner_an_image_needs_a_shell(plant: Plant) -> None:
     assert Path(plant.layout.bin, str(native.this_machine()), native.NAME).exists()
     plant.stop()
     plant.runner_files = {name: data for name, data in plant.runner_files.items() if "/" not in name}
-    for image, words in [({"image": NO_SHELL}, "the image has no shell `sh`"), ({}, "or none in the PATH")]:
+    for image, words in [({"image": NO_SHELL}, f"image {NO_SHELL} has no shell `sh`"), ({}, "or none in the PATH")]:
         task = plant.run("true", env={"PATH": "/app/bin"}, **image)
         assert (done(task).reason, done(task).exit_code, task.runs) == ("start-failed", 127, 1)
         assert words in str(done(task).message)

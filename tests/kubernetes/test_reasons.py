@@ -90,6 +90,24 @@ def test_where_the_architecture_is_known_no_shell_is_needed(
         rig.until(lambda: is_gone(backend), "the runner to be gone")
 
 
+def test_an_image_without_a_shell_is_named_with_both_remedies(rig: KubernetesRig) -> None:
+    """A command that is a list does not need one, but what starts the runner by default does."""
+    backend = rig.kubernetes()
+    launch = rig.command(SLOT, 1, "")
+    argv = ("/bin/busybox", "true")
+    backend.spawn(dataclasses.replace(launch, argv=argv, env={**launch.env, "PATH": "/nonexistent"}))
+    found = ended(rig, backend)
+    assert (found.reason, found.permanent) == ("start-failed", True)
+    message = str(found.message)
+    for words in (
+        f"image {rig.settings.runner_image} has no shell",
+        "AIR_KUBERNETES_COPY_RUNNER",
+        "kubernetes.io/arch",
+    ):
+        assert words in message
+    assert "\n" not in message
+
+
 @pytest.mark.parametrize("copied", [False, True], ids=["chosen", "copied"])
 def test_a_runner_that_another_version_left_is_not_used(rig: KubernetesRig, *, copied: bool) -> None:
     """A pod chooses, or copies, the one for its node among those of this installation, else the script."""

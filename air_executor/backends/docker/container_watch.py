@@ -100,7 +100,8 @@ class ContainerWatch:
     def inspect(self, one: Container) -> None:
         """Find out how a container ended, if it has."""
         try:
-            state = self._engine.inspect(one.id)["State"]
+            found = self._engine.inspect(one.id)
+            state, image = found["State"], (found.get("Config") or {}).get("Image")
         except MissingError:
             with self.lock:
                 self.cache.drop(one.id)
@@ -108,13 +109,13 @@ class ContainerWatch:
             return
         except RefusedError as error:
             log.warning("container %s cannot be inspected: %s", one.name, error)
-            state = {"Status": "exited"}
+            state, image = {"Status": "exited"}, None
         except BackendUnavailableError as error:
             self.fail(str(error))  # the next list brings the container here again
             return
         if state.get("Status") in {"running", "paused", "restarting"}:
             return
-        termination = self._termination(one, state)
+        termination = self._termination(one, state, image)
         with self.lock:
             if state.get("Status") != "created":
                 self.cache.advance(one.id, Phase.ENDED)
@@ -122,7 +123,7 @@ class ContainerWatch:
                 one.termination = one.termination or termination
         self.wake()
 
-    def _termination(self, one: Container, state: Mapping[str, Any]) -> Termination:
+    def _termination(self, one: Container, state: Mapping[str, Any], image: str | None) -> Termination:
         if one.service is not None:
             return self._service_end(one, state)
         code, finished_at = state.get("ExitCode"), parse_time(state.get("FinishedAt"))
@@ -136,8 +137,8 @@ class ContainerWatch:
                 tail = self._engine.log_tail(one.id)
                 if "exec sh failed" in tail:  # printed by the engine's own init
                     message = (
-                        "the image has no shell `sh`, which the runner needs, or none in the PATH that image or task "
-                        f"set ({brief(tail)})"
+                        f"image {image} has no shell `sh`, which the runner needs, or none in the PATH that image or"
+                        f" task set ({brief(tail)})"
                     )
                     return Termination(code, s.START_FAILED, message, permanent=True, finished_at=finished_at)
                 if tail.startswith(("sh: ", "[FATAL ")) and f"{BIN}/" in tail:  # the shell or the init
