@@ -223,7 +223,9 @@ def make_backend(settings: Settings, layout: Layout, host: Host, requested: Requ
     from air_executor.backends.local.local_backend import LocalBackend  # noqa: PLC0415
 
     environ = inherit(os.environ, sys.prefix, without=RESERVED)
-    return LocalBackend(layout, host, environ=environ, make_cgroups=lambda: open_cgroups(layout.root))
+    return LocalBackend(
+        layout, host, environ=environ, make_cgroups=lambda: open_cgroups(layout.root, settings.local.pids)
+    )
 
 
 def run_tokens(layout: Layout) -> Callable[[Slot, str, str], str]:

@@ -113,6 +113,7 @@ class Bare:
                 workspace,
                 layout.bin,
                 folder,
+                machines=native.builds().keys(),
             )
             self.bodies.append(container_config(site, launch, ImageFacts(native.this_machine())))
         self._mine = threading.local()

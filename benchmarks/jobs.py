@@ -56,6 +56,7 @@ class Bare:
         from air_executor.backends.kubernetes.kubernetes_setup import make_cluster_config  # noqa: PLC0415
         from air_executor.backends.kubernetes.manifests import job_manifest  # noqa: PLC0415
         from air_executor.model.names import Slot  # noqa: PLC0415
+        from air_executor.runner import native  # noqa: PLC0415
         from air_executor.settings import load  # noqa: PLC0415
         from air_executor.store.layout import Layout  # noqa: PLC0415
         from air_executor.wiring import version  # noqa: PLC0415
@@ -89,7 +90,17 @@ class Bare:
                 os.makedirs(path, exist_ok=True)
             run = f"{uid}-{number}"
             launch = Launch(
-                Slot(job, 0), uid, run, "t", ("true",), {"AIR_RUN_ID": run}, out, workspace, layout.bin, folder
+                Slot(job, 0),
+                uid,
+                run,
+                "t",
+                ("true",),
+                {"AIR_RUN_ID": run},
+                out,
+                workspace,
+                layout.bin,
+                folder,
+                machines=native.builds().keys(),
             )
             change_owner(launch, site.user)
             self.bodies.append(job_manifest(site, launch, server))

@@ -6,7 +6,7 @@ manager only through `wake`. A backend knows nothing of job states: it starts, l
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
@@ -96,6 +96,8 @@ class Launch:
     bin_dir: str
     project: str
     """The project folder, to which relative paths of a task refer."""
+    machines: Collection[str] = frozenset()
+    """Those for which `bin/` has a native runner of this installation. One of another machine is another version's."""
     script: bool = False
     """The command is a script in `out_dir`."""
     worktree: LaunchWorktree | None = None
@@ -143,7 +145,7 @@ class Launch:
             bin_dir: `bin/` as the runner sees it.
             machine: the runner's architecture as `native.MACHINES` names it, or None if it is not known.
         """
-        if native.in_folder(self.bin_dir, machine) is not None:
+        if machine in self.machines and native.in_folder(self.bin_dir, machine) is not None:
             return [f"{bin_dir}/{machine}/{native.NAME}"]
         return ["sh", f"{bin_dir}/air-runner"]
 

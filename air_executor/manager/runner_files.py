@@ -12,6 +12,7 @@ from collections.abc import Mapping
 
 from air_executor.errors import PathBlockedError, StoreError
 from air_executor.manager.held_directory import HeldDirectory
+from air_executor.runner import native
 from air_executor.store import files, permissions
 from air_executor.store.layout import Layout
 
@@ -28,6 +29,8 @@ class RunnerFiles:
         self._directory = directory
         self._layout = layout
         self._content = content
+        self.machines = native.machines_in(content)
+        """Those with a native runner of this installation. Another version's stays: it may be starting or running."""
         self._stamps: dict[str, _Stamp | None] = {}
         self._watched: list[str] = []
         """Files and folders of which one changes with whatever becomes of any file: links can only be replaced."""

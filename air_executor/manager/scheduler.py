@@ -273,6 +273,7 @@ class Scheduler:
             workspace=layout.workspace(job.id),
             bin_dir=layout.bin,
             project=options.project,
+            machines=self._runner_files.machines,
             worktree=None if worktree is None else _launched(worktree),
             caches=[LaunchCache(one.variable, one.name, layout.named_cache(one.name), one.path) for one in task.caches],
             services=[_launched_service(one, self._secrets_of) for one in task.services],

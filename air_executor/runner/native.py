@@ -14,7 +14,7 @@ import os
 import platform
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 
 FOLDER = os.path.dirname(os.path.abspath(__file__))
 NAME = "air-runner"
@@ -55,6 +55,11 @@ def in_folder(folder: str, machine: str | None) -> str | None:
     """
     path = f"{folder}/{machine}/{NAME}"
     return path if machine is not None and os.access(path, os.X_OK) else None
+
+
+def machines_in(names: Container[str]) -> frozenset[str]:
+    """Return the machines that have a native runner among files of `bin/`, given by their paths in it."""
+    return frozenset(machine for machine in MACHINES.values() if f"{machine}/{NAME}" in names)
 
 
 def builds() -> dict[str, bytes]:

@@ -94,6 +94,15 @@ class CostSettings(SettingGroup):
         return Prices(self.currency, **hours, valid_from=start)
 
 
+class LocalSettings(SettingGroup):
+    """Processes of the manager's machine."""
+
+    pids: Annotated[int, *t.whole(16, 4_194_304)] = Field(
+        1024,
+        description="Maximum number of processes and threads per task, where cgroups can limit them.",
+    )
+
+
 class TransportSettings(SettingGroup):
     """How the files of a run come to where it runs, and go back; the same for all platforms."""
 

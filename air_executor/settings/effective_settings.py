@@ -30,6 +30,7 @@ from air_executor.settings.declarations import (
     CostSettings,
     DockerSettings,
     KubernetesSettings,
+    LocalSettings,
     ProxySettings,
     ReaderSettings,
     TransportSettings,
@@ -131,6 +132,7 @@ class Settings(ReaderSettings, BaseSettings):
     mcp: t.Switch = Field(default=False, description="Tools for agents at `/mcp` of the server (extra `mcp`).")
     proxy: ProxySettings = Field(default_factory=ProxySettings)
     cost: CostSettings = Field(default_factory=CostSettings)
+    local: LocalSettings = Field(default_factory=LocalSettings)
     docker: DockerSettings = Field(default_factory=DockerSettings)
     kubernetes: KubernetesSettings = Field(default_factory=KubernetesSettings)
 
@@ -265,7 +267,7 @@ def load(
     environment, file = EnvironmentSource(env, here), FileSource(os.path.join(project, FILE))
     sources = (FlagSource(flags or {}, here), environment, file)
     # A group that is given as a table is validated with the whole; as a default it would need a validator of its own.
-    groups: dict[str, dict[str, Any]] = {"cost": {}, "docker": {}, "kubernetes": {}}
+    groups: dict[str, dict[str, Any]] = {"cost": {}, "local": {}, "docker": {}, "kubernetes": {}}
     defaults = InitSettingsSource(Settings, {"state_dir": os.path.join(project, DIRECTORY), **groups})
     origins: dict[str, ValueOrigin] = {}
     for source in reversed(sources):

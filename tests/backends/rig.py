@@ -444,6 +444,7 @@ def make_launch(layout: Layout, slot: Slot, seq: int, task: Task | str) -> Launc
         workspace=layout.workspace(slot.job),
         bin_dir=layout.bin,
         project=layout.workspace(slot.job),
+        machines=set(native.MACHINES.values()),
         grace=GRACE,
     )
 

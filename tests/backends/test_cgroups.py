@@ -10,6 +10,7 @@ import resource
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +19,13 @@ import pytest
 
 from air_executor.backends.base import Launch
 from air_executor.backends.local import cgroup_files, local_check
-from air_executor.backends.local.cgroups import Cgroups, open_cgroups
+from air_executor.backends.local.cgroups import CONTROLLERS, Cgroups, open_cgroups
 from air_executor.backends.local.local_backend import LocalBackend
 from air_executor.errors import BackendUnavailableError
 from air_executor.model.names import Slot
 from air_executor.runner import native
 from tests.backends.rig import LocalRig, Task, require_cgroups
+from tests.backends.spawn_once import HOST
 from tests.backends.test_contract import is_gone
 from tests.backends.test_local import raise_too_many_files
 from tests.conftest import wait_for
@@ -422,7 +424,10 @@ def test_doctor_tells_what_holds(tmp_path: Path) -> None:
     looks.close()
     [finding] = local_check.check(str(tmp_path))
     assert "one per run" in finding.text
-    assert ("are enforced" in finding.text) == (controllers == {"cpu", "memory"})
+    assert ("are enforced" in finding.text) == (controllers == {"cpu", "memory", "pids"})
+    assert [name in finding.text.split("AIR_")[0] for name in CONTROLLERS] == [
+        name not in controllers for name in CONTROLLERS
+    ]
     assert not Path(looks.folder).exists()
 
 
@@ -482,6 +487,49 @@ def test_limits_cpu_is_enforced(grouped: LocalRig) -> None:
     assert (group / "cpu.max").read_text() == "25000 100000\n"
     wait_for(lambda: "nr_throttled 0\n" not in (group / "cpu.stat").read_text(), what="the task to be held up")
     rig.until(lambda: is_gone(backend), "the slot to be free")
+
+
+def test_limits_processes_are_enforced(grouped: LocalRig) -> None:
+    """A task that starts more processes than it may have is refused the next one, and its neighbors are not."""
+    if "pids" not in require_cgroups():
+        pytest.skip("the controller pids is not delegated here: a hybrid layout, or no unit with Delegate=")
+    backend = LocalBackend(
+        grouped.layout,
+        HOST,
+        environ=os.environ,
+        processes=grouped.processes(),
+        make_cgroups=partial(open_cgroups, grouped.layout.root, 16),
+    )
+    fork = "import os, time\nfor _ in range(40):\n    if not os.fork():\n        time.sleep(1)\n        os._exit(0)\n"
+    refused = outcome(grouped, backend, python(grouped, fork))
+    assert refused["exit_code"] == 1
+    assert "BlockingIOError" in Path(grouped.layout.run(SLOT.job, 1, "t"), "output.log").read_text()
+    assert outcome(grouped, backend, python(grouped, "print(1)", seq=2))["exit_code"] == 0
+    backend.close()
+
+
+@pytest.mark.parametrize("delegated", ["cpu io memory pids", "cpu memory", ""])
+def test_every_group_has_a_limit_of_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, delegated: str) -> None:
+    """Where its controller is delegated, whatever a task asks for; the files are those of a made-up kernel."""
+    written: dict[str, list[str]] = {}
+    (tmp_path / "cgroup.controllers").write_text(delegated)
+
+    def read(path: str) -> bytes:
+        if path.endswith("/cgroup.type"):
+            return b"domain\n"
+        return Path(path).read_bytes() if Path(path).exists() else " ".join(written.get(path, [])).encode()
+
+    monkeypatch.setattr(cgroup_files, "read", read)
+    monkeypatch.setattr(cgroup_files, "write", lambda path, text: written.setdefault(path, []).append(text.strip("+")))
+    groups = Cgroups(f"{tmp_path}/runs", str(tmp_path), pids=64)
+    for run, resources in (("0badcafe-1", {}), ("0badcafe-2", {"cpu": 1, "memory": 1 << 30})):
+        access = groups.prepare(run, resources)
+        assert access is not None
+        has_limits = "pids" in delegated or (bool(delegated) and bool(resources))
+        assert (access.folder_fd is None) == has_limits, "a group without limits is made by the runner"
+        assert written.get(f"{groups.folder}/{run}/pids.max") == (["64"] if "pids" in delegated else None)
+        assert (f"{groups.folder}/{run}/memory.max" in written) == (bool(delegated) and bool(resources))
+    groups.close(keep_folder=True)
 
 
 def test_limits_are_none_without_resources(grouped: LocalRig) -> None:

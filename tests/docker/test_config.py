@@ -47,6 +47,7 @@ def make(project: Path, **fields: Any) -> tuple[EngineConfig, Launch]:  # noqa: 
         workspace=f"{state}/jobs/census/workspace",
         bin_dir=f"{state}/bin",
         project=str(project),
+        machines={"x86_64", "aarch64"},
     )
     return config, dataclasses.replace(launch, **fields)
 
@@ -189,6 +190,8 @@ def test_the_runner_is_the_one_for_the_image(tmp_path: Path) -> None:
         assert container_config(config, launch, facts)["Entrypoint"] == ["sh"]
     made = container_config(config, launch, ImageFacts("aarch64"))
     assert (made["Entrypoint"], made["Cmd"]) == (["/air/bin/aarch64/air-runner"], words[1:])
+    of_another_version = dataclasses.replace(launch, machines={"x86_64"})
+    assert container_config(config, of_another_version, ImageFacts("aarch64"))["Entrypoint"] == ["sh"]
     native.chmod(0o644)
     assert container_config(config, launch, ImageFacts("aarch64"))["Entrypoint"] == ["sh"]
 

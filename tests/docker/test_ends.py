@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import io
 import os
+import tarfile
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
 
+from air_executor.runner import native
 from tests.docker.rig import Plant, done
-from tests.engine import NO_SHELL, require_image
+from tests.engine import BUSYBOX, NO_SHELL, require_image
 
 pytestmark = pytest.mark.docker
 
@@ -100,13 +104,45 @@ def test_an_image_without_a_shell_queues_and_sets_a_result(plant: Plant) -> None
 
 
 def test_without_a_native_runner_an_image_needs_a_shell(plant: Plant) -> None:
-    """The script says what it lacks, and nothing is tried again."""
+    """The script says what it lacks, and nothing is tried again; a native one that another version left is not used."""
     require_image(NO_SHELL)
+    assert done(plant.run("true")).reason == "ok"
+    assert Path(plant.layout.bin, str(native.this_machine()), native.NAME).exists()
+    plant.stop()
     plant.runner_files = {name: data for name, data in plant.runner_files.items() if "/" not in name}
-    for image, words in [({"image": NO_SHELL}, "the image has no shell `sh`"), ({}, "or none in the PATH")]:
+    for image, words in [({"image": NO_SHELL}, f"image {NO_SHELL} has no shell `sh`"), ({}, "or none in the PATH")]:
         task = plant.run("true", env={"PATH": "/app/bin"}, **image)
         assert (done(task).reason, done(task).exit_code, task.runs) == ("start-failed", 127, 1)
         assert words in str(done(task).message)
+
+
+@pytest.mark.parametrize("base", [BUSYBOX, NO_SHELL])
+def test_an_image_for_another_machine_is_named(plant: Plant, base: str) -> None:
+    """Whether an init or a shell cannot execute the runner for it, the message tells what is wrong."""
+    if native.this_machine() != "x86_64":
+        pytest.skip("the runner for another machine is made of the one for x86-64")
+    name = f"{base.partition(':')[0]}-arm64"
+    import_for_arm64(plant.engine, base, name)
+    program = bytearray(plant.runner_files[f"x86_64/{native.NAME}"])
+    program[18] = 183  # e_machine: EM_AARCH64
+    names = (native.NAME, *native.HELPERS)
+    plant.runner_files |= {f"aarch64/{one}": bytes(program) for one in names}
+    task = plant.run("true", image=name)
+    assert (done(task).reason, task.runs) == ("start-failed", 1)
+    assert done(task).message == f"image {name} is for aarch64, which the engine's machine cannot execute"
+
+
+def import_for_arm64(engine: Any, base: str, name: str) -> None:  # noqa: ANN401 - a client of the engine
+    """Make an image of another one's files, for another machine."""
+    context = io.BytesIO()
+    text = f"FROM scratch\nCOPY --from={require_image(base)} / /\nENV PATH=/bin\n".encode()
+    with tarfile.open(fileobj=context, mode="w") as tar:
+        entry = tarfile.TarInfo("Dockerfile")
+        entry.size = len(text)
+        tar.addfile(entry, io.BytesIO(text))
+    context.seek(0)
+    list(engine.build(fileobj=context, custom_context=True, platform="linux/arm64", tag=name, rm=True, decode=True))
+    assert engine.inspect_image(name)["Architecture"] == "arm64"
 
 
 def test_killed_from_outside(plant: Plant) -> None:

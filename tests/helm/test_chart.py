@@ -325,6 +325,16 @@ def test_every_value_is_described() -> None:
     assert readme(text) == text, "run python -m helm.values_table"
 
 
+def test_runners_are_copied_where_that_is_wanted(helm_program: str) -> None:
+    """Not by default: it costs each pod an init container."""
+
+    def copies(**sets: object) -> list[str]:
+        [manager] = pick(render(helm_program, sets=sets), "Deployment")["spec"]["template"]["spec"]["containers"]
+        return [one["value"] for one in manager["env"] if one["name"] == "AIR_KUBERNETES_COPY_RUNNER"]
+
+    assert (copies(), copies(copyRunner=True)) == ([], ["true"])
+
+
 def test_description_of_a_value(tmp_path: Path) -> None:
     """The lines right above a key, from two dashes on."""
     text = "# Of all.\n\na:\n  # No.\n  # -- One,\n  # two: 3|4.\n  b: [1]\n  c: x\n# -- Lost.\n\n# -- D.\nd: {}\n"

@@ -249,7 +249,7 @@ def pod(owner: Mapping[str, Any], phase: str = "Running", **fields: Any) -> dict
         },
         "spec": {
             "nodeName": "node-1",
-            "containers": [{"name": name} for name in names],
+            "containers": [{"name": name, "image": f"team/{name}:1"} for name in names],
             "initContainers": [{"name": name, "restartPolicy": "Always"} for name in sidecars],
         },
         "status": {"phase": phase, "containerStatuses": [{"name": "task", "image": "i", "state": state}], **fields},

@@ -42,6 +42,7 @@ LAUNCH = Launch(
     workspace="/state/jobs/census/workspace",
     bin_dir="/state/bin",
     project="/",
+    machines={"x86_64", "aarch64"},
     epoch=4,
 )
 LABELS = {
@@ -69,8 +70,9 @@ CONTAINER = {
         "sh",
         "-c",
         (
-            'native=/air/bin/$$(uname -m)/air-runner; if [ -x "$$native" ]; then exec "$$native" "$$@"; fi; '
-            'exec sh /air/bin/air-runner "$$@"'
+            "_air_from=/air/bin; case $$(uname -m) in aarch64|x86_64) "
+            '[ ! -x "$$_air_from/$$(uname -m)/air-runner" ] || _air_from=$$_air_from/$$(uname -m);; esac; '
+            '[ "$$_air_from" = /air/bin ] || exec "$$_air_from/air-runner" "$$@"; exec sh /air/bin/air-runner "$$@"'
         ),
         "sh",
         "/air/out",
@@ -342,6 +344,8 @@ def test_a_template_that_selects_an_architecture_needs_no_shell(tmp_path: Path) 
     (tmp_path / "aarch64").mkdir()
     (tmp_path / "aarch64/air-runner").touch(mode=0o755)
     assert command()[:2] == ["/air/bin/aarch64/air-runner", "/air/out"]
+    launch = dataclasses.replace(launch, machines={"x86_64"})
+    assert command()[:2] == ["sh", "/air/bin/air-runner"], "that of another version is there"
 
 
 def test_a_copied_runner_needs_no_shell() -> None:

@@ -73,7 +73,7 @@ def waiting(reason: str, message: str = "words") -> dict[str, Any]:
             pod(JOB, "Failed", state=terminated(128, "StartError", 'exec: "sh": executable file not found in $PATH')),
             "start-failed",
             True,
-            "no shell",
+            "image team/task:1 has no shell",
         ),
         (
             pod(JOB, "Failed", state=terminated(128, "StartError", "cgroup: device or resource busy")),

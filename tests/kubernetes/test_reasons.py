@@ -90,6 +90,41 @@ def test_where_the_architecture_is_known_no_shell_is_needed(
         rig.until(lambda: is_gone(backend), "the runner to be gone")
 
 
+def test_an_image_without_a_shell_is_named_with_both_remedies(rig: KubernetesRig) -> None:
+    """A command that is a list does not need one, but what starts the runner by default does."""
+    backend = rig.kubernetes()
+    launch = rig.command(SLOT, 1, "")
+    argv = ("/bin/busybox", "true")
+    backend.spawn(dataclasses.replace(launch, argv=argv, env={**launch.env, "PATH": "/nonexistent"}))
+    found = ended(rig, backend)
+    assert (found.reason, found.permanent) == ("start-failed", True)
+    message = str(found.message)
+    for words in (
+        f"image {rig.settings.runner_image} has no shell",
+        "AIR_KUBERNETES_COPY_RUNNER",
+        "kubernetes.io/arch",
+    ):
+        assert words in message
+    assert "\n" not in message
+
+
+@pytest.mark.parametrize("copied", [False, True], ids=["chosen", "copied"])
+def test_a_runner_that_another_version_left_is_not_used(rig: KubernetesRig, *, copied: bool) -> None:
+    """A pod chooses, or copies, the one for its node among those of this installation, else the script."""
+    backend = rig.kubernetes(copy_runner=copied)
+    machine = str(native.this_machine())
+    assert Path(rig.layout.bin, machine, native.NAME).exists()
+    # The native one's folder is its own; the script's is the one that is given to it.
+    expected = {frozenset({machine}): "/air/runner" if copied else f"/air/bin/{machine}", frozenset(): "/air/bin"}
+    for seq, (machines, folder) in enumerate(expected.items(), 1):
+        launch = dataclasses.replace(rig.command(SLOT, seq, 'echo "${PATH##*:}"'), machines=machines)
+        backend.spawn(launch)
+        assert ended(rig, backend).exit_code == 0
+        assert Path(launch.out_dir, "output.log").read_text() == f"{folder}\n"
+        backend.remove(SLOT)
+        rig.until(lambda: is_gone(backend), "the runner to be gone")
+
+
 def test_an_impossible_image_fails_at_once(rig: KubernetesRig) -> None:
     """No deadline has to pass, and no retry would help."""
     backend = rig.kubernetes(pull="missing")

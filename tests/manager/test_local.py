@@ -263,6 +263,22 @@ def test_a_run_leaves_few_inodes(local: Local, *, is_native: bool) -> None:
     assert local.manager.run_dirs.left_behind("j", 4, "bad")[1].endswith(b'{"result": [7, 8]}\n')
 
 
+def test_another_version_s_runner_starts_nothing(local: Local) -> None:
+    """After an upgrade to an installation without a native runner, the old one goes on with its runs alone."""
+    if native.this_machine() not in native.builds():
+        pytest.skip("there is no native runner here")
+    where = 'echo "${PATH##*:}"'
+    local.submit("old", {"id": "a", "command": f'{where}; while [ ! -e "$AIR_WORKSPACE/go" ]; do sleep 0.02; done'})
+    local.until(lambda: local.client.log("old", "a", 1).exists() and bool(local.client.log("old", "a", 1).read_text()))
+    local.restart(runner_files={name: file for name, file in runner_files().items() if "/" not in name})
+    local.submit("new", {"id": "a", "command": where})
+    assert local.see("new").phase == "succeeded"
+    local.file("old", "go").touch()
+    assert local.see("old").phase == "succeeded"
+    used = {name: local.client.log(name, "a", 1).read_text() for name in ("old", "new")}
+    assert used == {"old": f"{local.layout.bin}/{native.this_machine()}\n", "new": f"{local.layout.bin}\n"}
+
+
 def test_grandchild_that_queues_after_the_end(local: Local) -> None:
     """The slot is taken while a grandchild lives; what that queues meanwhile counts, what comes later does not."""
     wait = 'while [ ! -e "$AIR_WORKSPACE/go" ]; do sleep 0.02; done'

@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import os
 import signal
 import subprocess
+import tarfile
 import time
 from pathlib import Path
 
 import pytest
 
+from air_executor.client import Client
+from air_executor.runner import native
 from air_executor.runner.carrier import folders, growing, uplink
 from air_executor.runner.carrier.__main__ import CANNOT, LOST_CLAIM
 from air_executor.store.ended_commands import noter_of
 from air_executor.store.run_files import MAX_RESULT
 from air_executor.store.run_tokens import LIFETIME, RunTokens
+from air_executor.web.state_cache import StateCache
+from air_executor.web.transport.run_delivery import RunDelivery, SizeLimit
 from tests.lanes import NIGHTLY
 from tests.transport.rig import PATIENCE, Site, peak, soon
 
@@ -49,6 +55,23 @@ def test_a_run_leaves_what_it_would_on_a_volume(site: Site, caplog: pytest.LogCa
     assert site.out(second, "output.log") == b"made\ndeep\n"
     assert sorted(os.listdir(site.workspace(second))) == ["file"]
     assert "cannot deliver" not in caplog.text
+
+
+def test_a_runner_that_another_version_left_is_not_sent(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An installation without a native runner sends the script, whatever is in `bin/`."""
+    address = site.address(site.begin())
+
+    def sent() -> bytes:
+        delivery = RunDelivery(StateCache(Client(site.layout.root)), SizeLimit(MEBIBYTE, ""))
+        content = b"".join(delivery.inputs(address, str(native.this_machine())))
+        with tarfile.open(fileobj=io.BytesIO(content)) as tar:
+            runner = tar.extractfile(f"bin/{native.NAME}")
+            assert runner is not None
+            return runner.read()
+
+    assert sent().startswith(b"\x7fELF")
+    monkeypatch.setattr(native, "builds", dict)
+    assert sent().startswith(b"#!/bin/sh")
 
 
 def test_output_is_seen_while_the_task_runs(site: Site) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import re
 import threading
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -23,6 +24,7 @@ from air_executor.backends.docker.container_cache import Container, ContainerCac
 from air_executor.backends.docker.engine import Engine
 from air_executor.errors import BackendUnavailableError
 from air_executor.model import state as s
+from air_executor.runner import native
 
 log = logging.getLogger(__name__)
 
@@ -30,6 +32,8 @@ RELIST_SECONDS = 30.0
 """Between two lists of all containers, which show what events may have missed."""
 MAX_BACKOFF = 5.0
 """Longest wait before a failed request is retried."""
+_NATIVE = re.compile(rf"^(?:\[FATAL [^]]*\] exec )?{BIN}/(\w+)/{native.NAME}(?: failed|:)")
+"""The native runner in the words of an init, or of a shell, that cannot execute it."""
 _CANNOT_EXECUTE = (2, 126, 127)
 """Exit codes of a shell that cannot run its script, and of an init that cannot execute the runner or a shell."""
 
@@ -100,7 +104,8 @@ class ContainerWatch:
     def inspect(self, one: Container) -> None:
         """Find out how a container ended, if it has."""
         try:
-            state = self._engine.inspect(one.id)["State"]
+            found = self._engine.inspect(one.id)
+            state, image = found["State"], (found.get("Config") or {}).get("Image")
         except MissingError:
             with self.lock:
                 self.cache.drop(one.id)
@@ -108,13 +113,13 @@ class ContainerWatch:
             return
         except RefusedError as error:
             log.warning("container %s cannot be inspected: %s", one.name, error)
-            state = {"Status": "exited"}
+            state, image = {"Status": "exited"}, None
         except BackendUnavailableError as error:
             self.fail(str(error))  # the next list brings the container here again
             return
         if state.get("Status") in {"running", "paused", "restarting"}:
             return
-        termination = self._termination(one, state)
+        termination = self._termination(one, state, image)
         with self.lock:
             if state.get("Status") != "created":
                 self.cache.advance(one.id, Phase.ENDED)
@@ -122,7 +127,7 @@ class ContainerWatch:
                 one.termination = one.termination or termination
         self.wake()
 
-    def _termination(self, one: Container, state: Mapping[str, Any]) -> Termination:
+    def _termination(self, one: Container, state: Mapping[str, Any], image: str | None) -> Termination:
         if one.service is not None:
             return self._service_end(one, state)
         code, finished_at = state.get("ExitCode"), parse_time(state.get("FinishedAt"))
@@ -136,13 +141,25 @@ class ContainerWatch:
                 tail = self._engine.log_tail(one.id)
                 if "exec sh failed" in tail:  # printed by the engine's own init
                     message = (
-                        "the image has no shell `sh`, which the runner needs, or none in the PATH that image or task "
-                        f"set ({brief(tail)})"
+                        f"image {image} has no shell `sh`, which the runner needs, or none in the PATH that image or"
+                        f" task set ({brief(tail)})"
                     )
+                    return Termination(code, s.START_FAILED, message, permanent=True, finished_at=finished_at)
+                if (machine := self._foreign_machine(tail)) is not None:
+                    message = f"image {image} is for {machine}, which the engine's machine cannot execute"
                     return Termination(code, s.START_FAILED, message, permanent=True, finished_at=finished_at)
                 if tail.startswith(("sh: ", "[FATAL ")) and f"{BIN}/" in tail:  # the shell or the init
                     message += f": {brief(tail)}"
         return Termination(code, None, message, finished_at=finished_at)
+
+    def _foreign_machine(self, tail: str) -> str | None:
+        """Return the machine of the native runner that could not be executed, if that is not the engine's own.
+
+        The init then names a file that it did not find, and a shell takes the program for a script.
+        """
+        found = _NATIVE.search(tail)
+        own = native.MACHINES.get(str(self._engine.version().get("Arch"))) if found else None
+        return found[1] if found and found[1] != own else None
 
     def _service_end(self, one: Container, state: Mapping[str, Any]) -> Termination:
         """Return how a service ended, which is an error of its task unless somebody stopped it."""

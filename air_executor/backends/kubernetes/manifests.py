@@ -58,9 +58,8 @@ MOST_OF_A_JOB = 1_500_000
 _PULL = {"missing": "IfNotPresent", "always": "Always", "never": "Never"}
 _ARCHITECTURE = "kubernetes.io/arch"
 """Label of a node."""
-_CHOOSE_RUNNER = (
-    f'native={inside.BIN}/$(uname -m)/{native.NAME}; if [ -x "$native" ]; then exec "$native" "$@"; fi; '
-    f'exec sh {inside.BIN}/air-runner "$@"'
+_START_RUNNER = (
+    f'[ "$_air_from" = {inside.BIN} ] || exec "$_air_from/{native.NAME}" "$@"; exec sh {inside.BIN}/{native.NAME} "$@"'
 )
 """The architecture of a Pod is known only inside it, unless the operator's template selects nodes by it."""
 _REPLACED = "\ufffd"
@@ -190,7 +189,7 @@ def _template(config: ClusterConfig, launch: Launch, server: tuple[int, int]) ->
         secret = pod_transport.secret_name(config.name(launch.slot), launch.run)
         pod_transport.add_to(spec, container, settings, image=config.image_of({}), secret=secret)
     elif settings.copy_runner:
-        runner_copy.add_to(spec, container, config.image_of({}))
+        runner_copy.add_to(spec, container, config.image_of({}), launch.machines)
     pod_services.add_to(spec, container, launch, settings, server)
     if settings.service_account:
         spec["serviceAccountName"] = settings.service_account
@@ -220,7 +219,13 @@ def _container(config: ClusterConfig, launch: Launch) -> dict[str, Any]:
     elif machine:  # the image may have no shell
         command = [*launch.runner(inside.BIN, machine), *inside.arguments(launch)]
     else:
-        command = ["sh", "-c", _CHOOSE_RUNNER, "sh", *inside.arguments(_with_check(launch))]
+        command = [
+            "sh",
+            "-c",
+            runner_copy.find_folder(launch.machines) + _START_RUNNER,
+            "sh",
+            *inside.arguments(_with_check(launch)),
+        ]
     env = inside.environment(launch, config.image_of(launch.options))
     secret = pod_requests.secret_of(settings, launch, launch.secrets)
     return {

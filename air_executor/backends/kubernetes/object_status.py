@@ -38,8 +38,8 @@ _EVICTED = frozenset({"Evicted", "Preempting", "Preempted", "Shutdown", "NodeShu
 _CANNOT_START = frozenset({"StartError", "ContainerCannotRun"})
 _NO_SHELL = re.compile(r"executable file not found|no such file or directory", re.IGNORECASE)
 _NEEDS_SHELL = (
-    "the image has no shell `sh`, which the runner needs unless the pod template selects nodes of one architecture "
-    "(kubernetes.io/arch)"
+    "image {} has no shell `sh` in the PATH, which starts the runner; set AIR_KUBERNETES_COPY_RUNNER=true"
+    " (chart: copyRunner), or select nodes of one architecture (kubernetes.io/arch) in the pod template"
 )
 _NOT_ALLOWED = re.compile(
     r"violates PodSecurity|denied (the )?request|(maximum|minimum) \w+ usage per|max limit to request ratio per"
@@ -153,7 +153,7 @@ def read_pod(found: Mapping[str, Any]) -> Pod:
     if terminated is not None and _is_delivering(status, terminated):
         pod.delivering = True
     elif terminated is not None or pod.over:
-        pod.termination = _termination(pod.where, status, terminated or {})
+        pod.termination = _termination(pod.where, _image(found), status, terminated or {})
     elif pod.service_end is not None:
         pass  # what it waits for will not come
     elif (late := next((one for one in pod.services if not one.started), None)) and pod.scheduled_at is not None:
@@ -214,6 +214,12 @@ def _container(status: Mapping[str, Any], name: str = CONTAINER) -> Mapping[str,
     return next((one for one in found if one.get("name") == name), {})
 
 
+def _image(pod: Mapping[str, Any]) -> str:
+    """Return the name of the task's image, as it was given."""
+    containers: Iterable[Mapping[str, Any]] = (pod.get("spec") or {}).get("containers") or ()
+    return next((str(one.get("image")) for one in containers if one.get("name") == CONTAINER), "")
+
+
 def _end_of(status: Mapping[str, Any], name: str) -> Mapping[str, Any]:
     """Return how a container has ended; empty if it has not, or if there is none."""
     found: Mapping[str, Any] = (_container(status, name).get("state") or {}).get("terminated") or {}
@@ -250,7 +256,7 @@ def _is_silent(status: Mapping[str, Any]) -> bool:
 
 
 def _termination(  # noqa: PLR0911 - one return for each way to end
-    where: str, status: Mapping[str, Any], terminated: Mapping[str, Any]
+    where: str, image: str, status: Mapping[str, Any], terminated: Mapping[str, Any]
 ) -> Termination:
     code, why = terminated.get("exitCode"), terminated.get("reason") or ""
     at = parse_time(terminated.get("finishedAt"))
@@ -268,7 +274,7 @@ def _termination(  # noqa: PLR0911 - one return for each way to end
         return Termination(code, s.OOM, text, finished_at=at)
     if why in _CANNOT_START:
         none = _NO_SHELL.search(message) is not None
-        text = _NEEDS_SHELL if none else f"{where} could not be started"
+        text = _NEEDS_SHELL.format(image) if none else f"{where} could not be started"
         return Termination(None, s.START_FAILED, f"{text} ({message})", permanent=none, finished_at=at)
     if not terminated and pod_reason:  # the node rejected it: OutOfcpu, UnexpectedAdmissionError, NodeAffinity …
         return Termination(None, s.START_FAILED, f"{where} was refused by its node ({pod_reason}): {message}")

@@ -21,7 +21,7 @@ from air_executor.backends.local.run_cgroup import RunCgroup
 
 log = logging.getLogger(__name__)
 
-CONTROLLERS = ("cpu", "memory")
+CONTROLLERS = ("cpu", "memory", "pids")
 """What a run can be limited by."""
 _CPU_PERIOD = 100_000
 """Microseconds: the kernel's default."""
@@ -43,16 +43,17 @@ class RunnerAccess(NamedTuple):
 class Cgroups:
     """The groups of the runs of one state directory."""
 
-    def __init__(self, folder: str, home: str) -> None:
+    def __init__(self, folder: str, home: str, pids: int | None = None) -> None:
         """Make the folder of the groups, with the controllers that its parent can pass on.
 
-        `home` is the group of this process, in which it has to stay.
+        `home` is the group of this process, in which it has to stay; `pids` limits the processes and threads of a run.
 
         Raises:
             OSError: it cannot be made.
         """
         self.folder = folder
         self._home = home
+        self._pids = pids
         self._removable: dict[str, RunCgroup] = {}
         self._retry_at = 0.0
         self._folder_fd, self._folder_inode = -1, 0
@@ -85,7 +86,7 @@ class Cgroups:
 
         A group with limits is made here. Any other one the runner makes, which costs the manager nothing.
         """
-        limits = [limit for limit in _limits(resources) if limit[0] in self.controllers]
+        limits = [limit for limit in _limits(resources, self._pids) if limit[0] in self.controllers]
         try:
             if not self._is_folder_open():
                 self._make_folder()
@@ -158,20 +159,20 @@ class Cgroups:
                 os.rmdir(self.folder)
 
 
-def open_cgroups(state_dir: str) -> Cgroups:
-    """Return the groups of a state directory.
+def open_cgroups(state_dir: str, pids: int | None = None) -> Cgroups:
+    """Return the groups of a state directory, in each of which there are at most `pids` processes and threads.
 
     Raises:
         NoCgroupsError: this process may make none.
     """
     try:
-        return _open(state_dir)
+        return _open(state_dir, pids)
     except OSError as error:
         msg = f"{error.filename}: {error.strerror}"
         raise NoCgroupsError(msg) from error
 
 
-def _open(state_dir: str) -> Cgroups:
+def _open(state_dir: str, pids: int | None) -> Cgroups:
     home = cgroup_files.own_group()
     base = os.path.dirname(home) if os.path.basename(home) == MANAGER else home
     # Whoever puts a process into a group must be allowed to in the nearest group above both.
@@ -180,7 +181,7 @@ def _open(state_dir: str) -> Cgroups:
         raise NoCgroupsError(msg)
     digest = hashlib.blake2b(os.fsencode(os.path.realpath(state_dir)), digest_size=6).hexdigest()
     _remove_stale(base)
-    groups = Cgroups(f"{base}/{RUNS}{digest}", home)
+    groups = Cgroups(f"{base}/{RUNS}{digest}", home, pids)
     if not os.path.exists(f"{groups.folder}/cgroup.kill"):
         groups.close()
         msg = "the kernel is older than 5.14"
@@ -208,10 +209,12 @@ def _stale(folder: str) -> list[str]:
     return []
 
 
-def _limits(resources: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
-    """Yield controller, file and value for each resource that a group can limit."""
+def _limits(resources: Mapping[str, Any], pids: int | None) -> Iterator[tuple[str, str, str]]:
+    """Yield controller, file and value for each limit of a group."""
     if (memory := resources.get("memory")) is not None:
         yield "memory", "memory.max", str(memory)
         yield "memory", "memory.swap.max", "0"
     if (cpu := resources.get("cpu")) is not None:
         yield "cpu", "cpu.max", f"{max(_LEAST_CPU, round(cpu * _CPU_PERIOD))} {_CPU_PERIOD}"
+    if pids is not None:
+        yield "pids", "pids.max", str(pids)

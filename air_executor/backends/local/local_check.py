@@ -29,12 +29,13 @@ def check(state_dir: str) -> Iterator[Finding]:
         groups.close()
 
 
-_WITHOUT = "processes are found by group, lock and environment, and `resources` are not enforced"
+_WITHOUT = "processes are found by group, lock and environment, and `resources` and AIR_LOCAL_PIDS are not enforced"
 
 
 def _text(groups: Cgroups) -> str:
     kill = "one per run, which ends all of its processes"
     missing = [name for name in CONTROLLERS if name not in groups.controllers]
     if not missing:
-        return f"{kill}; `resources` are enforced"
-    return f"{kill}; {' and '.join(missing)} of `resources` not enforced, because not delegated; see {_DETAILS}"
+        return f"{kill}; `resources` and AIR_LOCAL_PIDS are enforced"
+    names = " and ".join((", ".join(missing[:-1]), missing[-1])) if missing[1:] else missing[0]
+    return f"{kill}; limits of {names} not enforced, because not delegated; see {_DETAILS}"

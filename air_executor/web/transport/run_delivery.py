@@ -66,6 +66,8 @@ class RunDelivery:
         self._cache = cache
         self._layout = cache.client.layout
         self._objects = objects
+        self._machines = native.builds().keys()
+        """Those with a native runner of this installation; `bin/` may have another version's, too."""
 
     def claim(self, address: RunAddress, holder: str) -> None:
         """Let a run begin: of all that ever ask for it, one may. The same holder may ask again, until it has begun.
@@ -137,7 +139,8 @@ class RunDelivery:
         """
         folder, tools = self._folder(address), self._layout.bin
         known = native.MACHINES.get(machine)
-        programs = f"{tools}/{known}" if native.in_folder(tools, known) is not None else tools
+        is_native = known in self._machines and native.in_folder(tools, known) is not None
+        programs = f"{tools}/{known}" if is_native else tools
 
         def fill(tar: tarfile.TarFile) -> None:
             tar.add(f"{tools}/air_executor.py", "bin/air_executor.py")
