@@ -97,8 +97,8 @@ class CostSettings(SettingGroup):
 class LocalSettings(SettingGroup):
     """Processes of the manager's machine."""
 
-    pids: Annotated[int, *t.whole(16, 4_194_304)] = Field(
-        1024,
+    pids: Annotated[int, *t.whole(16, 4_194_304)] | None = Field(
+        None,
         description="Maximum number of processes and threads per task, where cgroups can limit them.",
     )
 
