@@ -306,7 +306,7 @@ def test_where_nothing_can_be_written(helpers: Helpers, name: str) -> None:
 @pytest.mark.parametrize("name", native.HELPERS)
 def test_both_programs_explain_themselves_in_the_same_words(tmp_path: Path, name: str) -> None:
     """On request, and with the same text on stderr where they are called wrongly."""
-    said = []
+    said: list[tuple[object, ...]] = []
     for shell, program in (([], require_native()), (["sh"], str(RUNNERS / "air-helper"))):
         folder = tmp_path / str(len(said))
         folder.mkdir()
