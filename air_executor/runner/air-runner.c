@@ -51,6 +51,7 @@
 #include <unistd.h>
 
 #include "cgroup.h"
+#include "children.h"
 #include "helpers.h"
 
 #ifndef SOURCES
@@ -66,6 +67,8 @@ enum {
     LOCK_FD = 9,
     RECORD_SIZE = 512, /* bytes of the outcome */
     PIECE = 4096,      /* what a pipe that poll calls writable takes without blocking */
+    SETTLE = 50,       /* milliseconds that the outcome waits for the end of what the command has left */
+    UNKILLABLE = 1000, /* milliseconds until what does not go when killed is left alone: it is another user's */
     MOST_INTERPRETERS = 6, /* the kernel takes five scripts, each the interpreter of the one before */
     NAME_SHOWN = 200,  /* bytes of a hostile name in a message */
 };
@@ -93,7 +96,7 @@ static struct {
     pid_t pid; /* 0 before the start and after the end */
     int64_t time_out_at, kill_at;
     int code, signal;
-    bool stopped, timed_out, ending, killed;
+    bool stopped, timed_out, ending, killed, left_children;
     char message[NAME_SHOWN + 200]; /* of characters that JSON does not escape; empty: none */
 } task = {.time_out_at = NEVER, .kill_at = NEVER};
 
@@ -436,6 +439,7 @@ static void terminate(void) {
     task.time_out_at = NEVER;
     task.kill_at = now() + run.grace;
     kill(run.leads_group ? 0 : task.pid, SIGTERM);
+    if (run.leads_group && getpgid(task.pid) != getpgrp()) kill(task.pid, SIGTERM); /* it has left the group */
 }
 
 static void check_deadlines(void) {
@@ -461,6 +465,7 @@ static void reap(void) {
         task.signal = WIFSIGNALED(status) ? WTERMSIG(status) : 0;
         task.code = WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status);
     }
+    task.left_children = pid == 0;
 }
 
 static void take_signals(void) {
@@ -542,22 +547,57 @@ static void copy_rest(void) {
 
 /* --- the end ------------------------------------------------------------------------------------------------------ */
 
-/* Returns a number from a file of the kernel's, the one behind `key` if given; -1 if it is not told. A relative path is
- * one in the run's cgroup. */
-static long long read_number(const char *path, const char *key) {
-    char text[4096];
+/* Reads a file of the kernel's; an empty text if there is none. A relative path is one in the run's cgroup. */
+static void read_kernel(const char *path, char *text, size_t size) {
     int fd = openat(GROUP_FD, path, O_RDONLY | O_CLOEXEC);
-    ssize_t size = fd < 0 ? 0 : read(fd, text, sizeof text - 1);
+    ssize_t length = fd < 0 ? 0 : read(fd, text, size - 1);
     if (fd >= 0) close(fd);
-    text[size > 0 ? size : 0] = '\0';
-    for (char *line = strtok(text, "\n"); line != NULL; line = strtok(NULL, "\n")) {
-        size_t length = key == NULL ? 0 : strlen(key);
+    text[length > 0 ? length : 0] = '\0';
+}
+
+/* Returns the number of a text, the one behind `key` if given; -1 if it is not told. */
+static long long find_number(const char *text, const char *key) {
+    size_t length = key == NULL ? 0 : strlen(key);
+    for (const char *line = text; *line; line += strcspn(line, "\n"), line += *line == '\n') {
         if (length && (strncmp(line, key, length) != 0 || line[length] != ' ')) continue;
-        char *number = line + length + (length > 0), *end;
+        const char *number = line + length + (length > 0);
+        char *end;
         long long value = strtoll(number, &end, 10);
-        return end != number && *end == '\0' ? value : -1;
+        return end != number && (*end == '\n' || *end == '\0') ? value : -1;
     }
     return -1;
+}
+
+/* Returns a number from a file of the kernel's, as those two do. */
+static long long read_number(const char *path, const char *key) {
+    char text[4096];
+    read_kernel(path, text, sizeof text);
+    return find_number(text, key);
+}
+
+/* CPU times in microseconds. */
+struct cpu {
+    long long user, system;
+};
+
+/* Returns what the command and all below it have used, as far as the kernel tells; the runner itself does not count. A
+ * process that nobody waits for is in the cgroup's account alone, and one that has left the cgroup in the other. */
+static struct cpu measure_cpu(const struct rusage *reaped) {
+    struct cpu found = {.user = reaped->ru_utime.tv_sec * 1000000LL + reaped->ru_utime.tv_usec,
+                        .system = reaped->ru_stime.tv_sec * 1000000LL + reaped->ru_stime.tv_usec};
+    if (task.left_children) add_children_usage(&found.user, &found.system);
+    if (!run.in_cgroup) return found;
+    char text[4096];
+    read_kernel("cpu.stat", text, sizeof text);
+    struct cpu group = {.user = find_number(text, "user_usec"), .system = find_number(text, "system_usec")};
+    bool told = group.user >= 0 && group.system >= 0;
+    return told && group.user + group.system > found.user + found.system ? group : found;
+}
+
+/* Returns a CPU time as a shell's `times` tells it, in a buffer of the caller's. */
+static const char *to_times(char *text, size_t size, long long usec) {
+    snprintf(text, size, "%lldm%lld.%06llds", usec / 60000000, usec / 1000000 % 60, usec % 1000000);
+    return text;
 }
 
 /* Returns a number as JSON, in a buffer of the caller's. */
@@ -572,6 +612,7 @@ static bool record(void) {
     static const char events2[] = "/sys/fs/cgroup/memory.events", events1[] = "/sys/fs/cgroup/memory/memory.oom_control";
     struct rusage used = {0};
     getrusage(RUSAGE_CHILDREN, &used); /* of the command, and of all below it that has ended */
+    struct cpu cpu = measure_cpu(&used);
     long long peak = used.ru_maxrss > 0 ? used.ru_maxrss * 1024LL : -1, kills = -1;
     if (run.in_cgroup) {
         long long most = read_number("memory.peak", NULL);
@@ -582,19 +623,17 @@ static bool record(void) {
         if (peak < 0) peak = read_number(v1, NULL);
         kills = access(events2, F_OK) == 0 ? read_number(events2, "oom_kill") : read_number(events1, "oom_kill");
     }
-    char signal_text[24], peak_text[24], kills_text[24], started[40] = "null";
+    char signal_text[24], peak_text[24], kills_text[24], user[48], system[48], started[40] = "null";
     char text[2 * RECORD_SIZE], line[3 * RECORD_SIZE];
     if (run.local)
         snprintf(started, sizeof started, "%lld.%06ld", (long long)run.started.tv_sec, run.started.tv_nsec / 1000);
     snprintf(text, sizeof text,
              "\"exit_code\": %d, \"signal\": %s, \"started\": %s, \"timed_out\": %s, \"stopped\": %s, "
-             "\"user\": \"%lldm%lld.%06llds\", \"system\": \"%lldm%lld.%06llds\", \"memory_peak\": %s, "
+             "\"user\": \"%s\", \"system\": \"%s\", \"memory_peak\": %s, "
              "\"oom_kills\": %s, \"message\": %s%s%s",
              task.code, to_json(signal_text, sizeof signal_text, task.signal ? task.signal : -1), started,
              task.timed_out ? "true" : "false", task.stopped ? "true" : "false",
-             (long long)used.ru_utime.tv_sec / 60, (long long)used.ru_utime.tv_sec % 60,
-             (long long)used.ru_utime.tv_usec, (long long)used.ru_stime.tv_sec / 60,
-             (long long)used.ru_stime.tv_sec % 60, (long long)used.ru_stime.tv_usec,
+             to_times(user, sizeof user, cpu.user), to_times(system, sizeof system, cpu.system),
              to_json(peak_text, sizeof peak_text, peak), to_json(kills_text, sizeof kills_text, kills),
              *task.message ? "\"" : "", *task.message ? task.message : "null", *task.message ? "\"" : "");
     int size = snprintf(line, sizeof line, "{%-*s}\n", RECORD_SIZE - 3, text);
@@ -602,31 +641,32 @@ static bool record(void) {
     return write_outcome(line, (size_t)size);
 }
 
-/* Kills what a command has left. What left the group has come to us as an orphan; its children follow it. */
-static void kill_children(void) {
-    char path[64], pids[4096];
-    snprintf(path, sizeof path, "/proc/self/task/%d/children", (int)getpid());
-    for (int round = 0; round < 1000; round++) { /* about a second: who belongs to another user may refuse to go */
-        int fd = open(path, O_RDONLY | O_CLOEXEC);
-        ssize_t size = fd < 0 ? 0 : read(fd, pids, sizeof pids - 1);
-        if (fd >= 0) close(fd);
-        if (size <= 0) break;
-        pids[size] = '\0';
-        char *rest = pids;
-        for (long pid; (pid = strtol(rest, &rest, 10)) > 0;) {
-            if (*rest != ' ') break; /* cut by the end of the buffer */
-            kill((pid_t)pid, SIGKILL);
-        }
-        poll(NULL, 0, 1);
-        reap();
-    }
+/* Tells whether it is the runner that ends what the command has left: a container ends with the runner, and in a cgroup
+ * nothing can hide from the manager. Elsewhere a process can, and the runner alone is sure to see it. */
+static bool ends_children(void) { return run.local && !run.in_cgroup && task.left_children; }
+
+/* Has children end by TERM, which they get once, for some milliseconds within the grace. */
+static bool terminate_children(int64_t milliseconds) {
+    return end_children(SIGTERM, run.leads_group ? getpgrp() : 0, earlier((task.kill_at - now()) / 1000000, milliseconds));
 }
 
-/* Children of a process that had to be killed may ignore TERM too, and there may be no manager to find them. */
-static void kill_rest(void) {
-    if (run.in_cgroup) kill_cgroup();
-    kill_children();
-    kill(0, SIGKILL);
+/* Begins to end what the command has left. Most of that goes at once, and then its CPU time is known. */
+static void begin_to_end_children(void) {
+    if (task.kill_at == NEVER && !task.killed) { /* else the group got TERM when the command did */
+        task.kill_at = now() + run.grace;
+        if (run.leads_group) kill(0, SIGTERM);
+    }
+    task.left_children = !(task.killed ? end_children(SIGKILL, 0, SETTLE) : terminate_children(SETTLE));
+}
+
+/* Ends the rest by TERM and, after the grace, KILL. The outcome is there; the slot is taken until the runner ends.
+ * Children of a process that had to be killed may ignore TERM too, and there may be no manager to find them. */
+static void end_rest(void) {
+    bool left = ends_children();
+    if (left && !task.killed) left = !terminate_children(NEVER);
+    if (task.killed && run.in_cgroup) kill_cgroup();
+    if (task.killed || left) end_children(SIGKILL, 0, UNKILLABLE);
+    if (task.killed && run.leads_group) kill(0, SIGKILL);
 }
 
 /* Stays after a failure until KEEP has passed or somebody stops the runner. What people start here is nobody's child. */
@@ -698,10 +738,11 @@ int main(int argc, char **argv) {
     enter(argv[2]);
     if (task.code == 0) supervise();
     bool stays = run.keep > 0 && task.code != 0 && !task.stopped;
-    if (stays) kill_children(); /* once the outcome is there, others work on in the workspace */
+    if (stays) end_children(SIGKILL, 0, UNKILLABLE); /* once the outcome is there, others work on in the workspace */
+    if (ends_children()) begin_to_end_children();
     copy_rest();
     if (!record()) _exit(UNRECORDED);
-    if (task.killed && run.local && run.leads_group) kill_rest();
+    if (run.local) end_rest();
     if (stays) stay();
     return task.code;
 }

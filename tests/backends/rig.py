@@ -84,6 +84,8 @@ class Rig(abc.ABC):
     """How many compete for one slot."""
     repeats = 5
     """How often a test does what must work many times over."""
+    ends_leftovers = False
+    """Whether a runner ends what its command has left, before it ends itself."""
 
     @abc.abstractmethod
     def backend(self) -> Backend:
@@ -279,6 +281,15 @@ class LocalRig(Rig):
         last.close()
 
 
+class NativeRig(LocalRig):
+    """Processes of this machine without cgroups."""
+
+    ends_leftovers = True
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(root, is_native=True)
+
+
 class DockerRig(LocalRig):
     """Containers of a real engine, with a state directory below `root`."""
 
@@ -409,7 +420,7 @@ RIGS: dict[str, Callable[[Path], Rig]] = {
     "fake": FakeRig,
     "fake-keeps-names": lambda root: FakeRig(root, keeps_names=True),
     "local": LocalRig,
-    "local-native": lambda root: LocalRig(root, is_native=True),
+    "local-native": NativeRig,
     "local-cgroup": lambda root: LocalRig(root, is_native=True, in_cgroups=True),
     "docker": DockerRig,
     "kubernetes": KubernetesRig,

@@ -158,6 +158,33 @@ def test_a_live_run_is_adopted_with_its_group(grouped: LocalRig) -> None:
     assert not any(is_alive(process) for process in hidden)
 
 
+UNREAPED = """
+import os, signal, time
+signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+if not os.fork():
+    while time.process_time() < 0.4: pass
+    os._exit(0)
+time.sleep(1.5)
+"""
+
+
+@pytest.mark.parametrize(
+    "script",
+    ["setsid sh -c 'while :; do :; done' & sleep 1", f"exec {sys.executable} -S -c '{UNREAPED}'"],
+    ids=["still runs", "is reaped by nobody"],
+)
+def test_all_cpu_time_in_the_group_counts(grouped: LocalRig, script: str) -> None:
+    """That of processes which the runner is told nothing of, too."""
+    backend = grouped.backend()
+    launch = grouped.command(SLOT, 1, script)
+    backend.spawn(launch)
+    claim = Path(launch.out_dir, "claim")
+    wait_for(lambda: claim.exists() and claim.read_text().endswith("\n"), what="the outcome")
+    found = json.loads(claim.read_text())
+    assert sum(float(found[name].removeprefix("0m").removesuffix("s")) for name in ("user", "system")) > 0.2
+    grouped.until(lambda: is_gone(backend), "the slot to be free")
+
+
 def delay_runners(rig: LocalRig, until: Path) -> None:
     """Have every runner wait for a file before it does anything."""
     path = Path(rig.layout.bin, str(native.this_machine()), native.NAME)

@@ -170,6 +170,8 @@ def test_what_ignores_term_is_killed(rig: Rig) -> None:
 
 def test_exited_is_not_absent(rig: Rig) -> None:
     """While a grandchild lives the runner counts as exited, but its slot is taken; removal ends the grandchild."""
+    if rig.ends_leftovers:
+        pytest.skip("its runner ends the grandchild first")
     backend = rig.backend()
     launch = rig.launch(SLOT, 1, Task.LEAVES_CHILD)
     backend.spawn(launch)

@@ -27,7 +27,7 @@ from air_executor.backends.local.local_backend import MOST_HELD, LocalBackend
 from air_executor.errors import BackendUnavailableError, DuplicateRunnerError, SpawnRejectedError
 from air_executor.model.names import Host, Slot
 from air_executor.store.layout import Layout
-from tests.backends.rig import LocalRig, Task
+from tests.backends.rig import LocalRig, NativeRig, Task
 from tests.backends.spawn_once import HOST
 from tests.backends.test_contract import is_gone
 from tests.conftest import wait_for
@@ -44,6 +44,8 @@ linux_only = pytest.mark.skipif(sys.platform != "linux", reason="psutil cannot s
 
 def run_to_exit(rig: LocalRig, backend: LocalBackend, script: str, seq: int = 1) -> Launch:
     """Run a task until its runner has exited and something of it is listed."""
+    if rig.ends_leftovers:
+        pytest.skip("its runner ends what it has left before it exits")
     launch = rig.command(SLOT, seq, script)
     backend.spawn(launch)
     rig.until(lambda: not backend.observe()[SLOT].alive, "the runner to exit")
@@ -199,6 +201,22 @@ def test_stragglers_that_end_by_themselves_free_the_slot(local: LocalRig) -> Non
     launch = run_to_exit(local, backend, Task.LEAVES_CHILD.value)
     local.release(launch)
     local.until(lambda: SLOT not in backend.observe(), "the slot to be free")
+
+
+def test_a_native_runner_ends_what_is_left(tmp_path: Path) -> None:
+    """Without a manager that asks for it; until then, the slot is taken."""
+    rig = NativeRig(tmp_path)
+    backend = rig.backend()
+    ready = 'until [ -e "$AIR_WORKSPACE/ready-$AIR_RUN_ID" ]; do sleep 0.01; done'
+    launch = rig.command(SLOT, 1, f"( trap '' TERM; {Task.WAITS.value} ) & {ready}")
+    backend.spawn(launch)
+    claim = Path(launch.out_dir, "claim")
+    rig.until(lambda: claim.exists() and claim.read_text().endswith("\n"), "the outcome")
+    with pytest.raises(DuplicateRunnerError):
+        backend.spawn(rig.launch(SLOT, 2, Task.ENDS))
+    rig.until(lambda: SLOT not in backend.observe(), "the slot to be free")
+    assert rig.members() == []
+    rig.close()
 
 
 @pytest.mark.parametrize("closed", ["census", "census/runner.pid"])

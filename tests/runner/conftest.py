@@ -36,6 +36,12 @@ def rig(kind: str, tmp_path: Path) -> Iterator[Rig]:
 
 
 @pytest.fixture
+def native(tmp_path: Path) -> Iterator[Rig]:
+    """One run of the native runner, for what the script cannot do."""
+    yield from _rig("native", tmp_path)
+
+
+@pytest.fixture
 def open_rig(kind: str) -> Iterator[Rig]:
     """One where every user can get: pytest closes the folder of all its own whenever another pytest starts."""
     with tempfile.TemporaryDirectory(prefix="air-open-") as folder:
