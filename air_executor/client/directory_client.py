@@ -6,6 +6,7 @@ writes only job directories and requests.
 
 from __future__ import annotations
 
+import functools
 import os
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -296,7 +297,13 @@ class Client:
             except StoreError:
                 return True
 
-        return runner_facts(job, lambda seq, task: self.runs.earlier_origin(job.id, seq, task), has_begun)
+        def has_ended(seq: int, task: str) -> bool:
+            try:
+                return self.runs.exit(job.id, seq, task) is not None
+            except StoreError:
+                return False
+
+        return runner_facts(job, functools.partial(self.runs.earlier_origin, job.id), has_begun, has_ended)
 
     def summaries(self) -> Iterator[JobSummary | tuple[str, str]]:
         """Yield every job that is not archived, without its tasks; see `all`. Much quicker than that."""

@@ -75,11 +75,12 @@ def runner_facts(
     job: JobState,
     earlier_origin: Callable[[int, str], RunnerOrigin | None] | None = None,
     has_begun: Callable[[int, str], bool] | None = None,
+    has_ended: Callable[[int, str], bool] | None = None,
 ) -> dict[str, RunnerFacts]:
     """Return backend, host and runner of a job's running tasks, by task id, as far as they are known.
 
     By run and task, `earlier_origin` finds what a state of an earlier version does not have, and `has_begun` tells
-    whether the command has started, which takes time on a platform.
+    whether the command has started, which takes time on a platform, `has_ended` whether that of a local run has ended.
     """
     found = {}
     for task in job.tasks.values():
@@ -90,5 +91,6 @@ def runner_facts(
             origin = earlier_origin(task.status.seq, task.id)
         if origin is not None and origin.backend is not None:
             begun = has_begun is None or origin.backend == "local" or has_begun(task.status.seq, task.id)
-            found[task.id] = RunnerFacts(origin.backend, str(origin.host), origin.runner, origin.boot, begun)
+            ended = has_ended is not None and origin.backend == "local" and has_ended(task.status.seq, task.id)
+            found[task.id] = RunnerFacts(origin.backend, str(origin.host), origin.runner, origin.boot, begun, ended)
     return found

@@ -30,6 +30,9 @@ START_MANAGER = "air-executor manager"
 NAMES_SHOWN = 5
 
 
+ENDING = "its command has ended, but processes that it has left have not: its runner ends them"
+
+
 class RunnerFacts(NamedTuple):
     """Where a run is, according to the job's state."""
 
@@ -42,6 +45,8 @@ class RunnerFacts(NamedTuple):
     """Boot id of that host then."""
     begun: bool = True
     """Its command has started; also where that cannot be told."""
+    ended: bool = False
+    """Its command has ended, and what that has left holds the slot."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,8 +141,8 @@ def _explain_job(job: JobState, context: ExplainContext) -> str:
         text += "".join(f"; task {one.id} {asks(job, one, context.now)}" for one in asking_now(job)[:QUESTIONS_SHOWN])
         if starting := sum(not runner.begun for runner in context.runners.values()):
             text += f", {starting} of the running not started yet"
-        if any(needed_from_backend(task, context) for task in job.tasks.values()):
-            text += f"; {context.waiting}"
+        needed = ((task.id, needed_from_backend(task, context)) for task in job.tasks.values())
+        text += next((f"; task {name}: {what}" for name, what in needed if what), "")
         lost = next((why for name in context.runners if (why := unreachable(job, name, context))), None)
         return "; ".join([text, *([f"it {reason}"] if reason else []), *([lost] if lost else [])])
     if reason:
@@ -247,7 +252,10 @@ def _on_our_machine(runner: RunnerFacts, context: ExplainContext) -> bool:
 def needed_from_backend(task: TaskState, context: ExplainContext) -> str | None:
     """Return what a task waits for on the backend: to be started, or for its slot to be free after its end."""
     name, _, what = (context.waiting or "").partition(": ")
-    return what if what and name == f"task {task.id}" else None
+    if what and name == f"task {task.id}":
+        return what
+    runner = context.runners.get(task.id)
+    return ENDING if runner is not None and runner.ended else None
 
 
 def pending_reason(job: JobState, context: ExplainContext) -> str | None:  # noqa: PLR0911 - one for each

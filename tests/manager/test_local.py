@@ -17,14 +17,13 @@ import pytest
 
 from air_executor.backends.local.local_backend import LocalBackend
 from air_executor.client import Client
-from air_executor.core.explanation import ExplainContext, explain_task
+from air_executor.core.explanation import ExplainContext, explain_job, explain_task
 from air_executor.core.submission import initial_state, parse_job
 from air_executor.manager.loop import Manager
 from air_executor.manager.manager_state import ManagerOptions
 from air_executor.model.records import Request
 from air_executor.model.state import Done, JobState
 from air_executor.runner import native
-from air_executor.store.presence import read_record
 from air_executor.store.this_host import this_host
 from air_executor.wiring import runner_files
 
@@ -105,6 +104,15 @@ def local(tmp_path: Path) -> Iterator[Local]:
             process.kill()
 
 
+def choose_runner(local: Local, *, is_native: bool) -> None:
+    """Have tasks run by the native runner, or by its script; skip the test where there is no native one."""
+    if is_native and native.this_machine() not in native.builds():
+        pytest.skip("there is no native runner here")
+    chosen = {name: file for name, file in runner_files().items() if is_native or "/" not in name}
+    shutil.rmtree(local.layout.bin)
+    local.restart(runner_files=chosen)
+
+
 def test_tasks_that_a_running_task_queues(local: Local) -> None:
     """What a task queues runs once, in order, with its ids; what waits for the tree gets all results."""
     line = 'printf \'%s\\n\' \'{"id": "b", "command": "echo 2 >$AIR_RESULT"}\' \'{"command": "true"}\' >>"$AIR_QUEUE"'
@@ -182,12 +190,19 @@ def test_cancel_stops_the_process(local: Local) -> None:
     local.until(lambda: not child.is_running() or child.status() == psutil.STATUS_ZOMBIE)
 
 
-def test_what_keeps_an_ended_run_open_is_published(local: Local) -> None:
+@pytest.mark.parametrize("is_native", [True, False], ids=["native", "script"])
+def test_what_keeps_an_ended_run_open_is_said(local: Local, *, is_native: bool) -> None:
     """Its task has ended with 0, but a process that ignores TERM still has the slot."""
+    choose_runner(local, is_native=is_native)
     left = "(trap '' TERM; while [ ! -e gate ]; do sleep 0.05; done) &"
     local.submit("j", {"id": "a", "command": f"cd $AIR_WORKSPACE; {left}", "grace": 1000})
-    local.until(lambda: "j" in read_record(local.layout)["waiting"])
-    assert read_record(local.layout)["waiting"]["j"].startswith("task a: its runner has ended, but process ")
+
+    def said() -> str:
+        job = local.client.status("j")
+        return explain_job(job, local.client.explain_context(job, local.client.job_facts(), time.time(), None))
+
+    words = "its command has ended, but processes" if is_native else "its runner has ended, but process "
+    local.until(lambda: f"; task a: {words}" in said())
     local.file("j", "gate").touch()
     assert local.see("j").phase == "succeeded"
 
@@ -230,11 +245,7 @@ def test_output_that_is_no_text(local: Local) -> None:
 @pytest.mark.parametrize("is_native", [True, False])
 def test_a_run_leaves_few_inodes(local: Local, *, is_native: bool) -> None:
     """A million tasks a day need not be ten million files: a directory and three files at most."""
-    if is_native and native.this_machine() not in native.builds():
-        pytest.skip("there is no native runner here")
-    chosen = {name: file for name, file in runner_files().items() if is_native or "/" not in name}
-    shutil.rmtree(local.layout.bin)
-    local.restart(runner_files=chosen)
+    choose_runner(local, is_native=is_native)
     script = "#!/bin/sh\necho hello; cat $AIR_INPUTS; sleep 1.5; echo more"
     everything = f"{script}; echo '{{\"command\": \"true\"}}' >>$AIR_QUEUE; echo '[7,\n8]' >$AIR_RESULT"
     quick = everything.replace("sleep 1.5; ", "")
