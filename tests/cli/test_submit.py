@@ -7,7 +7,6 @@ import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
@@ -74,7 +73,7 @@ def test_flags_of_a_command_are_refused_with_a_file(air: Air, project: Path) -> 
 )
 def test_stdin_is_a_job_file(air: Air, client: Client, monkeypatch: pytest.MonkeyPatch, text: str) -> None:
     """`-` reads the job from stdin, YAML or JSON."""
-    monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(text.encode())))
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(text.encode())))
     assert air("submit", "-").code == 0
     assert client.status("piped").phase == "queued"
 
