@@ -160,6 +160,7 @@ def lossy_proxy(port: int) -> Iterator[int]:
             if not first.is_set():
                 first.set()
                 server.recv(1)
+                client.shutdown(socket.SHUT_RDWR)  # closing it does nothing while the other thread reads
                 return
             copy(server, client)
 
