@@ -51,8 +51,9 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(file_watch, "POLL_EVERY", 0.01)
 
 
-def test_listeners_share_looks() -> None:
-    """A hundred listeners of one topic cost one look a round, and each hears of a new version."""
+def test_listeners_share_looks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two hundred listeners of one topic cost one look a round, and each hears of a new version."""
+    monkeypatch.setattr(file_watch, "APART", 0.001)
 
     async def story() -> None:
         files = _Files()
