@@ -45,8 +45,11 @@ def test_a_second_manager_is_refused_with_5(manager: object, call: Call) -> None
     assert "Traceback" not in done.err
 
 
-def test_a_place_where_no_state_directory_can_be_is_named(call: Call, tmp_path: Path) -> None:
+def test_a_place_where_no_state_directory_can_be_is_named(
+    call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A folder that is missing, and a file."""
+    monkeypatch.setenv("AIR_HTTP_PORT", "0")
     done = call("--state-dir", str(tmp_path / "gone" / ".air-executor"), "manager")
     assert (done.code, done.err) == (
         3,
