@@ -1,7 +1,6 @@
 """Run directories: what the manager hands to a run, and what the run leaves behind.
 
-All of it lies in one folder, which a container sees as its own. Earlier versions had `run.json` there and all else in
-`out/` below it; those are read, too.
+All of it lies in one folder, which a container sees as its own. Folders of earlier versions are read, too.
 
 What a task can write is hostile: it is opened relative to the run's own directory, never through a symlink, never
 waited for, and read up to a limit.
