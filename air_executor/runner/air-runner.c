@@ -68,7 +68,7 @@ enum {
     RECORD_SIZE = 512, /* bytes of the outcome */
     PIECE = 4096,      /* what a pipe that poll calls writable takes without blocking */
     SETTLE = 50,       /* milliseconds that the outcome waits for the end of what the command has left */
-    UNKILLABLE = 1000, /* milliseconds until what does not go when killed is left alone: it is another user's */
+    UNKILLABLE = 1000, /* milliseconds for which a killed process is waited for: another user's may not go */
     MOST_INTERPRETERS = 6, /* the kernel takes five scripts, each the interpreter of the one before */
     NAME_SHOWN = 200,  /* bytes of a hostile name in a message */
 };
