@@ -94,7 +94,7 @@ class Airflow:
             "SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "30",
             "SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL": "2",
             "TRIGGERER__JOB_HEARTBEAT_SEC": "1",
-            "TRIGGERER__TRIGGERER_HEALTH_CHECK_THRESHOLD": "5",
+            "TRIGGERER__TRIGGERER_HEALTH_CHECK_THRESHOLD": "10",
             "WORKERS__EXECUTION_API_TIMEOUT": "60",
             "WORKERS__MIN_HEARTBEAT_INTERVAL": "1",
         }
@@ -231,7 +231,7 @@ class Airflow:
         headers = {"Authorization": f"Bearer {self._token}", **kwargs.pop("headers", {})}
         url = f"http://127.0.0.1:{self.port}/api/v2/{path}"
         for _ in range(10):
-            answer = requests.request(method, url, headers=headers, timeout=60, **kwargs)
+            answer = requests.request(method, url, headers=headers, timeout=120, **kwargs)
             if answer.status_code < 500 or not any(w in answer.text for w in ("Database error", "Database is locked")):
                 break
             time.sleep(0.5)  # SQLite has refused one of two who wrote at the same time
