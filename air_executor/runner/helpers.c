@@ -233,8 +233,8 @@ int queue_task(int argc, char **argv) {
             dprintf(STDOUT_FILENO, "%s", queue_usage);
             return 0;
         }
-        find_field(argv[word] + 2);
         if (word + 1 >= argc) stop(USAGE, "%s needs a value", argv[word]);
+        find_field(argv[word] + 2);
         word += 2;
     }
     char **options = argv + 1;

@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -35,10 +36,14 @@ class Helpers:
         for name in native.HELPERS:
             shutil.copy(program, folder / name)
 
+    def program(self, name: str) -> list[str]:
+        """Return the words that start a helper."""
+        return [*self.shell, str(self._folder / name)]
+
     def run(self, name: str, *words: str | bytes, stdin: bytes = b"", **env: str) -> subprocess.CompletedProcess[bytes]:
         """Run a helper."""
         files = {"AIR_QUEUE": str(self.queue), "AIR_RESULT": str(self.result), "PATH": os.environ["PATH"]}
-        command = [*self.shell, str(self._folder / name), *words]
+        command = [*self.program(name), *words]
         return subprocess.run(command, env={**files, **env}, input=stdin, capture_output=True, check=False, timeout=60)
 
     def queued(self, *words: str | bytes) -> Any:  # noqa: ANN401 - any JSON
@@ -127,7 +132,7 @@ def test_a_job_is_submitted_from_a_file(helpers: Helpers, tmp_path: Path) -> Non
         file.write_text(text)
         done = helpers.run("air-queue", "--job", str(file))
         assert done.returncode == 2
-        assert b"must be JSON" in done.stderr
+        assert f"{file} must be JSON" in done.stderr.decode()
 
 
 def test_a_task_is_queued_from_a_file(helpers: Helpers, tmp_path: Path) -> None:
@@ -169,11 +174,13 @@ def test_another_run_is_asked_for(helpers: Helpers) -> None:
 def test_progress_and_usage_are_reported(helpers: Helpers) -> None:
     """`air-progress` and `air-usage` write the lines that the manager reads while the task runs."""
     assert helpers.run("air-progress", "3").returncode == 0
+    assert helpers.run("air-progress", "3", "10").returncode == 0
     assert helpers.run("air-progress", "3", "10.5", 'about "half"').returncode == 0
     assert helpers.run("air-usage", "usd=0.35", "tokens=1200").returncode == 0
     lines = [json.loads(line) for line in helpers.queue.read_text().splitlines()]
     assert lines == [
         {"progress": {"done": 3}},
+        {"progress": {"done": 3, "of": 10}},
         {"progress": {"done": 3, "of": 10.5, "note": 'about "half"'}},
         {"usage": {"usd": 0.35, "tokens": 1200}},
     ]
@@ -242,7 +249,12 @@ def test_the_bounds_of_utf_8(helpers: Helpers) -> None:
         ([], "usage: air-queue"),
         (["--"], "usage: air-queue"),
         (["--id"], "--id needs a value"),
+        (["--id", "x"], "usage: air-queue"),
+        (["--job"], "--job needs a value"),
+        (["--task"], "--task needs a value"),
+        (["--job", "x", "--jion"], "usage: air-queue"),
         (["--no-such", "x", "--", "true"], "--no-such is not a field"),
+        (["--retryxdelay", "x", "--", "true"], "--retryxdelay is not a field"),
         (["--id", "a", "--id", "b", "--", "true"], "--id is given twice"),
         (["--retries", "two", "--", "true"], "--retries takes a number, got two"),
         (["--retries", "01", "--", "true"], "--retries takes a number, got 01"),
@@ -283,6 +295,8 @@ def test_a_result_that_is_too_large(helpers: Helpers) -> None:
 
 
 WORDS = {"air-progress": "1", "air-usage": "usd=1"}
+TOO_MANY = {"air-again": "12", "air-result": "12", "air-progress": "1234"}
+"""One more than each takes; the others need some."""
 
 
 @pytest.mark.parametrize("name", native.HELPERS)
@@ -290,7 +304,8 @@ def test_outside_of_a_task(helpers: Helpers, name: str) -> None:
     """What is missing is said; so is how it is called."""
     done = helpers.run(name, WORDS.get(name, "true"), AIR_QUEUE="", AIR_RESULT="")
     assert done.returncode == 1
-    assert b"is not set; call this inside a task of Air-Executor" in done.stderr
+    variable = "AIR_RESULT" if name == "air-result" else "AIR_QUEUE"
+    assert done.stderr.decode() == f"{name}: {variable} is not set; call this inside a task of Air-Executor\n"
     usage = helpers.run(name, "--help").stdout.decode()
     assert usage.startswith(f"usage: {name} ")
 
@@ -303,6 +318,73 @@ def test_where_nothing_can_be_written(helpers: Helpers, name: str) -> None:
     assert b"/no/such/file" in done.stderr
 
 
+def limited(helpers: Helpers, size: int, *words: str) -> subprocess.CompletedProcess[bytes]:
+    """Run a helper that may make no file larger than `size` bytes, and that has no stdin."""
+    begin = "import os, resource, sys; os.close(0); size = int(sys.argv[1])"
+    then = "resource.setrlimit(resource.RLIMIT_FSIZE, (size, size)); os.execv(sys.argv[2], sys.argv[2:])"
+    program = [sys.executable, "-c", f"{begin}; {then}", str(size), *helpers.program(words[0])]
+    files = {"AIR_QUEUE": str(helpers.queue), "AIR_RESULT": str(helpers.result)}
+    return subprocess.run([*program, *words[1:]], env=files, capture_output=True, check=False, timeout=60)
+
+
+@pytest.mark.parametrize(("room", "told"), [(0, "File too large"), (1, "no space left"), (20, "no space left")])
+def test_a_line_that_does_not_fit(tmp_path: Path, room: int, told: str) -> None:
+    """Nothing of it is left, for half a line would fail the run."""
+    helpers = Helpers(tmp_path, [], require_native())
+    before = '{"command": "true"}\n'
+    helpers.queue.write_text(before)
+    done = limited(helpers, len(before) + room, "air-queue", "echo", "a word that is longer than its room")
+    assert (done.returncode, done.stderr.decode()) == (1, f"air-queue: cannot write {helpers.queue}: {told}\n")
+    assert helpers.queue.read_text() == before
+    assert limited(helpers, 100, "air-queue", "true").returncode == 0
+    assert helpers.queue.read_text() == f'{before}{{"command":["true"]}}\n'
+
+
+@pytest.mark.parametrize("room", [0, 1])
+def test_a_result_that_does_not_fit(tmp_path: Path, room: int) -> None:
+    """The one before stays, and no other file."""
+    helpers = Helpers(tmp_path, [], require_native())
+    helpers.result.write_text("1")
+    done = limited(helpers, room, "air-result", "[2]")
+    assert done.returncode == 1
+    assert done.stderr.decode().startswith(f"air-result: cannot write {helpers.result}: ")
+    assert helpers.result.read_text() == "1"
+    assert sorted(path.name for path in tmp_path.iterdir()) == [*sorted(native.HELPERS), "result.json"]
+    assert limited(helpers, 100, "air-result", "[2]").returncode == 0
+    assert helpers.result.read_text() == "[2]"
+
+
+def test_what_cannot_be_opened(tmp_path: Path) -> None:
+    """A folder in place of a file, and no stdin: the reason is the kernel's."""
+    helpers = Helpers(tmp_path, [], require_native())
+    helpers.queue.mkdir()
+    for words, told in [
+        (["air-queue", "true"], f"air-queue: cannot open {helpers.queue}: Is a directory"),
+        (["air-queue", "--task", str(tmp_path)], f"air-queue: cannot read {tmp_path}"),
+        (["air-queue", "--task", "/no/such"], "air-queue: cannot read /no/such: No such file or directory"),
+        (["air-result"], "air-result: cannot read stdin: Bad file descriptor"),
+    ]:
+        done = limited(helpers, 100, *words)
+        assert (done.returncode, done.stderr.decode()) == (1, f"{told}\n")
+
+
+def test_what_is_read_in_pieces_is_whole(helpers: Helpers, tmp_path: Path) -> None:
+    """Also where the last piece is one byte."""
+    for size in (4096, 4097, 8193):
+        text = json.dumps({"id": "x" * (size - len('{"id": ""}'))})
+        assert len(text) == size
+        (tmp_path / "task.json").write_text(text)
+        assert helpers.queued("--task", str(tmp_path / "task.json")) == json.loads(text)
+        assert helpers.run("air-result", stdin=text.encode()).returncode == 0
+        assert helpers.result.read_text() == text
+
+
+def test_lines_read_well(helpers: Helpers) -> None:
+    """What people read in `queue.jsonl` has no escapes that it does not need."""
+    assert helpers.run("air-queue", "--id", "é", "--", "echo", "Hello, Paris").returncode == 0
+    assert helpers.queue.read_text("utf-8") == '{"id":"é","command":["echo","Hello, Paris"]}\n'
+
+
 @pytest.mark.parametrize("name", native.HELPERS)
 def test_both_programs_explain_themselves_in_the_same_words(tmp_path: Path, name: str) -> None:
     """On request, and with the same text on stderr where they are called wrongly."""
@@ -311,6 +393,6 @@ def test_both_programs_explain_themselves_in_the_same_words(tmp_path: Path, name
         folder = tmp_path / str(len(said))
         folder.mkdir()
         both = Helpers(folder, shell, program)
-        asked, wrong = both.run(name, "--help"), both.run(name, *([] if name == "air-queue" else "abcde"))
+        asked, wrong = both.run(name, "--help"), both.run(name, *TOO_MANY.get(name, ""))
         said.append((asked.returncode, asked.stdout, asked.stderr, wrong.stdout, wrong.stderr, wrong.returncode))
     assert said[0] == said[1]
