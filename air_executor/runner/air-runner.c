@@ -47,12 +47,13 @@
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "cgroup.h"
 #include "children.h"
+#include "clock.h"
 #include "helpers.h"
+#include "kernel_file.h"
 
 #ifndef SOURCES
 #define SOURCES "unknown"
@@ -72,9 +73,6 @@ enum {
     MOST_INTERPRETERS = 6, /* the kernel takes five scripts, each the interpreter of the one before */
     NAME_SHOWN = 200,  /* bytes of a hostile name in a message */
 };
-
-#define SECOND INT64_C(1000000000)
-#define NEVER INT64_MAX
 
 extern char **environ;
 
@@ -110,14 +108,6 @@ static struct {
 } mirror = {.fd = -1};
 
 enum copied { ALL, MORE, BLOCKED };
-
-static int64_t now(void) {
-    struct timespec time;
-    clock_gettime(CLOCK_MONOTONIC, &time);
-    return time.tv_sec * SECOND + time.tv_nsec;
-}
-
-static int64_t earlier(int64_t a, int64_t b) { return a < b ? a : b; }
 
 static _Noreturn void refuse(const char *what, const char *path) {
     dprintf(STDERR_FILENO, "air-runner: %s%s\n", what, path);
@@ -547,34 +537,6 @@ static void copy_rest(void) {
 
 /* --- the end ------------------------------------------------------------------------------------------------------ */
 
-/* Reads a file of the kernel's; an empty text if there is none. A relative path is one in the run's cgroup. */
-static void read_kernel(const char *path, char *text, size_t size) {
-    int fd = openat(GROUP_FD, path, O_RDONLY | O_CLOEXEC);
-    ssize_t length = fd < 0 ? 0 : read(fd, text, size - 1);
-    if (fd >= 0) close(fd);
-    text[length > 0 ? length : 0] = '\0';
-}
-
-/* Returns the number of a text, the one behind `key` if given; -1 if it is not told. */
-static long long find_number(const char *text, const char *key) {
-    size_t length = key == NULL ? 0 : strlen(key);
-    for (const char *line = text; *line; line += strcspn(line, "\n"), line += *line == '\n') {
-        if (length && (strncmp(line, key, length) != 0 || line[length] != ' ')) continue;
-        const char *number = line + length + (length > 0);
-        char *end;
-        long long value = strtoll(number, &end, 10);
-        return end != number && (*end == '\n' || *end == '\0') ? value : -1;
-    }
-    return -1;
-}
-
-/* Returns a number from a file of the kernel's, as those two do. */
-static long long read_number(const char *path, const char *key) {
-    char text[4096];
-    read_kernel(path, text, sizeof text);
-    return find_number(text, key);
-}
-
 /* CPU times in microseconds. */
 struct cpu {
     long long user, system;
@@ -588,7 +550,7 @@ static struct cpu measure_cpu(const struct rusage *reaped) {
     if (task.left_children) add_children_usage(&found.user, &found.system);
     if (!run.in_cgroup) return found;
     char text[4096];
-    read_kernel("cpu.stat", text, sizeof text);
+    read_kernel_file(GROUP_FD, "cpu.stat", text, sizeof text);
     struct cpu group = {.user = find_number(text, "user_usec"), .system = find_number(text, "system_usec")};
     bool told = group.user >= 0 && group.system >= 0;
     return told && group.user + group.system > found.user + found.system ? group : found;
@@ -615,13 +577,13 @@ static bool record(void) {
     struct cpu cpu = measure_cpu(&used);
     long long peak = used.ru_maxrss > 0 ? used.ru_maxrss * 1024LL : -1, kills = -1;
     if (run.in_cgroup) {
-        long long most = read_number("memory.peak", NULL);
+        long long most = read_kernel_number(GROUP_FD, "memory.peak", NULL);
         peak = most < 0 ? peak : most;
-        kills = read_number("memory.events", "oom_kill");
+        kills = read_kernel_number(GROUP_FD, "memory.events", "oom_kill");
     } else if (!run.local) { /* the cgroup holds this run and nothing else; the other names are those of version 1 */
-        peak = read_number(v2, NULL);
-        if (peak < 0) peak = read_number(v1, NULL);
-        kills = access(events2, F_OK) == 0 ? read_number(events2, "oom_kill") : read_number(events1, "oom_kill");
+        peak = read_kernel_number(AT_FDCWD, v2, NULL);
+        if (peak < 0) peak = read_kernel_number(AT_FDCWD, v1, NULL);
+        kills = read_kernel_number(AT_FDCWD, access(events2, F_OK) == 0 ? events2 : events1, "oom_kill");
     }
     char signal_text[24], peak_text[24], kills_text[24], user[48], system[48], started[40] = "null";
     char text[2 * RECORD_SIZE], line[3 * RECORD_SIZE];
@@ -645,9 +607,9 @@ static bool record(void) {
  * nothing can hide from the manager. Elsewhere a process can, and the runner alone is sure to see it. */
 static bool ends_children(void) { return run.local && !run.in_cgroup && task.left_children; }
 
-/* Has children end by TERM, which they get once, for some milliseconds within the grace. */
-static bool terminate_children(int64_t milliseconds) {
-    return end_children(SIGTERM, run.leads_group ? getpgrp() : 0, earlier((task.kill_at - now()) / 1000000, milliseconds));
+/* Has children end by TERM, which they get once, until a deadline or the end of the grace. */
+static bool terminate_children(int64_t deadline) {
+    return end_children(SIGTERM, run.leads_group ? getpgrp() : 0, earlier(task.kill_at, deadline));
 }
 
 /* Begins to end what the command has left. Most of that goes at once, and then its CPU time is known. */
@@ -656,7 +618,8 @@ static void begin_to_end_children(void) {
         task.kill_at = now() + run.grace;
         if (run.leads_group) kill(0, SIGTERM);
     }
-    task.left_children = !(task.killed ? end_children(SIGKILL, 0, SETTLE) : terminate_children(SETTLE));
+    int64_t until = in_milliseconds(SETTLE);
+    task.left_children = !(task.killed ? end_children(SIGKILL, 0, until) : terminate_children(until));
 }
 
 /* Ends the rest by TERM and, after the grace, KILL. The outcome is there; the slot is taken until the runner ends.
@@ -665,7 +628,7 @@ static void end_rest(void) {
     bool left = ends_children();
     if (left && !task.killed) left = !terminate_children(NEVER);
     if (task.killed && run.in_cgroup) kill_cgroup();
-    if (task.killed || left) end_children(SIGKILL, 0, UNKILLABLE);
+    if (task.killed || left) end_children(SIGKILL, 0, in_milliseconds(UNKILLABLE));
     if (task.killed && run.leads_group) kill(0, SIGKILL);
 }
 
@@ -674,8 +637,8 @@ static void stay(void) {
     int64_t until = now() + run.keep;
     struct signalfd_siginfo taken;
     struct pollfd signals = {.fd = run.signals, .events = POLLIN};
-    for (int64_t left; (left = until - now()) > 0;) {
-        poll(&signals, 1, (int)earlier((left + 999999) / 1000000, 3600000));
+    while (now() < until) {
+        poll(&signals, 1, poll_timeout(until));
         while (read(run.signals, &taken, sizeof taken) == sizeof taken)
             if (taken.ssi_signo != SIGCHLD) return;
         reap();
@@ -695,13 +658,11 @@ static void supervise(void) {
         enum copied result = follow();
         int64_t until = earlier(task.time_out_at, task.kill_at);
         if (mirror.fd >= 0 && result != BLOCKED) until = earlier(until, mirror.look_at);
-        int64_t left = until == NEVER ? -1 : until - now();
-        int wait = until == NEVER ? -1 : left <= 0 ? 0 : (int)earlier((left + 999999) / 1000000, 3600000);
         struct pollfd events[] = {
             {.fd = run.signals, .events = POLLIN},
             {.fd = result == BLOCKED ? STDOUT_FILENO : -1, .events = POLLOUT},
         };
-        poll(events, 2, wait);
+        poll(events, 2, poll_timeout(until));
         if (events[0].revents) take_signals();
     }
     task.ending = true; /* no further stop is passed on */
@@ -738,7 +699,8 @@ int main(int argc, char **argv) {
     enter(argv[2]);
     if (task.code == 0) supervise();
     bool stays = run.keep > 0 && task.code != 0 && !task.stopped;
-    if (stays) end_children(SIGKILL, 0, UNKILLABLE); /* once the outcome is there, others work on in the workspace */
+    /* Once the outcome is there, others work on in the workspace. */
+    if (stays) end_children(SIGKILL, 0, in_milliseconds(UNKILLABLE));
     if (ends_children()) begin_to_end_children();
     copy_rest();
     if (!record()) _exit(UNRECORDED);

@@ -11,8 +11,10 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
+
+#include "clock.h"
+#include "kernel_file.h"
 
 enum { MOST = 512, TEXT = 4096, LONGEST_PAUSE = 32 /* milliseconds */ };
 
@@ -21,26 +23,12 @@ static struct {
     int count;
 } told; /* children that have got TERM */
 
-static long long milliseconds_now(void) {
-    struct timespec time;
-    clock_gettime(CLOCK_MONOTONIC, &time);
-    return time.tv_sec * 1000LL + time.tv_nsec / 1000000;
-}
-
-/* Reads the beginning of a file of the kernel's; an empty text if there is none. */
-static void read_start(const char *path, char text[TEXT]) {
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
-    ssize_t size = fd < 0 ? 0 : read(fd, text, TEXT - 1);
-    if (fd >= 0) close(fd);
-    text[size > 0 ? size : 0] = '\0';
-}
-
 /* Returns how many of the children are in `pids`: there may be more. */
 static int list_children(pid_t pids[MOST]) {
     char path[64], text[TEXT];
     int count = 0;
     snprintf(path, sizeof path, "/proc/self/task/%d/children", (int)getpid());
-    read_start(path, text);
+    read_kernel_file(AT_FDCWD, path, text, sizeof text);
     char *rest = text;
     for (long pid; count < MOST && (pid = strtol(rest, &rest, 10)) > 0;)
         if (*rest == ' ') pids[count++] = (pid_t)pid; /* else it is cut by the end of the buffer */
@@ -69,14 +57,13 @@ bool has_children(void) {
     return pid == 0 || errno != ECHILD;
 }
 
-bool end_children(int signal, pid_t told_group, long long milliseconds) {
-    long long until = milliseconds_now() + milliseconds;
+bool end_children(int signal, pid_t told_group, int64_t deadline) {
     int longest = signal == SIGKILL ? 1 : LONGEST_PAUSE;
     /* Not by SIGCHLD: an orphan comes to us without one. */
     for (int pause = 1; has_children(); pause = pause * 2 < longest ? pause * 2 : longest) {
         pid_t pids[MOST];
         int count = list_children(pids);
-        if (count == 0 || milliseconds_now() >= until) return false;
+        if (count == 0 || now() >= deadline) return false;
         for (int index = 0; index < count; index++) {
             pid_t pid = pids[index];
             if (signal == SIGKILL || ((told_group == 0 || getpgid(pid) != told_group) && note_told(pid))) kill(pid, signal);
@@ -90,7 +77,7 @@ bool end_children(int signal, pid_t told_group, long long milliseconds) {
 static bool read_ticks(pid_t pid, long long ticks[4]) {
     char path[64], text[TEXT];
     snprintf(path, sizeof path, "/proc/%d/stat", (int)pid);
-    read_start(path, text);
+    read_kernel_file(AT_FDCWD, path, text, sizeof text);
     char *rest = strrchr(text, ')'); /* the name in brackets may contain blanks */
     if (rest == NULL || strlen(rest) < 4) return false;
     rest += 4; /* behind the state, the third field */
