@@ -54,6 +54,7 @@
 #include "clock.h"
 #include "helpers.h"
 #include "kernel_file.h"
+#include "log_copy.h"
 
 #ifndef SOURCES
 #define SOURCES "unknown"
@@ -67,10 +68,10 @@ enum {
     NOT_FOUND = 127,
     LOCK_FD = 9,
     RECORD_SIZE = 512, /* bytes of the outcome */
-    PIECE = 4096,      /* what a pipe that poll calls writable takes without blocking */
     SETTLE = 50,       /* milliseconds that the outcome waits for the end of what the command has left */
     UNKILLABLE = 1000, /* milliseconds for which a killed process is waited for: another user's may not go */
     MOST_INTERPRETERS = 6, /* the kernel takes five scripts, each the interpreter of the one before */
+    HEAD_SIZE = 4096,  /* bytes of a program that are looked at: its interpreter is named there */
     NAME_SHOWN = 200,  /* bytes of a hostile name in a message */
 };
 
@@ -97,17 +98,6 @@ static struct {
     bool stopped, timed_out, ending, killed, left_children;
     char message[NAME_SHOWN + 200]; /* of characters that JSON does not escape; empty: none */
 } task = {.time_out_at = NEVER, .kill_at = NEVER};
-
-/* The copy of output.log to a container's stdout. A pipe through the runner would have to be read until the last
- * grandchild has closed it; a file has an end. */
-static struct {
-    int fd; /* output.log, read only; -1: nothing to copy */
-    char data[2 * PIECE];
-    size_t from, to; /* what of `data` is still to be written */
-    int64_t look_at, pause;
-} mirror = {.fd = -1};
-
-enum copied { ALL, MORE, BLOCKED };
 
 static _Noreturn void refuse(const char *what, const char *path) {
     dprintf(STDERR_FILENO, "air-runner: %s%s\n", what, path);
@@ -302,10 +292,10 @@ static char *interpreter_of(char *head, size_t size) {
 /* Says what is missing when the kernel refuses a program that is there: an interpreter can be a script, too. Returns
    whether something is. */
 static bool explain_interpreter(const char *path, const char *name) {
-    char head[PIECE + 1], file[PATH_MAX], rest[PATH_MAX + 64];
+    char head[HEAD_SIZE + 1], file[PATH_MAX], rest[PATH_MAX + 64];
     for (int depth = 0; depth < MOST_INTERPRETERS; depth++) {
         int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-        ssize_t size = fd < 0 ? 0 : read(fd, head, PIECE);
+        ssize_t size = fd < 0 ? 0 : read(fd, head, HEAD_SIZE);
         if (fd >= 0) close(fd);
         head[size > 0 ? size : 0] = '\0';
         bool script = head[0] == '#';
@@ -472,69 +462,6 @@ static void take_signals(void) {
     if (ended) reap();
 }
 
-/* --- the copy to a container's stdout ----------------------------------------------------------------------------- */
-
-/* Copies some of what output.log has beyond the last copy; never blocks. */
-static enum copied copy(void) {
-    for (int piece = 0; piece < 64; piece++) {
-        if (mirror.from == mirror.to) {
-            ssize_t size = read(mirror.fd, mirror.data, PIECE);
-            if (size <= 0) return ALL;
-            mirror.from = 0;
-            mirror.to = (size_t)size;
-        }
-        struct pollfd out = {.fd = STDOUT_FILENO, .events = POLLOUT};
-        if (poll(&out, 1, 0) != 1) return BLOCKED;
-        size_t size = mirror.to - mirror.from;
-        ssize_t written = write(STDOUT_FILENO, mirror.data + mirror.from, size < PIECE ? size : PIECE);
-        if (written < 0 && errno == EAGAIN) return BLOCKED;
-        if (written < 0) { /* nobody will ever read it */
-            close(mirror.fd);
-            mirror.fd = -1;
-            return ALL;
-        }
-        mirror.from += (size_t)written;
-    }
-    return MORE;
-}
-
-/* Copies while the command runs, and looks less often the longer nothing comes. */
-static enum copied follow(void) {
-    if (mirror.fd < 0 || now() < mirror.look_at) return ALL;
-    off_t before = lseek(mirror.fd, 0, SEEK_CUR);
-    enum copied result = copy();
-    bool grew = mirror.fd >= 0 && lseek(mirror.fd, 0, SEEK_CUR) != before;
-    mirror.pause = grew || mirror.pause == 0 ? SECOND / 50 : earlier(mirror.pause * 2, SECOND);
-    mirror.look_at = result == ALL ? now() + mirror.pause : 0;
-    return result;
-}
-
-/* Copies what is left at the end. A log driver may take far less than a task can write, and the run must not wait for
- * that: after a second, all but the end is left out. Who does not read at all is waited for a little longer. */
-static void copy_rest(void) {
-    int64_t begun = now();
-    off_t limit = 0;
-    enum copied result;
-    while (mirror.fd >= 0 && (result = copy()) != ALL && now() - begun < 10 * SECOND) {
-        off_t at = lseek(mirror.fd, 0, SEEK_CUR);
-        if (limit != 0 && at >= limit) return; /* what a grandchild goes on writing need not have an end */
-        if (limit == 0 && now() - begun >= SECOND) {
-            struct stat found = {.st_size = at};
-            fstat(mirror.fd, &found);
-            off_t skipped = found.st_size - at - (1 << 20);
-            if (skipped > 0) {
-                mirror.to += (size_t)snprintf(mirror.data + mirror.to, sizeof mirror.data - mirror.to,
-                                              "\n[air-runner: %lld KiB are left out here; output.log has all]\n",
-                                              (long long)skipped >> 10);
-                at = lseek(mirror.fd, skipped, SEEK_CUR);
-            }
-            limit = at + (2 << 20);
-        }
-        struct pollfd out = {.fd = STDOUT_FILENO, .events = POLLOUT};
-        if (result == BLOCKED) poll(&out, 1, 100);
-    }
-}
-
 /* --- the end ------------------------------------------------------------------------------------------------------ */
 
 /* CPU times in microseconds. */
@@ -655,14 +582,13 @@ static void supervise(void) {
     start();
     while (task.pid != 0) {
         check_deadlines();
-        enum copied result = follow();
-        int64_t until = earlier(task.time_out_at, task.kill_at);
-        if (mirror.fd >= 0 && result != BLOCKED) until = earlier(until, mirror.look_at);
+        int64_t deadline = earlier(task.time_out_at, task.kill_at);
+        bool stdout_full = follow_log(&deadline);
         struct pollfd events[] = {
             {.fd = run.signals, .events = POLLIN},
-            {.fd = result == BLOCKED ? STDOUT_FILENO : -1, .events = POLLOUT},
+            {.fd = stdout_full ? STDOUT_FILENO : -1, .events = POLLOUT},
         };
-        poll(events, 2, poll_timeout(until));
+        poll(events, 2, poll_timeout(deadline));
         if (events[0].revents) take_signals();
     }
     task.ending = true; /* no further stop is passed on */
@@ -694,7 +620,7 @@ int main(int argc, char **argv) {
     claim();
     reserve();
     prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0);
-    if (!run.local) mirror.fd = open(run.log, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+    if (!run.local) open_log_copy(run.log);
 
     enter(argv[2]);
     if (task.code == 0) supervise();
@@ -702,7 +628,7 @@ int main(int argc, char **argv) {
     /* Once the outcome is there, others work on in the workspace. */
     if (stays) end_children(SIGKILL, 0, in_milliseconds(UNKILLABLE));
     if (ends_children()) begin_to_end_children();
-    copy_rest();
+    copy_rest_of_log();
     if (!record()) _exit(UNRECORDED);
     if (run.local) end_rest();
     if (stays) stay();
