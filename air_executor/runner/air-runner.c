@@ -21,8 +21,8 @@
  * Variables that a backend may set in a container, none of which reaches the command:
  *   _air_bin    folder of the in-task module, appended to the command's PYTHONPATH; the runner's own goes to its PATH
  *   _air_image  name of the container's image, for messages
- *   _air_keep   whole seconds for which the runner stays once it has recorded that the command failed, for people to look
- *               around; a signal ends that
+ *   _air_keep   whole seconds for which the runner stays once it has recorded that the command failed, for people to
+ *               look around; a signal ends that
  *
  * How it works: all signals are blocked; those that matter are read from a signalfd. One loop waits for the first of a
  * signal, a deadline and output to copy. So there are no handlers, no races between a signal and a wait, and no process
@@ -32,7 +32,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
-#include <link.h>
 #include <poll.h>
 #include <signal.h>
 #include <spawn.h>
@@ -55,6 +54,7 @@
 #include "helpers.h"
 #include "kernel_file.h"
 #include "log_copy.h"
+#include "program.h"
 
 #ifndef SOURCES
 #define SOURCES "unknown"
@@ -71,7 +71,6 @@ enum {
     SETTLE = 50,       /* milliseconds that the outcome waits for the end of what the command has left */
     UNKILLABLE = 1000, /* milliseconds for which a killed process is waited for: another user's may not go */
     MOST_INTERPRETERS = 6, /* the kernel takes five scripts, each the interpreter of the one before */
-    HEAD_SIZE = 4096,  /* bytes of a program that are looked at: its interpreter is named there */
     NAME_SHOWN = 200,  /* bytes of a hostile name in a message */
 };
 
@@ -151,7 +150,8 @@ static void append_path(const char *name, const char *fallback, const char *fold
     const char *before = getenv(name);
     char *value;
     if (before == NULL || !*before) before = fallback;
-    if (asprintf(&value, "%s%s%.*s", before, *before ? ":" : "", (int)length, folder) < 0 || setenv(name, value, 1) != 0)
+    const char *colon = *before ? ":" : "";
+    if (asprintf(&value, "%s%s%.*s", before, colon, (int)length, folder) < 0 || setenv(name, value, 1) != 0)
         refuse("out of memory for ", name);
     free(value);
 }
@@ -161,8 +161,7 @@ static void take_variables(const char *program) {
     const char *bin = getenv("_air_bin"), *keep = getenv("_air_keep"), *slash = strrchr(program, '/');
     run.image = getenv("_air_image"); /* `unsetenv` leaves the text where it is */
     if (bin != NULL && *bin) append_path("PYTHONPATH", "", bin, strlen(bin));
-    if (bin != NULL && slash != NULL)
-        append_path("PATH", "/usr/local/bin:/usr/bin:/bin", program, (size_t)(slash - program));
+    if (bin != NULL && slash != NULL) append_path("PATH", DEFAULT_PATH, program, (size_t)(slash - program));
     if (bin != NULL) unsetenv("_air_bin");
     if (run.image != NULL) unsetenv("_air_image");
     if (keep != NULL) {
@@ -239,7 +238,8 @@ static void block_signals(void) {
 
 /* --- what cannot be run ------------------------------------------------------------------------------------------- */
 
-/* Ends the run before it began. `name` is hostile: what could need escaping in JSON becomes a question mark. */
+/* Sets the outcome of a run whose command cannot be started: exit code and message. `name` is hostile: what could need
+ * escaping in JSON becomes a question mark. */
 static void explain(int code, const char *what, const char *name, const char *rest) {
     static const char plain[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789/._+@%=:,~() -";
     size_t length = (size_t)snprintf(task.message, sizeof task.message, "%s: ", what);
@@ -261,56 +261,24 @@ static void enter(const char *workdir) {
             workdir, "");
 }
 
-/* Returns 0 if the file can be executed, as far as can be told before. */
-static int check_program(const char *path) {
-    struct stat found;
-    if (stat(path, &found) != 0) return ENOENT;
-    return S_ISDIR(found.st_mode) || access(path, X_OK) != 0 ? EACCES : 0;
-}
-
-/* Returns the interpreter that the first line of a script names, the loader that a program needs, or NULL. It lies in
-   `head`, the first `size` bytes of the file, which a NUL follows. */
-static char *interpreter_of(char *head, size_t size) {
-    if (strncmp(head, "#!", 2) == 0) {
-        char *name = head + 2 + strspn(head + 2, " \t");
-        name[strcspn(name, " \t\n")] = '\0';
-        return name;
-    }
-    ElfW(Ehdr) program;
-    ElfW(Phdr) part;
-    if (size < sizeof program || memcmp(head, ELFMAG, SELFMAG) != 0) return NULL;
-    memcpy(&program, head, sizeof program);
-    for (size_t number = 0; number < program.e_phnum; number++) {
-        size_t at = program.e_phoff + number * sizeof part;
-        if (program.e_phoff > size || at + sizeof part > size) return NULL;
-        memcpy(&part, head + at, sizeof part);
-        if (part.p_type == PT_INTERP) return part.p_offset < size ? head + part.p_offset : NULL;
-    }
-    return NULL;
-}
-
 /* Says what is missing when the kernel refuses a program that is there: an interpreter can be a script, too. Returns
-   whether something is. */
+ * whether something is. */
 static bool explain_interpreter(const char *path, const char *name) {
-    char head[HEAD_SIZE + 1], file[PATH_MAX], rest[PATH_MAX + 64];
+    char head[HEAD_SIZE + 1], file[PATH_MAX], rest[PATH_MAX + 64], what[64];
     for (int depth = 0; depth < MOST_INTERPRETERS; depth++) {
-        int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-        ssize_t size = fd < 0 ? 0 : read(fd, head, HEAD_SIZE);
-        if (fd >= 0) close(fd);
-        head[size > 0 ? size : 0] = '\0';
-        bool script = head[0] == '#';
-        char *needed = interpreter_of(head, size > 0 ? (size_t)size : 0);
+        char *needed = read_interpreter(path, head);
         if (needed == NULL || !*needed) return false;
+        bool script = head[0] == '#';
         size_t length = strlen(needed);
         bool carriage = needed[length - 1] == '\r';
         if (carriage) needed[length - 1] = '\0';
         int found = carriage ? ENOENT : check_program(needed);
         if (found != 0) {
-            const char *hint = carriage ? " (the line ends with CR LF)" : "";
-            snprintf(rest, sizeof rest, ", %s %s%s", script ? "named in the first line of" : "the dynamic linker of", name,
-                     hint);
-            if (found == ENOENT) explain(NOT_FOUND, script ? "interpreter not found" : "program loader not found", needed, rest);
-            else explain(NOT_EXECUTABLE, script ? "interpreter not executable" : "program loader not executable", needed, rest);
+            snprintf(what, sizeof what, "%s not %s", script ? "interpreter" : "program loader",
+                     found == ENOENT ? "found" : "executable");
+            snprintf(rest, sizeof rest, ", %s %s%s", script ? "named in the first line of" : "the dynamic linker of",
+                     name, carriage ? " (the line ends with CR LF)" : "");
+            explain(found == ENOENT ? NOT_FOUND : NOT_EXECUTABLE, what, needed, rest);
             return true;
         }
         snprintf(file, sizeof file, "%s", needed);
@@ -323,7 +291,8 @@ static void explain_failure(int error, const char *path) {
     const char *name = run.command[0];
     if ((error == ENOENT || error == EACCES) && *path && explain_interpreter(path, name)) return;
     if (error == ENOENT && run.image != NULL && strcmp(name, "sh") == 0) {
-        explain(NOT_FOUND, "no shell `sh` is in the PATH of this image, and a command that is text needs one; write it as a list",
+        explain(NOT_FOUND,
+                "no shell `sh` is in the PATH of this image, and a command that is text needs one; write it as a list",
                 run.image, "");
     } else if (error == ENOENT) {
         explain(NOT_FOUND, "command not found", name, "");
@@ -339,27 +308,6 @@ static void explain_failure(int error, const char *path) {
 }
 
 /* --- the command -------------------------------------------------------------------------------------------------- */
-
-/* Finds a program as `execvp` does, without a process for each folder; `path` is empty if there is none. */
-static int find_program(const char *name, char path[PATH_MAX]) {
-    int result = ENOENT;
-    const char *folder = getenv("PATH");
-    if (strchr(name, '/') != NULL || !*name) {
-        result = *name ? check_program(name) : ENOENT;
-        snprintf(path, PATH_MAX, "%s", result == 0 ? name : "");
-        return result;
-    }
-    for (folder = folder != NULL ? folder : "/usr/local/bin:/usr/bin:/bin"; folder != NULL;) {
-        int length = (int)strcspn(folder, ":");
-        int size = snprintf(path, PATH_MAX, "%.*s%s%s", length, folder, length ? "/" : "./", name);
-        int found = size < PATH_MAX ? check_program(path) : ENOENT;
-        if (found == 0) return 0;
-        if (found == EACCES) result = EACCES;
-        folder = folder[length] ? folder + length + 1 : NULL;
-    }
-    path[0] = '\0';
-    return result;
-}
 
 /* Starts a program with the environment, descriptors and signal dispositions that the command is to have. */
 static int spawn(const char *path, char **argv) {
@@ -559,7 +507,7 @@ static void end_rest(void) {
     if (task.killed && run.leads_group) kill(0, SIGKILL);
 }
 
-/* Stays after a failure until KEEP has passed or somebody stops the runner. What people start here is nobody's child. */
+/* Stays after a failure for `run.keep` or until somebody stops the runner. What people start here is nobody's child. */
 static void stay(void) {
     int64_t until = now() + run.keep;
     struct signalfd_siginfo taken;
