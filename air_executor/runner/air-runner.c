@@ -24,9 +24,17 @@
  *   _air_keep   whole seconds for which the runner stays once it has recorded that the command failed, for people to
  *               look around; a signal ends that
  *
- * How it works: all signals are blocked; those that matter are read from a signalfd. One loop waits for the first of a
- * signal, a deadline and output to copy. So there are no handlers, no races between a signal and a wait, and no process
- * beside the command. Started as `air-queue` or another of its names it is that helper of a task (helpers.c).
+ * How it works: all signals are blocked; those that matter are read from a signalfd. One loop, `supervise`, waits for
+ * the first of a signal, a deadline and output to copy. So there are no handlers, no races between a signal and a wait,
+ * and no process beside the command. `main` lists the steps of a run. Started as `air-queue` or another of its names it
+ * is that helper of a task (helpers.c).
+ *
+ *   program.c      where the command's program is, and what it needs to be started
+ *   cgroup.c       the run's cgroup: the command's start in it, and the end of all that is in it
+ *   children.c     processes that the command has left: their end, and what they have used
+ *   log_copy.c     the copy of output.log to a container's stdout
+ *   kernel_file.c  reads /proc and the files of a cgroup
+ *   clock.h        deadlines
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -61,40 +69,47 @@
 #endif
 
 enum {
+    /* The runner's own exit status, see above; then the exit codes that a shell has for a command. */
     UNRECORDED = 96,
     LOST_CLAIM = 97,
     OUT_OF_CGROUP = 98,
     NOT_EXECUTABLE = 126,
     NOT_FOUND = 127,
     LOCK_FD = 9,
-    RECORD_SIZE = 512, /* bytes of the outcome */
-    SETTLE = 50,       /* milliseconds that the outcome waits for the end of what the command has left */
-    UNKILLABLE = 1000, /* milliseconds for which a killed process is waited for: another user's may not go */
+    RECORD_SIZE = 512,     /* bytes of the outcome */
+    SETTLE_MS = 50,        /* for which the outcome waits for the end of what the command has left */
+    UNKILLABLE_MS = 1000,  /* for which a killed process is waited for: another user's may not go */
     MOST_INTERPRETERS = 6, /* the kernel takes five scripts, each the interpreter of the one before */
-    NAME_SHOWN = 200,  /* bytes of a hostile name in a message */
+    NAME_SHOWN = 200,      /* bytes of a hostile name in a message */
 };
 
 extern char **environ;
 
+/* What the runner was told, and what it has opened for the run. */
 static struct {
     char **command;
-    bool local;
+    bool local;       /* else in a container */
     bool in_cgroup;   /* the command is; the runner stays outside, to see the end of all that is in it */
     bool optional;    /* without a cgroup, the command runs all the same */
     bool leads_group; /* if not, the group belongs to somebody else: started by hand */
-    int64_t timeout, grace, keep;
+    int64_t timeout, grace, keep; /* nanoseconds; no timeout: NEVER */
     char claim[PATH_MAX], log[PATH_MAX], exit[PATH_MAX];
-    const char *outcome; /* one of them */
+    const char *outcome;     /* `claim` or `exit`: where the outcome goes */
     struct timespec started; /* by the volume's clock */
     int log_fd, null_fd, signals;
     const char *image;
 } run;
 
+/* The command's process, and its outcome. */
 static struct {
     pid_t pid; /* 0 before the start and after the end */
     int64_t time_out_at, kill_at;
-    int code, signal;
-    bool stopped, timed_out, ending, killed, left_children;
+    int code, signal;   /* exit code, and the signal that ended it or 0 */
+    bool stopped;       /* by TERM, INT or HUP to the runner */
+    bool timed_out;
+    bool ending;        /* it has got TERM, or has ended: no further stop is passed on */
+    bool killed;        /* it had to be, after the grace */
+    bool left_children; /* it has ended, and other children of the runner have not */
     char message[NAME_SHOWN + 200]; /* of characters that JSON does not escape; empty: none */
 } task = {.time_out_at = NEVER, .kill_at = NEVER};
 
@@ -493,7 +508,7 @@ static void begin_to_end_children(void) {
         task.kill_at = now() + run.grace;
         if (run.leads_group) kill(0, SIGTERM);
     }
-    int64_t until = in_milliseconds(SETTLE);
+    int64_t until = in_milliseconds(SETTLE_MS);
     task.left_children = !(task.killed ? end_children(SIGKILL, 0, until) : terminate_children(until));
 }
 
@@ -503,7 +518,7 @@ static void end_rest(void) {
     bool left = ends_children();
     if (left && !task.killed) left = !terminate_children(NEVER);
     if (task.killed && run.in_cgroup) kill_cgroup();
-    if (task.killed || left) end_children(SIGKILL, 0, in_milliseconds(UNKILLABLE));
+    if (task.killed || left) end_children(SIGKILL, 0, in_milliseconds(UNKILLABLE_MS));
     if (task.killed && run.leads_group) kill(0, SIGKILL);
 }
 
@@ -574,7 +589,7 @@ int main(int argc, char **argv) {
     if (task.code == 0) supervise();
     bool stays = run.keep > 0 && task.code != 0 && !task.stopped;
     /* Once the outcome is there, others work on in the workspace. */
-    if (stays) end_children(SIGKILL, 0, in_milliseconds(UNKILLABLE));
+    if (stays) end_children(SIGKILL, 0, in_milliseconds(UNKILLABLE_MS));
     if (ends_children()) begin_to_end_children();
     copy_rest_of_log();
     if (!record()) _exit(UNRECORDED);

@@ -21,7 +21,7 @@ enum { MOST = 512, TEXT = 4096, LONGEST_PAUSE = 32 /* milliseconds */ };
 static struct {
     pid_t pids[MOST];
     int count;
-} told; /* children that have got TERM */
+} got_term; /* children that have got TERM */
 
 /* Returns how many of the children are in `pids`: there may be more. */
 static int list_children(pid_t pids[MOST]) {
@@ -36,18 +36,18 @@ static int list_children(pid_t pids[MOST]) {
 }
 
 static void forget(pid_t pid) {
-    for (int index = 0; index < told.count; index++)
-        if (told.pids[index] == pid) {
-            told.pids[index] = told.pids[--told.count];
+    for (int index = 0; index < got_term.count; index++)
+        if (got_term.pids[index] == pid) {
+            got_term.pids[index] = got_term.pids[--got_term.count];
             return;
         }
 }
 
 /* Notes that a child gets TERM. Returns false if it has had one. */
-static bool note_told(pid_t pid) {
-    for (int index = 0; index < told.count; index++)
-        if (told.pids[index] == pid) return false;
-    if (told.count < MOST) told.pids[told.count++] = pid;
+static bool note_term(pid_t pid) {
+    for (int index = 0; index < got_term.count; index++)
+        if (got_term.pids[index] == pid) return false;
+    if (got_term.count < MOST) got_term.pids[got_term.count++] = pid;
     return true;
 }
 
@@ -57,7 +57,7 @@ bool has_children(void) {
     return pid == 0 || errno != ECHILD;
 }
 
-bool end_children(int signal, pid_t told_group, int64_t deadline) {
+bool end_children(int signal, pid_t signaled_group, int64_t deadline) {
     int longest = signal == SIGKILL ? 1 : LONGEST_PAUSE;
     /* Not by SIGCHLD: an orphan comes to us without one. */
     for (int pause = 1; has_children(); pause = pause * 2 < longest ? pause * 2 : longest) {
@@ -66,7 +66,8 @@ bool end_children(int signal, pid_t told_group, int64_t deadline) {
         if (count == 0 || now() >= deadline) return false;
         for (int index = 0; index < count; index++) {
             pid_t pid = pids[index];
-            if (signal == SIGKILL || ((told_group == 0 || getpgid(pid) != told_group) && note_told(pid))) kill(pid, signal);
+            bool in_group = signaled_group != 0 && getpgid(pid) == signaled_group;
+            if (signal == SIGKILL || (!in_group && note_term(pid))) kill(pid, signal);
         }
         poll(NULL, 0, pause);
     }
