@@ -560,11 +560,8 @@ static void supervise(void) {
 int main(int argc, char **argv) {
     const char *slash = argc > 0 ? strrchr(argv[0], '/') : NULL;
     const char *name = argc > 0 ? (slash != NULL ? slash + 1 : argv[0]) : "";
-    if (strcmp(name, "air-queue") == 0) return queue_task(argc, argv);
-    if (strcmp(name, "air-result") == 0) return set_result(argc, argv);
-    if (strcmp(name, "air-again") == 0) return ask_again(argc, argv);
-    if (strcmp(name, "air-progress") == 0) return report_progress(argc, argv);
-    if (strcmp(name, "air-usage") == 0) return report_usage(argc, argv);
+    helper *helper_main = find_helper(name);
+    if (helper_main != NULL) return helper_main(argc, argv);
     if (argc == 2 && strcmp(argv[1], "--version") == 0) { /* native.py looks for it in the file */
         dprintf(STDOUT_FILENO, "air-runner of the sources %s\n", SOURCES);
         return 0;

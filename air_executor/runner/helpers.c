@@ -236,8 +236,7 @@ static int queue_file(int argc, char **argv, bool job) {
     return 0;
 }
 
-int queue_task(int argc, char **argv) {
-    program = "air-queue";
+static int queue_task(int argc, char **argv) {
     if (argc == 4 && strcmp(argv[1], "--join") == 0 && strcmp(argv[2], "--job") == 0) {
         char *join = argv[1];
         argv[1] = argv[2], argv[2] = argv[3], argv[3] = join;
@@ -268,8 +267,7 @@ int queue_task(int argc, char **argv) {
     return 0;
 }
 
-int ask_again(int argc, char **argv) {
-    program = "air-again";
+static int ask_again(int argc, char **argv) {
     if (argc > 2 || asks_for_help(argc, argv)) return show(again_usage, argc == 2);
     const char *path = variable("AIR_QUEUE");
     put_text("{\"again\":{");
@@ -282,8 +280,7 @@ int ask_again(int argc, char **argv) {
     return 0;
 }
 
-int report_progress(int argc, char **argv) {
-    program = "air-progress";
+static int report_progress(int argc, char **argv) {
     bool help = asks_for_help(argc, argv);
     if (help || argc < 2 || argc > 4) return show(progress_usage, help);
     put_text("{\"progress\":{\"done\":");
@@ -301,8 +298,7 @@ int report_progress(int argc, char **argv) {
     return 0;
 }
 
-int report_usage(int argc, char **argv) {
-    program = "air-usage";
+static int report_usage(int argc, char **argv) {
     bool help = asks_for_help(argc, argv);
     if (help || argc < 2) return show(usage_usage, help);
     put_text("{\"usage\":{");
@@ -326,8 +322,7 @@ static void read_stdin(void) {
     if (size < 0) stop(FAILED, "cannot read stdin: %s", strerror(errno));
 }
 
-int set_result(int argc, char **argv) {
-    program = "air-result";
+static int set_result(int argc, char **argv) {
     if (argc > 2 || asks_for_help(argc, argv)) return show(result_usage, argc == 2);
     const char *path = variable("AIR_RESULT");
     char staged[PATH_MAX];
@@ -347,4 +342,24 @@ int set_result(int argc, char **argv) {
         stop(FAILED, "cannot write %s: %s", path, strerror(error));
     }
     return 0;
+}
+
+static const struct {
+    const char *name;
+    helper *start;
+} helpers[] = {
+    {"air-queue", queue_task},
+    {"air-result", set_result},
+    {"air-again", ask_again},
+    {"air-progress", report_progress},
+    {"air-usage", report_usage},
+};
+
+helper *find_helper(const char *name) {
+    for (size_t i = 0; i < sizeof helpers / sizeof *helpers; i++)
+        if (strcmp(name, helpers[i].name) == 0) {
+            program = helpers[i].name;
+            return helpers[i].start;
+        }
+    return NULL;
 }
