@@ -94,8 +94,10 @@ class OutcomeFile:
     """CPU time as the shell's `times` prints it: `0m1.234s`."""
     system: Annotated[str, MaxLen(40)] | None = None
     memory_peak: Annotated[t.Bytes | None, t.Lenient()] = None
+    """Bytes, of the cgroup where there is one, else of the process that had most."""
     oom_kills: t.Count | None = None
     message: Annotated[t.Text | None, t.Lenient()] = None
+    """Why the command was not started."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

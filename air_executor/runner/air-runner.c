@@ -21,18 +21,25 @@
  * Variables that a backend may set in a container, none of which reaches the command:
  *   _air_bin    folder of the in-task module, appended to the command's PYTHONPATH; the runner's own goes to its PATH
  *   _air_image  name of the container's image, for messages
- *   _air_keep   whole seconds for which the runner stays once it has recorded that the command failed, for people to look
- *               around; a signal ends that
+ *   _air_keep   whole seconds for which the runner stays once it has recorded that the command failed, for people to
+ *               look around; a signal ends that
  *
- * How it works: all signals are blocked; those that matter are read from a signalfd. One loop waits for the first of a
- * signal, a deadline and output to copy. So there are no handlers, no races between a signal and a wait, and no process
- * beside the command. Started as `air-queue` or another of its names it is that helper of a task (helpers.c).
+ * How it works: all signals are blocked; those that matter are read from a signalfd. One loop, `supervise`, waits for
+ * the first of a signal, a deadline and output to copy. So there are no handlers, no races between a signal and a wait,
+ * and no process beside the command. `main` lists the steps of a run. Started as `air-queue` or another of its names it
+ * is that helper of a task (helpers.c).
+ *
+ *   program.c      where the command's program is, and what it needs to be started
+ *   cgroup.c       the run's cgroup: the command's start in it, and the end of all that is in it
+ *   children.c     processes that the command has left: their end, and what they have used
+ *   log_copy.c     the copy of output.log to a container's stdout
+ *   kernel_file.c  reads /proc and the files of a cgroup
+ *   clock.h        deadlines
  */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
-#include <link.h>
 #include <poll.h>
 #include <signal.h>
 #include <spawn.h>
@@ -47,77 +54,64 @@
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "cgroup.h"
 #include "children.h"
+#include "clock.h"
 #include "helpers.h"
+#include "kernel_file.h"
+#include "log_copy.h"
+#include "program.h"
 
 #ifndef SOURCES
 #define SOURCES "unknown"
 #endif
 
 enum {
+    /* The runner's own exit status, see above; then the exit codes that a shell has for a command. */
     UNRECORDED = 96,
     LOST_CLAIM = 97,
     OUT_OF_CGROUP = 98,
     NOT_EXECUTABLE = 126,
     NOT_FOUND = 127,
     LOCK_FD = 9,
-    RECORD_SIZE = 512, /* bytes of the outcome */
-    PIECE = 4096,      /* what a pipe that poll calls writable takes without blocking */
-    SETTLE = 50,       /* milliseconds that the outcome waits for the end of what the command has left */
-    UNKILLABLE = 1000, /* milliseconds for which a killed process is waited for: another user's may not go */
+    RECORD_SIZE = 512,     /* bytes of the outcome */
+    SETTLE_MS = 50,        /* for which the outcome waits for the end of what the command has left */
+    UNKILLABLE_MS = 1000,  /* for which a killed process is waited for: another user's may not go */
     MOST_INTERPRETERS = 6, /* the kernel takes five scripts, each the interpreter of the one before */
-    NAME_SHOWN = 200,  /* bytes of a hostile name in a message */
+    NAME_SHOWN = 200,      /* bytes of a hostile name in a message */
 };
-
-#define SECOND INT64_C(1000000000)
-#define NEVER INT64_MAX
 
 extern char **environ;
 
+/* What the runner was told, and what it has opened for the run. */
 static struct {
     char **command;
-    bool local;
+    bool local;       /* else in a container */
     bool in_cgroup;   /* the command is; the runner stays outside, to see the end of all that is in it */
     bool optional;    /* without a cgroup, the command runs all the same */
     bool leads_group; /* if not, the group belongs to somebody else: started by hand */
-    int64_t timeout, grace, keep;
+    int64_t timeout, grace, keep; /* nanoseconds; no timeout: NEVER */
     char claim[PATH_MAX], log[PATH_MAX], exit[PATH_MAX];
-    const char *outcome; /* one of them */
+    const char *outcome;     /* `claim` or `exit`: where the outcome goes */
     struct timespec started; /* by the volume's clock */
     int log_fd, null_fd, signals;
     const char *image;
 } run;
 
+/* The command's process, and its outcome. */
 static struct {
     pid_t pid; /* 0 before the start and after the end */
     int64_t time_out_at, kill_at;
-    int code, signal;
-    bool stopped, timed_out, ending, killed, left_children;
+    int code, signal;   /* exit code, and the signal that ended it or 0 */
+    bool stopped;       /* by TERM, INT or HUP to the runner */
+    bool timed_out;
+    bool ending;        /* it has got TERM, or has ended: no further stop is passed on */
+    bool killed;        /* it had to be, after the grace */
+    bool left_children; /* it has ended, and other children of the runner have not */
     char message[NAME_SHOWN + 200]; /* of characters that JSON does not escape; empty: none */
 } task = {.time_out_at = NEVER, .kill_at = NEVER};
-
-/* The copy of output.log to a container's stdout. A pipe through the runner would have to be read until the last
- * grandchild has closed it; a file has an end. */
-static struct {
-    int fd; /* output.log, read only; -1: nothing to copy */
-    char data[2 * PIECE];
-    size_t from, to; /* what of `data` is still to be written */
-    int64_t look_at, pause;
-} mirror = {.fd = -1};
-
-enum copied { ALL, MORE, BLOCKED };
-
-static int64_t now(void) {
-    struct timespec time;
-    clock_gettime(CLOCK_MONOTONIC, &time);
-    return time.tv_sec * SECOND + time.tv_nsec;
-}
-
-static int64_t earlier(int64_t a, int64_t b) { return a < b ? a : b; }
 
 static _Noreturn void refuse(const char *what, const char *path) {
     dprintf(STDERR_FILENO, "air-runner: %s%s\n", what, path);
@@ -171,7 +165,8 @@ static void append_path(const char *name, const char *fallback, const char *fold
     const char *before = getenv(name);
     char *value;
     if (before == NULL || !*before) before = fallback;
-    if (asprintf(&value, "%s%s%.*s", before, *before ? ":" : "", (int)length, folder) < 0 || setenv(name, value, 1) != 0)
+    const char *colon = *before ? ":" : "";
+    if (asprintf(&value, "%s%s%.*s", before, colon, (int)length, folder) < 0 || setenv(name, value, 1) != 0)
         refuse("out of memory for ", name);
     free(value);
 }
@@ -181,8 +176,7 @@ static void take_variables(const char *program) {
     const char *bin = getenv("_air_bin"), *keep = getenv("_air_keep"), *slash = strrchr(program, '/');
     run.image = getenv("_air_image"); /* `unsetenv` leaves the text where it is */
     if (bin != NULL && *bin) append_path("PYTHONPATH", "", bin, strlen(bin));
-    if (bin != NULL && slash != NULL)
-        append_path("PATH", "/usr/local/bin:/usr/bin:/bin", program, (size_t)(slash - program));
+    if (bin != NULL && slash != NULL) append_path("PATH", DEFAULT_PATH, program, (size_t)(slash - program));
     if (bin != NULL) unsetenv("_air_bin");
     if (run.image != NULL) unsetenv("_air_image");
     if (keep != NULL) {
@@ -259,7 +253,8 @@ static void block_signals(void) {
 
 /* --- what cannot be run ------------------------------------------------------------------------------------------- */
 
-/* Ends the run before it began. `name` is hostile: what could need escaping in JSON becomes a question mark. */
+/* Sets the outcome of a run whose command cannot be started: exit code and message. `name` is hostile: what could need
+ * escaping in JSON becomes a question mark. */
 static void explain(int code, const char *what, const char *name, const char *rest) {
     static const char plain[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789/._+@%=:,~() -";
     size_t length = (size_t)snprintf(task.message, sizeof task.message, "%s: ", what);
@@ -281,56 +276,24 @@ static void enter(const char *workdir) {
             workdir, "");
 }
 
-/* Returns 0 if the file can be executed, as far as can be told before. */
-static int check_program(const char *path) {
-    struct stat found;
-    if (stat(path, &found) != 0) return ENOENT;
-    return S_ISDIR(found.st_mode) || access(path, X_OK) != 0 ? EACCES : 0;
-}
-
-/* Returns the interpreter that the first line of a script names, the loader that a program needs, or NULL. It lies in
-   `head`, the first `size` bytes of the file, which a NUL follows. */
-static char *interpreter_of(char *head, size_t size) {
-    if (strncmp(head, "#!", 2) == 0) {
-        char *name = head + 2 + strspn(head + 2, " \t");
-        name[strcspn(name, " \t\n")] = '\0';
-        return name;
-    }
-    ElfW(Ehdr) program;
-    ElfW(Phdr) part;
-    if (size < sizeof program || memcmp(head, ELFMAG, SELFMAG) != 0) return NULL;
-    memcpy(&program, head, sizeof program);
-    for (size_t number = 0; number < program.e_phnum; number++) {
-        size_t at = program.e_phoff + number * sizeof part;
-        if (program.e_phoff > size || at + sizeof part > size) return NULL;
-        memcpy(&part, head + at, sizeof part);
-        if (part.p_type == PT_INTERP) return part.p_offset < size ? head + part.p_offset : NULL;
-    }
-    return NULL;
-}
-
 /* Says what is missing when the kernel refuses a program that is there: an interpreter can be a script, too. Returns
-   whether something is. */
+ * whether something is. */
 static bool explain_interpreter(const char *path, const char *name) {
-    char head[PIECE + 1], file[PATH_MAX], rest[PATH_MAX + 64];
+    char head[HEAD_SIZE + 1], file[PATH_MAX], rest[PATH_MAX + 64], what[64];
     for (int depth = 0; depth < MOST_INTERPRETERS; depth++) {
-        int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-        ssize_t size = fd < 0 ? 0 : read(fd, head, PIECE);
-        if (fd >= 0) close(fd);
-        head[size > 0 ? size : 0] = '\0';
-        bool script = head[0] == '#';
-        char *needed = interpreter_of(head, size > 0 ? (size_t)size : 0);
+        char *needed = read_interpreter(path, head);
         if (needed == NULL || !*needed) return false;
+        bool script = head[0] == '#';
         size_t length = strlen(needed);
         bool carriage = needed[length - 1] == '\r';
         if (carriage) needed[length - 1] = '\0';
         int found = carriage ? ENOENT : check_program(needed);
         if (found != 0) {
-            const char *hint = carriage ? " (the line ends with CR LF)" : "";
-            snprintf(rest, sizeof rest, ", %s %s%s", script ? "named in the first line of" : "the dynamic linker of", name,
-                     hint);
-            if (found == ENOENT) explain(NOT_FOUND, script ? "interpreter not found" : "program loader not found", needed, rest);
-            else explain(NOT_EXECUTABLE, script ? "interpreter not executable" : "program loader not executable", needed, rest);
+            snprintf(what, sizeof what, "%s not %s", script ? "interpreter" : "program loader",
+                     found == ENOENT ? "found" : "executable");
+            snprintf(rest, sizeof rest, ", %s %s%s", script ? "named in the first line of" : "the dynamic linker of",
+                     name, carriage ? " (the line ends with CR LF)" : "");
+            explain(found == ENOENT ? NOT_FOUND : NOT_EXECUTABLE, what, needed, rest);
             return true;
         }
         snprintf(file, sizeof file, "%s", needed);
@@ -343,7 +306,8 @@ static void explain_failure(int error, const char *path) {
     const char *name = run.command[0];
     if ((error == ENOENT || error == EACCES) && *path && explain_interpreter(path, name)) return;
     if (error == ENOENT && run.image != NULL && strcmp(name, "sh") == 0) {
-        explain(NOT_FOUND, "no shell `sh` is in the PATH of this image, and a command that is text needs one; write it as a list",
+        explain(NOT_FOUND,
+                "no shell `sh` is in the PATH of this image, and a command that is text needs one; write it as a list",
                 run.image, "");
     } else if (error == ENOENT) {
         explain(NOT_FOUND, "command not found", name, "");
@@ -359,27 +323,6 @@ static void explain_failure(int error, const char *path) {
 }
 
 /* --- the command -------------------------------------------------------------------------------------------------- */
-
-/* Finds a program as `execvp` does, without a process for each folder; `path` is empty if there is none. */
-static int find_program(const char *name, char path[PATH_MAX]) {
-    int result = ENOENT;
-    const char *folder = getenv("PATH");
-    if (strchr(name, '/') != NULL || !*name) {
-        result = *name ? check_program(name) : ENOENT;
-        snprintf(path, PATH_MAX, "%s", result == 0 ? name : "");
-        return result;
-    }
-    for (folder = folder != NULL ? folder : "/usr/local/bin:/usr/bin:/bin"; folder != NULL;) {
-        int length = (int)strcspn(folder, ":");
-        int size = snprintf(path, PATH_MAX, "%.*s%s%s", length, folder, length ? "/" : "./", name);
-        int found = size < PATH_MAX ? check_program(path) : ENOENT;
-        if (found == 0) return 0;
-        if (found == EACCES) result = EACCES;
-        folder = folder[length] ? folder + length + 1 : NULL;
-    }
-    path[0] = '\0';
-    return result;
-}
 
 /* Starts a program with the environment, descriptors and signal dispositions that the command is to have. */
 static int spawn(const char *path, char **argv) {
@@ -482,98 +425,7 @@ static void take_signals(void) {
     if (ended) reap();
 }
 
-/* --- the copy to a container's stdout ----------------------------------------------------------------------------- */
-
-/* Copies some of what output.log has beyond the last copy; never blocks. */
-static enum copied copy(void) {
-    for (int piece = 0; piece < 64; piece++) {
-        if (mirror.from == mirror.to) {
-            ssize_t size = read(mirror.fd, mirror.data, PIECE);
-            if (size <= 0) return ALL;
-            mirror.from = 0;
-            mirror.to = (size_t)size;
-        }
-        struct pollfd out = {.fd = STDOUT_FILENO, .events = POLLOUT};
-        if (poll(&out, 1, 0) != 1) return BLOCKED;
-        size_t size = mirror.to - mirror.from;
-        ssize_t written = write(STDOUT_FILENO, mirror.data + mirror.from, size < PIECE ? size : PIECE);
-        if (written < 0 && errno == EAGAIN) return BLOCKED;
-        if (written < 0) { /* nobody will ever read it */
-            close(mirror.fd);
-            mirror.fd = -1;
-            return ALL;
-        }
-        mirror.from += (size_t)written;
-    }
-    return MORE;
-}
-
-/* Copies while the command runs, and looks less often the longer nothing comes. */
-static enum copied follow(void) {
-    if (mirror.fd < 0 || now() < mirror.look_at) return ALL;
-    off_t before = lseek(mirror.fd, 0, SEEK_CUR);
-    enum copied result = copy();
-    bool grew = mirror.fd >= 0 && lseek(mirror.fd, 0, SEEK_CUR) != before;
-    mirror.pause = grew || mirror.pause == 0 ? SECOND / 50 : earlier(mirror.pause * 2, SECOND);
-    mirror.look_at = result == ALL ? now() + mirror.pause : 0;
-    return result;
-}
-
-/* Copies what is left at the end. A log driver may take far less than a task can write, and the run must not wait for
- * that: after a second, all but the end is left out. Who does not read at all is waited for a little longer. */
-static void copy_rest(void) {
-    int64_t begun = now();
-    off_t limit = 0;
-    enum copied result;
-    while (mirror.fd >= 0 && (result = copy()) != ALL && now() - begun < 10 * SECOND) {
-        off_t at = lseek(mirror.fd, 0, SEEK_CUR);
-        if (limit != 0 && at >= limit) return; /* what a grandchild goes on writing need not have an end */
-        if (limit == 0 && now() - begun >= SECOND) {
-            struct stat found = {.st_size = at};
-            fstat(mirror.fd, &found);
-            off_t skipped = found.st_size - at - (1 << 20);
-            if (skipped > 0) {
-                mirror.to += (size_t)snprintf(mirror.data + mirror.to, sizeof mirror.data - mirror.to,
-                                              "\n[air-runner: %lld KiB are left out here; output.log has all]\n",
-                                              (long long)skipped >> 10);
-                at = lseek(mirror.fd, skipped, SEEK_CUR);
-            }
-            limit = at + (2 << 20);
-        }
-        struct pollfd out = {.fd = STDOUT_FILENO, .events = POLLOUT};
-        if (result == BLOCKED) poll(&out, 1, 100);
-    }
-}
-
 /* --- the end ------------------------------------------------------------------------------------------------------ */
-
-/* Reads a file of the kernel's; an empty text if there is none. A relative path is one in the run's cgroup. */
-static void read_kernel(const char *path, char *text, size_t size) {
-    int fd = openat(GROUP_FD, path, O_RDONLY | O_CLOEXEC);
-    ssize_t length = fd < 0 ? 0 : read(fd, text, size - 1);
-    if (fd >= 0) close(fd);
-    text[length > 0 ? length : 0] = '\0';
-}
-
-/* Returns the number of a text, the one behind `key` if given; -1 if it is not told. */
-static long long find_number(const char *text, const char *key) {
-    size_t length = key == NULL ? 0 : strlen(key);
-    for (const char *line = text; *line; line += strcspn(line, "\n"), line += *line == '\n') {
-        if (length && (strncmp(line, key, length) != 0 || line[length] != ' ')) continue;
-        const char *number = line + length + (length > 0);
-        char *end;
-        long long value = strtoll(number, &end, 10);
-        return end != number && (*end == '\n' || *end == '\0') ? value : -1;
-    }
-    return -1;
-}
-
-/* Returns a number from a file of the kernel's, as those two do. */
-static long long read_number(const char *path, const char *key) {
-    char text[4096];
-    read_kernel(path, text, sizeof text);
-    return find_number(text, key);
-}
 
 /* CPU times in microseconds. */
 struct cpu {
@@ -588,7 +440,7 @@ static struct cpu measure_cpu(const struct rusage *reaped) {
     if (task.left_children) add_children_usage(&found.user, &found.system);
     if (!run.in_cgroup) return found;
     char text[4096];
-    read_kernel("cpu.stat", text, sizeof text);
+    read_kernel_file(GROUP_FD, "cpu.stat", text, sizeof text);
     struct cpu group = {.user = find_number(text, "user_usec"), .system = find_number(text, "system_usec")};
     bool told = group.user >= 0 && group.system >= 0;
     return told && group.user + group.system > found.user + found.system ? group : found;
@@ -615,13 +467,13 @@ static bool record(void) {
     struct cpu cpu = measure_cpu(&used);
     long long peak = used.ru_maxrss > 0 ? used.ru_maxrss * 1024LL : -1, kills = -1;
     if (run.in_cgroup) {
-        long long most = read_number("memory.peak", NULL);
+        long long most = read_kernel_number(GROUP_FD, "memory.peak", NULL);
         peak = most < 0 ? peak : most;
-        kills = read_number("memory.events", "oom_kill");
+        kills = read_kernel_number(GROUP_FD, "memory.events", "oom_kill");
     } else if (!run.local) { /* the cgroup holds this run and nothing else; the other names are those of version 1 */
-        peak = read_number(v2, NULL);
-        if (peak < 0) peak = read_number(v1, NULL);
-        kills = access(events2, F_OK) == 0 ? read_number(events2, "oom_kill") : read_number(events1, "oom_kill");
+        peak = read_kernel_number(AT_FDCWD, v2, NULL);
+        if (peak < 0) peak = read_kernel_number(AT_FDCWD, v1, NULL);
+        kills = read_kernel_number(AT_FDCWD, access(events2, F_OK) == 0 ? events2 : events1, "oom_kill");
     }
     char signal_text[24], peak_text[24], kills_text[24], user[48], system[48], started[40] = "null";
     char text[2 * RECORD_SIZE], line[3 * RECORD_SIZE];
@@ -645,9 +497,9 @@ static bool record(void) {
  * nothing can hide from the manager. Elsewhere a process can, and the runner alone is sure to see it. */
 static bool ends_children(void) { return run.local && !run.in_cgroup && task.left_children; }
 
-/* Has children end by TERM, which they get once, for some milliseconds within the grace. */
-static bool terminate_children(int64_t milliseconds) {
-    return end_children(SIGTERM, run.leads_group ? getpgrp() : 0, earlier((task.kill_at - now()) / 1000000, milliseconds));
+/* Has children end by TERM, which they get once, until a deadline or the end of the grace. */
+static bool terminate_children(int64_t deadline) {
+    return end_children(SIGTERM, run.leads_group ? getpgrp() : 0, earlier(task.kill_at, deadline));
 }
 
 /* Begins to end what the command has left. Most of that goes at once, and then its CPU time is known. */
@@ -656,7 +508,8 @@ static void begin_to_end_children(void) {
         task.kill_at = now() + run.grace;
         if (run.leads_group) kill(0, SIGTERM);
     }
-    task.left_children = !(task.killed ? end_children(SIGKILL, 0, SETTLE) : terminate_children(SETTLE));
+    int64_t until = in_milliseconds(SETTLE_MS);
+    task.left_children = !(task.killed ? end_children(SIGKILL, 0, until) : terminate_children(until));
 }
 
 /* Ends the rest by TERM and, after the grace, KILL. The outcome is there; the slot is taken until the runner ends.
@@ -665,17 +518,17 @@ static void end_rest(void) {
     bool left = ends_children();
     if (left && !task.killed) left = !terminate_children(NEVER);
     if (task.killed && run.in_cgroup) kill_cgroup();
-    if (task.killed || left) end_children(SIGKILL, 0, UNKILLABLE);
+    if (task.killed || left) end_children(SIGKILL, 0, in_milliseconds(UNKILLABLE_MS));
     if (task.killed && run.leads_group) kill(0, SIGKILL);
 }
 
-/* Stays after a failure until KEEP has passed or somebody stops the runner. What people start here is nobody's child. */
+/* Stays after a failure for `run.keep` or until somebody stops the runner. What people start here is nobody's child. */
 static void stay(void) {
     int64_t until = now() + run.keep;
     struct signalfd_siginfo taken;
     struct pollfd signals = {.fd = run.signals, .events = POLLIN};
-    for (int64_t left; (left = until - now()) > 0;) {
-        poll(&signals, 1, (int)earlier((left + 999999) / 1000000, 3600000));
+    while (now() < until) {
+        poll(&signals, 1, poll_timeout(until));
         while (read(run.signals, &taken, sizeof taken) == sizeof taken)
             if (taken.ssi_signo != SIGCHLD) return;
         reap();
@@ -692,16 +545,13 @@ static void supervise(void) {
     start();
     while (task.pid != 0) {
         check_deadlines();
-        enum copied result = follow();
-        int64_t until = earlier(task.time_out_at, task.kill_at);
-        if (mirror.fd >= 0 && result != BLOCKED) until = earlier(until, mirror.look_at);
-        int64_t left = until == NEVER ? -1 : until - now();
-        int wait = until == NEVER ? -1 : left <= 0 ? 0 : (int)earlier((left + 999999) / 1000000, 3600000);
+        int64_t deadline = earlier(task.time_out_at, task.kill_at);
+        bool stdout_full = follow_log(&deadline);
         struct pollfd events[] = {
             {.fd = run.signals, .events = POLLIN},
-            {.fd = result == BLOCKED ? STDOUT_FILENO : -1, .events = POLLOUT},
+            {.fd = stdout_full ? STDOUT_FILENO : -1, .events = POLLOUT},
         };
-        poll(events, 2, wait);
+        poll(events, 2, poll_timeout(deadline));
         if (events[0].revents) take_signals();
     }
     task.ending = true; /* no further stop is passed on */
@@ -710,11 +560,8 @@ static void supervise(void) {
 int main(int argc, char **argv) {
     const char *slash = argc > 0 ? strrchr(argv[0], '/') : NULL;
     const char *name = argc > 0 ? (slash != NULL ? slash + 1 : argv[0]) : "";
-    if (strcmp(name, "air-queue") == 0) return queue_task(argc, argv);
-    if (strcmp(name, "air-result") == 0) return set_result(argc, argv);
-    if (strcmp(name, "air-again") == 0) return ask_again(argc, argv);
-    if (strcmp(name, "air-progress") == 0) return report_progress(argc, argv);
-    if (strcmp(name, "air-usage") == 0) return report_usage(argc, argv);
+    helper *helper_main = find_helper(name);
+    if (helper_main != NULL) return helper_main(argc, argv);
     if (argc == 2 && strcmp(argv[1], "--version") == 0) { /* native.py looks for it in the file */
         dprintf(STDOUT_FILENO, "air-runner of the sources %s\n", SOURCES);
         return 0;
@@ -733,14 +580,15 @@ int main(int argc, char **argv) {
     claim();
     reserve();
     prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0);
-    if (!run.local) mirror.fd = open(run.log, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+    if (!run.local) open_log_copy(run.log);
 
     enter(argv[2]);
     if (task.code == 0) supervise();
     bool stays = run.keep > 0 && task.code != 0 && !task.stopped;
-    if (stays) end_children(SIGKILL, 0, UNKILLABLE); /* once the outcome is there, others work on in the workspace */
+    /* Once the outcome is there, others work on in the workspace. */
+    if (stays) end_children(SIGKILL, 0, in_milliseconds(UNKILLABLE_MS));
     if (ends_children()) begin_to_end_children();
-    copy_rest();
+    copy_rest_of_log();
     if (!record()) _exit(UNRECORDED);
     if (run.local) end_rest();
     if (stays) stay();

@@ -16,6 +16,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "kernel_file.h"
+
 extern char **environ;
 
 static int folder_fd = -1; /* the folder in which the cgroup was made */
@@ -72,14 +74,6 @@ int start_in_cgroup(pid_t *pid, const char *path, char **argv, int in, int out) 
 
 #endif
 
-static ssize_t read_text(const char *path, char *text, size_t size) {
-    int fd = openat(GROUP_FD, path, O_RDONLY | O_CLOEXEC);
-    ssize_t found = fd < 0 ? -1 : read(fd, text, size - 1);
-    if (fd >= 0) close(fd);
-    text[found > 0 ? found : 0] = '\0';
-    return found;
-}
-
 /* Tells whether whoever started us is in the cgroup: a task can put its manager there. */
 static bool holds_parent(void) {
     char group[PATH_MAX], path[64], text[PATH_MAX + 1024];
@@ -88,7 +82,7 @@ static bool holds_parent(void) {
     group[size] = '\0';
     const char *name = strrchr(group, '/');
     snprintf(path, sizeof path, "/proc/%d/cgroup", (int)getppid());
-    if (name == NULL || read_text(path, text, sizeof text) <= 0) return false;
+    if (name == NULL || !read_kernel_file(AT_FDCWD, path, text, sizeof text)) return false;
     const char *found = strstr(text, name);
     return found != NULL && (found[strlen(name)] == '\n' || found[strlen(name)] == '/');
 }
@@ -101,7 +95,8 @@ void kill_cgroup(void) {
     close(fd);
     for (int round = 0; killed && round < 100; round++) {
         char text[128];
-        if (read_text("cgroup.events", text, sizeof text) <= 0 || strstr(text, "populated 0") != NULL) return;
+        if (!read_kernel_file(GROUP_FD, "cgroup.events", text, sizeof text)) return;
+        if (find_number(text, "populated") == 0) return;
         poll(NULL, 0, 10);
     }
 }

@@ -11,36 +11,24 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
+
+#include "clock.h"
+#include "kernel_file.h"
 
 enum { MOST = 512, TEXT = 4096, LONGEST_PAUSE = 32 /* milliseconds */ };
 
 static struct {
     pid_t pids[MOST];
     int count;
-} told; /* children that have got TERM */
-
-static long long milliseconds_now(void) {
-    struct timespec time;
-    clock_gettime(CLOCK_MONOTONIC, &time);
-    return time.tv_sec * 1000LL + time.tv_nsec / 1000000;
-}
-
-/* Reads the beginning of a file of the kernel's; an empty text if there is none. */
-static void read_start(const char *path, char text[TEXT]) {
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
-    ssize_t size = fd < 0 ? 0 : read(fd, text, TEXT - 1);
-    if (fd >= 0) close(fd);
-    text[size > 0 ? size : 0] = '\0';
-}
+} got_term; /* children that have got TERM */
 
 /* Returns how many of the children are in `pids`: there may be more. */
 static int list_children(pid_t pids[MOST]) {
     char path[64], text[TEXT];
     int count = 0;
     snprintf(path, sizeof path, "/proc/self/task/%d/children", (int)getpid());
-    read_start(path, text);
+    read_kernel_file(AT_FDCWD, path, text, sizeof text);
     char *rest = text;
     for (long pid; count < MOST && (pid = strtol(rest, &rest, 10)) > 0;)
         if (*rest == ' ') pids[count++] = (pid_t)pid; /* else it is cut by the end of the buffer */
@@ -48,18 +36,18 @@ static int list_children(pid_t pids[MOST]) {
 }
 
 static void forget(pid_t pid) {
-    for (int index = 0; index < told.count; index++)
-        if (told.pids[index] == pid) {
-            told.pids[index] = told.pids[--told.count];
+    for (int index = 0; index < got_term.count; index++)
+        if (got_term.pids[index] == pid) {
+            got_term.pids[index] = got_term.pids[--got_term.count];
             return;
         }
 }
 
 /* Notes that a child gets TERM. Returns false if it has had one. */
-static bool note_told(pid_t pid) {
-    for (int index = 0; index < told.count; index++)
-        if (told.pids[index] == pid) return false;
-    if (told.count < MOST) told.pids[told.count++] = pid;
+static bool note_term(pid_t pid) {
+    for (int index = 0; index < got_term.count; index++)
+        if (got_term.pids[index] == pid) return false;
+    if (got_term.count < MOST) got_term.pids[got_term.count++] = pid;
     return true;
 }
 
@@ -69,17 +57,17 @@ bool has_children(void) {
     return pid == 0 || errno != ECHILD;
 }
 
-bool end_children(int signal, pid_t told_group, long long milliseconds) {
-    long long until = milliseconds_now() + milliseconds;
+bool end_children(int signal, pid_t signaled_group, int64_t deadline) {
     int longest = signal == SIGKILL ? 1 : LONGEST_PAUSE;
     /* Not by SIGCHLD: an orphan comes to us without one. */
     for (int pause = 1; has_children(); pause = pause * 2 < longest ? pause * 2 : longest) {
         pid_t pids[MOST];
         int count = list_children(pids);
-        if (count == 0 || milliseconds_now() >= until) return false;
+        if (count == 0 || now() >= deadline) return false;
         for (int index = 0; index < count; index++) {
             pid_t pid = pids[index];
-            if (signal == SIGKILL || ((told_group == 0 || getpgid(pid) != told_group) && note_told(pid))) kill(pid, signal);
+            bool in_group = signaled_group != 0 && getpgid(pid) == signaled_group;
+            if (signal == SIGKILL || (!in_group && note_term(pid))) kill(pid, signal);
         }
         poll(NULL, 0, pause);
     }
@@ -90,7 +78,7 @@ bool end_children(int signal, pid_t told_group, long long milliseconds) {
 static bool read_ticks(pid_t pid, long long ticks[4]) {
     char path[64], text[TEXT];
     snprintf(path, sizeof path, "/proc/%d/stat", (int)pid);
-    read_start(path, text);
+    read_kernel_file(AT_FDCWD, path, text, sizeof text);
     char *rest = strrchr(text, ')'); /* the name in brackets may contain blanks */
     if (rest == NULL || strlen(rest) < 4) return false;
     rest += 4; /* behind the state, the third field */

@@ -52,7 +52,10 @@ static const char queue_usage[] =
     "Queue a task: the command runs after this task has succeeded. FIELD is any of a task's simple fields.\n"
     "With --task, queue the task that a file of JSON describes, with any fields.\n"
     "With --job, submit the job that a file of JSON describes; with --join, this job waits for it.\n";
-static const char result_usage[] = "usage: air-result [JSON]\nSet this task's result; without an argument, from stdin.\n";
+
+static const char result_usage[] =
+    "usage: air-result [JSON]\n"
+    "Set this task's result; without an argument, from stdin.\n";
 
 static const char again_usage[] =
     "usage: air-again [DELAY]\n"
@@ -76,6 +79,14 @@ static _Noreturn void stop(int code, const char *format, ...) {
     dprintf(STDERR_FILENO, "\n");
     va_end(values);
     exit(code);
+}
+
+static bool asks_for_help(int argc, char **argv) { return argc == 2 && strcmp(argv[1], "--help") == 0; }
+
+/* Prints how to call the helper. Returns its exit code. */
+static int show(const char *usage, bool asked) {
+    dprintf(asked ? STDOUT_FILENO : STDERR_FILENO, "%s", usage);
+    return asked ? 0 : USAGE;
 }
 
 static struct {
@@ -173,6 +184,15 @@ static void put_field(const struct field *field, char **options, int count) {
     put_text(list ? "]," : field->kind == PAIRS ? "}," : ",");
 }
 
+/* Appends the fields that the options name, in an order of their own. */
+static void put_fields(char **options, int count) {
+    for (size_t i = 0; i < FIELDS; i++) {
+        bool given = false;
+        for (int option = 0; option < count; option += 2) given |= find_field(options[option] + 2) == &fields[i];
+        if (given) put_field(&fields[i], options, count);
+    }
+}
+
 static const char *variable(const char *name) {
     const char *value = getenv(name);
     if (value == NULL || !*value) stop(FAILED, "%s is not set; call this inside a task of Air-Executor", name);
@@ -196,10 +216,7 @@ static void append(const char *path) {
 /* Appends the line that queues the task, or submits the job, which a file describes: its JSON, on one line. */
 static int queue_file(int argc, char **argv, bool job) {
     bool join = job && argc == 4 && strcmp(argv[3], "--join") == 0;
-    if (argc != 3 && !join) {
-        dprintf(STDERR_FILENO, "%s", queue_usage);
-        return USAGE;
-    }
+    if (argc != 3 && !join) return show(queue_usage, false);
     const char *path = variable("AIR_QUEUE");
     FILE *file = fopen(argv[2], "r");
     if (file == NULL) stop(FAILED, "cannot read %s: %s", argv[2], strerror(errno));
@@ -219,8 +236,7 @@ static int queue_file(int argc, char **argv, bool job) {
     return 0;
 }
 
-int queue_task(int argc, char **argv) {
-    program = "air-queue";
+static int queue_task(int argc, char **argv) {
     if (argc == 4 && strcmp(argv[1], "--join") == 0 && strcmp(argv[2], "--job") == 0) {
         char *join = argv[1];
         argv[1] = argv[2], argv[2] = argv[3], argv[3] = join;
@@ -229,10 +245,7 @@ int queue_task(int argc, char **argv) {
     if (job || (argc > 2 && strcmp(argv[1], "--task") == 0)) return queue_file(argc, argv, job);
     int word = 1;
     while (word < argc && strncmp(argv[word], "--", 2) == 0 && argv[word][2]) {
-        if (strcmp(argv[word], "--help") == 0) {
-            dprintf(STDOUT_FILENO, "%s", queue_usage);
-            return 0;
-        }
+        if (strcmp(argv[word], "--help") == 0) return show(queue_usage, true);
         if (word + 1 >= argc) stop(USAGE, "%s needs a value", argv[word]);
         find_field(argv[word] + 2);
         word += 2;
@@ -240,17 +253,10 @@ int queue_task(int argc, char **argv) {
     char **options = argv + 1;
     int count = word - 1;
     if (word < argc && strcmp(argv[word], "--") == 0) word++;
-    if (word >= argc) {
-        dprintf(STDERR_FILENO, "%s", queue_usage);
-        return USAGE;
-    }
+    if (word >= argc) return show(queue_usage, false);
     const char *path = variable("AIR_QUEUE");
     put_text("{");
-    for (size_t i = 0; i < FIELDS; i++) {
-        bool given = false;
-        for (int option = 0; option < count; option += 2) given |= find_field(options[option] + 2) == &fields[i];
-        if (given) put_field(&fields[i], options, count);
-    }
+    put_fields(options, count);
     put_text("\"command\":[");
     for (int i = word; i < argc; i++) {
         if (i > word) put_text(",");
@@ -261,12 +267,8 @@ int queue_task(int argc, char **argv) {
     return 0;
 }
 
-int ask_again(int argc, char **argv) {
-    program = "air-again";
-    if (argc > 2 || (argc == 2 && strcmp(argv[1], "--help") == 0)) {
-        dprintf(argc > 2 ? STDERR_FILENO : STDOUT_FILENO, "%s", again_usage);
-        return argc > 2 ? USAGE : 0;
-    }
+static int ask_again(int argc, char **argv) {
+    if (argc > 2 || asks_for_help(argc, argv)) return show(again_usage, argc == 2);
     const char *path = variable("AIR_QUEUE");
     put_text("{\"again\":{");
     if (argc == 2) {
@@ -278,13 +280,9 @@ int ask_again(int argc, char **argv) {
     return 0;
 }
 
-int report_progress(int argc, char **argv) {
-    program = "air-progress";
-    bool help = argc == 2 && strcmp(argv[1], "--help") == 0;
-    if (help || argc < 2 || argc > 4) {
-        dprintf(help ? STDOUT_FILENO : STDERR_FILENO, "%s", progress_usage);
-        return help ? 0 : USAGE;
-    }
+static int report_progress(int argc, char **argv) {
+    bool help = asks_for_help(argc, argv);
+    if (help || argc < 2 || argc > 4) return show(progress_usage, help);
     put_text("{\"progress\":{\"done\":");
     put_number("DONE", argv[1]);
     if (argc > 2) {
@@ -300,13 +298,9 @@ int report_progress(int argc, char **argv) {
     return 0;
 }
 
-int report_usage(int argc, char **argv) {
-    program = "air-usage";
-    bool help = argc == 2 && strcmp(argv[1], "--help") == 0;
-    if (help || argc < 2) {
-        dprintf(help ? STDOUT_FILENO : STDERR_FILENO, "%s", usage_usage);
-        return help ? 0 : USAGE;
-    }
+static int report_usage(int argc, char **argv) {
+    bool help = asks_for_help(argc, argv);
+    if (help || argc < 2) return show(usage_usage, help);
     put_text("{\"usage\":{");
     for (int i = 1; i < argc; i++) {
         const char *equals = strchr(argv[i], '=');
@@ -328,12 +322,8 @@ static void read_stdin(void) {
     if (size < 0) stop(FAILED, "cannot read stdin: %s", strerror(errno));
 }
 
-int set_result(int argc, char **argv) {
-    program = "air-result";
-    if (argc > 2 || (argc == 2 && strcmp(argv[1], "--help") == 0)) {
-        dprintf(argc > 2 ? STDERR_FILENO : STDOUT_FILENO, "%s", result_usage);
-        return argc > 2 ? USAGE : 0;
-    }
+static int set_result(int argc, char **argv) {
+    if (argc > 2 || asks_for_help(argc, argv)) return show(result_usage, argc == 2);
     const char *path = variable("AIR_RESULT");
     char staged[PATH_MAX];
     if (argc == 2) put_text(argv[1]);
@@ -352,4 +342,24 @@ int set_result(int argc, char **argv) {
         stop(FAILED, "cannot write %s: %s", path, strerror(error));
     }
     return 0;
+}
+
+static const struct {
+    const char *name;
+    helper *start;
+} helpers[] = {
+    {"air-queue", queue_task},
+    {"air-result", set_result},
+    {"air-again", ask_again},
+    {"air-progress", report_progress},
+    {"air-usage", report_usage},
+};
+
+helper *find_helper(const char *name) {
+    for (size_t i = 0; i < sizeof helpers / sizeof *helpers; i++)
+        if (strcmp(name, helpers[i].name) == 0) {
+            program = helpers[i].name;
+            return helpers[i].start;
+        }
+    return NULL;
 }

@@ -2,10 +2,10 @@
 #ifndef AIR_HELPERS_H
 #define AIR_HELPERS_H
 
-int queue_task(int argc, char **argv);
-int set_result(int argc, char **argv);
-int ask_again(int argc, char **argv);
-int report_progress(int argc, char **argv);
-int report_usage(int argc, char **argv);
+/* What a helper does as a program; returns its exit code. */
+typedef int helper(int argc, char **argv);
+
+/* Returns the helper of that name; NULL if there is none. */
+helper *find_helper(const char *name);
 
 #endif

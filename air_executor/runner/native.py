@@ -18,7 +18,10 @@ from collections.abc import Container, Sequence
 
 FOLDER = os.path.dirname(os.path.abspath(__file__))
 NAME = "air-runner"
-SOURCES = ("air-runner.c", "cgroup.c", "cgroup.h", "children.c", "children.h", "helpers.c", "helpers.h")
+SOURCES = (
+    *("air-runner.c", "cgroup.c", "cgroup.h", "children.c", "children.h", "clock.h", "helpers.c", "helpers.h"),
+    *("kernel_file.c", "kernel_file.h", "log_copy.c", "log_copy.h", "program.c", "program.h"),
+)
 MACHINES = {"x86_64": "x86_64", "amd64": "x86_64", "aarch64": "aarch64", "arm64": "aarch64"}
 """By what platforms call it, an architecture that the runner is built for; its folder here and in `bin/`."""
 HELPERS = ("air-queue", "air-result", "air-again", "air-progress", "air-usage")

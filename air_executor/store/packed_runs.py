@@ -15,7 +15,7 @@ import os
 import stat
 
 from air_executor.errors import AirExecutorError, CorruptFileError
-from air_executor.store import files
+from air_executor.store import files, run_folder
 from air_executor.store.appended import read_appended
 from air_executor.store.run_files import (
     CLAIM,
@@ -42,7 +42,7 @@ def pack(folder: str) -> None:
     A manager that dies in between leaves a file too many. What the volume refuses is not packed.
     """
     try:
-        out = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        out = os.open(folder, run_folder.FLAGS)
     except OSError:
         return
     try:

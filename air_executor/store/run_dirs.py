@@ -1,14 +1,11 @@
 """Run directories: what the manager hands to a run, and what the run leaves behind.
 
-All of it lies in one folder, which a container sees as its own. Folders of earlier versions are read, too.
-
-What a task can write is hostile: it is opened relative to the run's own directory, never through a symlink, never
-waited for, and read up to a limit.
+All of it lies in one folder, which a container sees as its own. Folders of earlier versions are read, too. What a task
+can write is hostile: see `run_folder`.
 """
 
 from __future__ import annotations
 
-import errno
 import itertools
 import os
 import re
@@ -23,7 +20,7 @@ from air_executor.model.shebang import SCRIPT
 from air_executor.model.state import RunnerOrigin
 from air_executor.model.times import to_text
 from air_executor.model.types import MAX_LAST_SEQ
-from air_executor.store import appended, codec, files, log_times, packed_runs, run_logs, trees
+from air_executor.store import appended, codec, files, log_times, packed_runs, run_folder, run_logs, trees
 from air_executor.store.layout import Layout
 from air_executor.store.run_files import (
     CHANGES,
@@ -191,7 +188,7 @@ class RunDirs:
         Raises:
             StoreError: the volume refused, so nothing is known.
         """
-        fd = _open_folder(self._folder(job, seq, task))
+        fd = run_folder.open_folder(self._folder(job, seq, task))
         try:
             yield fd
         finally:
@@ -223,7 +220,7 @@ class RunDirs:
             if out is None:
                 return None
             try:
-                found = _read(CLAIM, MAX_CLAIM, out)
+                found = run_folder.read(CLAIM, MAX_CLAIM, out)
             except CorruptFileError:  # a task has made something else of it
                 return files.changed_at(CLAIM, out)
         if found is None or found[0][:1] == FENCED[:1]:
@@ -242,9 +239,9 @@ class RunDirs:
             StoreError: the volume refused, so nothing is known.
         """
         with self._out(job, seq, task) as out:
-            if out is None or _stamp(CLAIM, out) is None:
+            if out is None or run_folder.stamp(CLAIM, out) is None:
                 return None
-            return _stamp(run_logs.LOG, out), _stamp(QUEUE, out)
+            return run_folder.stamp(run_logs.LOG, out), run_folder.stamp(QUEUE, out)
 
     def fence(self, job: str, seq: int, task: str) -> bool:
         """Make sure that a run which has not begun never will; False if it has begun. May be repeated.
@@ -275,8 +272,8 @@ class RunDirs:
         with self._out(job, seq, task) as out:
             if out is None:
                 return None, b""
-            result = _read(RESULT, MAX_RESULT, out)
-            queue = _read(QUEUE, MAX_PACKED_QUEUE if result is None else MAX_QUEUE, out)
+            result = run_folder.read(RESULT, MAX_RESULT, out)
+            queue = run_folder.read(QUEUE, MAX_PACKED_QUEUE if result is None else MAX_QUEUE, out)
         return None if result is None else parse_result(result[0]), b"" if queue is None else queue[0]
 
     def appended(self, job: str, seq: int, task: str, offset: int, limit: int) -> bytes | None:
@@ -340,61 +337,13 @@ def _put_inputs(inputs: bytes | str, path: str) -> None:
         files.copy(inputs, path)
 
 
-def _stamp(name: str, folder: int) -> tuple[int, int] | None:
-    """Return size and modification time of a file; None if there is none."""
-    try:
-        found = os.stat(name, dir_fd=folder, follow_symlinks=False)
-    except OSError:
-        return None
-    return found.st_size, found.st_mtime_ns
-
-
-def _open_folder(path: str) -> int | None:
-    """Open a folder that a task may have replaced or closed; None if there is none, or something else in its place."""
-    for again in (True, False):
-        try:
-            return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
-        except (FileNotFoundError, NotADirectoryError):
-            return None
-        except OSError as error:
-            if error.errno == errno.ELOOP:
-                return None
-            if not (again and error.errno == errno.EACCES and _reopen(path)):
-                files.fail("open", path, error)
-    return None
-
-
-def _reopen(path: str) -> bool:
-    """Give back to us a folder of ours whose mode a task has changed, and the one that it lies in."""
-    if not hasattr(os, "O_PATH"):
-        return False
-    try:
-        for folder in (os.path.dirname(path), path):
-            fd = os.open(folder, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
-            try:
-                os.chmod(f"/proc/self/fd/{fd}", 0o755)  # noqa: S103 - as the manager makes them
-            finally:
-                os.close(fd)
-    except OSError:
-        return False
-    return True
-
-
-def _read(name: str, limit: int, out: int) -> tuple[bytes, float] | None:
-    """Read what a task can write as `files.read` does; a file that we may not read is the task's own doing, too."""
-    try:
-        return files.read(name, limit, out)
-    except PathBlockedError as error:
-        raise CorruptFileError(str(error)) from error
-
-
 def _read_outcome(name: str, limit: int, out: int) -> ExitRecord | None:
     try:
-        found = _read(name, limit, out)
+        found = run_folder.read(name, limit, out)
     except CorruptFileError:
         return None
     return None if found is None else parse_outcome(*found)
 
 
-EFFECTS = (_put_inputs, _reopen)
+EFFECTS = (_put_inputs,)
 """What changes the volume; see `files`."""

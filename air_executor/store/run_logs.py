@@ -14,6 +14,7 @@ from air_executor.errors import NotFoundError
 from air_executor.model.quote import quoted
 from air_executor.model.service import NAME_PATTERN
 from air_executor.model.state import JobState
+from air_executor.store import run_folder
 from air_executor.store.layout import Layout
 
 LOG = "output.log"
@@ -60,7 +61,7 @@ def open_log(layout: Layout, job: JobState, task: str, seq: int, service: str | 
     name = log_name(service)
     folder = os.path.dirname(log_path(layout, job, task, seq))
     try:
-        out = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        out = os.open(folder, run_folder.FLAGS)
     except OSError:
         return None
     try:

@@ -27,13 +27,16 @@ class ExitRecord(NamedTuple):
     stopped: bool
     """Something other than its timeout told it to stop (TERM, INT or HUP)."""
     cpu: float | None
+    """CPU time in seconds; None where it was not measured."""
     memory: int | None
+    """Peak memory in bytes; None where it was not measured."""
     oom_kills: int
     message: str | None
+    """Why the runner did not start the command; None if it did."""
     ended: float
-    """When the run ended: the file's modification time, by the volume's clock."""
+    """When the run ended, in Unix time: the file's modification time, by the volume's clock."""
     started: float | None = None
-    """When it began, where its runner has written that down."""
+    """When it began, by the same clock, where its runner has written that down."""
 
 
 def parse_outcome(data: bytes, ended: float) -> ExitRecord | None:

@@ -12,11 +12,10 @@ from dataclasses import dataclass
 
 from air_executor.model import state as s
 from air_executor.model.state import JobState
-from air_executor.store import files, trees
+from air_executor.store import files, run_folder, trees
 from air_executor.store.layout import Layout
 from air_executor.store.run_dirs import seq_of
 
-_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _MANY = 200
 """Names that are looked at in one step."""
 
@@ -88,11 +87,11 @@ def _move_away(layout: Layout, job: str, name: str) -> str | None:
 
 def _open(layout: Layout, job: str) -> int | None:
     try:
-        above = os.open(layout.job(job), _FOLDER)
+        above = os.open(layout.job(job), run_folder.FLAGS)
     except OSError:
         return None
     try:
-        return os.open("runs", _FOLDER, dir_fd=above)
+        return os.open("runs", run_folder.FLAGS, dir_fd=above)
     except OSError:
         return None
     finally:

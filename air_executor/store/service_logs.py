@@ -12,7 +12,7 @@ import os
 from collections.abc import Callable
 
 from air_executor.model.names import Slot, parse_run_id
-from air_executor.store import files
+from air_executor.store import files, run_folder
 from air_executor.store.layout import Layout
 from air_executor.store.run_logs import folder_of, log_name
 
@@ -37,7 +37,7 @@ def keeper_of(layout: Layout) -> Callable[[Slot, str, str, str, bytes], None]:
 def _keep(folder: str, name: str, text: bytes) -> None:
     """Write a log in place of an earlier one of that name. Raises OSError."""
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-    out = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    out = os.open(folder, run_folder.FLAGS)
     try:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(name, dir_fd=out)

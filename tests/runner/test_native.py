@@ -48,6 +48,12 @@ def test_a_build_of_other_sources_is_none(tmp_path: Path, monkeypatch: pytest.Mo
     assert native.builds() == {}
 
 
+def test_all_sources_are_known() -> None:
+    """A header that is not listed would be compiled, too, but its changes would not be built."""
+    found = {name for name in os.listdir(native.FOLDER) if name.endswith((".c", ".h"))}
+    assert found == set(native.SOURCES)
+
+
 def test_without_a_compiler_there_is_a_reason(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """The build of the package goes on, and says why the script serves."""
     if native.this_machine() is None:

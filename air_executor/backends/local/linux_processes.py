@@ -29,6 +29,11 @@ class LinuxProcesses:
     sees_orphans = True
 
     def __init__(self, children: str) -> None:
+        """Become a child subreaper; `children` is the kernel's file with the children of this process.
+
+        Raises:
+            OSError: this system or sandbox does not allow it.
+        """
         # Orphans of our runners then become our children, wherever in the tree they are, and cannot end unnoticed.
         if ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
             raise OSError(ctypes.get_errno(), "prctl(PR_SET_CHILD_SUBREAPER)")
@@ -58,7 +63,7 @@ class LinuxProcesses:
                     if fields is None:
                         again = True
                         continue
-                    start, group = fields[19], int(fields[2])
+                    start, group = fields[proc_reader.START], int(fields[proc_reader.GROUP])
                     if group not in groups and self._unmanaged.get(pid) == start:
                         unmanaged[pid] = start
                         continue

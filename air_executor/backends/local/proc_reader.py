@@ -1,6 +1,6 @@
 """Reads `/proc`, telling apart a process that has ended, one that we may not read, and a failure of our own.
 
-Only `linux_processes` calls it.
+Called by what watches, finds and ends the processes of runs on Linux.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ MOST_FILES = 1024
 EXEC_RETRIES = 1000
 EXEC_SECONDS = 0.001
 """Between two reads. An exec took 24 ms on a busy machine; on a slow volume it also has to read the program."""
+STATE, PARENT, GROUP, SESSION, FLAGS, START = 0, 1, 2, 3, 6, 19
+"""Places of fields in what `stat` returns: proc(5) numbers them from 1, the pid and the name included."""
 _KERNEL_THREAD = 0x00200000
 _GONE = {errno.ENOENT, errno.ESRCH}
 _REFUSED = {errno.EACCES, errno.EPERM}
@@ -54,16 +56,20 @@ def _excuse(error: OSError) -> bytes | None:
 
 
 def start_time(pid: int) -> float | None:
-    """Return when a process was started, in ticks since boot; None if it has ended."""
-    data = read(f"/proc/{pid}/stat")
-    return float(data[data.rindex(b")") + 2 :].split(None, 20)[19]) if data else None
+    """Return when a process was started, in ticks since boot, though it is a zombie by now; None if it is gone."""
+    fields = _stat_fields(pid)
+    return float(fields[START]) if fields else None
 
 
 def stat(pid: int) -> list[bytes] | None:
     """Return the fields of a process's `stat` after its name; None if it has ended or we may not read it."""
+    fields = _stat_fields(pid)
+    return None if not fields or fields[STATE] in b"ZXx" else fields
+
+
+def _stat_fields(pid: int) -> list[bytes]:
     data = read(f"/proc/{pid}/stat")
-    fields = data[data.rindex(b")") + 2 :].split(None, 20) if data else [b"X"]
-    return None if fields[0] in b"ZXx" else fields
+    return data[data.rindex(b")") + 2 :].split(None, 20) if data else []
 
 
 def environ(pid: int, fields: list[bytes]) -> bytes | None:
@@ -74,7 +80,7 @@ def environ(pid: int, fields: list[bytes]) -> bytes | None:
     """
     path = f"/proc/{pid}/environ"
     found = read(path)
-    if found != b"" or int(fields[6]) & _KERNEL_THREAD:
+    if found != b"" or int(fields[FLAGS]) & _KERNEL_THREAD:
         return found or b""
     for _ in range(EXEC_RETRIES):
         command = read(f"/proc/{pid}/cmdline")
@@ -111,10 +117,10 @@ def _process(
 ) -> Process:
     return Process(
         pid=pid,
-        start=float(fields[19]),
-        parent=int(fields[1]),
-        group=int(fields[2]),
-        session=int(fields[3]),
+        start=float(fields[START]),
+        parent=int(fields[PARENT]),
+        group=int(fields[GROUP]),
+        session=int(fields[SESSION]),
         variables=variables,
         locks=locks,
         command=command,

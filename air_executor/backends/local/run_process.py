@@ -63,7 +63,7 @@ def processes() -> Iterator[RunProcess]:
             command = tuple((proc_reader.read(f"/proc/{pid}/cmdline") or b"").split(b"\0"))
             pairs = (entry.partition(b"=") for entry in environ.split(b"\0") if b"=" in entry)
             variables = {name: value for name, _, value in pairs}
-            yield RunProcess(pid, int(fields[1]), command, variables, os.readlink(f"/proc/{pid}/cwd"))
+            yield RunProcess(pid, int(fields[proc_reader.PARENT]), command, variables, os.readlink(f"/proc/{pid}/cwd"))
 
 
 def polled() -> Iterator[RunProcess]:
