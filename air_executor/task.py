@@ -137,7 +137,7 @@ def set_result(value: Any) -> None:  # noqa: ANN401 - any JSON value is a result
     if len(data) > RESULT_LIMIT:
         msg = (
             f"the result has {len(data)} bytes as JSON, the maximum is {RESULT_LIMIT}; "
-            "write it to a file in the workspace and set the file name as the result"
+            "write it to a file in the workspace and set its name, or queue a task for each of its items"
         )
         raise ValueError(msg)
     staged = f"{path}.{os.getpid()}.tmp"

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from air_executor.manager.loop import Manager
     from air_executor.model.state import JobState
     from air_executor.settings import Settings
+    from air_executor.store.presence import Presence
 
 LOOK_EVERY = 0.25
 """Seconds between two reads of the state while another manager runs the job."""
@@ -185,11 +186,7 @@ class RunCommand:
                 manager.start()
             except ManagerHeldError as error:
                 if not notified:
-                    note(
-                        f"{error}"
-                        if self._session.debug
-                        else f"another manager is running; waiting for it ({self._client.presence().who})"
-                    )
+                    note(f"{error}" if self._session.debug else waits_for(self._client.presence(), self._id))
                 notified = True
                 self._watch_files()
                 continue
@@ -291,6 +288,16 @@ class RunCommand:
 
     def _stops_runners(self) -> bool:
         return self._interrupted > 0 or (self._terminated and self._nested)
+
+
+def waits_for(presence: Presence, job: str) -> str:
+    """Return who runs a job, or what it waits for, while another manager has the state directory."""
+    if not presence.only or not presence.passes_over(job, None):
+        return f"the manager that is running here takes job {job} ({presence.who})"
+    return (
+        f"job {job} waits until `air-executor run` of job {presence.only[0]} has ended ({presence.who}); "
+        "where jobs are to run at once, start `air-executor manager` first"
+    )
 
 
 def exit_code(jobs: Sequence[JobState]) -> int:

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 def read_ledger(client: Client, jobs: Sequence[str]) -> tuple[Ledger, list[tuple[str, str]]]:
     """Return all runs of some jobs or of all, and what cannot be read, with the errors: ids of jobs, or paths.
 
+    A name stands for its newest run.
+
     Raises:
         NotFoundError: one of the jobs neither exists nor was deleted.
     """
@@ -37,17 +39,17 @@ def read_ledger(client: Client, jobs: Sequence[str]) -> tuple[Ledger, list[tuple
             unreadable.append(line)
         elif not jobs or line.job in jobs:
             deleted.append(line)
-    for job in {*jobs} - {line.job for line in deleted}:
-        client.status(job)  # raises if there is none
+    gone = {line.job for line in deleted}
+    wanted = {job if job in gone else client.status(job).id for job in jobs}
 
     def states() -> Iterator[JobState]:
         for found in client.ledger():
             if isinstance(found, JobState):
-                if not jobs or found.id in jobs:
+                if not wanted or found.id in wanted:
                     yield found
                 else:
                     others.add(found.uid)
-            elif not jobs or found[0] in jobs:
+            elif not wanted or found[0] in wanted:
                 unreadable.append(found)
 
     return whole_ledger(states(), (line for line in deleted if line.uid not in others)), unreadable

@@ -329,7 +329,9 @@ static int set_result(int argc, char **argv) {
     if (argc == 2) put_text(argv[1]);
     else read_stdin();
     if (text.size > RESULT_LIMIT)
-        stop(FAILED, "the result has more than %d bytes; write it to a file in the workspace, and set its name",
+        stop(FAILED,
+             "the result has more than %d bytes; write it to a file in the workspace and set its name, or queue a task "
+             "for each of its items",
              RESULT_LIMIT);
     if (snprintf(staged, sizeof staged, "%s.%d.tmp", path, (int)getpid()) >= (int)sizeof staged)
         stop(FAILED, "AIR_RESULT is too long");

@@ -101,7 +101,7 @@ class Retention:
             elif job.undelivered and not replaced:
                 reason = "a notification of it is not delivered yet"
             elif job.id in asked:
-                reason = "a request for it waits in the inbox"
+                reason = "a request for it waits in the inbox until a manager runs"
             elif not dry_run:
                 reason = self._take_away(job, delete=delete)
             yield Pruned(job.id, job.uid, action if reason is None else SPARED, reason)

@@ -1,11 +1,13 @@
 """A folder of job files (`AIR_JOBS_DIR`) whose schedules are applied when the files change.
 
 The manager calls it. A file that is wrong is said, and what was applied before stays; where a file is gone, or has
-another schedule now, so is its schedule. Files are read in the manager's thread, so their sizes are bounded.
+another schedule now, so is its schedule. Files are read in the manager's thread, so their sizes are bounded. What is
+passed over (no folder yet, jobs that run once) is logged.
 """
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterator
 
@@ -15,6 +17,8 @@ from air_executor.store import files
 from air_executor.store.job_file import read_regular
 from air_executor.store.schedule_file import checked_schedule, unless_stored
 from air_executor.store.schedules import Schedules
+
+log = logging.getLogger(__name__)
 
 ENDINGS = (".yaml", ".yml", ".json")
 MAX_YAML, MAX_JSON = 128 << 10, 2 << 20
@@ -29,6 +33,8 @@ class ScheduleFolder:
         self._schedules = schedules
         self._seen: dict[str, tuple[int, int, int]] = {}
         self._began = False
+        self._missing = False
+        """There was no such folder when it was last looked at."""
         self._holds: dict[str, str | None] = {}
         """For each file that could be read, the name of its schedule; None: it has none."""
         self._owners: dict[str, str] = {}
@@ -43,7 +49,7 @@ class ScheduleFolder:
         except AirExecutorError as error:
             yield str(error)
             return
-        if not names and not os.path.isdir(self._folder):
+        if self._is_missing(names):
             return  # not mounted yet, perhaps: nothing is deleted
         moved = False
         for name in names:
@@ -69,6 +75,14 @@ class ScheduleFolder:
             self._began = True
             yield from self._delete(set(names))
 
+    def _is_missing(self, names: list[str]) -> bool:
+        """Tell whether the folder does not exist, and log that once."""
+        missing = not names and not os.path.isdir(self._folder)
+        if missing and not self._missing:
+            log.info("AIR_JOBS_DIR: there is no folder %s; its job files are applied once it exists", self._folder)
+        self._missing = missing
+        return missing
+
     def _stamp(self, name: str) -> tuple[int, int, int] | None:
         try:
             found = os.stat(f"{self._folder}/{name}")
@@ -81,7 +95,9 @@ class ScheduleFolder:
         path = f"{self._folder}/{name}"
         data = read_regular(path, MAX_JSON if name.endswith(".json") else MAX_YAML)
         made = checked_schedule(data, path, now, source=name)
-        if made is not None:
+        if made is None:
+            log.info("%s is not applied: it has neither name nor schedule, so it is to be submitted", path)
+        else:
             owner = self._owners.get(made.name, name)
             if owner != name:
                 msg = f"{path}: name: {made.name} is the name in {owner}, too; choose another one"

@@ -91,6 +91,15 @@ def test_report_sums_are_exact(air: Air, client: Client) -> None:
     assert "66.7%" in air("report").out
 
 
+def test_a_name_stands_for_its_newest_run(air: Air, client: Client, project: Path) -> None:
+    """As for every command; a name without runs is none."""
+    (project / "nightly.json").write_text('{"name": "nightly", "tasks": [{"command": "true"}]}')
+    for _ in range(2):
+        assert air("run", "nightly.json").code == 0
+    assert [(group["key"], group["runs"]) for group in data(air, "nightly")["groups"]] == [("nightly-2", 1)]
+    assert air("report", "nightlies").code == NotFoundError.exit_code
+
+
 def test_archived_and_deleted_jobs_count(air: Air, client: Client) -> None:
     """The ledger lives with the jobs, wherever they lie; an id that came back is one group."""
     assert air("report").out.startswith("no ended runs")

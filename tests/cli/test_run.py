@@ -203,7 +203,7 @@ def test_two_in_one_folder_both_end(start: Start, client: Client, project: Path)
     eventually(running(client, "one"), "the first task runs")
     second = start("run", "two", "--", "true")
     assert second.stderr is not None
-    assert "another manager" in second.stderr.readline()
+    assert "job two waits until `air-executor run` of job one has ended (pid" in second.stderr.readline()
     (project / "go").touch()
     assert first.wait(timeout=SOON) == 0
     assert second.wait(timeout=SOON) == 0

@@ -117,7 +117,7 @@ def test_each_command_prints_the_same_as_over_files(served: ServedApi, air: Air,
                 for text in (done.out, done.err)
             )
             seen[where].append((done.code, f"{words[0]}: {plain(out)}", plain(err)))
-    waiting = re.compile(r"another manager is running; waiting for it.*\n")
+    waiting = re.compile(r"the manager that is running here takes job .*\n")
     for ours, theirs in zip(seen["server"], seen["files"], strict=True):
         assert ours == (theirs[0], theirs[1], waiting.sub("", theirs[2]))
 

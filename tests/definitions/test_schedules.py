@@ -288,6 +288,27 @@ def test_a_folder_of_job_files(world: World, tmp_path: Path, caplog: pytest.LogC
     assert schedules.names() == []
 
 
+def test_what_is_passed_over_is_said(world: World, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Once each: that there is no such folder yet, and that a file in it is a job to be submitted."""
+    folder = tmp_path / "jobs"
+    caplog.set_level("INFO")
+    world.start(jobs_dir=str(folder))
+    world.cycle()
+    world.clock.pass_time(2)
+    world.cycle()
+    folder.mkdir()
+    (folder / "once.yaml").write_text("id: once\ntasks: [{command: x}]\n")
+    (folder / "tick.yaml").write_text(TICK.format(more=""))
+    world.until(lambda: Schedules(world.layout).names() == ["tick"])
+    world.clock.pass_time(2)
+    world.cycle()
+    assert [line for line in caplog.messages if str(folder) in line] == [
+        f"AIR_JOBS_DIR: there is no folder {folder}; its job files are applied once it exists",
+        f"{folder}/once.yaml is not applied: it has neither name nor schedule, so it is to be submitted",
+    ]
+    assert read_presence(world.layout).problems == []
+
+
 def test_a_file_of_the_folder_that_holds_another_schedule(world: World, tmp_path: Path) -> None:
     """The schedule that it held before is deleted, also by the next manager; one that is wrong deletes nothing."""
     folder = tmp_path / "jobs"
