@@ -126,7 +126,8 @@ def check_result(value: object) -> None:
 def result_line(data: bytes) -> bytes:
     """Return the line of `$AIR_QUEUE` that says the same as a result file; nothing if that says nothing.
 
-    A result that is refused, or is too large as a line (written out, `1e15` is `1000000000000000.0`), stays a text.
+    A result that is refused, or is too large as a line (written out, `1e15` is `1000000000000000.0`), stays a text. The
+    line begins with a blank, so that one of which only a part was written differs from an incomplete line of a task.
     """
     try:
         value = parse_result(data)
@@ -136,7 +137,7 @@ def result_line(data: bytes) -> bytes:
         line = {"result": value}
     except (CorruptFileError, BadInputError):
         line = {"result_text": data.decode(errors="surrogateescape")}
-    return json.dumps(line).encode() + b"\n"
+    return b" " + json.dumps(line).encode() + b"\n"
 
 
 def parse_result_text(text: str) -> Any:  # noqa: ANN401 - any JSON value
