@@ -234,6 +234,18 @@ def test_a_queue_file_as_large_as_it_may_be(runs: RunDirs) -> None:
         runs.left_behind("j", SEQ, "a")
 
 
+def test_lines_without_a_result_may_not_be_larger(runs: RunDirs) -> None:
+    """The room is that of the packed result alone; reports beyond the limit are not read."""
+    (folder(runs) / "result.json").unlink()
+    queue = folder(runs) / "queue.jsonl"
+    queue.write_bytes(b"\n" * MAX_QUEUE)
+    assert len(runs.left_behind("j", SEQ, "a")[1]) == MAX_QUEUE
+    for more in (b"\n", b'{"result": 7}\n', b'x\n {"result": 7}\n'):
+        queue.write_bytes(b"\n" * MAX_QUEUE + more)
+        with pytest.raises(CorruptFileError, match=f"^queue.jsonl: .* more than the {MAX_QUEUE} that are allowed"):
+            runs.left_behind("j", SEQ, "a")
+
+
 def _to_a_link(path: Path, elsewhere: Path) -> None:
     path.unlink()
     path.symlink_to(elsewhere)
