@@ -212,7 +212,7 @@ class Manager:
     def _admit(self, found: Recovered) -> None:
         admit(found, self.state, self.open_runs, self.notifier)
         self.supervisor.pending.resolve()
-        self.supervisor.tidy_up(found.ended_runs)
+        self.supervisor.tidy_up(found.ended_runs, found.checkpointed_runs)
         self.preparation.worktrees.find()
         self.spending_keeper.begin(self.clock.wall())
 

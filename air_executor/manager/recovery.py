@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from air_executor.core.transitions import LiveJob
 from air_executor.errors import AirExecutorError, CorruptFileError, NotFoundError, PathBlockedError, StoreError
 from air_executor.manager.manager_state import bug_text
+from air_executor.model.events import Ended
 from air_executor.model.records import CountersRecord
 from air_executor.model.state import JobState
 from air_executor.store import counters_file, files, journal_files, trees
@@ -51,6 +52,8 @@ class Recovered:
     """Those of them that have notifications to be delivered."""
     ended_runs: list[tuple[str, int, str]] = field(default_factory=list)
     """Job, number and task of the runs whose end only a journal held: their manager may not have tidied them up."""
+    checkpointed_runs: list[tuple[str, int, str]] = field(default_factory=list)
+    """Those whose end a checkpoint held, too: their manager may have died before it packed them."""
     holders: list[JobState] = field(default_factory=list)
     """Unfinished jobs that this manager does not handle: they may hold a lock."""
     unmanaged: dict[str, str] = field(default_factory=dict)
@@ -72,6 +75,7 @@ class Recovered:
         self.undelivered = [job for job in self.undelivered if job.id != name]
         self.keeping = [job for job in self.keeping if job.id != name]
         self.ended_runs = [run for run in self.ended_runs if run[0] != name]
+        self.checkpointed_runs = [run for run in self.checkpointed_runs if run[0] != name]
         self.unmanaged[name] = why
         self.quarantined.add(name)
 
@@ -260,9 +264,17 @@ def _quarantining(name: str, done: Recovered) -> Iterator[None]:
         done.quarantine(name, bug_text(error))
 
 
+def _checkpointed_runs(state: JobState, lines: list[JournalEntry]) -> Iterator[tuple[int, str]]:
+    """Yield number and task of each run that has ended in these lines and in the checkpoint."""
+    seqs = {entry.event.seq for entry in lines if isinstance(entry.event, Ended)}
+    for task in state.tasks.values() if seqs else ():
+        yield from ((attempt.seq, task.id) for attempt in task.attempts if attempt.seq in seqs)
+
+
 def _bring_up_to_date(runs: RunDirs, state: JobState, lines: list[JournalEntry], done: Recovered) -> bool:
     """Apply the journal's lines to one job and put it where it belongs; True if its checkpoint is behind then."""
     before = state.version
+    done.checkpointed_runs += [(state.id, seq, task) for seq, task in _checkpointed_runs(state, lines)]
     job = LiveJob(state)
     ended: list[tuple[int, str]] = []
     known = journal_files.replay_onto(job, lines, ended) if lines else True

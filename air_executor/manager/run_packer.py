@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from air_executor.manager.manager_state import ManagerState
 from air_executor.manager.open_runs import OpenRun
+from air_executor.model import state as s
+from air_executor.model.events import Ended
 from air_executor.store import log_times
 from air_executor.store.run_dirs import RunDirs
 
@@ -22,10 +24,13 @@ class RunPacker:
         state.checkpointed.append(self._pack)
         state.dropped.append(self._forget)
 
-    def add(self, run: OpenRun) -> None:
-        """Have a run packed that is committed now, unless it is sure to have left few files."""
+    def add(self, run: OpenRun, ended: Ended) -> None:
+        """Have a run packed that is committed now, unless it is sure to have left few files.
+
+        Beside a result there can be what a helper was writing when it was killed.
+        """
         outcome = run.exit  # that of the script does not say when it started
-        few = outcome is not None and outcome.started is not None and outcome.exit_code == 0 and not outcome.timed_out
+        few = outcome is not None and outcome.started is not None and ended.reason == s.OK and ended.result is None
         long = self._state.clock.steady() - run.since >= log_times.FIRST_AFTER
         if long or run.reports.has_file or not few:
             self._waiting.setdefault(run.slot.job, []).append((run.job.state.uid, run.seq, run.task.id))

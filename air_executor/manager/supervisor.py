@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import random
-from collections.abc import Callable, Container, Iterable
+from collections.abc import Callable, Collection, Container
 from dataclasses import replace
 from functools import partial
 
@@ -106,11 +106,17 @@ class Supervisor:
         """Whether something is left that needs no more than time."""
         return self._committer.busy or self.pending.busy
 
-    def tidy_up(self, runs: Iterable[tuple[str, int, str]]) -> None:
-        """Do what the manager that committed these runs may have died before: their checkpoints hold their outcome."""
+    def tidy_up(
+        self, runs: Collection[tuple[str, int, str]], checkpointed: Collection[tuple[str, int, str]] = ()
+    ) -> None:
+        """Do what the manager that committed these runs may have died before: their checkpoints hold their outcome.
+
+        Of those that were `checkpointed` before, only their packing can be left.
+        """
         for job, seq, task in runs:
             self._run_dirs.drop_inputs(job, seq, task)
-            if not self._backend.remote:
+        if not self._backend.remote:
+            for job, seq, task in (*runs, *checkpointed):
                 self._run_dirs.pack(job, seq, task)
 
     def unusable(self) -> Container[Slot]:
@@ -294,7 +300,7 @@ class Supervisor:
         if ended.keep_until is None:
             acts.append(partial(self._run_dirs.drop_inputs, run.job.state.id, run.seq, run.task.id))
         if not self._backend.remote:
-            self._packer.add(run)
+            self._packer.add(run, ended)
         if ended.reason in s.COMMITTED:
             self.pending.release(run.run)
         if names := self.pending.take(run.run):

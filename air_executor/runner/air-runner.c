@@ -427,23 +427,22 @@ static void take_signals(void) {
 
 /* --- the end ------------------------------------------------------------------------------------------------------ */
 
-/* CPU times in microseconds. */
-struct cpu {
-    long long user, system;
-};
 
 /* Returns what the command and all below it have used, as far as the kernel tells; the runner itself does not count. A
  * process that nobody waits for is in the cgroup's account alone, and one that has left the cgroup in the other. */
-static struct cpu measure_cpu(const struct rusage *reaped) {
-    struct cpu found = {.user = reaped->ru_utime.tv_sec * 1000000LL + reaped->ru_utime.tv_usec,
-                        .system = reaped->ru_stime.tv_sec * 1000000LL + reaped->ru_stime.tv_usec};
-    if (task.left_children) add_children_usage(&found.user, &found.system);
+static struct usage measure(void) {
+    struct rusage reaped = {0};
+    getrusage(RUSAGE_CHILDREN, &reaped); /* of the command, and of all below it that has ended */
+    struct usage found = {.user = reaped.ru_utime.tv_sec * 1000000LL + reaped.ru_utime.tv_usec,
+                          .system = reaped.ru_stime.tv_sec * 1000000LL + reaped.ru_stime.tv_usec,
+                          .peak = reaped.ru_maxrss * 1024LL};
+    if (task.left_children) add_left_usage(&found);
     if (!run.in_cgroup) return found;
     char text[4096];
     read_kernel_file(GROUP_FD, "cpu.stat", text, sizeof text);
-    struct cpu group = {.user = find_number(text, "user_usec"), .system = find_number(text, "system_usec")};
-    bool told = group.user >= 0 && group.system >= 0;
-    return told && group.user + group.system > found.user + found.system ? group : found;
+    long long user = find_number(text, "user_usec"), system = find_number(text, "system_usec");
+    if (user >= 0 && system >= 0 && user + system > found.user + found.system) found.user = user, found.system = system;
+    return found;
 }
 
 /* Returns a CPU time as a shell's `times` tells it, in a buffer of the caller's. */
@@ -462,10 +461,8 @@ static const char *to_json(char *text, size_t size, long long value) {
 static bool record(void) {
     static const char v2[] = "/sys/fs/cgroup/memory.peak", v1[] = "/sys/fs/cgroup/memory/memory.max_usage_in_bytes";
     static const char events2[] = "/sys/fs/cgroup/memory.events", events1[] = "/sys/fs/cgroup/memory/memory.oom_control";
-    struct rusage used = {0};
-    getrusage(RUSAGE_CHILDREN, &used); /* of the command, and of all below it that has ended */
-    struct cpu cpu = measure_cpu(&used);
-    long long peak = used.ru_maxrss > 0 ? used.ru_maxrss * 1024LL : -1, kills = -1;
+    struct usage used = measure();
+    long long peak = used.peak > 0 ? used.peak : -1, kills = -1;
     if (run.in_cgroup) {
         long long most = read_kernel_number(GROUP_FD, "memory.peak", NULL);
         peak = most < 0 ? peak : most;
@@ -485,7 +482,7 @@ static bool record(void) {
              "\"oom_kills\": %s, \"message\": %s%s%s",
              task.code, to_json(signal_text, sizeof signal_text, task.signal ? task.signal : -1), started,
              task.timed_out ? "true" : "false", task.stopped ? "true" : "false",
-             to_times(user, sizeof user, cpu.user), to_times(system, sizeof system, cpu.system),
+             to_times(user, sizeof user, used.user), to_times(system, sizeof system, used.system),
              to_json(peak_text, sizeof peak_text, peak), to_json(kills_text, sizeof kills_text, kills),
              *task.message ? "\"" : "", *task.message ? task.message : "null", *task.message ? "\"" : "");
     int size = snprintf(line, sizeof line, "{%-*s}\n", RECORD_SIZE - 3, text);

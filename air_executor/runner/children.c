@@ -3,6 +3,7 @@
 #define _GNU_SOURCE
 #include "children.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -16,23 +17,27 @@
 #include "clock.h"
 #include "kernel_file.h"
 
-enum { MOST = 512, TEXT = 4096, LONGEST_PAUSE = 32 /* milliseconds */ };
+enum { MOST = 512, MOST_LEFT = 4096, TEXT = 4096, LONGEST_PAUSE = 32 /* milliseconds */ };
 
 static struct {
     pid_t pids[MOST];
     int count;
 } got_term; /* children that have got TERM */
 
+/* Returns how many pids of a kernel's list fit into `pids`. */
+static int parse_pids(char *text, pid_t *pids, int room) {
+    int count = 0;
+    for (long pid; count < room && (pid = strtol(text, &text, 10)) > 0;)
+        if (*text == ' ') pids[count++] = (pid_t)pid; /* else it is cut by the end of the buffer */
+    return count;
+}
+
 /* Returns how many of the children are in `pids`: there may be more. */
 static int list_children(pid_t pids[MOST]) {
     char path[64], text[TEXT];
-    int count = 0;
     snprintf(path, sizeof path, "/proc/self/task/%d/children", (int)getpid());
     read_kernel_file(AT_FDCWD, path, text, sizeof text);
-    char *rest = text;
-    for (long pid; count < MOST && (pid = strtol(rest, &rest, 10)) > 0;)
-        if (*rest == ' ') pids[count++] = (pid_t)pid; /* else it is cut by the end of the buffer */
-    return count;
+    return parse_pids(text, pids, MOST);
 }
 
 static void forget(pid_t pid) {
@@ -74,27 +79,55 @@ bool end_children(int signal, pid_t signaled_group, int64_t deadline) {
     return true;
 }
 
-/* Sets the CPU times, in clock ticks, of a process and of those that it has reaped: fields 14 to 17 of its `stat`. */
-static bool read_ticks(pid_t pid, long long ticks[4]) {
+/* Lists the children of a process; each belongs to the thread that started it. Returns how many fit into `pids`. */
+static int list_children_of(pid_t parent, pid_t *pids, int room) {
+    char path[300], text[TEXT];
+    int count = 0;
+    snprintf(path, sizeof path, "/proc/%d/task", (int)parent);
+    DIR *threads = opendir(path);
+    for (struct dirent *thread; threads != NULL && count < room && (thread = readdir(threads)) != NULL;) {
+        snprintf(path, sizeof path, "/proc/%d/task/%s/children", (int)parent, thread->d_name);
+        read_kernel_file(AT_FDCWD, path, text, sizeof text);
+        count += parse_pids(text, pids + count, room - count);
+    }
+    if (threads != NULL) closedir(threads);
+    return count;
+}
+
+/* Adds the CPU times of a process and of those that it has reaped: fields 14 to 17 of its `stat`, in clock ticks. */
+static void add_cpu(pid_t pid, struct usage *sum) {
     char path[64], text[TEXT];
+    long long ticks[4] = {0}, tick = 1000000 / sysconf(_SC_CLK_TCK);
     snprintf(path, sizeof path, "/proc/%d/stat", (int)pid);
     read_kernel_file(AT_FDCWD, path, text, sizeof text);
     char *rest = strrchr(text, ')'); /* the name in brackets may contain blanks */
-    if (rest == NULL || strlen(rest) < 4) return false;
+    if (rest == NULL || strlen(rest) < 4) return;
     rest += 4; /* behind the state, the third field */
     for (int field = 4; field <= 17; field++) {
         long long value = strtoll(rest, &rest, 10);
         if (field >= 14) ticks[field - 14] = value;
     }
-    return true;
+    sum->user += (ticks[0] + ticks[2]) * tick;
+    sum->system += (ticks[1] + ticks[3]) * tick;
 }
 
-void add_children_usage(long long *user_usec, long long *system_usec) {
-    pid_t pids[MOST];
-    long long tick = 1000000 / sysconf(_SC_CLK_TCK), ticks[4];
-    for (int index = list_children(pids) - 1; index >= 0; index--)
-        if (read_ticks(pids[index], ticks)) {
-            *user_usec += (ticks[0] + ticks[2]) * tick;
-            *system_usec += (ticks[1] + ticks[3]) * tick;
-        }
+/* Takes in the most memory that a process has had. */
+static void add_peak(pid_t pid, struct usage *sum) {
+    static const char key[] = "\nVmHWM:";
+    char path[64], text[TEXT];
+    snprintf(path, sizeof path, "/proc/%d/status", (int)pid);
+    read_kernel_file(AT_FDCWD, path, text, sizeof text);
+    const char *line = strstr(text, key);
+    long long peak = line == NULL ? 0 : strtoll(line + strlen(key), NULL, 10) * 1024;
+    if (peak > sum->peak) sum->peak = peak;
+}
+
+void add_left_usage(struct usage *sum) {
+    static pid_t pids[MOST_LEFT];
+    int count = list_children_of(getpid(), pids, MOST_LEFT);
+    for (int index = 0; index < count; index++) {
+        add_cpu(pids[index], sum);
+        add_peak(pids[index], sum);
+        count += list_children_of(pids[index], pids + count, MOST_LEFT - count);
+    }
 }

@@ -13,7 +13,12 @@ bool has_children(void);
  * Nobody gets a second TERM: `signaled_group` is a process group that has got one, or 0. Returns whether all are gone. */
 bool end_children(int signal, pid_t signaled_group, int64_t deadline);
 
-/* Adds the CPU time that living children, and what these have reaped, have used so far. */
-void add_children_usage(long long *user_usec, long long *system_usec);
+/* CPU times in microseconds, and bytes of memory that one process had at most. */
+struct usage {
+    long long user, system, peak;
+};
+
+/* Adds what all living processes below the runner, and those that they have reaped, have used so far. */
+void add_left_usage(struct usage *sum);
 
 #endif

@@ -147,15 +147,31 @@ static const struct field *find_field(const char *option) {
     stop(USAGE, "--%s is not a field that air-queue knows; give it in a file of JSON, with --task", option);
 }
 
-static void put_number(const char *option, const char *value) {
+static void check_number(const char *option, const char *value) {
     const char *c = value + (*value == '-');
     size_t whole = strspn(c, "0123456789"), part = c[whole] == '.' ? strspn(c + whole + 1, "0123456789") : 0;
     bool number = whole > 0 && (whole == 1 || *c != '0') && c[whole + (part ? part + 1 : 0)] == '\0';
     if (!number) stop(USAGE, "%s takes a number, got %s", option, value);
+}
+
+static void put_number(const char *option, const char *value) {
+    check_number(option, value);
     put_text(value);
 }
 
-/* Appends a field with the values of all options that name it, in their order. */
+/* Checks the last of some options, of which each is a name and a value. */
+static void check_option(char **options, int last) {
+    const char *option = options[last], *value = options[last + 1];
+    const struct field *field = find_field(option + 2);
+    for (int i = 0; i < last && field->kind < LIST; i += 2)
+        if (find_field(options[i] + 2) == field) stop(USAGE, "%s is given twice", option);
+    if (field->kind == NUMBER || field->kind == NUMBERS) check_number(option, value);
+    if (field->kind == FLAG && strcmp(value, "true") != 0 && strcmp(value, "false") != 0)
+        stop(USAGE, "%s takes true or false, got %s", option, value);
+    if (field->kind == PAIRS && strchr(value, '=') == NULL) stop(USAGE, "%s takes NAME=VALUE, got %s", option, value);
+}
+
+/* Appends a field with the values of all options that name it, in their order. They have been checked. */
 static void put_field(const struct field *field, char **options, int count) {
     bool first = true, list = field->kind == LIST || field->kind == NUMBERS;
     put_word(field->name);
@@ -163,17 +179,11 @@ static void put_field(const struct field *field, char **options, int count) {
     for (int i = 0; i < count; i += 2) {
         if (find_field(options[i] + 2) != field) continue;
         const char *value = options[i + 1], *equals = strchr(value, '=');
-        if (!first && field->kind < LIST) stop(USAGE, "%s is given twice", options[i]);
         if (!first) put_text(",");
         first = false;
-        if (field->kind == NUMBER || field->kind == NUMBERS) {
-            put_number(options[i], value);
-        } else if (field->kind == FLAG) {
-            if (strcmp(value, "true") != 0 && strcmp(value, "false") != 0)
-                stop(USAGE, "%s takes true or false, got %s", options[i], value);
+        if (field->kind == NUMBER || field->kind == NUMBERS || field->kind == FLAG) {
             put_text(value);
-        } else if (field->kind == PAIRS) {
-            if (equals == NULL) stop(USAGE, "%s takes NAME=VALUE, got %s", options[i], value);
+        } else if (field->kind == PAIRS && equals != NULL) {
             put_string(value, (size_t)(equals - value));
             put_text(":");
             put_word(equals + 1);
@@ -247,7 +257,7 @@ static int queue_task(int argc, char **argv) {
     while (word < argc && strncmp(argv[word], "--", 2) == 0 && argv[word][2]) {
         if (strcmp(argv[word], "--help") == 0) return show(queue_usage, true);
         if (word + 1 >= argc) stop(USAGE, "%s needs a value", argv[word]);
-        find_field(argv[word] + 2);
+        check_option(argv + 1, word - 1);
         word += 2;
     }
     char **options = argv + 1;

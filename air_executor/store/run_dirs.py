@@ -36,7 +36,7 @@ from air_executor.store.run_files import (
     QUEUE,
     RESULT,
 )
-from air_executor.store.run_outcome import ExitRecord, parse_outcome, parse_result
+from air_executor.store.run_outcome import ExitRecord, checked_queue, parse_outcome, parse_result
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -274,7 +274,7 @@ class RunDirs:
                 return None, b""
             result = run_folder.read(RESULT, MAX_RESULT, out)
             queue = run_folder.read(QUEUE, MAX_PACKED_QUEUE if result is None else MAX_QUEUE, out)
-        return None if result is None else parse_result(result[0]), b"" if queue is None else queue[0]
+        return None if result is None else parse_result(result[0]), b"" if queue is None else checked_queue(queue[0])
 
     def appended(self, job: str, seq: int, task: str, offset: int, limit: int) -> bytes | None:
         """Return up to `limit` bytes of what the run appended to its queue file beyond `offset`; None: it has none.

@@ -10,11 +10,13 @@ from typing import Any, NamedTuple
 
 from air_executor.errors import BadInputError, CorruptFileError
 from air_executor.model.records import OutcomeFile
-from air_executor.store.run_files import MAX_RESULT, RESULT
+from air_executor.store.run_files import MAX_QUEUE, MAX_RESULT, QUEUE, RESULT
 
 MAX_NESTING = 100
 """How deep lists and objects of a result may lie in each other: readers of the state recurse on top of this."""
 _TOO_DEEP = f"nested deeper than {MAX_NESTING} levels"
+_PACKED = b' {"result'
+"""How the line of a packed result begins."""
 MAX_CPU = 1e9
 """CPU seconds of one run: more is no measurement, and could not be added up."""
 
@@ -129,7 +131,8 @@ def check_result(value: object) -> None:
 def result_line(data: bytes) -> bytes:
     """Return the line of `$AIR_QUEUE` that says the same as a result file; nothing if that says nothing.
 
-    A result that is refused, or is too large as a line (written out, `1e15` is `1000000000000000.0`), stays a text.
+    A result that is refused, or is too large as a line (written out, `1e15` is `1000000000000000.0`), stays a text. The
+    line begins with a blank, so that one of which only a part was written differs from an incomplete line of a task.
     """
     try:
         value = parse_result(data)
@@ -139,7 +142,23 @@ def result_line(data: bytes) -> bytes:
         line = {"result": value}
     except (CorruptFileError, BadInputError):
         line = {"result_text": data.decode(errors="surrogateescape")}
-    return json.dumps(line).encode() + b"\n"
+    return b" " + json.dumps(line).encode() + b"\n"
+
+
+def checked_queue(data: bytes) -> bytes:
+    """Return the content of a queue file, which may be larger than a task's own only by the result packed into it.
+
+    Raises:
+        CorruptFileError: the task's own lines are too large.
+    """
+    if len(data) > MAX_QUEUE:
+        own = data.rfind(b"\n", 0, -1) + 1
+        packed = data.startswith(_PACKED, own)
+        size = own if packed else len(data)
+        if size > MAX_QUEUE + packed:  # a line end was put behind an incomplete line
+            msg = f"{QUEUE}: {size} bytes, more than the {MAX_QUEUE} that are allowed"
+            raise CorruptFileError(msg)
+    return data
 
 
 def parse_result_text(text: str) -> Any:  # noqa: ANN401 - any JSON value

@@ -258,16 +258,20 @@ def test_a_run_leaves_few_inodes(local: Local, *, is_native: bool) -> None:
         {"id": "none", "command": ": >>$AIR_QUEUE; echo 9 >$AIR_RESULT"},
         {"id": "refused", "command": f"{quick}; echo '{{' >$AIR_RESULT", "retries": 0},
         {"id": "large", "command": f"{quick}; seq 9999 >$AIR_RESULT", "retries": 0},
+        {"id": "killed", "command": "echo 9 >$AIR_RESULT; echo 9 >$AIR_RESULT.7.tmp"},
+        {"id": "both", "command": "echo { >$AIR_RESULT; echo 9 >$AIR_RESULT.7.tmp", "retries": 0},
         on_failure="continue",
     )
     job = local.see("j")
     local.manager.cycle()
-    left = {path.name[2:]: set(os.listdir(path)) for path in Path(local.layout.runs("j")).iterdir()}
+    left = {path.name.partition("-")[2]: set(os.listdir(path)) for path in Path(local.layout.runs("j")).iterdir()}
     own = {"claim", "output.log"}
     queued, long = own | {"queue.jsonl"}, own | {"log-times"}
     assert left == {"quiet": own, "_3-1": own, "loud": long, "all": queued, "bad": queued, "none": queued} | {
         "refused": queued,
         "large": queued,
+        "killed": own | {"result.json"},
+        "both": own | {"result.json"},
     }
     assert [job.tasks[name].reason for name in ("refused", "large")] == ["rejected", "rejected"]
     assert job.tasks["all"].result == [7, 8]

@@ -48,3 +48,16 @@ def test_a_manager_is_killed_before_the_checkpoint(slow: World) -> None:
     slow.restart()
     assert left(slow) == ["claim", "output.log", "queue.jsonl"]
     assert slow.task("j", "a").result == 7
+
+
+def test_a_manager_is_killed_between_the_checkpoint_and_the_packing(
+    slow: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The checkpoint holds the outcome; the journal still names the run."""
+    with monkeypatch.context() as patch:
+        patch.setattr(slow.manager.run_dirs, "pack", lambda *_: None)
+        slow.manager.checkpointer.save_all()
+    assert "result.json" in left(slow)
+    slow.restart()
+    assert left(slow) == ["claim", "output.log", "queue.jsonl"]
+    assert slow.task("j", "a").result == 7

@@ -396,3 +396,45 @@ def test_both_programs_explain_themselves_in_the_same_words(tmp_path: Path, name
         asked, wrong = both.run(name, "--help"), both.run(name, *TOO_MANY.get(name, ""))
         said.append((asked.returncode, asked.stdout, asked.stderr, wrong.stdout, wrong.stderr, wrong.returncode))
     assert said[0] == said[1]
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["air-queue", "--task"], b"air-queue: --task needs a value\n"),
+        (["air-queue", "--no-such"], b"air-queue: --no-such needs a value\n"),
+        (["air-queue", "--retries", "x", "--no-such", "1"], b"air-queue: --retries takes a number, got x\n"),
+        (["air-queue", "--env", "x", "--id"], b"air-queue: --env takes NAME=VALUE, got x\n"),
+        (["air-queue", "--allow-failure", "no"], b"air-queue: --allow-failure takes true or false, got no\n"),
+        (["air-queue", "--id", "a", "--id", "b", "--help"], b"air-queue: --id is given twice\n"),
+        (["air-progress", "--help", "1"], b"air-progress: DONE takes a number, got --help\n"),
+        (["air-usage", "--help", "a=1"], b"air-usage: takes NAME=AMOUNT, got --help\n"),
+    ],
+)
+def test_the_first_wrong_word_is_told(helpers: Helpers, words: list[str], told: bytes) -> None:
+    """In their order, and help is what alone asks for it."""
+    done = helpers.run(*words)
+    assert (done.returncode, done.stdout, done.stderr) == (2, b"", told)
+
+
+@pytest.mark.parametrize("option", ["--task", "--job"])
+def test_a_file_that_is_not_there(helpers: Helpers, option: str) -> None:
+    """One line, and no shell's beside it."""
+    done = helpers.run("air-queue", option, "missing.json")
+    assert (done.returncode, done.stderr) == (1, b"air-queue: cannot read missing.json: No such file or directory\n")
+
+
+@pytest.mark.parametrize(("stdin", "code"), [(b"7\n\n", 0), (b"x" * 16383 + b"\n", 0), (b"x" * 16384 + b"\n", 1)])
+def test_line_ends_of_a_result_count(helpers: Helpers, stdin: bytes, code: int) -> None:
+    """They are bytes of it, for what it may have and for what is written."""
+    assert helpers.run("air-result", stdin=stdin).returncode == code
+    assert (helpers.result.read_bytes() if helpers.result.exists() else None) == (None if code else stdin)
+
+
+def test_a_folder_in_place_of_the_result(helpers: Helpers) -> None:
+    """Nothing is put into it, and the helper does not say that it set a result."""
+    helpers.result.mkdir()
+    done = helpers.run("air-result", "7")
+    assert done.returncode == 1
+    assert done.stderr.startswith(b"air-result: cannot write ")
+    assert list(helpers.result.iterdir()) == []

@@ -132,6 +132,25 @@ def test_cpu_time_of_what_ignores_term_counts(native: Rig) -> None:
     assert cpu_seconds(native) > 0.2
 
 
+THREADS = """
+import subprocess, threading
+spin = "x = bytearray(60_000_000)\\nopen('hidden', 'w').write('1')\\nwhile True: pass"
+ignoring = ["sh", "-c", "trap '' TERM; exec \\"$@\\"", "sh", PYTHON, "-c", spin]
+threading.Thread(target=subprocess.run, args=[ignoring]).start()
+"""
+"""A process whose child belongs to a thread."""
+
+
+def test_what_is_below_what_is_left_counts(native: Rig) -> None:
+    """CPU time and memory of a process whose parent has not reaped it, and ignores TERM, too."""
+    (native.folder / "threads.py").write_text(THREADS.replace("PYTHON", repr(sys.executable)))
+    daemon = hide(native, f"trap '' TERM; {sys.executable} -IS {native.folder / 'threads.py'}; {SLEEP}")
+    wait = 'until [ "$(cat hidden)" = 1 ]; do sleep 0.01; done'
+    assert native.script(f"{daemon}; {WAIT}; {wait}; sleep 1", grace="0.2") == 0
+    assert cpu_seconds(native) > 0.3
+    assert native.exit["memory_peak"] > 60_000_000
+
+
 def cpu_seconds(rig: Rig) -> float:
     """Return what a run has used."""
     pairs = [rig.exit[name].removesuffix("s").split("m") for name in ("user", "system")]

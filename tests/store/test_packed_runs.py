@@ -64,7 +64,7 @@ def test_nothing_is_lost(runs: RunDirs) -> None:
     runs.pack("j", SEQ, "a")
     assert sorted(contents(runs)) == ["claim", "output.log", "queue.jsonl"]
     assert (runs.exit("j", SEQ, "a"), runs.started("j", SEQ, "a"), times(runs)) == before
-    assert runs.left_behind("j", SEQ, "a") == (None, b'{"command": "true"}\n{"result": {"rows": 7}}\n')
+    assert runs.left_behind("j", SEQ, "a") == (None, b'{"command": "true"}\n {"result": {"rows": 7}}\n')
     packed = contents(runs)
     runs.pack("j", SEQ, "a")
     assert contents(runs) == packed
@@ -120,13 +120,13 @@ def test_a_run_without_an_outcome_has_none_then(runs: RunDirs, outcome: str) -> 
     assert (times(runs), runs.started("j", SEQ, "a") is None) == before
 
 
-@pytest.mark.parametrize("last", ['{"command": "false"}', '{"comm'])
+@pytest.mark.parametrize("last", ['{"command": "false"}', '{"comm', "{", '{"result": {"rows": '])
 def test_an_incomplete_last_line_stays_a_line(runs: RunDirs, last: str) -> None:
     """The result never goes on in the line of a task."""
     with (folder(runs) / "queue.jsonl").open("a", encoding="utf-8") as file:
         file.write(last)
     runs.pack("j", SEQ, "a")
-    assert contents(runs)["queue.jsonl"].splitlines()[1:] == [last, '{"result": {"rows": 7}}']
+    assert contents(runs)["queue.jsonl"].splitlines()[1:] == [last, ' {"result": {"rows": 7}}']
 
 
 @pytest.mark.parametrize(
@@ -204,9 +204,9 @@ def test_a_result_that_was_refused_for_its_size(runs: RunDirs, size: int, byte: 
 def test_a_manager_died_while_it_packed(runs: RunDirs, kept: int) -> None:
     """The line that it began is completed."""
     with (folder(runs) / "queue.jsonl").open("a", encoding="utf-8") as file:
-        file.write('{"result": {"rows": 7}}\n'[:kept])
+        file.write(' {"result": {"rows": 7}}\n'[:kept])
     runs.pack("j", SEQ, "a")
-    assert contents(runs)["queue.jsonl"].splitlines() == ['{"command": "true"}', '{"result": {"rows": 7}}']
+    assert contents(runs)["queue.jsonl"].splitlines() == ['{"command": "true"}', ' {"result": {"rows": 7}}']
 
 
 def test_what_a_killed_helper_left(runs: RunDirs) -> None:
@@ -232,6 +232,18 @@ def test_a_queue_file_as_large_as_it_may_be(runs: RunDirs) -> None:
     assert sorted(contents(runs)) == ["claim", "output.log", "queue.jsonl"]
     with pytest.raises(CorruptFileError, match="more than"):
         runs.left_behind("j", SEQ, "a")
+
+
+def test_lines_without_a_result_may_not_be_larger(runs: RunDirs) -> None:
+    """The room is that of the packed result alone; reports beyond the limit are not read."""
+    (folder(runs) / "result.json").unlink()
+    queue = folder(runs) / "queue.jsonl"
+    queue.write_bytes(b"\n" * MAX_QUEUE)
+    assert len(runs.left_behind("j", SEQ, "a")[1]) == MAX_QUEUE
+    for more in (b"\n", b'{"result": 7}\n', b'x\n {"result": 7}\n'):
+        queue.write_bytes(b"\n" * MAX_QUEUE + more)
+        with pytest.raises(CorruptFileError, match=f"^queue.jsonl: .* more than the {MAX_QUEUE} that are allowed"):
+            runs.left_behind("j", SEQ, "a")
 
 
 def _to_a_link(path: Path, elsewhere: Path) -> None:
