@@ -160,6 +160,7 @@ class Manager:
             at_least=int(read_record(self.layout).get("epoch") or 0),
             from_files=self.options.from_files,
             scope=self.options.scope,
+            packs=not self.backend.remote,
         )
 
     def _assemble(self, found: Recovered) -> None:
@@ -212,7 +213,6 @@ class Manager:
     def _admit(self, found: Recovered) -> None:
         admit(found, self.state, self.open_runs, self.notifier)
         self.supervisor.pending.resolve()
-        self.supervisor.tidy_up(found.ended_runs, found.checkpointed_runs)
         self.preparation.worktrees.find()
         self.spending_keeper.begin(self.clock.wall())
 

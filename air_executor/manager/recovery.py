@@ -144,12 +144,13 @@ def recover(
     at_least: int,
     from_files: bool,
     scope: Container[str] | None,
+    packs: bool,
 ) -> Recovered:
     """Bring the state directory up to date and return it.
 
     `check` raises if the directory is not ours any more. `at_least`: the highest epoch known otherwise. `from_files`:
     the state files win over the journals. `scope` limits the jobs that will be managed; the others are brought up to
-    date all the same, because the journals go.
+    date all the same, because the journals go. `packs`: the runs of this backend are packed.
 
     Raises:
         StoreError: the volume refused; nothing is lost, start again.
@@ -190,9 +191,18 @@ def recover(
             files.copy(path, kept)
         done.corrupt += 1
         done.problems.append(f"{path}: damaged lines; a copy is kept at {kept}")
+    _tidy_up(runs, done, packs=packs)
     superfluous = [path for path, named in replay.files.items() if named.isdisjoint(done.quarantined)]
     journal_files.drop(superfluous, jobs.layout)
     return done
+
+
+def _tidy_up(runs: RunDirs, done: Recovered, *, packs: bool) -> None:
+    """Do what the manager that committed these runs may have died before; their checkpoints hold their outcome."""
+    for run in done.ended_runs:
+        runs.drop_inputs(*run)
+    for run in (*done.ended_runs, *done.checkpointed_runs) if packs else ():
+        runs.pack(*run)
 
 
 def _recover_counters(jobs: Jobs, replay: Replay, done: Recovered) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import random
-from collections.abc import Callable, Collection, Container
+from collections.abc import Callable, Container
 from dataclasses import replace
 from functools import partial
 
@@ -105,19 +105,6 @@ class Supervisor:
     def busy(self) -> bool:
         """Whether something is left that needs no more than time."""
         return self._committer.busy or self.pending.busy
-
-    def tidy_up(
-        self, runs: Collection[tuple[str, int, str]], checkpointed: Collection[tuple[str, int, str]] = ()
-    ) -> None:
-        """Do what the manager that committed these runs may have died before: their checkpoints hold their outcome.
-
-        Of those that were `checkpointed` before, only their packing can be left.
-        """
-        for job, seq, task in runs:
-            self._run_dirs.drop_inputs(job, seq, task)
-        if not self._backend.remote:
-            for job, seq, task in (*runs, *checkpointed):
-                self._run_dirs.pack(job, seq, task)
 
     def unusable(self) -> Container[Slot]:
         """Return the slots in which nothing may start now: those that have a runner.

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from air_executor.store.run_dirs import RunDirs
 from tests.manager.rig import World
 
 
@@ -61,3 +62,22 @@ def test_a_manager_is_killed_between_the_checkpoint_and_the_packing(
     slow.restart()
     assert left(slow) == ["claim", "output.log", "queue.jsonl"]
     assert slow.task("j", "a").result == 7
+
+
+def test_the_next_manager_is_killed_before_it_packs(slow: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The journals that name the run go after that, so that a third manager packs it."""
+    with monkeypatch.context() as patch:
+        patch.setattr(slow.manager.run_dirs, "pack", lambda *_: None)
+        slow.manager.checkpointer.save_all()
+    slow.crash()
+    with monkeypatch.context() as patch:
+        patch.setattr(RunDirs, "pack", killed)
+        with pytest.raises(KeyboardInterrupt):
+            slow.start()
+    slow.start()
+    assert left(slow) == ["claim", "output.log", "queue.jsonl"]
+
+
+def killed(*_: object) -> None:
+    """End whatever calls this, as a kill would."""
+    raise KeyboardInterrupt
