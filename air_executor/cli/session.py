@@ -53,6 +53,13 @@ class Session:
         given = {"--state-dir": self.state_dir, "--server": self.server}
         return "".join(f" {name} {shlex.quote(value)}" for name, value in given.items() if value)
 
+    def start_command(self) -> str:
+        """Return the command that starts a manager for the session's jobs."""
+        from air_executor.store.presence import start_command  # noqa: PLC0415 - where there is no manager
+
+        given = f" --state-dir {shlex.quote(self.state_dir)}" if self.state_dir else ""
+        return start_command() + given
+
     def client(self) -> JobAccess:
         """Return a client for the session's server, or else for its state directory.
 

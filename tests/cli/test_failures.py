@@ -107,3 +107,13 @@ def test_an_allowed_failure_does_not_look_like_one(call: Call, air: Call, projec
     err = call("run", "v.yaml").err
     assert err.index("✗ v/bad failed: ") < err.index("✗ v/lint failed (allowed)")
     assert "next: air-executor logs v bad\n" in err
+
+
+def test_what_waits_for_a_manager_names_the_place(air: Call, project: Path) -> None:
+    """What `submit` and `cancel` print to type next means the same state directory."""
+    place = ("--state-dir", "there")
+    said = air("submit", "j", *place, "--", "true").err
+    assert "(`air-executor manager --state-dir there`)" in said
+    command = "air-executor --state-dir there run j"
+    assert f"to run this job: `{command}`" in said
+    assert f"(`air-executor manager --state-dir there`, or `{command}`)" in air("pause", "j", *place).err

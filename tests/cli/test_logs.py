@@ -155,6 +155,7 @@ def test_an_earlier_attempt_is_found(air: Air, client: Client) -> None:
 def test_a_run_without_a_log_is_no_unknown_one(air: Air, client: Client) -> None:
     """Its runner could not be started: `explain` says why."""
     create(client, "j", ended("a", phase="failed"), phase="failed")
+    write_log(client, "j", "a", 1, b"").unlink()
     said = "job j, run 1: no log; `air-executor explain j a` says how it stands\n"
     assert (air("logs", "j", "a").code, air("logs", "j", "a").err) == (0, said)
     for option in ("--run", "--attempt"):
