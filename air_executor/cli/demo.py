@@ -57,7 +57,7 @@ def demo(
             note(f"its page: {url}")
             _open(url)
         with steady_stdout():
-            code = RunCommand(session, settings, client, states, quiet=False).complete()
+            code = RunCommand(session, settings, client, states, backend="local", quiet=False).complete()
         _say_more(client.layout.root)
         if url is not None and code not in {INTERRUPTED, TERMINATED}:
             note(f"its page stays at {url} until Ctrl-C")

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from air_executor.core.memory import memory_of
-from air_executor.core.outcome import ended_by_job, reason_text
+from air_executor.core.outcome import ended_by_job, phase_text, reason_text
 from air_executor.model.attempt import Attempt
 from air_executor.model.names import is_generated_id
 from air_executor.model.sizes import format_memory
@@ -97,8 +97,8 @@ def _of_attempt(name: str, task: TaskState, attempt: Attempt, *, final: bool) ->
     why = reason_text(attempt.reason, attempt.exit_code)
     if attempt.message and attempt.reason == TIMEOUT:
         why = attempt.message if ended_by_job(attempt.message) else f"{why}: {attempt.message}"
-    text = f"{name} failed in {took} ({why})"
     if final:
-        return text, "red"
+        return f"{name} {phase_text(task)} in {took} ({why})", "red" if task.has_failed else "yellow"
+    text = f"{name} failed in {took} ({why})"
     limit = memory_of(task) if attempt is task.attempts[-1] and attempt.reason == OOM else None
     return f"{text}, will be retried{f' with {format_memory(limit)}' if limit else ''}", "yellow"

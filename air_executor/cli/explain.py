@@ -1,4 +1,4 @@
-"""`air-executor explain`: why something is not running, or how it ended, in one line, and what it is for."""
+"""`air-executor explain`: why something is not running, or how it ended, in one line; then what it runs and is for."""
 
 from __future__ import annotations
 
@@ -9,9 +9,13 @@ import typer
 
 from air_executor.cli.flags import JobArgument
 from air_executor.cli.session import session_of, task_id
+from air_executor.cli.table import terminal_width
 from air_executor.cli.terminal import print_json, say
+from air_executor.core.command_text import LONGEST, command_text
 from air_executor.core.explanation import explain_job, explain_task
+from air_executor.core.task_runs import attempt_lines
 from air_executor.errors import NotFoundError
+from air_executor.model.state import TaskState
 
 
 def explain(
@@ -19,7 +23,9 @@ def explain(
     job: JobArgument,
     task: Annotated[str | None, typer.Argument(metavar="TASK", help="Default: the whole job.")] = None,
 ) -> None:
-    """Explain in one line why a job or task isn't running, or how it ended; its description follows.
+    """Explain in one line why a job or task isn't running, or how it ended.
+
+    Its description follows; for a task also its command and, if it has run several times, its attempts.
 
     Limits are those of the running manager; without one, those of the settings of this shell.
     """
@@ -58,3 +64,12 @@ def explain(
                 say(one)
         for one in (about or "").splitlines():
             say(one)
+        for one in _details(state.tasks[task]) if task is not None else ():
+            say(one)
+
+
+def _details(task: TaskState) -> list[str]:
+    """Return the command of a task, and its attempts."""
+    label = "command: "
+    command = command_text(task, (terminal_width() or LONGEST) - len(label))
+    return [*([f"{label}{command}"] if command is not None else []), *attempt_lines(task)]

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from air_executor.cli import job_input
 from air_executor.cli.ended_runs import already_ended
 from air_executor.cli.live_view import LiveView
+from air_executor.cli.pace import Pace
 from air_executor.cli.run import INTERRUPTED, TERMINATED, exit_code, names_job
 from air_executor.cli.session import Session, session_of
 from air_executor.cli.signals import SHOW_CURSOR, handling
@@ -31,8 +32,6 @@ if TYPE_CHECKING:
 
 LOOK_EVERY = 0.25
 """Seconds between two looks."""
-SHARE = 10
-"""The pause between two looks is at least this many times as long as a look."""
 
 
 def run_on_server(
@@ -98,23 +97,24 @@ class FollowedRun:
             self._follow()
         if self._interrupted:
             self._pause()
-        from air_executor.cli.summary import to_continue  # noqa: PLC0415 - when there is something to sum up
+        from air_executor.cli.summary import NextOptions, to_continue  # noqa: PLC0415 - when there is something to sum up
 
         self._print()
         waiting = [job for job in self._jobs if not job.ended]
         for job in waiting:
-            note(to_continue(job))
+            note(to_continue(job, NextOptions(self._session.place_options)))
         if not waiting:
             return exit_code(self._jobs)
         return INTERRUPTED if self._interrupted else TERMINATED
 
     def _follow(self) -> None:
+        pace = Pace(LOOK_EVERY)
         while True:
             begun = time.monotonic()
             self._look()
             if self._interrupted or self._terminated or all(job.ended for job in self._jobs):
                 return
-            self._woken.wait(max(LOOK_EVERY, SHARE * (time.monotonic() - begun)))
+            self._woken.wait(pace.pause(time.monotonic() - begun))
 
     def _look(self) -> None:
         self._jobs = [job if job.ended else self._client.status(job.id, job.uid) for job in self._jobs]
@@ -141,9 +141,9 @@ class FollowedRun:
             records = [job_record(job) for job in self._jobs]
             print_json(records[0] if len(records) == 1 else records)
             return
-        from air_executor.cli.summary import summarise  # noqa: PLC0415
+        from air_executor.cli.summary import NextOptions, summarise  # noqa: PLC0415
 
-        options = f" --server {self._session.server}" if self._session.server else ""
+        options = NextOptions(self._session.place_options)
         logs = self._client.logs
         summarise(logs, self._jobs, quiet=self._quiet, output_shown=self._view.shown, options=options)
 

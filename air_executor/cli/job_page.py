@@ -11,14 +11,16 @@ from air_executor.cli.manager_notes import manager_notes
 from air_executor.cli.table import Cell, Line, fitted, line, table
 from air_executor.cli.terminal import PHASE_STYLES
 from air_executor.core.budget import budget_lines, reported_so_far
+from air_executor.core.command_text import LONGEST, command_text
 from air_executor.core.end_reasons import count_text
 from air_executor.core.notices import notice_lines
+from air_executor.core.outcome import phase_text
 from air_executor.core.param_values import params_text
 from air_executor.core.short_reason import ShortReasons
 from air_executor.core.task_groups import TaskGroup, children, counts_text
 from air_executor.model.plain_text import clean
 from air_executor.model.reports import amounts_text
-from air_executor.model.state import JobState, Running, TaskState
+from air_executor.model.state import FAILED, JobState, Running, TaskState
 from air_executor.model.times import format_duration, to_text
 
 if TYPE_CHECKING:
@@ -32,6 +34,8 @@ LONGEST_TEXT = 200
 ABOUT_SHOWN = 10
 """Lines of a job's description."""
 NOTICES_SHOWN = 5
+COMMANDS_SHOWN = 20
+"""Commands of failed tasks, each below its task."""
 
 
 def job_page(
@@ -122,7 +126,7 @@ def _tasks(
     below_of = {None: wanted} if phases else children(job, fold=not everything)
     total = sum(map(len, below_of.values()))
     limit = None if everything else CHILDREN_SHOWN
-    shown = 0
+    shown = commands = 0
     cut: list[Line] = []
     told = ""
     # No recursion: the tree can be as deep as a job has tasks. Entries: indentation, task or a line about hidden tasks.
@@ -142,6 +146,10 @@ def _tasks(
             rows[-1].append(Cell(_shortened(clean(item.text))))
             continue
         rows.append([Cell(f"{branch}{item.id}"), *_task_cells(item, reasons, now)])
+        command = command_text(item, (width or LONGEST) - len(below) - len("  $ ")) if item.phase == FAILED else None
+        if command is not None and (everything or commands < COMMANDS_SHOWN):
+            rows.append([Cell(f"{below}  $ {command}", "bright_black")])
+            commands += 1
         about = (item.description or "").strip()
         if about != told:  # those of a fan-out are the same
             texts = about.splitlines()
@@ -185,4 +193,5 @@ def _task_cells(task: TaskState, reasons: ShortReasons, now: float) -> list[Cell
     if isinstance(task.status, Running):
         took = format_duration(max(0.0, round(now - task.status.since)))
     why = _shortened(clean(reasons.of_task(task)))
-    return [Cell(task.phase, PHASE_STYLES.get(task.phase, "")), Cell(str(task.runs or "")), Cell(took), Cell(why)]
+    phase = phase_text(task)
+    return [Cell(phase, PHASE_STYLES.get(phase, "yellow")), Cell(str(task.runs or "")), Cell(took), Cell(why)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import TYPE_CHECKING, Annotated, BinaryIO
 
 import typer
@@ -14,6 +14,7 @@ from air_executor.cli.log_printer import LogPrinter, RunLog, line_start, tail_st
 from air_executor.cli.session import session_of, task_id
 from air_executor.cli.since import since_moment
 from air_executor.cli.terminal import line_cleaner, note, write_bytes
+from air_executor.core.task_runs import runs_by_attempt, runs_text
 from air_executor.errors import BadInputError, NotFoundError
 
 if TYPE_CHECKING:
@@ -36,6 +37,9 @@ def logs(
     ] = None,
     run: Annotated[
         int | None, typer.Option(metavar="N", help="Number of the run. Default: the latest run of each task.")
+    ] = None,
+    attempt: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Attempt of each task, in place of --run; 1 is the first.")
     ] = None,
     tail: Annotated[
         int | None, typer.Option("--tail", "-n", min=0, metavar="N", help="Only the last N lines of each run.")
@@ -66,8 +70,10 @@ def logs(
     task = task_id(state, task)
     if service is not None and (follow or timestamps or moment is not None):
         raise BadInputError("--service: the log of a service has no times, and is kept when its run ends")
+    if run is not None and attempt is not None:
+        raise BadInputError("--run and --attempt: give one of them")
     source = client.logs if service is None else _ServiceLogs(client.logs, service)
-    shown = JobLogs(source, task, run, tail=tail, since=moment, timestamps=timestamps)
+    shown = JobLogs(source, task, run, attempt=attempt, tail=tail, since=moment, timestamps=timestamps)
     shown.print_new(state)
     if service is not None and not shown.found:
         msg = f"job {state.id} has no log of a service {service}; it is kept once the run has ended"
@@ -127,6 +133,7 @@ class JobLogs:
         task: str | None,
         run: int | None,
         *,
+        attempt: int | None = None,
         tail: int | None = None,
         since: float | None = None,
         timestamps: bool = False,
@@ -134,6 +141,7 @@ class JobLogs:
         self._source = source
         self._task = task
         self._run = run
+        self._attempt = attempt
         self._tail = tail
         self._since = since
         self._printer = LogPrinter(source, write_bytes, clean=line_cleaner(), timestamps=timestamps)
@@ -175,21 +183,37 @@ class JobLogs:
     def explain_empty(self, state: JobState) -> None:
         """Report why no log exists."""
         if removed := [seq for seq, log in self._open.items() if self._source.is_removed(log.job, log.task, log.seq)]:
-            runs = f"run{'' if len(removed) == 1 else 's'} {', '.join(str(seq) for seq in sorted(removed))}"
             msg = (
-                f"the log of job {state.id}, {runs}, does not exist any more: retention has removed it "
+                f"the log of job {state.id}, {_runs_text(removed)}, does not exist any more: retention has removed it "
                 "(`keep_runs`, `keep_runs_for`, `air-executor prune`), or this is a copy of the state without it"
             )
-            if self._run is not None:
-                raise NotFoundError(msg)
-            note(msg)
+            self._say(msg)
             return
-        if self._run is not None:
-            whose = "" if self._task is None else f" of task {self._task}"
-            msg = f"job {state.id} has no run {self._run}{whose}; `air-executor status {state.id}` lists its tasks"
-            raise NotFoundError(msg)
+        if self._open:
+            first = min(self._open.values(), key=lambda log: log.seq)
+            why = f"`air-executor explain {state.id} {first.task}` says how it stands"
+            self._say(f"job {state.id}, {_runs_text(self._open)}: no log; {why}")
+            return
+        if self._names_run:
+            raise NotFoundError(self._no_such_run(state))
         which = f"task {self._task}" if self._task is not None else "no task"
         note(f"{which} of job {state.id} has {'not ' if self._task is not None else ''}run yet")
+
+    @property
+    def _names_run(self) -> bool:
+        return self._run is not None or self._attempt is not None
+
+    def _say(self, message: str) -> None:
+        """Report that there is no log: an error where a run is named."""
+        if self._names_run:
+            raise NotFoundError(message)
+        note(message)
+
+    def _no_such_run(self, state: JobState) -> str:
+        what = f"attempt {self._attempt}" if self._run is None else f"run {self._run}"
+        if self._task is None:
+            return f"job {state.id} has no {what}; `air-executor status {state.id}` lists its tasks"
+        return f"job {state.id} has no {what} of task {self._task}; {runs_text(state.tasks[self._task])}"
 
     def _runs(self, state: JobState) -> Iterator[tuple[RunLog, bool]]:
         """Yield the runs to print, and whether each has ended: the latest of each task, and later ones."""
@@ -198,16 +222,23 @@ class JobLogs:
             self._first = state.seq
         found: list[tuple[int, str, bool]] = []
         for task in tasks:
-            ended = [attempt.seq for attempt in task.attempts]
-            seqs = [*ended, task.run.seq] if task.run is not None else ended
-            wanted = {self._run} if self._run is not None else {*seqs[-1:], *(seq for seq in seqs if seq > self._first)}
+            runs = runs_by_attempt(task)
+            wanted = self._wanted(runs, self._first)
             found += [
-                (seq, task.id, at < len(ended))
-                for at, seq in enumerate(seqs)
+                (seq, task.id, task.run is None or seq != task.run.seq)
+                for seq in runs.values()
                 if (seq in wanted or seq in self._open) and seq not in self._complete
             ]
         for seq, name, over in sorted(found):
             yield RunLog(state, name, seq, f"{name} | " if self._task is None else ""), over
+
+    def _wanted(self, runs: dict[int, int], first: int) -> set[int]:
+        """Return which runs of a task are to be printed; `runs`: by attempt."""
+        if self._attempt is not None:
+            return {runs[self._attempt]} if self._attempt in runs else set()
+        if self._run is not None:
+            return {self._run}
+        return {*list(runs.values())[-1:], *(seq for seq in runs.values() if seq > first)}
 
     def _start(self, log: RunLog, file: BinaryIO) -> int:
         """Return where to begin in a log."""
@@ -219,3 +250,7 @@ class JobLogs:
         times = self._source.times(log.job, log.task, log.seq, file)
         after = times.start(self._since)
         return file.seek(0, 2) if after is None else max(begin, line_start(file, after))
+
+
+def _runs_text(runs: Collection[int]) -> str:
+    return f"run{'' if len(runs) == 1 else 's'} {', '.join(map(str, sorted(runs)))}"

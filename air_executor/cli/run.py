@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shlex
 import signal
 import time
 from typing import TYPE_CHECKING, Annotated, Any
@@ -89,7 +88,7 @@ def run(
             archive_ended(session, [job.id for job in jobs if job.id is not None], settings)
         states = client.submit_all(jobs)
     with steady_stdout():
-        code = RunCommand(session, settings, client, states, quiet=quiet).complete()
+        code = RunCommand(session, settings, client, states, backend=backend, quiet=quiet).complete()
     raise typer.Exit(code)
 
 
@@ -127,10 +126,19 @@ class RunCommand:
     """One job, or those of one file, from submission to their end."""
 
     def __init__(
-        self, session: Session, settings: Settings, client: Client, states: Sequence[JobState], *, quiet: bool
+        self,
+        session: Session,
+        settings: Settings,
+        client: Client,
+        states: Sequence[JobState],
+        *,
+        backend: str | None,
+        quiet: bool,
     ) -> None:
+        """`backend`: the one that the user named."""
         self._session = session
         self._quiet = quiet
+        self._backend = backend
         self._settings = settings
         self._client = client
         self._id = states[0].id
@@ -152,17 +160,16 @@ class RunCommand:
             self._follower,
         ):
             self._work()
-        from air_executor.cli.summary import summarise, to_continue  # noqa: PLC0415 - when there is something to sum up
+        from air_executor.cli.summary import NextOptions, summarise, to_continue  # noqa: PLC0415 - at the end
 
         jobs = self._states()
+        options = NextOptions(self._session.place_options, f" --backend {self._backend}" if self._backend else "")
         if self._session.json:
             from air_executor.store.json_output import job_record  # noqa: PLC0415
 
             records = [job_record(job) for job in jobs if job.id in self._uids]
             print_json(records[0] if len(self._uids) == 1 else records)
         else:
-            given = self._session.state_dir
-            options = f" --state-dir {shlex.quote(given)}" if given else ""
             shown, managed = self._follower.shown, self._client.presence().running
             summarise(
                 self._client.logs, jobs, quiet=self._quiet, output_shown=shown, options=options, managed=bool(managed)
@@ -170,7 +177,7 @@ class RunCommand:
         if not self._ended(jobs):
             for job in jobs:
                 if not job.ended:
-                    note(to_continue(job))
+                    note(to_continue(job, options))
             return INTERRUPTED if self._interrupted else TERMINATED
         return exit_code(jobs)
 

@@ -6,6 +6,7 @@ Commands get the session from their context. Settings and pydantic load only on 
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, cast
@@ -45,6 +46,19 @@ class Session:
         if self.server is not None and self.state_dir is not None:
             raise BadInputError("--server and --state-dir: give one of them")
         return self.server or (os.environ.get(SERVER) or None if self.state_dir is None else None)
+
+    @property
+    def place_options(self) -> str:
+        """The options that choose the place of the jobs, as they were given: for commands to type next."""
+        given = {"--state-dir": self.state_dir, "--server": self.server}
+        return "".join(f" {name} {shlex.quote(value)}" for name, value in given.items() if value)
+
+    def start_command(self) -> str:
+        """Return the command that starts a manager for the session's jobs."""
+        from air_executor.store.presence import start_command  # noqa: PLC0415 - where there is no manager
+
+        given = f" --state-dir {shlex.quote(self.state_dir)}" if self.state_dir else ""
+        return start_command() + given
 
     def client(self) -> JobAccess:
         """Return a client for the session's server, or else for its state directory.

@@ -10,7 +10,6 @@ from air_executor.cli import job_input
 from air_executor.cli.prune import archive_ended
 from air_executor.cli.session import Session, session_of
 from air_executor.cli.terminal import note, print_json, say
-from air_executor.store.presence import start_command
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -44,9 +43,9 @@ def print_submitted(session: Session, states: Sequence[Submitted]) -> None:
     for state in [] if session.json else states:
         say(state.id)
     manager, first = session.client().presence(), states[0]
-    to_run = f"to run this job: `air-executor run {first.id}`"
+    to_run = f"to run this job: `air-executor{session.place_options} run {first.id}`"
     if manager.running is False:
-        note(f"Queued: no manager is running; it runs when one starts (`{start_command()}`); {to_run}")
+        note(f"Queued: no manager is running; it runs when one starts (`{session.start_command()}`); {to_run}")
     elif manager.passes_over(first.id, None):
         note(f"the running manager handles only job {', '.join(manager.only or ())}; {to_run}")
 

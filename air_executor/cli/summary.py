@@ -6,17 +6,20 @@ import os
 import sys
 import time
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from air_executor.cli.log_printer import LogPrinter, RunLog
 from air_executor.cli.terminal import line_cleaner, report, report_console, styled, write_bytes
 from air_executor.client.job_access import LogAccess
+from air_executor.core.command_text import command_text
+from air_executor.core.end_reasons import count_text
 from air_executor.core.job_cost import money, sum_costs
 from air_executor.core.kept_text import kept_lines
 from air_executor.core.ledger import read
-from air_executor.core.outcome import outcome_text
+from air_executor.core.outcome import outcome_text, phase_text
 from air_executor.model.names import is_generated_id
 from air_executor.model.plain_text import plain_log
-from air_executor.model.state import Done, JobState, TaskState
+from air_executor.model.state import FAILED, START_FAILED, Done, JobState, TaskState
 from air_executor.model.times import format_duration
 
 TAIL_BYTES = 64 * 1024
@@ -24,6 +27,16 @@ FAILURE_LINES = 10
 LONGEST_LINE = 1000
 """Characters of a line of a failed task's log; the last ones are shown."""
 FAILURES_SHOWN = 5
+_INDENT = "    "
+
+
+class NextOptions(NamedTuple):
+    """Options of the commands to type next, each after a blank: they mean what this command has meant."""
+
+    place: str = ""
+    """Of every command: where the jobs are."""
+    run: str = ""
+    """Of `run` alone: the backend."""
 
 
 def summarise(
@@ -32,13 +45,13 @@ def summarise(
     *,
     quiet: bool,
     output_shown: bool,
-    options: str = "",
+    options: NextOptions,
     managed: bool = True,
 ) -> None:
     """Print how these jobs ended; the first is the one that the user ran.
 
     `output_shown`: the output of tasks was shown as it came. `quiet`: print the output of the last task, and failures.
-    `options`: what the commands to type next need, to mean the same state directory. `managed`: a manager is running.
+    `managed`: a manager is running.
     """
     first = jobs[0]
     last = last_task(first)
@@ -48,7 +61,7 @@ def summarise(
         return
     seen = output_shown and sys.stdout.isatty() and len(jobs) == len(first.tasks) == 1
     for job in jobs:
-        _print_failures(logs, job, lines=0 if seen else FAILURE_LINES)
+        _print_failures(logs, job, lines=0 if seen else FAILURE_LINES, place=options.place)
     for job in jobs:
         _print_outcome(job)
     _print_cost(jobs)
@@ -58,11 +71,12 @@ def summarise(
         report(text)
 
 
-def to_continue(job: JobState) -> str:
+def to_continue(job: JobState, options: NextOptions) -> str:
     """Return how a job stands that `run` leaves, and how to go on with it."""
     goes_on = job.phase == "paused" and any(task.phase == "running" for task in job.tasks.values())
     finish = "; its running tasks finish" if goes_on else ""
-    return f"job {job.id} is {job.phase}{finish}; to continue: `air-executor run {job.id}`"
+    command = f"air-executor{options.place} run {job.id}{options.run}"
+    return f"job {job.id} is {job.phase}{finish}; to continue: `{command}`"
 
 
 def last_task(job: JobState) -> TaskState | None:
@@ -107,18 +121,33 @@ def _print_lines(lines: Sequence[str], indent: str = "") -> None:
         report_console().file.write(f"{indent}{shown}\n")
 
 
-def _print_failures(logs: LogAccess, job: JobState, lines: int) -> None:
-    failed = [t for t in job.tasks.values() if isinstance(t.status, Done) and t.status.phase == "failed"]
+def _print_failures(logs: LogAccess, job: JobState, *, lines: int, place: str) -> None:
+    failed = _failed(job)
     for task in failed[:FAILURES_SHOWN]:
-        name = job.id if _is_single(job) else f"{job.id}/{task.id}"
-        if isinstance(task.status, Done):
-            runs = f" after {task.runs} runs" if task.runs > 1 else ""
-            text = f"✗ {name} failed{runs}: {outcome_text(task.status)}"
-            report_console().print(styled(text, "red"), soft_wrap=True)
+        _print_failure(job, task)
         found, more = tail(logs, job, task, lines) if lines else ([], False)
-        _print_lines(["…", *found] if more else found, "    ")
+        _print_lines(["…", *found] if more else found, _INDENT)
     if len(failed) > FAILURES_SHOWN:
-        report(f"… and {len(failed) - FAILURES_SHOWN} more failed tasks: air-executor status {job.id}")
+        more_failed = count_text(len(failed) - FAILURES_SHOWN, "more failed task")
+        report(f"… and {more_failed}: air-executor{place} status {job.id} --phase failed")
+
+
+def _failed(job: JobState) -> list[TaskState]:
+    """Return the failed tasks of a job; those whose failure is allowed come last."""
+    return sorted((task for task in job.tasks.values() if task.phase == FAILED), key=lambda task: not task.has_failed)
+
+
+def _print_failure(job: JobState, task: TaskState) -> None:
+    """Print how a failed task ended and, where a job has several tasks, what it runs."""
+    single = _is_single(job)
+    name = job.id if single else f"{job.id}/{task.id}"
+    runs = f" after {task.runs} runs" if task.runs > 1 else ""
+    if isinstance(task.status, Done):
+        text = f"✗ {name} {phase_text(task)}{runs}: {outcome_text(task.status)}"
+        report_console().print(styled(text, "red" if task.has_failed else "yellow"), soft_wrap=True)
+    command = None if single else command_text(task, report_console().width - len(f"{_INDENT}$ "))
+    if command is not None:
+        report_console().print(styled(f"{_INDENT}$ {command}", "bright_black"), soft_wrap=True)
 
 
 def _is_single(job: JobState) -> bool:
@@ -126,20 +155,22 @@ def _is_single(job: JobState) -> bool:
     return len(job.tasks) == 1 and is_generated_id(next(iter(job.tasks)))
 
 
-def _print_next(job: JobState, options: str) -> None:
+def _print_next(job: JobState, options: NextOptions) -> None:
     """Print the commands that look into a failure and try again."""
-    failed = next((t for t in job.tasks.values() if isinstance(t.status, Done) and t.status.phase == "failed"), None)
-    look = f"explain {job.id}" if failed is None or not failed.attempts else f"logs {job.id}"
+    failed = next(iter(_failed(job)), None)
+    ran = failed is not None and bool(failed.attempts) and failed.reason != START_FAILED
+    look = f"logs {job.id}" if ran else f"explain {job.id}"
     look += f" {failed.id}" if failed is not None and failed.attempts and not _is_single(job) else ""
-    program = f"air-executor{options}"
+    program = f"air-executor{options.place}"
     report(f"next: {program} {look}")
-    report(f"      {program} retry {job.id} && {program} run {job.id}")
+    report(f"      {program} retry {job.id} && {program} run {job.id}{options.run}")
 
 
 def _print_outcome(job: JobState) -> None:
     counts: dict[str, int] = {}
     for task in job.tasks.values():
-        counts[task.phase] = counts.get(task.phase, 0) + 1
+        phase = phase_text(task)
+        counts[phase] = counts.get(phase, 0) + 1
     tasks = ", ".join(f"{count} {phase}" for phase, count in counts.items())
     why = (
         f" ({job.reason}{f': {job.message}' if job.message else ''})" if job.ended and job.phase != "succeeded" else ""

@@ -17,7 +17,6 @@ from air_executor.cli.terminal import error, note, print_json, say
 from air_executor.errors import AirExecutorError, BadInputError, NotFoundError
 from air_executor.model.checks import MOST_REPORTED
 from air_executor.model.pairs import read_pairs
-from air_executor.store.presence import start_command
 
 if TYPE_CHECKING:
     from air_executor.client.job_access import Answer, JobAccess
@@ -203,15 +202,17 @@ def print_answers(session: Session, op: Op, answers: Sequence[tuple[str, Answer]
     waiting = [job for job, answer in answers if not answer.applied]
     if not waiting:
         return
-    client = session.client()
+    client, place = session.client(), session.place_options
     presence = client.presence()
     ids = [answer.job for _, answer in answers if not answer.applied and presence.only]
     passed_over = [job for job in ids if presence.passes_over(job, client.status(job).submitted_by)]
     if passed_over:
         only = f"the running manager handles only {', '.join(presence.only or ())}"
-        note(f"Queued: {only}; it applies when another one starts, or with `air-executor run {passed_over[0]}`")
+        run = f"air-executor{place} run {passed_over[0]}"
+        note(f"Queued: {only}; it applies when another one starts, or with `{run}`")
     elif presence.running is False:
-        run = f", or `air-executor run {waiting[0]}`" if len(waiting) == 1 else ""
-        note(f"Queued: no manager is running; it applies when one starts (`{start_command()}`{run})")
+        run = f", or `air-executor{place} run {waiting[0]}`" if len(waiting) == 1 else ""
+        note(f"Queued: no manager is running; it applies when one starts (`{session.start_command()}`{run})")
     else:
-        note(f"Queued: the manager has not answered yet; `air-executor status {waiting[0]}` shows what it does")
+        look = f"air-executor{place} status {waiting[0]}"
+        note(f"Queued: the manager has not answered yet; `{look}` shows what it does")

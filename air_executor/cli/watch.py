@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from air_executor.cli.pace import Pace
 from air_executor.cli.signals import LEAVE_SCREEN, SHOW_CURSOR, reading_keys, restoring_terminal
 from air_executor.cli.table import Line, fitted, line, plain, rich_line
 from air_executor.cli.terminal import console
@@ -23,8 +24,6 @@ REFRESH_EVERY = 0.25
 """Seconds between two reads: the state may be on a volume without events."""
 PRINT_EVERY = 1.0
 """The same, where each page that is printed stays."""
-SHARE = 10
-"""The pause between two reads is at least this many times as long as a read."""
 
 _UP, _DOWN, _PAGE_UP, _PAGE_DOWN, _TOP, _BOTTOM, _QUIT = "up", "down", "page up", "page down", "top", "bottom", "quit"
 _KEYS = {
@@ -79,6 +78,7 @@ def watch_page(page: Page) -> None:
     from rich.live import Live  # noqa: PLC0415
 
     window = Window()
+    pace = Pace(REFRESH_EVERY)
     with (
         restoring_terminal(LEAVE_SCREEN + SHOW_CURSOR),
         reading_keys() as keyboard,
@@ -88,8 +88,7 @@ def watch_page(page: Page) -> None:
             while True:
                 begun = time.monotonic()
                 lines = page(time.time(), console().width)
-                pause = max(REFRESH_EVERY, SHARE * (time.monotonic() - begun))
-                until = time.monotonic() + pause
+                until = time.monotonic() + pace.pause(time.monotonic() - begun)
                 key: str | None = ""
                 while key is not None:  # scrolling shows the same lines again
                     size = console().size
@@ -106,6 +105,7 @@ def watch_page(page: Page) -> None:
 def print_changes(page: Page, is_final: Callable[[], bool]) -> None:
     """Print the page whenever more of it than times has changed, until it is final or Ctrl-C."""
     begun = time.time()
+    pace = Pace(PRINT_EVERY)
     seen = None
     try:
         while True:
@@ -118,7 +118,7 @@ def print_changes(page: Page, is_final: Callable[[], bool]) -> None:
                 seen = same_time
             if over:
                 return
-            time.sleep(max(PRINT_EVERY, SHARE * (time.monotonic() - started)))
+            time.sleep(pace.pause(time.monotonic() - started))
     except KeyboardInterrupt:
         return
 

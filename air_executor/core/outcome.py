@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 
 from air_executor.model import state as s
-from air_executor.model.state import Done, Running
+from air_executor.model.state import Done, Running, TaskState
 
 DEADLINE_PASSED = "the deadline of its job passed"
 CLEANUP_OVER = "the time for clean-up tasks of its job passed"
@@ -60,6 +60,11 @@ def ended_by_job(message: str | None) -> bool:
 def stop_text(run: Running) -> str:
     """Return why a run is being stopped; "" if it isn't."""
     return f"is being stopped: {run.stop_message or reason_text(run.stop, None)}" if run.stop else ""
+
+
+def phase_text(task: TaskState) -> str:
+    """Return the phase of a task, and that its failure is allowed."""
+    return "failed (allowed)" if task.phase == s.FAILED and not task.has_failed else task.phase
 
 
 def outcome_text(done: Done) -> str:

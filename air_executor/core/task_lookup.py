@@ -21,6 +21,7 @@ def task_of(job: JobState, name: str) -> TaskState:
     if members:
         shown = ", ".join(members[:NAMES_SHOWN]) + (", …" if len(members) > NAMES_SHOWN else "")
         msg = f"{name} is a group of job {job.id} with {len(members)} tasks; name one of them: {shown}"
+        msg += f"; `air-executor status {job.id} --all` lists them" if len(members) > NAMES_SHOWN else ""
         raise NotFoundError(msg)
     groups = dict.fromkeys(one.group for one in job.tasks.values() if one.group is not None)
     guess = did_you_mean(name, [*groups, *job.tasks])

@@ -23,7 +23,7 @@ from air_executor.store.layout import Layout
 from air_executor.store.run_logs import open_log
 from tests.cli.conftest import SOON, Outcome, eventually
 from tests.cli.made_jobs import THEN, create, ended, write_log
-from tests.records import make_task
+from tests.records import make_attempt, make_task
 
 Air = Callable[..., Outcome]
 Call = Callable[..., Outcome]
@@ -125,6 +125,54 @@ def test_logs_of_a_run_that_never_was(air: Air, client: Client) -> None:
     done = air("logs", "j", "a")
     assert (done.code, done.out) == (0, "")
     assert "not run yet" in done.err
+
+
+def test_an_earlier_attempt_is_found(air: Air, client: Client) -> None:
+    """By its number in the task, or by that of its run, which the error and `explain` name."""
+    flaky = ended("flaky", seq=11)
+    before = [make_attempt(seq, 0, THEN, 0.5, 2.0, 0.5, "error", 3) for seq in (6, 8)]
+    flaky.attempts, flaky.runs = [*before, *flaky.attempts], 3
+    create(client, "j", ended("other"), flaky)
+    for seq in (1, 6, 8, 11):
+        write_log(client, "j", "other" if seq == 1 else "flaky", seq, f"run {seq}\n".encode())
+    for attempt, seq in (("1", 6), ("2", 8), ("3", 11)):
+        assert air("logs", "j", "flaky", "--attempt", attempt).out == f"run {seq}\n"
+    assert air("logs", "j", "--attempt", "1").out == "other | run 1\nflaky | run 6\n"
+    for option, what in (("--run", "run 1"), ("--attempt", "attempt 4")):
+        done = air("logs", "j", "flaky", *(option, what.split()[1]))
+        named = "its runs are 6, 8 and 11; or --attempt 1 to 3"
+        assert (done.code, done.err) == (3, f"error: job j has no {what} of task flaky; {named}\n")
+    assert "its only run is 1, --attempt 1" in air("logs", "j", "other", "--run", "2").err
+    assert air("logs", "j", "flaky", "--attempt", "1", "--run", "6").code == 2
+    assert air("explain", "j", "flaky").out.splitlines()[-3:] == [
+        "attempt 1 (run 6): exit code 3, after 2s",
+        "attempt 2 (run 8): exit code 3, after 2s",
+        "attempt 3 (run 11): succeeded in 2s",
+    ]
+    assert "attempt" not in air("explain", "j", "other").out
+
+
+def test_a_run_without_a_log_is_no_unknown_one(air: Air, client: Client) -> None:
+    """Its runner could not be started: `explain` says why."""
+    create(client, "j", ended("a", phase="failed"), phase="failed")
+    write_log(client, "j", "a", 1, b"").unlink()
+    said = "job j, run 1: no log; `air-executor explain j a` says how it stands\n"
+    assert (air("logs", "j", "a").code, air("logs", "j", "a").err) == (0, said)
+    for option in ("--run", "--attempt"):
+        done = air("logs", "j", "a", option, "1")
+        assert (done.code, done.err) == (3, f"error: {said}")
+
+
+def test_attempts_are_counted_where_the_first_are_forgotten(air: Air, client: Client) -> None:
+    """A task that has run very often has lost its first runs."""
+    task = ended("a", seq=201)
+    task.attempts = [make_attempt(seq, 0, THEN, 0.5, 2.0, 0.5, "error", 3) for seq in range(102, 202)]
+    task.runs = 150
+    create(client, "j", task)
+    write_log(client, "j", "a", 201, b"newest\n")
+    assert air("logs", "j", "a", "--attempt", "150").out == "newest\n"
+    assert "200 and 201; or --attempt 51 to 150" in air("logs", "j", "a", "--attempt", "50").err
+    assert air("explain", "j", "a").out.count("\nattempt ") == 20
 
 
 def test_follow_ends_with_the_task(start: Callable[..., subprocess.Popen[str]], client: Client) -> None:

@@ -342,7 +342,7 @@ def test_quiet_leaves_the_answer_and_the_failures(call: Call, project: Path) -> 
     (project / "k.yaml").write_text(json.dumps({"id": "k", "tasks": [first, last]}))
     done = call("run", "-q", "k.yaml")
     assert (done.code, done.out) == (1, "")
-    assert done.err.startswith("✗ k/_2 failed: exit code 1\n    last\n")
+    assert done.err.startswith("✗ k/_2 failed: exit code 1\n    $ echo last; test ! -e bad\n    last\n")
 
 
 def test_what_was_shown_is_not_shown_again(call: Call, client: Client) -> None:

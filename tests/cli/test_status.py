@@ -312,6 +312,7 @@ def test_a_group_is_no_task(air: Air, client: Client) -> None:
         one.group = "load"
     create(client, "j", *members, ended("x", seq=7))
     said = "load is a group of job j with 6 tasks; name one of them: load-eu, load-us, load-ap, load-af, load-sa, …"
+    said += "; `air-executor status j --all` lists them"
     for command in ("explain", "logs", "cancel", "retry"):
         assert said in air(command, "j", "load").err
     assert "j has no task laod; did you mean load?" in air("rerun", "j", "laod").err
