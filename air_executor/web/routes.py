@@ -267,6 +267,7 @@ class _PageRoutes:
             "within": within,
             "chunks": views.chunks(tree, wanted, within, why),
             "matching": len(tree),
+            "has_many": any(not isinstance(row.entry, TaskState) for row in tree),
             "phase": phase,
             "text": text,
             "page": page,
