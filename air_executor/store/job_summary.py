@@ -15,6 +15,7 @@ from functools import cache
 from typing import Any
 
 from air_executor.core.job_facts import JobFacts
+from air_executor.core.param_values import params_text
 from air_executor.errors import BadInputError
 from air_executor.model import quick, strict_json
 from air_executor.model.caches import CACHE_POOL
@@ -27,10 +28,12 @@ from air_executor.store import job_head
 from air_executor.store.codec import dump_usage
 
 _DECODER = json.JSONDecoder(parse_constant=strict_json.refuse_constant)
+LONGEST_PARAMS = 300
+"""Characters of the parameters of a job: ten thousand jobs are in memory."""
 LONGEST_HEAD = 200
 """Characters of a task's line that hold its id and its phase."""
 _OF_JOB = ("uid", "phase", "reason", "message", "submitted_by", "owner")
-_OF_SPEC = ("pool", "priority", "max_runners", "labels", "name", "late_after", "lock")
+_OF_SPEC = ("pool", "priority", "max_runners", "labels", "name", "params", "late_after", "lock")
 _OF_USAGE = tuple(field.name for field in fields(Usage))
 _builders: Callable[..., Mapping[str, quick.Build]] = cache(quick.builders_of)
 _COMMAND = re.compile(rb'"command":("(?:[^"\\]|\\.)*"|\[(?:[^\]"]|"(?:[^"\\]|\\.)*")*\])')
@@ -67,6 +70,8 @@ class JobSummary:
     """The lock that it holds."""
     in_use: Mapping[str, int] = field(default_factory=dict)
     """What its running tasks take, by pool."""
+    params: str = ""
+    """The values of its parameters as people read them, cut."""
     written_command: bytes = field(default=b'""', compare=False)
     """The command of its first task, as JSON: few ask for it."""
 
@@ -136,6 +141,7 @@ def summary_of(job: JobState) -> JobSummary:
         expect_by=job.expect_by,
         late_since=job.late_since,
         lock=None if job.locked_since is None else job.spec.lock,
+        params=_params(job.spec.params),
         written_command=json.dumps(next((task.command for task in job.tasks.values()), "") or "").encode(),
         in_use=sum_weights(job.pools_of(task) for task in job.tasks.values() if task.phase == RUNNING),
     )
@@ -184,6 +190,7 @@ def parse(data: bytes, job: str) -> JobSummary | None:
             expect_by=None if late_after is None else from_text(raw[begin]) + late_after,
             late_since=_time(raw.get("late_since")),
             lock=spec.get("lock") if raw.get("locked_since") else None,
+            params=_params(spec.get("params") or {}),
             in_use=_in_use(spec, data[end:].decode(), counts[RUNNING]) if RUNNING in counts else {},
             written_command=_command_in(data, end),
         )
@@ -197,6 +204,11 @@ def _check(record: type[Any], raw: Mapping[str, Any], names: Iterable[str]) -> N
     for name in names:
         if name in raw:
             builders[name](raw[name])
+
+
+def _params(values: Mapping[str, Any]) -> str:
+    text = params_text(values) if values else ""
+    return text if len(text) <= LONGEST_PARAMS else f"{text[: LONGEST_PARAMS - 1]}…"
 
 
 def _command_in(data: bytes, tasks: int) -> bytes:

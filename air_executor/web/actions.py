@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 from urllib.parse import quote
 
@@ -134,30 +135,35 @@ def _more_of(name: str) -> ActionField:
     )  # fmt: skip
 
 
+def _of_task(job: JobState, task: TaskState, key: str, label: str, *, option: str = "", **more: Any) -> PageAction:  # noqa: ANN401 - fields of `PageAction`
+    path = f"/jobs/{quote(job.id)}/{key}"
+    command = f"air-executor {key} {job.id} {option}{task.id}"
+    return PageAction(key=key, label=label, path=path, command=command, body={"task": task.id}, owner=job.owner, **more)
+
+
+def answers(job: JobState, task: TaskState) -> list[PageAction]:
+    """Return how people answer what a task asks; nothing if it asks nothing now."""
+    if not isinstance(task.status, Queued) or task.approve is None or job.ended:
+        return []
+    values = ActionField(
+        name="values", label="Values for its result", kind="pairs", option="--set",
+        hint="Optional; one NAME=VALUE a line. Later tasks find them among their inputs.",
+    )  # fmt: skip
+    reason = ActionField(name="reason", label="Reason", kind="long", option="--reason", hint="Shown with the task.")
+    make = partial(_of_task, job, task, role=OPERATOR, about=task.approve)
+    return [
+        make("approve", "Approve", fields=(values,), primary=True),
+        make("reject", "Reject", fields=(reason,), danger=True),
+    ]
+
+
 def task_actions(job: JobState, task: TaskState) -> list[PageAction]:
     """Return what can be done with a task as it stands."""
-
-    def make(key: str, label: str, *, option: str = "", **more: Any) -> PageAction:  # noqa: ANN401 - fields of `PageAction`
-        path = f"/jobs/{quote(job.id)}/{key}"
-        command = f"air-executor {key} {job.id} {option}{task.id}"
-        return PageAction(
-            key=key, label=label, path=path, command=command, body={"task": task.id}, owner=job.owner, **more
-        )
-
+    make = partial(_of_task, job, task)
     if task.superseded or job.phase == s.PENDING:
         return []
     status = task.status
-    found = []
-    if isinstance(status, Queued) and task.approve is not None and not job.ended:
-        values = ActionField(
-            name="values", label="Values for its result", kind="pairs", option="--set",
-            hint="Optional; one NAME=VALUE a line. Later tasks find them among their inputs.",
-        )  # fmt: skip
-        reason = ActionField(name="reason", label="Reason", kind="long", option="--reason", hint="Shown with the task.")
-        found += [
-            make("approve", "Approve", role=OPERATOR, about=task.approve, fields=(values,), primary=True),
-            make("reject", "Reject", role=OPERATOR, about=task.approve, fields=(reason,), danger=True),
-        ]
+    found = answers(job, task)
     if isinstance(status, Done) and status.phase != s.SUCCEEDED:
         found.append(make("retry", "Retry", option="--task "))
     if isinstance(status, Done):

@@ -13,6 +13,8 @@ from multiprocessing.connection import Connection
 from queue import SimpleQueue
 from typing import Any
 
+from air_executor.web.server_process import SERVES
+
 
 def receive(descriptors: Sequence[str]) -> tuple[Connection, socket.socket, int, Any]:
     """Return what the manager hands over: the connection to it, the port, the memory with its health, a message."""
@@ -28,6 +30,10 @@ class ManagerLink:
         self._connection = connection
         self._answers: SimpleQueue[bytes] = SimpleQueue()
         threading.Thread(target=self._read, name="link", daemon=True).start()
+
+    def serves(self) -> None:
+        """Tell the manager that the server serves now; before anything is scraped."""
+        self._connection.send_bytes(SERVES)
 
     def scrape(self) -> bytes:
         """Return the manager's metrics; from one thread only."""

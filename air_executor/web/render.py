@@ -81,6 +81,7 @@ class Templates:
             "printed": CleanText,  # cleaned as a log
             "prose": prose,
             "brief": brief,
+            "one_line": lambda text: " ".join(text[:10_000].split()),
             "predicate": predicate,
         }
         return made

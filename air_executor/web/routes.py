@@ -22,6 +22,7 @@ from starlette.routing import BaseRoute, Route
 from air_executor.core.budget import budget_lines, reported_so_far
 from air_executor.core.cost_query import KEYS, PERIODS, parse_keys
 from air_executor.core.explanation import ExplainContext, explain_job, explain_task
+from air_executor.core.param_values import value_text
 from air_executor.core.questions import asking_now
 from air_executor.core.short_reason import ShortReasons
 from air_executor.core.task_graph import task_graph
@@ -35,7 +36,7 @@ from air_executor.store.job_summary import JobSummary
 from air_executor.store.presence import read_presence
 from air_executor.store.run_logs import log_path, open_log
 from air_executor.web import log_text, name_history, timeline, views
-from air_executor.web.actions import SAMPLE, job_actions, schedule_actions, task_actions
+from air_executor.web.actions import SAMPLE, answers, job_actions, schedule_actions, task_actions
 from air_executor.web.calendar import SCHEDULES, Calendar
 from air_executor.web.cost_page import SPANS, cost_page, first_moment
 from air_executor.web.graph_layout import placed
@@ -56,7 +57,8 @@ if TYPE_CHECKING:
 JOBS_PER_PAGE = 100
 MAX_SEARCH_TEXT = 100
 NAMES_SHOWN = 20
-CHILDREN_SHOWN = 20
+QUESTIONS_SHOWN = 5
+CHILDREN_SHOWN = PARAMS_SHOWN = 20
 LAST_LINES = 6
 """Lines of the log of a failed task on the page of its job."""
 
@@ -191,6 +193,7 @@ class _PageRoutes:
             "name": name,
             "running": _running(job for job in found if isinstance(job, JobSummary)),
             "runs": runs[: name_history.RUNS_SHOWN],
+            "has_params": any(job.params for job in runs[: name_history.RUNS_SHOWN]),
             "bars": drawn,
             "longest": longest,
             "schedule": schedule,
@@ -257,7 +260,7 @@ class _PageRoutes:
         context = self._context(job, now)
         why = ShortReasons(job, context)
         counts = Counter(task.phase for task in job.tasks.values())
-        failures = views.failures_of(job)
+        failures, asking = views.failures_of(job), asking_now(job)
         cost = self.cache.cost(job, version)
         values = {
             "job": job,
@@ -267,6 +270,7 @@ class _PageRoutes:
             "within": within,
             "chunks": views.chunks(tree, wanted, within, why),
             "matching": len(tree),
+            "has_many": any(not isinstance(row.entry, TaskState) for row in tree),
             "phase": phase,
             "text": text,
             "page": page,
@@ -278,9 +282,11 @@ class _PageRoutes:
             "budget": budget_lines(job, now),
             "reported": reported_so_far(job),
             "actions": job_actions(job),
+            "params": [(name, value_text(value)) for name, value in list(job.spec.params.items())[:PARAMS_SHOWN]],
             "failures": [(task, views.outcome_of(task, why), self._last_lines(job, task)) for task in failures],
             "failed": counts[FAILED],
-            "questions": asking_now(job),
+            "questions": [(task, answers(job, task)) for task in asking[:QUESTIONS_SHOWN]],
+            "asking": len(asking),
             "every": every,
             **self._related(job),
             "graph": placed(task_graph(job)),

@@ -1,8 +1,9 @@
 """The process of the HTTP server, a child of the manager: its thread shares no interpreter with pages and requests.
 
 `wiring` opens the port before anything starts, so that a port in use is detected at once. The process begins with the
-first connection, and again after it has died; the port stays open meanwhile, so clients wait instead of being refused.
-It ends with the manager, whatever ends that. This module imports nothing of a server.
+first connection, and again after it has died; the port stays open meanwhile, so clients wait for a second instead of
+being refused. Where it cannot start, or dies again and again, they get 503. It ends with the manager, whatever ends
+that. This module imports nothing of a server.
 """
 
 from __future__ import annotations
@@ -19,9 +20,11 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection, wait
-from typing import Self
+from typing import NamedTuple, Self
 
 from air_executor.errors import BadInputError
+from air_executor.web import loaded_code
+from air_executor.web.unavailable import refuse
 
 log = logging.getLogger(__name__)
 
@@ -36,7 +39,20 @@ LONGEST_PAUSE = 60.0
 SOON = 60.0
 STOP_WITHIN = 3.0
 """Seconds for a server to stop: responses in progress have one of them. The manager's whole stop may take 5 s."""
-MAX_QUESTION = 100
+MAX_QUESTION = 1000
+START_WITHIN = 60.0
+"""Seconds for a server to start."""
+SERVES = b"serves"
+"""What the process says first once it serves; anything else is the cause why it cannot."""
+OTHER_CODE = "the installed code is another version than this manager's: restart the manager"
+AWAY = "the HTTP server of this manager is not running; the manager's log says why"
+
+
+class _ServerEnd(NamedTuple):
+    """How a process has ended."""
+
+    has_served: bool
+    how: str
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -106,6 +122,7 @@ class ServerProcess:
         """Guards the process and whether to stop."""
         self._process: subprocess.Popen[bytes] | None = None
         self._ends = False
+        self._code = loaded_code.stamps()
         self._thread = threading.Thread(target=self._run, name="http", daemon=True)
 
     @property
@@ -147,40 +164,59 @@ class ServerProcess:
     # The thread that keeps the process
 
     def _run(self) -> None:
-        pause = 0.0
+        pause, last = 0.0, _ServerEnd(has_served=True, how="")
         try:
-            while not self._waits_for_client(pause):
+            while not self._waits_for_client(pause, last):
                 begun = time.monotonic()
-                ended = self._serve()
+                before, last = last, self._serve()
                 if self._ends:
                     return
-                soon = time.monotonic() - begun < SOON
+                soon = time.monotonic() - begun < SOON or not last.has_served
                 pause = min(LONGEST_PAUSE, pause * 2 or RESTART_AFTER) if soon else RESTART_AFTER
-                log.warning("the HTTP server %s; it can start again in %.0f s", ended, pause)
+                if last.has_served or last != before:
+                    log.warning("the HTTP server %s; it can start again in %.0f s", last.how, pause)
         except Exception:
             log.exception("the HTTP server failed unexpectedly; the manager continues without it")
 
-    def _waits_for_client(self, pause: float) -> bool:
-        """Wait for this time, then until there is a client; return whether to stop instead."""
-        return bool(wait([self._stopped], pause)) or self._stopped in wait([self._stopped, self._socket])
+    def _waits_for_client(self, pause: float, last: _ServerEnd) -> bool:
+        """Pause, then wait until there is a client; return whether to stop instead."""
+        if last.has_served and pause <= RESTART_AFTER:
+            stops = bool(wait([self._stopped], pause))
+        else:
+            stops = refuse(self._socket, self._stopped, pause, OTHER_CODE if OTHER_CODE in last.how else AWAY)
+        return stops or self._stopped in wait([self._stopped, self._socket])
 
-    def _serve(self) -> str:
+    def _serve(self) -> _ServerEnd:
         """Start the process, and answer what it asks until its end; return how it ended."""
         ours, theirs = Pipe()
+        first = b""
         with ours:
             try:
                 with theirs, self._lock:
                     if self._ends:
-                        return "stops"
+                        return _ServerEnd(has_served=False, how="stops")
                     self._process = process = self._start(theirs)
             except OSError as error:
-                return f"cannot start: {error}"
+                return _ServerEnd(has_served=False, how=f"cannot start: {error}")
             with suppress(OSError, EOFError):  # it has died
                 ours.send(self._message)
-                while ours.recv_bytes(MAX_QUESTION):
+                first = ours.recv_bytes(MAX_QUESTION) if ours.poll(START_WITHIN) else self._too_slow(process)
+                while first == SERVES and ours.recv_bytes(MAX_QUESTION):
                     ours.send_bytes(self._scrape())
         code = process.wait()
-        return f"was ended by signal {-code}" if code < 0 else f"has ended with exit code {code}"
+        how = f"was ended by signal {-code}" if code < 0 else f"has ended with exit code {code}"
+        return _ServerEnd(has_served=True, how=how) if first == SERVES else self._failed_start(first, how)
+
+    @staticmethod
+    def _too_slow(process: subprocess.Popen[bytes]) -> bytes:
+        process.kill()
+        return b"it has taken more than %d s" % START_WITHIN
+
+    def _failed_start(self, said: bytes, how: str) -> _ServerEnd:
+        cause = said.decode(errors="replace") or f"it {how}"
+        if loaded_code.changed(self._code):
+            cause = f"{OTHER_CODE} ({cause})"
+        return _ServerEnd(has_served=False, how=f"cannot start: {cause}")
 
     def _start(self, link: Connection) -> subprocess.Popen[bytes]:
         descriptors = (link.fileno(), self._socket.fileno(), self._memory)

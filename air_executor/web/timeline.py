@@ -152,8 +152,13 @@ def wait_parts(job: JobState, task: TaskState, within: TimeWindow, now: float) -
     return [(x, round(end - x, 3)) for x, end in found if end - x > MIN_WIDTH]
 
 
+def tone_of(reason: str) -> str:
+    """Return how a run looks that ended for this reason."""
+    return "ok" if reason in COMMITTED else "off" if reason in (CANCELLED, REQUEUE, SKIP_ON) else "bad"
+
+
 def _attempt(one: Attempt, within: TimeWindow) -> Iterable[BarPart]:
-    tone = "ok" if one.reason in COMMITTED else "off" if one.reason in (CANCELLED, REQUEUE, SKIP_ON) else "bad"
+    tone = tone_of(one.reason)
     at, first = one.spawned, True
     for kind, seconds in (("start", one.start), ("work", one.work), ("finish", one.finish)):
         if seconds > 0 or kind == "work":  # a run too short for the volume's clock is still a run

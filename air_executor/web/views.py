@@ -21,6 +21,7 @@ from air_executor.model.reports import progress_text
 from air_executor.model.state import Done, JobState, Running, TaskState
 from air_executor.model.times import to_text
 from air_executor.store.job_summary import JobSummary
+from air_executor.web.group_bar import GroupBar, group_bar
 from air_executor.web.log_colors import segments
 from air_executor.web.log_text import LogLine, LogPart
 from air_executor.web.render import brief
@@ -71,6 +72,8 @@ class TaskRow:
     """How many tasks it stands for that succeeded."""
     progress: float | None = None
     """The part that is done, from 0 to 1; None if that is unknown."""
+    many: GroupBar | None = None
+    """The runs of the tasks that it stands for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,37 +98,8 @@ def chunks(tree: Sequence[TreeRow], wanted: set[int], within: TimeWindow, why: S
 
 def _row(number: int, row: TreeRow, within: TimeWindow, why: ShortReasons) -> TaskRow:
     task, job, now = row.entry, why.job, why.now
-    if isinstance(task, FoldedTasks):
-        return TaskRow(
-            number=number,
-            id=task.tasks[0].id,
-            is_group=False,
-            phase=s.SUCCEEDED,
-            depth=row.depth,
-            queued_by=task.tasks[0].queued_by,
-            bars=(),
-            took=None,
-            since=None,
-            runs=sum(one.runs for one in task.tasks),
-            outcome="",
-            tone="mild",
-            folded=len(task.tasks),
-        )
-    if isinstance(task, TaskGroup):
-        return TaskRow(
-            number=number,
-            id=task.name,
-            is_group=True,
-            phase=task.phase,
-            depth=row.depth,
-            queued_by=None,
-            bars=(),
-            took=None,
-            since=None,
-            runs=task.runs,
-            outcome=brief(task.text),
-            tone=_TONES.get(task.phase, "mild"),
-        )
+    if isinstance(task, FoldedTasks | TaskGroup):
+        return _row_of_many(number, row.depth, task, group_bar(task.tasks, within, now))
     status = task.status
     outcome = outcome_of(task, why)
     return TaskRow(
@@ -143,6 +117,26 @@ def _row(number: int, row: TreeRow, within: TimeWindow, why: ShortReasons) -> Ta
         outcome=brief(outcome),
         tone=_TONES.get(task.phase, "mild"),
         progress=status.progress.share if isinstance(status, Running) and status.progress is not None else None,
+    )
+
+
+def _row_of_many(number: int, depth: int, many: FoldedTasks | TaskGroup, bar: GroupBar | None) -> TaskRow:
+    group = many if isinstance(many, TaskGroup) else None
+    return TaskRow(
+        number=number,
+        id=many.tasks[0].id if group is None else group.name,
+        is_group=group is not None,
+        phase=s.SUCCEEDED if group is None else group.phase,
+        depth=depth,
+        queued_by=many.tasks[0].queued_by if group is None else None,
+        bars=(),
+        took=None if bar is None or bar.is_open else bar.end - bar.begin,
+        since=None if bar is None or not bar.is_open else bar.begin,
+        runs=sum(one.runs for one in many.tasks),
+        outcome="" if group is None else brief(group.text),
+        tone="mild" if group is None else _TONES.get(group.phase, "mild"),
+        folded=len(many.tasks) if group is None else 0,
+        many=bar,
     )
 
 

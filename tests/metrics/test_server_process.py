@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -14,9 +15,11 @@ from pathlib import Path
 
 import pytest
 
+import air_executor
 from air_executor.cli.http_server import NICE
 from air_executor.metrics.health import Health, shared_memory
-from air_executor.web.server_process import PROGRAM
+from air_executor.web import server_process
+from air_executor.web.server_process import OTHER_CODE, PROGRAM, ServerProcess
 from tests.conftest import wait_for
 from tests.metrics.rig import get
 
@@ -29,7 +32,7 @@ class Served:
     port: int
     manager: subprocess.Popen[bytes] | None = None
 
-    def start(self) -> subprocess.Popen[bytes]:
+    def start(self, **environment: str) -> subprocess.Popen[bytes]:
         """Start a manager and wait until it holds the directory."""
         environ = {name: value for name, value in os.environ.items() if not name.startswith("AIR_")}
         begun = self.log().count("managing ")
@@ -37,7 +40,7 @@ class Served:
             self.manager = started = subprocess.Popen(
                 [sys.executable, "-m", "air_executor", "manager"],
                 cwd=self.root,
-                env={**environ, "AIR_HTTP_PORT": str(self.port)},
+                env={**environ, "AIR_HTTP_PORT": str(self.port), **environment},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -80,16 +83,22 @@ def is_gone(pid: int) -> bool:
 
 
 @pytest.fixture
-def served(tmp_path: Path) -> Iterator[Served]:
-    """A manager that serves its directory."""
+def directory(tmp_path: Path) -> Iterator[Served]:
+    """A directory without a manager, and a free port."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         made = Served(tmp_path, int(probe.getsockname()[1]))
-    made.start()
     yield made
-    assert made.manager is not None
-    made.manager.kill()
-    made.manager.wait()
+    if made.manager is not None:
+        made.manager.kill()
+        made.manager.wait()
+
+
+@pytest.fixture
+def served(directory: Served) -> Served:
+    """A manager that serves its directory."""
+    directory.start()
+    return directory
 
 
 def test_it_begins_with_the_first_client_and_ends_with_the_manager(served: Served) -> None:
@@ -118,6 +127,43 @@ def test_one_that_dies_begins_again(served: Served) -> None:
     assert get(served.port, "/metrics").status == 200
     assert served.answers() != first
     assert served.log().count("the HTTP server was ended by signal 9; it can start again in 1 s") == 1
+
+
+def test_code_that_is_replaced_under_a_manager(directory: Served) -> None:
+    """Its server cannot start with the new code: clients learn that at once, and the log says it once, in one line."""
+    code = directory.root / "code" / "air_executor"
+    shutil.copytree(Path(air_executor.__file__).parent, code, ignore=shutil.ignore_patterns("__pycache__"))
+    directory.start(PYTHONPATH=str(code.parent))
+    settings = next(path for path in (code / "settings").rglob("*.py") if "class LocalSettings" in path.read_text())
+    old = settings.read_text()
+    for path in code.rglob("*.py"):
+        path.write_text(path.read_text().replace("LocalSettings", "OtherSettings"))
+    for _ in range(4):
+        found = get(directory.port, "/")
+        assert (found.status, found.body) == (503, f"{OTHER_CODE}\n")
+        assert int(found.headers["retry-after"]) >= 1
+    assert directory.log().count("the HTTP server cannot start: ") == 1, directory.log()
+    assert f"cannot start: {OTHER_CODE} (AttributeError: " in directory.log()
+    assert "Traceback" not in directory.log()
+    for path in code.rglob("*.py"):
+        path.write_text(path.read_text().replace("OtherSettings", "LocalSettings"))
+    assert settings.read_text() == old
+    wait_for(lambda: get(directory.port, "/healthz").status == 200, what="a server of the old code")
+
+
+def test_a_port_without_a_server_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever keeps the process from starting; a client that says nothing holds up nobody."""
+    monkeypatch.setattr(server_process, "PROGRAM", "air_executor.cli.no_such_program")
+    listening = server_process.listen("127.0.0.1", 0)
+    port = int(listening.getsockname()[1])
+    with ServerProcess(listening, shared_memory(), None, lambda: b""):
+        silent = [socket.create_connection(("127.0.0.1", port), timeout=60) for _ in range(10)]
+        for _ in range(3):
+            found = get(port, "/metrics")
+            assert (found.status, found.body) == (503, f"{server_process.AWAY}\n")
+        assert all(one.recv(12) == b"HTTP/1.1 503" for one in silent)
+        for one in silent:
+            one.close()
 
 
 def test_it_outlives_no_manager(served: Served) -> None:

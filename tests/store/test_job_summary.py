@@ -25,6 +25,20 @@ def test_a_summary_says_what_the_whole_state_says(job: JobState) -> None:
     assert found.command == whole.command
 
 
+def test_parameters_are_read_without_the_tasks() -> None:
+    """In one line, cut: a list of ten thousand jobs is in memory."""
+    job = state()
+    job.spec.params.update({"DATE": "2026-01-31", "N": 3, "L": ["a", 1]})
+    found = job_summary.parse(codec.dump_job(job), "j")
+    assert found is not None
+    assert found.params == 'DATE=2026-01-31 N=3 L=["a",1]'
+    job.spec.params["LONG"] = "x" * 5000
+    found = job_summary.parse(codec.dump_job(job), "j")
+    assert found is not None
+    assert found == job_summary.summary_of(job)
+    assert len(found.params) == job_summary.LONGEST_PARAMS
+
+
 @given(st.sampled_from([b"\xff", b"\xe2\x82", b"\xed\xa0\x80"]))
 def test_bytes_that_are_no_text_are_read_whole(damage: bytes) -> None:
     """Wherever they are: `codec` says what is wrong."""

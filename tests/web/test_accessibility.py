@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Page, expect
 
+from air_executor.core.submission import parse_job
 from tests.lanes import missing
 from tests.web.conftest import ServedProject, gated
 from tests.web.ended_jobs import ended_job, put
@@ -31,6 +32,7 @@ PAGES = (
     "/?phase=failed",
     "/?q=nothing",
     "/names/nightly",
+    "/names/daily",
     "/schedules",
     "/costs",
     "/jobs/large",
@@ -40,6 +42,7 @@ PAGES = (
     "/jobs/talk",
     "/jobs/talk/tasks/one",
     "/jobs/busy",
+    "/jobs/daily-1",
     "/jobs/busy/tasks/open",
     "/jobs/none",
 )
@@ -64,7 +67,11 @@ def varied(served: ServedProject) -> ServedProject:
     )
     served.submit("talk", [{"id": "one", "command": f"{COLORS}; exit 3"}], labels={"team": "data"})
     served.submit("busy", [gated("open", "echo here"), {"id": "late", "delay": "3h", "command": "true"}], max_runners=2)
+    listed = [{"id": f"x-{n}", "group": "x", "command": f"exit {n}"} for n in range(3)]
+    daily = {"name": "daily", "params": {"DATE": "2026-01-31", "MORE": "x" * 200}, "on_failure": "continue"}
+    served.client.submit(parse_job({**daily, "tasks": listed}))
     served.ended("talk")
+    served.ended("daily-1")
     return served
 
 
@@ -95,12 +102,12 @@ def test_every_page(varied: ServedProject, look: Callable[..., Page], axe: str, 
         found[path] = wrong(page, axe)
         if page.evaluate("document.documentElement.scrollWidth > innerWidth"):
             wide.append(path)
-    page.goto(f"{varied.url}/jobs/ship/tasks/deploy")
+    page.goto(f"{varied.url}/jobs/ship")
     page.get_by_role("button", name="Approve…").click()
     found["sign in"] = wrong(page, axe)
     page.get_by_label("Token").fill(varied.token("operator"))
     page.get_by_role("dialog").get_by_role("button", name="Sign in").click()
-    expect(page.get_by_role("dialog", name="Approve")).to_be_visible()
+    expect(page.get_by_role("dialog", name="Approve deploy")).to_be_visible()
     found["approve"] = wrong(page, axe)
     page.keyboard.press("Escape")
     expect(page.locator("#said")).to_have_text(re.compile("Signed in"))

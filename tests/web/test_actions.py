@@ -264,7 +264,7 @@ def test_without_scripts_the_commands_are_there(served: ServedProject, look: Cal
 
 PLACES = {
     "/": {"sample"},
-    "/jobs/theirs": {"pause", "cancel", "retry"},
+    "/jobs/theirs": {"pause", "cancel", "retry", "approve", "reject"},
     "/jobs/mine": {"pause", "cancel"},
     "/jobs/still": {"resume", "cancel"},
     "/jobs/over": {"rerun", "retry"},

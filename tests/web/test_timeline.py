@@ -103,6 +103,7 @@ def test_a_group_is_a_row() -> None:
     (chunk,) = chunks(tree, {0}, timeline.window(job, time.time()), _why(job))
     row = next(row for row in chunk.rows or () if row.id == "load")
     assert (row.is_group, row.phase, row.outcome) == (True, "failed", "1 ✓ 1 ✗ (load-b: exit code 3)")
+    assert (row.many, row.took, row.since) == (None, None, None)
     assert [name_of(one) for one in timeline.tree(job, text="x")] == ["x-1", "x-2"]
     assert [name_of(one) for one in timeline.tree(job, phase="failed")] == ["load-b"]
 
@@ -165,6 +166,7 @@ def test_many_siblings_that_succeeded_are_one_row() -> None:
     assert (shown, folded.depth) == (["t1", "t50", "t100"], 1)
     (chunk,) = chunks(tree, {0}, timeline.window(job, time.time()), _why(job))
     assert [row.folded for row in chunk.rows or ()] == [0, 117, 0, 0]
+    assert [row.many is not None and bool(row.many.parts) for row in chunk.rows or ()] == [False, True, False, False]
     assert len(timeline.tree(job, "succeeded", fold=True)) == 118
     assert len(timeline.tree(job)) == 120
 

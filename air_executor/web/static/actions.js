@@ -205,7 +205,7 @@ function showCommand(dialog) {
 let afterwards = null;
 
 function askForToken(button) {
-  afterwards = button?.dataset.act ?? null;
+  afterwards = button?.parentElement.id ?? null;
   const why = button
     ? `This takes a token with the role ${button.dataset.role}, or one that may do more.`
     : "Reading is open here; changes take a token.";
@@ -238,7 +238,7 @@ async function signIn(dialog) {
   } finally {
     sending = false;
   }
-  const button = afterwards && document.querySelector(`[data-act="${CSS.escape(afterwards)}"]`);
+  const button = afterwards && document.querySelector(`#${CSS.escape(afterwards)} > [data-act]`);
   if (button) press(button);
 }
 
