@@ -36,7 +36,7 @@ def history(
 
 def _table(runs: list[NamedRun], now: float, width: int | None) -> list[Line]:
     from air_executor.cli.jobs_page import ago, costs_text, took_text  # noqa: PLC0415
-    from air_executor.core.param_values import params_text  # noqa: PLC0415
+    from air_executor.core.value_text import params_text  # noqa: PLC0415
 
     rows = []
     for run, params in runs:

@@ -15,9 +15,9 @@ from air_executor.core.command_text import LONGEST, command_text
 from air_executor.core.end_reasons import count_text
 from air_executor.core.notices import notice_lines
 from air_executor.core.outcome import phase_text
-from air_executor.core.param_values import params_text
 from air_executor.core.short_reason import ShortReasons
 from air_executor.core.task_groups import TaskGroup, children, counts_text
+from air_executor.core.value_text import params_text
 from air_executor.model.plain_text import clean
 from air_executor.model.reports import amounts_text
 from air_executor.model.state import FAILED, JobState, Running, TaskState

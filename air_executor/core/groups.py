@@ -12,8 +12,8 @@ from collections.abc import Container, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from air_executor.core.param_values import value_text
 from air_executor.core.templates import Renderer
+from air_executor.core.value_text import value_text
 from air_executor.model.definition import MAX_ITEMS
 from air_executor.model.names import MAX_ID
 from air_executor.model.problems import Path, Problem

@@ -9,6 +9,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
+from air_executor.core.value_text import value_text
 from air_executor.model import parsing
 from air_executor.model.checks import NAME_PATTERN
 from air_executor.model.definition import MAX_ITEMS, Param
@@ -78,22 +79,6 @@ def declared_params(declared: object) -> dict[str, Param]:
     if not isinstance(declared, Mapping):
         raise InvalidError([Problem(["params"], "must be a mapping of names and parameters")])
     return {name: _declaration(name, raw) for name, raw in declared.items()}
-
-
-def value_text(value: object) -> str:
-    """Return a value as a variable, or a text around it, holds it: lists and mappings as JSON."""
-    written = text_of(value)
-    return written if written is not None else json.dumps(value, ensure_ascii=False, separators=(",", ":"), default=str)
-
-
-def environment(values: Mapping[str, Value]) -> dict[str, str]:
-    """Return the variables that every task has of its job's parameters."""
-    return {name: value_text(value) for name, value in values.items()}
-
-
-def params_text(values: Mapping[str, Value]) -> str:
-    """Return values as people read them: `DATE=2026-01-31 REGION=eu`."""
-    return " ".join(f"{name}={value_text(value)}" for name, value in values.items())
 
 
 def _declaration(name: object, raw: object) -> Param:

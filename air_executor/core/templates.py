@@ -10,8 +10,8 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from air_executor.core.param_values import value_text
 from air_executor.core.script_words import script_words
+from air_executor.core.value_text import value_text
 from air_executor.model import parsing
 from air_executor.model.problems import Path, Problem, nearest
 from air_executor.model.quote import quoted

@@ -25,12 +25,12 @@ from air_executor.backends.base import (
     RunnerStatus,
 )
 from air_executor.core.memory import resources_of
-from air_executor.core.param_values import environment
 from air_executor.core.plan import Start
 from air_executor.core.price import FREE
 from air_executor.core.run_price import run_price
 from air_executor.core.spending_limits import Spending
 from air_executor.core.transitions import LiveJob
+from air_executor.core.value_text import environment
 from air_executor.errors import (
     AirExecutorError,
     BackendUnavailableError,

@@ -15,7 +15,7 @@ from functools import cache
 from typing import Any
 
 from air_executor.core.job_facts import JobFacts
-from air_executor.core.param_values import params_text
+from air_executor.core.value_text import params_text
 from air_executor.errors import BadInputError
 from air_executor.model import quick, strict_json
 from air_executor.model.caches import CACHE_POOL

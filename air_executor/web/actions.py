@@ -12,8 +12,9 @@ from functools import partial
 from typing import Any
 from urllib.parse import quote
 
-from air_executor.core.param_values import declared_params, value_text
+from air_executor.core.param_values import declared_params
 from air_executor.core.retrying import may_retry
+from air_executor.core.value_text import value_text
 from air_executor.model import state as s
 from air_executor.model.callers import OPERATOR, SUBMITTER, Role
 from air_executor.model.plain_text import clean

@@ -22,10 +22,10 @@ from starlette.routing import BaseRoute, Route
 from air_executor.core.budget import budget_lines, reported_so_far
 from air_executor.core.cost_query import KEYS, PERIODS, parse_keys
 from air_executor.core.explanation import ExplainContext, explain_job, explain_task
-from air_executor.core.param_values import value_text
 from air_executor.core.questions import asking_now
 from air_executor.core.short_reason import ShortReasons
 from air_executor.core.task_graph import task_graph
+from air_executor.core.value_text import value_text
 from air_executor.errors import AirExecutorError, BadInputError, NotFoundError
 from air_executor.model.callers import ANONYMOUS, Caller
 from air_executor.model.names import check_id, parse_run_id
