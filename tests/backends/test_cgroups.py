@@ -105,6 +105,26 @@ def test_a_task_is_in_its_group_from_its_first_instruction(grouped: LocalRig) ->
     assert groups_of(grouped) == []
 
 
+def test_a_task_begins_as_any_program_does(grouped: LocalRig) -> None:
+    """No signal is blocked or ignored, but for two that are libc's own: its posix_spawn leaves those ignored."""
+    launch = grouped.command(SLOT, 1, "grep -E '^Sig(Blk|Ign)' /proc/self/status")
+    assert outcome(grouped, grouped.backend(), launch)["exit_code"] == 0
+    _, blocked, _, ignored = Path(launch.out_dir, "output.log").read_text().split()
+    assert (int(blocked, 16), int(ignored, 16) & ~(3 << 31)) == (0, 0)
+
+
+def test_a_script_without_a_first_line_is_run_by_sh(grouped: LocalRig) -> None:
+    """The kernel refuses it in the process that is born in the group, which says so to the runner."""
+    launch = grouped.command(SLOT, 1, "")
+    script = Path(launch.workspace, "plain")
+    script.write_text("echo plain; cat /proc/self/cgroup\n")
+    script.chmod(0o755)
+    assert outcome(grouped, grouped.backend(), replace(launch, argv=(str(script),)))["exit_code"] == 0
+    log = Path(launch.out_dir, "output.log").read_text()
+    assert log.startswith("plain\n")
+    assert f"/{folder_of(grouped).name}/{launch.run}\n" in log
+
+
 def test_a_process_that_left_everything_holds_the_slot(grouped: LocalRig) -> None:
     """It is in no group or session of the run, without its lock and its environment, and ends with it all the same."""
     backend = grouped.backend()
