@@ -281,5 +281,5 @@ def _running(command: list[str], folder: Path) -> Iterator[None]:
         yield
     finally:
         assert process.poll() is None, (folder / f"{name}.log").read_text()
-        process.send_signal(signal.SIGTERM)
+        os.killpg(process.pid, signal.SIGKILL)  # at a mere stop, Apache waits for its connections
         process.wait(PATIENCE)

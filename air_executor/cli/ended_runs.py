@@ -13,7 +13,19 @@ from air_executor.core.outcome import ended_by_job, phase_text, reason_text
 from air_executor.model.attempt import Attempt
 from air_executor.model.names import is_generated_id
 from air_executor.model.sizes import format_memory
-from air_executor.model.state import AGAIN, CANCELLED, OK, OOM, REQUEUE, SKIP_ON, TIMEOUT, Done, JobState, TaskState
+from air_executor.model.state import (
+    AGAIN,
+    CANCELLED,
+    OK,
+    OOM,
+    REQUEUE,
+    SKIP_ON,
+    SUCCEEDED,
+    TIMEOUT,
+    Done,
+    JobState,
+    TaskState,
+)
 from air_executor.model.times import format_duration, from_text
 
 
@@ -34,7 +46,8 @@ class EndedRun(NamedTuple):
 def already_ended(job: JobState) -> str:
     """Return what `run` says of a job that has nothing left to do."""
     how = "give its file or command" if job.spec.name else "give its file or command, and --replace"
-    return f"job {job.id} has already ended; to run it again, {how}"
+    goes_on = "" if job.phase == SUCCEEDED else f"to continue it, `air-executor retry {job.id}`; "
+    return f"job {job.id} has already ended ({job.phase}); {goes_on}to run it again, {how}"
 
 
 class EndedRuns:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -73,7 +74,10 @@ class JobsPage:
         return [*lines, line(""), self._totals(), *notes] if rows else [*lines, *notes]
 
     def _nothing(self) -> Line:
-        return line("no such jobs" if self.filtered else f"no jobs in {self.root}", "bright_black")
+        if self.filtered:
+            return line("no such jobs", "bright_black")
+        missing = ", which does not exist" if os.path.isabs(self.root) and not os.path.isdir(self.root) else ""
+        return line(f"no jobs in {self.root}{missing}", "bright_black")
 
     def _totals(self) -> Line:
         phases = Counter(job.phase for job in self.jobs)

@@ -18,7 +18,7 @@ from air_executor.errors import (
     StoreError,
 )
 from air_executor.model.names import check_id
-from air_executor.model.state import JobState
+from air_executor.model.state import SUCCEEDED, JobState
 from air_executor.model.times import to_text
 from air_executor.store import codec, files, job_head, job_summary, permissions, trees
 from air_executor.store.job_head import JobHead
@@ -162,7 +162,8 @@ class Jobs:
         if there.uid != uid:
             if there.ended:
                 ended = f"already exists and has already ended ({there.phase})"
-                msg = f"job {job} {ended}; run it again with --replace, or choose another id"
+                goes_on = "" if there.phase == SUCCEEDED else f"continue it by `air-executor retry {job}`, "
+                msg = f"job {job} {ended}; {goes_on}run it again with --replace, or choose another id"
             else:
                 msg = f"job {job} already exists ({there.phase}); choose another id, or use `air-executor add`"
             raise AlreadyExistsError(msg) from error

@@ -88,6 +88,13 @@ def test_a_forged_state_is_its_jobs_trouble(
         assert len(after[0]) < len(before[0]) + 40
 
 
+def test_a_folder_without_jobs(air: Air, client: Client, project: Path) -> None:
+    """One that does not exist is perhaps not the one that was meant."""
+    client.jobs.prepare()
+    assert air("status").out == f"no jobs in {client.layout.root}\n"
+    assert air("status", "--state-dir", "gone").out == f"no jobs in {project}/gone, which does not exist\n"
+
+
 def test_a_quarantined_job_is_no_unknown_one(air: Air, client: Client) -> None:
     """Who asks for it is told what to do, instead of a name that is nearly the same."""
     create(client, "j", ended("a"))

@@ -280,7 +280,10 @@ def test_run_retry_continues_the_newest_run(air: Air, client: Client, project: P
     assert (project / "log").read_text().split() == ["a", "b", "b", "b"]
     assert [job.id for job in client.summaries() if not isinstance(job, tuple)] == ["n-1"]
     again = air("run", "n", "-q", "--retry")
-    assert (again.code, again.err) == (0, "job n-1 has already ended; to run it again, give its file or command\n")
+    assert (again.code, again.err) == (
+        0,
+        "job n-1 has already ended (succeeded); to run it again, give its file or command\n",
+    )
     assert (project / "log").read_text().split() == ["a", "b", "b", "b"]
     refused = air("run", "n.yaml", "--retry", "-p", "DAY=2026-01-02")
     assert (refused.code, "--retry: give a name or a file" in refused.err) == (2, True)

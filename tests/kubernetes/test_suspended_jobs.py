@@ -32,8 +32,9 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
 
 
 @pytest.fixture
-def make(server: Server, tmp_path: Path) -> Iterator[Callable[[], KubernetesBackend]]:
-    """Make backends whose pods have half a second to find a node."""
+def make(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], KubernetesBackend]]:
+    """Make backends whose pods have half a second to find a node, and which look into it as soon."""
+    monkeypatch.setattr(runner_cache, "INSPECT_AFTER", 0.5)
     group = KubernetesSettings(claim="state", schedule_deadline=0.5, timeout=5.0, rate=1000.0)
     settings = Settings(state_dir=str(tmp_path / "state"), kubernetes=group)
     made = []

@@ -183,10 +183,12 @@ def test_why_an_id_is_taken(jobs: Jobs) -> None:
     """What became of the job that has it, and what to do; a job of the same uid is the one that was asked for."""
     job = state()
     jobs.create(job)
-    ended = "already exists and has already ended (failed); run it again with --replace, or choose another id"
+    ended = "already exists and has already ended"
+    again = "run it again with --replace, or choose another id"
     said: dict[JobPhase, str] = {
         "running": "job j already exists (running); choose another id, or use `air-executor add`",
-        "failed": f"job j {ended}",
+        "succeeded": f"job j {ended} (succeeded); {again}",
+        "failed": f"job j {ended} (failed); continue it by `air-executor retry j`, {again}",
     }
     for phase, why in said.items():
         job.phase = phase
