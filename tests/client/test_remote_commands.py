@@ -51,6 +51,7 @@ def release(served: ServedApi, job: str) -> None:
 
 def plain(text: str) -> str:
     """Return a text without what differs from run to run: numbers, and spaces that depend on them."""
+    text = re.sub(r"\b[0-9]+[dhm]([0-9]+[hms])*\b", "N", text)  # a duration may be of full minutes, or not
     return re.sub(r" +", " ", re.sub(r"(< )?[0-9][0-9.:TZ-]*(e-[0-9]+)?(ms|s)?", "N", text))
 
 
