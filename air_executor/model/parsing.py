@@ -19,6 +19,8 @@ import pydantic_core
 from pydantic import TypeAdapter, ValidationError
 from pydantic_core import PydanticSerializationError
 
+from air_executor.errors import BadInputError
+from air_executor.model import strict_json
 from air_executor.model.defaults import NO_DEFAULTS, Defaults
 from air_executor.model.definition import Declared, Repeated
 from air_executor.model.job import TASK_FIELDS, Job, Task
@@ -28,6 +30,8 @@ from air_executor.model.quote import quoted
 from air_executor.model.record import AsWritten
 from air_executor.model.steps import STEP, Steps
 from air_executor.model.types import stored_form
+
+_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 
 R = TypeVar("R")
 Without = set[str] | dict[str, Any] | None
@@ -85,6 +89,11 @@ def read_json(record: type[R], data: bytes) -> R | None:
     try:
         return cast("R", stored(record).validator.validate_json(data))
     except ValidationError:
+        if not _SURROGATE.search(data):
+            return None
+    try:  # half a surrogate pair, which JSON allows and pydantic's own parser of it does not; see `dump_json`
+        return stored(record).validate_python(strict_json.loads(data))
+    except (ValidationError, BadInputError):
         return None
 
 

@@ -282,6 +282,16 @@ def test_events_round_trip_through_a_line(event: ev.Event) -> None:
     assert line.event == event
 
 
+@pytest.mark.parametrize("result", ["\udcff", {"\udef7": 1}, {"a": ["x\ud800y"]}, "\udbff\ud800"])
+def test_half_a_surrogate_pair_comes_back(result: Any) -> None:  # noqa: ANN401 - any JSON
+    """JSON can hold it, so a task's result can."""
+    event = ev.Ended(at=1.0, seq=1, reason="ok", moments=Moments(1.0, 2.0, 3.0, 4.0), result=result)
+    line = codec.unseal(sealed(event))
+    assert line is not None
+    assert line.event == event
+    assert codec.unseal(sealed(event)[:-1]) is None
+
+
 @given(EVENTS, st.data())
 def test_damage_to_a_line_is_noticed(event: ev.Event, data: st.DataObject) -> None:
     """One changed byte, or a missing end, makes a line no line."""
