@@ -344,10 +344,9 @@ def make_service(settings: Settings) -> Service | None:
         listening = listen(settings.http_host, settings.http_port)
     except BadInputError as error:
         chosen = {settings.sources.get("http_port"), settings.sources.get("http_host")} != {DEFAULT}
-        advice = f"{error}; set AIR_HTTP_PORT to another port, or to 0"
         if chosen or settings.transport is not None:
-            raise BadInputError(advice) from error
-        log.warning("no metrics and no page: %s", advice)
+            raise
+        log.warning("no metrics and no page: %s", error)
         return None
     check(settings)
     about = ManagerInfo(

@@ -193,7 +193,11 @@ class RunCommand:
                 manager.start()
             except ManagerHeldError as error:
                 if not notified:
-                    note(f"{error}" if self._session.debug else waits_for(self._client.presence(), self._id))
+                    note(
+                        f"{error}"
+                        if self._session.debug
+                        else who_takes(self._client.presence(), self._id, self._session.start_command())
+                    )
                 notified = True
                 self._watch_files()
                 continue
@@ -297,13 +301,13 @@ class RunCommand:
         return self._interrupted > 0 or (self._terminated and self._nested)
 
 
-def waits_for(presence: Presence, job: str) -> str:
+def who_takes(presence: Presence, job: str, start_command: str) -> str:
     """Return who runs a job, or what it waits for, while another manager has the state directory."""
     if not presence.only or not presence.passes_over(job, None):
         return f"the manager that is running here takes job {job} ({presence.who})"
     return (
         f"job {job} waits until `air-executor run` of job {presence.only[0]} has ended ({presence.who}); "
-        "where jobs are to run at once, start `air-executor manager` first"
+        f"where jobs are to run at once, start a manager first (`{start_command}`)"
     )
 
 

@@ -32,12 +32,19 @@ static int parse_pids(char *text, pid_t *pids, int room) {
     return count;
 }
 
-/* Returns how many of the children are in `pids`: there may be more. */
-static int list_children(pid_t pids[MOST]) {
-    char path[64], text[TEXT];
-    snprintf(path, sizeof path, "/proc/self/task/%d/children", (int)getpid());
-    read_kernel_file(AT_FDCWD, path, text, sizeof text);
-    return parse_pids(text, pids, MOST);
+/* Lists the children of a process; each belongs to the thread that started it. Returns how many fit into `pids`: there may be more. */
+static int list_children(pid_t parent, pid_t *pids, int room) {
+    char path[300], text[TEXT];
+    int count = 0;
+    snprintf(path, sizeof path, "/proc/%d/task", (int)parent);
+    DIR *threads = opendir(path);
+    for (struct dirent *thread; threads != NULL && count < room && (thread = readdir(threads)) != NULL;) {
+        snprintf(path, sizeof path, "/proc/%d/task/%s/children", (int)parent, thread->d_name);
+        read_kernel_file(AT_FDCWD, path, text, sizeof text);
+        count += parse_pids(text, pids + count, room - count);
+    }
+    if (threads != NULL) closedir(threads);
+    return count;
 }
 
 static void forget(pid_t pid) {
@@ -67,7 +74,7 @@ bool end_children(int signal, pid_t signaled_group, int64_t deadline) {
     /* Not by SIGCHLD: an orphan comes to us without one. */
     for (int pause = 1; has_children(); pause = pause * 2 < longest ? pause * 2 : longest) {
         pid_t pids[MOST];
-        int count = list_children(pids);
+        int count = list_children(getpid(), pids, MOST);
         if (count == 0 || now() >= deadline) return false;
         for (int index = 0; index < count; index++) {
             pid_t pid = pids[index];
@@ -77,21 +84,6 @@ bool end_children(int signal, pid_t signaled_group, int64_t deadline) {
         poll(NULL, 0, pause);
     }
     return true;
-}
-
-/* Lists the children of a process; each belongs to the thread that started it. Returns how many fit into `pids`. */
-static int list_children_of(pid_t parent, pid_t *pids, int room) {
-    char path[300], text[TEXT];
-    int count = 0;
-    snprintf(path, sizeof path, "/proc/%d/task", (int)parent);
-    DIR *threads = opendir(path);
-    for (struct dirent *thread; threads != NULL && count < room && (thread = readdir(threads)) != NULL;) {
-        snprintf(path, sizeof path, "/proc/%d/task/%s/children", (int)parent, thread->d_name);
-        read_kernel_file(AT_FDCWD, path, text, sizeof text);
-        count += parse_pids(text, pids + count, room - count);
-    }
-    if (threads != NULL) closedir(threads);
-    return count;
 }
 
 /* Adds the CPU times of a process and of those that it has reaped: fields 14 to 17 of its `stat`, in clock ticks. */
@@ -124,10 +116,10 @@ static void add_peak(pid_t pid, struct usage *sum) {
 
 void add_left_usage(struct usage *sum) {
     static pid_t pids[MOST_LEFT];
-    int count = list_children_of(getpid(), pids, MOST_LEFT);
+    int count = list_children(getpid(), pids, MOST_LEFT);
     for (int index = 0; index < count; index++) {
         add_cpu(pids[index], sum);
         add_peak(pids[index], sum);
-        count += list_children_of(pids[index], pids + count, MOST_LEFT - count);
+        count += list_children(pids[index], pids + count, MOST_LEFT - count);
     }
 }

@@ -66,7 +66,8 @@ def listen(host: str, port: int) -> socket.socket:
             return _listen(host, port)
         except OSError as error:
             if error.errno != errno.EADDRINUSE or left == 0:
-                msg = f"cannot listen on {host} port {port}: {error.strerror or error}"
+                what = "AIR_HTTP_PORT" if error.errno == errno.EADDRINUSE else "AIR_HTTP_HOST"
+                msg = f"cannot listen on {host} port {port}: {error.strerror or error}; set {what} to another one"
                 raise BadInputError(msg) from error
         time.sleep(LOOK_EVERY)
     raise AssertionError
